@@ -1,0 +1,222 @@
+//! Where the Kubernetes binaries come from: the machine, the cache, a download, a build. The first that has all wins.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fmt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::{
+    Error,
+    cache::Cache,
+    download::{self, Release},
+    gobuild,
+    progress::Steps,
+};
+
+/// What is downloaded or built: keep in step with `kubernetes/go.mod`.
+pub(crate) const KUBERNETES: &str = "v1.36.3";
+/// The etcd that this Kubernetes is made with: keep in step with `kubernetes/go.mod`.
+pub(crate) const ETCD: &str = "v3.6.8";
+/// The oldest kube-apiserver that is accepted from the machine.
+const MINIMUM: Version = Version { major: 1, minor: 33 };
+
+/// In the order in which they are got: what fails soonest comes first.
+pub(crate) const NAMES: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
+
+/// The programs of a control plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kubernetes {
+    pub(crate) etcd: PathBuf,
+    pub(crate) apiserver: PathBuf,
+    pub(crate) controller_manager: PathBuf,
+    pub(crate) kubectl: PathBuf,
+}
+
+impl Kubernetes {
+    /// All of them, or nothing: versions of two sources are not mixed.
+    fn complete(find: impl Fn(&str) -> Option<PathBuf>) -> Option<Self> {
+        let [etcd, apiserver, controller_manager, kubectl] = NAMES.map(find);
+        Some(Self {
+            etcd: etcd?,
+            apiserver: apiserver?,
+            controller_manager: controller_manager?,
+            kubectl: kubectl?,
+        })
+    }
+
+    fn new_enough(&self) -> bool {
+        [&self.apiserver, &self.controller_manager]
+            .into_iter()
+            .all(|program| version_of(program).is_some_and(|version| version >= MINIMUM))
+    }
+
+    fn in_folder(folder: &Path) -> Option<Self> {
+        Self::complete(|name| executable(folder, name))
+    }
+}
+
+/// Finds or gets the binaries.
+pub(crate) fn find(cache: &Cache, steps: &mut Steps) -> Result<Kubernetes, Error> {
+    if let Some(assets) = env::var_os("KUBEBUILDER_ASSETS") {
+        if let Some(found) = Kubernetes::in_folder(Path::new(&assets)).filter(Kubernetes::new_enough) {
+            return Ok(found);
+        }
+        let wanted = NAMES.join(", ");
+        steps.begin(format!(
+            "KUBEBUILDER_ASSETS is not used: it lacks one of {wanted}, or is older than {MINIMUM}"
+        ))?;
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    if let Some(found) = Kubernetes::complete(|name| on_path(&path, name)).filter(Kubernetes::new_enough) {
+        return Ok(found);
+    }
+    let folder = cache.path().join(format!("kubernetes-{KUBERNETES}"));
+    if let Some(found) = Kubernetes::in_folder(&folder) {
+        return Ok(found);
+    }
+    get(cache, &folder, &Release::official(), &path, steps)
+}
+
+/// Downloads, or else builds with the Go that is on `path`.
+fn get(
+    cache: &Cache,
+    folder: &Path,
+    release: &Release,
+    path: &OsStr,
+    steps: &mut Steps,
+) -> Result<Kubernetes, Error> {
+    let _lock = cache.lock(&format!("kubernetes-{KUBERNETES}"), steps)?;
+    std::fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
+    download::remove_parts(folder);
+    if let Some(found) = Kubernetes::in_folder(folder) {
+        return Ok(found);
+    }
+    let download = match download::kubernetes(release, folder, steps) {
+        Ok(()) => None,
+        Err(Error::Cancelled) => return Err(Error::Cancelled),
+        Err(error) => Some(error),
+    };
+    if let Some(download) = download {
+        steps.begin(format!("building Kubernetes {KUBERNETES}, as the download failed: {download}"))?;
+        gobuild::kubernetes(cache, folder, path, steps).map_err(|build| match build {
+            Error::Cancelled => build,
+            build => {
+                let minimum = MINIMUM.to_string();
+                Error::NoKubernetes { minimum, download: Box::new(download), build: Box::new(build) }
+            }
+        })?;
+    }
+    Kubernetes::in_folder(folder)
+        .ok_or_else(|| Error::io("find all binaries in", folder)(std::io::ErrorKind::NotFound.into()))
+}
+
+/// The program `name` on a search path, like a shell finds it.
+pub(crate) fn on_path(path: &OsStr, name: &str) -> Option<PathBuf> {
+    env::split_paths(path).find_map(|folder| executable(&folder, name))
+}
+
+/// The program `name` in a folder, if anybody may execute it.
+pub(crate) fn executable(folder: &Path, name: &str) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.join(name);
+    let found = path.metadata().ok()?;
+    (found.is_file() && found.permissions().mode() & 0o111 != 0).then_some(path)
+}
+
+/// A major and minor version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version {
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+}
+
+impl Version {
+    /// The first word that looks like a version: `Kubernetes v1.36.3`, `go version go1.26.8 linux/amd64`,
+    /// `postgres (PostgreSQL) 18beta1`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        text.split_whitespace().find_map(|word| {
+            let mut numbers = word.trim_start_matches("go").trim_start_matches('v').split('.');
+            let leading = |text: &str| {
+                let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+                text.get(..end).and_then(|digits| digits.parse().ok())
+            };
+            let major = leading(numbers.next()?)?;
+            Some(Self { major, minor: numbers.next().and_then(leading).unwrap_or(0) })
+        })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// What `program --version` says.
+pub(crate) fn version_of(program: &Path) -> Option<Version> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+    Version::parse(&String::from_utf8_lossy(&output.stdout)).filter(|_| output.status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::{Cancel, Quiet};
+
+    #[test]
+    fn reads_versions() {
+        let version = |major, minor| Some(Version { major, minor });
+        assert_eq!(Version::parse("Kubernetes v1.36.3"), version(1, 36));
+        assert_eq!(Version::parse("go version go1.26.8 linux/amd64"), version(1, 26));
+        assert_eq!(Version::parse("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)"), version(15, 14));
+        assert_eq!(Version::parse("postgres (PostgreSQL) 18beta1"), version(18, 0));
+        assert_eq!(Version::parse("command not found"), None);
+        assert!(
+            version(1, 32) < Some(MINIMUM)
+                && version(1, 33) >= Some(MINIMUM)
+                && version(2, 0) > Some(MINIMUM)
+        );
+    }
+
+    #[test]
+    fn the_pins_agree() {
+        let module = include_str!("../kubernetes/go.mod");
+        assert!(module.contains(&format!("\tk8s.io/kubernetes {KUBERNETES}")));
+        assert!(module.contains(&format!("\tgo.etcd.io/etcd/server/v3 {ETCD}")));
+    }
+
+    #[test]
+    fn says_what_is_missing_when_there_is_no_way() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let cache = Cache::at(&folder.path().join("cache"))?;
+        let mut quiet = Quiet;
+        let mut steps = Steps::new(&mut quiet, Cancel::default());
+        let target = cache.path().join("kubernetes");
+        let got = get(&cache, &target, &Release::nowhere(), OsStr::new("/nonexistent"), &mut steps);
+        let text = got.err().map(|error| error.to_string()).unwrap_or_default();
+        for part in
+            ["KUBEBUILDER_ASSETS", "kube-apiserver 1.33 or newer", "cannot download", "https://go.dev/dl"]
+        {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_incomplete_folder_is_not_used() -> std::io::Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir()?;
+        for (count, name) in NAMES.iter().enumerate() {
+            assert_eq!(Kubernetes::in_folder(folder.path()), None, "with {count} of them");
+            let path = folder.path().join(name);
+            std::fs::write(&path, "")?;
+            assert_eq!(executable(folder.path(), name), None, "not executable yet");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+        }
+        assert!(Kubernetes::in_folder(folder.path()).is_some());
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! The folder that keeps what is costly to get: binaries.
+
+use std::{
+    env,
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use crate::{Error, progress::Steps};
+
+/// `$JOBEXEC_DEVCLUSTER_CACHE`, else `$XDG_CACHE_HOME/jobexec-devcluster`, else `~/.cache/jobexec-devcluster`.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    path: PathBuf,
+}
+
+impl Cache {
+    /// Finds the folder and makes it if need be.
+    pub fn open() -> Result<Self, Error> {
+        Self::at(&locate(|name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))?)
+    }
+
+    pub(crate) fn at(path: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(path).map_err(Error::io("make the folder", path))?;
+        let path = path.canonicalize().map_err(Error::io("find", path))?;
+        Ok(Self { path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits until no other process fills the same part of the cache; the lock ends with the returned file.
+    pub(crate) fn lock(&self, name: &str, steps: &mut Steps) -> Result<File, Error> {
+        let path = self.path.join(format!("{name}.lock"));
+        let open = File::options().create(true).append(true).open(&path);
+        let file = open.map_err(Error::io("open", &path))?;
+        let mut told = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::Error(source)) => return Err(Error::io("lock", &path)(source)),
+                Err(TryLockError::WouldBlock) if told => steps.tick()?,
+                Err(TryLockError::WouldBlock) => {
+                    steps.begin(format!("waiting for another process that gets {name}"))?;
+                    told = true;
+                }
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+fn locate(var: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf, Error> {
+    const NAME: &str = "jobexec-devcluster";
+    var("JOBEXEC_DEVCLUSTER_CACHE")
+        .or_else(|| var("XDG_CACHE_HOME").map(|cache| cache.join(NAME)))
+        .or_else(|| var("HOME").map(|home| home.join(".cache").join(NAME)))
+        .ok_or(Error::NoCache)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_variable_wins() {
+        let all = [("JOBEXEC_DEVCLUSTER_CACHE", "/a"), ("XDG_CACHE_HOME", "/b"), ("HOME", "/c")];
+        let expected = ["/a", "/b/jobexec-devcluster", "/c/.cache/jobexec-devcluster"];
+        for (index, expected) in expected.iter().enumerate() {
+            let set = all.get(index..).unwrap_or_default();
+            let var =
+                |name: &str| set.iter().find(|(key, _)| *key == name).map(|(_, value)| PathBuf::from(value));
+            assert_eq!(locate(var).ok(), Some(PathBuf::from(expected)));
+        }
+        assert!(matches!(locate(|_| None), Err(Error::NoCache)));
+    }
+}

@@ -1,0 +1,9 @@
+//! The commands, one file each.
+
+pub(crate) mod exec;
+mod signals;
+pub(crate) mod sql;
+pub(crate) mod state;
+pub(crate) mod supervise;
+pub(crate) mod up;
+pub(crate) mod watch;

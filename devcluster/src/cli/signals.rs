@@ -1,0 +1,56 @@
+//! Signals that ask this process to end, as a number to look at.
+
+use std::{
+    fs::File,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use devcluster::Cancel;
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
+    flag,
+};
+
+/// The last signal that has not been looked at yet.
+#[derive(Clone)]
+pub(crate) struct Signals(Arc<AtomicUsize>);
+
+impl Signals {
+    /// From now on these signals no longer end the process by themselves.
+    pub(crate) fn listen() -> io::Result<Self> {
+        let last = Arc::new(AtomicUsize::new(0));
+        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+            flag::register_usize(signal, Arc::clone(&last), usize::try_from(signal).unwrap_or_default())?;
+        }
+        Ok(Self(last))
+    }
+
+    /// Lets a signal stop a start half-way.
+    pub(crate) fn cancel(&self) -> Cancel {
+        Cancel::from_flag(Arc::clone(&self.0))
+    }
+
+    /// The signal since the last look.
+    pub(crate) fn take(&self) -> Option<i32> {
+        i32::try_from(self.0.swap(0, Ordering::Relaxed)).ok().filter(|signal| *signal != 0)
+    }
+
+    /// As if that signal had come.
+    pub(crate) fn raise(&self, signal: i32) {
+        self.0.store(usize::try_from(signal).unwrap_or_default(), Ordering::Relaxed);
+    }
+}
+
+/// Whether the terminal has sent this signal to the user's command too, being one of its foreground processes.
+pub(crate) fn came_from_terminal(signal: i32) -> bool {
+    let in_foreground = || {
+        let terminal = File::open("/dev/tty").ok()?;
+        let group = rustix::termios::tcgetpgrp(terminal).ok()?;
+        Some(group == rustix::process::getpgrp())
+    };
+    matches!(signal, SIGINT | SIGQUIT | SIGHUP) && in_foreground().unwrap_or(false)
+}

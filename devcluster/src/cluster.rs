@@ -1,0 +1,179 @@
+//! The whole: everything that runs, and the folder that it runs in.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use crate::{
+    Error,
+    account::Account,
+    binaries::{self, Kubernetes},
+    cache::Cache,
+    control_plane::{ControlPlane, Site},
+    pki::Pki,
+    postgres::{self, Postgres},
+    process::Spawner,
+    progress::{Cancel, Progress, Quiet, Steps},
+    run_dir::{self, RunDir},
+};
+
+/// How a cluster is to differ from the usual one.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Further arguments of kube-apiserver; they win over the usual ones.
+    pub apiserver_args: Vec<String>,
+    /// Stops the start half-way.
+    pub cancel: Cancel,
+}
+
+/// A running cluster: etcd, kube-apiserver, kube-controller-manager and Postgres on free ports of 127.0.0.1.
+///
+/// Dropping it stops everything and removes all its files. The servers also end when this process is killed.
+// The fields are dropped in this order, so the folder goes last.
+#[derive(Debug)]
+pub struct Cluster {
+    control_plane: ControlPlane,
+    postgres: Postgres,
+    ca: PathBuf,
+    bin: PathBuf,
+    run: RunDir,
+}
+
+impl Cluster {
+    /// Starts a cluster and waits until it can be used. The first time, this may download or build Kubernetes.
+    pub fn start(options: &Options, progress: &mut dyn Progress) -> Result<Self, Error> {
+        let cache = Cache::open()?;
+        let account = Account::for_postgres()?;
+        let mut steps = Steps::new(progress, options.cancel.clone());
+        let kubernetes = binaries::find(&cache, &mut steps)?;
+        let run = RunDir::create(&cache, account.as_ref())?;
+        let postgres_bin = postgres::find(&cache, &run, &mut steps)?;
+        let logs = run.sub("logs")?;
+        let parts = Parts { run: &run, logs: &logs, kubernetes, postgres_bin, account };
+        let (control_plane, postgres, ca) =
+            parts.start(options, steps).map_err(|error| keep_logs(error, &logs, &cache))?;
+        let bin = parts.link_tools()?;
+        Ok(Self { control_plane, postgres, ca, bin, run })
+    }
+
+    /// Removes what killed processes have left behind, as each start does.
+    pub fn sweep() -> Result<(), Error> {
+        run_dir::sweep(&run_dir::parent(&Cache::open()?, Account::for_postgres()?.as_ref())?);
+        Ok(())
+    }
+
+    /// A kubeconfig of a cluster administrator.
+    pub fn kubeconfig(&self) -> &Path {
+        self.control_plane.kubeconfig()
+    }
+
+    /// The `postgres://` URL of a superuser, with `sslmode=require`.
+    pub fn database_url(&self) -> &str {
+        &self.postgres.url
+    }
+
+    /// The authority, as PEM, that has signed the certificates of kube-apiserver and Postgres.
+    pub fn ca_file(&self) -> &Path {
+        &self.ca
+    }
+
+    /// The folder of this cluster, with `logs` in it; it is gone once the cluster is.
+    pub fn folder(&self) -> &Path {
+        self.run.path()
+    }
+
+    /// A folder with `kubectl`, and `psql` if this machine has it.
+    pub fn bin(&self) -> &Path {
+        &self.bin
+    }
+
+    /// What a command needs in its environment to work with this cluster.
+    pub fn env(&self) -> Vec<(&'static str, OsString)> {
+        let mut path = self.bin.clone().into_os_string();
+        if let Some(inherited) = env::var_os("PATH") {
+            path.push(":");
+            path.push(inherited);
+        }
+        vec![
+            ("KUBECONFIG", self.kubeconfig().into()),
+            ("DATABASE_URL", self.database_url().into()),
+            ("PATH", path),
+            // kubectl would otherwise write what it learns about this cluster to ~/.kube/cache.
+            ("KUBECACHEDIR", self.run.path().join("kube-cache").into_os_string()),
+            ("DEVCLUSTER", "1".into()),
+        ]
+    }
+}
+
+/// What is known before anything runs.
+struct Parts<'a> {
+    run: &'a RunDir,
+    logs: &'a Path,
+    kubernetes: Kubernetes,
+    postgres_bin: PathBuf,
+    account: Option<Account>,
+}
+
+impl Parts<'_> {
+    /// Starts Postgres beside Kubernetes, as each leaves a core idle half of the time.
+    fn start(&self, options: &Options, mut steps: Steps) -> Result<(ControlPlane, Postgres, PathBuf), Error> {
+        let pki = Pki::create(&self.run.sub("pki")?)?;
+        let spawner = Spawner::start()?;
+        let site = Site { run: self.run, logs: self.logs, pki: &pki, spawner: &spawner };
+        let cancel = options.cancel.scope();
+        steps.watch(cancel.clone());
+        let (control_plane, postgres) = thread::scope(|scope| {
+            let postgres = scope.spawn(|| {
+                let mut quiet = Quiet;
+                let mut steps = Steps::new(&mut quiet, cancel.clone());
+                let started = Postgres::start(&site, &self.postgres_bin, self.account.as_ref(), &mut steps);
+                started.inspect_err(|_| cancel.fail())
+            });
+            let started = ControlPlane::start(&site, &self.kubernetes, &options.apiserver_args, &mut steps);
+            let control_plane = started.inspect_err(|_| cancel.fail());
+            let lost = || Error::Spawn {
+                program: "postgres".into(),
+                source: std::io::Error::other("a thread died"),
+            };
+            (control_plane, postgres.join().unwrap_or_else(|_| Err(lost())))
+        });
+        match (control_plane, postgres) {
+            (Ok(control_plane), Ok(postgres)) => Ok((control_plane, postgres, pki.ca_file)),
+            // The one that was merely told to stop does not know why.
+            (Err(Error::Cancelled) | Ok(_), Err(error)) | (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Puts the clients, and only them, where PATH can point to.
+    fn link_tools(&self) -> Result<PathBuf, Error> {
+        let bin = self.run.sub("bin")?;
+        let link = |program: &Path, name: &str| {
+            let to = bin.join(name);
+            symlink(program, &to).map_err(Error::io("make the link", &to))
+        };
+        link(&self.kubernetes.kubectl, "kubectl")?;
+        if let Some(psql) = binaries::executable(&self.postgres_bin, "psql") {
+            link(&psql, "psql")?;
+        }
+        Ok(bin)
+    }
+}
+
+/// The folder of a cluster that failed to start goes, its logs stay until the next failure.
+fn keep_logs(error: Error, logs: &Path, cache: &Cache) -> Error {
+    let kept = cache.path().join("last-failure");
+    let _ = fs::remove_dir_all(&kept);
+    let copy = || {
+        fs::create_dir_all(&kept)?;
+        for entry in fs::read_dir(logs)?.flatten() {
+            fs::copy(entry.path(), kept.join(entry.file_name()))?;
+        }
+        std::io::Result::Ok(())
+    };
+    if copy().is_ok() { error.with_log_in(&kept) } else { error }
+}

@@ -1,0 +1,123 @@
+//! Kubernetes from source, for machines that reach a Go module proxy but no release server.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::{
+    Error,
+    binaries::{self, KUBERNETES, NAMES, Version},
+    cache::Cache,
+    process::{Launch, Spawner},
+    progress::Steps,
+};
+
+const GO_MOD: &str = include_str!("../kubernetes/go.mod");
+const GO_SUM: &str = include_str!("../kubernetes/go.sum");
+/// The oldest Go that fetches the version named in `go.mod` by itself.
+const MINIMUM: Version = Version { major: 1, minor: 21 };
+
+/// Builds what is missing in `folder`. The caller holds the lock of the cache.
+pub(crate) fn kubernetes(cache: &Cache, folder: &Path, path: &OsStr, steps: &mut Steps) -> Result<(), Error> {
+    let go = toolchain(path).ok_or(Error::NoGo)?;
+    let work = Work::create(cache)?;
+    let spawner = Spawner::start()?;
+    let missing: Vec<_> = NAMES.into_iter().filter(|name| !folder.join(name).exists()).collect();
+    for (index, name) in missing.iter().enumerate() {
+        let count = missing.len();
+        steps.begin(format!(
+            "building {name} with Go, {} of {count}; all take some minutes, once",
+            index + 1
+        ))?;
+        let part = work.path.join(name);
+        work.launch(&go, name, &part).start(&spawner)?.success(steps)?;
+        let path = folder.join(name);
+        fs::rename(&part, &path).map_err(Error::io("write", &path))?;
+    }
+    let _ = fs::remove_dir_all(&work.path);
+    Ok(())
+}
+
+/// Go on PATH, if it is new enough.
+fn toolchain(path: &OsStr) -> Option<PathBuf> {
+    binaries::on_path(path, "go").filter(|go| {
+        let output = Command::new(go).arg("version").stdin(Stdio::null()).output();
+        let version = output.ok().and_then(|output| Version::parse(&String::from_utf8_lossy(&output.stdout)));
+        version.is_some_and(|version| version >= MINIMUM)
+    })
+}
+
+/// The folder in which Go works: the pinned module, temporary files, and each binary until it is whole.
+struct Work {
+    path: PathBuf,
+}
+
+impl Work {
+    fn create(cache: &Cache) -> Result<Self, Error> {
+        let path = cache.path().join("build");
+        if path.exists() {
+            fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
+        }
+        let temporary = path.join("tmp");
+        fs::create_dir_all(&temporary).map_err(Error::io("make the folder", &temporary))?;
+        for (name, text) in [("go.mod", GO_MOD), ("go.sum", GO_SUM)] {
+            let file = path.join(name);
+            fs::write(&file, text).map_err(Error::io("write", &file))?;
+        }
+        Ok(Self { path })
+    }
+
+    fn launch(&self, go: &Path, name: &'static str, part: &Path) -> Launch {
+        let package = match name {
+            "etcd" => "go.etcd.io/etcd/server/v3".to_owned(),
+            name => format!("k8s.io/kubernetes/cmd/{name}"),
+        };
+        let mut launch = Launch::server(name, go, &self.path, &self.path);
+        launch.keep_env = true;
+        launch.env = vec![
+            ("CGO_ENABLED", "0".into()),
+            ("GO111MODULE", "on".into()),
+            ("GOFLAGS", "-mod=readonly".into()),
+            ("GOTMPDIR", self.path.join("tmp").into_os_string()),
+            ("GOWORK", "off".into()),
+        ];
+        launch
+            .args(["build", "-buildvcs=false", "-trimpath", "-ldflags", &stamps(), "-o"])
+            .args([part.as_os_str().to_owned(), OsString::from(package)])
+    }
+}
+
+/// The version that the programs report, which a release build sets in the same way.
+fn stamps() -> String {
+    let mut flags = vec!["-s -w".to_owned()];
+    let mut numbers = KUBERNETES.trim_start_matches('v').split('.');
+    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+        for (name, value) in [("gitVersion", KUBERNETES), ("gitMajor", major), ("gitMinor", minor)] {
+            flags.push(format!("-X {package}.{name}={value}"));
+        }
+    }
+    flags.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    #[test]
+    fn an_old_go_is_none() -> std::io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let go = folder.path().join("go");
+        for (version, accepted) in [("go1.20.14", false), ("go1.21.0", true)] {
+            fs::write(&go, format!("#!/bin/sh\necho go version {version} linux/amd64\n"))?;
+            fs::set_permissions(&go, Permissions::from_mode(0o755))?;
+            assert_eq!(toolchain(folder.path().as_os_str()).is_some(), accepted, "{version}");
+        }
+        Ok(())
+    }
+}

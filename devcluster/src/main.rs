@@ -1,0 +1,62 @@
+//! `devcluster`: a throwaway Kubernetes control plane and Postgres for the length of a command, or of an afternoon.
+
+mod cli;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// A throwaway Kubernetes control plane (etcd, kube-apiserver with RBAC, kube-controller-manager) and Postgres on
+/// 127.0.0.1. It has no node: objects can be made, but no Pod runs. Your own kubeconfig is left alone.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run COMMAND with a fresh cluster (`KUBECONFIG`, `DATABASE_URL`, `PATH`), and remove the cluster when it ends
+    ///
+    /// Exits with COMMAND's status, or 128 plus the number of the signal that ended it.
+    Exec {
+        /// The command and its arguments, after `--`
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Start a cluster in the background: eval "$(devcluster up)"
+    ///
+    /// Prints the lines that set `KUBECONFIG`, `DATABASE_URL` and `PATH`. A cluster that is up already stays, and its lines
+    /// are printed again.
+    Up,
+    /// Stop and remove what `up` started
+    Down,
+    /// Run SQL on the cluster's database and show the rows as psql does
+    Sql {
+        /// One or more statements
+        #[arg(value_name = "SQL")]
+        query: String,
+    },
+    /// The background process of `up`
+    #[command(hide = true)]
+    Supervise,
+    /// The process that cleans up after a killed `exec`
+    #[command(hide = true)]
+    Watch { folder: PathBuf },
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().command {
+        Command::Exec { command } => cli::exec::run(&command),
+        Command::Up => cli::up::up(),
+        Command::Down => cli::up::down(),
+        Command::Sql { query } => cli::sql::run(&query),
+        Command::Watch { folder } => Ok(cli::watch::run(&folder)),
+        Command::Supervise => Ok(cli::supervise::run()),
+    };
+    result.unwrap_or_else(|error| {
+        devcluster::Stderr::new().say(&error.to_string());
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,127 @@
+//! Certificates and keys of one cluster, all under one authority that nobody else trusts.
+
+use std::{
+    fs::File,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose as Usage, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose,
+};
+
+use crate::Error;
+
+/// A certificate and its key, as PEM and as files.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+    pub(crate) certificate_file: PathBuf,
+    pub(crate) key_file: PathBuf,
+}
+
+#[derive(Debug)]
+pub(crate) struct Pki {
+    pub(crate) ca: String,
+    pub(crate) ca_file: PathBuf,
+    pub(crate) apiserver: Identity,
+    pub(crate) etcd: Identity,
+    pub(crate) postgres: Identity,
+    pub(crate) admin: Identity,
+    pub(crate) controller_manager: Identity,
+    pub(crate) service_account_key: PathBuf,
+    pub(crate) service_account_public_key: PathBuf,
+}
+
+impl Pki {
+    /// Makes everything, in `folder`.
+    pub(crate) fn create(folder: &Path) -> Result<Self, Error> {
+        const LOOPBACK: [&str; 2] = ["127.0.0.1", "localhost"];
+        let authority = Authority::create(folder)?;
+        let mut names = LOOPBACK.to_vec();
+        names.extend(["10.96.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]);
+        names.push("kubernetes.default.svc.cluster.local");
+        let tokens = KeyPair::generate()?;
+        let service_account_key = folder.join("service-account.key");
+        let service_account_public_key = folder.join("service-account.pub");
+        write_private(&service_account_key, &tokens.serialize_pem())?;
+        write_private(&service_account_public_key, &tokens.public_key_pem())?;
+        Ok(Self {
+            apiserver: authority.server("kube-apiserver", &names)?,
+            etcd: authority.server("etcd", &LOOPBACK)?,
+            postgres: authority.server("postgres", &LOOPBACK)?,
+            admin: authority.client("devcluster-admin", Some("system:masters"))?,
+            controller_manager: authority.client("system:kube-controller-manager", None)?,
+            ca: authority.certificate.pem(),
+            ca_file: authority.file,
+            service_account_key,
+            service_account_public_key,
+        })
+    }
+}
+
+struct Authority<'a> {
+    folder: &'a Path,
+    certificate: Certificate,
+    file: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl<'a> Authority<'a> {
+    fn create(folder: &'a Path) -> Result<Self, Error> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.distinguished_name.push(DnType::CommonName, "devcluster");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let key = KeyPair::generate()?;
+        let certificate = params.self_signed(&key)?;
+        let file = folder.join("ca.crt");
+        write_private(&file, &certificate.pem())?;
+        Ok(Self { folder, certificate, file, issuer: Issuer::new(params, key) })
+    }
+
+    fn server(&self, name: &str, hosts: &[&str]) -> Result<Identity, Error> {
+        self.issue(name, None, hosts, Usage::ServerAuth)
+    }
+
+    fn client(&self, name: &str, group: Option<&str>) -> Result<Identity, Error> {
+        self.issue(name, group, &[], Usage::ClientAuth)
+    }
+
+    fn issue(
+        &self,
+        name: &str,
+        group: Option<&str>,
+        hosts: &[&str],
+        usage: Usage,
+    ) -> Result<Identity, Error> {
+        // The default validity, practically for ever, fits clocks that are wrong and clusters that live for an hour.
+        let mut params = CertificateParams::new(hosts.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        if let Some(group) = group {
+            params.distinguished_name.push(DnType::OrganizationName, group);
+        }
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![usage];
+        params.use_authority_key_identifier_extension = true;
+        let pair = KeyPair::generate()?;
+        let certificate = params.signed_by(&pair, &self.issuer)?.pem();
+        let key = pair.serialize_pem();
+        let stem = name.trim_start_matches("system:");
+        let certificate_file = self.folder.join(format!("{stem}.crt"));
+        let key_file = self.folder.join(format!("{stem}.key"));
+        write_private(&certificate_file, &certificate)?;
+        write_private(&key_file, &key)?;
+        Ok(Identity { certificate, key, certificate_file, key_file })
+    }
+}
+
+/// Writes a new file that only its owner can read.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Error> {
+    let file = File::options().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(Error::io("write", path))
+}

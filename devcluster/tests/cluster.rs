@@ -1,0 +1,215 @@
+//! Real clusters: what they give to a command, and what is left of them.
+
+use std::{
+    error::Error,
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    str::FromStr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use devcluster::{Cluster, Options, Quiet};
+use postgres::{Config, NoTls, config::SslMode, error::SqlState};
+use rustix::process::{Pid, Signal, kill_process};
+
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_devcluster");
+
+#[test]
+fn a_command_gets_a_cluster_for_itself() -> Outcome {
+    // The trap shows that the signal was passed on, and the status that it was the command which ended.
+    let script = r#"
+        trap 'kill $!; exit 7' TERM
+        [ "$DEVCLUSTER" = 1 ] && [ "$(kubectl auth whoami -o jsonpath='{.status.userInfo.groups[0]}')" = system:masters ] &&
+            "$0" sql 'SELECT rolsuper AS super FROM pg_roles WHERE rolname = current_user' &&
+            kubectl get serviceaccount default -o name && echo "$KUBECONFIG $DATABASE_URL"
+        sleep 600 & wait"#;
+    let mut exec = Running::start(&["exec", "--", "sh", "-c", script, PROGRAM])?;
+    let said = exec.lines_until(|line| line.contains("postgres://"))?;
+    assert!(said.iter().any(|line| line.trim() == "t"), "not a superuser: {said:?}");
+    assert!(said.iter().any(|line| line == "serviceaccount/default"), "{said:?}");
+    let (kubeconfig, url) = said.last().and_then(|line| line.split_once(' ')).ok_or("no URL")?;
+    let folder = Path::new(kubeconfig).parent().ok_or("no folder")?.to_owned();
+    assert!(processes_of(&folder).len() > 5, "{:?}", processes_of(&folder));
+    speaks_tls_and_wants_its_password(url)?;
+
+    exec.signal(Signal::TERM)?;
+    assert_eq!(exec.child.wait()?.code(), Some(7));
+    assert_eq!(processes_of(&folder), [""; 0]);
+    assert!(!folder.exists());
+    Ok(())
+}
+
+#[test]
+fn clusters_live_and_die_apart() -> Outcome {
+    // The thread that starts it ends at once, as a test's setup may.
+    let own = thread::spawn(|| Cluster::start(&Options::default(), &mut Quiet))
+        .join()
+        .map_err(|_| "panicked")??;
+    let background = Background::new(&own)?;
+    let (victim, exports) = thread::scope(|scope| {
+        let up = scope.spawn(|| background.run("up"));
+        let mut victim = Running::start(&["exec", "--", "sh", "-c", "echo $KUBECONFIG; sleep 600; true"])?;
+        let said = victim.lines_until(|line| line.ends_with("/kubeconfig"))?;
+        let folder =
+            said.last().and_then(|path| Path::new(path).parent()).map(Path::to_owned).ok_or("no folder")?;
+        let up = up.join().map_err(|_| "panicked")??;
+        Ok::<_, Box<dyn Error + Send + Sync>>(((victim, folder), up))
+    })?;
+    let (mut victim, victim_folder) = victim;
+
+    assert!(processes_of(&victim_folder).iter().any(|process| process.contains("sleep 600")));
+    victim.signal(Signal::KILL)?;
+    let begin = Instant::now();
+    while !processes_of(&victim_folder).is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(5), "left: {:?}", processes_of(&victim_folder));
+        thread::sleep(Duration::from_millis(20));
+    }
+    while victim_folder.exists() {
+        assert!(begin.elapsed() < Duration::from_secs(5), "its folder is left");
+        thread::sleep(Duration::from_millis(20));
+    }
+
+    background.check(&exports)?;
+    let kubectl = Command::new("kubectl").args(["create", "namespace", "beside"]).envs(own.env()).output()?;
+    assert!(kubectl.status.success(), "{kubectl:?}");
+    speaks_tls_and_wants_its_password(own.database_url())?;
+    let folder = own.folder().to_owned();
+    drop(own);
+    assert_eq!(processes_of(&folder), [""; 0]);
+    assert!(!folder.exists());
+    Ok(())
+}
+
+#[test]
+fn a_server_that_fails_says_why() -> Outcome {
+    let options = Options { apiserver_args: vec!["--no-such-flag".into()], ..Options::default() };
+    let error = Cluster::start(&options, &mut Quiet).err().ok_or("it has started")?;
+    let devcluster::Error::EndedEarly { name, log, tail, .. } = &error else { return Err(error.into()) };
+    assert_eq!(name, "kube-apiserver");
+    assert!(tail.contains("unknown flag: --no-such-flag"), "{tail}");
+    assert!(fs::read_to_string(log)?.contains("unknown flag"), "the log is kept");
+    Ok(())
+}
+
+/// `devcluster up` and `down` with a cache of their own, so that a cluster that is up already is left alone.
+struct Background {
+    cache: tempfile::TempDir,
+    path: String,
+}
+
+impl Background {
+    /// Uses the binaries that `cluster` has found, instead of getting them again.
+    fn new(cluster: &Cluster) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let kubectl = cluster.bin().join("kubectl").canonicalize()?;
+        let folder = kubectl.parent().ok_or("no folder")?.display();
+        let path = format!("{folder}:{}", std::env::var("PATH")?);
+        Ok(Self { cache: tempfile::tempdir()?, path })
+    }
+
+    /// Its output ends only when no process of the background holds the pipes any more.
+    fn run(&self, command: &str) -> std::io::Result<Output> {
+        let mut program = Command::new(PROGRAM);
+        program.arg(command).env("JOBEXEC_DEVCLUSTER_CACHE", self.cache.path()).env("PATH", &self.path);
+        program.output()
+    }
+
+    fn check(&self, up: &Output) -> Outcome {
+        assert!(up.status.success(), "{up:?}");
+        let exports = String::from_utf8(up.stdout.clone())?;
+        assert_eq!(self.run("up")?.stdout, up.stdout, "it is up already");
+        let script = r#"eval "$1"; kubectl get namespace default -o name; "$0" sql 'SELECT 6 * 7 AS answer'; echo "$KUBECONFIG""#;
+        let used = Command::new("sh").args(["-c", script, PROGRAM, &exports]).output()?;
+        let said = String::from_utf8(used.stdout)?;
+        assert!(said.starts_with("namespace/default\n") && said.contains("42"), "{said}");
+        let kubeconfig = PathBuf::from(said.lines().last().unwrap_or_default());
+        let folder = kubeconfig.parent().ok_or("no folder")?;
+
+        assert!(self.run("down")?.status.success());
+        assert_eq!(processes_of(folder), [""; 0]);
+        assert!(!folder.exists());
+        assert!(String::from_utf8(self.run("down")?.stderr)?.contains("nothing is up"));
+        Ok(())
+    }
+}
+
+/// A `devcluster` whose standard output is read; it is killed when a test fails.
+struct Running {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+}
+
+impl Running {
+    fn start(args: &[&str]) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let mut child =
+            Command::new(PROGRAM).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let lines = BufReader::new(child.stdout.take().ok_or("no output")?);
+        Ok(Self { child, lines })
+    }
+
+    fn lines_until(
+        &mut self,
+        last: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>, Box<dyn Error + Send + Sync>> {
+        let mut said = Vec::new();
+        let mut line = String::new();
+        while self.lines.read_line(&mut line)? > 0 {
+            said.push(line.trim_end().to_owned());
+            if last(line.trim_end()) {
+                return Ok(said);
+            }
+            line.clear();
+        }
+        Err(format!("it ended after saying {said:?}").into())
+    }
+
+    fn signal(&mut self, signal: Signal) -> Outcome {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or("no process")?;
+        Ok(kill_process(pid, signal)?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn speaks_tls_and_wants_its_password(url: &str) -> Outcome {
+    assert!(url.ends_with("?sslmode=require"), "{url}");
+    let mut config = Config::from_str(url)?;
+    let port = config.get_ports().first().copied().ok_or("no port")?;
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    // SSLRequest of the protocol: its length and its code.
+    stream.write_all(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f])?;
+    let mut answer = [0];
+    stream.read_exact(&mut answer)?;
+    assert_eq!(answer, *b"S", "TLS is off");
+    let refused = config.password("wrong").ssl_mode(SslMode::Disable).connect(NoTls).err();
+    assert_eq!(refused.and_then(|error| error.code().cloned()), Some(SqlState::INVALID_PASSWORD));
+    Ok(())
+}
+
+/// Every process that works in that folder, was given a file of it, or has it in its environment.
+fn processes_of(folder: &Path) -> Vec<String> {
+    let name = folder.to_string_lossy();
+    let mentions =
+        |path: PathBuf| fs::read(path).is_ok_and(|text| String::from_utf8_lossy(&text).contains(&*name));
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    entries
+        .filter(|process| process.file_name().is_some_and(|pid| pid.to_string_lossy().parse::<u32>().is_ok()))
+        .filter(|process| {
+            let inside = fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
+            inside || mentions(process.join("cmdline")) || mentions(process.join("environ"))
+        })
+        .map(|process| {
+            String::from_utf8_lossy(&fs::read(process.join("cmdline")).unwrap_or_default()).replace('\0', " ")
+        })
+        .collect()
+}

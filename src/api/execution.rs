@@ -1,0 +1,118 @@
+//! `JobExecution`: one execution, seen and steered through the Kubernetes API.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Duration;
+
+/// One execution of a job: one row of an `ExecutionStore`. Deleting the object changes no row.
+#[derive(CustomResource, Clone, Debug, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "jobexec.dev",
+    version = "v1alpha1",
+    kind = "JobExecution",
+    namespaced,
+    status = "JobExecutionStatus",
+    shortname = "jexec",
+    category = "jobexec",
+    doc = "One execution of a job: one row of an ExecutionStore. Deleting the object changes no row.",
+    printcolumn(name = "Store", type_ = "string", json_path = ".spec.storeRef.name"),
+    printcolumn(name = "Job", type_ = "string", json_path = ".status.jobId"),
+    printcolumn(name = "Number", type_ = "integer", json_path = ".status.executionNumber"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Started", type_ = "date", json_path = ".status.startedAt"),
+    printcolumn(name = "Deadline", type_ = "string", json_path = ".status.deadline"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
+    printcolumn(name = "Execution", type_ = "string", json_path = ".spec.executionId", priority = 1),
+    printcolumn(name = "Timeout From", type_ = "string", json_path = ".status.timeoutSource", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+pub struct JobExecutionSpec {
+    /// The store that the execution belongs to, in the same namespace. It cannot be changed.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("storeRef is immutable: delete this object and create another"))]
+    pub store_ref: StoreRef,
+    /// The id of the row, as text: 1 to 253 characters. It cannot be changed.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("executionId is immutable: delete this object and create another"))]
+    pub execution_id: String,
+    /// How long this execution may run, instead of the store's default: more than 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
+    pub timeout: Option<Duration>,
+}
+
+/// Names an `ExecutionStore` of the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreRef {
+    /// The name of the `ExecutionStore`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+}
+
+/// Where an execution stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Waiting to be started.
+    Scheduled,
+    /// Being worked on.
+    Running,
+    /// Ended well.
+    Completed,
+    /// Ended badly.
+    Failed,
+    /// Called off.
+    Cancelled,
+    /// The row has a status that the store's mapping does not list.
+    Unmapped,
+}
+
+impl Phase {
+    /// Whether the execution has ended.
+    pub const fn finished(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// What the operator last saw of an execution.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobExecutionStatus {
+    /// The generation of the spec that this status describes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Where the execution stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// The job that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<String>,
+    /// Its number within the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution_number: Option<i64>,
+    /// When it started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+    /// When it is failed if it still runs then: its start plus its timeout plus the grace period.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Time>,
+    /// The timeout that governs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// The object that the timeout comes from, for example `ExecutionStore/jobs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_source: Option<String>,
+    /// Why it ended, in one word, for example `DeadlineExceeded`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// `Bound` (the row exists), `Finished` (True once it has ended, well or not) and `Succeeded` (Unknown while it
+    /// runs).
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,24 @@
+//! The custom resources of the group `jobexec.dev`. These types are the source of `crds/*.yaml`; their doc
+//! comments become the texts of `kubectl explain`, so they are written for that reader.
+
+pub mod conditions;
+pub mod duration;
+pub mod execution;
+pub mod store;
+pub mod table;
+
+pub use duration::Duration;
+pub use execution::{JobExecution, JobExecutionSpec, JobExecutionStatus, Phase};
+pub use store::{ExecutionStore, ExecutionStoreSpec, ExecutionStoreStatus, Mode};
+pub use table::{Columns, Statuses, Table};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt as _;
+
+/// The annotation of an `ExecutionStore` that asks for a sweep now: any new value does.
+pub const SWEEP_REQUESTED: &str = "jobexec.dev/sweep-requested";
+
+/// Every custom resource definition of this operator, in the order in which to install them.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    vec![ExecutionStore::crd(), JobExecution::crd()]
+}

@@ -1,0 +1,266 @@
+//! `ExecutionStore`: where the executions are, and how they are watched.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Duration, Table};
+
+/// One table of job executions in a Postgres database. The operator fails executions that run past their timeout,
+/// and reports the health of the table in the status.
+#[derive(CustomResource, Clone, Debug, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "jobexec.dev",
+    version = "v1alpha1",
+    kind = "ExecutionStore",
+    namespaced,
+    status = "ExecutionStoreStatus",
+    shortname = "exstore",
+    category = "jobexec",
+    doc = "One table of job executions in a Postgres database. The operator fails executions that run past their timeout, and reports the health of the table in the status.",
+    validation = Rule::new("size(self.metadata.name) <= 63").message("the name of an ExecutionStore has at most 63 characters: it becomes part of the names and labels of its JobExecutions"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Healthy", type_ = "string", json_path = ".status.conditions[?(@.type=='Healthy')].status"),
+    printcolumn(name = "Running", type_ = "integer", json_path = ".status.metrics.runningExecutions"),
+    printcolumn(name = "Long", type_ = "integer", json_path = ".status.metrics.longRunningExecutions", description = "running for longer than spec.longRunning.after"),
+    printcolumn(name = "Stale", type_ = "integer", json_path = ".status.metrics.staleExecutions", description = "running past their deadline"),
+    printcolumn(name = "Last Sweep", type_ = "date", json_path = ".status.lastSweep.startedAt"),
+    printcolumn(name = "Failed", type_ = "integer", json_path = ".status.lastSweep.failed", description = "executions failed by the last sweep"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Timeout", type_ = "string", json_path = ".spec.defaultTimeout", priority = 1),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecutionStoreSpec {
+    /// How to reach the database.
+    pub connection: Connection,
+    /// The table of executions. The default is `public.job_executions` with the columns `id`, `job_id`,
+    /// `execution_number`, `status`, `started_at` and `completed_at`.
+    #[serde(default)]
+    pub table: Table,
+    /// How long an execution may run before it is failed, unless its `JobExecution` says otherwise: more than 0.
+    #[serde(default = "defaults::timeout")]
+    #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
+    pub default_timeout: Duration,
+    /// Time that is added to every timeout before an execution is failed, for a commit that is under way.
+    #[serde(default = "defaults::grace_period")]
+    pub grace_period: Duration,
+    /// How often to sweep even when no deadline is known to have passed: at least 10s.
+    #[serde(default = "defaults::sweep_interval")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('10s')").message("must be at least 10s"))]
+    pub sweep_interval: Duration,
+    /// How often to look at the table for its health and for new and finished executions: at least 1s.
+    #[serde(default = "defaults::poll_interval")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("must be at least 1s"))]
+    pub poll_interval: Duration,
+    /// When executions count as running for long, which warns and never fails them.
+    #[serde(default)]
+    pub long_running: LongRunning,
+    /// `Enforce` fails stale executions. `Observe` reports them and changes no row: the way to suspend a store.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+mod defaults {
+    use super::Duration;
+
+    /// A duration known to be well written; the fallback is never reached, the unit test below holds it.
+    fn known(text: &str) -> Duration {
+        text.parse().unwrap_or_else(|_| unreachable!("a default is a valid duration"))
+    }
+
+    pub(super) fn timeout() -> Duration {
+        known("24h")
+    }
+    pub(super) fn grace_period() -> Duration {
+        known("0s")
+    }
+    pub(super) fn sweep_interval() -> Duration {
+        known("1h")
+    }
+    pub(super) fn poll_interval() -> Duration {
+        known("15s")
+    }
+    pub(super) fn long_running_after() -> Duration {
+        known("1h")
+    }
+    pub(super) fn warn_above() -> i32 {
+        5
+    }
+    pub(super) fn statement_timeout() -> Duration {
+        known("30s")
+    }
+    pub(super) fn pool_size() -> i32 {
+        3
+    }
+    pub(super) fn secret_key() -> String {
+        "uri".to_owned()
+    }
+}
+
+/// How to reach the database.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    /// The Secret, in the namespace of this object, that holds the connection URL
+    /// (`postgres://user:password@host:port/database?sslmode=require`). TLS is required unless the URL says
+    /// `sslmode=disable`; `verify-ca` and `verify-full` check the server's certificate.
+    pub secret_ref: SecretKeyRef,
+    /// The Secret key, in the namespace of this object, that holds the certificate authority of the server in PEM
+    /// form, for `sslmode=verify-ca` and `verify-full`. Without it the system's authorities are trusted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+    /// How many connections the operator opens to this database: 1 to 20.
+    #[serde(default = "defaults::pool_size")]
+    #[schemars(range(min = 1, max = 20))]
+    pub pool_size: i32,
+    /// How long one SQL statement may take before Postgres cancels it: at least 100ms.
+    #[serde(default = "defaults::statement_timeout")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('100ms')").message("must be at least 100ms"))]
+    pub statement_timeout: Duration,
+}
+
+/// A key of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// The name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key within it.
+    #[serde(default = "defaults::secret_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// When executions count as running for long.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LongRunning {
+    /// An execution that runs for longer than this counts as long-running: more than 0.
+    #[serde(default = "defaults::long_running_after")]
+    #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
+    pub after: Duration,
+    /// `Healthy` turns False when more than this many executions are long-running.
+    #[serde(default = "defaults::warn_above")]
+    #[schemars(range(min = 0))]
+    pub warn_above: i32,
+}
+
+impl Default for LongRunning {
+    fn default() -> Self {
+        Self { after: defaults::long_running_after(), warn_above: defaults::warn_above() }
+    }
+}
+
+/// Whether a store's stale executions are failed or only reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// Fail stale executions.
+    #[default]
+    Enforce,
+    /// Report only; change no row.
+    Observe,
+}
+
+/// What the operator last saw of a store.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecutionStoreStatus {
+    /// The generation of the spec that this status describes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The value of the annotation `jobexec.dev/sweep-requested` that was last answered with a sweep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_sweep_request: Option<String>,
+    /// The health of the table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Metrics>,
+    /// Rows that contradict themselves; any turns `Consistent` to False.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub violations: Option<Violations>,
+    /// The last sweep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_sweep: Option<LastSweep>,
+    /// `Ready` (the summary), `DatabaseReachable`, `SchemaValid`, `Healthy` (False with more than
+    /// `spec.longRunning.warnAbove` long-running executions), `EnforcementPaused` (True while no row is changed),
+    /// `Recording` (what is done is written to the operator's own tables) and `Consistent`.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The health of a table of executions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Metrics {
+    /// Executions that are running.
+    pub running_executions: i64,
+    /// Executions that wait to be started.
+    pub scheduled_executions: i64,
+    /// Executions that have been running for longer than `spec.longRunning.after`.
+    pub long_running_executions: i64,
+    /// Executions that are running past their deadline.
+    pub stale_executions: i64,
+    /// Executions that started within the last 24 hours.
+    #[serde(rename = "recentExecutions24h")]
+    pub recent_executions_24h: i64,
+    /// When the longest-running execution started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_running_started_at: Option<Time>,
+    /// When these figures were taken, by the database's clock.
+    pub timestamp: Option<Time>,
+}
+
+/// Rows that contradict themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Violations {
+    /// Rows whose status is in no list of `spec.table.statuses`.
+    pub unmapped_status: i64,
+    /// Running rows without a start time: they have no deadline and are never failed.
+    pub running_without_started_at: i64,
+    /// Finished rows without an end time.
+    pub finished_without_completed_at: i64,
+}
+
+/// One pass over a store that fails every stale execution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastSweep {
+    /// Why it ran: `Startup`, `Deadline` (an execution became stale), `Interval` or `Requested`.
+    pub trigger: String,
+    /// When it began, by the database's clock.
+    pub started_at: Time,
+    /// How long it took, for example `12ms`.
+    pub duration: String,
+    /// How many executions it failed.
+    pub failed: i64,
+    /// How many stale executions it had to leave, for example because another transaction holds the row; they are
+    /// tried again.
+    pub remaining: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_valid() {
+        let spec: ExecutionStoreSpec =
+            serde_json::from_value(serde_json::json!({"connection": {"secretRef": {"name": "db"}}})).unwrap();
+        assert_eq!(spec.default_timeout.to_string(), "24h");
+        assert_eq!(spec.grace_period.to_string(), "0s");
+        assert_eq!(spec.sweep_interval.to_string(), "1h");
+        assert_eq!(spec.poll_interval.to_string(), "15s");
+        assert_eq!(spec.long_running.after.to_string(), "1h");
+        assert_eq!(spec.connection.statement_timeout.to_string(), "30s");
+        assert_eq!(spec.connection.secret_ref.key, "uri");
+        assert_eq!(
+            (spec.mode, spec.long_running.warn_above, spec.connection.pool_size),
+            (Mode::Enforce, 5, 3)
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! How the application's table of executions looks: its name, its columns, the texts of its statuses.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A Postgres identifier: letters, digits, `_` and `$`, not starting with a digit, at most 63 characters. It is
+/// matched as written (case-sensitive), as if it stood in double quotes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct Identifier(#[schemars(regex(pattern = r"^[A-Za-z_][A-Za-z0-9_$]{0,62}$"))] pub String);
+
+/// The text of a status as the table stores it (the label, where the column is an enum).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct StatusText(#[schemars(length(min = 1, max = 63))] pub String);
+
+impl From<&str> for Identifier {
+    fn from(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
+impl From<&str> for StatusText {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+/// Where the executions are stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Table {
+    /// The schema of the table.
+    pub schema: Identifier,
+    /// The name of the table (an ordinary or a partitioned table).
+    pub name: Identifier,
+    /// The columns that the operator reads and writes.
+    pub columns: Columns,
+    /// The status texts of the application.
+    pub statuses: Statuses,
+    /// The time zone of columns of type `timestamp` (without time zone), as a name that Postgres knows, for example
+    /// `UTC` or `Europe/Berlin`. It has no meaning for columns of type `timestamptz`.
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: String,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            schema: "public".into(),
+            name: "job_executions".into(),
+            columns: Columns::default(),
+            statuses: Statuses::default(),
+            time_zone: "UTC".to_owned(),
+        }
+    }
+}
+
+/// The names of the columns. The operator writes `status`, `completedAt` and, if it is named, `error`; all others
+/// are only read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Columns {
+    /// The primary key: smallint, integer, bigint, uuid, text or varchar.
+    pub id: Identifier,
+    /// The job that the execution belongs to, of any type.
+    pub job_id: Identifier,
+    /// The number of the execution within its job: smallint, integer or bigint.
+    pub execution_number: Identifier,
+    /// The status: text, varchar, char or an enum.
+    pub status: Identifier,
+    /// When the execution started: timestamptz or timestamp.
+    pub started_at: Identifier,
+    /// When the execution ended: timestamptz or timestamp.
+    pub completed_at: Identifier,
+    /// A text column that receives the reason when the operator fails an execution.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Identifier>,
+}
+
+impl Default for Columns {
+    fn default() -> Self {
+        Self {
+            id: "id".into(),
+            job_id: "job_id".into(),
+            execution_number: "execution_number".into(),
+            status: "status".into(),
+            started_at: "started_at".into(),
+            completed_at: "completed_at".into(),
+            error: None,
+        }
+    }
+}
+
+/// The texts that stand for each status. Where several are given the operator recognises all and writes the first.
+/// A status that is found in the table but not listed here turns the condition `Consistent` to False.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "[self.scheduled, self.running, self.completed, self.failed, self.cancelled].all(a, a.all(s, \
+     [self.scheduled, self.running, self.completed, self.failed, self.cancelled].map(b, size(b.filter(t, t == s))).sum() == 1))"
+).message("a status text may stand for one status only, and only once"))]
+pub struct Statuses {
+    /// Waiting to be started.
+    #[serde(default = "defaults::scheduled")]
+    #[schemars(length(min = 0, max = 8))]
+    pub scheduled: Vec<StatusText>,
+    /// Being worked on. Only these rows are ever changed by the operator.
+    #[serde(default = "defaults::running")]
+    #[schemars(length(min = 1, max = 8))]
+    pub running: Vec<StatusText>,
+    /// Ended well.
+    #[serde(default = "defaults::completed")]
+    #[schemars(length(min = 1, max = 8))]
+    pub completed: Vec<StatusText>,
+    /// Ended badly. The first text is what the operator writes to a stale execution.
+    #[serde(default = "defaults::failed")]
+    #[schemars(length(min = 1, max = 8))]
+    pub failed: Vec<StatusText>,
+    /// Called off.
+    #[serde(default = "defaults::cancelled")]
+    #[schemars(length(min = 0, max = 8))]
+    pub cancelled: Vec<StatusText>,
+}
+
+impl Default for Statuses {
+    fn default() -> Self {
+        Self {
+            scheduled: defaults::scheduled(),
+            running: defaults::running(),
+            completed: defaults::completed(),
+            failed: defaults::failed(),
+            cancelled: defaults::cancelled(),
+        }
+    }
+}
+
+mod defaults {
+    use super::StatusText;
+
+    pub(super) fn scheduled() -> Vec<StatusText> {
+        vec!["scheduled".into()]
+    }
+    pub(super) fn running() -> Vec<StatusText> {
+        vec!["running".into()]
+    }
+    pub(super) fn completed() -> Vec<StatusText> {
+        vec!["completed".into()]
+    }
+    pub(super) fn failed() -> Vec<StatusText> {
+        vec!["failed".into()]
+    }
+    pub(super) fn cancelled() -> Vec<StatusText> {
+        vec!["cancelled".into()]
+    }
+}

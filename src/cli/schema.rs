@@ -1,0 +1,59 @@
+//! `jobexec schema`
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::CliError;
+use crate::api::{ExecutionStore, Table};
+use crate::db::{Database, schema, url};
+
+/// Building an index on a large table takes its time.
+const STATEMENT_TIMEOUT: Duration = Duration::from_hours(1);
+
+/// What to print or apply.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  jobexec schema                                             print for the default table public.job_executions
+  jobexec schema --role jobexec | psql \"$DATABASE_URL\"       apply with psql
+  jobexec schema --role jobexec --apply                      apply to DATABASE_URL
+  jobexec schema -f store.yaml --role jobexec                for the table that an ExecutionStore describes")]
+pub(super) struct Args {
+    /// Apply to the database instead of printing.
+    #[arg(long)]
+    apply: bool,
+    /// The database, for --apply: a URL of a login that owns the table and may create schemas.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// The role that the operator logs in with: it gets exactly the rights that the operator needs.
+    #[arg(long, value_name = "NAME")]
+    role: Option<String>,
+    /// A YAML file with an `ExecutionStore`, for a table other than the default.
+    #[arg(short = 'f', long, value_name = "FILE")]
+    filename: Option<PathBuf>,
+}
+
+/// Prints or applies the schema.
+pub(super) async fn run(args: Args) -> Result<(), CliError> {
+    let table = match &args.filename {
+        None => Table::default(),
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).map_err(|e| CliError::File(path.clone(), e.to_string()))?;
+            let store: ExecutionStore =
+                serde_saphyr::from_str(&text).map_err(|e| CliError::File(path.clone(), e.to_string()))?;
+            store.spec.table
+        }
+    };
+    let role = args.role.as_deref();
+    if !args.apply {
+        std::io::stdout().lock().write_all(schema::script(&table, role).as_bytes())?;
+        return Ok(());
+    }
+    let options = url::parse(&args.database_url.ok_or(CliError::NoDatabase)?, None)?;
+    let database = Database::connect(options, 1, STATEMENT_TIMEOUT).await?;
+    schema::apply(&database, &table, role).await?;
+    database.close().await;
+    eprintln!("the schema jobexec and the index on {}.{} are in place", table.schema.0, table.name.0);
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! What all reconcilers share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use futures::FutureExt as _;
+use futures::channel::mpsc;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::{Api, Client, Resource, ResourceExt as _};
+
+use super::store::Handle;
+use crate::api::{ExecutionStore, JobExecution};
+use crate::db::mapping::IdType;
+use crate::policy::Wish;
+
+/// Objects as watches deliver them: one that does not decode is kept from stalling the others.
+pub type Guarded<K> = DeserializeGuard<K>;
+
+/// The first pause after a failure; it doubles with each further one.
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+
+/// The longest pause after failures.
+const BACKOFF_CAP: Duration = Duration::from_mins(1);
+
+/// What all reconcilers share.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    namespace: Option<String>,
+    stores: reflector::Store<Guarded<ExecutionStore>>,
+    executions: reflector::Store<Guarded<JobExecution>>,
+    handles: Mutex<HashMap<ObjectRef<Guarded<ExecutionStore>>, Arc<Handle>>>,
+    nudges: Nudges,
+}
+
+/// Where to say that an object should be looked at soon. A nudge that finds no room is covered by the object's own
+/// requeue.
+pub struct Nudges {
+    /// For the store controller.
+    pub stores: mpsc::Sender<ObjectRef<Guarded<ExecutionStore>>>,
+    /// For the execution controller.
+    pub executions: mpsc::Sender<ObjectRef<Guarded<JobExecution>>>,
+}
+
+impl Context {
+    /// A context over the caches of both controllers.
+    pub fn new(
+        client: Client,
+        namespace: Option<String>,
+        stores: reflector::Store<Guarded<ExecutionStore>>,
+        executions: reflector::Store<Guarded<JobExecution>>,
+        nudges: Nudges,
+    ) -> Self {
+        Self { client, namespace, stores, executions, handles: Mutex::default(), nudges }
+    }
+
+    /// The objects of kind `K` that this operator watches.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    /// What is kept in memory for a store, made when it is first asked for.
+    pub fn handle(&self, store: &ObjectRef<Guarded<ExecutionStore>>) -> Arc<Handle> {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.entry(store.clone()).or_default().clone()
+    }
+
+    /// What is kept in memory for a store, if anything is.
+    pub fn known_handle(&self, store: &ObjectRef<Guarded<ExecutionStore>>) -> Option<Arc<Handle>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner).get(store).cloned()
+    }
+
+    /// The store of this name, as last seen.
+    pub fn store(&self, namespace: &str, name: &str) -> Option<Arc<Guarded<ExecutionStore>>> {
+        self.stores.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// Forgets the stores that exist no more and closes their connections.
+    pub fn prune(&self) {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<_> = handles.keys().filter(|key| self.stores.get(key).is_none()).cloned().collect();
+        for key in gone {
+            if let Some(handle) = handles.remove(&key) {
+                tracing::info!(store = %key, "the store is gone, its connections are closed");
+                tokio::spawn(async move { handle.retire().await });
+            }
+        }
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        let handles: Vec<_> = self
+            .handles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain()
+            .map(|(_, handle)| handle)
+            .collect();
+        for handle in handles {
+            handle.close().await;
+        }
+    }
+
+    /// Waits until every `JobExecution` that exists has been seen, for at most `patience`. Returns whether they have.
+    pub async fn executions_seen(&self, patience: Duration) -> bool {
+        matches!(tokio::time::timeout(patience, self.executions.wait_until_ready()).await, Ok(Ok(())))
+    }
+
+    /// What the objects of a store wish for its executions, or `None` while not all objects have been seen.
+    pub fn wishes(&self, namespace: &str, store: &str, id_type: IdType) -> Option<Vec<Wish>> {
+        self.executions.wait_until_ready().now_or_never()?.ok()?;
+        let wishes = self.of_store(namespace, store).into_iter().filter_map(|execution| {
+            let timeout = execution.spec.timeout.as_ref().map(crate::api::Duration::to_chrono);
+            Some(Wish {
+                name: execution.name_any(),
+                created: created(&execution),
+                key: id_type.canonical(&execution.spec.execution_id)?,
+                timeout: Some(timeout?),
+            })
+        });
+        Some(wishes.collect())
+    }
+
+    /// Has a store looked at soon.
+    pub fn nudge_store(&self, namespace: &str, store: &str) {
+        if self.nudges.stores.clone().try_send(ObjectRef::new(store).within(namespace)).is_err() {
+            tracing::debug!(store, "no room for a nudge, the store waits for its turn");
+        }
+    }
+
+    /// Has the unfinished executions of a store looked at soon.
+    pub fn nudge_executions(&self, namespace: &str, store: &str) {
+        for execution in self.of_store(namespace, store) {
+            let finished =
+                execution.status.as_ref().and_then(|s| s.phase).is_some_and(crate::api::Phase::finished);
+            let target = ObjectRef::new(&execution.name_any()).within(namespace);
+            if !finished && self.nudges.executions.clone().try_send(target).is_err() {
+                tracing::debug!(store, "no room for more nudges, the others wait for their turn");
+                return;
+            }
+        }
+    }
+
+    fn of_store(&self, namespace: &str, store: &str) -> Vec<JobExecution> {
+        let belongs = |execution: &&JobExecution| {
+            execution.spec.store_ref.name == store && execution.namespace().as_deref() == Some(namespace)
+        };
+        let state = self.executions.state();
+        state.iter().filter_map(|guarded| guarded.0.as_ref().ok()).filter(belongs).cloned().collect()
+    }
+}
+
+fn created(object: &impl Resource) -> i64 {
+    object.meta().creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
+}
+
+/// The pause before the next try after `failures` in a row: doubling, at most a minute, spread by up to a quarter so
+/// that many stores of one broken server do not come back in step.
+pub fn backoff(failures: u32) -> Duration {
+    let pause = BACKOFF_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(BACKOFF_CAP);
+    let spread = uuid::Uuid::new_v4().as_bytes()[0];
+    pause + pause.mul_f64(f64::from(spread) / 1_024.0)
+}
+
+/// The time from `now` until `then`, both on the database's clock; zero if it has passed.
+pub fn until(now: chrono::DateTime<chrono::Utc>, then: chrono::DateTime<chrono::Utc>) -> Duration {
+    (then - now).max(TimeDelta::zero()).to_std().unwrap_or(Duration::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_up_to_a_minute() {
+        for (failures, seconds) in [(1, 1.0), (2, 2.0), (5, 16.0), (7, 60.0), (4_000_000_000, 60.0)] {
+            let pause = backoff(failures).as_secs_f64();
+            assert!((seconds..=seconds * 1.25).contains(&pause), "{failures}: {pause}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The execution controller: binds a `JobExecution` to its row and says how the row stands.
+
+mod verdict;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::channel::mpsc;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::runtime::controller::{self, Action, Controller};
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Resource as _, ResourceExt as _};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::context::{Guarded, backoff};
+use super::events::publish;
+use super::{Context, FIELD_MANAGER, ReconcileError, bounded};
+use crate::api::{JobExecution, JobExecutionStatus};
+use crate::db::{DbError, execution};
+use verdict::Sight;
+
+/// How many executions are worked on at the same time, below the smallest useful pool's size times the stores.
+const CONCURRENCY: u16 = 8;
+
+/// How often a finished execution is looked at: it should not change any more.
+const FINISHED_INTERVAL: Duration = Duration::from_mins(5);
+
+/// Runs until `stop` is cancelled and every reconcile under way has ended.
+pub async fn run(
+    context: Arc<Context>,
+    writer: reflector::store::Writer<Guarded<JobExecution>>,
+    nudged: mpsc::Receiver<ObjectRef<Guarded<JobExecution>>>,
+    stop: CancellationToken,
+) {
+    let reader = writer.as_reader();
+    let deletions = context.clone();
+    let executions = watcher(context.api::<Guarded<JobExecution>>(), watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .inspect(move |event| {
+            // The rule of an object that is gone must go too.
+            if let Ok(watcher::Event::Delete(guarded)) = event
+                && let Ok(execution) = &guarded.0
+            {
+                deletions
+                    .nudge_store(&execution.namespace().unwrap_or_default(), &execution.spec.store_ref.name);
+            }
+        })
+        .applied_objects();
+    Controller::for_stream(executions, reader)
+        .with_config(controller::Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(nudged)
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(reconcile, failed, context)
+        .for_each(|outcome| async move {
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "execution controller");
+            }
+        })
+        .await;
+}
+
+async fn reconcile(
+    guarded: Arc<Guarded<JobExecution>>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    let object = match &guarded.0 {
+        Ok(object) => object,
+        Err(invalid) => {
+            tracing::warn!(
+                execution = invalid.metadata.name,
+                error = invalid.error,
+                "a JobExecution cannot be decoded"
+            );
+            let status =
+                verdict::undecodable(&invalid.error, invalid.metadata.generation, chrono::Utc::now());
+            write(&context, &invalid.metadata, &status).await?;
+            return Ok(Action::await_change());
+        }
+    };
+    let (sight, look_again) = see(&context, object).await;
+    let before = object.status.clone().unwrap_or_default();
+    let status = verdict::judge(object, &sight, chrono::Utc::now());
+    if status != before {
+        write(&context, &object.metadata, &status).await?;
+        for news in verdict::news(&before, &status) {
+            publish(&context.client, &object.object_ref(&()), news).await?;
+        }
+    }
+    if before.observed_generation != object.metadata.generation {
+        // A new timeout may be the next deadline of its store.
+        context.nudge_store(&object.namespace().unwrap_or_default(), &object.spec.store_ref.name);
+    }
+    Ok(Action::requeue(look_again))
+}
+
+/// Observe: the row, and when to look again.
+async fn see(context: &Context, object: &JobExecution) -> (Sight, Duration) {
+    let namespace = object.namespace().unwrap_or_default();
+    let name = &object.spec.store_ref.name;
+    let Some(store) = context.store(&namespace, name) else {
+        return (Sight::StoreNotFound, FINISHED_INTERVAL);
+    };
+    let Ok(store) = &store.0 else { return (Sight::StoreNotReady, FINISHED_INTERVAL) };
+    let poll = store.spec.poll_interval.get();
+    let handle = context.known_handle(&ObjectRef::new(name).within(&namespace));
+    let Some(session) = handle.and_then(|handle| handle.session()) else {
+        return (Sight::StoreNotReady, poll);
+    };
+    let Some(id) = session.mapping.id_type().canonical(&object.spec.execution_id) else {
+        return (Sight::InvalidId(session.mapping.id_type()), FINISHED_INTERVAL);
+    };
+    let found = async {
+        // Written before the status below reports them as applied.
+        let Some(rules) = session.rules_in_force(context, store).await? else { return Ok(None) };
+        let judge = session.judge(&rules);
+        Ok::<_, DbError>(Some(execution::find(&session.database, &judge, &session.ledger, &id).await?))
+    };
+    match found.await {
+        Ok(Some(Some(row))) if row.phase.finished() => (Sight::Row(Box::new(row)), FINISHED_INTERVAL),
+        Ok(Some(Some(row))) => (Sight::Row(Box::new(row)), poll),
+        Ok(Some(None)) => (Sight::RowNotFound, poll),
+        Ok(None) => (Sight::StoreNotReady, poll),
+        Err(error) => {
+            tracing::debug!(execution = object.name_any(), %error, "the row could not be read");
+            (Sight::StoreNotReady, poll)
+        }
+    }
+}
+
+async fn write(
+    context: &Context,
+    metadata: &kube::api::ObjectMeta,
+    status: &JobExecutionStatus,
+) -> Result<(), ReconcileError> {
+    let resource = kube::api::ApiResource::erase::<JobExecution>(&());
+    let namespace = metadata.namespace.clone().unwrap_or_default();
+    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &namespace, &resource);
+    let patch = json!({
+        "apiVersion": resource.api_version, "kind": resource.kind,
+        // An object made anew under the same name must not get the status of the old one.
+        "metadata": {"uid": metadata.uid},
+        "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    bounded(api.patch_status(metadata.name.as_deref().unwrap_or_default(), &params, &Patch::Apply(patch)))
+        .await?;
+    Ok(())
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
+fn failed(guarded: Arc<Guarded<JobExecution>>, error: &ReconcileError, _: Arc<Context>) -> Action {
+    tracing::warn!(execution = %ObjectRef::from_obj(&*guarded), %error, "the execution's status could not be written");
+    Action::requeue(backoff(3))
+}

@@ -1,0 +1,69 @@
+//! The reconcilers. Each is the driver of one pipeline: observe, decide, apply, report.
+
+pub mod context;
+pub mod events;
+pub mod execution;
+pub mod secret;
+pub mod session;
+pub mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::channel::mpsc;
+use kube::Client;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector;
+use tokio_util::sync::CancellationToken;
+
+pub use context::Context;
+
+/// The name under which the operator writes status by server-side apply.
+const FIELD_MANAGER: &str = "jobexec-operator";
+
+/// How long a call to the API server may take, the client's own retries included.
+const API_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How many nudges may wait for a controller. One that finds no room is covered by the object's own
+/// requeue.
+const NUDGES: usize = 4_096;
+
+/// A reconcile that did not reach its end. It is tried again with backoff.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The API server refused or could not be reached.
+    #[error("the Kubernetes API: {0}")]
+    Kube(#[from] Box<kube::Error>),
+    /// The API server did not answer.
+    #[error("the Kubernetes API did not answer within {API_TIMEOUT:?}")]
+    Timeout,
+}
+
+impl From<kube::Error> for ReconcileError {
+    fn from(error: kube::Error) -> Self {
+        Self::Kube(Box::new(error))
+    }
+}
+
+/// Bounds one call to the API server.
+pub(crate) async fn bounded<T>(
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ReconcileError> {
+    tokio::time::timeout(API_TIMEOUT, call).await.map_err(|_| ReconcileError::Timeout)?.map_err(Into::into)
+}
+
+/// Runs every controller on the stores of `namespace` (or of all namespaces) until `stop` is cancelled and what is
+/// under way has ended.
+pub async fn run(client: Client, namespace: Option<String>, stop: CancellationToken) {
+    let (stores, store_writer) = reflector::store::<DeserializeGuard<crate::api::ExecutionStore>>();
+    let (executions, execution_writer) = reflector::store::<DeserializeGuard<crate::api::JobExecution>>();
+    let (nudge_stores, nudged_stores) = mpsc::channel(NUDGES);
+    let (nudge_executions, nudged_executions) = mpsc::channel(NUDGES);
+    let nudges = context::Nudges { stores: nudge_stores, executions: nudge_executions };
+    let context = Arc::new(Context::new(client, namespace, stores, executions, nudges));
+    let stores = store::run(context.clone(), store_writer, nudged_stores, stop.clone());
+    let executions = execution::run(context.clone(), execution_writer, nudged_executions, stop);
+    futures::join!(stores.boxed(), executions.boxed());
+    context.close().await;
+}

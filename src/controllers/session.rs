@@ -1,0 +1,198 @@
+//! An open connection to the database of one store, with everything that was learnt when it was opened.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+use tokio::sync::Mutex;
+
+use super::Context;
+use super::secret::{self, SecretError};
+use crate::api::ExecutionStore;
+use crate::db::judge::Rules;
+use crate::db::ledger::{self, Claim, Claimant, Ledger};
+use crate::db::url::{self, InvalidUrl};
+use crate::db::validate::{Problem, Validated, validate};
+use crate::db::{Database, DbError, Defaults, Judge, Mapping, rules};
+use crate::policy::{self, Rule};
+
+/// Why a store cannot be worked on, from the first step that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReady {
+    /// The Secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// What the Secret holds.
+    #[error("the Secret {0} holds no usable connection URL: {1}")]
+    Url(String, InvalidUrl),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// The table.
+    #[error(transparent)]
+    Table(#[from] Problem),
+    /// Another store looks after the table.
+    #[error("the ExecutionStore {namespace}/{name} looks after this table: delete it, or this one. If it is gone already, its claim ends within ten minutes", namespace = .0.namespace, name = .0.name)]
+    TableClaimed(Claimant),
+}
+
+impl NotReady {
+    /// One word for a condition's reason.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Secret(e) => e.reason(),
+            Self::Url(..) => "InvalidURL",
+            Self::Database(e) => e.reason(),
+            Self::Table(e) => e.reason(),
+            Self::TableClaimed(_) => "TableClaimed",
+        }
+    }
+}
+
+/// The credentials of a store, as its Secrets hold them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    uri: String,
+    ca: Option<String>,
+}
+
+impl Credentials {
+    /// Reads them.
+    pub async fn read(context: &Context, store: &ExecutionStore) -> Result<Self, SecretError> {
+        let namespace = store.namespace().unwrap_or_default();
+        let connection = &store.spec.connection;
+        let uri = secret::read(context, &namespace, &connection.secret_ref).await?;
+        let ca = match &connection.ca_secret_ref {
+            Some(key) => Some(secret::read(context, &namespace, key).await?),
+            None => None,
+        };
+        Ok(Self { uri, ca })
+    }
+}
+
+/// An open connection to the database of one store. It describes one generation of the store's spec.
+pub struct Session {
+    /// The database.
+    pub database: Database,
+    /// The table.
+    pub mapping: Mapping,
+    /// What governs executions that no rule names.
+    pub defaults: Defaults,
+    /// Where what is done is recorded.
+    pub ledger: Ledger,
+    /// Why rows cannot be changed, if they cannot.
+    pub unwritable: Option<Problem>,
+    /// Whether the server takes no writes.
+    pub read_only: bool,
+    rules: Mutex<Option<Arc<Vec<Rule>>>>,
+}
+
+impl Session {
+    /// Connects, holds the spec against the catalog and claims the table.
+    pub async fn open(store: &ExecutionStore, credentials: &Credentials) -> Result<Self, NotReady> {
+        let spec = &store.spec;
+        let secret = || spec.connection.secret_ref.name.clone();
+        let ca = credentials.ca.as_ref().map(|pem| pem.clone().into_bytes());
+        let options = url::parse(&credentials.uri, ca).map_err(|error| NotReady::Url(secret(), error))?;
+        let size = u32::try_from(spec.connection.pool_size).unwrap_or(3).clamp(1, 20);
+        let database = Database::connect(options, size, spec.connection.statement_timeout.get()).await?;
+        match Self::prepare(store, database.clone()).await {
+            Ok(session) => Ok(session),
+            Err(error) => {
+                database.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn prepare(store: &ExecutionStore, database: Database) -> Result<Self, NotReady> {
+        let Validated { mapping, unwritable, read_only } = validate(&database, &store.spec.table).await??;
+        let ledger = if read_only {
+            Ledger::Missing("the database is read-only".to_owned())
+        } else {
+            match ledger::claim(&database, &mapping, &claimant(store)).await? {
+                Claim::Held(ledger) => ledger,
+                Claim::Taken(holder) => return Err(NotReady::TableClaimed(holder)),
+            }
+        };
+        let defaults = Defaults {
+            timeout: store.spec.default_timeout.to_chrono(),
+            grace: store.spec.grace_period.to_chrono(),
+            source: format!("ExecutionStore/{}", store.name_any()),
+        };
+        Ok(Self { database, mapping, defaults, ledger, unwritable, read_only, rules: Mutex::default() })
+    }
+
+    /// Confirms the claim and looks again at what may have changed without anybody telling: columns, rights, the
+    /// operator's tables, a standby that was promoted. Returns whether all is as it was.
+    pub async fn still_holds(&self, store: &ExecutionStore) -> Result<bool, NotReady> {
+        let validated = validate(&self.database, &store.spec.table).await??;
+        if validated.mapping != self.mapping
+            || validated.unwritable != self.unwritable
+            || validated.read_only != self.read_only
+        {
+            return Ok(false);
+        }
+        if self.read_only {
+            return Ok(true);
+        }
+        match ledger::claim(&self.database, &self.mapping, &claimant(store)).await? {
+            Claim::Held(ledger) => Ok(ledger == self.ledger),
+            Claim::Taken(holder) => Err(NotReady::TableClaimed(holder)),
+        }
+    }
+
+    /// Brings the rules in force in line with what the objects wish, and returns them. While not all objects have
+    /// been seen, the last known rules stay. `None`: nothing is known yet, so nothing may be judged.
+    pub async fn rules_in_force(
+        &self,
+        context: &Context,
+        store: &ExecutionStore,
+    ) -> Result<Option<Arc<Vec<Rule>>>, DbError> {
+        let namespace = store.namespace().unwrap_or_default();
+        let mut known = self.rules.lock().await;
+        let Some(wishes) = context.wishes(&namespace, &store.name_any(), self.mapping.id_type()) else {
+            return Ok(match (&*known, &self.ledger) {
+                (None, Ledger::Tables { .. }) => Some(Arc::default()),
+                (last, _) => last.clone(),
+            });
+        };
+        let wanted = policy::compile(wishes);
+        if let Some(rules) = known.as_ref().filter(|rules| ***rules == wanted) {
+            return Ok(Some(rules.clone()));
+        }
+        if let Ledger::Tables { store_id } = self.ledger {
+            rules::replace(&self.database, store_id, &wanted).await?;
+        }
+        Ok(Some(known.insert(Arc::new(wanted)).clone()))
+    }
+
+    /// The predicate of this store. `rules` are those of [`Self::rules_in_force`].
+    pub fn judge<'a>(&'a self, rules: &'a [Rule]) -> Judge<'a> {
+        let rules = match self.ledger {
+            Ledger::Tables { store_id } => Rules::Table(store_id),
+            Ledger::Missing(_) => Rules::Memory(rules),
+        };
+        Judge { mapping: &self.mapping, defaults: &self.defaults, rules }
+    }
+
+    /// The shortest time within which an execution that starts now can become stale.
+    pub fn shortest_timeout(&self, rules: &[Rule]) -> Duration {
+        let total = |timeout, grace: Option<_>| timeout + grace.unwrap_or(self.defaults.grace);
+        rules
+            .iter()
+            .map(|rule| total(rule.timeout.unwrap_or(self.defaults.timeout), rule.grace))
+            .chain([total(self.defaults.timeout, None)])
+            .min()
+            .and_then(|shortest| shortest.to_std().ok())
+            .unwrap_or_default()
+    }
+}
+
+fn claimant(store: &ExecutionStore) -> Claimant {
+    Claimant {
+        uid: store.uid().unwrap_or_default(),
+        namespace: store.namespace().unwrap_or_default(),
+        name: store.name_any(),
+    }
+}

@@ -1,0 +1,69 @@
+//! What is kept in memory for a store between two looks. All of it can be lost: it is learnt again.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use crate::controllers::session::{Credentials, Session};
+use crate::db::ledger::{self, Ledger};
+use crate::db::observe::Contradictions;
+
+/// What is kept for a store.
+#[derive(Default)]
+pub struct Handle {
+    session: RwLock<Option<Arc<Session>>>,
+    /// Held while the store is looked at.
+    pub(super) memory: tokio::sync::Mutex<Memory>,
+}
+
+/// What one look leaves for the next.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// The Secrets' contents when last read, and when that was.
+    pub(super) credentials: Option<(Instant, Credentials)>,
+    /// The UID and generation that the session describes.
+    pub(super) described: Option<(String, Option<i64>)>,
+    /// When the session was last held against the catalog.
+    pub(super) checked: Option<Instant>,
+    /// The rows found to contradict themselves, and when that was.
+    pub(super) contradictions: Option<(Instant, Contradictions)>,
+    /// When the last sweep began.
+    pub(super) swept: Option<Instant>,
+    /// The request that the last sweep answered.
+    pub(super) answered: Option<String>,
+    /// Looks in a row that failed because of the database.
+    pub(super) failures: u32,
+    /// Reports in a row that failed because of the API server.
+    pub(super) api_failures: u32,
+    /// The UID of the store.
+    pub(super) uid: String,
+}
+
+impl Handle {
+    /// The open connection, if there is one.
+    pub fn session(&self) -> Option<Arc<Session>> {
+        self.session.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another session in place and returns the one that was there.
+    pub(super) fn replace(&self, session: Option<Arc<Session>>) -> Option<Arc<Session>> {
+        std::mem::replace(&mut *self.session.write().unwrap_or_else(PoisonError::into_inner), session)
+    }
+
+    /// Closes the connections.
+    pub async fn close(&self) {
+        if let Some(session) = self.replace(None) {
+            session.database.close().await;
+        }
+    }
+
+    /// The store is gone: gives up its claim, then closes the connections.
+    pub async fn retire(&self) {
+        let uid = self.memory.lock().await.uid.clone();
+        if let Some(session) = self.session().filter(|s| matches!(s.ledger, Ledger::Tables { .. }))
+            && let Err(error) = ledger::release(&session.database, &uid).await
+        {
+            tracing::info!(%error, "the claim of a store that is gone could not be released, it ends by itself");
+        }
+        self.close().await;
+    }
+}

@@ -1,0 +1,91 @@
+//! The store controller: looks at a store ([`look`]), says what that means ([`verdict`]), tells it ([`report`]).
+
+mod look;
+mod memory;
+mod report;
+mod verdict;
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use futures::channel::mpsc;
+use kube::ResourceExt as _;
+use kube::runtime::controller::{self, Action, Controller};
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates, watcher};
+use tokio_util::sync::CancellationToken;
+
+use super::context::{Guarded, backoff};
+use super::{Context, ReconcileError};
+use crate::api::ExecutionStore;
+pub use memory::Handle;
+
+/// How many stores are worked on at the same time.
+const CONCURRENCY: u16 = 16;
+
+/// Runs until `stop` is cancelled and every reconcile under way has ended.
+pub async fn run(
+    context: Arc<Context>,
+    writer: reflector::store::Writer<Guarded<ExecutionStore>>,
+    nudged: mpsc::Receiver<ObjectRef<Guarded<ExecutionStore>>>,
+    stop: CancellationToken,
+) {
+    let reader = writer.as_reader();
+    let pruner = context.clone();
+    let stores = watcher(context.api::<Guarded<ExecutionStore>>(), watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .inspect(move |event| {
+            if matches!(event, Ok(watcher::Event::Delete(_) | watcher::Event::InitDone)) {
+                pruner.prune();
+            }
+        })
+        .applied_objects()
+        // A status written by this controller must not bring it back at once; a new spec or annotation must.
+        .predicate_filter(
+            predicates::generation.combine(predicates::annotations),
+            PredicateConfig::default(),
+        );
+    Controller::for_stream(stores, reader)
+        .with_config(controller::Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(nudged)
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(reconcile, failed, context)
+        .for_each(|outcome| async move {
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "store controller");
+            }
+        })
+        .await;
+}
+
+async fn reconcile(
+    guarded: Arc<Guarded<ExecutionStore>>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    let store = match &guarded.0 {
+        Ok(store) => store,
+        Err(invalid) => return report::undecodable(&context, invalid).await,
+    };
+    let handle = context.handle(&ObjectRef::from_obj(&*guarded));
+    let mut memory = handle.memory.lock().await;
+    let seen = look::look(&context, store, &handle, &mut memory).await;
+    let verdict = verdict::judge(store, &seen, chrono::Utc::now());
+    report::report(&context, store, &handle, &seen, verdict).await?;
+    memory.api_failures = 0;
+    if seen.worth_telling() {
+        context.nudge_executions(&store.namespace().unwrap_or_default(), &store.name_any());
+    }
+    Ok(Action::requeue(seen.look_again))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
+fn failed(guarded: Arc<Guarded<ExecutionStore>>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    tracing::warn!(store = %ObjectRef::from_obj(&*guarded), %error, "the store's status could not be written");
+    let handle = context.handle(&ObjectRef::from_obj(&*guarded));
+    let failures = handle.memory.try_lock().map_or(1, |mut memory| {
+        memory.api_failures = memory.api_failures.saturating_add(1);
+        memory.api_failures
+    });
+    Action::requeue(backoff(failures))
+}

@@ -1,0 +1,178 @@
+//! Report: one status write where something changed, and Events of what changed.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::core::error_boundary::InvalidObject;
+use kube::runtime::controller::Action;
+use kube::{Api, Resource as _, ResourceExt as _};
+use serde_json::json;
+
+use super::Handle;
+use super::look::{Current, Seen};
+use crate::api::conditions::{Finding, find, settle};
+use crate::api::{ExecutionStore, ExecutionStoreStatus};
+use crate::controllers::events::{News, publish};
+use crate::controllers::{Context, FIELD_MANAGER, ReconcileError, bounded};
+use crate::db::{Ledger, ledger};
+
+/// How many executions an Event names.
+pub(super) const SAMPLE: u8 = 5;
+
+/// How old the figures in the status may become while nothing else changes.
+const REFRESH: Duration = Duration::from_mins(1);
+
+/// The conditions whose change is an Event.
+const TOLD: [&str; 4] = ["Ready", "Healthy", "EnforcementPaused", "Consistent"];
+
+/// Writes the status if it says anything new, then publishes what changed.
+pub(super) async fn report(
+    context: &Context,
+    store: &ExecutionStore,
+    handle: &Handle,
+    seen: &Seen,
+    status: ExecutionStoreStatus,
+) -> Result<(), ReconcileError> {
+    let before = store.status.clone().unwrap_or_default();
+    let about = store.object_ref(&());
+    if worth_writing(&before, &status) {
+        let namespace = store.namespace().unwrap_or_default();
+        let api: Api<ExecutionStore> = Api::namespaced(context.client.clone(), &namespace);
+        let patch = json!({
+            "apiVersion": ExecutionStore::api_version(&()), "kind": ExecutionStore::kind(&()),
+            // An object made anew under the same name must not get the status of the old one.
+            "metadata": {"uid": store.uid()},
+            "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        bounded(api.patch_status(&store.name_any(), &params, &Patch::Apply(patch))).await?;
+        for news in changes(&before, &status) {
+            publish(&context.client, &about, news).await?;
+        }
+    }
+    announce(context, store, handle, seen).await
+}
+
+/// Everything but the figures' timestamp counts at once; that alone only once it is old.
+fn worth_writing(before: &ExecutionStoreStatus, after: &ExecutionStoreStatus) -> bool {
+    let timestamp = |s: &ExecutionStoreStatus| s.metrics.as_ref().and_then(|m| m.timestamp.clone());
+    let undated = |s: &ExecutionStoreStatus| {
+        let mut s = s.clone();
+        s.metrics.iter_mut().for_each(|m| m.timestamp = None);
+        s
+    };
+    if undated(before) != undated(after) {
+        return true;
+    }
+    match (timestamp(before), timestamp(after)) {
+        (Some(old), Some(new)) => new.0.duration_since(old.0).unsigned_abs() >= REFRESH,
+        (old, new) => old != new,
+    }
+}
+
+/// One piece of news for each condition whose truth or reason changed; the first one ever only where it is bad.
+fn changes(before: &ExecutionStoreStatus, after: &ExecutionStoreStatus) -> Vec<News> {
+    let news = |condition: &Condition| {
+        let old = find(&before.conditions, &condition.type_);
+        let same = old.is_some_and(|o| o.status == condition.status && o.reason == condition.reason);
+        let bad = if condition.type_ == "EnforcementPaused" { "True" } else { "False" };
+        let warning = condition.status == bad && condition.reason != "Observing";
+        if same || condition.status == "Unknown" || (old.is_none_or(|o| o.status == "Unknown") && !warning) {
+            return None;
+        }
+        Some(News {
+            key: format!(
+                "{}-{}",
+                condition.type_.to_lowercase(),
+                &uuid::Uuid::new_v4().simple().to_string()[..10]
+            ),
+            warning,
+            reason: condition.reason.clone(),
+            action: "Observe",
+            note: format!("{}: {}", condition.type_, condition.message),
+        })
+    };
+    TOLD.iter().filter_map(|type_| find(&after.conditions, type_)).filter_map(news).collect()
+}
+
+/// Tells of every sweep that changed something and was not told of yet: this one, and any that an operator made and
+/// did not live to announce.
+async fn announce(
+    context: &Context,
+    store: &ExecutionStore,
+    handle: &Handle,
+    seen: &Seen,
+) -> Result<(), ReconcileError> {
+    let Ok(Current { session, opened }) = &seen.session else { return Ok(()) };
+    let own = seen.sweep.as_ref().filter(|swept| swept.failed > 0);
+    if own.is_none() && !opened {
+        return Ok(());
+    }
+    let about = store.object_ref(&());
+    let Ledger::Tables { store_id } = session.ledger else {
+        let Some(swept) = own else { return Ok(()) };
+        let first: Vec<String> = swept.first.iter().map(ToString::to_string).collect();
+        return publish(&context.client, &about, swept_news(swept.sweep.id, swept.failed, &first)).await;
+    };
+    let own = own.map_or(uuid::Uuid::nil(), |swept| swept.sweep.id);
+    let outcome = async {
+        for sweep in ledger::unannounced(&session.database, store_id, own, i64::from(SAMPLE)).await? {
+            let failed = u64::try_from(sweep.failed).unwrap_or_default();
+            if let Err(error) =
+                publish(&context.client, &about, swept_news(sweep.id, failed, &sweep.sample)).await
+            {
+                return Ok(Err(error));
+            }
+            ledger::announced(&session.database, sweep.id).await?;
+        }
+        Ok::<_, crate::db::DbError>(Ok(()))
+    };
+    match outcome.await {
+        Ok(told) => told,
+        Err(error) => {
+            // The sweep stays unannounced and is told of when the connection is open again.
+            tracing::warn!(store = store.name_any(), %error, "a sweep could not be announced yet");
+            handle.close().await;
+            Ok(())
+        }
+    }
+}
+
+fn swept_news(sweep: uuid::Uuid, failed: u64, first: &[String]) -> News {
+    let (noun, more) =
+        (if failed == 1 { "execution" } else { "executions" }, failed.saturating_sub(first.len() as u64));
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    News {
+        key: sweep.simple().to_string(),
+        warning: true,
+        reason: "StaleExecutionsFailed".to_owned(),
+        action: "Sweep",
+        note: format!("failed {failed} stale {noun}: {}{rest}", first.join(", ")),
+    }
+}
+
+/// Says of an object that cannot be read what is wrong with it. It is looked at again when it changes.
+pub(super) async fn undecodable(
+    context: &Context,
+    invalid: &InvalidObject,
+) -> Result<Action, ReconcileError> {
+    let (name, namespace) = (invalid.metadata.name.clone(), invalid.metadata.namespace.clone());
+    tracing::warn!(store = name, error = invalid.error, "an ExecutionStore cannot be decoded");
+    let finding = Finding::new(
+        "Ready",
+        false,
+        "InvalidObject",
+        format!("this object cannot be decoded: {}. Correct it, or upgrade the operator", invalid.error),
+    );
+    let conditions = settle(&[], vec![finding], invalid.metadata.generation, chrono::Utc::now());
+    let resource = kube::api::ApiResource::erase::<ExecutionStore>(&());
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.client.clone(), &namespace.unwrap_or_default(), &resource);
+    let patch = json!({
+        "apiVersion": resource.api_version, "kind": resource.kind, "status": {"conditions": conditions},
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    bounded(api.patch_status(&name.unwrap_or_default(), &params, &Patch::Apply(patch))).await?;
+    Ok(Action::await_change())
+}

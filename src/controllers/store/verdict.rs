@@ -1,0 +1,217 @@
+//! Decide: what a look at a store means for its status. Pure.
+
+use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::look::{Current, Seen, Swept};
+use crate::api::conditions::{Finding, Truth, find, settle, time};
+use crate::api::store::{LastSweep, Metrics, Violations};
+use crate::api::{ExecutionStore, ExecutionStoreStatus, Mode};
+use crate::controllers::session::{NotReady, Session};
+use crate::db::Ledger;
+use crate::db::observe::{Contradictions, Sample};
+
+/// The status that a look at `store` leads to.
+pub(super) fn judge(store: &ExecutionStore, seen: &Seen, now: DateTime<Utc>) -> ExecutionStoreStatus {
+    let before = store.status.clone().unwrap_or_default();
+    let findings = findings(store, seen, &before);
+    ExecutionStoreStatus {
+        observed_generation: store.metadata.generation,
+        observed_sweep_request: seen.answered.clone().or(before.observed_sweep_request),
+        // Figures that could not be taken again are kept: their timestamp says how old they are.
+        metrics: seen.sample.as_ref().map(metrics).or(before.metrics),
+        violations: seen.contradictions.as_ref().map(violations).or(before.violations),
+        last_sweep: match (&seen.sweep, &seen.sample) {
+            (Some(swept), sample) => Some(last_sweep(swept, sample.as_ref().map_or(0, |s| s.stale))),
+            _ => before.last_sweep,
+        },
+        conditions: settle(&before.conditions, findings, store.metadata.generation, now),
+    }
+}
+
+fn findings(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -> Vec<Finding> {
+    let reachable = reachable(seen);
+    let valid = valid(seen);
+    let paused = paused(store, seen);
+    let recording = recording(seen);
+    let ready = ready(seen, &[&reachable, &valid], &paused);
+    let healthy = healthy(store, seen);
+    let consistent = consistent(seen, before);
+    vec![ready, reachable, valid, healthy, paused, recording, consistent]
+}
+
+/// The summary: rows are looked at, and changed unless a person asked for them not to be.
+fn ready(seen: &Seen, needed: &[&Finding], paused: &Finding) -> Finding {
+    if let Err(NotReady::TableClaimed(_)) = &seen.session
+        && let Err(why) = &seen.session
+    {
+        return Finding::new("Ready", false, why.reason(), why.to_string());
+    }
+    if let Some(bad) = needed.iter().find(|finding| finding.truth != Truth::True) {
+        return Finding::new("Ready", false, bad.reason, bad.message.clone());
+    }
+    match (paused.truth, paused.reason) {
+        (Truth::True, "Observing") => Finding::new("Ready", true, "Observing", paused.message.clone()),
+        (Truth::True, reason) => Finding::new("Ready", false, reason, paused.message.clone()),
+        _ => Finding::new("Ready", true, "Enforcing", "stale executions are failed"),
+    }
+}
+
+fn reachable(seen: &Seen) -> Finding {
+    const TYPE: &str = "DatabaseReachable";
+    match (&seen.session, &seen.error) {
+        (Err(why @ (NotReady::Secret(_) | NotReady::Url(..) | NotReady::Database(_))), _) => {
+            Finding::new(TYPE, false, why.reason(), why.to_string())
+        }
+        (_, Some(error)) => Finding::new(TYPE, false, error.reason(), error.to_string()),
+        _ => Finding::new(TYPE, true, "Connected", "the database answers"),
+    }
+}
+
+fn valid(seen: &Seen) -> Finding {
+    const TYPE: &str = "SchemaValid";
+    match &seen.session {
+        Err(NotReady::Table(problem)) => Finding::new(TYPE, false, problem.reason(), problem.to_string()),
+        Err(NotReady::TableClaimed(_)) => Finding::new(TYPE, true, "Valid", "the table fits the spec"),
+        Err(_) => unreachable_yet(TYPE),
+        Ok(Current { session, .. }) => match &session.unwritable {
+            Some(problem) => Finding::new(TYPE, false, problem.reason(), problem.to_string()),
+            None => Finding::new(TYPE, true, "Valid", "the table fits the spec"),
+        },
+    }
+}
+
+fn paused(store: &ExecutionStore, seen: &Seen) -> Finding {
+    const TYPE: &str = "EnforcementPaused";
+    let session: Option<&Session> = seen.session.as_ref().ok().map(|current| &*current.session);
+    match session {
+        _ if store.spec.mode == Mode::Observe => Finding::new(
+            TYPE,
+            true,
+            "Observing",
+            "spec.mode is Observe: stale executions are reported and not failed; set it to Enforce to resume",
+        ),
+        Some(session) if session.read_only => Finding::new(
+            TYPE,
+            true,
+            "DatabaseReadOnly",
+            "the database is read-only: point the Secret's URL at the primary, or make the database writable",
+        ),
+        Some(Session { unwritable: Some(problem), .. }) => {
+            Finding::new(TYPE, true, problem.reason(), problem.to_string())
+        }
+        Some(_) if seen.error.is_none() => {
+            Finding::new(TYPE, false, "Enforcing", "stale executions are failed")
+        }
+        _ => unreachable_yet(TYPE),
+    }
+}
+
+fn recording(seen: &Seen) -> Finding {
+    const TYPE: &str = "Recording";
+    match seen.session.as_ref().map(|current| &current.session.ledger) {
+        Ok(Ledger::Tables { .. }) => {
+            Finding::new(TYPE, true, "TablesPresent", "what is done is recorded in the schema jobexec")
+        }
+        Ok(Ledger::Missing(why)) => {
+            Finding::new(TYPE, false, "TablesMissing", format!("nothing is recorded in the database: {why}"))
+        }
+        Err(_) => unreachable_yet(TYPE),
+    }
+}
+
+fn healthy(store: &ExecutionStore, seen: &Seen) -> Finding {
+    const TYPE: &str = "Healthy";
+    let Some(sample) = &seen.sample else { return unreachable_yet(TYPE) };
+    let limit = &store.spec.long_running;
+    let message = format!(
+        "{} executions have been running for longer than {}, and up to {} may",
+        sample.long_running, limit.after, limit.warn_above
+    );
+    if sample.long_running > i64::from(limit.warn_above) {
+        Finding::new(TYPE, false, "LongRunningExecutions", message)
+    } else {
+        Finding::new(TYPE, true, "WithinLimits", message)
+    }
+}
+
+fn consistent(seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
+    const TYPE: &str = "Consistent";
+    let Some(found) = &seen.contradictions else {
+        // What was known of the rows does not become unknown because the database is away.
+        return match find(&before.conditions, TYPE) {
+            Some(Condition { status, .. }) if status == "False" => {
+                let message = "rows contradicted themselves when the table was last read".to_owned();
+                Finding::new(TYPE, false, "Violations", message)
+            }
+            _ => unreachable_yet(TYPE),
+        };
+    };
+    let example = found.example.as_deref().unwrap_or_default();
+    let parts: Vec<String> = [
+        (
+            found.unmapped,
+            format!("with a status that spec.table.statuses does not list, for example {example:?}"),
+        ),
+        (found.running_without_start, "running without a start time, which are never failed".to_owned()),
+        (found.finished_without_end, "finished without an end time".to_owned()),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{count} {what}"))
+    .collect();
+    let reason = match found {
+        Contradictions { unmapped: 1.., .. } => "UnmappedStatus",
+        Contradictions { running_without_start: 1.., .. } => "RunningWithoutStartedAt",
+        _ => "FinishedWithoutCompletedAt",
+    };
+    if parts.is_empty() {
+        Finding::new(TYPE, true, "NoViolations", "no row contradicts itself")
+    } else {
+        Finding::new(
+            TYPE,
+            false,
+            reason,
+            format!("executions that contradict themselves: {}", parts.join("; ")),
+        )
+    }
+}
+
+fn unreachable_yet(type_: &'static str) -> Finding {
+    Finding::new(
+        type_,
+        Truth::Unknown,
+        "NotObserved",
+        "the table could not be looked at; see the condition Ready",
+    )
+}
+
+fn metrics(sample: &Sample) -> Metrics {
+    Metrics {
+        running_executions: sample.running,
+        scheduled_executions: sample.scheduled,
+        long_running_executions: sample.long_running,
+        stale_executions: sample.stale,
+        recent_executions_24h: sample.recent,
+        oldest_running_started_at: sample.oldest.map(time),
+        timestamp: Some(time(sample.now)),
+    }
+}
+
+fn violations(found: &Contradictions) -> Violations {
+    Violations {
+        unmapped_status: found.unmapped,
+        running_without_started_at: found.running_without_start,
+        finished_without_completed_at: found.finished_without_end,
+    }
+}
+
+fn last_sweep(swept: &Swept, remaining: i64) -> LastSweep {
+    LastSweep {
+        trigger: swept.sweep.trigger.to_owned(),
+        started_at: time(swept.started_at),
+        duration: format!("{}ms", swept.took.as_millis()),
+        failed: i64::try_from(swept.failed).unwrap_or(i64::MAX),
+        remaining,
+    }
+}

@@ -1,0 +1,80 @@
+//! Connections, and transactions whose timeouts are set.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Postgres, Transaction};
+
+use super::DbError;
+
+/// How long to wait for a connection, new or from the pool.
+pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a statement waits for a lock. Rows are taken with `SKIP LOCKED`, so this is about table locks only.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A pool of connections to one database.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pool: PgPool,
+    statement_timeout: Duration,
+}
+
+impl Database {
+    /// A pool of at most `size` connections, with one of them open: errors show here, not later.
+    pub async fn connect(
+        options: PgConnectOptions,
+        size: u32,
+        statement_timeout: Duration,
+    ) -> Result<Self, DbError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(size)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(Duration::from_mins(5))
+            .max_lifetime(Duration::from_mins(30))
+            .connect_lazy_with(options.clone());
+        let database = Self { pool, statement_timeout };
+        // The pool would retry a refused login until its timeout and then only report that; one direct attempt
+        // tells the real cause.
+        let probe = tokio::time::timeout(ACQUIRE_TIMEOUT, sqlx::ConnectOptions::connect(&options));
+        let connection = probe.await.map_err(|_| DbError::ConnectTimeout(ACQUIRE_TIMEOUT))??;
+        sqlx::Connection::close(connection).await?;
+        Ok(database)
+    }
+
+    /// A transaction that cannot write.
+    pub async fn read(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        self.begin("READ ONLY").await
+    }
+
+    /// A transaction that can write.
+    pub async fn write(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        self.begin("READ WRITE").await
+    }
+
+    /// The pool itself, for migrations.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Waits for connections in use and closes all.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// The settings travel with `BEGIN` in one message and hold for the transaction only, so that they reach the
+    /// right server connection behind `PgBouncer` in transaction mode.
+    async fn begin(&self, access: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        let statement = self.statement_timeout.as_millis();
+        let lock = LOCK_TIMEOUT.as_millis();
+        let idle = 2 * statement;
+        self.pool
+            .begin_with(AssertSqlSafe(format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED {access}; \
+                 SET LOCAL statement_timeout = {statement}; \
+                 SET LOCAL lock_timeout = {lock}; \
+                 SET LOCAL idle_in_transaction_session_timeout = {idle}"
+            )))
+            .await
+    }
+}

@@ -1,0 +1,105 @@
+//! What can go wrong with a database, as conditions tell it: a bounded reason and a message that says what to do.
+//! No error text here holds a password or a URL.
+
+use std::io;
+
+/// A failed conversation with a database.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DbError {
+    /// The server refused the login (SQLSTATE 28P01 or 28000).
+    #[error("the server refused the login: {0}. Check the user and the password in the Secret")]
+    Authentication(String),
+    /// The server has no such database (SQLSTATE 3D000).
+    #[error("{0}. Check the database name in the Secret's URL")]
+    NoDatabase(String),
+    /// The server has no connection slot left (class 53).
+    #[error("the server is out of resources: {0}. Raise its limit or lower spec.connection.poolSize")]
+    Exhausted(String),
+    /// Nothing answers at the host and port of the URL, or the connection broke.
+    #[error(
+        "cannot reach the server: {0}. Check the host and port in the Secret's URL, and that the server is up"
+    )]
+    Unreachable(String),
+    /// TLS could not be agreed on or the certificate was not trusted.
+    #[error(
+        "TLS failed: {0}. Check sslmode in the Secret's URL, and spec.connection.caSecretRef for verify-ca and verify-full"
+    )]
+    Tls(String),
+    /// No connection came within the time allowed.
+    #[error(
+        "no connection to the server within {0:?}. Check the host and port in the Secret's URL, and that the server is up"
+    )]
+    ConnectTimeout(std::time::Duration),
+    /// The database takes no writes: a standby, or set to read only (SQLSTATE 25006).
+    #[error("the database is read-only: {0}. Point the Secret's URL at the primary")]
+    ReadOnly(String),
+    /// A right is missing (SQLSTATE 42501).
+    #[error("{0}. Grant what `jobexec schema --role` prints")]
+    Privilege(String),
+    /// A statement ran into `statementTimeout` (SQLSTATE 57014).
+    #[error(
+        "a statement was cancelled: {0}. Create the indexes that `jobexec schema` prints, or raise spec.connection.statementTimeout"
+    )]
+    StatementTimeout(String),
+    /// The table changed under the operator, or a statement was refused (classes 22, 23, 42, P0).
+    #[error("the server refused a statement: {0} (SQLSTATE {1})")]
+    Statement(String, String),
+    /// Everything else that sqlx reports.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl DbError {
+    /// One word for a condition's reason.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Authentication(_) => "AuthenticationFailed",
+            Self::NoDatabase(_) => "DatabaseNotFound",
+            Self::Exhausted(_) => "ServerExhausted",
+            Self::Unreachable(_) => "ConnectionFailed",
+            Self::Tls(_) => "TLSFailed",
+            Self::ConnectTimeout(_) => "ConnectTimeout",
+            Self::ReadOnly(_) => "DatabaseReadOnly",
+            Self::Privilege(_) => "InsufficientPrivilege",
+            Self::StatementTimeout(_) => "StatementTimeout",
+            Self::Statement(..) => "StatementRefused",
+            Self::Other(_) => "DatabaseError",
+        }
+    }
+
+    /// Whether the same statement may simply be sent once more: serialization failure, deadlock, lock timeout,
+    /// server shutting down (40001, 40P01, 55P03, 57P01).
+    pub fn transient(error: &sqlx::Error) -> bool {
+        let code = error.as_database_error().and_then(|e| e.code().map(std::borrow::Cow::into_owned));
+        matches!(code.as_deref(), Some("40001" | "40P01" | "55P03" | "57P01"))
+    }
+}
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(e) => {
+                let code = e.code().unwrap_or_default().into_owned();
+                let text = e.message().to_owned();
+                match code.as_str() {
+                    "28P01" | "28000" => Self::Authentication(text),
+                    "3D000" => Self::NoDatabase(text),
+                    "25006" => Self::ReadOnly(text),
+                    "42501" => Self::Privilege(text),
+                    "57014" => Self::StatementTimeout(text),
+                    c if c.starts_with("53") => Self::Exhausted(text),
+                    c if c.starts_with("57P") || c.starts_with("08") => Self::Unreachable(text),
+                    _ => Self::Statement(text, code),
+                }
+            }
+            sqlx::Error::Io(e) if e.kind() == io::ErrorKind::InvalidData => Self::Tls(e.to_string()),
+            sqlx::Error::Io(e) => Self::Unreachable(e.to_string()),
+            sqlx::Error::Tls(e) => Self::Tls(e.to_string()),
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
+                Self::ConnectTimeout(super::connect::ACQUIRE_TIMEOUT)
+            }
+            other => Self::Other(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! One execution: the row as it is, and how it is judged.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::postgres::types::PgInterval;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::mapping::wire;
+use super::{Database, DbError, Judge, Ledger};
+use crate::api::Phase;
+
+/// A row, with the timeout that governs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// Where it stands.
+    pub phase: Phase,
+    /// The status as the table has it.
+    pub status: String,
+    /// Its job.
+    pub job_id: Option<String>,
+    /// Its number within the job.
+    pub number: Option<i64>,
+    /// When it started.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// How long it may run.
+    pub timeout: TimeDelta,
+    /// The object that says so.
+    pub source: String,
+    /// When it is failed if it still runs; `None` without a start.
+    pub deadline: Option<DateTime<Utc>>,
+    /// Why the operator ended it, if it did.
+    pub reason: Option<String>,
+}
+
+/// The row with this id (in its canonical form), or `None`.
+pub async fn find(
+    database: &Database,
+    judge: &Judge<'_>,
+    ledger: &Ledger,
+    id: &str,
+) -> Result<Option<Execution>, DbError> {
+    let m = judge.mapping;
+    let key = judge.next_parameter();
+    // The newest event counts only if it is the one that gave the row its end: ids may be used again.
+    let reason = match ledger {
+        Ledger::Missing(_) => "NULL::text".to_owned(),
+        Ledger::Tables { store_id } => format!(
+            "(SELECT e.reason FROM jobexec.events AS e WHERE e.store_id = {store_id} AND e.execution_id = ${key} \
+               AND e.at = {} ORDER BY e.event_id DESC LIMIT 1)",
+            m.completed_at()
+        ),
+    };
+    let sql = format!(
+        "WITH rule AS MATERIALIZED ({rules})
+         SELECT {status}::text AS status, {job}::text AS job_id, {number}::bigint AS number,
+                {shown_start} AS started_at, {shown_end} AS completed_at, {reason} AS reason, {verdict}
+         FROM {table} AS t LEFT JOIN rule AS r ON r.key = ${key} WHERE {id} = ${key}::{type_}",
+        rules = judge.rule_query(),
+        status = m.status(),
+        job = m.job_id(),
+        number = m.number(),
+        shown_start = wire(&m.started_at()),
+        shown_end = wire(&m.completed_at()),
+        verdict = Judge::verdict(&m.started_at()),
+        table = m.table(),
+        id = m.id(),
+        type_ = format_args!("text::{}", m.id_type().sql()),
+    );
+    let mut tx = database.read().await?;
+    let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).bind(id).persistent(false);
+    let row = query.fetch_optional(&mut *tx).await?;
+    tx.commit().await?;
+    let Some(row) = row else { return Ok(None) };
+    let status: String = row.try_get("status")?;
+    let timeout: PgInterval = row.try_get("timeout")?;
+    Ok(Some(Execution {
+        phase: m.phase(&status),
+        status,
+        job_id: row.try_get("job_id")?,
+        number: row.try_get("number")?,
+        started_at: row.try_get("started_at")?,
+        completed_at: row.try_get("completed_at")?,
+        timeout: TimeDelta::microseconds(timeout.microseconds),
+        source: row.try_get("source")?,
+        deadline: row.try_get("deadline")?,
+        reason: row.try_get("reason")?,
+    }))
+}

@@ -1,0 +1,164 @@
+//! The operator's own tables, as far as they are there: who looks after which table, what was done.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{Database, DbError, Mapping, schema};
+
+/// How long a claim holds that its operator no longer confirms.
+const CLAIM_EXPIRY_SECONDS: f64 = 600.0;
+
+/// Whether what is done can be recorded. Enforcement does not depend on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ledger {
+    /// The tables are there; this is the id of the store's table in them.
+    Tables {
+        /// `jobexec.stores.store_id`.
+        store_id: i32,
+    },
+    /// They are not, for this reason.
+    Missing(String),
+}
+
+/// The `ExecutionStore` that asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimant {
+    /// Its UID.
+    pub uid: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What came of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The table is the claimant's.
+    Held(Ledger),
+    /// Another `ExecutionStore` looks after the table.
+    Taken(Claimant),
+}
+
+/// A sweep that changed something and was not announced yet.
+#[derive(Clone, Debug)]
+pub struct Unannounced {
+    /// The sweep.
+    pub id: Uuid,
+    /// How many executions it failed.
+    pub failed: i64,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// The first few of them, each as a short phrase.
+    pub sample: Vec<String>,
+}
+
+/// Claims the table for `claimant`, or confirms that it does, creating the operator's tables if that is needed and
+/// allowed. A claim of another store counts until it is released or not confirmed for ten minutes.
+pub async fn claim(database: &Database, mapping: &Mapping, claimant: &Claimant) -> Result<Claim, DbError> {
+    if let Some(why) = schema::ensure(database).await? {
+        return Ok(Claim::Held(Ledger::Missing(why)));
+    }
+    let (table_schema, table_name) = mapping.relation();
+    let mut tx = database.write().await?;
+    sqlx::query(
+        "INSERT INTO jobexec.stores (table_schema, table_name) SELECT $1, $2
+                 WHERE NOT EXISTS (SELECT FROM jobexec.stores WHERE table_schema = $1 AND table_name = $2)
+                 ON CONFLICT DO NOTHING",
+    )
+    .bind(table_schema)
+    .bind(table_name)
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    let (store_id, uid, namespace, name, fresh): (i32, Option<String>, Option<String>, Option<String>, bool) =
+        sqlx::query_as(
+            "SELECT store_id, uid, namespace, name,
+                    COALESCE(seen_at > statement_timestamp() - make_interval(secs => $3), false)
+             FROM jobexec.stores WHERE table_schema = $1 AND table_name = $2 FOR UPDATE",
+        )
+        .bind(table_schema)
+        .bind(table_name)
+        .bind(CLAIM_EXPIRY_SECONDS)
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await?;
+    if let (Some(uid), Some(namespace), Some(name)) = (uid, namespace, name) {
+        let holder = Claimant { uid, namespace, name };
+        if holder.uid != claimant.uid && fresh {
+            return Ok(Claim::Taken(holder));
+        }
+    }
+    sqlx::query(
+        "UPDATE jobexec.stores SET uid = $2, namespace = $3, name = $4, seen_at = statement_timestamp()
+         WHERE store_id = $1",
+    )
+    .bind(store_id)
+    .bind(&claimant.uid)
+    .bind(&claimant.namespace)
+    .bind(&claimant.name)
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(Claim::Held(Ledger::Tables { store_id }))
+}
+
+/// Gives up whatever the store with this UID claims.
+pub async fn release(database: &Database, uid: &str) -> Result<(), DbError> {
+    let mut tx = database.write().await?;
+    sqlx::query(
+        "UPDATE jobexec.stores SET uid = NULL, namespace = NULL, name = NULL, seen_at = NULL WHERE uid = $1",
+    )
+    .bind(uid)
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// The sweeps of the store that no Event tells of yet, with up to `sample` executions each. Those that began within
+/// the last minute are left out unless they are `own`: another operator may be at them.
+pub async fn unannounced(
+    database: &Database,
+    store_id: i32,
+    own: Uuid,
+    sample: i64,
+) -> Result<Vec<Unannounced>, DbError> {
+    let mut tx = database.read().await?;
+    let rows: Vec<(Uuid, i64, DateTime<Utc>, Vec<String>)> = sqlx::query_as(
+        "SELECT s.sweep_id, s.failed, s.started_at, ARRAY(
+             SELECT format('%s (job %s, #%s, %s h)', e.execution_id, COALESCE(e.job_id, '?'),
+                           COALESCE(e.execution_number::text, '?'),
+                           round(EXTRACT(epoch FROM e.at - e.started_at) / 3600, 1))
+             FROM jobexec.events AS e WHERE e.sweep_id = s.sweep_id ORDER BY e.event_id LIMIT $3)
+         FROM jobexec.sweeps AS s
+         WHERE s.store_id = $1 AND s.announced_at IS NULL
+           AND (s.sweep_id = $2 OR s.started_at < statement_timestamp() - interval '1 minute')
+         ORDER BY s.started_at LIMIT 20",
+    )
+    .bind(store_id)
+    .bind(own)
+    .bind(sample)
+    .persistent(false)
+    .fetch_all(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(rows
+        .into_iter()
+        .map(|(id, failed, started_at, sample)| Unannounced { id, failed, started_at, sample })
+        .collect())
+}
+
+/// Remembers that an Event tells of the sweep.
+pub async fn announced(database: &Database, sweep: Uuid) -> Result<(), DbError> {
+    let mut tx = database.write().await?;
+    sqlx::query("UPDATE jobexec.sweeps SET announced_at = statement_timestamp() WHERE sweep_id = $1")
+        .bind(sweep)
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! All SQL of this house. Everything here speaks to one database on behalf of one store.
+//!
+//! - [`url`] and [`connect`] turn a Secret's URL into a pool, and hand out transactions with their timeouts set;
+//! - [`mapping`] turns the names of a spec into quoted SQL, once the catalog has told their types ([`validate`]);
+//! - [`judge`] is the one predicate that says which executions are stale: [`sweep`], [`observe`] and [`execution`]
+//!   use it and nothing else;
+//! - [`ledger`] and [`rules`] keep the operator's own tables, which [`schema`] creates.
+
+pub mod connect;
+pub mod error;
+pub mod execution;
+pub mod judge;
+pub mod ledger;
+pub mod mapping;
+pub mod observe;
+pub mod rules;
+pub mod schema;
+pub mod sweep;
+pub mod url;
+pub mod validate;
+
+pub use connect::Database;
+pub use error::DbError;
+pub use judge::{Defaults, Judge};
+pub use ledger::Ledger;
+pub use mapping::Mapping;

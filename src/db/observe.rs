@@ -1,0 +1,116 @@
+//! What can be seen of a store without changing it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::judge::Take;
+use super::mapping::wire;
+use super::{Database, DbError, Judge, Mapping};
+
+/// The health of a table at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// The moment, by the database's clock.
+    pub now: DateTime<Utc>,
+    /// Executions that run.
+    pub running: i64,
+    /// Executions that wait.
+    pub scheduled: i64,
+    /// Executions that run for longer than the threshold.
+    pub long_running: i64,
+    /// Executions past their deadline.
+    pub stale: i64,
+    /// Executions that started within 24 hours.
+    pub recent: i64,
+    /// The start of the one that runs longest.
+    pub oldest: Option<DateTime<Utc>>,
+    /// The next deadline of an execution that is not stale yet.
+    pub next_deadline: Option<DateTime<Utc>>,
+}
+
+/// Rows that contradict themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contradictions {
+    /// Their status is not in the mapping.
+    pub unmapped: i64,
+    /// One of those statuses, for the message.
+    pub example: Option<String>,
+    /// They run and have no start.
+    pub running_without_start: i64,
+    /// They have ended and have no end.
+    pub finished_without_end: i64,
+}
+
+/// Takes a sample. One statement, so that its figures belong together.
+pub async fn sample(
+    database: &Database,
+    judge: &Judge<'_>,
+    long_after: TimeDelta,
+) -> Result<Sample, DbError> {
+    let m = judge.mapping;
+    let threshold = judge.next_parameter();
+    let start = m.started_at();
+    let sql = format!(
+        "WITH {ctes},
+         live AS (
+             SELECT count(*) AS running, min({start}) AS oldest,
+                    count(*) FILTER (WHERE {start} < statement_timestamp() - ${threshold}::interval) AS long_running
+             FROM {table} AS t WHERE {running})
+         SELECT statement_timestamp() AS now, live.running, live.long_running, {oldest} AS oldest,
+                (SELECT count(*) FROM {table} AS t WHERE {scheduled}) AS scheduled,
+                (SELECT count(*) FROM stale) AS stale,
+                (SELECT count(*) FROM {table} AS t
+                  WHERE {start_column} IS NOT NULL AND NOT ({before})) AS recent,
+                {next_deadline} AS next_deadline, $3::text AS source
+         FROM live",
+        ctes = judge.ctes(Take::Look),
+        table = m.table(),
+        running = m.running(),
+        scheduled = m.scheduled(),
+        oldest = wire("live.oldest"),
+        start_column = m.started_column(),
+        before = m.started_by("statement_timestamp() - interval '24 hours'"),
+        next_deadline = judge.next_deadline(),
+    );
+    let mut tx = database.read().await?;
+    let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).bind(long_after).persistent(false);
+    let row = query.fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(Sample {
+        now: row.try_get("now")?,
+        running: row.try_get("running")?,
+        scheduled: row.try_get("scheduled")?,
+        long_running: row.try_get("long_running")?,
+        stale: row.try_get("stale")?,
+        recent: row.try_get("recent")?,
+        oldest: row.try_get("oldest")?,
+        next_deadline: row.try_get("next_deadline")?,
+    })
+}
+
+/// Counts the rows that contradict themselves. It reads the whole table, so it is asked for seldom.
+pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradictions, DbError> {
+    let sql = format!(
+        "SELECT count(*) FILTER (WHERE NOT ({mapped})) AS unmapped,
+                left(min({status}::text) FILTER (WHERE NOT ({mapped})), 63) AS example,
+                count(*) FILTER (WHERE {running} AND {start} IS NULL) AS running_without_start,
+                count(*) FILTER (WHERE {finished} AND {end} IS NULL) AS finished_without_end
+         FROM {table} AS t",
+        mapped = m.mapped(),
+        status = m.status(),
+        running = m.running(),
+        finished = m.finished(),
+        start = m.started_column(),
+        end = m.completed_column(),
+        table = m.table(),
+    );
+    let mut tx = database.read().await?;
+    let row = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(Contradictions {
+        unmapped: row.try_get("unmapped")?,
+        example: row.try_get("example")?,
+        running_without_start: row.try_get("running_without_start")?,
+        finished_without_end: row.try_get("finished_without_end")?,
+    })
+}

@@ -1,0 +1,230 @@
+//! The operator's own schema `jobexec`, the index on the application's table and the grants of the operator's role:
+//! printed for an administrator, or applied.
+
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{AssertSqlSafe, SqlStr};
+
+use super::mapping::{condition, literal, qualified, quote};
+use super::{Database, DbError};
+use crate::api::Table;
+
+/// Version, description and SQL of every migration, in order.
+const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "jobexec", include_str!("migrations/0001_jobexec.sql"))];
+
+/// Where sqlx notes which migrations were applied.
+const MIGRATIONS_TABLE: &str = "jobexec._sqlx_migrations";
+
+/// The operator's tables and what its role may do with them.
+const GRANTS: [(&str, &str); 5] = [
+    ("_sqlx_migrations", "SELECT"),
+    ("stores", "SELECT, INSERT, UPDATE"),
+    ("rules", "SELECT, INSERT, UPDATE, DELETE"),
+    ("sweeps", "SELECT, INSERT, UPDATE"),
+    ("events", "SELECT, INSERT"),
+];
+
+/// Why the schema could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// A migration.
+    #[error("cannot bring the schema jobexec up to date: {0}")]
+    Migrate(#[from] MigrateError),
+    /// The role to grant to is not there.
+    #[error("there is no role {0}: create it first, for example with CREATE ROLE {quoted} LOGIN PASSWORD '…'", quoted = quote(.0))]
+    NoRole(String),
+}
+
+/// Makes sure that the operator's tables are there, creating or extending them if the login may. Returns why they
+/// are not there, if so.
+pub async fn ensure(database: &Database) -> Result<Option<String>, DbError> {
+    let hint = "have an administrator run `jobexec schema --apply --role` with this login's name";
+    match state(database).await? {
+        State::Ready => Ok(None),
+        State::Missing { may_create: true } => match migrator().run(database.pool()).await {
+            Ok(()) => Ok(None),
+            Err(error) => Ok(Some(format!("the schema jobexec could not be created ({error}); {hint}"))),
+        },
+        State::Missing { may_create: false } => Ok(Some(format!(
+            "the schema jobexec is missing or too old, and this login may not create it; {hint}"
+        ))),
+        State::Forbidden(what) => Ok(Some(format!("this login may not use {what}; {hint}"))),
+    }
+}
+
+enum State {
+    Ready,
+    Missing { may_create: bool },
+    Forbidden(String),
+}
+
+/// Reads only the catalog until the rights are known, since asking a table without the right is an error.
+async fn state(database: &Database) -> Result<State, DbError> {
+    let mut tx = database.read().await?;
+    let (exists, usage, may_create): (bool, bool, bool) = sqlx::query_as(
+        "SELECT n.oid IS NOT NULL, COALESCE(has_schema_privilege(n.oid, 'USAGE'), false),
+                CASE WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+                     ELSE pg_has_role(n.nspowner, 'USAGE') END
+         FROM (SELECT) AS one LEFT JOIN pg_namespace AS n ON n.nspname = 'jobexec'",
+    )
+    .persistent(false)
+    .fetch_one(&mut *tx)
+    .await?;
+    if !exists {
+        return Ok(State::Missing { may_create });
+    }
+    if !usage {
+        return Ok(State::Forbidden("the schema jobexec".to_owned()));
+    }
+    for (table, rights) in GRANTS {
+        let held: Option<bool> = sqlx::query_scalar(
+            "SELECT bool_and(has_table_privilege(c.oid, p)) FROM pg_class AS c, unnest(string_to_array($2, ', ')) AS p
+             WHERE c.relnamespace = 'jobexec'::regnamespace AND c.relname = $1",
+        )
+        .bind(table)
+        .bind(rights)
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await?;
+        match held {
+            None => return Ok(State::Missing { may_create }),
+            Some(false) => return Ok(State::Forbidden(format!("jobexec.{table} ({rights})"))),
+            Some(true) => {}
+        }
+    }
+    let version: Option<i64> =
+        sqlx::query_scalar("SELECT max(version) FROM jobexec._sqlx_migrations WHERE success")
+            .persistent(false)
+            .fetch_one(&mut *tx)
+            .await?;
+    tx.commit().await?;
+    let newest = MIGRATIONS.last().map(|(version, ..)| *version);
+    Ok(if version >= newest { State::Ready } else { State::Missing { may_create } })
+}
+
+/// Creates the schema, the index and the grants; each step is harmless when it was done before.
+pub async fn apply(database: &Database, table: &Table, role: Option<&str>) -> Result<(), SchemaError> {
+    migrator().run(database.pool()).await?;
+    // An index is built without blocking writers, which a transaction block does not allow.
+    execute(database, &index(table)).await?;
+    let Some(role) = role else { return Ok(()) };
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
+        .bind(role)
+        .fetch_one(database.pool())
+        .await
+        .map_err(DbError::from)?;
+    if !exists {
+        return Err(SchemaError::NoRole(role.to_owned()));
+    }
+    for grant in grants(table, role) {
+        execute(database, &grant).await?;
+    }
+    Ok(())
+}
+
+async fn execute(database: &Database, sql: &str) -> Result<(), DbError> {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(database.pool()).await?;
+    Ok(())
+}
+
+/// What [`apply`] does, as a script for psql that may be run again.
+pub fn script(table: &Table, role: Option<&str>) -> String {
+    let mut out = String::from(
+        "-- The jobexec operator's own schema, the index that its sweep uses, and the grants of its role.\n\
+         -- It may be run again: what is there is left as it is.\n\n\
+         CREATE SCHEMA IF NOT EXISTS jobexec;\n\
+         CREATE TABLE IF NOT EXISTS jobexec._sqlx_migrations (\n    \
+             version bigint PRIMARY KEY, description text NOT NULL, installed_on timestamptz NOT NULL DEFAULT now(),\n    \
+             success boolean NOT NULL, checksum bytea NOT NULL, execution_time bigint NOT NULL\n);\n\n",
+    );
+    for migration in migrations() {
+        let checksum: String = migration.checksum.iter().map(|byte| format!("{byte:02x}")).collect();
+        let (version, description, sql) = (migration.version, migration.description, migration.sql.as_str());
+        out.push_str(&format!(
+            "DO $migration$ BEGIN\nIF NOT EXISTS (SELECT FROM jobexec._sqlx_migrations WHERE version = {version}) THEN\n\
+             {sql}INSERT INTO jobexec._sqlx_migrations (version, description, success, checksum, execution_time)\n\
+             VALUES ({version}, {description}, true, '\\x{checksum}', 0);\nEND IF;\nEND $migration$;\n\n",
+            description = literal(&description),
+        ));
+    }
+    out.push_str(&format!(
+        "-- Found and ordered by this index, stale executions cost the same in a table of any size.\n{};\n",
+        index(table)
+    ));
+    if let Some(role) = role {
+        out.push_str(&format!(
+            "\n-- Create the role first: CREATE ROLE {} LOGIN PASSWORD '…';\n",
+            quote(role)
+        ));
+        for grant in grants(table, role) {
+            out.push_str(&grant);
+            out.push_str(";\n");
+        }
+    }
+    out
+}
+
+/// The partial index that serves the sweep: running rows by their start.
+fn index(table: &Table) -> String {
+    // Cut so that the name with its suffix stays within Postgres' 63 bytes; names of mapped tables are ASCII.
+    let name: String = table.name.0.chars().take(50).collect();
+    format!(
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS {} ON {} ({}) WHERE {}",
+        quote(&format!("{name}_running")),
+        qualified(table),
+        quote(&table.columns.started_at.0),
+        condition(&quote(&table.columns.status.0), &table.statuses.running),
+    )
+}
+
+/// Exactly the rights that the operator needs: to read the mapped columns, to write those that end an execution,
+/// and its own tables.
+fn grants(table: &Table, role: &str) -> Vec<String> {
+    let role = quote(role);
+    let c = &table.columns;
+    let list = |names: &[&crate::api::table::Identifier]| {
+        names.iter().map(|name| quote(&name.0)).collect::<Vec<_>>().join(", ")
+    };
+    let mut read = vec![&c.id, &c.job_id, &c.execution_number, &c.status, &c.started_at, &c.completed_at];
+    let mut write = vec![&c.status, &c.completed_at];
+    read.extend(&c.error);
+    write.extend(&c.error);
+    let mut grants = vec![
+        format!("GRANT USAGE ON SCHEMA {}, jobexec TO {role}", quote(&table.schema.0)),
+        format!(
+            "GRANT SELECT ({}), UPDATE ({}) ON {} TO {role}",
+            list(&read),
+            list(&write),
+            qualified(table)
+        ),
+    ];
+    grants
+        .extend(GRANTS.iter().map(|(table, rights)| format!("GRANT {rights} ON jobexec.{table} TO {role}")));
+    grants
+}
+
+fn migrations() -> Vec<Migration> {
+    MIGRATIONS
+        .into_iter()
+        .map(|(version, description, sql)| {
+            Migration::new(
+                version,
+                description.into(),
+                MigrationType::Simple,
+                SqlStr::from_static(sql),
+                false,
+            )
+        })
+        .collect()
+}
+
+fn migrator() -> Migrator {
+    let mut migrator = Migrator::with_migrations(migrations());
+    migrator.create_schema("jobexec");
+    migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
+    // After a rollback of the operator the database is ahead of it; migrations are additive, so that is no error.
+    migrator.set_ignore_missing(true);
+    migrator
+}

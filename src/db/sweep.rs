@@ -1,0 +1,187 @@
+//! Fails every stale execution of a store, in batches of one guarded statement each.
+
+use std::fmt;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::{AssertSqlSafe, Row as _};
+use uuid::Uuid;
+
+use super::judge::Take;
+use super::mapping::wire;
+use super::{Database, DbError, Judge, Ledger};
+
+/// How many rows one statement fails. Larger batches are no faster (docs/performance.md) and hold locks longer.
+pub const BATCH: u32 = 5_000;
+
+/// Tries of one batch when the server asks for another (deadlock, serialization failure, lock timeout, shutdown).
+const TRIES: u32 = 4;
+
+/// Why an execution was failed.
+pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+
+/// What the mapped `error` column of a failed execution receives.
+const EXPLANATION: &str = "DeadlineExceeded: still running past its deadline, failed by the jobexec operator";
+
+/// One pass over a store.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// Names the pass in `jobexec.sweeps` and in its Event.
+    pub id: Uuid,
+    /// Why it runs.
+    pub trigger: &'static str,
+}
+
+/// An execution that a sweep failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// The row.
+    pub id: String,
+    /// Its job.
+    pub job_id: Option<String>,
+    /// Its number within the job.
+    pub number: Option<i64>,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// When it should have ended.
+    pub deadline: DateTime<Utc>,
+    /// When it was failed.
+    pub at: DateTime<Utc>,
+    /// The object whose timeout it was.
+    pub source: String,
+}
+
+impl Failed {
+    /// How long it ran.
+    pub fn runtime(&self) -> TimeDelta {
+        self.at - self.started_at
+    }
+}
+
+/// As Events name it, in the same words as `ledger::unannounced`.
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hours = self.runtime().num_seconds() as f64 / 3600.0;
+        let number = self.number.map_or_else(|| "?".to_owned(), |n| n.to_string());
+        write!(f, "{} (job {}, #{number}, {hours:.1} h)", self.id, self.job_id.as_deref().unwrap_or("?"))
+    }
+}
+
+/// Fails what is stale until a batch comes back short; each batch is handed to `done` once it is committed.
+/// Returns how many rows were failed. A row that another transaction holds is passed over: whoever holds it may be
+/// finishing it, and the next sweep sees.
+pub async fn run(
+    database: &Database,
+    judge: &Judge<'_>,
+    ledger: &Ledger,
+    sweep: &Sweep,
+    mut done: impl FnMut(&[Failed]),
+) -> Result<u64, DbError> {
+    let statement = statement(judge, ledger);
+    let mut total = 0;
+    loop {
+        let batch = with_retries(|| batch(database, judge, ledger, sweep, &statement)).await?;
+        done(&batch);
+        total += batch.len() as u64;
+        // Each rule takes up to BATCH rows, so a short batch is one that is short for every rule.
+        if batch.len() < BATCH as usize {
+            return Ok(total);
+        }
+    }
+}
+
+async fn batch(
+    database: &Database,
+    judge: &Judge<'_>,
+    ledger: &Ledger,
+    sweep: &Sweep,
+    statement: &str,
+) -> Result<Vec<Failed>, sqlx::Error> {
+    let mut tx = database.write().await?;
+    let mut query = judge.bind(sqlx::query(AssertSqlSafe(statement)));
+    if let Ledger::Tables { store_id } = ledger {
+        query = query.bind(sweep.id).bind(sweep.trigger).bind(store_id);
+    }
+    let rows = query.persistent(false).fetch_all(&mut *tx).await?;
+    let failed = rows
+        .iter()
+        .map(|row| {
+            Ok(Failed {
+                id: row.try_get("id")?,
+                job_id: row.try_get("job_id")?,
+                number: row.try_get("number")?,
+                started_at: row.try_get("started_at")?,
+                deadline: row.try_get("deadline")?,
+                at: row.try_get("at")?,
+                source: row.try_get("source")?,
+            })
+        })
+        .collect::<Result<Vec<_>, sqlx::Error>>()?;
+    tx.commit().await?;
+    Ok(failed)
+}
+
+/// The statement of one batch. `WHERE id = ANY (ARRAY (…))` keeps the update an index probe a row; joining the
+/// candidates instead took twice the time. The rows are locked by `stale`, and the guard on the status is checked
+/// again on the version that is updated, so a worker that finished a row in between keeps its result.
+fn statement(judge: &Judge<'_>, ledger: &Ledger) -> String {
+    let m = judge.mapping;
+    let next = judge.next_parameter();
+    let recorded = match ledger {
+        Ledger::Missing(_) => String::new(),
+        Ledger::Tables { .. } => format!(
+            ", recorded AS (
+                 INSERT INTO jobexec.events (at, store_id, sweep_id, execution_id, job_id, execution_number,
+                                             action, reason, source, started_at, deadline)
+                 SELECT at, ${store}, ${sweep}, id, job_id, number, 'Failed', '{DEADLINE_EXCEEDED}', source,
+                        started_at, deadline FROM judged),
+             tallied AS (
+                 INSERT INTO jobexec.sweeps AS s (sweep_id, store_id, trigger, started_at, failed)
+                 SELECT ${sweep}, ${store}, ${trigger}, statement_timestamp(), count(*) FROM judged
+                 HAVING count(*) > 0
+                 ON CONFLICT (sweep_id) DO UPDATE SET failed = s.failed + excluded.failed)",
+            sweep = next,
+            trigger = next + 1,
+            store = next + 2,
+        ),
+    };
+    format!(
+        "WITH {ctes},
+         failed AS (
+             UPDATE {table} AS t SET {assignments}
+             WHERE {id} = ANY (ARRAY (SELECT id FROM stale)) AND {running}
+             RETURNING {id}::text AS id, {job}::text AS job_id, {number}::bigint AS number, {start} AS started_at),
+         judged AS MATERIALIZED (
+             SELECT f.id, f.job_id, f.number, {shown} AS started_at, statement_timestamp() AS at, {verdict}
+             FROM failed AS f LEFT JOIN rule AS r ON r.key = f.id){recorded}
+         SELECT id, job_id, number, started_at, deadline, at, source FROM judged",
+        ctes = judge.ctes(Take::Lock(BATCH)),
+        table = m.table(),
+        assignments = m.fail_assignments(EXPLANATION),
+        id = m.id(),
+        running = m.running(),
+        job = m.job_id(),
+        number = m.number(),
+        start = m.started_at(),
+        shown = wire("f.started_at"),
+        verdict = Judge::verdict("f.started_at"),
+    )
+}
+
+/// The guard in the statement makes a second try harmless, also when the first one's commit was only not heard of.
+async fn with_retries<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, DbError>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match attempt().await {
+            Err(error) if tries < TRIES && DbError::transient(&error) => {
+                tracing::debug!(%error, tries, "trying a batch once more");
+                tokio::time::sleep(Duration::from_millis(20 << tries)).await;
+            }
+            other => return Ok(other?),
+        }
+    }
+}

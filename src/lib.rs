@@ -1,0 +1,23 @@
+//! The jobexec operator: it keeps tables of job executions in Postgres true, and shows their state in Kubernetes.
+//!
+//! Data flows one way, the same for every entry point:
+//!
+//! ```text
+//! observe (SQL, API reads) → decide (pure) → apply (guarded SQL, server-side apply) → report (status, Events, log)
+//! ```
+//!
+//! - `api`: the custom resources, and nothing that knows SQL or HTTP;
+//! - `policy`: decide, first half: what people wish, compiled to rules (pure);
+//! - `db`: all SQL; `db::judge` is decide, second half: rows judged by those rules;
+//! - `controllers`: the reconcilers, each a short pipeline over the rooms above;
+//! - `cli`: the command line, one file a subcommand;
+//! - `telemetry`: logs.
+//!
+//! Dependencies point downwards only: `cli` → `controllers` → `db` → `policy`, `api`.
+
+pub mod api;
+pub mod cli;
+pub mod controllers;
+pub mod db;
+pub mod policy;
+pub mod telemetry;
