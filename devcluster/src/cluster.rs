@@ -106,6 +106,7 @@ impl Cluster {
             // kubectl would otherwise write what it learns about this cluster to ~/.kube/cache.
             ("KUBECACHEDIR", self.run.path().join("kube-cache").into_os_string()),
             ("DEVCLUSTER", "1".into()),
+            ("DEVCLUSTER_CA", self.ca_file().into()),
         ]
     }
 }

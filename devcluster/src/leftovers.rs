@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Ends the servers of a cluster whose owner is gone, and frees their shared memory. The parent-death signal is ending
 /// them already, unless the owner was killed in the moment between starting one and that signal's being set.
 pub(crate) fn end_servers(run_dir: &Path) {
-    // For Postgres an immediate shutdown, after which it cleans up; kube-apiserver and etcd simply die of it.
+    // Postgres and initdb clean up after this signal; kube-apiserver and etcd simply die of it.
     for signal in [Signal::QUIT, Signal::KILL] {
         let all = servers(run_dir);
         for pid in &all {
@@ -36,7 +36,7 @@ pub(crate) fn end_servers(run_dir: &Path) {
 
 fn wait_while(mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
-    while condition() && begin.elapsed() < Duration::from_secs(2) {
+    while condition() && begin.elapsed() < Duration::from_secs(6) {
         thread::sleep(Duration::from_millis(10));
     }
 }

@@ -6,10 +6,16 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+const ENVIRONMENT: &str = "\
+Environment:
+  JOBEXEC_DEVCLUSTER_CACHE     where binaries are kept [default: $XDG_CACHE_HOME or ~/.cache, /jobexec-devcluster]
+  JOBEXEC_DEVCLUSTER_POSTGRES  \"embedded\" (downloaded even if one is installed), or a folder with initdb and postgres
+  KUBEBUILDER_ASSETS           a folder with etcd, kube-apiserver, kube-controller-manager and kubectl";
+
 /// A throwaway Kubernetes control plane (etcd, kube-apiserver with RBAC, kube-controller-manager) and Postgres on
 /// 127.0.0.1. It has no node: objects can be made, but no Pod runs. Your own kubeconfig is left alone.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = ENVIRONMENT)]
 struct Args {
     #[command(subcommand)]
     command: Command,

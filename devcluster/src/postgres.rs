@@ -169,11 +169,14 @@ impl<'a> Home<'a> {
     fn initdb(&self, site: &Site, bin: &Path, steps: &mut Steps) -> Result<(), Error> {
         let mut launch = Launch::server("initdb", &bin.join("initdb"), &self.folder, site.logs);
         launch.account = self.account.cloned();
-        let options =
-            ["--username=postgres", "--pwfile=password", "--encoding=UTF8", "--locale=C", "--no-sync"];
-        let options = launch.args(options).args(["--auth=scram-sha-256"]).args(["--pgdata=data"]);
-        options.start(site.spawner)?.success(steps)?;
-        let conf = self.folder.join("data/postgresql.conf");
+        // Killed together with its child, it would leave that one's shared memory behind.
+        launch.stop = Signal::TERM;
+        let data = self.folder.join("data");
+        let options = ["--username=postgres", "--pwfile=password", "--encoding=UTF8", "--locale=C"];
+        let launch =
+            launch.args(options).args(["--auth=scram-sha-256", "--no-sync", "--pgdata"]).args([&data]);
+        launch.start(site.spawner)?.success(steps)?;
+        let conf = data.join("postgresql.conf");
         let append = File::options().append(true).open(&conf);
         append.and_then(|mut file| file.write_all(SETTINGS.as_bytes())).map_err(Error::io("write", &conf))?;
         let password = self.folder.join("password");

@@ -116,7 +116,12 @@ impl Launch {
 /// `setpriv` with a parent-death signal, to be followed by `--` and the program.
 pub(crate) fn setpriv(death: Signal, account: Option<&Account>) -> Command {
     let mut command = Command::new("setpriv");
-    command.arg("--pdeathsig").arg(if death == Signal::QUIT { "QUIT" } else { "KILL" });
+    let death = match death {
+        Signal::QUIT => "QUIT",
+        Signal::TERM => "TERM",
+        _ => "KILL",
+    };
+    command.args(["--pdeathsig", death]);
     if let Some(account) = account {
         command.arg(format!("--reuid={}", account.uid)).arg(format!("--regid={}", account.gid));
         command.arg("--clear-groups");

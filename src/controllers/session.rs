@@ -123,6 +123,11 @@ impl Session {
         Ok(Self { database, mapping, defaults, ledger, unwritable, read_only, rules: Mutex::default() })
     }
 
+    /// Whether nothing keeps rows from being changed and recorded.
+    pub fn whole(&self) -> bool {
+        self.unwritable.is_none() && !self.read_only && matches!(self.ledger, Ledger::Tables { .. })
+    }
+
     /// Confirms the claim and looks again at what may have changed without anybody telling: columns, rights, the
     /// operator's tables, a standby that was promoted. Returns whether all is as it was.
     pub async fn still_holds(&self, store: &ExecutionStore) -> Result<bool, NotReady> {

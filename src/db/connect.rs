@@ -47,9 +47,10 @@ impl Database {
         self.begin("READ ONLY").await
     }
 
-    /// A transaction that can write.
+    /// A transaction that can write, unless the database or the role is set to read only: that setting is somebody's
+    /// will and is not overridden.
     pub async fn write(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        self.begin("READ WRITE").await
+        self.begin("").await
     }
 
     /// The pool itself, for migrations.

@@ -12,7 +12,7 @@ use super::Handle;
 use super::memory::Memory;
 use crate::api::{ExecutionStore, Mode, SWEEP_REQUESTED};
 use crate::controllers::Context;
-use crate::controllers::context::{backoff, until};
+use crate::controllers::context::until;
 use crate::controllers::session::{Credentials, NotReady, Session};
 use crate::db::observe::{self, Contradictions, Sample};
 use crate::db::sweep::{self, Failed, Sweep};
@@ -85,24 +85,26 @@ pub(super) async fn look(
         error: None,
         look_again: Duration::ZERO,
     };
-    let Ok(Current { session, .. }) = &seen.session else {
-        handle.close().await;
-        memory.failures = memory.failures.saturating_add(1);
-        seen.look_again = backoff(memory.failures);
-        return seen;
+    let session = match &seen.session {
+        Ok(current) => current.session.clone(),
+        Err(why) => {
+            handle.close().await;
+            seen.look_again = memory.pause_after(why.reason());
+            tracing::warn!(store = %store.name_any(), reason = why.reason(), error = %why, "the store is not ready");
+            return seen;
+        }
     };
-    let outcome = work(context, store, &session.clone(), memory, &mut seen).await;
+    let outcome = work(context, store, &session, memory, &mut seen).await;
     match outcome {
         Ok(look_again) => {
-            memory.failures = 0;
+            memory.failure = None;
             seen.look_again = look_again;
         }
         Err(error) => {
             // The next look connects afresh: the server may be another one by then, or the password may have changed.
             tracing::warn!(store = %store.name_any(), reason = error.reason(), %error, "a look at the store failed");
             handle.close().await;
-            memory.failures = memory.failures.saturating_add(1);
-            seen.look_again = backoff(memory.failures);
+            seen.look_again = memory.pause_after(error.reason());
             seen.error = Some(error);
         }
     }
@@ -128,7 +130,8 @@ async fn session(
         memory.credentials = Some((Instant::now(), credentials.clone()));
     }
     if let Some(session) = handle.session().filter(|_| unchanged && memory.described == described) {
-        if memory.checked.as_ref().is_some_and(fresh) {
+        // What keeps rows from being changed or recorded may be mended at any time.
+        if memory.checked.as_ref().is_some_and(fresh) && session.whole() {
             return Ok(Current { session, opened: false });
         }
         if session.still_holds(store).await? {

@@ -1,8 +1,9 @@
 //! What is kept in memory for a store between two looks. All of it can be lost: it is learnt again.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::controllers::context::backoff;
 use crate::controllers::session::{Credentials, Session};
 use crate::db::ledger::{self, Ledger};
 use crate::db::observe::Contradictions;
@@ -30,12 +31,25 @@ pub(super) struct Memory {
     pub(super) swept: Option<Instant>,
     /// The request that the last sweep answered.
     pub(super) answered: Option<String>,
-    /// Looks in a row that failed because of the database.
-    pub(super) failures: u32,
+    /// Why the last look failed, and how many in a row did so for that reason.
+    pub(super) failure: Option<(&'static str, u32)>,
     /// Reports in a row that failed because of the API server.
     pub(super) api_failures: u32,
     /// The UID of the store.
     pub(super) uid: String,
+}
+
+impl Memory {
+    /// The pause after a look that failed: longer each time, but short again for another reason, because then
+    /// somebody is at work on it.
+    pub(super) fn pause_after(&mut self, reason: &'static str) -> Duration {
+        let times = match self.failure {
+            Some((last, times)) if last == reason => times.saturating_add(1),
+            _ => 1,
+        };
+        self.failure = Some((reason, times));
+        backoff(times)
+    }
 }
 
 impl Handle {

@@ -1,0 +1,305 @@
+//! The time of a sweep beside that of plain SQL, on tables made for it: `make bench`, docs/performance.md.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+use jobexec_operator::api::Table;
+use jobexec_operator::db::judge::Rules;
+use jobexec_operator::db::ledger::{self, Claim, Claimant};
+use jobexec_operator::db::sweep::{self, Sweep};
+use jobexec_operator::db::{Database, Defaults, Judge, Ledger, schema, url, validate};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+use uuid::Uuid;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Each contender runs once a round, so that a slow minute of the machine hits all of them.
+const ROUNDS: usize = 9;
+
+/// Stale rows; as many run healthily, and twice as many are finished.
+const STALE: i64 = 100_000;
+
+const TEMPLATE: &str = "jobexec_bench_template";
+const COPY: &str = "jobexec_bench";
+const ROLE: &str = "jobexec_bench";
+
+/// Of every four neighbours one is stale, one runs healthily and two are finished.
+const TABLE: &str = "
+    CREATE TABLE job_executions (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, job_id bigint NOT NULL, execution_number bigint NOT NULL,
+        status text NOT NULL, started_at timestamptz, completed_at timestamptz, payload text NOT NULL
+    ) WITH (autovacuum_enabled = false)";
+
+/// `$1` and `$2`: the first and the last number; `$3`: how many kinds of rows there are, 4 or, without running ones, 2.
+const ROWS: &str = "
+    INSERT INTO job_executions (job_id, execution_number, status, started_at, completed_at, payload)
+    SELECT n % 1000, n / 1000, CASE n % $3 WHEN 3 THEN 'running' WHEN 2 THEN 'running' ELSE 'completed' END,
+           CASE n % $3 WHEN 2 THEN now() - interval '30 minutes' ELSE now() - interval '4 hours' END
+               + n % 500000 * interval '2 milliseconds',
+           CASE WHEN n % $3 < 2 THEN now() - interval '2 hours' END, repeat(md5(n::text), 3)
+    FROM generate_series($1::bigint, $2) AS n";
+
+const CONTENDERS: [Contender; 3] = [Contender::Update, Contender::Transaction, Contender::Sweep];
+
+#[derive(Clone, Copy)]
+enum Contender {
+    /// The least that any sweep has to do.
+    Update,
+    /// The same work as a sweep, by one statement in one transaction: the baseline.
+    Transaction,
+    /// The operator's sweep.
+    Sweep,
+}
+
+impl Contender {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Update => "a  bare UPDATE",
+            Self::Transaction => "b  UPDATE … RETURNING into INSERT, one transaction",
+            Self::Sweep => "c  the operator's sweep",
+        }
+    }
+
+    const fn sql(self) -> &'static str {
+        match self {
+            Self::Transaction => {
+                "WITH failed AS (
+                     UPDATE job_executions SET status = 'failed', completed_at = now()
+                     WHERE status = 'running' AND started_at <= now() - interval '1 hour 5 minutes'
+                     RETURNING id, job_id, execution_number, started_at)
+                 INSERT INTO jobexec.events (at, store_id, sweep_id, execution_id, job_id, execution_number, action,
+                                             reason, source, started_at, deadline)
+                 SELECT now(), 1, '00000000-0000-4000-8000-000000000000', id, job_id, execution_number, 'Failed',
+                        'DeadlineExceeded', 'ExecutionStore/jobs', started_at,
+                        started_at + interval '1 hour 5 minutes' FROM failed"
+            }
+            Self::Update | Self::Sweep => {
+                "UPDATE job_executions SET status = 'failed', completed_at = now()
+                 WHERE status = 'running' AND started_at <= now() - interval '1 hour 5 minutes'"
+            }
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> Outcome<()> {
+    // `cargo test --benches` runs this too, without the argument; it is no test.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return Ok(());
+    }
+    let uri = std::env::var("DATABASE_URL")
+        .map_err(|_| "DATABASE_URL is not set: use `make bench`, which brings a throwaway Postgres")?;
+    let server = Server { options: url::parse(&uri, None)? };
+    let measured = server.measure().await;
+    server.remove().await?;
+    measured
+}
+
+struct Server {
+    /// Of a superuser.
+    options: PgConnectOptions,
+}
+
+impl Server {
+    async fn measure(&self) -> Outcome<()> {
+        self.remove().await?;
+        self.prepare().await?;
+        let mut times: [Vec<Duration>; 3] = Default::default();
+        for round in 1..=ROUNDS {
+            eprintln!("round {round} of {ROUNDS}");
+            for (contender, times) in CONTENDERS.into_iter().zip(&mut times) {
+                times.push(self.run(contender).await?);
+            }
+        }
+        let medians: Vec<f64> = times.iter_mut().map(median).collect();
+        let version: String =
+            sqlx::query_scalar("SHOW server_version").fetch_one(&mut self.admin().await?).await?;
+        println!(
+            "\nPostgres {version}, {STALE} stale and {STALE} healthy running rows, {} finished ones",
+            2 * STALE
+        );
+        println!(
+            "{:<52}{:>8}{:>16}{:>12}{:>7}{:>7}",
+            "median of the rounds", "s", "min..max", "rows/s", "/b", "/a"
+        );
+        for ((contender, times), time) in CONTENDERS.iter().zip(&times).zip(&medians) {
+            let range = format!("{:.2}..{:.2}", seconds(times.first()), seconds(times.last()));
+            let (rate, by_b, by_a) = (STALE as f64 / time, time / medians[1], time / medians[0]);
+            println!("{:<52}{time:>8.3}{range:>16}{rate:>12.0}{by_b:>7.2}{by_a:>7.2}", contender.name());
+        }
+        self.measure_idle().await
+    }
+
+    /// Sweeps that find nothing to do.
+    async fn measure_idle(&self) -> Outcome<()> {
+        self.copy().await?;
+        let mut connection = self.connect(COPY).await?;
+        connection.execute("UPDATE job_executions SET status = 'completed' WHERE id % 4 = 3").await?;
+        println!("\nnothing stale, {STALE} healthy running rows");
+        for finished in [300_000, 2_000_000] {
+            let rows: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM job_executions WHERE status <> 'running'")
+                    .fetch_one(&mut connection)
+                    .await?;
+            sqlx::query(ROWS).bind(rows + 1).bind(finished).bind(2_i64).execute(&mut connection).await?;
+            settle(&mut connection).await?;
+            let operator = Operator::open(self.options.clone()).await?;
+            let mut times = Vec::new();
+            for _ in 0..100 {
+                let (time, failed) = operator.sweep().await?;
+                same("rows failed", failed, 0)?;
+                times.push(time);
+            }
+            operator.database.close().await;
+            let median = median(&mut times) * 1e3;
+            println!(
+                "a sweep beside {finished:>9} finished rows: {median:.2} ms (median of {})",
+                times.len()
+            );
+        }
+        Ok(())
+    }
+
+    /// One contender on a fresh copy of the template, so that all start from the same bytes on disk.
+    async fn run(&self, contender: Contender) -> Outcome<Duration> {
+        self.copy().await?;
+        let mut connection = self.connect(COPY).await?;
+        settle(&mut connection).await?;
+        let others = "SELECT sum(hashtext(t::text)) FROM job_executions AS t WHERE id % 4 <> 3";
+        let before: i64 = sqlx::query_scalar(others).fetch_one(&mut connection).await?;
+        let time = if let Contender::Sweep = contender {
+            let operator = Operator::open(self.options.clone()).await?;
+            let (time, failed) = operator.sweep().await?;
+            operator.database.close().await;
+            same("rows reported", failed, STALE)?;
+            let tallied = "SELECT sum(failed)::bigint FROM jobexec.sweeps";
+            same("rows tallied", sqlx::query_scalar(tallied).fetch_one(&mut connection).await?, STALE)?;
+            time
+        } else {
+            let start = Instant::now();
+            connection.execute(contender.sql()).await?;
+            start.elapsed()
+        };
+        let failed =
+            "SELECT count(*) FROM job_executions WHERE status = 'failed' AND completed_at IS NOT NULL";
+        same("rows failed", sqlx::query_scalar(failed).fetch_one(&mut connection).await?, STALE)?;
+        same("other rows", sqlx::query_scalar(others).fetch_one(&mut connection).await?, before)?;
+        let events = "SELECT count(DISTINCT execution_id) FROM jobexec.events";
+        let expected = if let Contender::Update = contender { 0 } else { STALE };
+        same("events", sqlx::query_scalar(events).fetch_one(&mut connection).await?, expected)?;
+        connection.close().await?;
+        Ok(time)
+    }
+
+    /// The template: the table, and what `jobexec schema --apply` makes.
+    async fn prepare(&self) -> Outcome<()> {
+        let mut admin = self.admin().await?;
+        for sql in
+            [format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{ROLE}'"), format!("CREATE DATABASE {TEMPLATE}")]
+        {
+            admin.execute(AssertSqlSafe(sql)).await?;
+        }
+        let mut connection = self.connect(TEMPLATE).await?;
+        connection.execute(TABLE).await?;
+        sqlx::query(ROWS).bind(1_i64).bind(4 * STALE).bind(4_i64).execute(&mut connection).await?;
+        connection.close().await?;
+        let database =
+            Database::connect(self.options.clone().database(TEMPLATE), 1, Duration::from_secs(60)).await?;
+        schema::apply(&database, &Table::default(), Some(ROLE)).await?;
+        database.close().await;
+        Ok(())
+    }
+
+    async fn copy(&self) -> Outcome<()> {
+        let mut admin = self.admin().await?;
+        for sql in [
+            format!("DROP DATABASE IF EXISTS {COPY} WITH (FORCE)"),
+            format!("CREATE DATABASE {COPY} TEMPLATE {TEMPLATE}"),
+        ] {
+            admin.execute(AssertSqlSafe(sql)).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what an earlier run or this one made.
+    async fn remove(&self) -> Outcome<()> {
+        let mut admin = self.admin().await?;
+        for sql in [
+            format!("DROP DATABASE IF EXISTS {COPY} WITH (FORCE)"),
+            format!("DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)"),
+            format!("DROP ROLE IF EXISTS {ROLE}"),
+        ] {
+            admin.execute(AssertSqlSafe(sql)).await?;
+        }
+        Ok(())
+    }
+
+    async fn admin(&self) -> Outcome<PgConnection> {
+        Ok(self.options.connect().await?)
+    }
+
+    async fn connect(&self, database: &str) -> Outcome<PgConnection> {
+        Ok(self.options.clone().database(database).connect().await?)
+    }
+}
+
+/// The operator with an open session, as it is between two sweeps.
+struct Operator {
+    database: Database,
+    judge: (jobexec_operator::db::Mapping, Defaults),
+    ledger: Ledger,
+    store_id: i32,
+}
+
+impl Operator {
+    async fn open(options: PgConnectOptions) -> Outcome<Self> {
+        let options = options.database(COPY).username(ROLE).password(ROLE);
+        let database = Database::connect(options, 3, Duration::from_secs(60)).await?;
+        let mapping = validate::validate(&database, &Table::default()).await??.mapping;
+        let claimant = Claimant { uid: "1".into(), namespace: "default".into(), name: "jobs".into() };
+        let Claim::Held(ledger @ Ledger::Tables { store_id }) =
+            ledger::claim(&database, &mapping, &claimant).await?
+        else {
+            return Err("the operator's tables cannot be used".into());
+        };
+        let defaults = Defaults {
+            timeout: TimeDelta::hours(1),
+            grace: TimeDelta::minutes(5),
+            source: "ExecutionStore/jobs".to_owned(),
+        };
+        Ok(Self { database, judge: (mapping, defaults), ledger, store_id })
+    }
+
+    /// The time of one sweep, and how many rows it failed.
+    async fn sweep(&self) -> Outcome<(Duration, i64)> {
+        let (mapping, defaults) = &self.judge;
+        let judge = Judge { mapping, defaults, rules: Rules::Table(self.store_id) };
+        let sweep = Sweep { id: Uuid::new_v4(), trigger: "Bench" };
+        let start = Instant::now();
+        let failed = sweep::run(&self.database, &judge, &self.ledger, &sweep, |_| ()).await?;
+        Ok((start.elapsed(), i64::try_from(failed)?))
+    }
+}
+
+/// Nothing is left to be done in the background while the clock runs.
+async fn settle(connection: &mut PgConnection) -> Outcome<()> {
+    connection.execute("VACUUM ANALYZE job_executions").await?;
+    connection.execute("CHECKPOINT").await?;
+    Ok(())
+}
+
+fn same(what: &str, found: i64, expected: i64) -> Outcome<()> {
+    if found == expected { Ok(()) } else { Err(format!("{what}: {found} instead of {expected}").into()) }
+}
+
+/// In seconds; the times are sorted on the way.
+fn median(times: &mut Vec<Duration>) -> f64 {
+    times.sort();
+    seconds(times.get(times.len() / 2))
+}
+
+fn seconds(time: Option<&Duration>) -> f64 {
+    time.map_or(0.0, Duration::as_secs_f64)
+}

@@ -1,0 +1,121 @@
+//! What the API server refuses before the operator ever sees it, with a message that says why.
+
+use jobexec_operator::api::{ExecutionStore, JobExecution};
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use crate::support::World;
+
+async fn refused_store(world: &World, spec: Value) -> String {
+    let outcome = world.apply::<ExecutionStore>("bad", World::store_with("bad", spec.clone())).await;
+    outcome.map(|_| spec).expect_err("must be refused").to_string()
+}
+
+#[tokio::test]
+async fn a_store_that_makes_no_sense_is_refused() {
+    let world = World::bare("admission").await;
+    for (spec, part) in [
+        (json!({"defaultTimeout": "0s"}), "must be longer than 0"),
+        (json!({"defaultTimeout": "0h0m"}), "must be longer than 0"),
+        (json!({"defaultTimeout": "-5m"}), "spec.defaultTimeout"),
+        (json!({"defaultTimeout": "1h-5m"}), "spec.defaultTimeout"),
+        (json!({"defaultTimeout": ""}), "spec.defaultTimeout"),
+        (json!({"defaultTimeout": "1d"}), "spec.defaultTimeout"),
+        (json!({"defaultTimeout": "1.5h"}), "spec.defaultTimeout"),
+        (json!({"defaultTimeout": 24}), "spec.defaultTimeout"),
+        (json!({"gracePeriod": "-1s"}), "spec.gracePeriod"),
+        (json!({"sweepInterval": "9s"}), "at least 10s"),
+        (json!({"pollInterval": "999ms"}), "at least 1s"),
+        (json!({"longRunning": {"after": "0s"}}), "longer than 0"),
+        (json!({"longRunning": {"warnAbove": -1}}), "warnAbove"),
+        (json!({"mode": "Off"}), "spec.mode"),
+        (json!({"connection": {"poolSize": 0}}), "poolSize"),
+        (json!({"connection": {"poolSize": 4_294_967_296_i64}}), "poolSize"),
+        (json!({"connection": {"statementTimeout": "99ms"}}), "at least 100ms"),
+        (json!({"connection": {"secretRef": {"name": ""}}}), "secretRef.name"),
+        (json!({"table": {"name": "\"; drop table job_executions; --"}}), "spec.table.name"),
+        (json!({"table": {"schema": "public; drop"}}), "spec.table.schema"),
+        (json!({"table": {"name": "x".repeat(64)}}), "spec.table.name"),
+        (json!({"table": {"columns": {"id": "id'--"}}}), "columns.id"),
+        (json!({"table": {"columns": {"status": ""}}}), "columns.status"),
+        (json!({"table": {"statuses": {"running": []}}}), "statuses.running"),
+        (json!({"table": {"statuses": {"running": ["failed"]}}}), "one status only"),
+        (json!({"table": {"statuses": {"running": ["a", "a"]}}}), "one status only"),
+        (json!({"table": {"timeZone": ""}}), "timeZone"),
+    ] {
+        let error = refused_store(&world, spec.clone()).await;
+        assert!(error.contains(part), "{spec}: {part} not in {error}");
+    }
+    let long = "x".repeat(64);
+    let outcome = world.apply::<ExecutionStore>(&long, World::store_with(&long, json!({}))).await;
+    assert!(outcome.expect_err("must be refused").to_string().contains("at most 63"));
+}
+
+#[tokio::test]
+async fn what_a_store_leaves_out_is_filled_in() {
+    let world = World::bare("defaults").await;
+    let written = world.store(json!({"defaultTimeout": "90m"})).await;
+    assert_eq!(written.spec.default_timeout.to_string(), "90m", "a duration stays as it was written");
+    assert_eq!(written.spec.sweep_interval.to_string(), "1h");
+    assert_eq!(written.spec.table.columns.started_at.0, "started_at");
+    assert_eq!(written.spec.connection.secret_ref.key, "uri");
+}
+
+#[tokio::test]
+async fn an_execution_keeps_its_identity() {
+    let world = World::bare("identity").await;
+    let made = world.execution("e", "39", json!({"timeout": "72h"})).await;
+    for (object, part) in [
+        (World::execution_with("e", "40", json!({})), "executionId is immutable"),
+        (World::execution_with("e", "39", json!({"storeRef": {"name": "other"}})), "storeRef is immutable"),
+        (World::execution_with("e", "39", json!({"timeout": "0s"})), "must be longer than 0"),
+        (World::execution_with("e", "39", json!({"timeout": "soon"})), "spec.timeout"),
+    ] {
+        let error = world.apply::<JobExecution>("e", object).await.expect_err("must be refused").to_string();
+        assert!(error.contains(part), "{part} not in {error}");
+    }
+    for (id, part) in [(String::new(), "executionId"), ("x".repeat(254), "executionId")] {
+        let object = World::execution_with("long", &id, json!({}));
+        let error = world.apply::<JobExecution>("long", object).await.expect_err("must be refused").to_string();
+        assert!(error.contains(part), "{part} not in {error}");
+    }
+    let changed = world.execution("e", "39", json!({"timeout": "80h"})).await;
+    assert_eq!((changed.uid(), changed.spec.timeout.unwrap().to_string()), (made.uid(), "80h".to_owned()));
+}
+
+#[test]
+fn the_definitions_in_the_repository_are_those_of_the_code() {
+    for crd in jobexec_operator::api::crds() {
+        let path = format!("{}/crds/{}.yaml", env!("CARGO_MANIFEST_DIR"), crd.spec.names.plural);
+        let file = std::fs::read_to_string(&path).unwrap();
+        let yaml = serde_saphyr::to_string(&crd).unwrap();
+        assert_eq!(file.split_once('\n').unwrap().1, yaml, "{path} has drifted: run `make generate`");
+    }
+}
+
+#[tokio::test]
+async fn every_manifest_and_sample_is_accepted() {
+    let world = World::bare("samples").await;
+    for file in ["executionstore.yaml", "jobexecution.yaml"] {
+        let path = format!("{}/manifests/samples/{file}", env!("CARGO_MANIFEST_DIR"));
+        let object: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        match object["kind"].as_str().unwrap() {
+            "ExecutionStore" => drop(world.apply::<ExecutionStore>(&name, object).await.unwrap()),
+            _ => drop(world.apply::<JobExecution>(&name, object).await.unwrap()),
+        }
+    }
+    let install = format!("{}/manifests/install", env!("CARGO_MANIFEST_DIR"));
+    let rendered = std::process::Command::new("kubectl").args(["kustomize", &install]).output().unwrap();
+    assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
+    // A server-side dry run needs the namespace to exist, so the objects are sent to the test's own.
+    let text = String::from_utf8(rendered.stdout).unwrap().replace("jobexec-system", &world.namespace);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, text).unwrap();
+    let path = file.path().to_str().unwrap();
+    let applied = std::process::Command::new("kubectl")
+        .args(["apply", "--server-side", "--dry-run=server", "--force-conflicts", "-f", path])
+        .output()
+        .unwrap();
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+}

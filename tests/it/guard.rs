@@ -1,0 +1,57 @@
+//! One object of each kind that cannot be decoded, as after a downgrade of the operator, beside good ones. It needs
+//! CRDs that accept such objects, and so a cluster of its own.
+
+use jobexec_operator::api::{ExecutionStore, JobExecution};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
+use kube::api::{DynamicObject, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::support::{World, is, message};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_object_that_cannot_be_decoded_stalls_no_other() {
+    let world = World::on_own_cluster("guard", loosened()).await;
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days')").await;
+    let operator = world.operator();
+    let raw = async |kind: &str, name: &str, object: Value| {
+        let plural = format!("{}s", kind.to_lowercase());
+        let gvk = kube::core::GroupVersionKind::gvk("jobexec.dev", "v1alpha1", kind);
+        let resource = kube::api::ApiResource::from_gvk_with_plural(&gvk, &plural);
+        kube::Api::<DynamicObject>::namespaced_with(world.client.clone(), &world.namespace, &resource)
+            .patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object))
+            .await
+            .unwrap()
+    };
+    raw("ExecutionStore", "broken", World::store_with("broken", json!({"defaultTimeout": {"hours": 24}}))).await;
+    raw("JobExecution", "broken", World::execution_with("broken", "1", json!({"timeout": [1]}))).await;
+    world.execution("good", "1", json!({})).await;
+    world.store(json!({})).await;
+
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    world.execution_until(&operator, "good", |s| is(&s.conditions, "Finished", "True", "Failed")).await;
+    for kind in ["ExecutionStore", "JobExecution"] {
+        let type_ = if kind == "ExecutionStore" { "Ready" } else { "Bound" };
+        let told = world.raw_conditions_until(&operator, kind, "broken", type_, "InvalidObject").await;
+        assert!(message(&told, type_).contains("cannot be decoded"), "{told:#?}");
+    }
+
+    world.apply::<ExecutionStore>("broken", World::store_with("broken", json!({"defaultTimeout": "1h"}))).await.unwrap();
+    world.store_named_until(&operator, "broken", |s| is(&s.conditions, "Ready", "False", "TableClaimed")).await;
+    world.apply::<JobExecution>("broken", World::execution_with("broken", "1", json!({"timeout": "1h"}))).await.unwrap();
+    world.execution_until(&operator, "broken", |s| is(&s.conditions, "Finished", "True", "Failed")).await;
+}
+
+/// The CRDs with a spec that accepts anything.
+fn loosened() -> Vec<CustomResourceDefinition> {
+    let mut crds = jobexec_operator::api::crds();
+    for crd in &mut crds {
+        let schema = crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
+        let any = JSONSchemaProps {
+            type_: Some("object".into()),
+            x_kubernetes_preserve_unknown_fields: Some(true),
+            ..JSONSchemaProps::default()
+        };
+        schema.properties.as_mut().unwrap().insert("spec".into(), any);
+    }
+    crds
+}

@@ -1,0 +1,14 @@
+//! Tests on real parts: a kube-apiserver with RBAC, a Postgres, and the real binary under its own `ServiceAccount`.
+//! Each test has a namespace, a database and a database role of its own. Run them with `make test`.
+
+mod support;
+
+mod admission;
+mod connection;
+mod execution;
+mod guard;
+mod schema;
+mod store;
+mod story;
+mod sweep;
+mod table;

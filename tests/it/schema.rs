@@ -1,0 +1,99 @@
+//! `jobexec schema` and `jobexec crds`.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::support::world::TABLE;
+use crate::support::{World, is};
+
+#[tokio::test]
+async fn the_printed_script_and_apply_do_the_same_and_may_be_repeated() {
+    let world = World::bare("script").await;
+    world.sql(TABLE).await;
+    let script = world.jobexec(&["schema", "--role", &world.role]);
+    assert!(script.status.success());
+    let script = String::from_utf8(script.stdout).unwrap();
+    for round in 0..2 {
+        // CREATE INDEX CONCURRENTLY must stand alone, as psql sends it.
+        let mut psql = Command::new("psql")
+            .args(["-qX", "-v", "ON_ERROR_STOP=1", &world.superuser()])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        psql.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        let output = psql.wait_with_output().unwrap();
+        assert!(output.status.success(), "round {round}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let described = "SELECT string_agg(concat_ws(' ', table_name, column_name, data_type), ',' ORDER BY table_name, column_name) \
+                     FROM information_schema.columns WHERE table_schema = 'jobexec'";
+    let printed: String = world.one(described).await;
+    world.prepare().await;
+    assert_eq!(world.one::<String>(described).await, printed, "applying over the script changes nothing");
+    world.sql("DROP SCHEMA jobexec CASCADE").await;
+    world.prepare().await;
+    assert_eq!(world.one::<String>(described).await, printed);
+}
+
+#[tokio::test]
+async fn the_role_gets_exactly_what_it_needs() {
+    let world = World::new("grants").await;
+    let on_table: String = world
+        .one(&format!(
+            "SELECT string_agg(privilege_type || ' ' || column_name, ', ' ORDER BY privilege_type, column_name) \
+             FROM information_schema.column_privileges WHERE grantee = '{}' AND table_name = 'job_executions'",
+            world.role
+        ))
+        .await;
+    assert_eq!(
+        on_table,
+        "SELECT completed_at, SELECT execution_number, SELECT id, SELECT job_id, SELECT started_at, SELECT status, \
+         UPDATE completed_at, UPDATE status"
+    );
+    let others: i64 = world
+        .one(&format!(
+            "SELECT count(*) FROM information_schema.table_privileges WHERE grantee = '{}' AND table_schema <> 'jobexec'",
+            world.role
+        ))
+        .await;
+    assert_eq!(others, 0);
+}
+
+#[tokio::test]
+async fn an_operator_that_may_creates_its_tables_itself() {
+    let world = World::bare("selfmade").await;
+    world.sql(TABLE).await;
+    world.sql(&format!("GRANT SELECT, UPDATE ON job_executions TO {0}; GRANT CREATE ON DATABASE {0} TO {0}", world.role)).await;
+    world.secret("db", json!({"uri": world.url("right/password")})).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Recording", "True", "TablesPresent")).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_said_with_a_way_out() {
+    let world = World::bare("cli").await;
+    world.sql(TABLE).await;
+    let fails = |args: &[&str], part: &str| {
+        let output = world.jobexec(args);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {text}");
+        assert!(text.contains(part), "{part} not in {text}");
+    };
+    fails(&["schema", "--apply", "--role", "nobody-here"], "CREATE ROLE \"nobody-here\" LOGIN");
+    fails(&["schema", "-f", "/no/such/file"], "cannot read /no/such/file");
+    fails(&["schema", "--apply", "--database-url", "mysql://x"], "must start with postgres://");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "kind: [").unwrap();
+    fails(&["schema", "-f", file.path().to_str().unwrap()], "cannot read");
+    assert_eq!(world.jobexec(&["schema", "--nonsense"]).status.code(), Some(2));
+
+    let head = Command::new("sh")
+        .args(["-c", "\"$0\" crds | head -n 1", env!("CARGO_BIN_EXE_jobexec")])
+        .output()
+        .unwrap();
+    assert_eq!((String::from_utf8_lossy(&head.stdout).trim(), head.stderr.len()), ("---", 0));
+}

@@ -1,0 +1,25 @@
+//! A small world for each test.
+
+pub(crate) mod operator;
+pub(crate) mod rbac;
+pub(crate) mod world;
+
+pub(crate) use operator::Operator;
+pub(crate) use world::World;
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// How long to wait for something that must happen. Nothing waits this long unless it is broken.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether a condition has this status and reason.
+pub(crate) fn is(conditions: &[Condition], type_: &str, status: &str, reason: &str) -> bool {
+    conditions.iter().any(|c| c.type_ == type_ && c.status == status && c.reason == reason)
+}
+
+/// The message of a condition.
+pub(crate) fn message(conditions: &[Condition], type_: &str) -> String {
+    conditions.iter().find(|c| c.type_ == type_).map(|c| c.message.clone()).unwrap_or_default()
+}

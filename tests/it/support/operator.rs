@@ -1,0 +1,58 @@
+//! The operator under test: the real binary.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// A running operator; killed when dropped.
+pub(crate) struct Operator {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Operator {
+    /// Starts the binary for one namespace with this kubeconfig, logging to `log`.
+    pub(crate) fn start(namespace: &str, kubeconfig: &std::path::Path, log: PathBuf) -> Self {
+        let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_jobexec"))
+            .args(["operator", "--namespace", namespace, "--log-format", "json"])
+            .env_clear()
+            .env("KUBECONFIG", kubeconfig)
+            .env("RUST_LOG", "debug,hyper=info,tower=info,rustls=info")
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
+    /// Everything logged so far.
+    pub(crate) fn log(&self) -> String {
+        let mut text = String::new();
+        std::fs::File::open(&self.log).unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// Asks it to stop and returns its exit status.
+    pub(crate) fn stop(mut self) -> std::process::ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.child.wait().unwrap()
+    }
+
+    /// Ends it at once, as a crash would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing left to end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,373 @@
+//! A namespace, a database and a role for one test.
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus, JobExecution, JobExecutionStatus};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::GroupVersionKind;
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Api, Client, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, PgPool};
+use tokio::sync::OnceCell;
+
+use super::{Operator, PATIENCE, rbac};
+
+/// The eight rows of the case that started this project, with its `jobs` table.
+pub(crate) const CASE: &str = include_str!("../../../demo/case.sql");
+
+/// The default table, empty.
+pub(crate) const TABLE: &str = "CREATE TABLE job_executions (id bigint PRIMARY KEY, job_id bigint NOT NULL, \
+     execution_number integer NOT NULL, status text NOT NULL, started_at timestamptz, completed_at timestamptz)";
+
+/// A namespace, a database and a role of their own.
+pub(crate) struct World {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    /// The test's database, as its superuser.
+    pub(crate) pool: PgPool,
+    /// The role that the operator logs in with.
+    pub(crate) role: String,
+    admin_url: url::Url,
+    folder: tempfile::TempDir,
+    _cluster: Option<devcluster::Cluster>,
+}
+
+/// The servers that a world stands on.
+struct Ground {
+    kubeconfig: PathBuf,
+    database_url: url::Url,
+    /// Where the servers are the test's own.
+    cluster: Option<devcluster::Cluster>,
+}
+
+impl Ground {
+    /// The dev cluster that all tests share.
+    fn shared() -> Self {
+        let var = |name| std::env::var(name).unwrap_or_else(|_| panic!("no {name}: run the tests with `make test`"));
+        assert_eq!(var("DEVCLUSTER"), "1", "not on a dev cluster: run the tests with `make test`");
+        Self { kubeconfig: var("KUBECONFIG").into(), database_url: var("DATABASE_URL").parse().unwrap(), cluster: None }
+    }
+
+    /// A cluster of the test's own.
+    fn own() -> Self {
+        let cluster = devcluster::Cluster::start(&devcluster::Options::default(), &mut devcluster::Quiet).unwrap();
+        Self {
+            kubeconfig: cluster.kubeconfig().to_owned(),
+            database_url: cluster.database_url().parse().unwrap(),
+            cluster: Some(cluster),
+        }
+    }
+}
+
+impl World {
+    /// A fresh world with the default table, empty, and the operator's schema, grants and Secret.
+    pub(crate) async fn new(test: &str) -> Self {
+        let world = Self::bare(test).await;
+        world.sql(TABLE).await;
+        world.prepare().await;
+        world
+    }
+
+    /// A fresh world with an empty database: no table, no operator's schema, no Secret.
+    pub(crate) async fn bare(test: &str) -> Self {
+        static INSTALLED: OnceCell<()> = OnceCell::const_new();
+        let ground = Ground::shared();
+        INSTALLED
+            .get_or_init(|| async {
+                install_crds(&client(&ground).await, jobexec_operator::api::crds()).await;
+            })
+            .await;
+        Self::on(ground, test).await
+    }
+
+    /// Like [`Self::new`], on a cluster of the test's own with other CRDs.
+    pub(crate) async fn on_own_cluster(test: &str, crds: Vec<CustomResourceDefinition>) -> Self {
+        let ground = tokio::task::spawn_blocking(Ground::own).await.unwrap();
+        install_crds(&client(&ground).await, crds).await;
+        let world = Self::on(ground, test).await;
+        world.sql(TABLE).await;
+        world.prepare().await;
+        world
+    }
+
+    async fn on(ground: Ground, test: &str) -> Self {
+        let client = client(&ground).await;
+        let suffix = &uuid::Uuid::new_v4().simple().to_string()[..8];
+        let namespace = format!("{test}-{suffix}");
+        let meta = ObjectMeta { name: Some(namespace.clone()), ..ObjectMeta::default() };
+        let object = Namespace { metadata: meta, ..Namespace::default() };
+        Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
+        rbac::install(&client, &namespace).await;
+
+        let mut admin_url = ground.database_url;
+        let name = namespace.replace('-', "_");
+        let server = PgPool::connect(admin_url.as_str()).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&server).await.unwrap();
+        let role = format!("CREATE ROLE {name} LOGIN PASSWORD 'right/password'");
+        sqlx::raw_sql(AssertSqlSafe(role)).execute(&server).await.unwrap();
+        server.close().await;
+        admin_url.set_path(&name);
+        let pool = PgPool::connect(admin_url.as_str()).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        rbac::kubeconfig(&client, &ground.kubeconfig, &namespace, &folder.path().join("kubeconfig")).await;
+        Self { client, namespace, pool, role: name, admin_url, folder, _cluster: ground.cluster }
+    }
+
+    /// Applies the operator's schema with the grants of its role, and creates the Secret `db`.
+    pub(crate) async fn prepare(&self) {
+        let role = self.role.clone();
+        let output = self.jobexec(&["schema", "--apply", "--role", &role]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.secret("db", json!({"uri": self.url("right/password")})).await;
+    }
+
+    /// The URL that the operator's role logs in with.
+    pub(crate) fn url(&self, password: &str) -> String {
+        let mut url = self.admin_url.clone();
+        url.set_username(&self.role).unwrap();
+        url.set_password(Some(&password.replace('/', "%2F"))).unwrap();
+        url.to_string()
+    }
+
+    /// The URL of the test's database as its superuser.
+    pub(crate) fn superuser(&self) -> String {
+        self.admin_url.to_string()
+    }
+
+    /// Runs the binary to its end, with the database's superuser as `DATABASE_URL`.
+    pub(crate) fn jobexec(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_jobexec"))
+            .args(args)
+            .env("DATABASE_URL", self.admin_url.as_str())
+            .output()
+            .unwrap()
+    }
+
+    /// Runs SQL as the superuser.
+    pub(crate) async fn sql(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.pool).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    }
+
+    /// The one value that a query gives.
+    pub(crate) async fn one<T>(&self, sql: &str) -> T
+    where
+        T: Send + Unpin + sqlx::Type<sqlx::Postgres> + for<'r> sqlx::Decode<'r, sqlx::Postgres> + 'static,
+    {
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap_or_else(|e| panic!("{sql}: {e}"))
+    }
+
+    /// The status of a row of `job_executions`.
+    pub(crate) async fn status(&self, id: i64) -> String {
+        self.one(&format!("SELECT status::text FROM job_executions WHERE id = {id}")).await
+    }
+
+    /// Starts the operator in this namespace.
+    pub(crate) fn operator(&self) -> Operator {
+        Operator::start(&self.namespace, &self.folder.path().join("kubeconfig"), self.folder.path().join("log"))
+    }
+
+    /// The objects of a kind in this namespace.
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Creates or replaces a Secret.
+    pub(crate) async fn secret(&self, name: &str, data: Value) {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+        self.api::<Secret>().patch(name, &PatchParams::apply("test").force(), &Patch::Apply(secret)).await.unwrap();
+    }
+
+    /// A store with the Secret `db`, the given additions to its spec, and a short poll interval.
+    pub(crate) fn store_with(name: &str, spec: Value) -> Value {
+        let mut object = json!({
+            "apiVersion": "jobexec.dev/v1alpha1", "kind": "ExecutionStore", "metadata": {"name": name},
+            "spec": {"connection": {"secretRef": {"name": "db"}}, "pollInterval": "1s"},
+        });
+        merge(&mut object["spec"], spec);
+        object
+    }
+
+    /// Creates or changes the store `jobs`.
+    pub(crate) async fn store(&self, spec: Value) -> ExecutionStore {
+        self.apply("jobs", Self::store_with("jobs", spec)).await.unwrap()
+    }
+
+    /// Creates or changes a `JobExecution` of the store `jobs`.
+    pub(crate) async fn execution(&self, name: &str, id: &str, spec: Value) -> JobExecution {
+        self.apply(name, Self::execution_with(name, id, spec)).await.unwrap()
+    }
+
+    /// A `JobExecution` of the store `jobs`.
+    pub(crate) fn execution_with(name: &str, id: &str, spec: Value) -> Value {
+        let mut object = json!({
+            "apiVersion": "jobexec.dev/v1alpha1", "kind": "JobExecution", "metadata": {"name": name},
+            "spec": {"storeRef": {"name": "jobs"}, "executionId": id},
+        });
+        merge(&mut object["spec"], spec);
+        object
+    }
+
+    /// Applies an object as a person would.
+    pub(crate) async fn apply<K>(&self, name: &str, object: Value) -> Result<K, kube::Error>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+        K::DynamicType: Default,
+    {
+        self.api::<K>().patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await
+    }
+
+    /// Waits until the status of the store `jobs` is as wanted, and returns it.
+    pub(crate) async fn store_until(
+        &self,
+        operator: &Operator,
+        wanted: impl Fn(&ExecutionStoreStatus) -> bool,
+    ) -> ExecutionStoreStatus {
+        self.store_named_until(operator, "jobs", wanted).await
+    }
+
+    /// Waits until the status of a store is as wanted, and returns it.
+    pub(crate) async fn store_named_until(
+        &self,
+        operator: &Operator,
+        name: &str,
+        wanted: impl Fn(&ExecutionStoreStatus) -> bool,
+    ) -> ExecutionStoreStatus {
+        let as_wanted = |store: Option<&ExecutionStore>| store.and_then(|s| s.status.as_ref()).is_some_and(&wanted);
+        let store = self.until(operator, name, as_wanted).await;
+        store.status.unwrap()
+    }
+
+    /// Waits until the status of a `JobExecution` is as wanted, and returns it.
+    pub(crate) async fn execution_until(
+        &self,
+        operator: &Operator,
+        name: &str,
+        wanted: impl Fn(&JobExecutionStatus) -> bool,
+    ) -> JobExecutionStatus {
+        let as_wanted = |e: Option<&JobExecution>| e.and_then(|e| e.status.as_ref()).is_some_and(&wanted);
+        let execution = self.until(operator, name, as_wanted).await;
+        execution.status.unwrap()
+    }
+
+    /// Waits until an object of any kind, which need not decode, has a condition with this reason, and returns all.
+    pub(crate) async fn raw_conditions_until(
+        &self,
+        operator: &Operator,
+        kind: &str,
+        name: &str,
+        type_: &str,
+        reason: &str,
+    ) -> Vec<Condition> {
+        let gvk = GroupVersionKind::gvk("jobexec.dev", "v1alpha1", kind);
+        let resource = ApiResource::from_gvk(&gvk);
+        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        let conditions = |object: &DynamicObject| -> Vec<Condition> {
+            serde_json::from_value(object.data["status"]["conditions"].clone()).unwrap_or_default()
+        };
+        let wanted = |object: Option<&DynamicObject>| {
+            object.is_some_and(|o| conditions(o).iter().any(|c| c.type_ == type_ && c.reason == reason))
+        };
+        match tokio::time::timeout(PATIENCE, await_condition(api, name, wanted)).await {
+            Ok(object) => conditions(&object.unwrap().unwrap()),
+            Err(_) => panic!("{kind} {name} was not told {reason}\n{}", operator.log()),
+        }
+    }
+
+    /// Waits until an object is as wanted, and returns it; otherwise shows it and the operator's log.
+    async fn until<K>(&self, operator: &Operator, name: &str, wanted: impl Fn(Option<&K>) -> bool) -> K
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + serde::Serialize
+            + 'static,
+        K::DynamicType: Default,
+    {
+        let waited = tokio::time::timeout(PATIENCE, await_condition(self.api::<K>(), name, wanted)).await;
+        if let Ok(found) = waited {
+            return found.unwrap().unwrap();
+        }
+        let now = self.api::<K>().get_opt(name).await.unwrap();
+        panic!("{name} did not become as wanted: {now:#?}\n{}", operator.log());
+    }
+
+    /// Waits for an Event about `regarding` with this reason, and returns its note.
+    pub(crate) async fn event_until(&self, operator: &Operator, regarding: &str, reason: &str) -> String {
+        let fits = |e: &Event| {
+            e.reason.as_deref() == Some(reason)
+                && e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(regarding)
+        };
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(event) = self.events().await.into_iter().find(&fits) {
+                return event.note.unwrap_or_default();
+            }
+            assert!(tokio::time::Instant::now() < deadline, "no Event {reason}\n{}", operator.log());
+            self.event_change().await;
+        }
+    }
+
+    /// Every Event of this namespace.
+    pub(crate) async fn events(&self) -> Vec<Event> {
+        self.api::<Event>().list(&kube::api::ListParams::default()).await.unwrap().items
+    }
+
+    /// Waits for any Event to come, or a moment.
+    async fn event_change(&self) {
+        use futures::TryStreamExt as _;
+        let params = kube::api::WatchParams::default().timeout(1);
+        let events = self.api::<Event>().watch(&params, "0").await.unwrap();
+        let mut events = std::pin::pin!(events);
+        let _ = events.try_next().await;
+    }
+
+    /// Asks for a sweep as a person would, and waits until it was made.
+    pub(crate) async fn request_sweep(&self, operator: &Operator) -> ExecutionStoreStatus {
+        let request = uuid::Uuid::new_v4().to_string();
+        let patch = json!({"metadata": {"annotations": {"jobexec.dev/sweep-requested": request}}});
+        self.api::<ExecutionStore>().patch("jobs", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        self.store_until(operator, |s| s.observed_sweep_request.as_ref() == Some(&request)).await
+    }
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}
+
+async fn client(ground: &Ground) -> Client {
+    let kubeconfig = Kubeconfig::read_from(&ground.kubeconfig).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
+async fn install_crds(client: &Client, crds: Vec<CustomResourceDefinition>) {
+    for crd in crds {
+        let api = Api::all(client.clone());
+        let name = crd.name_any();
+        api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await.unwrap();
+        let established = await_condition(api, &name, conditions::is_crd_established());
+        tokio::time::timeout(PATIENCE, established).await.unwrap().unwrap();
+    }
+}

@@ -1,0 +1,164 @@
+//! What a sweep does and, above all, does not do.
+
+use serde_json::json;
+
+use crate::support::{World, is};
+
+#[tokio::test]
+async fn a_worker_that_is_about_to_finish_wins() {
+    let world = World::new("worker").await;
+    world
+        .sql("INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, 3) n")
+        .await;
+    // The worker has finished row 2 and not committed yet.
+    let mut worker = world.pool.begin().await.unwrap();
+    sqlx::raw_sql("UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 2")
+        .execute(&mut *worker)
+        .await
+        .unwrap();
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status = world.store_until(&operator, |s| s.last_sweep.is_some()).await;
+    let sweep = status.last_sweep.unwrap();
+    assert_eq!((sweep.failed, sweep.remaining), (2, 1), "the others are failed without waiting for the row that is held");
+
+    worker.commit().await.unwrap();
+    let status = world.store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.stale_executions == 0)).await;
+    assert_eq!(status.metrics.unwrap().running_executions, 0);
+    assert_eq!(world.status(2).await, "completed");
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.events WHERE execution_id = '2'").await, 0);
+
+    // And where the worker rolls back, the row is failed after all.
+    world.sql("UPDATE job_executions SET status = 'running', completed_at = NULL WHERE id = 2").await;
+    world.store_until(&operator, |s| s.last_sweep.as_ref().is_some_and(|w| w.trigger == "Deadline" && w.failed == 1)).await;
+    assert_eq!(world.status(2).await, "failed");
+}
+
+#[tokio::test]
+async fn an_execution_is_failed_at_its_deadline_and_never_before() {
+    let world = World::new("deadline").await;
+    world
+        .sql(
+            "INSERT INTO job_executions SELECT n, 1, n, 'running', clock_timestamp() - interval '1 hour' + n * interval '700 ms' \
+             FROM generate_series(1, 5) n",
+        )
+        .await;
+    let operator = world.operator();
+    // The poll is far longer than the time to the deadlines.
+    world.store(json!({"defaultTimeout": "59m59s", "gracePeriod": "1s", "pollInterval": "10m"})).await;
+    world.store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.running_executions == 0)).await;
+    let early: i64 =
+        world.one("SELECT count(*) FROM job_executions WHERE completed_at < started_at + interval '1 hour'").await;
+    assert_eq!(early, 0);
+    let recorded: i64 = world
+        .one("SELECT count(*) FROM jobexec.events e JOIN job_executions x ON x.id::text = e.execution_id \
+              WHERE e.deadline = x.started_at + interval '1 hour' AND e.at = x.completed_at")
+        .await;
+    assert_eq!(recorded, 5);
+}
+
+#[tokio::test]
+async fn observing_changes_no_row_and_enforcing_resumes() {
+    let world = World::new("observe").await;
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days')").await;
+    let operator = world.operator();
+    world.store(json!({"mode": "Observe"})).await;
+    let status = world.store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "Observing")).await;
+    assert!(is(&status.conditions, "Ready", "True", "Observing"));
+    assert_eq!(status.metrics.unwrap().stale_executions, 1);
+    assert!(status.last_sweep.is_none());
+    assert_eq!(world.status(1).await, "running");
+
+    world.store(json!({"mode": "Enforce"})).await;
+    world.store_until(&operator, |s| s.last_sweep.as_ref().is_some_and(|w| w.failed == 1)).await;
+    assert_eq!(world.status(1).await, "failed");
+}
+
+#[tokio::test]
+async fn a_sweep_comes_when_asked_for_once() {
+    let world = World::new("request").await;
+    let operator = world.operator();
+    world.store(json!({"pollInterval": "10m"})).await;
+    world.store_until(&operator, |s| s.last_sweep.is_some()).await;
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days')").await;
+    let status = world.request_sweep(&operator).await;
+    let sweep = status.last_sweep.unwrap();
+    assert_eq!((sweep.trigger.as_str(), sweep.failed), ("Requested", 1));
+    assert_eq!(world.status(1).await, "failed");
+
+    // A restart does not answer the same request again.
+    operator.kill();
+    let operator = world.operator();
+    let status = world.store_until(&operator, |s| s.last_sweep.as_ref().is_some_and(|w| w.trigger == "Startup")).await;
+    assert_eq!(status.last_sweep.unwrap().failed, 0);
+}
+
+#[tokio::test]
+async fn what_an_operator_did_not_live_to_tell_is_told_by_the_next() {
+    let world = World::new("untold").await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    operator.kill();
+    // As a crash between the commit and the Event leaves it.
+    world
+        .sql(
+            "INSERT INTO jobexec.sweeps SELECT '6ba7b810-9dad-11d1-80b4-00c04fd430c8', store_id, 'Deadline', now() - interval '5 minutes', 7 FROM jobexec.stores; \
+             INSERT INTO jobexec.events (at, store_id, sweep_id, execution_id, job_id, execution_number, action, reason, source, started_at) \
+             SELECT now(), store_id, '6ba7b810-9dad-11d1-80b4-00c04fd430c8', n, 3, n, 'Failed', 'DeadlineExceeded', 'x', now() - interval '30 hours' \
+             FROM jobexec.stores, generate_series(1, 7) n",
+        )
+        .await;
+    let operator = world.operator();
+    let event = world.event_until(&operator, "jobs", "StaleExecutionsFailed").await;
+    assert_eq!(
+        event,
+        "failed 7 stale executions: 1 (job 3, #1, 30.0 h), 2 (job 3, #2, 30.0 h), 3 (job 3, #3, 30.0 h), \
+         4 (job 3, #4, 30.0 h), 5 (job 3, #5, 30.0 h) and 2 more"
+    );
+    operator.kill();
+    let operator = world.operator();
+    world.store_until(&operator, |s| s.last_sweep.as_ref().is_some_and(|w| w.trigger == "Startup")).await;
+    let told = world.events().await.into_iter().filter(|e| e.reason.as_deref() == Some("StaleExecutionsFailed"));
+    assert_eq!(told.count(), 1, "told once, whoever tells");
+}
+
+#[tokio::test]
+async fn many_stale_executions_are_failed_in_batches_each_recorded_once() {
+    let world = World::new("batches").await;
+    world
+        .sql(
+            "INSERT INTO job_executions SELECT n, n % 7, n, 'running', now() - interval '1 day' - n * interval '1 second' FROM generate_series(1, 12001) n; \
+             INSERT INTO job_executions SELECT n, 8, n, 'running', now() FROM generate_series(20001, 21000) n",
+        )
+        .await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status = world.store_until(&operator, |s| s.last_sweep.is_some()).await;
+    assert_eq!(status.last_sweep.unwrap().failed, 12_001);
+    let counts: String = world
+        .one(
+            "SELECT concat_ws(' ', (SELECT count(*) FROM job_executions WHERE status = 'failed' AND completed_at IS NOT NULL), \
+             (SELECT count(*) FROM job_executions WHERE status = 'running'), count(*), count(DISTINCT execution_id), \
+             (SELECT string_agg(failed::text, ',') FROM jobexec.sweeps)) FROM jobexec.events",
+        )
+        .await;
+    assert_eq!(counts, "12001 1000 12001 12001 12001");
+    let event = world.event_until(&operator, "jobs", "StaleExecutionsFailed").await;
+    assert!(event.ends_with(" and 11996 more"), "{event}");
+}
+
+#[tokio::test]
+async fn two_operators_at_once_do_no_harm() {
+    let world = World::new("two").await;
+    world
+        .sql("INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, 20000) n")
+        .await;
+    let (first, second) = (world.operator(), world.operator());
+    world.store(json!({})).await;
+    world.store_until(&first, |s| s.metrics.as_ref().is_some_and(|m| m.running_executions == 0)).await;
+    let recorded: String =
+        world.one("SELECT concat_ws(' ', count(*), count(DISTINCT execution_id)) FROM jobexec.events").await;
+    assert_eq!(recorded, "20000 20000");
+    assert!(first.stop().success() && second.stop().success());
+}

@@ -1,0 +1,168 @@
+//! Tables that do not fit their store, told in a condition and mended without a restart.
+
+use jobexec_operator::api::ExecutionStore;
+use kube::api::DeleteParams;
+use serde_json::json;
+
+use crate::support::world::TABLE;
+use crate::support::{World, is, message};
+
+#[tokio::test]
+async fn a_table_that_does_not_fit_is_told_and_mended() {
+    let world = World::bare("table").await;
+    world.secret("db", json!({"uri": world.url("right/password")})).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let invalid = async |reason: &str, hint: &str| {
+        world
+            .store_until(&operator, |s| {
+                is(&s.conditions, "SchemaValid", "False", reason)
+                    && is(&s.conditions, "Ready", "False", reason)
+                    && message(&s.conditions, "Ready").contains(hint)
+            })
+            .await;
+    };
+    invalid("TableNotFound", "there is no table \"public\".\"job_executions\"").await;
+    world.sql("CREATE VIEW job_executions AS SELECT 1 AS id").await;
+    invalid("NotATable", "not an ordinary or partitioned table").await;
+    world.sql("DROP VIEW job_executions").await;
+    world.sql(&TABLE.replace("started_at timestamptz", "started_at text").replace("completed_at", "ended_at")).await;
+    invalid("ColumnTypeUnsupported", "\"started_at\" is of type text").await;
+    world.sql("ALTER TABLE job_executions ALTER started_at TYPE timestamptz USING NULL").await;
+    invalid("ColumnNotFound", "spec.table.columns.completedAt").await;
+    world.sql("ALTER TABLE job_executions RENAME ended_at TO completed_at").await;
+    invalid("InsufficientPrivilege", "GRANT SELECT (\"id\", \"job_id\"").await;
+    world.sql(&format!("GRANT SELECT ON job_executions TO {}", world.role)).await;
+    invalid("InsufficientPrivilege", "GRANT UPDATE (\"status\", \"completed_at\")").await;
+
+    // Rows that cannot be changed can still be seen.
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days')").await;
+    let seen = world
+        .store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.stale_executions == 1))
+        .await;
+    assert!(is(&seen.conditions, "EnforcementPaused", "True", "InsufficientPrivilege"));
+    assert_eq!(world.status(1).await, "running");
+
+    // Without the operator's own tables rows are failed all the same, and the status says that nothing is recorded.
+    world.sql(&format!("GRANT UPDATE (status, completed_at) ON job_executions TO {}", world.role)).await;
+    let status = world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    assert!(is(&status.conditions, "Recording", "False", "TablesMissing"), "{:#?}", status.conditions);
+    assert!(message(&status.conditions, "Recording").contains("jobexec schema --apply --role"));
+    assert_eq!(world.status(1).await, "failed");
+    let event = world.event_until(&operator, "jobs", "StaleExecutionsFailed").await;
+    assert!(event.starts_with("failed 1 stale execution: 1 (job 1, #1, 48.0 h)"), "{event}");
+
+    world.prepare().await;
+    world.store_until(&operator, |s| is(&s.conditions, "Recording", "True", "TablesPresent")).await;
+}
+
+#[tokio::test]
+async fn an_enum_must_have_every_mapped_status() {
+    let world = World::bare("enum").await;
+    world.sql("CREATE TYPE status AS ENUM ('queued', 'running', 'completed', 'failed')").await;
+    world.sql(&TABLE.replace("status text", "status status")).await;
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days')").await;
+    world.prepare().await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status = world.store_until(&operator, |s| is(&s.conditions, "SchemaValid", "False", "StatusNotInEnum")).await;
+    assert!(message(&status.conditions, "Ready").contains("\"scheduled\" is not a label"));
+    world.store(json!({"table": {"statuses": {"scheduled": ["queued"], "cancelled": []}}})).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    assert_eq!(world.status(1).await, "failed");
+}
+
+#[tokio::test]
+async fn rows_that_contradict_themselves_are_counted_and_left_alone() {
+    let world = World::new("violations").await;
+    world
+        .sql(
+            "INSERT INTO job_executions VALUES (1, 1, 1, 'runing', now() - interval '2 days', NULL), \
+             (2, 1, 2, 'running', NULL, NULL), (3, 1, 3, 'completed', now(), NULL), (4, 1, 4, 'completed', now(), now())",
+        )
+        .await;
+    let before: String = world.one("SELECT string_agg(t::text, '|' ORDER BY id) FROM job_executions t").await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status = world.store_until(&operator, |s| is(&s.conditions, "Consistent", "False", "UnmappedStatus")).await;
+    let text = message(&status.conditions, "Consistent");
+    for part in ["1 with a status", "\"runing\"", "1 running without a start time", "1 finished without an end time"] {
+        assert!(text.contains(part), "{part} not in {text}");
+    }
+    let found = status.violations.unwrap();
+    assert_eq!(
+        (found.unmapped_status, found.running_without_started_at, found.finished_without_completed_at),
+        (1, 1, 1)
+    );
+    assert_eq!(world.one::<String>("SELECT string_agg(t::text, '|' ORDER BY id) FROM job_executions t").await, before);
+
+    world.sql("DELETE FROM job_executions WHERE id < 4").await;
+    world.request_sweep(&operator).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Consistent", "True", "NoViolations")).await;
+}
+
+#[tokio::test]
+async fn names_that_need_quotes_and_other_types_work() {
+    let world = World::bare("names").await;
+    world
+        .sql(
+            "CREATE SCHEMA \"Group\"; CREATE TABLE \"Group\".\"Order\" (\"select\" uuid PRIMARY KEY, \"from\" text, \
+             \"where\" smallint, \"State\" varchar(20), \"end\" timestamp, \"limit\" timestamp, \"table\" text); \
+             INSERT INTO \"Group\".\"Order\" VALUES \
+             ('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'it''s', 7, 'it''s on', (now() AT TIME ZONE 'Europe/Berlin') - interval '61 minutes'), \
+             ('b0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'b', 8, 'busy', (now() AT TIME ZONE 'Europe/Berlin') - interval '55 minutes')",
+        )
+        .await;
+    let spec = json!({
+        "defaultTimeout": "1h",
+        "table": {
+            "schema": "Group", "name": "Order", "timeZone": "Europe/Berlin",
+            "columns": {"id": "select", "jobId": "from", "executionNumber": "where", "status": "State",
+                        "startedAt": "end", "completedAt": "limit", "error": "table"},
+            "statuses": {"running": ["busy", "it's on"], "failed": ["broken\\bad", "failed"]},
+        },
+    });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, World::store_with("jobs", spec.clone()).to_string()).unwrap();
+    let output = world.jobexec(&["schema", "--apply", "--role", &world.role, "-f", file.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    world.secret("db", json!({"uri": world.url("right/password")})).await;
+    let operator = world.operator();
+    world.execution("e", "A0EEBC999C0B4EF8BB6D6BB9BD380A11", json!({})).await;
+    world.store(spec).await;
+    let status = world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    assert_eq!(status.last_sweep.unwrap().failed, 1);
+    let row: String = world
+        .one(
+            "SELECT concat_ws('|', \"State\", \"table\", \"limit\" - \"end\" < interval '62 minutes') \
+             FROM \"Group\".\"Order\" WHERE \"where\" = 7",
+        )
+        .await;
+    assert_eq!(
+        row,
+        "broken\\bad|DeadlineExceeded: still running past its deadline, failed by the jobexec operator|t"
+    );
+    let row = world.execution_until(&operator, "e", |s| is(&s.conditions, "Finished", "True", "Failed")).await;
+    assert_eq!((row.job_id.as_deref(), row.execution_number), (Some("it's"), Some(7)));
+    let index: bool = world
+        .one("SELECT EXISTS (SELECT FROM pg_indexes WHERE indexname = 'Order_running' AND schemaname = 'Group')")
+        .await;
+    assert!(index);
+}
+
+#[tokio::test]
+async fn a_table_has_one_store() {
+    let world = World::new("claims").await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    world.apply::<ExecutionStore>("second", World::store_with("second", json!({}))).await.unwrap();
+    let second = world
+        .store_named_until(&operator, "second", |s| is(&s.conditions, "Ready", "False", "TableClaimed"))
+        .await;
+    let holder = format!("ExecutionStore {}/jobs looks after this table", world.namespace);
+    assert!(message(&second.conditions, "Ready").contains(&holder), "{:#?}", second.conditions);
+
+    world.api::<ExecutionStore>().delete("jobs", &DeleteParams::default()).await.unwrap();
+    world.store_named_until(&operator, "second", |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+}
