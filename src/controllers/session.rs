@@ -106,11 +106,12 @@ impl Session {
     }
 
     async fn prepare(store: &ExecutionStore, database: Database) -> Result<Self, NotReady> {
-        let Validated { mapping, unwritable, read_only } = validate(&database, &store.spec.table).await??;
+        let Validated { mapping, unwritable, read_only } =
+            database.within(validate(&database, &store.spec.table)).await??;
         let ledger = if read_only {
             Ledger::Missing("the database is read-only".to_owned())
         } else {
-            match ledger::claim(&database, &mapping, &claimant(store)).await? {
+            match database.within(ledger::claim(&database, &mapping, &claimant(store))).await? {
                 Claim::Held(ledger) => ledger,
                 Claim::Taken(holder) => return Err(NotReady::TableClaimed(holder)),
             }
@@ -131,7 +132,7 @@ impl Session {
     /// Confirms the claim and looks again at what may have changed without anybody telling: columns, rights, the
     /// operator's tables, a standby that was promoted. Returns whether all is as it was.
     pub async fn still_holds(&self, store: &ExecutionStore) -> Result<bool, NotReady> {
-        let validated = validate(&self.database, &store.spec.table).await??;
+        let validated = self.database.within(validate(&self.database, &store.spec.table)).await??;
         if validated.mapping != self.mapping
             || validated.unwritable != self.unwritable
             || validated.read_only != self.read_only
@@ -141,7 +142,8 @@ impl Session {
         if self.read_only {
             return Ok(true);
         }
-        match ledger::claim(&self.database, &self.mapping, &claimant(store)).await? {
+        let claimant = claimant(store);
+        match self.database.within(ledger::claim(&self.database, &self.mapping, &claimant)).await? {
             Claim::Held(ledger) => Ok(ledger == self.ledger),
             Claim::Taken(holder) => Err(NotReady::TableClaimed(holder)),
         }
@@ -167,7 +169,7 @@ impl Session {
             return Ok(Some(rules.clone()));
         }
         if let Ledger::Tables { store_id } = self.ledger {
-            rules::replace(&self.database, store_id, &wanted).await?;
+            self.database.within(rules::replace(&self.database, store_id, &wanted)).await?;
         }
         Ok(Some(known.insert(Arc::new(wanted)).clone()))
     }

@@ -42,6 +42,13 @@ impl Database {
         Ok(database)
     }
 
+    /// Bounds a conversation of a few statements. The server ends a statement at `statement_timeout` by itself; this
+    /// is for a server that says nothing any more, which TCP alone would notice after hours.
+    pub async fn within<T>(&self, work: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
+        let limit = ACQUIRE_TIMEOUT + 2 * self.statement_timeout;
+        tokio::time::timeout(limit, work).await.unwrap_or(Err(DbError::NoAnswer(limit)))
+    }
+
     /// A transaction that cannot write.
     pub async fn read(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
         self.begin("READ ONLY").await
@@ -58,9 +65,11 @@ impl Database {
         &self.pool
     }
 
-    /// Waits for connections in use and closes all.
+    /// Closes all connections. Those in use are waited for, but not for ever: their server may be gone.
     pub async fn close(&self) {
-        self.pool.close().await;
+        if tokio::time::timeout(ACQUIRE_TIMEOUT, self.pool.close()).await.is_err() {
+            tracing::debug!("connections were still in use when their pool was given up");
+        }
     }
 
     /// The settings travel with `BEGIN` in one message and hold for the transaction only, so that they reach the

@@ -31,6 +31,9 @@ pub enum DbError {
         "no connection to the server within {0:?}. Check the host and port in the Secret's URL, and that the server is up"
     )]
     ConnectTimeout(std::time::Duration),
+    /// The server stopped answering in the middle of a conversation, as behind a firewall that drops packets.
+    #[error("the server did not answer within {0:?}. Check the network between the operator and the server")]
+    NoAnswer(std::time::Duration),
     /// The database takes no writes: a standby, or set to read only (SQLSTATE 25006).
     #[error("the database is read-only: {0}. Point the Secret's URL at the primary")]
     ReadOnly(String),
@@ -60,6 +63,7 @@ impl DbError {
             Self::Unreachable(_) => "ConnectionFailed",
             Self::Tls(_) => "TLSFailed",
             Self::ConnectTimeout(_) => "ConnectTimeout",
+            Self::NoAnswer(_) => "NoAnswer",
             Self::ReadOnly(_) => "DatabaseReadOnly",
             Self::Privilege(_) => "InsufficientPrivilege",
             Self::StatementTimeout(_) => "StatementTimeout",

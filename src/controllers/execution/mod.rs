@@ -81,7 +81,7 @@ async fn reconcile(
             return Ok(Action::await_change());
         }
     };
-    let (sight, look_again) = see(&context, object).await;
+    let (sight, look_again) = Box::pin(see(&context, object)).await;
     let before = object.status.clone().unwrap_or_default();
     let status = verdict::judge(object, &sight, chrono::Utc::now());
     if status != before {
@@ -113,13 +113,13 @@ async fn see(context: &Context, object: &JobExecution) -> (Sight, Duration) {
     let Some(id) = session.mapping.id_type().canonical(&object.spec.execution_id) else {
         return (Sight::InvalidId(session.mapping.id_type()), FINISHED_INTERVAL);
     };
-    let found = async {
+    let found = Box::pin(async {
         // Written before the status below reports them as applied.
         let Some(rules) = session.rules_in_force(context, store).await? else { return Ok(None) };
         let judge = session.judge(&rules);
         Ok::<_, DbError>(Some(execution::find(&session.database, &judge, &session.ledger, &id).await?))
-    };
-    match found.await {
+    });
+    match session.database.within(found).await {
         Ok(Some(Some(row))) if row.phase.finished() => (Sight::Row(Box::new(row)), FINISHED_INTERVAL),
         Ok(Some(Some(row))) => (Sight::Row(Box::new(row)), poll),
         Ok(Some(None)) => (Sight::RowNotFound, poll),

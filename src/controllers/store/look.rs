@@ -165,7 +165,8 @@ async fn work(
     };
     let judge = session.judge(&rules);
     let long_after = spec.long_running.after.to_chrono();
-    let mut sample = observe::sample(&session.database, &judge, long_after).await?;
+    let sampled = || session.database.within(observe::sample(&session.database, &judge, long_after));
+    let mut sample = sampled().await?;
     let may_write = spec.mode == Mode::Enforce && session.unwritable.is_none() && !session.read_only;
     let request = store.annotations().get(SWEEP_REQUESTED);
     if let Some(trigger) = due(store, memory, &sample, request).filter(|_| may_write) {
@@ -174,7 +175,7 @@ async fn work(
         memory.answered = request.cloned();
         seen.answered = request.cloned();
         if swept.failed > 0 {
-            sample = observe::sample(&session.database, &judge, long_after).await?;
+            sample = sampled().await?;
         }
         health(store, trigger, &swept, &sample);
         seen.sweep = Some(swept);
@@ -271,7 +272,7 @@ async fn contradictions(store: &ExecutionStore, session: &Session, memory: &mut 
     let stale =
         memory.contradictions.as_ref().is_none_or(|(at, _)| at.elapsed() >= store.spec.sweep_interval.get());
     if stale || seen.sweep.is_some() {
-        match observe::contradictions(&session.database, &session.mapping).await {
+        match session.database.within(observe::contradictions(&session.database, &session.mapping)).await {
             Ok(found) => memory.contradictions = Some((Instant::now(), found)),
             Err(error) => {
                 tracing::warn!(store = store.name_any(), %error, "rows that contradict themselves could not be counted");

@@ -74,7 +74,7 @@ impl Handle {
     pub async fn retire(&self) {
         let uid = self.memory.lock().await.uid.clone();
         if let Some(session) = self.session().filter(|s| matches!(s.ledger, Ledger::Tables { .. }))
-            && let Err(error) = ledger::release(&session.database, &uid).await
+            && let Err(error) = session.database.within(ledger::release(&session.database, &uid)).await
         {
             tracing::info!(%error, "the claim of a store that is gone could not be released, it ends by itself");
         }

@@ -117,14 +117,16 @@ async fn announce(
     };
     let own = own.map_or(uuid::Uuid::nil(), |swept| swept.sweep.id);
     let outcome = async {
-        for sweep in ledger::unannounced(&session.database, store_id, own, i64::from(SAMPLE)).await? {
+        let database = &session.database;
+        let untold = ledger::unannounced(database, store_id, own, i64::from(SAMPLE));
+        for sweep in database.within(untold).await? {
             let failed = u64::try_from(sweep.failed).unwrap_or_default();
             if let Err(error) =
                 publish(&context.client, &about, swept_news(sweep.id, failed, &sweep.sample)).await
             {
                 return Ok(Err(error));
             }
-            ledger::announced(&session.database, sweep.id).await?;
+            database.within(ledger::announced(database, sweep.id)).await?;
         }
         Ok::<_, crate::db::DbError>(Ok(()))
     };
