@@ -76,7 +76,8 @@ async fn an_execution_keeps_its_identity() {
     }
     for (id, part) in [(String::new(), "executionId"), ("x".repeat(254), "executionId")] {
         let object = World::execution_with("long", &id, json!({}));
-        let error = world.apply::<JobExecution>("long", object).await.expect_err("must be refused").to_string();
+        let error =
+            world.apply::<JobExecution>("long", object).await.expect_err("must be refused").to_string();
         assert!(error.contains(part), "{part} not in {error}");
     }
     let changed = world.execution("e", "39", json!({"timeout": "80h"})).await;

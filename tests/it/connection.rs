@@ -26,7 +26,8 @@ async fn every_fault_of_a_connection_is_told_and_mended() {
     let unreachable = async |reason: &str, hint: &str| {
         let status = world
             .store_until(&operator, |s| {
-                is(&s.conditions, "DatabaseReachable", "False", reason) && is(&s.conditions, "Ready", "False", reason)
+                is(&s.conditions, "DatabaseReachable", "False", reason)
+                    && is(&s.conditions, "Ready", "False", reason)
             })
             .await;
         let text = message(&status.conditions, "Ready");
@@ -69,7 +70,12 @@ async fn a_rotated_password_needs_no_restart() {
 
     // The server has the new password before the Secret does, and drops the connections that used the old one.
     world.sql(&format!("ALTER ROLE {} PASSWORD 'new-password'", world.role)).await;
-    world.sql(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'", world.role)).await;
+    world
+        .sql(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'",
+            world.role
+        ))
+        .await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "False", "AuthenticationFailed")).await;
     world.secret("db", json!({"uri": world.url("new-password")})).await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
@@ -93,7 +99,12 @@ async fn a_read_only_database_is_observed_and_not_written() {
 
     world.sql(&read_only("off")).await;
     // The setting is taken at login.
-    world.sql(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'", world.role)).await;
+    world
+        .sql(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'",
+            world.role
+        ))
+        .await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     assert_eq!(world.status(1).await, "failed");
 }

@@ -13,7 +13,8 @@ async fn an_object_follows_its_row_from_before_it_exists_to_its_end() {
     world.execution("e", "7", json!({})).await;
     world.execution_until(&operator, "e", |s| is(&s.conditions, "Bound", "False", "StoreNotFound")).await;
     world.store(json!({})).await;
-    let status = world.execution_until(&operator, "e", |s| is(&s.conditions, "Bound", "False", "RowNotFound")).await;
+    let status =
+        world.execution_until(&operator, "e", |s| is(&s.conditions, "Bound", "False", "RowNotFound")).await;
     assert!(is(&status.conditions, "Finished", "Unknown", "RowNotFound"));
 
     world.sql("INSERT INTO job_executions VALUES (7, 3, 2, 'scheduled')").await;
@@ -70,7 +71,9 @@ async fn an_objects_timeout_overrides_the_stores_for_its_row_alone() {
     // A timeout that is shortened while the row runs counts at once, whatever the poll interval.
     world.store(json!({"pollInterval": "10m"})).await;
     world.execution("live", "4", json!({"timeout": "1h59m"})).await;
-    world.execution_until(&operator, "live", |s| is(&s.conditions, "Succeeded", "False", "DeadlineExceeded")).await;
+    world
+        .execution_until(&operator, "live", |s| is(&s.conditions, "Succeeded", "False", "DeadlineExceeded"))
+        .await;
     assert_eq!(world.status(4).await, "failed");
 }
 
@@ -82,7 +85,11 @@ async fn deleting_an_object_touches_no_row_and_ends_its_rule() {
     world.store(json!({})).await;
     world.execution("e", "1", json!({"timeout": "72h"})).await;
     world.execution_until(&operator, "e", |s| s.timeout.as_deref() == Some("72h")).await;
-    assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.rules").await, 1, "written before it is reported");
+    assert_eq!(
+        world.one::<i64>("SELECT count(*) FROM jobexec.rules").await,
+        1,
+        "written before it is reported"
+    );
     let before: String = world.one("SELECT t::text || xmin FROM job_executions t").await;
 
     world.api::<JobExecution>().delete("e", &DeleteParams::default()).await.unwrap();
@@ -100,10 +107,13 @@ async fn an_id_that_no_row_can_have_is_told() {
     let world = World::new("ids").await;
     let operator = world.operator();
     world.store(json!({})).await;
-    for (name, id) in [("word", "abc"), ("sql", "1; drop table job_executions"), ("huge", "99999999999999999999")] {
+    for (name, id) in
+        [("word", "abc"), ("sql", "1; drop table job_executions"), ("huge", "99999999999999999999")]
+    {
         world.execution(name, id, json!({"timeout": "1h"})).await;
-        let told =
-            world.execution_until(&operator, name, |s| is(&s.conditions, "Bound", "False", "InvalidExecutionId")).await;
+        let told = world
+            .execution_until(&operator, name, |s| is(&s.conditions, "Bound", "False", "InvalidExecutionId"))
+            .await;
         assert!(message(&told.conditions, "Bound").contains("bigint"));
     }
     world.sql("INSERT INTO job_executions VALUES (42, 1, 1, 'running', now())").await;
@@ -121,9 +131,8 @@ async fn a_timeout_set_while_the_operator_was_away_counts_from_its_first_sweep()
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days')").await;
     world.execution("e", "1", json!({"timeout": "72h"})).await;
     let operator = world.operator();
-    let status = world
-        .store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.running_executions == 1))
-        .await;
+    let status =
+        world.store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.running_executions == 1)).await;
     assert_eq!(status.metrics.unwrap().stale_executions, 0);
     assert_eq!(world.status(1).await, "running");
 }

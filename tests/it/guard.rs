@@ -2,7 +2,9 @@
 //! CRDs that accept such objects, and so a cluster of its own.
 
 use jobexec_operator::api::{ExecutionStore, JobExecution};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps,
+};
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
@@ -22,7 +24,8 @@ async fn one_object_that_cannot_be_decoded_stalls_no_other() {
             .await
             .unwrap()
     };
-    raw("ExecutionStore", "broken", World::store_with("broken", json!({"defaultTimeout": {"hours": 24}}))).await;
+    raw("ExecutionStore", "broken", World::store_with("broken", json!({"defaultTimeout": {"hours": 24}})))
+        .await;
     raw("JobExecution", "broken", World::execution_with("broken", "1", json!({"timeout": [1]}))).await;
     world.execution("good", "1", json!({})).await;
     world.store(json!({})).await;
@@ -35,9 +38,17 @@ async fn one_object_that_cannot_be_decoded_stalls_no_other() {
         assert!(message(&told, type_).contains("cannot be decoded"), "{told:#?}");
     }
 
-    world.apply::<ExecutionStore>("broken", World::store_with("broken", json!({"defaultTimeout": "1h"}))).await.unwrap();
-    world.store_named_until(&operator, "broken", |s| is(&s.conditions, "Ready", "False", "TableClaimed")).await;
-    world.apply::<JobExecution>("broken", World::execution_with("broken", "1", json!({"timeout": "1h"}))).await.unwrap();
+    world
+        .apply::<ExecutionStore>("broken", World::store_with("broken", json!({"defaultTimeout": "1h"})))
+        .await
+        .unwrap();
+    world
+        .store_named_until(&operator, "broken", |s| is(&s.conditions, "Ready", "False", "TableClaimed"))
+        .await;
+    world
+        .apply::<JobExecution>("broken", World::execution_with("broken", "1", json!({"timeout": "1h"})))
+        .await
+        .unwrap();
     world.execution_until(&operator, "broken", |s| is(&s.conditions, "Finished", "True", "Failed")).await;
 }
 

@@ -26,16 +26,25 @@ async fn the_health_metrics_are_exact_and_too_many_long_runners_are_unhealthy() 
     );
     assert_eq!(m.recent_executions_24h, 10);
     let oldest = world
-        .one::<chrono::DateTime<chrono::Utc>>("SELECT min(started_at) FROM job_executions WHERE status = 'running'")
+        .one::<chrono::DateTime<chrono::Utc>>(
+            "SELECT min(started_at) FROM job_executions WHERE status = 'running'",
+        )
         .await;
     assert_eq!(m.oldest_running_started_at.unwrap().0.as_second(), oldest.timestamp());
     assert!(m.timestamp.is_some());
 
     world.sql("UPDATE job_executions SET started_at = now() - interval '2 hours' WHERE id = 6").await;
-    let status =
-        world.store_until(&operator, |s| is(&s.conditions, "Healthy", "False", "LongRunningExecutions")).await;
-    assert!(message(&status.conditions, "Healthy").starts_with("6 executions have been running for longer than 1h"));
-    assert!(is(&status.conditions, "Ready", "True", "Enforcing"), "unhealthy executions are not the operator's fault");
+    let status = world
+        .store_until(&operator, |s| is(&s.conditions, "Healthy", "False", "LongRunningExecutions"))
+        .await;
+    assert!(
+        message(&status.conditions, "Healthy")
+            .starts_with("6 executions have been running for longer than 1h")
+    );
+    assert!(
+        is(&status.conditions, "Ready", "True", "Enforcing"),
+        "unhealthy executions are not the operator's fault"
+    );
     let event = world.event_until(&operator, "jobs", "LongRunningExecutions").await;
     assert!(event.contains("6 executions"), "{event}");
 
@@ -65,6 +74,8 @@ async fn starts_at_the_ends_of_time_stall_nothing() {
     let statuses = "SELECT string_agg(id || status, ' ' ORDER BY id) FROM job_executions";
     assert_eq!(world.one::<String>(statuses).await, "1failed 2running 3failed 4running 5running 6failed");
     for id in 1..=6 {
-        world.execution_until(&operator, &format!("e{id}"), |s| is(&s.conditions, "Bound", "True", "RowFound")).await;
+        world
+            .execution_until(&operator, &format!("e{id}"), |s| is(&s.conditions, "Bound", "True", "RowFound"))
+            .await;
     }
 }

@@ -6,8 +6,7 @@ use crate::support::world::CASE;
 use crate::support::{World, is};
 
 /// Everything that Postgres keeps of the rows, their versions included.
-const OTHERS: &str =
-    "SELECT string_agg(t::text || t.xmin::text || t.ctid::text, '|' ORDER BY id) FROM job_executions t WHERE id <> 39";
+const OTHERS: &str = "SELECT string_agg(t::text || t.xmin::text || t.ctid::text, '|' ORDER BY id) FROM job_executions t WHERE id <> 39";
 
 #[tokio::test]
 async fn a_stale_execution_is_failed_and_shown() {
@@ -23,12 +22,16 @@ async fn a_stale_execution_is_failed_and_shown() {
     let status = world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
 
     assert_eq!(world.status(39).await, "failed");
-    let completed: chrono::NaiveDateTime = world.one("SELECT completed_at FROM job_executions WHERE id = 39").await;
+    let completed: chrono::NaiveDateTime =
+        world.one("SELECT completed_at FROM job_executions WHERE id = 39").await;
     assert!(completed > before, "{completed} is the time of the sweep, not before {before}");
     assert_eq!(world.one::<String>(OTHERS).await, others, "the other rows are untouched, byte for byte");
 
     let metrics = status.metrics.unwrap();
-    assert_eq!((metrics.running_executions, metrics.stale_executions, metrics.recent_executions_24h), (1, 0, 1));
+    assert_eq!(
+        (metrics.running_executions, metrics.stale_executions, metrics.recent_executions_24h),
+        (1, 0, 1)
+    );
     let sweep = status.last_sweep.unwrap();
     assert_eq!((sweep.trigger.as_str(), sweep.failed, sweep.remaining), ("Startup", 1, 0));
     for (type_, truth, reason) in [
@@ -49,14 +52,23 @@ async fn a_stale_execution_is_failed_and_shown() {
         .await;
     assert_eq!(recorded, "39 21 5 Failed DeadlineExceeded ExecutionStore/jobs");
 
-    let row = world.execution_until(&operator, "the-case", |s| is(&s.conditions, "Finished", "True", "Failed")).await;
+    let row = world
+        .execution_until(&operator, "the-case", |s| is(&s.conditions, "Finished", "True", "Failed"))
+        .await;
     assert!(is(&row.conditions, "Succeeded", "False", "DeadlineExceeded"), "{:#?}", row.conditions);
     assert_eq!(row.reason.as_deref(), Some("DeadlineExceeded"));
     assert_eq!((row.job_id.as_deref(), row.execution_number), (Some("21"), Some(5)));
 
     let log = operator.log();
     let line = log.lines().find(|l| l.contains("failed a stale execution")).expect("a log line a row");
-    for part in ["\"execution\":\"39\"", "\"job\":\"21\"", "\"number\":5", "\"reason\":\"DeadlineExceeded\"", "runtime_seconds", "deadline"] {
+    for part in [
+        "\"execution\":\"39\"",
+        "\"job\":\"21\"",
+        "\"number\":5",
+        "\"reason\":\"DeadlineExceeded\"",
+        "runtime_seconds",
+        "deadline",
+    ] {
         assert!(line.contains(part), "{part} in {line}");
     }
     assert!(log.lines().any(|l| l.contains("\"message\":\"swept\"") && l.contains("\"running\":1")), "{log}");

@@ -20,17 +20,26 @@ async fn a_worker_that_is_about_to_finish_wins() {
     world.store(json!({})).await;
     let status = world.store_until(&operator, |s| s.last_sweep.is_some()).await;
     let sweep = status.last_sweep.unwrap();
-    assert_eq!((sweep.failed, sweep.remaining), (2, 1), "the others are failed without waiting for the row that is held");
+    assert_eq!(
+        (sweep.failed, sweep.remaining),
+        (2, 1),
+        "the others are failed without waiting for the row that is held"
+    );
 
     worker.commit().await.unwrap();
-    let status = world.store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.stale_executions == 0)).await;
+    let status =
+        world.store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.stale_executions == 0)).await;
     assert_eq!(status.metrics.unwrap().running_executions, 0);
     assert_eq!(world.status(2).await, "completed");
     assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.events WHERE execution_id = '2'").await, 0);
 
     // And where the worker rolls back, the row is failed after all.
     world.sql("UPDATE job_executions SET status = 'running', completed_at = NULL WHERE id = 2").await;
-    world.store_until(&operator, |s| s.last_sweep.as_ref().is_some_and(|w| w.trigger == "Deadline" && w.failed == 1)).await;
+    world
+        .store_until(&operator, |s| {
+            s.last_sweep.as_ref().is_some_and(|w| w.trigger == "Deadline" && w.failed == 1)
+        })
+        .await;
     assert_eq!(world.status(2).await, "failed");
 }
 
@@ -47,12 +56,15 @@ async fn an_execution_is_failed_at_its_deadline_and_never_before() {
     // The poll is far longer than the time to the deadlines.
     world.store(json!({"defaultTimeout": "59m59s", "gracePeriod": "1s", "pollInterval": "10m"})).await;
     world.store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.running_executions == 0)).await;
-    let early: i64 =
-        world.one("SELECT count(*) FROM job_executions WHERE completed_at < started_at + interval '1 hour'").await;
+    let early: i64 = world
+        .one("SELECT count(*) FROM job_executions WHERE completed_at < started_at + interval '1 hour'")
+        .await;
     assert_eq!(early, 0);
     let recorded: i64 = world
-        .one("SELECT count(*) FROM jobexec.events e JOIN job_executions x ON x.id::text = e.execution_id \
-              WHERE e.deadline = x.started_at + interval '1 hour' AND e.at = x.completed_at")
+        .one(
+            "SELECT count(*) FROM jobexec.events e JOIN job_executions x ON x.id::text = e.execution_id \
+              WHERE e.deadline = x.started_at + interval '1 hour' AND e.at = x.completed_at",
+        )
         .await;
     assert_eq!(recorded, 5);
 }
@@ -63,7 +75,8 @@ async fn observing_changes_no_row_and_enforcing_resumes() {
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days')").await;
     let operator = world.operator();
     world.store(json!({"mode": "Observe"})).await;
-    let status = world.store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "Observing")).await;
+    let status =
+        world.store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "Observing")).await;
     assert!(is(&status.conditions, "Ready", "True", "Observing"));
     assert_eq!(status.metrics.unwrap().stale_executions, 1);
     assert!(status.last_sweep.is_none());
@@ -89,7 +102,8 @@ async fn a_sweep_comes_when_asked_for_once() {
     // A restart does not answer the same request again.
     operator.kill();
     let operator = world.operator();
-    let status = world.store_until(&operator, |s| s.last_sweep.as_ref().is_some_and(|w| w.trigger == "Startup")).await;
+    let status =
+        world.store_until(&operator, |s| s.last_sweep.as_ref().is_some_and(|w| w.trigger == "Startup")).await;
     assert_eq!(status.last_sweep.unwrap().failed, 0);
 }
 
@@ -119,7 +133,8 @@ async fn what_an_operator_did_not_live_to_tell_is_told_by_the_next() {
     operator.kill();
     let operator = world.operator();
     world.store_until(&operator, |s| s.last_sweep.as_ref().is_some_and(|w| w.trigger == "Startup")).await;
-    let told = world.events().await.into_iter().filter(|e| e.reason.as_deref() == Some("StaleExecutionsFailed"));
+    let told =
+        world.events().await.into_iter().filter(|e| e.reason.as_deref() == Some("StaleExecutionsFailed"));
     assert_eq!(told.count(), 1, "told once, whoever tells");
 }
 

@@ -26,7 +26,9 @@ async fn a_table_that_does_not_fit_is_told_and_mended() {
     world.sql("CREATE VIEW job_executions AS SELECT 1 AS id").await;
     invalid("NotATable", "not an ordinary or partitioned table").await;
     world.sql("DROP VIEW job_executions").await;
-    world.sql(&TABLE.replace("started_at timestamptz", "started_at text").replace("completed_at", "ended_at")).await;
+    world
+        .sql(&TABLE.replace("started_at timestamptz", "started_at text").replace("completed_at", "ended_at"))
+        .await;
     invalid("ColumnTypeUnsupported", "\"started_at\" is of type text").await;
     world.sql("ALTER TABLE job_executions ALTER started_at TYPE timestamptz USING NULL").await;
     invalid("ColumnNotFound", "spec.table.columns.completedAt").await;
@@ -37,9 +39,8 @@ async fn a_table_that_does_not_fit_is_told_and_mended() {
 
     // Rows that cannot be changed can still be seen.
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days')").await;
-    let seen = world
-        .store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.stale_executions == 1))
-        .await;
+    let seen =
+        world.store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.stale_executions == 1)).await;
     assert!(is(&seen.conditions, "EnforcementPaused", "True", "InsufficientPrivilege"));
     assert_eq!(world.status(1).await, "running");
 
@@ -65,7 +66,8 @@ async fn an_enum_must_have_every_mapped_status() {
     world.prepare().await;
     let operator = world.operator();
     world.store(json!({})).await;
-    let status = world.store_until(&operator, |s| is(&s.conditions, "SchemaValid", "False", "StatusNotInEnum")).await;
+    let status =
+        world.store_until(&operator, |s| is(&s.conditions, "SchemaValid", "False", "StatusNotInEnum")).await;
     assert!(message(&status.conditions, "Ready").contains("\"scheduled\" is not a label"));
     world.store(json!({"table": {"statuses": {"scheduled": ["queued"], "cancelled": []}}})).await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
@@ -84,9 +86,12 @@ async fn rows_that_contradict_themselves_are_counted_and_left_alone() {
     let before: String = world.one("SELECT string_agg(t::text, '|' ORDER BY id) FROM job_executions t").await;
     let operator = world.operator();
     world.store(json!({})).await;
-    let status = world.store_until(&operator, |s| is(&s.conditions, "Consistent", "False", "UnmappedStatus")).await;
+    let status =
+        world.store_until(&operator, |s| is(&s.conditions, "Consistent", "False", "UnmappedStatus")).await;
     let text = message(&status.conditions, "Consistent");
-    for part in ["1 with a status", "\"runing\"", "1 running without a start time", "1 finished without an end time"] {
+    for part in
+        ["1 with a status", "\"runing\"", "1 running without a start time", "1 finished without an end time"]
+    {
         assert!(text.contains(part), "{part} not in {text}");
     }
     let found = status.violations.unwrap();
@@ -94,7 +99,10 @@ async fn rows_that_contradict_themselves_are_counted_and_left_alone() {
         (found.unmapped_status, found.running_without_started_at, found.finished_without_completed_at),
         (1, 1, 1)
     );
-    assert_eq!(world.one::<String>("SELECT string_agg(t::text, '|' ORDER BY id) FROM job_executions t").await, before);
+    assert_eq!(
+        world.one::<String>("SELECT string_agg(t::text, '|' ORDER BY id) FROM job_executions t").await,
+        before
+    );
 
     world.sql("DELETE FROM job_executions WHERE id < 4").await;
     world.request_sweep(&operator).await;
@@ -124,7 +132,8 @@ async fn names_that_need_quotes_and_other_types_work() {
     });
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, World::store_with("jobs", spec.clone()).to_string()).unwrap();
-    let output = world.jobexec(&["schema", "--apply", "--role", &world.role, "-f", file.path().to_str().unwrap()]);
+    let output =
+        world.jobexec(&["schema", "--apply", "--role", &world.role, "-f", file.path().to_str().unwrap()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     world.secret("db", json!({"uri": world.url("right/password")})).await;
     let operator = world.operator();
@@ -142,7 +151,8 @@ async fn names_that_need_quotes_and_other_types_work() {
         row,
         "broken\\bad|DeadlineExceeded: still running past its deadline, failed by the jobexec operator|t"
     );
-    let row = world.execution_until(&operator, "e", |s| is(&s.conditions, "Finished", "True", "Failed")).await;
+    let row =
+        world.execution_until(&operator, "e", |s| is(&s.conditions, "Finished", "True", "Failed")).await;
     assert_eq!((row.job_id.as_deref(), row.execution_number), (Some("it's"), Some(7)));
     let index: bool = world
         .one("SELECT EXISTS (SELECT FROM pg_indexes WHERE indexname = 'Order_running' AND schemaname = 'Group')")

@@ -12,7 +12,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// How long to wait for something that must happen. Nothing waits this long unless it is broken.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Whether a condition has this status and reason.
 pub(crate) fn is(conditions: &[Condition], type_: &str, status: &str, reason: &str) -> bool {

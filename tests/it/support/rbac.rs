@@ -11,7 +11,7 @@ use kube::{Api, Client, ResourceExt as _};
 
 const MANIFEST: &str = include_str!("../../../manifests/install/rbac.yaml");
 
-/// Installs the manifest's ServiceAccount, Role and RoleBinding into `namespace`.
+/// Installs the manifest's `ServiceAccount`, `Role` and `RoleBinding` into `namespace`.
 pub(crate) async fn install(client: &Client, namespace: &str) {
     for document in MANIFEST.split("\n---\n") {
         let text = document.replace("namespace: jobexec-system", &format!("namespace: {namespace}"));
@@ -25,19 +25,25 @@ pub(crate) async fn install(client: &Client, namespace: &str) {
     }
 }
 
-/// Writes a kubeconfig that authenticates as the operator's ServiceAccount and nothing else.
+/// Writes a kubeconfig that authenticates as the operator's `ServiceAccount` and nothing else.
 pub(crate) async fn kubeconfig(client: &Client, admin: &Path, namespace: &str, path: &Path) {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     let request = TokenRequest {
         spec: TokenRequestSpec { audiences: vec![], expiration_seconds: Some(3600), bound_object_ref: None },
         ..TokenRequest::default()
     };
-    let token =
-        accounts.create_token_request("jobexec-operator", &PostParams::default(), &request).await.unwrap().status;
+    let token = accounts
+        .create_token_request("jobexec-operator", &PostParams::default(), &request)
+        .await
+        .unwrap()
+        .status;
     let mut config = Kubeconfig::read_from(admin).unwrap();
     let token = serde_json::json!({"token": token.unwrap().token});
     let auth: AuthInfo = serde_json::from_value(token).unwrap();
-    config.auth_infos =
-        vec![NamedAuthInfo { name: config.auth_infos[0].name.clone(), auth_info: Some(auth), ..Default::default() }];
+    config.auth_infos = vec![NamedAuthInfo {
+        name: config.auth_infos[0].name.clone(),
+        auth_info: Some(auth),
+        ..Default::default()
+    }];
     std::fs::write(path, serde_json::to_string(&config).unwrap()).unwrap();
 }

@@ -52,14 +52,21 @@ struct Ground {
 impl Ground {
     /// The dev cluster that all tests share.
     fn shared() -> Self {
-        let var = |name| std::env::var(name).unwrap_or_else(|_| panic!("no {name}: run the tests with `make test`"));
+        let var = |name| {
+            std::env::var(name).unwrap_or_else(|_| panic!("no {name}: run the tests with `make test`"))
+        };
         assert_eq!(var("DEVCLUSTER"), "1", "not on a dev cluster: run the tests with `make test`");
-        Self { kubeconfig: var("KUBECONFIG").into(), database_url: var("DATABASE_URL").parse().unwrap(), cluster: None }
+        Self {
+            kubeconfig: var("KUBECONFIG").into(),
+            database_url: var("DATABASE_URL").parse().unwrap(),
+            cluster: None,
+        }
     }
 
     /// A cluster of the test's own.
     fn own() -> Self {
-        let cluster = devcluster::Cluster::start(&devcluster::Options::default(), &mut devcluster::Quiet).unwrap();
+        let cluster =
+            devcluster::Cluster::start(&devcluster::Options::default(), &mut devcluster::Quiet).unwrap();
         Self {
             kubeconfig: cluster.kubeconfig().to_owned(),
             database_url: cluster.database_url().parse().unwrap(),
@@ -162,7 +169,10 @@ impl World {
     where
         T: Send + Unpin + sqlx::Type<sqlx::Postgres> + for<'r> sqlx::Decode<'r, sqlx::Postgres> + 'static,
     {
-        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap_or_else(|e| panic!("{sql}: {e}"))
+        sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&self.pool)
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {e}"))
     }
 
     /// The status of a row of `job_executions`.
@@ -172,7 +182,11 @@ impl World {
 
     /// Starts the operator in this namespace.
     pub(crate) fn operator(&self) -> Operator {
-        Operator::start(&self.namespace, &self.folder.path().join("kubeconfig"), self.folder.path().join("log"))
+        Operator::start(
+            &self.namespace,
+            &self.folder.path().join("kubeconfig"),
+            self.folder.path().join("log"),
+        )
     }
 
     /// The objects of a kind in this namespace.
@@ -186,8 +200,12 @@ impl World {
 
     /// Creates or replaces a Secret.
     pub(crate) async fn secret(&self, name: &str, data: Value) {
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
-        self.api::<Secret>().patch(name, &PatchParams::apply("test").force(), &Patch::Apply(secret)).await.unwrap();
+        let secret =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+        self.api::<Secret>()
+            .patch(name, &PatchParams::apply("test").force(), &Patch::Apply(secret))
+            .await
+            .unwrap();
     }
 
     /// A store with the Secret `db`, the given additions to its spec, and a short poll interval.
@@ -245,7 +263,8 @@ impl World {
         name: &str,
         wanted: impl Fn(&ExecutionStoreStatus) -> bool,
     ) -> ExecutionStoreStatus {
-        let as_wanted = |store: Option<&ExecutionStore>| store.and_then(|s| s.status.as_ref()).is_some_and(&wanted);
+        let as_wanted =
+            |store: Option<&ExecutionStore>| store.and_then(|s| s.status.as_ref()).is_some_and(&wanted);
         let store = self.until(operator, name, as_wanted).await;
         store.status.unwrap()
     }
@@ -280,10 +299,10 @@ impl World {
         let wanted = |object: Option<&DynamicObject>| {
             object.is_some_and(|o| conditions(o).iter().any(|c| c.type_ == type_ && c.reason == reason))
         };
-        match tokio::time::timeout(PATIENCE, await_condition(api, name, wanted)).await {
-            Ok(object) => conditions(&object.unwrap().unwrap()),
-            Err(_) => panic!("{kind} {name} was not told {reason}\n{}", operator.log()),
-        }
+        let waited = tokio::time::timeout(PATIENCE, await_condition(api, name, wanted)).await;
+        let object =
+            waited.unwrap_or_else(|_| panic!("{kind} {name} was not told {reason}\n{}", operator.log()));
+        conditions(&object.unwrap().unwrap())
     }
 
     /// Waits until an object is as wanted, and returns it; otherwise shows it and the operator's log.
@@ -340,7 +359,10 @@ impl World {
     pub(crate) async fn request_sweep(&self, operator: &Operator) -> ExecutionStoreStatus {
         let request = uuid::Uuid::new_v4().to_string();
         let patch = json!({"metadata": {"annotations": {"jobexec.dev/sweep-requested": request}}});
-        self.api::<ExecutionStore>().patch("jobs", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        self.api::<ExecutionStore>()
+            .patch("jobs", &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
         self.store_until(operator, |s| s.observed_sweep_request.as_ref() == Some(&request)).await
     }
 }
@@ -358,7 +380,8 @@ fn merge(into: &mut Value, from: Value) {
 
 async fn client(ground: &Ground) -> Client {
     let kubeconfig = Kubeconfig::read_from(&ground.kubeconfig).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
 }
 
