@@ -33,7 +33,8 @@ pub struct Options {
 
 /// A running cluster: etcd, kube-apiserver, kube-controller-manager and Postgres on free ports of 127.0.0.1.
 ///
-/// Dropping it stops everything and removes all its files. The servers also end when this process is killed.
+/// Dropping it stops everything and removes all its files. The servers also end when this process ends without that, by
+/// a signal or with the cluster in a `static`; the files then go at the next start.
 // The fields are dropped in this order, so the folder goes last.
 #[derive(Debug)]
 pub struct Cluster {

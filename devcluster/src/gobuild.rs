@@ -1,4 +1,4 @@
-//! Kubernetes from source, for machines that reach a Go module proxy but no release server.
+//! Kubernetes from source, when no release can be downloaded: a Go toolchain and its module proxy are enough.
 
 use std::{
     ffi::{OsStr, OsString},

@@ -28,7 +28,7 @@ fn a_command_gets_a_cluster_for_itself() -> Outcome {
         [ "$DEVCLUSTER" = 1 ] && [ "$(kubectl auth whoami -o jsonpath='{.status.userInfo.groups[0]}')" = system:masters ] &&
             "$0" sql 'SELECT rolsuper AS super FROM pg_roles WHERE rolname = current_user' &&
             kubectl get serviceaccount default -o name && echo "$KUBECONFIG $DATABASE_URL"
-        sleep 600 & wait"#;
+        sleep 60 & wait"#;
     let mut exec = Running::start(&["exec", "--", "sh", "-c", script, PROGRAM])?;
     let said = exec.lines_until(|line| line.contains("postgres://"))?;
     assert!(said.iter().any(|line| line.trim() == "t"), "not a superuser: {said:?}");
@@ -135,6 +135,12 @@ impl Background {
         assert!(!folder.exists());
         assert!(String::from_utf8(self.run("down")?.stderr)?.contains("nothing is up"));
         Ok(())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.run("down");
     }
 }
 

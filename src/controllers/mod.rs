@@ -35,6 +35,9 @@ pub enum ReconcileError {
     /// The API server refused or could not be reached.
     #[error("the Kubernetes API: {0}")]
     Kube(#[from] Box<kube::Error>),
+    /// What the database recorded could not be read.
+    #[error("the database: {0}")]
+    Database(#[from] crate::db::DbError),
     /// The API server did not answer.
     #[error("the Kubernetes API did not answer within {API_TIMEOUT:?}")]
     Timeout,

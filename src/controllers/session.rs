@@ -89,14 +89,19 @@ pub struct Session {
 
 impl Session {
     /// Connects, holds the spec against the catalog and claims the table.
-    pub async fn open(store: &ExecutionStore, credentials: &Credentials) -> Result<Self, NotReady> {
+    /// `predecessor` is the UID of the object that had this name before, if one is known to have.
+    pub async fn open(
+        store: &ExecutionStore,
+        predecessor: Option<String>,
+        credentials: &Credentials,
+    ) -> Result<Self, NotReady> {
         let spec = &store.spec;
         let secret = || spec.connection.secret_ref.name.clone();
         let ca = credentials.ca.as_ref().map(|pem| pem.clone().into_bytes());
         let options = url::parse(&credentials.uri, ca).map_err(|error| NotReady::Url(secret(), error))?;
         let size = u32::try_from(spec.connection.pool_size).unwrap_or(3).clamp(1, 20);
         let database = Database::connect(options, size, spec.connection.statement_timeout.get()).await?;
-        match Self::prepare(store, database.clone()).await {
+        match Self::prepare(store, predecessor, database.clone()).await {
             Ok(session) => Ok(session),
             Err(error) => {
                 database.close().await;
@@ -105,13 +110,17 @@ impl Session {
         }
     }
 
-    async fn prepare(store: &ExecutionStore, database: Database) -> Result<Self, NotReady> {
+    async fn prepare(
+        store: &ExecutionStore,
+        predecessor: Option<String>,
+        database: Database,
+    ) -> Result<Self, NotReady> {
         let Validated { mapping, unwritable, read_only } =
             database.within(validate(&database, &store.spec.table)).await??;
         let ledger = if read_only {
             Ledger::Missing("the database is read-only".to_owned())
         } else {
-            match database.within(ledger::claim(&database, &mapping, &claimant(store))).await? {
+            match database.within(ledger::claim(&database, &mapping, &claimant(store, predecessor))).await? {
                 Claim::Held(ledger) => ledger,
                 Claim::Taken(holder) => return Err(NotReady::TableClaimed(holder)),
             }
@@ -142,7 +151,7 @@ impl Session {
         if self.read_only {
             return Ok(true);
         }
-        let claimant = claimant(store);
+        let claimant = claimant(store, None);
         match self.database.within(ledger::claim(&self.database, &self.mapping, &claimant)).await? {
             Claim::Held(ledger) => Ok(ledger == self.ledger),
             Claim::Taken(holder) => Err(NotReady::TableClaimed(holder)),
@@ -196,8 +205,9 @@ impl Session {
     }
 }
 
-fn claimant(store: &ExecutionStore) -> Claimant {
+fn claimant(store: &ExecutionStore, predecessor: Option<String>) -> Claimant {
     Claimant {
+        predecessor,
         uid: store.uid().unwrap_or_default(),
         namespace: store.namespace().unwrap_or_default(),
         name: store.name_any(),

@@ -1,6 +1,5 @@
 //! The operator's own tables, as far as they are there: who looks after which table, what was done.
 
-use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{Database, DbError, Mapping, schema};
@@ -25,6 +24,8 @@ pub enum Ledger {
 pub struct Claimant {
     /// Its UID.
     pub uid: String,
+    /// The UID of the object that had its name before, if one is known to have: its claim goes over.
+    pub predecessor: Option<String>,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -47,8 +48,9 @@ pub struct Unannounced {
     pub id: Uuid,
     /// How many executions it failed.
     pub failed: i64,
-    /// When it began.
-    pub started_at: DateTime<Utc>,
+    /// Whether it has ended: it is the asker's own, or began more than a minute ago. Another operator may still be at
+    /// a younger one.
+    pub ended: bool,
     /// The first few of them, each as a short phrase.
     pub sample: Vec<String>,
 }
@@ -84,8 +86,9 @@ pub async fn claim(database: &Database, mapping: &Mapping, claimant: &Claimant) 
         .fetch_one(&mut *tx)
         .await?;
     if let (Some(uid), Some(namespace), Some(name)) = (uid, namespace, name) {
-        let holder = Claimant { uid, namespace, name };
-        if holder.uid != claimant.uid && fresh {
+        let inherited = claimant.predecessor.as_ref() == Some(&uid);
+        let holder = Claimant { uid, predecessor: None, namespace, name };
+        if holder.uid != claimant.uid && fresh && !inherited {
             return Ok(Claim::Taken(holder));
         }
     }
@@ -118,25 +121,23 @@ pub async fn release(database: &Database, uid: &str) -> Result<(), DbError> {
     Ok(())
 }
 
-/// The sweeps of the store that no Event tells of yet, with up to `sample` executions each. Those that began within
-/// the last minute are left out unless they are `own`: another operator may be at them.
+/// The sweeps of the store that no Event tells of yet, with up to `sample` executions each.
 pub async fn unannounced(
     database: &Database,
     store_id: i32,
-    own: Uuid,
+    own: Option<Uuid>,
     sample: i64,
 ) -> Result<Vec<Unannounced>, DbError> {
     let mut tx = database.read().await?;
-    let rows: Vec<(Uuid, i64, DateTime<Utc>, Vec<String>)> = sqlx::query_as(
-        "SELECT s.sweep_id, s.failed, s.started_at, ARRAY(
-             SELECT format('%s (job %s, #%s, %s h)', e.execution_id, COALESCE(e.job_id, '?'),
-                           COALESCE(e.execution_number::text, '?'),
-                           round(EXTRACT(epoch FROM e.at - e.started_at) / 3600, 1))
-             FROM jobexec.events AS e WHERE e.sweep_id = s.sweep_id ORDER BY e.event_id LIMIT $3)
-         FROM jobexec.sweeps AS s
-         WHERE s.store_id = $1 AND s.announced_at IS NULL
-           AND (s.sweep_id = $2 OR s.started_at < statement_timestamp() - interval '1 minute')
-         ORDER BY s.started_at LIMIT 20",
+    let rows: Vec<(Uuid, i64, bool, Vec<String>)> = sqlx::query_as(
+        "SELECT s.sweep_id, s.failed,
+                s.sweep_id IS NOT DISTINCT FROM $2 OR s.started_at < statement_timestamp() - interval '1 minute',
+                ARRAY(
+                    SELECT format('%s (job %s, #%s, %s h)', e.execution_id, COALESCE(e.job_id, '?'),
+                                  COALESCE(e.execution_number::text, '?'),
+                                  round(EXTRACT(epoch FROM e.at - e.started_at) / 3600, 1))
+                    FROM jobexec.events AS e WHERE e.sweep_id = s.sweep_id ORDER BY e.event_id LIMIT $3)
+         FROM jobexec.sweeps AS s WHERE s.store_id = $1 AND s.announced_at IS NULL ORDER BY s.started_at LIMIT 20",
     )
     .bind(store_id)
     .bind(own)
@@ -147,7 +148,7 @@ pub async fn unannounced(
     tx.commit().await?;
     Ok(rows
         .into_iter()
-        .map(|(id, failed, started_at, sample)| Unannounced { id, failed, started_at, sample })
+        .map(|(id, failed, ended, sample)| Unannounced { id, failed, ended, sample })
         .collect())
 }
 

@@ -119,7 +119,15 @@ async fn session(
     memory: &mut Memory,
 ) -> Result<Current, NotReady> {
     let described = Some((store.uid().unwrap_or_default(), store.metadata.generation));
-    memory.uid = store.uid().unwrap_or_default();
+    let uid = store.uid().unwrap_or_default();
+    if memory.uid != uid {
+        let last = std::mem::replace(&mut memory.uid, uid);
+        *memory = Memory {
+            predecessor: Some(last).filter(|last| !last.is_empty()),
+            uid: memory.uid.clone(),
+            ..Memory::default()
+        };
+    }
     let fresh = |at: &Instant| at.elapsed() < RECHECK;
     let credentials = match &memory.credentials {
         Some((at, credentials)) if fresh(at) && handle.session().is_some() => credentials.clone(),
@@ -140,7 +148,7 @@ async fn session(
         }
     }
     handle.close().await;
-    let session = Arc::new(Session::open(store, &credentials).await?);
+    let session = Arc::new(Session::open(store, memory.predecessor.clone(), &credentials).await?);
     handle.replace(Some(session.clone()));
     memory.described = described;
     memory.checked = Some(Instant::now());

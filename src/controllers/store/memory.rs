@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use crate::api::{ExecutionStore, ExecutionStoreStatus};
 use crate::controllers::context::backoff;
 use crate::controllers::session::{Credentials, Session};
 use crate::db::ledger::{self, Ledger};
@@ -33,13 +34,24 @@ pub(super) struct Memory {
     pub(super) answered: Option<String>,
     /// Why the last look failed, and how many in a row did so for that reason.
     pub(super) failure: Option<(&'static str, u32)>,
-    /// Reports in a row that failed because of the API server.
-    pub(super) api_failures: u32,
-    /// The UID of the store.
+    /// The status last written, and the version of the object that the cache had then.
+    pub(super) written: Option<(Option<String>, ExecutionStoreStatus)>,
+    /// Whether a sweep may still have to be announced.
+    pub(super) untold: bool,
+    /// The UID of the store, and of the one that had its name before.
     pub(super) uid: String,
+    pub(super) predecessor: Option<String>,
 }
 
 impl Memory {
+    /// The status of the store as it is now: the one that was written, as long as the cache has not caught up.
+    pub(super) fn status(&self, store: &ExecutionStore) -> ExecutionStoreStatus {
+        match &self.written {
+            Some((version, status)) if *version == store.metadata.resource_version => status.clone(),
+            _ => store.status.clone().unwrap_or_default(),
+        }
+    }
+
     /// The pause after a look that failed: longer each time, but short again for another reason, because then
     /// somebody is at work on it.
     pub(super) fn pause_after(&mut self, reason: &'static str) -> Duration {

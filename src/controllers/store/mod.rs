@@ -23,6 +23,9 @@ pub use memory::Handle;
 /// How many stores are worked on at the same time.
 const CONCURRENCY: u16 = 16;
 
+/// How patiently an object that cannot be decoded is told so: as after this many failures.
+const RETRY: u32 = 5;
+
 /// Runs until `stop` is cancelled and every reconcile under way has ended.
 pub async fn run(
     context: Arc<Context>,
@@ -69,23 +72,21 @@ async fn reconcile(
     };
     let handle = context.handle(&ObjectRef::from_obj(&*guarded));
     let mut memory = handle.memory.lock().await;
-    let seen = look::look(&context, store, &handle, &mut memory).await;
-    let verdict = verdict::judge(store, &seen, chrono::Utc::now());
-    report::report(&context, store, &handle, &seen, verdict).await?;
-    memory.api_failures = 0;
+    let seen = Box::pin(look::look(&context, store, &handle, &mut memory)).await;
     if seen.worth_telling() {
         context.nudge_executions(&store.namespace().unwrap_or_default(), &store.name_any());
+    }
+    let before = memory.status(store);
+    let verdict = verdict::judge(store, &before, &seen, chrono::Utc::now());
+    // Rows are looked after in time also while Kubernetes cannot be told.
+    if let Err(error) = Box::pin(report::report(&context, store, &mut memory, before, &seen, verdict)).await {
+        tracing::warn!(store = %ObjectRef::from_obj(store), %error, "Kubernetes could not be told of the store");
     }
     Ok(Action::requeue(seen.look_again))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
-fn failed(guarded: Arc<Guarded<ExecutionStore>>, error: &ReconcileError, context: Arc<Context>) -> Action {
-    tracing::warn!(store = %ObjectRef::from_obj(&*guarded), %error, "the store's status could not be written");
-    let handle = context.handle(&ObjectRef::from_obj(&*guarded));
-    let failures = handle.memory.try_lock().map_or(1, |mut memory| {
-        memory.api_failures = memory.api_failures.saturating_add(1);
-        memory.api_failures
-    });
-    Action::requeue(backoff(failures))
+fn failed(guarded: Arc<Guarded<ExecutionStore>>, error: &ReconcileError, _: Arc<Context>) -> Action {
+    tracing::warn!(store = %ObjectRef::from_obj(&*guarded), %error, "the object could not be told what is wrong");
+    Action::requeue(backoff(RETRY))
 }

@@ -9,8 +9,8 @@ use kube::runtime::controller::Action;
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
-use super::Handle;
 use super::look::{Current, Seen};
+use super::memory::Memory;
 use crate::api::conditions::{Finding, find, settle};
 use crate::api::{ExecutionStore, ExecutionStoreStatus};
 use crate::controllers::events::{News, publish};
@@ -30,12 +30,13 @@ const TOLD: [&str; 4] = ["Ready", "Healthy", "EnforcementPaused", "Consistent"];
 pub(super) async fn report(
     context: &Context,
     store: &ExecutionStore,
-    handle: &Handle,
+    memory: &mut Memory,
+    before: ExecutionStoreStatus,
     seen: &Seen,
     status: ExecutionStoreStatus,
 ) -> Result<(), ReconcileError> {
-    let before = store.status.clone().unwrap_or_default();
-    let about = store.object_ref(&());
+    let opened = matches!(seen.session, Ok(Current { opened: true, .. }));
+    memory.untold |= opened || seen.sweep.as_ref().is_some_and(|swept| swept.failed > 0);
     if worth_writing(&before, &status) {
         let namespace = store.namespace().unwrap_or_default();
         let api: Api<ExecutionStore> = Api::namespaced(context.client.clone(), &namespace);
@@ -47,11 +48,16 @@ pub(super) async fn report(
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
         bounded(api.patch_status(&store.name_any(), &params, &Patch::Apply(patch))).await?;
-        for news in changes(&before, &status) {
-            publish(&context.client, &about, news).await?;
+        let news = changes(&before, &status);
+        memory.written = Some((store.metadata.resource_version.clone(), status));
+        for news in news {
+            publish(&context.client, &store.object_ref(&()), news).await?;
         }
     }
-    announce(context, store, handle, seen).await
+    if memory.untold {
+        memory.untold = !announce(context, store, seen).await?;
+    }
+    Ok(())
 }
 
 /// Everything but the figures' timestamp counts at once; that alone only once it is old.
@@ -97,48 +103,28 @@ fn changes(before: &ExecutionStoreStatus, after: &ExecutionStoreStatus) -> Vec<N
 }
 
 /// Tells of every sweep that changed something and was not told of yet: this one, and any that an operator made and
-/// did not live to announce.
-async fn announce(
-    context: &Context,
-    store: &ExecutionStore,
-    handle: &Handle,
-    seen: &Seen,
-) -> Result<(), ReconcileError> {
-    let Ok(Current { session, opened }) = &seen.session else { return Ok(()) };
+/// did not live to announce. Returns whether none is left.
+async fn announce(context: &Context, store: &ExecutionStore, seen: &Seen) -> Result<bool, ReconcileError> {
+    let Ok(Current { session, .. }) = &seen.session else { return Ok(false) };
     let own = seen.sweep.as_ref().filter(|swept| swept.failed > 0);
-    if own.is_none() && !opened {
-        return Ok(());
-    }
     let about = store.object_ref(&());
     let Ledger::Tables { store_id } = session.ledger else {
-        let Some(swept) = own else { return Ok(()) };
-        let first: Vec<String> = swept.first.iter().map(ToString::to_string).collect();
-        return publish(&context.client, &about, swept_news(swept.sweep.id, swept.failed, &first)).await;
-    };
-    let own = own.map_or(uuid::Uuid::nil(), |swept| swept.sweep.id);
-    let outcome = async {
-        let database = &session.database;
-        let untold = ledger::unannounced(database, store_id, own, i64::from(SAMPLE));
-        for sweep in database.within(untold).await? {
-            let failed = u64::try_from(sweep.failed).unwrap_or_default();
-            if let Err(error) =
-                publish(&context.client, &about, swept_news(sweep.id, failed, &sweep.sample)).await
-            {
-                return Ok(Err(error));
-            }
-            database.within(ledger::announced(database, sweep.id)).await?;
+        if let Some(swept) = own {
+            let first: Vec<String> = swept.first.iter().map(ToString::to_string).collect();
+            publish(&context.client, &about, swept_news(swept.sweep.id, swept.failed, &first)).await?;
         }
-        Ok::<_, crate::db::DbError>(Ok(()))
+        return Ok(true);
     };
-    match outcome.await {
-        Ok(told) => told,
-        Err(error) => {
-            // The sweep stays unannounced and is told of when the connection is open again.
-            tracing::warn!(store = store.name_any(), %error, "a sweep could not be announced yet");
-            handle.close().await;
-            Ok(())
-        }
+    let database = &session.database;
+    let own = own.map(|swept| swept.sweep.id);
+    let sweeps = database.within(ledger::unannounced(database, store_id, own, i64::from(SAMPLE))).await?;
+    let all = sweeps.iter().all(|sweep| sweep.ended);
+    for sweep in sweeps.into_iter().filter(|sweep| sweep.ended) {
+        let failed = u64::try_from(sweep.failed).unwrap_or_default();
+        publish(&context.client, &about, swept_news(sweep.id, failed, &sweep.sample)).await?;
+        database.within(ledger::announced(database, sweep.id)).await?;
     }
+    Ok(all)
 }
 
 fn swept_news(sweep: uuid::Uuid, failed: u64, first: &[String]) -> News {

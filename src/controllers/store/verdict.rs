@@ -11,10 +11,15 @@ use crate::controllers::session::{NotReady, Session};
 use crate::db::Ledger;
 use crate::db::observe::{Contradictions, Sample};
 
-/// The status that a look at `store` leads to.
-pub(super) fn judge(store: &ExecutionStore, seen: &Seen, now: DateTime<Utc>) -> ExecutionStoreStatus {
-    let before = store.status.clone().unwrap_or_default();
-    let findings = findings(store, seen, &before);
+/// The status that a look at `store`, whose status is `before`, leads to.
+pub(super) fn judge(
+    store: &ExecutionStore,
+    before: &ExecutionStoreStatus,
+    seen: &Seen,
+    now: DateTime<Utc>,
+) -> ExecutionStoreStatus {
+    let findings = findings(store, seen, before);
+    let before = before.clone();
     ExecutionStoreStatus {
         observed_generation: store.metadata.generation,
         observed_sweep_request: seen.answered.clone().or(before.observed_sweep_request),
