@@ -258,7 +258,8 @@ impl Operator {
         let options = options.database(COPY).username(ROLE).password(ROLE);
         let database = Database::connect(options, 3, Duration::from_secs(60)).await?;
         let mapping = validate::validate(&database, &Table::default()).await??.mapping;
-        let claimant = Claimant { uid: "1".into(), namespace: "default".into(), name: "jobs".into() };
+        let claimant =
+            Claimant { uid: "1".into(), predecessor: None, namespace: "default".into(), name: "jobs".into() };
         let Claim::Held(ledger @ Ledger::Tables { store_id }) =
             ledger::claim(&database, &mapping, &claimant).await?
         else {

@@ -6,6 +6,7 @@
 //!   use it and nothing else;
 //! - [`ledger`] and [`rules`] keep the operator's own tables, which [`schema`] creates.
 
+mod catalog;
 pub mod connect;
 pub mod error;
 pub mod execution;

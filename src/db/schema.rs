@@ -5,6 +5,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, SqlStr};
 
 use super::mapping::{condition, literal, qualified, quote};
+use super::validate::{quoted, read_columns, write_columns};
 use super::{Database, DbError};
 use crate::api::Table;
 
@@ -183,22 +184,10 @@ fn index(table: &Table) -> String {
 /// and its own tables.
 fn grants(table: &Table, role: &str) -> Vec<String> {
     let role = quote(role);
-    let c = &table.columns;
-    let list = |names: &[&crate::api::table::Identifier]| {
-        names.iter().map(|name| quote(&name.0)).collect::<Vec<_>>().join(", ")
-    };
-    let mut read = vec![&c.id, &c.job_id, &c.execution_number, &c.status, &c.started_at, &c.completed_at];
-    let mut write = vec![&c.status, &c.completed_at];
-    read.extend(&c.error);
-    write.extend(&c.error);
+    let (read, write) = (quoted(&read_columns(table)), quoted(&write_columns(table)));
     let mut grants = vec![
         format!("GRANT USAGE ON SCHEMA {}, jobexec TO {role}", quote(&table.schema.0)),
-        format!(
-            "GRANT SELECT ({}), UPDATE ({}) ON {} TO {role}",
-            list(&read),
-            list(&write),
-            qualified(table)
-        ),
+        format!("GRANT SELECT ({read}), UPDATE ({write}) ON {} TO {role}", qualified(table)),
     ];
     grants
         .extend(GRANTS.iter().map(|(table, rights)| format!("GRANT {rights} ON jobexec.{table} TO {role}")));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
@@ -102,23 +103,23 @@ async fn batch(
     if let Ledger::Tables { store_id } = ledger {
         query = query.bind(sweep.id).bind(sweep.trigger).bind(store_id);
     }
-    let rows = query.persistent(false).fetch_all(&mut *tx).await?;
-    let failed = rows
-        .iter()
-        .map(|row| {
-            Ok(Failed {
-                id: row.try_get("id")?,
-                job_id: row.try_get("job_id")?,
-                number: row.try_get("number")?,
-                started_at: row.try_get("started_at")?,
-                deadline: row.try_get("deadline")?,
-                at: row.try_get("at")?,
-                source: row.try_get("source")?,
-            })
-        })
-        .collect::<Result<Vec<_>, sqlx::Error>>()?;
+    // Each row is read while the server is still at the next ones.
+    let failed = query.persistent(false).try_map(|row| read(&row)).fetch_all(&mut *tx).await?;
     tx.commit().await?;
     Ok(failed)
+}
+
+/// By the places of the columns, which costs less than by their names.
+fn read(row: &PgRow) -> Result<Failed, sqlx::Error> {
+    Ok(Failed {
+        id: row.try_get(0)?,
+        job_id: row.try_get(1)?,
+        number: row.try_get(2)?,
+        started_at: row.try_get(3)?,
+        deadline: row.try_get(4)?,
+        at: row.try_get(5)?,
+        source: row.try_get(6)?,
+    })
 }
 
 /// The statement of one batch. `WHERE id = ANY (ARRAY (…))` keeps the update an index probe a row; joining the

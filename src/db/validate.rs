@@ -1,9 +1,8 @@
 //! Holds a spec's table against the catalog: are the columns there, of usable types, and may this login do what the
 //! operator does.
 
-use std::collections::BTreeMap;
-
-use super::mapping::{IdType, TimeType, Types, literal, qualified, quote};
+use super::catalog::{self, Catalog, Column};
+use super::mapping::{IdType, TimeType, Types, qualified, quote};
 use super::{Database, DbError, Mapping};
 use crate::api::Table;
 use crate::api::table::{Identifier, StatusText};
@@ -92,105 +91,52 @@ pub struct Validated {
     pub read_only: bool,
 }
 
-struct Column {
-    type_: String,
-    category: String,
-    kind: String,
-    type_oid: i64,
-    select: bool,
-    update: bool,
-}
-
-/// Reads the catalog. The outer error is the database's, the inner one the table's.
+/// Reads the catalog and judges. The outer error is the database's, the inner one the table's.
 pub async fn validate(database: &Database, table: &Table) -> Result<Result<Validated, Problem>, DbError> {
-    let mut tx = database.read().await?;
+    let catalog = catalog::read(database, table).await?;
+    Ok(check(table, &catalog))
+}
+
+/// The decision: the first problem that keeps the table from being read, else the mapping onto it.
+fn check(table: &Table, catalog: &Catalog) -> Result<Validated, Problem> {
     let name = qualified(table);
-    let relation: Option<(String, String, bool)> = sqlx::query_as(
-        "SELECT c.relkind::text, current_user::text, has_schema_privilege(n.oid, 'USAGE')
-         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-         WHERE n.nspname = $1 AND c.relname = $2",
-    )
-    .bind(&table.schema.0)
-    .bind(&table.name.0)
-    .persistent(false)
-    .fetch_optional(&mut *tx)
-    .await?;
-    let (kind, role, usage) = match relation {
-        None => return Ok(Err(Problem::NoTable(name))),
-        Some((kind, ..)) if !matches!(kind.as_str(), "r" | "p") => return Ok(Err(Problem::NotATable(name))),
-        Some(found) => found,
-    };
-    debug_assert!(matches!(kind.as_str(), "r" | "p"));
-    if !usage {
+    match catalog.kind.as_deref() {
+        None => return Err(Problem::NoTable(name)),
+        Some("r" | "p") => {}
+        Some(_) => return Err(Problem::NotATable(name)),
+    }
+    let role = catalog.role.clone();
+    if !catalog.usage {
         let fix = format!("GRANT USAGE ON SCHEMA {} TO {}", quote(&table.schema.0), quote(&role));
-        return Ok(Err(Problem::Privilege { role, what: "use the schema", table: name, fix }));
+        return Err(Problem::Privilege { role, what: "use the schema", table: name, fix });
     }
-    let columns = columns(&mut tx, table).await?;
-    let labels = labels(&mut tx, &columns, table).await?;
-    let (zone, read_only): (bool, bool) = sqlx::query_as(
-        "SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = $1),
-                pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean",
-    )
-    .bind(&table.time_zone)
-    .persistent(false)
-    .fetch_one(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    if !zone {
-        return Ok(Err(Problem::NoTimeZone(table.time_zone.clone())));
+    if !catalog.zone_known {
+        return Err(Problem::NoTimeZone(table.time_zone.clone()));
     }
-    Ok(check(table, &columns, &labels, &role, read_only))
+    let types = types(table, catalog)?;
+    let (read, write) = (read_columns(table), write_columns(table));
+    let lacks = |columns: &[&Identifier], right: fn(&Column) -> bool| {
+        columns.iter().any(|column| catalog.columns.get(&column.0).is_some_and(|found| !right(found)))
+    };
+    if lacks(&read, |column| column.select) {
+        let fix = grant("SELECT", &read, &name, &role);
+        return Err(Problem::Privilege { role, what: "SELECT the mapped columns", table: name, fix });
+    }
+    let unwritable = lacks(&write, |column| column.update).then(|| Problem::Privilege {
+        what: "UPDATE the columns that end an execution",
+        fix: grant("UPDATE", &write, &name, &role),
+        role,
+        table: name,
+    });
+    Ok(Validated { mapping: Mapping::new(table.clone(), types), unwritable, read_only: catalog.read_only })
 }
 
-async fn columns(tx: &mut sqlx::PgConnection, table: &Table) -> Result<BTreeMap<String, Column>, DbError> {
-    let rows: Vec<(String, String, String, String, i64, bool, bool)> = sqlx::query_as(
-        "SELECT a.attname::text, format_type(a.atttypid, NULL), t.typcategory::text, t.typtype::text,
-                t.oid::bigint, has_column_privilege(c.oid, a.attnum, 'SELECT'),
-                has_column_privilege(c.oid, a.attnum, 'UPDATE')
-         FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
-         JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_type AS t ON t.oid = a.atttypid
-         WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped",
-    )
-    .bind(&table.schema.0)
-    .bind(&table.name.0)
-    .persistent(false)
-    .fetch_all(&mut *tx)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|(name, type_, category, kind, type_oid, select, update)| {
-            (name, Column { type_, category, kind, type_oid, select, update })
-        })
-        .collect())
-}
-
-/// The labels of the status column's type, if it is an enum.
-async fn labels(
-    tx: &mut sqlx::PgConnection,
-    columns: &BTreeMap<String, Column>,
-    table: &Table,
-) -> Result<Vec<String>, DbError> {
-    let Some(status) = columns.get(&table.columns.status.0) else { return Ok(Vec::new()) };
-    let labels = sqlx::query_scalar("SELECT enumlabel::text FROM pg_enum WHERE enumtypid::bigint = $1")
-        .bind(status.type_oid)
-        .persistent(false)
-        .fetch_all(tx)
-        .await?;
-    Ok(labels)
-}
-
-/// The decision, apart from how the catalog was read.
-fn check(
-    table: &Table,
-    columns: &BTreeMap<String, Column>,
-    labels: &[String],
-    role: &str,
-    read_only: bool,
-) -> Result<Validated, Problem> {
-    let name = qualified(table);
+/// The types of the mapped columns, if all are there and usable.
+fn types(table: &Table, catalog: &Catalog) -> Result<Types, Problem> {
+    let c = &table.columns;
     let find = |column: &Identifier, field| {
-        columns.get(&column.0).ok_or_else(|| Problem::NoColumn {
-            table: name.clone(),
+        catalog.columns.get(&column.0).ok_or_else(|| Problem::NoColumn {
+            table: qualified(table),
             column: quote(&column.0),
             field,
         })
@@ -201,7 +147,6 @@ fn check(
         field,
         expected,
     };
-    let c = &table.columns;
     let time = |column: &Identifier, field| {
         let found = find(column, field)?;
         match found.type_.as_str() {
@@ -228,7 +173,7 @@ fn check(
     }
     let status = find(&c.status, "status")?;
     match status.kind.as_str() {
-        "e" => known_labels(table, labels, &status.type_)?,
+        "e" => known_labels(table, &catalog.labels, &status.type_)?,
         _ if status.category == "S" => {}
         _ => return Err(wrong(&c.status, status, "status", "text, varchar, char or an enum")),
     }
@@ -238,37 +183,7 @@ fn check(
             return Err(wrong(error, found, "error", "text or varchar"));
         }
     }
-    let read: Vec<_> = read_columns(table);
-    if read.iter().any(|n| columns.get(&n.0).is_some_and(|found| !found.select)) {
-        let fix = grant("SELECT", &read, &name, role);
-        return Err(Problem::Privilege {
-            role: role.to_owned(),
-            what: "SELECT the mapped columns",
-            table: name,
-            fix,
-        });
-    }
-    let write: Vec<_> = [&c.status, &c.completed_at].into_iter().chain(&c.error).collect();
-    let unwritable = write.iter().any(|n| columns.get(&n.0).is_some_and(|found| !found.update)).then(|| {
-        Problem::Privilege {
-            role: role.to_owned(),
-            what: "UPDATE the columns that end an execution",
-            fix: grant("UPDATE", &write, &name, role),
-            table: name.clone(),
-        }
-    });
-    Ok(Validated { mapping: Mapping::new(table.clone(), types), unwritable, read_only })
-}
-
-fn read_columns(table: &Table) -> Vec<&Identifier> {
-    let c = &table.columns;
-    let six = [&c.id, &c.job_id, &c.execution_number, &c.status, &c.started_at, &c.completed_at];
-    six.into_iter().chain(&c.error).collect()
-}
-
-fn grant(right: &str, columns: &[&Identifier], table: &str, role: &str) -> String {
-    let columns = columns.iter().map(|name| quote(&name.0)).collect::<Vec<_>>().join(", ");
-    format!("GRANT {right} ({columns}) ON {table} TO {}", quote(role))
+    Ok(types)
 }
 
 fn known_labels(table: &Table, labels: &[String], type_: &str) -> Result<(), Problem> {
@@ -277,6 +192,28 @@ fn known_labels(table: &Table, labels: &[String], type_: &str) -> Result<(), Pro
     let unknown = |text: &&StatusText| !labels.contains(&text.0);
     match all.into_iter().flatten().find(unknown) {
         None => Ok(()),
-        Some(text) => Err(Problem::NoLabel { text: text.0.clone(), type_: literal(type_) }),
+        Some(text) => Err(Problem::NoLabel { text: text.0.clone(), type_: type_.to_owned() }),
     }
+}
+
+/// The columns that the operator reads.
+pub(super) fn read_columns(table: &Table) -> Vec<&Identifier> {
+    let c = &table.columns;
+    let six = [&c.id, &c.job_id, &c.execution_number, &c.status, &c.started_at, &c.completed_at];
+    six.into_iter().chain(&c.error).collect()
+}
+
+/// The columns that the operator writes.
+pub(super) fn write_columns(table: &Table) -> Vec<&Identifier> {
+    let c = &table.columns;
+    [&c.status, &c.completed_at].into_iter().chain(&c.error).collect()
+}
+
+fn grant(right: &str, columns: &[&Identifier], table: &str, role: &str) -> String {
+    format!("GRANT {right} ({}) ON {table} TO {}", quoted(columns), quote(role))
+}
+
+/// Quoted names with commas between them.
+pub(super) fn quoted(columns: &[&Identifier]) -> String {
+    columns.iter().map(|name| quote(&name.0)).collect::<Vec<_>>().join(", ")
 }

@@ -59,6 +59,9 @@ async fn a_stale_execution_is_failed_and_shown() {
     assert_eq!(row.reason.as_deref(), Some("DeadlineExceeded"));
     assert_eq!((row.job_id.as_deref(), row.execution_number), (Some("21"), Some(5)));
 
+    let event = world.event_until(&operator, "the-case", "DeadlineExceeded").await;
+    assert!(event.contains("past its deadline 2025-08-08T18:18:08Z"), "{event}");
+
     let log = operator.log();
     let line = log.lines().find(|l| l.contains("failed a stale execution")).expect("a log line a row");
     for part in [

@@ -123,9 +123,10 @@ fn findings(object: &JobExecution, row: &Execution) -> Vec<Finding> {
     ]
 }
 
-/// What is worth an Event: an execution that was known to run has ended.
+/// What is worth an Event: an execution that was known to run has ended, or one has been failed by the operator.
 pub(super) fn news(before: &JobExecutionStatus, after: &JobExecutionStatus) -> Vec<News> {
-    let ended = before.phase.is_some_and(|p| !p.finished()) && after.phase.is_some_and(Phase::finished);
+    let ours = after.reason.as_deref() == Some(crate::db::sweep::DEADLINE_EXCEEDED);
+    let ended = before.phase.map_or(ours, |p| !p.finished()) && after.phase.is_some_and(Phase::finished);
     let Some(outcome) = find(&after.conditions, "Succeeded").filter(|_| ended) else { return Vec::new() };
     // The row's end names the fact: published twice, it stays one Event.
     let at = after.completed_at.as_ref().map_or(0, |t| t.0.as_second());
