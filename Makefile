@@ -43,8 +43,8 @@ lint: needs ## Check format, clippy, documentation, generated files, licences of
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --workspace --no-deps
-	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && \
-		cp crds/kustomization.yaml "$$new" && $(MAKE) --no-print-directory generate CRDS="$$new" && \
+	@new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; \
+		cp crds/kustomization.yaml "$$new"; $(MAKE) --no-print-directory generate CRDS="$$new"; \
 		diff -ru crds "$$new" || { echo 'lint: crds/ is not what the Rust types say: run make generate' >&2; exit 1; }
 	$(call if_there,cargo-deny,$(CARGO) deny --locked check --hide-inclusion-graph licenses bans sources)
 	$(call if_there,shellcheck,shellcheck demo/run .ci/run)
@@ -62,6 +62,6 @@ build: needs
 .PHONY: needs
 needs:
 	@command -v $(firstword $(CARGO)) >/dev/null || \
-		{ echo 'Rust is missing: install it from https://rustup.rs (the oldest version that does: see rust-version in Cargo.toml).' >&2; exit 1; }
+		{ echo 'Rust is missing: install it from https://rustup.rs; Cargo.toml names the oldest version that will do.' >&2; exit 1; }
 	@command -v cc >/dev/null || \
 		{ echo 'A C compiler is missing, which Rust links with: on Debian, apt-get install gcc libc6-dev.' >&2; exit 1; }

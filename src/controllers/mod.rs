@@ -14,7 +14,7 @@ use futures::FutureExt as _;
 use futures::channel::mpsc;
 use kube::Client;
 use kube::core::DeserializeGuard;
-use kube::runtime::reflector;
+use kube::runtime::{controller, reflector, watcher};
 use tokio_util::sync::CancellationToken;
 
 pub use context::Context;
@@ -54,6 +54,20 @@ pub(crate) async fn bounded<T>(
     call: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, ReconcileError> {
     tokio::time::timeout(API_TIMEOUT, call).await.map_err(|_| ReconcileError::Timeout)?.map_err(Into::into)
+}
+
+/// Says why objects cannot be watched, which would otherwise look as if there were none. The watch goes on with backoff;
+/// what becomes of each object is logged where it happens.
+fn watched<K: kube::Resource<DynamicType = ()>>(
+    outcome: Result<impl Sized, controller::Error<ReconcileError, watcher::Error>>,
+) {
+    if let Err(controller::Error::QueueError(error)) = outcome {
+        let kind = K::plural(&());
+        tracing::warn!(
+            %error,
+            "cannot watch {kind}: see that the CRDs are installed (`jobexec crds`) and that the ServiceAccount may list and watch {kind}"
+        );
+    }
 }
 
 /// Runs every controller on the stores of `namespace` (or of all namespaces) until `stop` is cancelled and what is

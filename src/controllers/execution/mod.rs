@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::{Guarded, backoff};
 use super::events::publish;
-use super::{Context, FIELD_MANAGER, ReconcileError, bounded};
+use super::{Context, FIELD_MANAGER, ReconcileError, bounded, watched};
 use crate::api::{JobExecution, JobExecutionStatus};
 use crate::db::{DbError, execution};
 use verdict::Sight;
@@ -55,11 +55,7 @@ pub async fn run(
         .reconcile_on(nudged)
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(reconcile, failed, context)
-        .for_each(|outcome| async move {
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "execution controller");
-            }
-        })
+        .for_each(|outcome| async move { watched::<JobExecution>(outcome) })
         .await;
 }
 

@@ -16,7 +16,7 @@ use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predic
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Guarded, backoff};
-use super::{Context, ReconcileError};
+use super::{Context, ReconcileError, watched};
 use crate::api::ExecutionStore;
 pub use memory::Handle;
 
@@ -54,11 +54,7 @@ pub async fn run(
         .reconcile_on(nudged)
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(reconcile, failed, context)
-        .for_each(|outcome| async move {
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "store controller");
-            }
-        })
+        .for_each(|outcome| async move { watched::<ExecutionStore>(outcome) })
         .await;
 }
 
