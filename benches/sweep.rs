@@ -1,6 +1,7 @@
 //! The time of a sweep beside that of plain SQL, on tables made for it: `make bench`, docs/performance.md.
 
 use std::error::Error;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
@@ -113,7 +114,7 @@ impl Server {
                 times.push(self.run(contender).await?);
             }
         }
-        let medians: Vec<f64> = times.iter_mut().map(median).collect();
+        let medians: Vec<f64> = times.iter_mut().map(|times| median(times)).collect();
         let version: String =
             sqlx::query_scalar("SHOW server_version").fetch_one(&mut self.admin().await?).await?;
         println!(
@@ -206,7 +207,7 @@ impl Server {
         sqlx::query(ROWS).bind(1_i64).bind(4 * STALE).bind(4_i64).execute(&mut connection).await?;
         connection.close().await?;
         let database =
-            Database::connect(self.options.clone().database(TEMPLATE), 1, Duration::from_secs(60)).await?;
+            Database::connect(self.options.clone().database(TEMPLATE), 1, Duration::from_mins(1)).await?;
         schema::apply(&database, &Table::default(), Some(ROLE)).await?;
         database.close().await;
         Ok(())
@@ -256,7 +257,7 @@ struct Operator {
 impl Operator {
     async fn open(options: PgConnectOptions) -> Outcome<Self> {
         let options = options.database(COPY).username(ROLE).password(ROLE);
-        let database = Database::connect(options, 3, Duration::from_secs(60)).await?;
+        let database = Database::connect(options, 3, Duration::from_mins(1)).await?;
         let mapping = validate::validate(&database, &Table::default()).await??.mapping;
         let claimant =
             Claimant { uid: "1".into(), predecessor: None, namespace: "default".into(), name: "jobs".into() };
@@ -279,7 +280,8 @@ impl Operator {
         let judge = Judge { mapping, defaults, rules: Rules::Table(self.store_id) };
         let sweep = Sweep { id: Uuid::new_v4(), trigger: "Bench" };
         let start = Instant::now();
-        let failed = sweep::run(&self.database, &judge, &self.ledger, &sweep, |_| ()).await?;
+        let failed =
+            sweep::run(&self.database, &judge, &self.ledger, &sweep, |_| ControlFlow::Continue(())).await?;
         Ok((start.elapsed(), i64::try_from(failed)?))
     }
 }
@@ -296,7 +298,7 @@ fn same(what: &str, found: i64, expected: i64) -> Outcome<()> {
 }
 
 /// In seconds; the times are sorted on the way.
-fn median(times: &mut Vec<Duration>) -> f64 {
+fn median(times: &mut [Duration]) -> f64 {
     times.sort();
     seconds(times.get(times.len() / 2))
 }

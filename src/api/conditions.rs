@@ -94,9 +94,10 @@ pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Conditio
 }
 
 /// A time as Kubernetes writes it, in whole seconds: the API server would cut the rest, and a status compared with
-/// what it returns would then seem to differ.
+/// what it returns would then seem to differ. What lies beyond the years that it can write is cut to them.
 pub fn time(at: DateTime<Utc>) -> Time {
-    Time(Timestamp::from_second(at.timestamp()).unwrap_or(Timestamp::UNIX_EPOCH))
+    let far = if at.timestamp() < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Time(Timestamp::from_second(at.timestamp()).unwrap_or(far))
 }
 
 /// `text` cut to at most `limit` bytes, at a character's edge, with a mark where it was cut.

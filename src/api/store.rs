@@ -116,9 +116,9 @@ pub struct Connection {
     #[serde(default = "defaults::pool_size")]
     #[schemars(range(min = 1, max = 20))]
     pub pool_size: i32,
-    /// How long one SQL statement may take before Postgres cancels it: at least 100ms.
+    /// How long one SQL statement may take before Postgres cancels it: 100ms to 10m.
     #[serde(default = "defaults::statement_timeout")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('100ms')").message("must be at least 100ms"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('100ms') && duration(self) <= duration('10m')").message("must be at least 100ms and at most 10m"))]
     pub statement_timeout: Duration,
 }
 

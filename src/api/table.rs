@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 #[schemars(inline)]
 pub struct Identifier(#[schemars(regex(pattern = r"^[A-Za-z_][A-Za-z0-9_$]{0,62}$"))] pub String);
 
-/// The text of a status as the table stores it (the label, where the column is an enum).
+/// The text of a status as the table stores it (the label, where the column is an enum): 1 to 63 characters, none of
+/// them a control character.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
-pub struct StatusText(#[schemars(length(min = 1, max = 63))] pub String);
+pub struct StatusText(#[schemars(length(min = 1, max = 63), regex(pattern = r"^\P{Cc}+$"))] pub String);
 
 impl From<&str> for Identifier {
     fn from(name: &str) -> Self {

@@ -11,10 +11,13 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::{Api, Client, Resource, ResourceExt as _};
 
+use tokio_util::sync::CancellationToken;
+
 use super::store::Handle;
 use crate::api::{ExecutionStore, JobExecution};
+use crate::db::ledger::Claimant;
 use crate::db::mapping::IdType;
-use crate::policy::Wish;
+use crate::policy::{self, Wish};
 
 /// Objects as watches deliver them: one that does not decode is kept from stalling the others.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -34,6 +37,8 @@ pub struct Context {
     executions: reflector::Store<Guarded<JobExecution>>,
     handles: Mutex<HashMap<ObjectRef<Guarded<ExecutionStore>>, Arc<Handle>>>,
     nudges: Nudges,
+    /// Cancelled when the operator is asked to stop.
+    pub stop: CancellationToken,
 }
 
 /// Where to say that an object should be looked at soon. A nudge that finds no room is covered by the object's own
@@ -53,8 +58,9 @@ impl Context {
         stores: reflector::Store<Guarded<ExecutionStore>>,
         executions: reflector::Store<Guarded<JobExecution>>,
         nudges: Nudges,
+        stop: CancellationToken,
     ) -> Self {
-        Self { client, namespace, stores, executions, handles: Mutex::default(), nudges }
+        Self { client, namespace, stores, executions, handles: Mutex::default(), nudges, stop }
     }
 
     /// The objects of kind `K` that this operator watches.
@@ -80,6 +86,11 @@ impl Context {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner).get(store).cloned()
     }
 
+    /// Whether every store that exists has been seen.
+    pub fn stores_seen(&self) -> bool {
+        matches!(self.stores.wait_until_ready().now_or_never(), Some(Ok(())))
+    }
+
     /// The store of this name, as last seen.
     pub fn store(&self, namespace: &str, name: &str) -> Option<Arc<Guarded<ExecutionStore>>> {
         self.stores.get(&ObjectRef::new(name).within(namespace))
@@ -97,7 +108,7 @@ impl Context {
         }
     }
 
-    /// Closes every connection.
+    /// Closes every connection, all at once.
     pub async fn close(&self) {
         let handles: Vec<_> = self
             .handles
@@ -106,9 +117,7 @@ impl Context {
             .drain()
             .map(|(_, handle)| handle)
             .collect();
-        for handle in handles {
-            handle.close().await;
-        }
+        futures::future::join_all(handles.iter().map(|handle| handle.close())).await;
     }
 
     /// Waits until every `JobExecution` that exists has been seen, for at most `patience`. Returns whether they have.
@@ -117,18 +126,40 @@ impl Context {
     }
 
     /// What the objects of a store wish for its executions, or `None` while not all objects have been seen.
-    pub fn wishes(&self, namespace: &str, store: &str, id_type: IdType) -> Option<Vec<Wish>> {
+    pub fn wishes(&self, namespace: &str, store: &str, id_type: IdType) -> Option<Wishes> {
         self.executions.wait_until_ready().now_or_never()?.ok()?;
-        let wishes = self.of_store(namespace, store).into_iter().filter_map(|execution| {
-            let timeout = execution.spec.timeout.as_ref().map(crate::api::Duration::to_chrono);
-            Some(Wish {
-                name: execution.name_any(),
-                created: created(&execution),
-                key: id_type.canonical(&execution.spec.execution_id)?,
-                timeout: Some(timeout?),
-            })
-        });
-        Some(wishes.collect())
+        let mut wishes = Wishes::default();
+        for guarded in self.executions.state() {
+            match &guarded.0 {
+                Ok(execution) if belongs(execution, namespace, store) => {
+                    wishes.readable.extend(wish(execution, id_type));
+                }
+                Err(invalid) if invalid.metadata.namespace.as_deref() == Some(namespace) => {
+                    wishes
+                        .unreadable
+                        .push(policy::source(invalid.metadata.name.as_deref().unwrap_or_default()));
+                }
+                _ => {}
+            }
+        }
+        Some(wishes)
+    }
+
+    /// Another store whose open session is on the same table and whose name comes first. Only needed where the
+    /// database has no record of who looks after the table.
+    pub fn rival(&self, store: &ObjectRef<Guarded<ExecutionStore>>, identity: &str) -> Option<Claimant> {
+        let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = |key: &ObjectRef<_>| (key.namespace.clone().unwrap_or_default(), key.name.clone());
+        let same = |handle: &Handle| handle.session().is_some_and(|session| session.identity == identity);
+        let (namespace, name) =
+            handles.iter().filter(|(_, handle)| same(handle)).map(|(key, _)| name(key)).min()?;
+        let own = (store.namespace.clone().unwrap_or_default(), store.name.clone());
+        ((namespace.clone(), name.clone()) < own).then(|| Claimant {
+            uid: String::new(),
+            predecessor: None,
+            namespace,
+            name,
+        })
     }
 
     /// Has a store looked at soon.
@@ -140,24 +171,43 @@ impl Context {
 
     /// Has the unfinished executions of a store looked at soon.
     pub fn nudge_executions(&self, namespace: &str, store: &str) {
-        for execution in self.of_store(namespace, store) {
+        for guarded in self.executions.state() {
+            let Ok(execution) = &guarded.0 else { continue };
             let finished =
                 execution.status.as_ref().and_then(|s| s.phase).is_some_and(crate::api::Phase::finished);
+            if finished || !belongs(execution, namespace, store) {
+                continue;
+            }
             let target = ObjectRef::new(&execution.name_any()).within(namespace);
-            if !finished && self.nudges.executions.clone().try_send(target).is_err() {
+            if self.nudges.executions.clone().try_send(target).is_err() {
                 tracing::debug!(store, "no room for more nudges, the others wait for their turn");
                 return;
             }
         }
     }
+}
 
-    fn of_store(&self, namespace: &str, store: &str) -> Vec<JobExecution> {
-        let belongs = |execution: &&JobExecution| {
-            execution.spec.store_ref.name == store && execution.namespace().as_deref() == Some(namespace)
-        };
-        let state = self.executions.state();
-        state.iter().filter_map(|guarded| guarded.0.as_ref().ok()).filter(belongs).cloned().collect()
-    }
+/// What the objects of a store wish for its executions.
+#[derive(Default)]
+pub struct Wishes {
+    /// What those say that can be read.
+    pub readable: Vec<Wish>,
+    /// Objects of the namespace that cannot be decoded: what they said before stays in force.
+    pub unreadable: Vec<String>,
+}
+
+fn belongs(execution: &JobExecution, namespace: &str, store: &str) -> bool {
+    execution.spec.store_ref.name == store && execution.metadata.namespace.as_deref() == Some(namespace)
+}
+
+fn wish(execution: &JobExecution, id_type: IdType) -> Option<Wish> {
+    let timeout = execution.spec.timeout.as_ref()?.to_chrono();
+    Some(Wish {
+        name: execution.name_any(),
+        created: created(execution),
+        key: id_type.canonical(&execution.spec.execution_id)?,
+        timeout: Some(timeout),
+    })
 }
 
 fn created(object: &impl Resource) -> i64 {

@@ -25,6 +25,9 @@ const FIELD_MANAGER: &str = "jobexec-operator";
 /// How long a call to the API server may take, the client's own retries included.
 const API_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long to wait for what is under way when the operator is asked to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(4);
+
 /// How many nudges may wait for a controller. One that finds no room is covered by the object's own
 /// requeue.
 const NUDGES: usize = 4_096;
@@ -78,9 +81,17 @@ pub async fn run(client: Client, namespace: Option<String>, stop: CancellationTo
     let (nudge_stores, nudged_stores) = mpsc::channel(NUDGES);
     let (nudge_executions, nudged_executions) = mpsc::channel(NUDGES);
     let nudges = context::Nudges { stores: nudge_stores, executions: nudge_executions };
-    let context = Arc::new(Context::new(client, namespace, stores, executions, nudges));
+    let context = Arc::new(Context::new(client, namespace, stores, executions, nudges, stop.clone()));
     let stores = store::run(context.clone(), store_writer, nudged_stores, stop.clone());
-    let executions = execution::run(context.clone(), execution_writer, nudged_executions, stop);
-    futures::join!(stores.boxed(), executions.boxed());
+    let executions = execution::run(context.clone(), execution_writer, nudged_executions, stop.clone());
+    let limit = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_LIMIT).await;
+    };
+    tokio::select! {
+        _ = futures::future::join(stores.boxed(), executions.boxed()) => {}
+        // A controller that never saw its objects does not end by itself, and a server may have fallen silent.
+        () = limit => tracing::warn!("what was under way did not end within {STOP_LIMIT:?}, its transactions are rolled back"),
+    }
     context.close().await;
 }

@@ -7,6 +7,7 @@ use kube::ResourceExt as _;
 use tokio::sync::Mutex;
 
 use super::Context;
+use super::context::Wishes;
 use super::secret::{self, SecretError};
 use crate::api::ExecutionStore;
 use crate::db::judge::Rules;
@@ -84,6 +85,8 @@ pub struct Session {
     pub unwritable: Option<Problem>,
     /// Whether the server takes no writes.
     pub read_only: bool,
+    /// Which table it is, on which server: the same for two stores on one table.
+    pub identity: String,
     rules: Mutex<Option<Arc<Vec<Rule>>>>,
 }
 
@@ -99,9 +102,13 @@ impl Session {
         let secret = || spec.connection.secret_ref.name.clone();
         let ca = credentials.ca.as_ref().map(|pem| pem.clone().into_bytes());
         let options = url::parse(&credentials.uri, ca).map_err(|error| NotReady::Url(secret(), error))?;
+        let (schema, table) = (&spec.table.schema.0, &spec.table.name.0);
+        let (host, port, name) =
+            (options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
+        let identity = format!("{host}:{port}/{name} {schema}.{table}");
         let size = u32::try_from(spec.connection.pool_size).unwrap_or(3).clamp(1, 20);
         let database = Database::connect(options, size, spec.connection.statement_timeout.get()).await?;
-        match Self::prepare(store, predecessor, database.clone()).await {
+        match Self::prepare(store, predecessor, database.clone(), identity).await {
             Ok(session) => Ok(session),
             Err(error) => {
                 database.close().await;
@@ -114,6 +121,7 @@ impl Session {
         store: &ExecutionStore,
         predecessor: Option<String>,
         database: Database,
+        identity: String,
     ) -> Result<Self, NotReady> {
         let Validated { mapping, unwritable, read_only } =
             database.within(validate(&database, &store.spec.table)).await??;
@@ -130,7 +138,16 @@ impl Session {
             grace: store.spec.grace_period.to_chrono(),
             source: format!("ExecutionStore/{}", store.name_any()),
         };
-        Ok(Self { database, mapping, defaults, ledger, unwritable, read_only, rules: Mutex::default() })
+        Ok(Self {
+            database,
+            mapping,
+            defaults,
+            ledger,
+            unwritable,
+            read_only,
+            identity,
+            rules: Mutex::default(),
+        })
     }
 
     /// Whether nothing keeps rows from being changed and recorded.
@@ -158,27 +175,39 @@ impl Session {
         }
     }
 
-    /// Brings the rules in force in line with what the objects wish, and returns them. While not all objects have
-    /// been seen, the last known rules stay. `None`: nothing is known yet, so nothing may be judged.
+    /// Brings the rules in force in line with what the objects wish, and returns them. `check`: hold them against the
+    /// database also if the wishes are as before, since another operator may have changed them. While not all objects
+    /// have been seen the last known rules stay; `None`: nothing is known yet, so nothing may be judged.
     pub async fn rules_in_force(
         &self,
         context: &Context,
         store: &ExecutionStore,
+        check: bool,
     ) -> Result<Option<Arc<Vec<Rule>>>, DbError> {
         let namespace = store.namespace().unwrap_or_default();
         let mut known = self.rules.lock().await;
-        let Some(wishes) = context.wishes(&namespace, &store.name_any(), self.mapping.id_type()) else {
-            return Ok(match (&*known, &self.ledger) {
-                (None, Ledger::Tables { .. }) => Some(Arc::default()),
-                (last, _) => last.clone(),
-            });
+        let Some(Wishes { readable, unreadable }) =
+            context.wishes(&namespace, &store.name_any(), self.mapping.id_type())
+        else {
+            return Ok(known.clone());
         };
-        let wanted = policy::compile(wishes);
-        if let Some(rules) = known.as_ref().filter(|rules| ***rules == wanted) {
+        let mut wanted = policy::compile(readable);
+        // What an object said before it could not be decoded any more stays in force.
+        let last: &[Rule] = known.as_deref().map_or(&[], Vec::as_slice);
+        let stay = |rule: &&Rule| {
+            unreadable.contains(&rule.source) && wanted.binary_search_by(|w| w.key.cmp(&rule.key)).is_err()
+        };
+        let kept: Vec<Rule> = last.iter().filter(stay).cloned().collect();
+        wanted.extend(kept);
+        wanted.sort_by(|a, b| a.key.cmp(&b.key));
+        if let Some(rules) = known.as_ref().filter(|rules| !check && ***rules == wanted) {
             return Ok(Some(rules.clone()));
         }
         if let Ledger::Tables { store_id } = self.ledger {
-            self.database.within(rules::replace(&self.database, store_id, &wanted)).await?;
+            let replaced = rules::replace(&self.database, store_id, &wanted, &unreadable);
+            if self.database.within(replaced).await? && check {
+                tracing::info!(store = store.name_any(), "the rules in the database were put right");
+            }
         }
         Ok(Some(known.insert(Arc::new(wanted)).clone()))
     }
@@ -192,7 +221,8 @@ impl Session {
         Judge { mapping: &self.mapping, defaults: &self.defaults, rules }
     }
 
-    /// The shortest time within which an execution that starts now can become stale.
+    /// The shortest time within which an execution that starts now can become stale: at least a second, since looking
+    /// more often for executions that may not even exist costs more than their being late by as much.
     pub fn shortest_timeout(&self, rules: &[Rule]) -> Duration {
         let total = |timeout, grace: Option<_>| timeout + grace.unwrap_or(self.defaults.grace);
         rules
@@ -202,6 +232,7 @@ impl Session {
             .min()
             .and_then(|shortest| shortest.to_std().ok())
             .unwrap_or_default()
+            .max(Duration::from_secs(1))
     }
 }
 

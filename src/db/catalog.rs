@@ -25,8 +25,10 @@ pub(super) struct Catalog {
 }
 
 /// A column.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, sqlx::FromRow)]
 pub(super) struct Column {
+    /// Its name.
+    pub(super) name: String,
     /// Its type as `format_type` names it, without a length.
     pub(super) type_: String,
     /// `pg_type.typcategory`: `S` for strings.
@@ -37,6 +39,10 @@ pub(super) struct Column {
     pub(super) select: bool,
     /// Whether the login may change it.
     pub(super) update: bool,
+    /// Whether an index makes its values unique in the whole table.
+    pub(super) unique: bool,
+    /// How many characters it holds, where that is limited.
+    pub(super) limit: Option<i32>,
 }
 
 /// Reads the catalog; no right on the table itself is needed.
@@ -63,10 +69,13 @@ pub(super) async fn read(database: &Database, table: &Table) -> Result<Catalog, 
     let Some((oid, kind, usage)) = relation else {
         return Ok(Catalog { role, zone_known, read_only, ..Catalog::default() });
     };
-    let columns: Vec<(String, String, String, String, bool, bool)> = sqlx::query_as(
-        "SELECT a.attname::text, format_type(a.atttypid, NULL), t.typcategory::text, t.typtype::text,
-                has_column_privilege(a.attrelid, a.attnum, 'SELECT'),
-                has_column_privilege(a.attrelid, a.attnum, 'UPDATE')
+    let columns: Vec<Column> = sqlx::query_as(
+        "SELECT a.attname::text AS name, format_type(a.atttypid, NULL) AS type_, t.typcategory::text AS category,
+                t.typtype::text AS kind, has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS select,
+                has_column_privilege(a.attrelid, a.attnum, 'UPDATE') AS update,
+                EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid
+                        AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) AS unique,
+                CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END AS limit
          FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
          WHERE a.attrelid::bigint = $1 AND a.attnum > 0 AND NOT a.attisdropped",
     )
@@ -84,11 +93,6 @@ pub(super) async fn read(database: &Database, table: &Table) -> Result<Catalog, 
     .fetch_all(&mut *tx)
     .await?;
     tx.commit().await?;
-    let columns = columns
-        .into_iter()
-        .map(|(name, type_, category, kind, select, update)| {
-            (name, Column { type_, category, kind, select, update })
-        })
-        .collect();
+    let columns = columns.into_iter().map(|column| (column.name.clone(), column)).collect();
     Ok(Catalog { kind: Some(kind), role, usage, columns, labels, zone_known, read_only })
 }

@@ -72,6 +72,14 @@ impl DbError {
         }
     }
 
+    /// Whether the server answered, so that the database as such can be reached.
+    pub const fn answered(&self) -> bool {
+        matches!(
+            self,
+            Self::Privilege(_) | Self::StatementTimeout(_) | Self::Statement(..) | Self::ReadOnly(_)
+        )
+    }
+
     /// Whether the same statement may simply be sent once more: serialization failure, deadlock, lock timeout,
     /// server shutting down (40001, 40P01, 55P03, 57P01).
     pub fn transient(error: &sqlx::Error) -> bool {

@@ -42,13 +42,15 @@ pub async fn find(
 ) -> Result<Option<Execution>, DbError> {
     let m = judge.mapping;
     let key = judge.next_parameter();
-    // The newest event counts only if it is the one that gave the row its end: ids may be used again.
+    // The newest event counts only if it is the one that gave the row its end: ids may be used again. The column may
+    // keep fewer digits of the time than the event does.
     let reason = match ledger {
         Ledger::Missing(_) => "NULL::text".to_owned(),
         Ledger::Tables { store_id } => format!(
             "(SELECT e.reason FROM jobexec.events AS e WHERE e.store_id = {store_id} AND e.execution_id = ${key} \
-               AND e.at = {} ORDER BY e.event_id DESC LIMIT 1)",
-            m.completed_at()
+               AND e.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second' \
+             ORDER BY e.event_id DESC LIMIT 1)",
+            end = m.completed_at()
         ),
     };
     let sql = format!(
@@ -72,11 +74,11 @@ pub async fn find(
     let row = query.fetch_optional(&mut *tx).await?;
     tx.commit().await?;
     let Some(row) = row else { return Ok(None) };
-    let status: String = row.try_get("status")?;
+    let status: Option<String> = row.try_get("status")?;
     let timeout: PgInterval = row.try_get("timeout")?;
     Ok(Some(Execution {
-        phase: m.phase(&status),
-        status,
+        phase: status.as_deref().map_or(Phase::Unmapped, |text| m.phase(text)),
+        status: status.unwrap_or_else(|| "NULL".to_owned()),
         job_id: row.try_get("job_id")?,
         number: row.try_get("number")?,
         started_at: row.try_get("started_at")?,

@@ -54,6 +54,8 @@ pub struct Types {
     pub started_at: TimeType,
     /// Of the end.
     pub completed_at: TimeType,
+    /// How many characters the error column holds, where that is limited.
+    pub error_limit: Option<i32>,
 }
 
 /// A table of executions whose columns are known to exist, ready to be written into statements as alias `t`.
@@ -181,7 +183,10 @@ impl Mapping {
             quote(&columns.completed_at.0)
         );
         if let Some(error) = &columns.error {
-            set.push_str(&format!(", {} = {}", quote(&error.0), literal(explanation)));
+            let limit =
+                self.types.error_limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+            let explanation: String = explanation.chars().take(limit).collect();
+            set.push_str(&format!(", {} = {}", quote(&error.0), literal(&explanation)));
         }
         set
     }

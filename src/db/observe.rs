@@ -7,25 +7,30 @@ use super::judge::Take;
 use super::mapping::wire;
 use super::{Database, DbError, Judge, Mapping};
 
-/// The health of a table at one moment.
+/// The running executions at one moment: all that enforcement needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
+pub struct Pulse {
     /// The moment, by the database's clock.
     pub now: DateTime<Utc>,
     /// Executions that run.
     pub running: i64,
-    /// Executions that wait.
-    pub scheduled: i64,
     /// Executions that run for longer than the threshold.
     pub long_running: i64,
     /// Executions past their deadline.
     pub stale: i64,
-    /// Executions that started within 24 hours.
-    pub recent: i64,
     /// The start of the one that runs longest.
     pub oldest: Option<DateTime<Utc>>,
     /// The next deadline of an execution that is not stale yet.
     pub next_deadline: Option<DateTime<Utc>>,
+}
+
+/// The executions that do not run. Without an index of their own these figures read the whole table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// Executions that wait.
+    pub scheduled: i64,
+    /// Executions that started within 24 hours.
+    pub recent: i64,
 }
 
 /// Rows that contradict themselves.
@@ -41,12 +46,8 @@ pub struct Contradictions {
     pub finished_without_end: i64,
 }
 
-/// Takes a sample. One statement, so that its figures belong together.
-pub async fn sample(
-    database: &Database,
-    judge: &Judge<'_>,
-    long_after: TimeDelta,
-) -> Result<Sample, DbError> {
+/// Looks at the running executions, by the index on them alone. One statement, so that its figures belong together.
+pub async fn pulse(database: &Database, judge: &Judge<'_>, long_after: TimeDelta) -> Result<Pulse, DbError> {
     let m = judge.mapping;
     let threshold = judge.next_parameter();
     let start = m.started_at();
@@ -57,42 +58,49 @@ pub async fn sample(
                     count(*) FILTER (WHERE {start} < statement_timestamp() - ${threshold}::interval) AS long_running
              FROM {table} AS t WHERE {running})
          SELECT statement_timestamp() AS now, live.running, live.long_running, {oldest} AS oldest,
-                (SELECT count(*) FROM {table} AS t WHERE {scheduled}) AS scheduled,
-                (SELECT count(*) FROM stale) AS stale,
-                (SELECT count(*) FROM {table} AS t
-                  WHERE {start_column} IS NOT NULL AND NOT ({before})) AS recent,
-                {next_deadline} AS next_deadline, $3::text AS source
+                (SELECT count(*) FROM stale) AS stale, {next_deadline} AS next_deadline, $3::text AS source
          FROM live",
         ctes = judge.ctes(Take::Look),
         table = m.table(),
         running = m.running(),
-        scheduled = m.scheduled(),
         oldest = wire("live.oldest"),
-        start_column = m.started_column(),
-        before = m.started_by("statement_timestamp() - interval '24 hours'"),
         next_deadline = judge.next_deadline(),
     );
     let mut tx = database.read().await?;
     let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).bind(long_after).persistent(false);
     let row = query.fetch_one(&mut *tx).await?;
     tx.commit().await?;
-    Ok(Sample {
+    Ok(Pulse {
         now: row.try_get("now")?,
         running: row.try_get("running")?,
-        scheduled: row.try_get("scheduled")?,
         long_running: row.try_get("long_running")?,
         stale: row.try_get("stale")?,
-        recent: row.try_get("recent")?,
         oldest: row.try_get("oldest")?,
         next_deadline: row.try_get("next_deadline")?,
     })
 }
 
+/// Counts the executions that do not run.
+pub async fn census(database: &Database, m: &Mapping) -> Result<Census, DbError> {
+    let sql = format!(
+        "SELECT (SELECT count(*) FROM {table} AS t WHERE {scheduled}) AS scheduled,
+                (SELECT count(*) FROM {table} AS t WHERE {start} IS NOT NULL AND NOT ({before})) AS recent",
+        table = m.table(),
+        scheduled = m.scheduled(),
+        start = m.started_column(),
+        before = m.started_by("statement_timestamp() - interval '24 hours'"),
+    );
+    let mut tx = database.read().await?;
+    let row = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(Census { scheduled: row.try_get("scheduled")?, recent: row.try_get("recent")? })
+}
+
 /// Counts the rows that contradict themselves. It reads the whole table, so it is asked for seldom.
 pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradictions, DbError> {
     let sql = format!(
-        "SELECT count(*) FILTER (WHERE NOT ({mapped})) AS unmapped,
-                left(min({status}::text) FILTER (WHERE NOT ({mapped})), 63) AS example,
+        "SELECT count(*) FILTER (WHERE ({mapped}) IS NOT TRUE) AS unmapped,
+                left(min(COALESCE({status}::text, 'NULL')) FILTER (WHERE ({mapped}) IS NOT TRUE), 63) AS example,
                 count(*) FILTER (WHERE {running} AND {start} IS NULL) AS running_without_start,
                 count(*) FILTER (WHERE {finished} AND {end} IS NULL) AS finished_without_end
          FROM {table} AS t",

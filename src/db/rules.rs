@@ -8,9 +8,14 @@ use sqlx::postgres::types::PgInterval;
 use super::{Database, DbError};
 use crate::policy::Rule;
 
-/// Makes the rules of `store_id` equal to `rules`, in one transaction and writing only what differs. Returns how
-/// many rows it wrote or deleted.
-pub async fn replace(database: &Database, store_id: i32, rules: &[Rule]) -> Result<u64, DbError> {
+/// Makes the rules of `store_id` equal to `rules`, in one transaction and writing only what differs. Rules from a source
+/// in `kept` stay as they are. Returns whether anything differed.
+pub async fn replace(
+    database: &Database,
+    store_id: i32,
+    rules: &[Rule],
+    kept: &[String],
+) -> Result<bool, DbError> {
     let mut tx = database.write().await?;
     let present: Vec<(String, Option<PgInterval>, Option<PgInterval>, String)> = sqlx::query_as(
         "SELECT key, timeout, grace, source FROM jobexec.rules WHERE store_id = $1 AND scope = 'execution'",
@@ -32,8 +37,8 @@ pub async fn replace(database: &Database, store_id: i32, rules: &[Rule]) -> Resu
         rules.iter().filter(|rule| present.remove(&rule.key).as_ref() != Some(*rule)).collect();
     // What was removed above is wanted, as it was or changed; the rest is wanted no more.
     let unwanted: Vec<String> =
-        present.into_keys().filter(|key| rules.binary_search_by(|rule| rule.key.cmp(key)).is_err()).collect();
-    let changes = (unwanted.len() + wanted.len()) as u64;
+        present.into_values().filter(|rule| !kept.contains(&rule.source)).map(|rule| rule.key).collect();
+    let differed = !(unwanted.is_empty() && wanted.is_empty());
     if !unwanted.is_empty() {
         sqlx::query(
             "DELETE FROM jobexec.rules WHERE store_id = $1 AND scope = 'execution' AND key = ANY ($2)",
@@ -61,7 +66,7 @@ pub async fn replace(database: &Database, store_id: i32, rules: &[Rule]) -> Resu
         .await?;
     }
     tx.commit().await?;
-    Ok(changes)
+    Ok(differed)
 }
 
 /// The operator writes rules in microseconds only, so an interval has no months or days to account for.

@@ -108,9 +108,24 @@ async fn state(database: &Database) -> Result<State, DbError> {
 /// Creates the schema, the index and the grants; each step is harmless when it was done before.
 pub async fn apply(database: &Database, table: &Table, role: Option<&str>) -> Result<(), SchemaError> {
     migrator().run(database.pool()).await?;
-    // An index is built without blocking writers, which a transaction block does not allow.
-    execute(database, &index(table)).await?;
-    let Some(role) = role else { return Ok(()) };
+    if let Some(role) = role {
+        grant(database, table, role).await?;
+    }
+    let partitioned: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                        WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'p')",
+    )
+    .bind(&table.schema.0)
+    .bind(&table.name.0)
+    .fetch_one(database.pool())
+    .await
+    .map_err(DbError::from)?;
+    // Built without blocking writers, which Postgres cannot do for a partitioned table.
+    let index = index(table);
+    Ok(execute(database, &if partitioned { index.replace(" CONCURRENTLY", "") } else { index }).await?)
+}
+
+async fn grant(database: &Database, table: &Table, role: &str) -> Result<(), SchemaError> {
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
         .bind(role)
         .fetch_one(database.pool())
@@ -150,10 +165,6 @@ pub fn script(table: &Table, role: Option<&str>) -> String {
             description = literal(&description),
         ));
     }
-    out.push_str(&format!(
-        "-- Found and ordered by this index, stale executions cost the same in a table of any size.\n{};\n",
-        index(table)
-    ));
     if let Some(role) = role {
         out.push_str(&format!(
             "\n-- Create the role first: CREATE ROLE {} LOGIN PASSWORD '…';\n",
@@ -164,6 +175,18 @@ pub fn script(table: &Table, role: Option<&str>) -> String {
             out.push_str(";\n");
         }
     }
+    out.push_str(&format!(
+        "\n-- Found and ordered by this index, stale executions cost the same in a table of any size. For a partitioned\n\
+         -- table leave CONCURRENTLY out.\n{};\n\n\
+         -- Worth having on a large table, for the figures in the status; the sweep does not need them:\n\
+         -- CREATE INDEX CONCURRENTLY ON {table} ({start});\n\
+         -- CREATE INDEX CONCURRENTLY ON {table} ({status}) WHERE {scheduled};\n",
+        index(table),
+        start = quote(&table.columns.started_at.0),
+        status = quote(&table.columns.status.0),
+        scheduled = condition(&quote(&table.columns.status.0), &table.statuses.scheduled),
+        table = qualified(table),
+    ));
     out
 }
 

@@ -1,6 +1,7 @@
 //! Fails every stale execution of a store, in batches of one guarded statement each.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -68,24 +69,24 @@ impl fmt::Display for Failed {
     }
 }
 
-/// Fails what is stale until a batch comes back short; each batch is handed to `done` once it is committed.
-/// Returns how many rows were failed. A row that another transaction holds is passed over: whoever holds it may be
+/// Fails what is stale until a batch comes back short or `done`, which is handed each batch once it is committed, says
+/// to break off. Returns how many rows were failed. A row that another transaction holds is passed over: whoever holds it may be
 /// finishing it, and the next sweep sees.
 pub async fn run(
     database: &Database,
     judge: &Judge<'_>,
     ledger: &Ledger,
     sweep: &Sweep,
-    mut done: impl FnMut(&[Failed]),
+    mut done: impl FnMut(&[Failed]) -> ControlFlow<()>,
 ) -> Result<u64, DbError> {
     let statement = statement(judge, ledger);
     let mut total = 0;
     loop {
-        let batch = with_retries(|| batch(database, judge, ledger, sweep, &statement)).await?;
-        done(&batch);
+        let batch = with_retries(database, || batch(database, judge, ledger, sweep, &statement)).await?;
+        let go_on = done(&batch).is_continue();
         total += batch.len() as u64;
         // Each rule takes up to BATCH rows, so a short batch is one that is short for every rule.
-        if batch.len() < BATCH as usize {
+        if batch.len() < BATCH as usize || !go_on {
             return Ok(total);
         }
     }
@@ -170,14 +171,15 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger) -> String {
 }
 
 /// The guard in the statement makes a second try harmless, also when the first one's commit was only not heard of.
-async fn with_retries<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, DbError>
+async fn with_retries<T, F>(database: &Database, mut attempt: impl FnMut() -> F) -> Result<T, DbError>
 where
     F: Future<Output = Result<T, sqlx::Error>>,
 {
     let mut tries = 0;
     loop {
         tries += 1;
-        match attempt().await {
+        // The inner result keeps what the server said, which decides whether to try again.
+        match database.within(async { Ok(attempt().await) }).await? {
             Err(error) if tries < TRIES && DbError::transient(&error) => {
                 tracing::debug!(%error, tries, "trying a batch once more");
                 tokio::time::sleep(Duration::from_millis(20 << tries)).await;

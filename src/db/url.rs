@@ -52,7 +52,8 @@ const REFUSED: [&str; 16] = [
 
 /// The options for a connection URL, with nothing taken from the environment but what the URL leaves to TLS.
 /// `sslmode` is `require` unless the URL says `disable`, `verify-ca` or `verify-full`: `allow` and `prefer` would
-/// permit a connection in clear text, so they are read as `require`.
+/// permit a connection in clear text, so they are read as `require`. With a certificate authority `require` checks the
+/// certificate against it, as `verify-ca` does.
 pub fn parse(text: &str, ca: Option<Vec<u8>>) -> Result<PgConnectOptions, InvalidUrl> {
     let url = Url::parse(text.trim()).map_err(|e| InvalidUrl::Syntax(syntax(e)))?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {
@@ -74,11 +75,16 @@ pub fn parse(text: &str, ca: Option<Vec<u8>>) -> Result<PgConnectOptions, Invali
         .application_name("jobexec-operator")
         // Behind PgBouncer in transaction mode a start-up parameter that it does not know is an error.
         .extra_float_digits(None);
+    let authority = ca.is_some();
     if let Some(pem) = ca {
         options = options.ssl_root_cert_from_pem(pem);
     }
     for (name, value) in url.query_pairs() {
         options = parameter(options, &name, &value)?;
+    }
+    // As libpq does: whoever names an authority wants it to count.
+    if authority && matches!(options.get_ssl_mode(), PgSslMode::Require) {
+        options = options.ssl_mode(PgSslMode::VerifyCa);
     }
     Ok(options)
 }

@@ -38,6 +38,28 @@ pub enum Problem {
         /// What it may be.
         expected: &'static str,
     },
+    /// Two rows could have the same id.
+    #[error(
+        "the ids of {table} are not unique: {column} needs a primary key or a unique index of its own, or correct spec.table.columns.id"
+    )]
+    IdNotUnique {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// The text that the operator writes to the status does not fit.
+    #[error(
+        "column {column} holds {limit} characters, too few for {text:?}: widen it, or correct spec.table.statuses.failed"
+    )]
+    StatusTooLong {
+        /// The column.
+        column: String,
+        /// Its width.
+        limit: i32,
+        /// The text.
+        text: String,
+    },
     /// A status text is no label of the column's enum.
     #[error("{text:?} is not a label of the enum {type_}: correct spec.table.statuses")]
     NoLabel {
@@ -73,6 +95,8 @@ impl Problem {
             Self::NotATable(_) => "NotATable",
             Self::NoColumn { .. } => "ColumnNotFound",
             Self::WrongType { .. } => "ColumnTypeUnsupported",
+            Self::IdNotUnique { .. } => "IdNotUnique",
+            Self::StatusTooLong { .. } => "StatusTooLong",
             Self::NoLabel { .. } => "StatusNotInEnum",
             Self::NoTimeZone(_) => "TimeZoneUnknown",
             Self::Privilege { .. } => "InsufficientPrivilege",
@@ -165,8 +189,12 @@ fn types(table: &Table, catalog: &Catalog) -> Result<Types, Problem> {
         },
         started_at: time(&c.started_at, "startedAt")?,
         completed_at: time(&c.completed_at, "completedAt")?,
+        error_limit: c.error.as_ref().and_then(|error| catalog.columns.get(&error.0)?.limit),
     };
     find(&c.job_id, "jobId")?;
+    if !id.unique {
+        return Err(Problem::IdNotUnique { table: qualified(table), column: quote(&c.id.0) });
+    }
     let number = find(&c.execution_number, "executionNumber")?;
     if !matches!(number.type_.as_str(), "smallint" | "integer" | "bigint") {
         return Err(wrong(&c.execution_number, number, "executionNumber", "smallint, integer or bigint"));
@@ -176,6 +204,11 @@ fn types(table: &Table, catalog: &Catalog) -> Result<Types, Problem> {
         "e" => known_labels(table, &catalog.labels, &status.type_)?,
         _ if status.category == "S" => {}
         _ => return Err(wrong(&c.status, status, "status", "text, varchar, char or an enum")),
+    }
+    if let (Some(limit), Some(text)) = (status.limit, table.statuses.failed.first())
+        && !i32::try_from(text.0.chars().count()).is_ok_and(|length| length <= limit)
+    {
+        return Err(Problem::StatusTooLong { column: quote(&c.status.0), limit, text: text.0.clone() });
     }
     if let Some(error) = &c.error {
         let found = find(error, "error")?;

@@ -30,6 +30,11 @@ pub struct Wish {
     pub timeout: Option<TimeDelta>,
 }
 
+/// How rules name the `JobExecution` that they come from.
+pub fn source(name: &str) -> String {
+    format!("JobExecution/{name}")
+}
+
 /// The rules that follow from `wishes`, at most one an execution, in the order of their keys. Where two objects wish
 /// something for the same execution the older one counts, then the one whose name comes first.
 pub fn compile(wishes: Vec<Wish>) -> Vec<Rule> {
@@ -44,12 +49,7 @@ pub fn compile(wishes: Vec<Wish>) -> Vec<Rule> {
     }
     chosen
         .into_values()
-        .map(|w| Rule {
-            key: w.key,
-            timeout: w.timeout,
-            grace: None,
-            source: format!("JobExecution/{}", w.name),
-        })
+        .map(|w| Rule { key: w.key, timeout: w.timeout, grace: None, source: source(&w.name) })
         .collect()
 }
 

@@ -28,6 +28,9 @@ const CONCURRENCY: u16 = 8;
 /// How often a finished execution is looked at: it should not change any more.
 const FINISHED_INTERVAL: Duration = Duration::from_mins(5);
 
+/// The pause while a store has not been looked at since the operator started.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
 /// Runs until `stop` is cancelled and every reconcile under way has ended.
 pub async fn run(
     context: Arc<Context>,
@@ -77,7 +80,10 @@ async fn reconcile(
             return Ok(Action::await_change());
         }
     };
-    let (sight, look_again) = Box::pin(see(&context, object)).await;
+    let Some((sight, look_again)) = Box::pin(see(&context, object)).await else {
+        // Nothing is known yet after a start, and that is no news.
+        return Ok(Action::requeue(FIRST_LOOK));
+    };
     let before = object.status.clone().unwrap_or_default();
     let status = verdict::judge(object, &sight, chrono::Utc::now());
     if status != before {
@@ -86,36 +92,40 @@ async fn reconcile(
             publish(&context.client, &object.object_ref(&()), news).await?;
         }
     }
-    if before.observed_generation != object.metadata.generation {
+    if before.observed_generation != status.observed_generation {
         // A new timeout may be the next deadline of its store.
         context.nudge_store(&object.namespace().unwrap_or_default(), &object.spec.store_ref.name);
     }
     Ok(Action::requeue(look_again))
 }
 
-/// Observe: the row, and when to look again.
-async fn see(context: &Context, object: &JobExecution) -> (Sight, Duration) {
+/// Observe: the row, and when to look again. `None`: the store has not been looked at since the operator started.
+async fn see(context: &Context, object: &JobExecution) -> Option<(Sight, Duration)> {
     let namespace = object.namespace().unwrap_or_default();
     let name = &object.spec.store_ref.name;
+    if !context.stores_seen() {
+        return None;
+    }
     let Some(store) = context.store(&namespace, name) else {
-        return (Sight::StoreNotFound, FINISHED_INTERVAL);
+        return Some((Sight::StoreNotFound, FINISHED_INTERVAL));
     };
-    let Ok(store) = &store.0 else { return (Sight::StoreNotReady, FINISHED_INTERVAL) };
+    let Ok(store) = &store.0 else { return Some((Sight::StoreNotReady, FINISHED_INTERVAL)) };
+    let handle =
+        context.known_handle(&ObjectRef::new(name).within(&namespace)).filter(|handle| handle.known())?;
     let poll = store.spec.poll_interval.get();
-    let handle = context.known_handle(&ObjectRef::new(name).within(&namespace));
-    let Some(session) = handle.and_then(|handle| handle.session()) else {
-        return (Sight::StoreNotReady, poll);
+    let Some(session) = handle.session() else {
+        return Some((Sight::StoreNotReady, poll));
     };
     let Some(id) = session.mapping.id_type().canonical(&object.spec.execution_id) else {
-        return (Sight::InvalidId(session.mapping.id_type()), FINISHED_INTERVAL);
+        return Some((Sight::InvalidId(session.mapping.id_type()), FINISHED_INTERVAL));
     };
     let found = Box::pin(async {
         // Written before the status below reports them as applied.
-        let Some(rules) = session.rules_in_force(context, store).await? else { return Ok(None) };
+        let Some(rules) = session.rules_in_force(context, store, false).await? else { return Ok(None) };
         let judge = session.judge(&rules);
         Ok::<_, DbError>(Some(execution::find(&session.database, &judge, &session.ledger, &id).await?))
     });
-    match session.database.within(found).await {
+    Some(match session.database.within(found).await {
         Ok(Some(Some(row))) if row.phase.finished() => (Sight::Row(Box::new(row)), FINISHED_INTERVAL),
         Ok(Some(Some(row))) => (Sight::Row(Box::new(row)), poll),
         Ok(Some(None)) => (Sight::RowNotFound, poll),
@@ -124,7 +134,7 @@ async fn see(context: &Context, object: &JobExecution) -> (Sight, Duration) {
             tracing::debug!(execution = object.name_any(), %error, "the row could not be read");
             (Sight::StoreNotReady, poll)
         }
-    }
+    })
 }
 
 async fn write(

@@ -1,41 +1,44 @@
 //! Observe and apply: one look at a store. It opens the connection, brings the rules up to date, takes a sample,
 //! sweeps if that is due, and says when to look again. It writes nothing to Kubernetes.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
 use uuid::Uuid;
 
 use super::Handle;
+use super::figures::figures;
 use super::memory::Memory;
+use super::schedule::{RECHECK, RETRY, due, next_look};
 use crate::api::{ExecutionStore, Mode, SWEEP_REQUESTED};
 use crate::controllers::Context;
-use crate::controllers::context::until;
+use crate::controllers::secret::SecretError;
 use crate::controllers::session::{Credentials, NotReady, Session};
-use crate::db::observe::{self, Contradictions, Sample};
+use crate::db::observe::{self, Census, Contradictions, Pulse};
 use crate::db::sweep::{self, Failed, Sweep};
-use crate::db::{DbError, Judge};
+use crate::db::{DbError, Judge, Ledger};
+use crate::policy::Rule;
 
-/// How long credentials and catalog are trusted before they are looked at again.
-const RECHECK: Duration = Duration::from_mins(1);
-
-/// How long a first look waits for all `JobExecution` objects to be seen, so that none of their timeouts is missed.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The pause before stale executions that a sweep had to leave are tried again.
-const RETRY_REMAINING: Duration = Duration::from_secs(1);
+/// How long a first look waits for all `JobExecution` objects to be seen.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a look saw.
 pub(super) struct Seen {
     /// The session, or why there is none.
     pub(super) session: Result<Current, NotReady>,
-    /// The health of the table, taken after the sweep.
-    pub(super) sample: Option<Sample>,
+    /// The running executions, looked at after the sweep.
+    pub(super) pulse: Option<Pulse>,
+    /// The other executions, where they could be counted.
+    pub(super) census: Option<Census>,
+    /// Whether not all `JobExecution` objects have been seen, so that nothing may be judged.
+    pub(super) blind: bool,
     /// Rows that contradict themselves; `None` where they could not be counted.
     pub(super) contradictions: Option<Contradictions>,
-    /// The sweep, if one ran.
+    /// The sweep, if one ran that is worth telling.
     pub(super) sweep: Option<Swept>,
     /// The sweep request that the sweep answered.
     pub(super) answered: Option<String>,
@@ -70,6 +73,15 @@ impl Seen {
     }
 }
 
+/// Where nothing records who looks after the table, at least no two stores of this operator may.
+fn unrivalled(context: &Context, store: &ExecutionStore, current: Current) -> Result<Current, NotReady> {
+    let own = ObjectRef::new(&store.name_any()).within(&store.namespace().unwrap_or_default());
+    match (&current.session.ledger, context.rival(&own, &current.session.identity)) {
+        (Ledger::Missing(_), Some(rival)) => Err(NotReady::TableClaimed(rival)),
+        _ => Ok(current),
+    }
+}
+
 pub(super) async fn look(
     context: &Context,
     store: &ExecutionStore,
@@ -77,8 +89,12 @@ pub(super) async fn look(
     memory: &mut Memory,
 ) -> Seen {
     let mut seen = Seen {
-        session: session(context, store, handle, memory).await,
-        sample: None,
+        session: session(context, store, handle, memory)
+            .await
+            .and_then(|current| unrivalled(context, store, current)),
+        pulse: None,
+        census: None,
+        blind: false,
         contradictions: None,
         sweep: None,
         answered: memory.answered.clone(),
@@ -88,6 +104,7 @@ pub(super) async fn look(
     let session = match &seen.session {
         Ok(current) => current.session.clone(),
         Err(why) => {
+            handle.looked();
             handle.close().await;
             seen.look_again = memory.pause_after(why.reason());
             tracing::warn!(store = %store.name_any(), reason = why.reason(), error = %why, "the store is not ready");
@@ -95,6 +112,7 @@ pub(super) async fn look(
         }
     };
     let outcome = work(context, store, &session, memory, &mut seen).await;
+    handle.looked();
     match outcome {
         Ok(look_again) => {
             memory.failure = None;
@@ -131,7 +149,13 @@ async fn session(
     let fresh = |at: &Instant| at.elapsed() < RECHECK;
     let credentials = match &memory.credentials {
         Some((at, credentials)) if fresh(at) && handle.session().is_some() => credentials.clone(),
-        _ => Credentials::read(context, store).await?,
+        last => match (Credentials::read(context, store).await, last) {
+            // That Kubernetes is away is no reason to close a connection that works.
+            (Err(SecretError::Unavailable(..)), Some((_, last))) if handle.session().is_some() => {
+                last.clone()
+            }
+            (read, _) => read?,
+        },
     };
     let unchanged = memory.credentials.as_ref().is_some_and(|(_, last)| *last == credentials);
     if !(unchanged && memory.credentials.as_ref().is_some_and(|(at, _)| fresh(at))) {
@@ -168,59 +192,48 @@ async fn work(
     if memory.swept.is_none() {
         context.executions_seen(PATIENCE).await;
     }
-    let Some(rules) = session.rules_in_force(context, store).await? else {
-        return Ok(RETRY_REMAINING);
+    let Some(mut rules) = session.rules_in_force(context, store, false).await? else {
+        seen.blind = true;
+        return Ok(RETRY);
     };
-    let judge = session.judge(&rules);
-    let long_after = spec.long_running.after.to_chrono();
-    let sampled = || session.database.within(observe::sample(&session.database, &judge, long_after));
-    let mut sample = sampled().await?;
     let may_write = spec.mode == Mode::Enforce && session.unwritable.is_none() && !session.read_only;
+    let mut pulse = pulse(store, session, &rules).await?;
+    if may_write && pulse.stale > 0 {
+        // Before a row is failed its rule is held against what people wish, in case another operator changed it.
+        rules = session.rules_in_force(context, store, true).await?.unwrap_or(rules);
+        pulse = self::pulse(store, session, &rules).await?;
+    }
     let request = store.annotations().get(SWEEP_REQUESTED);
-    if let Some(trigger) = due(store, memory, &sample, request).filter(|_| may_write) {
-        let swept = sweep(store, session, &judge, trigger, sample.now).await?;
+    if let Some(trigger) = due(store, memory, &pulse, request).filter(|_| may_write) {
+        let swept = sweep(context, store, session, &session.judge(&rules), trigger, pulse.now).await?;
         memory.swept = Some(Instant::now());
         memory.answered = request.cloned();
         seen.answered = request.cloned();
         if swept.failed > 0 {
-            sample = sampled().await?;
+            pulse = self::pulse(store, session, &rules).await?;
         }
-        health(store, trigger, &swept, &sample);
-        seen.sweep = Some(swept);
+        tell_swept(store, trigger, &swept, &pulse);
+        // Another try at rows that are still held is no news.
+        if memory.held == 0 || swept.failed > 0 || trigger != "Deadline" {
+            seen.sweep = Some(swept);
+        }
+        let stuck = pulse.stale > 0 && seen.sweep.as_ref().is_none_or(|swept| swept.failed == 0);
+        memory.held = if stuck { memory.held.saturating_add(1) } else { 0 };
     }
-    contradictions(store, session, memory, seen).await;
-    let mut look_again = spec.poll_interval.get().min(session.shortest_timeout(&rules));
-    if let Some(deadline) = sample.next_deadline {
-        look_again = look_again.min(until(sample.now, deadline));
-    }
-    if may_write && sample.stale > 0 {
-        look_again = look_again.min(RETRY_REMAINING);
-    }
-    seen.sample = Some(sample);
-    // Never more than 20 looks a second, whatever the timeouts are.
-    Ok(look_again.max(Duration::from_millis(50)))
+    figures(store, session, memory, seen).await;
+    let look_again = next_look(store, session, memory, &rules, &pulse, may_write);
+    seen.pulse = Some(pulse);
+    Ok(look_again)
 }
 
-/// Why a sweep is due now, if it is.
-fn due(
-    store: &ExecutionStore,
-    memory: &Memory,
-    sample: &Sample,
-    request: Option<&String>,
-) -> Option<&'static str> {
-    let told = store.status.as_ref().and_then(|s| s.observed_sweep_request.as_ref());
-    if request.is_some() && request != memory.answered.as_ref() && request != told {
-        return Some("Requested");
-    }
-    match memory.swept {
-        None => Some("Startup"),
-        Some(_) if sample.stale > 0 => Some("Deadline"),
-        Some(at) if at.elapsed() >= store.spec.sweep_interval.get() => Some("Interval"),
-        Some(_) => None,
-    }
+async fn pulse(store: &ExecutionStore, session: &Session, rules: &[Rule]) -> Result<Pulse, DbError> {
+    let judge = session.judge(rules);
+    let long_after = store.spec.long_running.after.to_chrono();
+    session.database.within(observe::pulse(&session.database, &judge, long_after)).await
 }
 
 async fn sweep(
+    context: &Context,
     store: &ExecutionStore,
     session: &Session,
     judge: &Judge<'_>,
@@ -234,9 +247,9 @@ async fn sweep(
         for failed in batch {
             tell(store, failed);
         }
-        first.extend(
-            batch.iter().take(usize::from(super::report::SAMPLE).saturating_sub(first.len())).cloned(),
-        );
+        let room = usize::from(super::report::SAMPLE).saturating_sub(first.len());
+        first.extend(batch.iter().take(room).cloned());
+        if context.stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
     .await?;
     Ok(Swept { sweep, started_at, took: begun.elapsed(), failed, first })
@@ -258,34 +271,17 @@ fn tell(store: &ExecutionStore, failed: &Failed) {
     );
 }
 
-fn health(store: &ExecutionStore, trigger: &str, swept: &Swept, sample: &Sample) {
+fn tell_swept(store: &ExecutionStore, trigger: &str, swept: &Swept, pulse: &Pulse) {
     tracing::info!(
         namespace = store.namespace().unwrap_or_default(),
         store = store.name_any(),
         trigger,
         failed = swept.failed,
-        remaining = sample.stale,
+        remaining = pulse.stale,
         took_ms = swept.took.as_millis(),
-        running = sample.running,
-        scheduled = sample.scheduled,
-        long_running = sample.long_running,
-        recent_24h = sample.recent,
+        running = pulse.running,
+        long_running = pulse.long_running,
+        oldest = pulse.oldest.map(|start| start.to_rfc3339()),
         "swept"
     );
-}
-
-/// Rows that contradict themselves are counted at each sweep, at most every other poll interval, and kept in between:
-/// counting reads the whole table. That it cannot be done is no reason to stop anything else.
-async fn contradictions(store: &ExecutionStore, session: &Session, memory: &mut Memory, seen: &mut Seen) {
-    let stale =
-        memory.contradictions.as_ref().is_none_or(|(at, _)| at.elapsed() >= store.spec.sweep_interval.get());
-    if stale || seen.sweep.is_some() {
-        match session.database.within(observe::contradictions(&session.database, &session.mapping)).await {
-            Ok(found) => memory.contradictions = Some((Instant::now(), found)),
-            Err(error) => {
-                tracing::warn!(store = store.name_any(), %error, "rows that contradict themselves could not be counted");
-            }
-        }
-    }
-    seen.contradictions = memory.contradictions.as_ref().map(|(_, found)| found.clone());
 }

@@ -1,5 +1,6 @@
 //! What is kept in memory for a store between two looks. All of it can be lost: it is learnt again.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -7,12 +8,13 @@ use crate::api::{ExecutionStore, ExecutionStoreStatus};
 use crate::controllers::context::backoff;
 use crate::controllers::session::{Credentials, Session};
 use crate::db::ledger::{self, Ledger};
-use crate::db::observe::Contradictions;
+use crate::db::observe::{Census, Contradictions};
 
 /// What is kept for a store.
 #[derive(Default)]
 pub struct Handle {
     session: RwLock<Option<Arc<Session>>>,
+    looked: AtomicBool,
     /// Held while the store is looked at.
     pub(super) memory: tokio::sync::Mutex<Memory>,
 }
@@ -26,8 +28,13 @@ pub(super) struct Memory {
     pub(super) described: Option<(String, Option<i64>)>,
     /// When the session was last held against the catalog.
     pub(super) checked: Option<Instant>,
-    /// The rows found to contradict themselves, and when that was.
-    pub(super) contradictions: Option<(Instant, Contradictions)>,
+    /// The rows found to contradict themselves, or `None` if that failed, and when it was tried.
+    pub(super) contradictions: Option<(Instant, Option<Contradictions>)>,
+    /// Likewise the executions that do not run, and how long counting them took.
+    pub(super) census: Option<(Instant, Option<Census>)>,
+    pub(super) census_took: Duration,
+    /// How many sweeps in a row left the same stale executions, because others hold them.
+    pub(super) held: u32,
     /// When the last sweep began.
     pub(super) swept: Option<Instant>,
     /// The request that the last sweep answered.
@@ -68,6 +75,16 @@ impl Handle {
     /// The open connection, if there is one.
     pub fn session(&self) -> Option<Arc<Session>> {
         self.session.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that a look at the store has ended, well or not.
+    pub(super) fn looked(&self) {
+        self.looked.store(true, Ordering::Release);
+    }
+
+    /// Whether the store has been looked at since the operator started.
+    pub fn known(&self) -> bool {
+        self.looked.load(Ordering::Acquire)
     }
 
     /// Puts another session in place and returns the one that was there.

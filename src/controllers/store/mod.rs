@@ -1,8 +1,10 @@
 //! The store controller: looks at a store ([`look`]), says what that means ([`verdict`]), tells it ([`report`]).
 
+mod figures;
 mod look;
 mod memory;
 mod report;
+mod schedule;
 mod verdict;
 
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use crate::api::store::{LastSweep, Metrics, Violations};
 use crate::api::{ExecutionStore, ExecutionStoreStatus, Mode};
 use crate::controllers::session::{NotReady, Session};
 use crate::db::Ledger;
-use crate::db::observe::{Contradictions, Sample};
+use crate::db::observe::{Census, Contradictions, Pulse};
 
 /// The status that a look at `store`, whose status is `before`, leads to.
 pub(super) fn judge(
@@ -24,11 +24,14 @@ pub(super) fn judge(
         observed_generation: store.metadata.generation,
         observed_sweep_request: seen.answered.clone().or(before.observed_sweep_request),
         // Figures that could not be taken again are kept: their timestamp says how old they are.
-        metrics: seen.sample.as_ref().map(metrics).or(before.metrics),
+        metrics: match &seen.pulse {
+            Some(pulse) => Some(metrics(pulse, seen.census, before.metrics.as_ref())),
+            None => before.metrics,
+        },
         violations: seen.contradictions.as_ref().map(violations).or(before.violations),
-        last_sweep: match (&seen.sweep, &seen.sample) {
-            (Some(swept), sample) => Some(last_sweep(swept, sample.as_ref().map_or(0, |s| s.stale))),
-            _ => before.last_sweep,
+        last_sweep: match &seen.sweep {
+            Some(swept) => Some(last_sweep(swept, seen.pulse.as_ref().map_or(0, |pulse| pulse.stale))),
+            None => before.last_sweep,
         },
         conditions: settle(&before.conditions, findings, store.metadata.generation, now),
     }
@@ -68,7 +71,7 @@ fn reachable(seen: &Seen) -> Finding {
         (Err(why @ (NotReady::Secret(_) | NotReady::Url(..) | NotReady::Database(_))), _) => {
             Finding::new(TYPE, false, why.reason(), why.to_string())
         }
-        (_, Some(error)) => Finding::new(TYPE, false, error.reason(), error.to_string()),
+        (_, Some(error)) if !error.answered() => Finding::new(TYPE, false, error.reason(), error.to_string()),
         _ => Finding::new(TYPE, true, "Connected", "the database answers"),
     }
 }
@@ -127,13 +130,13 @@ fn recording(seen: &Seen) -> Finding {
 
 fn healthy(store: &ExecutionStore, seen: &Seen) -> Finding {
     const TYPE: &str = "Healthy";
-    let Some(sample) = &seen.sample else { return unreachable_yet(TYPE) };
+    let Some(pulse) = &seen.pulse else { return unreachable_yet(TYPE) };
     let limit = &store.spec.long_running;
     let message = format!(
         "{} executions have been running for longer than {}, and up to {} may",
-        sample.long_running, limit.after, limit.warn_above
+        pulse.long_running, limit.after, limit.warn_above
     );
-    if sample.long_running > i64::from(limit.warn_above) {
+    if pulse.long_running > i64::from(limit.warn_above) {
         Finding::new(TYPE, false, "LongRunningExecutions", message)
     } else {
         Finding::new(TYPE, true, "WithinLimits", message)
@@ -191,15 +194,20 @@ fn unreachable_yet(type_: &'static str) -> Finding {
     )
 }
 
-fn metrics(sample: &Sample) -> Metrics {
+/// Figures that could not be taken this time are kept.
+fn metrics(pulse: &Pulse, census: Option<Census>, before: Option<&Metrics>) -> Metrics {
+    let census = census.unwrap_or(Census {
+        scheduled: before.map_or(0, |m| m.scheduled_executions),
+        recent: before.map_or(0, |m| m.recent_executions_24h),
+    });
     Metrics {
-        running_executions: sample.running,
-        scheduled_executions: sample.scheduled,
-        long_running_executions: sample.long_running,
-        stale_executions: sample.stale,
-        recent_executions_24h: sample.recent,
-        oldest_running_started_at: sample.oldest.map(time),
-        timestamp: Some(time(sample.now)),
+        running_executions: pulse.running,
+        scheduled_executions: census.scheduled,
+        long_running_executions: pulse.long_running,
+        stale_executions: pulse.stale,
+        recent_executions_24h: census.recent,
+        oldest_running_started_at: pulse.oldest.map(time),
+        timestamp: Some(time(pulse.now)),
     }
 }
 
