@@ -52,13 +52,19 @@ async fn an_objects_timeout_overrides_the_stores_for_its_row_alone() {
         .sql("INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, 2) n; \
               INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 hours' FROM generate_series(3, 4) n")
         .await;
+    // As long as an id of a distributed generator is.
+    world.sql("INSERT INTO job_executions VALUES (9223372036854775807, 1, 5, 'running', now() - interval '2 days')").await;
+    world.execution("longest-id", "9223372036854775807", json!({"timeout": "72h"})).await;
     world.execution("longer", "1", json!({"timeout": "72h"})).await;
     world.execution("shorter", "3", json!({"timeout": "1h"})).await;
     let operator = world.operator();
     world.store(json!({})).await;
     world.store_until(&operator, |s| s.last_sweep.is_some()).await;
     let statuses = "SELECT string_agg(id || status, ' ' ORDER BY id) FROM job_executions";
-    assert_eq!(world.one::<String>(statuses).await, "1running 2failed 3failed 4running");
+    assert_eq!(
+        world.one::<String>(statuses).await,
+        "1running 2failed 3failed 4running 9223372036854775807running"
+    );
     let longer = world.execution_until(&operator, "longer", |s| s.phase == Some(Phase::Running)).await;
     assert_eq!(longer.timeout_source.as_deref(), Some("JobExecution/longer"));
     assert_eq!(longer.timeout.as_deref(), Some("72h"));

@@ -27,11 +27,21 @@ async fn one_object_that_cannot_be_decoded_stalls_no_other() {
     raw("ExecutionStore", "broken", World::store_with("broken", json!({"defaultTimeout": {"hours": 24}})))
         .await;
     raw("JobExecution", "broken", World::execution_with("broken", "1", json!({"timeout": [1]}))).await;
+    // This one could be decoded when its timeout became a rule, and cannot be any more.
+    world.sql("INSERT INTO job_executions VALUES (2, 1, 2, 'running', now() - interval '2 days')").await;
+    world.execution("once-good", "2", json!({"timeout": "72h"})).await;
     world.execution("good", "1", json!({})).await;
     world.store(json!({})).await;
 
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     world.execution_until(&operator, "good", |s| is(&s.conditions, "Finished", "True", "Failed")).await;
+    world.execution_until(&operator, "once-good", |s| s.timeout.as_deref() == Some("72h")).await;
+    raw("JobExecution", "once-good", World::execution_with("once-good", "2", json!({"timeout": "3d"}))).await;
+    world.raw_conditions_until(&operator, "JobExecution", "once-good", "Bound", "InvalidObject").await;
+    operator.kill();
+    let operator = world.operator();
+    world.request_sweep(&operator).await;
+    assert_eq!(world.status(2).await, "running", "what it said before stays in force");
     for kind in ["ExecutionStore", "JobExecution"] {
         let type_ = if kind == "ExecutionStore" { "Ready" } else { "Bound" };
         let told = world.raw_conditions_until(&operator, kind, "broken", type_, "InvalidObject").await;

@@ -177,3 +177,36 @@ async fn two_operators_at_once_do_no_harm() {
     assert_eq!(recorded, "20000 20000");
     assert!(first.stop().success() && second.stop().success());
 }
+
+#[tokio::test]
+async fn a_sweep_comes_at_each_interval() {
+    let world = World::new("interval").await;
+    let operator = world.operator();
+    world.store(json!({"sweepInterval": "10s", "pollInterval": "10m"})).await;
+    let status = world
+        .store_until(&operator, |s| s.last_sweep.as_ref().is_some_and(|w| w.trigger == "Interval"))
+        .await;
+    assert_eq!(status.last_sweep.unwrap().failed, 0);
+}
+
+#[tokio::test]
+async fn nothing_is_failed_before_all_objects_were_seen() {
+    let world = World::new("unseen").await;
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days')").await;
+    world.execution("e", "1", json!({"timeout": "72h"})).await;
+    world.forbid("jobexecutions").await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status = world
+        .store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "ExecutionsNotSeen"))
+        .await;
+    assert!(is(&status.conditions, "Ready", "False", "ExecutionsNotSeen"));
+    assert_eq!(world.status(1).await, "running");
+    assert!(operator.log().contains("cannot watch jobexecutions"), "{}", operator.log());
+    assert!(operator.stop().success(), "it ends also while it cannot watch");
+
+    crate::support::rbac::install(&world.client, &world.namespace).await;
+    let operator = world.operator();
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    assert_eq!(world.status(1).await, "running");
+}

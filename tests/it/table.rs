@@ -176,3 +176,71 @@ async fn a_table_has_one_store() {
     world.api::<ExecutionStore>().delete("jobs", &DeleteParams::default()).await.unwrap();
     world.store_named_until(&operator, "second", |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
 }
+
+#[tokio::test]
+async fn ids_must_be_unique() {
+    let world = World::bare("unique").await;
+    // Two executions may have the id 7 here: one index tells them apart only with the start.
+    world.sql(&TABLE.replace("id bigint PRIMARY KEY", "id bigint NOT NULL, UNIQUE (id, started_at)")).await;
+    world
+        .sql(
+            "INSERT INTO job_executions (id, job_id, execution_number, status, started_at) VALUES \
+              (7, 1, 1, 'running', now() - interval '2 days'), (7, 1, 2, 'running', now())",
+        )
+        .await;
+    world.prepare().await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status =
+        world.store_until(&operator, |s| is(&s.conditions, "SchemaValid", "False", "IdNotUnique")).await;
+    assert!(message(&status.conditions, "Ready").contains("primary key or a unique index"));
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM job_executions WHERE status = 'running'").await, 2);
+}
+
+#[tokio::test]
+async fn partitions_and_times_of_few_digits_work() {
+    let world = World::bare("partitions").await;
+    world
+        .sql(
+            "CREATE TABLE job_executions (id bigint PRIMARY KEY, job_id bigint, execution_number integer, \
+             status varchar(9), started_at timestamp(0), completed_at timestamp(0)) PARTITION BY RANGE (id); \
+             CREATE TABLE low PARTITION OF job_executions FOR VALUES FROM (0) TO (100); \
+             CREATE TABLE high PARTITION OF job_executions FOR VALUES FROM (100) TO (200); \
+             INSERT INTO job_executions SELECT n, 1, n, 'running', (now() AT TIME ZONE 'UTC') - interval '2 days' \
+             FROM generate_series(98, 102) n; INSERT INTO job_executions (id, status) VALUES (1, NULL)",
+        )
+        .await;
+    world.prepare().await;
+    let operator = world.operator();
+    world.execution("e", "101", json!({})).await;
+    world.execution("null", "1", json!({})).await;
+    world.store(json!({})).await;
+    let status = world.store_until(&operator, |s| s.last_sweep.as_ref().is_some_and(|w| w.failed == 5)).await;
+    assert!(is(&status.conditions, "Consistent", "False", "UnmappedStatus"), "{:#?}", status.conditions);
+    world
+        .execution_until(&operator, "e", |s| is(&s.conditions, "Succeeded", "False", "DeadlineExceeded"))
+        .await;
+    let null =
+        world.execution_until(&operator, "null", |s| is(&s.conditions, "Bound", "True", "RowFound")).await;
+    assert!(is(&null.conditions, "Finished", "Unknown", "UnmappedStatus"), "{:#?}", null.conditions);
+}
+
+#[tokio::test]
+async fn a_table_has_one_store_also_where_nothing_is_recorded() {
+    let world = World::bare("unrecorded").await;
+    world.sql(TABLE).await;
+    world.sql(&format!("GRANT SELECT, UPDATE ON job_executions TO {}", world.role)).await;
+    world.secret("db", json!({"uri": world.url("right/password")})).await;
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 hours')").await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    world
+        .apply::<ExecutionStore>("later", World::store_with("later", json!({"defaultTimeout": "1h"})))
+        .await
+        .unwrap();
+    world
+        .store_named_until(&operator, "later", |s| is(&s.conditions, "Ready", "False", "TableClaimed"))
+        .await;
+    assert_eq!(world.status(1).await, "running");
+}

@@ -1,4 +1,4 @@
-//! The store controller: looks at a store ([`look`]), says what that means ([`verdict`]), tells it ([`report`]).
+//! The store controller: looks at a store (`look`), says what that means (`verdict`), tells it (`report`).
 
 mod figures;
 mod look;

@@ -108,10 +108,19 @@ fn paused(store: &ExecutionStore, seen: &Seen) -> Finding {
         Some(Session { unwritable: Some(problem), .. }) => {
             Finding::new(TYPE, true, problem.reason(), problem.to_string())
         }
-        Some(_) if seen.error.is_none() => {
-            Finding::new(TYPE, false, "Enforcing", "stale executions are failed")
-        }
-        _ => unreachable_yet(TYPE),
+        Some(_) if seen.blind => Finding::new(
+            TYPE,
+            true,
+            "ExecutionsNotSeen",
+            "not all JobExecution objects have been seen, whose timeouts count: see that the operator's ServiceAccount \
+             may list and watch jobexecutions",
+        ),
+        Some(_) => match &seen.error {
+            None => Finding::new(TYPE, false, "Enforcing", "stale executions are failed"),
+            Some(error) if error.answered() => Finding::new(TYPE, true, error.reason(), error.to_string()),
+            Some(_) => unreachable_yet(TYPE),
+        },
+        None => unreachable_yet(TYPE),
     }
 }
 

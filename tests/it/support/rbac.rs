@@ -19,7 +19,7 @@ pub(crate) async fn install(client: &Client, namespace: &str) {
         let types = object.types.clone().unwrap();
         let resource = kube::api::ApiResource::from_gvk(&GroupVersionKind::try_from(&types).unwrap());
         Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource)
-            .patch(&object.name_any(), &PatchParams::apply("test"), &Patch::Apply(&object))
+            .patch(&object.name_any(), &PatchParams::apply("test").force(), &Patch::Apply(&object))
             .await
             .unwrap();
     }

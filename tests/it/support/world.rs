@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus, JobExecution, JobExecutionStatus};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::rbac::v1::Role;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
@@ -339,6 +340,17 @@ impl World {
             assert!(tokio::time::Instant::now() < deadline, "no Event {reason}\n{}", operator.log());
             self.event_change().await;
         }
+    }
+
+    /// Takes the operator's rights on a resource away.
+    pub(crate) async fn forbid(&self, resource: &str) {
+        let roles = self.api::<Role>();
+        let mut role = roles.get("jobexec-operator").await.unwrap();
+        role.metadata.managed_fields = None;
+        for rule in role.rules.iter_mut().flatten() {
+            rule.resources.iter_mut().flatten().for_each(|r| *r = r.replace(resource, "nothing"));
+        }
+        roles.replace("jobexec-operator", &PostParams::default(), &role).await.unwrap();
     }
 
     /// Every Event of this namespace.
