@@ -41,7 +41,7 @@ enum Command {
     /// Run SQL on the cluster's database and show the rows as psql does
     Sql {
         /// One or more statements
-        #[arg(value_name = "SQL")]
+        #[arg(value_name = "SQL", allow_hyphen_values = true)]
         query: String,
     },
     /// The background process of `up`
