@@ -60,6 +60,11 @@ impl Database {
         self.begin("").await
     }
 
+    /// How many connections it may open.
+    pub fn connections(&self) -> u32 {
+        self.pool.options().get_max_connections()
+    }
+
     /// The pool itself, for migrations.
     pub fn pool(&self) -> &PgPool {
         &self.pool

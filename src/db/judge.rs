@@ -45,8 +45,17 @@ pub struct Judge<'a> {
 pub enum Take {
     /// Only look at all of them.
     Look,
-    /// Lock up to so many by each rule, the oldest first, passing over rows that another transaction holds.
-    Lock(u32),
+    /// Lock up to so many by each rule, from one end, passing over rows that another transaction holds.
+    Lock(u32, End),
+}
+
+/// From which end of the stale executions to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The longest running first.
+    Oldest,
+    /// The shortest running first.
+    Newest,
 }
 
 impl Judge<'_> {
@@ -60,7 +69,10 @@ impl Judge<'_> {
         let key = m.id_type().sql();
         let take = match take {
             Take::Look => String::new(),
-            Take::Lock(limit) => format!("ORDER BY {start} LIMIT {limit} FOR UPDATE OF t SKIP LOCKED"),
+            Take::Lock(limit, end) => {
+                let order = if end == End::Newest { "DESC" } else { "ASC" };
+                format!("ORDER BY {start} {order} LIMIT {limit} FOR UPDATE OF t SKIP LOCKED")
+            }
         };
         format!(
             "rule AS MATERIALIZED ({rules}),
