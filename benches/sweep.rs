@@ -208,7 +208,7 @@ impl Server {
         connection.close().await?;
         let database =
             Database::connect(self.options.clone().database(TEMPLATE), 1, Duration::from_mins(1)).await?;
-        schema::apply(&database, &Table::default(), Some(ROLE)).await?;
+        schema::apply(&database, &Table::default(), Some(ROLE), &[]).await?;
         database.close().await;
         Ok(())
     }

@@ -112,9 +112,9 @@ pub struct Connection {
     /// form, for `sslmode=verify-ca` and `verify-full`. Without it the system's authorities are trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyRef>,
-    /// How many connections the operator opens to this database: 1 to 20.
+    /// How many connections the operator opens to this database: 2 to 20, so that counting never holds up a sweep.
     #[serde(default = "defaults::pool_size")]
-    #[schemars(range(min = 1, max = 20))]
+    #[schemars(range(min = 2, max = 20))]
     pub pool_size: i32,
     /// How long one SQL statement may take before Postgres cancels it: 100ms to 10m.
     #[serde(default = "defaults::statement_timeout")]
@@ -210,6 +210,10 @@ pub struct Metrics {
     /// When the longest-running execution started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_running_started_at: Option<Time>,
+    /// Changes of a status that the transition trigger has refused so far, for example a late finish of an execution
+    /// that had been failed; absent without that trigger (`jobexec schema --with transitions`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_transitions: Option<i64>,
     /// When these figures were taken, by the database's clock.
     pub timestamp: Option<Time>,
 }
@@ -224,6 +228,12 @@ pub struct Violations {
     pub running_without_started_at: i64,
     /// Finished rows without an end time.
     pub finished_without_completed_at: i64,
+    /// Finished rows whose end is before their start.
+    pub completed_before_started: i64,
+    /// Running rows with an end time.
+    pub running_with_completed_at: i64,
+    /// Running rows whose start is more than a minute ahead of the database's clock: their deadline is as far ahead.
+    pub started_in_future: i64,
 }
 
 /// One pass over a store that fails every stale execution.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::CliError;
 use crate::api::{ExecutionStore, Table};
+use crate::db::extras::Extra;
 use crate::db::{Database, schema, url};
 
 /// Building an index on a large table takes its time.
@@ -17,7 +18,8 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_hours(1);
   jobexec schema                                             print for the default table public.job_executions
   jobexec schema --role jobexec | psql \"$DATABASE_URL\"       apply with psql
   jobexec schema --role jobexec --apply                      apply to DATABASE_URL
-  jobexec schema -f store.yaml --role jobexec                for the table that an ExecutionStore describes")]
+  jobexec schema -f store.yaml --role jobexec                for the table that an ExecutionStore describes
+  jobexec schema --role jobexec --with check,transitions     also keep the application's table from lying")]
 pub(super) struct Args {
     /// Apply to the database instead of printing.
     #[arg(long)]
@@ -28,6 +30,9 @@ pub(super) struct Args {
     /// The role that the operator logs in with: it gets exactly the rights that the operator needs.
     #[arg(long, value_name = "NAME")]
     role: Option<String>,
+    /// Additions to the application's table, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    with: Vec<Extra>,
     /// A YAML file with an `ExecutionStore`, for a table other than the default.
     #[arg(short = 'f', long, value_name = "FILE")]
     filename: Option<PathBuf>,
@@ -47,13 +52,14 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     };
     let role = args.role.as_deref();
     if !args.apply {
-        std::io::stdout().lock().write_all(schema::script(&table, role).as_bytes())?;
+        std::io::stdout().lock().write_all(schema::script(&table, role, &args.with).as_bytes())?;
         return Ok(());
     }
     let options = url::parse(&args.database_url.ok_or(CliError::NoDatabase)?, None)?;
     let database = Database::connect(options, 1, STATEMENT_TIMEOUT).await?;
-    schema::apply(&database, &table, role).await?;
+    schema::apply(&database, &table, role, &args.with).await?;
     database.close().await;
-    eprintln!("the schema jobexec and the index on {}.{} are in place", table.schema.0, table.name.0);
+    let extras: String = args.with.iter().map(|extra| format!("; {extra:?}")).collect();
+    eprintln!("in place: the schema jobexec; the index on {}.{}{extras}", table.schema.0, table.name.0);
     Ok(())
 }

@@ -162,6 +162,18 @@ impl Context {
         })
     }
 
+    /// What has this store looked at soon when it is called.
+    pub fn nudger(&self, store: &ExecutionStore) -> impl Fn() + Send + Sync + use<> {
+        let target = ObjectRef::new(&store.name_any()).within(&store.namespace().unwrap_or_default());
+        let stores = self.nudges.stores.clone();
+        move || {
+            // Without room others wait already, and the poll comes anyway.
+            if stores.clone().try_send(target.clone()).is_err() {
+                tracing::debug!(store = %target, "no room for a nudge, the store waits for its turn");
+            }
+        }
+    }
+
     /// Has a store looked at soon.
     pub fn nudge_store(&self, namespace: &str, store: &str) {
         if self.nudges.stores.clone().try_send(ObjectRef::new(store).within(namespace)).is_err() {

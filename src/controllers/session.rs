@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kube::ResourceExt as _;
 use tokio::sync::Mutex;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Context;
 use super::context::Wishes;
@@ -14,7 +15,7 @@ use crate::db::judge::Rules;
 use crate::db::ledger::{self, Claim, Claimant, Ledger};
 use crate::db::url::{self, InvalidUrl};
 use crate::db::validate::{Problem, Validated, validate};
-use crate::db::{Database, DbError, Defaults, Judge, Mapping, rules};
+use crate::db::{Database, DbError, Defaults, Judge, Mapping, extras, hints, rules};
 use crate::policy::{self, Rule};
 
 /// Why a store cannot be worked on, from the first step that failed.
@@ -85,6 +86,10 @@ pub struct Session {
     pub unwritable: Option<Problem>,
     /// Whether the server takes no writes.
     pub read_only: bool,
+    /// Whether a trigger tells of changes.
+    notifies: bool,
+    /// Listens for them.
+    hints: Option<AbortOnDropHandle<()>>,
     /// Which table it is, on which server: the same for two stores on one table.
     pub identity: String,
     rules: Mutex<Option<Arc<Vec<Rule>>>>,
@@ -92,11 +97,13 @@ pub struct Session {
 
 impl Session {
     /// Connects, holds the spec against the catalog and claims the table.
-    /// `predecessor` is the UID of the object that had this name before, if one is known to have.
+    /// `predecessor` is the UID of the object that had this name before, if one is known to have; `changed` is called
+    /// when the table says that it has changed.
     pub async fn open(
         store: &ExecutionStore,
         predecessor: Option<String>,
         credentials: &Credentials,
+        changed: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, NotReady> {
         let spec = &store.spec;
         let secret = || spec.connection.secret_ref.name.clone();
@@ -106,10 +113,17 @@ impl Session {
         let (host, port, name) =
             (options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
         let identity = format!("{host}:{port}/{name} {schema}.{table}");
-        let size = u32::try_from(spec.connection.pool_size).unwrap_or(3).clamp(1, 20);
-        let database = Database::connect(options, size, spec.connection.statement_timeout.get()).await?;
+        let size = u32::try_from(spec.connection.pool_size).unwrap_or(3).clamp(2, 20);
+        let database =
+            Database::connect(options.clone(), size, spec.connection.statement_timeout.get()).await?;
         match Self::prepare(store, predecessor, database.clone(), identity).await {
-            Ok(session) => Ok(session),
+            Ok(mut session) => {
+                if session.notifies && !session.read_only {
+                    let relation = extras::relation(&spec.table);
+                    session.hints = Some(hints::listen(options, relation, changed));
+                }
+                Ok(session)
+            }
             Err(error) => {
                 database.close().await;
                 Err(error)
@@ -123,7 +137,7 @@ impl Session {
         database: Database,
         identity: String,
     ) -> Result<Self, NotReady> {
-        let Validated { mapping, unwritable, read_only } =
+        let Validated { mapping, unwritable, read_only, notifies } =
             database.within(validate(&database, &store.spec.table)).await??;
         let ledger = if read_only {
             Ledger::Missing("the database is read-only".to_owned())
@@ -145,6 +159,8 @@ impl Session {
             ledger,
             unwritable,
             read_only,
+            notifies,
+            hints: None,
             identity,
             rules: Mutex::default(),
         })
@@ -162,6 +178,7 @@ impl Session {
         if validated.mapping != self.mapping
             || validated.unwritable != self.unwritable
             || validated.read_only != self.read_only
+            || validated.notifies != self.notifies
         {
             return Ok(false);
         }

@@ -22,6 +22,8 @@ pub(super) struct Catalog {
     pub(super) zone_known: bool,
     /// Whether this server takes no writes: a standby, or set to read only.
     pub(super) read_only: bool,
+    /// The triggers of the table that are not disabled.
+    pub(super) triggers: Vec<String>,
 }
 
 /// A column.
@@ -56,8 +58,9 @@ pub(super) async fn read(database: &Database, table: &Table) -> Result<Catalog, 
     .persistent(false)
     .fetch_one(&mut *tx)
     .await?;
-    let relation: Option<(i64, String, bool)> = sqlx::query_as(
-        "SELECT c.oid::bigint, c.relkind::text, has_schema_privilege(n.oid, 'USAGE')
+    let relation: Option<(i64, String, bool, Vec<String>)> = sqlx::query_as(
+        "SELECT c.oid::bigint, c.relkind::text, has_schema_privilege(n.oid, 'USAGE'),
+                ARRAY(SELECT g.tgname::text FROM pg_trigger AS g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D')
          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
          WHERE n.nspname = $1 AND c.relname = $2",
     )
@@ -66,7 +69,7 @@ pub(super) async fn read(database: &Database, table: &Table) -> Result<Catalog, 
     .persistent(false)
     .fetch_optional(&mut *tx)
     .await?;
-    let Some((oid, kind, usage)) = relation else {
+    let Some((oid, kind, usage, triggers)) = relation else {
         return Ok(Catalog { role, zone_known, read_only, ..Catalog::default() });
     };
     let columns: Vec<Column> = sqlx::query_as(
@@ -94,5 +97,5 @@ pub(super) async fn read(database: &Database, table: &Table) -> Result<Catalog, 
     .await?;
     tx.commit().await?;
     let columns = columns.into_iter().map(|column| (column.name.clone(), column)).collect();
-    Ok(Catalog { kind: Some(kind), role, usage, columns, labels, zone_known, read_only })
+    Ok(Catalog { kind: Some(kind), role, usage, columns, labels, zone_known, read_only, triggers })
 }

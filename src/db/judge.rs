@@ -94,10 +94,16 @@ impl Judge<'_> {
         let (table, id, running, key) = (m.table(), m.id(), m.running(), m.id_type().sql());
         // Cut to the year 9999 before the timeout is added, so that no start can make the sum overflow.
         let start = format!("({})", super::mapping::wire(&m.started_at()));
+        // The first by the index, unless clock changes make instants come in another order than local times.
+        let (first, in_order) = if m.starts_in_order() {
+            (format!("{start} + $1 + $2"), format!("ORDER BY {} LIMIT 1", m.started_column()))
+        } else {
+            (format!("min({start} + $1 + $2)"), String::new())
+        };
         format!(
             "(SELECT min(deadline) FROM (
-                 SELECT min({start} + $1 + $2) AS deadline FROM {table} AS t
-                 WHERE {running} AND NOT ({by_default}) AND {unruled}
+                 (SELECT {first} AS deadline FROM {table} AS t
+                  WHERE {running} AND NOT ({by_default}) AND {unruled} {in_order})
                  UNION ALL
                  SELECT min({start} + COALESCE(r.timeout, $1) + COALESCE(r.grace, $2)) FROM rule AS r
                  JOIN {table} AS t ON {id} = r.key::{key} WHERE {running} AND NOT ({by_rule})) AS next)",

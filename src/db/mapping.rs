@@ -166,6 +166,11 @@ impl Mapping {
         }
     }
 
+    /// Whether the order of the start column is the order of the instants.
+    pub fn starts_in_order(&self) -> bool {
+        self.types.started_at == TimeType::Instant || self.fixed_zone()
+    }
+
     /// The assignments that fail an execution at the database's now.
     pub fn fail_assignments(&self, explanation: &str) -> String {
         let columns = &self.table.columns;

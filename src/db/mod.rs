@@ -4,16 +4,20 @@
 //! - [`mapping`] turns the names of a spec into quoted SQL, once the catalog has told their types ([`validate`]);
 //! - [`judge`] is the one predicate that says which executions are stale: [`sweep`], [`observe`] and [`execution`]
 //!   use it and nothing else;
-//! - [`ledger`] and [`rules`] keep the operator's own tables, which [`schema`] creates.
+//! - [`ledger`] and [`rules`] keep the operator's own tables, which [`schema`] creates; [`extras`] are additions to
+//!   the application's table, with [`refusals`] and [`hints`] to read what they tell.
 
 mod catalog;
 pub mod connect;
 pub mod error;
 pub mod execution;
+pub mod extras;
+pub mod hints;
 pub mod judge;
 pub mod ledger;
 pub mod mapping;
 pub mod observe;
+pub mod refusals;
 pub mod rules;
 pub mod schema;
 pub mod sweep;

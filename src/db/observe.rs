@@ -7,9 +7,20 @@ use super::judge::Take;
 use super::mapping::wire;
 use super::{Database, DbError, Judge, Mapping};
 
-/// The running executions at one moment: all that enforcement needs to know.
+/// All that enforcement needs to know of one moment. It costs the same beside any number of healthy executions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pulse {
+    /// The moment, by the database's clock.
+    pub now: DateTime<Utc>,
+    /// Executions past their deadline.
+    pub stale: i64,
+    /// The next deadline of an execution that is not stale yet.
+    pub next_deadline: Option<DateTime<Utc>>,
+}
+
+/// The running executions at one moment, as people want to know them. Counting them reads the index on them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
     /// The moment, by the database's clock.
     pub now: DateTime<Utc>,
     /// Executions that run.
@@ -20,8 +31,6 @@ pub struct Pulse {
     pub stale: i64,
     /// The start of the one that runs longest.
     pub oldest: Option<DateTime<Utc>>,
-    /// The next deadline of an execution that is not stale yet.
-    pub next_deadline: Option<DateTime<Utc>>,
 }
 
 /// The executions that do not run. Without an index of their own these figures read the whole table.
@@ -44,10 +53,35 @@ pub struct Contradictions {
     pub running_without_start: i64,
     /// They have ended and have no end.
     pub finished_without_end: i64,
+    /// They have ended before they started.
+    pub ended_before_start: i64,
+    /// They run and have an end.
+    pub running_with_end: i64,
+    /// They run and start in the future, by more than clocks may differ.
+    pub start_in_future: i64,
 }
 
-/// Looks at the running executions, by the index on them alone. One statement, so that its figures belong together.
-pub async fn pulse(database: &Database, judge: &Judge<'_>, long_after: TimeDelta) -> Result<Pulse, DbError> {
+/// Looks for stale executions and the next deadline, by the index on running executions.
+pub async fn pulse(database: &Database, judge: &Judge<'_>) -> Result<Pulse, DbError> {
+    let sql = format!(
+        "WITH {ctes} SELECT statement_timestamp() AS now, (SELECT count(*) FROM stale) AS stale,
+                            {next_deadline} AS next_deadline, $3::text AS source",
+        ctes = judge.ctes(Take::Look),
+        next_deadline = judge.next_deadline(),
+    );
+    let mut tx = database.read().await?;
+    let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).persistent(false);
+    let row = query.fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(Pulse {
+        now: row.try_get("now")?,
+        stale: row.try_get("stale")?,
+        next_deadline: row.try_get("next_deadline")?,
+    })
+}
+
+/// Counts the running executions. One statement, so that its figures belong together.
+pub async fn live(database: &Database, judge: &Judge<'_>, long_after: TimeDelta) -> Result<Live, DbError> {
     let m = judge.mapping;
     let threshold = judge.next_parameter();
     let start = m.started_at();
@@ -58,25 +92,23 @@ pub async fn pulse(database: &Database, judge: &Judge<'_>, long_after: TimeDelta
                     count(*) FILTER (WHERE {start} < statement_timestamp() - ${threshold}::interval) AS long_running
              FROM {table} AS t WHERE {running})
          SELECT statement_timestamp() AS now, live.running, live.long_running, {oldest} AS oldest,
-                (SELECT count(*) FROM stale) AS stale, {next_deadline} AS next_deadline, $3::text AS source
+                (SELECT count(*) FROM stale) AS stale, $3::text AS source
          FROM live",
         ctes = judge.ctes(Take::Look),
         table = m.table(),
         running = m.running(),
         oldest = wire("live.oldest"),
-        next_deadline = judge.next_deadline(),
     );
     let mut tx = database.read().await?;
     let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).bind(long_after).persistent(false);
     let row = query.fetch_one(&mut *tx).await?;
     tx.commit().await?;
-    Ok(Pulse {
+    Ok(Live {
         now: row.try_get("now")?,
         running: row.try_get("running")?,
         long_running: row.try_get("long_running")?,
         stale: row.try_get("stale")?,
         oldest: row.try_get("oldest")?,
-        next_deadline: row.try_get("next_deadline")?,
     })
 }
 
@@ -102,7 +134,10 @@ pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradi
         "SELECT count(*) FILTER (WHERE ({mapped}) IS NOT TRUE) AS unmapped,
                 left(min(COALESCE({status}::text, 'NULL')) FILTER (WHERE ({mapped}) IS NOT TRUE), 63) AS example,
                 count(*) FILTER (WHERE {running} AND {start} IS NULL) AS running_without_start,
-                count(*) FILTER (WHERE {finished} AND {end} IS NULL) AS finished_without_end
+                count(*) FILTER (WHERE {finished} AND {end} IS NULL) AS finished_without_end,
+                count(*) FILTER (WHERE {finished} AND {ended_at} < {started_at}) AS ended_before_start,
+                count(*) FILTER (WHERE {running} AND {end} IS NOT NULL) AS running_with_end,
+                count(*) FILTER (WHERE {running} AND NOT ({started_by_now})) AS start_in_future
          FROM {table} AS t",
         mapped = m.mapped(),
         status = m.status(),
@@ -110,6 +145,9 @@ pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradi
         finished = m.finished(),
         start = m.started_column(),
         end = m.completed_column(),
+        ended_at = m.completed_at(),
+        started_at = m.started_at(),
+        started_by_now = m.started_by("statement_timestamp() + interval '1 minute'"),
         table = m.table(),
     );
     let mut tx = database.read().await?;
@@ -120,5 +158,8 @@ pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradi
         example: row.try_get("example")?,
         running_without_start: row.try_get("running_without_start")?,
         finished_without_end: row.try_get("finished_without_end")?,
+        ended_before_start: row.try_get("ended_before_start")?,
+        running_with_end: row.try_get("running_with_end")?,
+        start_in_future: row.try_get("start_in_future")?,
     })
 }

@@ -4,6 +4,7 @@
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, SqlStr};
 
+use super::extras::Extra;
 use super::mapping::{condition, literal, qualified, quote};
 use super::validate::{quoted, read_columns, write_columns};
 use super::{Database, DbError};
@@ -33,6 +34,11 @@ pub enum SchemaError {
     /// A migration.
     #[error("cannot bring the schema jobexec up to date: {0}")]
     Migrate(#[from] MigrateError),
+    /// Rows are there that the constraint forbids.
+    #[error(
+        "the constraint holds for what is written from now on, but the table has rows that violate it: {0}. Repair them (the condition Consistent of the ExecutionStore counts them), then run this again"
+    )]
+    Violated(String),
     /// The role to grant to is not there.
     #[error("there is no role {0}: create it first, for example with CREATE ROLE {quoted} LOGIN PASSWORD '…'", quoted = quote(.0))]
     NoRole(String),
@@ -105,8 +111,13 @@ async fn state(database: &Database) -> Result<State, DbError> {
     Ok(if version >= newest { State::Ready } else { State::Missing { may_create } })
 }
 
-/// Creates the schema, the index and the grants; each step is harmless when it was done before.
-pub async fn apply(database: &Database, table: &Table, role: Option<&str>) -> Result<(), SchemaError> {
+/// Creates the schema, the index, the grants and `extras`; each step is harmless when it was done before.
+pub async fn apply(
+    database: &Database,
+    table: &Table,
+    role: Option<&str>,
+    extras: &[Extra],
+) -> Result<(), SchemaError> {
     migrator().run(database.pool()).await?;
     if let Some(role) = role {
         grant(database, table, role).await?;
@@ -122,7 +133,16 @@ pub async fn apply(database: &Database, table: &Table, role: Option<&str>) -> Re
     .map_err(DbError::from)?;
     // Built without blocking writers, which Postgres cannot do for a partitioned table.
     let index = index(table);
-    Ok(execute(database, &if partitioned { index.replace(" CONCURRENTLY", "") } else { index }).await?)
+    execute(database, &if partitioned { index.replace(" CONCURRENTLY", "") } else { index }).await?;
+    for statement in extras.iter().flat_map(|extra| extra.statements(table, role)) {
+        match execute(database, &statement).await {
+            Err(DbError::Statement(text, code)) if code == "23514" => {
+                return Err(SchemaError::Violated(text));
+            }
+            done => done?,
+        }
+    }
+    Ok(())
 }
 
 async fn grant(database: &Database, table: &Table, role: &str) -> Result<(), SchemaError> {
@@ -146,7 +166,7 @@ async fn execute(database: &Database, sql: &str) -> Result<(), DbError> {
 }
 
 /// What [`apply`] does, as a script for psql that may be run again.
-pub fn script(table: &Table, role: Option<&str>) -> String {
+pub fn script(table: &Table, role: Option<&str>, extras: &[Extra]) -> String {
     let mut out = String::from(
         "-- The jobexec operator's own schema, the index that its sweep uses, and the grants of its role.\n\
          -- It may be run again: what is there is left as it is.\n\n\
@@ -187,6 +207,12 @@ pub fn script(table: &Table, role: Option<&str>) -> String {
         scheduled = condition(&quote(&table.columns.status.0), &table.statuses.scheduled),
         table = qualified(table),
     ));
+    for extra in extras {
+        out.push_str(&format!("\n-- {}\n", extra.purpose()));
+        for statement in extra.statements(table, role) {
+            out.push_str(&format!("{statement};\n"));
+        }
+    }
     out
 }
 

@@ -2,6 +2,7 @@
 //! operator does.
 
 use super::catalog::{self, Catalog, Column};
+use super::extras::NOTIFY_TRIGGER;
 use super::mapping::{IdType, TimeType, Types, qualified, quote};
 use super::{Database, DbError, Mapping};
 use crate::api::Table;
@@ -113,6 +114,8 @@ pub struct Validated {
     pub unwritable: Option<Problem>,
     /// Whether this server takes no writes at all: a standby, or set to read only.
     pub read_only: bool,
+    /// Whether a trigger tells of changes by NOTIFY.
+    pub notifies: bool,
 }
 
 /// Reads the catalog and judges. The outer error is the database's, the inner one the table's.
@@ -152,7 +155,12 @@ fn check(table: &Table, catalog: &Catalog) -> Result<Validated, Problem> {
         role,
         table: name,
     });
-    Ok(Validated { mapping: Mapping::new(table.clone(), types), unwritable, read_only: catalog.read_only })
+    Ok(Validated {
+        mapping: Mapping::new(table.clone(), types),
+        unwritable,
+        read_only: catalog.read_only,
+        notifies: catalog.triggers.iter().any(|name| name == NOTIFY_TRIGGER),
+    })
 }
 
 /// The types of the mapped columns, if all are there and usable.

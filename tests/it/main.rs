@@ -8,6 +8,7 @@ mod support;
 mod admission;
 mod connection;
 mod execution;
+mod extras;
 mod guard;
 mod schema;
 mod store;

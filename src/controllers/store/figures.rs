@@ -1,40 +1,148 @@
-//! The figures that only people need: counted seldom, and never in the way of enforcement.
+//! The figures that only people need: counted beside enforcement, seldom, and never in its way.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use kube::ResourceExt as _;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::look::Seen;
-use super::memory::Memory;
+use super::schedule::RETRY;
 use crate::api::ExecutionStore;
 use crate::controllers::session::Session;
-use crate::db::{DbError, observe};
+use crate::db::observe::{self, Census, Contradictions, Live};
+use crate::db::{DbError, Ledger, refusals};
+use crate::policy::Rule;
 
-/// Figures that read the whole table are taken so seldom that they keep the server busy for at most 5 % of the time.
-const CENSUS_SHARE: u32 = 20;
+/// Counting keeps the server busy for at most 5 % of the time.
+const SHARE: u32 = 20;
 
-/// The figures that enforcement does not need. Without indexes of their own they read the whole table; that they
-/// cannot be taken is no reason to stop anything else.
-pub(super) async fn figures(store: &ExecutionStore, session: &Session, memory: &mut Memory, seen: &mut Seen) {
-    let (database, mapping) = (&session.database, &session.mapping);
-    // A little less than the poll interval, so that each poll takes them.
-    let census_every = store.spec.poll_interval.get().mul_f64(0.9).max(memory.census_took * CENSUS_SHARE);
-    if seen.sweep.is_some() || memory.census.as_ref().is_none_or(|(at, _)| at.elapsed() >= census_every) {
-        let begun = Instant::now();
-        let census = database.within(observe::census(database, mapping)).await;
-        memory.census_took = begun.elapsed();
-        memory.census = Some((Instant::now(), or_told(store, census)));
-    }
-    let requested = seen.sweep.as_ref().is_some_and(|swept| swept.sweep.trigger == "Requested");
-    let every = store.spec.sweep_interval.get();
-    if requested || memory.contradictions.as_ref().is_none_or(|(at, _)| at.elapsed() >= every) {
-        let found = database.within(observe::contradictions(database, mapping)).await;
-        memory.contradictions = Some((Instant::now(), or_told(store, found)));
-    }
-    seen.census = memory.census.as_ref().and_then(|(_, census)| *census);
-    seen.contradictions = memory.contradictions.as_ref().and_then(|(_, found)| found.clone());
+/// How long a look waits for figures, so that those that come soon are told with what they belong to; a later look
+/// tells the others.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// The figures last taken; `None`: not yet, or they could not be taken.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Figures {
+    pub(super) live: Option<Live>,
+    pub(super) census: Option<Census>,
+    pub(super) contradictions: Option<Contradictions>,
+    /// How many status changes the transition trigger refused, where it is installed.
+    pub(super) refused: Option<i64>,
 }
 
-fn or_told<T>(store: &ExecutionStore, figures: Result<T, DbError>) -> Option<T> {
-    figures.map_err(|error| tracing::warn!(store = store.name_any(), %error, "figures of the table could not be taken")).ok()
+/// Takes the figures of one session.
+#[derive(Default)]
+pub(super) struct Counter {
+    known: Figures,
+    /// When they were last asked for, and when the whole table was.
+    asked: Option<Instant>,
+    asked_all: Option<Instant>,
+    took: Duration,
+    /// Whether the table is known to have changed since.
+    outdated: bool,
+    under_way: Option<AbortOnDropHandle<Figures>>,
+}
+
+/// What a look asks of the figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// Nothing happened.
+    None,
+    /// Executions were failed, or the table said that it changed.
+    Changed,
+    /// A person asked for a sweep, and wants to see all of it.
+    Requested,
+}
+
+impl Counter {
+    /// What is known, after taking what is due.
+    pub(super) async fn figures(
+        &mut self,
+        store: &ExecutionStore,
+        session: &Arc<Session>,
+        rules: &Arc<Vec<Rule>>,
+        news: News,
+    ) -> Figures {
+        self.outdated |= news != News::None;
+        if news == News::Requested {
+            *self = Self { known: std::mem::take(&mut self.known), ..Self::default() };
+        }
+        if self.under_way.is_none() && self.due(store) {
+            self.ask(store, session, rules);
+        }
+        if let Some(task) = &mut self.under_way
+            && let Ok(taken) = tokio::time::timeout(PATIENCE, task).await
+        {
+            self.under_way = None;
+            self.took = self.asked.map_or(Duration::ZERO, |at| at.elapsed());
+            // A task that panicked has said so itself.
+            self.known = taken.unwrap_or_default();
+        }
+        self.known.clone()
+    }
+
+    /// When a look is wanted for the figures alone.
+    pub(super) fn wants_look_in(&self) -> Option<Duration> {
+        if self.under_way.is_some() {
+            return Some(RETRY);
+        }
+        self.outdated.then(|| self.rest())
+    }
+
+    fn due(&self, store: &ExecutionStore) -> bool {
+        // A little less than the poll interval, so that each poll takes them.
+        let every = store.spec.poll_interval.get().mul_f64(0.9);
+        let waited = self.asked.is_none_or(|at| at.elapsed() >= every);
+        (self.outdated || waited) && self.rest().is_zero()
+    }
+
+    /// How long the server has still to be left alone.
+    fn rest(&self) -> Duration {
+        self.asked.map_or(Duration::ZERO, |at| (self.took * SHARE).saturating_sub(at.elapsed()))
+    }
+
+    fn ask(&mut self, store: &ExecutionStore, session: &Arc<Session>, rules: &Arc<Vec<Rule>>) {
+        let now = Instant::now();
+        let every = store.spec.sweep_interval.get();
+        let all = self.asked_all.is_none_or(|at| now.duration_since(at) >= every);
+        self.asked = Some(now);
+        self.asked_all = if all { Some(now) } else { self.asked_all };
+        self.outdated = false;
+        let name = store.name_any();
+        let long_after = store.spec.long_running.after.to_chrono();
+        let taking = take(name, session.clone(), rules.clone(), long_after, all, self.known.clone());
+        self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(taking)));
+    }
+}
+
+/// That figures cannot be taken is no reason to stop anything else.
+async fn take(
+    store: String,
+    session: Arc<Session>,
+    rules: Arc<Vec<Rule>>,
+    long_after: TimeDelta,
+    all: bool,
+    known: Figures,
+) -> Figures {
+    let (database, mapping) = (&session.database, &session.mapping);
+    let judge = session.judge(&rules);
+    let live = told(&store, database.within(observe::live(database, &judge, long_after)).await);
+    let census = told(&store, database.within(observe::census(database, mapping)).await);
+    let contradictions = if all {
+        told(&store, database.within(observe::contradictions(database, mapping)).await)
+    } else {
+        known.contradictions
+    };
+    let refused = match session.ledger {
+        Ledger::Tables { store_id } => {
+            told(&store, database.within(refusals::count(database, store_id)).await).flatten()
+        }
+        Ledger::Missing(_) => None,
+    };
+    Figures { live, census, contradictions, refused }
+}
+
+fn told<T>(store: &str, figures: Result<T, DbError>) -> Option<T> {
+    figures.map_err(|error| tracing::warn!(store, %error, "figures of the table could not be taken")).ok()
 }

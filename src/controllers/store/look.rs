@@ -3,6 +3,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -11,14 +12,14 @@ use kube::runtime::reflector::ObjectRef;
 use uuid::Uuid;
 
 use super::Handle;
-use super::figures::figures;
+use super::figures::{Counter, Figures, News};
 use super::memory::Memory;
 use super::schedule::{RECHECK, RETRY, due, next_look};
 use crate::api::{ExecutionStore, Mode, SWEEP_REQUESTED};
 use crate::controllers::Context;
 use crate::controllers::secret::SecretError;
 use crate::controllers::session::{Credentials, NotReady, Session};
-use crate::db::observe::{self, Census, Contradictions, Pulse};
+use crate::db::observe::{self, Pulse};
 use crate::db::sweep::{self, Failed, Sweep};
 use crate::db::{DbError, Judge, Ledger};
 use crate::policy::Rule;
@@ -30,14 +31,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Seen {
     /// The session, or why there is none.
     pub(super) session: Result<Current, NotReady>,
-    /// The running executions, looked at after the sweep.
+    /// What is left after the sweep.
     pub(super) pulse: Option<Pulse>,
-    /// The other executions, where they could be counted.
-    pub(super) census: Option<Census>,
+    /// What people want to know of the table.
+    pub(super) figures: Figures,
     /// Whether not all `JobExecution` objects have been seen, so that nothing may be judged.
     pub(super) blind: bool,
-    /// Rows that contradict themselves; `None` where they could not be counted.
-    pub(super) contradictions: Option<Contradictions>,
     /// The sweep, if one ran that is worth telling.
     pub(super) sweep: Option<Swept>,
     /// The sweep request that the sweep answered.
@@ -93,9 +92,8 @@ pub(super) async fn look(
             .await
             .and_then(|current| unrivalled(context, store, current)),
         pulse: None,
-        census: None,
+        figures: Figures::default(),
         blind: false,
-        contradictions: None,
         sweep: None,
         answered: memory.answered.clone(),
         error: None,
@@ -111,7 +109,8 @@ pub(super) async fn look(
             return seen;
         }
     };
-    let outcome = work(context, store, &session, memory, &mut seen).await;
+    let told = if handle.changed.swap(false, Ordering::AcqRel) { News::Changed } else { News::None };
+    let outcome = work(context, store, &session, memory, told, &mut seen).await;
     handle.looked();
     match outcome {
         Ok(look_again) => {
@@ -172,11 +171,16 @@ async fn session(
         }
     }
     handle.close().await;
-    let session = Arc::new(Session::open(store, memory.predecessor.clone(), &credentials).await?);
+    let (changed, nudge) = (handle.changed.clone(), context.nudger(store));
+    let changed = move || {
+        changed.store(true, Ordering::Release);
+        nudge();
+    };
+    let session = Arc::new(Session::open(store, memory.predecessor.clone(), &credentials, changed).await?);
     handle.replace(Some(session.clone()));
     memory.described = described;
     memory.checked = Some(Instant::now());
-    memory.contradictions = None;
+    memory.counter = Counter::default();
     Ok(Current { session, opened: true })
 }
 
@@ -184,8 +188,9 @@ async fn session(
 async fn work(
     context: &Context,
     store: &ExecutionStore,
-    session: &Session,
+    session: &Arc<Session>,
     memory: &mut Memory,
+    mut news: News,
     seen: &mut Seen,
 ) -> Result<Duration, DbError> {
     let spec = &store.spec;
@@ -197,39 +202,45 @@ async fn work(
         return Ok(RETRY);
     };
     let may_write = spec.mode == Mode::Enforce && session.unwritable.is_none() && !session.read_only;
-    let mut pulse = pulse(store, session, &rules).await?;
+    let mut pulse = pulse(session, &rules).await?;
     if may_write && pulse.stale > 0 {
         // Before a row is failed its rule is held against what people wish, in case another operator changed it.
         rules = session.rules_in_force(context, store, true).await?.unwrap_or(rules);
-        pulse = self::pulse(store, session, &rules).await?;
+        pulse = self::pulse(session, &rules).await?;
     }
     let request = store.annotations().get(SWEEP_REQUESTED);
+    let mut swept = None;
     if let Some(trigger) = due(store, memory, &pulse, request).filter(|_| may_write) {
-        let swept = sweep(context, store, session, &session.judge(&rules), trigger, pulse.now).await?;
+        let sweep = sweep(context, store, session, &session.judge(&rules), trigger, pulse.now).await?;
         memory.swept = Some(Instant::now());
         memory.answered = request.cloned();
         seen.answered = request.cloned();
-        if swept.failed > 0 {
-            pulse = self::pulse(store, session, &rules).await?;
+        if sweep.failed > 0 {
+            pulse = self::pulse(session, &rules).await?;
+            news = News::Changed;
         }
-        tell_swept(store, trigger, &swept, &pulse);
-        // Another try at rows that are still held is no news.
-        if memory.held == 0 || swept.failed > 0 || trigger != "Deadline" {
-            seen.sweep = Some(swept);
+        if trigger == "Requested" {
+            news = News::Requested;
         }
-        let stuck = pulse.stale > 0 && seen.sweep.as_ref().is_none_or(|swept| swept.failed == 0);
-        memory.held = if stuck { memory.held.saturating_add(1) } else { 0 };
+        swept = Some(sweep);
     }
-    figures(store, session, memory, seen).await;
+    seen.figures = memory.counter.figures(store, session, &rules, news).await;
+    if let Some(swept) = swept {
+        tell_swept(store, &swept, &pulse, &seen.figures);
+        let again = memory.held > 0 && swept.failed == 0 && swept.sweep.trigger == "Deadline";
+        let stuck = pulse.stale > 0 && swept.failed == 0;
+        memory.held = if stuck { memory.held.saturating_add(1) } else { 0 };
+        // Another try at rows that are still held is no news.
+        seen.sweep = Some(swept).filter(|_| !again);
+    }
     let look_again = next_look(store, session, memory, &rules, &pulse, may_write);
     seen.pulse = Some(pulse);
     Ok(look_again)
 }
 
-async fn pulse(store: &ExecutionStore, session: &Session, rules: &[Rule]) -> Result<Pulse, DbError> {
+async fn pulse(session: &Session, rules: &[Rule]) -> Result<Pulse, DbError> {
     let judge = session.judge(rules);
-    let long_after = store.spec.long_running.after.to_chrono();
-    session.database.within(observe::pulse(&session.database, &judge, long_after)).await
+    session.database.within(observe::pulse(&session.database, &judge)).await
 }
 
 async fn sweep(
@@ -271,17 +282,21 @@ fn tell(store: &ExecutionStore, failed: &Failed) {
     );
 }
 
-fn tell_swept(store: &ExecutionStore, trigger: &str, swept: &Swept, pulse: &Pulse) {
+fn tell_swept(store: &ExecutionStore, swept: &Swept, pulse: &Pulse, figures: &Figures) {
+    let live = figures.live.as_ref();
     tracing::info!(
         namespace = store.namespace().unwrap_or_default(),
         store = store.name_any(),
-        trigger,
+        trigger = swept.sweep.trigger,
         failed = swept.failed,
         remaining = pulse.stale,
         took_ms = swept.took.as_millis(),
-        running = pulse.running,
-        long_running = pulse.long_running,
-        oldest = pulse.oldest.map(|start| start.to_rfc3339()),
+        next_deadline = pulse.next_deadline.map(|deadline| deadline.to_rfc3339()),
+        running = live.map(|live| live.running),
+        long_running = live.map(|live| live.long_running),
+        oldest = live.and_then(|live| live.oldest).map(|start| start.to_rfc3339()),
+        scheduled = figures.census.map(|census| census.scheduled),
+        recent_24h = figures.census.map(|census| census.recent),
         "swept"
     );
 }

@@ -4,17 +4,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::figures::Counter;
 use crate::api::{ExecutionStore, ExecutionStoreStatus};
 use crate::controllers::context::backoff;
 use crate::controllers::session::{Credentials, Session};
 use crate::db::ledger::{self, Ledger};
-use crate::db::observe::{Census, Contradictions};
 
 /// What is kept for a store.
 #[derive(Default)]
 pub struct Handle {
     session: RwLock<Option<Arc<Session>>>,
     looked: AtomicBool,
+    /// Set when the table says that it has changed.
+    pub(super) changed: Arc<AtomicBool>,
     /// Held while the store is looked at.
     pub(super) memory: tokio::sync::Mutex<Memory>,
 }
@@ -28,11 +30,8 @@ pub(super) struct Memory {
     pub(super) described: Option<(String, Option<i64>)>,
     /// When the session was last held against the catalog.
     pub(super) checked: Option<Instant>,
-    /// The rows found to contradict themselves, or `None` if that failed, and when it was tried.
-    pub(super) contradictions: Option<(Instant, Option<Contradictions>)>,
-    /// Likewise the executions that do not run, and how long counting them took.
-    pub(super) census: Option<(Instant, Option<Census>)>,
-    pub(super) census_took: Duration,
+    /// What people want to know of the table; it belongs to the session.
+    pub(super) counter: Counter,
     /// How many sweeps in a row left the same stale executions, because others hold them.
     pub(super) held: u32,
     /// When the last sweep began.

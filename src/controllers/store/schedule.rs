@@ -16,6 +16,10 @@ pub(super) const RECHECK: Duration = Duration::from_mins(1);
 /// latter doubles while nothing changes, up to the poll interval.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
+/// The shortest pause between two looks: deadlines that come as thick as hail are met together, each well within a
+/// second.
+const PACE: Duration = Duration::from_millis(250);
+
 /// At the next deadline; at the latest when an execution that starts now may be stale, when it is time to poll, to
 /// sweep, or to confirm the claim on the table and the credentials.
 pub(super) fn next_look(
@@ -32,12 +36,11 @@ pub(super) fn next_look(
     let poll = spec.poll_interval.get().min(session.shortest_timeout(rules)).min(RECHECK);
     let retry_in =
         (may_write && pulse.stale > 0).then(|| RETRY * 2_u32.pow(memory.held.saturating_sub(1).min(10)));
-    [sweep_in.filter(|_| may_write), deadline_in, retry_in]
+    [sweep_in.filter(|_| may_write), deadline_in, retry_in, memory.counter.wants_look_in()]
         .into_iter()
         .flatten()
         .fold(poll, Duration::min)
-        // Never more than 20 looks a second, whatever the timeouts are.
-        .max(Duration::from_millis(50))
+        .max(PACE)
 }
 
 /// Why a sweep is due now, if it is.

@@ -3,13 +3,14 @@
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::figures::Figures;
 use super::look::{Current, Seen, Swept};
 use crate::api::conditions::{Finding, Truth, find, settle, time};
 use crate::api::store::{LastSweep, Metrics, Violations};
 use crate::api::{ExecutionStore, ExecutionStoreStatus, Mode};
 use crate::controllers::session::{NotReady, Session};
 use crate::db::Ledger;
-use crate::db::observe::{Census, Contradictions, Pulse};
+use crate::db::observe::{Census, Contradictions, Live};
 
 /// The status that a look at `store`, whose status is `before`, leads to.
 pub(super) fn judge(
@@ -24,11 +25,11 @@ pub(super) fn judge(
         observed_generation: store.metadata.generation,
         observed_sweep_request: seen.answered.clone().or(before.observed_sweep_request),
         // Figures that could not be taken again are kept: their timestamp says how old they are.
-        metrics: match &seen.pulse {
-            Some(pulse) => Some(metrics(pulse, seen.census, before.metrics.as_ref())),
+        metrics: match &seen.figures.live {
+            Some(live) => Some(metrics(live, &seen.figures, before.metrics.as_ref())),
             None => before.metrics,
         },
-        violations: seen.contradictions.as_ref().map(violations).or(before.violations),
+        violations: seen.figures.contradictions.as_ref().map(violations).or(before.violations),
         last_sweep: match &seen.sweep {
             Some(swept) => Some(last_sweep(swept, seen.pulse.as_ref().map_or(0, |pulse| pulse.stale))),
             None => before.last_sweep,
@@ -43,7 +44,7 @@ fn findings(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) 
     let paused = paused(store, seen);
     let recording = recording(seen);
     let ready = ready(seen, &[&reachable, &valid], &paused);
-    let healthy = healthy(store, seen);
+    let healthy = healthy(store, seen, before);
     let consistent = consistent(seen, before);
     vec![ready, reachable, valid, healthy, paused, recording, consistent]
 }
@@ -137,15 +138,26 @@ fn recording(seen: &Seen) -> Finding {
     }
 }
 
-fn healthy(store: &ExecutionStore, seen: &Seen) -> Finding {
+fn healthy(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
     const TYPE: &str = "Healthy";
-    let Some(pulse) = &seen.pulse else { return unreachable_yet(TYPE) };
+    let Some(live) = &seen.figures.live else {
+        // Figures still to come do not make unknown what was known.
+        return match find(&before.conditions, TYPE).filter(|_| seen.pulse.is_some()) {
+            Some(Condition { status, message, .. }) if status == "True" => {
+                Finding::new(TYPE, true, "WithinLimits", message.clone())
+            }
+            Some(Condition { status, message, .. }) if status == "False" => {
+                Finding::new(TYPE, false, "LongRunningExecutions", message.clone())
+            }
+            _ => unreachable_yet(TYPE),
+        };
+    };
     let limit = &store.spec.long_running;
     let message = format!(
         "{} executions have been running for longer than {}, and up to {} may",
-        pulse.long_running, limit.after, limit.warn_above
+        live.long_running, limit.after, limit.warn_above
     );
-    if pulse.long_running > i64::from(limit.warn_above) {
+    if live.long_running > i64::from(limit.warn_above) {
         Finding::new(TYPE, false, "LongRunningExecutions", message)
     } else {
         Finding::new(TYPE, true, "WithinLimits", message)
@@ -154,7 +166,7 @@ fn healthy(store: &ExecutionStore, seen: &Seen) -> Finding {
 
 fn consistent(seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
     const TYPE: &str = "Consistent";
-    let Some(found) = &seen.contradictions else {
+    let Some(found) = &seen.figures.contradictions else {
         // What was known of the rows does not become unknown because the database is away.
         return match find(&before.conditions, TYPE) {
             Some(Condition { status, .. }) if status == "False" => {
@@ -172,6 +184,9 @@ fn consistent(seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
         ),
         (found.running_without_start, "running without a start time, which are never failed".to_owned()),
         (found.finished_without_end, "finished without an end time".to_owned()),
+        (found.ended_before_start, "that ended before they started".to_owned()),
+        (found.running_with_end, "running with an end time".to_owned()),
+        (found.start_in_future, "running that start in the future".to_owned()),
     ]
     .into_iter()
     .filter(|(count, _)| *count > 0)
@@ -180,7 +195,10 @@ fn consistent(seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
     let reason = match found {
         Contradictions { unmapped: 1.., .. } => "UnmappedStatus",
         Contradictions { running_without_start: 1.., .. } => "RunningWithoutStartedAt",
-        _ => "FinishedWithoutCompletedAt",
+        Contradictions { finished_without_end: 1.., .. } => "FinishedWithoutCompletedAt",
+        Contradictions { ended_before_start: 1.., .. } => "CompletedBeforeStarted",
+        Contradictions { running_with_end: 1.., .. } => "RunningWithCompletedAt",
+        _ => "StartedInFuture",
     };
     if parts.is_empty() {
         Finding::new(TYPE, true, "NoViolations", "no row contradicts itself")
@@ -204,19 +222,20 @@ fn unreachable_yet(type_: &'static str) -> Finding {
 }
 
 /// Figures that could not be taken this time are kept.
-fn metrics(pulse: &Pulse, census: Option<Census>, before: Option<&Metrics>) -> Metrics {
-    let census = census.unwrap_or(Census {
+fn metrics(live: &Live, figures: &Figures, before: Option<&Metrics>) -> Metrics {
+    let census = figures.census.unwrap_or(Census {
         scheduled: before.map_or(0, |m| m.scheduled_executions),
         recent: before.map_or(0, |m| m.recent_executions_24h),
     });
     Metrics {
-        running_executions: pulse.running,
+        running_executions: live.running,
         scheduled_executions: census.scheduled,
-        long_running_executions: pulse.long_running,
-        stale_executions: pulse.stale,
+        long_running_executions: live.long_running,
+        stale_executions: live.stale,
         recent_executions_24h: census.recent,
-        oldest_running_started_at: pulse.oldest.map(time),
-        timestamp: Some(time(pulse.now)),
+        oldest_running_started_at: live.oldest.map(time),
+        refused_transitions: figures.refused,
+        timestamp: Some(time(live.now)),
     }
 }
 
@@ -225,6 +244,9 @@ fn violations(found: &Contradictions) -> Violations {
         unmapped_status: found.unmapped,
         running_without_started_at: found.running_without_start,
         finished_without_completed_at: found.finished_without_end,
+        completed_before_started: found.ended_before_start,
+        running_with_completed_at: found.running_with_end,
+        started_in_future: found.start_in_future,
     }
 }
 
