@@ -12,6 +12,7 @@ use kube::runtime::reflector::{self, ObjectRef};
 use kube::{Api, Client, Resource, ResourceExt as _};
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::store::Handle;
 use crate::api::{ExecutionStore, JobExecution};
@@ -37,6 +38,8 @@ pub struct Context {
     executions: reflector::Store<Guarded<JobExecution>>,
     handles: Mutex<HashMap<ObjectRef<Guarded<ExecutionStore>>, Arc<Handle>>>,
     nudges: Nudges,
+    /// What is telling Kubernetes of the stores.
+    pub tellers: TaskTracker,
     /// Cancelled when the operator is asked to stop.
     pub stop: CancellationToken,
 }
@@ -60,7 +63,16 @@ impl Context {
         nudges: Nudges,
         stop: CancellationToken,
     ) -> Self {
-        Self { client, namespace, stores, executions, handles: Mutex::default(), nudges, stop }
+        Self {
+            client,
+            namespace,
+            stores,
+            executions,
+            handles: Mutex::default(),
+            nudges,
+            tellers: TaskTracker::new(),
+            stop,
+        }
     }
 
     /// The objects of kind `K` that this operator watches.
@@ -232,6 +244,13 @@ pub fn backoff(failures: u32) -> Duration {
     let pause = BACKOFF_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(BACKOFF_CAP);
     let spread = uuid::Uuid::new_v4().as_bytes()[0];
     pause + pause.mul_f64(f64::from(spread) / 1_024.0)
+}
+
+/// Whether version `a` of an object is newer than `b`. Versions that are no numbers cannot be compared, as with an API
+/// server that is not Kubernetes' own: then whatever differs is taken for older.
+pub fn newer(a: Option<&String>, b: Option<&String>) -> bool {
+    let number = |version: Option<&String>| version.and_then(|version| version.parse::<u64>().ok());
+    matches!((number(a), number(b)), (Some(a), Some(b)) if a > b)
 }
 
 /// The time from `now` until `then`, both on the database's clock; zero if it has passed.

@@ -84,12 +84,18 @@ pub async fn run(client: Client, namespace: Option<String>, stop: CancellationTo
     let context = Arc::new(Context::new(client, namespace, stores, executions, nudges, stop.clone()));
     let stores = store::run(context.clone(), store_writer, nudged_stores, stop.clone());
     let executions = execution::run(context.clone(), execution_writer, nudged_executions, stop.clone());
+    let work = async {
+        futures::future::join(stores.boxed(), executions.boxed()).await;
+        // What was done is told before the end.
+        context.tellers.close();
+        context.tellers.wait().await;
+    };
     let limit = async {
         stop.cancelled().await;
         tokio::time::sleep(STOP_LIMIT).await;
     };
     tokio::select! {
-        _ = futures::future::join(stores.boxed(), executions.boxed()) => {}
+        () = work => {}
         // A controller that never saw its objects does not end by itself, and a server may have fallen silent.
         () = limit => tracing::warn!("what was under way did not end within {STOP_LIMIT:?}, its transactions are rolled back"),
     }

@@ -11,6 +11,7 @@ use super::Context;
 use super::context::Wishes;
 use super::secret::{self, SecretError};
 use crate::api::ExecutionStore;
+use crate::api::store::{Connection, SecretKeyRef};
 use crate::db::judge::Rules;
 use crate::db::ledger::{self, Claim, Claimant, Ledger};
 use crate::db::url::{self, InvalidUrl};
@@ -54,6 +55,8 @@ impl NotReady {
 /// The credentials of a store, as its Secrets hold them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
+    secret_ref: SecretKeyRef,
+    ca_secret_ref: Option<SecretKeyRef>,
     uri: String,
     ca: Option<String>,
 }
@@ -68,7 +71,17 @@ impl Credentials {
             Some(key) => Some(secret::read(context, &namespace, key).await?),
             None => None,
         };
-        Ok(Self { uri, ca })
+        Ok(Self {
+            secret_ref: connection.secret_ref.clone(),
+            ca_secret_ref: connection.ca_secret_ref.clone(),
+            uri,
+            ca,
+        })
+    }
+
+    /// Whether they are from the Secrets that `connection` names.
+    pub fn are_of(&self, connection: &Connection) -> bool {
+        self.secret_ref == connection.secret_ref && self.ca_secret_ref == connection.ca_secret_ref
     }
 }
 

@@ -17,7 +17,6 @@ use super::memory::Memory;
 use super::schedule::{RECHECK, RETRY, due, next_look};
 use crate::api::{ExecutionStore, Mode, SWEEP_REQUESTED};
 use crate::controllers::Context;
-use crate::controllers::secret::SecretError;
 use crate::controllers::session::{Credentials, NotReady, Session};
 use crate::db::observe::{self, Pulse};
 use crate::db::sweep::{self, Failed, Sweep};
@@ -135,7 +134,6 @@ async fn session(
     handle: &Handle,
     memory: &mut Memory,
 ) -> Result<Current, NotReady> {
-    let described = Some((store.uid().unwrap_or_default(), store.metadata.generation));
     let uid = store.uid().unwrap_or_default();
     if memory.uid != uid {
         let last = std::mem::replace(&mut memory.uid, uid);
@@ -144,23 +142,20 @@ async fn session(
             uid: memory.uid.clone(),
             ..Memory::default()
         };
+        handle.keep(None);
     }
-    let fresh = |at: &Instant| at.elapsed() < RECHECK;
-    let credentials = match &memory.credentials {
-        Some((at, credentials)) if fresh(at) && handle.session().is_some() => credentials.clone(),
-        last => match (Credentials::read(context, store).await, last) {
-            // That Kubernetes is away is no reason to close a connection that works.
-            (Err(SecretError::Unavailable(..)), Some((_, last))) if handle.session().is_some() => {
-                last.clone()
-            }
-            (read, _) => read?,
-        },
+    let credentials = match handle.credentials(&store.spec.connection) {
+        // `tell` reads them again from time to time.
+        Some(known) => known,
+        None => {
+            let read = Arc::new(Credentials::read(context, store).await?);
+            handle.keep(Some(read.clone()));
+            read
+        }
     };
-    let unchanged = memory.credentials.as_ref().is_some_and(|(_, last)| *last == credentials);
-    if !(unchanged && memory.credentials.as_ref().is_some_and(|(at, _)| fresh(at))) {
-        memory.credentials = Some((Instant::now(), credentials.clone()));
-    }
-    if let Some(session) = handle.session().filter(|_| unchanged && memory.described == described) {
+    let described = Some((memory.uid.clone(), store.metadata.generation, credentials.clone()));
+    let fresh = |at: &Instant| at.elapsed() < RECHECK;
+    if let Some(session) = handle.session().filter(|_| memory.described == described) {
         // What keeps rows from being changed or recorded may be mended at any time.
         if memory.checked.as_ref().is_some_and(fresh) && session.whole() {
             return Ok(Current { session, opened: false });
@@ -258,7 +253,7 @@ async fn sweep(
         for failed in batch {
             tell(store, failed);
         }
-        let room = usize::from(super::report::SAMPLE).saturating_sub(first.len());
+        let room = usize::from(super::tell::SAMPLE).saturating_sub(first.len());
         first.extend(batch.iter().take(room).cloned());
         if context.stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })

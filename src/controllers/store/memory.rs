@@ -1,11 +1,13 @@
 //! What is kept in memory for a store between two looks. All of it can be lost: it is learnt again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::figures::Counter;
-use crate::api::{ExecutionStore, ExecutionStoreStatus};
+use super::slot::Slot;
+use super::tell::Told;
+use crate::api::store::Connection;
 use crate::controllers::context::backoff;
 use crate::controllers::session::{Credentials, Session};
 use crate::db::ledger::{self, Ledger};
@@ -17,17 +19,21 @@ pub struct Handle {
     looked: AtomicBool,
     /// Set when the table says that it has changed.
     pub(super) changed: Arc<AtomicBool>,
+    /// What the Secrets held when last read, and when that was.
+    credentials: Mutex<Option<(Instant, Arc<Credentials>)>>,
     /// Held while the store is looked at.
     pub(super) memory: tokio::sync::Mutex<Memory>,
+    /// What Kubernetes is still to be told.
+    pub(super) slot: Slot,
+    /// Held while Kubernetes is told.
+    pub(super) told: tokio::sync::Mutex<Told>,
 }
 
 /// What one look leaves for the next.
 #[derive(Default)]
 pub(super) struct Memory {
-    /// The Secrets' contents when last read, and when that was.
-    pub(super) credentials: Option<(Instant, Credentials)>,
-    /// The UID and generation that the session describes.
-    pub(super) described: Option<(String, Option<i64>)>,
+    /// The UID and generation that the session describes, and what it logged in with.
+    pub(super) described: Option<(String, Option<i64>, Arc<Credentials>)>,
     /// When the session was last held against the catalog.
     pub(super) checked: Option<Instant>,
     /// What people want to know of the table; it belongs to the session.
@@ -40,24 +46,12 @@ pub(super) struct Memory {
     pub(super) answered: Option<String>,
     /// Why the last look failed, and how many in a row did so for that reason.
     pub(super) failure: Option<(&'static str, u32)>,
-    /// The status last written, and the version of the object that the cache had then.
-    pub(super) written: Option<(Option<String>, ExecutionStoreStatus)>,
-    /// Whether a sweep may still have to be announced.
-    pub(super) untold: bool,
     /// The UID of the store, and of the one that had its name before.
     pub(super) uid: String,
     pub(super) predecessor: Option<String>,
 }
 
 impl Memory {
-    /// The status of the store as it is now: the one that was written, as long as the cache has not caught up.
-    pub(super) fn status(&self, store: &ExecutionStore) -> ExecutionStoreStatus {
-        match &self.written {
-            Some((version, status)) if *version == store.metadata.resource_version => status.clone(),
-            _ => store.status.clone().unwrap_or_default(),
-        }
-    }
-
     /// The pause after a look that failed: longer each time, but short again for another reason, because then
     /// somebody is at work on it.
     pub(super) fn pause_after(&mut self, reason: &'static str) -> Duration {
@@ -74,6 +68,24 @@ impl Handle {
     /// The open connection, if there is one.
     pub fn session(&self) -> Option<Arc<Session>> {
         self.session.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the Secrets that `connection` names held when last read.
+    pub(super) fn credentials(&self, connection: &Connection) -> Option<Arc<Credentials>> {
+        let last = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().map(|(_, credentials)| credentials.clone()).filter(|last| last.are_of(connection))
+    }
+
+    /// How long ago that was.
+    pub(super) fn credentials_age(&self) -> Option<Duration> {
+        let last = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().map(|(at, _)| at.elapsed())
+    }
+
+    /// Keeps what the Secrets hold now; `None`: nothing that can be used.
+    pub(super) fn keep(&self, credentials: Option<Arc<Credentials>>) {
+        *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) =
+            credentials.map(|credentials| (Instant::now(), credentials));
     }
 
     /// Notes that a look at the store has ended, well or not.
@@ -100,6 +112,7 @@ impl Handle {
 
     /// The store is gone: gives up its claim, then closes the connections.
     pub async fn retire(&self) {
+        self.slot.close();
         let uid = self.memory.lock().await.uid.clone();
         if let Some(session) = self.session().filter(|s| matches!(s.ledger, Ledger::Tables { .. }))
             && let Err(error) = session.database.within(ledger::release(&session.database, &uid)).await

@@ -1,10 +1,13 @@
-//! The store controller: looks at a store (`look`), says what that means (`verdict`), tells it (`report`).
+//! The store controller: looks at a store (`look`), and apart from that (`slot`, `tell`) says what it means (`verdict`)
+//! and tells Kubernetes (`report`).
 
 mod figures;
 mod look;
 mod memory;
 mod report;
 mod schedule;
+mod slot;
+mod tell;
 mod verdict;
 
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use super::context::{Guarded, backoff};
 use super::{Context, ReconcileError, watched};
 use crate::api::ExecutionStore;
 pub use memory::Handle;
+use slot::Untold;
 
 /// How many stores are worked on at the same time.
 const CONCURRENCY: u16 = 16;
@@ -74,13 +78,9 @@ async fn reconcile(
     if seen.worth_telling() {
         context.nudge_executions(&store.namespace().unwrap_or_default(), &store.name_any());
     }
-    let before = memory.status(store);
-    let verdict = verdict::judge(store, &before, &seen, chrono::Utc::now());
-    // Rows are looked after in time also while Kubernetes cannot be told.
-    if let Err(error) = Box::pin(report::report(&context, store, &mut memory, before, &seen, verdict)).await {
-        tracing::warn!(store = %ObjectRef::from_obj(store), %error, "Kubernetes could not be told of the store");
-    }
-    Ok(Action::requeue(seen.look_again))
+    let look_again = seen.look_again;
+    tell::tell(&context, &handle, Untold::new(store.clone(), seen));
+    Ok(Action::requeue(look_again))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature is the controller's")]

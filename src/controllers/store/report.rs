@@ -1,6 +1,6 @@
 //! Report: one status write where something changed, and Events of what changed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DynamicObject, Patch, PatchParams};
@@ -10,15 +10,15 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::look::{Current, Seen};
-use super::memory::Memory;
+use super::slot::{Unrecorded, Untold};
+use super::tell::{SAMPLE, Told};
+use super::verdict;
 use crate::api::conditions::{Finding, find, settle};
 use crate::api::{ExecutionStore, ExecutionStoreStatus};
+use crate::controllers::context::backoff;
 use crate::controllers::events::{News, publish};
 use crate::controllers::{Context, FIELD_MANAGER, ReconcileError, bounded};
 use crate::db::{Ledger, ledger};
-
-/// How many executions an Event names.
-pub(super) const SAMPLE: u8 = 5;
 
 /// How old the figures in the status may become while nothing else changes.
 const REFRESH: Duration = Duration::from_mins(1);
@@ -26,38 +26,57 @@ const REFRESH: Duration = Duration::from_mins(1);
 /// The conditions whose change is an Event.
 const TOLD: [&str; 4] = ["Ready", "Healthy", "EnforcementPaused", "Consistent"];
 
-/// Writes the status if it says anything new, then publishes what changed.
+/// Writes the status if it says anything new, then publishes what changed. An error is about the status: that Events
+/// are refused, for example by a quota, is no reason not to go on.
 pub(super) async fn report(
     context: &Context,
-    store: &ExecutionStore,
-    memory: &mut Memory,
-    before: ExecutionStoreStatus,
-    seen: &Seen,
-    status: ExecutionStoreStatus,
+    untold: &mut Untold,
+    told: &mut Told,
 ) -> Result<(), ReconcileError> {
-    let opened = matches!(seen.session, Ok(Current { opened: true, .. }));
-    memory.untold |= opened || seen.sweep.as_ref().is_some_and(|swept| swept.failed > 0);
+    told.untold |= untold.announce;
+    told.unrecorded = Unrecorded::sum(told.unrecorded.take(), untold.unrecorded.take());
+    let (store, seen) = (&untold.store, &untold.seen);
+    let before = told.status(context, store);
+    let status = verdict::judge(store, &before, seen, chrono::Utc::now());
     if worth_writing(&before, &status) {
-        let namespace = store.namespace().unwrap_or_default();
-        let api: Api<ExecutionStore> = Api::namespaced(context.client.clone(), &namespace);
-        let patch = json!({
-            "apiVersion": ExecutionStore::api_version(&()), "kind": ExecutionStore::kind(&()),
-            // An object made anew under the same name must not get the status of the old one.
-            "metadata": {"uid": store.uid()},
-            "status": status,
-        });
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        bounded(api.patch_status(&store.name_any(), &params, &Patch::Apply(patch))).await?;
+        let written = write(context, store, &status).await?;
         let news = changes(&before, &status);
-        memory.written = Some((store.metadata.resource_version.clone(), status));
+        told.written = Some((written.metadata.resource_version, status));
         for news in news {
-            publish(&context.client, &store.object_ref(&()), news).await?;
+            // The status says the same.
+            if let Err(error) = publish(&context.client, &store.object_ref(&()), news).await {
+                tracing::warn!(store = store.name_any(), %error, "an Event could not be published");
+            }
         }
     }
-    if memory.untold {
-        memory.untold = !announce(context, store, seen).await?;
+    if told.untold && told.refused.is_none_or(|(_, again)| Instant::now() >= again) {
+        match announce(context, store, seen, told).await {
+            Ok(all) => (told.untold, told.refused) = (!all, None),
+            Err(error) => {
+                let times = told.refused.map_or(0, |(times, _)| times).saturating_add(1);
+                told.refused = Some((times, Instant::now() + backoff(times)));
+                tracing::warn!(store = store.name_any(), %error, times, "a sweep could not be announced yet");
+            }
+        }
     }
     Ok(())
+}
+
+async fn write(
+    context: &Context,
+    store: &ExecutionStore,
+    status: &ExecutionStoreStatus,
+) -> Result<ExecutionStore, ReconcileError> {
+    let namespace = store.namespace().unwrap_or_default();
+    let api: Api<ExecutionStore> = Api::namespaced(context.client.clone(), &namespace);
+    let patch = json!({
+        "apiVersion": ExecutionStore::api_version(&()), "kind": ExecutionStore::kind(&()),
+        // An object made anew under the same name must not get the status of the old one.
+        "metadata": {"uid": store.uid()},
+        "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    bounded(api.patch_status(&store.name_any(), &params, &Patch::Apply(patch))).await
 }
 
 /// Everything but the figures' timestamp counts at once; that alone only once it is old.
@@ -104,19 +123,21 @@ fn changes(before: &ExecutionStoreStatus, after: &ExecutionStoreStatus) -> Vec<N
 
 /// Tells of every sweep that changed something and was not told of yet: this one, and any that an operator made and
 /// did not live to announce. Returns whether none is left.
-async fn announce(context: &Context, store: &ExecutionStore, seen: &Seen) -> Result<bool, ReconcileError> {
-    let Ok(Current { session, .. }) = &seen.session else { return Ok(false) };
-    let own = seen.sweep.as_ref().filter(|swept| swept.failed > 0);
+async fn announce(
+    context: &Context,
+    store: &ExecutionStore,
+    seen: &Seen,
+    told: &mut Told,
+) -> Result<bool, ReconcileError> {
     let about = store.object_ref(&());
-    let Ledger::Tables { store_id } = session.ledger else {
-        if let Some(swept) = own {
-            let first: Vec<String> = swept.first.iter().map(ToString::to_string).collect();
-            publish(&context.client, &about, swept_news(swept.sweep.id, swept.failed, &first)).await?;
-        }
-        return Ok(true);
-    };
+    if let Some(Unrecorded { sweep, failed, first }) = &told.unrecorded {
+        publish(&context.client, &about, swept_news(*sweep, *failed, first)).await?;
+        told.unrecorded = None;
+    }
+    let Ok(Current { session, .. }) = &seen.session else { return Ok(false) };
+    let Ledger::Tables { store_id } = session.ledger else { return Ok(true) };
     let database = &session.database;
-    let own = own.map(|swept| swept.sweep.id);
+    let own = seen.sweep.as_ref().filter(|swept| swept.failed > 0).map(|swept| swept.sweep.id);
     let sweeps = database.within(ledger::unannounced(database, store_id, own, i64::from(SAMPLE))).await?;
     let all = sweeps.iter().all(|sweep| sweep.ended);
     for sweep in sweeps.into_iter().filter(|sweep| sweep.ended) {

@@ -1,0 +1,135 @@
+//! The place between looking at a store and telling Kubernetes of it: the latest look wins, so it never grows, and
+//! nobody waits at it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use kube::ResourceExt as _;
+use uuid::Uuid;
+
+use super::look::{Seen, Swept};
+use crate::api::ExecutionStore;
+use crate::db::Ledger;
+
+/// A look that Kubernetes is to be told of.
+pub(super) struct Untold {
+    /// The store as it was then.
+    pub(super) store: ExecutionStore,
+    /// What was seen.
+    pub(super) seen: Seen,
+    /// Whether a sweep may have to be announced.
+    pub(super) announce: bool,
+    /// What was failed and is recorded nowhere else.
+    pub(super) unrecorded: Option<Unrecorded>,
+}
+
+/// Executions that were failed where nothing is recorded, for an Event.
+pub(super) struct Unrecorded {
+    /// The sweep, or the last of them.
+    pub(super) sweep: Uuid,
+    /// How many.
+    pub(super) failed: u64,
+    /// The first few.
+    pub(super) first: Vec<String>,
+}
+
+impl Untold {
+    pub(super) fn new(store: ExecutionStore, seen: Seen) -> Self {
+        let missing =
+            seen.session.as_ref().is_ok_and(|current| matches!(current.session.ledger, Ledger::Missing(_)));
+        let unrecorded = seen.sweep.as_ref().filter(|swept| missing && swept.failed > 0).map(unrecorded);
+        Self { announce: seen.worth_telling(), unrecorded, store, seen }
+    }
+
+    /// Takes over what `older` would have told only once.
+    fn instead_of(mut self, older: Self) -> Self {
+        if self.store.uid() == older.store.uid() {
+            self.announce |= older.announce;
+            self.unrecorded = Unrecorded::sum(older.unrecorded, self.unrecorded);
+            self.seen.sweep = self.seen.sweep.or(older.seen.sweep);
+        }
+        self
+    }
+}
+
+fn unrecorded(swept: &Swept) -> Unrecorded {
+    Unrecorded {
+        sweep: swept.sweep.id,
+        failed: swept.failed,
+        first: swept.first.iter().map(ToString::to_string).collect(),
+    }
+}
+
+impl Unrecorded {
+    /// Both as one.
+    pub(super) fn sum(older: Option<Self>, newer: Option<Self>) -> Option<Self> {
+        match (older, newer) {
+            (Some(older), Some(newer)) => {
+                let mut first = older.first;
+                first.extend(newer.first);
+                first.truncate(usize::from(super::tell::SAMPLE));
+                Some(Self { sweep: newer.sweep, failed: older.failed + newer.failed, first })
+            }
+            (older, newer) => newer.or(older),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Slot(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    pending: Option<Box<Untold>>,
+    /// Whether somebody is at it who will take what is pending.
+    busy: bool,
+    closed: bool,
+}
+
+impl Slot {
+    /// Puts a look in place of the one that is pending. Returns whether somebody has to be sent to take it.
+    pub(super) fn put(&self, untold: Untold) -> bool {
+        let mut state = self.state();
+        if state.closed {
+            return false;
+        }
+        let untold = match state.pending.take() {
+            Some(older) => untold.instead_of(*older),
+            None => untold,
+        };
+        state.pending = Some(Box::new(untold));
+        !std::mem::replace(&mut state.busy, true)
+    }
+
+    /// Takes the look that is pending. Whoever is told that there is none must go.
+    pub(super) fn take(&self) -> Option<Untold> {
+        let mut state = self.state();
+        let pending = state.pending.take();
+        state.busy = pending.is_some();
+        pending.map(|pending| *pending)
+    }
+
+    /// Gives back what could not be told; a newer look is to be told instead.
+    pub(super) fn give_back(&self, untold: Untold) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        let untold = match state.pending.take() {
+            Some(newer) => newer.instead_of(untold),
+            None => untold,
+        };
+        state.pending = Some(Box::new(untold));
+    }
+
+    /// The store is gone: there is nobody to tell.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.pending = None;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,102 @@
+//! Tell: speaks to Kubernetes on behalf of a store, one call after the other and apart from the looks, so that no
+//! deadline ever waits for Kubernetes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
+
+use super::Handle;
+use super::report::report;
+use super::schedule::RECHECK;
+use super::slot::{Unrecorded, Untold};
+use crate::api::{ExecutionStore, ExecutionStoreStatus};
+use crate::controllers::Context;
+use crate::controllers::context::{backoff, newer};
+use crate::controllers::secret::SecretError;
+use crate::controllers::session::Credentials;
+
+/// How many executions an Event names.
+pub(super) const SAMPLE: u8 = 5;
+
+/// What Kubernetes was told of a store, and what it still has to be.
+#[derive(Default)]
+pub(super) struct Told {
+    uid: String,
+    /// The status last written, and the version of the object with it.
+    pub(super) written: Option<(Option<String>, ExecutionStoreStatus)>,
+    /// Whether a sweep may still have to be announced.
+    pub(super) untold: bool,
+    /// What was failed, is recorded nowhere, and was not announced yet.
+    pub(super) unrecorded: Option<Unrecorded>,
+    /// How often in a row an announcement failed, and when to try again.
+    pub(super) refused: Option<(u32, Instant)>,
+}
+
+impl Told {
+    /// The status of the store as it is now: the one that was written, as long as the cache has not caught up.
+    pub(super) fn status(&self, context: &Context, store: &ExecutionStore) -> ExecutionStoreStatus {
+        let cached = context.store(&store.namespace().unwrap_or_default(), &store.name_any());
+        let cached = cached.as_ref().and_then(|guarded| guarded.0.as_ref().ok());
+        let latest = cached.filter(|cached| cached.uid() == store.uid()).unwrap_or(store);
+        match &self.written {
+            Some((version, status)) if newer(version.as_ref(), latest.metadata.resource_version.as_ref()) => {
+                status.clone()
+            }
+            _ => latest.status.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// Has Kubernetes told of a look, after those that it is being told of.
+pub(super) fn tell(context: &Arc<Context>, handle: &Arc<Handle>, untold: Untold) {
+    if handle.slot.put(untold) {
+        let (teller, handle) = (context.clone(), handle.clone());
+        context.tellers.spawn(async move { Box::pin(tell_all(&teller, &handle)).await });
+    }
+}
+
+async fn tell_all(context: &Arc<Context>, handle: &Handle) {
+    let mut told = handle.told.lock().await;
+    let mut failures = 0;
+    while let Some(mut untold) = handle.slot.take() {
+        let uid = untold.store.uid().unwrap_or_default();
+        if told.uid != uid {
+            *told = Told { uid, ..Told::default() };
+        }
+        let outcome = Box::pin(report(context, &mut untold, &mut told)).await;
+        refresh(context, &untold.store, handle).await;
+        let Err(error) = outcome else {
+            failures = 0;
+            continue;
+        };
+        tracing::warn!(store = %ObjectRef::from_obj(&untold.store), %error, "Kubernetes could not be told of the store");
+        handle.slot.give_back(untold);
+        failures += 1;
+        tokio::select! {
+            () = tokio::time::sleep(backoff(failures)) => {}
+            () = context.stop.cancelled() => return,
+        }
+    }
+}
+
+/// Reads the Secrets again where that is due: each minute, and when there is no session, since the password may be
+/// why. The next look uses what they hold then; until it is known, what they held before.
+async fn refresh(context: &Context, store: &ExecutionStore, handle: &Handle) {
+    let Some(known) = handle.credentials(&store.spec.connection) else { return };
+    if handle.session().is_some() && handle.credentials_age().is_some_and(|age| age < RECHECK) {
+        return;
+    }
+    let now = match Credentials::read(context, store).await {
+        Ok(read) => Some(Arc::new(read)),
+        // That Kubernetes is away is no reason to close a connection that works.
+        Err(SecretError::Unavailable(..)) => Some(known.clone()),
+        Err(_) => None,
+    };
+    let changed = now.as_ref() != Some(&known);
+    handle.keep(now);
+    if changed {
+        context.nudge_store(&store.namespace().unwrap_or_default(), &store.name_any());
+    }
+}
