@@ -14,6 +14,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::failures::Failures;
 use super::store::Handle;
 use crate::api::{ExecutionStore, JobExecution};
 use crate::db::ledger::Claimant;
@@ -38,6 +39,8 @@ pub struct Context {
     executions: reflector::Store<Guarded<JobExecution>>,
     handles: Mutex<HashMap<ObjectRef<Guarded<ExecutionStore>>, Arc<Handle>>>,
     nudges: Nudges,
+    /// The `JobExecution` objects that fail.
+    pub failing: Failures<Guarded<JobExecution>>,
     /// What is telling Kubernetes of the stores.
     pub tellers: TaskTracker,
     /// Cancelled when the operator is asked to stop.
@@ -70,6 +73,7 @@ impl Context {
             executions,
             handles: Mutex::default(),
             nudges,
+            failing: Failures::default(),
             tellers: TaskTracker::new(),
             stop,
         }

@@ -3,6 +3,7 @@
 pub mod context;
 pub mod events;
 pub mod execution;
+pub mod failures;
 pub mod secret;
 pub mod session;
 pub mod store;
@@ -44,6 +45,13 @@ pub enum ReconcileError {
     /// The API server did not answer.
     #[error("the Kubernetes API did not answer within {API_TIMEOUT:?}")]
     Timeout,
+}
+
+impl ReconcileError {
+    /// Whether the API server will not have it, so that trying again soon is of no use: a right or quota is missing.
+    fn refused(&self) -> bool {
+        matches!(self, Self::Kube(error) if matches!(**error, kube::Error::Api(ref s) if (400..500).contains(&s.code) && s.code != 429))
+    }
 }
 
 impl From<kube::Error> for ReconcileError {

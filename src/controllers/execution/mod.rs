@@ -15,7 +15,7 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::context::{Guarded, backoff};
+use super::context::Guarded;
 use super::events::publish;
 use super::{Context, FIELD_MANAGER, ReconcileError, bounded, watched};
 use crate::api::{JobExecution, JobExecutionStatus};
@@ -44,10 +44,10 @@ pub async fn run(
         .default_backoff()
         .reflect(writer)
         .inspect(move |event| {
-            // The rule of an object that is gone must go too.
-            if let Ok(watcher::Event::Delete(guarded)) = event
-                && let Ok(execution) = &guarded.0
-            {
+            // What an object that is gone leaves behind must go too: its failures, its rule.
+            let Ok(watcher::Event::Delete(guarded)) = event else { return };
+            deletions.failing.forget(&ObjectRef::from_obj(guarded));
+            if let Ok(execution) = &guarded.0 {
                 deletions
                     .nudge_store(&execution.namespace().unwrap_or_default(), &execution.spec.store_ref.name);
             }
@@ -86,16 +86,25 @@ async fn reconcile(
     };
     let before = object.status.clone().unwrap_or_default();
     let status = verdict::judge(object, &sight, chrono::Utc::now());
-    if status != before {
-        write(&context, &object.metadata, &status).await?;
-        for news in verdict::news(&before, &status) {
-            publish(&context.client, &object.object_ref(&()), news).await?;
-        }
-    }
     if before.observed_generation != status.observed_generation {
-        // A new timeout may be the next deadline of its store.
+        // A new timeout may be the next deadline of its store, whether or not Kubernetes can be told.
         context.nudge_store(&object.namespace().unwrap_or_default(), &object.spec.store_ref.name);
     }
+    if status != before {
+        // The Event goes first: its name is made of the row's end, so that a crash in between does not double it, and
+        // the status that would keep it from being sent is not there yet.
+        for news in verdict::news(&before, &status) {
+            match publish(&context.client, &object.object_ref(&()), news).await {
+                // The status says the same.
+                Err(error) if error.refused() => {
+                    tracing::warn!(execution = object.name_any(), %error, "an Event could not be published");
+                }
+                outcome => outcome?,
+            }
+        }
+        write(&context, &object.metadata, &status).await?;
+    }
+    context.failing.forget(&ObjectRef::from_obj(&*guarded));
     Ok(Action::requeue(look_again))
 }
 
@@ -158,7 +167,7 @@ async fn write(
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
-fn failed(guarded: Arc<Guarded<JobExecution>>, error: &ReconcileError, _: Arc<Context>) -> Action {
+fn failed(guarded: Arc<Guarded<JobExecution>>, error: &ReconcileError, context: Arc<Context>) -> Action {
     tracing::warn!(execution = %ObjectRef::from_obj(&*guarded), %error, "the execution's status could not be written");
-    Action::requeue(backoff(3))
+    Action::requeue(context.failing.pause_after(ObjectRef::from_obj(&*guarded)))
 }
