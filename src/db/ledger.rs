@@ -48,7 +48,7 @@ pub struct Unannounced {
     pub id: Uuid,
     /// How many executions it failed.
     pub failed: i64,
-    /// Whether it has ended: it is the asker's own, or began more than a minute ago. Another operator may still be at
+    /// Whether it has ended: the asker knows that it has, or it began more than a minute ago. Another operator may still be at
     /// a younger one.
     pub ended: bool,
     /// The first few of them, each as a short phrase.
@@ -121,17 +121,17 @@ pub async fn release(database: &Database, uid: &str) -> Result<(), DbError> {
     Ok(())
 }
 
-/// The sweeps of the store that no Event tells of yet, with up to `sample` executions each.
+/// The sweeps of the store that no Event tells of yet, with up to `sample` executions each. Those in `own` have ended.
 pub async fn unannounced(
     database: &Database,
     store_id: i32,
-    own: Option<Uuid>,
+    own: &[Uuid],
     sample: i64,
 ) -> Result<Vec<Unannounced>, DbError> {
     let mut tx = database.read().await?;
     let rows: Vec<(Uuid, i64, bool, Vec<String>)> = sqlx::query_as(
         "SELECT s.sweep_id, s.failed,
-                s.sweep_id IS NOT DISTINCT FROM $2 OR s.started_at < statement_timestamp() - interval '1 minute',
+                s.sweep_id = ANY ($2) OR s.started_at < statement_timestamp() - interval '1 minute',
                 ARRAY(
                     SELECT format('%s (job %s, #%s, %s h)', e.execution_id, COALESCE(e.job_id, '?'),
                                   COALESCE(e.execution_number::text, '?'),

@@ -40,6 +40,8 @@ pub(super) struct Seen {
     pub(super) sweep: Option<Swept>,
     /// The sweep request that the sweep answered.
     pub(super) answered: Option<String>,
+    /// The sweeps, or bundles of them, that have ended and can be announced.
+    pub(super) closed: Vec<Uuid>,
     /// What went wrong after the session was there.
     pub(super) error: Option<DbError>,
     /// When to look again.
@@ -94,6 +96,7 @@ pub(super) async fn look(
         figures: Figures::default(),
         blind: false,
         sweep: None,
+        closed: Vec::new(),
         answered: memory.answered.clone(),
         error: None,
         look_again: Duration::ZERO,
@@ -111,6 +114,7 @@ pub(super) async fn look(
     let told = if handle.changed.swap(false, Ordering::AcqRel) { News::Changed } else { News::None };
     let outcome = work(context, store, &session, memory, told, &mut seen).await;
     handle.looked();
+    seen.closed = memory.bundles.take_closed(Instant::now());
     match outcome {
         Ok(look_again) => {
             memory.failure = None;
@@ -144,14 +148,13 @@ async fn session(
         };
         handle.keep(None);
     }
-    let credentials = match handle.credentials(&store.spec.connection) {
-        // `tell` reads them again from time to time.
-        Some(known) => known,
-        None => {
-            let read = Arc::new(Credentials::read(context, store).await?);
-            handle.keep(Some(read.clone()));
-            read
-        }
+    // `tell` reads them again from time to time.
+    let credentials = if let Some(known) = handle.credentials(&store.spec.connection) {
+        known
+    } else {
+        let read = Arc::new(Credentials::read(context, store).await?);
+        handle.keep(Some(read.clone()));
+        read
     };
     let described = Some((memory.uid.clone(), store.metadata.generation, credentials.clone()));
     let fresh = |at: &Instant| at.elapsed() < RECHECK;
@@ -206,12 +209,14 @@ async fn work(
     let request = store.annotations().get(SWEEP_REQUESTED);
     let mut swept = None;
     if let Some(trigger) = due(store, memory, &pulse, request).filter(|_| may_write) {
-        let sweep = sweep(context, store, session, &session.judge(&rules), trigger, pulse.now).await?;
+        let sweep = Sweep { id: memory.bundles.id(Instant::now(), trigger != "Deadline"), trigger };
+        let sweep = self::sweep(context, store, session, &session.judge(&rules), sweep, pulse.now).await?;
         memory.swept = Some(Instant::now());
         memory.answered = request.cloned();
         seen.answered = request.cloned();
         if sweep.failed > 0 {
             pulse = self::pulse(session, &rules).await?;
+            memory.bundles.failed(Instant::now());
             news = News::Changed;
         }
         if trigger == "Requested" {
@@ -243,10 +248,9 @@ async fn sweep(
     store: &ExecutionStore,
     session: &Session,
     judge: &Judge<'_>,
-    trigger: &'static str,
+    sweep: Sweep,
     started_at: DateTime<Utc>,
 ) -> Result<Swept, DbError> {
-    let sweep = Sweep { id: Uuid::new_v4(), trigger };
     let begun = Instant::now();
     let mut first = Vec::new();
     let failed = sweep::run(&session.database, judge, &session.ledger, &sweep, |batch| {

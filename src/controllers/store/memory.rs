@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::bundle::Bundles;
 use super::figures::Counter;
 use super::slot::Slot;
 use super::tell::Told;
@@ -40,6 +41,8 @@ pub(super) struct Memory {
     pub(super) counter: Counter,
     /// How many sweeps in a row left the same stale executions, because others hold them.
     pub(super) held: u32,
+    /// How sweeps are told together.
+    pub(super) bundles: Bundles,
     /// When the last sweep began.
     pub(super) swept: Option<Instant>,
     /// The request that the last sweep answered.

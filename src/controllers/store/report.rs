@@ -23,24 +23,33 @@ use crate::db::{Ledger, ledger};
 /// How old the figures in the status may become while nothing else changes.
 const REFRESH: Duration = Duration::from_mins(1);
 
+/// The shortest time between two statuses that differ in figures only. Everything else is written at once.
+const PACE: Duration = Duration::from_secs(2);
+
 /// The conditions whose change is an Event.
 const TOLD: [&str; 4] = ["Ready", "Healthy", "EnforcementPaused", "Consistent"];
 
-/// Writes the status if it says anything new, then publishes what changed. An error is about the status: that Events
+/// Writes the status if it says anything new, then publishes what changed; or returns how long that should wait. An error is about the status: that Events
 /// are refused, for example by a quota, is no reason not to go on.
 pub(super) async fn report(
     context: &Context,
     untold: &mut Untold,
     told: &mut Told,
-) -> Result<(), ReconcileError> {
+) -> Result<Option<Duration>, ReconcileError> {
     told.untold |= untold.announce;
+    told.closed.append(&mut untold.closed);
     told.unrecorded = Unrecorded::sum(told.unrecorded.take(), untold.unrecorded.take());
     let (store, seen) = (&untold.store, &untold.seen);
     let before = told.status(context, store);
     let status = verdict::judge(store, &before, seen, chrono::Utc::now());
     if worth_writing(&before, &status) {
+        let wait = told.wrote.map_or(Duration::ZERO, |at| PACE.saturating_sub(at.elapsed()));
+        if !wait.is_zero() && only_figures(&before, &status) && !context.stop.is_cancelled() {
+            return Ok(Some(wait));
+        }
         let written = write(context, store, &status).await?;
         let news = changes(&before, &status);
+        told.wrote = Some(Instant::now());
         told.written = Some((written.metadata.resource_version, status));
         for news in news {
             // The status says the same.
@@ -59,7 +68,17 @@ pub(super) async fn report(
             }
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Whether nothing but figures tells two statuses apart.
+fn only_figures(before: &ExecutionStoreStatus, after: &ExecutionStoreStatus) -> bool {
+    let rest = |s: &ExecutionStoreStatus| {
+        let reasons: Vec<_> =
+            s.conditions.iter().map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone())).collect();
+        (s.observed_generation, s.observed_sweep_request.clone(), s.last_sweep.is_some(), reasons)
+    };
+    rest(before) == rest(after)
 }
 
 async fn write(
@@ -137,14 +156,15 @@ async fn announce(
     let Ok(Current { session, .. }) = &seen.session else { return Ok(false) };
     let Ledger::Tables { store_id } = session.ledger else { return Ok(true) };
     let database = &session.database;
-    let own = seen.sweep.as_ref().filter(|swept| swept.failed > 0).map(|swept| swept.sweep.id);
-    let sweeps = database.within(ledger::unannounced(database, store_id, own, i64::from(SAMPLE))).await?;
+    let listed = ledger::unannounced(database, store_id, &told.closed, i64::from(SAMPLE));
+    let sweeps = database.within(listed).await?;
     let all = sweeps.iter().all(|sweep| sweep.ended);
     for sweep in sweeps.into_iter().filter(|sweep| sweep.ended) {
         let failed = u64::try_from(sweep.failed).unwrap_or_default();
         publish(&context.client, &about, swept_news(sweep.id, failed, &sweep.sample)).await?;
         database.within(ledger::announced(database, sweep.id)).await?;
     }
+    told.closed.clear();
     Ok(all)
 }
 

@@ -1,6 +1,6 @@
 //! When to look at a store, and when to sweep it. Pure, but for reading how much time has passed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::memory::Memory;
 use crate::api::ExecutionStore;
@@ -36,11 +36,17 @@ pub(super) fn next_look(
     let poll = spec.poll_interval.get().min(session.shortest_timeout(rules)).min(RECHECK);
     let retry_in =
         (may_write && pulse.stale > 0).then(|| RETRY * 2_u32.pow(memory.held.saturating_sub(1).min(10)));
-    [sweep_in.filter(|_| may_write), deadline_in, retry_in, memory.counter.wants_look_in()]
-        .into_iter()
-        .flatten()
-        .fold(poll, Duration::min)
-        .max(PACE)
+    [
+        sweep_in.filter(|_| may_write),
+        deadline_in,
+        retry_in,
+        memory.counter.wants_look_in(),
+        memory.bundles.closes_in(Instant::now()),
+    ]
+    .into_iter()
+    .flatten()
+    .fold(poll, Duration::min)
+    .max(PACE)
 }
 
 /// Why a sweep is due now, if it is.

@@ -4,6 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kube::ResourceExt as _;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::look::{Seen, Swept};
@@ -18,6 +19,8 @@ pub(super) struct Untold {
     pub(super) seen: Seen,
     /// Whether a sweep may have to be announced.
     pub(super) announce: bool,
+    /// The sweeps that have ended since.
+    pub(super) closed: Vec<Uuid>,
     /// What was failed and is recorded nowhere else.
     pub(super) unrecorded: Option<Unrecorded>,
 }
@@ -33,16 +36,18 @@ pub(super) struct Unrecorded {
 }
 
 impl Untold {
-    pub(super) fn new(store: ExecutionStore, seen: Seen) -> Self {
+    pub(super) fn new(store: ExecutionStore, mut seen: Seen) -> Self {
         let missing =
             seen.session.as_ref().is_ok_and(|current| matches!(current.session.ledger, Ledger::Missing(_)));
         let unrecorded = seen.sweep.as_ref().filter(|swept| missing && swept.failed > 0).map(unrecorded);
-        Self { announce: seen.worth_telling(), unrecorded, store, seen }
+        let closed = std::mem::take(&mut seen.closed);
+        Self { announce: seen.worth_telling() || !closed.is_empty(), closed, unrecorded, store, seen }
     }
 
     /// Takes over what `older` would have told only once.
-    fn instead_of(mut self, older: Self) -> Self {
+    fn instead_of(mut self, mut older: Self) -> Self {
         if self.store.uid() == older.store.uid() {
+            self.closed.append(&mut older.closed);
             self.announce |= older.announce;
             self.unrecorded = Unrecorded::sum(older.unrecorded, self.unrecorded);
             self.seen.sweep = self.seen.sweep.or(older.seen.sweep);
@@ -76,7 +81,10 @@ impl Unrecorded {
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Slot(Mutex<State>);
+pub(super) struct Slot {
+    state: Mutex<State>,
+    put: Notify,
+}
 
 #[derive(Default)]
 struct State {
@@ -98,6 +106,7 @@ impl Slot {
             None => untold,
         };
         state.pending = Some(Box::new(untold));
+        self.put.notify_one();
         !std::mem::replace(&mut state.busy, true)
     }
 
@@ -107,6 +116,11 @@ impl Slot {
         let pending = state.pending.take();
         state.busy = pending.is_some();
         pending.map(|pending| *pending)
+    }
+
+    /// Waits for another look.
+    pub(super) async fn changed(&self) {
+        self.put.notified().await;
     }
 
     /// Gives back what could not be told; a newer look is to be told instead.
@@ -130,6 +144,6 @@ impl Slot {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
+use uuid::Uuid;
 
 use super::Handle;
 use super::report::report;
@@ -26,8 +27,12 @@ pub(super) struct Told {
     uid: String,
     /// The status last written, and the version of the object with it.
     pub(super) written: Option<(Option<String>, ExecutionStoreStatus)>,
+    /// When that was.
+    pub(super) wrote: Option<Instant>,
     /// Whether a sweep may still have to be announced.
     pub(super) untold: bool,
+    /// Those that are known to have ended.
+    pub(super) closed: Vec<Uuid>,
     /// What was failed, is recorded nowhere, and was not announced yet.
     pub(super) unrecorded: Option<Unrecorded>,
     /// How often in a row an announcement failed, and when to try again.
@@ -67,16 +72,26 @@ async fn tell_all(context: &Arc<Context>, handle: &Handle) {
         }
         let outcome = Box::pin(report(context, &mut untold, &mut told)).await;
         refresh(context, &untold.store, handle).await;
-        let Err(error) = outcome else {
-            failures = 0;
-            continue;
+        let pause = match outcome {
+            Ok(None) => {
+                failures = 0;
+                continue;
+            }
+            Ok(Some(pause)) => pause,
+            Err(error) => {
+                let store = ObjectRef::from_obj(&untold.store);
+                tracing::warn!(%store, %error, "Kubernetes could not be told of the store");
+                failures += 1;
+                backoff(failures)
+            }
         };
-        tracing::warn!(store = %ObjectRef::from_obj(&untold.store), %error, "Kubernetes could not be told of the store");
         handle.slot.give_back(untold);
-        failures += 1;
         tokio::select! {
-            () = tokio::time::sleep(backoff(failures)) => {}
-            () = context.stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+            // What could wait is told before the end; what failed is told by the next operator.
+            () = context.stop.cancelled() => if failures > 0 { return },
+            // Another look may say what cannot wait.
+            () = handle.slot.changed(), if failures == 0 => {}
         }
     }
 }
