@@ -1,4 +1,5 @@
 //! The time of a sweep beside that of plain SQL, on tables made for it: `make bench`, docs/performance.md.
+//! With the argument `large` on a table of 10,000,000 rows: `make bench ARGS='--bench sweep -- large'`.
 
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -9,40 +10,57 @@ use jobexec_operator::api::Table;
 use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::sweep::{self, Sweep};
-use jobexec_operator::db::{Database, Defaults, Judge, Ledger, schema, url, validate};
+use jobexec_operator::db::{Database, Defaults, Judge, Ledger, observe, schema, url, validate};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 use uuid::Uuid;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Each contender runs once a round, so that a slow minute of the machine hits all of them.
-const ROUNDS: usize = 9;
+/// How many rows there are, and of what kind.
+#[derive(Clone, Copy)]
+struct Scale {
+    /// Each contender runs once a round, so that a slow minute of the machine hits all of them.
+    rounds: usize,
+    /// All rows.
+    rows: i64,
+    /// Of so many neighbours one is stale,
+    kinds: i64,
+    /// and so many run healthily; the others are finished.
+    healthy: i64,
+}
 
-/// Stale rows; as many run healthily, and twice as many are finished.
-const STALE: i64 = 100_000;
+const SMALL: Scale = Scale { rounds: 9, rows: 400_000, kinds: 4, healthy: 1 };
+const LARGE: Scale = Scale { rounds: 3, rows: 10_000_000, kinds: 100, healthy: 9 };
+
+impl Scale {
+    const fn stale(self) -> i64 {
+        self.rows / self.kinds
+    }
+}
 
 const TEMPLATE: &str = "jobexec_bench_template";
 const COPY: &str = "jobexec_bench";
 const ROLE: &str = "jobexec_bench";
 
-/// Of every four neighbours one is stale, one runs healthily and two are finished.
 const TABLE: &str = "
     CREATE TABLE job_executions (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, job_id bigint NOT NULL, execution_number bigint NOT NULL,
         status text NOT NULL, started_at timestamptz, completed_at timestamptz, payload text NOT NULL
     ) WITH (autovacuum_enabled = false)";
 
-/// `$1` and `$2`: the first and the last number; `$3`: how many kinds of rows there are, 4 or, without running ones, 2.
+/// `$1` and `$2`: the first and the last number; `$3`: how many kinds of rows there are; `$4` and `$5`: how many of them
+/// are stale and healthy.
 const ROWS: &str = "
     INSERT INTO job_executions (job_id, execution_number, status, started_at, completed_at, payload)
-    SELECT n % 1000, n / 1000, CASE n % $3 WHEN 3 THEN 'running' WHEN 2 THEN 'running' ELSE 'completed' END,
-           CASE n % $3 WHEN 2 THEN now() - interval '30 minutes' ELSE now() - interval '4 hours' END
-               + n % 500000 * interval '2 milliseconds',
-           CASE WHEN n % $3 < 2 THEN now() - interval '2 hours' END, repeat(md5(n::text), 3)
+    SELECT n % 1000, n / 1000, CASE WHEN n % $3 >= $3 - $4 - $5 THEN 'running' ELSE 'completed' END,
+           CASE WHEN n % $3 BETWEEN $3 - $4 - $5 AND $3 - $4 - 1 THEN now() - interval '30 minutes'
+                ELSE now() - interval '4 hours' END + n % 500000 * interval '2 milliseconds',
+           CASE WHEN n % $3 < $3 - $4 - $5 THEN now() - interval '2 hours' END, repeat(md5(n::text), 3)
     FROM generate_series($1::bigint, $2) AS n";
 
-const CONTENDERS: [Contender; 3] = [Contender::Update, Contender::Transaction, Contender::Sweep];
+const CONTENDERS: [Contender; 4] =
+    [Contender::Update, Contender::Transaction, Contender::Sweep, Contender::HeldSweep];
 
 #[derive(Clone, Copy)]
 enum Contender {
@@ -52,6 +70,8 @@ enum Contender {
     Transaction,
     /// The operator's sweep.
     Sweep,
+    /// The same while another transaction keeps its snapshot, so that dead rows stay in the index.
+    HeldSweep,
 }
 
 impl Contender {
@@ -60,6 +80,7 @@ impl Contender {
             Self::Update => "a  bare UPDATE",
             Self::Transaction => "b  UPDATE … RETURNING into INSERT, one transaction",
             Self::Sweep => "c  the operator's sweep",
+            Self::HeldSweep => "d  the same beside an open REPEATABLE READ",
         }
     }
 
@@ -76,7 +97,7 @@ impl Contender {
                         'DeadlineExceeded', 'ExecutionStore/jobs', started_at,
                         started_at + interval '1 hour 5 minutes' FROM failed"
             }
-            Self::Update | Self::Sweep => {
+            Self::Update | Self::Sweep | Self::HeldSweep => {
                 "UPDATE job_executions SET status = 'failed', completed_at = now()
                  WHERE status = 'running' AND started_at <= now() - interval '1 hour 5 minutes'"
             }
@@ -92,7 +113,8 @@ async fn main() -> Outcome<()> {
     }
     let uri = std::env::var("DATABASE_URL")
         .map_err(|_| "DATABASE_URL is not set: use `make bench`, which brings a throwaway Postgres")?;
-    let server = Server { options: url::parse(&uri, None)? };
+    let large = std::env::args().any(|argument| argument == "large");
+    let server = Server { options: url::parse(&uri, None)?, scale: if large { LARGE } else { SMALL } };
     let measured = server.measure().await;
     server.remove().await?;
     measured
@@ -101,15 +123,18 @@ async fn main() -> Outcome<()> {
 struct Server {
     /// Of a superuser.
     options: PgConnectOptions,
+    scale: Scale,
 }
 
 impl Server {
     async fn measure(&self) -> Outcome<()> {
         self.remove().await?;
         self.prepare().await?;
-        let mut times: [Vec<Duration>; 3] = Default::default();
-        for round in 1..=ROUNDS {
-            eprintln!("round {round} of {ROUNDS}");
+        let mut times: [Vec<Duration>; CONTENDERS.len()] = Default::default();
+        let Scale { rounds, rows, healthy, .. } = self.scale;
+        let stale = self.scale.stale();
+        for round in 1..=rounds {
+            eprintln!("round {round} of {rounds}");
             for (contender, times) in CONTENDERS.into_iter().zip(&mut times) {
                 times.push(self.run(contender).await?);
             }
@@ -118,8 +143,9 @@ impl Server {
         let version: String =
             sqlx::query_scalar("SHOW server_version").fetch_one(&mut self.admin().await?).await?;
         println!(
-            "\nPostgres {version}, {STALE} stale and {STALE} healthy running rows, {} finished ones",
-            2 * STALE
+            "\nPostgres {version}, {stale} stale and {} healthy running rows, {} finished ones",
+            stale * healthy,
+            rows - stale * (1 + healthy)
         );
         println!(
             "{:<52}{:>8}{:>16}{:>12}{:>7}{:>7}",
@@ -127,10 +153,10 @@ impl Server {
         );
         for ((contender, times), time) in CONTENDERS.iter().zip(&times).zip(&medians) {
             let range = format!("{:.2}..{:.2}", seconds(times.first()), seconds(times.last()));
-            let (rate, by_b, by_a) = (STALE as f64 / time, time / medians[1], time / medians[0]);
+            let (rate, by_b, by_a) = (stale as f64 / time, time / medians[1], time / medians[0]);
             println!("{:<52}{time:>8.3}{range:>16}{rate:>12.0}{by_b:>7.2}{by_a:>7.2}", contender.name());
         }
-        self.measure_idle().await
+        if rows == SMALL.rows { self.measure_idle().await } else { Ok(()) }
     }
 
     /// Sweeps that find nothing to do.
@@ -138,13 +164,20 @@ impl Server {
         self.copy().await?;
         let mut connection = self.connect(COPY).await?;
         connection.execute("UPDATE job_executions SET status = 'completed' WHERE id % 4 = 3").await?;
-        println!("\nnothing stale, {STALE} healthy running rows");
+        println!("\nnothing stale, {} healthy running rows", self.scale.stale());
         for finished in [300_000, 2_000_000] {
             let rows: i64 =
                 sqlx::query_scalar("SELECT count(*) FROM job_executions WHERE status <> 'running'")
                     .fetch_one(&mut connection)
                     .await?;
-            sqlx::query(ROWS).bind(rows + 1).bind(finished).bind(2_i64).execute(&mut connection).await?;
+            sqlx::query(ROWS)
+                .bind(rows + 1)
+                .bind(finished)
+                .bind(2_i64)
+                .bind(0_i64)
+                .bind(0_i64)
+                .execute(&mut connection)
+                .await?;
             settle(&mut connection).await?;
             let operator = Operator::open(self.options.clone()).await?;
             let mut times = Vec::new();
@@ -153,10 +186,15 @@ impl Server {
                 same("rows failed", failed, 0)?;
                 times.push(time);
             }
-            operator.database.close().await;
             let median = median(&mut times) * 1e3;
+            let mut looks = Vec::new();
+            for _ in 0..100 {
+                looks.push(operator.look().await?);
+            }
+            operator.database.close().await;
+            let look = self::median(&mut looks) * 1e3;
             println!(
-                "a sweep beside {finished:>9} finished rows: {median:.2} ms (median of {})",
+                "beside {finished:>9} finished rows: a sweep {median:.2} ms, a look for the next deadline {look:.2} ms (medians of {})",
                 times.len()
             );
         }
@@ -168,15 +206,28 @@ impl Server {
         self.copy().await?;
         let mut connection = self.connect(COPY).await?;
         settle(&mut connection).await?;
-        let others = "SELECT sum(hashtext(t::text)) FROM job_executions AS t WHERE id % 4 <> 3";
-        let before: i64 = sqlx::query_scalar(others).fetch_one(&mut connection).await?;
-        let time = if let Contender::Sweep = contender {
+        let stale = self.scale.stale();
+        let kinds = self.scale.kinds;
+        let others = format!(
+            "SELECT sum(hashtext(t::text)) FROM job_executions AS t WHERE id % {kinds} <> {}",
+            kinds - 1
+        );
+        let others = || sqlx::query_scalar::<_, i64>(AssertSqlSafe(others.as_str()));
+        let before = others().fetch_one(&mut connection).await?;
+        let time = if matches!(contender, Contender::Sweep | Contender::HeldSweep) {
+            let mut holder = self.connect(COPY).await?;
+            if matches!(contender, Contender::HeldSweep) {
+                holder
+                    .execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class")
+                    .await?;
+            }
             let operator = Operator::open(self.options.clone()).await?;
             let (time, failed) = operator.sweep().await?;
             operator.database.close().await;
-            same("rows reported", failed, STALE)?;
+            holder.close().await?;
+            same("rows reported", failed, stale)?;
             let tallied = "SELECT sum(failed)::bigint FROM jobexec.sweeps";
-            same("rows tallied", sqlx::query_scalar(tallied).fetch_one(&mut connection).await?, STALE)?;
+            same("rows tallied", sqlx::query_scalar(tallied).fetch_one(&mut connection).await?, stale)?;
             time
         } else {
             let start = Instant::now();
@@ -185,10 +236,10 @@ impl Server {
         };
         let failed =
             "SELECT count(*) FROM job_executions WHERE status = 'failed' AND completed_at IS NOT NULL";
-        same("rows failed", sqlx::query_scalar(failed).fetch_one(&mut connection).await?, STALE)?;
-        same("other rows", sqlx::query_scalar(others).fetch_one(&mut connection).await?, before)?;
+        same("rows failed", sqlx::query_scalar(failed).fetch_one(&mut connection).await?, stale)?;
+        same("other rows", others().fetch_one(&mut connection).await?, before)?;
         let events = "SELECT count(DISTINCT execution_id) FROM jobexec.events";
-        let expected = if let Contender::Update = contender { 0 } else { STALE };
+        let expected = if let Contender::Update = contender { 0 } else { stale };
         same("events", sqlx::query_scalar(events).fetch_one(&mut connection).await?, expected)?;
         connection.close().await?;
         Ok(time)
@@ -202,9 +253,17 @@ impl Server {
         {
             admin.execute(AssertSqlSafe(sql)).await?;
         }
+        let scale = self.scale;
         let mut connection = self.connect(TEMPLATE).await?;
         connection.execute(TABLE).await?;
-        sqlx::query(ROWS).bind(1_i64).bind(4 * STALE).bind(4_i64).execute(&mut connection).await?;
+        sqlx::query(ROWS)
+            .bind(1_i64)
+            .bind(scale.rows)
+            .bind(scale.kinds)
+            .bind(1_i64)
+            .bind(scale.healthy)
+            .execute(&mut connection)
+            .await?;
         connection.close().await?;
         let database =
             Database::connect(self.options.clone().database(TEMPLATE), 1, Duration::from_mins(1)).await?;
@@ -272,6 +331,16 @@ impl Operator {
             source: "ExecutionStore/jobs".to_owned(),
         };
         Ok(Self { database, judge: (mapping, defaults), ledger, store_id })
+    }
+
+    /// The time of one look for stale executions and the next deadline.
+    async fn look(&self) -> Outcome<Duration> {
+        let (mapping, defaults) = &self.judge;
+        let judge = Judge { mapping, defaults, rules: Rules::Table(self.store_id) };
+        let start = Instant::now();
+        let pulse = observe::pulse(&self.database, &judge).await?;
+        same("stale", pulse.stale, 0)?;
+        Ok(start.elapsed())
     }
 
     /// The time of one sweep, and how many rows it failed.

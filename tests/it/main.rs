@@ -10,6 +10,7 @@ mod connection;
 mod execution;
 mod extras;
 mod guard;
+mod race;
 mod schema;
 mod store;
 mod story;
