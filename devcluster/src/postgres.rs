@@ -37,6 +37,8 @@ ssl_key_file = '../server.key'
 max_connections = 300
 shared_buffers = 256MB
 max_wal_size = 4GB
+# For the benchmark that asks when a row was committed.
+track_commit_timestamp = on
 # Nothing here outlives the machine.
 fsync = off
 full_page_writes = off

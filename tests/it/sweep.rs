@@ -1,8 +1,10 @@
 //! What a sweep does and, above all, does not do.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::support::{World, is};
+use crate::support::{PATIENCE, World, is};
 
 #[tokio::test]
 async fn a_worker_that_is_about_to_finish_wins() {
@@ -179,14 +181,74 @@ async fn two_operators_at_once_do_no_harm() {
 }
 
 #[tokio::test]
-async fn a_sweep_comes_at_each_interval() {
+async fn a_sweep_comes_at_each_interval_and_finds_what_nothing_told_of() {
     let world = World::new("interval").await;
     let operator = world.operator();
+    // Without it, nobody would look for a minute.
     world.store(json!({"sweepInterval": "10s", "pollInterval": "10m"})).await;
     let status = world
         .store_until(&operator, |s| s.last_sweep.as_ref().is_some_and(|w| w.trigger == "Interval"))
         .await;
     assert_eq!(status.last_sweep.unwrap().failed, 0);
+    for rows in 1..=2 {
+        let sql = "INSERT INTO job_executions SELECT $1 * 10 + n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, $1) n";
+        sqlx::query(sql).bind(rows).execute(&world.pool).await.unwrap();
+        let failed =
+            world.store_until(&operator, |s| s.last_sweep.as_ref().is_some_and(|w| w.failed == rows));
+        tokio::time::timeout(Duration::from_secs(40), failed).await.expect("no sweep came");
+    }
+}
+
+#[tokio::test]
+async fn asked_to_stop_it_ends_after_the_batch_under_way() {
+    let world = World::new("stop").await;
+    world
+        .sql(
+            "INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, 100000) n; \
+             CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NOTIFY swept; RETURN NULL; END$$; \
+             CREATE TRIGGER told AFTER INSERT ON jobexec.sweeps EXECUTE FUNCTION told()",
+        )
+        .await;
+    let mut committed = sqlx::postgres::PgListener::connect_with(&world.pool).await.unwrap();
+    committed.listen("swept").await.unwrap();
+    let operator = world.operator();
+    world.store(json!({})).await;
+    tokio::time::timeout(PATIENCE, committed.recv()).await.expect("no batch was committed").unwrap();
+    let log = operator.log_file();
+    assert!(operator.stop().success());
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(!log.contains("did not end"), "it ended by itself: {log}");
+    let counts = "SELECT concat_ws(' ', (SELECT count(*) FROM job_executions WHERE status = 'failed'), count(*), \
+                                   count(DISTINCT execution_id), (SELECT sum(failed) FROM jobexec.sweeps)) FROM jobexec.events";
+    let after: String = world.one(counts).await;
+    let failed: i64 = world.one("SELECT count(*) FROM job_executions WHERE status = 'failed'").await;
+    assert_eq!(after, format!("{failed} {failed} {failed} {failed}"));
+    assert!(failed % 5_000 == 0 && failed < 100_000, "{failed} rows are not whole batches of a part");
+    let told: usize =
+        world.events().await.iter().filter(|e| e.reason.as_deref() == Some("StaleExecutionsFailed")).count();
+    assert_eq!(told, 1, "what was done is told before the end");
+
+    let operator = world.operator();
+    world.store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.running_executions == 0)).await;
+    assert_eq!(world.one::<String>(counts).await, "100000 100000 100000 100000");
+}
+
+#[tokio::test]
+async fn memory_does_not_grow_with_the_table() {
+    let mut peaks = Vec::new();
+    for running in [1_000, 300_000] {
+        let world = World::new("memory").await;
+        let rows =
+            "INSERT INTO job_executions SELECT n, 1, n, 'running', now() FROM generate_series(1, $1) n";
+        sqlx::query(rows).bind(running).execute(&world.pool).await.unwrap();
+        let operator = world.operator();
+        world.store(json!({})).await;
+        world
+            .store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.running_executions == running))
+            .await;
+        peaks.push(operator.memory("VmHWM"));
+    }
+    assert!(peaks[1] < 1.25 * peaks[0], "{peaks:?} MiB");
 }
 
 #[tokio::test]

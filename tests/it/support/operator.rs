@@ -35,6 +35,18 @@ impl Operator {
         text
     }
 
+    /// Where it logs.
+    pub(crate) fn log_file(&self) -> PathBuf {
+        self.log.clone()
+    }
+
+    /// A figure of its memory by its name in `/proc/PID/status`, in MiB.
+    pub(crate) fn memory(&self, figure: &str) -> f64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = text.lines().find(|line| line.starts_with(figure)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1_024.0
+    }
+
     /// Asks it to stop and returns its exit status.
     pub(crate) fn stop(mut self) -> std::process::ExitStatus {
         let pid = self.child.id().to_string();
