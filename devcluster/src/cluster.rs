@@ -133,7 +133,8 @@ impl Parts<'_> {
             let postgres = scope.spawn(|| {
                 let mut quiet = Quiet;
                 let mut steps = Steps::new(&mut quiet, cancel.clone());
-                let started = Postgres::start(&site, &self.postgres_bin, self.account.as_ref(), &mut steps);
+                let started =
+                    Postgres::start(&site, &self.postgres_bin, self.account.as_ref(), &[], &mut steps);
                 started.inspect_err(|_| cancel.fail())
             });
             let started = ControlPlane::start(&site, &self.kubernetes, &options.apiserver_args, &mut steps);

@@ -5,6 +5,8 @@
 //! Dropping the [`Cluster`] ends the processes and removes their files; killing this process does so too, the files
 //! then go at the next start. Several clusters can run at once.
 //!
+//! A [`Server`] is a Postgres alone, which may be killed and started again and followed by a standby.
+//!
 //! How the parts hang together: [`Cluster`] finds the programs (`binaries`, which asks `download` and then `gobuild`;
 //! `postgres`, which asks `embedded`), makes a folder (`run_dir`) and certificates in it (`pki`), and starts the servers
 //! (`control_plane`, `postgres`) as children that never outlive it (`process`).
@@ -35,10 +37,12 @@ mod postgres;
 mod process;
 mod progress;
 mod run_dir;
+mod server;
 
 pub use crate::{
     cache::Cache,
     cluster::{Cluster, Options},
     error::Error,
     progress::{Cancel, Progress, Quiet, Stderr},
+    server::Server,
 };

@@ -6,7 +6,9 @@ use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
-    time::Duration,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use ::postgres::{Config, NoTls, config::SslMode};
@@ -19,7 +21,7 @@ use crate::{
     cache::Cache,
     control_plane::Site,
     embedded, pki, ports,
-    process::{Launch, Process},
+    process::{Launch, Process, Spawner},
     progress::Steps,
     run_dir::RunDir,
 };
@@ -106,52 +108,120 @@ fn usable(folder: &Path) -> Option<PathBuf> {
     (runs("initdb") && runs("postgres")).then(|| folder.to_owned())
 }
 
-/// A running server.
+/// A server, running unless it was killed.
 #[derive(Debug)]
 pub(crate) struct Postgres {
     pub(crate) url: String,
-    _process: Process,
+    pub(crate) port: u16,
+    pub(crate) home: Home,
+    launch: Launch,
+    process: Option<Process>,
 }
 
 impl Postgres {
-    /// Makes a database cluster and starts its server.
+    /// Makes a database cluster and starts its server. `wrapper`: a program with arguments that starts it.
     pub(crate) fn start(
         site: &Site,
         bin: &Path,
         account: Option<&Account>,
+        wrapper: &[OsString],
         steps: &mut Steps,
     ) -> Result<Self, Error> {
         let home = Home::create(site, account)?;
         home.initdb(site, bin, steps)?;
         let mut launch = Launch::server("postgres", &bin.join("postgres"), &home.folder, site.logs);
         launch.account = account.cloned();
+        wrapper.clone_into(&mut launch.wrapper);
         // An immediate shutdown: it ends the server's own children and frees its shared memory, unlike SIGKILL.
         launch.stop = Signal::QUIT;
-        ports::with_port(|port| {
+        Self::serve(home, &launch, site.spawner, steps)
+    }
+
+    /// Starts a server on a home that is filled.
+    fn serve(home: Home, launch: &Launch, spawner: &Arc<Spawner>, steps: &mut Steps) -> Result<Self, Error> {
+        let (port, launch, process) = ports::with_port(|port| {
             let data = home.folder.join("data").into_os_string();
             let args: [OsString; 4] = ["-D".into(), data, "-p".into(), port.to_string().into()];
-            let mut process = launch.clone().args(args).start(site.spawner)?;
-            let login = home.login(port);
-            process.until(steps, || {
-                login.connect(NoTls).and_then(|mut client| client.simple_query("")).is_ok()
-            })?;
-            let url =
-                format!("postgres://postgres:{}@127.0.0.1:{port}/postgres?sslmode=require", home.password);
-            Ok(Self { url, _process: process })
-        })
+            let mut launch = launch.clone().args(args);
+            launch.folder.clone_from(&home.folder);
+            let process = home.started(&launch, port, spawner, steps)?;
+            Ok((port, launch, process))
+        })?;
+        let url = format!("postgres://postgres:{}@127.0.0.1:{port}/postgres?sslmode=require", home.password);
+        Ok(Self { url, port, home, launch, process: Some(process) })
+    }
+
+    /// Ends the server by `signal` and waits for that.
+    pub(crate) fn end(&mut self, signal: Signal) {
+        if let Some(process) = self.process.take() {
+            process.end(signal);
+        }
+    }
+
+    /// Starts the server again where it was.
+    pub(crate) fn start_again(&mut self, spawner: &Arc<Spawner>, steps: &mut Steps) -> Result<(), Error> {
+        let begin = Instant::now();
+        loop {
+            match self.home.started(&self.launch, self.port, spawner, steps) {
+                // The children of a server that was killed are about to notice.
+                Err(Error::EndedEarly { tail, .. })
+                    if tail.contains("still in use") && begin.elapsed() < Duration::from_secs(10) =>
+                {
+                    thread::sleep(Duration::from_millis(25));
+                }
+                started => {
+                    self.process = Some(started?);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// A server that follows this one, which must not run while its files are copied and must run afterwards.
+    pub(crate) fn standby(
+        &mut self,
+        folder: &Path,
+        spawner: &Arc<Spawner>,
+        steps: &mut Steps,
+    ) -> Result<Self, Error> {
+        // A fast shutdown, after which the files are as they should be.
+        self.end(Signal::INT);
+        let mut copy = Launch::server("cp", Path::new("cp"), &self.home.folder, &self.logs());
+        copy = copy.args([OsString::from("-a"), self.home.folder.clone().into(), folder.into()]);
+        copy.start(spawner)?.success(steps)?;
+        self.start_again(spawner, steps)?;
+        let home = Home { folder: folder.to_owned(), ..self.home.clone() };
+        let data = home.folder.join("data");
+        let upstream = format!(
+            "\nprimary_conninfo = 'host=127.0.0.1 port={} user=postgres password={}'\n",
+            self.port, home.password
+        );
+        append(&data.join("postgresql.conf"), &upstream)?;
+        let signal = data.join("standby.signal");
+        File::create(&signal).map_err(Error::io("write", &signal))?;
+        home.give(&signal)?;
+        let mut launch = self.launch.clone();
+        launch.args.clear();
+        Self::serve(home, &launch, spawner, steps)
+    }
+
+    fn logs(&self) -> PathBuf {
+        self.launch.log.parent().map(Path::to_owned).unwrap_or_default()
     }
 }
 
 /// What Postgres' account owns.
-struct Home<'a> {
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
     folder: PathBuf,
-    account: Option<&'a Account>,
+    account: Option<Account>,
     password: String,
 }
 
-impl<'a> Home<'a> {
-    fn create(site: &Site, account: Option<&'a Account>) -> Result<Self, Error> {
-        let home = Self { folder: site.run.sub("postgres")?, account, password: random_password()? };
+impl Home {
+    fn create(site: &Site, account: Option<&Account>) -> Result<Self, Error> {
+        let folder = site.run.sub("postgres")?;
+        let home = Self { folder, account: account.cloned(), password: random_password()? };
         home.give(&home.folder)?;
         let tls = &site.pki.postgres;
         for (name, text) in
@@ -165,12 +235,12 @@ impl<'a> Home<'a> {
     }
 
     fn give(&self, path: &Path) -> Result<(), Error> {
-        self.account.map_or(Ok(()), |account| account.own(path))
+        self.account.as_ref().map_or(Ok(()), |account| account.own(path))
     }
 
     fn initdb(&self, site: &Site, bin: &Path, steps: &mut Steps) -> Result<(), Error> {
         let mut launch = Launch::server("initdb", &bin.join("initdb"), &self.folder, site.logs);
-        launch.account = self.account.cloned();
+        launch.account.clone_from(&self.account);
         // Killed together with its child, it would leave that one's shared memory behind.
         launch.stop = Signal::TERM;
         let data = self.folder.join("data");
@@ -178,11 +248,24 @@ impl<'a> Home<'a> {
         let launch =
             launch.args(options).args(["--auth=scram-sha-256", "--no-sync", "--pgdata"]).args([&data]);
         launch.start(site.spawner)?.success(steps)?;
-        let conf = data.join("postgresql.conf");
-        let append = File::options().append(true).open(&conf);
-        append.and_then(|mut file| file.write_all(SETTINGS.as_bytes())).map_err(Error::io("write", &conf))?;
+        append(&data.join("postgresql.conf"), SETTINGS)?;
         let password = self.folder.join("password");
         fs::remove_file(&password).map_err(Error::io("remove", &password))
+    }
+
+    /// Starts a server here and waits until it answers.
+    fn started(
+        &self,
+        launch: &Launch,
+        port: u16,
+        spawner: &Arc<Spawner>,
+        steps: &mut Steps,
+    ) -> Result<Process, Error> {
+        let mut process = launch.start(spawner)?;
+        let login = self.login(port);
+        process
+            .until(steps, || login.connect(NoTls).and_then(|mut client| client.simple_query("")).is_ok())?;
+        Ok(process)
     }
 
     fn login(&self, port: u16) -> Config {
@@ -192,6 +275,11 @@ impl<'a> Home<'a> {
         login.ssl_mode(SslMode::Disable).connect_timeout(Duration::from_secs(5));
         login
     }
+}
+
+fn append(path: &Path, text: &str) -> Result<(), Error> {
+    let file = File::options().append(true).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(Error::io("write", path))
 }
 
 fn random_password() -> Result<String, Error> {

@@ -60,6 +60,8 @@ pub(crate) struct Launch {
     pub(crate) args: Vec<OsString>,
     pub(crate) folder: PathBuf,
     pub(crate) log: PathBuf,
+    /// What starts it, with its arguments, if anything does.
+    pub(crate) wrapper: Vec<OsString>,
     /// Another user to run as.
     pub(crate) account: Option<Account>,
     /// What ends it, quickly and for good.
@@ -78,6 +80,7 @@ impl Launch {
             args: Vec::new(),
             folder: folder.to_owned(),
             log: logs.join(format!("{name}.log")),
+            wrapper: Vec::new(),
             account: None,
             stop: Signal::KILL,
             keep_env: false,
@@ -94,7 +97,7 @@ impl Launch {
         let open = || File::options().create(true).append(true).open(&self.log);
         let log = open().map_err(Error::io("open", &self.log))?;
         let stderr = log.try_clone().map_err(Error::io("open", &self.log))?;
-        let mut command = setpriv(self.stop, self.account.as_ref());
+        let mut command = setpriv(&self.wrapper, self.stop, self.account.as_ref());
         command.arg("--").arg(&self.program).args(&self.args);
         if !self.keep_env {
             command.env_clear();
@@ -114,8 +117,10 @@ impl Launch {
 }
 
 /// `setpriv` with a parent-death signal, to be followed by `--` and the program.
-pub(crate) fn setpriv(death: Signal, account: Option<&Account>) -> Command {
-    let mut command = Command::new("setpriv");
+pub(crate) fn setpriv(wrapper: &[OsString], death: Signal, account: Option<&Account>) -> Command {
+    let mut words = wrapper.iter().cloned().chain(["setpriv".into()]);
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words);
     let death = match death {
         Signal::QUIT => "QUIT",
         Signal::TERM => "TERM",
@@ -175,6 +180,14 @@ impl Process {
     fn ended_early(&self, status: ExitStatus) -> Error {
         let log = self.launch.log.clone();
         Error::EndedEarly { name: self.launch.name.into(), status, tail: tail(&log), log }
+    }
+
+    /// Ends the process, and not its children, by `signal` and waits for that.
+    pub(crate) fn end(mut self, signal: Signal) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal);
+            let _ = self.child.wait();
+        }
     }
 
     /// Ends the process and waits for that.
