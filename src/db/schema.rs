@@ -50,7 +50,7 @@ pub async fn ensure(database: &Database) -> Result<Option<String>, DbError> {
     let hint = "have an administrator run `jobexec schema --apply --role` with this login's name";
     match state(database).await? {
         State::Ready => Ok(None),
-        State::Missing { may_create: true } => match migrator().run(database.pool()).await {
+        State::Missing { may_create: true } => match build(database).await {
             Ok(()) => Ok(None),
             Err(error) => Ok(Some(format!("the schema jobexec could not be created ({error}); {hint}"))),
         },
@@ -111,6 +111,16 @@ async fn state(database: &Database) -> Result<State, DbError> {
     Ok(if version >= newest { State::Ready } else { State::Missing { may_create } })
 }
 
+/// Creates the operator's tables. What sqlx has noted as applied it takes for there, so each migration is repeated: a
+/// table that somebody dropped is made again.
+async fn build(database: &Database) -> Result<(), SchemaError> {
+    migrator().run(database.pool()).await?;
+    for (_, _, sql) in MIGRATIONS {
+        execute(database, sql).await?;
+    }
+    Ok(())
+}
+
 /// Creates the schema, the index, the grants and `extras`; each step is harmless when it was done before.
 pub async fn apply(
     database: &Database,
@@ -118,7 +128,7 @@ pub async fn apply(
     role: Option<&str>,
     extras: &[Extra],
 ) -> Result<(), SchemaError> {
-    migrator().run(database.pool()).await?;
+    build(database).await?;
     if let Some(role) = role {
         grant(database, table, role).await?;
     }
@@ -170,6 +180,7 @@ pub fn script(table: &Table, role: Option<&str>, extras: &[Extra]) -> String {
     let mut out = String::from(
         "-- The jobexec operator's own schema, the index that its sweep uses, and the grants of its role.\n\
          -- It may be run again: what is there is left as it is.\n\n\
+         SET client_min_messages = warning;\n\
          CREATE SCHEMA IF NOT EXISTS jobexec;\n\
          CREATE TABLE IF NOT EXISTS jobexec._sqlx_migrations (\n    \
              version bigint PRIMARY KEY, description text NOT NULL, installed_on timestamptz NOT NULL DEFAULT now(),\n    \
@@ -179,9 +190,8 @@ pub fn script(table: &Table, role: Option<&str>, extras: &[Extra]) -> String {
         let checksum: String = migration.checksum.iter().map(|byte| format!("{byte:02x}")).collect();
         let (version, description, sql) = (migration.version, migration.description, migration.sql.as_str());
         out.push_str(&format!(
-            "DO $migration$ BEGIN\nIF NOT EXISTS (SELECT FROM jobexec._sqlx_migrations WHERE version = {version}) THEN\n\
-             {sql}INSERT INTO jobexec._sqlx_migrations (version, description, success, checksum, execution_time)\n\
-             VALUES ({version}, {description}, true, '\\x{checksum}', 0);\nEND IF;\nEND $migration$;\n\n",
+            "{sql}\nINSERT INTO jobexec._sqlx_migrations (version, description, success, checksum, execution_time)\n\
+             VALUES ({version}, {description}, true, '\\x{checksum}', 0) ON CONFLICT DO NOTHING;\n\n",
             description = literal(&description),
         ));
     }

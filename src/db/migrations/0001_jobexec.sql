@@ -1,7 +1,8 @@
--- The operator's own tables. Everything here is additive: an older operator must be able to start on it.
+-- The operator's own tables. Everything here is additive: an older operator must be able to start on it. And it may be
+-- repeated, which makes again what somebody has dropped.
 
 -- Which tables of executions this database holds, and which ExecutionStore looks after each.
-CREATE TABLE jobexec.stores (
+CREATE TABLE IF NOT EXISTS jobexec.stores (
     store_id     integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     table_schema text        NOT NULL,
     table_name   text        NOT NULL,
@@ -13,7 +14,7 @@ CREATE TABLE jobexec.stores (
 );
 
 -- The timeouts in force beside the store's default, each with the object that it comes from.
-CREATE TABLE jobexec.rules (
+CREATE TABLE IF NOT EXISTS jobexec.rules (
     store_id integer  NOT NULL REFERENCES jobexec.stores,
     scope    text     NOT NULL, -- 'execution'
     key      text     NOT NULL, -- the execution's id
@@ -24,7 +25,7 @@ CREATE TABLE jobexec.rules (
 );
 
 -- The sweeps that changed something. announced_at: when Kubernetes was told by an Event.
-CREATE TABLE jobexec.sweeps (
+CREATE TABLE IF NOT EXISTS jobexec.sweeps (
     sweep_id     uuid        PRIMARY KEY,
     store_id     integer     NOT NULL REFERENCES jobexec.stores,
     trigger      text        NOT NULL,
@@ -32,10 +33,10 @@ CREATE TABLE jobexec.sweeps (
     failed       bigint      NOT NULL,
     announced_at timestamptz
 );
-CREATE INDEX sweeps_unannounced ON jobexec.sweeps (store_id) WHERE announced_at IS NULL;
+CREATE INDEX IF NOT EXISTS sweeps_unannounced ON jobexec.sweeps (store_id) WHERE announced_at IS NULL;
 
 -- What was done to which execution, when, why, and by which rule: written in the statement that did it.
-CREATE TABLE jobexec.events (
+CREATE TABLE IF NOT EXISTS jobexec.events (
     event_id         bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at               timestamptz NOT NULL,
     store_id         integer     NOT NULL, -- no foreign key: it would lock the store's row for every event
@@ -49,5 +50,5 @@ CREATE TABLE jobexec.events (
     started_at       timestamptz,
     deadline         timestamptz
 );
-CREATE INDEX events_execution ON jobexec.events (store_id, execution_id);
-CREATE INDEX events_sweep ON jobexec.events (sweep_id);
+CREATE INDEX IF NOT EXISTS events_execution ON jobexec.events (store_id, execution_id);
+CREATE INDEX IF NOT EXISTS events_sweep ON jobexec.events (sweep_id);
