@@ -187,6 +187,10 @@ impl Session {
     /// Confirms the claim and looks again at what may have changed without anybody telling: columns, rights, the
     /// operator's tables, a standby that was promoted. Returns whether all is as it was.
     pub async fn still_holds(&self, store: &ExecutionStore) -> Result<bool, NotReady> {
+        if self.read_only {
+            // It may be a setting of the role or the database, and those are taken at login.
+            self.database.log_in_anew().await;
+        }
         let validated = self.database.within(validate(&self.database, &store.spec.table)).await??;
         if validated.mapping != self.mapping
             || validated.unwritable != self.unwritable

@@ -70,6 +70,15 @@ impl Database {
         &self.pool
     }
 
+    /// Closes the connections that are not in use, so that the next ones are new.
+    pub async fn log_in_anew(&self) {
+        while let Some(connection) = self.pool.try_acquire() {
+            if let Err(error) = connection.close().await {
+                tracing::debug!(%error, "a connection was not closed in order");
+            }
+        }
+    }
+
     /// Closes all connections. Those in use are waited for, but not for ever: their server may be gone.
     pub async fn close(&self) {
         if tokio::time::timeout(ACQUIRE_TIMEOUT, self.pool.close()).await.is_err() {
