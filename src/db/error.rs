@@ -13,9 +13,12 @@ pub enum DbError {
     /// The server has no such database (SQLSTATE 3D000).
     #[error("{0}. Check the database name in the Secret's URL")]
     NoDatabase(String),
-    /// The server has no connection slot left (class 53).
+    /// The server has no connection slot or no memory left (class 53).
     #[error("the server is out of resources: {0}. Raise its limit or lower spec.connection.poolSize")]
     Exhausted(String),
+    /// The server's disk is full (SQLSTATE 53100).
+    #[error("the server's disk is full: {0}. Make room on it")]
+    DiskFull(String),
     /// Nothing answers at the host and port of the URL, or the connection broke.
     #[error(
         "cannot reach the server: {0}. Check the host and port in the Secret's URL, and that the server is up"
@@ -60,6 +63,7 @@ impl DbError {
             Self::Authentication(_) => "AuthenticationFailed",
             Self::NoDatabase(_) => "DatabaseNotFound",
             Self::Exhausted(_) => "ServerExhausted",
+            Self::DiskFull(_) => "DiskFull",
             Self::Unreachable(_) => "ConnectionFailed",
             Self::Tls(_) => "TLSFailed",
             Self::ConnectTimeout(_) => "ConnectTimeout",
@@ -100,6 +104,7 @@ impl From<sqlx::Error> for DbError {
                     "25006" => Self::ReadOnly(text),
                     "42501" => Self::Privilege(text),
                     "57014" => Self::StatementTimeout(text),
+                    "53100" => Self::DiskFull(text),
                     c if c.starts_with("53") => Self::Exhausted(text),
                     c if c.starts_with("57P") || c.starts_with("08") => Self::Unreachable(text),
                     _ => Self::Statement(text, code),
