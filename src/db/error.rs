@@ -80,8 +80,25 @@ impl DbError {
     pub const fn answered(&self) -> bool {
         matches!(
             self,
-            Self::Privilege(_) | Self::StatementTimeout(_) | Self::Statement(..) | Self::ReadOnly(_)
+            Self::Privilege(_)
+                | Self::StatementTimeout(_)
+                | Self::Statement(..)
+                | Self::ReadOnly(_)
+                | Self::DiskFull(_)
         )
+    }
+
+    /// Whether one row can be what the server objects to, by a constraint or a trigger of its table, so that the same
+    /// statement without that row may succeed.
+    pub fn of_a_row(&self) -> bool {
+        match self {
+            // A right that is missing may be a trigger's, for some rows only.
+            Self::Privilege(_) => true,
+            Self::Statement(_, code) => {
+                ["09", "22", "23", "27", "38", "39", "44", "P0"].iter().any(|class| code.starts_with(class))
+            }
+            _ => false,
+        }
     }
 
     /// Whether the same statement may simply be sent once more: serialization failure, deadlock, lock timeout,

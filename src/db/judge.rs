@@ -45,8 +45,19 @@ pub struct Judge<'a> {
 pub enum Take {
     /// Only look at all of them.
     Look,
+    /// Only look at up to so many by each rule, from one end.
+    LookAt(u32, End, Among),
     /// Lock up to so many by each rule, from one end, passing over rows that another transaction holds.
-    Lock(u32, End),
+    Lock(u32, End, Among),
+}
+
+/// Among which rows to take. The ids are in the text array that the caller binds at [`Judge::next_parameter`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Among {
+    /// All but these.
+    Others,
+    /// These.
+    These,
 }
 
 /// From which end of the stale executions to take.
@@ -69,9 +80,15 @@ impl Judge<'_> {
         let key = m.id_type().sql();
         let take = match take {
             Take::Look => String::new(),
-            Take::Lock(limit, end) => {
+            Take::LookAt(limit, end, among) | Take::Lock(limit, end, among) => {
+                let ids = format!("(${}::text[]::{key}[])", self.next_parameter());
+                let among = match among {
+                    Among::Others => format!("AND {id} <> ALL {ids}"),
+                    Among::These => format!("AND {id} = ANY {ids}"),
+                };
                 let order = if end == End::Newest { "DESC" } else { "ASC" };
-                format!("ORDER BY {start} {order} LIMIT {limit} FOR UPDATE OF t SKIP LOCKED")
+                let lock = if matches!(take, Take::Lock(..)) { "FOR UPDATE OF t SKIP LOCKED" } else { "" };
+                format!("{among} ORDER BY {start} {order} LIMIT {limit} {lock}")
             }
         };
         format!(

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,7 +12,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
-use super::judge::{End, Take};
+use super::judge::{Among, End, Take};
 use super::mapping::wire;
 use super::{Database, DbError, Judge, Ledger};
 
@@ -21,6 +21,10 @@ pub const BATCH: u32 = 5_000;
 
 /// Tries of one batch when the server asks for another (deadlock, serialization failure, lock timeout, shutdown).
 const TRIES: u32 = 4;
+
+/// How many refused statements a sweep bears while it looks for the rows that they are refused for: enough for some
+/// hundred of them, and an end where the server refuses every row.
+const REFUSALS: usize = 250;
 
 /// Why an execution was failed.
 pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
@@ -63,6 +67,24 @@ impl Failed {
     }
 }
 
+/// A stale execution that the server does not let the operator fail, by a constraint or a trigger of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The row.
+    pub id: String,
+    /// Why, in the server's words.
+    pub why: String,
+}
+
+/// What one pass came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// How many executions were failed.
+    pub failed: u64,
+    /// Those that could not be.
+    pub refused: Vec<Refused>,
+}
+
 /// As Events name it, in the same words as `ledger::unannounced`.
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -73,8 +95,8 @@ impl fmt::Display for Failed {
 }
 
 /// Fails what is stale until nothing is left that could be taken; each batch is handed to `done` once it is committed,
-/// which may say to break off. Returns how many rows were failed. A row that another transaction holds is passed over:
-/// whoever holds it may be finishing it, and the next sweep sees.
+/// which may say to break off. A row that another transaction holds is passed over: whoever holds it may be finishing
+/// it, and the next sweep sees. A row that the server refuses to have failed holds up no other.
 ///
 /// After a first full batch a second connection works from the other end until both meet: two on one range only wait
 /// for each other, two on ranges of their own take little more than half the time.
@@ -84,9 +106,10 @@ pub async fn run(
     ledger: &Ledger,
     sweep: &Sweep,
     mut done: impl FnMut(&[Failed]) -> ControlFlow<()>,
-) -> Result<u64, DbError> {
+) -> Result<Outcome, DbError> {
     let stop = AtomicBool::new(false);
-    let from = |end| batches(database, judge, ledger, sweep, end, &stop).boxed();
+    let refusals = Mutex::default();
+    let from = |end| Pass { database, judge, ledger, sweep, end, refusals: &refusals }.batches(&stop).boxed();
     let mut batches = from(End::Oldest);
     let (mut total, mut alone) = (0, true);
     while let Some(batch) = batches.try_next().await? {
@@ -100,49 +123,123 @@ pub async fn run(
             alone = false;
         }
     }
-    Ok(total)
+    drop(batches);
+    let refused = refusals.into_inner().unwrap_or_else(PoisonError::into_inner).rows;
+    Ok(Outcome { failed: total, refused })
 }
 
-/// Batches from one end, until one comes back short or `stop` is set.
-fn batches<'a>(
+/// What the server has refused in one sweep.
+#[derive(Default)]
+struct Refusals {
+    rows: Vec<Refused>,
+    statements: usize,
+}
+
+/// What the next statement is about.
+enum Next {
+    /// Whatever is stale, but for what is known to be refused.
+    Batch,
+    /// These rows of a batch that was refused.
+    These(Vec<String>),
+}
+
+/// One sweep from one end.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
     database: &'a Database,
-    judge: &'a Judge<'_>,
+    judge: &'a Judge<'a>,
     ledger: &'a Ledger,
     sweep: &'a Sweep,
     end: End,
-    stop: &'a AtomicBool,
-) -> impl Stream<Item = Result<Vec<Failed>, DbError>> + Send + 'a {
-    let statement = Arc::new(statement(judge, ledger, end));
-    stream::try_unfold(false, move |ended| {
-        let statement = statement.clone();
-        async move {
-            if ended || stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            let batch = with_retries(database, || batch(database, judge, ledger, sweep, &statement)).await?;
-            // Each rule takes up to BATCH rows, so a short batch is one that is short for every rule.
-            let short = batch.len() < BATCH as usize;
-            Ok(Some((batch, short)))
-        }
-    })
+    refusals: &'a Mutex<Refusals>,
 }
 
-async fn batch(
-    database: &Database,
-    judge: &Judge<'_>,
-    ledger: &Ledger,
-    sweep: &Sweep,
-    statement: &str,
-) -> Result<Vec<Failed>, sqlx::Error> {
-    let mut tx = database.write().await?;
-    let mut query = judge.bind(sqlx::query(AssertSqlSafe(statement)));
-    if let Ledger::Tables { store_id } = ledger {
-        query = query.bind(sweep.id).bind(sweep.trigger).bind(store_id);
+impl<'a> Pass<'a> {
+    /// Batches until one comes back short or `stop` is set. A batch that is refused is split until the rows are found
+    /// that it is refused for.
+    fn batches(self, stop: &'a AtomicBool) -> impl Stream<Item = Result<Vec<Failed>, DbError>> + Send + 'a {
+        stream::try_unfold(vec![Next::Batch], move |mut todo| async move {
+            while let Some(next) = todo.pop().filter(|_| !stop.load(Ordering::Relaxed)) {
+                match with_retries(self.database, || self.attempt(&next)).await {
+                    Ok(batch) => {
+                        // Each rule takes up to BATCH rows, so a short batch is one that is short for every rule.
+                        if matches!(next, Next::Batch) && batch.len() >= BATCH as usize {
+                            todo.push(Next::Batch);
+                        }
+                        return Ok(Some((batch, todo)));
+                    }
+                    Err(error) if error.of_a_row() => self.split(next, error, &mut todo).await?,
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(None)
+        })
     }
-    // Each row is read while the server is still at the next ones.
-    let failed = query.persistent(false).try_map(|row| read(&row)).fetch_all(&mut *tx).await?;
-    tx.commit().await?;
-    Ok(failed)
+
+    /// Puts the halves of what was refused on the list, or notes the one row that is refused for itself.
+    async fn split(&self, next: Next, error: DbError, todo: &mut Vec<Next>) -> Result<(), DbError> {
+        let ids = match next {
+            Next::These(ids) => ids,
+            Next::Batch => {
+                let ids = self.database.within(async { Ok(self.candidates().await?) }).await?;
+                todo.push(Next::Batch);
+                ids
+            }
+        };
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.statements += 1;
+        if refusals.statements > REFUSALS {
+            return Err(error);
+        }
+        match ids.as_slice() {
+            [] => {}
+            // The other end may have been faster to find it.
+            [id] if refusals.rows.iter().any(|row| row.id == *id) => {}
+            [id] => refusals.rows.push(Refused { id: id.clone(), why: error.to_string() }),
+            ids => {
+                let (first, second) = ids.split_at(ids.len() / 2);
+                todo.push(Next::These(second.to_vec()));
+                todo.push(Next::These(first.to_vec()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn attempt(&self, next: &Next) -> Result<Vec<Failed>, sqlx::Error> {
+        let (among, ids) = match next {
+            Next::Batch => (Among::Others, self.refused()),
+            Next::These(ids) => (Among::These, ids.clone()),
+        };
+        let statement = statement(self.judge, self.ledger, self.end, among);
+        let mut tx = self.database.write().await?;
+        let mut query = self.judge.bind(sqlx::query(AssertSqlSafe(statement.as_str()))).bind(ids);
+        if let Ledger::Tables { store_id } = self.ledger {
+            query = query.bind(self.sweep.id).bind(self.sweep.trigger).bind(store_id);
+        }
+        // Each row is read while the server is still at the next ones.
+        let failed = query.persistent(false).try_map(|row| read(&row)).fetch_all(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(failed)
+    }
+
+    /// The rows that the next batch would be about.
+    async fn candidates(&self) -> Result<Vec<String>, sqlx::Error> {
+        let ctes = self.judge.ctes(Take::LookAt(BATCH, self.end, Among::Others));
+        // $3 is named so that its type is known.
+        let sql = format!("WITH {ctes} SELECT id::text, $3::text AS source FROM stale");
+        let mut tx = self.database.read().await?;
+        let query = self.judge.bind(sqlx::query(AssertSqlSafe(sql.as_str())));
+        let query = query.bind(self.refused()).persistent(false);
+        let ids = query.try_map(|row: PgRow| row.try_get(0)).fetch_all(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(ids)
+    }
+
+    /// The ids of the rows that are known to be refused.
+    fn refused(&self) -> Vec<String> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.rows.iter().map(|row| row.id.clone()).collect()
+    }
 }
 
 /// By the places of the columns, which costs less than by their names.
@@ -161,9 +258,10 @@ fn read(row: &PgRow) -> Result<Failed, sqlx::Error> {
 /// The statement of one batch. `WHERE id = ANY (ARRAY (…))` keeps the update an index probe a row; joining the
 /// candidates instead took twice the time. The rows are locked by `stale`, and the guard on the status is checked
 /// again on the version that is updated, so a worker that finished a row in between keeps its result.
-fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End) -> String {
+fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> String {
     let m = judge.mapping;
-    let next = judge.next_parameter();
+    // The first free one is the ids'.
+    let next = judge.next_parameter() + 1;
     let recorded = match ledger {
         Ledger::Missing(_) => String::new(),
         Ledger::Tables { .. } => format!(
@@ -192,7 +290,7 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End) -> String {
              SELECT f.id, f.job_id, f.number, {shown} AS started_at, statement_timestamp() AS at, {verdict}
              FROM failed AS f LEFT JOIN rule AS r ON r.key = f.id){recorded}
          SELECT id, job_id, number, started_at, deadline, at, source FROM judged",
-        ctes = judge.ctes(Take::Lock(BATCH, end)),
+        ctes = judge.ctes(Take::Lock(BATCH, end, among)),
         table = m.table(),
         assignments = m.fail_assignments(EXPLANATION),
         id = m.id(),

@@ -19,7 +19,7 @@ use crate::api::{ExecutionStore, Mode, SWEEP_REQUESTED};
 use crate::controllers::Context;
 use crate::controllers::session::{Credentials, NotReady, Session};
 use crate::db::observe::{self, Pulse};
-use crate::db::sweep::{self, Failed, Sweep};
+use crate::db::sweep::{self, Failed, Outcome, Refused, Sweep};
 use crate::db::{DbError, Judge, Ledger};
 use crate::policy::Rule;
 
@@ -38,6 +38,8 @@ pub(super) struct Seen {
     pub(super) blind: bool,
     /// The sweep, if one ran that is worth telling.
     pub(super) sweep: Option<Swept>,
+    /// The stale executions that the server does not let the operator fail.
+    pub(super) refused: Vec<Refused>,
     /// The sweep request that the sweep answered.
     pub(super) answered: Option<String>,
     /// The sweeps, or bundles of them, that have ended and can be announced.
@@ -63,6 +65,7 @@ pub(super) struct Swept {
     pub(super) failed: u64,
     /// The first few, for an Event where nothing is recorded.
     pub(super) first: Vec<Failed>,
+    refused: Vec<Refused>,
 }
 
 impl Seen {
@@ -97,6 +100,7 @@ pub(super) async fn look(
         blind: false,
         sweep: None,
         closed: Vec::new(),
+        refused: Vec::new(),
         answered: memory.answered.clone(),
         error: None,
         look_again: Duration::ZERO,
@@ -210,7 +214,8 @@ async fn work(
     let mut swept = None;
     if let Some(trigger) = due(store, memory, &pulse, request).filter(|_| may_write) {
         let sweep = Sweep { id: memory.bundles.id(Instant::now(), trigger != "Deadline"), trigger };
-        let sweep = self::sweep(context, store, session, &session.judge(&rules), sweep, pulse.now).await?;
+        let mut sweep =
+            self::sweep(context, store, session, &session.judge(&rules), sweep, pulse.now).await?;
         memory.swept = Some(Instant::now());
         memory.answered = request.cloned();
         seen.answered = request.cloned();
@@ -219,6 +224,7 @@ async fn work(
             memory.bundles.failed(Instant::now());
             news = News::Changed;
         }
+        seen.refused = std::mem::take(&mut sweep.refused);
         if trigger == "Requested" {
             news = News::Requested;
         }
@@ -253,7 +259,7 @@ async fn sweep(
 ) -> Result<Swept, DbError> {
     let begun = Instant::now();
     let mut first = Vec::new();
-    let failed = sweep::run(&session.database, judge, &session.ledger, &sweep, |batch| {
+    let outcome = sweep::run(&session.database, judge, &session.ledger, &sweep, |batch| {
         for failed in batch {
             tell(store, failed);
         }
@@ -262,7 +268,18 @@ async fn sweep(
         if context.stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
     .await?;
-    Ok(Swept { sweep, started_at, took: begun.elapsed(), failed, first })
+    let Outcome { failed, refused } = outcome;
+    for Refused { id, why } in refused.iter().take(super::tell::SAMPLE.into()) {
+        let of = refused.len();
+        tracing::warn!(
+            store = store.name_any(),
+            execution = id,
+            why,
+            of,
+            "a stale execution cannot be failed"
+        );
+    }
+    Ok(Swept { sweep, started_at, took: begun.elapsed(), failed, first, refused })
 }
 
 fn tell(store: &ExecutionStore, failed: &Failed) {

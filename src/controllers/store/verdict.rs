@@ -5,12 +5,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::figures::Figures;
 use super::look::{Current, Seen, Swept};
+use super::tell::SAMPLE;
 use crate::api::conditions::{Finding, Truth, find, settle, time};
 use crate::api::store::{LastSweep, Metrics, Violations};
 use crate::api::{ExecutionStore, ExecutionStoreStatus, Mode};
 use crate::controllers::session::{NotReady, Session};
 use crate::db::Ledger;
 use crate::db::observe::{Census, Contradictions, Live};
+use crate::db::sweep::Refused;
 
 /// The status that a look at `store`, whose status is `before`, leads to.
 pub(super) fn judge(
@@ -117,12 +119,23 @@ fn paused(store: &ExecutionStore, seen: &Seen) -> Finding {
              may list and watch jobexecutions",
         ),
         Some(_) => match &seen.error {
+            None if !seen.refused.is_empty() => {
+                Finding::new(TYPE, true, "ExecutionsRefused", refused(&seen.refused))
+            }
             None => Finding::new(TYPE, false, "Enforcing", "stale executions are failed"),
             Some(error) if error.answered() => Finding::new(TYPE, true, error.reason(), error.to_string()),
             Some(_) => unreachable_yet(TYPE),
         },
         None => unreachable_yet(TYPE),
     }
+}
+
+fn refused(rows: &[Refused]) -> String {
+    let told: Vec<String> =
+        rows.iter().take(SAMPLE.into()).map(|row| format!("{}: {}", row.id, row.why)).collect();
+    let more = rows.len().saturating_sub(told.len());
+    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!("stale executions that cannot be failed, while all others are: {}{rest}", told.join("; "))
 }
 
 fn recording(seen: &Seen) -> Finding {
