@@ -7,6 +7,7 @@ mod support;
 
 mod admission;
 mod connection;
+mod degradation;
 mod execution;
 mod extras;
 mod guard;

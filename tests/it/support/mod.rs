@@ -1,10 +1,13 @@
 //! A small world for each test.
 
+pub(crate) mod machine;
 pub(crate) mod operator;
+pub(crate) mod pgbouncer;
 pub(crate) mod rbac;
 pub(crate) mod world;
 
 pub(crate) use operator::Operator;
+pub(crate) use pgbouncer::PgBouncer;
 pub(crate) use world::World;
 
 use std::time::Duration;
@@ -13,6 +16,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// How long to wait for something that must happen. Nothing waits this long unless it is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Does something that takes its time and must not be done in a task.
+pub(crate) async fn blocking<T: Send + 'static, E: std::fmt::Debug + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap().unwrap()
+}
 
 /// Whether a condition has this status and reason.
 pub(crate) fn is(conditions: &[Condition], type_: &str, status: &str, reason: &str) -> bool {

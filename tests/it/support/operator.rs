@@ -11,8 +11,13 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    /// Starts the binary for one namespace with this kubeconfig, logging to `log`.
-    pub(crate) fn start(namespace: &str, kubeconfig: &std::path::Path, log: PathBuf) -> Self {
+    /// Starts the binary for one namespace with this kubeconfig and further environment, logging to `log`.
+    pub(crate) fn start(
+        namespace: &str,
+        kubeconfig: &std::path::Path,
+        log: PathBuf,
+        env: &[(&str, &str)],
+    ) -> Self {
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_jobexec"))
             .args(["operator", "--namespace", namespace, "--log-format", "json"])
@@ -20,6 +25,7 @@ impl Operator {
             .env("KUBECONFIG", kubeconfig)
             .env("RUST_LOG", "debug,hyper=info,tower=info,rustls=info")
             .env("RUST_BACKTRACE", "1")
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)

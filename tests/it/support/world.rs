@@ -64,6 +64,14 @@ impl Ground {
         }
     }
 
+    /// With the CRDs, which the shared cluster gets once.
+    async fn installed(self) -> Self {
+        static INSTALLED: OnceCell<()> = OnceCell::const_new();
+        let install = async || install_crds(&client(&self).await, jobexec_operator::api::crds()).await;
+        INSTALLED.get_or_init(install).await;
+        self
+    }
+
     /// A cluster of the test's own.
     fn own() -> Self {
         let cluster =
@@ -87,14 +95,16 @@ impl World {
 
     /// A fresh world with an empty database: no table, no operator's schema, no Secret.
     pub(crate) async fn bare(test: &str) -> Self {
-        static INSTALLED: OnceCell<()> = OnceCell::const_new();
-        let ground = Ground::shared();
-        INSTALLED
-            .get_or_init(|| async {
-                install_crds(&client(&ground).await, jobexec_operator::api::crds()).await;
-            })
-            .await;
-        Self::on(ground, test).await
+        Self::on(Ground::shared().installed().await, test).await
+    }
+
+    /// Like [`Self::new`], with the database on a server of the test's own.
+    pub(crate) async fn on_server(test: &str, server: &devcluster::Server) -> Self {
+        let ground = Ground { database_url: server.url().parse().unwrap(), ..Ground::shared() };
+        let world = Self::on(ground.installed().await, test).await;
+        world.sql(TABLE).await;
+        world.prepare().await;
+        world
     }
 
     /// Like [`Self::new`], on a cluster of the test's own with other CRDs.
@@ -176,6 +186,24 @@ impl World {
             .unwrap_or_else(|e| panic!("{sql}: {e}"))
     }
 
+    /// Waits until a query gives true.
+    pub(crate) async fn until_true(&self, sql: &str) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !self.one::<Option<bool>>(sql).await.unwrap_or_default() {
+            assert!(tokio::time::Instant::now() < deadline, "never true: {sql}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Ends every session of the operator's role on the server.
+    pub(crate) async fn terminate(&self) -> i64 {
+        self.one(&format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{}'",
+            self.role
+        ))
+        .await
+    }
+
     /// The status of a row of `job_executions`.
     pub(crate) async fn status(&self, id: i64) -> String {
         self.one(&format!("SELECT status::text FROM job_executions WHERE id = {id}")).await
@@ -183,10 +211,16 @@ impl World {
 
     /// Starts the operator in this namespace.
     pub(crate) fn operator(&self) -> Operator {
+        self.operator_with(&[])
+    }
+
+    /// Starts the operator in this namespace with further environment.
+    pub(crate) fn operator_with(&self, env: &[(&str, &str)]) -> Operator {
         Operator::start(
             &self.namespace,
             &self.folder.path().join("kubeconfig"),
             self.folder.path().join("log"),
+            env,
         )
     }
 

@@ -1,0 +1,378 @@
+//! What keeps working, what stops and what the status says when a part of the ground that a store stands on is missing
+//! or goes away: one test a cell of the matrix.
+
+use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::DeleteParams;
+use serde_json::json;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, PgPool};
+
+use crate::support::world::TABLE;
+use crate::support::{PgBouncer, World, blocking, is, machine, message};
+
+fn enforces(status: &ExecutionStoreStatus) -> bool {
+    is(&status.conditions, "Ready", "True", "Enforcing")
+}
+
+fn records(status: &ExecutionStoreStatus) -> bool {
+    is(&status.conditions, "Recording", "True", "TablesPresent")
+}
+
+/// A row that began so long ago.
+fn running(id: i64, age: &str) -> String {
+    format!("INSERT INTO job_executions VALUES ({id}, 1, {id}, 'running', now() - interval '{age}')")
+}
+
+#[tokio::test]
+async fn without_the_right_to_create_anything_timeouts_are_kept_in_memory() {
+    let world = World::bare("norights").await;
+    world.sql(TABLE).await;
+    world
+        .sql(&format!("GRANT SELECT, UPDATE (status, completed_at) ON job_executions TO {}", world.role))
+        .await;
+    world.secret("db", json!({"uri": world.url("right/password")})).await;
+    for (id, age) in [(1, "2 days"), (2, "2 days"), (3, "2 hours"), (4, "2 hours")] {
+        world.sql(&running(id, age)).await;
+    }
+    world.execution("longer", "2", json!({"timeout": "72h"})).await;
+    world.execution("shorter", "3", json!({"timeout": "1h"})).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status = world
+        .store_until(&operator, |s| {
+            enforces(s) && s.metrics.as_ref().is_some_and(|m| m.running_executions == 2)
+        })
+        .await;
+    assert!(is(&status.conditions, "Recording", "False", "TablesMissing"), "{:#?}", status.conditions);
+    let text = message(&status.conditions, "Recording");
+    assert!(
+        text.contains("this login may not create it") && text.contains("jobexec schema --apply"),
+        "{text}"
+    );
+    let left: String = world
+        .one("SELECT string_agg(id::text, ' ' ORDER BY id) FROM job_executions WHERE status = 'running'")
+        .await;
+    assert_eq!(left, "2 4", "the default timeout and both objects' timeouts are respected");
+    world.execution_until(&operator, "shorter", |s| is(&s.conditions, "Finished", "True", "Failed")).await;
+    let longer = world.execution_until(&operator, "longer", |s| s.timeout.is_some()).await;
+    assert_eq!(longer.timeout.as_deref(), Some("72h"));
+    assert!(!world.one::<bool>("SELECT to_regnamespace('jobexec') IS NOT NULL").await);
+}
+
+#[tokio::test]
+async fn tables_dropped_while_running_stop_the_recording_and_nothing_else() {
+    let world = World::new("dropped").await;
+    world.sql(&running(1, "2 days")).await;
+    world.execution("longer", "1", json!({"timeout": "72h"})).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, |s| enforces(s) && records(s)).await;
+    for (id, what) in [(10, "SCHEMA jobexec CASCADE"), (20, "TABLE jobexec.rules")] {
+        world.sql(&format!("DROP {what}; {}", running(id, "2 days"))).await;
+        let told = world
+            .store_until(&operator, |s| {
+                enforces(s) && is(&s.conditions, "Recording", "False", "TablesMissing")
+            })
+            .await;
+        assert!(message(&told.conditions, "Recording").contains("jobexec schema --apply"), "{what}");
+        world.until_true(&format!("SELECT status = 'failed' FROM job_executions WHERE id = {id}")).await;
+        assert_eq!(world.status(1).await, "running", "the timeouts in force are known without {what}");
+
+        // An administrator mends it, and the operator goes on without a restart.
+        world.prepare().await;
+        world.store_until(&operator, |s| enforces(s) && records(s)).await;
+        let next = id + 1;
+        world.sql(&running(next, "2 days")).await;
+        let recorded = format!("SELECT count(*) = 1 FROM jobexec.events WHERE execution_id = '{next}'");
+        world.until_true(&recorded).await;
+        assert_eq!(
+            (world.status(next).await.as_str(), world.status(1).await.as_str()),
+            ("failed", "running")
+        );
+    }
+}
+
+#[tokio::test]
+async fn tables_that_the_operator_may_create_it_makes_again() {
+    let world = World::bare("again").await;
+    world.sql(TABLE).await;
+    world
+        .sql(&format!(
+            "GRANT SELECT, UPDATE ON job_executions TO {0}; GRANT CREATE ON DATABASE {0} TO {0}",
+            world.role
+        ))
+        .await;
+    world.secret("db", json!({"uri": world.url("right/password")})).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, |s| enforces(s) && records(s)).await;
+    for (id, what) in [(1, "SCHEMA jobexec CASCADE"), (2, "TABLE jobexec.rules")] {
+        world.sql(&format!("DROP {what}; {}", running(id, "2 days"))).await;
+        world.until_true("SELECT to_regclass('jobexec.rules') IS NOT NULL").await;
+        world
+            .until_true(&format!("SELECT count(*) = 1 FROM jobexec.events WHERE execution_id = '{id}'"))
+            .await;
+        world.store_until(&operator, |s| enforces(s) && records(s)).await;
+    }
+}
+
+#[tokio::test]
+async fn without_the_index_a_sweep_is_slower_and_does_the_same() {
+    let world = World::new("noindex").await;
+    let many = |from: i64| {
+        format!(
+            "INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series({from}, {from} + 6000) n"
+        )
+    };
+    world.sql("DROP INDEX job_executions_running").await;
+    world.sql(&many(1)).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status =
+        world.store_until(&operator, |s| s.last_sweep.as_ref().is_some_and(|w| w.failed == 6001)).await;
+    assert!(enforces(&status) && records(&status), "{:#?}", status.conditions);
+
+    world.prepare().await;
+    world.sql("DROP INDEX job_executions_running").await;
+    world.sql(&many(10_001)).await;
+    world
+        .store_until(&operator, |s| {
+            enforces(s) && s.last_sweep.as_ref().is_some_and(|w| w.trigger == "Deadline" && w.failed == 6001)
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_deleted_secret_takes_the_credential_away() {
+    let world = World::new("nosecret").await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, enforces).await;
+
+    world.api::<Secret>().delete("db", &DeleteParams::default()).await.unwrap();
+    // A changed spec has the Secret read at once; it is read each minute anyway.
+    world.store(json!({"gracePeriod": "1s"})).await;
+    let status = world
+        .store_until(&operator, |s| {
+            is(&s.conditions, "DatabaseReachable", "False", "SecretNotFound")
+                && is(&s.conditions, "Ready", "False", "SecretNotFound")
+        })
+        .await;
+    assert!(
+        is(&status.conditions, "EnforcementPaused", "Unknown", "NotObserved"),
+        "{:#?}",
+        status.conditions
+    );
+    assert!(status.metrics.is_some(), "the last figures stay, with their time");
+    let none = format!("SELECT count(*) = 0 FROM pg_stat_activity WHERE usename = '{}'", world.role);
+    world.until_true(&none).await;
+    world.sql(&running(1, "2 days")).await;
+
+    world.secret("db", json!({"uri": world.url("right/password")})).await;
+    world.store_until(&operator, enforces).await;
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
+}
+
+#[tokio::test]
+async fn a_spec_that_names_another_secret_is_followed_at_once() {
+    let world = World::new("othersecret").await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, enforces).await;
+    world.secret("other", json!({"uri": world.url("wrong")})).await;
+    world.store(json!({"connection": {"secretRef": {"name": "other"}}})).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "False", "AuthenticationFailed")).await;
+}
+
+#[tokio::test]
+async fn behind_pgbouncer_in_transaction_mode_everything_works() {
+    let found = machine::program("pgbouncer");
+    let Some(program) = machine::needs("behind PgBouncer", "the Debian package pgbouncer", found) else {
+        return;
+    };
+    let world = World::new("pooler").await;
+    world.sql("CREATE TABLE more (LIKE job_executions INCLUDING ALL)").await;
+    let more = World::store_with("more", json!({"table": {"name": "more"}}));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), more.to_string()).unwrap();
+    let apply = ["schema", "--apply", "--role", &world.role, "-f", file.path().to_str().unwrap()];
+    assert!(world.jobexec(&apply).status.success());
+    world
+        .sql(
+            "INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, 12001) n; \
+             INSERT INTO more SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, 3) n",
+        )
+        .await;
+    let pooler = PgBouncer::start(&program, &world);
+    let url = pooler.url(&world.url("right/password"));
+    world.secret("db", json!({"uri": url})).await;
+    world.execution("longer", "12001", json!({"timeout": "72h"})).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.apply::<ExecutionStore>("more", more).await.unwrap();
+    let done = |s: &ExecutionStoreStatus, left| {
+        enforces(s) && records(s) && s.metrics.as_ref().is_some_and(|m| m.running_executions == left)
+    };
+    world.store_until(&operator, |s| done(s, 1)).await;
+    world.store_named_until(&operator, "more", |s| done(s, 0)).await;
+    world.execution_until(&operator, "longer", |s| s.timeout.as_deref() == Some("72h")).await;
+    let recorded: String = world
+        .one("SELECT concat_ws(' ', count(*), count(DISTINCT (store_id, execution_id))) FROM jobexec.events")
+        .await;
+    assert_eq!(recorded, "12003 12003");
+
+    // Both connections to the server, shared by all of the above, are as they were: no setting and no prepared
+    // statement of the operator stayed on them.
+    let login: PgConnectOptions = url.parse().unwrap();
+    let clients = PgPool::connect_with(login.extra_float_digits(None)).await.unwrap();
+    let (mut first, mut second) = (clients.begin().await.unwrap(), clients.begin().await.unwrap());
+    let mut servers = Vec::new();
+    for client in [&mut first, &mut second] {
+        let seen: (i32, String) = sqlx::query_as(
+            "SELECT pg_backend_pid(), concat_ws(' ', current_setting('statement_timeout'), current_setting('lock_timeout'), \
+             current_setting('idle_in_transaction_session_timeout'), (SELECT count(*) FROM pg_prepared_statements))",
+        )
+        .persistent(false)
+        .fetch_one(&mut **client)
+        .await
+        .unwrap();
+        assert_eq!(seen.1, "0 0 0 0");
+        servers.push(seen.0);
+        // And what another client leaves on them does the operator no harm.
+        sqlx::raw_sql("SET search_path = nowhere; SET default_transaction_isolation = 'serializable'; SET enable_seqscan = off")
+            .execute(&mut **client)
+            .await
+            .unwrap();
+    }
+    let all: Vec<i32> = world
+        .one(&format!(
+            "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity WHERE usename = '{}' AND backend_type = 'client backend'",
+            world.role
+        ))
+        .await;
+    servers.sort_unstable();
+    assert_eq!(servers, all, "there are no other connections than these two");
+    first.commit().await.unwrap();
+    second.commit().await.unwrap();
+    world.sql("UPDATE more SET status = 'running', completed_at = NULL").await;
+    world.until_true("SELECT count(*) = 6 FROM jobexec.events WHERE store_id = (SELECT store_id FROM jobexec.stores WHERE table_name = 'more')").await;
+    world.store_named_until(&operator, "more", |s| done(s, 0)).await;
+    clients.close().await;
+}
+
+#[tokio::test]
+async fn a_standby_is_observed_and_enforced_once_it_is_promoted() {
+    let server = blocking(|| devcluster::Server::start(&[])).await;
+    let world = World::on_server("standby", &server).await;
+    let (_primary, standby) = blocking(move || {
+        let mut server = server;
+        server.standby().map(|standby| (server, standby))
+    })
+    .await;
+    let there = |url: &str| {
+        let mut url: url::Url = url.parse().unwrap();
+        url.set_port(standby.url().parse::<url::Url>().unwrap().port()).unwrap();
+        url.to_string()
+    };
+    world.sql(&running(1, "2 days")).await;
+    world.secret("db", json!({"uri": there(&world.url("right/password"))})).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status = world
+        .store_until(&operator, |s| {
+            is(&s.conditions, "EnforcementPaused", "True", "DatabaseReadOnly")
+                && s.metrics.as_ref().is_some_and(|m| m.stale_executions == 1)
+        })
+        .await;
+    assert!(is(&status.conditions, "Ready", "False", "DatabaseReadOnly"));
+    assert!(is(&status.conditions, "DatabaseReachable", "True", "Connected"));
+    assert!(is(&status.conditions, "SchemaValid", "True", "Valid"));
+    assert!(is(&status.conditions, "Recording", "False", "TablesMissing"));
+
+    let promoted = PgPool::connect(&there(&world.superuser())).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe("SELECT pg_promote()")).execute(&promoted).await.unwrap();
+    world.store_until(&operator, |s| enforces(s) && records(s)).await;
+    let failed: String = sqlx::query_scalar(
+        "SELECT concat_ws(' ', (SELECT status FROM job_executions), (SELECT execution_id FROM jobexec.events))",
+    )
+    .fetch_one(&promoted)
+    .await
+    .unwrap();
+    assert_eq!(failed, "failed 1");
+    assert_eq!(world.status(1).await, "running", "where nobody looks any more");
+    promoted.close().await;
+}
+
+#[tokio::test]
+async fn a_primary_that_turns_read_only_in_mid_session_is_left_and_found_again() {
+    let world = World::new("turned").await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, enforces).await;
+    let read_only = |on| format!("ALTER ROLE {} SET default_transaction_read_only = {on}", world.role);
+    world.sql(&read_only("on")).await;
+    world.terminate().await;
+    world.sql(&running(1, "2 days")).await;
+    let status = world
+        .store_until(&operator, |s| {
+            is(&s.conditions, "EnforcementPaused", "True", "DatabaseReadOnly")
+                && is(&s.conditions, "Ready", "False", "DatabaseReadOnly")
+                && s.metrics.as_ref().is_some_and(|m| m.stale_executions == 1)
+        })
+        .await;
+    assert!(is(&status.conditions, "DatabaseReachable", "True", "Connected"));
+    assert!(
+        operator.log().contains("in a read-only transaction"),
+        "it was told by the statement that was refused"
+    );
+    assert_eq!(world.status(1).await, "running");
+
+    // The setting is taken at login, and nobody ends the operator's sessions this time.
+    world.sql(&read_only("off")).await;
+    world.store_until(&operator, |s| enforces(s) && records(s)).await;
+    assert_eq!(world.status(1).await, "failed");
+}
+
+#[tokio::test]
+async fn the_clock_of_the_operators_machine_does_not_count() {
+    let found = machine::libfaketime();
+    let Some(library) = machine::needs("a clock that is wrong", "the Debian package libfaketime", found)
+    else {
+        return;
+    };
+    for (shift, name) in [("+1h", "fast"), ("-1h", "slow")] {
+        let world = World::new(name).await;
+        // By a clock an hour off these two would be judged the other way round, and the third at another time.
+        world.sql(&running(1, "65 minutes")).await;
+        world.sql(&running(2, "55 minutes")).await;
+        world.sql(&running(3, "59 minutes 56 seconds")).await;
+        world.sql(&running(4, "30 minutes")).await;
+        world.execution("e", "4", json!({"timeout": "40m"})).await;
+        let operator = world.operator_with(&[
+            ("LD_PRELOAD", library.to_str().unwrap()),
+            ("FAKETIME", shift),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ]);
+        world.store(json!({"defaultTimeout": "1h", "pollInterval": "10m"})).await;
+        let status = world
+            .store_until(&operator, |s| {
+                enforces(s) && s.metrics.as_ref().is_some_and(|m| m.running_executions == 2)
+            })
+            .await;
+        assert_eq!(status.metrics.unwrap().stale_executions, 0);
+        let early: i64 = world
+            .one("SELECT count(*) FROM job_executions WHERE completed_at < started_at + interval '1 hour'")
+            .await;
+        assert_eq!(early, 0, "{shift}");
+        let rows: String = world.one("SELECT string_agg(status, ' ' ORDER BY id) FROM job_executions").await;
+        assert_eq!(rows, "failed running failed running", "{shift}");
+        let e = world.execution_until(&operator, "e", |s| s.deadline.is_some()).await;
+        assert_eq!(e.deadline.unwrap().0.duration_since(e.started_at.unwrap().0).as_secs(), 40 * 60);
+        let log = operator.log();
+        let first: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+        let at: chrono::DateTime<chrono::Utc> = first["timestamp"].as_str().unwrap().parse().unwrap();
+        let off = (at - chrono::Utc::now()).num_minutes().abs();
+        assert!((50..=61).contains(&off), "the operator's clock is {off} minutes off");
+    }
+}

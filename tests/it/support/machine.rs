@@ -1,0 +1,48 @@
+//! What a test needs of the machine that not every machine has.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// What `found` has, or `None` after saying on the terminal that `test` was left out. With `JOBEXEC_TEST_ALL` set, as in
+/// CI, nothing may be left out.
+pub(crate) fn needs<T>(test: &str, part: &str, found: Option<T>) -> Option<T> {
+    if found.is_none() {
+        let said = format!("NOT TESTED: {test} needs {part}");
+        assert!(std::env::var_os("JOBEXEC_TEST_ALL").is_none(), "{said}");
+        // Not captured, unlike what `eprintln!` writes.
+        std::io::stderr().write_all(format!("{said}\n").as_bytes()).unwrap();
+    }
+    found
+}
+
+/// The program of this name, also where only root looks for it.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+}
+
+/// The library that shows a program another time.
+pub(crate) fn libfaketime() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
+    folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|library| library.is_file())
+}
+
+/// `setpriv`, to be followed by a program and its arguments: it ends with the thread that starts it, and is not root.
+pub(crate) fn unprivileged() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if is_root() {
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
+    }
+    command.arg("--");
+    command
+}
+
+/// Whether the tests run as root.
+pub(crate) fn is_root() -> bool {
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
+}
