@@ -146,13 +146,15 @@ async fn without_the_index_a_sweep_is_slower_and_does_the_same() {
 #[tokio::test]
 async fn a_deleted_secret_takes_the_credential_away() {
     let world = World::new("nosecret").await;
+    let url = world.url("right/password");
+    world.secret("db", json!({"uri": url, "url": url})).await;
     let operator = world.operator();
     world.store(json!({})).await;
     world.store_until(&operator, enforces).await;
 
     world.api::<Secret>().delete("db", &DeleteParams::default()).await.unwrap();
-    // A changed spec has the Secret read at once; it is read each minute anyway.
-    world.store(json!({"gracePeriod": "1s"})).await;
+    // A spec that names another key has the Secret read at once; it is read each minute anyway.
+    world.store(json!({"connection": {"secretRef": {"key": "url"}}})).await;
     let status = world
         .store_until(&operator, |s| {
             is(&s.conditions, "DatabaseReachable", "False", "SecretNotFound")
@@ -169,7 +171,7 @@ async fn a_deleted_secret_takes_the_credential_away() {
     world.until_true(&none).await;
     world.sql(&running(1, "2 days")).await;
 
-    world.secret("db", json!({"uri": world.url("right/password")})).await;
+    world.secret("db", json!({"url": url})).await;
     world.store_until(&operator, enforces).await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
 }

@@ -10,6 +10,7 @@ mod connection;
 mod degradation;
 mod execution;
 mod extras;
+mod faults;
 mod guard;
 mod race;
 mod schema;

@@ -1,19 +1,23 @@
 //! What a test needs of the machine that not every machine has.
 
 use std::io::Write as _;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-/// What `found` has, or `None` after saying on the terminal that `test` was left out. With `JOBEXEC_TEST_ALL` set, as in
-/// CI, nothing may be left out.
+/// What `found` has, or `None` after saying that `test` was left out. With `JOBEXEC_TEST_ALL` set, as in CI, it must be
+/// there.
 pub(crate) fn needs<T>(test: &str, part: &str, found: Option<T>) -> Option<T> {
     if found.is_none() {
-        let said = format!("NOT TESTED: {test} needs {part}");
-        assert!(std::env::var_os("JOBEXEC_TEST_ALL").is_none(), "{said}");
-        // Not captured, unlike what `eprintln!` writes.
-        std::io::stderr().write_all(format!("{said}\n").as_bytes()).unwrap();
+        assert!(std::env::var_os("JOBEXEC_TEST_ALL").is_none(), "{test} needs {part}");
+        not_tested(test, part);
     }
     found
+}
+
+/// Says on the terminal that `test` was left out.
+pub(crate) fn not_tested(test: &str, part: &str) {
+    // Not captured, unlike what `eprintln!` writes.
+    std::io::stderr().write_all(format!("\nNOT TESTED: {test} needs {part}\n").as_bytes()).unwrap();
 }
 
 /// The program of this name, also where only root looks for it.
@@ -42,7 +46,13 @@ pub(crate) fn unprivileged() -> Command {
     command
 }
 
-/// Whether the tests run as root.
-pub(crate) fn is_root() -> bool {
+/// Whether file systems can be mounted here, where nobody else sees them.
+pub(crate) fn may_mount(folder: &Path) -> bool {
+    let mut mount = Command::new("unshare");
+    mount.args(["--mount", "mount", "-t", "tmpfs", "tmpfs"]).arg(folder).stderr(Stdio::null());
+    mount.status().is_ok_and(|status| status.success())
+}
+
+fn is_root() -> bool {
     std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
 }

@@ -1,0 +1,433 @@
+//! What Postgres can do to a sweep, and rows that are not as they should be: nothing is lost, nothing is done twice,
+//! nothing is failed before its time, and the status says what is wrong for as long as it is.
+
+use jobexec_operator::api::ExecutionStoreStatus;
+use serde_json::json;
+
+use crate::support::{Operator, World, blocking, is, machine, message};
+
+/// So many rows that are stale, of one job, the oldest first.
+fn stale(count: i64) -> String {
+    format!(
+        "INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '9 days' + n * interval '1 second' \
+         FROM generate_series(1, {count}) n"
+    )
+}
+
+/// A trigger function `bites` with this body, called before the update of the rows that `when` names.
+fn trigger(when: &str, body: &str) -> String {
+    format!(
+        "CREATE FUNCTION bites() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$; \
+         CREATE TRIGGER bites BEFORE UPDATE ON job_executions FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION bites()"
+    )
+}
+
+fn enforces(status: &ExecutionStoreStatus) -> bool {
+    is(&status.conditions, "Ready", "True", "Enforcing")
+}
+
+fn left(status: &ExecutionStoreStatus, count: i64) -> bool {
+    status.metrics.as_ref().is_some_and(|m| m.stale_executions == count)
+}
+
+/// Waits until all is failed, and sees that each row was failed and recorded once.
+async fn all_failed_once(world: &World, operator: &Operator, count: i64) {
+    world.until_true("SELECT count(*) = 0 FROM job_executions WHERE status = 'running'").await;
+    world.store_until(operator, |s| enforces(s) && left(s, 0)).await;
+    let counts: String = world
+        .one(
+            "SELECT concat_ws(' ', (SELECT count(*) FROM job_executions WHERE status = 'failed'), count(*), \
+             count(DISTINCT execution_id), (SELECT sum(failed) FROM jobexec.sweeps)) FROM jobexec.events",
+        )
+        .await;
+    assert_eq!(counts, format!("{count} {count} {count} {count}"), "{}", operator.log());
+}
+
+#[tokio::test]
+async fn a_server_killed_in_the_middle_of_a_sweep_loses_and_doubles_nothing() {
+    let server = blocking(|| devcluster::Server::start(&[])).await;
+    let world = World::on_server("killed", &server).await;
+    world.sql(&stale(12_000)).await;
+    // The sweep waits in its second or third batch, with some rows failed and others about to be.
+    world.sql(&trigger("OLD.id = 7500", "PERFORM pg_advisory_xact_lock(7)")).await;
+    let mut holder = world.pool.acquire().await.unwrap();
+    sqlx::query("SELECT pg_advisory_lock(7)").execute(&mut *holder).await.unwrap();
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world
+        .until_true("SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)")
+        .await;
+    world.until_true("SELECT count(*) >= 5000 FROM job_executions WHERE status = 'failed'").await;
+
+    let mut server = blocking(move || {
+        let mut server = server;
+        server.kill();
+        Ok::<_, devcluster::Error>(server)
+    })
+    .await;
+    let status = world
+        .store_until(&operator, |s| {
+            is(&s.conditions, "DatabaseReachable", "False", "ConnectionFailed")
+                && is(&s.conditions, "Ready", "False", "ConnectionFailed")
+        })
+        .await;
+    assert!(message(&status.conditions, "Ready").contains("that the server is up"));
+    assert!(
+        is(&status.conditions, "EnforcementPaused", "Unknown", "NotObserved"),
+        "{:#?}",
+        status.conditions
+    );
+    drop(holder);
+    let _server = blocking(move || server.start_again().map(|()| server)).await;
+    all_failed_once(&world, &operator, 12_000).await;
+    // Each sweep that failed something is told, also the one that was cut off, but only once it surely is over.
+    assert_eq!(
+        world.event_until(&operator, "jobs", "StaleExecutionsFailed").await.matches("failed").count(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn sessions_ended_again_and_again_lose_and_double_nothing() {
+    let world = World::new("ended").await;
+    world.sql(&stale(50_000)).await;
+    // Each batch takes its time, so that it can be met at work.
+    world.sql(&trigger("OLD.id % 5000 = 0", "PERFORM pg_sleep(0.2)")).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let at_work =
+        format!("usename = '{}' AND state = 'active' AND query LIKE '%UPDATE %job_executions%'", world.role);
+    for _ in 1..=6 {
+        let ended = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity WHERE";
+        world.until_true(&format!("{ended} {at_work}")).await;
+    }
+    world.sql("DROP TRIGGER bites ON job_executions").await;
+    all_failed_once(&world, &operator, 50_000).await;
+}
+
+#[tokio::test]
+async fn no_connection_left_is_told_and_mended() {
+    let world = World::new("exhausted").await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, enforces).await;
+    world.sql(&format!("ALTER ROLE {} CONNECTION LIMIT 0", world.role)).await;
+    world.terminate().await;
+    world.sql(&stale(1)).await;
+    let status = world
+        .store_until(&operator, |s| {
+            is(&s.conditions, "DatabaseReachable", "False", "ServerExhausted")
+                && is(&s.conditions, "Ready", "False", "ServerExhausted")
+        })
+        .await;
+    let text = message(&status.conditions, "Ready");
+    assert!(text.contains("too many connections") && text.contains("poolSize"), "{text}");
+    assert_eq!(world.status(1).await, "running");
+    world.sql(&format!("ALTER ROLE {} CONNECTION LIMIT -1", world.role)).await;
+    all_failed_once(&world, &operator, 1).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_leaves_nothing_half_done() {
+    let disk = tempfile::tempdir().unwrap();
+    if !machine::may_mount(disk.path()) {
+        return machine::not_tested("a full disk", "root, and the right to mount a small file system");
+    }
+    // Mounted for the server only, and gone with it.
+    let mount = "mount -t tmpfs -o size=3m,mode=1777 tmpfs \"$0\" && exec \"$@\"";
+    let disk_path = disk.path().to_str().unwrap().to_owned();
+    let wrapper = ["unshare", "--mount", "sh", "-c", mount, &disk_path].map(std::ffi::OsString::from);
+    let server = blocking(move || devcluster::Server::start(&wrapper)).await;
+    let world = World::on_server("disk", &server).await;
+    world.sql(&format!("COPY (SELECT) TO PROGRAM 'mkdir {disk_path}/space'")).await;
+    world.sql(&format!("CREATE TABLESPACE small LOCATION '{disk_path}/space'")).await;
+    world.sql("ALTER TABLE job_executions SET TABLESPACE small").await;
+    // The rows take more than a half of the disk, so there is no room for the new version of each.
+    world.sql(&stale(24_000)).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status = world
+        .store_until(&operator, |s| {
+            is(&s.conditions, "EnforcementPaused", "True", "DiskFull")
+                && is(&s.conditions, "Ready", "False", "DiskFull")
+        })
+        .await;
+    let text = message(&status.conditions, "Ready");
+    assert!(text.contains("No space left on device") && text.contains("Make room"), "{text}");
+    assert!(is(&status.conditions, "DatabaseReachable", "True", "Connected"), "{:#?}", status.conditions);
+    let whole: bool = world
+        .one(
+            "SELECT count(*) FILTER (WHERE status = 'running') > 0 AND count(*) = 24000 \
+             AND count(*) FILTER (WHERE status = 'failed') = (SELECT count(DISTINCT execution_id) FROM jobexec.events) \
+             AND bool_and((status = 'failed') = (completed_at IS NOT NULL)) FROM job_executions",
+        )
+        .await;
+    assert!(whole, "what was failed is recorded, and what was not failed is as it was");
+
+    world.sql("ALTER TABLE job_executions SET TABLESPACE pg_default").await;
+    all_failed_once(&world, &operator, 24_000).await;
+}
+
+#[tokio::test]
+async fn a_deadlock_and_serialization_failures_are_tried_again() {
+    let world = World::new("deadlock").await;
+    // In READ COMMITTED no row is read twice as another: the operator asks for it whatever the role's default is.
+    world.sql(&format!("ALTER ROLE {} SET default_transaction_isolation = 'serializable'", world.role)).await;
+    world
+        .sql("CREATE TABLE jobs (id bigint PRIMARY KEY, failures bigint); INSERT INTO jobs VALUES (1, 0)")
+        .await;
+    world
+        .sql(
+            "CREATE SEQUENCE conflicts; CREATE FUNCTION tally() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
+             IF NEW.id = 3 AND nextval('conflicts') <= 2 THEN RAISE 'not serializable' USING ERRCODE = '40001'; END IF; \
+             UPDATE jobs SET failures = failures + 1 WHERE id = NEW.job_id; RETURN NEW; END $$; \
+             CREATE TRIGGER tally BEFORE UPDATE ON job_executions FOR EACH ROW WHEN (NEW.status = 'failed') EXECUTE FUNCTION tally()",
+        )
+        .await;
+    world.sql(&stale(3)).await;
+    // A worker has the job's row and then wants the execution's, which the sweep has while it waits for the job's.
+    let mut worker = world.pool.begin().await.unwrap();
+    sqlx::raw_sql("SET LOCAL deadlock_timeout = '1h'; UPDATE jobs SET failures = 0")
+        .execute(&mut *worker)
+        .await
+        .unwrap();
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world
+        .until_true(&format!(
+            "SELECT EXISTS (SELECT FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) \
+             WHERE NOT l.granted AND a.usename = '{}')",
+            world.role
+        ))
+        .await;
+    let finish = "UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 1";
+    sqlx::raw_sql(finish).execute(&mut *worker).await.unwrap();
+    worker.commit().await.unwrap();
+    world.until_true("SELECT count(*) = 0 FROM job_executions WHERE status = 'running'").await;
+    world.store_until(&operator, |s| enforces(s) && left(s, 0)).await;
+    let end: String = world
+        .one(
+            "SELECT concat_ws(' ', (SELECT string_agg(status, ' ' ORDER BY id) FROM job_executions), \
+             (SELECT string_agg(execution_id, ',' ORDER BY execution_id) FROM jobexec.events), (SELECT failures FROM jobs))",
+        )
+        .await;
+    assert_eq!(end, "completed failed failed 2,3 2");
+    let log = operator.log();
+    assert!(log.contains("deadlock detected") && log.contains("not serializable"), "{log}");
+    assert!(!log.contains("a look at the store failed"), "what is worth another try is no news: {log}");
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_is_told_and_mended() {
+    let world = World::new("slow").await;
+    world.sql(&stale(2)).await;
+    world.sql(&trigger("OLD.id = 2", "PERFORM pg_sleep(60)")).await;
+    let operator = world.operator();
+    world.store(json!({"connection": {"statementTimeout": "1s"}})).await;
+    let status = world
+        .store_until(&operator, |s| {
+            is(&s.conditions, "EnforcementPaused", "True", "StatementTimeout")
+                && is(&s.conditions, "Ready", "False", "StatementTimeout")
+        })
+        .await;
+    assert!(message(&status.conditions, "Ready").contains("spec.connection.statementTimeout"));
+    assert!(is(&status.conditions, "DatabaseReachable", "True", "Connected"), "{:#?}", status.conditions);
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM job_executions WHERE status = 'running'").await, 2);
+    world.sql("DROP TRIGGER bites ON job_executions").await;
+    all_failed_once(&world, &operator, 2).await;
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_failed_holds_up_no_other() {
+    let world = World::new("poisoned").await;
+    world.sql(&stale(12_000)).await;
+    // One row refused by each: a constraint, a trigger that raises, one that divides by zero, one that lacks a right.
+    world
+        .sql(
+            "ALTER TABLE job_executions ADD CONSTRAINT never CHECK (id <> 1 OR status <> 'failed'); CREATE TABLE secret (id bigint)",
+        )
+        .await;
+    world
+        .sql(&trigger(
+            "OLD.id IN (2, 6000, 11999)",
+            "CASE OLD.id WHEN 2 THEN RAISE 'row 2 is mine'; WHEN 6000 THEN PERFORM 1 / 0; ELSE INSERT INTO secret VALUES (1); END CASE",
+        ))
+        .await;
+    world.execution("e", "1", json!({"timeout": "1h"})).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status = world
+        .store_until(&operator, |s| {
+            is(&s.conditions, "EnforcementPaused", "True", "ExecutionsRefused") && left(s, 4)
+        })
+        .await;
+    assert!(is(&status.conditions, "Ready", "False", "ExecutionsRefused"));
+    assert!(is(&status.conditions, "DatabaseReachable", "True", "Connected"));
+    let text = message(&status.conditions, "EnforcementPaused");
+    for part in [
+        "\"never\"",
+        "2: ",
+        "row 2 is mine",
+        "6000: ",
+        "division by zero",
+        "11999: ",
+        "permission denied for table secret",
+    ] {
+        assert!(text.contains(part), "{part} not in {text}");
+    }
+    let counts: String = world
+        .one(
+            "SELECT concat_ws(' ', (SELECT string_agg(id::text, ',' ORDER BY id) FROM job_executions WHERE status = 'running'), \
+             count(*), count(DISTINCT execution_id)) FROM jobexec.events",
+        )
+        .await;
+    assert_eq!(counts, "1,2,6000,11999 11996 11996");
+    assert!(operator.log().contains("a stale execution cannot be failed"));
+
+    // What becomes stale later is failed beside them, and they are once nothing is in the way.
+    world.sql("INSERT INTO job_executions VALUES (20000, 1, 1, 'running', now() - interval '2 days')").await;
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 20000").await;
+    world.sql("DROP TRIGGER bites ON job_executions; ALTER TABLE job_executions DROP CONSTRAINT never").await;
+    all_failed_once(&world, &operator, 12_001).await;
+    world
+        .execution_until(&operator, "e", |s| is(&s.conditions, "Succeeded", "False", "DeadlineExceeded"))
+        .await;
+}
+
+#[tokio::test]
+async fn a_table_that_refuses_every_row_is_told_and_not_hammered() {
+    let world = World::new("refusing").await;
+    world.sql(&stale(2_000)).await;
+    world.sql(&format!("CREATE SEQUENCE tries; GRANT USAGE ON tries TO {}", world.role)).await;
+    world.sql(&trigger("NEW.status = 'failed'", "PERFORM nextval('tries'); RAISE 'nobody fails here'")).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status = world
+        .store_until(&operator, |s| {
+            is(&s.conditions, "EnforcementPaused", "True", "StatementRefused")
+                && is(&s.conditions, "Ready", "False", "StatementRefused")
+        })
+        .await;
+    assert!(message(&status.conditions, "Ready").contains("nobody fails here"), "{:#?}", status.conditions);
+    let tries: i64 = world.one("SELECT last_value FROM tries").await;
+    assert!(
+        tries < 2_000,
+        "{tries} tries: it does not look for one row that is not refused among all of them"
+    );
+    world.sql("DROP TRIGGER bites ON job_executions").await;
+    all_failed_once(&world, &operator, 2_000).await;
+}
+
+#[tokio::test]
+async fn starts_at_the_ends_of_time_break_nothing() {
+    let world = World::new("extremes").await;
+    world
+        .sql(
+            "INSERT INTO job_executions VALUES (1, 1, 1, 'running', NULL, NULL), (2, 1, 2, 'running', 'infinity', NULL), \
+             (3, 1, 3, 'running', '-infinity', NULL), (4, 1, 4, 'running', '9999-12-31', NULL), \
+             (5, 1, 5, 'running', '4713-01-01 BC', NULL), (6, 1, 6, 'running', now() + interval '1 hour', NULL), \
+             (7, 1, 7, 'running', '294276-12-31', NULL), (8, 1, 8, 'running', now() - interval '2 days', NULL), \
+             (9, 1, 9, 'completed', now(), now() - interval '1 day'), (10, 1, 10, 'failed', 'infinity', '-infinity'), \
+             (11, 1, 11, 'running', now() - interval '1 hour', now() - interval '2 hours'), \
+             (12, 1, 12, 'running', '-infinity', NULL), (13, 1, 13, 'running', '294276-12-31', NULL)",
+        )
+        .await;
+    let finished = "SELECT string_agg(t::text, ' ' ORDER BY id) FROM job_executions t WHERE id IN (9, 10)";
+    let before: String = world.one(finished).await;
+    // The longest and a short timeout, on rows at both ends.
+    for (id, timeout) in
+        [(2, "1ms"), (4, "99999h99999h99999h99999h"), (9, "1h"), (10, "1h"), (12, "1h"), (13, "99999h99999h")]
+    {
+        world.execution(&format!("e{id}"), &id.to_string(), json!({"timeout": timeout})).await;
+    }
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world
+        .store_until(&operator, |s| enforces(s) && s.last_sweep.as_ref().is_some_and(|w| w.failed == 4))
+        .await;
+    let failed: String = world
+        .one("SELECT string_agg(id::text, ' ' ORDER BY id) FROM job_executions WHERE status = 'failed' AND id <> 10")
+        .await;
+    assert_eq!(failed, "3 5 8 12");
+    assert_eq!(world.one::<String>(finished).await, before);
+    for (name, phase) in [("e2", "Running"), ("e4", "Running"), ("e13", "Running")] {
+        world
+            .execution_until(&operator, name, |s| {
+                is(&s.conditions, "Finished", "False", phase) && s.deadline.is_some()
+            })
+            .await;
+    }
+    world.execution_until(&operator, "e12", |s| is(&s.conditions, "Finished", "True", "Failed")).await;
+    world.execution_until(&operator, "e9", |s| is(&s.conditions, "Finished", "True", "Completed")).await;
+    world.execution_until(&operator, "e10", |s| is(&s.conditions, "Finished", "True", "Failed")).await;
+
+    // And enforcement goes on.
+    world.sql("INSERT INTO job_executions VALUES (20, 1, 20, 'running', now() - interval '2 days')").await;
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 20").await;
+    assert!(!operator.log().contains("panicked"), "{}", operator.log());
+}
+
+#[tokio::test]
+async fn local_times_are_read_in_the_zone_of_the_spec_and_never_too_early() {
+    let world = World::bare("zones").await;
+    world.sql(&crate::support::world::TABLE.replace("timestamptz", "timestamp")).await;
+    world.prepare().await;
+    // The session's zone is neither that of the spec nor UTC, and far from both.
+    world.sql(&format!("ALTER ROLE {} SET timezone = 'Pacific/Kiritimati'", world.role)).await;
+    // Berlin set its clocks back on 2025-10-26 at 01:00 UTC, so that 02:30 came at 00:30 and at 01:30, and forward on
+    // 2025-03-30, so that there was no 02:30, which at the latest is 01:30. The timeout lies between the two readings.
+    for (clock_change, id) in [("2025-10-26 01:00Z", 1), ("2025-03-30 01:00Z", 2)] {
+        world.sql("TRUNCATE job_executions").await;
+        let seconds: i64 = world
+            .one(&format!("SELECT extract(epoch FROM now() - '{clock_change}'::timestamptz)::bigint"))
+            .await;
+        let timeout = format!("{}h{}s", seconds / 3600, seconds % 3600);
+        let spec = json!({"defaultTimeout": timeout, "table": {"timeZone": "Europe/Berlin"}});
+        // The spec before the rows and the operator, so that the timeout of the round before is not in force.
+        world.store(spec).await;
+        let row = |id: i64, start: &str| {
+            format!("INSERT INTO job_executions VALUES ({id}, 1, {id}, 'running', {start})")
+        };
+        world.sql(&row(1, "'2025-10-26 02:30'")).await;
+        world.sql(&row(2, "'2025-03-30 02:30'")).await;
+        // Unambiguous ones on either side of the deadline, a day of the same zone away from the change.
+        let beside = |shift: &str| {
+            format!("('{clock_change}'::timestamptz + interval '{shift}') AT TIME ZONE 'Europe/Berlin'")
+        };
+        world.sql(&row(3, &beside("-2 hours"))).await;
+        world.sql(&row(4, &beside("2 hours"))).await;
+        let operator = world.operator();
+        world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 3").await;
+        world.request_sweep(&operator).await;
+        let rows: String =
+            world.one("SELECT string_agg(id || ' ' || status, ', ' ORDER BY id) FROM job_executions").await;
+        let expected = if id == 1 {
+            "1 running, 2 failed, 3 failed, 4 running"
+        } else {
+            "1 running, 2 running, 3 failed, 4 running"
+        };
+        assert_eq!(rows, expected, "{clock_change}");
+        let local: bool = world
+            .one("SELECT abs(extract(epoch FROM completed_at - now() AT TIME ZONE 'Europe/Berlin')) < 600 FROM job_executions WHERE id = 3")
+            .await;
+        assert!(local, "the end is written in the zone of the spec too");
+        assert!(operator.stop().success());
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_executions_of_one_job_that_began_at_once_are_failed_once_each() {
+    let world = World::new("onejob").await;
+    world
+        .sql(
+            "INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, 10000) n",
+        )
+        .await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    all_failed_once(&world, &operator, 10_000).await;
+    // The others of the job are another matter.
+    world.sql("INSERT INTO job_executions VALUES (20000, 1, 20000, 'running', now())").await;
+    world.request_sweep(&operator).await;
+    assert_eq!(world.status(20_000).await, "running");
+}
