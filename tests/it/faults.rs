@@ -390,12 +390,12 @@ async fn local_times_are_read_in_the_zone_of_the_spec_and_never_too_early() {
         };
         world.sql(&row(1, "'2025-10-26 02:30'")).await;
         world.sql(&row(2, "'2025-03-30 02:30'")).await;
-        // Unambiguous ones on either side of the deadline, a day of the same zone away from the change.
+        // And two that can be read in one way only, as near on either side of the deadline as there are any.
         let beside = |shift: &str| {
             format!("('{clock_change}'::timestamptz + interval '{shift}') AT TIME ZONE 'Europe/Berlin'")
         };
-        world.sql(&row(3, &beside("-2 hours"))).await;
-        world.sql(&row(4, &beside("2 hours"))).await;
+        world.sql(&row(3, &beside("-61 minutes"))).await;
+        world.sql(&row(4, &beside("61 minutes"))).await;
         let operator = world.operator();
         world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 3").await;
         world.request_sweep(&operator).await;
