@@ -171,16 +171,16 @@ async fn a_full_disk_is_told_and_leaves_nothing_half_done() {
 #[tokio::test]
 async fn a_deadlock_and_serialization_failures_are_tried_again() {
     let world = World::new("deadlock").await;
-    // In READ COMMITTED no row is read twice as another: the operator asks for it whatever the role's default is.
+    // The operator asks for what it is made for, whatever the default of the role is.
     world.sql(&format!("ALTER ROLE {} SET default_transaction_isolation = 'serializable'", world.role)).await;
     world
-        .sql("CREATE TABLE jobs (id bigint PRIMARY KEY, failures bigint); INSERT INTO jobs VALUES (1, 0)")
+        .sql("CREATE TABLE jobs (id bigint PRIMARY KEY, failures bigint, isolation text); INSERT INTO jobs VALUES (1, 0)")
         .await;
     world
         .sql(
             "CREATE SEQUENCE conflicts; CREATE FUNCTION tally() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
              IF NEW.id = 3 AND nextval('conflicts') <= 2 THEN RAISE 'not serializable' USING ERRCODE = '40001'; END IF; \
-             UPDATE jobs SET failures = failures + 1 WHERE id = NEW.job_id; RETURN NEW; END $$; \
+             UPDATE jobs SET failures = failures + 1, isolation = current_setting('transaction_isolation') WHERE id = NEW.job_id; RETURN NEW; END $$; \
              CREATE TRIGGER tally BEFORE UPDATE ON job_executions FOR EACH ROW WHEN (NEW.status = 'failed') EXECUTE FUNCTION tally()",
         )
         .await;
@@ -208,10 +208,10 @@ async fn a_deadlock_and_serialization_failures_are_tried_again() {
     let end: String = world
         .one(
             "SELECT concat_ws(' ', (SELECT string_agg(status, ' ' ORDER BY id) FROM job_executions), \
-             (SELECT string_agg(execution_id, ',' ORDER BY execution_id) FROM jobexec.events), (SELECT failures FROM jobs))",
+             (SELECT string_agg(execution_id, ',' ORDER BY execution_id) FROM jobexec.events), (SELECT failures || ' ' || isolation FROM jobs))",
         )
         .await;
-    assert_eq!(end, "completed failed failed 2,3 2");
+    assert_eq!(end, "completed failed failed 2,3 2 read committed");
     let log = operator.log();
     assert!(log.contains("deadlock detected") && log.contains("not serializable"), "{log}");
     assert!(!log.contains("a look at the store failed"), "what is worth another try is no news: {log}");
