@@ -118,6 +118,36 @@ async fn tables_that_the_operator_may_create_it_makes_again() {
 }
 
 #[tokio::test]
+async fn rights_taken_away_while_running_are_told_and_mended() {
+    let world = World::new("revoked").await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, |s| enforces(s) && records(s)).await;
+    world.sql(&format!("REVOKE INSERT ON jobexec.events FROM {}", world.role)).await;
+    world.sql(&running(1, "2 days")).await;
+    let status = world
+        .store_until(&operator, |s| enforces(s) && is(&s.conditions, "Recording", "False", "TablesMissing"))
+        .await;
+    assert!(message(&status.conditions, "Recording").contains("jobexec.events (SELECT, INSERT)"));
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
+
+    world.sql(&format!("REVOKE UPDATE (status) ON job_executions FROM {}", world.role)).await;
+    world.sql(&running(2, "2 days")).await;
+    let status = world
+        .store_until(&operator, |s| {
+            is(&s.conditions, "SchemaValid", "False", "InsufficientPrivilege")
+                && is(&s.conditions, "EnforcementPaused", "True", "InsufficientPrivilege")
+        })
+        .await;
+    assert!(message(&status.conditions, "Ready").contains("GRANT UPDATE"), "{:#?}", status.conditions);
+    assert_eq!(world.status(2).await, "running");
+
+    world.prepare().await;
+    world.store_until(&operator, |s| enforces(s) && records(s)).await;
+    world.until_true("SELECT count(*) = 1 FROM jobexec.events WHERE execution_id = '2'").await;
+}
+
+#[tokio::test]
 async fn without_the_index_a_sweep_is_slower_and_does_the_same() {
     let world = World::new("noindex").await;
     let many = |from: i64| {
@@ -150,7 +180,7 @@ async fn a_deleted_secret_takes_the_credential_away() {
     world.secret("db", json!({"uri": url, "url": url})).await;
     let operator = world.operator();
     world.store(json!({})).await;
-    world.store_until(&operator, enforces).await;
+    world.store_until(&operator, |s| enforces(s) && s.metrics.is_some()).await;
 
     world.api::<Secret>().delete("db", &DeleteParams::default()).await.unwrap();
     // A spec that names another key has the Secret read at once; it is read each minute anyway.
