@@ -8,7 +8,7 @@
     reason = "it stands on the support of the tests"
 )]
 
-#[allow(dead_code, reason = "the tests use more of it")]
+#[allow(dead_code, unused_imports, reason = "the tests use more of it")]
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 
