@@ -192,7 +192,8 @@ impl<'a> Pass<'a> {
             return Err(error);
         }
         match ids.as_slice() {
-            [] => {}
+            // It is no row that the server objects to, as where a right was taken away.
+            [] => return Err(error),
             // The other end may have been faster to find it.
             [id] if refusals.rows.iter().any(|row| row.id == *id) => {}
             [id] => refusals.rows.push(Refused { id: id.clone(), why: error.to_string() }),

@@ -225,10 +225,6 @@ async fn work(
             news = News::Changed;
         }
         seen.refused = std::mem::take(&mut sweep.refused);
-        if !seen.refused.is_empty() {
-            // It may be a right that was taken away, which the next look finds in the catalog.
-            memory.checked = None;
-        }
         if trigger == "Requested" {
             news = News::Requested;
         }
