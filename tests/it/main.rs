@@ -6,7 +6,9 @@
 mod support;
 
 mod admission;
+mod apifaults;
 mod connection;
+mod crash;
 mod degradation;
 mod execution;
 mod extras;

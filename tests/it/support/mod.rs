@@ -3,6 +3,7 @@
 pub(crate) mod machine;
 pub(crate) mod operator;
 pub(crate) mod pgbouncer;
+pub(crate) mod proxy;
 pub(crate) mod rbac;
 pub(crate) mod world;
 

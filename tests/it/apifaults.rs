@@ -1,0 +1,276 @@
+//! An API server that fails in each way that it can: rows are looked after in time all the same, and what was done is
+//! told once when it can be told.
+
+use http::request::Parts;
+use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus};
+use serde_json::json;
+
+use crate::support::proxy::{Canned, Mode, Proxies};
+use crate::support::{Operator, World, is};
+
+/// A row whose deadline, an hour after its start, passes so much later.
+fn row(id: i64, deadline_in: &str) -> String {
+    format!(
+        "INSERT INTO job_executions VALUES \
+         ({id}, 1, {id}, 'running', clock_timestamp() - interval '1 hour' + interval '{deadline_in}')"
+    )
+}
+
+/// A world with its proxies, an operator, and a store of which all is well.
+async fn at_work(test: &str) -> (World, Proxies, Operator) {
+    let world = World::new(test).await;
+    let proxies = Proxies::before(&world).await;
+    let operator = world.operator();
+    world.store(json!({"defaultTimeout": "1h"})).await;
+    world.store_until(&operator, ready).await;
+    (world, proxies, operator)
+}
+
+fn ready(status: &ExecutionStoreStatus) -> bool {
+    is(&status.conditions, "Ready", "True", "Enforcing") && status.metrics.is_some()
+}
+
+fn failed_one(status: &ExecutionStoreStatus) -> bool {
+    status.last_sweep.as_ref().is_some_and(|sweep| sweep.failed == 1)
+}
+
+/// Requests to write the status of the store.
+fn status_of_store(request: &Parts) -> bool {
+    request.method == "PATCH" && request.uri.path().ends_with("/executionstores/jobs/status")
+}
+
+fn watch(request: &Parts) -> bool {
+    request.uri.query().is_some_and(|query| query.contains("watch="))
+}
+
+/// One Event tells of the sweeps, and no sweep is untold.
+async fn told_once(world: &World, operator: &Operator, proxies: &Proxies) {
+    world.event_until(operator, "jobs", "StaleExecutionsFailed").await;
+    proxies.reads(6).await;
+    let events = world.events().await;
+    let told = events.iter().filter(|e| e.reason.as_deref() == Some("StaleExecutionsFailed"));
+    assert_eq!(told.count(), 1, "{events:#?}");
+}
+
+/// Asks the operator to stop while the proxies go on.
+fn stop(operator: Operator) {
+    let log = operator.log();
+    let status = tokio::task::block_in_place(|| operator.stop());
+    assert!(status.success(), "{status}\n{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_that_passes_while_the_api_server_is_away_is_kept_and_told_once() {
+    let (world, proxies, operator) = at_work("away").await;
+    world.execution("e", "1", json!({})).await;
+    world.execution_until(&operator, "e", |s| is(&s.conditions, "Bound", "False", "RowNotFound")).await;
+    proxies.api.gate.set(Mode::Away);
+    world.sql(&row(1, "1 second")).await;
+    proxies.row_until(&world, 1, "failed").await;
+    proxies.api.gate.turned_away(2).await;
+    // Further looks do not make it forget what it could not tell.
+    proxies.reads(6).await;
+    let untold = world.api::<ExecutionStore>().get("jobs").await.unwrap().status.unwrap();
+    assert!(!failed_one(&untold), "{untold:#?}");
+
+    proxies.api.gate.set(Mode::Open);
+    let status = world.store_until(&operator, failed_one).await;
+    assert_eq!(status.last_sweep.unwrap().trigger, "Deadline");
+    told_once(&world, &operator, &proxies).await;
+    world
+        .execution_until(&operator, "e", |s| is(&s.conditions, "Succeeded", "False", "DeadlineExceeded"))
+        .await;
+    world.event_until(&operator, "e", "DeadlineExceeded").await;
+    stop(operator);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_is_away_at_the_start_is_waited_for() {
+    let world = World::new("late").await;
+    let proxies = Proxies::before(&world).await;
+    world.sql(&row(1, "-1 second")).await;
+    world.store(json!({"defaultTimeout": "1h"})).await;
+    proxies.api.gate.set(Mode::Away);
+    let operator = world.operator();
+    proxies.api.gate.turned_away(4).await;
+    assert_eq!(world.status(1).await, "running", "which table, and by which rules, nobody said");
+    proxies.api.gate.set(Mode::Open);
+    world.store_until(&operator, failed_one).await;
+    told_once(&world, &operator, &proxies).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_of_the_api_server_breaks_every_connection_and_nothing_else() {
+    let (world, proxies, operator) = at_work("restart").await;
+    world.sql(&row(1, "30 minutes")).await;
+    world.execution("e", "1", json!({"timeout": "72h"})).await;
+    world.execution_until(&operator, "e", |s| s.timeout.as_deref() == Some("72h")).await;
+    proxies.api.gate.set(Mode::Away);
+    proxies.api.gate.turned_away(2).await;
+    // What is changed meanwhile by way of another API server is seen afterwards.
+    world.execution("e", "1", json!({"timeout": "1m"})).await;
+    proxies.api.gate.set(Mode::Open);
+    proxies.row_until(&world, 1, "failed").await;
+    world
+        .execution_until(&operator, "e", |s| is(&s.conditions, "Succeeded", "False", "DeadlineExceeded"))
+        .await;
+    told_once(&world, &operator, &proxies).await;
+
+    proxies.api.gate.cut();
+    world.store(json!({"defaultTimeout": "1h", "mode": "Observe"})).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Observing")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_deadline_waits_for_an_api_server_that_says_nothing() {
+    let (world, proxies, operator) = at_work("silent").await;
+    proxies.api.gate.set(Mode::Silent);
+    let tries = proxies.api.count("PATCH");
+    world.sql(&row(1, "1 second")).await;
+    proxies.api.asked(tries + 1, "PATCH").await;
+    // While that request hangs.
+    world.sql(&row(2, "1 second")).await;
+    proxies.row_until(&world, 2, "failed").await;
+    assert_eq!(proxies.api.given_up(), 0, "a request was waited for");
+    stop(operator);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_database_is_connected_again_without_an_api_server() {
+    let (world, proxies, operator) = at_work("reconnect").await;
+    proxies.api.gate.set(Mode::Silent);
+    proxies.database.set(Mode::Away);
+    proxies.database.turned_away(2).await;
+    proxies.database.set(Mode::Open);
+    // With what the Secret held when it could be read.
+    world.sql(&row(1, "0 seconds")).await;
+    proxies.row_until(&world, 1, "failed").await;
+    stop(operator);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_was_silent_is_told_when_it_speaks_again() {
+    let (world, proxies, operator) = at_work("mute").await;
+    proxies.api.gate.set(Mode::Silent);
+    world.sql(&row(1, "0 seconds")).await;
+    proxies.row_until(&world, 1, "failed").await;
+    proxies.reads(6).await;
+    proxies.api.gate.cut();
+    proxies.api.gate.set(Mode::Open);
+    world.store_until(&operator, failed_one).await;
+    told_once(&world, &operator, &proxies).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_api_server_only_hears_of_things_later() {
+    let (world, proxies, operator) = at_work("slow").await;
+    proxies.api.gate.set(Mode::Slow(std::time::Duration::from_millis(700)));
+    world.sql(&row(1, "1 second")).await;
+    proxies.row_until(&world, 1, "failed").await;
+    world.store_until(&operator, failed_one).await;
+    told_once(&world, &operator, &proxies).await;
+    stop(operator);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_throttles_is_asked_less_often() {
+    let (world, proxies, operator) = at_work("throttled").await;
+    proxies.api.answer(|request| request.method != "GET", Canned::throttled(1));
+    world.sql(&row(1, "0 seconds")).await;
+    proxies.row_until(&world, 1, "failed").await;
+    let reads = proxies.writes.passed().reads;
+    proxies.api.answered(3).await;
+    let looked = proxies.writes.passed().reads - reads;
+    assert!(looked > 0, "the table is looked at all the while");
+    proxies.api.answer_no_more();
+    world.store_until(&operator, failed_one).await;
+    told_once(&world, &operator, &proxies).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_that_has_expired_begins_anew() {
+    let (world, proxies, operator) = at_work("expired").await;
+    world.sql(&row(1, "30 minutes")).await;
+    proxies.api.answer(watch, Canned::expired());
+    proxies.api.gate.cut();
+    proxies.api.answered(2).await;
+    world.execution("e", "1", json!({"timeout": "1m"})).await;
+    proxies.api.answer_no_more();
+    proxies.row_until(&world, 1, "failed").await;
+    world.store_until(&operator, failed_one).await;
+    told_once(&world, &operator, &proxies).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_status_that_meets_a_conflict_is_written_later() {
+    let (world, proxies, operator) = at_work("conflict").await;
+    let conflict = Canned::refusal(409, "Conflict", "the object has been modified");
+    proxies.api.answer(status_of_store, conflict);
+    world.sql(&row(1, "0 seconds")).await;
+    proxies.row_until(&world, 1, "failed").await;
+    let (reads, tries) = (proxies.writes.passed().reads, proxies.api.count("executionstores/jobs/status"));
+    proxies.reads(15).await;
+    let looked = proxies.writes.passed().reads - reads;
+    let tried = proxies.api.count("executionstores/jobs/status") - tries;
+    assert!(tried <= looked, "{tried} tries while it looked {looked} times");
+    let events = world.events().await;
+    let early = events.iter().any(|e| e.reason.as_deref() == Some("StaleExecutionsFailed"));
+    assert!(!early, "an Event only once the status is written");
+    proxies.api.answer_no_more();
+    world.store_until(&operator, failed_one).await;
+    told_once(&world, &operator, &proxies).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_on_events_holds_up_nothing_else() {
+    let (world, proxies, operator) = at_work("quota").await;
+    let event = |request: &Parts| request.method == "POST" && request.uri.path().ends_with("/events");
+    proxies.api.answer(
+        event,
+        Canned::refusal(403, "Forbidden", "events \"x\" is forbidden: exceeded quota: events"),
+    );
+    world.sql(&row(1, "0 seconds")).await;
+    world.execution("e", "1", json!({})).await;
+    world.store_until(&operator, failed_one).await;
+    world
+        .execution_until(&operator, "e", |s| is(&s.conditions, "Succeeded", "False", "DeadlineExceeded"))
+        .await;
+    let tries = proxies.api.count("POST");
+    let reads = proxies.writes.passed().reads;
+    proxies.api.asked(tries + 2, "POST").await;
+    proxies.reads(10).await;
+    let tried = proxies.api.count("POST") - tries;
+    let looked = proxies.writes.passed().reads - reads;
+    assert!(tried <= looked, "{tried} tries while it looked {looked} times");
+    // The status goes on, also while Events are refused.
+    world.sql(&row(2, "30 minutes")).await;
+    world.store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.running_executions == 1)).await;
+
+    proxies.api.answer_no_more();
+    told_once(&world, &operator, &proxies).await;
+    let untold: i64 = world.one("SELECT count(*) FROM jobexec.sweeps WHERE announced_at IS NULL").await;
+    assert_eq!(untold, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_watch_is_stale_the_last_known_rules_hold() {
+    let (world, proxies, operator) = at_work("stale").await;
+    // Stale but for its object's timeout.
+    world.execution("e", "1", json!({"timeout": "72h"})).await;
+    world.execution_until(&operator, "e", |s| is(&s.conditions, "Bound", "False", "RowNotFound")).await;
+    world.sql(&row(1, "-1 hour")).await;
+    world.execution_until(&operator, "e", |s| s.timeout.as_deref() == Some("72h")).await;
+    proxies.api.go_stale();
+    world.execution("e", "1", json!({"timeout": "1h"})).await;
+    world.sql(&row(2, "0 seconds")).await;
+    proxies.row_until(&world, 2, "failed").await;
+    proxies.reads(10).await;
+    assert_eq!(world.status(1).await, "running");
+    proxies.api.recover();
+    proxies.row_until(&world, 1, "failed").await;
+    let source: String = world.one("SELECT source FROM jobexec.events WHERE execution_id = '1'").await;
+    assert_eq!(source, "JobExecution/e");
+    world
+        .execution_until(&operator, "e", |s| is(&s.conditions, "Succeeded", "False", "DeadlineExceeded"))
+        .await;
+}

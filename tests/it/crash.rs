@@ -1,0 +1,265 @@
+//! The operator is killed at each of its writes, one run for each, or never hears what became of it. Whatever happens,
+//! the end is the same, and no row is touched before its time or twice.
+
+use futures::{StreamExt as _, stream};
+use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus, JobExecution, Phase};
+use k8s_openapi::api::events::v1::Event;
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::support::proxy::{Proxies, Trap};
+use crate::support::{Operator, PATIENCE, World, is};
+
+/// How many runs at the same time. They mostly wait.
+const AT_ONCE: usize = 8;
+
+/// Reads of the database without a write in between that show that nothing is left to do: some polls.
+const QUIET: usize = 16;
+
+/// What a write of a sweep contains.
+const SWEEP: &str = "INSERT INTO jobexec.events";
+
+/// Every change of a row is logged by the database itself.
+const HISTORY: &str = "CREATE TABLE history (n bigserial, at timestamptz DEFAULT clock_timestamp(), \
+         id bigint, before text, after text, ended timestamptz); \
+     CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
+         INSERT INTO public.history (id, before, after, ended) VALUES (OLD.id, OLD.status, NEW.status, NEW.completed_at); \
+         RETURN NULL; END $$; \
+     CREATE TRIGGER log AFTER UPDATE OR DELETE ON job_executions FOR EACH ROW EXECUTE FUNCTION log()";
+
+/// 1 to 3 are stale, 6 would be but for a timeout of its own, 7 is healthy, 8 has ended.
+const ROWS: &str = "INSERT INTO job_executions \
+     SELECT n, 1, n, 'running', now() - interval '2 days' - n * interval '1 minute' FROM generate_series(1, 3) n; \
+     INSERT INTO job_executions VALUES \
+         (6, 2, 3, 'running', now() - interval '2 days', NULL), (7, 2, 4, 'running', now() - interval '1 minute', NULL), \
+         (8, 2, 5, 'completed', now() - interval '3 days', now() - interval '2 days')";
+
+/// These become stale soon after they are there, the second one by a timeout of its own.
+const LATER: [&str; 2] = [
+    "INSERT INTO job_executions VALUES (4, 2, 1, 'running', now() - interval '24 hours' + interval '1.5 seconds')",
+    "INSERT INTO job_executions VALUES (5, 2, 2, 'running', now() - interval '1 hour' + interval '1.5 seconds')",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_before_any_of_its_writes_it_reaches_the_same_end() {
+    at_every_write(Trap::Before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_after_any_of_its_writes_it_reaches_the_same_end() {
+    at_every_write(Trap::After).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn never_hearing_of_any_one_of_its_writes_it_reaches_the_same_end() {
+    at_every_write(Trap::Unanswered).await;
+}
+
+/// Runs the scenario with a trap at each write that it has when nothing disturbs it.
+async fn at_every_write(trap: Trap) {
+    static UNDISTURBED: OnceCell<(usize, Value)> = OnceCell::const_new();
+    let (writes, end) = UNDISTURBED.get_or_init(|| Box::pin(undisturbed())).await;
+    let runs = stream::iter(1..=*writes).map(|k| async move {
+        // Of its own, so that the runs do not wait for each other.
+        let run = tokio::spawn(disturbed(k, trap, end)).await;
+        run.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    });
+    let sprung = runs.buffer_unordered(AT_ONCE).filter(|sprung| std::future::ready(*sprung)).count().await;
+    // Where it takes longer, one write may do what two did before, so that the last ones are not made.
+    assert!(sprung >= 12, "of {writes} writes only {sprung} were made");
+}
+
+/// The number of writes, and the end state, of a run that nothing disturbs.
+async fn undisturbed() -> (usize, Value) {
+    let mut run = Run::new().await;
+    run.operate();
+    for (sweeps, row) in (1..).zip(LATER) {
+        run.proxies.writes.until(|passed| passed.count(SWEEP) == sweeps).await;
+        run.world.sql(row).await;
+    }
+    let end = run.settle().await;
+    run.check("undisturbed").await;
+    (run.proxies.writes.passed().writes.len(), end)
+}
+
+/// Returns whether there was a `k`th write.
+async fn disturbed(k: usize, trap: Trap, undisturbed: &'static Value) -> bool {
+    let mut run = Run::new().await;
+    let writes = run.proxies.writes.clone();
+    writes.trap(k, trap);
+    run.operate();
+    for (sweeps, row) in (1..).zip(LATER) {
+        writes.until(|passed| passed.count(SWEEP) == sweeps || passed.sprung).await;
+        run.world.sql(row).await;
+    }
+    let sprung = tokio::select! {
+        _ = writes.until(|passed| passed.sprung) => true,
+        _ = run.settle() => false,
+    };
+    if sprung {
+        // What another operator may still be at is announced after a minute: this one is not.
+        run.world.sql("UPDATE jobexec.sweeps SET started_at = started_at - interval '2 minutes'").await;
+        if trap != Trap::Unanswered {
+            run.operator.take().unwrap().kill();
+            writes.release();
+            run.operate();
+        }
+    }
+    let end = run.settle().await;
+    let context = format!("{trap:?} at {k}: {:#?}", run.proxies.writes.passed());
+    assert_eq!(end, *undisturbed, "{context}");
+    run.check(&context).await;
+    sprung
+}
+
+/// A world in which the scenario runs.
+struct Run {
+    world: World,
+    proxies: Proxies,
+    operator: Option<Operator>,
+}
+
+impl Run {
+    async fn new() -> Self {
+        let world = World::new("crash").await;
+        let proxies = Proxies::before(&world).await;
+        world.sql(HISTORY).await;
+        world.execution("soon", "5", json!({"timeout": "1h"})).await;
+        world.execution("long", "6", json!({"timeout": "72h"})).await;
+        world.store(json!({})).await;
+        world.sql(ROWS).await;
+        Self { world, proxies, operator: None }
+    }
+
+    fn operate(&mut self) {
+        self.operator = Some(self.world.operator());
+    }
+
+    /// Waits until all is done and, over some polls, nothing was written any more. Returns the end state.
+    async fn settle(&self) -> Value {
+        let settled = async {
+            loop {
+                let passed = self.proxies.writes.passed();
+                if passed.quiet >= QUIET && self.done().await {
+                    return self.end().await;
+                }
+                self.proxies.writes.until(|now| now.reads > passed.reads).await;
+            }
+        };
+        let Ok(end) = tokio::time::timeout(PATIENCE, settled).await else {
+            panic!(
+                "it does not come to rest: {:#}\n{:#?}\n{}",
+                self.end().await,
+                self.proxies.writes.passed(),
+                self.operator.as_ref().unwrap().log(),
+            )
+        };
+        end
+    }
+
+    /// Whether everything that the scenario leads to has happened.
+    async fn done(&self) -> bool {
+        let rows: bool = self
+            .world
+            .one(
+                "SELECT (SELECT count(*) FROM job_executions WHERE status = 'failed') = 5 \
+                        AND NOT EXISTS (SELECT FROM jobexec.sweeps WHERE announced_at IS NULL)",
+            )
+            .await;
+        let finished = self.world.api::<JobExecution>().get("soon").await.unwrap();
+        let store = self.world.api::<ExecutionStore>().get("jobs").await.unwrap();
+        let ready = |status: &ExecutionStoreStatus| {
+            is(&status.conditions, "Ready", "True", "Enforcing")
+                && status.metrics.as_ref().is_some_and(|m| {
+                    (m.running_executions, m.stale_executions, m.recent_executions_24h) == (2, 0, 2)
+                })
+        };
+        rows && store.status.as_ref().is_some_and(ready)
+            && finished.status.is_some_and(|s| s.phase == Some(Phase::Failed))
+    }
+
+    /// Everything that should be the same whatever happened: no times, no figures of a single sweep, no made-up ids.
+    async fn end(&self) -> Value {
+        let table = async |query: &str| -> Value {
+            let text: String = self.world.one(&format!("SELECT json_agg(t)::text FROM ({query}) AS t")).await;
+            serde_json::from_str(&text).unwrap()
+        };
+        let mut store =
+            serde_json::to_value(self.world.api::<ExecutionStore>().get("jobs").await.unwrap().status)
+                .unwrap();
+        for (part, field) in [("metrics", "timestamp"), ("metrics", "oldestRunningStartedAt")] {
+            store[part].as_object_mut().unwrap().remove(field);
+        }
+        store.as_object_mut().unwrap().remove("lastSweep");
+        let mut executions = vec![];
+        for execution in self.world.api::<JobExecution>().list(&ListParams::default()).await.unwrap() {
+            let mut status = serde_json::to_value(&execution.status).unwrap();
+            for field in ["startedAt", "completedAt", "deadline"] {
+                status.as_object_mut().unwrap().remove(field);
+            }
+            executions.push(json!({"name": execution.name_any(), "status": undated(status)}));
+        }
+        let mut events: Vec<_> = self.events().await.into_iter().filter(|e| e.0 != "jobs").collect();
+        events.sort();
+        json!({
+            "rows": table("SELECT id, status, completed_at IS NOT NULL AS ended FROM job_executions ORDER BY id").await,
+            "records": table("SELECT execution_id, action, reason, source FROM jobexec.events ORDER BY execution_id").await,
+            "rules": table("SELECT key, timeout, source FROM jobexec.rules ORDER BY key").await,
+            "store": undated(store), "executions": executions, "events": events,
+        })
+    }
+
+    /// The Events: the object that each is about, its reason, and its type.
+    async fn events(&self) -> Vec<(String, String, String)> {
+        let about = |e: &Event| e.regarding.as_ref().and_then(|r| r.name.clone()).unwrap();
+        let all = self.world.events().await;
+        all.into_iter().map(|e| (about(&e), e.reason.clone().unwrap(), e.type_.clone().unwrap())).collect()
+    }
+
+    /// What must never have happened on the way.
+    async fn check(&self, context: &str) {
+        let changes: String = self
+            .world
+            .one("SELECT string_agg(concat_ws(' ', id, before, after, ended IS NOT NULL), ', ' ORDER BY id, n) FROM history")
+            .await;
+        let once: Vec<String> = (1..=5).map(|id| format!("{id} running failed t")).collect();
+        assert_eq!(changes, once.join(", "), "each row once, and no row that has ended: {context}");
+        let early: i64 = self
+            .world
+            .one(
+                "SELECT count(*) FROM history AS h JOIN job_executions AS e USING (id) WHERE LEAST(h.at, h.ended) < \
+                 e.started_at + CASE id WHEN 5 THEN interval '1 hour' ELSE interval '24 hours' END",
+            )
+            .await;
+        assert_eq!(early, 0, "failed before its deadline: {context}");
+        let sweeps: Vec<String> =
+            sqlx::query_scalar("SELECT replace(sweep_id::text, '-', '') FROM jobexec.sweeps ORDER BY 1")
+                .fetch_all(&self.world.pool)
+                .await
+                .unwrap();
+        let mut told: Vec<String> = self
+            .world
+            .events()
+            .await
+            .into_iter()
+            .filter(|e| e.reason.as_deref() == Some("StaleExecutionsFailed"))
+            .map(|e| e.metadata.name.unwrap().trim_start_matches("jobs.").to_owned())
+            .collect();
+        told.sort();
+        assert_eq!(told, sweeps, "one Event for each sweep: {context}");
+        let failed: i64 = self.world.one("SELECT sum(failed)::bigint FROM jobexec.sweeps").await;
+        assert_eq!(failed, 5, "{context}");
+    }
+}
+
+/// Without the times of conditions, and the messages, which name deadlines.
+fn undated(mut status: Value) -> Value {
+    for condition in status["conditions"].as_array_mut().unwrap() {
+        let condition = condition.as_object_mut().unwrap();
+        condition.remove("lastTransitionTime");
+        condition.remove("message");
+    }
+    status
+}

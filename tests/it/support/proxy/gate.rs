@@ -1,0 +1,96 @@
+//! What a proxy does to everything that passes through it.
+
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::support::PATIENCE;
+
+/// What a proxy does at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Forwards.
+    Open,
+    /// Forwards each message, or request, so much later.
+    Slow(Duration),
+    /// Accepts, and forwards nothing, as behind a firewall that drops packets.
+    Silent,
+    /// Closes every connection as soon as it is there, as a server that is away.
+    Away,
+}
+
+/// The switch of one proxy.
+pub(crate) struct Gate {
+    mode: watch::Sender<Mode>,
+    cuts: watch::Sender<u64>,
+    turned_away: watch::Sender<usize>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            mode: watch::Sender::new(Mode::Open),
+            cuts: watch::Sender::new(0),
+            turned_away: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Gate {
+    /// From now on.
+    pub(crate) fn set(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+        if mode == Mode::Away {
+            self.cut();
+        }
+    }
+
+    /// Cuts every connection that there is.
+    pub(crate) fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Waits until so many more connections have been closed because the server is away.
+    pub(crate) async fn turned_away(&self, times: usize) {
+        let mut turned_away = self.turned_away.subscribe();
+        let wanted = *turned_away.borrow() + times;
+        let waited = tokio::time::timeout(PATIENCE, turned_away.wait_for(|times| *times >= wanted)).await;
+        assert!(waited.is_ok(), "nobody tried to connect {times} times");
+    }
+
+    /// Returns when a message may pass.
+    pub(super) async fn pass(&self) {
+        let mode = *self.mode.borrow();
+        if let Mode::Slow(delay) = mode {
+            tokio::time::sleep(delay).await;
+        }
+        let mut mode = self.mode.subscribe();
+        let open = mode.wait_for(|mode| matches!(mode, Mode::Open | Mode::Slow(_)));
+        open.await.unwrap();
+    }
+
+    /// Accepts connections for ever, each served until it ends or is cut.
+    pub(super) async fn serve<F>(&self, listener: TcpListener, connection: impl Fn(TcpStream) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            if *self.mode.borrow() == Mode::Away {
+                self.turned_away.send_modify(|times| *times += 1);
+                continue;
+            }
+            // A latency that real servers on loopback do not have would hide races.
+            stream.set_nodelay(true).unwrap();
+            let mut cuts = self.cuts.subscribe();
+            let served = connection(stream);
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = served => {}
+                    _ = cuts.changed() => {}
+                }
+            });
+        }
+    }
+}

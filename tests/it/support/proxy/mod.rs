@@ -1,0 +1,69 @@
+//! Proxies before Postgres and before the API server that make them fail, one way at a time.
+
+pub(crate) mod gate;
+pub(crate) mod kubernetes;
+mod postgres;
+pub(crate) mod writes;
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::net::TcpListener;
+
+pub(crate) use gate::{Gate, Mode};
+pub(crate) use kubernetes::{Canned, Kubernetes};
+pub(crate) use writes::{Trap, Writes};
+
+use super::World;
+
+/// The proxies of one world. Its operator knows nothing else; the test itself goes straight to the servers.
+pub(crate) struct Proxies {
+    /// Before Postgres.
+    pub(crate) database: Arc<Gate>,
+    /// Before the API server.
+    pub(crate) api: Arc<Kubernetes>,
+    /// What passed.
+    pub(crate) writes: Arc<Writes>,
+}
+
+impl Proxies {
+    /// Puts proxies before the servers of a world whose operator has not been started yet.
+    pub(crate) async fn before(world: &World) -> Self {
+        let gates = [Arc::<Gate>::default(), Arc::default()];
+        let writes = Arc::new(Writes::new(gates.clone()));
+        let [database, api] = gates;
+
+        // Without TLS, so that the proxies can read what passes.
+        let mut url: url::Url =
+            world.url("right/password").replace("sslmode=require", "sslmode=disable").parse().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = url.socket_addrs(|| None).unwrap()[0];
+        url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+        world.secret("db", json!({"uri": url.as_str()})).await;
+        tokio::spawn(postgres::serve(listener, server, database.clone(), writes.clone()));
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let upstream = world.redirect_operator(&format!("http://127.0.0.1:{port}")).await;
+        let api = Arc::new(Kubernetes::new(upstream, api, writes.clone()));
+        tokio::spawn(api.clone().serve(listener));
+        Self { database, api, writes }
+    }
+
+    /// Waits until a row of `job_executions` has this status.
+    pub(crate) async fn row_until(&self, world: &World, id: i64, status: &str) {
+        loop {
+            let passed = self.writes.passed();
+            if world.status(id).await == status {
+                return;
+            }
+            self.writes.until(|now| now.reads > passed.reads).await;
+        }
+    }
+
+    /// Waits until the operator has looked at the database so many times more.
+    pub(crate) async fn reads(&self, more: usize) {
+        let before = self.writes.passed().reads;
+        self.writes.until(|now| now.reads >= before + more).await;
+    }
+}
