@@ -349,8 +349,10 @@ impl Operator {
         let judge = Judge { mapping, defaults, rules: Rules::Table(self.store_id) };
         let sweep = Sweep { id: Uuid::new_v4(), trigger: "Bench" };
         let start = Instant::now();
-        let swept =
-            sweep::run(&self.database, &judge, &self.ledger, &sweep, |_| ControlFlow::Continue(())).await?;
+        let swept = sweep::run(&self.database, &judge, &self.ledger, &sweep, Vec::new(), |_| {
+            ControlFlow::Continue(())
+        })
+        .await?;
         Ok((start.elapsed(), i64::try_from(swept.failed)?))
     }
 }

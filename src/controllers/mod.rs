@@ -29,6 +29,9 @@ const API_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long to wait for what is under way when the operator is asked to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 
+/// How long to wait for connections to be closed in order.
+const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+
 /// How many nudges may wait for a controller. One that finds no room is covered by the object's own
 /// requeue.
 const NUDGES: usize = 4_096;
@@ -107,5 +110,7 @@ pub async fn run(client: Client, namespace: Option<String>, stop: CancellationTo
         // A controller that never saw its objects does not end by itself, and a server may have fallen silent.
         () = limit => tracing::warn!("what was under way did not end within {STOP_LIMIT:?}, its transactions are rolled back"),
     }
-    context.close().await;
+    if tokio::time::timeout(CLOSE_LIMIT, context.close()).await.is_err() {
+        tracing::debug!("connections were still in use at the end");
+    }
 }

@@ -1,5 +1,6 @@
 //! Fails every stale execution of a store, in batches of one guarded statement each.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,9 +23,10 @@ pub const BATCH: u32 = 5_000;
 /// Tries of one batch when the server asks for another (deadlock, serialization failure, lock timeout, shutdown).
 const TRIES: u32 = 4;
 
-/// How many refused statements a sweep bears while it looks for the rows that they are refused for: enough for some
-/// hundred of them, and an end where the server refuses every row.
-const REFUSALS: usize = 250;
+/// How far a sweep looks for the rows that statements are refused for: after so many refused statements it goes on in
+/// bigger steps, passing over so many rows that are refused together. The more there are the less exactly are they
+/// found, so that a block of them holds up no others.
+const GRAINS: [(usize, usize); 3] = [(250, 1), (750, 100), (790, BATCH as usize)];
 
 /// Why an execution was failed.
 pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
@@ -96,7 +98,8 @@ impl fmt::Display for Failed {
 
 /// Fails what is stale until nothing is left that could be taken; each batch is handed to `done` once it is committed,
 /// which may say to break off. A row that another transaction holds is passed over: whoever holds it may be finishing
-/// it, and the next sweep sees. A row that the server refuses to have failed holds up no other.
+/// it, and the next sweep sees. A row that the server refuses to have failed holds up no other; those in `known` are not
+/// even tried.
 ///
 /// After a first full batch a second connection works from the other end until both meet: two on one range only wait
 /// for each other, two on ranges of their own take little more than half the time.
@@ -105,10 +108,12 @@ pub async fn run(
     judge: &Judge<'_>,
     ledger: &Ledger,
     sweep: &Sweep,
+    known: Vec<Refused>,
     mut done: impl FnMut(&[Failed]) -> ControlFlow<()>,
 ) -> Result<Outcome, DbError> {
     let stop = AtomicBool::new(false);
-    let refusals = Mutex::default();
+    let rows = known.into_iter().map(|row| (row.id, row.why)).collect();
+    let refusals = Mutex::new(Refusals { rows, ..Refusals::default() });
     let from = |end| Pass { database, judge, ledger, sweep, end, refusals: &refusals }.batches(&stop).boxed();
     let mut batches = from(End::Oldest);
     let (mut total, mut alone) = (0, true);
@@ -124,15 +129,25 @@ pub async fn run(
         }
     }
     drop(batches);
-    let refused = refusals.into_inner().unwrap_or_else(PoisonError::into_inner).rows;
-    Ok(Outcome { failed: total, refused })
+    let Refusals { rows, whole, .. } = refusals.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match whole {
+        // As far as can be seen the server refuses every row.
+        Some(error) if total == 0 => Err(error),
+        _ => {
+            let refused = rows.into_iter().map(|(id, why)| Refused { id, why }).collect();
+            Ok(Outcome { failed: total, refused })
+        }
+    }
 }
 
 /// What the server has refused in one sweep.
 #[derive(Default)]
 struct Refusals {
-    rows: Vec<Refused>,
+    /// By id, why.
+    rows: BTreeMap<String, String>,
     statements: usize,
+    /// The last that was not looked into.
+    whole: Option<DbError>,
 }
 
 /// What the next statement is about.
@@ -188,20 +203,23 @@ impl<'a> Pass<'a> {
         };
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.statements += 1;
-        if refusals.statements > REFUSALS {
-            return Err(error);
+        let grain = GRAINS.iter().find(|(statements, _)| refusals.statements <= *statements);
+        // Without a row it is something else that the server objects to, as where a right was taken away.
+        let Some((_, grain)) = grain.filter(|_| !ids.is_empty()) else { return Err(error) };
+        if ids.len() > *grain {
+            let (first, second) = ids.split_at(ids.len() / 2);
+            todo.push(Next::These(second.to_vec()));
+            todo.push(Next::These(first.to_vec()));
+            return Ok(());
         }
-        match ids.as_slice() {
-            // It is no row that the server objects to, as where a right was taken away.
-            [] => return Err(error),
-            // The other end may have been faster to find it.
-            [id] if refusals.rows.iter().any(|row| row.id == *id) => {}
-            [id] => refusals.rows.push(Refused { id: id.clone(), why: error.to_string() }),
-            ids => {
-                let (first, second) = ids.split_at(ids.len() / 2);
-                todo.push(Next::These(second.to_vec()));
-                todo.push(Next::These(first.to_vec()));
-            }
+        let many = if ids.len() > 1 { "refused together with others: " } else { "" };
+        let why = format!("{many}{error}");
+        // The other end may have been faster to find one.
+        for id in ids {
+            refusals.rows.entry(id).or_insert_with(|| why.clone());
+        }
+        if !many.is_empty() {
+            refusals.whole = Some(error);
         }
         Ok(())
     }
@@ -239,7 +257,7 @@ impl<'a> Pass<'a> {
     /// The ids of the rows that are known to be refused.
     fn refused(&self) -> Vec<String> {
         let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.rows.iter().map(|row| row.id.clone()).collect()
+        refusals.rows.keys().cloned().collect()
     }
 }
 

@@ -90,7 +90,9 @@ async fn a_read_only_database_is_observed_and_not_written() {
     let operator = world.operator();
     world.store(json!({})).await;
     let status = world
-        .store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "DatabaseReadOnly"))
+        .store_until(&operator, |s| {
+            is(&s.conditions, "EnforcementPaused", "True", "DatabaseReadOnly") && s.metrics.is_some()
+        })
         .await;
     assert!(is(&status.conditions, "Ready", "False", "DatabaseReadOnly"));
     assert!(is(&status.conditions, "DatabaseReachable", "True", "Connected"));

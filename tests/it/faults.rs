@@ -295,6 +295,30 @@ async fn a_row_that_cannot_be_failed_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn a_block_of_rows_that_cannot_be_failed_starves_no_other() {
+    let world = World::new("block").await;
+    // The oldest 6,000, more than a batch, cannot be failed. So many are found by the hundred only.
+    world.sql(&stale(12_000)).await;
+    world
+        .sql("UPDATE job_executions SET job_id = -1 WHERE id IN (SELECT id FROM job_executions ORDER BY started_at LIMIT 6000)")
+        .await;
+    world.sql(&trigger("NEW.status = 'failed' AND NEW.job_id = -1", "RAISE 'not these'")).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status = world
+        .store_until(&operator, |s| {
+            is(&s.conditions, "EnforcementPaused", "True", "ExecutionsRefused")
+                && s.metrics.as_ref().is_some_and(|m| m.running_executions < 6_100)
+        })
+        .await;
+    let text = message(&status.conditions, "EnforcementPaused");
+    assert!(text.contains("not these") && text.ends_with(" more"), "{text}");
+    let bad: i64 =
+        world.one("SELECT count(*) FROM job_executions WHERE status = 'failed' AND job_id = -1").await;
+    assert_eq!(bad, 0);
+}
+
+#[tokio::test]
 async fn a_table_that_refuses_every_row_is_told_and_not_hammered() {
     let world = World::new("refusing").await;
     world.sql(&stale(2_000)).await;

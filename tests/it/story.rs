@@ -19,7 +19,13 @@ async fn a_stale_execution_is_failed_and_shown() {
     world.execution("the-case", "39", json!({})).await;
     world.store(json!({})).await;
 
-    let status = world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    // The figures may come a moment later.
+    let status = world
+        .store_until(&operator, |s| {
+            is(&s.conditions, "Ready", "True", "Enforcing")
+                && s.metrics.as_ref().is_some_and(|m| m.running_executions == 1)
+        })
+        .await;
 
     assert_eq!(world.status(39).await, "failed");
     let completed: chrono::NaiveDateTime =

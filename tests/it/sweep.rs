@@ -77,8 +77,11 @@ async fn observing_changes_no_row_and_enforcing_resumes() {
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days')").await;
     let operator = world.operator();
     world.store(json!({"mode": "Observe"})).await;
-    let status =
-        world.store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "Observing")).await;
+    let status = world
+        .store_until(&operator, |s| {
+            is(&s.conditions, "EnforcementPaused", "True", "Observing") && s.metrics.is_some()
+        })
+        .await;
     assert!(is(&status.conditions, "Ready", "True", "Observing"));
     assert_eq!(status.metrics.unwrap().stale_executions, 1);
     assert!(status.last_sweep.is_none());

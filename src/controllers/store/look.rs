@@ -183,6 +183,7 @@ async fn session(
     memory.described = described;
     memory.checked = Some(Instant::now());
     memory.counter = Counter::default();
+    memory.refused = super::memory::RefusedRows::default();
     Ok(Current { session, opened: true })
 }
 
@@ -214,8 +215,10 @@ async fn work(
     let mut swept = None;
     if let Some(trigger) = due(store, memory, &pulse, request).filter(|_| may_write) {
         let sweep = Sweep { id: memory.bundles.id(Instant::now(), trigger != "Deadline"), trigger };
-        let mut sweep =
-            self::sweep(context, store, session, &session.judge(&rules), sweep, pulse.now).await?;
+        let known = memory.refused.known(trigger == "Requested");
+        let found = known.is_empty();
+        let judge = session.judge(&rules);
+        let mut sweep = self::sweep(context, store, session, &judge, sweep, known, pulse.now).await?;
         memory.swept = Some(Instant::now());
         memory.answered = request.cloned();
         seen.answered = request.cloned();
@@ -225,6 +228,7 @@ async fn work(
             news = News::Changed;
         }
         seen.refused = std::mem::take(&mut sweep.refused);
+        memory.refused.keep(&seen.refused, found.then_some(sweep.took));
         if trigger == "Requested" {
             news = News::Requested;
         }
@@ -255,11 +259,12 @@ async fn sweep(
     session: &Session,
     judge: &Judge<'_>,
     sweep: Sweep,
+    known: Vec<Refused>,
     started_at: DateTime<Utc>,
 ) -> Result<Swept, DbError> {
-    let begun = Instant::now();
+    let (begun, news) = (Instant::now(), known.is_empty());
     let mut first = Vec::new();
-    let outcome = sweep::run(&session.database, judge, &session.ledger, &sweep, |batch| {
+    let outcome = sweep::run(&session.database, judge, &session.ledger, &sweep, known, |batch| {
         for failed in batch {
             tell(store, failed);
         }
@@ -269,7 +274,8 @@ async fn sweep(
     })
     .await?;
     let Outcome { failed, refused } = outcome;
-    for Refused { id, why } in refused.iter().take(super::tell::SAMPLE.into()) {
+    // Those that were known are not said again.
+    for Refused { id, why } in refused.iter().take(if news { super::tell::SAMPLE.into() } else { 0 }) {
         let of = refused.len();
         tracing::warn!(
             store = store.name_any(),

@@ -12,6 +12,7 @@ use crate::api::store::Connection;
 use crate::controllers::context::backoff;
 use crate::controllers::session::{Credentials, Session};
 use crate::db::ledger::{self, Ledger};
+use crate::db::sweep::Refused;
 
 /// What is kept for a store.
 #[derive(Default)]
@@ -41,6 +42,7 @@ pub(super) struct Memory {
     pub(super) counter: Counter,
     /// How many sweeps in a row left the same stale executions, because others hold them.
     pub(super) held: u32,
+    pub(super) refused: RefusedRows,
     /// How sweeps are told together.
     pub(super) bundles: Bundles,
     /// When the last sweep began.
@@ -52,6 +54,28 @@ pub(super) struct Memory {
     /// The UID of the store, and of the one that had its name before.
     pub(super) uid: String,
     pub(super) predecessor: Option<String>,
+}
+
+/// The rows that the server does not let the operator fail. They are tried again, but so seldom that looking for them
+/// keeps the server busy for at most 5 % of the time.
+#[derive(Default)]
+pub(super) struct RefusedRows {
+    rows: Vec<Refused>,
+    until: Option<Instant>,
+}
+
+impl RefusedRows {
+    /// Those that are not to be tried yet; `all`: they are to be.
+    pub(super) fn known(&mut self, all: bool) -> Vec<Refused> {
+        let waiting = !all && self.until.is_some_and(|until| Instant::now() < until);
+        if waiting { std::mem::take(&mut self.rows) } else { Vec::new() }
+    }
+
+    /// Keeps what a sweep came to, and how long it took if it tried all.
+    pub(super) fn keep(&mut self, rows: &[Refused], took: Option<Duration>) {
+        self.rows = rows.to_vec();
+        self.until = took.map_or(self.until, |took| Some(Instant::now() + 20 * took));
+    }
 }
 
 impl Memory {
