@@ -1,17 +1,16 @@
 //! Observe and apply: one look at a store. It opens the connection, brings the rules up to date, takes a sample,
-//! sweeps if that is due, and says when to look again. It writes nothing to Kubernetes.
+//! sweeps (`enforce`) if that is due, and says when to look again. It writes nothing to Kubernetes.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use uuid::Uuid;
 
 use super::Handle;
+use super::enforce::{self, Swept};
 use super::figures::{Counter, Figures, News};
 use super::memory::Memory;
 use super::schedule::{RECHECK, RETRY, due, next_look};
@@ -19,8 +18,8 @@ use crate::api::{ExecutionStore, Mode, SWEEP_REQUESTED};
 use crate::controllers::Context;
 use crate::controllers::session::{Credentials, NotReady, Session};
 use crate::db::observe::{self, Pulse};
-use crate::db::sweep::{self, Failed, Outcome, Refused, Sweep};
-use crate::db::{DbError, Judge, Ledger};
+use crate::db::sweep::{Refused, Sweep};
+use crate::db::{DbError, Ledger};
 use crate::policy::Rule;
 
 /// How long a first look waits for all `JobExecution` objects to be seen.
@@ -55,17 +54,6 @@ pub(super) struct Current {
     pub(super) session: Arc<Session>,
     /// Whether this look opened it.
     pub(super) opened: bool,
-}
-
-/// A sweep that ran to its end.
-pub(super) struct Swept {
-    pub(super) sweep: Sweep,
-    pub(super) started_at: DateTime<Utc>,
-    pub(super) took: Duration,
-    pub(super) failed: u64,
-    /// The first few, for an Event where nothing is recorded.
-    pub(super) first: Vec<Failed>,
-    refused: Vec<Refused>,
 }
 
 impl Seen {
@@ -218,7 +206,7 @@ async fn work(
         let known = memory.refused.known(trigger == "Requested");
         let found = known.is_empty();
         let judge = session.judge(&rules);
-        let mut sweep = self::sweep(context, store, session, &judge, sweep, known, pulse.now).await?;
+        let mut sweep = enforce::sweep(context, store, session, &judge, sweep, known, pulse.now).await?;
         memory.swept = Some(Instant::now());
         memory.answered = request.cloned();
         seen.answered = request.cloned();
@@ -236,7 +224,7 @@ async fn work(
     }
     seen.figures = memory.counter.figures(store, session, &rules, news).await;
     if let Some(swept) = swept {
-        tell_swept(store, &swept, &pulse, &seen.figures);
+        enforce::tell_swept(store, &swept, &pulse, &seen.figures);
         let again = memory.held > 0 && swept.failed == 0 && swept.sweep.trigger == "Deadline";
         let stuck = pulse.stale > 0 && swept.failed == 0;
         memory.held = if stuck { memory.held.saturating_add(1) } else { 0 };
@@ -251,74 +239,4 @@ async fn work(
 async fn pulse(session: &Session, rules: &[Rule]) -> Result<Pulse, DbError> {
     let judge = session.judge(rules);
     session.database.within(observe::pulse(&session.database, &judge)).await
-}
-
-async fn sweep(
-    context: &Context,
-    store: &ExecutionStore,
-    session: &Session,
-    judge: &Judge<'_>,
-    sweep: Sweep,
-    known: Vec<Refused>,
-    started_at: DateTime<Utc>,
-) -> Result<Swept, DbError> {
-    let (begun, news) = (Instant::now(), known.is_empty());
-    let mut first = Vec::new();
-    let outcome = sweep::run(&session.database, judge, &session.ledger, &sweep, known, |batch| {
-        for failed in batch {
-            tell(store, failed);
-        }
-        let room = usize::from(super::tell::SAMPLE).saturating_sub(first.len());
-        first.extend(batch.iter().take(room).cloned());
-        if context.stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })
-    .await?;
-    let Outcome { failed, refused } = outcome;
-    // Those that were known are not said again.
-    for Refused { id, why } in refused.iter().take(if news { super::tell::SAMPLE.into() } else { 0 }) {
-        let of = refused.len();
-        tracing::warn!(
-            store = store.name_any(),
-            execution = id,
-            why,
-            of,
-            "a stale execution cannot be failed"
-        );
-    }
-    Ok(Swept { sweep, started_at, took: begun.elapsed(), failed, first, refused })
-}
-
-fn tell(store: &ExecutionStore, failed: &Failed) {
-    tracing::warn!(
-        namespace = store.namespace().unwrap_or_default(),
-        store = store.name_any(),
-        execution = failed.id,
-        job = failed.job_id,
-        number = failed.number,
-        runtime_seconds = failed.runtime().num_seconds(),
-        started_at = %failed.started_at.to_rfc3339(),
-        deadline = %failed.deadline.to_rfc3339(),
-        source = failed.source,
-        reason = sweep::DEADLINE_EXCEEDED,
-        "failed a stale execution"
-    );
-}
-
-fn tell_swept(store: &ExecutionStore, swept: &Swept, pulse: &Pulse, figures: &Figures) {
-    let live = figures.live.as_ref();
-    tracing::info!(
-        namespace = store.namespace().unwrap_or_default(),
-        store = store.name_any(),
-        trigger = swept.sweep.trigger,
-        failed = swept.failed,
-        remaining = pulse.stale,
-        took_ms = swept.took.as_millis(),
-        next_deadline = pulse.next_deadline.map(|deadline| deadline.to_rfc3339()),
-        running = live.map(|live| live.running),
-        long_running = live.map(|live| live.long_running),
-        oldest = live.and_then(|live| live.oldest).map(|start| start.to_rfc3339()),
-        scheduled = figures.census.map(|census| census.scheduled),
-        recent_24h = figures.census.map(|census| census.recent),
-        "swept"
-    );
 }

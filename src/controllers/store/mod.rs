@@ -2,6 +2,7 @@
 //! and tells Kubernetes (`report`).
 
 mod bundle;
+mod enforce;
 mod figures;
 mod look;
 mod memory;

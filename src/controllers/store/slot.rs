@@ -7,7 +7,8 @@ use kube::ResourceExt as _;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::look::{Seen, Swept};
+use super::enforce::Swept;
+use super::look::Seen;
 use crate::api::ExecutionStore;
 use crate::db::Ledger;
 

@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::enforce::Swept;
 use super::figures::Figures;
-use super::look::{Current, Seen, Swept};
+use super::look::{Current, Seen};
 use super::tell::SAMPLE;
 use crate::api::conditions::{Finding, Truth, find, settle, time};
 use crate::api::store::{LastSweep, Metrics, Violations};

@@ -1,0 +1,99 @@
+//! Apply: the sweep, and what the log says of it.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use kube::ResourceExt as _;
+
+use super::figures::Figures;
+use crate::api::ExecutionStore;
+use crate::controllers::Context;
+use crate::controllers::session::Session;
+use crate::db::observe::Pulse;
+use crate::db::sweep::{self, Failed, Outcome, Refused, Sweep};
+use crate::db::{DbError, Judge};
+
+/// A sweep that ran to its end.
+pub(super) struct Swept {
+    pub(super) sweep: Sweep,
+    pub(super) started_at: DateTime<Utc>,
+    pub(super) took: Duration,
+    pub(super) failed: u64,
+    /// The first few, for an Event where nothing is recorded.
+    pub(super) first: Vec<Failed>,
+    /// Those that could not be failed.
+    pub(super) refused: Vec<Refused>,
+}
+
+/// Sweeps, and logs every execution that it fails.
+pub(super) async fn sweep(
+    context: &Context,
+    store: &ExecutionStore,
+    session: &Session,
+    judge: &Judge<'_>,
+    sweep: Sweep,
+    known: Vec<Refused>,
+    started_at: DateTime<Utc>,
+) -> Result<Swept, DbError> {
+    let (begun, news) = (Instant::now(), known.is_empty());
+    let mut first = Vec::new();
+    let outcome = sweep::run(&session.database, judge, &session.ledger, &sweep, known, |batch| {
+        for failed in batch {
+            tell(store, failed);
+        }
+        let room = usize::from(super::tell::SAMPLE).saturating_sub(first.len());
+        first.extend(batch.iter().take(room).cloned());
+        if context.stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+    .await?;
+    let Outcome { failed, refused } = outcome;
+    // Those that were known are not said again.
+    for Refused { id, why } in refused.iter().take(if news { super::tell::SAMPLE.into() } else { 0 }) {
+        let of = refused.len();
+        tracing::warn!(
+            store = store.name_any(),
+            execution = id,
+            why,
+            of,
+            "a stale execution cannot be failed"
+        );
+    }
+    Ok(Swept { sweep, started_at, took: begun.elapsed(), failed, first, refused })
+}
+
+fn tell(store: &ExecutionStore, failed: &Failed) {
+    tracing::warn!(
+        namespace = store.namespace().unwrap_or_default(),
+        store = store.name_any(),
+        execution = failed.id,
+        job = failed.job_id,
+        number = failed.number,
+        runtime_seconds = failed.runtime().num_seconds(),
+        started_at = %failed.started_at.to_rfc3339(),
+        deadline = %failed.deadline.to_rfc3339(),
+        source = failed.source,
+        reason = sweep::DEADLINE_EXCEEDED,
+        "failed a stale execution"
+    );
+}
+
+/// The health line of a sweep.
+pub(super) fn tell_swept(store: &ExecutionStore, swept: &Swept, pulse: &Pulse, figures: &Figures) {
+    let live = figures.live.as_ref();
+    tracing::info!(
+        namespace = store.namespace().unwrap_or_default(),
+        store = store.name_any(),
+        trigger = swept.sweep.trigger,
+        failed = swept.failed,
+        remaining = pulse.stale,
+        took_ms = swept.took.as_millis(),
+        next_deadline = pulse.next_deadline.map(|deadline| deadline.to_rfc3339()),
+        running = live.map(|live| live.running),
+        long_running = live.map(|live| live.long_running),
+        oldest = live.and_then(|live| live.oldest).map(|start| start.to_rfc3339()),
+        scheduled = figures.census.map(|census| census.scheduled),
+        recent_24h = figures.census.map(|census| census.recent),
+        "swept"
+    );
+}
