@@ -31,7 +31,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     role: Option<String>,
     /// Additions to the application's table, separated by commas.
-    #[arg(long, value_enum, value_delimiter = ',')]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "ADDITION")]
     with: Vec<Extra>,
     /// A YAML file with an `ExecutionStore`, for a table other than the default.
     #[arg(short = 'f', long, value_name = "FILE")]

@@ -12,7 +12,8 @@ use crate::support::{World, is};
 async fn the_printed_script_and_apply_do_the_same_and_may_be_repeated() {
     let world = World::bare("script").await;
     world.sql(TABLE).await;
-    let script = world.jobexec(&["schema", "--role", &world.role]);
+    let extras = ["--with", "check,transitions,notify"];
+    let script = world.jobexec(&[["schema", "--role", &world.role].as_slice(), &extras].concat());
     assert!(script.status.success());
     let script = String::from_utf8(script.stdout).unwrap();
     for round in 0..2 {
@@ -31,6 +32,10 @@ async fn the_printed_script_and_apply_do_the_same_and_may_be_repeated() {
     let described = "SELECT string_agg(concat_ws(' ', table_name, column_name, data_type), ',' ORDER BY table_name, column_name) \
                      FROM information_schema.columns WHERE table_schema = 'jobexec'";
     let printed: String = world.one(described).await;
+    let added = "SELECT concat_ws(' ', (SELECT string_agg(tgname, ' ' ORDER BY tgname) FROM pg_trigger WHERE NOT tgisinternal), \
+                 (SELECT string_agg(conname, ' ') FROM pg_constraint WHERE contype = 'c' AND convalidated AND conrelid = 'job_executions'::regclass))";
+    let added: String = world.one(added).await;
+    assert_eq!(added, "jobexec_notify jobexec_transitions job_executions_jobexec_times");
     world.prepare().await;
     assert_eq!(world.one::<String>(described).await, printed, "applying over the script changes nothing");
     world.sql("DROP SCHEMA jobexec CASCADE").await;
