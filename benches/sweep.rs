@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use jobexec_operator::api::Table;
 use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
-use jobexec_operator::db::sweep::{self, Sweep};
+use jobexec_operator::db::sweep::{self, Known, Sweep};
 use jobexec_operator::db::{Database, Defaults, Judge, Ledger, observe, schema, url, validate};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
@@ -349,7 +349,7 @@ impl Operator {
         let judge = Judge { mapping, defaults, rules: Rules::Table(self.store_id) };
         let sweep = Sweep { id: Uuid::new_v4(), trigger: "Bench" };
         let start = Instant::now();
-        let swept = sweep::run(&self.database, &judge, &self.ledger, &sweep, Vec::new(), |_| {
+        let swept = sweep::run(&self.database, &judge, &self.ledger, &sweep, Known::default(), |_| {
             ControlFlow::Continue(())
         })
         .await?;

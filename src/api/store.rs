@@ -112,7 +112,8 @@ pub struct Connection {
     /// form, for `sslmode=verify-ca` and `verify-full`. Without it the system's authorities are trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyRef>,
-    /// How many connections the operator opens to this database: 2 to 20, so that counting never holds up a sweep.
+    /// How many connections the operator opens to this database: 2 to 20. Three let it sweep from both ends while it
+    /// counts.
     #[serde(default = "defaults::pool_size")]
     #[schemars(range(min = 2, max = 20))]
     pub pool_size: i32,

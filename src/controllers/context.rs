@@ -112,6 +112,16 @@ impl Context {
         self.stores.get(&ObjectRef::new(name).within(namespace))
     }
 
+    /// Whether the store is there and its spec is the latest that was seen.
+    pub fn is_current(&self, store: &ExecutionStore) -> bool {
+        let latest = self.store(&store.namespace().unwrap_or_default(), &store.name_any());
+        latest.is_some_and(|guarded| {
+            guarded.0.as_ref().is_ok_and(|latest| {
+                latest.uid() == store.uid() && latest.metadata.generation == store.metadata.generation
+            })
+        })
+    }
+
     /// Forgets the stores that exist no more and closes their connections.
     pub fn prune(&self) {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);

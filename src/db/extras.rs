@@ -98,12 +98,13 @@ fn transitions(table: &Table, role: Option<&str>) -> Vec<String> {
             schema = literal(&table.schema.0),
             name = literal(&table.name.0),
         )),
-        // As its owner, so that the application's role needs no right on the operator's schema.
+        // As its owner, so that the application's role needs no right on the operator's schema. What that role may
+        // create, temporary types among it, comes last in the search path.
         "CREATE OR REPLACE FUNCTION jobexec.refuse_transition() RETURNS trigger\n\
-         LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $function$\n\
-         DECLARE id integer; was text; BEGIN\n\
+         LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$\n\
+         DECLARE id pg_catalog.int4; was pg_catalog.text; BEGIN\n\
          SELECT store_id INTO id FROM jobexec.stores WHERE (table_schema, table_name) = (TG_ARGV[0], TG_ARGV[1]);\n\
-         PERFORM nextval(format('jobexec.refused_%s', id)::regclass);\n\
+         PERFORM nextval(format('jobexec.refused_%s', id)::pg_catalog.regclass);\n\
          was := to_jsonb(OLD) ->> TG_ARGV[3];\n\
          RAISE EXCEPTION 'execution % of %.% is % and cannot become %', to_jsonb(OLD) ->> TG_ARGV[2],\n    \
              TG_ARGV[0], TG_ARGV[1], was, to_jsonb(NEW) ->> TG_ARGV[3]\n\

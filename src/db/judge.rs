@@ -83,7 +83,7 @@ impl Judge<'_> {
             Take::LookAt(limit, end, among) | Take::Lock(limit, end, among) => {
                 let ids = format!("(${}::text[]::{key}[])", self.next_parameter());
                 let among = match among {
-                    Among::Others => format!("AND {id} <> ALL {ids}"),
+                    Among::Others => format!("AND {id}::{key} <> ALL {ids}"),
                     Among::These => format!("AND {id} = ANY {ids}"),
                 };
                 let order = if end == End::Newest { "DESC" } else { "ASC" };

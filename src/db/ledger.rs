@@ -7,6 +7,9 @@ use super::{Database, DbError, Mapping, schema};
 /// How long a claim holds that its operator no longer confirms.
 const CLAIM_EXPIRY_SECONDS: f64 = 600.0;
 
+/// How many sweeps [`unannounced`] returns at most.
+pub const AT_ONCE: usize = 20;
+
 /// Whether what is done can be recorded. Enforcement does not depend on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ledger {
@@ -137,11 +140,12 @@ pub async fn unannounced(
                                   COALESCE(e.execution_number::text, '?'),
                                   round(EXTRACT(epoch FROM e.at - e.started_at) / 3600, 1))
                     FROM jobexec.events AS e WHERE e.sweep_id = s.sweep_id ORDER BY e.event_id LIMIT $3)
-         FROM jobexec.sweeps AS s WHERE s.store_id = $1 AND s.announced_at IS NULL ORDER BY s.started_at LIMIT 20",
+         FROM jobexec.sweeps AS s WHERE s.store_id = $1 AND s.announced_at IS NULL ORDER BY s.started_at LIMIT $4",
     )
     .bind(store_id)
     .bind(own)
     .bind(sample)
+    .bind(i32::try_from(AT_ONCE).unwrap_or(i32::MAX))
     .persistent(false)
     .fetch_all(&mut *tx)
     .await?;

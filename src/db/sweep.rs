@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -78,6 +78,15 @@ pub struct Refused {
     pub why: String,
 }
 
+/// What is known of such executions before a sweep.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Those that were refused lately.
+    pub rows: Vec<Refused>,
+    /// Whether to try them again, after all others.
+    pub again: bool,
+}
+
 /// What one pass came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -98,8 +107,7 @@ impl fmt::Display for Failed {
 
 /// Fails what is stale until nothing is left that could be taken; each batch is handed to `done` once it is committed,
 /// which may say to break off. A row that another transaction holds is passed over: whoever holds it may be finishing
-/// it, and the next sweep sees. A row that the server refuses to have failed holds up no other; those in `known` are not
-/// even tried.
+/// it, and the next sweep sees. A row that the server refuses to have failed holds up no other.
 ///
 /// After a first full batch a second connection works from the other end until both meet: two on one range only wait
 /// for each other, two on ranges of their own take little more than half the time.
@@ -108,14 +116,18 @@ pub async fn run(
     judge: &Judge<'_>,
     ledger: &Ledger,
     sweep: &Sweep,
-    known: Vec<Refused>,
+    known: Known,
     mut done: impl FnMut(&[Failed]) -> ControlFlow<()>,
 ) -> Result<Outcome, DbError> {
     let stop = AtomicBool::new(false);
-    let rows = known.into_iter().map(|row| (row.id, row.why)).collect();
-    let refusals = Mutex::new(Refusals { rows, ..Refusals::default() });
-    let from = |end| Pass { database, judge, ledger, sweep, end, refusals: &refusals }.batches(&stop).boxed();
-    let mut batches = from(End::Oldest);
+    let mut todo = if known.again { again(&known.rows) } else { Vec::new() };
+    todo.push(Next::Batch);
+    let rows = known.rows.into_iter().map(|row| (row.id, row.why)).collect();
+    let refusals = Mutex::new(Refusals { rows, statements: 0 });
+    let from = |end, todo| {
+        Pass { database, judge, ledger, sweep, end, refusals: &refusals }.batches(todo, &stop).boxed()
+    };
+    let mut batches = from(End::Oldest, todo);
     let (mut total, mut alone) = (0, true);
     while let Some(batch) = batches.try_next().await? {
         total += batch.len() as u64;
@@ -123,21 +135,16 @@ pub async fn run(
             // What is under way is still committed and told.
             stop.store(true, Ordering::Relaxed);
         }
-        if alone && database.connections() > 1 && batch.len() >= BATCH as usize {
-            batches = stream::select(batches, from(End::Newest)).boxed();
+        // One connection is left for counting.
+        if alone && database.connections() > 2 && batch.len() >= BATCH as usize {
+            batches = stream::select(batches, from(End::Newest, vec![Next::Batch])).boxed();
             alone = false;
         }
     }
     drop(batches);
-    let Refusals { rows, whole, .. } = refusals.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match whole {
-        // As far as can be seen the server refuses every row.
-        Some(error) if total == 0 => Err(error),
-        _ => {
-            let refused = rows.into_iter().map(|(id, why)| Refused { id, why }).collect();
-            Ok(Outcome { failed: total, refused })
-        }
-    }
+    let rows = refusals.into_inner().unwrap_or_else(PoisonError::into_inner).rows;
+    let refused = rows.into_iter().map(|(id, why)| Refused { id, why }).collect();
+    Ok(Outcome { failed: total, refused })
 }
 
 /// What the server has refused in one sweep.
@@ -146,8 +153,6 @@ struct Refusals {
     /// By id, why.
     rows: BTreeMap<String, String>,
     statements: usize,
-    /// The last that was not looked into.
-    whole: Option<DbError>,
 }
 
 /// What the next statement is about.
@@ -156,6 +161,21 @@ enum Next {
     Batch,
     /// These rows of a batch that was refused.
     These(Vec<String>),
+}
+
+/// The known ones in pieces, beginning anywhere, so that each time others are looked at one by one.
+fn again(rows: &[Refused]) -> Vec<Next> {
+    let mut ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
+    let anywhere = usize::from(Uuid::new_v4().as_bytes()[0]) * ids.len() / 256;
+    ids.rotate_left(anywhere);
+    ids.chunks(BATCH as usize).map(|ids| Next::These(ids.to_vec())).collect()
+}
+
+/// What one statement came to.
+struct Attempt {
+    failed: Vec<Failed>,
+    /// The rows that it was about and that run on nevertheless.
+    swallowed: Vec<String>,
 }
 
 /// One sweep from one end.
@@ -172,16 +192,21 @@ struct Pass<'a> {
 impl<'a> Pass<'a> {
     /// Batches until one comes back short or `stop` is set. A batch that is refused is split until the rows are found
     /// that it is refused for.
-    fn batches(self, stop: &'a AtomicBool) -> impl Stream<Item = Result<Vec<Failed>, DbError>> + Send + 'a {
-        stream::try_unfold(vec![Next::Batch], move |mut todo| async move {
+    fn batches(
+        self,
+        todo: Vec<Next>,
+        stop: &'a AtomicBool,
+    ) -> impl Stream<Item = Result<Vec<Failed>, DbError>> + Send + 'a {
+        stream::try_unfold(todo, move |mut todo| async move {
             while let Some(next) = todo.pop().filter(|_| !stop.load(Ordering::Relaxed)) {
                 match with_retries(self.database, || self.attempt(&next)).await {
-                    Ok(batch) => {
+                    Ok(Attempt { failed, swallowed }) => {
                         // Each rule takes up to BATCH rows, so a short batch is one that is short for every rule.
-                        if matches!(next, Next::Batch) && batch.len() >= BATCH as usize {
+                        if matches!(next, Next::Batch) && failed.len() + swallowed.len() >= BATCH as usize {
                             todo.push(Next::Batch);
                         }
-                        return Ok(Some((batch, todo)));
+                        self.note(&next, swallowed);
+                        return Ok(Some((failed, todo)));
                     }
                     Err(error) if error.of_a_row() => self.split(next, error, &mut todo).await?,
                     Err(error) => return Err(error),
@@ -201,12 +226,18 @@ impl<'a> Pass<'a> {
                 ids
             }
         };
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without a row it is something else that the server objects to, as where a right was taken away.
+        if ids.is_empty() {
+            return Err(error);
+        }
+        let mut refusals = self.refusals();
         refusals.statements += 1;
         let grain = GRAINS.iter().find(|(statements, _)| refusals.statements <= *statements);
-        // Without a row it is something else that the server objects to, as where a right was taken away.
-        let Some((_, grain)) = grain.filter(|_| !ids.is_empty()) else { return Err(error) };
-        if ids.len() > *grain {
+        if grain.is_none() {
+            // Enough for one sweep; the next one goes on behind what is known by then.
+            todo.clear();
+        }
+        if grain.is_some_and(|(_, grain)| ids.len() > *grain) {
             let (first, second) = ids.split_at(ids.len() / 2);
             todo.push(Next::These(second.to_vec()));
             todo.push(Next::These(first.to_vec()));
@@ -218,13 +249,26 @@ impl<'a> Pass<'a> {
         for id in ids {
             refusals.rows.entry(id).or_insert_with(|| why.clone());
         }
-        if !many.is_empty() {
-            refusals.whole = Some(error);
-        }
         Ok(())
     }
 
-    async fn attempt(&self, next: &Next) -> Result<Vec<Failed>, sqlx::Error> {
+    /// Notes what a statement that was not refused says of rows that are.
+    fn note(&self, next: &Next, swallowed: Vec<String>) {
+        let mut refusals = self.refusals();
+        if let Next::These(ids) = next {
+            for id in ids {
+                refusals.rows.remove(id);
+            }
+        }
+        let why = "a trigger of the table leaves it running";
+        refusals.rows.extend(swallowed.into_iter().map(|id| (id, why.to_owned())));
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn attempt(&self, next: &Next) -> Result<Attempt, sqlx::Error> {
         let (among, ids) = match next {
             Next::Batch => (Among::Others, self.refused()),
             Next::These(ids) => (Among::These, ids.clone()),
@@ -236,9 +280,21 @@ impl<'a> Pass<'a> {
             query = query.bind(self.sweep.id).bind(self.sweep.trigger).bind(store_id);
         }
         // Each row is read while the server is still at the next ones.
-        let failed = query.persistent(false).try_map(|row| read(&row)).fetch_all(&mut *tx).await?;
-        tx.commit().await?;
-        Ok(failed)
+        let rows = query.persistent(false).try_map(|row| read(&row)).fetch_all(&mut *tx).await?;
+        let (mut failed, mut swallowed) = (Vec::with_capacity(rows.len()), Vec::new());
+        for row in rows {
+            match row {
+                Ok(row) => failed.push(row),
+                Err(id) => swallowed.push(id),
+            }
+        }
+        if failed.is_empty() {
+            // Nothing is to be kept, and a trigger that tells of changes must not tell of none.
+            tx.rollback().await?;
+        } else {
+            tx.commit().await?;
+        }
+        Ok(Attempt { failed, swallowed })
     }
 
     /// The rows that the next batch would be about.
@@ -256,27 +312,30 @@ impl<'a> Pass<'a> {
 
     /// The ids of the rows that are known to be refused.
     fn refused(&self) -> Vec<String> {
-        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.rows.keys().cloned().collect()
+        self.refusals().rows.keys().cloned().collect()
     }
 }
 
-/// By the places of the columns, which costs less than by their names.
-fn read(row: &PgRow) -> Result<Failed, sqlx::Error> {
-    Ok(Failed {
-        id: row.try_get(0)?,
+/// A row that was failed, or the id of one that runs on nevertheless. By the places of the columns, which costs less
+/// than by their names.
+fn read(row: &PgRow) -> Result<Result<Failed, String>, sqlx::Error> {
+    let id = row.try_get(0)?;
+    let Some(at) = row.try_get(5)? else { return Ok(Err(id)) };
+    Ok(Ok(Failed {
+        id,
         job_id: row.try_get(1)?,
         number: row.try_get(2)?,
         started_at: row.try_get(3)?,
         deadline: row.try_get(4)?,
-        at: row.try_get(5)?,
+        at,
         source: row.try_get(6)?,
-    })
+    }))
 }
 
 /// The statement of one batch. `WHERE id = ANY (ARRAY (…))` keeps the update an index probe a row; joining the
 /// candidates instead took twice the time. The rows are locked by `stale`, and the guard on the status is checked
-/// again on the version that is updated, so a worker that finished a row in between keeps its result.
+/// again on the version that is updated, so a worker that finished a row in between keeps its result. What was locked and
+/// is not failed all the same, a trigger has kept from it.
 fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> String {
     let m = judge.mapping;
     // The first free one is the ids'.
@@ -304,11 +363,15 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
          failed AS (
              UPDATE {table} AS t SET {assignments}
              WHERE {id} = ANY (ARRAY (SELECT id FROM stale)) AND {running}
-             RETURNING {id}::text AS id, {job}::text AS job_id, {number}::bigint AS number, {start} AS started_at),
+             RETURNING {id}::text AS id, {job}::text AS job_id, {number}::bigint AS number, {start} AS started_at,
+                       {running} AS running),
          judged AS MATERIALIZED (
              SELECT f.id, f.job_id, f.number, {shown} AS started_at, statement_timestamp() AS at, {verdict}
-             FROM failed AS f LEFT JOIN rule AS r ON r.key = f.id){recorded}
-         SELECT id, job_id, number, started_at, deadline, at, source FROM judged",
+             FROM failed AS f LEFT JOIN rule AS r ON r.key = f.id WHERE NOT f.running){recorded}
+         SELECT id, job_id, number, started_at, deadline, at, source FROM judged
+         UNION ALL
+         SELECT id::text, NULL, NULL, NULL, NULL, NULL, NULL FROM stale
+         WHERE id::text NOT IN (SELECT id FROM judged)",
         ctes = judge.ctes(Take::Lock(BATCH, end, among)),
         table = m.table(),
         assignments = m.fail_assignments(EXPLANATION),

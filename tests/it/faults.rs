@@ -288,6 +288,8 @@ async fn a_row_that_cannot_be_failed_holds_up_no_other() {
     world.sql("INSERT INTO job_executions VALUES (20000, 1, 1, 'running', now() - interval '2 days')").await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 20000").await;
     world.sql("DROP TRIGGER bites ON job_executions; ALTER TABLE job_executions DROP CONSTRAINT never").await;
+    // Not to wait until they are tried again.
+    world.request_sweep(&operator).await;
     all_failed_once(&world, &operator, 12_001).await;
     world
         .execution_until(&operator, "e", |s| is(&s.conditions, "Succeeded", "False", "DeadlineExceeded"))
@@ -316,6 +318,46 @@ async fn a_block_of_rows_that_cannot_be_failed_starves_no_other() {
     let bad: i64 =
         world.one("SELECT count(*) FROM job_executions WHERE status = 'failed' AND job_id = -1").await;
     assert_eq!(bad, 0);
+    // Right behind the block, where it would be looked at together with others.
+    world.sql("INSERT INTO job_executions SELECT 20000, 1, 1, 'running', max(started_at) FROM job_executions WHERE job_id = -1").await;
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 20000").await;
+    world.sql("DROP TRIGGER bites ON job_executions").await;
+    // Not to wait until they are tried again.
+    world.request_sweep(&operator).await;
+    all_failed_once(&world, &operator, 12_001).await;
+}
+
+#[tokio::test]
+async fn a_row_that_a_trigger_leaves_running_is_not_taken_for_failed() {
+    let world = World::new("swallow").await;
+    world.sql(&stale(12_000)).await;
+    world
+        .sql("UPDATE job_executions SET job_id = CASE WHEN id <= 5500 THEN -1 ELSE -2 END WHERE id <= 6000")
+        .await;
+    world
+        .sql(&trigger(
+            "NEW.status = 'failed' AND NEW.job_id < 0",
+            "IF NEW.job_id = -1 THEN RETURN NULL; END IF; NEW := OLD",
+        ))
+        .await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status = world
+        .store_until(&operator, |s| {
+            is(&s.conditions, "EnforcementPaused", "True", "ExecutionsRefused")
+                && s.metrics.as_ref().is_some_and(|m| m.running_executions == 6_000)
+        })
+        .await;
+    let text = message(&status.conditions, "EnforcementPaused");
+    assert!(
+        text.contains("a trigger of the table leaves it running") && text.ends_with("and 5995 more"),
+        "{text}"
+    );
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.events").await, 6_000);
+    world.sql("DROP TRIGGER bites ON job_executions").await;
+    // Not to wait until they are tried again.
+    world.request_sweep(&operator).await;
+    all_failed_once(&world, &operator, 12_000).await;
 }
 
 #[tokio::test]
@@ -328,8 +370,8 @@ async fn a_table_that_refuses_every_row_is_told_and_not_hammered() {
     world.store(json!({})).await;
     let status = world
         .store_until(&operator, |s| {
-            is(&s.conditions, "EnforcementPaused", "True", "StatementRefused")
-                && is(&s.conditions, "Ready", "False", "StatementRefused")
+            is(&s.conditions, "EnforcementPaused", "True", "ExecutionsRefused")
+                && is(&s.conditions, "Ready", "False", "ExecutionsRefused")
         })
         .await;
     assert!(message(&status.conditions, "Ready").contains("nobody fails here"), "{:#?}", status.conditions);
@@ -339,6 +381,8 @@ async fn a_table_that_refuses_every_row_is_told_and_not_hammered() {
         "{tries} tries: it does not look for one row that is not refused among all of them"
     );
     world.sql("DROP TRIGGER bites ON job_executions").await;
+    // Not to wait until they are tried again.
+    world.request_sweep(&operator).await;
     all_failed_once(&world, &operator, 2_000).await;
 }
 

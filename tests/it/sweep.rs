@@ -237,6 +237,32 @@ async fn asked_to_stop_it_ends_after_the_batch_under_way() {
 }
 
 #[tokio::test]
+async fn a_spec_that_is_corrected_in_the_middle_of_a_sweep_counts_at_once() {
+    let world = World::new("correct").await;
+    // Each batch takes a moment.
+    world
+        .sql(
+            "INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 hours' FROM generate_series(1, 200000) n; \
+             CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NOTIFY swept; PERFORM pg_sleep(0.5); RETURN NULL; END$$; \
+             CREATE TRIGGER told AFTER INSERT ON jobexec.sweeps EXECUTE FUNCTION told()",
+        )
+        .await;
+    let mut committed = sqlx::postgres::PgListener::connect_with(&world.pool).await.unwrap();
+    committed.listen("swept").await.unwrap();
+    let operator = world.operator();
+    world.store(json!({"defaultTimeout": "1h"})).await;
+    tokio::time::timeout(PATIENCE, committed.recv()).await.expect("no batch was committed").unwrap();
+    world.store(json!({"defaultTimeout": "24h"})).await;
+    let status = world
+        .store_until(&operator, |s| {
+            s.observed_generation == Some(2) && s.metrics.as_ref().is_some_and(|m| m.stale_executions == 0)
+        })
+        .await;
+    let left = status.metrics.unwrap().running_executions;
+    assert!(left > 0, "the sweep went on by a timeout that had been corrected");
+}
+
+#[tokio::test]
 async fn memory_does_not_grow_with_the_table() {
     let mut peaks = Vec::new();
     for running in [1_000, 300_000] {

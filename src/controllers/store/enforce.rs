@@ -11,7 +11,7 @@ use crate::api::ExecutionStore;
 use crate::controllers::Context;
 use crate::controllers::session::Session;
 use crate::db::observe::Pulse;
-use crate::db::sweep::{self, Failed, Outcome, Refused, Sweep};
+use crate::db::sweep::{self, Failed, Known, Outcome, Refused, Sweep};
 use crate::db::{DbError, Judge};
 
 /// A sweep that ran to its end.
@@ -33,10 +33,10 @@ pub(super) async fn sweep(
     session: &Session,
     judge: &Judge<'_>,
     sweep: Sweep,
-    known: Vec<Refused>,
+    known: Known,
     started_at: DateTime<Utc>,
 ) -> Result<Swept, DbError> {
-    let (begun, news) = (Instant::now(), known.is_empty());
+    let (begun, before) = (Instant::now(), known.rows.len());
     let mut first = Vec::new();
     let outcome = sweep::run(&session.database, judge, &session.ledger, &sweep, known, |batch| {
         for failed in batch {
@@ -44,13 +44,16 @@ pub(super) async fn sweep(
         }
         let room = usize::from(super::tell::SAMPLE).saturating_sub(first.len());
         first.extend(batch.iter().take(room).cloned());
-        if context.stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        // A person who corrects the spec in the middle of a sweep means the rest of it too.
+        let goes_on = !context.stop.is_cancelled() && context.is_current(store);
+        if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })
     .await?;
     let Outcome { failed, refused } = outcome;
-    // Those that were known are not said again.
-    for Refused { id, why } in refused.iter().take(if news { super::tell::SAMPLE.into() } else { 0 }) {
-        let of = refused.len();
+    let of = refused.len();
+    // What was known is not said again and again.
+    let sample = if of > before { super::tell::SAMPLE.into() } else { 0 };
+    for Refused { id, why } in refused.iter().take(sample) {
         tracing::warn!(
             store = store.name_any(),
             execution = id,

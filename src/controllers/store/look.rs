@@ -204,7 +204,7 @@ async fn work(
     if let Some(trigger) = due(store, memory, &pulse, request).filter(|_| may_write) {
         let sweep = Sweep { id: memory.bundles.id(Instant::now(), trigger != "Deadline"), trigger };
         let known = memory.refused.known(trigger == "Requested");
-        let found = known.is_empty();
+        let again = known.again;
         let judge = session.judge(&rules);
         let mut sweep = enforce::sweep(context, store, session, &judge, sweep, known, pulse.now).await?;
         memory.swept = Some(Instant::now());
@@ -216,7 +216,7 @@ async fn work(
             news = News::Changed;
         }
         seen.refused = std::mem::take(&mut sweep.refused);
-        memory.refused.keep(&seen.refused, found.then_some(sweep.took));
+        memory.refused.keep(&seen.refused, again, sweep.took);
         if trigger == "Requested" {
             news = News::Requested;
         }

@@ -12,7 +12,7 @@ use crate::api::store::Connection;
 use crate::controllers::context::backoff;
 use crate::controllers::session::{Credentials, Session};
 use crate::db::ledger::{self, Ledger};
-use crate::db::sweep::Refused;
+use crate::db::sweep::{Known, Refused};
 
 /// What is kept for a store.
 #[derive(Default)]
@@ -65,16 +65,18 @@ pub(super) struct RefusedRows {
 }
 
 impl RefusedRows {
-    /// Those that are not to be tried yet; `all`: they are to be.
-    pub(super) fn known(&mut self, all: bool) -> Vec<Refused> {
-        let waiting = !all && self.until.is_some_and(|until| Instant::now() < until);
-        if waiting { std::mem::take(&mut self.rows) } else { Vec::new() }
+    /// Those that are known, to be tried again where it is time or `asked` for.
+    pub(super) fn known(&self, asked: bool) -> Known {
+        let again = asked || self.until.is_none_or(|until| Instant::now() >= until);
+        Known { rows: self.rows.clone(), again }
     }
 
-    /// Keeps what a sweep came to, and how long it took if it tried all.
-    pub(super) fn keep(&mut self, rows: &[Refused], took: Option<Duration>) {
+    /// Keeps what a sweep came to, and how long it took.
+    pub(super) fn keep(&mut self, rows: &[Refused], again: bool, took: Duration) {
+        if again || self.rows.len() < rows.len() {
+            self.until = Some(Instant::now() + 20 * took);
+        }
         self.rows = rows.to_vec();
-        self.until = took.map_or(self.until, |took| Some(Instant::now() + 20 * took));
     }
 }
 

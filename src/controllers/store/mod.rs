@@ -28,8 +28,9 @@ use crate::api::ExecutionStore;
 pub use memory::Handle;
 use slot::Untold;
 
-/// How many stores are worked on at the same time.
-const CONCURRENCY: u16 = 16;
+/// How many stores are worked on at the same time: any number, so that those of one silent server hold up no others.
+/// Each has connections of its own.
+const CONCURRENCY: u16 = 0;
 
 /// How patiently an object that cannot be decoded is told so: as after this many failures.
 const RETRY: u32 = 5;

@@ -154,17 +154,22 @@ async fn announce(
         told.unrecorded = None;
     }
     let Ok(Current { session, .. }) = &seen.session else { return Ok(false) };
-    let Ledger::Tables { store_id } = session.ledger else { return Ok(true) };
+    let Ledger::Tables { store_id } = session.ledger else {
+        told.closed.clear();
+        return Ok(true);
+    };
     let database = &session.database;
     let listed = ledger::unannounced(database, store_id, &told.closed, i64::from(SAMPLE));
     let sweeps = database.within(listed).await?;
-    let all = sweeps.iter().all(|sweep| sweep.ended);
+    let all = sweeps.len() < ledger::AT_ONCE && sweeps.iter().all(|sweep| sweep.ended);
     for sweep in sweeps.into_iter().filter(|sweep| sweep.ended) {
         let failed = u64::try_from(sweep.failed).unwrap_or_default();
         publish(&context.client, &about, swept_news(sweep.id, failed, &sweep.sample)).await?;
         database.within(ledger::announced(database, sweep.id)).await?;
     }
-    told.closed.clear();
+    if all {
+        told.closed.clear();
+    }
     Ok(all)
 }
 
