@@ -37,10 +37,14 @@ pub struct JobExecutionSpec {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("executionId is immutable: delete this object and create another"))]
     pub execution_id: String,
-    /// How long this execution may run, instead of the store's default: more than 0.
+    /// How long this execution may run, whatever policies and the store say: more than 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
     pub timeout: Option<Duration>,
+    /// Time that is added to the timeout, whatever it comes from: the whole extension, so that saying it twice adds
+    /// nothing. Counts as long as the execution runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extend_by: Option<Duration>,
 }
 
 /// Names an `ExecutionStore` of the same namespace.
@@ -98,20 +102,20 @@ pub struct JobExecutionStatus {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
-    /// When it is failed if it still runs then: its start plus its timeout plus the grace period.
+    /// When it is stale if it still runs then: its start plus its timeout, the extension and the grace period.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
     /// The timeout that governs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
-    /// The object that the timeout comes from, for example `ExecutionStore/jobs`.
+    /// The object that the timeout comes from, for example `ExecutionPolicy/nightly`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_source: Option<String>,
     /// Why it ended, in one word, for example `DeadlineExceeded`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// `Bound` (the row exists), `Finished` (True once it has ended, well or not) and `Succeeded` (Unknown while it
-    /// runs).
+    /// `Bound` (the row exists), `Accepted` (what the spec asks for is in force), `LongRunning` (it has run for longer
+    /// than expected), `Finished` (True once it has ended, well or not) and `Succeeded` (Unknown while it runs).
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,

@@ -5,6 +5,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::table::{Jobs, Sequential};
 use super::{Duration, Table};
 
 /// One table of job executions in a Postgres database. The operator fails executions that run past their timeout,
@@ -40,7 +43,8 @@ pub struct ExecutionStoreSpec {
     /// `execution_number`, `status`, `started_at` and `completed_at`.
     #[serde(default)]
     pub table: Table,
-    /// How long an execution may run before it is failed, unless its `JobExecution` says otherwise: more than 0.
+    /// How long an execution may run before it is failed, unless an `ExecutionPolicy` or its `JobExecution` says
+    /// otherwise: more than 0.
     #[serde(default = "defaults::timeout")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
     pub default_timeout: Duration,
@@ -55,12 +59,35 @@ pub struct ExecutionStoreSpec {
     #[serde(default = "defaults::poll_interval")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("must be at least 1s"))]
     pub poll_interval: Duration,
-    /// When executions count as running for long, which warns and never fails them.
+    /// How long an execution may go without a heartbeat, where `table.columns.heartbeatAt` is named and no policy says
+    /// otherwise: at least 1s. Without it, and for an execution without any heartbeat, only the deadline counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("must be at least 1s"))]
+    pub heartbeat_timeout: Option<Duration>,
+    /// The table of jobs. An execution that runs while its job is finished is stale (`JobFinished`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<Jobs>,
+    /// Says that the executions of a job come one after the other: one that runs while a later one has started is
+    /// stale (`Superseded`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequential: Option<Sequential>,
+    /// The breaker: a sweep that would end more executions than this does not begin, until a person resumes it with
+    /// the annotation `jobexec.dev/resume`. A number of at least 1, or a share of the running executions such as
+    /// `50%`, which counts only where at least 20 run.
+    #[serde(default = "defaults::max_failures", deserialize_with = "unless_null")]
+    #[x_kube(validation = Rule::new("type(self) == int ? self >= 1 : self.matches('^(100|[1-9][0-9]?)%$')").message("must be a number of at least 1, or a share from 1% to 100%"))]
+    pub max_failures_per_sweep: IntOrString,
+    /// When executions count as running for long where no policy says otherwise, which warns and never fails them.
     #[serde(default)]
     pub long_running: LongRunning,
     /// `Enforce` fails stale executions. `Observe` reports them and changes no row: the way to suspend a store.
     #[serde(default)]
     pub mode: Mode,
+}
+
+/// The schema of such a type accepts null, which then stands for the default.
+fn unless_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<IntOrString, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(defaults::max_failures))
 }
 
 mod defaults {
@@ -91,6 +118,9 @@ mod defaults {
     }
     pub(super) fn statement_timeout() -> Duration {
         known("30s")
+    }
+    pub(super) fn max_failures() -> super::IntOrString {
+        super::IntOrString::Int(1_000)
     }
     pub(super) fn pool_size() -> i32 {
         3
@@ -176,6 +206,9 @@ pub struct ExecutionStoreStatus {
     /// The value of the annotation `jobexec.dev/sweep-requested` that was last answered with a sweep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_sweep_request: Option<String>,
+    /// The value of the annotation `jobexec.dev/resume` that last closed the breaker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_resume: Option<String>,
     /// The health of the table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
@@ -203,7 +236,7 @@ pub struct Metrics {
     pub scheduled_executions: i64,
     /// Executions that have been running for longer than `spec.longRunning.after`.
     pub long_running_executions: i64,
-    /// Executions that are running past their deadline.
+    /// Executions that run although they are stale: past their deadline, or dead by other evidence.
     pub stale_executions: i64,
     /// Executions that started within the last 24 hours.
     #[serde(rename = "recentExecutions24h")]
@@ -241,7 +274,7 @@ pub struct Violations {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastSweep {
-    /// Why it ran: `Startup`, `Deadline` (an execution became stale), `Interval` or `Requested`.
+    /// Why it ran: `Startup`, `Deadline` (an execution became stale), `Interval`, `Requested` or `Resumed`.
     pub trigger: String,
     /// When it began, by the database's clock.
     pub started_at: Time,

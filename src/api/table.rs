@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Duration;
+
 /// A Postgres identifier: letters, digits, `_` and `$`, not starting with a digit, at most 63 characters. It is
 /// matched as written (case-sensitive), as if it stood in double quotes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -75,9 +77,18 @@ pub struct Columns {
     pub started_at: Identifier,
     /// When the execution ended: timestamptz or timestamp.
     pub completed_at: Identifier,
-    /// A text column that receives the reason when the operator fails an execution.
+    /// A text column that receives the reason when the operator ends an execution.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Identifier>,
+    /// The type of the job, by which policies select: of any type. Without it, `jobs.columns.type` may tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_type: Option<Identifier>,
+    /// When the worker last said that it is alive: timestamptz or timestamp.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat_at: Option<Identifier>,
+    /// When the row was made: timestamptz or timestamp. It counts as the start of a running execution without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Identifier>,
 }
 
 impl Default for Columns {
@@ -90,7 +101,73 @@ impl Default for Columns {
             started_at: "started_at".into(),
             completed_at: "completed_at".into(),
             error: None,
+            job_type: None,
+            heartbeat_at: None,
+            created_at: None,
         }
+    }
+}
+
+/// The table of jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Jobs {
+    /// The schema of the table.
+    pub schema: Identifier,
+    /// The name of the table.
+    pub name: Identifier,
+    /// The columns that the operator reads.
+    pub columns: JobColumns,
+    /// The status texts of a job that is finished.
+    #[schemars(length(min = 1, max = 8))]
+    pub finished: Vec<StatusText>,
+    /// How long a job must be seen finished before an execution of it that still runs is stale, for a commit that is
+    /// under way.
+    pub grace_period: Duration,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self {
+            schema: "public".into(),
+            name: "jobs".into(),
+            columns: JobColumns::default(),
+            finished: vec!["completed".into(), "failed".into(), "cancelled".into()],
+            grace_period: defaults::grace(),
+        }
+    }
+}
+
+/// The columns of the table of jobs. All are only read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JobColumns {
+    /// The primary key, of the same type as the execution's `jobId`.
+    pub id: Identifier,
+    /// The status: text, varchar, char or an enum.
+    pub status: Identifier,
+    /// The type of the job, where the executions do not have it: of any type.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_: Option<Identifier>,
+}
+
+impl Default for JobColumns {
+    fn default() -> Self {
+        Self { id: "id".into(), status: "status".into(), type_: None }
+    }
+}
+
+/// The executions of a job come one after the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Sequential {
+    /// How long a later execution must have run, or be over, before the earlier one is stale.
+    pub grace_period: Duration,
+}
+
+impl Default for Sequential {
+    fn default() -> Self {
+        Self { grace_period: defaults::grace() }
     }
 }
 
@@ -138,7 +215,12 @@ impl Default for Statuses {
 }
 
 mod defaults {
-    use super::StatusText;
+    use super::{Duration, StatusText};
+
+    /// For a commit that is under way.
+    pub(super) fn grace() -> Duration {
+        "5m".parse().unwrap_or_else(|_| unreachable!("a default is a valid duration"))
+    }
 
     pub(super) fn scheduled() -> Vec<StatusText> {
         vec!["scheduled".into()]

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::CliError;
-use crate::api::{ExecutionStore, Table};
+use crate::api::ExecutionStore;
 use crate::db::extras::Extra;
-use crate::db::{Database, schema, url};
+use crate::db::{Database, Layout, schema, url};
 
 /// Building an index on a large table takes its time.
 const STATEMENT_TIMEOUT: Duration = Duration::from_hours(1);
@@ -40,26 +40,27 @@ pub(super) struct Args {
 
 /// Prints or applies the schema.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
-    let table = match &args.filename {
-        None => Table::default(),
+    let layout = match &args.filename {
+        None => Layout::default(),
         Some(path) => {
             let text =
                 std::fs::read_to_string(path).map_err(|e| CliError::File(path.clone(), e.to_string()))?;
             let store: ExecutionStore =
                 serde_saphyr::from_str(&text).map_err(|e| CliError::File(path.clone(), e.to_string()))?;
-            store.spec.table
+            Layout::of(&store.spec)
         }
     };
     let role = args.role.as_deref();
     if !args.apply {
-        std::io::stdout().lock().write_all(schema::script(&table, role, &args.with).as_bytes())?;
+        std::io::stdout().lock().write_all(schema::script(&layout, role, &args.with).as_bytes())?;
         return Ok(());
     }
     let options = url::parse(&args.database_url.ok_or(CliError::NoDatabase)?, None)?;
     let database = Database::connect(options, 1, STATEMENT_TIMEOUT).await?;
-    schema::apply(&database, &table, role, &args.with).await?;
+    schema::apply(&database, &layout, role, &args.with).await?;
     database.close().await;
+    let table = &layout.table;
     let extras: String = args.with.iter().map(|extra| format!("; {extra:?}")).collect();
-    eprintln!("in place: the schema jobexec; the index on {}.{}{extras}", table.schema.0, table.name.0);
+    eprintln!("in place: the schema jobexec; the indexes on {}.{}{extras}", table.schema.0, table.name.0);
     Ok(())
 }

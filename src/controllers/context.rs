@@ -16,10 +16,11 @@ use tokio_util::task::TaskTracker;
 
 use super::failures::Failures;
 use super::store::Handle;
-use crate::api::{ExecutionStore, JobExecution};
+use crate::api::{ExecutionPolicy, ExecutionStore, JobExecution};
 use crate::db::ledger::Claimant;
-use crate::db::mapping::IdType;
-use crate::policy::{self, Wish};
+use super::wishes::{self, Wishes};
+use crate::db::Mapping;
+use crate::policy;
 
 /// Objects as watches deliver them: one that does not decode is kept from stalling the others.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -37,10 +38,13 @@ pub struct Context {
     namespace: Option<String>,
     stores: reflector::Store<Guarded<ExecutionStore>>,
     executions: reflector::Store<Guarded<JobExecution>>,
+    policies: reflector::Store<Guarded<ExecutionPolicy>>,
     handles: Mutex<HashMap<ObjectRef<Guarded<ExecutionStore>>, Arc<Handle>>>,
     nudges: Nudges,
     /// The `JobExecution` objects that fail.
     pub failing: Failures<Guarded<JobExecution>>,
+    /// The `ExecutionPolicy` objects that fail.
+    pub failing_policies: Failures<Guarded<ExecutionPolicy>>,
     /// What is telling Kubernetes of the stores.
     pub tellers: TaskTracker,
     /// Cancelled when the operator is asked to stop.
@@ -54,26 +58,40 @@ pub struct Nudges {
     pub stores: mpsc::Sender<ObjectRef<Guarded<ExecutionStore>>>,
     /// For the execution controller.
     pub executions: mpsc::Sender<ObjectRef<Guarded<JobExecution>>>,
+    /// For the policy controller.
+    pub policies: mpsc::Sender<ObjectRef<Guarded<ExecutionPolicy>>>,
+}
+
+/// The caches of all controllers.
+pub struct Caches {
+    /// Of the store controller.
+    pub stores: reflector::Store<Guarded<ExecutionStore>>,
+    /// Of the execution controller.
+    pub executions: reflector::Store<Guarded<JobExecution>>,
+    /// Of the policy controller.
+    pub policies: reflector::Store<Guarded<ExecutionPolicy>>,
 }
 
 impl Context {
-    /// A context over the caches of both controllers.
+    /// A context over the caches of all controllers.
     pub fn new(
         client: Client,
         namespace: Option<String>,
-        stores: reflector::Store<Guarded<ExecutionStore>>,
-        executions: reflector::Store<Guarded<JobExecution>>,
+        caches: Caches,
         nudges: Nudges,
         stop: CancellationToken,
     ) -> Self {
+        let Caches { stores, executions, policies } = caches;
         Self {
             client,
             namespace,
             stores,
             executions,
+            policies,
             handles: Mutex::default(),
             nudges,
             failing: Failures::default(),
+            failing_policies: Failures::default(),
             tellers: TaskTracker::new(),
             stop,
         }
@@ -146,29 +164,47 @@ impl Context {
         futures::future::join_all(handles.iter().map(|handle| handle.close())).await;
     }
 
-    /// Waits until every `JobExecution` that exists has been seen, for at most `patience`. Returns whether they have.
-    pub async fn executions_seen(&self, patience: Duration) -> bool {
-        matches!(tokio::time::timeout(patience, self.executions.wait_until_ready()).await, Ok(Ok(())))
+    /// Waits until every `JobExecution` and `ExecutionPolicy` that exists has been seen, for at most `patience`.
+    pub async fn wishes_seen(&self, patience: Duration) {
+        let both = futures::future::join(self.executions.wait_until_ready(), self.policies.wait_until_ready());
+        if tokio::time::timeout(patience, both).await.is_err() {
+            tracing::debug!("not all JobExecution and ExecutionPolicy objects have been seen yet");
+        }
     }
 
-    /// What the objects of a store wish for its executions, or `None` while not all objects have been seen.
-    pub fn wishes(&self, namespace: &str, store: &str, id_type: IdType) -> Option<Wishes> {
+    /// What the objects of a store wish, or `None` while not all objects have been seen.
+    pub fn wishes(&self, namespace: &str, store: &str, mapping: &Mapping) -> Option<Wishes> {
         self.executions.wait_until_ready().now_or_never()?.ok()?;
-        let mut wishes = Wishes::default();
+        self.policies.wait_until_ready().now_or_never()?.ok()?;
+        let mut read = Wishes::default();
+        let here = |namespaced: Option<&String>| namespaced.map(String::as_str) == Some(namespace);
         for guarded in self.executions.state() {
             match &guarded.0 {
                 Ok(execution) if belongs(execution, namespace, store) => {
-                    wishes.readable.extend(wish(execution, id_type));
+                    read.executions.extend(wishes::execution(execution, mapping.id_type()));
                 }
-                Err(invalid) if invalid.metadata.namespace.as_deref() == Some(namespace) => {
-                    wishes
-                        .unreadable
-                        .push(policy::source(invalid.metadata.name.as_deref().unwrap_or_default()));
+                Err(invalid) if here(invalid.metadata.namespace.as_ref()) => {
+                    let name = invalid.metadata.name.as_deref().unwrap_or_default();
+                    read.unreadable.push(policy::execution_source(name));
                 }
                 _ => {}
             }
         }
-        Some(wishes)
+        for guarded in self.policies.state() {
+            match &guarded.0 {
+                Ok(policy) if is_of(policy, namespace, store) => {
+                    read.policies.push(wishes::policy(policy, mapping));
+                }
+                Err(invalid) if here(invalid.metadata.namespace.as_ref()) => {
+                    let name = invalid.metadata.name.as_deref().unwrap_or_default();
+                    read.unreadable.push(policy::policy_source(name));
+                }
+                _ => {}
+            }
+        }
+        // The cache has no order of its own.
+        read.policies.sort_by(|a, b| a.policy.name.cmp(&b.policy.name));
+        Some(read)
     }
 
     /// Another store whose open session is on the same table and whose name comes first. Only needed where the
@@ -207,6 +243,18 @@ impl Context {
         }
     }
 
+    /// Has the policies of a store looked at soon.
+    pub fn nudge_policies(&self, namespace: &str, store: &str) {
+        for guarded in self.policies.state() {
+            let Ok(policy) = &guarded.0 else { continue };
+            let target = ObjectRef::new(&policy.name_any()).within(namespace);
+            if is_of(policy, namespace, store) && self.nudges.policies.clone().try_send(target).is_err() {
+                tracing::debug!(store, "no room for more nudges, the others wait for their turn");
+                return;
+            }
+        }
+    }
+
     /// Has the unfinished executions of a store looked at soon.
     pub fn nudge_executions(&self, namespace: &str, store: &str) {
         for guarded in self.executions.state() {
@@ -225,31 +273,12 @@ impl Context {
     }
 }
 
-/// What the objects of a store wish for its executions.
-#[derive(Default)]
-pub struct Wishes {
-    /// What those say that can be read.
-    pub readable: Vec<Wish>,
-    /// Objects of the namespace that cannot be decoded: what they said before stays in force.
-    pub unreadable: Vec<String>,
-}
-
 fn belongs(execution: &JobExecution, namespace: &str, store: &str) -> bool {
     execution.spec.store_ref.name == store && execution.metadata.namespace.as_deref() == Some(namespace)
 }
 
-fn wish(execution: &JobExecution, id_type: IdType) -> Option<Wish> {
-    let timeout = execution.spec.timeout.as_ref()?.to_chrono();
-    Some(Wish {
-        name: execution.name_any(),
-        created: created(execution),
-        key: id_type.canonical(&execution.spec.execution_id)?,
-        timeout: Some(timeout),
-    })
-}
-
-fn created(object: &impl Resource) -> i64 {
-    object.meta().creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
+fn is_of(policy: &ExecutionPolicy, namespace: &str, store: &str) -> bool {
+    policy.spec.store_ref.name == store && policy.metadata.namespace.as_deref() == Some(namespace)
 }
 
 /// The pause before the next try after `failures` in a row: doubling, at most a minute, spread by up to a quarter so

@@ -4,9 +4,12 @@ pub mod context;
 pub mod events;
 pub mod execution;
 pub mod failures;
+pub mod in_force;
+pub mod policy;
 pub mod secret;
 pub mod session;
 pub mod store;
+pub mod wishes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,14 +92,19 @@ fn watched<K: kube::Resource<DynamicType = ()>>(
 pub async fn run(client: Client, namespace: Option<String>, stop: CancellationToken) {
     let (stores, store_writer) = reflector::store::<DeserializeGuard<crate::api::ExecutionStore>>();
     let (executions, execution_writer) = reflector::store::<DeserializeGuard<crate::api::JobExecution>>();
+    let (policies, policy_writer) = reflector::store::<DeserializeGuard<crate::api::ExecutionPolicy>>();
     let (nudge_stores, nudged_stores) = mpsc::channel(NUDGES);
     let (nudge_executions, nudged_executions) = mpsc::channel(NUDGES);
-    let nudges = context::Nudges { stores: nudge_stores, executions: nudge_executions };
-    let context = Arc::new(Context::new(client, namespace, stores, executions, nudges, stop.clone()));
+    let (nudge_policies, nudged_policies) = mpsc::channel(NUDGES);
+    let nudges =
+        context::Nudges { stores: nudge_stores, executions: nudge_executions, policies: nudge_policies };
+    let caches = context::Caches { stores, executions, policies };
+    let context = Arc::new(Context::new(client, namespace, caches, nudges, stop.clone()));
     let stores = store::run(context.clone(), store_writer, nudged_stores, stop.clone());
     let executions = execution::run(context.clone(), execution_writer, nudged_executions, stop.clone());
+    let policies = policy::run(context.clone(), policy_writer, nudged_policies, stop.clone());
     let work = async {
-        futures::future::join(stores.boxed(), executions.boxed()).await;
+        futures::future::join3(stores.boxed(), executions.boxed(), policies.boxed()).await;
         // What was done is told before the end.
         context.tellers.close();
         context.tellers.wait().await;

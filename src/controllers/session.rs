@@ -1,14 +1,11 @@
 //! An open connection to the database of one store, with everything that was learnt when it was opened.
 
-use std::sync::Arc;
-use std::time::Duration;
-
+use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt as _;
-use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Context;
-use super::context::Wishes;
+use super::in_force::{InForce, Known};
 use super::secret::{self, SecretError};
 use crate::api::ExecutionStore;
 use crate::api::store::{Connection, SecretKeyRef};
@@ -16,8 +13,7 @@ use crate::db::judge::Rules;
 use crate::db::ledger::{self, Claim, Claimant, Ledger};
 use crate::db::url::{self, InvalidUrl};
 use crate::db::validate::{Problem, Validated, validate};
-use crate::db::{Database, DbError, Defaults, Judge, Mapping, extras, hints, rules};
-use crate::policy::{self, Rule};
+use crate::db::{Database, DbError, Judge, Layout, Mapping, extras, hints, history};
 
 /// Why a store cannot be worked on, from the first step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +87,11 @@ pub struct Session {
     pub database: Database,
     /// The table.
     pub mapping: Mapping,
-    /// What governs executions that no rule names.
-    pub defaults: Defaults,
+    /// Where executions of a job come one after the other: how long a later one must have run before an earlier one is
+    /// stale.
+    sequential: Option<TimeDelta>,
+    /// Since when the store has been looked at without a gap.
+    watched: DateTime<Utc>,
     /// Where what is done is recorded.
     pub ledger: Ledger,
     /// Why rows cannot be changed, if they cannot.
@@ -105,16 +104,20 @@ pub struct Session {
     hints: Option<AbortOnDropHandle<()>>,
     /// Which table it is, on which server: the same for two stores on one table.
     pub identity: String,
-    rules: Mutex<Option<Arc<Vec<Rule>>>>,
+    /// What is in force.
+    pub(super) known: Known,
+    /// Held by whoever reads much of the table, so that it takes one connection only.
+    pub reading: tokio::sync::Mutex<()>,
 }
 
 impl Session {
     /// Connects, holds the spec against the catalog and claims the table.
-    /// `predecessor` is the UID of the object that had this name before, if one is known to have; `changed` is called
-    /// when the table says that it has changed.
+    /// `predecessor` is the UID of the object that had this name before, if one is known to have; `outage`: the database
+    /// was away until now; `changed` is called when the table says that it has changed.
     pub async fn open(
         store: &ExecutionStore,
         predecessor: Option<String>,
+        outage: bool,
         credentials: &Credentials,
         changed: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, NotReady> {
@@ -129,7 +132,7 @@ impl Session {
         let size = u32::try_from(spec.connection.pool_size).unwrap_or(3).clamp(2, 20);
         let database =
             Database::connect(options.clone(), size, spec.connection.statement_timeout.get()).await?;
-        match Self::prepare(store, predecessor, database.clone(), identity).await {
+        match Self::prepare(store, predecessor, outage, database.clone(), identity).await {
             Ok(mut session) => {
                 if session.notifies && !session.read_only {
                     let relation = extras::relation(&spec.table);
@@ -147,35 +150,35 @@ impl Session {
     async fn prepare(
         store: &ExecutionStore,
         predecessor: Option<String>,
+        outage: bool,
         database: Database,
         identity: String,
     ) -> Result<Self, NotReady> {
         let Validated { mapping, unwritable, read_only, notifies } =
-            database.within(validate(&database, &store.spec.table)).await??;
-        let ledger = if read_only {
-            Ledger::Missing("the database is read-only".to_owned())
+            database.within(validate(&database, &Layout::of(&store.spec))).await??;
+        let (ledger, watched) = if read_only {
+            (Ledger::Missing("the database is read-only".to_owned()), Utc::now())
         } else {
-            match database.within(ledger::claim(&database, &mapping, &claimant(store, predecessor))).await? {
-                Claim::Held(ledger) => ledger,
+            let claimant = claimant(store, predecessor);
+            match database.within(ledger::claim(&database, &mapping, &claimant, outage)).await? {
+                Claim::Held { ledger, watched_since } => (ledger, watched_since),
                 Claim::Taken(holder) => return Err(NotReady::TableClaimed(holder)),
             }
         };
-        let defaults = Defaults {
-            timeout: store.spec.default_timeout.to_chrono(),
-            grace: store.spec.grace_period.to_chrono(),
-            source: format!("ExecutionStore/{}", store.name_any()),
-        };
+        let history = database.within(history::load(&database, &ledger)).await?;
         Ok(Self {
             database,
             mapping,
-            defaults,
+            sequential: store.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
+            watched,
             ledger,
             unwritable,
             read_only,
             notifies,
             hints: None,
             identity,
-            rules: Mutex::default(),
+            known: Known::with_history(history),
+            reading: tokio::sync::Mutex::default(),
         })
     }
 
@@ -191,7 +194,7 @@ impl Session {
             // It may be a setting of the role or the database, and those are taken at login.
             self.database.log_in_anew().await;
         }
-        let validated = self.database.within(validate(&self.database, &store.spec.table)).await??;
+        let validated = self.database.within(validate(&self.database, &Layout::of(&store.spec))).await??;
         if validated.mapping != self.mapping
             || validated.unwritable != self.unwritable
             || validated.read_only != self.read_only
@@ -203,70 +206,25 @@ impl Session {
             return Ok(true);
         }
         let claimant = claimant(store, None);
-        match self.database.within(ledger::claim(&self.database, &self.mapping, &claimant)).await? {
-            Claim::Held(ledger) => Ok(ledger == self.ledger),
+        match self.database.within(ledger::claim(&self.database, &self.mapping, &claimant, false)).await? {
+            Claim::Held { ledger, .. } => Ok(ledger == self.ledger),
             Claim::Taken(holder) => Err(NotReady::TableClaimed(holder)),
         }
     }
 
-    /// Brings the rules in force in line with what the objects wish, and returns them. `check`: hold them against the
-    /// database also if the wishes are as before, since another operator may have changed them. While not all objects
-    /// have been seen the last known rules stay; `None`: nothing is known yet, so nothing may be judged.
-    pub async fn rules_in_force(
-        &self,
-        context: &Context,
-        store: &ExecutionStore,
-        check: bool,
-    ) -> Result<Option<Arc<Vec<Rule>>>, DbError> {
-        let namespace = store.namespace().unwrap_or_default();
-        let mut known = self.rules.lock().await;
-        let Some(Wishes { readable, unreadable }) =
-            context.wishes(&namespace, &store.name_any(), self.mapping.id_type())
-        else {
-            return Ok(known.clone());
-        };
-        let mut wanted = policy::compile(readable);
-        // What an object said before it could not be decoded any more stays in force.
-        let last: &[Rule] = known.as_deref().map_or(&[], Vec::as_slice);
-        let stay = |rule: &&Rule| {
-            unreadable.contains(&rule.source) && wanted.binary_search_by(|w| w.key.cmp(&rule.key)).is_err()
-        };
-        let kept: Vec<Rule> = last.iter().filter(stay).cloned().collect();
-        wanted.extend(kept);
-        wanted.sort_by(|a, b| a.key.cmp(&b.key));
-        if let Some(rules) = known.as_ref().filter(|rules| !check && ***rules == wanted) {
-            return Ok(Some(rules.clone()));
+    /// The predicate of this store, for what [`Self::bring_in_force`] returned.
+    pub fn judge<'a>(&'a self, in_force: &'a InForce) -> Judge<'a> {
+        Judge {
+            mapping: &self.mapping,
+            in_force: &in_force.compiled,
+            rules: match self.ledger {
+                Ledger::Tables { store_id } => Rules::Table(store_id),
+                Ledger::Missing(_) => Rules::Memory,
+            },
+            sequential: self.sequential,
+            watched: self.watched,
+            evidence: true,
         }
-        if let Ledger::Tables { store_id } = self.ledger {
-            let replaced = rules::replace(&self.database, store_id, &wanted, &unreadable);
-            if self.database.within(replaced).await? && check {
-                tracing::info!(store = store.name_any(), "the rules in the database were put right");
-            }
-        }
-        Ok(Some(known.insert(Arc::new(wanted)).clone()))
-    }
-
-    /// The predicate of this store. `rules` are those of [`Self::rules_in_force`].
-    pub fn judge<'a>(&'a self, rules: &'a [Rule]) -> Judge<'a> {
-        let rules = match self.ledger {
-            Ledger::Tables { store_id } => Rules::Table(store_id),
-            Ledger::Missing(_) => Rules::Memory(rules),
-        };
-        Judge { mapping: &self.mapping, defaults: &self.defaults, rules }
-    }
-
-    /// The shortest time within which an execution that starts now can become stale: at least a second, since looking
-    /// more often for executions that may not even exist costs more than their being late by as much.
-    pub fn shortest_timeout(&self, rules: &[Rule]) -> Duration {
-        let total = |timeout, grace: Option<_>| timeout + grace.unwrap_or(self.defaults.grace);
-        rules
-            .iter()
-            .map(|rule| total(rule.timeout.unwrap_or(self.defaults.timeout), rule.grace))
-            .chain([total(self.defaults.timeout, None)])
-            .min()
-            .and_then(|shortest| shortest.to_std().ok())
-            .unwrap_or_default()
-            .max(Duration::from_secs(1))
     }
 }
 

@@ -2,27 +2,42 @@
 
 use std::collections::BTreeMap;
 
-use super::{Database, DbError};
-use crate::api::Table;
+use sqlx::{Postgres, Transaction};
 
-/// A table in the catalog.
-#[derive(Clone, Debug, Default)]
+use super::mapping::literal;
+use super::{Database, DbError, Layout};
+use crate::api::Table;
+use crate::api::table::Identifier;
+
+/// What the catalog says of the tables of a layout.
+#[derive(Clone, Debug)]
 pub(super) struct Catalog {
-    /// `pg_class.relkind`; `None`: there is no such relation.
-    pub(super) kind: Option<String>,
     /// The login.
     pub(super) role: String,
-    /// Whether the login may use the table's schema.
-    pub(super) usage: bool,
-    /// The columns by name.
-    pub(super) columns: BTreeMap<String, Column>,
+    /// The table of executions; `None`: there is no such relation.
+    pub(super) executions: Option<Relation>,
+    /// The table of jobs; `None`: there is none, or it is not named.
+    pub(super) jobs: Option<Relation>,
     /// The labels of the status column's type, if it is an enum.
     pub(super) labels: Vec<String>,
     /// Whether Postgres knows the mapped time zone.
     pub(super) zone_known: bool,
     /// Whether this server takes no writes: a standby, or set to read only.
     pub(super) read_only: bool,
-    /// The triggers of the table that are not disabled.
+}
+
+/// A relation.
+#[derive(Clone, Debug)]
+pub(super) struct Relation {
+    /// `pg_class.oid`.
+    oid: i64,
+    /// `pg_class.relkind`.
+    pub(super) kind: String,
+    /// Whether the login may use its schema.
+    pub(super) usage: bool,
+    /// The columns by name.
+    pub(super) columns: BTreeMap<String, Column>,
+    /// Its triggers that are not disabled.
     pub(super) triggers: Vec<String>,
 }
 
@@ -43,12 +58,15 @@ pub(super) struct Column {
     pub(super) update: bool,
     /// Whether an index makes its values unique in the whole table.
     pub(super) unique: bool,
+    /// Whether a partial index on running executions is on it and the start.
+    pub(super) indexed: bool,
     /// How many characters it holds, where that is limited.
     pub(super) limit: Option<i32>,
 }
 
-/// Reads the catalog; no right on the table itself is needed.
-pub(super) async fn read(database: &Database, table: &Table) -> Result<Catalog, DbError> {
+/// Reads the catalog; no right on the tables themselves is needed.
+pub(super) async fn read(database: &Database, layout: &Layout) -> Result<Catalog, DbError> {
+    let table = &layout.table;
     let mut tx = database.read().await?;
     let (role, zone_known, read_only): (String, bool, bool) = sqlx::query_as(
         "SELECT current_user::text, $1 = 'UTC' OR EXISTS (SELECT FROM pg_timezone_names WHERE name = $1),
@@ -58,44 +76,67 @@ pub(super) async fn read(database: &Database, table: &Table) -> Result<Catalog, 
     .persistent(false)
     .fetch_one(&mut *tx)
     .await?;
-    let relation: Option<(i64, String, bool, Vec<String>)> = sqlx::query_as(
+    let executions = relation(&mut tx, &table.schema, &table.name, table).await?;
+    let jobs = match &layout.jobs {
+        Some(jobs) => relation(&mut tx, &jobs.schema, &jobs.name, table).await?,
+        None => None,
+    };
+    let labels = match &executions {
+        Some(Relation { oid, .. }) => sqlx::query_scalar(
+            "SELECT e.enumlabel::text FROM pg_attribute AS a JOIN pg_enum AS e ON e.enumtypid = a.atttypid
+             WHERE a.attrelid::bigint = $1 AND a.attname = $2",
+        )
+        .bind(oid)
+        .bind(&table.columns.status.0)
+        .persistent(false)
+        .fetch_all(&mut *tx)
+        .await?,
+        None => Vec::new(),
+    };
+    tx.commit().await?;
+    Ok(Catalog { role, executions, jobs, labels, zone_known, read_only })
+}
+
+/// A relation, if it is there. Which of its columns an index serves for running executions is told by `table`.
+async fn relation(
+    tx: &mut Transaction<'static, Postgres>,
+    schema: &Identifier,
+    name: &Identifier,
+    table: &Table,
+) -> Result<Option<Relation>, DbError> {
+    let found: Option<(i64, String, bool, Vec<String>)> = sqlx::query_as(
         "SELECT c.oid::bigint, c.relkind::text, has_schema_privilege(n.oid, 'USAGE'),
                 ARRAY(SELECT g.tgname::text FROM pg_trigger AS g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D')
          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
          WHERE n.nspname = $1 AND c.relname = $2",
     )
-    .bind(&table.schema.0)
-    .bind(&table.name.0)
+    .bind(&schema.0)
+    .bind(&name.0)
     .persistent(false)
-    .fetch_optional(&mut *tx)
+    .fetch_optional(&mut **tx)
     .await?;
-    let Some((oid, kind, usage, triggers)) = relation else {
-        return Ok(Catalog { role, zone_known, read_only, ..Catalog::default() });
-    };
+    let Some((oid, kind, usage, triggers)) = found else { return Ok(None) };
+    let running: Vec<String> = table.statuses.running.iter().map(|text| literal(&text.0)).collect();
     let columns: Vec<Column> = sqlx::query_as(
         "SELECT a.attname::text AS name, format_type(a.atttypid, NULL) AS type_, t.typcategory::text AS category,
                 t.typtype::text AS kind, has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS select,
                 has_column_privilege(a.attrelid, a.attnum, 'UPDATE') AS update,
                 EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid
                         AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) AS unique,
+                EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS s ON s.attrelid = i.indrelid AND s.attnum = i.indkey[1]
+                        WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum AND s.attname = $2
+                        AND (SELECT bool_and(strpos(pg_get_expr(i.indpred, i.indrelid), text) > 0)
+                             FROM unnest($3::text[]) AS text)) AS indexed,
                 CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END AS limit
          FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
          WHERE a.attrelid::bigint = $1 AND a.attnum > 0 AND NOT a.attisdropped",
     )
     .bind(oid)
+    .bind(&table.columns.started_at.0)
+    .bind(running)
     .persistent(false)
-    .fetch_all(&mut *tx)
+    .fetch_all(&mut **tx)
     .await?;
-    let labels = sqlx::query_scalar(
-        "SELECT e.enumlabel::text FROM pg_attribute AS a JOIN pg_enum AS e ON e.enumtypid = a.atttypid
-         WHERE a.attrelid::bigint = $1 AND a.attname = $2",
-    )
-    .bind(oid)
-    .bind(&table.columns.status.0)
-    .persistent(false)
-    .fetch_all(&mut *tx)
-    .await?;
-    tx.commit().await?;
     let columns = columns.into_iter().map(|column| (column.name.clone(), column)).collect();
-    Ok(Catalog { kind: Some(kind), role, usage, columns, labels, zone_known, read_only, triggers })
+    Ok(Some(Relation { oid, kind, usage, columns, triggers }))
 }

@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::postgres::types::PgInterval;
 use sqlx::{AssertSqlSafe, Row as _};
 
+use super::judge::{NEXT_PARAMETER, WARN};
 use super::mapping::wire;
 use super::{Database, DbError, Judge, Ledger};
 use crate::api::Phase;
@@ -27,8 +28,14 @@ pub struct Execution {
     pub timeout: TimeDelta,
     /// The object that says so.
     pub source: String,
-    /// When it is failed if it still runs; `None` without a start.
+    /// The object that extends its timeout, if one does.
+    pub extend_source: Option<String>,
+    /// When it is stale if it still runs; `None` without a start.
     pub deadline: Option<DateTime<Utc>>,
+    /// Whether it has run for longer than is expected of it.
+    pub long_running: bool,
+    /// The object that says when that is so.
+    pub warn_source: String,
     /// Why the operator ended it, if it did.
     pub reason: Option<String>,
 }
@@ -41,7 +48,7 @@ pub async fn find(
     id: &str,
 ) -> Result<Option<Execution>, DbError> {
     let m = judge.mapping;
-    let key = judge.next_parameter();
+    let key = NEXT_PARAMETER;
     // The newest event counts only if it is the one that gave the row its end: ids may be used again. The column may
     // keep fewer digits of the time than the event does.
     let reason = match ledger {
@@ -49,22 +56,27 @@ pub async fn find(
         Ledger::Tables { store_id } => format!(
             "(SELECT e.reason FROM jobexec.events AS e WHERE e.store_id = {store_id} AND e.execution_id = ${key} \
                AND e.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second' \
-             ORDER BY e.event_id DESC LIMIT 1)",
+             AND e.action IN ('Failed', 'Cancelled') ORDER BY e.event_id DESC LIMIT 1)",
             end = m.completed_at()
         ),
     };
     let sql = format!(
-        "WITH rule AS MATERIALIZED ({rules})
+        "WITH {rules}
          SELECT {status}::text AS status, {job}::text AS job_id, {number}::bigint AS number,
-                {shown_start} AS started_at, {shown_end} AS completed_at, {reason} AS reason, {verdict}
-         FROM {table} AS t LEFT JOIN rule AS r ON r.key = ${key} WHERE {id} = ${key}::{type_}",
-        rules = judge.rule_query(),
+                {shown_start} AS started_at, {shown_end} AS completed_at, {reason} AS reason,
+                v.timeout, v.timeout_source AS source, {began} + v.timeout + v.extend_by + v.grace AS deadline,
+                {running} AND {start} < statement_timestamp() - {WARN} AS long_running, v.warn_source, e.extend_source
+         FROM {table} AS t {joined} WHERE {id} = ${key}::{type_}",
+        rules = judge.rules(),
+        joined = judge.joined(),
+        began = wire(&m.began_at()),
+        start = m.started_at(),
+        running = m.running(),
         status = m.status(),
         job = m.job_id(),
         number = m.number(),
         shown_start = wire(&m.started_at()),
         shown_end = wire(&m.completed_at()),
-        verdict = Judge::verdict(&m.started_at()),
         table = m.table(),
         id = m.id(),
         type_ = format_args!("text::{}", m.id_type().sql()),
@@ -85,7 +97,10 @@ pub async fn find(
         completed_at: row.try_get("completed_at")?,
         timeout: TimeDelta::microseconds(timeout.microseconds),
         source: row.try_get("source")?,
+        extend_source: row.try_get("extend_source")?,
         deadline: row.try_get("deadline")?,
+        long_running: row.try_get::<Option<bool>, _>("long_running")?.unwrap_or_default(),
+        warn_source: row.try_get("warn_source")?,
         reason: row.try_get("reason")?,
     }))
 }

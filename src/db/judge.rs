@@ -1,57 +1,108 @@
 //! Decide, second half: which executions are stale, judged by one SQL predicate at the database's clock. The sweep,
-//! the counts and the look at one execution are all made of the parts here.
+//! the counts, the list and the look at one execution are all made of the parts here.
+//!
+//! A statement begins with the rules, split by scope into `e` (executions), `j` (jobs) and `y` (types) with the key in
+//! the type of its column as `k`, and the base as `b`. Joined to a row ([`Judge::joins`]) they give its verdict
+//! ([`VERDICT`]). The rows are found by index where there is one: those that no rule is about by their start, those of
+//! a job or a type by that and their start.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
+use super::mapping::{IdType, literal, wire};
+use super::rules::{self, COLUMNS, TYPES};
 use super::Mapping;
-use crate::policy::Rule;
+use crate::api::OnTimeout;
+use crate::policy::Compiled;
 
-/// What governs an execution that no rule names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Defaults {
-    /// How long it may run.
-    pub timeout: TimeDelta,
-    /// What is added before it is failed.
-    pub grace: TimeDelta,
-    /// The object that says so, for example `ExecutionStore/jobs`.
-    pub source: String,
+/// Why an execution is stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// It runs past its deadline.
+    DeadlineExceeded,
+    /// Its worker has not said for too long that it is alive.
+    HeartbeatLost,
+    /// Its job is finished.
+    JobFinished,
+    /// A later execution of its job has started.
+    Superseded,
+}
+
+impl Reason {
+    /// All of them. Of several the first counts.
+    pub const ALL: [Self; 4] =
+        [Self::DeadlineExceeded, Self::HeartbeatLost, Self::JobFinished, Self::Superseded];
+
+    /// In one `PascalCase` word, as everything that is recorded and reported has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DeadlineExceeded => "DeadlineExceeded",
+            Self::HeartbeatLost => "HeartbeatLost",
+            Self::JobFinished => "JobFinished",
+            Self::Superseded => "Superseded",
+        }
+    }
+
+    /// The reason of this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+
+    /// What is wrong with such an execution, to be followed by what was done to it.
+    pub const fn explanation(self) -> &'static str {
+        match self {
+            Self::DeadlineExceeded => "still running past its deadline",
+            Self::HeartbeatLost => "no heartbeat for too long",
+            Self::JobFinished => "still running although its job is finished",
+            Self::Superseded => "still running although a later execution of its job has started",
+        }
+    }
 }
 
 /// Where the rules are read.
-#[derive(Clone, Debug)]
-pub enum Rules<'a> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rules {
     /// From `jobexec.rules`, under this store id.
     Table(i32),
-    /// From memory: the operator's tables are not there.
-    Memory(&'a [Rule]),
+    /// From what is in force: the operator's tables are not there. Then evidence that must be seen for a while before
+    /// it counts is not.
+    Memory,
 }
 
 /// The predicate for one store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Judge<'a> {
     /// The table.
     pub mapping: &'a Mapping,
-    /// What governs when no rule does.
-    pub defaults: &'a Defaults,
-    /// The rules.
-    pub rules: Rules<'a>,
+    /// What is in force.
+    pub in_force: &'a Compiled,
+    /// Where the rules are read.
+    pub rules: Rules,
+    /// Where executions of a job come one after the other: how long a later one must have run before an earlier one
+    /// is stale.
+    pub sequential: Option<TimeDelta>,
+    /// Since when the store has been looked at without a gap: evidence of life counts from then.
+    pub watched: DateTime<Utc>,
+    /// Whether to ask for other evidence than deadlines, which costs more.
+    pub evidence: bool,
 }
 
 /// How [`Judge::ctes`] takes the stale rows.
 #[derive(Clone, Copy, Debug)]
 pub enum Take {
-    /// Only look at all of them.
+    /// Only look at all that would be ended.
     Look,
+    /// Only look at all, those too that are to run on (`AlertOnly`).
+    LookAtAll,
     /// Only look at up to so many by each rule, from one end.
     LookAt(u32, End, Among),
     /// Lock up to so many by each rule, from one end, passing over rows that another transaction holds.
     Lock(u32, End, Among),
 }
 
-/// Among which rows to take. The ids are in the text array that the caller binds at [`Judge::next_parameter`].
+/// Among which rows to take. The ids are in the text array that the caller binds at [`NEXT_PARAMETER`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Among {
     /// All but these.
@@ -69,135 +120,497 @@ pub enum End {
     Newest,
 }
 
-impl Judge<'_> {
-    /// The common table expressions `rule` (key, timeout, grace, source) and `stale` (id), without the `WITH`.
-    /// They use the parameters that [`Self::bind`] binds.
-    pub fn ctes(&self, take: Take) -> String {
+/// The first parameter that is free for the caller of [`Judge::bind`].
+pub const NEXT_PARAMETER: u8 = 5;
+
+/// What the rules come to for a row that [`Judge::joins`] has joined them to.
+pub const VERDICT: &str = "\
+    CASE WHEN e.timeout IS NOT NULL THEN e.timeout \
+         WHEN j.timeout_rank <= COALESCE(y.timeout_rank, 99) THEN j.timeout \
+         ELSE COALESCE(y.timeout, b.timeout) END AS timeout, \
+    CASE WHEN e.timeout IS NOT NULL THEN e.timeout_source \
+         WHEN j.timeout_rank <= COALESCE(y.timeout_rank, 99) THEN j.timeout_source \
+         ELSE COALESCE(y.timeout_source, b.timeout_source) END AS timeout_source, \
+    COALESCE(e.extend_by, interval '0') AS extend_by, \
+    COALESCE(j.grace, y.grace, b.grace) AS grace, \
+    COALESCE(j.grace_source, y.grace_source, b.grace_source) AS grace_source, \
+    COALESCE(j.heartbeat, y.heartbeat, b.heartbeat) AS heartbeat, \
+    COALESCE(j.heartbeat_source, y.heartbeat_source, b.heartbeat_source) AS heartbeat_source, \
+    COALESCE(j.on_timeout, y.on_timeout, b.on_timeout) AS action, \
+    COALESCE(j.on_timeout_source, y.on_timeout_source, b.on_timeout_source) AS action_source, \
+    CASE WHEN j.warn_source IS NOT NULL THEN j.warn_after WHEN y.warn_source IS NOT NULL THEN y.warn_after \
+         ELSE b.warn_after END AS warn_after, \
+    CASE WHEN j.warn_source IS NOT NULL THEN j.warn_percent WHEN y.warn_source IS NOT NULL THEN y.warn_percent \
+         ELSE b.warn_percent END AS warn_percent, \
+    COALESCE(j.warn_source, y.warn_source, b.warn_source) AS warn_source, \
+    b.store AS store, b.watched AS watched";
+
+/// After how long a row is warned of by its verdict `v`.
+pub const WARN: &str = "COALESCE(v.warn_after, v.timeout * (v.warn_percent / 100.0))";
+
+/// How long a row may run by its verdict `v`.
+const TOTAL: &str = "(v.timeout + v.extend_by + v.grace)";
+
+/// Whether rule `r` has a say in whether, when and how a deadline counts.
+const MOVES: &str = "(r.timeout IS NOT NULL OR r.extend_by IS NOT NULL OR r.grace IS NOT NULL OR r.on_timeout IS NOT NULL)";
+
+/// How many rows beyond the default's cutoff are looked at for the next deadline. Where rules govern all of them the
+/// next look is when the last of them might be overdue: it costs little, and comes early rather than late.
+const AHEAD: u8 = 100;
+
+impl<'a> Judge<'a> {
+    /// The same, asking for all evidence or only for deadlines.
+    #[must_use]
+    pub const fn with_evidence(self, evidence: bool) -> Self {
+        Self { evidence, ..self }
+    }
+
+    /// The common table expressions `b`, `e`, `j` and `y`, without the `WITH`. They use the parameters that
+    /// [`Self::bind`] binds.
+    pub fn rules(&self) -> String {
+        let rules = match self.rules {
+            Rules::Table(_) => format!("SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $4 AND scope <> 'store'"),
+            Rules::Memory => format!("SELECT * FROM jsonb_to_recordset($4::jsonb) AS r ({TYPES})"),
+        };
+        let by = |scope: &str, type_: &str| {
+            // A key that is no id of this table (its type was changed) must not make the cast fail.
+            format!(
+                "(SELECT * FROM (SELECT CASE WHEN {} THEN key::{type_} END AS k, r.*, {MOVES} AS moves FROM rule AS r \
+                 WHERE scope = '{scope}') AS r WHERE k IS NOT NULL)",
+                sane("key", type_)
+            )
+        };
+        format!(
+            "b AS MATERIALIZED (
+                 SELECT * FROM jsonb_to_record($3::jsonb) AS b ({TYPES}, store text, watched timestamptz)),
+             rule AS MATERIALIZED ({rules}),
+             e AS MATERIALIZED {e},
+             j AS MATERIALIZED {j},
+             y AS MATERIALIZED {y}",
+            e = by("execution", self.mapping.id_type().sql()),
+            j = by("job", self.mapping.job_key().1),
+            y = by("type", "text"),
+        )
+    }
+
+    /// The joins of the rules to a row with this id, job (as [`Mapping::job_key`] has it) and type, and its verdict as
+    /// `v`.
+    pub fn joins(id: &str, job: &str, type_: &str) -> String {
+        format!(
+            "LEFT JOIN e ON e.k = {id} LEFT JOIN j ON j.k = {job} LEFT JOIN y ON y.k = {type_} \
+             CROSS JOIN b CROSS JOIN LATERAL (SELECT {VERDICT}) AS v"
+        )
+    }
+
+    /// The joins of the rules to the row `t`.
+    pub fn joined(&self) -> String {
         let m = self.mapping;
-        let (table, id, running, start) = (m.table(), m.id(), m.running(), m.started_column());
-        let by_default = m.started_by(&Self::default_cutoff());
-        let by_rule = m.started_by(&Self::rule_cutoff());
-        let key = m.id_type().sql();
-        let take = match take {
-            Take::Look => String::new(),
+        Self::joins(&m.id(), &m.job_key().0, &m.job_type())
+    }
+
+    /// The common table expressions of [`Self::rules`], and `stale` (id, reason, action).
+    pub fn ctes(&self, take: Take) -> String {
+        let branches = self.branches(take);
+        let stale = if branches.len() > 1 && self.evidence {
+            format!(
+                "SELECT DISTINCT ON (id) id, reason, action FROM ({}) AS found ORDER BY id, place",
+                branches.join(" UNION ALL ")
+            )
+        } else {
+            format!("SELECT id, reason, action FROM ({}) AS found", branches.join(" UNION ALL "))
+        };
+        format!("{}, stale AS MATERIALIZED ({stale})", self.rules())
+    }
+
+    /// The ways in which an execution can be stale: each a query for id, reason, action and place.
+    fn branches(&self, take: Take) -> Vec<String> {
+        let mut branches = vec![self.by_job(take), self.by_execution(take)];
+        branches.extend(self.by_default(take));
+        if self.mapping.knows_types() {
+            branches.push(self.by_type(take));
+        }
+        branches.extend(self.without_start(take));
+        if self.evidence {
+            branches.extend(self.by_heartbeat(take));
+            branches.extend(self.by_job_status(take));
+            branches.extend(self.by_successor(take));
+        }
+        branches.into_iter().map(|branch| format!("({branch})")).collect()
+    }
+
+    fn by_default(&self, take: Take) -> Option<String> {
+        let m = self.mapping;
+        let action = self.in_force.base.on_timeout.value;
+        if action == OnTimeout::AlertOnly && !matches!(take, Take::LookAtAll) {
+            return None;
+        }
+        Some(format!(
+            "SELECT * FROM (SELECT {id} AS id, '{reason}' AS reason, '{action}' AS action, 0 AS place FROM {table} AS t
+                            WHERE {running} AND {by_default} AND {unruled} {take}) AS by_default",
+            id = m.id(),
+            reason = Reason::DeadlineExceeded.as_str(),
+            action = action.as_str(),
+            table = m.table(),
+            running = m.running(),
+            by_default = m.started_by(&Self::default_cutoff()),
+            unruled = self.unruled(&["e", "j", "y"]),
+            take = self.take(take),
+        ))
+    }
+
+    fn by_job(&self, take: Take) -> String {
+        let m = self.mapping;
+        let from = format!("{} = j.k", m.job_key().0);
+        self.by_rule("j", &format!("{} AS t", m.table()), &from, &["e"], m.indexed_by_job(), take)
+    }
+
+    fn by_type(&self, take: Take) -> String {
+        let m = self.mapping;
+        let unless = ["e", "j"];
+        if m.has_type_column() {
+            let from = format!("{} = y.k", m.job_type());
+            self.by_rule("y", &format!("{} AS t", m.table()), &from, &unless, m.indexed_by_type(), take)
+        } else {
+            let from = format!("{} JOIN {} AS t ON {}", m.jobs_table(), m.table(), m.of_job());
+            let of_type = format!("{} = y.k", m.jobs_type());
+            self.by_rule("y", &from, &of_type, &unless, m.indexed_by_job(), take)
+        }
+    }
+
+    fn by_execution(&self, take: Take) -> String {
+        let m = self.mapping;
+        let from = format!("{} = e.k", m.id());
+        self.by_rule("e", &format!("{} AS t", m.table()), &from, &[], false, take)
+    }
+
+    /// The rows of each rule in `scope` that are past their deadline, but for those of rules in `unless`. By an index
+    /// each rule probes its own range of it; without one all are found in one pass.
+    fn by_rule(
+        &self,
+        scope: &str,
+        from: &str,
+        of_rule: &str,
+        unless: &[&str],
+        indexed: bool,
+        take: Take,
+    ) -> String {
+        let m = self.mapping;
+        let rest = |joins: &str, order: &str| {
+            format!(
+                "{joins} CROSS JOIN LATERAL (SELECT {VERDICT}) AS v
+                 WHERE {of_rule} AND {scope}.moves AND {running} AND {earliest} AND {by_deadline} AND {unruled} {acts}
+                 {order}",
+                running = m.running(),
+                earliest = m.started_by(&format!("statement_timestamp() - {scope}.earliest")),
+                by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
+                unruled = self.unruled(unless),
+                acts = Self::acts(take),
+            )
+        };
+        let columns = format!(
+            "{} AS id, '{}' AS reason, v.action AS action, 0 AS place",
+            m.id(),
+            Reason::DeadlineExceeded.as_str()
+        );
+        let others = self.others(scope);
+        let order = self.take(take);
+        if indexed {
+            let limit = match take {
+                Take::LookAt(limit, ..) | Take::Lock(limit, ..) => format!("LIMIT {limit}"),
+                Take::Look | Take::LookAtAll => String::new(),
+            };
+            // OFFSET 0 keeps the planner from turning many probes into one scan of all running rows.
+            let fence = if limit.is_empty() { "OFFSET 0" } else { "" };
+            format!(
+                "SELECT found.* FROM {scope} CROSS JOIN LATERAL (SELECT {columns} FROM {from} {}) AS found {limit}",
+                rest(&others, &format!("{order} {fence}")),
+            )
+        } else {
+            format!(
+                "SELECT * FROM (SELECT {columns} FROM {scope} CROSS JOIN {from} {}) AS found",
+                rest(&others, &order)
+            )
+        }
+    }
+
+    /// The joins of the rules of other scopes than `scope`, which is there already.
+    fn others(&self, scope: &str) -> String {
+        let m = self.mapping;
+        let mut joins = String::new();
+        for (name, key) in [("e", m.id()), ("j", m.job_key().0), ("y", m.job_type())] {
+            if name != scope {
+                joins.push_str(&format!(" LEFT JOIN {name} ON {name}.k = {key}"));
+            }
+        }
+        joins + " CROSS JOIN b"
+    }
+
+    /// Those that run without a start, where their creation is known.
+    fn without_start(&self, take: Take) -> Option<String> {
+        let m = self.mapping;
+        let created = m.created_at()?;
+        let more = format!(
+            "{} IS NULL AND {created} + {TOTAL} <= statement_timestamp()",
+            m.started_column()
+        );
+        Some(self.by_evidence(Reason::DeadlineExceeded, "", &more, take))
+    }
+
+    fn by_heartbeat(&self, take: Take) -> Option<String> {
+        let m = self.mapping;
+        let shortest = self.in_force.shortest_heartbeat()?;
+        let heartbeat = m.heartbeat_at()?;
+        let narrow = m.heartbeat_by(&format!(
+            "statement_timestamp() - interval {}",
+            literal(&rules::interval(shortest))
+        ))?;
+        let more = format!(
+            "{began} IS NOT NULL AND {narrow} AND GREATEST({heartbeat}, v.watched) + v.heartbeat <= statement_timestamp()",
+            began = m.began_at(),
+        );
+        Some(self.by_evidence(Reason::HeartbeatLost, "", &more, take))
+    }
+
+    fn by_job_status(&self, take: Take) -> Option<String> {
+        let m = self.mapping;
+        let (Rules::Table(_), Some((finished, grace))) = (self.rules, m.job_finished()) else { return None };
+        let from = format!(
+            "JOIN jobexec.suspects AS s ON s.store_id = $4 AND s.reason = '{reason}' AND {id} = {suspect} \
+             JOIN {jobs} ON {of_job}",
+            reason = Reason::JobFinished.as_str(),
+            id = m.id(),
+            suspect = self.suspect_key(),
+            jobs = m.jobs_table(),
+            of_job = m.of_job(),
+        );
+        let more = format!(
+            "{finished} AND s.began_at = {began} AND {since} <= statement_timestamp()",
+            began = m.began_at(),
+            since = Self::seen_for(grace),
+        );
+        Some(self.by_evidence(Reason::JobFinished, &from, &more, take))
+    }
+
+    fn by_successor(&self, take: Take) -> Option<String> {
+        let m = self.mapping;
+        let cutoff = format!("statement_timestamp() - interval {}", literal(&rules::interval(self.sequential?)));
+        let more = format!("{} IS NOT NULL AND {}", m.began_at(), m.superseded_by(&cutoff));
+        Some(self.by_evidence(Reason::Superseded, "", &more, take))
+    }
+
+    /// The id of the suspect `s` in the type of the id column.
+    pub(super) fn suspect_key(&self) -> String {
+        let type_ = self.mapping.id_type().sql();
+        format!("CASE WHEN {} THEN s.execution_id::{type_} END", sane("s.execution_id", type_))
+    }
+
+    /// When a suspect has been one for so long.
+    pub(super) fn seen_for(grace: TimeDelta) -> String {
+        format!("GREATEST(s.since, v.watched) + interval {}", literal(&rules::interval(grace)))
+    }
+
+    fn by_evidence(&self, reason: Reason, from: &str, more: &str, take: Take) -> String {
+        let m = self.mapping;
+        let place = Reason::ALL.iter().position(|r| *r == reason).unwrap_or_default();
+        format!(
+            "SELECT * FROM (SELECT {id} AS id, '{reason}' AS reason, v.action AS action, {place} AS place
+                            FROM {table} AS t {from} {joined}
+                            WHERE {running} AND {more} {acts} {take}) AS by_evidence",
+            id = m.id(),
+            reason = reason.as_str(),
+            table = m.table(),
+            joined = self.joined(),
+            running = m.running(),
+            acts = Self::acts(take),
+            take = self.take(take),
+        )
+    }
+
+    fn acts(take: Take) -> &'static str {
+        if matches!(take, Take::LookAtAll) { "" } else { "AND v.action <> 'AlertOnly'" }
+    }
+
+    fn take(&self, take: Take) -> String {
+        let m = self.mapping;
+        match take {
+            Take::Look | Take::LookAtAll => String::new(),
             Take::LookAt(limit, end, among) | Take::Lock(limit, end, among) => {
-                let ids = format!("(${}::text[]::{key}[])", self.next_parameter());
+                let (id, key) = (m.id(), m.id_type().sql());
+                let ids = format!("(${NEXT_PARAMETER}::text[]::{key}[])");
                 let among = match among {
                     Among::Others => format!("AND {id}::{key} <> ALL {ids}"),
                     Among::These => format!("AND {id} = ANY {ids}"),
                 };
                 let order = if end == End::Newest { "DESC" } else { "ASC" };
                 let lock = if matches!(take, Take::Lock(..)) { "FOR UPDATE OF t SKIP LOCKED" } else { "" };
-                format!("{among} ORDER BY {start} {order} LIMIT {limit} {lock}")
+                format!("{among} ORDER BY {} {order} LIMIT {limit} {lock}", m.started_column())
             }
-        };
-        format!(
-            "rule AS MATERIALIZED ({rules}),
-             by_default AS MATERIALIZED (
-                 SELECT {id} AS id FROM {table} AS t
-                 WHERE {running} AND {by_default} AND {unruled} {take}),
-             by_rule AS MATERIALIZED (
-                 SELECT {id} AS id FROM rule AS r JOIN {table} AS t ON {id} = r.key::{key}
-                 WHERE {running} AND {by_rule} {take}),
-             stale AS (SELECT id FROM by_default UNION ALL SELECT id FROM by_rule)",
-            rules = self.rule_query(),
-            unruled = self.unruled(),
-        )
-    }
-
-    /// The earliest deadline still to come of a running execution, as a scalar subquery; needs [`Self::ctes`].
-    pub fn next_deadline(&self) -> String {
-        let m = self.mapping;
-        let (table, id, running, key) = (m.table(), m.id(), m.running(), m.id_type().sql());
-        // Cut to the year 9999 before the timeout is added, so that no start can make the sum overflow.
-        let start = format!("({})", super::mapping::wire(&m.started_at()));
-        // The first by the index, unless clock changes make instants come in another order than local times.
-        let (first, in_order) = if m.starts_in_order() {
-            (format!("{start} + $1 + $2"), format!("ORDER BY {} LIMIT 1", m.started_column()))
-        } else {
-            (format!("min({start} + $1 + $2)"), String::new())
-        };
-        format!(
-            "(SELECT min(deadline) FROM (
-                 (SELECT {first} AS deadline FROM {table} AS t
-                  WHERE {running} AND NOT ({by_default}) AND {unruled} {in_order})
-                 UNION ALL
-                 SELECT min({start} + COALESCE(r.timeout, $1) + COALESCE(r.grace, $2)) FROM rule AS r
-                 JOIN {table} AS t ON {id} = r.key::{key} WHERE {running} AND NOT ({by_rule})) AS next)",
-            unruled = self.unruled(),
-            by_default = m.started_by(&Self::default_cutoff()),
-            by_rule = m.started_by(&Self::rule_cutoff()),
-        )
-    }
-
-    /// Timeout, grace, source and deadline of a row whose start is the instant `start`, where `r` is its rule or
-    /// all NULL: four columns of those names.
-    pub fn verdict(start: &str) -> String {
-        format!(
-            "COALESCE(r.timeout, $1) AS timeout, COALESCE(r.grace, $2) AS grace, COALESCE(r.source, $3) AS source, \
-             ({}) + COALESCE(r.timeout, $1) + COALESCE(r.grace, $2) AS deadline",
-            super::mapping::wire(start)
-        )
-    }
-
-    /// The query behind the common table expression `rule`.
-    pub fn rule_query(&self) -> String {
-        let columns = "SELECT key, timeout, grace, source";
-        // A key that is no id of this table (its id type was changed) must not make the cast below fail.
-        let sane = match self.mapping.id_type() {
-            super::mapping::IdType::Integer => {
-                "CASE WHEN key ~ '^-?[0-9]{1,19}$' \
-                 THEN key::numeric BETWEEN -9223372036854775808 AND 9223372036854775807 ELSE false END"
-            }
-            super::mapping::IdType::Uuid => "key ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'",
-            super::mapping::IdType::Text => "true",
-        };
-        match self.rules {
-            Rules::Table(_) => {
-                format!("{columns} FROM jobexec.rules WHERE store_id = $4 AND scope = 'execution' AND {sane}")
-            }
-            Rules::Memory(_) => format!(
-                "{columns} FROM unnest($4::text[], $5::interval[], $6::interval[], $7::text[]) \
-                 AS rules (key, timeout, grace, source) WHERE {sane}"
-            ),
         }
     }
 
-    /// Binds what the parts above refer to. The first parameter that is free for the caller is `$next`, where
-    /// `next` is [`Self::next_parameter`].
-    pub fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
-        let query = query.bind(self.defaults.timeout).bind(self.defaults.grace).bind(&self.defaults.source);
+    /// The earliest deadline still to come of a running execution, or a time before it at which to look again, as a
+    /// scalar subquery; needs [`Self::ctes`].
+    pub fn next_deadline(&self) -> String {
+        let mut parts = vec![self.next_by_default(), self.next_by_execution(), self.next_by_job()];
+        if self.mapping.knows_types() {
+            parts.push(self.next_by_type());
+        }
+        if let Some(created) = self.mapping.created_at() {
+            let m = self.mapping;
+            parts.push(format!(
+                "SELECT min({created} + {TOTAL}) FROM {table} AS t {joined} \
+                 WHERE {running} AND {start} IS NULL AND {created} + {TOTAL} > statement_timestamp()",
+                table = m.table(),
+                joined = self.joined(),
+                running = m.running(),
+                start = m.started_column(),
+            ));
+        }
+        format!("(SELECT min(deadline) FROM (({})) AS next (deadline))", parts.join(") UNION ALL ("))
+    }
+
+    /// The start, cut to the year 9999 before a timeout is added, so that no start can make the sum overflow.
+    fn start(&self) -> String {
+        format!("({})", wire(&self.mapping.started_at()))
+    }
+
+    fn next_by_default(&self) -> String {
+        let m = self.mapping;
+        let (table, running, start) = (m.table(), m.running(), self.start());
+        let by_default = m.started_by(&Self::default_cutoff());
+        let unruled = self.unruled(&["e", "j", "y"]);
+        // The first by the index, unless clock changes make instants come in another order than local times.
+        if m.starts_in_order() {
+            format!(
+                "SELECT COALESCE(min(start) FILTER (WHERE unruled), CASE WHEN count(*) = {AHEAD} THEN max(start) END)
+                        + $1 + $2
+                 FROM (SELECT {start} AS start, {unruled} AS unruled FROM {table} AS t
+                       WHERE {running} AND NOT ({by_default}) ORDER BY {order} LIMIT {AHEAD}) AS ahead",
+                order = m.started_column(),
+            )
+        } else {
+            format!(
+                "SELECT min({start}) + $1 + $2 FROM {table} AS t
+                 WHERE {running} AND NOT ({by_default}) AND {unruled}"
+            )
+        }
+    }
+
+    fn next_by_execution(&self) -> String {
+        let m = self.mapping;
+        format!(
+            "SELECT min({start} + {TOTAL}) FROM e JOIN {table} AS t ON {id} = e.k {others} \
+             CROSS JOIN LATERAL (SELECT {VERDICT}) AS v
+             WHERE e.moves AND {running} AND NOT ({by_deadline})",
+            start = self.start(),
+            table = m.table(),
+            id = m.id(),
+            others = self.others("e"),
+            running = m.running(),
+            by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
+        )
+    }
+
+    fn next_by_job(&self) -> String {
+        let m = self.mapping;
+        let (table, running, start, job) = (m.table(), m.running(), self.start(), m.job_key().0);
+        let by_index = m.indexed_by_job() && m.starts_in_order();
+        let each = format!(
+            "SELECT min({start} + {TOTAL}) FROM j JOIN {table} AS t ON {job} = j.k {others} \
+             CROSS JOIN LATERAL (SELECT {VERDICT}) AS v
+             WHERE j.moves AND {which} AND {running} AND NOT ({by_deadline})",
+            others = self.others("j"),
+            which = if by_index { "NOT j.fixed" } else { "true" },
+            by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
+        );
+        if !by_index {
+            return each;
+        }
+        format!(
+            "{each} UNION ALL
+             SELECT min(first.start + j.earliest) FROM j CROSS JOIN LATERAL (
+                 SELECT {start} AS start FROM {table} AS t
+                 WHERE {job} = j.k AND {running} AND NOT ({by_earliest}) ORDER BY {order} LIMIT 1) AS first
+             WHERE j.moves AND j.fixed",
+            by_earliest = m.started_by("statement_timestamp() - j.earliest"),
+            order = m.started_column(),
+        )
+    }
+
+    fn next_by_type(&self) -> String {
+        let m = self.mapping;
+        let (table, running, start) = (m.table(), m.running(), self.start());
+        let by_earliest = m.started_by("statement_timestamp() - y.earliest");
+        let unruled = self.unruled(&["e", "j"]);
+        if m.has_type_column() && m.indexed_by_type() && m.starts_in_order() {
+            return format!(
+                "SELECT min(COALESCE(ahead.first, ahead.last) + y.earliest) FROM y CROSS JOIN LATERAL (
+                     SELECT min(start) FILTER (WHERE unruled) AS first,
+                            CASE WHEN count(*) = {AHEAD} THEN max(start) END AS last
+                     FROM (SELECT {start} AS start, {unruled} AS unruled FROM {table} AS t
+                           WHERE {type_} = y.k AND {running} AND NOT ({by_earliest})
+                           ORDER BY {order} LIMIT {AHEAD}) AS ahead) AS ahead
+                 WHERE y.moves",
+                type_ = m.job_type(),
+                order = m.started_column(),
+            );
+        }
+        let from = if m.has_type_column() {
+            format!("{table} AS t ON {} = y.k", m.job_type())
+        } else {
+            format!("{} ON {} = y.k JOIN {table} AS t ON {}", m.jobs_table(), m.jobs_type(), m.of_job())
+        };
+        format!(
+            "SELECT min({start} + y.earliest) FROM y JOIN {from}
+             WHERE y.moves AND {running} AND NOT ({by_earliest}) AND {unruled}"
+        )
+    }
+
+    /// Binds what the parts above refer to.
+    pub fn bind<'q>(&self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+        let base = &self.in_force.base;
+        let query = query
+            .bind(base.timeout.value)
+            .bind(base.grace.value)
+            .bind(rules::base_parameter(base, self.watched));
         match self.rules {
             Rules::Table(store_id) => query.bind(store_id),
-            Rules::Memory(rules) => query
-                .bind(rules.iter().map(|r| r.key.clone()).collect::<Vec<_>>())
-                .bind(rules.iter().map(|r| r.timeout).collect::<Vec<_>>())
-                .bind(rules.iter().map(|r| r.grace).collect::<Vec<_>>())
-                .bind(rules.iter().map(|r| r.source.clone()).collect::<Vec<_>>()),
+            Rules::Memory => query.bind(rules::parameter(&self.in_force.rules)),
         }
     }
 
-    /// See [`Self::bind`].
-    pub const fn next_parameter(&self) -> u8 {
-        match self.rules {
-            Rules::Table(_) => 5,
-            Rules::Memory(_) => 8,
+    /// The condition that no rule of these scopes has a say in the row's deadline. Each is a hashed subplan, which keeps
+    /// the order of the index; with NOT EXISTS the planner sorts all stale rows.
+    fn unruled(&self, scopes: &[&str]) -> String {
+        let m = self.mapping;
+        let mut conditions = Vec::new();
+        for (scope, key) in [("e", m.id()), ("j", m.job_key().0), ("y", m.job_type())] {
+            if scopes.contains(&scope) && (scope != "y" || m.knows_types()) {
+                conditions.push(format!(
+                    "({key} IN (SELECT r.k FROM {scope} AS r WHERE r.moves)) IS NOT TRUE"
+                ));
+            }
         }
-    }
-
-    fn unruled(&self) -> String {
-        // A hashed subplan, which keeps the order of the index; with NOT EXISTS the planner sorts all stale rows.
-        format!("{}::text NOT IN (SELECT r.key FROM rule AS r)", self.mapping.id())
+        if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") }
     }
 
     /// An execution that started by then is stale by default. `statement_timestamp()` is stable, so an index on the
     /// start serves; `clock_timestamp()` would make it a filter.
     fn default_cutoff() -> String {
-        // $3 is named so that its type is known in statements that do not print the source.
         "statement_timestamp() - $1::interval - $2::interval".to_owned()
     }
+}
 
-    fn rule_cutoff() -> String {
-        "statement_timestamp() - COALESCE(r.timeout, $1) - COALESCE(r.grace, $2)".to_owned()
+/// The condition that `text` can be cast to an id of this SQL type.
+fn sane(text: &str, type_: &str) -> String {
+    if type_ == IdType::Integer.sql() {
+        format!(
+            "CASE WHEN {text} ~ '^-?[0-9]{{1,19}}$' \
+             THEN {text}::numeric BETWEEN -9223372036854775808 AND 9223372036854775807 ELSE false END"
+        )
+    } else if type_ == IdType::Uuid.sql() {
+        format!("{text} ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'")
+    } else {
+        "true".to_owned()
     }
 }

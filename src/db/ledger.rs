@@ -1,11 +1,15 @@
 //! The operator's own tables, as far as they are there: who looks after which table, what was done.
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{Database, DbError, Mapping, schema};
 
 /// How long a claim holds that its operator no longer confirms.
 const CLAIM_EXPIRY_SECONDS: f64 = 600.0;
+
+/// A claim that was not confirmed for so long was not held without a gap: two confirmations may be missed.
+const GAP_SECONDS: f64 = 150.0;
 
 /// How many sweeps [`unannounced`] returns at most.
 pub const AT_ONCE: usize = 20;
@@ -39,7 +43,12 @@ pub struct Claimant {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The table is the claimant's.
-    Held(Ledger),
+    Held {
+        /// What is recorded.
+        ledger: Ledger,
+        /// Since when the store has been looked at without a gap, by the database's clock.
+        watched_since: DateTime<Utc>,
+    },
     /// Another `ExecutionStore` looks after the table.
     Taken(Claimant),
 }
@@ -49,7 +58,7 @@ pub enum Claim {
 pub struct Unannounced {
     /// The sweep.
     pub id: Uuid,
-    /// How many executions it failed.
+    /// How many executions it ended.
     pub failed: i64,
     /// Whether it has ended: the asker knows that it has, or it began more than a minute ago. Another operator may still be at
     /// a younger one.
@@ -59,10 +68,16 @@ pub struct Unannounced {
 }
 
 /// Claims the table for `claimant`, or confirms that it does, creating the operator's tables if that is needed and
-/// allowed. A claim of another store counts until it is released or not confirmed for ten minutes.
-pub async fn claim(database: &Database, mapping: &Mapping, claimant: &Claimant) -> Result<Claim, DbError> {
+/// allowed. A claim of another store counts until it is released or not confirmed for ten minutes. `outage`: the
+/// database was away, so evidence of life counts from now on.
+pub async fn claim(
+    database: &Database,
+    mapping: &Mapping,
+    claimant: &Claimant,
+    outage: bool,
+) -> Result<Claim, DbError> {
     if let Some(why) = schema::ensure(database).await? {
-        return Ok(Claim::Held(Ledger::Missing(why)));
+        return Ok(Claim::Held { ledger: Ledger::Missing(why), watched_since: now(database).await? });
     }
     let (table_schema, table_name) = mapping.relation();
     let mut tx = database.write().await?;
@@ -95,19 +110,60 @@ pub async fn claim(database: &Database, mapping: &Mapping, claimant: &Claimant) 
             return Ok(Claim::Taken(holder));
         }
     }
-    sqlx::query(
-        "UPDATE jobexec.stores SET uid = $2, namespace = $3, name = $4, seen_at = statement_timestamp()
-         WHERE store_id = $1",
+    let watched_since = sqlx::query_scalar(
+        "UPDATE jobexec.stores SET uid = $2, namespace = $3, name = $4, seen_at = statement_timestamp(),
+                watched_since = CASE WHEN $5 OR seen_at > statement_timestamp() - make_interval(secs => $6) IS NOT TRUE
+                                     THEN statement_timestamp() ELSE COALESCE(watched_since, statement_timestamp()) END
+         WHERE store_id = $1 RETURNING watched_since",
     )
     .bind(store_id)
     .bind(&claimant.uid)
     .bind(&claimant.namespace)
     .bind(&claimant.name)
+    .bind(outage)
+    .bind(GAP_SECONDS)
+    .persistent(false)
+    .fetch_one(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(Claim::Held { ledger: Ledger::Tables { store_id }, watched_since })
+}
+
+async fn now(database: &Database) -> Result<DateTime<Utc>, DbError> {
+    let mut tx = database.read().await?;
+    let now = sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(now)
+}
+
+/// Why the breaker of a store is open, if it is.
+pub async fn paused(database: &Database, store_id: i32) -> Result<Option<String>, DbError> {
+    let mut tx = database.read().await?;
+    let why = sqlx::query_scalar(
+        "SELECT paused_why FROM jobexec.stores WHERE store_id = $1 AND paused_at IS NOT NULL",
+    )
+    .bind(store_id)
+    .persistent(false)
+    .fetch_optional(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(why.map(Option::unwrap_or_default))
+}
+
+/// Opens the breaker of a store for this reason, or closes it.
+pub async fn pause(database: &Database, store_id: i32, why: Option<&str>) -> Result<(), DbError> {
+    let mut tx = database.write().await?;
+    sqlx::query(
+        "UPDATE jobexec.stores SET paused_at = CASE WHEN $2::text IS NULL THEN NULL ELSE statement_timestamp() END,
+                paused_why = $2 WHERE store_id = $1",
+    )
+    .bind(store_id)
+    .bind(why)
     .persistent(false)
     .execute(&mut *tx)
     .await?;
     tx.commit().await?;
-    Ok(Claim::Held(Ledger::Tables { store_id }))
+    Ok(())
 }
 
 /// Gives up whatever the store with this UID claims.
@@ -136,9 +192,11 @@ pub async fn unannounced(
         "SELECT s.sweep_id, s.failed,
                 s.sweep_id = ANY ($2) OR s.started_at < statement_timestamp() - interval '1 minute',
                 ARRAY(
-                    SELECT format('%s (job %s, #%s, %s h)', e.execution_id, COALESCE(e.job_id, '?'),
-                                  COALESCE(e.execution_number::text, '?'),
-                                  round(EXTRACT(epoch FROM e.at - e.started_at) / 3600, 1))
+                    SELECT format('%s (job %s, #%s', e.execution_id, COALESCE(e.job_id, '?'),
+                                  COALESCE(e.execution_number::text, '?'))
+                           || COALESCE(', ' || round(EXTRACT(epoch FROM e.at - e.started_at) / 3600, 1) || ' h', '')
+                           || CASE WHEN e.reason <> 'DeadlineExceeded' THEN ', ' || e.reason ELSE '' END
+                           || CASE WHEN e.action = 'Cancelled' THEN ', cancelled)' ELSE ')' END
                     FROM jobexec.events AS e WHERE e.sweep_id = s.sweep_id ORDER BY e.event_id LIMIT $3)
          FROM jobexec.sweeps AS s WHERE s.store_id = $1 AND s.announced_at IS NULL ORDER BY s.started_at LIMIT $4",
     )

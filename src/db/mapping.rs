@@ -2,10 +2,32 @@
 //! must stand in the text of a statement, the first because Postgres cannot bind them, the second because a bound
 //! status would miss the partial index under a generic plan and would not compare with an enum.
 
-use crate::api::table::{Identifier, StatusText};
-use crate::api::{Phase, Table};
+use crate::api::table::{Identifier, Jobs, StatusText};
+use crate::api::{ExecutionStoreSpec, OnTimeout, Phase, Table};
 
-/// The type of a table's id column, as far as comparing goes.
+/// The tables that a spec names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The executions.
+    pub table: Table,
+    /// The jobs, if they are named.
+    pub jobs: Option<Jobs>,
+}
+
+impl Layout {
+    /// Those of a store.
+    pub fn of(spec: &ExecutionStoreSpec) -> Self {
+        Self { table: spec.table.clone(), jobs: spec.jobs.clone() }
+    }
+}
+
+impl From<Table> for Layout {
+    fn from(table: Table) -> Self {
+        Self { table, jobs: None }
+    }
+}
+
+/// The type of an id column, as far as comparing goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdType {
     /// smallint, integer or bigint.
@@ -54,6 +76,22 @@ pub struct Types {
     pub started_at: TimeType,
     /// Of the end.
     pub completed_at: TimeType,
+    /// Of the job id; `None`: another one, compared by its text and without an index.
+    pub job_id: Option<IdType>,
+    /// Whether the job type is a text, so that an index on it serves.
+    pub job_type_is_text: bool,
+    /// Of the heartbeat.
+    pub heartbeat_at: Option<TimeType>,
+    /// Of the creation.
+    pub created_at: Option<TimeType>,
+    /// Whether an index on running executions begins with the job id.
+    pub indexed_by_job: bool,
+    /// Whether an index on running executions begins with the job type.
+    pub indexed_by_type: bool,
+    /// Whether there is a text for cancelled executions that fits the column.
+    pub can_cancel: bool,
+    /// Whether the ids of the table of jobs are compared as they are, else by their text.
+    pub jobs_alike: bool,
     /// How many characters the error column holds, where that is limited.
     pub error_limit: Option<i32>,
 }
@@ -62,13 +100,14 @@ pub struct Types {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
     table: Table,
+    jobs: Option<Jobs>,
     types: Types,
 }
 
 impl Mapping {
     /// A mapping onto columns of these types.
-    pub fn new(table: Table, types: Types) -> Self {
-        Self { table, types }
+    pub fn new(layout: Layout, types: Types) -> Self {
+        Self { table: layout.table, jobs: layout.jobs, types }
     }
 
     /// The table with its schema, quoted.
@@ -94,6 +133,81 @@ impl Mapping {
     /// The job id column.
     pub fn job_id(&self) -> String {
         column(&self.table.columns.job_id)
+    }
+
+    /// The job id as it is compared with the key of a rule, and the SQL type of that.
+    pub fn job_key(&self) -> (String, &'static str) {
+        match self.types.job_id {
+            Some(type_) => (self.job_id(), type_.sql()),
+            None => (format!("{}::text", self.job_id()), "text"),
+        }
+    }
+
+    /// The type of job ids, where it is one of those that ids have.
+    pub const fn job_id_type(&self) -> Option<IdType> {
+        self.types.job_id
+    }
+
+    /// Whether an index on running executions begins with the job id.
+    pub const fn indexed_by_job(&self) -> bool {
+        self.types.indexed_by_job
+    }
+
+    /// Whether an index on running executions begins with the job type.
+    pub const fn indexed_by_type(&self) -> bool {
+        self.types.indexed_by_type
+    }
+
+    /// Whether job types are known.
+    pub fn knows_types(&self) -> bool {
+        self.table.columns.job_type.is_some() || self.jobs.as_ref().is_some_and(|j| j.columns.type_.is_some())
+    }
+
+    /// The job type of a row as text, NULL where none is known.
+    pub fn job_type(&self) -> String {
+        match (&self.table.columns.job_type, &self.jobs) {
+            (Some(type_), _) if self.types.job_type_is_text => column(type_),
+            (Some(type_), _) => format!("{}::text", column(type_)),
+            (None, Some(jobs)) if jobs.columns.type_.is_some() => {
+                format!("(SELECT {} FROM {} WHERE {})", self.jobs_type(), self.jobs_table(), self.of_job())
+            }
+            _ => "NULL::text".to_owned(),
+        }
+    }
+
+    /// Whether the job type is a column of the executions themselves.
+    pub fn has_type_column(&self) -> bool {
+        self.table.columns.job_type.is_some()
+    }
+
+    /// The table of jobs as alias `p`, where it is named.
+    pub fn jobs_table(&self) -> String {
+        self.jobs.as_ref().map_or(String::new(), |jobs| {
+            format!("{}.{} AS p", quote(&jobs.schema.0), quote(&jobs.name.0))
+        })
+    }
+
+    /// The type of a job as text.
+    pub fn jobs_type(&self) -> String {
+        let type_ = self.jobs.as_ref().and_then(|jobs| jobs.columns.type_.as_ref());
+        type_.map_or("NULL::text".to_owned(), |type_| format!("p.{}::text", quote(&type_.0)))
+    }
+
+    /// The condition that a job is a row's.
+    pub fn of_job(&self) -> String {
+        let id = self.jobs.as_ref().map_or(String::new(), |jobs| format!("p.{}", quote(&jobs.columns.id.0)));
+        if self.types.jobs_alike {
+            format!("{id} = {}", self.job_id())
+        } else {
+            format!("{id}::text = {}::text", self.job_id())
+        }
+    }
+
+    /// The condition that a job is finished, and how long it must be seen so.
+    pub fn job_finished(&self) -> Option<(String, chrono::TimeDelta)> {
+        let jobs = self.jobs.as_ref()?;
+        let status = format!("p.{}", quote(&jobs.columns.status.0));
+        Some((condition(&status, &jobs.finished), jobs.grace_period.to_chrono()))
     }
 
     /// The column of the execution's number.
@@ -122,9 +236,40 @@ impl Mapping {
         self.instant(&self.started_column(), self.types.started_at)
     }
 
+    /// From when a running execution counts: its start, or its creation where that is mapped and it has no start.
+    pub fn began_at(&self) -> String {
+        match self.created_at() {
+            Some(created) => format!("COALESCE({}, {created})", self.started_at()),
+            None => self.started_at(),
+        }
+    }
+
+    /// The creation as an instant, where it is mapped.
+    pub fn created_at(&self) -> Option<String> {
+        let created = self.table.columns.created_at.as_ref()?;
+        Some(self.instant(&column(created), self.types.created_at?))
+    }
+
+    /// The last heartbeat as an instant, where it is mapped.
+    pub fn heartbeat_at(&self) -> Option<String> {
+        let heartbeat = self.table.columns.heartbeat_at.as_ref()?;
+        Some(self.instant(&column(heartbeat), self.types.heartbeat_at?))
+    }
+
+    /// The condition that the last heartbeat is not after `cutoff`, built like [`Self::started_by`].
+    pub fn heartbeat_by(&self, cutoff: &str) -> Option<String> {
+        let heartbeat = self.table.columns.heartbeat_at.as_ref()?;
+        Some(self.by(&column(heartbeat), self.types.heartbeat_at?, cutoff))
+    }
+
     /// The end as an instant.
     pub fn completed_at(&self) -> String {
         self.instant(&self.completed_column(), self.types.completed_at)
+    }
+
+    /// The condition that the end is not after `cutoff`, built like [`Self::started_by`].
+    pub fn completed_by(&self, cutoff: &str) -> String {
+        self.by(&self.completed_column(), self.types.completed_at, cutoff)
     }
 
     /// The condition that an execution runs, as the partial index has it.
@@ -152,18 +297,36 @@ impl Mapping {
     /// The condition that the start is not after `cutoff`, an SQL expression for an instant. It is built so that an
     /// index on the start column serves it: a stable expression on the other side, in the type of the column.
     pub fn started_by(&self, cutoff: &str) -> String {
-        let start = self.started_column();
+        self.by(&self.started_column(), self.types.started_at, cutoff)
+    }
+
+    fn by(&self, column: &str, type_: TimeType, cutoff: &str) -> String {
         let zone = literal(&self.table.time_zone);
-        match self.types.started_at {
-            TimeType::Instant => format!("{start} <= ({cutoff})"),
-            TimeType::Local if self.fixed_zone() => format!("{start} <= (({cutoff}) AT TIME ZONE {zone})"),
+        match type_ {
+            TimeType::Instant => format!("{column} <= ({cutoff})"),
+            TimeType::Local if self.fixed_zone() => format!("{column} <= (({cutoff}) AT TIME ZONE {zone})"),
             // Where clocks are set back a later instant can have an earlier local time: the first half narrows by
             // index with more slack than any clock change, the second decides.
             TimeType::Local => format!(
-                "{start} <= (({cutoff}) AT TIME ZONE {zone}) + interval '3 hours' AND {} <= ({cutoff})",
-                self.started_at()
+                "({column} <= (({cutoff}) AT TIME ZONE {zone}) + interval '3 hours' AND {} <= ({cutoff}))",
+                self.instant(column, type_)
             ),
         }
+    }
+
+    /// The condition that a later execution of the row's job started by `cutoff`.
+    pub fn superseded_by(&self, cutoff: &str) -> String {
+        let c = &self.table.columns;
+        let later = |name: &Identifier| format!("l.{}", quote(&name.0));
+        format!(
+            "EXISTS (SELECT FROM {} AS l WHERE {} = {} AND {} > {} AND {})",
+            self.table(),
+            later(&c.job_id),
+            self.job_id(),
+            later(&c.execution_number),
+            self.number(),
+            self.by(&later(&c.started_at), self.types.started_at, cutoff)
+        )
     }
 
     /// Whether the order of the start column is the order of the instants.
@@ -171,8 +334,18 @@ impl Mapping {
         self.types.started_at == TimeType::Instant || self.fixed_zone()
     }
 
-    /// The assignments that fail an execution at the database's now.
-    pub fn fail_assignments(&self, explanation: &str) -> String {
+    /// The condition that an execution has ended well.
+    pub fn completed(&self) -> String {
+        self.status_in(&self.table.statuses.completed)
+    }
+
+    /// Whether an execution can be cancelled: the mapping has a text for it, and the column room.
+    pub const fn can_cancel(&self) -> bool {
+        self.types.can_cancel
+    }
+
+    /// The assignments that end an execution at the database's now, failed or cancelled.
+    pub fn end_assignments(&self, how: OnTimeout, explanation: &str) -> String {
         let columns = &self.table.columns;
         let now = match self.types.completed_at {
             TimeType::Instant => "statement_timestamp()".to_owned(),
@@ -180,11 +353,15 @@ impl Mapping {
                 format!("statement_timestamp() AT TIME ZONE {}", literal(&self.table.time_zone))
             }
         };
-        let failed = self.table.statuses.failed.first().map_or("failed", |s| s.0.as_str());
+        let statuses = &self.table.statuses;
+        let text = match how {
+            OnTimeout::Cancel => statuses.cancelled.first().map_or("cancelled", |s| s.0.as_str()),
+            _ => statuses.failed.first().map_or("failed", |s| s.0.as_str()),
+        };
         let mut set = format!(
             "{} = {}, {} = {now}",
             quote(&columns.status.0),
-            literal(failed),
+            literal(text),
             quote(&columns.completed_at.0)
         );
         if let Some(error) = &columns.error {

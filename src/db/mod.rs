@@ -2,17 +2,20 @@
 //!
 //! - [`url`] and [`connect`] turn a Secret's URL into a pool, and hand out transactions with their timeouts set;
 //! - [`mapping`] turns the names of a spec into quoted SQL, once the catalog has told their types ([`validate`]);
-//! - [`judge`] is the one predicate that says which executions are stale: [`sweep`], [`observe`] and [`execution`]
-//!   use it and nothing else;
+//! - [`judge`] is the one predicate that says which executions are stale: [`sweep`], [`observe`], [`warnings`] and
+//!   [`execution`] use it and nothing else;
+//! - [`evidence`] and [`history`] gather what it judges by beside the rows themselves;
 //! - [`ledger`] and [`rules`] keep the operator's own tables, which [`schema`] creates; [`extras`] are additions to
 //!   the application's table, with [`refusals`] and [`hints`] to read what they tell.
 
 mod catalog;
 pub mod connect;
 pub mod error;
+pub mod evidence;
 pub mod execution;
 pub mod extras;
 pub mod hints;
+pub mod history;
 pub mod judge;
 pub mod ledger;
 pub mod mapping;
@@ -23,9 +26,10 @@ pub mod schema;
 pub mod sweep;
 pub mod url;
 pub mod validate;
+pub mod warnings;
 
 pub use connect::Database;
 pub use error::DbError;
-pub use judge::{Defaults, Judge};
+pub use judge::Judge;
 pub use ledger::Ledger;
-pub use mapping::Mapping;
+pub use mapping::{Layout, Mapping};

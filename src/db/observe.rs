@@ -1,9 +1,11 @@
 //! What can be seen of a store without changing it.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::judge::Take;
+use super::judge::{Take, WARN};
 use super::mapping::wire;
 use super::{Database, DbError, Judge, Mapping};
 
@@ -12,7 +14,7 @@ use super::{Database, DbError, Judge, Mapping};
 pub struct Pulse {
     /// The moment, by the database's clock.
     pub now: DateTime<Utc>,
-    /// Executions past their deadline.
+    /// Executions that are stale and to be ended.
     pub stale: i64,
     /// The next deadline of an execution that is not stale yet.
     pub next_deadline: Option<DateTime<Utc>>,
@@ -25,9 +27,9 @@ pub struct Live {
     pub now: DateTime<Utc>,
     /// Executions that run.
     pub running: i64,
-    /// Executions that run for longer than the threshold.
+    /// Executions that run for longer than is expected of them.
     pub long_running: i64,
-    /// Executions past their deadline.
+    /// Executions that are stale, those too that are to run on.
     pub stale: i64,
     /// The start of the one that runs longest.
     pub oldest: Option<DateTime<Utc>>,
@@ -65,7 +67,7 @@ pub struct Contradictions {
 pub async fn pulse(database: &Database, judge: &Judge<'_>) -> Result<Pulse, DbError> {
     let sql = format!(
         "WITH {ctes} SELECT statement_timestamp() AS now, (SELECT count(*) FROM stale) AS stale,
-                            {next_deadline} AS next_deadline, $3::text AS source",
+                            {next_deadline} AS next_deadline",
         ctes = judge.ctes(Take::Look),
         next_deadline = judge.next_deadline(),
     );
@@ -81,26 +83,26 @@ pub async fn pulse(database: &Database, judge: &Judge<'_>) -> Result<Pulse, DbEr
 }
 
 /// Counts the running executions. One statement, so that its figures belong together.
-pub async fn live(database: &Database, judge: &Judge<'_>, long_after: TimeDelta) -> Result<Live, DbError> {
+pub async fn live(database: &Database, judge: &Judge<'_>) -> Result<Live, DbError> {
     let m = judge.mapping;
-    let threshold = judge.next_parameter();
     let start = m.started_at();
     let sql = format!(
         "WITH {ctes},
          live AS (
              SELECT count(*) AS running, min({start}) AS oldest,
-                    count(*) FILTER (WHERE {start} < statement_timestamp() - ${threshold}::interval) AS long_running
-             FROM {table} AS t WHERE {running})
+                    count(*) FILTER (WHERE {start} < statement_timestamp() - {WARN}) AS long_running
+             FROM {table} AS t {joined} WHERE {running})
          SELECT statement_timestamp() AS now, live.running, live.long_running, {oldest} AS oldest,
-                (SELECT count(*) FROM stale) AS stale, $3::text AS source
+                (SELECT count(*) FROM stale) AS stale
          FROM live",
-        ctes = judge.ctes(Take::Look),
+        ctes = judge.ctes(Take::LookAtAll),
+        joined = judge.joined(),
         table = m.table(),
         running = m.running(),
         oldest = wire("live.oldest"),
     );
     let mut tx = database.read().await?;
-    let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).bind(long_after).persistent(false);
+    let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).persistent(false);
     let row = query.fetch_one(&mut *tx).await?;
     tx.commit().await?;
     Ok(Live {
@@ -110,6 +112,38 @@ pub async fn live(database: &Database, judge: &Judge<'_>, long_after: TimeDelta)
         stale: row.try_get("stale")?,
         oldest: row.try_get("oldest")?,
     })
+}
+
+/// Counts the running executions and no more.
+pub async fn running(database: &Database, m: &Mapping) -> Result<i64, DbError> {
+    let sql = format!("SELECT count(*) FROM {} AS t WHERE {}", m.table(), m.running());
+    let mut tx = database.read().await?;
+    let count = sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(count)
+}
+
+/// How many running executions each object says something of that counts, by the object.
+pub async fn governed(database: &Database, judge: &Judge<'_>) -> Result<BTreeMap<String, i64>, DbError> {
+    let m = judge.mapping;
+    // Grouped before they are taken apart: there are few ways to be governed, and many executions.
+    let sql = format!(
+        "WITH {rules},
+         way AS (SELECT ARRAY[v.timeout_source, v.grace_source, v.heartbeat_source, v.action_source, v.warn_source] AS sources,
+                        count(*) AS executions
+                 FROM {table} AS t {joined} WHERE {running} GROUP BY 1)
+         SELECT source, sum(executions)::bigint AS executions
+         FROM way CROSS JOIN LATERAL (SELECT DISTINCT unnest(sources) AS source) AS said
+         WHERE source IS NOT NULL AND $1::interval IS NOT NULL AND $2::interval IS NOT NULL GROUP BY source",
+        rules = judge.rules(),
+        table = m.table(),
+        joined = judge.joined(),
+        running = m.running(),
+    );
+    let mut tx = database.read().await?;
+    let rows = judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false).fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    rows.into_iter().map(|row| Ok((row.try_get("source")?, row.try_get("executions")?))).collect()
 }
 
 /// Counts the executions that do not run.

@@ -1,75 +1,202 @@
-//! Keeps `jobexec.rules` in step with the rules that are in force.
+//! Rules as SQL has them: in `jobexec.rules`, or in a parameter where the operator's tables are not there.
 
-use std::collections::BTreeMap;
-
-use chrono::TimeDelta;
-use sqlx::postgres::types::PgInterval;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
 
 use super::{Database, DbError};
-use crate::policy::Rule;
+use crate::policy::{Base, Compiled, Rule, Said, Timeout, Warn};
 
-/// Makes the rules of `store_id` equal to `rules`, in one transaction and writing only what differs. Rules from a source
-/// in `kept` stay as they are. Returns whether anything differed.
+/// The columns of a rule.
+pub(super) const COLUMNS: &str = "scope, key, timeout, timeout_rank, timeout_source, extend_by, extend_source, \
+     grace, grace_source, heartbeat, heartbeat_source, on_timeout, on_timeout_source, \
+     warn_after, warn_percent, warn_source, earliest, fixed";
+
+/// Their types, for reading them from JSON.
+pub(super) const TYPES: &str = "scope text, key text, timeout interval, timeout_rank smallint, timeout_source text, \
+     extend_by interval, extend_source text, grace interval, grace_source text, \
+     heartbeat interval, heartbeat_source text, on_timeout text, on_timeout_source text, \
+     warn_after interval, warn_percent integer, warn_source text, earliest interval, fixed boolean";
+
+/// A rule, by the names of its columns.
+#[derive(Default, Serialize)]
+struct Row<'a> {
+    scope: &'static str,
+    key: &'a str,
+    timeout: Option<String>,
+    timeout_rank: Option<i16>,
+    timeout_source: Option<&'a str>,
+    extend_by: Option<String>,
+    extend_source: Option<&'a str>,
+    grace: Option<String>,
+    grace_source: Option<&'a str>,
+    heartbeat: Option<String>,
+    heartbeat_source: Option<&'a str>,
+    on_timeout: Option<&'static str>,
+    on_timeout_source: Option<&'a str>,
+    warn_after: Option<String>,
+    warn_percent: Option<i32>,
+    warn_source: Option<&'a str>,
+    earliest: String,
+    fixed: bool,
+    /// Of a rule that changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actor: Option<&'a str>,
+    /// Of the base: the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<&'a str>,
+    /// Of the base: since when evidence of life counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watched: Option<DateTime<Utc>>,
+}
+
+impl<'a> Row<'a> {
+    fn of(rule: &'a Rule) -> Self {
+        // Taken apart in full, so that a new field cannot be forgotten.
+        let Rule { scope, key, timeout, extend_by, grace, heartbeat, on_timeout, warn, earliest, fixed, by } =
+            rule;
+        let mut row = Self {
+            scope: scope.as_str(),
+            key,
+            earliest: interval(*earliest),
+            fixed: *fixed,
+            actor: by.as_deref(),
+            ..Self::default()
+        };
+        if let Some(Timeout { value, rank, source }) = timeout {
+            (row.timeout, row.timeout_rank, row.timeout_source) =
+                (Some(interval(*value)), Some(*rank), Some(source.as_str()));
+        }
+        (row.extend_by, row.extend_source) = said(extend_by.as_ref());
+        (row.grace, row.grace_source) = said(grace.as_ref());
+        (row.heartbeat, row.heartbeat_source) = said(heartbeat.as_ref());
+        if let Some(Said { value, source }) = on_timeout {
+            (row.on_timeout, row.on_timeout_source) = (Some(value.as_str()), Some(source.as_str()));
+        }
+        row.warn(warn.as_ref());
+        row
+    }
+
+    fn of_base(base: &'a Base) -> Self {
+        let Base { timeout, grace, heartbeat, on_timeout, warn, store: _ } = base;
+        let mut row = Self {
+            scope: "store",
+            timeout: Some(interval(timeout.value)),
+            timeout_rank: Some(40),
+            timeout_source: Some(&timeout.source),
+            on_timeout: Some(on_timeout.value.as_str()),
+            on_timeout_source: Some(&on_timeout.source),
+            earliest: interval(base.total()),
+            fixed: true,
+            ..Self::default()
+        };
+        (row.grace, row.grace_source) = said(Some(grace));
+        (row.heartbeat, row.heartbeat_source) = said(heartbeat.as_ref());
+        row.warn(Some(warn));
+        row
+    }
+
+    fn warn(&mut self, warn: Option<&'a Said<Warn>>) {
+        let Some(Said { value, source }) = warn else { return };
+        self.warn_source = Some(source);
+        match value {
+            Warn::After(after) => self.warn_after = Some(interval(*after)),
+            Warn::Percent(percent) => self.warn_percent = Some(*percent),
+        }
+    }
+}
+
+fn said(field: Option<&Said<TimeDelta>>) -> (Option<String>, Option<&str>) {
+    field.map_or((None, None), |said| (Some(interval(said.value)), Some(said.source.as_str())))
+}
+
+/// As Postgres reads an interval of any length: hours may have many digits, other units only as many as fit 32 bits.
+pub(super) fn interval(length: TimeDelta) -> String {
+    let micros = length.num_microseconds().unwrap_or(i64::MAX);
+    let (hours, rest) = (micros / 3_600_000_000, micros % 3_600_000_000);
+    let (minutes, rest) = (rest / 60_000_000, rest % 60_000_000);
+    format!("{hours}:{minutes:02}:{:02}.{:06}", rest / 1_000_000, rest % 1_000_000)
+}
+
+fn json(rows: &impl Serialize) -> String {
+    // Texts, numbers and null only: there is nothing in it that JSON cannot have.
+    serde_json::to_string(rows).unwrap_or_default()
+}
+
+/// The rules as a parameter.
+pub(super) fn parameter(rules: &[Rule]) -> String {
+    json(&rules.iter().map(Row::of).collect::<Vec<_>>())
+}
+
+/// The base as a parameter.
+pub(super) fn base_parameter(base: &Base, watched: DateTime<Utc>) -> String {
+    json(&Row { store: Some(&base.store), watched: Some(watched), ..Row::of_base(base) })
+}
+
+/// Makes the rules of `store_id` equal to what is in force, in one statement that writes only what differs, and notes
+/// in `jobexec.events` whose deadline a person has moved. Rules from a source in `kept` stay as they are. Returns
+/// whether anything differed.
 pub async fn replace(
     database: &Database,
     store_id: i32,
-    rules: &[Rule],
+    in_force: &Compiled,
     kept: &[String],
 ) -> Result<bool, DbError> {
+    let rows: Vec<Row<'_>> =
+        in_force.rules.iter().map(Row::of).chain([Row::of_base(&in_force.base)]).collect();
+    let excluded: Vec<String> = COLUMNS.split(", ").map(|column| format!("excluded.{column}")).collect();
+    let sql = format!(
+        "WITH new AS MATERIALIZED (SELECT * FROM jsonb_to_recordset($2::jsonb) AS n ({TYPES}, actor text)),
+         old AS MATERIALIZED (SELECT * FROM jobexec.rules WHERE store_id = $1),
+         differing AS MATERIALIZED (SELECT {COLUMNS} FROM new EXCEPT SELECT {COLUMNS} FROM old),
+         unwanted AS MATERIALIZED (
+             SELECT * FROM old AS o
+             WHERE NOT EXISTS (SELECT FROM new AS n WHERE n.scope = o.scope AND n.key = o.key)
+               AND (COALESCE(timeout_source = ANY ($3), false) OR COALESCE(extend_source = ANY ($3), false)
+                    OR COALESCE(grace_source = ANY ($3), false) OR COALESCE(heartbeat_source = ANY ($3), false)
+                    OR COALESCE(on_timeout_source = ANY ($3), false) OR COALESCE(warn_source = ANY ($3), false))
+                   IS FALSE),
+         moved AS (
+             INSERT INTO jobexec.events (at, store_id, execution_id, action, reason, source, actor, note)
+             SELECT statement_timestamp(), $1, d.key, 'DeadlineMoved', 'SpecChanged',
+                    COALESCE(d.extend_source, d.timeout_source), n.actor,
+                    concat_ws(', ', 'timeout ' || d.timeout::text, 'extended by ' || d.extend_by::text)
+             FROM differing AS d JOIN new AS n USING (scope, key) LEFT JOIN old AS o USING (scope, key)
+             WHERE scope = 'execution' AND (o.timeout, o.extend_by) IS DISTINCT FROM (d.timeout, d.extend_by)
+             UNION ALL
+             SELECT statement_timestamp(), $1, key, 'DeadlineMoved', 'SpecRemoved',
+                    COALESCE(extend_source, timeout_source), NULL, NULL FROM unwanted WHERE scope = 'execution'),
+         gone AS (
+             DELETE FROM jobexec.rules AS r USING unwanted AS u
+             WHERE r.store_id = $1 AND r.scope = u.scope AND r.key = u.key RETURNING r.key),
+         put AS (
+             INSERT INTO jobexec.rules (store_id, {COLUMNS}) SELECT $1, {COLUMNS} FROM differing
+             ON CONFLICT (store_id, scope, key) DO UPDATE SET ({COLUMNS}) = ROW ({excluded}) RETURNING key)
+         SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM put) > 0",
+        excluded = excluded.join(", "),
+    );
     let mut tx = database.write().await?;
-    let present: Vec<(String, Option<PgInterval>, Option<PgInterval>, String)> = sqlx::query_as(
-        "SELECT key, timeout, grace, source FROM jobexec.rules WHERE store_id = $1 AND scope = 'execution'",
-    )
-    .bind(store_id)
-    .persistent(false)
-    .fetch_all(&mut *tx)
-    .await?;
-    let mut present: BTreeMap<String, Rule> = present
-        .into_iter()
-        .map(|(key, timeout, grace, source)| {
-            (
-                key.clone(),
-                Rule { key, timeout: timeout.map(|i| delta(&i)), grace: grace.map(|i| delta(&i)), source },
-            )
-        })
-        .collect();
-    let wanted: Vec<&Rule> =
-        rules.iter().filter(|rule| present.remove(&rule.key).as_ref() != Some(*rule)).collect();
-    // What was removed above is wanted, as it was or changed; the rest is wanted no more.
-    let unwanted: Vec<String> =
-        present.into_values().filter(|rule| !kept.contains(&rule.source)).map(|rule| rule.key).collect();
-    let differed = !(unwanted.is_empty() && wanted.is_empty());
-    if !unwanted.is_empty() {
-        sqlx::query(
-            "DELETE FROM jobexec.rules WHERE store_id = $1 AND scope = 'execution' AND key = ANY ($2)",
-        )
+    let differed = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
         .bind(store_id)
-        .bind(unwanted)
+        .bind(json(&rows))
+        .bind(kept)
         .persistent(false)
-        .execute(&mut *tx)
+        .fetch_one(&mut *tx)
         .await?;
+    if differed {
+        tx.commit().await?;
+    } else {
+        tx.rollback().await?;
     }
-    if !wanted.is_empty() {
-        sqlx::query(
-            "INSERT INTO jobexec.rules (store_id, scope, key, timeout, grace, source)
-             SELECT $1, 'execution', * FROM unnest($2::text[], $3::interval[], $4::interval[], $5::text[])
-             ON CONFLICT (store_id, scope, key)
-             DO UPDATE SET timeout = excluded.timeout, grace = excluded.grace, source = excluded.source",
-        )
-        .bind(store_id)
-        .bind(wanted.iter().map(|r| r.key.clone()).collect::<Vec<_>>())
-        .bind(wanted.iter().map(|r| r.timeout).collect::<Vec<_>>())
-        .bind(wanted.iter().map(|r| r.grace).collect::<Vec<_>>())
-        .bind(wanted.iter().map(|r| r.source.clone()).collect::<Vec<_>>())
-        .persistent(false)
-        .execute(&mut *tx)
-        .await?;
-    }
-    tx.commit().await?;
     Ok(differed)
 }
 
-/// The operator writes rules in microseconds only, so an interval has no months or days to account for.
-fn delta(interval: &PgInterval) -> TimeDelta {
-    TimeDelta::microseconds(interval.microseconds)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_keep_their_length() {
+        assert_eq!(interval(TimeDelta::milliseconds(90_061_007)), "25:01:01.007000");
+        assert_eq!(interval(TimeDelta::hours(799_992)), "799992:00:00.000000");
+    }
 }

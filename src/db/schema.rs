@@ -6,8 +6,8 @@ use sqlx::{AssertSqlSafe, SqlStr};
 
 use super::extras::Extra;
 use super::mapping::{condition, literal, qualified, quote};
-use super::validate::{quoted, read_columns, write_columns};
-use super::{Database, DbError};
+use super::validate::{job_columns, quoted, read_columns, write_columns};
+use super::{Database, DbError, Layout};
 use crate::api::Table;
 
 /// Version, description and SQL of every migration, in order.
@@ -17,10 +17,12 @@ const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "jobexec", include_str!("migrati
 const MIGRATIONS_TABLE: &str = "jobexec._sqlx_migrations";
 
 /// The operator's tables and what its role may do with them.
-const GRANTS: [(&str, &str); 5] = [
+const GRANTS: [(&str, &str); 7] = [
     ("_sqlx_migrations", "SELECT"),
     ("stores", "SELECT, INSERT, UPDATE"),
     ("rules", "SELECT, INSERT, UPDATE, DELETE"),
+    ("figures", "SELECT, INSERT, UPDATE, DELETE"),
+    ("suspects", "SELECT, INSERT, DELETE"),
     ("sweeps", "SELECT, INSERT, UPDATE"),
     ("events", "SELECT, INSERT"),
 ];
@@ -124,13 +126,14 @@ async fn build(database: &Database) -> Result<(), SchemaError> {
 /// Creates the schema, the index, the grants and `extras`; each step is harmless when it was done before.
 pub async fn apply(
     database: &Database,
-    table: &Table,
+    layout: &Layout,
     role: Option<&str>,
     extras: &[Extra],
 ) -> Result<(), SchemaError> {
+    let table = &layout.table;
     build(database).await?;
     if let Some(role) = role {
-        grant(database, table, role).await?;
+        grant(database, layout, role).await?;
     }
     let partitioned: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -142,8 +145,9 @@ pub async fn apply(
     .await
     .map_err(DbError::from)?;
     // Built without blocking writers, which Postgres cannot do for a partitioned table.
-    let index = index(table);
-    execute(database, &if partitioned { index.replace(" CONCURRENTLY", "") } else { index }).await?;
+    for index in indexes(table) {
+        execute(database, &if partitioned { index.replace(" CONCURRENTLY", "") } else { index }).await?;
+    }
     for statement in extras.iter().flat_map(|extra| extra.statements(table, role)) {
         match execute(database, &statement).await {
             Err(DbError::Statement(text, code)) if code == "23514" => {
@@ -155,7 +159,7 @@ pub async fn apply(
     Ok(())
 }
 
-async fn grant(database: &Database, table: &Table, role: &str) -> Result<(), SchemaError> {
+async fn grant(database: &Database, layout: &Layout, role: &str) -> Result<(), SchemaError> {
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
         .bind(role)
         .fetch_one(database.pool())
@@ -164,7 +168,7 @@ async fn grant(database: &Database, table: &Table, role: &str) -> Result<(), Sch
     if !exists {
         return Err(SchemaError::NoRole(role.to_owned()));
     }
-    for grant in grants(table, role) {
+    for grant in grants(layout, role) {
         execute(database, &grant).await?;
     }
     Ok(())
@@ -176,7 +180,8 @@ async fn execute(database: &Database, sql: &str) -> Result<(), DbError> {
 }
 
 /// What [`apply`] does, as a script for psql that may be run again.
-pub fn script(table: &Table, role: Option<&str>, extras: &[Extra]) -> String {
+pub fn script(layout: &Layout, role: Option<&str>, extras: &[Extra]) -> String {
+    let table = &layout.table;
     let mut out = String::from(
         "-- The jobexec operator's own schema, the index that its sweep uses, and the grants of its role.\n\
          -- It may be run again: what is there is left as it is.\n\n\
@@ -200,19 +205,22 @@ pub fn script(table: &Table, role: Option<&str>, extras: &[Extra]) -> String {
             "\n-- Create the role first: CREATE ROLE {} LOGIN PASSWORD '…';\n",
             quote(role)
         ));
-        for grant in grants(table, role) {
+        for grant in grants(layout, role) {
             out.push_str(&grant);
             out.push_str(";\n");
         }
     }
     out.push_str(&format!(
         "\n-- Found and ordered by this index, stale executions cost the same in a table of any size. For a partitioned\n\
-         -- table leave CONCURRENTLY out.\n{};\n\n\
+         -- table leave CONCURRENTLY out. Those that begin with the job or its type serve policies.\n{};\n\n\
          -- Worth having on a large table, for the figures in the status; the sweep does not need them:\n\
          -- CREATE INDEX CONCURRENTLY ON {table} ({start});\n\
+         -- CREATE INDEX CONCURRENTLY ON {table} ({end}) WHERE {completed}; -- for dynamic timeouts too\n\
          -- CREATE INDEX CONCURRENTLY ON {table} ({status}) WHERE {scheduled};\n",
-        index(table),
+        indexes(table).join(";\n"),
         start = quote(&table.columns.started_at.0),
+        end = quote(&table.columns.completed_at.0),
+        completed = condition(&quote(&table.columns.status.0), &table.statuses.completed),
         status = quote(&table.columns.status.0),
         scheduled = condition(&quote(&table.columns.status.0), &table.statuses.scheduled),
         table = qualified(table),
@@ -226,28 +234,43 @@ pub fn script(table: &Table, role: Option<&str>, extras: &[Extra]) -> String {
     out
 }
 
-/// The partial index that serves the sweep: running rows by their start.
-fn index(table: &Table) -> String {
+/// The partial indexes that serve the sweep: running rows by their start, by their job or its type and their start, and
+/// by their last heartbeat.
+fn indexes(table: &Table) -> Vec<String> {
+    let c = &table.columns;
+    let start = quote(&c.started_at.0);
+    let mut on = vec![("running", start.clone()), ("running_job", format!("{}, {start}", quote(&c.job_id.0)))];
+    on.extend(c.job_type.as_ref().map(|type_| ("running_type", format!("{}, {start}", quote(&type_.0)))));
+    on.extend(c.heartbeat_at.as_ref().map(|at| ("running_heartbeat", quote(&at.0))));
     // Cut so that the name with its suffix stays within Postgres' 63 bytes; names of mapped tables are ASCII.
-    let name: String = table.name.0.chars().take(50).collect();
-    format!(
-        "CREATE INDEX CONCURRENTLY IF NOT EXISTS {} ON {} ({}) WHERE {}",
-        quote(&format!("{name}_running")),
-        qualified(table),
-        quote(&table.columns.started_at.0),
-        condition(&quote(&table.columns.status.0), &table.statuses.running),
-    )
+    let name: String = table.name.0.chars().take(45).collect();
+    on.into_iter()
+        .map(|(suffix, columns)| {
+            format!(
+                "CREATE INDEX CONCURRENTLY IF NOT EXISTS {} ON {} ({columns}) WHERE {}",
+                quote(&format!("{name}_{suffix}")),
+                qualified(table),
+                condition(&quote(&c.status.0), &table.statuses.running),
+            )
+        })
+        .collect()
 }
 
 /// Exactly the rights that the operator needs: to read the mapped columns, to write those that end an execution,
 /// and its own tables.
-fn grants(table: &Table, role: &str) -> Vec<String> {
-    let role = quote(role);
+fn grants(layout: &Layout, role: &str) -> Vec<String> {
+    let (table, role) = (&layout.table, quote(role));
     let (read, write) = (quoted(&read_columns(table)), quoted(&write_columns(table)));
     let mut grants = vec![
         format!("GRANT USAGE ON SCHEMA {}, jobexec TO {role}", quote(&table.schema.0)),
         format!("GRANT SELECT ({read}), UPDATE ({write}) ON {} TO {role}", qualified(table)),
     ];
+    if let Some(jobs) = &layout.jobs {
+        grants.push(format!("GRANT USAGE ON SCHEMA {} TO {role}", quote(&jobs.schema.0)));
+        let columns = quoted(&job_columns(jobs));
+        let (schema, name) = (quote(&jobs.schema.0), quote(&jobs.name.0));
+        grants.push(format!("GRANT SELECT ({columns}) ON {schema}.{name} TO {role}"));
+    }
     grants
         .extend(GRANTS.iter().map(|(table, rights)| format!("GRANT {rights} ON jobexec.{table} TO {role}")));
     grants

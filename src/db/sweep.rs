@@ -1,4 +1,4 @@
-//! Fails every stale execution of a store, in batches of one guarded statement each.
+//! Ends every stale execution of a store, in batches of one guarded statement each.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,11 +13,12 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
-use super::judge::{Among, End, Take};
+use super::judge::{Among, End, NEXT_PARAMETER, Reason, Take};
 use super::mapping::wire;
 use super::{Database, DbError, Judge, Ledger};
+use crate::api::OnTimeout;
 
-/// How many rows one statement fails. Larger batches are no faster (docs/performance.md) and hold locks longer.
+/// How many rows one statement ends. Larger batches are no faster (docs/performance.md) and hold locks longer.
 pub const BATCH: u32 = 5_000;
 
 /// Tries of one batch when the server asks for another (deadlock, serialization failure, lock timeout, shutdown).
@@ -28,12 +29,6 @@ const TRIES: u32 = 4;
 /// found, so that a block of them holds up no others.
 const GRAINS: [(usize, usize); 3] = [(250, 1), (750, 100), (790, BATCH as usize)];
 
-/// Why an execution was failed.
-pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
-
-/// What the mapped `error` column of a failed execution receives.
-const EXPLANATION: &str = "DeadlineExceeded: still running past its deadline, failed by the jobexec operator";
-
 /// One pass over a store.
 #[derive(Clone, Debug)]
 pub struct Sweep {
@@ -43,33 +38,37 @@ pub struct Sweep {
     pub trigger: &'static str,
 }
 
-/// An execution that a sweep failed.
+/// An execution that a sweep ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failed {
+pub struct Ended {
     /// The row.
     pub id: String,
     /// Its job.
     pub job_id: Option<String>,
     /// Its number within the job.
     pub number: Option<i64>,
-    /// When it started.
-    pub started_at: DateTime<Utc>,
+    /// When it started; `None`: only its creation is known.
+    pub started_at: Option<DateTime<Utc>>,
     /// When it should have ended.
-    pub deadline: DateTime<Utc>,
-    /// When it was failed.
+    pub deadline: Option<DateTime<Utc>>,
+    /// When it was ended.
     pub at: DateTime<Utc>,
-    /// The object whose timeout it was.
+    /// The object that says so.
     pub source: String,
+    /// Why.
+    pub reason: String,
+    /// Whether it was cancelled, else failed.
+    pub cancelled: bool,
 }
 
-impl Failed {
+impl Ended {
     /// How long it ran.
-    pub fn runtime(&self) -> TimeDelta {
-        self.at - self.started_at
+    pub fn runtime(&self) -> Option<TimeDelta> {
+        self.started_at.map(|started_at| self.at - started_at)
     }
 }
 
-/// A stale execution that the server does not let the operator fail, by a constraint or a trigger of the table.
+/// A stale execution that the server does not let the operator end, by a constraint or a trigger of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The row.
@@ -90,24 +89,30 @@ pub struct Known {
 /// What one pass came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// How many executions were failed.
-    pub failed: u64,
+    /// How many executions were ended.
+    pub ended: u64,
     /// Those that could not be.
     pub refused: Vec<Refused>,
 }
 
 /// As Events name it, in the same words as `ledger::unannounced`.
-impl fmt::Display for Failed {
+impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hours = self.runtime().num_seconds() as f64 / 3600.0;
         let number = self.number.map_or_else(|| "?".to_owned(), |n| n.to_string());
-        write!(f, "{} (job {}, #{number}, {hours:.1} h)", self.id, self.job_id.as_deref().unwrap_or("?"))
+        write!(f, "{} (job {}, #{number}", self.id, self.job_id.as_deref().unwrap_or("?"))?;
+        if let Some(runtime) = self.runtime() {
+            write!(f, ", {:.1} h", runtime.num_seconds() as f64 / 3600.0)?;
+        }
+        if self.reason != Reason::DeadlineExceeded.as_str() {
+            write!(f, ", {}", self.reason)?;
+        }
+        f.write_str(if self.cancelled { ", cancelled)" } else { ")" })
     }
 }
 
-/// Fails what is stale until nothing is left that could be taken; each batch is handed to `done` once it is committed,
+/// Ends what is stale until nothing is left that could be taken; each batch is handed to `done` once it is committed,
 /// which may say to break off. A row that another transaction holds is passed over: whoever holds it may be finishing
-/// it, and the next sweep sees. A row that the server refuses to have failed holds up no other.
+/// it, and the next sweep sees. A row that the server refuses to have ended holds up no other.
 ///
 /// After a first full batch a second connection works from the other end until both meet: two on one range only wait
 /// for each other, two on ranges of their own take little more than half the time.
@@ -117,7 +122,7 @@ pub async fn run(
     ledger: &Ledger,
     sweep: &Sweep,
     known: Known,
-    mut done: impl FnMut(&[Failed]) -> ControlFlow<()>,
+    mut done: impl FnMut(&[Ended]) -> ControlFlow<()>,
 ) -> Result<Outcome, DbError> {
     let stop = AtomicBool::new(false);
     let mut todo = if known.again { again(&known.rows) } else { Vec::new() };
@@ -144,7 +149,7 @@ pub async fn run(
     drop(batches);
     let rows = refusals.into_inner().unwrap_or_else(PoisonError::into_inner).rows;
     let refused = rows.into_iter().map(|(id, why)| Refused { id, why }).collect();
-    Ok(Outcome { failed: total, refused })
+    Ok(Outcome { ended: total, refused })
 }
 
 /// What the server has refused in one sweep.
@@ -173,7 +178,7 @@ fn again(rows: &[Refused]) -> Vec<Next> {
 
 /// What one statement came to.
 struct Attempt {
-    failed: Vec<Failed>,
+    ended: Vec<Ended>,
     /// The rows that it was about and that run on nevertheless.
     swallowed: Vec<String>,
 }
@@ -196,17 +201,17 @@ impl<'a> Pass<'a> {
         self,
         todo: Vec<Next>,
         stop: &'a AtomicBool,
-    ) -> impl Stream<Item = Result<Vec<Failed>, DbError>> + Send + 'a {
+    ) -> impl Stream<Item = Result<Vec<Ended>, DbError>> + Send + 'a {
         stream::try_unfold(todo, move |mut todo| async move {
             while let Some(next) = todo.pop().filter(|_| !stop.load(Ordering::Relaxed)) {
                 match with_retries(self.database, || self.attempt(&next)).await {
-                    Ok(Attempt { failed, swallowed }) => {
+                    Ok(Attempt { ended, swallowed }) => {
                         // Each rule takes up to BATCH rows, so a short batch is one that is short for every rule.
-                        if matches!(next, Next::Batch) && failed.len() + swallowed.len() >= BATCH as usize {
+                        if matches!(next, Next::Batch) && ended.len() + swallowed.len() >= BATCH as usize {
                             todo.push(Next::Batch);
                         }
                         self.note(&next, swallowed);
-                        return Ok(Some((failed, todo)));
+                        return Ok(Some((ended, todo)));
                     }
                     Err(error) if error.of_a_row() => self.split(next, error, &mut todo).await?,
                     Err(error) => return Err(error),
@@ -281,27 +286,26 @@ impl<'a> Pass<'a> {
         }
         // Each row is read while the server is still at the next ones.
         let rows = query.persistent(false).try_map(|row| read(&row)).fetch_all(&mut *tx).await?;
-        let (mut failed, mut swallowed) = (Vec::with_capacity(rows.len()), Vec::new());
+        let (mut ended, mut swallowed) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in rows {
             match row {
-                Ok(row) => failed.push(row),
+                Ok(row) => ended.push(row),
                 Err(id) => swallowed.push(id),
             }
         }
-        if failed.is_empty() {
+        if ended.is_empty() {
             // Nothing is to be kept, and a trigger that tells of changes must not tell of none.
             tx.rollback().await?;
         } else {
             tx.commit().await?;
         }
-        Ok(Attempt { failed, swallowed })
+        Ok(Attempt { ended, swallowed })
     }
 
     /// The rows that the next batch would be about.
     async fn candidates(&self) -> Result<Vec<String>, sqlx::Error> {
         let ctes = self.judge.ctes(Take::LookAt(BATCH, self.end, Among::Others));
-        // $3 is named so that its type is known.
-        let sql = format!("WITH {ctes} SELECT id::text, $3::text AS source FROM stale");
+        let sql = format!("WITH {ctes} SELECT id::text FROM stale");
         let mut tx = self.database.read().await?;
         let query = self.judge.bind(sqlx::query(AssertSqlSafe(sql.as_str())));
         let query = query.bind(self.refused()).persistent(false);
@@ -316,12 +320,12 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// A row that was failed, or the id of one that runs on nevertheless. By the places of the columns, which costs less
+/// A row that was ended, or the id of one that runs on nevertheless. By the places of the columns, which costs less
 /// than by their names.
-fn read(row: &PgRow) -> Result<Result<Failed, String>, sqlx::Error> {
+fn read(row: &PgRow) -> Result<Result<Ended, String>, sqlx::Error> {
     let id = row.try_get(0)?;
     let Some(at) = row.try_get(5)? else { return Ok(Err(id)) };
-    Ok(Ok(Failed {
+    Ok(Ok(Ended {
         id,
         job_id: row.try_get(1)?,
         number: row.try_get(2)?,
@@ -329,24 +333,26 @@ fn read(row: &PgRow) -> Result<Result<Failed, String>, sqlx::Error> {
         deadline: row.try_get(4)?,
         at,
         source: row.try_get(6)?,
+        reason: row.try_get(7)?,
+        cancelled: row.try_get(8)?,
     }))
 }
 
 /// The statement of one batch. `WHERE id = ANY (ARRAY (…))` keeps the update an index probe a row; joining the
 /// candidates instead took twice the time. The rows are locked by `stale`, and the guard on the status is checked
 /// again on the version that is updated, so a worker that finished a row in between keeps its result. What was locked and
-/// is not failed all the same, a trigger has kept from it.
+/// is not ended all the same, a trigger has kept from it.
 fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> String {
-    let m = judge.mapping;
     // The first free one is the ids'.
-    let next = judge.next_parameter() + 1;
+    let next = NEXT_PARAMETER + 1;
     let recorded = match ledger {
         Ledger::Missing(_) => String::new(),
         Ledger::Tables { .. } => format!(
             ", recorded AS (
                  INSERT INTO jobexec.events (at, store_id, sweep_id, execution_id, job_id, execution_number,
                                              action, reason, source, started_at, deadline)
-                 SELECT at, ${store}, ${sweep}, id, job_id, number, 'Failed', '{DEADLINE_EXCEEDED}', source,
+                 SELECT at, ${store}, ${sweep}, id, job_id, number,
+                        CASE WHEN cancelled THEN 'Cancelled' ELSE 'Failed' END, reason, source,
                         started_at, deadline FROM judged),
              tallied AS (
                  INSERT INTO jobexec.sweeps AS s (sweep_id, store_id, trigger, started_at, failed)
@@ -360,28 +366,70 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
     };
     format!(
         "WITH {ctes},
-         failed AS (
-             UPDATE {table} AS t SET {assignments}
-             WHERE {id} = ANY (ARRAY (SELECT id FROM stale)) AND {running}
-             RETURNING {id}::text AS id, {job}::text AS job_id, {number}::bigint AS number, {start} AS started_at,
-                       {running} AS running),
+         {updates},
          judged AS MATERIALIZED (
-             SELECT f.id, f.job_id, f.number, {shown} AS started_at, statement_timestamp() AS at, {verdict}
-             FROM failed AS f LEFT JOIN rule AS r ON r.key = f.id WHERE NOT f.running){recorded}
-         SELECT id, job_id, number, started_at, deadline, at, source FROM judged
+             SELECT f.id::text AS id, f.job_id, f.number, {shown} AS started_at, statement_timestamp() AS at,
+                    {began} + v.timeout + v.extend_by + v.grace AS deadline, f.reason, f.cancelled, {source} AS source
+             FROM ended AS f {joins} WHERE NOT f.running){recorded}
+         SELECT id, job_id, number, started_at, deadline, at, source, reason, cancelled FROM judged
          UNION ALL
-         SELECT id::text, NULL, NULL, NULL, NULL, NULL, NULL FROM stale
+         SELECT id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM stale
          WHERE id::text NOT IN (SELECT id FROM judged)",
         ctes = judge.ctes(Take::Lock(BATCH, end, among)),
-        table = m.table(),
-        assignments = m.fail_assignments(EXPLANATION),
-        id = m.id(),
-        running = m.running(),
-        job = m.job_id(),
-        number = m.number(),
-        start = m.started_at(),
+        updates = updates(judge),
         shown = wire("f.started_at"),
-        verdict = Judge::verdict("f.started_at"),
+        began = wire("f.began_at"),
+        source = source("f.reason"),
+        joins = Judge::joins("f.id", "f.job_key", "f.job_type"),
+    )
+}
+
+/// The updates, each with what it writes: one for each reason, and for each way to end an execution.
+fn updates(judge: &Judge<'_>) -> String {
+    let m = judge.mapping;
+    let reasons = if judge.evidence { &Reason::ALL[..] } else { &Reason::ALL[..1] };
+    let ways = [(OnTimeout::Fail, "action <> 'Cancel'"), (OnTimeout::Cancel, "action = 'Cancel'")];
+    let ways = if m.can_cancel() { &ways[..] } else { &[(OnTimeout::Fail, "true")][..] };
+    let mut updates = Vec::new();
+    let mut all = Vec::new();
+    for reason in reasons {
+        for (how, which) in ways {
+            let name = format!("ended_{}", updates.len());
+            let cancelled = *how == OnTimeout::Cancel;
+            let done = if cancelled { "cancelled" } else { "failed" };
+            let explanation =
+                format!("{}: {}, {done} by the jobexec operator", reason.as_str(), reason.explanation());
+            all.push(format!("SELECT *, '{}' AS reason, {cancelled} AS cancelled FROM {name}", reason.as_str()));
+            updates.push(format!(
+                "{name} AS (
+                     UPDATE {table} AS t SET {assignments}
+                     WHERE {id} = ANY (ARRAY (SELECT id FROM stale WHERE reason = '{reason}' AND {which})) AND {running}
+                     RETURNING {id} AS id, {job_key} AS job_key, {job}::text AS job_id, {type_} AS job_type,
+                               {number}::bigint AS number, {start} AS started_at, {began} AS began_at,
+                               {running} AS running)",
+                table = m.table(),
+                assignments = m.end_assignments(*how, &explanation),
+                id = m.id(),
+                reason = reason.as_str(),
+                running = m.running(),
+                job_key = m.job_key().0,
+                job = m.job_id(),
+                type_ = m.job_type(),
+                number = m.number(),
+                start = m.started_at(),
+                began = m.began_at(),
+            ));
+        }
+    }
+    format!("{}, ended AS ({})", updates.join(", "), all.join(" UNION ALL "))
+}
+
+/// The object that says so, by the reason and the verdict `v`.
+pub(super) fn source(reason: &str) -> String {
+    format!(
+        "CASE {reason} WHEN '{}' THEN v.timeout_source WHEN '{}' THEN v.heartbeat_source ELSE v.store END",
+        Reason::DeadlineExceeded.as_str(),
+        Reason::HeartbeatLost.as_str()
     )
 }
 

@@ -1,31 +1,31 @@
 //! Holds a spec's table against the catalog: are the columns there, of usable types, and may this login do what the
 //! operator does.
 
-use super::catalog::{self, Catalog, Column};
+use super::catalog::{self, Catalog, Column, Relation};
 use super::extras::NOTIFY_TRIGGER;
 use super::mapping::{IdType, TimeType, Types, qualified, quote};
-use super::{Database, DbError, Mapping};
+use super::{Database, DbError, Layout, Mapping};
 use crate::api::Table;
-use crate::api::table::{Identifier, StatusText};
+use crate::api::table::{Identifier, Jobs, StatusText};
 
 /// What is wrong with a table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// It is not there.
-    #[error("there is no table {0}: create it, or correct spec.table")]
-    NoTable(String),
+    #[error("there is no table {0}: create it, or correct {1}")]
+    NoTable(String, &'static str),
     /// It is a view, a foreign table or something else that cannot be locked row by row.
-    #[error("{0} is not an ordinary or partitioned table: name the table itself in spec.table")]
-    NotATable(String),
+    #[error("{0} is not an ordinary or partitioned table: name the table itself in {1}")]
+    NotATable(String, &'static str),
     /// A column is not there.
-    #[error("{table} has no column {column}: correct spec.table.columns.{field}, or add the column")]
+    #[error("{table} has no column {column}: correct {field}, or add the column")]
     NoColumn {
         /// The table.
         table: String,
         /// The column.
         column: String,
         /// Its field in the spec.
-        field: &'static str,
+        field: String,
     },
     /// A column has a type that the operator cannot use.
     #[error("column {column} is of type {type_}, and spec.table.columns.{field} must be {expected}")]
@@ -92,8 +92,8 @@ impl Problem {
     /// One word for a condition's reason.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::NoTable(_) => "TableNotFound",
-            Self::NotATable(_) => "NotATable",
+            Self::NoTable(..) => "TableNotFound",
+            Self::NotATable(..) => "NotATable",
             Self::NoColumn { .. } => "ColumnNotFound",
             Self::WrongType { .. } => "ColumnTypeUnsupported",
             Self::IdNotUnique { .. } => "IdNotUnique",
@@ -119,58 +119,105 @@ pub struct Validated {
 }
 
 /// Reads the catalog and judges. The outer error is the database's, the inner one the table's.
-pub async fn validate(database: &Database, table: &Table) -> Result<Result<Validated, Problem>, DbError> {
-    let catalog = catalog::read(database, table).await?;
-    Ok(check(table, &catalog))
+pub async fn validate(database: &Database, layout: &Layout) -> Result<Result<Validated, Problem>, DbError> {
+    let catalog = catalog::read(database, layout).await?;
+    Ok(check(layout, &catalog))
 }
 
-/// The decision: the first problem that keeps the table from being read, else the mapping onto it.
-fn check(table: &Table, catalog: &Catalog) -> Result<Validated, Problem> {
+/// The decision: the first problem that keeps the tables from being read, else the mapping onto them.
+fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Problem> {
+    let table = &layout.table;
     let name = qualified(table);
-    match catalog.kind.as_deref() {
-        None => return Err(Problem::NoTable(name)),
-        Some("r" | "p") => {}
-        Some(_) => return Err(Problem::NotATable(name)),
-    }
     let role = catalog.role.clone();
-    if !catalog.usage {
-        let fix = format!("GRANT USAGE ON SCHEMA {} TO {}", quote(&table.schema.0), quote(&role));
-        return Err(Problem::Privilege { role, what: "use the schema", table: name, fix });
-    }
+    let executions = usable(&role, catalog.executions.as_ref(), &name, "spec.table", &table.schema)?;
     if !catalog.zone_known {
         return Err(Problem::NoTimeZone(table.time_zone.clone()));
     }
-    let types = types(table, catalog)?;
+    let mut types = types(table, executions, &catalog.labels)?;
     let (read, write) = (read_columns(table), write_columns(table));
-    let lacks = |columns: &[&Identifier], right: fn(&Column) -> bool| {
-        columns.iter().any(|column| catalog.columns.get(&column.0).is_some_and(|found| !right(found)))
-    };
-    if lacks(&read, |column| column.select) {
-        let fix = grant("SELECT", &read, &name, &role);
-        return Err(Problem::Privilege { role, what: "SELECT the mapped columns", table: name, fix });
+    readable(&role, executions, &read, &name)?;
+    if let Some(jobs) = &layout.jobs {
+        let name = format!("{}.{}", quote(&jobs.schema.0), quote(&jobs.name.0));
+        let found = usable(&role, catalog.jobs.as_ref(), &name, "spec.jobs", &jobs.schema)?;
+        for (column, field) in
+            [(Some(&jobs.columns.id), "id"), (Some(&jobs.columns.status), "status"), (jobs.columns.type_.as_ref(), "type")]
+        {
+            let Some(column) = column else { continue };
+            if !found.columns.contains_key(&column.0) {
+                let field = format!("spec.jobs.columns.{field}");
+                return Err(Problem::NoColumn { table: name, column: quote(&column.0), field });
+            }
+        }
+        readable(&role, found, &job_columns(jobs), &name)?;
+        let theirs = found.columns.get(&jobs.columns.id.0).and_then(id_type);
+        types.jobs_alike = theirs.is_some() && theirs == types.job_id;
     }
-    let unwritable = lacks(&write, |column| column.update).then(|| Problem::Privilege {
+    let unwritable = lacks(executions, &write, |column| column.update).then(|| Problem::Privilege {
         what: "UPDATE the columns that end an execution",
         fix: grant("UPDATE", &write, &name, &role),
         role,
         table: name,
     });
     Ok(Validated {
-        mapping: Mapping::new(table.clone(), types),
+        mapping: Mapping::new(layout.clone(), types),
         unwritable,
         read_only: catalog.read_only,
-        notifies: catalog.triggers.iter().any(|name| name == NOTIFY_TRIGGER),
+        notifies: executions.triggers.iter().any(|name| name == NOTIFY_TRIGGER),
     })
 }
 
+/// The relation, if it is a table whose schema the login may use.
+fn usable<'a>(
+    role: &str,
+    relation: Option<&'a Relation>,
+    name: &str,
+    field: &'static str,
+    schema: &Identifier,
+) -> Result<&'a Relation, Problem> {
+    let relation = relation.ok_or_else(|| Problem::NoTable(name.to_owned(), field))?;
+    // Jobs are only read, so a view of them will do.
+    let kinds: &[&str] = if field == "spec.jobs" { &["r", "p", "v", "m", "f"] } else { &["r", "p"] };
+    if !kinds.contains(&relation.kind.as_str()) {
+        return Err(Problem::NotATable(name.to_owned(), field));
+    }
+    if !relation.usage {
+        let fix = format!("GRANT USAGE ON SCHEMA {} TO {}", quote(&schema.0), quote(role));
+        let (role, table) = (role.to_owned(), name.to_owned());
+        return Err(Problem::Privilege { role, what: "use the schema", table, fix });
+    }
+    Ok(relation)
+}
+
+fn readable(role: &str, relation: &Relation, columns: &[&Identifier], name: &str) -> Result<(), Problem> {
+    if !lacks(relation, columns, |column| column.select) {
+        return Ok(());
+    }
+    let fix = grant("SELECT", columns, name, role);
+    let (role, table) = (role.to_owned(), name.to_owned());
+    Err(Problem::Privilege { role, what: "SELECT the mapped columns", table, fix })
+}
+
+fn lacks(relation: &Relation, columns: &[&Identifier], right: fn(&Column) -> bool) -> bool {
+    columns.iter().any(|column| relation.columns.get(&column.0).is_some_and(|found| !right(found)))
+}
+
+fn id_type(column: &Column) -> Option<IdType> {
+    match column.type_.as_str() {
+        "smallint" | "integer" | "bigint" => Some(IdType::Integer),
+        "uuid" => Some(IdType::Uuid),
+        "text" | "character varying" => Some(IdType::Text),
+        _ => None,
+    }
+}
+
 /// The types of the mapped columns, if all are there and usable.
-fn types(table: &Table, catalog: &Catalog) -> Result<Types, Problem> {
+fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types, Problem> {
     let c = &table.columns;
-    let find = |column: &Identifier, field| {
-        catalog.columns.get(&column.0).ok_or_else(|| Problem::NoColumn {
+    let find = |column: &Identifier, field: &str| {
+        relation.columns.get(&column.0).ok_or_else(|| Problem::NoColumn {
             table: qualified(table),
             column: quote(&column.0),
-            field,
+            field: format!("spec.table.columns.{field}"),
         })
     };
     let wrong = |column: &Identifier, found: &Column, field, expected| Problem::WrongType {
@@ -188,18 +235,23 @@ fn types(table: &Table, catalog: &Catalog) -> Result<Types, Problem> {
         }
     };
     let id = find(&c.id, "id")?;
+    let job = find(&c.job_id, "jobId")?;
+    let status = find(&c.status, "status")?;
+    let job_type = c.job_type.as_ref().map(|type_| find(type_, "jobType")).transpose()?;
     let types = Types {
-        id: match id.type_.as_str() {
-            "smallint" | "integer" | "bigint" => IdType::Integer,
-            "uuid" => IdType::Uuid,
-            "text" | "character varying" => IdType::Text,
-            _ => return Err(wrong(&c.id, id, "id", "smallint, integer, bigint, uuid, text or varchar")),
-        },
+        id: id_type(id).ok_or_else(|| wrong(&c.id, id, "id", "smallint, integer, bigint, uuid, text or varchar"))?,
         started_at: time(&c.started_at, "startedAt")?,
         completed_at: time(&c.completed_at, "completedAt")?,
-        error_limit: c.error.as_ref().and_then(|error| catalog.columns.get(&error.0)?.limit),
+        job_id: id_type(job),
+        job_type_is_text: job_type.is_some_and(|found| id_type(found) == Some(IdType::Text)),
+        heartbeat_at: c.heartbeat_at.as_ref().map(|at| time(at, "heartbeatAt")).transpose()?,
+        created_at: c.created_at.as_ref().map(|at| time(at, "createdAt")).transpose()?,
+        indexed_by_job: job.indexed && id_type(job).is_some(),
+        indexed_by_type: job_type.is_some_and(|found| found.indexed && id_type(found) == Some(IdType::Text)),
+        jobs_alike: false,
+        can_cancel: table.statuses.cancelled.first().is_some_and(|text| fits(status, text)),
+        error_limit: c.error.as_ref().and_then(|error| relation.columns.get(&error.0)?.limit),
     };
-    find(&c.job_id, "jobId")?;
     if !id.unique {
         return Err(Problem::IdNotUnique { table: qualified(table), column: quote(&c.id.0) });
     }
@@ -207,15 +259,12 @@ fn types(table: &Table, catalog: &Catalog) -> Result<Types, Problem> {
     if !matches!(number.type_.as_str(), "smallint" | "integer" | "bigint") {
         return Err(wrong(&c.execution_number, number, "executionNumber", "smallint, integer or bigint"));
     }
-    let status = find(&c.status, "status")?;
     match status.kind.as_str() {
-        "e" => known_labels(table, &catalog.labels, &status.type_)?,
+        "e" => known_labels(table, labels, &status.type_)?,
         _ if status.category == "S" => {}
         _ => return Err(wrong(&c.status, status, "status", "text, varchar, char or an enum")),
     }
-    if let (Some(limit), Some(text)) = (status.limit, table.statuses.failed.first())
-        && !i32::try_from(text.0.chars().count()).is_ok_and(|length| length <= limit)
-    {
+    if let (Some(limit), Some(text)) = (status.limit, table.statuses.failed.first().filter(|t| !fits(status, t))) {
         return Err(Problem::StatusTooLong { column: quote(&c.status.0), limit, text: text.0.clone() });
     }
     if let Some(error) = &c.error {
@@ -225,6 +274,12 @@ fn types(table: &Table, catalog: &Catalog) -> Result<Types, Problem> {
         }
     }
     Ok(types)
+}
+
+/// Whether the column has room for a status.
+fn fits(status: &Column, text: &StatusText) -> bool {
+    let length = i32::try_from(text.0.chars().count()).unwrap_or(i32::MAX);
+    status.limit.is_none_or(|limit| length <= limit)
 }
 
 fn known_labels(table: &Table, labels: &[String], type_: &str) -> Result<(), Problem> {
@@ -241,7 +296,12 @@ fn known_labels(table: &Table, labels: &[String], type_: &str) -> Result<(), Pro
 pub(super) fn read_columns(table: &Table) -> Vec<&Identifier> {
     let c = &table.columns;
     let six = [&c.id, &c.job_id, &c.execution_number, &c.status, &c.started_at, &c.completed_at];
-    six.into_iter().chain(&c.error).collect()
+    six.into_iter().chain(&c.error).chain(&c.job_type).chain(&c.heartbeat_at).chain(&c.created_at).collect()
+}
+
+/// The columns of the table of jobs that the operator reads.
+pub(super) fn job_columns(jobs: &Jobs) -> Vec<&Identifier> {
+    [&jobs.columns.id, &jobs.columns.status].into_iter().chain(&jobs.columns.type_).collect()
 }
 
 /// The columns that the operator writes.

@@ -92,7 +92,7 @@ async fn deleting_an_object_touches_no_row_and_ends_its_rule() {
     world.execution("e", "1", json!({"timeout": "72h"})).await;
     world.execution_until(&operator, "e", |s| s.timeout.as_deref() == Some("72h")).await;
     assert_eq!(
-        world.one::<i64>("SELECT count(*) FROM jobexec.rules").await,
+        world.one::<i64>("SELECT count(*) FROM jobexec.rules WHERE scope = 'execution'").await,
         1,
         "written before it is reported"
     );
@@ -104,7 +104,7 @@ async fn deleting_an_object_touches_no_row_and_ends_its_rule() {
     world
         .execution_until(&operator, "again", |s| s.timeout_source.as_deref() == Some("ExecutionStore/jobs"))
         .await;
-    assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.rules").await, 0);
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.rules WHERE scope = 'execution'").await, 0);
     assert_eq!(world.one::<String>("SELECT t::text || xmin FROM job_executions t").await, before);
 }
 

@@ -130,8 +130,8 @@ async fn see(context: &Context, object: &JobExecution) -> Option<(Sight, Duratio
     };
     let found = Box::pin(async {
         // Written before the status below reports them as applied.
-        let Some(rules) = session.rules_in_force(context, store, false).await? else { return Ok(None) };
-        let judge = session.judge(&rules);
+        let Some(in_force) = session.bring_in_force(context, store, false).await? else { return Ok(None) };
+        let judge = session.judge(&in_force);
         Ok::<_, DbError>(Some(execution::find(&session.database, &judge, &session.ledger, &id).await?))
     });
     Some(match session.database.within(found).await {

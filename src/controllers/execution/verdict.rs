@@ -1,12 +1,17 @@
 //! Decide: what is seen of a row means for the status of its object. Pure.
 
 use chrono::{DateTime, Utc};
+use kube::ResourceExt as _;
 
 use crate::api::conditions::{Finding, Truth, find, settle, time};
 use crate::api::{JobExecution, JobExecutionStatus, Phase};
 use crate::controllers::events::News;
 use crate::db::execution::Execution;
+use crate::db::judge::Reason;
 use crate::db::mapping::IdType;
+
+/// The reason of `LongRunning` when it is True.
+const LONG_RUNNING: &str = "LongRunning";
 
 /// What was seen of the row behind an object.
 #[derive(Clone, Debug)]
@@ -97,46 +102,125 @@ fn findings(object: &JobExecution, row: &Execution) -> Vec<Finding> {
         Phase::Cancelled => "Cancelled",
         Phase::Unmapped => "UnmappedStatus",
     };
-    let why = match (row.phase, row.reason.as_deref()) {
-        (Phase::Failed, Some(crate::db::sweep::DEADLINE_EXCEEDED)) => crate::db::sweep::DEADLINE_EXCEEDED,
-        _ => phase,
-    };
+    let ours = row.reason.as_deref().and_then(Reason::parse).filter(|_| {
+        matches!(row.phase, Phase::Failed | Phase::Cancelled)
+    });
     let succeeded = match row.phase {
         Phase::Completed => Truth::True,
         Phase::Failed | Phase::Cancelled => Truth::False,
         Phase::Scheduled | Phase::Running | Phase::Unmapped => Truth::Unknown,
     };
-    let outcome = match (why, row.deadline) {
-        (crate::db::sweep::DEADLINE_EXCEEDED, Some(deadline)) => format!(
-            "it was still running past its deadline {} and was failed by the operator; the timeout is from {}",
+    let outcome = ours.map_or_else(|| status.clone(), |reason| ended(row, reason));
+    let finished = if row.phase == Phase::Unmapped { Truth::Unknown } else { row.phase.finished().into() };
+    let id = &object.spec.execution_id;
+    let mut findings =
+        vec![Finding::new("Bound", true, "RowFound", format!("execution {id:?} is a row of the table"))];
+    findings.extend(accepted(object, row));
+    findings.push(long_running(row));
+    findings.push(Finding::new("Finished", finished, phase, status));
+    findings.push(Finding::new("Succeeded", succeeded, ours.map_or(phase, Reason::as_str), outcome));
+    findings
+}
+
+/// Why and how the operator ended it.
+fn ended(row: &Execution, reason: Reason) -> String {
+    let how = if row.phase == Phase::Cancelled { "cancelled" } else { "failed" };
+    match (reason, row.deadline) {
+        (Reason::DeadlineExceeded, Some(deadline)) => format!(
+            "it was still running past its deadline {} and was {how} by the operator; the timeout is from {}",
             deadline.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
             row.source
         ),
-        _ => status.clone(),
-    };
-    let finished = if row.phase == Phase::Unmapped { Truth::Unknown } else { row.phase.finished().into() };
-    let id = &object.spec.execution_id;
-    vec![
-        Finding::new("Bound", true, "RowFound", format!("execution {id:?} is a row of the table")),
-        Finding::new("Finished", finished, phase, status),
-        Finding::new("Succeeded", succeeded, why, outcome),
-    ]
+        _ => format!("it was {} and was {how} by the operator", reason.explanation()),
+    }
 }
 
-/// What is worth an Event: an execution that was known to run has ended, or one has been failed by the operator.
+/// Whether what the spec asks for is in force, where it asks for anything.
+fn accepted(object: &JobExecution, row: &Execution) -> Option<Finding> {
+    const TYPE: &str = "Accepted";
+    let spec = &object.spec;
+    if spec.timeout.is_none() && spec.extend_by.is_none() {
+        return None;
+    }
+    let before = object.status.clone().unwrap_or_default();
+    if row.phase.finished() {
+        // What was in force while it ran was; what is asked for afterwards comes too late.
+        let same = before.observed_generation == object.metadata.generation;
+        return Some(match find(&before.conditions, TYPE).filter(|c| same && c.status == "True") {
+            Some(_) => in_force(),
+            None => Finding::new(
+                TYPE,
+                false,
+                "ExecutionFinished",
+                "the execution had ended before, so that timeout and extendBy have no effect",
+            ),
+        });
+    }
+    let own = crate::policy::execution_source(&object.name_any());
+    let counts = (spec.timeout.is_none() || row.source == own)
+        && (spec.extend_by.is_none() || row.extend_source.as_ref() == Some(&own));
+    Some(if counts {
+        in_force()
+    } else {
+        Finding::new(
+            TYPE,
+            false,
+            "Conflicted",
+            format!(
+                "an older JobExecution for the same row counts: {}. Change that one, or delete it",
+                row.extend_source.as_ref().unwrap_or(&row.source)
+            ),
+        )
+    })
+}
+
+fn in_force() -> Finding {
+    Finding::new("Accepted", true, "InForce", "what the spec asks for is in force")
+}
+
+fn long_running(row: &Execution) -> Finding {
+    const TYPE: &str = "LongRunning";
+    if row.phase.finished() {
+        Finding::new(TYPE, false, "Finished", "it has ended")
+    } else if row.long_running {
+        let message = format!("it has been running for longer than {} expects", row.warn_source);
+        Finding::new(TYPE, true, LONG_RUNNING, message)
+    } else {
+        Finding::new(TYPE, false, "WithinLimits", "it has not been running for longer than expected")
+    }
+}
+
+/// What is worth an Event: an execution that was known to run has ended, or one has been ended by the operator; and,
+/// once, that it runs for long.
 pub(super) fn news(before: &JobExecutionStatus, after: &JobExecutionStatus) -> Vec<News> {
-    let ours = after.reason.as_deref() == Some(crate::db::sweep::DEADLINE_EXCEEDED);
+    let mut news = Vec::new();
+    let is_long = |status: &JobExecutionStatus| {
+        find(&status.conditions, "LongRunning").filter(|c| c.status == "True").cloned()
+    };
+    if let Some(long) = is_long(after).filter(|_| is_long(before).is_none()) {
+        let at = after.started_at.as_ref().map_or(0, |t| t.0.as_second());
+        news.push(News {
+            key: format!("long-running-{at:x}"),
+            warning: true,
+            reason: long.reason,
+            action: "Observe",
+            note: long.message,
+        });
+    }
+    let ours = after.reason.as_deref().is_some_and(|reason| Reason::parse(reason).is_some());
     let ended = before.phase.map_or(ours, |p| !p.finished()) && after.phase.is_some_and(Phase::finished);
-    let Some(outcome) = find(&after.conditions, "Succeeded").filter(|_| ended) else { return Vec::new() };
-    // The row's end names the fact: published twice, it stays one Event.
-    let at = after.completed_at.as_ref().map_or(0, |t| t.0.as_second());
-    vec![News {
-        key: format!("finished-{at:x}"),
-        warning: after.phase == Some(Phase::Failed),
-        reason: outcome.reason.clone(),
-        action: "Observe",
-        note: outcome.message.clone(),
-    }]
+    if let Some(outcome) = find(&after.conditions, "Succeeded").filter(|_| ended) {
+        // The row's end names the fact: published twice, it stays one Event.
+        let at = after.completed_at.as_ref().map_or(0, |t| t.0.as_second());
+        news.push(News {
+            key: format!("finished-{at:x}"),
+            warning: after.phase == Some(Phase::Failed) || ours,
+            reason: outcome.reason.clone(),
+            action: "Observe",
+            note: outcome.message.clone(),
+        });
+    }
+    news
 }
 
 /// The status of an object that cannot be read.

@@ -11,7 +11,7 @@ use crate::api::ExecutionStore;
 use crate::controllers::Context;
 use crate::controllers::session::Session;
 use crate::db::observe::Pulse;
-use crate::db::sweep::{self, Failed, Known, Outcome, Refused, Sweep};
+use crate::db::sweep::{self, Ended, Known, Outcome, Refused, Sweep};
 use crate::db::{DbError, Judge};
 
 /// A sweep that ran to its end.
@@ -19,14 +19,14 @@ pub(super) struct Swept {
     pub(super) sweep: Sweep,
     pub(super) started_at: DateTime<Utc>,
     pub(super) took: Duration,
-    pub(super) failed: u64,
+    pub(super) ended: u64,
     /// The first few, for an Event where nothing is recorded.
-    pub(super) first: Vec<Failed>,
-    /// Those that could not be failed.
+    pub(super) first: Vec<Ended>,
+    /// Those that could not be ended.
     pub(super) refused: Vec<Refused>,
 }
 
-/// Sweeps, and logs every execution that it fails.
+/// Sweeps, and logs every execution that it ends.
 pub(super) async fn sweep(
     context: &Context,
     store: &ExecutionStore,
@@ -39,8 +39,8 @@ pub(super) async fn sweep(
     let (begun, before) = (Instant::now(), known.rows.len());
     let mut first = Vec::new();
     let outcome = sweep::run(&session.database, judge, &session.ledger, &sweep, known, |batch| {
-        for failed in batch {
-            tell(store, failed);
+        for ended in batch {
+            tell(store, ended);
         }
         let room = usize::from(super::tell::SAMPLE).saturating_sub(first.len());
         first.extend(batch.iter().take(room).cloned());
@@ -49,7 +49,7 @@ pub(super) async fn sweep(
         if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })
     .await?;
-    let Outcome { failed, refused } = outcome;
+    let Outcome { ended, refused } = outcome;
     let of = refused.len();
     // What was known is not said again and again.
     let sample = if of > before { super::tell::SAMPLE.into() } else { 0 };
@@ -59,25 +59,26 @@ pub(super) async fn sweep(
             execution = id,
             why,
             of,
-            "a stale execution cannot be failed"
+            "a stale execution cannot be ended"
         );
     }
-    Ok(Swept { sweep, started_at, took: begun.elapsed(), failed, first, refused })
+    Ok(Swept { sweep, started_at, took: begun.elapsed(), ended, first, refused })
 }
 
-fn tell(store: &ExecutionStore, failed: &Failed) {
+fn tell(store: &ExecutionStore, ended: &Ended) {
     tracing::warn!(
         namespace = store.namespace().unwrap_or_default(),
         store = store.name_any(),
-        execution = failed.id,
-        job = failed.job_id,
-        number = failed.number,
-        runtime_seconds = failed.runtime().num_seconds(),
-        started_at = %failed.started_at.to_rfc3339(),
-        deadline = %failed.deadline.to_rfc3339(),
-        source = failed.source,
-        reason = sweep::DEADLINE_EXCEEDED,
-        "failed a stale execution"
+        execution = ended.id,
+        job = ended.job_id,
+        number = ended.number,
+        runtime_seconds = ended.runtime().map(|runtime| runtime.num_seconds()),
+        started_at = ended.started_at.map(|at| at.to_rfc3339()),
+        deadline = ended.deadline.map(|at| at.to_rfc3339()),
+        source = ended.source,
+        reason = ended.reason,
+        "{} a stale execution",
+        if ended.cancelled { "cancelled" } else { "failed" }
     );
 }
 
@@ -88,7 +89,7 @@ pub(super) fn tell_swept(store: &ExecutionStore, swept: &Swept, pulse: &Pulse, f
         namespace = store.namespace().unwrap_or_default(),
         store = store.name_any(),
         trigger = swept.sweep.trigger,
-        failed = swept.failed,
+        failed = swept.ended,
         remaining = pulse.stale,
         took_ms = swept.took.as_millis(),
         next_deadline = pulse.next_deadline.map(|deadline| deadline.to_rfc3339()),

@@ -1,18 +1,18 @@
 //! The figures that only people need: counted beside enforcement, seldom, and never in its way.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::TimeDelta;
 use kube::ResourceExt as _;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::schedule::RETRY;
 use crate::api::ExecutionStore;
+use crate::controllers::in_force::InForce;
 use crate::controllers::session::Session;
 use crate::db::observe::{self, Census, Contradictions, Live};
 use crate::db::{DbError, Ledger, refusals};
-use crate::policy::Rule;
 
 /// Counting keeps the server busy for at most 5 % of the time.
 const SHARE: u32 = 20;
@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Figures {
     pub(super) live: Option<Live>,
+    /// How many running executions each object says something of that counts.
+    pub(super) governed: Option<BTreeMap<String, i64>>,
     pub(super) census: Option<Census>,
     pub(super) contradictions: Option<Contradictions>,
     /// How many status changes the transition trigger refused, where it is installed.
@@ -61,7 +63,7 @@ impl Counter {
         &mut self,
         store: &ExecutionStore,
         session: &Arc<Session>,
-        rules: &Arc<Vec<Rule>>,
+        in_force: &Arc<InForce>,
         news: News,
     ) -> Figures {
         self.outdated |= news != News::None;
@@ -69,7 +71,7 @@ impl Counter {
             *self = Self { known: std::mem::take(&mut self.known), ..Self::default() };
         }
         if self.under_way.is_none() && self.due(store) {
-            self.ask(store, session, rules);
+            self.ask(store, session, in_force);
         }
         if let Some(task) = &mut self.under_way
             && let Ok(taken) = tokio::time::timeout(PATIENCE, task).await
@@ -102,7 +104,7 @@ impl Counter {
         self.asked.map_or(Duration::ZERO, |at| (self.took * SHARE).saturating_sub(at.elapsed()))
     }
 
-    fn ask(&mut self, store: &ExecutionStore, session: &Arc<Session>, rules: &Arc<Vec<Rule>>) {
+    fn ask(&mut self, store: &ExecutionStore, session: &Arc<Session>, in_force: &Arc<InForce>) {
         let now = Instant::now();
         let every = store.spec.sweep_interval.get();
         let all = self.asked_all.is_none_or(|at| now.duration_since(at) >= every);
@@ -110,8 +112,7 @@ impl Counter {
         self.asked_all = if all { Some(now) } else { self.asked_all };
         self.outdated = false;
         let name = store.name_any();
-        let long_after = store.spec.long_running.after.to_chrono();
-        let taking = take(name, session.clone(), rules.clone(), long_after, all, self.known.clone());
+        let taking = take(name, session.clone(), in_force.clone(), all, self.known.clone());
         self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(taking)));
     }
 }
@@ -120,14 +121,19 @@ impl Counter {
 async fn take(
     store: String,
     session: Arc<Session>,
-    rules: Arc<Vec<Rule>>,
-    long_after: TimeDelta,
+    in_force: Arc<InForce>,
     all: bool,
     known: Figures,
 ) -> Figures {
     let (database, mapping) = (&session.database, &session.mapping);
-    let judge = session.judge(&rules);
-    let live = told(&store, database.within(observe::live(database, &judge, long_after)).await);
+    let _reading = session.reading.lock().await;
+    let judge = session.judge(&in_force);
+    let live = told(&store, database.within(observe::live(database, &judge)).await);
+    let governed = if in_force.policies.is_empty() {
+        None
+    } else {
+        told(&store, database.within(observe::governed(database, &judge)).await)
+    };
     let census = told(&store, database.within(observe::census(database, mapping)).await);
     let contradictions = if all {
         told(&store, database.within(observe::contradictions(database, mapping)).await)
@@ -140,7 +146,7 @@ async fn take(
         }
         Ledger::Missing(_) => None,
     };
-    Figures { live, census, contradictions, refused }
+    Figures { live, governed, census, contradictions, refused }
 }
 
 fn told<T>(store: &str, figures: Result<T, DbError>) -> Option<T> {

@@ -5,24 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use uuid::Uuid;
 
 use super::Handle;
+use super::breaker::{self, Breaker, Verdict};
 use super::enforce::{self, Swept};
 use super::figures::{Counter, Figures, News};
+use super::historian::Historian;
 use super::memory::Memory;
 use super::schedule::{RECHECK, RETRY, due, next_look};
 use crate::api::{ExecutionStore, Mode, SWEEP_REQUESTED};
 use crate::controllers::Context;
+use crate::controllers::in_force::InForce;
 use crate::controllers::session::{Credentials, NotReady, Session};
 use crate::db::observe::{self, Pulse};
 use crate::db::sweep::{Refused, Sweep};
 use crate::db::{DbError, Ledger};
-use crate::policy::Rule;
 
-/// How long a first look waits for all `JobExecution` objects to be seen.
+/// How long a first look waits for all `JobExecution` and `ExecutionPolicy` objects to be seen.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a look saw.
@@ -33,8 +36,14 @@ pub(super) struct Seen {
     pub(super) pulse: Option<Pulse>,
     /// What people want to know of the table.
     pub(super) figures: Figures,
-    /// Whether not all `JobExecution` objects have been seen, so that nothing may be judged.
+    /// Whether not all `JobExecution` and `ExecutionPolicy` objects have been seen, so that nothing may be judged.
     pub(super) blind: bool,
+    /// Why the breaker is open, if it is.
+    pub(super) open: Option<String>,
+    /// The request that closed it.
+    pub(super) resumed: Option<String>,
+    /// Whether other rules are in force than at the last look.
+    pub(super) rules_changed: bool,
     /// The sweep, if one ran that is worth telling.
     pub(super) sweep: Option<Swept>,
     /// The stale executions that the server does not let the operator fail.
@@ -60,7 +69,7 @@ impl Seen {
     /// Whether the store's executions should be looked at now.
     pub(super) fn worth_telling(&self) -> bool {
         matches!(self.session, Ok(Current { opened: true, .. }))
-            || self.sweep.as_ref().is_some_and(|swept| swept.failed > 0)
+            || self.sweep.as_ref().is_some_and(|swept| swept.ended > 0)
     }
 }
 
@@ -86,6 +95,9 @@ pub(super) async fn look(
         pulse: None,
         figures: Figures::default(),
         blind: false,
+        open: None,
+        resumed: None,
+        rules_changed: false,
         sweep: None,
         closed: Vec::new(),
         refused: Vec::new(),
@@ -117,6 +129,7 @@ pub(super) async fn look(
             tracing::warn!(store = %store.name_any(), reason = error.reason(), %error, "a look at the store failed");
             handle.close().await;
             seen.look_again = memory.pause_after(error.reason());
+            memory.outage |= !error.answered();
             seen.error = Some(error);
         }
     }
@@ -166,11 +179,17 @@ async fn session(
         changed.store(true, Ordering::Release);
         nudge();
     };
-    let session = Arc::new(Session::open(store, memory.predecessor.clone(), &credentials, changed).await?);
+    let outage = memory.outage;
+    let opened = Session::open(store, memory.predecessor.clone(), outage, &credentials, changed).await;
+    memory.outage = matches!(&opened, Err(NotReady::Database(error)) if !error.answered());
+    let session = Arc::new(opened?);
     handle.replace(Some(session.clone()));
     memory.described = described;
     memory.checked = Some(Instant::now());
     memory.counter = Counter::default();
+    memory.historian = Historian::default();
+    memory.breaker = Breaker::default();
+    memory.in_force = None;
     memory.refused = super::memory::RefusedRows::default();
     Ok(Current { session, opened: true })
 }
@@ -184,36 +203,57 @@ async fn work(
     mut news: News,
     seen: &mut Seen,
 ) -> Result<Duration, DbError> {
-    let spec = &store.spec;
     if memory.swept.is_none() {
-        context.executions_seen(PATIENCE).await;
+        context.wishes_seen(PATIENCE).await;
     }
-    let Some(mut rules) = session.rules_in_force(context, store, false).await? else {
+    let Some(mut in_force) = session.bring_in_force(context, store, false).await? else {
         seen.blind = true;
         return Ok(RETRY);
     };
-    let may_write = spec.mode == Mode::Enforce && session.unwritable.is_none() && !session.read_only;
-    let mut pulse = pulse(session, &rules).await?;
-    if may_write && pulse.stale > 0 {
-        // Before a row is failed its rule is held against what people wish, in case another operator changed it.
-        rules = session.rules_in_force(context, store, true).await?.unwrap_or(rules);
-        pulse = self::pulse(session, &rules).await?;
+    let may_write = store.spec.mode == Mode::Enforce && session.unwritable.is_none() && !session.read_only;
+    if ask_history(context, store, session, memory, &in_force).await {
+        in_force = session.bring_in_force(context, store, false).await?.unwrap_or(in_force);
     }
     let request = store.annotations().get(SWEEP_REQUESTED);
+    let evidence = memory.swept.is_none() || memory.witness.is_due(store) || request != memory.answered.as_ref();
+    if evidence {
+        memory.witness.gather(store, session, &session.judge(&in_force)).await?;
+    }
+    let mut pulse = pulse(session, &in_force, evidence).await?;
+    memory.now = Some(pulse.now);
+    if may_write && pulse.stale > 0 {
+        // Before a row is ended its rule is held against what people wish, in case another operator changed it.
+        in_force = session.bring_in_force(context, store, true).await?.unwrap_or(in_force);
+        pulse = self::pulse(session, &in_force, evidence).await?;
+    }
+    seen.rules_changed = memory.in_force.as_ref() != Some(&in_force);
+    memory.in_force = Some(in_force.clone());
+    let mut trigger = due(store, memory, &pulse, request).filter(|_| may_write);
+    if may_write {
+        match breaker::judge(store, session, memory, &pulse).await? {
+            Verdict::Closed => {}
+            Verdict::Resumed(by) => (trigger, seen.resumed) = (Some("Resumed"), Some(by)),
+            Verdict::Open(why) => (trigger, seen.open) = (None, Some(why)),
+        }
+    }
     let mut swept = None;
-    if let Some(trigger) = due(store, memory, &pulse, request).filter(|_| may_write) {
+    if let Some(trigger) = trigger {
         let sweep = Sweep { id: memory.bundles.id(Instant::now(), trigger != "Deadline"), trigger };
         let known = memory.refused.known(trigger == "Requested");
         let again = known.again;
-        let judge = session.judge(&rules);
+        let judge = session.judge(&in_force).with_evidence(evidence);
         let mut sweep = enforce::sweep(context, store, session, &judge, sweep, known, pulse.now).await?;
         memory.swept = Some(Instant::now());
         memory.answered = request.cloned();
         seen.answered = request.cloned();
-        if sweep.failed > 0 {
-            pulse = self::pulse(session, &rules).await?;
+        if sweep.ended > 0 {
+            pulse = self::pulse(session, &in_force, evidence).await?;
             memory.bundles.failed(Instant::now());
             news = News::Changed;
+        }
+        if pulse.stale > 0 && evidence {
+            // What is stale by evidence is tried again soon too.
+            memory.witness.ask();
         }
         seen.refused = std::mem::take(&mut sweep.refused);
         memory.refused.keep(&seen.refused, again, sweep.took);
@@ -222,21 +262,35 @@ async fn work(
         }
         swept = Some(sweep);
     }
-    seen.figures = memory.counter.figures(store, session, &rules, news).await;
+    seen.figures = memory.counter.figures(store, session, &in_force, news).await;
     if let Some(swept) = swept {
         enforce::tell_swept(store, &swept, &pulse, &seen.figures);
-        let again = memory.held > 0 && swept.failed == 0 && swept.sweep.trigger == "Deadline";
-        let stuck = pulse.stale > 0 && swept.failed == 0;
+        let again = memory.held > 0 && swept.ended == 0 && swept.sweep.trigger == "Deadline";
+        let stuck = pulse.stale > 0 && swept.ended == 0;
         memory.held = if stuck { memory.held.saturating_add(1) } else { 0 };
         // Another try at rows that are still held is no news.
         seen.sweep = Some(swept).filter(|_| !again);
     }
-    let look_again = next_look(store, session, memory, &rules, &pulse, may_write);
+    let look_again = next_look(store, memory, &in_force, &pulse, may_write && seen.open.is_none());
     seen.pulse = Some(pulse);
     Ok(look_again)
 }
 
-async fn pulse(session: &Session, rules: &[Rule]) -> Result<Pulse, DbError> {
-    let judge = session.judge(rules);
+/// Has history asked where that is due. Returns whether it has answered.
+async fn ask_history(
+    context: &Context,
+    store: &ExecutionStore,
+    session: &Arc<Session>,
+    memory: &mut Memory,
+    in_force: &InForce,
+) -> bool {
+    // The database's time as it was at the last look is near enough; without one, everything is due.
+    let now = memory.now.unwrap_or(DateTime::<Utc>::MAX_UTC);
+    let nudge = context.nudger(store);
+    memory.historian.ask(&store.name_any(), session, in_force, now, nudge).await
+}
+
+async fn pulse(session: &Session, in_force: &InForce, evidence: bool) -> Result<Pulse, DbError> {
+    let judge = session.judge(in_force).with_evidence(evidence);
     session.database.within(observe::pulse(&session.database, &judge)).await
 }

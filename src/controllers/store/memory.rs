@@ -1,15 +1,22 @@
 //! What is kept in memory for a store between two looks. All of it can be lost: it is learnt again.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
+
+use super::breaker::Breaker;
 use super::bundle::Bundles;
 use super::figures::Counter;
+use super::historian::Historian;
 use super::slot::Slot;
 use super::tell::Told;
+use super::witness::Witness;
 use crate::api::store::Connection;
 use crate::controllers::context::backoff;
+use crate::controllers::in_force::InForce;
 use crate::controllers::session::{Credentials, Session};
 use crate::db::ledger::{self, Ledger};
 use crate::db::sweep::{Known, Refused};
@@ -27,6 +34,8 @@ pub struct Handle {
     pub(super) memory: tokio::sync::Mutex<Memory>,
     /// What Kubernetes is still to be told.
     pub(super) slot: Slot,
+    /// How many running executions each object says something of that counts.
+    governed: Mutex<Option<BTreeMap<String, i64>>>,
     /// Held while Kubernetes is told.
     pub(super) told: tokio::sync::Mutex<Told>,
 }
@@ -43,6 +52,15 @@ pub(super) struct Memory {
     /// How many sweeps in a row left the same stale executions, because others hold them.
     pub(super) held: u32,
     pub(super) refused: RefusedRows,
+    pub(super) breaker: Breaker,
+    pub(super) historian: Historian,
+    pub(super) witness: Witness,
+    /// What was in force at the last look.
+    pub(super) in_force: Option<Arc<InForce>>,
+    /// The database's time at the last look.
+    pub(super) now: Option<DateTime<Utc>>,
+    /// Whether the database has been away since the session was opened.
+    pub(super) outage: bool,
     /// How sweeps are told together.
     pub(super) bundles: Bundles,
     /// When the last sweep began.
@@ -115,6 +133,16 @@ impl Handle {
     pub(super) fn keep(&self, credentials: Option<Arc<Credentials>>) {
         *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) =
             credentials.map(|credentials| (Instant::now(), credentials));
+    }
+
+    /// How many running executions each object says something of that counts, by the object, as last counted.
+    pub fn governed(&self) -> Option<BTreeMap<String, i64>> {
+        self.governed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps that.
+    pub(super) fn keep_governed(&self, governed: Option<BTreeMap<String, i64>>) {
+        *self.governed.lock().unwrap_or_else(PoisonError::into_inner) = governed;
     }
 
     /// Notes that a look at the store has ended, well or not.

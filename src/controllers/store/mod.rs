@@ -1,9 +1,11 @@
 //! The store controller: looks at a store (`look`), and apart from that (`slot`, `tell`) says what it means (`verdict`)
 //! and tells Kubernetes (`report`).
 
+mod breaker;
 mod bundle;
 mod enforce;
 mod figures;
+mod historian;
 mod look;
 mod memory;
 mod report;
@@ -11,6 +13,7 @@ mod schedule;
 mod slot;
 mod tell;
 mod verdict;
+mod witness;
 
 use std::sync::Arc;
 
@@ -80,6 +83,10 @@ async fn reconcile(
     let seen = Box::pin(look::look(&context, store, &handle, &mut memory)).await;
     if seen.worth_telling() {
         context.nudge_executions(&store.namespace().unwrap_or_default(), &store.name_any());
+    }
+    handle.keep_governed(seen.figures.governed.clone());
+    if seen.rules_changed || matches!(seen.session, Ok(look::Current { opened: true, .. })) {
+        context.nudge_policies(&store.namespace().unwrap_or_default(), &store.name_any());
     }
     let look_again = seen.look_again;
     tell::tell(&context, &handle, Untold::new(store.clone(), seen));

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use super::memory::Memory;
 use crate::api::ExecutionStore;
 use crate::controllers::context::until;
-use crate::controllers::session::Session;
+use crate::controllers::in_force::InForce;
 use crate::db::observe::Pulse;
-use crate::policy::Rule;
 
 /// How long credentials, claim and catalog are trusted before they are looked at again.
 pub(super) const RECHECK: Duration = Duration::from_mins(1);
@@ -24,16 +23,15 @@ const PACE: Duration = Duration::from_millis(250);
 /// sweep, or to confirm the claim on the table and the credentials.
 pub(super) fn next_look(
     store: &ExecutionStore,
-    session: &Session,
     memory: &Memory,
-    rules: &[Rule],
+    in_force: &InForce,
     pulse: &Pulse,
     may_write: bool,
 ) -> Duration {
     let spec = &store.spec;
     let sweep_in = memory.swept.map(|at| spec.sweep_interval.get().saturating_sub(at.elapsed()));
     let deadline_in = pulse.next_deadline.map(|deadline| until(pulse.now, deadline));
-    let poll = spec.poll_interval.get().min(session.shortest_timeout(rules)).min(RECHECK);
+    let poll = spec.poll_interval.get().min(shortest(in_force)).min(RECHECK);
     let retry_in =
         (may_write && pulse.stale > 0).then(|| RETRY * 2_u32.pow(memory.held.saturating_sub(1).min(10)));
     [
@@ -47,6 +45,12 @@ pub(super) fn next_look(
     .flatten()
     .fold(poll, Duration::min)
     .max(PACE)
+}
+
+/// The shortest time within which an execution that starts now can become stale: at least a second, since looking more
+/// often for executions that may not even exist costs more than their being late by as much.
+fn shortest(in_force: &InForce) -> Duration {
+    in_force.compiled.shortest().to_std().unwrap_or_default().max(Duration::from_secs(1))
 }
 
 /// Why a sweep is due now, if it is.

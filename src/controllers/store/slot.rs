@@ -40,7 +40,7 @@ impl Untold {
     pub(super) fn new(store: ExecutionStore, mut seen: Seen) -> Self {
         let missing =
             seen.session.as_ref().is_ok_and(|current| matches!(current.session.ledger, Ledger::Missing(_)));
-        let unrecorded = seen.sweep.as_ref().filter(|swept| missing && swept.failed > 0).map(unrecorded);
+        let unrecorded = seen.sweep.as_ref().filter(|swept| missing && swept.ended > 0).map(unrecorded);
         let closed = std::mem::take(&mut seen.closed);
         Self { announce: seen.worth_telling() || !closed.is_empty(), closed, unrecorded, store, seen }
     }
@@ -52,6 +52,7 @@ impl Untold {
             self.announce |= older.announce;
             self.unrecorded = Unrecorded::sum(older.unrecorded, self.unrecorded);
             self.seen.sweep = self.seen.sweep.or(older.seen.sweep);
+            self.seen.resumed = self.seen.resumed.or(older.seen.resumed);
         }
         self
     }
@@ -60,7 +61,7 @@ impl Untold {
 fn unrecorded(swept: &Swept) -> Unrecorded {
     Unrecorded {
         sweep: swept.sweep.id,
-        failed: swept.failed,
+        failed: swept.ended,
         first: swept.first.iter().map(ToString::to_string).collect(),
     }
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::breaker;
 use super::enforce::Swept;
 use super::figures::Figures;
 use super::look::{Current, Seen};
@@ -27,6 +28,7 @@ pub(super) fn judge(
     ExecutionStoreStatus {
         observed_generation: store.metadata.generation,
         observed_sweep_request: seen.answered.clone().or(before.observed_sweep_request),
+        observed_resume: seen.resumed.clone().or(before.observed_resume),
         // Figures that could not be taken again are kept: their timestamp says how old they are.
         metrics: match &seen.figures.live {
             Some(live) => Some(metrics(live, &seen.figures, before.metrics.as_ref())),
@@ -65,7 +67,7 @@ fn ready(seen: &Seen, needed: &[&Finding], paused: &Finding) -> Finding {
     match (paused.truth, paused.reason) {
         (Truth::True, "Observing") => Finding::new("Ready", true, "Observing", paused.message.clone()),
         (Truth::True, reason) => Finding::new("Ready", false, reason, paused.message.clone()),
-        _ => Finding::new("Ready", true, "Enforcing", "stale executions are failed"),
+        _ => Finding::new("Ready", true, "Enforcing", "stale executions are ended"),
     }
 }
 
@@ -116,14 +118,18 @@ fn paused(store: &ExecutionStore, seen: &Seen) -> Finding {
             TYPE,
             true,
             "ExecutionsNotSeen",
-            "not all JobExecution objects have been seen, whose timeouts count: see that the operator's ServiceAccount \
-             may list and watch jobexecutions",
+            "not all JobExecution and ExecutionPolicy objects have been seen, whose timeouts count: see that the \
+             operator's ServiceAccount may list and watch jobexecutions and executionpolicies, and that their CRDs are \
+             installed",
         ),
+        Some(_) if seen.open.is_some() => {
+            Finding::new(TYPE, true, breaker::OPEN, seen.open.clone().unwrap_or_default())
+        }
         Some(_) => match &seen.error {
             None if !seen.refused.is_empty() => {
                 Finding::new(TYPE, true, "ExecutionsRefused", refused(&seen.refused))
             }
-            None => Finding::new(TYPE, false, "Enforcing", "stale executions are failed"),
+            None => Finding::new(TYPE, false, "Enforcing", "stale executions are ended"),
             Some(error) if error.answered() => Finding::new(TYPE, true, error.reason(), error.to_string()),
             Some(_) => unreachable_yet(TYPE),
         },
@@ -136,7 +142,7 @@ fn refused(rows: &[Refused]) -> String {
         rows.iter().take(SAMPLE.into()).map(|row| format!("{}: {}", row.id, row.why)).collect();
     let more = rows.len().saturating_sub(told.len());
     let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
-    format!("stale executions that cannot be failed, while all others are: {}{rest}", told.join("; "))
+    format!("stale executions that cannot be ended, while all others are: {}{rest}", told.join("; "))
 }
 
 fn recording(seen: &Seen) -> Finding {
@@ -168,7 +174,7 @@ fn healthy(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -
     };
     let limit = &store.spec.long_running;
     let message = format!(
-        "{} executions have been running for longer than {}, and up to {} may",
+        "{} executions have been running for longer than {}, or than a policy expects, and up to {} may",
         live.long_running, limit.after, limit.warn_above
     );
     if live.long_running > i64::from(limit.warn_above) {
@@ -269,7 +275,7 @@ fn last_sweep(swept: &Swept, remaining: i64) -> LastSweep {
         trigger: swept.sweep.trigger.to_owned(),
         started_at: time(swept.started_at),
         duration: format!("{}ms", swept.took.as_millis()),
-        failed: i64::try_from(swept.failed).unwrap_or(i64::MAX),
+        failed: i64::try_from(swept.ended).unwrap_or(i64::MAX),
         remaining,
     }
 }

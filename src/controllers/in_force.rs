@@ -1,0 +1,127 @@
+//! What is in force for a store: what people wish, compiled, and in the database before anybody is told that it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use kube::ResourceExt as _;
+
+use super::Context;
+use super::session::Session;
+use super::wishes::{Read, Wishes};
+use crate::api::{ExecutionStore, OnTimeout};
+use crate::db::history::Figures;
+use crate::db::{DbError, Ledger, rules};
+use crate::policy::{self, Base, Compiled, Dynamic, Figure, Said, Warn};
+
+/// What is in force for a store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InForce {
+    /// The rules.
+    pub compiled: Compiled,
+    /// The policies that they come from.
+    pub policies: Vec<Read>,
+}
+
+/// What a session knows of it.
+#[derive(Default)]
+pub(super) struct Known {
+    in_force: tokio::sync::Mutex<Option<Arc<InForce>>>,
+    /// What history said, by the UID of the policy that asked.
+    history: std::sync::Mutex<BTreeMap<String, Figures>>,
+}
+
+impl Known {
+    pub(super) fn with_history(history: BTreeMap<String, Figures>) -> Self {
+        Self { in_force: tokio::sync::Mutex::default(), history: std::sync::Mutex::new(history) }
+    }
+}
+
+impl Session {
+    /// Brings what is in force in line with what the objects wish, and returns it. `check`: hold it against the
+    /// database also if the wishes are as before, since another operator may have changed it. While not all objects
+    /// have been seen what was in force last stays; `None`: nothing is known yet, so nothing may be judged.
+    pub async fn bring_in_force(
+        &self,
+        context: &Context,
+        store: &ExecutionStore,
+        check: bool,
+    ) -> Result<Option<Arc<InForce>>, DbError> {
+        let namespace = store.namespace().unwrap_or_default();
+        let mut known = self.known.in_force.lock().await;
+        let Some(wishes) = context.wishes(&namespace, &store.name_any(), &self.mapping) else {
+            return Ok(known.clone());
+        };
+        let unreadable = wishes.unreadable.clone();
+        let wanted = self.compile(store, wishes, known.as_deref());
+        if let Some(known) = known.as_ref().filter(|known| !check && ***known == wanted) {
+            return Ok(Some(known.clone()));
+        }
+        if let Ledger::Tables { store_id } = self.ledger {
+            let replaced = rules::replace(&self.database, store_id, &wanted.compiled, &unreadable);
+            let differed = self.database.within(replaced).await?;
+            if differed && known.as_deref() == Some(&wanted) {
+                tracing::info!(store = store.name_any(), "the rules in the database were put right");
+            }
+        }
+        Ok(Some(known.insert(Arc::new(wanted)).clone()))
+    }
+
+    /// What is in force, if that is known.
+    pub async fn in_force(&self) -> Option<Arc<InForce>> {
+        self.known.in_force.lock().await.clone()
+    }
+
+    /// What history said, by the UID of the policy that asked.
+    pub fn history(&self) -> MutexGuard<'_, BTreeMap<String, Figures>> {
+        self.known.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn compile(&self, store: &ExecutionStore, wishes: Wishes, last: Option<&InForce>) -> InForce {
+        let history = self.history();
+        let policies = wishes
+            .policies
+            .iter()
+            .map(|read| policy::Policy {
+                dynamic: read.question.as_ref().map(|_| {
+                    history.get(&read.uid).map_or(Dynamic::Pending, |figures| Dynamic::Known(figures_of(figures)))
+                }),
+                ..read.policy.clone()
+            })
+            .collect();
+        let mut compiled = policy::compile(base(store), wishes.executions, policies);
+        // What an object said before it could not be decoded any more stays in force.
+        let there: BTreeSet<_> = compiled.rules.iter().map(|rule| (rule.scope, rule.key.clone())).collect();
+        let last = last.map_or(&[][..], |last| &last.compiled.rules);
+        let kept = last.iter().filter(|rule| {
+            rule.is_from(&wishes.unreadable) && !there.contains(&(rule.scope, rule.key.clone()))
+        });
+        let kept: Vec<_> = kept.cloned().collect();
+        compiled.rules.extend(kept);
+        compiled.rules.sort_by(|a, b| (a.scope, &a.key).cmp(&(b.scope, &b.key)));
+        InForce { compiled, policies: wishes.policies }
+    }
+}
+
+fn figures_of(figures: &Figures) -> Vec<Figure> {
+    let figure = |computed: &crate::db::history::Computed| Figure {
+        job: computed.job_id.clone(),
+        type_: computed.job_type.clone(),
+        timeout: computed.timeout(),
+    };
+    figures.computed.iter().map(figure).collect()
+}
+
+/// What the store says itself.
+fn base(store: &ExecutionStore) -> Base {
+    let spec = &store.spec;
+    let source = policy::store_source(&store.name_any());
+    let heartbeat = spec.heartbeat_timeout.as_ref().map(|timeout| Said::new(timeout.to_chrono(), &source));
+    Base {
+        timeout: Said::new(spec.default_timeout.to_chrono(), &source),
+        grace: Said::new(spec.grace_period.to_chrono(), &source),
+        heartbeat,
+        on_timeout: Said::new(OnTimeout::Fail, &source),
+        warn: Said::new(Warn::After(spec.long_running.after.to_chrono()), &source),
+        store: source,
+    }
+}

@@ -1,0 +1,150 @@
+//! The policy controller: says of each `ExecutionPolicy` what became of it. That it is in force is the work of its store's
+//! controller, which reads all policies of the store together.
+
+mod verdict;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::channel::mpsc;
+use kube::ResourceExt as _;
+use kube::api::{DynamicObject, ObjectMeta, Patch, PatchParams};
+use kube::runtime::controller::{self, Action, Controller};
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::{PredicateConfig, WatchStreamExt as _, predicates, watcher};
+use kube::Api;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::context::Guarded;
+use super::{Context, FIELD_MANAGER, ReconcileError, bounded, watched};
+use crate::api::{ExecutionPolicy, ExecutionPolicyStatus};
+use crate::policy::policy_source;
+use verdict::{Sight, Standing};
+
+/// How many policies are worked on at the same time.
+const CONCURRENCY: u16 = 4;
+
+/// How often the figures of a policy are brought up to date.
+const REFRESH: Duration = Duration::from_mins(1);
+
+/// The pause while its store has not said yet what became of it.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Runs until `stop` is cancelled and every reconcile under way has ended.
+pub async fn run(
+    context: Arc<Context>,
+    writer: reflector::store::Writer<Guarded<ExecutionPolicy>>,
+    nudged: mpsc::Receiver<ObjectRef<Guarded<ExecutionPolicy>>>,
+    stop: CancellationToken,
+) {
+    let reader = writer.as_reader();
+    let nudger = context.clone();
+    let policies = watcher(context.api::<Guarded<ExecutionPolicy>>(), watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .inspect(move |event| {
+            let Ok(watcher::Event::Delete(guarded)) = event else { return };
+            nudger.failing_policies.forget(&ObjectRef::from_obj(guarded));
+            if let Ok(policy) = &guarded.0 {
+                nudger.nudge_store(&policy.namespace().unwrap_or_default(), &policy.spec.store_ref.name);
+            }
+        })
+        .applied_objects()
+        // A status written by this controller must not bring it back.
+        .predicate_filter(predicates::generation, PredicateConfig::default());
+    Controller::for_stream(policies, reader)
+        .with_config(controller::Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(nudged)
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(reconcile, failed, context)
+        .for_each(|outcome| async move { watched::<ExecutionPolicy>(outcome) })
+        .await;
+}
+
+async fn reconcile(
+    guarded: Arc<Guarded<ExecutionPolicy>>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    let object = match &guarded.0 {
+        Ok(object) => object,
+        Err(invalid) => {
+            tracing::warn!(policy = invalid.metadata.name, error = invalid.error, "an ExecutionPolicy cannot be decoded");
+            let status = verdict::undecodable(&invalid.error, invalid.metadata.generation, chrono::Utc::now());
+            write(&context, &invalid.metadata, &status).await?;
+            return Ok(Action::await_change());
+        }
+    };
+    let Some((sight, look_again)) = see(&context, object).await else {
+        // Nothing is known yet after a start, and that is no news.
+        return Ok(Action::requeue(SOON));
+    };
+    let before = object.status.clone().unwrap_or_default();
+    let status = verdict::judge(object, &sight, chrono::Utc::now());
+    if status != before {
+        write(&context, &object.metadata, &status).await?;
+    }
+    context.failing_policies.forget(&ObjectRef::from_obj(&*guarded));
+    Ok(Action::requeue(look_again))
+}
+
+/// Observe: what its store made of the policy, and when to look again. `None`: the store has not been looked at since the
+/// operator started, or has not seen this policy as it is now.
+async fn see(context: &Context, object: &ExecutionPolicy) -> Option<(Sight, Duration)> {
+    let namespace = object.namespace().unwrap_or_default();
+    let name = &object.spec.store_ref.name;
+    if !context.stores_seen() {
+        return None;
+    }
+    if context.store(&namespace, name).is_none() {
+        return Some((Sight::StoreNotFound, REFRESH));
+    }
+    let store = ObjectRef::new(name).within(&namespace);
+    let handle = context.known_handle(&store).filter(|handle| handle.known())?;
+    let Some(session) = handle.session() else { return Some((Sight::StoreNotReady, SOON)) };
+    let in_force = session.in_force().await?;
+    let uid = object.uid().unwrap_or_default();
+    let read = in_force.policies.iter().find(|read| read.uid == uid);
+    let Some(read) = read.filter(|read| Some(read.generation) == object.metadata.generation) else {
+        context.nudge_store(&namespace, name);
+        return None;
+    };
+    let source = policy_source(&object.name_any());
+    let governed = handle.governed().map(|counts| counts.get(&source).copied().unwrap_or_default());
+    let standing = Standing {
+        problems: read.problems.clone(),
+        conflicts: in_force.compiled.conflicts.get(&read.policy.name).cloned().unwrap_or_default(),
+        look_again: if governed.is_none() { SOON } else { REFRESH },
+        governed,
+        history: session.history().get(&uid).filter(|_| read.question.is_some()).cloned(),
+    };
+    let look_again = standing.look_again;
+    Some((Sight::Standing(Box::new(standing)), look_again))
+}
+
+async fn write(
+    context: &Context,
+    metadata: &ObjectMeta,
+    status: &ExecutionPolicyStatus,
+) -> Result<(), ReconcileError> {
+    let resource = kube::api::ApiResource::erase::<ExecutionPolicy>(&());
+    let namespace = metadata.namespace.clone().unwrap_or_default();
+    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &namespace, &resource);
+    let patch = json!({
+        "apiVersion": resource.api_version, "kind": resource.kind,
+        // An object made anew under the same name must not get the status of the old one.
+        "metadata": {"uid": metadata.uid},
+        "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    bounded(api.patch_status(metadata.name.as_deref().unwrap_or_default(), &params, &Patch::Apply(patch)))
+        .await?;
+    Ok(())
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
+fn failed(guarded: Arc<Guarded<ExecutionPolicy>>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    tracing::warn!(policy = %ObjectRef::from_obj(&*guarded), %error, "the policy's status could not be written");
+    Action::requeue(context.failing_policies.pause_after(ObjectRef::from_obj(&*guarded)))
+}

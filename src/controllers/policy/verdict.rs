@@ -1,0 +1,126 @@
+//! Decide: what became of a policy means for its status. Pure.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::api::conditions::{Finding, Truth, settle, time};
+use crate::api::duration::format;
+use crate::api::policy::{ComputedTimeout, DynamicTimeouts};
+use crate::api::{ExecutionPolicy, ExecutionPolicyStatus};
+use crate::controllers::wishes::Problem;
+use crate::db::history::Figures;
+use crate::policy::Conflict;
+
+/// How many computed timeouts a status shows.
+const SHOWN: usize = 20;
+
+/// What is seen of a policy.
+#[derive(Clone, Debug)]
+pub(super) enum Sight {
+    /// There is no such store (yet).
+    StoreNotFound,
+    /// The store cannot be worked on at present; its own conditions say why.
+    StoreNotReady,
+    /// What its store made of it.
+    Standing(Box<Standing>),
+}
+
+/// What its store made of a policy.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    pub(super) problems: Vec<Problem>,
+    pub(super) conflicts: Vec<Conflict>,
+    /// How many running executions it says something of that counts, if they have been counted.
+    pub(super) governed: Option<i64>,
+    /// What history said to it.
+    pub(super) history: Option<Figures>,
+    pub(super) look_again: Duration,
+}
+
+/// The status that follows.
+pub(super) fn judge(object: &ExecutionPolicy, sight: &Sight, now: DateTime<Utc>) -> ExecutionPolicyStatus {
+    let before = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation;
+    let store = &object.spec.store_ref.name;
+    let found = |truth: bool, reason, message| Finding::new("StoreFound", truth, reason, message);
+    let there = || found(true, "StoreFound", format!("it governs executions of ExecutionStore {store}"));
+    let (findings, governed, history) = match sight {
+        Sight::StoreNotFound => {
+            let message = format!("there is no ExecutionStore {store} in this namespace (yet)");
+            let accepted = Finding::new("Accepted", Truth::Unknown, "StoreNotFound", message.clone());
+            (vec![accepted, found(false, "StoreNotFound", message)], None, None)
+        }
+        Sight::StoreNotReady => {
+            let message = format!("see the conditions of ExecutionStore {store}");
+            let accepted = Finding::new("Accepted", Truth::Unknown, "StoreNotReady", message);
+            (vec![accepted, there()], before.governed_executions, before.dynamic_timeouts)
+        }
+        Sight::Standing(standing) => (
+            vec![accepted(standing), there()],
+            standing.governed.or(before.governed_executions),
+            standing.history.as_ref().map(dynamic),
+        ),
+    };
+    ExecutionPolicyStatus {
+        observed_generation: generation,
+        governed_executions: governed,
+        dynamic_timeouts: history,
+        conditions: settle(&before.conditions, findings, generation, now),
+    }
+}
+
+fn accepted(standing: &Standing) -> Finding {
+    const TYPE: &str = "Accepted";
+    let problems = standing.problems.iter().map(ToString::to_string);
+    let conflicts = standing.conflicts.iter().map(conflict);
+    let told: Vec<String> = problems.chain(conflicts).collect();
+    let reason = match (standing.problems.first(), standing.conflicts.first()) {
+        (Some(problem), _) => problem.reason(),
+        (None, Some(_)) => "Conflicted",
+        (None, None) => return Finding::new(TYPE, true, "InForce", "all that it says is in force"),
+    };
+    Finding::new(TYPE, false, reason, format!("{}. All else that it says is in force", told.join("; ")))
+}
+
+fn conflict(conflict: &Conflict) -> String {
+    let Conflict { field, winner, example, count } = conflict;
+    let whom = match example {
+        None => "all executions".to_owned(),
+        Some(example) if *count == 1 => format!("{example:?}"),
+        Some(example) => format!("{count} jobs or types, for example {example:?}"),
+    };
+    format!("ExecutionPolicy {winner} is older and of the same rank, so its {field} counts for {whom}")
+}
+
+fn dynamic(figures: &Figures) -> DynamicTimeouts {
+    let mut longest: Vec<_> = figures.computed.iter().collect();
+    longest.sort_by(|a, b| {
+        b.timeout.total_cmp(&a.timeout).then_with(|| (&a.job_id, &a.job_type).cmp(&(&b.job_id, &b.job_type)))
+    });
+    let shown = |computed: &crate::db::history::Computed| ComputedTimeout {
+        job_id: computed.job_id.clone(),
+        job_type: computed.job_type.clone(),
+        samples: computed.samples,
+        quantile: format(computed.quantile()),
+        timeout: format(computed.timeout()),
+    };
+    DynamicTimeouts {
+        computed_at: Some(time(figures.computed_at)),
+        count: i64::try_from(figures.computed.len()).unwrap_or(i64::MAX),
+        longest: longest.into_iter().take(SHOWN).map(shown).collect(),
+    }
+}
+
+/// The status of an object that cannot be read.
+pub(super) fn undecodable(error: &str, generation: Option<i64>, now: DateTime<Utc>) -> ExecutionPolicyStatus {
+    let message = format!(
+        "this object cannot be decoded: {error}. What it said before stays in force. Correct it, or upgrade the operator"
+    );
+    let findings = vec![Finding::new("Accepted", false, "InvalidObject", message)];
+    ExecutionPolicyStatus {
+        observed_generation: generation,
+        conditions: settle(&[], findings, generation, now),
+        ..ExecutionPolicyStatus::default()
+    }
+}

@@ -1,0 +1,131 @@
+//! The breaker: a sweep that would end more executions than a person allows does not begin, until a person says so.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt as _;
+
+use super::memory::Memory;
+use crate::api::conditions::find;
+use crate::api::{ExecutionStore, RESUME};
+use crate::controllers::session::Session;
+use crate::db::observe::{self, Pulse};
+use crate::db::{DbError, Ledger, ledger};
+
+/// The reason of `EnforcementPaused` while the breaker is open.
+pub(super) const OPEN: &str = "BreakerOpen";
+
+/// A share of the running executions counts only where at least so many run.
+const SHARE_FROM: i64 = 20;
+
+/// What is known of the breaker.
+#[derive(Default)]
+pub(super) struct Breaker {
+    /// Why it is open, if it is.
+    why: Option<String>,
+    /// The generation of the spec when that was last judged.
+    generation: Option<i64>,
+    /// Whether it is known whether an operator before this one opened it.
+    known: bool,
+    /// The value of the annotation that last closed it.
+    resumed: Option<String>,
+}
+
+/// What the breaker says of a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Sweep.
+    Closed,
+    /// A person has just closed it: sweep, however many are stale.
+    Resumed(String),
+    /// Do not sweep, for this reason.
+    Open(String),
+}
+
+/// Judges, and notes in the database what came of it.
+pub(super) async fn judge(
+    store: &ExecutionStore,
+    session: &Session,
+    memory: &mut Memory,
+    pulse: &Pulse,
+) -> Result<Verdict, DbError> {
+    let breaker = &mut memory.breaker;
+    let status = store.status.clone().unwrap_or_default();
+    if !breaker.known || breaker.why.is_some() {
+        // A person may have closed it in the database.
+        breaker.why = match session.ledger {
+            Ledger::Tables { store_id } => {
+                session.database.within(ledger::paused(&session.database, store_id)).await?
+            }
+            Ledger::Missing(_) if breaker.known => breaker.why.take(),
+            Ledger::Missing(_) => find(&status.conditions, "EnforcementPaused")
+                .filter(|condition| condition.reason == OPEN)
+                .map(|condition| condition.message.clone()),
+        };
+        breaker.known = true;
+    }
+    if let Some(request) = store.annotations().get(RESUME)
+        && breaker.resumed.as_ref() != Some(request)
+        && status.observed_resume.as_ref() != Some(request)
+    {
+        note(session, None).await?;
+        breaker.why = None;
+        breaker.resumed = Some(request.clone());
+        return Ok(Verdict::Resumed(request.clone()));
+    }
+    let generation = store.metadata.generation;
+    let same_spec = breaker.generation.is_none_or(|judged| Some(judged) == generation);
+    if let Some(why) = breaker.why.clone().filter(|_| same_spec) {
+        breaker.generation = generation;
+        return Ok(Verdict::Open(why));
+    }
+    breaker.generation = generation;
+    let verdict = match limit(store, session, pulse).await? {
+        Some((limit, of)) if pulse.stale > limit => Verdict::Open(why(store, pulse.stale, limit, of)),
+        _ => Verdict::Closed,
+    };
+    let now = if let Verdict::Open(why) = &verdict { Some(why.clone()) } else { None };
+    if now.is_some() != breaker.why.is_some() {
+        note(session, now.as_deref()).await?;
+    }
+    breaker.why = now;
+    Ok(verdict)
+}
+
+async fn note(session: &Session, why: Option<&str>) -> Result<(), DbError> {
+    let Ledger::Tables { store_id } = session.ledger else { return Ok(()) };
+    session.database.within(ledger::pause(&session.database, store_id, why)).await
+}
+
+/// How many executions a sweep may end, and of how many running ones where that is a share.
+async fn limit(
+    store: &ExecutionStore,
+    session: &Session,
+    pulse: &Pulse,
+) -> Result<Option<(i64, Option<i64>)>, DbError> {
+    if pulse.stale == 0 {
+        return Ok(None);
+    }
+    match &store.spec.max_failures_per_sweep {
+        IntOrString::Int(limit) => Ok(Some((i64::from(*limit), None))),
+        IntOrString::String(share) => {
+            // The API server has checked that it is one.
+            let percent: i64 = share.trim_end_matches('%').parse().unwrap_or(100);
+            let running = observe::running(&session.database, &session.mapping);
+            let running = session.database.within(running).await?;
+            Ok((running >= SHARE_FROM).then(|| (running * percent / 100, Some(running))))
+        }
+    }
+}
+
+fn why(store: &ExecutionStore, stale: i64, limit: i64, running: Option<i64>) -> String {
+    let of = running.map_or(String::new(), |running| format!(" of {running} running"));
+    let allowed = match &store.spec.max_failures_per_sweep {
+        IntOrString::Int(_) => String::new(),
+        IntOrString::String(share) => format!(", {share} of them"),
+    };
+    format!(
+        "a sweep would end {stale}{of} executions, and spec.maxFailuresPerSweep allows {limit}{allowed}: see why they \
+         are stale; then let it go on with `kubectl annotate executionstore {} {RESUME}=$(date +%s) --overwrite`, or \
+         raise the limit",
+        store.name_any()
+    )
+}

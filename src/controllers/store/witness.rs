@@ -1,0 +1,64 @@
+//! Gathers evidence that time alone does not give, and tells of executions that run for long: at each poll, but so
+//! seldom on a large table that it keeps the database busy for at most 5 % of the time.
+
+use std::time::{Duration, Instant};
+
+use kube::ResourceExt as _;
+
+use crate::api::ExecutionStore;
+use crate::controllers::session::Session;
+use crate::db::{DbError, Judge, evidence, warnings};
+
+/// At most 5 % of the time.
+const SHARE: u32 = 20;
+
+/// When evidence was last gathered.
+#[derive(Default)]
+pub(super) struct Witness {
+    last: Option<(Instant, Duration)>,
+    asked: bool,
+}
+
+impl Witness {
+    /// Whether it is time.
+    pub(super) fn is_due(&self, store: &ExecutionStore) -> bool {
+        // A little less than the poll interval, so that each poll does it.
+        let every = store.spec.poll_interval.get().mul_f64(0.9);
+        self.asked || self.last.is_none_or(|(at, took)| at.elapsed() >= every.max(took * SHARE))
+    }
+
+    /// The next look gathers evidence, whenever it comes.
+    pub(super) fn ask(&mut self) {
+        self.asked = true;
+    }
+
+    /// Gathers it.
+    pub(super) async fn gather(
+        &mut self,
+        store: &ExecutionStore,
+        session: &Session,
+        judge: &Judge<'_>,
+    ) -> Result<(), DbError> {
+        let begun = Instant::now();
+        self.asked = false;
+        if !session.read_only {
+            let database = &session.database;
+            database.within(evidence::update(database, judge)).await?;
+            for warned in database.within(warnings::update(database, judge)).await? {
+                tracing::warn!(
+                    namespace = store.namespace().unwrap_or_default(),
+                    store = store.name_any(),
+                    execution = warned.id,
+                    job = warned.job_id,
+                    started_at = warned.started_at.map(|at| at.to_rfc3339()),
+                    deadline = warned.deadline.map(|at| at.to_rfc3339()),
+                    source = warned.source,
+                    reason = warned.reason,
+                    "an execution runs for long"
+                );
+            }
+        }
+        self.last = Some((begun, begun.elapsed()));
+        Ok(())
+    }
+}

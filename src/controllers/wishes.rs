@@ -1,0 +1,203 @@
+//! Reads what people wish from their objects, in the terms of the table that it is about. Pure.
+
+use kube::api::ObjectMeta;
+use kube::{Resource, ResourceExt as _};
+
+use crate::api::policy::{DynamicTimeout, Per, WarnAfter};
+use crate::api::{ExecutionPolicy, JobExecution, OnTimeout};
+use crate::db::Mapping;
+use crate::db::history::Question;
+use crate::db::mapping::IdType;
+use crate::policy::{Policy, Warn, Wish};
+
+/// What all objects of a store wish.
+#[derive(Default)]
+pub struct Wishes {
+    /// What `JobExecution` objects say that can be read.
+    pub executions: Vec<Wish>,
+    /// What `ExecutionPolicy` objects say that can be read.
+    pub policies: Vec<Read>,
+    /// Objects of the namespace that cannot be decoded: what they said before stays in force.
+    pub unreadable: Vec<String>,
+}
+
+/// A policy, as far as its store can do what it says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read {
+    /// The UID of the object.
+    pub uid: String,
+    /// The generation of its spec.
+    pub generation: i64,
+    /// What it says. What history says to it is still to come.
+    pub policy: Policy,
+    /// What it asks of history.
+    pub question: Option<Question>,
+    /// What the store cannot do.
+    pub problems: Vec<Problem>,
+}
+
+/// What a store cannot do of what a policy says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// Ids that no job can have.
+    #[error("selector.jobIds has {1} that are no ids of jobs of this table, for example {0:?}: correct them")]
+    JobIds(String, usize),
+    /// Types are not known.
+    #[error(
+        "selector.jobTypes selects nothing: the store does not know job types. Name table.columns.jobType or jobs.columns.type in the ExecutionStore"
+    )]
+    JobTypes,
+    /// Types are not known, or only jobs are selected.
+    #[error(
+        "dynamicTimeout.per JobType computes nothing: the store does not know job types. Name table.columns.jobType or jobs.columns.type in the ExecutionStore"
+    )]
+    PerType,
+    /// A type's timeout for a job.
+    #[error("dynamicTimeout.per JobType computes nothing for selector.jobIds: use per Job, or select by jobTypes")]
+    PerTypeOfJobs,
+    /// Heartbeats are not known.
+    #[error(
+        "heartbeatTimeout has no effect: the store does not know heartbeats. Name table.columns.heartbeatAt in the ExecutionStore"
+    )]
+    Heartbeat,
+    /// There is no status for it.
+    #[error(
+        "onTimeout Cancel has no effect, stale executions are failed: table.statuses.cancelled of the ExecutionStore is empty or too long for the column"
+    )]
+    Cancel,
+}
+
+impl Problem {
+    /// One word for a condition's reason.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::JobIds(..) | Self::JobTypes => "InvalidSelector",
+            Self::PerType | Self::PerTypeOfJobs | Self::Heartbeat | Self::Cancel => "NotSupported",
+        }
+    }
+}
+
+/// What a `JobExecution` wishes, if it does.
+pub fn execution(execution: &JobExecution, id_type: IdType) -> Option<Wish> {
+    let spec = &execution.spec;
+    if spec.timeout.is_none() && spec.extend_by.is_none() {
+        return None;
+    }
+    Some(Wish {
+        name: execution.name_any(),
+        created: created(execution),
+        key: id_type.canonical(&spec.execution_id)?,
+        timeout: spec.timeout.as_ref().map(crate::api::Duration::to_chrono),
+        extend_by: spec.extend_by.as_ref().map(crate::api::Duration::to_chrono),
+        by: actor(&execution.metadata),
+    })
+}
+
+/// What an `ExecutionPolicy` says.
+pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> Read {
+    let spec = &object.spec;
+    let mut problems = Vec::new();
+    let selector = &spec.selector;
+    let canonical = |id: &String| match m.job_id_type() {
+        Some(type_) => type_.canonical(id),
+        None => Some(id.clone()),
+    };
+    let bad: Vec<&String> = selector.job_ids.iter().filter(|id| canonical(id).is_none()).collect();
+    if let Some(first) = bad.first() {
+        problems.push(Problem::JobIds((*first).clone(), bad.len()));
+    }
+    let mut jobs: Vec<String> = selector.job_ids.iter().filter_map(canonical).collect();
+    jobs.sort();
+    jobs.dedup();
+    let types = if m.knows_types() { selector.job_types.clone() } else { Vec::new() };
+    if !selector.job_types.is_empty() && !m.knows_types() {
+        problems.push(Problem::JobTypes);
+    }
+    let heartbeat = spec.heartbeat_timeout.as_ref().map(crate::api::Duration::to_chrono);
+    if heartbeat.is_some() && m.heartbeat_at().is_none() {
+        problems.push(Problem::Heartbeat);
+    }
+    let cancels = spec.on_timeout == Some(OnTimeout::Cancel) && !m.can_cancel();
+    if cancels {
+        problems.push(Problem::Cancel);
+    }
+    let all = selector.job_ids.is_empty() && selector.job_types.is_empty();
+    let question = spec.dynamic_timeout.as_ref().filter(|dynamic| computes(dynamic, m, &jobs, &types, all, &mut problems));
+    let name = object.name_any();
+    let generation = object.metadata.generation.unwrap_or_default();
+    let uid = object.uid().unwrap_or_default();
+    Read {
+        question: question.map(|dynamic| Question {
+            uid: uid.clone(),
+            name: name.clone(),
+            generation,
+            jobs: jobs.clone(),
+            types: types.clone(),
+            all,
+            spec: dynamic.clone(),
+        }),
+        uid,
+        generation,
+        policy: Policy {
+            name,
+            created: created(object),
+            jobs,
+            types,
+            all,
+            timeout: spec.timeout.as_ref().map(crate::api::Duration::to_chrono),
+            grace: spec.grace_period.as_ref().map(crate::api::Duration::to_chrono),
+            heartbeat: heartbeat.filter(|_| m.heartbeat_at().is_some()),
+            on_timeout: if cancels { Some(OnTimeout::Fail) } else { spec.on_timeout },
+            warn: spec.warn_after.as_ref().and_then(warn),
+            dynamic: None,
+        },
+        problems,
+    }
+}
+
+/// Whether a timeout can be computed at all.
+fn computes(
+    dynamic: &DynamicTimeout,
+    m: &Mapping,
+    jobs: &[String],
+    types: &[String],
+    all: bool,
+    problems: &mut Vec<Problem>,
+) -> bool {
+    if dynamic.per == Per::JobType {
+        if !m.knows_types() {
+            problems.push(Problem::PerType);
+            return false;
+        }
+        if !jobs.is_empty() {
+            problems.push(Problem::PerTypeOfJobs);
+            return !types.is_empty();
+        }
+    }
+    all || !jobs.is_empty() || !types.is_empty()
+}
+
+fn warn(after: &WarnAfter) -> Option<Warn> {
+    match (&after.duration, after.timeout_percent) {
+        (Some(duration), _) => Some(Warn::After(duration.to_chrono())),
+        (None, percent) => percent.map(Warn::Percent),
+    }
+}
+
+fn created(object: &impl Resource) -> i64 {
+    object.meta().creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
+}
+
+/// Who last set what moves the deadline: the field manager of `spec.timeout` or `spec.extendBy`, which is all that an
+/// object tells.
+fn actor(meta: &ObjectMeta) -> Option<String> {
+    let entries = meta.managed_fields.as_deref().unwrap_or_default();
+    let owns = |fields: &serde_json::Value| {
+        ["f:timeout", "f:extendBy"].iter().any(|field| !fields["f:spec"][field].is_null())
+    };
+    entries
+        .iter()
+        .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| owns(&fields.0)))
+        .max_by_key(|entry| entry.time.as_ref().map(|time| time.0))
+        .and_then(|entry| entry.manager.clone())
+}

@@ -1,0 +1,214 @@
+//! Timeouts that follow from history: a quantile of the durations of completed executions, times a multiplier. One
+//! query a policy, over its window only.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::mapping::{IdType, literal};
+use super::rules::interval;
+use super::{Database, DbError, Ledger, Mapping};
+use crate::api::policy::{DynamicTimeout, Per};
+
+/// How many timeouts a policy can have. Beyond, those with the most samples are kept.
+pub const LIMIT: usize = 10_000;
+
+/// The longest timeout that follows from any history: as long as a spec can say.
+const LONGEST_SECONDS: f64 = 399_996.0 * 3_600.0;
+
+/// A timeout that follows from history, with what it follows from. Times are in seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, sqlx::FromRow)]
+pub struct Computed {
+    /// The job, where it is one's.
+    pub job_id: Option<String>,
+    /// The job type, where it is known.
+    pub job_type: Option<String>,
+    /// From how many completed executions.
+    pub samples: i64,
+    /// The quantile of their durations.
+    pub quantile: f64,
+    /// The timeout.
+    pub timeout: f64,
+}
+
+impl Computed {
+    /// The timeout.
+    pub fn timeout(&self) -> TimeDelta {
+        seconds(self.timeout)
+    }
+
+    /// The quantile.
+    pub fn quantile(&self) -> TimeDelta {
+        seconds(self.quantile)
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "at most LONGEST_SECONDS, as milliseconds well within 64 bits")]
+fn seconds(seconds: f64) -> TimeDelta {
+    TimeDelta::milliseconds((seconds.clamp(0.0, LONGEST_SECONDS) * 1e3).ceil() as i64)
+}
+
+/// What history said to one policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figures {
+    /// The generation of the policy's spec that asked.
+    pub generation: i64,
+    /// When, by the database's clock.
+    pub computed_at: DateTime<Utc>,
+    /// What it said.
+    pub computed: Vec<Computed>,
+}
+
+/// Who asks history.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    /// The UID of the policy.
+    pub uid: String,
+    /// Its name.
+    pub name: String,
+    /// The generation of its spec.
+    pub generation: i64,
+    /// The jobs that it names.
+    pub jobs: Vec<String>,
+    /// The types that it names.
+    pub types: Vec<String>,
+    /// Whether it names neither, and asks of all.
+    pub all: bool,
+    /// What it asks.
+    pub spec: DynamicTimeout,
+}
+
+/// Asks history. It reads what completed within the window, by an index on the end where there is one.
+pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Result<Figures, DbError> {
+    let spec = &question.spec;
+    let (end, start) = (m.completed_at(), m.started_at());
+    let duration = format!("EXTRACT(epoch FROM {end} - {start})::float8");
+    let by_job = spec.per == Per::Job;
+    let (job, type_) = match (by_job, m.knows_types()) {
+        (true, true) => (format!("{}::text", m.job_id()), m.job_type()),
+        (true, false) => (format!("{}::text", m.job_id()), "NULL::text".to_owned()),
+        (false, _) => ("NULL::text".to_owned(), m.job_type()),
+    };
+    let mut named = Vec::new();
+    if !question.all {
+        named.push(match m.job_id_type() {
+            Some(IdType::Text) | None => format!("{}::text = ANY ($1)", m.job_id()),
+            Some(type_) => format!("{} = ANY ($1::{}[])", m.job_id(), type_.sql()),
+        });
+        if m.knows_types() {
+            named.push(format!("{} = ANY ($2)", m.job_type()));
+        }
+    }
+    let named = if named.is_empty() { "true".to_owned() } else { named.join(" OR ") };
+    let sql = format!(
+        "SELECT job_id, job_type, samples, quantile,
+                GREATEST({floor}, LEAST({ceiling}, quantile * {multiplier})) AS timeout,
+                statement_timestamp() AS computed_at
+         FROM (SELECT {job} AS job_id, {type_} AS job_type, count(*) AS samples,
+                      percentile_cont({quantile}) WITHIN GROUP (ORDER BY {duration}) AS quantile
+               FROM {table} AS t
+               WHERE {completed} AND {start} IS NOT NULL AND {end} >= {start} AND isfinite({start}) AND isfinite({end})
+                 AND NOT ({before}) AND ({named}) AND $1::text[] IS NOT NULL AND $2::text[] IS NOT NULL
+               GROUP BY 1, 2 HAVING count(*) >= {least}) AS history
+         WHERE COALESCE(job_id, job_type) IS NOT NULL ORDER BY samples DESC LIMIT {LIMIT}",
+        floor = spec.floor.get().as_secs_f64(),
+        ceiling = spec.ceiling.as_ref().map_or(LONGEST_SECONDS, |c| c.get().as_secs_f64()),
+        multiplier = spec.multiplier,
+        quantile = spec.quantile,
+        table = m.table(),
+        completed = m.completed(),
+        before = m.completed_by(&format!(
+            "statement_timestamp() - interval {}",
+            literal(&interval(spec.window.to_chrono()))
+        )),
+        least = spec.min_samples,
+    );
+    let mut tx = database.read().await?;
+    // Many groups are told apart in memory, or the rows are sorted: both are faster with more of it, for this one query.
+    sqlx::raw_sql("SET LOCAL work_mem = '64MB'").execute(&mut *tx).await?;
+    let computed_at = sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(&question.jobs)
+        .bind(&question.types)
+        .persistent(false)
+        .fetch_all(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    let computed = rows
+        .into_iter()
+        .map(|row| {
+            Ok(Computed {
+                job_id: row.try_get("job_id")?,
+                job_type: row.try_get("job_type")?,
+                samples: row.try_get("samples")?,
+                quantile: row.try_get("quantile")?,
+                timeout: row.try_get("timeout")?,
+            })
+        })
+        .collect::<Result<_, sqlx::Error>>()?;
+    Ok(Figures { generation: question.generation, computed_at, computed })
+}
+
+/// What history said before, by the UID of the policy, so that an operator that was started anew does not judge without
+/// it.
+pub async fn load(database: &Database, ledger: &Ledger) -> Result<BTreeMap<String, Figures>, DbError> {
+    let Ledger::Tables { store_id } = ledger else { return Ok(BTreeMap::new()) };
+    let mut tx = database.read().await?;
+    let rows: Vec<(String, i64, DateTime<Utc>, Json<Vec<Computed>>)> = sqlx::query_as(
+        "SELECT policy_uid, generation, computed_at, figures FROM jobexec.figures WHERE store_id = $1",
+    )
+    .bind(store_id)
+    .persistent(false)
+    .fetch_all(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    let figures = |(uid, generation, computed_at, Json(computed))| {
+        (uid, Figures { generation, computed_at, computed })
+    };
+    Ok(rows.into_iter().map(figures).collect())
+}
+
+/// Keeps what history said.
+pub async fn keep(
+    database: &Database,
+    ledger: &Ledger,
+    question: &Question,
+    figures: &Figures,
+) -> Result<(), DbError> {
+    let Ledger::Tables { store_id } = ledger else { return Ok(()) };
+    let mut tx = database.write().await?;
+    sqlx::query(
+        "INSERT INTO jobexec.figures (store_id, policy_uid, policy, generation, computed_at, figures)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (store_id, policy_uid) DO UPDATE SET policy = excluded.policy, generation = excluded.generation,
+             computed_at = excluded.computed_at, figures = excluded.figures",
+    )
+    .bind(store_id)
+    .bind(&question.uid)
+    .bind(&question.name)
+    .bind(figures.generation)
+    .bind(figures.computed_at)
+    .bind(Json(&figures.computed))
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Forgets what history said to policies that do not ask any more.
+pub async fn forget(database: &Database, ledger: &Ledger, asking: &[String]) -> Result<(), DbError> {
+    let Ledger::Tables { store_id } = ledger else { return Ok(()) };
+    let mut tx = database.write().await?;
+    sqlx::query("DELETE FROM jobexec.figures WHERE store_id = $1 AND policy_uid <> ALL ($2)")
+        .bind(store_id)
+        .bind(asking)
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(())
+}

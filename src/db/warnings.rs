@@ -1,0 +1,99 @@
+//! The first step of the ladder: executions that run for long are told of once each, and so are stale ones that are to
+//! run on. `jobexec.events` remembers it, and is what notifications are made of.
+
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::judge::{Rules, Take, WARN};
+use super::mapping::{literal, wire};
+use super::rules::interval;
+use super::{Database, DbError, Judge};
+
+/// How many executions one call tells of; the next one tells of others.
+const AT_ONCE: usize = 1_000;
+
+/// An execution that is told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warned {
+    /// The row.
+    pub id: String,
+    /// Its job.
+    pub job_id: Option<String>,
+    /// When it started.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it is stale if it still runs then.
+    pub deadline: Option<DateTime<Utc>>,
+    /// `LongRunning`, or why it is stale.
+    pub reason: String,
+    /// The object that says so.
+    pub source: String,
+}
+
+/// Records whom to tell of that was not told of yet, and returns them. What is stale already is not warned of any more. Where nothing is recorded nobody is.
+pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<Vec<Warned>, DbError> {
+    let Rules::Table(_) = judge.rules else { return Ok(Vec::new()) };
+    let m = judge.mapping;
+    let began = wire(&m.began_at());
+    let untold = |action: &str| {
+        format!(
+            "NOT EXISTS (SELECT FROM jobexec.events AS w WHERE w.store_id = $4 AND w.execution_id = {}::text \
+             AND w.action = '{action}' AND w.started_at = {began})",
+            m.id()
+        )
+    };
+    let columns = format!(
+        "{id}::text AS id, {job}::text AS job_id, {number}::bigint AS number, {began} AS started_at, \
+         {began} + v.timeout + v.extend_by + v.grace AS deadline",
+        id = m.id(),
+        job = m.job_id(),
+        number = m.number(),
+    );
+    let earliest = format!(
+        "statement_timestamp() - interval {}",
+        literal(&interval(judge.in_force.shortest_warning()))
+    );
+    let sql = format!(
+        "WITH {ctes},
+         due AS (
+             (SELECT {columns}, 'Warned' AS action, 'LongRunning' AS reason, v.warn_source AS source
+              FROM {table} AS t {joined}
+              WHERE {running} AND {started_by} AND {start} <= statement_timestamp() - {WARN} AND {unwarned}
+                AND {began} + v.timeout + v.extend_by + v.grace > statement_timestamp()
+              ORDER BY {order} LIMIT {AT_ONCE})
+             UNION ALL
+             (SELECT {columns}, 'Alerted' AS action, stale.reason, {source}
+              FROM stale JOIN {table} AS t ON {id} = stale.id {joined}
+              WHERE stale.action = 'AlertOnly' AND {running} AND {unalerted} LIMIT {AT_ONCE}))
+         INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason, source,
+                                     started_at, deadline)
+         SELECT statement_timestamp(), $4, id, job_id, number, action, reason, source, started_at, deadline FROM due
+         ON CONFLICT (store_id, execution_id, action, started_at) WHERE action IN ('Warned', 'Alerted') DO NOTHING
+         RETURNING execution_id, job_id, started_at, deadline, reason, source",
+        ctes = judge.ctes(Take::LookAtAll),
+        table = m.table(),
+        joined = judge.joined(),
+        running = m.running(),
+        started_by = m.started_by(&earliest),
+        start = m.started_at(),
+        unwarned = untold("Warned"),
+        order = m.started_column(),
+        source = super::sweep::source("stale.reason"),
+        id = m.id(),
+        unalerted = untold("Alerted"),
+    );
+    let mut tx = database.write().await?;
+    let rows = judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false).fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Warned {
+                id: row.try_get("execution_id")?,
+                job_id: row.try_get("job_id")?,
+                started_at: row.try_get("started_at")?,
+                deadline: row.try_get("deadline")?,
+                reason: row.try_get("reason")?,
+                source: row.try_get("source")?,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,156 @@
+use chrono::TimeDelta;
+
+use super::*;
+use crate::api::OnTimeout;
+
+fn hours(n: i64) -> TimeDelta {
+    TimeDelta::hours(n)
+}
+
+fn store() -> Base {
+    Base {
+        timeout: Said::new(hours(24), "ExecutionStore/s"),
+        grace: Said::new(TimeDelta::zero(), "ExecutionStore/s"),
+        heartbeat: None,
+        on_timeout: Said::new(OnTimeout::Fail, "ExecutionStore/s"),
+        warn: Said::new(Warn::After(hours(1)), "ExecutionStore/s"),
+        store: "ExecutionStore/s".to_owned(),
+    }
+}
+
+fn wish(name: &str, created: i64, key: &str, timeout: Option<i64>) -> Wish {
+    Wish {
+        name: name.into(),
+        created,
+        key: key.into(),
+        timeout: timeout.map(TimeDelta::hours),
+        extend_by: None,
+        by: None,
+    }
+}
+
+fn policy(name: &str, created: i64, jobs: &[&str], types: &[&str]) -> Policy {
+    let owned = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect();
+    Policy {
+        name: name.into(),
+        created,
+        jobs: owned(jobs),
+        types: owned(types),
+        all: jobs.is_empty() && types.is_empty(),
+        ..Policy::default()
+    }
+}
+
+fn rule<'a>(compiled: &'a Compiled, scope: Scope, key: &str) -> &'a Rule {
+    compiled.rules.iter().find(|r| r.scope == scope && r.key == key).unwrap()
+}
+
+fn timeout(rule: &Rule) -> (i64, i16, &str) {
+    let timeout = rule.timeout.as_ref().unwrap();
+    (timeout.value.num_hours(), timeout.rank, timeout.source.as_str())
+}
+
+#[test]
+fn the_older_object_counts_then_the_name() {
+    let compiled = compile(
+        store(),
+        vec![
+            wish("young", 20, "39", Some(1)),
+            wish("old", 10, "39", Some(2)),
+            wish("b", 5, "40", Some(3)),
+            wish("a", 5, "40", Some(4)),
+            wish("silent", 1, "39", None),
+        ],
+        vec![],
+    );
+    assert_eq!(timeout(rule(&compiled, Scope::Execution, "39")), (2, 0, "JobExecution/old"));
+    assert_eq!(timeout(rule(&compiled, Scope::Execution, "40")), (4, 0, "JobExecution/a"));
+    assert_eq!(compiled.rules.len(), 2);
+}
+
+#[test]
+fn fields_are_taken_one_by_one_and_what_is_lost_is_told() {
+    let old = Policy { timeout: Some(hours(1)), ..policy("old", 1, &["7"], &[]) };
+    let young = Policy {
+        timeout: Some(hours(2)),
+        grace: Some(hours(3)),
+        heartbeat: Some(hours(4)),
+        ..policy("young", 2, &["7", "8"], &[])
+    };
+    let compiled = compile(store(), vec![], vec![young, old]);
+    let seven = rule(&compiled, Scope::Job, "7");
+    assert_eq!(timeout(seven), (1, 11, "ExecutionPolicy/old"));
+    assert_eq!(seven.grace.as_ref().unwrap().source, "ExecutionPolicy/young");
+    assert_eq!(timeout(rule(&compiled, Scope::Job, "8")), (2, 11, "ExecutionPolicy/young"));
+    assert_eq!(
+        compiled.conflicts["young"],
+        [Conflict { field: "timeout", winner: "old".into(), example: Some("7".into()), count: 1 }]
+    );
+    assert!(!compiled.conflicts.contains_key("old"));
+}
+
+#[test]
+fn a_policy_for_all_amends_the_store() {
+    let all = Policy { timeout: Some(hours(6)), on_timeout: Some(OnTimeout::Cancel), ..policy("all", 1, &[], &[]) };
+    let compiled = compile(store(), vec![], vec![all]);
+    assert!(compiled.rules.is_empty());
+    assert_eq!(compiled.base.timeout, Said::new(hours(6), "ExecutionPolicy/all"));
+    assert_eq!(compiled.base.grace.source, "ExecutionStore/s");
+    assert_eq!(compiled.base.on_timeout.value, OnTimeout::Cancel);
+    assert_eq!(compiled.shortest(), hours(6));
+}
+
+#[test]
+fn history_counts_before_the_timeout_of_its_policy_and_after_that_of_a_more_specific_one() {
+    let figure = |job: Option<&str>, type_: Option<&str>, h| Figure {
+        job: job.map(Into::into),
+        type_: type_.map(Into::into),
+        timeout: hours(h),
+    };
+    let all = Policy {
+        timeout: Some(hours(9)),
+        dynamic: Some(Dynamic::Known(vec![figure(Some("1"), Some("a"), 3), figure(Some("2"), None, 4)])),
+        ..policy("all", 1, &[], &[])
+    };
+    let by_type = Policy {
+        timeout: Some(hours(8)),
+        dynamic: Some(Dynamic::Known(vec![figure(None, Some("a"), 5), figure(None, Some("b"), 6)])),
+        ..policy("type", 2, &[], &["a"])
+    };
+    let by_job = Policy { timeout: Some(hours(7)), ..policy("job", 3, &["2"], &[]) };
+    let compiled = compile(store(), vec![], vec![all, by_type, by_job]);
+    assert_eq!(timeout(rule(&compiled, Scope::Job, "1")), (3, 30, "ExecutionPolicy/all"));
+    assert_eq!(timeout(rule(&compiled, Scope::Type, "a")), (5, 20, "ExecutionPolicy/type"));
+    assert_eq!(timeout(rule(&compiled, Scope::Job, "2")), (7, 11, "ExecutionPolicy/job"));
+    assert!(!compiled.rules.iter().any(|r| r.key == "b"), "the policy does not govern type b");
+    assert_eq!(compiled.base.timeout.value, hours(9));
+    // Job 1 has 3 h by the policy for all, but its type's 5 h count where it is of type a.
+    let one = rule(&compiled, Scope::Job, "1");
+    assert_eq!((one.earliest, one.fixed), (hours(3), false));
+    assert!(rule(&compiled, Scope::Job, "2").fixed);
+}
+
+#[test]
+fn a_timeout_for_too_little_history_waits_until_history_was_asked() {
+    let policy = Policy {
+        timeout: Some(hours(1)),
+        grace: Some(hours(2)),
+        dynamic: Some(Dynamic::Pending),
+        ..policy("p", 1, &["1"], &[])
+    };
+    let compiled = compile(store(), vec![], vec![policy]);
+    let one = rule(&compiled, Scope::Job, "1");
+    assert_eq!(one.timeout, None);
+    assert_eq!(one.earliest, hours(26));
+}
+
+#[test]
+fn a_job_whose_grace_may_come_from_its_type_has_no_fixed_deadline() {
+    let job = Policy { timeout: Some(hours(5)), ..policy("job", 1, &["1"], &[]) };
+    let type_ = Policy { grace: Some(hours(2)), ..policy("type", 1, &[], &["a"]) };
+    let compiled = compile(store(), vec![], vec![job, type_]);
+    let one = rule(&compiled, Scope::Job, "1");
+    assert_eq!((one.earliest, one.fixed), (hours(5), false));
+    let a = rule(&compiled, Scope::Type, "a");
+    assert_eq!((a.earliest, a.fixed), (hours(26), true));
+}
