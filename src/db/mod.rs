@@ -18,6 +18,7 @@ pub mod hints;
 pub mod history;
 pub mod judge;
 pub mod ledger;
+pub mod list;
 pub mod mapping;
 pub mod observe;
 pub mod refusals;

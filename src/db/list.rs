@@ -1,0 +1,67 @@
+//! What is stale, row by row, with the reason and the object that says so: what a sweep would do, and the dry run.
+
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::judge::Take;
+use super::mapping::wire;
+use super::{Database, DbError, Judge};
+
+/// A stale execution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// The row.
+    pub id: String,
+    /// Its job.
+    pub job_id: Option<String>,
+    /// Its number within the job.
+    pub number: Option<i64>,
+    /// When it started; `None`: only its creation is known.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it should have ended.
+    pub deadline: Option<DateTime<Utc>>,
+    /// Why it is stale.
+    pub reason: String,
+    /// The object that says so.
+    pub source: String,
+    /// What becomes of it: `Fail`, `Cancel` or `AlertOnly`.
+    pub action: String,
+}
+
+/// Every stale execution, those too that are to run on, the longest running first; at most `limit`.
+pub async fn stale(database: &Database, judge: &Judge<'_>, limit: i64) -> Result<Vec<Stale>, DbError> {
+    let m = judge.mapping;
+    let sql = format!(
+        "WITH {ctes}
+         SELECT {id}::text AS id, {job}::text AS job_id, {number}::bigint AS number, {start} AS started_at,
+                {began} + v.timeout + v.extend_by + v.grace AS deadline, stale.reason, {source} AS source, stale.action
+         FROM stale JOIN {table} AS t ON {id} = stale.id {joined}
+         WHERE $1::interval IS NOT NULL AND $2::interval IS NOT NULL ORDER BY {began}, {id} LIMIT {limit}",
+        ctes = judge.ctes(Take::LookAtAll),
+        id = m.id(),
+        job = m.job_id(),
+        number = m.number(),
+        start = wire(&m.started_at()),
+        began = wire(&m.began_at()),
+        source = super::sweep::source("stale.reason"),
+        table = m.table(),
+        joined = judge.joined(),
+    );
+    let mut tx = database.read().await?;
+    let rows = judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false).fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Stale {
+                id: row.try_get("id")?,
+                job_id: row.try_get("job_id")?,
+                number: row.try_get("number")?,
+                started_at: row.try_get("started_at")?,
+                deadline: row.try_get("deadline")?,
+                reason: row.try_get("reason")?,
+                source: row.try_get("source")?,
+                action: row.try_get("action")?,
+            })
+        })
+        .collect()
+}
