@@ -182,7 +182,9 @@ impl<'a> Judge<'a> {
         };
         format!(
             "b AS MATERIALIZED (
-                 SELECT * FROM jsonb_to_record($3::jsonb) AS b ({TYPES}, store text, watched timestamptz)),
+                 SELECT * FROM jsonb_to_record($3::jsonb) AS b ({TYPES}, store text, watched timestamptz)
+                 -- Named in every statement, so that their types are known.
+                 WHERE $1::interval IS NOT NULL AND $2::interval IS NOT NULL),
              rule AS MATERIALIZED ({rules}),
              e AS MATERIALIZED {e},
              j AS MATERIALIZED {j},

@@ -36,7 +36,7 @@ pub async fn stale(database: &Database, judge: &Judge<'_>, limit: i64) -> Result
          SELECT {id}::text AS id, {job}::text AS job_id, {number}::bigint AS number, {start} AS started_at,
                 {began} + v.timeout + v.extend_by + v.grace AS deadline, stale.reason, {source} AS source, stale.action
          FROM stale JOIN {table} AS t ON {id} = stale.id {joined}
-         WHERE $1::interval IS NOT NULL AND $2::interval IS NOT NULL ORDER BY {began}, {id} LIMIT {limit}",
+         ORDER BY {began}, {id} LIMIT {limit}",
         ctes = judge.ctes(Take::LookAtAll),
         id = m.id(),
         job = m.job_id(),
