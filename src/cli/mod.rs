@@ -1,6 +1,8 @@
 //! The command line, one file a subcommand.
 
 mod crds;
+mod direct;
+mod explain;
 mod operator;
 mod schema;
 
@@ -36,6 +38,20 @@ pub enum CliError {
         "cannot use the Kubernetes cluster: {0}. Check KUBECONFIG, or run inside a Pod with a ServiceAccount"
     )]
     Cluster(String),
+    /// The table does not fit.
+    #[error("{0}")]
+    Table(#[from] crate::db::validate::Problem),
+    /// No row can have this id.
+    #[error("{id:?} is no id of this table, whose ids are of type {type_}")]
+    InvalidId {
+        /// What was given.
+        id: String,
+        /// The type of the ids.
+        type_: &'static str,
+    },
+    /// There is no such row.
+    #[error("the table has no execution {0}")]
+    NoExecution(String),
     /// The objects could not be printed.
     #[error("cannot print the objects as YAML: {0}")]
     Yaml(String),
@@ -55,6 +71,8 @@ enum Command {
     Operator(operator::Args),
     /// Print the custom resource definitions, to be piped to `kubectl apply --server-side -f -`.
     Crds,
+    /// Say why an execution is stale or is not: its row, each rule, the deadline, the evidence, what happens next.
+    Explain(explain::Args),
     /// Print or apply the operator's own schema, the index for the sweep, and the grants of the operator's role.
     Schema(schema::Args),
 }
@@ -66,6 +84,7 @@ impl Cli {
         let outcome = match self.command {
             Command::Operator(args) => block_on(operator::run(args)),
             Command::Crds => crds::run(),
+            Command::Explain(args) => block_on(explain::run(args)),
             Command::Schema(args) => block_on(schema::run(args)),
         };
         match outcome {

@@ -4,8 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::CliError;
-use crate::api::ExecutionStore;
+use super::{CliError, direct};
 use crate::db::extras::Extra;
 use crate::db::{Database, Layout, schema, url};
 
@@ -42,13 +41,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let layout = match &args.filename {
         None => Layout::default(),
-        Some(path) => {
-            let text =
-                std::fs::read_to_string(path).map_err(|e| CliError::File(path.clone(), e.to_string()))?;
-            let store: ExecutionStore =
-                serde_saphyr::from_str(&text).map_err(|e| CliError::File(path.clone(), e.to_string()))?;
-            Layout::of(&store.spec)
-        }
+        Some(path) => Layout::of(&direct::store_of(path)?.spec),
     };
     let role = args.role.as_deref();
     if !args.apply {

@@ -8,10 +8,10 @@ use kube::ResourceExt as _;
 use super::Context;
 use super::session::Session;
 use super::wishes::{Read, Wishes};
-use crate::api::{ExecutionStore, OnTimeout};
+use crate::api::ExecutionStore;
 use crate::db::history::Figures;
 use crate::db::{DbError, Ledger, rules};
-use crate::policy::{self, Base, Compiled, Dynamic, Figure, Said, Warn};
+use crate::policy::{self, Base, Compiled, Dynamic, Figure};
 
 /// What is in force for a store.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,12 +83,15 @@ impl Session {
             .iter()
             .map(|read| policy::Policy {
                 dynamic: read.question.as_ref().map(|_| {
-                    history.get(&read.uid).map_or(Dynamic::Pending, |figures| Dynamic::Known(figures_of(figures)))
+                    history
+                        .get(&read.uid)
+                        .map_or(Dynamic::Pending, |figures| Dynamic::Known(figures_of(figures)))
                 }),
                 ..read.policy.clone()
             })
             .collect();
-        let mut compiled = policy::compile(base(store), wishes.executions, policies);
+        let mut compiled =
+            policy::compile(Base::of(&store.name_any(), &store.spec), wishes.executions, policies);
         // What an object said before it could not be decoded any more stays in force.
         let there: BTreeSet<_> = compiled.rules.iter().map(|rule| (rule.scope, rule.key.clone())).collect();
         let last = last.map_or(&[][..], |last| &last.compiled.rules);
@@ -109,19 +112,4 @@ fn figures_of(figures: &Figures) -> Vec<Figure> {
         timeout: computed.timeout(),
     };
     figures.computed.iter().map(figure).collect()
-}
-
-/// What the store says itself.
-fn base(store: &ExecutionStore) -> Base {
-    let spec = &store.spec;
-    let source = policy::store_source(&store.name_any());
-    let heartbeat = spec.heartbeat_timeout.as_ref().map(|timeout| Said::new(timeout.to_chrono(), &source));
-    Base {
-        timeout: Said::new(spec.default_timeout.to_chrono(), &source),
-        grace: Said::new(spec.grace_period.to_chrono(), &source),
-        heartbeat,
-        on_timeout: Said::new(OnTimeout::Fail, &source),
-        warn: Said::new(Warn::After(spec.long_running.after.to_chrono()), &source),
-        store: source,
-    }
 }

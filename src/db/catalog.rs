@@ -42,6 +42,7 @@ pub(super) struct Relation {
 }
 
 /// A column.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, as the catalog tells it")]
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub(super) struct Column {
     /// Its name.

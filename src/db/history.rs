@@ -46,7 +46,10 @@ impl Computed {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "at most LONGEST_SECONDS, as milliseconds well within 64 bits")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "at most LONGEST_SECONDS, as milliseconds well within 64 bits"
+)]
 fn seconds(seconds: f64) -> TimeDelta {
     TimeDelta::milliseconds((seconds.clamp(0.0, LONGEST_SECONDS) * 1e3).ceil() as i64)
 }
@@ -129,7 +132,8 @@ pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Resul
     let mut tx = database.read().await?;
     // Many groups are told apart in memory, or the rows are sorted: both are faster with more of it, for this one query.
     sqlx::raw_sql("SET LOCAL work_mem = '64MB'").execute(&mut *tx).await?;
-    let computed_at = sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
+    let computed_at =
+        sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
     let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(&question.jobs)
         .bind(&question.types)
@@ -152,12 +156,15 @@ pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Resul
     Ok(Figures { generation: question.generation, computed_at, computed })
 }
 
+/// The UID of a policy, the generation of its spec, when it was answered, and what.
+type Kept = (String, i64, DateTime<Utc>, Json<Vec<Computed>>);
+
 /// What history said before, by the UID of the policy, so that an operator that was started anew does not judge without
 /// it.
 pub async fn load(database: &Database, ledger: &Ledger) -> Result<BTreeMap<String, Figures>, DbError> {
     let Ledger::Tables { store_id } = ledger else { return Ok(BTreeMap::new()) };
     let mut tx = database.read().await?;
-    let rows: Vec<(String, i64, DateTime<Utc>, Json<Vec<Computed>>)> = sqlx::query_as(
+    let rows: Vec<Kept> = sqlx::query_as(
         "SELECT policy_uid, generation, computed_at, figures FROM jobexec.figures WHERE store_id = $1",
     )
     .bind(store_id)
@@ -165,9 +172,8 @@ pub async fn load(database: &Database, ledger: &Ledger) -> Result<BTreeMap<Strin
     .fetch_all(&mut *tx)
     .await?;
     tx.commit().await?;
-    let figures = |(uid, generation, computed_at, Json(computed))| {
-        (uid, Figures { generation, computed_at, computed })
-    };
+    let figures =
+        |(uid, generation, computed_at, Json(computed))| (uid, Figures { generation, computed_at, computed });
     Ok(rows.into_iter().map(figures).collect())
 }
 

@@ -11,9 +11,9 @@ use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
+use super::Mapping;
 use super::mapping::{IdType, literal, wire};
 use super::rules::{self, COLUMNS, TYPES};
-use super::Mapping;
 use crate::api::OnTimeout;
 use crate::policy::Compiled;
 
@@ -96,10 +96,18 @@ pub enum Take {
     Look,
     /// Only look at all, those too that are to run on (`AlertOnly`).
     LookAtAll,
+    /// Only look at those of [`Among::These`], those too that are to run on.
+    LookAtThese,
     /// Only look at up to so many by each rule, from one end.
     LookAt(u32, End, Among),
     /// Lock up to so many by each rule, from one end, passing over rows that another transaction holds.
     Lock(u32, End, Among),
+}
+
+impl Take {
+    const fn looks_at_all(self) -> bool {
+        matches!(self, Self::LookAtAll | Self::LookAtThese)
+    }
 }
 
 /// Among which rows to take. The ids are in the text array that the caller binds at [`NEXT_PARAMETER`].
@@ -152,13 +160,14 @@ pub const WARN: &str = "COALESCE(v.warn_after, v.timeout * (v.warn_percent / 100
 const TOTAL: &str = "(v.timeout + v.extend_by + v.grace)";
 
 /// Whether rule `r` has a say in whether, when and how a deadline counts.
-const MOVES: &str = "(r.timeout IS NOT NULL OR r.extend_by IS NOT NULL OR r.grace IS NOT NULL OR r.on_timeout IS NOT NULL)";
+const MOVES: &str =
+    "(r.timeout IS NOT NULL OR r.extend_by IS NOT NULL OR r.grace IS NOT NULL OR r.on_timeout IS NOT NULL)";
 
 /// How many rows beyond the default's cutoff are looked at for the next deadline. Where rules govern all of them the
 /// next look is when the last of them might be overdue: it costs little, and comes early rather than late.
 const AHEAD: u8 = 100;
 
-impl<'a> Judge<'a> {
+impl Judge<'_> {
     /// The same, asking for all evidence or only for deadlines.
     #[must_use]
     pub const fn with_evidence(self, evidence: bool) -> Self {
@@ -169,7 +178,9 @@ impl<'a> Judge<'a> {
     /// [`Self::bind`] binds.
     pub fn rules(&self) -> String {
         let rules = match self.rules {
-            Rules::Table(_) => format!("SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $4 AND scope <> 'store'"),
+            Rules::Table(_) => {
+                format!("SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $4 AND scope <> 'store'")
+            }
             Rules::Memory => format!("SELECT * FROM jsonb_to_recordset($4::jsonb) AS r ({TYPES})"),
         };
         let by = |scope: &str, type_: &str| {
@@ -243,7 +254,7 @@ impl<'a> Judge<'a> {
     fn by_default(&self, take: Take) -> Option<String> {
         let m = self.mapping;
         let action = self.in_force.base.on_timeout.value;
-        if action == OnTimeout::AlertOnly && !matches!(take, Take::LookAtAll) {
+        if action == OnTimeout::AlertOnly && !take.looks_at_all() {
             return None;
         }
         Some(format!(
@@ -319,7 +330,7 @@ impl<'a> Judge<'a> {
         if indexed {
             let limit = match take {
                 Take::LookAt(limit, ..) | Take::Lock(limit, ..) => format!("LIMIT {limit}"),
-                Take::Look | Take::LookAtAll => String::new(),
+                Take::Look | Take::LookAtAll | Take::LookAtThese => String::new(),
             };
             // OFFSET 0 keeps the planner from turning many probes into one scan of all running rows.
             let fence = if limit.is_empty() { "OFFSET 0" } else { "" };
@@ -351,10 +362,7 @@ impl<'a> Judge<'a> {
     fn without_start(&self, take: Take) -> Option<String> {
         let m = self.mapping;
         let created = m.created_at()?;
-        let more = format!(
-            "{} IS NULL AND {created} + {TOTAL} <= statement_timestamp()",
-            m.started_column()
-        );
+        let more = format!("{} IS NULL AND {created} + {TOTAL} <= statement_timestamp()", m.started_column());
         Some(self.by_evidence(Reason::DeadlineExceeded, "", &more, take))
     }
 
@@ -395,7 +403,8 @@ impl<'a> Judge<'a> {
 
     fn by_successor(&self, take: Take) -> Option<String> {
         let m = self.mapping;
-        let cutoff = format!("statement_timestamp() - interval {}", literal(&rules::interval(self.sequential?)));
+        let cutoff =
+            format!("statement_timestamp() - interval {}", literal(&rules::interval(self.sequential?)));
         let more = format!("{} IS NOT NULL AND {}", m.began_at(), m.superseded_by(&cutoff));
         Some(self.by_evidence(Reason::Superseded, "", &more, take))
     }
@@ -429,20 +438,24 @@ impl<'a> Judge<'a> {
     }
 
     fn acts(take: Take) -> &'static str {
-        if matches!(take, Take::LookAtAll) { "" } else { "AND v.action <> 'AlertOnly'" }
+        if take.looks_at_all() { "" } else { "AND v.action <> 'AlertOnly'" }
     }
 
     fn take(&self, take: Take) -> String {
         let m = self.mapping;
+        let among = |among| {
+            let (id, key) = (m.id(), m.id_type().sql());
+            let ids = format!("(${NEXT_PARAMETER}::text[]::{key}[])");
+            match among {
+                Among::Others => format!("AND {id}::{key} <> ALL {ids}"),
+                Among::These => format!("AND {id} = ANY {ids}"),
+            }
+        };
         match take {
             Take::Look | Take::LookAtAll => String::new(),
-            Take::LookAt(limit, end, among) | Take::Lock(limit, end, among) => {
-                let (id, key) = (m.id(), m.id_type().sql());
-                let ids = format!("(${NEXT_PARAMETER}::text[]::{key}[])");
-                let among = match among {
-                    Among::Others => format!("AND {id}::{key} <> ALL {ids}"),
-                    Among::These => format!("AND {id} = ANY {ids}"),
-                };
+            Take::LookAtThese => among(Among::These),
+            Take::LookAt(limit, end, which) | Take::Lock(limit, end, which) => {
+                let among = among(which);
                 let order = if end == End::Newest { "DESC" } else { "ASC" };
                 let lock = if matches!(take, Take::Lock(..)) { "FOR UPDATE OF t SKIP LOCKED" } else { "" };
                 format!("{among} ORDER BY {} {order} LIMIT {limit} {lock}", m.started_column())
@@ -588,9 +601,8 @@ impl<'a> Judge<'a> {
         let mut conditions = Vec::new();
         for (scope, key) in [("e", m.id()), ("j", m.job_key().0), ("y", m.job_type())] {
             if scopes.contains(&scope) && (scope != "y" || m.knows_types()) {
-                conditions.push(format!(
-                    "({key} IN (SELECT r.k FROM {scope} AS r WHERE r.moves)) IS NOT TRUE"
-                ));
+                conditions
+                    .push(format!("({key} IN (SELECT r.k FROM {scope} AS r WHERE r.moves)) IS NOT TRUE"));
             }
         }
         if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") }

@@ -129,9 +129,46 @@ pub async fn claim(
     Ok(Claim::Held { ledger: Ledger::Tables { store_id }, watched_since })
 }
 
+/// What the operator's tables know of a table of executions.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Known {
+    /// The id of the table in them.
+    pub store_id: i32,
+    /// The store that looks after it.
+    pub name: Option<String>,
+    /// Since when it has been looked at without a gap.
+    pub watched_since: Option<DateTime<Utc>>,
+}
+
+/// What the operator's tables know of the table; `None`: they are not there, or know nothing.
+pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Option<Known>, DbError> {
+    let (table_schema, table_name) = mapping.relation();
+    let mut tx = database.read().await?;
+    let there: bool = sqlx::query_scalar(
+        "SELECT to_regclass('jobexec.stores') IS NOT NULL AND to_regclass('jobexec.rules') IS NOT NULL",
+    )
+    .persistent(false)
+    .fetch_one(&mut *tx)
+    .await?;
+    if !there {
+        return Ok(None);
+    }
+    let known = sqlx::query_as(
+        "SELECT store_id, name, watched_since FROM jobexec.stores WHERE table_schema = $1 AND table_name = $2",
+    )
+    .bind(table_schema)
+    .bind(table_name)
+    .persistent(false)
+    .fetch_optional(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(known)
+}
+
 async fn now(database: &Database) -> Result<DateTime<Utc>, DbError> {
     let mut tx = database.read().await?;
-    let now = sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
+    let now =
+        sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
     tx.commit().await?;
     Ok(now)
 }

@@ -68,6 +68,7 @@ pub enum TimeType {
 }
 
 /// The types that the catalog tells about the mapped columns.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, as the catalog tells it")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Types {
     /// Of the id.
@@ -182,9 +183,9 @@ impl Mapping {
 
     /// The table of jobs as alias `p`, where it is named.
     pub fn jobs_table(&self) -> String {
-        self.jobs.as_ref().map_or(String::new(), |jobs| {
-            format!("{}.{} AS p", quote(&jobs.schema.0), quote(&jobs.name.0))
-        })
+        self.jobs
+            .as_ref()
+            .map_or(String::new(), |jobs| format!("{}.{} AS p", quote(&jobs.schema.0), quote(&jobs.name.0)))
     }
 
     /// The type of a job as text.
@@ -326,6 +327,21 @@ impl Mapping {
             later(&c.execution_number),
             self.number(),
             self.by(&later(&c.started_at), self.types.started_at, cutoff)
+        )
+    }
+
+    /// When the first later execution of the row's job started.
+    pub fn superseded_since(&self) -> String {
+        let c = &self.table.columns;
+        let later = |name: &Identifier| format!("l.{}", quote(&name.0));
+        format!(
+            "(SELECT min({}) FROM {} AS l WHERE {} = {} AND {} > {})",
+            self.instant(&later(&c.started_at), self.types.started_at),
+            self.table(),
+            later(&c.job_id),
+            self.job_id(),
+            later(&c.execution_number),
+            self.number(),
         )
     }
 

@@ -13,6 +13,7 @@ pub mod connect;
 pub mod error;
 pub mod evidence;
 pub mod execution;
+pub mod explain;
 pub mod extras;
 pub mod hints;
 pub mod history;

@@ -1,21 +1,25 @@
 //! Rules as SQL has them: in `jobexec.rules`, or in a parameter where the operator's tables are not there.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
+use sqlx::postgres::types::PgInterval;
 
 use super::{Database, DbError};
-use crate::policy::{Base, Compiled, Rule, Said, Timeout, Warn};
+use crate::api::OnTimeout;
+use crate::policy::{Base, Compiled, Rule, Said, Scope, Timeout, Warn};
 
 /// The columns of a rule.
 pub(super) const COLUMNS: &str = "scope, key, timeout, timeout_rank, timeout_source, extend_by, extend_source, \
      grace, grace_source, heartbeat, heartbeat_source, on_timeout, on_timeout_source, \
-     warn_after, warn_percent, warn_source, earliest, fixed";
+     warn_after, warn_percent, warn_source, overruled, earliest, fixed";
 
 /// Their types, for reading them from JSON.
 pub(super) const TYPES: &str = "scope text, key text, timeout interval, timeout_rank smallint, timeout_source text, \
      extend_by interval, extend_source text, grace interval, grace_source text, \
      heartbeat interval, heartbeat_source text, on_timeout text, on_timeout_source text, \
-     warn_after interval, warn_percent integer, warn_source text, earliest interval, fixed boolean";
+     warn_after interval, warn_percent integer, warn_source text, overruled text[], earliest interval, fixed boolean";
 
 /// A rule, by the names of its columns.
 #[derive(Default, Serialize)]
@@ -36,6 +40,7 @@ struct Row<'a> {
     warn_after: Option<String>,
     warn_percent: Option<i32>,
     warn_source: Option<&'a str>,
+    overruled: &'a [String],
     earliest: String,
     fixed: bool,
     /// Of a rule that changes.
@@ -51,12 +56,12 @@ struct Row<'a> {
 
 impl<'a> Row<'a> {
     fn of(rule: &'a Rule) -> Self {
-        // Taken apart in full, so that a new field cannot be forgotten.
-        let Rule { scope, key, timeout, extend_by, grace, heartbeat, on_timeout, warn, earliest, fixed, by } =
-            rule;
+        let Rule { scope, key, timeout, extend_by, grace, heartbeat, on_timeout, warn, .. } = rule;
+        let Rule { earliest, fixed, overruled, by, .. } = rule;
         let mut row = Self {
             scope: scope.as_str(),
             key,
+            overruled,
             earliest: interval(*earliest),
             fixed: *fixed,
             actor: by.as_deref(),
@@ -77,7 +82,7 @@ impl<'a> Row<'a> {
     }
 
     fn of_base(base: &'a Base) -> Self {
-        let Base { timeout, grace, heartbeat, on_timeout, warn, store: _ } = base;
+        let Base { timeout, grace, heartbeat, on_timeout, warn, overruled, store: _ } = base;
         let mut row = Self {
             scope: "store",
             timeout: Some(interval(timeout.value)),
@@ -85,6 +90,7 @@ impl<'a> Row<'a> {
             timeout_source: Some(&timeout.source),
             on_timeout: Some(on_timeout.value.as_str()),
             on_timeout_source: Some(&on_timeout.source),
+            overruled,
             earliest: interval(base.total()),
             fixed: true,
             ..Self::default()
@@ -188,6 +194,111 @@ pub async fn replace(
         tx.rollback().await?;
     }
     Ok(differed)
+}
+
+/// A rule as the table has it.
+#[derive(sqlx::FromRow)]
+struct Stored {
+    scope: String,
+    key: String,
+    timeout: Option<PgInterval>,
+    timeout_rank: Option<i16>,
+    timeout_source: Option<String>,
+    extend_by: Option<PgInterval>,
+    extend_source: Option<String>,
+    grace: Option<PgInterval>,
+    grace_source: Option<String>,
+    heartbeat: Option<PgInterval>,
+    heartbeat_source: Option<String>,
+    on_timeout: Option<String>,
+    on_timeout_source: Option<String>,
+    warn_after: Option<PgInterval>,
+    warn_percent: Option<i32>,
+    warn_source: Option<String>,
+    overruled: Vec<String>,
+    earliest: PgInterval,
+    fixed: bool,
+}
+
+/// What is in force for `store_id` according to the table, for the store of this source; `None`: an operator has not
+/// looked after it yet.
+pub async fn load(database: &Database, store_id: i32, store: &str) -> Result<Option<Compiled>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $1 ORDER BY scope, key");
+    let mut tx = database.read().await?;
+    let rows: Vec<Stored> =
+        sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(store_id).persistent(false).fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    let mut base = None;
+    let mut rules = Vec::new();
+    for row in rows {
+        let scope = match row.scope.as_str() {
+            "execution" => Scope::Execution,
+            "job" => Scope::Job,
+            "type" => Scope::Type,
+            _ => {
+                base = row.into_base(store);
+                continue;
+            }
+        };
+        rules.push(row.into_rule(scope));
+    }
+    rules.sort_by(|a, b| (a.scope, &a.key).cmp(&(b.scope, &b.key)));
+    Ok(base.map(|base| Compiled { base, rules, conflicts: BTreeMap::new() }))
+}
+
+impl Stored {
+    fn into_rule(self, scope: Scope) -> Rule {
+        let (warn, on_timeout) = (self.warn(), self.on_timeout());
+        let timeout = self.timeout.zip(self.timeout_rank).zip(self.timeout_source);
+        Rule {
+            scope,
+            key: self.key,
+            timeout: timeout.map(|((value, rank), source)| Timeout { value: delta(&value), rank, source }),
+            extend_by: both(self.extend_by, self.extend_source),
+            grace: both(self.grace, self.grace_source),
+            heartbeat: both(self.heartbeat, self.heartbeat_source),
+            on_timeout,
+            warn,
+            earliest: delta(&self.earliest),
+            fixed: self.fixed,
+            overruled: self.overruled,
+            by: None,
+        }
+    }
+
+    fn into_base(self, store: &str) -> Option<Base> {
+        let (warn, on_timeout) = (self.warn()?, self.on_timeout()?);
+        Some(Base {
+            timeout: both(self.timeout, self.timeout_source)?,
+            grace: both(self.grace, self.grace_source)?,
+            heartbeat: both(self.heartbeat, self.heartbeat_source),
+            on_timeout,
+            warn,
+            overruled: self.overruled,
+            store: store.to_owned(),
+        })
+    }
+
+    fn warn(&self) -> Option<Said<Warn>> {
+        let after = self.warn_after.as_ref().map(|after| Warn::After(delta(after)));
+        let warn = after.or(self.warn_percent.map(Warn::Percent))?;
+        Some(Said::new(warn, self.warn_source.clone()?))
+    }
+
+    fn on_timeout(&self) -> Option<Said<OnTimeout>> {
+        let all = [OnTimeout::Fail, OnTimeout::Cancel, OnTimeout::AlertOnly];
+        let how = all.into_iter().find(|how| self.on_timeout.as_deref() == Some(how.as_str()))?;
+        Some(Said::new(how, self.on_timeout_source.clone()?))
+    }
+}
+
+fn both(value: Option<PgInterval>, source: Option<String>) -> Option<Said<TimeDelta>> {
+    Some(Said::new(delta(&value?), source?))
+}
+
+/// Rules are written in hours and less, so an interval has no months or days to account for.
+pub(super) fn delta(interval: &PgInterval) -> TimeDelta {
+    TimeDelta::microseconds(interval.microseconds)
 }
 
 #[cfg(test)]

@@ -63,20 +63,29 @@ pub fn compile(store: Base, wishes: Vec<Wish>, mut policies: Vec<Policy>) -> Com
 
 /// Where two objects wish something for the same execution the older one counts, then the one whose name comes first.
 fn executions(wishes: Vec<Wish>) -> Vec<Rule> {
-    let mut chosen: BTreeMap<String, Wish> = BTreeMap::new();
-    for wish in wishes.into_iter().filter(|w| w.timeout.is_some() || w.extend_by.is_some()) {
-        match chosen.get(&wish.key) {
-            Some(other) if (other.created, &other.name) <= (wish.created, &wish.name) => {}
-            _ => {
-                chosen.insert(wish.key.clone(), wish);
+    let mut chosen: BTreeMap<String, (Wish, Vec<String>)> = BTreeMap::new();
+    let mut wishes: Vec<Wish> =
+        wishes.into_iter().filter(|w| w.timeout.is_some() || w.extend_by.is_some()).collect();
+    wishes.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+    for wish in wishes {
+        match chosen.get_mut(&wish.key) {
+            Some((_, overruled)) => {
+                let says = |field: Option<TimeDelta>, name| field.map(|_| name);
+                let fields =
+                    says(wish.timeout, "timeout").into_iter().chain(says(wish.extend_by, "extendBy"));
+                overruled.extend(fields.map(|field| format!("{field} of {}", execution_source(&wish.name))));
+            }
+            None => {
+                chosen.insert(wish.key.clone(), (wish, Vec::new()));
             }
         }
     }
-    let rule = |wish: Wish| {
+    let rule = |(wish, overruled): (Wish, Vec<String>)| {
         let source = execution_source(&wish.name);
         Rule {
             timeout: wish.timeout.map(|value| Timeout { value, rank: 0, source: source.clone() }),
             extend_by: wish.extend_by.map(|value| Said::new(value, source)),
+            overruled,
             by: wish.by,
             ..Rule::new(Scope::Execution, wish.key)
         }
@@ -121,13 +130,19 @@ impl Drafts {
         claim(&mut rule.heartbeat, policy.heartbeat, &source, "heartbeatTimeout", &mut lost);
         claim(&mut rule.on_timeout, policy.on_timeout, &source, "onTimeout", &mut lost);
         claim(&mut rule.warn, policy.warn, &source, "warnAfter", &mut lost);
+        rule.overruled.extend(lost.iter().map(|(field, _)| format!("{field} of {source}")));
         for (field, winner) in lost {
             let winner = winner.rsplit('/').next().unwrap_or_default().to_owned();
             let conflicts = self.conflicts.entry(policy.name.clone()).or_default();
             match conflicts.iter_mut().find(|c| c.field == field && c.winner == winner) {
                 Some(conflict) => conflict.count += 1,
                 None => {
-                    conflicts.push(Conflict { field, winner, example: whom.map(|(_, k)| k.clone()), count: 1 });
+                    conflicts.push(Conflict {
+                        field,
+                        winner,
+                        example: whom.map(|(_, k)| k.clone()),
+                        count: 1,
+                    });
                 }
             }
         }
@@ -149,18 +164,16 @@ impl Drafts {
             (rank, std::cmp::Reverse(figure.timeout)) < (other.rank, std::cmp::Reverse(other.value))
         });
         if better {
-            rule.timeout =
-                Some(Timeout { value: figure.timeout, rank, source: policy_source(&policy.name) });
+            rule.timeout = Some(Timeout { value: figure.timeout, rank, source: policy_source(&policy.name) });
         }
     }
 
     fn rule(&mut self, key: Option<&(Scope, String)>) -> &mut Rule {
         match key {
             None => self.all.get_or_insert_with(|| Rule::new(Scope::Type, String::new())),
-            Some((scope, key)) => self
-                .rules
-                .entry((*scope, key.clone()))
-                .or_insert_with(|| Rule::new(*scope, key.clone())),
+            Some((scope, key)) => {
+                self.rules.entry((*scope, key.clone())).or_insert_with(|| Rule::new(*scope, key.clone()))
+            }
         }
     }
 }
@@ -199,6 +212,7 @@ fn base(store: Base, all: Option<Rule>) -> Base {
         heartbeat: all.heartbeat.or(store.heartbeat),
         on_timeout: all.on_timeout.unwrap_or(store.on_timeout),
         warn: all.warn.unwrap_or(store.warn),
+        overruled: all.overruled,
         store: store.store,
     }
 }
@@ -268,6 +282,12 @@ impl Compiled {
             // A little less than so much, since Postgres may round it.
             Warn::Percent(percent) => shortest * percent / 101,
         };
-        self.rules.iter().filter_map(|rule| rule.warn.as_ref()).chain([&self.base.warn]).map(of).min().unwrap_or_default()
+        self.rules
+            .iter()
+            .filter_map(|rule| rule.warn.as_ref())
+            .chain([&self.base.warn])
+            .map(of)
+            .min()
+            .unwrap_or_default()
     }
 }

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 
-use crate::api::OnTimeout;
+use crate::api::{ExecutionStoreSpec, OnTimeout};
 
 /// Whom a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +88,8 @@ pub struct Rule {
     pub earliest: TimeDelta,
     /// Whether they all are then.
     pub fixed: bool,
+    /// What objects of the same rank say in vain, for example `timeout of ExecutionPolicy/young`.
+    pub overruled: Vec<String>,
     /// Who said so last, as far as the API tells. Not kept, but noted when the rule changes.
     pub by: Option<String>,
 }
@@ -105,6 +107,7 @@ impl Rule {
             warn: None,
             earliest: TimeDelta::zero(),
             fixed: false,
+            overruled: Vec::new(),
             by: None,
         }
     }
@@ -138,11 +141,27 @@ pub struct Base {
     pub on_timeout: Said<OnTimeout>,
     /// When to warn.
     pub warn: Said<Warn>,
+    /// What policies for all say in vain.
+    pub overruled: Vec<String>,
     /// The store, which says what evidence counts beside deadlines.
     pub store: String,
 }
 
 impl Base {
+    /// What the store of this name says itself.
+    pub fn of(name: &str, spec: &ExecutionStoreSpec) -> Self {
+        let source = super::store_source(name);
+        Self {
+            timeout: Said::new(spec.default_timeout.to_chrono(), &source),
+            grace: Said::new(spec.grace_period.to_chrono(), &source),
+            heartbeat: spec.heartbeat_timeout.as_ref().map(|timeout| Said::new(timeout.to_chrono(), &source)),
+            on_timeout: Said::new(OnTimeout::Fail, &source),
+            warn: Said::new(Warn::After(spec.long_running.after.to_chrono()), &source),
+            overruled: Vec::new(),
+            store: source,
+        }
+    }
+
     /// How long an execution may run before it is past its deadline.
     pub fn total(&self) -> TimeDelta {
         self.timeout.value + self.grace.value

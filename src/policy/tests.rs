@@ -14,6 +14,7 @@ fn store() -> Base {
         heartbeat: None,
         on_timeout: Said::new(OnTimeout::Fail, "ExecutionStore/s"),
         warn: Said::new(Warn::After(hours(1)), "ExecutionStore/s"),
+        overruled: Vec::new(),
         store: "ExecutionStore/s".to_owned(),
     }
 }
@@ -66,6 +67,7 @@ fn the_older_object_counts_then_the_name() {
     assert_eq!(timeout(rule(&compiled, Scope::Execution, "39")), (2, 0, "JobExecution/old"));
     assert_eq!(timeout(rule(&compiled, Scope::Execution, "40")), (4, 0, "JobExecution/a"));
     assert_eq!(compiled.rules.len(), 2);
+    assert_eq!(rule(&compiled, Scope::Execution, "39").overruled, ["timeout of JobExecution/young"]);
 }
 
 #[test]
@@ -87,11 +89,13 @@ fn fields_are_taken_one_by_one_and_what_is_lost_is_told() {
         [Conflict { field: "timeout", winner: "old".into(), example: Some("7".into()), count: 1 }]
     );
     assert!(!compiled.conflicts.contains_key("old"));
+    assert_eq!(seven.overruled, ["timeout of ExecutionPolicy/young"]);
 }
 
 #[test]
 fn a_policy_for_all_amends_the_store() {
-    let all = Policy { timeout: Some(hours(6)), on_timeout: Some(OnTimeout::Cancel), ..policy("all", 1, &[], &[]) };
+    let all =
+        Policy { timeout: Some(hours(6)), on_timeout: Some(OnTimeout::Cancel), ..policy("all", 1, &[], &[]) };
     let compiled = compile(store(), vec![], vec![all]);
     assert!(compiled.rules.is_empty());
     assert_eq!(compiled.base.timeout, Said::new(hours(6), "ExecutionPolicy/all"));

@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS jobexec.rules (
     warn_after        interval,
     warn_percent      integer,           -- of the timeout
     warn_source       text,
+    overruled         text[]   NOT NULL, -- what others of the same rank say in vain
     earliest          interval NOT NULL, -- no execution under this rule is overdue before it has run for so long
     fixed             boolean  NOT NULL, -- and all of them are then
     PRIMARY KEY (store_id, scope, key)

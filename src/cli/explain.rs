@@ -1,0 +1,133 @@
+//! `jobexec explain`
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+
+use super::CliError;
+use super::direct::{self, Direct};
+use crate::db::explain::{self, Considered, Explanation};
+
+/// What to explain.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  jobexec explain 39                    of the default table in DATABASE_URL
+  jobexec explain 39 -f store.yaml      of the table that an ExecutionStore describes
+
+What counts is what the operator has put in force in that database (jobexec.rules).")]
+pub(super) struct Args {
+    /// The id of the execution.
+    id: String,
+    #[command(flatten)]
+    direct: direct::Args,
+}
+
+/// Says why an execution is stale, or is not, and what happens next.
+pub(super) async fn run(args: Args) -> Result<(), CliError> {
+    let store = Direct::open(args.direct).await?;
+    let id_type = store.mapping.id_type();
+    let id = id_type
+        .canonical(&args.id)
+        .ok_or_else(|| CliError::InvalidId { id: args.id.clone(), type_: id_type.sql() })?;
+    let judge = store.judge();
+    let found = explain::explain(&store.database, &judge, &id).await?;
+    let explanation = found.ok_or_else(|| CliError::NoExecution(args.id.clone()))?;
+    let mut text = render(&explanation);
+    if !store.looked_after() {
+        text.push_str("\nNo operator has put rules in force in this database: only the store's own settings count here.\n");
+    }
+    store.database.close().await;
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+/// The explanation for a person. Writing to a string cannot fail.
+fn render(e: &Explanation) -> String {
+    let mut out = String::new();
+    let number = e.number.map_or_else(|| "?".to_owned(), |n| n.to_string());
+    let type_ = e.job_type.as_ref().map_or(String::new(), |type_| format!(" of type {type_}"));
+    let _ = writeln!(
+        out,
+        "Execution {} (job {}{type_}, #{number}): {}{}",
+        e.id,
+        e.job_id.as_deref().unwrap_or("?"),
+        e.status,
+        e.runtime().map_or(String::new(), |r| format!(", {} for {}", ran(e), hours(r))),
+    );
+    for (name, at) in [("created", e.created_at), ("started", e.started_at), ("ended", e.completed_at)] {
+        if let Some(at) = at {
+            let _ = writeln!(out, "  {name:9} {}", time(at));
+        }
+    }
+    out.push_str("\nRules\n");
+    let width = |cell: fn(&Considered) -> &str| e.considered.iter().map(|c| cell(c).len()).max().unwrap_or(0);
+    let (values, sources) = (width(|c| &c.value), width(|c| &c.source));
+    for Considered { field, value, source, why, counts } in &e.considered {
+        let mark = if *counts { "*" } else { " " };
+        let _ = writeln!(out, "{mark} {field:16} {value:values$}  {source:sources$}  {why}");
+    }
+    out.push_str("\nEvidence\n");
+    let deadline = e.deadline.map_or_else(
+        || "none, since the execution has no start".to_owned(),
+        |at| format!("{}, {}", time(at), distance(e.now, at)),
+    );
+    let _ = writeln!(out, "  {:16} {deadline}", "deadline");
+    for evidence in &e.evidence {
+        let stale = evidence.stale_at.map_or(String::new(), |at| {
+            format!("; stale by that from {} on, {}", time(at), distance(e.now, at))
+        });
+        let _ = writeln!(out, "  {:16} {}{stale}", evidence.reason.as_str(), evidence.seen);
+    }
+    let _ = writeln!(out, "\n{}", outlook(e));
+    out
+}
+
+const fn ran(e: &Explanation) -> &'static str {
+    if e.completed_at.is_some() { "after it had run" } else { "running" }
+}
+
+/// What happens next.
+fn outlook(e: &Explanation) -> String {
+    let will = match e.action.as_str() {
+        "AlertOnly" => "is only reported (onTimeout AlertOnly)",
+        "Cancel" => "is cancelled",
+        _ => "is failed",
+    };
+    if e.phase.finished() {
+        return "It has ended, and stays as it is.".to_owned();
+    }
+    match (&e.stale, e.stale_at()) {
+        (Some((reason, _)), _) => {
+            format!("It is stale ({reason}), and {will} by the next sweep of a store that enforces.")
+        }
+        (None, _) if e.phase != crate::api::Phase::Running => {
+            "It does not run, so it cannot be stale.".to_owned()
+        }
+        (None, Some((at, reason))) => format!(
+            "It is not stale. If nothing changes it {will} at {} ({}), {}.",
+            time(at),
+            reason.as_str(),
+            distance(e.now, at)
+        ),
+        (None, None) => {
+            "It has no start, so that it is never stale: map createdAt, or mend the row.".to_owned()
+        }
+    }
+}
+
+fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+fn hours(length: TimeDelta) -> String {
+    format!("{:.1} h", length.num_seconds() as f64 / 3600.0)
+}
+
+fn distance(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
+    let length = |length: TimeDelta| {
+        let whole_seconds = TimeDelta::seconds(length.num_seconds());
+        crate::api::duration::format(whole_seconds)
+    };
+    if at > now { format!("in {}", length(at - now)) } else { format!("{} ago", length(now - at)) }
+}

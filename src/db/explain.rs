@@ -1,0 +1,321 @@
+//! Why one execution is stale, or is not: its row, each rule that could govern it, the evidence, and what follows. By the
+//! same statement parts as the sweep.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::judge::{NEXT_PARAMETER, Reason, Rules, Take};
+use super::mapping::{literal, wire};
+use super::rules::{delta, interval};
+use super::{Database, DbError, Judge};
+use crate::api::Phase;
+use sqlx::postgres::types::PgInterval;
+
+/// Everything that is known of one execution at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// The moment, by the database's clock.
+    pub now: DateTime<Utc>,
+    /// The row's id.
+    pub id: String,
+    /// Its job.
+    pub job_id: Option<String>,
+    /// The type of the job, where that is known.
+    pub job_type: Option<String>,
+    /// Its number within the job.
+    pub number: Option<i64>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// The status as the table has it.
+    pub status: String,
+    /// When it started.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When the row was made, where that is mapped.
+    pub created_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// What every rule says that could govern it, the most specific first, for each field.
+    pub considered: Vec<Considered>,
+    /// When it is past its deadline.
+    pub deadline: Option<DateTime<Utc>>,
+    /// The evidence that the store knows, beside the deadline.
+    pub evidence: Vec<Evidence>,
+    /// Why it is stale now, if it is, and what the operator does about it: `Fail`, `Cancel` or `AlertOnly`.
+    pub stale: Option<(String, String)>,
+    /// What the operator does once it is stale.
+    pub action: String,
+}
+
+/// What one rule says of one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Considered {
+    /// The field, as specs call it.
+    pub field: &'static str,
+    /// What it says.
+    pub value: String,
+    /// Who says so.
+    pub source: String,
+    /// Why it counts or does not.
+    pub why: &'static str,
+    /// Whether it counts.
+    pub counts: bool,
+}
+
+/// Evidence of death beside the deadline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// Of what.
+    pub reason: Reason,
+    /// What is seen.
+    pub seen: String,
+    /// From when on the execution is stale by it, if nothing changes.
+    pub stale_at: Option<DateTime<Utc>>,
+}
+
+/// Explains the execution with this id (in its canonical form), or `None`: there is none.
+pub async fn explain(
+    database: &Database,
+    judge: &Judge<'_>,
+    id: &str,
+) -> Result<Option<Explanation>, DbError> {
+    let m = judge.mapping;
+    let sql = statement(judge);
+    let mut tx = database.read().await?;
+    let query = judge.bind(sqlx::query(AssertSqlSafe(sql))).bind(vec![id.to_owned()]).persistent(false);
+    let row = query.fetch_optional(&mut *tx).await?;
+    tx.commit().await?;
+    let Some(row) = row else { return Ok(None) };
+    let status: Option<String> = row.try_get("status")?;
+    let reason: Option<String> = row.try_get("reason")?;
+    Ok(Some(Explanation {
+        now: row.try_get("now")?,
+        id: id.to_owned(),
+        job_id: row.try_get("job_id")?,
+        job_type: row.try_get("job_type")?,
+        number: row.try_get("number")?,
+        phase: status.as_deref().map_or(Phase::Unmapped, |text| m.phase(text)),
+        status: status.unwrap_or_else(|| "NULL".to_owned()),
+        started_at: row.try_get("started_at")?,
+        created_at: row.try_get("created_at")?,
+        completed_at: row.try_get("completed_at")?,
+        considered: considered(&row)?,
+        deadline: row.try_get("deadline")?,
+        evidence: evidence(judge, &row)?,
+        stale: reason.zip(row.try_get("stale_action")?),
+        action: row.try_get("action")?,
+    }))
+}
+
+/// The scopes, the most specific first, as the statement's columns begin.
+const SCOPES: [&str; 4] = ["e", "j", "y", "b"];
+
+fn statement(judge: &Judge<'_>) -> String {
+    let m = judge.mapping;
+    let mut columns = Vec::new();
+    for scope in SCOPES {
+        for column in [
+            "timeout",
+            "timeout_rank",
+            "timeout_source",
+            "extend_by",
+            "extend_source",
+            "grace",
+            "grace_source",
+            "heartbeat",
+            "heartbeat_source",
+            "on_timeout",
+            "on_timeout_source",
+            "warn_after",
+            "warn_percent",
+            "warn_source",
+            "overruled",
+        ] {
+            columns.push(format!("{scope}.{column} AS {scope}_{column}"));
+        }
+    }
+    let null = || "NULL::timestamptz".to_owned();
+    let since = match (judge.rules, m.job_finished()) {
+        (Rules::Table(_), Some((_, grace))) => format!(
+            "(SELECT {} FROM jobexec.suspects AS s WHERE s.store_id = $4 AND s.reason = '{}' AND {} = {id} AND s.began_at = {})",
+            Judge::seen_for(grace),
+            Reason::JobFinished.as_str(),
+            judge.suspect_key(),
+            m.began_at(),
+            id = m.id(),
+        ),
+        _ => null(),
+    };
+    let finished = m.job_finished().map_or("NULL::boolean".to_owned(), |(finished, _)| {
+        format!("EXISTS (SELECT FROM {} WHERE {} AND {finished})", m.jobs_table(), m.of_job())
+    });
+    let successor = judge.sequential.map_or_else(null, |grace| {
+        let first = m.superseded_since();
+        format!("{} + interval {}", wire(&first), literal(&interval(grace)))
+    });
+    let heartbeat = m.heartbeat_at().map_or_else(null, |at| wire(&at));
+    format!(
+        "WITH {ctes}
+         SELECT statement_timestamp() AS now, {status}::text AS status, {job}::text AS job_id, {type_} AS job_type,
+                {number}::bigint AS number, {start} AS started_at, {created} AS created_at, {end} AS completed_at,
+                {began} + v.timeout + v.extend_by + v.grace AS deadline, v.action, v.heartbeat AS heartbeat_timeout,
+                {heartbeat} AS heartbeat_at, GREATEST({heartbeat}, v.watched) + v.heartbeat AS heartbeat_lost_at,
+                {finished} AS job_finished, {since} AS job_finished_at, {successor} AS superseded_at,
+                stale.reason, stale.action AS stale_action, {columns}
+         FROM {table} AS t {joined} LEFT JOIN stale ON stale.id = {id}
+         WHERE {id} = (${NEXT_PARAMETER}::text[]::{key}[])[1]",
+        ctes = judge.ctes(Take::LookAtThese),
+        status = m.status(),
+        job = m.job_id(),
+        type_ = m.job_type(),
+        number = m.number(),
+        start = wire(&m.started_at()),
+        created = m.created_at().map_or_else(null, |at| wire(&at)),
+        end = wire(&m.completed_at()),
+        began = wire(&m.began_at()),
+        columns = columns.join(", "),
+        table = m.table(),
+        joined = judge.joined(),
+        id = m.id(),
+        key = m.id_type().sql(),
+    )
+}
+
+fn considered(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
+    let mut all = timeouts(row)?;
+    let length = |column: &str| -> Result<Option<String>, sqlx::Error> {
+        let value: Option<PgInterval> = row.try_get(column)?;
+        Ok(value.map(|value| crate::api::duration::format(delta(&value))))
+    };
+    for (field, column) in
+        [("extendBy", "extend_by"), ("gracePeriod", "grace"), ("heartbeatTimeout", "heartbeat")]
+    {
+        let mut counts = true;
+        for scope in SCOPES {
+            let Some(value) = length(&format!("{scope}_{column}"))? else { continue };
+            let source = column.split('_').next().unwrap_or(column);
+            let source = row.try_get(format!("{scope}_{source}_source").as_str())?;
+            all.push(one(field, value, source, &mut counts));
+        }
+    }
+    let mut counts = true;
+    for scope in SCOPES {
+        let Some(value) = row.try_get(format!("{scope}_on_timeout").as_str())? else { continue };
+        let source = row.try_get(format!("{scope}_on_timeout_source").as_str())?;
+        all.push(one("onTimeout", value, source, &mut counts));
+    }
+    let mut counts = true;
+    for scope in SCOPES {
+        let percent: Option<i32> = row.try_get(format!("{scope}_warn_percent").as_str())?;
+        let percent = percent.map(|percent| format!("{percent} % of the timeout"));
+        let Some(value) = length(&format!("{scope}_warn_after"))?.or(percent) else { continue };
+        let source = row.try_get(format!("{scope}_warn_source").as_str())?;
+        all.push(one("warnAfter", value, source, &mut counts));
+    }
+    for scope in SCOPES {
+        let overruled: Option<Vec<String>> = row.try_get(format!("{scope}_overruled").as_str())?;
+        for said in overruled.unwrap_or_default() {
+            let Some((field, source)) = said.split_once(" of ") else { continue };
+            let field = FIELDS.into_iter().find(|name| *name == field).unwrap_or("timeout");
+            all.push(Considered {
+                field,
+                value: "-".to_owned(),
+                source: source.to_owned(),
+                why: "another object of the same rank is older",
+                counts: false,
+            });
+        }
+    }
+    all.sort_by_key(|c| FIELDS.iter().position(|name| *name == c.field));
+    Ok(all)
+}
+
+/// The fields in the order in which they are told.
+const FIELDS: [&str; 7] =
+    ["timeout", "dynamicTimeout", "extendBy", "gracePeriod", "heartbeatTimeout", "onTimeout", "warnAfter"];
+
+/// The first one counts.
+fn one(field: &'static str, value: String, source: String, counts: &mut bool) -> Considered {
+    let first = std::mem::replace(counts, false);
+    let why = if first { "the most specific" } else { "a more specific one counts" };
+    Considered { field, value, source, why, counts: first }
+}
+
+/// Of timeouts the one of the lowest rank counts.
+fn timeouts(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
+    let mut found: Vec<(i16, String, String)> = Vec::new();
+    for scope in SCOPES {
+        let value: Option<PgInterval> = row.try_get(format!("{scope}_timeout").as_str())?;
+        let Some(value) = value else { continue };
+        let rank = row.try_get(format!("{scope}_timeout_rank").as_str())?;
+        let source = row.try_get(format!("{scope}_timeout_source").as_str())?;
+        found.push((rank, crate::api::duration::format(delta(&value)), source));
+    }
+    found.sort_by_key(|(rank, ..)| *rank);
+    let mut counts = true;
+    Ok(found
+        .into_iter()
+        .map(|(rank, value, source)| {
+            // A policy's timeouts from history have the even ranks.
+            let history = (10..40).contains(&rank) && rank % 10 == 0;
+            let mut considered = one("timeout", value, source, &mut counts);
+            if history && considered.counts {
+                considered.why = "the most specific, from history";
+            }
+            considered
+        })
+        .collect())
+}
+
+fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error> {
+    let mut all = Vec::new();
+    if judge.mapping.heartbeat_at().is_some() {
+        let at: Option<DateTime<Utc>> = row.try_get("heartbeat_at")?;
+        let timeout: Option<PgInterval> = row.try_get("heartbeat_timeout")?;
+        let seen = match (at, timeout) {
+            (_, None) => "no heartbeatTimeout is set".to_owned(),
+            (None, Some(_)) => "there never was one, so that only the deadline counts".to_owned(),
+            (Some(at), Some(timeout)) => format!(
+                "the last one was at {}, and they may be {} apart",
+                at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+                crate::api::duration::format(delta(&timeout))
+            ),
+        };
+        let stale_at = if at.is_some() { row.try_get("heartbeat_lost_at")? } else { None };
+        all.push(Evidence { reason: Reason::HeartbeatLost, seen, stale_at });
+    }
+    if let Some(finished) = row.try_get::<Option<bool>, _>("job_finished")? {
+        let stale_at: Option<DateTime<Utc>> = row.try_get("job_finished_at")?;
+        let seen = match (finished, stale_at) {
+            (false, _) => "its job is not finished",
+            (true, None) => "its job is finished, which the operator has not seen yet",
+            (true, Some(_)) => "its job is finished",
+        };
+        let stale_at = stale_at.filter(|_| finished);
+        all.push(Evidence { reason: Reason::JobFinished, seen: seen.to_owned(), stale_at });
+    }
+    if judge.sequential.is_some() {
+        let stale_at: Option<DateTime<Utc>> = row.try_get("superseded_at")?;
+        let seen = if stale_at.is_some() {
+            "a later execution of its job has started"
+        } else {
+            "it is the latest of its job"
+        };
+        all.push(Evidence { reason: Reason::Superseded, seen: seen.to_owned(), stale_at });
+    }
+    Ok(all)
+}
+
+impl Explanation {
+    /// When it will be stale if nothing changes, and why: the earliest of its deadline and the evidence.
+    pub fn stale_at(&self) -> Option<(DateTime<Utc>, Reason)> {
+        let evidence = self.evidence.iter().filter_map(|e| Some((e.stale_at?, e.reason)));
+        let deadline = self.deadline.map(|at| (at, Reason::DeadlineExceeded));
+        deadline.into_iter().chain(evidence).min_by_key(|(at, _)| *at)
+    }
+
+    /// How long it has run.
+    pub fn runtime(&self) -> Option<TimeDelta> {
+        Some(self.completed_at.unwrap_or(self.now) - self.started_at?)
+    }
+}
