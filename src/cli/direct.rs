@@ -19,7 +19,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Which database and which table.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct Target {
     /// The database: postgres://user:password@host:port/database.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
@@ -46,7 +46,7 @@ pub(super) struct Direct {
 
 impl Direct {
     /// Connects, and reads what is in force.
-    pub(super) async fn open(args: Args) -> Result<Self, CliError> {
+    pub(super) async fn open(args: Target) -> Result<Self, CliError> {
         let store = match &args.filename {
             Some(path) => store_of(path)?,
             None => unconfigured(),

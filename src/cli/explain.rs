@@ -20,7 +20,7 @@ pub(super) struct Args {
     /// The id of the execution.
     id: String,
     #[command(flatten)]
-    direct: direct::Args,
+    direct: direct::Target,
 }
 
 /// Says why an execution is stale, or is not, and what happens next.
