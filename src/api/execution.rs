@@ -45,6 +45,42 @@ pub struct JobExecutionSpec {
     /// nothing. Counts as long as the execution runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extend_by: Option<Duration>,
+    /// The Job or Pod of this namespace that runs it, instead of what the table says. It counts where the store has
+    /// `workloads`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_ref: Option<WorkloadRef>,
+}
+
+/// Names a workload of the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadRef {
+    /// What it is.
+    #[serde(default)]
+    pub kind: WorkloadKind,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// What runs an execution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WorkloadKind {
+    /// A Job (batch/v1).
+    #[default]
+    Job,
+    /// A Pod.
+    Pod,
+}
+
+impl std::fmt::Display for WorkloadRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.kind {
+            WorkloadKind::Job => "Job",
+            WorkloadKind::Pod => "Pod",
+        };
+        write!(f, "{kind}/{}", self.name)
+    }
 }
 
 /// Names an `ExecutionStore` of the same namespace.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::table::{Jobs, Sequential};
+use super::table::{Jobs, Sequential, Workloads};
 use super::{Duration, Table};
 
 /// One table of job executions in a Postgres database. The operator fails executions that run past their timeout,
@@ -71,6 +71,11 @@ pub struct ExecutionStoreSpec {
     /// stale (`Superseded`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequential: Option<Sequential>,
+    /// Says that executions are run by Jobs or Pods of this namespace, which `table.columns.workload` or the
+    /// `workloadRef` of a `JobExecution` names: one that runs while its Job or Pod has failed or exists no more is stale
+    /// (`WorkloadGone`). The operator then needs the right to list Jobs and Pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workloads: Option<Workloads>,
     /// The breaker: a sweep that would end more executions than this does not begin, until a person resumes it with
     /// the annotation `jobexec.dev/resume`. A number of at least 1, or a share of the running executions such as
     /// `50%`, which counts only where at least 20 run.

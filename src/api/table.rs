@@ -86,6 +86,10 @@ pub struct Columns {
     /// When the worker last said that it is alive: timestamptz or timestamp.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat_at: Option<Identifier>,
+    /// The workload that runs the execution, in the namespace of the store: a text such as `Job/nightly-28`,
+    /// `Pod/worker-7`, or just the name of a Job. It counts where the store has `workloads`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Identifier>,
     /// When the row was made: timestamptz or timestamp. It counts as the start of a running execution without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Identifier>,
@@ -103,6 +107,7 @@ impl Default for Columns {
             error: None,
             job_type: None,
             heartbeat_at: None,
+            workload: None,
             created_at: None,
         }
     }
@@ -211,6 +216,21 @@ impl Default for Statuses {
             failed: defaults::failed(),
             cancelled: defaults::cancelled(),
         }
+    }
+}
+
+/// The workloads that run executions are Kubernetes objects of the store's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Workloads {
+    /// How long a workload must be seen failed or gone before an execution of it that still runs is stale, for a commit
+    /// that is under way.
+    pub grace_period: Duration,
+}
+
+impl Default for Workloads {
+    fn default() -> Self {
+        Self { grace_period: defaults::grace() }
     }
 }
 

@@ -85,6 +85,7 @@ impl Direct {
             in_force: &self.compiled,
             rules: self.rules,
             sequential: self.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
+            workloads: self.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
             watched: self.watched,
             evidence: true,
         }

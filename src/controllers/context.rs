@@ -17,9 +17,11 @@ use tokio_util::task::TaskTracker;
 use super::failures::Failures;
 use super::store::Handle;
 use super::wishes::{self, Wishes};
+use super::workloads;
 use crate::api::{ExecutionPolicy, ExecutionStore, JobExecution};
 use crate::db::Mapping;
 use crate::db::ledger::Claimant;
+use crate::db::mapping::IdType;
 use crate::policy;
 
 /// Objects as watches deliver them: one that does not decode is kept from stalling the others.
@@ -206,6 +208,14 @@ impl Context {
         // The cache has no order of its own.
         read.policies.sort_by(|a, b| a.policy.name.cmp(&b.policy.name));
         Some(read)
+    }
+
+    /// Which workloads the objects of a store name, by the id of the execution.
+    pub fn workload_refs(&self, namespace: &str, store: &str, id_type: IdType) -> Vec<(String, String)> {
+        let executions = self.executions.state();
+        let readable = executions.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+        let own = readable.filter(|execution| belongs(execution, namespace, store));
+        own.filter_map(|execution| workloads::named(execution, id_type)).collect()
     }
 
     /// Another store whose open session is on the same table and whose name comes first. Only needed where the

@@ -10,6 +10,7 @@ pub mod secret;
 pub mod session;
 pub mod store;
 pub mod wishes;
+pub mod workloads;
 
 use std::sync::Arc;
 use std::time::Duration;

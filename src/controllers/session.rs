@@ -90,6 +90,8 @@ pub struct Session {
     /// Where executions of a job come one after the other: how long a later one must have run before an earlier one is
     /// stale.
     sequential: Option<TimeDelta>,
+    /// Where executions are run by workloads: how long one must be seen failed or gone.
+    pub workloads: Option<TimeDelta>,
     /// Since when the store has been looked at without a gap.
     watched: DateTime<Utc>,
     /// Where what is done is recorded.
@@ -170,6 +172,7 @@ impl Session {
             database,
             mapping,
             sequential: store.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
+            workloads: store.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
             watched,
             ledger,
             unwritable,
@@ -222,6 +225,7 @@ impl Session {
                 Ledger::Missing(_) => Rules::Memory,
             },
             sequential: self.sequential,
+            workloads: self.workloads,
             watched: self.watched,
             evidence: true,
         }

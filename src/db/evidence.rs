@@ -1,21 +1,83 @@
-//! What must be seen for a while before it counts: executions whose job is finished. Since when it is seen is kept in
-//! `jobexec.suspects`, so that an operator that was started anew knows it, and everybody else too.
+//! What must be seen for a while before it counts: executions whose job is finished, or whose workload has failed or is
+//! gone. Since when it is seen is kept in `jobexec.suspects`, so that an operator that was started anew knows it, and
+//! everybody else too.
 
 use sqlx::AssertSqlSafe;
 
 use super::judge::{Reason, Rules};
 use super::{Database, DbError, Judge};
 
-/// Brings the suspects in step with the table; writes nothing where nothing changed.
-pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
+/// Which execution an object says runs in which workload, and which workloads there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workloads {
+    /// Those that exist and have not failed, as `Kind/name`.
+    pub alive: Vec<String>,
+    /// Ids of executions, in the form that Postgres prints,
+    pub executions: Vec<String>,
+    /// and the workload of each.
+    pub named: Vec<String>,
+}
+
+/// Brings the suspects whose job is finished in step with the table; writes nothing where nothing changed.
+pub async fn update_jobs(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
     let m = judge.mapping;
-    let (Rules::Table(store_id), Some((finished, _))) = (judge.rules, m.job_finished()) else {
-        return Ok(());
-    };
+    let Some((finished, _)) = m.job_finished() else { return Ok(()) };
+    let found = format!(
+        "SELECT {id}::text AS execution_id, {began} AS began_at FROM {table} AS t JOIN {jobs} ON {of_job}
+         WHERE {running} AND {finished} AND {began} IS NOT NULL AND $2::text[] IS NOT NULL
+           AND $3::text[] IS NOT NULL AND $4::text[] IS NOT NULL",
+        id = m.id(),
+        began = m.began_at(),
+        table = m.table(),
+        jobs = m.jobs_table(),
+        of_job = m.of_job(),
+        running = m.running(),
+    );
+    replace(database, judge, Reason::JobFinished, &found, &Workloads::default()).await
+}
+
+/// Brings the suspects whose workload has failed or is gone in step. `None`: it is not known which workloads there are,
+/// so that nobody may be suspected.
+pub async fn update_workloads(
+    database: &Database,
+    judge: &Judge<'_>,
+    workloads: Option<&Workloads>,
+) -> Result<(), DbError> {
+    let m = judge.mapping;
+    let nobody = Workloads::default();
+    let named = m.workload().unwrap_or_else(|| "NULL::text".to_owned());
+    let found = format!(
+        "SELECT execution_id, began_at FROM (
+             SELECT {id}::text AS execution_id, {began} AS began_at, COALESCE(said.workload, {named}) AS workload
+             FROM {table} AS t LEFT JOIN unnest($3::text[], $4::text[]) AS said (id, workload) ON said.id = {id}::text
+             WHERE {known} AND {running} AND {began} IS NOT NULL AND {any}) AS named
+         WHERE workload IS NOT NULL AND workload NOT IN (SELECT unnest($2::text[]))",
+        id = m.id(),
+        began = m.began_at(),
+        table = m.table(),
+        known = workloads.is_some(),
+        running = m.running(),
+        // Without the column only the executions that objects name are of interest.
+        any = if m.workload().is_some() {
+            "true".to_owned()
+        } else {
+            format!("{} = ANY ($3::text[]::{}[])", m.id(), m.id_type().sql())
+        },
+    );
+    replace(database, judge, Reason::WorkloadGone, &found, workloads.unwrap_or(&nobody)).await
+}
+
+async fn replace(
+    database: &Database,
+    judge: &Judge<'_>,
+    reason: Reason,
+    found: &str,
+    workloads: &Workloads,
+) -> Result<(), DbError> {
+    let Rules::Table(store_id) = judge.rules else { return Ok(()) };
+    let reason = reason.as_str();
     let sql = format!(
-        "WITH found AS MATERIALIZED (
-             SELECT {id}::text AS execution_id, {began} AS began_at FROM {table} AS t JOIN {jobs} ON {of_job}
-             WHERE {running} AND {finished} AND {began} IS NOT NULL),
+        "WITH found AS MATERIALIZED ({found}),
          gone AS (
              DELETE FROM jobexec.suspects AS s WHERE s.store_id = $1 AND s.reason = '{reason}'
              AND (s.execution_id, s.began_at) NOT IN (SELECT execution_id, began_at FROM found))
@@ -23,17 +85,17 @@ pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<(), DbErro
          SELECT $1, '{reason}', execution_id, began_at, statement_timestamp() FROM found
          WHERE execution_id NOT IN (
              SELECT execution_id FROM jobexec.suspects WHERE store_id = $1 AND reason = '{reason}')
-         ON CONFLICT DO NOTHING",
-        id = m.id(),
-        began = m.began_at(),
-        table = m.table(),
-        jobs = m.jobs_table(),
-        of_job = m.of_job(),
-        running = m.running(),
-        reason = Reason::JobFinished.as_str(),
+         ON CONFLICT DO NOTHING"
     );
     let mut tx = database.write().await?;
-    sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false).execute(&mut *tx).await?;
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(store_id)
+        .bind(&workloads.alive)
+        .bind(&workloads.executions)
+        .bind(&workloads.named)
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await?;
     Ok(())
 }

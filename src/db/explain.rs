@@ -136,14 +136,11 @@ fn statement(judge: &Judge<'_>) -> String {
     }
     let null = || "NULL::timestamptz".to_owned();
     let since = match (judge.rules, m.job_finished()) {
-        (Rules::Table(_), Some((_, grace))) => format!(
-            "(SELECT {} FROM jobexec.suspects AS s WHERE s.store_id = $4 AND s.reason = '{}' AND {} = {id} AND s.began_at = {})",
-            Judge::seen_for(grace),
-            Reason::JobFinished.as_str(),
-            judge.suspect_key(),
-            m.began_at(),
-            id = m.id(),
-        ),
+        (Rules::Table(_), Some((_, grace))) => suspect(judge, Reason::JobFinished, grace),
+        _ => null(),
+    };
+    let gone = match (judge.rules, judge.workloads) {
+        (Rules::Table(_), Some(grace)) => suspect(judge, Reason::WorkloadGone, grace),
         _ => null(),
     };
     let finished = m.job_finished().map_or("NULL::boolean".to_owned(), |(finished, _)| {
@@ -161,6 +158,7 @@ fn statement(judge: &Judge<'_>) -> String {
                 {began} + v.timeout + v.extend_by + v.grace AS deadline, v.action, v.heartbeat AS heartbeat_timeout,
                 {heartbeat} AS heartbeat_at, GREATEST({heartbeat}, v.watched) + v.heartbeat AS heartbeat_lost_at,
                 {finished} AS job_finished, {since} AS job_finished_at, {successor} AS superseded_at,
+                {gone} AS workload_gone_at,
                 stale.reason, stale.action AS stale_action, {columns}
          FROM {table} AS t {joined} LEFT JOIN stale ON stale.id = {id}
          WHERE {id} = (${NEXT_PARAMETER}::text[]::{key}[])[1]",
@@ -178,6 +176,19 @@ fn statement(judge: &Judge<'_>) -> String {
         joined = judge.joined(),
         id = m.id(),
         key = m.id_type().sql(),
+    )
+}
+
+/// When a suspect has been one for so long; NULL: it is none.
+fn suspect(judge: &Judge<'_>, reason: Reason, grace: TimeDelta) -> String {
+    let m = judge.mapping;
+    format!(
+        "(SELECT {} FROM jobexec.suspects AS s WHERE s.store_id = $4 AND s.reason = '{}' AND {} = {} AND s.began_at = {})",
+        Judge::seen_for(grace),
+        reason.as_str(),
+        judge.suspect_key(),
+        m.id(),
+        m.began_at(),
     )
 }
 
@@ -302,6 +313,15 @@ fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error
             "it is the latest of its job"
         };
         all.push(Evidence { reason: Reason::Superseded, seen: seen.to_owned(), stale_at });
+    }
+    if judge.workloads.is_some() {
+        let stale_at: Option<DateTime<Utc>> = row.try_get("workload_gone_at")?;
+        let seen = if stale_at.is_some() {
+            "its Job or Pod has failed or is gone"
+        } else {
+            "its Job or Pod is not known to be gone"
+        };
+        all.push(Evidence { reason: Reason::WorkloadGone, seen: seen.to_owned(), stale_at });
     }
     Ok(all)
 }

@@ -28,12 +28,19 @@ pub enum Reason {
     JobFinished,
     /// A later execution of its job has started.
     Superseded,
+    /// The Job or Pod that runs it has failed or is gone.
+    WorkloadGone,
 }
 
 impl Reason {
     /// All of them. Of several the first counts.
-    pub const ALL: [Self; 4] =
-        [Self::DeadlineExceeded, Self::HeartbeatLost, Self::JobFinished, Self::Superseded];
+    pub const ALL: [Self; 5] = [
+        Self::DeadlineExceeded,
+        Self::HeartbeatLost,
+        Self::JobFinished,
+        Self::Superseded,
+        Self::WorkloadGone,
+    ];
 
     /// In one `PascalCase` word, as everything that is recorded and reported has it.
     pub const fn as_str(self) -> &'static str {
@@ -42,6 +49,7 @@ impl Reason {
             Self::HeartbeatLost => "HeartbeatLost",
             Self::JobFinished => "JobFinished",
             Self::Superseded => "Superseded",
+            Self::WorkloadGone => "WorkloadGone",
         }
     }
 
@@ -57,6 +65,7 @@ impl Reason {
             Self::HeartbeatLost => "no heartbeat for too long",
             Self::JobFinished => "still running although its job is finished",
             Self::Superseded => "still running although a later execution of its job has started",
+            Self::WorkloadGone => "still running although its Job or Pod has failed or is gone",
         }
     }
 }
@@ -83,6 +92,9 @@ pub struct Judge<'a> {
     /// Where executions of a job come one after the other: how long a later one must have run before an earlier one
     /// is stale.
     pub sequential: Option<TimeDelta>,
+    /// Where executions are run by Kubernetes workloads: how long one must be seen failed or gone before its execution is
+    /// stale.
+    pub workloads: Option<TimeDelta>,
     /// Since when the store has been looked at without a gap: evidence of life counts from then.
     pub watched: DateTime<Utc>,
     /// Whether to ask for other evidence than deadlines, which costs more.
@@ -247,6 +259,7 @@ impl Judge<'_> {
             branches.extend(self.by_heartbeat(take));
             branches.extend(self.by_job_status(take));
             branches.extend(self.by_successor(take));
+            branches.extend(self.by_workload(take));
         }
         branches.into_iter().map(|branch| format!("({branch})")).collect()
     }
@@ -383,22 +396,38 @@ impl Judge<'_> {
 
     fn by_job_status(&self, take: Take) -> Option<String> {
         let m = self.mapping;
-        let (Rules::Table(_), Some((finished, grace))) = (self.rules, m.job_finished()) else { return None };
+        let (finished, grace) = m.job_finished()?;
+        let jobs = format!("JOIN {} ON {}", m.jobs_table(), m.of_job());
+        self.by_suspicion(Reason::JobFinished, grace, &jobs, &format!("AND {finished}"), take)
+    }
+
+    fn by_workload(&self, take: Take) -> Option<String> {
+        self.by_suspicion(Reason::WorkloadGone, self.workloads?, "", "", take)
+    }
+
+    /// Those that have been suspects for so long, and for which `more` still holds.
+    fn by_suspicion(
+        &self,
+        reason: Reason,
+        grace: TimeDelta,
+        joins: &str,
+        more: &str,
+        take: Take,
+    ) -> Option<String> {
+        let m = self.mapping;
+        let Rules::Table(_) = self.rules else { return None };
         let from = format!(
-            "JOIN jobexec.suspects AS s ON s.store_id = $4 AND s.reason = '{reason}' AND {id} = {suspect} \
-             JOIN {jobs} ON {of_job}",
-            reason = Reason::JobFinished.as_str(),
-            id = m.id(),
-            suspect = self.suspect_key(),
-            jobs = m.jobs_table(),
-            of_job = m.of_job(),
+            "JOIN jobexec.suspects AS s ON s.store_id = $4 AND s.reason = '{}' AND {} = {} {joins}",
+            reason.as_str(),
+            m.id(),
+            self.suspect_key(),
         );
         let more = format!(
-            "{finished} AND s.began_at = {began} AND {since} <= statement_timestamp()",
+            "s.began_at = {began} AND {since} <= statement_timestamp() {more}",
             began = m.began_at(),
             since = Self::seen_for(grace),
         );
-        Some(self.by_evidence(Reason::JobFinished, &from, &more, take))
+        Some(self.by_evidence(reason, &from, &more, take))
     }
 
     fn by_successor(&self, take: Take) -> Option<String> {

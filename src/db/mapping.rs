@@ -257,6 +257,14 @@ impl Mapping {
         Some(self.instant(&column(heartbeat), self.types.heartbeat_at?))
     }
 
+    /// The workload of a row as `Kind/name`, where it is mapped.
+    pub fn workload(&self) -> Option<String> {
+        let workload = format!("{}::text", column(self.table.columns.workload.as_ref()?));
+        Some(format!(
+            "CASE WHEN strpos({workload}, '/') > 0 THEN {workload} ELSE 'Job/' || NULLIF({workload}, '') END"
+        ))
+    }
+
     /// The condition that the last heartbeat is not after `cutoff`, built like [`Self::started_by`].
     pub fn heartbeat_by(&self, cutoff: &str) -> Option<String> {
         let heartbeat = self.table.columns.heartbeat_at.as_ref()?;

@@ -272,6 +272,9 @@ fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types,
     {
         return Err(Problem::StatusTooLong { column: quote(&c.status.0), limit, text: text.0.clone() });
     }
+    if let Some(workload) = &c.workload {
+        find(workload, "workload")?;
+    }
     if let Some(error) = &c.error {
         let found = find(error, "error")?;
         if found.category != "S" {
@@ -301,7 +304,13 @@ fn known_labels(table: &Table, labels: &[String], type_: &str) -> Result<(), Pro
 pub(super) fn read_columns(table: &Table) -> Vec<&Identifier> {
     let c = &table.columns;
     let six = [&c.id, &c.job_id, &c.execution_number, &c.status, &c.started_at, &c.completed_at];
-    six.into_iter().chain(&c.error).chain(&c.job_type).chain(&c.heartbeat_at).chain(&c.created_at).collect()
+    six.into_iter()
+        .chain(&c.error)
+        .chain(&c.job_type)
+        .chain(&c.heartbeat_at)
+        .chain(&c.created_at)
+        .chain(&c.workload)
+        .collect()
 }
 
 /// The columns of the table of jobs that the operator reads.

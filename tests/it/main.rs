@@ -10,6 +10,7 @@ mod apifaults;
 mod connection;
 mod crash;
 mod degradation;
+mod docs;
 mod execution;
 mod extras;
 mod faults;

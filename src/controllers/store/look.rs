@@ -42,6 +42,8 @@ pub(super) struct Seen {
     pub(super) open: Option<String>,
     /// The request that closed it.
     pub(super) resumed: Option<String>,
+    /// Why it is not known which workloads there are, if that is asked for and not known.
+    pub(super) unseen: Option<String>,
     /// Whether other rules are in force than at the last look.
     pub(super) rules_changed: bool,
     /// The sweep, if one ran that is worth telling.
@@ -97,6 +99,7 @@ pub(super) async fn look(
         blind: false,
         open: None,
         resumed: None,
+        unseen: None,
         rules_changed: false,
         sweep: None,
         closed: Vec::new(),
@@ -218,8 +221,9 @@ async fn work(
     let evidence =
         memory.swept.is_none() || memory.witness.is_due(store) || request != memory.answered.as_ref();
     if evidence {
-        memory.witness.gather(store, session, &session.judge(&in_force)).await?;
+        memory.witness.gather(context, store, session, &session.judge(&in_force)).await?;
     }
+    seen.unseen.clone_from(&memory.witness.unseen);
     let mut pulse = pulse(session, &in_force, evidence).await?;
     memory.now = Some(pulse.now);
     if may_write && pulse.stale > 0 {

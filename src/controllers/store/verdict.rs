@@ -51,7 +51,27 @@ fn findings(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) 
     let ready = ready(seen, &[&reachable, &valid], &paused);
     let healthy = healthy(store, seen, before);
     let consistent = consistent(seen, before);
-    vec![ready, reachable, valid, healthy, paused, recording, consistent]
+    let mut all = vec![ready, reachable, valid, healthy, paused, recording, consistent];
+    all.extend(store.spec.workloads.is_some().then(|| workloads(seen)));
+    all
+}
+
+/// Whether it is known which Jobs and Pods there are, where that is evidence.
+fn workloads(seen: &Seen) -> Finding {
+    const TYPE: &str = "WorkloadsSeen";
+    match (&seen.unseen, &seen.pulse) {
+        (Some(error), _) => Finding::new(
+            TYPE,
+            false,
+            "ListFailed",
+            format!(
+                "no execution counts as WorkloadGone, since Jobs and Pods cannot be listed: {error}. See that the \
+                 operator's ServiceAccount may list jobs and pods (manifests/install/workloads.yaml)"
+            ),
+        ),
+        (None, Some(_)) => Finding::new(TYPE, true, "Listed", "it is known which Jobs and Pods there are"),
+        (None, None) => unreachable_yet(TYPE),
+    }
 }
 
 /// The summary: rows are looked at, and changed unless a person asked for them not to be.

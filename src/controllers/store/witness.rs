@@ -7,6 +7,7 @@ use kube::ResourceExt as _;
 
 use crate::api::ExecutionStore;
 use crate::controllers::session::Session;
+use crate::controllers::{Context, workloads};
 use crate::db::{DbError, Judge, evidence, warnings};
 
 /// At most 5 % of the time.
@@ -17,6 +18,8 @@ const SHARE: u32 = 20;
 pub(super) struct Witness {
     last: Option<(Instant, Duration)>,
     asked: bool,
+    /// Why it is not known which workloads there are, if it is not.
+    pub(super) unseen: Option<String>,
 }
 
 impl Witness {
@@ -35,6 +38,7 @@ impl Witness {
     /// Gathers it.
     pub(super) async fn gather(
         &mut self,
+        context: &Context,
         store: &ExecutionStore,
         session: &Session,
         judge: &Judge<'_>,
@@ -43,7 +47,16 @@ impl Witness {
         self.asked = false;
         if !session.read_only {
             let database = &session.database;
-            database.within(evidence::update(database, judge)).await?;
+            database.within(evidence::update_jobs(database, judge)).await?;
+            if session.workloads.is_some() {
+                let seen = workloads::see(context, store, session.mapping.id_type()).await;
+                let seen = seen.map_err(|error| {
+                    tracing::warn!(store = store.name_any(), %error, "Jobs and Pods cannot be listed, so that none counts as gone");
+                    error.to_string()
+                });
+                database.within(evidence::update_workloads(database, judge, seen.as_ref().ok())).await?;
+                self.unseen = seen.err();
+            }
             for warned in database.within(warnings::update(database, judge)).await? {
                 tracing::warn!(
                     namespace = store.namespace().unwrap_or_default(),

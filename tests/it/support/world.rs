@@ -148,6 +148,19 @@ impl World {
         self.secret("db", json!({"uri": self.url("right/password")})).await;
     }
 
+    /// Like [`Self::prepare`], for the store in a file.
+    pub(crate) async fn prepare_for(&self, store: &std::path::Path) {
+        let (role, store) = (self.role.clone(), store.to_str().unwrap());
+        let output = self.jobexec(&["schema", "--apply", "--role", &role, "-f", store]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.secret("db", json!({"uri": self.url("right/password")})).await;
+    }
+
+    /// A place for a file of this test.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// The URL that the operator's role logs in with.
     pub(crate) fn url(&self, password: &str) -> String {
         let mut url = self.admin_url.clone();

@@ -1,0 +1,98 @@
+//! The examples of docs/policies.md, each in a world of its own.
+
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use kube::{Api, ResourceExt as _};
+
+use crate::support::{PATIENCE, World};
+
+const PAGE: &str = include_str!("../../docs/policies.md");
+
+/// The code blocks of a text, each with its language.
+fn blocks(text: &str) -> Vec<(&str, &str)> {
+    text.split("\n```").skip(1).step_by(2).filter_map(|block| block.split_once('\n')).collect()
+}
+
+async fn apply(world: &World, yaml: &str) {
+    for document in yaml.split("\n---\n") {
+        let object: DynamicObject = serde_saphyr::from_str(document).unwrap();
+        let types = object.types.clone().unwrap();
+        let gvk = GroupVersionKind::try_from(&types).unwrap();
+        let plural = match gvk.kind.as_str() {
+            "ExecutionPolicy" => "executionpolicies".to_owned(),
+            kind => format!("{}s", kind.to_lowercase()),
+        };
+        let resource = ApiResource::from_gvk_with_plural(&gvk, &plural);
+        Api::<DynamicObject>::namespaced_with(world.client.clone(), &world.namespace, &resource)
+            .patch(&object.name_any(), &PatchParams::apply("test").force(), &Patch::Apply(&object))
+            .await
+            .unwrap();
+    }
+}
+
+/// The rows of an example that are expected, as they are.
+const ROWS: &str = "SELECT coalesce(string_agg(concat_ws(' ', t.id, t.status, e.told, e.source), E'\\n' ORDER BY t.id), '')
+    FROM job_executions AS t LEFT JOIN LATERAL (
+        SELECT CASE WHEN action IN ('Failed', 'Cancelled') THEN reason ELSE action || ':' || reason END AS told, source
+        FROM jobexec.events AS e WHERE e.execution_id = t.id::text AND e.action <> 'DeadlineMoved'
+          AND (e.action <> 'Warned' OR e.source LIKE 'ExecutionPolicy/%')
+        ORDER BY event_id DESC LIMIT 1) AS e ON true
+    WHERE t.id::text = ANY (string_to_array('{ids}', ' '))";
+
+async fn example(title: &str) {
+    let (setup, examples) = PAGE.split_once("\n### Example: ").unwrap();
+    let text = examples.split("\n### Example: ").find(|text| text.starts_with(title)).unwrap();
+    let text = text.split("\n## ").next().unwrap();
+    let world = World::bare("docs").await;
+    for (_, sql) in blocks(setup).into_iter().filter(|(language, _)| *language == "sql") {
+        world.sql(sql).await;
+    }
+    let store = blocks(setup).into_iter().find(|(language, _)| *language == "yaml").unwrap().1;
+    std::fs::write(world.path("store.yaml"), store).unwrap();
+    world.prepare_for(&world.path("store.yaml")).await;
+    for (_, sql) in blocks(text).into_iter().filter(|(language, _)| *language == "sql") {
+        world.sql(sql).await;
+    }
+    apply(&world, store).await;
+    for (_, yaml) in blocks(text).into_iter().filter(|(language, _)| *language == "yaml") {
+        apply(&world, yaml).await;
+    }
+    let operator = world.operator();
+    let expected = blocks(text).into_iter().find(|(language, _)| *language == "text").unwrap().1;
+    let ids: Vec<&str> = expected.lines().filter_map(|line| line.split(' ').next()).collect();
+    let query = ROWS.replace("{ids}", &ids.join(" "));
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        // Looked at once more after it is as expected: what must stay as it is has had its chance to change.
+        let before = world.one::<String>(&query).await;
+        world.request_sweep(&operator).await;
+        let after = world.one::<String>(&query).await;
+        if before == expected && after == expected {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{title}: expected\n{expected}\nis\n{after}");
+    }
+}
+
+macro_rules! examples {
+    ($($name:ident: $title:literal,)*) => {
+        $(#[tokio::test] async fn $name() { example($title).await; })*
+
+        #[test]
+        fn every_example_is_run() {
+            let titles: Vec<&str> = PAGE.split("\n### Example: ").skip(1).filter_map(|t| t.lines().next()).collect();
+            assert_eq!(titles, [$($title),*]);
+        }
+    };
+}
+
+examples! {
+    precedence: "precedence",
+    a_lost_heartbeat: "a lost heartbeat",
+    the_job_is_finished: "the job is finished",
+    a_later_execution_has_started: "a later execution has started",
+    no_start: "no start",
+    cancelled_or_only_told: "cancelled, or only told",
+    extended: "extended",
+    from_history: "from history",
+}
