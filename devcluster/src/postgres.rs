@@ -41,6 +41,7 @@ shared_buffers = 256MB
 max_wal_size = 4GB
 # For the benchmark that asks when a row was committed.
 track_commit_timestamp = on
+track_activity_query_size = 32kB
 # Nothing here outlives the machine.
 fsync = off
 full_page_writes = off

@@ -2,7 +2,8 @@
 //! gone. Since when it is seen is kept in `jobexec.suspects`, so that an operator that was started anew knows it, and
 //! everybody else too.
 
-use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::judge::{Reason, Rules};
 use super::{Database, DbError, Judge};
@@ -76,26 +77,44 @@ async fn replace(
 ) -> Result<(), DbError> {
     let Rules::Table(store_id) = judge.rules else { return Ok(()) };
     let reason = reason.as_str();
-    let sql = format!(
+    let bind = |sql: String| {
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(store_id)
+            .bind(&workloads.alive)
+            .bind(&workloads.executions)
+            .bind(&workloads.named)
+            .persistent(false)
+    };
+    let with = format!(
         "WITH found AS MATERIALIZED ({found}),
+         kept AS (SELECT execution_id, began_at FROM jobexec.suspects WHERE store_id = $1 AND reason = '{reason}')"
+    );
+    // Mostly nothing has changed, and then nothing is written.
+    let mut tx = database.read().await?;
+    let differs: bool = bind(format!(
+        "{with} SELECT EXISTS ((SELECT * FROM found EXCEPT SELECT * FROM kept) UNION ALL
+                               (SELECT * FROM kept EXCEPT SELECT * FROM found))"
+    ))
+    .try_map(|row: PgRow| row.try_get(0))
+    .fetch_one(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    if !differs {
+        return Ok(());
+    }
+    let mut tx = database.write().await?;
+    bind(format!(
+        "{with},
          gone AS (
              DELETE FROM jobexec.suspects AS s WHERE s.store_id = $1 AND s.reason = '{reason}'
              AND (s.execution_id, s.began_at) NOT IN (SELECT execution_id, began_at FROM found))
          INSERT INTO jobexec.suspects (store_id, reason, execution_id, began_at, since)
          SELECT $1, '{reason}', execution_id, began_at, statement_timestamp() FROM found
-         WHERE execution_id NOT IN (
-             SELECT execution_id FROM jobexec.suspects WHERE store_id = $1 AND reason = '{reason}')
+         WHERE execution_id NOT IN (SELECT execution_id FROM kept)
          ON CONFLICT DO NOTHING"
-    );
-    let mut tx = database.write().await?;
-    sqlx::query(AssertSqlSafe(sql))
-        .bind(store_id)
-        .bind(&workloads.alive)
-        .bind(&workloads.executions)
-        .bind(&workloads.named)
-        .persistent(false)
-        .execute(&mut *tx)
-        .await?;
+    ))
+    .execute(&mut *tx)
+    .await?;
     tx.commit().await?;
     Ok(())
 }

@@ -50,7 +50,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<Vec<Warned
     );
     let earliest =
         format!("statement_timestamp() - interval {}", literal(&interval(judge.in_force.shortest_warning())));
-    let sql = format!(
+    let due = format!(
         "WITH {ctes},
          due AS (
              (SELECT {columns}, 'Warned' AS action, 'LongRunning' AS reason, v.warn_source AS source
@@ -61,12 +61,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<Vec<Warned
              UNION ALL
              (SELECT {columns}, 'Alerted' AS action, stale.reason, {source}
               FROM stale JOIN {table} AS t ON {id} = stale.id {joined}
-              WHERE stale.action = 'AlertOnly' AND {running} AND {unalerted} LIMIT {AT_ONCE}))
-         INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason, source,
-                                     started_at, deadline)
-         SELECT statement_timestamp(), $4, id, job_id, number, action, reason, source, started_at, deadline FROM due
-         ON CONFLICT (store_id, execution_id, action, started_at) WHERE action IN ('Warned', 'Alerted') DO NOTHING
-         RETURNING execution_id, job_id, started_at, deadline, reason, source",
+              WHERE stale.action = 'AlertOnly' AND {running} AND {unalerted} LIMIT {AT_ONCE}))",
         ctes = judge.ctes(Take::LookAtAll),
         table = m.table(),
         joined = judge.joined(),
@@ -78,6 +73,22 @@ pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<Vec<Warned
         source = super::sweep::source("stale.reason"),
         id = m.id(),
         unalerted = untold("Alerted"),
+    );
+    // Mostly there is nobody, and then nothing is written.
+    let mut tx = database.read().await?;
+    let any = judge.bind(sqlx::query(AssertSqlSafe(format!("{due} SELECT FROM due LIMIT 1"))));
+    let any = any.persistent(false).fetch_optional(&mut *tx).await?;
+    tx.commit().await?;
+    if any.is_none() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "{due}
+         INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason, source,
+                                     started_at, deadline)
+         SELECT statement_timestamp(), $4, id, job_id, number, action, reason, source, started_at, deadline FROM due
+         ON CONFLICT (store_id, execution_id, action, started_at) WHERE action IN ('Warned', 'Alerted') DO NOTHING
+         RETURNING execution_id, job_id, started_at, deadline, reason, source"
     );
     let mut tx = database.write().await?;
     let rows = judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false).fetch_all(&mut *tx).await?;

@@ -108,7 +108,7 @@ async fn no_completion_is_ever_overwritten() {
         .one(
             "SELECT concat_ws(' ', count(*), count(DISTINCT execution_id), \
                  count(*) FILTER (WHERE x.status = 'failed' AND x.completed_at = e.at)) \
-             FROM jobexec.events e JOIN job_executions x ON x.id::text = e.execution_id",
+             FROM jobexec.events e JOIN job_executions x ON x.id::text = e.execution_id WHERE e.action = 'Failed'",
         )
         .await;
     let failed = ROWS - completed;
