@@ -1,5 +1,7 @@
 //! Reads what people wish from their objects, in the terms of the table that it is about. Pure.
 
+use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt as _};
 
@@ -196,6 +198,16 @@ fn created(object: &impl Resource) -> i64 {
 /// Who last set what moves the deadline: the field manager of `spec.timeout` or `spec.extendBy`, which is all that an
 /// object tells.
 fn actor(meta: &ObjectMeta) -> Option<String> {
+    mover(meta)?.manager.clone()
+}
+
+/// When that was, to the second, by the clock of the API server.
+pub fn moved_at(meta: &ObjectMeta) -> Option<DateTime<Utc>> {
+    let time = mover(meta).and_then(|entry| entry.time.as_ref()).or(meta.creation_timestamp.as_ref())?;
+    DateTime::from_timestamp(time.0.as_second(), 0)
+}
+
+fn mover(meta: &ObjectMeta) -> Option<&ManagedFieldsEntry> {
     let entries = meta.managed_fields.as_deref().unwrap_or_default();
     let owns = |fields: &serde_json::Value| {
         ["f:timeout", "f:extendBy"].iter().any(|field| !fields["f:spec"][field].is_null())
@@ -204,5 +216,4 @@ fn actor(meta: &ObjectMeta) -> Option<String> {
         .iter()
         .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| owns(&fields.0)))
         .max_by_key(|entry| entry.time.as_ref().map(|time| time.0))
-        .and_then(|entry| entry.manager.clone())
 }

@@ -37,7 +37,7 @@ async fn all_failed_once(world: &World, operator: &Operator, count: i64) {
     let counts: String = world
         .one(
             "SELECT concat_ws(' ', (SELECT count(*) FROM job_executions WHERE status = 'failed'), count(*), \
-             count(DISTINCT execution_id), (SELECT sum(failed) FROM jobexec.sweeps)) FROM jobexec.events",
+             count(DISTINCT execution_id), (SELECT sum(failed) FROM jobexec.sweeps)) FROM jobexec.events WHERE action = 'Failed'",
         )
         .await;
     assert_eq!(counts, format!("{count} {count} {count} {count}"), "{}", operator.log());

@@ -6,9 +6,13 @@ use kube::ResourceExt as _;
 use crate::api::conditions::{Finding, Truth, find, settle, time};
 use crate::api::{JobExecution, JobExecutionStatus, Phase};
 use crate::controllers::events::News;
+use crate::controllers::wishes::moved_at;
 use crate::db::execution::Execution;
 use crate::db::judge::Reason;
 use crate::db::mapping::IdType;
+
+/// The reason of `Accepted` where another object counts.
+const CONFLICTED: &str = "Conflicted";
 
 /// The reason of `LongRunning` when it is True.
 const LONG_RUNNING: &str = "LongRunning";
@@ -146,16 +150,21 @@ fn accepted(object: &JobExecution, row: &Execution) -> Option<Finding> {
     }
     let before = object.status.clone().unwrap_or_default();
     if row.phase.finished() {
-        // What was in force while it ran was; what is asked for afterwards comes too late.
-        let same = before.observed_generation == object.metadata.generation;
-        return Some(match find(&before.conditions, TYPE).filter(|c| same && c.status == "True") {
-            Some(_) => in_force(),
-            None => Finding::new(
+        let before = find(&before.conditions, TYPE);
+        let conflicted = before.is_some_and(|c| c.reason == CONFLICTED);
+        // To the second, so that what was asked for in the second of the end counts as in time.
+        let late = row.completed_at.zip(moved_at(&object.metadata)).is_some_and(|(end, asked)| asked > end);
+        return Some(match before {
+            Some(before) if conflicted && !late => {
+                Finding::new(TYPE, false, CONFLICTED, before.message.clone())
+            }
+            _ if late => Finding::new(
                 TYPE,
                 false,
                 "ExecutionFinished",
                 "the execution had ended before, so that timeout and extendBy have no effect",
             ),
+            _ => in_force(),
         });
     }
     let own = crate::policy::execution_source(&object.name_any());
@@ -167,7 +176,7 @@ fn accepted(object: &JobExecution, row: &Execution) -> Option<Finding> {
         Finding::new(
             TYPE,
             false,
-            "Conflicted",
+            CONFLICTED,
             format!(
                 "an older JobExecution for the same row counts: {}. Change that one, or delete it",
                 row.extend_source.as_ref().unwrap_or(&row.source)
