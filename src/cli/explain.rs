@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use super::CliError;
 use super::direct::{self, Direct};
-use crate::db::explain::{self, Considered, Explanation};
+use crate::db::explain::{self, Considered, Explanation, Record};
 
 /// What to explain.
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,8 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let judge = store.judge();
     let found = explain::explain(&store.database, &judge, &id).await?;
     let explanation = found.ok_or_else(|| CliError::NoExecution(args.id.clone()))?;
-    let mut text = render(&explanation);
+    let records = explain::records(&store.database, &judge, &id).await?;
+    let mut text = render(&explanation, &records);
     if !store.looked_after() {
         text.push_str("\nNo operator has put rules in force in this database: only the store's own settings count here.\n");
     }
@@ -43,7 +44,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
 }
 
 /// The explanation for a person. Writing to a string cannot fail.
-fn render(e: &Explanation) -> String {
+fn render(e: &Explanation, records: &[Record]) -> String {
     let mut out = String::new();
     let number = e.number.map_or_else(|| "?".to_owned(), |n| n.to_string());
     let type_ = e.job_type.as_ref().map_or(String::new(), |type_| format!(" of type {type_}"));
@@ -67,6 +68,22 @@ fn render(e: &Explanation) -> String {
         let mark = if *counts { "*" } else { " " };
         let _ = writeln!(out, "{mark} {field:16} {value:values$}  {source:sources$}  {why}");
     }
+    if !e.phase.finished() {
+        evidence(&mut out, e);
+    }
+    if !records.is_empty() {
+        out.push_str("\nRecorded\n");
+    }
+    for Record { at, action, reason, source, actor, note } in records {
+        let by = actor.as_ref().map_or(String::new(), |actor| format!(", by {actor}"));
+        let note = note.as_ref().map_or(String::new(), |note| format!(": {note}"));
+        let _ = writeln!(out, "  {}  {action} ({reason}) on behalf of {source}{by}{note}", time(*at));
+    }
+    let _ = writeln!(out, "\n{}", outlook(e));
+    out
+}
+
+fn evidence(out: &mut String, e: &Explanation) {
     out.push_str("\nEvidence\n");
     let deadline = e.deadline.map_or_else(
         || "none, since the execution has no start".to_owned(),
@@ -79,8 +96,6 @@ fn render(e: &Explanation) -> String {
         });
         let _ = writeln!(out, "  {:16} {}{stale}", evidence.reason.as_str(), evidence.seen);
     }
-    let _ = writeln!(out, "\n{}", outlook(e));
-    out
 }
 
 const fn ran(e: &Explanation) -> &'static str {

@@ -107,6 +107,45 @@ pub async fn explain(
     }))
 }
 
+/// Something that was done to an execution, or told of it.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Record {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What, for example `Failed`.
+    pub action: String,
+    /// Why.
+    pub reason: String,
+    /// The object that says so.
+    pub source: String,
+    /// Who asked for it, as far as the Kubernetes API tells.
+    pub actor: Option<String>,
+    /// What else is to be said.
+    pub note: Option<String>,
+}
+
+/// How many records are told at most.
+const RECORDS: i64 = 20;
+
+/// What is recorded of the execution, the latest last. Where nothing is recorded there is nothing.
+pub async fn records(database: &Database, judge: &Judge<'_>, id: &str) -> Result<Vec<Record>, DbError> {
+    let Rules::Table(store_id) = judge.rules else { return Ok(Vec::new()) };
+    let mut tx = database.read().await?;
+    let mut records: Vec<Record> = sqlx::query_as(
+        "SELECT at, action, reason, source, actor, note FROM jobexec.events
+         WHERE store_id = $1 AND execution_id = $2 ORDER BY event_id DESC LIMIT $3",
+    )
+    .bind(store_id)
+    .bind(id)
+    .bind(RECORDS)
+    .persistent(false)
+    .fetch_all(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    records.reverse();
+    Ok(records)
+}
+
 /// The scopes, the most specific first, as the statement's columns begin.
 const SCOPES: [&str; 4] = ["e", "j", "y", "b"];
 

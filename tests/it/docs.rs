@@ -4,7 +4,7 @@ use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, ResourceExt as _};
 
-use crate::support::{PATIENCE, World};
+use crate::support::{PATIENCE, World, rbac};
 
 const PAGE: &str = include_str!("../../docs/policies.md");
 
@@ -57,6 +57,7 @@ async fn example(title: &str) {
     for (_, yaml) in blocks(text).into_iter().filter(|(language, _)| *language == "yaml") {
         apply(&world, yaml).await;
     }
+    rbac::apply(&world.client, &world.namespace, rbac::WORKLOADS).await;
     let operator = world.operator();
     let expected = blocks(text).into_iter().find(|(language, _)| *language == "text").unwrap().1;
     let ids: Vec<&str> = expected.lines().filter_map(|line| line.split(' ').next()).collect();
@@ -91,6 +92,7 @@ examples! {
     a_lost_heartbeat: "a lost heartbeat",
     the_job_is_finished: "the job is finished",
     a_later_execution_has_started: "a later execution has started",
+    the_job_or_pod_is_gone: "the Job or Pod is gone",
     no_start: "no start",
     cancelled_or_only_told: "cancelled, or only told",
     extended: "extended",

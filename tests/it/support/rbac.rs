@@ -11,9 +11,17 @@ use kube::{Api, Client, ResourceExt as _};
 
 const MANIFEST: &str = include_str!("../../../manifests/install/rbac.yaml");
 
+/// What stores with `spec.workloads` need beside it.
+pub(crate) const WORKLOADS: &str = include_str!("../../../manifests/install/workloads.yaml");
+
 /// Installs the manifest's `ServiceAccount`, `Role` and `RoleBinding` into `namespace`.
 pub(crate) async fn install(client: &Client, namespace: &str) {
-    for document in MANIFEST.split("\n---\n") {
+    apply(client, namespace, MANIFEST).await;
+}
+
+/// Installs the objects of a manifest into `namespace`.
+pub(crate) async fn apply(client: &Client, namespace: &str, manifest: &str) {
+    for document in manifest.split("\n---\n") {
         let text = document.replace("namespace: jobexec-system", &format!("namespace: {namespace}"));
         let object: DynamicObject = serde_saphyr::from_str(&text).unwrap();
         let types = object.types.clone().unwrap();

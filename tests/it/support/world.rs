@@ -316,6 +316,17 @@ impl World {
         self.api::<K>().patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await
     }
 
+    /// Creates a Pod once the namespace can have one.
+    pub(crate) async fn pod(&self, name: &str, pod: Value) {
+        use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+        let account =
+            await_condition(self.api::<ServiceAccount>(), "default", |o: Option<&ServiceAccount>| {
+                o.is_some()
+            });
+        tokio::time::timeout(PATIENCE, account).await.unwrap().unwrap();
+        self.apply::<Pod>(name, pod).await.unwrap();
+    }
+
     /// Waits until the status of the store `jobs` is as wanted, and returns it.
     pub(crate) async fn store_until(
         &self,
