@@ -23,12 +23,30 @@ use super::execution::StoreRef;
     category = "jobexec",
     doc = "Gives executions of a store their timeout and says what follows from it. The most specific one counts, field by field: the JobExecution of an execution, a policy that names its job, one that names its job type, one for all, the store. Among equals the older counts, then the one whose name comes first.",
     printcolumn(name = "Store", type_ = "string", json_path = ".spec.storeRef.name"),
-    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type=='Accepted')].status"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Accepted')].status"
+    ),
     printcolumn(name = "Timeout", type_ = "string", json_path = ".spec.timeout"),
     printcolumn(name = "On Timeout", type_ = "string", json_path = ".spec.onTimeout"),
-    printcolumn(name = "Governed", type_ = "integer", json_path = ".status.governedExecutions", description = "running executions that it says something of"),
-    printcolumn(name = "Computed", type_ = "integer", json_path = ".status.dynamicTimeouts.count", description = "timeouts computed from history"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Accepted')].reason"),
+    printcolumn(
+        name = "Governed",
+        type_ = "integer",
+        json_path = ".status.governedExecutions",
+        description = "running executions that it says something of"
+    ),
+    printcolumn(
+        name = "Computed",
+        type_ = "integer",
+        json_path = ".status.dynamicTimeouts.count",
+        description = "timeouts computed from history"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Accepted')].reason"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

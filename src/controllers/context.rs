@@ -16,10 +16,10 @@ use tokio_util::task::TaskTracker;
 
 use super::failures::Failures;
 use super::store::Handle;
-use crate::api::{ExecutionPolicy, ExecutionStore, JobExecution};
-use crate::db::ledger::Claimant;
 use super::wishes::{self, Wishes};
+use crate::api::{ExecutionPolicy, ExecutionStore, JobExecution};
 use crate::db::Mapping;
+use crate::db::ledger::Claimant;
 use crate::policy;
 
 /// Objects as watches deliver them: one that does not decode is kept from stalling the others.
@@ -166,7 +166,8 @@ impl Context {
 
     /// Waits until every `JobExecution` and `ExecutionPolicy` that exists has been seen, for at most `patience`.
     pub async fn wishes_seen(&self, patience: Duration) {
-        let both = futures::future::join(self.executions.wait_until_ready(), self.policies.wait_until_ready());
+        let both =
+            futures::future::join(self.executions.wait_until_ready(), self.policies.wait_until_ready());
         if tokio::time::timeout(patience, both).await.is_err() {
             tracing::debug!("not all JobExecution and ExecutionPolicy objects have been seen yet");
         }

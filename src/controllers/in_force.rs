@@ -83,7 +83,9 @@ impl Session {
             .iter()
             .map(|read| policy::Policy {
                 dynamic: read.question.as_ref().map(|_| {
-                    history.get(&read.uid).map_or(Dynamic::Pending, |figures| Dynamic::Known(figures_of(figures)))
+                    history
+                        .get(&read.uid)
+                        .map_or(Dynamic::Pending, |figures| Dynamic::Known(figures_of(figures)))
                 }),
                 ..read.policy.clone()
             })

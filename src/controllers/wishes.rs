@@ -53,7 +53,9 @@ pub enum Problem {
     )]
     PerType,
     /// A type's timeout for a job.
-    #[error("dynamicTimeout.per JobType computes nothing for selector.jobIds: use per Job, or select by jobTypes")]
+    #[error(
+        "dynamicTimeout.per JobType computes nothing for selector.jobIds: use per Job, or select by jobTypes"
+    )]
     PerTypeOfJobs,
     /// Heartbeats are not known.
     #[error(
@@ -122,7 +124,10 @@ pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> Read {
         problems.push(Problem::Cancel);
     }
     let all = selector.job_ids.is_empty() && selector.job_types.is_empty();
-    let question = spec.dynamic_timeout.as_ref().filter(|dynamic| computes(dynamic, m, &jobs, &types, all, &mut problems));
+    let question = spec
+        .dynamic_timeout
+        .as_ref()
+        .filter(|dynamic| computes(dynamic, m, &jobs, &types, all, &mut problems));
     let name = object.name_any();
     let generation = object.metadata.generation.unwrap_or_default();
     let uid = object.uid().unwrap_or_default();

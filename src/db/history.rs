@@ -46,7 +46,10 @@ impl Computed {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "at most LONGEST_SECONDS, as milliseconds well within 64 bits")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "at most LONGEST_SECONDS, as milliseconds well within 64 bits"
+)]
 fn seconds(seconds: f64) -> TimeDelta {
     TimeDelta::milliseconds((seconds.clamp(0.0, LONGEST_SECONDS) * 1e3).ceil() as i64)
 }
@@ -129,7 +132,8 @@ pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Resul
     let mut tx = database.read().await?;
     // Many groups are told apart in memory, or the rows are sorted: both are faster with more of it, for this one query.
     sqlx::raw_sql("SET LOCAL work_mem = '64MB'").execute(&mut *tx).await?;
-    let computed_at = sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
+    let computed_at =
+        sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
     let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(&question.jobs)
         .bind(&question.types)
@@ -165,9 +169,8 @@ pub async fn load(database: &Database, ledger: &Ledger) -> Result<BTreeMap<Strin
     .fetch_all(&mut *tx)
     .await?;
     tx.commit().await?;
-    let figures = |(uid, generation, computed_at, Json(computed))| {
-        (uid, Figures { generation, computed_at, computed })
-    };
+    let figures =
+        |(uid, generation, computed_at, Json(computed))| (uid, Figures { generation, computed_at, computed });
     Ok(rows.into_iter().map(figures).collect())
 }
 

@@ -11,9 +11,9 @@ use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
+use super::Mapping;
 use super::mapping::{IdType, literal, wire};
 use super::rules::{self, COLUMNS, TYPES};
-use super::Mapping;
 use crate::api::OnTimeout;
 use crate::policy::Compiled;
 
@@ -152,7 +152,8 @@ pub const WARN: &str = "COALESCE(v.warn_after, v.timeout * (v.warn_percent / 100
 const TOTAL: &str = "(v.timeout + v.extend_by + v.grace)";
 
 /// Whether rule `r` has a say in whether, when and how a deadline counts.
-const MOVES: &str = "(r.timeout IS NOT NULL OR r.extend_by IS NOT NULL OR r.grace IS NOT NULL OR r.on_timeout IS NOT NULL)";
+const MOVES: &str =
+    "(r.timeout IS NOT NULL OR r.extend_by IS NOT NULL OR r.grace IS NOT NULL OR r.on_timeout IS NOT NULL)";
 
 /// How many rows beyond the default's cutoff are looked at for the next deadline. Where rules govern all of them the
 /// next look is when the last of them might be overdue: it costs little, and comes early rather than late.
@@ -169,7 +170,9 @@ impl<'a> Judge<'a> {
     /// [`Self::bind`] binds.
     pub fn rules(&self) -> String {
         let rules = match self.rules {
-            Rules::Table(_) => format!("SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $4 AND scope <> 'store'"),
+            Rules::Table(_) => {
+                format!("SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $4 AND scope <> 'store'")
+            }
             Rules::Memory => format!("SELECT * FROM jsonb_to_recordset($4::jsonb) AS r ({TYPES})"),
         };
         let by = |scope: &str, type_: &str| {
@@ -351,10 +354,7 @@ impl<'a> Judge<'a> {
     fn without_start(&self, take: Take) -> Option<String> {
         let m = self.mapping;
         let created = m.created_at()?;
-        let more = format!(
-            "{} IS NULL AND {created} + {TOTAL} <= statement_timestamp()",
-            m.started_column()
-        );
+        let more = format!("{} IS NULL AND {created} + {TOTAL} <= statement_timestamp()", m.started_column());
         Some(self.by_evidence(Reason::DeadlineExceeded, "", &more, take))
     }
 
@@ -395,7 +395,8 @@ impl<'a> Judge<'a> {
 
     fn by_successor(&self, take: Take) -> Option<String> {
         let m = self.mapping;
-        let cutoff = format!("statement_timestamp() - interval {}", literal(&rules::interval(self.sequential?)));
+        let cutoff =
+            format!("statement_timestamp() - interval {}", literal(&rules::interval(self.sequential?)));
         let more = format!("{} IS NOT NULL AND {}", m.began_at(), m.superseded_by(&cutoff));
         Some(self.by_evidence(Reason::Superseded, "", &more, take))
     }
@@ -588,9 +589,8 @@ impl<'a> Judge<'a> {
         let mut conditions = Vec::new();
         for (scope, key) in [("e", m.id()), ("j", m.job_key().0), ("y", m.job_type())] {
             if scopes.contains(&scope) && (scope != "y" || m.knows_types()) {
-                conditions.push(format!(
-                    "({key} IN (SELECT r.k FROM {scope} AS r WHERE r.moves)) IS NOT TRUE"
-                ));
+                conditions
+                    .push(format!("({key} IN (SELECT r.k FROM {scope} AS r WHERE r.moves)) IS NOT TRUE"));
             }
         }
         if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") }

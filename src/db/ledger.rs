@@ -131,7 +131,8 @@ pub async fn claim(
 
 async fn now(database: &Database) -> Result<DateTime<Utc>, DbError> {
     let mut tx = database.read().await?;
-    let now = sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
+    let now =
+        sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
     tx.commit().await?;
     Ok(now)
 }

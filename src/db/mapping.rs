@@ -182,9 +182,9 @@ impl Mapping {
 
     /// The table of jobs as alias `p`, where it is named.
     pub fn jobs_table(&self) -> String {
-        self.jobs.as_ref().map_or(String::new(), |jobs| {
-            format!("{}.{} AS p", quote(&jobs.schema.0), quote(&jobs.name.0))
-        })
+        self.jobs
+            .as_ref()
+            .map_or(String::new(), |jobs| format!("{}.{} AS p", quote(&jobs.schema.0), quote(&jobs.name.0)))
     }
 
     /// The type of a job as text.

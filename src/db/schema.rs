@@ -239,7 +239,8 @@ pub fn script(layout: &Layout, role: Option<&str>, extras: &[Extra]) -> String {
 fn indexes(table: &Table) -> Vec<String> {
     let c = &table.columns;
     let start = quote(&c.started_at.0);
-    let mut on = vec![("running", start.clone()), ("running_job", format!("{}, {start}", quote(&c.job_id.0)))];
+    let mut on =
+        vec![("running", start.clone()), ("running_job", format!("{}, {start}", quote(&c.job_id.0)))];
     on.extend(c.job_type.as_ref().map(|type_| ("running_type", format!("{}, {start}", quote(&type_.0)))));
     on.extend(c.heartbeat_at.as_ref().map(|at| ("running_heartbeat", quote(&at.0))));
     // Cut so that the name with its suffix stays within Postgres' 63 bytes; names of mapped tables are ASCII.

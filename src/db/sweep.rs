@@ -399,7 +399,10 @@ fn updates(judge: &Judge<'_>) -> String {
             let done = if cancelled { "cancelled" } else { "failed" };
             let explanation =
                 format!("{}: {}, {done} by the jobexec operator", reason.as_str(), reason.explanation());
-            all.push(format!("SELECT *, '{}' AS reason, {cancelled} AS cancelled FROM {name}", reason.as_str()));
+            all.push(format!(
+                "SELECT *, '{}' AS reason, {cancelled} AS cancelled FROM {name}",
+                reason.as_str()
+            ));
             updates.push(format!(
                 "{name} AS (
                      UPDATE {table} AS t SET {assignments}

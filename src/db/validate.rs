@@ -139,9 +139,11 @@ fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Problem> {
     if let Some(jobs) = &layout.jobs {
         let name = format!("{}.{}", quote(&jobs.schema.0), quote(&jobs.name.0));
         let found = usable(&role, catalog.jobs.as_ref(), &name, "spec.jobs", &jobs.schema)?;
-        for (column, field) in
-            [(Some(&jobs.columns.id), "id"), (Some(&jobs.columns.status), "status"), (jobs.columns.type_.as_ref(), "type")]
-        {
+        for (column, field) in [
+            (Some(&jobs.columns.id), "id"),
+            (Some(&jobs.columns.status), "status"),
+            (jobs.columns.type_.as_ref(), "type"),
+        ] {
             let Some(column) = column else { continue };
             if !found.columns.contains_key(&column.0) {
                 let field = format!("spec.jobs.columns.{field}");
@@ -239,7 +241,8 @@ fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types,
     let status = find(&c.status, "status")?;
     let job_type = c.job_type.as_ref().map(|type_| find(type_, "jobType")).transpose()?;
     let types = Types {
-        id: id_type(id).ok_or_else(|| wrong(&c.id, id, "id", "smallint, integer, bigint, uuid, text or varchar"))?,
+        id: id_type(id)
+            .ok_or_else(|| wrong(&c.id, id, "id", "smallint, integer, bigint, uuid, text or varchar"))?,
         started_at: time(&c.started_at, "startedAt")?,
         completed_at: time(&c.completed_at, "completedAt")?,
         job_id: id_type(job),
@@ -264,7 +267,9 @@ fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types,
         _ if status.category == "S" => {}
         _ => return Err(wrong(&c.status, status, "status", "text, varchar, char or an enum")),
     }
-    if let (Some(limit), Some(text)) = (status.limit, table.statuses.failed.first().filter(|t| !fits(status, t))) {
+    if let (Some(limit), Some(text)) =
+        (status.limit, table.statuses.failed.first().filter(|t| !fits(status, t)))
+    {
         return Err(Problem::StatusTooLong { column: quote(&c.status.0), limit, text: text.0.clone() });
     }
     if let Some(error) = &c.error {

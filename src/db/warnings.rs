@@ -48,10 +48,8 @@ pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<Vec<Warned
         job = m.job_id(),
         number = m.number(),
     );
-    let earliest = format!(
-        "statement_timestamp() - interval {}",
-        literal(&interval(judge.in_force.shortest_warning()))
-    );
+    let earliest =
+        format!("statement_timestamp() - interval {}", literal(&interval(judge.in_force.shortest_warning())));
     let sql = format!(
         "WITH {ctes},
          due AS (

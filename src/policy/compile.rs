@@ -127,7 +127,12 @@ impl Drafts {
             match conflicts.iter_mut().find(|c| c.field == field && c.winner == winner) {
                 Some(conflict) => conflict.count += 1,
                 None => {
-                    conflicts.push(Conflict { field, winner, example: whom.map(|(_, k)| k.clone()), count: 1 });
+                    conflicts.push(Conflict {
+                        field,
+                        winner,
+                        example: whom.map(|(_, k)| k.clone()),
+                        count: 1,
+                    });
                 }
             }
         }
@@ -149,18 +154,16 @@ impl Drafts {
             (rank, std::cmp::Reverse(figure.timeout)) < (other.rank, std::cmp::Reverse(other.value))
         });
         if better {
-            rule.timeout =
-                Some(Timeout { value: figure.timeout, rank, source: policy_source(&policy.name) });
+            rule.timeout = Some(Timeout { value: figure.timeout, rank, source: policy_source(&policy.name) });
         }
     }
 
     fn rule(&mut self, key: Option<&(Scope, String)>) -> &mut Rule {
         match key {
             None => self.all.get_or_insert_with(|| Rule::new(Scope::Type, String::new())),
-            Some((scope, key)) => self
-                .rules
-                .entry((*scope, key.clone()))
-                .or_insert_with(|| Rule::new(*scope, key.clone())),
+            Some((scope, key)) => {
+                self.rules.entry((*scope, key.clone())).or_insert_with(|| Rule::new(*scope, key.clone()))
+            }
         }
     }
 }
@@ -268,6 +271,12 @@ impl Compiled {
             // A little less than so much, since Postgres may round it.
             Warn::Percent(percent) => shortest * percent / 101,
         };
-        self.rules.iter().filter_map(|rule| rule.warn.as_ref()).chain([&self.base.warn]).map(of).min().unwrap_or_default()
+        self.rules
+            .iter()
+            .filter_map(|rule| rule.warn.as_ref())
+            .chain([&self.base.warn])
+            .map(of)
+            .min()
+            .unwrap_or_default()
     }
 }

@@ -91,7 +91,8 @@ fn fields_are_taken_one_by_one_and_what_is_lost_is_told() {
 
 #[test]
 fn a_policy_for_all_amends_the_store() {
-    let all = Policy { timeout: Some(hours(6)), on_timeout: Some(OnTimeout::Cancel), ..policy("all", 1, &[], &[]) };
+    let all =
+        Policy { timeout: Some(hours(6)), on_timeout: Some(OnTimeout::Cancel), ..policy("all", 1, &[], &[]) };
     let compiled = compile(store(), vec![], vec![all]);
     assert!(compiled.rules.is_empty());
     assert_eq!(compiled.base.timeout, Said::new(hours(6), "ExecutionPolicy/all"));

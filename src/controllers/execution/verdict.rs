@@ -102,9 +102,11 @@ fn findings(object: &JobExecution, row: &Execution) -> Vec<Finding> {
         Phase::Cancelled => "Cancelled",
         Phase::Unmapped => "UnmappedStatus",
     };
-    let ours = row.reason.as_deref().and_then(Reason::parse).filter(|_| {
-        matches!(row.phase, Phase::Failed | Phase::Cancelled)
-    });
+    let ours = row
+        .reason
+        .as_deref()
+        .and_then(Reason::parse)
+        .filter(|_| matches!(row.phase, Phase::Failed | Phase::Cancelled));
     let succeeded = match row.phase {
         Phase::Completed => Truth::True,
         Phase::Failed | Phase::Cancelled => Truth::False,

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::channel::mpsc;
+use kube::Api;
 use kube::ResourceExt as _;
 use kube::api::{DynamicObject, ObjectMeta, Patch, PatchParams};
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{PredicateConfig, WatchStreamExt as _, predicates, watcher};
-use kube::Api;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -70,8 +70,13 @@ async fn reconcile(
     let object = match &guarded.0 {
         Ok(object) => object,
         Err(invalid) => {
-            tracing::warn!(policy = invalid.metadata.name, error = invalid.error, "an ExecutionPolicy cannot be decoded");
-            let status = verdict::undecodable(&invalid.error, invalid.metadata.generation, chrono::Utc::now());
+            tracing::warn!(
+                policy = invalid.metadata.name,
+                error = invalid.error,
+                "an ExecutionPolicy cannot be decoded"
+            );
+            let status =
+                verdict::undecodable(&invalid.error, invalid.metadata.generation, chrono::Utc::now());
             write(&context, &invalid.metadata, &status).await?;
             return Ok(Action::await_change());
         }

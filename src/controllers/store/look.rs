@@ -215,7 +215,8 @@ async fn work(
         in_force = session.bring_in_force(context, store, false).await?.unwrap_or(in_force);
     }
     let request = store.annotations().get(SWEEP_REQUESTED);
-    let evidence = memory.swept.is_none() || memory.witness.is_due(store) || request != memory.answered.as_ref();
+    let evidence =
+        memory.swept.is_none() || memory.witness.is_due(store) || request != memory.answered.as_ref();
     if evidence {
         memory.witness.gather(store, session, &session.judge(&in_force)).await?;
     }
