@@ -11,7 +11,7 @@ use kube::runtime::reflector::ObjectRef;
 use uuid::Uuid;
 
 use super::Handle;
-use super::breaker::{self, Breaker, Verdict};
+use super::breaker::{self, Verdict};
 use super::enforce::{self, Swept};
 use super::figures::{Counter, Figures, News};
 use super::historian::Historian;
@@ -40,7 +40,7 @@ pub(super) struct Seen {
     pub(super) blind: bool,
     /// Why the breaker is open, if it is.
     pub(super) open: Option<String>,
-    /// The request that closed it.
+    /// The request to go on that was last read.
     pub(super) resumed: Option<String>,
     /// Whether other rules are in force than at the last look.
     pub(super) rules_changed: bool,
@@ -188,7 +188,7 @@ async fn session(
     memory.checked = Some(Instant::now());
     memory.counter = Counter::default();
     memory.historian = Historian::default();
-    memory.breaker = Breaker::default();
+    memory.breaker.ask_again();
     memory.in_force = None;
     memory.refused = super::memory::RefusedRows::default();
     Ok(Current { session, opened: true })
@@ -233,9 +233,10 @@ async fn work(
     if may_write {
         match breaker::judge(store, session, memory, &pulse).await? {
             Verdict::Closed => {}
-            Verdict::Resumed(by) => (trigger, seen.resumed) = (Some("Resumed"), Some(by)),
+            Verdict::Resumed => trigger = Some("Resumed"),
             Verdict::Open(why) => (trigger, seen.open) = (None, Some(why)),
         }
+        seen.resumed = memory.breaker.resumed();
     }
     let mut swept = None;
     if let Some(trigger) = trigger {
