@@ -207,7 +207,11 @@ impl Session {
         }
         let claimant = claimant(store, None);
         match self.database.within(ledger::claim(&self.database, &self.mapping, &claimant, false)).await? {
-            Claim::Held { ledger, .. } => Ok(ledger == self.ledger),
+            Claim::Held { ledger: Ledger::Missing(why), .. } => Ok(Ledger::Missing(why) == self.ledger),
+            // The operator itself may have been away, as on a machine that slept.
+            Claim::Held { ledger, watched_since } => {
+                Ok(ledger == self.ledger && watched_since == self.watched)
+            }
             Claim::Taken(holder) => Err(NotReady::TableClaimed(holder)),
         }
     }

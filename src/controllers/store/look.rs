@@ -181,7 +181,12 @@ async fn session(
     };
     let outage = memory.outage;
     let opened = Session::open(store, memory.predecessor.clone(), outage, &credentials, changed).await;
-    memory.outage = matches!(&opened, Err(NotReady::Database(error)) if !error.answered());
+    memory.outage = match &opened {
+        // Nobody can write a heartbeat to it either.
+        Ok(session) => session.read_only,
+        Err(NotReady::Database(error)) => outage || !error.answered(),
+        Err(_) => outage,
+    };
     let session = Arc::new(opened?);
     handle.replace(Some(session.clone()));
     memory.described = described;
