@@ -92,6 +92,8 @@ pub struct Session {
     sequential: Option<TimeDelta>,
     /// Since when the store has been looked at without a gap.
     watched: DateTime<Utc>,
+    /// When it was opened, by the database's clock.
+    pub opened: DateTime<Utc>,
     /// Where what is done is recorded.
     pub ledger: Ledger,
     /// Why rows cannot be changed, if they cannot.
@@ -165,12 +167,14 @@ impl Session {
                 Claim::Taken(holder) => return Err(NotReady::TableClaimed(holder)),
             }
         };
+        let opened = database.within(ledger::now(&database)).await?;
         let history = database.within(history::load(&database, &ledger)).await?;
         Ok(Self {
             database,
             mapping,
             sequential: store.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
             watched,
+            opened,
             ledger,
             unwritable,
             read_only,

@@ -129,7 +129,8 @@ pub async fn claim(
     Ok(Claim::Held { ledger: Ledger::Tables { store_id }, watched_since })
 }
 
-async fn now(database: &Database) -> Result<DateTime<Utc>, DbError> {
+/// The database's time.
+pub async fn now(database: &Database) -> Result<DateTime<Utc>, DbError> {
     let mut tx = database.read().await?;
     let now =
         sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;

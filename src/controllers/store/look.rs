@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use uuid::Uuid;
@@ -291,8 +290,8 @@ async fn ask_history(
     memory: &mut Memory,
     in_force: &InForce,
 ) -> bool {
-    // The database's time as it was at the last look is near enough; without one, everything is due.
-    let now = memory.now.unwrap_or(DateTime::<Utc>::MAX_UTC);
+    // The database's time as it was at the last look is near enough, or when the session was opened.
+    let now = memory.now.unwrap_or(session.opened);
     let nudge = context.nudger(store);
     memory.historian.ask(&store.name_any(), session, in_force, now, nudge).await
 }
