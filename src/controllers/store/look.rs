@@ -43,6 +43,8 @@ pub(super) struct Seen {
     pub(super) resumed: Option<String>,
     /// Whether other rules are in force than at the last look.
     pub(super) rules_changed: bool,
+    /// Whether that may have moved deadlines of executions that have no rule of their own.
+    pub(super) deadlines_changed: bool,
     /// The sweep, if one ran that is worth telling.
     pub(super) sweep: Option<Swept>,
     /// The stale executions that the server does not let the operator fail.
@@ -97,6 +99,7 @@ pub(super) async fn look(
         open: None,
         resumed: None,
         rules_changed: false,
+        deadlines_changed: false,
         sweep: None,
         closed: Vec::new(),
         refused: Vec::new(),
@@ -232,6 +235,11 @@ async fn work(
         pulse = self::pulse(session, &in_force, evidence).await?;
     }
     seen.rules_changed = memory.in_force.as_ref() != Some(&in_force);
+    seen.deadlines_changed =
+        memory.in_force.as_ref().is_some_and(|last| !last.compiled.same_policies(&in_force.compiled));
+    if seen.rules_changed && news == News::None {
+        news = News::Changed;
+    }
     memory.in_force = Some(in_force.clone());
     let mut trigger = due(store, memory, &pulse, request).filter(|_| may_write);
     if may_write {
