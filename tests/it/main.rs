@@ -7,6 +7,7 @@ mod support;
 
 mod admission;
 mod apifaults;
+mod breaker;
 mod connection;
 mod crash;
 mod degradation;
@@ -14,6 +15,7 @@ mod execution;
 mod extras;
 mod faults;
 mod guard;
+mod policies;
 mod race;
 mod schema;
 mod store;
