@@ -11,6 +11,7 @@ mod breaker;
 mod connection;
 mod crash;
 mod degradation;
+mod evidence;
 mod execution;
 mod extras;
 mod faults;
