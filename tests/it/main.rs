@@ -16,6 +16,7 @@ mod execution;
 mod extras;
 mod faults;
 mod guard;
+mod history;
 mod ladder;
 mod policies;
 mod race;
