@@ -43,6 +43,7 @@ pub(super) struct Relation {
 
 /// A column.
 #[derive(Clone, Debug, sqlx::FromRow)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own in the catalog")]
 pub(super) struct Column {
     /// Its name.
     pub(super) name: String,

@@ -156,12 +156,15 @@ pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Resul
     Ok(Figures { generation: question.generation, computed_at, computed })
 }
 
+/// A row of `jobexec.figures`.
+type Kept = (String, i64, DateTime<Utc>, Json<Vec<Computed>>);
+
 /// What history said before, by the UID of the policy, so that an operator that was started anew does not judge without
 /// it, nor ask again before it is time.
 pub async fn load(database: &Database, ledger: &Ledger) -> Result<BTreeMap<String, Figures>, DbError> {
     let Ledger::Tables { store_id } = ledger else { return Ok(BTreeMap::new()) };
     let mut tx = database.read().await?;
-    let rows: Vec<(String, i64, DateTime<Utc>, Json<Vec<Computed>>)> = sqlx::query_as(
+    let rows: Vec<Kept> = sqlx::query_as(
         "SELECT policy_uid, generation, computed_at, figures FROM jobexec.figures WHERE store_id = $1",
     )
     .bind(store_id)

@@ -159,7 +159,7 @@ const MOVES: &str =
 /// next look is when the last of them might be overdue: it costs little, and comes early rather than late.
 const AHEAD: u8 = 100;
 
-impl<'a> Judge<'a> {
+impl Judge<'_> {
     /// The same, asking for all evidence or only for deadlines.
     #[must_use]
     pub const fn with_evidence(self, evidence: bool) -> Self {

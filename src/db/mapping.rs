@@ -69,6 +69,7 @@ pub enum TimeType {
 
 /// The types that the catalog tells about the mapped columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own in the catalog")]
 pub struct Types {
     /// Of the id.
     pub id: IdType,
