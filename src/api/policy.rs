@@ -53,8 +53,12 @@ use super::execution::StoreRef;
 #[x_kube(validation = Rule::new(
     "has(self.timeout) || has(self.gracePeriod) || has(self.heartbeatTimeout) || has(self.onTimeout) || has(self.warnAfter) || has(self.dynamicTimeout)"
 ).message("the policy says nothing: set at least one of timeout, gracePeriod, heartbeatTimeout, onTimeout, warnAfter and dynamicTimeout"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.dynamicTimeout) || self.dynamicTimeout.per != 'JobType' || !has(self.selector) || !has(self.selector.jobIds) || size(self.selector.jobIds) == 0"
+).message("dynamicTimeout.per JobType computes nothing for selector.jobIds: use per Job, or select by jobTypes in a policy of its own"))]
 pub struct ExecutionPolicySpec {
-    /// The store whose executions it governs, in the same namespace.
+    /// The store whose executions it governs, in the same namespace. It cannot be changed.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("storeRef is immutable: delete this object and create another"))]
     pub store_ref: StoreRef,
     /// Which executions it governs; all of the store, where nothing is named.
     #[serde(default)]
@@ -86,14 +90,14 @@ pub struct ExecutionPolicySpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Selector {
-    /// The ids of jobs, as text: at most 1000.
+    /// The ids of jobs, as text without control characters: at most 1000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000), inner(length(min = 1, max = 253)))]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 253), regex(pattern = r"^\P{Cc}+$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub job_ids: Vec<String>,
-    /// Job types, as the mapped column `jobType` has them: at most 1000.
+    /// Job types, as the mapped column `jobType` has them, without control characters: at most 1000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000), inner(length(min = 1, max = 253)))]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 253), regex(pattern = r"^\P{Cc}+$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub job_types: Vec<String>,
 }

@@ -211,7 +211,8 @@ pub struct ExecutionStoreStatus {
     /// The value of the annotation `jobexec.dev/sweep-requested` that was last answered with a sweep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_sweep_request: Option<String>,
-    /// The value of the annotation `jobexec.dev/resume` that last closed the breaker.
+    /// The value of the annotation `jobexec.dev/resume` that was last read. It closes the breaker where that is open, and
+    /// nothing follows from it otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_resume: Option<String>,
     /// The health of the table.

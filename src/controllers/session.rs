@@ -94,6 +94,8 @@ pub struct Session {
     pub workloads: Option<TimeDelta>,
     /// Since when the store has been looked at without a gap.
     watched: DateTime<Utc>,
+    /// When it was opened, by the database's clock.
+    pub opened: DateTime<Utc>,
     /// Where what is done is recorded.
     pub ledger: Ledger,
     /// Why rows cannot be changed, if they cannot.
@@ -167,6 +169,7 @@ impl Session {
                 Claim::Taken(holder) => return Err(NotReady::TableClaimed(holder)),
             }
         };
+        let opened = database.within(ledger::now(&database)).await?;
         let history = database.within(history::load(&database, &ledger)).await?;
         Ok(Self {
             database,
@@ -174,6 +177,7 @@ impl Session {
             sequential: store.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
             workloads: store.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
             watched,
+            opened,
             ledger,
             unwritable,
             read_only,
@@ -210,7 +214,11 @@ impl Session {
         }
         let claimant = claimant(store, None);
         match self.database.within(ledger::claim(&self.database, &self.mapping, &claimant, false)).await? {
-            Claim::Held { ledger, .. } => Ok(ledger == self.ledger),
+            Claim::Held { ledger: Ledger::Missing(why), .. } => Ok(Ledger::Missing(why) == self.ledger),
+            // The operator itself may have been away, as on a machine that slept.
+            Claim::Held { ledger, watched_since } => {
+                Ok(ledger == self.ledger && watched_since == self.watched)
+            }
             Claim::Taken(holder) => Err(NotReady::TableClaimed(holder)),
         }
     }

@@ -30,7 +30,7 @@ pub struct Execution {
     pub source: String,
     /// The object that extends its timeout, if one does.
     pub extend_source: Option<String>,
-    /// When it is stale if it still runs; `None` without a start.
+    /// When it is stale if it still runs, or was when the operator ended it; `None` without a start.
     pub deadline: Option<DateTime<Utc>>,
     /// Whether it has run for longer than is expected of it.
     pub long_running: bool,
@@ -38,6 +38,8 @@ pub struct Execution {
     pub warn_source: String,
     /// Why the operator ended it, if it did.
     pub reason: Option<String>,
+    /// The object that said so then.
+    pub ended_by: Option<String>,
 }
 
 /// The row with this id (in its canonical form), or `None`.
@@ -51,22 +53,27 @@ pub async fn find(
     let key = NEXT_PARAMETER;
     // The newest event counts only if it is the one that gave the row its end: ids may be used again. The column may
     // keep fewer digits of the time than the event does.
-    let reason = match ledger {
-        Ledger::Missing(_) => "NULL::text".to_owned(),
+    let ended = match ledger {
+        Ledger::Missing(_) => {
+            "SELECT NULL::text AS reason, NULL::text AS source, NULL::timestamptz AS deadline".to_owned()
+        }
         Ledger::Tables { store_id } => format!(
-            "(SELECT e.reason FROM jobexec.events AS e WHERE e.store_id = {store_id} AND e.execution_id = ${key} \
-               AND e.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second' \
-             AND e.action IN ('Failed', 'Cancelled') ORDER BY e.event_id DESC LIMIT 1)",
+            "SELECT o.reason, o.source, o.deadline FROM jobexec.events AS o \
+             WHERE o.store_id = {store_id} AND o.execution_id = ${key} \
+               AND o.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second' \
+               AND o.action IN ('Failed', 'Cancelled') ORDER BY o.event_id DESC LIMIT 1",
             end = m.completed_at()
         ),
     };
     let sql = format!(
         "WITH {rules}
          SELECT {status}::text AS status, {job}::text AS job_id, {number}::bigint AS number,
-                {shown_start} AS started_at, {shown_end} AS completed_at, {reason} AS reason,
-                v.timeout, v.timeout_source AS source, {began} + v.timeout + v.extend_by + v.grace AS deadline,
+                {shown_start} AS started_at, {shown_end} AS completed_at,
+                ended.reason, ended.source AS ended_by, v.timeout, v.timeout_source AS source,
+                COALESCE(ended.deadline, {began} + v.timeout + v.extend_by + v.grace) AS deadline,
                 {running} AND {start} < statement_timestamp() - {WARN} AS long_running, v.warn_source, e.extend_source
-         FROM {table} AS t {joined} WHERE {id} = ${key}::{type_}",
+         FROM {table} AS t {joined} LEFT JOIN LATERAL ({ended}) AS ended ON true
+         WHERE {id} = ${key}::{type_}",
         rules = judge.rules(),
         joined = judge.joined(),
         began = wire(&m.began_at()),
@@ -102,5 +109,6 @@ pub async fn find(
         long_running: row.try_get::<Option<bool>, _>("long_running")?.unwrap_or_default(),
         warn_source: row.try_get("warn_source")?,
         reason: row.try_get("reason")?,
+        ended_by: row.try_get("ended_by")?,
     }))
 }

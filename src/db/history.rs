@@ -160,7 +160,7 @@ pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Resul
 type Kept = (String, i64, DateTime<Utc>, Json<Vec<Computed>>);
 
 /// What history said before, by the UID of the policy, so that an operator that was started anew does not judge without
-/// it.
+/// it, nor ask again before it is time.
 pub async fn load(database: &Database, ledger: &Ledger) -> Result<BTreeMap<String, Figures>, DbError> {
     let Ledger::Tables { store_id } = ledger else { return Ok(BTreeMap::new()) };
     let mut tx = database.read().await?;

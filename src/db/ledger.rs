@@ -165,7 +165,8 @@ pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Option<Kn
     Ok(known)
 }
 
-async fn now(database: &Database) -> Result<DateTime<Utc>, DbError> {
+/// The database's time.
+pub async fn now(database: &Database) -> Result<DateTime<Utc>, DbError> {
     let mut tx = database.read().await?;
     let now =
         sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;

@@ -256,6 +256,14 @@ fn bound(rules: &mut BTreeMap<(Scope, String), Rule>, base: &Base) {
 }
 
 impl Compiled {
+    /// Whether both are the same but for the rules of single executions.
+    pub fn same_policies(&self, other: &Self) -> bool {
+        let rules = |compiled: &Self| {
+            compiled.rules.iter().filter(|rule| rule.scope != Scope::Execution).cloned().collect::<Vec<_>>()
+        };
+        self.base == other.base && rules(self) == rules(other)
+    }
+
     /// The shortest time within which an execution that starts now can be past its deadline.
     pub fn shortest(&self) -> TimeDelta {
         let grace = self.rules.iter().filter_map(|rule| rule.grace.as_ref().map(|g| g.value));

@@ -1,6 +1,6 @@
 //! What the API server refuses before the operator ever sees it, with a message that says why.
 
-use jobexec_operator::api::{ExecutionStore, JobExecution};
+use jobexec_operator::api::{ExecutionPolicy, ExecutionStore, JobExecution};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
@@ -59,6 +59,89 @@ async fn what_a_store_leaves_out_is_filled_in() {
     assert_eq!(written.spec.sweep_interval.to_string(), "1h");
     assert_eq!(written.spec.table.columns.started_at.0, "started_at");
     assert_eq!(written.spec.connection.secret_ref.key, "uri");
+}
+
+#[tokio::test]
+async fn a_policy_that_makes_no_sense_is_refused() {
+    let world = World::bare("nonsense").await;
+    let ids = |n: usize| (0..n).map(|i| i.to_string()).collect::<Vec<_>>();
+    let dynamic = |spec: Value| json!({"dynamicTimeout": spec});
+    for (spec, part) in [
+        (json!({}), "the policy says nothing: set at least one of timeout"),
+        (json!({"selector": {"jobIds": ["1"]}}), "the policy says nothing"),
+        (json!({"timeout": "0s"}), "must be longer than 0"),
+        (json!({"timeout": "1d"}), "spec.timeout"),
+        (json!({"timeout": 3600}), "spec.timeout"),
+        (json!({"timeout": "-1h"}), "spec.timeout"),
+        (json!({"gracePeriod": "soon"}), "spec.gracePeriod"),
+        (json!({"heartbeatTimeout": "999ms"}), "must be at least 1s"),
+        (json!({"onTimeout": "Kill"}), "spec.onTimeout"),
+        (json!({"warnAfter": {}}), "set either duration or timeoutPercent"),
+        (
+            json!({"warnAfter": {"duration": "1h", "timeoutPercent": 50}}),
+            "set either duration or timeoutPercent",
+        ),
+        (json!({"warnAfter": {"duration": "0s"}}), "must be longer than 0"),
+        (json!({"warnAfter": {"timeoutPercent": 0}}), "timeoutPercent"),
+        (json!({"warnAfter": {"timeoutPercent": 100}}), "timeoutPercent"),
+        (dynamic(json!({"floor": "2h", "ceiling": "1h"})), "floor must not be longer than ceiling"),
+        (dynamic(json!({"ceiling": "59s"})), "floor must not be longer than ceiling"),
+        (dynamic(json!({"quantile": 0})), "must be more than 0 and less than 1"),
+        (dynamic(json!({"quantile": 1})), "must be more than 0 and less than 1"),
+        (dynamic(json!({"multiplier": 0})), "must be more than 0 and at most 1000"),
+        (dynamic(json!({"multiplier": -1.5})), "must be more than 0 and at most 1000"),
+        (dynamic(json!({"multiplier": 1000.5})), "must be more than 0 and at most 1000"),
+        (dynamic(json!({"minSamples": 0})), "minSamples"),
+        (dynamic(json!({"floor": "0s"})), "must be longer than 0"),
+        (dynamic(json!({"window": "59s"})), "must be at least 1m"),
+        (dynamic(json!({"refreshInterval": "1s"})), "must be at least 1m"),
+        (json!({"timeout": "1h", "selector": {"jobIds": ids(1_001)}}), "at most 1000"),
+        (json!({"timeout": "1h", "selector": {"jobIds": ids(100_000)}}), "at most 1000"),
+        (json!({"timeout": "1h", "selector": {"jobTypes": ids(1_001)}}), "at most 1000"),
+        (json!({"timeout": "1h", "selector": {"jobIds": ["1", "1"]}}), "duplicate"),
+        (json!({"timeout": "1h", "selector": {"jobIds": [""]}}), "jobIds"),
+        // Postgres can hold no such text.
+        (json!({"timeout": "1h", "selector": {"jobTypes": ["a\u{0}b"]}}), "jobTypes"),
+        (
+            json!({"dynamicTimeout": {"per": "JobType"}, "selector": {"jobIds": ["1"]}}),
+            "use per Job, or select by jobTypes",
+        ),
+    ] {
+        let outcome = world.apply::<ExecutionPolicy>("bad", World::policy_with("bad", spec.clone())).await;
+        let error = outcome.map(|_| spec.to_string()).expect_err("must be refused").to_string();
+        let spec: String = spec.to_string().chars().take(120).collect();
+        assert!(error.contains(part), "{spec}: {part} not in {error:.2000}");
+    }
+    world.policy("most", json!({"timeout": "1h", "selector": {"jobIds": ids(1_000)}})).await;
+    world
+        .policy("types", json!({"dynamicTimeout": {"per": "JobType"}, "selector": {"jobTypes": ["a"]}}))
+        .await;
+    world.policy("all", json!({"dynamicTimeout": {"per": "JobType"}})).await;
+
+    let moved = World::policy_with("most", json!({"timeout": "1h", "storeRef": {"name": "other"}}));
+    let error = world.apply::<ExecutionPolicy>("most", moved).await.expect_err("must be refused").to_string();
+    assert!(error.contains("storeRef is immutable: delete this object and create another"), "{error}");
+    world.policy("most", json!({"timeout": "2h"})).await;
+}
+
+#[tokio::test]
+async fn the_breakers_limit_is_a_number_or_a_share() {
+    let world = World::bare("limit").await;
+    for limit in
+        [json!(0), json!(-1), json!("0%"), json!("101%"), json!("x"), json!("50"), json!("5.5%"), json!("")]
+    {
+        let error = refused_store(&world, json!({"maxFailuresPerSweep": limit})).await;
+        assert!(
+            error.contains("must be a number of at least 1, or a share from 1% to 100%"),
+            "{limit}: {error}"
+        );
+    }
+    for limit in [json!(1), json!(5), json!("1%"), json!("50%"), json!("100%")] {
+        let stored = world.store(json!({"maxFailuresPerSweep": limit})).await;
+        assert_eq!(serde_json::to_value(stored.spec.max_failures_per_sweep).unwrap(), limit);
+    }
+    let stored = world.store(json!({"maxFailuresPerSweep": null})).await;
+    assert_eq!(serde_json::to_value(stored.spec.max_failures_per_sweep).unwrap(), json!(1_000));
 }
 
 #[tokio::test]

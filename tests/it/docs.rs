@@ -48,8 +48,8 @@ async fn example(title: &str) {
         world.sql(sql).await;
     }
     let store = blocks(setup).into_iter().find(|(language, _)| *language == "yaml").unwrap().1;
-    std::fs::write(world.path("store.yaml"), store).unwrap();
-    world.prepare_for(&world.path("store.yaml")).await;
+    let spec = serde_saphyr::from_str::<serde_json::Value>(store).unwrap()["spec"].take();
+    world.prepare_for(&spec).await;
     for (_, sql) in blocks(text).into_iter().filter(|(language, _)| *language == "sql") {
         world.sql(sql).await;
     }

@@ -19,17 +19,11 @@ async fn job(world: &World, name: &str) {
 
 #[tokio::test]
 async fn an_execution_ends_with_its_job_or_pod() {
-    let world = World::bare("workloads").await;
-    world
-        .sql(
-            "CREATE TABLE job_executions (id bigint PRIMARY KEY, job_id bigint NOT NULL, execution_number integer NOT NULL, \
-             status text NOT NULL, started_at timestamptz, completed_at timestamptz, workload text)",
-        )
-        .await;
     let spec = json!({"table": {"columns": {"workload": "workload"}}, "workloads": {"gracePeriod": "1s"}});
-    let store = serde_json::to_string(&World::store_with("jobs", spec.clone())).unwrap();
-    std::fs::write(world.path("store.yaml"), store).unwrap();
-    world.prepare_for(&world.path("store.yaml")).await;
+    let table = "CREATE TABLE job_executions (id bigint PRIMARY KEY, job_id bigint NOT NULL, \
+        execution_number integer NOT NULL, status text NOT NULL, started_at timestamptz, completed_at timestamptz, \
+        workload text)";
+    let world = World::with("workloads", table, &spec).await;
     job(&world, "alive").await;
     job(&world, "mapped-elsewhere").await;
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "broken"}, "spec": template()["spec"]});

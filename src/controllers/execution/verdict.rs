@@ -135,7 +135,7 @@ fn ended(row: &Execution, reason: Reason) -> String {
         (Reason::DeadlineExceeded, Some(deadline)) => format!(
             "it was still running past its deadline {} and was {how} by the operator; the timeout is from {}",
             deadline.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-            row.source
+            row.ended_by.as_ref().unwrap_or(&row.source)
         ),
         _ => format!("it was {} and was {how} by the operator", reason.explanation()),
     }

@@ -116,13 +116,17 @@ async fn see(context: &Context, object: &ExecutionPolicy) -> Option<(Sight, Dura
         return None;
     };
     let source = policy_source(&object.name_any());
-    let governed = handle.governed().map(|counts| counts.get(&source).copied().unwrap_or_default());
+    // What was counted by other rules says nothing of this policy.
+    let counted = handle.governed().filter(|governed| governed.in_force == in_force);
+    let governed = counted.map(|governed| governed.counts.get(&source).copied().unwrap_or_default());
+    let history = session.history().get(&uid).filter(|_| read.question.is_some()).cloned();
     let standing = Standing {
         problems: read.problems.clone(),
         conflicts: in_force.compiled.conflicts.get(&read.policy.name).cloned().unwrap_or_default(),
         look_again: if governed.is_none() { SOON } else { REFRESH },
         governed,
-        history: session.history().get(&uid).filter(|_| read.question.is_some()).cloned(),
+        pending: read.question.is_some() && history.is_none(),
+        history,
     };
     let look_again = standing.look_again;
     Some((Sight::Standing(Box::new(standing)), look_again))

@@ -33,6 +33,8 @@ pub(super) struct Standing {
     pub(super) conflicts: Vec<Conflict>,
     /// How many running executions it says something of that counts, if they have been counted.
     pub(super) governed: Option<i64>,
+    /// Whether it asks history and was not answered yet.
+    pub(super) pending: bool,
     /// What history said to it.
     pub(super) history: Option<Figures>,
     pub(super) look_again: Duration,
@@ -78,6 +80,15 @@ fn accepted(standing: &Standing) -> Finding {
     let reason = match (standing.problems.first(), standing.conflicts.first()) {
         (Some(problem), _) => problem.reason(),
         (None, Some(_)) => "Conflicted",
+        (None, None) if standing.pending => {
+            return Finding::new(
+                TYPE,
+                Truth::Unknown,
+                "HistoryNotRead",
+                "history was not read yet, and until then neither dynamicTimeout nor timeout is in force; if this does \
+                 not pass, see the operator's log, and create the index on the end that `jobexec schema` prints",
+            );
+        }
         (None, None) => return Finding::new(TYPE, true, "InForce", "all that it says is in force"),
     };
     Finding::new(TYPE, false, reason, format!("{}. All else that it says is in force", told.join("; ")))

@@ -25,8 +25,20 @@ pub(super) struct Breaker {
     generation: Option<i64>,
     /// Whether it is known whether an operator before this one opened it.
     known: bool,
-    /// The value of the annotation that last closed it.
+    /// The value of the annotation that was last read.
     resumed: Option<String>,
+}
+
+impl Breaker {
+    /// The database is asked again. Which spec was judged is not forgotten, since another one may close the breaker.
+    pub(super) fn ask_again(&mut self) {
+        self.known = false;
+    }
+
+    /// The value of the annotation that was last read.
+    pub(super) fn resumed(&self) -> Option<String> {
+        self.resumed.clone()
+    }
 }
 
 /// What the breaker says of a look.
@@ -35,7 +47,7 @@ pub(super) enum Verdict {
     /// Sweep.
     Closed,
     /// A person has just closed it: sweep, however many are stale.
-    Resumed(String),
+    Resumed,
     /// Do not sweep, for this reason.
     Open(String),
 }
@@ -49,27 +61,32 @@ pub(super) async fn judge(
 ) -> Result<Verdict, DbError> {
     let breaker = &mut memory.breaker;
     let status = store.status.clone().unwrap_or_default();
+    let told = find(&status.conditions, "EnforcementPaused").filter(|condition| condition.reason == OPEN);
     if !breaker.known || breaker.why.is_some() {
         // A person may have closed it in the database.
         breaker.why = match session.ledger {
             Ledger::Tables { store_id } => {
                 session.database.within(ledger::paused(&session.database, store_id)).await?
             }
-            Ledger::Missing(_) if breaker.known => breaker.why.take(),
-            Ledger::Missing(_) => find(&status.conditions, "EnforcementPaused")
-                .filter(|condition| condition.reason == OPEN)
-                .map(|condition| condition.message.clone()),
+            Ledger::Missing(_) => {
+                breaker.why.take().or_else(|| told.map(|condition| condition.message.clone()))
+            }
         };
+        // The spec may have changed while no operator was there.
+        breaker.generation =
+            breaker.generation.or_else(|| told.and_then(|condition| condition.observed_generation));
         breaker.known = true;
     }
     if let Some(request) = store.annotations().get(RESUME)
         && breaker.resumed.as_ref() != Some(request)
         && status.observed_resume.as_ref() != Some(request)
     {
-        note(session, None).await?;
-        breaker.why = None;
         breaker.resumed = Some(request.clone());
-        return Ok(Verdict::Resumed(request.clone()));
+        // Said while nothing was stopped it allows nothing: an object may be made with the annotation of another one.
+        if breaker.why.take().is_some() {
+            note(session, None).await?;
+            return Ok(Verdict::Resumed);
+        }
     }
     let generation = store.metadata.generation;
     let same_spec = breaker.generation.is_none_or(|judged| Some(judged) == generation);

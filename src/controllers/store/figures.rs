@@ -1,12 +1,12 @@
 //! The figures that only people need: counted beside enforcement, seldom, and never in its way.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt as _;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::memory::Governed;
 use super::schedule::RETRY;
 use crate::api::ExecutionStore;
 use crate::controllers::in_force::InForce;
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 pub(super) struct Figures {
     pub(super) live: Option<Live>,
     /// How many running executions each object says something of that counts.
-    pub(super) governed: Option<BTreeMap<String, i64>>,
+    pub(super) governed: Option<Governed>,
     pub(super) census: Option<Census>,
     pub(super) contradictions: Option<Contradictions>,
     /// How many status changes the transition trigger refused, where it is installed.
@@ -51,7 +51,7 @@ pub(super) struct Counter {
 pub(super) enum News {
     /// Nothing happened.
     None,
-    /// Executions were failed, or the table said that it changed.
+    /// Executions were failed, the table said that it changed, or other rules are in force.
     Changed,
     /// A person asked for a sweep, and wants to see all of it.
     Requested,
@@ -132,7 +132,8 @@ async fn take(
     let governed = if in_force.policies.is_empty() {
         None
     } else {
-        told(&store, database.within(observe::governed(database, &judge)).await)
+        let counts = told(&store, database.within(observe::governed(database, &judge)).await);
+        counts.map(|counts| Governed { in_force: in_force.clone(), counts: Arc::new(counts) })
     };
     let census = told(&store, database.within(observe::census(database, mapping)).await);
     let contradictions = if all {

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use uuid::Uuid;
 
 use super::Handle;
-use super::breaker::{self, Breaker, Verdict};
+use super::breaker::{self, Verdict};
 use super::enforce::{self, Swept};
 use super::figures::{Counter, Figures, News};
 use super::historian::Historian;
@@ -40,12 +39,14 @@ pub(super) struct Seen {
     pub(super) blind: bool,
     /// Why the breaker is open, if it is.
     pub(super) open: Option<String>,
-    /// The request that closed it.
+    /// The request to go on that was last read.
     pub(super) resumed: Option<String>,
     /// Why it is not known which workloads there are, if that is asked for and not known.
     pub(super) unseen: Option<String>,
     /// Whether other rules are in force than at the last look.
     pub(super) rules_changed: bool,
+    /// Whether that may have moved deadlines of executions that have no rule of their own.
+    pub(super) deadlines_changed: bool,
     /// The sweep, if one ran that is worth telling.
     pub(super) sweep: Option<Swept>,
     /// The stale executions that the server does not let the operator fail.
@@ -101,6 +102,7 @@ pub(super) async fn look(
         resumed: None,
         unseen: None,
         rules_changed: false,
+        deadlines_changed: false,
         sweep: None,
         closed: Vec::new(),
         refused: Vec::new(),
@@ -184,14 +186,19 @@ async fn session(
     };
     let outage = memory.outage;
     let opened = Session::open(store, memory.predecessor.clone(), outage, &credentials, changed).await;
-    memory.outage = matches!(&opened, Err(NotReady::Database(error)) if !error.answered());
+    memory.outage = match &opened {
+        // Nobody can write a heartbeat to it either.
+        Ok(session) => session.read_only,
+        Err(NotReady::Database(error)) => outage || !error.answered(),
+        Err(_) => outage,
+    };
     let session = Arc::new(opened?);
     handle.replace(Some(session.clone()));
     memory.described = described;
     memory.checked = Some(Instant::now());
     memory.counter = Counter::default();
     memory.historian = Historian::default();
-    memory.breaker = Breaker::default();
+    memory.breaker.ask_again();
     memory.in_force = None;
     memory.refused = super::memory::RefusedRows::default();
     Ok(Current { session, opened: true })
@@ -232,14 +239,20 @@ async fn work(
         pulse = self::pulse(session, &in_force, evidence).await?;
     }
     seen.rules_changed = memory.in_force.as_ref() != Some(&in_force);
+    seen.deadlines_changed =
+        memory.in_force.as_ref().is_some_and(|last| !last.compiled.same_policies(&in_force.compiled));
+    if seen.rules_changed && news == News::None {
+        news = News::Changed;
+    }
     memory.in_force = Some(in_force.clone());
     let mut trigger = due(store, memory, &pulse, request).filter(|_| may_write);
     if may_write {
         match breaker::judge(store, session, memory, &pulse).await? {
             Verdict::Closed => {}
-            Verdict::Resumed(by) => (trigger, seen.resumed) = (Some("Resumed"), Some(by)),
+            Verdict::Resumed => trigger = Some("Resumed"),
             Verdict::Open(why) => (trigger, seen.open) = (None, Some(why)),
         }
+        seen.resumed = memory.breaker.resumed();
     }
     let mut swept = None;
     if let Some(trigger) = trigger {
@@ -289,8 +302,8 @@ async fn ask_history(
     memory: &mut Memory,
     in_force: &InForce,
 ) -> bool {
-    // The database's time as it was at the last look is near enough; without one, everything is due.
-    let now = memory.now.unwrap_or(DateTime::<Utc>::MAX_UTC);
+    // The database's time as it was at the last look is near enough, or when the session was opened.
+    let now = memory.now.unwrap_or(session.opened);
     let nudge = context.nudger(store);
     memory.historian.ask(&store.name_any(), session, in_force, now, nudge).await
 }

@@ -35,9 +35,18 @@ pub struct Handle {
     /// What Kubernetes is still to be told.
     pub(super) slot: Slot,
     /// How many running executions each object says something of that counts.
-    governed: Mutex<Option<BTreeMap<String, i64>>>,
+    governed: Mutex<Option<Governed>>,
     /// Held while Kubernetes is told.
     pub(super) told: tokio::sync::Mutex<Told>,
+}
+
+/// How many running executions each object says something of that counts, by the object.
+#[derive(Clone, Debug)]
+pub struct Governed {
+    /// What was in force when they were counted.
+    pub in_force: Arc<InForce>,
+    /// The counts.
+    pub counts: Arc<BTreeMap<String, i64>>,
 }
 
 /// What one look leaves for the next.
@@ -136,12 +145,12 @@ impl Handle {
     }
 
     /// How many running executions each object says something of that counts, by the object, as last counted.
-    pub fn governed(&self) -> Option<BTreeMap<String, i64>> {
+    pub fn governed(&self) -> Option<Governed> {
         self.governed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Keeps that.
-    pub(super) fn keep_governed(&self, governed: Option<BTreeMap<String, i64>>) {
+    pub(super) fn keep_governed(&self, governed: Option<Governed>) {
         *self.governed.lock().unwrap_or_else(PoisonError::into_inner) = governed;
     }
 

@@ -81,7 +81,7 @@ async fn reconcile(
     let handle = context.handle(&ObjectRef::from_obj(&*guarded));
     let mut memory = handle.memory.lock().await;
     let seen = Box::pin(look::look(&context, store, &handle, &mut memory)).await;
-    if seen.worth_telling() {
+    if seen.worth_telling() || seen.deadlines_changed {
         context.nudge_executions(&store.namespace().unwrap_or_default(), &store.name_any());
     }
     handle.keep_governed(seen.figures.governed.clone());

@@ -50,7 +50,7 @@ fn findings(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) 
     let recording = recording(seen);
     let ready = ready(seen, &[&reachable, &valid], &paused);
     let healthy = healthy(store, seen, before);
-    let consistent = consistent(seen, before);
+    let consistent = consistent(store, seen, before);
     let mut all = vec![ready, reachable, valid, healthy, paused, recording, consistent];
     all.extend(store.spec.workloads.is_some().then(|| workloads(seen)));
     all
@@ -204,7 +204,7 @@ fn healthy(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -
     }
 }
 
-fn consistent(seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
+fn consistent(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
     const TYPE: &str = "Consistent";
     let Some(found) = &seen.figures.contradictions else {
         // What was known of the rows does not become unknown because the database is away.
@@ -217,12 +217,17 @@ fn consistent(seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
         };
     };
     let example = found.example.as_deref().unwrap_or_default();
+    let without_start = if store.spec.table.columns.created_at.is_some() {
+        "running without a start time, whose creation counts instead"
+    } else {
+        "running without a start time, which are never failed by time"
+    };
     let parts: Vec<String> = [
         (
             found.unmapped,
             format!("with a status that spec.table.statuses does not list, for example {example:?}"),
         ),
-        (found.running_without_start, "running without a start time, which are never failed".to_owned()),
+        (found.running_without_start, without_start.to_owned()),
         (found.finished_without_end, "finished without an end time".to_owned()),
         (found.ended_before_start, "that ended before they started".to_owned()),
         (found.running_with_end, "running with an end time".to_owned()),

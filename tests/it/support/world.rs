@@ -4,7 +4,10 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus, JobExecution, JobExecutionStatus};
+use jobexec_operator::api::{
+    ExecutionPolicy, ExecutionPolicyStatus, ExecutionStore, ExecutionStoreStatus, JobExecution,
+    JobExecutionStatus,
+};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::Role;
@@ -148,17 +151,22 @@ impl World {
         self.secret("db", json!({"uri": self.url("right/password")})).await;
     }
 
-    /// Like [`Self::prepare`], for the store in a file.
-    pub(crate) async fn prepare_for(&self, store: &std::path::Path) {
-        let (role, store) = (self.role.clone(), store.to_str().unwrap());
-        let output = self.jobexec(&["schema", "--apply", "--role", &role, "-f", store]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        self.secret("db", json!({"uri": self.url("right/password")})).await;
+    /// A fresh world with these tables, and the rights, indexes and Secret that a store with `spec` needs.
+    pub(crate) async fn with(test: &str, tables: &str, spec: &Value) -> Self {
+        let world = Self::bare(test).await;
+        world.sql(tables).await;
+        world.prepare_for(spec).await;
+        world
     }
 
-    /// A place for a file of this test.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+    /// Like [`Self::prepare`], for a store with this spec.
+    pub(crate) async fn prepare_for(&self, spec: &Value) {
+        let file = self.folder.path().join("store.yaml");
+        std::fs::write(&file, Self::store_with("jobs", spec.clone()).to_string()).unwrap();
+        let role = self.role.clone();
+        let output = self.jobexec(&["schema", "-f", file.to_str().unwrap(), "--apply", "--role", &role]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.secret("db", json!({"uri": self.url("right/password")})).await;
     }
 
     /// The URL that the operator's role logs in with.
@@ -307,6 +315,39 @@ impl World {
         object
     }
 
+    /// Creates or changes an `ExecutionPolicy` of the store `jobs`.
+    pub(crate) async fn policy(&self, name: &str, spec: Value) -> ExecutionPolicy {
+        self.apply(name, Self::policy_with(name, spec)).await.unwrap()
+    }
+
+    /// An `ExecutionPolicy` of the store `jobs`.
+    pub(crate) fn policy_with(name: &str, spec: Value) -> Value {
+        let mut object = json!({
+            "apiVersion": "jobexec.dev/v1alpha1", "kind": "ExecutionPolicy", "metadata": {"name": name},
+            "spec": {"storeRef": {"name": "jobs"}},
+        });
+        merge(&mut object["spec"], spec);
+        object
+    }
+
+    /// Deletes an object.
+    pub(crate) async fn delete<K>(&self, name: &str)
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+        K::DynamicType: Default,
+    {
+        self.api::<K>().delete(name, &kube::api::DeleteParams::default()).await.unwrap();
+    }
+
+    /// Gives the store `jobs` an annotation as a person would.
+    pub(crate) async fn annotate(&self, key: &str, value: &str) {
+        let patch = json!({"metadata": {"annotations": {key: value}}});
+        self.api::<ExecutionStore>()
+            .patch("jobs", &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+    }
+
     /// Applies an object as a person would.
     pub(crate) async fn apply<K>(&self, name: &str, object: Value) -> Result<K, kube::Error>
     where
@@ -359,6 +400,22 @@ impl World {
         let as_wanted = |e: Option<&JobExecution>| e.and_then(|e| e.status.as_ref()).is_some_and(&wanted);
         let execution = self.until(operator, name, as_wanted).await;
         execution.status.unwrap()
+    }
+
+    /// Waits until the status of an `ExecutionPolicy` describes its latest spec and is as wanted, and returns it.
+    pub(crate) async fn policy_until(
+        &self,
+        operator: &Operator,
+        name: &str,
+        wanted: impl Fn(&ExecutionPolicyStatus) -> bool,
+    ) -> ExecutionPolicyStatus {
+        let as_wanted = |p: Option<&ExecutionPolicy>| {
+            p.is_some_and(|p| {
+                p.status.as_ref().is_some_and(|s| s.observed_generation == p.metadata.generation && wanted(s))
+            })
+        };
+        let policy = self.until(operator, name, as_wanted).await;
+        policy.status.unwrap()
     }
 
     /// Waits until an object of any kind, which need not decode, has a condition with this reason, and returns all.
@@ -449,11 +506,7 @@ impl World {
     /// Asks for a sweep as a person would, and waits until it was made.
     pub(crate) async fn request_sweep(&self, operator: &Operator) -> ExecutionStoreStatus {
         let request = uuid::Uuid::new_v4().to_string();
-        let patch = json!({"metadata": {"annotations": {"jobexec.dev/sweep-requested": request}}});
-        self.api::<ExecutionStore>()
-            .patch("jobs", &PatchParams::default(), &Patch::Merge(patch))
-            .await
-            .unwrap();
+        self.annotate("jobexec.dev/sweep-requested", &request).await;
         self.store_until(operator, |s| s.observed_sweep_request.as_ref() == Some(&request)).await
     }
 }

@@ -1,0 +1,259 @@
+//! Evidence of death other than the deadline: a heartbeat that stays away, a job that is finished, a later execution.
+
+use jobexec_operator::api::Phase;
+use serde_json::{Value, json};
+
+use crate::support::world::{CASE, TABLE};
+use crate::support::{Operator, World, blocking, is, message};
+
+/// The default table with a column for heartbeats.
+const BEATS: &str = "CREATE TABLE job_executions (id bigint PRIMARY KEY, job_id bigint NOT NULL, \
+     execution_number integer NOT NULL, status text NOT NULL, started_at timestamptz, completed_at timestamptz, beat timestamptz)";
+
+/// A store of [`BEATS`].
+fn beats(heartbeat_timeout: &str) -> Value {
+    json!({"table": {"columns": {"heartbeatAt": "beat"}}, "heartbeatTimeout": heartbeat_timeout})
+}
+
+/// Starts a row with a heartbeat, an SQL expression.
+async fn beating(world: &World, id: i64, started: &str, beat: &str) {
+    world
+        .sql(&format!(
+            "INSERT INTO job_executions VALUES ({id}, {id}, 1, 'running', now() - interval '{started}', NULL, {beat})"
+        ))
+        .await;
+}
+
+/// Each row that was ended, and why.
+const ENDED: &str = "SELECT string_agg(concat_ws(' ', execution_id, action, reason), ', ' ORDER BY execution_id::bigint) \
+     FROM jobexec.events WHERE action IN ('Failed', 'Cancelled')";
+
+/// What the object of a row and its Events say of the row's end.
+async fn told(world: &World, operator: &Operator, name: &str, reason: &str, words: &str) {
+    let status =
+        world.execution_until(operator, name, |s| is(&s.conditions, "Finished", "True", "Failed")).await;
+    assert!(is(&status.conditions, "Succeeded", "False", reason), "{:#?}", status.conditions);
+    assert_eq!(status.reason.as_deref(), Some(reason));
+    let text = message(&status.conditions, "Succeeded");
+    assert!(text.contains(words), "{words} not in {text}");
+    let note = world.event_until(operator, name, reason).await;
+    assert!(note.contains(words), "{words} not in {note}");
+}
+
+/// Has the operator look, and sweep, with all evidence.
+async fn look(world: &World, operator: &Operator) {
+    world.request_sweep(operator).await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_stays_away_fails_and_one_that_never_came_does_not() {
+    let world = World::with("beats", BEATS, &beats("2s")).await;
+    beating(&world, 1, "1 hour", "NULL").await;
+    beating(&world, 2, "1 hour", "now() + interval '1 hour'").await;
+    beating(&world, 3, "1 hour", "now() - interval '50 minutes'").await;
+    beating(&world, 4, "2 days", "NULL").await;
+    // Of several reasons the deadline counts.
+    beating(&world, 5, "2 days", "now() - interval '1 day'").await;
+    // A worker is just about to say that it is alive.
+    beating(&world, 6, "1 hour", "now() - interval '50 minutes'").await;
+    let mut worker = world.pool.begin().await.unwrap();
+    sqlx::raw_sql("UPDATE job_executions SET beat = now() + interval '1 hour' WHERE id = 6")
+        .execute(&mut *worker)
+        .await
+        .unwrap();
+    world.execution("lost", "3", json!({})).await;
+    let operator = world.operator();
+    world.store(beats("2s")).await;
+    told(&world, &operator, "lost", "HeartbeatLost", "no heartbeat for too long").await;
+    world
+        .until_true(
+            "SELECT EXISTS (SELECT FROM jobexec.events WHERE execution_id = '4' AND action = 'Failed')",
+        )
+        .await;
+    assert_eq!(
+        world.one::<String>(ENDED).await,
+        "3 Failed HeartbeatLost, 4 Failed DeadlineExceeded, 5 Failed DeadlineExceeded"
+    );
+    let held: bool = world
+        .one("SELECT e.at >= s.watched_since + interval '2 s' FROM jobexec.events e, jobexec.stores s WHERE execution_id = '3' AND action = 'Failed'")
+        .await;
+    assert!(held, "what was not watched is no evidence");
+    world.until_true("SELECT bool_and(announced_at IS NOT NULL) FROM jobexec.sweeps").await;
+    let notes: Vec<String> =
+        world.events().await.into_iter().filter_map(|e| e.note).filter(|n| n.contains("3 (job 3")).collect();
+    assert!(notes.iter().any(|note| note.contains("HeartbeatLost")), "{notes:?}");
+
+    worker.commit().await.unwrap();
+    look(&world, &operator).await;
+    for id in [1, 2, 6] {
+        assert_eq!(world.status(id).await, "running", "{id}");
+    }
+    world.sql("UPDATE job_executions SET beat = now() - interval '1 minute' WHERE id = 6").await;
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 6").await;
+}
+
+#[tokio::test]
+async fn after_a_time_without_an_operator_heartbeats_get_another_chance_and_deadlines_do_not() {
+    let world = World::with("absent", BEATS, &beats("1h")).await;
+    let operator = world.operator();
+    world.store(beats("1h")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    operator.kill();
+    // Watched for a day without a gap: a heartbeat of two hours ago is lost, and at once.
+    world.sql("UPDATE jobexec.stores SET watched_since = now() - interval '1 day', seen_at = now()").await;
+    beating(&world, 1, "3 hours", "now() - interval '2 hours'").await;
+    let operator = world.operator();
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
+    operator.kill();
+    world.sql("UPDATE jobexec.stores SET watched_since = now() - interval '1 day', seen_at = now() - interval '1 hour'").await;
+    beating(&world, 2, "3 hours", "now() - interval '2 hours'").await;
+    beating(&world, 3, "2 days", "now() - interval '2 hours'").await;
+    let operator = world.operator();
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 3").await;
+    look(&world, &operator).await;
+    assert_eq!(world.status(2).await, "running");
+    assert_eq!(world.one::<String>(ENDED).await, "1 Failed HeartbeatLost, 3 Failed DeadlineExceeded");
+}
+
+#[tokio::test]
+async fn after_an_outage_of_the_database_heartbeats_get_another_chance() {
+    let mut server = blocking(|| devcluster::Server::start(&[])).await;
+    let world = World::on_server("dbaway", &server).await;
+    world.sql("ALTER TABLE job_executions ADD beat timestamptz").await;
+    world.prepare_for(&beats("1h")).await;
+    let operator = world.operator();
+    world.store(beats("1h")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    world.sql("UPDATE jobexec.stores SET watched_since = now() - interval '1 day'").await;
+    server = blocking(move || {
+        server.kill();
+        Ok::<_, std::convert::Infallible>(server)
+    })
+    .await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "False", "ConnectionFailed")).await;
+    let _server = blocking(move || server.start_again().map(|()| server)).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    let since: bool = world.one("SELECT watched_since > now() - interval '1 hour' FROM jobexec.stores").await;
+    assert!(since, "it counts from the end of the outage");
+    // As they are after an outage in which nobody could write.
+    beating(&world, 1, "3 hours", "now() - interval '2 hours'").await;
+    beating(&world, 2, "2 days", "now() - interval '2 hours'").await;
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
+    look(&world, &operator).await;
+    assert_eq!(world.status(1).await, "running");
+}
+
+#[tokio::test]
+async fn an_execution_of_a_finished_job_fails_once_the_job_was_seen_finished_for_the_grace() {
+    let spec = |grace: &str| json!({"jobs": {"gracePeriod": grace}, "defaultTimeout": "99999h"});
+    let world = World::with("finished", CASE, &spec("1h")).await;
+    world
+        .sql(
+            "INSERT INTO job_executions (id, job_id, execution_number, status, started_at) VALUES \
+             (41, 20, 4, 'running', now() - interval '1 minute'), (42, 22, 2, 'running', now() - interval '1 day')",
+        )
+        .await;
+    world.execution("the-case", "39", json!({})).await;
+    let operator = world.operator();
+    world.store(spec("1h")).await;
+    let suspects =
+        "SELECT COALESCE(string_agg(execution_id, ' ' ORDER BY execution_id), '') FROM jobexec.suspects";
+    world.until_true(&format!("SELECT ({suspects}) = '39 41'")).await;
+    look(&world, &operator).await;
+    let running: i64 = world.one("SELECT count(*) FROM job_executions WHERE status = 'running'").await;
+    assert_eq!(running, 4, "nothing is failed within the grace");
+
+    // A job that goes on after all takes the suspicion away, and begins it anew when it ends.
+    let since = "SELECT since FROM jobexec.suspects WHERE execution_id = '39'";
+    let first: chrono::DateTime<chrono::Utc> = world.one(since).await;
+    world.sql("UPDATE jobs SET status = 'running' WHERE id = 21").await;
+    world.until_true(&format!("SELECT ({suspects}) = '41'")).await;
+    world.sql("UPDATE jobs SET status = 'completed' WHERE id = 21").await;
+    world.until_true(&format!("SELECT ({suspects}) = '39 41'")).await;
+    let again: chrono::DateTime<chrono::Utc> = world.one(since).await;
+    assert!(again > first);
+
+    // A worker that commits in between wins.
+    let mut worker = world.pool.begin().await.unwrap();
+    sqlx::raw_sql("UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 41")
+        .execute(&mut *worker)
+        .await
+        .unwrap();
+    world.store(spec("1s")).await;
+    told(&world, &operator, "the-case", "JobFinished", "still running although its job is finished").await;
+    worker.commit().await.unwrap();
+    look(&world, &operator).await;
+    assert_eq!(world.status(41).await, "completed");
+    assert_eq!((world.status(40).await, world.status(42).await), ("running".into(), "running".into()));
+    assert_eq!(world.one::<String>(ENDED).await, "39 Failed JobFinished");
+    let source: String = world.one("SELECT source FROM jobexec.events WHERE action = 'Failed'").await;
+    assert_eq!(source, "ExecutionStore/jobs");
+    let note = world.event_until(&operator, "jobs", "StaleExecutionsFailed").await;
+    assert!(note.contains("39 (job 21, #5, ") && note.contains("JobFinished"), "{note}");
+    world.until_true(&format!("SELECT ({suspects}) = ''")).await;
+}
+
+#[tokio::test]
+async fn of_executions_that_come_one_after_the_other_only_the_last_can_run() {
+    let world = World::new("sequence").await;
+    world
+        .sql(
+            "INSERT INTO job_executions SELECT j * 10 + n, j, n, 'running', now() - (3 - n) * interval '1 hour' \
+             FROM generate_series(1, 5) j, generate_series(1, 2) n; \
+             UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 22; \
+             UPDATE job_executions SET status = 'scheduled', started_at = NULL WHERE id = 32; \
+             UPDATE job_executions SET started_at = now() + interval '1 hour' WHERE id = 42; \
+             UPDATE job_executions SET execution_number = 1, started_at = now() WHERE id = 52",
+        )
+        .await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, |s| s.last_sweep.is_some()).await;
+    let running: i64 = world.one("SELECT count(*) FROM job_executions WHERE status = 'running'").await;
+    assert_eq!(running, 8, "without sequential they may run beside each other");
+    // The later ones of jobs 1 and 2 have run for an hour.
+    world.store(json!({"sequential": {"gracePeriod": "61m"}})).await;
+    world.execution("eleven", "11", json!({})).await;
+    world.execution_until(&operator, "eleven", |s| s.phase == Some(Phase::Running)).await;
+    look(&world, &operator).await;
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.events WHERE action = 'Failed'").await, 0);
+
+    world.store(json!({"sequential": {"gracePeriod": "59m"}})).await;
+    told(&world, &operator, "eleven", "Superseded", "a later execution of its job has started").await;
+    look(&world, &operator).await;
+    assert_eq!(world.one::<String>(ENDED).await, "11 Failed Superseded, 21 Failed Superseded");
+}
+
+#[tokio::test]
+async fn an_execution_without_a_start_fails_only_where_its_creation_is_known() {
+    let spec = json!({"table": {"columns": {"createdAt": "made"}}});
+    let world = World::bare("unstarted").await;
+    world.sql(&format!("{TABLE}; ALTER TABLE job_executions ADD made timestamptz")).await;
+    world
+        .sql(
+            "INSERT INTO job_executions VALUES (1, 1, 1, 'running', NULL, NULL, now() - interval '2 days'), \
+             (2, 1, 2, 'running', NULL, NULL, now() - interval '1 hour'), (3, 1, 3, 'running', NULL, NULL, NULL), \
+             (4, 1, 4, 'running', now() - interval '1 hour', NULL, now() - interval '2 days'), \
+             (5, 1, 5, 'scheduled', NULL, NULL, now() - interval '2 days')",
+        )
+        .await;
+    world.prepare_for(&spec).await;
+    world.execution("unstarted", "1", json!({})).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status = world
+        .store_until(&operator, |s| is(&s.conditions, "Consistent", "False", "RunningWithoutStartedAt"))
+        .await;
+    assert!(message(&status.conditions, "Consistent").contains("never failed"));
+    look(&world, &operator).await;
+    assert_eq!(world.status(1).await, "running");
+
+    world.store(spec).await;
+    told(&world, &operator, "unstarted", "DeadlineExceeded", "past its deadline").await;
+    let status = world
+        .store_until(&operator, |s| message(&s.conditions, "Consistent").contains("creation counts"))
+        .await;
+    assert!(is(&status.conditions, "Consistent", "False", "RunningWithoutStartedAt"));
+    look(&world, &operator).await;
+    assert_eq!(world.one::<String>(ENDED).await, "1 Failed DeadlineExceeded");
+}
