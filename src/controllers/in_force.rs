@@ -11,7 +11,7 @@ use super::wishes::{Read, Wishes};
 use crate::api::ExecutionStore;
 use crate::db::history::Figures;
 use crate::db::{DbError, Ledger, rules};
-use crate::policy::{self, Base, Compiled, Dynamic, Figure};
+use crate::policy::{self, Base, Compiled, Dynamic, Figure, Scope, Wish};
 
 /// What is in force for a store.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,27 @@ pub struct InForce {
     pub compiled: Compiled,
     /// The policies that they come from.
     pub policies: Vec<Read>,
+}
+
+impl InForce {
+    /// Whether what an object says of the execution `key` is in force, or that of another object for the same one; where it
+    /// says nothing, whether nothing is in force on its behalf.
+    pub fn holds(&self, name: &str, key: &str, wish: Option<&Wish>) -> bool {
+        let rules = &self.compiled.rules;
+        let place =
+            rules.binary_search_by(|rule| (rule.scope, rule.key.as_str()).cmp(&(Scope::Execution, key)));
+        let rule = place.ok().and_then(|place| rules.get(place));
+        let own = [policy::execution_source(name)];
+        match (rule, wish) {
+            (None, wish) => wish.is_none(),
+            (Some(rule), None) => !rule.is_from(&own),
+            (Some(rule), Some(wish)) => {
+                !rule.is_from(&own)
+                    || (rule.timeout.as_ref().map(|t| t.value) == wish.timeout
+                        && rule.extend_by.as_ref().map(|e| e.value) == wish.extend_by)
+            }
+        }
+    }
 }
 
 /// What a session knows of it.

@@ -42,7 +42,6 @@ pub(super) struct Relation {
 }
 
 /// A column.
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, as the catalog tells it")]
 #[derive(Clone, Debug, sqlx::FromRow)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own in the catalog")]
 pub(super) struct Column {

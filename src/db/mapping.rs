@@ -68,7 +68,6 @@ pub enum TimeType {
 }
 
 /// The types that the catalog tells about the mapped columns.
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, as the catalog tells it")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own in the catalog")]
 pub struct Types {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::Guarded;
 use super::events::publish;
-use super::{Context, FIELD_MANAGER, ReconcileError, bounded, watched};
+use super::{Context, FIELD_MANAGER, ReconcileError, bounded, watched, wishes};
 use crate::api::{JobExecution, JobExecutionStatus};
 use crate::db::{DbError, execution};
 use verdict::Sight;
@@ -129,8 +129,14 @@ async fn see(context: &Context, object: &JobExecution) -> Option<(Sight, Duratio
         return Some((Sight::InvalidId(session.mapping.id_type()), FINISHED_INTERVAL));
     };
     let found = Box::pin(async {
-        // Written before the status below reports them as applied.
-        let Some(in_force) = session.bring_in_force(context, store, false).await? else { return Ok(None) };
+        // What it wishes is written before the status below reports it as applied.
+        let wish = wishes::execution(object, session.mapping.id_type());
+        let known = session.in_force().await;
+        let in_force = match known.filter(|known| known.holds(&object.name_any(), &id, wish.as_ref())) {
+            Some(known) => Some(known),
+            None => session.bring_in_force(context, store, false).await?,
+        };
+        let Some(in_force) = in_force else { return Ok(None) };
         let judge = session.judge(&in_force);
         Ok::<_, DbError>(Some(execution::find(&session.database, &judge, &session.ledger, &id).await?))
     });

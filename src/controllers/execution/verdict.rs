@@ -150,10 +150,16 @@ fn accepted(object: &JobExecution, row: &Execution) -> Option<Finding> {
     }
     let before = object.status.clone().unwrap_or_default();
     if row.phase.finished() {
-        let before = find(&before.conditions, TYPE);
+        let same = before.observed_generation == object.metadata.generation;
+        let before = find(&before.conditions, TYPE).filter(|_| same);
         let conflicted = before.is_some_and(|c| c.reason == CONFLICTED);
-        // To the second, so that what was asked for in the second of the end counts as in time.
-        let late = row.completed_at.zip(moved_at(&object.metadata)).is_some_and(|(end, asked)| asked > end);
+        // When it was asked for is known to the second: what was asked for in the second of the end was in time if it
+        // was seen to be in force.
+        let seen = before.is_some_and(|c| c.status == "True");
+        let late = row
+            .completed_at
+            .zip(moved_at(&object.metadata))
+            .is_some_and(|(end, asked)| asked > end || (asked.timestamp() == end.timestamp() && !seen));
         return Some(match before {
             Some(before) if conflicted && !late => {
                 Finding::new(TYPE, false, CONFLICTED, before.message.clone())

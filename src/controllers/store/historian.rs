@@ -43,7 +43,8 @@ impl Historian {
             in_force.policies.iter().filter_map(|read| read.question.as_ref()).collect();
         let due: Vec<Question> =
             questions.iter().filter(|q| self.is_due(session, q, now)).copied().cloned().collect();
-        if self.under_way.is_none() && !due.is_empty() {
+        let ask = self.under_way.is_none() && !due.is_empty();
+        if ask {
             for question in &due {
                 self.asked.insert(question.uid.clone(), (question.generation, Instant::now()));
             }
@@ -59,7 +60,9 @@ impl Historian {
             let history = session.history();
             questions.iter().any(|q| !history.contains_key(&q.uid))
         };
+        // Once: no deadline waits again and again for a question that takes its time.
         if let Some(task) = &mut self.under_way
+            && ask
             && unanswered()
         {
             return tokio::time::timeout(PATIENCE, task).await.is_ok();
