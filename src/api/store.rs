@@ -226,7 +226,8 @@ pub struct ExecutionStoreStatus {
     pub last_sweep: Option<LastSweep>,
     /// `Ready` (the summary), `DatabaseReachable`, `SchemaValid`, `Healthy` (False with more than
     /// `spec.longRunning.warnAbove` long-running executions), `EnforcementPaused` (True while no row is changed),
-    /// `Recording` (what is done is written to the operator's own tables) and `Consistent`.
+    /// `Recording` (what is done is written to the operator's own tables), `Consistent` and, where the store has other
+    /// evidence than deadlines, `EvidenceSeen` (it counts at present).
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,

@@ -51,12 +51,12 @@ async fn an_execution_ends_with_its_job_or_pod() {
     world.store(spec).await;
     // Without the right to list them nobody is suspected.
     let told =
-        world.store_until(&operator, |s| is(&s.conditions, "WorkloadsSeen", "False", "ListFailed")).await;
+        world.store_until(&operator, |s| is(&s.conditions, "EvidenceSeen", "False", "ListFailed")).await;
     assert!(is(&told.conditions, "Ready", "True", "Enforcing"));
     assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.suspects").await, 0);
 
     rbac::apply(&world.client, &world.namespace, rbac::WORKLOADS).await;
-    world.store_until(&operator, |s| is(&s.conditions, "WorkloadsSeen", "True", "Listed")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceSeen", "True", "Seen")).await;
     world.until_true("SELECT count(*) = 4 FROM job_executions WHERE status = 'failed'").await;
     world.request_sweep(&operator).await;
     let ended = "SELECT string_agg(execution_id || ' ' || reason || ' ' || source, ',' ORDER BY execution_id) \

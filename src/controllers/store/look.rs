@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use uuid::Uuid;
@@ -22,7 +23,7 @@ use crate::controllers::in_force::InForce;
 use crate::controllers::session::{Credentials, NotReady, Session};
 use crate::db::observe::{self, Pulse};
 use crate::db::sweep::{Refused, Sweep};
-use crate::db::{DbError, Ledger};
+use crate::db::{DbError, Judge, Ledger};
 
 /// How long a first look waits for all `JobExecution` and `ExecutionPolicy` objects to be seen.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,8 +42,8 @@ pub(super) struct Seen {
     pub(super) open: Option<String>,
     /// The request to go on that was last read.
     pub(super) resumed: Option<String>,
-    /// Why it is not known which workloads there are, if that is asked for and not known.
-    pub(super) unseen: Option<String>,
+    /// Why evidence other than deadlines does not count at present, if it is asked for: a reason and a message.
+    pub(super) unseen: Option<(&'static str, String)>,
     /// Whether other rules are in force than at the last look.
     pub(super) rules_changed: bool,
     /// Whether that may have moved deadlines of executions that have no rule of their own.
@@ -213,31 +214,16 @@ async fn work(
     mut news: News,
     seen: &mut Seen,
 ) -> Result<Duration, DbError> {
-    if memory.swept.is_none() {
-        context.wishes_seen(PATIENCE).await;
-    }
-    let Some(mut in_force) = session.bring_in_force(context, store, false).await? else {
+    let Some(in_force) = rules(context, store, session, memory).await? else {
         seen.blind = true;
         return Ok(RETRY);
     };
     let may_write = store.spec.mode == Mode::Enforce && session.unwritable.is_none() && !session.read_only;
-    if ask_history(context, store, session, memory, &in_force).await {
-        in_force = session.bring_in_force(context, store, false).await?.unwrap_or(in_force);
-    }
-    let request = store.annotations().get(SWEEP_REQUESTED);
-    let evidence =
-        memory.swept.is_none() || memory.witness.is_due(store) || request != memory.answered.as_ref();
-    if evidence {
-        memory.witness.gather(context, store, session, &session.judge(&in_force)).await?;
-    }
+    let gathered = gather(context, store, session, memory, &in_force).await;
+    let (in_force, evidence, mut pulse) =
+        sample(context, store, session, memory, in_force, gathered, may_write).await?;
     seen.unseen.clone_from(&memory.witness.unseen);
-    let mut pulse = pulse(session, &in_force, evidence).await?;
     memory.now = Some(pulse.now);
-    if may_write && pulse.stale > 0 {
-        // Before a row is ended its rule is held against what people wish, in case another operator changed it.
-        in_force = session.bring_in_force(context, store, true).await?.unwrap_or(in_force);
-        pulse = self::pulse(session, &in_force, evidence).await?;
-    }
     seen.rules_changed = memory.in_force.as_ref() != Some(&in_force);
     seen.deadlines_changed =
         memory.in_force.as_ref().is_some_and(|last| !last.compiled.same_policies(&in_force.compiled));
@@ -245,36 +231,21 @@ async fn work(
         news = News::Changed;
     }
     memory.in_force = Some(in_force.clone());
-    let mut trigger = due(store, memory, &pulse, request).filter(|_| may_write);
-    if may_write {
-        match breaker::judge(store, session, memory, &pulse).await? {
-            Verdict::Closed => {}
-            Verdict::Resumed => trigger = Some("Resumed"),
-            Verdict::Open(why) => (trigger, seen.open) = (None, Some(why)),
-        }
-        seen.resumed = memory.breaker.resumed();
-    }
+    let trigger = if may_write { trigger(store, session, memory, &pulse, seen).await? } else { None };
     let mut swept = None;
     if let Some(trigger) = trigger {
-        let sweep = Sweep { id: memory.bundles.id(Instant::now(), trigger != "Deadline"), trigger };
-        let known = memory.refused.known(trigger == "Requested");
-        let again = known.again;
         let judge = session.judge(&in_force).with_evidence(evidence);
-        let mut sweep = enforce::sweep(context, store, session, &judge, sweep, known, pulse.now).await?;
-        memory.swept = Some(Instant::now());
-        memory.answered = request.cloned();
-        seen.answered = request.cloned();
+        let mut sweep = sweep(context, store, session, memory, &judge, trigger, pulse.now).await?;
+        seen.answered.clone_from(&memory.answered);
+        seen.refused = std::mem::take(&mut sweep.refused);
         if sweep.ended > 0 {
-            pulse = self::pulse(session, &in_force, evidence).await?;
-            memory.bundles.failed(Instant::now());
+            pulse = observe(session, &in_force, evidence).await?;
             news = News::Changed;
         }
         if pulse.stale > 0 && evidence {
             // What is stale by evidence is tried again soon too.
             memory.witness.ask();
         }
-        seen.refused = std::mem::take(&mut sweep.refused);
-        memory.refused.keep(&seen.refused, again, sweep.took);
         if trigger == "Requested" {
             news = News::Requested;
         }
@@ -294,6 +265,105 @@ async fn work(
     Ok(look_again)
 }
 
+/// What is in force, with what history says to it; `None`: not all wishes have been seen.
+async fn rules(
+    context: &Context,
+    store: &ExecutionStore,
+    session: &Arc<Session>,
+    memory: &mut Memory,
+) -> Result<Option<Arc<InForce>>, DbError> {
+    if memory.swept.is_none() {
+        context.wishes_seen(PATIENCE).await;
+    }
+    let Some(in_force) = session.bring_in_force(context, store, false).await? else { return Ok(None) };
+    if ask_history(context, store, session, memory, &in_force).await {
+        return session.bring_in_force(context, store, false).await;
+    }
+    Ok(Some(in_force))
+}
+
+/// Gathers evidence where that is due. Returns whether it did: that it cannot be had is no reason to miss a deadline.
+async fn gather(
+    context: &Context,
+    store: &ExecutionStore,
+    session: &Session,
+    memory: &mut Memory,
+    in_force: &InForce,
+) -> bool {
+    let requested = store.annotations().get(SWEEP_REQUESTED) != memory.answered.as_ref();
+    let due = memory.swept.is_none() || requested || memory.witness.is_due(store);
+    due && memory.witness.gather(context, store, session, &session.judge(in_force)).await
+}
+
+/// What is stale, by evidence too where that was gathered and can be judged, and what is in force then.
+async fn sample(
+    context: &Context,
+    store: &ExecutionStore,
+    session: &Session,
+    memory: &mut Memory,
+    in_force: Arc<InForce>,
+    gathered: bool,
+    may_write: bool,
+) -> Result<(Arc<InForce>, bool, Pulse), DbError> {
+    let (evidence, pulse) = match observe(session, &in_force, gathered).await {
+        Err(error) if gathered && error.answered() => {
+            memory.witness.fail(store, error.reason(), &error);
+            (false, observe(session, &in_force, false).await?)
+        }
+        pulse => (gathered, pulse?),
+    };
+    if !may_write || pulse.stale == 0 {
+        return Ok((in_force, evidence, pulse));
+    }
+    // Before a row is ended its rule is held against what people wish, in case another operator changed it.
+    let in_force = session.bring_in_force(context, store, true).await?.unwrap_or(in_force);
+    let pulse = observe(session, &in_force, evidence).await?;
+    Ok((in_force, evidence, pulse))
+}
+
+/// Why to sweep now, if it is time and the breaker is closed.
+async fn trigger(
+    store: &ExecutionStore,
+    session: &Session,
+    memory: &mut Memory,
+    pulse: &Pulse,
+    seen: &mut Seen,
+) -> Result<Option<&'static str>, DbError> {
+    let due = due(store, memory, pulse, store.annotations().get(SWEEP_REQUESTED));
+    let verdict = breaker::judge(store, session, memory, pulse).await?;
+    seen.resumed = memory.breaker.resumed();
+    Ok(match verdict {
+        Verdict::Closed => due,
+        Verdict::Resumed => Some("Resumed"),
+        Verdict::Open(why) => {
+            seen.open = Some(why);
+            None
+        }
+    })
+}
+
+async fn sweep(
+    context: &Context,
+    store: &ExecutionStore,
+    session: &Session,
+    memory: &mut Memory,
+    judge: &Judge<'_>,
+    trigger: &'static str,
+    now: DateTime<Utc>,
+) -> Result<Swept, DbError> {
+    let sweep = Sweep { id: memory.bundles.id(Instant::now(), trigger != "Deadline"), trigger };
+    let known = memory.refused.known(trigger == "Requested");
+    let again = known.again;
+    let swept = enforce::sweep(context, store, session, judge, sweep, known, now).await?;
+    memory.swept = Some(Instant::now());
+    memory.answered = store.annotations().get(SWEEP_REQUESTED).cloned();
+    if swept.ended > 0 {
+        memory.bundles.failed(Instant::now());
+    }
+    memory.refused.keep(&swept.refused, again, swept.took);
+    Ok(swept)
+}
+
 /// Has history asked where that is due. Returns whether it has answered.
 async fn ask_history(
     context: &Context,
@@ -308,7 +378,7 @@ async fn ask_history(
     memory.historian.ask(&store.name_any(), session, in_force, now, nudge).await
 }
 
-async fn pulse(session: &Session, in_force: &InForce, evidence: bool) -> Result<Pulse, DbError> {
+async fn observe(session: &Session, in_force: &InForce, evidence: bool) -> Result<Pulse, DbError> {
     let judge = session.judge(in_force).with_evidence(evidence);
     session.database.within(observe::pulse(&session.database, &judge)).await
 }

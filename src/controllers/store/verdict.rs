@@ -52,24 +52,21 @@ fn findings(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) 
     let healthy = healthy(store, seen, before);
     let consistent = consistent(store, seen, before);
     let mut all = vec![ready, reachable, valid, healthy, paused, recording, consistent];
-    all.extend(store.spec.workloads.is_some().then(|| workloads(seen)));
+    let spec = &store.spec;
+    let asked = spec.jobs.is_some() || spec.sequential.is_some() || spec.workloads.is_some();
+    all.extend((asked || spec.table.columns.heartbeat_at.is_some()).then(|| evidence(seen)));
     all
 }
 
-/// Whether it is known which Jobs and Pods there are, where that is evidence.
-fn workloads(seen: &Seen) -> Finding {
-    const TYPE: &str = "WorkloadsSeen";
+/// Whether evidence other than deadlines counts, where the store has any.
+fn evidence(seen: &Seen) -> Finding {
+    const TYPE: &str = "EvidenceSeen";
     match (&seen.unseen, &seen.pulse) {
-        (Some(error), _) => Finding::new(
-            TYPE,
-            false,
-            "ListFailed",
-            format!(
-                "no execution counts as WorkloadGone, since Jobs and Pods cannot be listed: {error}. See that the \
-                 operator's ServiceAccount may list jobs and pods (manifests/install/workloads.yaml)"
-            ),
-        ),
-        (None, Some(_)) => Finding::new(TYPE, true, "Listed", "it is known which Jobs and Pods there are"),
+        (Some((reason, why)), _) => {
+            let message = format!("not all evidence counts at present, deadlines do: {why}");
+            Finding::new(TYPE, false, reason, message)
+        }
+        (None, Some(_)) => Finding::new(TYPE, true, "Seen", "all evidence counts"),
         (None, None) => unreachable_yet(TYPE),
     }
 }

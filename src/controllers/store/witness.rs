@@ -1,6 +1,7 @@
 //! Gathers evidence that time alone does not give, and tells of executions that run for long: at each poll, but so
 //! seldom on a large table that it keeps the database busy for at most 5 % of the time.
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt as _;
@@ -18,8 +19,8 @@ const SHARE: u32 = 20;
 pub(super) struct Witness {
     last: Option<(Instant, Duration)>,
     asked: bool,
-    /// Why it is not known which workloads there are, if it is not.
-    pub(super) unseen: Option<String>,
+    /// Why some of it does not count at present, if it does not: a reason and a message.
+    pub(super) unseen: Option<(&'static str, String)>,
 }
 
 impl Witness {
@@ -35,43 +36,65 @@ impl Witness {
         self.asked = true;
     }
 
-    /// Gathers it.
+    /// Gathers it. Returns whether it could; else what could not be seen does not count, and everything else goes on.
     pub(super) async fn gather(
         &mut self,
         context: &Context,
         store: &ExecutionStore,
         session: &Session,
         judge: &Judge<'_>,
-    ) -> Result<(), DbError> {
+    ) -> bool {
         let begun = Instant::now();
         self.asked = false;
-        if !session.read_only {
-            let database = &session.database;
-            database.within(evidence::update_jobs(database, judge)).await?;
-            if session.workloads.is_some() {
-                let seen = workloads::see(context, store, session.mapping.id_type()).await;
-                let seen = seen.map_err(|error| {
-                    tracing::warn!(store = store.name_any(), %error, "Jobs and Pods cannot be listed, so that none counts as gone");
-                    error.to_string()
-                });
-                database.within(evidence::update_workloads(database, judge, seen.as_ref().ok())).await?;
-                self.unseen = seen.err();
-            }
-            for warned in database.within(warnings::update(database, judge)).await? {
-                tracing::warn!(
-                    namespace = store.namespace().unwrap_or_default(),
-                    store = store.name_any(),
-                    execution = warned.id,
-                    job = warned.job_id,
-                    started_at = warned.started_at.map(|at| at.to_rfc3339()),
-                    deadline = warned.deadline.map(|at| at.to_rfc3339()),
-                    source = warned.source,
-                    reason = warned.reason,
-                    "an execution runs for long"
-                );
-            }
+        self.unseen = None;
+        let gathered =
+            if session.read_only { Ok(()) } else { self.update(context, store, session, judge).await };
+        if let Err(error) = &gathered {
+            self.fail(store, error.reason(), error);
         }
         self.last = Some((begun, begun.elapsed()));
+        gathered.is_ok()
+    }
+
+    /// Notes that evidence does not count at present.
+    pub(super) fn fail(&mut self, store: &ExecutionStore, reason: &'static str, error: &impl Display) {
+        tracing::warn!(store = store.name_any(), reason, %error, "evidence other than deadlines does not count at present");
+        self.unseen = Some((reason, error.to_string()));
+    }
+
+    async fn update(
+        &mut self,
+        context: &Context,
+        store: &ExecutionStore,
+        session: &Session,
+        judge: &Judge<'_>,
+    ) -> Result<(), DbError> {
+        let database = &session.database;
+        database.within(evidence::update_jobs(database, judge)).await?;
+        if session.workloads.is_some() {
+            let seen = workloads::see(context, store, session.mapping.id_type()).await;
+            if let Err(error) = &seen {
+                let message = format!(
+                    "Jobs and Pods cannot be listed ({error}): see that the operator's ServiceAccount may list jobs and \
+                     pods (manifests/install/workloads.yaml)"
+                );
+                self.fail(store, "ListFailed", &message);
+            }
+            database.within(evidence::update_workloads(database, judge, seen.as_ref().ok())).await?;
+        }
+        for warned in database.within(warnings::update(database, judge)).await? {
+            tracing::warn!(
+                namespace = store.namespace().unwrap_or_default(),
+                store = store.name_any(),
+                execution = warned.id,
+                job = warned.job_id,
+                started_at = warned.started_at.map(|at| at.to_rfc3339()),
+                deadline = warned.deadline.map(|at| at.to_rfc3339()),
+                source = warned.source,
+                reason = warned.reason,
+                "an execution runs for long"
+            );
+        }
         Ok(())
     }
 }
