@@ -118,6 +118,7 @@ impl Operator {
             mapping: &self.mapping,
             in_force: &self.compiled,
             rules: Rules::Table(self.store_id),
+            workloads: None,
             sequential: None,
             watched: self.watched,
             evidence: true,
@@ -152,6 +153,7 @@ fn base(default: TimeDelta) -> Base {
         heartbeat: None,
         on_timeout: Said::new(OnTimeout::Fail, store),
         warn: Said::new(Warn::After(default), store),
+        overruled: Vec::new(),
         store: store.to_owned(),
     }
 }
