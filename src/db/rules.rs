@@ -3,8 +3,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+use sqlx::postgres::types::PgInterval;
+
 use super::{Database, DbError};
-use crate::policy::{Base, Compiled, Rule, Said, Timeout, Warn};
+use crate::api::OnTimeout;
+use crate::policy::{Base, Compiled, Rule, Said, Scope, Timeout, Warn};
 
 /// The columns of a rule.
 pub(super) const COLUMNS: &str = "scope, key, timeout, timeout_rank, timeout_source, extend_by, extend_source, \
@@ -188,6 +193,73 @@ pub async fn replace(
         tx.rollback().await?;
     }
     Ok(differed)
+}
+
+/// What is in force by the database, over `base`.
+pub async fn load(database: &Database, store_id: i32, mut base: Base) -> Result<Compiled, DbError> {
+    let mut tx = database.read().await?;
+    let sql = format!("SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $1 ORDER BY scope, key");
+    let rows =
+        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(store_id).persistent(false).fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    let mut rules = Vec::new();
+    for row in rows {
+        let scope = match row.try_get("scope")? {
+            "execution" => Some(Scope::Execution),
+            "job" => Some(Scope::Job),
+            "type" => Some(Scope::Type),
+            _ => None,
+        };
+        let rule = read(&row, scope.unwrap_or(Scope::Type))?;
+        if scope.is_some() {
+            rules.push(rule);
+            continue;
+        }
+        base.timeout = rule.timeout.map_or(base.timeout, |t| Said::new(t.value, t.source));
+        base.grace = rule.grace.unwrap_or(base.grace);
+        base.heartbeat = rule.heartbeat;
+        base.on_timeout = rule.on_timeout.unwrap_or(base.on_timeout);
+        base.warn = rule.warn.unwrap_or(base.warn);
+    }
+    Ok(Compiled { base, rules, conflicts: std::collections::BTreeMap::new() })
+}
+
+fn read(row: &PgRow, scope: Scope) -> Result<Rule, sqlx::Error> {
+    let length = |column: &str| -> Result<Option<TimeDelta>, sqlx::Error> {
+        // They were written with hours as the greatest unit.
+        let interval: Option<PgInterval> = row.try_get(column)?;
+        Ok(interval.map(|interval| TimeDelta::microseconds(interval.microseconds)))
+    };
+    let said = |value: &str, source: &str| -> Result<Option<Said<TimeDelta>>, sqlx::Error> {
+        let source: Option<String> = row.try_get(source)?;
+        Ok(length(value)?.zip(source).map(|(value, source)| Said::new(value, source)))
+    };
+    let rank: Option<i16> = row.try_get("timeout_rank")?;
+    let on_timeout: Option<&str> = row.try_get("on_timeout")?;
+    let on_timeout = on_timeout.map(|text| match text {
+        "Cancel" => OnTimeout::Cancel,
+        "AlertOnly" => OnTimeout::AlertOnly,
+        _ => OnTimeout::Fail,
+    });
+    let percent: Option<i32> = row.try_get("warn_percent")?;
+    let warn = length("warn_after")?.map(Warn::After).or(percent.map(Warn::Percent));
+    Ok(Rule {
+        timeout: said("timeout", "timeout_source")?.map(|Said { value, source }| Timeout {
+            value,
+            rank: rank.unwrap_or_default(),
+            source,
+        }),
+        extend_by: said("extend_by", "extend_source")?,
+        grace: said("grace", "grace_source")?,
+        heartbeat: said("heartbeat", "heartbeat_source")?,
+        on_timeout: on_timeout
+            .zip(row.try_get("on_timeout_source")?)
+            .map(|(value, source): (_, String)| Said::new(value, source)),
+        warn: warn
+            .zip(row.try_get("warn_source")?)
+            .map(|(value, source): (_, String)| Said::new(value, source)),
+        ..Rule::new(scope, row.try_get("key")?)
+    })
 }
 
 #[cfg(test)]
