@@ -1,6 +1,6 @@
 //! What is in force for a store: what people wish, compiled, and in the database before anybody is told that it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use kube::ResourceExt as _;
@@ -73,7 +73,15 @@ impl Session {
             return Ok(known.clone());
         };
         let unreadable = wishes.unreadable.clone();
-        let wanted = self.compile(store, wishes, known.as_deref());
+        let before = match (known.as_ref(), &self.ledger) {
+            // An operator that was started anew finds it in the database.
+            (None, Ledger::Tables { store_id }) if !unreadable.is_empty() => {
+                let source = policy::store_source(&store.name_any());
+                self.database.within(rules::load(&self.database, *store_id, &source)).await?
+            }
+            (known, _) => known.map(|known| known.compiled.clone()),
+        };
+        let wanted = self.compile(store, wishes, before.as_ref());
         if let Some(known) = known.as_ref().filter(|known| !check && ***known == wanted) {
             return Ok(Some(known.clone()));
         }
@@ -97,7 +105,7 @@ impl Session {
         self.known.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn compile(&self, store: &ExecutionStore, wishes: Wishes, last: Option<&InForce>) -> InForce {
+    fn compile(&self, store: &ExecutionStore, wishes: Wishes, last: Option<&Compiled>) -> InForce {
         let history = self.history();
         let policies = wishes
             .policies
@@ -111,17 +119,12 @@ impl Session {
                 ..read.policy.clone()
             })
             .collect();
-        let mut compiled =
-            policy::compile(Base::of(&store.name_any(), &store.spec), wishes.executions, policies);
-        // What an object said before it could not be decoded any more stays in force.
-        let there: BTreeSet<_> = compiled.rules.iter().map(|rule| (rule.scope, rule.key.clone())).collect();
-        let last = last.map_or(&[][..], |last| &last.compiled.rules);
-        let kept = last.iter().filter(|rule| {
-            rule.is_from(&wishes.unreadable) && !there.contains(&(rule.scope, rule.key.clone()))
-        });
-        let kept: Vec<_> = kept.cloned().collect();
-        compiled.rules.extend(kept);
-        compiled.rules.sort_by(|a, b| (a.scope, &a.key).cmp(&(b.scope, &b.key)));
+        let compiled = policy::compile(Base::of(&store.name_any(), &store.spec), wishes.executions, policies);
+        let compiled = match last {
+            // What an object said before it could not be decoded any more stays in force.
+            Some(last) if !wishes.unreadable.is_empty() => compiled.keeping(last, &wishes.unreadable),
+            _ => compiled,
+        };
         InForce { compiled, policies: wishes.policies }
     }
 }

@@ -54,10 +54,10 @@ pub fn compile(store: Base, wishes: Vec<Wish>, mut policies: Vec<Policy>) -> Com
             }
         }
     }
-    let Drafts { all, mut rules, conflicts, .. } = drafts;
+    let Drafts { all, rules, conflicts, .. } = drafts;
     let base = base(store, all);
+    let mut rules: Vec<Rule> = executions(wishes).into_iter().chain(rules.into_values()).collect();
     bound(&mut rules, &base);
-    let rules = executions(wishes).into_iter().chain(rules.into_values()).collect();
     Compiled { base, rules, conflicts }
 }
 
@@ -217,16 +217,22 @@ fn base(store: Base, all: Option<Rule>) -> Base {
     }
 }
 
+fn keep<T: Clone>(field: &mut Said<T>, old: &Said<T>, sources: &[String]) {
+    if sources.contains(&old.source) {
+        *field = old.clone();
+    }
+}
+
 /// How early an execution under each rule can be past its deadline, so that an index finds those that are.
-fn bound(rules: &mut BTreeMap<(Scope, String), Rule>, base: &Base) {
+fn bound(rules: &mut [Rule], base: &Base) {
     let types: Vec<(Option<Timeout>, Option<TimeDelta>)> = rules
-        .values()
+        .iter()
         .filter(|rule| rule.scope == Scope::Type)
         .map(|rule| (rule.timeout.clone(), rule.grace.as_ref().map(|g| g.value)))
         .collect();
     let mut graces: Vec<TimeDelta> = types.iter().filter_map(|(_, grace)| *grace).collect();
     graces.push(base.grace.value);
-    for rule in rules.values_mut() {
+    for rule in rules.iter_mut().filter(|rule| rule.scope != Scope::Execution) {
         let by_type = |rank: i16| {
             types.iter().filter_map(|(timeout, _)| timeout.as_ref()).filter(move |t| t.rank < rank)
         };
@@ -262,6 +268,33 @@ impl Compiled {
             compiled.rules.iter().filter(|rule| rule.scope != Scope::Execution).cloned().collect::<Vec<_>>()
         };
         self.base == other.base && rules(self) == rules(other)
+    }
+
+    /// The same, with what `last` has from one of `sources`, field by field: objects that cannot be read any more, of
+    /// which it is not known what they say now.
+    #[must_use]
+    pub fn keeping(mut self, last: &Self, sources: &[String]) -> Self {
+        for old in last.rules.iter().filter(|rule| rule.is_from(sources)) {
+            let same = |rule: &&mut Rule| (rule.scope, &rule.key) == (old.scope, &old.key);
+            if let Some(rule) = self.rules.iter_mut().find(same) {
+                rule.keep(old, sources);
+            } else {
+                let mut rule = Rule::new(old.scope, old.key.clone());
+                rule.keep(old, sources);
+                self.rules.push(rule);
+            }
+        }
+        let (base, old) = (&mut self.base, &last.base);
+        keep(&mut base.timeout, &old.timeout, sources);
+        keep(&mut base.grace, &old.grace, sources);
+        keep(&mut base.on_timeout, &old.on_timeout, sources);
+        keep(&mut base.warn, &old.warn, sources);
+        if let Some(old) = old.heartbeat.as_ref().filter(|old| sources.contains(&old.source)) {
+            base.heartbeat = Some(old.clone());
+        }
+        self.rules.sort_by(|a, b| (a.scope, &a.key).cmp(&(b.scope, &b.key)));
+        bound(&mut self.rules, &self.base);
+        self
     }
 
     /// The shortest time within which an execution that starts now can be past its deadline.

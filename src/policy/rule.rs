@@ -95,7 +95,8 @@ pub struct Rule {
 }
 
 impl Rule {
-    pub(super) fn new(scope: Scope, key: String) -> Self {
+    /// A rule that says nothing yet.
+    pub fn new(scope: Scope, key: String) -> Self {
         Self {
             scope,
             key,
@@ -110,6 +111,23 @@ impl Rule {
             overruled: Vec::new(),
             by: None,
         }
+    }
+
+    /// Takes over what `old` has from one of `sources`.
+    pub(super) fn keep(&mut self, old: &Self, sources: &[String]) {
+        fn take<T: Clone>(field: &mut Option<Said<T>>, old: Option<&Said<T>>, sources: &[String]) {
+            if let Some(old) = old.filter(|old| sources.contains(&old.source)) {
+                *field = Some(old.clone());
+            }
+        }
+        if let Some(old) = old.timeout.as_ref().filter(|old| sources.contains(&old.source)) {
+            self.timeout = Some(old.clone());
+        }
+        take(&mut self.extend_by, old.extend_by.as_ref(), sources);
+        take(&mut self.grace, old.grace.as_ref(), sources);
+        take(&mut self.heartbeat, old.heartbeat.as_ref(), sources);
+        take(&mut self.on_timeout, old.on_timeout.as_ref(), sources);
+        take(&mut self.warn, old.warn.as_ref(), sources);
     }
 
     /// Whether any of it comes from one of `sources`.

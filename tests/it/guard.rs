@@ -1,7 +1,7 @@
 //! One object of each kind that cannot be decoded, as after a downgrade of the operator, beside good ones. It needs
 //! CRDs that accept such objects, and so a cluster of its own.
 
-use jobexec_operator::api::{ExecutionStore, JobExecution};
+use jobexec_operator::api::{ExecutionPolicy, ExecutionStore, JobExecution};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps,
 };
@@ -60,6 +60,51 @@ async fn one_object_that_cannot_be_decoded_stalls_no_other() {
         .await
         .unwrap();
     world.execution_until(&operator, "broken", |s| is(&s.conditions, "Finished", "True", "Failed")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_policy_said_before_it_could_not_be_decoded_any_more_stays_in_force() {
+    let world = World::on_own_cluster("guardpolicy", loosened()).await;
+    world
+        .sql("INSERT INTO job_executions SELECT n, n, 1, 'running', now() - interval '2 days' FROM generate_series(1, 3) n")
+        .await;
+    world.policy("all", json!({"timeout": "72h"})).await;
+    world.policy("a", json!({"timeout": "80h", "selector": {"jobIds": ["2"]}})).await;
+    // Younger, or next by name: of job 2 it says only the grace.
+    world
+        .policy("b", json!({"timeout": "1h", "gracePeriod": "1m", "selector": {"jobIds": ["2", "3"]}}))
+        .await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 3").await;
+    for name in ["all", "a"] {
+        let object = World::policy_with(name, json!({"timeout": [1]}));
+        let gvk = kube::core::GroupVersionKind::gvk("jobexec.dev", "v1alpha1", "ExecutionPolicy");
+        let resource = kube::api::ApiResource::from_gvk_with_plural(&gvk, "executionpolicies");
+        kube::Api::<DynamicObject>::namespaced_with(world.client.clone(), &world.namespace, &resource)
+            .patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object))
+            .await
+            .unwrap();
+        let told =
+            world.raw_conditions_until(&operator, "ExecutionPolicy", name, "Accepted", "InvalidObject").await;
+        assert!(message(&told, "Accepted").contains("What it said before stays in force"), "{told:#?}");
+    }
+    world.request_sweep(&operator).await;
+    let rules = "SELECT string_agg(concat_ws(' ', key, timeout_source, grace_source), ', ' ORDER BY key) \
+         FROM jobexec.rules WHERE scope IN ('store', 'job')";
+    let expected = " ExecutionPolicy/all ExecutionStore/jobs, 2 ExecutionPolicy/a ExecutionPolicy/b, \
+         3 ExecutionPolicy/b ExecutionPolicy/b";
+    assert_eq!(world.one::<String>(rules).await, expected);
+    operator.kill();
+    let operator = world.operator();
+    world.request_sweep(&operator).await;
+    assert_eq!(world.one::<String>(rules).await, expected);
+    assert_eq!((world.status(1).await, world.status(2).await), ("running".into(), "running".into()));
+    // Deleted, it says nothing any more.
+    world.policy("all", json!({"timeout": "99h"})).await;
+    world.delete::<ExecutionPolicy>("a").await;
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
+    assert_eq!(world.status(1).await, "running");
 }
 
 /// The CRDs with a spec that accepts anything.

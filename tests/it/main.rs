@@ -23,6 +23,7 @@ mod ladder;
 mod policies;
 mod race;
 mod schema;
+mod selectors;
 mod store;
 mod story;
 mod sweep;
