@@ -230,7 +230,7 @@ pub struct ExecutionPolicyStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dynamic_timeouts: Option<DynamicTimeouts>,
     /// `Accepted` (False with `Conflicted` where another policy of equal rank says the same of the same executions,
-    /// `InvalidSelector`, `NotSupported`) and `StoreFound`.
+    /// `InvalidSelector`, `NotSupported`; Unknown with `HistoryNotRead` until history was asked) and `StoreFound`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,

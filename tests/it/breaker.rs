@@ -185,7 +185,7 @@ async fn another_limit_and_a_person_at_the_database_close_it() {
 
     // What a person clears in the database is closed, and opens again only with another excess.
     closed(&world, &operator).await;
-    world.store(json!({"maxFailuresPerSweep": 2})).await;
+    world.store_changed(&operator, json!({"maxFailuresPerSweep": 2})).await;
     stale(&world, 21, 3).await;
     open(&world, &operator).await;
     world.sql("UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 21").await;

@@ -160,7 +160,7 @@ async fn what_becomes_of_a_stale_execution_is_what_its_policy_says() {
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
     // Where the table has no text for it, it is failed, and told.
     let statuses = json!({"table": {"statuses": {"cancelled": []}}});
-    world.store(statuses).await;
+    world.store_changed(&operator, statuses).await;
     world.policy("all", json!({"onTimeout": "Cancel", "timeout": "1h"})).await;
     let told = world
         .policy_until(&operator, "all", |s| is(&s.conditions, "Accepted", "False", "NotSupported"))

@@ -79,8 +79,7 @@ async fn policies_count_also_where_nothing_can_be_recorded() {
         world.one("SELECT string_agg(status, ' ' ORDER BY id) FROM job_executions WHERE id < 10").await;
     assert_eq!(all, "failed cancelled running failed");
     // The breaker works without them too, and stays open over a restart.
-    let store = world.store(json!({"maxFailuresPerSweep": 1})).await;
-    world.store_until(&operator, |s| s.observed_generation == store.metadata.generation).await;
+    world.store_changed(&operator, json!({"maxFailuresPerSweep": 1})).await;
     world.sql("INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(11, 12) n").await;
     world.store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "BreakerOpen")).await;
     operator.kill();

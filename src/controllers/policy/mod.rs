@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::Guarded;
 use super::{Context, FIELD_MANAGER, ReconcileError, bounded, watched};
 use crate::api::{ExecutionPolicy, ExecutionPolicyStatus};
+use crate::db::history::Figures;
 use crate::policy::policy_source;
 use verdict::{Sight, Standing};
 
@@ -120,12 +121,14 @@ async fn see(context: &Context, object: &ExecutionPolicy) -> Option<(Sight, Dura
     let counted = handle.governed().filter(|governed| governed.in_force == in_force);
     let governed = counted.map(|governed| governed.counts.get(&source).copied().unwrap_or_default());
     let history = session.history().get(&uid).filter(|_| read.question.is_some()).cloned();
+    let answered = |figures: &Figures| figures.generation == read.generation;
+    let pending = read.question.is_some() && !history.as_ref().is_some_and(answered);
     let standing = Standing {
         problems: read.problems.clone(),
         conflicts: in_force.compiled.conflicts.get(&read.policy.name).cloned().unwrap_or_default(),
-        look_again: if governed.is_none() { SOON } else { REFRESH },
+        look_again: if governed.is_none() || pending { SOON } else { REFRESH },
         governed,
-        pending: read.question.is_some() && history.is_none(),
+        pending,
         history,
     };
     let look_again = standing.look_again;

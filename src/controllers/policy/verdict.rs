@@ -33,7 +33,7 @@ pub(super) struct Standing {
     pub(super) conflicts: Vec<Conflict>,
     /// How many running executions it says something of that counts, if they have been counted.
     pub(super) governed: Option<i64>,
-    /// Whether it asks history and was not answered yet.
+    /// Whether it asks history and was not answered yet, in the words of its latest spec.
     pub(super) pending: bool,
     /// What history said to it.
     pub(super) history: Option<Figures>,
@@ -85,8 +85,9 @@ fn accepted(standing: &Standing) -> Finding {
                 TYPE,
                 Truth::Unknown,
                 "HistoryNotRead",
-                "history was not read yet, and until then neither dynamicTimeout nor timeout is in force; if this does \
-                 not pass, see the operator's log, and create the index on the end that `jobexec schema` prints",
+                "history was not read yet for what it says now: until then dynamicTimeout is as it was before, and where \
+                 there is no such, neither it nor timeout is in force. If this does not pass, see the operator's log, and \
+                 create the index on the end that `jobexec schema` prints",
             );
         }
         (None, None) => return Finding::new(TYPE, true, "InForce", "all that it says is in force"),

@@ -300,6 +300,12 @@ impl World {
         self.apply("jobs", Self::store_with("jobs", spec)).await.unwrap()
     }
 
+    /// Changes the store `jobs`, and waits until the operator goes by that.
+    pub(crate) async fn store_changed(&self, operator: &Operator, spec: Value) {
+        let generation = self.store(spec).await.metadata.generation;
+        self.store_until(operator, |s| s.observed_generation == generation).await;
+    }
+
     /// Creates or changes a `JobExecution` of the store `jobs`.
     pub(crate) async fn execution(&self, name: &str, id: &str, spec: Value) -> JobExecution {
         self.apply(name, Self::execution_with(name, id, spec)).await.unwrap()
