@@ -149,7 +149,8 @@ pub struct DynamicTimeout {
     /// Whether each job has a timeout of its own, or each job type.
     #[serde(default)]
     pub per: Per,
-    /// Which quantile of the durations: more than 0 and less than 1. A high one follows a job that becomes slower.
+    /// Which quantile of the durations: more than 0 and less than 1. It is one of them, without interpolation. A high one
+    /// follows a job that becomes slower; with 0.95, one in twenty that ran for ever does not count.
     #[serde(default = "defaults::quantile")]
     #[x_kube(validation = Rule::new("self > 0.0 && self < 1.0").message("must be more than 0 and less than 1"))]
     pub quantile: f64,
@@ -196,8 +197,9 @@ mod defaults {
         text.parse().unwrap_or_else(|_| unreachable!("a default is a valid duration"))
     }
 
+    /// The greatest that one execution in twenty, the least number of samples, does not move.
     pub(super) fn quantile() -> f64 {
-        0.99
+        0.95
     }
     pub(super) fn multiplier() -> f64 {
         2.0
@@ -275,7 +277,7 @@ mod tests {
     #[test]
     fn every_default_is_valid() {
         let dynamic: DynamicTimeout = serde_json::from_value(serde_json::json!({})).unwrap();
-        assert_eq!((dynamic.quantile, dynamic.multiplier, dynamic.min_samples), (0.99, 2.0, 20));
+        assert_eq!((dynamic.quantile, dynamic.multiplier, dynamic.min_samples), (0.95, 2.0, 20));
         let texts = [dynamic.window, dynamic.floor, dynamic.refresh_interval].map(|d| d.to_string());
         assert_eq!(texts, ["720h", "1m", "1h"]);
     }

@@ -111,7 +111,7 @@ pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Resul
                 GREATEST({floor}, LEAST({ceiling}, quantile * {multiplier})) AS timeout,
                 statement_timestamp() AS computed_at
          FROM (SELECT {job} AS job_id, {type_} AS job_type, count(*) AS samples,
-                      percentile_cont({quantile}) WITHIN GROUP (ORDER BY {duration}) AS quantile
+                      percentile_disc({quantile}) WITHIN GROUP (ORDER BY {duration}) AS quantile
                FROM {table} AS t
                WHERE {completed} AND {start} IS NOT NULL AND {end} >= {start} AND isfinite({start}) AND isfinite({end})
                  AND NOT ({before}) AND ({named}) AND $1::text[] IS NOT NULL AND $2::text[] IS NOT NULL

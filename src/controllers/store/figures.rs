@@ -43,7 +43,7 @@ pub(super) struct Counter {
     took: Duration,
     /// Whether the table is known to have changed since.
     outdated: bool,
-    under_way: Option<AbortOnDropHandle<Figures>>,
+    under_way: Option<AbortOnDropHandle<(Figures, Duration)>>,
 }
 
 /// What a look asks of the figures.
@@ -77,9 +77,8 @@ impl Counter {
             && let Ok(taken) = tokio::time::timeout(PATIENCE, task).await
         {
             self.under_way = None;
-            self.took = self.asked.map_or(Duration::ZERO, |at| at.elapsed());
             // A task that panicked has said so itself.
-            self.known = taken.unwrap_or_default();
+            (self.known, self.took) = taken.unwrap_or_default();
         }
         self.known.clone()
     }
@@ -124,9 +123,10 @@ async fn take(
     in_force: Arc<InForce>,
     all: bool,
     known: Figures,
-) -> Figures {
+) -> (Figures, Duration) {
     let (database, mapping) = (&session.database, &session.mapping);
     let _reading = session.reading.lock().await;
+    let begun = Instant::now();
     let judge = session.judge(&in_force);
     let live = told(&store, database.within(observe::live(database, &judge)).await);
     let governed = if in_force.policies.is_empty() {
@@ -147,7 +147,7 @@ async fn take(
         }
         Ledger::Missing(_) => None,
     };
-    Figures { live, governed, census, contradictions, refused }
+    (Figures { live, governed, census, contradictions, refused }, begun.elapsed())
 }
 
 fn told<T>(store: &str, figures: Result<T, DbError>) -> Option<T> {
