@@ -1,21 +1,14 @@
 //! The time of a sweep beside that of plain SQL, on tables made for it: `make bench`, docs/performance.md.
 //! With the argument `large` on a table of 10,000,000 rows: `make bench ARGS='--bench sweep -- large'`.
 
-use std::error::Error;
-use std::ops::ControlFlow;
+mod support;
+
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use jobexec_operator::api::Table;
-use jobexec_operator::db::judge::Rules;
-use jobexec_operator::db::ledger::{self, Claim, Claimant};
-use jobexec_operator::db::sweep::{self, Known, Sweep};
-use jobexec_operator::db::{Database, Defaults, Judge, Ledger, observe, schema, url, validate};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
-use uuid::Uuid;
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
+use jobexec_operator::db::Layout;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use support::{Operator, Outcome, ROLE, Server, median, same, seconds, settle};
 
 /// How many rows there are, and of what kind.
 #[derive(Clone, Copy)]
@@ -41,7 +34,7 @@ impl Scale {
 
 const TEMPLATE: &str = "jobexec_bench_template";
 const COPY: &str = "jobexec_bench";
-const ROLE: &str = "jobexec_bench";
+const DATABASES: [&str; 2] = [COPY, TEMPLATE];
 
 const TABLE: &str = "
     CREATE TABLE job_executions (
@@ -111,24 +104,21 @@ async fn main() -> Outcome<()> {
     if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
-    let uri = std::env::var("DATABASE_URL")
-        .map_err(|_| "DATABASE_URL is not set: use `make bench`, which brings a throwaway Postgres")?;
     let large = std::env::args().any(|argument| argument == "large");
-    let server = Server { options: url::parse(&uri, None)?, scale: if large { LARGE } else { SMALL } };
-    let measured = server.measure().await;
-    server.remove().await?;
+    let bench = Bench { server: Server::from_env()?, scale: if large { LARGE } else { SMALL } };
+    let measured = bench.measure().await;
+    bench.server.remove(&DATABASES).await?;
     measured
 }
 
-struct Server {
-    /// Of a superuser.
-    options: PgConnectOptions,
+struct Bench {
+    server: Server,
     scale: Scale,
 }
 
-impl Server {
+impl Bench {
     async fn measure(&self) -> Outcome<()> {
-        self.remove().await?;
+        self.server.remove(&DATABASES).await?;
         self.prepare().await?;
         let mut times: [Vec<Duration>; CONTENDERS.len()] = Default::default();
         let Scale { rounds, rows, healthy, .. } = self.scale;
@@ -140,10 +130,10 @@ impl Server {
             }
         }
         let medians: Vec<f64> = times.iter_mut().map(|times| median(times)).collect();
-        let version: String =
-            sqlx::query_scalar("SHOW server_version").fetch_one(&mut self.admin().await?).await?;
         println!(
-            "\nPostgres {version}, {stale} stale and {} healthy running rows, {} finished ones",
+            "\nPostgres {}, {} stale and {} healthy running rows, {} finished ones",
+            self.server.version().await?,
+            stale,
             stale * healthy,
             rows - stale * (1 + healthy)
         );
@@ -161,8 +151,8 @@ impl Server {
 
     /// Sweeps that find nothing to do.
     async fn measure_idle(&self) -> Outcome<()> {
-        self.copy().await?;
-        let mut connection = self.connect(COPY).await?;
+        self.server.copy(TEMPLATE, COPY).await?;
+        let mut connection = self.server.connect(COPY).await?;
         connection.execute("UPDATE job_executions SET status = 'completed' WHERE id % 4 = 3").await?;
         println!("\nnothing stale, {} healthy running rows", self.scale.stale());
         for finished in [300_000, 2_000_000] {
@@ -179,7 +169,7 @@ impl Server {
                 .execute(&mut connection)
                 .await?;
             settle(&mut connection).await?;
-            let operator = Operator::open(self.options.clone()).await?;
+            let operator = self.operator().await?;
             let mut times = Vec::new();
             for _ in 0..100 {
                 let (time, failed) = operator.sweep().await?;
@@ -189,7 +179,9 @@ impl Server {
             let median = median(&mut times) * 1e3;
             let mut looks = Vec::new();
             for _ in 0..100 {
-                looks.push(operator.look().await?);
+                let (time, pulse) = operator.look().await?;
+                same("stale", pulse.stale, 0)?;
+                looks.push(time);
             }
             operator.database.close().await;
             let look = self::median(&mut looks) * 1e3;
@@ -203,8 +195,8 @@ impl Server {
 
     /// One contender on a fresh copy of the template, so that all start from the same bytes on disk.
     async fn run(&self, contender: Contender) -> Outcome<Duration> {
-        self.copy().await?;
-        let mut connection = self.connect(COPY).await?;
+        self.server.copy(TEMPLATE, COPY).await?;
+        let mut connection = self.server.connect(COPY).await?;
         settle(&mut connection).await?;
         let stale = self.scale.stale();
         let kinds = self.scale.kinds;
@@ -215,13 +207,13 @@ impl Server {
         let others = || sqlx::query_scalar::<_, i64>(AssertSqlSafe(others.as_str()));
         let before = others().fetch_one(&mut connection).await?;
         let time = if matches!(contender, Contender::Sweep | Contender::HeldSweep) {
-            let mut holder = self.connect(COPY).await?;
+            let mut holder = self.server.connect(COPY).await?;
             if matches!(contender, Contender::HeldSweep) {
                 holder
                     .execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class")
                     .await?;
             }
-            let operator = Operator::open(self.options.clone()).await?;
+            let operator = self.operator().await?;
             let (time, failed) = operator.sweep().await?;
             operator.database.close().await;
             holder.close().await?;
@@ -247,14 +239,9 @@ impl Server {
 
     /// The template: the table, and what `jobexec schema --apply` makes.
     async fn prepare(&self) -> Outcome<()> {
-        let mut admin = self.admin().await?;
-        for sql in
-            [format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{ROLE}'"), format!("CREATE DATABASE {TEMPLATE}")]
-        {
-            admin.execute(AssertSqlSafe(sql)).await?;
-        }
+        self.server.execute(format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{ROLE}'")).await?;
+        let mut connection = self.server.create(TEMPLATE).await?;
         let scale = self.scale;
-        let mut connection = self.connect(TEMPLATE).await?;
         connection.execute(TABLE).await?;
         sqlx::query(ROWS)
             .bind(1_i64)
@@ -265,115 +252,10 @@ impl Server {
             .execute(&mut connection)
             .await?;
         connection.close().await?;
-        let database =
-            Database::connect(self.options.clone().database(TEMPLATE), 1, Duration::from_mins(1)).await?;
-        schema::apply(&database, &Table::default(), Some(ROLE), &[]).await?;
-        database.close().await;
-        Ok(())
+        self.server.apply_schema(TEMPLATE, &Layout::default()).await
     }
 
-    async fn copy(&self) -> Outcome<()> {
-        let mut admin = self.admin().await?;
-        for sql in [
-            format!("DROP DATABASE IF EXISTS {COPY} WITH (FORCE)"),
-            format!("CREATE DATABASE {COPY} TEMPLATE {TEMPLATE}"),
-        ] {
-            admin.execute(AssertSqlSafe(sql)).await?;
-        }
-        Ok(())
+    async fn operator(&self) -> Outcome<Operator> {
+        Operator::open(&self.server, COPY, &Layout::default(), TimeDelta::hours(1), Vec::new()).await
     }
-
-    /// Removes what an earlier run or this one made.
-    async fn remove(&self) -> Outcome<()> {
-        let mut admin = self.admin().await?;
-        for sql in [
-            format!("DROP DATABASE IF EXISTS {COPY} WITH (FORCE)"),
-            format!("DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)"),
-            format!("DROP ROLE IF EXISTS {ROLE}"),
-        ] {
-            admin.execute(AssertSqlSafe(sql)).await?;
-        }
-        Ok(())
-    }
-
-    async fn admin(&self) -> Outcome<PgConnection> {
-        Ok(self.options.connect().await?)
-    }
-
-    async fn connect(&self, database: &str) -> Outcome<PgConnection> {
-        Ok(self.options.clone().database(database).connect().await?)
-    }
-}
-
-/// The operator with an open session, as it is between two sweeps.
-struct Operator {
-    database: Database,
-    judge: (jobexec_operator::db::Mapping, Defaults),
-    ledger: Ledger,
-    store_id: i32,
-}
-
-impl Operator {
-    async fn open(options: PgConnectOptions) -> Outcome<Self> {
-        let options = options.database(COPY).username(ROLE).password(ROLE);
-        let database = Database::connect(options, 3, Duration::from_mins(1)).await?;
-        let mapping = validate::validate(&database, &Table::default()).await??.mapping;
-        let claimant =
-            Claimant { uid: "1".into(), predecessor: None, namespace: "default".into(), name: "jobs".into() };
-        let Claim::Held(ledger @ Ledger::Tables { store_id }) =
-            ledger::claim(&database, &mapping, &claimant).await?
-        else {
-            return Err("the operator's tables cannot be used".into());
-        };
-        let defaults = Defaults {
-            timeout: TimeDelta::hours(1),
-            grace: TimeDelta::minutes(5),
-            source: "ExecutionStore/jobs".to_owned(),
-        };
-        Ok(Self { database, judge: (mapping, defaults), ledger, store_id })
-    }
-
-    /// The time of one look for stale executions and the next deadline.
-    async fn look(&self) -> Outcome<Duration> {
-        let (mapping, defaults) = &self.judge;
-        let judge = Judge { mapping, defaults, rules: Rules::Table(self.store_id) };
-        let start = Instant::now();
-        let pulse = observe::pulse(&self.database, &judge).await?;
-        same("stale", pulse.stale, 0)?;
-        Ok(start.elapsed())
-    }
-
-    /// The time of one sweep, and how many rows it failed.
-    async fn sweep(&self) -> Outcome<(Duration, i64)> {
-        let (mapping, defaults) = &self.judge;
-        let judge = Judge { mapping, defaults, rules: Rules::Table(self.store_id) };
-        let sweep = Sweep { id: Uuid::new_v4(), trigger: "Bench" };
-        let start = Instant::now();
-        let swept = sweep::run(&self.database, &judge, &self.ledger, &sweep, Known::default(), |_| {
-            ControlFlow::Continue(())
-        })
-        .await?;
-        Ok((start.elapsed(), i64::try_from(swept.failed)?))
-    }
-}
-
-/// Nothing is left to be done in the background while the clock runs.
-async fn settle(connection: &mut PgConnection) -> Outcome<()> {
-    connection.execute("VACUUM ANALYZE job_executions").await?;
-    connection.execute("CHECKPOINT").await?;
-    Ok(())
-}
-
-fn same(what: &str, found: i64, expected: i64) -> Outcome<()> {
-    if found == expected { Ok(()) } else { Err(format!("{what}: {found} instead of {expected}").into()) }
-}
-
-/// In seconds; the times are sorted on the way.
-fn median(times: &mut [Duration]) -> f64 {
-    times.sort();
-    seconds(times.get(times.len() / 2))
-}
-
-fn seconds(time: Option<&Duration>) -> f64 {
-    time.map_or(0.0, Duration::as_secs_f64)
 }

@@ -1,0 +1,178 @@
+//! What the benchmarks share that speak to Postgres alone.
+
+use std::error::Error;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use jobexec_operator::api::OnTimeout;
+use jobexec_operator::db::judge::Rules;
+use jobexec_operator::db::ledger::{self, Claim, Claimant};
+use jobexec_operator::db::observe::{self, Pulse};
+use jobexec_operator::db::sweep::{self, Known, Sweep};
+use jobexec_operator::db::{Database, Judge, Layout, Ledger, Mapping, rules, schema, url, validate};
+use jobexec_operator::policy::{self, Base, Compiled, Policy, Said, Warn};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
+use uuid::Uuid;
+
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// The role of the operator.
+pub(crate) const ROLE: &str = "jobexec_bench";
+
+/// A throwaway server.
+pub(crate) struct Server {
+    /// Of a superuser.
+    options: PgConnectOptions,
+}
+
+impl Server {
+    /// The one of `make bench`.
+    pub(crate) fn from_env() -> Outcome<Self> {
+        let uri = std::env::var("DATABASE_URL")
+            .map_err(|_| "DATABASE_URL is not set: use `make bench`, which brings a throwaway Postgres")?;
+        Ok(Self { options: url::parse(&uri, None)? })
+    }
+
+    pub(crate) async fn execute(&self, sql: String) -> Outcome<()> {
+        self.options.connect().await?.execute(AssertSqlSafe(sql)).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn connect(&self, database: &str) -> Outcome<PgConnection> {
+        Ok(self.options.clone().database(database).connect().await?)
+    }
+
+    /// In the words of the server.
+    pub(crate) async fn version(&self) -> Outcome<String> {
+        Ok(sqlx::query_scalar("SHOW server_version").fetch_one(&mut self.options.connect().await?).await?)
+    }
+
+    /// An empty database.
+    pub(crate) async fn create(&self, database: &str) -> Outcome<PgConnection> {
+        self.execute(format!("CREATE DATABASE {database}")).await?;
+        self.connect(database).await
+    }
+
+    /// A fresh copy of `template`, so that all contenders start from the same bytes on disk.
+    pub(crate) async fn copy(&self, template: &str, database: &str) -> Outcome<()> {
+        self.execute(format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await?;
+        self.execute(format!("CREATE DATABASE {database} TEMPLATE {template}")).await
+    }
+
+    /// Removes what an earlier run or this one made.
+    pub(crate) async fn remove(&self, databases: &[&str]) -> Outcome<()> {
+        for database in databases {
+            self.execute(format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await?;
+        }
+        self.execute(format!("DROP ROLE IF EXISTS {ROLE}")).await
+    }
+
+    /// What `jobexec schema --apply` makes.
+    pub(crate) async fn apply_schema(&self, database: &str, layout: &Layout) -> Outcome<()> {
+        let options = self.options.clone().database(database);
+        let database = Database::connect(options, 1, Duration::from_mins(1)).await?;
+        schema::apply(&database, layout, Some(ROLE), &[]).await?;
+        database.close().await;
+        Ok(())
+    }
+}
+
+/// The operator with an open session, as it is between two looks.
+pub(crate) struct Operator {
+    pub(crate) database: Database,
+    pub(crate) mapping: Mapping,
+    compiled: Compiled,
+    ledger: Ledger,
+    store_id: i32,
+    watched: DateTime<Utc>,
+}
+
+impl Operator {
+    /// Where `policies` are in force over a default timeout and a grace period of 5 minutes.
+    pub(crate) async fn open(
+        server: &Server,
+        database: &str,
+        layout: &Layout,
+        default: TimeDelta,
+        policies: Vec<Policy>,
+    ) -> Outcome<Self> {
+        let options = server.options.clone().database(database).username(ROLE).password(ROLE);
+        let database = Database::connect(options, 3, Duration::from_mins(1)).await?;
+        let mapping = validate::validate(&database, layout).await??.mapping;
+        let claimant =
+            Claimant { uid: "1".into(), predecessor: None, namespace: "default".into(), name: "jobs".into() };
+        let Claim::Held { ledger: ledger @ Ledger::Tables { store_id }, watched_since: watched } =
+            ledger::claim(&database, &mapping, &claimant, false).await?
+        else {
+            return Err("the operator's tables cannot be used".into());
+        };
+        let compiled = policy::compile(base(default), Vec::new(), policies);
+        rules::replace(&database, store_id, &compiled, &[]).await?;
+        Ok(Self { database, mapping, compiled, ledger, store_id, watched })
+    }
+
+    pub(crate) fn judge(&self) -> Judge<'_> {
+        Judge {
+            mapping: &self.mapping,
+            in_force: &self.compiled,
+            rules: Rules::Table(self.store_id),
+            sequential: None,
+            watched: self.watched,
+            evidence: true,
+        }
+    }
+
+    /// The time of one look for stale executions and the next deadline, and what it saw.
+    pub(crate) async fn look(&self) -> Outcome<(Duration, Pulse)> {
+        let start = Instant::now();
+        let pulse = observe::pulse(&self.database, &self.judge()).await?;
+        Ok((start.elapsed(), pulse))
+    }
+
+    /// The time of one sweep, and how many rows it ended.
+    pub(crate) async fn sweep(&self) -> Outcome<(Duration, i64)> {
+        let sweep = Sweep { id: Uuid::new_v4(), trigger: "Bench" };
+        let start = Instant::now();
+        let swept = sweep::run(&self.database, &self.judge(), &self.ledger, &sweep, Known::default(), |_| {
+            ControlFlow::Continue(())
+        })
+        .await?;
+        Ok((start.elapsed(), i64::try_from(swept.ended)?))
+    }
+}
+
+/// What a store says.
+fn base(default: TimeDelta) -> Base {
+    let store = "ExecutionStore/jobs";
+    Base {
+        timeout: Said::new(default, store),
+        grace: Said::new(TimeDelta::minutes(5), store),
+        heartbeat: None,
+        on_timeout: Said::new(OnTimeout::Fail, store),
+        warn: Said::new(Warn::After(default), store),
+        store: store.to_owned(),
+    }
+}
+
+/// Nothing is left to be done in the background while the clock runs.
+pub(crate) async fn settle(connection: &mut PgConnection) -> Outcome<()> {
+    connection.execute("VACUUM ANALYZE job_executions").await?;
+    connection.execute("CHECKPOINT").await?;
+    Ok(())
+}
+
+pub(crate) fn same(what: &str, found: i64, expected: i64) -> Outcome<()> {
+    if found == expected { Ok(()) } else { Err(format!("{what}: {found} instead of {expected}").into()) }
+}
+
+/// In seconds; the times are sorted on the way.
+pub(crate) fn median(times: &mut [Duration]) -> f64 {
+    times.sort();
+    seconds(times.get(times.len() / 2))
+}
+
+pub(crate) fn seconds(time: Option<&Duration>) -> f64 {
+    time.map_or(0.0, Duration::as_secs_f64)
+}
