@@ -21,7 +21,6 @@ const SWEEP_ROUNDS: usize = 5;
 const JOBS: i64 = 10_000;
 const TYPES: i64 = 1_000;
 const RUNNING: i64 = 1_000_000;
-const COMPLETED: i64 = 10_000_000;
 
 const TEMPLATE: &str = "jobexec_bench_template";
 /// What the store's default alone judges, and what policies do.

@@ -87,7 +87,8 @@ impl Database {
     }
 
     /// The settings travel with `BEGIN` in one message and hold for the transaction only, so that they reach the
-    /// right server connection behind `PgBouncer` in transaction mode.
+    /// right server connection behind `PgBouncer` in transaction mode. Compiling a statement of many expressions takes
+    /// longer than all of the statement, and is set off by estimates of rules that are far too high.
     async fn begin(&self, access: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
         let statement = self.statement_timeout.as_millis();
         let lock = LOCK_TIMEOUT.as_millis();
@@ -97,6 +98,7 @@ impl Database {
                 "BEGIN ISOLATION LEVEL READ COMMITTED {access}; \
                  SET LOCAL statement_timeout = {statement}; \
                  SET LOCAL lock_timeout = {lock}; \
+                 SET LOCAL jit = off; \
                  SET LOCAL idle_in_transaction_session_timeout = {idle}"
             )))
             .await

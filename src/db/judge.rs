@@ -375,7 +375,11 @@ impl Judge<'_> {
     fn without_start(&self, take: Take) -> Option<String> {
         let m = self.mapping;
         let created = m.created_at()?;
-        let more = format!("{} IS NULL AND {created} + {TOTAL} <= statement_timestamp()", m.started_column());
+        let more = format!(
+            "{} IS NULL AND {} + {TOTAL} <= statement_timestamp()",
+            m.started_column(),
+            wire(&created)
+        );
         Some(self.by_evidence(Reason::DeadlineExceeded, "", &more, take))
     }
 
@@ -389,6 +393,7 @@ impl Judge<'_> {
         ))?;
         let more = format!(
             "{began} IS NOT NULL AND {narrow} AND GREATEST({heartbeat}, v.watched) + v.heartbeat <= statement_timestamp()",
+            heartbeat = wire(&heartbeat),
             began = m.began_at(),
         );
         Some(self.by_evidence(Reason::HeartbeatLost, "", &more, take))
@@ -501,6 +506,7 @@ impl Judge<'_> {
         }
         if let Some(created) = self.mapping.created_at() {
             let m = self.mapping;
+            let created = wire(&created);
             parts.push(format!(
                 "SELECT min({created} + {TOTAL}) FROM {table} AS t {joined} \
                  WHERE {running} AND {start} IS NULL AND {created} + {TOTAL} > statement_timestamp()",

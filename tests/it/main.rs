@@ -21,6 +21,7 @@ mod guard;
 mod history;
 mod ladder;
 mod policies;
+mod property;
 mod race;
 mod schema;
 mod selectors;

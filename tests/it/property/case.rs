@@ -1,0 +1,445 @@
+//! What is drawn by lot: rows, jobs, and what people say of them. Times are multiples of ten minutes and starts lie in
+//! the middle between them, so that no case depends on how long it takes.
+
+use std::fmt;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use jobexec_operator::api::OnTimeout;
+use proptest::collection::vec;
+use proptest::option::{of, weighted};
+use proptest::prelude::*;
+
+use super::layout::SHAPES;
+
+/// Job types, as far as they are texts.
+pub(super) const KINDS: [&str; 3] = ["etl", "it's a \\ report", "Mail"];
+
+/// How many jobs there are; people name one more.
+pub(super) const JOBS: u8 = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Scheduled,
+    Running,
+    AlsoRunning,
+    Completed,
+    Failed,
+    Cancelled,
+    Unmapped,
+}
+
+pub(super) const STATUSES: [Status; 7] = [
+    Status::Running,
+    Status::AlsoRunning,
+    Status::Scheduled,
+    Status::Completed,
+    Status::Failed,
+    Status::Cancelled,
+    Status::Unmapped,
+];
+
+impl Status {
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Running => "running",
+            Self::AlsoRunning => "it's on",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Unmapped => "paused",
+        }
+    }
+
+    pub(super) const fn runs(self) -> bool {
+        matches!(self, Self::Running | Self::AlsoRunning)
+    }
+}
+
+/// So many times ten minutes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Length(pub(super) u16);
+
+impl Length {
+    pub(super) fn delta(self) -> TimeDelta {
+        TimeDelta::minutes(10 * i64::from(self.0))
+    }
+
+    pub(super) fn micros(self) -> i128 {
+        i128::from(self.0) * 600_000_000
+    }
+}
+
+impl fmt::Debug for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}m", 10 * self.0)
+    }
+}
+
+/// An instant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// So many times ten minutes before now, and five more.
+    Ago(i16),
+    Infinity,
+    MinusInfinity,
+    /// The ends of what Postgres can say.
+    First,
+    Last,
+}
+
+impl When {
+    pub(super) fn instant(self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Ago(n) => Some(now - TimeDelta::minutes(10 * i64::from(n) + 5)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn text(self, now: DateTime<Utc>) -> String {
+        match self {
+            Self::Ago(_) => self.instant(now).unwrap().to_rfc3339(),
+            Self::Infinity => "infinity".to_owned(),
+            Self::MinusInfinity => "-infinity".to_owned(),
+            Self::First => "4713-11-24 00:00:00+00 BC".to_owned(),
+            Self::Last => "294276-12-31 23:59:59+00".to_owned(),
+        }
+    }
+
+    /// Local times reach as far as instants, so that the ends of one are beyond those of the other.
+    pub(super) fn of_type(self, type_: &str) -> Self {
+        match self {
+            Self::First if type_ == "timestamp" => Self::MinusInfinity,
+            Self::Last if type_ == "timestamp" => Self::Infinity,
+            other => other,
+        }
+    }
+}
+
+impl fmt::Debug for When {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ago(n) => write!(f, "{:+}m", -(10 * i32::from(*n) + 5)),
+            other => f.write_str(&other.text(DateTime::default())),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    /// How many of it there are.
+    pub(super) times: u8,
+    pub(super) status: Option<Status>,
+    pub(super) job: Option<u8>,
+    /// Its type where that is a column of its own: its job's, unless it is said here.
+    pub(super) kind: Option<Option<u8>>,
+    pub(super) number: Option<i8>,
+    pub(super) start: Option<When>,
+    pub(super) heartbeat: Option<When>,
+    pub(super) created: Option<When>,
+    /// Since when its job is seen finished, if it is.
+    pub(super) suspect: When,
+    /// Whether what was seen is of an earlier execution with the same id.
+    pub(super) reused: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) listed: bool,
+    pub(super) kind: Option<u8>,
+    /// Whether it was finished when the suspects were brought in step, and whether it is now.
+    pub(super) was_finished: bool,
+    pub(super) finished: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Wish {
+    pub(super) name: String,
+    pub(super) created: i64,
+    /// The place of the row.
+    pub(super) row: usize,
+    pub(super) timeout: Option<Length>,
+    pub(super) extend_by: Option<Length>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Dynamic {
+    Pending,
+    Known {
+        /// Where a job comes again, it has executions of another type too.
+        jobs: Vec<(u8, Length)>,
+        kinds: Vec<(u8, Length)>,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    pub(super) name: String,
+    pub(super) created: i64,
+    /// `None`: all.
+    pub(super) named: Option<(Vec<u8>, Vec<u8>)>,
+    pub(super) timeout: Option<Length>,
+    pub(super) dynamic: Option<Dynamic>,
+    pub(super) grace: Option<Length>,
+    pub(super) heartbeat: Option<Length>,
+    pub(super) on_timeout: Option<OnTimeout>,
+    pub(super) warn: Option<i32>,
+}
+
+#[derive(Clone)]
+pub(super) struct Case {
+    /// The place of its tables in `SHAPES`.
+    pub(super) shape: usize,
+    pub(super) timeout: Length,
+    pub(super) grace: Length,
+    pub(super) heartbeat: Option<Length>,
+    pub(super) sequential: Option<Length>,
+    pub(super) watched: When,
+    /// Whether other evidence than deadlines counts.
+    pub(super) evidence: bool,
+    /// Whether the sweep has the operator's tables.
+    pub(super) recorded: bool,
+    /// Whether indexes are used also where there is little to find.
+    pub(super) by_index: bool,
+    pub(super) jobs: Vec<Job>,
+    pub(super) rows: Vec<Row>,
+    pub(super) policies: Vec<Policy>,
+    pub(super) wishes: Vec<Wish>,
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "tables {}: {:?}", self.shape, SHAPES[self.shape])?;
+        writeln!(
+            f,
+            "store: timeout {:?}, grace {:?}, heartbeat {:?}, sequential {:?}; watched since {:?}; \
+             evidence {}, recorded {}, by index {}",
+            self.timeout,
+            self.grace,
+            self.heartbeat,
+            self.sequential,
+            self.watched,
+            self.evidence,
+            self.recorded,
+            self.by_index
+        )?;
+        for (n, job) in self.jobs.iter().enumerate() {
+            writeln!(f, "job {n}: {job:?}")?;
+        }
+        for (n, row) in self.rows.iter().enumerate() {
+            writeln!(f, "row {n}: {row:?}")?;
+        }
+        for policy in &self.policies {
+            writeln!(f, "{policy:?}")?;
+        }
+        for wish in &self.wishes {
+            writeln!(f, "{wish:?}")?;
+        }
+        Ok(())
+    }
+}
+
+fn length(range: std::ops::Range<u16>) -> impl Strategy<Value = Length> {
+    range.prop_map(Length)
+}
+
+fn when(earliest: i16) -> impl Strategy<Value = When> {
+    prop_oneof![
+        30 => (-3..earliest).prop_map(When::Ago),
+        1 => prop_oneof![Just(When::Infinity), Just(When::MinusInfinity), Just(When::First), Just(When::Last)],
+    ]
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    let status = prop_oneof![6 => 0..2_usize, 1 => 2..STATUSES.len()].prop_map(|n| STATUSES[n]);
+    (
+        prop_oneof![60 => Just(1_u8), 1 => 101_u8..110],
+        weighted(0.95, status),
+        weighted(0.9, 0..JOBS),
+        weighted(0.15, of(0..3_u8)),
+        weighted(0.95, 1..5_i8),
+        weighted(0.85, when(40)),
+        weighted(0.8, when(20)),
+        weighted(0.8, when(40)),
+        (0..12_i16).prop_map(When::Ago),
+        prop::bool::weighted(0.05),
+    )
+        .prop_map(|(times, status, job, kind, number, start, heartbeat, created, suspect, reused)| Row {
+            times,
+            status,
+            job,
+            kind,
+            number,
+            start,
+            heartbeat,
+            created,
+            suspect,
+            reused,
+        })
+}
+
+fn job() -> impl Strategy<Value = Job> {
+    (
+        prop::bool::weighted(0.85),
+        weighted(0.85, 0..3_u8),
+        prop::bool::weighted(0.4),
+        prop::bool::weighted(0.8),
+    )
+        .prop_map(|(listed, kind, was_finished, stays)| Job {
+            listed,
+            kind,
+            was_finished,
+            finished: was_finished == stays,
+        })
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let named = |n: u8| prop::sample::subsequence((0..n).collect::<Vec<_>>(), 0..=2);
+    let known = (vec((0..JOBS, length(1..30)), 0..5), vec((0..3_u8, length(1..30)), 0..3))
+        .prop_map(|(jobs, kinds)| Dynamic::Known { jobs, kinds });
+    (
+        "[a-c]",
+        0..3_i64,
+        weighted(0.75, (named(JOBS + 1), named(3))),
+        of(length(1..30)),
+        weighted(0.4, prop_oneof![1 => Just(Dynamic::Pending), 3 => known]),
+        weighted(0.3, length(0..8)),
+        weighted(0.4, length(1..12)),
+        weighted(0.4, prop::sample::select(vec![OnTimeout::Fail, OnTimeout::Cancel, OnTimeout::AlertOnly])),
+        weighted(0.2, 1..99),
+    )
+        .prop_map(|(name, created, named, timeout, dynamic, grace, heartbeat, on_timeout, warn)| {
+            Policy {
+                name,
+                created,
+                // Who names nothing means all.
+                named: named.filter(|(jobs, kinds)| !jobs.is_empty() || !kinds.is_empty()),
+                timeout,
+                dynamic,
+                grace,
+                heartbeat,
+                on_timeout,
+                warn,
+            }
+        })
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    ("[a-c]", 0..3_i64, 0..14_usize, of(length(1..30)), of(length(0..12)))
+        .prop_map(|(name, created, row, timeout, extend_by)| Wish { name, created, row, timeout, extend_by })
+}
+
+pub(super) fn cases() -> impl Strategy<Value = Case> {
+    (
+        (0..SHAPES.len(), length(1..30), length(0..5), weighted(0.3, length(1..12))),
+        weighted(0.4, length(0..8)),
+        prop_oneof![3 => 0..4_i16, 1 => 4..100_i16].prop_map(When::Ago),
+        (prop::bool::weighted(0.9), prop::bool::weighted(0.85), any::<bool>()),
+        vec(job(), usize::from(JOBS)),
+        vec(row(), 0..14),
+        vec(policy(), 0..7),
+        vec(wish(), 0..5),
+    )
+        .prop_map(
+            |((shape, timeout, grace, heartbeat), sequential, watched, how, jobs, rows, policies, wishes)| {
+                let (evidence, recorded, by_index) = how;
+                Case {
+                    shape,
+                    timeout,
+                    grace,
+                    heartbeat,
+                    sequential,
+                    watched,
+                    evidence,
+                    recorded,
+                    by_index,
+                    jobs,
+                    rows,
+                    policies,
+                    wishes,
+                }
+                .sound()
+            },
+        )
+}
+
+impl Case {
+    /// Without what objects cannot say, or not to this store.
+    fn sound(mut self) -> Self {
+        let shape = &SHAPES[self.shape];
+        // The places after these are those of copies.
+        let rows = self.rows.len();
+        self.wishes.retain(|wish| wish.row < rows);
+        // Two objects of one name cannot be.
+        for (n, policy) in self.policies.iter_mut().enumerate() {
+            policy.name += &n.to_string();
+        }
+        for (n, wish) in self.wishes.iter_mut().enumerate() {
+            wish.name += &n.to_string();
+        }
+        for policy in &mut self.policies {
+            if !shape.cancels && policy.on_timeout == Some(OnTimeout::Cancel) {
+                policy.on_timeout = Some(OnTimeout::Fail);
+            }
+            policy.heartbeat = policy.heartbeat.filter(|_| shape.heartbeat_at.is_some());
+            if !shape.knows_types() {
+                if let Some((_, kinds)) = &mut policy.named {
+                    kinds.clear();
+                }
+                if let Some(Dynamic::Known { kinds, .. }) = &mut policy.dynamic {
+                    kinds.clear();
+                }
+            }
+        }
+        self.one_type_a_job();
+        self
+    }
+
+    /// A rule is a job's whatever the types of its executions are, so where they differ history's figure for a job
+    /// that a policy governs by type governs the job's executions of other types too. No store should be like that.
+    fn one_type_a_job(&mut self) {
+        let shape = &SHAPES[self.shape];
+        let mixed: Vec<u8> =
+            (0..JOBS).filter(|job| shape.job_type.is_some() && self.is_mixed(*job)).collect();
+        for policy in &mut self.policies {
+            let Some(Dynamic::Known { jobs, .. }) = &mut policy.dynamic else { continue };
+            if policy.named.as_ref().is_some_and(|(_, kinds)| !kinds.is_empty()) {
+                jobs.retain(|(job, _)| !mixed.contains(job));
+                let mut seen = Vec::new();
+                jobs.retain(|(job, _)| {
+                    !seen.contains(job) && {
+                        seen.push(*job);
+                        true
+                    }
+                });
+            }
+        }
+    }
+
+    fn is_mixed(&self, job: u8) -> bool {
+        let kind = self.jobs[usize::from(job)].kind;
+        self.rows.iter().any(|row| row.job == Some(job) && row.kind.is_some_and(|own| own != kind))
+    }
+
+    /// The type of a row, as far as it is known.
+    pub(super) fn kind(&self, row: &Row) -> Option<u8> {
+        let shape = &SHAPES[self.shape];
+        let job = row.job.map(|job| &self.jobs[usize::from(job)]);
+        if shape.job_type.is_some() {
+            return row.kind.unwrap_or_else(|| job.and_then(|job| job.kind));
+        }
+        shape.jobs?.type_?;
+        job.filter(|job| job.listed)?.kind
+    }
+
+    /// The type of a job that history knows.
+    pub(super) fn kind_of_job(&self, n: u8) -> Option<u8> {
+        let shape = &SHAPES[self.shape];
+        let job = self.jobs.get(usize::from(n))?;
+        if shape.job_type.is_some() {
+            return job.kind;
+        }
+        shape.jobs?.type_?;
+        job.kind.filter(|_| job.listed)
+    }
+}

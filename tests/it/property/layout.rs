@@ -1,0 +1,386 @@
+//! The tables that cases are played on.
+
+use jobexec_operator::api::Table;
+use jobexec_operator::api::table::{Columns, JobColumns, Jobs, Statuses};
+use jobexec_operator::db::Layout;
+
+use super::case::{KINDS, STATUSES, Status};
+
+/// A pair of tables, by the types of their columns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) id: &'static str,
+    pub(super) job_id: &'static str,
+    /// `enum`: one of its own.
+    pub(super) job_type: Option<&'static str>,
+    pub(super) status: &'static str,
+    pub(super) started_at: &'static str,
+    pub(super) completed_at: &'static str,
+    pub(super) heartbeat_at: Option<&'static str>,
+    pub(super) created_at: Option<&'static str>,
+    pub(super) zone: &'static str,
+    pub(super) jobs: Option<JobsShape>,
+    /// Whether there is a text for cancelled executions.
+    pub(super) cancels: bool,
+    pub(super) error: bool,
+    /// Whether it has the indexes that `jobexec schema` makes.
+    pub(super) indexed: bool,
+    pub(super) partitioned: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct JobsShape {
+    pub(super) id: &'static str,
+    pub(super) type_: Option<&'static str>,
+    pub(super) grace: &'static str,
+}
+
+const PLAIN: Shape = Shape {
+    id: "bigint",
+    job_id: "bigint",
+    job_type: None,
+    status: "text",
+    started_at: "timestamptz",
+    completed_at: "timestamptz",
+    heartbeat_at: None,
+    created_at: None,
+    zone: "UTC",
+    jobs: None,
+    cancels: true,
+    error: false,
+    indexed: false,
+    partitioned: false,
+};
+
+const fn jobs(id: &'static str, type_: Option<&'static str>, grace: &'static str) -> Option<JobsShape> {
+    Some(JobsShape { id, type_, grace })
+}
+
+const INSTANT: &str = "timestamptz";
+const LOCAL: &str = "timestamp";
+
+pub(super) const SHAPES: [Shape; 16] = [
+    PLAIN,
+    Shape { indexed: true, error: true, heartbeat_at: Some(INSTANT), created_at: Some(INSTANT), ..PLAIN },
+    Shape {
+        job_type: Some("text"),
+        indexed: true,
+        heartbeat_at: Some(INSTANT),
+        created_at: Some(INSTANT),
+        jobs: jobs("bigint", None, "20m"),
+        ..PLAIN
+    },
+    Shape {
+        id: "uuid",
+        job_id: "uuid",
+        jobs: jobs("uuid", Some("text"), "0s"),
+        indexed: true,
+        heartbeat_at: Some(INSTANT),
+        ..PLAIN
+    },
+    Shape {
+        id: "text",
+        job_id: "text",
+        job_type: Some("enum"),
+        status: "enum",
+        indexed: true,
+        created_at: Some(INSTANT),
+        jobs: jobs("text", None, "30m"),
+        ..PLAIN
+    },
+    Shape {
+        job_id: "numeric",
+        job_type: Some("varchar(20)"),
+        started_at: LOCAL,
+        completed_at: LOCAL,
+        heartbeat_at: Some(LOCAL),
+        indexed: true,
+        ..PLAIN
+    },
+    Shape {
+        job_type: Some("text"),
+        started_at: LOCAL,
+        completed_at: LOCAL,
+        heartbeat_at: Some(LOCAL),
+        created_at: Some(LOCAL),
+        zone: "Europe/Berlin",
+        jobs: jobs("bigint", Some("text"), "10m"),
+        indexed: true,
+        error: true,
+        ..PLAIN
+    },
+    Shape {
+        id: "integer",
+        job_id: "integer",
+        started_at: LOCAL,
+        zone: "Europe/Berlin",
+        created_at: Some(INSTANT),
+        heartbeat_at: Some(LOCAL),
+        jobs: jobs("bigint", Some("enum"), "1h"),
+        ..PLAIN
+    },
+    Shape {
+        id: "varchar(60)",
+        job_id: "text",
+        jobs: jobs("varchar(60)", Some("text"), "10m"),
+        heartbeat_at: Some(LOCAL),
+        created_at: Some(INSTANT),
+        indexed: true,
+        ..PLAIN
+    },
+    Shape {
+        job_id: "varchar(8)",
+        // Of another type than the executions have it.
+        jobs: jobs("numeric", Some("smallint"), "10m"),
+        heartbeat_at: Some(INSTANT),
+        indexed: true,
+        cancels: false,
+        ..PLAIN
+    },
+    Shape {
+        id: "uuid",
+        job_type: Some("smallint"),
+        created_at: Some(LOCAL),
+        zone: "Europe/Berlin",
+        status: "varchar(10)",
+        cancels: false,
+        ..PLAIN
+    },
+    Shape {
+        job_type: Some("text"),
+        heartbeat_at: Some(INSTANT),
+        created_at: Some(INSTANT),
+        jobs: jobs("bigint", Some("text"), "40m"),
+        indexed: true,
+        partitioned: true,
+        ..PLAIN
+    },
+    Shape {
+        id: "smallint",
+        job_id: "char(12)",
+        jobs: jobs("char(12)", Some("varchar(20)"), "20m"),
+        heartbeat_at: Some(INSTANT),
+        error: true,
+        ..PLAIN
+    },
+    Shape {
+        id: "text",
+        job_id: "bigint",
+        started_at: LOCAL,
+        created_at: Some(LOCAL),
+        indexed: true,
+        jobs: jobs("bigint", Some("text"), "20m"),
+        ..PLAIN
+    },
+    Shape { job_type: Some("text"), heartbeat_at: Some(INSTANT), jobs: jobs("integer", None, "0s"), ..PLAIN },
+    Shape {
+        job_type: Some("text"),
+        started_at: LOCAL,
+        zone: "Europe/Berlin",
+        indexed: true,
+        created_at: Some(INSTANT),
+        ..PLAIN
+    },
+];
+
+impl Shape {
+    pub(super) fn knows_types(&self) -> bool {
+        self.job_type.is_some() || self.jobs.is_some_and(|jobs| jobs.type_.is_some())
+    }
+
+    /// The id of the execution of this number, as Postgres prints it.
+    pub(super) fn id(&self, n: usize) -> String {
+        key(self.id, n)
+    }
+
+    /// The id of the job of this number, as Postgres prints it.
+    pub(super) fn job(&self, n: u8) -> String {
+        key(self.job_id, n.into())
+    }
+
+    /// The type of this number, as Postgres prints it.
+    pub(super) fn kind(&self, n: u8) -> String {
+        kind(self.job_type.or(self.jobs.and_then(|jobs| jobs.type_)).unwrap_or("text"), n)
+    }
+
+    /// The text of a status.
+    pub(super) fn status(&self, status: Status) -> &'static str {
+        match status {
+            // Its text is not in the mapping then.
+            Status::Cancelled if !self.cancels => "called off",
+            other => other.text(),
+        }
+    }
+
+    /// What people would write into the spec of the store.
+    pub(super) fn layout(&self, schema: &str) -> Layout {
+        let named = |there: bool, name: &str| there.then(|| name.into());
+        Layout {
+            table: Table {
+                schema: schema.into(),
+                name: "jobExecutions".into(),
+                columns: Columns {
+                    job_id: "jobId".into(),
+                    error: named(self.error, "error"),
+                    job_type: named(self.job_type.is_some(), "jobType"),
+                    heartbeat_at: named(self.heartbeat_at.is_some(), "heartbeat_at"),
+                    created_at: named(self.created_at.is_some(), "created_at"),
+                    ..Columns::default()
+                },
+                statuses: Statuses {
+                    running: vec!["running".into(), "it's on".into()],
+                    failed: vec!["gave up".into(), "failed".into()],
+                    cancelled: if self.cancels { vec!["cancelled".into()] } else { Vec::new() },
+                    ..Statuses::default()
+                },
+                time_zone: self.zone.to_owned(),
+            },
+            jobs: self.jobs.map(|jobs| Jobs {
+                schema: schema.into(),
+                columns: JobColumns { type_: named(jobs.type_.is_some(), "type"), ..JobColumns::default() },
+                finished: vec!["completed".into(), "failed".into()],
+                grace_period: jobs.grace.parse().unwrap(),
+                ..Jobs::default()
+            }),
+        }
+    }
+
+    /// Creates the tables.
+    pub(super) fn ddl(&self, schema: &str) -> String {
+        let typed = |type_: &str, labels: &str| match type_ {
+            "enum" => format!("{schema}.{labels}"),
+            other => other.to_owned(),
+        };
+        let quoted = |texts: Vec<&str>| {
+            texts.iter().map(|text| format!("'{}'", text.replace('\'', "''"))).collect::<Vec<_>>().join(", ")
+        };
+        let mut columns = format!(
+            "id {} PRIMARY KEY, \"jobId\" {}, execution_number integer, status {}, started_at {}, completed_at {}",
+            self.id,
+            self.job_id,
+            typed(self.status, "status"),
+            self.started_at,
+            self.completed_at
+        );
+        let more = [
+            ("error", self.error.then_some("varchar(30)")),
+            ("\"jobType\"", self.job_type),
+            ("heartbeat_at", self.heartbeat_at),
+            ("created_at", self.created_at),
+        ];
+        for (name, type_) in more {
+            columns += &type_.map_or(String::new(), |type_| format!(", {name} {}", typed(type_, "kind")));
+        }
+        let (by, parts) = if self.partitioned {
+            let part = |name: &str, bounds: &str| {
+                format!("CREATE TABLE {schema}.{name} PARTITION OF {schema}.\"jobExecutions\" {bounds};")
+            };
+            let parts = part("few", "FOR VALUES FROM (MINVALUE) TO (6)") + &part("many", "DEFAULT");
+            (" PARTITION BY RANGE (id)", parts)
+        } else {
+            ("", String::new())
+        };
+        let jobs = self.jobs.map_or(String::new(), |jobs| {
+            let type_ = jobs.type_.map_or(String::new(), |type_| format!(", type {}", typed(type_, "kind")));
+            format!("CREATE TABLE {schema}.jobs (id {} PRIMARY KEY, status text{type_});", jobs.id)
+        });
+        format!(
+            "CREATE SCHEMA {schema}; \
+             CREATE TYPE {schema}.kind AS ENUM ({kinds}); \
+             CREATE TYPE {schema}.status AS ENUM ({statuses}); \
+             CREATE TABLE {schema}.\"jobExecutions\" ({columns}){by}; {parts} {jobs}",
+            kinds = quoted(KINDS.to_vec()),
+            statuses = quoted(STATUSES.iter().map(|s| s.text()).chain(["gave up", "called off"]).collect()),
+        )
+    }
+
+    /// Fills the tables from two parameters with rows as JSON.
+    pub(super) fn fill(&self, schema: &str) -> Vec<String> {
+        let own = |type_: &str, labels: &str| match type_ {
+            "enum" => format!("{schema}.{labels}"),
+            other => other.to_owned(),
+        };
+        let mut columns = vec![
+            ("id", format!("r.id::{}", self.id)),
+            ("\"jobId\"", format!("r.job::{}", self.job_id)),
+            ("execution_number", "r.number".to_owned()),
+            ("status", format!("r.status::{}", own(self.status, "status"))),
+            ("started_at", self.stored("r.start", self.started_at)),
+        ];
+        columns.extend(self.job_type.map(|type_| ("\"jobType\"", format!("r.kind::{}", own(type_, "kind")))));
+        columns.extend(self.heartbeat_at.map(|type_| ("heartbeat_at", self.stored("r.heartbeat", type_))));
+        columns.extend(self.created_at.map(|type_| ("created_at", self.stored("r.created", type_))));
+        let (names, values): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+        let rows = format!(
+            "INSERT INTO {schema}.\"jobExecutions\" ({}) SELECT {} FROM jsonb_to_recordset($1::jsonb) AS r \
+             (id text, job text, number integer, status text, kind text, start text, heartbeat text, created text)",
+            names.join(", "),
+            values.join(", ")
+        );
+        let jobs = self.jobs.map(|jobs| {
+            let (name, value) = jobs.type_.map_or((String::new(), String::new()), |type_| {
+                (", type".to_owned(), format!(", r.kind::{}", own(type_, "kind")))
+            });
+            format!(
+                "INSERT INTO {schema}.jobs (id, status{name}) SELECT r.id::{}, r.status{value} \
+                 FROM jsonb_to_recordset($1::jsonb) AS r (id text, status text, kind text)",
+                jobs.id
+            )
+        });
+        [rows].into_iter().chain(jobs).collect()
+    }
+
+    /// The rows: id, all of it, and each time as the instant that it is.
+    pub(super) fn read(&self, schema: &str) -> String {
+        let micros = |name: &str, type_: Option<&str>| {
+            type_.map_or("NULL".to_owned(), |type_| {
+                format!("(EXTRACT(epoch FROM {}) * 1000000)::text", self.instant(name, type_))
+            })
+        };
+        format!(
+            "SELECT id::text, to_jsonb(t), {}, {}, {}, {} FROM {schema}.\"jobExecutions\" AS t",
+            micros("started_at", Some(self.started_at)),
+            micros("heartbeat_at", self.heartbeat_at),
+            micros("created_at", self.created_at),
+            self.instant("completed_at", self.completed_at),
+        )
+    }
+
+    fn stored(&self, text: &str, type_: &str) -> String {
+        match type_ {
+            LOCAL => format!("{text}::timestamptz AT TIME ZONE '{}'", self.zone),
+            _ => format!("{text}::timestamptz"),
+        }
+    }
+
+    fn instant(&self, column: &str, type_: &str) -> String {
+        match type_ {
+            LOCAL => format!("({column} AT TIME ZONE '{}')", self.zone),
+            _ => column.to_owned(),
+        }
+    }
+}
+
+/// Ids that are easily taken for something else, where the type allows.
+pub(super) fn key(type_: &str, n: usize) -> String {
+    match type_ {
+        "uuid" => format!("a0eebc99-9c0b-4ef8-bb6d-{n:012}"),
+        "numeric" | "varchar(8)" => format!("{n}.50"),
+        "text" | "varchar(60)" => format!("{n}'s \\ \"{n}\", no $1"),
+        // As long as the column: how Postgres compares what is shorter is a matter of its own.
+        "char(12)" => format!("{n:012}"),
+        _ => (n + 1).to_string(),
+    }
+}
+
+fn kind(type_: &str, n: u8) -> String {
+    match type_ {
+        "smallint" => n.to_string(),
+        _ => KINDS[usize::from(n)].to_owned(),
+    }
+}
+
+/// A type as the table of jobs has it.
+pub(super) fn listed_kind(jobs: JobsShape, n: u8) -> String {
+    kind(jobs.type_.unwrap_or("text"), n)
+}

@@ -1,0 +1,410 @@
+//! The SQL that judges executions, held against a plain model over random tables and random policies: the same rows,
+//! the same reasons, the same objects named, and a sweep that does exactly what the list says.
+
+mod case;
+mod layout;
+mod model;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use chrono::{DateTime, Utc};
+use jobexec_operator::api::OnTimeout;
+use jobexec_operator::db::judge::Rules;
+use jobexec_operator::db::ledger::{self, Claim, Claimant};
+use jobexec_operator::db::sweep::{self, Known, Sweep};
+use jobexec_operator::db::{
+    Database, Judge, Ledger, Mapping, evidence, list, observe, rules, schema, url, validate,
+};
+use jobexec_operator::policy::{self, Base, Compiled, Said, Warn};
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+
+use crate::support::World;
+use case::{Case, Row, cases};
+use layout::SHAPES;
+use model::{Execution, INFINITY, Judged, Model, runs};
+
+/// How many cases there are, unless `PROPTEST_CASES` says otherwise.
+const CASES: u32 = 200;
+
+/// Tables of one shape, ready to be played on.
+struct Ground {
+    schema: String,
+    mapping: Mapping,
+    store_id: i32,
+}
+
+struct Field {
+    world: World,
+    /// Without and with a liking for indexes.
+    databases: [Database; 2],
+    grounds: Vec<Ground>,
+}
+
+impl Field {
+    async fn new() -> Self {
+        let world = World::bare("property").await;
+        let options = url::parse(&world.superuser(), None).unwrap();
+        let timeout = std::time::Duration::from_secs(30);
+        let by_index = options.clone().options([("enable_seqscan", "off"), ("enable_hashjoin", "off")]);
+        let databases = [
+            Database::connect(options, 3, timeout).await.unwrap(),
+            Database::connect(by_index, 3, timeout).await.unwrap(),
+        ];
+        let mut grounds = Vec::new();
+        for (n, shape) in SHAPES.iter().enumerate() {
+            let name = format!("s{n}");
+            world.sql(&shape.ddl(&name)).await;
+            let layout = shape.layout(&name);
+            if shape.indexed {
+                schema::apply(&databases[0], &layout, None, &[]).await.unwrap();
+            }
+            let mapping = validate::validate(&databases[0], &layout).await.unwrap().unwrap().mapping;
+            let claimant =
+                Claimant { uid: name.clone(), predecessor: None, namespace: "n".into(), name: "s".into() };
+            let claim = ledger::claim(&databases[0], &mapping, &claimant, false).await.unwrap();
+            let Claim::Held { ledger: Ledger::Tables { store_id }, .. } = claim else { panic!("{claim:?}") };
+            grounds.push(Ground { schema: name, mapping, store_id });
+        }
+        Self { world, databases, grounds }
+    }
+
+    async fn play(&self, case: &Case) -> Result<(), TestCaseError> {
+        let shape = &SHAPES[case.shape];
+        let ground = &self.grounds[case.shape];
+        let store_id = ground.store_id;
+        let database = &self.databases[usize::from(case.by_index)];
+        self.clear(ground, shape.jobs.is_some()).await;
+        let now: DateTime<Utc> = self.world.one("SELECT statement_timestamp()").await;
+        // Copies come after all others, so that what objects say of a row by its place is of the first.
+        let copies = case.rows.iter().flat_map(|row| std::iter::repeat_n(row, usize::from(row.times) - 1));
+        let rows: Vec<&Row> = case.rows.iter().chain(copies).collect();
+        self.fill(case, &rows, ground, now).await;
+
+        let compiled = compile(case);
+        let judge = Judge {
+            mapping: &ground.mapping,
+            in_force: &compiled,
+            rules: if case.recorded { Rules::Table(store_id) } else { Rules::Memory },
+            sequential: case.sequential.map(case::Length::delta),
+            workloads: None,
+            watched: case.watched.instant(now).unwrap(),
+            evidence: case.evidence,
+        };
+        if case.recorded {
+            rules::replace(database, store_id, &compiled, &[]).await.unwrap();
+            let again = rules::replace(database, store_id, &compiled, &[]).await.unwrap();
+            ensure(!again, || "rules that were just written differ".to_owned())?;
+        }
+        let suspects = self.suspect(case, &rows, ground, &judge).await;
+
+        let before = self.read(case, ground).await;
+        let micros = |text: &Option<String>| text.as_deref().map(micros);
+        let executions: Vec<Execution<'_>> = rows
+            .iter()
+            .enumerate()
+            .map(|(place, row)| {
+                let read = &before[&shape.id(place)];
+                Execution {
+                    row,
+                    place,
+                    start: micros(&read.1),
+                    heartbeat: micros(&read.2),
+                    created: micros(&read.3),
+                }
+            })
+            .collect();
+        let model = Model {
+            case,
+            executions,
+            now: i128::from(now.timestamp_micros()),
+            watched: i128::from(judge.watched.timestamp_micros()),
+            suspects,
+            remembers: case.recorded,
+        };
+        let expected: BTreeMap<String, Judged> = model
+            .executions
+            .iter()
+            .filter_map(|execution| Some((shape.id(execution.place), model.judge(execution)?)))
+            .collect();
+
+        let listed = list::stale(database, &judge, 100_000).await.unwrap();
+        let told = |(id, judged): (&String, &Judged)| {
+            format!("{id}: {} {} {}", judged.reason, judged.source, judged.action.as_str())
+        };
+        let mut found: Vec<String> =
+            listed.iter().map(|s| format!("{}: {} {} {}", s.id, s.reason, s.source, s.action)).collect();
+        found.sort();
+        let mut wanted: Vec<String> = expected.iter().map(told).collect();
+        wanted.sort();
+        ensure(found == wanted, || format!("the list is\n{found:#?}\nand should be\n{wanted:#?}"))?;
+
+        let ends: BTreeMap<&String, &Judged> =
+            expected.iter().filter(|(_, judged)| judged.action != OnTimeout::AlertOnly).collect();
+        let pulse = observe::pulse(database, &judge).await.unwrap();
+        ensure(usize::try_from(pulse.stale).unwrap() == ends.len(), || format!("{pulse:?}, and {ends:?}"))?;
+        let to_come = model
+            .executions
+            .iter()
+            .filter(|execution| runs(execution))
+            .filter_map(|execution| model.deadline(execution))
+            .filter(|deadline| *deadline > model.now && *deadline < model.now + 1_000_000_000_000)
+            .min();
+        let next = pulse.next_deadline.map(|at| i128::from(at.timestamp_micros()));
+        ensure(to_come.is_none_or(|deadline| next.is_some_and(|next| next <= deadline)), || {
+            format!("the next deadline is {to_come:?}, not {next:?}, at {}", model.now)
+        })?;
+
+        self.sweep(case, ground, database, &judge, &ends, &before).await
+    }
+
+    /// Ends what is to be ended, and nothing else, and records why.
+    async fn sweep(
+        &self,
+        case: &Case,
+        ground: &Ground,
+        database: &Database,
+        judge: &Judge<'_>,
+        ends: &BTreeMap<&String, &Judged>,
+        before: &BTreeMap<String, Read>,
+    ) -> Result<(), TestCaseError> {
+        let ledger = if case.recorded {
+            Ledger::Tables { store_id: ground.store_id }
+        } else {
+            Ledger::Missing("not asked for".to_owned())
+        };
+        let pass = Sweep { id: uuid::Uuid::new_v4(), trigger: "Requested" };
+        let known = Known::default();
+        let outcome = sweep::run(database, judge, &ledger, &pass, known, |_| ControlFlow::Continue(())).await;
+        let outcome = outcome.unwrap();
+        ensure(outcome.ended == ends.len() as u64 && outcome.refused.is_empty(), || format!("{outcome:?}"))?;
+        let after = self.read(case, ground).await;
+        for (id, was) in before {
+            let is = &after[id];
+            let Some(judged) = ends.get(id) else {
+                ensure(was.0 == is.0, || format!("{id} was {} and is {}", was.0, is.0))?;
+                continue;
+            };
+            let text = if judged.action == OnTimeout::Cancel { "cancelled" } else { "gave up" };
+            ensure(is.0["status"] == text && is.4.is_some(), || format!("{id} is {}", is.0))?;
+        }
+        if case.recorded {
+            let recorded: Vec<(String, String, String, String)> = sqlx::query_as(
+                "SELECT execution_id, action, reason, source FROM jobexec.events WHERE action IN ('Failed', 'Cancelled')",
+            )
+            .fetch_all(&self.world.pool)
+            .await
+            .unwrap();
+            let mut recorded: Vec<_> =
+                recorded.into_iter().map(|(a, b, c, d)| format!("{a} {b} {c} {d}")).collect();
+            recorded.sort();
+            let done = |how| if how == OnTimeout::Cancel { "Cancelled" } else { "Failed" };
+            let told =
+                |(id, j): (&&String, &&Judged)| format!("{id} {} {} {}", done(j.action), j.reason, j.source);
+            let mut wanted: Vec<_> = ends.iter().map(told).collect();
+            wanted.sort();
+            ensure(recorded == wanted, || format!("recorded is\n{recorded:#?}\nand should be\n{wanted:#?}"))?;
+        }
+        Ok(())
+    }
+
+    async fn clear(&self, ground: &Ground, jobs: bool) {
+        let schema = &ground.schema;
+        let jobs = if jobs { format!(", {schema}.jobs") } else { String::new() };
+        self.world
+            .sql(&format!(
+                "TRUNCATE {schema}.\"jobExecutions\"{jobs}, jobexec.rules, jobexec.suspects, jobexec.events, jobexec.sweeps"
+            ))
+            .await;
+    }
+
+    async fn fill(&self, case: &Case, rows: &[&Row], ground: &Ground, now: DateTime<Utc>) {
+        let shape = &SHAPES[case.shape];
+        let rows: Vec<Value> = rows
+            .iter()
+            .enumerate()
+            .map(|(place, row)| {
+                let at = |when: Option<case::When>, type_: Option<&str>| {
+                    when.zip(type_).map(|(when, type_)| when.of_type(type_).text(now))
+                };
+                json!({
+                    "id": shape.id(place),
+                    "job": row.job.map(|job| shape.job(job)),
+                    "number": row.number,
+                    "status": row.status.map(|status| shape.status(status)),
+                    "kind": case.kind(row).map(|kind| shape.kind(kind)),
+                    "start": at(row.start, Some(shape.started_at)),
+                    "heartbeat": at(row.heartbeat, shape.heartbeat_at),
+                    "created": at(row.created, shape.created_at),
+                })
+            })
+            .collect();
+        let jobs: Vec<Value> = match shape.jobs {
+            None => Vec::new(),
+            Some(jobs) => case
+                .jobs
+                .iter()
+                .enumerate()
+                .filter(|(_, job)| job.listed)
+                .map(|(n, job)| {
+                    json!({
+                        "id": layout::key(jobs.id, n),
+                        "status": if job.was_finished { "completed" } else { "running" },
+                        "kind": job.kind.filter(|_| jobs.type_.is_some()).map(|kind| layout::listed_kind(jobs, kind)),
+                    })
+                })
+                .collect(),
+        };
+        for (statement, data) in shape.fill(&ground.schema).into_iter().zip([rows, jobs]) {
+            sqlx::query(AssertSqlSafe(statement))
+                .bind(Value::Array(data).to_string())
+                .execute(&self.world.pool)
+                .await
+                .unwrap();
+        }
+    }
+
+    /// Has the operator see which jobs are finished, then ages what it saw, and finishes jobs or takes them up again.
+    /// Returns since when each row is a suspect.
+    async fn suspect(
+        &self,
+        case: &Case,
+        rows: &[&Row],
+        ground: &Ground,
+        judge: &Judge<'_>,
+    ) -> Vec<Option<i128>> {
+        let shape = &SHAPES[case.shape];
+        let mut suspects = vec![None; rows.len()];
+        let Some(jobs) = shape.jobs.filter(|_| case.recorded) else { return suspects };
+        evidence::update_jobs(&self.databases[0], judge).await.unwrap();
+        let now: DateTime<Utc> = self.world.one("SELECT statement_timestamp()").await;
+        for (place, row) in rows.iter().enumerate() {
+            let since = row.suspect.instant(now).unwrap();
+            let began = if row.reused { "'2001-01-01Z'" } else { "began_at" };
+            let aged = format!(
+                "UPDATE jobexec.suspects SET since = $1, began_at = {began} WHERE execution_id = $2 RETURNING 1"
+            );
+            let found = sqlx::query(AssertSqlSafe(aged)).bind(since).bind(shape.id(place));
+            let found = found.fetch_optional(&self.world.pool).await.unwrap();
+            if found.is_some() && !row.reused {
+                suspects[place] = Some(i128::from(since.timestamp_micros()));
+            }
+        }
+        for (n, job) in case.jobs.iter().enumerate() {
+            let status = if job.finished { "failed" } else { "running" };
+            self.world
+                .sql(&format!(
+                    "UPDATE {}.jobs SET status = '{status}' WHERE id::text = '{}'",
+                    ground.schema,
+                    layout::key(jobs.id, n).replace('\'', "''")
+                ))
+                .await;
+        }
+        suspects
+    }
+
+    async fn read(&self, case: &Case, ground: &Ground) -> BTreeMap<String, Read> {
+        let sql = SHAPES[case.shape].read(&ground.schema);
+        type Columns = (String, Value, Option<String>, Option<String>, Option<String>, Option<DateTime<Utc>>);
+        let rows: Vec<Columns> =
+            sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&self.world.pool).await.unwrap();
+        rows.into_iter()
+            .map(|(id, all, start, beat, made, end)| (id, (all, start, beat, made, end)))
+            .collect()
+    }
+}
+
+/// A row: all of it, its start, its heartbeat, its creation, and its end.
+type Read = (Value, Option<String>, Option<String>, Option<String>, Option<DateTime<Utc>>);
+
+/// Microseconds since 1970, as Postgres prints them.
+fn micros(text: &str) -> i128 {
+    match text {
+        "Infinity" => INFINITY,
+        "-Infinity" => -INFINITY,
+        text => text.split('.').next().unwrap().parse().unwrap(),
+    }
+}
+
+fn compile(case: &Case) -> Compiled {
+    let shape = &SHAPES[case.shape];
+    let store = "ExecutionStore/s";
+    let base = Base {
+        timeout: Said::new(case.timeout.delta(), store),
+        grace: Said::new(case.grace.delta(), store),
+        heartbeat: case.heartbeat.map(|heartbeat| Said::new(heartbeat.delta(), store)),
+        on_timeout: Said::new(OnTimeout::Fail, store),
+        warn: Said::new(Warn::After(chrono::TimeDelta::hours(1)), store),
+        overruled: Vec::new(),
+        store: store.to_owned(),
+    };
+    let wishes = case
+        .wishes
+        .iter()
+        .map(|wish| policy::Wish {
+            name: wish.name.clone(),
+            created: wish.created,
+            key: shape.id(wish.row),
+            timeout: wish.timeout.map(case::Length::delta),
+            extend_by: wish.extend_by.map(case::Length::delta),
+            by: None,
+        })
+        .collect();
+    let policies = case.policies.iter().map(|policy| said(case, policy)).collect();
+    policy::compile(base, wishes, policies)
+}
+
+fn said(case: &Case, policy: &case::Policy) -> policy::Policy {
+    let shape = &SHAPES[case.shape];
+    let dynamic = policy.dynamic.as_ref().map(|dynamic| match dynamic {
+        case::Dynamic::Pending => policy::Dynamic::Pending,
+        case::Dynamic::Known { jobs, kinds } => {
+            let jobs = jobs.iter().map(|(job, timeout)| policy::Figure {
+                job: Some(shape.job(*job)),
+                type_: case.kind_of_job(*job).map(|kind| shape.kind(kind)),
+                timeout: timeout.delta(),
+            });
+            let kinds = kinds.iter().map(|(kind, timeout)| policy::Figure {
+                job: None,
+                type_: Some(shape.kind(*kind)),
+                timeout: timeout.delta(),
+            });
+            policy::Dynamic::Known(jobs.chain(kinds).collect())
+        }
+    });
+    let (jobs, kinds) = policy.named.clone().unwrap_or_default();
+    policy::Policy {
+        name: policy.name.clone(),
+        created: policy.created,
+        jobs: jobs.into_iter().map(|job| shape.job(job)).collect(),
+        types: kinds.into_iter().map(|kind| shape.kind(kind)).collect(),
+        all: policy.named.is_none(),
+        timeout: policy.timeout.map(case::Length::delta),
+        grace: policy.grace.map(case::Length::delta),
+        heartbeat: policy.heartbeat.map(case::Length::delta),
+        on_timeout: policy.on_timeout,
+        warn: policy.warn.map(Warn::Percent),
+        dynamic,
+    }
+}
+
+fn ensure(holds: bool, why: impl FnOnce() -> String) -> Result<(), TestCaseError> {
+    if holds { Ok(()) } else { Err(TestCaseError::fail(why())) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sql_judges_as_the_model_does() {
+    let field = Field::new().await;
+    let config = Config { failure_persistence: None, max_shrink_iters: 400, ..Config::with_cases(CASES) };
+    let outcome = tokio::task::block_in_place(|| {
+        let handle = tokio::runtime::Handle::current();
+        TestRunner::new(config).run(&cases(), |case| handle.block_on(field.play(&case)))
+    });
+    match outcome {
+        Ok(()) => {}
+        Err(TestError::Fail(why, case)) => panic!("{why}\n{case:?}"),
+        Err(TestError::Abort(why)) => panic!("{why}"),
+    }
+}

@@ -1,0 +1,193 @@
+//! The specification, row by row: what is stale, why, who says so and what becomes of it. It knows no SQL and nothing
+//! of how policies are compiled.
+
+use jobexec_operator::api::OnTimeout;
+
+use super::case::{Case, Dynamic, Length, Policy, Row};
+use super::layout::SHAPES;
+
+/// Later than everything else.
+pub(super) const INFINITY: i128 = i128::MAX / 4;
+
+/// A row of the table, with its times in microseconds since 1970 as its columns have them.
+#[derive(Clone, Debug)]
+pub(super) struct Execution<'a> {
+    pub(super) row: &'a Row,
+    pub(super) place: usize,
+    pub(super) start: Option<i128>,
+    pub(super) heartbeat: Option<i128>,
+    pub(super) created: Option<i128>,
+}
+
+/// What an execution comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Judged {
+    pub(super) reason: &'static str,
+    pub(super) source: String,
+    pub(super) action: OnTimeout,
+}
+
+/// One case at one moment.
+pub(super) struct Model<'a> {
+    pub(super) case: &'a Case,
+    pub(super) executions: Vec<Execution<'a>>,
+    pub(super) now: i128,
+    pub(super) watched: i128,
+    /// Since when the job of an execution has been seen finished, by the place of its row.
+    pub(super) suspects: Vec<Option<i128>>,
+    /// Whether the operator has tables of its own to remember that in.
+    pub(super) remembers: bool,
+}
+
+/// How a policy selects an execution, the most specific way first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Job,
+    Kind,
+    All,
+}
+
+const STORE: &str = "ExecutionStore/s";
+
+impl Model<'_> {
+    /// What is stale, if it is.
+    pub(super) fn judge(&self, execution: &Execution<'_>) -> Option<Judged> {
+        let began = self.began(execution).filter(|_| runs(execution))?;
+        let row = execution.row;
+        let action = self.said(row, |p| p.on_timeout).map_or(OnTimeout::Fail, |(action, _)| action);
+        let stale = |reason, source| Some(Judged { reason, source, action });
+        let (timeout, source) = self.timeout(execution);
+        if began + self.allowed(execution, timeout) <= self.now {
+            return stale("DeadlineExceeded", source);
+        }
+        if !self.case.evidence {
+            return None;
+        }
+        let silence = self.said(row, |p| p.heartbeat).or(self.case.heartbeat.map(|h| (h, STORE.to_owned())));
+        if let (Some(last), Some((silence, source))) = (execution.heartbeat, silence)
+            && last.max(self.watched) + silence.micros() <= self.now
+        {
+            return stale("HeartbeatLost", source);
+        }
+        if self.job_is_finished(execution) {
+            return stale("JobFinished", STORE.to_owned());
+        }
+        if self.is_superseded(row) {
+            return stale("Superseded", STORE.to_owned());
+        }
+        None
+    }
+
+    /// When an execution is past its deadline, if it runs and has one.
+    pub(super) fn deadline(&self, execution: &Execution<'_>) -> Option<i128> {
+        let began = self.began(execution).filter(|_| runs(execution))?;
+        Some(began + self.allowed(execution, self.timeout(execution).0))
+    }
+
+    fn began(&self, execution: &Execution<'_>) -> Option<i128> {
+        execution.start.or(execution.created)
+    }
+
+    fn allowed(&self, execution: &Execution<'_>, timeout: Length) -> i128 {
+        let grace = self.said(execution.row, |p| p.grace).map_or(self.case.grace, |(grace, _)| grace);
+        let extend_by = self.wished(execution, |w| w.extend_by).map_or(Length(0), |(by, _)| by);
+        timeout.micros() + extend_by.micros() + grace.micros()
+    }
+
+    fn timeout(&self, execution: &Execution<'_>) -> (Length, String) {
+        if let Some(own) = self.wished(execution, |w| w.timeout) {
+            return own;
+        }
+        for way in [Way::Job, Way::Kind, Way::All] {
+            // Of those of one rank the first that has something to say of timeouts says it all.
+            let owner = self
+                .policies(execution.row, way)
+                .into_iter()
+                .find(|policy| policy.timeout.is_some() || policy.dynamic.is_some());
+            if let Some(owner) = owner
+                && let Some(timeout) = self.given(owner, way, execution.row)
+            {
+                return (timeout, source(owner));
+            }
+        }
+        (self.case.timeout, STORE.to_owned())
+    }
+
+    /// The timeout that a policy gives.
+    fn given(&self, policy: &Policy, way: Way, row: &Row) -> Option<Length> {
+        match &policy.dynamic {
+            Some(Dynamic::Pending) => None,
+            Some(Dynamic::Known { jobs, kinds }) => {
+                // Where one job has executions of several types the longest counts.
+                let of_job = jobs.iter().filter(|(job, _)| row.job == Some(*job)).map(|(_, t)| *t).max();
+                // It computes nothing for jobs that are named.
+                let of_kind =
+                    kinds.iter().filter(|(kind, _)| way != Way::Job && self.case.kind(row) == Some(*kind));
+                of_job.or(of_kind.map(|(_, t)| *t).max()).or(policy.timeout)
+            }
+            None => policy.timeout,
+        }
+    }
+
+    /// What the most specific policy says that says it, and its source.
+    fn said<T>(&self, row: &Row, field: impl Fn(&Policy) -> Option<T>) -> Option<(T, String)> {
+        [Way::Job, Way::Kind, Way::All]
+            .into_iter()
+            .flat_map(|way| self.policies(row, way))
+            .find_map(|policy| field(policy).map(|value| (value, source(policy))))
+    }
+
+    /// The policies that select an execution in this way, the older first, then by name.
+    fn policies(&self, row: &Row, way: Way) -> Vec<&Policy> {
+        let kind = self.case.kind(row);
+        let selects = |policy: &&Policy| match (way, &policy.named) {
+            (Way::Job, Some((jobs, _))) => row.job.is_some_and(|job| jobs.contains(&job)),
+            (Way::Kind, Some((_, kinds))) => kind.is_some_and(|kind| kinds.contains(&kind)),
+            (Way::All, None) => true,
+            _ => false,
+        };
+        let mut policies: Vec<_> = self.case.policies.iter().filter(selects).collect();
+        policies.sort_by_key(|policy| (policy.created, &policy.name));
+        policies
+    }
+
+    /// What the oldest object of an execution says that asks for anything.
+    fn wished(
+        &self,
+        execution: &Execution<'_>,
+        field: impl Fn(&super::case::Wish) -> Option<Length>,
+    ) -> Option<(Length, String)> {
+        let of_it = self.case.wishes.iter().filter(|wish| wish.row == execution.place);
+        let asking = of_it.filter(|wish| wish.timeout.is_some() || wish.extend_by.is_some());
+        let wish = asking.min_by_key(|wish| (wish.created, &wish.name))?;
+        Some((field(wish)?, format!("JobExecution/{}", wish.name)))
+    }
+
+    fn job_is_finished(&self, execution: &Execution<'_>) -> bool {
+        let (Some(job), Some(jobs)) = (execution.row.job, SHAPES[self.case.shape].jobs) else { return false };
+        let job = &self.case.jobs[usize::from(job)];
+        let grace: jobexec_operator::api::Duration = jobs.grace.parse().unwrap();
+        let grace = i128::from(grace.to_chrono().num_microseconds().unwrap());
+        let seen = |since: i128| since.max(self.watched) + grace <= self.now;
+        self.remembers && job.listed && job.finished && self.suspects[execution.place].is_some_and(seen)
+    }
+
+    fn is_superseded(&self, row: &Row) -> bool {
+        let (Some(lead), Some(job), Some(number)) = (self.case.sequential, row.job, row.number) else {
+            return false;
+        };
+        self.executions.iter().any(|other| {
+            other.row.job == Some(job)
+                && other.row.number.is_some_and(|later| later > number)
+                && other.start.is_some_and(|start| start + lead.micros() <= self.now)
+        })
+    }
+}
+
+pub(super) fn runs(execution: &Execution<'_>) -> bool {
+    execution.row.status.is_some_and(super::case::Status::runs)
+}
+
+fn source(policy: &Policy) -> String {
+    format!("ExecutionPolicy/{}", policy.name)
+}
