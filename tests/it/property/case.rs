@@ -126,6 +126,7 @@ impl fmt::Debug for When {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::option_option, reason = "a type may not be said, or said to be NULL")]
 pub(super) struct Row {
     /// How many of it there are.
     pub(super) times: u8,

@@ -8,6 +8,7 @@ use super::case::{KINDS, STATUSES, Status};
 
 /// A pair of tables, by the types of their columns.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a way of its own in which tables differ")]
 pub(super) struct Shape {
     pub(super) id: &'static str,
     pub(super) job_id: &'static str,
@@ -52,6 +53,7 @@ const PLAIN: Shape = Shape {
     partitioned: false,
 };
 
+#[allow(clippy::unnecessary_wraps, reason = "it makes the table below readable")]
 const fn jobs(id: &'static str, type_: Option<&'static str>, grace: &'static str) -> Option<JobsShape> {
     Some(JobsShape { id, type_, grace })
 }

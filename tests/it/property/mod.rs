@@ -307,7 +307,6 @@ impl Field {
 
     async fn read(&self, case: &Case, ground: &Ground) -> BTreeMap<String, Read> {
         let sql = SHAPES[case.shape].read(&ground.schema);
-        type Columns = (String, Value, Option<String>, Option<String>, Option<String>, Option<DateTime<Utc>>);
         let rows: Vec<Columns> =
             sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&self.world.pool).await.unwrap();
         rows.into_iter()
@@ -315,6 +314,9 @@ impl Field {
             .collect()
     }
 }
+
+/// Its id, and the same.
+type Columns = (String, Value, Option<String>, Option<String>, Option<String>, Option<DateTime<Utc>>);
 
 /// A row: all of it, its start, its heartbeat, its creation, and its end.
 type Read = (Value, Option<String>, Option<String>, Option<String>, Option<DateTime<Utc>>);
@@ -394,6 +396,7 @@ fn ensure(holds: bool, why: impl FnOnce() -> String) -> Result<(), TestCaseError
     if holds { Ok(()) } else { Err(TestCaseError::fail(why())) }
 }
 
+#[allow(clippy::result_large_err, reason = "the error is the case, to be printed")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sql_judges_as_the_model_does() {
     let field = Field::new().await;

@@ -52,7 +52,7 @@ const STORE: &str = "ExecutionStore/s";
 impl Model<'_> {
     /// What is stale, if it is.
     pub(super) fn judge(&self, execution: &Execution<'_>) -> Option<Judged> {
-        let began = self.began(execution).filter(|_| runs(execution))?;
+        let began = Self::began(execution).filter(|_| runs(execution))?;
         let row = execution.row;
         let action = self.said(row, |p| p.on_timeout).map_or(OnTimeout::Fail, |(action, _)| action);
         let stale = |reason, source| Some(Judged { reason, source, action });
@@ -80,11 +80,11 @@ impl Model<'_> {
 
     /// When an execution is past its deadline, if it runs and has one.
     pub(super) fn deadline(&self, execution: &Execution<'_>) -> Option<i128> {
-        let began = self.began(execution).filter(|_| runs(execution))?;
+        let began = Self::began(execution).filter(|_| runs(execution))?;
         Some(began + self.allowed(execution, self.timeout(execution).0))
     }
 
-    fn began(&self, execution: &Execution<'_>) -> Option<i128> {
+    fn began(execution: &Execution<'_>) -> Option<i128> {
         execution.start.or(execution.created)
     }
 
