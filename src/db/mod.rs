@@ -4,10 +4,12 @@
 //! - [`mapping`] turns the names of a spec into quoted SQL, once the catalog has told their types ([`validate`]);
 //! - [`judge`] is the one predicate that says which executions are stale: [`sweep`], [`observe`], [`warnings`] and
 //!   [`execution`] use it and nothing else;
+//! - [`cancel`] ends what a person asked to have ended;
 //! - [`evidence`] and [`history`] gather what it judges by beside the rows themselves;
 //! - [`ledger`] and [`rules`] keep the operator's own tables, which [`schema`] creates; [`extras`] are additions to
 //!   the application's table, with [`refusals`] and [`hints`] to read what they tell.
 
+pub mod cancel;
 mod catalog;
 pub mod connect;
 pub mod error;
