@@ -90,6 +90,12 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
     for object in objects {
         let id = view.id_type.canonical(&object.spec.execution_id);
         let row = id.as_deref().and_then(|id| rows.get(id).copied());
+        if object.metadata.deletion_timestamp.is_some() {
+            // Somebody else's finalizer holds it: there is nothing more to do to it.
+            plan.objects += 1;
+            leaving.extend(id);
+            continue;
+        }
         let first = id.as_deref().is_none_or(|id| !seen.contains(id));
         if is_made(object) && !room.keeps(view, object, row, first) {
             plan.steps.push(Step::Delete(object.clone()));
@@ -125,13 +131,13 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
 pub(super) fn update(object: &Object, sight: &Sight<'_>, now: DateTime<Utc>) -> Option<Step> {
     let before = object.status.as_ref();
     let status = Some(verdict::judge(object, sight, now)).filter(|status| before != Some(status)).map(Box::new);
+    let store = &object.spec.store_ref.name;
     let labels = match sight {
-        Sight::Row(row, _) => Some(names::labels(&object.spec.store_ref.name, row)),
-        _ => None,
+        Sight::Row(row, _) => Some(names::labels(store, Some(row))),
+        Sight::RowNotFound => Some(names::labels(store, None)),
+        Sight::InvalidId(_) | Sight::StoreNotFound | Sight::StoreNotReady => None,
     };
-    let labels = labels.filter(|labels| {
-        labels.iter().any(|(key, value)| object.labels().get(key) != Some(value))
-    });
+    let labels = labels.filter(|labels| !names::are_set(labels, object.labels()));
     (status.is_some() || labels.is_some()).then(|| Step::Update { object: object.clone(), status, labels })
 }
 
@@ -161,7 +167,7 @@ fn create(view: &View<'_>, row: &Execution, names: &BTreeSet<String>) -> Option<
     object.metadata = ObjectMeta {
         name: Some(name),
         namespace: view.store.namespace(),
-        labels: Some(names::labels(&store, row)),
+        labels: Some(names::labels(&store, Some(row))),
         owner_references: Some(vec![owner]),
         // As the API server will set it.
         generation: Some(1),
@@ -237,3 +243,6 @@ fn outlived(object: &JobExecution, row: &Execution, view: &View<'_>) -> bool {
     let told = told.and_then(|c| DateTime::from_timestamp(c.last_transition_time.0.as_second(), 0));
     told.is_some_and(|told| told + ttl <= view.now)
 }
+
+#[cfg(test)]
+mod tests;
