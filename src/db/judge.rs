@@ -338,7 +338,7 @@ impl Judge<'_> {
             m.id(),
             Reason::DeadlineExceeded.as_str()
         );
-        let others = self.others(scope);
+        let others = self.others(scope, unless);
         let order = self.take(take);
         if indexed {
             let limit = match take {
@@ -359,12 +359,15 @@ impl Judge<'_> {
         }
     }
 
-    /// The joins of the rules of other scopes than `scope`, which is there already.
-    fn others(&self, scope: &str) -> String {
+    /// The joins of the rules of other scopes than `scope`, which is there already. Of `unless` only rules that have no
+    /// say in deadlines can be about the row: they are not looked for, as that would be done once for each stale row.
+    fn others(&self, scope: &str, unless: &[&str]) -> String {
         let m = self.mapping;
         let mut joins = String::new();
         for (name, key) in [("e", m.id()), ("j", m.job_key().0), ("y", m.job_type())] {
-            if name != scope {
+            if unless.contains(&name) {
+                joins.push_str(&format!(" LEFT JOIN {name} ON false"));
+            } else if name != scope {
                 joins.push_str(&format!(" LEFT JOIN {name} ON {name}.k = {key}"));
             }
         }
@@ -555,7 +558,7 @@ impl Judge<'_> {
             start = self.start(),
             table = m.table(),
             id = m.id(),
-            others = self.others("e"),
+            others = self.others("e", &[]),
             running = m.running(),
             by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
         )
@@ -569,7 +572,7 @@ impl Judge<'_> {
             "SELECT min({start} + {TOTAL}) FROM j JOIN {table} AS t ON {job} = j.k {others} \
              CROSS JOIN LATERAL (SELECT {VERDICT}) AS v
              WHERE j.moves AND {which} AND {running} AND NOT ({by_deadline})",
-            others = self.others("j"),
+            others = self.others("j", &[]),
             which = if by_index { "NOT j.fixed" } else { "true" },
             by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
         );
@@ -593,16 +596,29 @@ impl Judge<'_> {
         let by_earliest = m.started_by("statement_timestamp() - y.earliest");
         let unruled = self.unruled(&["e", "j"]);
         if m.has_type_column() && m.indexed_by_type() && m.starts_in_order() {
+            // Mostly the first one will do; only where another rule governs it are more looked at.
+            let ahead = |limit: u8, which: &str| {
+                format!(
+                    "SELECT {start} AS start, {unruled} AS unruled FROM {table} AS t
+                     WHERE {which} AND {type_} = y.k AND {running} AND NOT ({by_earliest})
+                     ORDER BY {order} LIMIT {limit}",
+                    type_ = m.job_type(),
+                    order = m.started_column(),
+                )
+            };
             return format!(
-                "SELECT min(COALESCE(ahead.first, ahead.last) + y.earliest) FROM y CROSS JOIN LATERAL (
+                "SELECT min(COALESCE(one.start, ahead.first, ahead.last) + y.earliest) FROM y
+                 LEFT JOIN LATERAL ({one}) AS one ON true
+                 CROSS JOIN LATERAL (
                      SELECT min(start) FILTER (WHERE unruled) AS first,
                             CASE WHEN count(*) = {AHEAD} THEN max(start) END AS last
-                     FROM (SELECT {start} AS start, {unruled} AS unruled FROM {table} AS t
-                           WHERE {type_} = y.k AND {running} AND NOT ({by_earliest})
-                           ORDER BY {order} LIMIT {AHEAD}) AS ahead) AS ahead
+                     FROM ({more}) AS ahead) AS ahead
                  WHERE y.moves",
-                type_ = m.job_type(),
-                order = m.started_column(),
+                one = format_args!(
+                    "SELECT CASE WHEN unruled THEN start END AS start FROM ({}) AS one",
+                    ahead(1, "true")
+                ),
+                more = ahead(AHEAD, "one.start IS NULL"),
             );
         }
         let from = if m.has_type_column() {
