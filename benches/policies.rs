@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use jobexec_operator::api::Table;
+use jobexec_operator::db::history::{self, Question};
 use jobexec_operator::db::{Layout, list, observe};
 use jobexec_operator::policy::Policy;
 use serde_json::json;
@@ -21,6 +22,10 @@ const SWEEP_ROUNDS: usize = 5;
 const JOBS: i64 = 10_000;
 const TYPES: i64 = 1_000;
 const RUNNING: i64 = 1_000_000;
+
+/// Of the table with much history.
+const FINISHED: i64 = 10_000_000;
+const LIVE: i64 = 100_000;
 
 const TEMPLATE: &str = "jobexec_bench_template";
 /// What the store's default alone judges, and what policies do.
@@ -41,6 +46,20 @@ const ROWS: &str = "
     SELECT n % 10000, 'type ' || n % 1000, n / 10000, 'running',
            now() - CASE WHEN abs(hashint8(n)::bigint) % $2 = 0 THEN interval '5 days' + n * interval '1 ms'
                         ELSE {age} END
+    FROM generate_series(1, $1::bigint) AS n";
+
+/// `$1` finished rows of `$2` jobs, over thirty days.
+const PAST: &str = "
+    INSERT INTO job_executions (job_id, job_type, execution_number, status, started_at, completed_at)
+    SELECT n % $2::bigint, 'type ' || n % 1000, n / $2::bigint, 'completed',
+           now() - n * (interval '30 days' / $1::bigint) - interval '1 second' * (1 + abs(hashint8(n)::bigint) % 600),
+           now() - n * (interval '30 days' / $1::bigint)
+    FROM generate_series(1, $1::bigint) AS n";
+
+/// `$1` running rows of `$2` jobs.
+const PRESENT: &str = "
+    INSERT INTO job_executions (job_id, job_type, execution_number, status, started_at)
+    SELECT n % $2::bigint, 'type ' || n % 1000, n, 'running', now() - interval '5 minutes'
     FROM generate_series(1, $1::bigint) AS n";
 
 /// A case of the decision.
@@ -132,6 +151,9 @@ async fn main() -> Outcome<()> {
                 bench.decision(case).await?;
             }
         }
+        if both || asked("history") {
+            bench.history().await?;
+        }
         Ok(())
     }
     .await;
@@ -210,6 +232,52 @@ impl Bench {
         Ok(())
     }
 
+    /// What history costs, and what it costs the looks meanwhile.
+    async fn history(&self) -> Outcome<()> {
+        println!("\n{FINISHED} finished rows of {JOBS} jobs within 30 days, {LIVE} running ones");
+        let mut connection = self.server.create(HISTORY).await?;
+        connection.execute(TABLE).await?;
+        sqlx::query(PAST).bind(FINISHED).bind(JOBS).execute(&mut connection).await?;
+        sqlx::query(PRESENT).bind(LIVE).bind(JOBS).execute(&mut connection).await?;
+        connection.execute("CREATE INDEX ON job_executions (completed_at)").await?;
+        self.server.apply_schema(HISTORY, &self.layout).await?;
+        settle(&mut connection).await?;
+        let operator =
+            Operator::open(&self.server, HISTORY, &self.layout, TimeDelta::hours(24), Vec::new()).await?;
+        let quiet = median(&mut looks(&operator, |made| made < 50).await?);
+        let question = Question {
+            uid: "1".to_owned(),
+            name: "learnt".to_owned(),
+            generation: 1,
+            jobs: Vec::new(),
+            types: Vec::new(),
+            all: true,
+            spec: serde_json::from_value(json!({}))?,
+        };
+        for window in ["720h", "24h"] {
+            let mut question = question.clone();
+            question.spec.window = window.parse()?;
+            let (database, mapping) = (operator.database.clone(), operator.mapping.clone());
+            let asked = tokio::spawn(async move {
+                let begun = Instant::now();
+                (history::ask(&database, &mapping, &question).await, begun.elapsed())
+            });
+            let beside = median(&mut looks(&operator, |_| !asked.is_finished()).await?);
+            let (figures, took) = asked.await?;
+            println!(
+                "window {window}: {} timeouts in {:.2} s; a look beside it {:.2} ms, else {:.2} ms (medians), ratio {:.2}",
+                figures?.computed.len(),
+                took.as_secs_f64(),
+                beside * 1e3,
+                quiet * 1e3,
+                beside / quiet
+            );
+        }
+        operator.database.close().await;
+        connection.close().await?;
+        Ok(())
+    }
+
     /// The template and its copies; returns how many rows are stale.
     async fn prepare(&self, case: &Case) -> Outcome<i64> {
         self.server.execute(format!("DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)")).await?;
@@ -245,6 +313,16 @@ impl Bench {
             Operator::open(&self.server, COPIES[1], &self.layout, beside, (case.policies)()).await?,
         ])
     }
+}
+
+/// The times of looks, a tenth of a second apart, while `wanted` says so of how many there are.
+async fn looks(operator: &Operator, wanted: impl Fn(usize) -> bool) -> Outcome<Vec<Duration>> {
+    let mut times = Vec::new();
+    while wanted(times.len()) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        times.push(operator.look().await?.0);
+    }
+    Ok(times)
 }
 
 /// The medians of both, and of the ratios of each round.
