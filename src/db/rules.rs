@@ -227,6 +227,16 @@ struct Stored {
 /// What is in force for `store_id` according to the table, for the store of this source; `None`: an operator has not
 /// looked after it yet.
 pub async fn load(database: &Database, store_id: i32, store: &str) -> Result<Option<Compiled>, DbError> {
+    let (base, rules) = stored(database, store_id, store).await?;
+    Ok(base.map(|base| Compiled { base, rules, conflicts: BTreeMap::new() }))
+}
+
+/// The base and the rules that the table has for `store_id`. Without an operator there is no base.
+pub async fn stored(
+    database: &Database,
+    store_id: i32,
+    store: &str,
+) -> Result<(Option<Base>, Vec<Rule>), DbError> {
     let sql = format!("SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $1 ORDER BY scope, key");
     let mut tx = database.read().await?;
     let rows: Vec<Stored> =
@@ -247,7 +257,7 @@ pub async fn load(database: &Database, store_id: i32, store: &str) -> Result<Opt
         rules.push(row.into_rule(scope));
     }
     rules.sort_by(|a, b| (a.scope, &a.key).cmp(&(b.scope, &b.key)));
-    Ok(base.map(|base| Compiled { base, rules, conflicts: BTreeMap::new() }))
+    Ok((base, rules))
 }
 
 impl Stored {
