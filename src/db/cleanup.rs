@@ -262,9 +262,7 @@ impl Plan<'_> {
 
 /// What keeps a row from being ended, beside the store's default.
 fn governed(execution: &Execution, how: &str) -> Skipped {
-    let length = |seconds: f64| {
-        duration::format(TimeDelta::try_milliseconds((seconds * 1_000.0) as i64).unwrap_or(TimeDelta::MAX))
-    };
+    let length = |seconds: f64| duration::format(duration::of_seconds(seconds));
     match how {
         "AlertOnly" => Skipped::new("AlertOnly", "it is only to be reported (onTimeout AlertOnly)"),
         "Extended" => Skipped::new(
@@ -289,7 +287,7 @@ impl Row {
             job_id: ended.job_id.clone(),
             execution_number: ended.number,
             started_at: ended.started_at,
-            runtime_seconds: ended.runtime().map(|runtime| runtime.as_seconds_f64()),
+            runtime_seconds: ended.runtime().map(TimeDelta::as_seconds_f64),
             deadline: ended.deadline,
             completed_at: Some(ended.at),
             action: Some(if ended.cancelled { "Cancelled" } else { "Failed" }),

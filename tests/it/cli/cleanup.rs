@@ -147,7 +147,7 @@ async fn a_worker_wins_and_a_row_that_is_held_is_told() {
     assert_eq!(results(&done), expected);
     // By ids too, of which some have been ended by this very call.
     let named = jobexec(&world, &["cleanup", "--yes", "--id", "2", "--id", "3", "-o", "json"]).json(0);
-    assert_eq!(results(&named)[0], "2 skipped Locked CommandLine");
+    assert_eq!(results(&named)[0], format!("2 skipped Locked {store}"));
     worker.commit().await.unwrap();
     assert_eq!(world.status(2).await, "completed");
     let table = jobexec(&world, &["cleanup", "--yes", "--id", "2"]).lines(0);

@@ -10,7 +10,7 @@ async fn what_is_wrong_is_said_with_what_to_do() {
     let world = World::new("input").await;
     world
         .sql(
-            "INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '40 minutes'), \
+            "INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '40 minutes', NULL), \
              (2, 1, 2, 'completed', now() - interval '2 hours', now())",
         )
         .await;
@@ -115,8 +115,7 @@ fn the_name_changes_the_usage_line_only() {
     let usage = |name: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jobexec"));
         let ran = Ran::of(command.arg0(name).args(["list", "--help"]).output().unwrap());
-        let line = ran.ended(0).lines().find(|line| line.starts_with("Usage:")).unwrap().to_owned();
-        line
+        ran.ended(0).lines().find(|line| line.starts_with("Usage:")).unwrap().to_owned()
     };
     assert_eq!(usage("/usr/bin/jobexec"), "Usage: jobexec list [OPTIONS]");
     assert_eq!(usage("/usr/bin/kubectl-jobexec"), "Usage: kubectl jobexec list [OPTIONS]");

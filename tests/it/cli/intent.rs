@@ -75,8 +75,8 @@ async fn cancelled_in_the_database() {
     let world = World::new("cancel").await;
     world
         .sql(
-            "INSERT INTO job_executions VALUES (1, 1, 1, 'running', now()), (2, 1, 2, 'scheduled', NULL), \
-             (3, 1, 3, 'completed', now(), now()), (4, 1, 4, 'running', now())",
+            "INSERT INTO job_executions VALUES (1, 1, 1, 'running', now(), NULL), (2, 1, 2, 'scheduled', NULL, NULL), \
+             (3, 1, 3, 'completed', now(), now()), (4, 1, 4, 'running', now(), NULL)",
         )
         .await;
     let mut worker = world.pool.begin().await.unwrap();

@@ -68,10 +68,10 @@ async fn ids_of_text_and_local_times_are_paged_too() {
          CREATE TABLE runs (id text PRIMARY KEY, job_id uuid, execution_number integer, status state, \
              started_at timestamp, completed_at timestamp, made timestamp); \
          INSERT INTO runs SELECT 'Run %~' || n || '_''', gen_random_uuid(), 1, 'running', \
-             '2025-10-26 00:00' + n / 9 * interval '7 minutes' FROM generate_series(1, 300) n; \
-         INSERT INTO runs VALUES ('infinite', NULL, NULL, 'running', '-infinity'), \
+             timestamp '2025-10-26 00:00' + n / 9 * interval '7 minutes' FROM generate_series(1, 300) n; \
+         INSERT INTO runs VALUES ('infinite', NULL, NULL, 'running', '-infinity', NULL, NULL), \
              ('unstarted', NULL, NULL, 'running', NULL, NULL, '2025-01-01'), \
-             ('waiting', NULL, NULL, 'scheduled', NULL)";
+             ('waiting', NULL, NULL, 'scheduled', NULL, NULL, NULL)";
     let spec =
         json!({"table": {"name": "runs", "timeZone": "Europe/Berlin", "columns": {"createdAt": "made"}}});
     let world = World::with("textids", table, &spec).await;
