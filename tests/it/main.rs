@@ -21,6 +21,7 @@ mod faults;
 mod guard;
 mod history;
 mod ladder;
+mod mirror;
 mod policies;
 mod property;
 mod race;

@@ -125,7 +125,7 @@ async fn said_to_the_objects_of_a_cluster() {
     assert_eq!(run(&["extend", "7", "--by", "6h"]).ended(0), "jobexecution/nightly: extendBy 6h\n");
     assert_eq!(run(&["extend", "39", "--by", "90m"]).ended(0), "jobexecution/jobs-39: extendBy 1h30m\n");
     assert_eq!(run(&["cancel", "39"]).ended(0), "jobexecution/jobs-39: cancel asked for\n");
-    assert!(run(&["cancel", "a b"]).ended(0).starts_with("jobexecution/jobs-x"));
+    assert!(run(&["cancel", "a,b=\\c"]).ended(0).starts_with("jobexecution/jobs-x"));
     let spec = async |name: &str| {
         serde_json::to_value(world.api::<JobExecution>().get(name).await.unwrap().spec).unwrap()
     };

@@ -296,6 +296,8 @@ impl World {
                 "connection": {"secretRef": {"name": "db"}}, "pollInterval": "1s",
                 // Many tests have many stale rows; the breaker has tests of its own.
                 "maxFailuresPerSweep": 1_000_000,
+                // So have the objects that the operator makes.
+                "mirror": {"enabled": false},
             },
         });
         merge(&mut object["spec"], spec);
