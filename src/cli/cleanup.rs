@@ -40,7 +40,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = age, conflicts_with = "max_hours")]
     older_than: Option<Duration>,
     /// This execution; may be given more than once. With a threshold only those of them that are older.
-    #[arg(long = "id", value_name = "ID", allow_hyphen_values = true)]
+    #[arg(long = "id", value_name = "ID", allow_negative_numbers = true)]
     ids: Vec<String>,
     /// Also what an object governs: with a threshold or ids only.
     #[arg(long)]

@@ -95,14 +95,14 @@ impl Direct {
     /// An id in the form that Postgres prints.
     pub(super) fn id(&self, id: &str) -> Result<String, CliError> {
         let type_ = self.mapping.id_type();
-        let invalid = || CliError::InvalidId { id: id.to_owned(), what: "execution", type_: type_.sql() };
+        let invalid = || CliError::InvalidId { id: id.to_owned(), what: "", type_: type_.sql() };
         type_.canonical(id).ok_or_else(invalid)
     }
 
     /// A job's id in the form that Postgres prints.
     pub(super) fn job_id(&self, id: &str) -> Result<String, CliError> {
         let type_ = self.mapping.job_id_type().unwrap_or(IdType::Text);
-        let invalid = || CliError::InvalidId { id: id.to_owned(), what: "job", type_: type_.sql() };
+        let invalid = || CliError::InvalidId { id: id.to_owned(), what: "job ", type_: type_.sql() };
         type_.canonical(id).ok_or_else(invalid)
     }
 

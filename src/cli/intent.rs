@@ -30,7 +30,7 @@ The time is the whole extension, so that saying it twice adds nothing. It is add
 and counts as long as it runs.")]
 pub(super) struct Extend {
     /// The id of the execution.
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_negative_numbers = true)]
     id: String,
     /// How much is added to its timeout, for example 1h30m.
     #[arg(long, value_name = "DURATION")]
@@ -50,7 +50,7 @@ What runs or waits becomes cancelled. A worker that finishes at the same moment 
 Exit status: 0 cancelled; 1 one of them was not.")]
 pub(super) struct Cancel {
     /// The ids of the executions.
-    #[arg(required = true, allow_hyphen_values = true, value_name = "ID")]
+    #[arg(required = true, allow_negative_numbers = true, value_name = "ID")]
     ids: Vec<String>,
     #[command(flatten)]
     place: Place,
