@@ -43,7 +43,7 @@ pub(super) struct Direct {
     /// Where is recorded what is done.
     pub(super) ledger: Ledger,
     /// Why rows cannot be changed, if they cannot.
-    pub(super) unwritable: Option<Problem>,
+    unwritable: Option<Problem>,
     /// Whether an operator has put in force what people wish: else only what the file says counts.
     pub(super) looked_after: bool,
     compiled: Compiled,
@@ -90,6 +90,17 @@ impl Direct {
     pub(super) async fn enlist(&mut self) -> Result<&Ledger, CliError> {
         self.ledger = ledger::enlist(&self.database, &self.mapping).await?;
         Ok(&self.ledger)
+    }
+
+    /// Sees that rows can be changed, and says so where that will not be recorded.
+    pub(super) async fn prepare_to_write(&mut self) -> Result<(), CliError> {
+        if let Some(problem) = &self.unwritable {
+            return Err(problem.clone().into());
+        }
+        if let Ledger::Missing(why) = self.enlist().await? {
+            super::output::say(&format!("jobexec: this is not recorded, since {why}"));
+        }
+        Ok(())
     }
 
     /// An id in the form that Postgres prints.
