@@ -218,6 +218,9 @@ async fn an_object_of_a_person_is_used_and_never_deleted() {
         .execution_until(&operator, "mine", |s| is(&s.conditions, "Bound", "False", "RowNotFound"))
         .await;
     assert_eq!(told.phase, None);
+    let unlabelled = |e: Option<&JobExecution>| e.is_some_and(|e| json!(e.labels()) == json!({"jobexec.dev/store": "jobs"}));
+    let waited = await_condition(world.api::<JobExecution>(), "mine", unlabelled);
+    tokio::time::timeout(PATIENCE, waited).await.unwrap().unwrap();
     assert!(world.api::<JobExecution>().get("mine").await.unwrap().owner_references().is_empty());
 
     // With the store go its own objects, by garbage collection; those of people say so, and nothing holds them.

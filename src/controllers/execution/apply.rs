@@ -9,8 +9,9 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
+use super::names;
 use super::object::Object;
-use super::plan::Step;
+use super::plan::{Step, is_made};
 use super::verdict;
 use crate::api::{JobExecution, JobExecutionStatus};
 use crate::controllers::events::publish;
@@ -55,10 +56,13 @@ pub(super) async fn apply(
     let writer = Writer {
         context,
         api: Api::namespaced(context.client.clone(), namespace),
-        // One refusal of a right or a quota stands for all.
         refused: AtomicBool::new(false),
+        away: AtomicBool::new(false),
     };
-    let goes_on = || !context.stop.is_cancelled() && !urgent.load(Ordering::Acquire);
+    let goes_on = || {
+        let interrupted = context.stop.is_cancelled() || urgent.load(Ordering::Acquire);
+        !interrupted && !writer.away.load(Ordering::Relaxed)
+    };
     let of = steps.len();
     let mut done = 0;
     let mut applied = Applied::default();
@@ -95,11 +99,22 @@ enum Outcome {
 struct Writer<'a> {
     context: &'a Context,
     api: Api<JobExecution>,
+    /// Whether new objects are refused: a right or a quota that is missing for one is missing for all.
     refused: AtomicBool,
+    /// Whether the API server does not answer: not every object is to wait for that by itself.
+    away: AtomicBool,
 }
 
 impl Writer<'_> {
     async fn step(&self, step: Step) -> Result<Outcome, ReconcileError> {
+        let outcome = self.write(step).await;
+        if let Err(error) = &outcome {
+            self.away.fetch_or(!error.refused(), Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    async fn write(&self, step: Step) -> Result<Outcome, ReconcileError> {
         match step {
             Step::Create { .. } if self.refused.load(Ordering::Relaxed) => Ok(Outcome::Skipped),
             Step::Create { object, status } => self.create(*object, &status).await,
@@ -157,7 +172,7 @@ impl Writer<'_> {
             let params = PatchParams::apply(MIRROR_MANAGER).force();
             match bounded(self.api.patch(&object.name_any(), &params, &patch)).await {
                 Err(error) if error.code() == Some(404) => return Ok(gone(&object)),
-                written => latest = Some(written?),
+                written => latest = Some(self.unlabelled(written?, labels).await?),
             }
         }
         Ok(latest.map_or(Outcome::Skipped, put))
@@ -182,11 +197,26 @@ impl Writer<'_> {
         bounded(self.api.patch_status(&written.name_any(), &params, &patch)).await
     }
 
+    /// The same for labels.
+    async fn unlabelled(
+        &self,
+        written: JobExecution,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<JobExecution, ReconcileError> {
+        if names::are_set(labels, written.labels()) {
+            return Ok(written);
+        }
+        let content: BTreeMap<_, _> = names::LABELS.iter().map(|label| (label, labels.get(*label))).collect();
+        let patch = Patch::Merge(json!({ "metadata": { "uid": written.uid(), "labels": content } }));
+        let params = PatchParams { field_manager: Some(MIRROR_MANAGER.to_owned()), ..PatchParams::default() };
+        bounded(self.api.patch(&written.name_any(), &params, &patch)).await
+    }
+
     /// The Events go first: their names are made of what they tell, so that a crash in between does not double them,
     /// and the status that would keep them from being sent is not there yet.
     async fn tell(&self, object: &JobExecution, status: &JobExecutionStatus) -> Result<(), ReconcileError> {
         let before = object.status.clone().unwrap_or_default();
-        for news in verdict::news(&before, status) {
+        for news in verdict::news(&before, status, is_made(object)) {
             match publish(&self.context.client, &object.object_ref(&()), news).await {
                 // The status says the same.
                 Err(error) if error.refused() => {

@@ -109,7 +109,7 @@ impl Desk {
             let begun = Instant::now();
             let (pass, read) = Box::pin(self.pass(&context, &mut memory)).await;
             let Pass::Next(next) = pass else { break };
-            let pause = PACE.max(read * SHARE).saturating_sub(begun.elapsed() - read);
+            let pause = PACE.max(read * SHARE).saturating_sub(begun.elapsed().saturating_sub(read));
             tokio::select! {
                 () = context.stop.cancelled() => {}
                 () = async {

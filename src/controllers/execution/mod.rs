@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use futures::{FutureExt as _, StreamExt as _};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 
 use super::context::Guarded;
 use super::{Context, not_watched, wishes};
@@ -37,7 +37,7 @@ pub async fn run(context: Arc<Context>, writer: reflector::store::Writer<Guarded
         .modify(trimmed)
         .reflect(writer);
     let mut events = std::pin::pin!(events);
-    let mut desks: HashMap<Key, Arc<Desk>> = HashMap::new();
+    let mut desks = Desks::new();
     let mut work = JoinSet::new();
     loop {
         tokio::select! {
@@ -46,29 +46,46 @@ pub async fn run(context: Arc<Context>, writer: reflector::store::Writer<Guarded
                 Err(error) => not_watched::<JobExecution>(&error),
             },
             keys = context.wakes.next() => for key in keys {
-                let desk = desks.entry(key.clone()).or_insert_with(|| {
+                let (desk, _) = desks.entry(key.clone()).or_insert_with(|| {
                     let desk = Arc::new(Desk::new(key));
-                    work.spawn(desk.clone().run(context.clone()));
-                    desk
+                    let task = work.spawn(desk.clone().run(context.clone())).id();
+                    (desk, task)
                 });
                 desk.wake();
             },
             // A desk ends when there is nothing left for it.
-            Some(ended) = work.join_next() => match ended {
-                Ok(key) => if desks.remove(&key).is_some_and(|desk| desk.is_awake()) {
-                    context.wakes.put(key);
-                },
-                Err(error) => tracing::error!(%error, "the work on the objects of a store has ended in disorder"),
-            },
+            Some(ended) = work.join_next() => left(&context, &mut desks, ended),
             () = context.stop.cancelled() => break,
         }
     }
     while work.join_next().await.is_some() {}
 }
 
+/// The desks, each with its task.
+type Desks = HashMap<Key, (Arc<Desk>, task::Id)>;
+
+/// A desk has ended. It is set up again if somebody asked for it meanwhile, or if it did not end by itself.
+fn left(context: &Context, desks: &mut Desks, ended: Result<Key, task::JoinError>) {
+    match ended {
+        Ok(key) => {
+            if desks.remove(&key).is_some_and(|(desk, _)| desk.is_awake()) {
+                context.wakes.put(key);
+            }
+        }
+        Err(error) => {
+            tracing::error!(%error, "the work on the objects of a store has ended in disorder");
+            let of = |(key, (_, task)): (&Key, &(Arc<Desk>, task::Id))| (*task == error.id()).then(|| key.clone());
+            if let Some(key) = desks.iter().find_map(of) {
+                desks.remove(&key);
+                context.wakes.put(key);
+            }
+        }
+    }
+}
+
 /// What a change of objects means: somebody asks for something, an object is new or gone. What the operator itself has
 /// written brings nobody back.
-fn heard(context: &Context, desks: &HashMap<Key, Arc<Desk>>, event: &watcher::Event<Guarded<JobExecution>>) {
+fn heard(context: &Context, desks: &Desks, event: &watcher::Event<Guarded<JobExecution>>) {
     match event {
         watcher::Event::Init | watcher::Event::InitApply(_) => {}
         watcher::Event::InitDone => context.wakes.wake_all(context.execution_keys()),
@@ -88,7 +105,7 @@ fn heard(context: &Context, desks: &HashMap<Key, Arc<Desk>>, event: &watcher::Ev
                 let asks = execution.spec.asks() || execution.metadata.generation > Some(1);
                 if new || (asks && observed != execution.metadata.generation) {
                     let key = Key::of(execution);
-                    if let Some(desk) = desks.get(&key) {
+                    if let Some((desk, _)) = desks.get(&key) {
                         desk.hurry();
                     }
                     context.wakes.put(key);

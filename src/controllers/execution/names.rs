@@ -36,15 +36,22 @@ pub fn hashed(store: &str, id: &str) -> String {
     format!("{store}-x{}", hash(id))
 }
 
-/// The labels of the object of an execution.
-pub fn labels(store: &str, row: &Execution) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::from([
-        (STORE.to_owned(), store.to_owned()),
-        (PHASE.to_owned(), phase(row.phase).to_owned()),
-    ]);
+/// All of them.
+pub const LABELS: [&str; 4] = [STORE, JOB, TYPE, PHASE];
+
+/// The labels of the object of an execution; without a row only that of its store.
+pub fn labels(store: &str, row: Option<&Execution>) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::from([(STORE.to_owned(), value(store))]);
+    let Some(row) = row else { return labels };
+    labels.insert(PHASE.to_owned(), phase(row.phase).to_owned());
     labels.extend(row.job_id.as_deref().map(|job| (JOB.to_owned(), value(job))));
     labels.extend(row.job_type.as_deref().map(|type_| (TYPE.to_owned(), value(type_))));
     labels
+}
+
+/// Whether an object has these labels and none of the others that are given here.
+pub fn are_set(labels: &BTreeMap<String, String>, on: &BTreeMap<String, String>) -> bool {
+    LABELS.iter().all(|label| labels.get(*label) == on.get(*label))
 }
 
 /// The value of a label: the text itself where a label can hold it, else `x<hash>`.

@@ -74,9 +74,7 @@ pub(super) struct View<'a> {
 /// Whether the operator made the object: for this store, or for one of the same name that is being deleted.
 pub(super) fn is_made(object: &JobExecution) -> bool {
     object.owner_references().iter().any(|owner| {
-        owner.controller == Some(true)
-            && owner.kind == ExecutionStore::kind(&())
-            && owner.api_version == ExecutionStore::api_version(&())
+        owner.controller == Some(true) && owner.kind == ExecutionStore::kind(&()) && owner.api_version == ExecutionStore::api_version(&())
     })
 }
 
@@ -92,6 +90,12 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
     for object in objects {
         let id = view.id_type.canonical(&object.spec.execution_id);
         let row = id.as_deref().and_then(|id| rows.get(id).copied());
+        if object.metadata.deletion_timestamp.is_some() {
+            // Somebody else's finalizer holds it: there is nothing more to do to it.
+            plan.objects += 1;
+            leaving.extend(id);
+            continue;
+        }
         let first = id.as_deref().is_none_or(|id| !seen.contains(id));
         if is_made(object) && !room.keeps(view, object, row, first) {
             plan.steps.push(Step::Delete(object.clone()));
@@ -126,22 +130,21 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
 /// What there is to do for an object: nothing where it says what is to be said.
 pub(super) fn update(object: &Object, sight: &Sight<'_>, now: DateTime<Utc>) -> Option<Step> {
     let before = object.status.as_ref();
-    let status =
-        Some(verdict::judge(object, sight, now)).filter(|status| before != Some(status)).map(Box::new);
+    let status = Some(verdict::judge(object, sight, now)).filter(|status| before != Some(status)).map(Box::new);
+    let store = &object.spec.store_ref.name;
     let labels = match sight {
-        Sight::Row(row, _) => Some(names::labels(&object.spec.store_ref.name, row)),
-        _ => None,
+        Sight::Row(row, _) => Some(names::labels(store, Some(row))),
+        Sight::RowNotFound => Some(names::labels(store, None)),
+        Sight::InvalidId(_) | Sight::StoreNotFound | Sight::StoreNotReady => None,
     };
-    let labels =
-        labels.filter(|labels| labels.iter().any(|(key, value)| object.labels().get(key) != Some(value)));
+    let labels = labels.filter(|labels| !names::are_set(labels, object.labels()));
     (status.is_some() || labels.is_some()).then(|| Step::Update { object: object.clone(), status, labels })
 }
 
 /// An object for a row, unless objects for other rows have every name that it could have.
 fn create(view: &View<'_>, row: &Execution, names: &BTreeSet<String>) -> Option<Step> {
     let store = view.store.name_any();
-    let mut candidates =
-        [names::name(&store, view.id_type, &row.id), names::hashed(&store, &row.id)].into_iter();
+    let mut candidates = [names::name(&store, view.id_type, &row.id), names::hashed(&store, &row.id)].into_iter();
     let name = candidates.find(|name| !names.contains(name) && !view.taken.contains(name))?;
     let spec = JobExecutionSpec {
         store_ref: StoreRef { name: store.clone() },
@@ -164,7 +167,7 @@ fn create(view: &View<'_>, row: &Execution, names: &BTreeSet<String>) -> Option<
     object.metadata = ObjectMeta {
         name: Some(name),
         namespace: view.store.namespace(),
-        labels: Some(names::labels(&store, row)),
+        labels: Some(names::labels(&store, Some(row))),
         owner_references: Some(vec![owner]),
         // As the API server will set it.
         generation: Some(1),
@@ -199,12 +202,7 @@ impl<'a> Room<'a> {
         let ended = finished.iter().filter(|row| row.picked);
         Self {
             enabled: mirror.enabled,
-            wanted: running
-                .iter()
-                .chain(ended)
-                .map(|row| row.id.as_str())
-                .filter(|_| mirror.enabled)
-                .collect(),
+            wanted: running.iter().chain(ended).map(|row| row.id.as_str()).filter(|_| mirror.enabled).collect(),
             finished: finished.iter().map(|row| row.id.as_str()).collect(),
         }
     }
@@ -245,3 +243,6 @@ fn outlived(object: &JobExecution, row: &Execution, view: &View<'_>) -> bool {
     let told = told.and_then(|c| DateTime::from_timestamp(c.last_transition_time.0.as_second(), 0));
     told.is_some_and(|told| told + ttl <= view.now)
 }
+
+#[cfg(test)]
+mod tests;

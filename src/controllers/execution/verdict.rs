@@ -290,8 +290,8 @@ fn long_running(row: &Execution) -> Finding {
 }
 
 /// What is worth an Event: an execution that was known to run has ended, or one has been ended by the operator; and,
-/// once, that it runs for long.
-pub(super) fn news(before: &JobExecutionStatus, after: &JobExecutionStatus) -> Vec<News> {
+/// once, that it runs for long. Where nobody made the object, that all went well is none: there are too many of those.
+pub(super) fn news(before: &JobExecutionStatus, after: &JobExecutionStatus, made: bool) -> Vec<News> {
     let mut news = Vec::new();
     let is_long = |status: &JobExecutionStatus| {
         find(&status.conditions, "LongRunning").filter(|c| c.status == "True").cloned()
@@ -308,7 +308,9 @@ pub(super) fn news(before: &JobExecutionStatus, after: &JobExecutionStatus) -> V
     }
     let ours = after.reason.as_deref().is_some_and(|reason| Reason::parse(reason).is_some());
     let by_us = after.reason.is_some();
-    let ended = before.phase.map_or(by_us, |p| !p.finished()) && after.phase.is_some_and(Phase::finished);
+    let well = made && after.phase == Some(Phase::Completed);
+    let ended =
+        !well && before.phase.map_or(by_us, |p| !p.finished()) && after.phase.is_some_and(Phase::finished);
     if let Some(outcome) = find(&after.conditions, "Succeeded").filter(|_| ended) {
         // The row's end names the fact: published twice, it stays one Event.
         let at = after.completed_at.as_ref().map_or(0, |t| t.0.as_second());
