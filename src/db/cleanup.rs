@@ -199,10 +199,13 @@ impl Plan<'_> {
         let asked = self.judge.asked.cloned().unwrap_or_default();
         let mut after = None;
         loop {
-            let (ids, next) =
-                running::keys(self.database, self.judge, Which::Stale, asked.clone(), after.as_ref(), PAGE)
-                    .await?;
-            let found = running::look(self.database, self.judge, ids).await?;
+            let page = async {
+                let (database, judge) = (self.database, self.judge);
+                let keys = running::keys(database, judge, Which::Stale, asked.clone(), after.as_ref(), PAGE);
+                let (ids, next) = keys.await?;
+                Ok((running::look(database, judge, ids).await?, next))
+            };
+            let (found, next) = self.database.within(page).await?;
             // One that has ended in between, or was extended, is not asked about any more.
             let found = found.into_iter().filter(|execution| execution.reason.is_some());
             let running = found.filter(|execution| execution.phase == Phase::Running);
