@@ -47,14 +47,15 @@ async fn main() {
     }
     // `cargo test --benches` runs this too, without the argument; it is no test.
     if std::env::args().any(|argument| argument == "--bench") {
-        speed().await;
+        Box::pin(speed()).await;
     }
 }
 
 async fn speed() {
+    let rounds = if std::env::args().any(|argument| argument == "memory") { 1 } else { ROUNDS };
     let mut times = [const { Vec::new() }; 4];
-    for round in 1..=ROUNDS {
-        eprintln!("round {round} of {ROUNDS}");
+    for round in 1..=rounds {
+        eprintln!("round {round} of {rounds}");
         let (world, operator, made) = mirror().await;
         times[0].push(made);
         let objects = list(&world).await;
@@ -74,7 +75,7 @@ async fn speed() {
             world.api::<JobExecution>().delete_collection(&DeleteParams::default(), &all).await.unwrap();
         }
     }
-    println!("\n{ROWS} objects, {CONCURRENCY} at a time, medians of {ROUNDS}");
+    println!("\n{ROWS} objects, {CONCURRENCY} at a time, medians of {rounds}");
     println!("what | the operator, objects/s | a bare client, objects/s | ratio");
     for (what, ours, theirs) in [("made, with a status", 0, 1), ("told of their end", 2, 3)] {
         let (ours, theirs) = (rate(&mut times[ours]), rate(&mut times[theirs]));
@@ -131,10 +132,11 @@ async fn list(world: &World) -> Vec<JobExecution> {
     world.api::<JobExecution>().list(&ListParams::default()).await.unwrap().items
 }
 
-/// The bare client, as the operator's ServiceAccount, since an administrator passes the API server's queues.
+/// The bare client, as the operator's `ServiceAccount`, since an administrator passes the API server's queues.
 async fn bare_client(world: &World) -> Api<JobExecution> {
     let kubeconfig = Kubeconfig::read_from(world.kubeconfig()).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     Api::namespaced(Client::try_from(config).unwrap(), &world.namespace)
 }
 
@@ -217,9 +219,15 @@ async fn restart(world: &World, stopped: bool) {
     let (rss, peak) = (operator.memory("VmRSS"), operator.memory("VmHWM"));
     assert!(operator.stop().success());
     let each = |with: f64, without: f64| (with - without) * 1024.0 / ROWS as f64;
-    println!("{rss:.1} MiB with {ROWS} objects ({peak:.1} at the most), {before:.1} without: {:.1} KiB an object", each(rss, before));
+    println!(
+        "{rss:.1} MiB with {ROWS} objects ({peak:.1} at the most), {before:.1} without: {:.1} KiB an object",
+        each(rss, before)
+    );
     let [none, all] = [reflected(&empty), reflected(world)];
-    println!("a plain reflector of whole objects: {all:.1} MiB, {none:.1} without: {:.1} KiB an object", each(all, none));
+    println!(
+        "a plain reflector of whole objects: {all:.1} MiB, {none:.1} without: {:.1} KiB an object",
+        each(all, none)
+    );
     println!("the operator's to the plain reflector's: {:.2}", each(rss, before) / each(all, none));
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::support::proxy::Proxies;
 use crate::support::{Operator, PATIENCE, World, is, message};
 
-fn mirror(more: Value) -> Value {
+fn mirror(more: &Value) -> Value {
     let mut spec = json!({"mirror": {"enabled": true}});
     for (key, value) in more.as_object().unwrap() {
         spec["mirror"][key] = value.clone();
@@ -24,12 +24,16 @@ fn mirror(more: Value) -> Value {
 
 async fn start(world: &World, id: i64, age: &str) {
     world
-        .sql(&format!("INSERT INTO job_executions VALUES ({id}, 7, {id}, 'running', now() - interval '{age}')"))
+        .sql(&format!(
+            "INSERT INTO job_executions VALUES ({id}, 7, {id}, 'running', now() - interval '{age}')"
+        ))
         .await;
 }
 
 async fn finish(world: &World, id: i64, status: &str) {
-    world.sql(&format!("UPDATE job_executions SET status = '{status}', completed_at = now() WHERE id = {id}")).await;
+    world
+        .sql(&format!("UPDATE job_executions SET status = '{status}', completed_at = now() WHERE id = {id}"))
+        .await;
 }
 
 async fn names(world: &World) -> BTreeSet<String> {
@@ -72,7 +76,7 @@ async fn a_row_has_an_object_from_its_start_until_some_time_after_its_end() {
     start(&world, 40, "1 minute").await;
     world.sql("INSERT INTO job_executions VALUES (41, 7, 3, 'scheduled'); INSERT INTO job_executions VALUES (42, 7, 1, 'completed', now(), now())").await;
     let operator = world.operator();
-    let store = world.store(mirror(json!({"finishedTTL": "2s"}))).await;
+    let store = world.store(mirror(&json!({"finishedTTL": "2s"}))).await;
     let status = world.execution_until(&operator, "jobs-39", |s| s.phase == Some(Phase::Running)).await;
     assert!(is(&status.conditions, "Bound", "True", "RowFound"));
     assert!(is(&status.conditions, "Finished", "False", "Running"));
@@ -91,22 +95,35 @@ async fn a_row_has_an_object_from_its_start_until_some_time_after_its_end() {
     let table = kubectl(&world, &["get", "jobexecutions"]);
     assert!(table.lines().all(|line| line.len() <= 120), "{table}");
     assert!(table.contains("22h"), "the start as an age: {table}");
-    let selected = kubectl(&world, &["get", "jexec", "-o", "name", "-l", "jobexec.dev/phase=running,jobexec.dev/job=7"]);
+    let selected =
+        kubectl(&world, &["get", "jexec", "-o", "name", "-l", "jobexec.dev/phase=running,jobexec.dev/job=7"]);
     assert_eq!(selected.lines().count(), 2, "{selected}");
-    for selector in ["status.phase=Running,spec.executionId=39", "spec.storeRef.name=jobs,spec.executionId=39"] {
+    for selector in
+        ["status.phase=Running,spec.executionId=39", "spec.storeRef.name=jobs,spec.executionId=39"]
+    {
         let selected = kubectl(&world, &["get", "jexec", "-o", "name", "--field-selector", selector]);
         assert_eq!(selected.trim(), "jobexecution.jobexec.dev/jobs-39", "{selector}");
     }
     world.event_until(&operator, "jobs-39", "LongRunning").await;
     let described = kubectl(&world, &["describe", "jobexecution", "jobs-39"]);
     assert!(described.contains("Events:") && described.contains("LongRunning"), "{described}");
-    kubectl(&world, &["wait", "--for=jsonpath={.status.phase}=Running", "jobexecution/jobs-40", "--timeout=60s"]);
+    kubectl(
+        &world,
+        &["wait", "--for=jsonpath={.status.phase}=Running", "jobexecution/jobs-40", "--timeout=60s"],
+    );
 
     let waits = {
         let namespace = world.namespace.clone();
         tokio::task::spawn_blocking(move || {
             Command::new("kubectl")
-                .args(["wait", "--for=condition=Finished", "jobexecution/jobs-39", "--timeout=60s", "-n", &namespace])
+                .args([
+                    "wait",
+                    "--for=condition=Finished",
+                    "jobexecution/jobs-39",
+                    "--timeout=60s",
+                    "-n",
+                    &namespace,
+                ])
                 .output()
                 .unwrap()
         })
@@ -121,7 +138,8 @@ async fn a_row_has_an_object_from_its_start_until_some_time_after_its_end() {
     assert_eq!(world.status(39).await, "completed");
     world
         .store_until(&operator, |s| {
-            is(&s.conditions, "Mirrored", "True", "InStep") && s.mirror.is_some_and(|m| (m.objects, m.not_mirrored) == (1, 0))
+            is(&s.conditions, "Mirrored", "True", "InStep")
+                && s.mirror.is_some_and(|m| (m.objects, m.not_mirrored) == (1, 0))
         })
         .await;
 }
@@ -135,7 +153,7 @@ async fn what_began_and_ended_between_two_looks_is_mirrored_where_an_index_finds
               (2, 1, 2, 'completed', now() - interval '3 hours', now() - interval '2 hours')")
         .await;
     let operator = world.operator();
-    world.store(mirror(json!({}))).await;
+    world.store(mirror(&json!({}))).await;
     world.execution_until(&operator, "jobs-1", |s| s.phase == Some(Phase::Failed)).await;
     names_until(&world, &operator, &["jobs-1"]).await;
 }
@@ -152,7 +170,7 @@ async fn beyond_the_limit_the_stale_and_the_longest_running_are_kept() {
     // Made by a person, so that it stays whatever the limit is.
     world.execution("mine", "4", json!({})).await;
     let operator = world.operator();
-    world.store(mirror(json!({"limit": 2}))).await;
+    world.store(mirror(&json!({"limit": 2}))).await;
     names_until(&world, &operator, &["jobs-1", "jobs-5", "mine"]).await;
     let limited = |objects, not_mirrored| {
         move |s: &jobexec_operator::api::ExecutionStoreStatus| {
@@ -185,7 +203,7 @@ async fn an_object_of_a_person_is_used_and_never_deleted() {
     start(&world, 2, "1 minute").await;
     world.execution("mine", "1", json!({})).await;
     let operator = world.operator();
-    world.store(mirror(json!({"finishedTTL": "1s"}))).await;
+    world.store(mirror(&json!({"finishedTTL": "1s"}))).await;
     names_until(&world, &operator, &["mine", "jobs-2"]).await;
     world.execution_until(&operator, "mine", |s| s.phase == Some(Phase::Running)).await;
     // The operator's own gives way.
@@ -196,9 +214,13 @@ async fn an_object_of_a_person_is_used_and_never_deleted() {
     finish(&world, 1, "cancelled").await;
     world.execution_until(&operator, "mine", |s| s.phase == Some(Phase::Cancelled)).await;
     world.sql("DELETE FROM job_executions WHERE id = 1").await;
-    let told = world.execution_until(&operator, "mine", |s| is(&s.conditions, "Bound", "False", "RowNotFound")).await;
+    let told = world
+        .execution_until(&operator, "mine", |s| is(&s.conditions, "Bound", "False", "RowNotFound"))
+        .await;
     assert_eq!(told.phase, None);
-    let unlabelled = |e: Option<&JobExecution>| e.is_some_and(|e| json!(e.labels()) == json!({"jobexec.dev/store": "jobs"}));
+    let unlabelled = |e: Option<&JobExecution>| {
+        e.is_some_and(|e| json!(e.labels()) == json!({"jobexec.dev/store": "jobs"}))
+    };
     let waited = await_condition(world.api::<JobExecution>(), "mine", unlabelled);
     tokio::time::timeout(PATIENCE, waited).await.unwrap().unwrap();
     assert!(world.api::<JobExecution>().get("mine").await.unwrap().owner_references().is_empty());
@@ -221,13 +243,15 @@ async fn what_is_done_to_an_object_or_a_row_by_hand_is_put_right() {
         start(&world, id, "1 minute").await;
     }
     let operator = world.operator();
-    world.store(mirror(json!({}))).await;
+    world.store(mirror(&json!({}))).await;
     names_until(&world, &operator, &["jobs-1", "jobs-2", "jobs-3"]).await;
     let api = world.api::<JobExecution>();
     let uid = api.get("jobs-1").await.unwrap().uid();
     world.delete::<JobExecution>("jobs-1").await;
     let again = |e: Option<&JobExecution>| {
-        e.is_some_and(|e| e.uid() != uid && e.status.as_ref().is_some_and(|s| s.phase == Some(Phase::Running)))
+        e.is_some_and(|e| {
+            e.uid() != uid && e.status.as_ref().is_some_and(|s| s.phase == Some(Phase::Running))
+        })
     };
     tokio::time::timeout(PATIENCE, await_condition(api.clone(), "jobs-1", again)).await.unwrap().unwrap();
 
@@ -238,7 +262,9 @@ async fn what_is_done_to_an_object_or_a_row_by_hand_is_put_right() {
     let right = |e: Option<&JobExecution>| {
         e.is_some_and(|e| {
             let status = e.status.clone().unwrap();
-            status.phase == Some(Phase::Running) && status.reason.is_none() && e.labels()["jobexec.dev/phase"] == "running"
+            status.phase == Some(Phase::Running)
+                && status.reason.is_none()
+                && e.labels()["jobexec.dev/phase"] == "running"
         })
     };
     let waited = tokio::time::timeout(PATIENCE, await_condition(api.clone(), "jobs-2", right)).await;
@@ -254,7 +280,9 @@ async fn what_is_done_to_an_object_or_a_row_by_hand_is_put_right() {
     let anew = |e: Option<&JobExecution>| {
         e.is_some_and(|e| {
             let status = e.status.as_ref();
-            e.spec.timeout.is_none() && status.is_some_and(|s| s.execution_number == Some(9) && s.timeout.as_deref() == Some("24h"))
+            e.spec.timeout.is_none()
+                && status
+                    .is_some_and(|s| s.execution_number == Some(9) && s.timeout.as_deref() == Some("24h"))
         })
     };
     let waited = tokio::time::timeout(PATIENCE, await_condition(api.clone(), "jobs-3", anew)).await;
@@ -271,7 +299,7 @@ async fn an_execution_is_cancelled_once_when_a_person_asks() {
     world.sql("INSERT INTO job_executions VALUES (3, 7, 3, 'completed', now() - interval '2 hours', now() - interval '1 hour')").await;
     start(&world, 4, "1 minute").await;
     let operator = world.operator();
-    world.store(mirror(json!({"finishedTTL": "1h"}))).await;
+    world.store(mirror(&json!({"finishedTTL": "1h"}))).await;
     world.execution_until(&operator, "jobs-1", |s| s.phase == Some(Phase::Running)).await;
     patch(&world, "jobs-1", json!({"cancel": true})).await.unwrap();
     let told = world.execution_until(&operator, "jobs-1", |s| s.phase == Some(Phase::Cancelled)).await;
@@ -287,7 +315,9 @@ async fn an_execution_is_cancelled_once_when_a_person_asks() {
     world.execution("waits", "2", json!({"cancel": true})).await;
     world.execution_until(&operator, "waits", |s| s.phase == Some(Phase::Cancelled)).await;
     world.execution("late", "3", json!({"cancel": true})).await;
-    let told = world.execution_until(&operator, "late", |s| is(&s.conditions, "Accepted", "False", "ExecutionFinished")).await;
+    let told = world
+        .execution_until(&operator, "late", |s| is(&s.conditions, "Accepted", "False", "ExecutionFinished"))
+        .await;
     assert_eq!(told.phase, Some(Phase::Completed));
 
     // It cannot be taken back.
@@ -304,12 +334,16 @@ async fn an_execution_is_cancelled_once_when_a_person_asks() {
     patch(&world, "jobs-4", json!({"cancel": true})).await.unwrap();
     world.execution_until(&operator, "jobs-4", |s| is(&s.conditions, "Accepted", "False", "RowLocked")).await;
     worker.commit().await.unwrap();
-    world.execution_until(&operator, "jobs-4", |s| is(&s.conditions, "Accepted", "False", "ExecutionFinished")).await;
+    world
+        .execution_until(&operator, "jobs-4", |s| is(&s.conditions, "Accepted", "False", "ExecutionFinished"))
+        .await;
     assert_eq!(world.status(4).await, "completed");
 
     // Nor does a second execution with the id of one that was cancelled suffer for it.
     world.sql("UPDATE job_executions SET status = 'running', started_at = now(), completed_at = NULL WHERE id = 2").await;
-    let told = world.execution_until(&operator, "waits", |s| is(&s.conditions, "Accepted", "False", "ExecutionReused")).await;
+    let told = world
+        .execution_until(&operator, "waits", |s| is(&s.conditions, "Accepted", "False", "ExecutionReused"))
+        .await;
     assert_eq!(told.phase, Some(Phase::Running));
     world.request_sweep(&operator).await;
     assert_eq!(world.status(2).await, "running");
@@ -338,7 +372,9 @@ async fn why_an_execution_is_not_cancelled_is_told() {
               CREATE TRIGGER no BEFORE UPDATE ON job_executions FOR EACH ROW EXECUTE FUNCTION no()")
         .await;
     world.store(json!({"mode": "Enforce"})).await;
-    let told = world.execution_until(&operator, "e", |s| is(&s.conditions, "Accepted", "False", "ExecutionRefused")).await;
+    let told = world
+        .execution_until(&operator, "e", |s| is(&s.conditions, "Accepted", "False", "ExecutionRefused"))
+        .await;
     assert!(message(&told.conditions, "Accepted").contains("not on a Sunday"));
     assert_eq!(world.status(1).await, "running");
     world.sql("DROP TRIGGER no ON job_executions").await;
@@ -372,7 +408,9 @@ async fn ids_of_any_kind_have_objects() {
     assert_eq!(told.job_type.as_deref(), Some("a b"));
     assert!(told.job_id.unwrap().len() <= 253 && odd.labels()["jobexec.dev/type"].starts_with('x'));
     world
-        .execution_until(&operator, "jobs-xba7816bf8f01cfea4141", |s| is(&s.conditions, "Bound", "False", "RowNotFound"))
+        .execution_until(&operator, "jobs-xba7816bf8f01cfea4141", |s| {
+            is(&s.conditions, "Bound", "False", "RowNotFound")
+        })
         .await;
 }
 
@@ -384,8 +422,12 @@ async fn an_integer_id_whose_name_is_taken_has_another_name() {
     // Of another store, so that this one does not know it.
     let mut other = World::execution_with("jobs-1", "7", json!({}));
     other["spec"]["storeRef"]["name"] = "elsewhere".into();
-    world.api::<JobExecution>().create(&PostParams::default(), &serde_json::from_value(other).unwrap()).await.unwrap();
-    world.store(mirror(json!({}))).await;
+    world
+        .api::<JobExecution>()
+        .create(&PostParams::default(), &serde_json::from_value(other).unwrap())
+        .await
+        .unwrap();
+    world.store(mirror(&json!({}))).await;
     world.execution_until(&operator, "jobs-x6b86b273ff34fce19d6b", |s| s.phase == Some(Phase::Running)).await;
     let theirs = world.api::<JobExecution>().get("jobs-1").await.unwrap();
     assert_eq!((theirs.spec.execution_id.as_str(), theirs.owner_references().len()), ("7", 0));
@@ -401,10 +443,11 @@ async fn a_mirror_that_may_not_write_stops_nothing_else() {
     .unwrap();
     let quotas = world.api::<ResourceQuota>();
     quotas.create(&PostParams::default(), &quota).await.unwrap();
-    let counted = |q: Option<&ResourceQuota>| q.and_then(|q| q.status.as_ref()).is_some_and(|s| s.hard.is_some());
+    let counted =
+        |q: Option<&ResourceQuota>| q.and_then(|q| q.status.as_ref()).is_some_and(|s| s.hard.is_some());
     tokio::time::timeout(PATIENCE, await_condition(quotas.clone(), "none", counted)).await.unwrap().unwrap();
     let operator = world.operator();
-    world.store(mirror(json!({}))).await;
+    world.store(mirror(&json!({}))).await;
     let told = world.store_until(&operator, |s| is(&s.conditions, "Mirrored", "False", "Forbidden")).await;
     assert!(message(&told.conditions, "Mirrored").contains("quota"), "{:#?}", told.conditions);
     assert!(is(&told.conditions, "Ready", "True", "Enforcing"));
@@ -426,7 +469,8 @@ async fn a_job_that_is_finished_while_its_execution_runs_is_told_with_its_name()
     let world = World::with("pair", tables, &spec).await;
     let operator = world.operator();
     world.store(spec).await;
-    let told = world.store_until(&operator, |s| is(&s.conditions, "Consistent", "False", "JobFinished")).await;
+    let told =
+        world.store_until(&operator, |s| is(&s.conditions, "Consistent", "False", "JobFinished")).await;
     let message = message(&told.conditions, "Consistent");
     assert!(message.contains("execution 39") && message.contains("job 21"), "{message}");
     world.sql("UPDATE jobs SET status = 'active'").await;
@@ -439,7 +483,7 @@ async fn an_operator_that_starts_anew_writes_nothing_where_nothing_has_changed()
     world.sql("INSERT INTO job_executions SELECT n, n % 10, n, 'running', now() - interval '2 hours' FROM generate_series(1, 200) n").await;
     let proxies = Proxies::before(&world).await;
     let operator = world.operator();
-    world.store(mirror(json!({}))).await;
+    world.store(mirror(&json!({}))).await;
     world.store_until(&operator, |s| s.mirror.is_some_and(|m| (m.objects, m.not_mirrored) == (200, 0))).await;
     for n in [1, 100, 200] {
         world.execution_until(&operator, &format!("jobs-{n}"), |s| s.phase == Some(Phase::Running)).await;
@@ -450,6 +494,9 @@ async fn an_operator_that_starts_anew_writes_nothing_where_nothing_has_changed()
     let operator = world.operator();
     proxies.writes.until(|passed| passed.reads >= before.reads + 40).await;
     let after = proxies.writes.passed();
-    let of_objects: Vec<_> = after.writes[before.writes.len()..].iter().filter(|w| w.contains("jobexecutions") || w.contains("events")).collect();
+    let of_objects: Vec<_> = after.writes[before.writes.len()..]
+        .iter()
+        .filter(|w| w.contains("jobexecutions") || w.contains("events"))
+        .collect();
     assert!(of_objects.is_empty(), "{of_objects:#?}\n{}", operator.log());
 }
