@@ -4,7 +4,7 @@
 
 mod apply;
 mod desk;
-mod names;
+pub mod names;
 mod object;
 mod plan;
 mod unreadable;
