@@ -122,6 +122,7 @@ impl Operator {
             sequential: None,
             watched: self.watched,
             evidence: true,
+            asked: None,
         }
     }
 

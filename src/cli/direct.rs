@@ -88,6 +88,7 @@ impl Direct {
             workloads: self.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
             watched: self.watched,
             evidence: true,
+            asked: None,
         }
     }
 }

@@ -236,6 +236,7 @@ impl Session {
             workloads: self.workloads,
             watched: self.watched,
             evidence: true,
+            asked: None,
         }
     }
 }

@@ -12,6 +12,7 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
 use super::Mapping;
+use super::asked::{Asked, Forced, GOVERNED};
 use super::mapping::{IdType, literal, wire};
 use super::rules::{self, COLUMNS, TYPES};
 use crate::api::OnTimeout;
@@ -30,10 +31,12 @@ pub enum Reason {
     Superseded,
     /// The Job or Pod that runs it has failed or is gone.
     WorkloadGone,
+    /// No evidence: a person asked to have it ended.
+    ManualCleanup,
 }
 
 impl Reason {
-    /// All of them. Of several the first counts.
+    /// All that are evidence. Of several the first counts.
     pub const ALL: [Self; 5] = [
         Self::DeadlineExceeded,
         Self::HeartbeatLost,
@@ -50,12 +53,13 @@ impl Reason {
             Self::JobFinished => "JobFinished",
             Self::Superseded => "Superseded",
             Self::WorkloadGone => "WorkloadGone",
+            Self::ManualCleanup => "ManualCleanup",
         }
     }
 
     /// The reason of this name.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+        Self::ALL.into_iter().chain([Self::ManualCleanup]).find(|reason| reason.as_str() == text)
     }
 
     /// What is wrong with such an execution, to be followed by what was done to it.
@@ -66,6 +70,7 @@ impl Reason {
             Self::JobFinished => "still running although its job is finished",
             Self::Superseded => "still running although a later execution of its job has started",
             Self::WorkloadGone => "still running although its Job or Pod has failed or is gone",
+            Self::ManualCleanup => "a person asked to have it ended",
         }
     }
 }
@@ -99,6 +104,8 @@ pub struct Judge<'a> {
     pub watched: DateTime<Utc>,
     /// Whether to ask for other evidence than deadlines, which costs more.
     pub evidence: bool,
+    /// What a person asks beside the rules; `None`: the operator itself looks, at all executions.
+    pub asked: Option<&'a Asked>,
 }
 
 /// How [`Judge::ctes`] takes the stale rows.
@@ -110,6 +117,8 @@ pub enum Take {
     LookAtAll,
     /// Only look at those of [`Among::These`], those too that are to run on.
     LookAtThese,
+    /// Only look at up to so many by each rule, the longest running first, those too that are to run on.
+    Page(u32),
     /// Only look at up to so many by each rule, from one end.
     LookAt(u32, End, Among),
     /// Lock up to so many by each rule, from one end, passing over rows that another transaction holds.
@@ -118,7 +127,11 @@ pub enum Take {
 
 impl Take {
     const fn looks_at_all(self) -> bool {
-        matches!(self, Self::LookAtAll | Self::LookAtThese)
+        matches!(self, Self::LookAtAll | Self::LookAtThese | Self::Page(_))
+    }
+
+    const fn names(self) -> bool {
+        matches!(self, Self::LookAtThese)
     }
 }
 
@@ -179,7 +192,13 @@ const MOVES: &str =
 /// next look is when the last of them might be overdue: it costs little, and comes early rather than late.
 const AHEAD: u8 = 100;
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    /// The same, on behalf of a person.
+    #[must_use]
+    pub const fn asked(self, asked: &'a Asked) -> Self {
+        Self { asked: Some(asked), ..self }
+    }
+
     /// The same, asking for all evidence or only for deadlines.
     #[must_use]
     pub const fn with_evidence(self, evidence: bool) -> Self {
@@ -236,7 +255,7 @@ impl Judge<'_> {
     /// The common table expressions of [`Self::rules`], and `stale` (id, reason, action).
     pub fn ctes(&self, take: Take) -> String {
         let branches = self.branches(take);
-        let stale = if branches.len() > 1 && self.evidence {
+        let stale = if branches.len() > 1 && (self.evidence || self.forced().is_some()) {
             format!(
                 "SELECT DISTINCT ON (id) id, reason, action FROM ({}) AS found ORDER BY id, place",
                 branches.join(" UNION ALL ")
@@ -261,13 +280,14 @@ impl Judge<'_> {
             branches.extend(self.by_successor(take));
             branches.extend(self.by_workload(take));
         }
+        branches.extend(self.by_request(take));
         branches.into_iter().map(|branch| format!("({branch})")).collect()
     }
 
     fn by_default(&self, take: Take) -> Option<String> {
         let m = self.mapping;
         let action = self.in_force.base.on_timeout.value;
-        if action == OnTimeout::AlertOnly && !take.looks_at_all() {
+        if action == OnTimeout::AlertOnly && !self.shows_alerts(take) {
             return None;
         }
         Some(format!(
@@ -330,7 +350,7 @@ impl Judge<'_> {
                 earliest = m.started_by(&format!("statement_timestamp() - {scope}.earliest")),
                 by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
                 unruled = self.unruled(unless),
-                acts = Self::acts(take),
+                acts = self.acts(take),
             )
         };
         let columns = format!(
@@ -340,10 +360,13 @@ impl Judge<'_> {
         );
         let others = self.others(scope);
         let order = self.take(take);
-        if indexed {
+        // Of rows that are named, the index on their ids is the better one.
+        let named = take.names() || self.asked.is_some_and(|asked| asked.ids.is_some());
+        if indexed && !named {
             let limit = match take {
                 Take::LookAt(limit, ..) | Take::Lock(limit, ..) => format!("LIMIT {limit}"),
-                Take::Look | Take::LookAtAll | Take::LookAtThese => String::new(),
+                // Of a page the first of all count, not the first that are found.
+                Take::Look | Take::LookAtAll | Take::LookAtThese | Take::Page(_) => String::new(),
             };
             // OFFSET 0 keeps the planner from turning many probes into one scan of all running rows.
             let fence = if limit.is_empty() { "OFFSET 0" } else { "" };
@@ -454,25 +477,50 @@ impl Judge<'_> {
         format!("GREATEST(s.since, v.watched) + interval {}", literal(&rules::interval(grace)))
     }
 
+    /// Those that a person asks to have ended. What a rule says of them comes first.
+    fn by_request(&self, take: Take) -> Vec<String> {
+        let Some(Forced { include_governed }) = self.forced() else { return Vec::new() };
+        let alternatives = self.asked.map(|asked| asked.alternatives(self.mapping)).unwrap_or_default();
+        let governed =
+            if include_governed || take.looks_at_all() { "true" } else { &format!("({GOVERNED}) IS NULL") };
+        let action = "CASE v.action WHEN 'Cancel' THEN 'Cancel' ELSE 'Fail' END";
+        let branch = |which: &String| {
+            self.found(Reason::ManualCleanup, action, "", &format!("{which} AND {governed}"), take)
+        };
+        alternatives.iter().map(branch).collect()
+    }
+
+    fn forced(&self) -> Option<Forced> {
+        self.asked.and_then(|asked| asked.end)
+    }
+
     fn by_evidence(&self, reason: Reason, from: &str, more: &str, take: Take) -> String {
+        self.found(reason, "v.action", from, &format!("{more} {}", self.acts(take)), take)
+    }
+
+    fn found(&self, reason: Reason, action: &str, from: &str, more: &str, take: Take) -> String {
         let m = self.mapping;
-        let place = Reason::ALL.iter().position(|r| *r == reason).unwrap_or_default();
+        let place = Reason::ALL.iter().position(|r| *r == reason).unwrap_or(Reason::ALL.len());
         format!(
-            "SELECT * FROM (SELECT {id} AS id, '{reason}' AS reason, v.action AS action, {place} AS place
+            "SELECT * FROM (SELECT {id} AS id, '{reason}' AS reason, {action} AS action, {place} AS place
                             FROM {table} AS t {from} {joined}
-                            WHERE {running} AND {more} {acts} {take}) AS by_evidence",
+                            WHERE {running} AND {more} {take}) AS found",
             id = m.id(),
             reason = reason.as_str(),
             table = m.table(),
             joined = self.joined(),
             running = m.running(),
-            acts = Self::acts(take),
             take = self.take(take),
         )
     }
 
-    fn acts(take: Take) -> &'static str {
-        if take.looks_at_all() { "" } else { "AND v.action <> 'AlertOnly'" }
+    fn acts(&self, take: Take) -> &'static str {
+        if self.shows_alerts(take) { "" } else { "AND v.action <> 'AlertOnly'" }
+    }
+
+    /// Whether those that are to run on are found by what makes them stale. Where a person decides they are found by that.
+    fn shows_alerts(&self, take: Take) -> bool {
+        take.looks_at_all() && self.forced().is_none()
     }
 
     fn take(&self, take: Take) -> String {
@@ -485,14 +533,19 @@ impl Judge<'_> {
                 Among::These => format!("AND {id} = ANY {ids}"),
             }
         };
+        let narrow = self
+            .asked
+            .map_or(String::new(), |asked| format!("AND (({}))", asked.alternatives(m).join(") OR (")));
+        let (start, id) = (m.started_column(), m.id());
         match take {
-            Take::Look | Take::LookAtAll => String::new(),
-            Take::LookAtThese => among(Among::These),
+            Take::Look | Take::LookAtAll => narrow,
+            Take::LookAtThese => narrow + " " + &among(Among::These),
+            Take::Page(limit) => format!("{narrow} ORDER BY {start}, {id} LIMIT {limit}"),
             Take::LookAt(limit, end, which) | Take::Lock(limit, end, which) => {
                 let among = among(which);
                 let order = if end == End::Newest { "DESC" } else { "ASC" };
                 let lock = if matches!(take, Take::Lock(..)) { "FOR UPDATE OF t SKIP LOCKED" } else { "" };
-                format!("{among} ORDER BY {} {order} LIMIT {limit} {lock}", m.started_column())
+                format!("{narrow} {among} ORDER BY {start} {order} LIMIT {limit} {lock}")
             }
         }
     }
@@ -619,10 +672,11 @@ impl Judge<'_> {
     /// Binds what the parts above refer to.
     pub fn bind<'q>(&self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
         let base = &self.in_force.base;
-        let query = query
-            .bind(base.timeout.value)
-            .bind(base.grace.value)
-            .bind(rules::base_parameter(base, self.watched));
+        let query = query.bind(base.timeout.value).bind(base.grace.value).bind(rules::base_parameter(
+            base,
+            self.watched,
+            self.asked,
+        ));
         match self.rules {
             Rules::Table(store_id) => query.bind(store_id),
             Rules::Memory => query.bind(rules::parameter(&self.in_force.rules)),

@@ -231,6 +231,14 @@ impl Mapping {
         column(&self.table.columns.completed_at)
     }
 
+    /// The SQL type of the start column.
+    pub const fn start_type(&self) -> &'static str {
+        match self.types.started_at {
+            TimeType::Instant => "timestamptz",
+            TimeType::Local => "timestamp",
+        }
+    }
+
     /// The start as an instant. A local time that a clock showed twice is read as the later instant, so that no
     /// deadline comes too early.
     pub fn started_at(&self) -> String {

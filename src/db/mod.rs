@@ -3,12 +3,15 @@
 //! - [`url`] and [`connect`] turn a Secret's URL into a pool, and hand out transactions with their timeouts set;
 //! - [`mapping`] turns the names of a spec into quoted SQL, once the catalog has told their types ([`validate`]);
 //! - [`judge`] is the one predicate that says which executions are stale: [`sweep`], [`observe`], [`warnings`] and
-//!   [`execution`] use it and nothing else;
+//!   [`execution`] use it and nothing else; so do [`running`] and [`cleanup`], where a person asks ([`asked`]);
 //! - [`evidence`] and [`history`] gather what it judges by beside the rows themselves;
 //! - [`ledger`] and [`rules`] keep the operator's own tables, which [`schema`] creates; [`extras`] are additions to
-//!   the application's table, with [`refusals`] and [`hints`] to read what they tell.
+//!   the application's table, with [`refusals`] and [`hints`] to read what they tell; [`audit`] reads what was done.
 
+pub mod asked;
+pub mod audit;
 mod catalog;
+pub mod cleanup;
 pub mod connect;
 pub mod error;
 pub mod evidence;
@@ -24,6 +27,7 @@ pub mod mapping;
 pub mod observe;
 pub mod refusals;
 pub mod rules;
+pub mod running;
 pub mod schema;
 pub mod sweep;
 pub mod url;

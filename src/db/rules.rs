@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::postgres::types::PgInterval;
 
+use super::asked::Asked;
 use super::{Database, DbError};
 use crate::api::OnTimeout;
 use crate::policy::{Base, Compiled, Rule, Said, Scope, Timeout, Warn};
@@ -52,6 +53,9 @@ struct Row<'a> {
     /// Of the base: since when evidence of life counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     watched: Option<DateTime<Utc>>,
+    /// Of the base: what a person asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<&'a Asked>,
 }
 
 impl<'a> Row<'a> {
@@ -134,8 +138,8 @@ pub(super) fn parameter(rules: &[Rule]) -> String {
 }
 
 /// The base as a parameter.
-pub(super) fn base_parameter(base: &Base, watched: DateTime<Utc>) -> String {
-    json(&Row { store: Some(&base.store), watched: Some(watched), ..Row::of_base(base) })
+pub(super) fn base_parameter(base: &Base, watched: DateTime<Utc>, asked: Option<&Asked>) -> String {
+    json(&Row { store: Some(&base.store), watched: Some(watched), asked, ..Row::of_base(base) })
 }
 
 /// Makes the rules of `store_id` equal to what is in force, in one statement that writes only what differs, and notes

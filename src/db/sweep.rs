@@ -13,6 +13,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
+use super::asked;
 use super::judge::{Among, End, NEXT_PARAMETER, Reason, Take};
 use super::mapping::wire;
 use super::{Database, DbError, Judge, Ledger};
@@ -350,15 +351,16 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
         Ledger::Tables { .. } => format!(
             ", recorded AS (
                  INSERT INTO jobexec.events (at, store_id, sweep_id, execution_id, job_id, execution_number,
-                                             action, reason, source, started_at, deadline)
+                                             action, reason, source, actor, started_at, deadline)
                  SELECT at, ${store}, ${sweep}, id, job_id, number,
-                        CASE WHEN cancelled THEN 'Cancelled' ELSE 'Failed' END, reason, source,
+                        CASE WHEN cancelled THEN 'Cancelled' ELSE 'Failed' END, reason, source, {actor},
                         started_at, deadline FROM judged),
              tallied AS (
                  INSERT INTO jobexec.sweeps AS s (sweep_id, store_id, trigger, started_at, failed)
                  SELECT ${sweep}, ${store}, ${trigger}, statement_timestamp(), count(*) FROM judged
                  HAVING count(*) > 0
                  ON CONFLICT (sweep_id) DO UPDATE SET failed = s.failed + excluded.failed)",
+            actor = asked::ACTOR,
             sweep = next,
             trigger = next + 1,
             store = next + 2,
@@ -387,18 +389,19 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
 /// The updates, each with what it writes: one for each reason, and for each way to end an execution.
 fn updates(judge: &Judge<'_>) -> String {
     let m = judge.mapping;
-    let reasons = if judge.evidence { &Reason::ALL[..] } else { &Reason::ALL[..1] };
+    let evidence = if judge.evidence { &Reason::ALL[..] } else { &Reason::ALL[..1] };
+    let forced = judge.asked.and_then(|asked| asked.end).map(|_| &Reason::ManualCleanup);
+    let by = judge.asked.and_then(|asked| asked.actor.as_deref()).unwrap_or("the jobexec operator");
     let ways = [(OnTimeout::Fail, "action <> 'Cancel'"), (OnTimeout::Cancel, "action = 'Cancel'")];
     let ways = if m.can_cancel() { &ways[..] } else { &[(OnTimeout::Fail, "true")][..] };
     let mut updates = Vec::new();
     let mut all = Vec::new();
-    for reason in reasons {
+    for reason in evidence.iter().chain(forced) {
         for (how, which) in ways {
             let name = format!("ended_{}", updates.len());
             let cancelled = *how == OnTimeout::Cancel;
             let done = if cancelled { "cancelled" } else { "failed" };
-            let explanation =
-                format!("{}: {}, {done} by the jobexec operator", reason.as_str(), reason.explanation());
+            let explanation = format!("{}: {}, {done} by {by}", reason.as_str(), reason.explanation());
             all.push(format!(
                 "SELECT *, '{}' AS reason, {cancelled} AS cancelled FROM {name}",
                 reason.as_str()
@@ -430,9 +433,12 @@ fn updates(judge: &Judge<'_>) -> String {
 /// The object that says so, by the reason and the verdict `v`.
 pub(super) fn source(reason: &str) -> String {
     format!(
-        "CASE {reason} WHEN '{}' THEN v.timeout_source WHEN '{}' THEN v.heartbeat_source ELSE v.store END",
+        "CASE {reason} WHEN '{}' THEN v.timeout_source WHEN '{}' THEN v.heartbeat_source \
+         WHEN '{}' THEN COALESCE({}, v.store) ELSE v.store END",
         Reason::DeadlineExceeded.as_str(),
-        Reason::HeartbeatLost.as_str()
+        Reason::HeartbeatLost.as_str(),
+        Reason::ManualCleanup.as_str(),
+        asked::SOURCE,
     )
 }
 

@@ -92,6 +92,7 @@ impl Field {
             workloads: None,
             watched: case.watched.instant(now).unwrap(),
             evidence: case.evidence,
+            asked: None,
         };
         if case.recorded {
             rules::replace(database, store_id, &compiled, &[]).await.unwrap();

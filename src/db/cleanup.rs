@@ -1,0 +1,314 @@
+//! A person's clean-up: by the policies it is the operator's own sweep; a threshold or ids add to that what a person has
+//! ended although no rule says that it is stale. The dry run finds rows by the same statement parts as the sweep, and
+//! judges each by the same predicate.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::asked::{Asked, Forced};
+use super::judge::Reason;
+use super::running::{self, Execution, Which};
+use super::sweep::{self, Ended, Known, Sweep};
+use super::{Database, DbError, Judge, Ledger, ledger};
+use crate::api::{Phase, duration};
+
+/// How many rows are looked at and told of at once in a dry run.
+const PAGE: u32 = 500;
+
+/// What to end. Without `older_than` and `ids`: what is stale by the policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What has run for so long or longer. It takes the place of the store's default: what an object governs is left
+    /// alone.
+    pub older_than: Option<TimeDelta>,
+    /// These, by their ids in canonical form.
+    pub ids: Vec<String>,
+    /// With `older_than` or `ids`: what a policy, an extension or `AlertOnly` governs too.
+    pub include_governed: bool,
+    /// Change nothing, only tell what would be done.
+    pub dry_run: bool,
+    /// Through what it is asked, for the record: `CommandLine`, for example.
+    pub source: &'static str,
+    /// Who asks, for the record.
+    pub actor: Option<String>,
+}
+
+/// An execution that was ended or, in a dry run, would be; or one that is not, and why.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// The row's id.
+    pub id: String,
+    /// Its job.
+    pub job_id: Option<String>,
+    /// Its number within the job.
+    pub execution_number: Option<i64>,
+    /// When it started.
+    pub started_at: Option<DateTime<Utc>>,
+    /// How long it has run, in seconds.
+    pub runtime_seconds: Option<f64>,
+    /// When it should have ended.
+    pub deadline: Option<DateTime<Utc>>,
+    /// When it was ended, by the database's clock; `None` in a dry run.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// What was or would be done: `Failed` or `Cancelled`; `None`: nothing.
+    pub action: Option<&'static str>,
+    /// Why: evidence such as `DeadlineExceeded`, or `ManualCleanup` where a person decided.
+    pub reason: Option<String>,
+    /// The object that says so, or through what a person asked.
+    pub source: Option<String>,
+    /// Why nothing is done about it.
+    pub skipped: Option<Skipped>,
+}
+
+/// Why a row is left as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// In one word: `Governed`, `Extended`, `AlertOnly`, `TooYoung`, `NotRunning`, `NotFound`, `Locked`, `Refused`.
+    pub reason: &'static str,
+    /// For a person.
+    pub message: String,
+}
+
+impl Skipped {
+    fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// What a clean-up came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// How many executions were ended or, in a dry run, would be.
+    pub cleaned: u64,
+    /// How many were left as they are.
+    pub skipped: u64,
+    /// How many of those are not there.
+    pub not_found: u64,
+}
+
+/// Cleans up, or tells what that would do. Rows are handed to `told` as soon as they are committed or found; it may say
+/// to break off. A row that another transaction holds is passed over: whoever holds it may be finishing it.
+pub async fn run(
+    database: &Database,
+    judge: &Judge<'_>,
+    ledger: &Ledger,
+    options: &Options,
+    mut told: impl FnMut(&[Row]) -> ControlFlow<()>,
+) -> Result<Report, DbError> {
+    let asked = asked(database, options).await?;
+    let judge = judge.asked(&asked);
+    let plan = Plan { database, judge: &judge, options };
+    let mut report = Report { dry_run: options.dry_run, ..Report::default() };
+    let mut count = |rows: Vec<Row>| {
+        for row in &rows {
+            match &row.skipped {
+                None => report.cleaned += 1,
+                Some(skipped) => {
+                    report.skipped += 1;
+                    report.not_found += u64::from(skipped.reason == "NotFound");
+                }
+            }
+        }
+        if rows.is_empty() { ControlFlow::Continue(()) } else { told(&rows) }
+    };
+    if options.dry_run {
+        plan.rows(&mut count).await?;
+        return Ok(report);
+    }
+    let (mut done, mut broken) = (BTreeSet::new(), false);
+    let sweep = Sweep { id: Uuid::new_v4(), trigger: options.source };
+    let outcome = sweep::run(database, &judge, ledger, &sweep, Known::default(), |batch| {
+        if !options.ids.is_empty() {
+            done.extend(batch.iter().map(|ended| ended.id.clone()));
+        }
+        let told = count(batch.iter().map(Row::ended).collect());
+        broken = told.is_break();
+        told
+    })
+    .await?;
+    if !broken {
+        let refused = outcome.refused.into_iter().map(|row| (row.id, row.why)).collect();
+        plan.rows(&mut |rows| count(left(rows, &done, &refused))).await?;
+    }
+    Ok(report)
+}
+
+/// What is asked of the predicate. The threshold becomes a moment, so that no row grows into it meanwhile.
+async fn asked(database: &Database, options: &Options) -> Result<Asked, DbError> {
+    let forced = options.older_than.is_some() || !options.ids.is_empty();
+    Ok(Asked {
+        begun_by: match options.older_than {
+            Some(age) => Some(ledger::now(database).await? - age),
+            None => None,
+        },
+        ids: (!options.ids.is_empty()).then(|| options.ids.clone()),
+        actor: options.actor.clone(),
+        source: Some(options.source.to_owned()),
+        end: forced.then_some(Forced { include_governed: options.include_governed }),
+        ..Asked::default()
+    })
+}
+
+/// What is still as it was after all has been ended that could be.
+fn left(rows: Vec<Row>, done: &BTreeSet<String>, refused: &BTreeMap<String, String>) -> Vec<Row> {
+    let explain = |mut row: Row| {
+        if row.skipped.is_none() {
+            row.skipped = Some(refused.get(&row.id).map_or_else(
+                || {
+                    Skipped::new(
+                        "Locked",
+                        "another transaction holds it, perhaps to finish it: run this again",
+                    )
+                },
+                |why| Skipped::new("Refused", why),
+            ));
+            row.action = None;
+        }
+        row
+    };
+    rows.into_iter().filter(|row| !done.contains(&row.id)).map(explain).collect()
+}
+
+/// What would be done.
+struct Plan<'a> {
+    database: &'a Database,
+    judge: &'a Judge<'a>,
+    options: &'a Options,
+}
+
+impl Plan<'_> {
+    /// Hands all rows to `told`, page by page.
+    async fn rows(&self, told: &mut impl FnMut(Vec<Row>) -> ControlFlow<()>) -> Result<(), DbError> {
+        if !self.options.ids.is_empty() {
+            for ids in self.options.ids.chunks(PAGE as usize) {
+                if told(self.named(ids).await?).is_break() {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        let asked = self.judge.asked.cloned().unwrap_or_default();
+        let mut after = None;
+        loop {
+            let (ids, next) =
+                running::keys(self.database, self.judge, Which::Stale, asked.clone(), after.as_ref(), PAGE)
+                    .await?;
+            let found = running::look(self.database, self.judge, ids).await?;
+            // One that has ended in between, or was extended, is not asked about any more.
+            let found = found.into_iter().filter(|execution| execution.reason.is_some());
+            let running = found.filter(|execution| execution.phase == Phase::Running);
+            let told = told(running.map(|execution| self.decide(execution)).collect());
+            after = next;
+            if told.is_break() || after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The rows that are named, each with what becomes of it.
+    async fn named(&self, ids: &[String]) -> Result<Vec<Row>, DbError> {
+        let mut found: BTreeMap<String, Execution> = running::look(self.database, self.judge, ids.to_vec())
+            .await?
+            .into_iter()
+            .map(|execution| (execution.id.clone(), execution))
+            .collect();
+        let row = |id: &String| match found.remove(id) {
+            Some(execution) => self.decide(execution),
+            None => Row::missing(id),
+        };
+        Ok(ids.iter().map(row).collect())
+    }
+
+    /// What becomes of an execution, by what the predicate says of it.
+    fn decide(&self, execution: Execution) -> Row {
+        let forced = execution.reason.as_deref() == Some(Reason::ManualCleanup.as_str());
+        let skipped = match (&execution.reason, execution.action.as_deref()) {
+            _ if execution.phase != Phase::Running => {
+                Some(Skipped::new("NotRunning", format!("it does not run, it is {}", execution.status)))
+            }
+            (None, _) => Some(Skipped::new("TooYoung", "it has not run for so long")),
+            (Some(_), Some("AlertOnly")) => Some(governed(&execution, "AlertOnly")),
+            _ if forced && !self.options.include_governed => {
+                execution.governed.as_deref().map(|how| governed(&execution, how))
+            }
+            _ => None,
+        };
+        let cancel = execution.action.as_deref() == Some("Cancel") && self.judge.mapping.can_cancel();
+        let action = if cancel { "Cancelled" } else { "Failed" };
+        Row {
+            action: skipped.is_none().then_some(action),
+            reason: execution.reason.filter(|_| execution.phase == Phase::Running),
+            source: execution.source,
+            skipped,
+            completed_at: execution.completed_at,
+            id: execution.id,
+            job_id: execution.job_id,
+            execution_number: execution.execution_number,
+            started_at: execution.started_at,
+            runtime_seconds: execution.runtime_seconds,
+            deadline: execution.deadline,
+        }
+    }
+}
+
+/// What keeps a row from being ended, beside the store's default.
+fn governed(execution: &Execution, how: &str) -> Skipped {
+    let length = |seconds: f64| {
+        duration::format(TimeDelta::try_milliseconds((seconds * 1_000.0) as i64).unwrap_or(TimeDelta::MAX))
+    };
+    match how {
+        "AlertOnly" => Skipped::new("AlertOnly", "it is only to be reported (onTimeout AlertOnly)"),
+        "Extended" => Skipped::new(
+            "Extended",
+            format!(
+                "{} gives it {} more",
+                execution.extend_source.as_deref().unwrap_or("an extension"),
+                length(execution.extended_by_seconds)
+            ),
+        ),
+        _ => Skipped::new(
+            "Governed",
+            format!("{} gives it {}", execution.timeout_source, length(execution.timeout_seconds)),
+        ),
+    }
+}
+
+impl Row {
+    fn ended(ended: &Ended) -> Self {
+        Self {
+            id: ended.id.clone(),
+            job_id: ended.job_id.clone(),
+            execution_number: ended.number,
+            started_at: ended.started_at,
+            runtime_seconds: ended.runtime().map(|runtime| runtime.as_seconds_f64()),
+            deadline: ended.deadline,
+            completed_at: Some(ended.at),
+            action: Some(if ended.cancelled { "Cancelled" } else { "Failed" }),
+            reason: Some(ended.reason.clone()),
+            source: Some(ended.source.clone()),
+            skipped: None,
+        }
+    }
+
+    fn missing(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            job_id: None,
+            execution_number: None,
+            started_at: None,
+            runtime_seconds: None,
+            deadline: None,
+            completed_at: None,
+            action: None,
+            reason: None,
+            source: None,
+            skipped: Some(Skipped::new("NotFound", "the table has no such execution")),
+        }
+    }
+}

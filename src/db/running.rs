@@ -1,0 +1,337 @@
+//! The executions as a person lists them, page by page: found in the order of an index, and judged by the one predicate
+//! only once they are on the page. So the first page of a million comes as fast as that of ten.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use sqlx::postgres::PgRow;
+use sqlx::postgres::types::PgInterval;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::asked::{Asked, GOVERNED, Place};
+use super::judge::{NEXT_PARAMETER, Rules, Take, WARN};
+use super::mapping::wire;
+use super::rules::delta;
+use super::{Database, DbError, Judge, ledger, sweep};
+use crate::api::Phase;
+
+/// Which executions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// Those that run, the longest first.
+    #[default]
+    Running,
+    /// Those that run past their deadline, the longest first.
+    Overdue,
+    /// Those that are stale by any evidence, the longest first.
+    Stale,
+    /// All, whatever their status: the latest start first, then those without a start. Without an index on the start
+    /// each page reads the whole table.
+    All,
+}
+
+/// What to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Which executions.
+    pub which: Which,
+    /// Only those that began so long ago or longer.
+    pub older_than: Option<TimeDelta>,
+    /// Only those of this job, by its id in canonical form.
+    pub job_id: Option<String>,
+}
+
+/// One page.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Page {
+    /// The executions.
+    pub executions: Vec<Execution>,
+    /// Where the next page begins; `None`: this is the last one.
+    pub next: Option<Cursor>,
+}
+
+/// Where a page begins. As text it can be handed to a client and back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    undated: bool,
+    start: Option<String>,
+    id: String,
+}
+
+/// A text that is no [`Cursor`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no place in a list: give the one that the page before told, or none")]
+pub struct InvalidCursor(String);
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}~{}", self.start.as_deref().unwrap_or_default(), self.id)
+    }
+}
+
+impl std::str::FromStr for Cursor {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        let invalid = || InvalidCursor(text.chars().take(60).collect());
+        let (start, id) = text.split_once('~').ok_or_else(invalid)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "+-:. ".contains(c);
+        if id.is_empty() || !start.chars().all(plain) {
+            return Err(invalid());
+        }
+        let start = (!start.is_empty()).then(|| start.to_owned());
+        Ok(Self { undated: start.is_none(), start, id: id.to_owned() })
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// An execution as it is listed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Execution {
+    /// The row's id.
+    pub id: String,
+    /// Its job.
+    pub job_id: Option<String>,
+    /// The type of the job, where that is known.
+    pub job_type: Option<String>,
+    /// Its number within the job.
+    pub execution_number: Option<i64>,
+    /// The status as the table has it.
+    pub status: String,
+    /// Where it stands.
+    #[serde(serialize_with = "lowercase")]
+    pub phase: Phase,
+    /// When it started.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// How long it has run, or ran, in seconds; `None` without a start.
+    pub runtime_seconds: Option<f64>,
+    /// How long it may run, in seconds, the grace period and an extension apart.
+    pub timeout_seconds: f64,
+    /// The object that says so.
+    pub timeout_source: String,
+    /// What is added to that, in seconds.
+    pub extended_by_seconds: f64,
+    /// The object that says so.
+    pub extend_source: Option<String>,
+    /// When it is past its deadline; of one that has ended, what was recorded.
+    pub deadline: Option<DateTime<Utc>>,
+    /// What becomes of it once it is stale: `Fail`, `Cancel` or `AlertOnly`.
+    pub on_timeout: String,
+    /// Whether it has run for longer than is expected of it.
+    pub long_running: bool,
+    /// Why it is stale, or why it was ended where that is recorded.
+    pub reason: Option<String>,
+    /// The object that says so.
+    pub source: Option<String>,
+    /// What governs it beside the store's default: `Governed` (its timeout), `Extended` or `AlertOnly`.
+    pub governed: Option<String>,
+    /// What is done about it if it is stale: a person may ask for another end than a rule.
+    #[serde(skip)]
+    pub(super) action: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn lowercase<S: serde::Serializer>(phase: &Phase, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format!("{phase:?}").to_lowercase())
+}
+
+/// The page of at most `limit` executions that begins at `after`, or the first one.
+pub async fn page(
+    database: &Database,
+    judge: &Judge<'_>,
+    filter: &Filter,
+    after: Option<&Cursor>,
+    limit: u32,
+) -> Result<Page, DbError> {
+    let begun_by = match filter.older_than {
+        Some(age) => Some(ledger::now(database).await? - age),
+        None => None,
+    };
+    let asked = Asked { begun_by, job: filter.job_id.clone(), ..Asked::default() };
+    let (ids, next) = keys(database, judge, filter.which, asked, after, limit).await?;
+    let mut executions = look(database, judge, ids).await?;
+    if filter.which != Which::All {
+        // It may have ended since.
+        executions.retain(|execution| execution.phase == Phase::Running);
+    }
+    if matches!(filter.which, Which::Overdue | Which::Stale) {
+        executions.retain(|execution| execution.reason.is_some());
+    }
+    Ok(Page { executions, next })
+}
+
+/// The ids of up to `limit` executions behind a place, and where the next page begins.
+pub(super) async fn keys(
+    database: &Database,
+    judge: &Judge<'_>,
+    which: Which,
+    asked: Asked,
+    after: Option<&Cursor>,
+    limit: u32,
+) -> Result<(Vec<String>, Option<Cursor>), DbError> {
+    // One more tells whether there are more.
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
+    let newest_first = which == Which::All;
+    let at = |undated| match after {
+        Some(c) if c.undated == undated => {
+            Place { undated, start: c.start.clone(), id: Some(c.id.clone()), newest_first }
+        }
+        _ => Place { undated, newest_first, ..Place::default() },
+    };
+    let mut found = Vec::new();
+    for undated in [false, true] {
+        if found.len() < wanted && !after.is_some_and(|c| c.undated && !undated) {
+            let asked = Asked { place: Some(at(undated)), ..asked.clone() };
+            let rest = limit.saturating_add(1) - u32::try_from(found.len()).unwrap_or(limit);
+            found.extend(part(database, &judge.asked(&asked), which, undated, rest).await?);
+        }
+    }
+    let more = found.len() == wanted;
+    if more {
+        found.pop();
+    }
+    let next = found.last().filter(|_| more).cloned();
+    Ok((found.into_iter().map(|key| key.id).collect(), next))
+}
+
+/// The keys of up to `limit` executions with a start, or without.
+async fn part(
+    database: &Database,
+    judge: &Judge<'_>,
+    which: Which,
+    undated: bool,
+    limit: u32,
+) -> Result<Vec<Cursor>, DbError> {
+    let m = judge.mapping;
+    let narrow = judge.asked.map_or(Vec::new(), |asked| asked.alternatives(m)).join(" OR ");
+    let (ctes, from, condition) = match which {
+        Which::All => (judge.rules(), String::new(), narrow),
+        Which::Running => (judge.rules(), String::new(), format!("{} AND ({narrow})", m.running())),
+        Which::Overdue | Which::Stale => {
+            let judge = judge.with_evidence(which == Which::Stale);
+            (judge.ctes(Take::Page(limit)), format!("JOIN stale ON stale.id = {}", m.id()), "true".to_owned())
+        }
+    };
+    let order = if which == Which::All { "DESC" } else { "ASC" };
+    let sql = format!(
+        "WITH {ctes} SELECT to_json({start}) #>> '{{}}' AS start, {id}::text AS id FROM {table} AS t {from}
+         WHERE {condition} ORDER BY {start} {order}, {id} {order} LIMIT {limit}",
+        start = m.started_column(),
+        id = m.id(),
+        table = m.table(),
+    );
+    let mut tx = database.read().await?;
+    let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).persistent(false);
+    let rows = query.fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    let key = |row: PgRow| Ok(Cursor { undated, start: row.try_get("start")?, id: row.try_get("id")? });
+    rows.into_iter().map(key).collect()
+}
+
+/// The executions with these ids (in canonical form) as they are now, in this order; those that are not there are left
+/// out.
+pub async fn look(
+    database: &Database,
+    judge: &Judge<'_>,
+    ids: Vec<String>,
+) -> Result<Vec<Execution>, DbError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = statement(judge);
+    let mut tx = database.read().await?;
+    let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).bind(&ids).persistent(false);
+    let rows = query.fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    let mut found = HashMap::new();
+    for row in rows {
+        let execution = read(judge, &row)?;
+        found.insert(execution.id.clone(), execution);
+    }
+    Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
+}
+
+fn statement(judge: &Judge<'_>) -> String {
+    let m = judge.mapping;
+    let recorded = match judge.rules {
+        Rules::Memory => {
+            "SELECT NULL::text AS reason, NULL::text AS source, NULL::timestamptz AS deadline".to_owned()
+        }
+        // The newest record counts only if it is the one that gave the row its end: ids may be used again.
+        Rules::Table(_) => format!(
+            "SELECT o.reason, o.source, o.deadline FROM jobexec.events AS o
+             WHERE NOT {running} AND o.store_id = $4 AND o.execution_id = {id}::text
+               AND o.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second'
+               AND o.action IN ('Failed', 'Cancelled') ORDER BY o.event_id DESC LIMIT 1",
+            running = m.running(),
+            id = m.id(),
+            end = m.completed_at(),
+        ),
+    };
+    format!(
+        "WITH {ctes}
+         SELECT {id}::text AS id, {job}::text AS job_id, {type_} AS job_type, {number}::bigint AS number,
+                {status}::text AS status, {start} AS started_at, {end} AS completed_at,
+                EXTRACT(epoch FROM COALESCE({end}, statement_timestamp()) - {start})::float8 AS runtime,
+                v.timeout, v.timeout_source, v.extend_by, e.extend_source, v.action AS on_timeout,
+                CASE WHEN {running} THEN {began} + v.timeout + v.extend_by + v.grace ELSE ended.deadline END AS deadline,
+                COALESCE({running} AND {start} < statement_timestamp() - {WARN}, false) AS long_running,
+                COALESCE(stale.reason, ended.reason) AS reason, stale.action,
+                CASE WHEN stale.reason IS NULL THEN ended.source ELSE {source} END AS source,
+                CASE WHEN {running} THEN {GOVERNED} END AS governed
+         FROM {table} AS t {joined} LEFT JOIN stale ON stale.id = {id} LEFT JOIN LATERAL ({recorded}) AS ended ON true
+         WHERE {id} = ANY (${NEXT_PARAMETER}::text[]::{key}[])",
+        ctes = judge.ctes(Take::LookAtThese),
+        id = m.id(),
+        job = m.job_id(),
+        type_ = m.job_type(),
+        number = m.number(),
+        status = m.status(),
+        start = wire(&m.started_at()),
+        end = wire(&m.completed_at()),
+        running = m.running(),
+        began = wire(&m.began_at()),
+        source = sweep::source("stale.reason"),
+        table = m.table(),
+        joined = judge.joined(),
+        key = m.id_type().sql(),
+    )
+}
+
+fn read(judge: &Judge<'_>, row: &PgRow) -> Result<Execution, sqlx::Error> {
+    let status: Option<String> = row.try_get("status")?;
+    let length = |column: &str| -> Result<f64, sqlx::Error> {
+        let length: PgInterval = row.try_get(column)?;
+        Ok(delta(&length).as_seconds_f64())
+    };
+    Ok(Execution {
+        id: row.try_get("id")?,
+        job_id: row.try_get("job_id")?,
+        job_type: row.try_get("job_type")?,
+        execution_number: row.try_get("number")?,
+        phase: status.as_deref().map_or(Phase::Unmapped, |text| judge.mapping.phase(text)),
+        status: status.unwrap_or_else(|| "NULL".to_owned()),
+        started_at: row.try_get("started_at")?,
+        completed_at: row.try_get("completed_at")?,
+        runtime_seconds: row.try_get("runtime")?,
+        timeout_seconds: length("timeout")?,
+        timeout_source: row.try_get("timeout_source")?,
+        extended_by_seconds: length("extend_by")?,
+        extend_source: row.try_get("extend_source")?,
+        deadline: row.try_get("deadline")?,
+        on_timeout: row.try_get("on_timeout")?,
+        long_running: row.try_get("long_running")?,
+        reason: row.try_get("reason")?,
+        source: row.try_get("source")?,
+        governed: row.try_get("governed")?,
+        action: row.try_get("action")?,
+    })
+}
