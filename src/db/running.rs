@@ -133,6 +133,9 @@ pub struct Execution {
     pub source: Option<String>,
     /// What governs it beside the store's default: `Governed` (its timeout), `Extended` or `AlertOnly`.
     pub governed: Option<String>,
+    /// The place behind it, where it is from a page.
+    #[serde(skip)]
+    pub place: Option<Cursor>,
     /// What is done about it if it is stale: a person may ask for another end than a rule.
     #[serde(skip)]
     pub(super) action: Option<String>,
@@ -333,5 +336,6 @@ fn read(judge: &Judge<'_>, row: &PgRow) -> Result<Execution, sqlx::Error> {
         source: row.try_get("source")?,
         governed: row.try_get("governed")?,
         action: row.try_get("action")?,
+        place: None,
     })
 }

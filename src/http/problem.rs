@@ -87,6 +87,9 @@ pub enum Problem {
         /// The id.
         id: String,
     },
+    /// The operator's own tables are missing.
+    #[error("nothing is recorded of {0}: apply `jobexec schema`, see the condition Recording of the store")]
+    NothingRecorded(String),
     /// Somebody else is at it.
     #[error(
         "a clean-up of {0} is under way: wait until it has ended, then look whether there is anything left to do"
@@ -104,7 +107,9 @@ pub enum Problem {
     #[error("too many requests at once: try again soon")]
     Overloaded,
     /// It took too long.
-    #[error("no answer was found within {REQUEST_LIMIT:?}: ask for less, or try again")]
+    #[error(
+        "no answer was found within {REQUEST_LIMIT:?}: ask for less, or try again. A clean-up goes on without being waited for"
+    )]
     TimedOut,
     /// This should not be.
     #[error("{0}. This is a defect of the operator: please report it")]
@@ -145,6 +150,9 @@ impl Problem {
             }
             Self::ExecutionNotFound { .. } => {
                 (StatusCode::NOT_FOUND, "ExecutionNotFound", "There is no such execution")
+            }
+            Self::NothingRecorded(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "NothingRecorded", "There are no records")
             }
             Self::CleanupUnderWay(_) => (StatusCode::CONFLICT, "CleanupUnderWay", "A clean-up is under way"),
             Self::Database { error, .. } => {

@@ -26,7 +26,7 @@ use super::auth::{Access, Caller};
 use super::documented::Document;
 use super::limits::{BODY_LIMIT, REQUEST_LIMIT, REQUESTS};
 use super::problem::Problem;
-use super::{explain, health};
+use super::{cleanup, explain, health, history, running};
 
 /// Names a request in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -38,7 +38,10 @@ const DOCUMENT: &str = "/api/openapi.json";
 pub(super) fn api(app: Arc<App>) -> Result<Router, serde_json::Error> {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(health::health))
+        .routes(routes!(running::running))
         .routes(routes!(explain::explain))
+        .routes(routes!(cleanup::cleanup))
+        .routes(routes!(history::history))
         .split_for_parts();
     let document: Arc<str> = document.to_json()?.into();
     let document = get(move |caller: Caller, State(app): State<Arc<App>>| async move {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::app::App;
 use super::auth::{Access, Caller, refusal};
@@ -17,6 +18,7 @@ use crate::controllers::in_force::InForce;
 use crate::controllers::session::Session;
 use crate::controllers::store::Handle;
 use crate::db::DbError;
+use crate::db::mapping::IdType;
 
 /// Names a store: `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -91,7 +93,53 @@ impl Store {
     }
 }
 
+/// A store of several that could not do its part.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Unavailable {
+    /// The store: `namespace/name`.
+    store: String,
+    /// Why, in one word.
+    reason: String,
+    /// Why, and what to do.
+    detail: String,
+}
+
+impl Unavailable {
+    pub(super) fn new(store: &StoreName, problem: &Problem) -> Self {
+        Self { store: store.to_string(), reason: problem.kind().1.to_owned(), detail: problem.to_string() }
+    }
+}
+
+/// What some of the stores gave, and why the others did not; a problem if none gave anything, or the request is at fault.
+pub(super) fn some<'a, T>(
+    given: impl Iterator<Item = (&'a Store, Result<T, Problem>)>,
+) -> Result<(Vec<T>, Vec<Unavailable>), Problem> {
+    let (mut parts, mut unavailable, mut first) = (Vec::new(), Vec::new(), None);
+    for (store, outcome) in given {
+        match outcome {
+            Ok(part) => parts.push(part),
+            Err(problem) if problem.kind().0.is_client_error() => return Err(problem),
+            Err(problem) => {
+                unavailable.push(Unavailable::new(&store.name, &problem));
+                first = first.or(Some(problem));
+            }
+        }
+    }
+    match first {
+        Some(problem) if parts.is_empty() => Err(problem),
+        _ => Ok((parts, unavailable)),
+    }
+}
+
 impl Open {
+    /// The id of a job in the words of the table, or `None`: no job can have it.
+    pub(super) fn job(&self, id: &str) -> Option<String> {
+        match self.session.mapping.job_id_type() {
+            Some(type_) => type_.canonical(id),
+            None => IdType::Text.canonical(id),
+        }
+    }
+
     /// What the database did not do.
     pub(super) fn failed(&self, error: DbError) -> Problem {
         Problem::Database { store: self.name.to_string(), error }

@@ -19,6 +19,7 @@ mod extras;
 mod faults;
 mod guard;
 mod history;
+mod http;
 mod ladder;
 mod policies;
 mod property;
