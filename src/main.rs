@@ -1,10 +1,7 @@
-//! The binary `jobexec`: reads the command line and calls one function.
+//! The binary `jobexec`: hands the command line to one function.
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use jobexec_operator::cli::Cli;
-
 fn main() -> ExitCode {
-    Cli::parse().run()
+    jobexec_operator::cli::main(std::env::args_os())
 }

@@ -9,7 +9,7 @@ use crate::api::crds;
 pub(super) fn run() -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
     for crd in crds() {
-        let yaml = serde_saphyr::to_string(&crd).map_err(|error| CliError::Yaml(error.to_string()))?;
+        let yaml = serde_saphyr::to_string(&crd).map_err(|error| CliError::Print(error.to_string()))?;
         write!(out, "---\n{yaml}")?;
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! A store without Kubernetes: the database that a URL names, the table that a file describes, and what the operator has
 //! put in force there.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,18 +11,19 @@ use kube::ResourceExt as _;
 use super::CliError;
 use crate::api::{ExecutionStore, ExecutionStoreSpec};
 use crate::db::judge::Rules;
-use crate::db::validate::validate;
-use crate::db::{Database, Judge, Layout, Mapping, ledger, rules, url};
+use crate::db::mapping::IdType;
+use crate::db::validate::{Problem, validate};
+use crate::db::{Database, Judge, Layout, Ledger, Mapping, ledger, rules, url};
 use crate::policy::{self, Base, Compiled};
 
 /// How long a statement may take: a person waits for it.
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Which database and which table.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct Target {
     /// The database: postgres://user:password@host:port/database.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
     /// A YAML file with an `ExecutionStore`, for a table other than the default.
     #[arg(short = 'f', long, value_name = "FILE")]
@@ -38,6 +40,12 @@ pub(super) fn store_of(path: &PathBuf) -> Result<ExecutionStore, CliError> {
 pub(super) struct Direct {
     pub(super) database: Database,
     pub(super) mapping: Mapping,
+    /// Where is recorded what is done.
+    pub(super) ledger: Ledger,
+    /// Why rows cannot be changed, if they cannot.
+    pub(super) unwritable: Option<Problem>,
+    /// Whether an operator has put in force what people wish: else only what the file says counts.
+    pub(super) looked_after: bool,
     compiled: Compiled,
     rules: Rules,
     watched: DateTime<Utc>,
@@ -53,29 +61,54 @@ impl Direct {
         };
         let options = url::parse(&args.database_url.ok_or(CliError::NoDatabase)?, None)?;
         let database = Database::connect(options, 2, STATEMENT_TIMEOUT).await?;
-        let mapping = validate(&database, &Layout::of(&store.spec)).await??.mapping;
-        let known = ledger::look_up(&database, &mapping).await?;
+        let validated = validate(&database, &Layout::of(&store.spec)).await??;
+        let known = ledger::look_up(&database, &validated.mapping).await?;
         let name = known.as_ref().and_then(|known| known.name.clone()).unwrap_or_else(|| store.name_any());
-        let in_force = match &known {
-            Some(known) => rules::load(&database, known.store_id, &policy::store_source(&name)).await?,
-            None => None,
+        let (base, found) = match &known {
+            Some(known) => rules::stored(&database, known.store_id, &policy::store_source(&name)).await?,
+            None => (None, Vec::new()),
         };
-        let rules = known.as_ref().filter(|_| in_force.is_some()).map(|known| Rules::Table(known.store_id));
-        let watched = known.and_then(|known| known.watched_since).unwrap_or_else(Utc::now);
+        let ledger = known.as_ref().map(|known| Ledger::Tables { store_id: known.store_id });
         Ok(Self {
             database,
-            mapping,
-            compiled: in_force
-                .unwrap_or_else(|| policy::compile(Base::of(&name, &store.spec), Vec::new(), Vec::new())),
-            rules: rules.unwrap_or(Rules::Memory),
-            watched,
+            mapping: validated.mapping,
+            unwritable: validated.unwritable,
+            ledger: ledger.unwrap_or_else(|| Ledger::Missing(NOTHING_RECORDED.to_owned())),
+            looked_after: base.is_some(),
+            compiled: Compiled {
+                base: base.unwrap_or_else(|| Base::of(&name, &store.spec)),
+                rules: found,
+                conflicts: BTreeMap::new(),
+            },
+            rules: known.as_ref().map_or(Rules::Memory, |known| Rules::Table(known.store_id)),
+            watched: known.and_then(|known| known.watched_since).unwrap_or_else(Utc::now),
             spec: store.spec,
         })
     }
 
-    /// Whether an operator has put in force what people wish: else only what the file says counts.
-    pub(super) fn looked_after(&self) -> bool {
-        self.rules != Rules::Memory
+    /// Makes sure that what is done can be recorded, and returns where, or why not.
+    pub(super) async fn enlist(&mut self) -> Result<&Ledger, CliError> {
+        self.ledger = ledger::enlist(&self.database, &self.mapping).await?;
+        Ok(&self.ledger)
+    }
+
+    /// An id in the form that Postgres prints.
+    pub(super) fn id(&self, id: &str) -> Result<String, CliError> {
+        let type_ = self.mapping.id_type();
+        let invalid = || CliError::InvalidId { id: id.to_owned(), what: "execution", type_: type_.sql() };
+        type_.canonical(id).ok_or_else(invalid)
+    }
+
+    /// A job's id in the form that Postgres prints.
+    pub(super) fn job_id(&self, id: &str) -> Result<String, CliError> {
+        let type_ = self.mapping.job_id_type().unwrap_or(IdType::Text);
+        let invalid = || CliError::InvalidId { id: id.to_owned(), what: "job", type_: type_.sql() };
+        type_.canonical(id).ok_or_else(invalid)
+    }
+
+    /// How many executions may run for long before that is a warning.
+    pub(super) fn warn_above(&self) -> i64 {
+        self.spec.long_running.warn_above.into()
     }
 
     /// The predicate.
@@ -91,7 +124,14 @@ impl Direct {
             asked: None,
         }
     }
+
+    /// Closes the connections in order.
+    pub(super) async fn close(self) {
+        self.database.close().await;
+    }
 }
+
+const NOTHING_RECORDED: &str = "the schema jobexec knows nothing of this table: no operator has looked after it, and nobody has cleaned up from here";
 
 /// A store of the default table, about which no more is known.
 fn unconfigured() -> ExecutionStore {

@@ -1,12 +1,13 @@
 //! `jobexec explain`
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 use super::CliError;
 use super::direct::{self, Direct};
+use super::output::{self, Format, Output, hours, length};
 use crate::db::explain::{self, Considered, Explanation, Record};
 
 /// What to explain.
@@ -14,37 +15,61 @@ use crate::db::explain::{self, Considered, Explanation, Record};
 #[command(after_help = "Examples:
   jobexec explain 39                    of the default table in DATABASE_URL
   jobexec explain 39 -f store.yaml      of the table that an ExecutionStore describes
+  jobexec explain 39 -o json
 
 What counts is what the operator has put in force in that database (jobexec.rules).")]
 pub(super) struct Args {
     /// The id of the execution.
+    #[arg(allow_hyphen_values = true)]
     id: String,
     #[command(flatten)]
     direct: direct::Target,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Says why an execution is stale, or is not, and what happens next.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let store = Direct::open(args.direct).await?;
-    let id_type = store.mapping.id_type();
-    let id = id_type
-        .canonical(&args.id)
-        .ok_or_else(|| CliError::InvalidId { id: args.id.clone(), type_: id_type.sql() })?;
+    let id = store.id(&args.id)?;
     let judge = store.judge();
     let found = explain::explain(&store.database, &judge, &id).await?;
     let explanation = found.ok_or_else(|| CliError::NoExecution(args.id.clone()))?;
     let records = explain::records(&store.database, &judge, &id).await?;
-    let mut text = render(&explanation, &records);
-    if !store.looked_after() {
-        text.push_str("\nNo operator has put rules in force in this database: only the store's own settings count here.\n");
+    let looked_after = store.looked_after;
+    store.close().await;
+    match args.output.format {
+        Format::Json | Format::Yaml => {
+            let told = Told { explanation: &explanation, recorded: &records, operator: looked_after };
+            output::object(args.output.format, &told)
+        }
+        Format::Name => output::print(&format!("{id}\n")),
+        Format::Table | Format::Wide => {
+            let mut text = render(&explanation, &records, args.output);
+            if !looked_after {
+                text.push_str(ALONE);
+            }
+            output::print(&text)
+        }
     }
-    store.database.close().await;
-    std::io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+}
+
+const ALONE: &str =
+    "\nNo operator has put rules in force in this database: only the store's own settings count here.\n";
+
+/// For programs.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    explanation: &'a Explanation,
+    recorded: &'a [Record],
+    /// Whether an operator has put in force what people wish.
+    operator: bool,
 }
 
 /// The explanation for a person. Writing to a string cannot fail.
-fn render(e: &Explanation, records: &[Record]) -> String {
+fn render(e: &Explanation, records: &[Record], output: Output) -> String {
+    let time = |at| output.time(at);
     let mut out = String::new();
     let number = e.number.map_or_else(|| "?".to_owned(), |n| n.to_string());
     let type_ = e.job_type.as_ref().map_or(String::new(), |type_| format!(" of type {type_}"));
@@ -54,7 +79,7 @@ fn render(e: &Explanation, records: &[Record]) -> String {
         e.id,
         e.job_id.as_deref().unwrap_or("?"),
         e.status,
-        e.runtime().map_or(String::new(), |r| format!(", {} for {}", ran(e), hours(r))),
+        e.runtime().map_or(String::new(), |r| format!(", {} for {}", ran(e), hours(r.as_seconds_f64()))),
     );
     for (name, at) in [("created", e.created_at), ("started", e.started_at), ("ended", e.completed_at)] {
         if let Some(at) = at {
@@ -69,7 +94,7 @@ fn render(e: &Explanation, records: &[Record]) -> String {
         let _ = writeln!(out, "{mark} {field:16} {value:values$}  {source:sources$}  {why}");
     }
     if !e.phase.finished() {
-        evidence(&mut out, e);
+        evidence(&mut out, e, output);
     }
     if !records.is_empty() {
         out.push_str("\nRecorded\n");
@@ -79,11 +104,13 @@ fn render(e: &Explanation, records: &[Record]) -> String {
         let note = note.as_ref().map_or(String::new(), |note| format!(": {note}"));
         let _ = writeln!(out, "  {}  {action} ({reason}) on behalf of {source}{by}{note}", time(*at));
     }
-    let _ = writeln!(out, "\n{}", outlook(e));
-    out
+    let _ = writeln!(out, "\n{}", outlook(e, output));
+    // What comes from the table is no command to the terminal.
+    out.lines().map(|line| output::plain(line) + "\n").collect()
 }
 
-fn evidence(out: &mut String, e: &Explanation) {
+fn evidence(out: &mut String, e: &Explanation, output: Output) {
+    let time = |at| output.time(at);
     out.push_str("\nEvidence\n");
     let deadline = e.deadline.map_or_else(
         || "none, since the execution has no start".to_owned(),
@@ -103,7 +130,7 @@ const fn ran(e: &Explanation) -> &'static str {
 }
 
 /// What happens next.
-fn outlook(e: &Explanation) -> String {
+fn outlook(e: &Explanation, output: Output) -> String {
     let will = match e.action.as_str() {
         "AlertOnly" => "is only reported (onTimeout AlertOnly)",
         "Cancel" => "is cancelled",
@@ -121,7 +148,7 @@ fn outlook(e: &Explanation) -> String {
         }
         (None, Some((at, reason))) => format!(
             "It is not stale. If nothing changes it {will} at {} ({}), {}.",
-            time(at),
+            output.time(at),
             reason.as_str(),
             distance(e.now, at)
         ),
@@ -131,18 +158,7 @@ fn outlook(e: &Explanation) -> String {
     }
 }
 
-fn time(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
-}
-
-fn hours(length: TimeDelta) -> String {
-    format!("{:.1} h", length.num_seconds() as f64 / 3600.0)
-}
-
 fn distance(now: DateTime<Utc>, at: DateTime<Utc>) -> String {
-    let length = |length: TimeDelta| {
-        let whole_seconds = TimeDelta::seconds(length.num_seconds());
-        crate::api::duration::format(whole_seconds)
-    };
-    if at > now { format!("in {}", length(at - now)) } else { format!("{} ago", length(now - at)) }
+    let away = length((at - now).as_seconds_f64().abs());
+    if at > now { format!("in {away}") } else { format!("{away} ago") }
 }

@@ -10,7 +10,7 @@ use super::session::Session;
 use super::wishes::{Read, Wishes};
 use crate::api::ExecutionStore;
 use crate::db::history::Figures;
-use crate::db::{DbError, Ledger, rules};
+use crate::db::{DbError, Ledger, extend, rules};
 use crate::policy::{self, Base, Compiled, Dynamic, Figure, Scope, Wish};
 
 /// What is in force for a store.
@@ -88,6 +88,11 @@ impl Session {
         if let Ledger::Tables { store_id } = self.ledger {
             let replaced = rules::replace(&self.database, store_id, &wanted.compiled, &unreadable);
             let differed = self.database.within(replaced).await?;
+            let pruned = extend::prune(&self.database, &self.mapping, store_id);
+            if let Err(error) = self.database.within(pruned).await {
+                // What is left over is about executions that have ended.
+                tracing::debug!(%error, "extensions of executions that have ended were not dropped");
+            }
             if differed && known.as_deref() == Some(&wanted) {
                 tracing::info!(store = store.name_any(), "the rules in the database were put right");
             }

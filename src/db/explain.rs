@@ -2,6 +2,7 @@
 //! same statement parts as the sweep.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
@@ -13,7 +14,7 @@ use crate::api::Phase;
 use sqlx::postgres::types::PgInterval;
 
 /// Everything that is known of one execution at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     /// The moment, by the database's clock.
     pub now: DateTime<Utc>,
@@ -42,13 +43,14 @@ pub struct Explanation {
     /// The evidence that the store knows, beside the deadline.
     pub evidence: Vec<Evidence>,
     /// Why it is stale now, if it is, and what the operator does about it: `Fail`, `Cancel` or `AlertOnly`.
+    #[serde(serialize_with = "stale")]
     pub stale: Option<(String, String)>,
     /// What the operator does once it is stale.
     pub action: String,
 }
 
 /// What one rule says of one field.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Considered {
     /// The field, as specs call it.
     pub field: &'static str,
@@ -63,7 +65,7 @@ pub struct Considered {
 }
 
 /// Evidence of death beside the deadline.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Evidence {
     /// Of what.
     pub reason: Reason,
@@ -71,6 +73,14 @@ pub struct Evidence {
     pub seen: String,
     /// From when on the execution is stale by it, if nothing changes.
     pub stale_at: Option<DateTime<Utc>>,
+}
+
+/// With names, which a pair has not.
+#[allow(clippy::ref_option, reason = "serde asks for it")]
+fn stale<S: serde::Serializer>(stale: &Option<(String, String)>, serializer: S) -> Result<S::Ok, S::Error> {
+    let named =
+        stale.as_ref().map(|(reason, action)| serde_json::json!({"reason": reason, "action": action}));
+    named.serialize(serializer)
 }
 
 /// Explains the execution with this id (in its canonical form), or `None`: there is none.
@@ -108,7 +118,7 @@ pub async fn explain(
 }
 
 /// Something that was done to an execution, or told of it.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, sqlx::FromRow)]
 pub struct Record {
     /// When.
     pub at: DateTime<Utc>,

@@ -19,7 +19,7 @@ use crate::api::OnTimeout;
 use crate::policy::Compiled;
 
 /// Why an execution is stale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 pub enum Reason {
     /// It runs past its deadline.
     DeadlineExceeded,

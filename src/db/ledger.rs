@@ -81,16 +81,7 @@ pub async fn claim(
     }
     let (table_schema, table_name) = mapping.relation();
     let mut tx = database.write().await?;
-    sqlx::query(
-        "INSERT INTO jobexec.stores (table_schema, table_name) SELECT $1, $2
-                 WHERE NOT EXISTS (SELECT FROM jobexec.stores WHERE table_schema = $1 AND table_name = $2)
-                 ON CONFLICT DO NOTHING",
-    )
-    .bind(table_schema)
-    .bind(table_name)
-    .persistent(false)
-    .execute(&mut *tx)
-    .await?;
+    enter(&mut tx, mapping).await?;
     let (store_id, uid, namespace, name, fresh): (i32, Option<String>, Option<String>, Option<String>, bool) =
         sqlx::query_as(
             "SELECT store_id, uid, namespace, name,
@@ -127,6 +118,41 @@ pub async fn claim(
     .await?;
     tx.commit().await?;
     Ok(Claim::Held { ledger: Ledger::Tables { store_id }, watched_since })
+}
+
+/// Notes that there is such a table, if that is not known.
+async fn enter(tx: &mut sqlx::PgConnection, mapping: &Mapping) -> Result<(), sqlx::Error> {
+    let (table_schema, table_name) = mapping.relation();
+    sqlx::query(
+        "INSERT INTO jobexec.stores (table_schema, table_name) SELECT $1, $2
+                 WHERE NOT EXISTS (SELECT FROM jobexec.stores WHERE table_schema = $1 AND table_name = $2)
+                 ON CONFLICT DO NOTHING",
+    )
+    .bind(table_schema)
+    .bind(table_name)
+    .persistent(false)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Where to record what a person does to the table, whether or not an operator looks after it. Claims nothing.
+pub async fn enlist(database: &Database, mapping: &Mapping) -> Result<Ledger, DbError> {
+    if let Some(why) = schema::lacking(database).await? {
+        return Ok(Ledger::Missing(why));
+    }
+    let (table_schema, table_name) = mapping.relation();
+    let mut tx = database.write().await?;
+    enter(&mut tx, mapping).await?;
+    let store_id =
+        sqlx::query_scalar("SELECT store_id FROM jobexec.stores WHERE table_schema = $1 AND table_name = $2")
+            .bind(table_schema)
+            .bind(table_name)
+            .persistent(false)
+            .fetch_one(&mut *tx)
+            .await?;
+    tx.commit().await?;
+    Ok(Ledger::Tables { store_id })
 }
 
 /// What the operator's tables know of a table of executions.

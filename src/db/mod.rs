@@ -4,12 +4,14 @@
 //! - [`mapping`] turns the names of a spec into quoted SQL, once the catalog has told their types ([`validate`]);
 //! - [`judge`] is the one predicate that says which executions are stale: [`sweep`], [`observe`], [`warnings`] and
 //!   [`execution`] use it and nothing else; so do [`running`] and [`cleanup`], where a person asks ([`asked`]);
+//! - [`cancel`] ends what a person asked to have ended, [`extend`] gives it more time;
 //! - [`evidence`] and [`history`] gather what it judges by beside the rows themselves;
 //! - [`ledger`] and [`rules`] keep the operator's own tables, which [`schema`] creates; [`extras`] are additions to
 //!   the application's table, with [`refusals`] and [`hints`] to read what they tell; [`audit`] reads what was done.
 
 pub mod asked;
 pub mod audit;
+pub mod cancel;
 mod catalog;
 pub mod cleanup;
 pub mod connect;
@@ -17,7 +19,9 @@ pub mod error;
 pub mod evidence;
 pub mod execution;
 pub mod explain;
+pub mod extend;
 pub mod extras;
+pub mod health;
 pub mod hints;
 pub mod history;
 pub mod judge;

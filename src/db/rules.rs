@@ -7,7 +7,7 @@ use serde::Serialize;
 use sqlx::postgres::types::PgInterval;
 
 use super::asked::Asked;
-use super::{Database, DbError};
+use super::{Database, DbError, extend};
 use crate::api::OnTimeout;
 use crate::policy::{Base, Compiled, Rule, Said, Scope, Timeout, Warn};
 
@@ -143,8 +143,8 @@ pub(super) fn base_parameter(base: &Base, watched: DateTime<Utc>, asked: Option<
 }
 
 /// Makes the rules of `store_id` equal to what is in force, in one statement that writes only what differs, and notes
-/// in `jobexec.events` whose deadline a person has moved. Rules from a source in `kept` stay as they are. Returns
-/// whether anything differed.
+/// in `jobexec.events` whose deadline a person has moved. Rules from a source in `kept` stay as they are, and so does what
+/// a person extended without an object. Returns whether anything differed.
 pub async fn replace(
     database: &Database,
     store_id: i32,
@@ -154,9 +154,34 @@ pub async fn replace(
     let rows: Vec<Row<'_>> =
         in_force.rules.iter().map(Row::of).chain([Row::of_base(&in_force.base)]).collect();
     let excluded: Vec<String> = COLUMNS.split(", ").map(|column| format!("excluded.{column}")).collect();
+    // What a person extended without an object stays, also beside what an object says, unless that is an extension too.
+    let merge = |column: &str| match column {
+        "scope" | "key" => column.to_owned(),
+        "extend_by" | "extend_source" => {
+            format!("CASE WHEN s.extend_by IS NULL THEN h.{column} ELSE s.{column} END AS {column}")
+        }
+        _ => format!("s.{column}"),
+    };
+    let merged: Vec<String> = COLUMNS.split(", ").map(merge).collect();
+    let own = ["scope", "key", "extend_by", "extend_source", "overruled", "earliest", "fixed"];
+    let nothing: Vec<String> = TYPES
+        .split(", ")
+        .filter_map(|column| column.split_once(' '))
+        .filter(|(name, _)| !own.contains(name))
+        .map(|(name, type_)| format!("NULL::{type_} AS {name}"))
+        .collect();
     let sql = format!(
-        "WITH new AS MATERIALIZED (SELECT * FROM jsonb_to_recordset($2::jsonb) AS n ({TYPES}, actor text)),
+        "WITH said AS MATERIALIZED (SELECT * FROM jsonb_to_recordset($2::jsonb) AS n ({TYPES}, actor text)),
          old AS MATERIALIZED (SELECT * FROM jobexec.rules WHERE store_id = $1),
+         byhand AS MATERIALIZED (SELECT scope, key, extend_by, extend_source FROM old WHERE extend_source LIKE $4),
+         new AS MATERIALIZED (
+             SELECT {merged}, s.actor FROM said AS s LEFT JOIN byhand AS h USING (scope, key)
+             UNION ALL
+             SELECT {COLUMNS}, NULL FROM (
+                 SELECT h.scope, h.key, h.extend_by, h.extend_source, '{{}}'::text[] AS overruled,
+                        interval '0' AS earliest, false AS fixed, {nothing}
+                 FROM byhand AS h WHERE NOT EXISTS (SELECT FROM said AS s WHERE s.scope = h.scope AND s.key = h.key)
+             ) AS h),
          differing AS MATERIALIZED (SELECT {COLUMNS} FROM new EXCEPT SELECT {COLUMNS} FROM old),
          unwanted AS MATERIALIZED (
              SELECT * FROM old AS o
@@ -183,12 +208,15 @@ pub async fn replace(
              ON CONFLICT (store_id, scope, key) DO UPDATE SET ({COLUMNS}) = ROW ({excluded}) RETURNING key)
          SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM put) > 0",
         excluded = excluded.join(", "),
+        merged = merged.join(", "),
+        nothing = nothing.join(", "),
     );
     let mut tx = database.write().await?;
     let differed = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
         .bind(store_id)
         .bind(json(&rows))
         .bind(kept)
+        .bind(format!("{}%", extend::SOURCE))
         .persistent(false)
         .fetch_one(&mut *tx)
         .await?;
@@ -227,6 +255,16 @@ struct Stored {
 /// What is in force for `store_id` according to the table, for the store of this source; `None`: an operator has not
 /// looked after it yet.
 pub async fn load(database: &Database, store_id: i32, store: &str) -> Result<Option<Compiled>, DbError> {
+    let (base, rules) = stored(database, store_id, store).await?;
+    Ok(base.map(|base| Compiled { base, rules, conflicts: BTreeMap::new() }))
+}
+
+/// The base and the rules that the table has for `store_id`. Without an operator there is no base.
+pub async fn stored(
+    database: &Database,
+    store_id: i32,
+    store: &str,
+) -> Result<(Option<Base>, Vec<Rule>), DbError> {
     let sql = format!("SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $1 ORDER BY scope, key");
     let mut tx = database.read().await?;
     let rows: Vec<Stored> =
@@ -247,7 +285,7 @@ pub async fn load(database: &Database, store_id: i32, store: &str) -> Result<Opt
         rules.push(row.into_rule(scope));
     }
     rules.sort_by(|a, b| (a.scope, &a.key).cmp(&(b.scope, &b.key)));
-    Ok(base.map(|base| Compiled { base, rules, conflicts: BTreeMap::new() }))
+    Ok((base, rules))
 }
 
 impl Stored {

@@ -105,7 +105,6 @@ pub struct Execution {
     /// The status as the table has it.
     pub status: String,
     /// Where it stands.
-    #[serde(serialize_with = "lowercase")]
     pub phase: Phase,
     /// When it started.
     pub started_at: Option<DateTime<Utc>>,
@@ -139,11 +138,6 @@ pub struct Execution {
     /// What is done about it if it is stale: a person may ask for another end than a rule.
     #[serde(skip)]
     pub(super) action: Option<String>,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-fn lowercase<S: serde::Serializer>(phase: &Phase, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&format!("{phase:?}").to_lowercase())
 }
 
 /// The page of at most `limit` executions that begins at `after`, or the first one.

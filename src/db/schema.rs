@@ -63,6 +63,19 @@ pub async fn ensure(database: &Database) -> Result<Option<String>, DbError> {
     }
 }
 
+/// Why the operator's tables cannot be used by this login as they are, if so. Creates nothing.
+pub async fn lacking(database: &Database) -> Result<Option<String>, DbError> {
+    Ok(match state(database).await? {
+        State::Ready => None,
+        State::Missing { .. } => {
+            Some("the schema jobexec is missing or too old: run `jobexec schema --apply`".to_owned())
+        }
+        State::Forbidden(what) => {
+            Some(format!("this login may not use {what}: run `jobexec schema --apply --role` with its name"))
+        }
+    })
+}
+
 enum State {
     Ready,
     Missing { may_create: bool },

@@ -1,0 +1,219 @@
+//! `jobexec cleanup`
+
+use std::io::{BufRead as _, IsTerminal as _};
+use std::ops::ControlFlow;
+
+use chrono::TimeDelta;
+
+use super::direct::{self, Direct};
+use super::output::{self, Column, Output, Printer, Style, count, hours, optional};
+use super::{CliError, Done, age, person};
+use crate::api::Duration;
+use crate::db::Ledger;
+use crate::db::cleanup::{self, Options, Report, Row};
+
+/// How records name a clean-up from here.
+pub(super) const SOURCE: &str = "CommandLine";
+
+/// What to clean up.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  jobexec cleanup --dry-run             what the policies say is stale, and what would be done about it
+  jobexec cleanup                       do it; on a terminal it asks before
+  jobexec cleanup --max-hours 1 --yes   fail what has run for an hour or longer, without asking
+  jobexec cleanup --id 39 --id 40       fail these two, whatever their age
+  jobexec cleanup --max-hours 12 --include-governed --dry-run
+
+Without a threshold or ids, what the operator's sweep would end is ended, for the same reasons; its breaker does not
+apply. A threshold takes the place of the store's default only: what a policy, a JobExecution, an extension or AlertOnly
+governs is listed as skipped, unless --include-governed is given. What a person decided so is recorded in jobexec.events
+as ManualCleanup, with your name. A worker that finishes a row at the same moment wins; a row that another transaction
+holds is passed over and listed.
+
+Exit status: 0 done, or nothing to do; 1 it could not be done, an id is not there, or the answer was no; 2 the command line
+is wrong, or --yes is missing where nobody can be asked.")]
+pub(super) struct Args {
+    /// What has run for so many hours or longer, for example 1 or 0.5.
+    #[arg(long, value_name = "N", value_parser = max_hours, allow_negative_numbers = true)]
+    max_hours: Option<TimeDelta>,
+    /// The same as a duration, for example 1h30m.
+    #[arg(long, value_name = "DURATION", value_parser = age, conflicts_with = "max_hours")]
+    older_than: Option<Duration>,
+    /// This execution; may be given more than once. With a threshold only those of them that are older.
+    #[arg(long = "id", value_name = "ID", allow_hyphen_values = true)]
+    ids: Vec<String>,
+    /// Also what an object governs: with a threshold or ids only.
+    #[arg(long)]
+    include_governed: bool,
+    /// Print what would be done and why, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask.
+    #[arg(short = 'y', long)]
+    yes: bool,
+    #[command(flatten)]
+    direct: direct::Target,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// More than 0 hours.
+fn max_hours(text: &str) -> Result<TimeDelta, String> {
+    let wrong = "write how many hours, more than 0 and at most 399996, for example 0.5".to_owned();
+    let hours: f64 = text.parse().map_err(|_| wrong.clone())?;
+    let millis = hours * 3_600_000.0;
+    if !(1.0..=399_996.0 * 3_600_000.0).contains(&millis) {
+        return Err(wrong);
+    }
+    TimeDelta::try_milliseconds(millis as i64).ok_or(wrong)
+}
+
+/// Cleans up, or tells what that would do.
+pub(super) async fn run(args: Args) -> Result<Done, CliError> {
+    let by_person = args.max_hours.is_some() || args.older_than.is_some() || !args.ids.is_empty();
+    if args.include_governed && !by_person {
+        return Err(CliError::Usage(
+            "--include-governed needs --max-hours, --older-than or --id: without them the policies decide"
+                .to_owned(),
+        ));
+    }
+    let asks = !args.dry_run && !args.yes;
+    if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        return Err(CliError::Usage(
+            "nobody can be asked here: give --yes to clean up, or --dry-run to see what that would do"
+                .to_owned(),
+        ));
+    }
+    let mut store = Direct::open(args.direct).await?;
+    let mut ids = Vec::new();
+    for id in args.ids.iter().map(|id| store.id(id)) {
+        let id = id?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    let options = Options {
+        older_than: args.max_hours.or(args.older_than.as_ref().map(Duration::to_chrono)),
+        ids,
+        include_governed: args.include_governed,
+        dry_run: args.dry_run || asks,
+        source: SOURCE,
+        actor: Some(person()),
+    };
+    let mut report = if options.dry_run { Some(print(&store, &options, args.output).await?) } else { None };
+    if asks {
+        let would = report.map_or(0, |report| report.cleaned);
+        if would > 0 && !confirmed(would)? {
+            store.close().await;
+            return Err(CliError::Declined);
+        }
+        if would > 0 {
+            report = None;
+        }
+    }
+    let report = match report {
+        Some(report) => report,
+        None => {
+            if let Some(problem) = &store.unwritable {
+                return Err(problem.clone().into());
+            }
+            if let Ledger::Missing(why) = store.enlist().await? {
+                output::say(&format!("jobexec: this is not recorded, since {why}"));
+            }
+            print(&store, &Options { dry_run: false, ..options }, args.output).await?
+        }
+    };
+    store.close().await;
+    summary(report, args.output)?;
+    Ok(if report.not_found > 0 { Done::Incomplete } else { Done::Well })
+}
+
+/// Prints a line for each row.
+async fn print(store: &Direct, options: &Options, output: Output) -> Result<Report, CliError> {
+    let columns = if options.dry_run { columns(planned) } else { columns(done) };
+    let mut printer = Printer::new(output, columns, |row: &Row| row.action.map(|_| row.id.as_str()));
+    let (mut failed, judge) = (None, store.judge());
+    let report =
+        cleanup::run(&store.database, &judge, &store.ledger, options, |rows| match printer.rows(rows) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        })
+        .await?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if output.format.for_people() {
+        printer.end("Nothing is stale.")?;
+    } else {
+        printer.end("")?;
+    }
+    Ok(report)
+}
+
+/// A column of what is printed here.
+type C = Column<Row>;
+
+fn columns(result: fn(&Row, &Output) -> String) -> Vec<C> {
+    vec![
+        C::new("ID", |row, _| row.id.clone()),
+        C::new("JOB", |row, _| optional(row.job_id.as_ref())),
+        C::new("#", |row, _| optional(row.execution_number)),
+        C::new("RUNTIME", |row, _| optional(row.runtime_seconds.map(hours))),
+        C::new("RESULT", result).styled(style),
+        C::new("REASON", |row, _| reason(row)),
+        C::new("SAID BY", |row, _| optional(row.source.as_ref().filter(|_| row.skipped.is_none()))),
+        C::new("ENDED", |row, output| output.optional_time(row.completed_at)).wide(),
+        C::new("DEADLINE", |row, output| output.optional_time(row.deadline)).wide(),
+        C::new("STARTED", |row, output| output.optional_time(row.started_at)).wide(),
+    ]
+}
+
+fn planned(row: &Row, _: &Output) -> String {
+    row.action.map_or_else(|| "skipped".to_owned(), |action| format!("would be {}", action.to_lowercase()))
+}
+
+fn done(row: &Row, _: &Output) -> String {
+    row.action.map_or_else(|| "skipped".to_owned(), str::to_lowercase)
+}
+
+/// Why it is ended, or why it is not.
+fn reason(row: &Row) -> String {
+    match &row.skipped {
+        Some(skipped) => format!("{}: {}", skipped.reason, skipped.message),
+        None => optional(row.reason.as_ref()),
+    }
+}
+
+fn style(row: &Row) -> Style {
+    if row.skipped.is_some() { Style::Warn } else { Style::Bad }
+}
+
+fn summary(report: Report, output: Output) -> Result<(), CliError> {
+    if !output.format.for_people() {
+        return Ok(());
+    }
+    let what = count(report.cleaned, "stale execution");
+    let mut text = if report.dry_run {
+        format!("Dry run, nothing was changed: would clean up {what}\n")
+    } else {
+        format!("Successfully cleaned up {what}\n")
+    };
+    if report.skipped > 0 {
+        text.push_str(&format!("Skipped {}\n", count(report.skipped, "execution")));
+    }
+    output::print(&text)
+}
+
+/// Asks on the terminal.
+fn confirmed(number: u64) -> Result<bool, CliError> {
+    use std::io::Write as _;
+    let mut terminal = std::io::stderr().lock();
+    write!(terminal, "Clean up {}? [y/N] ", count(number, "execution"))?;
+    terminal.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}

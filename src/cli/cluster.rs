@@ -1,0 +1,136 @@
+//! A store in Kubernetes, by the current kube context: what a person wants is applied to its objects.
+
+use std::str::FromStr;
+use std::time::Duration as Limit;
+
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client, Config, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::{CliError, person};
+use crate::api::naming::execution_name;
+use crate::api::{Duration, ExecutionStore, JobExecution, RESUME};
+
+/// How long a call may take, the client's own retries included.
+const TIMEOUT: Limit = Limit::from_secs(30);
+
+/// `NAMESPACE/NAME`.
+#[derive(Clone, Debug)]
+pub(super) struct StoreName {
+    namespace: String,
+    name: String,
+}
+
+impl FromStr for StoreName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            _ => Err("write NAMESPACE/NAME of an ExecutionStore, for example prod/jobs".to_owned()),
+        }
+    }
+}
+
+/// A store that is there.
+pub(super) struct Cluster {
+    client: Client,
+    store: StoreName,
+}
+
+impl Cluster {
+    /// Connects, and sees that there is such a store.
+    pub(super) async fn open(store: StoreName) -> Result<Self, CliError> {
+        let config = Config::infer().await.map_err(|error| CliError::Cluster(error.to_string()))?;
+        let client = Client::try_from(config).map_err(|error| CliError::Cluster(error.to_string()))?;
+        let cluster = Self { client, store };
+        let stores: Api<ExecutionStore> = cluster.api();
+        call(stores.get_metadata_opt(&cluster.store.name)).await?.ok_or_else(|| {
+            let StoreName { namespace, name } = &cluster.store;
+            CliError::NotDone(format!(
+                "there is no ExecutionStore {name} in the namespace {namespace}: see `kubectl get executionstores -A`"
+            ))
+        })?;
+        Ok(cluster)
+    }
+
+    /// Asks for more time for an execution. Returns the object's name.
+    pub(super) async fn extend(&self, id: &str, by: &Duration) -> Result<String, CliError> {
+        self.apply(id, "extend", json!({"extendBy": by.to_string()})).await
+    }
+
+    /// Asks for an execution to be cancelled. Returns the object's name.
+    pub(super) async fn cancel(&self, id: &str) -> Result<String, CliError> {
+        self.apply(id, "cancel", json!({"cancel": true})).await
+    }
+
+    /// Lets the operator go on although its breaker is open. Returns the object's name.
+    pub(super) async fn resume(&self) -> Result<String, CliError> {
+        let name = &self.store.name;
+        let value = chrono::Utc::now().to_rfc3339();
+        let object = json!({
+            "apiVersion": "jobexec.dev/v1alpha1", "kind": "ExecutionStore",
+            "metadata": {"name": name, "annotations": {RESUME: value}},
+        });
+        let stores: Api<ExecutionStore> = self.api();
+        call(stores.patch_metadata(name, &manager("resume"), &Patch::Apply(object))).await?;
+        Ok(format!("executionstore/{name}"))
+    }
+
+    /// Applies a wish to the object of an execution. Each wish has a field manager of its own, so that one does not take
+    /// back another.
+    async fn apply(&self, id: &str, wish: &str, mut spec: Value) -> Result<String, CliError> {
+        let name = self.object_of(id).await?;
+        spec["storeRef"] = json!({"name": self.store.name});
+        spec["executionId"] = json!(id);
+        let object = json!({
+            "apiVersion": "jobexec.dev/v1alpha1", "kind": "JobExecution", "metadata": {"name": name}, "spec": spec,
+        });
+        let executions: Api<JobExecution> = self.api();
+        call(executions.patch_metadata(&name, &manager(wish), &Patch::Apply(object))).await?;
+        Ok(format!("jobexecution/{name}"))
+    }
+
+    /// The name of the oldest object for an execution, whose wishes count, or of the one to be made.
+    async fn object_of(&self, id: &str) -> Result<String, CliError> {
+        let executions: Api<JobExecution> = self.api();
+        let mut page = ListParams::default().limit(500);
+        let mut found: Vec<JobExecution> = Vec::new();
+        loop {
+            let list = call(executions.list(&page)).await?;
+            let more = list.metadata.continue_.clone().filter(|more| !more.is_empty());
+            let ours =
+                |e: &JobExecution| e.spec.store_ref.name == self.store.name && e.spec.execution_id == id;
+            found.extend(list.items.into_iter().filter(ours));
+            match more {
+                Some(more) => page = page.continue_token(&more),
+                None => break,
+            }
+        }
+        found.sort_by_key(|e| (e.creation_timestamp(), e.name_any()));
+        Ok(found.first().map_or_else(|| execution_name(&self.store.name, id), kube::ResourceExt::name_any))
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.store.namespace)
+    }
+}
+
+/// Who asks, as the API server notes it; at most 128 characters.
+fn manager(wish: &str) -> PatchParams {
+    let who: String = format!("jobexec {wish} ({})", person()).chars().take(128).collect();
+    PatchParams::apply(&who).force()
+}
+
+async fn call<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CliError> {
+    match tokio::time::timeout(TIMEOUT, request).await {
+        Ok(outcome) => outcome.map_err(|error| CliError::Cluster(error.to_string())),
+        Err(_) => Err(CliError::Cluster(format!("the API server did not answer within {TIMEOUT:?}"))),
+    }
+}

@@ -1,0 +1,134 @@
+//! `jobexec list`
+
+use super::direct::{self, Direct};
+use super::output::{Column, Output, Printer, Style, hours, length, optional};
+use super::{CliError, age};
+use crate::api::Duration;
+use crate::db::running::{self, Execution, Filter, Which};
+
+/// The first page is small, so that it comes at once.
+const FIRST: u32 = 100;
+
+/// And the later ones are not.
+const LATER: u32 = 1_000;
+
+/// How many executions `--all` lists where no limit is given.
+const ALL: u64 = 100;
+
+/// What to list.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  jobexec list                          what runs, the longest first
+  jobexec list --stale                  what is stale, by whatever evidence
+  jobexec list --older-than 6h -o wide  what has run for 6 h or longer, with more columns
+  jobexec list --job 21 --all           the latest 100 executions of job 21, whatever their status
+  jobexec list --overdue -o name | xargs -r -n1 jobexec explain
+
+The column REASON says why an execution is stale, or LongRunning; with --all also why one was ended, where that is
+recorded. With --all and without an index on the start, Postgres reads the whole table.")]
+pub(super) struct Args {
+    /// Only what runs past its deadline.
+    #[arg(long)]
+    overdue: bool,
+    /// Only what is stale: past its deadline, or dead by other evidence.
+    #[arg(long, conflicts_with = "overdue")]
+    stale: bool,
+    /// Executions of every status, the latest start first, and then those without a start.
+    #[arg(long, conflicts_with_all = ["overdue", "stale"])]
+    all: bool,
+    /// Only what began so long ago or longer, for example 1h30m.
+    #[arg(long, value_name = "DURATION", value_parser = age)]
+    older_than: Option<Duration>,
+    /// Only executions of this job.
+    #[arg(long, value_name = "ID")]
+    job: Option<String>,
+    /// At most so many; everything without it, with --all 100.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    #[command(flatten)]
+    direct: direct::Target,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Prints executions, page by page.
+pub(super) async fn run(args: Args) -> Result<(), CliError> {
+    let store = Direct::open(args.direct).await?;
+    let which = match (args.overdue, args.stale, args.all) {
+        (true, ..) => Which::Overdue,
+        (_, true, _) => Which::Stale,
+        (.., true) => Which::All,
+        _ => Which::Running,
+    };
+    let filter = Filter {
+        which,
+        older_than: args.older_than.as_ref().map(Duration::to_chrono),
+        job_id: args.job.as_deref().map(|id| store.job_id(id)).transpose()?,
+    };
+    let mut rest = args.limit.unwrap_or(if args.all { ALL } else { u64::MAX });
+    let mut printer =
+        Printer::new(args.output, columns(args.all), |execution: &Execution| Some(execution.id.as_str()));
+    let (judge, mut after, mut size) = (store.judge(), None, FIRST);
+    while rest > 0 {
+        let limit = size.min(u32::try_from(rest).unwrap_or(u32::MAX));
+        let page = running::page(&store.database, &judge, &filter, after.as_ref(), limit);
+        let page = store.database.within(page).await?;
+        printer.rows(&page.executions)?;
+        rest = rest.saturating_sub(page.executions.len() as u64);
+        (after, size) = (page.next, LATER);
+        if after.is_none() {
+            break;
+        }
+    }
+    printer.end(match which {
+        Which::Running => "No execution runs.",
+        Which::Overdue => "No execution runs past its deadline.",
+        Which::Stale => "No execution is stale.",
+        Which::All => "There are no such executions.",
+    })?;
+    store.close().await;
+    Ok(())
+}
+
+/// A column of what is printed here.
+type C = Column<Execution>;
+
+fn columns(all: bool) -> Vec<C> {
+    let mut columns = vec![
+        C::new("ID", |e, _| e.id.clone()),
+        C::new("JOB", |e, _| optional(e.job_id.as_ref())),
+        C::new("#", |e, _| optional(e.execution_number)),
+    ];
+    let status = C::new("STATUS", |e, _| e.status.clone());
+    columns.push(if all { status } else { status.wide() });
+    columns.extend([
+        C::new("RUNTIME", |e, _| optional(e.runtime_seconds.map(hours))),
+        C::new("DEADLINE", |e, output| output.optional_time(e.deadline)),
+        C::new("POLICY", |e, _| e.extend_source.clone().unwrap_or_else(|| e.timeout_source.clone())),
+        C::new("REASON", |e, _| optional(reason(e))).styled(style),
+        C::new("TYPE", |e, _| optional(e.job_type.as_ref())).wide(),
+        C::new("STARTED", |e, output| output.optional_time(e.started_at)).wide(),
+        C::new("ENDED", |e, output| output.optional_time(e.completed_at)).wide(),
+        C::new("TIMEOUT", |e, _| timeout(e)).wide(),
+        C::new("ON TIMEOUT", |e, _| e.on_timeout.clone()).wide(),
+        C::new("SAID BY", |e, _| optional(e.source.as_ref())).wide(),
+    ]);
+    columns
+}
+
+fn reason(e: &Execution) -> Option<&str> {
+    e.reason.as_deref().or(e.long_running.then_some("LongRunning"))
+}
+
+fn style(e: &Execution) -> Style {
+    match (&e.reason, e.long_running) {
+        (Some(_), _) => Style::Bad,
+        (None, true) => Style::Warn,
+        _ => Style::Plain,
+    }
+}
+
+fn timeout(e: &Execution) -> String {
+    let timeout = length(e.timeout_seconds);
+    if e.extended_by_seconds > 0.0 { format!("{timeout}+{}", length(e.extended_by_seconds)) } else { timeout }
+}

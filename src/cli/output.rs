@@ -1,0 +1,256 @@
+//! How results are printed: a table for people, JSON, YAML or ids for programs. Page by page, so that the first rows of
+//! many come at once.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use chrono::{DateTime, Local, SecondsFormat, TimeDelta, Utc};
+use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
+
+use super::CliError;
+
+/// How to print.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Output {
+    /// What to print: a table, one with more columns, JSON, YAML, or only the ids.
+    #[arg(short = 'o', long = "output", value_enum, default_value = "table", value_name = "FORMAT")]
+    pub(super) format: Format,
+    /// Print no headers above a table.
+    #[arg(long)]
+    no_headers: bool,
+    /// Print times in UTC, not in the local time zone. JSON and YAML have them in UTC anyway.
+    #[arg(long)]
+    pub(super) utc: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    Table,
+    Wide,
+    Json,
+    Yaml,
+    Name,
+}
+
+impl Format {
+    /// Whether a person reads it.
+    pub(super) const fn for_people(self) -> bool {
+        matches!(self, Self::Table | Self::Wide)
+    }
+}
+
+/// What a cell is to look like on a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    Plain,
+    Good,
+    Warn,
+    Bad,
+}
+
+impl Style {
+    const fn code(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Good => Some("32"),
+            Self::Warn => Some("33"),
+            Self::Bad => Some("31"),
+        }
+    }
+}
+
+/// A column of a table.
+pub(super) struct Column<R> {
+    pub(super) title: &'static str,
+    /// Whether only the wide table has it.
+    pub(super) wide: bool,
+    pub(super) cell: fn(&R, &Output) -> String,
+    pub(super) style: fn(&R) -> Style,
+}
+
+impl<R> Column<R> {
+    pub(super) const fn new(title: &'static str, cell: fn(&R, &Output) -> String) -> Self {
+        Self { title, wide: false, cell, style: |_| Style::Plain }
+    }
+
+    pub(super) const fn wide(self) -> Self {
+        Self { wide: true, ..self }
+    }
+
+    pub(super) const fn styled(self, style: fn(&R) -> Style) -> Self {
+        Self { style, ..self }
+    }
+}
+
+/// Prints rows as they come.
+pub(super) struct Printer<R> {
+    output: Output,
+    columns: Vec<Column<R>>,
+    name: fn(&R) -> Option<&str>,
+    widths: Vec<usize>,
+    printed: usize,
+    colour: bool,
+}
+
+impl<R: Serialize> Printer<R> {
+    /// Rows of these columns; `name` is what a row is called, `None` where it is left out of a list of names.
+    pub(super) fn new(output: Output, columns: Vec<Column<R>>, name: fn(&R) -> Option<&str>) -> Self {
+        let columns: Vec<_> =
+            columns.into_iter().filter(|column| !column.wide || output.format == Format::Wide).collect();
+        let widths = columns.iter().map(|column| column.title.width()).collect();
+        Self { output, columns, name, widths, printed: 0, colour: colour() }
+    }
+
+    /// Prints some more rows.
+    pub(super) fn rows(&mut self, rows: &[R]) -> Result<(), CliError> {
+        let text = match self.output.format {
+            Format::Table | Format::Wide => self.table(rows),
+            Format::Name => rows.iter().filter_map(self.name).map(|name| format!("{name}\n")).collect(),
+            Format::Yaml if rows.is_empty() => String::new(),
+            Format::Yaml => yaml(&rows)?,
+            Format::Json => self.json(rows)?,
+        };
+        self.printed += rows.len();
+        print(&text)
+    }
+
+    /// Prints what comes after the last row, and for people `nothing` if there was none.
+    pub(super) fn end(self, nothing: &str) -> Result<usize, CliError> {
+        match self.output.format {
+            Format::Json if self.printed == 0 => print("[]\n")?,
+            Format::Json => print("\n]\n")?,
+            Format::Yaml if self.printed == 0 => print("[]\n")?,
+            Format::Table | Format::Wide if self.printed == 0 => say(nothing),
+            _ => {}
+        }
+        Ok(self.printed)
+    }
+
+    fn table(&mut self, rows: &[R]) -> String {
+        let cells: Vec<Vec<String>> = rows
+            .iter()
+            .map(|row| self.columns.iter().map(|column| plain(&(column.cell)(row, &self.output))).collect())
+            .collect();
+        for row in &cells {
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = cell.width().max(*width);
+            }
+        }
+        let mut text = String::new();
+        if self.printed == 0 && !rows.is_empty() && !self.output.no_headers {
+            let titles = self.columns.iter().map(|column| (column.title.to_owned(), Style::Plain));
+            text.push_str(&self.line(titles));
+        }
+        for (row, cells) in rows.iter().zip(cells) {
+            let styled =
+                cells.into_iter().zip(&self.columns).map(|(cell, column)| (cell, (column.style)(row)));
+            text.push_str(&self.line(styled));
+        }
+        text
+    }
+
+    fn line(&self, cells: impl Iterator<Item = (String, Style)>) -> String {
+        let mut line = String::new();
+        let mut gap = 0;
+        for ((cell, style), width) in cells.zip(&self.widths) {
+            // No spaces at the end of a line.
+            line.push_str(&" ".repeat(gap));
+            gap = width.saturating_sub(cell.width()) + 3;
+            match style.code().filter(|_| self.colour) {
+                Some(code) => line.push_str(&format!("\x1b[{code}m{cell}\x1b[0m")),
+                None => line.push_str(&cell),
+            }
+        }
+        line.push('\n');
+        line
+    }
+
+    fn json(&self, rows: &[R]) -> Result<String, CliError> {
+        let mut text = String::new();
+        for (place, row) in rows.iter().enumerate() {
+            text.push_str(if self.printed + place == 0 { "[\n" } else { ",\n" });
+            let object =
+                serde_json::to_string_pretty(row).map_err(|error| CliError::Print(error.to_string()))?;
+            let indented: Vec<String> = object.lines().map(|line| format!("  {line}")).collect();
+            text.push_str(&indented.join("\n"));
+        }
+        Ok(text)
+    }
+}
+
+/// Prints one thing as JSON or YAML.
+pub(super) fn object(format: Format, thing: &impl Serialize) -> Result<(), CliError> {
+    match format {
+        Format::Yaml => print(&yaml(thing)?),
+        _ => {
+            let text =
+                serde_json::to_string_pretty(thing).map_err(|error| CliError::Print(error.to_string()))?;
+            print(&format!("{text}\n"))
+        }
+    }
+}
+
+fn yaml(thing: &impl Serialize) -> Result<String, CliError> {
+    serde_saphyr::to_string(thing).map_err(|error| CliError::Print(error.to_string()))
+}
+
+/// Writes to standard output at once.
+pub(super) fn print(text: &str) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Says something beside the output. If nobody can be told, nobody is.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// What a terminal must not take for a command: control characters in what comes from a table are shown, not sent.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+fn colour() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal()
+        && !set("NO_COLOR")
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+impl Output {
+    /// A time to the second.
+    pub(super) fn time(&self, at: DateTime<Utc>) -> String {
+        if self.utc {
+            at.to_rfc3339_opts(SecondsFormat::Secs, true)
+        } else {
+            at.with_timezone(&Local).to_rfc3339_opts(SecondsFormat::Secs, true)
+        }
+    }
+
+    /// A time, or `-`.
+    pub(super) fn optional_time(&self, at: Option<DateTime<Utc>>) -> String {
+        at.map_or_else(|| "-".to_owned(), |at| self.time(at))
+    }
+}
+
+/// Something that may not be known.
+pub(super) fn optional(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// A length of time as people compare them.
+pub(super) fn hours(seconds: f64) -> String {
+    format!("{:.1} h", seconds / 3600.0)
+}
+
+/// A length of time in the words of a spec, whole seconds.
+pub(super) fn length(seconds: f64) -> String {
+    let seconds = TimeDelta::try_seconds(seconds as i64).unwrap_or(TimeDelta::MAX);
+    crate::api::duration::format(seconds)
+}
+
+/// `1 execution`, `2 executions`.
+pub(super) fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,148 @@
+//! Cancels executions because a person asked for it: guarded, so that whoever finishes a row first wins, and recorded in
+//! the statement that does it.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::mapping::wire;
+use super::{Database, DbError, Ledger, Mapping};
+use crate::api::OnTimeout;
+
+/// The reason that is recorded.
+pub const CANCEL_REQUESTED: &str = "CancelRequested";
+
+/// What a person asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Request {
+    /// The execution's id, in the form that Postgres prints.
+    pub key: String,
+    /// What says so, for example `JobExecution/nightly`.
+    pub source: String,
+    /// Who, as far as that is known.
+    pub actor: Option<String>,
+}
+
+/// An execution that was cancelled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cancelled {
+    /// The row.
+    pub id: String,
+    /// Its job.
+    pub job_id: Option<String>,
+    /// Its number within the job.
+    pub number: Option<i64>,
+    /// When it started, if it had.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it was cancelled.
+    pub at: DateTime<Utc>,
+    /// What said so.
+    pub source: String,
+}
+
+/// What became of the requests. An execution that is in neither list has ended already, does not exist, or is held by
+/// another transaction, which may be finishing it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// Those that were cancelled.
+    pub cancelled: Vec<Cancelled>,
+    /// Those that a constraint or trigger of the table does not let the login cancel, and why.
+    pub refused: Vec<(String, String)>,
+}
+
+/// Cancels what runs or waits. One that the server refuses holds up no other. The mapping must have a text for cancelled
+/// executions ([`Mapping::can_cancel`]).
+pub async fn cancel(
+    database: &Database,
+    mapping: &Mapping,
+    ledger: &Ledger,
+    requests: &[Request],
+) -> Result<Outcome, DbError> {
+    let mut outcome = Outcome::default();
+    if requests.is_empty() {
+        return Ok(outcome);
+    }
+    match attempt(database, mapping, ledger, requests).await {
+        Ok(cancelled) => outcome.cancelled = cancelled,
+        Err(error) if error.of_a_row() => {
+            for request in requests {
+                match attempt(database, mapping, ledger, std::slice::from_ref(request)).await {
+                    Ok(cancelled) => outcome.cancelled.extend(cancelled),
+                    Err(error) if error.of_a_row() => {
+                        outcome.refused.push((request.key.clone(), error.to_string()));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(outcome)
+}
+
+async fn attempt(
+    database: &Database,
+    m: &Mapping,
+    ledger: &Ledger,
+    requests: &[Request],
+) -> Result<Vec<Cancelled>, DbError> {
+    let recorded = match ledger {
+        Ledger::Missing(_) => String::new(),
+        Ledger::Tables { store_id } => format!(
+            ", recorded AS (
+                 INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason,
+                                             source, actor, started_at)
+                 SELECT at, {store_id}, id, job_id, number, 'Cancelled', '{CANCEL_REQUESTED}', source, actor, started_at
+                 FROM done)"
+        ),
+    };
+    let sql = format!(
+        "WITH request AS MATERIALIZED (
+             SELECT DISTINCT ON (key) key::{type_} AS k, source, actor
+             FROM jsonb_to_recordset($1::jsonb) AS r (key text, source text, actor text) ORDER BY key),
+         taken AS MATERIALIZED (
+             SELECT {id} AS id FROM {table} AS t WHERE {id} = ANY (ARRAY (SELECT k FROM request)) AND ({alive})
+             FOR UPDATE OF t SKIP LOCKED),
+         cancelled AS (
+             UPDATE {table} AS t SET {assignments}
+             WHERE {id} = ANY (ARRAY (SELECT id FROM taken)) AND ({alive})
+             RETURNING {id} AS id, {job}::text AS job_id, {number}::bigint AS number, {start} AS started_at,
+                       ({alive}) AS alive),
+         done AS MATERIALIZED (
+             SELECT c.id::text AS id, c.job_id, c.number, c.started_at, statement_timestamp() AS at, r.source, r.actor
+             FROM cancelled AS c JOIN request AS r ON r.k = c.id WHERE NOT c.alive){recorded}
+         SELECT id, job_id, number, started_at, at, source FROM done",
+        type_ = m.id_type().sql(),
+        id = m.id(),
+        table = m.table(),
+        alive = format_args!("{} OR {}", m.running(), m.scheduled()),
+        assignments =
+            m.end_assignments(OnTimeout::Cancel, &format!("{CANCEL_REQUESTED}: cancelled by a person's request")),
+        job = m.job_id(),
+        number = m.number(),
+        start = wire(&m.started_at()),
+    );
+    // Texts and nulls only: there is nothing in it that JSON cannot have.
+    let parameter = serde_json::to_string(requests).unwrap_or_default();
+    let mut tx = database.write().await?;
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(parameter).persistent(false);
+    let rows = query.fetch_all(&mut *tx).await?;
+    if rows.is_empty() {
+        // Nothing is to be kept, and a trigger that tells of changes must not tell of none.
+        tx.rollback().await?;
+    } else {
+        tx.commit().await?;
+    }
+    rows.into_iter()
+        .map(|row| {
+            Ok(Cancelled {
+                id: row.try_get("id")?,
+                job_id: row.try_get("job_id")?,
+                number: row.try_get("number")?,
+                started_at: row.try_get("started_at")?,
+                at: row.try_get("at")?,
+                source: row.try_get("source")?,
+            })
+        })
+        .collect()
+}

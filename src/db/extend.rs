@@ -1,0 +1,117 @@
+//! More time for one execution without an object of Kubernetes: a rule in `jobexec.rules` of its own source, which an
+//! operator leaves as it is until the execution has ended.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::mapping::wire;
+use super::{Database, DbError, Mapping};
+
+/// How the sources of such rules begin. An operator keeps rules of such sources.
+pub const SOURCE: &str = "CommandLine/";
+
+/// What a person asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The execution, by its id in canonical form.
+    pub id: String,
+    /// The whole extension, so that saying it twice adds nothing.
+    pub by: TimeDelta,
+    /// Who asks: a name for the rule's source.
+    pub who: String,
+    /// Who asks, for the record.
+    pub actor: String,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in force and recorded; the start is told, if there is one.
+    Extended(Option<DateTime<Utc>>),
+    /// An object extends this execution, and what it says counts.
+    Governed(String),
+    /// It has ended, or is not there.
+    NotAlive,
+}
+
+/// Extends an execution that runs or waits.
+pub async fn extend(
+    database: &Database,
+    m: &Mapping,
+    store_id: i32,
+    request: &Request,
+) -> Result<Outcome, DbError> {
+    let sql = format!(
+        "WITH alive AS MATERIALIZED (
+             SELECT {id}::text AS id, {job}::text AS job_id, {number}::bigint AS number, {start} AS started_at,
+                    (SELECT r.extend_source FROM jobexec.rules AS r
+                     WHERE r.store_id = $1 AND r.scope = 'execution' AND r.key = {id}::text
+                       AND r.extend_source NOT LIKE $5) AS governed
+             FROM {table} AS t WHERE {id} = $2::text::{type_} AND ({running} OR {scheduled})),
+         put AS (
+             INSERT INTO jobexec.rules AS r (store_id, scope, key, extend_by, extend_source, overruled, earliest, fixed)
+             SELECT $1, 'execution', id, $3, $4, '{{}}', interval '0', false FROM alive WHERE governed IS NULL
+             ON CONFLICT (store_id, scope, key) DO UPDATE
+                 SET extend_by = excluded.extend_by, extend_source = excluded.extend_source
+             RETURNING r.key),
+         recorded AS (
+             INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason, source,
+                                         actor, note, started_at)
+             SELECT statement_timestamp(), $1, a.id, a.job_id, a.number, 'DeadlineMoved', 'ExtendRequested', $4, $6,
+                    'extended by ' || $3::interval::text, a.started_at
+             FROM alive AS a JOIN put ON put.key = a.id)
+         SELECT governed, started_at FROM alive",
+        id = m.id(),
+        type_ = m.id_type().sql(),
+        job = m.job_id(),
+        number = m.number(),
+        start = wire(&m.started_at()),
+        table = m.table(),
+        running = m.running(),
+        scheduled = m.scheduled(),
+    );
+    let mut tx = database.write().await?;
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(store_id)
+        .bind(&request.id)
+        .bind(request.by)
+        .bind(format!("{SOURCE}{}", request.who))
+        .bind(format!("{SOURCE}%"))
+        .bind(&request.actor)
+        .persistent(false)
+        .fetch_optional(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    let Some(row) = row else { return Ok(Outcome::NotAlive) };
+    Ok(match row.try_get("governed")? {
+        Some(object) => Outcome::Governed(object),
+        None => Outcome::Extended(row.try_get("started_at")?),
+    })
+}
+
+/// Drops what was said of executions that have ended.
+pub async fn prune(database: &Database, m: &Mapping, store_id: i32) -> Result<(), DbError> {
+    let any = "SELECT EXISTS (SELECT FROM jobexec.rules WHERE store_id = $1 AND scope = 'execution'
+                              AND extend_source LIKE $2)";
+    let mut tx = database.read().await?;
+    let source = format!("{SOURCE}%");
+    let any: bool =
+        sqlx::query_scalar(any).bind(store_id).bind(&source).persistent(false).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    if !any {
+        return Ok(());
+    }
+    let sql = format!(
+        "DELETE FROM jobexec.rules AS r WHERE r.store_id = $1 AND r.scope = 'execution' AND r.extend_source LIKE $2
+           AND r.timeout IS NULL
+           AND NOT EXISTS (SELECT FROM {} AS t WHERE {}::text = r.key AND ({} OR {}))",
+        m.table(),
+        m.id(),
+        m.running(),
+        m.scheduled(),
+    );
+    let mut tx = database.write().await?;
+    sqlx::query(AssertSqlSafe(sql)).bind(store_id).bind(&source).persistent(false).execute(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(())
+}
