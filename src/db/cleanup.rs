@@ -144,7 +144,7 @@ async fn asked(database: &Database, options: &Options) -> Result<Asked, DbError>
     let forced = options.older_than.is_some() || !options.ids.is_empty();
     Ok(Asked {
         begun_by: match options.older_than {
-            Some(age) => Some(ledger::now(database).await? - age),
+            Some(age) => Some(database.within(ledger::now(database)).await? - age),
             None => None,
         },
         ids: (!options.ids.is_empty()).then(|| options.ids.clone()),
@@ -196,10 +196,10 @@ impl Plan<'_> {
         let asked = self.judge.asked.cloned().unwrap_or_default();
         let mut after = None;
         loop {
-            let (ids, next) =
-                running::keys(self.database, self.judge, Which::Stale, asked.clone(), after.as_ref(), PAGE)
-                    .await?;
-            let found = running::look(self.database, self.judge, ids).await?;
+            let (database, judge) = (self.database, self.judge);
+            let keys = running::keys(database, judge, Which::Stale, asked.clone(), after.as_ref(), PAGE);
+            let (ids, next) = database.within(keys).await?;
+            let found = database.within(running::look(database, judge, ids)).await?;
             // One that has ended in between, or was extended, is not asked about any more.
             let found = found.into_iter().filter(|execution| execution.reason.is_some());
             let running = found.filter(|execution| execution.phase == Phase::Running);
@@ -213,7 +213,10 @@ impl Plan<'_> {
 
     /// The rows that are named, each with what becomes of it.
     async fn named(&self, ids: &[String]) -> Result<Vec<Row>, DbError> {
-        let mut found: BTreeMap<String, Execution> = running::look(self.database, self.judge, ids.to_vec())
+        let looked = running::look(self.database, self.judge, ids.to_vec());
+        let mut found: BTreeMap<String, Execution> = self
+            .database
+            .within(looked)
             .await?
             .into_iter()
             .map(|execution| (execution.id.clone(), execution))

@@ -9,6 +9,7 @@ use chrono::TimeDelta;
 use super::app::{App, Turn};
 use super::problem::Problem;
 use super::stores::{Open, StoreName};
+use crate::controllers::Context;
 use crate::controllers::store::Handle;
 use crate::db::cleanup::{self, Options, Row};
 
@@ -43,7 +44,7 @@ pub(super) struct Outcome {
     pub(super) broken: Option<Problem>,
 }
 
-/// Cleans up; the turn is held until all is done.
+/// Cleans up; the turn is held until all is done. Only a dry run ends with its client.
 pub(super) async fn run(
     app: &App,
     open: Open,
@@ -52,31 +53,39 @@ pub(super) async fn run(
     turn: Option<Turn>,
 ) -> Result<(StoreName, Outcome), Problem> {
     let context = app.context.clone();
-    let task = app.tasks.spawn(async move {
-        let dry_run = order.dry_run;
-        let outcome = clean(&open, order).await;
-        if !dry_run && outcome.cleaned > 0 {
-            let told = handle.map(|handle| {
-                handle.note_change();
-                handle.latest()
-            });
-            context.nudge_store(&open.name.namespace, &open.name.name);
-            if let Some(mut latest) = told {
-                // Nobody misses it where nobody looks any more.
-                let _ = tokio::time::timeout(FIGURES, latest.changed()).await;
+    let outcome = if order.dry_run {
+        let _reading = open.session.reading.lock().await;
+        clean(&context, &open, order).await
+    } else {
+        let open = open.clone();
+        let task = app.tasks.spawn(async move {
+            let outcome = clean(&context, &open, order).await;
+            if outcome.cleaned > 0 {
+                show(&context, &open.name, handle).await;
             }
-        }
-        drop(turn);
-        (open.name, outcome)
-    });
-    let (name, mut outcome) = task.await.map_err(|error| Problem::Internal(error.to_string()))?;
-    match outcome.broken.take() {
+            drop(turn);
+            outcome
+        });
+        task.await.map_err(|error| Problem::Internal(error.to_string()))?
+    };
+    match outcome.broken {
         Some(problem) if outcome.rows.is_empty() => Err(problem),
-        broken => Ok((name, Outcome { broken, ..outcome })),
+        broken => Ok((open.name, Outcome { broken, ..outcome })),
     }
 }
 
-async fn clean(open: &Open, order: Order) -> Outcome {
+/// Has the figures taken anew, and waits a little for them.
+async fn show(context: &Context, store: &StoreName, handle: Option<Arc<Handle>>) {
+    let Some(handle) = handle else { return };
+    let mut latest = handle.latest();
+    handle.note_change();
+    context.nudge_store(&store.namespace, &store.name);
+    if tokio::time::timeout(FIGURES, latest.changed()).await.is_err() {
+        tracing::debug!(%store, "the figures come later");
+    }
+}
+
+async fn clean(context: &Context, open: &Open, order: Order) -> Outcome {
     let options = Options {
         older_than: order.older_than,
         ids: Vec::new(),
@@ -89,24 +98,34 @@ async fn clean(open: &Open, order: Order) -> Outcome {
     let (database, judge) = (&open.session.database, open.session.judge(&open.in_force));
     let cleaned = cleanup::run(database, &judge, &open.session.ledger, &options, |rows| {
         for row in rows {
-            match row.skipped {
-                None => outcome.cleaned += 1,
-                Some(_) => outcome.skipped += 1,
-            }
+            outcome.count(row);
             if !options.dry_run && row.skipped.is_none() {
                 log(&open.name, row, options.actor.as_deref());
             }
-            if outcome.rows.len() < TOLD {
-                outcome.rows.push(row.clone());
-            } else {
-                outcome.omitted += 1;
-            }
         }
-        ControlFlow::Continue(())
+        if context.stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
     .await;
-    outcome.broken = cleaned.err().map(|error| open.failed(error));
+    outcome.broken = match cleaned {
+        Ok(_) if context.stop.is_cancelled() => Some(Problem::Stopping),
+        Ok(_) => None,
+        Err(error) => Some(open.failed(error)),
+    };
     outcome
+}
+
+impl Outcome {
+    fn count(&mut self, row: &Row) {
+        match row.skipped {
+            None => self.cleaned += 1,
+            Some(_) => self.skipped += 1,
+        }
+        if self.rows.len() < TOLD {
+            self.rows.push(row.clone());
+        } else {
+            self.omitted += 1;
+        }
+    }
 }
 
 /// For those who keep no records in the database.

@@ -45,10 +45,10 @@ pub(super) struct Health {
     metrics: Metrics,
     /// How many stores these are.
     stores: usize,
-    /// Of one store: the reason of its condition `Ready` or `Healthy`, whichever is worse.
+    /// Of one store that is not healthy: why, in one word, for example the reason of its condition `Ready` or `Healthy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// Of one store: the message of that condition.
+    /// Of one store that is not healthy: why, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
@@ -116,38 +116,38 @@ pub(super) async fn health(
 
 /// The health of these together.
 fn sum(stores: &[Store], now: DateTime<Utc>) -> Health {
-    let verdicts = stores.iter().map(|store| store.status.as_deref().map_or(UNKNOWN, verdict));
+    let verdicts =
+        stores.iter().map(|store| store.status.as_deref().map_or((Verdict::Unhealthy, None), verdict));
     let worst = verdicts.max_by_key(|(verdict, _)| *verdict);
     let seen = stores.iter().filter_map(|store| store.status.as_ref()?.metrics.as_ref());
-    let (reason, message) = match (stores, worst) {
-        // Of several it would say which ones there are, to somebody who may only see totals.
-        ([_], Some((_, Some(why)))) => (Some(why.reason.clone()), Some(why.message.clone())),
-        _ => (None, None),
-    };
-    Health {
-        status: worst.map_or(Verdict::Healthy, |(verdict, _)| verdict),
-        metrics: total(seen, now),
-        stores: stores.len(),
-        reason,
-        message,
-    }
+    let (status, why) = worst.unwrap_or((Verdict::Healthy, None));
+    // Of several it would say which ones there are, to somebody who may only see totals.
+    let (reason, message) = why.filter(|_| stores.len() == 1).unzip();
+    Health { status, metrics: total(seen, now), stores: stores.len(), reason, message }
 }
 
-/// Nothing is known yet.
-const UNKNOWN: (Verdict, Option<&Condition>) = (Verdict::Unhealthy, None);
-
-/// What a status says, and the condition that says so.
-fn verdict(status: &ExecutionStoreStatus) -> (Verdict, Option<&Condition>) {
+/// What a status says, and why.
+fn verdict(status: &ExecutionStoreStatus) -> (Verdict, Option<(String, String)>) {
     let bad = |type_: &str| find(&status.conditions, type_).filter(|condition| condition.status != "True");
+    let why = |condition: &Condition| (condition.reason.clone(), condition.message.clone());
     let ready = find(&status.conditions, "Ready");
     let lost = ["DatabaseReachable", "SchemaValid"].into_iter().find_map(bad);
     match (lost, ready, &status.metrics) {
-        (None, Some(_), Some(_)) => match bad("Ready").or_else(|| bad("Healthy")) {
+        (None, Some(_), Some(seen)) => match bad("Ready").or_else(|| bad("Healthy")) {
+            Some(condition) => (Verdict::Warning, Some(why(condition))),
+            None if seen.stale_executions > 0 => (Verdict::Warning, Some(stale(seen.stale_executions))),
             None => (Verdict::Healthy, None),
-            Some(why) => (Verdict::Warning, Some(why)),
         },
-        (lost, ready, _) => (Verdict::Unhealthy, lost.or(ready)),
+        (lost, ready, _) => (Verdict::Unhealthy, lost.or(ready).map(why)),
     }
+}
+
+/// Why stale executions are a warning also where the operator does all that it should.
+fn stale(count: i64) -> (String, String) {
+    let message = format!(
+        "{count} executions run although they are stale: see GET /api/system/executions/running?stale=true"
+    );
+    ("StaleExecutions".to_owned(), message)
 }
 
 fn total<'a>(seen: impl Iterator<Item = &'a Seen>, now: DateTime<Utc>) -> Metrics {

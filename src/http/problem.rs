@@ -26,7 +26,7 @@ pub enum Problem {
     TokenRefused(String),
     /// The caller may not.
     #[error(
-        "{user} may not {access}: bind the ClusterRole jobexec-reader or jobexec-administrator, or name a store that you may see with store=NAMESPACE/NAME"
+        "{user} may not {access}: bind the ClusterRole jobexec-reader, jobexec-administrator or jobexec-health, or name a store that you may see with store=NAMESPACE/NAME"
     )]
     Forbidden {
         /// Who.
@@ -106,6 +106,9 @@ pub enum Problem {
     /// Too many requests at once.
     #[error("too many requests at once: try again soon")]
     Overloaded,
+    /// The operator ends.
+    #[error("the operator was asked to stop: ask again for the rest once it, or another one, is ready")]
+    Stopping,
     /// It took too long.
     #[error(
         "no answer was found within {REQUEST_LIMIT:?}: ask for less, or try again. A clean-up goes on without being waited for"
@@ -161,6 +164,7 @@ impl Problem {
             Self::Overloaded => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Overloaded", "There are too many requests at once")
             }
+            Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "Stopping", "The operator is stopping"),
             Self::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "TimedOut", "The request took too long"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Internal", "The operator has a defect"),
         }

@@ -67,6 +67,7 @@ pub(super) struct Store {
 }
 
 /// What is needed to ask the database of a store.
+#[derive(Clone)]
 pub(super) struct Open {
     pub(super) name: StoreName,
     pub(super) session: Arc<Session>,

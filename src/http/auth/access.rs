@@ -7,6 +7,10 @@ use k8s_openapi::api::authorization::v1::{NonResourceAttributes, ResourceAttribu
 /// The API group whose resources stand for what the API shows and does.
 const GROUP: &str = "jobexec.dev";
 
+/// What stands before paths of the API where Kubernetes is asked about them: its role `system:discovery` opens `/api/*` to
+/// everybody who has a token, and is bound in every cluster.
+const PREFIX: &str = "/jobexec";
+
 /// Something that a caller may or may not do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Access {
@@ -14,7 +18,7 @@ pub(crate) enum Access {
     Executions(Option<String>),
     /// Clean up a store; `None`: all of them.
     CleanUp(Option<(String, String)>),
-    /// Get what is at a path and belongs to no namespace.
+    /// Get what is at this path of the API and belongs to no namespace.
     Path(&'static str),
 }
 
@@ -39,7 +43,7 @@ impl Access {
                 (Some(ResourceAttributes { namespace, name, ..create }), None)
             }
             Self::Path(path) => {
-                let (path, verb) = (Some((*path).to_owned()), Some("get".to_owned()));
+                let (path, verb) = (Some(format!("{PREFIX}{path}")), Some("get".to_owned()));
                 (None, Some(NonResourceAttributes { path, verb }))
             }
         }
@@ -62,7 +66,7 @@ impl fmt::Display for Access {
                     "create executionstores.jobexec.dev/cleanup for {name} in the namespace {namespace}"
                 )
             }
-            Self::Path(path) => write!(f, "get the path {path}"),
+            Self::Path(path) => write!(f, "get the non-resource URL {PREFIX}{path}"),
         }
     }
 }

@@ -31,6 +31,7 @@ async fn nothing_is_open_but_what_rbac_opens() {
     assert!(bare.headers()["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
 
     // Somebody whom nothing is bound to.
+    // A token alone opens nothing either, although Kubernetes' own roles give it /api/*.
     let nobody = anonymous.with(&rbac::token(&world.client, &world.namespace, "nobody", &[]).await);
     for path in &reads {
         let (status, problem) = nobody.get(path).await;

@@ -56,8 +56,7 @@ async fn the_case_replayed() {
     assert_eq!((status, ids(&done)), (200, vec!["39"]), "{done:#}");
     assert_eq!(done["message"], "Successfully cleaned up 1 stale execution");
     let row: (String, bool) = sqlx::query_as(
-        "SELECT status, completed_at BETWEEN now() AT TIME ZONE 'UTC' - interval '1 minute' \
-                                         AND now() AT TIME ZONE 'UTC' FROM job_executions WHERE id = 39",
+        "SELECT status, completed_at AT TIME ZONE 'UTC' BETWEEN now() - interval '1 minute' AND now() FROM job_executions WHERE id = 39",
     )
     .fetch_one(&world.pool)
     .await
