@@ -40,6 +40,16 @@ impl Duration {
     }
 }
 
+/// So many seconds; negative ones are cut, and so is what is longer than can be said.
+pub fn of_seconds(seconds: f64) -> chrono::TimeDelta {
+    let longest = chrono::TimeDelta::MAX;
+    if seconds.is_nan() || seconds <= 0.0 {
+        return chrono::TimeDelta::zero();
+    }
+    let length = std::time::Duration::try_from_secs_f64(seconds);
+    length.ok().and_then(|length| chrono::TimeDelta::from_std(length).ok()).unwrap_or(longest)
+}
+
 /// A length of time in the words of [`Duration`], for example `22h6m3s`; negative ones and parts below a millisecond
 /// are cut.
 pub fn format(length: chrono::TimeDelta) -> String {

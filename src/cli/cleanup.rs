@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use super::direct::{self, Direct};
 use super::output::{self, Column, Output, Printer, Style, count, hours, optional};
 use super::{CliError, Done, age, person};
-use crate::api::Duration;
+use crate::api::{Duration, duration};
 use crate::db::Ledger;
 use crate::db::cleanup::{self, Options, Report, Row};
 
@@ -61,11 +61,8 @@ pub(super) struct Args {
 fn max_hours(text: &str) -> Result<TimeDelta, String> {
     let wrong = "write how many hours, more than 0 and at most 399996, for example 0.5".to_owned();
     let hours: f64 = text.parse().map_err(|_| wrong.clone())?;
-    let millis = hours * 3_600_000.0;
-    if !(1.0..=399_996.0 * 3_600_000.0).contains(&millis) {
-        return Err(wrong);
-    }
-    TimeDelta::try_milliseconds(millis as i64).ok_or(wrong)
+    let possible = hours > 0.0 && hours <= 399_996.0;
+    if possible { Ok(duration::of_seconds(hours * 3_600.0)) } else { Err(wrong) }
 }
 
 /// Cleans up, or tells what that would do.
@@ -101,31 +98,29 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
         actor: Some(person()),
     };
     let mut report = if options.dry_run { Some(print(&store, &options, args.output).await?) } else { None };
-    if asks {
-        let would = report.map_or(0, |report| report.cleaned);
-        if would > 0 && !confirmed(would)? {
+    if asks && let Some(would) = report.filter(|report| report.cleaned > 0) {
+        if !confirmed(would.cleaned)? {
             store.close().await;
             return Err(CliError::Declined);
         }
-        if would > 0 {
-            report = None;
-        }
+        report = None;
     }
-    let report = match report {
-        Some(report) => report,
-        None => {
-            if let Some(problem) = &store.unwritable {
-                return Err(problem.clone().into());
-            }
-            if let Ledger::Missing(why) = store.enlist().await? {
-                output::say(&format!("jobexec: this is not recorded, since {why}"));
-            }
-            print(&store, &Options { dry_run: false, ..options }, args.output).await?
-        }
-    };
+    let report =
+        if let Some(report) = report { report } else { change(&mut store, options, args.output).await? };
     store.close().await;
     summary(report, args.output)?;
     Ok(if report.not_found > 0 { Done::Incomplete } else { Done::Well })
+}
+
+/// Cleans up.
+async fn change(store: &mut Direct, options: Options, output: Output) -> Result<Report, CliError> {
+    if let Some(problem) = &store.unwritable {
+        return Err(problem.clone().into());
+    }
+    if let Ledger::Missing(why) = store.enlist().await? {
+        output::say(&format!("jobexec: this is not recorded, since {why}"));
+    }
+    print(store, &Options { dry_run: false, ..options }, output).await
 }
 
 /// Prints a line for each row.
@@ -156,7 +151,7 @@ async fn print(store: &Direct, options: &Options, output: Output) -> Result<Repo
 /// A column of what is printed here.
 type C = Column<Row>;
 
-fn columns(result: fn(&Row, &Output) -> String) -> Vec<C> {
+fn columns(result: fn(&Row, Output) -> String) -> Vec<C> {
     vec![
         C::new("ID", |row, _| row.id.clone()),
         C::new("JOB", |row, _| optional(row.job_id.as_ref())),
@@ -171,11 +166,11 @@ fn columns(result: fn(&Row, &Output) -> String) -> Vec<C> {
     ]
 }
 
-fn planned(row: &Row, _: &Output) -> String {
+fn planned(row: &Row, _: Output) -> String {
     row.action.map_or_else(|| "skipped".to_owned(), |action| format!("would be {}", action.to_lowercase()))
 }
 
-fn done(row: &Row, _: &Output) -> String {
+fn done(row: &Row, _: Output) -> String {
     row.action.map_or_else(|| "skipped".to_owned(), str::to_lowercase)
 }
 

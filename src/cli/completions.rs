@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use super::{Cli, CliError, output};
 
 /// For which shell.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 #[command(after_help = "Examples:
   jobexec completions bash > /etc/bash_completion.d/jobexec
   jobexec completions zsh > \"${fpath[1]}/_jobexec\"

@@ -3,11 +3,12 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use chrono::{DateTime, Local, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, Local, SecondsFormat, Utc};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::CliError;
+use crate::api::duration;
 
 /// How to print.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -64,12 +65,12 @@ pub(super) struct Column<R> {
     pub(super) title: &'static str,
     /// Whether only the wide table has it.
     pub(super) wide: bool,
-    pub(super) cell: fn(&R, &Output) -> String,
+    pub(super) cell: fn(&R, Output) -> String,
     pub(super) style: fn(&R) -> Style,
 }
 
 impl<R> Column<R> {
-    pub(super) const fn new(title: &'static str, cell: fn(&R, &Output) -> String) -> Self {
+    pub(super) const fn new(title: &'static str, cell: fn(&R, Output) -> String) -> Self {
         Self { title, wide: false, cell, style: |_| Style::Plain }
     }
 
@@ -117,9 +118,8 @@ impl<R: Serialize> Printer<R> {
     /// Prints what comes after the last row, and for people `nothing` if there was none.
     pub(super) fn end(self, nothing: &str) -> Result<usize, CliError> {
         match self.output.format {
-            Format::Json if self.printed == 0 => print("[]\n")?,
-            Format::Json => print("\n]\n")?,
-            Format::Yaml if self.printed == 0 => print("[]\n")?,
+            Format::Json if self.printed > 0 => print("\n]\n")?,
+            Format::Json | Format::Yaml if self.printed == 0 => print("[]\n")?,
             Format::Table | Format::Wide if self.printed == 0 => say(nothing),
             _ => {}
         }
@@ -129,7 +129,7 @@ impl<R: Serialize> Printer<R> {
     fn table(&mut self, rows: &[R]) -> String {
         let cells: Vec<Vec<String>> = rows
             .iter()
-            .map(|row| self.columns.iter().map(|column| plain(&(column.cell)(row, &self.output))).collect())
+            .map(|row| self.columns.iter().map(|column| plain(&(column.cell)(row, self.output))).collect())
             .collect();
         for row in &cells {
             for (width, cell) in self.widths.iter_mut().zip(row) {
@@ -180,14 +180,11 @@ impl<R: Serialize> Printer<R> {
 
 /// Prints one thing as JSON or YAML.
 pub(super) fn object(format: Format, thing: &impl Serialize) -> Result<(), CliError> {
-    match format {
-        Format::Yaml => print(&yaml(thing)?),
-        _ => {
-            let text =
-                serde_json::to_string_pretty(thing).map_err(|error| CliError::Print(error.to_string()))?;
-            print(&format!("{text}\n"))
-        }
+    if format == Format::Yaml {
+        return print(&yaml(thing)?);
     }
+    let text = serde_json::to_string_pretty(thing).map_err(|error| CliError::Print(error.to_string()))?;
+    print(&format!("{text}\n"))
 }
 
 fn yaml(thing: &impl Serialize) -> Result<String, CliError> {
@@ -220,7 +217,7 @@ fn colour() -> bool {
 
 impl Output {
     /// A time to the second.
-    pub(super) fn time(&self, at: DateTime<Utc>) -> String {
+    pub(super) fn time(self, at: DateTime<Utc>) -> String {
         if self.utc {
             at.to_rfc3339_opts(SecondsFormat::Secs, true)
         } else {
@@ -229,7 +226,7 @@ impl Output {
     }
 
     /// A time, or `-`.
-    pub(super) fn optional_time(&self, at: Option<DateTime<Utc>>) -> String {
+    pub(super) fn optional_time(self, at: Option<DateTime<Utc>>) -> String {
         at.map_or_else(|| "-".to_owned(), |at| self.time(at))
     }
 }
@@ -246,8 +243,7 @@ pub(super) fn hours(seconds: f64) -> String {
 
 /// A length of time in the words of a spec, whole seconds.
 pub(super) fn length(seconds: f64) -> String {
-    let seconds = TimeDelta::try_seconds(seconds as i64).unwrap_or(TimeDelta::MAX);
-    crate::api::duration::format(seconds)
+    duration::format(duration::of_seconds(seconds.trunc()))
 }
 
 /// `1 execution`, `2 executions`.

@@ -101,7 +101,8 @@ pub async fn run(
     options: &Options,
     mut told: impl FnMut(&[Row]) -> ControlFlow<()>,
 ) -> Result<Report, DbError> {
-    let asked = asked(database, options).await?;
+    let begun = database.within(ledger::now(database)).await?;
+    let asked = asked(options, begun);
     let judge = judge.asked(&asked);
     let plan = Plan { database, judge: &judge, options };
     let mut report = Report { dry_run: options.dry_run, ..Report::default() };
@@ -134,45 +135,47 @@ pub async fn run(
     .await?;
     if !broken {
         let refused = outcome.refused.into_iter().map(|row| (row.id, row.why)).collect();
-        plan.rows(&mut |rows| count(left(rows, &done, &refused))).await?;
+        plan.rows(&mut |rows| count(left(rows, &done, &refused, begun))).await?;
     }
     Ok(report)
 }
 
 /// What is asked of the predicate. The threshold becomes a moment, so that no row grows into it meanwhile.
-async fn asked(database: &Database, options: &Options) -> Result<Asked, DbError> {
+fn asked(options: &Options, begun: DateTime<Utc>) -> Asked {
     let forced = options.older_than.is_some() || !options.ids.is_empty();
-    Ok(Asked {
-        begun_by: match options.older_than {
-            Some(age) => Some(database.within(ledger::now(database)).await? - age),
-            None => None,
-        },
+    Asked {
+        begun_by: options.older_than.map(|age| begun - age),
         ids: (!options.ids.is_empty()).then(|| options.ids.clone()),
         actor: options.actor.clone(),
         source: Some(options.source.to_owned()),
         end: forced.then_some(Forced { include_governed: options.include_governed }),
         ..Asked::default()
-    })
+    }
 }
 
-/// What is still as it was after all has been ended that could be.
-fn left(rows: Vec<Row>, done: &BTreeSet<String>, refused: &BTreeMap<String, String>) -> Vec<Row> {
+/// What is still as it was after all has been ended that could be. What became stale after the clean-up had begun is the
+/// next one's.
+fn left(
+    rows: Vec<Row>,
+    done: &BTreeSet<String>,
+    refused: &BTreeMap<String, String>,
+    begun: DateTime<Utc>,
+) -> Vec<Row> {
+    let late = |row: &Row| {
+        let by_deadline = row.reason.as_deref() == Some(Reason::DeadlineExceeded.as_str());
+        row.skipped.is_none() && by_deadline && row.deadline.is_some_and(|deadline| deadline > begun)
+    };
     let explain = |mut row: Row| {
         if row.skipped.is_none() {
-            row.skipped = Some(refused.get(&row.id).map_or_else(
-                || {
-                    Skipped::new(
-                        "Locked",
-                        "another transaction holds it, perhaps to finish it: run this again",
-                    )
-                },
-                |why| Skipped::new("Refused", why),
-            ));
+            let held = "another transaction holds it, perhaps to finish it: run this again";
+            let why = refused.get(&row.id);
+            row.skipped =
+                Some(why.map_or_else(|| Skipped::new("Locked", held), |why| Skipped::new("Refused", why)));
             row.action = None;
         }
         row
     };
-    rows.into_iter().filter(|row| !done.contains(&row.id)).map(explain).collect()
+    rows.into_iter().filter(|row| !done.contains(&row.id) && !late(row)).map(explain).collect()
 }
 
 /// What would be done.
@@ -262,9 +265,7 @@ impl Plan<'_> {
 
 /// What keeps a row from being ended, beside the store's default.
 fn governed(execution: &Execution, how: &str) -> Skipped {
-    let length = |seconds: f64| {
-        duration::format(TimeDelta::try_milliseconds((seconds * 1_000.0) as i64).unwrap_or(TimeDelta::MAX))
-    };
+    let length = |seconds: f64| duration::format(duration::of_seconds(seconds));
     match how {
         "AlertOnly" => Skipped::new("AlertOnly", "it is only to be reported (onTimeout AlertOnly)"),
         "Extended" => Skipped::new(
@@ -289,7 +290,7 @@ impl Row {
             job_id: ended.job_id.clone(),
             execution_number: ended.number,
             started_at: ended.started_at,
-            runtime_seconds: ended.runtime().map(|runtime| runtime.as_seconds_f64()),
+            runtime_seconds: ended.runtime().map(TimeDelta::as_seconds_f64),
             deadline: ended.deadline,
             completed_at: Some(ended.at),
             action: Some(if ended.cancelled { "Cancelled" } else { "Failed" }),

@@ -58,11 +58,11 @@ pub struct Health {
 pub async fn check(database: &Database, judge: &Judge<'_>, warn_above: i64) -> Result<Health, DbError> {
     let live = observe::live(database, judge).await?;
     let census = observe::census(database, judge.mapping).await?;
-    Ok(decide(live, census, warn_above))
+    Ok(decide(&live, census, warn_above))
 }
 
 /// The decision.
-pub fn decide(live: Live, census: Census, warn_above: i64) -> Health {
+pub fn decide(live: &Live, census: Census, warn_above: i64) -> Health {
     let metrics = Metrics {
         running_executions: live.running,
         scheduled_executions: census.scheduled,

@@ -146,10 +146,8 @@ pub(super) async fn explain(
 ) -> Result<Json<Explanation>, Problem> {
     let name = StoreName::try_from(format!("{}/{}", which.namespace, which.store))
         .map_err(Problem::InvalidParameter)?;
-    for store in app.seen_by(&caller, Some(name)).await? {
-        return Ok(Json(store.open().await?.explain(&which.id).await?));
-    }
-    Err(Problem::NotFound)
+    let store = app.one_seen_by(&caller, &name).await?;
+    Ok(Json(store.open().await?.explain(&which.id).await?))
 }
 
 impl Open {
@@ -182,7 +180,7 @@ impl Explanation {
         let outlook = told.stale_at().filter(|_| !ended);
         Self {
             store,
-            runtime_seconds: told.runtime().map(|runtime| runtime.as_seconds_f64()),
+            runtime_seconds: told.runtime().map(chrono::TimeDelta::as_seconds_f64),
             stale_at: outlook.map(|(at, reason)| Outlook { at, reason: reason.as_str() }),
             id: told.id,
             job_id: told.job_id,

@@ -48,7 +48,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         }
         let type_ = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let json = type_.is_some_and(is_json);
-        let bytes = Bytes::from_request(request, state).await.map_err(unread)?;
+        let bytes = Bytes::from_request(request, state).await.map_err(|error| unread(&error))?;
         if bytes.is_empty() {
             return Ok(Self(None));
         }
@@ -61,11 +61,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-fn unread(error: BytesRejection) -> Problem {
+fn unread(error: &BytesRejection) -> Problem {
     if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
         Problem::BodyTooLarge
     } else {
-        Problem::InvalidBody(source_of(&error))
+        Problem::InvalidBody(source_of(error))
     }
 }
 

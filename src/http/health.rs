@@ -101,12 +101,11 @@ pub(super) async fn health(
     State(app): State<Arc<App>>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Problem> {
-    let stores = match wanted.store {
-        Some(name) => app.seen_by(&caller, Some(name)).await?,
-        None => {
-            app.gate.require(&caller.0, &Access::Path(PATH)).await?;
-            app.stores()?
-        }
+    let stores = if let Some(name) = wanted.store {
+        vec![app.one_seen_by(&caller, &name).await?]
+    } else {
+        app.gate.require(&caller.0, &Access::Path(PATH)).await?;
+        app.stores()?
     };
     let health = sum(&stores, Utc::now());
     let code =

@@ -14,7 +14,7 @@ use super::app::App;
 use super::auth::Caller;
 use super::documented::Problems;
 use super::extract::Query;
-use super::pages::{self, Cursor, Part};
+use super::pages::{self, Begin, Cursor, Part};
 use super::problem::Problem;
 use super::stores::{Open, Store, StoreName, Unavailable, some};
 use crate::api::Duration;
@@ -102,11 +102,8 @@ pub(super) async fn history(
     let stores = app.seen_by(&caller, wanted.store.clone()).await?;
     let (wanted, cursor) = (&wanted, cursor.as_ref());
     let parts = join_all(stores.iter().map(async |store| {
-        let place = match cursor {
-            Some(cursor) => cursor.place(&store.name)?,
-            None => None,
-        };
-        Some((store, part(store, wanted, place, limit).await))
+        let begin = Begin::of(cursor, &store.name)?;
+        Some((store, part(store, wanted, begin.place(), limit).await))
     }));
     let (parts, unavailable) = some(parts.await.into_iter().flatten())?;
     let (events, next) = pages::merge(parts, limit)?;

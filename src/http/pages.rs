@@ -35,10 +35,31 @@ impl Cursor {
         let bytes = serde_json::to_vec(&self.0).map_err(|error| Problem::Internal(error.to_string()))?;
         Ok(URL_SAFE_NO_PAD.encode(bytes))
     }
+}
 
-    /// The place in a store, or `None` where the store has no more.
-    pub(super) fn place(&self, store: &StoreName) -> Option<Option<&str>> {
-        self.0.get(&store.to_string()).map(Option::as_deref)
+/// Where the page begins in one store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin<'a> {
+    /// At the beginning.
+    First,
+    /// Behind this place.
+    Behind(&'a str),
+}
+
+impl<'a> Begin<'a> {
+    /// Where the page that a cursor names begins in a store; `None`: the store has no more.
+    pub(super) fn of(cursor: Option<&'a Cursor>, store: &StoreName) -> Option<Self> {
+        let Some(Cursor(places)) = cursor else { return Some(Self::First) };
+        let place = places.get(&store.to_string())?;
+        Some(place.as_deref().map_or(Self::First, Self::Behind))
+    }
+
+    /// The place, if there is one.
+    pub(super) const fn place(self) -> Option<&'a str> {
+        match self {
+            Self::First => None,
+            Self::Behind(place) => Some(place),
+        }
     }
 }
 
@@ -102,10 +123,7 @@ mod tests {
 
     /// A store with these rows, from which parts of at most three are taken.
     fn part(store: &str, all: &[u32], cursor: Option<&Cursor>) -> Option<Part<u32, (String, u32)>> {
-        let from = match cursor {
-            Some(cursor) => cursor.place(&name(store))?.map(ToOwned::to_owned),
-            None => None,
-        };
+        let from = Begin::of(cursor, &name(store))?.place().map(ToOwned::to_owned);
         let begin = from.as_ref().map_or(0, |place| place.parse::<usize>().unwrap());
         let end = all.len().min(begin + 3);
         let rows = (begin..end).map(|i| (all[i], (i + 1).to_string(), (store.to_owned(), all[i]))).collect();

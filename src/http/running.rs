@@ -14,7 +14,7 @@ use super::app::App;
 use super::auth::Caller;
 use super::documented::Problems;
 use super::extract::Query;
-use super::pages::{self, Cursor, Part};
+use super::pages::{self, Begin, Cursor, Part};
 use super::problem::Problem;
 use super::stores::{Open, Store, StoreName, Unavailable, some};
 use crate::api::Duration;
@@ -25,7 +25,7 @@ use crate::db::running::{self as listed, Filter, Which};
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Page {
     /// The executions, the longest running first; those without a start last.
-    executions: Vec<Running>,
+    executions: Vec<RunningExecution>,
     /// To be given as `cursor` for the next page; null: this is the last one.
     next: Option<String>,
     /// The stores whose executions could not be listed, and why.
@@ -34,7 +34,7 @@ pub(super) struct Page {
 
 /// A running execution.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Running {
+pub(super) struct RunningExecution {
     /// The store: `namespace/name`.
     store: String,
     /// The row's id.
@@ -107,11 +107,8 @@ pub(super) async fn running(
     let stores = app.seen_by(&caller, wanted.store.clone()).await?;
     let (wanted, cursor) = (&wanted, cursor.as_ref());
     let parts = join_all(stores.iter().map(async |store| {
-        let place = match cursor {
-            Some(cursor) => cursor.place(&store.name)?,
-            None => None,
-        };
-        Some((store, part(store, wanted, place, limit).await))
+        let begin = Begin::of(cursor, &store.name)?;
+        Some((store, part(store, wanted, begin.place(), limit).await))
     }));
     let (parts, unavailable) = some(parts.await.into_iter().flatten())?;
     let (executions, next) = pages::merge(parts, limit)?;
@@ -126,7 +123,7 @@ async fn part(
     wanted: &Wanted,
     place: Option<&str>,
     limit: u32,
-) -> Result<Part<Key, Running>, Problem> {
+) -> Result<Part<Key, RunningExecution>, Problem> {
     let after = place.map(str::parse::<listed::Cursor>).transpose().map_err(|_| pages::unknown())?;
     let open = store.open().await?;
     let (name, from) = (store.name.clone(), place.map(ToOwned::to_owned));
@@ -145,7 +142,7 @@ async fn part(
     let row = |execution: listed::Execution| {
         let place = execution.place.as_ref().map(ToString::to_string)?;
         let key = (execution.started_at.is_none(), execution.started_at);
-        Some((key, place, Running::of(&name, execution)))
+        Some((key, place, RunningExecution::of(&name, execution)))
     };
     let rows = page.executions.into_iter().filter_map(row).collect();
     Ok(Part { store: name.clone(), from, rows, next: page.next.map(|next| next.to_string()) })
@@ -163,7 +160,7 @@ fn filter(open: &Open, wanted: &Wanted) -> Option<Filter> {
     })
 }
 
-impl Running {
+impl RunningExecution {
     fn of(store: &StoreName, execution: listed::Execution) -> Self {
         Self {
             store: store.to_string(),

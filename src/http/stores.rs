@@ -186,6 +186,12 @@ impl App {
         self.allowed(caller, wanted, |name| Access::Executions(name.map(|name| name.namespace.clone()))).await
     }
 
+    /// The store of this name, if the caller may see its executions.
+    pub(super) async fn one_seen_by(&self, caller: &Caller, name: &StoreName) -> Result<Store, Problem> {
+        self.gate.require(&caller.0, &Access::Executions(Some(name.namespace.clone()))).await?;
+        self.store(name)
+    }
+
     /// The stores that the caller asks to clean up, likewise.
     pub(super) async fn cleaned_by(
         &self,

@@ -8,6 +8,7 @@ mod support;
 mod admission;
 mod apifaults;
 mod breaker;
+mod cli;
 mod connection;
 mod crash;
 mod degradation;

@@ -169,6 +169,13 @@ impl World {
         self.secret("db", json!({"uri": self.url("right/password")})).await;
     }
 
+    /// A file with this text, as long as the world is there.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
     /// The URL that the operator's role logs in with.
     pub(crate) fn url(&self, password: &str) -> String {
         let mut url = self.admin_url.clone();
