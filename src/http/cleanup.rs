@@ -24,6 +24,7 @@ const MAX_HOURS: f64 = 399_996.0;
 /// What to clean up. Each field may be in the query or in the body, not in both.
 #[derive(Debug, Default, Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CleanUp)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// What has run for so many hours or longer is failed. It takes the place of the store's default: what a policy, an
@@ -34,8 +35,8 @@ pub(super) struct Wanted {
     /// Change nothing, only tell what would be done.
     dry_run: Option<bool>,
     /// Only this store: `namespace/name`.
-    #[param(value_type = Option<String>, example = "default/jobs")]
-    #[schema(value_type = Option<String>, example = "default/jobs")]
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
+    #[schema(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
     store: Option<StoreName>,
     /// With `max_hours`: those too that a policy, an extension or `AlertOnly` governs.
     include_governed: Option<bool>,
@@ -43,6 +44,7 @@ pub(super) struct Wanted {
 
 /// What a clean-up came to.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CleanUpReport)]
 pub(super) struct Report {
     /// Whether nothing was changed.
     dry_run: bool,
@@ -62,6 +64,7 @@ pub(super) struct Report {
 
 /// An execution that was ended or, in a dry run, would be; or one that is not, and why.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CleanedExecution)]
 pub(super) struct Row {
     /// The store: `namespace/name`.
     store: String,

@@ -96,6 +96,7 @@ struct Outlook {
 
 /// Something that was done to an execution, or told of it.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Record)]
 struct Recorded {
     /// When.
     at: DateTime<Utc>,

@@ -55,9 +55,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         if !json {
             return Err(Problem::UnsupportedMediaType);
         }
-        serde_json::from_slice(&bytes)
-            .map(|body| Self(Some(body)))
-            .map_err(|error| Problem::InvalidBody(error.to_string()))
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| Problem::InvalidBody(error.to_string()))
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) struct Metrics {
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Only this store: `namespace/name`. It takes the right to list jobexecutions in its namespace.
-    #[param(value_type = Option<String>, example = "default/jobs")]
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
     store: Option<StoreName>,
 }
 

@@ -23,6 +23,7 @@ use crate::db::audit::{self, Filter};
 
 /// A page of what was done.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = History)]
 pub(super) struct Page {
     /// What was done, the latest first.
     events: Vec<Event>,
@@ -67,7 +68,7 @@ pub(super) struct Event {
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Only of this store: `namespace/name`.
-    #[param(value_type = Option<String>, example = "default/jobs")]
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
     store: Option<StoreName>,
     /// Only of executions of this job.
     #[param(example = "21")]

@@ -23,6 +23,7 @@ use crate::db::running::{self as listed, Filter, Which};
 
 /// A page of running executions.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RunningExecutions)]
 pub(super) struct Page {
     /// The executions, the longest running first; those without a start last.
     executions: Vec<RunningExecution>,
@@ -73,7 +74,7 @@ pub(super) struct RunningExecution {
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Only of this store: `namespace/name`.
-    #[param(value_type = Option<String>, example = "default/jobs")]
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
     store: Option<StoreName>,
     /// Only of this job.
     #[param(example = "21")]
