@@ -2,6 +2,7 @@
 
 mod access;
 mod case;
+mod health;
 mod input;
 mod limits;
 mod pages;
