@@ -26,9 +26,15 @@ use super::Duration;
     printcolumn(name = "Deadline", type_ = "string", json_path = ".status.deadline"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "Execution", type_ = "string", json_path = ".spec.executionId", priority = 1),
-    printcolumn(name = "Timeout From", type_ = "string", json_path = ".status.timeoutSource", priority = 1)
+    printcolumn(name = "Type", type_ = "string", json_path = ".status.jobType", priority = 1),
+    printcolumn(name = "Timeout From", type_ = "string", json_path = ".status.timeoutSource", priority = 1),
+    selectable = ".spec.storeRef.name",
+    selectable = ".spec.executionId",
+    selectable = ".status.phase",
+    selectable = ".status.jobId"
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)").message("cancel cannot be taken back: the execution may have been cancelled already"))]
 pub struct JobExecutionSpec {
     /// The store that the execution belongs to, in the same namespace. It cannot be changed.
     #[x_kube(validation = Rule::new("self == oldSelf").message("storeRef is immutable: delete this object and create another"))]
@@ -45,10 +51,26 @@ pub struct JobExecutionSpec {
     /// nothing. Counts as long as the execution runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extend_by: Option<Duration>,
+    /// Cancels the execution, once: a row that runs or waits becomes `cancelled` with an end. It cannot be taken back. The
+    /// worker is not told: whether it stops is up to the application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<bool>,
     /// The Job or Pod of this namespace that runs it, instead of what the table says. It counts where the store has
     /// `workloads`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload_ref: Option<WorkloadRef>,
+}
+
+impl JobExecutionSpec {
+    /// Whether a person asks for anything.
+    pub const fn asks(&self) -> bool {
+        self.timeout.is_some() || self.extend_by.is_some() || self.cancels() || self.workload_ref.is_some()
+    }
+
+    /// Whether a person asks for it to be cancelled.
+    pub const fn cancels(&self) -> bool {
+        matches!(self.cancel, Some(true))
+    }
 }
 
 /// Names a workload of the same namespace.
@@ -129,6 +151,9 @@ pub struct JobExecutionStatus {
     /// The job that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
+    /// The type of that job, where the store knows types.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_type: Option<String>,
     /// Its number within the job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub execution_number: Option<i64>,
@@ -147,7 +172,7 @@ pub struct JobExecutionStatus {
     /// The object that the timeout comes from, for example `ExecutionPolicy/nightly`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_source: Option<String>,
-    /// Why it ended, in one word, for example `DeadlineExceeded`.
+    /// Why it was ended by the operator, in one word, for example `DeadlineExceeded`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// `Bound` (the row exists), `Accepted` (what the spec asks for is in force), `LongRunning` (it has run for longer

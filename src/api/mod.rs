@@ -4,7 +4,6 @@
 pub mod conditions;
 pub mod duration;
 pub mod execution;
-pub mod naming;
 pub mod policy;
 pub mod store;
 pub mod table;

@@ -85,6 +85,9 @@ pub struct ExecutionStoreSpec {
     /// When executions count as running for long where no policy says otherwise, which warns and never fails them.
     #[serde(default)]
     pub long_running: LongRunning,
+    /// The `JobExecution` objects that the operator makes for the rows of the table.
+    #[serde(default)]
+    pub mirror: Mirror,
     /// `Enforce` fails stale executions. `Observe` reports them and changes no row: the way to suspend a store.
     #[serde(default)]
     pub mode: Mode,
@@ -126,6 +129,15 @@ mod defaults {
     }
     pub(super) fn max_failures() -> super::IntOrString {
         super::IntOrString::Int(1_000)
+    }
+    pub(super) const fn mirrored() -> bool {
+        true
+    }
+    pub(super) const fn mirror_limit() -> i32 {
+        1_000
+    }
+    pub(super) fn finished_ttl() -> Duration {
+        known("1h")
     }
     pub(super) fn pool_size() -> i32 {
         3
@@ -191,6 +203,35 @@ impl Default for LongRunning {
     }
 }
 
+/// Which executions have a `JobExecution` object made by the operator. Objects that people make are never deleted, and are
+/// used where they exist.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Mirror {
+    /// Whether the operator makes objects. Turned off, it deletes those that it made, but for running executions of
+    /// which a person asks something.
+    #[serde(default = "defaults::mirrored")]
+    pub enabled: bool,
+    /// How many running executions have an object, 1 to 10000, and as many finished ones. Beyond it the stale and then the
+    /// longest-running are kept, and `status.mirror.notMirrored` counts the others.
+    #[serde(default = "defaults::mirror_limit")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub limit: i32,
+    /// How long an object stays after its execution has ended.
+    #[serde(default = "defaults::finished_ttl", rename = "finishedTTL")]
+    pub finished_ttl: Duration,
+}
+
+impl Default for Mirror {
+    fn default() -> Self {
+        Self {
+            enabled: defaults::mirrored(),
+            limit: defaults::mirror_limit(),
+            finished_ttl: defaults::finished_ttl(),
+        }
+    }
+}
+
 /// Whether a store's stale executions are failed or only reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
@@ -221,13 +262,17 @@ pub struct ExecutionStoreStatus {
     /// Rows that contradict themselves; any turns `Consistent` to False.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub violations: Option<Violations>,
+    /// The `JobExecution` objects of the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorStatus>,
     /// The last sweep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_sweep: Option<LastSweep>,
     /// `Ready` (the summary), `DatabaseReachable`, `SchemaValid`, `Healthy` (False with more than
     /// `spec.longRunning.warnAbove` long-running executions), `EnforcementPaused` (True while no row is changed),
-    /// `Recording` (what is done is written to the operator's own tables), `Consistent` and, where the store has other
-    /// evidence than deadlines, `EvidenceSeen` (it counts at present).
+    /// `Recording` (what is done is written to the operator's own tables), `Consistent`, where the store has other
+    /// evidence than deadlines `EvidenceSeen` (it counts at present), and where the mirror is enabled `Mirrored`
+    /// (`JobExecution` objects are in step with the rows).
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
@@ -257,6 +302,17 @@ pub struct Metrics {
     pub refused_transitions: Option<i64>,
     /// When these figures were taken, by the database's clock.
     pub timestamp: Option<Time>,
+}
+
+/// The `JobExecution` objects of a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MirrorStatus {
+    /// Objects of this store, those of people included.
+    pub objects: i64,
+    /// Running executions that have no object, because there are more than `spec.mirror.limit`, or because their id
+    /// cannot stand in one (empty, or longer than 253 characters).
+    pub not_mirrored: i64,
 }
 
 /// Rows that contradict themselves.
@@ -309,6 +365,8 @@ mod tests {
         assert_eq!(spec.long_running.after.to_string(), "1h");
         assert_eq!(spec.connection.statement_timeout.to_string(), "30s");
         assert_eq!(spec.connection.secret_ref.key, "uri");
+        assert_eq!((spec.mirror.enabled, spec.mirror.limit), (true, 1_000));
+        assert_eq!(spec.mirror.finished_ttl.to_string(), "1h");
         assert_eq!(
             (spec.mode, spec.long_running.warn_above, spec.connection.pool_size),
             (Mode::Enforce, 5, 3)

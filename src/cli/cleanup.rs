@@ -9,7 +9,6 @@ use super::direct::{self, Direct};
 use super::output::{self, Column, Output, Printer, Style, count, hours, optional};
 use super::{CliError, Done, age, person};
 use crate::api::{Duration, duration};
-use crate::db::Ledger;
 use crate::db::cleanup::{self, Options, Report, Row};
 
 /// How records name a clean-up from here.
@@ -40,7 +39,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = age, conflicts_with = "max_hours")]
     older_than: Option<Duration>,
     /// This execution; may be given more than once. With a threshold only those of them that are older.
-    #[arg(long = "id", value_name = "ID", allow_hyphen_values = true)]
+    #[arg(long = "id", value_name = "ID", allow_negative_numbers = true)]
     ids: Vec<String>,
     /// Also what an object governs: with a threshold or ids only.
     #[arg(long)]
@@ -114,12 +113,7 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
 
 /// Cleans up.
 async fn change(store: &mut Direct, options: Options, output: Output) -> Result<Report, CliError> {
-    if let Some(problem) = &store.unwritable {
-        return Err(problem.clone().into());
-    }
-    if let Ledger::Missing(why) = store.enlist().await? {
-        output::say(&format!("jobexec: this is not recorded, since {why}"));
-    }
+    store.prepare_to_write().await?;
     print(store, &Options { dry_run: false, ..options }, output).await
 }
 

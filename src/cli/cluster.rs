@@ -8,8 +8,9 @@ use kube::{Api, Client, Config, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::{CliError, person};
-use crate::api::naming::execution_name;
 use crate::api::{Duration, ExecutionStore, JobExecution, RESUME};
+use crate::controllers::execution::names;
+use crate::db::mapping::IdType;
 
 /// How long a call may take, the client's own retries included.
 const TIMEOUT: Limit = Limit::from_secs(30);
@@ -96,21 +97,12 @@ impl Cluster {
     /// The name of the oldest object for an execution, whose wishes count, or of the one to be made.
     async fn object_of(&self, id: &str) -> Result<String, CliError> {
         let executions: Api<JobExecution> = self.api();
-        let mut page = ListParams::default().limit(500);
-        let mut found: Vec<JobExecution> = Vec::new();
-        loop {
-            let list = call(executions.list(&page)).await?;
-            let more = list.metadata.continue_.clone().filter(|more| !more.is_empty());
-            let ours =
-                |e: &JobExecution| e.spec.store_ref.name == self.store.name && e.spec.execution_id == id;
-            found.extend(list.items.into_iter().filter(ours));
-            match more {
-                Some(more) => page = page.continue_token(&more),
-                None => break,
-            }
-        }
+        let store = &self.store.name;
+        let fields = format!("spec.storeRef.name={store},spec.executionId={}", escaped(id));
+        let mut found = call(executions.list(&ListParams::default().fields(&fields))).await?.items;
         found.sort_by_key(|e| (e.creation_timestamp(), e.name_any()));
-        Ok(found.first().map_or_else(|| execution_name(&self.store.name, id), kube::ResourceExt::name_any))
+        let id_type = if id.parse::<i64>().is_ok() { IdType::Integer } else { IdType::Text };
+        Ok(found.first().map_or_else(|| names::name(store, id_type, id), kube::ResourceExt::name_any))
     }
 
     fn api<K>(&self) -> Api<K>
@@ -120,6 +112,11 @@ impl Cluster {
     {
         Api::namespaced(self.client.clone(), &self.store.namespace)
     }
+}
+
+/// As a value in a field selector.
+fn escaped(text: &str) -> String {
+    text.chars().flat_map(|c| "\\,=".contains(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
 /// Who asks, as the API server notes it; at most 128 characters.

@@ -43,7 +43,7 @@ pub(super) struct Direct {
     /// Where is recorded what is done.
     pub(super) ledger: Ledger,
     /// Why rows cannot be changed, if they cannot.
-    pub(super) unwritable: Option<Problem>,
+    unwritable: Option<Problem>,
     /// Whether an operator has put in force what people wish: else only what the file says counts.
     pub(super) looked_after: bool,
     compiled: Compiled,
@@ -92,17 +92,28 @@ impl Direct {
         Ok(&self.ledger)
     }
 
+    /// Sees that rows can be changed, and says so where that will not be recorded.
+    pub(super) async fn prepare_to_write(&mut self) -> Result<(), CliError> {
+        if let Some(problem) = &self.unwritable {
+            return Err(problem.clone().into());
+        }
+        if let Ledger::Missing(why) = self.enlist().await? {
+            super::output::say(&format!("jobexec: this is not recorded, since {why}"));
+        }
+        Ok(())
+    }
+
     /// An id in the form that Postgres prints.
     pub(super) fn id(&self, id: &str) -> Result<String, CliError> {
         let type_ = self.mapping.id_type();
-        let invalid = || CliError::InvalidId { id: id.to_owned(), what: "execution", type_: type_.sql() };
+        let invalid = || CliError::InvalidId { id: id.to_owned(), what: "", type_: type_.sql() };
         type_.canonical(id).ok_or_else(invalid)
     }
 
     /// A job's id in the form that Postgres prints.
     pub(super) fn job_id(&self, id: &str) -> Result<String, CliError> {
         let type_ = self.mapping.job_id_type().unwrap_or(IdType::Text);
-        let invalid = || CliError::InvalidId { id: id.to_owned(), what: "job", type_: type_.sql() };
+        let invalid = || CliError::InvalidId { id: id.to_owned(), what: "job ", type_: type_.sql() };
         type_.canonical(id).ok_or_else(invalid)
     }
 

@@ -20,7 +20,7 @@ use crate::db::explain::{self, Considered, Explanation, Record};
 What counts is what the operator has put in force in that database (jobexec.rules).")]
 pub(super) struct Args {
     /// The id of the execution.
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_negative_numbers = true)]
     id: String,
     #[command(flatten)]
     direct: direct::Target,

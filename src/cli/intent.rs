@@ -1,9 +1,11 @@
 //! `jobexec extend`, `jobexec cancel` and `jobexec resume`: what a person wants of an execution or of a store. With a
 //! cluster it is said to the object; without one it is a rule, or the guarded SQL.
 
+use serde::Serialize;
+
 use super::cluster::{Cluster, StoreName};
 use super::direct::{self, Direct};
-use super::output::{print, say};
+use super::output::{Output, Printer, print, say};
 use super::{CliError, Done, person, user};
 use crate::api::{Duration, Phase, duration};
 use crate::db::cancel::{self, Request};
@@ -30,13 +32,15 @@ The time is the whole extension, so that saying it twice adds nothing. It is add
 and counts as long as it runs.")]
 pub(super) struct Extend {
     /// The id of the execution.
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_negative_numbers = true)]
     id: String,
     /// How much is added to its timeout, for example 1h30m.
     #[arg(long, value_name = "DURATION")]
     by: Duration,
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Which executions to cancel.
@@ -50,10 +54,12 @@ What runs or waits becomes cancelled. A worker that finishes at the same moment 
 Exit status: 0 cancelled; 1 one of them was not.")]
 pub(super) struct Cancel {
     /// The ids of the executions.
-    #[arg(required = true, allow_hyphen_values = true, value_name = "ID")]
+    #[arg(required = true, allow_negative_numbers = true, value_name = "ID")]
     ids: Vec<String>,
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Whose breaker to close.
@@ -66,14 +72,58 @@ pub(super) struct Cancel {
 pub(super) struct Resume {
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What was done, or asked for.
+#[derive(Serialize)]
+struct Told {
+    /// The execution; `None`: it is about the store.
+    id: Option<String>,
+    /// The object that it was said to, where it was said to one.
+    object: Option<String>,
+    /// For a person.
+    message: String,
+}
+
+impl Told {
+    fn name(&self) -> Option<&str> {
+        self.id.as_deref().or(self.object.as_deref())
+    }
+}
+
+/// Tells it: a sentence for people, else like all other results.
+struct Teller {
+    people: bool,
+    printer: Printer<Told>,
+}
+
+impl Teller {
+    fn new(output: Output) -> Self {
+        Self { people: output.format.for_people(), printer: Printer::new(output, Vec::new(), Told::name) }
+    }
+
+    fn tell(&mut self, id: Option<&str>, object: Option<String>, message: String) -> Result<(), CliError> {
+        if self.people {
+            return print(&format!("{message}\n"));
+        }
+        self.printer.rows(&[Told { id: id.map(str::to_owned), object, message }])
+    }
+
+    fn end(self) -> Result<(), CliError> {
+        if self.people { Ok(()) } else { self.printer.end("").map(drop) }
+    }
 }
 
 /// Gives an execution more time.
 pub(super) async fn extend(args: Extend) -> Result<(), CliError> {
     let by = duration::format(args.by.to_chrono());
+    let mut teller = Teller::new(args.output);
     if let Some(store) = args.place.store {
         let object = Cluster::open(store).await?.extend(&args.id, &args.by).await?;
-        return print(&format!("{object}: extendBy {by}\n"));
+        teller.tell(Some(&args.id), Some(object.clone()), format!("{object}: extendBy {by}"))?;
+        return teller.end();
     }
     let mut store = Direct::open(args.place.direct).await?;
     let id = store.id(&args.id)?;
@@ -83,54 +133,60 @@ pub(super) async fn extend(args: Extend) -> Result<(), CliError> {
     };
     rule::prune(&store.database, &store.mapping, store_id).await?;
     let request = rule::Request { id: id.clone(), by: args.by.to_chrono(), who: user(), actor: person() };
-    let text = match rule::extend(&store.database, &store.mapping, store_id, &request).await? {
-        rule::Outcome::Extended(_) => format!("execution {id} is extended by {by}\n"),
+    match rule::extend(&store.database, &store.mapping, store_id, &request).await? {
+        rule::Outcome::Extended(_) => {}
         rule::Outcome::Governed(object) => {
             return Err(CliError::NotDone(format!(
                 "{object} extends {id}, and counts: change its spec.extendBy"
             )));
         }
         rule::Outcome::NotAlive => return Err(why_not(&store, &id).await?),
-    };
+    }
     store.close().await;
-    print(&text)
+    teller.tell(Some(&id), None, format!("execution {id} is extended by {by}"))?;
+    teller.end()
 }
 
 /// Cancels executions.
 pub(super) async fn cancel(args: Cancel) -> Result<Done, CliError> {
-    if let Some(store) = args.place.store {
+    let mut teller = Teller::new(args.output);
+    let done = if let Some(store) = args.place.store {
         let cluster = Cluster::open(store).await?;
         for id in &args.ids {
             let object = cluster.cancel(id).await?;
-            print(&format!("{object}: cancel asked for\n"))?;
+            teller.tell(Some(id), Some(object.clone()), format!("{object}: cancel asked for"))?;
         }
-        return Ok(Done::Well);
-    }
-    let mut store = Direct::open(args.place.direct).await?;
-    let ids = args.ids.iter().map(|id| store.id(id)).collect::<Result<Vec<_>, _>>()?;
+        Done::Well
+    } else {
+        cancel_directly(&args.ids, args.place.direct, &mut teller).await?
+    };
+    teller.end()?;
+    Ok(done)
+}
+
+async fn cancel_directly(
+    ids: &[String],
+    target: direct::Target,
+    teller: &mut Teller,
+) -> Result<Done, CliError> {
+    let mut store = Direct::open(target).await?;
+    let ids = ids.iter().map(|id| store.id(id)).collect::<Result<Vec<_>, _>>()?;
     if !store.mapping.can_cancel() {
         return Err(CliError::NotDone(
             "the table has no text for cancelled executions that fits: see spec.table.statuses.cancelled"
                 .to_owned(),
         ));
     }
-    if let Some(problem) = &store.unwritable {
-        return Err(problem.clone().into());
-    }
-    if let Ledger::Missing(why) = store.enlist().await? {
-        say(&format!("jobexec: this is not recorded, since {why}"));
-    }
-    let request = |key: &String| Request {
-        key: key.clone(),
-        source: super::cleanup::SOURCE.to_owned(),
-        actor: Some(person()),
-    };
+    store.prepare_to_write().await?;
+    let source = super::cleanup::SOURCE;
+    let request =
+        |key: &String| Request { key: key.clone(), source: source.to_owned(), actor: Some(person()) };
     let requests: Vec<Request> = ids.iter().map(request).collect();
     let outcome = cancel::cancel(&store.database, &store.mapping, &store.ledger, &requests).await?;
     let mut done = Done::Well;
     for id in &ids {
         if outcome.cancelled.iter().any(|row| row.id == *id) {
-            print(&format!("execution {id} is cancelled\n"))?;
+            teller.tell(Some(id), None, format!("execution {id} is cancelled"))?;
             continue;
         }
         done = Done::Incomplete;
@@ -157,20 +213,25 @@ async fn why_not(store: &Direct, id: &str) -> Result<CliError, CliError> {
 
 /// Closes the breaker.
 pub(super) async fn resume(args: Resume) -> Result<(), CliError> {
+    let mut teller = Teller::new(args.output);
     if let Some(store) = args.place.store {
         let object = Cluster::open(store).await?.resume().await?;
-        return print(&format!("{object}: asked to go on\n"));
+        teller.tell(None, Some(object.clone()), format!("{object}: asked to go on"))?;
+        return teller.end();
     }
     let store = Direct::open(args.place.direct).await?;
     let store_id = match &store.ledger {
         Ledger::Tables { store_id } => *store_id,
         Ledger::Missing(why) => return Err(CliError::NotRecorded(why.clone())),
     };
-    let Some(why) = ledger::paused(&store.database, store_id).await? else {
-        store.close().await;
-        return print("the breaker is closed: nothing is paused\n");
+    let message = match ledger::paused(&store.database, store_id).await? {
+        None => "the breaker is closed: nothing is paused".to_owned(),
+        Some(why) => {
+            ledger::pause(&store.database, store_id, None).await?;
+            format!("the pause is taken back ({why}); the next sweep counts anew")
+        }
     };
-    ledger::pause(&store.database, store_id, None).await?;
     store.close().await;
-    print(&format!("the pause is taken back ({why}); the next sweep counts anew\n"))
+    teller.tell(None, None, message)?;
+    teller.end()
 }

@@ -54,11 +54,11 @@ pub enum CliError {
     #[error("{0}")]
     Table(#[from] crate::db::validate::Problem),
     /// No row can have this id.
-    #[error("{id:?} is no {what} id of this table, whose {what} ids are of type {type_}")]
+    #[error("{id:?} is no {what}id of this table, whose {what}ids are of type {type_}")]
     InvalidId {
         /// What was given.
         id: String,
-        /// Whose id it is.
+        /// Whose id it is, to be put before the word: nothing of an execution.
         what: &'static str,
         /// The type of the ids.
         type_: &'static str,

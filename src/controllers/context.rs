@@ -1,6 +1,6 @@
 //! What all reconcilers share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,12 +8,14 @@ use chrono::TimeDelta;
 use futures::FutureExt as _;
 use futures::channel::mpsc;
 use kube::core::DeserializeGuard;
+use kube::core::error_boundary::InvalidObject;
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::{Api, Client, Resource, ResourceExt as _};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::execution::{Key, Wakes};
 use super::failures::Failures;
 use super::store::Handle;
 use super::wishes::{self, Wishes};
@@ -43,8 +45,8 @@ pub struct Context {
     policies: reflector::Store<Guarded<ExecutionPolicy>>,
     handles: Mutex<HashMap<ObjectRef<Guarded<ExecutionStore>>, Arc<Handle>>>,
     nudges: Nudges,
-    /// The `JobExecution` objects that fail.
-    pub failing: Failures<Guarded<JobExecution>>,
+    /// The stores whose executions are to be looked at.
+    pub wakes: Wakes,
     /// The `ExecutionPolicy` objects that fail.
     pub failing_policies: Failures<Guarded<ExecutionPolicy>>,
     /// What is telling Kubernetes of the stores.
@@ -58,8 +60,6 @@ pub struct Context {
 pub struct Nudges {
     /// For the store controller.
     pub stores: mpsc::Sender<ObjectRef<Guarded<ExecutionStore>>>,
-    /// For the execution controller.
-    pub executions: mpsc::Sender<ObjectRef<Guarded<JobExecution>>>,
     /// For the policy controller.
     pub policies: mpsc::Sender<ObjectRef<Guarded<ExecutionPolicy>>>,
 }
@@ -92,7 +92,7 @@ impl Context {
             policies,
             handles: Mutex::default(),
             nudges,
-            failing: Failures::default(),
+            wakes: Wakes::default(),
             failing_policies: Failures::default(),
             tellers: TaskTracker::new(),
             stop,
@@ -271,21 +271,34 @@ impl Context {
         }
     }
 
-    /// Has the unfinished executions of a store looked at soon.
-    pub fn nudge_executions(&self, namespace: &str, store: &str) {
-        for guarded in self.executions.state() {
-            let Ok(execution) = &guarded.0 else { continue };
-            let finished =
-                execution.status.as_ref().and_then(|s| s.phase).is_some_and(crate::api::Phase::finished);
-            if finished || !belongs(execution, namespace, store) {
-                continue;
-            }
-            let target = ObjectRef::new(&execution.name_any()).within(namespace);
-            if self.nudges.executions.clone().try_send(target).is_err() {
-                tracing::debug!(store, "no room for more nudges, the others wait for their turn");
-                return;
-            }
-        }
+    /// The `JobExecution` objects of a store, as last seen; `None` while not all have been.
+    pub fn executions(&self, namespace: &str, store: &str) -> Option<Vec<Arc<Guarded<JobExecution>>>> {
+        self.executions.wait_until_ready().now_or_never()?.ok()?;
+        let of = |guarded: &Arc<Guarded<JobExecution>>| {
+            guarded.0.as_ref().is_ok_and(|execution| belongs(execution, namespace, store))
+        };
+        Some(self.executions.state().into_iter().filter(of).collect())
+    }
+
+    /// The stores that `JobExecution` objects name, and the namespaces with objects that cannot be read.
+    pub fn execution_keys(&self) -> HashSet<Key> {
+        let key = |guarded: Arc<Guarded<JobExecution>>| match &guarded.0 {
+            Ok(execution) => Key::of(execution),
+            Err(invalid) => Key::unreadable(invalid.metadata.namespace.as_ref()),
+        };
+        self.executions.state().into_iter().map(key).collect()
+    }
+
+    /// The `JobExecution` objects of a namespace that cannot be read.
+    pub fn unreadable_executions(&self, namespace: &str) -> Vec<InvalidObject> {
+        let invalid = |guarded: Arc<Guarded<JobExecution>>| match &guarded.0 {
+            Err(invalid) if invalid.metadata.namespace.as_deref() == Some(namespace) => Some(InvalidObject {
+                error: invalid.error.clone(),
+                metadata: invalid.metadata.clone(),
+            }),
+            _ => None,
+        };
+        self.executions.state().into_iter().filter_map(invalid).collect()
     }
 }
 

@@ -27,6 +27,9 @@ pub use context::Context;
 /// The name under which the operator writes status by server-side apply.
 const FIELD_MANAGER: &str = "jobexec-operator";
 
+/// The name under which the operator makes and labels the objects of executions.
+const MIRROR_MANAGER: &str = "jobexec-mirror";
+
 /// How long a call to the API server may take, the client's own retries included.
 const API_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -55,9 +58,20 @@ pub enum ReconcileError {
 }
 
 impl ReconcileError {
+    /// The HTTP status of a refusal.
+    fn code(&self) -> Option<u16> {
+        match self {
+            Self::Kube(error) => match &**error {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Whether the API server will not have it, so that trying again soon is of no use: a right or quota is missing.
     fn refused(&self) -> bool {
-        matches!(self, Self::Kube(error) if matches!(**error, kube::Error::Api(ref s) if (400..500).contains(&s.code) && s.code != 429))
+        self.code().is_some_and(|code| (400..500).contains(&code) && code != 429)
     }
 }
 
@@ -80,12 +94,17 @@ fn watched<K: kube::Resource<DynamicType = ()>>(
     outcome: Result<impl Sized, controller::Error<ReconcileError, watcher::Error>>,
 ) {
     if let Err(controller::Error::QueueError(error)) = outcome {
-        let kind = K::plural(&());
-        tracing::warn!(
-            %error,
-            "cannot watch {kind}: see that the CRDs are installed (`jobexec crds`) and that the ServiceAccount may list and watch {kind}"
-        );
+        not_watched::<K>(&error);
     }
+}
+
+/// The same of a watch without a controller.
+fn not_watched<K: kube::Resource<DynamicType = ()>>(error: &watcher::Error) {
+    let kind = K::plural(&());
+    tracing::warn!(
+        %error,
+        "cannot watch {kind}: see that the CRDs are installed (`jobexec crds`) and that the ServiceAccount may list and watch {kind}"
+    );
 }
 
 /// Runs every controller on the stores of `namespace` (or of all namespaces) until `stop` is cancelled and what is
@@ -101,14 +120,12 @@ pub async fn run<F: Future<Output = ()>>(
     let (executions, execution_writer) = reflector::store::<DeserializeGuard<crate::api::JobExecution>>();
     let (policies, policy_writer) = reflector::store::<DeserializeGuard<crate::api::ExecutionPolicy>>();
     let (nudge_stores, nudged_stores) = mpsc::channel(NUDGES);
-    let (nudge_executions, nudged_executions) = mpsc::channel(NUDGES);
     let (nudge_policies, nudged_policies) = mpsc::channel(NUDGES);
-    let nudges =
-        context::Nudges { stores: nudge_stores, executions: nudge_executions, policies: nudge_policies };
+    let nudges = context::Nudges { stores: nudge_stores, policies: nudge_policies };
     let caches = context::Caches { stores, executions, policies };
     let context = Arc::new(Context::new(client, namespace, caches, nudges, stop.clone()));
     let stores = store::run(context.clone(), store_writer, nudged_stores, stop.clone());
-    let executions = execution::run(context.clone(), execution_writer, nudged_executions, stop.clone());
+    let executions = execution::run(context.clone(), execution_writer);
     let policies = policy::run(context.clone(), policy_writer, nudged_policies, stop.clone());
     let beside = beside(context.clone());
     let work = async {

@@ -195,9 +195,9 @@ fn created(object: &impl Resource) -> i64 {
     object.meta().creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
 }
 
-/// Who last set what moves the deadline: the field manager of `spec.timeout` or `spec.extendBy`, which is all that an
-/// object tells.
-fn actor(meta: &ObjectMeta) -> Option<String> {
+/// Who last set what a person asks for: the field manager of `spec.timeout`, `spec.extendBy` or `spec.cancel`, which is
+/// all that an object tells.
+pub fn actor(meta: &ObjectMeta) -> Option<String> {
     mover(meta)?.manager.clone()
 }
 
@@ -207,10 +207,18 @@ pub fn moved_at(meta: &ObjectMeta) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(time.0.as_second(), 0)
 }
 
+/// Forgets what nothing here reads of an object, which is most of it: it is kept for every execution.
+pub fn trim(execution: &mut JobExecution) {
+    let mover = mover(&execution.metadata).cloned().filter(|_| execution.spec.asks());
+    let mover = mover.map(|entry| vec![entry]);
+    execution.metadata.managed_fields = mover;
+    execution.metadata.annotations = None;
+}
+
 fn mover(meta: &ObjectMeta) -> Option<&ManagedFieldsEntry> {
     let entries = meta.managed_fields.as_deref().unwrap_or_default();
     let owns = |fields: &serde_json::Value| {
-        ["f:timeout", "f:extendBy"].iter().any(|field| !fields["f:spec"][field].is_null())
+        ["f:timeout", "f:extendBy", "f:cancel"].iter().any(|field| !fields["f:spec"][field].is_null())
     };
     entries
         .iter()

@@ -61,6 +61,8 @@ pub(super) struct Column {
     pub(super) unique: bool,
     /// Whether a partial index on running executions is on it and the start.
     pub(super) indexed: bool,
+    /// Whether an index on all rows begins with it.
+    pub(super) leads: bool,
     /// How many characters it holds, where that is limited.
     pub(super) limit: Option<i32>,
 }
@@ -128,6 +130,8 @@ async fn relation(
                         WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum AND s.attname = $2
                         AND (SELECT bool_and(strpos(pg_get_expr(i.indpred, i.indrelid), text) > 0)
                              FROM unnest($3::text[]) AS text)) AS indexed,
+                EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL
+                        AND i.indkey[0] = a.attnum) AS leads,
                 CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END AS limit
          FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
          WHERE a.attrelid::bigint = $1 AND a.attnum > 0 AND NOT a.attisdropped",

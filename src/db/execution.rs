@@ -1,23 +1,29 @@
-//! One execution: the row as it is, and how it is judged.
+//! Executions as they are, and how they are judged: those of given ids, and those that are to have an object.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::postgres::PgRow;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::judge::{NEXT_PARAMETER, WARN};
-use super::mapping::wire;
-use super::{Database, DbError, Judge, Ledger};
+use super::judge::{NEXT_PARAMETER, Take, WARN};
+use super::mapping::{literal, wire};
+use super::rules::interval;
+use super::{Database, DbError, Judge, Ledger, Mapping};
 use crate::api::Phase;
 
 /// A row, with the timeout that governs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Execution {
+    /// The id, in the form that Postgres prints.
+    pub id: String,
     /// Where it stands.
     pub phase: Phase,
     /// The status as the table has it.
     pub status: String,
     /// Its job.
     pub job_id: Option<String>,
+    /// The type of that job, where types are known.
+    pub job_type: Option<String>,
     /// Its number within the job.
     pub number: Option<i64>,
     /// When it started.
@@ -40,65 +46,141 @@ pub struct Execution {
     pub reason: Option<String>,
     /// The object that said so then.
     pub ended_by: Option<String>,
+    /// Who asked for it, if a person did and is known.
+    pub actor: Option<String>,
+    /// Whether it is stale now.
+    pub stale: bool,
+    /// Whether [`Window`] has it.
+    pub picked: bool,
 }
 
-/// The row with this id (in its canonical form), or `None`.
-pub async fn find(
+/// Which executions are to have an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// How many running ones, the stale and the longest-running first; and how many that have ended, the latest first.
+    pub limit: u32,
+    /// How long ago those may have ended. Without an index on the end none is looked for.
+    pub finished: TimeDelta,
+}
+
+/// Rows of one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executions {
+    /// The moment, by the database's clock.
+    pub now: DateTime<Utc>,
+    /// The rows, in no order.
+    pub rows: Vec<Execution>,
+}
+
+/// The rows with these ids (in their canonical form), and those of `window`: up to one running row more than it has room
+/// for, which tells that there are more, beside all that are stale.
+pub async fn read(
     database: &Database,
     judge: &Judge<'_>,
     ledger: &Ledger,
-    id: &str,
-) -> Result<Option<Execution>, DbError> {
+    ids: &[String],
+    window: Option<Window>,
+) -> Result<Executions, DbError> {
+    let sql = statement(judge, ledger, window);
+    let mut tx = database.read().await?;
+    let now = sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
+    let query = judge.bind(sqlx::query(AssertSqlSafe(sql))).bind(ids).persistent(false);
+    let rows = query.fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    let rows = rows.iter().map(|row| execution(judge.mapping, row)).collect::<Result<_, _>>()?;
+    Ok(Executions { now, rows })
+}
+
+fn statement(judge: &Judge<'_>, ledger: &Ledger, window: Option<Window>) -> String {
     let m = judge.mapping;
-    let key = NEXT_PARAMETER;
-    // The newest event counts only if it is the one that gave the row its end: ids may be used again. The column may
-    // keep fewer digits of the time than the event does.
-    let ended = match ledger {
-        Ledger::Missing(_) => {
-            "SELECT NULL::text AS reason, NULL::text AS source, NULL::timestamptz AS deadline".to_owned()
-        }
-        Ledger::Tables { store_id } => format!(
-            "SELECT o.reason, o.source, o.deadline FROM jobexec.events AS o \
-             WHERE o.store_id = {store_id} AND o.execution_id = ${key} \
-               AND o.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second' \
-               AND o.action IN ('Failed', 'Cancelled') ORDER BY o.event_id DESC LIMIT 1",
-            end = m.completed_at()
-        ),
+    let (type_, id) = (m.id_type().sql(), m.id());
+    let ctes = match window {
+        Some(_) => judge.ctes(Take::LookAtAll),
+        None => format!("{}, stale AS (SELECT NULL::{type_} AS id WHERE false)", judge.rules()),
     };
-    let sql = format!(
-        "WITH {rules}
-         SELECT {status}::text AS status, {job}::text AS job_id, {number}::bigint AS number,
-                {shown_start} AS started_at, {shown_end} AS completed_at,
-                ended.reason, ended.source AS ended_by, v.timeout, v.timeout_source AS source,
+    format!(
+        "WITH {ctes},
+         picked AS MATERIALIZED ({picked}),
+         wanted AS MATERIALIZED (
+             SELECT unnest(${NEXT_PARAMETER}::text[]::{type_}[]) AS id UNION SELECT id FROM picked)
+         SELECT {id}::text AS id, {status}::text AS status, {job}::text AS job_id, {job_type} AS job_type,
+                {number}::bigint AS number, {shown_start} AS started_at, {shown_end} AS completed_at,
+                ended.reason, ended.source AS ended_by, ended.actor, v.timeout, v.timeout_source AS source,
                 COALESCE(ended.deadline, {began} + v.timeout + v.extend_by + v.grace) AS deadline,
-                {running} AND {start} < statement_timestamp() - {WARN} AS long_running, v.warn_source, e.extend_source
-         FROM {table} AS t {joined} LEFT JOIN LATERAL ({ended}) AS ended ON true
-         WHERE {id} = ${key}::{type_}",
-        rules = judge.rules(),
+                {running} AND {start} < statement_timestamp() - {WARN} AS long_running, v.warn_source, e.extend_source,
+                {id} IN (SELECT id FROM stale) AS stale, {id} IN (SELECT id FROM picked) AS picked
+         FROM wanted JOIN {table} AS t ON {id} = wanted.id {joined} LEFT JOIN LATERAL ({ended}) AS ended ON true",
+        picked = picked(m, window),
         joined = judge.joined(),
         began = wire(&m.began_at()),
         start = m.started_at(),
         running = m.running(),
         status = m.status(),
         job = m.job_id(),
+        job_type = m.job_type(),
         number = m.number(),
         shown_start = wire(&m.started_at()),
         shown_end = wire(&m.completed_at()),
         table = m.table(),
-        id = m.id(),
-        type_ = format_args!("text::{}", m.id_type().sql()),
-    );
-    let mut tx = database.read().await?;
-    let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).bind(id).persistent(false);
-    let row = query.fetch_optional(&mut *tx).await?;
-    tx.commit().await?;
-    let Some(row) = row else { return Ok(None) };
+        ended = ended(m, ledger),
+    )
+}
+
+/// The ids that a window has.
+fn picked(m: &Mapping, window: Option<Window>) -> String {
+    let (id, table) = (m.id(), m.table());
+    let Some(Window { limit, finished }) = window else {
+        return format!("SELECT NULL::{} AS id WHERE false", m.id_type().sql());
+    };
+    let one_more = limit.saturating_add(1);
+    let mut parts = vec![
+        format!("SELECT id FROM stale LIMIT {one_more}"),
+        format!(
+            "SELECT {id} FROM {table} AS t WHERE {} ORDER BY {} LIMIT {one_more}",
+            m.running(),
+            m.started_column()
+        ),
+    ];
+    if m.indexed_by_end() {
+        let cutoff = format!("statement_timestamp() - interval {}", literal(&interval(finished)));
+        parts.push(format!(
+            "SELECT {id} FROM {table} AS t WHERE {} AND {} ORDER BY {} DESC LIMIT {limit}",
+            m.finished(),
+            m.completed_after(&cutoff),
+            m.completed_column()
+        ));
+    }
+    format!("({})", parts.join(") UNION ("))
+}
+
+/// What is recorded of the end of the row `t`. The newest event counts only if it is the one that gave the row its end:
+/// ids may be used again. The column may keep fewer digits of the time than the event does.
+fn ended(m: &Mapping, ledger: &Ledger) -> String {
+    match ledger {
+        Ledger::Missing(_) => "SELECT NULL::text AS reason, NULL::text AS source, NULL::text AS actor, \
+             NULL::timestamptz AS deadline"
+            .to_owned(),
+        Ledger::Tables { store_id } => format!(
+            "SELECT o.reason, o.source, o.actor, o.deadline FROM jobexec.events AS o \
+             WHERE {finished} AND o.store_id = {store_id} AND o.execution_id = {id}::text \
+               AND o.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second' \
+               AND o.action IN ('Failed', 'Cancelled') ORDER BY o.event_id DESC LIMIT 1",
+            finished = m.finished(),
+            id = m.id(),
+            end = m.completed_at()
+        ),
+    }
+}
+
+fn execution(m: &Mapping, row: &PgRow) -> Result<Execution, DbError> {
     let status: Option<String> = row.try_get("status")?;
     let timeout: PgInterval = row.try_get("timeout")?;
-    Ok(Some(Execution {
+    Ok(Execution {
+        id: row.try_get("id")?,
         phase: status.as_deref().map_or(Phase::Unmapped, |text| m.phase(text)),
         status: status.unwrap_or_else(|| "NULL".to_owned()),
         job_id: row.try_get("job_id")?,
+        job_type: row.try_get("job_type")?,
         number: row.try_get("number")?,
         started_at: row.try_get("started_at")?,
         completed_at: row.try_get("completed_at")?,
@@ -110,5 +192,8 @@ pub async fn find(
         warn_source: row.try_get("warn_source")?,
         reason: row.try_get("reason")?,
         ended_by: row.try_get("ended_by")?,
-    }))
+        actor: row.try_get("actor")?,
+        stale: row.try_get::<Option<bool>, _>("stale")?.unwrap_or_default(),
+        picked: row.try_get::<Option<bool>, _>("picked")?.unwrap_or_default(),
+    })
 }

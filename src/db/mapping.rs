@@ -89,6 +89,8 @@ pub struct Types {
     pub indexed_by_job: bool,
     /// Whether an index on running executions begins with the job type.
     pub indexed_by_type: bool,
+    /// Whether an index on all rows begins with the end.
+    pub indexed_by_end: bool,
     /// Whether there is a text for cancelled executions that fits the column.
     pub can_cancel: bool,
     /// Whether the ids of the table of jobs are compared as they are, else by their text.
@@ -287,6 +289,22 @@ impl Mapping {
     /// The condition that the end is not after `cutoff`, built like [`Self::started_by`].
     pub fn completed_by(&self, cutoff: &str) -> String {
         self.by(&self.completed_column(), self.types.completed_at, cutoff)
+    }
+
+    /// The condition that the end is after `cutoff`, so that an index on the end serves it.
+    pub fn completed_after(&self, cutoff: &str) -> String {
+        let column = self.completed_column();
+        match self.types.completed_at {
+            TimeType::Instant => format!("{column} > ({cutoff})"),
+            TimeType::Local => {
+                format!("{column} > (({cutoff}) AT TIME ZONE {})", literal(&self.table.time_zone))
+            }
+        }
+    }
+
+    /// Whether an index on all rows begins with the end.
+    pub const fn indexed_by_end(&self) -> bool {
+        self.types.indexed_by_end
     }
 
     /// The condition that an execution runs, as the partial index has it.

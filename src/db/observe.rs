@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::judge::{Take, WARN};
+use super::judge::{Reason, Take, WARN};
 use super::mapping::wire;
 use super::{Database, DbError, Judge, Mapping};
 
@@ -33,6 +33,10 @@ pub struct Live {
     pub stale: i64,
     /// The start of the one that runs longest.
     pub oldest: Option<DateTime<Utc>>,
+    /// Executions that run although their job has been finished for some time.
+    pub of_finished_jobs: i64,
+    /// One of those, and its job.
+    pub pair: Option<(String, String)>,
 }
 
 /// The executions that do not run. Without an index of their own these figures read the whole table.
@@ -93,9 +97,15 @@ pub async fn live(database: &Database, judge: &Judge<'_>) -> Result<Live, DbErro
                     count(*) FILTER (WHERE {start} < statement_timestamp() - {WARN}) AS long_running
              FROM {table} AS t {joined} WHERE {running})
          SELECT statement_timestamp() AS now, live.running, live.long_running, {oldest} AS oldest,
-                (SELECT count(*) FROM stale) AS stale
-         FROM live",
+                (SELECT count(*) FROM stale) AS stale,
+                (SELECT count(*) FROM stale WHERE {of_finished}) AS of_finished_jobs, pair.id, pair.job_id
+         FROM live LEFT JOIN LATERAL (
+             SELECT stale.id::text AS id, {job}::text AS job_id FROM stale JOIN {table} AS t ON {id} = stale.id
+             WHERE {of_finished} ORDER BY stale.id LIMIT 1) AS pair ON true",
         ctes = judge.ctes(Take::LookAtAll),
+        of_finished = format_args!("stale.reason = '{}'", Reason::JobFinished.as_str()),
+        id = m.id(),
+        job = m.job_id(),
         joined = judge.joined(),
         table = m.table(),
         running = m.running(),
@@ -111,6 +121,8 @@ pub async fn live(database: &Database, judge: &Judge<'_>) -> Result<Live, DbErro
         long_running: row.try_get("long_running")?,
         stale: row.try_get("stale")?,
         oldest: row.try_get("oldest")?,
+        of_finished_jobs: row.try_get("of_finished_jobs")?,
+        pair: row.try_get::<Option<_>, _>("id")?.zip(row.try_get("job_id")?),
     })
 }
 

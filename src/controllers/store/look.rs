@@ -19,6 +19,7 @@ use super::memory::Memory;
 use super::schedule::{RECHECK, RETRY, due, next_look};
 use crate::api::{ExecutionStore, Mode, SWEEP_REQUESTED};
 use crate::controllers::Context;
+use crate::controllers::execution::Mirrored;
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::{Credentials, NotReady, Session};
 use crate::db::observe::{self, Pulse};
@@ -44,6 +45,10 @@ pub(super) struct Seen {
     pub(super) resumed: Option<String>,
     /// Why evidence other than deadlines does not count at present, if it is asked for: a reason and a message.
     pub(super) unseen: Option<(&'static str, String)>,
+    /// Whether the table told of a change.
+    pub(super) notified: bool,
+    /// How the store's `JobExecution` objects stand.
+    pub(super) mirrored: Option<Mirrored>,
     /// Whether other rules are in force than at the last look.
     pub(super) rules_changed: bool,
     /// Whether that may have moved deadlines of executions that have no rule of their own.
@@ -102,6 +107,8 @@ pub(super) async fn look(
         open: None,
         resumed: None,
         unseen: None,
+        notified: false,
+        mirrored: handle.mirrored(),
         rules_changed: false,
         deadlines_changed: false,
         sweep: None,
@@ -121,7 +128,8 @@ pub(super) async fn look(
             return seen;
         }
     };
-    let told = if handle.changed.swap(false, Ordering::AcqRel) { News::Changed } else { News::None };
+    seen.notified = handle.changed.swap(false, Ordering::AcqRel);
+    let told = if seen.notified { News::Changed } else { News::None };
     let outcome = work(context, store, &session, memory, told, &mut seen).await;
     handle.looked();
     seen.closed = memory.bundles.take_closed(Instant::now());

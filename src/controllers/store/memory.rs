@@ -18,6 +18,7 @@ use super::witness::Witness;
 use crate::api::ExecutionStoreStatus;
 use crate::api::store::Connection;
 use crate::controllers::context::backoff;
+use crate::controllers::execution::Mirrored;
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::{Credentials, Session};
 use crate::db::ledger::{self, Ledger};
@@ -40,6 +41,8 @@ pub struct Handle {
     pub(super) slot: Slot,
     /// How many running executions each object says something of that counts.
     governed: Mutex<Option<Governed>>,
+    /// How its objects stand.
+    mirrored: Mutex<Option<Mirrored>>,
     /// Held while Kubernetes is told.
     pub(super) told: tokio::sync::Mutex<Told>,
 }
@@ -171,6 +174,19 @@ impl Handle {
     /// Notes that the table has changed, so that the next look counts it anew.
     pub fn note_change(&self) {
         self.changed.store(true, Ordering::Release);
+    }
+
+    /// How its `JobExecution` objects stand, if that is known.
+    pub fn mirrored(&self) -> Option<Mirrored> {
+        self.mirrored.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps that. Returns whether it is another than before.
+    pub fn keep_mirrored(&self, mirrored: Mirrored) -> bool {
+        let mut kept = self.mirrored.lock().unwrap_or_else(PoisonError::into_inner);
+        let differs = kept.as_ref() != Some(&mirrored);
+        *kept = Some(mirrored);
+        differs
     }
 
     /// Notes that a look at the store has ended, well or not.

@@ -54,6 +54,10 @@ pub async fn run(
             if matches!(event, Ok(watcher::Event::Delete(_) | watcher::Event::InitDone)) {
                 pruner.prune();
             }
+            if let Ok(watcher::Event::Delete(gone)) = event {
+                let namespace = gone.namespace().unwrap_or_default();
+                pruner.wakes.wake(&namespace, &gone.name_any());
+            }
         })
         .applied_objects()
         // A status written by this controller must not bring it back at once; a new spec or annotation must.
@@ -81,8 +85,8 @@ async fn reconcile(
     let handle = context.handle(&ObjectRef::from_obj(&*guarded));
     let mut memory = handle.memory.lock().await;
     let seen = Box::pin(look::look(&context, store, &handle, &mut memory)).await;
-    if seen.worth_telling() || seen.deadlines_changed {
-        context.nudge_executions(&store.namespace().unwrap_or_default(), &store.name_any());
+    if seen.worth_telling() || seen.deadlines_changed || seen.notified {
+        context.wakes.wake(&store.namespace().unwrap_or_default(), &store.name_any());
     }
     handle.keep_governed(seen.figures.governed.clone());
     if seen.rules_changed || matches!(seen.session, Ok(look::Current { opened: true, .. })) {

@@ -11,6 +11,7 @@ use super::tell::SAMPLE;
 use crate::api::conditions::{Finding, Truth, find, settle, time};
 use crate::api::store::{LastSweep, Metrics, Violations};
 use crate::api::{ExecutionStore, ExecutionStoreStatus, Mode};
+use crate::controllers::execution::Mirrored;
 use crate::controllers::session::{NotReady, Session};
 use crate::db::Ledger;
 use crate::db::observe::{Census, Contradictions, Live};
@@ -34,6 +35,7 @@ pub(super) fn judge(
             Some(live) => Some(metrics(live, &seen.figures, before.metrics.as_ref())),
             None => before.metrics,
         },
+        mirror: seen.mirrored.as_ref().map(|mirrored| mirrored.status).or(before.mirror),
         violations: seen.figures.contradictions.as_ref().map(violations).or(before.violations),
         last_sweep: match &seen.sweep {
             Some(swept) => Some(last_sweep(swept, seen.pulse.as_ref().map_or(0, |pulse| pulse.stale))),
@@ -54,8 +56,26 @@ fn findings(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) 
     let mut all = vec![ready, reachable, valid, healthy, paused, recording, consistent];
     let spec = &store.spec;
     let asked = spec.jobs.is_some() || spec.sequential.is_some() || spec.workloads.is_some();
+    all.extend(spec.mirror.enabled.then(|| mirrored(seen)));
     all.extend((asked || spec.table.columns.heartbeat_at.is_some()).then(|| evidence(seen)));
     all
+}
+
+/// Whether `JobExecution` objects are in step with the rows.
+fn mirrored(seen: &Seen) -> Finding {
+    const TYPE: &str = "Mirrored";
+    match &seen.mirrored {
+        None => unreachable_yet(TYPE),
+        Some(Mirrored { trouble: Some((reason, why)), .. }) => Finding::new(TYPE, false, reason, why.clone()),
+        Some(Mirrored { status, .. }) if status.not_mirrored > 0 => Finding::new(
+            TYPE,
+            true,
+            "LimitReached",
+            "the stale and the longest-running executions have JobExecution objects, status.mirror.notMirrored counts the \
+             others: see spec.mirror.limit",
+        ),
+        Some(_) => Finding::new(TYPE, true, "InStep", "running executions have JobExecution objects"),
+    }
 }
 
 /// Whether evidence other than deadlines counts, where the store has any.
@@ -203,55 +223,59 @@ fn healthy(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -
 
 fn consistent(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
     const TYPE: &str = "Consistent";
+    let pair = seen.figures.live.as_ref().and_then(running_of_finished_job);
     let Some(found) = &seen.figures.contradictions else {
         // What was known of the rows does not become unknown because the database is away.
-        return match find(&before.conditions, TYPE) {
-            Some(Condition { status, .. }) if status == "False" => {
+        return match (pair, find(&before.conditions, TYPE)) {
+            (Some(pair), _) => Finding::new(TYPE, false, "JobFinished", pair),
+            (None, Some(Condition { status, .. })) if status == "False" => {
                 let message = "rows contradicted themselves when the table was last read".to_owned();
                 Finding::new(TYPE, false, "Violations", message)
             }
-            _ => unreachable_yet(TYPE),
+            (None, _) => unreachable_yet(TYPE),
         };
     };
+    let mut kinds = Vec::from(contradictions(store, found));
+    kinds.retain(|(count, ..)| *count > 0);
+    let Some((_, first, _)) = kinds.first() else {
+        return match pair {
+            Some(pair) => Finding::new(TYPE, false, "JobFinished", pair),
+            None => Finding::new(TYPE, true, "NoViolations", "no row contradicts itself"),
+        };
+    };
+    let parts: Vec<String> = kinds.iter().map(|(count, _, what)| format!("{count} {what}")).collect();
+    let pair = pair.map_or(String::new(), |pair| format!("; {pair}"));
+    let message = format!("executions that contradict themselves: {}{pair}", parts.join("; "));
+    Finding::new(TYPE, false, first, message)
+}
+
+/// The kinds of contradictions, each with its count, its reason and what is said of it.
+fn contradictions(store: &ExecutionStore, found: &Contradictions) -> [(i64, &'static str, String); 6] {
     let example = found.example.as_deref().unwrap_or_default();
+    let unmapped = format!("with a status that spec.table.statuses does not list, for example {example:?}");
     let without_start = if store.spec.table.columns.created_at.is_some() {
         "running without a start time, whose creation counts instead"
     } else {
         "running without a start time, which are never failed by time"
     };
-    let parts: Vec<String> = [
-        (
-            found.unmapped,
-            format!("with a status that spec.table.statuses does not list, for example {example:?}"),
-        ),
-        (found.running_without_start, without_start.to_owned()),
-        (found.finished_without_end, "finished without an end time".to_owned()),
-        (found.ended_before_start, "that ended before they started".to_owned()),
-        (found.running_with_end, "running with an end time".to_owned()),
-        (found.start_in_future, "running that start in the future".to_owned()),
+    [
+        (found.unmapped, "UnmappedStatus", unmapped),
+        (found.running_without_start, "RunningWithoutStartedAt", without_start.to_owned()),
+        (found.finished_without_end, "FinishedWithoutCompletedAt", "finished without an end time".to_owned()),
+        (found.ended_before_start, "CompletedBeforeStarted", "that ended before they started".to_owned()),
+        (found.running_with_end, "RunningWithCompletedAt", "running with an end time".to_owned()),
+        (found.start_in_future, "StartedInFuture", "running that start in the future".to_owned()),
     ]
-    .into_iter()
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, what)| format!("{count} {what}"))
-    .collect();
-    let reason = match found {
-        Contradictions { unmapped: 1.., .. } => "UnmappedStatus",
-        Contradictions { running_without_start: 1.., .. } => "RunningWithoutStartedAt",
-        Contradictions { finished_without_end: 1.., .. } => "FinishedWithoutCompletedAt",
-        Contradictions { ended_before_start: 1.., .. } => "CompletedBeforeStarted",
-        Contradictions { running_with_end: 1.., .. } => "RunningWithCompletedAt",
-        _ => "StartedInFuture",
+}
+
+/// The two truths that contradict each other, if any do.
+fn running_of_finished_job(live: &Live) -> Option<String> {
+    let (execution, job) = live.pair.as_ref()?;
+    let more = match live.of_finished_jobs {
+        ..2 => String::new(),
+        count => format!(", and {} more like it", count - 1),
     };
-    if parts.is_empty() {
-        Finding::new(TYPE, true, "NoViolations", "no row contradicts itself")
-    } else {
-        Finding::new(
-            TYPE,
-            false,
-            reason,
-            format!("executions that contradict themselves: {}", parts.join("; ")),
-        )
-    }
+    Some(format!("execution {execution} runs while its job {job} is finished{more}"))
 }
 
 fn unreachable_yet(type_: &'static str) -> Finding {

@@ -27,9 +27,9 @@ async fn what_is_wrong_is_said_with_what_to_do() {
         (
             &["cleanup", "--id", "1 OR 1=1", "--yes"],
             1,
-            "is no execution id of this table, whose execution ids are of type bigint",
+            "is no id of this table, whose ids are of type bigint",
         ),
-        (&["cleanup", "--id", "%", "--yes"], 1, "is no execution id of this table"),
+        (&["cleanup", "--id", "%", "--yes"], 1, "is no id of this table"),
         (&["list", "--job", "_"], 1, "is no job id of this table"),
         (&["list", "--limit", "0"], 2, "0 is not in 1.."),
         (&["list", "-o", "xml"], 2, "possible values: table, wide, json, yaml, name"),
@@ -39,7 +39,7 @@ async fn what_is_wrong_is_said_with_what_to_do() {
         (&["cancel", "2"], 1, "execution 2 has ended, it is completed"),
         (&["extend", "2", "--by", "1h"], 1, "execution 2 has ended, it is completed"),
         (&["extend", "39", "--by", "1h"], 1, "the table has no execution 39"),
-        (&["extend", "1", "--by", "-1h"], 2, "is not a duration"),
+        (&["extend", "1", "--by", "-1h"], 2, "unexpected argument '-1'"),
         (&["resume", "--store", "jobs"], 2, "write NAMESPACE/NAME"),
         (&["completions", "tcsh"], 2, "possible values: bash, zsh, fish"),
     ] {

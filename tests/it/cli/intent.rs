@@ -19,7 +19,11 @@ async fn an_extension_without_an_object_outlives_the_operators_rules() {
         assert_eq!(ran.ended(0), format!("execution {id} is extended by 12h\n"));
     }
     // It counts already, and once.
-    jobexec(&world, &["extend", "1", "--by", "12h"]).ended(0);
+    let again = jobexec(&world, &["extend", "1", "--by", "12h", "-o", "json"]).json(0);
+    assert_eq!(
+        (&again[0]["id"], &again[0]["message"]),
+        (&json!("1"), &json!("execution 1 is extended by 12h"))
+    );
     assert_eq!(jobexec(&world, &["list", "--overdue", "-o", "name"]).ended(0), "2\n");
     let operator = world.operator();
     world.execution("own", "3", json!({"timeout": "25h"})).await;
@@ -86,6 +90,7 @@ async fn cancelled_in_the_database() {
         .unwrap();
     let ran = jobexec(&world, &["cancel", "1", "2", "3", "4"]);
     assert_eq!(ran.ended(1), "execution 1 is cancelled\nexecution 2 is cancelled\n");
+    assert_eq!(jobexec(&world, &["cancel", "3", "-o", "json"]).json(1), json!([]));
     assert!(ran.err.contains("execution 3 has ended, it is completed"), "{}", ran.err);
     assert!(ran.err.contains("another transaction holds execution 4"), "{}", ran.err);
     worker.commit().await.unwrap();
@@ -125,7 +130,7 @@ async fn said_to_the_objects_of_a_cluster() {
     assert_eq!(run(&["extend", "7", "--by", "6h"]).ended(0), "jobexecution/nightly: extendBy 6h\n");
     assert_eq!(run(&["extend", "39", "--by", "90m"]).ended(0), "jobexecution/jobs-39: extendBy 1h30m\n");
     assert_eq!(run(&["cancel", "39"]).ended(0), "jobexecution/jobs-39: cancel asked for\n");
-    assert!(run(&["cancel", "a b"]).ended(0).starts_with("jobexecution/jobs-x"));
+    assert!(run(&["cancel", "a,b=\\c"]).ended(0).starts_with("jobexecution/jobs-x"));
     let spec = async |name: &str| {
         serde_json::to_value(world.api::<JobExecution>().get(name).await.unwrap().spec).unwrap()
     };

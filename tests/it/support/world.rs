@@ -240,7 +240,7 @@ impl World {
     /// Has the operator speak to another API server, which stands before the real one, and returns a client of the
     /// real one that has no identity of its own.
     pub(crate) async fn redirect_operator(&self, server: &str) -> Client {
-        let path = self.folder.path().join("kubeconfig");
+        let path = self.kubeconfig();
         let mut kubeconfig = Kubeconfig::read_from(&path).unwrap();
         let mut anonymous = kubeconfig.clone();
         anonymous.auth_infos[0].auth_info = Some(AuthInfo::default());
@@ -263,10 +263,15 @@ impl World {
     pub(crate) fn operator_with(&self, env: &[(&str, &str)]) -> Operator {
         Operator::start(
             &self.namespace,
-            &self.folder.path().join("kubeconfig"),
+            &self.kubeconfig(),
             self.folder.path().join("log"),
             env,
         )
+    }
+
+    /// That of the operator.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
     }
 
     /// The objects of a kind in this namespace.
@@ -296,6 +301,8 @@ impl World {
                 "connection": {"secretRef": {"name": "db"}}, "pollInterval": "1s",
                 // Many tests have many stale rows; the breaker has tests of its own.
                 "maxFailuresPerSweep": 1_000_000,
+                // So have the objects that the operator makes.
+                "mirror": {"enabled": false},
             },
         });
         merge(&mut object["spec"], spec);
