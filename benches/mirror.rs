@@ -47,7 +47,7 @@ async fn main() {
     }
     // `cargo test --benches` runs this too, without the argument; it is no test.
     if std::env::args().any(|argument| argument == "--bench") {
-        speed().await;
+        Box::pin(speed()).await;
     }
 }
 
@@ -131,10 +131,11 @@ async fn list(world: &World) -> Vec<JobExecution> {
     world.api::<JobExecution>().list(&ListParams::default()).await.unwrap().items
 }
 
-/// The bare client, as the operator's ServiceAccount, since an administrator passes the API server's queues.
+/// The bare client, as the operator's `ServiceAccount`, since an administrator passes the API server's queues.
 async fn bare_client(world: &World) -> Api<JobExecution> {
     let kubeconfig = Kubeconfig::read_from(world.kubeconfig()).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     Api::namespaced(Client::try_from(config).unwrap(), &world.namespace)
 }
 
@@ -217,9 +218,15 @@ async fn restart(world: &World, stopped: bool) {
     let (rss, peak) = (operator.memory("VmRSS"), operator.memory("VmHWM"));
     assert!(operator.stop().success());
     let each = |with: f64, without: f64| (with - without) * 1024.0 / ROWS as f64;
-    println!("{rss:.1} MiB with {ROWS} objects ({peak:.1} at the most), {before:.1} without: {:.1} KiB an object", each(rss, before));
+    println!(
+        "{rss:.1} MiB with {ROWS} objects ({peak:.1} at the most), {before:.1} without: {:.1} KiB an object",
+        each(rss, before)
+    );
     let [none, all] = [reflected(&empty), reflected(world)];
-    println!("a plain reflector of whole objects: {all:.1} MiB, {none:.1} without: {:.1} KiB an object", each(all, none));
+    println!(
+        "a plain reflector of whole objects: {all:.1} MiB, {none:.1} without: {:.1} KiB an object",
+        each(all, none)
+    );
     println!("the operator's to the plain reflector's: {:.2}", each(rss, before) / each(all, none));
 }
 

@@ -292,10 +292,9 @@ impl Context {
     /// The `JobExecution` objects of a namespace that cannot be read.
     pub fn unreadable_executions(&self, namespace: &str) -> Vec<InvalidObject> {
         let invalid = |guarded: Arc<Guarded<JobExecution>>| match &guarded.0 {
-            Err(invalid) if invalid.metadata.namespace.as_deref() == Some(namespace) => Some(InvalidObject {
-                error: invalid.error.clone(),
-                metadata: invalid.metadata.clone(),
-            }),
+            Err(invalid) if invalid.metadata.namespace.as_deref() == Some(namespace) => {
+                Some(InvalidObject { error: invalid.error.clone(), metadata: invalid.metadata.clone() })
+            }
             _ => None,
         };
         self.executions.state().into_iter().filter_map(invalid).collect()

@@ -83,7 +83,8 @@ pub async fn read(
 ) -> Result<Executions, DbError> {
     let sql = statement(judge, ledger, window);
     let mut tx = database.read().await?;
-    let now = sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
+    let now =
+        sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
     let query = judge.bind(sqlx::query(AssertSqlSafe(sql))).bind(ids).persistent(false);
     let rows = query.fetch_all(&mut *tx).await?;
     tx.commit().await?;

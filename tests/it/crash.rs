@@ -218,7 +218,8 @@ impl Run {
             }
             let owned = execution.owner_references().len();
             let (name, labels) = (execution.name_any(), execution.labels());
-            executions.push(json!({"name": name, "labels": labels, "owned": owned, "status": undated(status)}));
+            executions
+                .push(json!({"name": name, "labels": labels, "owned": owned, "status": undated(status)}));
         }
         let chance = |e: &(String, String, String)| e.0 == "jobs-4" && e.1 == "LongRunning";
         let events = self.events().await.into_iter();

@@ -24,12 +24,16 @@ fn mirror(more: Value) -> Value {
 
 async fn start(world: &World, id: i64, age: &str) {
     world
-        .sql(&format!("INSERT INTO job_executions VALUES ({id}, 7, {id}, 'running', now() - interval '{age}')"))
+        .sql(&format!(
+            "INSERT INTO job_executions VALUES ({id}, 7, {id}, 'running', now() - interval '{age}')"
+        ))
         .await;
 }
 
 async fn finish(world: &World, id: i64, status: &str) {
-    world.sql(&format!("UPDATE job_executions SET status = '{status}', completed_at = now() WHERE id = {id}")).await;
+    world
+        .sql(&format!("UPDATE job_executions SET status = '{status}', completed_at = now() WHERE id = {id}"))
+        .await;
 }
 
 async fn names(world: &World) -> BTreeSet<String> {
@@ -91,22 +95,35 @@ async fn a_row_has_an_object_from_its_start_until_some_time_after_its_end() {
     let table = kubectl(&world, &["get", "jobexecutions"]);
     assert!(table.lines().all(|line| line.len() <= 120), "{table}");
     assert!(table.contains("22h"), "the start as an age: {table}");
-    let selected = kubectl(&world, &["get", "jexec", "-o", "name", "-l", "jobexec.dev/phase=running,jobexec.dev/job=7"]);
+    let selected =
+        kubectl(&world, &["get", "jexec", "-o", "name", "-l", "jobexec.dev/phase=running,jobexec.dev/job=7"]);
     assert_eq!(selected.lines().count(), 2, "{selected}");
-    for selector in ["status.phase=Running,spec.executionId=39", "spec.storeRef.name=jobs,spec.executionId=39"] {
+    for selector in
+        ["status.phase=Running,spec.executionId=39", "spec.storeRef.name=jobs,spec.executionId=39"]
+    {
         let selected = kubectl(&world, &["get", "jexec", "-o", "name", "--field-selector", selector]);
         assert_eq!(selected.trim(), "jobexecution.jobexec.dev/jobs-39", "{selector}");
     }
     world.event_until(&operator, "jobs-39", "LongRunning").await;
     let described = kubectl(&world, &["describe", "jobexecution", "jobs-39"]);
     assert!(described.contains("Events:") && described.contains("LongRunning"), "{described}");
-    kubectl(&world, &["wait", "--for=jsonpath={.status.phase}=Running", "jobexecution/jobs-40", "--timeout=60s"]);
+    kubectl(
+        &world,
+        &["wait", "--for=jsonpath={.status.phase}=Running", "jobexecution/jobs-40", "--timeout=60s"],
+    );
 
     let waits = {
         let namespace = world.namespace.clone();
         tokio::task::spawn_blocking(move || {
             Command::new("kubectl")
-                .args(["wait", "--for=condition=Finished", "jobexecution/jobs-39", "--timeout=60s", "-n", &namespace])
+                .args([
+                    "wait",
+                    "--for=condition=Finished",
+                    "jobexecution/jobs-39",
+                    "--timeout=60s",
+                    "-n",
+                    &namespace,
+                ])
                 .output()
                 .unwrap()
         })
@@ -121,7 +138,8 @@ async fn a_row_has_an_object_from_its_start_until_some_time_after_its_end() {
     assert_eq!(world.status(39).await, "completed");
     world
         .store_until(&operator, |s| {
-            is(&s.conditions, "Mirrored", "True", "InStep") && s.mirror.is_some_and(|m| (m.objects, m.not_mirrored) == (1, 0))
+            is(&s.conditions, "Mirrored", "True", "InStep")
+                && s.mirror.is_some_and(|m| (m.objects, m.not_mirrored) == (1, 0))
         })
         .await;
 }
@@ -196,9 +214,13 @@ async fn an_object_of_a_person_is_used_and_never_deleted() {
     finish(&world, 1, "cancelled").await;
     world.execution_until(&operator, "mine", |s| s.phase == Some(Phase::Cancelled)).await;
     world.sql("DELETE FROM job_executions WHERE id = 1").await;
-    let told = world.execution_until(&operator, "mine", |s| is(&s.conditions, "Bound", "False", "RowNotFound")).await;
+    let told = world
+        .execution_until(&operator, "mine", |s| is(&s.conditions, "Bound", "False", "RowNotFound"))
+        .await;
     assert_eq!(told.phase, None);
-    let unlabelled = |e: Option<&JobExecution>| e.is_some_and(|e| json!(e.labels()) == json!({"jobexec.dev/store": "jobs"}));
+    let unlabelled = |e: Option<&JobExecution>| {
+        e.is_some_and(|e| json!(e.labels()) == json!({"jobexec.dev/store": "jobs"}))
+    };
     let waited = await_condition(world.api::<JobExecution>(), "mine", unlabelled);
     tokio::time::timeout(PATIENCE, waited).await.unwrap().unwrap();
     assert!(world.api::<JobExecution>().get("mine").await.unwrap().owner_references().is_empty());
@@ -227,7 +249,9 @@ async fn what_is_done_to_an_object_or_a_row_by_hand_is_put_right() {
     let uid = api.get("jobs-1").await.unwrap().uid();
     world.delete::<JobExecution>("jobs-1").await;
     let again = |e: Option<&JobExecution>| {
-        e.is_some_and(|e| e.uid() != uid && e.status.as_ref().is_some_and(|s| s.phase == Some(Phase::Running)))
+        e.is_some_and(|e| {
+            e.uid() != uid && e.status.as_ref().is_some_and(|s| s.phase == Some(Phase::Running))
+        })
     };
     tokio::time::timeout(PATIENCE, await_condition(api.clone(), "jobs-1", again)).await.unwrap().unwrap();
 
@@ -238,7 +262,9 @@ async fn what_is_done_to_an_object_or_a_row_by_hand_is_put_right() {
     let right = |e: Option<&JobExecution>| {
         e.is_some_and(|e| {
             let status = e.status.clone().unwrap();
-            status.phase == Some(Phase::Running) && status.reason.is_none() && e.labels()["jobexec.dev/phase"] == "running"
+            status.phase == Some(Phase::Running)
+                && status.reason.is_none()
+                && e.labels()["jobexec.dev/phase"] == "running"
         })
     };
     let waited = tokio::time::timeout(PATIENCE, await_condition(api.clone(), "jobs-2", right)).await;
@@ -254,7 +280,9 @@ async fn what_is_done_to_an_object_or_a_row_by_hand_is_put_right() {
     let anew = |e: Option<&JobExecution>| {
         e.is_some_and(|e| {
             let status = e.status.as_ref();
-            e.spec.timeout.is_none() && status.is_some_and(|s| s.execution_number == Some(9) && s.timeout.as_deref() == Some("24h"))
+            e.spec.timeout.is_none()
+                && status
+                    .is_some_and(|s| s.execution_number == Some(9) && s.timeout.as_deref() == Some("24h"))
         })
     };
     let waited = tokio::time::timeout(PATIENCE, await_condition(api.clone(), "jobs-3", anew)).await;
@@ -287,7 +315,9 @@ async fn an_execution_is_cancelled_once_when_a_person_asks() {
     world.execution("waits", "2", json!({"cancel": true})).await;
     world.execution_until(&operator, "waits", |s| s.phase == Some(Phase::Cancelled)).await;
     world.execution("late", "3", json!({"cancel": true})).await;
-    let told = world.execution_until(&operator, "late", |s| is(&s.conditions, "Accepted", "False", "ExecutionFinished")).await;
+    let told = world
+        .execution_until(&operator, "late", |s| is(&s.conditions, "Accepted", "False", "ExecutionFinished"))
+        .await;
     assert_eq!(told.phase, Some(Phase::Completed));
 
     // It cannot be taken back.
@@ -304,12 +334,16 @@ async fn an_execution_is_cancelled_once_when_a_person_asks() {
     patch(&world, "jobs-4", json!({"cancel": true})).await.unwrap();
     world.execution_until(&operator, "jobs-4", |s| is(&s.conditions, "Accepted", "False", "RowLocked")).await;
     worker.commit().await.unwrap();
-    world.execution_until(&operator, "jobs-4", |s| is(&s.conditions, "Accepted", "False", "ExecutionFinished")).await;
+    world
+        .execution_until(&operator, "jobs-4", |s| is(&s.conditions, "Accepted", "False", "ExecutionFinished"))
+        .await;
     assert_eq!(world.status(4).await, "completed");
 
     // Nor does a second execution with the id of one that was cancelled suffer for it.
     world.sql("UPDATE job_executions SET status = 'running', started_at = now(), completed_at = NULL WHERE id = 2").await;
-    let told = world.execution_until(&operator, "waits", |s| is(&s.conditions, "Accepted", "False", "ExecutionReused")).await;
+    let told = world
+        .execution_until(&operator, "waits", |s| is(&s.conditions, "Accepted", "False", "ExecutionReused"))
+        .await;
     assert_eq!(told.phase, Some(Phase::Running));
     world.request_sweep(&operator).await;
     assert_eq!(world.status(2).await, "running");
@@ -338,7 +372,9 @@ async fn why_an_execution_is_not_cancelled_is_told() {
               CREATE TRIGGER no BEFORE UPDATE ON job_executions FOR EACH ROW EXECUTE FUNCTION no()")
         .await;
     world.store(json!({"mode": "Enforce"})).await;
-    let told = world.execution_until(&operator, "e", |s| is(&s.conditions, "Accepted", "False", "ExecutionRefused")).await;
+    let told = world
+        .execution_until(&operator, "e", |s| is(&s.conditions, "Accepted", "False", "ExecutionRefused"))
+        .await;
     assert!(message(&told.conditions, "Accepted").contains("not on a Sunday"));
     assert_eq!(world.status(1).await, "running");
     world.sql("DROP TRIGGER no ON job_executions").await;
@@ -372,7 +408,9 @@ async fn ids_of_any_kind_have_objects() {
     assert_eq!(told.job_type.as_deref(), Some("a b"));
     assert!(told.job_id.unwrap().len() <= 253 && odd.labels()["jobexec.dev/type"].starts_with('x'));
     world
-        .execution_until(&operator, "jobs-xba7816bf8f01cfea4141", |s| is(&s.conditions, "Bound", "False", "RowNotFound"))
+        .execution_until(&operator, "jobs-xba7816bf8f01cfea4141", |s| {
+            is(&s.conditions, "Bound", "False", "RowNotFound")
+        })
         .await;
 }
 
@@ -384,7 +422,11 @@ async fn an_integer_id_whose_name_is_taken_has_another_name() {
     // Of another store, so that this one does not know it.
     let mut other = World::execution_with("jobs-1", "7", json!({}));
     other["spec"]["storeRef"]["name"] = "elsewhere".into();
-    world.api::<JobExecution>().create(&PostParams::default(), &serde_json::from_value(other).unwrap()).await.unwrap();
+    world
+        .api::<JobExecution>()
+        .create(&PostParams::default(), &serde_json::from_value(other).unwrap())
+        .await
+        .unwrap();
     world.store(mirror(json!({}))).await;
     world.execution_until(&operator, "jobs-x6b86b273ff34fce19d6b", |s| s.phase == Some(Phase::Running)).await;
     let theirs = world.api::<JobExecution>().get("jobs-1").await.unwrap();
@@ -401,7 +443,8 @@ async fn a_mirror_that_may_not_write_stops_nothing_else() {
     .unwrap();
     let quotas = world.api::<ResourceQuota>();
     quotas.create(&PostParams::default(), &quota).await.unwrap();
-    let counted = |q: Option<&ResourceQuota>| q.and_then(|q| q.status.as_ref()).is_some_and(|s| s.hard.is_some());
+    let counted =
+        |q: Option<&ResourceQuota>| q.and_then(|q| q.status.as_ref()).is_some_and(|s| s.hard.is_some());
     tokio::time::timeout(PATIENCE, await_condition(quotas.clone(), "none", counted)).await.unwrap().unwrap();
     let operator = world.operator();
     world.store(mirror(json!({}))).await;
@@ -426,7 +469,8 @@ async fn a_job_that_is_finished_while_its_execution_runs_is_told_with_its_name()
     let world = World::with("pair", tables, &spec).await;
     let operator = world.operator();
     world.store(spec).await;
-    let told = world.store_until(&operator, |s| is(&s.conditions, "Consistent", "False", "JobFinished")).await;
+    let told =
+        world.store_until(&operator, |s| is(&s.conditions, "Consistent", "False", "JobFinished")).await;
     let message = message(&told.conditions, "Consistent");
     assert!(message.contains("execution 39") && message.contains("job 21"), "{message}");
     world.sql("UPDATE jobs SET status = 'active'").await;
@@ -450,6 +494,9 @@ async fn an_operator_that_starts_anew_writes_nothing_where_nothing_has_changed()
     let operator = world.operator();
     proxies.writes.until(|passed| passed.reads >= before.reads + 40).await;
     let after = proxies.writes.passed();
-    let of_objects: Vec<_> = after.writes[before.writes.len()..].iter().filter(|w| w.contains("jobexecutions") || w.contains("events")).collect();
+    let of_objects: Vec<_> = after.writes[before.writes.len()..]
+        .iter()
+        .filter(|w| w.contains("jobexecutions") || w.contains("events"))
+        .collect();
     assert!(of_objects.is_empty(), "{of_objects:#?}\n{}", operator.log());
 }

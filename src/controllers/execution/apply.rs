@@ -125,14 +125,20 @@ impl Writer<'_> {
         }
     }
 
-    async fn create(&self, object: JobExecution, status: &JobExecutionStatus) -> Result<Outcome, ReconcileError> {
+    async fn create(
+        &self,
+        object: JobExecution,
+        status: &JobExecutionStatus,
+    ) -> Result<Outcome, ReconcileError> {
         let name = object.name_any();
         let params = PostParams { field_manager: Some(MIRROR_MANAGER.to_owned()), ..PostParams::default() };
         let created = match bounded(self.api.create(&params, &object)).await {
             Ok(created) => created,
             Err(error) if error.code() == Some(409) => {
                 // Somebody was faster, or the watch is behind.
-                let Some(there) = bounded(self.api.get_opt(&name)).await? else { return Ok(Outcome::Skipped) };
+                let Some(there) = bounded(self.api.get_opt(&name)).await? else {
+                    return Ok(Outcome::Skipped);
+                };
                 let same = there.spec.store_ref == object.spec.store_ref
                     && there.spec.execution_id == object.spec.execution_id;
                 return Ok(if same { put(there) } else { Outcome::Taken(name) });

@@ -281,7 +281,12 @@ impl Memory {
         for guarded in guarded {
             let Some(cached) = Object::readable(guarded) else { continue };
             match written.remove(&cached.name_any()) {
-                Some((at, Written::Put(put))) if newer(put.metadata.resource_version.as_ref(), cached.metadata.resource_version.as_ref()) => {
+                Some((at, Written::Put(put)))
+                    if newer(
+                        put.metadata.resource_version.as_ref(),
+                        cached.metadata.resource_version.as_ref(),
+                    ) =>
+                {
                     objects.push(put.clone());
                     written.insert(put.name_any(), (at, Written::Put(put)));
                 }
@@ -335,7 +340,9 @@ async fn observe(
     let running = match window {
         None => None,
         Some(window) if picked <= window.limit as usize => i64::try_from(picked).ok(),
-        Some(_) => Some(session.database.within(observe::running(&session.database, &session.mapping)).await?),
+        Some(_) => {
+            Some(session.database.within(observe::running(&session.database, &session.mapping)).await?)
+        }
     };
     Ok(Some(Observed { found, unable, running }))
 }
@@ -396,7 +403,8 @@ async fn cancel(
             "cancelled an execution as a person asked"
         );
     }
-    let told = |why: String| ("ExecutionRefused", format!("the database does not let it be cancelled: {why}"));
+    let told =
+        |why: String| ("ExecutionRefused", format!("the database does not let it be cancelled: {why}"));
     Ok(outcome.refused.into_iter().map(|(id, why)| (id, told(why))).collect())
 }
 

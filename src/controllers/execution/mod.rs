@@ -74,7 +74,8 @@ fn left(context: &Context, desks: &mut Desks, ended: Result<Key, task::JoinError
         }
         Err(error) => {
             tracing::error!(%error, "the work on the objects of a store has ended in disorder");
-            let of = |(key, (_, task)): (&Key, &(Arc<Desk>, task::Id))| (*task == error.id()).then(|| key.clone());
+            let of =
+                |(key, (_, task)): (&Key, &(Arc<Desk>, task::Id))| (*task == error.id()).then(|| key.clone());
             if let Some(key) = desks.iter().find_map(of) {
                 desks.remove(&key);
                 context.wakes.put(key);

@@ -74,7 +74,9 @@ pub(super) struct View<'a> {
 /// Whether the operator made the object: for this store, or for one of the same name that is being deleted.
 pub(super) fn is_made(object: &JobExecution) -> bool {
     object.owner_references().iter().any(|owner| {
-        owner.controller == Some(true) && owner.kind == ExecutionStore::kind(&()) && owner.api_version == ExecutionStore::api_version(&())
+        owner.controller == Some(true)
+            && owner.kind == ExecutionStore::kind(&())
+            && owner.api_version == ExecutionStore::api_version(&())
     })
 }
 
@@ -130,7 +132,8 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
 /// What there is to do for an object: nothing where it says what is to be said.
 pub(super) fn update(object: &Object, sight: &Sight<'_>, now: DateTime<Utc>) -> Option<Step> {
     let before = object.status.as_ref();
-    let status = Some(verdict::judge(object, sight, now)).filter(|status| before != Some(status)).map(Box::new);
+    let status =
+        Some(verdict::judge(object, sight, now)).filter(|status| before != Some(status)).map(Box::new);
     let store = &object.spec.store_ref.name;
     let labels = match sight {
         Sight::Row(row, _) => Some(names::labels(store, Some(row))),
@@ -144,7 +147,8 @@ pub(super) fn update(object: &Object, sight: &Sight<'_>, now: DateTime<Utc>) -> 
 /// An object for a row, unless objects for other rows have every name that it could have.
 fn create(view: &View<'_>, row: &Execution, names: &BTreeSet<String>) -> Option<Step> {
     let store = view.store.name_any();
-    let mut candidates = [names::name(&store, view.id_type, &row.id), names::hashed(&store, &row.id)].into_iter();
+    let mut candidates =
+        [names::name(&store, view.id_type, &row.id), names::hashed(&store, &row.id)].into_iter();
     let name = candidates.find(|name| !names.contains(name) && !view.taken.contains(name))?;
     let spec = JobExecutionSpec {
         store_ref: StoreRef { name: store.clone() },
@@ -202,7 +206,12 @@ impl<'a> Room<'a> {
         let ended = finished.iter().filter(|row| row.picked);
         Self {
             enabled: mirror.enabled,
-            wanted: running.iter().chain(ended).map(|row| row.id.as_str()).filter(|_| mirror.enabled).collect(),
+            wanted: running
+                .iter()
+                .chain(ended)
+                .map(|row| row.id.as_str())
+                .filter(|_| mirror.enabled)
+                .collect(),
             finished: finished.iter().map(|row| row.id.as_str()).collect(),
         }
     }

@@ -88,7 +88,12 @@ pub(super) fn judge(object: &JobExecution, sight: &Sight<'_>, now: DateTime<Utc>
     }
 }
 
-fn bound(object: &JobExecution, row: &Execution, unable: Option<&Unable>, now: DateTime<Utc>) -> JobExecutionStatus {
+fn bound(
+    object: &JobExecution,
+    row: &Execution,
+    unable: Option<&Unable>,
+    now: DateTime<Utc>,
+) -> JobExecutionStatus {
     let before = object.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
     let reason = row.reason.clone();
     JobExecutionStatus {
@@ -137,7 +142,12 @@ fn findings(object: &JobExecution, row: &Execution, unable: Option<&Unable>) -> 
     findings.extend(cancelled(object, row, unable).or_else(|| accepted(object, row)));
     findings.push(long_running(row));
     findings.push(Finding::new("Finished", finished, phase, status));
-    findings.push(Finding::new("Succeeded", succeeded, ours.map(Reason::as_str).or(asked).unwrap_or(phase), outcome));
+    findings.push(Finding::new(
+        "Succeeded",
+        succeeded,
+        ours.map(Reason::as_str).or(asked).unwrap_or(phase),
+        outcome,
+    ));
     findings
 }
 
@@ -192,7 +202,11 @@ fn cancelled(object: &JobExecution, row: &Execution, unable: Option<&Unable>) ->
         return if for_it {
             finding(true, "Cancelled", "the execution was cancelled as the spec asks")
         } else {
-            finding(false, "ExecutionFinished", "the execution had ended before, so that cancel has no effect")
+            finding(
+                false,
+                "ExecutionFinished",
+                "the execution had ended before, so that cancel has no effect",
+            )
         };
     }
     if spent(object) {

@@ -30,6 +30,7 @@ use crate::db::{DbError, Judge, Ledger};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a look saw.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Seen {
     /// The session, or why there is none.
     pub(super) session: Result<Current, NotReady>,

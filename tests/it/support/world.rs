@@ -261,12 +261,7 @@ impl World {
 
     /// Starts the operator in this namespace with further environment.
     pub(crate) fn operator_with(&self, env: &[(&str, &str)]) -> Operator {
-        Operator::start(
-            &self.namespace,
-            &self.kubeconfig(),
-            self.folder.path().join("log"),
-            env,
-        )
+        Operator::start(&self.namespace, &self.kubeconfig(), self.folder.path().join("log"), env)
     }
 
     /// That of the operator.
