@@ -59,7 +59,10 @@ impl From<Serve> for http::Options {
                 certificate,
                 key,
             }),
-            auth: auth::Options { audiences: serve.token_audience, keep: serve.auth_cache_ttl.get() },
+            auth: auth::Options {
+                audiences: serve.token_audience.into_iter().filter(|audience| !audience.is_empty()).collect(),
+                keep: serve.auth_cache_ttl.get(),
+            },
             probes: serve.probe_address,
         }
     }
