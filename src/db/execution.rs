@@ -86,9 +86,9 @@ pub async fn read(
     let now =
         sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
     let query = judge.bind(sqlx::query(AssertSqlSafe(sql))).bind(ids).persistent(false);
-    let rows = query.fetch_all(&mut *tx).await?;
+    // One by one: ten thousand rows are not to be held twice.
+    let rows = query.try_map(|row| execution(judge.mapping, &row)).fetch_all(&mut *tx).await?;
     tx.commit().await?;
-    let rows = rows.iter().map(|row| execution(judge.mapping, row)).collect::<Result<_, _>>()?;
     Ok(Executions { now, rows })
 }
 
@@ -173,7 +173,7 @@ fn ended(m: &Mapping, ledger: &Ledger) -> String {
     }
 }
 
-fn execution(m: &Mapping, row: &PgRow) -> Result<Execution, DbError> {
+fn execution(m: &Mapping, row: &PgRow) -> Result<Execution, sqlx::Error> {
     let status: Option<String> = row.try_get("status")?;
     let timeout: PgInterval = row.try_get("timeout")?;
     Ok(Execution {

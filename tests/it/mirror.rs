@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::support::proxy::Proxies;
 use crate::support::{Operator, PATIENCE, World, is, message};
 
-fn mirror(more: Value) -> Value {
+fn mirror(more: &Value) -> Value {
     let mut spec = json!({"mirror": {"enabled": true}});
     for (key, value) in more.as_object().unwrap() {
         spec["mirror"][key] = value.clone();
@@ -76,7 +76,7 @@ async fn a_row_has_an_object_from_its_start_until_some_time_after_its_end() {
     start(&world, 40, "1 minute").await;
     world.sql("INSERT INTO job_executions VALUES (41, 7, 3, 'scheduled'); INSERT INTO job_executions VALUES (42, 7, 1, 'completed', now(), now())").await;
     let operator = world.operator();
-    let store = world.store(mirror(json!({"finishedTTL": "2s"}))).await;
+    let store = world.store(mirror(&json!({"finishedTTL": "2s"}))).await;
     let status = world.execution_until(&operator, "jobs-39", |s| s.phase == Some(Phase::Running)).await;
     assert!(is(&status.conditions, "Bound", "True", "RowFound"));
     assert!(is(&status.conditions, "Finished", "False", "Running"));
@@ -153,7 +153,7 @@ async fn what_began_and_ended_between_two_looks_is_mirrored_where_an_index_finds
               (2, 1, 2, 'completed', now() - interval '3 hours', now() - interval '2 hours')")
         .await;
     let operator = world.operator();
-    world.store(mirror(json!({}))).await;
+    world.store(mirror(&json!({}))).await;
     world.execution_until(&operator, "jobs-1", |s| s.phase == Some(Phase::Failed)).await;
     names_until(&world, &operator, &["jobs-1"]).await;
 }
@@ -170,7 +170,7 @@ async fn beyond_the_limit_the_stale_and_the_longest_running_are_kept() {
     // Made by a person, so that it stays whatever the limit is.
     world.execution("mine", "4", json!({})).await;
     let operator = world.operator();
-    world.store(mirror(json!({"limit": 2}))).await;
+    world.store(mirror(&json!({"limit": 2}))).await;
     names_until(&world, &operator, &["jobs-1", "jobs-5", "mine"]).await;
     let limited = |objects, not_mirrored| {
         move |s: &jobexec_operator::api::ExecutionStoreStatus| {
@@ -203,7 +203,7 @@ async fn an_object_of_a_person_is_used_and_never_deleted() {
     start(&world, 2, "1 minute").await;
     world.execution("mine", "1", json!({})).await;
     let operator = world.operator();
-    world.store(mirror(json!({"finishedTTL": "1s"}))).await;
+    world.store(mirror(&json!({"finishedTTL": "1s"}))).await;
     names_until(&world, &operator, &["mine", "jobs-2"]).await;
     world.execution_until(&operator, "mine", |s| s.phase == Some(Phase::Running)).await;
     // The operator's own gives way.
@@ -243,7 +243,7 @@ async fn what_is_done_to_an_object_or_a_row_by_hand_is_put_right() {
         start(&world, id, "1 minute").await;
     }
     let operator = world.operator();
-    world.store(mirror(json!({}))).await;
+    world.store(mirror(&json!({}))).await;
     names_until(&world, &operator, &["jobs-1", "jobs-2", "jobs-3"]).await;
     let api = world.api::<JobExecution>();
     let uid = api.get("jobs-1").await.unwrap().uid();
@@ -299,7 +299,7 @@ async fn an_execution_is_cancelled_once_when_a_person_asks() {
     world.sql("INSERT INTO job_executions VALUES (3, 7, 3, 'completed', now() - interval '2 hours', now() - interval '1 hour')").await;
     start(&world, 4, "1 minute").await;
     let operator = world.operator();
-    world.store(mirror(json!({"finishedTTL": "1h"}))).await;
+    world.store(mirror(&json!({"finishedTTL": "1h"}))).await;
     world.execution_until(&operator, "jobs-1", |s| s.phase == Some(Phase::Running)).await;
     patch(&world, "jobs-1", json!({"cancel": true})).await.unwrap();
     let told = world.execution_until(&operator, "jobs-1", |s| s.phase == Some(Phase::Cancelled)).await;
@@ -427,7 +427,7 @@ async fn an_integer_id_whose_name_is_taken_has_another_name() {
         .create(&PostParams::default(), &serde_json::from_value(other).unwrap())
         .await
         .unwrap();
-    world.store(mirror(json!({}))).await;
+    world.store(mirror(&json!({}))).await;
     world.execution_until(&operator, "jobs-x6b86b273ff34fce19d6b", |s| s.phase == Some(Phase::Running)).await;
     let theirs = world.api::<JobExecution>().get("jobs-1").await.unwrap();
     assert_eq!((theirs.spec.execution_id.as_str(), theirs.owner_references().len()), ("7", 0));
@@ -447,7 +447,7 @@ async fn a_mirror_that_may_not_write_stops_nothing_else() {
         |q: Option<&ResourceQuota>| q.and_then(|q| q.status.as_ref()).is_some_and(|s| s.hard.is_some());
     tokio::time::timeout(PATIENCE, await_condition(quotas.clone(), "none", counted)).await.unwrap().unwrap();
     let operator = world.operator();
-    world.store(mirror(json!({}))).await;
+    world.store(mirror(&json!({}))).await;
     let told = world.store_until(&operator, |s| is(&s.conditions, "Mirrored", "False", "Forbidden")).await;
     assert!(message(&told.conditions, "Mirrored").contains("quota"), "{:#?}", told.conditions);
     assert!(is(&told.conditions, "Ready", "True", "Enforcing"));
@@ -483,7 +483,7 @@ async fn an_operator_that_starts_anew_writes_nothing_where_nothing_has_changed()
     world.sql("INSERT INTO job_executions SELECT n, n % 10, n, 'running', now() - interval '2 hours' FROM generate_series(1, 200) n").await;
     let proxies = Proxies::before(&world).await;
     let operator = world.operator();
-    world.store(mirror(json!({}))).await;
+    world.store(mirror(&json!({}))).await;
     world.store_until(&operator, |s| s.mirror.is_some_and(|m| (m.objects, m.not_mirrored) == (200, 0))).await;
     for n in [1, 100, 200] {
         world.execution_until(&operator, &format!("jobs-{n}"), |s| s.phase == Some(Phase::Running)).await;

@@ -25,6 +25,9 @@ use desk::Desk;
 pub use desk::Mirrored;
 pub use wakes::{Key, Wakes};
 
+/// How many objects come in one answer: they are decoded together, and most of each is forgotten then.
+const PAGE: u32 = 100;
+
 /// Runs until the operator is asked to stop and every write under way has ended.
 pub async fn run(context: Arc<Context>, writer: reflector::store::Writer<Guarded<JobExecution>>) {
     let trimmed = |guarded: &mut Guarded<JobExecution>| {
@@ -32,7 +35,8 @@ pub async fn run(context: Arc<Context>, writer: reflector::store::Writer<Guarded
             wishes::trim(execution);
         }
     };
-    let events = watcher(context.api::<Guarded<JobExecution>>(), watcher::Config::default())
+    let config = watcher::Config::default().page_size(PAGE);
+    let events = watcher(context.api::<Guarded<JobExecution>>(), config)
         .default_backoff()
         .modify(trimmed)
         .reflect(writer);
