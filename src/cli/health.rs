@@ -45,7 +45,8 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
 
 async fn check(args: Args) -> Result<Health, CliError> {
     let store = Direct::open(args.direct).await?;
-    let health = health::check(&store.database, &store.judge(), store.warn_above()).await?;
+    let (judge, warn_above) = (store.judge(), store.warn_above());
+    let health = store.database.within(health::check(&store.database, &judge, warn_above)).await?;
     store.close().await;
     Ok(health)
 }

@@ -6,11 +6,10 @@ use super::{CliError, age};
 use crate::api::Duration;
 use crate::db::running::{self, Execution, Filter, Which};
 
-/// The first page is small, so that it comes at once.
+/// The first page is small, so that it comes at once; the later ones are larger and larger, since under many rules to find
+/// some that are stale costs as much as to find them all.
 const FIRST: u32 = 100;
-
-/// And the later ones are not.
-const LATER: u32 = 1_000;
+const MOST: u32 = 10_000;
 
 /// How many executions `--all` lists where no limit is given.
 const ALL: u64 = 100;
@@ -75,7 +74,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         let page = store.database.within(page).await?;
         printer.rows(&page.executions)?;
         rest = rest.saturating_sub(page.executions.len() as u64);
-        (after, size) = (page.next, LATER);
+        (after, size) = (page.next, size.saturating_mul(10).min(MOST));
         if after.is_none() {
             break;
         }

@@ -16,8 +16,10 @@ use super::sweep::{self, Ended, Known, Sweep};
 use super::{Database, DbError, Judge, Ledger, ledger};
 use crate::api::{Phase, duration};
 
-/// How many rows are looked at and told of at once in a dry run.
-const PAGE: u32 = 500;
+/// How many rows are looked at and told of at once in a dry run: at first few, so that they come at once, then more and
+/// more, since under many rules to find some costs as much as to find them all.
+const FIRST: u32 = 500;
+const MOST: u32 = 20_000;
 
 /// What to end. Without `older_than` and `ids`: what is stale by the policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,7 +191,7 @@ impl Plan<'_> {
     /// Hands all rows to `told`, page by page.
     async fn rows(&self, told: &mut impl FnMut(Vec<Row>) -> ControlFlow<()>) -> Result<(), DbError> {
         if !self.options.ids.is_empty() {
-            for ids in self.options.ids.chunks(PAGE as usize) {
+            for ids in self.options.ids.chunks(FIRST as usize) {
                 if told(self.named(ids).await?).is_break() {
                     break;
                 }
@@ -197,17 +199,20 @@ impl Plan<'_> {
             return Ok(());
         }
         let asked = self.judge.asked.cloned().unwrap_or_default();
-        let mut after = None;
+        let (mut after, mut size) = (None, FIRST);
         loop {
-            let (database, judge) = (self.database, self.judge);
-            let keys = running::keys(database, judge, Which::Stale, asked.clone(), after.as_ref(), PAGE);
-            let (ids, next) = database.within(keys).await?;
-            let found = database.within(running::look(database, judge, ids)).await?;
+            let page = async {
+                let (database, judge) = (self.database, self.judge);
+                let keys = running::keys(database, judge, Which::Stale, asked.clone(), after.as_ref(), size);
+                let (ids, next) = keys.await?;
+                Ok((running::look(database, judge, ids).await?, next))
+            };
+            let (found, next) = self.database.within(page).await?;
             // One that has ended in between, or was extended, is not asked about any more.
             let found = found.into_iter().filter(|execution| execution.reason.is_some());
             let running = found.filter(|execution| execution.phase == Phase::Running);
             let told = told(running.map(|execution| self.decide(execution)).collect());
-            after = next;
+            (after, size) = (next, size.saturating_mul(10).min(MOST));
             if told.is_break() || after.is_none() {
                 return Ok(());
             }
@@ -216,10 +221,7 @@ impl Plan<'_> {
 
     /// The rows that are named, each with what becomes of it.
     async fn named(&self, ids: &[String]) -> Result<Vec<Row>, DbError> {
-        let looked = running::look(self.database, self.judge, ids.to_vec());
-        let mut found: BTreeMap<String, Execution> = self
-            .database
-            .within(looked)
+        let mut found: BTreeMap<String, Execution> = running::look(self.database, self.judge, ids.to_vec())
             .await?
             .into_iter()
             .map(|execution| (execution.id.clone(), execution))

@@ -146,8 +146,10 @@ async fn a_worker_wins_and_a_row_that_is_held_is_told() {
     ];
     assert_eq!(results(&done), expected);
     // By ids too, of which some have been ended by this very call.
-    let named = jobexec(&world, &["cleanup", "--yes", "--id", "2", "--id", "3", "-o", "json"]).json(0);
-    assert_eq!(results(&named)[0], format!("2 skipped Locked {store}"));
+    world.sql("INSERT INTO job_executions VALUES (4, 4, 1, 'running', now())").await;
+    let named = jobexec(&world, &["cleanup", "--yes", "--id", "2", "--id", "4", "-o", "json"]).json(0);
+    let expected = [format!("2 skipped Locked {store}"), "4 Failed ManualCleanup CommandLine".to_owned()];
+    assert_eq!(results(&named), expected);
     worker.commit().await.unwrap();
     assert_eq!(world.status(2).await, "completed");
     let table = jobexec(&world, &["cleanup", "--yes", "--id", "2"]).lines(0);
@@ -174,6 +176,9 @@ async fn two_clean_ups_at_once_share_the_rows() {
     assert_eq!(ids, (1..=20000).collect::<Vec<_>>());
     let recorded = "SELECT count(*) = 20000 AND count(DISTINCT execution_id) = 20000 FROM jobexec.events";
     assert!(world.one::<bool>(recorded).await);
+    let history = jobexec(&world, &["history", "--limit", "1200", "--since", "1h", "-o", "name"]);
+    let told: std::collections::BTreeSet<&str> = history.ended(0).lines().collect();
+    assert_eq!(told.len(), 1200);
 }
 
 #[tokio::test]
