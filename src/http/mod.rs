@@ -1,10 +1,10 @@
 //! The HTTPS API: what the operator knows and does, for people and programs without a Kubernetes client.
 //!
-//! - [`listen`] and [`tls`] accept connections, each with its [`limits`]; [`router`] says what is where;
-//! - [`auth`] asks Kubernetes who somebody is and whether he may; [`stores`] is what he then gets to see;
-//! - one file an endpoint: [`health`], [`running`], [`explain`], [`cleanup`] with its [`cleaner`], [`history`], over several
-//!   stores by [`pages`]; all are in the `OpenAPI` document ([`documented`]);
-//! - [`problem`] is what can be wrong, [`probes`] are for the kubelet.
+//! - [`listen`] and [`tls`] accept connections, each with its `limits`; `router` says what is where;
+//! - [`auth`] asks Kubernetes who somebody is and whether he may; `stores` is what he then gets to see;
+//! - one file an endpoint: `health`, `running`, `explain`, `cleanup` with its `cleaner`, `history`, over several
+//!   stores by `pages`; all are in the `OpenAPI` document (`documented`);
+//! - `problem` is what can be wrong, `probes` are for the kubelet.
 //!
 //! Nothing here is needed for enforcement, and reads take one connection of a store at a time.
 
