@@ -10,14 +10,16 @@
 //! - `policy`: decide, first half: what people wish, compiled to rules (pure);
 //! - `db`: all SQL; `db::judge` is decide, second half: rows judged by those rules;
 //! - `controllers`: the reconcilers, each a short pipeline over the rooms above;
+//! - `http`: the HTTPS API, one file an endpoint;
 //! - `cli`: the command line, one file a subcommand;
 //! - `telemetry`: logs.
 //!
-//! Dependencies point downwards only: `cli` → `controllers` → `db` → `policy`, `api`.
+//! Dependencies point downwards only: `cli` → `http` → `controllers` → `db` → `policy`, `api`.
 
 pub mod api;
 pub mod cli;
 pub mod controllers;
 pub mod db;
+pub mod http;
 pub mod policy;
 pub mod telemetry;

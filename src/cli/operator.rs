@@ -1,11 +1,16 @@
 //! `jobexec operator`
 
+use std::path::PathBuf;
+
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::CliError;
+use crate::api::Duration;
 use crate::controllers;
+use crate::http::listen::Listen;
+use crate::http::{self, auth, tls};
 use crate::telemetry::{self, LogFormat};
 
 /// How to run the operator.
@@ -17,6 +22,50 @@ pub(super) struct Args {
     /// How log lines look.
     #[arg(long, env = "LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+/// What it serves.
+#[derive(Debug, clap::Args)]
+struct Serve {
+    /// Where the HTTPS API is served: an address and a port (0: any), or off.
+    #[arg(long, env = "HTTPS_ADDRESS", value_name = "ADDRESS", default_value = "0.0.0.0:8443")]
+    https_address: Listen,
+    /// The certificate of the HTTPS API, a PEM file such as tls.crt of a mounted Secret; read again when it changes.
+    /// Without it the operator signs one itself at each start.
+    #[arg(long, env = "TLS_CERT_FILE", value_name = "FILE", requires = "tls_key_file")]
+    tls_cert_file: Option<PathBuf>,
+    /// The private key of that certificate.
+    #[arg(long, env = "TLS_KEY_FILE", value_name = "FILE", requires = "tls_cert_file")]
+    tls_key_file: Option<PathBuf>,
+    /// For whom the tokens of the API's callers must have been made; the API server without it.
+    #[arg(long, env = "TOKEN_AUDIENCE", value_name = "AUDIENCE", value_delimiter = ',')]
+    token_audience: Vec<String>,
+    /// How long what Kubernetes allowed a caller of the API is kept, and holds while Kubernetes cannot be asked.
+    #[arg(long, env = "AUTH_CACHE_TTL", value_name = "DURATION", default_value = "1m")]
+    auth_cache_ttl: Duration,
+    /// Where /livez and /readyz are served, without TLS: an address and a port (0: any), or off.
+    #[arg(long, env = "PROBE_ADDRESS", value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
+    probe_address: Listen,
+}
+
+impl From<Serve> for http::Options {
+    fn from(serve: Serve) -> Self {
+        let files = serve.tls_cert_file.zip(serve.tls_key_file);
+        Self {
+            https: serve.https_address,
+            certificate: files.map_or(tls::Source::SelfSigned, |(certificate, key)| tls::Source::Files {
+                certificate,
+                key,
+            }),
+            auth: auth::Options {
+                audiences: serve.token_audience.into_iter().filter(|audience| !audience.is_empty()).collect(),
+                keep: serve.auth_cache_ttl.get(),
+            },
+            probes: serve.probe_address,
+        }
+    }
 }
 
 /// Runs until SIGTERM or SIGINT, then lets what is under way end.
@@ -42,7 +91,8 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         namespace = namespace.as_deref().unwrap_or("(all)"),
         "starting"
     );
-    controllers::run(client, namespace, stop).await;
+    let (options, serving) = (http::Options::from(args.serve), stop.clone());
+    controllers::run(client, namespace, stop, |context| http::serve(context, options, serving)).await;
     tracing::info!("stopped");
     Ok(())
 }

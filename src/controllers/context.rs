@@ -132,6 +132,11 @@ impl Context {
         self.stores.get(&ObjectRef::new(name).within(namespace))
     }
 
+    /// Every store, as last seen.
+    pub fn all_stores(&self) -> Vec<Arc<Guarded<ExecutionStore>>> {
+        self.stores.state()
+    }
+
     /// Whether the store is there and its spec is the latest that was seen.
     pub fn is_current(&self, store: &ExecutionStore) -> bool {
         let latest = self.store(&store.namespace().unwrap_or_default(), &store.name_any());

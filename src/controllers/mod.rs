@@ -108,8 +108,14 @@ fn not_watched<K: kube::Resource<DynamicType = ()>>(error: &watcher::Error) {
 }
 
 /// Runs every controller on the stores of `namespace` (or of all namespaces) until `stop` is cancelled and what is
-/// under way has ended.
-pub async fn run(client: Client, namespace: Option<String>, stop: CancellationToken) {
+/// under way has ended. So does what runs `beside` them on what they know: it ends by itself once `stop` is cancelled, and
+/// connections are closed only then.
+pub async fn run<F: Future<Output = ()>>(
+    client: Client,
+    namespace: Option<String>,
+    stop: CancellationToken,
+    beside: impl FnOnce(Arc<Context>) -> F,
+) {
     let (stores, store_writer) = reflector::store::<DeserializeGuard<crate::api::ExecutionStore>>();
     let (executions, execution_writer) = reflector::store::<DeserializeGuard<crate::api::JobExecution>>();
     let (policies, policy_writer) = reflector::store::<DeserializeGuard<crate::api::ExecutionPolicy>>();
@@ -121,8 +127,10 @@ pub async fn run(client: Client, namespace: Option<String>, stop: CancellationTo
     let stores = store::run(context.clone(), store_writer, nudged_stores, stop.clone());
     let executions = execution::run(context.clone(), execution_writer);
     let policies = policy::run(context.clone(), policy_writer, nudged_policies, stop.clone());
+    let beside = beside(context.clone());
     let work = async {
-        futures::future::join3(stores.boxed(), executions.boxed(), policies.boxed()).await;
+        let controllers = futures::future::join3(stores.boxed(), executions.boxed(), policies.boxed());
+        tokio::join!(controllers, beside);
         // What was done is told before the end.
         context.tellers.close();
         context.tellers.wait().await;

@@ -132,6 +132,9 @@ pub struct Execution {
     pub source: Option<String>,
     /// What governs it beside the store's default: `Governed` (its timeout), `Extended` or `AlertOnly`.
     pub governed: Option<String>,
+    /// The place behind it, where it is from a page.
+    #[serde(skip)]
+    pub place: Option<Cursor>,
     /// What is done about it if it is stale: a person may ask for another end than a rule.
     #[serde(skip)]
     pub(super) action: Option<String>,
@@ -150,8 +153,14 @@ pub async fn page(
         None => None,
     };
     let asked = Asked { begun_by, job: filter.job_id.clone(), ..Asked::default() };
-    let (ids, next) = keys(database, judge, filter.which, asked, after, limit).await?;
+    let (places, next) = places(database, judge, filter.which, asked, after, limit).await?;
+    let ids = places.iter().map(|place| place.id.clone()).collect();
     let mut executions = look(database, judge, ids).await?;
+    let mut places: HashMap<String, Cursor> =
+        places.into_iter().map(|place| (place.id.clone(), place)).collect();
+    for execution in &mut executions {
+        execution.place = places.remove(&execution.id);
+    }
     if filter.which != Which::All {
         // It may have ended since.
         executions.retain(|execution| execution.phase == Phase::Running);
@@ -171,6 +180,19 @@ pub(super) async fn keys(
     after: Option<&Cursor>,
     limit: u32,
 ) -> Result<(Vec<String>, Option<Cursor>), DbError> {
+    let (places, next) = places(database, judge, which, asked, after, limit).await?;
+    Ok((places.into_iter().map(|place| place.id).collect(), next))
+}
+
+/// Their places.
+async fn places(
+    database: &Database,
+    judge: &Judge<'_>,
+    which: Which,
+    asked: Asked,
+    after: Option<&Cursor>,
+    limit: u32,
+) -> Result<(Vec<Cursor>, Option<Cursor>), DbError> {
     // One more tells whether there are more.
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
     let newest_first = which == Which::All;
@@ -193,7 +215,7 @@ pub(super) async fn keys(
         found.pop();
     }
     let next = found.last().filter(|_| more).cloned();
-    Ok((found.into_iter().map(|key| key.id).collect(), next))
+    Ok((found, next))
 }
 
 /// The keys of up to `limit` executions with a start, or without.
@@ -327,5 +349,6 @@ fn read(judge: &Judge<'_>, row: &PgRow) -> Result<Execution, sqlx::Error> {
         source: row.try_get("source")?,
         governed: row.try_get("governed")?,
         action: row.try_get("action")?,
+        place: None,
     })
 }

@@ -20,6 +20,7 @@ mod extras;
 mod faults;
 mod guard;
 mod history;
+mod http;
 mod ladder;
 mod mirror;
 mod policies;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use tokio::sync::watch;
 
 use super::breaker::Breaker;
 use super::bundle::Bundles;
@@ -14,6 +15,7 @@ use super::historian::Historian;
 use super::slot::Slot;
 use super::tell::Told;
 use super::witness::Witness;
+use crate::api::ExecutionStoreStatus;
 use crate::api::store::Connection;
 use crate::controllers::context::backoff;
 use crate::controllers::execution::Mirrored;
@@ -29,6 +31,8 @@ pub struct Handle {
     looked: AtomicBool,
     /// Set when the table says that it has changed.
     pub(super) changed: Arc<AtomicBool>,
+    /// What the last look came to, also where Kubernetes has not been told yet.
+    latest: watch::Sender<Option<Arc<ExecutionStoreStatus>>>,
     /// What the Secrets held when last read, and when that was.
     credentials: Mutex<Option<(Instant, Arc<Credentials>)>>,
     /// Held while the store is looked at.
@@ -155,6 +159,21 @@ impl Handle {
     /// Keeps that.
     pub(super) fn keep_governed(&self, governed: Option<Governed>) {
         *self.governed.lock().unwrap_or_else(PoisonError::into_inner) = governed;
+    }
+
+    /// What each look comes to, whether or not Kubernetes has been told of it: the status would be up to a minute older.
+    pub fn latest(&self) -> watch::Receiver<Option<Arc<ExecutionStoreStatus>>> {
+        self.latest.subscribe()
+    }
+
+    /// Keeps that.
+    pub(super) fn keep_latest(&self, status: ExecutionStoreStatus) {
+        self.latest.send_replace(Some(Arc::new(status)));
+    }
+
+    /// Notes that the table has changed, so that the next look counts it anew.
+    pub fn note_change(&self) {
+        self.changed.store(true, Ordering::Release);
     }
 
     /// How its `JobExecution` objects stand, if that is known.

@@ -92,6 +92,8 @@ async fn reconcile(
     if seen.rules_changed || matches!(seen.session, Ok(look::Current { opened: true, .. })) {
         context.nudge_policies(&store.namespace().unwrap_or_default(), &store.name_any());
     }
+    let before = store.status.clone().unwrap_or_default();
+    handle.keep_latest(verdict::judge(store, &before, &seen, chrono::Utc::now()));
     let look_again = seen.look_again;
     tell::tell(&context, &handle, Untold::new(store.clone(), seen));
     Ok(Action::requeue(look_again))

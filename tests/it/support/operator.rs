@@ -23,6 +23,9 @@ impl Operator {
             .args(["operator", "--namespace", namespace, "--log-format", "json"])
             .env_clear()
             .env("KUBECONFIG", kubeconfig)
+            // Many operators share one machine: only the tests of what is served ask for a port.
+            .env("HTTPS_ADDRESS", "off")
+            .env("PROBE_ADDRESS", "off")
             .env("RUST_LOG", "debug,hyper=info,tower=info,rustls=info")
             .env("RUST_BACKTRACE", "1")
             .envs(env.iter().copied())

@@ -14,9 +14,65 @@ const MANIFEST: &str = include_str!("../../../manifests/install/rbac.yaml");
 /// What stores with `spec.workloads` need beside it.
 pub(crate) const WORKLOADS: &str = include_str!("../../../manifests/install/workloads.yaml");
 
+/// How the HTTPS API is reached, and who may.
+const API: &str = include_str!("../../../manifests/install/api.yaml");
+
 /// Installs the manifest's `ServiceAccount`, `Role` and `RoleBinding` into `namespace`.
 pub(crate) async fn install(client: &Client, namespace: &str) {
     apply(client, namespace, MANIFEST).await;
+}
+
+/// Installs the right to ask who may for the operator in `namespace`, and the roles that it goes by.
+pub(crate) async fn install_api(client: &Client, namespace: &str) {
+    for document in API.split("\n---\n").filter(|document| document.contains("kind: Cluster")) {
+        let text = document
+            .replace("namespace: jobexec-system", &format!("namespace: {namespace}"))
+            // Other tests have operators of their own.
+            .replace("name: jobexec-operator-auth-delegator", &format!("name: auth-delegator-{namespace}"));
+        let object: DynamicObject = serde_saphyr::from_str(&text).unwrap();
+        let types = object.types.clone().unwrap();
+        let resource = kube::api::ApiResource::from_gvk(&GroupVersionKind::try_from(&types).unwrap());
+        Api::<DynamicObject>::all_with(client.clone(), &resource)
+            .patch(&object.name_any(), &PatchParams::apply("test").force(), &Patch::Apply(&object))
+            .await
+            .unwrap();
+    }
+}
+
+/// Binds a `ClusterRole` to a subject, in `namespace` or (`None`) everywhere.
+pub(crate) async fn bind(client: &Client, namespace: Option<&str>, role: &str, subject: serde_json::Value) {
+    let name = format!("{role}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+    let kind = if namespace.is_some() { "RoleBinding" } else { "ClusterRoleBinding" };
+    let object = serde_json::json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [subject],
+    });
+    let gvk = GroupVersionKind::gvk("rbac.authorization.k8s.io", "v1", kind);
+    let resource = kube::api::ApiResource::from_gvk(&gvk);
+    let api: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&object)).await.unwrap();
+}
+
+/// A token of a `ServiceAccount`, made for these audiences, or (none) for the API server.
+pub(crate) async fn token(client: &Client, namespace: &str, account: &str, audiences: &[&str]) -> String {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let object =
+        serde_json::json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}});
+    accounts.patch(account, &PatchParams::apply("test").force(), &Patch::Apply(&object)).await.unwrap();
+    let request = TokenRequest {
+        spec: TokenRequestSpec {
+            audiences: audiences.iter().map(ToString::to_string).collect(),
+            expiration_seconds: Some(3600),
+            bound_object_ref: None,
+        },
+        ..TokenRequest::default()
+    };
+    let made = accounts.create_token_request(account, &PostParams::default(), &request).await.unwrap();
+    made.status.unwrap().token
 }
 
 /// Installs the objects of a manifest into `namespace`.

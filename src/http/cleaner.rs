@@ -1,0 +1,143 @@
+//! One clean-up of one store. It goes on when its client has gone.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use super::app::{App, Turn};
+use super::problem::Problem;
+use super::stores::{Open, StoreName};
+use crate::controllers::Context;
+use crate::controllers::store::Handle;
+use crate::db::cleanup::{self, Options, Row};
+
+/// How many rows are told of.
+const TOLD: usize = 1_000;
+
+/// The name of the API in records.
+const SOURCE: &str = "HttpApi";
+
+/// How long to wait until the figures say what was done, so that who asks for them next sees it.
+const FIGURES: Duration = Duration::from_secs(1);
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    pub(super) older_than: Option<TimeDelta>,
+    pub(super) include_governed: bool,
+    pub(super) dry_run: bool,
+    pub(super) actor: String,
+}
+
+/// What it came to.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub(super) cleaned: u64,
+    pub(super) skipped: u64,
+    /// The first of them.
+    pub(super) rows: Vec<Row>,
+    /// How many more there are.
+    pub(super) omitted: u64,
+    /// Why it did not go on.
+    pub(super) broken: Option<Problem>,
+}
+
+/// Cleans up; the turn is held until all is done. Only a dry run ends with its client.
+pub(super) async fn run(
+    app: &App,
+    open: Open,
+    handle: Option<Arc<Handle>>,
+    order: Order,
+    turn: Option<Turn>,
+) -> Result<(StoreName, Outcome), Problem> {
+    let context = app.context.clone();
+    let outcome = if order.dry_run {
+        let _reading = open.session.reading.lock().await;
+        clean(&context, &open, order).await
+    } else {
+        let open = open.clone();
+        let task = app.tasks.spawn(async move {
+            let outcome = clean(&context, &open, order).await;
+            if outcome.cleaned > 0 {
+                show(&context, &open.name, handle).await;
+            }
+            drop(turn);
+            outcome
+        });
+        task.await.map_err(|error| Problem::Internal(error.to_string()))?
+    };
+    match outcome.broken {
+        Some(problem) if outcome.rows.is_empty() => Err(problem),
+        broken => Ok((open.name, Outcome { broken, ..outcome })),
+    }
+}
+
+/// Has the figures taken anew, and waits a little for them.
+async fn show(context: &Context, store: &StoreName, handle: Option<Arc<Handle>>) {
+    let Some(handle) = handle else { return };
+    let mut latest = handle.latest();
+    handle.note_change();
+    context.nudge_store(&store.namespace, &store.name);
+    if tokio::time::timeout(FIGURES, latest.changed()).await.is_err() {
+        tracing::debug!(%store, "the figures come later");
+    }
+}
+
+async fn clean(context: &Context, open: &Open, order: Order) -> Outcome {
+    let options = Options {
+        older_than: order.older_than,
+        ids: Vec::new(),
+        include_governed: order.include_governed,
+        dry_run: order.dry_run,
+        source: SOURCE,
+        actor: Some(order.actor),
+    };
+    let mut outcome = Outcome::default();
+    let (database, judge) = (&open.session.database, open.session.judge(&open.in_force));
+    let cleaned = cleanup::run(database, &judge, &open.session.ledger, &options, |rows| {
+        for row in rows {
+            outcome.count(row);
+            if !options.dry_run && row.skipped.is_none() {
+                log(&open.name, row, options.actor.as_deref());
+            }
+        }
+        if context.stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+    .await;
+    outcome.broken = match cleaned {
+        Ok(_) if context.stop.is_cancelled() => Some(Problem::Stopping),
+        Ok(_) => None,
+        Err(error) => Some(open.failed(error)),
+    };
+    outcome
+}
+
+impl Outcome {
+    fn count(&mut self, row: &Row) {
+        match row.skipped {
+            None => self.cleaned += 1,
+            Some(_) => self.skipped += 1,
+        }
+        if self.rows.len() < TOLD {
+            self.rows.push(row.clone());
+        } else {
+            self.omitted += 1;
+        }
+    }
+}
+
+/// For those who keep no records in the database.
+fn log(store: &StoreName, row: &Row, actor: Option<&str>) {
+    tracing::info!(
+        %store,
+        execution = row.id,
+        job = row.job_id,
+        number = row.execution_number,
+        action = row.action,
+        reason = row.reason,
+        actor,
+        "ended an execution for a caller"
+    );
+}

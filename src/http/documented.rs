@@ -1,0 +1,72 @@
+//! The `OpenAPI` document: what the handlers say of themselves, and what holds for all of them.
+
+use std::collections::BTreeMap;
+
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, Modify, OpenApi};
+
+use super::problem::{Details, PROBLEM_JSON};
+
+/// What the document says of the whole.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "jobexec",
+        description = "What runs, what is stale, and what was done about it, for people and programs without a \
+                       Kubernetes client. Kubernetes decides who may: send one of its tokens.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(Details)),
+    security(("token" = []), ()),
+    tags((name = "system", description = "The executions of all stores that the operator looks after")),
+    modifiers(&Token),
+)]
+pub(super) struct Document;
+
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let mut scheme = Http::new(HttpAuthScheme::Bearer);
+        scheme.description = Some("A token of a Kubernetes ServiceAccount or user.".to_owned());
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The problems that any request can meet.
+pub(super) struct Problems;
+
+impl IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        [
+            ("400", "A parameter or the body cannot be used."),
+            ("401", "A token is needed, or the one that was sent does not count."),
+            ("403", "The caller has not the right."),
+            ("404", "There is no such store, execution or path."),
+            ("413", "The body is too large."),
+            ("503", "The operator, the store, its database or Kubernetes cannot answer at present: try again soon."),
+        ]
+        .into_iter()
+        .map(|(status, what)| (status.to_owned(), problem(what)))
+        .collect()
+    }
+}
+
+/// The problem of a clean-up beside another one.
+pub(super) struct Busy;
+
+impl IntoResponses for Busy {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let conflict = ("409".to_owned(), problem("A clean-up of the store is under way."));
+        let type_ = ("415".to_owned(), problem("The body is not JSON."));
+        BTreeMap::from([conflict, type_])
+    }
+}
+
+fn problem(what: &str) -> RefOr<Response> {
+    let schema = RefOr::Ref(Ref::from_schema_name("Problem"));
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    ResponseBuilder::new().description(what).content(PROBLEM_JSON, content).build().into()
+}

@@ -1,0 +1,181 @@
+//! `GET /api/system/health`: from what the operator has seen last, without any SQL.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::app::App;
+use super::auth::{Access, Caller};
+use super::documented::Problems;
+use super::extract::Query;
+use super::problem::Problem;
+use super::stores::{Store, StoreName};
+use crate::api::ExecutionStoreStatus;
+use crate::api::conditions::find;
+use crate::api::store::Metrics as Seen;
+
+/// The path, which is what an unfiltered request needs the right to get.
+const PATH: &str = "/api/system/health";
+
+/// Whether all is well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Verdict {
+    /// Stale executions are ended, and few run for long.
+    Healthy,
+    /// Many executions run for long, or stale ones are left as they are.
+    Warning,
+    /// Nothing is known of the executions at present.
+    Unhealthy,
+}
+
+/// How the stores are.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Health {
+    /// The worst of all stores.
+    status: Verdict,
+    /// The totals over all stores, or the figures of one.
+    metrics: Metrics,
+    /// How many stores these are.
+    stores: usize,
+    /// Of one store that is not healthy: why, in one word, for example the reason of its condition `Ready` or `Healthy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// Of one store that is not healthy: why, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+/// The executions at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+pub(super) struct Metrics {
+    /// Executions that run.
+    running_executions: i64,
+    /// Executions that wait to be started.
+    scheduled_executions: i64,
+    /// Executions that run for longer than is expected of them.
+    long_running_executions: i64,
+    /// Executions that run although they are stale.
+    stale_executions: i64,
+    /// Executions that started within the last 24 hours.
+    recent_executions_24h: i64,
+    /// When the longest-running execution started.
+    oldest_running_started_at: Option<DateTime<Utc>>,
+    /// When these figures were taken, by the database's clock: the oldest of all stores. They are no older than the store's
+    /// pollInterval, unless the table is so large that counting it takes longer.
+    timestamp: DateTime<Utc>,
+}
+
+/// What to tell of.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Only this store: `namespace/name`. It takes the right to list jobexecutions in its namespace.
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
+    store: Option<StoreName>,
+}
+
+/// The health of all stores, or of one.
+///
+/// Healthy and warning are told with 200, unhealthy with 503. Answered from what the operator saw last: it costs the
+/// database nothing.
+#[utoipa::path(
+    get, path = PATH, tag = "system", params(Wanted),
+    responses(
+        Problems,
+        (status = 200, description = "Healthy, or a warning.", body = Health),
+        (status = 503, description = "Unhealthy; as a problem, nobody knows.", content(
+            (Health = "application/json"), (super::problem::Details = "application/problem+json"))),
+    ),
+)]
+pub(super) async fn health(
+    caller: Caller,
+    State(app): State<Arc<App>>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Problem> {
+    let stores = if let Some(name) = wanted.store {
+        vec![app.one_seen_by(&caller, &name).await?]
+    } else {
+        app.gate.require(&caller.0, &Access::Path(PATH)).await?;
+        app.stores()?
+    };
+    let health = sum(&stores, Utc::now());
+    let code =
+        if health.status == Verdict::Unhealthy { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    Ok((code, Json(health)).into_response())
+}
+
+/// The health of these together.
+fn sum(stores: &[Store], now: DateTime<Utc>) -> Health {
+    let verdicts =
+        stores.iter().map(|store| store.status.as_deref().map_or((Verdict::Unhealthy, None), verdict));
+    let worst = verdicts.max_by_key(|(verdict, _)| *verdict);
+    let seen = stores.iter().filter_map(|store| store.status.as_ref()?.metrics.as_ref());
+    let (status, why) = worst.unwrap_or((Verdict::Healthy, None));
+    // Of several it would say which ones there are, to somebody who may only see totals.
+    let (reason, message) = why.filter(|_| stores.len() == 1).unzip();
+    Health { status, metrics: total(seen, now), stores: stores.len(), reason, message }
+}
+
+/// What a status says, and why.
+fn verdict(status: &ExecutionStoreStatus) -> (Verdict, Option<(String, String)>) {
+    let bad = |type_: &str| find(&status.conditions, type_).filter(|condition| condition.status != "True");
+    let why = |condition: &Condition| (condition.reason.clone(), condition.message.clone());
+    let ready = find(&status.conditions, "Ready");
+    let lost = ["DatabaseReachable", "SchemaValid"].into_iter().find_map(bad);
+    match (lost, ready, &status.metrics) {
+        (None, Some(_), Some(seen)) => match bad("Ready").or_else(|| bad("Healthy")) {
+            Some(condition) => (Verdict::Warning, Some(why(condition))),
+            None if seen.stale_executions > 0 => (Verdict::Warning, Some(stale(seen.stale_executions))),
+            None => (Verdict::Healthy, None),
+        },
+        (lost, ready, _) => (Verdict::Unhealthy, lost.or(ready).map(why)),
+    }
+}
+
+/// Why stale executions are a warning also where the operator does all that it should.
+fn stale(count: i64) -> (String, String) {
+    let message = format!(
+        "{count} executions run although they are stale: see GET /api/system/executions/running?stale=true"
+    );
+    ("StaleExecutions".to_owned(), message)
+}
+
+fn total<'a>(seen: impl Iterator<Item = &'a Seen>, now: DateTime<Utc>) -> Metrics {
+    let (mut sum, mut oldest, mut taken) = (Seen::default(), None, None);
+    for one in seen {
+        sum.running_executions = sum.running_executions.saturating_add(one.running_executions);
+        sum.scheduled_executions = sum.scheduled_executions.saturating_add(one.scheduled_executions);
+        sum.long_running_executions = sum.long_running_executions.saturating_add(one.long_running_executions);
+        sum.stale_executions = sum.stale_executions.saturating_add(one.stale_executions);
+        sum.recent_executions_24h = sum.recent_executions_24h.saturating_add(one.recent_executions_24h);
+        oldest = earlier(oldest, one.oldest_running_started_at.as_ref());
+        taken = earlier(taken, one.timestamp.as_ref());
+    }
+    Metrics {
+        running_executions: sum.running_executions,
+        scheduled_executions: sum.scheduled_executions,
+        long_running_executions: sum.long_running_executions,
+        stale_executions: sum.stale_executions,
+        recent_executions_24h: sum.recent_executions_24h,
+        oldest_running_started_at: oldest,
+        timestamp: taken.unwrap_or(now),
+    }
+}
+
+fn earlier(a: Option<DateTime<Utc>>, b: Option<&Time>) -> Option<DateTime<Utc>> {
+    [a, b.and_then(utc)].into_iter().flatten().min()
+}
+
+/// A time of Kubernetes.
+fn utc(time: &Time) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(time.0.as_second(), 0)
+}

@@ -1,0 +1,175 @@
+//! `GET /api/system/history`
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::app::App;
+use super::auth::Caller;
+use super::documented::Problems;
+use super::extract::Query;
+use super::pages::{self, Begin, Cursor, Part};
+use super::problem::Problem;
+use super::stores::{Open, Store, StoreName, Unavailable, some};
+use crate::api::Duration;
+use crate::db::Ledger;
+use crate::db::audit::{self, Filter};
+
+/// A page of what was done.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = History)]
+pub(super) struct Page {
+    /// What was done, the latest first.
+    events: Vec<Event>,
+    /// To be given as `cursor` for the next page; null: this is the last one.
+    next: Option<String>,
+    /// The stores whose history could not be read, and why.
+    unavailable: Vec<Unavailable>,
+}
+
+/// Something that was done to an execution, or told of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Event {
+    /// The store: `namespace/name`.
+    store: String,
+    /// When, by the database's clock.
+    at: DateTime<Utc>,
+    /// To which execution.
+    execution_id: String,
+    /// Its job, where that was recorded.
+    job_id: Option<String>,
+    /// Its number within the job.
+    execution_number: Option<i64>,
+    /// What: `Failed`, `Cancelled`, `Warned`, `Alerted`, `DeadlineMoved`.
+    action: String,
+    /// Why, for example `DeadlineExceeded`.
+    reason: String,
+    /// The object that says so, or through what a person asked, for example `HttpApi`.
+    source: String,
+    /// Who asked for it, as far as that is known.
+    actor: Option<String>,
+    /// What else is to be said.
+    note: Option<String>,
+    /// When the execution had started.
+    started_at: Option<DateTime<Utc>>,
+    /// What its deadline was.
+    deadline: Option<DateTime<Utc>>,
+}
+
+/// What to tell of.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Only of this store: `namespace/name`.
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
+    store: Option<StoreName>,
+    /// Only of executions of this job.
+    #[param(example = "21")]
+    job: Option<String>,
+    /// Only of the execution with this id.
+    #[param(example = "39")]
+    id: Option<String>,
+    /// Only what was done within so long, for example `24h`.
+    #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "24h")]
+    since: Option<Duration>,
+    /// How many at most.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u32>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// What was done to executions, when, why and by whom.
+///
+/// Takes the right to list jobexecutions in the namespace of the store; without a store in the namespaces of all stores.
+#[utoipa::path(
+    get, path = "/api/system/history", tag = "system", params(Wanted),
+    responses(Problems, (status = 200, description = "A page of it.", body = Page)),
+)]
+pub(super) async fn history(
+    caller: Caller,
+    State(app): State<Arc<App>>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page>, Problem> {
+    let limit = pages::limit(wanted.limit)?;
+    let cursor = wanted.cursor.as_deref().map(Cursor::read).transpose()?;
+    let stores = app.seen_by(&caller, wanted.store.clone()).await?;
+    let (wanted, cursor) = (&wanted, cursor.as_ref());
+    let parts = join_all(stores.iter().map(async |store| {
+        let begin = Begin::of(cursor, &store.name)?;
+        Some((store, part(store, wanted, begin.place(), limit).await))
+    }));
+    let (parts, unavailable) = some(parts.await.into_iter().flatten())?;
+    let (events, next) = pages::merge(parts, limit)?;
+    Ok(Json(Page { events, next, unavailable }))
+}
+
+/// The latest first.
+type Key = std::cmp::Reverse<DateTime<Utc>>;
+
+async fn part(
+    store: &Store,
+    wanted: &Wanted,
+    place: Option<&str>,
+    limit: u32,
+) -> Result<Part<Key, Event>, Problem> {
+    let before = place.map(str::parse::<i64>).transpose().map_err(|_| pages::unknown())?;
+    let open = store.open().await?;
+    let Ledger::Tables { store_id } = open.session.ledger else {
+        return Err(Problem::NothingRecorded(store.name.to_string()));
+    };
+    let from = place.map(ToOwned::to_owned);
+    let Some(filter) = filter(&open, wanted, before) else {
+        // A text that can be no id is in no record.
+        return Ok(Part { store: store.name.clone(), from, rows: VecDeque::new(), next: None });
+    };
+    let database = &open.session.database;
+    let _reading = open.session.reading.lock().await;
+    let entries = database.within(audit::history(database, store_id, &filter, limit)).await;
+    let entries = entries.map_err(|error| open.failed(error))?;
+    let full = entries.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+    let next = entries.last().filter(|_| full).map(|entry| entry.event_id.to_string());
+    let row = |entry: audit::Entry| {
+        (std::cmp::Reverse(entry.at), entry.event_id.to_string(), Event::of(&store.name, entry))
+    };
+    let rows = entries.into_iter().map(row).collect();
+    Ok(Part { store: store.name.clone(), from, rows, next })
+}
+
+fn filter(open: &Open, wanted: &Wanted, before: Option<i64>) -> Option<Filter> {
+    let job_id = match &wanted.job {
+        Some(job) => Some(open.job(job)?),
+        None => None,
+    };
+    let execution_id = match &wanted.id {
+        Some(id) => Some(open.id(id).ok()?),
+        None => None,
+    };
+    Some(Filter { execution_id, job_id, since: wanted.since.as_ref().map(Duration::to_chrono), before })
+}
+
+impl Event {
+    fn of(store: &StoreName, entry: audit::Entry) -> Self {
+        Self {
+            store: store.to_string(),
+            at: entry.at,
+            execution_id: entry.execution_id,
+            job_id: entry.job_id,
+            execution_number: entry.execution_number,
+            action: entry.action,
+            reason: entry.reason,
+            source: entry.source,
+            actor: entry.actor,
+            note: entry.note,
+            started_at: entry.started_at,
+            deadline: entry.deadline,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The HTTPS API: what the operator knows and does, for people and programs without a Kubernetes client.
+//!
+//! - [`listen`] and [`tls`] accept connections, each with its `limits`; `router` says what is where;
+//! - [`auth`] asks Kubernetes who somebody is and whether he may; `stores` is what he then gets to see;
+//! - one file an endpoint: `health`, `running`, `explain`, `cleanup` with its `cleaner`, `history`, over several
+//!   stores by `pages`; all are in the `OpenAPI` document (`documented`);
+//! - `problem` is what can be wrong, `probes` are for the kubelet.
+//!
+//! Nothing here is needed for enforcement, and reads take one connection of a store at a time.
+
+mod app;
+pub mod auth;
+mod cleaner;
+mod cleanup;
+mod documented;
+mod explain;
+mod extract;
+mod health;
+mod history;
+mod limits;
+pub mod listen;
+mod pages;
+mod probes;
+mod problem;
+mod router;
+mod running;
+mod stores;
+pub mod tls;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::controllers::Context;
+use app::App;
+use auth::Gate;
+use limits::DRAIN_LIMIT;
+use listen::{Front, Listen};
+use tls::Identity;
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the API is served.
+    pub https: Listen,
+    /// The certificate for it.
+    pub certificate: tls::Source,
+    /// Who is asked.
+    pub auth: auth::Options,
+    /// Where the probes are served.
+    pub probes: Listen,
+}
+
+/// Serves until `stop` is cancelled and what is under way has ended, or has been broken off.
+pub async fn serve(context: Arc<Context>, options: Options, stop: CancellationToken) {
+    let probes = Front {
+        name: "probes",
+        listen: options.probes,
+        identity: None,
+        router: probes::router(context.clone()),
+    };
+    let app = Arc::new(App::new(context.clone(), Gate::new(context.client.clone(), options.auth)));
+    let router = match router::api(app.clone()) {
+        Ok(router) => router,
+        Err(error) => {
+            tracing::error!(%error, "the OpenAPI document cannot be written: the API is not served");
+            return probes.serve(stop).await;
+        }
+    };
+    let identity = Some(Arc::new(Identity::new(options.certificate)));
+    let api = Front { name: "https", listen: options.https, identity, router };
+    tokio::join!(probes.serve(stop.clone()), api.serve(stop));
+    app.tasks.close();
+    if tokio::time::timeout(DRAIN_LIMIT, app.tasks.wait()).await.is_err() {
+        tracing::info!("clean-ups under way are broken off, what they have committed stays");
+    }
+}

@@ -1,0 +1,156 @@
+//! Pages over several stores: what each store gives in its own order, merged, and a cursor that keeps the place in each.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::problem::Problem;
+use super::stores::StoreName;
+
+/// How many rows a page has unless the caller says otherwise, and how many at the most.
+pub(super) const USUAL: u32 = 100;
+pub(super) const MOST: u32 = 1_000;
+
+/// The number of rows that was asked for.
+pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
+    match asked.unwrap_or(USUAL) {
+        limit @ 1..=MOST => Ok(limit),
+        _ => Err(Problem::InvalidParameter(format!("limit must be a number from 1 to {MOST}"))),
+    }
+}
+
+/// Where the next page begins in each store that has more; `None`: at its beginning.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Cursor(BTreeMap<String, Option<String>>);
+
+impl Cursor {
+    /// What a caller gives back.
+    pub(super) fn read(text: &str) -> Result<Self, Problem> {
+        let places = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        places.map(Self).ok_or_else(unknown)
+    }
+
+    fn write(&self) -> Result<String, Problem> {
+        let bytes = serde_json::to_vec(&self.0).map_err(|error| Problem::Internal(error.to_string()))?;
+        Ok(URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+/// Where the page begins in one store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin<'a> {
+    /// At the beginning.
+    First,
+    /// Behind this place.
+    Behind(&'a str),
+}
+
+impl<'a> Begin<'a> {
+    /// Where the page that a cursor names begins in a store; `None`: the store has no more.
+    pub(super) fn of(cursor: Option<&'a Cursor>, store: &StoreName) -> Option<Self> {
+        let Some(Cursor(places)) = cursor else { return Some(Self::First) };
+        let place = places.get(&store.to_string())?;
+        Some(place.as_deref().map_or(Self::First, Self::Behind))
+    }
+
+    /// The place, if there is one.
+    pub(super) const fn place(self) -> Option<&'a str> {
+        match self {
+            Self::First => None,
+            Self::Behind(place) => Some(place),
+        }
+    }
+}
+
+/// A text that is no cursor.
+pub(super) fn unknown() -> Problem {
+    Problem::InvalidParameter(
+        "the cursor is none that was told before: give next of the page before, or none".to_owned(),
+    )
+}
+
+/// What one store gives for a page.
+pub(super) struct Part<K, T> {
+    pub(super) store: StoreName,
+    /// Where it began.
+    pub(super) from: Option<String>,
+    /// In the order of the store: by what to merge, the place behind it, and itself.
+    pub(super) rows: VecDeque<(K, String, T)>,
+    /// Where its next part begins; `None`: this is the last one.
+    pub(super) next: Option<String>,
+}
+
+/// The first `limit` rows of all parts, in the order of their keys, and where the next page begins. The order within a
+/// store stays as it is.
+pub(super) fn merge<K: Ord, T>(
+    mut parts: Vec<Part<K, T>>,
+    limit: u32,
+) -> Result<(Vec<T>, Option<String>), Problem> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut page = Vec::new();
+    while page.len() < limit {
+        let heads = parts.iter_mut().filter(|part| !part.rows.is_empty());
+        let first =
+            heads.min_by(|a, b| a.rows.front().map(|row| &row.0).cmp(&b.rows.front().map(|row| &row.0)));
+        let Some((part, (_, behind, row))) = first.and_then(|part| {
+            let row = part.rows.pop_front()?;
+            Some((part, row))
+        }) else {
+            break;
+        };
+        part.from = Some(behind);
+        page.push(row);
+    }
+    let mut cursor = Cursor::default();
+    for Part { store, from, rows, next } in parts {
+        let place = if rows.is_empty() { next.map(Some) } else { Some(from) };
+        if let Some(place) = place {
+            cursor.0.insert(store.to_string(), place);
+        }
+    }
+    let next = if cursor.0.is_empty() { None } else { Some(cursor.write()?) };
+    Ok((page, next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(name: &str) -> StoreName {
+        StoreName { namespace: "n".to_owned(), name: name.to_owned() }
+    }
+
+    /// A store with these rows, from which parts of at most three are taken.
+    fn part(store: &str, all: &[u32], cursor: Option<&Cursor>) -> Option<Part<u32, (String, u32)>> {
+        let from = Begin::of(cursor, &name(store))?.place().map(ToOwned::to_owned);
+        let begin = from.as_ref().map_or(0, |place| place.parse::<usize>().unwrap());
+        let end = all.len().min(begin + 3);
+        let rows = (begin..end).map(|i| (all[i], (i + 1).to_string(), (store.to_owned(), all[i]))).collect();
+        let next = (end < all.len()).then(|| end.to_string());
+        Some(Part { store: name(store), from, rows, next })
+    }
+
+    #[test]
+    fn every_row_is_on_one_page_and_in_its_place() {
+        let (a, b, c) = ([1, 2, 3, 4, 10, 11, 12], [5, 6, 7, 8], [0, 4]);
+        let (mut seen, mut cursor, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let stores = [("a", &a[..]), ("b", &b[..]), ("c", &c[..]), ("d", &[][..])];
+            let parts = stores.iter().filter_map(|(store, all)| part(store, all, cursor.as_ref())).collect();
+            let (page, next) = merge(parts, 3).unwrap();
+            seen.extend(page.into_iter().map(|(_, value)| value));
+            pages += 1;
+            let Some(next) = next else { break };
+            cursor = Some(Cursor::read(&next).unwrap());
+        }
+        assert_eq!((seen, pages), (vec![0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 10, 11, 12], 5));
+    }
+
+    #[test]
+    fn what_is_no_cursor_is_refused() {
+        for text in ["", "x", "39", "eyJhIjoxfQ", "=="] {
+            assert!(Cursor::read(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What is served where, and what every request passes on its way.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::error_handling::HandleErrorLayer;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use axum::http::{HeaderMap, HeaderName};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{BoxError, Router};
+use tower::ServiceBuilder;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::load_shed::LoadShedLayer;
+use tower::load_shed::error::Overloaded;
+use tower::timeout::TimeoutLayer;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::app::App;
+use super::auth::{Access, Caller};
+use super::documented::Document;
+use super::limits::{BODY_LIMIT, REQUEST_LIMIT, REQUESTS};
+use super::problem::Problem;
+use super::{cleanup, explain, health, history, running};
+
+/// Names a request in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Where the document is.
+const DOCUMENT: &str = "/api/openapi.json";
+
+/// What there is, each with what it says of itself.
+fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(health::health))
+        .routes(routes!(running::running))
+        .routes(routes!(explain::explain))
+        .routes(routes!(cleanup::cleanup))
+        .routes(routes!(history::history))
+}
+
+/// The API.
+pub(super) fn api(app: Arc<App>) -> Result<Router, serde_json::Error> {
+    let (router, document) = routes().split_for_parts();
+    let document: Arc<str> = document.to_json()?.into();
+    let document = get(move |caller: Caller, State(app): State<Arc<App>>| async move {
+        app.gate.require(&caller.0, &Access::Path(DOCUMENT)).await?;
+        Ok::<_, Problem>(([(CONTENT_TYPE, "application/json")], document.to_string()))
+    });
+    Ok(limited(
+        router
+            .route(DOCUMENT, document)
+            .fallback(async || Problem::NotFound)
+            .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
+            .with_state(app),
+    ))
+}
+
+/// What every request passes, the outermost first.
+fn limited(router: Router) -> Router {
+    let layers = ServiceBuilder::new()
+        .layer(from_fn(named))
+        .layer(from_fn(small))
+        .layer(HandleErrorLayer::new(async |error: BoxError| refused(&error)))
+        .layer(LoadShedLayer::new())
+        .layer(GlobalConcurrencyLimitLayer::new(REQUESTS))
+        .layer(TimeoutLayer::new(REQUEST_LIMIT))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT));
+    router.layer(layers)
+}
+
+fn refused(error: &BoxError) -> Problem {
+    if error.is::<Overloaded>() {
+        Problem::Overloaded
+    } else if error.is::<tower::timeout::error::Elapsed>() {
+        Problem::TimedOut
+    } else {
+        Problem::Internal(error.to_string())
+    }
+}
+
+/// Gives the request a name, its client's if he has one for it, and logs what became of it.
+async fn named(request: Request, next: Next) -> Response {
+    let id = request_id(request.headers());
+    let (method, begun) = (request.method().clone(), Instant::now());
+    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let mut response = next.run(request).await;
+    tracing::debug!(
+        request_id = id.to_str().unwrap_or_default(),
+        %method,
+        path,
+        status = response.status().as_u16(),
+        millis = begun.elapsed().as_millis(),
+        "answered"
+    );
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert("cache-control", HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The name that the client gave the request, if it can stand in a log; else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let plain =
+        |id: &&HeaderValue| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
+    headers.get(REQUEST_ID).filter(plain).cloned().unwrap_or_else(|| {
+        HeaderValue::from_str(&Uuid::new_v4().to_string()).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    })
+}
+
+/// Refuses a body that says itself that it is too large before anything else is done.
+async fn small(request: Request, next: Next) -> Response {
+    let length =
+        request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > BODY_LIMIT as u64) {
+        return Problem::BodyTooLarge.into_response();
+    }
+    next.run(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two types of one name would take each other's place without a word.
+    #[test]
+    fn every_schema_is_in_the_document() {
+        let (_, document) = routes().split_for_parts();
+        let names: Vec<String> = document.components.unwrap().schemas.into_keys().collect();
+        let expected = [
+            "CleanUp",
+            "CleanUpReport",
+            "CleanedExecution",
+            "Event",
+            "Evidence",
+            "Explanation",
+            "Health",
+            "History",
+            "Metrics",
+            "Outlook",
+            "Problem",
+            "Record",
+            "Rule",
+            "RunningExecution",
+            "RunningExecutions",
+            "Skipped",
+            "Unavailable",
+            "Verdict",
+        ];
+        assert_eq!(names, expected);
+    }
+}

@@ -1,0 +1,184 @@
+//! `GET /api/system/executions/running`
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::app::App;
+use super::auth::Caller;
+use super::documented::Problems;
+use super::extract::Query;
+use super::pages::{self, Begin, Cursor, Part};
+use super::problem::Problem;
+use super::stores::{Open, Store, StoreName, Unavailable, some};
+use crate::api::Duration;
+use crate::db::DbError;
+use crate::db::running::{self as listed, Filter, Which};
+
+/// A page of running executions.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RunningExecutions)]
+pub(super) struct Page {
+    /// The executions, the longest running first; those without a start last.
+    executions: Vec<RunningExecution>,
+    /// To be given as `cursor` for the next page; null: this is the last one.
+    next: Option<String>,
+    /// The stores whose executions could not be listed, and why.
+    unavailable: Vec<Unavailable>,
+}
+
+/// A running execution.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RunningExecution {
+    /// The store: `namespace/name`.
+    store: String,
+    /// The row's id.
+    id: String,
+    /// Its job.
+    job_id: Option<String>,
+    /// The type of the job, where that is known.
+    job_type: Option<String>,
+    /// Its number within the job.
+    execution_number: Option<i64>,
+    /// When it started.
+    started_at: Option<DateTime<Utc>>,
+    /// How long it has run, in seconds.
+    runtime_seconds: Option<f64>,
+    /// How long it may run, in seconds, the grace period and an extension apart.
+    timeout_seconds: f64,
+    /// The object that says so.
+    timeout_source: String,
+    /// What is added to that, in seconds.
+    extended_by_seconds: f64,
+    /// The object that says so.
+    extend_source: Option<String>,
+    /// When it is past its deadline.
+    deadline: Option<DateTime<Utc>>,
+    /// What becomes of it once it is stale: `Fail`, `Cancel` or `AlertOnly`.
+    on_timeout: String,
+    /// Whether it has run for longer than is expected of it.
+    long_running: bool,
+    /// Why it is stale, for example `DeadlineExceeded`; null: it is not.
+    stale: Option<String>,
+}
+
+/// Which executions.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Only of this store: `namespace/name`.
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
+    store: Option<StoreName>,
+    /// Only of this job.
+    #[param(example = "21")]
+    job: Option<String>,
+    /// Only those that began so long ago or longer, for example `1h30m`.
+    #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "1h")]
+    older_than: Option<Duration>,
+    /// Only those that are stale.
+    stale: Option<bool>,
+    /// How many at most.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u32>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// The executions that run, the longest first.
+///
+/// Takes the right to list jobexecutions in the namespace of the store; without a store in the namespaces of all stores.
+#[utoipa::path(
+    get, path = "/api/system/executions/running", tag = "system", params(Wanted),
+    responses(Problems, (status = 200, description = "A page of them.", body = Page)),
+)]
+pub(super) async fn running(
+    caller: Caller,
+    State(app): State<Arc<App>>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page>, Problem> {
+    let limit = pages::limit(wanted.limit)?;
+    let cursor = wanted.cursor.as_deref().map(Cursor::read).transpose()?;
+    let stores = app.seen_by(&caller, wanted.store.clone()).await?;
+    let (wanted, cursor) = (&wanted, cursor.as_ref());
+    let parts = join_all(stores.iter().map(async |store| {
+        let begin = Begin::of(cursor, &store.name)?;
+        Some((store, part(store, wanted, begin.place(), limit).await))
+    }));
+    let (parts, unavailable) = some(parts.await.into_iter().flatten())?;
+    let (executions, next) = pages::merge(parts, limit)?;
+    Ok(Json(Page { executions, next, unavailable }))
+}
+
+/// Those without a start come last.
+type Key = (bool, Option<DateTime<Utc>>);
+
+async fn part(
+    store: &Store,
+    wanted: &Wanted,
+    place: Option<&str>,
+    limit: u32,
+) -> Result<Part<Key, RunningExecution>, Problem> {
+    let after = place.map(str::parse::<listed::Cursor>).transpose().map_err(|_| pages::unknown())?;
+    let open = store.open().await?;
+    let (name, from) = (store.name.clone(), place.map(ToOwned::to_owned));
+    let Some(filter) = filter(&open, wanted) else {
+        // A text that can be no job's id.
+        return Ok(Part { store: name, from, rows: VecDeque::new(), next: None });
+    };
+    let (database, judge) = (&open.session.database, open.session.judge(&open.in_force));
+    let _reading = open.session.reading.lock().await;
+    let page = database.within(listed::page(database, &judge, &filter, after.as_ref(), limit)).await;
+    let page = page.map_err(|error| match error {
+        // A value that is none of the column's type can only be from there.
+        DbError::Statement(_, ref code) if place.is_some() && code.starts_with("22") => pages::unknown(),
+        error => open.failed(error),
+    })?;
+    let row = |execution: listed::Execution| {
+        let place = execution.place.as_ref().map(ToString::to_string)?;
+        let key = (execution.started_at.is_none(), execution.started_at);
+        Some((key, place, RunningExecution::of(&name, execution)))
+    };
+    let rows = page.executions.into_iter().filter_map(row).collect();
+    Ok(Part { store: name.clone(), from, rows, next: page.next.map(|next| next.to_string()) })
+}
+
+fn filter(open: &Open, wanted: &Wanted) -> Option<Filter> {
+    let job_id = match &wanted.job {
+        Some(job) => Some(open.job(job)?),
+        None => None,
+    };
+    Some(Filter {
+        which: if wanted.stale.unwrap_or_default() { Which::Stale } else { Which::Running },
+        older_than: wanted.older_than.as_ref().map(Duration::to_chrono),
+        job_id,
+    })
+}
+
+impl RunningExecution {
+    fn of(store: &StoreName, execution: listed::Execution) -> Self {
+        Self {
+            store: store.to_string(),
+            id: execution.id,
+            job_id: execution.job_id,
+            job_type: execution.job_type,
+            execution_number: execution.execution_number,
+            started_at: execution.started_at,
+            runtime_seconds: execution.runtime_seconds,
+            timeout_seconds: execution.timeout_seconds,
+            timeout_source: execution.timeout_source,
+            extended_by_seconds: execution.extended_by_seconds,
+            extend_source: execution.extend_source,
+            deadline: execution.deadline,
+            on_timeout: execution.on_timeout,
+            long_running: execution.long_running,
+            stale: execution.reason,
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Which stores a request is about, as far as its caller may see them, and what is open of them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::Utc;
+use kube::ResourceExt as _;
+use kube::core::error_boundary::InvalidObject;
+use kube::runtime::reflector::ObjectRef;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::app::App;
+use super::auth::{Access, Caller, refusal};
+use super::problem::Problem;
+use crate::api::ExecutionStoreStatus;
+use crate::api::conditions::{Finding, find, settle};
+use crate::controllers::in_force::InForce;
+use crate::controllers::session::Session;
+use crate::controllers::store::Handle;
+use crate::db::DbError;
+use crate::db::mapping::IdType;
+
+/// Names a store: `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct StoreName {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+impl TryFrom<String> for StoreName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((namespace, name)) if is_label(namespace) && is_name(name) => {
+                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            _ => Err("a store is named NAMESPACE/NAME, for example store=default/jobs".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for StoreName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Whether the text can name a namespace.
+fn is_label(text: &str) -> bool {
+    is_name(text) && !text.contains('.') && text.len() <= 63
+}
+
+/// Whether the text can name an object.
+fn is_name(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    (1..=253).contains(&text.len()) && text.bytes().all(plain)
+}
+
+/// A store that the operator looks after.
+pub(super) struct Store {
+    pub(super) name: StoreName,
+    /// What the last look at it came to, or what Kubernetes was told last.
+    pub(super) status: Option<Arc<ExecutionStoreStatus>>,
+    pub(super) handle: Option<Arc<Handle>>,
+}
+
+/// What is needed to ask the database of a store.
+#[derive(Clone)]
+pub(super) struct Open {
+    pub(super) name: StoreName,
+    pub(super) session: Arc<Session>,
+    pub(super) in_force: Arc<InForce>,
+}
+
+impl Store {
+    /// What is open of it. That it may be gone a moment later is told by the database.
+    pub(super) async fn open(&self) -> Result<Open, Problem> {
+        let session = self.handle.as_ref().and_then(|handle| handle.session());
+        let session = session.ok_or_else(|| self.not_ready())?;
+        let in_force = session.in_force().await.ok_or_else(|| self.not_ready())?;
+        Ok(Open { name: self.name.clone(), session, in_force })
+    }
+
+    fn not_ready(&self) -> Problem {
+        let ready = self.status.as_ref().and_then(|status| find(&status.conditions, "Ready"));
+        // One that is ready again has not been connected yet.
+        let (why, message) = ready.filter(|ready| ready.status != "True").map_or_else(
+            || ("NotConnected", "the operator is connecting to its database".to_owned()),
+            |ready| (ready.reason.as_str(), ready.message.clone()),
+        );
+        Problem::StoreNotReady { store: self.name.to_string(), why: why.to_owned(), message }
+    }
+}
+
+/// A store of several that could not do its part.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Unavailable {
+    /// The store: `namespace/name`.
+    store: String,
+    /// Why, in one word.
+    reason: String,
+    /// Why, and what to do.
+    detail: String,
+}
+
+impl Unavailable {
+    pub(super) fn new(store: &StoreName, problem: &Problem) -> Self {
+        Self { store: store.to_string(), reason: problem.kind().1.to_owned(), detail: problem.to_string() }
+    }
+}
+
+/// What some of the stores gave, and why the others did not; a problem if none gave anything, or the request is at fault.
+pub(super) fn some<'a, T>(
+    given: impl Iterator<Item = (&'a Store, Result<T, Problem>)>,
+) -> Result<(Vec<T>, Vec<Unavailable>), Problem> {
+    let (mut parts, mut unavailable, mut first) = (Vec::new(), Vec::new(), None);
+    for (store, outcome) in given {
+        match outcome {
+            Ok(part) => parts.push(part),
+            Err(problem) if problem.kind().0.is_client_error() => return Err(problem),
+            Err(problem) => {
+                unavailable.push(Unavailable::new(&store.name, &problem));
+                first = first.or(Some(problem));
+            }
+        }
+    }
+    match first {
+        Some(problem) if parts.is_empty() => Err(problem),
+        _ => Ok((parts, unavailable)),
+    }
+}
+
+impl Open {
+    /// The id of a job in the words of the table, or `None`: no job can have it.
+    pub(super) fn job(&self, id: &str) -> Option<String> {
+        match self.session.mapping.job_id_type() {
+            Some(type_) => type_.canonical(id),
+            None => IdType::Text.canonical(id),
+        }
+    }
+
+    /// What the database did not do.
+    pub(super) fn failed(&self, error: DbError) -> Problem {
+        Problem::Database { store: self.name.to_string(), error }
+    }
+}
+
+/// What is told of an object that cannot be read.
+fn undecodable(invalid: &InvalidObject) -> ExecutionStoreStatus {
+    let message =
+        format!("the object cannot be decoded: {}. Correct it, or upgrade the operator", invalid.error);
+    let ready = Finding::new("Ready", false, "InvalidObject", message);
+    let conditions = settle(&[], vec![ready], invalid.metadata.generation, Utc::now());
+    ExecutionStoreStatus { conditions, ..ExecutionStoreStatus::default() }
+}
+
+impl App {
+    /// The store of this name.
+    pub(super) fn store(&self, name: &StoreName) -> Result<Store, Problem> {
+        let object = self.context.store(&name.namespace, &name.name);
+        match object {
+            Some(object) => {
+                let known = match &object.0 {
+                    Ok(store) => store.status.clone(),
+                    Err(invalid) => Some(undecodable(invalid)),
+                };
+                let handle = self.context.known_handle(&ObjectRef::from_obj(&*object));
+                let latest = handle.as_ref().and_then(|handle| handle.latest().borrow().clone());
+                Ok(Store { name: name.clone(), status: latest.or_else(|| known.map(Arc::new)), handle })
+            }
+            None if self.context.stores_seen() => Err(Problem::StoreNotFound(name.to_string())),
+            None => Err(Problem::StoresNotSeen),
+        }
+    }
+
+    /// Every store, in the order of their names.
+    pub(super) fn stores(&self) -> Result<Vec<Store>, Problem> {
+        if !self.context.stores_seen() {
+            return Err(Problem::StoresNotSeen);
+        }
+        let names = self.context.all_stores().into_iter().map(|object| StoreName {
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+        });
+        let names: BTreeSet<StoreName> = names.collect();
+        // One that has gone since is none.
+        Ok(names.iter().filter_map(|name| self.store(name).ok()).collect())
+    }
+
+    /// The stores whose executions the caller asks to see: the one that he names, or all, if he may see all of them.
+    pub(super) async fn seen_by(
+        &self,
+        caller: &Caller,
+        wanted: Option<StoreName>,
+    ) -> Result<Vec<Store>, Problem> {
+        self.allowed(caller, wanted, |name| Access::Executions(name.map(|name| name.namespace.clone()))).await
+    }
+
+    /// The store of this name, if the caller may see its executions.
+    pub(super) async fn one_seen_by(&self, caller: &Caller, name: &StoreName) -> Result<Store, Problem> {
+        self.gate.require(&caller.0, &Access::Executions(Some(name.namespace.clone()))).await?;
+        self.store(name)
+    }
+
+    /// The stores that the caller asks to clean up, likewise.
+    pub(super) async fn cleaned_by(
+        &self,
+        caller: &Caller,
+        wanted: Option<StoreName>,
+    ) -> Result<Vec<Store>, Problem> {
+        self.allowed(caller, wanted, |name| {
+            Access::CleanUp(name.map(|name| (name.namespace.clone(), name.name.clone())))
+        })
+        .await
+    }
+
+    async fn allowed(
+        &self,
+        Caller(user): &Caller,
+        wanted: Option<StoreName>,
+        access: impl Fn(Option<&StoreName>) -> Access,
+    ) -> Result<Vec<Store>, Problem> {
+        if let Some(name) = wanted {
+            self.gate.require(user, &access(Some(&name))).await?;
+            return Ok(vec![self.store(&name)?]);
+        }
+        let all = access(None);
+        if self.gate.may(user, &all).await? {
+            return self.stores();
+        }
+        let stores =
+            self.stores().map_err(|why| if user.is_anonymous() { Problem::Unauthenticated } else { why })?;
+        let each: BTreeSet<Access> = stores.iter().map(|store| access(Some(&store.name))).collect();
+        for one in &each {
+            if !self.gate.may(user, one).await? {
+                return Err(refusal(user, all.to_string()));
+            }
+        }
+        if each.is_empty() { Err(refusal(user, all.to_string())) } else { Ok(stores) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_named_by_its_namespace_and_name() {
+        let name = StoreName::try_from("default/jobs".to_owned()).unwrap();
+        assert_eq!((name.namespace.as_str(), name.name.as_str()), ("default", "jobs"));
+        for text in ["", "jobs", "/jobs", "default/", "a/b/c", "A/b", "a/%", "a/ b", "../x", "a.b/c"] {
+            assert!(StoreName::try_from(text.to_owned()).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What one client may take from the others: bodies, time, turns.
+
+use reqwest::{Body, Method};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::{CLEANUP, HEALTH, RUNNING};
+use crate::support::https::told;
+use crate::support::{PATIENCE, World};
+
+/// Whether a statement waits for the lock on the table.
+const WAITING: &str = "SELECT count(*) > 0 FROM pg_stat_activity \
+     WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%job_executions%'";
+
+#[tokio::test]
+async fn one_clean_up_of_a_store_at_a_time_and_it_goes_on_when_its_client_has_gone() {
+    let world = World::new("apiturns").await;
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 hours')").await;
+    let (_operator, https) = world.serving(&[]).await;
+    world.store(json!({})).await;
+    let admin = https.with(&world.token("jobexec-administrator").await);
+    let store = world.named("jobs");
+    admin.until(&format!("{HEALTH}?store={store}"), |status, _| status == 200).await;
+
+    let mut lock = world.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE job_executions IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    let path = format!("{CLEANUP}?max_hours=1&store={store}");
+    let hung_up = tokio::spawn({
+        let (admin, path) = (admin.clone(), path.clone());
+        async move { admin.post(&path).await }
+    });
+    world.until_true(WAITING).await;
+    hung_up.abort();
+    let (status, problem) = admin.post(&path).await;
+    assert_eq!((status, &problem["reason"]), (409, &json!("CleanupUnderWay")), "{problem:#}");
+    let dry = admin.post(&format!("{path}&dry_run=true")).await;
+    assert_eq!((dry.0, &dry.1["cleaned"]), (200, &json!(1)), "looking is always allowed: {:#}", dry.1);
+    lock.rollback().await.unwrap();
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while admin.post(&path).await.0 != 200 {
+        assert!(tokio::time::Instant::now() < deadline, "the turn never ended");
+    }
+}
+
+#[tokio::test]
+async fn a_large_body_is_refused_and_not_read() {
+    let world = World::new("apibody").await;
+    let (operator, https) = world.serving(&[]).await;
+    world.store(json!({})).await;
+    let admin = https.with(&world.token("jobexec-administrator").await);
+    admin.until(RUNNING, |status, _| status == 200).await;
+    // One that says how large it is, and one that does not; the server may hang up while it is being sent.
+    for chunked in [false, true] {
+        let megabyte = vec![b' '; 1 << 20];
+        let body = if chunked {
+            let (mut sender, body) = http_body_util::channel::Channel::<bytes::Bytes>::new(1);
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    if sender.send_data(megabyte.clone().into()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            Body::wrap(body)
+        } else {
+            Body::from(megabyte.repeat(100))
+        };
+        let request =
+            admin.request(Method::POST, CLEANUP).header("content-type", "application/json").body(body);
+        match request.send().await {
+            Ok(answer) => {
+                let (status, problem) = told(answer).await;
+                assert_eq!((status, &problem["reason"]), (413, &json!("BodyTooLarge")));
+            }
+            Err(error) => assert!(error.is_request() || error.is_body(), "{error:?}"),
+        }
+    }
+    assert!(operator.memory("VmHWM") < 100.0, "{} MiB", operator.memory("VmHWM"));
+    assert_eq!(admin.get(RUNNING).await.0, 200);
+}
+
+/// Connections that say nothing, or never end what they say, are closed, and hold up nobody meanwhile.
+#[tokio::test]
+async fn slow_clients_are_hung_up_on() {
+    let world = World::new("apislow").await;
+    let (operator, https) = world.serving(&[]).await;
+    world.store(json!({})).await;
+    let reader = https.with(&world.token("jobexec-reader").await);
+    reader.until(RUNNING, |status, _| status == 200).await;
+    let mut silent = TcpStream::connect(https.address()).await.unwrap();
+    let mut slow = Vec::new();
+    for _ in 0..50 {
+        // The probes have no TLS, but the same limits.
+        let mut stream = TcpStream::connect(operator.address("probes").await).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
+        slow.push(stream);
+    }
+    assert_eq!(reader.get(RUNNING).await.0, 200, "others are answered meanwhile");
+    for stream in slow.iter_mut().chain([&mut silent]) {
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "a connection stayed open");
+        assert!(!rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest));
+    }
+}
+
+#[tokio::test]
+async fn the_probes_tell_whether_it_lives_and_is_ready() {
+    let world = World::new("apiprobes").await;
+    let (operator, _) = world.serving(&[]).await;
+    let probes = format!("http://{}", operator.address("probes").await);
+    let get = async |path: &str| {
+        let answer = reqwest::get(format!("{probes}{path}")).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(get("/livez").await, (200, "ok\n".to_owned()));
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while get("/readyz").await.0 != 200 {
+        assert!(tokio::time::Instant::now() < deadline);
+    }
+    assert_eq!(get("/api/system/health").await.0, 404);
+}
+
+/// A request that is under way when the operator is asked to stop is answered.
+#[tokio::test]
+async fn what_is_under_way_at_the_end_is_answered() {
+    let world = World::new("apistop").await;
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 hours')").await;
+    let (operator, https) = world.serving(&[]).await;
+    world.store(json!({"mode": "Observe", "pollInterval": "1h"})).await;
+    let admin = https.with(&world.token("jobexec-administrator").await);
+    let store = world.named("jobs");
+    admin.until(&format!("{HEALTH}?store={store}"), |status, _| status == 200).await;
+    let mut lock = world.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE job_executions IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    let path = format!("{CLEANUP}?max_hours=1&store={store}");
+    let asked = tokio::spawn({
+        let admin = admin.clone();
+        async move { admin.post(&path).await }
+    });
+    world.until_true(WAITING).await;
+    let log = operator.log_file();
+    let stopped = tokio::task::spawn_blocking(move || operator.stop());
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !std::fs::read_to_string(&log).unwrap().contains("asked to stop") {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+    lock.rollback().await.unwrap();
+    let (status, report): (u16, Value) = asked.await.unwrap();
+    assert_eq!((status, &report["cleaned"]), (200, &json!(1)), "{report:#}");
+    assert!(stopped.await.unwrap().success());
+}

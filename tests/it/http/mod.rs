@@ -1,0 +1,28 @@
+//! The HTTPS API of the real binary, over real TLS, with the decisions of a real API server.
+
+mod access;
+mod case;
+mod health;
+mod input;
+mod limits;
+mod pages;
+mod tls;
+
+use serde_json::Value;
+
+/// What the tests ask for most.
+const HEALTH: &str = "/api/system/health";
+const RUNNING: &str = "/api/system/executions/running";
+const CLEANUP: &str = "/api/system/cleanup/stale-executions";
+const HISTORY: &str = "/api/system/history";
+
+/// The four figures of the case: running, scheduled, long-running, recent.
+fn figures(health: &Value) -> [i64; 4] {
+    ["running_executions", "scheduled_executions", "long_running_executions", "recent_executions_24h"]
+        .map(|name| health["metrics"][name].as_i64().unwrap_or_else(|| panic!("no {name} in {health:#}")))
+}
+
+/// The ids of a page.
+fn ids(page: &Value) -> Vec<&str> {
+    page["executions"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap()).collect()
+}
