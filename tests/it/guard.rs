@@ -118,6 +118,8 @@ fn loosened() -> Vec<CustomResourceDefinition> {
             ..JSONSchemaProps::default()
         };
         schema.properties.as_mut().unwrap().insert("spec".into(), any);
+        // Which must be in the schema.
+        crd.spec.versions[0].selectable_fields = None;
     }
     crds
 }

@@ -216,7 +216,8 @@ impl Desk {
         let (pass, trouble) = self.apply(context, memory, steps, poll).await;
         let not_mirrored = observed.running.map_or(0, |count| (count - running).max(0));
         let status = MirrorStatus { objects: all, not_mirrored };
-        if handle.keep_mirrored(Mirrored { status, trouble }) {
+        // Where there are no objects and there are to be none, nobody waits to hear it.
+        if handle.keep_mirrored(Mirrored { status, trouble }) && (store.spec.mirror.enabled || all > 0) {
             context.nudge_store(&self.key.namespace, &self.key.store);
         }
         (pass, read)
