@@ -8,6 +8,9 @@ use k8s_openapi::jiff::Timestamp;
 /// The longest message that the schema of a condition accepts.
 const MESSAGE_LIMIT: usize = 32_768;
 
+/// The beginning of the year 1, in seconds since 1970.
+const FIRST_SECOND: i64 = -62_135_596_800;
+
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Truth {
@@ -96,8 +99,9 @@ pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Conditio
 /// A time as Kubernetes writes it, in whole seconds: the API server would cut the rest, and a status compared with
 /// what it returns would then seem to differ. What lies beyond the years that it can write is cut to them.
 pub fn time(at: DateTime<Utc>) -> Time {
-    let far = if at.timestamp() < 0 { Timestamp::MIN } else { Timestamp::MAX };
-    Time(Timestamp::from_second(at.timestamp()).unwrap_or(far))
+    // Whole seconds, and years of four digits: anything else would not be read back.
+    let second = at.timestamp().clamp(FIRST_SECOND, Timestamp::MAX.as_second());
+    Time(Timestamp::from_second(second).unwrap_or_default())
 }
 
 /// `text` cut to at most `limit` bytes, at a character's edge, with a mark where it was cut.
@@ -128,6 +132,15 @@ mod tests {
         assert_eq!((same[0].reason.as_str(), same[0].observed_generation), ("B", Some(2)));
         let flipped = settle(&same, vec![Finding::new("Ready", true, "C", "c")], Some(2), at(30));
         assert_eq!(flipped[0].last_transition_time, time(at(30)));
+    }
+
+    #[test]
+    fn a_time_is_read_back_as_it_was_written() {
+        for at in [at(0), at(1), DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC, at(253_402_214_400)] {
+            let written = time(at);
+            let read: Time = serde_json::from_value(serde_json::json!(written)).unwrap();
+            assert_eq!(read, written, "{at}");
+        }
     }
 
     #[test]

@@ -179,8 +179,12 @@ async fn cancel_directly(
     }
     store.prepare_to_write().await?;
     let source = super::cleanup::SOURCE;
-    let request =
-        |key: &String| Request { key: key.clone(), source: source.to_owned(), actor: Some(person()) };
+    let request = |key: &String| Request {
+        key: key.clone(),
+        source: source.to_owned(),
+        actor: Some(person()),
+        started: None,
+    };
     let requests: Vec<Request> = ids.iter().map(request).collect();
     let outcome = cancel::cancel(&store.database, &store.mapping, &store.ledger, &requests).await?;
     let mut done = Done::Well;

@@ -108,6 +108,8 @@ pub struct Session {
     hints: Option<AbortOnDropHandle<()>>,
     /// Which table it is, on which server: the same for two stores on one table.
     pub identity: String,
+    /// The UID and the generation of the spec that it describes.
+    pub describes: (Option<String>, Option<i64>),
     /// What is in force.
     pub(super) known: Known,
     /// Held by whoever reads much of the table, so that it takes one connection only.
@@ -184,6 +186,7 @@ impl Session {
             notifies,
             hints: None,
             identity,
+            describes: (store.uid(), store.metadata.generation),
             known: Known::with_history(history),
             reading: tokio::sync::Mutex::default(),
         })

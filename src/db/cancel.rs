@@ -12,6 +12,9 @@ use crate::api::OnTimeout;
 /// The reason that is recorded.
 pub const CANCEL_REQUESTED: &str = "CancelRequested";
 
+/// How many requests one statement is about.
+const AT_ONCE: usize = 500;
+
 /// What a person asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Request {
@@ -21,6 +24,8 @@ pub struct Request {
     pub source: String,
     /// Who, as far as that is known.
     pub actor: Option<String>,
+    /// When the execution that is meant started, in whole seconds since 1970, where that is known: ids may be used again.
+    pub started: Option<i64>,
 }
 
 /// An execution that was cancelled.
@@ -59,25 +64,33 @@ pub async fn cancel(
     requests: &[Request],
 ) -> Result<Outcome, DbError> {
     let mut outcome = Outcome::default();
-    if requests.is_empty() {
-        return Ok(outcome);
-    }
-    match attempt(database, mapping, ledger, requests).await {
-        Ok(cancelled) => outcome.cancelled = cancelled,
-        Err(error) if error.of_a_row() => {
-            for request in requests {
-                match attempt(database, mapping, ledger, std::slice::from_ref(request)).await {
-                    Ok(cancelled) => outcome.cancelled.extend(cancelled),
-                    Err(error) if error.of_a_row() => {
-                        outcome.refused.push((request.key.clone(), error.to_string()));
-                    }
-                    Err(error) => return Err(error),
-                }
+    for requests in requests.chunks(AT_ONCE) {
+        match attempt(database, mapping, ledger, requests).await {
+            Ok(cancelled) => outcome.cancelled.extend(cancelled),
+            Err(error) if error.of_a_row() => {
+                one_by_one(database, mapping, ledger, requests, &mut outcome).await?;
             }
+            Err(error) => return Err(error),
         }
-        Err(error) => return Err(error),
     }
     Ok(outcome)
+}
+
+async fn one_by_one(
+    database: &Database,
+    mapping: &Mapping,
+    ledger: &Ledger,
+    requests: &[Request],
+    outcome: &mut Outcome,
+) -> Result<(), DbError> {
+    for request in requests {
+        match attempt(database, mapping, ledger, std::slice::from_ref(request)).await {
+            Ok(cancelled) => outcome.cancelled.extend(cancelled),
+            Err(error) if error.of_a_row() => outcome.refused.push((request.key.clone(), error.to_string())),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 async fn attempt(
@@ -98,10 +111,12 @@ async fn attempt(
     };
     let sql = format!(
         "WITH request AS MATERIALIZED (
-             SELECT DISTINCT ON (key) key::{type_} AS k, source, actor
-             FROM jsonb_to_recordset($1::jsonb) AS r (key text, source text, actor text) ORDER BY key),
+             SELECT DISTINCT ON (key) key::{type_} AS k, source, actor, started
+             FROM jsonb_to_recordset($1::jsonb) AS r (key text, source text, actor text, started bigint) ORDER BY key),
          taken AS MATERIALIZED (
              SELECT {id} AS id FROM {table} AS t WHERE {id} = ANY (ARRAY (SELECT k FROM request)) AND ({alive})
+               AND EXISTS (SELECT FROM request AS r WHERE r.k = {id}
+                           AND COALESCE(floor(extract(epoch FROM {start})) = r.started, r.started IS NULL))
              FOR UPDATE OF t SKIP LOCKED),
          cancelled AS (
              UPDATE {table} AS t SET {assignments}

@@ -145,9 +145,10 @@ fn picked(m: &Mapping, window: Option<Window>) -> String {
     if m.indexed_by_end() {
         let cutoff = format!("statement_timestamp() - interval {}", literal(&interval(finished)));
         parts.push(format!(
-            "SELECT {id} FROM {table} AS t WHERE {} AND {} ORDER BY {} DESC LIMIT {limit}",
+            "SELECT {id} FROM {table} AS t WHERE {} AND {} AND {} ORDER BY {} DESC LIMIT {limit}",
             m.finished(),
             m.completed_after(&cutoff),
+            m.completed_by("statement_timestamp()"),
             m.completed_column()
         ));
     }

@@ -2,7 +2,7 @@
 //! has told it too.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::{StreamExt as _, stream};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -20,6 +20,12 @@ use crate::controllers::{Context, FIELD_MANAGER, MIRROR_MANAGER, ReconcileError,
 
 /// How many objects of a store are written at the same time.
 const CONCURRENCY: usize = 8;
+
+/// So many steps are taken however urgent something else is.
+const AT_LEAST: usize = 256;
+
+/// After so many refusals in a row the others are not tried: a right is missing, or an admission policy is in the way.
+const REFUSALS: usize = 16;
 
 /// What became of an object.
 #[derive(Clone, Debug)]
@@ -58,10 +64,16 @@ pub(super) async fn apply(
         api: Api::namespaced(context.client.clone(), namespace),
         refused: AtomicBool::new(false),
         away: AtomicBool::new(false),
+        refusals: AtomicUsize::new(0),
     };
-    let goes_on = || {
-        let interrupted = context.stop.is_cancelled() || urgent.load(Ordering::Acquire);
-        !interrupted && !writer.away.load(Ordering::Relaxed)
+    let mut given = 0;
+    let mut goes_on = || {
+        given += 1;
+        // However much is urgent, each pass gets something done.
+        let interrupted = given > AT_LEAST && urgent.load(Ordering::Acquire);
+        let refusals = writer.refusals.load(Ordering::Relaxed);
+        let useless = writer.away.load(Ordering::Relaxed) || refusals >= REFUSALS;
+        !context.stop.is_cancelled() && !interrupted && !useless
     };
     let of = steps.len();
     let mut done = 0;
@@ -103,13 +115,20 @@ struct Writer<'a> {
     refused: AtomicBool,
     /// Whether the API server does not answer: not every object is to wait for that by itself.
     away: AtomicBool,
+    /// How many in a row it has refused.
+    refusals: AtomicUsize,
 }
 
 impl Writer<'_> {
     async fn step(&self, step: Step) -> Result<Outcome, ReconcileError> {
         let outcome = self.write(step).await;
-        if let Err(error) = &outcome {
-            self.away.fetch_or(!error.refused(), Ordering::Relaxed);
+        match &outcome {
+            Err(error) if error.refused() => {
+                self.refusals.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => self.away.store(true, Ordering::Relaxed),
+            Ok(Outcome::Skipped) => {}
+            Ok(_) => self.refusals.store(0, Ordering::Relaxed),
         }
         outcome
     }
@@ -163,7 +182,7 @@ impl Writer<'_> {
             let patch = Patch::Apply(patch(&object, json!({ "status": status })));
             let params = PatchParams::apply(FIELD_MANAGER).force();
             match bounded(self.api.patch_status(&object.name_any(), &params, &patch)).await {
-                Err(error) if error.code() == Some(404) => return Ok(gone(&object)),
+                Err(error) if is_gone(&error) => return Ok(gone(&object)),
                 written => latest = Some(self.cleared(written?, status).await?),
             }
         }
@@ -171,7 +190,7 @@ impl Writer<'_> {
             let patch = Patch::Apply(patch(&object, json!({ "metadata": { "labels": labels } })));
             let params = PatchParams::apply(MIRROR_MANAGER).force();
             match bounded(self.api.patch(&object.name_any(), &params, &patch)).await {
-                Err(error) if error.code() == Some(404) => return Ok(gone(&object)),
+                Err(error) if is_gone(&error) => return Ok(gone(&object)),
                 written => latest = Some(self.unlabelled(written?, labels).await?),
             }
         }
@@ -219,7 +238,7 @@ impl Writer<'_> {
         for news in verdict::news(&before, status, is_made(object)) {
             match publish(&self.context.client, &object.object_ref(&()), news).await {
                 // The status says the same.
-                Err(error) if error.refused() => {
+                Err(error) if error.refused() || error.code() == Some(429) => {
                     tracing::warn!(execution = object.name_any(), %error, "an Event could not be published");
                 }
                 outcome => outcome?,
@@ -240,6 +259,11 @@ impl Writer<'_> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether an object with this UID is not there: to apply to it is then a conflict.
+fn is_gone(error: &ReconcileError) -> bool {
+    matches!(error.code(), Some(404 | 409))
 }
 
 /// An object made anew under the same name must not get what was meant for the old one.

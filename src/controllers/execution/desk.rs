@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::apply::{self, Applied, Written};
 use super::object::Object;
 use super::plan::{self, Plan, Step, View};
-use super::verdict::{self, Sight, Unable};
+use super::verdict::{self, CANCELLED, Sight, Unable};
 use super::{Key, taken, unreadable};
 use crate::api::store::MirrorStatus;
 use crate::api::{ExecutionStore, JobExecution, Mode, Phase};
@@ -45,6 +45,12 @@ const HOLD: Duration = Duration::from_mins(1);
 /// How long what was written is believed if the watch does not tell it.
 const BELIEVED: Duration = Duration::from_secs(30);
 
+/// How long a name that another object has is not tried again.
+const TAKEN: Duration = Duration::from_mins(10);
+
+/// The shortest pause between two passes while objects cannot be written, whoever asks for one.
+const HURT: Duration = Duration::from_secs(5);
+
 /// How a store's objects stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirrored {
@@ -67,7 +73,8 @@ pub(super) struct Desk {
 struct Memory {
     /// What was written and when, as long as the watch has not told it.
     written: BTreeMap<String, (Instant, Written)>,
-    taken: BTreeSet<String>,
+    /// Names that objects for other rows have, and since when that is known.
+    taken: BTreeMap<String, Instant>,
     failures: u32,
     /// Since when the store cannot be seen.
     away: Option<Instant>,
@@ -109,7 +116,8 @@ impl Desk {
             let begun = Instant::now();
             let (pass, read) = Box::pin(self.pass(&context, &mut memory)).await;
             let Pass::Next(next) = pass else { break };
-            let pause = PACE.max(read * SHARE).saturating_sub(begun.elapsed().saturating_sub(read));
+            let pace = if memory.failures > 0 { HURT } else { PACE };
+            let pause = pace.max(read * SHARE).saturating_sub(begun.elapsed().saturating_sub(read));
             tokio::select! {
                 () = context.stop.cancelled() => {}
                 () = async {
@@ -154,6 +162,10 @@ impl Desk {
             let next = guarded.0.as_ref().map_or(HOLD, |store| store.spec.poll_interval.get());
             return (self.away(context, memory, &objects, true, next).await, Duration::ZERO);
         };
+        if session.describes != (spec.uid(), spec.metadata.generation) {
+            // The rows of another table, perhaps: the look that opens the right one is under way.
+            return (Pass::Next(FIRST_LOOK), Duration::ZERO);
+        }
         self.seen(context, memory, spec, &handle, &session, objects).await
     }
 
@@ -192,19 +204,26 @@ impl Desk {
             Ok(Some(observed)) => observed,
             Ok(None) => return (Pass::Next(FIRST_LOOK), begun.elapsed()),
             Err(error) => {
-                tracing::debug!(store = store.name_any(), %error, "the rows of objects could not be read");
-                let told = self.away(context, memory, &objects, !error.answered(), poll).await;
-                return (told, begun.elapsed());
+                tracing::warn!(store = store.name_any(), %error, "the rows of objects could not be read");
+                let read = begun.elapsed();
+                let status = handle.mirrored().map(|last| last.status).unwrap_or_default();
+                let trouble = Some((error.reason(), format!("the rows could not be read: {error}")));
+                if handle.keep_mirrored(Mirrored { status, trouble }) {
+                    context.nudge_store(&self.key.namespace, &self.key.store);
+                }
+                return (self.away(context, memory, &objects, true, poll).await, read);
             }
         };
         let read = begun.elapsed();
         memory.away = None;
+        memory.taken.retain(|_, since| since.elapsed() < TAKEN);
+        let taken = memory.taken.keys().cloned().collect();
         let view = View {
             store,
             id_type: session.mapping.id_type(),
             found: &observed.found,
             objects: &objects,
-            taken: &memory.taken,
+            taken: &taken,
             unable: &observed.unable,
             now: chrono::Utc::now(),
         };
@@ -234,7 +253,7 @@ impl Desk {
         let Applied { written, taken, error, failures, complete } = applied;
         let now = Instant::now();
         memory.written.extend(written.into_iter().map(|(name, written)| (name, (now, written))));
-        memory.taken.extend(taken.iter().cloned());
+        memory.taken.extend(taken.iter().map(|name| (name.clone(), now)));
         let Some(error) = error else {
             memory.failures = 0;
             let at_once = !complete || !taken.is_empty();
@@ -304,7 +323,7 @@ impl Memory {
 /// What is seen of a store's rows.
 struct Observed {
     found: Executions,
-    /// Why executions that people want cancelled are not, by id.
+    /// What became of the wishes to cancel executions, by id.
     unable: BTreeMap<String, Unable>,
     /// How many rows run, where they are to have objects.
     running: Option<i64>,
@@ -369,7 +388,7 @@ async fn in_force(
     }
 }
 
-/// Cancels what people want cancelled. Returns why others are not, by id.
+/// Cancels what people want cancelled. Returns what became of each wish, by id.
 async fn cancel(
     store: &ExecutionStore,
     session: &Session,
@@ -380,12 +399,15 @@ async fn cancel(
     };
     let requests: Vec<Request> = objects
         .iter()
+        // What is being deleted asks no more, whatever holds it up.
+        .filter(|object| object.metadata.deletion_timestamp.is_none())
         .filter(|object| verdict::to_cancel(object, finished(object)))
         .filter_map(|object| {
             Some(Request {
                 key: session.mapping.id_type().canonical(&object.spec.execution_id)?,
                 source: execution_source(&object.name_any()),
                 actor: wishes::actor(&object.metadata),
+                started: verdict::started(object),
             })
         })
         .collect();
@@ -393,7 +415,15 @@ async fn cancel(
         return Ok(requests.into_iter().map(|request| (request.key, unable.clone())).collect());
     }
     let outcome = cancel::cancel(&session.database, &session.mapping, &session.ledger, &requests);
-    let outcome = session.database.within(outcome).await?;
+    let outcome = match session.database.within(outcome).await {
+        // That is no reason not to read any row.
+        Err(error) if error.answered() => {
+            tracing::warn!(store = store.name_any(), %error, "executions could not be cancelled");
+            let unable = (error.reason(), format!("it could not be cancelled and is tried again: {error}"));
+            return Ok(requests.into_iter().map(|request| (request.key, unable.clone())).collect());
+        }
+        outcome => outcome?,
+    };
     for cancelled in &outcome.cancelled {
         tracing::info!(
             namespace = store.namespace().unwrap_or_default(),
@@ -406,7 +436,9 @@ async fn cancel(
     }
     let told =
         |why: String| ("ExecutionRefused", format!("the database does not let it be cancelled: {why}"));
-    Ok(outcome.refused.into_iter().map(|(id, why)| (id, told(why))).collect())
+    let refused = outcome.refused.into_iter().map(|(id, why)| (id, told(why)));
+    let cancelled = outcome.cancelled.into_iter().map(|row| (row.id, (CANCELLED, String::new())));
+    Ok(refused.chain(cancelled).collect())
 }
 
 /// Why nothing can be cancelled in this store, if that is so.

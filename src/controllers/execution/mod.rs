@@ -13,6 +13,7 @@ mod wakes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
@@ -27,6 +28,9 @@ pub use wakes::{Key, Wakes};
 
 /// How many objects come in one answer: they are decoded together, and most of each is forgotten then.
 const PAGE: u32 = 100;
+
+/// The pause before a desk is set up again that did not end by itself.
+const AFTER_DISORDER: Duration = Duration::from_secs(10);
 
 /// Runs until the operator is asked to stop and every write under way has ended.
 pub async fn run(context: Arc<Context>, writer: reflector::store::Writer<Guarded<JobExecution>>) {
@@ -69,7 +73,7 @@ pub async fn run(context: Arc<Context>, writer: reflector::store::Writer<Guarded
 type Desks = HashMap<Key, (Arc<Desk>, task::Id)>;
 
 /// A desk has ended. It is set up again if somebody asked for it meanwhile, or if it did not end by itself.
-fn left(context: &Context, desks: &mut Desks, ended: Result<Key, task::JoinError>) {
+fn left(context: &Arc<Context>, desks: &mut Desks, ended: Result<Key, task::JoinError>) {
     match ended {
         Ok(key) => {
             if desks.remove(&key).is_some_and(|(desk, _)| desk.is_awake()) {
@@ -82,7 +86,11 @@ fn left(context: &Context, desks: &mut Desks, ended: Result<Key, task::JoinError
                 |(key, (_, task)): (&Key, &(Arc<Desk>, task::Id))| (*task == error.id()).then(|| key.clone());
             if let Some(key) = desks.iter().find_map(of) {
                 desks.remove(&key);
-                context.wakes.put(key);
+                let context = context.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(AFTER_DISORDER).await;
+                    context.wakes.put(key);
+                });
             }
         }
     }
@@ -97,8 +105,10 @@ fn heard(context: &Context, desks: &Desks, event: &watcher::Event<Guarded<JobExe
         watcher::Event::Delete(guarded) => {
             if let Ok(execution) = &guarded.0 {
                 let key = Key::of(execution);
-                // The rule that it left behind must go too.
-                context.nudge_store(&key.namespace, &key.store);
+                if execution.spec.asks() {
+                    // The rule that it left behind must go too.
+                    context.nudge_store(&key.namespace, &key.store);
+                }
                 context.wakes.put(key);
             }
         }

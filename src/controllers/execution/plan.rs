@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference};
 use kube::api::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 
@@ -65,19 +65,23 @@ pub(super) struct View<'a> {
     pub(super) objects: &'a [Object],
     /// Names that others have taken for other rows.
     pub(super) taken: &'a BTreeSet<String>,
-    /// Why an execution that a person wants cancelled is not, by its id.
+    /// What became of the wish to cancel an execution, by its id.
     pub(super) unable: &'a BTreeMap<String, (&'static str, String)>,
     /// The operator's time, for conditions.
     pub(super) now: DateTime<Utc>,
 }
 
-/// Whether the operator made the object: for this store, or for one of the same name that is being deleted.
+/// Whether the operator made the object: for this store, or for one of the same name that is being deleted. A copy of
+/// one under another name is a person's.
 pub(super) fn is_made(object: &JobExecution) -> bool {
-    object.owner_references().iter().any(|owner| {
+    let (store, id, name) = (&object.spec.store_ref.name, &object.spec.execution_id, object.name_any());
+    let owned = object.owner_references().iter().any(|owner| {
         owner.controller == Some(true)
             && owner.kind == ExecutionStore::kind(&())
             && owner.api_version == ExecutionStore::api_version(&())
-    })
+            && owner.name == *store
+    });
+    owned && (name == names::name(store, IdType::Integer, id) || name == names::hashed(store, id))
 }
 
 /// What there is to do for a store whose rows can be seen.
@@ -218,10 +222,19 @@ impl<'a> Room<'a> {
 
     /// Whether an object that the operator made may stay. `first`: there is no other for its row.
     fn keeps(&self, view: &View<'_>, object: &JobExecution, row: Option<&Execution>, first: bool) -> bool {
-        let Some(row) = row else { return false };
-        let id = row.id.as_str();
         let asks = object.spec.asks();
-        let had_ended = object.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::finished);
+        let before = object.status.as_ref();
+        let told = |type_, status| {
+            let conditions = before.map(|before| before.conditions.as_slice()).unwrap_or_default();
+            find(conditions, type_).filter(|condition| condition.status == status)
+        };
+        let had_ended = before.and_then(|before| before.phase).is_some_and(Phase::finished)
+            && told("Finished", "True").is_some();
+        let Some(row) = row else {
+            // It may come back, as after a restore, and what was asked of it must count then.
+            return first && asks && !had_ended && told("Bound", "False").is_none_or(|c| is_recent(c, view));
+        };
+        let id = row.id.as_str();
         if !first && !asks {
             return false;
         }
@@ -246,11 +259,14 @@ fn outlived(object: &JobExecution, row: &Execution, view: &View<'_>) -> bool {
     if row.completed_at.is_some_and(|end| end <= view.found.now) {
         return false;
     }
-    let ttl = view.store.spec.mirror.finished_ttl.to_chrono();
     let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let told = find(conditions, "Finished").filter(|condition| condition.status == "True");
-    let told = told.and_then(|c| DateTime::from_timestamp(c.last_transition_time.0.as_second(), 0));
-    told.is_some_and(|told| told + ttl <= view.now)
+    find(conditions, "Finished").filter(|c| c.status == "True").is_some_and(|told| !is_recent(told, view))
+}
+
+/// Whether a condition has not been as it is for longer than objects of what has ended stay.
+fn is_recent(condition: &Condition, view: &View<'_>) -> bool {
+    let since = DateTime::from_timestamp(condition.last_transition_time.0.as_second(), 0);
+    since.is_none_or(|since| since + view.store.spec.mirror.finished_ttl.to_chrono() > view.now)
 }
 
 #[cfg(test)]

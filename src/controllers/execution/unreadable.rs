@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use chrono::DateTime;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use serde_json::json;
@@ -31,7 +32,10 @@ pub(super) async fn tell(context: &Context, namespace: &str, told: &mut Told) ->
             continue;
         }
         tracing::warn!(execution = metadata.name, error = invalid.error, "a JobExecution cannot be decoded");
-        let status = verdict::undecodable(&invalid.error, metadata.generation, chrono::Utc::now());
+        // The same whoever writes it: two operators are not to take turns.
+        let since =
+            metadata.creation_timestamp.as_ref().and_then(|t| DateTime::from_timestamp(t.0.as_second(), 0));
+        let status = verdict::undecodable(&invalid.error, metadata.generation, since.unwrap_or_default());
         let patch = json!({
             "apiVersion": resource.api_version, "kind": resource.kind,
             "metadata": {"uid": metadata.uid}, "status": status,

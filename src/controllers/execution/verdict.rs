@@ -21,16 +21,19 @@ const LONG_RUNNING: &str = "LongRunning";
 /// The reason of `Accepted` where an execution was to be cancelled that has ended since, and another has its id.
 const REUSED: &str = "ExecutionReused";
 
+/// The reason of `Accepted` where an execution was cancelled as asked.
+pub(super) const CANCELLED: &str = "Cancelled";
+
 /// The longest job id that a status shows, in bytes.
 const JOB_LIMIT: usize = 253;
 
-/// Why an execution that a person wants cancelled is not: a reason and a message.
+/// What became of the wish to cancel an execution: a reason and a message.
 pub(super) type Unable = (&'static str, String);
 
 /// What was seen of the row behind an object.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sight<'a> {
-    /// The row, and why it could not be cancelled where that was tried.
+    /// The row, and what became of the wish to cancel it where that was tried.
     Row(&'a Execution, Option<&'a Unable>),
     /// There is no such row (yet).
     RowNotFound,
@@ -81,6 +84,10 @@ pub(super) fn judge(object: &JobExecution, sight: &Sight<'_>, now: DateTime<Utc>
             return JobExecutionStatus { conditions, ..before };
         }
     };
+    let mut findings = findings;
+    if object.spec.cancels() && (before.phase.is_some() || spent(object)) {
+        findings.push(reused());
+    }
     JobExecutionStatus {
         observed_generation: generation,
         conditions: settle(&before.conditions, findings, generation, now),
@@ -182,11 +189,26 @@ pub(super) fn to_cancel(object: &JobExecution, row_finished: bool) -> bool {
     object.spec.cancels() && !row_finished && !spent(object)
 }
 
+/// Whether the execution that an object asks to have cancelled is known to have ended. No later change of its spec makes it
+/// ask again, as `cancel` cannot be taken back.
 fn spent(object: &JobExecution) -> bool {
     let Some(before) = &object.status else { return false };
-    let same = before.observed_generation == object.metadata.generation;
     let reused = || find(&before.conditions, "Accepted").is_some_and(|c| c.reason == REUSED);
-    same && (before.phase.is_some_and(Phase::finished) || reused())
+    before.phase.is_some_and(Phase::finished) || reused()
+}
+
+/// When the execution that an object is about started, in seconds since 1970, if it was seen to run.
+pub(super) fn started(object: &JobExecution) -> Option<i64> {
+    let before = object.status.as_ref().filter(|status| status.phase == Some(Phase::Running))?;
+    let start = before.started_at.as_ref()?.0.as_second();
+    // Beyond, what is shown is not what the table has.
+    (i64::from(i32::MIN)..253_370_764_800).contains(&start).then_some(start)
+}
+
+fn reused() -> Finding {
+    let message = "the execution that was to be cancelled has ended or is gone, and another one with the same id is not: \
+                   delete this object and create another to cancel that one too";
+    Finding::new("Accepted", false, REUSED, message)
 }
 
 /// What became of the wish to cancel it, where the spec has one.
@@ -198,9 +220,15 @@ fn cancelled(object: &JobExecution, row: &Execution, unable: Option<&Unable>) ->
     let own = crate::policy::execution_source(&object.name_any());
     let finding = |truth: bool, reason, message: &str| Some(Finding::new(TYPE, truth, reason, message));
     if row.phase.finished() {
-        let for_it = row.reason.as_deref() == Some(CANCEL_REQUESTED) && row.ended_by.as_ref() == Some(&own);
-        return if for_it {
-            finding(true, "Cancelled", "the execution was cancelled as the spec asks")
+        let recorded = row.reason.as_deref() == Some(CANCEL_REQUESTED) && row.ended_by.as_ref() == Some(&own);
+        // Where nothing is recorded, or not any more, it is known from when it was done.
+        let done = unable.is_some_and(|(reason, _)| *reason == CANCELLED);
+        let told = object.status.as_ref().is_some_and(|before| {
+            before.completed_at == row.completed_at.map(time)
+                && find(&before.conditions, TYPE).is_some_and(|c| c.reason == CANCELLED)
+        });
+        return if recorded || done || told {
+            finding(true, CANCELLED, "the execution was cancelled as the spec asks")
         } else {
             finding(
                 false,
@@ -209,13 +237,9 @@ fn cancelled(object: &JobExecution, row: &Execution, unable: Option<&Unable>) ->
             )
         };
     }
-    if spent(object) {
-        return finding(
-            false,
-            REUSED,
-            "the execution that was to be cancelled has ended, and this is another one with the same id: delete this \
-             object and create another to cancel it too",
-        );
+    let other = started(object).zip(row.started_at).is_some_and(|(before, now)| before != now.timestamp());
+    if spent(object) || other {
+        return Some(reused());
     }
     match unable {
         Some((reason, message)) => finding(false, reason, message),
@@ -238,10 +262,11 @@ fn accepted(object: &JobExecution, row: &Execution) -> Option<Finding> {
         // When it was asked for is known to the second: what was asked for in the second of the end was in time if it
         // was seen to be in force.
         let seen = before.is_some_and(|c| c.status == "True");
-        let late = row
-            .completed_at
-            .zip(moved_at(&object.metadata))
-            .is_some_and(|(end, asked)| asked > end || (asked.timestamp() == end.timestamp() && !seen));
+        let late = !seen
+            && row
+                .completed_at
+                .zip(moved_at(&object.metadata))
+                .is_some_and(|(end, asked)| asked.timestamp() >= end.timestamp());
         return Some(match before {
             Some(before) if conflicted && !late => {
                 Finding::new(TYPE, false, CONFLICTED, before.message.clone())
