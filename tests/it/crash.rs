@@ -187,6 +187,7 @@ impl Run {
         let store = self.world.api::<ExecutionStore>().get("jobs").await.unwrap();
         let ready = |status: &ExecutionStoreStatus| {
             is(&status.conditions, "Ready", "True", "Enforcing")
+                && is(&status.conditions, "Mirrored", "True", "InStep")
                 && status.metrics.as_ref().is_some_and(|m| {
                     (m.running_executions, m.stale_executions, m.recent_executions_24h) == (2, 0, 2)
                 })

@@ -116,7 +116,7 @@ impl Desk {
             let begun = Instant::now();
             let (pass, read) = Box::pin(self.pass(&context, &mut memory)).await;
             let Pass::Next(next) = pass else { break };
-            let pace = if memory.failures > 0 { HURT } else { PACE };
+            let pace = if memory.failures > 1 { HURT } else { PACE };
             let pause = pace.max(read * SHARE).saturating_sub(begun.elapsed().saturating_sub(read));
             tokio::select! {
                 () = context.stop.cancelled() => {}
@@ -261,6 +261,10 @@ impl Desk {
         };
         memory.failures = memory.failures.saturating_add(1);
         tracing::warn!(store = self.key.store, failures, %error, "objects of executions could not be written");
+        if memory.failures == 1 {
+            // One answer that was lost is no news.
+            return (Pass::Next(backoff(1)), None);
+        }
         let reason = match error.code() {
             Some(403) => "Forbidden",
             Some(_) => "Refused",
