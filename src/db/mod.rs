@@ -7,7 +7,8 @@
 //! - [`cancel`] ends what a person asked to have ended, [`extend`] gives it more time;
 //! - [`evidence`] and [`history`] gather what it judges by beside the rows themselves;
 //! - [`ledger`] and [`rules`] keep the operator's own tables, which [`schema`] creates; [`extras`] are additions to
-//!   the application's table, with [`refusals`] and [`hints`] to read what they tell; [`audit`] reads what was done.
+//!   the application's table, with [`refusals`] and [`hints`] to read what they tell; [`audit`] reads what was done,
+//!   [`samples`] what the figures were.
 
 pub mod asked;
 pub mod audit;
@@ -32,6 +33,7 @@ pub mod observe;
 pub mod refusals;
 pub mod rules;
 pub mod running;
+pub mod samples;
 pub mod schema;
 pub mod sweep;
 pub mod url;

@@ -11,7 +11,13 @@ use super::{Database, DbError, Layout};
 use crate::api::Table;
 
 /// Version, description and SQL of every migration, in order.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "jobexec", include_str!("migrations/0001_jobexec.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "jobexec", include_str!("migrations/0001_jobexec.sql")),
+    (2, "samples", include_str!("migrations/0002_samples.sql")),
+];
+
+/// The migration that recording needs: what later ones add, people can be without.
+const NEEDED: i64 = 1;
 
 /// Where sqlx notes which migrations were applied.
 const MIGRATIONS_TABLE: &str = "jobexec._sqlx_migrations";
@@ -26,6 +32,9 @@ const GRANTS: [(&str, &str); 7] = [
     ("sweeps", "SELECT, INSERT, UPDATE"),
     ("events", "SELECT, INSERT"),
 ];
+
+/// The same for tables that recording does not need.
+const EXTRA_GRANTS: [(&str, &str); 1] = [("samples", "SELECT, INSERT, DELETE")];
 
 /// Why the schema could not be applied.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +61,14 @@ pub async fn ensure(database: &Database) -> Result<Option<String>, DbError> {
     let hint = "have an administrator run `jobexec schema --apply --role` with this login's name";
     match state(database).await? {
         State::Ready => Ok(None),
+        State::Behind { may_create } => {
+            if !may_create {
+                tracing::info!("the schema jobexec is behind: no health over time is kept; {hint}");
+            } else if let Err(error) = build(database).await {
+                tracing::warn!(%error, "the schema jobexec is behind: no health over time is kept; {hint}");
+            }
+            Ok(None)
+        }
         State::Missing { may_create: true } => match build(database).await {
             Ok(()) => Ok(None),
             Err(error) => Ok(Some(format!("the schema jobexec could not be created ({error}); {hint}"))),
@@ -66,7 +83,7 @@ pub async fn ensure(database: &Database) -> Result<Option<String>, DbError> {
 /// Why the operator's tables cannot be used by this login as they are, if so. Creates nothing.
 pub async fn lacking(database: &Database) -> Result<Option<String>, DbError> {
     Ok(match state(database).await? {
-        State::Ready => None,
+        State::Ready | State::Behind { .. } => None,
         State::Missing { .. } => {
             Some("the schema jobexec is missing or too old: run `jobexec schema --apply`".to_owned())
         }
@@ -78,7 +95,13 @@ pub async fn lacking(database: &Database) -> Result<Option<String>, DbError> {
 
 enum State {
     Ready,
-    Missing { may_create: bool },
+    /// What is needed is there, what is good to have is not.
+    Behind {
+        may_create: bool,
+    },
+    Missing {
+        may_create: bool,
+    },
     Forbidden(String),
 }
 
@@ -121,9 +144,17 @@ async fn state(database: &Database) -> Result<State, DbError> {
             .persistent(false)
             .fetch_one(&mut *tx)
             .await?;
+    let whole: bool = sqlx::query_scalar("SELECT to_regclass('jobexec.samples') IS NOT NULL")
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await?;
     tx.commit().await?;
     let newest = MIGRATIONS.last().map(|(version, ..)| *version);
-    Ok(if version >= newest { State::Ready } else { State::Missing { may_create } })
+    Ok(match version {
+        version if version < Some(NEEDED) => State::Missing { may_create },
+        version if version >= newest && whole => State::Ready,
+        _ => State::Behind { may_create },
+    })
 }
 
 /// Creates the operator's tables. What sqlx has noted as applied it takes for there, so each migration is repeated: a
@@ -284,8 +315,12 @@ fn grants(layout: &Layout, role: &str) -> Vec<String> {
         let (schema, name) = (quote(&jobs.schema.0), quote(&jobs.name.0));
         grants.push(format!("GRANT SELECT ({columns}) ON {schema}.{name} TO {role}"));
     }
-    grants
-        .extend(GRANTS.iter().map(|(table, rights)| format!("GRANT {rights} ON jobexec.{table} TO {role}")));
+    grants.extend(
+        GRANTS
+            .iter()
+            .chain(&EXTRA_GRANTS)
+            .map(|(table, rights)| format!("GRANT {rights} ON jobexec.{table} TO {role}")),
+    );
     grants
 }
 

@@ -15,7 +15,7 @@ use super::cleaner::{self, Order};
 use super::documented::{Busy, Problems};
 use super::extract::{Body, Query};
 use super::problem::Problem;
-use super::stores::{StoreName, Unavailable, some};
+use super::stores::{Store, StoreName, Unavailable, some};
 use crate::db::cleanup as done;
 
 /// The most hours that a person can mean.
@@ -31,15 +31,15 @@ pub(super) struct Wanted {
     /// extension or `AlertOnly` governs is skipped. Without it what is stale by the policies is ended.
     #[param(minimum = 0, exclusive_minimum = 0, maximum = 399_996, example = 1)]
     #[schema(minimum = 0, exclusive_minimum = 0, maximum = 399_996, example = 1)]
-    max_hours: Option<f64>,
+    pub(super) max_hours: Option<f64>,
     /// Change nothing, only tell what would be done.
-    dry_run: Option<bool>,
+    pub(super) dry_run: Option<bool>,
     /// Only this store: `namespace/name`.
     #[param(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
     #[schema(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
-    store: Option<StoreName>,
+    pub(super) store: Option<StoreName>,
     /// With `max_hours`: those too that a policy, an extension or `AlertOnly` governs.
-    include_governed: Option<bool>,
+    pub(super) include_governed: Option<bool>,
 }
 
 /// What a clean-up came to.
@@ -47,19 +47,19 @@ pub(super) struct Wanted {
 #[schema(as = CleanUpReport)]
 pub(super) struct Report {
     /// Whether nothing was changed.
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// How many executions were ended or, in a dry run, would be.
-    cleaned: u64,
+    pub(super) cleaned: u64,
     /// How many were left as they are, although they are stale or have run for so long.
-    skipped: u64,
+    pub(super) skipped: u64,
     /// The same in a sentence.
-    message: String,
+    pub(super) message: String,
     /// The first 1,000 of each store, each with what was done and why, or why not.
-    executions: Vec<Row>,
+    pub(super) executions: Vec<Row>,
     /// How many more there are than `executions` tells of.
-    omitted: u64,
+    pub(super) omitted: u64,
     /// The stores that could not be cleaned up, and why.
-    unavailable: Vec<Unavailable>,
+    pub(super) unavailable: Vec<Unavailable>,
 }
 
 /// An execution that was ended or, in a dry run, would be; or one that is not, and why.
@@ -67,38 +67,38 @@ pub(super) struct Report {
 #[schema(as = CleanedExecution)]
 pub(super) struct Row {
     /// The store: `namespace/name`.
-    store: String,
+    pub(super) store: String,
     /// The row's id.
-    id: String,
+    pub(super) id: String,
     /// Its job.
-    job_id: Option<String>,
+    pub(super) job_id: Option<String>,
     /// Its number within the job.
-    execution_number: Option<i64>,
+    pub(super) execution_number: Option<i64>,
     /// When it started.
-    started_at: Option<DateTime<Utc>>,
+    pub(super) started_at: Option<DateTime<Utc>>,
     /// How long it has run, in seconds.
-    runtime_seconds: Option<f64>,
+    pub(super) runtime_seconds: Option<f64>,
     /// When it should have ended.
-    deadline: Option<DateTime<Utc>>,
+    pub(super) deadline: Option<DateTime<Utc>>,
     /// When it was ended, by the database's clock; null in a dry run.
-    completed_at: Option<DateTime<Utc>>,
+    pub(super) completed_at: Option<DateTime<Utc>>,
     /// What was or would be done: `Failed` or `Cancelled`; null: nothing.
-    action: Option<&'static str>,
+    pub(super) action: Option<&'static str>,
     /// Why: evidence such as `DeadlineExceeded`, or `ManualCleanup` where the caller decided.
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
     /// The object that says so, or `HttpApi`.
-    source: Option<String>,
+    pub(super) source: Option<String>,
     /// Why nothing is done about it.
-    skipped: Option<Skipped>,
+    pub(super) skipped: Option<Skipped>,
 }
 
 /// Why a row is left as it is.
 #[derive(Debug, Serialize, ToSchema)]
-struct Skipped {
+pub(super) struct Skipped {
     /// In one word, for example `Governed`, `Extended`, `AlertOnly`, `Locked`, `Refused`.
-    reason: &'static str,
+    pub(super) reason: &'static str,
     /// For a person.
-    message: String,
+    pub(super) message: String,
 }
 
 /// Fails what is stale, or what has run for longer than given.
@@ -120,13 +120,18 @@ pub(super) async fn cleanup(
     let wanted = query.with(body.unwrap_or_default())?;
     let order = wanted.order(&caller)?;
     let stores = app.cleaned_by(&caller, wanted.store).await?;
+    Ok(Json(clean(&app, &stores, &order).await?))
+}
+
+/// Cleans these stores up.
+pub(super) async fn clean(app: &App, stores: &[Store], order: &Order) -> Result<Report, Problem> {
     // All turns before anything is done.
     let turns =
         stores.iter().map(|store| if order.dry_run { Ok(None) } else { app.turn(&store.name).map(Some) });
     let turns = turns.collect::<Result<Vec<_>, _>>()?;
     let outcomes = join_all(stores.iter().zip(turns).map(async |(store, turn)| {
         let open = store.open().await?;
-        cleaner::run(&app, open, store.handle.clone(), order.clone(), turn).await
+        cleaner::run(app, open, store.handle.clone(), order.clone(), turn).await
     }));
     let outcomes = outcomes.await;
     let (told, mut unavailable) = some(stores.iter().zip(outcomes))?;
@@ -141,7 +146,7 @@ pub(super) async fn cleanup(
     }
     report.unavailable = unavailable;
     report.message = report.sentence();
-    Ok(Json(report))
+    Ok(report)
 }
 
 impl Wanted {
@@ -163,7 +168,7 @@ impl Wanted {
         })
     }
 
-    fn order(&self, Caller(user): &Caller) -> Result<Order, Problem> {
+    pub(super) fn order(&self, Caller(user): &Caller) -> Result<Order, Problem> {
         let older_than = self.max_hours.map(hours).transpose()?;
         let include_governed = self.include_governed.unwrap_or_default();
         if include_governed && older_than.is_none() {

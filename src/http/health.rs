@@ -40,37 +40,37 @@ pub(super) enum Verdict {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Health {
     /// The worst of all stores.
-    status: Verdict,
+    pub(super) status: Verdict,
     /// The totals over all stores, or the figures of one.
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
     /// How many stores these are.
-    stores: usize,
+    pub(super) stores: usize,
     /// Of one store that is not healthy: why, in one word, for example the reason of its condition `Ready` or `Healthy`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
     /// Of one store that is not healthy: why, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
+    pub(super) message: Option<String>,
 }
 
 /// The executions at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub(super) struct Metrics {
     /// Executions that run.
-    running_executions: i64,
+    pub(super) running_executions: i64,
     /// Executions that wait to be started.
-    scheduled_executions: i64,
+    pub(super) scheduled_executions: i64,
     /// Executions that run for longer than is expected of them.
-    long_running_executions: i64,
+    pub(super) long_running_executions: i64,
     /// Executions that run although they are stale.
-    stale_executions: i64,
+    pub(super) stale_executions: i64,
     /// Executions that started within the last 24 hours.
-    recent_executions_24h: i64,
+    pub(super) recent_executions_24h: i64,
     /// When the longest-running execution started.
-    oldest_running_started_at: Option<DateTime<Utc>>,
+    pub(super) oldest_running_started_at: Option<DateTime<Utc>>,
     /// When these figures were taken, by the database's clock: the oldest of all stores. They are no older than the store's
     /// pollInterval, unless the table is so large that counting it takes longer.
-    timestamp: DateTime<Utc>,
+    pub(super) timestamp: DateTime<Utc>,
 }
 
 /// What to tell of.
@@ -114,7 +114,7 @@ pub(super) async fn health(
 }
 
 /// The health of these together.
-fn sum(stores: &[Store], now: DateTime<Utc>) -> Health {
+pub(super) fn sum(stores: &[Store], now: DateTime<Utc>) -> Health {
     let verdicts =
         stores.iter().map(|store| store.status.as_deref().map_or((Verdict::Unhealthy, None), verdict));
     let worst = verdicts.max_by_key(|(verdict, _)| *verdict);

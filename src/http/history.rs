@@ -26,44 +26,44 @@ use crate::db::audit::{self, Filter};
 #[schema(as = History)]
 pub(super) struct Page {
     /// What was done, the latest first.
-    events: Vec<Event>,
+    pub(super) events: Vec<Event>,
     /// To be given as `cursor` for the next page; null: this is the last one.
-    next: Option<String>,
+    pub(super) next: Option<String>,
     /// The stores whose history could not be read, and why.
-    unavailable: Vec<Unavailable>,
+    pub(super) unavailable: Vec<Unavailable>,
 }
 
 /// Something that was done to an execution, or told of it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Event {
     /// The store: `namespace/name`.
-    store: String,
+    pub(super) store: String,
     /// When, by the database's clock.
-    at: DateTime<Utc>,
+    pub(super) at: DateTime<Utc>,
     /// To which execution.
-    execution_id: String,
+    pub(super) execution_id: String,
     /// Its job, where that was recorded.
-    job_id: Option<String>,
+    pub(super) job_id: Option<String>,
     /// Its number within the job.
-    execution_number: Option<i64>,
+    pub(super) execution_number: Option<i64>,
     /// What: `Failed`, `Cancelled`, `Warned`, `Alerted`, `DeadlineMoved`.
-    action: String,
+    pub(super) action: String,
     /// Why, for example `DeadlineExceeded`.
-    reason: String,
+    pub(super) reason: String,
     /// The object that says so, or through what a person asked, for example `HttpApi`.
-    source: String,
+    pub(super) source: String,
     /// Who asked for it, as far as that is known.
-    actor: Option<String>,
+    pub(super) actor: Option<String>,
     /// What else is to be said.
-    note: Option<String>,
+    pub(super) note: Option<String>,
     /// When the execution had started.
-    started_at: Option<DateTime<Utc>>,
+    pub(super) started_at: Option<DateTime<Utc>>,
     /// What its deadline was.
-    deadline: Option<DateTime<Utc>>,
+    pub(super) deadline: Option<DateTime<Utc>>,
 }
 
 /// What to tell of.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
@@ -98,17 +98,34 @@ pub(super) async fn history(
     State(app): State<Arc<App>>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page>, Problem> {
-    let limit = pages::limit(wanted.limit)?;
-    let cursor = wanted.cursor.as_deref().map(Cursor::read).transpose()?;
+    wanted.check()?;
     let stores = app.seen_by(&caller, wanted.store.clone()).await?;
-    let (wanted, cursor) = (&wanted, cursor.as_ref());
+    Ok(Json(page(&stores, &wanted).await?))
+}
+
+impl Wanted {
+    /// The longest list that is asked for so.
+    pub(super) fn at_most(limit: u32) -> Self {
+        Self { limit: Some(limit), ..Self::default() }
+    }
+
+    /// Its limit and its cursor, if they can be used.
+    fn check(&self) -> Result<(u32, Option<Cursor>), Problem> {
+        Ok((pages::limit(self.limit)?, self.cursor.as_deref().map(Cursor::read).transpose()?))
+    }
+}
+
+/// What is wanted of these stores.
+pub(super) async fn page(stores: &[Store], wanted: &Wanted) -> Result<Page, Problem> {
+    let (limit, cursor) = wanted.check()?;
+    let cursor = cursor.as_ref();
     let parts = join_all(stores.iter().map(async |store| {
         let begin = Begin::of(cursor, &store.name)?;
         Some((store, part(store, wanted, begin.place(), limit).await))
     }));
     let (parts, unavailable) = some(parts.await.into_iter().flatten())?;
     let (events, next) = pages::merge(parts, limit)?;
-    Ok(Json(Page { events, next, unavailable }))
+    Ok(Page { events, next, unavailable })
 }
 
 /// The latest first.

@@ -4,6 +4,7 @@
 //! - [`auth`] asks Kubernetes who somebody is and whether he may; `stores` is what he then gets to see;
 //! - one file an endpoint: `health`, `running`, `explain`, `cleanup` with its `cleaner`, `history`, over several
 //!   stores by `pages`; all are in the `OpenAPI` document (`documented`);
+//! - `page` shows the same to a person with a browser;
 //! - `problem` is what can be wrong, `probes` are for the kubelet.
 //!
 //! Nothing here is needed for enforcement, and reads take one connection of a store at a time.
@@ -19,6 +20,7 @@ mod health;
 mod history;
 mod limits;
 pub mod listen;
+mod page;
 mod pages;
 mod probes;
 mod problem;

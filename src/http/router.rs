@@ -26,7 +26,7 @@ use super::auth::{Access, Caller};
 use super::documented::Document;
 use super::limits::{BODY_LIMIT, REQUEST_LIMIT, REQUESTS};
 use super::problem::Problem;
-use super::{cleanup, explain, health, history, running};
+use super::{cleanup, explain, health, history, page, running};
 
 /// Names a request in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -55,6 +55,7 @@ pub(super) fn api(app: Arc<App>) -> Result<Router, serde_json::Error> {
     Ok(limited(
         router
             .route(DOCUMENT, document)
+            .merge(page::routes())
             .fallback(async || Problem::NotFound)
             .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
             .with_state(app),
@@ -101,7 +102,7 @@ async fn named(request: Request, next: Next) -> Response {
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    headers.insert("cache-control", HeaderValue::from_static("no-store"));
+    headers.entry("cache-control").or_insert(HeaderValue::from_static("no-store"));
     response
 }
 

@@ -26,50 +26,50 @@ use crate::db::running::{self as listed, Filter, Which};
 #[schema(as = RunningExecutions)]
 pub(super) struct Page {
     /// The executions, the longest running first; those without a start last.
-    executions: Vec<RunningExecution>,
+    pub(super) executions: Vec<RunningExecution>,
     /// To be given as `cursor` for the next page; null: this is the last one.
-    next: Option<String>,
+    pub(super) next: Option<String>,
     /// The stores whose executions could not be listed, and why.
-    unavailable: Vec<Unavailable>,
+    pub(super) unavailable: Vec<Unavailable>,
 }
 
 /// A running execution.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RunningExecution {
     /// The store: `namespace/name`.
-    store: String,
+    pub(super) store: String,
     /// The row's id.
-    id: String,
+    pub(super) id: String,
     /// Its job.
-    job_id: Option<String>,
+    pub(super) job_id: Option<String>,
     /// The type of the job, where that is known.
-    job_type: Option<String>,
+    pub(super) job_type: Option<String>,
     /// Its number within the job.
-    execution_number: Option<i64>,
+    pub(super) execution_number: Option<i64>,
     /// When it started.
-    started_at: Option<DateTime<Utc>>,
+    pub(super) started_at: Option<DateTime<Utc>>,
     /// How long it has run, in seconds.
-    runtime_seconds: Option<f64>,
+    pub(super) runtime_seconds: Option<f64>,
     /// How long it may run, in seconds, the grace period and an extension apart.
-    timeout_seconds: f64,
+    pub(super) timeout_seconds: f64,
     /// The object that says so.
-    timeout_source: String,
+    pub(super) timeout_source: String,
     /// What is added to that, in seconds.
-    extended_by_seconds: f64,
+    pub(super) extended_by_seconds: f64,
     /// The object that says so.
-    extend_source: Option<String>,
+    pub(super) extend_source: Option<String>,
     /// When it is past its deadline.
-    deadline: Option<DateTime<Utc>>,
+    pub(super) deadline: Option<DateTime<Utc>>,
     /// What becomes of it once it is stale: `Fail`, `Cancel` or `AlertOnly`.
-    on_timeout: String,
+    pub(super) on_timeout: String,
     /// Whether it has run for longer than is expected of it.
-    long_running: bool,
+    pub(super) long_running: bool,
     /// Why it is stale, for example `DeadlineExceeded`; null: it is not.
-    stale: Option<String>,
+    pub(super) stale: Option<String>,
 }
 
 /// Which executions.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
@@ -103,17 +103,34 @@ pub(super) async fn running(
     State(app): State<Arc<App>>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page>, Problem> {
-    let limit = pages::limit(wanted.limit)?;
-    let cursor = wanted.cursor.as_deref().map(Cursor::read).transpose()?;
+    wanted.check()?;
     let stores = app.seen_by(&caller, wanted.store.clone()).await?;
-    let (wanted, cursor) = (&wanted, cursor.as_ref());
+    Ok(Json(page(&stores, &wanted).await?))
+}
+
+impl Wanted {
+    /// The longest list that is asked for so.
+    pub(super) fn at_most(limit: u32) -> Self {
+        Self { limit: Some(limit), ..Self::default() }
+    }
+
+    /// Its limit and its cursor, if they can be used.
+    fn check(&self) -> Result<(u32, Option<Cursor>), Problem> {
+        Ok((pages::limit(self.limit)?, self.cursor.as_deref().map(Cursor::read).transpose()?))
+    }
+}
+
+/// What is wanted of these stores.
+pub(super) async fn page(stores: &[Store], wanted: &Wanted) -> Result<Page, Problem> {
+    let (limit, cursor) = wanted.check()?;
+    let cursor = cursor.as_ref();
     let parts = join_all(stores.iter().map(async |store| {
         let begin = Begin::of(cursor, &store.name)?;
         Some((store, part(store, wanted, begin.place(), limit).await))
     }));
     let (parts, unavailable) = some(parts.await.into_iter().flatten())?;
     let (executions, next) = pages::merge(parts, limit)?;
-    Ok(Json(Page { executions, next, unavailable }))
+    Ok(Page { executions, next, unavailable })
 }
 
 /// Those without a start come last.

@@ -100,11 +100,11 @@ impl Store {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Unavailable {
     /// The store: `namespace/name`.
-    store: String,
+    pub(super) store: String,
     /// Why, in one word.
-    reason: String,
+    pub(super) reason: String,
     /// Why, and what to do.
-    detail: String,
+    pub(super) detail: String,
 }
 
 impl Unavailable {
@@ -216,6 +216,30 @@ impl App {
             Access::CleanUp(name.map(|name| (name.namespace.clone(), name.name.clone())))
         })
         .await
+    }
+
+    /// The stores whose executions the caller may see, and which of them he may clean up; a refusal if there are none.
+    pub(super) async fn offered_to(
+        &self,
+        Caller(user): &Caller,
+    ) -> Result<(Vec<Store>, BTreeSet<StoreName>), Problem> {
+        if user.is_anonymous() {
+            return Err(Problem::Unauthenticated);
+        }
+        let (mut seen, mut cleaned) = (Vec::new(), BTreeSet::new());
+        for store in self.stores()? {
+            let StoreName { namespace, name } = store.name.clone();
+            if self.gate.may(user, &Access::Executions(Some(namespace.clone()))).await? {
+                if self.gate.may(user, &Access::CleanUp(Some((namespace, name)))).await? {
+                    cleaned.insert(store.name.clone());
+                }
+                seen.push(store);
+            }
+        }
+        if seen.is_empty() {
+            self.gate.require(user, &Access::Executions(None)).await?;
+        }
+        Ok((seen, cleaned))
     }
 
     async fn allowed(

@@ -12,7 +12,7 @@ use crate::api::ExecutionStore;
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::Session;
 use crate::db::observe::{self, Census, Contradictions, Live};
-use crate::db::{DbError, Ledger, refusals};
+use crate::db::{DbError, Ledger, refusals, samples};
 
 /// Counting keeps the server busy for at most 5 % of the time.
 const SHARE: u32 = 20;
@@ -20,6 +20,9 @@ const SHARE: u32 = 20;
 /// How long a look waits for figures, so that those that come soon are told with what they belong to; a later look
 /// tells the others.
 const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How often figures are kept, at the most. The first ones are those of a session that has lasted for so long.
+const SAMPLE: Duration = Duration::from_mins(1);
 
 /// The figures last taken; `None`: not yet, or they could not be taken.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +43,8 @@ pub(super) struct Counter {
     /// When they were last asked for, and when the whole table was.
     asked: Option<Instant>,
     asked_all: Option<Instant>,
+    /// When figures were last kept, or their session was first counted.
+    kept: Option<Instant>,
     took: Duration,
     /// Whether the table is known to have changed since.
     outdated: bool,
@@ -68,7 +73,7 @@ impl Counter {
     ) -> Figures {
         self.outdated |= news != News::None;
         if news == News::Requested {
-            *self = Self { known: std::mem::take(&mut self.known), ..Self::default() };
+            *self = Self { known: std::mem::take(&mut self.known), kept: self.kept, ..Self::default() };
         }
         if self.under_way.is_none() && self.due(store) {
             self.ask(store, session, in_force);
@@ -110,10 +115,23 @@ impl Counter {
         self.asked = Some(now);
         self.asked_all = if all { Some(now) } else { self.asked_all };
         self.outdated = false;
+        let kept = *self.kept.get_or_insert(now);
+        let keep = now.duration_since(kept) >= SAMPLE;
+        self.kept = Some(if keep { now } else { kept });
         let name = store.name_any();
-        let taking = take(name, session.clone(), in_force.clone(), all, self.known.clone());
+        let session = session.clone();
+        let taking = take(name, session, in_force.clone(), Take { all, keep }, self.known.clone());
         self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(taking)));
     }
+}
+
+/// What to do beside counting what runs.
+#[derive(Clone, Copy)]
+struct Take {
+    /// Count the whole table.
+    all: bool,
+    /// Keep the figures as a sample.
+    keep: bool,
 }
 
 /// That figures cannot be taken is no reason to stop anything else.
@@ -121,7 +139,7 @@ async fn take(
     store: String,
     session: Arc<Session>,
     in_force: Arc<InForce>,
-    all: bool,
+    Take { all, keep }: Take,
     known: Figures,
 ) -> (Figures, Duration) {
     let (database, mapping) = (&session.database, &session.mapping);
@@ -147,6 +165,14 @@ async fn take(
         }
         Ledger::Missing(_) => None,
     };
+    if let (true, Some(live), Ledger::Tables { store_id }) =
+        (keep && !session.read_only, &live, &session.ledger)
+    {
+        let kept = database.within(samples::keep(database, *store_id, live, census)).await;
+        if let Err(error) = kept {
+            tracing::info!(store, %error, "the figures of this minute could not be kept");
+        }
+    }
     (Figures { live, governed, census, contradictions, refused }, begun.elapsed())
 }
 

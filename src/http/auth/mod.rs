@@ -63,6 +63,11 @@ impl Gate {
         let token = given.to_str().ok().and_then(bearer).ok_or_else(|| {
             Problem::TokenRefused("the header Authorization must be `Bearer TOKEN`".to_owned())
         })?;
+        self.holder(token).await
+    }
+
+    /// Whose token this is.
+    pub(super) async fn holder(&self, token: &str) -> Result<Arc<User>, Problem> {
         let mut key = [0; 32];
         key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         let known = self.callers.try_get_with(key, self.reviewer.who(token)).await?;

@@ -39,7 +39,7 @@ async fn what_cannot_be_meant_is_refused() {
         (format!("{explain}/1/explain?x=1"), 400, "InvalidParameter"),
         (format!("/api/system/executions/{namespace}/none/1/explain"), 404, "StoreNotFound"),
         ("/api/system".to_owned(), 404, "NotFound"),
-        ("/".to_owned(), 404, "NotFound"),
+        ("/api".to_owned(), 404, "NotFound"),
         (CLEANUP.to_owned(), 405, "MethodNotAllowed"),
     ] {
         let (code, problem) = admin.get(&path).await;

@@ -11,8 +11,8 @@ mod tls;
 use serde_json::Value;
 
 /// What the tests ask for most.
-const HEALTH: &str = "/api/system/health";
-const RUNNING: &str = "/api/system/executions/running";
+pub(crate) const HEALTH: &str = "/api/system/health";
+pub(crate) const RUNNING: &str = "/api/system/executions/running";
 const CLEANUP: &str = "/api/system/cleanup/stale-executions";
 const HISTORY: &str = "/api/system/history";
 

@@ -1,5 +1,6 @@
 //! A small world for each test.
 
+pub(crate) mod browser;
 pub(crate) mod https;
 pub(crate) mod machine;
 pub(crate) mod operator;

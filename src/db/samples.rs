@@ -1,0 +1,91 @@
+//! Health over time, as `jobexec.samples` has it: one row per store a minute.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::observe::{Census, Live};
+use super::{Database, DbError};
+
+/// How many old samples go with each new one, at most.
+const BATCH: i64 = 1_000;
+
+/// Several samples of one store as one point of a plot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct Point {
+    /// When it begins.
+    pub at: DateTime<Utc>,
+    /// The most executions that ran.
+    pub running: i64,
+    /// The most that ran for longer than is expected of them.
+    pub long_running: i64,
+    /// How many were ended by the operator or a person.
+    pub failed: i64,
+}
+
+/// Keeps the figures as the sample of this minute, unless there is one, and lets those go that are older than 30 days.
+pub async fn keep(
+    database: &Database,
+    store_id: i32,
+    live: &Live,
+    census: Option<Census>,
+) -> Result<(), DbError> {
+    let mut tx = database.write().await?;
+    sqlx::query(
+        "INSERT INTO jobexec.samples (store_id, at, running, scheduled, long_running, stale, failed)
+         SELECT $1, this.minute, $2, $3, $4, $5,
+                (SELECT count(*) FROM jobexec.events AS e
+                 WHERE e.store_id = $1 AND e.action IN ('Failed', 'Cancelled') AND e.at < this.minute
+                   AND e.at >= GREATEST(last.minute, this.minute - interval '1 hour'))
+         FROM (SELECT date_trunc('minute', statement_timestamp()) AS minute) AS this,
+              LATERAL (SELECT COALESCE(max(at), this.minute - interval '1 minute') AS minute
+                       FROM jobexec.samples WHERE store_id = $1 AND at < this.minute) AS last
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(store_id)
+    .bind(live.running)
+    .bind(census.map(|census| census.scheduled))
+    .bind(live.long_running)
+    .bind(live.stale)
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    // Of all stores: nobody else does it for one that is gone.
+    sqlx::query(
+        "DELETE FROM jobexec.samples WHERE ctid = ANY (ARRAY(
+             SELECT old.ctid FROM jobexec.stores AS s, LATERAL (
+                 SELECT ctid FROM jobexec.samples
+                 WHERE store_id = s.store_id AND at < statement_timestamp() - interval '30 days'
+                 ORDER BY at LIMIT $1) AS old
+             LIMIT $1))",
+    )
+    .bind(BATCH)
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// What a store was like in the last `period`, in points of `step` each; the oldest first. There is none for a time in
+/// which nothing was sampled.
+pub async fn since(
+    database: &Database,
+    store_id: i32,
+    period: TimeDelta,
+    step: TimeDelta,
+) -> Result<Vec<Point>, DbError> {
+    let mut tx = database.read().await?;
+    let points = sqlx::query_as(
+        "SELECT to_timestamp(floor(EXTRACT(epoch FROM at) / $3) * $3) AS at, max(running) AS running,
+                max(long_running) AS long_running, sum(failed)::bigint AS failed
+         FROM jobexec.samples WHERE store_id = $1 AND at >= statement_timestamp() - $2
+         GROUP BY 1 ORDER BY 1",
+    )
+    .bind(store_id)
+    .bind(period)
+    .bind(step.as_seconds_f64())
+    .persistent(false)
+    .fetch_all(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(points)
+}
