@@ -265,7 +265,9 @@ async fn heartbeats_count_from_now_on_where_the_operator_was_away() {
 async fn local_times_of_another_zone_are_not_written_to_unless_the_zone_is_known() {
     let spec = json!({"table": {"timeZone": "Asia/Tokyo"}});
     let world = World::new("zones").await;
-    world.sql("ALTER TABLE job_executions ALTER started_at TYPE timestamp, ALTER completed_at TYPE timestamp").await;
+    world
+        .sql("ALTER TABLE job_executions ALTER started_at TYPE timestamp, ALTER completed_at TYPE timestamp")
+        .await;
     // In Tokyo it is nine hours later: as UTC this one has not begun.
     world
         .sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() AT TIME ZONE 'Asia/Tokyo' - interval '2 hours')")
