@@ -81,6 +81,11 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
         ));
     }
     let mut store = Direct::open(args.direct).await?;
+    if args.dry_run {
+        store.say_of_zone();
+    } else {
+        store.writable()?;
+    }
     let mut ids = Vec::new();
     for id in args.ids.iter().map(|id| store.id(id)) {
         let id = id?;
@@ -96,7 +101,10 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
         source: SOURCE,
         actor: Some(person()),
     };
-    let mut report = if options.dry_run { Some(print(&store, &options, args.output).await?) } else { None };
+    // Who is asked afterwards must know how many there are.
+    let broken = if args.dry_run { Broken::Ends } else { Broken::IsNoMatter };
+    let mut report =
+        if options.dry_run { Some(print(&store, &options, args.output, broken).await?) } else { None };
     if asks && let Some(would) = report.filter(|report| report.cleaned > 0) {
         if !confirmed(would.cleaned)? {
             store.close().await;
@@ -107,37 +115,60 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
     let report =
         if let Some(report) = report { report } else { change(&mut store, options, args.output).await? };
     store.close().await;
-    summary(report, args.output)?;
+    match summary(report, args.output) {
+        Err(error) if !args.dry_run && is_broken(&error) => {}
+        told => told?,
+    }
     Ok(if report.not_found > 0 { Done::Incomplete } else { Done::Well })
 }
 
 /// Cleans up.
 async fn change(store: &mut Direct, options: Options, output: Output) -> Result<Report, CliError> {
     store.prepare_to_write().await?;
-    print(store, &Options { dry_run: false, ..options }, output).await
+    print(store, &Options { dry_run: false, ..options }, output, Broken::IsNoMatter).await
 }
 
-/// Prints a line for each row.
-async fn print(store: &Direct, options: &Options, output: Output) -> Result<Report, CliError> {
+/// What it means that the reader of a pipe has gone, as `head` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broken {
+    /// There is no more to do.
+    Ends,
+    /// What is done does not depend on who reads of it.
+    IsNoMatter,
+}
+
+fn is_broken(error: &CliError) -> bool {
+    matches!(error, CliError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Prints a line for each row. Only what changes nothing is broken off where nothing can be printed; that it could not be
+/// is an error all the same, unless the reader has gone.
+async fn print(
+    store: &Direct,
+    options: &Options,
+    output: Output,
+    broken: Broken,
+) -> Result<Report, CliError> {
     let columns = if options.dry_run { columns(planned) } else { columns(done) };
     let mut printer = Printer::new(output, columns, |row: &Row| row.action.map(|_| row.id.as_str()));
     let (mut failed, judge) = (None, store.judge());
-    let report =
-        cleanup::run(&store.database, &judge, &store.ledger, options, |rows| match printer.rows(rows) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        })
-        .await?;
-    if let Some(error) = failed {
-        return Err(error);
+    let report = cleanup::run(&store.database, &judge, &store.ledger, options, |rows| {
+        if failed.is_none() {
+            failed = printer.rows(rows).err();
+        }
+        let ends = failed.is_some() && broken == Broken::Ends;
+        if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+    .await?;
+    match failed {
+        Some(error) if broken == Broken::IsNoMatter && is_broken(&error) => return Ok(report),
+        Some(error) => return Err(error),
+        None => {}
     }
-    if output.format.for_people() {
-        printer.end("Nothing is stale.")?;
-    } else {
-        printer.end("")?;
+    let nothing = if output.format.for_people() { "Nothing is stale." } else { "" };
+    match printer.end(nothing) {
+        Err(error) if broken == Broken::IsNoMatter && is_broken(&error) => {}
+        ended => drop(ended?),
     }
     Ok(report)
 }

@@ -44,6 +44,8 @@ pub(super) struct Direct {
     pub(super) ledger: Ledger,
     /// Why rows cannot be changed, if they cannot.
     unwritable: Option<Problem>,
+    /// The store of an operator that looks after the table and may read its local times in a zone that is not known here.
+    zone_of: Option<String>,
     /// Whether an operator has put in force what people wish: else only what the file says counts.
     pub(super) looked_after: bool,
     compiled: Compiled,
@@ -68,11 +70,19 @@ impl Direct {
             Some(known) => rules::stored(&database, known.store_id, &policy::store_source(&name)).await?,
             None => (None, Vec::new()),
         };
+        let mapped_here = args.filename.is_some() || !validated.mapping.has_local_times();
+        let zone_of = known.as_ref().and_then(|known| known.name.clone()).filter(|_| !mapped_here);
+        // As an operator takes it that was away.
+        let watched = match known.as_ref().and_then(|known| known.watched_since) {
+            Some(since) => since,
+            None => ledger::now(&database).await?,
+        };
         let ledger = known.as_ref().map(|known| Ledger::Tables { store_id: known.store_id });
         Ok(Self {
             database,
             mapping: validated.mapping,
             unwritable: validated.unwritable,
+            zone_of,
             ledger: ledger.unwrap_or_else(|| Ledger::Missing(NOTHING_RECORDED.to_owned())),
             looked_after: base.is_some(),
             compiled: Compiled {
@@ -81,7 +91,7 @@ impl Direct {
                 conflicts: BTreeMap::new(),
             },
             rules: known.as_ref().map_or(Rules::Memory, |known| Rules::Table(known.store_id)),
-            watched: known.and_then(|known| known.watched_since).unwrap_or_else(Utc::now),
+            watched,
             spec: store.spec,
         })
     }
@@ -92,15 +102,29 @@ impl Direct {
         Ok(&self.ledger)
     }
 
+    /// Sees that rows can be changed, and rightly.
+    pub(super) fn writable(&self) -> Result<(), CliError> {
+        match (&self.unwritable, &self.zone_of) {
+            (Some(problem), _) => Err(problem.clone().into()),
+            (None, Some(store)) => Err(CliError::NotDone(zone_unknown(store))),
+            (None, None) => Ok(()),
+        }
+    }
+
     /// Sees that rows can be changed, and says so where that will not be recorded.
     pub(super) async fn prepare_to_write(&mut self) -> Result<(), CliError> {
-        if let Some(problem) = &self.unwritable {
-            return Err(problem.clone().into());
-        }
+        self.writable()?;
         if let Ledger::Missing(why) = self.enlist().await? {
             super::output::say(&format!("jobexec: this is not recorded, since {why}"));
         }
         Ok(())
+    }
+
+    /// Says that times may be read in the wrong zone, if they may.
+    pub(super) fn say_of_zone(&self) {
+        if let Some(store) = &self.zone_of {
+            super::output::say(&format!("jobexec: read as UTC here: {}", zone_unknown(store)));
+        }
     }
 
     /// An id in the form that Postgres prints.
@@ -143,6 +167,13 @@ impl Direct {
 }
 
 const NOTHING_RECORDED: &str = "the schema jobexec knows nothing of this table: no operator has looked after it, and nobody has cleaned up from here";
+
+fn zone_unknown(store: &str) -> String {
+    format!(
+        "the table has times without a zone, and only the ExecutionStore {store} knows which zone they are in: give it \
+         with -f, for example as `kubectl get executionstore {store} -o yaml` prints it"
+    )
+}
 
 /// A store of the default table, about which no more is known.
 fn unconfigured() -> ExecutionStore {

@@ -31,6 +31,7 @@ pub(super) struct Args {
 /// Says why an execution is stale, or is not, and what happens next.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let store = Direct::open(args.direct).await?;
+    store.say_of_zone();
     let id = store.id(&args.id)?;
     let judge = store.judge();
     let found = explain::explain(&store.database, &judge, &id).await?;

@@ -45,6 +45,7 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
 
 async fn check(args: Args) -> Result<Health, CliError> {
     let store = Direct::open(args.direct).await?;
+    store.say_of_zone();
     let (judge, warn_above) = (store.judge(), store.warn_above());
     let health = store.database.within(health::check(&store.database, &judge, warn_above)).await?;
     store.close().await;

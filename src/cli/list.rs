@@ -53,6 +53,7 @@ pub(super) struct Args {
 /// Prints executions, page by page.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let store = Direct::open(args.direct).await?;
+    store.say_of_zone();
     let which = match (args.overdue, args.stale, args.all) {
         (true, ..) => Which::Overdue,
         (_, true, _) => Which::Stale,

@@ -106,6 +106,8 @@ pub struct Session {
     notifies: bool,
     /// Listens for them.
     hints: Option<AbortOnDropHandle<()>>,
+    /// The UID and the generation of the object that it describes.
+    described: (Option<String>, Option<i64>),
     /// Which table it is, on which server: the same for two stores on one table.
     pub identity: String,
     /// The UID and the generation of the spec that it describes.
@@ -185,6 +187,7 @@ impl Session {
             read_only,
             notifies,
             hints: None,
+            described: (store.uid(), store.metadata.generation),
             identity,
             describes: (store.uid(), store.metadata.generation),
             known: Known::with_history(history),
@@ -195,6 +198,11 @@ impl Session {
     /// Whether nothing keeps rows from being changed and recorded.
     pub fn whole(&self) -> bool {
         self.unwritable.is_none() && !self.read_only && matches!(self.ledger, Ledger::Tables { .. })
+    }
+
+    /// Whether it describes this object, and its spec as it is.
+    pub fn describes(&self, store: &ExecutionStore) -> bool {
+        self.described == (store.uid(), store.metadata.generation)
     }
 
     /// Confirms the claim and looks again at what may have changed without anybody telling: columns, rights, the

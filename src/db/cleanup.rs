@@ -69,7 +69,8 @@ pub struct Row {
 /// Why a row is left as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Skipped {
-    /// In one word: `Governed`, `Extended`, `AlertOnly`, `TooYoung`, `NotRunning`, `NotFound`, `Locked`, `Refused`.
+    /// In one word: `Governed`, `Extended`, `AlertOnly`, `TooYoung`, `NotRunning`, `NotFound`, `Locked`, `Late`,
+    /// `Refused`.
     pub reason: &'static str,
     /// For a person.
     pub message: String,
@@ -169,15 +170,23 @@ fn left(
     };
     let explain = |mut row: Row| {
         if row.skipped.is_none() {
-            let held = "another transaction holds it, perhaps to finish it: run this again";
             let why = refused.get(&row.id);
-            row.skipped =
-                Some(why.map_or_else(|| Skipped::new("Locked", held), |why| Skipped::new("Refused", why)));
+            row.skipped = Some(why.map_or_else(|| passed_over(&row), |why| Skipped::new("Refused", why)));
             row.action = None;
         }
         row
     };
     rows.into_iter().filter(|row| !done.contains(&row.id) && !late(row)).map(explain).collect()
+}
+
+/// Why a stale row was not taken that nothing refuses. Since when other evidence than time counts is not told.
+fn passed_over(row: &Row) -> Skipped {
+    let by_time = [Reason::DeadlineExceeded.as_str(), Reason::ManualCleanup.as_str()];
+    if row.reason.as_deref().is_some_and(|reason| by_time.contains(&reason)) {
+        return Skipped::new("Locked", "another transaction holds it, perhaps to finish it: run this again");
+    }
+    let why = "it became stale while this ran, or another transaction holds it: run this again";
+    Skipped::new("Late", why)
 }
 
 /// What would be done.

@@ -4,6 +4,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
 
+use super::judge::id_of;
 use super::mapping::wire;
 use super::{Database, DbError, Mapping};
 
@@ -104,9 +105,10 @@ pub async fn prune(database: &Database, m: &Mapping, store_id: i32) -> Result<()
     let sql = format!(
         "DELETE FROM jobexec.rules AS r WHERE r.store_id = $1 AND r.scope = 'execution' AND r.extend_source LIKE $2
            AND r.timeout IS NULL
-           AND NOT EXISTS (SELECT FROM {} AS t WHERE {}::text = r.key AND ({} OR {}))",
+           AND NOT EXISTS (SELECT FROM {} AS t WHERE {} = {} AND ({} OR {}))",
         m.table(),
         m.id(),
+        id_of("r.key", m.id_type()),
         m.running(),
         m.scheduled(),
     );

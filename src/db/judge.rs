@@ -471,8 +471,7 @@ impl<'a> Judge<'a> {
 
     /// The id of the suspect `s` in the type of the id column.
     pub(super) fn suspect_key(&self) -> String {
-        let type_ = self.mapping.id_type().sql();
-        format!("CASE WHEN {} THEN s.execution_id::{type_} END", sane("s.execution_id", type_))
+        id_of("s.execution_id", self.mapping.id_type())
     }
 
     /// When a suspect has been one for so long.
@@ -718,6 +717,11 @@ impl<'a> Judge<'a> {
     fn default_cutoff() -> String {
         "statement_timestamp() - $1::interval - $2::interval".to_owned()
     }
+}
+
+/// What a text says as an id of this type; null if it can be none. It is of the column's type, so that its index serves.
+pub(super) fn id_of(text: &str, type_: IdType) -> String {
+    format!("CASE WHEN {} THEN {text}::{sql} END", sane(text, type_.sql()), sql = type_.sql())
 }
 
 /// The condition that `text` can be cast to an id of this SQL type.

@@ -162,7 +162,8 @@ pub struct Known {
     pub store_id: i32,
     /// The store that looks after it.
     pub name: Option<String>,
-    /// Since when it has been looked at without a gap.
+    /// Since when it has been looked at without a gap; `None`: nobody looks at it at present, so that evidence of life
+    /// counts from now on.
     pub watched_since: Option<DateTime<Utc>>,
 }
 
@@ -180,10 +181,13 @@ pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Option<Kn
         return Ok(None);
     }
     let known = sqlx::query_as(
-        "SELECT store_id, name, watched_since FROM jobexec.stores WHERE table_schema = $1 AND table_name = $2",
+        "SELECT store_id, name,
+                CASE WHEN seen_at > statement_timestamp() - make_interval(secs => $3) THEN watched_since END AS watched_since
+         FROM jobexec.stores WHERE table_schema = $1 AND table_name = $2",
     )
     .bind(table_schema)
     .bind(table_name)
+    .bind(GAP_SECONDS)
     .persistent(false)
     .fetch_optional(&mut *tx)
     .await?;

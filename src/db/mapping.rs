@@ -241,6 +241,13 @@ impl Mapping {
         }
     }
 
+    /// Whether times are local ones, so that it depends on the zone of the mapping which instants they are.
+    pub fn has_local_times(&self) -> bool {
+        let types = &self.types;
+        let all = [Some(types.started_at), Some(types.completed_at), types.created_at, types.heartbeat_at];
+        all.contains(&Some(TimeType::Local))
+    }
+
     /// The start as an instant. A local time that a clock showed twice is read as the later instant, so that no
     /// deadline comes too early.
     pub fn started_at(&self) -> String {

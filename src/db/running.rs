@@ -232,7 +232,7 @@ async fn part(
         Which::All => (judge.rules(), String::new(), narrow),
         Which::Running => (judge.rules(), String::new(), format!("{} AND ({narrow})", m.running())),
         Which::Overdue | Which::Stale => {
-            let judge = judge.with_evidence(which == Which::Stale);
+            let judge = judge.with_evidence(judge.evidence && which == Which::Stale);
             (judge.ctes(Take::Page(limit)), format!("JOIN stale ON stale.id = {}", m.id()), "true".to_owned())
         }
     };

@@ -116,7 +116,8 @@ impl fmt::Display for Ended {
 /// it, and the next sweep sees. A row that the server refuses to have ended holds up no other.
 ///
 /// After a first full batch a second connection works from the other end until both meet: two on one range only wait
-/// for each other, two on ranges of their own take little more than half the time.
+/// for each other, two on ranges of their own take little more than half the time. What a person asks for takes one
+/// connection only: the others are the operator's.
 pub async fn run(
     database: &Database,
     judge: &Judge<'_>,
@@ -142,7 +143,8 @@ pub async fn run(
             stop.store(true, Ordering::Relaxed);
         }
         // One connection is left for counting.
-        if alone && database.connections() > 2 && batch.len() >= BATCH as usize {
+        let may_have_two = judge.asked.is_none() && database.connections() > 2;
+        if alone && may_have_two && batch.len() >= BATCH as usize {
             batches = stream::select(batches, from(End::Newest, vec![Next::Batch])).boxed();
             alone = false;
         }

@@ -8,9 +8,11 @@ use chrono::TimeDelta;
 
 use super::app::{App, Turn};
 use super::problem::Problem;
+use super::ready::Ready;
 use super::stores::{Open, StoreName};
 use crate::controllers::Context;
 use crate::controllers::store::Handle;
+use crate::db::Judge;
 use crate::db::cleanup::{self, Options, Row};
 
 /// How many rows are told of.
@@ -55,12 +57,13 @@ pub(super) async fn run(
     let context = app.context.clone();
     let outcome = if order.dry_run {
         let _reading = open.session.reading.lock().await;
-        clean(&context, &open, order).await
+        let judge = open.session.judge(&open.in_force);
+        clean(&context, &open, &judge, order, || None).await
     } else {
         let open = open.clone();
         let task = app.tasks.spawn(async move {
-            let outcome = clean(&context, &open, order).await;
-            if outcome.cleaned > 0 {
+            let outcome = write(&context, open.clone(), order).await;
+            if outcome.cleaned > 0 && !context.stop.is_cancelled() {
                 show(&context, &open.name, handle).await;
             }
             drop(turn);
@@ -80,12 +83,40 @@ async fn show(context: &Context, store: &StoreName, handle: Option<Arc<Handle>>)
     let mut latest = handle.latest();
     handle.note_change();
     context.nudge_store(&store.namespace, &store.name);
-    if tokio::time::timeout(FIGURES, latest.changed()).await.is_err() {
+    let told = async {
+        tokio::select! {
+            told = latest.changed() => told.is_ok(),
+            () = context.stop.cancelled() => false,
+        }
+    };
+    if !tokio::time::timeout(FIGURES, told).await.unwrap_or(false) {
         tracing::debug!(%store, "the figures come later");
     }
 }
 
-async fn clean(context: &Context, open: &Open, order: Order) -> Outcome {
+/// Cleans up for good.
+async fn write(context: &Context, open: Open, order: Order) -> Outcome {
+    // Of two connections the other one is the operator's.
+    let session = open.session.clone();
+    let few = session.database.connections() <= 2;
+    let _reading = if few { Some(session.reading.lock().await) } else { None };
+    let Ready { open, store, evidence } = match open.ready(context).await {
+        Ok(ready) => ready,
+        Err(problem) => return Outcome { broken: Some(problem), ..Outcome::default() },
+    };
+    let judge = open.session.judge(&open.in_force).with_evidence(evidence);
+    // A person who corrects the spec meanwhile means the rest of it too.
+    let changed = || (!context.is_current(&store)).then(|| open.changed(context));
+    clean(context, &open, &judge, order, changed).await
+}
+
+async fn clean(
+    context: &Context,
+    open: &Open,
+    judge: &Judge<'_>,
+    order: Order,
+    changed: impl Fn() -> Option<Problem>,
+) -> Outcome {
     let options = Options {
         older_than: order.older_than,
         ids: Vec::new(),
@@ -95,22 +126,19 @@ async fn clean(context: &Context, open: &Open, order: Order) -> Outcome {
         actor: Some(order.actor),
     };
     let mut outcome = Outcome::default();
-    let (database, judge) = (&open.session.database, open.session.judge(&open.in_force));
-    let cleaned = cleanup::run(database, &judge, &open.session.ledger, &options, |rows| {
+    let mut broken = None;
+    let cleaned = cleanup::run(&open.session.database, judge, &open.session.ledger, &options, |rows| {
         for row in rows {
             outcome.count(row);
             if !options.dry_run && row.skipped.is_none() {
                 log(&open.name, row, options.actor.as_deref());
             }
         }
-        if context.stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        broken = if context.stop.is_cancelled() { Some(Problem::Stopping) } else { changed() };
+        if broken.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
     .await;
-    outcome.broken = match cleaned {
-        Ok(_) if context.stop.is_cancelled() => Some(Problem::Stopping),
-        Ok(_) => None,
-        Err(error) => Some(open.failed(error)),
-    };
+    outcome.broken = broken.or_else(|| cleaned.err().map(|error| open.failed(error)));
     outcome
 }
 

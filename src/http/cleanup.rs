@@ -95,7 +95,7 @@ pub(super) struct Row {
 /// Why a row is left as it is.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Skipped {
-    /// In one word, for example `Governed`, `Extended`, `AlertOnly`, `Locked`, `Refused`.
+    /// In one word, for example `Governed`, `Extended`, `AlertOnly`, `Locked`, `Late`, `Refused`.
     pub(super) reason: &'static str,
     /// For a person.
     pub(super) message: String,

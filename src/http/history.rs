@@ -80,7 +80,7 @@ pub(super) struct Wanted {
     #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "24h")]
     since: Option<Duration>,
     /// How many at most.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
+    #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
     /// `next` of the page before.
     cursor: Option<String>,
@@ -123,8 +123,10 @@ pub(super) async fn page(stores: &[Store], wanted: &Wanted) -> Result<Page, Prob
         let begin = Begin::of(cursor, &store.name)?;
         Some((store, part(store, wanted, begin.place(), limit).await))
     }));
-    let (parts, unavailable) = some(parts.await.into_iter().flatten())?;
-    let (events, next) = pages::merge(parts, limit)?;
+    let parts: Vec<_> = parts.await.into_iter().flatten().collect();
+    let failed = pages::failed(cursor, &parts);
+    let (parts, unavailable) = some(parts.into_iter())?;
+    let (events, next) = pages::merge(parts, failed, limit)?;
     Ok(Page { events, next, unavailable })
 }
 

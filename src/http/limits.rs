@@ -11,8 +11,8 @@ pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// How many requests are worked on at the same time.
 pub(super) const REQUESTS: usize = 256;
 
-/// How many connections there may be. Further ones wait to be accepted.
-pub(super) const CONNECTIONS: usize = 512;
+/// How many connections there may be. Further ones wait to be accepted. Each may hold an answer that is read slowly.
+pub(super) const CONNECTIONS: usize = 128;
 
 /// How long the TLS handshake may take.
 pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
@@ -26,5 +26,5 @@ pub(super) const HEAD_BYTES: usize = 16 * 1_024;
 /// How old a connection becomes. Its client connects anew, so that one who does not read his answers does not stay.
 pub(super) const CONNECTION_AGE: Duration = Duration::from_mins(10);
 
-/// How long what is under way may take when the operator is asked to stop: less than all of the operator has.
+/// How long all that is under way may take when the operator is asked to stop: less than all of the operator has.
 pub(super) const DRAIN_LIMIT: Duration = Duration::from_secs(3);

@@ -18,9 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::limits::{
-    CONNECTION_AGE, CONNECTIONS, DRAIN_LIMIT, HANDSHAKE_LIMIT, HEAD_BYTES, HEAD_LIMIT, REQUEST_LIMIT,
-};
+use super::limits::{CONNECTION_AGE, CONNECTIONS, HANDSHAKE_LIMIT, HEAD_BYTES, HEAD_LIMIT, REQUEST_LIMIT};
 use super::tls::Identity;
 use crate::controllers::context::backoff;
 
@@ -66,7 +64,7 @@ pub(super) struct Front {
 }
 
 impl Front {
-    /// Serves until `stop` is cancelled, then lets what is under way end.
+    /// Serves until `stop` is cancelled, and what is under way then has ended.
     pub(super) async fn serve(self, stop: CancellationToken) {
         let Some(listener) = self.bind(&stop).await else { return };
         let (slots, conversations) = (Arc::new(Semaphore::new(CONNECTIONS)), TaskTracker::new());
@@ -81,9 +79,7 @@ impl Front {
         }
         drop(listener);
         conversations.close();
-        if tokio::time::timeout(DRAIN_LIMIT, conversations.wait()).await.is_err() {
-            tracing::info!(front = self.name, "requests under way are broken off");
-        }
+        conversations.wait().await;
     }
 
     /// Enforcement goes on without it, so an address that cannot be had is waited for.

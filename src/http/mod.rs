@@ -2,7 +2,7 @@
 //!
 //! - [`listen`] and [`tls`] accept connections, each with its `limits`; `router` says what is where;
 //! - [`auth`] asks Kubernetes who somebody is and whether he may; `stores` is what he then gets to see;
-//! - one file an endpoint: `health`, `running`, `explain`, `cleanup` with its `cleaner`, `history`, over several
+//! - one file an endpoint: `health`, `running`, `explain`, `cleanup` with its `cleaner` (`ready` is what it makes sure of before), `history`, over several
 //!   stores by `pages`; all are in the `OpenAPI` document (`documented`);
 //! - `page` shows the same to a person with a browser;
 //! - `problem` is what can be wrong, `probes` are for the kubelet.
@@ -24,6 +24,7 @@ mod page;
 mod pages;
 mod probes;
 mod problem;
+mod ready;
 mod router;
 mod running;
 mod stores;
@@ -66,14 +67,27 @@ pub async fn serve(context: Arc<Context>, options: Options, stop: CancellationTo
         Ok(router) => router,
         Err(error) => {
             tracing::error!(%error, "the OpenAPI document cannot be written: the API is not served");
-            return probes.serve(stop).await;
+            return within_the_limit(probes.serve(stop.clone()), &stop).await;
         }
     };
     let identity = Some(Arc::new(Identity::new(options.certificate)));
     let api = Front { name: "https", listen: options.https, identity, router };
-    tokio::join!(probes.serve(stop.clone()), api.serve(stop));
-    app.tasks.close();
-    if tokio::time::timeout(DRAIN_LIMIT, app.tasks.wait()).await.is_err() {
-        tracing::info!("clean-ups under way are broken off, what they have committed stays");
+    let serving = async {
+        tokio::join!(probes.serve(stop.clone()), api.serve(stop.clone()));
+        app.tasks.close();
+        app.tasks.wait().await;
+    };
+    within_the_limit(serving, &stop).await;
+}
+
+/// One limit for all that is under way once `stop` is cancelled.
+async fn within_the_limit(serving: impl Future<Output = ()>, stop: &CancellationToken) {
+    let limit = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN_LIMIT).await;
+    };
+    tokio::select! {
+        () = serving => {}
+        () = limit => tracing::info!("requests under way are broken off; what clean-ups have committed stays"),
     }
 }

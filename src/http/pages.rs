@@ -6,11 +6,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::problem::Problem;
-use super::stores::StoreName;
+use super::stores::{Store, StoreName};
 
 /// How many rows a page has unless the caller says otherwise, and how many at the most.
 pub(super) const USUAL: u32 = 100;
-pub(super) const MOST: u32 = 1_000;
+pub(super) const MOST: u32 = 500;
 
 /// The number of rows that was asked for.
 pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
@@ -81,10 +81,22 @@ pub(super) struct Part<K, T> {
     pub(super) next: Option<String>,
 }
 
+/// A store that could not give its part, and where that would have begun.
+pub(super) type Failed = (StoreName, Option<String>);
+
+/// Those of the stores that a cursor names.
+pub(super) fn failed<P>(cursor: Option<&Cursor>, parts: &[(&Store, Result<P, Problem>)]) -> Vec<Failed> {
+    let failed = parts.iter().filter(|(_, part)| part.is_err());
+    let place = |name: &StoreName| Begin::of(cursor, name)?.place().map(ToOwned::to_owned);
+    failed.map(|(store, _)| (store.name.clone(), place(&store.name))).collect()
+}
+
 /// The first `limit` rows of all parts, in the order of their keys, and where the next page begins. The order within a
-/// store stays as it is.
+/// store stays as it is. A store that failed keeps its place as long as there are further pages; it holds up the last one
+/// only if it has given rows before.
 pub(super) fn merge<K: Ord, T>(
     mut parts: Vec<Part<K, T>>,
+    failed: Vec<Failed>,
     limit: u32,
 ) -> Result<(Vec<T>, Option<String>), Problem> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -108,6 +120,9 @@ pub(super) fn merge<K: Ord, T>(
         if let Some(place) = place {
             cursor.0.insert(store.to_string(), place);
         }
+    }
+    if !cursor.0.is_empty() || failed.iter().any(|(_, place)| place.is_some()) {
+        cursor.0.extend(failed.into_iter().map(|(store, place)| (store.to_string(), place)));
     }
     let next = if cursor.0.is_empty() { None } else { Some(cursor.write()?) };
     Ok((page, next))
@@ -138,13 +153,30 @@ mod tests {
         loop {
             let stores = [("a", &a[..]), ("b", &b[..]), ("c", &c[..]), ("d", &[][..])];
             let parts = stores.iter().filter_map(|(store, all)| part(store, all, cursor.as_ref())).collect();
-            let (page, next) = merge(parts, 3).unwrap();
+            let (page, next) = merge(parts, Vec::new(), 3).unwrap();
             seen.extend(page.into_iter().map(|(_, value)| value));
             pages += 1;
             let Some(next) = next else { break };
             cursor = Some(Cursor::read(&next).unwrap());
         }
         assert_eq!((seen, pages), (vec![0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 10, 11, 12], 5));
+    }
+
+    #[test]
+    fn a_store_that_fails_keeps_its_place() {
+        let places = |all: &[u32], failed: Option<&str>| {
+            let parts = part("a", all, None).into_iter().collect();
+            let failed = vec![(name("b"), failed.map(ToOwned::to_owned))];
+            let (_, next) = merge(parts, failed, 2).unwrap();
+            next.map(|next| Cursor::read(&next).unwrap())
+        };
+        let begin = |cursor: &Option<Cursor>| {
+            Begin::of(cursor.as_ref(), &name("b")).map(|begin| begin.place().map(ToOwned::to_owned))
+        };
+        assert_eq!(begin(&places(&[1, 2, 3], None)), Some(None));
+        assert_eq!(begin(&places(&[1, 2, 3], Some("7"))), Some(Some("7".to_owned())));
+        assert_eq!(begin(&places(&[1], Some("7"))), Some(Some("7".to_owned())));
+        assert_eq!(places(&[1], None), None, "one that gives nothing ever does not make a list endless");
     }
 
     #[test]

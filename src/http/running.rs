@@ -85,7 +85,7 @@ pub(super) struct Wanted {
     /// Only those that are stale.
     stale: Option<bool>,
     /// How many at most.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
+    #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
     /// `next` of the page before.
     cursor: Option<String>,
@@ -128,8 +128,10 @@ pub(super) async fn page(stores: &[Store], wanted: &Wanted) -> Result<Page, Prob
         let begin = Begin::of(cursor, &store.name)?;
         Some((store, part(store, wanted, begin.place(), limit).await))
     }));
-    let (parts, unavailable) = some(parts.await.into_iter().flatten())?;
-    let (executions, next) = pages::merge(parts, limit)?;
+    let parts: Vec<_> = parts.await.into_iter().flatten().collect();
+    let failed = pages::failed(cursor, &parts);
+    let (parts, unavailable) = some(parts.into_iter())?;
+    let (executions, next) = pages::merge(parts, failed, limit)?;
     Ok(Page { executions, next, unavailable })
 }
 

@@ -215,3 +215,76 @@ async fn it_works_without_the_operators_tables() {
     assert!(ran.err.contains("this is not recorded, since the schema jobexec is missing"), "{}", ran.err);
     assert_eq!(world.status(1).await, "failed");
 }
+
+/// What `head` does to a clean-up: it reads no more.
+#[tokio::test]
+async fn a_reader_that_goes_away_does_not_stop_it() {
+    let world = World::new("head").await;
+    world
+        .sql(
+            "INSERT INTO job_executions SELECT n, n, 1, 'running', now() - interval '30 hours' FROM generate_series(1, 12000) n",
+        )
+        .await;
+    let mut ended = super::command(&world, &["cleanup", "--yes", "-o", "name"]);
+    let mut child = ended.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM job_executions WHERE status = 'failed'").await, 12_000);
+}
+
+#[tokio::test]
+async fn heartbeats_count_from_now_on_where_the_operator_was_away() {
+    let spec = json!({"table": {"columns": {"heartbeatAt": "beat"}}, "heartbeatTimeout": "1h"});
+    let world = World::new("lost").await;
+    world.sql("ALTER TABLE job_executions ADD beat timestamptz").await;
+    world.prepare_for(&spec).await;
+    world
+        .sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '3 hours', NULL, now() - interval '2 hours')")
+        .await;
+    let file = world.file("store.yaml", &World::store_with("jobs", spec).to_string());
+    jobexec(&world, &["cleanup", "--yes", "-f", &file]).ended(0);
+    let seen = async |ago: &str| {
+        world
+            .sql(&format!(
+                "UPDATE jobexec.stores SET uid = 'x', namespace = 'n', name = 'jobs', \
+                 watched_since = now() - interval '1 day', seen_at = now() - interval '{ago}'"
+            ))
+            .await;
+    };
+    seen("10 minutes").await;
+    let stale = jobexec(&world, &["list", "--stale", "-f", &file, "-o", "json"]).json(0);
+    assert_eq!(stale, json!([]), "nobody has watched it lately");
+    jobexec(&world, &["cleanup", "--yes", "-f", &file]).ended(0);
+    assert_eq!(world.status(1).await, "running");
+    seen("0").await;
+    let done = jobexec(&world, &["cleanup", "--yes", "-f", &file, "-o", "json"]).json(0);
+    assert_eq!(results(&done), ["1 Failed HeartbeatLost ExecutionStore/jobs"]);
+}
+
+#[tokio::test]
+async fn local_times_of_another_zone_are_not_written_to_unless_the_zone_is_known() {
+    let spec = json!({"table": {"timeZone": "Asia/Tokyo"}});
+    let world = World::new("zones").await;
+    world
+        .sql("ALTER TABLE job_executions ALTER started_at TYPE timestamp, ALTER completed_at TYPE timestamp")
+        .await;
+    // In Tokyo it is nine hours later: as UTC this one has not begun.
+    world
+        .sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() AT TIME ZONE 'Asia/Tokyo' - interval '2 hours')")
+        .await;
+    let file = world.file("store.yaml", &World::store_with("jobs", spec).to_string());
+    world
+        .sql(
+            "INSERT INTO jobexec.stores (table_schema, table_name, uid, namespace, name, seen_at) \
+             VALUES ('public', 'job_executions', 'x', 'n', 'jobs', now())",
+        )
+        .await;
+    let refused = jobexec(&world, &["cleanup", "--id", "1", "--yes"]);
+    assert!(refused.ended(1).is_empty() && refused.err.contains("give it with -f"), "{}", refused.err);
+    assert_eq!(world.status(1).await, "running");
+    let listed = jobexec(&world, &["list"]);
+    assert!(listed.ended(0).contains("running") || listed.out.contains('1'), "{}", listed.out);
+    assert!(listed.err.contains("read as UTC here"), "{}", listed.err);
+    jobexec(&world, &["cleanup", "--max-hours", "1", "--yes", "-f", &file]).ended(0);
+    assert_eq!(world.status(1).await, "failed");
+}

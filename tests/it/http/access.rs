@@ -1,6 +1,9 @@
 //! Who may: Kubernetes decides, and nothing is open while it cannot be asked.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
+use kube::Api;
+use kube::api::DeleteParams;
 use serde_json::json;
 
 use super::{CLEANUP, HEALTH, HISTORY, RUNNING};
@@ -59,10 +62,13 @@ async fn nothing_is_open_but_what_rbac_opens() {
     // Health is opened to everybody, and nothing else with it.
     let everybody =
         json!({"kind": "Group", "name": "system:unauthenticated", "apiGroup": "rbac.authorization.k8s.io"});
-    rbac::bind(&world.client, None, "jobexec-health", everybody).await;
+    let binding = rbac::bind(&world.client, None, "jobexec-health", everybody).await;
     let health = anonymous.until(HEALTH, |status, _| status == 200).await;
     assert!(!health.to_string().contains("jobs"), "totals name no store: {health:#}");
     assert_eq!(anonymous.get(RUNNING).await.0, 401);
+    // Other tests share the cluster.
+    let bindings: Api<ClusterRoleBinding> = Api::all(world.client.clone());
+    bindings.delete(&binding, &DeleteParams::default()).await.unwrap();
 }
 
 #[tokio::test]
@@ -115,8 +121,10 @@ async fn without_the_api_server_what_was_allowed_holds_for_a_while_and_nothing_e
     let path = format!("{RUNNING}?store={}", world.named("jobs"));
     let known = https.with(&world.token("jobexec-reader").await);
     let stranger = https.with(&rbac::token(&world.client, &world.namespace, "jobexec-reader", &[]).await);
-    known.until(&path, |status, _| status == 200).await;
-    // Kept anew, for ten seconds from now.
+    // Somebody else waits until it serves, so that the decision about the one of interest is ten seconds from its end.
+    let other = https.with(&world.token("jobexec-administrator").await);
+    other.until(&path, |status, _| status == 200).await;
+    assert_eq!(known.get(&path).await.0, 200);
     proxies.api.gate.set(Mode::Away);
     assert_eq!(known.get(&path).await.0, 200, "the decision is known");
     let (status, problem) = stranger.get(&path).await;

@@ -6,6 +6,7 @@ mod health;
 mod input;
 mod limits;
 mod pages;
+mod ready;
 mod tls;
 
 use serde_json::Value;

@@ -11,9 +11,9 @@ async fn the_executions_of_all_stores_come_in_one_order_page_by_page() {
     world
         .sql(
             "CREATE TABLE others (LIKE job_executions INCLUDING ALL); \
-             INSERT INTO job_executions SELECT n, n % 3, n, 'running', now() - n * interval '2 minutes' \
+             INSERT INTO job_executions SELECT n, n % 3, n, 'running', now() - n * interval '20 minutes' \
                  FROM generate_series(1, 20) n; \
-             INSERT INTO others SELECT 100 + n, n % 3, n, 'running', now() - n * interval '3 minutes' \
+             INSERT INTO others SELECT 100 + n, n % 3, n, 'running', now() - n * interval '30 minutes' \
                  FROM generate_series(1, 10) n; \
              INSERT INTO job_executions VALUES (90, 1, 90, 'running', NULL), (91, 1, 91, 'scheduled', NULL)",
         )
@@ -50,7 +50,7 @@ async fn the_executions_of_all_stores_come_in_one_order_page_by_page() {
         assert_eq!(status, 200, "{page:#}");
         ids(&page).join(" ")
     };
-    assert_eq!(list("older_than=29m").await, "20 19 18 17 16 15 110");
+    assert_eq!(list("older_than=290m").await, "20 19 18 17 16 15 110");
     assert_eq!(list(&format!("store={}&job=2&limit=2", world.named("others"))).await, "108 105");
     assert_eq!(list("stale=true").await, "");
 

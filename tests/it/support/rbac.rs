@@ -39,8 +39,13 @@ pub(crate) async fn install_api(client: &Client, namespace: &str) {
     }
 }
 
-/// Binds a `ClusterRole` to a subject, in `namespace` or (`None`) everywhere.
-pub(crate) async fn bind(client: &Client, namespace: Option<&str>, role: &str, subject: serde_json::Value) {
+/// Binds a `ClusterRole` to a subject, in `namespace` or (`None`) everywhere. Returns the name of the binding.
+pub(crate) async fn bind(
+    client: &Client,
+    namespace: Option<&str>,
+    role: &str,
+    subject: serde_json::Value,
+) -> String {
     let name = format!("{role}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
     let kind = if namespace.is_some() { "RoleBinding" } else { "ClusterRoleBinding" };
     let object = serde_json::json!({
@@ -55,6 +60,7 @@ pub(crate) async fn bind(client: &Client, namespace: Option<&str>, role: &str, s
         None => Api::all_with(client.clone(), &resource),
     };
     api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&object)).await.unwrap();
+    name
 }
 
 /// A token of a `ServiceAccount`, made for these audiences, or (none) for the API server.
