@@ -62,6 +62,9 @@ async fn workloads_are_looked_at_again_before() {
     world.store_until(&operator, |s| is(&s.conditions, "EvidenceSeen", "True", "Seen")).await;
     let admin = https.with(&world.token("jobexec-administrator").await);
     admin.until(RUNNING, |status, _| status == 200).await;
+    world
+        .until_true("SELECT bool_and(watched_since < now() - interval '1 second') FROM jobexec.stores")
+        .await;
     // As if the operator had looked while the Pod was not there.
     world
         .sql(
@@ -69,9 +72,6 @@ async fn workloads_are_looked_at_again_before() {
              SELECT store_id, 'WorkloadGone', '1', started_at, now() - interval '1 hour' \
              FROM jobexec.stores, job_executions",
         )
-        .await;
-    world
-        .until_true("SELECT bool_and(watched_since < now() - interval '1 second') FROM jobexec.stores")
         .await;
     let (status, report) = admin.post(CLEANUP).await;
     assert_eq!((status, &report["cleaned"]), (200, &json!(0)), "{report:#}");
