@@ -1,6 +1,6 @@
 //! The work on the objects of one store: again and again observe its rows and its objects, and apply what differs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,19 +12,15 @@ use tokio::sync::Notify;
 use super::apply::{self, Applied, Written};
 use super::object::Object;
 use super::plan::{self, Plan, Step, View};
-use super::verdict::{self, CANCELLED, Sight, Unable};
+use super::rows::observe;
+use super::verdict::Sight;
 use super::{Key, taken, unreadable};
+use crate::api::ExecutionStore;
 use crate::api::store::MirrorStatus;
-use crate::api::{ExecutionStore, JobExecution, Mode, Phase};
+use crate::controllers::Context;
 use crate::controllers::context::{backoff, newer};
-use crate::controllers::in_force::InForce;
 use crate::controllers::session::Session;
 use crate::controllers::store::Handle;
-use crate::controllers::{Context, wishes};
-use crate::db::cancel::{self, Request};
-use crate::db::execution::{self, Executions, Window};
-use crate::db::{DbError, observe};
-use crate::policy::execution_source;
 
 /// The shortest pause between two passes.
 const PACE: Duration = Duration::from_millis(250);
@@ -322,141 +318,4 @@ impl Memory {
         }
         Some(objects)
     }
-}
-
-/// What is seen of a store's rows.
-struct Observed {
-    found: Executions,
-    /// What became of the wishes to cancel executions, by id.
-    unable: BTreeMap<String, Unable>,
-    /// How many rows run, where they are to have objects.
-    running: Option<i64>,
-}
-
-/// Reads the rows, after what people ask of them is in force or done. `None`: not all that people ask is known yet.
-async fn observe(
-    context: &Context,
-    store: &ExecutionStore,
-    session: &Session,
-    objects: &[Object],
-) -> Result<Option<Observed>, DbError> {
-    let Some(in_force) = in_force(context, store, session, objects).await? else { return Ok(None) };
-    let id_type = session.mapping.id_type();
-    let ids: BTreeSet<String> =
-        objects.iter().filter_map(|object| id_type.canonical(&object.spec.execution_id)).collect();
-    let ids: Vec<String> = ids.into_iter().collect();
-    let mirror = &store.spec.mirror;
-    let limit = u32::try_from(mirror.limit).unwrap_or_default();
-    let window = mirror.enabled.then(|| Window { limit, finished: mirror.finished_ttl.to_chrono() });
-    let unable = cancel(store, session, objects).await?;
-    let judge = session.judge(&in_force);
-    let read = async |evidence| {
-        let judge = judge.with_evidence(evidence);
-        let rows = execution::read(&session.database, &judge, &session.ledger, &ids, window);
-        session.database.within(rows).await
-    };
-    let found = match read(true).await {
-        // Evidence that cannot be had is told by the store.
-        Err(error) if error.answered() => read(false).await?,
-        found => found?,
-    };
-    let picked = found.rows.iter().filter(|row| row.picked && row.phase == Phase::Running).count();
-    let running = match window {
-        None => None,
-        Some(window) if picked <= window.limit as usize => i64::try_from(picked).ok(),
-        Some(_) => {
-            Some(session.database.within(observe::running(&session.database, &session.mapping)).await?)
-        }
-    };
-    Ok(Some(Observed { found, unable, running }))
-}
-
-/// What is in force, with what the objects wish: it is written before any of them reports it as applied.
-async fn in_force(
-    context: &Context,
-    store: &ExecutionStore,
-    session: &Session,
-    objects: &[Object],
-) -> Result<Option<Arc<InForce>>, DbError> {
-    let id_type = session.mapping.id_type();
-    let holds = |known: &InForce| {
-        objects.iter().all(|object| {
-            let wish = wishes::execution(object, id_type);
-            let Some(id) = id_type.canonical(&object.spec.execution_id) else { return true };
-            known.holds(&object.name_any(), &id, wish.as_ref())
-        })
-    };
-    match session.in_force().await.filter(|known| holds(known)) {
-        Some(known) => Ok(Some(known)),
-        None => session.bring_in_force(context, store, false).await,
-    }
-}
-
-/// Cancels what people want cancelled. Returns what became of each wish, by id.
-async fn cancel(
-    store: &ExecutionStore,
-    session: &Session,
-    objects: &[Object],
-) -> Result<BTreeMap<String, Unable>, DbError> {
-    let finished = |object: &JobExecution| {
-        object.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::finished)
-    };
-    let requests: Vec<Request> = objects
-        .iter()
-        // What is being deleted asks no more, whatever holds it up.
-        .filter(|object| object.metadata.deletion_timestamp.is_none())
-        .filter(|object| verdict::to_cancel(object, finished(object)))
-        .filter_map(|object| {
-            Some(Request {
-                key: session.mapping.id_type().canonical(&object.spec.execution_id)?,
-                source: execution_source(&object.name_any()),
-                actor: wishes::actor(&object.metadata),
-                started: verdict::started(object),
-            })
-        })
-        .collect();
-    if let Some(unable) = unable(store, session) {
-        return Ok(requests.into_iter().map(|request| (request.key, unable.clone())).collect());
-    }
-    let outcome = cancel::cancel(&session.database, &session.mapping, &session.ledger, &requests);
-    let outcome = match session.database.within(outcome).await {
-        // That is no reason not to read any row.
-        Err(error) if error.answered() => {
-            tracing::warn!(store = store.name_any(), %error, "executions could not be cancelled");
-            let unable = (error.reason(), format!("it could not be cancelled and is tried again: {error}"));
-            return Ok(requests.into_iter().map(|request| (request.key, unable.clone())).collect());
-        }
-        outcome => outcome?,
-    };
-    for cancelled in &outcome.cancelled {
-        tracing::info!(
-            namespace = store.namespace().unwrap_or_default(),
-            store = store.name_any(),
-            execution = cancelled.id,
-            job = cancelled.job_id,
-            source = cancelled.source,
-            "cancelled an execution as a person asked"
-        );
-    }
-    let told =
-        |why: String| ("ExecutionRefused", format!("the database does not let it be cancelled: {why}"));
-    let refused = outcome.refused.into_iter().map(|(id, why)| (id, told(why)));
-    let cancelled = outcome.cancelled.into_iter().map(|row| (row.id, (CANCELLED, String::new())));
-    Ok(refused.chain(cancelled).collect())
-}
-
-/// Why nothing can be cancelled in this store, if that is so.
-fn unable(store: &ExecutionStore, session: &Session) -> Option<Unable> {
-    if store.spec.mode == Mode::Observe {
-        let message = "spec.mode of the ExecutionStore is Observe, which changes no row: set it to Enforce";
-        return Some(("Observing", message.to_owned()));
-    }
-    if !session.mapping.can_cancel() {
-        let message = "table.statuses.cancelled of the ExecutionStore is empty or too long for the column";
-        return Some(("NotSupported", message.to_owned()));
-    }
-    if session.read_only {
-        return Some(("DatabaseReadOnly", "the database is read-only".to_owned()));
-    }
-    session.unwritable.as_ref().map(|problem| (problem.reason(), problem.to_string()))
 }

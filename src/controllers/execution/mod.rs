@@ -1,5 +1,5 @@
 //! The execution controller keeps `JobExecution` objects in step with rows. It works store by store, not object by object:
-//! one query reads all rows that matter (`desk`), the plan is what differs (`plan`, `verdict`, `names`), and only that is
+//! one query reads all rows that matter (`desk`, `rows`), the plan is what differs (`plan`, `verdict`, `names`), and only that is
 //! written (`apply`).
 
 mod apply;
@@ -7,6 +7,7 @@ mod desk;
 pub mod names;
 mod object;
 mod plan;
+mod rows;
 mod unreadable;
 mod verdict;
 mod wakes;
