@@ -32,11 +32,14 @@ pub struct Stale {
 pub async fn stale(database: &Database, judge: &Judge<'_>, limit: i64) -> Result<Vec<Stale>, DbError> {
     let m = judge.mapping;
     let sql = format!(
-        "WITH {ctes}
+        // Rules are joined to what is listed, not to all that is stale.
+        "WITH {ctes},
+         listed AS MATERIALIZED (
+             SELECT stale.* FROM stale JOIN {table} AS t ON {id} = stale.id ORDER BY {began}, {id} LIMIT {limit})
          SELECT {id}::text AS id, {job}::text AS job_id, {number}::bigint AS number, {start} AS started_at,
                 {began} + v.timeout + v.extend_by + v.grace AS deadline, stale.reason, {source} AS source, stale.action
-         FROM stale JOIN {table} AS t ON {id} = stale.id {joined}
-         ORDER BY {began}, {id} LIMIT {limit}",
+         FROM listed AS stale JOIN {table} AS t ON {id} = stale.id {joined}
+         ORDER BY {began}, {id}",
         ctes = judge.ctes(Take::LookAtAll),
         id = m.id(),
         job = m.job_id(),
