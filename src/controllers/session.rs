@@ -110,8 +110,6 @@ pub struct Session {
     described: (Option<String>, Option<i64>),
     /// Which table it is, on which server: the same for two stores on one table.
     pub identity: String,
-    /// The UID and the generation of the spec that it describes.
-    pub describes: (Option<String>, Option<i64>),
     /// What is in force.
     pub(super) known: Known,
     /// Held by whoever reads much of the table, so that it takes one connection only.
@@ -189,7 +187,6 @@ impl Session {
             hints: None,
             described: (store.uid(), store.metadata.generation),
             identity,
-            describes: (store.uid(), store.metadata.generation),
             known: Known::with_history(history),
             reading: tokio::sync::Mutex::default(),
         })

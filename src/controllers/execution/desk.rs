@@ -158,7 +158,7 @@ impl Desk {
             let next = guarded.0.as_ref().map_or(HOLD, |store| store.spec.poll_interval.get());
             return (self.away(context, memory, &objects, true, next).await, Duration::ZERO);
         };
-        if session.describes != (spec.uid(), spec.metadata.generation) {
+        if !session.describes(spec) {
             // The rows of another table, perhaps: the look that opens the right one is under way.
             return (Pass::Next(FIRST_LOOK), Duration::ZERO);
         }

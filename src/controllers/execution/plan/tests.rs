@@ -48,8 +48,7 @@ fn row(id: i64, phase: Phase, hours: i64) -> Execution {
     }
 }
 
-/// What is done, in short: `+name`, `~name` and `-name`.
-fn steps(store: &ExecutionStore, rows: &[Execution], objects: &[Object]) -> Vec<String> {
+fn planned(store: &ExecutionStore, rows: &[Execution], objects: &[Object]) -> Vec<Step> {
     let found = Executions { now: now(), rows: rows.to_vec() };
     let (taken, unable) = (BTreeSet::new(), BTreeMap::new());
     let view = View {
@@ -61,8 +60,12 @@ fn steps(store: &ExecutionStore, rows: &[Execution], objects: &[Object]) -> Vec<
         unable: &unable,
         now: now(),
     };
-    let mut steps: Vec<String> = plan(&view)
-        .steps
+    plan(&view).steps
+}
+
+/// What is done, in short: `+name`, `~name` and `-name`.
+fn steps(store: &ExecutionStore, rows: &[Execution], objects: &[Object]) -> Vec<String> {
+    let mut steps: Vec<String> = planned(store, rows, objects)
         .iter()
         .map(|step| match step {
             Step::Create { object, .. } => format!("+{}", object.name_any()),
@@ -76,17 +79,6 @@ fn steps(store: &ExecutionStore, rows: &[Execution], objects: &[Object]) -> Vec<
 
 /// The objects that there are once these rows have been mirrored.
 fn mirrored(store: &ExecutionStore, rows: &[Execution]) -> Vec<Object> {
-    let found = Executions { now: now(), rows: rows.to_vec() };
-    let (taken, unable) = (BTreeSet::new(), BTreeMap::new());
-    let view = View {
-        store,
-        id_type: IdType::Integer,
-        found: &found,
-        objects: &[],
-        taken: &taken,
-        unable: &unable,
-        now: now(),
-    };
     let made = |step| match step {
         Step::Create { mut object, status } => {
             object.status = Some(*status);
@@ -94,7 +86,7 @@ fn mirrored(store: &ExecutionStore, rows: &[Execution]) -> Vec<Object> {
         }
         Step::Update { .. } | Step::Delete(_) => None,
     };
-    plan(&view).steps.into_iter().filter_map(made).collect()
+    planned(store, rows, &[]).into_iter().filter_map(made).collect()
 }
 
 fn changed(object: &Object, change: impl FnOnce(&mut JobExecution)) -> Object {
