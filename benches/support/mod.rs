@@ -21,6 +21,9 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 /// The role of the operator.
 pub(crate) const ROLE: &str = "jobexec_bench";
 
+/// How far a look sees, as at the default `pollInterval`.
+const HORIZON: TimeDelta = TimeDelta::seconds(15);
+
 /// A throwaway server.
 pub(crate) struct Server {
     /// Of a superuser.
@@ -129,7 +132,7 @@ impl Operator {
     /// The time of one look for stale executions and the next deadline, and what it saw.
     pub(crate) async fn look(&self) -> Outcome<(Duration, Pulse)> {
         let start = Instant::now();
-        let pulse = observe::pulse(&self.database, &self.judge()).await?;
+        let pulse = observe::pulse(&self.database, &self.judge(), HORIZON).await?;
         Ok((start.elapsed(), pulse))
     }
 

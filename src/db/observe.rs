@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::judge::{Reason, Take, WARN};
@@ -16,7 +16,7 @@ pub struct Pulse {
     pub now: DateTime<Utc>,
     /// Executions that are stale and to be ended.
     pub stale: i64,
-    /// The next deadline of an execution that is not stale yet.
+    /// The next deadline of an execution that is not stale yet, if one is known to come within the horizon.
     pub next_deadline: Option<DateTime<Utc>>,
 }
 
@@ -67,13 +67,13 @@ pub struct Contradictions {
     pub start_in_future: i64,
 }
 
-/// Looks for stale executions and the next deadline, by the index on running executions.
-pub async fn pulse(database: &Database, judge: &Judge<'_>) -> Result<Pulse, DbError> {
+/// Looks for stale executions and the next deadline within `horizon`, by the indexes on running executions.
+pub async fn pulse(database: &Database, judge: &Judge<'_>, horizon: TimeDelta) -> Result<Pulse, DbError> {
     let sql = format!(
         "WITH {ctes} SELECT statement_timestamp() AS now, (SELECT count(*) FROM stale) AS stale,
                             {next_deadline} AS next_deadline",
-        ctes = judge.ctes(Take::Look),
-        next_deadline = judge.next_deadline(),
+        ctes = judge.ctes(Take::Look(horizon)),
+        next_deadline = judge.next_deadline(horizon),
     );
     let mut tx = database.read().await?;
     let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).persistent(false);

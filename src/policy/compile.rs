@@ -232,6 +232,7 @@ fn bound(rules: &mut [Rule], base: &Base) {
         .collect();
     let mut graces: Vec<TimeDelta> = types.iter().filter_map(|(_, grace)| *grace).collect();
     graces.push(base.grace.value);
+    let types_act = rules.iter().any(|rule| rule.scope == Scope::Type && rule.on_timeout.is_some());
     for rule in rules.iter_mut().filter(|rule| rule.scope != Scope::Execution) {
         let by_type = |rank: i16| {
             types.iter().filter_map(|(timeout, _)| timeout.as_ref()).filter(move |t| t.rank < rank)
@@ -257,7 +258,8 @@ fn bound(rules: &mut [Rule], base: &Base) {
         };
         let (earliest, latest) = (earliest.unwrap_or(own), latest.unwrap_or(own));
         rule.earliest = earliest + grace.0;
-        rule.fixed = rule.earliest == latest + grace.1;
+        let acts_alike = rule.scope == Scope::Type || rule.on_timeout.is_some() || !types_act;
+        rule.fixed = rule.earliest == latest + grace.1 && acts_alike;
     }
 }
 

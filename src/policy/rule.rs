@@ -86,7 +86,7 @@ pub struct Rule {
     /// No execution under this rule is past its deadline before it has run for so long, unless it has a rule of its
     /// own. Zero for the rule of an execution.
     pub earliest: TimeDelta,
-    /// Whether they all are then.
+    /// Whether they all are then, and the same becomes of them all: no rule by type has a say in it.
     pub fixed: bool,
     /// What objects of the same rank say in vain, for example `timeout of ExecutionPolicy/young`.
     pub overruled: Vec<String>,

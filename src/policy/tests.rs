@@ -149,6 +149,17 @@ fn a_timeout_for_too_little_history_waits_until_history_was_asked() {
 }
 
 #[test]
+fn a_job_whose_fate_may_come_from_its_type_is_not_fixed() {
+    let job = Policy { timeout: Some(hours(5)), ..policy("job", 1, &["1"], &[]) };
+    let own = Policy { on_timeout: Some(OnTimeout::Fail), ..policy("own", 1, &["2"], &[]) };
+    let type_ = Policy { on_timeout: Some(OnTimeout::AlertOnly), ..policy("type", 1, &[], &["a"]) };
+    let compiled = compile(store(), vec![], vec![job, own, type_]);
+    assert!(!rule(&compiled, Scope::Job, "1").fixed);
+    assert!(rule(&compiled, Scope::Job, "2").fixed);
+    assert!(rule(&compiled, Scope::Type, "a").fixed);
+}
+
+#[test]
 fn a_job_whose_grace_may_come_from_its_type_has_no_fixed_deadline() {
     let job = Policy { timeout: Some(hours(5)), ..policy("job", 1, &["1"], &[]) };
     let type_ = Policy { grace: Some(hours(2)), ..policy("type", 1, &[], &["a"]) };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use uuid::Uuid;
@@ -16,7 +16,7 @@ use super::enforce::{self, Swept};
 use super::figures::{Counter, Figures, News};
 use super::historian::Historian;
 use super::memory::Memory;
-use super::schedule::{RECHECK, RETRY, due, next_look};
+use super::schedule::{RECHECK, RETRY, due, horizon, next_look};
 use crate::api::{ExecutionStore, Mode, SWEEP_REQUESTED};
 use crate::controllers::Context;
 use crate::controllers::execution::Mirrored;
@@ -248,7 +248,7 @@ async fn work(
         seen.answered.clone_from(&memory.answered);
         seen.refused = std::mem::take(&mut sweep.refused);
         if sweep.ended > 0 {
-            pulse = observe(session, &in_force, evidence).await?;
+            pulse = observe(store, session, &in_force, evidence).await?;
             news = News::Changed;
         }
         if pulse.stale > 0 && evidence {
@@ -314,10 +314,10 @@ async fn sample(
     gathered: bool,
     may_write: bool,
 ) -> Result<(Arc<InForce>, bool, Pulse), DbError> {
-    let (evidence, pulse) = match observe(session, &in_force, gathered).await {
+    let (evidence, pulse) = match observe(store, session, &in_force, gathered).await {
         Err(error) if gathered && error.answered() => {
             memory.witness.fail(store, error.reason(), &error);
-            (false, observe(session, &in_force, false).await?)
+            (false, observe(store, session, &in_force, false).await?)
         }
         pulse => (gathered, pulse?),
     };
@@ -326,7 +326,7 @@ async fn sample(
     }
     // Before a row is ended its rule is held against what people wish, in case another operator changed it.
     let in_force = session.bring_in_force(context, store, true).await?.unwrap_or(in_force);
-    let pulse = observe(session, &in_force, evidence).await?;
+    let pulse = observe(store, session, &in_force, evidence).await?;
     Ok((in_force, evidence, pulse))
 }
 
@@ -387,7 +387,13 @@ async fn ask_history(
     memory.historian.ask(&store.name_any(), session, in_force, now, nudge).await
 }
 
-async fn observe(session: &Session, in_force: &InForce, evidence: bool) -> Result<Pulse, DbError> {
+async fn observe(
+    store: &ExecutionStore,
+    session: &Session,
+    in_force: &InForce,
+    evidence: bool,
+) -> Result<Pulse, DbError> {
     let judge = session.judge(in_force).with_evidence(evidence);
-    session.database.within(observe::pulse(&session.database, &judge)).await
+    let horizon = TimeDelta::from_std(horizon(store, in_force)).unwrap_or(TimeDelta::MAX);
+    session.database.within(observe::pulse(&session.database, &judge, horizon)).await
 }

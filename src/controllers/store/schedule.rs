@@ -31,7 +31,7 @@ pub(super) fn next_look(
     let spec = &store.spec;
     let sweep_in = memory.swept.map(|at| spec.sweep_interval.get().saturating_sub(at.elapsed()));
     let deadline_in = pulse.next_deadline.map(|deadline| until(pulse.now, deadline));
-    let poll = spec.poll_interval.get().min(shortest(in_force)).min(RECHECK);
+    let poll = horizon(store, in_force);
     let retry_in =
         (may_write && pulse.stale > 0).then(|| RETRY * 2_u32.pow(memory.held.saturating_sub(1).min(10)));
     [
@@ -45,6 +45,11 @@ pub(super) fn next_look(
     .flatten()
     .fold(poll, Duration::min)
     .max(PACE)
+}
+
+/// When to look again at the latest, and so how far a look must see: what comes later is seen by the next one.
+pub(super) fn horizon(store: &ExecutionStore, in_force: &InForce) -> Duration {
+    store.spec.poll_interval.get().min(shortest(in_force)).min(RECHECK)
 }
 
 /// The shortest time within which an execution that starts now can become stale: at least a second, since looking more

@@ -202,6 +202,8 @@ pub(super) struct Case {
     pub(super) recorded: bool,
     /// Whether indexes are used also where there is little to find.
     pub(super) by_index: bool,
+    /// How far a look sees.
+    pub(super) horizon: Length,
     pub(super) jobs: Vec<Job>,
     pub(super) rows: Vec<Row>,
     pub(super) policies: Vec<Policy>,
@@ -214,7 +216,7 @@ impl fmt::Debug for Case {
         writeln!(
             f,
             "store: timeout {:?}, grace {:?}, heartbeat {:?}, sequential {:?}; watched since {:?}; \
-             evidence {}, recorded {}, by index {}",
+             evidence {}, recorded {}, by index {}, horizon {:?}",
             self.timeout,
             self.grace,
             self.heartbeat,
@@ -222,7 +224,8 @@ impl fmt::Debug for Case {
             self.watched,
             self.evidence,
             self.recorded,
-            self.by_index
+            self.by_index,
+            self.horizon
         )?;
         for (n, job) in self.jobs.iter().enumerate() {
             writeln!(f, "job {n}: {job:?}")?;
@@ -254,7 +257,7 @@ fn when(earliest: i16) -> impl Strategy<Value = When> {
 fn row() -> impl Strategy<Value = Row> {
     let status = prop_oneof![6 => 0..2_usize, 1 => 2..STATUSES.len()].prop_map(|n| STATUSES[n]);
     (
-        prop_oneof![60 => Just(1_u8), 1 => 101_u8..110],
+        prop_oneof![55 => Just(1_u8), 5 => 8_u8..14, 1 => 101_u8..110],
         weighted(0.95, status),
         weighted(0.9, 0..JOBS),
         weighted(0.15, of(0..3_u8)),
@@ -335,7 +338,7 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
         (0..SHAPES.len(), length(1..30), length(0..5), weighted(0.3, length(1..12))),
         weighted(0.4, length(0..8)),
         prop_oneof![3 => 0..4_i16, 1 => 4..100_i16].prop_map(When::Ago),
-        (prop::bool::weighted(0.9), prop::bool::weighted(0.85), any::<bool>()),
+        (prop::bool::weighted(0.9), prop::bool::weighted(0.85), any::<bool>(), length(1..200)),
         vec(job(), usize::from(JOBS)),
         vec(row(), 0..14),
         vec(policy(), 0..7),
@@ -343,7 +346,7 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
     )
         .prop_map(
             |((shape, timeout, grace, heartbeat), sequential, watched, how, jobs, rows, policies, wishes)| {
-                let (evidence, recorded, by_index) = how;
+                let (evidence, recorded, by_index, horizon) = how;
                 Case {
                     shape,
                     timeout,
@@ -354,6 +357,7 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
                     evidence,
                     recorded,
                     by_index,
+                    horizon,
                     jobs,
                     rows,
                     policies,

@@ -144,14 +144,17 @@ impl Field {
 
         let ends: BTreeMap<&String, &Judged> =
             expected.iter().filter(|(_, judged)| judged.action != OnTimeout::AlertOnly).collect();
-        let pulse = observe::pulse(database, &judge).await.unwrap();
+        // Beyond the horizon nothing need be known, and within it all.
+        let horizon = case.horizon.delta();
+        let pulse = observe::pulse(database, &judge, horizon).await.unwrap();
         ensure(usize::try_from(pulse.stale).unwrap() == ends.len(), || format!("{pulse:?}, and {ends:?}"))?;
+        let until = model.now + i128::from(horizon.num_microseconds().unwrap());
         let to_come = model
             .executions
             .iter()
             .filter(|execution| runs(execution))
             .filter_map(|execution| model.deadline(execution))
-            .filter(|deadline| *deadline > model.now && *deadline < model.now + 1_000_000_000_000)
+            .filter(|deadline| *deadline > model.now && *deadline < until)
             .min();
         let next = pulse.next_deadline.map(|at| i128::from(at.timestamp_micros()));
         ensure(to_come.is_none_or(|deadline| next.is_some_and(|next| next <= deadline)), || {

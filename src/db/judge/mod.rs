@@ -11,69 +11,20 @@ use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
+mod next;
+mod peek;
+mod reason;
+
+pub use reason::Reason;
+
 use super::Mapping;
+use peek::Peek;
+
 use super::asked::{Asked, Forced, GOVERNED};
 use super::mapping::{IdType, literal, wire};
 use super::rules::{self, COLUMNS, TYPES};
 use crate::api::OnTimeout;
 use crate::policy::Compiled;
-
-/// Why an execution is stale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-pub enum Reason {
-    /// It runs past its deadline.
-    DeadlineExceeded,
-    /// Its worker has not said for too long that it is alive.
-    HeartbeatLost,
-    /// Its job is finished.
-    JobFinished,
-    /// A later execution of its job has started.
-    Superseded,
-    /// The Job or Pod that runs it has failed or is gone.
-    WorkloadGone,
-    /// No evidence: a person asked to have it ended.
-    ManualCleanup,
-}
-
-impl Reason {
-    /// All that are evidence. Of several the first counts.
-    pub const ALL: [Self; 5] = [
-        Self::DeadlineExceeded,
-        Self::HeartbeatLost,
-        Self::JobFinished,
-        Self::Superseded,
-        Self::WorkloadGone,
-    ];
-
-    /// In one `PascalCase` word, as everything that is recorded and reported has it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::DeadlineExceeded => "DeadlineExceeded",
-            Self::HeartbeatLost => "HeartbeatLost",
-            Self::JobFinished => "JobFinished",
-            Self::Superseded => "Superseded",
-            Self::WorkloadGone => "WorkloadGone",
-            Self::ManualCleanup => "ManualCleanup",
-        }
-    }
-
-    /// The reason of this name.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().chain([Self::ManualCleanup]).find(|reason| reason.as_str() == text)
-    }
-
-    /// What is wrong with such an execution, to be followed by what was done to it.
-    pub const fn explanation(self) -> &'static str {
-        match self {
-            Self::DeadlineExceeded => "still running past its deadline",
-            Self::HeartbeatLost => "no heartbeat for too long",
-            Self::JobFinished => "still running although its job is finished",
-            Self::Superseded => "still running although a later execution of its job has started",
-            Self::WorkloadGone => "still running although its Job or Pod has failed or is gone",
-            Self::ManualCleanup => "a person asked to have it ended",
-        }
-    }
-}
 
 /// Where the rules are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +62,8 @@ pub struct Judge<'a> {
 /// How [`Judge::ctes`] takes the stale rows.
 #[derive(Clone, Copy, Debug)]
 pub enum Take {
-    /// Only look at all that would be ended.
-    Look,
+    /// Only look at all that would be ended, and at what comes within so long.
+    Look(TimeDelta),
     /// Only look at all, those too that are to run on (`AlertOnly`).
     LookAtAll,
     /// Only look at those of [`Among::These`], those too that are to run on.
@@ -156,27 +107,39 @@ pub enum End {
 /// The first parameter that is free for the caller of [`Judge::bind`].
 pub const NEXT_PARAMETER: u8 = 5;
 
-/// What the rules come to for a row that [`Judge::joins`] has joined them to.
-pub const VERDICT: &str = "\
-    CASE WHEN e.timeout IS NOT NULL THEN e.timeout \
-         WHEN j.timeout_rank <= COALESCE(y.timeout_rank, 99) THEN j.timeout \
-         ELSE COALESCE(y.timeout, b.timeout) END AS timeout, \
-    CASE WHEN e.timeout IS NOT NULL THEN e.timeout_source \
+/// What the rules come to for a row that [`Judge::joins`] has joined them to, as far as its deadline goes.
+macro_rules! due {
+    () => {
+        "CASE WHEN e.timeout IS NOT NULL THEN e.timeout \
+              WHEN j.timeout_rank <= COALESCE(y.timeout_rank, 99) THEN j.timeout \
+              ELSE COALESCE(y.timeout, b.timeout) END AS timeout, \
+         COALESCE(e.extend_by, interval '0') AS extend_by, \
+         COALESCE(j.grace, y.grace, b.grace) AS grace, \
+         COALESCE(j.on_timeout, y.on_timeout, b.on_timeout) AS action"
+    };
+}
+
+/// The same as text. Where it is enough the statement is shorter: one that does not fit into a TLS record (16 KiB) is
+/// sent in two parts, and the second one waits for an acknowledgement, which a server may delay by 40 ms.
+const DUE: &str = due!();
+
+/// All that the rules come to for a row that [`Judge::joins`] has joined them to.
+pub const VERDICT: &str = concat!(
+    due!(),
+    ", CASE WHEN e.timeout IS NOT NULL THEN e.timeout_source \
          WHEN j.timeout_rank <= COALESCE(y.timeout_rank, 99) THEN j.timeout_source \
          ELSE COALESCE(y.timeout_source, b.timeout_source) END AS timeout_source, \
-    COALESCE(e.extend_by, interval '0') AS extend_by, \
-    COALESCE(j.grace, y.grace, b.grace) AS grace, \
     COALESCE(j.grace_source, y.grace_source, b.grace_source) AS grace_source, \
     COALESCE(j.heartbeat, y.heartbeat, b.heartbeat) AS heartbeat, \
     COALESCE(j.heartbeat_source, y.heartbeat_source, b.heartbeat_source) AS heartbeat_source, \
-    COALESCE(j.on_timeout, y.on_timeout, b.on_timeout) AS action, \
     COALESCE(j.on_timeout_source, y.on_timeout_source, b.on_timeout_source) AS action_source, \
     CASE WHEN j.warn_source IS NOT NULL THEN j.warn_after WHEN y.warn_source IS NOT NULL THEN y.warn_after \
          ELSE b.warn_after END AS warn_after, \
     CASE WHEN j.warn_source IS NOT NULL THEN j.warn_percent WHEN y.warn_source IS NOT NULL THEN y.warn_percent \
          ELSE b.warn_percent END AS warn_percent, \
     COALESCE(j.warn_source, y.warn_source, b.warn_source) AS warn_source, \
-    b.store AS store, b.watched AS watched";
+    b.store AS store, b.watched AS watched"
+);
 
 /// After how long a row is warned of by its verdict `v`.
 pub const WARN: &str = "COALESCE(v.warn_after, v.timeout * (v.warn_percent / 100.0))";
@@ -187,10 +150,6 @@ const TOTAL: &str = "(v.timeout + v.extend_by + v.grace)";
 /// Whether rule `r` has a say in whether, when and how a deadline counts.
 const MOVES: &str =
     "(r.timeout IS NOT NULL OR r.extend_by IS NOT NULL OR r.grace IS NOT NULL OR r.on_timeout IS NOT NULL)";
-
-/// How many rows beyond the default's cutoff are looked at for the next deadline. Where rules govern all of them the
-/// next look is when the last of them might be overdue: it costs little, and comes early rather than late.
-const AHEAD: u8 = 100;
 
 impl<'a> Judge<'a> {
     /// The same, on behalf of a person.
@@ -254,7 +213,8 @@ impl<'a> Judge<'a> {
 
     /// The common table expressions of [`Self::rules`], and `stale` (id, reason, action).
     pub fn ctes(&self, take: Take) -> String {
-        let branches = self.branches(take);
+        let peeks = self.peeks(take);
+        let branches = self.branches(take, &peeks);
         let stale = if branches.len() > 1 && (self.evidence || self.forced().is_some()) {
             format!(
                 "SELECT DISTINCT ON (id) id, reason, action FROM ({}) AS found ORDER BY id, place",
@@ -263,15 +223,19 @@ impl<'a> Judge<'a> {
         } else {
             format!("SELECT id, reason, action FROM ({}) AS found", branches.join(" UNION ALL "))
         };
-        format!("{}, stale AS MATERIALIZED ({stale})", self.rules())
+        let first: String = peeks.iter().map(|peek| format!(", {}", peek.ctes())).collect();
+        format!("{}{first}, stale AS MATERIALIZED ({stale})", self.rules())
     }
 
     /// The ways in which an execution can be stale: each a query for id, reason, action and place.
-    fn branches(&self, take: Take) -> Vec<String> {
-        let mut branches = vec![self.by_job(take), self.by_execution(take)];
+    fn branches(&self, take: Take, peeks: &[Peek]) -> Vec<String> {
+        let rest =
+            |scope| peeks.iter().find(|peek| peek.scope == scope).map_or("true".to_owned(), Peek::rest);
+        let mut branches: Vec<String> = peeks.iter().map(Peek::stale).collect();
+        branches.extend([self.by_job(take, &rest("j")), self.by_execution(take)]);
         branches.extend(self.by_default(take));
         if self.mapping.knows_types() {
-            branches.push(self.by_type(take));
+            branches.push(self.by_type(take, &rest("y")));
         }
         branches.extend(self.without_start(take));
         if self.evidence {
@@ -304,46 +268,60 @@ impl<'a> Judge<'a> {
         ))
     }
 
-    fn by_job(&self, take: Take) -> String {
+    fn by_job(&self, take: Take, which: &str) -> String {
         let m = self.mapping;
         let from = format!("{} = j.k", m.job_key().0);
-        self.by_rule("j", &format!("{} AS t", m.table()), &from, &["e"], m.indexed_by_job(), take)
+        self.by_rule(
+            "j",
+            &format!("{} AS t", m.table()),
+            &from,
+            &["e"],
+            m.indexed_by_job().then_some(which),
+            take,
+        )
     }
 
-    fn by_type(&self, take: Take) -> String {
+    fn by_type(&self, take: Take, which: &str) -> String {
         let m = self.mapping;
         let unless = ["e", "j"];
         if m.has_type_column() {
             let from = format!("{} = y.k", m.job_type());
-            self.by_rule("y", &format!("{} AS t", m.table()), &from, &unless, m.indexed_by_type(), take)
+            self.by_rule(
+                "y",
+                &format!("{} AS t", m.table()),
+                &from,
+                &unless,
+                m.indexed_by_type().then_some(which),
+                take,
+            )
         } else {
             let from = format!("{} JOIN {} AS t ON {}", m.jobs_table(), m.table(), m.of_job());
             let of_type = format!("{} = y.k", m.jobs_type());
-            self.by_rule("y", &from, &of_type, &unless, m.indexed_by_job(), take)
+            self.by_rule("y", &from, &of_type, &unless, m.indexed_by_job().then_some(which), take)
         }
     }
 
     fn by_execution(&self, take: Take) -> String {
         let m = self.mapping;
         let from = format!("{} = e.k", m.id());
-        self.by_rule("e", &format!("{} AS t", m.table()), &from, &[], false, take)
+        self.by_rule("e", &format!("{} AS t", m.table()), &from, &[], None, take)
     }
 
     /// The rows of each rule in `scope` that are past their deadline, but for those of rules in `unless`. By an index
-    /// each rule probes its own range of it; without one all are found in one pass.
+    /// each rule for which `probe` is true probes its own range of it; without one all are found in one pass.
     fn by_rule(
         &self,
         scope: &str,
         from: &str,
         of_rule: &str,
         unless: &[&str],
-        indexed: bool,
+        probe: Option<&str>,
         take: Take,
     ) -> String {
         let m = self.mapping;
         let rest = |joins: &str, order: &str| {
             format!(
-                "{joins} CROSS JOIN LATERAL (SELECT {VERDICT}) AS v
+                "{joins} CROSS JOIN LATERAL (SELECT {DUE}) AS v
                  WHERE {of_rule} AND {scope}.moves AND {running} AND {earliest} AND {by_deadline} AND {unruled} {acts}
                  {order}",
                 running = m.running(),
@@ -362,16 +340,17 @@ impl<'a> Judge<'a> {
         let order = self.take(take);
         // Of rows that are named, the index on their ids is the better one.
         let named = take.names() || self.asked.is_some_and(|asked| asked.ids.is_some());
-        if indexed && !named {
+        if let Some(which) = probe.filter(|_| !named) {
             let limit = match take {
                 Take::LookAt(limit, ..) | Take::Lock(limit, ..) => format!("LIMIT {limit}"),
                 // Of a page the first of all count, not the first that are found.
-                Take::Look | Take::LookAtAll | Take::LookAtThese | Take::Page(_) => String::new(),
+                Take::Look(_) | Take::LookAtAll | Take::LookAtThese | Take::Page(_) => String::new(),
             };
             // OFFSET 0 keeps the planner from turning many probes into one scan of all running rows.
             let fence = if limit.is_empty() { "OFFSET 0" } else { "" };
             format!(
-                "SELECT found.* FROM {scope} CROSS JOIN LATERAL (SELECT {columns} FROM {from} {}) AS found {limit}",
+                "SELECT found.* FROM {scope} CROSS JOIN LATERAL (SELECT {columns} FROM {from} {}) AS found
+                 WHERE {which} {limit}",
                 rest(&others, &format!("{order} {fence}")),
             )
         } else {
@@ -540,7 +519,7 @@ impl<'a> Judge<'a> {
             .map_or(String::new(), |asked| format!("AND (({}))", asked.alternatives(m).join(") OR (")));
         let (start, id) = (m.started_column(), m.id());
         match take {
-            Take::Look | Take::LookAtAll => narrow,
+            Take::Look(_) | Take::LookAtAll => narrow,
             Take::LookAtThese => narrow + " " + &among(Among::These),
             Take::Page(limit) => format!("{narrow} ORDER BY {start}, {id} LIMIT {limit}"),
             Take::LookAt(limit, end, which) | Take::Lock(limit, end, which) => {
@@ -550,138 +529,6 @@ impl<'a> Judge<'a> {
                 format!("{narrow} {among} ORDER BY {start} {order} LIMIT {limit} {lock}")
             }
         }
-    }
-
-    /// The earliest deadline still to come of a running execution, or a time before it at which to look again, as a
-    /// scalar subquery; needs [`Self::ctes`].
-    pub fn next_deadline(&self) -> String {
-        let mut parts = vec![self.next_by_default(), self.next_by_execution(), self.next_by_job()];
-        if self.mapping.knows_types() {
-            parts.push(self.next_by_type());
-        }
-        if let Some(created) = self.mapping.created_at() {
-            let m = self.mapping;
-            let created = wire(&created);
-            parts.push(format!(
-                "SELECT min({created} + {TOTAL}) FROM {table} AS t {joined} \
-                 WHERE {running} AND {start} IS NULL AND {created} + {TOTAL} > statement_timestamp()",
-                table = m.table(),
-                joined = self.joined(),
-                running = m.running(),
-                start = m.started_column(),
-            ));
-        }
-        format!("(SELECT min(deadline) FROM (({})) AS next (deadline))", parts.join(") UNION ALL ("))
-    }
-
-    /// The start, cut to the year 9999 before a timeout is added, so that no start can make the sum overflow.
-    fn start(&self) -> String {
-        format!("({})", wire(&self.mapping.started_at()))
-    }
-
-    fn next_by_default(&self) -> String {
-        let m = self.mapping;
-        let (table, running, start) = (m.table(), m.running(), self.start());
-        let by_default = m.started_by(&Self::default_cutoff());
-        let unruled = self.unruled(&["e", "j", "y"]);
-        // The first by the index, unless clock changes make instants come in another order than local times.
-        if m.starts_in_order() {
-            format!(
-                "SELECT COALESCE(min(start) FILTER (WHERE unruled), CASE WHEN count(*) = {AHEAD} THEN max(start) END)
-                        + $1 + $2
-                 FROM (SELECT {start} AS start, {unruled} AS unruled FROM {table} AS t
-                       WHERE {running} AND NOT ({by_default}) ORDER BY {order} LIMIT {AHEAD}) AS ahead",
-                order = m.started_column(),
-            )
-        } else {
-            format!(
-                "SELECT min({start}) + $1 + $2 FROM {table} AS t
-                 WHERE {running} AND NOT ({by_default}) AND {unruled}"
-            )
-        }
-    }
-
-    fn next_by_execution(&self) -> String {
-        let m = self.mapping;
-        format!(
-            "SELECT min({start} + {TOTAL}) FROM e JOIN {table} AS t ON {id} = e.k {others} \
-             CROSS JOIN LATERAL (SELECT {VERDICT}) AS v
-             WHERE e.moves AND {running} AND NOT ({by_deadline})",
-            start = self.start(),
-            table = m.table(),
-            id = m.id(),
-            others = self.others("e", &[]),
-            running = m.running(),
-            by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
-        )
-    }
-
-    fn next_by_job(&self) -> String {
-        let m = self.mapping;
-        let (table, running, start, job) = (m.table(), m.running(), self.start(), m.job_key().0);
-        let by_index = m.indexed_by_job() && m.starts_in_order();
-        let each = format!(
-            "SELECT min({start} + {TOTAL}) FROM j JOIN {table} AS t ON {job} = j.k {others} \
-             CROSS JOIN LATERAL (SELECT {VERDICT}) AS v
-             WHERE j.moves AND {which} AND {running} AND NOT ({by_deadline})",
-            others = self.others("j", &[]),
-            which = if by_index { "NOT j.fixed" } else { "true" },
-            by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
-        );
-        if !by_index {
-            return each;
-        }
-        format!(
-            "{each} UNION ALL
-             SELECT min(first.start + j.earliest) FROM j CROSS JOIN LATERAL (
-                 SELECT {start} AS start FROM {table} AS t
-                 WHERE {job} = j.k AND {running} AND NOT ({by_earliest}) ORDER BY {order} LIMIT 1) AS first
-             WHERE j.moves AND j.fixed",
-            by_earliest = m.started_by("statement_timestamp() - j.earliest"),
-            order = m.started_column(),
-        )
-    }
-
-    fn next_by_type(&self) -> String {
-        let m = self.mapping;
-        let (table, running, start) = (m.table(), m.running(), self.start());
-        let by_earliest = m.started_by("statement_timestamp() - y.earliest");
-        let unruled = self.unruled(&["e", "j"]);
-        if m.has_type_column() && m.indexed_by_type() && m.starts_in_order() {
-            // Mostly the first one will do; only where another rule governs it are more looked at.
-            let ahead = |limit: u8, which: &str| {
-                format!(
-                    "SELECT {start} AS start, {unruled} AS unruled FROM {table} AS t
-                     WHERE {which} AND {type_} = y.k AND {running} AND NOT ({by_earliest})
-                     ORDER BY {order} LIMIT {limit}",
-                    type_ = m.job_type(),
-                    order = m.started_column(),
-                )
-            };
-            return format!(
-                "SELECT min(COALESCE(one.start, ahead.first, ahead.last) + y.earliest) FROM y
-                 LEFT JOIN LATERAL ({one}) AS one ON true
-                 CROSS JOIN LATERAL (
-                     SELECT min(start) FILTER (WHERE unruled) AS first,
-                            CASE WHEN count(*) = {AHEAD} THEN max(start) END AS last
-                     FROM ({more}) AS ahead) AS ahead
-                 WHERE y.moves",
-                one = format_args!(
-                    "SELECT CASE WHEN unruled THEN start END AS start FROM ({}) AS one",
-                    ahead(1, "true")
-                ),
-                more = ahead(AHEAD, "one.start IS NULL"),
-            );
-        }
-        let from = if m.has_type_column() {
-            format!("{table} AS t ON {} = y.k", m.job_type())
-        } else {
-            format!("{} ON {} = y.k JOIN {table} AS t ON {}", m.jobs_table(), m.jobs_type(), m.of_job())
-        };
-        format!(
-            "SELECT min({start} + y.earliest) FROM y JOIN {from}
-             WHERE y.moves AND {running} AND NOT ({by_earliest}) AND {unruled}"
-        )
     }
 
     /// Binds what the parts above refer to.
@@ -736,4 +583,9 @@ fn sane(text: &str, type_: &str) -> String {
     } else {
         "true".to_owned()
     }
+}
+
+/// The start of what has run for `total` within `horizon` from now, or has already.
+fn within(horizon: TimeDelta, total: &str) -> String {
+    format!("statement_timestamp() + interval {} - {total}", literal(&rules::interval(horizon)))
 }

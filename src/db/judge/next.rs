@@ -1,0 +1,146 @@
+//! When the next execution is due, so that nobody has to look before.
+
+use chrono::TimeDelta;
+
+use super::{DUE, Judge, TOTAL, Take, wire, within};
+
+/// How many rows beyond a cutoff are looked at for the next deadline. Where rules govern all of them the next look is
+/// when the last of them might be overdue: it costs little, and comes early rather than late.
+const AHEAD: u8 = 100;
+
+impl Judge<'_> {
+    /// The earliest deadline of a running execution that comes within `horizon`, or a time before it at which to look
+    /// again, as a scalar subquery; needs [`Self::ctes`] with [`Take::Look`] and that horizon. A later deadline may be
+    /// given too, where it costs nothing.
+    pub fn next_deadline(&self, horizon: TimeDelta) -> String {
+        let peeks = self.peeks(Take::Look(horizon));
+        let peeked = |scope| peeks.iter().any(|peek| peek.scope == scope);
+        let mut parts = vec![
+            self.next_by_default(horizon),
+            self.next_by_execution(),
+            self.next_by_job(if peeked("j") { "NOT j.fixed" } else { "true" }),
+        ];
+        for peek in &peeks {
+            parts.extend([peek.next(), self.next_of_more(peek.scope, horizon)]);
+        }
+        if self.mapping.knows_types() && !peeked("y") {
+            parts.push(self.next_by_type());
+        }
+        parts.extend(self.next_without_start());
+        format!("(SELECT min(deadline) FROM (({})) AS next (deadline))", parts.join(") UNION ALL ("))
+    }
+
+    fn next_without_start(&self) -> Option<String> {
+        let m = self.mapping;
+        let created = wire(&m.created_at()?);
+        Some(format!(
+            "SELECT min({created} + {TOTAL}) FROM {table} AS t {joined} \
+             WHERE {running} AND {start} IS NULL AND {created} + {TOTAL} > statement_timestamp()",
+            table = m.table(),
+            joined = self.joined(),
+            running = m.running(),
+            start = m.started_column(),
+        ))
+    }
+
+    /// The start, cut to the year 9999 before a timeout is added, so that no start can make the sum overflow.
+    pub(super) fn start(&self) -> String {
+        format!("({})", wire(&self.mapping.started_at()))
+    }
+
+    fn next_by_default(&self, horizon: TimeDelta) -> String {
+        let m = self.mapping;
+        let (table, running, start) = (m.table(), m.running(), self.start());
+        let by_default = m.started_by(&Self::default_cutoff());
+        let unruled = self.unruled(&["e", "j", "y"]);
+        // The first by the index, unless clock changes make instants come in another order than local times.
+        if m.starts_in_order() {
+            format!(
+                "SELECT COALESCE(min(start) FILTER (WHERE unruled), CASE WHEN count(*) = {AHEAD} THEN max(start) END)
+                        + $1 + $2
+                 FROM (SELECT {start} AS start, {unruled} AS unruled FROM {table} AS t
+                       WHERE {running} AND NOT ({by_default}) AND {soon} ORDER BY {order} LIMIT {AHEAD}) AS ahead",
+                soon = m.started_by(&within(horizon, "$1::interval - $2::interval")),
+                order = m.started_column(),
+            )
+        } else {
+            format!(
+                "SELECT min({start}) + $1 + $2 FROM {table} AS t
+                 WHERE {running} AND NOT ({by_default}) AND {unruled}"
+            )
+        }
+    }
+
+    fn next_by_execution(&self) -> String {
+        let m = self.mapping;
+        format!(
+            "SELECT min({start} + {TOTAL}) FROM e JOIN {table} AS t ON {id} = e.k {others} \
+             CROSS JOIN LATERAL (SELECT {DUE}) AS v
+             WHERE e.moves AND {running} AND NOT ({by_deadline})",
+            start = self.start(),
+            table = m.table(),
+            id = m.id(),
+            others = self.others("e", &[]),
+            running = m.running(),
+            by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
+        )
+    }
+
+    /// By the rules of jobs for which `which` is true.
+    fn next_by_job(&self, which: &str) -> String {
+        let m = self.mapping;
+        format!(
+            "SELECT min({start} + {TOTAL}) FROM j JOIN {table} AS t ON {job} = j.k {others} \
+             CROSS JOIN LATERAL (SELECT {DUE}) AS v
+             WHERE j.moves AND {which} AND {running} AND NOT ({by_deadline})",
+            start = self.start(),
+            table = m.table(),
+            job = m.job_key().0,
+            others = self.others("j", &[]),
+            running = m.running(),
+            by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
+        )
+    }
+
+    /// By the rules of which the first rows are all past their deadline, and more may be to come.
+    fn next_of_more(&self, scope: &str, horizon: TimeDelta) -> String {
+        let m = self.mapping;
+        let (key, others): (_, &[&str]) =
+            if scope == "j" { (m.job_key().0, &["e"]) } else { (m.job_type(), &["e", "j"]) };
+        let earliest = format!("{scope}.earliest");
+        format!(
+            "SELECT min(COALESCE(ahead.first, ahead.last) + {earliest})
+             FROM {scope} JOIN more_{scope} USING (k) CROSS JOIN LATERAL (
+                 SELECT min(start) FILTER (WHERE unruled) AS first, CASE WHEN count(*) = {AHEAD} THEN max(start) END AS last
+                 FROM (SELECT {start} AS start, {unruled} AS unruled FROM {table} AS t
+                       WHERE {key} = {scope}.k AND {running} AND NOT ({past}) AND {soon}
+                       ORDER BY {order} LIMIT {AHEAD}) AS ahead) AS ahead",
+            start = self.start(),
+            unruled = self.unruled(others),
+            table = m.table(),
+            running = m.running(),
+            past = m.started_by(&format!("statement_timestamp() - {earliest}")),
+            soon = m.started_by(&within(horizon, &earliest)),
+            order = m.started_column(),
+        )
+    }
+
+    /// By the rules of types, where no index serves them.
+    fn next_by_type(&self) -> String {
+        let m = self.mapping;
+        let (table, type_) = (m.table(), m.job_type());
+        let from = if m.has_type_column() {
+            format!("{table} AS t ON {type_} = y.k")
+        } else {
+            format!("{} ON {} = y.k JOIN {table} AS t ON {}", m.jobs_table(), m.jobs_type(), m.of_job())
+        };
+        format!(
+            "SELECT min({start} + y.earliest) FROM y JOIN {from}
+             WHERE y.moves AND {running} AND NOT ({past}) AND {unruled}",
+            start = self.start(),
+            running = m.running(),
+            past = m.started_by("statement_timestamp() - y.earliest"),
+            unruled = self.unruled(&["e", "j"]),
+        )
+    }
+}
