@@ -12,14 +12,16 @@
 //! - `controllers`: the reconcilers, each a short pipeline over the rooms above;
 //! - `http`: the HTTPS API, one file an endpoint;
 //! - `cli`: the command line, one file a subcommand;
+//! - `metrics`: what is counted and measured, for Prometheus;
 //! - `telemetry`: logs.
 //!
-//! Dependencies point downwards only: `cli` → `http` → `controllers` → `db` → `policy`, `api`.
+//! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db` → `policy`, `api`.
 
 pub mod api;
 pub mod cli;
 pub mod controllers;
 pub mod db;
 pub mod http;
+pub mod metrics;
 pub mod policy;
 pub mod telemetry;

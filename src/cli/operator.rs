@@ -10,6 +10,7 @@ use super::CliError;
 use crate::api::Duration;
 use crate::controllers;
 use crate::http::listen::Listen;
+use crate::http::metrics::Exposure;
 use crate::http::{self, auth, tls};
 use crate::telemetry::{self, LogFormat};
 
@@ -48,6 +49,9 @@ struct Serve {
     /// Where /livez and /readyz are served, without TLS: an address and a port (0: any), or off.
     #[arg(long, env = "PROBE_ADDRESS", value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
     probe_address: Listen,
+    /// Who gets to see /metrics.
+    #[arg(long, env = "METRICS", value_name = "WHO", default_value = "authenticated")]
+    metrics: Exposure,
 }
 
 impl From<Serve> for http::Options {
@@ -64,6 +68,7 @@ impl From<Serve> for http::Options {
                 keep: serve.auth_cache_ttl.get(),
             },
             probes: serve.probe_address,
+            metrics: serve.metrics,
         }
     }
 }

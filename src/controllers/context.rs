@@ -24,6 +24,7 @@ use crate::api::{ExecutionPolicy, ExecutionStore, JobExecution};
 use crate::db::Mapping;
 use crate::db::ledger::Claimant;
 use crate::db::mapping::IdType;
+use crate::metrics::Metrics;
 use crate::policy;
 
 /// Objects as watches deliver them: one that does not decode is kept from stalling the others.
@@ -49,6 +50,8 @@ pub struct Context {
     pub wakes: Wakes,
     /// The `ExecutionPolicy` objects that fail.
     pub failing_policies: Failures<Guarded<ExecutionPolicy>>,
+    /// What is counted of the operator.
+    pub metrics: Metrics,
     /// What is telling Kubernetes of the stores.
     pub tellers: TaskTracker,
     /// Cancelled when the operator is asked to stop.
@@ -94,6 +97,7 @@ impl Context {
             nudges,
             wakes: Wakes::default(),
             failing_policies: Failures::default(),
+            metrics: Metrics::default(),
             tellers: TaskTracker::new(),
             stop,
         }
@@ -135,6 +139,11 @@ impl Context {
     /// Every store, as last seen.
     pub fn all_stores(&self) -> Vec<Arc<Guarded<ExecutionStore>>> {
         self.stores.state()
+    }
+
+    /// Every policy, as last seen.
+    pub fn all_policies(&self) -> Vec<Arc<Guarded<ExecutionPolicy>>> {
+        self.policies.state()
     }
 
     /// Whether the store is there and its spec is the latest that was seen.

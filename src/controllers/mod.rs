@@ -8,6 +8,7 @@ pub mod in_force;
 pub mod policy;
 pub mod secret;
 pub mod session;
+mod snapshot;
 pub mod store;
 pub mod wishes;
 pub mod workloads;

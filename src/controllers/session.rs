@@ -1,5 +1,7 @@
 //! An open connection to the database of one store, with everything that was learnt when it was opened.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt as _;
 use tokio_util::task::AbortOnDropHandle;
@@ -14,6 +16,7 @@ use crate::db::ledger::{self, Claim, Claimant, Ledger};
 use crate::db::url::{self, InvalidUrl};
 use crate::db::validate::{Problem, Validated, validate};
 use crate::db::{Database, DbError, Judge, Layout, Mapping, extras, hints, history};
+use crate::metrics::Tally;
 
 /// Why a store cannot be worked on, from the first step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +115,8 @@ pub struct Session {
     pub identity: String,
     /// What is in force.
     pub(super) known: Known,
+    /// Where what is done is counted.
+    pub tally: Arc<Tally>,
     /// Held by whoever reads much of the table, so that it takes one connection only.
     pub reading: tokio::sync::Mutex<()>,
 }
@@ -125,6 +130,7 @@ impl Session {
         predecessor: Option<String>,
         outage: bool,
         credentials: &Credentials,
+        tally: Arc<Tally>,
         changed: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, NotReady> {
         let spec = &store.spec;
@@ -138,7 +144,7 @@ impl Session {
         let size = u32::try_from(spec.connection.pool_size).unwrap_or(3).clamp(2, 20);
         let database =
             Database::connect(options.clone(), size, spec.connection.statement_timeout.get()).await?;
-        match Self::prepare(store, predecessor, outage, database.clone(), identity).await {
+        match Self::prepare(store, predecessor, outage, database.clone(), identity, tally).await {
             Ok(mut session) => {
                 if session.notifies && !session.read_only {
                     let relation = extras::relation(&spec.table);
@@ -159,6 +165,7 @@ impl Session {
         outage: bool,
         database: Database,
         identity: String,
+        tally: Arc<Tally>,
     ) -> Result<Self, NotReady> {
         let Validated { mapping, unwritable, read_only, notifies } =
             database.within(validate(&database, &Layout::of(&store.spec))).await??;
@@ -188,6 +195,7 @@ impl Session {
             described: (store.uid(), store.metadata.generation),
             identity,
             known: Known::with_history(history),
+            tally,
             reading: tokio::sync::Mutex::default(),
         })
     }

@@ -65,6 +65,11 @@ impl Database {
         self.pool.options().get_max_connections()
     }
 
+    /// How many connections are open, and how many of those nobody uses.
+    pub fn use_of_pool(&self) -> (u32, u32) {
+        (self.pool.size(), u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX))
+    }
+
     /// The pool itself, for migrations.
     pub fn pool(&self) -> &PgPool {
         &self.pool

@@ -94,6 +94,8 @@ pub struct Outcome {
     pub ended: u64,
     /// Those that could not be.
     pub refused: Vec<Refused>,
+    /// How many statements were tried once more.
+    pub retries: u64,
 }
 
 /// As Events name it, in the same words as `ledger::unannounced`.
@@ -130,7 +132,7 @@ pub async fn run(
     let mut todo = if known.again { again(&known.rows) } else { Vec::new() };
     todo.push(Next::Batch);
     let rows = known.rows.into_iter().map(|row| (row.id, row.why)).collect();
-    let refusals = Mutex::new(Refusals { rows, statements: 0 });
+    let refusals = Mutex::new(Refusals { rows, statements: 0, retries: 0 });
     let from = |end, todo| {
         Pass { database, judge, ledger, sweep, end, refusals: &refusals }.batches(todo, &stop).boxed()
     };
@@ -150,9 +152,9 @@ pub async fn run(
         }
     }
     drop(batches);
-    let rows = refusals.into_inner().unwrap_or_else(PoisonError::into_inner).rows;
+    let Refusals { rows, retries, .. } = refusals.into_inner().unwrap_or_else(PoisonError::into_inner);
     let refused = rows.into_iter().map(|(id, why)| Refused { id, why }).collect();
-    Ok(Outcome { ended: total, refused })
+    Ok(Outcome { ended: total, refused, retries })
 }
 
 /// What the server has refused in one sweep.
@@ -161,6 +163,8 @@ struct Refusals {
     /// By id, why.
     rows: BTreeMap<String, String>,
     statements: usize,
+    /// Statements that the server wanted to have once more.
+    retries: u64,
 }
 
 /// What the next statement is about.
@@ -207,7 +211,8 @@ impl<'a> Pass<'a> {
     ) -> impl Stream<Item = Result<Vec<Ended>, DbError>> + Send + 'a {
         stream::try_unfold(todo, move |mut todo| async move {
             while let Some(next) = todo.pop().filter(|_| !stop.load(Ordering::Relaxed)) {
-                match with_retries(self.database, || self.attempt(&next)).await {
+                let again = || self.refusals().retries += 1;
+                match with_retries(self.database, || self.attempt(&next), again).await {
                     Ok(Attempt { ended, swallowed }) => {
                         // Each rule takes up to BATCH rows, so a short batch is one that is short for every rule.
                         if matches!(next, Next::Batch) && ended.len() + swallowed.len() >= BATCH as usize {
@@ -445,7 +450,11 @@ pub(super) fn source(reason: &str) -> String {
 }
 
 /// The guard in the statement makes a second try harmless, also when the first one's commit was only not heard of.
-async fn with_retries<T, F>(database: &Database, mut attempt: impl FnMut() -> F) -> Result<T, DbError>
+async fn with_retries<T, F>(
+    database: &Database,
+    mut attempt: impl FnMut() -> F,
+    again: impl Fn(),
+) -> Result<T, DbError>
 where
     F: Future<Output = Result<T, sqlx::Error>>,
 {
@@ -456,6 +465,7 @@ where
         match database.within(async { Ok(attempt().await) }).await? {
             Err(error) if tries < TRIES && DbError::transient(&error) => {
                 tracing::debug!(%error, tries, "trying a batch once more");
+                again();
                 tokio::time::sleep(Duration::from_millis(20 << tries)).await;
             }
             other => return Ok(other?),

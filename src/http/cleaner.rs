@@ -14,6 +14,7 @@ use crate::controllers::Context;
 use crate::controllers::store::Handle;
 use crate::db::Judge;
 use crate::db::cleanup::{self, Options, Row};
+use crate::metrics::End;
 
 /// How many rows are told of.
 const TOLD: usize = 1_000;
@@ -128,6 +129,9 @@ async fn clean(
     let mut outcome = Outcome::default();
     let mut broken = None;
     let cleaned = cleanup::run(&open.session.database, judge, &open.session.ledger, &options, |rows| {
+        if !options.dry_run {
+            open.session.tally.ended(rows.iter().filter_map(end));
+        }
         for row in rows {
             outcome.count(row);
             if !options.dry_run && row.skipped.is_none() {
@@ -140,6 +144,12 @@ async fn clean(
     .await;
     outcome.broken = broken.or_else(|| cleaned.err().map(|error| open.failed(error)));
     outcome
+}
+
+/// What is counted of a row, if it was ended. A person is late by nobody's clock.
+fn end(row: &Row) -> Option<End<'_>> {
+    let reason = row.reason.as_deref().filter(|_| row.skipped.is_none())?;
+    Some(End { reason, cancelled: row.action == Some("Cancelled"), lag: None })
 }
 
 impl Outcome {

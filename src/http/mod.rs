@@ -5,7 +5,7 @@
 //! - one file an endpoint: `health`, `running`, `explain`, `cleanup` with its `cleaner` (`ready` is what it makes sure of before), `history`, over several
 //!   stores by `pages`; all are in the `OpenAPI` document (`documented`);
 //! - `page` shows the same to a person with a browser;
-//! - `problem` is what can be wrong, `probes` are for the kubelet.
+//! - `metrics` are for Prometheus, `probes` for the kubelet; `problem` is what can be wrong.
 //!
 //! Nothing here is needed for enforcement, and reads take one connection of a store at a time.
 
@@ -20,6 +20,7 @@ mod health;
 mod history;
 mod limits;
 pub mod listen;
+pub mod metrics;
 mod page;
 mod pages;
 mod probes;
@@ -52,16 +53,17 @@ pub struct Options {
     pub auth: auth::Options,
     /// Where the probes are served.
     pub probes: Listen,
+    /// Who gets to see metrics.
+    pub metrics: metrics::Exposure,
 }
 
 /// Serves until `stop` is cancelled and what is under way has ended, or has been broken off.
 pub async fn serve(context: Arc<Context>, options: Options, stop: CancellationToken) {
-    let probes = Front {
-        name: "probes",
-        listen: options.probes,
-        identity: None,
-        router: probes::router(context.clone()),
-    };
+    let mut router = probes::router(context.clone());
+    if options.metrics == metrics::Exposure::Open {
+        router = router.merge(metrics::open(context.clone()));
+    }
+    let probes = Front { name: "probes", listen: options.probes, identity: None, router };
     let app = Arc::new(App::new(context.clone(), Gate::new(context.client.clone(), options.auth)));
     let router = match router::api(app.clone()) {
         Ok(router) => router,

@@ -26,7 +26,7 @@ pub enum Problem {
     TokenRefused(String),
     /// The caller may not.
     #[error(
-        "{user} may not {access}: bind the ClusterRole jobexec-reader, jobexec-administrator or jobexec-health, or name a store that you may see with store=NAMESPACE/NAME"
+        "{user} may not {access}: bind the ClusterRole jobexec-reader, jobexec-administrator, jobexec-health or jobexec-metrics, or name a store that you may see with store=NAMESPACE/NAME"
     )]
     Forbidden {
         /// Who.

@@ -7,7 +7,7 @@ use axum::error_handling::HandleErrorLayer;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use axum::http::{HeaderMap, HeaderName};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{BoxError, Router};
@@ -26,7 +26,8 @@ use super::auth::{Access, Caller};
 use super::documented::Document;
 use super::limits::{BODY_LIMIT, REQUEST_LIMIT, REQUESTS};
 use super::problem::Problem;
-use super::{cleanup, explain, health, history, page, running};
+use super::{cleanup, explain, health, history, metrics, page, running};
+use crate::metrics::Metrics;
 
 /// Names a request in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -52,20 +53,21 @@ pub(super) fn api(app: Arc<App>) -> Result<Router, serde_json::Error> {
         app.gate.require(&caller.0, &Access::Path(DOCUMENT)).await?;
         Ok::<_, Problem>(([(CONTENT_TYPE, "application/json")], document.to_string()))
     });
-    Ok(limited(
-        router
-            .route(DOCUMENT, document)
-            .merge(page::routes())
-            .fallback(async || Problem::NotFound)
-            .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
-            .with_state(app),
-    ))
+    let metrics = app.context.metrics.clone();
+    let router = router
+        .route(DOCUMENT, document)
+        .merge(page::routes())
+        .merge(metrics::authenticated())
+        .fallback(async || Problem::NotFound)
+        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
+        .with_state(app);
+    Ok(limited(router, metrics))
 }
 
 /// What every request passes, the outermost first.
-fn limited(router: Router) -> Router {
+fn limited(router: Router, metrics: Metrics) -> Router {
     let layers = ServiceBuilder::new()
-        .layer(from_fn(named))
+        .layer(from_fn_with_state(metrics, named))
         .layer(from_fn(small))
         .layer(HandleErrorLayer::new(async |error: BoxError| refused(&error)))
         .layer(LoadShedLayer::new())
@@ -85,12 +87,15 @@ fn refused(error: &BoxError) -> Problem {
     }
 }
 
-/// Gives the request a name, its client's if he has one for it, and logs what became of it.
-async fn named(request: Request, next: Next) -> Response {
+/// Gives the request a name, its client's if he has one for it, and logs and counts what became of it.
+async fn named(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let (method, begun) = (request.method().clone(), Instant::now());
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let mut response = next.run(request).await;
+    // What clients make up is all one.
+    let route = path.as_deref().unwrap_or("(none)");
+    metrics.answered(route, response.status().as_u16(), begun.elapsed());
     tracing::debug!(
         request_id = id.to_str().unwrap_or_default(),
         %method,

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use chrono::Utc;
 use kube::ResourceExt as _;
-use kube::core::error_boundary::InvalidObject;
 use kube::runtime::reflector::ObjectRef;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -15,7 +13,7 @@ use super::app::App;
 use super::auth::{Access, Caller, refusal};
 use super::problem::Problem;
 use crate::api::ExecutionStoreStatus;
-use crate::api::conditions::{Finding, find, settle};
+use crate::api::conditions::find;
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::Session;
 use crate::controllers::store::Handle;
@@ -143,19 +141,11 @@ impl Open {
         }
     }
 
-    /// What the database did not do.
+    /// What the database did not do, which is counted.
     pub(super) fn failed(&self, error: DbError) -> Problem {
+        self.session.tally.failed(error.reason());
         Problem::Database { store: self.name.to_string(), error }
     }
-}
-
-/// What is told of an object that cannot be read.
-fn undecodable(invalid: &InvalidObject) -> ExecutionStoreStatus {
-    let message =
-        format!("the object cannot be decoded: {}. Correct it, or upgrade the operator", invalid.error);
-    let ready = Finding::new("Ready", false, "InvalidObject", message);
-    let conditions = settle(&[], vec![ready], invalid.metadata.generation, Utc::now());
-    ExecutionStoreStatus { conditions, ..ExecutionStoreStatus::default() }
 }
 
 impl App {
@@ -164,13 +154,9 @@ impl App {
         let object = self.context.store(&name.namespace, &name.name);
         match object {
             Some(object) => {
-                let known = match &object.0 {
-                    Ok(store) => store.status.clone(),
-                    Err(invalid) => Some(undecodable(invalid)),
-                };
                 let handle = self.context.known_handle(&ObjectRef::from_obj(&*object));
-                let latest = handle.as_ref().and_then(|handle| handle.latest().borrow().clone());
-                Ok(Store { name: name.clone(), status: latest.or_else(|| known.map(Arc::new)), handle })
+                let status = self.context.status_of(&object, handle.as_ref());
+                Ok(Store { name: name.clone(), status, handle })
             }
             None if self.context.stores_seen() => Err(Problem::StoreNotFound(name.to_string())),
             None => Err(Problem::StoresNotSeen),

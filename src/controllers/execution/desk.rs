@@ -72,6 +72,8 @@ struct Memory {
     /// Names that objects for other rows have, and since when that is known.
     taken: BTreeMap<String, Instant>,
     failures: u32,
+    /// Whether something went wrong in the last pass.
+    failed: bool,
     /// Since when the store cannot be seen.
     away: Option<Instant>,
     told: unreadable::Told,
@@ -110,7 +112,9 @@ impl Desk {
         let mut memory = Memory::default();
         while !context.stop.is_cancelled() {
             let begun = Instant::now();
+            memory.failed = false;
             let (pass, read) = Box::pin(self.pass(&context, &mut memory)).await;
+            context.metrics.reconciled(super::CONTROLLER, !memory.failed, begun.elapsed());
             let Pass::Next(next) = pass else { break };
             let pace = if memory.failures > 1 { HURT } else { PACE };
             let pause = pace.max(read * SHARE).saturating_sub(begun.elapsed().saturating_sub(read));
@@ -200,6 +204,8 @@ impl Desk {
             Ok(Some(observed)) => observed,
             Ok(None) => return (Pass::Next(FIRST_LOOK), begun.elapsed()),
             Err(error) => {
+                session.tally.failed(error.reason());
+                memory.failed = true;
                 tracing::warn!(store = store.name_any(), %error, "the rows of objects could not be read");
                 let read = begun.elapsed();
                 let status = handle.mirrored().map(|last| last.status).unwrap_or_default();
@@ -256,6 +262,7 @@ impl Desk {
             return (Pass::Next(if at_once { Duration::ZERO } else { next }), None);
         };
         memory.failures = memory.failures.saturating_add(1);
+        memory.failed = true;
         tracing::warn!(store = self.key.store, failures, %error, "objects of executions could not be written");
         if memory.failures == 1 {
             // One answer that was lost is no news.

@@ -27,6 +27,9 @@ use desk::Desk;
 pub use desk::Mirrored;
 pub use wakes::{Key, Wakes};
 
+/// How it is called where reconciles are counted; one is a pass over the objects of a store.
+const CONTROLLER: &str = "jobexecution";
+
 /// How many objects come in one answer: they are decoded together, and most of each is forgotten then.
 const PAGE: u32 = 100;
 

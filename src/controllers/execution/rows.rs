@@ -11,9 +11,10 @@ use crate::api::{ExecutionStore, JobExecution, Mode, Phase};
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::Session;
 use crate::controllers::{Context, wishes};
-use crate::db::cancel::{self, Request};
+use crate::db::cancel::{self, CANCEL_REQUESTED, Request};
 use crate::db::execution::{self, Executions, Window};
 use crate::db::{DbError, observe};
+use crate::metrics::End;
 use crate::policy::execution_source;
 
 /// What is seen of a store's rows.
@@ -120,6 +121,8 @@ async fn cancel(
         }
         outcome => outcome?,
     };
+    let asked = End { reason: CANCEL_REQUESTED, cancelled: true, lag: None };
+    session.tally.ended(outcome.cancelled.iter().map(|_| asked));
     for cancelled in &outcome.cancelled {
         tracing::info!(
             namespace = store.namespace().unwrap_or_default(),

@@ -22,7 +22,11 @@ use super::{Context, FIELD_MANAGER, ReconcileError, bounded, watched};
 use crate::api::{ExecutionPolicy, ExecutionPolicyStatus};
 use crate::db::history::Figures;
 use crate::policy::policy_source;
+pub use verdict::undecodable;
 use verdict::{Sight, Standing};
+
+/// How it is called where reconciles are counted.
+const CONTROLLER: &str = "executionpolicy";
 
 /// How many policies are worked on at the same time.
 const CONCURRENCY: u16 = 4;
@@ -59,14 +63,21 @@ pub async fn run(
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .reconcile_on(nudged)
         .graceful_shutdown_on(stop.cancelled_owned())
-        .run(reconcile, failed, context)
+        .run(measured, failed, context)
         .for_each(|outcome| async move { watched::<ExecutionPolicy>(outcome) })
         .await;
 }
 
-async fn reconcile(
+async fn measured(
     guarded: Arc<Guarded<ExecutionPolicy>>,
     context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    context.metrics.measure(CONTROLLER, reconcile(guarded, &context)).await
+}
+
+async fn reconcile(
+    guarded: Arc<Guarded<ExecutionPolicy>>,
+    context: &Context,
 ) -> Result<Action, ReconcileError> {
     let object = match &guarded.0 {
         Ok(object) => object,
@@ -78,18 +89,18 @@ async fn reconcile(
             );
             let status =
                 verdict::undecodable(&invalid.error, invalid.metadata.generation, chrono::Utc::now());
-            write(&context, &invalid.metadata, &status).await?;
+            write(context, &invalid.metadata, &status).await?;
             return Ok(Action::await_change());
         }
     };
-    let Some((sight, look_again)) = see(&context, object).await else {
+    let Some((sight, look_again)) = see(context, object).await else {
         // Nothing is known yet after a start, and that is no news.
         return Ok(Action::requeue(SOON));
     };
     let before = object.status.clone().unwrap_or_default();
     let status = verdict::judge(object, &sight, chrono::Utc::now());
     if status != before {
-        write(&context, &object.metadata, &status).await?;
+        write(context, &object.metadata, &status).await?;
     }
     context.failing_policies.forget(&ObjectRef::from_obj(&*guarded));
     Ok(Action::requeue(look_again))

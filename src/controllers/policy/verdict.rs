@@ -125,7 +125,7 @@ fn dynamic(figures: &Figures) -> DynamicTimeouts {
 }
 
 /// The status of an object that cannot be read.
-pub(super) fn undecodable(error: &str, generation: Option<i64>, now: DateTime<Utc>) -> ExecutionPolicyStatus {
+pub fn undecodable(error: &str, generation: Option<i64>, now: DateTime<Utc>) -> ExecutionPolicyStatus {
     let message = format!(
         "this object cannot be decoded: {error}. What it said before stays in force. Correct it, or upgrade the operator"
     );

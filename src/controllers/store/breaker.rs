@@ -48,6 +48,8 @@ pub(super) enum Verdict {
     Closed,
     /// A person has just closed it: sweep, however many are stale.
     Resumed,
+    /// It has just opened: do not sweep, for this reason.
+    Opened(String),
     /// Do not sweep, for this reason.
     Open(String),
 }
@@ -95,16 +97,20 @@ pub(super) async fn judge(
         return Ok(Verdict::Open(why));
     }
     breaker.generation = generation;
-    let verdict = match limit(store, session, pulse).await? {
-        Some((limit, of)) if pulse.stale > limit => Verdict::Open(why(store, pulse.stale, limit, of)),
-        _ => Verdict::Closed,
+    let now = match limit(store, session, pulse).await? {
+        Some((limit, of)) if pulse.stale > limit => Some(why(store, pulse.stale, limit, of)),
+        _ => None,
     };
-    let now = if let Verdict::Open(why) = &verdict { Some(why.clone()) } else { None };
-    if now.is_some() != breaker.why.is_some() {
+    let was_open = breaker.why.is_some();
+    if now.is_some() != was_open {
         note(session, now.as_deref()).await?;
     }
-    breaker.why = now;
-    Ok(verdict)
+    breaker.why.clone_from(&now);
+    Ok(match now {
+        None => Verdict::Closed,
+        Some(why) if was_open => Verdict::Open(why),
+        Some(why) => Verdict::Opened(why),
+    })
 }
 
 async fn note(session: &Session, why: Option<&str>) -> Result<(), DbError> {

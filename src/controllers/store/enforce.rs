@@ -10,9 +10,11 @@ use super::figures::Figures;
 use crate::api::ExecutionStore;
 use crate::controllers::Context;
 use crate::controllers::session::Session;
+use crate::db::judge::Reason;
 use crate::db::observe::Pulse;
 use crate::db::sweep::{self, Ended, Known, Outcome, Refused, Sweep};
 use crate::db::{DbError, Judge};
+use crate::metrics::End;
 
 /// A sweep that ran to its end.
 pub(super) struct Swept {
@@ -42,6 +44,7 @@ pub(super) async fn sweep(
         for ended in batch {
             tell(store, ended);
         }
+        session.tally.ended(batch.iter().map(end));
         let room = usize::from(super::tell::SAMPLE).saturating_sub(first.len());
         first.extend(batch.iter().take(room).cloned());
         // A person who corrects the spec in the middle of a sweep means the rest of it too.
@@ -49,7 +52,8 @@ pub(super) async fn sweep(
         if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })
     .await?;
-    let Outcome { ended, refused } = outcome;
+    let Outcome { ended, refused, retries } = outcome;
+    session.tally.swept(started_at.timestamp(), begun.elapsed(), retries);
     let of = refused.len();
     // What was known is not said again and again.
     let sample = if of > before { super::tell::SAMPLE.into() } else { 0 };
@@ -63,6 +67,16 @@ pub(super) async fn sweep(
         );
     }
     Ok(Swept { sweep, started_at, took: begun.elapsed(), ended, first, refused })
+}
+
+/// What is counted of it. The row's own deadline is that of a timeout: other evidence has none that could be missed.
+fn end(ended: &Ended) -> End<'_> {
+    let deadline = ended.deadline.filter(|_| ended.reason == Reason::DeadlineExceeded.as_str());
+    End {
+        reason: &ended.reason,
+        cancelled: ended.cancelled,
+        lag: deadline.map(|deadline| (ended.at - deadline).to_std().unwrap_or_default()),
+    }
 }
 
 fn tell(store: &ExecutionStore, ended: &Ended) {

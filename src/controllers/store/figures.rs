@@ -146,22 +146,23 @@ async fn take(
     let _reading = session.reading.lock().await;
     let begun = Instant::now();
     let judge = session.judge(&in_force);
-    let live = told(&store, database.within(observe::live(database, &judge)).await);
+    let told = |error| told(&store, &session, error);
+    let live = database.within(observe::live(database, &judge)).await.map_err(told).ok();
     let governed = if in_force.policies.is_empty() {
         None
     } else {
-        let counts = told(&store, database.within(observe::governed(database, &judge)).await);
+        let counts = database.within(observe::governed(database, &judge)).await.map_err(told).ok();
         counts.map(|counts| Governed { in_force: in_force.clone(), counts: Arc::new(counts) })
     };
-    let census = told(&store, database.within(observe::census(database, mapping)).await);
+    let census = database.within(observe::census(database, mapping)).await.map_err(told).ok();
     let contradictions = if all {
-        told(&store, database.within(observe::contradictions(database, mapping)).await)
+        database.within(observe::contradictions(database, mapping)).await.map_err(told).ok()
     } else {
         known.contradictions
     };
     let refused = match session.ledger {
         Ledger::Tables { store_id } => {
-            told(&store, database.within(refusals::count(database, store_id)).await).flatten()
+            database.within(refusals::count(database, store_id)).await.map_err(told).ok().flatten()
         }
         Ledger::Missing(_) => None,
     };
@@ -170,12 +171,15 @@ async fn take(
     {
         let kept = database.within(samples::keep(database, *store_id, live, census)).await;
         if let Err(error) = kept {
+            session.tally.failed(error.reason());
             tracing::info!(store, %error, "the figures of this minute could not be kept");
         }
     }
     (Figures { live, governed, census, contradictions, refused }, begun.elapsed())
 }
 
-fn told<T>(store: &str, figures: Result<T, DbError>) -> Option<T> {
-    figures.map_err(|error| tracing::warn!(store, %error, "figures of the table could not be taken")).ok()
+#[allow(clippy::needless_pass_by_value, reason = "the signature is that of map_err")]
+fn told(store: &str, session: &Session, error: DbError) {
+    session.tally.failed(error.reason());
+    tracing::warn!(store, %error, "figures of the table could not be taken");
 }

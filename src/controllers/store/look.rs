@@ -122,6 +122,9 @@ pub(super) async fn look(
     let session = match &seen.session {
         Ok(current) => current.session.clone(),
         Err(why) => {
+            if let NotReady::Database(error) = why {
+                handle.tally.failed(error.reason());
+            }
             handle.looked();
             handle.close().await;
             seen.look_again = memory.pause_after(why.reason());
@@ -142,6 +145,7 @@ pub(super) async fn look(
         Err(error) => {
             // The next look connects afresh: the server may be another one by then, or the password may have changed.
             tracing::warn!(store = %store.name_any(), reason = error.reason(), %error, "a look at the store failed");
+            handle.tally.failed(error.reason());
             handle.close().await;
             seen.look_again = memory.pause_after(error.reason());
             memory.outage |= !error.answered();
@@ -194,8 +198,8 @@ async fn session(
         changed.store(true, Ordering::Release);
         nudge();
     };
-    let outage = memory.outage;
-    let opened = Session::open(store, memory.predecessor.clone(), outage, &credentials, changed).await;
+    let (outage, tally) = (memory.outage, handle.tally.clone());
+    let opened = Session::open(store, memory.predecessor.clone(), outage, &credentials, tally, changed).await;
     memory.outage = match &opened {
         // Nobody can write a heartbeat to it either.
         Ok(session) => session.read_only,
@@ -316,6 +320,7 @@ async fn sample(
 ) -> Result<(Arc<InForce>, bool, Pulse), DbError> {
     let (evidence, pulse) = match observe(store, session, &in_force, gathered).await {
         Err(error) if gathered && error.answered() => {
+            session.tally.failed(error.reason());
             memory.witness.fail(store, error.reason(), &error);
             (false, observe(store, session, &in_force, false).await?)
         }
@@ -344,6 +349,11 @@ async fn trigger(
     Ok(match verdict {
         Verdict::Closed => due,
         Verdict::Resumed => Some("Resumed"),
+        Verdict::Opened(why) => {
+            session.tally.opened();
+            seen.open = Some(why);
+            None
+        }
         Verdict::Open(why) => {
             seen.open = Some(why);
             None

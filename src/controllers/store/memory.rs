@@ -23,12 +23,15 @@ use crate::controllers::in_force::InForce;
 use crate::controllers::session::{Credentials, Session};
 use crate::db::ledger::{self, Ledger};
 use crate::db::sweep::{Known, Refused};
+use crate::metrics::Tally;
 
 /// What is kept for a store.
 #[derive(Default)]
 pub struct Handle {
     session: RwLock<Option<Arc<Session>>>,
     looked: AtomicBool,
+    /// What was done to it.
+    pub tally: Arc<Tally>,
     /// Set when the table says that it has changed.
     pub(super) changed: Arc<AtomicBool>,
     /// What the last look came to, also where Kubernetes has not been told yet.

@@ -30,6 +30,10 @@ use super::{Context, ReconcileError, watched};
 use crate::api::ExecutionStore;
 pub use memory::Handle;
 use slot::Untold;
+pub use verdict::undecodable;
+
+/// How it is called where reconciles are counted.
+const CONTROLLER: &str = "executionstore";
 
 /// How many stores are worked on at the same time: any number, so that those of one silent server hold up no others.
 /// Each has connections of its own.
@@ -69,22 +73,29 @@ pub async fn run(
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .reconcile_on(nudged)
         .graceful_shutdown_on(stop.cancelled_owned())
-        .run(reconcile, failed, context)
+        .run(measured, failed, context)
         .for_each(|outcome| async move { watched::<ExecutionStore>(outcome) })
         .await;
 }
 
-async fn reconcile(
+async fn measured(
     guarded: Arc<Guarded<ExecutionStore>>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
+    context.metrics.measure(CONTROLLER, reconcile(guarded, &context)).await
+}
+
+async fn reconcile(
+    guarded: Arc<Guarded<ExecutionStore>>,
+    context: &Arc<Context>,
+) -> Result<Action, ReconcileError> {
     let store = match &guarded.0 {
         Ok(store) => store,
-        Err(invalid) => return report::undecodable(&context, invalid).await,
+        Err(invalid) => return report::undecodable(context, invalid).await,
     };
     let handle = context.handle(&ObjectRef::from_obj(&*guarded));
     let mut memory = handle.memory.lock().await;
-    let seen = Box::pin(look::look(&context, store, &handle, &mut memory)).await;
+    let seen = Box::pin(look::look(context, store, &handle, &mut memory)).await;
     if seen.worth_telling() || seen.deadlines_changed || seen.notified {
         context.wakes.wake(&store.namespace().unwrap_or_default(), &store.name_any());
     }
@@ -95,7 +106,7 @@ async fn reconcile(
     let before = store.status.clone().unwrap_or_default();
     handle.keep_latest(verdict::judge(store, &before, &seen, chrono::Utc::now()));
     let look_again = seen.look_again;
-    tell::tell(&context, &handle, Untold::new(store.clone(), seen));
+    tell::tell(context, &handle, Untold::new(store.clone(), seen));
     Ok(Action::requeue(look_again))
 }
 

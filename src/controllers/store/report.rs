@@ -13,7 +13,7 @@ use super::look::{Current, Seen};
 use super::slot::{Unrecorded, Untold};
 use super::tell::{SAMPLE, Told};
 use super::verdict;
-use crate::api::conditions::{Finding, find, settle};
+use crate::api::conditions::find;
 use crate::api::{ExecutionStore, ExecutionStoreStatus};
 use crate::controllers::context::backoff;
 use crate::controllers::events::{News, publish};
@@ -193,13 +193,7 @@ pub(super) async fn undecodable(
 ) -> Result<Action, ReconcileError> {
     let (name, namespace) = (invalid.metadata.name.clone(), invalid.metadata.namespace.clone());
     tracing::warn!(store = name, error = invalid.error, "an ExecutionStore cannot be decoded");
-    let finding = Finding::new(
-        "Ready",
-        false,
-        "InvalidObject",
-        format!("this object cannot be decoded: {}. Correct it, or upgrade the operator", invalid.error),
-    );
-    let conditions = settle(&[], vec![finding], invalid.metadata.generation, chrono::Utc::now());
+    let conditions = verdict::undecodable(invalid).conditions;
     let resource = kube::api::ApiResource::erase::<ExecutionStore>(&());
     let api: Api<DynamicObject> =
         Api::namespaced_with(context.client.clone(), &namespace.unwrap_or_default(), &resource);

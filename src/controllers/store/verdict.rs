@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::core::error_boundary::InvalidObject;
 
 use super::breaker;
 use super::enforce::Swept;
@@ -16,6 +17,15 @@ use crate::controllers::session::{NotReady, Session};
 use crate::db::Ledger;
 use crate::db::observe::{Census, Contradictions, Live};
 use crate::db::sweep::Refused;
+
+/// The status of an object that cannot be read.
+pub fn undecodable(invalid: &InvalidObject) -> ExecutionStoreStatus {
+    let message =
+        format!("this object cannot be decoded: {}. Correct it, or upgrade the operator", invalid.error);
+    let ready = Finding::new("Ready", false, "InvalidObject", message);
+    let conditions = settle(&[], vec![ready], invalid.metadata.generation, Utc::now());
+    ExecutionStoreStatus { conditions, ..ExecutionStoreStatus::default() }
+}
 
 /// The status that a look at `store`, whose status is `before`, leads to.
 pub(super) fn judge(

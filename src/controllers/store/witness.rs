@@ -50,6 +50,7 @@ impl Witness {
         let gathered =
             if session.read_only { Ok(()) } else { self.update(context, store, session, judge).await };
         if let Err(error) = &gathered {
+            session.tally.failed(error.reason());
             self.fail(store, error.reason(), error);
         }
         self.last = Some((begun, begun.elapsed()));
@@ -83,6 +84,7 @@ impl Witness {
             database.within(evidence::update_workloads(database, judge, seen.as_ref().ok())).await?;
         }
         for warned in database.within(warnings::update(database, judge)).await? {
+            session.tally.warned(&warned.reason);
             tracing::warn!(
                 namespace = store.namespace().unwrap_or_default(),
                 store = store.name_any(),

@@ -11,6 +11,10 @@ const GROUP: &str = "jobexec.dev";
 /// everybody who has a token, and is bound in every cluster.
 const PREFIX: &str = "/jobexec";
 
+/// What everything that Prometheus scrapes in a cluster is asked about by, so that its `ServiceAccount` mostly has the right
+/// already.
+const METRICS: &str = "/metrics";
+
 /// Something that a caller may or may not do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Access {
@@ -20,6 +24,8 @@ pub(crate) enum Access {
     CleanUp(Option<(String, String)>),
     /// Get what is at this path of the API and belongs to no namespace.
     Path(&'static str),
+    /// Get metrics.
+    Metrics,
 }
 
 impl Access {
@@ -32,6 +38,7 @@ impl Access {
             subresource: subresource.map(ToOwned::to_owned),
             ..ResourceAttributes::default()
         };
+        let get = |path| NonResourceAttributes { path: Some(path), verb: Some("get".to_owned()) };
         match self {
             Self::Executions(namespace) => {
                 let list = resource("list", "jobexecutions", None);
@@ -42,10 +49,8 @@ impl Access {
                 let (namespace, name) = store.clone().unzip();
                 (Some(ResourceAttributes { namespace, name, ..create }), None)
             }
-            Self::Path(path) => {
-                let (path, verb) = (Some(format!("{PREFIX}{path}")), Some("get".to_owned()));
-                (None, Some(NonResourceAttributes { path, verb }))
-            }
+            Self::Path(path) => (None, Some(get(format!("{PREFIX}{path}")))),
+            Self::Metrics => (None, Some(get(METRICS.to_owned()))),
         }
     }
 }
@@ -67,6 +72,7 @@ impl fmt::Display for Access {
                 )
             }
             Self::Path(path) => write!(f, "get the non-resource URL {PREFIX}{path}"),
+            Self::Metrics => write!(f, "get the non-resource URL {METRICS}"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The operator under test: the real binary.
 
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 pub(crate) struct Operator {
     child: Child,
     log: PathBuf,
+    /// How much of the log is of those before it.
+    before: u64,
 }
 
 impl Operator {
@@ -19,6 +21,7 @@ impl Operator {
         env: &[(&str, &str)],
     ) -> Self {
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let before = stderr.metadata().unwrap().len();
         let child = Command::new(env!("CARGO_BIN_EXE_jobexec"))
             .args(["operator", "--namespace", namespace, "--log-format", "json"])
             .env_clear()
@@ -34,13 +37,22 @@ impl Operator {
             .stderr(stderr)
             .spawn()
             .unwrap();
-        Self { child, log }
+        Self { child, log, before }
     }
 
     /// Everything logged so far.
     pub(crate) fn log(&self) -> String {
         let mut text = String::new();
         std::fs::File::open(&self.log).unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// What this one has logged, not those before it.
+    pub(crate) fn own_log(&self) -> String {
+        let mut text = String::new();
+        let mut log = std::fs::File::open(&self.log).unwrap();
+        log.seek(std::io::SeekFrom::Start(self.before)).unwrap();
+        log.read_to_string(&mut text).unwrap();
         text
     }
 

@@ -1,0 +1,89 @@
+//! How all that the operator looks after is at this moment, for who wants to see it from outside.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
+
+use super::Context;
+use super::context::Guarded;
+use super::policy;
+use super::store::{Handle, undecodable};
+use crate::api::{ExecutionPolicy, ExecutionStore, ExecutionStoreStatus};
+use crate::metrics::{PolicyNow, Pool, Snapshot, StoreNow};
+
+impl Context {
+    /// What the last look at a store came to; before the first one what Kubernetes was told last. One that cannot be read
+    /// is not looked at, whatever was seen of it before.
+    pub fn status_of(
+        &self,
+        store: &Guarded<ExecutionStore>,
+        handle: Option<&Arc<Handle>>,
+    ) -> Option<Arc<ExecutionStoreStatus>> {
+        match &store.0 {
+            Ok(store) => {
+                let latest = handle.and_then(|handle| handle.latest().borrow().clone());
+                latest.or_else(|| store.status.clone().map(Arc::new))
+            }
+            Err(invalid) => Some(Arc::new(undecodable(invalid))),
+        }
+    }
+
+    /// See the module.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            stores: self.all_stores().iter().map(|store| self.store_now(store)).collect(),
+            policies: self.all_policies().iter().map(|policy| self.policy_now(policy)).collect(),
+        }
+    }
+
+    fn store_now(&self, store: &Guarded<ExecutionStore>) -> StoreNow {
+        let handle = self.known_handle(&ObjectRef::from_obj(store));
+        let session = handle.as_ref().and_then(|handle| handle.session());
+        StoreNow {
+            namespace: store.namespace().unwrap_or_default(),
+            name: store.name_any(),
+            status: self.status_of(store, handle.as_ref()),
+            sweep_interval: store.0.as_ref().ok().map(|store| store.spec.sweep_interval.get().as_secs_f64()),
+            pool: session.map(|session| {
+                let (open, idle) = session.database.use_of_pool();
+                Pool { open, idle, limit: session.database.connections() }
+            }),
+            tally: handle.map(|handle| handle.tally.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn policy_now(&self, policy: &Guarded<ExecutionPolicy>) -> PolicyNow {
+        let (store, status, ratios) = match &policy.0 {
+            Ok(policy) => (policy.spec.store_ref.name.clone(), policy.status.clone(), self.ratios(policy)),
+            // Which store it is for cannot be read either.
+            Err(invalid) => {
+                let generation = invalid.metadata.generation;
+                (String::new(), Some(policy::undecodable(&invalid.error, generation, Utc::now())), None)
+            }
+        };
+        let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());
+        PolicyNow { namespace, name, store, status, ratios }
+    }
+
+    /// The smallest and the largest of the timeouts that a policy has from history, by the one that is configured.
+    fn ratios(&self, policy: &ExecutionPolicy) -> Option<(f64, f64)> {
+        let (namespace, store) = (policy.namespace()?, &policy.spec.store_ref.name);
+        policy.spec.dynamic_timeout.as_ref()?;
+        let spec = self.store(&namespace, store)?;
+        let configured = match (&policy.spec.timeout, &spec.0) {
+            (Some(own), _) => own.get(),
+            (None, Ok(store)) => store.spec.default_timeout.get(),
+            (None, Err(_)) => return None,
+        };
+        let session = self.known_handle(&ObjectRef::new(store).within(&namespace))?.session()?;
+        let history = session.history();
+        let ratios = history.get(&policy.uid()?)?.computed.iter();
+        let ratios = ratios.map(|computed| computed.timeout / configured.as_secs_f64());
+        ratios.fold(None, |range, ratio| {
+            let (least, most) = range.unwrap_or((ratio, ratio));
+            Some((ratio.min(least), ratio.max(most)))
+        })
+    }
+}

@@ -1,0 +1,58 @@
+//! How stores and policies are at one moment.
+
+use std::sync::Arc;
+
+use super::Tally;
+use crate::api::{ExecutionPolicyStatus, ExecutionStoreStatus};
+
+/// How all is that the operator looks after.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// The stores.
+    pub stores: Vec<StoreNow>,
+    /// The policies.
+    pub policies: Vec<PolicyNow>,
+}
+
+/// How one store is.
+#[derive(Debug)]
+pub struct StoreNow {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What the last look at it came to.
+    pub status: Option<Arc<ExecutionStoreStatus>>,
+    /// How often it is swept at least, in seconds; `None`: its spec cannot be read.
+    pub sweep_interval: Option<f64>,
+    /// Its connections, if there are any.
+    pub pool: Option<Pool>,
+    /// What was done to it.
+    pub tally: Arc<Tally>,
+}
+
+/// The connections of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool {
+    /// How many are open.
+    pub open: u32,
+    /// How many of those nobody uses.
+    pub idle: u32,
+    /// How many there may be.
+    pub limit: u32,
+}
+
+/// How one policy is.
+#[derive(Debug)]
+pub struct PolicyNow {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The store that it is for.
+    pub store: String,
+    /// What Kubernetes was told of it.
+    pub status: Option<ExecutionPolicyStatus>,
+    /// The smallest and the largest of its timeouts from history, each divided by the one that was configured.
+    pub ratios: Option<(f64, f64)>,
+}

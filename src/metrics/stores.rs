@@ -1,0 +1,318 @@
+//! The metrics of stores: their names, and what to alert on.
+
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use prometheus_client::encoding::EncodeMetric;
+
+use super::StoreNow;
+use super::exposition::Page;
+use crate::api::conditions::find;
+use crate::api::store::{Metrics, MirrorStatus, Violations};
+
+/// What `status` of a condition can be, as kube-state-metrics writes it.
+pub(super) const TRUTHS: [&str; 3] = ["true", "false", "unknown"];
+
+type Labels<'a> = [(&'static str, &'a str); 2];
+type OneMore<'a> = [(&'static str, &'a str); 3];
+type TwoMore<'a> = [(&'static str, &'a str); 4];
+
+impl StoreNow {
+    fn labels(&self) -> Labels<'_> {
+        [("namespace", &self.namespace), ("store", &self.name)]
+    }
+
+    fn labels_and<'a>(&'a self, label: &'static str, value: &'a str) -> OneMore<'a> {
+        let [namespace, store] = self.labels();
+        [namespace, store, (label, value)]
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+
+    /// What the table looked like, as long as it can be looked at: a gap is more honest than a line that goes on.
+    fn figures(&self) -> Option<&Metrics> {
+        let status = self.status.as_ref()?;
+        let known = find(&status.conditions, "Healthy").is_some_and(|healthy| healthy.status != "Unknown");
+        status.metrics.as_ref().filter(|_| known)
+    }
+}
+
+/// Writes them.
+pub(super) fn write(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+    figures(page, stores)?;
+    conditions(page, stores)?;
+    sweeps(page, stores)?;
+    done(page, stores)?;
+    objects(page, stores)?;
+    connections(page, stores)
+}
+
+fn figures(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+    let mut figure = |name: &str, help: &str, of: fn(&Metrics) -> Option<i64>| {
+        let samples = stores.iter().filter_map(|store| Some((store.labels(), of(store.figures()?)?)));
+        page.gauge(name, help, samples)
+    };
+    figure(
+        "jobexec_store_running_executions",
+        "Executions that run. Absent, like all figures of a table, while the table cannot be looked at.",
+        |figures| Some(figures.running_executions),
+    )?;
+    figure("jobexec_store_scheduled_executions", "Executions that wait to be started.", |figures| {
+        Some(figures.scheduled_executions)
+    })?;
+    figure(
+        "jobexec_store_long_running_executions",
+        "Executions that run for longer than longRunning.after of their store, or warnAfter of their policy. Alert on the \
+         condition Healthy, which knows how many may.",
+        |figures| Some(figures.long_running_executions),
+    )?;
+    figure(
+        "jobexec_store_stale_executions",
+        "Executions that run although they are stale. More than 0 for long where nothing is to be left alone (onTimeout: \
+         AlertOnly, mode: Observe) is worth an alert.",
+        |figures| Some(figures.stale_executions),
+    )?;
+    figure(
+        "jobexec_store_recent_executions",
+        "Executions that started within the last 24 hours.",
+        |figures| Some(figures.recent_executions_24h),
+    )?;
+    figure(
+        "jobexec_store_oldest_running_start_timestamp_seconds",
+        "When the execution that runs longest started; time() minus this is how long that is.",
+        |figures| figures.oldest_running_started_at.as_ref().map(seconds),
+    )?;
+    figure(
+        "jobexec_store_figures_timestamp_seconds",
+        "When these figures were taken, by the database's clock.",
+        |figures| figures.timestamp.as_ref().map(seconds),
+    )?;
+    page.counter(
+        "jobexec_store_refused_transitions",
+        "Changes of a status that the transition trigger of the table has refused, where it is installed. A rise is a \
+         worker that finishes what was given up: its timeout may be too short.",
+        stores.iter().filter_map(|store| {
+            Some((store.labels(), u64::try_from(store.figures()?.refused_transitions?).unwrap_or_default()))
+        }),
+    )
+}
+
+fn conditions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+    page.gauge(
+        "jobexec_store_condition",
+        "1 for the status that a condition of the ExecutionStore has, 0 for the others. Alert on Ready, DatabaseReachable and \
+         Healthy with status=\"false\".",
+        stores.iter().flat_map(|store| {
+            store.conditions().iter().flat_map(move |condition| {
+                TRUTHS.map(|truth| {
+                    let [namespace, name] = store.labels();
+                    let labels: TwoMore<'_> =
+                        [namespace, name, ("type", &condition.type_), ("status", truth)];
+                    (labels, i64::from(condition.status.eq_ignore_ascii_case(truth)))
+                })
+            })
+        }),
+    )?;
+    page.gauge(
+        "jobexec_store_condition_reason",
+        "1, with the reason that a condition of the ExecutionStore has. Alert on type=\"EnforcementPaused\", \
+         reason=\"BreakerOpen\": nothing is ended until a person says so.",
+        stores.iter().flat_map(|store| {
+            store.conditions().iter().map(move |condition| {
+                let [namespace, name] = store.labels();
+                let labels: TwoMore<'_> =
+                    [namespace, name, ("type", &condition.type_), ("reason", &condition.reason)];
+                (labels, 1_i64)
+            })
+        }),
+    )?;
+    page.gauge(
+        "jobexec_store_violations",
+        "Rows that contradict themselves, by what is wrong with them. Counted at each sweepInterval.",
+        stores.iter().flat_map(|store| {
+            let found = store.status.as_ref().and_then(|status| status.violations.as_ref());
+            let kinds = found.map(kinds).into_iter().flatten();
+            kinds.map(move |(kind, count)| (store.labels_and("kind", kind), count))
+        }),
+    )
+}
+
+/// By the names that the status has.
+fn kinds(found: &Violations) -> [(&'static str, i64); 6] {
+    let Violations {
+        unmapped_status,
+        running_without_started_at,
+        finished_without_completed_at,
+        completed_before_started,
+        running_with_completed_at,
+        started_in_future,
+    } = *found;
+    [
+        ("unmappedStatus", unmapped_status),
+        ("runningWithoutStartedAt", running_without_started_at),
+        ("finishedWithoutCompletedAt", finished_without_completed_at),
+        ("completedBeforeStarted", completed_before_started),
+        ("runningWithCompletedAt", running_with_completed_at),
+        ("startedInFuture", started_in_future),
+    ]
+}
+
+fn sweeps(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+    page.gauge(
+        "jobexec_store_last_sweep_timestamp_seconds",
+        "When the last sweep began. Alert when it is longer ago than two of jobexec_store_sweep_interval_seconds while the \
+         condition EnforcementPaused is not True.",
+        stores.iter().filter_map(|store| {
+            // One before a restart is known from the status; one that came to nothing new is not told there.
+            let told = store.status.as_ref().and_then(|status| status.last_sweep.as_ref());
+            let told = told.map(|sweep| seconds(&sweep.started_at));
+            Some((store.labels(), told.max(store.tally.swept_at())?))
+        }),
+    )?;
+    page.gauge(
+        "jobexec_store_last_sweep_ended_executions",
+        "How many executions the last sweep ended that is told in the status. Alert when they are many, as on the counter: it \
+         shows those too that were ended before anybody had scraped a 0.",
+        stores.iter().filter_map(|store| {
+            let last = store.status.as_ref()?.last_sweep.as_ref()?;
+            Some((store.labels(), last.failed))
+        }),
+    )?;
+    page.gauge(
+        "jobexec_store_sweep_interval_seconds",
+        "The spec's sweepInterval: the longest time between two sweeps.",
+        stores.iter().filter_map(|store| Some((store.labels(), store.sweep_interval?))),
+    )?;
+    each(
+        page,
+        stores,
+        "jobexec_store_sweep_duration_seconds",
+        "How long sweeps take that ran to their end. Alert when they take minutes: then deadlines are met late.",
+        |store| &store.tally.sweep_seconds,
+    )?;
+    each(
+        page,
+        stores,
+        "jobexec_store_detection_lag_seconds",
+        "How long after its deadline an execution was ended that was ended for it, by the database's clock. A deadline that \
+         passed while the operator or the database was away, or that a new policy moved to the past, is met as late as that.",
+        |store| &store.tally.lag_seconds,
+    )?;
+    each(
+        page,
+        stores,
+        "jobexec_store_retries",
+        "Statements of sweeps that were tried once more: a deadlock, a lock that was waited for too long, a server that \
+         was shutting down.",
+        |store| &store.tally.retries,
+    )
+}
+
+fn done(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+    page.counter(
+        "jobexec_store_executions_ended",
+        "Executions that this operator ended, by the status that it gave them and the reason; ManualCleanup and \
+         CancelRequested were asked for by a person. Alert when many are within minutes: something they all need may be down.",
+        stores.iter().flat_map(|store| {
+            store.tally.all_ended().into_iter().map(move |((how, why), count)| {
+                let [namespace, name] = store.labels();
+                let labels: TwoMore<'_> = [namespace, name, ("status", how), ("reason", why)];
+                (labels, count)
+            })
+        }),
+    )?;
+    page.counter(
+        "jobexec_store_warnings",
+        "Executions that were told of once each without being ended: LongRunning, or why they are stale where the policy says \
+         AlertOnly.",
+        stores.iter().flat_map(|store| {
+            store
+                .tally
+                .all_warned()
+                .into_iter()
+                .map(move |(why, count)| (store.labels_and("reason", why), count))
+        }),
+    )?;
+    each(
+        page,
+        stores,
+        "jobexec_store_breaker_openings",
+        "How often the breaker opened because a sweep would have ended more than maxFailuresPerSweep.",
+        |store| &store.tally.openings,
+    )?;
+    page.counter(
+        "jobexec_store_database_errors",
+        "What the database did not do, by the reason that a condition would have. Some are mended by the next try: alert on \
+         the condition DatabaseReachable, and look here for why.",
+        stores.iter().flat_map(|store| {
+            store
+                .tally
+                .all_errors()
+                .into_iter()
+                .map(move |(why, count)| (store.labels_and("reason", why), count))
+        }),
+    )
+}
+
+fn objects(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+    let mut count = |name: &str, help: &str, of: fn(&MirrorStatus) -> i64| {
+        let mirror = |store: &StoreNow| store.status.as_ref()?.mirror.as_ref().map(of);
+        page.gauge(name, help, stores.iter().filter_map(|store| Some((store.labels(), mirror(store)?))))
+    };
+    count("jobexec_store_objects", "JobExecution objects of the store.", |mirror| mirror.objects)?;
+    count(
+        "jobexec_store_not_mirrored_executions",
+        "Running executions that have no JobExecution object, since there are more than spec.mirror.limit. They are ended all \
+         the same.",
+        |mirror| mirror.not_mirrored,
+    )
+}
+
+fn connections(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+    page.gauge(
+        "jobexec_store_pool_connections",
+        "Open connections to the database, by state: idle or used.",
+        stores.iter().flat_map(|store| {
+            let states = |pool: super::Pool| {
+                [("idle", pool.idle.min(pool.open)), ("used", pool.open.saturating_sub(pool.idle))]
+            };
+            let states = store.pool.map(states).into_iter().flatten();
+            states.map(move |(state, count)| (store.labels_and("state", state), i64::from(count)))
+        }),
+    )?;
+    page.gauge(
+        "jobexec_store_pool_limit_connections",
+        "The spec's poolSize. Alert when all are used for minutes: then looks wait for a connection.",
+        stores.iter().filter_map(|store| Some((store.labels(), i64::from(store.pool?.limit)))),
+    )
+}
+
+/// Something that each store's tally counts by itself.
+fn each<M: EncodeMetric>(
+    page: &mut Page<'_>,
+    stores: &[StoreNow],
+    name: &str,
+    help: &str,
+    of: fn(&StoreNow) -> &M,
+) -> fmt::Result {
+    page.samples(name, help, stores.iter().map(|store| (store.labels(), Shared(of(store)))))
+}
+
+/// A metric that is encoded where it is.
+struct Shared<'a, M>(&'a M);
+
+impl<M: EncodeMetric> EncodeMetric for Shared<'_, M> {
+    fn encode(&self, encoder: prometheus_client::encoding::MetricEncoder<'_>) -> fmt::Result {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> prometheus_client::metrics::MetricType {
+        self.0.metric_type()
+    }
+}
+
+fn seconds(time: &Time) -> i64 {
+    time.0.as_second()
+}
