@@ -2,6 +2,8 @@
 
 mod access;
 mod exposition;
+mod rules;
+mod state_metrics;
 
 use std::collections::BTreeSet;
 use std::path::Path;
