@@ -1,6 +1,7 @@
 //! Metrics, and what is made of them: alert rules, a dashboard, the configuration of kube-state-metrics.
 
 mod access;
+mod dashboard;
 mod exposition;
 mod rules;
 mod state_metrics;
