@@ -3,6 +3,7 @@
 mod access;
 mod dashboard;
 mod exposition;
+mod live;
 mod rules;
 mod state_metrics;
 

@@ -5,6 +5,7 @@ pub(crate) mod https;
 pub(crate) mod machine;
 pub(crate) mod operator;
 pub(crate) mod pgbouncer;
+pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod rbac;
 pub(crate) mod world;
