@@ -4,10 +4,12 @@
 //!   them and know nothing of their names;
 //! - a [`Snapshot`] is how stores and policies are at one moment, taken from what the conditions are made of too, so that
 //!   both say the same, and so that what is gone has no series;
-//! - `exposition` writes all of it, `stores`, `policies` and `process` have the names and the help texts of theirs.
+//! - `exposition` writes all of it; `stores`, `enforcement`, `policies` and `process` have the names and the help texts of
+//!   theirs.
 //!
 //! Labels are bounded: names of stores and policies, and words of the code; never a job or an execution.
 
+mod enforcement;
 mod exposition;
 mod policies;
 mod process;

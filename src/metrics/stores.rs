@@ -1,9 +1,8 @@
-//! The metrics of stores: their names, and what to alert on.
+//! The metrics of how stores are: their names, and what to alert on.
 
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use prometheus_client::encoding::EncodeMetric;
 
 use super::StoreNow;
 use super::exposition::Page;
@@ -13,16 +12,16 @@ use crate::api::store::{Metrics, MirrorStatus, Violations};
 /// What `status` of a condition can be, as kube-state-metrics writes it.
 pub(super) const TRUTHS: [&str; 3] = ["true", "false", "unknown"];
 
-type Labels<'a> = [(&'static str, &'a str); 2];
-type OneMore<'a> = [(&'static str, &'a str); 3];
-type TwoMore<'a> = [(&'static str, &'a str); 4];
+pub(super) type Labels<'a> = [(&'static str, &'a str); 2];
+pub(super) type OneMore<'a> = [(&'static str, &'a str); 3];
+pub(super) type TwoMore<'a> = [(&'static str, &'a str); 4];
 
 impl StoreNow {
-    fn labels(&self) -> Labels<'_> {
+    pub(super) fn labels(&self) -> Labels<'_> {
         [("namespace", &self.namespace), ("store", &self.name)]
     }
 
-    fn labels_and<'a>(&'a self, label: &'static str, value: &'a str) -> OneMore<'a> {
+    pub(super) fn labels_and<'a>(&'a self, label: &'static str, value: &'a str) -> OneMore<'a> {
         let [namespace, store] = self.labels();
         [namespace, store, (label, value)]
     }
@@ -43,8 +42,6 @@ impl StoreNow {
 pub(super) fn write(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     figures(page, stores)?;
     conditions(page, stores)?;
-    sweeps(page, stores)?;
-    done(page, stores)?;
     objects(page, stores)?;
     connections(page, stores)
 }
@@ -159,103 +156,6 @@ fn kinds(found: &Violations) -> [(&'static str, i64); 6] {
     ]
 }
 
-fn sweeps(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
-    page.gauge(
-        "jobexec_store_last_sweep_timestamp_seconds",
-        "When the last sweep began. Alert when it is longer ago than two of jobexec_store_sweep_interval_seconds while the \
-         condition EnforcementPaused is not True.",
-        stores.iter().filter_map(|store| {
-            // One before a restart is known from the status; one that came to nothing new is not told there.
-            let told = store.status.as_ref().and_then(|status| status.last_sweep.as_ref());
-            let told = told.map(|sweep| seconds(&sweep.started_at));
-            Some((store.labels(), told.max(store.tally.swept_at())?))
-        }),
-    )?;
-    page.gauge(
-        "jobexec_store_last_sweep_ended_executions",
-        "How many executions the last sweep ended that is told in the status. Alert when they are many, as on the counter: it \
-         shows those too that were ended before anybody had scraped a 0.",
-        stores.iter().filter_map(|store| {
-            let last = store.status.as_ref()?.last_sweep.as_ref()?;
-            Some((store.labels(), last.failed))
-        }),
-    )?;
-    page.gauge(
-        "jobexec_store_sweep_interval_seconds",
-        "The spec's sweepInterval: the longest time between two sweeps.",
-        stores.iter().filter_map(|store| Some((store.labels(), store.sweep_interval?))),
-    )?;
-    each(
-        page,
-        stores,
-        "jobexec_store_sweep_duration_seconds",
-        "How long sweeps take that ran to their end. Alert when they take minutes: then deadlines are met late.",
-        |store| &store.tally.sweep_seconds,
-    )?;
-    each(
-        page,
-        stores,
-        "jobexec_store_detection_lag_seconds",
-        "How long after its deadline an execution was ended that was ended for it, by the database's clock. A deadline that \
-         passed while the operator or the database was away, or that a new policy moved to the past, is met as late as that.",
-        |store| &store.tally.lag_seconds,
-    )?;
-    each(
-        page,
-        stores,
-        "jobexec_store_retries",
-        "Statements of sweeps that were tried once more: a deadlock, a lock that was waited for too long, a server that \
-         was shutting down.",
-        |store| &store.tally.retries,
-    )
-}
-
-fn done(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
-    page.counter(
-        "jobexec_store_executions_ended",
-        "Executions that this operator ended, by the status that it gave them and the reason; ManualCleanup and \
-         CancelRequested were asked for by a person. Alert when many are within minutes: something they all need may be down.",
-        stores.iter().flat_map(|store| {
-            store.tally.all_ended().into_iter().map(move |((how, why), count)| {
-                let [namespace, name] = store.labels();
-                let labels: TwoMore<'_> = [namespace, name, ("status", how), ("reason", why)];
-                (labels, count)
-            })
-        }),
-    )?;
-    page.counter(
-        "jobexec_store_warnings",
-        "Executions that were told of once each without being ended: LongRunning, or why they are stale where the policy says \
-         AlertOnly.",
-        stores.iter().flat_map(|store| {
-            store
-                .tally
-                .all_warned()
-                .into_iter()
-                .map(move |(why, count)| (store.labels_and("reason", why), count))
-        }),
-    )?;
-    each(
-        page,
-        stores,
-        "jobexec_store_breaker_openings",
-        "How often the breaker opened because a sweep would have ended more than maxFailuresPerSweep.",
-        |store| &store.tally.openings,
-    )?;
-    page.counter(
-        "jobexec_store_database_errors",
-        "What the database did not do, by the reason that a condition would have. Some are mended by the next try: alert on \
-         the condition DatabaseReachable, and look here for why.",
-        stores.iter().flat_map(|store| {
-            store
-                .tally
-                .all_errors()
-                .into_iter()
-                .map(move |(why, count)| (store.labels_and("reason", why), count))
-        }),
-    )
-}
-
 fn objects(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     let mut count = |name: &str, help: &str, of: fn(&MirrorStatus) -> i64| {
         let mirror = |store: &StoreNow| store.status.as_ref()?.mirror.as_ref().map(of);
@@ -289,30 +189,7 @@ fn connections(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     )
 }
 
-/// Something that each store's tally counts by itself.
-fn each<M: EncodeMetric>(
-    page: &mut Page<'_>,
-    stores: &[StoreNow],
-    name: &str,
-    help: &str,
-    of: fn(&StoreNow) -> &M,
-) -> fmt::Result {
-    page.samples(name, help, stores.iter().map(|store| (store.labels(), Shared(of(store)))))
-}
-
-/// A metric that is encoded where it is.
-struct Shared<'a, M>(&'a M);
-
-impl<M: EncodeMetric> EncodeMetric for Shared<'_, M> {
-    fn encode(&self, encoder: prometheus_client::encoding::MetricEncoder<'_>) -> fmt::Result {
-        self.0.encode(encoder)
-    }
-
-    fn metric_type(&self) -> prometheus_client::metrics::MetricType {
-        self.0.metric_type()
-    }
-}
-
-fn seconds(time: &Time) -> i64 {
+/// In seconds since 1970.
+pub(super) fn seconds(time: &Time) -> i64 {
     time.0.as_second()
 }

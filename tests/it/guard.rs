@@ -8,6 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
+use crate::support::https::OPEN;
 use crate::support::{World, is, message};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,9 +40,12 @@ async fn one_object_that_cannot_be_decoded_stalls_no_other() {
     raw("JobExecution", "once-good", World::execution_with("once-good", "2", json!({"timeout": "3d"}))).await;
     world.raw_conditions_until(&operator, "JobExecution", "once-good", "Bound", "InvalidObject").await;
     operator.kill();
-    let operator = world.operator();
+    let operator = world.operator_with(&OPEN);
     world.request_sweep(&operator).await;
     assert_eq!(world.status(2).await, "running", "what it said before stays in force");
+    let told = "store=\"broken\",type=\"Ready\",reason=\"InvalidObject\"} 1";
+    let metrics = operator.metrics().await;
+    assert!(metrics.contains(told), "{metrics}");
     for kind in ["ExecutionStore", "JobExecution"] {
         let type_ = if kind == "ExecutionStore" { "Ready" } else { "Bound" };
         let told = world.raw_conditions_until(&operator, kind, "broken", type_, "InvalidObject").await;
@@ -96,9 +100,12 @@ async fn what_a_policy_said_before_it_could_not_be_decoded_any_more_stays_in_for
          3 ExecutionPolicy/b ExecutionPolicy/b";
     assert_eq!(world.one::<String>(rules).await, expected);
     operator.kill();
-    let operator = world.operator();
+    let operator = world.operator_with(&OPEN);
     world.request_sweep(&operator).await;
     assert_eq!(world.one::<String>(rules).await, expected);
+    let told = "policy=\"all\",store=\"\",type=\"Accepted\",status=\"false\"} 1";
+    let metrics = operator.metrics().await;
+    assert!(metrics.contains(told), "{metrics}");
     assert_eq!((world.status(1).await, world.status(2).await), ("running".into(), "running".into()));
     // Deleted, it says nothing any more.
     world.policy("all", json!({"timeout": "99h"})).await;

@@ -10,6 +10,7 @@ use super::{ROOT, asked, clean, names, page, promtool, rules};
 pub(super) const RULES: &str = include_str!("../../../manifests/alerts/jobexec.rules.yaml");
 const CONDITIONS: &str = include_str!("../../../manifests/kube-state-metrics/jobexec.rules.yaml");
 const FOR_THE_OPERATOR: &str = include_str!("../../../manifests/alerts/prometheusrule.yaml");
+const DOCS: &str = include_str!("../../../docs/alerting.md");
 const TESTS: &str = include_str!("../../alerts/jobexec_test.yaml");
 const TESTS_OF_CONDITIONS: &str = include_str!("../../alerts/conditions_test.yaml");
 
@@ -58,6 +59,18 @@ fn they_ask_for_metrics_that_are_exported() {
         for series in asked(rule["expr"].as_str().unwrap(), &["jobexec_", "process_"]) {
             assert!(exported.contains(series), "{} asks for {series}, which is not exported", rule["alert"]);
         }
+    }
+}
+
+#[test]
+fn the_page_lists_every_alert() {
+    for rule in rules(RULES) {
+        let name = rule["alert"].as_str().unwrap();
+        let start = format!("| [{name}](runbooks/{name}.md) | ");
+        let row = DOCS.lines().find(|line| line.starts_with(&start));
+        let lasts = rule["for"].as_str().unwrap_or("0s");
+        let end = format!(" | {lasts} | {} |", rule["labels"]["severity"].as_str().unwrap());
+        assert!(row.is_some_and(|row| row.ends_with(&end)), "docs/alerting.md: {start}…{end}");
     }
 }
 

@@ -15,6 +15,9 @@ pub(crate) struct Https {
     token: Option<String>,
 }
 
+/// An operator that serves metrics, and nothing else.
+pub(crate) const OPEN: [(&str, &str); 2] = [("METRICS", "open"), ("PROBE_ADDRESS", "127.0.0.1:0")];
+
 /// An operator that serves.
 pub(crate) const SERVE: [(&str, &str); 2] =
     [("HTTPS_ADDRESS", "127.0.0.1:0"), ("PROBE_ADDRESS", "127.0.0.1:0")];
@@ -66,6 +69,14 @@ impl Operator {
             assert!(tokio::time::Instant::now() < deadline, "it never listened\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+impl Operator {
+    /// Its metrics, where they are open ([`OPEN`]).
+    pub(crate) async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.address("probes").await);
+        builder().build().unwrap().get(url).send().await.unwrap().text().await.unwrap()
     }
 }
 

@@ -1,0 +1,141 @@
+//! The metrics of what is done to stores: their names, and what to alert on.
+
+use std::fmt;
+
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+
+use super::StoreNow;
+use super::exposition::Page;
+use super::stores::{TwoMore, seconds};
+
+/// Writes them.
+pub(super) fn write(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+    sweeps(page, stores)?;
+    durations(page, stores)?;
+    executions(page, stores)
+}
+
+fn sweeps(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+    page.gauge(
+        "jobexec_store_last_sweep_timestamp_seconds",
+        "When the last sweep began. Alert when it is longer ago than two of jobexec_store_sweep_interval_seconds while the \
+         condition EnforcementPaused is not True.",
+        stores.iter().filter_map(|store| {
+            // One before a restart is known from the status; one that came to nothing new is not told there.
+            let told = store.status.as_ref().and_then(|status| status.last_sweep.as_ref());
+            let told = told.map(|sweep| seconds(&sweep.started_at));
+            Some((store.labels(), told.max(store.tally.swept_at())?))
+        }),
+    )?;
+    page.gauge(
+        "jobexec_store_last_sweep_ended_executions",
+        "How many executions the last sweep ended that is told in the status. Alert when they are many, as on the counter: it \
+         shows those too that were ended before anybody had scraped a 0.",
+        stores.iter().filter_map(|store| {
+            let last = store.status.as_ref()?.last_sweep.as_ref()?;
+            Some((store.labels(), last.failed))
+        }),
+    )?;
+    page.gauge(
+        "jobexec_store_sweep_interval_seconds",
+        "The spec's sweepInterval: the longest time between two sweeps.",
+        stores.iter().filter_map(|store| Some((store.labels(), store.sweep_interval?))),
+    )
+}
+
+fn durations(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+    each(
+        page,
+        stores,
+        "jobexec_store_sweep_duration_seconds",
+        "How long sweeps take that ran to their end. Alert when they take minutes: then deadlines are met late.",
+        |store| &store.tally.sweep_seconds,
+    )?;
+    each(
+        page,
+        stores,
+        "jobexec_store_detection_lag_seconds",
+        "How long after its deadline an execution was ended that was ended for it, by the database's clock. A deadline that \
+         passed while the operator or the database was away, or that a new policy moved to the past, is met as late as that.",
+        |store| &store.tally.lag_seconds,
+    )?;
+    each(
+        page,
+        stores,
+        "jobexec_store_retries",
+        "Statements of sweeps that were tried once more: a deadlock, a lock that was waited for too long, a server that \
+         was shutting down.",
+        |store| &store.tally.retries,
+    )
+}
+
+fn executions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+    page.counter(
+        "jobexec_store_executions_ended",
+        "Executions that this operator ended, by the status that it gave them and the reason; ManualCleanup and \
+         CancelRequested were asked for by a person. Alert when many are within minutes: something they all need may be down.",
+        stores.iter().flat_map(|store| {
+            store.tally.all_ended().into_iter().map(move |((how, why), count)| {
+                let [namespace, name] = store.labels();
+                let labels: TwoMore<'_> = [namespace, name, ("status", how), ("reason", why)];
+                (labels, count)
+            })
+        }),
+    )?;
+    page.counter(
+        "jobexec_store_warnings",
+        "Executions that were told of once each without being ended: LongRunning, or why they are stale where the policy says \
+         AlertOnly.",
+        stores.iter().flat_map(|store| {
+            store
+                .tally
+                .all_warned()
+                .into_iter()
+                .map(move |(why, count)| (store.labels_and("reason", why), count))
+        }),
+    )?;
+    each(
+        page,
+        stores,
+        "jobexec_store_breaker_openings",
+        "How often the breaker opened because a sweep would have ended more than maxFailuresPerSweep.",
+        |store| &store.tally.openings,
+    )?;
+    page.counter(
+        "jobexec_store_database_errors",
+        "What the database did not do, by the reason that a condition would have. Some are mended by the next try: alert on \
+         the condition DatabaseReachable, and look here for why.",
+        stores.iter().flat_map(|store| {
+            store
+                .tally
+                .all_errors()
+                .into_iter()
+                .map(move |(why, count)| (store.labels_and("reason", why), count))
+        }),
+    )
+}
+
+/// Something that each store's tally counts by itself.
+fn each<M: EncodeMetric>(
+    page: &mut Page<'_>,
+    stores: &[StoreNow],
+    name: &str,
+    help: &str,
+    of: fn(&StoreNow) -> &M,
+) -> fmt::Result {
+    page.samples(name, help, stores.iter().map(|store| (store.labels(), Shared(of(store)))))
+}
+
+/// A metric that is encoded where it is.
+struct Shared<'a, M>(&'a M);
+
+impl<M: EncodeMetric> EncodeMetric for Shared<'_, M> {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        self.0.metric_type()
+    }
+}
