@@ -61,6 +61,9 @@ pub struct Options {
 pub async fn serve(context: Arc<Context>, options: Options, stop: CancellationToken) {
     let mut router = probes::router(context.clone());
     if options.metrics == metrics::Exposure::Open {
+        if options.probes == Listen::Off {
+            tracing::warn!("metrics are to be open, and there is no address for that: set --probe-address");
+        }
         router = router.merge(metrics::open(context.clone()));
     }
     let probes = Front { name: "probes", listen: options.probes, identity: None, router };
