@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::app::App;
 use super::auth::{Access, Caller};
-use super::documented::Document;
+use super::documented::{self, Document};
 use super::limits::{BODY_LIMIT, Limits};
 use super::problem::Problem;
 use super::{cleanup, explain, health, history, page, running};
@@ -46,7 +46,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
 
 /// The API.
 pub(super) fn api(app: Arc<App>, limits: Limits) -> Result<Router, serde_json::Error> {
-    let (router, document) = routes().split_for_parts();
+    let (router, mut document) = routes().split_for_parts();
+    documented::complete(&mut document);
     let document: Arc<str> = document.to_json()?.into();
     let document = get(move |caller: Caller, State(app): State<Arc<App>>| async move {
         app.gate.require(&caller.0, &Access::Path(DOCUMENT)).await?;

@@ -72,7 +72,7 @@ pub(super) struct RunningExecution {
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Only of this store: `namespace/name`.
-    #[param(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "default/jobs")]
     store: Option<StoreName>,
     /// Only of this job.
     #[param(example = "21")]
@@ -86,6 +86,7 @@ pub(super) struct Wanted {
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
     /// `next` of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]+$")]
     cursor: Option<String>,
 }
 
@@ -94,7 +95,11 @@ pub(super) struct Wanted {
 /// Takes the right to list jobexecutions in the namespace of the store; without a store in the namespaces of all stores.
 #[utoipa::path(
     get, path = "/api/system/executions/running", tag = "system", params(Wanted),
-    responses(Problems, (status = 200, description = "A page of them.", body = Page)),
+    responses(
+        Problems,
+        (status = 200, description = "A page of them.", body = Page, links(
+            ("next" = (operation_id = "running", parameters(("cursor" = "$response.body#/next")))))),
+    ),
 )]
 pub(super) async fn running(
     caller: Caller,
