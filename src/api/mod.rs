@@ -8,7 +8,7 @@ pub mod policy;
 pub mod store;
 pub mod table;
 
-pub use duration::Duration;
+pub use duration::{Duration, InvalidDuration};
 pub use execution::{JobExecution, JobExecutionSpec, JobExecutionStatus, Phase};
 pub use policy::{ExecutionPolicy, ExecutionPolicySpec, ExecutionPolicyStatus, OnTimeout};
 pub use store::{ExecutionStore, ExecutionStoreSpec, ExecutionStoreStatus, Mode};

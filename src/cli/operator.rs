@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use clap::value_parser;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::CliError;
-use crate::api::Duration;
+use crate::api::{Duration, InvalidDuration};
 use crate::controllers;
 use crate::http::listen::Listen;
 use crate::http::metrics::Exposure;
@@ -52,6 +53,25 @@ struct Serve {
     /// Who gets to see /metrics.
     #[arg(long, env = "METRICS", value_name = "WHO", default_value = "authenticated")]
     metrics: Exposure,
+    /// How long a request to the API may take, at least 1s.
+    #[arg(long, env = "REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = a_second_or_more)]
+    request_timeout: Duration,
+    /// How many requests to the API are worked on at the same time; further ones are refused. Fewer than --max-connections,
+    /// or it has no effect.
+    #[arg(long, env = "MAX_REQUESTS", value_name = "NUMBER", default_value_t = 100, value_parser = value_parser!(u16).range(1..))]
+    max_requests: u16,
+    /// How many connections each address accepts; further ones wait.
+    #[arg(long, env = "MAX_CONNECTIONS", value_name = "NUMBER", default_value_t = 128, value_parser = value_parser!(u16).range(1..))]
+    max_connections: u16,
+}
+
+/// In less nothing that asks Kubernetes or a database is answered.
+fn a_second_or_more(text: &str) -> Result<Duration, String> {
+    let duration: Duration = text.parse().map_err(|error: InvalidDuration| error.to_string())?;
+    if duration.get() < std::time::Duration::from_secs(1) {
+        return Err(format!("{text} is too short: write 1s or more"));
+    }
+    Ok(duration)
 }
 
 impl From<Serve> for http::Options {
@@ -69,6 +89,11 @@ impl From<Serve> for http::Options {
             },
             probes: serve.probe_address,
             metrics: serve.metrics,
+            limits: http::Limits {
+                request: serve.request_timeout.get(),
+                requests: serve.max_requests.into(),
+                connections: serve.max_connections.into(),
+            },
         }
     }
 }

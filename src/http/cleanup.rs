@@ -35,8 +35,8 @@ pub(super) struct Wanted {
     /// Change nothing, only tell what would be done.
     pub(super) dry_run: Option<bool>,
     /// Only this store: `namespace/name`.
-    #[param(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
-    #[schema(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "default/jobs")]
+    #[schema(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "default/jobs")]
     pub(super) store: Option<StoreName>,
     /// With `max_hours`: those too that a policy, an extension or `AlertOnly` governs.
     pub(super) include_governed: Option<bool>,
@@ -118,8 +118,8 @@ pub(super) async fn cleanup(
     Body(body): Body<Wanted>,
 ) -> Result<Json<Report>, Problem> {
     let wanted = query.with(body.unwrap_or_default())?;
+    let stores = app.cleaned_by(&caller, wanted.store.clone()).await?;
     let order = wanted.order(&caller)?;
-    let stores = app.cleaned_by(&caller, wanted.store).await?;
     Ok(Json(clean(&app, &stores, &order).await?))
 }
 

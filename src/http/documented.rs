@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Header, Object, Ref, RefOr, Response, ResponseBuilder, Type};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::problem::{Details, PROBLEM_JSON};
@@ -18,7 +18,7 @@ use super::problem::{Details, PROBLEM_JSON};
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(Details)),
-    security(("token" = []), ()),
+    security(("token" = [])),
     tags((name = "system", description = "The executions of all stores that the operator looks after")),
     modifiers(&Token),
 )]
@@ -33,6 +33,41 @@ impl Modify for Token {
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("token", SecurityScheme::Http(scheme));
     }
+}
+
+/// Adds what holds for every answer: its headers.
+pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
+    for item in document.paths.paths.values_mut() {
+        for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            for (status, response) in &mut operation.responses.responses {
+                if let RefOr::T(response) = response {
+                    let headers = headers(status).map(|(name, header)| (name.to_owned(), header.into()));
+                    response.headers.extend(headers);
+                }
+            }
+        }
+    }
+}
+
+/// The headers of answers with this status.
+fn headers(status: &str) -> impl Iterator<Item = (&'static str, Header)> {
+    let text = Object::with_type(Type::String);
+    let number = Object::with_type(Type::Integer);
+    let own = match status {
+        "401" => Some(("WWW-Authenticate", text.clone(), "How to say who one is.")),
+        "503" => Some(("Retry-After", number, "After how many seconds to try again; of problems only.")),
+        _ => None,
+    };
+    let id = (
+        "X-Request-Id",
+        text,
+        "Names the request in the operator's log: the client's own name for it, if it sent one.",
+    );
+    [Some(id), own].into_iter().flatten().map(|(name, schema, what)| {
+        let mut header = Header::new(schema);
+        header.description = Some(what.to_owned());
+        (name, header)
+    })
 }
 
 /// The problems that any request can meet.

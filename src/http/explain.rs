@@ -117,12 +117,12 @@ struct Recorded {
 #[into_params(parameter_in = Path)]
 pub(super) struct Which {
     /// The namespace of the store.
-    #[param(example = "default")]
+    #[param(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", example = "default")]
     namespace: String,
     /// The name of the store.
-    #[param(example = "jobs")]
+    #[param(pattern = "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "jobs")]
     store: String,
-    /// The row's id.
+    /// The row's id. One that the column of the table cannot hold is told `InvalidExecutionId`.
     #[param(example = "39")]
     id: String,
 }

@@ -79,7 +79,7 @@ pub(super) struct Metrics {
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Only this store: `namespace/name`. It takes the right to list jobexecutions in its namespace.
-    #[param(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "default/jobs")]
     store: Option<StoreName>,
 }
 
@@ -88,7 +88,7 @@ pub(super) struct Wanted {
 /// Healthy and warning are told with 200, unhealthy with 503. Answered from what the operator saw last: it costs the
 /// database nothing.
 #[utoipa::path(
-    get, path = PATH, tag = "system", params(Wanted),
+    get, path = PATH, tag = "system", params(Wanted), security(("token" = []), ()),
     responses(
         Problems,
         (status = 200, description = "Healthy, or a warning.", body = Health),

@@ -1,12 +1,11 @@
 //! `GET /api/system/history`
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -14,9 +13,9 @@ use super::app::App;
 use super::auth::Caller;
 use super::documented::Problems;
 use super::extract::Query;
-use super::pages::{self, Begin, Cursor, Part};
+use super::pages::{self, List, Rows};
 use super::problem::Problem;
-use super::stores::{Open, Store, StoreName, Unavailable, some};
+use super::stores::{Open, Store, StoreName, Unavailable};
 use crate::api::Duration;
 use crate::db::Ledger;
 use crate::db::audit::{self, Filter};
@@ -68,7 +67,7 @@ pub(super) struct Event {
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Only of this store: `namespace/name`.
-    #[param(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "default/jobs")]
     store: Option<StoreName>,
     /// Only of executions of this job.
     #[param(example = "21")]
@@ -83,6 +82,7 @@ pub(super) struct Wanted {
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
     /// `next` of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]+$")]
     cursor: Option<String>,
 }
 
@@ -91,14 +91,17 @@ pub(super) struct Wanted {
 /// Takes the right to list jobexecutions in the namespace of the store; without a store in the namespaces of all stores.
 #[utoipa::path(
     get, path = "/api/system/history", tag = "system", params(Wanted),
-    responses(Problems, (status = 200, description = "A page of it.", body = Page)),
+    responses(
+        Problems,
+        (status = 200, description = "A page of it.", body = Page, links(
+            ("next" = (operation_id = "history", parameters(("cursor" = "$response.body#/next")))))),
+    ),
 )]
 pub(super) async fn history(
     caller: Caller,
     State(app): State<Arc<App>>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page>, Problem> {
-    wanted.check()?;
     let stores = app.seen_by(&caller, wanted.store.clone()).await?;
     Ok(Json(page(&stores, &wanted).await?))
 }
@@ -108,58 +111,47 @@ impl Wanted {
     pub(super) fn at_most(limit: u32) -> Self {
         Self { limit: Some(limit), ..Self::default() }
     }
-
-    /// Its limit and its cursor, if they can be used.
-    fn check(&self) -> Result<(u32, Option<Cursor>), Problem> {
-        Ok((pages::limit(self.limit)?, self.cursor.as_deref().map(Cursor::read).transpose()?))
-    }
 }
 
 /// What is wanted of these stores.
 pub(super) async fn page(stores: &[Store], wanted: &Wanted) -> Result<Page, Problem> {
-    let (limit, cursor) = wanted.check()?;
-    let cursor = cursor.as_ref();
-    let parts = join_all(stores.iter().map(async |store| {
-        let begin = Begin::of(cursor, &store.name)?;
-        Some((store, part(store, wanted, begin.place(), limit).await))
-    }));
-    let parts: Vec<_> = parts.await.into_iter().flatten().collect();
-    let failed = pages::failed(cursor, &parts);
-    let (parts, unavailable) = some(parts.into_iter())?;
-    let (events, next) = pages::merge(parts, failed, limit)?;
+    let pages::Page { rows: events, next, unavailable } = pages::page(stores, wanted).await?;
     Ok(Page { events, next, unavailable })
 }
 
-/// The latest first.
-type Key = std::cmp::Reverse<DateTime<Utc>>;
+impl List for Wanted {
+    /// The latest first.
+    type Key = Reverse<DateTime<Utc>>;
+    type Row = Event;
 
-async fn part(
-    store: &Store,
-    wanted: &Wanted,
-    place: Option<&str>,
-    limit: u32,
-) -> Result<Part<Key, Event>, Problem> {
-    let before = place.map(str::parse::<i64>).transpose().map_err(|_| pages::unknown())?;
-    let open = store.open().await?;
-    let Ledger::Tables { store_id } = open.session.ledger else {
-        return Err(Problem::NothingRecorded(store.name.to_string()));
-    };
-    let from = place.map(ToOwned::to_owned);
-    let Some(filter) = filter(&open, wanted, before) else {
+    fn asked(&self) -> (Option<u32>, Option<&str>) {
+        (self.limit, self.cursor.as_deref())
+    }
+
+    async fn part(
+        &self,
+        store: &Store,
+        place: Option<&str>,
+        limit: u32,
+    ) -> Result<Rows<Self::Key, Event>, Problem> {
+        let before = place.map(str::parse::<i64>).transpose().map_err(|_| pages::unknown())?;
+        let open = store.open().await?;
+        let Ledger::Tables { store_id } = open.session.ledger else {
+            return Err(Problem::NothingRecorded(store.name.to_string()));
+        };
         // A text that can be no id is in no record.
-        return Ok(Part { store: store.name.clone(), from, rows: VecDeque::new(), next: None });
-    };
-    let database = &open.session.database;
-    let _reading = open.session.reading.lock().await;
-    let entries = database.within(audit::history(database, store_id, &filter, limit)).await;
-    let entries = entries.map_err(|error| open.failed(error))?;
-    let full = entries.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
-    let next = entries.last().filter(|_| full).map(|entry| entry.event_id.to_string());
-    let row = |entry: audit::Entry| {
-        (std::cmp::Reverse(entry.at), entry.event_id.to_string(), Event::of(&store.name, entry))
-    };
-    let rows = entries.into_iter().map(row).collect();
-    Ok(Part { store: store.name.clone(), from, rows, next })
+        let Some(filter) = filter(&open, self, before) else { return Ok(Rows::none()) };
+        let database = &open.session.database;
+        let _reading = open.session.reading.lock().await;
+        let entries = database.within(audit::history(database, store_id, &filter, limit)).await;
+        let entries = entries.map_err(|error| open.failed(error))?;
+        let full = entries.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+        let next = entries.last().filter(|_| full).map(|entry| entry.event_id.to_string());
+        let row = |entry: audit::Entry| {
+            (Reverse(entry.at), entry.event_id.to_string(), Event::of(&store.name, entry))
+        };
+        Ok(Rows { rows: entries.into_iter().map(row).collect(), next })
+    }
 }
 
 fn filter(open: &Open, wanted: &Wanted, before: Option<i64>) -> Option<Filter> {

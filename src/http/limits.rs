@@ -5,14 +5,18 @@ use std::time::Duration;
 /// How many bytes a body may have.
 pub(super) const BODY_LIMIT: usize = 64 * 1_024;
 
-/// How long a request may take, its body included.
-pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(30);
-
-/// How many requests are worked on at the same time.
-pub(super) const REQUESTS: usize = 256;
-
-/// How many connections there may be. Further ones wait to be accepted. Each may hold an answer that is read slowly.
-pub(super) const CONNECTIONS: usize = 128;
+/// The limits that whoever runs the operator may set.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a request may take, its body included.
+    pub request: Duration,
+    /// How many requests are worked on at the same time; further ones are refused at once. Fewer than there may be
+    /// connections, as each of those has one request at a time: else nobody would ever be told.
+    pub requests: usize,
+    /// How many connections each address may have. Further ones wait to be accepted. Each may hold an answer that is read
+    /// slowly, and thus memory.
+    pub connections: usize,
+}
 
 /// How long the TLS handshake may take.
 pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);

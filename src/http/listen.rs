@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::limits::{CONNECTION_AGE, CONNECTIONS, HANDSHAKE_LIMIT, HEAD_BYTES, HEAD_LIMIT, REQUEST_LIMIT};
+use super::limits::{CONNECTION_AGE, HANDSHAKE_LIMIT, HEAD_BYTES, HEAD_LIMIT, Limits};
 use super::tls::Identity;
 use crate::controllers::context::backoff;
 
@@ -60,6 +60,7 @@ pub(super) struct Front {
     pub(super) listen: Listen,
     /// With TLS, or without.
     pub(super) identity: Option<Arc<Identity>>,
+    pub(super) limits: Limits,
     pub(super) router: Router,
 }
 
@@ -67,7 +68,7 @@ impl Front {
     /// Serves until `stop` is cancelled, and what is under way then has ended.
     pub(super) async fn serve(self, stop: CancellationToken) {
         let Some(listener) = self.bind(&stop).await else { return };
-        let (slots, conversations) = (Arc::new(Semaphore::new(CONNECTIONS)), TaskTracker::new());
+        let (slots, conversations) = (Arc::new(Semaphore::new(self.limits.connections)), TaskTracker::new());
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
@@ -75,7 +76,8 @@ impl Front {
             };
             let Some((stream, slot)) = accepted else { continue };
             let (identity, router) = (self.identity.clone(), self.router.clone());
-            conversations.spawn(converse(stream, slot, identity, router, stop.clone()));
+            let answering = Answering { router, last: self.limits.request, stop: stop.clone() };
+            conversations.spawn(converse(stream, slot, identity, answering));
         }
         drop(listener);
         conversations.close();
@@ -124,21 +126,20 @@ async fn converse(
     stream: TcpStream,
     slot: OwnedSemaphorePermit,
     identity: Option<Arc<Identity>>,
-    router: Router,
-    stop: CancellationToken,
+    answering: Answering,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "answers may come late");
     }
     match identity {
-        None => answer(stream, router, stop).await,
+        None => answering.answer(stream).await,
         Some(identity) => {
             let shake = async {
                 let config = identity.config().await?;
                 TlsAcceptor::from(config).accept(stream).await
             };
             match tokio::time::timeout(HANDSHAKE_LIMIT, shake).await {
-                Ok(Ok(stream)) => answer(stream, router, stop).await,
+                Ok(Ok(stream)) => answering.answer(stream).await,
                 Ok(Err(error)) => tracing::debug!(%error, "TLS could not be agreed on"),
                 Err(_) => tracing::debug!("the TLS handshake took too long"),
             }
@@ -147,29 +148,39 @@ async fn converse(
     drop(slot);
 }
 
-/// Answers the requests of one connection.
-async fn answer<IO>(stream: IO, router: Router, stop: CancellationToken)
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = async { tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(CONNECTION_AGE) => {}
-        }} => {
-            connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(REQUEST_LIMIT, connection).await.unwrap_or(Ok(()))
+/// How the requests of a connection are answered.
+struct Answering {
+    router: Router,
+    /// How long the last request may take once the connection is to end.
+    last: Duration,
+    stop: CancellationToken,
+}
+
+impl Answering {
+    /// Answers the requests of one connection.
+    async fn answer<IO>(self, stream: IO)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_LIMIT)
+            .max_buf_size(HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router));
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = async { tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = tokio::time::sleep(CONNECTION_AGE) => {}
+            }} => {
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(self.last, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early");
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
     }
 }
 

@@ -39,6 +39,7 @@ use crate::controllers::Context;
 use app::App;
 use auth::Gate;
 use limits::DRAIN_LIMIT;
+pub use limits::Limits;
 use listen::{Front, Listen};
 use tls::Identity;
 
@@ -55,6 +56,8 @@ pub struct Options {
     pub probes: Listen,
     /// Who gets to see metrics.
     pub metrics: metrics::Exposure,
+    /// What one client may take from the others.
+    pub limits: Limits,
 }
 
 /// Serves until `stop` is cancelled and what is under way has ended, or has been broken off.
@@ -66,9 +69,10 @@ pub async fn serve(context: Arc<Context>, options: Options, stop: CancellationTo
         }
         router = router.merge(metrics::open(context.clone()));
     }
-    let probes = Front { name: "probes", listen: options.probes, identity: None, router };
+    let probes =
+        Front { name: "probes", listen: options.probes, identity: None, limits: options.limits, router };
     let app = Arc::new(App::new(context.clone(), Gate::new(context.client.clone(), options.auth)));
-    let router = match router::api(app.clone()) {
+    let router = match router::api(app.clone(), options.limits) {
         Ok(router) => router,
         Err(error) => {
             tracing::error!(%error, "the OpenAPI document cannot be written: the API is not served");
@@ -76,7 +80,7 @@ pub async fn serve(context: Arc<Context>, options: Options, stop: CancellationTo
         }
     };
     let identity = Some(Arc::new(Identity::new(options.certificate)));
-    let api = Front { name: "https", listen: options.https, identity, router };
+    let api = Front { name: "https", listen: options.https, identity, limits: options.limits, router };
     let serving = async {
         tokio::join!(probes.serve(stop.clone()), api.serve(stop.clone()));
         app.tasks.close();

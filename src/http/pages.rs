@@ -4,20 +4,82 @@ use std::collections::{BTreeMap, VecDeque};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::future::join_all;
 
 use super::problem::Problem;
-use super::stores::{Store, StoreName};
+use super::stores::{Store, StoreName, Unavailable, some};
 
 /// How many rows a page has unless the caller says otherwise, and how many at the most.
 pub(super) const USUAL: u32 = 100;
 pub(super) const MOST: u32 = 500;
 
-/// The number of rows that was asked for.
-pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
-    match asked.unwrap_or(USUAL) {
-        limit @ 1..=MOST => Ok(limit),
+/// What may be listed over several stores.
+pub(super) trait List: Sync {
+    /// By what the rows of several stores are merged.
+    type Key: Ord + Send;
+    /// What is listed.
+    type Row: Send;
+
+    /// The number of rows and the cursor that were asked for.
+    fn asked(&self) -> (Option<u32>, Option<&str>);
+
+    /// What one store gives behind `place`: at most `limit` rows.
+    fn part(
+        &self,
+        store: &Store,
+        place: Option<&str>,
+        limit: u32,
+    ) -> impl Future<Output = Result<Rows<Self::Key, Self::Row>, Problem>> + Send;
+}
+
+/// What one store gives for a page.
+pub(super) struct Rows<K, T> {
+    /// In the order of the store: by what to merge, the place behind it, and itself.
+    pub(super) rows: VecDeque<(K, String, T)>,
+    /// Where its next part begins; `None`: this is the last one.
+    pub(super) next: Option<String>,
+}
+
+impl<K, T> Rows<K, T> {
+    /// Nothing, and nothing further.
+    pub(super) const fn none() -> Self {
+        Self { rows: VecDeque::new(), next: None }
+    }
+}
+
+/// A page over several stores.
+pub(super) struct Page<T> {
+    pub(super) rows: Vec<T>,
+    /// The cursor of the next one; `None`: this is the last one.
+    pub(super) next: Option<String>,
+    /// The stores that gave nothing, and why.
+    pub(super) unavailable: Vec<Unavailable>,
+}
+
+/// The limit and the cursor of a list, if they can be used.
+fn check(list: &impl List) -> Result<(u32, Option<Cursor>), Problem> {
+    let (limit, cursor) = list.asked();
+    match limit.unwrap_or(USUAL) {
+        limit @ 1..=MOST => Ok((limit, cursor.map(Cursor::read).transpose()?)),
         _ => Err(Problem::InvalidParameter(format!("limit must be a number from 1 to {MOST}"))),
     }
+}
+
+/// What these stores have of it.
+pub(super) async fn page<L: List>(stores: &[Store], list: &L) -> Result<Page<L::Row>, Problem> {
+    let (limit, cursor) = check(list)?;
+    let cursor = cursor.as_ref();
+    let parts = join_all(stores.iter().map(async |store| {
+        let place = Begin::of(cursor, &store.name)?.place();
+        let part = list.part(store, place, limit).await;
+        let from = place.map(ToOwned::to_owned);
+        Some((store, part.map(|given| Part { store: store.name.clone(), from, given })))
+    }));
+    let parts: Vec<_> = parts.await.into_iter().flatten().collect();
+    let failed = failed(cursor, &parts);
+    let (parts, unavailable) = some(parts.into_iter())?;
+    let (rows, next) = merge(parts, failed, limit)?;
+    Ok(Page { rows, next, unavailable })
 }
 
 /// Where the next page begins in each store that has more; `None`: at its beginning.
@@ -26,7 +88,7 @@ pub(super) struct Cursor(BTreeMap<String, Option<String>>);
 
 impl Cursor {
     /// What a caller gives back.
-    pub(super) fn read(text: &str) -> Result<Self, Problem> {
+    fn read(text: &str) -> Result<Self, Problem> {
         let places = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         places.map(Self).ok_or_else(unknown)
     }
@@ -39,7 +101,7 @@ impl Cursor {
 
 /// Where the page begins in one store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begin<'a> {
+enum Begin<'a> {
     /// At the beginning.
     First,
     /// Behind this place.
@@ -48,14 +110,14 @@ pub(super) enum Begin<'a> {
 
 impl<'a> Begin<'a> {
     /// Where the page that a cursor names begins in a store; `None`: the store has no more.
-    pub(super) fn of(cursor: Option<&'a Cursor>, store: &StoreName) -> Option<Self> {
+    fn of(cursor: Option<&'a Cursor>, store: &StoreName) -> Option<Self> {
         let Some(Cursor(places)) = cursor else { return Some(Self::First) };
         let place = places.get(&store.to_string())?;
         Some(place.as_deref().map_or(Self::First, Self::Behind))
     }
 
     /// The place, if there is one.
-    pub(super) const fn place(self) -> Option<&'a str> {
+    const fn place(self) -> Option<&'a str> {
         match self {
             Self::First => None,
             Self::Behind(place) => Some(place),
@@ -70,22 +132,18 @@ pub(super) fn unknown() -> Problem {
     )
 }
 
-/// What one store gives for a page.
-pub(super) struct Part<K, T> {
-    pub(super) store: StoreName,
-    /// Where it began.
-    pub(super) from: Option<String>,
-    /// In the order of the store: by what to merge, the place behind it, and itself.
-    pub(super) rows: VecDeque<(K, String, T)>,
-    /// Where its next part begins; `None`: this is the last one.
-    pub(super) next: Option<String>,
+/// What one store gave, and where that began.
+struct Part<K, T> {
+    store: StoreName,
+    from: Option<String>,
+    given: Rows<K, T>,
 }
 
 /// A store that could not give its part, and where that would have begun.
-pub(super) type Failed = (StoreName, Option<String>);
+type Failed = (StoreName, Option<String>);
 
 /// Those of the stores that a cursor names.
-pub(super) fn failed<P>(cursor: Option<&Cursor>, parts: &[(&Store, Result<P, Problem>)]) -> Vec<Failed> {
+fn failed<P>(cursor: Option<&Cursor>, parts: &[(&Store, Result<P, Problem>)]) -> Vec<Failed> {
     let failed = parts.iter().filter(|(_, part)| part.is_err());
     let place = |name: &StoreName| Begin::of(cursor, name)?.place().map(ToOwned::to_owned);
     failed.map(|(store, _)| (store.name.clone(), place(&store.name))).collect()
@@ -94,7 +152,7 @@ pub(super) fn failed<P>(cursor: Option<&Cursor>, parts: &[(&Store, Result<P, Pro
 /// The first `limit` rows of all parts, in the order of their keys, and where the next page begins. The order within a
 /// store stays as it is. A store that failed keeps its place as long as there are further pages; it holds up the last one
 /// only if it has given rows before.
-pub(super) fn merge<K: Ord, T>(
+fn merge<K: Ord, T>(
     mut parts: Vec<Part<K, T>>,
     failed: Vec<Failed>,
     limit: u32,
@@ -102,11 +160,12 @@ pub(super) fn merge<K: Ord, T>(
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut page = Vec::new();
     while page.len() < limit {
-        let heads = parts.iter_mut().filter(|part| !part.rows.is_empty());
-        let first =
-            heads.min_by(|a, b| a.rows.front().map(|row| &row.0).cmp(&b.rows.front().map(|row| &row.0)));
+        let heads = parts.iter_mut().filter(|part| !part.given.rows.is_empty());
+        let first = heads.min_by(|a, b| {
+            a.given.rows.front().map(|row| &row.0).cmp(&b.given.rows.front().map(|row| &row.0))
+        });
         let Some((part, (_, behind, row))) = first.and_then(|part| {
-            let row = part.rows.pop_front()?;
+            let row = part.given.rows.pop_front()?;
             Some((part, row))
         }) else {
             break;
@@ -115,7 +174,7 @@ pub(super) fn merge<K: Ord, T>(
         page.push(row);
     }
     let mut cursor = Cursor::default();
-    for Part { store, from, rows, next } in parts {
+    for Part { store, from, given: Rows { rows, next } } in parts {
         let place = if rows.is_empty() { next.map(Some) } else { Some(from) };
         if let Some(place) = place {
             cursor.0.insert(store.to_string(), place);
@@ -143,7 +202,7 @@ mod tests {
         let end = all.len().min(begin + 3);
         let rows = (begin..end).map(|i| (all[i], (i + 1).to_string(), (store.to_owned(), all[i]))).collect();
         let next = (end < all.len()).then(|| end.to_string());
-        Some(Part { store: name(store), from, rows, next })
+        Some(Part { store: name(store), from, given: Rows { rows, next } })
     }
 
     #[test]

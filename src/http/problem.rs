@@ -1,5 +1,7 @@
 //! What can be wrong with a request, as problem details (RFC 9457): a bounded reason and a sentence that says what to do.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, StatusCode};
@@ -7,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::limits::{BODY_LIMIT, REQUEST_LIMIT};
+use super::limits::BODY_LIMIT;
 use crate::db::DbError;
 
 /// The media type of problem details.
@@ -111,9 +113,9 @@ pub enum Problem {
     Stopping,
     /// It took too long.
     #[error(
-        "no answer was found within {REQUEST_LIMIT:?}: ask for less, or try again. A clean-up goes on without being waited for"
+        "no answer was found within {0:?}: ask for less, or try again. A clean-up goes on without being waited for"
     )]
-    TimedOut,
+    TimedOut(Duration),
     /// This should not be.
     #[error("{0}. This is a defect of the operator: please report it")]
     Internal(String),
@@ -165,7 +167,7 @@ impl Problem {
                 (StatusCode::SERVICE_UNAVAILABLE, "Overloaded", "There are too many requests at once")
             }
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "Stopping", "The operator is stopping"),
-            Self::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "TimedOut", "The request took too long"),
+            Self::TimedOut(_) => (StatusCode::SERVICE_UNAVAILABLE, "TimedOut", "The request took too long"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Internal", "The operator has a defect"),
         }
     }

@@ -1,7 +1,7 @@
 //! What is served where, and what every request passes on its way.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::error_handling::HandleErrorLayer;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -23,8 +23,8 @@ use uuid::Uuid;
 
 use super::app::App;
 use super::auth::{Access, Caller};
-use super::documented::Document;
-use super::limits::{BODY_LIMIT, REQUEST_LIMIT, REQUESTS};
+use super::documented::{self, Document};
+use super::limits::{BODY_LIMIT, Limits};
 use super::problem::Problem;
 use super::{cleanup, explain, health, history, metrics, page, running};
 use crate::metrics::Metrics;
@@ -46,8 +46,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
 }
 
 /// The API.
-pub(super) fn api(app: Arc<App>) -> Result<Router, serde_json::Error> {
-    let (router, document) = routes().split_for_parts();
+pub(super) fn api(app: Arc<App>, limits: Limits) -> Result<Router, serde_json::Error> {
+    let (router, mut document) = routes().split_for_parts();
+    documented::complete(&mut document);
     let document: Arc<str> = document.to_json()?.into();
     let document = get(move |caller: Caller, State(app): State<Arc<App>>| async move {
         app.gate.require(&caller.0, &Access::Path(DOCUMENT)).await?;
@@ -61,27 +62,27 @@ pub(super) fn api(app: Arc<App>) -> Result<Router, serde_json::Error> {
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .with_state(app);
-    Ok(limited(router, metrics))
+    Ok(limited(router, limits, metrics))
 }
 
 /// What every request passes, the outermost first.
-fn limited(router: Router, metrics: Metrics) -> Router {
+fn limited(router: Router, limits: Limits, metrics: Metrics) -> Router {
     let layers = ServiceBuilder::new()
         .layer(from_fn_with_state(metrics, named))
         .layer(from_fn(small))
-        .layer(HandleErrorLayer::new(async |error: BoxError| refused(&error)))
+        .layer(HandleErrorLayer::new(async move |error: BoxError| refused(&error, limits.request)))
         .layer(LoadShedLayer::new())
-        .layer(GlobalConcurrencyLimitLayer::new(REQUESTS))
-        .layer(TimeoutLayer::new(REQUEST_LIMIT))
+        .layer(GlobalConcurrencyLimitLayer::new(limits.requests))
+        .layer(TimeoutLayer::new(limits.request))
         .layer(DefaultBodyLimit::max(BODY_LIMIT));
     router.layer(layers)
 }
 
-fn refused(error: &BoxError) -> Problem {
+fn refused(error: &BoxError, limit: Duration) -> Problem {
     if error.is::<Overloaded>() {
         Problem::Overloaded
     } else if error.is::<tower::timeout::error::Elapsed>() {
-        Problem::TimedOut
+        Problem::TimedOut(limit)
     } else {
         Problem::Internal(error.to_string())
     }

@@ -1,12 +1,10 @@
 //! `GET /api/system/executions/running`
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -14,9 +12,9 @@ use super::app::App;
 use super::auth::Caller;
 use super::documented::Problems;
 use super::extract::Query;
-use super::pages::{self, Begin, Cursor, Part};
+use super::pages::{self, List, Rows};
 use super::problem::Problem;
-use super::stores::{Open, Store, StoreName, Unavailable, some};
+use super::stores::{Open, Store, StoreName, Unavailable};
 use crate::api::Duration;
 use crate::db::DbError;
 use crate::db::running::{self as listed, Filter, Which};
@@ -74,7 +72,7 @@ pub(super) struct RunningExecution {
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Only of this store: `namespace/name`.
-    #[param(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "default/jobs")]
     store: Option<StoreName>,
     /// Only of this job.
     #[param(example = "21")]
@@ -88,6 +86,7 @@ pub(super) struct Wanted {
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
     /// `next` of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]+$")]
     cursor: Option<String>,
 }
 
@@ -96,14 +95,17 @@ pub(super) struct Wanted {
 /// Takes the right to list jobexecutions in the namespace of the store; without a store in the namespaces of all stores.
 #[utoipa::path(
     get, path = "/api/system/executions/running", tag = "system", params(Wanted),
-    responses(Problems, (status = 200, description = "A page of them.", body = Page)),
+    responses(
+        Problems,
+        (status = 200, description = "A page of them.", body = Page, links(
+            ("next" = (operation_id = "running", parameters(("cursor" = "$response.body#/next")))))),
+    ),
 )]
 pub(super) async fn running(
     caller: Caller,
     State(app): State<Arc<App>>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page>, Problem> {
-    wanted.check()?;
     let stores = app.seen_by(&caller, wanted.store.clone()).await?;
     Ok(Json(page(&stores, &wanted).await?))
 }
@@ -113,59 +115,49 @@ impl Wanted {
     pub(super) fn at_most(limit: u32) -> Self {
         Self { limit: Some(limit), ..Self::default() }
     }
-
-    /// Its limit and its cursor, if they can be used.
-    fn check(&self) -> Result<(u32, Option<Cursor>), Problem> {
-        Ok((pages::limit(self.limit)?, self.cursor.as_deref().map(Cursor::read).transpose()?))
-    }
 }
 
 /// What is wanted of these stores.
 pub(super) async fn page(stores: &[Store], wanted: &Wanted) -> Result<Page, Problem> {
-    let (limit, cursor) = wanted.check()?;
-    let cursor = cursor.as_ref();
-    let parts = join_all(stores.iter().map(async |store| {
-        let begin = Begin::of(cursor, &store.name)?;
-        Some((store, part(store, wanted, begin.place(), limit).await))
-    }));
-    let parts: Vec<_> = parts.await.into_iter().flatten().collect();
-    let failed = pages::failed(cursor, &parts);
-    let (parts, unavailable) = some(parts.into_iter())?;
-    let (executions, next) = pages::merge(parts, failed, limit)?;
+    let pages::Page { rows: executions, next, unavailable } = pages::page(stores, wanted).await?;
     Ok(Page { executions, next, unavailable })
 }
 
-/// Those without a start come last.
-type Key = (bool, Option<DateTime<Utc>>);
+impl List for Wanted {
+    /// Those without a start come last.
+    type Key = (bool, Option<DateTime<Utc>>);
+    type Row = RunningExecution;
 
-async fn part(
-    store: &Store,
-    wanted: &Wanted,
-    place: Option<&str>,
-    limit: u32,
-) -> Result<Part<Key, RunningExecution>, Problem> {
-    let after = place.map(str::parse::<listed::Cursor>).transpose().map_err(|_| pages::unknown())?;
-    let open = store.open().await?;
-    let (name, from) = (store.name.clone(), place.map(ToOwned::to_owned));
-    let Some(filter) = filter(&open, wanted) else {
+    fn asked(&self) -> (Option<u32>, Option<&str>) {
+        (self.limit, self.cursor.as_deref())
+    }
+
+    async fn part(
+        &self,
+        store: &Store,
+        place: Option<&str>,
+        limit: u32,
+    ) -> Result<Rows<Self::Key, RunningExecution>, Problem> {
+        let after = place.map(str::parse::<listed::Cursor>).transpose().map_err(|_| pages::unknown())?;
+        let open = store.open().await?;
         // A text that can be no job's id.
-        return Ok(Part { store: name, from, rows: VecDeque::new(), next: None });
-    };
-    let (database, judge) = (&open.session.database, open.session.judge(&open.in_force));
-    let _reading = open.session.reading.lock().await;
-    let page = database.within(listed::page(database, &judge, &filter, after.as_ref(), limit)).await;
-    let page = page.map_err(|error| match error {
-        // A value that is none of the column's type can only be from there.
-        DbError::Statement(_, ref code) if place.is_some() && code.starts_with("22") => pages::unknown(),
-        error => open.failed(error),
-    })?;
-    let row = |execution: listed::Execution| {
-        let place = execution.place.as_ref().map(ToString::to_string)?;
-        let key = (execution.started_at.is_none(), execution.started_at);
-        Some((key, place, RunningExecution::of(&name, execution)))
-    };
-    let rows = page.executions.into_iter().filter_map(row).collect();
-    Ok(Part { store: name.clone(), from, rows, next: page.next.map(|next| next.to_string()) })
+        let Some(filter) = filter(&open, self) else { return Ok(Rows::none()) };
+        let (database, judge) = (&open.session.database, open.session.judge(&open.in_force));
+        let _reading = open.session.reading.lock().await;
+        let page = database.within(listed::page(database, &judge, &filter, after.as_ref(), limit)).await;
+        let page = page.map_err(|error| match error {
+            // A value that is none of the column's type can only be from there.
+            DbError::Statement(_, ref code) if place.is_some() && code.starts_with("22") => pages::unknown(),
+            error => open.failed(error),
+        })?;
+        let row = |execution: listed::Execution| {
+            let place = execution.place.as_ref().map(ToString::to_string)?;
+            let key = (execution.started_at.is_none(), execution.started_at);
+            Some((key, place, RunningExecution::of(&store.name, execution)))
+        };
+        let rows = page.executions.into_iter().filter_map(row).collect();
+        Ok(Rows { rows, next: page.next.map(|next| next.to_string()) })
+    }
 }
 
 fn filter(open: &Open, wanted: &Wanted) -> Option<Filter> {

@@ -55,7 +55,8 @@ fn is_label(text: &str) -> bool {
 /// Whether the text can name an object.
 fn is_name(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-    (1..=253).contains(&text.len()) && text.bytes().all(plain)
+    let ends = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+    text.len() <= 253 && text.bytes().all(plain) && ends(text.bytes().next()) && ends(text.bytes().last())
 }
 
 /// A store that the operator looks after.
@@ -262,7 +263,10 @@ mod tests {
     fn a_store_is_named_by_its_namespace_and_name() {
         let name = StoreName::try_from("default/jobs".to_owned()).unwrap();
         assert_eq!((name.namespace.as_str(), name.name.as_str()), ("default", "jobs"));
-        for text in ["", "jobs", "/jobs", "default/", "a/b/c", "A/b", "a/%", "a/ b", "../x", "a.b/c"] {
+        for text in [
+            "", "jobs", "/jobs", "default/", "a/b/c", "A/b", "a/%", "a/ b", "../x", "a.b/c", "a/..", "-/a",
+            "a/a-",
+        ] {
             assert!(StoreName::try_from(text.to_owned()).is_err(), "{text:?}");
         }
     }

@@ -6,7 +6,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{CLEANUP, HEALTH, RUNNING};
-use crate::support::https::told;
+use crate::support::https::{self, told};
+use crate::support::proxy::{Mode, Proxies};
 use crate::support::{PATIENCE, World};
 
 /// Whether a statement waits for the lock on the table.
@@ -152,4 +153,86 @@ async fn what_is_under_way_at_the_end_is_answered() {
     let (status, report): (u16, Value) = asked.await.unwrap();
     assert_eq!((status, &report["cleaned"]), (200, &json!(1)), "{report:#}");
     assert!(stopped.await.unwrap().success());
+}
+
+/// A request that finds no answer in time is told so, whatever holds it up; a clean-up goes on all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_takes_too_long_is_not_waited_for() {
+    let world = World::new("apilong").await;
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 hours')").await;
+    let proxies = Proxies::before(&world).await;
+    let (_operator, https) = world.serving(&[("REQUEST_TIMEOUT", "2s")]).await;
+    world.store(json!({"pollInterval": "1h"})).await;
+    let admin = https.with(&world.token("jobexec-administrator").await);
+    let (list, clean_up) = (
+        format!("{RUNNING}?store={}", world.named("jobs")),
+        format!("{CLEANUP}?max_hours=1&store={}", world.named("jobs")),
+    );
+    admin.until(&list, |status, _| status == 200).await;
+    assert_eq!(admin.post(&format!("{clean_up}&dry_run=true")).await.0, 200);
+
+    proxies.database.set(Mode::Silent);
+    for outcome in [admin.get(&list).await, admin.post(&clean_up).await] {
+        assert_eq!((outcome.0, &outcome.1["reason"]), (503, &json!("TimedOut")), "{:#}", outcome.1);
+        assert!(outcome.1["detail"].as_str().unwrap().contains("within 2s"), "{:#}", outcome.1);
+    }
+    assert_eq!(world.status(1).await, "running");
+    proxies.database.set(Mode::Open);
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
+    admin.until(&list, |status, _| status == 200).await;
+}
+
+/// One request too many is refused at once, also one that would not have to wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_many_requests_at_once_are_refused() {
+    let world = World::new("apimany").await;
+    let proxies = Proxies::before(&world).await;
+    let (_operator, https) = world.serving(&[("MAX_REQUESTS", "2")]).await;
+    world.store(json!({"pollInterval": "1h"})).await;
+    let reader = https.with(&world.token("jobexec-reader").await);
+    let (list, health) = (
+        format!("{RUNNING}?store={}", world.named("jobs")),
+        format!("{HEALTH}?store={}", world.named("jobs")),
+    );
+    reader.until(&list, |status, _| status == 200).await;
+    reader.until(&health, |status, _| status == 200).await;
+
+    proxies.database.set(Mode::Silent);
+    let held_up: Vec<_> = (0..2)
+        .map(|_| {
+            let (reader, list) = (reader.clone(), list.clone());
+            // What is asked below may take its turn.
+            tokio::spawn(async move { reader.until(&list, |status, _| status == 200).await })
+        })
+        .collect();
+    let problem = reader.until(&health, |status, _| status == 503).await;
+    assert_eq!(problem["reason"], "Overloaded", "{problem:#}");
+    let refused = reader.request(Method::GET, &health).send().await.unwrap();
+    assert_eq!(refused.headers()["retry-after"], "2");
+    proxies.database.set(Mode::Open);
+    for request in held_up {
+        request.await.unwrap();
+    }
+    assert_eq!(reader.get(&health).await.0, 200);
+}
+
+/// One connection too many waits until another one has ended.
+#[tokio::test]
+async fn too_many_connections_wait() {
+    let world = World::new("apicrowd").await;
+    let (_operator, first) = world.serving(&[("MAX_CONNECTIONS", "2")]).await;
+    let second = first.with_client(https::client());
+    // Each answer, whatever it is, leaves the connection open for the next request.
+    assert_eq!([first.get(RUNNING).await.0, second.get(RUNNING).await.0], [401, 401]);
+    let third = tokio::spawn({
+        let third = first.with_client(https::client());
+        async move { third.get(RUNNING).await.0 }
+    });
+    // Time enough for it, if it did not have to wait.
+    for _ in 0..100 {
+        assert_eq!([first.get(RUNNING).await.0, second.get(RUNNING).await.0], [401, 401]);
+    }
+    assert!(!third.is_finished(), "a third connection was accepted");
+    drop(first);
+    assert_eq!(third.await.unwrap(), 401);
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod case;
+mod fuzz;
 mod health;
 mod input;
 mod limits;

@@ -2,6 +2,7 @@
 
 mod forms;
 mod picture;
+mod plain;
 
 use serde_json::json;
 

@@ -12,6 +12,7 @@ use super::{PATIENCE, https, machine};
 /// Keys that are no characters.
 pub(crate) const TAB: &str = "\u{E004}";
 pub(crate) const ENTER: &str = "\u{E007}";
+pub(crate) const DOWN: &str = "\u{E015}";
 
 /// A browser with a profile of its own.
 pub(crate) struct Browser {
