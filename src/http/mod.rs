@@ -16,6 +16,7 @@ mod cleanup;
 mod documented;
 mod explain;
 mod extract;
+mod fresh;
 mod health;
 mod history;
 mod limits;

@@ -34,6 +34,8 @@ pub struct Handle {
     pub tally: Arc<Tally>,
     /// Set when the table says that it has changed.
     pub(super) changed: Arc<AtomicBool>,
+    /// When somebody last asked for its figures.
+    pub asked: tokio::sync::Mutex<Option<Instant>>,
     /// What the last look came to, also where Kubernetes has not been told yet.
     latest: watch::Sender<Option<Arc<ExecutionStoreStatus>>>,
     /// What the Secrets held when last read, and when that was.

@@ -72,7 +72,7 @@ async fn board(
 async fn gather(app: &App, visitor: &Visitor, wanted: &Wanted) -> Result<Board, Problem> {
     let (stores, cleaned) = app.offered_to(&visitor.caller).await?;
     let (stores, only) = chosen(stores, &wanted.store)?;
-    Ok(board::gather(stores, cleaned, only).await)
+    Ok(board::gather(app.fresh(stores).await, cleaned, only).await)
 }
 
 /// The store of this name, or all if there is none.

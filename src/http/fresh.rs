@@ -1,0 +1,54 @@
+//! Figures for somebody who asks: not older than a few seconds, however seldom the store is polled, and however often
+//! they are asked for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use tokio::time::timeout;
+
+use super::app::App;
+use super::stores::Store;
+use crate::api::ExecutionStoreStatus;
+
+/// How old figures may become while somebody asks for them.
+const AGE: Duration = Duration::from_millis(4500);
+
+/// How long an answer waits for newer ones. Where counting takes longer, as in a table with millions of running rows, or
+/// the database does not answer, the last ones are told.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// With more stores asked for at once, all are told as of their last poll.
+const MANY: usize = 10;
+
+impl App {
+    /// These stores, with figures that are not old.
+    pub(super) async fn fresh(&self, stores: Vec<Store>) -> Vec<Store> {
+        if stores.len() > MANY {
+            return stores;
+        }
+        join_all(stores.into_iter().map(|store| self.freshened(store))).await
+    }
+
+    async fn freshened(&self, store: Store) -> Store {
+        let Some(handle) = store.handle.as_ref().filter(|handle| handle.session().is_some()) else {
+            return store;
+        };
+        // Held while they are taken, so that all who ask meanwhile get them.
+        let mut asked = handle.asked.lock().await;
+        if asked.is_none_or(|at| at.elapsed() >= AGE) {
+            let taken = |status: &Option<Arc<ExecutionStoreStatus>>| {
+                status.as_ref().and_then(|status| status.metrics.as_ref()?.timestamp.clone())
+            };
+            let mut latest = handle.latest();
+            let before = taken(&latest.borrow_and_update());
+            handle.note_change();
+            self.context.nudge_store(&store.name.namespace, &store.name.name);
+            // What does not come in time is not waited for.
+            drop(timeout(PATIENCE, latest.wait_for(|status| taken(status) != before)).await);
+            *asked = Some(Instant::now());
+        }
+        drop(asked);
+        self.store(&store.name).unwrap_or(store)
+    }
+}
