@@ -150,7 +150,7 @@ async fn print(
     broken: Broken,
 ) -> Result<Report, CliError> {
     let columns = if options.dry_run { columns(planned) } else { columns(done) };
-    let mut printer = Printer::new(output, columns, |row: &Row| row.action.map(|_| row.id.as_str()));
+    let mut printer = Printer::new(output, columns, |row: &Row| row.action.as_ref().map(|_| row.id.as_str()));
     let (mut failed, judge) = (None, store.judge());
     let report = cleanup::run(&store.database, &judge, &store.ledger, options, |rows| {
         if failed.is_none() {
@@ -192,11 +192,13 @@ fn columns(result: fn(&Row, Output) -> String) -> Vec<C> {
 }
 
 fn planned(row: &Row, _: Output) -> String {
-    row.action.map_or_else(|| "skipped".to_owned(), |action| format!("would be {}", action.to_lowercase()))
+    row.action
+        .as_ref()
+        .map_or_else(|| "skipped".to_owned(), |action| format!("would be {}", action.to_lowercase()))
 }
 
 fn done(row: &Row, _: Output) -> String {
-    row.action.map_or_else(|| "skipped".to_owned(), str::to_lowercase)
+    row.action.as_ref().map_or_else(|| "skipped".to_owned(), |action| action.to_lowercase())
 }
 
 /// Why it is ended, or why it is not.

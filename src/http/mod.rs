@@ -2,7 +2,7 @@
 //!
 //! - [`listen`] and [`tls`] accept connections, each with its `limits`; `router` says what is where;
 //! - [`auth`] asks Kubernetes who somebody is and whether he may; `stores` is what he then gets to see;
-//! - one file an endpoint: `health`, `running`, `explain`, `cleanup` with its `cleaner` (`ready` is what it makes sure of before), `history`, over several
+//! - one file an endpoint: `health`, `executions` with `running`, `explain`, `cleanup` with its `cleaner` (`ready` is what it makes sure of before), `history`, over several
 //!   stores by `pages`; all are in the `OpenAPI` document (`documented`);
 //! - `page` shows the same to a person with a browser;
 //! - `metrics` are for Prometheus, `probes` for the kubelet; `problem` is what can be wrong.
@@ -14,6 +14,7 @@ pub mod auth;
 mod cleaner;
 mod cleanup;
 mod documented;
+mod executions;
 mod explain;
 mod extract;
 mod health;
@@ -23,6 +24,7 @@ pub mod listen;
 pub mod metrics;
 mod page;
 mod pages;
+mod phase;
 mod probes;
 mod problem;
 mod ready;
