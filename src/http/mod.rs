@@ -5,6 +5,7 @@
 //! - one file an endpoint: `health`, `executions` with `running`, `explain`, `cleanup` with its `cleaner` (`ready` is what it makes sure of before), `history`, over several
 //!   stores by `pages`; all are in the `OpenAPI` document (`documented`);
 //! - `page` shows the same to a person with a browser;
+//! - `wire` is what a client reads and writes of all this;
 //! - `metrics` are for Prometheus, `probes` for the kubelet; `problem` is what can be wrong.
 //!
 //! Nothing here is needed for enforcement, and reads take one connection of a store at a time.
@@ -32,6 +33,7 @@ mod router;
 mod running;
 mod stores;
 pub mod tls;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 
