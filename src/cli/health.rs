@@ -14,7 +14,7 @@ use crate::db::health::{Health, Status};
 
 It is a warning when more executions run for long than longRunning.warnAbove of the store (5), or when any is stale. With
 --store it is also one when anything else keeps the store from being Ready or Healthy, and the figures are those that the
-operator took last (spec.pollInterval).
+operator took last.
 
 Exit status: 0 healthy, 1 warning, 2 the figures could not be had.")]
 pub(super) struct Args {
