@@ -3,16 +3,11 @@
 use std::io::{BufRead as _, IsTerminal as _};
 use std::ops::ControlFlow;
 
-use chrono::TimeDelta;
-
-use super::direct::{self, Direct};
 use super::output::{self, Column, Output, Printer, Style, count, hours, optional};
-use super::{CliError, Done, age, person};
-use crate::api::{Duration, duration};
-use crate::db::cleanup::{self, Options, Report, Row};
-
-/// How records name a clean-up from here.
-pub(super) const SOURCE: &str = "CommandLine";
+use super::source::{Place, Source};
+use super::{CliError, Done, age};
+use crate::api::Duration;
+use crate::db::cleanup::{Report, Row};
 
 /// What to clean up.
 #[derive(Debug, clap::Args)]
@@ -22,19 +17,20 @@ pub(super) const SOURCE: &str = "CommandLine";
   jobexec cleanup --max-hours 1 --yes   fail what has run for an hour or longer, without asking
   jobexec cleanup --id 39 --id 40       fail these two, whatever their age
   jobexec cleanup --max-hours 12 --include-governed --dry-run
+  jobexec cleanup --store prod/jobs     have the operator of this kube context do it
 
 Without a threshold or ids, what the operator's sweep would end is ended, for the same reasons; its breaker does not
 apply. A threshold takes the place of the store's default only: what a policy, a JobExecution, an extension or AlertOnly
 governs is listed as skipped, unless --include-governed is given. What a person decided so is recorded in jobexec.events
-as ManualCleanup, with your name. A worker that finishes a row at the same moment wins; a row that another transaction
-holds is passed over and listed.
+as ManualCleanup, with your name: with --store the one by which Kubernetes knows you. A worker that finishes a row at the
+same moment wins; a row that another transaction holds is passed over and listed.
 
 Exit status: 0 done, or nothing to do; 1 it could not be done, an id is not there, or the answer was no; 2 the command line
 is wrong, or --yes is missing where nobody can be asked.")]
 pub(super) struct Args {
     /// What has run for so many hours or longer, for example 1 or 0.5.
     #[arg(long, value_name = "N", value_parser = max_hours, allow_negative_numbers = true)]
-    max_hours: Option<TimeDelta>,
+    max_hours: Option<f64>,
     /// The same as a duration, for example 1h30m.
     #[arg(long, value_name = "DURATION", value_parser = age, conflicts_with = "max_hours")]
     older_than: Option<Duration>,
@@ -51,17 +47,32 @@ pub(super) struct Args {
     #[arg(short = 'y', long)]
     yes: bool,
     #[command(flatten)]
-    direct: direct::Target,
-    #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// More than 0 hours.
-fn max_hours(text: &str) -> Result<TimeDelta, String> {
+fn max_hours(text: &str) -> Result<f64, String> {
     let wrong = "write how many hours, more than 0 and at most 399996, for example 0.5".to_owned();
     let hours: f64 = text.parse().map_err(|_| wrong.clone())?;
     let possible = hours > 0.0 && hours <= 399_996.0;
-    if possible { Ok(duration::of_seconds(hours * 3_600.0)) } else { Err(wrong) }
+    if possible { Ok(hours) } else { Err(wrong) }
+}
+
+/// What is asked of a store.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    /// What has run for so many hours or longer.
+    pub(super) max_hours: Option<f64>,
+    /// The same as a length of time.
+    pub(super) older_than: Option<Duration>,
+    /// These, as they were written.
+    pub(super) ids: Vec<String>,
+    /// With a threshold or ids: what an object governs too.
+    pub(super) include_governed: bool,
+    /// Change nothing.
+    pub(super) dry_run: bool,
 }
 
 /// Cleans up, or tells what that would do.
@@ -80,31 +91,29 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
                 .to_owned(),
         ));
     }
-    let mut store = Direct::open(args.direct).await?;
+    let mut store = Source::open(args.place).await?;
     if args.dry_run {
-        store.say_of_zone();
+        store.caution();
     } else {
         store.writable()?;
     }
     let mut ids = Vec::new();
-    for id in args.ids.iter().map(|id| store.id(id)) {
-        let id = id?;
+    for id in args.ids {
         if !ids.contains(&id) {
             ids.push(id);
         }
     }
-    let options = Options {
-        older_than: args.max_hours.or(args.older_than.as_ref().map(Duration::to_chrono)),
+    let order = Order {
+        max_hours: args.max_hours,
+        older_than: args.older_than,
         ids,
         include_governed: args.include_governed,
         dry_run: args.dry_run || asks,
-        source: SOURCE,
-        actor: Some(person()),
     };
     // Who is asked afterwards must know how many there are.
     let broken = if args.dry_run { Broken::Ends } else { Broken::IsNoMatter };
     let mut report =
-        if options.dry_run { Some(print(&store, &options, args.output, broken).await?) } else { None };
+        if order.dry_run { Some(print(&mut store, &order, args.output, broken).await?) } else { None };
     if asks && let Some(would) = report.filter(|report| report.cleaned > 0) {
         if !confirmed(would.cleaned)? {
             store.close().await;
@@ -113,7 +122,7 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
         report = None;
     }
     let report =
-        if let Some(report) = report { report } else { change(&mut store, options, args.output).await? };
+        if let Some(report) = report { report } else { change(&mut store, order, args.output).await? };
     store.close().await;
     match summary(report, args.output) {
         Err(error) if !args.dry_run && is_broken(&error) => {}
@@ -123,9 +132,9 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
 }
 
 /// Cleans up.
-async fn change(store: &mut Direct, options: Options, output: Output) -> Result<Report, CliError> {
+async fn change(store: &mut Source, order: Order, output: Output) -> Result<Report, CliError> {
     store.prepare_to_write().await?;
-    print(store, &Options { dry_run: false, ..options }, output, Broken::IsNoMatter).await
+    print(store, &Order { dry_run: false, ..order }, output, Broken::IsNoMatter).await
 }
 
 /// What it means that the reader of a pipe has gone, as `head` does.
@@ -144,22 +153,22 @@ fn is_broken(error: &CliError) -> bool {
 /// Prints a line for each row. Only what changes nothing is broken off where nothing can be printed; that it could not be
 /// is an error all the same, unless the reader has gone.
 async fn print(
-    store: &Direct,
-    options: &Options,
+    store: &mut Source,
+    order: &Order,
     output: Output,
     broken: Broken,
 ) -> Result<Report, CliError> {
-    let columns = if options.dry_run { columns(planned) } else { columns(done) };
-    let mut printer = Printer::new(output, columns, |row: &Row| row.action.map(|_| row.id.as_str()));
-    let (mut failed, judge) = (None, store.judge());
-    let report = cleanup::run(&store.database, &judge, &store.ledger, options, |rows| {
+    let columns = if order.dry_run { columns(planned) } else { columns(done) };
+    let mut printer = Printer::new(output, columns, |row: &Row| row.action.as_ref().map(|_| row.id.as_str()));
+    let mut failed = None;
+    let cleaned = store.clean_up(order, |rows| {
         if failed.is_none() {
             failed = printer.rows(rows).err();
         }
         let ends = failed.is_some() && broken == Broken::Ends;
         if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })
-    .await?;
+    });
+    let report = cleaned.await?;
     match failed {
         Some(error) if broken == Broken::IsNoMatter && is_broken(&error) => return Ok(report),
         Some(error) => return Err(error),
@@ -192,11 +201,13 @@ fn columns(result: fn(&Row, Output) -> String) -> Vec<C> {
 }
 
 fn planned(row: &Row, _: Output) -> String {
-    row.action.map_or_else(|| "skipped".to_owned(), |action| format!("would be {}", action.to_lowercase()))
+    row.action
+        .as_ref()
+        .map_or_else(|| "skipped".to_owned(), |action| format!("would be {}", action.to_lowercase()))
 }
 
 fn done(row: &Row, _: Output) -> String {
-    row.action.map_or_else(|| "skipped".to_owned(), str::to_lowercase)
+    row.action.as_ref().map_or_else(|| "skipped".to_owned(), |action| action.to_lowercase())
 }
 
 /// Why it is ended, or why it is not.

@@ -11,27 +11,17 @@ use super::{CliError, person};
 use crate::api::{Duration, ExecutionStore, JobExecution, RESUME};
 use crate::controllers::execution::names;
 use crate::db::mapping::IdType;
+use crate::http::wire::StoreName;
 
 /// How long a call may take, the client's own retries included.
 const TIMEOUT: Limit = Limit::from_secs(30);
-
-/// `NAMESPACE/NAME`.
-#[derive(Clone, Debug)]
-pub(super) struct StoreName {
-    namespace: String,
-    name: String,
-}
 
 impl FromStr for StoreName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('/') {
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
-            }
-            _ => Err("write NAMESPACE/NAME of an ExecutionStore, for example prod/jobs".to_owned()),
-        }
+        let wrong = "write NAMESPACE/NAME of an ExecutionStore, for example prod/jobs";
+        Self::try_from(text.to_owned()).map_err(|_| wrong.to_owned())
     }
 }
 

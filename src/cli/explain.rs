@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::CliError;
-use super::direct::{self, Direct};
 use super::output::{self, Format, Output, hours, length};
-use crate::db::explain::{self, Considered, Explanation, Record};
+use super::source::{Explained, Place, Source};
+use crate::db::explain::{Considered, Explanation, Record};
 
 /// What to explain.
 #[derive(Debug, clap::Args)]
@@ -16,35 +16,31 @@ use crate::db::explain::{self, Considered, Explanation, Record};
   jobexec explain 39                    of the default table in DATABASE_URL
   jobexec explain 39 -f store.yaml      of the table that an ExecutionStore describes
   jobexec explain 39 -o json
+  jobexec explain 39 --store prod/jobs  of a store that the operator of this kube context looks after
 
-What counts is what the operator has put in force in that database (jobexec.rules).")]
+What counts is what the operator has put in force (in the database: jobexec.rules).")]
 pub(super) struct Args {
     /// The id of the execution.
     #[arg(allow_negative_numbers = true)]
     id: String,
     #[command(flatten)]
-    direct: direct::Target,
-    #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// Says why an execution is stale, or is not, and what happens next.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
-    let store = Direct::open(args.direct).await?;
-    store.say_of_zone();
-    let id = store.id(&args.id)?;
-    let judge = store.judge();
-    let found = explain::explain(&store.database, &judge, &id).await?;
-    let explanation = found.ok_or_else(|| CliError::NoExecution(args.id.clone()))?;
-    let records = explain::records(&store.database, &judge, &id).await?;
-    let looked_after = store.looked_after;
+    let mut store = Source::open(args.place).await?;
+    store.caution();
+    let Explained { explanation, records, looked_after } = store.explain(&args.id).await?;
     store.close().await;
     match args.output.format {
         Format::Json | Format::Yaml => {
             let told = Told { explanation: &explanation, recorded: &records, operator: looked_after };
             output::object(args.output.format, &told)
         }
-        Format::Name => output::print(&format!("{id}\n")),
+        Format::Name => output::print(&format!("{}\n", explanation.id)),
         Format::Table | Format::Wide => {
             let mut text = render(&explanation, &records, args.output);
             if !looked_after {

@@ -1,9 +1,9 @@
 //! `jobexec health`
 
-use super::direct::{self, Direct};
 use super::output::{self, Column, Format, Output, Printer, Style};
+use super::source::{Place, Source};
 use super::{CliError, Done};
-use crate::db::health::{self, Health, Status};
+use crate::db::health::{Health, Status};
 
 /// Where to look.
 #[derive(Debug, clap::Args)]
@@ -12,14 +12,16 @@ use crate::db::health::{self, Health, Status};
   jobexec health -o json
   jobexec health -o name || page-somebody
 
-It is a warning when more executions run for long than longRunning.warnAbove of the store (5), or when any is stale.
+It is a warning when more executions run for long than longRunning.warnAbove of the store (5), or when any is stale. With
+--store it is also one when anything else keeps the store from being Ready or Healthy, and the figures are those that the
+operator took last.
 
 Exit status: 0 healthy, 1 warning, 2 the figures could not be had.")]
 pub(super) struct Args {
     #[command(flatten)]
-    direct: direct::Target,
-    #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// Prints the figures. Whatever keeps them from being had is one status to whoever checks.
@@ -44,10 +46,9 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
 }
 
 async fn check(args: Args) -> Result<Health, CliError> {
-    let store = Direct::open(args.direct).await?;
-    store.say_of_zone();
-    let (judge, warn_above) = (store.judge(), store.warn_above());
-    let health = store.database.within(health::check(&store.database, &judge, warn_above)).await?;
+    let mut store = Source::open(args.place).await?;
+    store.caution();
+    let health = store.health().await?;
     store.close().await;
     Ok(health)
 }

@@ -1,14 +1,12 @@
 //! `jobexec history`
 
-use super::direct::{self, Direct};
+use chrono::TimeDelta;
+
 use super::output::{Column, Output, Printer, optional};
+use super::source::{Place, Source};
 use super::{CliError, age};
 use crate::api::Duration;
-use crate::db::Ledger;
-use crate::db::audit::{self, Entry, Filter};
-
-/// How many entries are read at once.
-const PAGE: u32 = 500;
+use crate::db::audit::Entry;
 
 /// What to tell of.
 #[derive(Debug, clap::Args)]
@@ -30,37 +28,28 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
     #[command(flatten)]
-    direct: direct::Target,
-    #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// What is asked of a store.
+pub(super) struct Wanted {
+    /// Only what was done to executions of this job, as it was written.
+    pub(super) job: Option<String>,
+    /// Only what was done to this execution, likewise.
+    pub(super) id: Option<String>,
+    /// Only what was done within so long.
+    pub(super) since: Option<TimeDelta>,
 }
 
 /// Prints what was done, the latest first.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
-    let store = Direct::open(args.direct).await?;
-    let store_id = match &store.ledger {
-        Ledger::Tables { store_id } => *store_id,
-        Ledger::Missing(why) => return Err(CliError::NotRecorded(why.clone())),
-    };
-    let mut filter = Filter {
-        execution_id: args.id.as_deref().map(|id| store.id(id)).transpose()?,
-        job_id: args.job.as_deref().map(|id| store.job_id(id)).transpose()?,
-        since: args.since.as_ref().map(Duration::to_chrono),
-        before: None,
-    };
-    let mut rest = args.limit;
+    let mut store = Source::open(args.place).await?;
+    let since = args.since.as_ref().map(Duration::to_chrono);
+    let wanted = Wanted { job: args.job, id: args.id, since };
     let mut printer = Printer::new(args.output, columns(), |entry: &Entry| Some(entry.execution_id.as_str()));
-    while rest > 0 {
-        let limit = PAGE.min(u32::try_from(rest).unwrap_or(u32::MAX));
-        let page = audit::history(&store.database, store_id, &filter, limit);
-        let entries = store.database.within(page).await?;
-        printer.rows(&entries)?;
-        rest -= entries.len() as u64;
-        filter.before = entries.last().map(|entry| entry.event_id);
-        if entries.len() < limit as usize {
-            break;
-        }
-    }
+    store.history(&wanted, args.limit, |entries| printer.rows(entries)).await?;
     printer.end("Nothing is recorded of that.")?;
     store.close().await;
     Ok(())

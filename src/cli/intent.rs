@@ -3,13 +3,14 @@
 
 use serde::Serialize;
 
-use super::cluster::{Cluster, StoreName};
+use super::cluster::Cluster;
 use super::direct::{self, Direct};
 use super::output::{Output, Printer, print, say};
 use super::{CliError, Done, person, user};
 use crate::api::{Duration, Phase, duration};
 use crate::db::cancel::{self, Request};
 use crate::db::{Ledger, extend as rule, ledger, running};
+use crate::http::wire::StoreName;
 
 /// Where the store is.
 #[derive(Debug, clap::Args)]
@@ -178,7 +179,7 @@ async fn cancel_directly(
         ));
     }
     store.prepare_to_write().await?;
-    let source = super::cleanup::SOURCE;
+    let source = direct::SOURCE;
     let request = |key: &String| Request {
         key: key.clone(),
         source: source.to_owned(),

@@ -1,15 +1,12 @@
 //! `jobexec list`
 
-use super::direct::{self, Direct};
+use chrono::TimeDelta;
+
 use super::output::{Column, Output, Printer, Style, hours, length, optional};
+use super::source::{Place, Source};
 use super::{CliError, age};
 use crate::api::Duration;
-use crate::db::running::{self, Execution, Filter, Which};
-
-/// The first page is small, so that it comes at once; the later ones are larger and larger, since under many rules to find
-/// some that are stale costs as much as to find them all.
-const FIRST: u32 = 100;
-const MOST: u32 = 10_000;
+use crate::db::running::{Execution, Which};
 
 /// How many executions `--all` lists where no limit is given.
 const ALL: u64 = 100;
@@ -22,6 +19,7 @@ const ALL: u64 = 100;
   jobexec list --older-than 6h -o wide  what has run for 6 h or longer, with more columns
   jobexec list --job 21 --all           the latest 100 executions of job 21, whatever their status
   jobexec list --overdue -o name | xargs -r -n1 jobexec explain
+  jobexec list --store prod/jobs        the same of a store that the operator of this kube context looks after
 
 The column REASON says why an execution is stale, or LongRunning; with --all also why one was ended, where that is
 recorded. With --all and without an index on the start, Postgres reads the whole table.")]
@@ -45,41 +43,36 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
-    direct: direct::Target,
-    #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// What is asked of a store.
+pub(super) struct Wanted {
+    pub(super) which: Which,
+    /// Only those that began so long ago or longer.
+    pub(super) older_than: Option<TimeDelta>,
+    /// Only executions of this job, as it was written.
+    pub(super) job: Option<String>,
 }
 
 /// Prints executions, page by page.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
-    let store = Direct::open(args.direct).await?;
-    store.say_of_zone();
+    let mut store = Source::open(args.place).await?;
+    store.caution();
     let which = match (args.overdue, args.stale, args.all) {
         (true, ..) => Which::Overdue,
         (_, true, _) => Which::Stale,
         (.., true) => Which::All,
         _ => Which::Running,
     };
-    let filter = Filter {
-        which,
-        older_than: args.older_than.as_ref().map(Duration::to_chrono),
-        job_id: args.job.as_deref().map(|id| store.job_id(id)).transpose()?,
-    };
-    let mut rest = args.limit.unwrap_or(if args.all { ALL } else { u64::MAX });
+    let older_than = args.older_than.as_ref().map(Duration::to_chrono);
+    let wanted = Wanted { which, older_than, job: args.job };
+    let limit = args.limit.unwrap_or(if args.all { ALL } else { u64::MAX });
     let mut printer =
         Printer::new(args.output, columns(args.all), |execution: &Execution| Some(execution.id.as_str()));
-    let (judge, mut after, mut size) = (store.judge(), None, FIRST);
-    while rest > 0 {
-        let limit = size.min(u32::try_from(rest).unwrap_or(u32::MAX));
-        let page = running::page(&store.database, &judge, &filter, after.as_ref(), limit);
-        let page = store.database.within(page).await?;
-        printer.rows(&page.executions)?;
-        rest = rest.saturating_sub(page.executions.len() as u64);
-        (after, size) = (page.next, size.saturating_mul(10).min(MOST));
-        if after.is_none() {
-            break;
-        }
-    }
+    store.list(&wanted, limit, |executions| printer.rows(executions)).await?;
     printer.end(match which {
         Which::Running => "No execution runs.",
         Which::Overdue => "No execution runs past its deadline.",

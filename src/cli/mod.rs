@@ -1,4 +1,5 @@
-//! The command line, one file a subcommand.
+//! The command line, one file a subcommand. A store is had straight from its database (`direct`) or through the operator
+//! (`remote`), to those who print it by one door (`source`); `cluster` is its objects in Kubernetes.
 
 mod cleanup;
 mod cluster;
@@ -13,7 +14,9 @@ mod list;
 mod operator;
 mod output;
 mod reference;
+mod remote;
 mod schema;
+mod source;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -21,6 +24,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::api::Duration;
+pub use remote::RemoteError;
 
 /// What makes a command end with a status other than 0.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +37,7 @@ pub enum CliError {
     File(std::path::PathBuf, String),
     /// No database was named.
     #[error(
-        "no database: give --database-url or set DATABASE_URL to postgres://user:password@host:port/database"
+        "no database: give --database-url or set DATABASE_URL to postgres://user:password@host:port/database, or name a store that an operator looks after with --store NAMESPACE/NAME"
     )]
     NoDatabase,
     /// The database URL is wrong.
@@ -50,6 +54,9 @@ pub enum CliError {
         "cannot use the Kubernetes cluster: {0}. Check KUBECONFIG and your rights, or run inside a Pod with a ServiceAccount"
     )]
     Cluster(String),
+    /// The operator's API.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The table does not fit.
     #[error("{0}")]
     Table(#[from] crate::db::validate::Problem),

@@ -2,6 +2,7 @@
 //! ended although no rule says that it is stale. The dry run finds rows by the same statement parts as the sweep, and
 //! judges each by the same predicate.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -57,7 +58,7 @@ pub struct Row {
     /// When it was ended, by the database's clock; `None` in a dry run.
     pub completed_at: Option<DateTime<Utc>>,
     /// What was or would be done: `Failed` or `Cancelled`; `None`: nothing.
-    pub action: Option<&'static str>,
+    pub action: Option<Cow<'static, str>>,
     /// Why: evidence such as `DeadlineExceeded`, or `ManualCleanup` where a person decided.
     pub reason: Option<String>,
     /// The object that says so, or through what a person asked.
@@ -71,14 +72,17 @@ pub struct Row {
 pub struct Skipped {
     /// In one word: `Governed`, `Extended`, `AlertOnly`, `TooYoung`, `NotRunning`, `NotFound`, `Locked`, `Late`,
     /// `Refused`.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// For a person.
     pub message: String,
 }
 
+/// Why nothing is done about an id that no row has.
+const NOT_FOUND: &str = "NotFound";
+
 impl Skipped {
     fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason: reason.into(), message: message.into() }
     }
 }
 
@@ -111,13 +115,7 @@ pub async fn run(
     let mut report = Report { dry_run: options.dry_run, ..Report::default() };
     let mut count = |rows: Vec<Row>| {
         for row in &rows {
-            match &row.skipped {
-                None => report.cleaned += 1,
-                Some(skipped) => {
-                    report.skipped += 1;
-                    report.not_found += u64::from(skipped.reason == "NotFound");
-                }
-            }
+            report.count(row);
         }
         if rows.is_empty() { ControlFlow::Continue(()) } else { told(&rows) }
     };
@@ -259,7 +257,7 @@ impl Plan<'_> {
         let cancel = execution.action.as_deref() == Some("Cancel") && self.judge.mapping.can_cancel();
         let action = if cancel { "Cancelled" } else { "Failed" };
         Row {
-            action: skipped.is_none().then_some(action),
+            action: skipped.is_none().then_some(action.into()),
             reason: execution.reason.filter(|_| execution.phase == Phase::Running),
             source: execution.source,
             skipped,
@@ -294,6 +292,19 @@ fn governed(execution: &Execution, how: &str) -> Skipped {
     }
 }
 
+impl Report {
+    /// Counts a row that was told of.
+    pub fn count(&mut self, row: &Row) {
+        match &row.skipped {
+            None => self.cleaned += 1,
+            Some(skipped) => {
+                self.skipped += 1;
+                self.not_found += u64::from(skipped.reason == NOT_FOUND);
+            }
+        }
+    }
+}
+
 impl Row {
     fn ended(ended: &Ended) -> Self {
         Self {
@@ -304,7 +315,7 @@ impl Row {
             runtime_seconds: ended.runtime().map(TimeDelta::as_seconds_f64),
             deadline: ended.deadline,
             completed_at: Some(ended.at),
-            action: Some(if ended.cancelled { "Cancelled" } else { "Failed" }),
+            action: Some(if ended.cancelled { "Cancelled" } else { "Failed" }.into()),
             reason: Some(ended.reason.clone()),
             source: Some(ended.source.clone()),
             skipped: None,
@@ -323,7 +334,7 @@ impl Row {
             action: None,
             reason: None,
             source: None,
-            skipped: Some(Skipped::new("NotFound", "the table has no such execution")),
+            skipped: Some(Skipped::new(NOT_FOUND, "the table has no such execution")),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Why one execution is stale, or is not: its row, each rule that could govern it, the evidence, and what follows. By the
 //! same statement parts as the sweep.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::postgres::PgRow;
@@ -53,13 +55,13 @@ pub struct Explanation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Considered {
     /// The field, as specs call it.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// What it says.
     pub value: String,
     /// Who says so.
     pub source: String,
     /// Why it counts or does not.
-    pub why: &'static str,
+    pub why: Cow<'static, str>,
     /// Whether it counts.
     pub counts: bool,
 }
@@ -278,10 +280,10 @@ fn considered(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
             let Some((field, source)) = said.split_once(" of ") else { continue };
             let field = FIELDS.into_iter().find(|name| *name == field).unwrap_or("timeout");
             all.push(Considered {
-                field,
+                field: field.into(),
                 value: "-".to_owned(),
                 source: source.to_owned(),
-                why: "another object of the same rank is older",
+                why: "another object of the same rank is older".into(),
                 counts: false,
             });
         }
@@ -298,7 +300,7 @@ const FIELDS: [&str; 7] =
 fn one(field: &'static str, value: String, source: String, counts: &mut bool) -> Considered {
     let first = std::mem::replace(counts, false);
     let why = if first { "the most specific" } else { "a more specific one counts" };
-    Considered { field, value, source, why, counts: first }
+    Considered { field: field.into(), value, source, why: why.into(), counts: first }
 }
 
 /// Of timeouts the one of the lowest rank counts.
@@ -320,7 +322,7 @@ fn timeouts(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
             let history = (10..40).contains(&rank) && rank % 10 == 0;
             let mut considered = one("timeout", value, source, &mut counts);
             if history && considered.counts {
-                considered.why = "the most specific, from history";
+                considered.why = "the most specific, from history".into();
             }
             considered
         })

@@ -137,7 +137,7 @@ pub struct Execution {
     pub place: Option<Cursor>,
     /// What is done about it if it is stale: a person may ask for another end than a rule.
     #[serde(skip)]
-    pub(super) action: Option<String>,
+    pub action: Option<String>,
 }
 
 /// The page of at most `limit` executions that begins at `after`, or the first one.

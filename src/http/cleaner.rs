@@ -17,7 +17,7 @@ use crate::db::cleanup::{self, Options, Row};
 use crate::metrics::End;
 
 /// How many rows are told of.
-const TOLD: usize = 1_000;
+pub(super) const TOLD: usize = 1_000;
 
 /// The name of the API in records.
 const SOURCE: &str = "HttpApi";
@@ -29,9 +29,24 @@ const FIGURES: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) struct Order {
     pub(super) older_than: Option<TimeDelta>,
+    pub(super) ids: Vec<String>,
     pub(super) include_governed: bool,
     pub(super) dry_run: bool,
     pub(super) actor: String,
+}
+
+impl Order {
+    /// With the ids as the table writes them.
+    pub(super) fn in_words_of(&self, open: &Open) -> Result<Self, Problem> {
+        let mut ids = Vec::with_capacity(self.ids.len());
+        for id in &self.ids {
+            let id = open.id(id)?;
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        Ok(Self { ids, ..self.clone() })
+    }
 }
 
 /// What it came to.
@@ -120,7 +135,7 @@ async fn clean(
 ) -> Outcome {
     let options = Options {
         older_than: order.older_than,
-        ids: Vec::new(),
+        ids: order.ids,
         include_governed: order.include_governed,
         dry_run: order.dry_run,
         source: SOURCE,
@@ -149,7 +164,7 @@ async fn clean(
 /// What is counted of a row, if it was ended. A person is late by nobody's clock.
 fn end(row: &Row) -> Option<End<'_>> {
     let reason = row.reason.as_deref().filter(|_| row.skipped.is_none())?;
-    Some(End { reason, cancelled: row.action == Some("Cancelled"), lag: None })
+    Some(End { reason, cancelled: row.action.as_deref() == Some("Cancelled"), lag: None })
 }
 
 impl Outcome {
@@ -173,7 +188,7 @@ fn log(store: &StoreName, row: &Row, actor: Option<&str>) {
         execution = row.id,
         job = row.job_id,
         number = row.execution_number,
-        action = row.action,
+        action = row.action.as_deref(),
         reason = row.reason,
         actor,
         "ended an execution for a caller"

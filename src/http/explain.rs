@@ -1,5 +1,6 @@
 //! `GET /api/system/executions/{namespace}/{store}/{id}/explain`
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
@@ -12,13 +13,16 @@ use super::app::App;
 use super::auth::Caller;
 use super::documented::Problems;
 use super::extract::{Path, Query};
+use super::phase;
 use super::problem::Problem;
 use super::stores::{Open, StoreName};
+use crate::api::Phase;
 use crate::db::explain::{self as told, Explanation as Told, Record};
+use crate::db::judge::Reason;
 
 /// Why an execution is stale, or is not.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Explanation {
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub(crate) struct Explanation {
     /// The store: `namespace/name`.
     store: String,
     /// The row's id.
@@ -32,7 +36,9 @@ pub(super) struct Explanation {
     /// The status as the table has it.
     status: String,
     /// Where it stands: `scheduled`, `running`, `completed`, `failed`, `cancelled`, or `unmapped`.
-    phase: String,
+    #[serde(with = "phase")]
+    #[schema(value_type = String, example = "running")]
+    phase: Phase,
     /// When the row was made, where that is mapped.
     created_at: Option<DateTime<Utc>>,
     /// When it started.
@@ -49,6 +55,8 @@ pub(super) struct Explanation {
     evidence: Vec<Evidence>,
     /// Why it is stale; null: it is not.
     stale: Option<String>,
+    /// What the operator does about it: `Fail`, `Cancel` or `AlertOnly`; null: it is not stale.
+    stale_action: Option<String>,
     /// When it will be stale if nothing changes, and why; null: never, or it has ended.
     stale_at: Option<Outlook>,
     /// What the operator does once it is stale: `Fail`, `Cancel` or `AlertOnly`.
@@ -60,10 +68,10 @@ pub(super) struct Explanation {
 }
 
 /// What one rule says of one field.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 struct Rule {
     /// The field, as specs call it.
-    field: &'static str,
+    field: Cow<'static, str>,
     /// What it says.
     value: String,
     /// The object that says so, for example `ExecutionPolicy/nightly`.
@@ -71,14 +79,15 @@ struct Rule {
     /// Whether it counts.
     counts: bool,
     /// Why it does, or does not.
-    why: &'static str,
+    why: Cow<'static, str>,
 }
 
 /// Evidence of death.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 struct Evidence {
     /// Of what, for example `HeartbeatLost`.
-    reason: &'static str,
+    #[schema(value_type = String)]
+    reason: Reason,
     /// What is seen.
     seen: String,
     /// From when on the execution is stale by it, if nothing changes.
@@ -86,16 +95,17 @@ struct Evidence {
 }
 
 /// What happens if nothing changes.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 struct Outlook {
     /// When.
     at: DateTime<Utc>,
     /// Why.
-    reason: &'static str,
+    #[schema(value_type = String)]
+    reason: Reason,
 }
 
 /// Something that was done to an execution, or told of it.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[schema(as = Record)]
 struct Recorded {
     /// When.
@@ -179,27 +189,54 @@ impl Explanation {
     fn of(store: String, told: Told, records: Vec<Record>) -> Self {
         let ended = told.phase.finished();
         let outlook = told.stale_at().filter(|_| !ended);
+        let runtime = told.runtime();
+        let (stale, stale_action) = told.stale.unzip();
         Self {
             store,
-            runtime_seconds: told.runtime().map(chrono::TimeDelta::as_seconds_f64),
-            stale_at: outlook.map(|(at, reason)| Outlook { at, reason: reason.as_str() }),
+            runtime_seconds: runtime.map(chrono::TimeDelta::as_seconds_f64),
+            stale_at: outlook.map(|(at, reason)| Outlook { at, reason }),
             id: told.id,
             job_id: told.job_id,
             job_type: told.job_type,
             execution_number: told.number,
             status: told.status,
-            phase: format!("{:?}", told.phase).to_lowercase(),
+            phase: told.phase,
             created_at: told.created_at,
             started_at: told.started_at,
             completed_at: told.completed_at,
             rules: told.considered.into_iter().map(Rule::from).collect(),
             deadline: told.deadline,
             evidence: told.evidence.into_iter().map(Evidence::from).collect(),
-            stale: told.stale.map(|(reason, _)| reason),
+            stale,
+            stale_action,
             on_timeout: told.action,
             records: records.into_iter().map(Recorded::from).collect(),
             timestamp: told.now,
         }
+    }
+}
+
+/// What a client makes of it.
+impl From<Explanation> for (Told, Vec<Record>) {
+    fn from(told: Explanation) -> Self {
+        let explanation = Told {
+            now: told.timestamp,
+            id: told.id,
+            job_id: told.job_id,
+            job_type: told.job_type,
+            number: told.execution_number,
+            phase: told.phase,
+            status: told.status,
+            started_at: told.started_at,
+            created_at: told.created_at,
+            completed_at: told.completed_at,
+            considered: told.rules.into_iter().map(told::Considered::from).collect(),
+            deadline: told.deadline,
+            evidence: told.evidence.into_iter().map(told::Evidence::from).collect(),
+            stale: told.stale.zip(told.stale_action),
+            action: told.on_timeout,
+        };
+        (explanation, told.records.into_iter().map(Record::from).collect())
     }
 }
 
@@ -211,12 +248,30 @@ impl From<told::Considered> for Rule {
 
 impl From<told::Evidence> for Evidence {
     fn from(told::Evidence { reason, seen, stale_at }: told::Evidence) -> Self {
-        Self { reason: reason.as_str(), seen, stale_at }
+        Self { reason, seen, stale_at }
     }
 }
 
 impl From<Record> for Recorded {
     fn from(Record { at, action, reason, source, actor, note }: Record) -> Self {
+        Self { at, action, reason, source, actor, note }
+    }
+}
+
+impl From<Rule> for told::Considered {
+    fn from(Rule { field, value, source, why, counts }: Rule) -> Self {
+        Self { field, value, source, why, counts }
+    }
+}
+
+impl From<Evidence> for told::Evidence {
+    fn from(Evidence { reason, seen, stale_at }: Evidence) -> Self {
+        Self { reason, seen, stale_at }
+    }
+}
+
+impl From<Recorded> for Record {
+    fn from(Recorded { at, action, reason, source, actor, note }: Recorded) -> Self {
         Self { at, action, reason, source, actor, note }
     }
 }

@@ -20,14 +20,15 @@ use super::stores::{Store, StoreName};
 use crate::api::ExecutionStoreStatus;
 use crate::api::conditions::find;
 use crate::api::store::Metrics as Seen;
+use crate::db::health as figures;
 
 /// The path, which is what an unfiltered request needs the right to get.
 const PATH: &str = "/api/system/health";
 
 /// Whether all is well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Stale executions are ended, and few run for long.
     Healthy,
     /// Many executions run for long, or stale ones are left as they are.
@@ -37,25 +38,25 @@ pub(super) enum Verdict {
 }
 
 /// How the stores are.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Health {
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub(crate) struct Health {
     /// The worst of all stores.
-    pub(super) status: Verdict,
+    pub(crate) status: Verdict,
     /// The totals over all stores, or the figures of one.
-    pub(super) metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// How many stores these are.
     pub(super) stores: usize,
     /// Of one store that is not healthy: why, in one word, for example the reason of its condition `Ready` or `Healthy`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// Of one store that is not healthy: why, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) message: Option<String>,
+    pub(crate) message: Option<String>,
 }
 
 /// The executions at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
-pub(super) struct Metrics {
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
+pub(crate) struct Metrics {
     /// Executions that run.
     pub(super) running_executions: i64,
     /// Executions that wait to be started.
@@ -71,6 +72,21 @@ pub(super) struct Metrics {
     /// When these figures were taken, by the database's clock: the oldest of all stores. They are no older than the store's
     /// pollInterval, unless the table is so large that counting it takes longer.
     pub(super) timestamp: DateTime<Utc>,
+}
+
+/// What a client makes of them.
+impl From<Metrics> for figures::Metrics {
+    fn from(told: Metrics) -> Self {
+        Self {
+            running_executions: told.running_executions,
+            scheduled_executions: told.scheduled_executions,
+            long_running_executions: told.long_running_executions,
+            stale_executions: told.stale_executions,
+            recent_executions_24h: told.recent_executions_24h,
+            oldest_running_started_at: told.oldest_running_started_at,
+            timestamp: told.timestamp,
+        }
+    }
 }
 
 /// What to tell of.

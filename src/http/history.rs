@@ -21,22 +21,25 @@ use crate::db::Ledger;
 use crate::db::audit::{self, Filter};
 
 /// A page of what was done.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[schema(as = History)]
-pub(super) struct Page {
+pub(crate) struct Page {
     /// What was done, the latest first.
-    pub(super) events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
     /// To be given as `cursor` for the next page; null: this is the last one.
-    pub(super) next: Option<String>,
+    pub(crate) next: Option<String>,
     /// The stores whose history could not be read, and why.
     pub(super) unavailable: Vec<Unavailable>,
 }
 
 /// Something that was done to an execution, or told of it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Event {
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub(crate) struct Event {
     /// The store: `namespace/name`.
     pub(super) store: String,
+    /// Its place in the records of the database: a later one has a larger one.
+    #[serde(rename = "event_id")]
+    pub(super) place: i64,
     /// When, by the database's clock.
     pub(super) at: DateTime<Utc>,
     /// To which execution.
@@ -139,8 +142,8 @@ impl List for Wanted {
         let Ledger::Tables { store_id } = open.session.ledger else {
             return Err(Problem::NothingRecorded(store.name.to_string()));
         };
-        // A text that can be no id is in no record.
-        let Some(filter) = filter(&open, self, before) else { return Ok(Rows::none()) };
+        // A text that can be no id here is in no record.
+        let Some(filter) = filter(&open, self, before)? else { return Ok(Rows::none()) };
         let database = &open.session.database;
         let _reading = open.session.reading.lock().await;
         let entries = database.within(audit::history(database, store_id, &filter, limit)).await;
@@ -154,22 +157,33 @@ impl List for Wanted {
     }
 }
 
-fn filter(open: &Open, wanted: &Wanted, before: Option<i64>) -> Option<Filter> {
+/// What to look for in one store; `None`: there can be nothing. Who has named the store is told why.
+fn filter(open: &Open, wanted: &Wanted, before: Option<i64>) -> Result<Option<Filter>, Problem> {
+    let named = wanted.store.is_some();
     let job_id = match &wanted.job {
-        Some(job) => Some(open.job(job)?),
+        Some(job) => match open.job_of(job, named)? {
+            None => return Ok(None),
+            job => job,
+        },
         None => None,
     };
     let execution_id = match &wanted.id {
-        Some(id) => Some(open.id(id).ok()?),
+        Some(id) => match open.id(id) {
+            Err(problem) if named => return Err(problem),
+            Err(_) => return Ok(None),
+            Ok(id) => Some(id),
+        },
         None => None,
     };
-    Some(Filter { execution_id, job_id, since: wanted.since.as_ref().map(Duration::to_chrono), before })
+    let since = wanted.since.as_ref().map(Duration::to_chrono);
+    Ok(Some(Filter { execution_id, job_id, since, before }))
 }
 
 impl Event {
     fn of(store: &StoreName, entry: audit::Entry) -> Self {
         Self {
             store: store.to_string(),
+            place: entry.event_id,
             at: entry.at,
             execution_id: entry.execution_id,
             job_id: entry.job_id,
@@ -181,6 +195,26 @@ impl Event {
             note: entry.note,
             started_at: entry.started_at,
             deadline: entry.deadline,
+        }
+    }
+}
+
+/// What a client makes of it.
+impl From<Event> for audit::Entry {
+    fn from(told: Event) -> Self {
+        Self {
+            event_id: told.place,
+            at: told.at,
+            execution_id: told.execution_id,
+            job_id: told.job_id,
+            execution_number: told.execution_number,
+            action: told.action,
+            reason: told.reason,
+            source: told.source,
+            actor: told.actor,
+            note: told.note,
+            started_at: told.started_at,
+            deadline: told.deadline,
         }
     }
 }

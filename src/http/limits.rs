@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How many bytes a body may have.
-pub(super) const BODY_LIMIT: usize = 64 * 1_024;
+pub(crate) const BODY_LIMIT: usize = 64 * 1_024;
 
 /// The limits that whoever runs the operator may set.
 #[derive(Clone, Copy, Debug)]

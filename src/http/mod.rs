@@ -2,9 +2,10 @@
 //!
 //! - [`listen`] and [`tls`] accept connections, each with its `limits`; `router` says what is where;
 //! - [`auth`] asks Kubernetes who somebody is and whether he may; `stores` is what he then gets to see;
-//! - one file an endpoint: `health`, `running`, `explain`, `cleanup` with its `cleaner` (`ready` is what it makes sure of before), `history`, over several
+//! - one file an endpoint: `health`, `executions` with `running`, `explain`, `cleanup` with its `cleaner` (`ready` is what it makes sure of before), `history`, over several
 //!   stores by `pages`; all are in the `OpenAPI` document (`documented`);
 //! - `page` shows the same to a person with a browser;
+//! - `wire` is what a client reads and writes of all this;
 //! - `metrics` are for Prometheus, `probes` for the kubelet; `problem` is what can be wrong.
 //!
 //! Nothing here is needed for enforcement, and reads take one connection of a store at a time.
@@ -14,6 +15,7 @@ pub mod auth;
 mod cleaner;
 mod cleanup;
 mod documented;
+mod executions;
 mod explain;
 mod extract;
 mod fresh;
@@ -24,6 +26,7 @@ pub mod listen;
 pub mod metrics;
 mod page;
 mod pages;
+mod phase;
 mod probes;
 mod problem;
 mod ready;
@@ -31,6 +34,7 @@ mod router;
 mod running;
 mod stores;
 pub mod tls;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 

@@ -11,7 +11,7 @@ use super::stores::{Store, StoreName, Unavailable, some};
 
 /// How many rows a page has unless the caller says otherwise, and how many at the most.
 pub(super) const USUAL: u32 = 100;
-pub(super) const MOST: u32 = 500;
+pub(crate) const MOST: u32 = 500;
 
 /// What may be listed over several stores.
 pub(super) trait List: Sync {

@@ -6,14 +6,14 @@ use axum::Json;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::limits::BODY_LIMIT;
 use crate::db::DbError;
 
 /// The media type of problem details.
-pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Why a request is not answered as asked.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,14 @@ pub enum Problem {
     /// No row of this table can have the id.
     #[error("{id:?} is no id of this table, whose ids are of type {type_}")]
     InvalidExecutionId {
+        /// What was given.
+        id: String,
+        /// The type of the ids.
+        type_: &'static str,
+    },
+    /// No job of this table can have the id.
+    #[error("{id:?} is no job id of this table, whose job ids are of type {type_}")]
+    InvalidJobId {
         /// What was given.
         id: String,
         /// The type of the ids.
@@ -153,6 +161,9 @@ impl Problem {
             Self::InvalidExecutionId { .. } => {
                 (StatusCode::BAD_REQUEST, "InvalidExecutionId", "The table has no such ids")
             }
+            Self::InvalidJobId { .. } => {
+                (StatusCode::BAD_REQUEST, "InvalidJobId", "The table has no such jobs")
+            }
             Self::ExecutionNotFound { .. } => {
                 (StatusCode::NOT_FOUND, "ExecutionNotFound", "There is no such execution")
             }
@@ -186,7 +197,7 @@ impl Problem {
 }
 
 /// What is wrong with a request (RFC 9457).
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct Details {
     /// Names the kind of problem.

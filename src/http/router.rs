@@ -26,7 +26,7 @@ use super::auth::{Access, Caller};
 use super::documented::{self, Document};
 use super::limits::{BODY_LIMIT, Limits};
 use super::problem::Problem;
-use super::{cleanup, explain, health, history, metrics, page, running};
+use super::{cleanup, executions, explain, health, history, metrics, page, running};
 use crate::metrics::Metrics;
 
 /// Names a request in the log.
@@ -39,6 +39,7 @@ const DOCUMENT: &str = "/api/openapi.json";
 fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(health::health))
+        .routes(routes!(executions::executions))
         .routes(routes!(running::running))
         .routes(routes!(explain::explain))
         .routes(routes!(cleanup::cleanup))
@@ -146,6 +147,8 @@ mod tests {
             "CleanedExecution",
             "Event",
             "Evidence",
+            "Execution",
+            "Executions",
             "Explanation",
             "Health",
             "History",
@@ -154,8 +157,6 @@ mod tests {
             "Problem",
             "Record",
             "Rule",
-            "RunningExecution",
-            "RunningExecutions",
             "Skipped",
             "Unavailable",
             "Verdict",

@@ -21,11 +21,11 @@ use crate::db::DbError;
 use crate::db::mapping::IdType;
 
 /// Names a store: `namespace/name`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct StoreName {
-    pub(super) namespace: String,
-    pub(super) name: String,
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct StoreName {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
 }
 
 impl TryFrom<String> for StoreName {
@@ -38,6 +38,12 @@ impl TryFrom<String> for StoreName {
             }
             _ => Err("a store is named NAMESPACE/NAME, for example store=default/jobs".to_owned()),
         }
+    }
+}
+
+impl From<StoreName> for String {
+    fn from(name: StoreName) -> Self {
+        name.to_string()
     }
 }
 
@@ -96,14 +102,14 @@ impl Store {
 }
 
 /// A store of several that could not do its part.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Unavailable {
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub(crate) struct Unavailable {
     /// The store: `namespace/name`.
     pub(super) store: String,
     /// Why, in one word.
     pub(super) reason: String,
     /// Why, and what to do.
-    pub(super) detail: String,
+    pub(crate) detail: String,
 }
 
 impl Unavailable {
@@ -134,12 +140,14 @@ pub(super) fn some<'a, T>(
 }
 
 impl Open {
-    /// The id of a job in the words of the table, or `None`: no job can have it.
-    pub(super) fn job(&self, id: &str) -> Option<String> {
-        match self.session.mapping.job_id_type() {
-            Some(type_) => type_.canonical(id),
-            None => IdType::Text.canonical(id),
+    /// The id of a job in the words of the table, or `None`: no job here can have it. Who has named this store is told so.
+    pub(super) fn job_of(&self, id: &str, named: bool) -> Result<Option<String>, Problem> {
+        let type_ = self.session.mapping.job_id_type().unwrap_or(IdType::Text);
+        let job = type_.canonical(id);
+        if job.is_none() && named {
+            return Err(Problem::InvalidJobId { id: id.chars().take(100).collect(), type_: type_.sql() });
         }
+        Ok(job)
     }
 
     /// What the database did not do, which is counted.

@@ -1,7 +1,7 @@
 //! The reasons for which an execution is stale.
 
 /// Why an execution is stale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
 pub enum Reason {
     /// It runs past its deadline.
     DeadlineExceeded,

@@ -10,7 +10,7 @@ use crate::db::samples::{self, Point};
 use crate::http::health::{self, Health};
 use crate::http::problem::Problem;
 use crate::http::stores::{Store, StoreName};
-use crate::http::{history, running};
+use crate::http::{executions, history};
 
 /// How many executions are shown, and how many events.
 pub(super) const EXECUTIONS: u32 = 50;
@@ -32,7 +32,7 @@ pub(super) struct Board {
     pub(super) only: Option<StoreName>,
     /// Those of them that may be cleaned up.
     pub(super) cleaned: Vec<StoreName>,
-    pub(super) running: Result<running::Page, Problem>,
+    pub(super) running: Result<executions::Page, Problem>,
     pub(super) events: Result<history::Page, Problem>,
     /// The last day, the oldest first. Points that are missing were not sampled.
     pub(super) points: Vec<Point>,
@@ -47,9 +47,9 @@ pub(super) async fn gather(
     only: Option<StoreName>,
 ) -> Board {
     let now = Utc::now();
-    let (executions, recent) = (running::Wanted::at_most(EXECUTIONS), history::Wanted::at_most(EVENTS));
+    let (executions, recent) = (executions::Wanted::at_most(EXECUTIONS), history::Wanted::at_most(EVENTS));
     let (running, events, points) = tokio::join!(
-        running::page(&stores, &executions),
+        executions::page(&stores, &executions),
         history::page(&stores, &recent),
         join_all(stores.iter().map(points)),
     );

@@ -173,6 +173,7 @@ impl Order {
             dry_run: Some(self.step != Step::Do),
             store: store.map_err(Problem::InvalidParameter)?,
             include_governed: Some(self.include_governed.is_some()),
+            ..cleanup::Wanted::default()
         };
         if wanted.store.is_none() {
             let (mut stores, cleaned) = app.offered_to(&visitor.caller).await?;

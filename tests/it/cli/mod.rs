@@ -5,6 +5,7 @@ mod cleanup;
 mod input;
 mod intent;
 mod listing;
+mod remote;
 mod terminal;
 
 use std::process::{Command, Output};

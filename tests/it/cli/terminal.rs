@@ -7,7 +7,12 @@ use crate::support::World;
 use crate::support::machine::{needs, program};
 
 /// Runs it on a terminal of its own, and answers.
-fn on_terminal(world: &World, args: &str, answer: &str, env: &[(&str, &str)]) -> (Option<i32>, String) {
+pub(super) fn on_terminal(
+    world: &World,
+    args: &str,
+    answer: &str,
+    env: &[(&str, &str)],
+) -> (Option<i32>, String) {
     let mut child = Command::new("script")
         .args(["--quiet", "--return", "--command"])
         .arg(format!("{} {args}", env!("CARGO_BIN_EXE_jobexec")))

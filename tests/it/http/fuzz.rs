@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::json;
 
-use super::{CLEANUP, HEALTH, HISTORY, RUNNING};
+use super::{CLEANUP, EXECUTIONS, HEALTH, HISTORY, RUNNING};
 use crate::support::{World, machine, rbac};
 
 const TEST: &str = "http::fuzz::the_answers_are_as_the_document_says";
@@ -35,7 +35,7 @@ async fn the_answers_are_as_the_document_says() {
     let token = everywhere(&world).await;
     let admin = https.with(&token);
     let store = world.named("jobs");
-    for path in [HEALTH, RUNNING, HISTORY] {
+    for path in [HEALTH, EXECUTIONS, RUNNING, HISTORY] {
         admin.until(&format!("{path}?store={store}"), |status, _| status == 200).await;
     }
     // So that the history has more than a page, too.

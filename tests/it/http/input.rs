@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{CLEANUP, HEALTH, HISTORY, RUNNING, ids};
+use super::{CLEANUP, EXECUTIONS, HEALTH, HISTORY, RUNNING, ids};
 use crate::support::World;
 use crate::support::https::told;
 
@@ -33,6 +33,12 @@ async fn what_cannot_be_meant_is_refused() {
         (format!("{RUNNING}?cursor={}", cursor(&store, "2025-01-01~x")), 400, "InvalidParameter"),
         (format!("{HISTORY}?cursor={}", cursor(&store, "x")), 400, "InvalidParameter"),
         (format!("{HISTORY}?since=yesterday"), 400, "InvalidParameter"),
+        // Who names one store is told that it cannot have such a job or execution.
+        (format!("{RUNNING}?store={store}&job=_"), 400, "InvalidJobId"),
+        (format!("{HISTORY}?store={store}&job=_"), 400, "InvalidJobId"),
+        (format!("{HISTORY}?store={store}&id=%25"), 400, "InvalidExecutionId"),
+        (format!("{EXECUTIONS}?which=any"), 400, "InvalidParameter"),
+        (format!("{EXECUTIONS}?stale=true"), 400, "InvalidParameter"),
         (format!("{explain}/2/explain"), 404, "ExecutionNotFound"),
         (format!("{explain}/abc/explain"), 400, "InvalidExecutionId"),
         (format!("{explain}/99999999999999999999/explain"), 400, "InvalidExecutionId"),
@@ -64,6 +70,10 @@ async fn what_cannot_be_meant_is_refused() {
         "dry_run=yes&max_hours=1",
         "include_governed=true",
         "max_hours=1&max_hours=2",
+        "max_hours=1&older_than=1h",
+        "older_than=0s",
+        "older_than=1.5h",
+        "ids=1",
     ] {
         let (status, problem) = admin.post(&format!("{CLEANUP}?{query}")).await;
         assert_eq!((status, problem["reason"].as_str()), (400, Some("InvalidParameter")), "{query}");
@@ -74,6 +84,12 @@ async fn what_cannot_be_meant_is_refused() {
         ("", json!({"hours": 1}), 400),
         ("", json!([1]), 400),
         ("?max_hours=1", json!({"max_hours": 1}), 400),
+        ("?max_hours=1", json!({"older_than": "1h"}), 400),
+        ("", json!({"ids": ["1"]}), 400),
+        ("", json!({"ids": [1], "store": store}), 400),
+        ("", json!({"ids": [], "store": store}), 400),
+        ("", json!({"ids": ["%"], "store": store}), 400),
+        ("", json!({"ids": vec!["2"; 1_001], "store": store}), 400),
     ] {
         assert_eq!(admin.post_json(&format!("{CLEANUP}{query}"), &body).await.0, status, "{query} {body}");
     }
@@ -84,6 +100,13 @@ async fn what_cannot_be_meant_is_refused() {
     let broken = admin.request(Method::POST, CLEANUP).header("content-type", "application/json");
     assert_eq!(told(broken.body("{\"max_hours\":").send().await.unwrap()).await.0, 400);
     assert_eq!(world.status(1).await, "running", "none of them did anything");
+
+    // One that is not there is told, and the others are done all the same: here none of them is that old.
+    let named = json!({"ids": ["2", "1", "1"], "older_than": "2h", "store": store});
+    let (status, report) = admin.post_json(CLEANUP, &named).await;
+    let skipped: Vec<_> =
+        report["executions"].as_array().unwrap().iter().map(|row| &row["skipped"]["reason"]).collect();
+    assert_eq!((status, json!(skipped)), (200, json!(["NotFound", "TooYoung"])), "{report:#}");
 
     // And a fraction of an hour is well meant.
     let (status, report) = admin.post(&format!("{CLEANUP}?max_hours=1.5&store={store}")).await;
@@ -139,7 +162,14 @@ async fn the_document_says_what_there_is() {
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
     assert_eq!(
         paths,
-        [CLEANUP, RUNNING, "/api/system/executions/{namespace}/{store}/{id}/explain", HEALTH, HISTORY]
+        [
+            CLEANUP,
+            EXECUTIONS,
+            RUNNING,
+            "/api/system/executions/{namespace}/{store}/{id}/explain",
+            HEALTH,
+            HISTORY
+        ]
     );
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {

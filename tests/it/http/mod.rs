@@ -14,6 +14,7 @@ use serde_json::Value;
 
 /// What the tests ask for most.
 pub(crate) const HEALTH: &str = "/api/system/health";
+const EXECUTIONS: &str = "/api/system/executions";
 pub(crate) const RUNNING: &str = "/api/system/executions/running";
 const CLEANUP: &str = "/api/system/cleanup/stale-executions";
 const HISTORY: &str = "/api/system/history";

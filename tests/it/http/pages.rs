@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{HEALTH, HISTORY, RUNNING, figures, ids};
+use super::{EXECUTIONS, HEALTH, HISTORY, RUNNING, figures, ids};
 use crate::support::World;
 
 #[tokio::test]
@@ -53,6 +53,15 @@ async fn the_executions_of_all_stores_come_in_one_order_page_by_page() {
     assert_eq!(list("older_than=290m").await, "20 19 18 17 16 15 110");
     assert_eq!(list(&format!("store={}&job=2&limit=2", world.named("others"))).await, "108 105");
     assert_eq!(list("stale=true").await, "");
+    // Of all of them the latest start comes first, in both stores.
+    let (status, page) = reader.get(&format!("{EXECUTIONS}?which=all&limit=500")).await;
+    let all: String = world
+        .one(
+            "SELECT string_agg(id::text, ' ' ORDER BY started_at DESC NULLS LAST, id > 100, id DESC) FROM \
+             (SELECT id, started_at FROM job_executions UNION ALL SELECT id, started_at FROM others) AS all_",
+        )
+        .await;
+    assert_eq!((status, ids(&page).join(" ")), (200, all));
 
     // Totals of both, to one who may get the path.
     let subject = json!({"kind": "ServiceAccount", "name": "jobexec-reader", "namespace": world.namespace});

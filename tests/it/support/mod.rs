@@ -2,6 +2,7 @@
 
 pub(crate) mod browser;
 pub(crate) mod https;
+pub(crate) mod kubelet;
 pub(crate) mod machine;
 pub(crate) mod operator;
 pub(crate) mod pgbouncer;

@@ -39,6 +39,18 @@ pub(crate) async fn install_api(client: &Client, namespace: &str) {
     }
 }
 
+/// Installs the Role that a command line needs, and binds it to a `ServiceAccount` of `namespace`.
+pub(crate) async fn install_cli(client: &Client, namespace: &str, account: &str) {
+    let role = API.split("\n---\n").find(|document| document.contains("kind: Role\n")).unwrap();
+    apply(client, namespace, role).await;
+    let binding = serde_json::json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "jobexec-cli"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "jobexec-cli"},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+    });
+    apply(client, namespace, &binding.to_string()).await;
+}
+
 /// Binds a `ClusterRole` to a subject, in `namespace` or (`None`) everywhere. Returns the name of the binding.
 pub(crate) async fn bind(
     client: &Client,

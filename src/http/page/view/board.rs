@@ -3,11 +3,11 @@
 use maud::{Markup, html};
 
 use super::text::{count, job, length, moment};
+use crate::http::executions::Listed;
 use crate::http::health::{Health, Verdict};
 use crate::http::history::Event;
 use crate::http::page::board::Board;
 use crate::http::problem::Problem;
-use crate::http::running::RunningExecution;
 use crate::http::stores::Unavailable;
 
 /// What a tab is called.
@@ -125,7 +125,7 @@ fn running(board: &Board) -> Markup {
     }
 }
 
-fn execution(board: &Board, row: &RunningExecution) -> Markup {
+fn execution(board: &Board, row: &Listed) -> Markup {
     let class = match (&row.stale, row.long_running) {
         (Some(_), _) => "bad",
         (None, true) => "warn",
@@ -157,7 +157,7 @@ fn execution(board: &Board, row: &RunningExecution) -> Markup {
 }
 
 /// How much of its time an execution has taken. Of an execution whose deadline is not known there is no bar.
-fn bar(class: &str, row: &RunningExecution) -> Markup {
+fn bar(class: &str, row: &Listed) -> Markup {
     let (Some(age), Some(start), Some(deadline)) = (row.runtime_seconds, row.started_at, row.deadline) else {
         return html! {};
     };

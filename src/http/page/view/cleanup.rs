@@ -76,7 +76,7 @@ fn rows(report: &Report) -> Markup {
 }
 
 fn line(dry_run: bool, row: &Row) -> Markup {
-    let what = match (row.action, dry_run) {
+    let what = match (row.action.as_deref(), dry_run) {
         (None, _) => "left as it is".to_owned(),
         (Some(action), true) => format!("would be {}", action.to_lowercase()),
         (Some(action), false) => action.to_lowercase(),

@@ -1,13 +1,16 @@
 //! `POST /api/system/cleanup/stale-executions`
 
+mod wanted;
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::app::App;
 use super::auth::Caller;
@@ -17,55 +20,32 @@ use super::extract::{Body, Query};
 use super::problem::Problem;
 use super::stores::{Store, StoreName, Unavailable, some};
 use crate::db::cleanup as done;
-
-/// The most hours that a person can mean.
-const MAX_HOURS: f64 = 399_996.0;
-
-/// What to clean up. Each field may be in the query or in the body, not in both.
-#[derive(Debug, Default, Deserialize, IntoParams, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = CleanUp)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
-    /// What has run for so many hours or longer is failed. It takes the place of the store's default: what a policy, an
-    /// extension or `AlertOnly` governs is skipped. Without it what is stale by the policies is ended.
-    #[param(minimum = 0, exclusive_minimum = 0, maximum = 399_996, example = 1)]
-    #[schema(minimum = 0, exclusive_minimum = 0, maximum = 399_996, example = 1)]
-    pub(super) max_hours: Option<f64>,
-    /// Change nothing, only tell what would be done.
-    pub(super) dry_run: Option<bool>,
-    /// Only this store: `namespace/name`.
-    #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "default/jobs")]
-    #[schema(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "default/jobs")]
-    pub(super) store: Option<StoreName>,
-    /// With `max_hours`: those too that a policy, an extension or `AlertOnly` governs.
-    pub(super) include_governed: Option<bool>,
-}
+pub(crate) use wanted::{IDS, Wanted};
 
 /// What a clean-up came to.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[schema(as = CleanUpReport)]
-pub(super) struct Report {
+pub(crate) struct Report {
     /// Whether nothing was changed.
     pub(super) dry_run: bool,
     /// How many executions were ended or, in a dry run, would be.
-    pub(super) cleaned: u64,
+    pub(crate) cleaned: u64,
     /// How many were left as they are, although they are stale or have run for so long.
-    pub(super) skipped: u64,
+    pub(crate) skipped: u64,
     /// The same in a sentence.
     pub(super) message: String,
     /// The first 1,000 of each store, each with what was done and why, or why not.
-    pub(super) executions: Vec<Row>,
+    pub(crate) executions: Vec<Row>,
     /// How many more there are than `executions` tells of.
-    pub(super) omitted: u64,
+    pub(crate) omitted: u64,
     /// The stores that could not be cleaned up, and why.
-    pub(super) unavailable: Vec<Unavailable>,
+    pub(crate) unavailable: Vec<Unavailable>,
 }
 
 /// An execution that was ended or, in a dry run, would be; or one that is not, and why.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[schema(as = CleanedExecution)]
-pub(super) struct Row {
+pub(crate) struct Row {
     /// The store: `namespace/name`.
     pub(super) store: String,
     /// The row's id.
@@ -83,7 +63,7 @@ pub(super) struct Row {
     /// When it was ended, by the database's clock; null in a dry run.
     pub(super) completed_at: Option<DateTime<Utc>>,
     /// What was or would be done: `Failed` or `Cancelled`; null: nothing.
-    pub(super) action: Option<&'static str>,
+    pub(super) action: Option<Cow<'static, str>>,
     /// Why: evidence such as `DeadlineExceeded`, or `ManualCleanup` where the caller decided.
     pub(super) reason: Option<String>,
     /// The object that says so, or `HttpApi`.
@@ -93,10 +73,10 @@ pub(super) struct Row {
 }
 
 /// Why a row is left as it is.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub(super) struct Skipped {
-    /// In one word, for example `Governed`, `Extended`, `AlertOnly`, `Locked`, `Late`, `Refused`.
-    pub(super) reason: &'static str,
+    /// In one word, for example `Governed`, `Extended`, `AlertOnly`, `Locked`, `Late`, `Refused`, `NotFound`.
+    pub(super) reason: Cow<'static, str>,
     /// For a person.
     pub(super) message: String,
 }
@@ -131,7 +111,8 @@ pub(super) async fn clean(app: &App, stores: &[Store], order: &Order) -> Result<
     let turns = turns.collect::<Result<Vec<_>, _>>()?;
     let outcomes = join_all(stores.iter().zip(turns).map(async |(store, turn)| {
         let open = store.open().await?;
-        cleaner::run(app, open, store.handle.clone(), order.clone(), turn).await
+        let order = order.in_words_of(&open)?;
+        cleaner::run(app, open, store.handle.clone(), order, turn).await
     }));
     let outcomes = outcomes.await;
     let (told, mut unavailable) = some(stores.iter().zip(outcomes))?;
@@ -147,54 +128,6 @@ pub(super) async fn clean(app: &App, stores: &[Store], order: &Order) -> Result<
     report.unavailable = unavailable;
     report.message = report.sentence();
     Ok(report)
-}
-
-impl Wanted {
-    /// Both together, as long as they do not speak of the same.
-    fn with(self, body: Self) -> Result<Self, Problem> {
-        fn either<T>(name: &str, a: Option<T>, b: Option<T>) -> Result<Option<T>, Problem> {
-            match (a, b) {
-                (Some(_), Some(_)) => Err(Problem::InvalidParameter(format!(
-                    "{name} is in the query and in the body: give it in one of them"
-                ))),
-                (a, b) => Ok(a.or(b)),
-            }
-        }
-        Ok(Self {
-            max_hours: either("max_hours", self.max_hours, body.max_hours)?,
-            dry_run: either("dry_run", self.dry_run, body.dry_run)?,
-            store: either("store", self.store, body.store)?,
-            include_governed: either("include_governed", self.include_governed, body.include_governed)?,
-        })
-    }
-
-    pub(super) fn order(&self, Caller(user): &Caller) -> Result<Order, Problem> {
-        let older_than = self.max_hours.map(hours).transpose()?;
-        let include_governed = self.include_governed.unwrap_or_default();
-        if include_governed && older_than.is_none() {
-            return Err(Problem::InvalidParameter(
-                "include_governed needs max_hours: without it the policies decide what is ended".to_owned(),
-            ));
-        }
-        Ok(Order {
-            older_than,
-            include_governed,
-            dry_run: self.dry_run.unwrap_or_default(),
-            actor: user.name.clone(),
-        })
-    }
-}
-
-/// A length in hours, which may be fractional.
-fn hours(hours: f64) -> Result<TimeDelta, Problem> {
-    // Also false for what is no number.
-    if hours > 0.0 && hours <= MAX_HOURS {
-        let length = std::time::Duration::from_secs_f64(hours * 3_600.0);
-        return Ok(TimeDelta::from_std(length).unwrap_or(TimeDelta::MAX));
-    }
-    Err(Problem::InvalidParameter(format!(
-        "max_hours must be more than 0 and at most {MAX_HOURS}, for example 0.5"
-    )))
 }
 
 impl Report {
@@ -236,24 +169,21 @@ impl Row {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hours_may_be_fractional_and_nothing_else() {
-        assert_eq!(hours(0.5).unwrap(), TimeDelta::minutes(30));
-        assert_eq!(hours(24.0).unwrap(), TimeDelta::hours(24));
-        for bad in [0.0, -1.0, -0.0, f64::NAN, f64::INFINITY, 400_000.0] {
-            assert!(hours(bad).is_err(), "{bad}");
+/// What a client makes of it.
+impl From<Row> for done::Row {
+    fn from(told: Row) -> Self {
+        Self {
+            id: told.id,
+            job_id: told.job_id,
+            execution_number: told.execution_number,
+            started_at: told.started_at,
+            runtime_seconds: told.runtime_seconds,
+            deadline: told.deadline,
+            completed_at: told.completed_at,
+            action: told.action,
+            reason: told.reason,
+            source: told.source,
+            skipped: told.skipped.map(|Skipped { reason, message }| done::Skipped { reason, message }),
         }
-    }
-
-    #[test]
-    fn a_field_is_given_once() {
-        let hours = |max_hours| Wanted { max_hours, ..Wanted::default() };
-        assert_eq!(hours(Some(1.0)).with(Wanted::default()).unwrap().max_hours, Some(1.0));
-        assert_eq!(hours(None).with(hours(Some(2.0))).unwrap().max_hours, Some(2.0));
-        assert!(hours(Some(1.0)).with(hours(Some(1.0))).is_err());
     }
 }

@@ -1,6 +1,8 @@
 //! A store without Kubernetes: the database that a URL names, the table that a file describes, and what the operator has
 //! put in force there.
 
+mod answers;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +20,9 @@ use crate::policy::{self, Base, Compiled};
 
 /// How long a statement may take: a person waits for it.
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How records name what a person does from here.
+pub(super) const SOURCE: &str = "CommandLine";
 
 /// Which database and which table.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,7 +52,7 @@ pub(super) struct Direct {
     /// The store of an operator that looks after the table and may read its local times in a zone that is not known here.
     zone_of: Option<String>,
     /// Whether an operator has put in force what people wish: else only what the file says counts.
-    pub(super) looked_after: bool,
+    looked_after: bool,
     compiled: Compiled,
     rules: Rules,
     watched: DateTime<Utc>,
@@ -142,7 +147,7 @@ impl Direct {
     }
 
     /// How many executions may run for long before that is a warning.
-    pub(super) fn warn_above(&self) -> i64 {
+    fn warn_above(&self) -> i64 {
         self.spec.long_running.warn_above.into()
     }
 

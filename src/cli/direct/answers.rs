@@ -1,0 +1,124 @@
+//! What is asked of a store without Kubernetes.
+
+use std::ops::ControlFlow;
+
+use super::{Direct, SOURCE};
+use crate::api::{Duration, duration};
+use crate::cli::CliError;
+use crate::cli::cleanup::Order;
+use crate::cli::source::Explained;
+use crate::cli::{history, list, person};
+use crate::db::audit::{self, Entry};
+use crate::db::cleanup::{self, Options, Report, Row};
+use crate::db::health::{self, Health};
+use crate::db::running::{self, Execution};
+use crate::db::{Ledger, explain};
+
+/// The first page is small, so that it comes at once; the later ones are larger and larger, since under many rules to find
+/// some that are stale costs as much as to find them all.
+const FIRST: u32 = 100;
+const MOST: u32 = 10_000;
+
+/// How many entries of the history are read at once.
+const ENTRIES: u32 = 500;
+
+impl Direct {
+    /// Hands executions to `told`, page by page, at most `limit`.
+    pub(crate) async fn list(
+        &self,
+        wanted: &list::Wanted,
+        limit: u64,
+        mut told: impl FnMut(&[Execution]) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let filter = running::Filter {
+            which: wanted.which,
+            older_than: wanted.older_than,
+            job_id: wanted.job.as_deref().map(|id| self.job_id(id)).transpose()?,
+        };
+        let (judge, mut rest, mut after, mut size) = (self.judge(), limit, None, FIRST);
+        while rest > 0 {
+            let limit = size.min(u32::try_from(rest).unwrap_or(u32::MAX));
+            let page = running::page(&self.database, &judge, &filter, after.as_ref(), limit);
+            let page = self.database.within(page).await?;
+            told(&page.executions)?;
+            rest = rest.saturating_sub(page.executions.len() as u64);
+            (after, size) = (page.next, size.saturating_mul(10).min(MOST));
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands what was done to `told`, page by page, at most `limit`.
+    pub(crate) async fn history(
+        &self,
+        wanted: &history::Wanted,
+        limit: u64,
+        mut told: impl FnMut(&[Entry]) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let store_id = match &self.ledger {
+            Ledger::Tables { store_id } => *store_id,
+            Ledger::Missing(why) => return Err(CliError::NotRecorded(why.clone())),
+        };
+        let mut filter = audit::Filter {
+            execution_id: wanted.id.as_deref().map(|id| self.id(id)).transpose()?,
+            job_id: wanted.job.as_deref().map(|id| self.job_id(id)).transpose()?,
+            since: wanted.since,
+            before: None,
+        };
+        let mut rest = limit;
+        while rest > 0 {
+            let limit = ENTRIES.min(u32::try_from(rest).unwrap_or(u32::MAX));
+            let page = audit::history(&self.database, store_id, &filter, limit);
+            let entries = self.database.within(page).await?;
+            told(&entries)?;
+            rest -= entries.len() as u64;
+            filter.before = entries.last().map(|entry| entry.event_id);
+            if entries.len() < limit as usize {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Why an execution is stale, or is not.
+    pub(crate) async fn explain(&self, id: &str) -> Result<Explained, CliError> {
+        let (judge, canonical) = (self.judge(), self.id(id)?);
+        let found = explain::explain(&self.database, &judge, &canonical).await?;
+        let explanation = found.ok_or_else(|| CliError::NoExecution(id.to_owned()))?;
+        let records = explain::records(&self.database, &judge, &canonical).await?;
+        Ok(Explained { explanation, records, looked_after: self.looked_after })
+    }
+
+    /// The figures of health.
+    pub(crate) async fn health(&self) -> Result<Health, CliError> {
+        let (judge, warn_above) = (self.judge(), self.warn_above());
+        Ok(self.database.within(health::check(&self.database, &judge, warn_above)).await?)
+    }
+
+    /// Cleans up, or tells what that would do, and hands the rows to `told`.
+    pub(crate) async fn clean_up(
+        &self,
+        order: &Order,
+        told: impl FnMut(&[Row]) -> ControlFlow<()>,
+    ) -> Result<Report, CliError> {
+        let mut ids = Vec::new();
+        for id in order.ids.iter().map(|id| self.id(id)) {
+            let id = id?;
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        let hours = order.max_hours.map(|hours| duration::of_seconds(hours * 3_600.0));
+        let options = Options {
+            older_than: hours.or(order.older_than.as_ref().map(Duration::to_chrono)),
+            ids,
+            include_governed: order.include_governed,
+            dry_run: order.dry_run,
+            source: SOURCE,
+            actor: Some(person()),
+        };
+        Ok(cleanup::run(&self.database, &self.judge(), &self.ledger, &options, told).await?)
+    }
+}

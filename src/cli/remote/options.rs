@@ -1,0 +1,151 @@
+//! What may be said of the way to the operator's API, and the client that comes of it.
+
+use std::path::PathBuf;
+
+use hyper::header::HeaderValue;
+use kube::{Api, Config};
+use rustls::pki_types::ServerName;
+use tokio_rustls::TlsConnector;
+use url::{Host, Url};
+
+use super::client::Client;
+use super::reach::Way;
+use super::tls::{self, Trust};
+use super::{RemoteError, token};
+
+/// The name of the operator's Service, for which its certificate is made.
+const SERVICE: &str = "jobexec-operator";
+
+/// How to reach the operator's API, and who asks.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "With --store")]
+pub(crate) struct Options {
+    /// The namespace of the operator, to whose Pod a port is forwarded.
+    #[arg(
+        long,
+        env = "JOBEXEC_OPERATOR_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "jobexec-system"
+    )]
+    operator_namespace: String,
+    /// Where the operator's API is reached without a port-forward, for example `https://localhost:8443`.
+    #[arg(long, env = "JOBEXEC_API_URL", value_name = "URL", value_parser = api_url)]
+    api_url: Option<Url>,
+    /// A file with the token to be sent; without it the variable `JOBEXEC_TOKEN` counts, then the token of the current kube
+    /// context.
+    #[arg(long, value_name = "FILE", requires = "store")]
+    token_file: Option<PathBuf>,
+    /// A PEM file with the authority that has signed the API's certificate; without it one of this system's authorities must
+    /// have. In a port-forward the certificate is checked only with this option, for the name
+    /// jobexec-operator.NAMESPACE.svc: there Kubernetes itself has named the Pod that answers.
+    #[arg(long, value_name = "FILE", requires = "store")]
+    certificate_authority: Option<PathBuf>,
+    /// Do not check the API's certificate: whoever is on the way may read the token.
+    #[arg(long, requires = "store", conflicts_with = "certificate_authority")]
+    insecure_skip_tls_verify: bool,
+}
+
+/// An address of the API.
+fn api_url(text: &str) -> Result<Url, String> {
+    let wrong = "write https://HOST or https://HOST:PORT, for example https://localhost:8443";
+    let url: Url = text.parse().map_err(|error| format!("{wrong}: {error}"))?;
+    let bare = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    if url.scheme() == "https" && url.has_host() && bare && url.fragment().is_none() {
+        Ok(url)
+    } else {
+        Err(wrong.to_owned())
+    }
+}
+
+impl Options {
+    /// A client of the API that these name. Nothing is asked yet.
+    pub(super) async fn client(self) -> Result<Client, RemoteError> {
+        let given = token::given(self.token_file.as_deref()).await?;
+        let trust = match (&self.certificate_authority, self.insecure_skip_tls_verify) {
+            (Some(file), _) => Trust::Authority(file.clone()),
+            (None, true) => Trust::Anybody,
+            // The Pod that answers is the one that Kubernetes has named.
+            (None, false) if self.api_url.is_none() => Trust::Anybody,
+            (None, false) => Trust::System,
+        };
+        let tls = tls::connector(&trust)?;
+        match self.api_url {
+            Some(url) => {
+                let token = match given {
+                    Some(token) => token,
+                    None => token::of_context(&context().await?).await?,
+                };
+                at(&url, tls, token)
+            }
+            None => inside(self.operator_namespace, tls, given).await,
+        }
+    }
+}
+
+async fn context() -> Result<Config, RemoteError> {
+    Config::infer().await.map_err(|error| RemoteError::Context(error.to_string()))
+}
+
+/// The API at an address.
+fn at(url: &Url, tls: TlsConnector, token: HeaderValue) -> Result<Client, RemoteError> {
+    let host = match url.host() {
+        Some(Host::Domain(name)) => name.to_owned(),
+        Some(Host::Ipv4(address)) => address.to_string(),
+        Some(Host::Ipv6(address)) => address.to_string(),
+        None => return Err(RemoteError::Setup("the address has no host".to_owned())),
+    };
+    let name = ServerName::try_from(host.clone()).map_err(|error| RemoteError::Setup(error.to_string()))?;
+    let port = url.port_or_known_default().unwrap_or(443);
+    Ok(Client {
+        way: Way::Address { host, port },
+        tls,
+        name,
+        authority: url.authority().to_owned(),
+        base: url.path().trim_end_matches('/').to_owned(),
+        token,
+        open: None,
+    })
+}
+
+/// The API of the operator in a namespace of the current kube context.
+async fn inside(
+    namespace: String,
+    tls: TlsConnector,
+    given: Option<HeaderValue>,
+) -> Result<Client, RemoteError> {
+    let config = context().await?;
+    let token = match given {
+        Some(token) => token,
+        None => token::of_context(&config).await?,
+    };
+    let client = kube::Client::try_from(config).map_err(|error| RemoteError::Context(error.to_string()))?;
+    let service = format!("{SERVICE}.{namespace}.svc");
+    let name =
+        ServerName::try_from(service.clone()).map_err(|error| RemoteError::Setup(error.to_string()))?;
+    Ok(Client {
+        way: Way::Pod { pods: Box::new(Api::namespaced(client, &namespace)), namespace },
+        tls,
+        name,
+        authority: service,
+        base: String::new(),
+        token,
+        open: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_of_https_and_holds_no_secrets() {
+        for good in ["https://localhost:8443", "https://jobs.example/operator/", "https://[::1]:8443"] {
+            assert!(api_url(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["", "localhost:8443", "http://localhost", "https://a:b@host", "https://host?x=1", "https://"]
+        {
+            assert!(api_url(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Who asks: a token that was given, or that of the current kube context.
+
+use std::path::Path;
+
+use futures::future;
+use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::{Request, Response};
+use kube::Config;
+use kube::client::{Body, ConfigExt as _};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+
+use super::RemoteError;
+
+/// The variable that may hold a token; an option would show it to whoever lists processes.
+const VARIABLE: &str = "JOBEXEC_TOKEN";
+
+/// The token that was given, as a header, if there is one.
+pub(super) async fn given(file: Option<&Path>) -> Result<Option<HeaderValue>, RemoteError> {
+    if let Some(file) = file {
+        let text = tokio::fs::read_to_string(file).await;
+        let text = text.map_err(|error| RemoteError::TokenFile(file.to_owned(), error))?;
+        return header(&text, || file.display().to_string()).map(Some);
+    }
+    match std::env::var(VARIABLE) {
+        Ok(text) if !text.is_empty() => header(&text, || VARIABLE.to_owned()).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The token of a kube context, by whatever means the context has: kube's own layer for requests to the API server is
+/// asked for the header that it would send there.
+pub(super) async fn of_context(config: &Config) -> Result<HeaderValue, RemoteError> {
+    let failed = |error: String| RemoteError::Context(error);
+    let layer =
+        config.auth_layer().map_err(|error| failed(error.to_string()))?.ok_or(RemoteError::NoToken)?;
+    let echo = service_fn(|mut request: Request<Body>| {
+        let mut response = Response::new(());
+        std::mem::swap(response.headers_mut(), request.headers_mut());
+        future::ok::<_, tower::BoxError>(response)
+    });
+    let sent = layer.layer(echo).oneshot(Request::new(Body::empty())).await;
+    let header = sent.map_err(|error| failed(error.to_string()))?.headers_mut().remove(AUTHORIZATION);
+    // A name and a password are no token.
+    let bearer = |value: &HeaderValue| value.as_bytes().starts_with(b"Bearer ");
+    header.filter(bearer).ok_or(RemoteError::NoToken)
+}
+
+fn header(token: &str, from: impl FnOnce() -> String) -> Result<HeaderValue, RemoteError> {
+    let token = token.trim();
+    let plain = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let value = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| plain);
+    let mut value = value.ok_or_else(|| RemoteError::BadToken(from()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_one_word() {
+        assert_eq!(header(" abc\n", String::new).unwrap(), "Bearer abc");
+        for text in ["", "\n", "a b", "a\nb", "ä"] {
+            assert!(header(text, String::new).is_err(), "{text:?}");
+        }
+    }
+}
