@@ -26,7 +26,7 @@ use super::auth::{Access, Caller};
 use super::documented::Document;
 use super::limits::{BODY_LIMIT, REQUEST_LIMIT, REQUESTS};
 use super::problem::Problem;
-use super::{cleanup, explain, health, history, metrics, page, running};
+use super::{cleanup, explain, health, history, metrics, page, patterns, running, samples};
 use crate::metrics::Metrics;
 
 /// Names a request in the log.
@@ -43,6 +43,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(explain::explain))
         .routes(routes!(cleanup::cleanup))
         .routes(routes!(history::history))
+        .routes(routes!(samples::samples))
+        .routes(routes!(patterns::patterns))
 }
 
 /// The API.
@@ -150,11 +152,15 @@ mod tests {
             "History",
             "Metrics",
             "Outlook",
+            "Pattern",
+            "Patterns",
             "Problem",
             "Record",
             "Rule",
             "RunningExecution",
             "RunningExecutions",
+            "Sample",
+            "Samples",
             "Skipped",
             "Unavailable",
             "Verdict",
