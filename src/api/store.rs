@@ -88,6 +88,9 @@ pub struct ExecutionStoreSpec {
     /// The `JobExecution` objects that the operator makes for the rows of the table.
     #[serde(default)]
     pub mirror: Mirror,
+    /// How long it is remembered what was done to executions.
+    #[serde(default)]
+    pub history: History,
     /// `Enforce` fails stale executions. `Observe` reports them and changes no row: the way to suspend a store.
     #[serde(default)]
     pub mode: Mode,
@@ -138,6 +141,9 @@ mod defaults {
     }
     pub(super) fn finished_ttl() -> Duration {
         known("1h")
+    }
+    pub(super) fn retention() -> Duration {
+        known("2160h")
     }
     pub(super) fn pool_size() -> i32 {
         3
@@ -229,6 +235,23 @@ impl Default for Mirror {
             limit: defaults::mirror_limit(),
             finished_ttl: defaults::finished_ttl(),
         }
+    }
+}
+
+/// How long it is remembered what was done to executions.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct History {
+    /// How long a record of what was done stays in `jobexec.events`: at least 24h. Records of an execution that still
+    /// runs stay with it, however old they are.
+    #[serde(default = "defaults::retention")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('24h')").message("must be at least 24h"))]
+    pub retention: Duration,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { retention: defaults::retention() }
     }
 }
 

@@ -13,6 +13,7 @@ mod intent;
 mod list;
 mod operator;
 mod output;
+mod patterns;
 mod reference;
 mod remote;
 mod schema;
@@ -143,6 +144,8 @@ enum Command {
     Resume(intent::Resume),
     /// Tell what was done to executions, when, why and by whom.
     History(history::Args),
+    /// Tell how many executions of each job type ended lately, how many of them well, and how long those took.
+    Patterns(patterns::Args),
     /// Run the operator: watch `ExecutionStore` and `JobExecution` objects, fail stale executions.
     Operator(operator::Args),
     /// Print the custom resource definitions, to be piped to `kubectl apply --server-side -f -`.
@@ -188,6 +191,7 @@ impl Cli {
             Command::Cancel(args) => block_on(intent::cancel(args)),
             Command::Resume(args) => block_on(intent::resume(args)).map(well),
             Command::History(args) => block_on(history::run(args)).map(well),
+            Command::Patterns(args) => block_on(patterns::run(args)).map(well),
             Command::Operator(args) => block_on(operator::run(args)).map(well),
             Command::Crds => crds::run().map(well),
             Command::Schema(args) => block_on(schema::run(args)).map(well),

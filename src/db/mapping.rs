@@ -396,6 +396,16 @@ impl Mapping {
         self.status_in(&self.table.statuses.completed)
     }
 
+    /// The condition that an execution has failed.
+    pub fn failed(&self) -> String {
+        self.status_in(&self.table.statuses.failed)
+    }
+
+    /// The condition that an execution was cancelled.
+    pub fn cancelled(&self) -> String {
+        self.status_in(&self.table.statuses.cancelled)
+    }
+
     /// Whether an execution can be cancelled: the mapping has a text for it, and the column room.
     pub const fn can_cancel(&self) -> bool {
         self.types.can_cancel

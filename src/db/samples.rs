@@ -15,10 +15,29 @@ pub struct Point {
     pub at: DateTime<Utc>,
     /// The most executions that ran.
     pub running: i64,
+    /// The most that waited; `None`: that could not be counted.
+    pub scheduled: Option<i64>,
     /// The most that ran for longer than is expected of them.
     pub long_running: i64,
+    /// The most that ran although they were stale.
+    pub stale: i64,
     /// How many were ended by the operator or a person.
     pub failed: i64,
+}
+
+impl Point {
+    /// This one and the one of another store at the same time.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            at: self.at,
+            running: self.running.saturating_add(other.running),
+            scheduled: self.scheduled.zip(other.scheduled).map(|(one, two)| one.saturating_add(two)),
+            long_running: self.long_running.saturating_add(other.long_running),
+            stale: self.stale.saturating_add(other.stale),
+            failed: self.failed.saturating_add(other.failed),
+        }
+    }
 }
 
 /// Keeps the figures as the sample of this minute, unless there is one, and lets those go that are older than 30 days.
@@ -75,8 +94,8 @@ pub async fn since(
 ) -> Result<Vec<Point>, DbError> {
     let mut tx = database.read().await?;
     let points = sqlx::query_as(
-        "SELECT to_timestamp(floor(EXTRACT(epoch FROM at) / $3) * $3) AS at, max(running) AS running,
-                max(long_running) AS long_running, sum(failed)::bigint AS failed
+        "SELECT to_timestamp(floor(EXTRACT(epoch FROM at) / $3) * $3) AS at, max(running) AS running, max(scheduled) AS scheduled,
+                max(long_running) AS long_running, max(stale) AS stale, sum(failed)::bigint AS failed
          FROM jobexec.samples WHERE store_id = $1 AND at >= statement_timestamp() - $2
          GROUP BY 1 ORDER BY 1",
     )

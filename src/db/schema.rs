@@ -33,8 +33,8 @@ const GRANTS: [(&str, &str); 7] = [
     ("events", "SELECT, INSERT"),
 ];
 
-/// The same for tables that recording does not need.
-const EXTRA_GRANTS: [(&str, &str); 1] = [("samples", "SELECT, INSERT, DELETE")];
+/// The same for what recording does not need.
+const EXTRA_GRANTS: [(&str, &str); 2] = [("samples", "SELECT, INSERT, DELETE"), ("events", "DELETE")];
 
 /// Why the schema could not be applied.
 #[derive(Debug, thiserror::Error)]

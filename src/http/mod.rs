@@ -2,8 +2,9 @@
 //!
 //! - [`listen`] and [`tls`] accept connections, each with its `limits`; `router` says what is where;
 //! - [`auth`] asks Kubernetes who somebody is and whether he may; `stores` is what he then gets to see;
-//! - one file an endpoint: `health`, `executions` with `running`, `explain`, `cleanup` with its `cleaner` (`ready` is what it makes sure of before), `history`, over several
-//!   stores by `pages`; all are in the `OpenAPI` document (`documented`);
+//! - one file an endpoint: `health`, whose figures are `fresh`; `executions` with `running`; `explain`; `cleanup` with its `cleaner`
+//!   (`ready` is what it makes sure of before); `history`, over several stores by `pages`; `samples` and `patterns`, both over a
+//!   `period`; all are in the `OpenAPI` document (`documented`);
 //! - `page` shows the same to a person with a browser;
 //! - `wire` is what a client reads and writes of all this;
 //! - `metrics` are for Prometheus, `probes` for the kubelet; `problem` is what can be wrong.
@@ -26,12 +27,15 @@ pub mod listen;
 pub mod metrics;
 mod page;
 mod pages;
+mod patterns;
+mod period;
 mod phase;
 mod probes;
 mod problem;
 mod ready;
 mod router;
 mod running;
+mod samples;
 mod stores;
 pub mod tls;
 pub(crate) mod wire;

@@ -56,13 +56,18 @@ pub(super) struct Page<T> {
     pub(super) unavailable: Vec<Unavailable>,
 }
 
-/// The limit and the cursor of a list, if they can be used.
-fn check(list: &impl List) -> Result<(u32, Option<Cursor>), Problem> {
-    let (limit, cursor) = list.asked();
-    match limit.unwrap_or(USUAL) {
-        limit @ 1..=MOST => Ok((limit, cursor.map(Cursor::read).transpose()?)),
+/// The number of rows that was asked for, if there can be so many.
+pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
+    match asked.unwrap_or(USUAL) {
+        limit @ 1..=MOST => Ok(limit),
         _ => Err(Problem::InvalidParameter(format!("limit must be a number from 1 to {MOST}"))),
     }
+}
+
+/// The limit and the cursor of a list, if they can be used.
+fn check(list: &impl List) -> Result<(u32, Option<Cursor>), Problem> {
+    let (asked, cursor) = list.asked();
+    Ok((limit(asked)?, cursor.map(Cursor::read).transpose()?))
 }
 
 /// What these stores have of it.

@@ -26,7 +26,7 @@ use super::auth::{Access, Caller};
 use super::documented::{self, Document};
 use super::limits::{BODY_LIMIT, Limits};
 use super::problem::Problem;
-use super::{cleanup, executions, explain, health, history, metrics, page, running};
+use super::{cleanup, executions, explain, health, history, metrics, page, patterns, running, samples};
 use crate::metrics::Metrics;
 
 /// Names a request in the log.
@@ -44,6 +44,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(explain::explain))
         .routes(routes!(cleanup::cleanup))
         .routes(routes!(history::history))
+        .routes(routes!(samples::samples))
+        .routes(routes!(patterns::patterns))
 }
 
 /// The API.
@@ -154,9 +156,13 @@ mod tests {
             "History",
             "Metrics",
             "Outlook",
+            "Pattern",
+            "Patterns",
             "Problem",
             "Record",
             "Rule",
+            "Sample",
+            "Samples",
             "Skipped",
             "Unavailable",
             "Verdict",

@@ -28,6 +28,7 @@ mod page;
 mod policies;
 mod property;
 mod race;
+mod retention;
 mod samples;
 mod schema;
 mod selectors;

@@ -56,15 +56,24 @@ async fn a_sample_a_minute_tells_what_was_ended_since_the_one_before() {
 #[tokio::test]
 async fn the_operator_keeps_one_once_it_has_run_for_a_minute() {
     let world = World::new("keeps").await;
-    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now())").await;
+    world
+        .sql(
+            "INSERT INTO job_executions VALUES (1, 1, 1, 'running', now()); \
+             INSERT INTO jobexec.stores (table_schema, table_name) VALUES ('public', 'job_executions'); \
+             INSERT INTO jobexec.events (at, store_id, execution_id, action, reason, source) \
+             SELECT now() - n * interval '1 day', 1, '9', 'Failed', 'r', 's' FROM generate_series(8, 12) n",
+        )
+        .await;
     let operator = world.operator();
-    world.store(json!({})).await;
+    world.store(json!({"history": {"retention": "240h"}})).await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     let deadline = tokio::time::Instant::now() + 2 * PATIENCE;
     while world.one::<i64>("SELECT count(*) FROM jobexec.samples WHERE running = 1").await == 0 {
         assert!(tokio::time::Instant::now() < deadline, "no sample\n{}", operator.log());
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
+    // And what was done is forgotten then as the store says: of five records, those older than ten days.
+    world.until_true("SELECT count(*) = 2 FROM jobexec.events").await;
 }
 
 #[tokio::test]

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use kube::ResourceExt as _;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::memory::Governed;
+use super::pruner::Pruner;
 use super::schedule::RETRY;
 use crate::api::ExecutionStore;
 use crate::controllers::in_force::InForce;
@@ -48,7 +50,8 @@ pub(super) struct Counter {
     took: Duration,
     /// Whether the table is known to have changed since.
     outdated: bool,
-    under_way: Option<AbortOnDropHandle<(Figures, Duration)>>,
+    under_way: Option<AbortOnDropHandle<(Figures, Pruner, Duration)>>,
+    pruner: Pruner,
 }
 
 /// What a look asks of the figures.
@@ -73,7 +76,8 @@ impl Counter {
     ) -> Figures {
         self.outdated |= news != News::None;
         if news == News::Requested {
-            *self = Self { known: std::mem::take(&mut self.known), kept: self.kept, ..Self::default() };
+            let known = std::mem::take(&mut self.known);
+            *self = Self { known, kept: self.kept, pruner: self.pruner, ..Self::default() };
         }
         if self.under_way.is_none() && self.due(store) {
             self.ask(store, session, in_force);
@@ -83,7 +87,7 @@ impl Counter {
         {
             self.under_way = None;
             // A task that panicked has said so itself.
-            (self.known, self.took) = taken.unwrap_or_default();
+            (self.known, self.pruner, self.took) = taken.unwrap_or_default();
         }
         self.known.clone()
     }
@@ -118,20 +122,25 @@ impl Counter {
         let kept = *self.kept.get_or_insert(now);
         let keep = now.duration_since(kept) >= SAMPLE;
         self.kept = Some(if keep { now } else { kept });
-        let name = store.name_any();
-        let session = session.clone();
-        let taking = take(name, session, in_force.clone(), Take { all, keep }, self.known.clone());
+        let retention = store.spec.history.retention.to_chrono();
+        let what = Take { all, keep, retention, known: self.known.clone(), pruner: self.pruner };
+        let taking = take(store.name_any(), session.clone(), in_force.clone(), what);
         self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(taking)));
     }
 }
 
 /// What to do beside counting what runs.
-#[derive(Clone, Copy)]
 struct Take {
     /// Count the whole table.
     all: bool,
-    /// Keep the figures as a sample.
+    /// Keep the figures as a sample, and forget what is old.
     keep: bool,
+    /// How long records of what was done are kept.
+    retention: TimeDelta,
+    /// What was known before.
+    known: Figures,
+    /// How far it has been forgotten.
+    pruner: Pruner,
 }
 
 /// That figures cannot be taken is no reason to stop anything else.
@@ -139,9 +148,8 @@ async fn take(
     store: String,
     session: Arc<Session>,
     in_force: Arc<InForce>,
-    Take { all, keep }: Take,
-    known: Figures,
-) -> (Figures, Duration) {
+    Take { all, keep, retention, known, mut pruner }: Take,
+) -> (Figures, Pruner, Duration) {
     let (database, mapping) = (&session.database, &session.mapping);
     let _reading = session.reading.lock().await;
     let begun = Instant::now();
@@ -175,7 +183,10 @@ async fn take(
             tracing::info!(store, %error, "the figures of this minute could not be kept");
         }
     }
-    (Figures { live, governed, census, contradictions, refused }, begun.elapsed())
+    if keep && !session.read_only {
+        pruner = pruner.go_on(&store, &session, retention).await;
+    }
+    (Figures { live, governed, census, contradictions, refused }, pruner, begun.elapsed())
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature is that of map_err")]

@@ -8,6 +8,7 @@ mod figures;
 mod historian;
 mod look;
 mod memory;
+mod pruner;
 mod report;
 mod schedule;
 mod slot;

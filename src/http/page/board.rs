@@ -1,16 +1,15 @@
 //! Observe: what the page shows of some stores. What cannot be had is told in its place, the rest is shown.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 
-use crate::db::Ledger;
-use crate::db::samples::{self, Point};
+use crate::db::samples::Point;
 use crate::http::health::{self, Health};
 use crate::http::problem::Problem;
 use crate::http::stores::{Store, StoreName};
-use crate::http::{executions, history};
+use crate::http::{executions, history, samples};
 
 /// How many executions are shown, and how many events.
 pub(super) const EXECUTIONS: u32 = 50;
@@ -66,32 +65,15 @@ pub(super) async fn gather(
         only,
         running,
         events,
-        points: total(points),
+        points: samples::total(points),
         step: STEP,
     }
 }
 
 /// The last day of one store; nothing where that is not known.
 async fn points(store: &Store) -> Vec<Point> {
-    let Ok(open) = store.open().await else { return Vec::new() };
-    let Ledger::Tables { store_id } = open.session.ledger else { return Vec::new() };
-    let database = &open.session.database;
-    let _reading = open.session.reading.lock().await;
-    let points = database.within(samples::since(database, store_id, PERIOD, STEP)).await;
-    points.unwrap_or_else(|error| {
+    samples::points(store, PERIOD, STEP).await.unwrap_or_else(|error| {
         tracing::debug!(store = %store.name, %error, "there is no health over time");
         Vec::new()
     })
-}
-
-/// The stores together.
-fn total(stores: Vec<Vec<Point>>) -> Vec<Point> {
-    let mut sums: BTreeMap<DateTime<Utc>, Point> = BTreeMap::new();
-    for point in stores.into_iter().flatten() {
-        let sum = sums.entry(point.at).or_insert(Point { at: point.at, ..Point::default() });
-        sum.running = sum.running.saturating_add(point.running);
-        sum.long_running = sum.long_running.saturating_add(point.long_running);
-        sum.failed = sum.failed.saturating_add(point.failed);
-    }
-    sums.into_values().collect()
 }

@@ -5,6 +5,7 @@ mod cleanup;
 mod input;
 mod intent;
 mod listing;
+pub(crate) mod patterns;
 mod remote;
 mod terminal;
 

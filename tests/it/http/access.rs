@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::json;
 
-use super::{CLEANUP, HEALTH, HISTORY, RUNNING};
+use super::{CLEANUP, HEALTH, HISTORY, PATTERNS, RUNNING, SAMPLES};
 use crate::support::proxy::{Mode, Proxies};
 use crate::support::{World, rbac};
 
@@ -22,6 +22,8 @@ async fn nothing_is_open_but_what_rbac_opens() {
         RUNNING.to_owned(),
         format!("{RUNNING}?store={store}"),
         HISTORY.to_owned(),
+        SAMPLES.to_owned(),
+        format!("{PATTERNS}?store={store}"),
         format!("/api/system/executions/{store}/1/explain"),
         "/api/openapi.json".to_owned(),
     ];
@@ -44,7 +46,7 @@ async fn nothing_is_open_but_what_rbac_opens() {
 
     let reader = anonymous.with(&world.token("jobexec-reader").await);
     reader.until(&format!("{HEALTH}?store={store}"), |status, _| status == 200).await;
-    for path in [RUNNING, HISTORY] {
+    for path in [RUNNING, HISTORY, SAMPLES, PATTERNS] {
         assert_eq!(reader.get(path).await.0, 200, "every store is in the namespace: {path}");
     }
     assert_eq!(reader.get(&format!("/api/system/executions/{store}/1/explain")).await.0, 404);

@@ -9,6 +9,7 @@ mod limits;
 mod pages;
 mod ready;
 mod tls;
+mod trends;
 
 use serde_json::Value;
 
@@ -18,6 +19,8 @@ const EXECUTIONS: &str = "/api/system/executions";
 pub(crate) const RUNNING: &str = "/api/system/executions/running";
 const CLEANUP: &str = "/api/system/cleanup/stale-executions";
 const HISTORY: &str = "/api/system/history";
+const SAMPLES: &str = "/api/system/samples";
+const PATTERNS: &str = "/api/system/patterns";
 
 /// The four figures of the case: running, scheduled, long-running, recent.
 fn figures(health: &Value) -> [i64; 4] {

@@ -1,0 +1,96 @@
+//! `jobexec patterns`
+
+use super::direct::{self, Direct};
+use super::output::{Column, Output, Printer, length, optional};
+use super::{CliError, age};
+use crate::api::{Duration, duration};
+use crate::db::patterns::{self, LONGEST, Pattern, Question};
+
+/// Of what.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Durations are those of completed executions. With job types mapped (spec.table.columns.jobType or
+spec.jobs) a line is a type, else a job.
+
+Examples:
+  jobexec patterns                      what ended in the last day, those of the most executions first
+  jobexec patterns --since 168h -o wide
+  jobexec patterns -f store.yaml --type import --type export"
+)]
+pub(super) struct Args {
+    /// Of what ended within so long: at most 720h.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = period)]
+    since: Duration,
+    /// Only of this job type; may be given several times.
+    #[arg(long = "type", value_name = "TYPE")]
+    types: Vec<String>,
+    /// At most so many lines.
+    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+    #[command(flatten)]
+    direct: direct::Target,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Prints the patterns.
+pub(super) async fn run(args: Args) -> Result<(), CliError> {
+    let store = Direct::open(args.direct).await?;
+    let by_type = store.mapping.knows_types();
+    if !by_type && !args.types.is_empty() {
+        return Err(CliError::Usage(
+            "--type: no job types are known of this table: give with -f an ExecutionStore that maps them, or leave it out"
+                .to_owned(),
+        ));
+    }
+    store.say_of_zone();
+    let question = Question { since: args.since.to_chrono(), types: args.types, limit: args.limit };
+    let found = store.database.within(patterns::ask(&store.database, &store.mapping, &question)).await?;
+    let mut printer = Printer::new(args.output, columns(by_type), |pattern: &Pattern| {
+        pattern.job_type.as_deref().or(pattern.job_id.as_deref())
+    });
+    printer.rows(&found)?;
+    printer.end("No execution has ended within that time.")?;
+    store.close().await;
+    Ok(())
+}
+
+/// A length of time that can be asked for.
+fn period(text: &str) -> Result<Duration, String> {
+    let period = age(text)?;
+    if period.to_chrono() > LONGEST {
+        return Err(format!("must be at most {}h", LONGEST.num_hours()));
+    }
+    Ok(period)
+}
+
+/// A column of what is printed here.
+type C = Column<Pattern>;
+
+fn columns(by_type: bool) -> Vec<C> {
+    vec![
+        if by_type {
+            C::new("TYPE", |p, _| optional(p.job_type.as_ref()))
+        } else {
+            C::new("JOB", |p, _| optional(p.job_id.as_ref()))
+        },
+        C::new("ENDED", |p, _| p.executions.to_string()),
+        C::new("SUCCESS", |p, _| share(p)),
+        C::new("COMPLETED", |p, _| p.completed.to_string()).wide(),
+        C::new("FAILED", |p, _| p.failed.to_string()),
+        C::new("CANCELLED", |p, _| p.cancelled.to_string()),
+        C::new("P50", |p, _| optional(p.p50_seconds.map(took))),
+        C::new("P95", |p, _| optional(p.p95_seconds.map(took))),
+        C::new("P99", |p, _| optional(p.p99_seconds.map(took))),
+    ]
+}
+
+/// The share of those that ended well, cut, not rounded: 100 % means all.
+fn share(pattern: &Pattern) -> String {
+    format!("{:.1} %", (pattern.success_rate * 1000.0).floor() / 10.0)
+}
+
+/// How long something took: to the millisecond where seconds would say too little.
+fn took(seconds: f64) -> String {
+    if seconds < 10.0 { duration::format(duration::of_seconds(seconds)) } else { length(seconds) }
+}

@@ -1,0 +1,79 @@
+//! Lets go of records of what was done once they are old, in pieces that hold up nobody.
+
+use chrono::TimeDelta;
+use sqlx::AssertSqlSafe;
+
+use super::judge::id_of;
+use super::{Database, DbError, Mapping};
+
+/// How many records one statement looks at.
+pub const BATCH: i64 = 2_000;
+
+/// What became of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pruned {
+    /// All up to this record has been looked at; there may be old ones behind it.
+    UpTo(i64),
+    /// There are none behind it.
+    All,
+    /// This login may not delete records.
+    Forbidden,
+}
+
+/// Deletes those of the next [`BATCH`] records behind `after`, in the order in which they were written, that are older
+/// than `retention`. What was done to an execution that still runs is kept: it is by its record that nobody is warned of
+/// it again. Records of stores that nobody looks after go too, after 90 days at the earliest, but for warnings, since
+/// what runs there is not known here. Records of other stores are theirs.
+///
+/// # Errors
+/// Those of the database; then nothing was deleted.
+pub async fn prune(
+    database: &Database,
+    m: &Mapping,
+    store_id: i32,
+    retention: TimeDelta,
+    after: i64,
+) -> Result<Pruned, DbError> {
+    let mut tx = database.write().await?;
+    // An operator that was brought up to date may run with the grants of the one before.
+    let may: bool = sqlx::query_scalar("SELECT has_table_privilege('jobexec.events', 'DELETE')")
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await?;
+    if !may {
+        return Ok(Pruned::Forbidden);
+    }
+    // By the order of the records, which is almost that of their times, no index on the time is needed, whose upkeep
+    // each sweep would pay for. One young record among old ones is no end: a clock may have been wrong.
+    let sql = format!(
+        "WITH batch AS MATERIALIZED (
+             SELECT event_id, at, store_id, execution_id, action FROM jobexec.events
+             WHERE event_id > $1 ORDER BY event_id LIMIT $2),
+         old AS MATERIALIZED (
+             SELECT b.event_id FROM batch AS b
+             WHERE b.store_id = $3 AND b.at < statement_timestamp() - $4
+               AND NOT EXISTS (SELECT FROM {table} AS t WHERE {id} = {key} AND {running})
+             UNION ALL
+             SELECT b.event_id FROM batch AS b
+             WHERE b.store_id IN (SELECT s.store_id FROM jobexec.stores AS s WHERE s.uid IS NULL AND s.store_id <> $3)
+               AND b.at < statement_timestamp() - GREATEST($4, interval '90 days')
+               AND b.action NOT IN ('Warned', 'Alerted')),
+         gone AS (DELETE FROM jobexec.events WHERE event_id = ANY (ARRAY (SELECT event_id FROM old)))
+         SELECT max(event_id) FROM batch
+         HAVING count(*) = $2 AND NOT bool_and(at >= statement_timestamp() - $4)",
+        table = m.table(),
+        id = m.id(),
+        key = id_of("b.execution_id", m.id_type()),
+        running = m.running(),
+    );
+    let last: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(after)
+        .bind(BATCH)
+        .bind(store_id)
+        .bind(retention)
+        .persistent(false)
+        .fetch_optional(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(last.map_or(Pruned::All, Pruned::UpTo))
+}

@@ -1,0 +1,134 @@
+//! `GET /api/system/patterns`
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::app::App;
+use super::auth::Caller;
+use super::documented::Problems;
+use super::extract::Query;
+use super::problem::Problem;
+use super::stores::{Store, StoreName, Unavailable, some};
+use super::{pages, period};
+use crate::api::Duration;
+use crate::db::patterns::{self, Question};
+
+/// Execution patterns.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Patterns)]
+pub(super) struct Table {
+    /// Those of the most executions first.
+    patterns: Vec<Pattern>,
+    /// The stores that could not be asked, and why.
+    unavailable: Vec<Unavailable>,
+}
+
+/// The executions of one job type that have ended, or of one job where the store knows no types.
+#[derive(Debug, Serialize, ToSchema)]
+struct Pattern {
+    /// The store: `namespace/name`.
+    store: String,
+    /// The type; null: these have none, or no types are known.
+    job_type: Option<String>,
+    /// The job, where no types are known.
+    job_id: Option<String>,
+    /// How many executions have ended.
+    executions: i64,
+    /// How many of them well.
+    completed: i64,
+    /// How many failed.
+    failed: i64,
+    /// How many were cancelled.
+    cancelled: i64,
+    /// The share of those that ended well, from 0 to 1.
+    success_rate: f64,
+    /// In how many seconds half of the completed ones were done; null: of none both times are known.
+    p50_seconds: Option<f64>,
+    /// 95 of 100.
+    p95_seconds: Option<f64>,
+    /// 99 of 100.
+    p99_seconds: Option<f64>,
+}
+
+/// Of what, and how far back.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Only of this store: `namespace/name`.
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
+    store: Option<StoreName>,
+    /// Of what ended within so long: at most 720h; 24h unless it is said.
+    #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "24h")]
+    since: Option<Duration>,
+    /// Only of this job type. A store that knows no types has none of it.
+    #[serde(rename = "type")]
+    #[param(rename = "type", example = "import")]
+    type_: Option<String>,
+    /// How many at most.
+    #[param(minimum = 1, maximum = 500, default = 100)]
+    limit: Option<u32>,
+}
+
+/// How many executions of each job type ended lately, how many of them well, and how long those took.
+///
+/// Takes the right to list jobexecutions in the namespace of the store; without a store in the namespaces of all stores.
+#[utoipa::path(
+    get, path = "/api/system/patterns", tag = "system", params(Wanted),
+    responses(Problems, (status = 200, description = "The patterns.", body = Table)),
+)]
+pub(super) async fn patterns(
+    caller: Caller,
+    State(app): State<Arc<App>>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Table>, Problem> {
+    let (since, limit) = (period::since(wanted.since.as_ref())?, pages::limit(wanted.limit)?);
+    // What has a NUL in it no column can hold, and no statement.
+    if wanted.type_.as_ref().is_some_and(|type_| type_.contains('\0')) {
+        return Err(Problem::InvalidParameter("type must be a text without NUL".to_owned()));
+    }
+    let question = Question { since, types: wanted.type_.into_iter().collect(), limit };
+    let stores = app.seen_by(&caller, wanted.store).await?;
+    let parts = join_all(stores.iter().map(async |store| (store, part(store, &question).await))).await;
+    let (parts, unavailable) = some(parts.into_iter())?;
+    let mut patterns: Vec<Pattern> = parts.into_iter().flatten().collect();
+    patterns.sort_by_key(|pattern| Reverse(pattern.executions));
+    patterns.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(Json(Table { patterns, unavailable }))
+}
+
+async fn part(store: &Store, question: &Question) -> Result<Vec<Pattern>, Problem> {
+    let open = store.open().await?;
+    let (database, mapping) = (&open.session.database, &open.session.mapping);
+    if !question.types.is_empty() && !mapping.knows_types() {
+        return Ok(Vec::new());
+    }
+    let _reading = open.session.reading.lock().await;
+    let found = database.within(patterns::ask(database, mapping, question)).await;
+    let found = found.map_err(|error| open.failed(error))?;
+    Ok(found.into_iter().map(|pattern| Pattern::of(&store.name, pattern)).collect())
+}
+
+impl Pattern {
+    fn of(store: &StoreName, pattern: patterns::Pattern) -> Self {
+        Self {
+            store: store.to_string(),
+            job_type: pattern.job_type,
+            job_id: pattern.job_id,
+            executions: pattern.executions,
+            completed: pattern.completed,
+            failed: pattern.failed,
+            cancelled: pattern.cancelled,
+            success_rate: pattern.success_rate,
+            p50_seconds: pattern.p50_seconds,
+            p95_seconds: pattern.p95_seconds,
+            p99_seconds: pattern.p99_seconds,
+        }
+    }
+}
