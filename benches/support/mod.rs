@@ -96,12 +96,12 @@ impl Operator {
     /// Where `policies` are in force over a default timeout and a grace period of 5 minutes.
     pub(crate) async fn open(
         server: &Server,
-        database: &str,
+        database_name: &str,
         layout: &Layout,
         default: TimeDelta,
         policies: Vec<Policy>,
     ) -> Outcome<Self> {
-        let options = server.options.clone().database(database).username(ROLE).password(ROLE);
+        let options = server.options.clone().database(database_name).username(ROLE).password(ROLE);
         let database = Database::connect(options, 3, Duration::from_mins(1)).await?;
         let mapping = validate::validate(&database, layout).await??.mapping;
         let claimant =
@@ -113,6 +113,8 @@ impl Operator {
         };
         let compiled = policy::compile(base(default), Vec::new(), policies);
         rules::replace(&database, store_id, &compiled, &[]).await?;
+        // As autovacuum leaves it within a minute.
+        server.connect(database_name).await?.execute("VACUUM ANALYZE jobexec.rules").await?;
         Ok(Self { database, mapping, compiled, ledger, store_id, watched })
     }
 
