@@ -22,8 +22,7 @@ pub enum Pruned {
 
 /// Deletes those of the next [`BATCH`] records behind `after`, in the order in which they were written, that are older
 /// than `retention`. What was done to an execution that still runs is kept: it is by its record that nobody is warned of
-/// it again. Records of stores that nobody looks after go too, after 90 days at the earliest, but for warnings, since
-/// what runs there is not known here. Records of other stores are theirs.
+/// it again. Records of other stores are theirs, also of those that nobody looks after now: who does next has a retention.
 ///
 /// # Errors
 /// Those of the database; then nothing was deleted.
@@ -47,17 +46,12 @@ pub async fn prune(
     // each sweep would pay for. One young record among old ones is no end: a clock may have been wrong.
     let sql = format!(
         "WITH batch AS MATERIALIZED (
-             SELECT event_id, at, store_id, execution_id, action FROM jobexec.events
+             SELECT event_id, at, store_id, execution_id FROM jobexec.events
              WHERE event_id > $1 ORDER BY event_id LIMIT $2),
          old AS MATERIALIZED (
              SELECT b.event_id FROM batch AS b
              WHERE b.store_id = $3 AND b.at < statement_timestamp() - $4
-               AND NOT EXISTS (SELECT FROM {table} AS t WHERE {id} = {key} AND {running})
-             UNION ALL
-             SELECT b.event_id FROM batch AS b
-             WHERE b.store_id IN (SELECT s.store_id FROM jobexec.stores AS s WHERE s.uid IS NULL AND s.store_id <> $3)
-               AND b.at < statement_timestamp() - GREATEST($4, interval '90 days')
-               AND b.action NOT IN ('Warned', 'Alerted')),
+               AND NOT EXISTS (SELECT FROM {table} AS t WHERE {id} = {key} AND {running})),
          gone AS (DELETE FROM jobexec.events WHERE event_id = ANY (ARRAY (SELECT event_id FROM old)))
          SELECT max(event_id) FROM batch
          HAVING count(*) = $2 AND NOT bool_and(at >= statement_timestamp() - $4)",

@@ -72,7 +72,7 @@ pub(super) async fn run(
 ) -> Result<(StoreName, Outcome), Problem> {
     let context = app.context.clone();
     let outcome = if order.dry_run {
-        let _reading = open.session.reading.lock().await;
+        let _reading = open.turn().await?;
         let judge = open.session.judge(&open.in_force);
         clean(&context, &open, &judge, order, || None).await
     } else {

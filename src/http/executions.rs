@@ -183,7 +183,7 @@ impl List for Wanted {
         // A text that can be no job's id here.
         let Some(filter) = filter(&open, self)? else { return Ok(Rows::none()) };
         let (database, judge) = (&open.session.database, open.session.judge(&open.in_force));
-        let _reading = open.session.reading.lock().await;
+        let _reading = open.turn().await?;
         let page = database.within(listed::page(database, &judge, &filter, after.as_ref(), limit)).await;
         let page = page.map_err(|error| match error {
             // A value that is none of the column's type can only be from there.

@@ -174,7 +174,7 @@ impl Open {
         let id = self.id(id)?;
         let judge = self.session.judge(&self.in_force);
         let database = &self.session.database;
-        let _reading = self.session.reading.lock().await;
+        let _reading = self.turn().await?;
         let found =
             database.within(told::explain(database, &judge, &id)).await.map_err(|e| self.failed(e))?;
         let found = found

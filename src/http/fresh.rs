@@ -40,13 +40,14 @@ impl App {
             let taken = |status: &Option<Arc<ExecutionStoreStatus>>| {
                 status.as_ref().and_then(|status| status.metrics.as_ref()?.timestamp.clone())
             };
+            // Before the wait, which ends early where the client goes.
+            *asked = Some(Instant::now());
             let mut latest = handle.latest();
             let before = taken(&latest.borrow_and_update());
-            handle.note_change();
+            handle.want_figures();
             self.context.nudge_store(&store.name.namespace, &store.name.name);
             // What does not come in time is not waited for.
             drop(timeout(PATIENCE, latest.wait_for(|status| taken(status) != before)).await);
-            *asked = Some(Instant::now());
         }
         drop(asked);
         self.store(&store.name).unwrap_or(store)

@@ -145,7 +145,7 @@ impl List for Wanted {
         // A text that can be no id here is in no record.
         let Some(filter) = filter(&open, self, before)? else { return Ok(Rows::none()) };
         let database = &open.session.database;
-        let _reading = open.session.reading.lock().await;
+        let _reading = open.turn().await?;
         let entries = database.within(audit::history(database, store_id, &filter, limit)).await;
         let entries = entries.map_err(|error| open.failed(error))?;
         let full = entries.len() >= usize::try_from(limit).unwrap_or(usize::MAX);

@@ -109,7 +109,7 @@ async fn part(store: &Store, question: &Question) -> Result<Vec<Pattern>, Proble
     if !question.types.is_empty() && !mapping.knows_types() {
         return Ok(Vec::new());
     }
-    let _reading = open.session.reading.lock().await;
+    let _reading = open.turn().await?;
     let found = database.within(patterns::ask(database, mapping, question)).await;
     let found = found.map_err(|error| open.failed(error))?;
     Ok(found.into_iter().map(|pattern| Pattern::of(&store.name, pattern)).collect())

@@ -119,6 +119,9 @@ pub enum Problem {
     /// The operator ends.
     #[error("the operator was asked to stop: ask again for the rest once it, or another one, is ready")]
     Stopping,
+    /// Others read it.
+    #[error("others read ExecutionStore {0}, and it takes long: try again")]
+    Busy(String),
     /// It took too long.
     #[error(
         "no answer was found within {0:?}: ask for less, or try again. A clean-up goes on without being waited for"
@@ -174,6 +177,7 @@ impl Problem {
             Self::Database { error, .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, error.reason(), "The database did not do its part")
             }
+            Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "Busy", "Others read this store"),
             Self::Overloaded => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Overloaded", "There are too many requests at once")
             }

@@ -77,8 +77,16 @@ fn limited(router: Router, limits: Limits, metrics: Metrics) -> Router {
         .layer(LoadShedLayer::new())
         .layer(GlobalConcurrencyLimitLayer::new(limits.requests))
         .layer(TimeoutLayer::new(limits.request))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT));
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(from_fn(to_its_end));
     router.layer(layers)
+}
+
+/// Goes on when its client has gone or has waited for too long: a statement goes on too, with its connection, and the next
+/// request must not begin beside it.
+async fn to_its_end(request: Request, next: Next) -> Response {
+    let answer = tokio::spawn(next.run(request)).await;
+    answer.unwrap_or_else(|error| Problem::Internal(error.to_string()).into_response())
 }
 
 fn refused(error: &BoxError, limit: Duration) -> Problem {

@@ -118,7 +118,7 @@ pub(super) async fn points(store: &Store, since: TimeDelta, step: TimeDelta) -> 
         return Err(Problem::NothingRecorded(store.name.to_string()));
     };
     let database = &open.session.database;
-    let _reading = open.session.reading.lock().await;
+    let _reading = open.turn().await?;
     let points = database.within(samples::since(database, store_id, since, step)).await;
     points.map_err(|error| open.failed(error))
 }

@@ -73,6 +73,9 @@ pub(super) struct Store {
     pub(super) handle: Option<Arc<Handle>>,
 }
 
+/// How long a request waits for its turn to read a store.
+const TURN: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// What is needed to ask the database of a store.
 #[derive(Clone)]
 pub(super) struct Open {
@@ -148,6 +151,13 @@ impl Open {
             return Err(Problem::InvalidJobId { id: id.chars().take(100).collect(), type_: type_.sql() });
         }
         Ok(job)
+    }
+
+    /// The turn to read: one request reads a store at a time, and those behind it do not wait for ever, since together
+    /// they would take the place of requests for other stores.
+    pub(super) async fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Problem> {
+        let turn = tokio::time::timeout(TURN, self.session.reading.lock()).await;
+        turn.map_err(|_| Problem::Busy(self.name.to_string()))
     }
 
     /// What the database did not do, which is counted.

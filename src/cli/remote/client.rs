@@ -73,7 +73,7 @@ impl Client {
     }
 
     /// Has something done, over a connection of its own: one that was idle may end at any moment, and then nobody could
-    /// say whether it was done.
+    /// say whether it was done. What goes wrong once it is sent leaves that open too.
     pub(super) async fn post<T: DeserializeOwned>(
         &mut self,
         path: &str,
@@ -82,7 +82,10 @@ impl Client {
         let body = serde_json::to_vec(body).map_err(|error| RemoteError::Setup(error.to_string()))?;
         let request = self.request(Method::POST, path, body.into())?;
         let open = self.connect().await?;
-        self.send(open, request).await
+        self.send(open, request).await.map_err(|error| match error {
+            RemoteError::Problem(_) => error,
+            error => RemoteError::Unknown(Box::new(error)),
+        })
     }
 
     fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, RemoteError> {

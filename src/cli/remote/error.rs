@@ -90,6 +90,11 @@ pub enum RemoteError {
         "the current kube context has no token (it may have a client certificate), and the operator's API knows people by their tokens. Get one, for example `export JOBEXEC_TOKEN=$(kubectl -n NAMESPACE create token NAME)` of a ServiceAccount that the ClusterRole jobexec-reader or jobexec-administrator is bound to, with --audience where the operator was given --token-audience; or name a file that holds one with --token-file"
     )]
     NoToken,
+    /// The token would be that of somebody else.
+    #[error(
+        "the current kube context acts as somebody else (`as:`), whom the operator's API would not know by its token: give a token of his as JOBEXEC_TOKEN or with --token-file"
+    )]
+    Impersonates,
     /// The file with the token.
     #[error("cannot read the token in {0}: {1}")]
     TokenFile(PathBuf, std::io::Error),
@@ -132,13 +137,6 @@ pub enum RemoteError {
         /// Why, and what to do.
         why: String,
     },
-}
-
-impl RemoteError {
-    /// Whether what was asked for may have been done all the same.
-    pub(super) fn leaves_open(&self) -> bool {
-        matches!(self, Self::HungUp(_) | Self::NoAnswer(_) | Self::Unreadable(_))
-    }
 }
 
 /// What the API cannot know of who asks from here.

@@ -30,6 +30,9 @@ pub(super) async fn given(file: Option<&Path>) -> Result<Option<HeaderValue>, Re
 /// The token of a kube context, by whatever means the context has: kube's own layer for requests to the API server is
 /// asked for the header that it would send there.
 pub(super) async fn of_context(config: &Config) -> Result<HeaderValue, RemoteError> {
+    if config.auth_info.impersonate.is_some() || config.auth_info.impersonate_groups.is_some() {
+        return Err(RemoteError::Impersonates);
+    }
     let failed = |error: String| RemoteError::Context(error);
     let layer =
         config.auth_layer().map_err(|error| failed(error.to_string()))?.ok_or(RemoteError::NoToken)?;

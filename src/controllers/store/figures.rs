@@ -151,7 +151,7 @@ async fn take(
     Take { all, keep, retention, known, mut pruner }: Take,
 ) -> (Figures, Pruner, Duration) {
     let (database, mapping) = (&session.database, &session.mapping);
-    let _reading = session.reading.lock().await;
+    let reading = session.reading.lock().await;
     let begun = Instant::now();
     let judge = session.judge(&in_force);
     let told = |error| told(&store, &session, error);
@@ -183,10 +183,13 @@ async fn take(
             tracing::info!(store, %error, "the figures of this minute could not be kept");
         }
     }
+    // To forget is nothing that was counted, and nobody need wait for it.
+    let took = begun.elapsed();
+    drop(reading);
     if keep && !session.read_only {
         pruner = pruner.go_on(&store, &session, retention).await;
     }
-    (Figures { live, governed, census, contradictions, refused }, pruner, begun.elapsed())
+    (Figures { live, governed, census, contradictions, refused }, pruner, took)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature is that of map_err")]

@@ -133,7 +133,8 @@ pub(super) async fn look(
         }
     };
     seen.notified = handle.changed.swap(false, Ordering::AcqRel);
-    let told = if seen.notified { News::Changed } else { News::None };
+    let wanted = handle.wanted.swap(false, Ordering::AcqRel);
+    let told = if seen.notified || wanted { News::Changed } else { News::None };
     let outcome = work(context, store, &session, memory, told, &mut seen).await;
     handle.looked();
     seen.closed = memory.bundles.take_closed(Instant::now());

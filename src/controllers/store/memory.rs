@@ -34,6 +34,8 @@ pub struct Handle {
     pub tally: Arc<Tally>,
     /// Set when the table says that it has changed.
     pub(super) changed: Arc<AtomicBool>,
+    /// Set when somebody asks for figures.
+    pub(super) wanted: AtomicBool,
     /// When somebody last asked for its figures.
     pub asked: tokio::sync::Mutex<Option<Instant>>,
     /// What the last look came to, also where Kubernetes has not been told yet.
@@ -179,6 +181,11 @@ impl Handle {
     /// Notes that the table has changed, so that the next look counts it anew.
     pub fn note_change(&self) {
         self.changed.store(true, Ordering::Release);
+    }
+
+    /// Has the next look take figures, although nothing is known to have changed.
+    pub fn want_figures(&self) {
+        self.wanted.store(true, Ordering::Release);
     }
 
     /// How its `JobExecution` objects stand, if that is known.

@@ -168,7 +168,9 @@ async fn the_document_says_what_there_is() {
             RUNNING,
             "/api/system/executions/{namespace}/{store}/{id}/explain",
             HEALTH,
-            HISTORY
+            HISTORY,
+            "/api/system/patterns",
+            "/api/system/samples"
         ]
     );
     for (path, item) in document["paths"].as_object().unwrap() {
