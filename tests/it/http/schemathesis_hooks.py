@@ -4,8 +4,16 @@ Queries and bodies that should be accepted are made so here. Those that should b
 cases too.
 """
 
+import re
+
 import schemathesis
 from schemathesis.core.parameters import ParameterLocation
+
+UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+def seconds(text):
+    return sum(int(count) * UNITS[unit] for count, unit in re.findall("([0-9]+)(ms|h|m|s)", str(text)))
 
 
 @schemathesis.hook
@@ -23,6 +31,13 @@ def before_call(context, case, kwargs):
         for name in ("job", "id"):
             if not str(query.get(name, "1")).isdecimal():
                 del query[name]
+    # A time to look back over is some time, and not too long; a step divides it into points, and not too many.
+    if case.operation.path in ("/api/system/patterns", "/api/system/samples"):
+        if not 0 < seconds(query.get("since", "24h")) <= 720 * 3600:
+            del query["since"]
+        since, step = seconds(query.get("since", "24h")), seconds(query.get("step", "5m"))
+        if step % 1 or not max(60, since / 1500) <= step <= since:
+            query.pop("step", None)
     if case.operation.method == "post":
         body = case.body if isinstance(case.body, dict) else {}
         # A field is in the query or in the body.
