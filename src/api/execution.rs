@@ -132,6 +132,18 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// In lower case, as labels and the HTTPS API have it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Unmapped => "unmapped",
+        }
+    }
+
     /// Whether the execution has ended.
     pub const fn finished(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)

@@ -62,7 +62,7 @@ struct Sample {
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Only of this store: `namespace/name`.
-    #[param(value_type = Option<String>, pattern = "^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$", example = "default/jobs")]
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "default/jobs")]
     store: Option<StoreName>,
     /// How far back: at most 720h; 24h unless it is said.
     #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "24h")]

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::api::Phase;
 use crate::db::execution::Execution;
 use crate::db::mapping::IdType;
 
@@ -43,7 +42,7 @@ pub const LABELS: [&str; 4] = [STORE, JOB, TYPE, PHASE];
 pub fn labels(store: &str, row: Option<&Execution>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([(STORE.to_owned(), value(store))]);
     let Some(row) = row else { return labels };
-    labels.insert(PHASE.to_owned(), phase(row.phase).to_owned());
+    labels.insert(PHASE.to_owned(), row.phase.label().to_owned());
     labels.extend(row.job_id.as_deref().map(|job| (JOB.to_owned(), value(job))));
     labels.extend(row.job_type.as_deref().map(|type_| (TYPE.to_owned(), value(type_))));
     labels
@@ -64,17 +63,6 @@ pub fn value(text: &str) -> String {
         && ends(bytes.first())
         && ends(bytes.last());
     if valid { text.to_owned() } else { format!("x{}", hash(text)) }
-}
-
-const fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Scheduled => "scheduled",
-        Phase::Running => "running",
-        Phase::Completed => "completed",
-        Phase::Failed => "failed",
-        Phase::Cancelled => "cancelled",
-        Phase::Unmapped => "unmapped",
-    }
 }
 
 /// 80 bits, the same in every version of the operator.
