@@ -60,19 +60,12 @@ impl Remote {
         let mut query = vec![self.named(), ("which", which(wanted.which).to_owned())];
         query.extend(wanted.older_than.map(|age| ("older_than", duration::format(age))));
         query.extend(wanted.job.clone().map(|job| ("job", job)));
-        let (mut rest, mut size, mut cursor) = (limit, FIRST, None);
-        while rest > 0 {
-            let page: wire::Executions =
-                self.page("/api/system/executions", &query, cursor, size, rest).await?;
+        self.pages("/api/system/executions", query, FIRST, limit, |page: wire::Executions| {
             let executions: Vec<Execution> = page.executions.into_iter().map(Execution::from).collect();
             told(&executions)?;
-            rest = rest.saturating_sub(executions.len() as u64);
-            (cursor, size) = (page.next, MOST);
-            if cursor.is_none() {
-                break;
-            }
-        }
-        Ok(())
+            Ok((executions.len(), page.next))
+        })
+        .await
     }
 
     /// Hands what was done to `told`, page by page, at most `limit`.
@@ -86,33 +79,38 @@ impl Remote {
         query.extend(wanted.since.map(|since| ("since", duration::format(since))));
         query.extend(wanted.job.clone().map(|job| ("job", job)));
         query.extend(wanted.id.clone().map(|id| ("id", id)));
-        let (mut rest, mut cursor) = (limit, None);
-        while rest > 0 {
-            let page: wire::History = self.page("/api/system/history", &query, cursor, MOST, rest).await?;
+        self.pages("/api/system/history", query, MOST, limit, |page: wire::History| {
             let entries: Vec<Entry> = page.events.into_iter().map(Entry::from).collect();
             told(&entries)?;
-            rest = rest.saturating_sub(entries.len() as u64);
-            cursor = page.next;
-            if cursor.is_none() {
-                break;
-            }
-        }
-        Ok(())
+            Ok((entries.len(), page.next))
+        })
+        .await
     }
 
-    async fn page<T: serde::de::DeserializeOwned>(
+    /// Hands the pages of a list to `told`, the first one of at most `size` rows, until there are `limit`. It says how many
+    /// rows a page had and where the next one begins.
+    async fn pages<T: serde::de::DeserializeOwned>(
         &mut self,
         path: &str,
-        query: &[(&'static str, String)],
-        cursor: Option<String>,
-        size: u32,
-        rest: u64,
-    ) -> Result<T, RemoteError> {
-        let limit = size.min(u32::try_from(rest).unwrap_or(u32::MAX));
-        let mut query = query.to_vec();
-        query.push(("limit", limit.to_string()));
-        query.extend(cursor.map(|cursor| ("cursor", cursor)));
-        self.client.get(path, &query).await
+        query: Vec<(&'static str, String)>,
+        mut size: u32,
+        limit: u64,
+        mut told: impl FnMut(T) -> Result<(usize, Option<String>), CliError>,
+    ) -> Result<(), CliError> {
+        let (mut rest, mut cursor) = (limit, None);
+        while rest > 0 {
+            let asked = size.min(u32::try_from(rest).unwrap_or(u32::MAX));
+            let mut query = query.clone();
+            query.push(("limit", asked.to_string()));
+            query.extend(cursor.map(|cursor| ("cursor", cursor)));
+            let (count, next) = told(self.client.get(path, &query).await?)?;
+            rest = rest.saturating_sub(count as u64);
+            if next.is_none() {
+                break;
+            }
+            (cursor, size) = (next, MOST);
+        }
+        Ok(())
     }
 
     /// Why an execution is stale, or is not, and what is recorded of it.
