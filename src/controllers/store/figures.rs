@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::TimeDelta;
 use kube::ResourceExt as _;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -50,7 +49,7 @@ pub(super) struct Counter {
     took: Duration,
     /// Whether the table is known to have changed since.
     outdated: bool,
-    under_way: Option<AbortOnDropHandle<(Figures, Pruner, Duration)>>,
+    under_way: Option<AbortOnDropHandle<(Figures, Duration)>>,
     pruner: Pruner,
 }
 
@@ -76,8 +75,8 @@ impl Counter {
     ) -> Figures {
         self.outdated |= news != News::None;
         if news == News::Requested {
-            let known = std::mem::take(&mut self.known);
-            *self = Self { known, kept: self.kept, pruner: self.pruner, ..Self::default() };
+            let (known, pruner) = (std::mem::take(&mut self.known), std::mem::take(&mut self.pruner));
+            *self = Self { known, kept: self.kept, pruner, ..Self::default() };
         }
         if self.under_way.is_none() && self.due(store) {
             self.ask(store, session, in_force);
@@ -87,7 +86,7 @@ impl Counter {
         {
             self.under_way = None;
             // A task that panicked has said so itself.
-            (self.known, self.pruner, self.took) = taken.unwrap_or_default();
+            (self.known, self.took) = taken.unwrap_or_default();
         }
         self.known.clone()
     }
@@ -122,8 +121,10 @@ impl Counter {
         let kept = *self.kept.get_or_insert(now);
         let keep = now.duration_since(kept) >= SAMPLE;
         self.kept = Some(if keep { now } else { kept });
-        let retention = store.spec.history.retention.to_chrono();
-        let what = Take { all, keep, retention, known: self.known.clone(), pruner: self.pruner };
+        let what = Take { all, keep: keep && !session.read_only, known: self.known.clone() };
+        if what.keep {
+            self.pruner.go_on(store.name_any(), session, store.spec.history.retention.to_chrono());
+        }
         let taking = take(store.name_any(), session.clone(), in_force.clone(), what);
         self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(taking)));
     }
@@ -133,14 +134,10 @@ impl Counter {
 struct Take {
     /// Count the whole table.
     all: bool,
-    /// Keep the figures as a sample, and forget what is old.
+    /// Keep the figures as a sample.
     keep: bool,
-    /// How long records of what was done are kept.
-    retention: TimeDelta,
     /// What was known before.
     known: Figures,
-    /// How far it has been forgotten.
-    pruner: Pruner,
 }
 
 /// That figures cannot be taken is no reason to stop anything else.
@@ -148,10 +145,10 @@ async fn take(
     store: String,
     session: Arc<Session>,
     in_force: Arc<InForce>,
-    Take { all, keep, retention, known, mut pruner }: Take,
-) -> (Figures, Pruner, Duration) {
+    Take { all, keep, known }: Take,
+) -> (Figures, Duration) {
     let (database, mapping) = (&session.database, &session.mapping);
-    let reading = session.reading.lock().await;
+    let _reading = session.reading.lock().await;
     let begun = Instant::now();
     let judge = session.judge(&in_force);
     let told = |error| told(&store, &session, error);
@@ -174,22 +171,14 @@ async fn take(
         }
         Ledger::Missing(_) => None,
     };
-    if let (true, Some(live), Ledger::Tables { store_id }) =
-        (keep && !session.read_only, &live, &session.ledger)
-    {
+    if let (true, Some(live), Ledger::Tables { store_id }) = (keep, &live, &session.ledger) {
         let kept = database.within(samples::keep(database, *store_id, live, census)).await;
         if let Err(error) = kept {
             session.tally.failed(error.reason());
             tracing::info!(store, %error, "the figures of this minute could not be kept");
         }
     }
-    // To forget is nothing that was counted, and nobody need wait for it.
-    let took = begun.elapsed();
-    drop(reading);
-    if keep && !session.read_only {
-        pruner = pruner.go_on(&store, &session, retention).await;
-    }
-    (Figures { live, governed, census, contradictions, refused }, pruner, took)
+    (Figures { live, governed, census, contradictions, refused }, begun.elapsed())
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature is that of map_err")]

@@ -1,9 +1,12 @@
 //! Forgets what was done long ago: a few short statements a minute while there is something to forget, then none for an
 //! hour.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
+use futures::FutureExt as _;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::controllers::session::Session;
 use crate::db::Ledger;
@@ -15,9 +18,16 @@ const REST: Duration = Duration::from_hours(1);
 /// How many statements at a time, at most.
 const STATEMENTS: usize = 10;
 
+/// Forgets beside everything else, and takes its turn to read for each statement.
+#[derive(Default)]
+pub(super) struct Pruner {
+    place: Place,
+    under_way: Option<AbortOnDropHandle<Place>>,
+}
+
 /// How far it has come.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pruner {
+struct Place {
     /// Up to which record it has looked.
     after: i64,
     /// When it came to the end.
@@ -25,27 +35,41 @@ pub(super) struct Pruner {
 }
 
 impl Pruner {
-    /// Goes on, unless it rests. That something could not be forgotten is no reason to stop anything else.
-    pub(super) async fn go_on(self, store: &str, session: &Session, keep: TimeDelta) -> Self {
-        let Ledger::Tables { store_id } = session.ledger else { return self };
-        if self.ended.is_some_and(|at| at.elapsed() < REST) {
-            return self;
+    /// Goes on with records that are older than `keep`, unless it rests or is still under way.
+    pub(super) fn go_on(&mut self, store: String, session: &Arc<Session>, keep: TimeDelta) {
+        if let Some(task) = &mut self.under_way {
+            let Some(came_to) = task.now_or_never() else { return };
+            // A task that panicked has said so itself.
+            self.place = came_to.unwrap_or_default();
         }
-        let ended = Self { after: 0, ended: Some(Instant::now()) };
+        let Ledger::Tables { store_id } = session.ledger else { return };
+        self.under_way = None;
+        if self.place.ended.is_none_or(|at| at.elapsed() >= REST) {
+            let going = self.place.go_on(store, session.clone(), store_id, keep);
+            self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(going)));
+        }
+    }
+}
+
+impl Place {
+    /// That something could not be forgotten is no reason to stop anything else.
+    async fn go_on(self, store: String, session: Arc<Session>, store_id: i32, keep: TimeDelta) -> Self {
+        let ended = || Self { after: 0, ended: Some(Instant::now()) };
         let (database, mapping) = (&session.database, &session.mapping);
         let mut after = self.after;
         for _ in 0..STATEMENTS {
+            let _reading = session.reading.lock().await;
             let pruned = database.within(retention::prune(database, mapping, store_id, keep, after)).await;
             match pruned {
                 Ok(Pruned::UpTo(record)) => after = record,
-                Ok(Pruned::All) => return ended,
+                Ok(Pruned::All) => return ended(),
                 Ok(Pruned::Forbidden) => {
                     tracing::info!(
                         store,
                         "old records stay, since this login may not delete from jobexec.events; \
                          have an administrator run `jobexec schema --apply --role` with its name"
                     );
-                    return ended;
+                    return ended();
                 }
                 Err(error) => {
                     session.tally.failed(error.reason());
