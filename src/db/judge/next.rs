@@ -6,7 +6,7 @@ use super::{DUE, Judge, TOTAL, Take, wire, within};
 
 /// How many rows beyond a cutoff are looked at for the next deadline. Where rules govern all of them the next look is
 /// when the last of them might be overdue: it costs little, and comes early rather than late.
-const AHEAD: u8 = 100;
+pub(super) const AHEAD: u8 = 100;
 
 impl Judge<'_> {
     /// The earliest deadline of a running execution that comes within `horizon`, or a time before it at which to look
@@ -21,7 +21,7 @@ impl Judge<'_> {
             self.next_by_job(if peeked("j") { "NOT j.fixed" } else { "true" }),
         ];
         for peek in &peeks {
-            parts.extend([peek.next(), self.next_of_more(peek.scope, horizon)]);
+            parts.extend([peek.next(), peek.next_of_more()]);
         }
         if self.mapping.knows_types() && !peeked("y") {
             parts.push(self.next_by_type());
@@ -99,29 +99,6 @@ impl Judge<'_> {
             others = self.others("j", &[]),
             running = m.running(),
             by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
-        )
-    }
-
-    /// By the rules of which the first rows are all past their deadline, and more may be to come.
-    fn next_of_more(&self, scope: &str, horizon: TimeDelta) -> String {
-        let m = self.mapping;
-        let (key, others): (_, &[&str]) =
-            if scope == "j" { (m.job_key().0, &["e"]) } else { (m.job_type(), &["e", "j"]) };
-        let earliest = format!("{scope}.earliest");
-        format!(
-            "SELECT min(COALESCE(ahead.first, ahead.last) + {earliest})
-             FROM {scope} JOIN more_{scope} USING (k) CROSS JOIN LATERAL (
-                 SELECT min(start) FILTER (WHERE unruled) AS first, CASE WHEN count(*) = {AHEAD} THEN max(start) END AS last
-                 FROM (SELECT {start} AS start, {unruled} AS unruled FROM {table} AS t
-                       WHERE {key} = {scope}.k AND {running} AND NOT ({past}) AND {soon}
-                       ORDER BY {order} LIMIT {AHEAD}) AS ahead) AS ahead",
-            start = self.start(),
-            unruled = self.unruled(others),
-            table = m.table(),
-            running = m.running(),
-            past = m.started_by(&format!("statement_timestamp() - {earliest}")),
-            soon = m.started_by(&within(horizon, &earliest)),
-            order = m.started_column(),
         )
     }
 

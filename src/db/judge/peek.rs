@@ -4,22 +4,62 @@
 
 use chrono::TimeDelta;
 
+use super::next::AHEAD;
 use super::{Judge, Reason, Take, within};
 
 /// How many rows of a rule are seen at first. Enough that most rules need no second probe, and few to read.
 const FIRST: u8 = 10;
 
-/// The rules of one scope, as the common table expressions `peek_{scope}` (k, earliest, action, id, start, unruled,
-/// past) and `more_{scope}` (k).
-pub(super) struct Peek {
+/// The rules of one scope that can be answered so.
+pub(super) struct Peek<'a> {
+    judge: &'a Judge<'a>,
     pub(super) scope: &'static str,
-    ctes: String,
+    /// What of a row the rules are about.
+    key: String,
+    /// Those of which scopes count before them.
+    others: &'static [&'static str],
+    horizon: TimeDelta,
 }
 
-impl Peek {
-    /// The common table expressions.
-    pub(super) fn ctes(&self) -> &str {
-        &self.ctes
+impl<'a> Judge<'a> {
+    /// The scopes of which the rows come in the order of the index.
+    pub(super) fn peeks(&'a self, take: Take) -> Vec<Peek<'a>> {
+        let (m, Take::Look(horizon)) = (self.mapping, take) else { return Vec::new() };
+        if !m.starts_in_order() || self.asked.is_some() {
+            return Vec::new();
+        }
+        let peek = |scope, key, others| Peek { judge: self, scope, key, others, horizon };
+        let jobs = m.indexed_by_job().then(|| peek("j", m.job_key().0, &["e"]));
+        let types =
+            (m.has_type_column() && m.indexed_by_type()).then(|| peek("y", m.job_type(), &["e", "j"]));
+        jobs.into_iter().chain(types).collect()
+    }
+}
+
+impl Peek<'_> {
+    /// The common table expressions `peek_{scope}` (k, earliest, action, id, start, unruled, past) and `more_{scope}` (k),
+    /// the rules of which more must be asked.
+    pub(super) fn ctes(&self) -> String {
+        let (m, scope) = (self.judge.mapping, self.scope);
+        format!(
+            "peek_{scope} AS MATERIALIZED (
+                 SELECT {scope}.k, {scope}.earliest, COALESCE({scope}.on_timeout, b.on_timeout) AS action, first.*
+                 FROM {scope} CROSS JOIN b CROSS JOIN LATERAL (
+                     SELECT {id} AS id, {start} AS start, {unruled} AS unruled, {past} AS past FROM {table} AS t
+                     WHERE {key} = {scope}.k AND {running} AND {soon} ORDER BY {order} LIMIT {FIRST}) AS first
+                 WHERE {scope}.moves AND {scope}.fixed),
+             more_{scope} AS MATERIALIZED (
+                 SELECT k FROM peek_{scope} GROUP BY k HAVING count(*) = {FIRST} AND bool_and(past))",
+            id = m.id(),
+            start = self.judge.start(),
+            unruled = self.judge.unruled(self.others),
+            past = self.past(),
+            table = m.table(),
+            key = self.key,
+            running = m.running(),
+            soon = self.soon(),
+            order = m.started_column(),
+        )
     }
 
     /// The rules that this has not answered for.
@@ -50,46 +90,35 @@ impl Peek {
             scope = self.scope,
         )
     }
-}
 
-impl Judge<'_> {
-    /// The scopes that can be answered so: their rows come in the order of the index.
-    pub(super) fn peeks(&self, take: Take) -> Vec<Peek> {
-        let (m, Take::Look(horizon)) = (self.mapping, take) else { return Vec::new() };
-        if !m.starts_in_order() || self.asked.is_some() {
-            return Vec::new();
-        }
-        let mut peeks = Vec::new();
-        if m.indexed_by_job() {
-            peeks.push(self.peek("j", &m.job_key().0, &["e"], horizon));
-        }
-        if m.has_type_column() && m.indexed_by_type() {
-            peeks.push(self.peek("y", &m.job_type(), &["e", "j"], horizon));
-        }
-        peeks
+    /// The same by the rules in `more`.
+    pub(super) fn next_of_more(&self) -> String {
+        let (m, scope) = (self.judge.mapping, self.scope);
+        format!(
+            "SELECT min(COALESCE(ahead.first, ahead.last) + {scope}.earliest)
+             FROM {scope} JOIN more_{scope} USING (k) CROSS JOIN LATERAL (
+                 SELECT min(start) FILTER (WHERE unruled) AS first, CASE WHEN count(*) = {AHEAD} THEN max(start) END AS last
+                 FROM (SELECT {start} AS start, {unruled} AS unruled FROM {table} AS t
+                       WHERE {key} = {scope}.k AND {running} AND NOT ({past}) AND {soon}
+                       ORDER BY {order} LIMIT {AHEAD}) AS ahead) AS ahead",
+            start = self.judge.start(),
+            unruled = self.judge.unruled(self.others),
+            table = m.table(),
+            key = self.key,
+            running = m.running(),
+            past = self.past(),
+            soon = self.soon(),
+            order = m.started_column(),
+        )
     }
 
-    fn peek(&self, scope: &'static str, key: &str, others: &[&str], horizon: TimeDelta) -> Peek {
-        let m = self.mapping;
-        let earliest = format!("{scope}.earliest");
-        let ctes = format!(
-            "peek_{scope} AS MATERIALIZED (
-                 SELECT {scope}.k, {earliest}, COALESCE({scope}.on_timeout, b.on_timeout) AS action, first.*
-                 FROM {scope} CROSS JOIN b CROSS JOIN LATERAL (
-                     SELECT {id} AS id, {start} AS start, {unruled} AS unruled, {past} AS past FROM {table} AS t
-                     WHERE {key} = {scope}.k AND {running} AND {soon} ORDER BY {order} LIMIT {FIRST}) AS first
-                 WHERE {scope}.moves AND {scope}.fixed),
-             more_{scope} AS MATERIALIZED (
-                 SELECT k FROM peek_{scope} GROUP BY k HAVING count(*) = {FIRST} AND bool_and(past))",
-            id = m.id(),
-            start = self.start(),
-            unruled = self.unruled(others),
-            past = m.started_by(&format!("statement_timestamp() - {earliest}")),
-            table = m.table(),
-            running = m.running(),
-            soon = m.started_by(&within(horizon, &earliest)),
-            order = m.started_column(),
-        );
-        Peek { scope, ctes }
+    /// That a row is past its deadline.
+    fn past(&self) -> String {
+        self.judge.mapping.started_by(&format!("statement_timestamp() - {}.earliest", self.scope))
+    }
+
+    /// That it is, or will be within the horizon.
+    fn soon(&self) -> String {
+        self.judge.mapping.started_by(&within(self.horizon, &format!("{}.earliest", self.scope)))
     }
 }

@@ -1,0 +1,317 @@
+//! The ways in which an execution can be stale, each a query of its own: past a deadline by the default or a rule, by other
+//! evidence, or because a person asks.
+
+use chrono::TimeDelta;
+
+use super::peek::Peek;
+use super::{Among, DUE, End, Judge, NEXT_PARAMETER, Reason, Rules, TOTAL, Take, id_of};
+use crate::api::OnTimeout;
+use crate::db::asked::{Forced, GOVERNED};
+use crate::db::mapping::{literal, wire};
+use crate::db::rules;
+
+impl Judge<'_> {
+    /// The ways in which an execution can be stale: each a query for id, reason, action and place.
+    pub(super) fn branches(&self, take: Take, peeks: &[Peek<'_>]) -> Vec<String> {
+        let rest =
+            |scope| peeks.iter().find(|peek| peek.scope == scope).map_or("true".to_owned(), Peek::rest);
+        let mut branches: Vec<String> = peeks.iter().map(Peek::stale).collect();
+        branches.extend([self.by_job(take, &rest("j")), self.by_execution(take)]);
+        branches.extend(self.by_default(take));
+        if self.mapping.knows_types() {
+            branches.push(self.by_type(take, &rest("y")));
+        }
+        branches.extend(self.without_start(take));
+        if self.evidence {
+            branches.extend(self.by_heartbeat(take));
+            branches.extend(self.by_job_status(take));
+            branches.extend(self.by_successor(take));
+            branches.extend(self.by_workload(take));
+        }
+        branches.extend(self.by_request(take));
+        branches.into_iter().map(|branch| format!("({branch})")).collect()
+    }
+
+    fn by_default(&self, take: Take) -> Option<String> {
+        let m = self.mapping;
+        let action = self.in_force.base.on_timeout.value;
+        if action == OnTimeout::AlertOnly && !self.shows_alerts(take) {
+            return None;
+        }
+        Some(format!(
+            "SELECT * FROM (SELECT {id} AS id, '{reason}' AS reason, '{action}' AS action, 0 AS place FROM {table} AS t
+                            WHERE {running} AND {by_default} AND {unruled} {take}) AS by_default",
+            id = m.id(),
+            reason = Reason::DeadlineExceeded.as_str(),
+            action = action.as_str(),
+            table = m.table(),
+            running = m.running(),
+            by_default = m.started_by(&Self::default_cutoff()),
+            unruled = self.unruled(&["e", "j", "y"]),
+            take = self.take(take),
+        ))
+    }
+
+    fn by_job(&self, take: Take, which: &str) -> String {
+        let m = self.mapping;
+        let from = format!("{} = j.k", m.job_key().0);
+        self.by_rule(
+            "j",
+            &format!("{} AS t", m.table()),
+            &from,
+            &["e"],
+            m.indexed_by_job().then_some(which),
+            take,
+        )
+    }
+
+    fn by_type(&self, take: Take, which: &str) -> String {
+        let m = self.mapping;
+        let unless = ["e", "j"];
+        if m.has_type_column() {
+            let from = format!("{} = y.k", m.job_type());
+            self.by_rule(
+                "y",
+                &format!("{} AS t", m.table()),
+                &from,
+                &unless,
+                m.indexed_by_type().then_some(which),
+                take,
+            )
+        } else {
+            let from = format!("{} JOIN {} AS t ON {}", m.jobs_table(), m.table(), m.of_job());
+            let of_type = format!("{} = y.k", m.jobs_type());
+            self.by_rule("y", &from, &of_type, &unless, m.indexed_by_job().then_some(which), take)
+        }
+    }
+
+    fn by_execution(&self, take: Take) -> String {
+        let m = self.mapping;
+        let from = format!("{} = e.k", m.id());
+        self.by_rule("e", &format!("{} AS t", m.table()), &from, &[], None, take)
+    }
+
+    /// The rows of each rule in `scope` that are past their deadline, but for those of rules in `unless`. By an index
+    /// each rule for which `probe` is true probes its own range of it; without one all are found in one pass.
+    fn by_rule(
+        &self,
+        scope: &str,
+        from: &str,
+        of_rule: &str,
+        unless: &[&str],
+        probe: Option<&str>,
+        take: Take,
+    ) -> String {
+        let m = self.mapping;
+        let rest = |joins: &str, order: &str| {
+            format!(
+                "{joins} CROSS JOIN LATERAL (SELECT {DUE}) AS v
+                 WHERE {of_rule} AND {scope}.moves AND {running} AND {earliest} AND {by_deadline} AND {unruled} {acts}
+                 {order}",
+                running = m.running(),
+                earliest = m.started_by(&format!("statement_timestamp() - {scope}.earliest")),
+                by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
+                unruled = self.unruled(unless),
+                acts = self.acts(take),
+            )
+        };
+        let columns = format!(
+            "{} AS id, '{}' AS reason, v.action AS action, 0 AS place",
+            m.id(),
+            Reason::DeadlineExceeded.as_str()
+        );
+        let others = self.others(scope, unless);
+        let order = self.take(take);
+        // Of rows that are named, the index on their ids is the better one.
+        let named = take.names() || self.asked.is_some_and(|asked| asked.ids.is_some());
+        if let Some(which) = probe.filter(|_| !named) {
+            let limit = match take {
+                Take::LookAt(limit, ..) | Take::Lock(limit, ..) => format!("LIMIT {limit}"),
+                // Of a page the first of all count, not the first that are found.
+                Take::Look(_) | Take::LookAtAll | Take::LookAtThese | Take::Page(_) => String::new(),
+            };
+            // OFFSET 0 keeps the planner from turning many probes into one scan of all running rows.
+            let fence = if limit.is_empty() { "OFFSET 0" } else { "" };
+            format!(
+                "SELECT found.* FROM {scope} CROSS JOIN LATERAL (SELECT {columns} FROM {from} {}) AS found
+                 WHERE {which} {limit}",
+                rest(&others, &format!("{order} {fence}")),
+            )
+        } else {
+            format!(
+                "SELECT * FROM (SELECT {columns} FROM {scope} CROSS JOIN {from} {}) AS found",
+                rest(&others, &order)
+            )
+        }
+    }
+
+    /// The joins of the rules of other scopes than `scope`, which is there already. Of `unless` only rules that have no
+    /// say in deadlines can be about the row: they are not looked for, as that would be done once for each stale row.
+    pub(super) fn others(&self, scope: &str, unless: &[&str]) -> String {
+        let m = self.mapping;
+        let mut joins = String::new();
+        for (name, key) in [("e", m.id()), ("j", m.job_key().0), ("y", m.job_type())] {
+            if unless.contains(&name) {
+                joins.push_str(&format!(" LEFT JOIN {name} ON false"));
+            } else if name != scope {
+                joins.push_str(&format!(" LEFT JOIN {name} ON {name}.k = {key}"));
+            }
+        }
+        joins + " CROSS JOIN b"
+    }
+
+    /// Those that run without a start, where their creation is known.
+    fn without_start(&self, take: Take) -> Option<String> {
+        let m = self.mapping;
+        let created = m.created_at()?;
+        let more = format!(
+            "{} IS NULL AND {} + {TOTAL} <= statement_timestamp()",
+            m.started_column(),
+            wire(&created)
+        );
+        Some(self.by_evidence(Reason::DeadlineExceeded, "", &more, take))
+    }
+
+    fn by_heartbeat(&self, take: Take) -> Option<String> {
+        let m = self.mapping;
+        let shortest = self.in_force.shortest_heartbeat()?;
+        let heartbeat = m.heartbeat_at()?;
+        let narrow = m.heartbeat_by(&format!(
+            "statement_timestamp() - interval {}",
+            literal(&rules::interval(shortest))
+        ))?;
+        let more = format!(
+            "{began} IS NOT NULL AND {narrow} AND GREATEST({heartbeat}, v.watched) + v.heartbeat <= statement_timestamp()",
+            heartbeat = wire(&heartbeat),
+            began = m.began_at(),
+        );
+        Some(self.by_evidence(Reason::HeartbeatLost, "", &more, take))
+    }
+
+    fn by_job_status(&self, take: Take) -> Option<String> {
+        let m = self.mapping;
+        let (finished, grace) = m.job_finished()?;
+        let jobs = format!("JOIN {} ON {}", m.jobs_table(), m.of_job());
+        self.by_suspicion(Reason::JobFinished, grace, &jobs, &format!("AND {finished}"), take)
+    }
+
+    fn by_workload(&self, take: Take) -> Option<String> {
+        self.by_suspicion(Reason::WorkloadGone, self.workloads?, "", "", take)
+    }
+
+    /// Those that have been suspects for so long, and for which `more` still holds.
+    fn by_suspicion(
+        &self,
+        reason: Reason,
+        grace: TimeDelta,
+        joins: &str,
+        more: &str,
+        take: Take,
+    ) -> Option<String> {
+        let m = self.mapping;
+        let Rules::Table(_) = self.rules else { return None };
+        let from = format!(
+            "JOIN jobexec.suspects AS s ON s.store_id = $4 AND s.reason = '{}' AND {} = {} {joins}",
+            reason.as_str(),
+            m.id(),
+            self.suspect_key(),
+        );
+        let more = format!(
+            "s.began_at = {began} AND {since} <= statement_timestamp() {more}",
+            began = m.began_at(),
+            since = Self::seen_for(grace),
+        );
+        Some(self.by_evidence(reason, &from, &more, take))
+    }
+
+    fn by_successor(&self, take: Take) -> Option<String> {
+        let m = self.mapping;
+        let cutoff =
+            format!("statement_timestamp() - interval {}", literal(&rules::interval(self.sequential?)));
+        let more = format!("{} IS NOT NULL AND {}", m.began_at(), m.superseded_by(&cutoff));
+        Some(self.by_evidence(Reason::Superseded, "", &more, take))
+    }
+
+    /// The id of the suspect `s` in the type of the id column.
+    pub(in crate::db) fn suspect_key(&self) -> String {
+        id_of("s.execution_id", self.mapping.id_type())
+    }
+
+    /// When a suspect has been one for so long.
+    pub(in crate::db) fn seen_for(grace: TimeDelta) -> String {
+        format!("GREATEST(s.since, v.watched) + interval {}", literal(&rules::interval(grace)))
+    }
+
+    /// Those that a person asks to have ended. What a rule says of them comes first.
+    fn by_request(&self, take: Take) -> Vec<String> {
+        let Some(Forced { include_governed }) = self.forced() else { return Vec::new() };
+        let alternatives = self.asked.map(|asked| asked.alternatives(self.mapping)).unwrap_or_default();
+        let governed =
+            if include_governed || take.looks_at_all() { "true" } else { &format!("({GOVERNED}) IS NULL") };
+        let action = "CASE v.action WHEN 'Cancel' THEN 'Cancel' ELSE 'Fail' END";
+        let branch = |which: &String| {
+            self.found(Reason::ManualCleanup, action, "", &format!("{which} AND {governed}"), take)
+        };
+        alternatives.iter().map(branch).collect()
+    }
+
+    pub(super) fn forced(&self) -> Option<Forced> {
+        self.asked.and_then(|asked| asked.end)
+    }
+
+    fn by_evidence(&self, reason: Reason, from: &str, more: &str, take: Take) -> String {
+        self.found(reason, "v.action", from, &format!("{more} {}", self.acts(take)), take)
+    }
+
+    fn found(&self, reason: Reason, action: &str, from: &str, more: &str, take: Take) -> String {
+        let m = self.mapping;
+        let place = Reason::ALL.iter().position(|r| *r == reason).unwrap_or(Reason::ALL.len());
+        format!(
+            "SELECT * FROM (SELECT {id} AS id, '{reason}' AS reason, {action} AS action, {place} AS place
+                            FROM {table} AS t {from} {joined}
+                            WHERE {running} AND {more} {take}) AS found",
+            id = m.id(),
+            reason = reason.as_str(),
+            table = m.table(),
+            joined = self.joined(),
+            running = m.running(),
+            take = self.take(take),
+        )
+    }
+
+    fn acts(&self, take: Take) -> &'static str {
+        if self.shows_alerts(take) { "" } else { "AND v.action <> 'AlertOnly'" }
+    }
+
+    /// Whether those that are to run on are found by what makes them stale. Where a person decides they are found by that.
+    fn shows_alerts(&self, take: Take) -> bool {
+        take.looks_at_all() && self.forced().is_none()
+    }
+
+    fn take(&self, take: Take) -> String {
+        let m = self.mapping;
+        let among = |among| {
+            let (id, key) = (m.id(), m.id_type().sql());
+            let ids = format!("(${NEXT_PARAMETER}::text[]::{key}[])");
+            match among {
+                Among::Others => format!("AND {id}::{key} <> ALL {ids}"),
+                Among::These => format!("AND {id} = ANY {ids}"),
+            }
+        };
+        let narrow = self
+            .asked
+            .map_or(String::new(), |asked| format!("AND (({}))", asked.alternatives(m).join(") OR (")));
+        let (start, id) = (m.started_column(), m.id());
+        match take {
+            Take::Look(_) | Take::LookAtAll => narrow,
+            Take::LookAtThese => narrow + " " + &among(Among::These),
+            Take::Page(limit) => format!("{narrow} ORDER BY {start}, {id} LIMIT {limit}"),
+            Take::LookAt(limit, end, which) | Take::Lock(limit, end, which) => {
+                let among = among(which);
+                let order = if end == End::Newest { "DESC" } else { "ASC" };
+                let lock = if matches!(take, Take::Lock(..)) { "FOR UPDATE OF t SKIP LOCKED" } else { "" };
+                format!("{narrow} {among} ORDER BY {start} {order} LIMIT {limit} {lock}")
+            }
+        }
+    }
+}
