@@ -133,7 +133,7 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
 
 /// Cleans up.
 async fn change(store: &mut Source, order: Order, output: Output) -> Result<Report, CliError> {
-    store.prepare_to_write().await?;
+    store.prepare_to_write(&order.ids).await?;
     print(store, &Order { dry_run: false, ..order }, output, Broken::IsNoMatter).await
 }
 

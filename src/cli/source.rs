@@ -67,10 +67,14 @@ impl Source {
         }
     }
 
-    /// Makes sure that what is done can be recorded, or says that it will not be.
-    pub(super) async fn prepare_to_write(&mut self) -> Result<(), CliError> {
+    /// Makes sure that these can be ids, as far as that is known here, and that what is done can be recorded, or says that
+    /// it will not be.
+    pub(super) async fn prepare_to_write(&mut self, ids: &[String]) -> Result<(), CliError> {
         match self {
-            Self::Direct(store) => store.prepare_to_write().await,
+            Self::Direct(store) => {
+                store.ids(ids)?;
+                store.prepare_to_write().await
+            }
             Self::Remote(_) => Ok(()),
         }
     }

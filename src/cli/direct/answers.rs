@@ -103,17 +103,10 @@ impl Direct {
         order: &Order,
         told: impl FnMut(&[Row]) -> ControlFlow<()>,
     ) -> Result<Report, CliError> {
-        let mut ids = Vec::new();
-        for id in order.ids.iter().map(|id| self.id(id)) {
-            let id = id?;
-            if !ids.contains(&id) {
-                ids.push(id);
-            }
-        }
         let hours = order.max_hours.map(|hours| duration::of_seconds(hours * 3_600.0));
         let options = Options {
             older_than: hours.or(order.older_than.as_ref().map(Duration::to_chrono)),
-            ids,
+            ids: self.ids(&order.ids)?,
             include_governed: order.include_governed,
             dry_run: order.dry_run,
             source: SOURCE,

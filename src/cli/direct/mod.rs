@@ -139,6 +139,18 @@ impl Direct {
         type_.canonical(id).ok_or_else(invalid)
     }
 
+    /// Ids likewise, each once.
+    pub(super) fn ids(&self, ids: &[String]) -> Result<Vec<String>, CliError> {
+        let mut known = Vec::new();
+        for id in ids {
+            let id = self.id(id)?;
+            if !known.contains(&id) {
+                known.push(id);
+            }
+        }
+        Ok(known)
+    }
+
     /// A job's id in the form that Postgres prints.
     pub(super) fn job_id(&self, id: &str) -> Result<String, CliError> {
         let type_ = self.mapping.job_id_type().unwrap_or(IdType::Text);

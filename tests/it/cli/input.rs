@@ -57,6 +57,15 @@ async fn what_is_wrong_is_said_with_what_to_do() {
     );
 }
 
+#[tokio::test]
+async fn an_id_that_is_none_is_told_before_anything_is_written() {
+    let world = World::new("idfirst").await;
+    let ran = jobexec(&world, &["cleanup", "--id", "%", "--yes"]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
+    assert!(!ran.err.contains("not recorded"), "{}", ran.err);
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.stores").await, 0);
+}
+
 fn without_database(args: &[&str], url: Option<&str>) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_jobexec"));
     command.args(args).env_remove("DATABASE_URL");
