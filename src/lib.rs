@@ -13,9 +13,10 @@
 //! - `http`: the HTTPS API, one file an endpoint;
 //! - `cli`: the command line, one file a subcommand;
 //! - `metrics`: what is counted and measured, for Prometheus;
+//! - `notify`: what people are told, and the ways to deliver it;
 //! - `telemetry`: logs.
 //!
-//! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db` → `policy`, `api`.
+//! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db`, `notify` → `policy`, `api`.
 
 pub mod api;
 pub mod cli;
@@ -23,5 +24,6 @@ pub mod controllers;
 pub mod db;
 pub mod http;
 pub mod metrics;
+pub mod notify;
 pub mod policy;
 pub mod telemetry;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Duration;
 use super::execution::StoreRef;
+use super::notifications::PolicyNotifications;
 
 /// Gives executions of a store their timeout and says what follows from it. The most specific one counts, field by
 /// field: the `JobExecution` of an execution, a policy that names its job, one that names its job type, one for all,
@@ -51,8 +52,8 @@ use super::execution::StoreRef;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
-    "has(self.timeout) || has(self.gracePeriod) || has(self.heartbeatTimeout) || has(self.onTimeout) || has(self.warnAfter) || has(self.dynamicTimeout)"
-).message("the policy says nothing: set at least one of timeout, gracePeriod, heartbeatTimeout, onTimeout, warnAfter and dynamicTimeout"))]
+    "has(self.timeout) || has(self.gracePeriod) || has(self.heartbeatTimeout) || has(self.onTimeout) || has(self.warnAfter) || has(self.dynamicTimeout) || has(self.notifications)"
+).message("the policy says nothing: set at least one of timeout, gracePeriod, heartbeatTimeout, onTimeout, warnAfter, dynamicTimeout and notifications"))]
 #[x_kube(validation = Rule::new(
     "!has(self.dynamicTimeout) || self.dynamicTimeout.per != 'JobType' || !has(self.selector) || !has(self.selector.jobIds) || size(self.selector.jobIds) == 0"
 ).message("dynamicTimeout.per JobType computes nothing for selector.jobIds: use per Job, or select by jobTypes in a policy of its own"))]
@@ -84,6 +85,9 @@ pub struct ExecutionPolicySpec {
     /// A timeout that follows from how long completed executions took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dynamic_timeout: Option<DynamicTimeout>,
+    /// Whom to tell of these executions, instead of the channels of the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<PolicyNotifications>,
 }
 
 /// Names executions. One that is named by either list is selected; for a job that is named the first list counts.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::notifications::Notifications;
 use super::table::{Jobs, Sequential, Workloads};
 use super::{Duration, Table};
 
@@ -91,6 +92,9 @@ pub struct ExecutionStoreSpec {
     /// How long it is remembered what was done to executions.
     #[serde(default)]
     pub history: History,
+    /// Whom to tell by e-mail or webhook of long-running and stale executions, of the breaker, and that all is well again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<Notifications>,
     /// `Enforce` fails stale executions. `Observe` reports them and changes no row: the way to suspend a store.
     #[serde(default)]
     pub mode: Mode,

@@ -93,6 +93,9 @@ pub struct Columns {
     /// When the row was made: timestamptz or timestamp. It counts as the start of a running execution without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Identifier>,
+    /// The e-mail address of the owner of the execution, for channels with `toOwner`: of any type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Identifier>,
 }
 
 impl Default for Columns {
@@ -109,6 +112,7 @@ impl Default for Columns {
             heartbeat_at: None,
             workload: None,
             created_at: None,
+            owner: None,
         }
     }
 }
