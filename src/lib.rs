@@ -16,7 +16,7 @@
 //! - `notify`: what people are told, and the ways to deliver it;
 //! - `telemetry`: logs.
 //!
-//! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db`, `notify` → `policy`, `api`.
+//! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db` → `notify`, `policy` → `api`.
 
 pub mod api;
 pub mod cli;

@@ -1,8 +1,10 @@
-//! Logs: structured, to standard error.
+//! Logs: structured, to standard error. What is logged while an object is reconciled or a table swept is within a span that
+//! names it, and never an execution: a span is of bounded size, and there are few of them.
 
 use std::io::IsTerminal as _;
 
 use clap::ValueEnum;
+use tracing::Span;
 use tracing_subscriber::EnvFilter;
 
 /// How log lines look.
@@ -17,6 +19,16 @@ pub enum LogFormat {
 
 /// What is logged unless `RUST_LOG` says otherwise. sqlx would log slow statements with their text.
 const DEFAULT_FILTER: &str = "info,sqlx=error,kube_runtime=warn";
+
+/// The span of one reconcile.
+pub fn reconcile(controller: &'static str, namespace: Option<&str>, name: &str) -> Span {
+    tracing::info_span!("reconcile", controller, object = %format_args!("{}/{name}", namespace.unwrap_or_default()))
+}
+
+/// The span of one sweep, within that of a reconcile.
+pub fn sweep(id: uuid::Uuid, trigger: &'static str) -> Span {
+    tracing::info_span!("sweep", sweep = %id, trigger)
+}
 
 /// Starts logging; a second call changes nothing.
 pub fn init(format: LogFormat) {

@@ -243,6 +243,19 @@ pub struct Templates {
     pub html: Option<String>,
 }
 
+impl Default for Notifications {
+    fn default() -> Self {
+        Self {
+            channels: Vec::new(),
+            smtp: None,
+            group_wait: defaults::group_wait(),
+            group_interval: defaults::group_interval(),
+            give_up_after: defaults::give_up_after(),
+            templates: None,
+        }
+    }
+}
+
 mod defaults {
     use super::Duration;
 

@@ -298,8 +298,8 @@ pub struct ExecutionStoreStatus {
     /// `Ready` (the summary), `DatabaseReachable`, `SchemaValid`, `Healthy` (False with more than
     /// `spec.longRunning.warnAbove` long-running executions), `EnforcementPaused` (True while no row is changed),
     /// `Recording` (what is done is written to the operator's own tables), `Consistent`, where the store has other
-    /// evidence than deadlines `EvidenceSeen` (it counts at present), and where the mirror is enabled `Mirrored`
-    /// (`JobExecution` objects are in step with the rows).
+    /// evidence than deadlines `EvidenceSeen` (it counts at present), where somebody is to be notified `Notifying` (messages
+    /// get through), and where the mirror is enabled `Mirrored` (`JobExecution` objects are in step with the rows).
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,

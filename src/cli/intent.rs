@@ -129,7 +129,7 @@ pub(super) async fn extend(args: Extend) -> Result<(), CliError> {
     let mut store = Direct::open(args.place.direct).await?;
     let id = store.id(&args.id)?;
     let store_id = match store.enlist().await? {
-        Ledger::Tables { store_id } => *store_id,
+        Ledger::Tables { store_id, .. } => *store_id,
         Ledger::Missing(why) => return Err(CliError::NotRecorded(why.clone())),
     };
     rule::prune(&store.database, &store.mapping, store_id).await?;
@@ -226,13 +226,13 @@ pub(super) async fn resume(args: Resume) -> Result<(), CliError> {
     }
     let store = Direct::open(args.place.direct).await?;
     let store_id = match &store.ledger {
-        Ledger::Tables { store_id } => *store_id,
+        Ledger::Tables { store_id, .. } => *store_id,
         Ledger::Missing(why) => return Err(CliError::NotRecorded(why.clone())),
     };
     let message = match ledger::paused(&store.database, store_id).await? {
         None => "the breaker is closed: nothing is paused".to_owned(),
         Some(why) => {
-            ledger::pause(&store.database, store_id, None).await?;
+            ledger::pause(&store.database, store_id, false, None).await?;
             format!("the pause is taken back ({why}); the next sweep counts anew")
         }
     };

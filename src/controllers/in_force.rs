@@ -11,7 +11,7 @@ use super::wishes::{Read, Wishes};
 use crate::api::ExecutionStore;
 use crate::db::history::Figures;
 use crate::db::{DbError, Ledger, extend, rules};
-use crate::policy::{self, Base, Compiled, Dynamic, Figure, Scope, Wish};
+use crate::policy::{self, Base, Compiled, Dynamic, Figure, Routes, Scope, Wish};
 
 /// What is in force for a store.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,8 @@ pub struct InForce {
     pub compiled: Compiled,
     /// The policies that they come from.
     pub policies: Vec<Read>,
+    /// Which of them say who is told of what.
+    pub routes: Routes,
 }
 
 impl InForce {
@@ -75,7 +77,7 @@ impl Session {
         let unreadable = wishes.unreadable.clone();
         let before = match (known.as_ref(), &self.ledger) {
             // An operator that was started anew finds it in the database.
-            (None, Ledger::Tables { store_id }) if !unreadable.is_empty() => {
+            (None, Ledger::Tables { store_id, .. }) if !unreadable.is_empty() => {
                 let source = policy::store_source(&store.name_any());
                 self.database.within(rules::load(&self.database, *store_id, &source)).await?
             }
@@ -85,7 +87,7 @@ impl Session {
         if let Some(known) = known.as_ref().filter(|known| !check && ***known == wanted) {
             return Ok(Some(known.clone()));
         }
-        if let Ledger::Tables { store_id } = self.ledger {
+        if let Ledger::Tables { store_id, .. } = self.ledger {
             let replaced = rules::replace(&self.database, store_id, &wanted.compiled, &unreadable);
             let differed = self.database.within(replaced).await?;
             let pruned = extend::prune(&self.database, &self.mapping, store_id);
@@ -112,7 +114,7 @@ impl Session {
 
     fn compile(&self, store: &ExecutionStore, wishes: Wishes, last: Option<&Compiled>) -> InForce {
         let history = self.history();
-        let policies = wishes
+        let policies: Vec<_> = wishes
             .policies
             .iter()
             .map(|read| policy::Policy {
@@ -124,13 +126,14 @@ impl Session {
                 ..read.policy.clone()
             })
             .collect();
+        let routes = Routes::of(&policies);
         let compiled = policy::compile(Base::of(&store.name_any(), &store.spec), wishes.executions, policies);
         let compiled = match last {
             // What an object said before it could not be decoded any more stays in force.
             Some(last) if !wishes.unreadable.is_empty() => compiled.keeping(last, &wishes.unreadable),
             _ => compiled,
         };
-        InForce { compiled, policies: wishes.policies }
+        InForce { compiled, policies: wishes.policies, routes }
     }
 }
 

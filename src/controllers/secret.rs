@@ -4,16 +4,15 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
 use super::{Context, bounded};
-use crate::api::store::SecretKeyRef;
 
 /// Why a Secret gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// It is not there.
-    #[error("there is no Secret {0} in this namespace: create it, or correct spec.connection")]
+    #[error("there is no Secret {0} in this namespace: create it, or correct the name in the spec")]
     NotFound(String),
     /// It has no such key.
-    #[error("the Secret {0} has no key {1}: add it, or correct spec.connection")]
+    #[error("the Secret {0} has no key {1}: add it, or correct the key in the spec")]
     KeyMissing(String, String),
     /// It is not text.
     #[error("the key {1} of the Secret {0} is not UTF-8 text")]
@@ -41,17 +40,22 @@ impl SecretError {
     }
 }
 
-/// The text under a key of a Secret in `namespace`.
-pub async fn read(context: &Context, namespace: &str, key: &SecretKeyRef) -> Result<String, SecretError> {
+/// The text under a key of the Secret of this name in `namespace`.
+pub async fn read(
+    context: &Context,
+    namespace: &str,
+    secret: &str,
+    key: &str,
+) -> Result<String, SecretError> {
     let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
-    let name = || key.name.clone();
-    let secret = bounded(api.get_opt(&key.name)).await.map_err(|error| match error {
+    let name = || secret.to_owned();
+    let found = bounded(api.get_opt(secret)).await.map_err(|error| match error {
         super::ReconcileError::Kube(e) if matches!(*e, kube::Error::Api(ref s) if s.code == 403) => {
             SecretError::Forbidden(name())
         }
         other => SecretError::Unavailable(name(), other.to_string()),
     })?;
-    let data = secret.ok_or_else(|| SecretError::NotFound(name()))?.data.unwrap_or_default();
-    let value = data.get(&key.key).ok_or_else(|| SecretError::KeyMissing(name(), key.key.clone()))?;
-    String::from_utf8(value.0.clone()).map_err(|_| SecretError::NotText(name(), key.key.clone()))
+    let data = found.ok_or_else(|| SecretError::NotFound(name()))?.data.unwrap_or_default();
+    let value = data.get(key).ok_or_else(|| SecretError::KeyMissing(name(), key.to_owned()))?;
+    String::from_utf8(value.0.clone()).map_err(|_| SecretError::NotText(name(), key.to_owned()))
 }

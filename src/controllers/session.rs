@@ -65,9 +65,10 @@ impl Credentials {
     pub async fn read(context: &Context, store: &ExecutionStore) -> Result<Self, SecretError> {
         let namespace = store.namespace().unwrap_or_default();
         let connection = &store.spec.connection;
-        let uri = secret::read(context, &namespace, &connection.secret_ref).await?;
+        let SecretKeyRef { name, key } = &connection.secret_ref;
+        let uri = secret::read(context, &namespace, name, key).await?;
         let ca = match &connection.ca_secret_ref {
-            Some(key) => Some(secret::read(context, &namespace, key).await?),
+            Some(SecretKeyRef { name, key }) => Some(secret::read(context, &namespace, name, key).await?),
             None => None,
         };
         Ok(Self {
@@ -245,7 +246,7 @@ impl Session {
             mapping: &self.mapping,
             in_force: &in_force.compiled,
             rules: match self.ledger {
-                Ledger::Tables { store_id } => Rules::Table(store_id),
+                Ledger::Tables { store_id, .. } => Rules::Table(store_id),
                 Ledger::Missing(_) => Rules::Memory,
             },
             sequential: self.sequential,

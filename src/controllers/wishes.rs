@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt as _};
 
+use crate::api::notifications::Channel;
 use crate::api::policy::{DynamicTimeout, Per, WarnAfter};
 use crate::api::{ExecutionPolicy, JobExecution, OnTimeout};
 use crate::db::Mapping;
@@ -34,6 +35,8 @@ pub struct Read {
     pub policy: Policy,
     /// What it asks of history.
     pub question: Option<Question>,
+    /// Who is told of executions that it governs, where it says so.
+    pub channels: Vec<Channel>,
     /// What the store cannot do.
     pub problems: Vec<Problem>,
 }
@@ -69,6 +72,11 @@ pub enum Problem {
         "onTimeout Cancel has no effect, stale executions are failed: table.statuses.cancelled of the ExecutionStore is empty or too long for the column"
     )]
     Cancel,
+    /// There is no mail server.
+    #[error(
+        "the e-mail channels of notifications tell nobody: the store has no mail server. Set notifications.smtp in the ExecutionStore"
+    )]
+    Mail,
 }
 
 impl Problem {
@@ -76,7 +84,9 @@ impl Problem {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::JobIds(..) | Self::JobTypes => "InvalidSelector",
-            Self::PerType | Self::PerTypeOfJobs | Self::Heartbeat | Self::Cancel => "NotSupported",
+            Self::PerType | Self::PerTypeOfJobs | Self::Heartbeat | Self::Cancel | Self::Mail => {
+                "NotSupported"
+            }
         }
     }
 }
@@ -157,7 +167,9 @@ pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> Read {
             on_timeout: if cancels { Some(OnTimeout::Fail) } else { spec.on_timeout },
             warn: spec.warn_after.as_ref().and_then(warn),
             dynamic: None,
+            notifies: spec.notifications.is_some(),
         },
+        channels: spec.notifications.as_ref().map(|n| n.channels.clone()).unwrap_or_default(),
         problems,
     }
 }

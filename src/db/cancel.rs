@@ -101,7 +101,7 @@ async fn attempt(
 ) -> Result<Vec<Cancelled>, DbError> {
     let recorded = match ledger {
         Ledger::Missing(_) => String::new(),
-        Ledger::Tables { store_id } => format!(
+        Ledger::Tables { store_id, .. } => format!(
             ", recorded AS (
                  INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason,
                                              source, actor, started_at)

@@ -162,7 +162,7 @@ fn ended(m: &Mapping, ledger: &Ledger) -> String {
         Ledger::Missing(_) => "SELECT NULL::text AS reason, NULL::text AS source, NULL::text AS actor, \
              NULL::timestamptz AS deadline"
             .to_owned(),
-        Ledger::Tables { store_id } => format!(
+        Ledger::Tables { store_id, .. } => format!(
             "SELECT o.reason, o.source, o.actor, o.deadline FROM jobexec.events AS o \
              WHERE {finished} AND o.store_id = {store_id} AND o.execution_id = {id}::text \
                AND o.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second' \

@@ -162,7 +162,7 @@ type Kept = (String, i64, DateTime<Utc>, Json<Vec<Computed>>);
 /// What history said before, by the UID of the policy, so that an operator that was started anew does not judge without
 /// it, nor ask again before it is time.
 pub async fn load(database: &Database, ledger: &Ledger) -> Result<BTreeMap<String, Figures>, DbError> {
-    let Ledger::Tables { store_id } = ledger else { return Ok(BTreeMap::new()) };
+    let Ledger::Tables { store_id, .. } = ledger else { return Ok(BTreeMap::new()) };
     let mut tx = database.read().await?;
     let rows: Vec<Kept> = sqlx::query_as(
         "SELECT policy_uid, generation, computed_at, figures FROM jobexec.figures WHERE store_id = $1",
@@ -184,7 +184,7 @@ pub async fn keep(
     question: &Question,
     figures: &Figures,
 ) -> Result<(), DbError> {
-    let Ledger::Tables { store_id } = ledger else { return Ok(()) };
+    let Ledger::Tables { store_id, .. } = ledger else { return Ok(()) };
     let mut tx = database.write().await?;
     sqlx::query(
         "INSERT INTO jobexec.figures (store_id, policy_uid, policy, generation, computed_at, figures)
@@ -207,7 +207,7 @@ pub async fn keep(
 
 /// Forgets what history said to policies that do not ask any more.
 pub async fn forget(database: &Database, ledger: &Ledger, asking: &[String]) -> Result<(), DbError> {
-    let Ledger::Tables { store_id } = ledger else { return Ok(()) };
+    let Ledger::Tables { store_id, .. } = ledger else { return Ok(()) };
     let mut tx = database.write().await?;
     sqlx::query("DELETE FROM jobexec.figures WHERE store_id = $1 AND policy_uid <> ALL ($2)")
         .bind(store_id)

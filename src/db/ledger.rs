@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Database, DbError, Mapping, schema};
+use super::{Database, DbError, Mapping, outbox, schema};
+use crate::api::notifications::Topic;
 
 /// How long a claim holds that its operator no longer confirms.
 const CLAIM_EXPIRY_SECONDS: f64 = 600.0;
@@ -21,6 +22,8 @@ pub enum Ledger {
     Tables {
         /// `jobexec.stores.store_id`.
         store_id: i32,
+        /// Whether there is an outbox that this login may write to.
+        outbox: bool,
     },
     /// They are not, for this reason.
     Missing(String),
@@ -116,8 +119,9 @@ pub async fn claim(
     .persistent(false)
     .fetch_one(&mut *tx)
     .await?;
+    let outbox = outbox::usable(&mut tx).await?;
     tx.commit().await?;
-    Ok(Claim::Held { ledger: Ledger::Tables { store_id }, watched_since })
+    Ok(Claim::Held { ledger: Ledger::Tables { store_id, outbox }, watched_since })
 }
 
 /// Notes that there is such a table, if that is not known.
@@ -151,8 +155,9 @@ pub async fn enlist(database: &Database, mapping: &Mapping) -> Result<Ledger, Db
             .persistent(false)
             .fetch_one(&mut *tx)
             .await?;
+    let outbox = outbox::usable(&mut tx).await?;
     tx.commit().await?;
-    Ok(Ledger::Tables { store_id })
+    Ok(Ledger::Tables { store_id, outbox })
 }
 
 /// What the operator's tables know of a table of executions.
@@ -218,8 +223,13 @@ pub async fn paused(database: &Database, store_id: i32) -> Result<Option<String>
     Ok(why.map(Option::unwrap_or_default))
 }
 
-/// Opens the breaker of a store for this reason, or closes it.
-pub async fn pause(database: &Database, store_id: i32, why: Option<&str>) -> Result<(), DbError> {
+/// Opens the breaker of a store for this reason, or closes it. People are told that it was opened where there is an `outbox`.
+pub async fn pause(
+    database: &Database,
+    store_id: i32,
+    outbox: bool,
+    why: Option<&str>,
+) -> Result<(), DbError> {
     let mut tx = database.write().await?;
     sqlx::query(
         "UPDATE jobexec.stores SET paused_at = CASE WHEN $2::text IS NULL THEN NULL ELSE statement_timestamp() END,
@@ -230,6 +240,9 @@ pub async fn pause(database: &Database, store_id: i32, why: Option<&str>) -> Res
     .persistent(false)
     .execute(&mut *tx)
     .await?;
+    if let Some(why) = why.filter(|_| outbox) {
+        outbox::note(&mut tx, store_id, Topic::Breaker, why).await?;
+    }
     tx.commit().await?;
     Ok(())
 }

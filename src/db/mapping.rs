@@ -282,6 +282,12 @@ impl Mapping {
         ))
     }
 
+    /// The address of the owner of a row, where it is mapped.
+    pub fn owner(&self) -> String {
+        let owner = self.table.columns.owner.as_ref();
+        owner.map_or_else(|| "NULL".to_owned(), |owner| format!("{}::text", column(owner)))
+    }
+
     /// The condition that the last heartbeat is not after `cutoff`, built like [`Self::started_by`].
     pub fn heartbeat_by(&self, cutoff: &str) -> Option<String> {
         let heartbeat = self.table.columns.heartbeat_at.as_ref()?;

@@ -8,7 +8,8 @@
 //! - [`evidence`] and [`history`] gather what it judges by beside the rows themselves;
 //! - [`ledger`] and [`rules`] keep the operator's own tables, which [`schema`] creates; [`extras`] are additions to
 //!   the application's table, with [`refusals`] and [`hints`] to read what they tell; [`audit`] reads what was done,
-//!   [`samples`] what the figures were, [`patterns`] how long executions take and how they end; [`retention`] forgets.
+//!   [`samples`] what the figures were, [`patterns`] how long executions take and how they end; [`retention`] forgets;
+//! - [`outbox`] and [`messages`] keep what people are still to be told of.
 
 pub mod asked;
 pub mod audit;
@@ -29,7 +30,9 @@ pub mod judge;
 pub mod ledger;
 pub mod list;
 pub mod mapping;
+pub mod messages;
 pub mod observe;
+pub mod outbox;
 pub mod patterns;
 pub mod refusals;
 pub mod retention;

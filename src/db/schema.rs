@@ -11,9 +11,10 @@ use super::{Database, DbError, Layout};
 use crate::api::Table;
 
 /// Version, description and SQL of every migration, in order.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "jobexec", include_str!("migrations/0001_jobexec.sql")),
     (2, "samples", include_str!("migrations/0002_samples.sql")),
+    (3, "notifications", include_str!("migrations/0003_notifications.sql")),
 ];
 
 /// The migration that recording needs: what later ones add, people can be without.
@@ -34,7 +35,12 @@ const GRANTS: [(&str, &str); 7] = [
 ];
 
 /// The same for what recording does not need.
-const EXTRA_GRANTS: [(&str, &str); 2] = [("samples", "SELECT, INSERT, DELETE"), ("events", "DELETE")];
+const EXTRA_GRANTS: [(&str, &str); 4] = [
+    ("samples", "SELECT, INSERT, DELETE"),
+    ("events", "DELETE"),
+    ("outbox", "SELECT, INSERT, DELETE"),
+    ("messages", "SELECT, INSERT, UPDATE, DELETE"),
+];
 
 /// Why the schema could not be applied.
 #[derive(Debug, thiserror::Error)]
@@ -63,9 +69,11 @@ pub async fn ensure(database: &Database) -> Result<Option<String>, DbError> {
         State::Ready => Ok(None),
         State::Behind { may_create } => {
             if !may_create {
-                tracing::info!("the schema jobexec is behind: no health over time is kept; {hint}");
+                tracing::info!(
+                    "the schema jobexec is behind: nobody is notified, or no health over time is kept; {hint}"
+                );
             } else if let Err(error) = build(database).await {
-                tracing::warn!(%error, "the schema jobexec is behind: no health over time is kept; {hint}");
+                tracing::warn!(%error, "the schema jobexec is behind: nobody is notified, or no health over time is kept; {hint}");
             }
             Ok(None)
         }
@@ -144,10 +152,13 @@ async fn state(database: &Database) -> Result<State, DbError> {
             .persistent(false)
             .fetch_one(&mut *tx)
             .await?;
-    let whole: bool = sqlx::query_scalar("SELECT to_regclass('jobexec.samples') IS NOT NULL")
-        .persistent(false)
-        .fetch_one(&mut *tx)
-        .await?;
+    let whole: bool = sqlx::query_scalar(
+        "SELECT bool_and(to_regclass('jobexec.' || t) IS NOT NULL) FROM unnest($1::text[]) AS t",
+    )
+    .bind(EXTRA_GRANTS.map(|(table, _)| table))
+    .persistent(false)
+    .fetch_one(&mut *tx)
+    .await?;
     tx.commit().await?;
     let newest = MIGRATIONS.last().map(|(version, ..)| *version);
     Ok(match version {

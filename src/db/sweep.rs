@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::asked;
 use super::judge::{Among, End, NEXT_PARAMETER, Reason, Take};
 use super::mapping::wire;
-use super::{Database, DbError, Judge, Ledger};
+use super::{Database, DbError, Judge, Ledger, outbox};
 use crate::api::OnTimeout;
 
 /// How many rows one statement ends. Larger batches are no faster (docs/performance.md) and hold locks longer.
@@ -289,7 +289,7 @@ impl<'a> Pass<'a> {
         let statement = statement(self.judge, self.ledger, self.end, among);
         let mut tx = self.database.write().await?;
         let mut query = self.judge.bind(sqlx::query(AssertSqlSafe(statement.as_str()))).bind(ids);
-        if let Ledger::Tables { store_id } = self.ledger {
+        if let Ledger::Tables { store_id, .. } = self.ledger {
             query = query.bind(self.sweep.id).bind(self.sweep.trigger).bind(store_id);
         }
         // Each row is read while the server is still at the next ones.
@@ -361,12 +361,14 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
                                              action, reason, source, actor, started_at, deadline)
                  SELECT at, ${store}, ${sweep}, id, job_id, number,
                         CASE WHEN cancelled THEN 'Cancelled' ELSE 'Failed' END, reason, source, {actor},
-                        started_at, deadline FROM judged),
+                        started_at, deadline FROM judged
+                 RETURNING event_id),
              tallied AS (
                  INSERT INTO jobexec.sweeps AS s (sweep_id, store_id, trigger, started_at, failed)
                  SELECT ${sweep}, ${store}, ${trigger}, statement_timestamp(), count(*) FROM judged
                  HAVING count(*) > 0
-                 ON CONFLICT (sweep_id) DO UPDATE SET failed = s.failed + excluded.failed)",
+                 ON CONFLICT (sweep_id) DO UPDATE SET failed = s.failed + excluded.failed){posted}",
+            posted = outbox::posting(ledger, &format!("${}", next + 2)),
             actor = asked::ACTOR,
             sweep = next,
             trigger = next + 1,

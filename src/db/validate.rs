@@ -276,6 +276,9 @@ fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types,
     if let Some(workload) = &c.workload {
         find(workload, "workload")?;
     }
+    if let Some(owner) = &c.owner {
+        find(owner, "owner")?;
+    }
     if let Some(error) = &c.error {
         let found = find(error, "error")?;
         if found.category != "S" {
@@ -311,6 +314,7 @@ pub(super) fn read_columns(table: &Table) -> Vec<&Identifier> {
         .chain(&c.heartbeat_at)
         .chain(&c.created_at)
         .chain(&c.workload)
+        .chain(&c.owner)
         .collect()
 }
 

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::judge::{Rules, Take, WARN};
 use super::mapping::{literal, wire};
 use super::rules::interval;
-use super::{Database, DbError, Judge};
+use super::{Database, DbError, Judge, Ledger, outbox};
 
 /// How many executions one call tells of; the next one tells of others.
 const AT_ONCE: usize = 1_000;
@@ -30,7 +30,7 @@ pub struct Warned {
 }
 
 /// Records whom to tell of that was not told of yet, and returns them. What is stale already is not warned of any more. Where nothing is recorded nobody is.
-pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<Vec<Warned>, DbError> {
+pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> Result<Vec<Warned>, DbError> {
     let Rules::Table(_) = judge.rules else { return Ok(Vec::new()) };
     let m = judge.mapping;
     let began = wire(&m.began_at());
@@ -83,12 +83,15 @@ pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<Vec<Warned
         return Ok(Vec::new());
     }
     let sql = format!(
-        "{due}
+        "{due},
+         recorded AS (
          INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason, source,
                                      started_at, deadline)
          SELECT statement_timestamp(), $4, id, job_id, number, action, reason, source, started_at, deadline FROM due
          ON CONFLICT (store_id, execution_id, action, started_at) WHERE action IN ('Warned', 'Alerted') DO NOTHING
-         RETURNING execution_id, job_id, started_at, deadline, reason, source"
+         RETURNING event_id, execution_id, job_id, started_at, deadline, reason, source){posted}
+         SELECT execution_id, job_id, started_at, deadline, reason, source FROM recorded",
+        posted = outbox::posting(ledger, "$4"),
     );
     let mut tx = database.write().await?;
     let rows = judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false).fetch_all(&mut *tx).await?;

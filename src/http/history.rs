@@ -139,7 +139,7 @@ impl List for Wanted {
     ) -> Result<Rows<Self::Key, Event>, Problem> {
         let before = place.map(str::parse::<i64>).transpose().map_err(|_| pages::unknown())?;
         let open = store.open().await?;
-        let Ledger::Tables { store_id } = open.session.ledger else {
+        let Ledger::Tables { store_id, .. } = open.session.ledger else {
             return Err(Problem::NothingRecorded(store.name.to_string()));
         };
         // A text that can be no id here is in no record.

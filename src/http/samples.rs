@@ -114,7 +114,7 @@ fn step(since: TimeDelta, asked: Option<&Duration>) -> Result<TimeDelta, Problem
 /// The points of one store.
 pub(super) async fn points(store: &Store, since: TimeDelta, step: TimeDelta) -> Result<Vec<Point>, Problem> {
     let open = store.open().await?;
-    let Ledger::Tables { store_id } = open.session.ledger else {
+    let Ledger::Tables { store_id, .. } = open.session.ledger else {
         return Err(Problem::NothingRecorded(store.name.to_string()));
     };
     let database = &open.session.database;

@@ -13,7 +13,8 @@ use super::stores::{TwoMore, seconds};
 pub(super) fn write(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     sweeps(page, stores)?;
     durations(page, stores)?;
-    executions(page, stores)
+    executions(page, stores)?;
+    notifications(page, stores)
 }
 
 fn sweeps(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
@@ -112,6 +113,25 @@ fn executions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
                 .all_errors()
                 .into_iter()
                 .map(move |(why, count)| (store.labels_and("reason", why), count))
+        }),
+    )
+}
+
+fn notifications(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+    page.counter(
+        "jobexec_store_notifications",
+        "Messages to people, by what became of them: delivered or given_up. Alert when any is given up: then nobody knows.",
+        stores.iter().flat_map(|store| {
+            let outcomes = [("delivered", &store.tally.delivered), ("given_up", &store.tally.given_up)];
+            outcomes.map(|(outcome, count)| (store.labels_and("outcome", outcome), count.get()))
+        }),
+    )?;
+    page.counter(
+        "jobexec_store_notification_failures",
+        "Attempts to deliver a message that failed, by the reason that the condition Notifying has then. They are made again:          alert on that condition.",
+        stores.iter().flat_map(|store| {
+            let failures = store.tally.all_not_delivered().into_iter();
+            failures.map(move |(why, count)| (store.labels_and("reason", why), count))
         }),
     )
 }

@@ -31,6 +31,9 @@ pub struct Tally {
     ended: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     warned: Mutex<BTreeMap<&'static str, u64>>,
     errors: Mutex<BTreeMap<&'static str, u64>>,
+    not_delivered: Mutex<BTreeMap<&'static str, u64>>,
+    pub(super) delivered: Counter,
+    pub(super) given_up: Counter,
     pub(super) retries: Counter,
     pub(super) openings: Counter,
     pub(super) sweep_seconds: Histogram,
@@ -61,6 +64,9 @@ impl Default for Tally {
             ended: Mutex::new(ended.collect()),
             warned: Mutex::new(evidence.into_iter().chain([LONG_RUNNING]).map(|why| (why, 0)).collect()),
             errors: Mutex::default(),
+            not_delivered: Mutex::default(),
+            delivered: Counter::default(),
+            given_up: Counter::default(),
             retries: Counter::default(),
             openings: Counter::default(),
             sweep_seconds: Histogram::new(SWEEP_BUCKETS),
@@ -112,6 +118,21 @@ impl Tally {
         self.retries.inc_by(retries);
     }
 
+    /// Counts a message that was delivered.
+    pub fn delivered(&self) {
+        self.delivered.inc();
+    }
+
+    /// Counts an attempt to deliver one that failed, by the reason of the error.
+    pub fn not_delivered(&self, reason: &'static str) {
+        *lock(&self.not_delivered).entry(reason).or_default() += 1;
+    }
+
+    /// Counts messages that were given up.
+    pub fn given_up(&self, messages: u64) {
+        self.given_up.inc_by(messages);
+    }
+
     /// Counts that the breaker has opened.
     pub fn opened(&self) {
         self.openings.inc();
@@ -127,6 +148,10 @@ impl Tally {
 
     pub(super) fn all_errors(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.errors).clone()
+    }
+
+    pub(super) fn all_not_delivered(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.not_delivered).clone()
     }
 
     /// When the last sweep began, in seconds since 1970, if one did.

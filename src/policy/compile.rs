@@ -36,7 +36,7 @@ pub struct Conflict {
 pub fn compile(store: Base, wishes: Vec<Wish>, mut policies: Vec<Policy>) -> Compiled {
     policies.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
     let mut drafts = Drafts::default();
-    for policy in &policies {
+    for policy in policies.iter().filter(|policy| policy.judges()) {
         for job in &policy.jobs {
             drafts.draft(Some((Scope::Job, job)), policy);
         }

@@ -1,15 +1,17 @@
 //! Decide, first half: from what people wish to the rules that SQL judges by. Pure: no I/O, no clock.
 //!
 //! - [`wish`]: what policies and `JobExecution` objects say, once their texts are read;
-//! - [`compile`](fn@compile): precedence, field by field, to [`Rule`]s and a [`Base`].
+//! - [`compile`](fn@compile): precedence, field by field, to [`Rule`]s and a [`Base`]; [`Routes`]: the same of who is told.
 
 mod compile;
+mod routes;
 mod rule;
 #[cfg(test)]
 mod tests;
 pub mod wish;
 
 pub use compile::{Compiled, Conflict, compile};
+pub use routes::Routes;
 pub use rule::{Base, Rule, Said, Scope, Timeout, Warn};
 pub use wish::{Dynamic, Figure, Policy, Wish};
 

@@ -48,6 +48,20 @@ pub struct Policy {
     pub warn: Option<Warn>,
     /// `spec.dynamicTimeout`, with what history says.
     pub dynamic: Option<Dynamic>,
+    /// Whether it has `spec.notifications`.
+    pub notifies: bool,
+}
+
+impl Policy {
+    /// Whether it says anything by which executions are judged.
+    pub fn judges(&self) -> bool {
+        self.timeout.is_some()
+            || self.grace.is_some()
+            || self.heartbeat.is_some()
+            || self.on_timeout.is_some()
+            || self.warn.is_some()
+            || self.dynamic.is_some()
+    }
 }
 
 /// What history says to a policy that asks it.

@@ -58,7 +58,7 @@ impl Direct {
         mut told: impl FnMut(&[Entry]) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
         let store_id = match &self.ledger {
-            Ledger::Tables { store_id } => *store_id,
+            Ledger::Tables { store_id, .. } => *store_id,
             Ledger::Missing(why) => return Err(CliError::NotRecorded(why.clone())),
         };
         let mut filter = audit::Filter {

@@ -82,7 +82,7 @@ impl Direct {
             Some(since) => since,
             None => ledger::now(&database).await?,
         };
-        let ledger = known.as_ref().map(|known| Ledger::Tables { store_id: known.store_id });
+        let ledger = known.as_ref().map(|known| Ledger::Tables { store_id: known.store_id, outbox: false });
         Ok(Self {
             database,
             mapping: validated.mapping,

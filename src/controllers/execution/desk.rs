@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::Notify;
+use tracing::Instrument as _;
 
 use super::apply::{self, Applied, Written};
 use super::object::Object;
@@ -21,6 +22,7 @@ use crate::controllers::Context;
 use crate::controllers::context::{backoff, newer};
 use crate::controllers::session::Session;
 use crate::controllers::store::Handle;
+use crate::telemetry;
 
 /// The shortest pause between two passes.
 const PACE: Duration = Duration::from_millis(250);
@@ -113,7 +115,8 @@ impl Desk {
         while !context.stop.is_cancelled() {
             let begun = Instant::now();
             memory.failed = false;
-            let (pass, read) = Box::pin(self.pass(&context, &mut memory)).await;
+            let span = telemetry::reconcile(super::CONTROLLER, Some(&self.key.namespace), &self.key.store);
+            let (pass, read) = Box::pin(self.pass(&context, &mut memory)).instrument(span).await;
             context.metrics.reconciled(super::CONTROLLER, !memory.failed, begun.elapsed());
             let Pass::Next(next) = pass else { break };
             let pace = if memory.failures > 1 { HURT } else { PACE };

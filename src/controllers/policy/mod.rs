@@ -9,19 +9,22 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::channel::mpsc;
 use kube::Api;
-use kube::ResourceExt as _;
 use kube::api::{DynamicObject, ObjectMeta, Patch, PatchParams};
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{PredicateConfig, WatchStreamExt as _, predicates, watcher};
+use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::context::Guarded;
+use super::wishes::{Problem, Read};
 use super::{Context, FIELD_MANAGER, ReconcileError, bounded, watched};
 use crate::api::{ExecutionPolicy, ExecutionPolicyStatus};
 use crate::db::history::Figures;
 use crate::policy::policy_source;
+use crate::telemetry;
 pub use verdict::undecodable;
 use verdict::{Sight, Standing};
 
@@ -72,7 +75,8 @@ async fn measured(
     guarded: Arc<Guarded<ExecutionPolicy>>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
-    context.metrics.measure(CONTROLLER, reconcile(guarded, &context)).await
+    let span = telemetry::reconcile(CONTROLLER, guarded.meta().namespace.as_deref(), &guarded.name_any());
+    context.metrics.measure(CONTROLLER, reconcile(guarded, &context)).instrument(span).await
 }
 
 async fn reconcile(
@@ -134,9 +138,13 @@ async fn see(context: &Context, object: &ExecutionPolicy) -> Option<(Sight, Dura
     let history = session.history().get(&uid).filter(|_| read.question.is_some()).cloned();
     let answered = |figures: &Figures| figures.generation == read.generation;
     let pending = read.question.is_some() && !history.as_ref().is_some_and(answered);
+    let mut problems = read.problems.clone();
+    problems.extend(mail(context, &namespace, name, read));
+    let mut conflicts = in_force.compiled.conflicts.get(&read.policy.name).cloned().unwrap_or_default();
+    conflicts.extend(in_force.routes.conflict(&read.policy.name).cloned());
     let standing = Standing {
-        problems: read.problems.clone(),
-        conflicts: in_force.compiled.conflicts.get(&read.policy.name).cloned().unwrap_or_default(),
+        problems,
+        conflicts,
         look_again: if governed.is_none() || pending { SOON } else { REFRESH },
         governed,
         pending,
@@ -144,6 +152,14 @@ async fn see(context: &Context, object: &ExecutionPolicy) -> Option<(Sight, Dura
     };
     let look_again = standing.look_again;
     Some((Sight::Standing(Box::new(standing)), look_again))
+}
+
+/// What keeps e-mail from being sent.
+fn mail(context: &Context, namespace: &str, store: &str, read: &Read) -> Option<Problem> {
+    let mails = read.channels.iter().any(|channel| channel.email.is_some());
+    let store = context.store(namespace, store).filter(|_| mails)?;
+    let notifications = store.0.as_ref().ok()?.spec.notifications.as_ref();
+    notifications.and_then(|notifications| notifications.smtp.as_ref()).is_none().then_some(Problem::Mail)
 }
 
 async fn write(

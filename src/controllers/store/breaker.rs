@@ -67,7 +67,7 @@ pub(super) async fn judge(
     if !breaker.known || breaker.why.is_some() {
         // A person may have closed it in the database.
         breaker.why = match session.ledger {
-            Ledger::Tables { store_id } => {
+            Ledger::Tables { store_id, .. } => {
                 session.database.within(ledger::paused(&session.database, store_id)).await?
             }
             Ledger::Missing(_) => {
@@ -114,8 +114,8 @@ pub(super) async fn judge(
 }
 
 async fn note(session: &Session, why: Option<&str>) -> Result<(), DbError> {
-    let Ledger::Tables { store_id } = session.ledger else { return Ok(()) };
-    session.database.within(ledger::pause(&session.database, store_id, why)).await
+    let Ledger::Tables { store_id, outbox } = session.ledger else { return Ok(()) };
+    session.database.within(ledger::pause(&session.database, store_id, outbox, why)).await
 }
 
 /// How many executions a sweep may end, and of how many running ones where that is a share.

@@ -166,12 +166,12 @@ async fn take(
         known.contradictions
     };
     let refused = match session.ledger {
-        Ledger::Tables { store_id } => {
+        Ledger::Tables { store_id, .. } => {
             database.within(refusals::count(database, store_id)).await.map_err(told).ok().flatten()
         }
         Ledger::Missing(_) => None,
     };
-    if let (true, Some(live), Ledger::Tables { store_id }) = (keep, &live, &session.ledger) {
+    if let (true, Some(live), Ledger::Tables { store_id, .. }) = (keep, &live, &session.ledger) {
         let kept = database.within(samples::keep(database, *store_id, live, census)).await;
         if let Err(error) = kept {
             session.tally.failed(error.reason());

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::Handle;
@@ -16,6 +17,7 @@ use super::enforce::{self, Swept};
 use super::figures::{Counter, Figures, News};
 use super::historian::Historian;
 use super::memory::Memory;
+use super::notifier::{Notifier, Report};
 use super::schedule::{RECHECK, RETRY, due, horizon, next_look};
 use crate::api::{ExecutionStore, Mode, SWEEP_REQUESTED};
 use crate::controllers::Context;
@@ -25,6 +27,7 @@ use crate::controllers::session::{Credentials, NotReady, Session};
 use crate::db::observe::{self, Pulse};
 use crate::db::sweep::{Refused, Sweep};
 use crate::db::{DbError, Judge, Ledger};
+use crate::telemetry;
 
 /// How long a first look waits for all `JobExecution` and `ExecutionPolicy` objects to be seen.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -64,6 +67,8 @@ pub(super) struct Seen {
     pub(super) closed: Vec<Uuid>,
     /// What went wrong after the session was there.
     pub(super) error: Option<DbError>,
+    /// How telling people stands, where somebody wants to be told.
+    pub(super) notifying: Option<Report>,
     /// When to look again.
     pub(super) look_again: Duration,
 }
@@ -117,6 +122,7 @@ pub(super) async fn look(
         refused: Vec::new(),
         answered: memory.answered.clone(),
         error: None,
+        notifying: None,
         look_again: Duration::ZERO,
     };
     let session = match &seen.session {
@@ -213,6 +219,7 @@ async fn session(
     memory.checked = Some(Instant::now());
     memory.counter = Counter::default();
     memory.historian = Historian::default();
+    memory.notifier = Notifier::default();
     memory.breaker.ask_again();
     memory.in_force = None;
     memory.refused = super::memory::RefusedRows::default();
@@ -232,6 +239,7 @@ async fn work(
         seen.blind = true;
         return Ok(RETRY);
     };
+    memory.notifier.announce(store, session, &in_force).await;
     let may_write = store.spec.mode == Mode::Enforce && session.unwritable.is_none() && !session.read_only;
     let gathered = gather(context, store, session, memory, &in_force).await;
     let (in_force, evidence, mut pulse) =
@@ -274,6 +282,8 @@ async fn work(
         // Another try at rows that are still held is no news.
         seen.sweep = Some(swept).filter(|_| !again);
     }
+    memory.notifier.recover(store, session, seen).await;
+    seen.notifying = memory.notifier.report(store, session, &in_force);
     let look_again = next_look(store, memory, &in_force, &pulse, may_write && seen.open.is_none());
     seen.pulse = Some(pulse);
     Ok(look_again)
@@ -374,7 +384,8 @@ async fn sweep(
     let sweep = Sweep { id: memory.bundles.id(Instant::now(), trigger != "Deadline"), trigger };
     let known = memory.refused.known(trigger == "Requested");
     let again = known.again;
-    let swept = enforce::sweep(context, store, session, judge, sweep, known, now).await?;
+    let span = telemetry::sweep(sweep.id, trigger);
+    let swept = enforce::sweep(context, store, session, judge, sweep, known, now).instrument(span).await?;
     memory.swept = Some(Instant::now());
     memory.answered = store.annotations().get(SWEEP_REQUESTED).cloned();
     if swept.ended > 0 {

@@ -12,6 +12,7 @@ use super::breaker::Breaker;
 use super::bundle::Bundles;
 use super::figures::Counter;
 use super::historian::Historian;
+use super::notifier::Notifier;
 use super::slot::Slot;
 use super::tell::Told;
 use super::witness::Witness;
@@ -77,6 +78,7 @@ pub(super) struct Memory {
     pub(super) refused: RefusedRows,
     pub(super) breaker: Breaker,
     pub(super) historian: Historian,
+    pub(super) notifier: Notifier,
     pub(super) witness: Witness,
     /// What was in force at the last look.
     pub(super) in_force: Option<Arc<InForce>>,

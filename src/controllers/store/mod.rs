@@ -8,6 +8,7 @@ mod figures;
 mod historian;
 mod look;
 mod memory;
+mod notifier;
 mod pruner;
 mod report;
 mod schedule;
@@ -20,15 +21,17 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::channel::mpsc;
-use kube::ResourceExt as _;
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates, watcher};
+use kube::{Resource as _, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::context::{Guarded, backoff};
 use super::{Context, ReconcileError, watched};
 use crate::api::ExecutionStore;
+use crate::telemetry;
 pub use memory::Handle;
 use slot::Untold;
 pub use verdict::undecodable;
@@ -83,7 +86,8 @@ async fn measured(
     guarded: Arc<Guarded<ExecutionStore>>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
-    context.metrics.measure(CONTROLLER, reconcile(guarded, &context)).await
+    let span = telemetry::reconcile(CONTROLLER, guarded.meta().namespace.as_deref(), &guarded.name_any());
+    context.metrics.measure(CONTROLLER, reconcile(guarded, &context)).instrument(span).await
 }
 
 async fn reconcile(
@@ -97,6 +101,9 @@ async fn reconcile(
     let handle = context.handle(&ObjectRef::from_obj(&*guarded));
     let mut memory = handle.memory.lock().await;
     let seen = Box::pin(look::look(context, store, &handle, &mut memory)).await;
+    if let (Ok(current), Some(in_force), None) = (&seen.session, memory.in_force.clone(), &seen.error) {
+        memory.notifier.go_on(context, store, &current.session, &in_force);
+    }
     if seen.worth_telling() || seen.deadlines_changed || seen.notified {
         context.wakes.wake(&store.namespace().unwrap_or_default(), &store.name_any());
     }

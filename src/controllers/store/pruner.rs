@@ -9,8 +9,8 @@ use futures::FutureExt as _;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::controllers::session::Session;
-use crate::db::Ledger;
 use crate::db::retention::{self, Pruned};
+use crate::db::{Ledger, messages};
 
 /// How long to rest once nothing is left that is old.
 const REST: Duration = Duration::from_hours(1);
@@ -42,11 +42,16 @@ impl Pruner {
             // A task that panicked has said so itself.
             self.place = came_to.unwrap_or_default();
         }
-        let Ledger::Tables { store_id } = session.ledger else { return };
+        let Ledger::Tables { store_id, outbox } = session.ledger else { return };
         self.under_way = None;
         if self.place.ended.is_none_or(|at| at.elapsed() >= REST) {
-            let going = self.place.go_on(store, session.clone(), store_id, keep);
-            self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(going)));
+            let (place, session) = (self.place, session.clone());
+            self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+                if outbox && place.after == 0 {
+                    forget_messages(&store, &session, store_id, keep).await;
+                }
+                place.go_on(store, session, store_id, keep).await
+            })));
         }
     }
 }
@@ -79,5 +84,22 @@ impl Place {
             }
         }
         Self { after, ended: None }
+    }
+}
+
+/// Forgets messages that have ended. That some could not be is no reason to stop anything else.
+async fn forget_messages(store: &str, session: &Session, store_id: i32, keep: TimeDelta) {
+    let database = &session.database;
+    for _ in 0..STATEMENTS {
+        let _reading = session.reading.lock().await;
+        match database.within(messages::forget(database, store_id, keep)).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                session.tally.failed(error.reason());
+                tracing::info!(store, %error, "old messages could not be deleted; it is tried again later");
+                return;
+            }
+        }
     }
 }

@@ -154,7 +154,7 @@ async fn announce(
         told.unrecorded = None;
     }
     let Ok(Current { session, .. }) = &seen.session else { return Ok(false) };
-    let Ledger::Tables { store_id } = session.ledger else {
+    let Ledger::Tables { store_id, .. } = session.ledger else {
         told.closed.clear();
         return Ok(true);
     };

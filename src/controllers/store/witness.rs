@@ -83,7 +83,7 @@ impl Witness {
             }
             database.within(evidence::update_workloads(database, judge, seen.as_ref().ok())).await?;
         }
-        for warned in database.within(warnings::update(database, judge)).await? {
+        for warned in database.within(warnings::update(database, judge, &session.ledger)).await? {
             session.tally.warned(&warned.reason);
             tracing::warn!(
                 namespace = store.namespace().unwrap_or_default(),

@@ -65,7 +65,7 @@ impl Field {
             let claimant =
                 Claimant { uid: name.clone(), predecessor: None, namespace: "n".into(), name: "s".into() };
             let claim = ledger::claim(&databases[0], &mapping, &claimant, false).await.unwrap();
-            let Claim::Held { ledger: Ledger::Tables { store_id }, .. } = claim else { panic!("{claim:?}") };
+            let Claim::Held { ledger: Ledger::Tables { store_id, .. }, .. } = claim else { panic!("{claim:?}") };
             grounds.push(Ground { schema: name, mapping, store_id });
         }
         Self { world, databases, grounds }
@@ -175,7 +175,7 @@ impl Field {
         before: &BTreeMap<String, Read>,
     ) -> Result<(), TestCaseError> {
         let ledger = if case.recorded {
-            Ledger::Tables { store_id: ground.store_id }
+            Ledger::Tables { store_id: ground.store_id, outbox: true }
         } else {
             Ledger::Missing("not asked for".to_owned())
         };
@@ -393,6 +393,7 @@ fn said(case: &Case, policy: &case::Policy) -> policy::Policy {
         on_timeout: policy.on_timeout,
         warn: policy.warn.map(Warn::Percent),
         dynamic,
+        notifies: false,
     }
 }
 

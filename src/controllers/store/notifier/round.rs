@@ -1,0 +1,217 @@
+//! One task for each store: it makes messages of what was posted, delivers those that are due, and rests in between. It ends
+//! when there is nothing left; the next look starts another one.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::StreamExt as _;
+use kube::ResourceExt as _;
+
+use super::Unwell;
+use super::channels::{Channels, pause};
+use super::way::{NoWay, Ways};
+use crate::api::ExecutionStore;
+use crate::api::notifications::Notifications;
+use crate::controllers::Context;
+use crate::controllers::in_force::InForce;
+use crate::controllers::session::Session;
+use crate::db::messages::{self, Pending, Taken};
+use crate::db::{DbError, outbox};
+use crate::notify::digest::{Directory, digest};
+use crate::notify::{Destination, Message, SendError, Templates};
+
+/// How many messages of a store are delivered at the same time.
+const AT_ONCE: usize = 4;
+
+/// The longest rest: what another operator does is seen after it.
+const REST: Duration = Duration::from_secs(30);
+
+/// What it works on.
+pub(super) struct Round {
+    pub(super) context: Arc<Context>,
+    pub(super) store: ExecutionStore,
+    pub(super) session: Arc<Session>,
+    pub(super) store_id: i32,
+    pub(super) in_force: Arc<InForce>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) channels: Arc<Channels>,
+    pub(super) unwell: Arc<Unwell>,
+}
+
+/// How long to wait, from `spec.notifications` or its defaults.
+struct Times {
+    group_wait: TimeDelta,
+    group_interval: TimeDelta,
+    give_up_after: TimeDelta,
+}
+
+impl Round {
+    /// Runs until nothing is left.
+    pub(super) async fn go(self) {
+        let spec = self.store.spec.notifications.clone().unwrap_or_default();
+        let templates = Templates::new(spec.templates.as_ref()).0;
+        let (ways, times) = (Ways::default(), Times::of(&spec));
+        loop {
+            match self.turn(&templates, &ways, &times).await {
+                Ok(Some(rest)) => tokio::time::sleep(rest.min(REST)).await,
+                Ok(None) => return,
+                Err(error) => {
+                    self.session.tally.failed(error.reason());
+                    tracing::warn!(store = self.store.name_any(), %error, "people could not be told; the next look goes on");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Does what is due. Returns how long to rest; `None`: there is nothing left.
+    async fn turn(
+        &self,
+        templates: &Templates,
+        ways: &Ways,
+        times: &Times,
+    ) -> Result<Option<Duration>, DbError> {
+        let database = &self.session.database;
+        let held = self.channels.held();
+        let pending = database.within(messages::pending(database, self.store_id, &held)).await?;
+        let given_up = if pending.waiting > 0 { self.give_up_old(times, &held).await? } else { 0 };
+        self.channels.count(pending.waiting.saturating_sub(i64::try_from(given_up).unwrap_or(0)), given_up);
+        let write_at = times.write_at(&pending);
+        if write_at.is_some_and(|at| at <= pending.now) {
+            self.write().await?;
+            return Ok(Some(Duration::ZERO));
+        }
+        if pending.next.is_some_and(|at| at <= pending.now) {
+            let taken = database.within(messages::take(database, self.store_id, &held)).await?;
+            let deliveries = futures::stream::iter(taken);
+            deliveries.for_each_concurrent(AT_ONCE, |taken| self.deliver(templates, ways, taken)).await;
+            return Ok(Some(Duration::ZERO));
+        }
+        if pending.posted.is_none() && pending.waiting == 0 {
+            return Ok(None);
+        }
+        let next = [write_at, pending.next].into_iter().flatten().min();
+        let rest = next.map_or(REST, |at| (at - pending.now).to_std().unwrap_or_default());
+        let held = self.channels.next().map_or(REST, |at| at.saturating_duration_since(Instant::now()));
+        // Never so short that it keeps the server busy.
+        Ok(Some(rest.min(held).max(Duration::from_millis(100))))
+    }
+
+    /// Makes messages of what was posted.
+    async fn write(&self) -> Result<(), DbError> {
+        let (database, mapping) = (&self.session.database, &self.session.mapping);
+        let (routes, directory) = (&self.in_force.routes, &self.directory);
+        let write = |posted: &outbox::Posted, at: DateTime<Utc>| {
+            digest(directory, &posted.executions, &posted.notes, at, |execution| {
+                routes.policy(execution.job_id.as_deref(), execution.job_type.as_deref())
+            })
+        };
+        let (letters, trouble) =
+            database.within(outbox::digest(database, mapping, self.store_id, write)).await?;
+        if trouble {
+            self.unwell.0.store(true, Ordering::Release);
+        }
+        tracing::debug!(store = self.store.name_any(), letters, "messages were written");
+        Ok(())
+    }
+
+    async fn deliver(&self, templates: &Templates, ways: &Ways, taken: Taken) {
+        let outcome = self.attempt(templates, ways, &taken).await;
+        if let Err(error) = outcome {
+            // It is delivered again, which whoever gets it can tell by its id.
+            self.session.tally.failed(error.reason());
+            tracing::warn!(store = self.store.name_any(), message = %taken.id, %error, "what became of a message could not be noted");
+        }
+    }
+
+    async fn attempt(&self, templates: &Templates, ways: &Ways, taken: &Taken) -> Result<(), DbError> {
+        let (database, tally) = (&self.session.database, &self.session.tally);
+        let give_up = |why: String| async move {
+            tally.given_up(1);
+            let (store, channel) = (self.store.name_any(), &taken.channel);
+            tracing::warn!(store, channel, message = %taken.id, why, "a message was given up");
+            self.channels.count(0, 1);
+            database.within(messages::give_up(database, taken.id, &why)).await
+        };
+        let (Some(message), Some(channel)) = (&taken.message, self.directory.channel(&taken.channel)) else {
+            return give_up("its channel is no longer in the spec, or another version wrote it".to_owned())
+                .await;
+        };
+        let way = ways.find(&self.context, &self.store, &taken.channel, channel).await;
+        let outcome = match way {
+            Ok(way) => self.send(templates, message, &way.to(&taken.recipient)).await.map_err(NoWay::Send),
+            Err(error) => Err(error),
+        };
+        let Err(error) = outcome else {
+            tally.delivered();
+            self.channels.delivered(&taken.channel, &taken.recipient);
+            tracing::info!(store = self.store.name_any(), channel = taken.channel, message = %taken.id, "people were told");
+            return database.within(messages::delivered(database, taken.id)).await;
+        };
+        tally.not_delivered(error.reason());
+        let text = error.to_string().replace('\0', "");
+        let of_recipient = matches!(&error, NoWay::Send(error) if of_recipient(error));
+        if of_recipient {
+            self.channels.refused(&taken.channel, &taken.recipient, text.clone());
+        } else {
+            ways.forget(&taken.channel);
+            self.channels.failed(&taken.channel, error.reason(), text.clone());
+        }
+        // The condition says so without waiting for the next poll.
+        self.context.nudge_store(&self.directory.namespace, &self.directory.store);
+        if matches!(&error, NoWay::Send(error) if error.is_final()) {
+            return give_up(text).await;
+        }
+        tracing::info!(store = self.store.name_any(), channel = taken.channel, message = %taken.id, error = text, "people could not be told");
+        let again_in = pause(u32::try_from(taken.attempts).unwrap_or(1));
+        database.within(messages::failed(database, taken.id, &text, again_in)).await
+    }
+
+    async fn send(
+        &self,
+        templates: &Templates,
+        message: &Message,
+        destination: &Destination,
+    ) -> Result<(), SendError> {
+        let delivery = destination.deliver(templates, message).await;
+        self.channels.template(delivery.template_errors.first().map(ToString::to_string));
+        delivery.outcome
+    }
+
+    /// Gives up what has been tried for long enough.
+    async fn give_up_old(&self, times: &Times, held: &[String]) -> Result<u64, DbError> {
+        let database = &self.session.database;
+        let old = messages::give_up_old(database, self.store_id, times.give_up_after, held);
+        let old = database.within(old).await?;
+        if let Some(first) = old.first() {
+            self.session.tally.given_up(old.len() as u64);
+            let (store, error) =
+                (self.store.name_any(), first.error.as_deref().unwrap_or("it was never tried"));
+            tracing::warn!(store, messages = old.len(), channel = first.channel, message = %first.id, error, "messages were given up");
+        }
+        Ok(old.len() as u64)
+    }
+}
+
+/// Whether other recipients of the same channel may be told all the same.
+const fn of_recipient(error: &SendError) -> bool {
+    matches!(error, SendError::RecipientRefused { .. } | SendError::InvalidAddress(..))
+}
+
+impl Times {
+    fn of(spec: &Notifications) -> Self {
+        Self {
+            group_wait: spec.group_wait.to_chrono(),
+            group_interval: spec.group_interval.to_chrono(),
+            give_up_after: spec.give_up_after.to_chrono(),
+        }
+    }
+
+    /// When to make messages of what was posted.
+    fn write_at(&self, pending: &Pending) -> Option<DateTime<Utc>> {
+        let first = pending.posted? + self.group_wait;
+        Some(pending.told.map_or(first, |told| first.max(told + self.group_interval)))
+    }
+}

@@ -1,0 +1,239 @@
+//! Messages, from when they are written until they have been delivered or given up. Whoever delivers one takes it first,
+//! so that two operators seldom deliver the same one; a crash in between has it delivered again.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use super::{Database, DbError};
+use crate::notify::digest::Letter;
+use crate::notify::message::Message;
+
+/// How many messages are taken at a time.
+const AT_ONCE: i64 = 8;
+
+/// How long whoever took a message has to deliver it, in seconds: more than an attempt may take.
+const HOLD_SECONDS: f64 = 60.0;
+
+/// How many messages one statement gives up or forgets.
+const BATCH: i64 = 1_000;
+
+/// What there is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// The database's time.
+    pub now: DateTime<Utc>,
+    /// Since when something waits in the outbox.
+    pub posted: Option<DateTime<Utc>>,
+    /// When messages were last written.
+    pub told: Option<DateTime<Utc>>,
+    /// When to try the next message of a channel that is not held.
+    pub next: Option<DateTime<Utc>>,
+    /// How many messages are still to be delivered.
+    pub waiting: i64,
+}
+
+/// A message to be delivered now.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// Its id.
+    pub id: Uuid,
+    /// The channel of the store, or `policy/channel`.
+    pub channel: String,
+    /// An address; empty for a webhook.
+    pub recipient: String,
+    /// What it tells; `None`: an older version wrote it, and it cannot be read.
+    pub message: Option<Message>,
+    /// How often it was tried, this time included.
+    pub attempts: i32,
+}
+
+/// A message that was given up.
+#[derive(Clone, Debug)]
+pub struct GivenUp {
+    /// Its id.
+    pub id: Uuid,
+    /// Its channel.
+    pub channel: String,
+    /// Why the last attempt failed, if there was one.
+    pub error: Option<String>,
+}
+
+/// Writes messages that are to be delivered at once, as part of `tx`.
+pub(super) async fn write(
+    tx: &mut sqlx::PgConnection,
+    store_id: i32,
+    letters: &[Letter],
+) -> Result<(), sqlx::Error> {
+    for letters in letters.chunks(500) {
+        let all = || letters.iter();
+        let bodies: Vec<serde_json::Value> =
+            // Texts, numbers and times only: there is nothing in it that JSON cannot have.
+            all().map(|letter| serde_json::to_value(&letter.message).unwrap_or_default()).collect();
+        sqlx::query(
+            "INSERT INTO jobexec.messages (message_id, store_id, channel, recipient, message, created_at, next_attempt_at)
+             SELECT id, $1, channel, recipient, message, statement_timestamp(), statement_timestamp()
+             FROM unnest($2::uuid[], $3::text[], $4::text[], $5::jsonb[]) AS l (id, channel, recipient, message)",
+        )
+        .bind(store_id)
+        .bind(all().map(|letter| letter.message.id).collect::<Vec<_>>())
+        .bind(all().map(|letter| letter.message.channel.as_str()).collect::<Vec<_>>())
+        .bind(all().map(|letter| letter.recipient.as_str()).collect::<Vec<_>>())
+        .bind(bodies)
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// What there is to do, apart from messages of the channels in `held`.
+pub async fn pending(database: &Database, store_id: i32, held: &[String]) -> Result<Pending, DbError> {
+    let mut tx = database.read().await?;
+    let row = sqlx::query(
+        "SELECT statement_timestamp() AS now,
+                (SELECT min(at) FROM jobexec.outbox WHERE store_id = $1) AS posted,
+                (SELECT told_at FROM jobexec.stores WHERE store_id = $1) AS told, next, waiting
+         FROM (SELECT min(next_attempt_at) FILTER (WHERE channel <> ALL ($2)) AS next, count(*) AS waiting
+               FROM jobexec.messages WHERE store_id = $1 AND ended_at IS NULL) AS m",
+    )
+    .bind(store_id)
+    .bind(held)
+    .persistent(false)
+    .fetch_one(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(Pending {
+        now: row.try_get("now")?,
+        posted: row.try_get("posted")?,
+        told: row.try_get("told")?,
+        next: row.try_get("next")?,
+        waiting: row.try_get("waiting")?,
+    })
+}
+
+/// Takes some messages that are due, of channels that are not in `held`.
+pub async fn take(database: &Database, store_id: i32, held: &[String]) -> Result<Vec<Taken>, DbError> {
+    let mut tx = database.write().await?;
+    let rows = sqlx::query(
+        "UPDATE jobexec.messages SET attempts = attempts + 1,
+                next_attempt_at = statement_timestamp() + make_interval(secs => $4)
+         WHERE message_id = ANY (ARRAY (
+             SELECT message_id FROM jobexec.messages
+             WHERE store_id = $1 AND ended_at IS NULL AND next_attempt_at <= statement_timestamp() AND channel <> ALL ($2)
+             ORDER BY next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED))
+         RETURNING message_id, channel, recipient, message, attempts",
+    )
+    .bind(store_id)
+    .bind(held)
+    .bind(AT_ONCE)
+    .bind(HOLD_SECONDS)
+    .persistent(false)
+    .fetch_all(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Taken {
+                id: row.try_get("message_id")?,
+                channel: row.try_get("channel")?,
+                recipient: row.try_get("recipient")?,
+                message: serde_json::from_value(row.try_get("message")?).ok(),
+                attempts: row.try_get("attempts")?,
+            })
+        })
+        .collect()
+}
+
+/// Remembers that a message was delivered.
+pub async fn delivered(database: &Database, id: Uuid) -> Result<(), DbError> {
+    end(database, id, "Delivered", None).await
+}
+
+/// Gives a message up that will never be delivered, for this reason.
+pub async fn give_up(database: &Database, id: Uuid, error: &str) -> Result<(), DbError> {
+    end(database, id, "GivenUp", Some(error)).await
+}
+
+async fn end(database: &Database, id: Uuid, outcome: &str, error: Option<&str>) -> Result<(), DbError> {
+    let mut tx = database.write().await?;
+    sqlx::query(
+        "UPDATE jobexec.messages SET ended_at = statement_timestamp(), outcome = $2, error = COALESCE($3, error)
+         WHERE message_id = $1",
+    )
+    .bind(id)
+    .bind(outcome)
+    .bind(error)
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Remembers that an attempt failed, and when to make the next one.
+pub async fn failed(
+    database: &Database,
+    id: Uuid,
+    error: &str,
+    again_in: std::time::Duration,
+) -> Result<(), DbError> {
+    let mut tx = database.write().await?;
+    sqlx::query(
+        "UPDATE jobexec.messages SET error = $2, next_attempt_at = statement_timestamp() + make_interval(secs => $3)
+         WHERE message_id = $1 AND ended_at IS NULL",
+    )
+    .bind(id)
+    .bind(error)
+    .bind(again_in.as_secs_f64())
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Gives up messages that are older than `after` and were tried, or could not be since their channel is held.
+pub async fn give_up_old(
+    database: &Database,
+    store_id: i32,
+    after: TimeDelta,
+    held: &[String],
+) -> Result<Vec<GivenUp>, DbError> {
+    let mut tx = database.write().await?;
+    let rows: Vec<(Uuid, String, Option<String>)> = sqlx::query_as(
+        "UPDATE jobexec.messages SET ended_at = statement_timestamp(), outcome = 'GivenUp'
+         WHERE message_id = ANY (ARRAY (
+             SELECT message_id FROM jobexec.messages
+             WHERE store_id = $1 AND ended_at IS NULL AND created_at < statement_timestamp() - $2
+               AND (attempts > 0 OR channel = ANY ($3)) LIMIT $4 FOR UPDATE SKIP LOCKED))
+         RETURNING message_id, channel, error",
+    )
+    .bind(store_id)
+    .bind(after)
+    .bind(held)
+    .bind(BATCH)
+    .persistent(false)
+    .fetch_all(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(rows.into_iter().map(|(id, channel, error)| GivenUp { id, channel, error }).collect())
+}
+
+/// Forgets some messages that were delivered or given up longer than `retention` ago. Returns whether there may be more.
+pub async fn forget(database: &Database, store_id: i32, retention: TimeDelta) -> Result<bool, DbError> {
+    let mut tx = database.write().await?;
+    let gone = sqlx::query(
+        "DELETE FROM jobexec.messages WHERE message_id = ANY (ARRAY (
+             SELECT message_id FROM jobexec.messages
+             WHERE store_id = $1 AND ended_at < statement_timestamp() - $2 LIMIT $3))",
+    )
+    .bind(store_id)
+    .bind(retention)
+    .bind(BATCH)
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(gone.rows_affected() >= BATCH.unsigned_abs())
+}

@@ -1,0 +1,224 @@
+//! The outbox: what happened and people are still to be told of. A statement that ends an execution or warns of one posts
+//! that in the same transaction; later, messages are made of all that has been posted until then ([`super::messages`]).
+
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::judge::id_of;
+use super::ledger::Ledger;
+use super::mapping::wire;
+use super::{Database, DbError, Mapping, messages};
+use crate::api::notifications::Topic;
+use crate::notify::digest::Letter;
+use crate::notify::message::{Execution, Note};
+
+/// How many posted statements become messages at a time.
+const AT_ONCE: i64 = 50;
+
+/// What was posted, in the order in which it happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Posted {
+    /// What happened to executions.
+    pub executions: Vec<Execution>,
+    /// What happened to the store.
+    pub notes: Vec<Note>,
+}
+
+/// The part of a statement that posts what its part `recorded` has returned of `jobexec.events`, if anybody wants to be told;
+/// `store` is the parameter with the store's id. Nothing where there is no outbox.
+pub(super) fn posting(ledger: &Ledger, store: &str) -> String {
+    let Ledger::Tables { outbox: true, .. } = ledger else { return String::new() };
+    format!(
+        ", posted AS (
+             INSERT INTO jobexec.outbox (store_id, at, event_ids)
+             SELECT {store}, statement_timestamp(), array_agg(event_id) FROM recorded
+             WHERE EXISTS (SELECT FROM jobexec.stores WHERE store_id = {store} AND notifies) HAVING count(*) > 0)"
+    )
+}
+
+/// Whether the tables are there and this login may use them. Not having them keeps nobody from recording.
+pub(super) async fn usable(tx: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT count(*) = 2 FROM (VALUES ('outbox', 'SELECT, INSERT, DELETE'), ('messages', 'SELECT, INSERT, UPDATE, DELETE'))
+                AS t (name, rights) JOIN pg_class AS c ON c.relnamespace = 'jobexec'::regnamespace AND c.relname = t.name
+         WHERE (SELECT bool_and(has_table_privilege(c.oid, p)) FROM unnest(string_to_array(t.rights, ', ')) AS p)
+           AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'jobexec.stores'::regclass AND attname = 'unwell_since')",
+    )
+    .persistent(false)
+    .fetch_one(tx)
+    .await
+}
+
+/// Says whether anybody wants to be told. What was posted before nobody wants to any more is dropped.
+pub async fn announce(database: &Database, store_id: i32, notifies: bool) -> Result<(), DbError> {
+    let mut tx = database.write().await?;
+    sqlx::query(
+        "UPDATE jobexec.stores SET notifies = $2 WHERE store_id = $1 AND notifies IS DISTINCT FROM $2",
+    )
+    .bind(store_id)
+    .bind(notifies)
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    if !notifies {
+        sqlx::query("DELETE FROM jobexec.outbox WHERE store_id = $1")
+            .bind(store_id)
+            .persistent(false)
+            .execute(&mut *tx)
+            .await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Posts something about the store as a whole, as part of `tx`, if anybody wants to be told.
+pub(super) async fn note(
+    tx: &mut sqlx::PgConnection,
+    store_id: i32,
+    topic: Topic,
+    text: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO jobexec.outbox (store_id, at, event_ids, topic, note)
+         SELECT store_id, statement_timestamp(), '{}', $2, $3 FROM jobexec.stores WHERE store_id = $1 AND notifies",
+    )
+    .bind(store_id)
+    .bind(topic.as_str())
+    .bind(text)
+    .persistent(false)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Posts that all is well again, if people know of trouble since before `seen`, when all was seen to be well. Returns
+/// whether nobody knows of any now.
+pub async fn recover(database: &Database, store_id: i32, seen: DateTime<Utc>) -> Result<bool, DbError> {
+    let mut tx = database.write().await?;
+    let over = sqlx::query(
+        "UPDATE jobexec.stores SET unwell_since = NULL WHERE store_id = $1 AND unwell_since < $2
+           AND NOT EXISTS (SELECT FROM jobexec.outbox WHERE store_id = $1)",
+    )
+    .bind(store_id)
+    .bind(seen)
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    if over.rows_affected() > 0 {
+        let text = "no execution is long-running or stale any more, and the breaker is closed";
+        note(&mut tx, store_id, Topic::Recovered, text).await?;
+    }
+    let well: Option<bool> =
+        sqlx::query_scalar("SELECT unwell_since IS NULL FROM jobexec.stores WHERE store_id = $1")
+            .bind(store_id)
+            .persistent(false)
+            .fetch_optional(&mut *tx)
+            .await?;
+    tx.commit().await?;
+    Ok(well.unwrap_or(true))
+}
+
+/// Makes messages of what was posted, in one transaction, so that each thing is told once. Returns how many there are, and
+/// whether they tell of trouble.
+pub async fn digest(
+    database: &Database,
+    m: &Mapping,
+    store_id: i32,
+    write: impl FnOnce(&Posted, DateTime<Utc>) -> Vec<Letter> + Send,
+) -> Result<(usize, bool), DbError> {
+    let mut tx = database.write().await?;
+    // Whoever else is at it waits here, and then finds none of these.
+    let mut rows = sqlx::query(
+        "DELETE FROM jobexec.outbox WHERE outbox_id = ANY (ARRAY (
+             SELECT outbox_id FROM jobexec.outbox WHERE store_id = $1 ORDER BY outbox_id LIMIT $2))
+         RETURNING outbox_id, at, topic, note, event_ids, statement_timestamp() AS now",
+    )
+    .bind(store_id)
+    .bind(AT_ONCE)
+    .persistent(false)
+    .fetch_all(&mut *tx)
+    .await?;
+    let Some(first) = rows.first() else { return Ok((0, false)) };
+    let now: DateTime<Utc> = first.try_get("now")?;
+    rows.sort_by_key(|row| row.try_get::<i64, _>("outbox_id").unwrap_or_default());
+    let (mut events, mut posted) = (Vec::new(), Posted::default());
+    for row in &rows {
+        events.extend(row.try_get::<Vec<i64>, _>("event_ids")?);
+        if let Some(topic) = row.try_get::<Option<&str>, _>("topic")?.and_then(topic) {
+            let text = row.try_get::<Option<String>, _>("note")?.unwrap_or_default();
+            posted.notes.push(Note { topic, at: row.try_get("at")?, text });
+        }
+    }
+    posted.executions = executions(&mut tx, m, &events).await?;
+    let letters = write(&posted, now);
+    messages::write(&mut tx, store_id, &letters).await?;
+    let trouble = [Topic::LongRunning, Topic::Stale, Topic::Breaker];
+    let unwell = posted.executions.iter().map(|e| e.topic).chain(posted.notes.iter().map(|n| n.topic));
+    let unwell = unwell.into_iter().any(|topic| trouble.contains(&topic));
+    sqlx::query(
+        "UPDATE jobexec.stores SET told_at = statement_timestamp(),
+                unwell_since = CASE WHEN $2 THEN statement_timestamp() ELSE unwell_since END WHERE store_id = $1",
+    )
+    .bind(store_id)
+    .bind(unwell)
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok((letters.len(), unwell))
+}
+
+fn topic(text: &str) -> Option<Topic> {
+    Topic::ALL.into_iter().find(|topic| topic.as_str() == text)
+}
+
+/// What is recorded of these events, with what the rows say of the type and the owner.
+async fn executions(
+    tx: &mut sqlx::PgConnection,
+    m: &Mapping,
+    events: &[i64],
+) -> Result<Vec<Execution>, sqlx::Error> {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT e.action, e.execution_id, e.job_id, {type_} AS job_type, e.execution_number, {started} AS started_at,
+                {deadline} AS deadline, e.at, e.reason, e.source, e.actor, NULLIF(btrim({owner}), '') AS owner
+         FROM jobexec.events AS e LEFT JOIN {table} AS t ON {id} = {key}
+         WHERE e.event_id = ANY ($1) ORDER BY e.event_id",
+        type_ = m.job_type(),
+        started = wire("e.started_at"),
+        deadline = wire("e.deadline"),
+        owner = m.owner(),
+        table = m.table(),
+        id = m.id(),
+        key = id_of("e.execution_id", m.id_type()),
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(events).persistent(false).fetch_all(tx).await?;
+    let of = |action: &str| match action {
+        "Warned" => Some(Topic::LongRunning),
+        "Alerted" => Some(Topic::Stale),
+        "Failed" | "Cancelled" => Some(Topic::Failed),
+        _ => None,
+    };
+    let read = |row: &sqlx::postgres::PgRow| {
+        let action: String = row.try_get("action")?;
+        let Some(topic) = of(&action) else { return Ok(None) };
+        Ok(Some(Execution {
+            topic,
+            action,
+            id: row.try_get("execution_id")?,
+            job_id: row.try_get("job_id")?,
+            job_type: row.try_get("job_type")?,
+            execution_number: row.try_get("execution_number")?,
+            started_at: row.try_get("started_at")?,
+            deadline: row.try_get("deadline")?,
+            at: row.try_get("at")?,
+            reason: row.try_get("reason")?,
+            source: row.try_get("source")?,
+            actor: row.try_get("actor")?,
+            owner: row.try_get("owner")?,
+        }))
+    };
+    rows.iter().filter_map(|row| read(row).transpose()).collect()
+}

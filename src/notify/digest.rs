@@ -1,0 +1,237 @@
+//! Who is told of what: from what happened in a store to one message for each who is told. Pure.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::message::{Count, Execution, Message, NAMED, Note};
+use crate::api::notifications::{Channel, Topic};
+
+/// A message and to whom it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// An address; empty for a webhook.
+    pub recipient: String,
+    /// The message.
+    pub message: Message,
+}
+
+/// The channels that are told of executions of one store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Directory {
+    /// The namespace of the store.
+    pub namespace: String,
+    /// Its name.
+    pub store: String,
+    /// Those of the store.
+    pub channels: Vec<Channel>,
+    /// Those of policies that have any say in it, by the name of the policy.
+    pub policies: BTreeMap<String, Vec<Channel>>,
+}
+
+impl Directory {
+    /// Whether anybody is told of anything.
+    pub fn any(&self) -> bool {
+        !self.channels.is_empty() || self.policies.values().any(|channels| !channels.is_empty())
+    }
+
+    /// The channel of this name: `channel`, or `policy/channel`.
+    pub fn channel(&self, name: &str) -> Option<&Channel> {
+        let (channels, name) = match name.split_once('/') {
+            Some((policy, name)) => (self.policies.get(policy)?, name),
+            None => (&self.channels, name),
+        };
+        channels.iter().find(|channel| channel.name == name)
+    }
+
+    /// Those who are told of executions that the policy governs, or (`None`) those of the store; each with its name here.
+    fn of<'a>(&'a self, policy: Option<&'a str>) -> impl Iterator<Item = (String, &'a Channel)> {
+        let channels = policy.map_or(Some(&self.channels), |policy| self.policies.get(policy));
+        let name = move |channel: &Channel| match policy {
+            Some(policy) => format!("{policy}/{}", channel.name),
+            None => channel.name.clone(),
+        };
+        channels.into_iter().flatten().map(move |channel| (name(channel), channel))
+    }
+}
+
+/// One pile for each who is told: a channel, or an owner by way of it.
+#[derive(Default)]
+struct Pile<'a> {
+    executions: Vec<&'a Execution>,
+    notes: Vec<&'a Note>,
+}
+
+/// Sorts what happened by who is told. `policy` names the policy whose channels are told of an execution, if any are.
+pub fn digest<'a>(
+    directory: &'a Directory,
+    executions: &[Execution],
+    notes: &[Note],
+    at: DateTime<Utc>,
+    policy: impl Fn(&Execution) -> Option<&'a str>,
+) -> Vec<Letter> {
+    let mut piles: BTreeMap<(String, Option<&str>), Pile<'_>> = BTreeMap::new();
+    for execution in executions {
+        for (name, channel) in
+            directory.of(policy(execution)).filter(|(_, c)| c.on.contains(&execution.topic))
+        {
+            if let Some(owner) = execution.owner.as_deref().filter(|_| to_owner(channel)) {
+                piles.entry((name.clone(), Some(owner))).or_default().executions.push(execution);
+            }
+            if has_recipients(channel) {
+                piles.entry((name, None)).or_default().executions.push(execution);
+            }
+        }
+    }
+    for note in notes {
+        for (name, channel) in directory.of(None).filter(|(_, c)| c.on.contains(&note.topic)) {
+            if has_recipients(channel) {
+                piles.entry((name, None)).or_default().notes.push(note);
+            }
+        }
+    }
+    piles.into_iter().flat_map(|((name, owner), pile)| letters(directory, &name, owner, &pile, at)).collect()
+}
+
+fn to_owner(channel: &Channel) -> bool {
+    channel.email.as_ref().is_some_and(|email| email.to_owner)
+}
+
+fn has_recipients(channel: &Channel) -> bool {
+    channel.webhook.is_some() || channel.email.as_ref().is_some_and(|email| !email.to.is_empty())
+}
+
+/// The same message for each recipient, who may fail apart from the others.
+fn letters(
+    directory: &Directory,
+    name: &str,
+    owner: Option<&str>,
+    pile: &Pile<'_>,
+    at: DateTime<Utc>,
+) -> Vec<Letter> {
+    let channel = directory.channel(name);
+    let recipients = match (owner, channel.and_then(|channel| channel.email.as_ref())) {
+        (Some(owner), _) => vec![owner.to_owned()],
+        (None, Some(email)) => email.to.iter().map(|address| address.0.clone()).collect(),
+        (None, None) => vec![String::new()],
+    };
+    let letter = |recipient| Letter { recipient, message: message(directory, name, owner, pile, at) };
+    recipients.into_iter().map(letter).collect()
+}
+
+fn message(
+    directory: &Directory,
+    channel: &str,
+    owner: Option<&str>,
+    pile: &Pile<'_>,
+    at: DateTime<Utc>,
+) -> Message {
+    let topics = || pile.executions.iter().map(|e| e.topic).chain(pile.notes.iter().map(|n| n.topic));
+    let count = |topic| Count { topic, count: topics().filter(|other| *other == topic).count() as u64 };
+    Message {
+        id: Uuid::new_v4(),
+        at,
+        namespace: directory.namespace.clone(),
+        store: directory.store.clone(),
+        channel: channel.to_owned(),
+        owner: owner.map(str::to_owned),
+        counts: Topic::ALL.into_iter().map(count).filter(|count| count.count > 0).collect(),
+        executions: pile.executions.iter().take(NAMED).map(|execution| (*execution).clone()).collect(),
+        omitted: pile.executions.len().saturating_sub(NAMED) as u64,
+        notes: pile.notes.iter().map(|note| (*note).clone()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn channels(value: serde_json::Value) -> Vec<Channel> {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn directory() -> Directory {
+        Directory {
+            namespace: "team-a".to_owned(),
+            store: "jobs".to_owned(),
+            channels: channels(json!([
+                {"name": "ops", "email": {"to": ["a@x.org", "b@x.org"], "toOwner": true}},
+                {"name": "chat", "on": ["Failed", "Breaker"], "webhook": {"url": "https://x.org"}},
+            ])),
+            policies: BTreeMap::from([
+                ("nightly".to_owned(), channels(json!([{"name": "ops", "email": {"to": ["n@x.org"]}}]))),
+                ("quiet".to_owned(), Vec::new()),
+            ]),
+        }
+    }
+
+    fn execution(id: &str, topic: Topic, owner: Option<&str>) -> Execution {
+        Execution {
+            topic,
+            action: "Failed".to_owned(),
+            id: id.to_owned(),
+            job_id: Some("21".to_owned()),
+            job_type: None,
+            execution_number: Some(5),
+            started_at: None,
+            deadline: None,
+            at: DateTime::UNIX_EPOCH,
+            reason: "DeadlineExceeded".to_owned(),
+            source: "ExecutionStore/jobs".to_owned(),
+            actor: None,
+            owner: owner.map(str::to_owned),
+        }
+    }
+
+    fn told(
+        executions: &[Execution],
+        notes: &[Note],
+        policy: Option<&'static str>,
+    ) -> Vec<(String, String, Vec<String>)> {
+        let letters = digest(&directory(), executions, notes, DateTime::UNIX_EPOCH, |_| policy);
+        let ids = |message: &Message| message.executions.iter().map(|e| e.id.clone()).collect();
+        letters.iter().map(|l| (l.message.channel.clone(), l.recipient.clone(), ids(&l.message))).collect()
+    }
+
+    fn row(channel: &str, to: &str, ids: &[&str]) -> (String, String, Vec<String>) {
+        (channel.to_owned(), to.to_owned(), ids.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn each_is_told_of_what_they_want_to_know_and_an_owner_of_their_own() {
+        let executions =
+            [execution("1", Topic::Failed, Some("o@x.org")), execution("2", Topic::LongRunning, None)];
+        let all = told(&executions, &[], None);
+        let expected = [
+            row("chat", "", &["1"]),
+            row("ops", "a@x.org", &["1", "2"]),
+            row("ops", "b@x.org", &["1", "2"]),
+            row("ops", "o@x.org", &["1"]),
+        ];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_policy_speaks_for_its_executions_and_the_store_for_itself() {
+        let executions = [execution("1", Topic::Failed, Some("o@x.org"))];
+        let note = Note { topic: Topic::Breaker, at: DateTime::UNIX_EPOCH, text: "too many".to_owned() };
+        assert_eq!(told(&executions, &[], Some("nightly")), [row("nightly/ops", "n@x.org", &["1"])]);
+        assert_eq!(told(&executions, &[], Some("quiet")), []);
+        let expected = [row("chat", "", &[]), row("ops", "a@x.org", &[]), row("ops", "b@x.org", &[])];
+        assert_eq!(told(&executions, &[note], Some("quiet")), expected);
+    }
+
+    #[test]
+    fn ten_thousand_are_one_message_for_each() {
+        let executions: Vec<_> =
+            (0..10_000).map(|n| execution(&n.to_string(), Topic::Failed, None)).collect();
+        let letters = digest(&directory(), &executions, &[], DateTime::UNIX_EPOCH, |_| None);
+        assert_eq!(letters.len(), 3);
+        let message = &letters[0].message;
+        assert_eq!((message.executions.len(), message.omitted), (NAMED, 10_000 - NAMED as u64));
+        assert_eq!(message.counts, [Count { topic: Topic::Failed, count: 10_000 }]);
+    }
+}

@@ -1,0 +1,347 @@
+//! People are told of what happens: in one message for each of them, through crashes and outages, and never in the way of a
+//! deadline. How messages look and are sent is tested in `notify`.
+
+use jobexec_operator::api::ExecutionStore;
+use serde_json::{Value, json};
+
+use crate::support::hook::{Answer, Hook, Request, status};
+use crate::support::https::OPEN;
+use crate::support::{Operator, PATIENCE, World, is, message};
+
+/// Rows of job 1 that are stale, with ids from 1 on.
+async fn stale(world: &World, count: i64) {
+    world
+        .sql(&format!(
+            "INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, {count}) n"
+        ))
+        .await;
+}
+
+async fn run(world: &World, id: i64, job: i64, age: &str) {
+    world
+        .sql(&format!(
+            "INSERT INTO job_executions VALUES ({id}, {job}, {id}, 'running', now() - interval '{age}')"
+        ))
+        .await;
+}
+
+/// A channel that posts to this endpoint.
+fn to(name: &str, hook: &Hook, on: &[&str]) -> Value {
+    let mut channel = json!({"name": name, "webhook": {"url": format!("{}/{name}", hook.base)}});
+    if !on.is_empty() {
+        channel["on"] = json!(on);
+    }
+    channel
+}
+
+/// `spec.notifications` that wait for nothing.
+fn notifications(channels: &[Value]) -> Value {
+    json!({"notifications": {"groupWait": "0s", "groupInterval": "0s", "channels": channels}})
+}
+
+fn body(request: &Request) -> Value {
+    serde_json::from_slice(&request.body).unwrap()
+}
+
+/// Waits until an endpoint has been sent so many messages, and returns them.
+async fn sent(hook: &Hook, count: usize) -> Vec<Value> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let requests = hook.requests();
+        if requests.len() >= count {
+            return requests.iter().map(body).collect();
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{} of {count}: {requests:?}", requests.len());
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+/// Nothing is left to be told.
+async fn all_told(world: &World) {
+    world
+        .until_true(
+            "SELECT NOT EXISTS (SELECT FROM jobexec.outbox) AND NOT EXISTS (SELECT FROM jobexec.messages WHERE ended_at IS NULL)",
+        )
+        .await;
+}
+
+/// The messages by channel, as `channel: topic count, …`.
+async fn written(world: &World) -> Vec<String> {
+    world
+        .one(
+            "SELECT COALESCE(array_agg(line ORDER BY line), '{}') FROM (
+                 SELECT channel || ': ' || (
+                     SELECT COALESCE(string_agg((c->>'topic') || ' ' || (c->>'count'), ', '), '')
+                     FROM jsonb_array_elements(message->'counts') AS c) AS line FROM jobexec.messages) AS m",
+        )
+        .await
+}
+
+async fn notifying(world: &World, operator: &Operator, truth: &str, reason: &str) -> String {
+    let status = world.store_until(operator, |s| is(&s.conditions, "Notifying", truth, reason)).await;
+    message(&status.conditions, "Notifying")
+}
+
+#[tokio::test]
+async fn each_is_told_once_of_what_they_want_to_know() {
+    let world = World::new("notified").await;
+    let hook = Hook::start(false, status("200 OK")).await;
+    stale(&world, 3).await;
+    for (id, job, age) in [(11, 2, "2 days"), (12, 3, "2 days"), (13, 4, "2 hours"), (14, 5, "2 days")] {
+        run(&world, id, job, age).await;
+    }
+    // Job 2 tells its own, job 3 nobody, and of job 5 it is only told.
+    let own = json!({"selector": {"jobIds": ["2"]}, "notifications": {"channels": [to("own", &hook, &["Failed"])]}});
+    world.policy("two", own).await;
+    world.policy("three", json!({"selector": {"jobIds": ["3"]}, "notifications": {"channels": []}})).await;
+    world.policy("five", json!({"selector": {"jobIds": ["5"]}, "onTimeout": "AlertOnly"})).await;
+    let operator = world.operator_with(&OPEN);
+    world.store(notifications(&[to("all", &hook, &[]), to("breaker", &hook, &["Breaker"])])).await;
+    world
+        .until_true("SELECT count(*) = 7 FROM jobexec.events WHERE action IN ('Failed', 'Warned', 'Alerted')")
+        .await;
+    all_told(&world).await;
+    let told: Vec<Value> = hook.requests().iter().map(body).collect();
+    let of = |channel: &str, topic: &str| {
+        let mut ids: Vec<i64> = told
+            .iter()
+            .filter(|message| message["channel"] == channel)
+            .flat_map(|message| message["executions"].as_array().unwrap())
+            .filter(|execution| execution["topic"] == topic)
+            .map(|execution| execution["id"].as_str().unwrap().parse().unwrap())
+            .collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(of("all", "Failed"), [1, 2, 3], "{told:#?}");
+    assert_eq!(of("all", "LongRunning"), [13]);
+    assert_eq!(of("all", "Stale"), [14]);
+    assert_eq!(of("two/own", "Failed"), [11]);
+    assert!(told.iter().all(|message| message["channel"] != "breaker"), "{told:#?}");
+    let execution = &told.iter().find(|message| message["channel"] == "two/own").unwrap()["executions"][0];
+    assert_eq!(execution["reason"], "DeadlineExceeded");
+    assert_eq!(execution["source"], "ExecutionStore/jobs");
+    notifying(&world, &operator, "True", "Notifying").await;
+    let metrics = operator.metrics().await;
+    let line = "jobexec_store_notifications_total{namespace=\"";
+    let delivered =
+        metrics.lines().find(|l| l.starts_with(line) && l.contains("outcome=\"delivered\"")).unwrap();
+    assert!(delivered.ends_with(&format!(" {}", told.len())), "{delivered}");
+    // When there is nothing left that runs for long, who knows of that is told so, once.
+    world
+        .sql("UPDATE job_executions SET status = 'completed', completed_at = now() WHERE status = 'running'")
+        .await;
+    world.until_true("SELECT unwell_since IS NULL FROM jobexec.stores").await;
+    all_told(&world).await;
+    let last = hook.requests().last().map(body).unwrap();
+    assert_eq!(
+        (&last["channel"], &last["counts"]),
+        (&json!("all"), &json!([{"topic": "Recovered", "count": 1}]))
+    );
+    assert_eq!(hook.requests().len(), told.len() + 1);
+}
+
+#[tokio::test]
+async fn ten_thousand_failures_are_one_message() {
+    let world = World::new("notified-many").await;
+    let hook = Hook::start(false, status("204 No Content")).await;
+    stale(&world, 10_000).await;
+    world.store(notifications(&[to("all", &hook, &["Failed"])])).await;
+    // The sweep is in several transactions, and one message is to tell of all.
+    world
+        .apply::<ExecutionStore>(
+            "jobs",
+            World::store_with(
+                "jobs",
+                json!({"notifications": {"groupWait": "5s", "channels": [to("all", &hook, &["Failed"])]}}),
+            ),
+        )
+        .await
+        .unwrap();
+    let operator = world.operator();
+    let told = sent(&hook, 1).await;
+    assert_eq!(told[0]["counts"], json!([{"topic": "Failed", "count": 10_000}]));
+    assert_eq!(told[0]["executions"].as_array().unwrap().len(), 50);
+    assert_eq!(told[0]["omitted"], 9_950);
+    all_told(&world).await;
+    assert_eq!(written(&world).await, ["all: Failed 10000"]);
+    drop(operator);
+}
+
+#[tokio::test]
+async fn what_cannot_be_delivered_delays_nothing_and_is_delivered_later() {
+    let world = World::new("notified-later").await;
+    let deaf = Hook::start(false, Answer::Hang).await;
+    let broken = Hook::start(false, Answer::Huge).await;
+    world.secret("hook", json!({"url": format!("{}/secret-path", deaf.base)})).await;
+    stale(&world, 1).await;
+    let channel = json!({"name": "chat", "webhook": {"urlSecretRef": {"name": "hook", "key": "url"}}});
+    let operator = world.operator();
+    world.store(notifications(&[channel])).await;
+    // While the first message hangs, and after it has failed, deadlines are met.
+    sent_to(&deaf, 1).await;
+    run(&world, 2, 2, "2 days").await;
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
+    let why = notifying(&world, &operator, "False", "TimedOut").await;
+    assert!(
+        why.contains("channel chat") && why.contains(&deaf.base) && !why.contains("secret-path"),
+        "{why}"
+    );
+    world.secret("hook", json!({"url": format!("{}/secret-path", broken.base)})).await;
+    let why = notifying(&world, &operator, "False", "HTTPStatus").await;
+    assert!(why.len() < 1_000 && why.contains("500"), "{why}");
+    assert!(!operator.log().contains("secret-path"), "the URL is a secret");
+    // A crash loses none of it, and it is the same message.
+    operator.kill();
+    let well = Hook::start(true, status("200 OK")).await;
+    world.secret("hook", json!({"url": well.base, "ca": well.certificate, "key": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"})).await;
+    let channel = json!({"name": "chat", "webhook": {
+        "urlSecretRef": {"name": "hook", "key": "url"}, "caSecretRef": {"name": "hook", "key": "ca"},
+        "signingSecretRef": {"name": "hook", "key": "key"},
+    }});
+    world.store(notifications(&[channel])).await;
+    let operator = world.operator();
+    sent(&well, 1).await;
+    all_told(&world).await;
+    let mut ids: Vec<String> =
+        well.requests().iter().map(|request| request.headers["webhook-id"].clone()).collect();
+    assert!(well.requests().iter().all(|request| request.headers["webhook-signature"].starts_with("v1,")));
+    let tried: Vec<String> =
+        deaf.requests().iter().map(|request| request.headers["webhook-id"].clone()).collect();
+    assert!(ids.contains(&tried[0]), "{ids:?} {tried:?}");
+    ids.sort();
+    ids.dedup();
+    let kept: Vec<String> =
+        world.one("SELECT array_agg(message_id::text ORDER BY message_id::text) FROM jobexec.messages").await;
+    assert_eq!(ids, kept);
+    notifying(&world, &operator, "True", "Notifying").await;
+}
+
+/// Waits until an endpoint has been sent so many requests, whatever they hold.
+async fn sent_to(hook: &Hook, count: usize) {
+    sent(hook, count).await;
+}
+
+#[tokio::test]
+async fn what_nobody_takes_is_given_up_with_a_trace() {
+    let world = World::new("notified-not").await;
+    let moved = Hook::start(
+        false,
+        Answer::Text(
+            "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/internal\r\nContent-Length: 0\r\n\r\n"
+                .to_owned(),
+        ),
+    )
+    .await;
+    stale(&world, 1).await;
+    let operator = world.operator_with(&OPEN);
+    let mut spec = notifications(&[to("chat", &moved, &[])]);
+    spec["notifications"]["giveUpAfter"] = json!("1m");
+    world.store(spec).await;
+    let why = notifying(&world, &operator, "False", "Redirected").await;
+    assert!(why.contains("1 messages wait"), "{why}");
+    // Its time passes at once.
+    world.sql("UPDATE jobexec.messages SET created_at = created_at - interval '1 hour'").await;
+    world
+        .until_true("SELECT bool_and(outcome = 'GivenUp' AND error LIKE '%302%') FROM jobexec.messages")
+        .await;
+    let given_up = |s: &jobexec_operator::api::ExecutionStoreStatus| {
+        message(&s.conditions, "Notifying").contains("1 were given up")
+    };
+    world.store_until(&operator, given_up).await;
+    let metrics = operator.metrics().await;
+    let counted = |l: &&str| l.starts_with("jobexec_store_notifications_total{") && l.contains("given_up");
+    assert!(metrics.lines().find(counted).unwrap().ends_with(" 1"), "{metrics}");
+    // Without channels there is nothing to be said, and nothing is kept for them.
+    world.store_changed(&operator, json!({"notifications": null})).await;
+    world.store_until(&operator, |s| s.conditions.iter().all(|c| c.type_ != "Notifying")).await;
+    world.until_true("SELECT NOT notifies FROM jobexec.stores").await;
+}
+
+#[tokio::test]
+async fn an_open_breaker_is_told_and_that_all_is_well_again() {
+    let world = World::new("notified-breaker").await;
+    let hook = Hook::start(false, status("200 OK")).await;
+    stale(&world, 4).await;
+    let operator = world.operator();
+    let mut spec = notifications(&[to("all", &hook, &[])]);
+    spec["maxFailuresPerSweep"] = json!(2);
+    world.store(spec).await;
+    let told = sent(&hook, 1).await;
+    assert_eq!(told[0]["notes"][0]["topic"], "Breaker");
+    assert!(told[0]["notes"][0]["text"].as_str().unwrap().contains("would end 4 executions"), "{told:#?}");
+    world.annotate("jobexec.dev/resume", "now").await;
+    world.until_true("SELECT bool_and(status = 'failed') FROM job_executions").await;
+    world.until_true("SELECT unwell_since IS NULL FROM jobexec.stores").await;
+    all_told(&world).await;
+    let mut topics: Vec<Value> =
+        hook.requests().iter().flat_map(|r| body(r)["counts"].as_array().unwrap().clone()).collect();
+    topics.sort_by_key(ToString::to_string);
+    let expected = json!([{"topic": "Breaker", "count": 1}, {"topic": "Failed", "count": 4}, {"topic": "Recovered", "count": 1}]);
+    let mut expected = expected.as_array().unwrap().clone();
+    expected.sort_by_key(ToString::to_string);
+    assert_eq!(topics, expected);
+    drop(operator);
+}
+
+#[tokio::test]
+async fn a_template_with_an_error_is_told_and_the_default_used() {
+    let world = World::new("notified-words").await;
+    let hook = Hook::start(false, status("200 OK")).await;
+    stale(&world, 1).await;
+    let operator = world.operator();
+    let mut spec = notifications(&[to("chat", &hook, &[])]);
+    spec["notifications"]["channels"][0]["webhook"]["format"] = json!("Slack");
+    spec["notifications"]["templates"] = json!({"text": "line one\n{{ nonsense( }}"});
+    world.store(spec.clone()).await;
+    let why = notifying(&world, &operator, "False", "TemplateInvalid").await;
+    assert!(why.contains("text") && why.contains('2'), "{why}");
+    assert!(sent(&hook, 1).await[0]["text"].as_str().unwrap().contains("DeadlineExceeded"));
+    spec["notifications"]["templates"] = json!({"text": "{{ store }} is in trouble"});
+    world.store_changed(&operator, spec).await;
+    run(&world, 2, 2, "2 days").await;
+    assert_eq!(sent(&hook, 2).await[1]["text"], "jobs is in trouble");
+    notifying(&world, &operator, "True", "Notifying").await;
+}
+
+#[tokio::test]
+async fn without_the_right_to_the_outbox_deadlines_are_met_and_that_is_told() {
+    let world = World::new("notified-mute").await;
+    let hook = Hook::start(false, status("200 OK")).await;
+    world.sql(&format!("REVOKE ALL ON jobexec.outbox FROM {}", world.role)).await;
+    stale(&world, 1).await;
+    let operator = world.operator();
+    world.store(notifications(&[to("chat", &hook, &[])])).await;
+    world.until_true("SELECT status = 'failed' FROM job_executions").await;
+    let why = notifying(&world, &operator, "False", "NotRecorded").await;
+    assert!(why.contains("jobexec schema --apply --role"), "{why}");
+    world.store_until(&operator, |s| is(&s.conditions, "Recording", "True", "TablesPresent")).await;
+    // An operator that may not is brought up to it within a minute; a new one at once.
+    world.sql(&format!("GRANT ALL ON jobexec.outbox TO {}", world.role)).await;
+    operator.kill();
+    let operator = world.operator();
+    run(&world, 2, 2, "2 days").await;
+    assert_eq!(sent(&hook, 1).await[0]["executions"][0]["id"], "2");
+    drop(operator);
+}
+
+#[tokio::test]
+async fn two_operators_tell_each_thing_in_one_message() {
+    let world = World::new("notified-twice").await;
+    let hook = Hook::start(false, status("200 OK")).await;
+    world.store(notifications(&[to("all", &hook, &["Failed"])])).await;
+    let (one, two) = (world.operator(), world.operator());
+    for id in 1..=30 {
+        run(&world, id, id, "2 days").await;
+        world.until_true(&format!("SELECT status = 'failed' FROM job_executions WHERE id = {id}")).await;
+    }
+    all_told(&world).await;
+    let told: Vec<i64> = world
+        .one(
+            "SELECT array_agg((e->>'id')::bigint ORDER BY (e->>'id')::bigint)
+             FROM jobexec.messages, jsonb_array_elements(message->'executions') AS e",
+        )
+        .await;
+    assert_eq!(told, (1..=30).collect::<Vec<_>>());
+    drop((one, two));
+}
