@@ -64,6 +64,16 @@ pub fn format(length: chrono::TimeDelta) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
+/// A length of time in seconds as people compare them, with two figures of precision or so: `22.1 h`, `35 min`.
+pub fn rough(seconds: f64) -> String {
+    match seconds.abs() {
+        s if s < 60.0 => format!("{seconds:.0} s"),
+        s if s < 3_600.0 => format!("{:.0} min", (seconds / 60.0).floor()),
+        s if s < 72.0 * 3_600.0 => format!("{:.1} h", seconds / 3_600.0),
+        _ => format!("{:.1} d", seconds / 86_400.0),
+    }
+}
+
 impl FromStr for Duration {
     type Err = InvalidDuration;
 
@@ -140,6 +150,12 @@ impl JsonSchema for Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rough_lengths_are_told_in_the_unit_that_fits() {
+        let told = [0.0, 59.0, 60.0, 3_599.0, 3_600.0, 79_560.0, 864_000.0].map(rough);
+        assert_eq!(told, ["0 s", "59 s", "1 min", "59 min", "1.0 h", "22.1 h", "10.0 d"]);
+    }
 
     #[test]
     fn reads_what_the_pattern_allows() {

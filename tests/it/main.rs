@@ -25,6 +25,7 @@ mod http;
 mod ladder;
 mod mirror;
 mod notifications;
+mod notify;
 mod page;
 mod policies;
 mod property;

@@ -1,6 +1,7 @@
 //! A small world for each test.
 
 pub(crate) mod browser;
+pub(crate) mod hook;
 pub(crate) mod https;
 pub(crate) mod kubelet;
 pub(crate) mod machine;
@@ -9,6 +10,7 @@ pub(crate) mod pgbouncer;
 pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod rbac;
+pub(crate) mod smtp;
 pub(crate) mod world;
 
 pub(crate) use operator::Operator;

@@ -1,0 +1,83 @@
+//! What people are told, over real SMTP and HTTP.
+
+mod email;
+mod template;
+mod webhook;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use jobexec_operator::api::notifications::Topic;
+use jobexec_operator::notify::message::{Count, Execution, NAMED, Note};
+use jobexec_operator::notify::{Destination, Message, SendError, Templates};
+
+/// A moment.
+fn moment() -> DateTime<Utc> {
+    "2025-08-08T16:24:08.575Z".parse().unwrap()
+}
+
+/// The case that started this project.
+fn execution(id: &str) -> Execution {
+    Execution {
+        topic: Topic::Failed,
+        action: "Failed".to_owned(),
+        id: id.to_owned(),
+        job_id: Some("21".to_owned()),
+        job_type: None,
+        execution_number: Some(5),
+        started_at: Some(moment() - TimeDelta::minutes(1_326)),
+        deadline: Some(moment()),
+        at: moment(),
+        reason: "DeadlineExceeded".to_owned(),
+        source: "ExecutionPolicy/nightly".to_owned(),
+        actor: None,
+        owner: None,
+    }
+}
+
+fn message() -> Message {
+    Message {
+        id: "7e0b1c52-61c8-4a7e-9a43-0d3a1a9f0c11".parse().unwrap(),
+        at: moment(),
+        namespace: "team-a".to_owned(),
+        store: "jobs".to_owned(),
+        channel: "ops".to_owned(),
+        owner: None,
+        counts: vec![
+            Count { topic: Topic::LongRunning, count: 2 },
+            Count { topic: Topic::Failed, count: 3 },
+            Count { topic: Topic::Breaker, count: 1 },
+        ],
+        executions: vec![execution("39"), execution("40")],
+        omitted: 1,
+        notes: vec![Note {
+            topic: Topic::Breaker,
+            at: moment(),
+            text: "1200 executions are stale, more than maxFailuresPerSweep (1000).".to_owned(),
+        }],
+    }
+}
+
+/// As many executions as a message names, of 10,000.
+fn full() -> Message {
+    let counts = vec![Count { topic: Topic::Failed, count: 10_000 }];
+    let executions = (0..NAMED).map(|id| execution(&id.to_string())).collect();
+    Message { counts, executions, omitted: 10_000 - NAMED as u64, ..message() }
+}
+
+/// Delivers it with the default templates, in which nothing is wrong.
+async fn deliver(destination: &Destination, message: &Message) -> Result<(), SendError> {
+    let (templates, errors) = Templates::new(None);
+    assert_eq!(errors, []);
+    let delivery = destination.deliver(&templates, message).await;
+    assert_eq!(delivery.template_errors, []);
+    delivery.outcome
+}
+
+/// The reason of an error, once it is sure that none of these stands in what is shown of it.
+fn reason(error: &SendError, secrets: &[&str]) -> &'static str {
+    for secret in secrets {
+        for shown in [error.to_string(), format!("{error:?}")] {
+            assert!(!shown.contains(secret), "{shown} has {secret}");
+        }
+    }
+    error.reason()
+}
