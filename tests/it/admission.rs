@@ -11,6 +11,10 @@ async fn refused_store(world: &World, spec: Value) -> String {
     outcome.map(|_| spec).expect_err("must be refused").to_string()
 }
 
+fn notify(channel: &Value) -> Value {
+    json!({"notifications": {"channels": [channel]}})
+}
+
 #[tokio::test]
 async fn a_store_that_makes_no_sense_is_refused() {
     let world = World::bare("admission").await;
@@ -38,6 +42,26 @@ async fn a_store_that_makes_no_sense_is_refused() {
         (json!({"table": {"name": "x".repeat(64)}}), "spec.table.name"),
         (json!({"table": {"columns": {"id": "id'--"}}}), "columns.id"),
         (json!({"table": {"columns": {"status": ""}}}), "columns.status"),
+        (json!({"notifications": {"channels": [{"name": "a"}]}}), "set either email or webhook"),
+        (notify(&json!({"name": "Ops", "webhook": {"url": "https://x.org"}})), "channels[0].name"),
+        (notify(&json!({"name": "a", "on": [], "webhook": {"url": "https://x.org"}})), "channels[0].on"),
+        (
+            notify(&json!({"name": "a", "on": ["Never"], "webhook": {"url": "https://x.org"}})),
+            "channels[0].on",
+        ),
+        (notify(&json!({"name": "a", "webhook": {}})), "set either url or urlSecretRef"),
+        (notify(&json!({"name": "a", "webhook": {"url": "file:///etc/passwd"}})), "webhook.url"),
+        (notify(&json!({"name": "a", "email": {}})), "set to or toOwner"),
+        (notify(&json!({"name": "a", "email": {"to": ["a@x.org\r\nBcc: b@x.org"]}})), "email.to[0]"),
+        (notify(&json!({"name": "a", "email": {"to": ["nobody"]}})), "email.to[0]"),
+        (notify(&json!({"name": "a", "email": {"to": ["a@x.org"]}})), "needs smtp"),
+        (
+            json!({"notifications": {"channels": [
+                {"name": "a", "webhook": {"url": "https://x.org"}}, {"name": "a", "webhook": {"url": "https://y.org"}}]}}),
+            "two channels have the same name",
+        ),
+        (json!({"notifications": {"channels": [], "giveUpAfter": "30s"}}), "at least 1m"),
+        (json!({"notifications": {"channels": [], "groupWait": "2h"}}), "at most 1h"),
         (json!({"table": {"statuses": {"running": []}}}), "statuses.running"),
         (json!({"table": {"statuses": {"running": ["failed"]}}}), "one status only"),
         (json!({"table": {"statuses": {"running": ["a", "a"]}}}), "one status only"),

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::hook::{Answer, Hook, Request, status};
 use crate::support::https::OPEN;
+use crate::support::smtp::Sink;
+use crate::support::world::TABLE;
 use crate::support::{Operator, PATIENCE, World, is, message};
 
 /// Rows of job 1 that are stale, with ids from 1 on.
@@ -344,4 +346,65 @@ async fn two_operators_tell_each_thing_in_one_message() {
         .await;
     assert_eq!(told, (1..=30).collect::<Vec<_>>());
     drop((one, two));
+}
+
+/// The mails that were sent, as recipient and content, once there are so many.
+async fn mails(sink: &mut Sink, count: usize) -> Vec<(String, String)> {
+    let mut mails = Vec::new();
+    while mails.len() < count {
+        let mail = sink.next("mail").await;
+        let to = mail["recipients"][0].as_str().unwrap().to_owned();
+        mails.push((to, mail["content"].as_str().unwrap().to_owned()));
+    }
+    mails.sort();
+    mails
+}
+
+#[tokio::test]
+async fn owners_are_mailed_of_their_own_executions_and_administrators_of_all() {
+    let told = json!({"tls": "starttls", "login": ["operator", "correct horse"]});
+    let Some(mut sink) = Sink::start("owners", &told).await else { return };
+    let spec = json!({"table": {"columns": {"owner": "owner"}}});
+    let tables = format!("{TABLE}; ALTER TABLE job_executions ADD COLUMN owner text");
+    let world = World::with("notified-owners", &tables, &spec).await;
+    for (id, owner) in
+        [(1, "ada@example.org"), (2, "ada@example.org"), (3, "x@y.org\r\nBcc: all@y.org"), (4, "")]
+    {
+        run_of(&world, id, owner).await;
+    }
+    world.secret("mail", json!({"username": "operator", "password": "wrong", "ca": sink.certificate})).await;
+    let operator = world.operator();
+    let mut spec = spec;
+    spec["notifications"] = json!({
+        "groupWait": "0s", "groupInterval": "0s",
+        "smtp": {"host": "127.0.0.1", "port": sink.port, "from": "jobexec@example.org",
+                 "credentialsSecretRef": {"name": "mail"}, "caSecretRef": {"name": "mail", "key": "ca"}},
+        "channels": [{"name": "people", "email": {"to": ["ops@example.org"], "toOwner": true}}],
+    });
+    world.store(spec).await;
+    let why = notifying(&world, &operator, "False", "LoginRefused").await;
+    assert!(!why.contains("wrong"), "{why}");
+    world.until_true("SELECT bool_and(status = 'failed') FROM job_executions").await;
+    world
+        .secret("mail", json!({"username": "operator", "password": "correct horse", "ca": sink.certificate}))
+        .await;
+    let mails = mails(&mut sink, 2).await;
+    assert_eq!([&*mails[0].0, &*mails[1].0], ["ada@example.org", "ops@example.org"]);
+    assert!(
+        mails[0].1.contains("Subject: [jobexec]") && mails[0].1.contains("2 executions failed"),
+        "{}",
+        mails[0].1
+    );
+    assert!(mails[1].1.contains("4 executions failed"), "{}", mails[1].1);
+    all_told(&world).await;
+    // What is no address was never tried, and says so.
+    let error: String = world.one("SELECT error FROM jobexec.messages WHERE outcome = 'GivenUp'").await;
+    assert!(error.contains("is no address"), "{error}");
+    notifying(&world, &operator, "False", "RecipientsRefused").await;
+}
+
+async fn run_of(world: &World, id: i64, owner: &str) {
+    let insert =
+        "INSERT INTO job_executions VALUES ($1, $1, $1, 'running', now() - interval '2 days', NULL, $2)";
+    sqlx::query(insert).bind(id).bind(owner).execute(&world.pool).await.unwrap();
 }

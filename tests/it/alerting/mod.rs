@@ -51,6 +51,7 @@ fn store(healthy: &str) -> StoreNow {
     });
     let tally = Tally::default();
     tally.failed("ConnectTimeout");
+    tally.not_delivered("Unreachable");
     StoreNow {
         namespace: "n".to_owned(),
         name: "s".to_owned(),

@@ -65,7 +65,9 @@ impl Field {
             let claimant =
                 Claimant { uid: name.clone(), predecessor: None, namespace: "n".into(), name: "s".into() };
             let claim = ledger::claim(&databases[0], &mapping, &claimant, false).await.unwrap();
-            let Claim::Held { ledger: Ledger::Tables { store_id, .. }, .. } = claim else { panic!("{claim:?}") };
+            let Claim::Held { ledger: Ledger::Tables { store_id, .. }, .. } = claim else {
+                panic!("{claim:?}")
+            };
             grounds.push(Ground { schema: name, mapping, store_id });
         }
         Self { world, databases, grounds }
