@@ -21,6 +21,10 @@ const LONGEST: usize = 256 * 1024;
 /// How much work one part may be, in instructions or 64 bytes of data: ten times what the default of a full message needs.
 const FUEL: u64 = 200_000;
 
+/// How many `+` and `~` an own template may have: the engine works out a chain of them with constants when it compiles it,
+/// which is not covered by [`FUEL`] and takes a time that grows with the square of their number.
+const JOINTS: usize = 500;
+
 /// How deep loops may call themselves.
 const RECURSION: usize = 50;
 
@@ -122,6 +126,10 @@ impl Templates {
 
     /// Compiles an own template, and tries it.
     fn add(&mut self, part: Part, source: String, example: &Value) -> Result<(), TemplateError> {
+        if source.matches(['+', '~']).count() > JOINTS {
+            let message = format!("it has more than {JOINTS} of + and ~");
+            return Err(TemplateError { part, line: None, message });
+        }
         let length = source.len();
         let environment = &mut self.environment;
         let add = || environment.add_template_owned(part.as_str(), source);

@@ -204,7 +204,7 @@ fn the_definitions_in_the_repository_are_those_of_the_code() {
 #[tokio::test]
 async fn every_manifest_and_sample_is_accepted() {
     let world = World::bare("samples").await;
-    for file in ["executionstore.yaml", "jobexecution.yaml"] {
+    for file in ["executionstore.yaml", "jobexecution.yaml", "notifications.yaml"] {
         let path = format!("{}/manifests/samples/{file}", env!("CARGO_MANIFEST_DIR"));
         let object: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();

@@ -9,6 +9,27 @@ use jobexec_operator::api::notifications::Topic;
 use jobexec_operator::notify::message::{Count, Execution, NAMED, Note};
 use jobexec_operator::notify::{Destination, Message, SendError, Templates};
 
+/// The examples of the page are ones that can be used.
+#[test]
+fn the_examples_of_the_page_are_true() {
+    let page = include_str!("../../../docs/notifications.md");
+    let mut blocks = page.split("\n```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'));
+    let mut next = |language| blocks.find(|(l, _)| *l == language).unwrap().1;
+    let sample = include_str!("../../../manifests/samples/notifications.yaml");
+    let store = next("yaml");
+    assert_eq!(sample.split_once('\n').unwrap().1.trim_end(), store);
+    let body: serde_json::Value = serde_json::from_str(next("json")).unwrap();
+    serde_json::from_value::<Message>(body).unwrap();
+    let own: serde_json::Value = serde_saphyr::from_str(next("yaml")).unwrap();
+    let (templates, errors) =
+        Templates::new(Some(&serde_json::from_value(own["templates"].clone()).unwrap()));
+    let (rendered, late) = templates.render(&message());
+    assert_eq!((errors, late), (vec![], vec![]));
+    assert_eq!(rendered.subject, "jobs: breaker open, 3 executions failed, 2 running long");
+    let text = "39 of job 21: DeadlineExceeded after 22.1 h\n40 of job 21: DeadlineExceeded after 22.1 h\nand 1 more";
+    assert_eq!(rendered.text.trim_end(), text);
+}
+
 /// A moment.
 fn moment() -> DateTime<Utc> {
     "2025-08-08T16:24:08.575Z".parse().unwrap()

@@ -163,7 +163,7 @@ fn no_template_ends_the_process() {
         let times = LONGEST / (before.len() + after.len());
         format!("{}x{}", before.repeat(times), after.repeat(times))
     };
-    let expressions = ["-", "not ", "1+", "1~", "1**", "1 and ", "1<", "1 if 1 else "]
+    let expressions = ["-", "not ", "1+", "1~", "'a'+", "1**", "1 and ", "1<", "1 if 1 else "]
         .map(|repeated| nested("{{ ", repeated, "1 }}"));
     let values = [".a", "[0]", "()", "|e", "|list", "|batch(1)", " is odd"]
         .map(|repeated| nested("{{ counts", repeated, " }}"));

@@ -106,7 +106,7 @@ async fn serve(
         Answer::Hang => std::future::pending().await,
         Answer::Drip => drip(&mut stream, b"HTTP/1.1 200 OK\r\nX: ").await?,
         Answer::DripBody => {
-            drip(&mut stream, b"HTTP/1.1 503 Later\r\nContent-Length: 9999\r\n\r\nbusy").await?
+            drip(&mut stream, b"HTTP/1.1 503 Later\r\nContent-Length: 9999\r\n\r\nbusy").await?;
         }
     }
     stream.shutdown().await
