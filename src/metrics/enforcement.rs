@@ -128,7 +128,8 @@ fn notifications(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     )?;
     page.counter(
         "jobexec_store_notification_failures",
-        "Attempts to deliver a message that failed, by the reason that the condition Notifying has then. They are made again:          alert on that condition.",
+        "Attempts to deliver a message that failed, by the reason that the condition Notifying has then. They are made again: \
+         alert on that condition.",
         stores.iter().flat_map(|store| {
             let failures = store.tally.all_not_delivered().into_iter();
             failures.map(move |(why, count)| (store.labels_and("reason", why), count))
