@@ -27,6 +27,7 @@ mod ladder;
 mod mirror;
 mod page;
 mod policies;
+mod privilege;
 mod property;
 mod race;
 mod retention;
