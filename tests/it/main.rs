@@ -20,6 +20,7 @@ mod execution;
 mod explain;
 mod extras;
 mod faults;
+mod grants;
 mod guard;
 mod history;
 mod http;
