@@ -5,6 +5,8 @@
 //! Dropping the [`Cluster`] ends the processes and removes their files; killing this process does so too, the files
 //! then go at the next start. Several clusters can run at once.
 //!
+//! [`helm`] gives the program of that name, for those who install a chart.
+//!
 //! A [`Server`] is a Postgres alone, which may be killed and started again and followed by a standby.
 //!
 //! How the parts hang together: [`Cluster`] finds the programs (`binaries`, which asks `download` and then `gobuild`;
@@ -28,6 +30,7 @@ mod download;
 mod embedded;
 mod error;
 mod gobuild;
+mod helm;
 mod https;
 mod kubeconfig;
 mod leftovers;
@@ -43,6 +46,7 @@ pub use crate::{
     cache::Cache,
     cluster::{Cluster, Options},
     error::Error,
+    helm::helm,
     progress::{Cancel, Progress, Quiet, Stderr},
     server::Server,
 };

@@ -44,6 +44,11 @@ enum Command {
         #[arg(value_name = "SQL", allow_hyphen_values = true)]
         query: String,
     },
+    /// Print where a further program is, which is downloaded or built if need be
+    Tool {
+        /// Which one
+        name: cli::tool::Name,
+    },
     /// The background process of `up`
     #[command(hide = true)]
     Supervise,
@@ -58,6 +63,7 @@ fn main() -> ExitCode {
         Command::Up => cli::up::up(),
         Command::Down => cli::up::down(),
         Command::Sql { query } => cli::sql::run(&query),
+        Command::Tool { name } => cli::tool::run(name),
         Command::Watch { folder } => Ok(cli::watch::run(&folder)),
         Command::Supervise => Ok(cli::supervise::run()),
     };

@@ -41,6 +41,7 @@ pub(crate) struct World {
     /// The role that the operator logs in with.
     pub(crate) role: String,
     admin_url: url::Url,
+    admin_kubeconfig: PathBuf,
     folder: tempfile::TempDir,
     _cluster: Option<devcluster::Cluster>,
 }
@@ -76,9 +77,8 @@ impl Ground {
     }
 
     /// A cluster of the test's own.
-    fn own() -> Self {
-        let cluster =
-            devcluster::Cluster::start(&devcluster::Options::default(), &mut devcluster::Quiet).unwrap();
+    fn own(options: &devcluster::Options) -> Self {
+        let cluster = devcluster::Cluster::start(options, &mut devcluster::Quiet).unwrap();
         Self {
             kubeconfig: cluster.kubeconfig().to_owned(),
             database_url: cluster.database_url().parse().unwrap(),
@@ -112,7 +112,16 @@ impl World {
 
     /// Like [`Self::new`], on a cluster of the test's own with other CRDs.
     pub(crate) async fn on_own_cluster(test: &str, crds: Vec<CustomResourceDefinition>) -> Self {
-        let ground = tokio::task::spawn_blocking(Ground::own).await.unwrap();
+        Self::on_cluster_with(test, crds, devcluster::Options::default()).await
+    }
+
+    /// The same, of which something is to differ from the usual one.
+    pub(crate) async fn on_cluster_with(
+        test: &str,
+        crds: Vec<CustomResourceDefinition>,
+        options: devcluster::Options,
+    ) -> Self {
+        let ground = tokio::task::spawn_blocking(move || Ground::own(&options)).await.unwrap();
         install_crds(&client(&ground).await, crds).await;
         let world = Self::on(ground, test).await;
         world.sql(TABLE).await;
@@ -140,7 +149,17 @@ impl World {
         let pool = PgPool::connect(admin_url.as_str()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         rbac::kubeconfig(&client, &ground.kubeconfig, &namespace, &folder.path().join("kubeconfig")).await;
-        Self { client, namespace, pool, role: name, admin_url, folder, _cluster: ground.cluster }
+        let admin_kubeconfig = ground.kubeconfig;
+        Self {
+            client,
+            namespace,
+            pool,
+            role: name,
+            admin_url,
+            admin_kubeconfig,
+            folder,
+            _cluster: ground.cluster,
+        }
     }
 
     /// Applies the operator's schema with the grants of its role, and creates the Secret `db`.
@@ -267,6 +286,27 @@ impl World {
     /// That of the operator.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")
+    }
+
+    /// That of somebody who may do everything.
+    pub(crate) fn admin_kubeconfig(&self) -> PathBuf {
+        self.admin_kubeconfig.clone()
+    }
+
+    /// Starts the operator as a `Deployment` would, as the operator's `ServiceAccount` of its namespace.
+    pub(crate) async fn deployed(&self, deployment: &Value) -> Operator {
+        let namespace = deployment["metadata"]["namespace"].as_str().unwrap();
+        let kubeconfig = self.folder.path().join("deployed");
+        rbac::kubeconfig(&self.client, &self.admin_kubeconfig, namespace, &kubeconfig).await;
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        Operator::of_container(container, &kubeconfig, self.folder.path().join("log"))
+    }
+
+    /// Labels the namespace.
+    pub(crate) async fn label_namespace(&self, labels: Value) {
+        let patch = json!({"metadata": {"labels": labels}});
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        namespaces.patch(&self.namespace, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 
     /// The objects of a kind in this namespace.
