@@ -10,6 +10,11 @@ ARGS ?=
 CRDS ?= crds
 REFERENCE ?= docs/cli.md
 RULES ?= manifests/alerts/prometheusrule.yaml
+# For `make image`: the name of the image, the file that it is written to, and how the program is compiled (release or dev).
+version := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+IMAGE ?= jobexec-operator:$(version)
+IMAGE_FILE ?= $(or $(CARGO_TARGET_DIR),target)/jobexec-operator.tar
+PROFILE ?= release
 
 bin := $(abspath $(or $(CARGO_TARGET_DIR),target))/debug
 # Runs a command with a throwaway cluster and Postgres, with our programs on PATH.
@@ -33,6 +38,17 @@ test: build ## Run all tests in a throwaway cluster
 bench: build ## Run the benchmarks in a throwaway cluster
 	$(CARGO) bench --locked --no-run $(or $(ARGS),--bench '*')
 	$(with_cluster) $(CARGO) bench --locked $(or $(ARGS),--bench '*')
+
+.PHONY: image
+image: build ## Write a container image (IMAGE, IMAGE_FILE, PROFILE) for `docker load` and its like, without a container engine
+	$(CARGO) build --locked --profile $(PROFILE) --bin jobexec
+	@"$(bin)/devcluster" image --tag "$(IMAGE)" --out "$(IMAGE_FILE)" \
+		--binary "$(patsubst %/debug,%,$(bin))/$(patsubst dev,debug,$(PROFILE))/jobexec" \
+		--label org.opencontainers.image.title=jobexec-operator \
+		--label org.opencontainers.image.description="$$(sed -n '/^\[package\]/,/^\[/s/^description = "\(.*\)"/\1/p' Cargo.toml)" \
+		--label org.opencontainers.image.licenses=Apache-2.0 \
+		--label org.opencontainers.image.version="$(version)" \
+		--label org.opencontainers.image.revision="$$(git rev-parse --quiet --verify HEAD || true)"
 
 .PHONY: generate
 generate: needs ## Write crds/*.yaml and docs/cli.md from the Rust types, and the PrometheusRule from the rules

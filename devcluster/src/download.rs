@@ -143,7 +143,7 @@ pub(crate) fn verified(
     Err(Error::Checksum { url: url.to_owned(), expected: expected.to_owned(), actual })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 

@@ -29,6 +29,7 @@ mod embedded;
 mod error;
 mod gobuild;
 mod https;
+mod image;
 mod kubeconfig;
 mod leftovers;
 mod pki;
@@ -43,6 +44,7 @@ pub use crate::{
     cache::Cache,
     cluster::{Cluster, Options},
     error::Error,
+    image::{Image, Written},
     progress::{Cancel, Progress, Quiet, Stderr},
     server::Server,
 };

@@ -44,6 +44,8 @@ enum Command {
         #[arg(value_name = "SQL", allow_hyphen_values = true)]
         query: String,
     },
+    /// Write a container image of one program, without a container engine
+    Image(cli::image::ImageArgs),
     /// The background process of `up`
     #[command(hide = true)]
     Supervise,
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Up => cli::up::up(),
         Command::Down => cli::up::down(),
         Command::Sql { query } => cli::sql::run(&query),
+        Command::Image(args) => cli::image::run(args),
         Command::Watch { folder } => Ok(cli::watch::run(&folder)),
         Command::Supervise => Ok(cli::supervise::run()),
     };

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod exec;
+pub(crate) mod image;
 mod signals;
 pub(crate) mod sql;
 pub(crate) mod state;
