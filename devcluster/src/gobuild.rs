@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Error,
-    binaries::{self, KUBERNETES, NAMES, Version},
+    binaries::{self, Extent, KUBERNETES, Version},
     cache::Cache,
     process::{Launch, Spawner},
     progress::Steps,
@@ -21,11 +21,17 @@ const GO_SUM: &str = include_str!("../kubernetes/go.sum");
 const MINIMUM: Version = Version { major: 1, minor: 21 };
 
 /// Builds what is missing in `folder`. The caller holds the lock of the cache.
-pub(crate) fn kubernetes(cache: &Cache, folder: &Path, path: &OsStr, steps: &mut Steps) -> Result<(), Error> {
+pub(crate) fn kubernetes(
+    cache: &Cache,
+    extent: Extent,
+    folder: &Path,
+    path: &OsStr,
+    steps: &mut Steps,
+) -> Result<(), Error> {
     let go = toolchain(path).ok_or(Error::NoGo)?;
     let work = Work::create(cache)?;
     let spawner = Spawner::start()?;
-    let missing: Vec<_> = NAMES.into_iter().filter(|name| !folder.join(name).exists()).collect();
+    let missing: Vec<_> = extent.names().filter(|name| !folder.join(name).exists()).collect();
     for (index, name) in missing.iter().enumerate() {
         let count = missing.len();
         steps.begin(format!(

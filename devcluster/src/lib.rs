@@ -5,6 +5,9 @@
 //! Dropping the [`Cluster`] ends the processes and removes their files; killing this process does so too, the files
 //! then go at the next start. Several clusters can run at once.
 //!
+//! Inside a [`Room`], which takes root, a cluster can have a node too ([`NodeOptions`]), and Pods run; [`Image`] makes
+//! images for them.
+//!
 //! A [`Server`] is a Postgres alone, which may be killed and started again and followed by a standby.
 //!
 //! How the parts hang together: [`Cluster`] finds the programs (`binaries`, which asks `download` and then `gobuild`;
@@ -32,6 +35,7 @@ mod https;
 mod image;
 mod kubeconfig;
 mod leftovers;
+mod node;
 mod pki;
 mod ports;
 mod postgres;
@@ -45,6 +49,7 @@ pub use crate::{
     cluster::{Cluster, Options},
     error::Error,
     image::{Image, Written},
+    node::{NodeOptions, Room, Tenant, furnish},
     progress::{Cancel, Progress, Quiet, Stderr},
     server::Server,
 };

@@ -2,6 +2,8 @@
 
 pub(crate) mod exec;
 pub(crate) mod image;
+pub(crate) mod init;
+mod node;
 mod signals;
 pub(crate) mod sql;
 pub(crate) mod state;
