@@ -69,11 +69,15 @@ pub(crate) fn kubernetes(
             let sum = text(&client, &format!("{url}.sha256"))?;
             verified(&client, &url, sum.trim(), &mut part, steps)?;
         }
-        let path = folder.join(name);
-        fs::set_permissions(part.path(), fs::Permissions::from_mode(0o755))
-            .map_err(Error::io("write", &path))?;
-        part.persist(&path).map_err(|error| Error::io("write", &path)(error.error))?;
+        finish(part, &folder.join(name))?;
     }
+    Ok(())
+}
+
+/// A program that is whole gets its name.
+pub(crate) fn finish(part: NamedTempFile, path: &Path) -> Result<(), Error> {
+    fs::set_permissions(part.path(), fs::Permissions::from_mode(0o755)).map_err(Error::io("write", path))?;
+    part.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
     Ok(())
 }
 
@@ -152,14 +156,14 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
-fn text(client: &Agent, url: &str) -> Result<String, Error> {
+pub(crate) fn text(client: &Agent, url: &str) -> Result<String, Error> {
     let failed = |error: ureq::Error| Error::Download { url: url.to_owned(), reason: error.to_string() };
     let mut response = client.get(url).call().map_err(failed)?;
     response.body_mut().read_to_string().map_err(failed)
 }
 
 /// The checksum of `name` in a list as sha256sum writes it.
-fn listed(sums: &str, name: &str) -> String {
+pub(crate) fn listed(sums: &str, name: &str) -> String {
     let of = |line: &str| {
         let (sum, file) = line.split_once(char::is_whitespace)?;
         (file.trim() == name).then(|| sum.to_owned())
@@ -167,7 +171,8 @@ fn listed(sums: &str, name: &str) -> String {
     sums.lines().find_map(of).unwrap_or_else(|| "none in the list".to_owned())
 }
 
-fn unpack(packed: &NamedTempFile, entry: &str, into: &mut NamedTempFile) -> Result<(), Error> {
+/// Writes what an archive has under the name `entry` to `into`.
+pub(crate) fn unpack(packed: &NamedTempFile, entry: &str, into: &mut NamedTempFile) -> Result<(), Error> {
     let failed = |error| Error::io("unpack", packed.path())(error);
     let file = fs::File::open(packed.path()).map_err(failed)?;
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));

@@ -95,7 +95,17 @@ pub enum Error {
         /// Why the build failed.
         build: Box<Error>,
     },
-    /// There is no usable Go to build Kubernetes with.
+    /// Helm could neither be found, nor downloaded, nor built.
+    #[error("no helm: not on PATH ({minimum} or newer), no download ({download}), no build ({build})")]
+    NoHelm {
+        /// The oldest acceptable version.
+        minimum: String,
+        /// Why the download failed.
+        download: Box<Error>,
+        /// Why the build failed.
+        build: Box<Error>,
+    },
+    /// There is no usable Go to build with.
     #[error(
         "no Go toolchain of version 1.21 or newer on PATH: https://go.dev/dl, or apt-get install golang if that is new enough"
     )]

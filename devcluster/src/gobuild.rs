@@ -1,4 +1,4 @@
-//! Kubernetes from source, when no release can be downloaded: a Go toolchain and its module proxy are enough.
+//! Programs from source, when no release can be downloaded: a Go toolchain and its module proxy are enough.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -15,10 +15,30 @@ use crate::{
     progress::Steps,
 };
 
-const GO_MOD: &str = include_str!("../kubernetes/go.mod");
-const GO_SUM: &str = include_str!("../kubernetes/go.sum");
 /// The oldest Go that fetches the version named in `go.mod` by itself.
 const MINIMUM: Version = Version { major: 1, minor: 21 };
+
+/// A module with pinned dependencies, some of which are programs.
+pub(crate) struct Module {
+    /// A folder name of its own in the cache: the caller's lock is for this module only.
+    pub(crate) name: &'static str,
+    pub(crate) go_mod: &'static str,
+    pub(crate) go_sum: &'static str,
+}
+
+const KUBERNETES_MODULE: Module = Module {
+    name: "build",
+    go_mod: include_str!("../kubernetes/go.mod"),
+    go_sum: include_str!("../kubernetes/go.sum"),
+};
+
+/// One of its programs.
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) package: String,
+    /// What the linker is told, such as the version that the program reports.
+    pub(crate) ldflags: String,
+}
 
 /// Builds what is missing in `folder`. The caller holds the lock of the cache.
 pub(crate) fn kubernetes(
@@ -28,18 +48,36 @@ pub(crate) fn kubernetes(
     path: &OsStr,
     steps: &mut Steps,
 ) -> Result<(), Error> {
+    let package = |name: &str| match name {
+        "etcd" => "go.etcd.io/etcd/server/v3".to_owned(),
+        name => format!("k8s.io/kubernetes/cmd/{name}"),
+    };
+    let program = |name| Program { name, package: package(name), ldflags: stamps() };
+    let programs: Vec<_> = extent.names().map(program).collect();
+    build(&KUBERNETES_MODULE, &programs, cache, folder, path, steps)
+}
+
+/// Builds those of `programs` that are missing in `folder`. The caller holds the lock of the cache.
+pub(crate) fn build(
+    module: &Module,
+    programs: &[Program],
+    cache: &Cache,
+    folder: &Path,
+    path: &OsStr,
+    steps: &mut Steps,
+) -> Result<(), Error> {
     let go = toolchain(path).ok_or(Error::NoGo)?;
-    let work = Work::create(cache)?;
+    let work = Work::create(cache, module)?;
     let spawner = Spawner::start()?;
-    let missing: Vec<_> = extent.names().filter(|name| !folder.join(name).exists()).collect();
-    for (index, name) in missing.iter().enumerate() {
-        let count = missing.len();
+    let missing: Vec<_> = programs.iter().filter(|program| !folder.join(program.name).exists()).collect();
+    for (index, program) in missing.iter().enumerate() {
+        let (name, count) = (program.name, missing.len());
         steps.begin(format!(
             "building {name} with Go, {} of {count}; all take some minutes, once",
             index + 1
         ))?;
         let part = work.path.join(name);
-        work.launch(&go, name, &part).start(&spawner)?.success(steps)?;
+        work.launch(&go, program, &part).start(&spawner)?.success(steps)?;
         let path = folder.join(name);
         fs::rename(&part, &path).map_err(Error::io("write", &path))?;
     }
@@ -62,26 +100,22 @@ struct Work {
 }
 
 impl Work {
-    fn create(cache: &Cache) -> Result<Self, Error> {
-        let path = cache.path().join("build");
+    fn create(cache: &Cache, module: &Module) -> Result<Self, Error> {
+        let path = cache.path().join(module.name);
         if path.exists() {
             fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
         }
         let temporary = path.join("tmp");
         fs::create_dir_all(&temporary).map_err(Error::io("make the folder", &temporary))?;
-        for (name, text) in [("go.mod", GO_MOD), ("go.sum", GO_SUM)] {
+        for (name, text) in [("go.mod", module.go_mod), ("go.sum", module.go_sum)] {
             let file = path.join(name);
             fs::write(&file, text).map_err(Error::io("write", &file))?;
         }
         Ok(Self { path })
     }
 
-    fn launch(&self, go: &Path, name: &'static str, part: &Path) -> Launch {
-        let package = match name {
-            "etcd" => "go.etcd.io/etcd/server/v3".to_owned(),
-            name => format!("k8s.io/kubernetes/cmd/{name}"),
-        };
-        let mut launch = Launch::server(name, go, &self.path, &self.path);
+    fn launch(&self, go: &Path, program: &Program, part: &Path) -> Launch {
+        let mut launch = Launch::server(program.name, go, &self.path, &self.path);
         launch.keep_env = true;
         launch.env = vec![
             ("CGO_ENABLED", "0".into()),
@@ -91,8 +125,8 @@ impl Work {
             ("GOWORK", "off".into()),
         ];
         launch
-            .args(["build", "-buildvcs=false", "-trimpath", "-ldflags", &stamps(), "-o"])
-            .args([part.as_os_str().to_owned(), OsString::from(package)])
+            .args(["build", "-buildvcs=false", "-trimpath", "-ldflags", &program.ldflags, "-o"])
+            .args([part.as_os_str().to_owned(), OsString::from(&program.package)])
     }
 }
 

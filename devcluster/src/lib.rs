@@ -8,6 +8,8 @@
 //! Inside a [`Room`], which takes root, a cluster can have a node too ([`NodeOptions`]), and Pods run; [`Image`] makes
 //! images for them.
 //!
+//! [`helm`] gives the program of that name, for those who install a chart.
+//!
 //! A [`Server`] is a Postgres alone, which may be killed and started again and followed by a standby.
 //!
 //! How the parts hang together: [`Cluster`] finds the programs (`binaries`, which asks `download` and then `gobuild`;
@@ -31,6 +33,7 @@ mod download;
 mod embedded;
 mod error;
 mod gobuild;
+mod helm;
 mod https;
 mod image;
 mod kubeconfig;
@@ -48,6 +51,7 @@ pub use crate::{
     cache::Cache,
     cluster::{Cluster, Options},
     error::Error,
+    helm::helm,
     image::{Image, Written},
     node::{NodeOptions, Room, Tenant, furnish},
     progress::{Cancel, Progress, Quiet, Stderr},

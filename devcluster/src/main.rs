@@ -42,6 +42,11 @@ enum Command {
     },
     /// Write a container image of one program, without a container engine
     Image(cli::image::ImageArgs),
+    /// Print where a further program is, which is downloaded or built if need be
+    Tool {
+        /// Which one
+        name: cli::tool::Name,
+    },
     /// The background process of `up`
     #[command(hide = true)]
     Supervise,
@@ -64,6 +69,7 @@ fn main() -> ExitCode {
         Command::Sql { query } => cli::sql::run(&query),
         Command::Image(args) => cli::image::run(args),
         Command::Init { command } => cli::init::run(&command),
+        Command::Tool { name } => cli::tool::run(name),
         Command::Watch { folder } => Ok(cli::watch::run(&folder)),
         Command::Supervise => Ok(cli::supervise::run()),
     };

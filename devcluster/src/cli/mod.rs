@@ -8,5 +8,6 @@ mod signals;
 pub(crate) mod sql;
 pub(crate) mod state;
 pub(crate) mod supervise;
+pub(crate) mod tool;
 pub(crate) mod up;
 pub(crate) mod watch;

@@ -1,4 +1,4 @@
-//! The operator's identity in a test's namespace, from the manifest that users install.
+//! The operator's identity in a test's namespace: that of the chart, from which the manifests are rendered.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ pub(crate) async fn install_api(client: &Client, namespace: &str) {
         let text = document
             .replace("namespace: jobexec-system", &format!("namespace: {namespace}"))
             // Other tests have operators of their own.
-            .replace("name: jobexec-operator-auth-delegator", &format!("name: auth-delegator-{namespace}"));
+            .replace("name: jobexec-system:", &format!("name: {namespace}:"));
         let object: DynamicObject = serde_saphyr::from_str(&text).unwrap();
         let types = object.types.clone().unwrap();
         let resource = kube::api::ApiResource::from_gvk(&GroupVersionKind::try_from(&types).unwrap());
