@@ -18,6 +18,8 @@ PROFILE ?= release
 CHART ?= charts/jobexec-operator
 INSTALL ?= manifests/install
 
+node_image := $(abspath $(or $(CARGO_TARGET_DIR),target))/jobexec-operator-node.tar
+
 bin := $(abspath $(or $(CARGO_TARGET_DIR),target))/debug
 # Runs a command with a throwaway cluster and Postgres, with our programs on PATH.
 with_cluster = PATH="$(bin):$$PATH" exec "$(bin)/devcluster" exec --
@@ -35,6 +37,15 @@ demo: build ## Show the operator at work in a throwaway cluster; on a terminal i
 test: build ## Run all tests in a throwaway cluster
 	$(CARGO) test --locked --workspace --no-run
 	$(with_cluster) $(CARGO) test --locked --workspace $(ARGS)
+
+.PHONY: test-node
+test-node: ## Install the chart with our image on a real node, where this machine can have one, and see what Helm does with it
+	@$(MAKE) --no-print-directory image PROFILE=dev IMAGE_FILE="$(node_image)"
+	@"$(bin)/devcluster" tool helm >/dev/null
+	$(CARGO) test --locked --workspace --test it --no-run
+	@status=0; "$(bin)/devcluster" exec --node --image "$(node_image)" -- \
+		$(CARGO) test --locked --offline --workspace --test it -- --ignored --nocapture node:: || status=$$?; \
+	if ((status == 69)); then echo 'test-node: NOT CHECKED: the chart and the image on a real node' >&2; else exit "$$status"; fi
 
 .PHONY: bench
 bench: build ## Run the benchmarks in a throwaway cluster

@@ -52,7 +52,8 @@ impl Options {
 // The fields are dropped in this order, so the folder goes last.
 #[derive(Debug)]
 pub struct Cluster {
-    node: Option<Node>,
+    /// Boxed, as most clusters have none.
+    node: Option<Box<Node>>,
     control_plane: ControlPlane,
     postgres: Postgres,
     ca: PathBuf,
@@ -145,7 +146,7 @@ struct Parts<'a> {
 
 /// What runs. The fields are dropped in this order.
 struct Running {
-    node: Option<Node>,
+    node: Option<Box<Node>>,
     control_plane: ControlPlane,
     postgres: Postgres,
     ca: PathBuf,
@@ -168,10 +169,11 @@ impl Parts<'_> {
         options: &Options,
         port: u16,
         steps: &mut Steps,
-    ) -> Result<Option<Node>, Error> {
+    ) -> Result<Option<Box<Node>>, Error> {
         match (&options.node, &self.kubernetes.node, &self.containers) {
             (Some(options), Some(programs), Some(containers)) => {
-                Node::start(site, programs, containers, options, port, steps).map(Some)
+                let node = Node::start(site, programs, containers, options, port, steps)?;
+                Ok(Some(Box::new(node)))
             }
             _ => Ok(None),
         }

@@ -24,6 +24,7 @@ mod history;
 mod http;
 mod ladder;
 mod mirror;
+mod node;
 mod page;
 mod policies;
 mod property;

@@ -47,11 +47,12 @@ impl Node {
         let containerd = Containerd::start(site, containers, steps)?;
         let scheduler = scheduler(site, &programs.scheduler, &pki, port)?;
         containerd.import(site, &pause(site)?, steps)?;
-        let mut kubelet = kubelet(site, &programs.kubelet, &pki, &containerd, containers, port)?;
-        let proxy = proxy(site, &programs.proxy, &pki, containers, port)?;
+        // Before the kubelet looks what there is, which it does twice a minute.
         for image in &options.images {
             containerd.import(site, image, steps)?;
         }
+        let mut kubelet = kubelet(site, &programs.kubelet, &pki, &containerd, containers, port)?;
+        let proxy = proxy(site, &programs.proxy, &pki, containers, port)?;
         let url = format!("https://127.0.0.1:{port}/api/v1/nodes/{NAME}");
         kubelet.until(steps, || https::text(&client, &url).is_some_and(|node| is_ready(&node)))?;
         Ok(Self { _proxy: proxy, _scheduler: scheduler, _kubelet: kubelet, _containerd: containerd })
