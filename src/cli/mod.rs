@@ -14,6 +14,7 @@ mod list;
 mod operator;
 mod output;
 mod patterns;
+mod ping;
 mod reference;
 mod remote;
 mod schema;
@@ -146,6 +147,8 @@ enum Command {
     History(history::Args),
     /// Tell how many executions of each job type ended lately, how many of them well, and how long those took.
     Patterns(patterns::Args),
+    /// See whether an operator's API answers: for `helm test`, or a check from where its callers are.
+    Ping(ping::Args),
     /// Run the operator: watch `ExecutionStore` and `JobExecution` objects, fail stale executions.
     Operator(operator::Args),
     /// Print the custom resource definitions, to be piped to `kubectl apply --server-side -f -`.
@@ -192,6 +195,7 @@ impl Cli {
             Command::Resume(args) => block_on(intent::resume(args)).map(well),
             Command::History(args) => block_on(history::run(args)).map(well),
             Command::Patterns(args) => block_on(patterns::run(args)).map(well),
+            Command::Ping(args) => block_on(ping::run(args)).map(well),
             Command::Operator(args) => block_on(operator::run(args)).map(well),
             Command::Crds => crds::run().map(well),
             Command::Schema(args) => block_on(schema::run(args)).map(well),

@@ -9,6 +9,7 @@ mod admission;
 mod alerting;
 mod apifaults;
 mod breaker;
+mod chart;
 mod cli;
 mod connection;
 mod crash;

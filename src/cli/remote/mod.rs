@@ -29,7 +29,7 @@ use crate::db::running::{Execution, Which};
 use crate::http::wire::{self, MOST, StoreName, Verdict};
 use client::Client;
 pub use error::RemoteError;
-pub(super) use options::Options;
+pub(super) use options::{Options, api_url};
 
 /// The first page is small, so that it comes at once.
 const FIRST: u32 = 100;
@@ -148,6 +148,19 @@ impl Remote {
             Verdict::Unhealthy => return Err(RemoteError::Unhealthy { store: self.store.to_string(), why }),
         };
         Ok(Health { status, metrics: told.metrics.into() })
+    }
+}
+
+/// Sees that an operator's API answers and knows who asks. A refusal proves it as well as an answer: for either of them the
+/// operator has asked Kubernetes.
+pub(super) async fn ping(options: Options) -> Result<(), RemoteError> {
+    let told: Result<wire::Health, _> = options.client().await?.get("/api/system/health", &[]).await;
+    match told {
+        Err(RemoteError::Problem(problem)) if problem.reason != "Forbidden" => {
+            Err(RemoteError::Problem(problem))
+        }
+        Ok(_) | Err(RemoteError::Problem(_)) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct Options {
 }
 
 /// An address of the API.
-fn api_url(text: &str) -> Result<Url, String> {
+pub(crate) fn api_url(text: &str) -> Result<Url, String> {
     let wrong = "write https://HOST or https://HOST:PORT, for example https://localhost:8443";
     let url: Url = text.parse().map_err(|error| format!("{wrong}: {error}"))?;
     let bare = url.username().is_empty() && url.password().is_none() && url.query().is_none();
@@ -58,6 +58,19 @@ fn api_url(text: &str) -> Result<Url, String> {
 }
 
 impl Options {
+    /// Straight to an address.
+    pub(crate) fn at(
+        api_url: Url,
+        token_file: Option<PathBuf>,
+        certificate_authority: Option<PathBuf>,
+        insecure_skip_tls_verify: bool,
+    ) -> Self {
+        let api_url = Some(api_url);
+        // Where there is an address, no Pod is looked for.
+        let operator_namespace = String::new();
+        Self { operator_namespace, api_url, token_file, certificate_authority, insecure_skip_tls_verify }
+    }
+
     /// A client of the API that these name. Nothing is asked yet.
     pub(super) async fn client(self) -> Result<Client, RemoteError> {
         let given = token::given(self.token_file.as_deref()).await?;

@@ -1,6 +1,7 @@
 //! A small world for each test.
 
 pub(crate) mod browser;
+pub(crate) mod helm;
 pub(crate) mod https;
 pub(crate) mod kubelet;
 pub(crate) mod machine;

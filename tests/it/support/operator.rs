@@ -4,6 +4,8 @@ use std::io::{Read as _, Seek as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use serde_json::Value;
+
 /// A running operator; killed when dropped.
 pub(crate) struct Operator {
     child: Child,
@@ -20,9 +22,8 @@ impl Operator {
         log: PathBuf,
         env: &[(&str, &str)],
     ) -> Self {
-        let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let before = stderr.metadata().unwrap().len();
-        let child = Command::new(env!("CARGO_BIN_EXE_jobexec"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_jobexec"));
+        command
             .args(["operator", "--namespace", namespace, "--log-format", "json"])
             .env_clear()
             .env("KUBECONFIG", kubeconfig)
@@ -31,12 +32,32 @@ impl Operator {
             .env("PROBE_ADDRESS", "off")
             .env("RUST_LOG", "debug,hyper=info,tower=info,rustls=info")
             .env("RUST_BACKTRACE", "1")
-            .envs(env.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
+            .envs(env.iter().copied());
+        Self::spawn(command, log)
+    }
+
+    /// Starts what a container of a Pod would, with its arguments and its environment and no other, but on ports that are
+    /// free.
+    pub(crate) fn of_container(container: &Value, kubeconfig: &std::path::Path, log: PathBuf) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_jobexec"));
+        command.args(container["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap()));
+        command.env_clear().env("KUBECONFIG", kubeconfig);
+        for variable in container["env"].as_array().unwrap() {
+            // What is not said here is the Pod's own name.
+            let value = variable["value"].as_str().unwrap_or("jobexec-operator-0");
+            let free = match variable["name"].as_str().unwrap() {
+                name if name.ends_with("_ADDRESS") && value != "off" => "127.0.0.1:0",
+                _ => value,
+            };
+            command.env(variable["name"].as_str().unwrap(), free);
+        }
+        Self::spawn(command, log)
+    }
+
+    fn spawn(mut command: Command, log: PathBuf) -> Self {
+        let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let before = stderr.metadata().unwrap().len();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
         Self { child, log, before }
     }
 

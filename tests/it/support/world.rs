@@ -41,6 +41,7 @@ pub(crate) struct World {
     /// The role that the operator logs in with.
     pub(crate) role: String,
     admin_url: url::Url,
+    admin_kubeconfig: PathBuf,
     folder: tempfile::TempDir,
     _cluster: Option<devcluster::Cluster>,
 }
@@ -140,7 +141,17 @@ impl World {
         let pool = PgPool::connect(admin_url.as_str()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         rbac::kubeconfig(&client, &ground.kubeconfig, &namespace, &folder.path().join("kubeconfig")).await;
-        Self { client, namespace, pool, role: name, admin_url, folder, _cluster: ground.cluster }
+        let admin_kubeconfig = ground.kubeconfig;
+        Self {
+            client,
+            namespace,
+            pool,
+            role: name,
+            admin_url,
+            admin_kubeconfig,
+            folder,
+            _cluster: ground.cluster,
+        }
     }
 
     /// Applies the operator's schema with the grants of its role, and creates the Secret `db`.
@@ -267,6 +278,27 @@ impl World {
     /// That of the operator.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")
+    }
+
+    /// That of somebody who may do everything.
+    pub(crate) fn admin_kubeconfig(&self) -> PathBuf {
+        self.admin_kubeconfig.clone()
+    }
+
+    /// Starts the operator as a `Deployment` would, as the operator's `ServiceAccount` of its namespace.
+    pub(crate) async fn deployed(&self, deployment: &Value) -> Operator {
+        let namespace = deployment["metadata"]["namespace"].as_str().unwrap();
+        let kubeconfig = self.folder.path().join("deployed");
+        rbac::kubeconfig(&self.client, &self.admin_kubeconfig, namespace, &kubeconfig).await;
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        Operator::of_container(container, &kubeconfig, self.folder.path().join("log"))
+    }
+
+    /// Labels the namespace.
+    pub(crate) async fn label_namespace(&self, labels: Value) {
+        let patch = json!({"metadata": {"labels": labels}});
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        namespaces.patch(&self.namespace, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 
     /// The objects of a kind in this namespace.
