@@ -9,6 +9,7 @@ mod release;
 use std::time::{Duration, Instant};
 
 use database::Database;
+use names::Names;
 use release::Release;
 
 /// How long to wait for something that must happen, also where the machine is busy with other things.
@@ -20,10 +21,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[ignore = "takes a node: make test-node"]
 async fn a_release_lives_and_goes() {
     let database = Database::create().await;
-    let _names = names::serve(database::HOST, &address()).await;
+    let release = Release::prepare(&database).await;
+    let _names = Names::serve(release.client.clone(), database::HOST, &address()).await;
     let mut clock = Clock(Instant::now());
 
-    let release = Release::prepare(&database).await;
     release.helm(&["install", "--wait", "--timeout=3m"]).await;
     clock.told("helm install --wait");
 
@@ -34,7 +35,8 @@ async fn a_release_lives_and_goes() {
     pod::is_confined(&release.pod().await);
     pod::is_small(&release, &address()).await;
     clock.told("confined and small");
-    release.helm(&["test", "--timeout=3m"]).await;
+    let said = release.helm(&["test", "--timeout=3m"]).await;
+    assert!(said.contains("Succeeded"), "nothing was tested: {said}");
     clock.told("helm test");
 
     killed(&release, &database).await;
@@ -79,7 +81,7 @@ async fn updated(release: &Release, database: &Database) {
     let second = release.pod().await;
     assert_ne!(second.metadata.uid, first, "the Pod was not replaced");
     assert!(second.metadata.annotations.as_ref().is_some_and(|all| all.contains_key("test")));
-    release.helm_by_revision(&["rollback", "--wait", "--timeout=3m"], "1").await;
+    release.helm(&["rollback", "1", "--wait", "--timeout=3m"]).await;
     let third = release.pod().await;
     assert!(!third.metadata.annotations.as_ref().is_some_and(|all| all.contains_key("test")));
     load.stop().await;

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::ListParams;
 use serde_json::Value;
 
-use super::release::Release;
+use super::release::{NAMESPACE, Release};
 use super::{PATIENCE, PAUSE};
 
 fn container(pod: &Pod) -> Option<&ContainerStatus> {
@@ -99,7 +99,7 @@ async fn working_set(release: &Release, node: &str) -> u64 {
         let request = http::Request::get(&path).body(Vec::new()).unwrap();
         let summary: Value = release.client.request(request).await.unwrap();
         let pods = summary["pods"].as_array().into_iter().flatten();
-        let mut ours = pods.filter(|pod| pod["podRef"]["namespace"] == release.namespace());
+        let mut ours = pods.filter(|pod| pod["podRef"]["namespace"] == NAMESPACE);
         let containers = ours.find_map(|pod| pod["containers"].as_array()).into_iter().flatten();
         let used = containers.filter_map(|container| container["memory"]["workingSetBytes"].as_u64()).max();
         match used {

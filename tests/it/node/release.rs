@@ -1,29 +1,28 @@
 //! A release of the chart, by Helm itself.
 
-use std::path::PathBuf;
+use std::convert::Infallible;
+use std::sync::Arc;
 
 use jobexec_operator::api::ExecutionStore;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{ListParams, LogParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
 use super::database::Database;
 use super::pod;
 use super::{PATIENCE, PAUSE};
-use crate::support::World;
+use crate::support::helm::{CHART, Helm};
+use crate::support::{World, blocking};
 
 const NAME: &str = "jobexec-operator";
-const NAMESPACE: &str = "jobexec-system";
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/jobexec-operator");
+pub(super) const NAMESPACE: &str = "jobexec-system";
 
 pub(super) struct Release {
     pub(super) client: Client,
-    helm: PathBuf,
-    /// What Helm would else keep in the user's home.
-    home: tempfile::TempDir,
+    helm: Arc<Helm>,
 }
 
 impl Release {
@@ -48,43 +47,21 @@ impl Release {
             .patch("db", &apply, &Patch::Apply(secret))
             .await
             .unwrap();
-        let helm = crate::support::blocking(|| devcluster::helm(&mut devcluster::Quiet)).await;
-        Self { client, helm, home: tempfile::tempdir().unwrap() }
+        let helm = Helm::new(std::env::var("KUBECONFIG").unwrap().as_ref()).await;
+        Self { client, helm: Arc::new(helm) }
     }
 
-    #[allow(clippy::unused_self, reason = "it is the release's")]
-    pub(super) fn namespace(&self) -> &'static str {
-        NAMESPACE
-    }
-
-    /// Runs a command on the release, with the chart where it takes one, and sees it succeed.
-    pub(super) async fn helm(&self, args: &[&str]) {
-        let takes_chart = matches!(args.first(), Some(&("install" | "upgrade")));
-        self.run(args, takes_chart.then_some(CHART)).await;
-    }
-
-    /// The same for a command that takes a revision.
-    pub(super) async fn helm_by_revision(&self, args: &[&str], revision: &str) {
-        self.run(args, Some(revision)).await;
-    }
-
-    async fn run(&self, args: &[&str], last: Option<&str>) {
+    /// Runs a command on the release, sees it succeed, and returns what it says.
+    pub(super) async fn helm(&self, args: &[&str]) -> String {
         let (command, options) = args.split_first().unwrap();
-        let home = self.home.path();
-        let mut helm = std::process::Command::new(&self.helm);
-        helm.arg(command).arg(NAME).args(last).args(["--namespace", NAMESPACE]).args(options);
-        for folder in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-            helm.env(folder, home.join(folder));
-        }
-        let output = crate::support::blocking(move || helm.output()).await;
-        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(
-            output.status.success(),
-            "helm {args:?}: {}{}\n{}",
-            said(&output.stdout),
-            said(&output.stderr),
-            self.state().await
-        );
+        let chart = matches!(*command, "install" | "upgrade").then_some(CHART);
+        let all = [*command, NAME].into_iter().chain(chart).chain(["--namespace", NAMESPACE]);
+        let all: Vec<String> = all.chain(options.iter().copied()).map(str::to_owned).collect();
+        let helm = Arc::clone(&self.helm);
+        let run = move || Ok::<_, Infallible>(helm.run(&all.iter().map(String::as_str).collect::<Vec<_>>()));
+        let ran = blocking(run).await;
+        assert!(ran.well, "helm {args:?}: {}{}\n{}", ran.out, ran.err, self.state().await);
+        ran.out
     }
 
     /// For those who have to find out why.
@@ -93,7 +70,7 @@ impl Release {
         let mut all = Vec::new();
         for pod in pods {
             let name = pod.metadata.name.unwrap_or_default();
-            let log = self.pods().logs(&name, &Default::default()).await.unwrap_or_default();
+            let log = self.pods().logs(&name, &LogParams::default()).await.unwrap_or_default();
             all.push(format!("Pod {name}: {:?}\n{log}", pod.status));
         }
         all.join("\n")
