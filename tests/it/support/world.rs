@@ -77,9 +77,8 @@ impl Ground {
     }
 
     /// A cluster of the test's own.
-    fn own() -> Self {
-        let cluster =
-            devcluster::Cluster::start(&devcluster::Options::default(), &mut devcluster::Quiet).unwrap();
+    fn own(options: &devcluster::Options) -> Self {
+        let cluster = devcluster::Cluster::start(options, &mut devcluster::Quiet).unwrap();
         Self {
             kubeconfig: cluster.kubeconfig().to_owned(),
             database_url: cluster.database_url().parse().unwrap(),
@@ -113,7 +112,16 @@ impl World {
 
     /// Like [`Self::new`], on a cluster of the test's own with other CRDs.
     pub(crate) async fn on_own_cluster(test: &str, crds: Vec<CustomResourceDefinition>) -> Self {
-        let ground = tokio::task::spawn_blocking(Ground::own).await.unwrap();
+        Self::on_cluster_with(test, crds, devcluster::Options::default()).await
+    }
+
+    /// The same, of which something is to differ from the usual one.
+    pub(crate) async fn on_cluster_with(
+        test: &str,
+        crds: Vec<CustomResourceDefinition>,
+        options: devcluster::Options,
+    ) -> Self {
+        let ground = tokio::task::spawn_blocking(move || Ground::own(&options)).await.unwrap();
         install_crds(&client(&ground).await, crds).await;
         let world = Self::on(ground, test).await;
         world.sql(TABLE).await;

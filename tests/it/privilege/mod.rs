@@ -1,0 +1,63 @@
+//! Least privilege in Kubernetes: the operator asks for nothing that its roles do not grant, and they grant nothing that it
+//! does not need. Both are seen in the audit log of an API server of the tests' own.
+
+mod audit;
+mod rights;
+mod work;
+
+use std::collections::BTreeSet;
+
+use jobexec_operator::api;
+
+use crate::support::https::SERVE;
+use crate::support::proxy::Proxies;
+use crate::support::{World, rbac};
+use audit::Audit;
+use rights::{Right, Rights};
+use work::Work;
+
+/// Given to the operator, which will use them once several of it share stores.
+const AWAITED: &str = "coordination.k8s.io";
+
+#[tokio::test]
+async fn every_right_is_used_and_every_request_is_granted() {
+    let audit = Audit::new();
+    let options = devcluster::Options { apiserver_args: audit.arguments(), ..devcluster::Options::default() };
+    let world = World::on_cluster_with("privilege", api::crds(), options).await;
+    rbac::apply(&world.client, &world.namespace, rbac::WORKLOADS).await;
+    rbac::install_api(&world.client, &world.namespace).await;
+    let proxies = Proxies::before(&world).await;
+    let work = Work::new(&world, &proxies).await;
+    let user = format!("system:serviceaccount:{}:jobexec-operator", world.namespace);
+    let rights = Rights::of(&world, &user).await;
+
+    // With all of them: nothing is refused, and each is used.
+    let operator = world.operator_with(&SERVE);
+    work.done(&operator, 1).await;
+    let https = world.api_of(&operator).await.with(&world.token("jobexec-reader").await);
+    https.until("/api/system/executions", |status, _| status == 200).await;
+    drop(operator);
+    let requests = audit.requests(&user);
+    let refused: Vec<_> = requests.iter().filter(|request| request.code == 403).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+    let used: BTreeSet<Right> = requests.into_iter().map(|request| request.right).collect();
+    let used: BTreeSet<Right> = used.into_iter().filter(|right| right.group != AWAITED).collect();
+    let delegated = rights::delegated();
+    let granted: BTreeSet<Right> = rights.all().chain(&delegated).cloned().collect();
+    assert_eq!(used, granted, "what is used, and what is granted");
+
+    // Without any one of them something is refused that the work takes.
+    for (round, right) in rights.all().enumerate() {
+        work.clear().await;
+        rights.without(right).await;
+        let operator = world.operator();
+        tokio::select! {
+            biased;
+            () = audit.refused(&user, right) => {}
+            // What comes last may be refused at the very end.
+            () = work.done(&operator, round + 2) => {
+                assert!(audit.has_refused(&user, right), "nothing needs {right:?}");
+            }
+        }
+    }
+}
