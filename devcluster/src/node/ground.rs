@@ -9,8 +9,12 @@ use std::{
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
-use super::{ADDRESS, NAME, SERVICE_CIDR, cgroups};
-use crate::Error;
+use super::{ADDRESS, NAME, SERVICE_CIDR, cgroups, containers::Containers};
+use crate::{
+    Error,
+    cache::Cache,
+    progress::{Cancel, Quiet, Steps},
+};
 
 /// For temporary files, those of the cluster among them: in memory, and gone with the namespaces.
 pub(super) const STATE: &str = "/run/devcluster";
@@ -38,7 +42,10 @@ pub fn furnish() -> Result<(), Error> {
     for (path, value) in SYSCTLS {
         decoy(path, value)?;
     }
-    network()
+    // `ip` may be one of the unpacked programs. They are in the cache by now, so nobody has to be told.
+    let mut quiet = Quiet;
+    let containers = Containers::find(&Cache::open()?, &mut Steps::new(&mut quiet, Cancel::default()))?;
+    network(&containers)
 }
 
 fn failed(what: &str) -> impl FnOnce(rustix::io::Errno) -> Error {
@@ -74,7 +81,8 @@ fn decoy(path: &str, value: &str) -> Result<(), Error> {
 }
 
 /// A bridge that carries the node's address, and the way to Services, which kube-proxy then turns to Pods.
-fn network() -> Result<(), Error> {
+fn network(containers: &Containers) -> Result<(), Error> {
+    let program = containers.program("ip")?;
     let address = format!("{ADDRESS}/32");
     let steps: [&[&str]; 5] = [
         &["link", "set", "lo", "up"],
@@ -84,9 +92,8 @@ fn network() -> Result<(), Error> {
         &["route", "add", SERVICE_CIDR, "dev", "node0"],
     ];
     for step in steps {
-        let output = Command::new("ip").args(step).stdin(Stdio::null()).output();
-        let output = output
-            .map_err(|error| Error::NoNode(format!("ip (apt-get install iproute2) does not run: {error}")))?;
+        let output = Command::new(&program).args(step).envs(containers.env()).stdin(Stdio::null()).output();
+        let output = output.map_err(|error| Error::NoNode(format!("ip does not run: {error}")))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(Error::NoNode(format!("ip {} fails: {said}", step.join(" "))));
