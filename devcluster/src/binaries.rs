@@ -26,20 +26,58 @@ const MINIMUM: Version = Version { major: 1, minor: 33 };
 /// In the order in which they are got: what fails soonest comes first.
 pub(crate) const NAMES: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
 
-/// The programs of a control plane.
+/// What a node needs besides.
+pub(crate) const NODE_NAMES: [&str; 3] = ["kube-scheduler", "kubelet", "kube-proxy"];
+
+/// Which programs are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    ControlPlane,
+    WithNode,
+}
+
+impl Extent {
+    pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
+        let node = NODE_NAMES.into_iter().filter(move |_| self == Self::WithNode);
+        NAMES.into_iter().chain(node)
+    }
+}
+
+/// The programs of a control plane, and of a node where one is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kubernetes {
+    pub(crate) node: Option<NodePrograms>,
     pub(crate) etcd: PathBuf,
     pub(crate) apiserver: PathBuf,
     pub(crate) controller_manager: PathBuf,
     pub(crate) kubectl: PathBuf,
 }
 
-impl Kubernetes {
-    /// All of them, or nothing: versions of two sources are not mixed.
+/// The programs of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NodePrograms {
+    pub(crate) scheduler: PathBuf,
+    pub(crate) kubelet: PathBuf,
+    pub(crate) proxy: PathBuf,
+}
+
+impl NodePrograms {
     fn complete(find: impl Fn(&str) -> Option<PathBuf>) -> Option<Self> {
+        let [scheduler, kubelet, proxy] = NODE_NAMES.map(find);
+        Some(Self { scheduler: scheduler?, kubelet: kubelet?, proxy: proxy? })
+    }
+}
+
+impl Kubernetes {
+    /// All that are wanted, or nothing: versions of two sources are not mixed.
+    fn complete(extent: Extent, find: impl Fn(&str) -> Option<PathBuf>) -> Option<Self> {
+        let node = match extent {
+            Extent::ControlPlane => None,
+            Extent::WithNode => Some(NodePrograms::complete(&find)?),
+        };
         let [etcd, apiserver, controller_manager, kubectl] = NAMES.map(find);
         Some(Self {
+            node,
             etcd: etcd?,
             apiserver: apiserver?,
             controller_manager: controller_manager?,
@@ -53,36 +91,40 @@ impl Kubernetes {
             .all(|program| version_of(program).is_some_and(|version| version >= MINIMUM))
     }
 
-    fn in_folder(folder: &Path) -> Option<Self> {
-        Self::complete(|name| executable(folder, name))
+    fn in_folder(extent: Extent, folder: &Path) -> Option<Self> {
+        Self::complete(extent, |name| executable(folder, name))
     }
 }
 
 /// Finds or gets the binaries.
-pub(crate) fn find(cache: &Cache, steps: &mut Steps) -> Result<Kubernetes, Error> {
+pub(crate) fn find(cache: &Cache, extent: Extent, steps: &mut Steps) -> Result<Kubernetes, Error> {
     if let Some(assets) = env::var_os("KUBEBUILDER_ASSETS") {
-        if let Some(found) = Kubernetes::in_folder(Path::new(&assets)).filter(Kubernetes::new_enough) {
+        if let Some(found) = Kubernetes::in_folder(extent, Path::new(&assets)).filter(Kubernetes::new_enough)
+        {
             return Ok(found);
         }
-        let wanted = NAMES.join(", ");
+        let wanted = extent.names().collect::<Vec<_>>().join(", ");
         steps.begin(format!(
             "KUBEBUILDER_ASSETS is not used: it lacks one of {wanted}, or is older than {MINIMUM}"
         ))?;
     }
     let path = env::var_os("PATH").unwrap_or_default();
-    if let Some(found) = Kubernetes::complete(|name| on_path(&path, name)).filter(Kubernetes::new_enough) {
+    if let Some(found) =
+        Kubernetes::complete(extent, |name| on_path(&path, name)).filter(Kubernetes::new_enough)
+    {
         return Ok(found);
     }
     let folder = cache.path().join(format!("kubernetes-{KUBERNETES}"));
-    if let Some(found) = Kubernetes::in_folder(&folder) {
+    if let Some(found) = Kubernetes::in_folder(extent, &folder) {
         return Ok(found);
     }
-    get(cache, &folder, &Release::official(), &path, steps)
+    get(cache, extent, &folder, &Release::official(), &path, steps)
 }
 
 /// Downloads, or else builds with the Go that is on `path`.
 fn get(
     cache: &Cache,
+    extent: Extent,
     folder: &Path,
     release: &Release,
     path: &OsStr,
@@ -91,17 +133,17 @@ fn get(
     let _lock = cache.lock(&format!("kubernetes-{KUBERNETES}"), steps)?;
     std::fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
     download::remove_parts(folder);
-    if let Some(found) = Kubernetes::in_folder(folder) {
+    if let Some(found) = Kubernetes::in_folder(extent, folder) {
         return Ok(found);
     }
-    let download = match download::kubernetes(release, folder, steps) {
+    let download = match download::kubernetes(release, extent, folder, steps) {
         Ok(()) => None,
         Err(Error::Cancelled) => return Err(Error::Cancelled),
         Err(error) => Some(error),
     };
     if let Some(download) = download {
         steps.begin(format!("building Kubernetes {KUBERNETES}, as the download failed: {download}"))?;
-        gobuild::kubernetes(cache, folder, path, steps).map_err(|build| match build {
+        gobuild::kubernetes(cache, extent, folder, path, steps).map_err(|build| match build {
             Error::Cancelled => build,
             build => {
                 let minimum = MINIMUM.to_string();
@@ -109,7 +151,7 @@ fn get(
             }
         })?;
     }
-    Kubernetes::in_folder(folder)
+    Kubernetes::in_folder(extent, folder)
         .ok_or_else(|| Error::io("find all binaries in", folder)(std::io::ErrorKind::NotFound.into()))
 }
 
@@ -195,7 +237,14 @@ mod tests {
         let mut quiet = Quiet;
         let mut steps = Steps::new(&mut quiet, Cancel::default());
         let target = cache.path().join("kubernetes");
-        let got = get(&cache, &target, &Release::nowhere(), OsStr::new("/nonexistent"), &mut steps);
+        let got = get(
+            &cache,
+            Extent::ControlPlane,
+            &target,
+            &Release::nowhere(),
+            OsStr::new("/nonexistent"),
+            &mut steps,
+        );
         let text = got.err().map(|error| error.to_string()).unwrap_or_default();
         for part in
             ["KUBEBUILDER_ASSETS", "kube-apiserver 1.33 or newer", "cannot download", "https://go.dev/dl"]
@@ -210,13 +259,17 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir()?;
         for (count, name) in NAMES.iter().enumerate() {
-            assert_eq!(Kubernetes::in_folder(folder.path()), None, "with {count} of them");
+            assert_eq!(
+                Kubernetes::in_folder(Extent::ControlPlane, folder.path()),
+                None,
+                "with {count} of them"
+            );
             let path = folder.path().join(name);
             std::fs::write(&path, "")?;
             assert_eq!(executable(folder.path(), name), None, "not executable yet");
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
         }
-        assert!(Kubernetes::in_folder(folder.path()).is_some());
+        assert!(Kubernetes::in_folder(Extent::ControlPlane, folder.path()).is_some());
         Ok(())
     }
 }

@@ -12,9 +12,10 @@ use std::{
 use crate::{
     Error,
     account::Account,
-    binaries::{self, Kubernetes},
+    binaries::{self, Extent, Kubernetes},
     cache::Cache,
     control_plane::{ControlPlane, Site},
+    node::{self, Node, NodeOptions, containers::Containers},
     pki::Pki,
     postgres::{self, Postgres},
     process::Spawner,
@@ -27,8 +28,21 @@ use crate::{
 pub struct Options {
     /// Further arguments of kube-apiserver; they win over the usual ones.
     pub apiserver_args: Vec<String>,
+    /// A node as well, so that Pods run: only inside a [`Room`](crate::Room).
+    pub node: Option<NodeOptions>,
     /// Stops the start half-way.
     pub cancel: Cancel,
+}
+
+impl Options {
+    fn extent(&self) -> Extent {
+        if self.node.is_some() { Extent::WithNode } else { Extent::ControlPlane }
+    }
+
+    /// Where Pods reach what runs here.
+    fn address(&self) -> Option<&'static str> {
+        self.node.as_ref().map(|_| node::ADDRESS)
+    }
 }
 
 /// A running cluster: etcd, kube-apiserver, kube-controller-manager and Postgres on free ports of 127.0.0.1.
@@ -38,6 +52,8 @@ pub struct Options {
 // The fields are dropped in this order, so the folder goes last.
 #[derive(Debug)]
 pub struct Cluster {
+    /// Boxed, as most clusters have none.
+    node: Option<Box<Node>>,
     control_plane: ControlPlane,
     postgres: Postgres,
     ca: PathBuf,
@@ -51,15 +67,16 @@ impl Cluster {
         let cache = Cache::open()?;
         let account = Account::for_postgres()?;
         let mut steps = Steps::new(progress, options.cancel.clone());
-        let kubernetes = binaries::find(&cache, &mut steps)?;
+        let kubernetes = binaries::find(&cache, options.extent(), &mut steps)?;
         let run = RunDir::create(&cache, account.as_ref())?;
         let postgres_bin = postgres::find(&cache, &run, &mut steps)?;
         let logs = run.sub("logs")?;
-        let parts = Parts { run: &run, logs: &logs, kubernetes, postgres_bin, account };
-        let (control_plane, postgres, ca) =
+        let containers = options.node.as_ref().map(|_| Containers::find(&cache, &mut steps)).transpose()?;
+        let parts = Parts { run: &run, logs: &logs, kubernetes, containers, postgres_bin, account };
+        let Running { node, control_plane, postgres, ca } =
             parts.start(options, steps).map_err(|error| keep_logs(error, &logs, &cache))?;
         let bin = parts.link_tools()?;
-        Ok(Self { control_plane, postgres, ca, bin, run })
+        Ok(Self { node, control_plane, postgres, ca, bin, run })
     }
 
     /// Removes what killed processes have left behind, as each start does.
@@ -100,7 +117,7 @@ impl Cluster {
             path.push(":");
             path.push(inherited);
         }
-        vec![
+        let mut env = vec![
             ("KUBECONFIG", self.kubeconfig().into()),
             ("DATABASE_URL", self.database_url().into()),
             ("PATH", path),
@@ -108,7 +125,12 @@ impl Cluster {
             ("KUBECACHEDIR", self.run.path().join("kube-cache").into_os_string()),
             ("DEVCLUSTER", "1".into()),
             ("DEVCLUSTER_CA", self.ca_file().into()),
-        ]
+        ];
+        if self.node.is_some() {
+            env.push(("DEVCLUSTER_NODE", node::NAME.into()));
+            env.push(("DEVCLUSTER_NODE_ADDRESS", node::ADDRESS.into()));
+        }
+        env
     }
 }
 
@@ -117,16 +139,53 @@ struct Parts<'a> {
     run: &'a RunDir,
     logs: &'a Path,
     kubernetes: Kubernetes,
+    containers: Option<Containers>,
     postgres_bin: PathBuf,
     account: Option<Account>,
 }
 
+/// What runs. The fields are dropped in this order.
+struct Running {
+    node: Option<Box<Node>>,
+    control_plane: ControlPlane,
+    postgres: Postgres,
+    ca: PathBuf,
+}
+
 impl Parts<'_> {
-    /// Starts Postgres beside Kubernetes, as each leaves a core idle half of the time.
-    fn start(&self, options: &Options, mut steps: Steps) -> Result<(ControlPlane, Postgres, PathBuf), Error> {
-        let pki = Pki::create(&self.run.sub("pki")?)?;
+    fn start(&self, options: &Options, mut steps: Steps) -> Result<Running, Error> {
+        let pki = Pki::create(&self.run.sub("pki")?, options.address())?;
         let spawner = Spawner::start()?;
-        let site = Site { run: self.run, logs: self.logs, pki: &pki, spawner: &spawner };
+        let address = options.address();
+        let site = Site { run: self.run, logs: self.logs, pki: &pki, spawner: &spawner, address };
+        let (control_plane, postgres) = self.servers(&site, options, &mut steps)?;
+        let node = self.node(&site, options, control_plane.port(), &mut steps)?;
+        Ok(Running { node, control_plane, postgres, ca: pki.ca_file })
+    }
+
+    fn node(
+        &self,
+        site: &Site,
+        options: &Options,
+        port: u16,
+        steps: &mut Steps,
+    ) -> Result<Option<Box<Node>>, Error> {
+        match (&options.node, &self.kubernetes.node, &self.containers) {
+            (Some(options), Some(programs), Some(containers)) => {
+                let node = Node::start(site, programs, containers, options, port, steps)?;
+                Ok(Some(Box::new(node)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Starts Postgres beside Kubernetes, as each leaves a core idle half of the time.
+    fn servers(
+        &self,
+        site: &Site,
+        options: &Options,
+        steps: &mut Steps,
+    ) -> Result<(ControlPlane, Postgres), Error> {
         let cancel = options.cancel.scope();
         steps.watch(cancel.clone());
         let (control_plane, postgres) = thread::scope(|scope| {
@@ -134,10 +193,10 @@ impl Parts<'_> {
                 let mut quiet = Quiet;
                 let mut steps = Steps::new(&mut quiet, cancel.clone());
                 let started =
-                    Postgres::start(&site, &self.postgres_bin, self.account.as_ref(), &[], &mut steps);
+                    Postgres::start(site, &self.postgres_bin, self.account.as_ref(), &[], &mut steps);
                 started.inspect_err(|_| cancel.fail())
             });
-            let started = ControlPlane::start(&site, &self.kubernetes, &options.apiserver_args, &mut steps);
+            let started = ControlPlane::start(site, &self.kubernetes, &options.apiserver_args, steps);
             let control_plane = started.inspect_err(|_| cancel.fail());
             let lost = || Error::Spawn {
                 program: "postgres".into(),
@@ -146,7 +205,7 @@ impl Parts<'_> {
             (control_plane, postgres.join().unwrap_or_else(|_| Err(lost())))
         });
         match (control_plane, postgres) {
-            (Ok(control_plane), Ok(postgres)) => Ok((control_plane, postgres, pki.ca_file)),
+            (Ok(control_plane), Ok(postgres)) => Ok((control_plane, postgres)),
             // The one that was merely told to stop does not know why.
             (Err(Error::Cancelled) | Ok(_), Err(error)) | (Err(error), _) => Err(error),
         }

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     Error,
     binaries::Kubernetes,
-    https, kubeconfig,
+    https, kubeconfig, node,
     pki::Pki,
     ports,
     process::{Launch, Process, Spawner},
@@ -22,10 +22,12 @@ pub(crate) struct Site<'a> {
     pub(crate) logs: &'a Path,
     pub(crate) pki: &'a Pki,
     pub(crate) spawner: &'a Arc<Spawner>,
+    /// Where Pods reach the servers, where there are Pods; else loopback is all.
+    pub(crate) address: Option<&'static str>,
 }
 
 impl Site<'_> {
-    fn server(&self, name: &'static str, program: &Path) -> Result<Launch, Error> {
+    pub(crate) fn server(&self, name: &'static str, program: &Path) -> Result<Launch, Error> {
         Ok(Launch::server(name, program, &self.run.sub(name)?, self.logs))
     }
 }
@@ -54,6 +56,11 @@ impl ControlPlane {
         let client = https::client(&site.pki.ca, &site.pki.admin)?;
         manager.process.until(steps, || https::answers(&client, &account))?;
         Ok(Self { _controller_manager: manager, apiserver, _etcd: etcd })
+    }
+
+    /// Of kube-apiserver.
+    pub(crate) fn port(&self) -> u16 {
+        self.apiserver.port
     }
 
     pub(crate) fn kubeconfig(&self) -> &Path {
@@ -114,7 +121,8 @@ impl Apiserver {
         extra: &[String],
         steps: &mut Steps,
     ) -> Result<Self, Error> {
-        let launch = site.server("kube-apiserver", program)?.args(Self::args(site.pki, etcd));
+        let launch =
+            site.server("kube-apiserver", program)?.args(Self::args(site.pki, etcd)).args(Self::reach(site));
         let client = https::client(&site.pki.ca, &site.pki.admin)?;
         let (port, process) = ports::with_port(|port| {
             let launch = launch.clone().args([format!("--secure-port={port}")]).args(extra);
@@ -135,10 +143,6 @@ impl Apiserver {
             file("etcd-cafile", &pki.ca_file),
             file("etcd-certfile", &pki.admin.certificate_file),
             file("etcd-keyfile", &pki.admin.key_file),
-            "--bind-address=127.0.0.1".to_owned(),
-            "--advertise-address=127.0.0.1".to_owned(),
-            // Loopback is no valid address for the endpoints of the `kubernetes` Service.
-            "--endpoint-reconciler-type=none".to_owned(),
             file("tls-cert-file", &pki.apiserver.certificate_file),
             file("tls-private-key-file", &pki.apiserver.key_file),
             file("client-ca-file", &pki.ca_file),
@@ -146,7 +150,29 @@ impl Apiserver {
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             file("service-account-key-file", &pki.service_account_public_key),
             file("service-account-signing-key-file", &pki.service_account_key),
-            "--service-cluster-ip-range=10.96.0.0/24".to_owned(),
+            format!("--service-cluster-ip-range={}", node::SERVICE_CIDR),
+        ]
+    }
+
+    /// From where it is reached, and how it reaches kubelets.
+    fn reach(site: &Site) -> Vec<String> {
+        let Some(address) = site.address else {
+            return vec![
+                "--bind-address=127.0.0.1".to_owned(),
+                "--advertise-address=127.0.0.1".to_owned(),
+                // Loopback is no valid address for the endpoints of the `kubernetes` Service.
+                "--endpoint-reconciler-type=none".to_owned(),
+            ];
+        };
+        let (ca, admin) = (site.pki.ca_file.display(), &site.pki.admin);
+        vec![
+            "--bind-address=0.0.0.0".to_owned(),
+            format!("--advertise-address={address}"),
+            "--enable-admission-plugins=NodeRestriction".to_owned(),
+            format!("--kubelet-certificate-authority={ca}"),
+            format!("--kubelet-client-certificate={}", admin.certificate_file.display()),
+            format!("--kubelet-client-key={}", admin.key_file.display()),
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
         ]
     }
 

@@ -17,7 +17,7 @@ use ureq::{
 
 use crate::{
     Error,
-    binaries::{ETCD, KUBERNETES, NAMES},
+    binaries::{ETCD, Extent, KUBERNETES},
     progress::Steps,
 };
 
@@ -45,10 +45,15 @@ impl Release {
 }
 
 /// Downloads the binaries that are missing in `folder`. The caller holds the lock of the cache.
-pub(crate) fn kubernetes(release: &Release, folder: &Path, steps: &mut Steps) -> Result<(), Error> {
+pub(crate) fn kubernetes(
+    release: &Release,
+    extent: Extent,
+    folder: &Path,
+    steps: &mut Steps,
+) -> Result<(), Error> {
     let arch = go_arch()?;
     let client = client();
-    let missing: Vec<_> = NAMES.into_iter().filter(|name| !folder.join(name).exists()).collect();
+    let missing: Vec<_> = extent.names().filter(|name| !folder.join(name).exists()).collect();
     for (index, name) in missing.iter().enumerate() {
         steps.begin(format!("downloading {name}, {} of {}", index + 1, missing.len()))?;
         let mut part = part_in(folder)?;
@@ -147,7 +152,7 @@ pub(crate) fn verified(
     Err(Error::Checksum { url: url.to_owned(), expected: expected.to_owned(), actual })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 

@@ -131,6 +131,17 @@ pub enum Error {
     /// Every folder for temporary files is closed to other users.
     #[error("Postgres runs as {0}, who can enter none of TMPDIR, /tmp and /var/tmp: chmod a+x one of them")]
     NoOpenFolder(String),
+    /// This machine, or what this process may do on it, does not suffice for a node.
+    #[error("no node can run here: {0}")]
+    NoNode(String),
+    /// A file is no program that can be put into an image.
+    #[error("no image can be made of {}: {reason}", path.display())]
+    BadProgram {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Certificates could not be made.
     #[error("cannot make certificates: {0}")]
     Pki(#[from] rcgen::Error),

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Error,
-    binaries::{self, KUBERNETES, NAMES, Version},
+    binaries::{self, Extent, KUBERNETES, Version},
     cache::Cache,
     process::{Launch, Spawner},
     progress::Steps,
@@ -41,12 +41,19 @@ pub(crate) struct Program {
 }
 
 /// Builds what is missing in `folder`. The caller holds the lock of the cache.
-pub(crate) fn kubernetes(cache: &Cache, folder: &Path, path: &OsStr, steps: &mut Steps) -> Result<(), Error> {
+pub(crate) fn kubernetes(
+    cache: &Cache,
+    extent: Extent,
+    folder: &Path,
+    path: &OsStr,
+    steps: &mut Steps,
+) -> Result<(), Error> {
     let package = |name: &str| match name {
         "etcd" => "go.etcd.io/etcd/server/v3".to_owned(),
         name => format!("k8s.io/kubernetes/cmd/{name}"),
     };
-    let programs = NAMES.map(|name| Program { name, package: package(name), ldflags: stamps() });
+    let program = |name| Program { name, package: package(name), ldflags: stamps() };
+    let programs: Vec<_> = extent.names().map(program).collect();
     build(&KUBERNETES_MODULE, &programs, cache, folder, path, steps)
 }
 

@@ -30,3 +30,8 @@ pub(crate) fn client(ca: &str, identity: &Identity) -> Result<Agent, Error> {
 pub(crate) fn answers(client: &Agent, url: &str) -> bool {
     client.get(url).call().is_ok()
 }
+
+/// What `url` answers, if that is a success.
+pub(crate) fn text(client: &Agent, url: &str) -> Option<String> {
+    client.get(url).call().ok()?.body_mut().read_to_string().ok()
+}

@@ -34,14 +34,39 @@ pub(crate) struct Pki {
     pub(crate) controller_manager: Identity,
     pub(crate) service_account_key: PathBuf,
     pub(crate) service_account_public_key: PathBuf,
+    authority: Authority,
+}
+
+/// Further certificates, for the servers of a node.
+#[derive(Debug)]
+pub(crate) struct NodePki {
+    pub(crate) kubelet: Identity,
+    pub(crate) kubelet_server: Identity,
+    pub(crate) scheduler: Identity,
+    pub(crate) proxy: Identity,
+}
+
+impl NodePki {
+    /// `hosts`: the node's name, then what else it is reached by.
+    pub(crate) fn create(pki: &Pki, hosts: &[&str]) -> Result<Self, Error> {
+        let name = hosts.first().copied().unwrap_or_default();
+        let authority = &pki.authority;
+        Ok(Self {
+            kubelet: authority.client(&format!("system:node:{name}"), Some("system:nodes"))?,
+            kubelet_server: authority.server("kubelet", hosts)?,
+            scheduler: authority.client("system:kube-scheduler", None)?,
+            proxy: authority.client("system:kube-proxy", None)?,
+        })
+    }
 }
 
 impl Pki {
-    /// Makes everything, in `folder`.
-    pub(crate) fn create(folder: &Path) -> Result<Self, Error> {
+    /// Makes everything, in `folder`. `address`: where the servers are reached besides on loopback.
+    pub(crate) fn create(folder: &Path, address: Option<&str>) -> Result<Self, Error> {
         const LOOPBACK: [&str; 2] = ["127.0.0.1", "localhost"];
         let authority = Authority::create(folder)?;
-        let mut names = LOOPBACK.to_vec();
+        let hosts: Vec<_> = LOOPBACK.into_iter().chain(address).collect();
+        let mut names = hosts.clone();
         names.extend(["10.96.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]);
         names.push("kubernetes.default.svc.cluster.local");
         let tokens = KeyPair::generate()?;
@@ -52,26 +77,28 @@ impl Pki {
         Ok(Self {
             apiserver: authority.server("kube-apiserver", &names)?,
             etcd: authority.server("etcd", &LOOPBACK)?,
-            postgres: authority.server("postgres", &LOOPBACK)?,
+            postgres: authority.server("postgres", &hosts)?,
             admin: authority.client("devcluster-admin", Some("system:masters"))?,
             controller_manager: authority.client("system:kube-controller-manager", None)?,
             ca: authority.certificate.pem(),
-            ca_file: authority.file,
+            ca_file: authority.file.clone(),
             service_account_key,
             service_account_public_key,
+            authority,
         })
     }
 }
 
-struct Authority<'a> {
-    folder: &'a Path,
+#[derive(Debug)]
+struct Authority {
+    folder: PathBuf,
     certificate: Certificate,
     file: PathBuf,
     issuer: Issuer<'static, KeyPair>,
 }
 
-impl<'a> Authority<'a> {
-    fn create(folder: &'a Path) -> Result<Self, Error> {
+impl Authority {
+    fn create(folder: &Path) -> Result<Self, Error> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name.push(DnType::CommonName, "devcluster");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -80,7 +107,7 @@ impl<'a> Authority<'a> {
         let certificate = params.self_signed(&key)?;
         let file = folder.join("ca.crt");
         write_private(&file, &certificate.pem())?;
-        Ok(Self { folder, certificate, file, issuer: Issuer::new(params, key) })
+        Ok(Self { folder: folder.to_owned(), certificate, file, issuer: Issuer::new(params, key) })
     }
 
     fn server(&self, name: &str, hosts: &[&str]) -> Result<Identity, Error> {
@@ -111,7 +138,7 @@ impl<'a> Authority<'a> {
         let pair = KeyPair::generate()?;
         let certificate = params.signed_by(&pair, &self.issuer)?.pem();
         let key = pair.serialize_pem();
-        let stem = name.trim_start_matches("system:");
+        let stem = name.trim_start_matches("system:").replace(':', "-");
         let certificate_file = self.folder.join(format!("{stem}.crt"));
         let key_file = self.folder.join(format!("{stem}.key"));
         write_private(&certificate_file, &certificate)?;

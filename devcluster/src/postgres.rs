@@ -29,9 +29,10 @@ use crate::{
 /// The oldest version that is accepted from the machine.
 const MINIMUM: u32 = 13;
 
+const LOOPBACK: &str = "127.0.0.1";
+
 /// Appended to what initdb wrote, so that a test may still change any of it by `ALTER SYSTEM`.
 const SETTINGS: &str = "
-listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 ssl = on
 ssl_cert_file = '../server.crt'
@@ -250,6 +251,13 @@ impl Home {
             launch.args(options).args(["--auth=scram-sha-256", "--no-sync", "--pgdata"]).args([&data]);
         launch.start(site.spawner)?.success(steps)?;
         append(&data.join("postgresql.conf"), SETTINGS)?;
+        let listen =
+            site.address.map_or_else(|| LOOPBACK.to_owned(), |address| format!("{LOOPBACK}, {address}"));
+        append(&data.join("postgresql.conf"), &format!("listen_addresses = '{listen}'\n"))?;
+        if site.address.is_some() {
+            // Pods have addresses of their own.
+            append(&data.join("pg_hba.conf"), "host all all 0.0.0.0/0 scram-sha-256\n")?;
+        }
         let password = self.folder.join("password");
         fs::remove_file(&password).map_err(Error::io("remove", &password))
     }

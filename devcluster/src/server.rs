@@ -35,9 +35,9 @@ impl Server {
         let run = Arc::new(RunDir::create(&cache, account.as_ref())?);
         let bin = postgres::find(&cache, &run, &mut steps)?;
         let logs = run.sub("logs")?;
-        let pki = Pki::create(&run.sub("pki")?)?;
+        let pki = Pki::create(&run.sub("pki")?, None)?;
         let spawner = Spawner::start()?;
-        let site = Site { run: &run, logs: &logs, pki: &pki, spawner: &spawner };
+        let site = Site { run: &run, logs: &logs, pki: &pki, spawner: &spawner, address: None };
         let postgres = Postgres::start(&site, &bin, account.as_ref(), wrapper, &mut steps)?;
         Ok(Self { postgres, spawner, run })
     }

@@ -46,6 +46,19 @@ fn a_command_gets_a_cluster_for_itself() -> Outcome {
 }
 
 #[test]
+fn a_node_that_cannot_be_is_told_by_a_status_of_its_own() -> Outcome {
+    // What making namespaces takes; somebody else than root has not got it anyway.
+    let drop: &[&str] =
+        if rustix::process::geteuid().is_root() { &["--bounding-set=-sys_admin"] } else { &[] };
+    let output =
+        Command::new("setpriv").args(drop).args([PROGRAM, "exec", "--node", "--", "true"]).output()?;
+    let said = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    assert!(said.starts_with("devcluster: no node can run here: ") && said.lines().count() == 1, "{said}");
+    Ok(())
+}
+
+#[test]
 fn clusters_live_and_die_apart() -> Outcome {
     // The thread that starts it ends at once, as a test's setup may.
     let own = thread::spawn(|| Cluster::start(&Options::default(), &mut Quiet))

@@ -28,6 +28,7 @@ mod ladder;
 mod mirror;
 mod notifications;
 mod notify;
+mod node;
 mod page;
 mod policies;
 mod privilege;

@@ -4,12 +4,14 @@ use std::{
     ffi::OsString,
     io,
     os::unix::process::ExitStatusExt,
+    path::PathBuf,
     process::{Child, Command, ExitCode, ExitStatus},
     thread,
     time::Duration,
 };
 
-use devcluster::{Cluster, Error, Options, Stderr};
+use clap::Args;
+use devcluster::{Cluster, Error, NodeOptions, Options, Stderr};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
@@ -17,10 +19,35 @@ use super::{
     watch::Watch,
 };
 
-pub(crate) fn run(command: &[OsString]) -> Result<ExitCode, Error> {
+#[derive(Args)]
+pub(crate) struct ExecArgs {
+    /// With a node, so that Pods run: in namespaces of its own, where COMMAND runs too and which have no way out
+    ///
+    /// Takes root. Where it cannot be, the status is 69. A Pod reaches what COMMAND runs at `DEVCLUSTER_NODE_ADDRESS`.
+    #[arg(long)]
+    node: bool,
+    /// For the node: an archive with images for Pods, as there is no registry; can be repeated
+    #[arg(long = "image", value_name = "FILE", requires = "node")]
+    images: Vec<PathBuf>,
+    /// In the namespaces that `--node` has made
+    #[arg(long, hide = true, requires = "node")]
+    inside: bool,
+    /// The command and its arguments, after `--`
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+pub(crate) fn run(args: &ExecArgs) -> Result<ExitCode, Error> {
+    if args.node && !args.inside {
+        return super::node::run(&args.images, &args.command);
+    }
     let failed = |source| Error::Spawn { program: "COMMAND".into(), source };
     let signals = Signals::listen().map_err(failed)?;
-    let options = Options { cancel: signals.cancel(), ..Options::default() };
+    let mut options = Options { cancel: signals.cancel(), ..Options::default() };
+    if args.inside {
+        devcluster::furnish()?;
+        options.node = Some(NodeOptions { images: args.images.clone() });
+    }
     let mut progress = Stderr::new();
     let cluster = match Cluster::start(&options, &mut progress) {
         Err(Error::Cancelled) => return Ok(code(128 + signals.take().unwrap_or_default())),
@@ -29,11 +56,18 @@ pub(crate) fn run(command: &[OsString]) -> Result<ExitCode, Error> {
     // Clears the line of the terminal before the command writes there.
     drop(progress);
     let watch = Watch::start(&cluster)?;
-    let child = spawn(command, &cluster)?;
-    let status = wait(child, &signals).map_err(failed)?;
+    let child = spawn(&args.command, &cluster)?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let status = wait(child, &signals, |signal| {
+        if let Some(pid) = pid {
+            // If it has just ended, the next look says so.
+            let _ = kill_process(pid, signal);
+        }
+    });
+    let status = status.map_err(failed)?;
     watch.finish();
     drop(cluster);
-    Ok(code(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())))
+    Ok(code(number(status)))
 }
 
 fn spawn(command: &[OsString], cluster: &Cluster) -> Result<Child, Error> {
@@ -48,7 +82,7 @@ fn spawn(command: &[OsString], cluster: &Cluster) -> Result<Child, Error> {
 }
 
 /// Waits for the command, and passes on the signals that only this process has got.
-fn wait(mut child: Child, signals: &Signals) -> io::Result<ExitStatus> {
+pub(crate) fn wait(mut child: Child, signals: &Signals, pass_on: impl Fn(Signal)) -> io::Result<ExitStatus> {
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
@@ -56,15 +90,18 @@ fn wait(mut child: Child, signals: &Signals) -> io::Result<ExitStatus> {
         if let Some(number) = signals.take()
             && !signals::came_from_terminal(number)
             && let Some(signal) = Signal::from_named_raw(number)
-            && let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw)
         {
-            // If it has just ended, the next look says so.
-            let _ = kill_process(pid, signal);
+            pass_on(signal);
         }
         thread::sleep(Duration::from_millis(20));
     }
 }
 
-fn code(status: i32) -> ExitCode {
+/// As a shell tells it.
+pub(crate) fn number(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+pub(crate) fn code(status: i32) -> ExitCode {
     ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))
 }

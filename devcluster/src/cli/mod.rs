@@ -1,6 +1,9 @@
 //! The commands, one file each.
 
 pub(crate) mod exec;
+pub(crate) mod image;
+pub(crate) mod init;
+mod node;
 mod signals;
 pub(crate) mod sql;
 pub(crate) mod state;

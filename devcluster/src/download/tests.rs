@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::*;
+use crate::binaries::NAMES;
 use crate::progress::{Cancel, Quiet};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -77,7 +78,7 @@ fn sha256(bytes: &[u8]) -> String {
 fn attempt(behaviour: Behaviour, folder: &Path) -> Result<(), Error> {
     let release = serve(behaviour).map_err(Error::io("serve", folder))?;
     let mut quiet = Quiet;
-    kubernetes(&release, folder, &mut Steps::new(&mut quiet, Cancel::default()))
+    kubernetes(&release, Extent::ControlPlane, folder, &mut Steps::new(&mut quiet, Cancel::default()))
 }
 
 fn names_in(folder: &Path) -> std::io::Result<Vec<String>> {

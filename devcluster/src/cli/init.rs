@@ -1,0 +1,48 @@
+//! The first process of a node's namespaces: it starts COMMAND, passes signals on to it, reaps what others have left, and
+//! ends as COMMAND does. Without a COMMAND it waits for a signal: so it holds the namespaces of each Pod.
+
+use std::{
+    ffi::OsString,
+    process::{Command, ExitCode},
+    thread,
+    time::Duration,
+};
+
+use devcluster::Error;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+
+use super::signals::Signals;
+
+pub(crate) fn run(command: &[OsString]) -> Result<ExitCode, Error> {
+    let failed = |source| Error::Spawn { program: "init".into(), source };
+    let signals = Signals::listen().map_err(failed)?;
+    let child = match command.split_first() {
+        None => None,
+        Some((program, args)) => {
+            let child = Command::new(program).args(args).spawn().map_err(failed)?;
+            i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+        }
+    };
+    loop {
+        // Fails where there is no child at all.
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            if Some(pid) == child {
+                return Ok(super::exec::code(outcome(status)));
+            }
+        }
+        match (signals.take().and_then(Signal::from_named_raw), child) {
+            (Some(signal), Some(child)) => {
+                // If it has just ended, the next look says so.
+                let _ = kill_process(child, signal);
+            }
+            (Some(_), None) => return Ok(ExitCode::SUCCESS),
+            (None, _) => {}
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// As a shell tells it.
+fn outcome(status: WaitStatus) -> i32 {
+    status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal)).unwrap_or(1)
+}

@@ -1,0 +1,271 @@
+//! The node's part of the tree of control groups: made below the present group before the namespaces are, so that the
+//! machine's own groups are out of reach in there, and removed afterwards.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    mount::{MountFlags, mount},
+    process::Pid,
+};
+
+use crate::Error;
+
+const PREFIX: &str = "jobexec-devcluster-";
+/// What a kubelet wants to limit and to measure.
+const CONTROLLERS: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
+
+/// One line of /proc/self/cgroup: a hierarchy, and the group of a process in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Membership {
+    /// Its controllers as they are mounted, `name=…` for one without; empty for version 2.
+    controllers: String,
+    group: PathBuf,
+}
+
+/// A mounted hierarchy, from /proc/self/mountinfo.
+#[derive(Debug, PartialEq, Eq)]
+struct Hierarchy {
+    /// Empty for version 2.
+    options: Vec<String>,
+    root: PathBuf,
+    mounted: PathBuf,
+}
+
+fn memberships(text: &str) -> Vec<Membership> {
+    let all: Vec<_> = text
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            Some(Membership { controllers: fields.next()?.to_owned(), group: fields.next()?.into() })
+        })
+        .collect();
+    // Where there are hierarchies of version 1, they have the controllers.
+    let (two, one): (Vec<_>, Vec<_>) = all.into_iter().partition(|found| found.controllers.is_empty());
+    if one.is_empty() { two } else { one }
+}
+
+fn hierarchies(text: &str) -> Vec<Hierarchy> {
+    text.lines()
+        .filter_map(|line| {
+            let (mount, source) = line.split_once(" - ")?;
+            let mut mount = mount.split(' ').skip(3);
+            let (root, mounted) = (mount.next()?.into(), mount.next()?.into());
+            let mut source = source.split(' ');
+            let options = match source.next()? {
+                "cgroup" => source.nth(1)?.split(',').map(str::to_owned).collect(),
+                "cgroup2" => Vec::new(),
+                _ => return None,
+            };
+            Some(Hierarchy { options, root, mounted })
+        })
+        .collect()
+}
+
+/// Where the files of a group are.
+fn folder(hierarchies: &[Hierarchy], of: &Membership) -> Option<PathBuf> {
+    let wanted = |hierarchy: &&Hierarchy| match of.controllers.as_str() {
+        "" => hierarchy.options.is_empty(),
+        all => all.split(',').all(|one| hierarchy.options.iter().any(|option| option == one)),
+    };
+    let found = hierarchies.iter().find(wanted)?;
+    Some(found.mounted.join(of.group.strip_prefix(&found.root).ok()?))
+}
+
+fn read(path: &str) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(Error::io("read", Path::new(path)))
+}
+
+fn denied(folder: &Path) -> impl FnOnce(io::Error) -> Error {
+    let folder = folder.display().to_string();
+    move |error| Error::NoNode(format!("no control group can be made in {folder}: {error}"))
+}
+
+/// The group of one node in each hierarchy.
+#[derive(Debug)]
+pub(super) struct Cgroups {
+    /// Each with that of this process, which is the one above it.
+    groups: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Cgroups {
+    pub(super) fn create() -> Result<Self, Error> {
+        let hierarchies = hierarchies(&read("/proc/self/mountinfo")?);
+        let memberships = memberships(&read("/proc/self/cgroup")?);
+        if memberships.is_empty() {
+            return Err(Error::NoNode("this machine has no control groups".to_owned()));
+        }
+        let mut made = Self { groups: Vec::new() };
+        for membership in &memberships {
+            let missing = || Error::NoNode(format!("the control groups {membership:?} are not mounted"));
+            let own = folder(&hierarchies, membership).ok_or_else(missing)?;
+            sweep(&own);
+            let new = own.join(format!("{PREFIX}{}", std::process::id()));
+            fs::create_dir(&new).map_err(denied(&own))?;
+            made.groups.push((new.clone(), own.clone()));
+            match membership.controllers.as_str() {
+                "" => give_controllers(&own)?,
+                // A new group of this kind has neither, and takes no process until it has both.
+                controllers if controllers.split(',').any(|one| one == "cpuset") => {
+                    for name in ["cpuset.cpus", "cpuset.mems"] {
+                        fs::copy(own.join(name), new.join(name)).map_err(denied(&own))?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(made)
+    }
+
+    /// Moves this process in, so that what it starts begins its life there.
+    pub(super) fn enter(&self) -> Result<(), Error> {
+        self.groups.iter().try_for_each(|(new, own)| write(new, std::process::id()).map_err(denied(own)))
+    }
+
+    /// Moves a process back. It may have ended meanwhile.
+    pub(super) fn leave(&self, pid: u32) {
+        for (_, own) in &self.groups {
+            let _ = write(own, pid);
+        }
+    }
+}
+
+fn write(group: &Path, pid: u32) -> io::Result<()> {
+    fs::write(group.join("cgroup.procs"), pid.to_string())
+}
+
+/// In version 2 a group passes on only what it was told to, and that is refused to one that has processes.
+fn give_controllers(own: &Path) -> Result<(), Error> {
+    let given = fs::read_to_string(own.join("cgroup.subtree_control")).unwrap_or_default();
+    for controller in ["cpu", "memory", "pids"] {
+        if !given.split_whitespace().any(|one| one == controller) {
+            fs::write(own.join("cgroup.subtree_control"), format!("+{controller}")).map_err(|error| {
+                Error::NoNode(format!(
+                    "the control group {} cannot pass on {controller}: {error}",
+                    own.display()
+                ))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        // The last processes of the node may be ending.
+        let begin = Instant::now();
+        for (new, _) in &self.groups {
+            while remove(new).is_err() && begin.elapsed() < Duration::from_secs(10) {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}
+
+/// Removes a group and those below it, all without processes.
+fn remove(group: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(group) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what killed processes have left, whose number is in the name.
+fn sweep(own: &Path) {
+    for entry in fs::read_dir(own).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|pid| pid.parse().ok());
+        if owner.and_then(Pid::from_raw).is_some_and(|pid| rustix::process::test_kill_process(pid).is_err()) {
+            // One with processes stays.
+            let _ = remove(&entry.path());
+        }
+    }
+}
+
+/// Inside the namespaces: shows the node's own groups, as if there were no others.
+pub(super) fn mount_own() -> Result<(), Error> {
+    let at = Path::new("/sys/fs/cgroup");
+    let failed =
+        |error: rustix::io::Errno| Error::NoNode(format!("control groups cannot be mounted: {error}"));
+    let memberships = memberships(&read("/proc/self/cgroup")?);
+    if memberships.iter().all(|found| found.controllers.is_empty()) {
+        mount("cgroup2", at, "cgroup2", MountFlags::empty(), None).map_err(failed)?;
+        return delegate(at);
+    }
+    mount("tmpfs", at, "tmpfs", MountFlags::empty(), Some(c"mode=755")).map_err(failed)?;
+    for Membership { controllers, .. } in memberships {
+        let (name, options) = match controllers.strip_prefix("name=") {
+            Some(name) => (name.to_owned(), format!("none,{controllers}")),
+            None => (controllers.clone(), controllers.clone()),
+        };
+        let folder = at.join(&name);
+        fs::create_dir(&folder).map_err(Error::io("make the folder", &folder))?;
+        let options = std::ffi::CString::new(options).map_err(|error| Error::NoNode(error.to_string()))?;
+        mount("cgroup", &folder, "cgroup", MountFlags::empty(), Some(options.as_c_str())).map_err(failed)?;
+        for one in name.split(',').filter(|one| *one != name) {
+            let link = at.join(one);
+            std::os::unix::fs::symlink(&name, &link).map_err(Error::io("make the link", &link))?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves everybody to a group below, as only one without processes passes controllers on.
+fn delegate(root: &Path) -> Result<(), Error> {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let leaf = root.join("init");
+    fs::create_dir(&leaf).map_err(Error::io("make the folder", &leaf))?;
+    let available = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+    let wanted: Vec<_> = available
+        .split_whitespace()
+        .filter(|one| CONTROLLERS.contains(one))
+        .map(|one| format!("+{one}"))
+        .collect();
+    let begin = Instant::now();
+    loop {
+        for pid in fs::read_to_string(root.join("cgroup.procs")).unwrap_or_default().lines() {
+            let _ = fs::write(leaf.join("cgroup.procs"), pid);
+        }
+        match fs::write(root.join("cgroup.subtree_control"), wanted.join(" ")) {
+            Ok(()) => return Ok(()),
+            // The process outside that started the first one in here is about to be moved away.
+            Err(error) if begin.elapsed() > PATIENCE => {
+                return Err(Error::NoNode(format!("controllers cannot be passed on: {error}")));
+            }
+            Err(_) => thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+        25 1 254:0 / / rw - ext4 /dev/vda rw\n\
+        31 30 0:27 /docker/a /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
+        32 30 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
+        33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+
+    fn folders(cgroup: &str) -> Vec<Option<PathBuf>> {
+        memberships(cgroup).iter().map(|found| folder(&hierarchies(MOUNTS), found)).collect()
+    }
+
+    #[test]
+    fn finds_the_groups_of_both_versions() {
+        let one = folders("4:cpu,cpuacct:/docker/a/b\n9:name=systemd:/\n0::/\n");
+        let expected = ["/sys/fs/cgroup/cpu,cpuacct/b", "/sys/fs/cgroup/systemd/"];
+        assert_eq!(one, expected.map(|path| Some(PathBuf::from(path))));
+        assert_eq!(folders("0::/user.slice\n"), [Some("/sys/fs/cgroup/unified/user.slice".into())]);
+        assert_eq!(folders("3:memory:/\n"), [None]);
+    }
+}
