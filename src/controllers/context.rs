@@ -21,9 +21,9 @@ use super::store::Handle;
 use super::wishes::{self, Wishes};
 use super::workloads;
 use crate::api::{ExecutionPolicy, ExecutionStore, JobExecution};
-use crate::db::Mapping;
 use crate::db::ledger::Claimant;
 use crate::db::mapping::IdType;
+use crate::db::{Mapping, Pools};
 use crate::metrics::Metrics;
 use crate::policy;
 
@@ -52,6 +52,8 @@ pub struct Context {
     pub failing_policies: Failures<Guarded<ExecutionPolicy>>,
     /// What is counted of the operator.
     pub metrics: Metrics,
+    /// The connections to databases.
+    pub pools: Pools,
     /// What is telling Kubernetes of the stores.
     pub tellers: TaskTracker,
     /// Cancelled when the operator is asked to stop.
@@ -98,6 +100,7 @@ impl Context {
             wakes: Wakes::default(),
             failing_policies: Failures::default(),
             metrics: Metrics::default(),
+            pools: Pools::default(),
             tellers: TaskTracker::new(),
             stop,
         }

@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt as _;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::Context;
 use super::in_force::{InForce, Known};
 use super::secret::{self, SecretError};
 use crate::api::ExecutionStore;
 use crate::api::store::{Connection, SecretKeyRef};
+use crate::db::hints::Listener;
 use crate::db::judge::Rules;
 use crate::db::ledger::{self, Claim, Claimant, Ledger};
 use crate::db::url::{self, InvalidUrl};
 use crate::db::validate::{Problem, Validated, validate};
-use crate::db::{Database, DbError, Judge, Layout, Mapping, extras, hints, history};
+use crate::db::{Database, DbError, Judge, Layout, Mapping, Pools, extras, history};
 use crate::metrics::Tally;
 
 /// Why a store cannot be worked on, from the first step that failed.
@@ -48,6 +48,11 @@ impl NotReady {
             Self::Table(e) => e.reason(),
             Self::TableClaimed(_) => "TableClaimed",
         }
+    }
+
+    /// Whether the connection is no good any more.
+    pub(super) const fn of_connection(&self) -> bool {
+        matches!(self, Self::Database(error) if error.of_connection())
     }
 }
 
@@ -108,7 +113,7 @@ pub struct Session {
     /// Whether a trigger tells of changes.
     notifies: bool,
     /// Listens for them.
-    hints: Option<AbortOnDropHandle<()>>,
+    hints: Option<Listener>,
     /// The UID and the generation of the object that it describes.
     described: (Option<String>, Option<i64>),
     /// Which table it is, on which server: the same for two stores on one table.
@@ -117,8 +122,6 @@ pub struct Session {
     pub(super) known: Known,
     /// Where what is done is counted.
     pub tally: Arc<Tally>,
-    /// Held by whoever reads much of the table, so that it takes one connection only.
-    pub reading: tokio::sync::Mutex<()>,
 }
 
 impl Session {
@@ -126,6 +129,7 @@ impl Session {
     /// `predecessor` is the UID of the object that had this name before, if one is known to have; `outage`: the database
     /// was away until now; `changed` is called when the table says that it has changed.
     pub async fn open(
+        pools: &Pools,
         store: &ExecutionStore,
         predecessor: Option<String>,
         outage: bool,
@@ -136,23 +140,25 @@ impl Session {
         let spec = &store.spec;
         let secret = || spec.connection.secret_ref.name.clone();
         let ca = credentials.ca.as_ref().map(|pem| pem.clone().into_bytes());
-        let options = url::parse(&credentials.uri, ca).map_err(|error| NotReady::Url(secret(), error))?;
+        let login = url::login(&credentials.uri, ca).map_err(|error| NotReady::Url(secret(), error))?;
+        let options = &login.options;
         let (schema, table) = (&spec.table.schema.0, &spec.table.name.0);
         let (host, port, name) =
             (options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
         let identity = format!("{host}:{port}/{name} {schema}.{table}");
         let size = u32::try_from(spec.connection.pool_size).unwrap_or(3).clamp(2, 20);
-        let database =
-            Database::connect(options.clone(), size, spec.connection.statement_timeout.get()).await?;
+        let database = Database::shared(pools, &login, size, spec.connection.statement_timeout.get()).await?;
         match Self::prepare(store, predecessor, outage, database.clone(), identity, tally).await {
             Ok(mut session) => {
                 if session.notifies && !session.read_only {
-                    let relation = extras::relation(&spec.table);
-                    session.hints = Some(hints::listen(options, relation, changed));
+                    session.hints = Some(session.database.listen(extras::relation(&spec.table), changed));
                 }
                 Ok(session)
             }
             Err(error) => {
+                if error.of_connection() {
+                    database.renew();
+                }
                 database.close().await;
                 Err(error)
             }
@@ -196,7 +202,6 @@ impl Session {
             identity,
             known: Known::with_history(history),
             tally,
-            reading: tokio::sync::Mutex::default(),
         })
     }
 
@@ -215,7 +220,7 @@ impl Session {
     pub async fn still_holds(&self, store: &ExecutionStore) -> Result<bool, NotReady> {
         if self.read_only {
             // It may be a setting of the role or the database, and those are taken at login.
-            self.database.log_in_anew().await;
+            self.database.log_in_anew();
         }
         let validated = self.database.within(validate(&self.database, &Layout::of(&store.spec))).await??;
         if validated.mapping != self.mapping

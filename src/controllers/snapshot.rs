@@ -47,8 +47,8 @@ impl Context {
             status: self.status_of(store, handle.as_ref()),
             sweep_interval: store.0.as_ref().ok().map(|store| store.spec.sweep_interval.get().as_secs_f64()),
             pool: session.map(|session| {
-                let (open, idle) = session.database.use_of_pool();
-                Pool { open, idle, limit: session.database.connections() }
+                let (open, idle, limit, stores) = session.database.use_of_pool();
+                Pool { open, idle, limit, stores }
             }),
             tally: handle.map(|handle| handle.tally.clone()).unwrap_or_default(),
         }

@@ -26,6 +26,7 @@ mod ladder;
 mod mirror;
 mod page;
 mod policies;
+mod pools;
 mod property;
 mod race;
 mod retention;

@@ -216,11 +216,20 @@ impl Handle {
         std::mem::replace(&mut *self.session.write().unwrap_or_else(PoisonError::into_inner), session)
     }
 
-    /// Closes the connections.
+    /// Closes the session, and the connections if no other store shares them.
     pub async fn close(&self) {
         if let Some(session) = self.replace(None) {
             session.database.close().await;
         }
+    }
+
+    /// Closes the session, so that the next look opens another. `renew`: its connections are no good any more, the next ones are
+    /// new, also for the stores that share them: the server may be another one by then, or the password may have changed.
+    pub(super) async fn give_up(&self, renew: bool) {
+        if let Some(session) = self.session().filter(|_| renew) {
+            session.database.renew();
+        }
+        self.close().await;
     }
 
     /// The store is gone: gives up its claim, then closes the connections.

@@ -58,7 +58,7 @@ impl Place {
         let (database, mapping) = (&session.database, &session.mapping);
         let mut after = self.after;
         for _ in 0..STATEMENTS {
-            let _reading = session.reading.lock().await;
+            let _reading = session.database.reading().await;
             let pruned = database.within(retention::prune(database, mapping, store_id, keep, after)).await;
             match pruned {
                 Ok(Pruned::UpTo(record)) => after = record,
