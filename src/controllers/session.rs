@@ -1,6 +1,6 @@
 //! An open connection to the database of one store, with everything that was learnt when it was opened.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt as _;
@@ -102,6 +102,8 @@ pub struct Session {
     pub workloads: Option<TimeDelta>,
     /// Since when the store has been looked at without a gap.
     watched: DateTime<Utc>,
+    /// When the claim was last confirmed, by the database's clock.
+    confirmed: Mutex<DateTime<Utc>>,
     /// When it was opened, by the database's clock.
     pub opened: DateTime<Utc>,
     /// Where what is done is recorded.
@@ -175,12 +177,12 @@ impl Session {
     ) -> Result<Self, NotReady> {
         let Validated { mapping, unwritable, read_only, notifies } =
             database.within(validate(&database, &Layout::of(&store.spec))).await??;
-        let (ledger, watched) = if read_only {
-            (Ledger::Missing("the database is read-only".to_owned()), Utc::now())
+        let (ledger, watched, confirmed) = if read_only {
+            (Ledger::Missing("the database is read-only".to_owned()), Utc::now(), Utc::now())
         } else {
             let claimant = claimant(store, predecessor);
             match database.within(ledger::claim(&database, &mapping, &claimant, outage)).await? {
-                Claim::Held { ledger, watched_since } => (ledger, watched_since),
+                Claim::Held { ledger, watched_since, confirmed } => (ledger, watched_since, confirmed),
                 Claim::Taken(holder) => return Err(NotReady::TableClaimed(holder)),
             }
         };
@@ -192,6 +194,7 @@ impl Session {
             sequential: store.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
             workloads: store.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
             watched,
+            confirmed: Mutex::new(confirmed),
             opened,
             ledger,
             unwritable,
@@ -237,11 +240,21 @@ impl Session {
         match self.database.within(ledger::claim(&self.database, &self.mapping, &claimant, false)).await? {
             Claim::Held { ledger: Ledger::Missing(why), .. } => Ok(Ledger::Missing(why) == self.ledger),
             // The operator itself may have been away, as on a machine that slept.
-            Claim::Held { ledger, watched_since } => {
+            Claim::Held { ledger, watched_since, confirmed } => {
+                *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = confirmed;
                 Ok(ledger == self.ledger && watched_since == self.watched)
             }
             Claim::Taken(holder) => Err(NotReady::TableClaimed(holder)),
         }
+    }
+
+    /// Gives up the claim, if there is one and no other operator has confirmed it since.
+    pub async fn release(&self, uid: &str) -> Result<(), DbError> {
+        if matches!(self.ledger, Ledger::Missing(_)) {
+            return Ok(());
+        }
+        let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.database.within(ledger::release(&self.database, uid, confirmed)).await
     }
 
     /// The predicate of this store, for what [`Self::bring_in_force`] returned.

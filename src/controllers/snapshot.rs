@@ -34,7 +34,7 @@ impl Context {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             stores: self.all_stores().iter().map(|store| self.store_now(store)).collect(),
-            policies: self.all_policies().iter().map(|policy| self.policy_now(policy)).collect(),
+            policies: self.own_policies().iter().map(|policy| self.policy_now(policy)).collect(),
         }
     }
 
@@ -52,6 +52,19 @@ impl Context {
             }),
             tally: handle.map(|handle| handle.tally.clone()).unwrap_or_default(),
         }
+    }
+
+    /// But for those whose stores others look after.
+    fn own_policies(&self) -> Vec<Arc<Guarded<ExecutionPolicy>>> {
+        let mut all = self.all_policies();
+        all.retain(|guarded| {
+            let policy = guarded.0.as_ref().ok();
+            policy.is_none_or(|policy| {
+                let namespace = policy.namespace().unwrap_or_default();
+                !self.is_for_others(&namespace, &policy.spec.store_ref.name)
+            })
+        });
+        all
     }
 
     fn policy_now(&self, policy: &Guarded<ExecutionPolicy>) -> PolicyNow {

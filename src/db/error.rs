@@ -95,9 +95,14 @@ impl DbError {
         )
     }
 
-    /// Whether it says that the connection is no good any more: it broke, or leads to a server that is the wrong one by now.
+    /// Whether it says that the connection is no good any more: it broke, or leads to a server that is the wrong one by now. Where
+    /// the server has no room for one more, those that there are had better be kept.
     pub const fn of_connection(&self) -> bool {
-        !self.answered() || matches!(self, Self::ReadOnly(_))
+        match self {
+            Self::Exhausted(_) => false,
+            Self::ReadOnly(_) => true,
+            _ => !self.answered(),
+        }
     }
 
     /// Whether one row can be what the server objects to, by a constraint or a trigger of its table, so that the same

@@ -178,14 +178,14 @@ impl App {
                 let status = self.context.status_of(&object, handle.as_ref());
                 Ok(Store { name: name.clone(), status, handle })
             }
-            None if self.context.stores_seen() => Err(Problem::StoreNotFound(name.to_string())),
-            None => Err(Problem::StoresNotSeen),
+            None if self.context.stores().unseen_in(&name.namespace) => Err(Problem::StoresNotSeen),
+            None => Err(Problem::StoreNotFound(name.to_string())),
         }
     }
 
     /// Every store, in the order of their names.
     pub(super) fn stores(&self) -> Result<Vec<Store>, Problem> {
-        if !self.context.stores_seen() {
+        if !self.context.stores().seen() {
             return Err(Problem::StoresNotSeen);
         }
         let names = self.context.all_stores().into_iter().map(|object| StoreName {

@@ -32,6 +32,7 @@ mod race;
 mod retention;
 mod samples;
 mod schema;
+mod scope;
 mod selectors;
 mod store;
 mod story;

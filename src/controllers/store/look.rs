@@ -298,7 +298,7 @@ async fn rules(
     memory: &mut Memory,
 ) -> Result<Option<Arc<InForce>>, DbError> {
     if memory.swept.is_none() {
-        context.wishes_seen(PATIENCE).await;
+        context.wishes_seen(&store.namespace().unwrap_or_default(), PATIENCE).await;
     }
     let Some(in_force) = session.bring_in_force(context, store, false).await? else { return Ok(None) };
     if ask_history(context, store, session, memory, &in_force).await {

@@ -21,7 +21,6 @@ use crate::controllers::context::backoff;
 use crate::controllers::execution::Mirrored;
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::{Credentials, Session};
-use crate::db::ledger::{self, Ledger};
 use crate::db::sweep::{Known, Refused};
 use crate::metrics::Tally;
 
@@ -232,12 +231,12 @@ impl Handle {
         self.close().await;
     }
 
-    /// The store is gone: gives up its claim, then closes the connections.
+    /// The store is gone, or is another operator's now: gives up its claim, then closes the connections.
     pub async fn retire(&self) {
         self.slot.close();
         let uid = self.memory.lock().await.uid.clone();
-        if let Some(session) = self.session().filter(|s| matches!(s.ledger, Ledger::Tables { .. }))
-            && let Err(error) = session.database.within(ledger::release(&session.database, &uid)).await
+        if let Some(session) = self.session()
+            && let Err(error) = session.release(&uid).await
         {
             tracing::info!(%error, "the claim of a store that is gone could not be released, it ends by itself");
         }
