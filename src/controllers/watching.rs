@@ -124,14 +124,7 @@ pub fn watch<K: Watched>(
     trim: fn(&mut Guarded<K>),
 ) -> (Cache<K>, impl Stream<Item = Result<Event<Guarded<K>>, watcher::Error>> + Send + use<K>) {
     let each = namespaces.each();
-    let (objects, mut writer) = reflector::store();
-    // There is no moment at which all is seen: each namespace has its own.
-    writer.apply_watcher_event(&Event::Init);
-    writer.apply_watcher_event(&Event::InitDone);
-    let places = each.iter().cloned().map(|place| (place, Sight::default())).collect();
-    let (places, receiver) = watch::channel(places);
-    let cache = Cache { objects: objects.clone(), places: receiver };
-    let mut merger = Merger { writer, objects, places, listed: BTreeMap::new() };
+    let (mut merger, cache) = Merger::new(&each);
     let watches = each.into_iter().map(|place| {
         let api: Api<Guarded<K>> = match &place {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
@@ -156,6 +149,17 @@ struct Merger<K: Watched> {
 }
 
 impl<K: Watched> Merger<K> {
+    fn new(each: &[Place]) -> (Self, Cache<K>) {
+        let (objects, mut writer) = reflector::store();
+        // There is no moment at which all is seen: each namespace has its own.
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitDone);
+        let places = each.iter().cloned().map(|place| (place, Sight::default())).collect();
+        let (places, receiver) = watch::channel(places);
+        let cache = Cache { objects: objects.clone(), places: receiver };
+        (Self { writer, objects, places, listed: BTreeMap::new() }, cache)
+    }
+
     /// What an event of a namespace means for all.
     fn take(
         &mut self,
@@ -234,5 +238,84 @@ fn refuses(error: &watcher::Error) -> bool {
             matches!(status.code, 401 | 403 | 404)
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::ExecutionPolicy;
+
+    fn policy(namespace: &str, name: &str) -> Guarded<ExecutionPolicy> {
+        let object = json!({
+            "apiVersion": "jobexec.dev/v1alpha1", "kind": "ExecutionPolicy",
+            "metadata": {"namespace": namespace, "name": name}, "spec": {"storeRef": {"name": "jobs"}},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn names(cache: &Cache<ExecutionPolicy>) -> Vec<String> {
+        let mut names: Vec<_> = cache.state().iter().map(|object| object.name_any()).collect();
+        names.sort();
+        names
+    }
+
+    fn list(merger: &mut Merger<ExecutionPolicy>, place: &Place, names: &[&str]) -> Vec<String> {
+        let namespace = place.as_deref().unwrap_or("any");
+        let all = names.iter().map(|name| Event::InitApply(policy(namespace, name)));
+        let events = [Event::Init].into_iter().chain(all).chain([Event::InitDone]);
+        let told: Vec<_> = events.flat_map(|event| merger.take(place, Ok(event))).collect();
+        let gone = told.iter().filter_map(|event| match event {
+            Event::Delete(object) => Some(object.name_any()),
+            _ => None,
+        });
+        gone.collect()
+    }
+
+    #[test]
+    fn a_namespace_that_is_listed_anew_says_nothing_of_the_others() {
+        let (a, b) = (Some("a".to_owned()), Some("b".to_owned()));
+        let (mut merger, cache) = Merger::new(&[a.clone(), b.clone()]);
+        list(&mut merger, &a, &["one", "two"]);
+        assert!(cache.seen_in("a") && cache.unseen_in("b") && !cache.seen());
+        list(&mut merger, &b, &["three"]);
+        assert!(cache.seen() && names(&cache) == ["one", "three", "two"]);
+
+        assert!(merger.take(&a, Ok(Event::Init)).is_empty());
+        assert_eq!(names(&cache), ["one", "three", "two"], "nothing is gone before all is listed");
+        assert_eq!(list(&mut merger, &a, &["two"]), ["one"]);
+        assert_eq!(names(&cache), ["three", "two"]);
+        assert_eq!(merger.take(&b, Ok(Event::Delete(policy("b", "three")))).len(), 1);
+        assert_eq!(names(&cache), ["two"]);
+
+        let (mut merger, cache) = Merger::new(&[None]);
+        list(&mut merger, &None, &["one", "two"]);
+        assert_eq!(list(&mut merger, &None, &[]), ["one", "two"]);
+        assert!(cache.seen_in("any") && names(&cache).is_empty());
+    }
+
+    #[test]
+    fn a_namespace_that_may_not_be_read_is_not_waited_for_unless_there_is_no_other() {
+        let (a, b) = (Some("a".to_owned()), Some("b".to_owned()));
+        let (mut merger, cache) = Merger::<ExecutionPolicy>::new(&[a.clone(), b.clone()]);
+        let answer = |code| {
+            let status = Status { code, ..Status::default() };
+            Err(watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status))))
+        };
+        merger.take(&a, answer(503));
+        assert_eq!(cache.gaps(), (vec!["a".to_owned(), "b".to_owned()], vec![]));
+        merger.take(&a, answer(403));
+        assert_eq!(cache.gaps(), (vec!["b".to_owned()], vec!["a".to_owned()]));
+        assert!(!cache.seen());
+        list(&mut merger, &b, &[]);
+        assert!(cache.seen() && cache.unseen_in("a"));
+        list(&mut merger, &a, &[]);
+        assert_eq!(cache.gaps(), (vec![], vec![]));
+        // Once seen it stays so: what is known of it holds.
+        merger.take(&a, answer(403));
+        assert!(cache.seen_in("a") && cache.gaps().1 == ["a"]);
     }
 }

@@ -66,7 +66,8 @@ pub async fn run(
             if matches!(event, Ok(watcher::Event::Delete(_) | watcher::Event::InitDone)) {
                 pruner.prune();
             }
-            if let Ok(watcher::Event::Apply(store)) = event
+            if let Ok(watcher::Event::Apply(store) | watcher::Event::InitApply(store)) = event
+                && store.0.is_ok()
                 && pruner.known_handle(&ObjectRef::from_obj(store)).is_none()
             {
                 // One that is back by a label alone is nothing new to the filter below.
