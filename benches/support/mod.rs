@@ -106,7 +106,7 @@ impl Operator {
         let mapping = validate::validate(&database, layout).await??.mapping;
         let claimant =
             Claimant { uid: "1".into(), predecessor: None, namespace: "default".into(), name: "jobs".into() };
-        let Claim::Held { ledger: ledger @ Ledger::Tables { store_id, .. }, watched_since: watched } =
+        let Claim::Held { ledger: ledger @ Ledger::Tables { store_id, .. }, watched_since: watched, .. } =
             ledger::claim(&database, &mapping, &claimant, false).await?
         else {
             return Err("the operator's tables cannot be used".into());

@@ -170,7 +170,7 @@ pub struct Connection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyRef>,
     /// How many connections the operator opens to this database: 2 to 20. Three let it sweep from both ends while it
-    /// counts.
+    /// counts. Stores whose connection URL and certificate authority say the same share as many as the largest of them asks for.
     #[serde(default = "defaults::pool_size")]
     #[schemars(range(min = 2, max = 20))]
     pub pool_size: i32,

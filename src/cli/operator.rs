@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use clap::value_parser;
+use kube::core::Selector;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::CliError;
 use crate::api::{Duration, InvalidDuration};
-use crate::controllers;
+use crate::controllers::scope::Namespaces;
+use crate::controllers::{self, Scope, selector};
 use crate::http::listen::Listen;
 use crate::http::metrics::Exposure;
 use crate::http::{self, auth, tls};
@@ -18,9 +20,13 @@ use crate::telemetry::{self, LogFormat};
 /// How to run the operator.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The namespace whose objects to watch; all namespaces without it.
-    #[arg(long, env = "WATCH_NAMESPACE")]
-    namespace: Option<String>,
+    /// The namespaces whose objects to watch, with commas between them; empty: all namespaces.
+    #[arg(long, env = "WATCH_NAMESPACES", value_name = "NAMESPACES", default_value = "")]
+    namespaces: Namespaces,
+    /// Which stores to take, by their labels, as kubectl writes it: key=value, key!=value, key in (a,b), key notin (a,b),
+    /// key, !key, with commas between them; empty: all. The others are left to other operators.
+    #[arg(long, env = "STORE_SELECTOR", value_name = "SELECTOR", default_value = "", value_parser = selector::parse)]
+    store_selector: Selector,
     /// How log lines look.
     #[arg(long, env = "LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -115,14 +121,15 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         tracing::info!("asked to stop");
         signalled.cancel();
     });
-    let namespace = args.namespace.filter(|namespace| !namespace.is_empty());
+    let scope = Scope { namespaces: args.namespaces, stores: args.store_selector };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        namespace = namespace.as_deref().unwrap_or("(all)"),
+        namespaces = %scope.namespaces,
+        store_selector = %scope.stores,
         "starting"
     );
     let (options, serving) = (http::Options::from(args.serve), stop.clone());
-    controllers::run(client, namespace, stop, |context| http::serve(context, options, serving)).await;
+    controllers::run(client, scope, stop, |context| http::serve(context, options, serving)).await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -5,25 +5,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use futures::FutureExt as _;
 use futures::channel::mpsc;
 use kube::core::DeserializeGuard;
 use kube::core::error_boundary::InvalidObject;
-use kube::runtime::reflector::{self, ObjectRef};
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Client, ResourceExt as _};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::execution::{Key, Wakes};
 use super::failures::Failures;
+use super::scope::Scope;
 use super::store::Handle;
+use super::watching::Cache;
 use super::wishes::{self, Wishes};
 use super::workloads;
 use crate::api::{ExecutionPolicy, ExecutionStore, JobExecution};
-use crate::db::Mapping;
 use crate::db::ledger::Claimant;
 use crate::db::mapping::IdType;
+use crate::db::{Mapping, Pools};
 use crate::metrics::Metrics;
 use crate::policy;
 
@@ -40,10 +41,10 @@ const BACKOFF_CAP: Duration = Duration::from_mins(1);
 pub struct Context {
     /// The API server.
     pub client: Client,
-    namespace: Option<String>,
-    stores: reflector::Store<Guarded<ExecutionStore>>,
-    executions: reflector::Store<Guarded<JobExecution>>,
-    policies: reflector::Store<Guarded<ExecutionPolicy>>,
+    scope: Scope,
+    stores: Cache<ExecutionStore>,
+    executions: Cache<JobExecution>,
+    policies: Cache<ExecutionPolicy>,
     handles: Mutex<HashMap<ObjectRef<Guarded<ExecutionStore>>, Arc<Handle>>>,
     nudges: Nudges,
     /// The stores whose executions are to be looked at.
@@ -52,6 +53,8 @@ pub struct Context {
     pub failing_policies: Failures<Guarded<ExecutionPolicy>>,
     /// What is counted of the operator.
     pub metrics: Metrics,
+    /// The connections to databases.
+    pub pools: Pools,
     /// What is telling Kubernetes of the stores.
     pub tellers: TaskTracker,
     /// Cancelled when the operator is asked to stop.
@@ -70,18 +73,18 @@ pub struct Nudges {
 /// The caches of all controllers.
 pub struct Caches {
     /// Of the store controller.
-    pub stores: reflector::Store<Guarded<ExecutionStore>>,
+    pub stores: Cache<ExecutionStore>,
     /// Of the execution controller.
-    pub executions: reflector::Store<Guarded<JobExecution>>,
+    pub executions: Cache<JobExecution>,
     /// Of the policy controller.
-    pub policies: reflector::Store<Guarded<ExecutionPolicy>>,
+    pub policies: Cache<ExecutionPolicy>,
 }
 
 impl Context {
     /// A context over the caches of all controllers.
     pub fn new(
         client: Client,
-        namespace: Option<String>,
+        scope: Scope,
         caches: Caches,
         nudges: Nudges,
         stop: CancellationToken,
@@ -89,7 +92,7 @@ impl Context {
         let Caches { stores, executions, policies } = caches;
         Self {
             client,
-            namespace,
+            scope,
             stores,
             executions,
             policies,
@@ -98,21 +101,16 @@ impl Context {
             wakes: Wakes::default(),
             failing_policies: Failures::default(),
             metrics: Metrics::default(),
+            pools: Pools::default(),
             tellers: TaskTracker::new(),
             stop,
         }
     }
 
-    /// The objects of kind `K` that this operator watches.
-    pub fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = kube::core::NamespaceResourceScope>,
-        K::DynamicType: Default,
-    {
-        match &self.namespace {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
-        }
+    /// Whether this store is none of this operator's: another one may look after it, and tells of it. An operator that takes all
+    /// stores knows them all.
+    pub fn is_for_others(&self, namespace: &str, store: &str) -> bool {
+        !self.scope.stores.selects_all() && self.store(namespace, store).is_none()
     }
 
     /// What is kept in memory for a store, made when it is first asked for.
@@ -126,9 +124,14 @@ impl Context {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner).get(store).cloned()
     }
 
-    /// Whether every store that exists has been seen.
-    pub fn stores_seen(&self) -> bool {
-        matches!(self.stores.wait_until_ready().now_or_never(), Some(Ok(())))
+    /// The stores, as far as they have been seen.
+    pub fn stores(&self) -> &Cache<ExecutionStore> {
+        &self.stores
+    }
+
+    /// The policies.
+    pub fn policies(&self) -> &Cache<ExecutionPolicy> {
+        &self.policies
     }
 
     /// The store of this name, as last seen.
@@ -162,7 +165,7 @@ impl Context {
         let gone: Vec<_> = handles.keys().filter(|key| self.stores.get(key).is_none()).cloned().collect();
         for key in gone {
             if let Some(handle) = handles.remove(&key) {
-                tracing::info!(store = %key, "the store is gone, its connections are closed");
+                tracing::info!(store = %key, "the store is gone or is no longer for this operator: its claim is released, its session closed");
                 tokio::spawn(async move { handle.retire().await });
             }
         }
@@ -180,19 +183,20 @@ impl Context {
         futures::future::join_all(handles.iter().map(|handle| handle.close())).await;
     }
 
-    /// Waits until every `JobExecution` and `ExecutionPolicy` that exists has been seen, for at most `patience`.
-    pub async fn wishes_seen(&self, patience: Duration) {
+    /// Waits until every `JobExecution` and `ExecutionPolicy` of a namespace has been seen, for at most `patience`.
+    pub async fn wishes_seen(&self, namespace: &str, patience: Duration) {
         let both =
-            futures::future::join(self.executions.wait_until_ready(), self.policies.wait_until_ready());
+            futures::future::join(self.executions.wait_for(namespace), self.policies.wait_for(namespace));
         if tokio::time::timeout(patience, both).await.is_err() {
-            tracing::debug!("not all JobExecution and ExecutionPolicy objects have been seen yet");
+            tracing::debug!(namespace, "not all JobExecution and ExecutionPolicy objects have been seen yet");
         }
     }
 
-    /// What the objects of a store wish, or `None` while not all objects have been seen.
+    /// What the objects of a store wish, or `None` while not all objects of its namespace have been seen.
     pub fn wishes(&self, namespace: &str, store: &str, mapping: &Mapping) -> Option<Wishes> {
-        self.executions.wait_until_ready().now_or_never()?.ok()?;
-        self.policies.wait_until_ready().now_or_never()?.ok()?;
+        if !self.executions.seen_in(namespace) || !self.policies.seen_in(namespace) {
+            return None;
+        }
         let mut read = Wishes::default();
         let here = |namespaced: Option<&String>| namespaced.map(String::as_str) == Some(namespace);
         for guarded in self.executions.state() {
@@ -282,7 +286,9 @@ impl Context {
 
     /// The `JobExecution` objects of a store, as last seen; `None` while not all have been.
     pub fn executions(&self, namespace: &str, store: &str) -> Option<Vec<Arc<Guarded<JobExecution>>>> {
-        self.executions.wait_until_ready().now_or_never()?.ok()?;
+        if !self.executions.seen_in(namespace) {
+            return None;
+        }
         let of = |guarded: &Arc<Guarded<JobExecution>>| {
             guarded.0.as_ref().is_ok_and(|execution| belongs(execution, namespace, store))
         };

@@ -6,10 +6,13 @@ pub mod execution;
 pub mod failures;
 pub mod in_force;
 pub mod policy;
+pub mod scope;
 pub mod secret;
+pub mod selector;
 pub mod session;
 mod snapshot;
 pub mod store;
+pub mod watching;
 pub mod wishes;
 pub mod workloads;
 
@@ -19,11 +22,11 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::channel::mpsc;
 use kube::Client;
-use kube::core::DeserializeGuard;
-use kube::runtime::{controller, reflector, watcher};
+use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 
 pub use context::Context;
+pub use scope::Scope;
 
 /// The name under which the operator writes status by server-side apply.
 const FIELD_MANAGER: &str = "jobexec-operator";
@@ -89,45 +92,27 @@ pub(crate) async fn bounded<T>(
     tokio::time::timeout(API_TIMEOUT, call).await.map_err(|_| ReconcileError::Timeout)?.map_err(Into::into)
 }
 
-/// Says why objects cannot be watched, which would otherwise look as if there were none. The watch goes on with backoff;
-/// what becomes of each object is logged where it happens.
-fn watched<K: kube::Resource<DynamicType = ()>>(
-    outcome: Result<impl Sized, controller::Error<ReconcileError, watcher::Error>>,
-) {
-    if let Err(controller::Error::QueueError(error)) = outcome {
-        not_watched::<K>(&error);
-    }
-}
-
-/// The same of a watch without a controller.
-fn not_watched<K: kube::Resource<DynamicType = ()>>(error: &watcher::Error) {
-    let kind = K::plural(&());
-    tracing::warn!(
-        %error,
-        "cannot watch {kind}: see that the CRDs are installed (`jobexec crds`) and that the ServiceAccount may list and watch {kind}"
-    );
-}
-
-/// Runs every controller on the stores of `namespace` (or of all namespaces) until `stop` is cancelled and what is
-/// under way has ended. So does what runs `beside` them on what they know: it ends by itself once `stop` is cancelled, and
+/// Runs every controller on the stores in `scope` until `stop` is cancelled and what is under way has ended. So does what runs `beside` them on what they know: it ends by itself once `stop` is cancelled, and
 /// connections are closed only then.
 pub async fn run<F: Future<Output = ()>>(
     client: Client,
-    namespace: Option<String>,
+    scope: Scope,
     stop: CancellationToken,
     beside: impl FnOnce(Arc<Context>) -> F,
 ) {
-    let (stores, store_writer) = reflector::store::<DeserializeGuard<crate::api::ExecutionStore>>();
-    let (executions, execution_writer) = reflector::store::<DeserializeGuard<crate::api::JobExecution>>();
-    let (policies, policy_writer) = reflector::store::<DeserializeGuard<crate::api::ExecutionPolicy>>();
+    let (stores, seen_stores) = watching::watch(&client, &scope.namespaces, &store::watched(&scope), |_| {});
+    let (executions, seen_executions) =
+        watching::watch(&client, &scope.namespaces, &execution::watched(), execution::trim);
+    let (policies, seen_policies) =
+        watching::watch(&client, &scope.namespaces, &watcher::Config::default(), |_| {});
     let (nudge_stores, nudged_stores) = mpsc::channel(NUDGES);
     let (nudge_policies, nudged_policies) = mpsc::channel(NUDGES);
     let nudges = context::Nudges { stores: nudge_stores, policies: nudge_policies };
     let caches = context::Caches { stores, executions, policies };
-    let context = Arc::new(Context::new(client, namespace, caches, nudges, stop.clone()));
-    let stores = store::run(context.clone(), store_writer, nudged_stores, stop.clone());
-    let executions = execution::run(context.clone(), execution_writer);
-    let policies = policy::run(context.clone(), policy_writer, nudged_policies, stop.clone());
+    let context = Arc::new(Context::new(client, scope, caches, nudges, stop.clone()));
+    let stores = store::run(context.clone(), seen_stores, nudged_stores, stop.clone());
+    let executions = execution::run(context.clone(), seen_executions);
+    let policies = policy::run(context.clone(), seen_policies, nudged_policies, stop.clone());
     let beside = beside(context.clone());
     let work = async {
         let controllers = futures::future::join3(stores.boxed(), executions.boxed(), policies.boxed());

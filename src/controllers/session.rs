@@ -1,21 +1,21 @@
 //! An open connection to the database of one store, with everything that was learnt when it was opened.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt as _;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::Context;
 use super::in_force::{InForce, Known};
 use super::secret::{self, SecretError};
 use crate::api::ExecutionStore;
 use crate::api::store::{Connection, SecretKeyRef};
+use crate::db::hints::Listener;
 use crate::db::judge::Rules;
 use crate::db::ledger::{self, Claim, Claimant, Ledger};
 use crate::db::url::{self, InvalidUrl};
 use crate::db::validate::{Problem, Validated, validate};
-use crate::db::{Database, DbError, Judge, Layout, Mapping, extras, hints, history};
+use crate::db::{Database, DbError, Judge, Layout, Mapping, Pools, extras, history};
 use crate::metrics::Tally;
 
 /// Why a store cannot be worked on, from the first step that failed.
@@ -48,6 +48,11 @@ impl NotReady {
             Self::Table(e) => e.reason(),
             Self::TableClaimed(_) => "TableClaimed",
         }
+    }
+
+    /// Whether the connection is no good any more.
+    pub(super) const fn of_connection(&self) -> bool {
+        matches!(self, Self::Database(error) if error.of_connection())
     }
 }
 
@@ -98,6 +103,8 @@ pub struct Session {
     pub workloads: Option<TimeDelta>,
     /// Since when the store has been looked at without a gap.
     watched: DateTime<Utc>,
+    /// When the claim was last confirmed, by the database's clock.
+    confirmed: Mutex<DateTime<Utc>>,
     /// When it was opened, by the database's clock.
     pub opened: DateTime<Utc>,
     /// Where what is done is recorded.
@@ -109,7 +116,7 @@ pub struct Session {
     /// Whether a trigger tells of changes.
     notifies: bool,
     /// Listens for them.
-    hints: Option<AbortOnDropHandle<()>>,
+    hints: Option<Listener>,
     /// The UID and the generation of the object that it describes.
     described: (Option<String>, Option<i64>),
     /// Which table it is, on which server: the same for two stores on one table.
@@ -118,8 +125,6 @@ pub struct Session {
     pub(super) known: Known,
     /// Where what is done is counted.
     pub tally: Arc<Tally>,
-    /// Held by whoever reads much of the table, so that it takes one connection only.
-    pub reading: tokio::sync::Mutex<()>,
 }
 
 impl Session {
@@ -127,6 +132,7 @@ impl Session {
     /// `predecessor` is the UID of the object that had this name before, if one is known to have; `outage`: the database
     /// was away until now; `changed` is called when the table says that it has changed.
     pub async fn open(
+        pools: &Pools,
         store: &ExecutionStore,
         predecessor: Option<String>,
         outage: bool,
@@ -137,23 +143,25 @@ impl Session {
         let spec = &store.spec;
         let secret = || spec.connection.secret_ref.name.clone();
         let ca = credentials.ca.as_ref().map(|pem| pem.clone().into_bytes());
-        let options = url::parse(&credentials.uri, ca).map_err(|error| NotReady::Url(secret(), error))?;
+        let login = url::login(&credentials.uri, ca).map_err(|error| NotReady::Url(secret(), error))?;
+        let options = &login.options;
         let (schema, table) = (&spec.table.schema.0, &spec.table.name.0);
         let (host, port, name) =
             (options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
         let identity = format!("{host}:{port}/{name} {schema}.{table}");
         let size = u32::try_from(spec.connection.pool_size).unwrap_or(3).clamp(2, 20);
-        let database =
-            Database::connect(options.clone(), size, spec.connection.statement_timeout.get()).await?;
+        let database = Database::shared(pools, &login, size, spec.connection.statement_timeout.get()).await?;
         match Self::prepare(store, predecessor, outage, database.clone(), identity, tally).await {
             Ok(mut session) => {
                 if session.notifies && !session.read_only {
-                    let relation = extras::relation(&spec.table);
-                    session.hints = Some(hints::listen(options, relation, changed));
+                    session.hints = Some(session.database.listen(extras::relation(&spec.table), changed));
                 }
                 Ok(session)
             }
             Err(error) => {
+                if error.of_connection() {
+                    database.renew();
+                }
                 database.close().await;
                 Err(error)
             }
@@ -170,12 +178,12 @@ impl Session {
     ) -> Result<Self, NotReady> {
         let Validated { mapping, unwritable, read_only, notifies } =
             database.within(validate(&database, &Layout::of(&store.spec))).await??;
-        let (ledger, watched) = if read_only {
-            (Ledger::Missing("the database is read-only".to_owned()), Utc::now())
+        let (ledger, watched, confirmed) = if read_only {
+            (Ledger::Missing("the database is read-only".to_owned()), Utc::now(), Utc::now())
         } else {
             let claimant = claimant(store, predecessor);
             match database.within(ledger::claim(&database, &mapping, &claimant, outage)).await? {
-                Claim::Held { ledger, watched_since } => (ledger, watched_since),
+                Claim::Held { ledger, watched_since, confirmed } => (ledger, watched_since, confirmed),
                 Claim::Taken(holder) => return Err(NotReady::TableClaimed(holder)),
             }
         };
@@ -187,6 +195,7 @@ impl Session {
             sequential: store.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
             workloads: store.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
             watched,
+            confirmed: Mutex::new(confirmed),
             opened,
             ledger,
             unwritable,
@@ -197,7 +206,6 @@ impl Session {
             identity,
             known: Known::with_history(history),
             tally,
-            reading: tokio::sync::Mutex::default(),
         })
     }
 
@@ -216,7 +224,7 @@ impl Session {
     pub async fn still_holds(&self, store: &ExecutionStore) -> Result<bool, NotReady> {
         if self.read_only {
             // It may be a setting of the role or the database, and those are taken at login.
-            self.database.log_in_anew().await;
+            self.database.log_in_anew();
         }
         let validated = self.database.within(validate(&self.database, &Layout::of(&store.spec))).await??;
         if validated.mapping != self.mapping
@@ -233,11 +241,21 @@ impl Session {
         match self.database.within(ledger::claim(&self.database, &self.mapping, &claimant, false)).await? {
             Claim::Held { ledger: Ledger::Missing(why), .. } => Ok(Ledger::Missing(why) == self.ledger),
             // The operator itself may have been away, as on a machine that slept.
-            Claim::Held { ledger, watched_since } => {
+            Claim::Held { ledger, watched_since, confirmed } => {
+                *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = confirmed;
                 Ok(ledger == self.ledger && watched_since == self.watched)
             }
             Claim::Taken(holder) => Err(NotReady::TableClaimed(holder)),
         }
+    }
+
+    /// Gives up the claim, if there is one and no other operator has confirmed it since.
+    pub async fn release(&self, uid: &str) -> Result<(), DbError> {
+        if matches!(self.ledger, Ledger::Missing(_)) {
+            return Ok(());
+        }
+        let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.database.within(ledger::release(&self.database, uid, confirmed)).await
     }
 
     /// The predicate of this store, for what [`Self::bring_in_force`] returned.

@@ -34,7 +34,7 @@ impl Context {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             stores: self.all_stores().iter().map(|store| self.store_now(store)).collect(),
-            policies: self.all_policies().iter().map(|policy| self.policy_now(policy)).collect(),
+            policies: self.own_policies().iter().map(|policy| self.policy_now(policy)).collect(),
         }
     }
 
@@ -47,11 +47,24 @@ impl Context {
             status: self.status_of(store, handle.as_ref()),
             sweep_interval: store.0.as_ref().ok().map(|store| store.spec.sweep_interval.get().as_secs_f64()),
             pool: session.map(|session| {
-                let (open, idle) = session.database.use_of_pool();
-                Pool { open, idle, limit: session.database.connections() }
+                let (open, idle, limit, stores) = session.database.use_of_pool();
+                Pool { open, idle, limit, stores }
             }),
             tally: handle.map(|handle| handle.tally.clone()).unwrap_or_default(),
         }
+    }
+
+    /// But for those whose stores others look after.
+    fn own_policies(&self) -> Vec<Arc<Guarded<ExecutionPolicy>>> {
+        let mut all = self.all_policies();
+        all.retain(|guarded| {
+            let policy = guarded.0.as_ref().ok();
+            policy.is_none_or(|policy| {
+                let namespace = policy.namespace().unwrap_or_default();
+                !self.is_for_others(&namespace, &policy.spec.store_ref.name)
+            })
+        });
+        all
     }
 
     fn policy_now(&self, policy: &Guarded<ExecutionPolicy>) -> PolicyNow {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{Postgres, Transaction};
+use sqlx::PgConnection;
 
 use super::mapping::literal;
 use super::{Database, DbError, Layout};
@@ -102,7 +102,7 @@ pub(super) async fn read(database: &Database, layout: &Layout) -> Result<Catalog
 
 /// A relation, if it is there. Which of its columns an index serves for running executions is told by `table`.
 async fn relation(
-    tx: &mut Transaction<'static, Postgres>,
+    tx: &mut PgConnection,
     schema: &Identifier,
     name: &Identifier,
     table: &Table,
@@ -116,7 +116,7 @@ async fn relation(
     .bind(&schema.0)
     .bind(&name.0)
     .persistent(false)
-    .fetch_optional(&mut **tx)
+    .fetch_optional(&mut *tx)
     .await?;
     let Some((oid, kind, usage, triggers)) = found else { return Ok(None) };
     let running: Vec<String> = table.statuses.running.iter().map(|text| literal(&text.0)).collect();
@@ -140,7 +140,7 @@ async fn relation(
     .bind(&table.columns.started_at.0)
     .bind(running)
     .persistent(false)
-    .fetch_all(&mut **tx)
+    .fetch_all(&mut *tx)
     .await?;
     let columns = columns.into_iter().map(|column| (column.name.clone(), column)).collect();
     Ok(Some(Relation { oid, kind, usage, columns, triggers }))

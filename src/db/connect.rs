@@ -1,104 +1,193 @@
 //! Connections, and transactions whose timeouts are set.
 
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::DbError;
+use super::hints::Listener;
+use super::pool::{Connections, Member, Pool, Pools};
+use super::url::Login;
 
-/// How long to wait for a connection, new or from the pool.
+/// How long to wait for a connection from the server.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long to wait while other stores use all connections of the pool.
+pub const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a statement waits for a lock. Rows are taken with `SKIP LOCKED`, so this is about table locks only.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A pool of connections to one database.
+/// One store's access to its database. Clones are of the same store; other stores that log in alike share the connections.
 #[derive(Clone, Debug)]
 pub struct Database {
-    pool: PgPool,
+    of: Arc<Store>,
     statement_timeout: Duration,
 }
 
+/// What the clones share.
+#[derive(Debug)]
+struct Store {
+    member: Member,
+    closed: AtomicBool,
+    /// The number of the connections that were used last.
+    used: AtomicU64,
+    /// As many as the store may use at a time.
+    own: Arc<Semaphore>,
+    allowed: Mutex<u32>,
+    /// One for who reads much of the table.
+    reading: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A transaction. Dropped without [`Self::commit`] it is rolled back.
+#[derive(Debug)]
+pub struct Tx {
+    inner: Transaction<'static, Postgres>,
+    _turn: Turn,
+}
+
+/// The right to use a connection.
+#[derive(Debug)]
+struct Turn {
+    _own: OwnedSemaphorePermit,
+    _pool: OwnedSemaphorePermit,
+}
+
+/// The turn to read much of the table; of all who share a pool there is always a connection left for others.
+#[derive(Debug)]
+pub struct Reading {
+    _own: OwnedMutexGuard<()>,
+    _pool: Option<OwnedSemaphorePermit>,
+}
+
 impl Database {
-    /// A pool of at most `size` connections, with one of them open: errors show here, not later.
+    /// A pool of its own of at most `size` connections, once one could be opened: errors show here, not later.
     pub async fn connect(
         options: PgConnectOptions,
         size: u32,
         statement_timeout: Duration,
     ) -> Result<Self, DbError> {
-        let pool = PgPoolOptions::new()
-            .max_connections(size)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .idle_timeout(Duration::from_mins(5))
-            .max_lifetime(Duration::from_mins(30))
-            .connect_lazy_with(options.clone());
-        let database = Self { pool, statement_timeout };
-        // The pool would retry a refused login until its timeout and then only report that; one direct attempt
-        // tells the real cause.
-        let probe = tokio::time::timeout(ACQUIRE_TIMEOUT, sqlx::ConnectOptions::connect(&options));
-        let connection = probe.await.map_err(|_| DbError::ConnectTimeout(ACQUIRE_TIMEOUT))??;
-        sqlx::Connection::close(connection).await?;
-        Ok(database)
+        let (_, member) = Pool::new(options, size);
+        Self::open(member, size, statement_timeout).await
+    }
+
+    /// The same with a pool that it shares with all others in `pools` that log in alike. The pool has as many connections
+    /// as the one of them asks for that asks for most.
+    pub async fn shared(
+        pools: &Pools,
+        login: &Login,
+        size: u32,
+        statement_timeout: Duration,
+    ) -> Result<Self, DbError> {
+        Self::open(pools.join(login, size), size, statement_timeout).await
+    }
+
+    async fn open(member: Member, size: u32, statement_timeout: Duration) -> Result<Self, DbError> {
+        member.prove().await?;
+        let of = Store {
+            used: AtomicU64::new(member.now().number),
+            member,
+            closed: AtomicBool::new(false),
+            own: Arc::new(Semaphore::new(size as usize)),
+            allowed: Mutex::new(size),
+            reading: Arc::default(),
+        };
+        Ok(Self { of: Arc::new(of), statement_timeout })
     }
 
     /// Bounds a conversation of a few statements. The server ends a statement at `statement_timeout` by itself; this
     /// is for a server that says nothing any more, which TCP alone would notice after hours.
     pub async fn within<T>(&self, work: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
-        let limit = ACQUIRE_TIMEOUT + 2 * self.statement_timeout;
+        let limit = TURN_TIMEOUT + ACQUIRE_TIMEOUT + 2 * self.statement_timeout;
         tokio::time::timeout(limit, work).await.unwrap_or(Err(DbError::NoAnswer(limit)))
     }
 
     /// A transaction that cannot write.
-    pub async fn read(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    pub async fn read(&self) -> Result<Tx, sqlx::Error> {
         self.begin("READ ONLY").await
     }
 
     /// A transaction that can write, unless the database or the role is set to read only: that setting is somebody's
     /// will and is not overridden.
-    pub async fn write(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    pub async fn write(&self) -> Result<Tx, sqlx::Error> {
         self.begin("").await
     }
 
-    /// How many connections it may open.
+    /// How many connections it may use at a time: one fewer than it asked for where others share the pool, unless it asked
+    /// for two or for fewer than they.
     pub fn connections(&self) -> u32 {
-        self.pool.options().get_max_connections()
+        self.of.member.allowance()
     }
 
-    /// How many connections are open, and how many of those nobody uses.
-    pub fn use_of_pool(&self) -> (u32, u32) {
-        (self.pool.size(), u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX))
+    /// How many connections of the pool are open, how many of those nobody uses, how many there may be, and how many
+    /// stores share them.
+    pub fn use_of_pool(&self) -> (u32, u32, u32, usize) {
+        let pool = self.pool();
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        (pool.size(), idle, pool.options().get_max_connections(), self.of.member.members())
     }
 
     /// The pool itself, for migrations.
-    pub fn pool(&self) -> &PgPool {
-        &self.pool
+    pub fn pool(&self) -> PgPool {
+        self.of.member.now().pool
     }
 
-    /// Closes the connections that are not in use, so that the next ones are new.
-    pub async fn log_in_anew(&self) {
-        while let Some(connection) = self.pool.try_acquire() {
-            if let Err(error) = connection.close().await {
-                tracing::debug!(%error, "a connection was not closed in order");
-            }
-        }
+    /// Waits for the turn to read much of the table: one at a time does.
+    pub async fn reading(&self) -> Reading {
+        let own = self.of.reading.clone().lock_owned().await;
+        Reading { _own: own, _pool: self.of.member.now().readers.acquire_owned().await.ok() }
     }
 
-    /// Closes all connections. Those in use are waited for, but not for ever: their server may be gone.
+    /// Has `changed` called when the table `relation` has changed, on a connection that all who share the pool share too,
+    /// until the listener is dropped.
+    pub fn listen(&self, relation: String, changed: impl Fn() + Send + Sync + 'static) -> Listener {
+        self.of.member.listen(relation, changed)
+    }
+
+    /// Has the next connections log in anew, for all who share the pool; what is under way goes on.
+    pub fn log_in_anew(&self) {
+        self.of.member.log_in_anew();
+    }
+
+    /// The connections that were used last are no good any more: all who share the pool get new ones.
+    pub fn renew(&self) {
+        self.of.member.renew(self.of.used.load(Ordering::Acquire));
+    }
+
+    /// Ends the work of this store, clones included. What is under way is waited for, but not for ever: the server may be
+    /// gone. The connections are closed if no other store shares them.
     pub async fn close(&self) {
-        if tokio::time::timeout(ACQUIRE_TIMEOUT, self.pool.close()).await.is_err() {
-            tracing::debug!("connections were still in use when their pool was given up");
+        self.of.closed.store(true, Ordering::Release);
+        let ended = async {
+            let all = *self.of.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+            // They are not given back: nothing begins any more.
+            if let Ok(all) = self.of.own.acquire_many(all).await {
+                all.forget();
+            }
+            self.of.member.leave_in_order().await;
+        };
+        if tokio::time::timeout(ACQUIRE_TIMEOUT, ended).await.is_err() {
+            tracing::debug!("connections were still in use when they were given up");
         }
+        self.of.own.close();
     }
 
     /// The settings travel with `BEGIN` in one message and hold for the transaction only, so that they reach the
     /// right server connection behind `PgBouncer` in transaction mode. Compiling a statement of many expressions takes
     /// longer than all of the statement, and is set off by estimates of rules that are far too high.
-    async fn begin(&self, access: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    async fn begin(&self, access: &'static str) -> Result<Tx, sqlx::Error> {
         let statement = self.statement_timeout.as_millis();
         let lock = LOCK_TIMEOUT.as_millis();
         let idle = 2 * statement;
-        self.pool
+        let (connections, turn) = self.turn().await?;
+        let inner = connections
+            .pool
             .begin_with(AssertSqlSafe(format!(
                 "BEGIN ISOLATION LEVEL READ COMMITTED {access}; \
                  SET LOCAL statement_timeout = {statement}; \
@@ -106,6 +195,66 @@ impl Database {
                  SET LOCAL jit = off; \
                  SET LOCAL idle_in_transaction_session_timeout = {idle}"
             )))
-            .await
+            .await?;
+        Ok(Tx { inner, _turn: turn })
+    }
+
+    /// Waits for one of the store's own turns, then for one of the pool's, in the order of asking.
+    async fn turn(&self) -> Result<(Connections, Turn), sqlx::Error> {
+        self.keep_to_allowance();
+        let turn = async {
+            let closed = |_| sqlx::Error::PoolClosed;
+            let own = self.of.own.clone().acquire_owned().await.map_err(closed)?;
+            let connections = self.of.member.now();
+            let pool = connections.turns.clone().acquire_owned().await.map_err(closed)?;
+            Ok::<_, sqlx::Error>((connections, Turn { _own: own, _pool: pool }))
+        };
+        let busy = |_| sqlx::Error::Io(io::Error::from(io::ErrorKind::ResourceBusy));
+        let (connections, turn) = tokio::time::timeout(TURN_TIMEOUT, turn).await.map_err(busy)??;
+        if self.of.closed.load(Ordering::Acquire) {
+            return Err(sqlx::Error::PoolClosed);
+        }
+        self.of.used.store(connections.number, Ordering::Release);
+        Ok((connections, turn))
+    }
+
+    /// Others may have come to the pool or left it.
+    fn keep_to_allowance(&self) {
+        let allowance = self.of.member.allowance();
+        let mut allowed = self.of.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *allowed < allowance {
+            self.of.own.add_permits((allowance - *allowed) as usize);
+            *allowed = allowance;
+        } else {
+            // Those in use are taken back another time.
+            let forgotten = self.of.own.forget_permits((*allowed - allowance) as usize);
+            *allowed = allowed.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX));
+        }
+    }
+}
+
+impl Tx {
+    /// Makes what was done last.
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        self.inner.commit().await
+    }
+
+    /// Undoes what was done.
+    pub async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.inner.rollback().await
+    }
+}
+
+impl Deref for Tx {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.inner
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.inner
     }
 }

@@ -4,7 +4,7 @@
 use std::io;
 
 /// A failed conversation with a database.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DbError {
     /// The server refused the login (SQLSTATE 28P01 or 28000).
@@ -34,6 +34,11 @@ pub enum DbError {
         "no connection to the server within {0:?}. Check the host and port in the Secret's URL, and that the server is up"
     )]
     ConnectTimeout(std::time::Duration),
+    /// Other stores used all connections of the pool for so long.
+    #[error(
+        "all connections to this database were in use for {0:?}, by this store or by others with the same connection URL. Raise spec.connection.poolSize of one of them"
+    )]
+    Busy(std::time::Duration),
     /// The server stopped answering in the middle of a conversation, as behind a firewall that drops packets.
     #[error("the server did not answer within {0:?}. Check the network between the operator and the server")]
     NoAnswer(std::time::Duration),
@@ -67,6 +72,7 @@ impl DbError {
             Self::Unreachable(_) => "ConnectionFailed",
             Self::Tls(_) => "TLSFailed",
             Self::ConnectTimeout(_) => "ConnectTimeout",
+            Self::Busy(_) => "PoolBusy",
             Self::NoAnswer(_) => "NoAnswer",
             Self::ReadOnly(_) => "DatabaseReadOnly",
             Self::Privilege(_) => "InsufficientPrivilege",
@@ -76,7 +82,7 @@ impl DbError {
         }
     }
 
-    /// Whether the server answered, so that the database as such can be reached.
+    /// Whether the server answered, or was not even asked, so that the database as such can be reached.
     pub const fn answered(&self) -> bool {
         matches!(
             self,
@@ -85,7 +91,18 @@ impl DbError {
                 | Self::Statement(..)
                 | Self::ReadOnly(_)
                 | Self::DiskFull(_)
+                | Self::Busy(_)
         )
+    }
+
+    /// Whether it says that the connection is no good any more: it broke, or leads to a server that is the wrong one by now. Where
+    /// the server has no room for one more, those that there are had better be kept.
+    pub const fn of_connection(&self) -> bool {
+        match self {
+            Self::Exhausted(_) => false,
+            Self::ReadOnly(_) => true,
+            _ => !self.answered(),
+        }
     }
 
     /// Whether one row can be what the server objects to, by a constraint or a trigger of its table, so that the same
@@ -128,6 +145,9 @@ impl From<sqlx::Error> for DbError {
                 }
             }
             sqlx::Error::Io(e) if e.kind() == io::ErrorKind::InvalidData => Self::Tls(e.to_string()),
+            sqlx::Error::Io(e) if e.kind() == io::ErrorKind::ResourceBusy => {
+                Self::Busy(super::connect::TURN_TIMEOUT)
+            }
             sqlx::Error::Io(e) => Self::Unreachable(e.to_string()),
             sqlx::Error::Tls(e) => Self::Tls(e.to_string()),
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {

@@ -1,8 +1,13 @@
-//! Notifications that a table has changed: only ever a hint, since they are lost across reconnects and poolers.
+//! Notifications that a table has changed: only ever a hint, since they are lost across reconnects and poolers. One
+//! connection listens for all tables of a database.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::extras::CHANNEL;
@@ -13,53 +18,102 @@ const PACE: Duration = Duration::from_secs(1);
 /// The pause before another try to listen.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Calls `changed` when the table `relation` has changed, on a connection of its own, until the handle is dropped.
-pub fn listen(
+/// Who listens on the connection of one login. It is open while anybody does.
+#[derive(Debug)]
+pub(super) struct Hints {
     options: PgConnectOptions,
-    relation: String,
-    changed: impl Fn() + Send + Sync + 'static,
-) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        loop {
-            let Err(error) = follow(options.clone(), &relation, &changed).await;
-            tracing::info!(%error, relation, "cannot listen for changes; they are found at the next poll");
-            tokio::time::sleep(RETRY).await;
-        }
-    }))
+    ear: Mutex<Weak<Ear>>,
 }
 
-async fn follow(
-    options: PgConnectOptions,
-    relation: &str,
-    changed: &impl Fn(),
-) -> Result<std::convert::Infallible, sqlx::Error> {
-    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
-    let mut listener = PgListener::connect_with(&pool).await?;
-    listener.listen(CHANNEL).await?;
-    // What changed before is not told any more.
-    let mut more = true;
-    loop {
-        if !more {
-            next(&mut listener, relation).await?;
-        }
-        changed();
-        more = false;
-        let mut pace = std::pin::pin!(tokio::time::sleep(PACE));
-        loop {
-            tokio::select! {
-                () = &mut pace => break,
-                told = next(&mut listener, relation) => { told?; more = true; }
+/// The connection, open until it is dropped.
+#[derive(Debug)]
+struct Ear {
+    tables: Arc<Tables>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// Whom to tell of a change, by the table.
+#[derive(Debug, Default)]
+struct Tables(Mutex<HashMap<String, Vec<Weak<Notify>>>>);
+
+/// Somebody who is told of changes until this is dropped.
+#[derive(Debug)]
+pub struct Listener {
+    _ear: Arc<Ear>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Hints {
+    pub(super) fn new(options: PgConnectOptions) -> Self {
+        Self { options, ear: Mutex::default() }
+    }
+
+    /// Calls `changed` when the table `relation` has changed, until the listener is dropped.
+    pub(super) fn listen(&self, relation: String, changed: impl Fn() + Send + Sync + 'static) -> Listener {
+        let mut known = self.ear.lock().unwrap_or_else(PoisonError::into_inner);
+        let ear = known.upgrade().unwrap_or_else(|| {
+            let tables = Arc::new(Tables::default());
+            let task = tokio::spawn(listen(self.options.clone(), tables.clone()));
+            let ear = Arc::new(Ear { tables, _task: AbortOnDropHandle::new(task) });
+            *known = Arc::downgrade(&ear);
+            ear
+        });
+        drop(known);
+        let told = Arc::new(Notify::new());
+        // What changed before is not told any more.
+        told.notify_one();
+        ear.tables.add(relation, &told);
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                told.notified().await;
+                changed();
+                tokio::time::sleep(PACE).await;
             }
-        }
+        }));
+        Listener { _ear: ear, _task: task }
     }
 }
 
-async fn next(listener: &mut PgListener, relation: &str) -> Result<(), sqlx::Error> {
+impl Tables {
+    fn add(&self, relation: String, told: &Arc<Notify>) {
+        let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.retain(|_, all| {
+            all.retain(|told| told.strong_count() > 0);
+            !all.is_empty()
+        });
+        tables.entry(relation).or_default().push(Arc::downgrade(told));
+    }
+
+    fn tell(&self, relation: &str) {
+        let tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = tables.get(relation).into_iter().flatten();
+        all.filter_map(Weak::upgrade).for_each(|told| told.notify_one());
+    }
+
+    fn tell_all(&self) {
+        let tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.values().flatten().filter_map(Weak::upgrade).for_each(|told| told.notify_one());
+    }
+}
+
+async fn listen(options: PgConnectOptions, tables: Arc<Tables>) {
+    loop {
+        let Err(error) = follow(options.clone(), &tables).await;
+        tracing::info!(%error, "cannot listen for changes; they are found at the next poll");
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn follow(options: PgConnectOptions, tables: &Tables) -> Result<Infallible, sqlx::Error> {
+    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.listen(CHANNEL).await?;
+    tables.tell_all();
     loop {
         match listener.try_recv().await? {
-            Some(told) if told.payload() != relation => {}
-            // What was told while the connection was lost is lost too, so that counts as a change.
-            Some(_) | None => return Ok(()),
+            Some(told) => tables.tell(told.payload()),
+            // What was told while the connection was lost is lost too, so that counts as a change of every table.
+            None => tables.tell_all(),
         }
     }
 }

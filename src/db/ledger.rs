@@ -51,6 +51,8 @@ pub enum Claim {
         ledger: Ledger,
         /// Since when the store has been looked at without a gap, by the database's clock.
         watched_since: DateTime<Utc>,
+        /// When it was confirmed, by the same clock.
+        confirmed: DateTime<Utc>,
     },
     /// Another `ExecutionStore` looks after the table.
     Taken(Claimant),
@@ -80,7 +82,8 @@ pub async fn claim(
     outage: bool,
 ) -> Result<Claim, DbError> {
     if let Some(why) = schema::ensure(database).await? {
-        return Ok(Claim::Held { ledger: Ledger::Missing(why), watched_since: now(database).await? });
+        let now = now(database).await?;
+        return Ok(Claim::Held { ledger: Ledger::Missing(why), watched_since: now, confirmed: now });
     }
     let (table_schema, table_name) = mapping.relation();
     let mut tx = database.write().await?;
@@ -104,11 +107,11 @@ pub async fn claim(
             return Ok(Claim::Taken(holder));
         }
     }
-    let watched_since = sqlx::query_scalar(
+    let (watched_since, confirmed) = sqlx::query_as(
         "UPDATE jobexec.stores SET uid = $2, namespace = $3, name = $4, seen_at = statement_timestamp(),
                 watched_since = CASE WHEN $5 OR seen_at > statement_timestamp() - make_interval(secs => $6) IS NOT TRUE
                                      THEN statement_timestamp() ELSE COALESCE(watched_since, statement_timestamp()) END
-         WHERE store_id = $1 RETURNING watched_since",
+         WHERE store_id = $1 RETURNING watched_since, seen_at",
     )
     .bind(store_id)
     .bind(&claimant.uid)
@@ -121,7 +124,7 @@ pub async fn claim(
     .await?;
     let outbox = outbox::usable(&mut tx).await?;
     tx.commit().await?;
-    Ok(Claim::Held { ledger: Ledger::Tables { store_id, outbox }, watched_since })
+    Ok(Claim::Held { ledger: Ledger::Tables { store_id, outbox }, watched_since, confirmed })
 }
 
 /// Notes that there is such a table, if that is not known.
@@ -247,13 +250,16 @@ pub async fn pause(
     Ok(())
 }
 
-/// Gives up whatever the store with this UID claims.
-pub async fn release(database: &Database, uid: &str) -> Result<(), DbError> {
+/// Gives up what the store with this UID claims, unless it was confirmed after `confirmed`: then another operator looks after the
+/// store by now.
+pub async fn release(database: &Database, uid: &str, confirmed: DateTime<Utc>) -> Result<(), DbError> {
     let mut tx = database.write().await?;
     sqlx::query(
-        "UPDATE jobexec.stores SET uid = NULL, namespace = NULL, name = NULL, seen_at = NULL WHERE uid = $1",
+        "UPDATE jobexec.stores SET uid = NULL, namespace = NULL, name = NULL, seen_at = NULL
+         WHERE uid = $1 AND seen_at <= $2",
     )
     .bind(uid)
+    .bind(confirmed)
     .persistent(false)
     .execute(&mut *tx)
     .await?;

@@ -1,6 +1,7 @@
 //! All SQL of this house. Everything here speaks to one database on behalf of one store.
 //!
-//! - [`url`] and [`connect`] turn a Secret's URL into a pool, and hand out transactions with their timeouts set;
+//! - [`url`] and [`connect`] turn a Secret's URL into connections, and hand out transactions with their timeouts set; stores
+//!   that log in alike share them ([`pool`]);
 //! - [`mapping`] turns the names of a spec into quoted SQL, once the catalog has told their types ([`validate`]);
 //! - [`judge`] is the one predicate that says which executions are stale: [`sweep`], [`observe`], [`warnings`] and
 //!   [`execution`] use it and nothing else; so do [`running`] and [`cleanup`], where a person asks ([`asked`]);
@@ -34,6 +35,7 @@ pub mod messages;
 pub mod observe;
 pub mod outbox;
 pub mod patterns;
+pub mod pool;
 pub mod refusals;
 pub mod retention;
 pub mod rules;
@@ -50,3 +52,4 @@ pub use error::DbError;
 pub use judge::Judge;
 pub use ledger::Ledger;
 pub use mapping::{Layout, Mapping};
+pub use pool::Pools;

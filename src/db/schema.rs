@@ -171,7 +171,7 @@ async fn state(database: &Database) -> Result<State, DbError> {
 /// Creates the operator's tables. What sqlx has noted as applied it takes for there, so each migration is repeated: a
 /// table that somebody dropped is made again.
 async fn build(database: &Database) -> Result<(), SchemaError> {
-    migrator().run(database.pool()).await?;
+    migrator().run(&database.pool()).await?;
     for (_, _, sql) in MIGRATIONS {
         execute(database, sql).await?;
     }
@@ -196,7 +196,7 @@ pub async fn apply(
     )
     .bind(&table.schema.0)
     .bind(&table.name.0)
-    .fetch_one(database.pool())
+    .fetch_one(&database.pool())
     .await
     .map_err(DbError::from)?;
     // Built without blocking writers, which Postgres cannot do for a partitioned table.
@@ -217,7 +217,7 @@ pub async fn apply(
 async fn grant(database: &Database, layout: &Layout, role: &str) -> Result<(), SchemaError> {
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
         .bind(role)
-        .fetch_one(database.pool())
+        .fetch_one(&database.pool())
         .await
         .map_err(DbError::from)?;
     if !exists {
@@ -230,7 +230,7 @@ async fn grant(database: &Database, layout: &Layout, role: &str) -> Result<(), S
 }
 
 async fn execute(database: &Database, sql: &str) -> Result<(), DbError> {
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(database.pool()).await?;
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&database.pool()).await?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! and local key paths and logs what it does not know; a URL out of a tenant's Secret must do none of that.
 
 use percent_encoding::percent_decode_str;
+use sha2::{Digest as _, Sha256};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
@@ -50,12 +51,59 @@ const REFUSED: [&str; 16] = [
     "keepalives",
 ];
 
+/// Who logs in where, and how.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The options.
+    pub options: PgConnectOptions,
+    /// The same for equal options, and for those only. It tells nothing of them.
+    pub key: Key,
+}
+
+/// See [`Login::key`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key([u8; 32]);
+
+/// The login of a connection URL and, in PEM form, the certificate authority.
+pub fn login(text: &str, ca: Option<Vec<u8>>) -> Result<Login, InvalidUrl> {
+    let url = read(text)?;
+    let authority = ca.clone().unwrap_or_default();
+    let options = options(&url, ca)?;
+    // sqlx shows no password of its options.
+    let password = decode(url.password().unwrap_or_default())?;
+    let port = options.get_port().to_string();
+    let mode = format!("{:?}", options.get_ssl_mode());
+    let mut hash = Sha256::new();
+    for part in [
+        options.get_host().as_bytes(),
+        port.as_bytes(),
+        options.get_username().as_bytes(),
+        password.as_bytes(),
+        options.get_database().unwrap_or_default().as_bytes(),
+        mode.as_bytes(),
+        options.get_application_name().unwrap_or_default().as_bytes(),
+        &authority,
+    ] {
+        // With its length, so that no two parts run into one another.
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    Ok(Login { options, key: Key(hash.finalize().into()) })
+}
+
 /// The options for a connection URL, with nothing taken from the environment but what the URL leaves to TLS.
 /// `sslmode` is `require` unless the URL says `disable`, `verify-ca` or `verify-full`: `allow` and `prefer` would
 /// permit a connection in clear text, so they are read as `require`. With a certificate authority `require` checks the
 /// certificate against it, as `verify-ca` does.
 pub fn parse(text: &str, ca: Option<Vec<u8>>) -> Result<PgConnectOptions, InvalidUrl> {
-    let url = Url::parse(text.trim()).map_err(|e| InvalidUrl::Syntax(syntax(e)))?;
+    options(&read(text)?, ca)
+}
+
+fn read(text: &str) -> Result<Url, InvalidUrl> {
+    Url::parse(text.trim()).map_err(|e| InvalidUrl::Syntax(syntax(e)))
+}
+
+fn options(url: &Url, ca: Option<Vec<u8>>) -> Result<PgConnectOptions, InvalidUrl> {
     if !matches!(url.scheme(), "postgres" | "postgresql") {
         return Err(InvalidUrl::Scheme);
     }
@@ -157,6 +205,35 @@ mod tests {
         }
         let o = parse("postgres://u:p@h/d?sslmode=disable", None).unwrap();
         assert!(matches!(o.get_ssl_mode(), PgSslMode::Disable));
+    }
+
+    #[test]
+    fn equal_options_have_equal_keys_and_different_ones_have_not() {
+        let key = |url: &str, ca: Option<&str>| login(url, ca.map(|ca| ca.as_bytes().to_vec())).unwrap().key;
+        let one = key("postgres://u:p@h/d", None);
+        for same in [
+            "postgresql://u:p@h:5432/d?sslmode=require",
+            "postgres://u:%70@h/d?connect_timeout=5&application_name=jobexec-operator",
+        ] {
+            assert_eq!(key(same, None), one, "{same}");
+        }
+        for other in [
+            "postgres://u:q@h/d",
+            "postgres://up@h/d",
+            "postgres://v:p@h/d",
+            "postgres://u:p@i/d",
+            "postgres://u:p@h:5433/d",
+            "postgres://u:p@h/e",
+            "postgres://u:p@h/d?sslmode=disable",
+            "postgres://u:p@h/d?application_name=x",
+        ] {
+            assert_ne!(key(other, None), one, "{other}");
+        }
+        assert_ne!(key("postgres://u:p@h/d?sslmode=verify-ca", Some("a")), one);
+        assert_ne!(
+            key("postgres://u:p@h/d?sslmode=verify-ca", Some("a")),
+            key("postgres://u:p@h/d?sslmode=verify-ca", Some("b"))
+        );
     }
 
     #[test]

@@ -115,7 +115,7 @@ async fn write(context: &Context, open: Open, order: Order) -> Outcome {
     // Of two connections the other one is the operator's.
     let session = open.session.clone();
     let few = session.database.connections() <= 2;
-    let _reading = if few { Some(session.reading.lock().await) } else { None };
+    let _reading = if few { Some(session.database.reading().await) } else { None };
     let Ready { open, store, evidence } = match open.ready(context).await {
         Ok(ready) => ready,
         Err(problem) => return Outcome { broken: Some(problem), ..Outcome::default() },

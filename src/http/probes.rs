@@ -14,13 +14,21 @@ pub(super) fn router(context: Arc<Context>) -> Router {
     Router::new().route("/livez", get(async || "ok\n")).route("/readyz", get(ready)).with_state(context)
 }
 
-/// Ready once every store that exists has been seen. That the API server is away later changes nothing.
-async fn ready(State(context): State<Arc<Context>>) -> (StatusCode, &'static str) {
+/// Ready once every store has been seen that the API server shows; of what it does not show others are not to suffer. That the API
+/// server is away later changes nothing.
+async fn ready(State(context): State<Arc<Context>>) -> (StatusCode, String) {
+    let (unseen, refused) = context.stores().gaps();
+    let told = |which: &[String], what: &str| match which {
+        [] => String::new(),
+        names => format!("{what}: {}\n", names.join(", ")),
+    };
+    let gaps = told(&unseen, "not all ExecutionStores have been seen in")
+        + &told(&refused, "ExecutionStores cannot be watched, see the log, in");
     if context.stop.is_cancelled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "the operator is stopping\n")
-    } else if context.stores_seen() {
-        (StatusCode::OK, "ok\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "the operator is stopping\n".to_owned())
+    } else if context.stores().seen() {
+        (StatusCode::OK, format!("ok\n{gaps}"))
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not all ExecutionStores have been seen\n")
+        (StatusCode::SERVICE_UNAVAILABLE, gaps)
     }
 }

@@ -18,6 +18,7 @@ use crate::controllers::in_force::InForce;
 use crate::controllers::session::Session;
 use crate::controllers::store::Handle;
 use crate::db::DbError;
+use crate::db::connect::Reading;
 use crate::db::mapping::IdType;
 
 /// Names a store: `namespace/name`.
@@ -155,8 +156,8 @@ impl Open {
 
     /// The turn to read: one request reads a store at a time, and those behind it do not wait for ever, since together
     /// they would take the place of requests for other stores.
-    pub(super) async fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Problem> {
-        let turn = tokio::time::timeout(TURN, self.session.reading.lock()).await;
+    pub(super) async fn turn(&self) -> Result<Reading, Problem> {
+        let turn = tokio::time::timeout(TURN, self.session.database.reading()).await;
         turn.map_err(|_| Problem::Busy(self.name.to_string()))
     }
 
@@ -177,14 +178,14 @@ impl App {
                 let status = self.context.status_of(&object, handle.as_ref());
                 Ok(Store { name: name.clone(), status, handle })
             }
-            None if self.context.stores_seen() => Err(Problem::StoreNotFound(name.to_string())),
-            None => Err(Problem::StoresNotSeen),
+            None if self.context.stores().unseen_in(&name.namespace) => Err(Problem::StoresNotSeen),
+            None => Err(Problem::StoreNotFound(name.to_string())),
         }
     }
 
     /// Every store, in the order of their names.
     pub(super) fn stores(&self) -> Result<Vec<Store>, Problem> {
-        if !self.context.stores_seen() {
+        if !self.context.stores().seen() {
             return Err(Problem::StoresNotSeen);
         }
         let names = self.context.all_stores().into_iter().map(|object| StoreName {

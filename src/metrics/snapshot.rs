@@ -31,7 +31,7 @@ pub struct StoreNow {
     pub tally: Arc<Tally>,
 }
 
-/// The connections of a store.
+/// The connections that a store uses, and others that log in alike.
 #[derive(Clone, Copy, Debug)]
 pub struct Pool {
     /// How many are open.
@@ -40,6 +40,8 @@ pub struct Pool {
     pub idle: u32,
     /// How many there may be.
     pub limit: u32,
+    /// How many stores share them.
+    pub stores: usize,
 }
 
 /// How one policy is.

@@ -173,7 +173,8 @@ fn objects(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
 fn connections(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     page.gauge(
         "jobexec_store_pool_connections",
-        "Open connections to the database, by state: idle or used.",
+        "Open connections of the pool that the store uses, by state: idle or used. Stores with the same connection URL share one \
+         pool, and each tells of all of it: divide by jobexec_store_pool_stores before you add them up.",
         stores.iter().flat_map(|store| {
             let states = |pool: super::Pool| {
                 [("idle", pool.idle.min(pool.open)), ("used", pool.open.saturating_sub(pool.idle))]
@@ -184,8 +185,16 @@ fn connections(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     )?;
     page.gauge(
         "jobexec_store_pool_limit_connections",
-        "The spec's poolSize. Alert when all are used for minutes: then looks wait for a connection.",
+        "The largest poolSize of the stores that share the pool. Alert when all are used for minutes: then looks wait for a \
+         connection.",
         stores.iter().filter_map(|store| Some((store.labels(), i64::from(store.pool?.limit)))),
+    )?;
+    page.gauge(
+        "jobexec_store_pool_stores",
+        "How many stores share the pool that the store uses, itself among them.",
+        stores.iter().filter_map(|store| {
+            Some((store.labels(), i64::try_from(store.pool?.stores).unwrap_or(i64::MAX)))
+        }),
     )
 }
 

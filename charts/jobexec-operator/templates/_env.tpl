@@ -2,11 +2,6 @@
 {{- define "jobexec.env" -}}
 - name: WATCH_NAMESPACES
   value: {{ include "jobexec.namespaces" . | fromJsonArray | join "," | quote }}
-{{- /* Of use only to an operator that does not read WATCH_NAMESPACES yet. */}}
-{{- if eq (len (include "jobexec.namespaces" . | fromJsonArray)) 1 }}
-- name: WATCH_NAMESPACE
-  value: {{ include "jobexec.namespaces" . | fromJsonArray | first }}
-{{- end }}
 {{- with .Values.storeSelector }}
 - name: STORE_SELECTOR
   value: {{ . | quote }}

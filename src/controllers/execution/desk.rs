@@ -141,12 +141,17 @@ impl Desk {
             let pass = if nothing { Pass::Nothing } else { Pass::Next(again.unwrap_or(WITHOUT_STORE)) };
             return (pass, Duration::ZERO);
         }
-        let Some(objects) = memory.objects(context, &self.key).filter(|_| context.stores_seen()) else {
+        let Some(objects) =
+            memory.objects(context, &self.key).filter(|_| !context.stores().unseen_in(namespace))
+        else {
             return (Pass::Next(FIRST_LOOK), Duration::ZERO);
         };
         self.urgent.store(false, Ordering::Release);
         let Some(guarded) = context.store(namespace, store) else {
             memory.away = None;
+            if context.is_for_others(namespace, store) {
+                return (Pass::Nothing, Duration::ZERO);
+            }
             // Those that the operator made are collected with the store.
             let theirs: Vec<_> = objects.into_iter().filter(|object| !plan::is_made(object)).collect();
             if theirs.is_empty() {

@@ -16,12 +16,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
-use kube::runtime::{WatchStreamExt as _, reflector, watcher};
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use kube::runtime::watcher;
 use tokio::task::{self, JoinSet};
 
 use super::context::Guarded;
-use super::{Context, not_watched, wishes};
+use super::{Context, wishes};
 use crate::api::JobExecution;
 use desk::Desk;
 pub use desk::Mirrored;
@@ -36,27 +36,29 @@ const PAGE: u32 = 100;
 /// The pause before a desk is set up again that did not end by itself.
 const AFTER_DISORDER: Duration = Duration::from_secs(10);
 
+/// How the objects are watched.
+pub fn watched() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
+}
+
+/// Forgets what nobody reads of an object.
+pub fn trim(guarded: &mut Guarded<JobExecution>) {
+    if let Ok(execution) = &mut guarded.0 {
+        wishes::trim(execution);
+    }
+}
+
 /// Runs until the operator is asked to stop and every write under way has ended.
-pub async fn run(context: Arc<Context>, writer: reflector::store::Writer<Guarded<JobExecution>>) {
-    let trimmed = |guarded: &mut Guarded<JobExecution>| {
-        if let Ok(execution) = &mut guarded.0 {
-            wishes::trim(execution);
-        }
-    };
-    let config = watcher::Config::default().page_size(PAGE);
-    let events = watcher(context.api::<Guarded<JobExecution>>(), config)
-        .default_backoff()
-        .modify(trimmed)
-        .reflect(writer);
+pub async fn run(
+    context: Arc<Context>,
+    events: impl Stream<Item = Result<watcher::Event<Guarded<JobExecution>>, watcher::Error>> + Send,
+) {
     let mut events = std::pin::pin!(events);
     let mut desks = Desks::new();
     let mut work = JoinSet::new();
     loop {
         tokio::select! {
-            Some(event) = events.next() => match event {
-                Ok(event) => heard(&context, &desks, &event),
-                Err(error) => not_watched::<JobExecution>(&error),
-            },
+            Some(Ok(event)) = events.next() => heard(&context, &desks, &event),
             keys = context.wakes.next() => for key in keys {
                 let (desk, _) = desks.entry(key.clone()).or_insert_with(|| {
                     let desk = Arc::new(Desk::new(key));

@@ -6,12 +6,12 @@ mod verdict;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use futures::channel::mpsc;
+use futures::{Stream, StreamExt as _};
 use kube::Api;
 use kube::api::{DynamicObject, ObjectMeta, Patch, PatchParams};
 use kube::runtime::controller::{self, Action, Controller};
-use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{PredicateConfig, WatchStreamExt as _, predicates, watcher};
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
@@ -20,7 +20,7 @@ use tracing::Instrument as _;
 
 use super::context::Guarded;
 use super::wishes::{Problem, Read};
-use super::{Context, FIELD_MANAGER, ReconcileError, bounded, watched};
+use super::{Context, FIELD_MANAGER, ReconcileError, bounded};
 use crate::api::{ExecutionPolicy, ExecutionPolicyStatus};
 use crate::db::history::Figures;
 use crate::policy::policy_source;
@@ -43,15 +43,13 @@ const SOON: Duration = Duration::from_secs(1);
 /// Runs until `stop` is cancelled and every reconcile under way has ended.
 pub async fn run(
     context: Arc<Context>,
-    writer: reflector::store::Writer<Guarded<ExecutionPolicy>>,
+    seen: impl Stream<Item = Result<watcher::Event<Guarded<ExecutionPolicy>>, watcher::Error>> + Send + 'static,
     nudged: mpsc::Receiver<ObjectRef<Guarded<ExecutionPolicy>>>,
     stop: CancellationToken,
 ) {
-    let reader = writer.as_reader();
+    let reader = context.policies().reader();
     let nudger = context.clone();
-    let policies = watcher(context.api::<Guarded<ExecutionPolicy>>(), watcher::Config::default())
-        .default_backoff()
-        .reflect(writer)
+    let policies = seen
         .inspect(move |event| {
             let Ok(watcher::Event::Delete(guarded)) = event else { return };
             nudger.failing_policies.forget(&ObjectRef::from_obj(guarded));
@@ -67,7 +65,7 @@ pub async fn run(
         .reconcile_on(nudged)
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(measured, failed, context)
-        .for_each(|outcome| async move { watched::<ExecutionPolicy>(outcome) })
+        .for_each(|_| async {})
         .await;
 }
 
@@ -97,6 +95,14 @@ async fn reconcile(
             return Ok(Action::await_change());
         }
     };
+    let namespace = object.namespace().unwrap_or_default();
+    if !context.stores().unseen_in(&namespace)
+        && context.is_for_others(&namespace, &object.spec.store_ref.name)
+    {
+        // A store that this operator takes later has its policies looked at.
+        context.failing_policies.forget(&ObjectRef::from_obj(&*guarded));
+        return Ok(Action::await_change());
+    }
     let Some((sight, look_again)) = see(context, object).await else {
         // Nothing is known yet after a start, and that is no news.
         return Ok(Action::requeue(SOON));
@@ -115,7 +121,7 @@ async fn reconcile(
 async fn see(context: &Context, object: &ExecutionPolicy) -> Option<(Sight, Duration)> {
     let namespace = object.namespace().unwrap_or_default();
     let name = &object.spec.store_ref.name;
-    if !context.stores_seen() {
+    if context.stores().unseen_in(&namespace) {
         return None;
     }
     if context.store(&namespace, name).is_none() {

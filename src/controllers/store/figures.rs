@@ -148,7 +148,7 @@ async fn take(
     Take { all, keep, known }: Take,
 ) -> (Figures, Duration) {
     let (database, mapping) = (&session.database, &session.mapping);
-    let _reading = session.reading.lock().await;
+    let _reading = session.database.reading().await;
     let begun = Instant::now();
     let judge = session.judge(&in_force);
     let told = |error| told(&store, &session, error);

@@ -85,7 +85,7 @@ impl Historian {
 /// Returns whether anything was answered. That history cannot be asked is no reason to stop anything else: what it said
 /// before stays.
 async fn ask_all(store: &str, session: &Session, due: Vec<Question>, asking: &[String]) -> bool {
-    let _reading = session.reading.lock().await;
+    let _reading = session.database.reading().await;
     let database = &session.database;
     let mut answered = false;
     for question in due {

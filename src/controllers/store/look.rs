@@ -132,7 +132,7 @@ pub(super) async fn look(
                 handle.tally.failed(error.reason());
             }
             handle.looked();
-            handle.close().await;
+            handle.give_up(why.of_connection()).await;
             seen.look_again = memory.pause_after(why.reason());
             tracing::warn!(store = %store.name_any(), reason = why.reason(), error = %why, "the store is not ready");
             return seen;
@@ -150,10 +150,12 @@ pub(super) async fn look(
             seen.look_again = look_again;
         }
         Err(error) => {
-            // The next look connects afresh: the server may be another one by then, or the password may have changed.
             tracing::warn!(store = %store.name_any(), reason = error.reason(), %error, "a look at the store failed");
             handle.tally.failed(error.reason());
-            handle.close().await;
+            // Who did not get his turn has learnt nothing of the database.
+            if !matches!(error, DbError::Busy(_)) {
+                handle.give_up(error.of_connection()).await;
+            }
             seen.look_again = memory.pause_after(error.reason());
             memory.outage |= !error.answered();
             seen.error = Some(error);
@@ -206,7 +208,16 @@ async fn session(
         nudge();
     };
     let (outage, tally) = (memory.outage, handle.tally.clone());
-    let opened = Session::open(store, memory.predecessor.clone(), outage, &credentials, tally, changed).await;
+    let opened = Session::open(
+        &context.pools,
+        store,
+        memory.predecessor.clone(),
+        outage,
+        &credentials,
+        tally,
+        changed,
+    )
+    .await;
     memory.outage = match &opened {
         // Nobody can write a heartbeat to it either.
         Ok(session) => session.read_only,
@@ -297,7 +308,7 @@ async fn rules(
     memory: &mut Memory,
 ) -> Result<Option<Arc<InForce>>, DbError> {
     if memory.swept.is_none() {
-        context.wishes_seen(PATIENCE).await;
+        context.wishes_seen(&store.namespace().unwrap_or_default(), PATIENCE).await;
     }
     let Some(in_force) = session.bring_in_force(context, store, false).await? else { return Ok(None) };
     if ask_history(context, store, session, memory, &in_force).await {

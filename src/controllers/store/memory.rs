@@ -22,7 +22,6 @@ use crate::controllers::context::backoff;
 use crate::controllers::execution::Mirrored;
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::{Credentials, Session};
-use crate::db::ledger::{self, Ledger};
 use crate::db::sweep::{Known, Refused};
 use crate::metrics::Tally;
 
@@ -218,19 +217,28 @@ impl Handle {
         std::mem::replace(&mut *self.session.write().unwrap_or_else(PoisonError::into_inner), session)
     }
 
-    /// Closes the connections.
+    /// Closes the session, and the connections if no other store shares them.
     pub async fn close(&self) {
         if let Some(session) = self.replace(None) {
             session.database.close().await;
         }
     }
 
-    /// The store is gone: gives up its claim, then closes the connections.
+    /// Closes the session, so that the next look opens another. `renew`: its connections are no good any more, the next ones are
+    /// new, also for the stores that share them: the server may be another one by then, or the password may have changed.
+    pub(super) async fn give_up(&self, renew: bool) {
+        if let Some(session) = self.session().filter(|_| renew) {
+            session.database.renew();
+        }
+        self.close().await;
+    }
+
+    /// The store is gone, or is another operator's now: gives up its claim, then closes the connections.
     pub async fn retire(&self) {
         self.slot.close();
         let uid = self.memory.lock().await.uid.clone();
-        if let Some(session) = self.session().filter(|s| matches!(s.ledger, Ledger::Tables { .. }))
-            && let Err(error) = session.database.within(ledger::release(&session.database, &uid)).await
+        if let Some(session) = self.session()
+            && let Err(error) = session.release(&uid).await
         {
             tracing::info!(%error, "the claim of a store that is gone could not be released, it ends by itself");
         }

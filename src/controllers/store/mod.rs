@@ -19,17 +19,17 @@ mod witness;
 
 use std::sync::Arc;
 
-use futures::StreamExt as _;
 use futures::channel::mpsc;
+use futures::{Stream, StreamExt as _};
 use kube::runtime::controller::{self, Action, Controller};
-use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates, watcher};
 use kube::{Resource as _, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::context::{Guarded, backoff};
-use super::{Context, ReconcileError, watched};
+use super::{Context, ReconcileError, Scope};
 use crate::api::ExecutionStore;
 use crate::telemetry;
 pub use memory::Handle;
@@ -46,21 +46,35 @@ const CONCURRENCY: u16 = 0;
 /// How patiently an object that cannot be decoded is told so: as after this many failures.
 const RETRY: u32 = 5;
 
+/// How stores are watched: only those that the operator takes.
+pub fn watched(scope: &Scope) -> watcher::Config {
+    if scope.stores.selects_all() {
+        watcher::Config::default()
+    } else {
+        watcher::Config::default().labels_from(&scope.stores)
+    }
+}
+
 /// Runs until `stop` is cancelled and every reconcile under way has ended.
 pub async fn run(
     context: Arc<Context>,
-    writer: reflector::store::Writer<Guarded<ExecutionStore>>,
+    seen: impl Stream<Item = Result<watcher::Event<Guarded<ExecutionStore>>, watcher::Error>> + Send + 'static,
     nudged: mpsc::Receiver<ObjectRef<Guarded<ExecutionStore>>>,
     stop: CancellationToken,
 ) {
-    let reader = writer.as_reader();
+    let reader = context.stores().reader();
     let pruner = context.clone();
-    let stores = watcher(context.api::<Guarded<ExecutionStore>>(), watcher::Config::default())
-        .default_backoff()
-        .reflect(writer)
+    let stores = seen
         .inspect(move |event| {
             if matches!(event, Ok(watcher::Event::Delete(_) | watcher::Event::InitDone)) {
                 pruner.prune();
+            }
+            if let Ok(watcher::Event::Apply(store) | watcher::Event::InitApply(store)) = event
+                && store.0.is_ok()
+                && pruner.known_handle(&ObjectRef::from_obj(store)).is_none()
+            {
+                // One that is back by a label alone is nothing new to the filter below.
+                pruner.nudge_store(&store.namespace().unwrap_or_default(), &store.name_any());
             }
             if let Ok(watcher::Event::Delete(gone)) = event {
                 let namespace = gone.namespace().unwrap_or_default();
@@ -78,7 +92,8 @@ pub async fn run(
         .reconcile_on(nudged)
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(measured, failed, context)
-        .for_each(|outcome| async move { watched::<ExecutionStore>(outcome) })
+        // What becomes of each object is logged where it happens.
+        .for_each(|_| async {})
         .await;
 }
 

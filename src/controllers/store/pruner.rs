@@ -63,7 +63,7 @@ impl Place {
         let (database, mapping) = (&session.database, &session.mapping);
         let mut after = self.after;
         for _ in 0..STATEMENTS {
-            let _reading = session.reading.lock().await;
+            let _reading = session.database.reading().await;
             let pruned = database.within(retention::prune(database, mapping, store_id, keep, after)).await;
             match pruned {
                 Ok(Pruned::UpTo(record)) => after = record,
@@ -91,7 +91,7 @@ impl Place {
 async fn forget_messages(store: &str, session: &Session, store_id: i32, keep: TimeDelta) {
     let database = &session.database;
     for _ in 0..STATEMENTS {
-        let _reading = session.reading.lock().await;
+        let _reading = session.database.reading().await;
         match database.within(messages::forget(database, store_id, keep)).await {
             Ok(true) => {}
             Ok(false) => return,

@@ -57,7 +57,7 @@ fn store(healthy: &str) -> StoreNow {
         name: "s".to_owned(),
         status: Some(Arc::new(serde_json::from_value(status).unwrap())),
         sweep_interval: Some(3_600.0),
-        pool: Some(Pool { open: 2, idle: 1, limit: 3 }),
+        pool: Some(Pool { open: 2, idle: 1, limit: 3, stores: 1 }),
         tally: Arc::new(tally),
     }
 }

@@ -22,8 +22,7 @@ const ALL: [&str; 6] = [
 const NOT_OPTIONS: [&str; 1] = ["RUST_LOG"];
 
 /// Given already to an operator that will read them once it shares stores with others.
-const AWAITED: [&str; 6] =
-    ["WATCH_NAMESPACE", "WATCH_NAMESPACES", "STORE_SELECTOR", "LEASE_NAMESPACE", "LEASE_GROUP", "POD_NAME"];
+const AWAITED: [&str; 3] = ["LEASE_NAMESPACE", "LEASE_GROUP", "POD_NAME"];
 
 fn help(command: &str) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_jobexec")).args([command, "--help"]).output().unwrap();

@@ -15,7 +15,7 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    /// Starts the binary for one namespace with this kubeconfig and further environment, logging to `log`.
+    /// Starts the binary for these namespaces with this kubeconfig and further environment, logging to `log`.
     pub(crate) fn start(
         namespace: &str,
         kubeconfig: &std::path::Path,
@@ -24,7 +24,7 @@ impl Operator {
     ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jobexec"));
         command
-            .args(["operator", "--namespace", namespace, "--log-format", "json"])
+            .args(["operator", "--namespaces", namespace, "--log-format", "json"])
             .env_clear()
             .env("KUBECONFIG", kubeconfig)
             // Many operators share one machine: only the tests of what is served ask for a port.

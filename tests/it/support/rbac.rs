@@ -22,6 +22,20 @@ pub(crate) async fn install(client: &Client, namespace: &str) {
     apply(client, namespace, MANIFEST).await;
 }
 
+/// Lets the operator of the namespace `owner` look after this one too.
+pub(crate) async fn lend(client: &Client, owner: &str, namespace: &str) {
+    let role = MANIFEST.split("\n---\n").find(|document| document.contains("kind: Role\n")).unwrap();
+    apply(client, namespace, &role.replace("  name: jobexec-operator\n", "  name: jobexec-operator-lent\n"))
+        .await;
+    let binding = serde_json::json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "jobexec-operator-lent"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "jobexec-operator-lent"},
+        "subjects": [{"kind": "ServiceAccount", "name": "jobexec-operator", "namespace": owner}],
+    });
+    apply(client, namespace, &binding.to_string()).await;
+}
+
 /// Installs the right to ask who may for the operator in `namespace`, and the roles that it goes by.
 pub(crate) async fn install_api(client: &Client, namespace: &str) {
     for document in API.split("\n---\n").filter(|document| document.contains("kind: Cluster")) {

@@ -283,6 +283,11 @@ impl World {
         Operator::start(&self.namespace, &self.kubeconfig(), self.folder.path().join("log"), env)
     }
 
+    /// Starts the operator for these namespaces, with a log of its own by this name.
+    pub(crate) fn operator_in(&self, namespaces: &str, log: &str, env: &[(&str, &str)]) -> Operator {
+        Operator::start(namespaces, &self.kubeconfig(), self.folder.path().join(log), env)
+    }
+
     /// That of the operator.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")

@@ -108,6 +108,7 @@ impl Round {
                 routes.policy(execution.job_id.as_deref(), execution.job_type.as_deref())
             })
         };
+        let _reading = database.reading().await;
         let (letters, trouble) =
             database.within(outbox::digest(database, mapping, self.store_id, write)).await?;
         if trouble {

@@ -1,0 +1,90 @@
+//! What an operator looks after: which namespaces, and which stores there.
+
+use std::fmt;
+use std::str::FromStr;
+
+use kube::core::Selector;
+
+/// What an operator looks after.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// The namespaces whose objects it watches.
+    pub namespaces: Namespaces,
+    /// Which stores it takes, by their labels. With a selector the others, their policies and their objects are left alone
+    /// entirely: another operator tells of them. Of a store that exists nowhere only an operator tells that takes all stores.
+    pub stores: Selector,
+}
+
+/// The namespaces that are watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces(Vec<String>);
+
+/// A text that names no namespace.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} cannot be the name of a namespace: write names of lower-case letters, digits and '-', at most 63 each, with commas between them, or nothing for all namespaces"
+)]
+pub struct InvalidNamespace(String);
+
+impl Namespaces {
+    /// Each of them, in order of their names; `None`: all in one.
+    pub fn each(&self) -> Vec<Option<String>> {
+        if self.0.is_empty() { vec![None] } else { self.0.iter().cloned().map(Some).collect() }
+    }
+}
+
+impl FromStr for Namespaces {
+    type Err = InvalidNamespace;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNamespace> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let mut names = Vec::new();
+        for name in text.split(',').map(str::trim) {
+            if !is_name(name) {
+                return Err(InvalidNamespace(name.to_owned()));
+            }
+            names.push(name.to_owned());
+        }
+        names.sort();
+        names.dedup();
+        Ok(Self(names))
+    }
+}
+
+impl fmt::Display for Namespaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str("(all)") } else { f.write_str(&self.0.join(",")) }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    !text.is_empty()
+        && text.len() <= 63
+        && text.bytes().all(plain)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_are_trimmed_and_named_once() {
+        let read = |text: &str| text.parse::<Namespaces>().unwrap().each();
+        let some = |name: &str| Some(name.to_owned());
+        assert_eq!(read(" b, a ,b"), [some("a"), some("b")]);
+        assert_eq!(read(""), [None]);
+        assert_eq!(read("  "), [None]);
+    }
+
+    #[test]
+    fn what_names_no_namespace_is_refused() {
+        for text in ["A", "a,,b", "a,", ",", "a b", "a_b", "a.b", "-a", "a-", "ä", &"a".repeat(64)] {
+            assert!(text.parse::<Namespaces>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! One pool of connections for all stores that log in alike: 300 stores of one database take three connections, not
+//! nine hundred. A store is a [`Member`] of it for as long as its session is open; when the last one leaves, the connections
+//! are closed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use tokio::sync::Semaphore;
+
+use super::DbError;
+use super::connect::ACQUIRE_TIMEOUT;
+use super::hints::{Hints, Listener};
+use super::url::{Key, Login};
+
+/// How long connections that were given up may take to come back before they are let go of.
+const DRAIN: Duration = Duration::from_mins(1);
+
+/// Connections younger than this are not opened anew for a new login: who asks for one is not the only one.
+const YOUNG: Duration = Duration::from_secs(5);
+
+/// The pools of one operator, by who logs in where.
+#[derive(Debug, Default)]
+pub struct Pools(Mutex<HashMap<Key, Weak<Pool>>>);
+
+impl Pools {
+    /// The pool of this login, with one more member that asks for `size` connections.
+    pub(super) fn join(&self, login: &Login, size: u32) -> Member {
+        let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|_, pool| pool.strong_count() > 0);
+        let known = pools.get(&login.key).and_then(Weak::upgrade);
+        if let Some(member) = known.and_then(|pool| Pool::join(&pool, size)) {
+            return member;
+        }
+        let (pool, member) = Pool::new(login.options.clone(), size);
+        pools.insert(login.key, Arc::downgrade(&pool));
+        member
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Pool {
+    options: PgConnectOptions,
+    state: Mutex<State>,
+    /// The last attempt to log in: when it ended, with which connections, and what came of it.
+    proof: tokio::sync::Mutex<Option<Proof>>,
+    hints: Hints,
+}
+
+#[derive(Debug)]
+struct State {
+    now: Connections,
+    /// How many connections each member asks for.
+    members: HashMap<u64, u32>,
+    joined: u64,
+}
+
+/// The connections in use at present.
+#[derive(Clone, Debug)]
+pub(super) struct Connections {
+    pub(super) pool: PgPool,
+    /// One for each connection, in the order of asking: who waits here waits for other stores, not for the server.
+    pub(super) turns: Arc<Semaphore>,
+    /// One fewer, for those who read much, so that no deadline waits for them.
+    pub(super) readers: Arc<Semaphore>,
+    /// Tells them from those before.
+    pub(super) number: u64,
+    size: u32,
+    born: Instant,
+}
+
+#[derive(Debug)]
+struct Proof {
+    ended: Instant,
+    number: u64,
+    outcome: Result<(), DbError>,
+}
+
+impl Connections {
+    /// None is opened before it is needed.
+    fn new(options: PgConnectOptions, size: u32, number: u64) -> Self {
+        let pool = PgPoolOptions::new()
+            .max_connections(size)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(Duration::from_mins(5))
+            .max_lifetime(Duration::from_mins(30))
+            .connect_lazy_with(options);
+        Self {
+            pool,
+            turns: Arc::new(Semaphore::new(size as usize)),
+            readers: Arc::new(Semaphore::new(size.saturating_sub(1).max(1) as usize)),
+            number,
+            size,
+            born: Instant::now(),
+        }
+    }
+
+    /// Closes them in the background, as they come back.
+    fn drain(self) {
+        // Without a runtime the process is at its end, and so are its connections.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if tokio::time::timeout(DRAIN, self.pool.close()).await.is_err() {
+                    tracing::debug!("connections that were given up are still in use");
+                }
+            });
+        }
+    }
+}
+
+impl Pool {
+    /// A pool that nobody else finds, with its first member.
+    pub(super) fn new(options: PgConnectOptions, size: u32) -> (Arc<Self>, Member) {
+        let now = Connections::new(options.clone(), size, 0);
+        let state = State { now, members: HashMap::from([(0, size)]), joined: 0 };
+        let hints = Hints::new(options.clone());
+        let pool =
+            Arc::new(Self { options, state: Mutex::new(state), proof: tokio::sync::Mutex::default(), hints });
+        let member = Member { pool: pool.clone(), id: 0, size };
+        (pool, member)
+    }
+
+    /// One more member; `None`: the last one has just left. There are as many connections as the member asks for that asks
+    /// for most.
+    fn join(pool: &Arc<Self>, size: u32) -> Option<Member> {
+        let mut state = pool.state();
+        if state.members.is_empty() {
+            return None;
+        }
+        state.joined += 1;
+        let id = state.joined;
+        state.members.insert(id, size);
+        let wanted = state.members.values().copied().max().unwrap_or(size);
+        if wanted != state.now.size {
+            pool.replace(&mut state, wanted);
+        }
+        drop(state);
+        Some(Member { pool: pool.clone(), id, size })
+    }
+
+    /// Sees that the server lets the operator in: the pool itself would try again until its timeout, and only report that.
+    /// One attempt counts for all who wait for it.
+    async fn prove(&self) -> Result<(), DbError> {
+        let asked = Instant::now();
+        let mut proof = self.proof.lock().await;
+        let number = self.state().now.number;
+        match proof.as_ref() {
+            Some(Proof { number: of, outcome: Ok(()), .. }) if *of == number => return Ok(()),
+            Some(Proof { ended, outcome: Err(error), .. }) if *ended >= asked => return Err(error.clone()),
+            _ => {}
+        }
+        let attempt = tokio::time::timeout(ACQUIRE_TIMEOUT, self.log_in()).await;
+        let outcome = attempt.unwrap_or(Err(DbError::ConnectTimeout(ACQUIRE_TIMEOUT)));
+        *proof = Some(Proof { ended: Instant::now(), number, outcome: outcome.clone() });
+        outcome
+    }
+
+    async fn log_in(&self) -> Result<(), DbError> {
+        let connection = sqlx::ConnectOptions::connect(&self.options).await?;
+        Ok(sqlx::Connection::close(connection).await?)
+    }
+
+    /// Puts new connections in the place of those in use; what is under way ends on the old ones.
+    fn replace(&self, state: &mut State, size: u32) {
+        let new = Connections::new(self.options.clone(), size, state.now.number + 1);
+        std::mem::replace(&mut state.now, new).drain();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The part of one store in a pool, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Member {
+    pool: Arc<Pool>,
+    id: u64,
+    /// How many connections it asked for.
+    size: u32,
+}
+
+impl Member {
+    /// See [`Pool::prove`].
+    pub(super) async fn prove(&self) -> Result<(), DbError> {
+        self.pool.prove().await
+    }
+
+    /// The connections in use at present.
+    pub(super) fn now(&self) -> Connections {
+        self.pool.state().now.clone()
+    }
+
+    /// How many members there are.
+    pub(super) fn members(&self) -> usize {
+        self.pool.state().members.len()
+    }
+
+    /// How many connections it may use at a time. Where others are on the same pool it never takes the last one, nor all
+    /// of two: a table that is locked keeps those who wait for it, but not the neighbours.
+    pub(super) fn allowance(&self) -> u32 {
+        let state = self.pool.state();
+        let spared = u32::from(state.members.len() > 1 && self.size > 2 && self.size >= state.now.size);
+        self.size - spared
+    }
+
+    /// The connections with this number are no good: the next ones are new, for everybody on this pool. If somebody else has
+    /// said so already, they are new.
+    pub(super) fn renew(&self, number: u64) {
+        let mut state = self.pool.state();
+        if state.now.number == number {
+            let size = state.now.size;
+            self.pool.replace(&mut state, size);
+        }
+    }
+
+    /// Has the next connections log in anew, unless that was done just now.
+    pub(super) fn log_in_anew(&self) {
+        let mut state = self.pool.state();
+        if state.now.born.elapsed() >= YOUNG {
+            let size = state.now.size;
+            self.pool.replace(&mut state, size);
+        }
+    }
+
+    /// Has `changed` called when the table `relation` has changed, until the listener is dropped.
+    pub(super) fn listen(&self, relation: String, changed: impl Fn() + Send + Sync + 'static) -> Listener {
+        self.pool.hints.listen(relation, changed)
+    }
+
+    /// Leaves. The last one closes the connections: returned are those that are to be closed.
+    fn leave(&self) -> Option<Connections> {
+        let mut state = self.pool.state();
+        let last = state.members.remove(&self.id).is_some() && state.members.is_empty();
+        last.then(|| state.now.clone())
+    }
+
+    /// Leaves, and waits until the connections are closed if it was the last one.
+    pub(super) async fn leave_in_order(&self) {
+        if let Some(connections) = self.leave() {
+            connections.pool.close().await;
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if let Some(connections) = self.leave() {
+            connections.drain();
+        }
+    }
+}
