@@ -97,16 +97,13 @@ impl Session {
         let login = self.connection.auth(DEFAULT_MECHANISMS, &credentials);
         match self.budget.within("logging in", login).await? {
             Ok(_) => Ok(()),
-            // A server may repeat what it did not like.
             Err(error) if error.status().is_some() => {
-                Err(refused(without_secrets(&told(&error), user, &password.0)))
+                Err(refused(without_secrets(&error, user, &password.0)))
             }
-            Err(error) => Err(broken(
-                self.budget.peer(),
-                "the login",
-                &error,
-                &without_secrets(&told(&error), user, &password.0),
-            )),
+            Err(error) => {
+                let text = without_secrets(&error, user, &password.0);
+                Err(broken(self.budget.peer(), "the login", &error, &text))
+            }
         }
     }
 
@@ -210,10 +207,14 @@ fn broken(peer: String, what: &str, error: &Error, text: &str) -> SendError {
     SendError::InvalidAnswer { peer, error: error_text }
 }
 
-/// A text without the password, also in the forms in which it was sent.
-fn without_secrets(text: &str, user: &str, password: &str) -> String {
+/// What the server said to a login, unless it repeated the password, as it is or in a form in which it was sent.
+fn without_secrets(error: &Error, user: &str, password: &str) -> String {
     let forms =
         [BASE64.encode(format!("\0{user}\0{password}")), BASE64.encode(password), password.to_owned()];
-    let found = forms.iter().any(|form| !form.is_empty() && text.contains(form.as_str()));
-    if found { "it repeated the password, which is left out here".to_owned() } else { text.to_owned() }
+    // All of it is looked at, as what is told may end within the password.
+    let all = error.to_string();
+    if forms.iter().any(|form| !form.is_empty() && all.contains(form.as_str())) {
+        return "it repeated the password, which is left out here".to_owned();
+    }
+    told(error)
 }
