@@ -36,6 +36,8 @@ demo: build ## Show the operator at work in a throwaway cluster; on a terminal i
 .PHONY: test
 test: build ## Run all tests in a throwaway cluster
 	$(CARGO) test --locked --workspace --no-run
+	@# Here it is seen how far that is; a test that cannot have it says so.
+	@"$(bin)/devcluster" tool helm >/dev/null || true
 	$(with_cluster) $(CARGO) test --locked --workspace $(ARGS)
 
 .PHONY: test-node

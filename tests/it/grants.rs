@@ -110,7 +110,7 @@ async fn told(world: &World, operator: &Operator, what: For) -> ExecutionStoreSt
 async fn no_grant_is_left_out() {
     let world = World::bare("grantlist").await;
     let printed = String::from_utf8(world.jobexec(&["schema", "--role", "somebody"]).stdout).unwrap();
-    let plain = |text: &str| text.replace('"', "").replace(';', "");
+    let plain = |text: &str| text.replace(['"', ';'], "");
     let mut given: Vec<String> =
         printed.lines().filter(|line| line.starts_with("GRANT ")).map(plain).collect();
     given.retain(|line| !line.contains("job_executions") && !line.contains("SCHEMA"));

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::support::helm::{CHART, Helm};
 
 /// What is set, and what the refusal names.
-const REFUSED: [(&[&str], &str); 22] = [
+const REFUSED: [(&[&str], &str); 24] = [
     (&["replicaCount=2", "leases.enabled=false"], "/leases/enabled"),
     (&["replicaCount=-1"], "/replicaCount"),
     (&["podDisruptionBudget.minAvailable=1", "podDisruptionBudget.maxUnavailable=1"], "/podDisruptionBudget"),
@@ -23,6 +23,8 @@ const REFUSED: [(&[&str], &str); 22] = [
     (&["rbac.create=false", "rbac.secretNames={a}"], "/rbac/secretNames"),
     (&["api.enabled=false", "metrics.serviceMonitor.enabled=true"], "/metrics/serviceMonitor/enabled"),
     (&["metrics.access=open", "metrics.serviceMonitor.tlsConfig.serverName=a"], "tlsConfig"),
+    (&["metrics.access=open", "api.service.type=LoadBalancer"], "/api/service/type"),
+    (&["commonLabels.app\\.kubernetes\\.io/name=other"], "propertyName 'app.kubernetes.io/name'"),
     (&["image.digest=latest"], "/image/digest"),
     (&["api.authCacheTtl=a while"], "/api/authCacheTtl"),
     (&["extraEnv[0].value=nameless"], "/extraEnv/0"),

@@ -28,7 +28,7 @@ pub(super) struct Rights<'a> {
     roles: BTreeMap<String, Vec<Right>>,
 }
 
-/// What the ClusterRole system:auth-delegator grants.
+/// What the `ClusterRole` system:auth-delegator grants.
 pub(super) fn delegated() -> Vec<Right> {
     let create = |group: &str, resource: &str| Right {
         group: group.to_owned(),
