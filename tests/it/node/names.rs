@@ -1,4 +1,4 @@
-//! The name server of Pods, in place of CoreDNS: Services, and one name more. So the image is seen to ask one.
+//! The name server of Pods, in place of `CoreDNS`: Services, and one name more. So the image is seen to ask one.
 
 use std::net::Ipv4Addr;
 
