@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::api::ExecutionStore;
+use crate::api::{ExecutionStore, notifications};
 use crate::notify::digest::Directory;
 use crate::notify::template::Templates;
 
@@ -40,6 +40,9 @@ struct State {
     given_up: u64,
     /// What was wrong with a template when it was last used.
     template: Option<String>,
+    /// The templates that were tried, which takes its time, and what is wrong with them.
+    tried: Option<notifications::Templates>,
+    broken: Option<String>,
 }
 
 #[derive(Default)]
@@ -149,8 +152,11 @@ impl Channels {
             return wrong("RecipientsRefused", message);
         }
         let templates = store.spec.notifications.as_ref().and_then(|n| n.templates.as_ref());
-        let broken = Templates::new(templates).1.first().map(ToString::to_string);
-        if let Some(error) = broken.or_else(|| state.template.clone()) {
+        if state.tried.as_ref() != templates {
+            state.broken = Templates::new(templates).1.first().map(ToString::to_string);
+            state.tried = templates.cloned();
+        }
+        if let Some(error) = state.broken.clone().or_else(|| state.template.clone()) {
             return wrong("TemplateInvalid", format!("the default is used in place of a template: {error}"));
         }
         let count = directory.channels.len() + directory.policies.values().map(Vec::len).sum::<usize>();
