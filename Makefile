@@ -27,7 +27,7 @@ with_cluster = PATH="$(bin):$$PATH" exec "$(bin)/devcluster" exec --
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: build ## Show the operator at work in a throwaway cluster; on a terminal it stays up until Ctrl-C

@@ -6,9 +6,10 @@
 //!
 //! From outside, [`Room`] makes the namespaces (`cgroups` are made before, and go after); inside, [`furnish`] makes them
 //! a machine (`ground`), and [`Cluster`](crate::Cluster) starts the servers (`containers` finds the programs that are not
-//! Kubernetes' own, `servers` runs them).
+//! Kubernetes' own, `servers` and `containerd` run them).
 
 mod cgroups;
+mod containerd;
 pub(crate) mod containers;
 mod ground;
 mod room;

@@ -1,6 +1,8 @@
 //! The node's part of the tree of control groups: made below the present group before the namespaces are, so that the
 //! machine's own groups are out of reach in there, and removed afterwards.
 
+mod inside;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -8,16 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    mount::{MountFlags, mount},
-    process::Pid,
-};
+use rustix::process::Pid;
 
+pub(super) use self::inside::mount_own;
 use crate::Error;
 
 const PREFIX: &str = "jobexec-devcluster-";
-/// What a kubelet wants to limit and to measure.
-const CONTROLLERS: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
 
 /// One line of /proc/self/cgroup: a hierarchy, and the group of a process in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,14 +64,14 @@ fn hierarchies(text: &str) -> Vec<Hierarchy> {
         .collect()
 }
 
-/// Where the files of a group are.
-fn folder(hierarchies: &[Hierarchy], of: &Membership) -> Option<PathBuf> {
+/// Where the files of a group are, and those of the topmost one.
+fn folder(hierarchies: &[Hierarchy], of: &Membership) -> Option<(PathBuf, PathBuf)> {
     let wanted = |hierarchy: &&Hierarchy| match of.controllers.as_str() {
         "" => hierarchy.options.is_empty(),
         all => all.split(',').all(|one| hierarchy.options.iter().any(|option| option == one)),
     };
     let found = hierarchies.iter().find(wanted)?;
-    Some(found.mounted.join(of.group.strip_prefix(&found.root).ok()?))
+    Some((found.mounted.join(of.group.strip_prefix(&found.root).ok()?), found.mounted.clone()))
 }
 
 fn read(path: &str) -> Result<String, Error> {
@@ -102,13 +100,13 @@ impl Cgroups {
         let mut made = Self { groups: Vec::new() };
         for membership in &memberships {
             let missing = || Error::NoNode(format!("the control groups {membership:?} are not mounted"));
-            let own = folder(&hierarchies, membership).ok_or_else(missing)?;
-            sweep(&own);
-            let new = own.join(format!("{PREFIX}{}", std::process::id()));
-            fs::create_dir(&new).map_err(denied(&own))?;
+            let (own, top) = folder(&hierarchies, membership).ok_or_else(missing)?;
+            let parent = if membership.controllers.is_empty() { passes_on(&own, &top)? } else { own.clone() };
+            sweep(&parent);
+            let new = parent.join(format!("{PREFIX}{}", std::process::id()));
+            fs::create_dir(&new).map_err(denied(&parent))?;
             made.groups.push((new.clone(), own.clone()));
             match membership.controllers.as_str() {
-                "" => give_controllers(&own)?,
                 // A new group of this kind has neither, and takes no process until it has both.
                 controllers if controllers.split(',').any(|one| one == "cpuset") => {
                     for name in ["cpuset.cpus", "cpuset.mems"] {
@@ -138,20 +136,24 @@ fn write(group: &Path, pid: u32) -> io::Result<()> {
     fs::write(group.join("cgroup.procs"), pid.to_string())
 }
 
-/// In version 2 a group passes on only what it was told to, and that is refused to one that has processes.
-fn give_controllers(own: &Path) -> Result<(), Error> {
-    let given = fs::read_to_string(own.join("cgroup.subtree_control")).unwrap_or_default();
-    for controller in ["cpu", "memory", "pids"] {
-        if !given.split_whitespace().any(|one| one == controller) {
-            fs::write(own.join("cgroup.subtree_control"), format!("+{controller}")).map_err(|error| {
-                Error::NoNode(format!(
-                    "the control group {} cannot pass on {controller}: {error}",
-                    own.display()
-                ))
-            })?;
-        }
+/// In version 2 a group passes on only what it was told to, and that is refused to one that has processes, such as most
+/// are. The topmost one of a machine does so by itself, and is left as it is.
+fn passes_on(own: &Path, top: &Path) -> Result<PathBuf, Error> {
+    let control = |group: &Path| group.join("cgroup.subtree_control");
+    let given = |group: &Path| {
+        let text = fs::read_to_string(control(group)).unwrap_or_default();
+        ["cpu", "memory", "pids"].iter().all(|wanted| text.split_whitespace().any(|one| one == *wanted))
+    };
+    if given(own) {
+        return Ok(own.to_owned());
     }
-    Ok(())
+    if given(top) {
+        return Ok(top.to_owned());
+    }
+    let told = fs::write(control(own), "+cpu +memory +pids");
+    told.map(|()| own.to_owned()).map_err(|error| {
+        Error::NoNode(format!("the control group {} cannot pass on controllers: {error}", own.display()))
+    })
 }
 
 impl Drop for Cgroups {
@@ -191,61 +193,6 @@ fn sweep(own: &Path) {
     }
 }
 
-/// Inside the namespaces: shows the node's own groups, as if there were no others.
-pub(super) fn mount_own() -> Result<(), Error> {
-    let at = Path::new("/sys/fs/cgroup");
-    let failed =
-        |error: rustix::io::Errno| Error::NoNode(format!("control groups cannot be mounted: {error}"));
-    let memberships = memberships(&read("/proc/self/cgroup")?);
-    if memberships.iter().all(|found| found.controllers.is_empty()) {
-        mount("cgroup2", at, "cgroup2", MountFlags::empty(), None).map_err(failed)?;
-        return delegate(at);
-    }
-    mount("tmpfs", at, "tmpfs", MountFlags::empty(), Some(c"mode=755")).map_err(failed)?;
-    for Membership { controllers, .. } in memberships {
-        let (name, options) = match controllers.strip_prefix("name=") {
-            Some(name) => (name.to_owned(), format!("none,{controllers}")),
-            None => (controllers.clone(), controllers.clone()),
-        };
-        let folder = at.join(&name);
-        fs::create_dir(&folder).map_err(Error::io("make the folder", &folder))?;
-        let options = std::ffi::CString::new(options).map_err(|error| Error::NoNode(error.to_string()))?;
-        mount("cgroup", &folder, "cgroup", MountFlags::empty(), Some(options.as_c_str())).map_err(failed)?;
-        for one in name.split(',').filter(|one| *one != name) {
-            let link = at.join(one);
-            std::os::unix::fs::symlink(&name, &link).map_err(Error::io("make the link", &link))?;
-        }
-    }
-    Ok(())
-}
-
-/// Moves everybody to a group below, as only one without processes passes controllers on.
-fn delegate(root: &Path) -> Result<(), Error> {
-    const PATIENCE: Duration = Duration::from_secs(30);
-    let leaf = root.join("init");
-    fs::create_dir(&leaf).map_err(Error::io("make the folder", &leaf))?;
-    let available = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
-    let wanted: Vec<_> = available
-        .split_whitespace()
-        .filter(|one| CONTROLLERS.contains(one))
-        .map(|one| format!("+{one}"))
-        .collect();
-    let begin = Instant::now();
-    loop {
-        for pid in fs::read_to_string(root.join("cgroup.procs")).unwrap_or_default().lines() {
-            let _ = fs::write(leaf.join("cgroup.procs"), pid);
-        }
-        match fs::write(root.join("cgroup.subtree_control"), wanted.join(" ")) {
-            Ok(()) => return Ok(()),
-            // The process outside that started the first one in here is about to be moved away.
-            Err(error) if begin.elapsed() > PATIENCE => {
-                return Err(Error::NoNode(format!("controllers cannot be passed on: {error}")));
-            }
-            Err(_) => thread::sleep(Duration::from_millis(20)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,7 +204,8 @@ mod tests {
         33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
 
     fn folders(cgroup: &str) -> Vec<Option<PathBuf>> {
-        memberships(cgroup).iter().map(|found| folder(&hierarchies(MOUNTS), found)).collect()
+        let folders = |found| folder(&hierarchies(MOUNTS), found).map(|(own, _)| own);
+        memberships(cgroup).iter().map(folders).collect()
     }
 
     #[test]
@@ -267,5 +215,23 @@ mod tests {
         assert_eq!(one, expected.map(|path| Some(PathBuf::from(path))));
         assert_eq!(folders("0::/user.slice\n"), [Some("/sys/fs/cgroup/unified/user.slice".into())]);
         assert_eq!(folders("3:memory:/\n"), [None]);
+    }
+
+    #[test]
+    fn of_version_2_a_group_that_passes_controllers_on_is_chosen() -> Result<(), Box<dyn std::error::Error>> {
+        let top = tempfile::tempdir()?;
+        let own = top.path().join("session");
+        fs::create_dir(&own)?;
+        let given = |group: &Path, text: &str| fs::write(group.join("cgroup.subtree_control"), text);
+        given(&own, "")?;
+        given(top.path(), "cpuset cpu io memory pids\n")?;
+        assert_eq!(passes_on(&own, top.path())?, top.path());
+        given(&own, "cpu memory pids\n")?;
+        assert_eq!(passes_on(&own, top.path())?, own);
+        given(&own, "")?;
+        given(top.path(), "memory\n")?;
+        assert_eq!(passes_on(&own, top.path())?, own);
+        assert_eq!(fs::read_to_string(own.join("cgroup.subtree_control"))?, "+cpu +memory +pids");
+        Ok(())
     }
 }
