@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use futures::FutureExt as _;
 use futures::channel::mpsc;
+use futures::{FutureExt as _, SinkExt as _};
 use kube::core::DeserializeGuard;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::reflector::{self, ObjectRef};
@@ -17,6 +17,8 @@ use tokio_util::task::TaskTracker;
 
 use super::execution::{Key, Wakes};
 use super::failures::Failures;
+use super::membership::Membership;
+use super::reader::{Reader, Readers};
 use super::store::Handle;
 use super::wishes::{self, Wishes};
 use super::workloads;
@@ -45,6 +47,7 @@ pub struct Context {
     executions: reflector::Store<Guarded<JobExecution>>,
     policies: reflector::Store<Guarded<ExecutionPolicy>>,
     handles: Mutex<HashMap<ObjectRef<Guarded<ExecutionStore>>, Arc<Handle>>>,
+    readers: Readers,
     nudges: Nudges,
     /// The stores whose executions are to be looked at.
     pub wakes: Wakes,
@@ -52,6 +55,8 @@ pub struct Context {
     pub failing_policies: Failures<Guarded<ExecutionPolicy>>,
     /// What is counted of the operator.
     pub metrics: Metrics,
+    /// Which stores are this replica's.
+    pub membership: Arc<Membership>,
     /// What is telling Kubernetes of the stores.
     pub tellers: TaskTracker,
     /// Cancelled when the operator is asked to stop.
@@ -84,6 +89,7 @@ impl Context {
         namespace: Option<String>,
         caches: Caches,
         nudges: Nudges,
+        membership: Arc<Membership>,
         stop: CancellationToken,
     ) -> Self {
         let Caches { stores, executions, policies } = caches;
@@ -94,10 +100,12 @@ impl Context {
             executions,
             policies,
             handles: Mutex::default(),
+            readers: Readers::default(),
             nudges,
             wakes: Wakes::default(),
             failing_policies: Failures::default(),
             metrics: Metrics::default(),
+            membership,
             tellers: TaskTracker::new(),
             stop,
         }
@@ -124,6 +132,16 @@ impl Context {
     /// What is kept in memory for a store, if anything is.
     pub fn known_handle(&self, store: &ObjectRef<Guarded<ExecutionStore>>) -> Option<Arc<Handle>> {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner).get(store).cloned()
+    }
+
+    /// Whether this replica looks after the store of this name, which need not exist.
+    pub fn owns(&self, namespace: &str, store: &str) -> bool {
+        self.membership.owns(namespace, store)
+    }
+
+    /// Whether this replica looks after the store.
+    pub fn looks_after(&self, store: &ExecutionStore) -> bool {
+        self.owns(&store.namespace().unwrap_or_default(), &store.name_any())
     }
 
     /// Whether every store that exists has been seen.
@@ -168,6 +186,47 @@ impl Context {
         }
     }
 
+    /// What reads a store that another replica looks after.
+    pub fn reader(&self, store: &ObjectRef<Guarded<ExecutionStore>>) -> Arc<Reader> {
+        self.readers.of(store)
+    }
+
+    /// Closes the connections to stores of other replicas that nobody asks about any more.
+    pub(super) fn tidy(&self) {
+        self.readers.tidy(|store| self.owns(store.namespace.as_deref().unwrap_or_default(), &store.name));
+    }
+
+    /// Leaves the stores that are another replica's now to it, and has all of its own looked at.
+    pub(super) async fn settle(self: &Arc<Self>) {
+        self.hand_over();
+        for store in self.all_stores() {
+            let target = ObjectRef::from_obj(&*store);
+            if self.owns(target.namespace.as_deref().unwrap_or_default(), &target.name) {
+                // Unlike other nudges it may not be lost: nothing else would bring a store here.
+                let sent = self.nudges.stores.clone().send(target).await;
+                sent.unwrap_or_else(|_| tracing::debug!("the stores are no longer looked at"));
+            }
+        }
+        for policy in self.all_policies() {
+            let sent = self.nudges.policies.clone().send(ObjectRef::from_obj(&*policy)).await;
+            sent.unwrap_or_else(|_| tracing::debug!("the policies are no longer looked at"));
+        }
+        self.wakes.wake_all(self.execution_keys());
+    }
+
+    fn hand_over(self: &Arc<Self>) {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = |key: &&ObjectRef<_>| !self.owns(key.namespace.as_deref().unwrap_or_default(), &key.name);
+        let lost: Vec<_> = handles.keys().filter(lost).cloned().collect();
+        for key in lost {
+            if let Some(handle) = handles.remove(&key) {
+                tracing::info!(store = %key, "another replica looks after the store now");
+                self.wakes.wake(key.namespace.as_deref().unwrap_or_default(), &key.name);
+                self.tellers.spawn(async move { handle.hand_over().await });
+            }
+        }
+    }
+
     /// Closes every connection, all at once.
     pub async fn close(&self) {
         let handles: Vec<_> = self
@@ -177,7 +236,16 @@ impl Context {
             .drain()
             .map(|(_, handle)| handle)
             .collect();
-        futures::future::join_all(handles.iter().map(|handle| handle.close())).await;
+        let handles = futures::future::join_all(handles.iter().map(|handle| handle.close()));
+        tokio::join!(handles, self.readers.close());
+    }
+
+    /// Waits until every object that exists has been seen, for at most `patience`.
+    pub(super) async fn all_seen(&self, patience: Duration) {
+        let seen = async { tokio::join!(self.stores.wait_until_ready(), self.wishes_seen(patience)) };
+        if tokio::time::timeout(patience, seen).await.is_err() {
+            tracing::warn!("not all objects have been seen yet, the Lease is taken all the same");
+        }
     }
 
     /// Waits until every `JobExecution` and `ExecutionPolicy` that exists has been seen, for at most `patience`.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt as _;
+use sqlx::postgres::PgConnectOptions;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Context;
@@ -17,6 +18,9 @@ use crate::db::url::{self, InvalidUrl};
 use crate::db::validate::{Problem, Validated, validate};
 use crate::db::{Database, DbError, Judge, Layout, Mapping, extras, hints, history};
 use crate::metrics::Tally;
+
+/// How many connections a session has that is only asked now and then.
+const BORROWED_POOL: u32 = 2;
 
 /// Why a store cannot be worked on, from the first step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +113,8 @@ pub struct Session {
     notifies: bool,
     /// Listens for them.
     hints: Option<AbortOnDropHandle<()>>,
+    /// Whether another replica looks after the store: then nothing is claimed, and what is in force is only read.
+    borrowed: bool,
     /// The UID and the generation of the object that it describes.
     described: (Option<String>, Option<i64>),
     /// Which table it is, on which server: the same for two stores on one table.
@@ -134,13 +140,7 @@ impl Session {
         changed: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, NotReady> {
         let spec = &store.spec;
-        let secret = || spec.connection.secret_ref.name.clone();
-        let ca = credentials.ca.as_ref().map(|pem| pem.clone().into_bytes());
-        let options = url::parse(&credentials.uri, ca).map_err(|error| NotReady::Url(secret(), error))?;
-        let (schema, table) = (&spec.table.schema.0, &spec.table.name.0);
-        let (host, port, name) =
-            (options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
-        let identity = format!("{host}:{port}/{name} {schema}.{table}");
+        let (options, identity) = login(store, credentials)?;
         let size = u32::try_from(spec.connection.pool_size).unwrap_or(3).clamp(2, 20);
         let database =
             Database::connect(options.clone(), size, spec.connection.statement_timeout.get()).await?;
@@ -157,6 +157,53 @@ impl Session {
                 Err(error)
             }
         }
+    }
+
+    /// Connects to the database of a store that another replica looks after, and holds the spec against the catalog.
+    pub async fn borrow(
+        store: &ExecutionStore,
+        credentials: &Credentials,
+        tally: Arc<Tally>,
+    ) -> Result<Self, NotReady> {
+        let (options, identity) = login(store, credentials)?;
+        let timeout = store.spec.connection.statement_timeout.get();
+        let database = Database::connect(options, BORROWED_POOL, timeout).await?;
+        let borrowed = Self::prepare_borrowed(store, database.clone(), identity, tally).await;
+        if borrowed.is_err() {
+            database.close().await;
+        }
+        borrowed
+    }
+
+    async fn prepare_borrowed(
+        store: &ExecutionStore,
+        database: Database,
+        identity: String,
+        tally: Arc<Tally>,
+    ) -> Result<Self, NotReady> {
+        let Validated { mapping, unwritable, read_only, notifies } =
+            database.within(validate(&database, &Layout::of(&store.spec))).await??;
+        let opened = database.within(ledger::now(&database)).await?;
+        let (ledger, watched) = borrowed_ledger(store, &database, &mapping, read_only).await?;
+        Ok(Self {
+            sequential: store.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
+            workloads: store.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
+            database,
+            mapping,
+            watched: watched.unwrap_or(opened),
+            opened,
+            ledger,
+            unwritable,
+            read_only,
+            notifies,
+            hints: None,
+            borrowed: true,
+            described: (store.uid(), store.metadata.generation),
+            identity,
+            known: Known::default(),
+            tally,
+            reading: tokio::sync::Mutex::default(),
+        })
     }
 
     async fn prepare(
@@ -192,12 +239,18 @@ impl Session {
             read_only,
             notifies,
             hints: None,
+            borrowed: false,
             described: (store.uid(), store.metadata.generation),
             identity,
             known: Known::with_history(history),
             tally,
             reading: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// Whether another replica looks after the store.
+    pub fn is_borrowed(&self) -> bool {
+        self.borrowed
     }
 
     /// Whether nothing keeps rows from being changed and recorded.
@@ -224,6 +277,11 @@ impl Session {
             || validated.notifies != self.notifies
         {
             return Ok(false);
+        }
+        if self.borrowed {
+            let (ledger, watched) =
+                borrowed_ledger(store, &self.database, &self.mapping, self.read_only).await?;
+            return Ok(ledger == self.ledger && watched.is_none_or(|watched| watched == self.watched));
         }
         if self.read_only {
             return Ok(true);
@@ -254,6 +312,40 @@ impl Session {
             evidence: true,
             asked: None,
         }
+    }
+}
+
+/// How to log in, and which table that is, on which server.
+fn login(store: &ExecutionStore, credentials: &Credentials) -> Result<(PgConnectOptions, String), NotReady> {
+    let spec = &store.spec;
+    let secret = || spec.connection.secret_ref.name.clone();
+    let ca = credentials.ca.as_ref().map(|pem| pem.clone().into_bytes());
+    let options = url::parse(&credentials.uri, ca).map_err(|error| NotReady::Url(secret(), error))?;
+    let (schema, table) = (&spec.table.schema.0, &spec.table.name.0);
+    let (host, port, name) =
+        (options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
+    let identity = format!("{host}:{port}/{name} {schema}.{table}");
+    Ok((options, identity))
+}
+
+/// Where what is done to the store is recorded, and since when it has been looked at without a gap, without claiming it.
+async fn borrowed_ledger(
+    store: &ExecutionStore,
+    database: &Database,
+    mapping: &Mapping,
+    read_only: bool,
+) -> Result<(Ledger, Option<DateTime<Utc>>), NotReady> {
+    if read_only {
+        return Ok((Ledger::Missing("the database is read-only".to_owned()), None));
+    }
+    let Some(known) = database.within(ledger::look_up(database, mapping)).await? else {
+        return Ok((Ledger::Missing("the schema jobexec is not there".to_owned()), None));
+    };
+    match known.claimant() {
+        Some(holder) if holder.uid != store.uid().unwrap_or_default() && known.watched_since.is_some() => {
+            Err(NotReady::TableClaimed(holder))
+        }
+        _ => Ok((Ledger::Tables { store_id: known.store_id }, known.watched_since)),
     }
 }
 

@@ -20,6 +20,7 @@ mod explain;
 mod extras;
 mod faults;
 mod guard;
+mod ha;
 mod history;
 mod http;
 mod ladder;

@@ -58,6 +58,9 @@ pub async fn run(context: Arc<Context>, writer: reflector::store::Writer<Guarded
                 Err(error) => not_watched::<JobExecution>(&error),
             },
             keys = context.wakes.next() => for key in keys {
+                if !context.owns(&key.namespace, &key.store) && !desks.contains_key(&key) {
+                    continue;
+                }
                 let (desk, _) = desks.entry(key.clone()).or_insert_with(|| {
                     let desk = Arc::new(Desk::new(key));
                     let task = work.spawn(desk.clone().run(context.clone())).id();

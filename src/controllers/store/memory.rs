@@ -223,6 +223,14 @@ impl Handle {
         }
     }
 
+    /// Another replica looks after the store: once a look under way has ended and was told, closes the connections. The claim
+    /// is the store's, and stays.
+    pub async fn hand_over(&self) {
+        let _looked = self.memory.lock().await;
+        let _told = self.told.lock().await;
+        self.close().await;
+    }
+
     /// The store is gone: gives up its claim, then closes the connections.
     pub async fn retire(&self) {
         self.slot.close();
