@@ -14,8 +14,8 @@ use k8s_openapi::api::coordination::v1::Lease;
 use crate::support::https::SERVE;
 use crate::support::{Operator, PATIENCE, World, rbac};
 
-/// Leases that end soon, where a test waits for that.
-const SHORT: (&str, &str) = ("LEASE_DURATION", "3s");
+/// Leases that end soon, where a test waits for that; on a busy machine shorter ones are lost by replicas that live.
+const SHORT: (&str, &str) = ("LEASE_DURATION", "6s");
 
 /// A replica of the operator.
 struct Replica {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::{Replica, SHORT, owners, settled};
+use super::{Replica, owners, settled};
 use crate::support::{PATIENCE, World};
 
 /// How many stores; more where somebody wants to see how it goes with many: `JOBEXEC_TEST_STORES=300`.
@@ -73,7 +73,7 @@ async fn shared(replicas: &[&Replica]) -> Vec<usize> {
 async fn each_store_is_one_replicas_and_nothing_is_lost_or_doubled_when_replicas_come_and_go() {
     let world = World::with_leases("share").await;
     world.tables().await;
-    let [first, second, third] = ["a", "b", "c"].map(|name| world.replica(name, &[SHORT]));
+    let [first, second, third] = ["a", "b", "c"].map(|name| world.replica(name, &[]));
     let shares = shared(&[&first, &second, &third]).await;
     println!("shares of {} stores: {shares:?}", stores());
     let most = stores() * 7 / 10;
@@ -89,12 +89,12 @@ async fn each_store_is_one_replicas_and_nothing_is_lost_or_doubled_when_replicas
     shared(&[&first, &third]).await;
 
     // A rolling update, with rows that become stale all the while.
-    let fourth = world.replica("d", &[SHORT]);
+    let fourth = world.replica("d", &[]);
     world.rows(3).await;
     settled(&[&first, &third, &fourth]).await;
     first.stop().await;
     world.rows(4).await;
-    let fifth = world.replica("e", &[SHORT]);
+    let fifth = world.replica("e", &[]);
     world.rows(5).await;
     settled(&[&third, &fourth, &fifth]).await;
     third.stop().await;
