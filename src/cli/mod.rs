@@ -56,6 +56,9 @@ pub enum CliError {
         "cannot use the Kubernetes cluster: {0}. Check KUBECONFIG and your rights, or run inside a Pod with a ServiceAccount"
     )]
     Cluster(String),
+    /// The Lease of a replica of the operator.
+    #[error(transparent)]
+    Lease(#[from] crate::controllers::membership::LeaseError),
     /// The operator's API.
     #[error(transparent)]
     Remote(#[from] RemoteError),

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::CliError;
 use crate::api::{Duration, InvalidDuration};
 use crate::controllers::scope::Namespaces;
-use crate::controllers::{self, Scope, selector};
+use crate::controllers::{self, Scope, membership, selector};
 use crate::http::listen::Listen;
 use crate::http::metrics::Exposure;
 use crate::http::{self, auth, tls};
@@ -27,6 +27,20 @@ pub(super) struct Args {
     /// key, !key, with commas between them; empty: all. The others are left to other operators.
     #[arg(long, env = "STORE_SELECTOR", value_name = "SELECTOR", default_value = "", value_parser = selector::parse)]
     store_selector: Selector,
+    /// The namespace of the Leases by which several replicas share the stores between them; without it this one is alone, and
+    /// looks after all of them.
+    #[arg(long, env = "LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    lease_namespace: Option<String>,
+    /// The name of the installation: its replicas have it in common, and no other one's.
+    #[arg(long, env = "LEASE_GROUP", value_name = "NAME", default_value = "jobexec-operator", value_parser = a_label)]
+    lease_group: String,
+    /// How long others wait for a replica that renews its Lease no more, 3s to 60s. It is renewed five times as often, and a
+    /// replica that cannot ends after three fifths of it.
+    #[arg(long, env = "LEASE_DURATION", value_name = "DURATION", default_value = "10s", value_parser = a_lease)]
+    lease_duration: Duration,
+    /// The name of this replica, which no other one has; the name of the host without it.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    identity: Option<String>,
     /// How log lines look.
     #[arg(long, env = "LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -80,6 +94,48 @@ fn a_second_or_more(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+/// Others see whole seconds.
+fn a_lease(text: &str) -> Result<Duration, String> {
+    let duration: Duration = text.parse().map_err(|error: InvalidDuration| error.to_string())?;
+    let length = duration.get();
+    if !(3..=60).contains(&length.as_secs()) || length.subsec_nanos() != 0 || length.as_secs_f64() > 60.0 {
+        return Err(format!("{text} is not from 3s to 60s in whole seconds"));
+    }
+    Ok(duration)
+}
+
+/// What a label may have as its value, and an object as the beginning of its name.
+fn a_label(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let ends = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+    let bytes = text.as_bytes();
+    if text.len() > 40
+        || !text.bytes().all(plain)
+        || !ends(bytes.first().copied())
+        || !ends(bytes.last().copied())
+    {
+        return Err("write at most 40 lower-case letters, digits and -, with a letter or digit at both ends"
+            .to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+impl Args {
+    /// Where this replica meets others, and under which name; `None`: it is alone.
+    fn lease(&self) -> Result<Option<membership::Options>, CliError> {
+        let Some(namespace) = self.lease_namespace.clone().filter(|namespace| !namespace.is_empty()) else {
+            return Ok(None);
+        };
+        let given = self.identity.clone().filter(|identity| !identity.is_empty());
+        let identity = given.or_else(|| whoami::hostname().ok()).ok_or_else(|| {
+            let missing = "the name of this host is not known: name this replica with --identity (POD_NAME)";
+            CliError::Usage(missing.to_owned())
+        })?;
+        let (group, duration) = (self.lease_group.clone(), self.lease_duration.get());
+        Ok(Some(membership::Options { namespace, group, identity, duration }))
+    }
+}
+
 impl From<Serve> for http::Options {
     fn from(serve: Serve) -> Self {
         let files = serve.tls_cert_file.zip(serve.tls_key_file);
@@ -121,6 +177,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         tracing::info!("asked to stop");
         signalled.cancel();
     });
+    let lease = args.lease()?;
     let scope = Scope { namespaces: args.namespaces, stores: args.store_selector };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -129,7 +186,9 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         "starting"
     );
     let (options, serving) = (http::Options::from(args.serve), stop.clone());
-    controllers::run(client, scope, stop, |context| http::serve(context, options, serving)).await;
+    let beside = |context| http::serve(context, options, serving);
+    let outcome = Box::pin(controllers::run(client, scope, lease, stop, beside)).await;
+    outcome.inspect_err(|error| tracing::error!(%error, "this replica ends"))?;
     tracing::info!("stopped");
     Ok(())
 }

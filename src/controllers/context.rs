@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use futures::SinkExt as _;
 use futures::channel::mpsc;
 use kube::core::DeserializeGuard;
 use kube::core::error_boundary::InvalidObject;
@@ -16,6 +17,8 @@ use tokio_util::task::TaskTracker;
 
 use super::execution::{Key, Wakes};
 use super::failures::Failures;
+use super::membership::Membership;
+use super::reader::{Reader, Readers};
 use super::scope::Scope;
 use super::store::Handle;
 use super::watching::Cache;
@@ -46,6 +49,7 @@ pub struct Context {
     executions: Cache<JobExecution>,
     policies: Cache<ExecutionPolicy>,
     handles: Mutex<HashMap<ObjectRef<Guarded<ExecutionStore>>, Arc<Handle>>>,
+    readers: Readers,
     nudges: Nudges,
     /// The stores whose executions are to be looked at.
     pub wakes: Wakes,
@@ -55,6 +59,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// The connections to databases.
     pub pools: Pools,
+    /// Which stores are this replica's.
+    pub membership: Arc<Membership>,
     /// What is telling Kubernetes of the stores.
     pub tellers: TaskTracker,
     /// Cancelled when the operator is asked to stop.
@@ -87,6 +93,7 @@ impl Context {
         scope: Scope,
         caches: Caches,
         nudges: Nudges,
+        membership: Arc<Membership>,
         stop: CancellationToken,
     ) -> Self {
         let Caches { stores, executions, policies } = caches;
@@ -97,11 +104,13 @@ impl Context {
             executions,
             policies,
             handles: Mutex::default(),
+            readers: Readers::default(),
             nudges,
             wakes: Wakes::default(),
             failing_policies: Failures::default(),
             metrics: Metrics::default(),
             pools: Pools::default(),
+            membership,
             tellers: TaskTracker::new(),
             stop,
         }
@@ -132,6 +141,16 @@ impl Context {
     /// The policies.
     pub fn policies(&self) -> &Cache<ExecutionPolicy> {
         &self.policies
+    }
+
+    /// Whether this replica looks after the store of this name, which need not exist.
+    pub fn owns(&self, namespace: &str, store: &str) -> bool {
+        self.membership.owns(namespace, store)
+    }
+
+    /// Whether this replica looks after the store.
+    pub fn looks_after(&self, store: &ExecutionStore) -> bool {
+        self.owns(&store.namespace().unwrap_or_default(), &store.name_any())
     }
 
     /// The store of this name, as last seen.
@@ -171,6 +190,47 @@ impl Context {
         }
     }
 
+    /// What reads a store that another replica looks after.
+    pub fn reader(&self, store: &ObjectRef<Guarded<ExecutionStore>>) -> Arc<Reader> {
+        self.readers.of(store)
+    }
+
+    /// Closes the connections to stores of other replicas that nobody asks about any more.
+    pub(super) fn tidy(&self) {
+        self.readers.tidy(|store| self.owns(store.namespace.as_deref().unwrap_or_default(), &store.name));
+    }
+
+    /// Leaves the stores that are another replica's now to it, and has all of its own looked at.
+    pub(super) async fn settle(self: &Arc<Self>) {
+        self.hand_over();
+        for store in self.all_stores() {
+            let target = ObjectRef::from_obj(&*store);
+            if self.owns(target.namespace.as_deref().unwrap_or_default(), &target.name) {
+                // Unlike other nudges it may not be lost: nothing else would bring a store here.
+                let sent = self.nudges.stores.clone().send(target).await;
+                sent.unwrap_or_else(|_| tracing::debug!("the stores are no longer looked at"));
+            }
+        }
+        for policy in self.all_policies() {
+            let sent = self.nudges.policies.clone().send(ObjectRef::from_obj(&*policy)).await;
+            sent.unwrap_or_else(|_| tracing::debug!("the policies are no longer looked at"));
+        }
+        self.wakes.wake_all(self.execution_keys());
+    }
+
+    fn hand_over(self: &Arc<Self>) {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = |key: &&ObjectRef<_>| !self.owns(key.namespace.as_deref().unwrap_or_default(), &key.name);
+        let lost: Vec<_> = handles.keys().filter(lost).cloned().collect();
+        for key in lost {
+            if let Some(handle) = handles.remove(&key) {
+                tracing::info!(store = %key, "another replica looks after the store now");
+                self.wakes.wake(key.namespace.as_deref().unwrap_or_default(), &key.name);
+                self.tellers.spawn(async move { handle.hand_over().await });
+            }
+        }
+    }
+
     /// Closes every connection, all at once.
     pub async fn close(&self) {
         let handles: Vec<_> = self
@@ -180,7 +240,16 @@ impl Context {
             .drain()
             .map(|(_, handle)| handle)
             .collect();
-        futures::future::join_all(handles.iter().map(|handle| handle.close())).await;
+        let handles = futures::future::join_all(handles.iter().map(|handle| handle.close()));
+        tokio::join!(handles, self.readers.close());
+    }
+
+    /// Waits until every object that exists has been seen, for at most `patience`.
+    pub(super) async fn all_seen(&self, patience: Duration) {
+        let seen = async { tokio::join!(self.stores.wait(), self.executions.wait(), self.policies.wait()) };
+        if tokio::time::timeout(patience, seen).await.is_err() {
+            tracing::warn!("not all objects have been seen yet, the Lease is taken all the same");
+        }
     }
 
     /// Waits until every `JobExecution` and `ExecutionPolicy` of a namespace has been seen, for at most `patience`.

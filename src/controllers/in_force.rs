@@ -69,6 +69,9 @@ impl Session {
         store: &ExecutionStore,
         check: bool,
     ) -> Result<Option<Arc<InForce>>, DbError> {
+        if self.is_borrowed() {
+            return self.borrow_in_force(context, store).await;
+        }
         let namespace = store.namespace().unwrap_or_default();
         let mut known = self.known.in_force.lock().await;
         let Some(wishes) = context.wishes(&namespace, &store.name_any(), &self.mapping) else {
@@ -100,6 +103,24 @@ impl Session {
             }
         }
         Ok(Some(known.insert(Arc::new(wanted)).clone()))
+    }
+
+    /// What another replica has put in force; where it cannot say so in the database, what the objects wish.
+    async fn borrow_in_force(
+        &self,
+        context: &Context,
+        store: &ExecutionStore,
+    ) -> Result<Option<Arc<InForce>>, DbError> {
+        if let Ledger::Tables { store_id, .. } = self.ledger {
+            let source = policy::store_source(&store.name_any());
+            let loaded = self.database.within(rules::load(&self.database, store_id, &source)).await?;
+            return Ok(loaded.map(|compiled| {
+                Arc::new(InForce { compiled, policies: Vec::new(), routes: Routes::default() })
+            }));
+        }
+        let namespace = store.namespace().unwrap_or_default();
+        let wishes = context.wishes(&namespace, &store.name_any(), &self.mapping);
+        Ok(wishes.map(|wishes| Arc::new(self.compile(store, wishes, None))))
     }
 
     /// What is in force, if that is known.

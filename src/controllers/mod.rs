@@ -5,7 +5,9 @@ pub mod events;
 pub mod execution;
 pub mod failures;
 pub mod in_force;
+pub mod membership;
 pub mod policy;
+pub mod reader;
 pub mod scope;
 pub mod secret;
 pub mod selector;
@@ -21,11 +23,14 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::channel::mpsc;
+use futures::future::FusedFuture as _;
 use kube::Client;
 use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use context::Context;
+use membership::{LeaseError, Membership};
 pub use scope::Scope;
 
 /// The name under which the operator writes status by server-side apply.
@@ -42,6 +47,15 @@ const STOP_LIMIT: Duration = Duration::from_secs(4);
 
 /// How long to wait for connections to be closed in order.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+
+/// How long the stores of other replicas are left to them while this one has not seen all objects yet.
+const JOIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long to wait until the Lease is given back when what was under way did not end in time.
+const LEAVE_LIMIT: Duration = Duration::from_secs(1);
+
+/// How often is looked for connections that nobody needs.
+const TIDY: Duration = Duration::from_mins(1);
 
 /// How many nudges may wait for a controller. One that finds no room is covered by the object's own
 /// requeue.
@@ -92,14 +106,17 @@ pub(crate) async fn bounded<T>(
     tokio::time::timeout(API_TIMEOUT, call).await.map_err(|_| ReconcileError::Timeout)?.map_err(Into::into)
 }
 
-/// Runs every controller on the stores in `scope` until `stop` is cancelled and what is under way has ended. So does what runs `beside` them on what they know: it ends by itself once `stop` is cancelled, and
-/// connections are closed only then.
+/// Runs every controller on the stores in `scope` until `stop` is cancelled and what is under way has ended. So does what runs
+/// `beside` them on what they know: it ends by itself once `stop` is cancelled, and connections are closed only then. With a
+/// `lease` it shares the stores with other replicas; an error means that it may not, or that it has lost its Lease, and that
+/// nothing was waited for.
 pub async fn run<F: Future<Output = ()>>(
     client: Client,
     scope: Scope,
+    lease: Option<membership::Options>,
     stop: CancellationToken,
     beside: impl FnOnce(Arc<Context>) -> F,
-) {
+) -> Result<(), LeaseError> {
     let (stores, seen_stores) = watching::watch(&client, &scope.namespaces, &store::watched(&scope), |_| {});
     let (executions, seen_executions) =
         watching::watch(&client, &scope.namespaces, &execution::watched(), execution::trim);
@@ -109,28 +126,83 @@ pub async fn run<F: Future<Output = ()>>(
     let (nudge_policies, nudged_policies) = mpsc::channel(NUDGES);
     let nudges = context::Nudges { stores: nudge_stores, policies: nudge_policies };
     let caches = context::Caches { stores, executions, policies };
-    let context = Arc::new(Context::new(client, scope, caches, nudges, stop.clone()));
+    let membership = Arc::new(Membership::new(lease.as_ref()));
+    let context = Arc::new(Context::new(client, scope, caches, nudges, membership, stop.clone()));
     let stores = store::run(context.clone(), seen_stores, nudged_stores, stop.clone());
     let executions = execution::run(context.clone(), seen_executions);
     let policies = policy::run(context.clone(), seen_policies, nudged_policies, stop.clone());
     let beside = beside(context.clone());
+    let leave = CancellationToken::new();
     let work = async {
-        let controllers = futures::future::join3(stores.boxed(), executions.boxed(), policies.boxed());
-        tokio::join!(controllers, beside);
-        // What was done is told before the end.
-        context.tellers.close();
-        context.tellers.wait().await;
+        let enforcement = async {
+            let settling = AbortOnDropHandle::new(tokio::spawn(settle(context.clone())));
+            futures::future::join3(stores.boxed(), executions.boxed(), policies.boxed()).await;
+            drop(settling);
+            // What was done is told before the end, and only then are the stores left to others.
+            context.tellers.close();
+            context.tellers.wait().await;
+            leave.cancel();
+        };
+        tokio::join!(enforcement, beside);
+        Ok(())
     };
+    let mut lease = std::pin::pin!(hold(context.clone(), lease, leave.clone()).fuse());
     let limit = async {
         stop.cancelled().await;
         tokio::time::sleep(STOP_LIMIT).await;
     };
-    tokio::select! {
-        () = work => {}
+    let outcome = tokio::select! {
+        outcome = async { tokio::try_join!(work, &mut lease) } => outcome.map(|_: ((), ())| ()),
         // A controller that never saw its objects does not end by itself, and a server may have fallen silent.
-        () = limit => tracing::warn!("what was under way did not end within {STOP_LIMIT:?}, its transactions are rolled back"),
+        () = limit => {
+            tracing::warn!("what was under way did not end within {STOP_LIMIT:?}, its transactions are rolled back");
+            Ok(())
+        }
+    };
+    // Nothing may go on without the Lease.
+    context.stop.cancel();
+    leave.cancel();
+    if outcome.is_ok() && !lease.is_terminated() && tokio::time::timeout(LEAVE_LIMIT, lease).await.is_err() {
+        tracing::warn!("the Lease could not be given back in time, it ends by itself");
     }
     if tokio::time::timeout(CLOSE_LIMIT, context.close()).await.is_err() {
         tracing::debug!("connections were still in use at the end");
+    }
+    outcome
+}
+
+/// Holds the replica's Lease, if it is to have one, until it is to `leave`. It is a task of its own, so that no work delays
+/// a renewal.
+async fn hold(
+    context: Arc<Context>,
+    lease: Option<membership::Options>,
+    leave: CancellationToken,
+) -> Result<(), LeaseError> {
+    let Some(options) = lease else {
+        leave.cancelled().await;
+        return Ok(());
+    };
+    let ready = {
+        let context = context.clone();
+        async move { context.all_seen(JOIN_LIMIT).await }
+    };
+    let held = membership::run(context.membership.clone(), context.client.clone(), options, ready, leave);
+    let held = AbortOnDropHandle::new(tokio::spawn(held)).await;
+    held.unwrap_or_else(|error| Err(LeaseError::Ended(error.to_string())))
+}
+
+/// Has the stores change hands whenever the replicas that are alive have changed, and closes what nobody asks any more.
+async fn settle(context: Arc<Context>) {
+    let mut changes = context.membership.changes();
+    let mut idle = tokio::time::interval(TIDY);
+    loop {
+        tokio::select! {
+            changed = changes.changed() => match changed {
+                Ok(()) => context.settle().await,
+                Err(_) => return,
+            },
+            _ = idle.tick() => {}
+        }
+        context.tidy();
     }
 }

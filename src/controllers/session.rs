@@ -13,10 +13,13 @@ use crate::api::store::{Connection, SecretKeyRef};
 use crate::db::hints::Listener;
 use crate::db::judge::Rules;
 use crate::db::ledger::{self, Claim, Claimant, Ledger};
-use crate::db::url::{self, InvalidUrl};
+use crate::db::url::{self, InvalidUrl, Login};
 use crate::db::validate::{Problem, Validated, validate};
 use crate::db::{Database, DbError, Judge, Layout, Mapping, Pools, extras, history};
 use crate::metrics::Tally;
+
+/// How many connections a session has that is only asked now and then.
+const BORROWED_POOL: u32 = 2;
 
 /// Why a store cannot be worked on, from the first step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +120,8 @@ pub struct Session {
     notifies: bool,
     /// Listens for them.
     hints: Option<Listener>,
+    /// Whether another replica looks after the store: then nothing is claimed, and what is in force is only read.
+    borrowed: bool,
     /// The UID and the generation of the object that it describes.
     described: (Option<String>, Option<i64>),
     /// Which table it is, on which server: the same for two stores on one table.
@@ -141,14 +146,7 @@ impl Session {
         changed: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, NotReady> {
         let spec = &store.spec;
-        let secret = || spec.connection.secret_ref.name.clone();
-        let ca = credentials.ca.as_ref().map(|pem| pem.clone().into_bytes());
-        let login = url::login(&credentials.uri, ca).map_err(|error| NotReady::Url(secret(), error))?;
-        let options = &login.options;
-        let (schema, table) = (&spec.table.schema.0, &spec.table.name.0);
-        let (host, port, name) =
-            (options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
-        let identity = format!("{host}:{port}/{name} {schema}.{table}");
+        let (login, identity) = login(store, credentials)?;
         let size = u32::try_from(spec.connection.pool_size).unwrap_or(3).clamp(2, 20);
         let database = Database::shared(pools, &login, size, spec.connection.statement_timeout.get()).await?;
         match Self::prepare(store, predecessor, outage, database.clone(), identity, tally).await {
@@ -166,6 +164,54 @@ impl Session {
                 Err(error)
             }
         }
+    }
+
+    /// Connects to the database of a store that another replica looks after, and holds the spec against the catalog.
+    pub async fn borrow(
+        pools: &Pools,
+        store: &ExecutionStore,
+        credentials: &Credentials,
+        tally: Arc<Tally>,
+    ) -> Result<Self, NotReady> {
+        let (login, identity) = login(store, credentials)?;
+        let timeout = store.spec.connection.statement_timeout.get();
+        let database = Database::shared(pools, &login, BORROWED_POOL, timeout).await?;
+        let borrowed = Self::prepare_borrowed(store, database.clone(), identity, tally).await;
+        if borrowed.is_err() {
+            database.close().await;
+        }
+        borrowed
+    }
+
+    async fn prepare_borrowed(
+        store: &ExecutionStore,
+        database: Database,
+        identity: String,
+        tally: Arc<Tally>,
+    ) -> Result<Self, NotReady> {
+        let Validated { mapping, unwritable, read_only, notifies } =
+            database.within(validate(&database, &Layout::of(&store.spec))).await??;
+        let opened = database.within(ledger::now(&database)).await?;
+        let (ledger, watched) = borrowed_ledger(store, &database, &mapping, read_only).await?;
+        Ok(Self {
+            sequential: store.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
+            workloads: store.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
+            database,
+            mapping,
+            watched: watched.unwrap_or(opened),
+            confirmed: Mutex::new(opened),
+            opened,
+            ledger,
+            unwritable,
+            read_only,
+            notifies,
+            hints: None,
+            borrowed: true,
+            described: (store.uid(), store.metadata.generation),
+            identity,
+            known: Known::default(),
+            tally,
+        })
     }
 
     async fn prepare(
@@ -202,11 +248,17 @@ impl Session {
             read_only,
             notifies,
             hints: None,
+            borrowed: false,
             described: (store.uid(), store.metadata.generation),
             identity,
             known: Known::with_history(history),
             tally,
         })
+    }
+
+    /// Whether another replica looks after the store.
+    pub fn is_borrowed(&self) -> bool {
+        self.borrowed
     }
 
     /// Whether nothing keeps rows from being changed and recorded.
@@ -233,6 +285,11 @@ impl Session {
             || validated.notifies != self.notifies
         {
             return Ok(false);
+        }
+        if self.borrowed {
+            let (ledger, watched) =
+                borrowed_ledger(store, &self.database, &self.mapping, self.read_only).await?;
+            return Ok(ledger == self.ledger && watched.is_none_or(|watched| watched == self.watched));
         }
         if self.read_only {
             return Ok(true);
@@ -273,6 +330,41 @@ impl Session {
             evidence: true,
             asked: None,
         }
+    }
+}
+
+/// How to log in, and which table that is, on which server.
+fn login(store: &ExecutionStore, credentials: &Credentials) -> Result<(Login, String), NotReady> {
+    let spec = &store.spec;
+    let secret = || spec.connection.secret_ref.name.clone();
+    let ca = credentials.ca.as_ref().map(|pem| pem.clone().into_bytes());
+    let login = url::login(&credentials.uri, ca).map_err(|error| NotReady::Url(secret(), error))?;
+    let options = &login.options;
+    let (schema, table) = (&spec.table.schema.0, &spec.table.name.0);
+    let (host, port, name) =
+        (options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
+    let identity = format!("{host}:{port}/{name} {schema}.{table}");
+    Ok((login, identity))
+}
+
+/// Where what is done to the store is recorded, and since when it has been looked at without a gap, without claiming it.
+async fn borrowed_ledger(
+    store: &ExecutionStore,
+    database: &Database,
+    mapping: &Mapping,
+    read_only: bool,
+) -> Result<(Ledger, Option<DateTime<Utc>>), NotReady> {
+    if read_only {
+        return Ok((Ledger::Missing("the database is read-only".to_owned()), None));
+    }
+    let Some(known) = database.within(ledger::look_up(database, mapping)).await? else {
+        return Ok((Ledger::Missing("the schema jobexec is not there".to_owned()), None));
+    };
+    match known.claimant() {
+        Some(holder) if holder.uid != store.uid().unwrap_or_default() && known.watched_since.is_some() => {
+            Err(NotReady::TableClaimed(holder))
+        }
+        _ => Ok((Ledger::Tables { store_id: known.store_id, outbox: known.outbox }, known.watched_since)),
     }
 }
 

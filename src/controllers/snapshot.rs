@@ -11,7 +11,7 @@ use super::context::Guarded;
 use super::policy;
 use super::store::{Handle, undecodable};
 use crate::api::{ExecutionPolicy, ExecutionStore, ExecutionStoreStatus};
-use crate::metrics::{PolicyNow, Pool, Snapshot, StoreNow};
+use crate::metrics::{PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow};
 
 impl Context {
     /// What the last look at a store came to; before the first one what Kubernetes was told last. One that cannot be read
@@ -30,11 +30,21 @@ impl Context {
         }
     }
 
-    /// See the module.
+    /// See the module. What other replicas look after is seen there.
     pub fn snapshot(&self) -> Snapshot {
+        let namespace = |object: Option<String>| object.unwrap_or_default();
+        let mut stores = self.all_stores();
+        stores.retain(|store| self.owns(&namespace(store.namespace()), &store.name_any()));
+        let mut policies = self.own_policies();
+        policies.retain(|policy| self.owns(&namespace(policy.namespace()), policy::store_of(policy)));
         Snapshot {
-            stores: self.all_stores().iter().map(|store| self.store_now(store)).collect(),
-            policies: self.own_policies().iter().map(|policy| self.policy_now(policy)).collect(),
+            replica: ReplicaNow {
+                lease_held: self.membership.holds(),
+                members: self.membership.members(),
+                stores_owned: stores.len(),
+            },
+            stores: stores.iter().map(|store| self.store_now(store)).collect(),
+            policies: policies.iter().map(|policy| self.policy_now(policy)).collect(),
         }
     }
 

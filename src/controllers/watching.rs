@@ -96,8 +96,15 @@ impl<K: Watched> Cache<K> {
 
     /// Whether every object has been seen that the API server shows.
     pub fn seen(&self) -> bool {
-        let places = self.places.borrow();
-        places.values().any(|sight| sight.seen) && places.values().all(|sight| sight.seen || sight.refused)
+        all_seen(&self.places.borrow())
+    }
+
+    /// Waits until every object has been seen that the API server shows.
+    pub async fn wait(&self) {
+        if self.places.clone().wait_for(all_seen).await.is_err() {
+            // The watch has ended, with the operator.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The namespaces that have not been seen yet and are waited for, and those that may not be read at present.
@@ -109,6 +116,10 @@ impl<K: Watched> Cache<K> {
         };
         (named(|sight| !sight.seen && !sight.refused), named(|sight| sight.refused))
     }
+}
+
+fn all_seen(places: &BTreeMap<Place, Sight>) -> bool {
+    places.values().any(|sight| sight.seen) && places.values().all(|sight| sight.seen || sight.refused)
 }
 
 fn sight(places: &BTreeMap<Place, Sight>, namespace: &str) -> Option<Sight> {

@@ -168,11 +168,30 @@ pub async fn enlist(database: &Database, mapping: &Mapping) -> Result<Ledger, Db
 pub struct Known {
     /// The id of the table in them.
     pub store_id: i32,
-    /// The store that looks after it.
+    /// The UID of the store that looks after it.
+    pub uid: Option<String>,
+    /// Its namespace.
+    pub namespace: Option<String>,
+    /// Its name.
     pub name: Option<String>,
     /// Since when it has been looked at without a gap; `None`: nobody looks at it at present, so that evidence of life
     /// counts from now on.
     pub watched_since: Option<DateTime<Utc>>,
+    /// Whether there is an outbox that this login may write to.
+    #[sqlx(skip)]
+    pub outbox: bool,
+}
+
+impl Known {
+    /// The store that looks after the table, if one does.
+    pub fn claimant(&self) -> Option<Claimant> {
+        Some(Claimant {
+            uid: self.uid.clone()?,
+            predecessor: None,
+            namespace: self.namespace.clone()?,
+            name: self.name.clone()?,
+        })
+    }
 }
 
 /// What the operator's tables know of the table; `None`: they are not there, or know nothing.
@@ -188,8 +207,8 @@ pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Option<Kn
     if !there {
         return Ok(None);
     }
-    let known = sqlx::query_as(
-        "SELECT store_id, name,
+    let known: Option<Known> = sqlx::query_as(
+        "SELECT store_id, uid, namespace, name,
                 CASE WHEN seen_at > statement_timestamp() - make_interval(secs => $3) THEN watched_since END AS watched_since
          FROM jobexec.stores WHERE table_schema = $1 AND table_name = $2",
     )
@@ -199,8 +218,9 @@ pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Option<Kn
     .persistent(false)
     .fetch_optional(&mut *tx)
     .await?;
+    let outbox = outbox::usable(&mut tx).await?;
     tx.commit().await?;
-    Ok(known)
+    Ok(known.map(|known| Known { outbox, ..known }))
 }
 
 /// The database's time.

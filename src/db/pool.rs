@@ -1,5 +1,5 @@
 //! One pool of connections for all stores that log in alike: 300 stores of one database take three connections, not
-//! nine hundred. A store is a [`Member`] of it for as long as its session is open; when the last one leaves, the connections
+//! nine hundred. A store is a `Member` of it for as long as its session is open; when the last one leaves, the connections
 //! are closed.
 
 use std::collections::HashMap;

@@ -1,7 +1,6 @@
 //! One clean-up of one store. It goes on when its client has gone.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -9,9 +8,8 @@ use chrono::TimeDelta;
 use super::app::{App, Turn};
 use super::problem::Problem;
 use super::ready::Ready;
-use super::stores::{Open, StoreName};
+use super::stores::{Door, Open, StoreName};
 use crate::controllers::Context;
-use crate::controllers::store::Handle;
 use crate::db::Judge;
 use crate::db::cleanup::{self, Options, Row};
 use crate::metrics::End;
@@ -66,7 +64,7 @@ pub(super) struct Outcome {
 pub(super) async fn run(
     app: &App,
     open: Open,
-    handle: Option<Arc<Handle>>,
+    door: Door,
     order: Order,
     turn: Option<Turn>,
 ) -> Result<(StoreName, Outcome), Problem> {
@@ -80,7 +78,7 @@ pub(super) async fn run(
         let task = app.tasks.spawn(async move {
             let outcome = write(&context, open.clone(), order).await;
             if outcome.cleaned > 0 && !context.stop.is_cancelled() {
-                show(&context, &open.name, handle).await;
+                show(&context, &open.name, door).await;
             }
             drop(turn);
             outcome
@@ -94,8 +92,12 @@ pub(super) async fn run(
 }
 
 /// Has the figures taken anew, and waits a little for them.
-async fn show(context: &Context, store: &StoreName, handle: Option<Arc<Handle>>) {
-    let Some(handle) = handle else { return };
+async fn show(context: &Context, store: &StoreName, door: Door) {
+    let handle = match door {
+        Door::Own(Some(handle)) => handle,
+        Door::Own(None) => return,
+        Door::Other(other) => return other.reader.note_change().await,
+    };
     let mut latest = handle.latest();
     handle.note_change();
     context.nudge_store(&store.namespace, &store.name);

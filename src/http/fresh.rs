@@ -8,7 +8,7 @@ use futures::future::join_all;
 use tokio::time::timeout;
 
 use super::app::App;
-use super::stores::Store;
+use super::stores::{Door, Other, Store};
 use crate::api::ExecutionStoreStatus;
 
 /// How old figures may become while somebody asks for them.
@@ -17,6 +17,9 @@ const AGE: Duration = Duration::from_millis(4500);
 /// How long an answer waits for newer ones. Where counting takes longer, as in a table with millions of running rows, or
 /// the database does not answer, the last ones are told.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long an answer waits for those of a store that another replica looks after, which may have to be opened first.
+const OPENING: Duration = Duration::from_secs(2);
 
 /// With more stores asked for at once, all are told as of their last poll.
 const MANY: usize = 10;
@@ -31,9 +34,14 @@ impl App {
     }
 
     async fn freshened(&self, store: Store) -> Store {
-        let Some(handle) = store.handle.as_ref().filter(|handle| handle.session().is_some()) else {
-            return store;
+        let handle = match &store.door {
+            Door::Own(handle) => handle.as_ref().filter(|handle| handle.session().is_some()),
+            Door::Other(other) => {
+                let other = other.clone();
+                return of_another(store, other).await;
+            }
         };
+        let Some(handle) = handle else { return store };
         // Held while they are taken, so that all who ask meanwhile get them.
         let mut asked = handle.asked.lock().await;
         if asked.is_none_or(|at| at.elapsed() >= AGE) {
@@ -51,5 +59,22 @@ impl App {
         }
         drop(asked);
         self.store(&store.name).unwrap_or(store)
+    }
+}
+
+/// Its status with figures that were taken here; what does not come in time is there for the next one who asks.
+async fn of_another(store: Store, other: Arc<Other>) -> Store {
+    if other.object.0.is_err() {
+        return store;
+    }
+    let taken = tokio::spawn(async move {
+        match &other.object.0 {
+            Ok(object) => other.reader.status(&other.context, object, AGE).await.ok(),
+            Err(_) => None,
+        }
+    });
+    match timeout(OPENING, taken).await {
+        Ok(Ok(Some(status))) => Store { status: Some(Arc::new(status)), ..store },
+        _ => store,
     }
 }

@@ -14,8 +14,8 @@ pub(super) fn router(context: Arc<Context>) -> Router {
     Router::new().route("/livez", get(async || "ok\n")).route("/readyz", get(ready)).with_state(context)
 }
 
-/// Ready once every store has been seen that the API server shows; of what it does not show others are not to suffer. That the API
-/// server is away later changes nothing.
+/// Ready once every store has been seen that the API server shows and, beside other replicas, the Lease is held; of what it does
+/// not show others are not to suffer. That the API server is away later changes nothing, until the Lease is lost.
 async fn ready(State(context): State<Arc<Context>>) -> (StatusCode, String) {
     let (unseen, refused) = context.stores().gaps();
     let told = |which: &[String], what: &str| match which {
@@ -26,9 +26,11 @@ async fn ready(State(context): State<Arc<Context>>) -> (StatusCode, String) {
         + &told(&refused, "ExecutionStores cannot be watched, see the log, in");
     if context.stop.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "the operator is stopping\n".to_owned())
-    } else if context.stores().seen() {
-        (StatusCode::OK, format!("ok\n{gaps}"))
-    } else {
+    } else if !context.stores().seen() {
         (StatusCode::SERVICE_UNAVAILABLE, gaps)
+    } else if !context.membership.holds() {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("the Lease of this replica is not held yet\n{gaps}"))
+    } else {
+        (StatusCode::OK, format!("ok\n{gaps}"))
     }
 }

@@ -57,6 +57,7 @@ impl Open {
 
     /// The operator is about to connect anew.
     pub(super) fn changed(&self, context: &Context) -> Problem {
+        self.open_anew();
         context.nudge_store(&self.name.namespace, &self.name.name);
         let message = "its spec, its table or what is known of it has just changed: ask again soon";
         self.not_ready("Changed", message.to_owned())

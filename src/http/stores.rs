@@ -12,10 +12,13 @@ use utoipa::ToSchema;
 use super::app::App;
 use super::auth::{Access, Caller, refusal};
 use super::problem::Problem;
-use crate::api::ExecutionStoreStatus;
 use crate::api::conditions::find;
+use crate::api::{ExecutionStore, ExecutionStoreStatus};
+use crate::controllers::Context;
+use crate::controllers::context::Guarded;
 use crate::controllers::in_force::InForce;
-use crate::controllers::session::Session;
+use crate::controllers::reader::Reader;
+use crate::controllers::session::{NotReady, Session};
 use crate::controllers::store::Handle;
 use crate::db::DbError;
 use crate::db::connect::Reading;
@@ -71,7 +74,24 @@ pub(super) struct Store {
     pub(super) name: StoreName,
     /// What the last look at it came to, or what Kubernetes was told last.
     pub(super) status: Option<Arc<ExecutionStoreStatus>>,
-    pub(super) handle: Option<Arc<Handle>>,
+    pub(super) door: Door,
+}
+
+/// How a store is reached.
+#[derive(Clone)]
+pub(super) enum Door {
+    /// This replica looks after it; `None`: it has not begun to.
+    Own(Option<Arc<Handle>>),
+    /// Another one does.
+    Other(Arc<Other>),
+}
+
+/// A store that another replica looks after.
+pub(super) struct Other {
+    pub(super) context: Arc<Context>,
+    pub(super) reader: Arc<Reader>,
+    /// As it was last seen.
+    pub(super) object: Arc<Guarded<ExecutionStore>>,
 }
 
 /// How long a request waits for its turn to read a store.
@@ -83,15 +103,32 @@ pub(super) struct Open {
     pub(super) name: StoreName,
     pub(super) session: Arc<Session>,
     pub(super) in_force: Arc<InForce>,
+    door: Door,
 }
 
 impl Store {
     /// What is open of it. That it may be gone a moment later is told by the database.
     pub(super) async fn open(&self) -> Result<Open, Problem> {
-        let session = self.handle.as_ref().and_then(|handle| handle.session());
-        let session = session.ok_or_else(|| self.not_ready())?;
-        let in_force = session.in_force().await.ok_or_else(|| self.not_ready())?;
-        Ok(Open { name: self.name.clone(), session, in_force })
+        let (session, in_force) = match &self.door {
+            Door::Own(handle) => {
+                let session = handle.as_ref().and_then(|handle| handle.session());
+                let session = session.ok_or_else(|| self.not_ready())?;
+                let in_force = session.in_force().await;
+                (session, in_force)
+            }
+            Door::Other(other) => {
+                let Ok(object) = &other.object.0 else { return Err(self.not_ready()) };
+                let opened = other.reader.open(&other.context, object).await;
+                opened.map_err(|why| self.not_opened(&why))?
+            }
+        };
+        let in_force = in_force.ok_or_else(|| self.not_ready())?;
+        Ok(Open { name: self.name.clone(), session, in_force, door: self.door.clone() })
+    }
+
+    fn not_opened(&self, why: &NotReady) -> Problem {
+        let (store, why, message) = (self.name.to_string(), why.reason().to_owned(), why.to_string());
+        Problem::StoreNotReady { store, why, message }
     }
 
     fn not_ready(&self) -> Problem {
@@ -164,7 +201,19 @@ impl Open {
     /// What the database did not do, which is counted.
     pub(super) fn failed(&self, error: DbError) -> Problem {
         self.session.tally.failed(error.reason());
+        if !error.answered() {
+            self.open_anew();
+        }
         Problem::Database { store: self.name.to_string(), error }
+    }
+}
+
+impl Open {
+    /// Another replica's store is opened anew for the next one who asks; this one's the look at it does.
+    pub(super) fn open_anew(&self) {
+        if let Door::Other(other) = &self.door {
+            other.reader.forget();
+        }
     }
 }
 
@@ -174,9 +223,16 @@ impl App {
         let object = self.context.store(&name.namespace, &name.name);
         match object {
             Some(object) => {
-                let handle = self.context.known_handle(&ObjectRef::from_obj(&*object));
-                let status = self.context.status_of(&object, handle.as_ref());
-                Ok(Store { name: name.clone(), status, handle })
+                let key = ObjectRef::from_obj(&*object);
+                if self.context.owns(&name.namespace, &name.name) {
+                    let handle = self.context.known_handle(&key);
+                    let status = self.context.status_of(&object, handle.as_ref());
+                    return Ok(Store { name: name.clone(), status, door: Door::Own(handle) });
+                }
+                let status = self.context.status_of(&object, None);
+                let (context, reader) = (self.context.clone(), self.context.reader(&key));
+                let door = Door::Other(Arc::new(Other { context, reader, object }));
+                Ok(Store { name: name.clone(), status, door })
             }
             None if self.context.stores().unseen_in(&name.namespace) => Err(Problem::StoresNotSeen),
             None => Err(Problem::StoreNotFound(name.to_string())),

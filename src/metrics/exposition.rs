@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::{Metrics, Snapshot, enforcement, policies, process, stores};
+use super::{Metrics, Snapshot, enforcement, policies, process, replica, stores};
 
 /// The formats that there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,7 @@ impl Collector for All {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         self.metrics.write(&mut page)?;
+        replica::write(&mut page, self.snapshot.replica)?;
         stores::write(&mut page, &self.snapshot.stores)?;
         enforcement::write(&mut page, &self.snapshot.stores)?;
         policies::write(&mut page, &self.snapshot.policies)?;

@@ -4,7 +4,7 @@
 //!   them and know nothing of their names;
 //! - a [`Snapshot`] is how stores and policies are at one moment, taken from what the conditions are made of too, so that
 //!   both say the same, and so that what is gone has no series;
-//! - `exposition` writes all of it; `stores`, `enforcement`, `policies` and `process` have the names and the help texts of
+//! - `exposition` writes all of it; `stores`, `enforcement`, `policies`, `replica` and `process` have the names and the help texts of
 //!   theirs.
 //!
 //! Labels are bounded: names of stores and policies, and words of the code; never a job or an execution.
@@ -13,6 +13,7 @@ mod enforcement;
 mod exposition;
 mod policies;
 mod process;
+mod replica;
 mod snapshot;
 mod stores;
 mod tally;
@@ -27,7 +28,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 pub use exposition::Format;
 use exposition::Page;
-pub use snapshot::{PolicyNow, Pool, Snapshot, StoreNow};
+pub use snapshot::{PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow};
 pub use tally::{End, Tally};
 
 /// From a look that finds nothing to one that waits for a silent server.

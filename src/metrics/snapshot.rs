@@ -8,10 +8,23 @@ use crate::api::{ExecutionPolicyStatus, ExecutionStoreStatus};
 /// How all is that the operator looks after.
 #[derive(Debug, Default)]
 pub struct Snapshot {
+    /// How this replica stands among the others.
+    pub replica: ReplicaNow,
     /// The stores.
     pub stores: Vec<StoreNow>,
     /// The policies.
     pub policies: Vec<PolicyNow>,
+}
+
+/// How this replica stands among the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReplicaNow {
+    /// Whether it holds its Lease, or needs none.
+    pub lease_held: bool,
+    /// How many replicas are alive.
+    pub members: usize,
+    /// How many stores it looks after.
+    pub stores_owned: usize,
 }
 
 /// How one store is.

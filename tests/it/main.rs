@@ -22,6 +22,7 @@ mod extras;
 mod faults;
 mod grants;
 mod guard;
+mod ha;
 mod history;
 mod http;
 mod ladder;

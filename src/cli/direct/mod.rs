@@ -82,7 +82,8 @@ impl Direct {
             Some(since) => since,
             None => ledger::now(&database).await?,
         };
-        let ledger = known.as_ref().map(|known| Ledger::Tables { store_id: known.store_id, outbox: false });
+        let ledger =
+            known.as_ref().map(|known| Ledger::Tables { store_id: known.store_id, outbox: known.outbox });
         Ok(Self {
             database,
             mapping: validated.mapping,

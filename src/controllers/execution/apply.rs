@@ -9,6 +9,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
+use super::Key;
 use super::names;
 use super::object::Object;
 use super::plan::{Step, is_made};
@@ -51,17 +52,12 @@ pub(super) struct Applied {
     pub(super) complete: bool,
 }
 
-/// Does what the plan says. It is broken off when the operator is asked to stop, and when `urgent` is set: then there is
-/// something that should not wait.
-pub(super) async fn apply(
-    context: &Context,
-    namespace: &str,
-    steps: Vec<Step>,
-    urgent: &AtomicBool,
-) -> Applied {
+/// Does what the plan says. It is broken off when the operator is asked to stop, when another replica looks after the store,
+/// and when `urgent` is set: then there is something that should not wait.
+pub(super) async fn apply(context: &Context, key: &Key, steps: Vec<Step>, urgent: &AtomicBool) -> Applied {
     let writer = Writer {
         context,
-        api: Api::namespaced(context.client.clone(), namespace),
+        api: Api::namespaced(context.client.clone(), &key.namespace),
         refused: AtomicBool::new(false),
         away: AtomicBool::new(false),
         refusals: AtomicUsize::new(0),
@@ -73,7 +69,8 @@ pub(super) async fn apply(
         let interrupted = given > AT_LEAST && urgent.load(Ordering::Acquire);
         let refusals = writer.refusals.load(Ordering::Relaxed);
         let useless = writer.away.load(Ordering::Relaxed) || refusals >= REFUSALS;
-        !context.stop.is_cancelled() && !interrupted && !useless
+        let ours = !context.stop.is_cancelled() && context.owns(&key.namespace, &key.store);
+        ours && !interrupted && !useless
     };
     let of = steps.len();
     let mut done = 0;

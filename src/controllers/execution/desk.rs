@@ -85,7 +85,7 @@ struct Memory {
 enum Pass {
     /// Another one is due after so long, or when somebody asks.
     Next(Duration),
-    /// There is neither a store nor an object.
+    /// There is neither a store nor an object, or another replica looks after them.
     Nothing,
 }
 
@@ -135,6 +135,9 @@ impl Desk {
     /// One pass, and how long the database was read for it.
     async fn pass(&self, context: &Context, memory: &mut Memory) -> (Pass, Duration) {
         let Key { namespace, store } = &self.key;
+        if !context.owns(namespace, store) {
+            return (Pass::Nothing, Duration::ZERO);
+        }
         if store.is_empty() {
             let again = unreadable::tell(context, namespace, &mut memory.told).await;
             let nothing = again.is_none() && memory.told.is_empty();
@@ -259,7 +262,7 @@ impl Desk {
         steps: Vec<Step>,
         next: Duration,
     ) -> (Pass, Option<(&'static str, String)>) {
-        let applied = apply::apply(context, &self.key.namespace, steps, &self.urgent).await;
+        let applied = apply::apply(context, &self.key, steps, &self.urgent).await;
         let Applied { written, taken, error, failures, complete } = applied;
         let now = Instant::now();
         memory.written.extend(written.into_iter().map(|(name, written)| (name, (now, written))));

@@ -60,6 +60,9 @@ pub async fn run(
         tokio::select! {
             Some(Ok(event)) = events.next() => heard(&context, &desks, &event),
             keys = context.wakes.next() => for key in keys {
+                if !context.owns(&key.namespace, &key.store) && !desks.contains_key(&key) {
+                    continue;
+                }
                 let (desk, _) = desks.entry(key.clone()).or_insert_with(|| {
                     let desk = Arc::new(Desk::new(key));
                     let task = work.spawn(desk.clone().run(context.clone())).id();

@@ -81,6 +81,9 @@ async fn reconcile(
     guarded: Arc<Guarded<ExecutionPolicy>>,
     context: &Context,
 ) -> Result<Action, ReconcileError> {
+    if !context.owns(&guarded.namespace().unwrap_or_default(), store_of(&guarded)) {
+        return Ok(Action::await_change());
+    }
     let object = match &guarded.0 {
         Ok(object) => object,
         Err(invalid) => {
@@ -114,6 +117,11 @@ async fn reconcile(
     }
     context.failing_policies.forget(&ObjectRef::from_obj(&*guarded));
     Ok(Action::requeue(look_again))
+}
+
+/// The store that a policy is for; empty: it cannot be read.
+pub(super) fn store_of(policy: &Guarded<ExecutionPolicy>) -> &str {
+    policy.0.as_ref().map_or("", |policy| &policy.spec.store_ref.name)
 }
 
 /// Observe: what its store made of the policy, and when to look again. `None`: the store has not been looked at since the

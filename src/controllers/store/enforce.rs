@@ -48,7 +48,8 @@ pub(super) async fn sweep(
         let room = usize::from(super::tell::SAMPLE).saturating_sub(first.len());
         first.extend(batch.iter().take(room).cloned());
         // A person who corrects the spec in the middle of a sweep means the rest of it too.
-        let goes_on = !context.stop.is_cancelled() && context.is_current(store);
+        let ours = !context.stop.is_cancelled() && context.looks_after(store);
+        let goes_on = ours && context.is_current(store);
         if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })
     .await?;

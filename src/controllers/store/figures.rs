@@ -27,7 +27,7 @@ const SAMPLE: Duration = Duration::from_mins(1);
 
 /// The figures last taken; `None`: not yet, or they could not be taken.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Figures {
+pub(in crate::controllers) struct Figures {
     pub(super) live: Option<Live>,
     /// How many running executions each object says something of that counts.
     pub(super) governed: Option<Governed>,
@@ -35,6 +35,23 @@ pub(super) struct Figures {
     pub(super) contradictions: Option<Contradictions>,
     /// How many status changes the transition trigger refused, where it is installed.
     pub(super) refused: Option<i64>,
+}
+
+impl Figures {
+    /// Those of this moment, which nobody keeps; what could not be taken is not there.
+    pub(in crate::controllers) async fn now(
+        store: &ExecutionStore,
+        session: &Arc<Session>,
+        in_force: &Arc<InForce>,
+    ) -> Self {
+        let what = Take { all: false, keep: false, known: Self::default() };
+        take(store.name_any(), session.clone(), in_force.clone(), what).await.0
+    }
+
+    /// Whether the running executions were counted.
+    pub(in crate::controllers) fn are_taken(&self) -> bool {
+        self.live.is_some()
+    }
 }
 
 /// Takes the figures of one session.

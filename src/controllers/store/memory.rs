@@ -224,6 +224,14 @@ impl Handle {
         }
     }
 
+    /// Another replica looks after the store: once a look under way has ended and was told, closes the connections. The claim
+    /// is the store's, and stays.
+    pub async fn hand_over(&self) {
+        let _looked = self.memory.lock().await;
+        let _told = self.told.lock().await;
+        self.close().await;
+    }
+
     /// Closes the session, so that the next look opens another. `renew`: its connections are no good any more, the next ones are
     /// new, also for the stores that share them: the server may be another one by then, or the password may have changed.
     pub(super) async fn give_up(&self, renew: bool) {

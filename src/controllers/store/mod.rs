@@ -18,6 +18,7 @@ mod verdict;
 mod witness;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::channel::mpsc;
 use futures::{Stream, StreamExt as _};
@@ -32,9 +33,11 @@ use super::context::{Guarded, backoff};
 use super::{Context, ReconcileError, Scope};
 use crate::api::ExecutionStore;
 use crate::telemetry;
+pub(super) use figures::Figures;
 pub use memory::Handle;
 use slot::Untold;
 pub use verdict::undecodable;
+pub(super) use verdict::with_figures;
 
 /// How it is called where reconciles are counted.
 const CONTROLLER: &str = "executionstore";
@@ -42,6 +45,9 @@ const CONTROLLER: &str = "executionstore";
 /// How many stores are worked on at the same time: any number, so that those of one silent server hold up no others.
 /// Each has connections of its own.
 const CONCURRENCY: u16 = 0;
+
+/// The pause for a store that another replica looks after. This one is told at once when it is to take it over.
+const NOT_OURS: Duration = Duration::from_mins(5);
 
 /// How patiently an object that cannot be decoded is told so: as after this many failures.
 const RETRY: u32 = 5;
@@ -109,12 +115,20 @@ async fn reconcile(
     guarded: Arc<Guarded<ExecutionStore>>,
     context: &Arc<Context>,
 ) -> Result<Action, ReconcileError> {
+    if !context.owns(&guarded.namespace().unwrap_or_default(), &guarded.name_any()) {
+        return Ok(Action::requeue(NOT_OURS));
+    }
     let store = match &guarded.0 {
         Ok(store) => store,
         Err(invalid) => return report::undecodable(context, invalid).await,
     };
-    let handle = context.handle(&ObjectRef::from_obj(&*guarded));
+    let key = ObjectRef::from_obj(&*guarded);
+    let handle = context.handle(&key);
     let mut memory = handle.memory.lock().await;
+    if !context.known_handle(&key).is_some_and(|known| Arc::ptr_eq(&known, &handle)) {
+        // It has changed hands, or is gone, while its turn was waited for.
+        return Ok(Action::requeue(Duration::ZERO));
+    }
     let seen = Box::pin(look::look(context, store, &handle, &mut memory)).await;
     if let (Ok(current), Some(in_force), None) = (&seen.session, memory.in_force.clone(), &seen.error) {
         memory.notifier.go_on(context, store, &current.session, &in_force);

@@ -42,7 +42,8 @@ pub(super) async fn report(
     let (store, seen) = (&untold.store, &untold.seen);
     let before = told.status(context, store);
     let status = verdict::judge(store, &before, seen, chrono::Utc::now());
-    if worth_writing(&before, &status) {
+    // What another replica looks after it tells of by itself; of the sweeps that were made here nobody else knows as soon.
+    if context.looks_after(store) && worth_writing(&before, &status) {
         let wait = told.wrote.map_or(Duration::ZERO, |at| PACE.saturating_sub(at.elapsed()));
         if !wait.is_zero() && only_figures(&before, &status) && !context.stop.is_cancelled() {
             return Ok(Some(wait));

@@ -85,6 +85,10 @@ async fn tell_all(context: &Arc<Context>, handle: &Handle) {
                 backoff(failures)
             }
         };
+        if !context.looks_after(&untold.store) {
+            // Whoever does tells what is left.
+            return;
+        }
         handle.slot.give_back(untold);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

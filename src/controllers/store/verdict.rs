@@ -27,6 +27,21 @@ pub fn undecodable(invalid: &InvalidObject) -> ExecutionStoreStatus {
     ExecutionStoreStatus { conditions, ..ExecutionStoreStatus::default() }
 }
 
+/// The status of a store that another replica looks after, with figures that were taken here.
+pub(in crate::controllers) fn with_figures(
+    store: &ExecutionStore,
+    figures: &Figures,
+) -> ExecutionStoreStatus {
+    let mut status = store.status.clone().unwrap_or_default();
+    let Some(live) = &figures.live else { return status };
+    status.metrics = Some(metrics(live, figures, status.metrics.as_ref()));
+    let healthy =
+        settle(&status.conditions, vec![healthy_by(store, live)], store.metadata.generation, Utc::now());
+    status.conditions.retain(|condition| healthy.iter().all(|healthy| healthy.type_ != condition.type_));
+    status.conditions.extend(healthy);
+    status
+}
+
 /// The status that a look at `store`, whose status is `before`, leads to.
 pub(super) fn judge(
     store: &ExecutionStore,
@@ -231,6 +246,11 @@ fn healthy(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -
             _ => unreachable_yet(TYPE),
         };
     };
+    healthy_by(store, live)
+}
+
+fn healthy_by(store: &ExecutionStore, live: &Live) -> Finding {
+    const TYPE: &str = "Healthy";
     let limit = &store.spec.long_running;
     let message = format!(
         "{} executions have been running for longer than {}, or than a policy expects, and up to {} may",

@@ -112,7 +112,7 @@ pub(super) async fn clean(app: &App, stores: &[Store], order: &Order) -> Result<
     let outcomes = join_all(stores.iter().zip(turns).map(async |(store, turn)| {
         let open = store.open().await?;
         let order = order.in_words_of(&open)?;
-        cleaner::run(app, open, store.handle.clone(), order, turn).await
+        cleaner::run(app, open, store.door.clone(), order, turn).await
     }));
     let outcomes = outcomes.await;
     let (told, mut unavailable) = some(stores.iter().zip(outcomes))?;

@@ -10,7 +10,7 @@ const DOCS: &str = include_str!("../../../docs/alerting.md");
 
 /// A page of these stores.
 fn of(stores: Vec<jobexec_operator::metrics::StoreNow>) -> String {
-    Metrics::default().text(Snapshot { stores, policies: Vec::new() }, Format::Prometheus).unwrap()
+    Metrics::default().text(Snapshot { stores, ..Snapshot::default() }, Format::Prometheus).unwrap()
 }
 
 fn value(page: &str, series: &str) -> Option<f64> {
@@ -113,7 +113,7 @@ fn counters_are_there_before_they_rise_and_know_few_words() {
 fn names_are_escaped() {
     let mut policy = policy();
     policy.name = "a\"b\\c\nd".to_owned();
-    let snapshot = Snapshot { stores: Vec::new(), policies: vec![policy] };
+    let snapshot = Snapshot { policies: vec![policy], ..Snapshot::default() };
     let page = Metrics::default().text(snapshot, Format::OpenMetrics).unwrap();
     assert!(page.contains(r#"policy="a\"b\\c\nd""#), "{page}");
 }

@@ -13,7 +13,9 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jobexec_operator::metrics::{End, Format, Metrics, PolicyNow, Pool, Snapshot, StoreNow, Tally};
+use jobexec_operator::metrics::{
+    End, Format, Metrics, PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow, Tally,
+};
 use serde_json::{Value, json};
 
 use crate::support::machine;
@@ -26,7 +28,8 @@ fn page(format: Format) -> String {
     let metrics = Metrics::default();
     metrics.reconciled("executionstore", true, Duration::from_millis(3));
     metrics.answered("/metrics", 200, Duration::from_millis(3));
-    metrics.text(Snapshot { stores: vec![store("True")], policies: vec![policy()] }, format).unwrap()
+    let replica = ReplicaNow { lease_held: true, members: 2, stores_owned: 1 };
+    metrics.text(Snapshot { replica, stores: vec![store("True")], policies: vec![policy()] }, format).unwrap()
 }
 
 /// A store of which everything is known, with this status of its condition `Healthy`.

@@ -16,15 +16,13 @@ use audit::Audit;
 use rights::{Right, Rights};
 use work::Work;
 
-/// Given to the operator, which will use them once several of it share stores.
-const AWAITED: &str = "coordination.k8s.io";
-
 #[tokio::test]
 async fn every_right_is_used_and_every_request_is_granted() {
     let audit = Audit::new();
     let options = devcluster::Options { apiserver_args: audit.arguments(), ..devcluster::Options::default() };
     let world = World::on_cluster_with("privilege", api::crds(), options).await;
     rbac::apply(&world.client, &world.namespace, rbac::WORKLOADS).await;
+    rbac::apply(&world.client, &world.namespace, rbac::LEASES).await;
     rbac::install_api(&world.client, &world.namespace).await;
     let proxies = Proxies::before(&world).await;
     let work = Work::new(&world, &proxies).await;
@@ -32,16 +30,17 @@ async fn every_right_is_used_and_every_request_is_granted() {
     let rights = Rights::of(&world, &user).await;
 
     // With all of them: nothing is refused, and each is used.
-    let operator = world.operator_with(&SERVE);
+    let lease = [("LEASE_NAMESPACE", world.namespace.as_str()), ("POD_NAME", "replica")];
+    let operator = world.operator_with(&[&SERVE[..], &lease].concat());
     work.done(&operator, 1).await;
     let https = world.api_of(&operator).await.with(&world.token("jobexec-reader").await);
     https.until("/api/system/executions", |status, _| status == 200).await;
-    drop(operator);
+    // It gives its Lease back.
+    assert!(operator.stop().success());
     let requests = audit.requests(&user);
     let refused: Vec<_> = requests.iter().filter(|request| request.code == 403).collect();
     assert!(refused.is_empty(), "{refused:#?}");
     let used: BTreeSet<Right> = requests.into_iter().map(|request| request.right).collect();
-    let used: BTreeSet<Right> = used.into_iter().filter(|right| right.group != AWAITED).collect();
     let delegated = rights::delegated();
     let granted: BTreeSet<Right> = rights.all().chain(&delegated).cloned().collect();
     assert_eq!(used, granted, "what is used, and what is granted");
@@ -50,14 +49,16 @@ async fn every_right_is_used_and_every_request_is_granted() {
     for (round, right) in rights.all().enumerate() {
         work.clear().await;
         rights.without(right).await;
-        let operator = world.operator();
-        tokio::select! {
+        let operator = world.operator_with(&lease);
+        let refused = tokio::select! {
             biased;
-            () = audit.refused(&user, right) => {}
+            () = audit.refused(&user, right) => true,
+            () = work.done(&operator, round + 2) => false,
+        };
+        if !refused {
             // What comes last may be refused at the very end.
-            () = work.done(&operator, round + 2) => {
-                assert!(audit.has_refused(&user, right), "nothing needs {right:?}");
-            }
+            operator.stop();
+            assert!(audit.has_refused(&user, right), "nothing needs {right:?}");
         }
     }
 }

@@ -9,7 +9,6 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
-use super::AWAITED;
 use crate::support::{PATIENCE, World};
 
 /// To do one thing with one resource.
@@ -58,7 +57,7 @@ impl<'a> Rights<'a> {
         let roles = world.api::<Role>().list(&ListParams::default()).await.unwrap();
         let roles = roles.into_iter().map(|role| {
             let rules = role.rules.iter().flatten();
-            let rights = rules.flat_map(granted_by).filter(|right| right.group != AWAITED).collect();
+            let rights = rules.flat_map(granted_by).collect();
             (role.name_any(), rights)
         });
         Self { world, user, roles: roles.collect() }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jobexec_operator::api::{JobExecution, Phase};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::wait::{await_condition, conditions};
@@ -36,7 +37,9 @@ impl<'a> Work<'a> {
         self.proxies.api.recover();
         self.world.sql("DELETE FROM job_executions").await;
         let executions = self.world.api::<JobExecution>();
-        executions.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+        let all = (DeleteParams::default(), ListParams::default());
+        executions.delete_collection(&all.0, &all.1).await.unwrap();
+        self.world.api::<Lease>().delete_collection(&all.0, &all.1).await.unwrap();
     }
 
     /// Has all of it done, with numbers of its own for each round.

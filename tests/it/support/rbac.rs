@@ -14,6 +14,9 @@ const MANIFEST: &str = include_str!("../../../manifests/install/rbac.yaml");
 /// What stores with `spec.workloads` need beside it.
 pub(crate) const WORKLOADS: &str = include_str!("../../../manifests/install/workloads.yaml");
 
+/// What replicas that share the stores need.
+pub(crate) const LEASES: &str = include_str!("../../../manifests/install/leases.yaml");
+
 /// How the HTTPS API is reached, and who may.
 const API: &str = include_str!("../../../manifests/install/api.yaml");
 

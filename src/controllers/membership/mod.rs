@@ -1,0 +1,289 @@
+//! Replicas of one installation share the stores between them. Each holds a Lease of its own (`keeper`, `lease`) and sees
+//! those of the others (`peers`); from the names of the live ones each knows by itself which stores are its own (`owner`).
+//!
+//! The Leases only keep work from being done twice. That it does no harm if it is, as when a replica that was thought dead
+//! awakes, is the work of the statements that change rows.
+
+mod error;
+mod keeper;
+mod lease;
+mod owner;
+mod peers;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, ResourceExt as _};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use error::LeaseError;
+use keeper::{Failure, Keeper};
+use peers::Peers;
+
+/// A Lease that nobody has renewed for so many times as long as it holds is deleted.
+const ABANDONED: u32 = 6;
+
+/// So often a list is made although the watch tells nothing, in renewals.
+const LIST_EVERY: u32 = 5;
+
+/// What a replica is called, and where it meets the others.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The namespace of the Leases.
+    pub namespace: String,
+    /// The installation: only Leases of this group count.
+    pub group: String,
+    /// The name of this replica, which no other one has at the same time.
+    pub identity: String,
+    /// How long a Lease holds that is not renewed, from 3 s to 60 s; whole seconds.
+    pub duration: Duration,
+}
+
+impl Options {
+    fn lease_name(&self) -> String {
+        lease::name(&self.group, &self.identity)
+    }
+
+    fn selector(&self) -> String {
+        format!("{}={}", lease::LABEL, self.group)
+    }
+
+    /// How often the Lease is renewed.
+    fn retry_period(&self) -> Duration {
+        self.duration / 5
+    }
+
+    /// How long a replica goes on that cannot renew its Lease: well shorter than others wait.
+    fn renew_deadline(&self) -> Duration {
+        self.duration * 3 / 5
+    }
+
+    /// How long one call may take.
+    fn call_limit(&self) -> Duration {
+        self.renew_deadline() / 2
+    }
+}
+
+/// Who is alive, as this replica sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct View {
+    /// Whether this replica holds its Lease.
+    held: bool,
+    members: Arc<BTreeSet<String>>,
+}
+
+/// See the module.
+pub struct Membership {
+    /// The name of this replica's Lease; `None`: it is alone, and has everything.
+    name: Option<String>,
+    view: watch::Sender<View>,
+}
+
+impl Membership {
+    /// That of a replica with these options, which has nothing until [`run`] has found its place; without any it is alone.
+    pub(super) fn new(options: Option<&Options>) -> Self {
+        Self { name: options.map(Options::lease_name), view: watch::Sender::default() }
+    }
+
+    /// Whether the store of this name is this replica's.
+    pub fn owns(&self, namespace: &str, store: &str) -> bool {
+        let Some(name) = &self.name else { return true };
+        let view = self.view.borrow();
+        view.held && owner::owner(&view.members, namespace, store) == Some(name)
+    }
+
+    /// Whether this replica may work: it holds its Lease, or needs none.
+    pub fn holds(&self) -> bool {
+        self.name.is_none() || self.view.borrow().held
+    }
+
+    /// How many replicas are alive, as far as this one knows.
+    pub fn members(&self) -> usize {
+        if self.name.is_none() { 1 } else { self.view.borrow().members.len() }
+    }
+
+    /// Returns after the next change of who is alive, again and again; never where this replica is alone.
+    pub(super) fn changes(&self) -> watch::Receiver<impl Sized + use<>> {
+        self.view.subscribe()
+    }
+}
+
+/// Holds a Lease for this replica until it is to `leave`, and keeps `membership` up to date. It begins once this replica is
+/// `ready` to work, since the others leave stores to it from then on. An error means that it must not go on.
+pub(super) async fn run(
+    membership: Arc<Membership>,
+    client: Client,
+    options: Options,
+    ready: impl Future<Output = ()>,
+    leave: CancellationToken,
+) -> Result<(), LeaseError> {
+    tokio::select! {
+        () = ready => {}
+        () = leave.cancelled() => return Ok(()),
+    }
+    let mut work = Work {
+        api: Api::namespaced(client.clone(), &options.namespace),
+        keeper: Keeper::new(client, options.clone()),
+        options,
+        peers: Peers::default(),
+        membership,
+    };
+    if !work.join(&leave).await? {
+        return Ok(());
+    }
+    let outcome = work.stay(&leave).await;
+    work.membership.view.send_replace(View::default());
+    if outcome.is_ok() {
+        work.keeper.release().await;
+    }
+    outcome
+}
+
+struct Work {
+    api: Api<Lease>,
+    keeper: Keeper,
+    options: Options,
+    peers: Peers,
+    membership: Arc<Membership>,
+}
+
+impl Work {
+    /// Takes the Lease and sees the others, however long that takes. Returns whether it did before it was to leave.
+    async fn join(&mut self, leave: &CancellationToken) -> Result<bool, LeaseError> {
+        loop {
+            let joined = async {
+                self.keeper.renew().await?;
+                self.keeper.list().await
+            };
+            match joined.await {
+                Ok(leases) => {
+                    self.peers.see_all(&leases, Instant::now());
+                    tracing::info!(lease = self.options.lease_name(), "holds its Lease");
+                    self.publish();
+                    return Ok(true);
+                }
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Passing(error)) => tracing::warn!(%error, "cannot take the Lease yet"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.options.retry_period()) => {}
+                () = leave.cancelled() => {
+                    self.keeper.release().await;
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// Renews the Lease and watches the others.
+    async fn stay(&mut self, leave: &CancellationToken) -> Result<(), LeaseError> {
+        let config = watcher::Config::default().labels(&self.options.selector());
+        let mut events = std::pin::pin!(watcher(self.api.clone(), config).default_backoff());
+        let mut renew_at = Instant::now() + self.options.retry_period();
+        let mut renewals = 0_u32;
+        let mut watched = false;
+        loop {
+            let mut members = self.publish();
+            members.remove(&self.options.lease_name());
+            let end = self.peers.next_end(&members).unwrap_or(renew_at).max(Instant::now());
+            tokio::select! {
+                () = leave.cancelled() => return Ok(()),
+                Some(event) = events.next() => {
+                    watched = event.is_ok();
+                    if self.heard(event) {
+                        renew_at = Instant::now();
+                    }
+                }
+                () = tokio::time::sleep_until(renew_at.min(end).into()) => {}
+            }
+            if Instant::now() >= renew_at {
+                renew_at = self.renew().await?;
+                renewals = renewals.wrapping_add(1);
+                self.clean_up(&members).await;
+                if !watched || renewals.is_multiple_of(LIST_EVERY) {
+                    self.list().await;
+                }
+            }
+            // Nobody is given up on the word of a watch that may have fallen silent.
+            if self.peers.silent(&members, self.options.retry_period() * 2, Instant::now()) {
+                self.list().await;
+            }
+        }
+    }
+
+    /// Returns when to renew next. An error: it could not be renewed for too long.
+    async fn renew(&mut self) -> Result<Instant, LeaseError> {
+        let next = Instant::now() + self.options.retry_period();
+        match self.keeper.renew().await {
+            Ok(()) => Ok(next),
+            Err(Failure::Final(error)) => Err(error),
+            Err(Failure::Passing(error)) => match self.keeper.deadline() {
+                Some(deadline) if Instant::now() < deadline => {
+                    tracing::warn!(%error, "the Lease could not be renewed, it is tried again");
+                    Ok(next.min(deadline))
+                }
+                _ => Err(self.keeper.lost(&error)),
+            },
+        }
+    }
+
+    async fn list(&mut self) {
+        match self.keeper.list().await {
+            Ok(leases) => self.peers.see_all(&leases, Instant::now()),
+            Err(failure) => tracing::info!(%failure, "the Leases of other replicas could not be listed"),
+        }
+    }
+
+    /// Takes in an event of the watch. Returns whether something was done to the own Lease.
+    fn heard(&mut self, event: watcher::Result<watcher::Event<Lease>>) -> bool {
+        match event {
+            Ok(watcher::Event::Apply(lease) | watcher::Event::InitApply(lease)) => {
+                let disturbed = self.keeper.is_disturbed(&lease);
+                self.peers.see(&lease, Instant::now());
+                disturbed
+            }
+            Ok(watcher::Event::Delete(lease)) => {
+                self.peers.gone(&lease.name_any());
+                lease.name_any() == self.options.lease_name()
+            }
+            Ok(watcher::Event::Init | watcher::Event::InitDone) => false,
+            Err(error) => {
+                tracing::info!(%error, "the Leases of other replicas cannot be watched, they are listed instead");
+                false
+            }
+        }
+    }
+
+    /// One of the live replicas does it for all.
+    async fn clean_up(&mut self, others: &BTreeSet<String>) {
+        if others.first().is_some_and(|first| *first < self.options.lease_name()) {
+            return;
+        }
+        let own = self.options.lease_name();
+        let old = self.peers.abandoned(self.options.duration * ABANDONED, Instant::now());
+        for (name, version) in old.into_iter().filter(|(name, _)| *name != own) {
+            self.keeper.bury(&name, version).await;
+        }
+    }
+
+    /// Says who is alive, this replica included, and returns the names.
+    fn publish(&self) -> BTreeSet<String> {
+        let mut members = self.peers.live(Instant::now());
+        members.insert(self.options.lease_name());
+        let view = View { held: true, members: Arc::new(members.clone()) };
+        self.membership.view.send_if_modified(|last| {
+            let changed = *last != view;
+            if changed {
+                tracing::info!(members = members.len(), names = ?members, "the replicas that are alive");
+                *last = view;
+            }
+            changed
+        });
+        members
+    }
+}

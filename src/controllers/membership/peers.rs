@@ -1,0 +1,161 @@
+//! Which Leases are renewed, as seen from here: that a Lease changed is all that counts, when it did by the clock of this
+//! machine, and never the time that it names. Pure: whoever calls says what time it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::ResourceExt;
+use kube::api::Preconditions;
+
+use super::lease::Record;
+
+/// The Leases of a group.
+#[derive(Default)]
+pub(super) struct Peers(BTreeMap<String, Peer>);
+
+struct Peer {
+    record: Option<Record>,
+    /// When the record was first seen as it is.
+    since: Instant,
+    version: Preconditions,
+}
+
+impl Peer {
+    fn ends(&self) -> Option<Instant> {
+        self.record.as_ref().map(|record| self.since + record.duration)
+    }
+}
+
+impl Peers {
+    /// Notes how a Lease is now.
+    pub(super) fn see(&mut self, lease: &Lease, now: Instant) {
+        let record = Record::of(lease);
+        let version = Preconditions { uid: lease.uid(), resource_version: lease.resource_version() };
+        let before = self.0.get(&lease.name_any());
+        let since = before.filter(|before| before.record == record).map_or(now, |before| before.since);
+        self.0.insert(lease.name_any(), Peer { record, since, version });
+    }
+
+    /// Notes that a Lease is gone.
+    pub(super) fn gone(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
+    /// Notes how all Leases are now.
+    pub(super) fn see_all(&mut self, leases: &[Lease], now: Instant) {
+        let names: BTreeSet<_> = leases.iter().map(ResourceExt::name_any).collect();
+        self.0.retain(|name, _| names.contains(name));
+        for lease in leases {
+            self.see(lease, now);
+        }
+    }
+
+    /// Those that have been renewed within the time that they hold for.
+    pub(super) fn live(&self, now: Instant) -> BTreeSet<String> {
+        let live = self.0.iter().filter(|(_, peer)| peer.ends().is_some_and(|ends| now < ends));
+        live.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// When the next one of `members` ends, if it is not renewed.
+    pub(super) fn next_end(&self, members: &BTreeSet<String>) -> Option<Instant> {
+        members.iter().filter_map(|name| self.0.get(name)?.ends()).min()
+    }
+
+    /// Whether one of `members` has not been renewed for so long: a watch that has fallen silent looks the same.
+    pub(super) fn silent(&self, members: &BTreeSet<String>, for_: Duration, now: Instant) -> bool {
+        let silent = |name| self.0.get(name).is_none_or(|peer| now.duration_since(peer.since) >= for_);
+        members.iter().any(silent)
+    }
+
+    /// Those that nobody has renewed for so long, each as it was last seen.
+    pub(super) fn abandoned(&self, for_: Duration, now: Instant) -> Vec<(String, Preconditions)> {
+        let old = |peer: &Peer| {
+            now.duration_since(peer.since) >= for_ && peer.ends().is_none_or(|ends| ends <= now)
+        };
+        let old = self.0.iter().filter(|(_, peer)| old(peer));
+        old.map(|(name, peer)| (name.clone(), peer.version.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lease::held;
+    use super::*;
+
+    const TEN: Duration = Duration::from_secs(10);
+
+    fn names(set: &BTreeSet<String>) -> Vec<&str> {
+        set.iter().map(String::as_str).collect()
+    }
+
+    fn lease(name: &str) -> Lease {
+        held(None, (name, "g"), "holder", TEN)
+    }
+
+    #[test]
+    fn a_lease_lives_from_when_its_change_was_seen() {
+        let (start, mut peers) = (Instant::now(), Peers::default());
+        let first = lease("a");
+        peers.see(&first, start);
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        assert_eq!(names(&peers.live(at(9))), ["a"]);
+        assert!(peers.live(at(10)).is_empty());
+        // Seen again as it was: no sign of life.
+        peers.see(&first, at(9));
+        assert!(peers.live(at(10)).is_empty());
+        peers.see(&held(Some(first), ("a", "g"), "holder", TEN), at(9));
+        assert_eq!(names(&peers.live(at(18))), ["a"]);
+    }
+
+    #[test]
+    fn the_time_that_a_lease_names_does_not_count() {
+        let (start, mut peers) = (Instant::now(), Peers::default());
+        for (name, year) in [("past", "1970-01-01T00:00:00Z"), ("future", "2999-01-01T00:00:00Z")] {
+            let mut lease = lease(name);
+            lease.spec.as_mut().unwrap().renew_time =
+                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(year.parse().unwrap()));
+            peers.see(&lease, start);
+        }
+        assert_eq!(names(&peers.live(start + Duration::from_secs(9))), ["future", "past"]);
+        assert!(peers.live(start + TEN).is_empty());
+    }
+
+    #[test]
+    fn labels_and_annotations_are_no_renewal() {
+        let (start, mut peers) = (Instant::now(), Peers::default());
+        let mut lease = lease("a");
+        peers.see(&lease, start);
+        lease.annotations_mut().insert("edited".to_owned(), "by hand".to_owned());
+        peers.see(&lease, start + Duration::from_secs(5));
+        assert!(peers.live(start + TEN).is_empty());
+    }
+
+    #[test]
+    fn what_is_gone_or_released_is_not_live() {
+        let (now, mut peers) = (Instant::now(), Peers::default());
+        let mut released = lease("b");
+        peers.see_all(&[lease("a"), released.clone(), lease("c")], now);
+        assert_eq!(names(&peers.live(now)), ["a", "b", "c"]);
+        peers.gone("a");
+        released.spec.as_mut().unwrap().holder_identity = None;
+        peers.see(&released, now);
+        assert_eq!(names(&peers.live(now)), ["c"]);
+        peers.see_all(&[], now);
+        assert!(peers.live(now).is_empty());
+    }
+
+    #[test]
+    fn silence_is_noticed_before_the_end_and_what_is_abandoned_long_after() {
+        let (start, mut peers) = (Instant::now(), Peers::default());
+        peers.see(&lease("a"), start);
+        let members = peers.live(start);
+        let four = Duration::from_secs(4);
+        assert!(!peers.silent(&members, four, start + Duration::from_secs(3)));
+        assert!(peers.silent(&members, four, start + four));
+        assert_eq!(peers.next_end(&members), Some(start + TEN));
+        assert!(peers.abandoned(Duration::from_mins(1), start + Duration::from_secs(59)).is_empty());
+        let old = peers.abandoned(Duration::from_mins(1), start + Duration::from_mins(1));
+        assert_eq!(old.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["a"]);
+    }
+}

@@ -1,0 +1,109 @@
+//! Any replica answers for every store, and says the same as the one that looks after it.
+
+use serde_json::{Value, json};
+
+use super::{first_has, settled};
+use crate::support::https::Https;
+use crate::support::{World, is, rbac};
+
+const HEALTH: &str = "/api/system/health";
+const RUNNING: &str = "/api/system/executions/running";
+const CLEANUP: &str = "/api/system/cleanup/stale-executions";
+
+/// Without what says when it was asked.
+fn timeless(mut value: Value) -> Value {
+    match &mut value {
+        Value::Object(fields) => {
+            fields.retain(|key, _| key != "timestamp" && key != "runtime_seconds" && key != "until");
+            fields.values_mut().for_each(|field| *field = timeless(field.take()));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = timeless(item.take())),
+        _ => {}
+    }
+    value
+}
+
+/// Asks both until they agree: figures are a few seconds old at the most.
+async fn agree(owner: &Https, other: &Https, path: &str) -> Value {
+    let mut seen = Vec::new();
+    for _ in 0..60 {
+        let (left, right) = (owner.get(path).await, other.get(path).await);
+        let (left, right) = ((left.0, timeless(left.1)), (right.0, timeless(right.1)));
+        if left == right {
+            assert_eq!(left.0, 200, "{path}: {:#}", left.1);
+            return left.1;
+        }
+        seen = vec![left, right];
+        // As often as somebody who looks at the page.
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+    panic!("{path}: {seen:#?}");
+}
+
+#[tokio::test]
+async fn a_replica_answers_for_stores_of_another_one_as_that_one_does() {
+    let world = World::with_leases("hareads").await;
+    rbac::install_api(&world.client, &world.namespace).await;
+    world
+        .sql(
+            "INSERT INTO job_executions SELECT n, n % 3, n, 'running', now() - interval '2 hours' FROM generate_series(1, 6) n; \
+             INSERT INTO job_executions VALUES (7, 1, 7, 'running', now() - interval '2 days', NULL), (8, 1, 8, 'scheduled', NULL, NULL), \
+                 (9, 2, 9, 'completed', now() - interval '3 hours', now() - interval '2 hours')",
+        )
+        .await;
+    let (a, b) = (world.replica("a", &[]), world.replica("b", &[]));
+    settled(&[&a, &b]).await;
+    world.store(json!({})).await;
+    world.execution("e", "2", json!({"timeout": "48h"})).await;
+    world.policy("p", json!({"selector": {"jobIds": ["1"]}, "timeout": "36h"})).await;
+    let (owner, other) = first_has("jobs", a, b).await;
+    world.execution_until(&owner.operator, "e", |s| s.timeout.as_deref() == Some("48h")).await;
+    world
+        .store_until(&owner.operator, |s| is(&s.conditions, "Healthy", "False", "LongRunningExecutions"))
+        .await;
+    world.policy_until(&owner.operator, "p", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
+
+    let token = world.token("jobexec-administrator").await;
+    let owners = world.api_of(&owner.operator).await.with(&token);
+    let others = world.api_of(&other.operator).await.with(&token);
+    let store = world.named("jobs");
+    let explain = |id: &str| format!("/api/system/executions/{store}/{id}/explain");
+    let health = agree(&owners, &others, &format!("{HEALTH}?store={store}")).await;
+    assert_eq!(health["metrics"]["running_executions"], 6, "{health:#}");
+    for path in [
+        RUNNING.to_owned(),
+        format!("{RUNNING}?store={store}&limit=2"),
+        explain("1"),
+        explain("2"),
+        explain("7"),
+        format!("/api/system/history?store={store}"),
+        format!("/api/system/patterns?store={store}"),
+        format!("/api/system/samples?store={store}"),
+    ] {
+        agree(&owners, &others, &path).await;
+    }
+    let told = others.get(&explain("2")).await.1;
+    assert!(told["rules"].to_string().contains("JobExecution/e"), "{told:#}");
+    for (path, status) in [(explain("4711"), 404), (explain("x"), 400)] {
+        assert_eq!((owners.get(&path).await.0, others.get(&path).await.0), (status, status), "{path}");
+    }
+    // A dry run says the same, and a clean-up on either does what it says.
+    let dry = format!("{CLEANUP}?store={store}&max_hours=1&dry_run=true");
+    let (left, right) = (owners.post(&dry).await, others.post(&dry).await);
+    assert_eq!((left.0, timeless(left.1)), (right.0, timeless(right.1.clone())));
+    assert!(right.1["cleaned"].as_i64().is_some_and(|cleaned| cleaned > 0), "{:#}", right.1);
+    let (status, done) = others.post(&format!("{CLEANUP}?store={store}&max_hours=1")).await;
+    assert_eq!((status, &done["cleaned"]), (200, &right.1["cleaned"]), "{done:#}");
+    assert_eq!(world.status(2).await, "running", "an object governs it");
+    let path = format!("{HEALTH}?store={store}");
+    let health = agree(&owners, &others, &path).await;
+    assert_eq!(health["status"], "healthy", "{health:#}");
+    agree(&owners, &others, &format!("/api/system/history?store={store}")).await;
+    assert!(!other.stores().await.contains("jobs"), "it looks after it no more than before");
+
+    // It takes the store over when the owner goes, and goes on answering.
+    owner.stop().await;
+    settled(&[&other]).await;
+    others.until(RUNNING, |status, _| status == 200).await;
+    other.stop().await;
+}
