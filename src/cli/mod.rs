@@ -17,6 +17,7 @@ mod patterns;
 mod ping;
 mod reference;
 mod remote;
+mod samples;
 mod schema;
 mod source;
 
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::api::Duration;
+use crate::db::patterns::LONGEST;
 pub use remote::RemoteError;
 
 /// What makes a command end with a status other than 0.
@@ -150,6 +152,8 @@ enum Command {
     History(history::Args),
     /// Tell how many executions of each job type ended lately, how many of them well, and how long those took.
     Patterns(patterns::Args),
+    /// Tell health over time: what ran, waited, ran for long, was stale, and how many executions were ended.
+    Samples(samples::Args),
     /// See whether an operator's API answers: for `helm test`, or a check from where its callers are.
     Ping(ping::Args),
     /// Run the operator: watch `ExecutionStore` and `JobExecution` objects, fail stale executions.
@@ -198,6 +202,7 @@ impl Cli {
             Command::Resume(args) => block_on(intent::resume(args)).map(well),
             Command::History(args) => block_on(history::run(args)).map(well),
             Command::Patterns(args) => block_on(patterns::run(args)).map(well),
+            Command::Samples(args) => block_on(samples::run(args)).map(well),
             Command::Ping(args) => block_on(ping::run(args)).map(well),
             Command::Operator(args) => block_on(operator::run(args)).map(well),
             Command::Crds => crds::run().map(well),
@@ -233,6 +238,15 @@ fn age(text: &str) -> Result<Duration, String> {
     let age: Duration =
         text.parse().map_err(|error: crate::api::duration::InvalidDuration| error.to_string())?;
     if age.get().is_zero() { Err("must be longer than 0".to_owned()) } else { Ok(age) }
+}
+
+/// A length of time that samples are kept for, and patterns can be asked of.
+fn period(text: &str) -> Result<Duration, String> {
+    let period = age(text)?;
+    if period.to_chrono() > LONGEST {
+        return Err(format!("must be at most {}h", LONGEST.num_hours()));
+    }
+    Ok(period)
 }
 
 /// The user's name on this machine.

@@ -2,9 +2,9 @@
 
 use super::direct::{self, Direct};
 use super::output::{Column, Output, Printer, length, optional};
-use super::{CliError, age};
+use super::{CliError, period};
 use crate::api::{Duration, duration};
-use crate::db::patterns::{self, LONGEST, Pattern, Question};
+use crate::db::patterns::{self, Pattern, Question};
 
 /// Of what.
 #[derive(Debug, clap::Args)]
@@ -55,15 +55,6 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     Ok(())
 }
 
-/// A length of time that can be asked for.
-fn period(text: &str) -> Result<Duration, String> {
-    let period = age(text)?;
-    if period.to_chrono() > LONGEST {
-        return Err(format!("must be at most {}h", LONGEST.num_hours()));
-    }
-    Ok(period)
-}
-
 /// A column of what is printed here.
 type C = Column<Pattern>;
 
@@ -75,7 +66,7 @@ fn columns(by_type: bool) -> Vec<C> {
             C::new("JOB", |p, _| optional(p.job_id.as_ref()))
         },
         C::new("ENDED", |p, _| p.executions.to_string()),
-        C::new("SUCCESS", |p, _| share(p)),
+        C::new("SUCCESS", |p, _| patterns::success(p.completed, p.executions)),
         C::new("COMPLETED", |p, _| p.completed.to_string()).wide(),
         C::new("FAILED", |p, _| p.failed.to_string()),
         C::new("CANCELLED", |p, _| p.cancelled.to_string()),
@@ -83,11 +74,6 @@ fn columns(by_type: bool) -> Vec<C> {
         C::new("P95", |p, _| optional(p.p95_seconds.map(took))),
         C::new("P99", |p, _| optional(p.p99_seconds.map(took))),
     ]
-}
-
-/// The share of those that ended well, cut, not rounded: 100 % means all.
-fn share(pattern: &Pattern) -> String {
-    format!("{:.1} %", (pattern.success_rate * 1000.0).floor() / 10.0)
 }
 
 /// How long something took: to the millisecond where seconds would say too little.

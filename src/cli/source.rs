@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::cleanup::Order;
 use super::direct::{self, Direct};
 use super::remote::{self, Remote};
-use super::{CliError, history, list};
+use super::{CliError, history, list, samples};
 use crate::db::audit::Entry;
 use crate::db::cleanup::{Report, Row};
 use crate::db::explain::{Explanation, Record};
@@ -102,6 +102,14 @@ impl Source {
         match self {
             Self::Direct(store) => store.history(wanted, limit, told).await,
             Self::Remote(store) => store.history(wanted, limit, told).await,
+        }
+    }
+
+    /// Health over time.
+    pub(super) async fn samples(&mut self, wanted: &samples::Wanted) -> Result<samples::Kept, CliError> {
+        match self {
+            Self::Direct(store) => store.samples(wanted).await,
+            Self::Remote(store) => Ok(store.samples(wanted).await?),
         }
     }
 

@@ -48,6 +48,12 @@ pub struct Pattern {
     pub p99_seconds: Option<f64>,
 }
 
+/// The share of those that ended well, as people read it: cut, not rounded, so that 100 % means all.
+pub fn success(completed: i64, executions: i64) -> String {
+    let mille = completed.saturating_mul(1_000) / executions.max(1);
+    format!("{}.{} %", mille / 10, mille % 10)
+}
+
 /// A type or a job, how many ended, well, failed and cancelled, and the three quantiles.
 type Row = (Option<String>, i64, i64, i64, i64, Option<Vec<f64>>);
 

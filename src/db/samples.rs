@@ -1,15 +1,20 @@
 //! Health over time, as `jobexec.samples` has it: one row per store a minute.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
 
 use super::observe::{Census, Live};
 use super::{Database, DbError};
+use crate::api::duration;
 
 /// How many old samples go with each new one, at most.
 const BATCH: i64 = 1_000;
 
+/// How many points there are at the most.
+const POINTS: i32 = 1_500;
+
 /// Several samples of one store as one point of a plot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, sqlx::FromRow)]
 pub struct Point {
     /// When it begins.
     pub at: DateTime<Utc>,
@@ -38,6 +43,34 @@ impl Point {
             failed: self.failed.saturating_add(other.failed),
         }
     }
+}
+
+/// What a point cannot stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "step must be whole seconds, at least {} for so long a time, and at most all of it",
+    duration::format(*.least)
+)]
+pub struct InvalidStep {
+    /// The least that it can.
+    least: TimeDelta,
+}
+
+/// What a point stands for: what was asked for, or else whole minutes that make at most `usual` points of the period.
+///
+/// # Errors
+/// It is shorter than a minute, not whole seconds, longer than the period, or makes more than 1500 points.
+pub fn step(period: TimeDelta, asked: Option<TimeDelta>, usual: i32) -> Result<TimeDelta, InvalidStep> {
+    let minutes = |parts: i32| {
+        let part = period / parts;
+        TimeDelta::minutes(part.num_minutes() + i64::from(part > TimeDelta::minutes(part.num_minutes())))
+    };
+    let least = minutes(POINTS).max(TimeDelta::minutes(1));
+    let step = asked.unwrap_or_else(|| minutes(usual).max(least));
+    if step < least || step > period.max(least) || step.subsec_nanos() != 0 {
+        return Err(InvalidStep { least });
+    }
+    Ok(step)
 }
 
 /// Keeps the figures as the sample of this minute, unless there is one, and lets those go that are older than 30 days.
@@ -107,4 +140,30 @@ pub async fn since(
     .await?;
     tx.commit().await?;
     Ok(points)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Duration;
+
+    fn told(since: &str, asked: Option<&str>) -> Option<String> {
+        let length = |text: &str| text.parse::<Duration>().unwrap().to_chrono();
+        step(length(since), asked.map(length), 288).ok().map(duration::format)
+    }
+
+    #[test]
+    fn a_point_stands_for_minutes_of_which_there_are_not_too_many() {
+        assert_eq!(told("24h", None).as_deref(), Some("5m"));
+        assert_eq!(told("1h", None).as_deref(), Some("1m"));
+        assert_eq!(told("30s", None).as_deref(), Some("1m"));
+        assert_eq!(told("720h", None).as_deref(), Some("2h30m"));
+        assert_eq!(told("24h", Some("1m")).as_deref(), Some("1m"));
+        assert_eq!(told("720h", Some("29m")).as_deref(), Some("29m"));
+        for (since, step) in
+            [("720h", "28m"), ("24h", "59s"), ("24h", "0s"), ("24h", "25h"), ("24h", "61s1ms")]
+        {
+            assert_eq!(told(since, Some(step)), None, "{since} {step}");
+        }
+    }
 }

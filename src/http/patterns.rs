@@ -24,36 +24,36 @@ use crate::db::patterns::{self, Question};
 #[schema(as = Patterns)]
 pub(super) struct Table {
     /// Those of the most executions first.
-    patterns: Vec<Pattern>,
+    pub(super) patterns: Vec<Pattern>,
     /// The stores that could not be asked, and why.
-    unavailable: Vec<Unavailable>,
+    pub(super) unavailable: Vec<Unavailable>,
 }
 
 /// The executions of one job type that have ended, or of one job where the store knows no types.
 #[derive(Debug, Serialize, ToSchema)]
-struct Pattern {
+pub(super) struct Pattern {
     /// The store: `namespace/name`.
-    store: String,
+    pub(super) store: String,
     /// The type; null: these have none, or no types are known.
-    job_type: Option<String>,
+    pub(super) job_type: Option<String>,
     /// The job, where no types are known.
-    job_id: Option<String>,
+    pub(super) job_id: Option<String>,
     /// How many executions have ended.
-    executions: i64,
+    pub(super) executions: i64,
     /// How many of them well.
-    completed: i64,
+    pub(super) completed: i64,
     /// How many failed.
-    failed: i64,
+    pub(super) failed: i64,
     /// How many were cancelled.
-    cancelled: i64,
+    pub(super) cancelled: i64,
     /// The share of those that ended well, from 0 to 1.
-    success_rate: f64,
+    pub(super) success_rate: f64,
     /// In how many seconds half of the completed ones were done; null: of none both times are known.
-    p50_seconds: Option<f64>,
+    pub(super) p50_seconds: Option<f64>,
     /// 95 of 100.
-    p95_seconds: Option<f64>,
+    pub(super) p95_seconds: Option<f64>,
     /// 99 of 100.
-    p99_seconds: Option<f64>,
+    pub(super) p99_seconds: Option<f64>,
 }
 
 /// Of what, and how far back.
@@ -95,12 +95,17 @@ pub(super) async fn patterns(
     }
     let question = Question { since, types: wanted.type_.into_iter().collect(), limit };
     let stores = app.seen_by(&caller, wanted.store).await?;
-    let parts = join_all(stores.iter().map(async |store| (store, part(store, &question).await))).await;
+    Ok(Json(table(&stores, &question).await?))
+}
+
+/// The patterns of these stores together.
+pub(super) async fn table(stores: &[Store], question: &Question) -> Result<Table, Problem> {
+    let parts = join_all(stores.iter().map(async |store| (store, part(store, question).await))).await;
     let (parts, unavailable) = some(parts.into_iter())?;
     let mut patterns: Vec<Pattern> = parts.into_iter().flatten().collect();
     patterns.sort_by_key(|pattern| Reverse(pattern.executions));
-    patterns.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    Ok(Json(Table { patterns, unavailable }))
+    patterns.truncate(usize::try_from(question.limit).unwrap_or(usize::MAX));
+    Ok(Table { patterns, unavailable })
 }
 
 async fn part(store: &Store, question: &Question) -> Result<Vec<Pattern>, Problem> {

@@ -17,31 +17,30 @@ use super::extract::Query;
 use super::period;
 use super::problem::Problem;
 use super::stores::{Store, StoreName, Unavailable, some};
-use crate::api::{Duration, duration};
+use crate::api::Duration;
 use crate::db::Ledger;
 use crate::db::samples::{self, Point};
-
-/// How many points there are at the most.
-const POINTS: i32 = 1_500;
 
 /// Into how many points a period is divided unless the caller says otherwise.
 const USUAL: i32 = 288;
 
 /// Health over time.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[schema(as = Samples)]
-pub(super) struct Series {
+pub(crate) struct Series {
     /// For how many seconds a point stands.
     step_seconds: i64,
+    /// The moment from which it looks back, by the operator's clock.
+    pub(crate) now: DateTime<Utc>,
     /// The oldest first. There is none for a time in which nothing was sampled.
-    samples: Vec<Sample>,
+    pub(crate) samples: Vec<Sample>,
     /// The stores whose samples could not be read, and why.
     unavailable: Vec<Unavailable>,
 }
 
 /// What one step was like, of all stores that were asked for together.
-#[derive(Debug, Serialize, ToSchema)]
-struct Sample {
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub(crate) struct Sample {
     /// When it begins.
     at: DateTime<Utc>,
     /// The most executions that ran.
@@ -86,29 +85,14 @@ pub(super) async fn samples(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Series>, Problem> {
     let since = period::since(wanted.since.as_ref())?;
-    let step = step(since, wanted.step.as_ref())?;
+    let step = samples::step(since, wanted.step.as_ref().map(Duration::to_chrono), USUAL);
+    let step = step.map_err(|error| Problem::InvalidParameter(error.to_string()))?;
     let stores = app.seen_by(&caller, wanted.store).await?;
+    let now = Utc::now();
     let parts = join_all(stores.iter().map(async |store| (store, points(store, since, step).await))).await;
     let (parts, unavailable) = some(parts.into_iter())?;
-    let samples = total(parts).into_iter().map(Sample::of).collect();
-    Ok(Json(Series { step_seconds: step.num_seconds(), samples, unavailable }))
-}
-
-/// What a point stands for, in whole seconds.
-fn step(since: TimeDelta, asked: Option<&Duration>) -> Result<TimeDelta, Problem> {
-    let minutes = |parts: i32| {
-        let part = since / parts;
-        TimeDelta::minutes(part.num_minutes() + i64::from(part > TimeDelta::minutes(part.num_minutes())))
-    };
-    let least = minutes(POINTS).max(TimeDelta::minutes(1));
-    let step = asked.map_or_else(|| minutes(USUAL).max(least), Duration::to_chrono);
-    if step < least || step > since.max(least) || step.subsec_nanos() != 0 {
-        return Err(Problem::InvalidParameter(format!(
-            "step must be whole seconds, at least {} for so long a time, and at most all of it",
-            duration::format(least)
-        )));
-    }
-    Ok(step)
+    let samples = total(parts).into_iter().map(Sample::from).collect();
+    Ok(Json(Series { step_seconds: step.num_seconds(), now, samples, unavailable }))
 }
 
 /// The points of one store.
@@ -133,9 +117,14 @@ pub(super) fn total(stores: Vec<Vec<Point>>) -> Vec<Point> {
     sums.into_values().collect()
 }
 
-impl Sample {
-    const fn of(point: Point) -> Self {
-        let Point { at, running, scheduled, long_running, stale, failed } = point;
+impl From<Point> for Sample {
+    fn from(Point { at, running, scheduled, long_running, stale, failed }: Point) -> Self {
+        Self { at, running, scheduled, long_running, stale, failed }
+    }
+}
+
+impl From<Sample> for Point {
+    fn from(Sample { at, running, scheduled, long_running, stale, failed }: Sample) -> Self {
         Self { at, running, scheduled, long_running, stale, failed }
     }
 }
@@ -143,27 +132,6 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn told(since: &str, asked: Option<&str>) -> Option<String> {
-        let length = |text: &str| text.parse::<Duration>().unwrap();
-        let step = step(length(since).to_chrono(), asked.map(length).as_ref());
-        step.ok().map(duration::format)
-    }
-
-    #[test]
-    fn there_are_never_too_many_points() {
-        assert_eq!(told("24h", None).as_deref(), Some("5m"));
-        assert_eq!(told("1h", None).as_deref(), Some("1m"));
-        assert_eq!(told("30s", None).as_deref(), Some("1m"));
-        assert_eq!(told("720h", None).as_deref(), Some("2h30m"));
-        assert_eq!(told("24h", Some("1m")).as_deref(), Some("1m"));
-        assert_eq!(told("720h", Some("29m")).as_deref(), Some("29m"));
-        for (since, step) in
-            [("720h", "28m"), ("24h", "59s"), ("24h", "0s"), ("24h", "25h"), ("24h", "61s1ms")]
-        {
-            assert_eq!(told(since, Some(step)), None, "{since} {step}");
-        }
-    }
 
     #[test]
     fn what_one_store_could_not_count_is_not_known_of_all() {

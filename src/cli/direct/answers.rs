@@ -7,12 +7,13 @@ use crate::api::{Duration, duration};
 use crate::cli::CliError;
 use crate::cli::cleanup::Order;
 use crate::cli::source::Explained;
-use crate::cli::{history, list, person};
+use crate::cli::{history, list, person, samples};
 use crate::db::audit::{self, Entry};
 use crate::db::cleanup::{self, Options, Report, Row};
 use crate::db::health::{self, Health};
 use crate::db::running::{self, Execution};
-use crate::db::{Ledger, explain};
+use crate::db::samples::since;
+use crate::db::{DbError, Ledger, explain, ledger};
 
 /// The first page is small, so that it comes at once; the later ones are larger and larger, since under many rules to find
 /// some that are stale costs as much as to find them all.
@@ -21,6 +22,9 @@ const MOST: u32 = 10_000;
 
 /// How many entries of the history are read at once.
 const ENTRIES: u32 = 500;
+
+/// The SQLSTATE of a table that is not there.
+const UNDEFINED_TABLE: &str = "42P01";
 
 impl Direct {
     /// Hands executions to `told`, page by page, at most `limit`.
@@ -57,10 +61,7 @@ impl Direct {
         limit: u64,
         mut told: impl FnMut(&[Entry]) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
-        let store_id = match &self.ledger {
-            Ledger::Tables { store_id, .. } => *store_id,
-            Ledger::Missing(why) => return Err(CliError::NotRecorded(why.clone())),
-        };
+        let store_id = self.recorded()?;
         let mut filter = audit::Filter {
             execution_id: wanted.id.as_deref().map(|id| self.id(id)).transpose()?,
             job_id: wanted.job.as_deref().map(|id| self.job_id(id)).transpose()?,
@@ -80,6 +81,28 @@ impl Direct {
             }
         }
         Ok(())
+    }
+
+    /// Health over time.
+    pub(crate) async fn samples(&self, wanted: &samples::Wanted) -> Result<samples::Kept, CliError> {
+        let (store_id, now) = (self.recorded()?, ledger::now(&self.database).await?);
+        let points = since(&self.database, store_id, wanted.since, wanted.step);
+        let points = self.database.within(points).await.map_err(|error| match error {
+            DbError::Statement(_, code) if code == UNDEFINED_TABLE => CliError::NotRecorded(
+                "the schema jobexec is an older operator's and has no table of samples: run `jobexec schema --apply` again"
+                    .to_owned(),
+            ),
+            error => error.into(),
+        })?;
+        Ok(samples::Kept { points, now })
+    }
+
+    /// As what the records know the table.
+    fn recorded(&self) -> Result<i32, CliError> {
+        match &self.ledger {
+            Ledger::Tables { store_id, .. } => Ok(*store_id),
+            Ledger::Missing(why) => Err(CliError::NotRecorded(why.clone())),
+        }
     }
 
     /// Why an execution is stale, or is not.

@@ -20,12 +20,14 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::history::Wanted as Events;
 use super::list::Wanted as Listed;
+use super::samples::{Kept, Wanted as Sampled};
 use super::{CliError, output};
 use crate::api::duration;
 use crate::db::audit::Entry;
 use crate::db::explain::{Explanation, Record};
 use crate::db::health::{Health, Status};
 use crate::db::running::{Execution, Which};
+use crate::db::samples::Point;
 use crate::http::wire::{self, MOST, StoreName, Verdict};
 use client::Client;
 pub use error::RemoteError;
@@ -125,6 +127,14 @@ impl Remote {
             }
             told => Ok(told?.into()),
         }
+    }
+
+    /// Health over time.
+    pub(super) async fn samples(&mut self, wanted: &Sampled) -> Result<Kept, RemoteError> {
+        let (since, step) = (duration::format(wanted.since), duration::format(wanted.step));
+        let query = [self.named(), ("since", since), ("step", step)];
+        let told: wire::Samples = self.client.get("/api/system/samples", &query).await?;
+        Ok(Kept { points: told.samples.into_iter().map(Point::from).collect(), now: told.now })
     }
 
     /// The figures of health that the operator took last. Why it is a warning is said beside the output.

@@ -1,13 +1,14 @@
 //! The page at `/`: what the API tells and does, for a person with a browser.
 //!
 //! - `visitor` is who looks at it, by a token in a cookie, and whether a form was sent from the page itself;
-//! - `board` gathers what is shown, from the same parts as the API;
+//! - `board` gathers what is shown, from the same parts as the API, and `patterns` what is shown at `/patterns`;
 //! - `view` is the HTML, `assets` what it refers to.
 //!
 //! Nothing is kept here between two requests. All works without a script; the script only refreshes and plots.
 
 mod assets;
 mod board;
+mod patterns;
 mod view;
 mod visitor;
 
@@ -35,6 +36,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(index))
         .route("/board", get(board))
+        .route("/patterns", get(patterns))
         .route("/sign-in", post(sign_in))
         .route("/sign-out", post(sign_out))
         .route("/clean-up", post(clean_up))
@@ -67,6 +69,16 @@ async fn board(
 ) -> Result<Shown, Shown> {
     let board = gather(&app, &visitor, &wanted).await.map_err(|problem| visitor.shown(&problem))?;
     Ok(view::fragment(&board))
+}
+
+/// How often each job type ends well, and how long that takes.
+async fn patterns(
+    visitor: Visitor,
+    State(app): State<Arc<App>>,
+    Query(wanted): Query<patterns::Wanted>,
+) -> Result<Shown, Shown> {
+    let shown = patterns::gather(&app, &visitor, &wanted).await.map_err(|problem| visitor.shown(&problem))?;
+    Ok(view::patterns(&visitor.name, &shown))
 }
 
 async fn gather(app: &App, visitor: &Visitor, wanted: &Wanted) -> Result<Board, Problem> {

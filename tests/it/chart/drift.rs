@@ -21,9 +21,6 @@ const ALL: [&str; 6] = [
 /// Read by the libraries that log.
 const NOT_OPTIONS: [&str; 1] = ["RUST_LOG"];
 
-/// Given already to an operator that will read them once it shares stores with others.
-const AWAITED: [&str; 3] = ["LEASE_NAMESPACE", "LEASE_GROUP", "POD_NAME"];
-
 fn help(command: &str) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_jobexec")).args([command, "--help"]).output().unwrap();
     String::from_utf8(output.stdout).unwrap()

@@ -7,6 +7,7 @@ mod intent;
 mod listing;
 pub(crate) mod patterns;
 mod remote;
+mod samples;
 mod terminal;
 
 use std::process::{Command, Output};

@@ -41,6 +41,7 @@ async fn health_over_time_and_patterns_are_told() {
         [9, 2, 1, 2, 3].map(|n| json!(n)),
         "{hour:#}"
     );
+    assert!(hour["now"].is_string(), "{hour:#}");
     assert_eq!(told("samples").await["step_seconds"], 300);
     let (day, days) = (told("samples?step=1m").await, told("samples?since=48h").await);
     let count =

@@ -1,6 +1,7 @@
 //! The page, in a real browser.
 
 mod forms;
+mod patterns;
 mod picture;
 mod plain;
 

@@ -87,11 +87,11 @@ fn stores(board: &Board) -> Markup {
 }
 
 /// Why something is not shown.
-fn trouble(problem: &Problem) -> Markup {
+pub(super) fn trouble(problem: &Problem) -> Markup {
     html! { p.error { (problem) } }
 }
 
-fn unavailable(stores: &[Unavailable]) -> Markup {
+pub(super) fn unavailable(stores: &[Unavailable]) -> Markup {
     html! { @for store in stores { p.error { (store.store) ": " (store.detail) } } }
 }
 

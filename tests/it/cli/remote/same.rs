@@ -148,6 +148,26 @@ async fn what_is_read_is_the_same_either_way() {
 }
 
 #[tokio::test]
+async fn health_over_time_is_the_same_either_way() {
+    let remote = Remote::of(stale("remotesamples").await, &[]).await;
+    // Those to come too, so that the operator keeps none between two questions.
+    remote
+        .world
+        .sql(
+            "INSERT INTO jobexec.samples \
+             SELECT store_id, date_trunc('minute', now()) + n * interval '1 minute', abs(n) % 7, NULLIF(abs(n) % 5, 3), 1, 1, 0 \
+             FROM jobexec.stores, generate_series(-9000, 60) n WHERE n NOT BETWEEN -8000 AND -500 ON CONFLICT DO NOTHING",
+        )
+        .await;
+    // A gap before the first is as long as days are.
+    same(&remote, &["samples", "--since", "720h", "--step", "24h"], &ALL);
+    same(&remote, &["samples", "--since", "5h"], &["name"]);
+    let (table, rows) = (remote.run(&["samples", "--since", "720h"]), remote.run(&["samples", "-o", "json"]));
+    assert_eq!(table.lines(0).iter().filter(|line| line.ends_with(" - - - - -")).count(), 2, "{}", table.out);
+    assert!(rows.json(0).as_array().unwrap().len() > 15, "{}", rows.out);
+}
+
+#[tokio::test]
 async fn what_is_done_is_the_same_either_way_but_for_who_did_it() {
     let remote = Box::pin(governed("remotedone")).await;
     let done = |ran: Ran| {
