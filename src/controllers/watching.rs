@@ -283,7 +283,9 @@ mod tests {
             Event::Delete(object) => Some(object.name_any()),
             _ => None,
         });
-        gone.collect()
+        let mut gone: Vec<_> = gone.collect();
+        gone.sort();
+        gone
     }
 
     #[test]
