@@ -109,12 +109,12 @@ fn a_label(text: &str) -> Result<String, String> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let ends = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
     let bytes = text.as_bytes();
-    if text.len() > 40
+    if text.len() > 52
         || !text.bytes().all(plain)
         || !ends(bytes.first().copied())
         || !ends(bytes.last().copied())
     {
-        return Err("write at most 40 lower-case letters, digits and -, with a letter or digit at both ends"
+        return Err("write at most 52 lower-case letters, digits and -, with a letter or digit at both ends"
             .to_owned());
     }
     Ok(text.to_owned())
@@ -132,7 +132,8 @@ impl Args {
             CliError::Usage(missing.to_owned())
         })?;
         let (group, duration) = (self.lease_group.clone(), self.lease_duration.get());
-        Ok(Some(membership::Options { namespace, group, identity, duration }))
+        let scope = membership::scope(&format!("{} {}", self.namespaces, self.store_selector));
+        Ok(Some(membership::Options { namespace, group, scope, identity, duration }))
     }
 }
 

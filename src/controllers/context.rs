@@ -197,7 +197,10 @@ impl Context {
 
     /// Closes the connections to stores of other replicas that nobody asks about any more.
     pub(super) fn tidy(&self) {
-        self.readers.tidy(|store| self.owns(store.namespace.as_deref().unwrap_or_default(), &store.name));
+        self.readers.tidy(|store| {
+            let ours = self.owns(store.namespace.as_deref().unwrap_or_default(), &store.name);
+            ours || self.stores.get(store).is_none()
+        });
     }
 
     /// Leaves the stores that are another replica's now to it, and has all of its own looked at.
@@ -218,7 +221,8 @@ impl Context {
         self.wakes.wake_all(self.execution_keys());
     }
 
-    fn hand_over(self: &Arc<Self>) {
+    /// Leaves the stores to others that are no longer this replica's.
+    pub(super) fn hand_over(self: &Arc<Self>) {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         let lost = |key: &&ObjectRef<_>| !self.owns(key.namespace.as_deref().unwrap_or_default(), &key.name);
         let lost: Vec<_> = handles.keys().filter(lost).cloned().collect();
@@ -244,8 +248,10 @@ impl Context {
         tokio::join!(handles, self.readers.close());
     }
 
-    /// Waits until every object that exists has been seen, for at most `patience`.
+    /// Waits until every object that exists has been seen, once any has for at most `patience`: a replica that sees no store
+    /// must not be left any.
     pub(super) async fn all_seen(&self, patience: Duration) {
+        self.stores.wait_for_any().await;
         let seen = async { tokio::join!(self.stores.wait(), self.executions.wait(), self.policies.wait()) };
         if tokio::time::timeout(patience, seen).await.is_err() {
             tracing::warn!("not all objects have been seen yet, the Lease is taken all the same");

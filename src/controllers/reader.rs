@@ -13,6 +13,7 @@ use super::in_force::InForce;
 use super::session::{Credentials, NotReady, Session};
 use super::store::{Figures, with_figures};
 use crate::api::{ExecutionStore, ExecutionStoreStatus};
+use crate::db::DbError;
 use crate::metrics::Tally;
 
 /// How long a session is kept that nobody asks.
@@ -64,7 +65,13 @@ impl Reader {
             Ok(in_force) => Ok((session, in_force)),
             Err(error) => {
                 self.tally.failed(error.reason());
-                self.forget();
+                if error.of_connection() {
+                    session.database.renew();
+                }
+                // That others use all connections says nothing of this session.
+                if !matches!(error, DbError::Busy(_)) {
+                    self.forget();
+                }
                 Err(error.into())
             }
         }
@@ -78,7 +85,11 @@ impl Reader {
                 return Ok(last.session);
             }
             let credentials = Credentials::read(context, store).await?;
-            if *last.credentials == credentials && last.session.still_holds(store).await.unwrap_or(false) {
+            let holds = match last.session.still_holds(store).await {
+                Err(NotReady::Database(busy @ DbError::Busy(_))) => return Err(busy.into()),
+                holds => holds.unwrap_or(false),
+            };
+            if *last.credentials == credentials && holds {
                 *lock(&self.opened) = Some(Opened { checked: Instant::now(), ..last.clone() });
                 return Ok(last.session);
             }
@@ -147,7 +158,7 @@ impl Readers {
         lock(&self.0).entry(store.clone()).or_default().clone()
     }
 
-    /// Closes those that nobody has asked for some time, and those of stores that are `ours` now.
+    /// Closes those that nobody has asked for some time, and those of stores that are `ours` now, or gone.
     pub(super) fn tidy(&self, ours: impl Fn(&ObjectRef<Guarded<ExecutionStore>>) -> bool) {
         lock(&self.0).retain(|store, reader| {
             let keep = lock(&reader.asked).elapsed() < IDLE && !ours(store);

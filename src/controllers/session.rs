@@ -177,7 +177,10 @@ impl Session {
         let timeout = store.spec.connection.statement_timeout.get();
         let database = Database::shared(pools, &login, BORROWED_POOL, timeout).await?;
         let borrowed = Self::prepare_borrowed(store, database.clone(), identity, tally).await;
-        if borrowed.is_err() {
+        if let Err(error) = &borrowed {
+            if error.of_connection() {
+                database.renew();
+            }
             database.close().await;
         }
         borrowed

@@ -87,11 +87,7 @@ impl<K: Watched> Cache<K> {
 
     /// Waits until every object of this namespace has been seen.
     pub async fn wait_for(&self, namespace: &str) {
-        let seen = |places: &BTreeMap<Place, Sight>| sight(places, namespace).is_some_and(|sight| sight.seen);
-        if self.places.clone().wait_for(seen).await.is_err() {
-            // The watch has ended, with the operator.
-            std::future::pending::<()>().await;
-        }
+        self.wait_until(|places| sight(places, namespace).is_some_and(|sight| sight.seen)).await;
     }
 
     /// Whether every object has been seen that the API server shows.
@@ -101,7 +97,16 @@ impl<K: Watched> Cache<K> {
 
     /// Waits until every object has been seen that the API server shows.
     pub async fn wait(&self) {
-        if self.places.clone().wait_for(all_seen).await.is_err() {
+        self.wait_until(all_seen).await;
+    }
+
+    /// Waits until the objects of one namespace have been seen: without any there is nothing to be done.
+    pub async fn wait_for_any(&self) {
+        self.wait_until(|places| places.values().any(|sight| sight.seen)).await;
+    }
+
+    async fn wait_until(&self, holds: impl FnMut(&BTreeMap<Place, Sight>) -> bool) {
+        if self.places.clone().wait_for(holds).await.is_err() {
             // The watch has ended, with the operator.
             std::future::pending::<()>().await;
         }

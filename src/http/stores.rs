@@ -201,7 +201,10 @@ impl Open {
     /// What the database did not do, which is counted.
     pub(super) fn failed(&self, error: DbError) -> Problem {
         self.session.tally.failed(error.reason());
-        if !error.answered() {
+        if !error.answered() && !matches!(error, DbError::Busy(_)) {
+            if matches!(self.door, Door::Other(_)) && error.of_connection() {
+                self.session.database.renew();
+            }
             self.open_anew();
         }
         Problem::Database { store: self.name.to_string(), error }

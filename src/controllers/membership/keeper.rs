@@ -83,7 +83,9 @@ impl Keeper {
                 return Err(Failure::Final(LeaseError::Taken { name, holder }));
             }
             let (names, duration) = ((&*self.name, &*self.options.group), self.options.duration);
-            let wanted = lease::held(self.there.take(), names, &self.holder, duration);
+            let mut wanted = lease::held(self.there.take(), names, &self.holder, duration);
+            let labels = wanted.metadata.labels.get_or_insert_default();
+            labels.insert(lease::SCOPE.to_owned(), self.options.scope.clone());
             let params = PostParams::default();
             let written = if new {
                 self.call("create", self.api.create(&params, &wanted)).await

@@ -11,6 +11,9 @@ use sha2::{Digest as _, Sha256};
 /// The label of the Leases of one installation; its value is the group.
 pub(super) const LABEL: &str = "jobexec.dev/operator";
 
+/// The label that says what its holder looks after.
+pub(super) const SCOPE: &str = "jobexec.dev/scope";
+
 /// The longest name of a Lease, in bytes: that of a label, since both are printed side by side.
 const NAME_LIMIT: usize = 63;
 

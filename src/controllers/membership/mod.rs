@@ -18,6 +18,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -38,10 +39,18 @@ pub struct Options {
     pub namespace: String,
     /// The installation: only Leases of this group count.
     pub group: String,
+    /// What it looks after ([`scope`]): stores are shared only with those that look after the same.
+    pub scope: String,
     /// The name of this replica, which no other one has at the same time.
     pub identity: String,
     /// How long a Lease holds that is not renewed, from 3 s to 60 s; whole seconds.
     pub duration: Duration,
+}
+
+/// The label value that stands for the namespaces and stores that a replica looks after: replicas of one installation differ
+/// while it is brought up to date, and what one does not see it must not be left.
+pub fn scope(what: &str) -> String {
+    Sha256::digest(what).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Options {
@@ -129,8 +138,8 @@ pub(super) async fn run(
     let mut work = Work {
         api: Api::namespaced(client.clone(), &options.namespace),
         keeper: Keeper::new(client, options.clone()),
+        peers: Peers::of(&options.scope),
         options,
-        peers: Peers::default(),
         membership,
     };
     if !work.join(&leave).await? {

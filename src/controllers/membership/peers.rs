@@ -8,11 +8,15 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
 use kube::api::Preconditions;
 
-use super::lease::Record;
+use super::lease::{Record, SCOPE};
 
 /// The Leases of a group.
 #[derive(Default)]
-pub(super) struct Peers(BTreeMap<String, Peer>);
+pub(super) struct Peers {
+    leases: BTreeMap<String, Peer>,
+    /// What those look after that count.
+    scope: String,
+}
 
 struct Peer {
     record: Option<Record>,
@@ -28,24 +32,31 @@ impl Peer {
 }
 
 impl Peers {
+    /// Those of replicas that look after the same.
+    pub(super) fn of(scope: &str) -> Self {
+        Self { scope: scope.to_owned(), ..Self::default() }
+    }
+
     /// Notes how a Lease is now.
     pub(super) fn see(&mut self, lease: &Lease, now: Instant) {
-        let record = Record::of(lease);
+        // One that looks after something else is not one of those who share.
+        let same = lease.labels().get(SCOPE).is_none_or(|scope| *scope == self.scope);
+        let record = Record::of(lease).filter(|_| same);
         let version = Preconditions { uid: lease.uid(), resource_version: lease.resource_version() };
-        let before = self.0.get(&lease.name_any());
+        let before = self.leases.get(&lease.name_any());
         let since = before.filter(|before| before.record == record).map_or(now, |before| before.since);
-        self.0.insert(lease.name_any(), Peer { record, since, version });
+        self.leases.insert(lease.name_any(), Peer { record, since, version });
     }
 
     /// Notes that a Lease is gone.
     pub(super) fn gone(&mut self, name: &str) {
-        self.0.remove(name);
+        self.leases.remove(name);
     }
 
     /// Notes how all Leases are now.
     pub(super) fn see_all(&mut self, leases: &[Lease], now: Instant) {
         let names: BTreeSet<_> = leases.iter().map(ResourceExt::name_any).collect();
-        self.0.retain(|name, _| names.contains(name));
+        self.leases.retain(|name, _| names.contains(name));
         for lease in leases {
             self.see(lease, now);
         }
@@ -53,18 +64,18 @@ impl Peers {
 
     /// Those that have been renewed within the time that they hold for.
     pub(super) fn live(&self, now: Instant) -> BTreeSet<String> {
-        let live = self.0.iter().filter(|(_, peer)| peer.ends().is_some_and(|ends| now < ends));
+        let live = self.leases.iter().filter(|(_, peer)| peer.ends().is_some_and(|ends| now < ends));
         live.map(|(name, _)| name.clone()).collect()
     }
 
     /// When the next one of `members` ends, if it is not renewed.
     pub(super) fn next_end(&self, members: &BTreeSet<String>) -> Option<Instant> {
-        members.iter().filter_map(|name| self.0.get(name)?.ends()).min()
+        members.iter().filter_map(|name| self.leases.get(name)?.ends()).min()
     }
 
     /// Whether one of `members` has not been renewed for so long: a watch that has fallen silent looks the same.
     pub(super) fn silent(&self, members: &BTreeSet<String>, for_: Duration, now: Instant) -> bool {
-        let silent = |name| self.0.get(name).is_none_or(|peer| now.duration_since(peer.since) >= for_);
+        let silent = |name| self.leases.get(name).is_none_or(|peer| now.duration_since(peer.since) >= for_);
         members.iter().any(silent)
     }
 
@@ -73,7 +84,7 @@ impl Peers {
         let old = |peer: &Peer| {
             now.duration_since(peer.since) >= for_ && peer.ends().is_none_or(|ends| ends <= now)
         };
-        let old = self.0.iter().filter(|(_, peer)| old(peer));
+        let old = self.leases.iter().filter(|(_, peer)| old(peer));
         old.map(|(name, peer)| (name.clone(), peer.version.clone())).collect()
     }
 }
@@ -143,6 +154,20 @@ mod tests {
         assert_eq!(names(&peers.live(now)), ["c"]);
         peers.see_all(&[], now);
         assert!(peers.live(now).is_empty());
+    }
+
+    #[test]
+    fn one_that_looks_after_something_else_shares_nothing() {
+        let (now, mut peers) = (Instant::now(), Peers::of("s"));
+        let mut others = [lease("same"), lease("another")];
+        for (lease, scope) in others.iter_mut().zip(["s", "t"]) {
+            lease.labels_mut().insert(SCOPE.to_owned(), scope.to_owned());
+        }
+        peers.see_all(&others, now);
+        assert_eq!(names(&peers.live(now)), ["same"]);
+        // Once it is gone for long its Lease is deleted all the same.
+        let late = now + Duration::from_mins(1);
+        assert_eq!(peers.abandoned(Duration::from_mins(1), late).len(), 2);
     }
 
     #[test]

@@ -25,6 +25,9 @@ use crate::controllers::session::{Credentials, Session};
 use crate::db::sweep::{Known, Refused};
 use crate::metrics::Tally;
 
+/// How long a store that is another replica's now is still told of.
+const TELL: Duration = Duration::from_secs(10);
+
 /// What is kept for a store.
 #[derive(Default)]
 pub struct Handle {
@@ -227,8 +230,10 @@ impl Handle {
     /// Another replica looks after the store: once a look under way has ended and was told, closes the connections. The claim
     /// is the store's, and stays.
     pub async fn hand_over(&self) {
-        let _looked = self.memory.lock().await;
-        let _told = self.told.lock().await;
+        let mut memory = self.memory.lock().await;
+        memory.notifier.leave().await;
+        // What cannot be told now the next replica tells.
+        let _told = tokio::time::timeout(TELL, self.told.lock()).await;
         self.close().await;
     }
 

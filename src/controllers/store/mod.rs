@@ -78,6 +78,7 @@ pub async fn run(
             if let Ok(watcher::Event::Apply(store) | watcher::Event::InitApply(store)) = event
                 && store.0.is_ok()
                 && pruner.known_handle(&ObjectRef::from_obj(store)).is_none()
+                && pruner.owns(&store.namespace().unwrap_or_default(), &store.name_any())
             {
                 // One that is back by a label alone is nothing new to the filter below.
                 pruner.nudge_store(&store.namespace().unwrap_or_default(), &store.name_any());
@@ -115,22 +116,28 @@ async fn reconcile(
     guarded: Arc<Guarded<ExecutionStore>>,
     context: &Arc<Context>,
 ) -> Result<Action, ReconcileError> {
-    if !context.owns(&guarded.namespace().unwrap_or_default(), &guarded.name_any()) {
+    let key = ObjectRef::from_obj(&*guarded);
+    let owns = || context.owns(key.namespace.as_deref().unwrap_or_default(), &key.name);
+    if !owns() {
+        if context.known_handle(&key).is_some() {
+            context.hand_over();
+        }
         return Ok(Action::requeue(NOT_OURS));
     }
     let store = match &guarded.0 {
         Ok(store) => store,
         Err(invalid) => return report::undecodable(context, invalid).await,
     };
-    let key = ObjectRef::from_obj(&*guarded);
     let handle = context.handle(&key);
     let mut memory = handle.memory.lock().await;
-    if !context.known_handle(&key).is_some_and(|known| Arc::ptr_eq(&known, &handle)) {
+    if !owns() || !context.known_handle(&key).is_some_and(|known| Arc::ptr_eq(&known, &handle)) {
         // It has changed hands, or is gone, while its turn was waited for.
         return Ok(Action::requeue(Duration::ZERO));
     }
     let seen = Box::pin(look::look(context, store, &handle, &mut memory)).await;
-    if let (Ok(current), Some(in_force), None) = (&seen.session, memory.in_force.clone(), &seen.error) {
+    if let (Ok(current), Some(in_force), None, true) =
+        (&seen.session, memory.in_force.clone(), &seen.error, owns())
+    {
         memory.notifier.go_on(context, store, &current.session, &in_force);
     }
     if seen.worth_telling() || seen.deadlines_changed || seen.notified {

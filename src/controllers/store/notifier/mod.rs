@@ -7,9 +7,10 @@ mod way;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use futures::FutureExt as _;
 use kube::ResourceExt as _;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::look::Seen;
@@ -23,6 +24,9 @@ use channels::Channels;
 pub(super) use channels::Report;
 use round::Round;
 
+/// How long to wait for deliveries: longer than one may take.
+const LEAVE: Duration = Duration::from_secs(20);
+
 /// What one session's look leaves for the next.
 #[derive(Default)]
 pub(super) struct Notifier {
@@ -33,7 +37,14 @@ pub(super) struct Notifier {
     /// How its channels stand.
     channels: Arc<Channels>,
     /// What is at work, and on whose behalf.
-    under_way: Option<(Arc<Directory>, AbortOnDropHandle<()>)>,
+    under_way: Option<UnderWay>,
+}
+
+/// See [`Round`].
+struct UnderWay {
+    on_behalf_of: Arc<Directory>,
+    leave: CancellationToken,
+    task: AbortOnDropHandle<()>,
 }
 
 /// Whether people may know of trouble: they may until the database says that they do not.
@@ -97,13 +108,13 @@ impl Notifier {
             self.under_way = None;
             return;
         }
-        if let Some((on_behalf_of, task)) = &mut self.under_way
+        if let Some(UnderWay { on_behalf_of, task, .. }) = &self.under_way
             && **on_behalf_of == directory
-            && task.now_or_never().is_none()
+            && !task.is_finished()
         {
             return;
         }
-        let directory = Arc::new(directory);
+        let (directory, leave) = (Arc::new(directory), CancellationToken::new());
         let round = Round {
             context: context.clone(),
             store: store.clone(),
@@ -113,8 +124,20 @@ impl Notifier {
             directory: directory.clone(),
             channels: self.channels.clone(),
             unwell: self.unwell.clone(),
+            leave: leave.clone(),
         };
-        self.under_way = Some((directory, AbortOnDropHandle::new(tokio::spawn(round.go()))));
+        let task = AbortOnDropHandle::new(tokio::spawn(round.go()));
+        self.under_way = Some(UnderWay { on_behalf_of: directory, leave, task });
+    }
+
+    /// Tells nobody any more, once what is being delivered has been.
+    pub(super) async fn leave(&mut self) {
+        if let Some(UnderWay { leave, task, .. }) = self.under_way.take() {
+            leave.cancel();
+            if tokio::time::timeout(LEAVE, task).await.is_err() {
+                tracing::debug!("a message was still being delivered, and may be once more");
+            }
+        }
     }
 
     /// How telling people stands; `None`: nobody wants to be told.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt as _;
 use kube::ResourceExt as _;
+use tokio_util::sync::CancellationToken;
 
 use super::Unwell;
 use super::channels::{Channels, pause};
@@ -38,6 +39,8 @@ pub(super) struct Round {
     pub(super) directory: Arc<Directory>,
     pub(super) channels: Arc<Channels>,
     pub(super) unwell: Arc<Unwell>,
+    /// Cancelled when another replica tells people.
+    pub(super) leave: CancellationToken,
 }
 
 /// How long to wait, from `spec.notifications` or its defaults.
@@ -53,9 +56,12 @@ impl Round {
         let spec = self.store.spec.notifications.clone().unwrap_or_default();
         let templates = Templates::new(spec.templates.as_ref()).0;
         let (ways, times) = (Ways::default(), Times::of(&spec));
-        loop {
+        while !self.leave.is_cancelled() {
             match self.turn(&templates, &ways, &times).await {
-                Ok(Some(rest)) => tokio::time::sleep(rest.min(REST)).await,
+                Ok(Some(rest)) => tokio::select! {
+                    () = tokio::time::sleep(rest.min(REST)) => {}
+                    () = self.leave.cancelled() => {}
+                },
                 Ok(None) => return,
                 Err(error) => {
                     self.session.tally.failed(error.reason());
