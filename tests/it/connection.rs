@@ -42,7 +42,7 @@ async fn every_fault_of_a_connection_is_told_and_mended() {
     world.secret("mine", json!({"uri": wrong})).await;
     unreachable("AuthenticationFailed", "Check the user and the password").await;
     // As much as a Secret holds.
-    world.secret("mine", json!({"uri": "x".repeat(1_000_000)})).await;
+    world.secret("mine", json!({"uri": format!("x:{}", "x".repeat(1_000_000))})).await;
     unreachable("InvalidURL", "must start with postgres://").await;
     world.secret("mine", json!({"uri": closed_port.as_str()})).await;
     unreachable("ConnectionFailed", "Check the host and port").await;
