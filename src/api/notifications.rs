@@ -45,7 +45,7 @@ pub struct Notifications {
     validation = Rule::new("self.channels.all(c, self.channels.exists_one(d, d.name == c.name))").message("two channels have the same name")
 )]
 pub struct PolicyNotifications {
-    /// Up to ten; none: nobody is told. E-mail goes through the mail server of the store.
+    /// Up to ten; none: nobody is told. They are told of executions only, not of the store. E-mail goes through the mail server of the store.
     #[schemars(length(max = 10))]
     pub channels: Vec<Channel>,
 }
@@ -81,7 +81,7 @@ pub enum Topic {
     Failed,
     /// A sweep would end too many executions, and waits for a person.
     Breaker,
-    /// After any of these: the breaker is closed, and nothing is long-running or stale any more.
+    /// After `LongRunning`, `Stale` or `Breaker`: the breaker is closed, and nothing is long-running or stale any more.
     Recovered,
 }
 

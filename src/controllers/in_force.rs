@@ -25,6 +25,15 @@ pub struct InForce {
 }
 
 impl InForce {
+    /// Has those told whom policies that cannot be read any more had told.
+    fn keep_channels(&mut self, last: &Self, unreadable: &[String]) {
+        let gone = |read: &&Read| unreadable.contains(&policy::policy_source(&read.policy.name));
+        let kept: Vec<Read> = last.policies.iter().filter(gone).cloned().collect();
+        self.policies.extend(kept);
+        let all: Vec<policy::Policy> = self.policies.iter().map(|read| read.policy.clone()).collect();
+        self.routes = Routes::of(&all);
+    }
+
     /// Whether what an object says of the execution `key` is in force, or that of another object for the same one; where it
     /// says nothing, whether nothing is in force on its behalf.
     pub fn holds(&self, name: &str, key: &str, wish: Option<&Wish>) -> bool {
@@ -86,7 +95,10 @@ impl Session {
             }
             (known, _) => known.map(|known| known.compiled.clone()),
         };
-        let wanted = self.compile(store, wishes, before.as_ref());
+        let mut wanted = self.compile(store, wishes, before.as_ref());
+        if let Some(known) = known.as_ref().filter(|_| !unreadable.is_empty()) {
+            wanted.keep_channels(known, &unreadable);
+        }
         if let Some(known) = known.as_ref().filter(|known| !check && ***known == wanted) {
             return Ok(Some(known.clone()));
         }

@@ -220,6 +220,24 @@ pub async fn give_up_old(
     Ok(rows.into_iter().map(|(id, channel, error)| GivenUp { id, channel, error }).collect())
 }
 
+/// How long anything waits at the most, in seconds: the longest `giveUpAfter`.
+const LONGEST_SECONDS: f64 = 168.0 * 3_600.0;
+
+/// Gives up what has waited for longer than any spec allows, as where nobody is to be told any more.
+pub async fn expire(database: &Database, store_id: i32) -> Result<(), DbError> {
+    let mut tx = database.write().await?;
+    for sql in [
+        "UPDATE jobexec.messages SET ended_at = statement_timestamp(), outcome = 'GivenUp'
+         WHERE store_id = $1 AND ended_at IS NULL AND created_at < statement_timestamp() - make_interval(secs => $2)",
+        "DELETE FROM jobexec.outbox
+         WHERE store_id = $1 AND at < statement_timestamp() - make_interval(secs => $2)",
+    ] {
+        sqlx::query(sql).bind(store_id).bind(LONGEST_SECONDS).persistent(false).execute(&mut *tx).await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
 /// Forgets some messages that were delivered or given up longer than `retention` ago. Returns whether there may be more.
 pub async fn forget(database: &Database, store_id: i32, retention: TimeDelta) -> Result<bool, DbError> {
     let mut tx = database.write().await?;

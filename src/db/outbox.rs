@@ -12,8 +12,8 @@ use crate::api::notifications::Topic;
 use crate::notify::digest::Letter;
 use crate::notify::message::{Execution, Note};
 
-/// How many posted statements become messages at a time.
-const AT_ONCE: i64 = 50;
+/// From how many events messages are made at a time, so that a sweep of any size takes little memory.
+const AT_ONCE: i64 = 20_000;
 
 /// What was posted, in the order in which it happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(super) async fn usable(tx: &mut sqlx::PgConnection) -> Result<bool, sqlx::Er
     .await
 }
 
-/// Says whether anybody wants to be told. What was posted before nobody wants to any more is dropped.
+/// Says whether anybody wants to be told. What was posted before stays for a while: a policy may be back in a moment.
 pub async fn announce(database: &Database, store_id: i32, notifies: bool) -> Result<(), DbError> {
     let mut tx = database.write().await?;
     sqlx::query(
@@ -60,13 +60,6 @@ pub async fn announce(database: &Database, store_id: i32, notifies: bool) -> Res
     .persistent(false)
     .execute(&mut *tx)
     .await?;
-    if !notifies {
-        sqlx::query("DELETE FROM jobexec.outbox WHERE store_id = $1")
-            .bind(store_id)
-            .persistent(false)
-            .execute(&mut *tx)
-            .await?;
-    }
     tx.commit().await?;
     Ok(())
 }
@@ -97,7 +90,7 @@ pub async fn recover(database: &Database, store_id: i32, seen: DateTime<Utc>) ->
     let mut tx = database.write().await?;
     let over = sqlx::query(
         "UPDATE jobexec.stores SET unwell_since = NULL WHERE store_id = $1 AND unwell_since < $2
-           AND NOT EXISTS (SELECT FROM jobexec.outbox WHERE store_id = $1)",
+           AND paused_at IS NULL AND NOT EXISTS (SELECT FROM jobexec.outbox WHERE store_id = $1)",
     )
     .bind(store_id)
     .bind(seen)
@@ -118,28 +111,32 @@ pub async fn recover(database: &Database, store_id: i32, seen: DateTime<Utc>) ->
     Ok(well.unwrap_or(true))
 }
 
-/// Makes messages of what was posted, in one transaction, so that each thing is told once. Returns how many there are, and
-/// whether they tell of trouble.
+/// Makes messages of what was posted, in one transaction, so that each thing is told once. Returns how many there are.
 pub async fn digest(
     database: &Database,
     m: &Mapping,
     store_id: i32,
     write: impl FnOnce(&Posted, DateTime<Utc>) -> Vec<Letter> + Send,
-) -> Result<(usize, bool), DbError> {
+) -> Result<usize, DbError> {
     let mut tx = database.write().await?;
     // Whoever else is at it waits here, and then finds none of these.
     let mut rows = sqlx::query(
         "DELETE FROM jobexec.outbox WHERE outbox_id = ANY (ARRAY (
-             SELECT outbox_id FROM jobexec.outbox WHERE store_id = $1 ORDER BY outbox_id LIMIT $2))
-         RETURNING outbox_id, at, topic, note, event_ids, statement_timestamp() AS now",
+             SELECT outbox_id FROM (
+                 SELECT outbox_id, sum(cardinality(event_ids)) OVER (ORDER BY outbox_id) - cardinality(event_ids) AS before
+                 FROM jobexec.outbox WHERE store_id = $1) AS o
+             WHERE before < $2))
+         RETURNING outbox_id, at, topic, note, event_ids, statement_timestamp() AS now,
+                   (SELECT count(*) FROM jobexec.outbox WHERE store_id = $1) AS posted",
     )
     .bind(store_id)
     .bind(AT_ONCE)
     .persistent(false)
     .fetch_all(&mut *tx)
     .await?;
-    let Some(first) = rows.first() else { return Ok((0, false)) };
+    let Some(first) = rows.first() else { return Ok(0) };
     let now: DateTime<Utc> = first.try_get("now")?;
+    let all = first.try_get::<i64, _>("posted")? <= i64::try_from(rows.len()).unwrap_or(i64::MAX);
     rows.sort_by_key(|row| row.try_get::<i64, _>("outbox_id").unwrap_or_default());
     let (mut events, mut posted) = (Vec::new(), Posted::default());
     for row in &rows {
@@ -152,20 +149,27 @@ pub async fn digest(
     posted.executions = executions(&mut tx, m, &events).await?;
     let letters = write(&posted, now);
     messages::write(&mut tx, store_id, &letters).await?;
-    let trouble = [Topic::LongRunning, Topic::Stale, Topic::Breaker];
-    let unwell = posted.executions.iter().map(|e| e.topic).chain(posted.notes.iter().map(|n| n.topic));
-    let unwell = unwell.into_iter().any(|topic| trouble.contains(&topic));
+    let unwell = letters.iter().any(tells_of_trouble);
     sqlx::query(
-        "UPDATE jobexec.stores SET told_at = statement_timestamp(),
+        "UPDATE jobexec.stores SET told_at = CASE WHEN $3 THEN statement_timestamp() ELSE told_at END,
                 unwell_since = CASE WHEN $2 THEN statement_timestamp() ELSE unwell_since END WHERE store_id = $1",
     )
     .bind(store_id)
     .bind(unwell)
+    // What is left of a large sweep follows at once.
+    .bind(all && !letters.is_empty())
     .persistent(false)
     .execute(&mut *tx)
     .await?;
     tx.commit().await?;
-    Ok((letters.len(), unwell))
+    Ok(letters.len())
+}
+
+/// Whether those who are told of the store as a whole are to hear that all is well again.
+fn tells_of_trouble(letter: &Letter) -> bool {
+    let trouble = [Topic::LongRunning, Topic::Stale, Topic::Breaker];
+    let of_store = !letter.message.channel.contains('/') && letter.message.owner.is_none();
+    of_store && letter.message.counts.iter().any(|count| trouble.contains(&count.topic))
 }
 
 fn topic(text: &str) -> Option<Topic> {

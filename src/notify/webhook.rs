@@ -26,6 +26,9 @@ const WHY: Duration = Duration::from_secs(2);
 /// How much is read of it, in bytes.
 const READ: usize = 4 * 1024;
 
+/// From how many bytes on a part of a URL may be a secret.
+const SECRET: usize = 6;
+
 /// How much of it is told, in characters.
 const TOLD: usize = 200;
 
@@ -60,6 +63,20 @@ impl Endpoint {
             "http" | "https" => Ok(Self(url)),
             _ => Err(invalid("it begins with neither https:// nor http://")),
         }
+    }
+
+    /// Whether a text has any part of it that may be a secret, as an answer has that names what was not found.
+    fn is_repeated_in(&self, text: &str) -> bool {
+        // JSON may write \/ for /.
+        let text = text.replace('\\', "");
+        let decoded = percent_encoding::percent_decode_str(&text).decode_utf8_lossy();
+        let of_path = self.0.path_segments().into_iter().flatten();
+        let of_query = self.0.query().unwrap_or_default().split(['&', '=']);
+        let of_user = [self.0.username(), self.0.password().unwrap_or_default()];
+        of_path.chain(of_query).chain(of_user).filter(|part| part.len() >= SECRET).any(|part| {
+            let plain = percent_encoding::percent_decode_str(part).decode_utf8_lossy();
+            [part, &*plain].iter().any(|part| text.contains(part) || decoded.contains(part))
+        })
     }
 
     /// All of it that may be shown.
@@ -97,7 +114,7 @@ pub(super) async fn send(target: &Target, rendered: &Rendered, message: &Message
     if (300..400).contains(&status) {
         return Err(SendError::Redirected { peer, status });
     }
-    Err(SendError::HttpStatus { peer, status, text: beginning(&budget, answer).await })
+    Err(SendError::HttpStatus { peer, status, text: beginning(&budget, answer, &target.url).await })
 }
 
 /// A client for one request: no redirect is followed, and no proxy of the environment is asked.
@@ -114,7 +131,7 @@ fn client(target: &Target) -> Result<Client, SendError> {
 }
 
 /// The beginning of an answer that says no, as far as it comes soon.
-async fn beginning(budget: &Budget, mut answer: Response) -> String {
+async fn beginning(budget: &Budget, mut answer: Response, url: &Endpoint) -> String {
     let mut read = Vec::new();
     let reading = async {
         while read.len() < READ
@@ -125,7 +142,11 @@ async fn beginning(budget: &Budget, mut answer: Response) -> String {
     };
     // What came until then is all there is to tell.
     let _ = budget.at_most(WHY, reading).await;
-    plain::line(&String::from_utf8_lossy(&read), TOLD)
+    let text = String::from_utf8_lossy(&read);
+    if url.is_repeated_in(&text) {
+        return "(what it said repeats the URL, which may be a secret)".to_owned();
+    }
+    plain::line(&text, TOLD)
 }
 
 /// Why there was no answer. The URL is in the outermost error only, which is not told.

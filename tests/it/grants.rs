@@ -14,14 +14,14 @@ enum For {
     Recording,
     /// Without it no execution is failed.
     Enforcement,
-    /// Without it nothing changes but that history grows or is not kept.
+    /// Without it nothing changes but that history grows or is not kept, or that nobody is notified.
     History,
 }
 
 use For::{Enforcement, History, Recording};
 
 /// The rights, what on, and what for.
-const GRANTS: [(&str, &str, For); 12] = [
+const GRANTS: [(&str, &str, For); 14] = [
     ("USAGE", "SCHEMA jobexec", Recording),
     ("SELECT", "jobexec._sqlx_migrations", Recording),
     ("SELECT, INSERT, UPDATE", "jobexec.stores", Recording),
@@ -32,6 +32,8 @@ const GRANTS: [(&str, &str, For); 12] = [
     ("SELECT, INSERT", "jobexec.events", Recording),
     ("SELECT, INSERT, DELETE", "jobexec.samples", History),
     ("DELETE", "jobexec.events", History),
+    ("SELECT, INSERT, DELETE", "jobexec.outbox", History),
+    ("SELECT, INSERT, UPDATE, DELETE", "jobexec.messages", History),
     (
         "SELECT (id), SELECT (job_id), SELECT (execution_number), SELECT (status), SELECT (started_at), \
          SELECT (completed_at)",

@@ -17,7 +17,7 @@ use super::enforce::{self, Swept};
 use super::figures::{Counter, Figures, News};
 use super::historian::Historian;
 use super::memory::Memory;
-use super::notifier::{Notifier, Report};
+use super::notifier::Report;
 use super::schedule::{RECHECK, RETRY, due, horizon, next_look};
 use crate::api::{ExecutionStore, Mode, SWEEP_REQUESTED};
 use crate::controllers::Context;
@@ -230,7 +230,7 @@ async fn session(
     memory.checked = Some(Instant::now());
     memory.counter = Counter::default();
     memory.historian = Historian::default();
-    memory.notifier = Notifier::default();
+    memory.notifier = memory.notifier.anew();
     memory.breaker.ask_again();
     memory.in_force = None;
     memory.refused = super::memory::RefusedRows::default();

@@ -90,6 +90,11 @@ impl Place {
 /// Forgets messages that have ended. That some could not be is no reason to stop anything else.
 async fn forget_messages(store: &str, session: &Session, store_id: i32, keep: TimeDelta) {
     let database = &session.database;
+    if let Err(error) = database.within(messages::expire(database, store_id)).await {
+        session.tally.failed(error.reason());
+        tracing::info!(store, %error, "messages that wait for nobody could not be given up; it is tried again later");
+        return;
+    }
     for _ in 0..STATEMENTS {
         let _reading = session.database.reading().await;
         match database.within(messages::forget(database, store_id, keep)).await {

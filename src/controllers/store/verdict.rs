@@ -82,7 +82,7 @@ fn findings(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) 
     let spec = &store.spec;
     let asked = spec.jobs.is_some() || spec.sequential.is_some() || spec.workloads.is_some();
     all.extend(spec.mirror.enabled.then(|| mirrored(seen)));
-    all.extend(notifying(store, seen));
+    all.extend(notifying(store, seen, before));
     all.extend((asked || spec.table.columns.heartbeat_at.is_some()).then(|| evidence(seen)));
     all
 }
@@ -105,13 +105,14 @@ fn mirrored(seen: &Seen) -> Finding {
 }
 
 /// Whether those are told who want to be.
-fn notifying(store: &ExecutionStore, seen: &Seen) -> Option<Finding> {
+fn notifying(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -> Option<Finding> {
     const TYPE: &str = "Notifying";
     if let Some(report) = &seen.notifying {
         return Some(Finding::new(TYPE, report.well, report.reason, report.message.clone()));
     }
     // Where only policies want it that is not known yet.
-    let wanted = store.spec.notifications.as_ref().is_some_and(|n| !n.channels.is_empty());
+    let wanted = store.spec.notifications.as_ref().is_some_and(|n| !n.channels.is_empty())
+        || find(&before.conditions, TYPE).is_some();
     (wanted && seen.pulse.is_none()).then(|| unreachable_yet(TYPE))
 }
 

@@ -16,6 +16,10 @@ const PAUSE_CAP: Duration = Duration::from_mins(10);
 
 /// How many recipients that fail are remembered, and how many a condition names.
 const REMEMBERED: usize = 100;
+
+/// How long: an address of a row may never be tried again.
+const REMEMBERED_FOR: Duration = Duration::from_hours(1);
+
 const NAMED: usize = 3;
 
 /// What is to be said of telling people, for a condition.
@@ -52,8 +56,8 @@ struct Channel {
     until: Option<Instant>,
     /// Why it fails.
     error: Option<(&'static str, String)>,
-    /// Recipients that fail apart from the others.
-    refused: BTreeMap<String, String>,
+    /// Recipients that fail apart from the others, why, and when they last did.
+    refused: BTreeMap<String, (String, Instant)>,
 }
 
 /// The pause after so many attempts that failed, spread by up to a quarter.
@@ -93,30 +97,39 @@ impl Channels {
     }
 
     /// One recipient of a channel failed, which says nothing of the others.
-    pub(super) fn refused(&self, name: &str, recipient: &str, error: String) {
+    /// Returns whether that is news.
+    pub(super) fn refused(&self, name: &str, recipient: &str, error: String) -> bool {
         let mut state = self.state();
         let refused = &mut state.by_name.entry(name.to_owned()).or_default().refused;
-        if refused.len() < REMEMBERED || refused.contains_key(recipient) {
-            refused.insert(recipient.to_owned(), error);
+        let known = refused.contains_key(recipient);
+        if refused.len() < REMEMBERED || known {
+            refused.insert(recipient.to_owned(), (error, Instant::now()));
         }
+        !known && refused.len() <= NAMED
     }
 
     /// A channel failed, which is left alone for a while. Of several attempts made at the same time one counts.
-    pub(super) fn failed(&self, name: &str, reason: &'static str, error: String) {
+    /// Returns whether that is news.
+    pub(super) fn failed(&self, name: &str, reason: &'static str, error: String) -> bool {
         let mut state = self.state();
         let channel = state.by_name.entry(name.to_owned()).or_default();
+        let news = channel.error.as_ref().is_none_or(|known| *known != (reason, error.clone()));
         channel.error = Some((reason, error));
         if channel.until.is_none_or(|until| until <= Instant::now()) {
             channel.failures = channel.failures.saturating_add(1);
             channel.until = Some(Instant::now() + pause(channel.failures));
         }
+        news
     }
 
-    /// How many messages wait, and how many more were given up.
-    pub(super) fn count(&self, waiting: i64, given_up: u64) {
-        let mut state = self.state();
-        state.waiting = waiting;
-        state.given_up += given_up;
+    /// How many messages wait.
+    pub(super) fn waiting(&self, messages: i64) {
+        self.state().waiting = messages;
+    }
+
+    /// How many more were given up.
+    pub(super) fn given_up(&self, messages: u64) {
+        self.state().given_up += messages;
     }
 
     /// What was wrong with a template that was used; `None`: nothing.
@@ -137,6 +150,9 @@ impl Channels {
         }
         let mut state = self.state();
         state.by_name.retain(|name, _| directory.channel(name).is_some());
+        for channel in state.by_name.values_mut() {
+            channel.refused.retain(|_, (_, at)| at.elapsed() < REMEMBERED_FOR);
+        }
         let failing = state.by_name.iter().find_map(|(name, channel)| Some((name, channel.error.as_ref()?)));
         if let Some((name, (reason, error))) = failing {
             return wrong(reason, format!("the channel {name} cannot be told: {error}. {}", outlook(&state)));
@@ -144,7 +160,7 @@ impl Channels {
         let refused = state.by_name.iter().find(|(_, channel)| !channel.refused.is_empty());
         if let Some((name, channel)) = refused {
             let told: Vec<_> =
-                channel.refused.iter().take(NAMED).map(|(to, why)| format!("{to:?}: {why}")).collect();
+                channel.refused.iter().take(NAMED).map(|(to, (why, _))| format!("{to:?}: {why}")).collect();
             let more = channel.refused.len().saturating_sub(told.len());
             let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
             let message =

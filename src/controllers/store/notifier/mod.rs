@@ -20,6 +20,7 @@ use crate::controllers::in_force::InForce;
 use crate::controllers::session::Session;
 use crate::db::{Ledger, outbox};
 use crate::notify::digest::Directory;
+use crate::policy::Routes;
 use channels::Channels;
 pub(super) use channels::Report;
 use round::Round;
@@ -42,7 +43,7 @@ pub(super) struct Notifier {
 
 /// See [`Round`].
 struct UnderWay {
-    on_behalf_of: Arc<Directory>,
+    on_behalf_of: (Arc<Directory>, Routes),
     leave: CancellationToken,
     task: AbortOnDropHandle<()>,
 }
@@ -57,6 +58,11 @@ impl Default for Unwell {
 }
 
 impl Notifier {
+    /// That of the next session: how its channels stand does not change with it.
+    pub(super) fn anew(&self) -> Self {
+        Self { channels: self.channels.clone(), ..Self::default() }
+    }
+
     /// Says in the database whether anybody wants to be told, so that what is done now is posted. That it cannot be said is
     /// no reason to do nothing.
     pub(super) async fn announce(&mut self, store: &ExecutionStore, session: &Session, in_force: &InForce) {
@@ -80,14 +86,16 @@ impl Notifier {
         let Ledger::Tables { store_id, outbox: true } = session.ledger else { return };
         let Some(live) = &seen.figures.live else { return };
         let well = live.long_running == 0 && live.stale == 0 && seen.open.is_none();
-        if !well || session.read_only || !self.unwell.0.load(Ordering::Acquire) {
+        // Taken before it is asked: trouble that is told of meanwhile is not forgotten.
+        if !well || session.read_only || !self.unwell.0.swap(false, Ordering::AcqRel) {
             return;
         }
         let database = &session.database;
         match database.within(outbox::recover(database, store_id, live.now)).await {
-            Ok(true) => self.unwell.0.store(false, Ordering::Release),
-            Ok(false) => {}
+            Ok(true) => {}
+            Ok(false) => self.unwell.0.store(true, Ordering::Release),
             Err(error) => {
+                self.unwell.0.store(true, Ordering::Release);
                 session.tally.failed(error.reason());
                 tracing::warn!(store = store.name_any(), %error, "that all is well again could not be noted");
             }
@@ -109,7 +117,8 @@ impl Notifier {
             return;
         }
         if let Some(UnderWay { on_behalf_of, task, .. }) = &self.under_way
-            && **on_behalf_of == directory
+            && *on_behalf_of.0 == directory
+            && on_behalf_of.1 == in_force.routes
             && !task.is_finished()
         {
             return;
@@ -127,7 +136,8 @@ impl Notifier {
             leave: leave.clone(),
         };
         let task = AbortOnDropHandle::new(tokio::spawn(round.go()));
-        self.under_way = Some(UnderWay { on_behalf_of: directory, leave, task });
+        let on_behalf_of = (directory, in_force.routes.clone());
+        self.under_way = Some(UnderWay { on_behalf_of, leave, task });
     }
 
     /// Tells nobody any more, once what is being delivered has been.

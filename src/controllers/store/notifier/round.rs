@@ -1,8 +1,8 @@
 //! One task for each store: it makes messages of what was posted, delivers those that are due, and rests in between. It ends
 //! when there is nothing left; the next look starts another one.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -29,6 +29,9 @@ const AT_ONCE: usize = 4;
 /// The longest rest: what another operator does is seen after it.
 const REST: Duration = Duration::from_secs(30);
 
+/// The pause after a message whose channel is not there.
+const CHANNEL_BACK: Duration = Duration::from_mins(1);
+
 /// What it works on.
 pub(super) struct Round {
     pub(super) context: Arc<Context>,
@@ -54,7 +57,8 @@ impl Round {
     /// Runs until nothing is left.
     pub(super) async fn go(self) {
         let spec = self.store.spec.notifications.clone().unwrap_or_default();
-        let templates = Templates::new(spec.templates.as_ref()).0;
+        // Made when there is something to be told, since that takes its time.
+        let templates = OnceLock::new();
         let (ways, times) = (Ways::default(), Times::of(&spec));
         while !self.leave.is_cancelled() {
             match self.turn(&templates, &ways, &times).await {
@@ -75,7 +79,7 @@ impl Round {
     /// Does what is due. Returns how long to rest; `None`: there is nothing left.
     async fn turn(
         &self,
-        templates: &Templates,
+        templates: &OnceLock<Templates>,
         ways: &Ways,
         times: &Times,
     ) -> Result<Option<Duration>, DbError> {
@@ -83,7 +87,8 @@ impl Round {
         let held = self.channels.held();
         let pending = database.within(messages::pending(database, self.store_id, &held)).await?;
         let given_up = if pending.waiting > 0 { self.give_up_old(times, &held).await? } else { 0 };
-        self.channels.count(pending.waiting.saturating_sub(i64::try_from(given_up).unwrap_or(0)), given_up);
+        self.channels.waiting(pending.waiting.saturating_sub(i64::try_from(given_up).unwrap_or(0)));
+        self.channels.given_up(given_up);
         let write_at = times.write_at(&pending);
         if write_at.is_some_and(|at| at <= pending.now) {
             self.write().await?;
@@ -91,6 +96,9 @@ impl Round {
         }
         if pending.next.is_some_and(|at| at <= pending.now) {
             let taken = database.within(messages::take(database, self.store_id, &held)).await?;
+            let spec = self.store.spec.notifications.as_ref();
+            let templates =
+                templates.get_or_init(|| Templates::new(spec.and_then(|n| n.templates.as_ref())).0);
             let deliveries = futures::stream::iter(taken);
             deliveries.for_each_concurrent(AT_ONCE, |taken| self.deliver(templates, ways, taken)).await;
             return Ok(Some(Duration::ZERO));
@@ -115,11 +123,10 @@ impl Round {
             })
         };
         let _reading = database.reading().await;
-        let (letters, trouble) =
-            database.within(outbox::digest(database, mapping, self.store_id, write)).await?;
-        if trouble {
-            self.unwell.0.store(true, Ordering::Release);
-        }
+        // Before as well as after: it may be broken off once it is done.
+        self.unwell.0.store(true, Ordering::Release);
+        let letters = database.within(outbox::digest(database, mapping, self.store_id, write)).await?;
+        self.unwell.0.store(true, Ordering::Release);
         tracing::debug!(store = self.store.name_any(), letters, "messages were written");
         Ok(())
     }
@@ -139,12 +146,16 @@ impl Round {
             tally.given_up(1);
             let (store, channel) = (self.store.name_any(), &taken.channel);
             tracing::warn!(store, channel, message = %taken.id, why, "a message was given up");
-            self.channels.count(0, 1);
+            self.channels.given_up(1);
             database.within(messages::give_up(database, taken.id, &why)).await
         };
-        let (Some(message), Some(channel)) = (&taken.message, self.directory.channel(&taken.channel)) else {
-            return give_up("its channel is no longer in the spec, or another version wrote it".to_owned())
-                .await;
+        let Some(message) = &taken.message else {
+            return give_up("another version wrote it, and it cannot be read".to_owned()).await;
+        };
+        let Some(channel) = self.directory.channel(&taken.channel) else {
+            // A policy may be back in a moment; else it is given up in time.
+            let error = "its channel is not in the spec";
+            return database.within(messages::failed(database, taken.id, error, CHANNEL_BACK)).await;
         };
         let way = ways.find(&self.context, &self.store, &taken.channel, channel).await;
         let outcome = match way {
@@ -159,15 +170,16 @@ impl Round {
         };
         tally.not_delivered(error.reason());
         let text = error.to_string().replace('\0', "");
-        let of_recipient = matches!(&error, NoWay::Send(error) if of_recipient(error));
-        if of_recipient {
-            self.channels.refused(&taken.channel, &taken.recipient, text.clone());
+        let news = if matches!(&error, NoWay::Send(error) if of_recipient(error)) {
+            self.channels.refused(&taken.channel, &taken.recipient, text.clone())
         } else {
             ways.forget(&taken.channel);
-            self.channels.failed(&taken.channel, error.reason(), text.clone());
+            self.channels.failed(&taken.channel, error.reason(), text.clone())
+        };
+        if news {
+            // The condition says so without waiting for the next poll.
+            self.context.nudge_store(&self.directory.namespace, &self.directory.store);
         }
-        // The condition says so without waiting for the next poll.
-        self.context.nudge_store(&self.directory.namespace, &self.directory.store);
         if matches!(&error, NoWay::Send(error) if error.is_final()) {
             return give_up(text).await;
         }
