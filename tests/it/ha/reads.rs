@@ -14,7 +14,9 @@ const CLEANUP: &str = "/api/system/cleanup/stale-executions";
 fn timeless(mut value: Value) -> Value {
     match &mut value {
         Value::Object(fields) => {
-            fields.retain(|key, _| key != "timestamp" && key != "runtime_seconds" && key != "until");
+            fields.retain(|key, _| {
+                key != "timestamp" && key != "now" && key != "runtime_seconds" && key != "until"
+            });
             fields.values_mut().for_each(|field| *field = timeless(field.take()));
         }
         Value::Array(items) => items.iter_mut().for_each(|item| *item = timeless(item.take())),
