@@ -63,12 +63,14 @@ pub async fn run(
                 if !context.owns(&key.namespace, &key.store) && !desks.contains_key(&key) {
                     continue;
                 }
-                let (desk, _) = desks.entry(key.clone()).or_insert_with(|| {
-                    let desk = Arc::new(Desk::new(key));
-                    let task = work.spawn(desk.clone().run(context.clone())).id();
-                    (desk, task)
-                });
-                desk.wake();
+                if let Some((desk, _)) = desks.get(&key) {
+                    desk.wake();
+                    continue;
+                }
+                // A new one makes a pass unasked.
+                let desk = Arc::new(Desk::new(key.clone()));
+                let task = work.spawn(desk.clone().run(context.clone())).id();
+                desks.insert(key, (desk, task));
             },
             // A desk ends when there is nothing left for it.
             Some(ended) = work.join_next() => left(&context, &mut desks, ended),
