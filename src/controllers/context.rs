@@ -402,7 +402,12 @@ fn is_of(policy: &ExecutionPolicy, namespace: &str, store: &str) -> bool {
 /// The pause before the next try after `failures` in a row: doubling, at most a minute, spread by up to a quarter so
 /// that many stores of one broken server do not come back in step.
 pub fn backoff(failures: u32) -> Duration {
-    let pause = BACKOFF_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(BACKOFF_CAP);
+    backoff_between(BACKOFF_FIRST, BACKOFF_CAP, failures)
+}
+
+/// The same from `first` on, and at most `cap`.
+pub(super) fn backoff_between(first: Duration, cap: Duration, failures: u32) -> Duration {
+    let pause = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(cap);
     let spread = uuid::Uuid::new_v4().as_bytes()[0];
     pause + pause.mul_f64(f64::from(spread) / 1_024.0)
 }

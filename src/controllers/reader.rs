@@ -65,13 +65,7 @@ impl Reader {
             Ok(in_force) => Ok((session, in_force)),
             Err(error) => {
                 self.tally.failed(error.reason());
-                if error.of_connection() {
-                    session.database.renew();
-                }
-                // That others use all connections says nothing of this session.
-                if !matches!(error, DbError::Busy(_)) {
-                    self.forget();
-                }
+                self.failed(&session, &error);
                 Err(error.into())
             }
         }
@@ -131,6 +125,17 @@ impl Reader {
     /// Has the next one who asks for figures get new ones.
     pub async fn note_change(&self) {
         *self.figures.lock().await = None;
+    }
+
+    /// Has the next one who asks open it anew, on new connections if that is what failed. That others use all connections says
+    /// nothing of the session.
+    pub fn failed(&self, session: &Session, error: &DbError) {
+        if error.of_connection() {
+            session.database.renew();
+        }
+        if !matches!(error, DbError::Busy(_)) {
+            self.forget();
+        }
     }
 
     /// Has the next one who asks open it anew.

@@ -1,5 +1,6 @@
 //! An open connection to the database of one store, with everything that was learnt when it was opened.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -132,6 +133,19 @@ pub struct Session {
     pub tally: Arc<Tally>,
 }
 
+/// What a session is opened for.
+enum Hold {
+    /// To look after the store: the table is claimed.
+    Claim {
+        /// The UID of the object that had the store's name before, if one is known to have.
+        predecessor: Option<String>,
+        /// Whether the database was away until now.
+        outage: bool,
+    },
+    /// To read what another replica looks after.
+    Borrow,
+}
+
 impl Session {
     /// Connects, holds the spec against the catalog and claims the table.
     /// `predecessor` is the UID of the object that had this name before, if one is known to have; `outage`: the database
@@ -149,21 +163,12 @@ impl Session {
         let (login, identity) = login(store, credentials)?;
         let size = u32::try_from(spec.connection.pool_size).unwrap_or(3).clamp(2, 20);
         let database = Database::shared(pools, &login, size, spec.connection.statement_timeout.get()).await?;
-        match Self::prepare(store, predecessor, outage, database.clone(), identity, tally).await {
-            Ok(mut session) => {
-                if session.notifies && !session.read_only {
-                    session.hints = Some(session.database.listen(extras::relation(&spec.table), changed));
-                }
-                Ok(session)
-            }
-            Err(error) => {
-                if error.of_connection() {
-                    database.renew();
-                }
-                database.close().await;
-                Err(error)
-            }
+        let hold = Hold::Claim { predecessor, outage };
+        let mut session = Self::prepare(store, database, identity, tally, hold).await?;
+        if session.notifies && !session.read_only {
+            session.hints = Some(session.database.listen(extras::relation(&spec.table), changed));
         }
+        Ok(session)
     }
 
     /// Connects to the database of a store that another replica looks after, and holds the spec against the catalog.
@@ -176,82 +181,76 @@ impl Session {
         let (login, identity) = login(store, credentials)?;
         let timeout = store.spec.connection.statement_timeout.get();
         let database = Database::shared(pools, &login, BORROWED_POOL, timeout).await?;
-        let borrowed = Self::prepare_borrowed(store, database.clone(), identity, tally).await;
-        if let Err(error) = &borrowed {
+        Self::prepare(store, database, identity, tally, Hold::Borrow).await
+    }
+
+    /// Holds the spec against the catalog. What cannot be used is closed.
+    async fn prepare(
+        store: &ExecutionStore,
+        database: Database,
+        identity: String,
+        tally: Arc<Tally>,
+        hold: Hold,
+    ) -> Result<Self, NotReady> {
+        let prepared = Self::describe(store, database.clone(), identity, tally, hold).await;
+        if let Err(error) = &prepared {
             if error.of_connection() {
                 database.renew();
             }
             database.close().await;
         }
-        borrowed
+        prepared
     }
 
-    async fn prepare_borrowed(
+    async fn describe(
         store: &ExecutionStore,
         database: Database,
         identity: String,
         tally: Arc<Tally>,
+        hold: Hold,
     ) -> Result<Self, NotReady> {
         let Validated { mapping, unwritable, read_only, notifies } =
             database.within(validate(&database, &Layout::of(&store.spec))).await??;
-        let opened = database.within(ledger::now(&database)).await?;
-        let (ledger, watched) = borrowed_ledger(store, &database, &mapping, read_only).await?;
-        Ok(Self {
-            sequential: store.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
-            workloads: store.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
-            database,
-            mapping,
-            watched: watched.unwrap_or(opened),
-            confirmed: Mutex::new(opened),
-            opened,
-            ledger,
-            unwritable,
-            read_only,
-            notifies,
-            hints: None,
-            borrowed: true,
-            described: (store.uid(), store.metadata.generation),
-            identity,
-            known: Known::default(),
-            tally,
-        })
-    }
-
-    async fn prepare(
-        store: &ExecutionStore,
-        predecessor: Option<String>,
-        outage: bool,
-        database: Database,
-        identity: String,
-        tally: Arc<Tally>,
-    ) -> Result<Self, NotReady> {
-        let Validated { mapping, unwritable, read_only, notifies } =
-            database.within(validate(&database, &Layout::of(&store.spec))).await??;
-        let (ledger, watched, confirmed) = if read_only {
-            (Ledger::Missing("the database is read-only".to_owned()), Utc::now(), Utc::now())
-        } else {
-            let claimant = claimant(store, predecessor);
-            match database.within(ledger::claim(&database, &mapping, &claimant, outage)).await? {
-                Claim::Held { ledger, watched_since, confirmed } => (ledger, watched_since, confirmed),
-                Claim::Taken(holder) => return Err(NotReady::TableClaimed(holder)),
+        let borrowed = matches!(hold, Hold::Borrow);
+        let (ledger, watched, confirmed) = match hold {
+            _ if read_only => {
+                let now = (!borrowed).then(Utc::now);
+                (Ledger::Missing("the database is read-only".to_owned()), now, now)
+            }
+            Hold::Claim { predecessor, outage } => {
+                let claimant = claimant(store, predecessor);
+                match database.within(ledger::claim(&database, &mapping, &claimant, outage)).await? {
+                    Claim::Held { ledger, watched_since, confirmed } => {
+                        (ledger, Some(watched_since), Some(confirmed))
+                    }
+                    Claim::Taken(holder) => return Err(NotReady::TableClaimed(holder)),
+                }
+            }
+            Hold::Borrow => {
+                let (ledger, watched) = borrowed_ledger(store, &database, &mapping, read_only).await?;
+                (ledger, watched, None)
             }
         };
         let opened = database.within(ledger::now(&database)).await?;
-        let history = database.within(history::load(&database, &ledger)).await?;
+        let history = if borrowed {
+            BTreeMap::new()
+        } else {
+            database.within(history::load(&database, &ledger)).await?
+        };
         Ok(Self {
             database,
             mapping,
             sequential: store.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
             workloads: store.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
-            watched,
-            confirmed: Mutex::new(confirmed),
+            watched: watched.unwrap_or(opened),
+            confirmed: Mutex::new(confirmed.unwrap_or(opened)),
             opened,
             ledger,
             unwritable,
             read_only,
             notifies,
             hints: None,
-            borrowed: false,
+            borrowed,
             described: (store.uid(), store.metadata.generation),
             identity,
             known: Known::with_history(history),

@@ -201,11 +201,11 @@ impl Open {
     /// What the database did not do, which is counted.
     pub(super) fn failed(&self, error: DbError) -> Problem {
         self.session.tally.failed(error.reason());
-        if !error.answered() && !matches!(error, DbError::Busy(_)) {
-            if matches!(self.door, Door::Other(_)) && error.of_connection() {
-                self.session.database.renew();
-            }
-            self.open_anew();
+        // This replica's own store the look at it opens anew.
+        if let Door::Other(other) = &self.door
+            && !error.answered()
+        {
+            other.reader.failed(&self.session, &error);
         }
         Problem::Database { store: self.name.to_string(), error }
     }

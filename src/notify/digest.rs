@@ -116,7 +116,8 @@ fn letters(
         (None, Some(email)) => email.to.iter().map(|address| address.0.clone()).collect(),
         (None, None) => vec![String::new()],
     };
-    let letter = |recipient| Letter { recipient, message: message(directory, name, owner, pile, at) };
+    let message = message(directory, name, owner, pile, at);
+    let letter = |recipient| Letter { recipient, message: Message { id: Uuid::new_v4(), ..message.clone() } };
     recipients.into_iter().map(letter).collect()
 }
 

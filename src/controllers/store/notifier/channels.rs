@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::api::{ExecutionStore, notifications};
+use crate::controllers::context::backoff_between;
 use crate::notify::digest::Directory;
 use crate::notify::template::Templates;
 
@@ -14,12 +15,13 @@ const PAUSE_FIRST: Duration = Duration::from_secs(5);
 /// The longest pause.
 const PAUSE_CAP: Duration = Duration::from_mins(10);
 
-/// How many recipients that fail are remembered, and how many a condition names.
+/// How many recipients that fail are remembered.
 const REMEMBERED: usize = 100;
 
 /// How long: an address of a row may never be tried again.
 const REMEMBERED_FOR: Duration = Duration::from_hours(1);
 
+/// How many of them a condition names.
 const NAMED: usize = 3;
 
 /// What is to be said of telling people, for a condition.
@@ -60,11 +62,9 @@ struct Channel {
     refused: BTreeMap<String, (String, Instant)>,
 }
 
-/// The pause after so many attempts that failed, spread by up to a quarter.
+/// The pause after so many attempts that failed.
 pub(super) fn pause(failures: u32) -> Duration {
-    let pause = PAUSE_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(PAUSE_CAP);
-    let spread = uuid::Uuid::new_v4().as_bytes()[0];
-    pause + pause.mul_f64(f64::from(spread) / 1_024.0)
+    backoff_between(PAUSE_FIRST, PAUSE_CAP, failures)
 }
 
 impl Channels {

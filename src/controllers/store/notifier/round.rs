@@ -88,7 +88,6 @@ impl Round {
         let pending = database.within(messages::pending(database, self.store_id, &held)).await?;
         let given_up = if pending.waiting > 0 { self.give_up_old(times, &held).await? } else { 0 };
         self.channels.waiting(pending.waiting.saturating_sub(i64::try_from(given_up).unwrap_or(0)));
-        self.channels.given_up(given_up);
         let write_at = times.write_at(&pending);
         if write_at.is_some_and(|at| at <= pending.now) {
             self.write().await?;
@@ -141,16 +140,9 @@ impl Round {
     }
 
     async fn attempt(&self, templates: &Templates, ways: &Ways, taken: &Taken) -> Result<(), DbError> {
-        let (database, tally) = (&self.session.database, &self.session.tally);
-        let give_up = |why: String| async move {
-            tally.given_up(1);
-            let (store, channel) = (self.store.name_any(), &taken.channel);
-            tracing::warn!(store, channel, message = %taken.id, why, "a message was given up");
-            self.channels.given_up(1);
-            database.within(messages::give_up(database, taken.id, &why)).await
-        };
+        let database = &self.session.database;
         let Some(message) = &taken.message else {
-            return give_up("another version wrote it, and it cannot be read".to_owned()).await;
+            return self.give_up(taken, "another version wrote it, and it cannot be read").await;
         };
         let Some(channel) = self.directory.channel(&taken.channel) else {
             // A policy may be back in a moment; else it is given up in time.
@@ -162,13 +154,18 @@ impl Round {
             Ok(way) => self.send(templates, message, &way.to(&taken.recipient)).await.map_err(NoWay::Send),
             Err(error) => Err(error),
         };
-        let Err(error) = outcome else {
-            tally.delivered();
-            self.channels.delivered(&taken.channel, &taken.recipient);
-            tracing::info!(store = self.store.name_any(), channel = taken.channel, message = %taken.id, "people were told");
-            return database.within(messages::delivered(database, taken.id)).await;
-        };
-        tally.not_delivered(error.reason());
+        if let Err(error) = outcome {
+            return self.not_told(ways, taken, error).await;
+        }
+        self.session.tally.delivered();
+        self.channels.delivered(&taken.channel, &taken.recipient);
+        tracing::info!(store = self.store.name_any(), channel = taken.channel, message = %taken.id, "people were told");
+        database.within(messages::delivered(database, taken.id)).await
+    }
+
+    /// An attempt has failed: it is made again, unless that is of no use.
+    async fn not_told(&self, ways: &Ways, taken: &Taken, error: NoWay) -> Result<(), DbError> {
+        self.session.tally.not_delivered(error.reason());
         let text = error.to_string().replace('\0', "");
         let news = if matches!(&error, NoWay::Send(error) if of_recipient(error)) {
             self.channels.refused(&taken.channel, &taken.recipient, text.clone())
@@ -181,11 +178,26 @@ impl Round {
             self.context.nudge_store(&self.directory.namespace, &self.directory.store);
         }
         if matches!(&error, NoWay::Send(error) if error.is_final()) {
-            return give_up(text).await;
+            return self.give_up(taken, &text).await;
         }
         tracing::info!(store = self.store.name_any(), channel = taken.channel, message = %taken.id, error = text, "people could not be told");
         let again_in = pause(u32::try_from(taken.attempts).unwrap_or(1));
+        let database = &self.session.database;
         database.within(messages::failed(database, taken.id, &text, again_in)).await
+    }
+
+    /// Gives up a message that nobody will ever get.
+    async fn give_up(&self, taken: &Taken, why: &str) -> Result<(), DbError> {
+        let (store, channel) = (self.store.name_any(), &taken.channel);
+        tracing::warn!(store, channel, message = %taken.id, why, "a message was given up");
+        self.given_up(1);
+        let database = &self.session.database;
+        database.within(messages::give_up(database, taken.id, why)).await
+    }
+
+    fn given_up(&self, messages: u64) {
+        self.session.tally.given_up(messages);
+        self.channels.given_up(messages);
     }
 
     async fn send(
@@ -205,7 +217,7 @@ impl Round {
         let old = messages::give_up_old(database, self.store_id, times.give_up_after, held);
         let old = database.within(old).await?;
         if let Some(first) = old.first() {
-            self.session.tally.given_up(old.len() as u64);
+            self.given_up(old.len() as u64);
             let (store, error) =
                 (self.store.name_any(), first.error.as_deref().unwrap_or("it was never tried"));
             tracing::warn!(store, messages = old.len(), channel = first.channel, message = %first.id, error, "messages were given up");
