@@ -54,6 +54,11 @@ impl NotReady {
         }
     }
 
+    /// Whether others had all connections, which says nothing of the store.
+    pub(super) const fn is_busy(&self) -> bool {
+        matches!(self, Self::Database(DbError::Busy(_)))
+    }
+
     /// Whether the connection is no good any more.
     pub(super) const fn of_connection(&self) -> bool {
         matches!(self, Self::Database(error) if error.of_connection())
@@ -231,7 +236,10 @@ impl Session {
                 (ledger, watched, None)
             }
         };
-        let opened = database.within(ledger::now(&database)).await?;
+        let opened = match confirmed.filter(|_| !read_only) {
+            Some(confirmed) => confirmed,
+            None => database.within(ledger::now(&database)).await?,
+        };
         let history = if borrowed {
             BTreeMap::new()
         } else {

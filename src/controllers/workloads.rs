@@ -16,32 +16,34 @@ use crate::db::mapping::IdType;
 const PAGE: u32 = 500;
 
 /// The workloads of the store's namespace that exist and have not failed, and which execution says that it is run by which.
-pub async fn see(
+pub fn see(
     context: &Context,
     store: &ExecutionStore,
     id_type: IdType,
-) -> Result<Workloads, ReconcileError> {
-    let namespace = store.namespace().unwrap_or_default();
+) -> impl Future<Output = Result<Workloads, ReconcileError>> + Send + use<> {
+    let (client, namespace) = (context.client.clone(), store.namespace().unwrap_or_default());
     let mut workloads = Workloads::default();
     // The executions first: a workload that is made in between is alive, not gone.
     for (id, workload) in context.workload_refs(&namespace, &store.name_any(), id_type) {
         workloads.executions.push(id);
         workloads.named.push(workload);
     }
-    let failed = |job: &Job| {
-        let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
-        conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Failed" && c.status == "True"))
-    };
-    alive(context, &namespace, "Job", failed, &mut workloads.alive).await?;
-    let failed = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Failed");
-    alive(context, &namespace, "Pod", failed, &mut workloads.alive).await?;
-    Ok(workloads)
+    async move {
+        let failed = |job: &Job| {
+            let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
+            conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Failed" && c.status == "True"))
+        };
+        let api = Api::namespaced(client.clone(), &namespace);
+        alive(api, "Job", failed, &mut workloads.alive).await?;
+        let failed = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Failed");
+        alive(Api::namespaced(client, &namespace), "Pod", failed, &mut workloads.alive).await?;
+        Ok(workloads)
+    }
 }
 
 /// Adds the objects of a kind that have not failed, as `Kind/name`.
 async fn alive<K>(
-    context: &Context,
-    namespace: &str,
+    api: Api<K>,
     kind: &str,
     failed: impl Fn(&K) -> bool,
     alive: &mut Vec<String>,
@@ -50,7 +52,6 @@ where
     K: Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
     K::DynamicType: Default,
 {
-    let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
     let mut params = ListParams::default().limit(PAGE);
     loop {
         let page = bounded(api.list(&params)).await?;

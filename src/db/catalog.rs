@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
+use sqlx::postgres::types::Oid;
 
 use super::mapping::literal;
 use super::{Database, DbError, Layout};
@@ -30,7 +31,7 @@ pub(super) struct Catalog {
 #[derive(Clone, Debug)]
 pub(super) struct Relation {
     /// `pg_class.oid`.
-    oid: i64,
+    oid: Oid,
     /// `pg_class.relkind`.
     pub(super) kind: String,
     /// Whether the login may use its schema.
@@ -87,7 +88,7 @@ pub(super) async fn read(database: &Database, layout: &Layout) -> Result<Catalog
     let labels = match &executions {
         Some(Relation { oid, .. }) => sqlx::query_scalar(
             "SELECT e.enumlabel::text FROM pg_attribute AS a JOIN pg_enum AS e ON e.enumtypid = a.atttypid
-             WHERE a.attrelid::bigint = $1 AND a.attname = $2",
+             WHERE a.attrelid = $1 AND a.attname = $2",
         )
         .bind(oid)
         .bind(&table.columns.status.0)
@@ -107,8 +108,8 @@ async fn relation(
     name: &Identifier,
     table: &Table,
 ) -> Result<Option<Relation>, DbError> {
-    let found: Option<(i64, String, bool, Vec<String>)> = sqlx::query_as(
-        "SELECT c.oid::bigint, c.relkind::text, has_schema_privilege(n.oid, 'USAGE'),
+    let found: Option<(Oid, String, bool, Vec<String>)> = sqlx::query_as(
+        "SELECT c.oid, c.relkind::text, has_schema_privilege(n.oid, 'USAGE'),
                 ARRAY(SELECT g.tgname::text FROM pg_trigger AS g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D')
          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
          WHERE n.nspname = $1 AND c.relname = $2",
@@ -134,7 +135,7 @@ async fn relation(
                         AND i.indkey[0] = a.attnum) AS leads,
                 CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END AS limit
          FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-         WHERE a.attrelid::bigint = $1 AND a.attnum > 0 AND NOT a.attisdropped",
+         WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped",
     )
     .bind(oid)
     .bind(&table.columns.started_at.0)

@@ -155,8 +155,12 @@ impl Database {
         self.of.member.log_in_anew();
     }
 
-    /// The connections that were used last are no good any more: all who share the pool get new ones.
+    /// The connections that were used last are no good any more: all who share the pool get new ones. What fails because this
+    /// store's work was ended says nothing of them.
     pub fn renew(&self) {
+        if self.of.closed.load(Ordering::Acquire) {
+            return;
+        }
         self.of.member.renew(self.of.used.load(Ordering::Acquire));
     }
 
@@ -185,18 +189,28 @@ impl Database {
         let statement = self.statement_timeout.as_millis();
         let lock = LOCK_TIMEOUT.as_millis();
         let idle = 2 * statement;
-        let (connections, turn) = self.turn().await?;
-        let inner = connections
-            .pool
-            .begin_with(AssertSqlSafe(format!(
-                "BEGIN ISOLATION LEVEL READ COMMITTED {access}; \
-                 SET LOCAL statement_timeout = {statement}; \
-                 SET LOCAL lock_timeout = {lock}; \
-                 SET LOCAL jit = off; \
-                 SET LOCAL idle_in_transaction_session_timeout = {idle}"
-            )))
-            .await?;
-        Ok(Tx { inner, _turn: turn })
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED {access}; \
+             SET LOCAL statement_timeout = {statement}; \
+             SET LOCAL lock_timeout = {lock}; \
+             SET LOCAL jit = off; \
+             SET LOCAL idle_in_transaction_session_timeout = {idle}"
+        );
+        loop {
+            let (connections, turn) = self.turn().await?;
+            match connections.pool.begin_with(AssertSqlSafe(begin.clone())).await {
+                // They were replaced while the turn was waited for, which says nothing of the new ones.
+                Err(sqlx::Error::PoolClosed) if self.is_behind(&connections) => {}
+                // Those of statements that nobody waits for any more are still at them.
+                Err(sqlx::Error::PoolTimedOut) if connections.are_all_used() => return Err(busy()),
+                begun => return Ok(Tx { inner: begun?, _turn: turn }),
+            }
+        }
+    }
+
+    /// Whether there are newer connections than these, for a store that goes on.
+    fn is_behind(&self, connections: &Connections) -> bool {
+        !self.of.closed.load(Ordering::Acquire) && self.of.member.now().number != connections.number
     }
 
     /// Waits for one of the store's own turns, then for one of the pool's, in the order of asking.
@@ -209,8 +223,7 @@ impl Database {
             let pool = connections.turns.clone().acquire_owned().await.map_err(closed)?;
             Ok::<_, sqlx::Error>((connections, Turn { _own: own, _pool: pool }))
         };
-        let busy = |_| sqlx::Error::Io(io::Error::from(io::ErrorKind::ResourceBusy));
-        let (connections, turn) = tokio::time::timeout(TURN_TIMEOUT, turn).await.map_err(busy)??;
+        let (connections, turn) = tokio::time::timeout(TURN_TIMEOUT, turn).await.map_err(|_| busy())??;
         if self.of.closed.load(Ordering::Acquire) {
             return Err(sqlx::Error::PoolClosed);
         }
@@ -231,6 +244,11 @@ impl Database {
             *allowed = allowed.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX));
         }
     }
+}
+
+/// That others have all connections.
+fn busy() -> sqlx::Error {
+    sqlx::Error::Io(io::ErrorKind::ResourceBusy.into())
 }
 
 impl Tx {

@@ -3,17 +3,26 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::extras::CHANNEL;
+use super::mapping::quote;
 
 /// However often a table changes, that is told no oftener than this.
 const PACE: Duration = Duration::from_secs(1);
+
+/// A connection that has been silent for so long is asked whether it is still one.
+const QUIET: Duration = Duration::from_mins(1);
+
+/// How long it has for its answer.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// The pause before another try to listen.
 const RETRY: Duration = Duration::from_secs(10);
@@ -110,10 +119,22 @@ async fn follow(options: PgConnectOptions, tables: &Tables) -> Result<Infallible
     listener.listen(CHANNEL).await?;
     tables.tell_all();
     loop {
-        match listener.try_recv().await? {
-            Some(told) => tables.tell(told.payload()),
-            // What was told while the connection was lost is lost too, so that counts as a change of every table.
-            None => tables.tell_all(),
+        match tokio::time::timeout(QUIET, listener.try_recv()).await {
+            Ok(told) => match told? {
+                Some(told) => tables.tell(told.payload()),
+                // What was told while the connection was lost is lost too, so that counts as a change of every table.
+                None => tables.tell_all(),
+            },
+            // A connection that something on the way has forgotten is silent too.
+            Err(_) => ask(&mut listener).await?,
         }
     }
+}
+
+/// Listens once more, which changes nothing where somebody hears it.
+async fn ask(listener: &mut PgListener) -> Result<(), sqlx::Error> {
+    let again =
+        sqlx::query(AssertSqlSafe(format!("LISTEN {}", quote(CHANNEL)))).persistent(false).execute(listener);
+    tokio::time::timeout(ANSWER, again).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    Ok(())
 }

@@ -97,6 +97,11 @@ impl Connections {
         }
     }
 
+    /// Whether as many are open as may be, and all are in use.
+    pub(super) fn are_all_used(&self) -> bool {
+        self.pool.size() >= self.size && self.pool.num_idle() == 0
+    }
+
     /// Closes them in the background, as they come back.
     fn drain(self) {
         // Without a runtime the process is at its end, and so are its connections.

@@ -131,29 +131,26 @@ async fn state(database: &Database) -> Result<State, DbError> {
     if !usage {
         return Ok(State::Forbidden("the schema jobexec".to_owned()));
     }
-    for (table, rights) in GRANTS {
-        let held: Option<bool> = sqlx::query_scalar(
-            "SELECT bool_and(has_table_privilege(c.oid, p)) FROM pg_class AS c, unnest(string_to_array($2, ', ')) AS p
-             WHERE c.relnamespace = 'jobexec'::regnamespace AND c.relname = $1",
-        )
-        .bind(table)
-        .bind(rights)
-        .persistent(false)
-        .fetch_one(&mut *tx)
-        .await?;
+    let all_held: Vec<Option<bool>> = sqlx::query_scalar(
+        "SELECT (SELECT bool_and(has_table_privilege(c.oid, p)) FROM unnest(string_to_array(g.rights, ', ')) AS p)
+         FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS g(name, rights, n)
+         LEFT JOIN pg_class AS c ON c.relnamespace = 'jobexec'::regnamespace AND c.relname = g.name ORDER BY g.n",
+    )
+    .bind(GRANTS.map(|(table, _)| table))
+    .bind(GRANTS.map(|(_, rights)| rights))
+    .persistent(false)
+    .fetch_all(&mut *tx)
+    .await?;
+    for ((table, rights), held) in GRANTS.iter().zip(all_held) {
         match held {
             None => return Ok(State::Missing { may_create }),
             Some(false) => return Ok(State::Forbidden(format!("jobexec.{table} ({rights})"))),
             Some(true) => {}
         }
     }
-    let version: Option<i64> =
-        sqlx::query_scalar("SELECT max(version) FROM jobexec._sqlx_migrations WHERE success")
-            .persistent(false)
-            .fetch_one(&mut *tx)
-            .await?;
-    let whole: bool = sqlx::query_scalar(
-        "SELECT bool_and(to_regclass('jobexec.' || t) IS NOT NULL) FROM unnest($1::text[]) AS t",
+    let (version, whole): (Option<i64>, bool) = sqlx::query_as(
+        "SELECT (SELECT max(version) FROM jobexec._sqlx_migrations WHERE success),
+                (SELECT bool_and(to_regclass('jobexec.' || t) IS NOT NULL) FROM unnest($1::text[]) AS t)",
     )
     .bind(EXTRA_GRANTS.map(|(table, _)| table))
     .persistent(false)

@@ -3,10 +3,10 @@
 
 use http::request::Parts;
 use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::proxy::{Canned, Mode, Proxies};
-use crate::support::{Operator, World, is};
+use crate::support::{Operator, World, is, rbac};
 
 /// A row whose deadline, an hour after its start, passes so much later.
 fn row(id: i64, deadline_in: &str) -> String {
@@ -18,10 +18,17 @@ fn row(id: i64, deadline_in: &str) -> String {
 
 /// A world with its proxies, an operator, and a store of which all is well.
 async fn at_work(test: &str) -> (World, Proxies, Operator) {
+    at_work_with(test, json!({"mirror": {"enabled": true}})).await
+}
+
+/// The same with this in the store's spec.
+async fn at_work_with(test: &str, mut spec: Value) -> (World, Proxies, Operator) {
     let world = World::new(test).await;
+    rbac::apply(&world.client, &world.namespace, rbac::WORKLOADS).await;
     let proxies = Proxies::before(&world).await;
     let operator = world.operator();
-    world.store(json!({"defaultTimeout": "1h", "mirror": {"enabled": true}})).await;
+    spec["defaultTimeout"] = json!("1h");
+    world.store(spec).await;
     world.store_until(&operator, ready).await;
     (world, proxies, operator)
 }
@@ -125,13 +132,33 @@ async fn a_restart_of_the_api_server_breaks_every_connection_and_nothing_else() 
 async fn no_deadline_waits_for_an_api_server_that_says_nothing() {
     let (world, proxies, operator) = at_work("silent").await;
     // Counted first: one that is under way at that moment may be the one that hangs.
-    let mut tries = proxies.api.count("PATCH");
+    let tries = proxies.api.count("PATCH");
     proxies.api.gate.set(Mode::Silent);
     world.sql(&row(1, "1 second")).await;
+    deadlines_are_met_while_it_hangs(world, proxies, operator, "PATCH", tries).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_for_one_that_does_not_say_which_workloads_there_are() {
+    let (world, proxies, operator) = at_work_with("unlisted", json!({"workloads": {}})).await;
+    proxies.api.asked(1, "/jobs?").await;
+    let tries = proxies.api.count("/jobs?");
+    proxies.api.gate.set(Mode::Silent);
+    deadlines_are_met_while_it_hangs(world, proxies, operator, "/jobs?", tries).await;
+}
+
+/// Waits for a request that contains the text, and sees that no deadline waits until that is given up.
+async fn deadlines_are_met_while_it_hangs(
+    world: World,
+    proxies: Proxies,
+    operator: Operator,
+    text: &str,
+    mut tries: usize,
+) {
     // On a machine that stands still for seconds a request may be given up just then: the next one will do.
     for id in 2..6 {
-        proxies.api.asked(tries + 1, "PATCH").await;
-        tries = proxies.api.count("PATCH");
+        proxies.api.asked(tries + 1, text).await;
+        tries = proxies.api.count(text);
         let given_up = proxies.api.given_up();
         // While that request hangs.
         world.sql(&row(id, "1 second")).await;

@@ -17,38 +17,6 @@ use crate::support::{World, is};
 const STORES: usize = 40;
 
 impl World {
-    /// Tables like the default one that the operator may update, with a store each.
-    async fn tables(&self, count: usize, spec: serde_json::Value) {
-        for n in 0..count {
-            self.sql(&format!(
-                "CREATE TABLE t{n} (LIKE job_executions INCLUDING ALL); GRANT SELECT, UPDATE ON t{n} TO {}",
-                self.role
-            ))
-            .await;
-        }
-        for n in 0..count {
-            let mut spec = spec.clone();
-            spec["table"] = json!({"name": format!("t{n}")});
-            let name = format!("s{n}");
-            self.apply::<ExecutionStore>(&name, Self::store_with(&name, spec)).await.unwrap();
-        }
-    }
-
-    /// Puts an overdue execution into each table.
-    async fn overdue(&self, count: usize, id: usize) {
-        for n in 0..count {
-            self.sql(&format!("INSERT INTO t{n} VALUES ({id}, 1, 1, 'running', now() - interval '2 days')"))
-                .await;
-        }
-    }
-
-    /// Waits until no execution runs in any of the tables.
-    async fn until_none_runs(&self, count: usize) {
-        let each: Vec<String> =
-            (0..count).map(|n| format!("SELECT FROM t{n} WHERE status = 'running'")).collect();
-        self.until_true(&format!("SELECT NOT EXISTS ({})", each.join(" UNION ALL "))).await;
-    }
-
     fn connections(&self) -> String {
         format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", self.role)
     }
@@ -86,7 +54,7 @@ async fn forty_stores_of_one_database_take_three_connections_and_one_to_listen()
         let name = format!("s{n}");
         world.apply::<ExecutionStore>(&name, World::store_with(&name, change)).await.unwrap();
     }
-    world.until_none_runs(STORES).await;
+    world.until_failed(STORES, 1).await;
     let listening = format!(
         "SELECT count(*) = 1 FROM pg_stat_activity WHERE usename = '{}' AND query ILIKE 'LISTEN%'",
         world.role
@@ -97,14 +65,14 @@ async fn forty_stores_of_one_database_take_three_connections_and_one_to_listen()
     }
     // It is told of by the one connection that listens: nobody polls.
     world.overdue(STORES, 2).await;
-    world.until_none_runs(STORES).await;
+    world.until_failed(STORES, 2).await;
     assert!(most.load(Ordering::Relaxed) <= 4, "{most:?} connections");
 
     // What breaks breaks for all of them, and all of them go on, on no more connections than before.
     world.terminate().await;
     world.until_true(&listening).await;
     world.overdue(STORES, 3).await;
-    world.until_none_runs(STORES).await;
+    world.until_failed(STORES, 3).await;
     world.until_true(&format!("SELECT ({}) <= 4", world.connections())).await;
 }
 

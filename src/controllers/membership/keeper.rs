@@ -51,14 +51,13 @@ impl Keeper {
         }
     }
 
-    /// When the Lease counts as lost unless it is renewed before.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.renewed.map(|at| at + self.options.renew_deadline())
+    /// When the Lease counts as lost that has not been renewed for `span`.
+    pub(super) fn lost_after(&self, span: Duration) -> Option<Instant> {
+        self.renewed.map(|at| at + span)
     }
 
-    /// The loss of the Lease, for this reason.
-    pub(super) fn lost(&self, why: &ReconcileError) -> LeaseError {
-        let span = self.options.renew_deadline();
+    /// The loss of the Lease, which could not be renewed for `span`, for this reason.
+    pub(super) fn lost(&self, span: Duration, why: &ReconcileError) -> LeaseError {
         LeaseError::NotRenewed { name: self.name.clone(), span, why: why.to_string() }
     }
 
@@ -161,7 +160,9 @@ impl Keeper {
         verb: &'static str,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Failure> {
-        let left = self.deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        let lost = self.lost_after(self.options.renew_deadline());
+        // One that goes on although that has passed has time again.
+        let left = lost.map(|at| at.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
         let limit = self.options.call_limit().min(left.unwrap_or(Duration::MAX));
         let outcome = tokio::time::timeout(limit, call).await.map_err(|_| ReconcileError::Timeout);
         let error = match outcome.and_then(|answer| answer.map_err(ReconcileError::from)) {

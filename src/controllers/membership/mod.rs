@@ -29,6 +29,10 @@ use peers::Peers;
 /// A Lease that nobody has renewed for so many times as long as it holds is deleted.
 const ABANDONED: u32 = 6;
 
+/// How long a replica that knew of no other goes on while the API server gives no answer: nobody else would do its work, and
+/// Kubernetes puts no other Pod in the place of one whose node has fallen silent before five minutes have passed.
+const ALONE: Duration = Duration::from_mins(4);
+
 /// So often a list is made although the watch tells nothing, in renewals.
 const LIST_EVERY: u32 = 5;
 
@@ -141,6 +145,7 @@ pub(super) async fn run(
         peers: Peers::of(&options.scope),
         options,
         membership,
+        alone: false,
     };
     if !work.join(&leave).await? {
         return Ok(());
@@ -159,15 +164,19 @@ struct Work {
     options: Options,
     peers: Peers,
     membership: Arc<Membership>,
+    /// Whether there was no other replica when the Lease was last renewed.
+    alone: bool,
 }
 
 impl Work {
     /// Takes the Lease and sees the others, however long that takes. Returns whether it did before it was to leave.
     async fn join(&mut self, leave: &CancellationToken) -> Result<bool, LeaseError> {
         loop {
+            // The others first: from the moment that it holds its Lease they leave stores to this one.
             let joined = async {
+                let others = self.keeper.list().await?;
                 self.keeper.renew().await?;
-                self.keeper.list().await
+                Ok(others)
             };
             match joined.await {
                 Ok(leases) => {
@@ -229,15 +238,24 @@ impl Work {
     async fn renew(&mut self) -> Result<Instant, LeaseError> {
         let next = Instant::now() + self.options.retry_period();
         match self.keeper.renew().await {
-            Ok(()) => Ok(next),
+            Ok(()) => {
+                let own = self.options.lease_name();
+                self.alone = self.peers.live(Instant::now()).iter().all(|name| *name == own);
+                Ok(next)
+            }
             Err(Failure::Final(error)) => Err(error),
-            Err(Failure::Passing(error)) => match self.keeper.deadline() {
-                Some(deadline) if Instant::now() < deadline => {
-                    tracing::warn!(%error, "the Lease could not be renewed, it is tried again");
-                    Ok(next.min(deadline))
+            Err(Failure::Passing(error)) => {
+                // Without an answer nobody else's Lease is renewed either, as far as can be known.
+                let unanswered = error.code().is_none_or(|code| code >= 500);
+                let span = if self.alone && unanswered { ALONE } else { self.options.renew_deadline() };
+                match self.keeper.lost_after(span) {
+                    Some(lost) if Instant::now() < lost => {
+                        tracing::warn!(%error, "the Lease could not be renewed, it is tried again");
+                        Ok(next.min(lost))
+                    }
+                    _ => Err(self.keeper.lost(span, &error)),
                 }
-                _ => Err(self.keeper.lost(&error)),
-            },
+            }
         }
     }
 
@@ -275,7 +293,8 @@ impl Work {
         }
         let own = self.options.lease_name();
         let old = self.peers.abandoned(self.options.duration * ABANDONED, Instant::now());
-        for (name, version) in old.into_iter().filter(|(name, _)| *name != own) {
+        // One at a time, so that a server that deletes slowly keeps no renewal waiting.
+        if let Some((name, version)) = old.into_iter().find(|(name, _)| *name != own) {
             self.keeper.bury(&name, version).await;
         }
     }

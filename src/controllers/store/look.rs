@@ -132,7 +132,10 @@ pub(super) async fn look(
                 handle.tally.failed(error.reason());
             }
             handle.looked();
-            handle.give_up(why.of_connection()).await;
+            // Who did not get his turn has learnt nothing of the database.
+            if !why.is_busy() {
+                handle.give_up(why.of_connection()).await;
+            }
             seen.look_again = memory.pause_after(why.reason());
             tracing::warn!(store = %store.name_any(), reason = why.reason(), error = %why, "the store is not ready");
             return seen;
@@ -196,9 +199,15 @@ async fn session(
         if memory.checked.as_ref().is_some_and(fresh) && session.whole() {
             return Ok(Current { session, opened: false });
         }
-        if session.still_holds(store).await? {
-            memory.checked = Some(Instant::now());
-            return Ok(Current { session, opened: false });
+        match session.still_holds(store).await {
+            Ok(true) => {
+                memory.checked = Some(Instant::now());
+                return Ok(Current { session, opened: false });
+            }
+            Ok(false) => {}
+            // Others use all connections. It is asked again at the next look.
+            Err(busy) if busy.is_busy() => return Ok(Current { session, opened: false }),
+            Err(error) => return Err(error),
         }
     }
     handle.close().await;

@@ -5,18 +5,28 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt as _;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::ExecutionStore;
 use crate::controllers::session::Session;
-use crate::controllers::{Context, workloads};
+use crate::controllers::{Context, ReconcileError, workloads};
+use crate::db::evidence::Workloads;
 use crate::db::{DbError, Judge, evidence, warnings};
 
 /// At most 5 % of the time.
 const SHARE: u32 = 20;
 
+/// How long a look waits for Kubernetes to say which workloads there are: what comes later counts at the next look, so that
+/// no deadline waits for it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+type Listed = Result<Workloads, ReconcileError>;
+
 /// When evidence was last gathered.
 #[derive(Default)]
 pub(super) struct Witness {
+    /// Kubernetes is being asked for workloads.
+    listing: Option<AbortOnDropHandle<Listed>>,
     last: Option<(Instant, Duration)>,
     asked: bool,
     /// Why some of it does not count at present, if it does not: a reason and a message.
@@ -26,6 +36,9 @@ pub(super) struct Witness {
 impl Witness {
     /// Whether it is time.
     pub(super) fn is_due(&self, store: &ExecutionStore) -> bool {
+        if let Some(listing) = &self.listing {
+            return listing.is_finished();
+        }
         // A little less than the poll interval, so that each poll does it.
         let every = store.spec.poll_interval.get().mul_f64(0.9);
         self.asked || self.last.is_none_or(|(at, took)| at.elapsed() >= every.max(took * SHARE))
@@ -44,17 +57,46 @@ impl Witness {
         session: &Session,
         judge: &Judge<'_>,
     ) -> bool {
+        let workloads = if session.workloads.is_some() && !session.read_only {
+            let Some(listed) = self.listed(context, store, session).await else { return false };
+            Some(listed)
+        } else {
+            None
+        };
         let begun = Instant::now();
         self.asked = false;
         self.unseen = None;
         let gathered =
-            if session.read_only { Ok(()) } else { self.update(context, store, session, judge).await };
+            if session.read_only { Ok(()) } else { self.update(store, session, judge, workloads).await };
         if let Err(error) = &gathered {
             session.tally.failed(error.reason());
             self.fail(store, error.reason(), error);
         }
         self.last = Some((begun, begun.elapsed()));
         gathered.is_ok()
+    }
+
+    /// Which workloads there are; `None`: Kubernetes is still being asked, and the store is looked at again when it has
+    /// answered.
+    async fn listed(
+        &mut self,
+        context: &Context,
+        store: &ExecutionStore,
+        session: &Session,
+    ) -> Option<Listed> {
+        let listing = self.listing.get_or_insert_with(|| {
+            let (see, nudge) =
+                (workloads::see(context, store, session.mapping.id_type()), context.nudger(store));
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                let listed = see.await;
+                nudge();
+                listed
+            }))
+        });
+        let listed = tokio::time::timeout(PATIENCE, listing).await.ok()?;
+        self.listing = None;
+        // A task that panicked has said so itself.
+        listed.ok()
     }
 
     /// Notes that evidence does not count at present.
@@ -65,15 +107,14 @@ impl Witness {
 
     async fn update(
         &mut self,
-        context: &Context,
         store: &ExecutionStore,
         session: &Session,
         judge: &Judge<'_>,
+        workloads: Option<Listed>,
     ) -> Result<(), DbError> {
         let database = &session.database;
         database.within(evidence::update_jobs(database, judge)).await?;
-        if session.workloads.is_some() {
-            let seen = workloads::see(context, store, session.mapping.id_type()).await;
+        if let Some(seen) = workloads {
             if let Err(error) = &seen {
                 let message = format!(
                     "Jobs and Pods cannot be listed ({error}): see that the operator's ServiceAccount may list jobs and \

@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::json;
 
-use super::{SHORT, first_has, settled};
+use super::{SHORT, first_has};
 use crate::support::proxy::{Mode, Proxies};
+use crate::support::replica::settled;
 use crate::support::{World, blocking, is, machine};
 
 /// A row that is stale already.
@@ -92,6 +94,31 @@ async fn a_replica_that_is_cut_off_from_the_api_server_ends_and_another_takes_ov
     settled(&[&b]).await;
     world.sql(&stale(2)).await;
     world.failed(2).await;
+    world.each_once(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_the_only_one_goes_on_while_the_api_server_is_away() {
+    let world = World::with_leases("onlyone").await;
+    world.store(json!({})).await;
+    let proxies = Proxies::before(&world).await;
+    let only = world.replica("a", &[SHORT]);
+    settled(&[&only]).await;
+    world.sql(&stale(1)).await;
+    world.failed(1).await;
+    let before = world.lease("a").await.unwrap();
+
+    proxies.api.gate.set(Mode::Away);
+    // It is tried each 1.2 s, and one that is not alone ends 3.6 s after the last renewal.
+    only.renewals_failed(6).await;
+    world.sql(&stale(2)).await;
+    world.failed(2).await;
+    proxies.api.gate.set(Mode::Open);
+    let holder = |lease: &Lease| lease.spec.clone().unwrap().holder_identity;
+    let version = |lease: &Lease| lease.metadata.resource_version.clone();
+    let renewed = |lease: Option<&Lease>| lease.is_some_and(|lease| version(lease) != version(&before));
+    let after = world.lease_until("a", renewed).await.unwrap();
+    assert_eq!(holder(&after), holder(&before));
     world.each_once(2).await;
 }
 

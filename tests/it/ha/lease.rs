@@ -4,7 +4,8 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::{SHORT, settled};
+use super::SHORT;
+use crate::support::replica::settled;
 use crate::support::{World, rbac};
 
 impl World {
@@ -78,7 +79,14 @@ async fn without_rights_or_a_namespace_for_leases_it_says_so_and_ends() {
     let mut replica = world.replica("a", &[]);
     assert_eq!(replica.operator.ended().await.code(), Some(1), "{}", replica.operator.log());
     let words = replica.last_words();
-    assert!(words.contains("may not get Leases") && words.contains("leases.yaml"), "{words}");
+    assert!(words.contains("may not list Leases") && words.contains("leases.yaml"), "{words}");
+
+    // The others would leave stores to one that holds its Lease and does not see theirs.
+    rbac::apply(&world.client, &world.namespace, &rbac::LEASES.replace("list, watch, ", "")).await;
+    let mut replica = world.replica("a", &[]);
+    assert_eq!(replica.operator.ended().await.code(), Some(1), "{}", replica.operator.log());
+    assert!(replica.last_words().contains("may not list Leases"), "{}", replica.last_words());
+    assert!(world.lease("a").await.is_none());
 
     rbac::apply(&world.client, &world.namespace, rbac::LEASES).await;
     let mut replica = world.replica("a", &[("LEASE_NAMESPACE", "nowhere")]);

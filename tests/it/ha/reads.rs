@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{first_has, settled};
+use super::first_has;
 use crate::support::https::Https;
+use crate::support::replica::settled;
 use crate::support::{World, is, rbac};
 
 const HEALTH: &str = "/api/system/health";

@@ -60,8 +60,8 @@ impl Operator {
     pub(crate) async fn address(&self, front: &str) -> String {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            for line in self.own_log().lines() {
-                let line: Value = serde_json::from_str(line).unwrap_or_default();
+            for line in self.own_lines() {
+                let line: Value = serde_json::from_str(&line).unwrap_or_default();
                 if line["message"] == "listening" && line["front"] == front {
                     return line["address"].as_str().unwrap().to_owned();
                 }

@@ -6,11 +6,13 @@ pub(crate) mod hook;
 pub(crate) mod https;
 pub(crate) mod kubelet;
 pub(crate) mod machine;
+pub(crate) mod many;
 pub(crate) mod operator;
 pub(crate) mod pgbouncer;
 pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod rbac;
+pub(crate) mod replica;
 pub(crate) mod smtp;
 pub(crate) mod world;
 

@@ -1,6 +1,6 @@
 //! The operator under test: the real binary.
 
-use std::io::{Read as _, Seek as _};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -72,11 +72,14 @@ impl Operator {
 
     /// What this one has logged, not those before it.
     pub(crate) fn own_log(&self) -> String {
-        let mut text = String::new();
+        self.own_lines().map(|line| line + "\n").collect()
+    }
+
+    /// The lines of that, no more read of them than are asked for.
+    pub(crate) fn own_lines(&self) -> impl Iterator<Item = String> + use<> {
         let mut log = std::fs::File::open(&self.log).unwrap();
         log.seek(std::io::SeekFrom::Start(self.before)).unwrap();
-        log.read_to_string(&mut text).unwrap();
-        text
+        BufReader::new(log).lines().map(Result::unwrap)
     }
 
     /// Where it logs.

@@ -1,0 +1,39 @@
+//! Many stores of one database: store `s0` with table `t0`, and so on.
+
+use jobexec_operator::api::ExecutionStore;
+use serde_json::{Value, json};
+
+use super::World;
+
+impl World {
+    /// Tables like the default one that the operator may update, with a store each.
+    pub(crate) async fn tables(&self, count: usize, spec: Value) {
+        let create = |n| {
+            let role = &self.role;
+            format!(
+                "CREATE TABLE t{n} (LIKE job_executions INCLUDING ALL); GRANT SELECT, UPDATE ON t{n} TO {role}"
+            )
+        };
+        self.sql(&(0..count).map(create).collect::<Vec<_>>().join(";")).await;
+        for n in 0..count {
+            let mut spec = spec.clone();
+            spec["table"] = json!({"name": format!("t{n}")});
+            let name = format!("s{n}");
+            self.apply::<ExecutionStore>(&name, Self::store_with(&name, spec)).await.unwrap();
+        }
+    }
+
+    /// Puts an overdue execution into each table.
+    pub(crate) async fn overdue(&self, count: usize, id: usize) {
+        let insert =
+            |n| format!("INSERT INTO t{n} VALUES ({id}, 1, 1, 'running', now() - interval '2 days')");
+        self.sql(&(0..count).map(insert).collect::<Vec<_>>().join(";")).await;
+    }
+
+    /// Waits until the execution with this id has failed in so many tables: until that is recorded, since asking every table
+    /// again and again would take the machine from those who are to do it.
+    pub(crate) async fn until_failed(&self, count: usize, id: usize) {
+        let recorded = "SELECT count(*) FROM jobexec.events WHERE action = 'Failed' AND execution_id =";
+        self.until_true(&format!("SELECT ({recorded} '{id}') >= {count}")).await;
+    }
+}
