@@ -315,7 +315,7 @@ impl Judge<'_> {
             Take::LookAt(limit, end, which) | Take::Lock(limit, end, which) => {
                 let among = among(which);
                 let order = if end == End::Newest { "DESC" } else { "ASC" };
-                let lock = if matches!(take, Take::Lock(..)) { "FOR UPDATE OF t SKIP LOCKED" } else { "" };
+                let lock = if matches!(take, Take::Lock(..)) { m.lock() } else { "" };
                 format!("{narrow} {among} ORDER BY {start} {order} LIMIT {limit} {lock}")
             }
         }
