@@ -397,6 +397,7 @@ async fn sweep(
     let again = known.again;
     let span = telemetry::sweep(sweep.id, trigger);
     let swept = enforce::sweep(context, store, session, judge, sweep, known, now).instrument(span).await?;
+    memory.breaker.swept();
     memory.swept = Some(Instant::now());
     memory.answered = store.annotations().get(SWEEP_REQUESTED).cloned();
     if swept.ended > 0 {
