@@ -86,8 +86,11 @@ async fn tell_all(context: &Arc<Context>, handle: &Handle) {
             }
         };
         if !context.looks_after(&untold.store) {
-            // Whoever does tells what is left.
-            return;
+            // Whoever does tells what is left; should it be looked after here again, the next look does.
+            if handle.slot.rest(untold) {
+                return;
+            }
+            continue;
         }
         handle.slot.give_back(untold);
         tokio::select! {
