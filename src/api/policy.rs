@@ -71,8 +71,8 @@ pub struct ExecutionPolicySpec {
     /// Time that is added to the timeout, for a commit that is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_period: Option<Duration>,
-    /// How long they may go without a heartbeat, where the store maps `heartbeatAt`: at least 1s. An execution without
-    /// any heartbeat has only its deadline.
+    /// How long they may go without a heartbeat after their start, where the store maps `heartbeatAt`: at least 1s. An
+    /// execution without any heartbeat has only its deadline.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("must be at least 1s"))]
     pub heartbeat_timeout: Option<Duration>,

@@ -60,8 +60,8 @@ pub struct ExecutionStoreSpec {
     #[serde(default = "defaults::poll_interval")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("must be at least 1s"))]
     pub poll_interval: Duration,
-    /// How long an execution may go without a heartbeat, where `table.columns.heartbeatAt` is named and no policy says
-    /// otherwise: at least 1s. Without it, and for an execution without any heartbeat, only the deadline counts.
+    /// How long an execution may go without a heartbeat after its start, where `table.columns.heartbeatAt` is named and no
+    /// policy says otherwise: at least 1s. Without it, and for an execution without any heartbeat, only the deadline counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("must be at least 1s"))]
     pub heartbeat_timeout: Option<Duration>,

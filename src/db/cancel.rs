@@ -117,7 +117,7 @@ async fn attempt(
              SELECT {id} AS id FROM {table} AS t WHERE {id} = ANY (ARRAY (SELECT k FROM request)) AND ({alive})
                AND EXISTS (SELECT FROM request AS r WHERE r.k = {id}
                            AND COALESCE(floor(extract(epoch FROM {start})) = r.started, r.started IS NULL))
-             FOR UPDATE OF t SKIP LOCKED),
+             {lock}),
          cancelled AS (
              UPDATE {table} AS t SET {assignments}
              WHERE {id} = ANY (ARRAY (SELECT id FROM taken)) AND ({alive})
@@ -133,6 +133,7 @@ async fn attempt(
         alive = format_args!("{} OR {}", m.running(), m.scheduled()),
         assignments =
             m.end_assignments(OnTimeout::Cancel, &format!("{CANCEL_REQUESTED}: cancelled by a person's request")),
+        lock = m.lock(),
         job = m.job_id(),
         number = m.number(),
         start = wire(&m.started_at()),

@@ -64,6 +64,9 @@ pub(super) struct Column {
     pub(super) indexed: bool,
     /// Whether an index on all rows begins with it.
     pub(super) leads: bool,
+    /// Whether a unique index has it that a foreign key could refer to, also one of a partition: then a change of it takes
+    /// the strongest lock that a row can have.
+    pub(super) keyed: bool,
     /// How many characters it holds, where that is limited.
     pub(super) limit: Option<i32>,
 }
@@ -133,6 +136,11 @@ async fn relation(
                              FROM unnest($3::text[]) AS text)) AS indexed,
                 EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL
                         AND i.indkey[0] = a.attnum) AS leads,
+                EXISTS (SELECT FROM (SELECT a.attrelid::regclass AS relid UNION
+                                     SELECT relid FROM pg_partition_tree(a.attrelid::regclass)) AS part
+                        JOIN pg_attribute AS b ON b.attrelid = part.relid AND b.attname = a.attname
+                        JOIN pg_index AS i ON i.indrelid = part.relid AND b.attnum = ANY (i.indkey)
+                        WHERE i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL) AS keyed,
                 CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END AS limit
          FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
          WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped",

@@ -201,13 +201,14 @@ fn statement(judge: &Judge<'_>) -> String {
         let first = m.superseded_since();
         format!("{} + interval {}", wire(&first), literal(&interval(grace)))
     });
-    let heartbeat = m.heartbeat_at().map_or_else(null, |at| wire(&at));
+    let (heartbeat, alive) =
+        m.heartbeat_at().map_or_else(|| (null(), null()), |at| (wire(&at), judge.last_alive(&at)));
     format!(
         "WITH {ctes}
          SELECT statement_timestamp() AS now, {status}::text AS status, {job}::text AS job_id, {type_} AS job_type,
                 {number}::bigint AS number, {start} AS started_at, {created} AS created_at, {end} AS completed_at,
                 {began} + v.timeout + v.extend_by + v.grace AS deadline, v.action, v.heartbeat AS heartbeat_timeout,
-                {heartbeat} AS heartbeat_at, GREATEST({heartbeat}, v.watched) + v.heartbeat AS heartbeat_lost_at,
+                {heartbeat} AS heartbeat_at, {alive} + v.heartbeat AS heartbeat_lost_at,
                 {finished} AS job_finished, {since} AS job_finished_at, {successor} AS superseded_at,
                 {gone} AS workload_gone_at,
                 stale.reason, stale.action AS stale_action, {columns}
@@ -334,12 +335,15 @@ fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error
     if judge.mapping.heartbeat_at().is_some() {
         let at: Option<DateTime<Utc>> = row.try_get("heartbeat_at")?;
         let timeout: Option<PgInterval> = row.try_get("heartbeat_timeout")?;
+        let started: Option<DateTime<Utc>> = row.try_get("started_at")?;
+        let began = started.or(row.try_get("created_at")?);
         let seen = match (at, timeout) {
             (_, None) => "no heartbeatTimeout is set".to_owned(),
             (None, Some(_)) => "there never was one, so that only the deadline counts".to_owned(),
             (Some(at), Some(timeout)) => format!(
-                "the last one was at {}, and they may be {} apart",
+                "the last one was at {}{}, and they may be {} apart",
                 at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+                if Some(at) < began { ", before it began" } else { "" },
                 crate::api::duration::format(delta(&timeout))
             ),
         };

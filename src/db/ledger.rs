@@ -92,7 +92,7 @@ pub async fn claim(
         sqlx::query_as(
             "SELECT store_id, uid, namespace, name,
                     COALESCE(seen_at > statement_timestamp() - make_interval(secs => $3), false)
-             FROM jobexec.stores WHERE table_schema = $1 AND table_name = $2 FOR UPDATE",
+             FROM jobexec.stores WHERE table_schema = $1 AND table_name = $2 FOR NO KEY UPDATE",
         )
         .bind(table_schema)
         .bind(table_name)

@@ -93,6 +93,8 @@ pub struct Types {
     pub indexed_by_end: bool,
     /// Whether there is a text for cancelled executions that fits the column.
     pub can_cancel: bool,
+    /// Whether ending an execution changes a column that a foreign key could refer to.
+    pub ends_keys: bool,
     /// Whether the ids of the table of jobs are compared as they are, else by their text.
     pub jobs_alike: bool,
     /// How many characters the error column holds, where that is limited.
@@ -415,6 +417,17 @@ impl Mapping {
     /// Whether an execution can be cancelled: the mapping has a text for it, and the column room.
     pub const fn can_cancel(&self) -> bool {
         self.types.can_cancel
+    }
+
+    /// The clause that locks the rows `t` that are to be ended, but for those that another transaction holds. It is the lock
+    /// that the update takes itself. A stronger one would pass over rows that others only refer to, as a worker does that
+    /// writes its log to a table with a foreign key, and would have those wait.
+    pub const fn lock(&self) -> &'static str {
+        if self.types.ends_keys {
+            "FOR UPDATE OF t SKIP LOCKED"
+        } else {
+            "FOR NO KEY UPDATE OF t SKIP LOCKED"
+        }
     }
 
     /// The assignments that end an execution at the database's now, failed or cancelled.

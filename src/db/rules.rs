@@ -22,6 +22,9 @@ pub(super) const TYPES: &str = "scope text, key text, timeout interval, timeout_
      heartbeat interval, heartbeat_source text, on_timeout text, on_timeout_source text, \
      warn_after interval, warn_percent integer, warn_source text, overruled text[], earliest interval, fixed boolean";
 
+/// Tries of [`replace`].
+const TRIES: u32 = 3;
+
 /// A rule, by the names of its columns.
 #[derive(Default, Serialize)]
 struct Row<'a> {
@@ -153,7 +156,15 @@ pub async fn replace(
 ) -> Result<bool, DbError> {
     let rows: Vec<Row<'_>> =
         in_force.rules.iter().map(Row::of).chain([Row::of_base(&in_force.base)]).collect();
-    let excluded: Vec<String> = COLUMNS.split(", ").map(|column| format!("excluded.{column}")).collect();
+    // A person may have extended without an object since this statement began: that stays too.
+    let excluded = |column: &str| match column {
+        "extend_by" | "extend_source" => format!(
+            "CASE WHEN r.extend_source LIKE $4 AND COALESCE(excluded.extend_source LIKE $4, true)
+                  THEN r.{column} ELSE excluded.{column} END"
+        ),
+        _ => format!("excluded.{column}"),
+    };
+    let excluded: Vec<String> = COLUMNS.split(", ").map(excluded).collect();
     // What a person extended without an object stays, also beside what an object says, unless that is an extension too.
     let merge = |column: &str| match column {
         "scope" | "key" => column.to_owned(),
@@ -202,28 +213,38 @@ pub async fn replace(
                     COALESCE(extend_source, timeout_source), NULL, NULL FROM unwanted WHERE scope = 'execution'),
          gone AS (
              DELETE FROM jobexec.rules AS r USING unwanted AS u
-             WHERE r.store_id = $1 AND r.scope = u.scope AND r.key = u.key RETURNING r.key),
+             WHERE r.store_id = $1 AND r.scope = u.scope AND r.key = u.key AND (r.extend_source LIKE $4) IS NOT TRUE
+             RETURNING r.key),
          put AS (
-             INSERT INTO jobexec.rules (store_id, {COLUMNS}) SELECT $1, {COLUMNS} FROM differing
-             ON CONFLICT (store_id, scope, key) DO UPDATE SET ({COLUMNS}) = ROW ({excluded}) RETURNING key)
-         SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM put) > 0",
+             INSERT INTO jobexec.rules AS r (store_id, {COLUMNS}) SELECT $1, {COLUMNS} FROM differing
+             ON CONFLICT (store_id, scope, key) DO UPDATE SET ({COLUMNS}) = ROW ({excluded}) RETURNING r.key)
+         SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM put) > 0,
+                (SELECT count(*) FROM gone) < (SELECT count(*) FROM unwanted)",
         excluded = excluded.join(", "),
         merged = merged.join(", "),
         nothing = nothing.join(", "),
     );
-    let mut tx = database.write().await?;
-    let differed = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
-        .bind(store_id)
-        .bind(json(&rows))
-        .bind(kept)
-        .bind(format!("{}%", extend::SOURCE))
-        .persistent(false)
-        .fetch_one(&mut *tx)
-        .await?;
-    if differed {
-        tx.commit().await?;
-    } else {
-        tx.rollback().await?;
+    let (rows, mut differed) = (json(&rows), false);
+    // A rule that was to go, and that a person has extended since the statement began, is seen as it is by another try.
+    for _ in 0..TRIES {
+        let mut tx = database.write().await?;
+        let (changed, left): (bool, bool) = sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str()))
+            .bind(store_id)
+            .bind(&rows)
+            .bind(kept)
+            .bind(format!("{}%", extend::SOURCE))
+            .persistent(false)
+            .fetch_one(&mut *tx)
+            .await?;
+        if changed {
+            tx.commit().await?;
+        } else {
+            tx.rollback().await?;
+        }
+        differed |= changed;
+        if !left {
+            break;
+        }
     }
     Ok(differed)
 }

@@ -253,6 +253,9 @@ fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types,
         indexed_by_type: job_type.is_some_and(|found| found.indexed && id_type(found) == Some(IdType::Text)),
         jobs_alike: false,
         indexed_by_end: relation.columns.get(&c.completed_at.0).is_some_and(|found| found.leads),
+        ends_keys: write_columns(table)
+            .iter()
+            .any(|column| relation.columns.get(&column.0).is_some_and(|found| found.keyed)),
         can_cancel: table.statuses.cancelled.first().is_some_and(|text| fits(status, text)),
         error_limit: c.error.as_ref().and_then(|error| relation.columns.get(&error.0)?.limit),
     };

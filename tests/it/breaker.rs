@@ -32,6 +32,17 @@ async fn failed(world: &World) -> i64 {
     world.one("SELECT count(*) FROM job_executions WHERE status = 'failed'").await
 }
 
+/// Has every statement fail that updates such a row, for a reason that is not the row's.
+async fn refuse(world: &World, table: &str, when: &str) {
+    world
+        .sql(&format!(
+            "CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN RAISE 'not now' USING ERRCODE = 'disk_full'; END $$; \
+             CREATE TRIGGER refuses BEFORE UPDATE ON {table} FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION refuses()"
+        ))
+        .await;
+}
+
 async fn open(world: &World, operator: &Operator) -> ExecutionStoreStatus {
     world.store_until(operator, |s| is(&s.conditions, "EnforcementPaused", "True", "BreakerOpen")).await
 }
@@ -129,6 +140,73 @@ async fn a_request_to_go_on_counts_only_while_it_is_open() {
     assert_eq!(failed(&world).await, 0);
     world.annotate(RESUME, "new").await;
     world.until_true("SELECT count(*) = 4 FROM job_executions WHERE status = 'failed'").await;
+}
+
+#[tokio::test]
+async fn a_request_to_go_on_that_could_not_be_noted_is_read_again() {
+    let world = World::new("unnoted").await;
+    stale(&world, 1, 4).await;
+    let operator = world.operator();
+    world.store(json!({"maxFailuresPerSweep": 3})).await;
+    open(&world, &operator).await;
+    refuse(&world, "jobexec.stores", "OLD.paused_at IS NOT NULL AND NEW.paused_at IS NULL").await;
+    world.annotate(RESUME, "once").await;
+    let status =
+        world.store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "DiskFull")).await;
+    assert_eq!((status.observed_resume, failed(&world).await), (None, 0));
+    world.sql("DROP TRIGGER refuses ON jobexec.stores").await;
+    let status = world.store_until(&operator, |s| s.last_sweep.is_some()).await;
+    assert_eq!(status.observed_resume.as_deref(), Some("once"));
+    assert_eq!(failed(&world).await, 4);
+}
+
+#[tokio::test]
+async fn a_sweep_that_was_let_go_on_and_breaks_off_goes_on_by_itself() {
+    let world = World::new("brokenoff").await;
+    // More than one batch; the row in the middle is in none of the first two.
+    stale(&world, 1, 15_000).await;
+    world.sql("UPDATE job_executions SET started_at = started_at + id * interval '1 second'").await;
+    let operator = world.operator();
+    world.store(json!({"maxFailuresPerSweep": 3})).await;
+    open(&world, &operator).await;
+    refuse(&world, "job_executions", "OLD.id = 7500").await;
+    world.annotate(RESUME, "once").await;
+    let status =
+        world.store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "DiskFull")).await;
+    assert!(status.last_sweep.is_none() && failed(&world).await >= 5_000, "{status:#?}");
+    // It loses its connections too.
+    world.terminate().await;
+    world.sql("DROP TRIGGER refuses ON job_executions").await;
+    let status = world.store_until(&operator, |s| s.last_sweep.is_some()).await;
+    assert_eq!(status.last_sweep.unwrap().trigger, "Resumed");
+    assert_eq!(failed(&world).await, 15_000);
+    let mut opened: Vec<String> = world.events().await.into_iter().filter_map(|event| event.note).collect();
+    opened.retain(|note| note.starts_with("EnforcementPaused: a sweep would end"));
+    assert_eq!(opened.len(), 1, "{opened:#?}");
+    // It was allowed once.
+    stale(&world, 20_001, 4).await;
+    open(&world, &operator).await;
+    assert_eq!(failed(&world).await, 15_000);
+}
+
+#[tokio::test]
+async fn what_was_allowed_under_one_spec_is_not_under_another() {
+    let world = World::new("otherspec").await;
+    stale(&world, 1, 4).await;
+    let operator = world.operator();
+    world.store(json!({"maxFailuresPerSweep": 3})).await;
+    open(&world, &operator).await;
+    refuse(&world, "job_executions", "true").await;
+    world.annotate(RESUME, "once").await;
+    world.store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "DiskFull")).await;
+    world.store(json!({"maxFailuresPerSweep": 2})).await;
+    let status = open(&world, &operator).await;
+    assert!(message(&status.conditions, "EnforcementPaused").contains("allows 2"), "{status:#?}");
+    world.sql("DROP TRIGGER refuses ON job_executions").await;
+    world.execution("first", "1", json!({})).await;
+    world.execution_until(&operator, "first", |s| is(&s.conditions, "Bound", "True", "RowFound")).await;
+    open(&world, &operator).await;
+    assert_eq!(failed(&world).await, 0);
 }
 
 #[tokio::test]

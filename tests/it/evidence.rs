@@ -93,6 +93,37 @@ async fn a_heartbeat_that_stays_away_fails_and_one_that_never_came_does_not() {
 }
 
 #[tokio::test]
+async fn a_heartbeat_from_before_the_start_is_not_this_runs() {
+    let world = World::new("oldbeat").await;
+    // A column with a default: it says when the row was scheduled.
+    world
+        .sql("ALTER TABLE job_executions ADD beat timestamptz NOT NULL DEFAULT now() - interval '3 hours'")
+        .await;
+    let spec = beats("1h");
+    world.prepare_for(&spec).await;
+    world
+        .sql(
+            "INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 minutes'), \
+             (2, 2, 1, 'running', now() - interval '2 hours'), (3, 3, 1, 'running', now() - interval '4 hours'), \
+             (4, 4, 1, 'running', 'infinity'), (5, 5, 1, 'running', '294276-12-31')",
+        )
+        .await;
+    let operator = world.operator();
+    world.store(spec).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    operator.kill();
+    world.sql("UPDATE jobexec.stores SET watched_since = now() - interval '1 day', seen_at = now()").await;
+    let operator = world.operator();
+    world.until_true("SELECT count(*) = 2 FROM job_executions WHERE status = 'failed'").await;
+    look(&world, &operator).await;
+    assert_eq!(world.one::<String>(ENDED).await, "2 Failed HeartbeatLost, 3 Failed HeartbeatLost");
+    let file = world.file("store.yaml", &World::store_with("jobs", beats("1h")).to_string());
+    let explained = world.jobexec(&["explain", "1", "-f", &file]);
+    let text = String::from_utf8(explained.stdout).unwrap();
+    assert!(text.contains("before it began"), "{text}");
+}
+
+#[tokio::test]
 async fn after_a_time_without_an_operator_heartbeats_get_another_chance_and_deadlines_do_not() {
     let world = World::with("absent", BEATS, &beats("1h")).await;
     let operator = world.operator();

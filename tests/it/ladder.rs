@@ -38,6 +38,54 @@ async fn accepted(world: &World, operator: &Operator, name: &str) {
     world.policy_until(operator, name, |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
 }
 
+/// Of an execution whose timeout an object sets or unsets at the same moment.
+#[tokio::test]
+async fn more_time_that_a_person_gives_without_an_object_is_not_lost_to_a_change_of_the_rules() {
+    let world = World::new("bothways").await;
+    start(&world, 7, 1, "1 hour").await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    let waits = format!(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = '{}' AND wait_event_type = 'Lock')",
+        world.role
+    );
+    let rule = |timeout: &str| {
+        format!(
+            "SELECT extend_by = '9 hours' AND extend_source = 'CommandLine/me' AND timeout IS {timeout} FROM jobexec.rules \
+             WHERE scope = 'execution' AND key = '7'"
+        )
+    };
+    // What `jobexec extend` does, not committed yet.
+    let mut person = world.pool.begin().await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO jobexec.rules (store_id, scope, key, extend_by, extend_source, overruled, earliest, fixed) \
+         SELECT store_id, 'execution', '7', '9 hours', 'CommandLine/me', '{}', '0', false FROM jobexec.stores",
+    )
+    .execute(&mut *person)
+    .await
+    .unwrap();
+    world.execution("seven", "7", json!({"timeout": "5h"})).await;
+    world.until_true(&waits).await;
+    person.commit().await.unwrap();
+    world.execution_until(&operator, "seven", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
+    assert!(world.one::<bool>(&rule("NOT NULL")).await);
+
+    // And where the object, and with it the rule, is about to go.
+    world.sql("UPDATE jobexec.rules SET extend_by = NULL, extend_source = NULL WHERE key = '7'").await;
+    let mut person = world.pool.begin().await.unwrap();
+    sqlx::raw_sql(
+        "UPDATE jobexec.rules SET extend_by = '9 hours', extend_source = 'CommandLine/me' WHERE key = '7'",
+    )
+    .execute(&mut *person)
+    .await
+    .unwrap();
+    world.delete::<JobExecution>("seven").await;
+    world.until_true(&waits).await;
+    person.commit().await.unwrap();
+    world.until_true(&rule("NULL")).await;
+}
+
 #[tokio::test]
 async fn an_execution_is_warned_of_once_and_then_meets_its_deadline() {
     let world = World::new("ladder").await;

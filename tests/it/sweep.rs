@@ -46,6 +46,63 @@ async fn a_worker_that_is_about_to_finish_wins() {
 }
 
 #[tokio::test]
+async fn who_only_refers_to_a_row_neither_keeps_it_running_nor_waits_for_a_sweep() {
+    let world = World::new("refers").await;
+    world.sql("CREATE TABLE logs (execution_id bigint NOT NULL REFERENCES job_executions, line text)").await;
+    world
+        .sql("INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, 2) n")
+        .await;
+    // The worker hangs in the transaction in which it wrote a line of its log.
+    let log = |id: i64| format!("INSERT INTO logs VALUES ({id}, 'still here')");
+    let mut worker = world.pool.begin().await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(log(1))).execute(&mut *worker).await.unwrap();
+    // And the sweep takes its time, so that it can be met at work.
+    world
+        .sql(
+            "CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NEW; END $$; \
+             CREATE TRIGGER waits AFTER UPDATE ON job_executions FOR EACH ROW EXECUTE FUNCTION waits()",
+        )
+        .await;
+    let mut holder = world.pool.acquire().await.unwrap();
+    sqlx::query("SELECT pg_advisory_lock(7)").execute(&mut *holder).await.unwrap();
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world
+        .until_true("SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)")
+        .await;
+    for id in [1, 2] {
+        world.sql(&format!("SET LOCAL lock_timeout = '1s'; {}", log(id))).await;
+    }
+    holder.close().await.unwrap();
+    world.until_true("SELECT count(*) = 2 FROM job_executions WHERE status = 'failed'").await;
+    worker.commit().await.unwrap();
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.events WHERE action = 'Failed'").await, 2);
+    drop(operator);
+}
+
+#[tokio::test]
+async fn where_the_status_is_part_of_a_key_who_refers_to_a_row_holds_up_no_other() {
+    let world = World::new("keyed").await;
+    world
+        .sql(
+            "CREATE UNIQUE INDEX ON job_executions (job_id, execution_number, status); \
+             CREATE TABLE logs (execution_id bigint NOT NULL REFERENCES job_executions, line text); \
+             INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, 3) n",
+        )
+        .await;
+    let mut worker = world.pool.begin().await.unwrap();
+    sqlx::raw_sql("INSERT INTO logs VALUES (2, 'still here')").execute(&mut *worker).await.unwrap();
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status = world.store_until(&operator, |s| s.last_sweep.is_some()).await;
+    let sweep = status.last_sweep.unwrap();
+    assert_eq!((sweep.failed, sweep.remaining), (2, 1), "{}", operator.log());
+    worker.commit().await.unwrap();
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
+}
+
+#[tokio::test]
 async fn an_execution_is_failed_at_its_deadline_and_never_before() {
     let world = World::new("deadline").await;
     world

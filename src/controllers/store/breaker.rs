@@ -27,12 +27,20 @@ pub(super) struct Breaker {
     known: bool,
     /// The value of the annotation that was last read.
     resumed: Option<String>,
+    /// Whether a person has let it go on, and no sweep has come to its end since: one that breaks off is not to wait for
+    /// a person again.
+    allowed: bool,
 }
 
 impl Breaker {
     /// The database is asked again. Which spec was judged is not forgotten, since another one may close the breaker.
     pub(super) fn ask_again(&mut self) {
         self.known = false;
+    }
+
+    /// A sweep has come to its end: what was allowed once has been done.
+    pub(super) fn swept(&mut self) {
+        self.allowed = false;
     }
 
     /// The value of the annotation that was last read.
@@ -46,7 +54,7 @@ impl Breaker {
 pub(super) enum Verdict {
     /// Sweep.
     Closed,
-    /// A person has just closed it: sweep, however many are stale.
+    /// A person has closed it, and no sweep has come to its end since: sweep, however many are stale.
     Resumed,
     /// It has just opened: do not sweep, for this reason.
     Opened(String),
@@ -71,6 +79,7 @@ pub(super) async fn judge(
                 session.database.within(ledger::paused(&session.database, store_id)).await?
             }
             Ledger::Missing(_) => {
+                let told = told.filter(|_| !breaker.allowed);
                 breaker.why.take().or_else(|| told.map(|condition| condition.message.clone()))
             }
         };
@@ -79,19 +88,28 @@ pub(super) async fn judge(
             breaker.generation.or_else(|| told.and_then(|condition| condition.observed_generation));
         breaker.known = true;
     }
+    let generation = store.metadata.generation;
     if let Some(request) = store.annotations().get(RESUME)
         && breaker.resumed.as_ref() != Some(request)
         && status.observed_resume.as_ref() != Some(request)
     {
-        breaker.resumed = Some(request.clone());
         // Said while nothing was stopped it allows nothing: an object may be made with the annotation of another one.
-        if breaker.why.take().is_some() {
+        if breaker.why.is_some() {
+            // Kept before it is noted: it may be noted and not be heard of.
+            breaker.allowed = true;
             note(session, None).await?;
+            breaker.why = None;
+        }
+        // It is read only now: where it could not be noted the next look reads it again.
+        breaker.resumed = Some(request.clone());
+        if breaker.allowed {
+            breaker.generation = generation;
             return Ok(Verdict::Resumed);
         }
     }
-    let generation = store.metadata.generation;
     let same_spec = breaker.generation.is_none_or(|judged| Some(judged) == generation);
+    // It was allowed under another spec, or another operator has opened it since.
+    breaker.allowed &= same_spec && breaker.why.is_none();
     if let Some(why) = breaker.why.clone().filter(|_| same_spec) {
         breaker.generation = generation;
         return Ok(Verdict::Open(why));
@@ -101,6 +119,10 @@ pub(super) async fn judge(
         Some((limit, of)) if pulse.stale > limit => Some(why(store, pulse.stale, limit, of)),
         _ => None,
     };
+    if breaker.allowed && now.is_some() {
+        return Ok(Verdict::Resumed);
+    }
+    breaker.allowed = false;
     let was_open = breaker.why.is_some();
     if now.is_some() != was_open {
         note(session, now.as_deref()).await?;

@@ -81,6 +81,34 @@ pub(super) struct Current {
 }
 
 impl Seen {
+    /// What a look begins with.
+    pub(super) fn new(
+        session: Result<Current, NotReady>,
+        mirrored: Option<Mirrored>,
+        answered: Option<String>,
+    ) -> Self {
+        Self {
+            session,
+            pulse: None,
+            figures: Figures::default(),
+            blind: false,
+            open: None,
+            resumed: None,
+            unseen: None,
+            notified: false,
+            mirrored,
+            rules_changed: false,
+            deadlines_changed: false,
+            sweep: None,
+            closed: Vec::new(),
+            refused: Vec::new(),
+            answered,
+            error: None,
+            notifying: None,
+            look_again: Duration::ZERO,
+        }
+    }
+
     /// Whether the store's executions should be looked at now.
     pub(super) fn worth_telling(&self) -> bool {
         matches!(self.session, Ok(Current { opened: true, .. }))
@@ -103,28 +131,9 @@ pub(super) async fn look(
     handle: &Handle,
     memory: &mut Memory,
 ) -> Seen {
-    let mut seen = Seen {
-        session: session(context, store, handle, memory)
-            .await
-            .and_then(|current| unrivalled(context, store, current)),
-        pulse: None,
-        figures: Figures::default(),
-        blind: false,
-        open: None,
-        resumed: None,
-        unseen: None,
-        notified: false,
-        mirrored: handle.mirrored(),
-        rules_changed: false,
-        deadlines_changed: false,
-        sweep: None,
-        closed: Vec::new(),
-        refused: Vec::new(),
-        answered: memory.answered.clone(),
-        error: None,
-        notifying: None,
-        look_again: Duration::ZERO,
-    };
+    let session =
+        session(context, store, handle, memory).await.and_then(|current| unrivalled(context, store, current));
+    let mut seen = Seen::new(session, handle.mirrored(), memory.answered.clone());
     let session = match &seen.session {
         Ok(current) => current.session.clone(),
         Err(why) => {
@@ -406,6 +415,7 @@ async fn sweep(
     let again = known.again;
     let span = telemetry::sweep(sweep.id, trigger);
     let swept = enforce::sweep(context, store, session, judge, sweep, known, now).instrument(span).await?;
+    memory.breaker.swept();
     memory.swept = Some(Instant::now());
     memory.answered = store.annotations().get(SWEEP_REQUESTED).cloned();
     if swept.ended > 0 {

@@ -37,7 +37,7 @@ pub(super) async fn report(
     told: &mut Told,
 ) -> Result<Option<Duration>, ReconcileError> {
     told.untold |= untold.announce;
-    told.closed.append(&mut untold.closed);
+    told.close(&mut untold.closed);
     told.unrecorded = Unrecorded::sum(told.unrecorded.take(), untold.unrecorded.take());
     let (store, seen) = (&untold.store, &untold.seen);
     let before = told.status(context, store);
@@ -156,11 +156,12 @@ async fn announce(
     }
     let Ok(Current { session, .. }) = &seen.session else { return Ok(false) };
     let Ledger::Tables { store_id, .. } = session.ledger else {
-        told.closed.clear();
+        told.announced();
         return Ok(true);
     };
     let database = &session.database;
-    let listed = ledger::unannounced(database, store_id, &told.closed, i64::from(SAMPLE));
+    let closed = told.closed();
+    let listed = ledger::unannounced(database, store_id, &closed, i64::from(SAMPLE));
     let sweeps = database.within(listed).await?;
     let all = sweeps.len() < ledger::AT_ONCE && sweeps.iter().all(|sweep| sweep.ended);
     for sweep in sweeps.into_iter().filter(|sweep| sweep.ended) {
@@ -169,7 +170,7 @@ async fn announce(
         database.within(ledger::announced(database, sweep.id)).await?;
     }
     if all {
-        told.closed.clear();
+        told.announced();
     }
     Ok(all)
 }

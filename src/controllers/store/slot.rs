@@ -128,14 +128,21 @@ impl Slot {
     /// Gives back what could not be told; a newer look is to be told instead.
     pub(super) fn give_back(&self, untold: Untold) {
         let mut state = self.state();
-        if state.closed {
-            return;
+        if !state.closed {
+            state.put_back(untold);
         }
-        let untold = match state.pending.take() {
-            Some(newer) => newer.instead_of(untold),
-            None => untold,
-        };
-        state.pending = Some(Box::new(untold));
+    }
+
+    /// Gives back what need not be told now, and lets the next look send somebody for it. Returns whether to go: a newer look
+    /// may have come meanwhile, which counts on whoever is at it.
+    pub(super) fn rest(&self, untold: Untold) -> bool {
+        let mut state = self.state();
+        let newer = state.pending.is_some();
+        if !state.closed {
+            state.busy = newer;
+            state.put_back(untold);
+        }
+        !newer
     }
 
     /// The store is gone: there is nobody to tell.
@@ -147,5 +154,57 @@ impl Slot {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What is pending already is newer.
+    fn put_back(&mut self, untold: Untold) {
+        let untold = match self.pending.take() {
+            Some(newer) => newer.instead_of(untold),
+            None => untold,
+        };
+        self.pending = Some(Box::new(untold));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::secret::SecretError;
+    use crate::controllers::session::NotReady;
+
+    fn look(announce: bool) -> Untold {
+        let store: ExecutionStore = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "jobs", "uid": "one"}, "spec": {"connection": {"secretRef": {"name": "db"}}},
+        }))
+        .unwrap();
+        let seen = Seen::new(Err(NotReady::Secret(SecretError::NotFound("db".to_owned()))), None, None);
+        Untold { announce, ..Untold::new(store, seen) }
+    }
+
+    #[test]
+    fn one_is_sent_and_tells_until_nothing_is_pending() {
+        let slot = Slot::default();
+        assert!(slot.put(look(false)));
+        assert!(!slot.put(look(false)), "somebody is at it");
+        assert!(slot.take().is_some());
+        assert!(!slot.put(look(false)));
+        assert!(slot.take().is_some() && slot.take().is_none());
+        assert!(slot.put(look(false)), "whoever was at it has gone");
+    }
+
+    #[test]
+    fn who_rests_is_followed_by_another_and_nothing_is_forgotten() {
+        let slot = Slot::default();
+        slot.put(look(true));
+        let untold = slot.take().unwrap();
+        assert!(slot.rest(untold), "nothing newer is pending");
+        assert!(slot.put(look(false)), "the next look sends somebody");
+        let untold = slot.take().unwrap();
+        assert!(untold.announce, "what was given back is part of it");
+        assert!(!slot.put(look(false)));
+        assert!(!slot.rest(untold), "a newer look counts on whoever is at it");
+        assert!(slot.take().is_some_and(|untold| untold.announce));
     }
 }

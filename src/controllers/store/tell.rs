@@ -2,7 +2,7 @@
 //! deadline ever waits for Kubernetes.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
@@ -31,15 +31,35 @@ pub(super) struct Told {
     pub(super) wrote: Option<Instant>,
     /// Whether a sweep may still have to be announced.
     pub(super) untold: bool,
-    /// Those that are known to have ended.
-    pub(super) closed: Vec<Uuid>,
+    /// Those that are known to have ended, and since when.
+    closed: Vec<(Uuid, Instant)>,
     /// What was failed, is recorded nowhere, and was not announced yet.
     pub(super) unrecorded: Option<Unrecorded>,
     /// How often in a row an announcement failed, and when to try again.
     pub(super) refused: Option<(u32, Instant)>,
 }
 
+/// How long it is of use to know that a sweep has ended: after a minute without a batch everybody takes it for ended.
+const KNOWN: Duration = Duration::from_mins(2);
+
 impl Told {
+    /// Notes sweeps that have ended. While Events are refused they do not become ever more.
+    pub(super) fn close(&mut self, sweeps: &mut Vec<Uuid>) {
+        let now = Instant::now();
+        self.closed.retain(|(_, since)| now.duration_since(*since) < KNOWN);
+        self.closed.extend(sweeps.drain(..).map(|sweep| (sweep, now)));
+    }
+
+    /// The sweeps that are known to have ended.
+    pub(super) fn closed(&self) -> Vec<Uuid> {
+        self.closed.iter().map(|(sweep, _)| *sweep).collect()
+    }
+
+    /// All of them were announced.
+    pub(super) fn announced(&mut self) {
+        self.closed.clear();
+    }
+
     /// The status of the store as it is now: the one that was written, as long as the cache has not caught up.
     pub(super) fn status(&self, context: &Context, store: &ExecutionStore) -> ExecutionStoreStatus {
         let cached = context.store(&store.namespace().unwrap_or_default(), &store.name_any());
@@ -86,8 +106,11 @@ async fn tell_all(context: &Arc<Context>, handle: &Handle) {
             }
         };
         if !context.looks_after(&untold.store) {
-            // Whoever does tells what is left.
-            return;
+            // Whoever does tells what is left; should it be looked after here again, the next look does.
+            if handle.slot.rest(untold) {
+                return;
+            }
+            continue;
         }
         handle.slot.give_back(untold);
         tokio::select! {

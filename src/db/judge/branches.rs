@@ -181,11 +181,17 @@ impl Judge<'_> {
             literal(&rules::interval(shortest))
         ))?;
         let more = format!(
-            "{began} IS NOT NULL AND {narrow} AND GREATEST({heartbeat}, v.watched) + v.heartbeat <= statement_timestamp()",
-            heartbeat = wire(&heartbeat),
+            "{began} IS NOT NULL AND {narrow} AND {alive} + v.heartbeat <= statement_timestamp()",
             began = m.began_at(),
+            alive = self.last_alive(&heartbeat),
         );
         Some(self.by_evidence(Reason::HeartbeatLost, "", &more, take))
+    }
+
+    /// Until when the row `t` is known to be alive by its `heartbeat`. One from before its start is not this run's: the
+    /// column may have a default, or the row may have waited again; the worker then gets as long for its first one.
+    pub(in crate::db) fn last_alive(&self, heartbeat: &str) -> String {
+        format!("GREATEST({}, {}, v.watched)", wire(heartbeat), wire(&self.mapping.began_at()))
     }
 
     fn by_job_status(&self, take: Take) -> Option<String> {
@@ -309,7 +315,7 @@ impl Judge<'_> {
             Take::LookAt(limit, end, which) | Take::Lock(limit, end, which) => {
                 let among = among(which);
                 let order = if end == End::Newest { "DESC" } else { "ASC" };
-                let lock = if matches!(take, Take::Lock(..)) { "FOR UPDATE OF t SKIP LOCKED" } else { "" };
+                let lock = if matches!(take, Take::Lock(..)) { m.lock() } else { "" };
                 format!("{narrow} {among} ORDER BY {start} {order} LIMIT {limit} {lock}")
             }
         }

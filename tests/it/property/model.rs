@@ -65,7 +65,7 @@ impl Model<'_> {
         }
         let silence = self.said(row, |p| p.heartbeat).or(self.case.heartbeat.map(|h| (h, STORE.to_owned())));
         if let (Some(last), Some((silence, source))) = (execution.heartbeat, silence)
-            && last.max(self.watched) + silence.micros() <= self.now
+            && last.max(began).max(self.watched) + silence.micros() <= self.now
         {
             return stale("HeartbeatLost", source);
         }
