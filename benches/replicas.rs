@@ -24,7 +24,10 @@ const STORES: usize = 300;
 const HEALTHY: usize = 1_000;
 
 /// How often one of the replicas is killed, and how often one is asked to stop.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
+
+/// How long stores that change hands have to be opened, so that nothing of that is measured with what comes next.
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// How long nothing happens.
 const IDLE: Duration = Duration::from_mins(1);
@@ -61,6 +64,7 @@ async fn measure(stores: usize) -> (f64, f64) {
     let mut replicas: Vec<_> = ["a", "b", "c"].map(|name| world.replica(name, QUIET)).into();
     let shares = shared(&replicas.iter().collect::<Vec<_>>(), stores).await;
     println!("\n{stores} stores with {HEALTHY} running executions each, shared as {shares:?}");
+    tokio::time::sleep(SETTLE).await;
     if stores > 1 {
         idle(&world, &replicas).await;
     }
@@ -116,6 +120,7 @@ async fn round(world: &World, replicas: &mut Vec<Replica>, stores: usize, id: us
         .await;
     replicas.insert(victim, world.replica(&name, QUIET));
     shared(&replicas.iter().collect::<Vec<_>>(), stores).await;
+    tokio::time::sleep(SETTLE).await;
     (last - ended).as_seconds_f64()
 }
 

@@ -50,6 +50,24 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
     );
     let earliest =
         format!("statement_timestamp() - interval {}", literal(&interval(judge.in_force.shortest_warning())));
+    // Only where some are to run on, since it costs as much as all the rest.
+    let (ctes, alerted) = if judge.in_force.may_alert_only() {
+        let alerted = format!(
+            "UNION ALL
+             (SELECT {columns}, 'Alerted' AS action, stale.reason, {source}
+              FROM stale JOIN {table} AS t ON {id} = stale.id {joined}
+              WHERE stale.action = 'AlertOnly' AND {running} AND {unalerted} LIMIT {AT_ONCE})",
+            source = super::sweep::source("stale.reason"),
+            table = m.table(),
+            id = m.id(),
+            joined = judge.joined(),
+            running = m.running(),
+            unalerted = untold("Alerted"),
+        );
+        (judge.ctes(Take::LookAtAll), alerted)
+    } else {
+        (judge.rules(), String::new())
+    };
     let due = format!(
         "WITH {ctes},
          due AS (
@@ -58,11 +76,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
               WHERE {running} AND {started_by} AND {start} <= statement_timestamp() - {WARN} AND {unwarned}
                 AND {began} + v.timeout + v.extend_by + v.grace > statement_timestamp()
               ORDER BY {order} LIMIT {AT_ONCE})
-             UNION ALL
-             (SELECT {columns}, 'Alerted' AS action, stale.reason, {source}
-              FROM stale JOIN {table} AS t ON {id} = stale.id {joined}
-              WHERE stale.action = 'AlertOnly' AND {running} AND {unalerted} LIMIT {AT_ONCE}))",
-        ctes = judge.ctes(Take::LookAtAll),
+             {alerted})",
         table = m.table(),
         joined = judge.joined(),
         running = m.running(),
@@ -70,9 +84,6 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
         start = m.started_at(),
         unwarned = untold("Warned"),
         order = m.started_column(),
-        source = super::sweep::source("stale.reason"),
-        id = m.id(),
-        unalerted = untold("Alerted"),
     );
     // Mostly there is nobody, and then nothing is written.
     let mut tx = database.read().await?;

@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 use super::rule::{Base, Rule, Said, Scope, Timeout, Warn};
 use super::wish::{Dynamic, Figure, Policy, Wish};
 use super::{execution_source, policy_source};
+use crate::api::OnTimeout;
 
 /// What follows from all wishes together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -314,6 +315,12 @@ impl Compiled {
     pub fn shortest_heartbeat(&self) -> Option<TimeDelta> {
         let rules = self.rules.iter().filter_map(|rule| rule.heartbeat.as_ref());
         rules.chain(&self.base.heartbeat).map(|said| said.value).min()
+    }
+
+    /// Whether any execution is to run on past its deadline.
+    pub fn may_alert_only(&self) -> bool {
+        let rules = self.rules.iter().filter_map(|rule| rule.on_timeout.as_ref());
+        rules.chain([&self.base.on_timeout]).any(|said| said.value == OnTimeout::AlertOnly)
     }
 
     /// The shortest time after which any execution is warned of.

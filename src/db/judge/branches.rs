@@ -16,11 +16,10 @@ impl Judge<'_> {
         let rest =
             |scope| peeks.iter().find(|peek| peek.scope == scope).map_or("true".to_owned(), Peek::rest);
         let mut branches: Vec<String> = peeks.iter().map(Peek::stale).collect();
-        branches.extend([self.by_job(take, &rest("j")), self.by_execution(take)]);
+        branches.push(self.by_execution(take));
+        branches.extend(self.has_rules("j").then(|| self.by_job(take, &rest("j"))));
         branches.extend(self.by_default(take));
-        if self.mapping.knows_types() {
-            branches.push(self.by_type(take, &rest("y")));
-        }
+        branches.extend(self.has_rules("y").then(|| self.by_type(take, &rest("y"))));
         branches.extend(self.without_start(take));
         if self.evidence {
             branches.extend(self.by_heartbeat(take));

@@ -15,15 +15,14 @@ impl Judge<'_> {
     pub fn next_deadline(&self, horizon: TimeDelta) -> String {
         let peeks = self.peeks(Take::Look(horizon));
         let peeked = |scope| peeks.iter().any(|peek| peek.scope == scope);
-        let mut parts = vec![
-            self.next_by_default(horizon),
-            self.next_by_execution(),
-            self.next_by_job(if peeked("j") { "NOT j.fixed" } else { "true" }),
-        ];
+        let mut parts = vec![self.next_by_default(horizon), self.next_by_execution()];
+        if self.has_rules("j") {
+            parts.push(self.next_by_job(if peeked("j") { "NOT j.fixed" } else { "true" }));
+        }
         for peek in &peeks {
             parts.extend([peek.next(), peek.next_of_more()]);
         }
-        if self.mapping.knows_types() && !peeked("y") {
+        if self.has_rules("y") && !peeked("y") {
             parts.push(self.next_by_type());
         }
         parts.extend(self.next_without_start());

@@ -29,9 +29,9 @@ impl<'a> Judge<'a> {
             return Vec::new();
         }
         let peek = |scope, key, others| Peek { judge: self, scope, key, others, horizon };
-        let jobs = m.indexed_by_job().then(|| peek("j", m.job_key().0, &["e"]));
-        let types =
-            (m.has_type_column() && m.indexed_by_type()).then(|| peek("y", m.job_type(), &["e", "j"]));
+        let jobs = (self.has_rules("j") && m.indexed_by_job()).then(|| peek("j", m.job_key().0, &["e"]));
+        let types = (self.has_rules("y") && m.has_type_column() && m.indexed_by_type())
+            .then(|| peek("y", m.job_type(), &["e", "j"]));
         jobs.into_iter().chain(types).collect()
     }
 }
