@@ -96,7 +96,7 @@ async fn show(context: &Context, store: &StoreName, door: Door) {
     let handle = match door {
         Door::Own(Some(handle)) => handle,
         Door::Own(None) => return,
-        Door::Other(other) => return other.reader.note_change().await,
+        Door::Other(other) => return other.reader.note_change(),
     };
     let mut latest = handle.latest();
     handle.note_change();
