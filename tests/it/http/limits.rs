@@ -216,6 +216,30 @@ async fn too_many_requests_at_once_are_refused() {
     assert_eq!(reader.get(&health).await.0, 200);
 }
 
+/// What is still done for who has been told that it takes too long counts as a request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_on_without_its_client_is_a_request_like_the_others() {
+    let world = World::new("apighosts").await;
+    let proxies = Proxies::before(&world).await;
+    let (_operator, https) = world.serving(&[("MAX_REQUESTS", "1"), ("REQUEST_TIMEOUT", "1s")]).await;
+    world.store(json!({"pollInterval": "1h"})).await;
+    let reader = https.with(&world.token("jobexec-reader").await);
+    let (list, health) = (
+        format!("{RUNNING}?store={}", world.named("jobs")),
+        format!("{HEALTH}?store={}", world.named("jobs")),
+    );
+    reader.until(&list, |status, _| status == 200).await;
+    reader.until(&health, |status, _| status == 200).await;
+
+    proxies.database.set(Mode::Silent);
+    let (status, problem) = reader.get(&list).await;
+    assert_eq!((status, &problem["reason"]), (503, &json!("TimedOut")), "{problem:#}");
+    let (status, problem) = reader.get(&health).await;
+    assert_eq!((status, &problem["reason"]), (503, &json!("Overloaded")), "{problem:#}");
+    proxies.database.set(Mode::Open);
+    reader.until(&health, |status, _| status == 200).await;
+}
+
 /// One connection too many waits until another one has ended.
 #[tokio::test]
 async fn too_many_connections_wait() {
