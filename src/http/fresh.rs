@@ -34,7 +34,8 @@ impl App {
         join_all(stores.into_iter().map(|store| self.freshened(store))).await
     }
 
-    async fn freshened(&self, store: Store) -> Store {
+    /// This store likewise.
+    pub(super) async fn freshened(&self, store: Store) -> Store {
         let handle = match &store.door {
             Door::Own(handle) => handle.as_ref().filter(|handle| handle.session().is_some()),
             Door::Other(other) => {
