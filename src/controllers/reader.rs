@@ -81,19 +81,17 @@ struct Opened {
     checked: Instant,
 }
 
-impl Default for Reader {
-    fn default() -> Self {
+impl Reader {
+    fn new(tally: Arc<Tally>) -> Self {
         Self {
             opened: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             figures: Mutex::default(),
             asked: Mutex::new(Instant::now()),
-            tally: Arc::default(),
+            tally,
         }
     }
-}
 
-impl Reader {
     /// The turn to open it. While a server says nothing it is long in coming, and need not be waited for.
     pub async fn turn(&self) -> Turn<'_> {
         Turn { asked: Instant::now(), last: self.opening.lock().await }
@@ -278,8 +276,12 @@ pub(super) struct Readers(Mutex<HashMap<ObjectRef<Guarded<ExecutionStore>>, Arc<
 
 impl Readers {
     /// That of a store, made when it is first asked for.
-    pub(super) fn of(&self, store: &ObjectRef<Guarded<ExecutionStore>>) -> Arc<Reader> {
-        lock(&self.0).entry(store.clone()).or_default().clone()
+    pub(super) fn of(
+        &self,
+        store: &ObjectRef<Guarded<ExecutionStore>>,
+        tally: impl FnOnce() -> Arc<Tally>,
+    ) -> Arc<Reader> {
+        lock(&self.0).entry(store.clone()).or_insert_with(|| Arc::new(Reader::new(tally()))).clone()
     }
 
     /// Closes those that nobody has asked for some time, and those of stores that are `ours` now, or gone.

@@ -100,6 +100,14 @@ async fn a_replica_answers_for_stores_of_another_one_as_that_one_does() {
     let (status, done) = others.post(&format!("{CLEANUP}?store={store}&max_hours=1")).await;
     assert_eq!((status, &done["cleaned"]), (200, &right.1["cleaned"]), "{done:#}");
     assert_eq!(world.status(2).await, "running", "an object governs it");
+    // It counts what it did, and has no other series of the store.
+    let page = other.operator.metrics().await;
+    let series = page.lines().filter(|line| line.contains("store=\"jobs\"") && !line.ends_with(" 0"));
+    let expected = format!(
+        "jobexec_store_executions_ended_total{{namespace=\"{}\",store=\"jobs\",status=\"failed\",reason=\"ManualCleanup\"}} {}",
+        world.namespace, right.1["cleaned"]
+    );
+    assert_eq!(series.collect::<Vec<_>>(), [expected]);
     let path = format!("{HEALTH}?store={store}");
     let health = agree(&owners, &others, &path).await;
     assert_eq!(health["status"], "healthy", "{health:#}");
