@@ -125,7 +125,7 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
         if let Some(report) = report { report } else { change(&mut store, order, args.output).await? };
     store.close().await;
     match summary(report, args.output) {
-        Err(error) if !args.dry_run && is_broken(&error) => {}
+        Err(error) if !args.dry_run && error.is_broken_pipe() => {}
         told => told?,
     }
     Ok(if report.not_found > 0 { Done::Incomplete } else { Done::Well })
@@ -144,10 +144,6 @@ enum Broken {
     Ends,
     /// What is done does not depend on who reads of it.
     IsNoMatter,
-}
-
-fn is_broken(error: &CliError) -> bool {
-    matches!(error, CliError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Prints a line for each row. Only what changes nothing is broken off where nothing can be printed; that it could not be
@@ -170,13 +166,13 @@ async fn print(
     });
     let report = cleaned.await?;
     match failed {
-        Some(error) if broken == Broken::IsNoMatter && is_broken(&error) => return Ok(report),
+        Some(error) if broken == Broken::IsNoMatter && error.is_broken_pipe() => return Ok(report),
         Some(error) => return Err(error),
         None => {}
     }
     let nothing = if output.format.for_people() { "Nothing is stale." } else { "" };
     match printer.end(nothing) {
-        Err(error) if broken == Broken::IsNoMatter && is_broken(&error) => {}
+        Err(error) if broken == Broken::IsNoMatter && error.is_broken_pipe() => {}
         ended => drop(ended?),
     }
     Ok(report)
