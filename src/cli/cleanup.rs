@@ -110,25 +110,39 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
         include_governed: args.include_governed,
         dry_run: args.dry_run || asks,
     };
-    // Who is asked afterwards must know how many there are.
-    let broken = if args.dry_run { Broken::Ends } else { Broken::IsNoMatter };
-    let mut report =
-        if order.dry_run { Some(print(&mut store, &order, args.output, broken).await?) } else { None };
-    if asks && let Some(would) = report.filter(|report| report.cleaned > 0) {
-        if !confirmed(would.cleaned)? {
+    let report = if asks {
+        let Some(report) = ask(&mut store, order, args.output).await? else {
             store.close().await;
             return Err(CliError::Declined);
-        }
-        report = None;
-    }
-    let report =
-        if let Some(report) = report { report } else { change(&mut store, order, args.output).await? };
+        };
+        report
+    } else if args.dry_run {
+        print(&mut store, &order, args.output, Broken::Ends).await?
+    } else {
+        change(&mut store, order, args.output).await?
+    };
     store.close().await;
     match summary(report, args.output) {
-        Err(error) if !args.dry_run && is_broken(&error) => {}
+        Err(error) if !args.dry_run && error.is_broken_pipe() => {}
         told => told?,
     }
     Ok(if report.not_found > 0 { Done::Incomplete } else { Done::Well })
+}
+
+/// Shows what would be done, asks, and does it; `None`: the answer was no. A program that reads the output is given only what
+/// was done.
+async fn ask(store: &mut Source, order: Order, output: Output) -> Result<Option<Report>, CliError> {
+    let question = output.for_a_question();
+    // Who is asked afterwards must know how many there are.
+    let would = print(store, &order, question, Broken::IsNoMatter).await?;
+    if would.cleaned > 0 {
+        let confirmed = confirmed(would.cleaned)?;
+        return if confirmed { change(store, order, output).await.map(Some) } else { Ok(None) };
+    }
+    if question.format != output.format {
+        print(store, &order, output, Broken::IsNoMatter).await?;
+    }
+    Ok(Some(would))
 }
 
 /// Cleans up.
@@ -144,10 +158,6 @@ enum Broken {
     Ends,
     /// What is done does not depend on who reads of it.
     IsNoMatter,
-}
-
-fn is_broken(error: &CliError) -> bool {
-    matches!(error, CliError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Prints a line for each row. Only what changes nothing is broken off where nothing can be printed; that it could not be
@@ -170,13 +180,13 @@ async fn print(
     });
     let report = cleaned.await?;
     match failed {
-        Some(error) if broken == Broken::IsNoMatter && is_broken(&error) => return Ok(report),
+        Some(error) if broken == Broken::IsNoMatter && error.is_broken_pipe() => return Ok(report),
         Some(error) => return Err(error),
         None => {}
     }
     let nothing = if output.format.for_people() { "Nothing is stale." } else { "" };
     match printer.end(nothing) {
-        Err(error) if broken == Broken::IsNoMatter && is_broken(&error) => {}
+        Err(error) if broken == Broken::IsNoMatter && error.is_broken_pipe() => {}
         ended => drop(ended?),
     }
     Ok(report)

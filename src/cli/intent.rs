@@ -94,26 +94,43 @@ impl Told {
     }
 }
 
-/// Tells it: a sentence for people, else like all other results.
+/// Tells it: a sentence for people, else like all other results. What is done does not depend on who reads of it: once
+/// nothing can be printed the work goes on, and nothing more is.
 struct Teller {
     people: bool,
     printer: Printer<Told>,
+    failed: Option<CliError>,
 }
 
 impl Teller {
     fn new(output: Output) -> Self {
-        Self { people: output.format.for_people(), printer: Printer::new(output, Vec::new(), Told::name) }
+        let printer = Printer::new(output, Vec::new(), Told::name);
+        Self { people: output.format.for_people(), printer, failed: None }
     }
 
-    fn tell(&mut self, id: Option<&str>, object: Option<String>, message: String) -> Result<(), CliError> {
-        if self.people {
-            return print(&format!("{message}\n"));
+    fn tell(&mut self, id: Option<&str>, object: Option<String>, message: String) {
+        if self.failed.is_some() {
+            return;
         }
-        self.printer.rows(&[Told { id: id.map(str::to_owned), object, message }])
+        let told = if self.people {
+            print(&format!("{message}\n"))
+        } else {
+            self.printer.rows(&[Told { id: id.map(str::to_owned), object, message }])
+        };
+        self.failed = told.err();
     }
 
+    /// That it could not be told is an error, unless the reader has gone.
     fn end(self) -> Result<(), CliError> {
-        if self.people { Ok(()) } else { self.printer.end("").map(drop) }
+        let ended = match self.failed {
+            Some(error) => Err(error),
+            None if self.people => Ok(()),
+            None => self.printer.end("").map(drop),
+        };
+        match ended {
+            Err(error) if error.is_broken_pipe() => Ok(()),
+            ended => ended,
+        }
     }
 }
 
@@ -123,7 +140,7 @@ pub(super) async fn extend(args: Extend) -> Result<(), CliError> {
     let mut teller = Teller::new(args.output);
     if let Some(store) = args.place.store {
         let object = Cluster::open(store).await?.extend(&args.id, &args.by).await?;
-        teller.tell(Some(&args.id), Some(object.clone()), format!("{object}: extendBy {by}"))?;
+        teller.tell(Some(&args.id), Some(object.clone()), format!("{object}: extendBy {by}"));
         return teller.end();
     }
     let mut store = Direct::open(args.place.direct).await?;
@@ -144,7 +161,7 @@ pub(super) async fn extend(args: Extend) -> Result<(), CliError> {
         rule::Outcome::NotAlive => return Err(why_not(&store, &id).await?),
     }
     store.close().await;
-    teller.tell(Some(&id), None, format!("execution {id} is extended by {by}"))?;
+    teller.tell(Some(&id), None, format!("execution {id} is extended by {by}"));
     teller.end()
 }
 
@@ -155,7 +172,7 @@ pub(super) async fn cancel(args: Cancel) -> Result<Done, CliError> {
         let cluster = Cluster::open(store).await?;
         for id in &args.ids {
             let object = cluster.cancel(id).await?;
-            teller.tell(Some(id), Some(object.clone()), format!("{object}: cancel asked for"))?;
+            teller.tell(Some(id), Some(object.clone()), format!("{object}: cancel asked for"));
         }
         Done::Well
     } else {
@@ -191,7 +208,7 @@ async fn cancel_directly(
     let mut done = Done::Well;
     for id in &ids {
         if outcome.cancelled.iter().any(|row| row.id == *id) {
-            teller.tell(Some(id), None, format!("execution {id} is cancelled"))?;
+            teller.tell(Some(id), None, format!("execution {id} is cancelled"));
             continue;
         }
         done = Done::Incomplete;
@@ -221,7 +238,7 @@ pub(super) async fn resume(args: Resume) -> Result<(), CliError> {
     let mut teller = Teller::new(args.output);
     if let Some(store) = args.place.store {
         let object = Cluster::open(store).await?.resume().await?;
-        teller.tell(None, Some(object.clone()), format!("{object}: asked to go on"))?;
+        teller.tell(None, Some(object.clone()), format!("{object}: asked to go on"));
         return teller.end();
     }
     let store = Direct::open(args.place.direct).await?;
@@ -237,6 +254,6 @@ pub(super) async fn resume(args: Resume) -> Result<(), CliError> {
         }
     };
     store.close().await;
-    teller.tell(None, None, message)?;
+    teller.tell(None, None, message);
     teller.end()
 }

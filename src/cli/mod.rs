@@ -101,6 +101,11 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// Whether the reader of a pipe has gone, as `head` does that has seen enough.
+    fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
     /// The exit status.
     const fn code(&self) -> u8 {
         match self {
@@ -213,10 +218,7 @@ impl Cli {
         match outcome {
             Ok(Done::Well) => ExitCode::SUCCESS,
             Ok(Done::Incomplete) => ExitCode::FAILURE,
-            // The reader of a pipe has seen enough, as `head` does.
-            Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                ExitCode::SUCCESS
-            }
+            Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
             Err(error) => {
                 output::say(&format!("jobexec: {}", output::plain(&error.to_string())));
                 ExitCode::from(error.code())

@@ -22,6 +22,9 @@ pub(super) struct Output {
     /// Print times in UTC, not in the local time zone. JSON and YAML have them in UTC anyway.
     #[arg(long)]
     pub(super) utc: bool,
+    /// Beside the output, where somebody is asked.
+    #[arg(skip)]
+    aside: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -99,7 +102,7 @@ impl<R: Serialize> Printer<R> {
         let columns: Vec<_> =
             columns.into_iter().filter(|column| !column.wide || output.format == Format::Wide).collect();
         let widths = columns.iter().map(|column| column.title.width()).collect();
-        Self { output, columns, name, widths, printed: 0, colour: colour() }
+        Self { output, columns, name, widths, printed: 0, colour: output.colour() }
     }
 
     /// Prints some more rows.
@@ -112,14 +115,14 @@ impl<R: Serialize> Printer<R> {
             Format::Json => self.json(rows)?,
         };
         self.printed += rows.len();
-        print(&text)
+        self.output.print(&text)
     }
 
     /// Prints what comes after the last row, and for people `nothing` if there was none.
     pub(super) fn end(self, nothing: &str) -> Result<usize, CliError> {
         match self.output.format {
-            Format::Json if self.printed > 0 => print("\n]\n")?,
-            Format::Json | Format::Yaml if self.printed == 0 => print("[]\n")?,
+            Format::Json if self.printed > 0 => self.output.print("\n]\n")?,
+            Format::Json | Format::Yaml if self.printed == 0 => self.output.print("[]\n")?,
             Format::Table | Format::Wide if self.printed == 0 => say(nothing),
             _ => {}
         }
@@ -208,14 +211,27 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-fn colour() -> bool {
-    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    io::stdout().is_terminal()
-        && !set("NO_COLOR")
-        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
-}
-
 impl Output {
+    /// How a person is shown what he is asked about: beside the output, where a program reads that.
+    pub(super) fn for_a_question(self) -> Self {
+        if self.format.for_people() { self } else { Self { format: Format::Table, aside: true, ..self } }
+    }
+
+    fn print(self, text: &str) -> Result<(), CliError> {
+        if self.aside {
+            let mut terminal = io::stderr().lock();
+            terminal.write_all(text.as_bytes())?;
+            return Ok(terminal.flush()?);
+        }
+        print(text)
+    }
+
+    fn colour(self) -> bool {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let terminal = if self.aside { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
+        terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    }
+
     /// A time to the second.
     pub(super) fn time(self, at: DateTime<Utc>) -> String {
         if self.utc {

@@ -28,7 +28,7 @@ use crate::api::{ExecutionPolicy, ExecutionStore, JobExecution};
 use crate::db::ledger::Claimant;
 use crate::db::mapping::IdType;
 use crate::db::{Mapping, Pools};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Tally};
 use crate::policy;
 
 /// Objects as watches deliver them: one that does not decode is kept from stalling the others.
@@ -50,6 +50,8 @@ pub struct Context {
     policies: Cache<ExecutionPolicy>,
     handles: Mutex<HashMap<ObjectRef<Guarded<ExecutionStore>>, Arc<Handle>>>,
     readers: Readers,
+    /// What this process did to each store, whether or not it looks after it at present.
+    tallies: Mutex<HashMap<ObjectRef<Guarded<ExecutionStore>>, Arc<Tally>>>,
     nudges: Nudges,
     /// The stores whose executions are to be looked at.
     pub wakes: Wakes,
@@ -105,6 +107,7 @@ impl Context {
             policies,
             handles: Mutex::default(),
             readers: Readers::default(),
+            tallies: Mutex::default(),
             nudges,
             wakes: Wakes::default(),
             failing_policies: Failures::default(),
@@ -125,12 +128,23 @@ impl Context {
     /// What is kept in memory for a store, made when it is first asked for.
     pub fn handle(&self, store: &ObjectRef<Guarded<ExecutionStore>>) -> Arc<Handle> {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        handles.entry(store.clone()).or_default().clone()
+        handles.entry(store.clone()).or_insert_with(|| Arc::new(Handle::counting(self.tally(store)))).clone()
     }
 
     /// What is kept in memory for a store, if anything is.
     pub fn known_handle(&self, store: &ObjectRef<Guarded<ExecutionStore>>) -> Option<Arc<Handle>> {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner).get(store).cloned()
+    }
+
+    /// Where what is done to a store is counted, made when it is first asked for.
+    pub(super) fn tally(&self, store: &ObjectRef<Guarded<ExecutionStore>>) -> Arc<Tally> {
+        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.entry(store.clone()).or_default().clone()
+    }
+
+    /// The same, if anything was counted there.
+    pub(super) fn known_tally(&self, store: &ObjectRef<Guarded<ExecutionStore>>) -> Option<Arc<Tally>> {
+        self.tallies.lock().unwrap_or_else(PoisonError::into_inner).get(store).cloned()
     }
 
     /// The stores, as far as they have been seen.
@@ -180,6 +194,9 @@ impl Context {
 
     /// Forgets the stores that exist no more and closes their connections.
     pub fn prune(&self) {
+        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.retain(|key, _| self.stores.get(key).is_some());
+        drop(tallies);
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         let gone: Vec<_> = handles.keys().filter(|key| self.stores.get(key).is_none()).cloned().collect();
         for key in gone {
@@ -192,7 +209,7 @@ impl Context {
 
     /// What reads a store that another replica looks after.
     pub fn reader(&self, store: &ObjectRef<Guarded<ExecutionStore>>) -> Arc<Reader> {
-        self.readers.of(store)
+        self.readers.of(store, || self.tally(store))
     }
 
     /// Closes the connections to stores of other replicas that nobody asks about any more.

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
+use tokio::sync::watch;
+use tokio::time::timeout_at;
 
 use super::Context;
 use super::context::Guarded;
@@ -22,15 +25,53 @@ const IDLE: Duration = Duration::from_mins(5);
 /// How long credentials and catalog are trusted before they are looked at again.
 const RECHECK: Duration = Duration::from_mins(1);
 
+/// How long nobody tries to open it anew after that has failed.
+const REST: Duration = Duration::from_secs(1);
+
 /// See the module.
 pub struct Reader {
     opened: Mutex<Option<Opened>>,
-    /// Held while it is opened or looked at again.
-    opening: tokio::sync::Mutex<()>,
-    /// The figures last taken, and when that was.
-    figures: tokio::sync::Mutex<Option<(Instant, Figures)>>,
+    /// Held while it is opened or looked at again; why that failed, if it did the last time.
+    opening: tokio::sync::Mutex<Option<Failure>>,
+    figures: Mutex<Taken>,
     asked: Mutex<Instant>,
     tally: Arc<Tally>,
+}
+
+/// Why it could not be opened, and when that was known.
+struct Failure {
+    ended: Instant,
+    /// The UID and the generation of the object that it was to be opened for.
+    of: (Option<String>, Option<i64>),
+    why: NotReady,
+}
+
+/// The turn to open it, for who has asked for it.
+pub struct Turn<'a> {
+    asked: Instant,
+    last: tokio::sync::MutexGuard<'a, Option<Failure>>,
+}
+
+/// The figures that were taken, and those that are being taken.
+#[derive(Default)]
+struct Taken {
+    last: Option<Last>,
+    under_way: Option<UnderWay>,
+    /// When the table is known to have changed.
+    changed: Option<Instant>,
+}
+
+struct Last {
+    begun: Instant,
+    ended: Instant,
+    figures: Figures,
+}
+
+#[derive(Clone)]
+struct UnderWay {
+    begun: Instant,
+    /// Closed at the end.
+    end: watch::Receiver<()>,
 }
 
 #[derive(Clone)]
@@ -40,27 +81,31 @@ struct Opened {
     checked: Instant,
 }
 
-impl Default for Reader {
-    fn default() -> Self {
+impl Reader {
+    fn new(tally: Arc<Tally>) -> Self {
         Self {
             opened: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
-            figures: tokio::sync::Mutex::default(),
+            figures: Mutex::default(),
             asked: Mutex::new(Instant::now()),
-            tally: Arc::default(),
+            tally,
         }
     }
-}
 
-impl Reader {
+    /// The turn to open it. While a server says nothing it is long in coming, and need not be waited for.
+    pub async fn turn(&self) -> Turn<'_> {
+        Turn { asked: Instant::now(), last: self.opening.lock().await }
+    }
+
     /// A session, and what is in force; `None`: no replica has looked after the store yet, or it has not seen all wishes.
     pub async fn open(
         &self,
         context: &Context,
         store: &ExecutionStore,
+        turn: Turn<'_>,
     ) -> Result<(Arc<Session>, Option<Arc<InForce>>), NotReady> {
         *lock(&self.asked) = Instant::now();
-        let session = self.session(context, store).await?;
+        let session = self.session(context, store, turn).await?;
         match session.bring_in_force(context, store, false).await {
             Ok(in_force) => Ok((session, in_force)),
             Err(error) => {
@@ -71,8 +116,23 @@ impl Reader {
         }
     }
 
-    async fn session(&self, context: &Context, store: &ExecutionStore) -> Result<Arc<Session>, NotReady> {
-        let _opening = self.opening.lock().await;
+    /// One attempt counts for all who waited for it: each on its own would take as long, one after the other, and requests
+    /// come faster than that.
+    async fn session(
+        &self,
+        context: &Context,
+        store: &ExecutionStore,
+        Turn { asked, mut last }: Turn<'_>,
+    ) -> Result<Arc<Session>, NotReady> {
+        if let Some(failure) = last.as_ref().filter(|failure| failure.counts_for(store, asked)) {
+            return Err(failure.why.clone());
+        }
+        let opened = self.opened(context, store).await;
+        *last = opened.as_ref().err().map(|why| Failure::new(store, why));
+        opened
+    }
+
+    async fn opened(&self, context: &Context, store: &ExecutionStore) -> Result<Arc<Session>, NotReady> {
         let last = lock(&self.opened).clone().filter(|last| last.session.describes(store));
         if let Some(last) = last {
             if last.checked.elapsed() < RECHECK {
@@ -97,34 +157,53 @@ impl Reader {
         Ok(session)
     }
 
-    /// The status of the store as Kubernetes has it, with figures that are at most so old; they are taken once for all who ask.
+    /// The status of the store as Kubernetes has it, with figures that are at most so old. They are taken once for all who
+    /// ask, who wait for them until `patience` after that began; `None`: they have not come by then.
     pub async fn status(
-        &self,
-        context: &Context,
+        self: &Arc<Self>,
+        context: &Arc<Context>,
         store: &ExecutionStore,
         age: Duration,
-    ) -> Result<ExecutionStoreStatus, NotReady> {
-        let mut figures = self.figures.lock().await;
-        let last = figures.as_ref().filter(|(at, _)| at.elapsed() < age).map(|(_, figures)| figures.clone());
-        let taken = match last {
-            Some(last) => last,
-            None => match self.open(context, store).await? {
-                (session, Some(in_force)) => {
-                    let taken = Figures::now(store, &session, &in_force).await;
-                    if !taken.are_taken() {
-                        self.forget();
-                    }
-                    figures.insert((Instant::now(), taken)).1.clone()
-                }
-                (_, None) => Figures::default(),
-            },
+        patience: Duration,
+    ) -> Option<ExecutionStoreStatus> {
+        let asked = Instant::now();
+        let UnderWay { begun, mut end } = {
+            let mut figures = lock(&self.figures);
+            if let Some(last) = figures.good(age) {
+                return Some(with_figures(store, last));
+            }
+            let under_way = figures.under_way().unwrap_or_else(|| self.take(context, store));
+            figures.under_way.insert(under_way).clone()
         };
-        Ok(with_figures(store, &taken))
+        // Nothing is ever sent; what does not come in time is there for the next one who asks.
+        drop(timeout_at((begun + patience).into(), end.changed()).await);
+        let figures = lock(&self.figures);
+        let taken = figures.last.as_ref().filter(|last| last.ended >= asked)?;
+        Some(with_figures(store, &taken.figures))
+    }
+
+    /// Takes them, whether or not who asked goes on waiting.
+    fn take(self: &Arc<Self>, context: &Arc<Context>, store: &ExecutionStore) -> UnderWay {
+        let (ended, end) = watch::channel(());
+        let (reader, context, store) = (self.clone(), context.clone(), store.clone());
+        let begun = Instant::now();
+        tokio::spawn(async move {
+            let turn = reader.turn().await;
+            if let Ok((session, Some(in_force))) = reader.open(&context, &store, turn).await {
+                let figures = Figures::now(&store, &session, &in_force).await;
+                if !figures.are_taken() {
+                    reader.forget();
+                }
+                lock(&reader.figures).keep(Last { begun, ended: Instant::now(), figures });
+            }
+            drop(ended);
+        });
+        UnderWay { begun, end }
     }
 
     /// Has the next one who asks for figures get new ones.
-    pub async fn note_change(&self) {
-        *self.figures.lock().await = None;
+    pub fn note_change(&self) {
+        lock(&self.figures).changed = Some(Instant::now());
     }
 
     /// Has the next one who asks open it anew, on new connections if that is what failed. That others use all connections says
@@ -153,14 +232,56 @@ impl Reader {
     }
 }
 
+impl Failure {
+    fn new(store: &ExecutionStore, why: &NotReady) -> Self {
+        let of = (store.uid(), store.metadata.generation);
+        Self { ended: Instant::now(), of, why: why.clone() }
+    }
+
+    /// Whether it is the answer for who asked then. Another spec is tried at once.
+    fn counts_for(&self, store: &ExecutionStore, asked: Instant) -> bool {
+        let same = self.of == (store.uid(), store.metadata.generation);
+        same && (self.ended >= asked || self.ended.elapsed() < REST)
+    }
+}
+
+impl Taken {
+    /// Those last taken, if they are not older.
+    fn good(&self, age: Duration) -> Option<&Figures> {
+        let last = self.last.as_ref().filter(|last| self.knows_all(last.begun))?;
+        (last.ended.elapsed() < age).then_some(&last.figures)
+    }
+
+    fn under_way(&self) -> Option<UnderWay> {
+        let goes_on =
+            |under_way: &&UnderWay| self.knows_all(under_way.begun) && under_way.end.has_changed().is_ok();
+        self.under_way.as_ref().filter(goes_on).cloned()
+    }
+
+    /// Whether figures that somebody began to take then show what has changed since the last ones.
+    fn knows_all(&self, begun: Instant) -> bool {
+        self.changed.is_none_or(|changed| begun > changed)
+    }
+
+    fn keep(&mut self, taken: Last) {
+        if self.last.as_ref().is_none_or(|last| last.begun < taken.begun) {
+            self.last = Some(taken);
+        }
+    }
+}
+
 /// Those of all stores that were asked about.
 #[derive(Default)]
 pub(super) struct Readers(Mutex<HashMap<ObjectRef<Guarded<ExecutionStore>>, Arc<Reader>>>);
 
 impl Readers {
     /// That of a store, made when it is first asked for.
-    pub(super) fn of(&self, store: &ObjectRef<Guarded<ExecutionStore>>) -> Arc<Reader> {
-        lock(&self.0).entry(store.clone()).or_default().clone()
+    pub(super) fn of(
+        &self,
+        store: &ObjectRef<Guarded<ExecutionStore>>,
+        tally: impl FnOnce() -> Arc<Tally>,
+    ) -> Arc<Reader> {
+        lock(&self.0).entry(store.clone()).or_insert_with(|| Arc::new(Reader::new(tally()))).clone()
     }
 
     /// Closes those that nobody has asked for some time, and those of stores that are `ours` now, or gone.

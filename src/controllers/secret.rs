@@ -6,7 +6,7 @@ use kube::Api;
 use super::{Context, bounded};
 
 /// Why a Secret gave nothing.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum SecretError {
     /// It is not there.
     #[error("there is no Secret {0} in this namespace: create it, or correct the name in the spec")]

@@ -23,7 +23,7 @@ use crate::metrics::Tally;
 const BORROWED_POOL: u32 = 2;
 
 /// Why a store cannot be worked on, from the first step that failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum NotReady {
     /// The Secret.
     #[error(transparent)]

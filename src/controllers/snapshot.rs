@@ -11,7 +11,7 @@ use super::context::Guarded;
 use super::policy;
 use super::store::{Handle, undecodable};
 use crate::api::{ExecutionPolicy, ExecutionStore, ExecutionStoreStatus};
-use crate::metrics::{PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow};
+use crate::metrics::{Done, PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow};
 
 impl Context {
     /// What the last look at a store came to; before the first one what Kubernetes was told last. One that cannot be read
@@ -30,11 +30,13 @@ impl Context {
         }
     }
 
-    /// See the module. What other replicas look after is seen there.
+    /// See the module. What other replicas look after is seen there, but for what was done to it here.
     pub fn snapshot(&self) -> Snapshot {
         let namespace = |object: Option<String>| object.unwrap_or_default();
-        let mut stores = self.all_stores();
-        stores.retain(|store| self.owns(&namespace(store.namespace()), &store.name_any()));
+        let owned = |store: &Arc<Guarded<ExecutionStore>>| {
+            self.owns(&namespace(store.namespace()), &store.name_any())
+        };
+        let (stores, others): (Vec<_>, Vec<_>) = self.all_stores().into_iter().partition(owned);
         let mut policies = self.own_policies();
         policies.retain(|policy| self.owns(&namespace(policy.namespace()), policy::store_of(policy)));
         Snapshot {
@@ -44,6 +46,7 @@ impl Context {
                 stores_owned: stores.len(),
             },
             stores: stores.iter().map(|store| self.store_now(store)).collect(),
+            done_to_others: others.iter().filter_map(|store| self.done_to(store)).collect(),
             policies: policies.iter().map(|policy| self.policy_now(policy)).collect(),
         }
     }
@@ -60,8 +63,14 @@ impl Context {
                 let (open, idle, limit, stores) = session.database.use_of_pool();
                 Pool { open, idle, limit, stores }
             }),
-            tally: handle.map(|handle| handle.tally.clone()).unwrap_or_default(),
+            tally: self.tally(&ObjectRef::from_obj(store)),
         }
+    }
+
+    fn done_to(&self, store: &Guarded<ExecutionStore>) -> Option<Done> {
+        let tally = self.known_tally(&ObjectRef::from_obj(store))?;
+        let (namespace, name) = (store.namespace().unwrap_or_default(), store.name_any());
+        Some(Done { namespace, name, tally })
     }
 
     /// But for those whose stores others look after.

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::asked::{Asked, Forced};
@@ -20,7 +21,20 @@ use crate::api::{Phase, duration};
 /// How many rows are looked at and told of at once in a dry run: at first few, so that they come at once, then more and
 /// more, since under many rules to find some costs as much as to find them all.
 const FIRST: u32 = 500;
-const MOST: u32 = 20_000;
+const MANY: u32 = 2_500;
+const MOST: u32 = 10_000;
+
+/// How many rows all pages of the process that have more than the first few may have together, of which each takes 2 KiB. With
+/// less room pages are smaller, and nobody waits: a clean-up of many large stores would else take more memory than the
+/// operator is given.
+static ROOM: Semaphore = Semaphore::const_new(MOST as usize);
+
+/// How many rows the next page may have, and the room for them until it is dropped.
+fn room(wanted: u32) -> (u32, Option<SemaphorePermit<'static>>) {
+    let large = [wanted, wanted.min(MANY)].into_iter().filter(|size| *size > FIRST);
+    let mut large = large.filter_map(|size| Some((size, Some(ROOM.try_acquire_many(size).ok()?))));
+    large.next().unwrap_or((FIRST, None))
+}
 
 /// What to end. Without `older_than` and `ids`: what is stale by the policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,8 +220,9 @@ impl Plan<'_> {
             return Ok(());
         }
         let asked = self.judge.asked.cloned().unwrap_or_default();
-        let (mut after, mut size) = (None, FIRST);
+        let (mut after, mut wanted) = (None, FIRST);
         loop {
+            let (size, _room) = room(wanted);
             let page = async {
                 let (database, judge) = (self.database, self.judge);
                 let keys = running::keys(database, judge, Which::Stale, asked.clone(), after.as_ref(), size);
@@ -219,7 +234,7 @@ impl Plan<'_> {
             let found = found.into_iter().filter(|execution| execution.reason.is_some());
             let running = found.filter(|execution| execution.phase == Phase::Running);
             let told = told(running.map(|execution| self.decide(execution)).collect());
-            (after, size) = (next, size.saturating_mul(10).min(MOST));
+            (after, wanted) = (next, wanted.saturating_mul(10).min(MOST));
             if told.is_break() || after.is_none() {
                 return Ok(());
             }

@@ -71,8 +71,7 @@ pub(super) async fn run(
     let context = app.context.clone();
     let outcome = if order.dry_run {
         let _reading = open.turn().await?;
-        let judge = open.session.judge(&open.in_force);
-        clean(&context, &open, &judge, order, || None).await
+        Box::pin(judged(&context, open.clone(), order)).await
     } else {
         let open = open.clone();
         let task = app.tasks.spawn(async move {
@@ -96,7 +95,7 @@ async fn show(context: &Context, store: &StoreName, door: Door) {
     let handle = match door {
         Door::Own(Some(handle)) => handle,
         Door::Own(None) => return,
-        Door::Other(other) => return other.reader.note_change().await,
+        Door::Other(other) => return other.reader.note_change(),
     };
     let mut latest = handle.latest();
     handle.note_change();
@@ -118,6 +117,11 @@ async fn write(context: &Context, open: Open, order: Order) -> Outcome {
     let session = open.session.clone();
     let few = session.database.connections() <= 2;
     let _reading = if few { Some(session.database.reading().await) } else { None };
+    Box::pin(judged(context, open, order)).await
+}
+
+/// Makes ready and cleans up. A dry run does so too: what it tells of is what would be done, or why nothing would be.
+async fn judged(context: &Context, open: Open, order: Order) -> Outcome {
     let Ready { open, store, evidence } = match open.ready(context).await {
         Ok(ready) => ready,
         Err(problem) => return Outcome { broken: Some(problem), ..Outcome::default() },

@@ -18,7 +18,8 @@ const AGE: Duration = Duration::from_millis(4500);
 /// the database does not answer, the last ones are told.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How long an answer waits for those of a store that another replica looks after, which may have to be opened first.
+/// How long answers wait for those of a store that another replica looks after, which may have to be opened first, once
+/// somebody takes them.
 const OPENING: Duration = Duration::from_secs(2);
 
 /// With more stores asked for at once, all are told as of their last poll.
@@ -33,12 +34,13 @@ impl App {
         join_all(stores.into_iter().map(|store| self.freshened(store))).await
     }
 
-    async fn freshened(&self, store: Store) -> Store {
+    /// This store likewise.
+    pub(super) async fn freshened(&self, store: Store) -> Store {
         let handle = match &store.door {
             Door::Own(handle) => handle.as_ref().filter(|handle| handle.session().is_some()),
             Door::Other(other) => {
-                let other = other.clone();
-                return of_another(store, other).await;
+                let status = status_of(other).await;
+                return Store { status: status.or(store.status), ..store };
             }
         };
         let Some(handle) = handle else { return store };
@@ -62,19 +64,8 @@ impl App {
     }
 }
 
-/// Its status with figures that were taken here; what does not come in time is there for the next one who asks.
-async fn of_another(store: Store, other: Arc<Other>) -> Store {
-    if other.object.0.is_err() {
-        return store;
-    }
-    let taken = tokio::spawn(async move {
-        match &other.object.0 {
-            Ok(object) => other.reader.status(&other.context, object, AGE).await.ok(),
-            Err(_) => None,
-        }
-    });
-    match timeout(OPENING, taken).await {
-        Ok(Ok(Some(status))) => Store { status: Some(Arc::new(status)), ..store },
-        _ => store,
-    }
+/// The status of a store that another replica looks after with figures that were taken here, if they come in time.
+async fn status_of(other: &Other) -> Option<Arc<ExecutionStoreStatus>> {
+    let object = other.object.0.as_ref().ok()?;
+    other.reader.status(&other.context, object, AGE, OPENING).await.map(Arc::new)
 }

@@ -17,7 +17,6 @@ use super::documented::Problems;
 use super::extract::Query;
 use super::problem::Problem;
 use super::stores::{Store, StoreName};
-use crate::api::ExecutionStoreStatus;
 use crate::api::conditions::find;
 use crate::api::store::Metrics as Seen;
 use crate::db::health as figures;
@@ -46,10 +45,11 @@ pub(crate) struct Health {
     pub(crate) metrics: Metrics,
     /// How many stores these are.
     pub(super) stores: usize,
-    /// Of one store that is not healthy: why, in one word, for example the reason of its condition `Ready` or `Healthy`.
+    /// Where a store was named that is not healthy: why, in one word, for example the reason of its condition `Ready` or
+    /// `Healthy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
-    /// Of one store that is not healthy: why, and what to do.
+    /// Where a store was named that is not healthy: why, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) message: Option<String>,
 }
@@ -117,32 +117,36 @@ pub(super) async fn health(
     State(app): State<Arc<App>>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Problem> {
-    let stores = if let Some(name) = wanted.store {
-        vec![app.one_seen_by(&caller, &name).await?]
+    let health = if let Some(name) = wanted.store {
+        let store = app.one_seen_by(&caller, &name).await?;
+        one(&app.freshened(store).await, Utc::now())
     } else {
         app.gate.require(&caller.0, &Access::Path(PATH)).await?;
-        app.stores()?
+        sum(&app.fresh(app.stores()?).await, Utc::now())
     };
-    let health = sum(&app.fresh(stores).await, Utc::now());
     let code =
         if health.status == Verdict::Unhealthy { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     Ok((code, Json(health)).into_response())
 }
 
-/// The health of these together.
+/// The health of these together, for who may only see totals: not why, which would say what stores there are, and what their
+/// databases say.
 pub(super) fn sum(stores: &[Store], now: DateTime<Utc>) -> Health {
-    let verdicts =
-        stores.iter().map(|store| store.status.as_deref().map_or((Verdict::Unhealthy, None), verdict));
-    let worst = verdicts.max_by_key(|(verdict, _)| *verdict);
+    let worst = stores.iter().map(|store| verdict(store).0).max();
     let seen = stores.iter().filter_map(|store| store.status.as_ref()?.metrics.as_ref());
-    let (status, why) = worst.unwrap_or((Verdict::Healthy, None));
-    // Of several it would say which ones there are, to somebody who may only see totals.
-    let (reason, message) = why.filter(|_| stores.len() == 1).unzip();
-    Health { status, metrics: total(seen, now), stores: stores.len(), reason, message }
+    let (status, metrics) = (worst.unwrap_or(Verdict::Healthy), total(seen, now));
+    Health { status, metrics, stores: stores.len(), reason: None, message: None }
 }
 
-/// What a status says, and why.
-fn verdict(status: &ExecutionStoreStatus) -> (Verdict, Option<(String, String)>) {
+/// The health of a store, and why it is so, for who may see its executions.
+pub(super) fn one(store: &Store, now: DateTime<Utc>) -> Health {
+    let (reason, message) = verdict(store).1.unzip();
+    Health { reason, message, ..sum(std::slice::from_ref(store), now) }
+}
+
+/// What the status of a store says, and why.
+fn verdict(store: &Store) -> (Verdict, Option<(String, String)>) {
+    let Some(status) = &store.status else { return (Verdict::Unhealthy, None) };
     let bad = |type_: &str| find(&status.conditions, type_).filter(|condition| condition.status != "True");
     let why = |condition: &Condition| (condition.reason.clone(), condition.message.clone());
     let ready = find(&status.conditions, "Ready");

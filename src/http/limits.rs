@@ -10,8 +10,8 @@ pub(crate) const BODY_LIMIT: usize = 64 * 1_024;
 pub struct Limits {
     /// How long a request may take, its body included.
     pub request: Duration,
-    /// How many requests are worked on at the same time; further ones are refused at once. Fewer than there may be
-    /// connections, as each of those has one request at a time: else nobody would ever be told.
+    /// How many requests are worked on at the same time, also those whose clients have gone; further ones are refused at once.
+    /// Fewer than there may be connections, as each of those has one request at a time: else nobody would ever be told.
     pub requests: usize,
     /// How many connections each address may have. Further ones wait to be accepted. Each may hold an answer that is read
     /// slowly, and thus memory.

@@ -1,4 +1,5 @@
-//! What the operator makes sure of before it ends a row is made sure of before it ends one for a caller.
+//! What the operator makes sure of before it ends a row is made sure of before it ends one for a caller, or tells him that it
+//! would.
 
 use super::problem::Problem;
 use super::stores::Open;

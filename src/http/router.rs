@@ -70,15 +70,19 @@ pub(super) fn api(app: Arc<App>, limits: Limits) -> Result<Router, serde_json::E
 
 /// What every request passes, the outermost first.
 fn limited(router: Router, limits: Limits, metrics: Metrics) -> Router {
+    let refused = move |error: BoxError| async move { refused(&error, limits.request) };
     let layers = ServiceBuilder::new()
         .layer(from_fn_with_state(metrics, named))
         .layer(from_fn(small))
-        .layer(HandleErrorLayer::new(async move |error: BoxError| refused(&error, limits.request)))
+        .layer(HandleErrorLayer::new(refused))
+        .layer(TimeoutLayer::new(limits.request))
+        .layer(from_fn(to_its_end))
+        // What goes on without a client takes its place among the requests until its end: those who hang up and ask anew
+        // would else have any number of them worked on.
+        .layer(HandleErrorLayer::new(refused))
         .layer(LoadShedLayer::new())
         .layer(GlobalConcurrencyLimitLayer::new(limits.requests))
-        .layer(TimeoutLayer::new(limits.request))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(from_fn(to_its_end));
+        .layer(DefaultBodyLimit::max(BODY_LIMIT));
     router.layer(layers)
 }
 

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::app::App;
@@ -94,8 +96,8 @@ pub(super) struct Other {
     pub(super) object: Arc<Guarded<ExecutionStore>>,
 }
 
-/// How long a request waits for its turn to read a store.
-const TURN: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long a request waits for its turn to open or to read a store.
+const TURN: Duration = Duration::from_secs(5);
 
 /// What is needed to ask the database of a store.
 #[derive(Clone)]
@@ -113,17 +115,23 @@ impl Store {
             Door::Own(handle) => {
                 let session = handle.as_ref().and_then(|handle| handle.session());
                 let session = session.ok_or_else(|| self.not_ready())?;
-                let in_force = session.in_force().await;
+                let in_force = self.in_turn(session.in_force()).await?;
                 (session, in_force)
             }
             Door::Other(other) => {
                 let Ok(object) = &other.object.0 else { return Err(self.not_ready()) };
-                let opened = other.reader.open(&other.context, object).await;
+                let turn = self.in_turn(other.reader.turn()).await?;
+                let opened = other.reader.open(&other.context, object, turn).await;
                 opened.map_err(|why| self.not_opened(&why))?
             }
         };
         let in_force = in_force.ok_or_else(|| self.not_ready())?;
         Ok(Open { name: self.name.clone(), session, in_force, door: self.door.clone() })
+    }
+
+    /// What is waited for while others work on the store, but not for ever: its server may say nothing.
+    async fn in_turn<T>(&self, turn: impl Future<Output = T>) -> Result<T, Problem> {
+        timeout(TURN, turn).await.map_err(|_| Problem::Busy(self.name.to_string()))
     }
 
     fn not_opened(&self, why: &NotReady) -> Problem {
@@ -194,7 +202,7 @@ impl Open {
     /// The turn to read: one request reads a store at a time, and those behind it do not wait for ever, since together
     /// they would take the place of requests for other stores.
     pub(super) async fn turn(&self) -> Result<Reading, Problem> {
-        let turn = tokio::time::timeout(TURN, self.session.database.reading()).await;
+        let turn = timeout(TURN, self.session.database.reading()).await;
         turn.map_err(|_| Problem::Busy(self.name.to_string()))
     }
 

@@ -5,14 +5,15 @@ use std::fmt;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 
-use super::StoreNow;
 use super::exposition::Page;
-use super::stores::{TwoMore, seconds};
+use super::stores::{OneMore, TwoMore, seconds};
+use super::{Done, StoreNow, Tally};
 
 /// Writes them.
-pub(super) fn write(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+pub(super) fn write(page: &mut Page<'_>, stores: &[StoreNow], others: &[Done]) -> fmt::Result {
     sweeps(page, stores)?;
     durations(page, stores)?;
+    done(page, stores, others)?;
     executions(page, stores)?;
     notifications(page, stores)
 }
@@ -71,19 +72,40 @@ fn durations(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     )
 }
 
-fn executions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+/// What is done for who asks any replica for it, too.
+fn done(page: &mut Page<'_>, stores: &[StoreNow], others: &[Done]) -> fmt::Result {
+    let own = stores.iter().map(|store| (&*store.namespace, &*store.name, &*store.tally));
+    // Before anything was counted there is nothing to tell of a store that is none of this replica's.
+    let others = others.iter().filter(|other| other.tally.any_done());
+    let others = others.map(|other| (&*other.namespace, &*other.name, &*other.tally));
+    let all: Vec<(&str, &str, &Tally)> = own.chain(others).collect();
     page.counter(
         "jobexec_store_executions_ended",
-        "Executions that this operator ended, by the status that it gave them and the reason; ManualCleanup and \
-         CancelRequested were asked for by a person. Alert when many are within minutes: something they all need may be down.",
-        stores.iter().flat_map(|store| {
-            store.tally.all_ended().into_iter().map(move |((how, why), count)| {
-                let [namespace, name] = store.labels();
-                let labels: TwoMore<'_> = [namespace, name, ("status", how), ("reason", why)];
+        "Executions that this replica ended, by the status that it gave them and the reason; ManualCleanup and CancelRequested \
+         were asked for by a person, a clean-up of any replica. Alert when many are within minutes: something they all need \
+         may be down.",
+        all.iter().flat_map(|&(namespace, store, tally)| {
+            tally.all_ended().into_iter().map(move |((how, why), count)| {
+                let labels: TwoMore<'_> =
+                    [("namespace", namespace), ("store", store), ("status", how), ("reason", why)];
                 (labels, count)
             })
         }),
     )?;
+    page.counter(
+        "jobexec_store_database_errors",
+        "What the database did not do, by the reason that a condition would have. Some are mended by the next try: alert on \
+         the condition DatabaseReachable, and look here for why.",
+        all.iter().flat_map(|&(namespace, store, tally)| {
+            tally.all_errors().into_iter().map(move |(why, count)| {
+                let labels: OneMore<'_> = [("namespace", namespace), ("store", store), ("reason", why)];
+                (labels, count)
+            })
+        }),
+    )
+}
+
+fn executions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     page.counter(
         "jobexec_store_warnings",
         "Executions that were told of once each without being ended: LongRunning, or why they are stale where the policy says \
@@ -102,18 +124,6 @@ fn executions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
         "jobexec_store_breaker_openings",
         "How often the breaker opened because a sweep would have ended more than maxFailuresPerSweep.",
         |store| &store.tally.openings,
-    )?;
-    page.counter(
-        "jobexec_store_database_errors",
-        "What the database did not do, by the reason that a condition would have. Some are mended by the next try: alert on \
-         the condition DatabaseReachable, and look here for why.",
-        stores.iter().flat_map(|store| {
-            store
-                .tally
-                .all_errors()
-                .into_iter()
-                .map(move |(why, count)| (store.labels_and("reason", why), count))
-        }),
     )
 }
 

@@ -59,7 +59,7 @@ impl Collector for All {
         self.metrics.write(&mut page)?;
         replica::write(&mut page, self.snapshot.replica)?;
         stores::write(&mut page, &self.snapshot.stores)?;
-        enforcement::write(&mut page, &self.snapshot.stores)?;
+        enforcement::write(&mut page, &self.snapshot.stores, &self.snapshot.done_to_others)?;
         policies::write(&mut page, &self.snapshot.policies)?;
         process::write(&mut page)
     }

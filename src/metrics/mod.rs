@@ -28,7 +28,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 pub use exposition::Format;
 use exposition::Page;
-pub use snapshot::{PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow};
+pub use snapshot::{Done, PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow};
 pub use tally::{End, Tally};
 
 /// From a look that finds nothing to one that waits for a silent server.

@@ -21,7 +21,8 @@ pub(super) fn write(page: &mut Page<'_>, replica: ReplicaNow) -> fmt::Result {
     )?;
     page.gauge(
         "jobexec_stores_owned",
-        "Stores that this replica looks after; only these have series here. The sum over all replicas is the number of stores.",
+        "Stores that this replica looks after; of others it has only jobexec_store_executions_ended_total and \
+         jobexec_store_database_errors_total, and only if it counted any. The sum over all replicas is the number of stores.",
         one(replica.stores_owned),
     )
 }

@@ -12,6 +12,8 @@ pub struct Snapshot {
     pub replica: ReplicaNow,
     /// The stores.
     pub stores: Vec<StoreNow>,
+    /// What this replica did to stores that others look after.
+    pub done_to_others: Vec<Done>,
     /// The policies.
     pub policies: Vec<PolicyNow>,
 }
@@ -25,6 +27,17 @@ pub struct ReplicaNow {
     pub members: usize,
     /// How many stores it looks after.
     pub stores_owned: usize,
+}
+
+/// What this replica did to a store that another one looks after, for who asked it to.
+#[derive(Debug)]
+pub struct Done {
+    /// The store's namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What was done.
+    pub tally: Arc<Tally>,
 }
 
 /// How one store is.

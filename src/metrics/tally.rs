@@ -1,4 +1,5 @@
-//! What was done to one store since the operator first saw it. It is kept with the store, and gone with it.
+//! What this process did to one store since it first saw it, whether or not it looks after it: a clean-up may be asked of any
+//! replica. It is kept as long as there is the store.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -136,6 +137,11 @@ impl Tally {
     /// Counts that the breaker has opened.
     pub fn opened(&self) {
         self.openings.inc();
+    }
+
+    /// Whether an execution was ended, or the database did not do something.
+    pub(super) fn any_done(&self) -> bool {
+        lock(&self.ended).values().any(|count| *count > 0) || !lock(&self.errors).is_empty()
     }
 
     pub(super) fn all_ended(&self) -> BTreeMap<(&'static str, &'static str), u64> {

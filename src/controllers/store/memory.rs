@@ -139,6 +139,11 @@ impl Memory {
 }
 
 impl Handle {
+    /// One that knows nothing yet, and counts what is done there.
+    pub fn counting(tally: Arc<Tally>) -> Self {
+        Self { tally, ..Self::default() }
+    }
+
     /// The open connection, if there is one.
     pub fn session(&self) -> Option<Arc<Session>> {
         self.session.read().unwrap_or_else(PoisonError::into_inner).clone()

@@ -83,9 +83,10 @@ pub(super) struct Skipped {
 
 /// Fails what is stale, or what has run for longer than given.
 ///
-/// By the policies it is what a sweep of the operator does; the breaker does not apply. One at a time for each store. It
-/// goes on when the client hangs up. Each execution that is ended is recorded with the name of the caller. Takes the right
-/// to create executionstores/cleanup in the namespace of the store; without a store for all stores.
+/// By the policies it is what a sweep of the operator does; the breaker does not apply. One at a time for each store in each
+/// replica of the operator; those of several replicas pass over what another one holds. It goes on when the client hangs
+/// up. Each execution that is ended is recorded with the name of the caller. Takes the right to create
+/// executionstores/cleanup in the namespace of the store; without a store for all stores.
 #[utoipa::path(
     post, path = "/api/system/cleanup/stale-executions", tag = "system", params(Wanted),
     request_body(content = Option<Wanted>, description = "Instead of the query."),

@@ -52,7 +52,7 @@ pub(super) async fn gather(
         history::page(&stores, &recent),
         join_all(stores.iter().map(points)),
     );
-    let one = |store: &Store| (store.name.clone(), health::sum(std::slice::from_ref(store), now));
+    let one = |store: &Store| (store.name.clone(), health::one(store, now));
     Board {
         now,
         health: health::sum(&stores, now),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jobexec_operator::metrics::{Format, Metrics, Snapshot};
+use jobexec_operator::metrics::{Done, Format, Metrics, Snapshot};
 
 use super::{clean, ended, page, policy, promtool, store};
 
@@ -107,6 +107,30 @@ fn counters_are_there_before_they_rise_and_know_few_words() {
     let lag = "jobexec_store_detection_lag_seconds_bucket";
     let at_most = |le: &str| value(&after, &format!("{lag}{{namespace=\"n\",store=\"s\",le=\"{le}\"}}"));
     assert_eq!((at_most("0.25"), at_most("0.5")), (Some(0.0), Some(2.0)), "{after}");
+}
+
+/// A clean-up may be asked of a replica that does not look after the store.
+#[test]
+fn what_was_done_to_a_store_of_another_replica_is_counted_and_nothing_else() {
+    let tally = std::sync::Arc::new(jobexec_operator::metrics::Tally::default());
+    let page = || {
+        let done = Done { namespace: "n".to_owned(), name: "theirs".to_owned(), tally: tally.clone() };
+        let snapshot =
+            Snapshot { stores: vec![store("True")], done_to_others: vec![done], ..Snapshot::default() };
+        Metrics::default().text(snapshot, Format::Prometheus).unwrap()
+    };
+    let theirs = |page: &str| -> Vec<String> {
+        page.lines().filter(|line| line.contains("store=\"theirs\"")).map(str::to_owned).collect()
+    };
+    assert!(theirs(&page()).is_empty(), "nothing was counted");
+    ended(&tally, "ManualCleanup");
+    let counted = page();
+    let series = "jobexec_store_executions_ended_total{namespace=\"n\",store=\"theirs\",status=\"failed\",reason=\"ManualCleanup\"}";
+    assert_eq!(value(&counted, series), Some(1.0), "{counted}");
+    let names: BTreeSet<String> = super::names(&theirs(&counted).join("\n"));
+    assert_eq!(names, BTreeSet::from(["jobexec_store_executions_ended_total".to_owned()]));
+    tally.failed("ConnectTimeout");
+    assert!(theirs(&page()).iter().any(|line| line.starts_with("jobexec_store_database_errors_total{")));
 }
 
 #[test]

@@ -29,7 +29,8 @@ fn page(format: Format) -> String {
     metrics.reconciled("executionstore", true, Duration::from_millis(3));
     metrics.answered("/metrics", 200, Duration::from_millis(3));
     let replica = ReplicaNow { lease_held: true, members: 2, stores_owned: 1 };
-    metrics.text(Snapshot { replica, stores: vec![store("True")], policies: vec![policy()] }, format).unwrap()
+    let (stores, policies) = (vec![store("True")], vec![policy()]);
+    metrics.text(Snapshot { replica, stores, policies, ..Snapshot::default() }, format).unwrap()
 }
 
 /// A store of which everything is known, with this status of its condition `Healthy`.

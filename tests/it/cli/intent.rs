@@ -1,9 +1,11 @@
 //! `jobexec extend`, `jobexec cancel` and `jobexec resume`, with and without a cluster.
 
+use std::process::Stdio;
+
 use jobexec_operator::api::{ExecutionStore, JobExecution};
 use serde_json::json;
 
-use super::jobexec;
+use super::{command, jobexec};
 use crate::support::{World, is};
 
 #[tokio::test]
@@ -99,6 +101,47 @@ async fn cancelled_in_the_database() {
     assert!(world.one::<bool>(recorded).await);
     let ended = "SELECT bool_and(completed_at IS NOT NULL) FROM job_executions WHERE status = 'cancelled'";
     assert!(world.one::<bool>(ended).await);
+}
+
+/// Runs it with an output that nobody reads, as that of a `head` that has seen enough.
+fn unread(world: &World, args: &[&str]) -> (Option<i32>, String) {
+    use std::io::Read as _;
+    let mut child = command(world, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    (child.wait().unwrap().code(), err)
+}
+
+#[tokio::test]
+async fn what_is_asked_for_is_done_whoever_reads_of_it() {
+    let world = World::new("unread").await;
+    world
+        .sql(
+            "INSERT INTO job_executions VALUES (1, 1, 1, 'running', now(), NULL), (2, 1, 2, 'completed', now(), now()), \
+             (3, 1, 3, 'running', now(), NULL)",
+        )
+        .await;
+    world.store(json!({})).await;
+    let store = format!("{}/jobs", world.namespace);
+    for (format, ids) in [("table", ["11", "12", "13"]), ("json", ["21", "22", "23"])] {
+        let ran = unread(&world, &[&["cancel", "--store", &store, "-o", format], &ids[..]].concat());
+        assert_eq!(ran, (Some(0), String::new()));
+        for id in ids {
+            let execution = world.api::<JobExecution>().get(&format!("jobs-{id}")).await.unwrap();
+            assert_eq!(execution.spec.cancel, Some(true), "{id}");
+        }
+    }
+    let ran = unread(&world, &["extend", "7", "--by", "6h", "--store", &store]);
+    assert_eq!(ran, (Some(0), String::new()));
+    // That one of them was not cancelled is said all the same.
+    let (code, err) = unread(&world, &["cancel", "1", "2", "3"]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("execution 2 has ended, it is completed"), "{err}");
+    assert_eq!(
+        (world.status(1).await, world.status(3).await),
+        ("cancelled".to_owned(), "cancelled".to_owned())
+    );
 }
 
 #[tokio::test]

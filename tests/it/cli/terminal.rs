@@ -54,6 +54,34 @@ async fn it_asks_before_it_writes() {
     assert!(text.contains("Nothing is stale") && !text.contains("[y/N]"), "{text}");
 }
 
+/// What a program is to read has only what was done; the person who is asked sees the rest.
+#[tokio::test]
+async fn a_program_reads_what_was_done_and_not_what_was_asked() {
+    if needs("cli::terminal", "script", program("script")).is_none() {
+        return;
+    }
+    let world = World::new("terminalfile").await;
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '30 hours')").await;
+    let file = world.file("out", "");
+    let run = |args: &str, answer: &str| {
+        let (code, text) = on_terminal(&world, &format!("cleanup {args} > {file}"), answer, &[]);
+        (code, text, std::fs::read_to_string(&file).unwrap())
+    };
+    let (code, text, out) = run("-o json", "n\n");
+    assert!(text.contains("would be failed") && text.contains("Clean up 1 execution? [y/N]"), "{text}");
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{text}");
+    let (code, text, out) = run("-o json", "y\n");
+    assert_eq!(code, Some(0), "{text}");
+    let rows: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}"));
+    assert_eq!((rows[0]["id"].as_str(), rows[0]["completed_at"].is_string()), (Some("1"), true), "{rows:#}");
+    assert_eq!(rows.as_array().unwrap().len(), 1, "{rows:#}");
+    // What is left as it is needs no question, and is told.
+    let (code, text, out) = run("-o json --id 1", "");
+    assert!(code == Some(0) && !text.contains("[y/N]"), "{text}");
+    let rows: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}"));
+    assert_eq!(rows[0]["skipped"]["reason"], "NotRunning", "{rows:#}");
+}
+
 #[tokio::test]
 async fn colours_are_for_terminals_that_want_them() {
     if needs("cli::terminal", "script", program("script")).is_none() {

@@ -1,9 +1,12 @@
 //! Any replica answers for every store, and says the same as the one that looks after it.
 
+use futures::future::join_all;
+use jobexec_operator::api::ExecutionStore;
 use serde_json::{Value, json};
 
 use super::first_has;
 use crate::support::https::Https;
+use crate::support::proxy::{Mode, Proxies};
 use crate::support::replica::settled;
 use crate::support::{World, is, rbac};
 
@@ -98,6 +101,14 @@ async fn a_replica_answers_for_stores_of_another_one_as_that_one_does() {
     let (status, done) = others.post(&format!("{CLEANUP}?store={store}&max_hours=1")).await;
     assert_eq!((status, &done["cleaned"]), (200, &right.1["cleaned"]), "{done:#}");
     assert_eq!(world.status(2).await, "running", "an object governs it");
+    // It counts what it did, and has no other series of the store.
+    let page = other.operator.metrics().await;
+    let series = page.lines().filter(|line| line.contains("store=\"jobs\"") && !line.ends_with(" 0"));
+    let expected = format!(
+        "jobexec_store_executions_ended_total{{namespace=\"{}\",store=\"jobs\",status=\"failed\",reason=\"ManualCleanup\"}} {}",
+        world.namespace, right.1["cleaned"]
+    );
+    assert_eq!(series.collect::<Vec<_>>(), [expected]);
     let path = format!("{HEALTH}?store={store}");
     let health = agree(&owners, &others, &path).await;
     assert_eq!(health["status"], "healthy", "{health:#}");
@@ -108,5 +119,64 @@ async fn a_replica_answers_for_stores_of_another_one_as_that_one_does() {
     owner.stop().await;
     settled(&[&other]).await;
     others.until(RUNNING, |status, _| status == 200).await;
+    other.stop().await;
+}
+
+/// How many ask at once, and are worked on.
+const CROWD: usize = 12;
+
+/// One attempt to open it counts for all who ask, and nothing of what they asked is left when they have been answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_database_of_a_store_of_another_replica_holds_up_no_request_about_other_stores() {
+    let world = World::with_leases("hasilent").await;
+    rbac::install_api(&world.client, &world.namespace).await;
+    let rows = "VALUES (1, 1, 1, 'running', now())";
+    world
+        .sql(&format!(
+            "CREATE TABLE silent (LIKE job_executions INCLUDING ALL); GRANT SELECT, UPDATE ON silent TO {}; \
+             INSERT INTO job_executions {rows}; INSERT INTO silent {rows}",
+            world.role
+        ))
+        .await;
+    let gate = Proxies::before_postgres(&world, "silent").await;
+    let crowd = CROWD.to_string();
+    let env = [("REQUEST_TIMEOUT", "15s"), ("MAX_REQUESTS", crowd.as_str())];
+    let (a, b) = (world.replica("a", &env), world.replica("b", &env));
+    settled(&[&a, &b]).await;
+    world.store(json!({})).await;
+    let spec = json!({"table": {"name": "silent"}, "connection": {"secretRef": {"name": "silent"}}});
+    world.apply::<ExecutionStore>("silent", World::store_with("silent", spec)).await.unwrap();
+    let (owner, other) = first_has("silent", a, b).await;
+    for store in ["jobs", "silent"] {
+        let ready = world.store_named_until(&owner.operator, store, |s| {
+            is(&s.conditions, "Ready", "True", "Enforcing") && s.metrics.is_some()
+        });
+        ready.await;
+    }
+    let others = world.api_of(&other.operator).await.with(&world.token("jobexec-administrator").await);
+    let healthy = format!("{RUNNING}?store={}", world.named("jobs"));
+    others.until(&healthy, |status, _| status == 200).await;
+
+    gate.set(Mode::Silent);
+    for _ in 0..2 {
+        for (status, page) in join_all((0..CROWD).map(|_| others.get(RUNNING))).await {
+            assert_eq!(status, 200, "{page:#}");
+            assert_eq!(page["executions"][0]["store"], world.named("jobs"), "{page:#}");
+            assert_eq!(page["unavailable"][0]["store"], world.named("silent"), "{page:#}");
+        }
+        let path = format!("{HEALTH}?store={}", world.named("silent"));
+        for (status, health) in join_all((0..CROWD).map(|_| others.get(&path))).await {
+            assert!(health["metrics"].is_object(), "what was known last is told: {status} {health:#}");
+        }
+        assert_eq!(others.get(&healthy).await.0, 200);
+    }
+    gate.set(Mode::Open);
+    gate.cut();
+    world.sql("INSERT INTO silent VALUES (2, 1, 2, 'running', now())").await;
+    let path = format!("{RUNNING}?store={}", world.named("silent"));
+    others.until(&path, |status, page| status == 200 && page["executions"][1]["id"] == "2").await;
+    let path = format!("{HEALTH}?store={}", world.named("silent"));
+    others.until(&path, |_, health| health["metrics"]["running_executions"] == 2).await;
+    owner.stop().await;
     other.stop().await;
 }

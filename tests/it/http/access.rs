@@ -14,7 +14,8 @@ use crate::support::{World, rbac};
 async fn nothing_is_open_but_what_rbac_opens() {
     let world = World::new("apiaccess").await;
     let (_operator, anonymous) = world.serving(&[]).await;
-    world.store(json!({})).await;
+    world.sql("INSERT INTO job_executions VALUES (7, 1, 1, 'running', now() - interval '2 hours')").await;
+    world.store(json!({"longRunning": {"warnAbove": 0}})).await;
     let store = world.named("jobs");
     let reads = [
         HEALTH.to_owned(),
@@ -45,7 +46,8 @@ async fn nothing_is_open_but_what_rbac_opens() {
     assert_eq!(nobody.post(CLEANUP).await.0, 403);
 
     let reader = anonymous.with(&world.token("jobexec-reader").await);
-    reader.until(&format!("{HEALTH}?store={store}"), |status, _| status == 200).await;
+    let long = |health: &serde_json::Value| health["reason"] == "LongRunningExecutions";
+    reader.until(&format!("{HEALTH}?store={store}"), |status, health| status == 200 && long(health)).await;
     for path in [RUNNING, HISTORY, SAMPLES, PATTERNS] {
         assert_eq!(reader.get(path).await.0, 200, "every store is in the namespace: {path}");
     }
@@ -66,6 +68,8 @@ async fn nothing_is_open_but_what_rbac_opens() {
         json!({"kind": "Group", "name": "system:unauthenticated", "apiGroup": "rbac.authorization.k8s.io"});
     let binding = rbac::bind(&world.client, None, "jobexec-health", everybody).await;
     let health = anonymous.until(HEALTH, |status, _| status == 200).await;
+    assert_eq!((&health["status"], &health["stores"]), (&json!("warning"), &json!(1)), "{health:#}");
+    assert_eq!((health.get("reason"), health.get("message")), (None, None), "totals do not say why");
     assert!(!health.to_string().contains("jobs"), "totals name no store: {health:#}");
     assert_eq!(anonymous.get(RUNNING).await.0, 401);
     // Other tests share the cluster.

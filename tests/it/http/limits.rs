@@ -1,5 +1,6 @@
 //! What one client may take from the others: bodies, time, turns.
 
+use jobexec_operator::api::ExecutionStore;
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -214,6 +215,61 @@ async fn too_many_requests_at_once_are_refused() {
         request.await.unwrap();
     }
     assert_eq!(reader.get(&health).await.0, 200);
+}
+
+/// What is still done for who has been told that it takes too long counts as a request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_on_without_its_client_is_a_request_like_the_others() {
+    let world = World::new("apighosts").await;
+    let proxies = Proxies::before(&world).await;
+    let (_operator, https) = world.serving(&[("MAX_REQUESTS", "1"), ("REQUEST_TIMEOUT", "1s")]).await;
+    world.store(json!({"pollInterval": "1h"})).await;
+    let reader = https.with(&world.token("jobexec-reader").await);
+    let (list, health) = (
+        format!("{RUNNING}?store={}", world.named("jobs")),
+        format!("{HEALTH}?store={}", world.named("jobs")),
+    );
+    reader.until(&list, |status, _| status == 200).await;
+    reader.until(&health, |status, _| status == 200).await;
+
+    proxies.database.set(Mode::Silent);
+    let (status, problem) = reader.get(&list).await;
+    assert_eq!((status, &problem["reason"]), (503, &json!("TimedOut")), "{problem:#}");
+    let (status, problem) = reader.get(&health).await;
+    assert_eq!((status, &problem["reason"]), (503, &json!("Overloaded")), "{problem:#}");
+    proxies.database.set(Mode::Open);
+    reader.until(&health, |status, _| status == 200).await;
+}
+
+/// A container of the operator has 128 MiB.
+#[tokio::test]
+async fn clean_ups_of_several_large_stores_at_once_take_little_memory() {
+    let world = World::new("apilarge").await;
+    let (operator, https) = world.serving(&[]).await;
+    let rows = 50_000;
+    for table in ["one", "two", "three"] {
+        world
+            .sql(&format!(
+                "CREATE TABLE {table} (LIKE job_executions INCLUDING ALL); GRANT SELECT, UPDATE ON {table} TO {}; \
+                 INSERT INTO {table} SELECT n, n, 1, 'running', now() - interval '30 hours' FROM generate_series(1, {rows}) n; \
+                 ANALYZE {table}",
+                world.role
+            ))
+            .await;
+        // All of them read at once.
+        let connection = json!({"poolSize": 5});
+        let spec = json!({"table": {"name": table}, "connection": connection, "mode": "Observe", "pollInterval": "1h"});
+        world.apply::<ExecutionStore>(table, World::store_with(table, spec)).await.unwrap();
+    }
+    let admin = https.with(&world.token("jobexec-administrator").await);
+    admin.until(RUNNING, |status, page| status == 200 && page["unavailable"] == json!([])).await;
+    let before = operator.memory("VmHWM");
+    for path in [format!("{CLEANUP}?dry_run=true"), CLEANUP.to_owned()] {
+        let (status, report) = admin.post(&path).await;
+        assert_eq!((status, &report["cleaned"]), (200, &json!(3 * rows)), "{:#}", report["unavailable"]);
+        let most = operator.memory("VmHWM");
+        assert!(most < 80.0, "{path}: {before} MiB before, {most} MiB after");
+    }
 }
 
 /// One connection too many waits until another one has ended.

@@ -1,5 +1,6 @@
 //! What the operator makes sure of before a sweep, it makes sure of before it ends anything for a caller.
 
+use k8s_openapi::api::rbac::v1::Role;
 use serde_json::json;
 
 use super::{CLEANUP, RUNNING};
@@ -9,6 +10,11 @@ use crate::support::{World, is, rbac};
 fn seldom() -> serde_json::Value {
     json!({"mode": "Observe", "pollInterval": "1h"})
 }
+
+/// As if the operator had looked while the workload of an execution was not there.
+const SUSPECT: &str = "INSERT INTO jobexec.suspects (store_id, reason, execution_id, began_at, since) \
+     SELECT store_id, 'WorkloadGone', '1', started_at, now() - interval '1 hour' \
+     FROM jobexec.stores, job_executions ON CONFLICT DO NOTHING";
 
 #[tokio::test]
 async fn rules_that_somebody_changed_are_put_right_before() {
@@ -41,11 +47,60 @@ async fn a_table_that_takes_no_writes_is_told_as_such() {
         .await;
     let admin = https.with(&world.token("jobexec-administrator").await);
     admin.until(RUNNING, |status, _| status == 200).await;
-    let (status, problem) = admin.post(CLEANUP).await;
-    assert_eq!((status, &problem["reason"]), (503, &json!("StoreNotReady")), "{problem:#}");
-    assert!(problem["detail"].as_str().unwrap().contains("UPDATE"), "{problem:#}");
-    let (status, dry) = admin.post(&format!("{CLEANUP}?dry_run=true")).await;
-    assert_eq!((status, &dry["cleaned"]), (200, &json!(1)), "looking is allowed: {dry:#}");
+    for path in [CLEANUP.to_owned(), format!("{CLEANUP}?dry_run=true")] {
+        let (status, problem) = admin.post(&path).await;
+        assert_eq!((status, &problem["reason"]), (503, &json!("StoreNotReady")), "{problem:#}");
+        assert!(problem["detail"].as_str().unwrap().contains("UPDATE"), "{problem:#}");
+    }
+}
+
+/// What a dry run tells of, a clean-up would do: here nothing, though the rows can be read.
+#[tokio::test]
+async fn a_database_that_takes_no_writes_is_told_as_such() {
+    let world = World::new("apireadonly").await;
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '30 hours')").await;
+    world.sql(&format!("ALTER ROLE {} SET default_transaction_read_only = on", world.role)).await;
+    let (_operator, https) = world.serving(&[]).await;
+    world.store(seldom()).await;
+    let admin = https.with(&world.token("jobexec-administrator").await);
+    admin.until(RUNNING, |status, page| status == 200 && page["executions"][0]["id"] == "1").await;
+    for path in [format!("{CLEANUP}?dry_run=true"), CLEANUP.to_owned()] {
+        let (status, problem) = admin.post(&path).await;
+        assert_eq!((status, &problem["reason"]), (503, &json!("StoreNotReady")), "{problem:#}");
+        assert!(problem["detail"].as_str().unwrap().contains("DatabaseReadOnly"), "{problem:#}");
+    }
+}
+
+/// A dry run is a clean-up in all but what it does.
+#[tokio::test]
+async fn a_dry_run_goes_by_no_evidence_that_a_clean_up_does_without() {
+    let world = World::new("apidryrun").await;
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '1 hour')").await;
+    rbac::apply(&world.client, &world.namespace, rbac::WORKLOADS).await;
+    let (operator, https) = world.serving(&[]).await;
+    world.execution("e", "1", json!({"workloadRef": {"kind": "Pod", "name": "gone"}})).await;
+    world.store(json!({"mode": "Observe", "pollInterval": "1h", "workloads": {"gracePeriod": "1s"}})).await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceSeen", "True", "Seen")).await;
+    let admin = https.with(&world.token("jobexec-administrator").await);
+    admin.until(RUNNING, |status, _| status == 200).await;
+    let dry = format!("{CLEANUP}?dry_run=true");
+    let report = admin.until_posted(&dry, |status, report| status == 200 && report["cleaned"] == 1).await;
+    assert_eq!(report["executions"][0]["reason"], "WorkloadGone", "{report:#}");
+    // What cannot be looked at is no evidence, although the operator has noted it before.
+    world.delete::<Role>("jobexec-operator-workloads").await;
+    admin.until_posted(&dry, |status, report| status == 200 && report["cleaned"] == 0).await;
+    for path in [[dry.as_str(); 10].as_slice(), &[CLEANUP]].concat() {
+        // The operator's own looks take it back whenever they come.
+        world.sql(SUSPECT).await;
+        let (status, report) = admin.post(path).await;
+        assert_eq!((status, &report["cleaned"]), (200, &json!(0)), "{path}: {report:#}");
+    }
+    assert_eq!(world.status(1).await, "running");
+    rbac::apply(&world.client, &world.namespace, rbac::WORKLOADS).await;
+    admin.until_posted(&dry, |status, report| status == 200 && report["cleaned"] == 1).await;
+    let (status, report) = admin.post(CLEANUP).await;
+    assert_eq!((status, &report["cleaned"]), (200, &json!(1)), "{report:#}");
+    assert_eq!(world.status(1).await, "failed");
 }
 
 #[tokio::test]
@@ -65,14 +120,7 @@ async fn workloads_are_looked_at_again_before() {
     world
         .until_true("SELECT bool_and(watched_since < now() - interval '1 second') FROM jobexec.stores")
         .await;
-    // As if the operator had looked while the Pod was not there.
-    world
-        .sql(
-            "INSERT INTO jobexec.suspects (store_id, reason, execution_id, began_at, since) \
-             SELECT store_id, 'WorkloadGone', '1', started_at, now() - interval '1 hour' \
-             FROM jobexec.stores, job_executions",
-        )
-        .await;
+    world.sql(SUSPECT).await;
     let (status, report) = admin.post(CLEANUP).await;
     assert_eq!((status, &report["cleaned"]), (200, &json!(0)), "{report:#}");
     assert_eq!(world.status(1).await, "running");

@@ -129,9 +129,18 @@ impl Https {
 
     /// Asks until the answer is as wanted.
     pub(crate) async fn until(&self, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
+        self.asked_until(Method::GET, path, wanted).await
+    }
+
+    /// The same of a request that may be made again and again, as a dry run.
+    pub(crate) async fn until_posted(&self, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
+        self.asked_until(Method::POST, path, wanted).await
+    }
+
+    async fn asked_until(&self, method: Method, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let (status, body) = self.get(path).await;
+            let (status, body) = told(self.request(method.clone(), path).send().await.unwrap()).await;
             if wanted(status, &body) {
                 return body;
             }

@@ -32,15 +32,7 @@ impl Proxies {
         let gates = [Arc::<Gate>::default(), Arc::default()];
         let writes = Arc::new(Writes::new(gates.clone()));
         let [database, api] = gates;
-
-        // Without TLS, so that the proxies can read what passes.
-        let mut url: url::Url =
-            world.url("right/password").replace("sslmode=require", "sslmode=disable").parse().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = url.socket_addrs(|| None).unwrap()[0];
-        url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
-        world.secret("db", json!({"uri": url.as_str()})).await;
-        tokio::spawn(postgres::serve(listener, server, database.clone(), writes.clone()));
+        before_postgres(world, "db", &database, &writes).await;
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -48,6 +40,13 @@ impl Proxies {
         let api = Arc::new(Kubernetes::new(upstream, api, writes.clone()));
         tokio::spawn(api.clone().serve(listener));
         Self { database, api, writes }
+    }
+
+    /// Puts one before Postgres only, for who connects by this Secret.
+    pub(crate) async fn before_postgres(world: &World, secret: &str) -> Arc<Gate> {
+        let gates = [Arc::<Gate>::default(), Arc::default()];
+        before_postgres(world, secret, &gates[0], &Arc::new(Writes::new(gates.clone()))).await;
+        gates[0].clone()
     }
 
     /// Waits until a row of `job_executions` has this status.
@@ -66,4 +65,15 @@ impl Proxies {
         let before = self.writes.passed().reads;
         self.writes.until(|now| now.reads >= before + more).await;
     }
+}
+
+async fn before_postgres(world: &World, secret: &str, gate: &Arc<Gate>, writes: &Arc<Writes>) {
+    // Without TLS, so that the proxy can read what passes.
+    let mut url: url::Url =
+        world.url("right/password").replace("sslmode=require", "sslmode=disable").parse().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = url.socket_addrs(|| None).unwrap()[0];
+    url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+    world.secret(secret, json!({"uri": url.as_str()})).await;
+    tokio::spawn(postgres::serve(listener, server, gate.clone(), writes.clone()));
 }
