@@ -10,10 +10,11 @@ use crate::support::helm::{Helm, objects, one};
 use crate::support::{PATIENCE, World};
 
 /// What each installation says, and the kinds that it then has beside those of all.
-const SETS: [(&[&str], &[&str]); 14] = [
+const SETS: &[(&[&str], &[&str])] = &[
     (&[], &["Service", "ServiceAccount", "Role"]),
     (&["fullnameOverride=other", "commonLabels.team=billing", "podLabels.a=b", "podAnnotations.c=d"], &[]),
     (&["replicaCount=3"], &["PodDisruptionBudget"]),
+    (&["updateStrategy.type=Recreate"], &[]),
     (&["replicaCount=3", "podDisruptionBudget.minAvailable=50%"], &["PodDisruptionBudget"]),
     (&["watchNamespaces={default,kube-public}", "rbac.workloads=true", "rbac.secretNames={a,b}"], &[]),
     (
@@ -120,7 +121,7 @@ async fn everything_that_is_rendered_is_accepted() {
     // What a Pod of a Deployment may not do is told as a warning.
     world.label_namespace(json!({"pod-security.kubernetes.io/warn": "restricted"})).await;
     let helm = Helm::new(&world.admin_kubeconfig()).await;
-    for (sets, kinds) in SETS {
+    for &(sets, kinds) in SETS {
         let rendered = helm.template("release", namespace, sets).done();
         let found = objects(&rendered);
         for kind in [&["Deployment"], kinds].concat() {
