@@ -145,7 +145,8 @@ async fn each_value_arrives_where_it_belongs() {
     assert_eq!(secrets.unwrap()["resourceNames"], json!(["a"]));
     let at_home = roles.iter().filter(|role| role["metadata"]["namespace"] == "here");
     let names: Vec<&str> = at_home.filter_map(|role| role["metadata"]["name"].as_str()).collect();
-    assert_eq!(names, ["release-jobexec-operator-leases"], "nothing but Leases where it does not watch");
+    let here = ["jobexec-cli", "release-jobexec-operator-leases"];
+    assert_eq!(names, here, "nothing but Leases where it does not watch, and the way to the API");
 
     let cluster = render(&["rbac.scope=Cluster"]);
     let env = &one(&cluster, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"];
