@@ -50,6 +50,8 @@ const SETS: &[(&[&str], &[&str])] = &[
         &[
             "networkPolicy.enabled=true",
             "networkPolicy.apiFrom[0].namespaceSelector.matchLabels.team=a",
+            "networkPolicy.probesFrom[0].ipBlock.cidr=10.2.0.0/16",
+            "networkPolicy.probesFrom[1].namespaceSelector.matchLabels.name=monitoring",
             "networkPolicy.apiServerTo[0].ipBlock.cidr=10.0.0.1/32",
             "networkPolicy.databases[0].to[0].ipBlock.cidr=10.1.0.0/16",
             "networkPolicy.databases[0].ports={5432,6432}",
