@@ -155,6 +155,14 @@ async fn each_value_arrives_where_it_belongs() {
     let watched = env.as_array().unwrap().iter().find(|variable| variable["name"] == "WATCH_NAMESPACES");
     assert_eq!(watched.unwrap()["value"], "", "all namespaces");
 
+    // Whoever hardens a namespace has its accounts say that their Pods get no token.
+    let plain = render(&["commonLabels.team=billing"]);
+    assert_eq!(one(&plain, "Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"], true);
+    assert_eq!(one(&plain, "Pod")["spec"]["automountServiceAccountToken"], true);
+    assert_eq!(one(&plain, "Pod")["metadata"]["labels"]["team"], "billing");
+    let with_audience = render(&["api.tokenAudiences={jobexec}"]);
+    assert_eq!(one(&with_audience, "Pod")["spec"]["automountServiceAccountToken"], false, "it has another one");
+
     let digest = format!("sha256:{}", "0".repeat(64));
     let pinned = render(&["image.repository=registry.example/jobexec", &format!("image.digest={digest}")]);
     let pod = &one(&pinned, "Deployment")["spec"]["template"]["spec"];
