@@ -28,6 +28,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["image.digest=latest"], "/image/digest"),
     (&["api.authCacheTtl=a while"], "/api/authCacheTtl"),
     (&["extraEnv[0].value=nameless"], "/extraEnv/0"),
+    (&["extraEnv[0].name=RUST_LOG", "extraEnv[0].value=debug"], "/extraEnv/0/name"),
     (&["replicas=2"], "replicas"),
     (&["api=null"], "api"),
 ];

@@ -13,6 +13,22 @@ use crate::support::{PATIENCE, World};
 const SETS: &[(&[&str], &[&str])] = &[
     (&[], &["Service", "ServiceAccount", "Role"]),
     (&["fullnameOverride=other", "commonLabels.team=billing", "podLabels.a=b", "podAnnotations.c=d"], &[]),
+    // The same names again, which in YAML nothing may have twice.
+    (
+        &[
+            "commonLabels.release=prometheus",
+            "podLabels.release=other",
+            "podAnnotations.kubectl\\.kubernetes\\.io/default-container=sidecar",
+            "metrics.serviceMonitor.enabled=true",
+            "metrics.serviceMonitor.labels.release=other",
+            "metrics.prometheusRule.enabled=true",
+            "metrics.prometheusRule.labels.release=other",
+            "metrics.dashboard.enabled=true",
+            "metrics.dashboard.labels.release=other",
+            "crds.annotations.helm\\.sh/resource-policy=keep",
+        ],
+        &["ServiceMonitor", "PrometheusRule", "ConfigMap"],
+    ),
     (&["replicaCount=3"], &["PodDisruptionBudget"]),
     (&["updateStrategy.type=Recreate"], &[]),
     (&["replicaCount=3", "podDisruptionBudget.minAvailable=50%"], &["PodDisruptionBudget"]),
