@@ -82,7 +82,8 @@ async fn the_name_of_a_release_gives_names_that_everything_may_have() {
     for (release, name) in
         [("team.a", "team-a-jobexec-operator"), ("jobexec-operator.b", "jobexec-operator-b")]
     {
-        let rendered = objects(&helm.template(release, "default", &["watchNamespaces={default,other}"]).done());
+        let rendered =
+            objects(&helm.template(release, "default", &["watchNamespaces={default,other}"]).done());
         assert_eq!(one(&rendered, "Service")["metadata"]["name"], name);
         assert_eq!(one(&rendered, "Deployment")["metadata"]["labels"]["app.kubernetes.io/instance"], release);
         let env = &one(&rendered, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"];

@@ -177,12 +177,21 @@ async fn each_value_arrives_where_it_belongs() {
     assert_eq!(one(&plain, "Pod")["spec"]["automountServiceAccountToken"], true);
     assert_eq!(one(&plain, "Pod")["metadata"]["labels"]["team"], "billing");
     let with_audience = render(&["api.tokenAudiences={jobexec}"]);
-    assert_eq!(one(&with_audience, "Pod")["spec"]["automountServiceAccountToken"], false, "it has another one");
+    assert_eq!(
+        one(&with_audience, "Pod")["spec"]["automountServiceAccountToken"],
+        false,
+        "it has another one"
+    );
 
     let digest = format!("sha256:{}", "0".repeat(64));
     let pinned = render(&["image.repository=registry.example/jobexec", &format!("image.digest={digest}")]);
     let pod = &one(&pinned, "Deployment")["spec"]["template"]["spec"];
     assert_eq!(pod["containers"][0]["image"], format!("registry.example/jobexec@{digest}"));
+
+    let rights = render(&["rbac.create=false"]);
+    let bindings =
+        rights.iter().filter(|object| object["kind"].as_str().is_some_and(|kind| kind.ends_with("Binding")));
+    assert_eq!(bindings.count(), 0, "the operator has no rights that somebody else is to grant");
 
     let crds = render(&[]);
     let crds = crds.iter().filter(|object| object["kind"] == "CustomResourceDefinition");
