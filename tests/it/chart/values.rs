@@ -64,6 +64,22 @@ const SETS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
+            "api.service.type=LoadBalancer",
+            "api.service.loadBalancerSourceRanges={192.0.2.0/24,2001:db8::/32}",
+            "metrics.prometheusRule.enabled=true",
+            "metrics.prometheusRule.alertLabels.team=billing",
+            "metrics.prometheusRule.runbookUrl=https://wiki.example/runbooks/",
+            "extraVolumes[0].name=authorities",
+            "extraVolumes[0].configMap.name=authorities",
+            "extraVolumeMounts[0].name=authorities",
+            "extraVolumeMounts[0].mountPath=/etc/ssl/certs/ca-certificates.crt",
+            "extraVolumeMounts[0].subPath=ca-certificates.crt",
+            "extraVolumeMounts[0].readOnly=true",
+        ],
+        &["Service", "PrometheusRule"],
+    ),
+    (
+        &[
             "networkPolicy.enabled=true",
             "networkPolicy.apiFrom[0].namespaceSelector.matchLabels.team=a",
             "networkPolicy.probesFrom[0].ipBlock.cidr=10.2.0.0/16",
@@ -151,6 +167,39 @@ async fn everything_that_is_rendered_is_accepted() {
     }
 }
 
+/// The file of rules as it is, but for what is said.
+#[tokio::test]
+async fn alerts_lead_where_the_runbooks_are_and_have_the_labels_of_who_is_on_call() {
+    let helm = Helm::new(std::path::Path::new("/nonexistent")).await;
+    let file = include_str!("../../../manifests/alerts/jobexec.rules.yaml");
+    let file: Value = serde_saphyr::from_str(file).unwrap();
+    let rules = |sets: &[&str]| {
+        let all = [&["metrics.prometheusRule.enabled=true"], sets].concat();
+        let rendered = objects(&helm.template("release", "here", &all).done());
+        one(&rendered, "PrometheusRule")["spec"].clone()
+    };
+    assert_eq!(rules(&[]), file);
+    for url in ["https://wiki.example/runbooks", "https://wiki.example/runbooks/"] {
+        let url = format!("metrics.prometheusRule.runbookUrl={url}");
+        let said = rules(&[
+            &url,
+            "metrics.prometheusRule.alertLabels.team=billing",
+            "metrics.prometheusRule.alertLabels.at_night=no",
+        ]);
+        let mut expected = file.clone();
+        for group in expected["groups"].as_array_mut().unwrap() {
+            for rule in group["rules"].as_array_mut().unwrap() {
+                let name = rule["alert"].as_str().unwrap();
+                let page = format!("https://wiki.example/runbooks/{name}.md");
+                rule["annotations"]["runbook_url"] = page.into();
+                rule["labels"]["team"] = "billing".into();
+                rule["labels"]["at_night"] = "no".into();
+            }
+        }
+        assert_eq!(said, expected);
+    }
+}
+
 #[tokio::test]
 async fn each_value_arrives_where_it_belongs() {
     let helm = Helm::new(std::path::Path::new("/nonexistent")).await;
@@ -182,6 +231,25 @@ async fn each_value_arrives_where_it_belongs() {
         false,
         "it has another one"
     );
+
+    let mounts = [
+        "extraVolumes[0].name=authorities",
+        "extraVolumes[0].configMap.name=authorities",
+        "extraVolumeMounts[0].name=authorities",
+        "extraVolumeMounts[0].mountPath=/etc/ssl/certs/ca-certificates.crt",
+    ];
+    for (tls, names) in [("", &["authorities"][..]), ("mine", &["tls", "authorities"])] {
+        let source = if tls.is_empty() { "SelfSigned" } else { "Secret" };
+        let secret = [format!("api.tls.source={source}"), format!("api.tls.secretName={tls}")];
+        let sets: Vec<&str> = mounts.into_iter().chain(secret.iter().map(String::as_str)).collect();
+        let rendered = render(&sets);
+        let pod = &one(&rendered, "Deployment")["spec"]["template"]["spec"];
+        for list in [&pod["volumes"], &pod["containers"][0]["volumeMounts"]] {
+            let found: Vec<&str> =
+                list.as_array().unwrap().iter().filter_map(|volume| volume["name"].as_str()).collect();
+            assert_eq!(found, names);
+        }
+    }
 
     let digest = format!("sha256:{}", "0".repeat(64));
     let pinned = render(&["image.repository=registry.example/jobexec", &format!("image.digest={digest}")]);
