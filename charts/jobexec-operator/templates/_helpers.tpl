@@ -1,11 +1,11 @@
-{{/* The name of what is installed. The label app.kubernetes.io/name stays: `jobexec --store` finds the Pods by it. */}}
+{{/* The name of what is installed; a release may have dots in its name, a Service may not. The label app.kubernetes.io/name stays: `jobexec --store` finds the Pods by it. */}}
 {{- define "jobexec.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
 {{- else if contains .Chart.Name .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- .Release.Name | replace "." "-" | trunc 52 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | replace "." "-" | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 

@@ -54,6 +54,20 @@ async fn each_variable_is_one_of_the_operators() {
     }
 }
 
+/// Kubernetes takes the last of two variables of one name, and Helm mixes them up in an upgrade.
+#[tokio::test]
+async fn what_the_chart_sets_nobody_else_sets() {
+    let helm = Helm::new(Path::new("/nonexistent")).await;
+    let schema = std::fs::read_to_string(format!("{CHART}/values.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let refused = &schema["properties"]["extraEnv"]["items"]["properties"]["name"]["not"]["enum"];
+    let refused: BTreeSet<&str> = refused.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let rendered = objects(&helm.template("release", "somewhere", &ALL).done());
+    let container = container(&one(&rendered, "Deployment")["spec"]["template"]["spec"]);
+    let set = container["env"].as_array().unwrap().iter().filter_map(|variable| variable["name"].as_str());
+    assert_eq!(set.collect::<BTreeSet<_>>(), refused);
+}
+
 #[tokio::test]
 async fn the_operator_takes_every_value() {
     let helm = Helm::new(Path::new("/nonexistent")).await;

@@ -19,7 +19,11 @@ pub(super) fn a_second_one_in_its_namespace(world: &World, helm: &Helm) {
     let install = ["install", "second", CHART, "--namespace", NAMESPACE, "--set", &watch];
     let told = helm.run(&install).refused();
     assert!(told.contains("invalid ownership metadata"), "{told}");
-    helm.run(&[&install[..], &["--set", NOT_THE_FIRST]].concat()).done();
+    // What is one for all of a namespace is the first release's too.
+    let told = helm.run(&[&install[..], &["--set", NOT_THE_FIRST]].concat()).refused();
+    assert!(told.contains("jobexec-cli") && told.contains("invalid ownership metadata"), "{told}");
+    let nothing_in_common = format!("{NOT_THE_FIRST},userRoles.cli=false");
+    helm.run(&[&install[..], &["--set", &nothing_in_common]].concat()).done();
     let told = helm.run(&["list", "--namespace", NAMESPACE, "--short"]).done();
     assert_eq!(told.split_whitespace().collect::<Vec<_>>(), ["jobexec-operator", "second"]);
     helm.run(&["uninstall", "second", "--namespace", NAMESPACE]).done();

@@ -115,7 +115,8 @@ async fn helm_test(world: &World, helm: &Helm, address: &str) {
 async fn upgrade_and_rollback(world: &World, helm: &Helm) {
     let of_release = [RELEASE, "--namespace", NAMESPACE];
     let more = ["--reuse-values", "--set", "replicaCount=3,log.format=text"];
-    helm.run(&[&["upgrade", RELEASE, CHART, "--namespace", NAMESPACE], &more[..]].concat()).done();
+    let told = helm.run(&[&["upgrade", RELEASE, CHART, "--namespace", NAMESPACE], &more[..]].concat()).done();
+    assert!(told.contains("get executionstores") && !told.contains("create secret generic"), "{told}");
     assert_eq!(deployment(world).await["spec"]["replicas"], 3);
     assert_eq!(budgets(world).await, 1);
     helm.run(&[&["rollback"], &of_release[..], &["1"]].concat()).done();

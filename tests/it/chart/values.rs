@@ -10,10 +10,27 @@ use crate::support::helm::{Helm, objects, one};
 use crate::support::{PATIENCE, World};
 
 /// What each installation says, and the kinds that it then has beside those of all.
-const SETS: [(&[&str], &[&str]); 14] = [
+const SETS: &[(&[&str], &[&str])] = &[
     (&[], &["Service", "ServiceAccount", "Role"]),
     (&["fullnameOverride=other", "commonLabels.team=billing", "podLabels.a=b", "podAnnotations.c=d"], &[]),
+    // The same names again, which in YAML nothing may have twice.
+    (
+        &[
+            "commonLabels.release=prometheus",
+            "podLabels.release=other",
+            "podAnnotations.kubectl\\.kubernetes\\.io/default-container=sidecar",
+            "metrics.serviceMonitor.enabled=true",
+            "metrics.serviceMonitor.labels.release=other",
+            "metrics.prometheusRule.enabled=true",
+            "metrics.prometheusRule.labels.release=other",
+            "metrics.dashboard.enabled=true",
+            "metrics.dashboard.labels.release=other",
+            "crds.annotations.helm\\.sh/resource-policy=keep",
+        ],
+        &["ServiceMonitor", "PrometheusRule", "ConfigMap"],
+    ),
     (&["replicaCount=3"], &["PodDisruptionBudget"]),
+    (&["updateStrategy.type=Recreate"], &[]),
     (&["replicaCount=3", "podDisruptionBudget.minAvailable=50%"], &["PodDisruptionBudget"]),
     (&["watchNamespaces={default,kube-public}", "rbac.workloads=true", "rbac.secretNames={a,b}"], &[]),
     (
@@ -47,8 +64,26 @@ const SETS: [(&[&str], &[&str]); 14] = [
     ),
     (
         &[
+            "api.service.type=LoadBalancer",
+            "api.service.loadBalancerSourceRanges={192.0.2.0/24,2001:db8::/32}",
+            "metrics.prometheusRule.enabled=true",
+            "metrics.prometheusRule.alertLabels.team=billing",
+            "metrics.prometheusRule.runbookUrl=https://wiki.example/runbooks/",
+            "extraVolumes[0].name=authorities",
+            "extraVolumes[0].configMap.name=authorities",
+            "extraVolumeMounts[0].name=authorities",
+            "extraVolumeMounts[0].mountPath=/etc/ssl/certs/ca-certificates.crt",
+            "extraVolumeMounts[0].subPath=ca-certificates.crt",
+            "extraVolumeMounts[0].readOnly=true",
+        ],
+        &["Service", "PrometheusRule"],
+    ),
+    (
+        &[
             "networkPolicy.enabled=true",
             "networkPolicy.apiFrom[0].namespaceSelector.matchLabels.team=a",
+            "networkPolicy.probesFrom[0].ipBlock.cidr=10.2.0.0/16",
+            "networkPolicy.probesFrom[1].namespaceSelector.matchLabels.name=monitoring",
             "networkPolicy.apiServerTo[0].ipBlock.cidr=10.0.0.1/32",
             "networkPolicy.databases[0].to[0].ipBlock.cidr=10.1.0.0/16",
             "networkPolicy.databases[0].ports={5432,6432}",
@@ -120,7 +155,7 @@ async fn everything_that_is_rendered_is_accepted() {
     // What a Pod of a Deployment may not do is told as a warning.
     world.label_namespace(json!({"pod-security.kubernetes.io/warn": "restricted"})).await;
     let helm = Helm::new(&world.admin_kubeconfig()).await;
-    for (sets, kinds) in SETS {
+    for &(sets, kinds) in SETS {
         let rendered = helm.template("release", namespace, sets).done();
         let found = objects(&rendered);
         for kind in [&["Deployment"], kinds].concat() {
@@ -129,6 +164,39 @@ async fn everything_that_is_rendered_is_accepted() {
         let accepted = helm.dry_run(&rendered);
         assert!(accepted.well, "{sets:?}: {}", accepted.err);
         assert_eq!(accepted.err, "", "{sets:?}");
+    }
+}
+
+/// The file of rules as it is, but for what is said.
+#[tokio::test]
+async fn alerts_lead_where_the_runbooks_are_and_have_the_labels_of_who_is_on_call() {
+    let helm = Helm::new(std::path::Path::new("/nonexistent")).await;
+    let file = include_str!("../../../manifests/alerts/jobexec.rules.yaml");
+    let file: Value = serde_saphyr::from_str(file).unwrap();
+    let rules = |sets: &[&str]| {
+        let all = [&["metrics.prometheusRule.enabled=true"], sets].concat();
+        let rendered = objects(&helm.template("release", "here", &all).done());
+        one(&rendered, "PrometheusRule")["spec"].clone()
+    };
+    assert_eq!(rules(&[]), file);
+    for url in ["https://wiki.example/runbooks", "https://wiki.example/runbooks/"] {
+        let url = format!("metrics.prometheusRule.runbookUrl={url}");
+        let said = rules(&[
+            &url,
+            "metrics.prometheusRule.alertLabels.team=billing",
+            "metrics.prometheusRule.alertLabels.at_night=no",
+        ]);
+        let mut expected = file.clone();
+        for group in expected["groups"].as_array_mut().unwrap() {
+            for rule in group["rules"].as_array_mut().unwrap() {
+                let name = rule["alert"].as_str().unwrap();
+                let page = format!("https://wiki.example/runbooks/{name}.md");
+                rule["annotations"]["runbook_url"] = page.into();
+                rule["labels"]["team"] = "billing".into();
+                rule["labels"]["at_night"] = "no".into();
+            }
+        }
+        assert_eq!(said, expected);
     }
 }
 
@@ -144,17 +212,54 @@ async fn each_value_arrives_where_it_belongs() {
     assert_eq!(secrets.unwrap()["resourceNames"], json!(["a"]));
     let at_home = roles.iter().filter(|role| role["metadata"]["namespace"] == "here");
     let names: Vec<&str> = at_home.filter_map(|role| role["metadata"]["name"].as_str()).collect();
-    assert_eq!(names, ["release-jobexec-operator-leases"], "nothing but Leases where it does not watch");
+    let here = ["jobexec-cli", "release-jobexec-operator-leases"];
+    assert_eq!(names, here, "nothing but Leases where it does not watch, and the way to the API");
 
     let cluster = render(&["rbac.scope=Cluster"]);
     let env = &one(&cluster, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"];
     let watched = env.as_array().unwrap().iter().find(|variable| variable["name"] == "WATCH_NAMESPACES");
     assert_eq!(watched.unwrap()["value"], "", "all namespaces");
 
+    // Whoever hardens a namespace has its accounts say that their Pods get no token.
+    let plain = render(&["commonLabels.team=billing"]);
+    assert_eq!(one(&plain, "Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"], true);
+    assert_eq!(one(&plain, "Pod")["spec"]["automountServiceAccountToken"], true);
+    assert_eq!(one(&plain, "Pod")["metadata"]["labels"]["team"], "billing");
+    let with_audience = render(&["api.tokenAudiences={jobexec}"]);
+    assert_eq!(
+        one(&with_audience, "Pod")["spec"]["automountServiceAccountToken"],
+        false,
+        "it has another one"
+    );
+
+    let mounts = [
+        "extraVolumes[0].name=authorities",
+        "extraVolumes[0].configMap.name=authorities",
+        "extraVolumeMounts[0].name=authorities",
+        "extraVolumeMounts[0].mountPath=/etc/ssl/certs/ca-certificates.crt",
+    ];
+    for (tls, names) in [("", &["authorities"][..]), ("mine", &["tls", "authorities"])] {
+        let source = if tls.is_empty() { "SelfSigned" } else { "Secret" };
+        let secret = [format!("api.tls.source={source}"), format!("api.tls.secretName={tls}")];
+        let sets: Vec<&str> = mounts.into_iter().chain(secret.iter().map(String::as_str)).collect();
+        let rendered = render(&sets);
+        let pod = &one(&rendered, "Deployment")["spec"]["template"]["spec"];
+        for list in [&pod["volumes"], &pod["containers"][0]["volumeMounts"]] {
+            let found: Vec<&str> =
+                list.as_array().unwrap().iter().filter_map(|volume| volume["name"].as_str()).collect();
+            assert_eq!(found, names);
+        }
+    }
+
     let digest = format!("sha256:{}", "0".repeat(64));
     let pinned = render(&["image.repository=registry.example/jobexec", &format!("image.digest={digest}")]);
     let pod = &one(&pinned, "Deployment")["spec"]["template"]["spec"];
     assert_eq!(pod["containers"][0]["image"], format!("registry.example/jobexec@{digest}"));
+
+    let rights = render(&["rbac.create=false"]);
+    let bindings =
+        rights.iter().filter(|object| object["kind"].as_str().is_some_and(|kind| kind.ends_with("Binding")));
+    assert_eq!(bindings.count(), 0, "the operator has no rights that somebody else is to grant");
 
     let crds = render(&[]);
     let crds = crds.iter().filter(|object| object["kind"] == "CustomResourceDefinition");
