@@ -19,7 +19,7 @@ use super::mapping::quote;
 const PACE: Duration = Duration::from_secs(1);
 
 /// A connection that has been silent for so long is asked whether it is still one.
-const QUIET: Duration = Duration::from_mins(1);
+const QUIET: Duration = Duration::from_secs(20);
 
 /// How long it has for its answer.
 const ANSWER: Duration = Duration::from_secs(5);

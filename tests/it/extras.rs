@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{World, is, message};
+use crate::support::proxy::Proxies;
+use crate::support::{PATIENCE, World, is, message};
 
 /// Applies the schema with additions, as the owner of the table.
 fn with(world: &World, extras: &str) -> std::process::Output {
@@ -153,4 +154,27 @@ async fn a_notification_brings_a_look_long_before_the_poll() {
             .await
             .expect("no look came of the notification");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_went_silent_while_it_listened_is_replaced() {
+    let world = World::new("deaf").await;
+    assert!(with(&world, "notify").status.success());
+    let proxies = Proxies::before(&world).await;
+    let operator = world.operator();
+    world.store(json!({"pollInterval": "10m", "sweepInterval": "24h"})).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    let listening =
+        format!("FROM pg_stat_activity WHERE usename = '{}' AND query ILIKE 'LISTEN%'", world.role);
+    world.until_true(&format!("SELECT count(*) = 1 {listening}")).await;
+    let first: i32 = world.one(&format!("SELECT pid {listening}")).await;
+
+    // Nothing tells the operator, whose other connections are as they were.
+    proxies.database.forget_listeners();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !operator.own_lines().any(|line| line.contains("cannot listen for changes")) {
+        assert!(tokio::time::Instant::now() < deadline, "it never noticed\n{}", operator.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    world.until_true(&format!("SELECT bool_or(pid <> {first}) {listening}")).await;
 }

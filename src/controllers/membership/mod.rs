@@ -181,6 +181,7 @@ impl Work {
             match joined.await {
                 Ok(leases) => {
                     self.peers.see_all(&leases, Instant::now());
+                    self.look_around();
                     tracing::info!(lease = self.options.lease_name(), "holds its Lease");
                     self.publish();
                     return Ok(true);
@@ -239,8 +240,7 @@ impl Work {
         let next = Instant::now() + self.options.retry_period();
         match self.keeper.renew().await {
             Ok(()) => {
-                let own = self.options.lease_name();
-                self.alone = self.peers.live(Instant::now()).iter().all(|name| *name == own);
+                self.look_around();
                 Ok(next)
             }
             Err(Failure::Final(error)) => Err(error),
@@ -257,6 +257,12 @@ impl Work {
                 }
             }
         }
+    }
+
+    /// Notes whether there is any other replica, while that can be known.
+    fn look_around(&mut self) {
+        let own = self.options.lease_name();
+        self.alone = self.peers.live(Instant::now()).iter().all(|name| *name == own);
     }
 
     async fn list(&mut self) {

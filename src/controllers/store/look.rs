@@ -270,7 +270,7 @@ async fn work(
     };
     memory.notifier.announce(store, session, &in_force).await;
     let may_write = store.spec.mode == Mode::Enforce && session.unwritable.is_none() && !session.read_only;
-    let gathered = gather(context, store, session, memory, &in_force).await;
+    let gathered = gather(context, store, session, memory, &in_force, may_write).await;
     let (in_force, evidence, mut pulse) =
         sample(context, store, session, memory, in_force, gathered, may_write).await?;
     seen.unseen.clone_from(&memory.witness.unseen);
@@ -342,9 +342,11 @@ async fn gather(
     session: &Session,
     memory: &mut Memory,
     in_force: &InForce,
+    may_write: bool,
 ) -> bool {
     let requested = store.annotations().get(SWEEP_REQUESTED) != memory.answered.as_ref();
-    let due = memory.swept.is_none() || requested || memory.witness.is_due(store);
+    let sweeps = may_write && (memory.swept.is_none() || requested);
+    let due = sweeps || memory.witness.is_due(store);
     due && memory.witness.gather(context, store, session, &session.judge(in_force)).await
 }
 

@@ -1,5 +1,6 @@
 //! What a proxy does to everything that passes through it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -25,6 +26,8 @@ pub(crate) struct Gate {
     mode: watch::Sender<Mode>,
     cuts: watch::Sender<u64>,
     turned_away: watch::Sender<usize>,
+    /// How often the connections that listened then were forgotten.
+    forgotten: AtomicU64,
 }
 
 impl Default for Gate {
@@ -33,6 +36,7 @@ impl Default for Gate {
             mode: watch::Sender::new(Mode::Open),
             cuts: watch::Sender::new(0),
             turned_away: watch::Sender::new(0),
+            forgotten: AtomicU64::new(0),
         }
     }
 }
@@ -44,6 +48,16 @@ impl Gate {
         if mode == Mode::Away {
             self.cut();
         }
+    }
+
+    /// Forgets the connections that listen, as something on the way does that has seen nothing pass for long.
+    pub(crate) fn forget_listeners(&self) {
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How often that was done.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::SeqCst)
     }
 
     /// Cuts every connection that there is.

@@ -31,12 +31,20 @@ async fn relay(client: TcpStream, server: SocketAddr, gate: &Gate, writes: &Writ
     // The first message of a client has no type.
     let (mut client, mut server) = (Messages::new(client, 0), Messages::new(server, 1));
     let mut transaction = Transaction::None;
+    // How often listeners had been forgotten when this connection became one.
+    let mut listens = None;
     loop {
         tokio::select! {
             message = client.next() => {
                 let message = message?;
                 client.type_length = 1;
                 gate.pass().await;
+                if message.windows(6).any(|text| text == b"LISTEN") {
+                    listens.get_or_insert(gate.forgotten());
+                }
+                if listens.is_some_and(|then| gate.forgotten() > then) {
+                    std::future::pending::<()>().await;
+                }
                 match transaction.take_note(&message, writes) {
                     Fate::Pass => to_server.write_all(&message).await?,
                     Fate::Hold => std::future::pending().await,
