@@ -28,9 +28,14 @@ pub enum RemoteError {
     PodsForbidden(String),
     /// There is no operator.
     #[error(
-        "there is no operator in the namespace {0}: no Pod there has the label app.kubernetes.io/name=jobexec-operator. Name its namespace with --operator-namespace"
+        "there is no operator in the namespace {namespace}: no Pod there has the label {selector}. Name its namespace with --operator-namespace, and with --operator-release only what `helm list` has there"
     )]
-    NoPod(String),
+    NoPod {
+        /// Where.
+        namespace: String,
+        /// What it would have.
+        selector: String,
+    },
     /// There is one that does not serve.
     #[error(
         "the operator in the namespace {namespace} is not ready: see `kubectl -n {namespace} describe pod {pod}`, and try again once it is"
@@ -146,7 +151,7 @@ fn hint(reason: &str) -> &'static str {
             ", and give it as JOBEXEC_TOKEN or with --token-file. Where the operator was given --token-audience, it takes `kubectl create token --audience`"
         }
         "StoreNotFound" => {
-            ": see `kubectl get executionstores -A`, and name the operator of another namespace with --operator-namespace"
+            ": see `kubectl get executionstores -A`, and name the operator of another namespace with --operator-namespace, or of another release there with --operator-release"
         }
         "NotFound" => ". Use the jobexec of the operator's version",
         _ => "",

@@ -9,12 +9,10 @@ use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use super::client::Client;
+use super::find;
 use super::reach::Way;
 use super::tls::{self, Trust};
 use super::{RemoteError, token};
-
-/// The name of the operator's Service, for which its certificate is made.
-const SERVICE: &str = "jobexec-operator";
 
 /// How to reach the operator's API, and who asks.
 #[derive(Clone, Debug, clap::Args)]
@@ -28,6 +26,9 @@ pub(crate) struct Options {
         default_value = "jobexec-system"
     )]
     operator_namespace: String,
+    /// The operator of this release of the Helm chart, where there are several in its namespace; without it any one answers.
+    #[arg(long, env = "JOBEXEC_OPERATOR_RELEASE", value_name = "RELEASE", value_parser = release)]
+    operator_release: Option<String>,
     /// Where the operator's API is reached without a port-forward, for example `https://localhost:8443`.
     #[arg(long, env = "JOBEXEC_API_URL", value_name = "URL", value_parser = api_url)]
     api_url: Option<Url>,
@@ -37,12 +38,23 @@ pub(crate) struct Options {
     token_file: Option<PathBuf>,
     /// A PEM file with the authority that has signed the API's certificate; without it one of this system's authorities must
     /// have. In a port-forward the certificate is checked only with this option, for the name
-    /// jobexec-operator.NAMESPACE.svc: there Kubernetes itself has named the Pod that answers.
+    /// jobexec-operator.NAMESPACE.svc (with --operator-release that of its Service): there Kubernetes itself has named the Pod
+    /// that answers.
     #[arg(long, value_name = "FILE", requires = "store")]
     certificate_authority: Option<PathBuf>,
     /// Do not check the API's certificate: whoever is on the way may read the token.
     #[arg(long, requires = "store", conflicts_with = "certificate_authority")]
     insecure_skip_tls_verify: bool,
+}
+
+/// The name of a release, which is the value of a label.
+fn release(text: &str) -> Result<String, String> {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
+    if !text.is_empty() && text.len() <= 53 && text.bytes().all(inner) {
+        Ok(text.to_owned())
+    } else {
+        Err("write the name of a release as `helm list` has it, for example jobexec-operator".to_owned())
+    }
 }
 
 /// An address of the API.
@@ -67,8 +79,15 @@ impl Options {
     ) -> Self {
         let api_url = Some(api_url);
         // Where there is an address, no Pod is looked for.
-        let operator_namespace = String::new();
-        Self { operator_namespace, api_url, token_file, certificate_authority, insecure_skip_tls_verify }
+        let (operator_namespace, operator_release) = (String::new(), None);
+        Self {
+            operator_namespace,
+            operator_release,
+            api_url,
+            token_file,
+            certificate_authority,
+            insecure_skip_tls_verify,
+        }
     }
 
     /// A client of the API that these name. Nothing is asked yet.
@@ -90,7 +109,7 @@ impl Options {
                 };
                 at(&url, tls, token)
             }
-            None => inside(self.operator_namespace, tls, given).await,
+            None => inside(self.operator_namespace, self.operator_release.as_deref(), tls, given).await,
         }
     }
 }
@@ -123,6 +142,7 @@ fn at(url: &Url, tls: TlsConnector, token: HeaderValue) -> Result<Client, Remote
 /// The API of the operator in a namespace of the current kube context.
 async fn inside(
     namespace: String,
+    release: Option<&str>,
     tls: TlsConnector,
     given: Option<HeaderValue>,
 ) -> Result<Client, RemoteError> {
@@ -132,11 +152,15 @@ async fn inside(
         None => token::of_context(&config).await?,
     };
     let client = kube::Client::try_from(config).map_err(|error| RemoteError::Context(error.to_string()))?;
-    let service = format!("{SERVICE}.{namespace}.svc");
+    let service = format!("{}.{namespace}.svc", find::service(release));
     let name =
         ServerName::try_from(service.clone()).map_err(|error| RemoteError::Setup(error.to_string()))?;
     Ok(Client {
-        way: Way::Pod { pods: Box::new(Api::namespaced(client, &namespace)), namespace },
+        way: Way::Pod {
+            pods: Box::new(Api::namespaced(client, &namespace)),
+            namespace,
+            selector: find::selector(release),
+        },
         tls,
         name,
         authority: service,
@@ -149,6 +173,14 @@ async fn inside(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_release_is_one_label() {
+        assert_eq!(release("night.shift-1"), Ok("night.shift-1".to_owned()));
+        for bad in ["", "a,b", "a=b", "a b", "Night", &"x".repeat(54)] {
+            assert!(release(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn an_address_is_of_https_and_holds_no_secrets() {

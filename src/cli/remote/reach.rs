@@ -53,6 +53,8 @@ pub(super) enum Way {
         pods: Box<Api<Pod>>,
         /// That namespace.
         namespace: String,
+        /// The labels of those that may be taken.
+        selector: String,
     },
     /// At an address.
     Address {
@@ -67,7 +69,7 @@ impl Way {
     /// Goes there.
     pub(super) async fn connect(&self) -> Result<Connection, RemoteError> {
         match self {
-            Self::Pod { pods, namespace } => forward(pods, namespace).await,
+            Self::Pod { pods, namespace, selector } => forward(pods, namespace, selector).await,
             Self::Address { host, port } => {
                 let address = || format!("{host}:{port}");
                 let stream = TcpStream::connect((host.as_str(), *port))
@@ -80,13 +82,13 @@ impl Way {
 }
 
 /// Forwards the port of an operator's Pod.
-async fn forward(pods: &Api<Pod>, namespace: &str) -> Result<Connection, RemoteError> {
-    let params = ListParams::default().labels(find::SELECTOR);
+async fn forward(pods: &Api<Pod>, namespace: &str, selector: &str) -> Result<Connection, RemoteError> {
+    let params = ListParams::default().labels(selector);
     let found = pods.list(&params).await.map_err(|error| match refusal(&error) {
         Some(403) => RemoteError::PodsForbidden(namespace.to_owned()),
         _ => RemoteError::Kubernetes { namespace: namespace.to_owned(), error: said(error) },
     });
-    let Found { pod, port } = find::choose(namespace, &found?.items)?;
+    let Found { pod, port } = find::choose(namespace, selector, &found?.items)?;
     let failed = |error: String| RemoteError::Forward { pod: pod.clone(), error };
     let mut forwarder = pods.portforward(&pod, &[port]).await.map_err(|error| match refusal(&error) {
         Some(403) => RemoteError::ForwardForbidden { namespace: namespace.to_owned(), pod: pod.clone() },

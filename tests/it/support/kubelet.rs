@@ -60,8 +60,21 @@ impl World {
 
     /// An operator's Pod on this kubelet whose API has this port on this machine.
     pub(crate) async fn operators_pod(&self, kubelet: &Kubelet, name: &str, port: u16, ready: bool) {
+        self.pod_of_release(kubelet, "jobexec-operator", name, port, ready).await;
+    }
+
+    /// The same, of a release of this name.
+    pub(crate) async fn pod_of_release(
+        &self,
+        kubelet: &Kubelet,
+        release: &str,
+        name: &str,
+        port: u16,
+        ready: bool,
+    ) {
+        let labels = json!({LABEL: "jobexec-operator", "app.kubernetes.io/instance": release});
         let pod = json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {LABEL: "jobexec-operator"}},
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels},
             "spec": {"nodeName": kubelet.node, "containers": [
                 {"name": "operator", "image": "jobexec-operator", "ports": [{"name": "https", "containerPort": port}]},
             ]},

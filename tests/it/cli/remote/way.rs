@@ -33,6 +33,24 @@ async fn a_pod_that_is_ready_answers() {
 }
 
 #[tokio::test]
+async fn of_several_releases_the_one_that_is_named_answers() {
+    let remote = Remote::of(stale("remoterelease").await, &[]).await;
+    let world = &remote.world;
+    // Its name comes before that of the operator's own, and nobody listens there.
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    world.pod_of_release(&remote.kubelet, "other", "another", nobody, true).await;
+    let list = ["list", "-o", "name"];
+    let release = |name: &'static str| [("JOBEXEC_OPERATOR_RELEASE", name)];
+    remote.fails(&list, &[], 1, "jobexec: ");
+    assert_eq!(remote.run_with(&list, &release("jobexec-operator")).ended(0), "1\n");
+    world.pod_of_release(&remote.kubelet, "other", "another", nobody, false).await;
+    let named = [&list[..], &["--operator-release", "other"]].concat();
+    remote.fails(&named, &release("jobexec-operator"), 1, "describe pod another");
+    remote.fails(&list, &release("none"), 1, "app.kubernetes.io/instance=none. Name its namespace");
+    remote.fails(&list, &release("a,b"), 2, "write the name of a release as `helm list` has it");
+}
+
+#[tokio::test]
 async fn a_certificate_is_checked_where_that_is_asked_for() {
     let world = stale("remotetls").await;
     let service = format!("jobexec-operator.{}.svc", world.namespace);
