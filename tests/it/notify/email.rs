@@ -110,6 +110,16 @@ async fn tls_from_the_start() {
     assert_eq!(reason(&error, &[PASSWORD]), "TLSFailed", "{error}");
 }
 
+#[tokio::test]
+async fn what_was_said_ahead_of_tls_is_no_answer() {
+    for how in ["ahead", "far ahead"] {
+        let told = json!({"tls": "starttls", "misbehaves": how});
+        let Some(sink) = sink("answers ahead of TLS", told).await else { return };
+        let error = deliver(&to_ops(server(&sink, Security::StartTls)), &message()).await.unwrap_err();
+        assert_eq!(reason(&error, &[]), "TLSFailed", "{how}: {error}");
+    }
+}
+
 fn rcgen_of_another() -> String {
     rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap().cert.pem()
 }
