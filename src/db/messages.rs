@@ -9,8 +9,9 @@ use super::{Database, DbError};
 use crate::notify::digest::Letter;
 use crate::notify::message::Message;
 
-/// How many messages are taken at a time.
+/// How many messages are taken at a time, and of one channel, which does not hold up the others.
 const AT_ONCE: i64 = 8;
+const OF_CHANNEL: i64 = 4;
 
 /// How long whoever took a message has to deliver it, in seconds: more than an attempt may take.
 const HOLD_SECONDS: f64 = 60.0;
@@ -19,7 +20,7 @@ const HOLD_SECONDS: f64 = 60.0;
 const BATCH: i64 = 1_000;
 
 /// What there is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
     /// The database's time.
     pub now: DateTime<Utc>,
@@ -31,6 +32,8 @@ pub struct Pending {
     pub next: Option<DateTime<Utc>>,
     /// How many messages are still to be delivered.
     pub waiting: i64,
+    /// For which channels.
+    pub channels: Vec<String>,
 }
 
 /// A message to be delivered now.
@@ -93,9 +96,11 @@ pub async fn pending(database: &Database, store_id: i32, held: &[String]) -> Res
     let row = sqlx::query(
         "SELECT statement_timestamp() AS now,
                 (SELECT min(at) FROM jobexec.outbox WHERE store_id = $1) AS posted,
-                (SELECT told_at FROM jobexec.stores WHERE store_id = $1) AS told, next, waiting
-         FROM (SELECT min(next_attempt_at) FILTER (WHERE channel <> ALL ($2)) AS next, count(*) AS waiting
-               FROM jobexec.messages WHERE store_id = $1 AND ended_at IS NULL) AS m",
+                (SELECT told_at FROM jobexec.stores WHERE store_id = $1) AS told, next, waiting, channels
+         FROM (SELECT min(next) FILTER (WHERE channel <> ALL ($2)) AS next, COALESCE(sum(waiting), 0)::bigint AS waiting,
+                      COALESCE(array_agg(channel), '{}') AS channels
+               FROM (SELECT channel, min(next_attempt_at) AS next, count(*) AS waiting
+                     FROM jobexec.messages WHERE store_id = $1 AND ended_at IS NULL GROUP BY channel) AS c) AS m",
     )
     .bind(store_id)
     .bind(held)
@@ -109,23 +114,39 @@ pub async fn pending(database: &Database, store_id: i32, held: &[String]) -> Res
         told: row.try_get("told")?,
         next: row.try_get("next")?,
         waiting: row.try_get("waiting")?,
+        channels: row.try_get("channels")?,
     })
 }
 
-/// Takes some messages that are due, of channels that are not in `held`.
+/// Takes some messages that are due, of channels that are not in `held`: of each channel in turn, and first those that were
+/// never tried, so that nobody waits behind those who are refused again and again. In the order in which to deliver them.
 pub async fn take(database: &Database, store_id: i32, held: &[String]) -> Result<Vec<Taken>, DbError> {
     let mut tx = database.write().await?;
     let rows = sqlx::query(
-        "UPDATE jobexec.messages SET attempts = attempts + 1,
-                next_attempt_at = statement_timestamp() + make_interval(secs => $4)
-         WHERE message_id = ANY (ARRAY (
-             SELECT message_id FROM jobexec.messages
-             WHERE store_id = $1 AND ended_at IS NULL AND next_attempt_at <= statement_timestamp() AND channel <> ALL ($2)
-             ORDER BY next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED))
-         RETURNING message_id, channel, recipient, message, attempts",
+        // A row that is to be locked cannot be counted in the same query, and another operator may have taken it meanwhile.
+        "WITH due AS (
+             SELECT array_agg(message_id ORDER BY turn, tried, next_attempt_at) AS ids FROM (
+                 SELECT message_id, next_attempt_at, attempts > 0 AS tried,
+                        row_number() OVER (PARTITION BY channel ORDER BY attempts > 0, next_attempt_at) AS turn
+                 FROM jobexec.messages
+                 WHERE store_id = $1 AND ended_at IS NULL AND next_attempt_at <= statement_timestamp()
+                   AND channel <> ALL ($2)) AS d
+             WHERE turn <= $3),
+         chosen AS (
+             SELECT message_id, array_position((SELECT ids FROM due), message_id) AS place FROM jobexec.messages
+             WHERE message_id = ANY ((SELECT ids FROM due)::uuid[])
+               AND ended_at IS NULL AND next_attempt_at <= statement_timestamp()
+             ORDER BY place LIMIT $4 FOR UPDATE SKIP LOCKED),
+         taken AS (
+             UPDATE jobexec.messages AS m SET attempts = attempts + 1,
+                    next_attempt_at = statement_timestamp() + make_interval(secs => $5)
+             FROM chosen WHERE m.message_id = chosen.message_id
+             RETURNING m.message_id, channel, recipient, message, attempts, place)
+         SELECT message_id, channel, recipient, message, attempts FROM taken ORDER BY place",
     )
     .bind(store_id)
     .bind(held)
+    .bind(OF_CHANNEL)
     .bind(AT_ONCE)
     .bind(HOLD_SECONDS)
     .persistent(false)
@@ -193,12 +214,73 @@ pub async fn failed(
     Ok(())
 }
 
-/// Gives up messages that are older than `after` and were tried, or could not be since their channel is held.
+/// Remembers that the recipient of a message was refused, which speaks for all that waits for the same one: none of it is
+/// tried before `pause` of how often any of it was.
+pub async fn refused(
+    database: &Database,
+    store_id: i32,
+    taken: &Taken,
+    error: &str,
+    pause: impl Fn(i32) -> std::time::Duration + Send,
+) -> Result<(), DbError> {
+    let mut tx = database.write().await?;
+    // Locked in one order, so that those who are at it at the same time wait for each other.
+    let attempts: Vec<i32> = sqlx::query_scalar(
+        "SELECT attempts FROM jobexec.messages
+         WHERE store_id = $1 AND channel = $2 AND recipient = $3 AND ended_at IS NULL ORDER BY message_id FOR UPDATE",
+    )
+    .bind(store_id)
+    .bind(&taken.channel)
+    .bind(&taken.recipient)
+    .persistent(false)
+    .fetch_all(&mut *tx)
+    .await?;
+    let again_in = pause(attempts.into_iter().max().unwrap_or(taken.attempts));
+    sqlx::query(
+        "UPDATE jobexec.messages SET error = CASE message_id WHEN $4 THEN $5 ELSE error END,
+                next_attempt_at = GREATEST(next_attempt_at, statement_timestamp() + make_interval(secs => $6))
+         WHERE store_id = $1 AND channel = $2 AND recipient = $3 AND ended_at IS NULL",
+    )
+    .bind(store_id)
+    .bind(&taken.channel)
+    .bind(&taken.recipient)
+    .bind(taken.id)
+    .bind(error)
+    .bind(again_in.as_secs_f64())
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Has messages of these channels that were put off be tried at once. Those that somebody may have taken come by themselves.
+pub async fn hasten(database: &Database, store_id: i32, channels: &[String]) -> Result<(), DbError> {
+    let mut tx = database.write().await?;
+    sqlx::query(
+        "UPDATE jobexec.messages SET next_attempt_at = statement_timestamp()
+         WHERE message_id = ANY (ARRAY (
+             SELECT message_id FROM jobexec.messages
+             WHERE store_id = $1 AND ended_at IS NULL AND channel = ANY ($2)
+               AND next_attempt_at > statement_timestamp() + make_interval(secs => $3) FOR UPDATE SKIP LOCKED))",
+    )
+    .bind(store_id)
+    .bind(channels)
+    .bind(HOLD_SECONDS)
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Gives up messages that are older than `after` and were tried, or cannot be since their channel is one of those that fail.
+/// Those of one that is only slowed down are tried once, however late.
 pub async fn give_up_old(
     database: &Database,
     store_id: i32,
     after: TimeDelta,
-    held: &[String],
+    failing: &[String],
 ) -> Result<Vec<GivenUp>, DbError> {
     let mut tx = database.write().await?;
     let rows: Vec<(Uuid, String, Option<String>)> = sqlx::query_as(
@@ -211,7 +293,7 @@ pub async fn give_up_old(
     )
     .bind(store_id)
     .bind(after)
-    .bind(held)
+    .bind(failing)
     .bind(BATCH)
     .persistent(false)
     .fetch_all(&mut *tx)

@@ -45,6 +45,12 @@ impl Directory {
         channels.iter().find(|channel| channel.name == name)
     }
 
+    /// All of them, each with its name here.
+    pub fn all(&self) -> impl Iterator<Item = (String, &Channel)> {
+        let policies = self.policies.keys().map(|policy| Some(policy.as_str()));
+        std::iter::once(None).chain(policies).flat_map(|policy| self.of(policy))
+    }
+
     /// Those who are told of executions that the policy governs, or (`None`) those of the store; each with its name here.
     fn of<'a>(&'a self, policy: Option<&'a str>) -> impl Iterator<Item = (String, &'a Channel)> {
         let channels = policy.map_or(Some(&self.channels), |policy| self.policies.get(policy));

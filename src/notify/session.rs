@@ -29,6 +29,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How much of an answer is told, in characters.
 const TOLD: usize = 200;
 
+/// What a server says to whatever it is asked when it takes nothing more for now, as after too many errors.
+const NOT_AVAILABLE: u16 = 421;
+
 /// A conversation over a connection that is as well protected as it is to be.
 pub(super) struct Session {
     budget: Budget,
@@ -186,9 +189,9 @@ fn refused(peer: String, what: &'static str, error: &Error) -> SendError {
 }
 
 fn refused_recipient(peer: String, mail: &Mail, error: &Error) -> SendError {
-    match error.status() {
+    match error.status().map(u16::from) {
+        None | Some(NOT_AVAILABLE) => refused(peer, "the recipient", error),
         Some(_) => SendError::RecipientRefused { peer, to: mail.to.to_string(), error: told(error) },
-        None => refused(peer, "the recipient", error),
     }
 }
 

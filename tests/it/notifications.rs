@@ -408,3 +408,123 @@ async fn run_of(world: &World, id: i64, owner: &str) {
         "INSERT INTO job_executions VALUES ($1, $1, $1, 'running', now() - interval '2 days', NULL, $2)";
     sqlx::query(insert).bind(id).bind(owner).execute(&world.pool).await.unwrap();
 }
+
+/// A store whose owners are mailed by way of this server.
+fn mailing_owners(sink: &Sink) -> Value {
+    json!({"table": {"columns": {"owner": "owner"}}, "notifications": {
+        "groupWait": "0s", "groupInterval": "0s", "giveUpAfter": "1m",
+        "smtp": {"host": "127.0.0.1", "port": sink.port, "security": "None", "from": "jobexec@example.org"},
+        "channels": [{"name": "owners", "email": {"toOwner": true}}],
+    }})
+}
+
+/// A world with that store, and so many owners to be told whom the server does not know.
+async fn with_owners_gone(test: &str, sink: &Sink, count: i64) -> World {
+    let tables = format!("{TABLE}; ALTER TABLE job_executions ADD COLUMN owner text");
+    let world = World::with(test, &tables, &mailing_owners(sink)).await;
+    for id in 1..=count {
+        run_of(&world, id, &format!("{id}@gone.example")).await;
+    }
+    world
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_one_after_another_is_asked_slowly_and_nobody_is_given_up_untried() {
+    let Some(mut sink) = Sink::start("many who are refused", &json!({"refuses": "gone.example"})).await
+    else {
+        return;
+    };
+    let world = with_owners_gone("notified-gone", &sink, 16).await;
+    // All is older than giveUpAfter from the beginning.
+    world
+        .sql(
+            "CREATE FUNCTION old() RETURNS trigger LANGUAGE plpgsql AS
+             $$BEGIN NEW.created_at = NEW.created_at - interval '1 hour'; RETURN NEW; END$$;
+             CREATE TRIGGER old BEFORE INSERT ON jobexec.messages FOR EACH ROW EXECUTE FUNCTION old()",
+        )
+        .await;
+    let operator = world.operator();
+    world.store(mailing_owners(&sink)).await;
+    let refused = async |sink: &mut Sink, count: usize| {
+        for _ in 0..count {
+            sink.next("recipient").await;
+        }
+        std::time::Instant::now()
+    };
+    let many = refused(&mut sink, 8).await;
+    run_of(&world, 17, "ada@example.org").await;
+    // After 1 s, and 2 s.
+    let pauses = refused(&mut sink, 5).await - many;
+    assert!(pauses >= std::time::Duration::from_millis(2_900), "{pauses:?}");
+    notifying(&world, &operator, "False", "RecipientsRefused").await;
+    assert_eq!(mails(&mut sink, 1).await[0].0, "ada@example.org");
+    all_told(&world).await;
+    world
+        .until_true(
+            "SELECT bool_and(attempts = 1) AND count(*) FILTER (WHERE outcome = 'GivenUp' AND error LIKE '%550%') = 16
+             FROM jobexec.messages",
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn those_who_are_refused_do_not_hold_up_another_channel() {
+    let told = json!({"refuses": "gone.example", "slowly": 2});
+    let Some(mut sink) = Sink::start("a server that refuses slowly", &told).await else { return };
+    let hook = Hook::start(false, status("200 OK")).await;
+    let world = with_owners_gone("notified-slowly", &sink, 32).await;
+    let own = json!({"selector": {"jobIds": ["99"]}, "notifications": {"channels": [to("chat", &hook, &["Failed"])]}});
+    world.policy("urgent", own).await;
+    let operator = world.operator_with(&OPEN);
+    world.store(mailing_owners(&sink)).await;
+    sink.next("recipient").await;
+    world.sql("INSERT INTO job_executions VALUES (99, 99, 99, 'running', now() - interval '2 days')").await;
+    sent(&hook, 1).await;
+    let untried: i64 =
+        world.one("SELECT count(*) FROM jobexec.messages WHERE channel = 'owners' AND attempts = 0").await;
+    assert!(untried > 0, "it waited for all of them");
+    drop(operator);
+}
+
+#[tokio::test]
+async fn a_refusal_speaks_for_all_that_waits_for_the_recipient() {
+    let Some(mut sink) =
+        Sink::start("a recipient that is refused", &json!({"refuses": "gone.example"})).await
+    else {
+        return;
+    };
+    let world = with_owners_gone("notified-once", &sink, 1).await;
+    let operator = world.operator();
+    let mut spec = mailing_owners(&sink);
+    spec["notifications"]["channels"][0]["email"]["to"] = json!(vec!["1@gone.example"; 8]);
+    world.store(spec).await;
+    // Those that were under way at the same time.
+    for _ in 0..4 {
+        sink.next("recipient").await;
+    }
+    world
+        .until_true(
+            "SELECT count(*) FILTER (WHERE attempts = 1 AND error LIKE '%550%') = 4 AND count(*) FILTER (WHERE attempts = 0) = 5
+                    AND bool_and(next_attempt_at > now() + interval '50 s') FROM jobexec.messages",
+        )
+        .await;
+    assert_eq!(sink.end().await, Vec::<String>::new());
+    drop(operator);
+}
+
+#[tokio::test]
+async fn a_channel_that_is_corrected_is_tried_at_once() {
+    let world = World::new("notified-corrected").await;
+    let (broken, well) =
+        (Hook::start(false, status("500 No")).await, Hook::start(false, status("200 OK")).await);
+    stale(&world, 1).await;
+    let operator = world.operator_with(&OPEN);
+    world.store(notifications(&[to("chat", &broken, &[])])).await;
+    notifying(&world, &operator, "False", "HTTPStatus").await;
+    // It has been so for long.
+    world.until_true("SELECT bool_and(error IS NOT NULL) FROM jobexec.messages").await;
+    world.sql("UPDATE jobexec.messages SET next_attempt_at = now() + interval '1 hour'").await;
+    world.store_changed(&operator, notifications(&[to("chat", &well, &[])])).await;
+    sent(&well, 1).await;
+    notifying(&world, &operator, "True", "Notifying").await;
+}

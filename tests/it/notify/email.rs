@@ -110,6 +110,16 @@ async fn tls_from_the_start() {
     assert_eq!(reason(&error, &[PASSWORD]), "TLSFailed", "{error}");
 }
 
+#[tokio::test]
+async fn what_was_said_ahead_of_tls_is_no_answer() {
+    for how in ["ahead", "far ahead"] {
+        let told = json!({"tls": "starttls", "misbehaves": how});
+        let Some(sink) = sink("answers ahead of TLS", told).await else { return };
+        let error = deliver(&to_ops(server(&sink, Security::StartTls)), &message()).await.unwrap_err();
+        assert_eq!(reason(&error, &[]), "TLSFailed", "{how}: {error}");
+    }
+}
+
 fn rcgen_of_another() -> String {
     rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap().cert.pem()
 }
@@ -146,6 +156,12 @@ async fn what_a_server_refuses_is_told() {
         assert!(error.to_string().contains(said), "{how}: {error}");
         assert!(!error.is_final());
     }
+    // One that takes nothing more for now says so to whatever it is asked: that is not about the recipient.
+    let told = json!({"refuses": "example.org", "said": "421 4.7.0 Too many errors"});
+    let Some(sink) = sink("a mail server that has enough", told).await else { return };
+    let error = deliver(&to_ops(server(&sink, Security::None)), &message()).await.unwrap_err();
+    assert_eq!(reason(&error, &[]), "Refused", "{error}");
+    assert!(error.to_string().contains("refused the recipient: 421 4.7.0 Too many errors"), "{error}");
 }
 
 #[tokio::test]

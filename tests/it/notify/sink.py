@@ -1,7 +1,9 @@
 """A mail server that prints what happens to it as JSON, a line each, and does as it is told.
 
-Its argument is a JSON object: tls (none, starttls, implicit), cert, key, login ([user, password]), smtputf8, and
-misbehaves: one of greeting, recipient, echo, silent, hang, endless, nonsense. It ends when its standard input does.
+Its argument is a JSON object: tls (none, starttls, implicit), cert, key, login ([user, password]), smtputf8, refuses (a domain
+whose recipients it does not take), slowly (after how many seconds), said (in which words), and misbehaves: one of greeting,
+recipient, echo, silent, hang, endless, nonsense, ahead (somebody on the way puts the answers to all that is asked within TLS
+behind the one to STARTTLS), far ahead (behind the one before it). It ends when its standard input does.
 """
 
 import asyncio
@@ -16,6 +18,8 @@ how = told.get("misbehaves")
 connections = set()
 idle = asyncio.Event()
 idle.set()
+# To EHLO, MAIL, RCPT, DATA, the content and QUIT.
+FORGED = "\r\n".join(["250 of course"] * 3 + ["354 go on", "250 taken", "221 bye"])
 
 
 def say(**what):
@@ -46,6 +50,15 @@ class Server(Counted, SMTP):
             await super().push("554 5.7.1 No service for you")
             self.transport.close()
             return
+        ready = str(status).startswith("220 Ready to start TLS")
+        if how == "ahead" and ready:
+            status = f"{status}\r\n{FORGED}"
+        if how == "far ahead":
+            if ready:
+                # What the server says itself does not get through.
+                return
+            if status == "250 HELP" and self.session.ssl is None:
+                status = f"{status}\r\n220 Ready\r\n{FORGED}"
         await super().push(status)
 
 
@@ -78,8 +91,10 @@ class Handler:
         return "250 OK"
 
     async def handle_RCPT(self, server, session, envelope, address, options):
-        if how == "recipient":
-            return "550 5.1.1 No such user here"
+        say(event="recipient", address=address)
+        if how == "recipient" or address.rpartition("@")[2] == told.get("refuses"):
+            await asyncio.sleep(told.get("slowly", 0))
+            return told.get("said", "550 5.1.1 No such user here")
         envelope.rcpt_tos.append(address)
         return "250 OK"
 

@@ -1,6 +1,7 @@
 //! Tells people what happened, beside everything else: what was posted becomes messages, and those are delivered or tried
 //! again. No look ever waits for a mail server.
 
+mod channel;
 mod channels;
 mod round;
 mod way;

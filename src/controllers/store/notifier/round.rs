@@ -11,7 +11,8 @@ use kube::ResourceExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::Unwell;
-use super::channels::{Channels, pause};
+use super::channel::{pause, pause_refused};
+use super::channels::Channels;
 use super::way::{NoWay, Ways};
 use crate::api::ExecutionStore;
 use crate::api::notifications::Notifications;
@@ -28,6 +29,9 @@ const AT_ONCE: usize = 4;
 
 /// The longest rest: what another operator does is seen after it.
 const REST: Duration = Duration::from_secs(30);
+
+/// The shortest rest, which does not keep the server busy.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// The pause after a message whose channel is not there.
 const CHANNEL_BACK: Duration = Duration::from_mins(1);
@@ -56,24 +60,26 @@ struct Times {
 impl Round {
     /// Runs until nothing is left.
     pub(super) async fn go(self) {
+        if let Err(error) = self.run().await {
+            self.session.tally.failed(error.reason());
+            tracing::warn!(store = self.store.name_any(), %error, "people could not be told; the next look goes on");
+        }
+    }
+
+    async fn run(&self) -> Result<(), DbError> {
         let spec = self.store.spec.notifications.clone().unwrap_or_default();
         // Made when there is something to be told, since that takes its time.
         let templates = OnceLock::new();
         let (ways, times) = (Ways::default(), Times::of(&spec));
+        self.hasten().await?;
         while !self.leave.is_cancelled() {
-            match self.turn(&templates, &ways, &times).await {
-                Ok(Some(rest)) => tokio::select! {
-                    () = tokio::time::sleep(rest.min(REST)) => {}
-                    () = self.leave.cancelled() => {}
-                },
-                Ok(None) => return,
-                Err(error) => {
-                    self.session.tally.failed(error.reason());
-                    tracing::warn!(store = self.store.name_any(), %error, "people could not be told; the next look goes on");
-                    return;
-                }
+            let Some(rest) = self.turn(&templates, &ways, &times).await? else { break };
+            tokio::select! {
+                () = tokio::time::sleep(rest.min(REST)) => {}
+                () = self.leave.cancelled() => {}
             }
         }
+        Ok(())
     }
 
     /// Does what is due. Returns how long to rest; `None`: there is nothing left.
@@ -85,16 +91,21 @@ impl Round {
     ) -> Result<Option<Duration>, DbError> {
         let database = &self.session.database;
         let held = self.channels.held();
-        let pending = database.within(messages::pending(database, self.store_id, &held)).await?;
-        let given_up = if pending.waiting > 0 { self.give_up_old(times, &held).await? } else { 0 };
-        self.channels.waiting(pending.waiting.saturating_sub(i64::try_from(given_up).unwrap_or(0)));
+        let pending = database.within(messages::pending(database, self.store_id, &held.all)).await?;
+        let given_up = if pending.waiting > 0 { self.give_up_old(times, &held.failing).await? } else { 0 };
+        let waiting = pending.waiting.saturating_sub(i64::try_from(given_up).unwrap_or(0));
+        self.channels.waiting(waiting, &pending.channels);
         let write_at = times.write_at(&pending);
         if write_at.is_some_and(|at| at <= pending.now) {
             self.write().await?;
             return Ok(Some(Duration::ZERO));
         }
         if pending.next.is_some_and(|at| at <= pending.now) {
-            let taken = database.within(messages::take(database, self.store_id, &held)).await?;
+            let taken = database.within(messages::take(database, self.store_id, &held.all)).await?;
+            if taken.is_empty() {
+                // Another operator is taking them just now.
+                return Ok(Some(MOMENT));
+            }
             let spec = self.store.spec.notifications.as_ref();
             let templates =
                 templates.get_or_init(|| Templates::new(spec.and_then(|n| n.templates.as_ref())).0);
@@ -108,8 +119,18 @@ impl Round {
         let next = [write_at, pending.next].into_iter().flatten().min();
         let rest = next.map_or(REST, |at| (at - pending.now).to_std().unwrap_or_default());
         let held = self.channels.next().map_or(REST, |at| at.saturating_duration_since(Instant::now()));
-        // Never so short that it keeps the server busy.
-        Ok(Some(rest.min(held).max(Duration::from_millis(100))))
+        Ok(Some(rest.min(held).max(MOMENT)))
+    }
+
+    /// Has what waits for channels that are described anew wait no longer.
+    async fn hasten(&self) -> Result<(), DbError> {
+        let (database, changed) = (&self.session.database, self.channels.changed());
+        if changed.is_empty() {
+            return Ok(());
+        }
+        database.within(messages::hasten(database, self.store_id, &changed)).await?;
+        self.channels.hastened(&changed);
+        Ok(())
     }
 
     /// Makes messages of what was posted.
@@ -167,11 +188,19 @@ impl Round {
     async fn not_told(&self, ways: &Ways, taken: &Taken, error: NoWay) -> Result<(), DbError> {
         self.session.tally.not_delivered(error.reason());
         let text = error.to_string().replace('\0', "");
-        let news = if matches!(&error, NoWay::Send(error) if of_recipient(error)) {
-            self.channels.refused(&taken.channel, &taken.recipient, text.clone())
-        } else {
-            ways.forget(&taken.channel);
-            self.channels.failed(&taken.channel, error.reason(), text.clone())
+        let (channel, recipient) = (&taken.channel, &taken.recipient);
+        let refused = matches!(error, NoWay::Send(SendError::RecipientRefused { .. }));
+        let news = match &error {
+            NoWay::Send(SendError::RecipientRefused { .. }) => {
+                self.channels.refused(channel, recipient, text.clone())
+            }
+            NoWay::Send(SendError::InvalidAddress(..)) => {
+                self.channels.not_told(channel, recipient, text.clone())
+            }
+            error => {
+                ways.forget(channel);
+                self.channels.failed(channel, error.reason(), text.clone())
+            }
         };
         if news {
             // The condition says so without waiting for the next poll.
@@ -180,9 +209,13 @@ impl Round {
         if matches!(&error, NoWay::Send(error) if error.is_final()) {
             return self.give_up(taken, &text).await;
         }
-        tracing::info!(store = self.store.name_any(), channel = taken.channel, message = %taken.id, error = text, "people could not be told");
-        let again_in = pause(u32::try_from(taken.attempts).unwrap_or(1));
-        let database = &self.session.database;
+        tracing::info!(store = self.store.name_any(), channel, message = %taken.id, error = text, "people could not be told");
+        let (database, times) = (&self.session.database, |attempts| u32::try_from(attempts).unwrap_or(1));
+        if refused {
+            let pause = |attempts| pause_refused(times(attempts));
+            return database.within(messages::refused(database, self.store_id, taken, &text, pause)).await;
+        }
+        let again_in = pause(times(taken.attempts));
         database.within(messages::failed(database, taken.id, &text, again_in)).await
     }
 
@@ -212,9 +245,9 @@ impl Round {
     }
 
     /// Gives up what has been tried for long enough.
-    async fn give_up_old(&self, times: &Times, held: &[String]) -> Result<u64, DbError> {
+    async fn give_up_old(&self, times: &Times, failing: &[String]) -> Result<u64, DbError> {
         let database = &self.session.database;
-        let old = messages::give_up_old(database, self.store_id, times.give_up_after, held);
+        let old = messages::give_up_old(database, self.store_id, times.give_up_after, failing);
         let old = database.within(old).await?;
         if let Some(first) = old.first() {
             self.given_up(old.len() as u64);
@@ -224,11 +257,6 @@ impl Round {
         }
         Ok(old.len() as u64)
     }
-}
-
-/// Whether other recipients of the same channel may be told all the same.
-const fn of_recipient(error: &SendError) -> bool {
-    matches!(error, SendError::RecipientRefused { .. } | SendError::InvalidAddress(..))
 }
 
 impl Times {
