@@ -11,10 +11,11 @@ use super::{Database, DbError, Layout};
 use crate::api::Table;
 
 /// Version, description and SQL of every migration, in order.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "jobexec", include_str!("migrations/0001_jobexec.sql")),
     (2, "samples", include_str!("migrations/0002_samples.sql")),
     (3, "notifications", include_str!("migrations/0003_notifications.sql")),
+    (4, "sweeps", include_str!("migrations/0004_sweeps.sql")),
 ];
 
 /// The migration that recording needs: what later ones add, people can be without.
@@ -35,9 +36,10 @@ const GRANTS: [(&str, &str); 7] = [
 ];
 
 /// The same for what recording does not need.
-const EXTRA_GRANTS: [(&str, &str); 4] = [
+const EXTRA_GRANTS: [(&str, &str); 5] = [
     ("samples", "SELECT, INSERT, DELETE"),
     ("events", "DELETE"),
+    ("sweeps", "DELETE"),
     ("outbox", "SELECT, INSERT, DELETE"),
     ("messages", "SELECT, INSERT, UPDATE, DELETE"),
 ];
