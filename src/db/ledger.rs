@@ -65,8 +65,8 @@ pub struct Unannounced {
     pub id: Uuid,
     /// How many executions it ended.
     pub failed: i64,
-    /// Whether it has ended: the asker knows that it has, or it began more than a minute ago. Another operator may still be at
-    /// a younger one.
+    /// Whether it has ended: the asker knows that it has, or its last batch was more than a minute ago. Another operator may
+    /// still be at one that did something since.
     pub ended: bool,
     /// The first few of them, each as a short phrase.
     pub sample: Vec<String>,
@@ -297,7 +297,9 @@ pub async fn unannounced(
     let mut tx = database.read().await?;
     let rows: Vec<(Uuid, i64, bool, Vec<String>)> = sqlx::query_as(
         "SELECT s.sweep_id, s.failed,
-                s.sweep_id = ANY ($2) OR s.started_at < statement_timestamp() - interval '1 minute',
+                s.sweep_id = ANY ($2) OR statement_timestamp() - interval '1 minute' > COALESCE(
+                    (SELECT e.at FROM jobexec.events AS e WHERE e.sweep_id = s.sweep_id ORDER BY e.event_id DESC LIMIT 1),
+                    s.started_at),
                 ARRAY(
                     SELECT format('%s (job %s, #%s', e.execution_id, COALESCE(e.job_id, '?'),
                                   COALESCE(e.execution_number::text, '?'))

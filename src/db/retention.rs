@@ -1,4 +1,4 @@
-//! Lets go of records of what was done once they are old, in pieces that hold up nobody.
+//! Lets go of records of what was done, and of the sweeps that did it, once they are old, in pieces that hold up nobody.
 
 use chrono::TimeDelta;
 use sqlx::AssertSqlSafe;
@@ -6,7 +6,7 @@ use sqlx::AssertSqlSafe;
 use super::judge::id_of;
 use super::{Database, DbError, Mapping};
 
-/// How many records one statement looks at.
+/// How many records one statement looks at, and how many sweeps one deletes.
 pub const BATCH: i64 = 2_000;
 
 /// What became of a piece.
@@ -23,6 +23,7 @@ pub enum Pruned {
 /// Deletes those of the next [`BATCH`] records behind `after`, in the order in which they were written, that are older
 /// than `retention`. What was done to an execution that still runs is kept: it is by its record that nobody is warned of
 /// it again. Records of other stores are theirs, also of those that nobody looks after now: who does next has a retention.
+/// With the end of the records as many sweeps go, if there are so many that are as old; the others next time.
 ///
 /// # Errors
 /// Those of the database; then nothing was deleted.
@@ -68,6 +69,36 @@ pub async fn prune(
         .persistent(false)
         .fetch_optional(&mut *tx)
         .await?;
+    if last.is_none() {
+        forget_sweeps(&mut tx, store_id, retention).await?;
+    }
     tx.commit().await?;
     Ok(last.map_or(Pruned::All, Pruned::UpTo))
+}
+
+/// Deletes the oldest of the sweeps that are older than `retention`, where this login may. That nobody was told of one in
+/// all that time is past mending.
+async fn forget_sweeps(
+    tx: &mut sqlx::PgConnection,
+    store_id: i32,
+    retention: TimeDelta,
+) -> Result<(), sqlx::Error> {
+    let may: bool = sqlx::query_scalar("SELECT has_table_privilege('jobexec.sweeps', 'DELETE')")
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await?;
+    if may {
+        sqlx::query(
+            "DELETE FROM jobexec.sweeps WHERE sweep_id = ANY (ARRAY (
+                 SELECT sweep_id FROM jobexec.sweeps WHERE store_id = $1 AND started_at < statement_timestamp() - $2
+                 ORDER BY started_at LIMIT $3))",
+        )
+        .bind(store_id)
+        .bind(retention)
+        .bind(BATCH)
+        .persistent(false)
+        .execute(tx)
+        .await?;
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The operator's own schema `jobexec`, the index on the application's table and the grants of the operator's role:
 //! printed for an administrator, or applied.
 
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType};
 use sqlx::{AssertSqlSafe, SqlStr};
 
 use super::extras::Extra;
@@ -11,17 +11,31 @@ use super::{Database, DbError, Layout};
 use crate::api::Table;
 
 /// Version, description and SQL of every migration, in order.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "jobexec", include_str!("migrations/0001_jobexec.sql")),
     (2, "samples", include_str!("migrations/0002_samples.sql")),
     (3, "notifications", include_str!("migrations/0003_notifications.sql")),
+    (4, "sweeps", include_str!("migrations/0004_sweeps.sql")),
 ];
 
 /// The migration that recording needs: what later ones add, people can be without.
 const NEEDED: i64 = 1;
 
-/// Where sqlx notes which migrations were applied.
-const MIGRATIONS_TABLE: &str = "jobexec._sqlx_migrations";
+/// The schema, and where it is noted which migrations were applied, as sqlx does it. Who owns the schema need not have the
+/// right to create another one.
+const BEGINNING: &str =
+    "DO $$ BEGIN IF to_regnamespace('jobexec') IS NULL THEN CREATE SCHEMA jobexec; END IF; END $$;
+CREATE TABLE IF NOT EXISTS jobexec._sqlx_migrations (
+    version bigint PRIMARY KEY, description text NOT NULL, installed_on timestamptz NOT NULL DEFAULT now(),
+    success boolean NOT NULL, checksum bytea NOT NULL, execution_time bigint NOT NULL
+);";
+
+/// The advisory lock of who creates or extends the operator's tables.
+const TURN: i64 = i64::from_be_bytes(*b"jobexec\0");
+
+/// How long a statement of an operator that creates or extends them may take: an index takes a second for a million records,
+/// and nothing is recorded meanwhile. A person has any time.
+const STATEMENT_TIMEOUT: &str = "1min";
 
 /// The operator's tables and what its role may do with them.
 const GRANTS: [(&str, &str); 7] = [
@@ -35,9 +49,10 @@ const GRANTS: [(&str, &str); 7] = [
 ];
 
 /// The same for what recording does not need.
-const EXTRA_GRANTS: [(&str, &str); 4] = [
+const EXTRA_GRANTS: [(&str, &str); 5] = [
     ("samples", "SELECT, INSERT, DELETE"),
     ("events", "DELETE"),
+    ("sweeps", "DELETE"),
     ("outbox", "SELECT, INSERT, DELETE"),
     ("messages", "SELECT, INSERT, UPDATE, DELETE"),
 ];
@@ -68,16 +83,15 @@ pub async fn ensure(database: &Database) -> Result<Option<String>, DbError> {
     match state(database).await? {
         State::Ready => Ok(None),
         State::Behind { may_create } => {
+            let lacks = "the schema jobexec is behind: nobody is notified, no health over time is kept, or indexes are lacking";
             if !may_create {
-                tracing::info!(
-                    "the schema jobexec is behind: nobody is notified, or no health over time is kept; {hint}"
-                );
-            } else if let Err(error) = build(database).await {
-                tracing::warn!(%error, "the schema jobexec is behind: nobody is notified, or no health over time is kept; {hint}");
+                tracing::info!("{lacks}; {hint}");
+            } else if let Err(error) = build(database, STATEMENT_TIMEOUT).await {
+                tracing::warn!(%error, "{lacks}; {hint}");
             }
             Ok(None)
         }
-        State::Missing { may_create: true } => match build(database).await {
+        State::Missing { may_create: true } => match build(database, STATEMENT_TIMEOUT).await {
             Ok(()) => Ok(None),
             Err(error) => Ok(Some(format!("the schema jobexec could not be created ({error}); {hint}"))),
         },
@@ -165,14 +179,59 @@ async fn state(database: &Database) -> Result<State, DbError> {
     })
 }
 
-/// Creates the operator's tables. What sqlx has noted as applied it takes for there, so each migration is repeated: a
-/// table that somebody dropped is made again.
-async fn build(database: &Database) -> Result<(), SchemaError> {
-    migrator().run(&database.pool()).await?;
-    for (_, _, sql) in MIGRATIONS {
-        execute(database, sql).await?;
+/// Creates the operator's tables. Each migration is repeated, also where it is noted as applied: a table that somebody
+/// dropped is made again.
+///
+/// All in one transaction, whose end gives the lock back. sqlx's own way is to lock and unlock the session: behind
+/// `PgBouncer` in transaction mode the one may meet another session than the other, and then the lock stays for ever.
+async fn build(database: &Database, statement_timeout: &str) -> Result<(), SchemaError> {
+    let mut tx = database.write().await.map_err(DbError::from)?;
+    run(
+        &mut tx,
+        &format!(
+            "SET LOCAL statement_timeout = {}; SET LOCAL client_min_messages = warning; \
+             SELECT pg_advisory_xact_lock({TURN})",
+            literal(statement_timeout)
+        ),
+    )
+    .await?;
+    run(&mut tx, BEGINNING).await?;
+    let applied: Vec<(i64, bool, Vec<u8>)> =
+        sqlx::query_as("SELECT version, success, checksum FROM jobexec._sqlx_migrations")
+            .persistent(false)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(DbError::from)?;
+    for migration in migrations() {
+        let version = migration.version;
+        match applied.iter().find(|(applied, ..)| *applied == version) {
+            Some((_, false, _)) => return Err(MigrateError::Dirty(version).into()),
+            Some((.., checksum)) if **checksum != *migration.checksum => {
+                return Err(MigrateError::VersionMismatch(version).into());
+            }
+            // What is ahead of us after a rollback is no matter: migrations are additive.
+            _ => {}
+        }
+        run(&mut tx, migration.sql.as_str()).await?;
+        run(&mut tx, &noted(&migration)).await?;
     }
+    Ok(tx.commit().await.map_err(DbError::from)?)
+}
+
+async fn run(tx: &mut sqlx::PgConnection, sql: &str) -> Result<(), DbError> {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(tx).await?;
     Ok(())
+}
+
+/// Notes that a migration was applied.
+fn noted(migration: &Migration) -> String {
+    let checksum: String = migration.checksum.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "INSERT INTO jobexec._sqlx_migrations (version, description, success, checksum, execution_time)\n\
+         VALUES ({version}, {description}, true, '\\x{checksum}', 0) ON CONFLICT DO NOTHING;",
+        version = migration.version,
+        description = literal(&migration.description),
+    )
 }
 
 /// Creates the schema, the index, the grants and `extras`; each step is harmless when it was done before.
@@ -183,7 +242,7 @@ pub async fn apply(
     extras: &[Extra],
 ) -> Result<(), SchemaError> {
     let table = &layout.table;
-    build(database).await?;
+    build(database, "0").await?;
     if let Some(role) = role {
         grant(database, layout, role).await?;
     }
@@ -234,23 +293,13 @@ async fn execute(database: &Database, sql: &str) -> Result<(), DbError> {
 /// What [`apply`] does, as a script for psql that may be run again.
 pub fn script(layout: &Layout, role: Option<&str>, extras: &[Extra]) -> String {
     let table = &layout.table;
-    let mut out = String::from(
+    let mut out = format!(
         "-- The jobexec operator's own schema, the index that its sweep uses, and the grants of its role.\n\
          -- It may be run again: what is there is left as it is.\n\n\
-         SET client_min_messages = warning;\n\
-         CREATE SCHEMA IF NOT EXISTS jobexec;\n\
-         CREATE TABLE IF NOT EXISTS jobexec._sqlx_migrations (\n    \
-             version bigint PRIMARY KEY, description text NOT NULL, installed_on timestamptz NOT NULL DEFAULT now(),\n    \
-             success boolean NOT NULL, checksum bytea NOT NULL, execution_time bigint NOT NULL\n);\n\n",
+         SET client_min_messages = warning;\n{BEGINNING}\n\n",
     );
     for migration in migrations() {
-        let checksum: String = migration.checksum.iter().map(|byte| format!("{byte:02x}")).collect();
-        let (version, description, sql) = (migration.version, migration.description, migration.sql.as_str());
-        out.push_str(&format!(
-            "{sql}\nINSERT INTO jobexec._sqlx_migrations (version, description, success, checksum, execution_time)\n\
-             VALUES ({version}, {description}, true, '\\x{checksum}', 0) ON CONFLICT DO NOTHING;\n\n",
-            description = literal(&description),
-        ));
+        out.push_str(&format!("{}\n{}\n\n", migration.sql.as_str(), noted(&migration)));
     }
     if let Some(role) = role {
         out.push_str(&format!(
@@ -345,13 +394,4 @@ fn migrations() -> Vec<Migration> {
             )
         })
         .collect()
-}
-
-fn migrator() -> Migrator {
-    let mut migrator = Migrator::with_migrations(migrations());
-    migrator.create_schema("jobexec");
-    migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
-    // After a rollback of the operator the database is ahead of it; migrations are additive, so that is no error.
-    migrator.set_ignore_missing(true);
-    migrator
 }

@@ -99,8 +99,13 @@ async fn disturbed(k: usize, trap: Trap, undisturbed: &'static Value) -> bool {
         _ = run.settle() => false,
     };
     if sprung {
-        // What another operator may still be at is announced after a minute: this one is not.
-        run.world.sql("UPDATE jobexec.sweeps SET started_at = started_at - interval '2 minutes'").await;
+        // What another operator may still be at is announced a minute after its last batch: this one is not.
+        run.world
+            .sql(
+                "UPDATE jobexec.sweeps SET started_at = started_at - interval '2 minutes'; \
+                 UPDATE jobexec.events SET sweep_id = NULL",
+            )
+            .await;
         if trap != Trap::Unanswered {
             run.operator.take().unwrap().kill();
             writes.release();

@@ -21,7 +21,7 @@ enum For {
 use For::{Enforcement, History, Recording};
 
 /// The rights, what on, and what for.
-const GRANTS: [(&str, &str, For); 14] = [
+const GRANTS: [(&str, &str, For); 15] = [
     ("USAGE", "SCHEMA jobexec", Recording),
     ("SELECT", "jobexec._sqlx_migrations", Recording),
     ("SELECT, INSERT, UPDATE", "jobexec.stores", Recording),
@@ -32,6 +32,7 @@ const GRANTS: [(&str, &str, For); 14] = [
     ("SELECT, INSERT", "jobexec.events", Recording),
     ("SELECT, INSERT, DELETE", "jobexec.samples", History),
     ("DELETE", "jobexec.events", History),
+    ("DELETE", "jobexec.sweeps", History),
     ("SELECT, INSERT, DELETE", "jobexec.outbox", History),
     ("SELECT, INSERT, UPDATE, DELETE", "jobexec.messages", History),
     (

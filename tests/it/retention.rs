@@ -61,6 +61,38 @@ async fn old_records_go_but_for_those_of_running_executions_and_of_others() {
     assert_eq!(world.one::<String>(left).await, "of another, of nobody");
 }
 
+/// A sweep of this store that began so long ago, and whether it was announced.
+async fn swept(world: &World, store: i32, age: &str, announced: &str) {
+    world
+        .sql(&format!(
+            "INSERT INTO jobexec.sweeps VALUES (gen_random_uuid(), {store}, '{age}', now() - interval '{age}', 1, {announced})"
+        ))
+        .await;
+}
+
+#[tokio::test]
+async fn old_sweeps_go_with_their_records_where_the_login_may() {
+    let world = World::new("oldsweeps").await;
+    world.sql(STORES).await;
+    for (store, age, announced) in [
+        (1, "91 days", "now()"),
+        (1, "92 days", "NULL"),
+        (1, "89 days", "now()"),
+        (1, "1 hour", "NULL"),
+        (2, "93 days", "now()"),
+    ] {
+        swept(&world, store, age, announced).await;
+    }
+    world.sql(&format!("REVOKE DELETE ON jobexec.sweeps FROM {}", world.role)).await;
+    let (database, mapping) = open(&world).await;
+    let left = "SELECT string_agg(trigger, ', ' ORDER BY started_at) FROM jobexec.sweeps";
+    assert_eq!(prune(&database, &mapping, 1, KEEP, 0).await.unwrap(), Pruned::All);
+    assert_eq!(world.one::<String>(left).await, "93 days, 92 days, 91 days, 89 days, 1 hour");
+    world.sql(&format!("GRANT DELETE ON jobexec.sweeps TO {}", world.role)).await;
+    assert_eq!(prune(&database, &mapping, 1, KEEP, 0).await.unwrap(), Pruned::All);
+    assert_eq!(world.one::<String>(left).await, "93 days, 89 days, 1 hour");
+}
+
 #[tokio::test]
 async fn no_statement_is_about_more_than_a_piece() {
     let world = World::new("pieces").await;

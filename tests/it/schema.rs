@@ -3,10 +3,12 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus};
 use serde_json::json;
+use sqlx::migrate::Migrate as _;
 
 use crate::support::world::TABLE;
-use crate::support::{World, is};
+use crate::support::{PgBouncer, World, is, machine};
 
 #[tokio::test]
 async fn the_printed_script_and_apply_do_the_same_and_may_be_repeated() {
@@ -81,6 +83,75 @@ async fn an_operator_that_may_creates_its_tables_itself() {
     let operator = world.operator();
     world.store(json!({})).await;
     world.store_until(&operator, |s| is(&s.conditions, "Recording", "True", "TablesPresent")).await;
+}
+
+/// Without the right to create schemas, which is not needed where there is one.
+#[tokio::test]
+async fn whoever_owns_the_schema_brings_it_up_to_date() {
+    let world = World::new("owner").await;
+    let role = &world.role;
+    let tables: String = world
+        .one(&format!(
+            "SELECT string_agg(format('ALTER TABLE jobexec.%I OWNER TO {role}', relname), '; ') FROM pg_class \
+             WHERE relnamespace = 'jobexec'::regnamespace AND relkind = 'r'"
+        ))
+        .await;
+    world.sql(&format!("ALTER SCHEMA jobexec OWNER TO {role}; {tables}")).await;
+    // As it was before the last migration.
+    world
+        .sql(
+            "DROP INDEX jobexec.events_sweep, jobexec.sweeps_started; CREATE INDEX events_sweep ON jobexec.events (sweep_id); \
+             DELETE FROM jobexec._sqlx_migrations WHERE version = 4",
+        )
+        .await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Recording", "True", "TablesPresent")).await;
+    let indexes = "SELECT string_agg(indexdef, '; ' ORDER BY indexname) FROM pg_indexes \
+                   WHERE schemaname = 'jobexec' AND indexname ~ 'events_sweep|sweeps_started'";
+    let made: String = world.one(indexes).await;
+    assert!(made.contains("(sweep_id, event_id)") && made.contains("(store_id, started_at)"), "{made}");
+    let oids = "SELECT string_agg(oid::text, ' ' ORDER BY oid) FROM pg_class WHERE relnamespace = 'jobexec'::regnamespace";
+    let before: String = world.one(oids).await;
+    world.prepare().await;
+    assert_eq!(world.one::<String>(oids).await, before, "once more, nothing is made anew");
+}
+
+#[tokio::test]
+async fn behind_pgbouncer_stores_make_the_schema_at_once_and_leave_no_lock() {
+    let test = "schema::behind_pgbouncer_stores_make_the_schema_at_once_and_leave_no_lock";
+    let program = machine::program("pgbouncer");
+    let Some(program) = machine::needs(test, "PgBouncer, for example Debian's pgbouncer", program) else {
+        return;
+    };
+    let world = World::bare("pooled").await;
+    world.sql(TABLE).await;
+    world
+        .sql(&format!(
+            "CREATE TABLE more (LIKE job_executions INCLUDING ALL); GRANT SELECT, UPDATE ON job_executions, more TO {0}; \
+             GRANT CREATE ON DATABASE {0} TO {0}",
+            world.role
+        ))
+        .await;
+    // What an operator before this one has left behind.
+    let mut left = world.pool.acquire().await.unwrap();
+    left.lock().await.unwrap();
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' \
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    assert_eq!(world.one::<i64>(locks).await, 1);
+    let pooler = PgBouncer::start(&program, &world);
+    world.secret("db", json!({"uri": pooler.url(&world.url("right/password"))})).await;
+    let operator = world.operator();
+    let more = World::store_with("more", json!({"table": {"name": "more"}}));
+    world.apply::<ExecutionStore>("more", more).await.unwrap();
+    world.store(json!({})).await;
+    for name in ["jobs", "more"] {
+        let records = |s: &ExecutionStoreStatus| is(&s.conditions, "Recording", "True", "TablesPresent");
+        world.store_named_until(&operator, name, records).await;
+    }
+    assert_eq!(world.one::<i64>(locks).await, 1);
+    left.unlock().await.unwrap();
+    assert_eq!(world.one::<i64>(locks).await, 0);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jobexec_operator::db::{Database, ledger};
 use serde_json::json;
 
 use crate::support::{PATIENCE, World, is};
@@ -181,8 +182,8 @@ async fn what_an_operator_did_not_live_to_tell_is_told_by_the_next() {
         .sql(
             "INSERT INTO jobexec.sweeps SELECT '6ba7b810-9dad-11d1-80b4-00c04fd430c8', store_id, 'Deadline', now() - interval '5 minutes', 7 FROM jobexec.stores; \
              INSERT INTO jobexec.events (at, store_id, sweep_id, execution_id, job_id, execution_number, action, reason, source, started_at) \
-             SELECT now(), store_id, '6ba7b810-9dad-11d1-80b4-00c04fd430c8', n, 3, n, 'Failed', 'DeadlineExceeded', 'x', now() - interval '30 hours' \
-             FROM jobexec.stores, generate_series(1, 7) n",
+             SELECT at, store_id, '6ba7b810-9dad-11d1-80b4-00c04fd430c8', n, 3, n, 'Failed', 'DeadlineExceeded', 'x', at - interval '30 hours' \
+             FROM jobexec.stores, generate_series(1, 7) n, (SELECT now() - interval '5 minutes' AS at) AS batch",
         )
         .await;
     let operator = world.operator();
@@ -198,6 +199,35 @@ async fn what_an_operator_did_not_live_to_tell_is_told_by_the_next() {
     let told =
         world.events().await.into_iter().filter(|e| e.reason.as_deref() == Some("StaleExecutionsFailed"));
     assert_eq!(told.count(), 1, "told once, whoever tells");
+}
+
+#[tokio::test]
+async fn the_sweep_of_another_operator_has_ended_a_minute_after_its_last_batch() {
+    let world = World::new("foreign").await;
+    world
+        .sql(
+            "INSERT INTO jobexec.stores (table_schema, table_name) VALUES ('public', 'job_executions'); \
+             INSERT INTO jobexec.sweeps VALUES (gen_random_uuid(), 1, 'Startup', now() - interval '10 minutes', 2, NULL); \
+             INSERT INTO jobexec.events (at, store_id, sweep_id, execution_id, action, reason, source) \
+             SELECT now() - age, 1, sweep_id, '7', 'Failed', 'r', 's' \
+             FROM jobexec.sweeps, (VALUES ('10 minutes'::interval), ('50 seconds')) AS v (age)",
+        )
+        .await;
+    let login = world.url("right/password").parse().unwrap();
+    let database = Database::connect(login, 1, Duration::from_secs(30)).await.unwrap();
+    let ended = async |own: &[uuid::Uuid]| {
+        let sweeps = ledger::unannounced(&database, 1, own, 5).await.unwrap();
+        assert_eq!((sweeps.len(), sweeps[0].failed, sweeps[0].sample.len()), (1, 2, 2));
+        sweeps[0].ended
+    };
+    assert!(!ended(&[]).await, "it may go on");
+    assert!(ended(&[world.one("SELECT sweep_id FROM jobexec.sweeps").await]).await);
+    world.sql("UPDATE jobexec.events SET at = at - interval '20 seconds'").await;
+    assert!(ended(&[]).await);
+    // What is recorded of it may be gone.
+    world.sql("DELETE FROM jobexec.events").await;
+    let sweeps = ledger::unannounced(&database, 1, &[], 5).await.unwrap();
+    assert!(sweeps[0].ended);
 }
 
 #[tokio::test]
