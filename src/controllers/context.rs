@@ -65,6 +65,8 @@ pub struct Context {
     pub membership: Arc<Membership>,
     /// What is telling Kubernetes of the stores.
     pub tellers: TaskTracker,
+    /// What is delivering messages to people.
+    pub deliveries: TaskTracker,
     /// Cancelled when the operator is asked to stop.
     pub stop: CancellationToken,
 }
@@ -115,6 +117,7 @@ impl Context {
             pools: Pools::default(),
             membership,
             tellers: TaskTracker::new(),
+            deliveries: TaskTracker::new(),
             stop,
         }
     }

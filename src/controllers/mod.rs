@@ -142,6 +142,9 @@ pub async fn run<F: Future<Output = ()>>(
             context.tellers.close();
             context.tellers.wait().await;
             leave.cancel();
+            // What is being delivered is noted, or the next one would deliver it again. Nobody's stores wait for that.
+            context.deliveries.close();
+            context.deliveries.wait().await;
         };
         tokio::join!(enforcement, beside);
         Ok(())

@@ -143,7 +143,7 @@ pub(super) async fn look(
             handle.looked();
             // Who did not get his turn has learnt nothing of the database.
             if !why.is_busy() {
-                handle.give_up(why.of_connection()).await;
+                handle.give_up(why.of_connection(), memory.notifier.leave());
             }
             seen.look_again = memory.pause_after(why.reason());
             tracing::warn!(store = %store.name_any(), reason = why.reason(), error = %why, "the store is not ready");
@@ -166,7 +166,7 @@ pub(super) async fn look(
             handle.tally.failed(error.reason());
             // Who did not get his turn has learnt nothing of the database.
             if !matches!(error, DbError::Busy(_)) {
-                handle.give_up(error.of_connection()).await;
+                handle.give_up(error.of_connection(), memory.notifier.leave());
             }
             seen.look_again = memory.pause_after(error.reason());
             memory.outage |= !error.answered();
@@ -219,7 +219,7 @@ async fn session(
             Err(error) => return Err(error),
         }
     }
-    handle.close().await;
+    handle.give_up(false, memory.notifier.leave());
     let (changed, nudge) = (handle.changed.clone(), context.nudger(store));
     let changed = move || {
         changed.store(true, Ordering::Release);

@@ -242,13 +242,18 @@ impl Handle {
         self.close().await;
     }
 
-    /// Closes the session, so that the next look opens another. `renew`: its connections are no good any more, the next ones are
-    /// new, also for the stores that share them: the server may be another one by then, or the password may have changed.
-    pub(super) async fn give_up(&self, renew: bool) {
-        if let Some(session) = self.session().filter(|_| renew) {
+    /// Closes the session once what is being delivered has been (`left`), so that the next look opens another. `renew`: its
+    /// connections are no good any more, the next ones are new, also for the stores that share them: the server may be another
+    /// one by then, or the password may have changed.
+    pub(super) fn give_up(&self, renew: bool, left: impl Future<Output = ()> + Send + 'static) {
+        let Some(session) = self.replace(None) else { return };
+        if renew {
             session.database.renew();
         }
-        self.close().await;
+        tokio::spawn(async move {
+            left.await;
+            session.database.close().await;
+        });
     }
 
     /// The store is gone, or is another operator's now: gives up its claim, then closes the connections.

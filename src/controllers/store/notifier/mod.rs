@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kube::ResourceExt as _;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::DropGuard;
 
 use super::look::Seen;
 use crate::api::ExecutionStore;
@@ -45,8 +45,9 @@ pub(super) struct Notifier {
 /// See [`Round`].
 struct UnderWay {
     on_behalf_of: (Arc<Directory>, Routes),
-    leave: CancellationToken,
-    task: AbortOnDropHandle<()>,
+    /// Dropped, it has the task end once what is being delivered has been, and that was noted: else it would be delivered again.
+    leave: DropGuard,
+    task: JoinHandle<()>,
 }
 
 /// Whether people may know of trouble: they may until the database says that they do not.
@@ -124,7 +125,7 @@ impl Notifier {
         {
             return;
         }
-        let (directory, leave) = (Arc::new(directory), CancellationToken::new());
+        let (directory, leave) = (Arc::new(directory), context.stop.child_token());
         let round = Round {
             context: context.clone(),
             store: store.clone(),
@@ -136,15 +137,19 @@ impl Notifier {
             unwell: self.unwell.clone(),
             leave: leave.clone(),
         };
-        let task = AbortOnDropHandle::new(tokio::spawn(round.go()));
+        let task = context.deliveries.spawn(round.go());
         let on_behalf_of = (directory, in_force.routes.clone());
-        self.under_way = Some(UnderWay { on_behalf_of, leave, task });
+        self.under_way = Some(UnderWay { on_behalf_of, leave: leave.drop_guard(), task });
     }
 
-    /// Tells nobody any more, once what is being delivered has been.
-    pub(super) async fn leave(&mut self) {
-        if let Some(UnderWay { leave, task, .. }) = self.under_way.take() {
-            leave.cancel();
+    /// Begins to tell nobody any more. What is returned waits until what is being delivered has been.
+    pub(super) fn leave(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        let task = self.under_way.take().map(|UnderWay { leave, task, .. }| {
+            drop(leave);
+            task
+        });
+        async move {
+            let Some(task) = task else { return };
             if tokio::time::timeout(LEAVE, task).await.is_err() {
                 tracing::debug!("a message was still being delivered, and may be once more");
             }

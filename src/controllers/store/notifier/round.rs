@@ -46,7 +46,7 @@ pub(super) struct Round {
     pub(super) directory: Arc<Directory>,
     pub(super) channels: Arc<Channels>,
     pub(super) unwell: Arc<Unwell>,
-    /// Cancelled when another replica tells people.
+    /// Cancelled when something else tells people from now on, or nobody does.
     pub(super) leave: CancellationToken,
 }
 
