@@ -53,7 +53,7 @@ async fn main() {
 /// asked to stop.
 async fn measure(stores: usize) -> (f64, f64) {
     let world = World::with_leases("replicas").await;
-    world.tables(stores, json!({})).await;
+    world.tables(stores, json!({"pollInterval": "15s"})).await;
     for n in 0..stores {
         let healthy = format!(
             "INSERT INTO t{n} SELECT -n, n, n, 'running', now() - interval '1 hour' FROM generate_series(1, {HEALTHY}) n"

@@ -115,12 +115,18 @@ impl Client {
             error = fault.told() => return Err(error),
             stream = self.tls.connect(self.name.clone(), connection.stream) => stream,
         };
-        let stream = stream.map_err(|error| {
-            fault.or(match error.kind() {
-                std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput => RemoteError::Tls(error),
-                _ => RemoteError::NoTls(error.to_string()),
-            })
-        })?;
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                let error = match error.kind() {
+                    std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput => {
+                        RemoteError::Tls(error)
+                    }
+                    _ => RemoteError::NoTls(error.to_string()),
+                };
+                return Err(fault.or(error).await);
+            }
+        };
         let shaken = http1::handshake(TokioIo::new(stream)).await;
         let (sender, driver) = shaken.map_err(|error| RemoteError::NoTls(error.to_string()))?;
         tokio::spawn(async move {
@@ -146,7 +152,7 @@ impl Client {
                 self.open = Some(open);
                 answer.read()
             }
-            Ok(Err(error)) => Err(open.fault.or(error)),
+            Ok(Err(error)) => Err(open.fault.or(error).await),
             Err(_) => Err(RemoteError::NoAnswer(ANSWER_LIMIT)),
         }
     }

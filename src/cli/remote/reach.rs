@@ -1,5 +1,7 @@
 //! A way to the API: through Kubernetes to the operator's Pod, or straight to an address.
 
+use std::time::Duration;
+
 use futures::FutureExt as _;
 use futures::future::{self, BoxFuture};
 use k8s_openapi::api::core::v1::Pod;
@@ -8,9 +10,13 @@ use kube::api::ListParams;
 use kube::client::UpgradeConnectionError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::RemoteError;
 use super::find::{self, Found};
+
+/// How long to wait until somebody says why a port-forward broke.
+const REASON_LIMIT: Duration = Duration::from_secs(1);
 
 /// Bytes to the API and back.
 pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -39,9 +45,12 @@ impl Fault {
         future::pending().await
     }
 
-    /// What is better known by now than this.
-    pub(super) fn or(&mut self, error: RemoteError) -> RemoteError {
-        self.told().now_or_never().unwrap_or(error)
+    /// What is known better than this: the stream breaks and somebody says why at the same time, in either order.
+    pub(super) async fn or(&mut self, error: RemoteError) -> RemoteError {
+        if self.0.is_none() {
+            return error;
+        }
+        timeout(REASON_LIMIT, self.told()).await.unwrap_or(error)
     }
 }
 

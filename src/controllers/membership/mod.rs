@@ -164,7 +164,7 @@ struct Work {
     options: Options,
     peers: Peers,
     membership: Arc<Membership>,
-    /// Whether there was no other replica when the Lease was last renewed.
+    /// Whether there was no other replica when the Lease was last renewed, and none has been seen since.
     alone: bool,
 }
 
@@ -209,6 +209,8 @@ impl Work {
         loop {
             let mut members = self.publish();
             members.remove(&self.options.lease_name());
+            // That others are seen no more says nothing while nothing is seen.
+            self.alone &= members.is_empty();
             let end = self.peers.next_end(&members).unwrap_or(renew_at).max(Instant::now());
             tokio::select! {
                 () = leave.cancelled() => return Ok(()),

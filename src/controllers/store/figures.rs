@@ -1,6 +1,7 @@
 //! The figures that only people need: counted beside enforcement, seldom, and never in its way.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt as _;
@@ -8,7 +9,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::memory::Governed;
 use super::pruner::Pruner;
-use super::schedule::RETRY;
 use crate::api::ExecutionStore;
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::Session;
@@ -66,8 +66,18 @@ pub(super) struct Counter {
     took: Duration,
     /// Whether the table is known to have changed since.
     outdated: bool,
-    under_way: Option<AbortOnDropHandle<(Figures, Duration)>>,
+    under_way: Option<UnderWay>,
     pruner: Pruner,
+}
+
+/// Figures that are being taken.
+struct UnderWay {
+    task: AbortOnDropHandle<(Figures, Duration)>,
+    /// Set by whichever comes first, the end or the look that goes on without them: the other one sees to it that they are
+    /// told. Looking for them again and again would keep the server from taking them, where many stores share it.
+    parted: Arc<AtomicBool>,
+    /// Whether a look has gone on without them.
+    left: bool,
 }
 
 /// What a look asks of the figures.
@@ -89,6 +99,7 @@ impl Counter {
         session: &Arc<Session>,
         in_force: &Arc<InForce>,
         news: News,
+        nudge: impl FnOnce() + Send + 'static,
     ) -> Figures {
         self.outdated |= news != News::None;
         if news == News::Requested {
@@ -96,14 +107,18 @@ impl Counter {
             *self = Self { known, kept: self.kept, pruner, ..Self::default() };
         }
         if self.under_way.is_none() && self.due(store) {
-            self.ask(store, session, in_force);
+            self.ask(store, session, in_force, nudge);
         }
-        if let Some(task) = &mut self.under_way
-            && let Ok(taken) = tokio::time::timeout(PATIENCE, task).await
-        {
-            self.under_way = None;
-            // A task that panicked has said so itself.
-            (self.known, self.took) = taken.unwrap_or_default();
+        if let Some(UnderWay { task, parted, left }) = &mut self.under_way {
+            let mut taken = tokio::time::timeout(PATIENCE, &mut *task).await.ok();
+            if taken.is_none() && !std::mem::replace(left, true) && parted.swap(true, Ordering::AcqRel) {
+                taken = Some(task.await);
+            }
+            if let Some(taken) = taken {
+                self.under_way = None;
+                // A task that panicked has said so itself.
+                (self.known, self.took) = taken.unwrap_or_default();
+            }
         }
         self.known.clone()
     }
@@ -111,7 +126,7 @@ impl Counter {
     /// When a look is wanted for the figures alone.
     pub(super) fn wants_look_in(&self) -> Option<Duration> {
         if self.under_way.is_some() {
-            return Some(RETRY);
+            return None;
         }
         self.outdated.then(|| self.rest())
     }
@@ -128,7 +143,13 @@ impl Counter {
         self.asked.map_or(Duration::ZERO, |at| (self.took * SHARE).saturating_sub(at.elapsed()))
     }
 
-    fn ask(&mut self, store: &ExecutionStore, session: &Arc<Session>, in_force: &Arc<InForce>) {
+    fn ask(
+        &mut self,
+        store: &ExecutionStore,
+        session: &Arc<Session>,
+        in_force: &Arc<InForce>,
+        nudge: impl FnOnce() + Send + 'static,
+    ) {
         let now = Instant::now();
         let every = store.spec.sweep_interval.get();
         let all = self.asked_all.is_none_or(|at| now.duration_since(at) >= every);
@@ -143,7 +164,16 @@ impl Counter {
             self.pruner.go_on(store.name_any(), session, store.spec.history.retention.to_chrono());
         }
         let taking = take(store.name_any(), session.clone(), in_force.clone(), what);
-        self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(taking)));
+        let parted = Arc::new(AtomicBool::new(false));
+        let ended = parted.clone();
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let taken = taking.await;
+            if ended.swap(true, Ordering::AcqRel) {
+                nudge();
+            }
+            taken
+        }));
+        self.under_way = Some(UnderWay { task, parted, left: false });
     }
 }
 

@@ -302,7 +302,7 @@ async fn work(
         }
         swept = Some(sweep);
     }
-    seen.figures = memory.counter.figures(store, session, &in_force, news).await;
+    seen.figures = memory.counter.figures(store, session, &in_force, news, context.nudger(store)).await;
     if let Some(swept) = swept {
         enforce::tell_swept(store, &swept, &pulse, &seen.figures);
         let again = memory.held > 0 && swept.ended == 0 && swept.sweep.trigger == "Deadline";
