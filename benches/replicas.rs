@@ -39,8 +39,8 @@ const QUIET: &[(&str, &str)] = &[("RUST_LOG", "info")];
 async fn main() {
     // `cargo test --benches` runs this too, without the argument; it is no test.
     if std::env::args().any(|argument| argument == "--bench") {
-        let one = measure(1).await;
-        let many = measure(STORES).await;
+        let one = Box::pin(measure(1)).await;
+        let many = Box::pin(measure(STORES)).await;
         println!(
             "\n{STORES} stores to one, medians: killed {:.2}, stopped {:.2}",
             many.0 / one.0,
