@@ -1,12 +1,11 @@
 //! The figures that only people need: counted beside enforcement, seldom, and never in its way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt as _;
-use tokio_util::task::AbortOnDropHandle;
 
+use super::aside::Aside;
 use super::memory::Governed;
 use super::pruner::Pruner;
 use crate::api::ExecutionStore;
@@ -66,18 +65,9 @@ pub(super) struct Counter {
     took: Duration,
     /// Whether the table is known to have changed since.
     outdated: bool,
-    under_way: Option<UnderWay>,
+    /// Not looked for again and again: that would keep a server from taking them that many stores share.
+    under_way: Option<Aside<(Figures, Duration)>>,
     pruner: Pruner,
-}
-
-/// Figures that are being taken.
-struct UnderWay {
-    task: AbortOnDropHandle<(Figures, Duration)>,
-    /// Set by whichever comes first, the end or the look that goes on without them: the other one sees to it that they are
-    /// told. Looking for them again and again would keep the server from taking them, where many stores share it.
-    parted: Arc<AtomicBool>,
-    /// Whether a look has gone on without them.
-    left: bool,
 }
 
 /// What a look asks of the figures.
@@ -109,16 +99,12 @@ impl Counter {
         if self.under_way.is_none() && self.due(store) {
             self.ask(store, session, in_force, nudge);
         }
-        if let Some(UnderWay { task, parted, left }) = &mut self.under_way {
-            let mut taken = tokio::time::timeout(PATIENCE, &mut *task).await.ok();
-            if taken.is_none() && !std::mem::replace(left, true) && parted.swap(true, Ordering::AcqRel) {
-                taken = Some(task.await);
-            }
-            if let Some(taken) = taken {
-                self.under_way = None;
-                // A task that panicked has said so itself.
-                (self.known, self.took) = taken.unwrap_or_default();
-            }
+        if let Some(under_way) = &mut self.under_way
+            && let Some(taken) = under_way.wait(PATIENCE).await
+        {
+            self.under_way = None;
+            // A task that panicked has said so itself.
+            (self.known, self.took) = taken.unwrap_or_default();
         }
         self.known.clone()
     }
@@ -164,16 +150,7 @@ impl Counter {
             self.pruner.go_on(store.name_any(), session, store.spec.history.retention.to_chrono());
         }
         let taking = take(store.name_any(), session.clone(), in_force.clone(), what);
-        let parted = Arc::new(AtomicBool::new(false));
-        let ended = parted.clone();
-        let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            let taken = taking.await;
-            if ended.swap(true, Ordering::AcqRel) {
-                nudge();
-            }
-            taken
-        }));
-        self.under_way = Some(UnderWay { task, parted, left: false });
+        self.under_way = Some(Aside::begin(taking, nudge));
     }
 }
 

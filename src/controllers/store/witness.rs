@@ -5,8 +5,8 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt as _;
-use tokio_util::task::AbortOnDropHandle;
 
+use super::aside::Aside;
 use crate::api::ExecutionStore;
 use crate::controllers::session::Session;
 use crate::controllers::{Context, ReconcileError, workloads};
@@ -26,7 +26,7 @@ type Listed = Result<Workloads, ReconcileError>;
 #[derive(Default)]
 pub(super) struct Witness {
     /// Kubernetes is being asked for workloads.
-    listing: Option<AbortOnDropHandle<Listed>>,
+    listing: Option<Aside<Listed>>,
     last: Option<(Instant, Duration)>,
     asked: bool,
     /// Why some of it does not count at present, if it does not: a reason and a message.
@@ -36,12 +36,11 @@ pub(super) struct Witness {
 impl Witness {
     /// Whether it is time.
     pub(super) fn is_due(&self, store: &ExecutionStore) -> bool {
-        if let Some(listing) = &self.listing {
-            return listing.is_finished();
-        }
         // A little less than the poll interval, so that each poll does it.
         let every = store.spec.poll_interval.get().mul_f64(0.9);
-        self.asked || self.last.is_none_or(|(at, took)| at.elapsed() >= every.max(took * SHARE))
+        self.asked
+            || self.listing.is_some()
+            || self.last.is_none_or(|(at, took)| at.elapsed() >= every.max(took * SHARE))
     }
 
     /// The next look gathers evidence, whenever it comes.
@@ -61,6 +60,7 @@ impl Witness {
             let Some(listed) = self.listed(context, store, session).await else { return false };
             Some(listed)
         } else {
+            self.listing = None;
             None
         };
         let begun = Instant::now();
@@ -85,15 +85,10 @@ impl Witness {
         session: &Session,
     ) -> Option<Listed> {
         let listing = self.listing.get_or_insert_with(|| {
-            let (see, nudge) =
-                (workloads::see(context, store, session.mapping.id_type()), context.nudger(store));
-            AbortOnDropHandle::new(tokio::spawn(async move {
-                let listed = see.await;
-                nudge();
-                listed
-            }))
+            let see = workloads::see(context, store, session.mapping.id_type());
+            Aside::begin(see, context.nudger(store))
         });
-        let listed = tokio::time::timeout(PATIENCE, listing).await.ok()?;
+        let listed = listing.wait(PATIENCE).await?;
         self.listing = None;
         // A task that panicked has said so itself.
         listed.ok()

@@ -1,0 +1,84 @@
+//! Work beside the looks at a store, for which a look waits only a moment: what comes later brings a look of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
+
+/// How long later looks wait, which come because it has ended.
+const INSTANT: Duration = Duration::from_millis(10);
+
+/// See the module.
+pub(super) struct Aside<T> {
+    task: AbortOnDropHandle<T>,
+    /// Set by whichever comes first, the end or the look that goes on without it: the other one sees to it that what came of
+    /// it is told.
+    parted: Arc<AtomicBool>,
+    /// Whether a look has gone on without it.
+    left: bool,
+}
+
+impl<T: Send + 'static> Aside<T> {
+    /// Begins it. At its end `nudge` is called if no look waits for it any more.
+    pub(super) fn begin(
+        work: impl Future<Output = T> + Send + 'static,
+        nudge: impl FnOnce() + Send + 'static,
+    ) -> Self {
+        let parted = Arc::new(AtomicBool::new(false));
+        let ended = parted.clone();
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let outcome = work.await;
+            if ended.swap(true, Ordering::AcqRel) {
+                nudge();
+            }
+            outcome
+        }));
+        Self { task, parted, left: false }
+    }
+
+    /// Waits so long the first time, and then hardly; `None`: it goes on. Not to be called again after its outcome. The error
+    /// says that it panicked.
+    pub(super) async fn wait(&mut self, patience: Duration) -> Option<Result<T, JoinError>> {
+        let patience = if self.left { INSTANT } else { patience };
+        if let Ok(outcome) = tokio::time::timeout(patience, &mut self.task).await {
+            return Some(outcome);
+        }
+        let ended = !std::mem::replace(&mut self.left, true) && self.parted.swap(true, Ordering::AcqRel);
+        if ended { Some((&mut self.task).await) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::{Notify, oneshot};
+
+    use super::*;
+
+    fn begin() -> (oneshot::Sender<u8>, Arc<Notify>, Aside<u8>) {
+        let (end, ends) = oneshot::channel();
+        let nudged = Arc::new(Notify::new());
+        let nudge = nudged.clone();
+        (end, nudged, Aside::begin(async { ends.await.unwrap() }, move || nudge.notify_one()))
+    }
+
+    #[tokio::test]
+    async fn what_comes_in_time_brings_no_look_of_its_own() {
+        let (end, nudged, mut aside) = begin();
+        end.send(7).unwrap();
+        assert_eq!(aside.wait(Duration::from_mins(1)).await.unwrap().unwrap(), 7);
+        assert!(tokio::time::timeout(Duration::ZERO, nudged.notified()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_comes_late_brings_the_look_that_takes_it() {
+        let (end, nudged, mut aside) = begin();
+        for _ in 0..2 {
+            assert!(aside.wait(Duration::ZERO).await.is_none());
+        }
+        end.send(7).unwrap();
+        nudged.notified().await;
+        assert_eq!(aside.wait(Duration::ZERO).await.unwrap().unwrap(), 7);
+    }
+}
