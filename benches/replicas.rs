@@ -105,10 +105,7 @@ async fn round(world: &World, replicas: &mut Vec<Replica>, stores: usize, id: us
     } else {
         replica.stop().await;
     }
-    let insert = |table: &String| {
-        format!("INSERT INTO {table} VALUES ({id}, 1, 1, 'running', now() - interval '2 days')")
-    };
-    world.sql(&tables.iter().map(insert).collect::<Vec<_>>().join(";")).await;
+    world.overdue_in(tables.iter().cloned(), id).await;
     world.until_failed(tables.len(), id).await;
     let late =
         |table: &String| format!("SELECT pg_xact_commit_timestamp(xmin) AS at FROM {table} WHERE id = {id}");

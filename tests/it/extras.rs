@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::proxy::Proxies;
-use crate::support::{PATIENCE, World, is, message};
+use crate::support::{World, is, message};
 
 /// Applies the schema with additions, as the owner of the table.
 fn with(world: &World, extras: &str) -> std::process::Output {
@@ -171,10 +171,6 @@ async fn a_connection_that_went_silent_while_it_listened_is_replaced() {
 
     // Nothing tells the operator, whose other connections are as they were.
     proxies.database.forget_listeners();
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !operator.own_lines().any(|line| line.contains("cannot listen for changes")) {
-        assert!(tokio::time::Instant::now() < deadline, "it never noticed\n{}", operator.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    operator.has_said("cannot listen for changes", 1).await;
     world.until_true(&format!("SELECT bool_or(pid <> {first}) {listening}")).await;
 }

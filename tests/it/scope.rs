@@ -15,6 +15,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::{Operator, PATIENCE, World, https, is, rbac};
 
+/// What an operator logs when a store goes to another one by its labels.
+const LET_GO: &str = "no longer for this operator";
+
 const OVERDUE: &str = "INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days')";
 
 /// What `/readyz` says, once it says something that is as wanted.
@@ -124,15 +127,6 @@ impl World {
         let api = self.api::<ExecutionStore>();
         api.patch(store, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
-
-    /// Waits until the operator has let go of a store `times` times.
-    async fn let_go(&self, operator: &Operator, times: usize) {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        while operator.own_log().matches("no longer for this operator").count() < times {
-            assert!(tokio::time::Instant::now() < deadline, "never let go\n{}", operator.log());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
 }
 
 #[tokio::test]
@@ -187,14 +181,14 @@ async fn operators_with_complementary_selectors_share_a_namespace_and_hand_store
 
     // The label hands the store over: the one lets go, the other takes over, and the claim never lapses.
     world.labelled("a", "b").await;
-    world.let_go(&first, 1).await;
+    first.has_said(LET_GO, 1).await;
     overdue(2).await;
     both(&second, 2).await;
     world.until_true("SELECT count(uid) = 2 FROM jobexec.stores WHERE table_name IN ('ta', 'tb')").await;
 
     // And back, to the same operator, to which nothing but the label is new. Now the other one may end.
     world.labelled("a", "a").await;
-    world.let_go(&second, 1).await;
+    second.has_said(LET_GO, 1).await;
     overdue(3).await;
     both(&first, 3).await;
     assert!(second.stop().success());

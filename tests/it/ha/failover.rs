@@ -110,7 +110,7 @@ async fn a_replica_that_is_the_only_one_goes_on_while_the_api_server_is_away() {
 
     proxies.api.gate.set(Mode::Away);
     // It is tried each 1.2 s, and one that is not alone ends 3.6 s after the last renewal.
-    only.renewals_failed(6).await;
+    only.operator.has_said("could not be renewed, it is tried again", 6).await;
     world.sql(&stale(2)).await;
     world.failed(2).await;
     proxies.api.gate.set(Mode::Open);

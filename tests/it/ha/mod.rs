@@ -48,16 +48,6 @@ impl Replica {
         }
     }
 
-    /// Waits until it has tried to renew its Lease so many times in vain.
-    async fn renewals_failed(&self, times: usize) {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        let failed = |line: &String| line.contains("could not be renewed, it is tried again");
-        while self.operator.own_lines().filter(failed).count() < times {
-            assert!(tokio::time::Instant::now() < deadline, "{}", self.operator.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
     /// What it said on its way out.
     fn last_words(&self) -> String {
         let log = self.operator.own_log();

@@ -7,9 +7,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{CLEANUP, HEALTH, RUNNING};
-use crate::support::https::{self, told};
+use crate::support::https::{self, Https, told};
 use crate::support::proxy::{Mode, Proxies};
-use crate::support::{PATIENCE, World};
+use crate::support::{Operator, PATIENCE, World};
 
 /// Whether a statement waits for the lock on the table.
 const WAITING: &str = "SELECT count(*) > 0 FROM pg_stat_activity \
@@ -183,20 +183,25 @@ async fn what_takes_too_long_is_not_waited_for() {
     admin.until(&list, |status, _| status == 200).await;
 }
 
+/// An operator that has answered a reader about a store both times: its list, which asks the database, and its health.
+async fn answering(world: &World, env: &[(&str, &str)]) -> (Operator, Https, String, String) {
+    let (operator, https) = world.serving(env).await;
+    world.store(json!({"pollInterval": "1h"})).await;
+    let reader = https.with(&world.token("jobexec-reader").await);
+    let of_store = |path| format!("{path}?store={}", world.named("jobs"));
+    let (list, health) = (of_store(RUNNING), of_store(HEALTH));
+    for path in [&list, &health] {
+        reader.until(path, |status, _| status == 200).await;
+    }
+    (operator, reader, list, health)
+}
+
 /// One request too many is refused at once, also one that would not have to wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_requests_at_once_are_refused() {
     let world = World::new("apimany").await;
     let proxies = Proxies::before(&world).await;
-    let (_operator, https) = world.serving(&[("MAX_REQUESTS", "2")]).await;
-    world.store(json!({"pollInterval": "1h"})).await;
-    let reader = https.with(&world.token("jobexec-reader").await);
-    let (list, health) = (
-        format!("{RUNNING}?store={}", world.named("jobs")),
-        format!("{HEALTH}?store={}", world.named("jobs")),
-    );
-    reader.until(&list, |status, _| status == 200).await;
-    reader.until(&health, |status, _| status == 200).await;
+    let (_operator, reader, list, health) = answering(&world, &[("MAX_REQUESTS", "2")]).await;
 
     proxies.database.set(Mode::Silent);
     let held_up: Vec<_> = (0..2)
@@ -222,15 +227,8 @@ async fn too_many_requests_at_once_are_refused() {
 async fn what_goes_on_without_its_client_is_a_request_like_the_others() {
     let world = World::new("apighosts").await;
     let proxies = Proxies::before(&world).await;
-    let (_operator, https) = world.serving(&[("MAX_REQUESTS", "1"), ("REQUEST_TIMEOUT", "1s")]).await;
-    world.store(json!({"pollInterval": "1h"})).await;
-    let reader = https.with(&world.token("jobexec-reader").await);
-    let (list, health) = (
-        format!("{RUNNING}?store={}", world.named("jobs")),
-        format!("{HEALTH}?store={}", world.named("jobs")),
-    );
-    reader.until(&list, |status, _| status == 200).await;
-    reader.until(&health, |status, _| status == 200).await;
+    let (_operator, reader, list, health) =
+        answering(&world, &[("MAX_REQUESTS", "1"), ("REQUEST_TIMEOUT", "1s")]).await;
 
     proxies.database.set(Mode::Silent);
     let (status, problem) = reader.get(&list).await;

@@ -25,9 +25,14 @@ impl World {
 
     /// Puts an overdue execution into each table.
     pub(crate) async fn overdue(&self, count: usize, id: usize) {
+        self.overdue_in((0..count).map(|n| format!("t{n}")), id).await;
+    }
+
+    /// The same for these tables.
+    pub(crate) async fn overdue_in(&self, tables: impl IntoIterator<Item = String>, id: usize) {
         let insert =
-            |n| format!("INSERT INTO t{n} VALUES ({id}, 1, 1, 'running', now() - interval '2 days')");
-        self.sql(&(0..count).map(insert).collect::<Vec<_>>().join(";")).await;
+            |table| format!("INSERT INTO {table} VALUES ({id}, 1, 1, 'running', now() - interval '2 days')");
+        self.sql(&tables.into_iter().map(insert).collect::<Vec<_>>().join(";")).await;
     }
 
     /// Waits until the execution with this id has failed in so many tables: until that is recorded, since asking every table

@@ -82,6 +82,16 @@ impl Operator {
         BufReader::new(log).lines().map(Result::unwrap)
     }
 
+    /// Waits until so many lines of that say this.
+    pub(crate) async fn has_said(&self, text: &str, times: usize) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while self.own_lines().filter(|line| line.contains(text)).count() < times {
+            let late = tokio::time::Instant::now() >= deadline;
+            assert!(!late, "it never said {text:?} {times} times\n{}", self.log());
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
     /// Where it logs.
     pub(crate) fn log_file(&self) -> PathBuf {
         self.log.clone()
