@@ -80,7 +80,10 @@ struct Serve {
     /// or it has no effect.
     #[arg(long, env = "MAX_REQUESTS", value_name = "NUMBER", default_value_t = 100, value_parser = value_parser!(u16).range(1..))]
     max_requests: u16,
-    /// How many connections each address accepts; further ones wait.
+    /// How many requests to the API one caller may have under way; a quarter of --max-requests, at least 4, without it.
+    #[arg(long, env = "MAX_REQUESTS_PER_CALLER", value_name = "NUMBER", value_parser = value_parser!(u16).range(1..))]
+    max_requests_per_caller: Option<u16>,
+    /// How many connections the API accepts. For a further one an idle one is closed; where none is idle it waits.
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "NUMBER", default_value_t = 128, value_parser = value_parser!(u16).range(1..))]
     max_connections: u16,
 }
@@ -155,6 +158,7 @@ impl From<Serve> for http::Options {
             limits: http::Limits {
                 request: serve.request_timeout.get(),
                 requests: serve.max_requests.into(),
+                requests_per_caller: serve.max_requests_per_caller.map(usize::from),
                 connections: serve.max_connections.into(),
             },
         }

@@ -55,7 +55,9 @@ fn headers(status: &str) -> impl Iterator<Item = (&'static str, Header)> {
     let number = Object::with_type(Type::Integer);
     let own = match status {
         "401" => Some(("WWW-Authenticate", text.clone(), "How to say who one is.")),
-        "503" => Some(("Retry-After", number, "After how many seconds to try again; of problems only.")),
+        "429" | "503" => {
+            Some(("Retry-After", number, "After how many seconds to try again; of problems only."))
+        }
         _ => None,
     };
     let id = (
@@ -81,6 +83,7 @@ impl IntoResponses for Problems {
             ("403", "The caller has not the right."),
             ("404", "There is no such store, execution or path."),
             ("413", "The body is too large."),
+            ("429", "The caller has too many requests under way, or its address sent too many tokens that are refused."),
             ("503", "The operator, the store, its database or Kubernetes cannot answer at present: try again soon."),
         ]
         .into_iter()
@@ -89,14 +92,15 @@ impl IntoResponses for Problems {
     }
 }
 
-/// The problem of a clean-up beside another one.
+/// The problems of a clean-up beside those of any request.
 pub(super) struct Busy;
 
 impl IntoResponses for Busy {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let conflict = ("409".to_owned(), problem("A clean-up of the store is under way."));
         let type_ = ("415".to_owned(), problem("The body is not JSON."));
-        BTreeMap::from([conflict, type_])
+        let slow = ("408".to_owned(), problem("The body comes too slowly."));
+        BTreeMap::from([conflict, type_, slow])
     }
 }
 

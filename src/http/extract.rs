@@ -1,12 +1,13 @@
 //! Queries, paths and bodies, with problems instead of axum's plain text.
 
 use axum::body::{Bytes, HttpBody as _};
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
+use super::limits::{BODY_LIMIT, BODY_TIME};
 use super::problem::Problem;
 
 /// The query. A parameter that nobody knows is refused: it may be a misspelt `dry_run`.
@@ -36,6 +37,16 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
+/// Reads a body, with a limit on its size and on how long it takes altogether.
+pub(super) async fn whole(body: axum::body::Body) -> Result<Bytes, Problem> {
+    let read = tokio::time::timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect());
+    match read.await.map_err(|_| Problem::BodyTooSlow)? {
+        Ok(read) => Ok(read.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::BodyTooLarge),
+        Err(error) => Err(Problem::InvalidBody(source_of(&*error))),
+    }
+}
+
 /// A body of JSON, or none.
 pub(super) struct Body<T>(pub(super) Option<T>);
 
@@ -48,7 +59,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         }
         let type_ = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let json = type_.is_some_and(is_json);
-        let bytes = Bytes::from_request(request, state).await.map_err(|error| unread(&error))?;
+        let bytes = Bytes::from_request(request, state).await;
+        let bytes = bytes.map_err(|error| Problem::InvalidBody(source_of(&error)))?;
         if bytes.is_empty() {
             return Ok(Self(None));
         }
@@ -56,14 +68,6 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             return Err(Problem::UnsupportedMediaType);
         }
         serde_json::from_slice(&bytes).map(Self).map_err(|error| Problem::InvalidBody(error.to_string()))
-    }
-}
-
-fn unread(error: &BytesRejection) -> Problem {
-    if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-        Problem::BodyTooLarge
-    } else {
-        Problem::InvalidBody(source_of(error))
     }
 }
 

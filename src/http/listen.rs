@@ -2,24 +2,17 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::limits::{CONNECTION_AGE, HANDSHAKE_LIMIT, HEAD_BYTES, HEAD_LIMIT, Limits};
-use super::tls::Identity;
+use super::connection::Service;
+use super::eviction::{Capacity, Connections, Place};
+use super::origin::Origin;
 use crate::controllers::context::backoff;
 
 /// Where to listen.
@@ -58,26 +51,24 @@ pub(super) struct Front {
     /// What it is called in logs.
     pub(super) name: &'static str,
     pub(super) listen: Listen,
-    /// With TLS, or without.
-    pub(super) identity: Option<Arc<Identity>>,
-    pub(super) limits: Limits,
-    pub(super) router: Router,
+    pub(super) capacity: Capacity,
+    pub(super) service: Service,
 }
 
 impl Front {
-    /// Serves until `stop` is cancelled, and what is under way then has ended.
-    pub(super) async fn serve(self, stop: CancellationToken) {
+    /// Serves until the operator stops, and what is under way then has ended.
+    pub(super) async fn serve(self) {
+        let stop = self.service.stop.clone();
         let Some(listener) = self.bind(&stop).await else { return };
-        let (slots, conversations) = (Arc::new(Semaphore::new(self.limits.connections)), TaskTracker::new());
+        let (connections, conversations) = (Connections::new(self.capacity), TaskTracker::new());
+        let mut errors = Errors::default();
         loop {
-            let accepted = tokio::select! {
+            let admitted = tokio::select! {
                 () = stop.cancelled() => break,
-                accepted = accept(&listener, &slots) => accepted,
+                admitted = errors.accept(&listener, &connections) => admitted,
             };
-            let Some((stream, slot)) = accepted else { continue };
-            let (identity, router) = (self.identity.clone(), self.router.clone());
-            let answering = Answering { router, last: self.limits.request, stop: stop.clone() };
-            conversations.spawn(converse(stream, slot, identity, answering));
+            let Some((stream, origin, place)) = admitted else { continue };
+            conversations.spawn(self.service.clone().converse(stream, origin, place));
         }
         drop(listener);
         conversations.close();
@@ -108,78 +99,42 @@ impl Front {
     }
 }
 
-/// The next connection, once there is room for one.
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let slot = slots.clone().acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => Some((stream, slot)),
-        Err(error) => {
-            tracing::warn!(%error, "a connection could not be accepted");
-            // Out of file descriptors, most likely: they are not freed faster by asking faster.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            None
-        }
-    }
+/// How long to wait after an error of `accept`.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What `accept` fails with, said once until it works again.
+#[derive(Default)]
+struct Errors {
+    said: bool,
 }
 
-async fn converse(
-    stream: TcpStream,
-    slot: OwnedSemaphorePermit,
-    identity: Option<Arc<Identity>>,
-    answering: Answering,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "answers may come late");
-    }
-    match identity {
-        None => answering.answer(stream).await,
-        Some(identity) => {
-            let shake = async {
-                let config = identity.config().await?;
-                TlsAcceptor::from(config).accept(stream).await
-            };
-            match tokio::time::timeout(HANDSHAKE_LIMIT, shake).await {
-                Ok(Ok(stream)) => answering.answer(stream).await,
-                Ok(Err(error)) => tracing::debug!(%error, "TLS could not be agreed on"),
-                Err(_) => tracing::debug!("the TLS handshake took too long"),
+impl Errors {
+    /// The next connection, once there is room for it.
+    async fn accept(
+        &mut self,
+        listener: &TcpListener,
+        connections: &Arc<Connections>,
+    ) -> Option<(TcpStream, Origin, Place)> {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                self.said = false;
+                let origin = Origin::from(peer.ip());
+                let place = connections.admit(origin).await;
+                if place.is_none() {
+                    tracing::debug!(?origin, "a connection is refused: this address has too many");
+                }
+                Some((stream, origin, place?))
             }
-        }
-    }
-    drop(slot);
-}
-
-/// How the requests of a connection are answered.
-struct Answering {
-    router: Router,
-    /// How long the last request may take once the connection is to end.
-    last: Duration,
-    stop: CancellationToken,
-}
-
-impl Answering {
-    /// Answers the requests of one connection.
-    async fn answer<IO>(self, stream: IO)
-    where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_LIMIT)
-            .max_buf_size(HEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router));
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = async { tokio::select! {
-                () = self.stop.cancelled() => {}
-                () = tokio::time::sleep(CONNECTION_AGE) => {}
-            }} => {
-                connection.as_mut().graceful_shutdown();
-                tokio::time::timeout(self.last, connection).await.unwrap_or(Ok(()))
+            Err(error) => {
+                if !std::mem::replace(&mut self.said, true) {
+                    let advice = "raise the limit on open files (RLIMIT_NOFILE), or lower --max-connections";
+                    tracing::warn!(%error, "a connection cannot be accepted, will try again: {advice}");
+                }
+                // Most likely there is no file descriptor left. One of these connections can give its own.
+                connections.evict_one();
+                tokio::time::sleep(PAUSE).await;
+                None
             }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended early");
         }
     }
 }

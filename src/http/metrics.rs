@@ -46,7 +46,7 @@ pub(super) fn open(context: Arc<Context>) -> Router {
     let metrics = async |State(context): State<Arc<Context>>, headers: HeaderMap| {
         // Problems are the API's: here a status must do.
         text(&context, &headers).map_err(|error| {
-            tracing::error!(%error, "the metrics could not be written");
+            tracing::error!(?error, "the metrics could not be written");
             StatusCode::INTERNAL_SERVER_ERROR
         })
     };

@@ -1,7 +1,9 @@
 //! The HTTPS API: what the operator knows and does, for people and programs without a Kubernetes client.
 //!
-//! - [`listen`] and [`tls`] accept connections, each with its `limits`; `router` says what is where;
-//! - [`auth`] asks Kubernetes who somebody is and whether he may; `stores` is what he then gets to see;
+//! - [`listen`] accepts connections, as many as `eviction` admits from each `origin`; `connection` serves one, with [`tls`] and
+//!   its `limits`; `router` says what is where;
+//! - `admission` decides who a request is from, whether the caller may send its body, and reads that; only then it takes one of
+//!   the `slots`. [`auth`] asks Kubernetes for all that; `stores` is what the caller then gets to see;
 //! - one file an endpoint: `health`, whose figures are `fresh`; `executions` with `running`; `explain`; `cleanup` with its `cleaner`
 //!   (`ready` is what it makes sure of before); `history`, over several stores by `pages`; `samples` and `patterns`, both over a
 //!   `period`; all are in the `OpenAPI` document (`documented`);
@@ -11,11 +13,14 @@
 //!
 //! Nothing here is needed for enforcement, and reads take one connection of a store at a time.
 
+mod admission;
 mod app;
 pub mod auth;
 mod cleaner;
 mod cleanup;
+mod connection;
 mod documented;
+mod eviction;
 mod executions;
 mod explain;
 mod extract;
@@ -25,6 +30,7 @@ mod history;
 mod limits;
 pub mod listen;
 pub mod metrics;
+mod origin;
 mod page;
 mod pages;
 mod patterns;
@@ -36,6 +42,7 @@ mod ready;
 mod router;
 mod running;
 mod samples;
+mod slots;
 mod stores;
 pub mod tls;
 pub(crate) mod wire;
@@ -47,8 +54,9 @@ use tokio_util::sync::CancellationToken;
 use crate::controllers::Context;
 use app::App;
 use auth::Gate;
-use limits::DRAIN_LIMIT;
+use connection::{Service, Timing};
 pub use limits::Limits;
+use limits::{DRAIN_LIMIT, HEAD_LIMIT, PROBE_HEAD_LIMIT};
 use listen::{Front, Listen};
 use tls::Identity;
 
@@ -78,20 +86,27 @@ pub async fn serve(context: Arc<Context>, options: Options, stop: CancellationTo
         }
         router = router.merge(metrics::open(context.clone()));
     }
-    let probes =
-        Front { name: "probes", listen: options.probes, identity: None, limits: options.limits, router };
+    let files = limits::open_files();
+    let Options { limits, https, .. } = options;
+    let timing = Timing { head: HEAD_LIMIT, last: limits.request, keep_alive: true };
+    // A kubelet connects for each probe: a connection that is kept is somebody else's.
+    let of_probe = Timing { head: PROBE_HEAD_LIMIT, keep_alive: false, ..timing };
+    let service = Service { router, identity: None, timing: of_probe, stop: stop.clone() };
+    let capacity = limits::of_probes(files);
+    let probes = Front { name: "probes", listen: options.probes, capacity, service };
     let app = Arc::new(App::new(context.clone(), Gate::new(context.client.clone(), options.auth)));
-    let router = match router::api(app.clone(), options.limits) {
+    let router = match router::api(&app, limits) {
         Ok(router) => router,
         Err(error) => {
             tracing::error!(%error, "the OpenAPI document cannot be written: the API is not served");
-            return within_the_limit(probes.serve(stop.clone()), &stop).await;
+            return within_the_limit(probes.serve(), &stop).await;
         }
     };
     let identity = Some(Arc::new(Identity::new(options.certificate)));
-    let api = Front { name: "https", listen: options.https, identity, limits: options.limits, router };
+    let service = Service { router, identity, timing, stop: stop.clone() };
+    let api = Front { name: "https", listen: https, capacity: limits.of_api(files), service };
     let serving = async {
-        tokio::join!(probes.serve(stop.clone()), api.serve(stop.clone()));
+        tokio::join!(probes.serve(), api.serve());
         app.tasks.close();
         app.tasks.wait().await;
     };

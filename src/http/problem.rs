@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::limits::BODY_LIMIT;
+use super::limits::{BODY_LIMIT, BODY_TIME};
 use crate::db::DbError;
 
 /// The media type of problem details.
@@ -57,6 +57,9 @@ pub enum Problem {
     /// The body is too big.
     #[error("the body has more than {BODY_LIMIT} bytes: nothing here needs as many")]
     BodyTooLarge,
+    /// The body comes too slowly.
+    #[error("the body did not arrive within {BODY_TIME:?}: send all of it at once")]
+    BodyTooSlow,
     /// The operator does not know a store of this name.
     #[error("there is no ExecutionStore {0} that this operator looks after")]
     StoreNotFound(String),
@@ -113,6 +116,16 @@ pub enum Problem {
         /// What it said.
         error: DbError,
     },
+    /// The caller has too many requests under way.
+    #[error(
+        "this caller has {0} requests under way already, which is the most for one: wait until one of them ends"
+    )]
+    TooManyRequests(usize),
+    /// Too many tokens that Kubernetes refused came from the address of the caller.
+    #[error(
+        "too many refused tokens come from this address: send a token that counts, and try again in half a minute"
+    )]
+    TooManyAttempts,
     /// Too many requests at once.
     #[error("too many requests at once: try again soon")]
     Overloaded,
@@ -127,8 +140,8 @@ pub enum Problem {
         "no answer was found within {0:?}: ask for less, or try again. A clean-up goes on without being waited for"
     )]
     TimedOut(Duration),
-    /// This should not be.
-    #[error("{0}. This is a defect of the operator: please report it")]
+    /// This should not be. What happened is for the log only, as it may have been anything.
+    #[error("the operator met a defect: please report it with what its log says at this time")]
     Internal(String),
 }
 
@@ -154,6 +167,15 @@ impl Problem {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", "The body is not JSON")
             }
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge", "The body is too large"),
+            Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "BodyTooSlow", "The body comes too slowly"),
+            Self::TooManyRequests(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "TooManyRequests",
+                "The caller has too many requests under way",
+            ),
+            Self::TooManyAttempts => {
+                (StatusCode::TOO_MANY_REQUESTS, "TooManyAttempts", "Too many tokens were refused")
+            }
             Self::StoreNotFound(_) => (StatusCode::NOT_FOUND, "StoreNotFound", "There is no such store"),
             Self::StoresNotSeen => {
                 (StatusCode::SERVICE_UNAVAILABLE, "StoresNotSeen", "The operator is starting")
@@ -222,16 +244,28 @@ pub struct Details {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        self.response()
+    }
+}
+
+impl Problem {
+    /// As an answer.
+    pub(super) fn response(&self) -> Response {
         let details = self.details();
         let (status, ..) = self.kind();
-        if matches!(self, Self::Internal(_)) {
-            tracing::error!(error = %self, "a request met a defect");
+        if let Self::Internal(error) = self {
+            tracing::error!(error, "a request met a defect");
         }
         let more: Option<(HeaderName, HeaderValue)> = match status {
             StatusCode::UNAUTHORIZED => {
                 Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"jobexec\"")))
             }
-            StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, HeaderValue::from_static("2"))),
+            StatusCode::TOO_MANY_REQUESTS if matches!(self, Self::TooManyAttempts) => {
+                Some((RETRY_AFTER, HeaderValue::from_static("30")))
+            }
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                Some((RETRY_AFTER, HeaderValue::from_static("2")))
+            }
             _ => None,
         };
         let mut response = (status, Json(details)).into_response();

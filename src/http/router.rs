@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::error_handling::HandleErrorLayer;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use axum::http::{HeaderMap, HeaderName};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -12,20 +12,19 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{BoxError, Router};
 use tower::ServiceBuilder;
-use tower::limit::GlobalConcurrencyLimitLayer;
-use tower::load_shed::LoadShedLayer;
-use tower::load_shed::error::Overloaded;
 use tower::timeout::TimeoutLayer;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::admission::{Credentials, Entrance, admit, in_a_slot};
 use super::app::App;
 use super::auth::{Access, Caller};
 use super::documented::{self, Document};
 use super::limits::{BODY_LIMIT, Limits};
 use super::problem::Problem;
+use super::slots::Slots;
 use super::{cleanup, executions, explain, health, history, metrics, page, patterns, running, samples};
 use crate::metrics::Metrics;
 
@@ -49,7 +48,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
 }
 
 /// The API.
-pub(super) fn api(app: Arc<App>, limits: Limits) -> Result<Router, serde_json::Error> {
+pub(super) fn api(app: &Arc<App>, limits: Limits) -> Result<Router, serde_json::Error> {
     let (router, mut document) = routes().split_for_parts();
     documented::complete(&mut document);
     let document: Arc<str> = document.to_json()?.into();
@@ -58,13 +57,17 @@ pub(super) fn api(app: Arc<App>, limits: Limits) -> Result<Router, serde_json::E
         Ok::<_, Problem>(([(CONTENT_TYPE, "application/json")], document.to_string()))
     });
     let metrics = app.context.metrics.clone();
-    let router = router
-        .route(DOCUMENT, document)
-        .merge(page::routes())
-        .merge(metrics::authenticated())
+    let slots = Slots::new(limits);
+    let enter = |router: Router<Arc<App>>, credentials| {
+        let entrance = Entrance { app: app.clone(), slots: slots.clone(), credentials };
+        worked_on(router, entrance)
+    };
+    let router = enter(router.route(DOCUMENT, document).merge(metrics::authenticated()), Credentials::Token)
+        .merge(enter(page::visited(), Credentials::Cookie))
+        .merge(enter(page::open(), Credentials::None))
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
-        .with_state(app);
+        .with_state(app.clone());
     Ok(limited(router, limits, metrics))
 }
 
@@ -75,15 +78,20 @@ fn limited(router: Router, limits: Limits, metrics: Metrics) -> Router {
         .layer(from_fn_with_state(metrics, named))
         .layer(from_fn(small))
         .layer(HandleErrorLayer::new(refused))
-        .layer(TimeoutLayer::new(limits.request))
-        .layer(from_fn(to_its_end))
-        // What goes on without a client takes its place among the requests until its end: those who hang up and ask anew
-        // would else have any number of them worked on.
-        .layer(HandleErrorLayer::new(refused))
-        .layer(LoadShedLayer::new())
-        .layer(GlobalConcurrencyLimitLayer::new(limits.requests))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT));
+        .layer(TimeoutLayer::new(limits.request));
     router.layer(layers)
+}
+
+/// What a request passes for which there is a handler, after that: only what begins work takes a slot.
+fn worked_on(router: Router<Arc<App>>, entrance: Entrance) -> Router<Arc<App>> {
+    let slots = entrance.slots.clone();
+    let layers = ServiceBuilder::new()
+        .layer(from_fn_with_state(entrance, admit))
+        .layer(from_fn(to_its_end))
+        // What goes on without a client keeps its slot until its end: those who hang up and ask again would else have any number
+        // of requests worked on.
+        .layer(from_fn_with_state(slots, in_a_slot));
+    router.route_layer(layers)
 }
 
 /// Goes on when its client has gone or has waited for too long: a statement goes on too, with its connection, and the next
@@ -94,9 +102,7 @@ async fn to_its_end(request: Request, next: Next) -> Response {
 }
 
 fn refused(error: &BoxError, limit: Duration) -> Problem {
-    if error.is::<Overloaded>() {
-        Problem::Overloaded
-    } else if error.is::<tower::timeout::error::Elapsed>() {
+    if error.is::<tower::timeout::error::Elapsed>() {
         Problem::TimedOut(limit)
     } else {
         Problem::Internal(error.to_string())
@@ -148,7 +154,25 @@ async fn small(request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use tower::ServiceExt as _;
+
     use super::*;
+
+    /// What a panic says may be anything, such as a row or a password.
+    #[tokio::test]
+    async fn the_text_of_a_panic_reaches_no_client() {
+        let router = Router::new().route("/", get(broken)).layer(from_fn(to_its_end));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), 500);
+        let body = axum::body::to_bytes(response.into_body(), BODY_LIMIT).await.unwrap();
+        let body = String::from_utf8_lossy(&body);
+        assert!(body.contains("Internal") && !body.contains("canary"), "{body}");
+    }
+
+    async fn broken() -> Response {
+        panic!("canary")
+    }
 
     /// Two types of one name would take each other's place without a word.
     #[test]

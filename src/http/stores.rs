@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::app::App;
-use super::auth::{Access, Caller, refusal};
+use super::auth::{Access, Caller, User, refusal};
 use super::problem::Problem;
 use crate::api::conditions::find;
 use crate::api::{ExecutionStore, ExecutionStoreStatus};
@@ -275,6 +275,7 @@ impl App {
 
     /// The store of this name, if the caller may see its executions.
     pub(super) async fn one_seen_by(&self, caller: &Caller, name: &StoreName) -> Result<Store, Problem> {
+        self.made_up(&caller.0, name)?;
         self.gate.require(&caller.0, &Access::Executions(Some(name.namespace.clone()))).await?;
         self.store(name)
     }
@@ -315,6 +316,30 @@ impl App {
         Ok((seen, cleaned))
     }
 
+    /// Whether the caller may clean up at least one store. Somebody without a token is asked about once, not for each store.
+    pub(super) async fn cleans_some(&self, Caller(user): &Caller) -> Result<bool, Problem> {
+        if self.gate.may(user, &Access::CleanUp(None)).await? {
+            return Ok(true);
+        }
+        if user.is_anonymous() {
+            return Ok(false);
+        }
+        for StoreName { namespace, name } in self.stores()?.into_iter().map(|store| store.name) {
+            if self.gate.may(user, &Access::CleanUp(Some((namespace, name)))).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Names that somebody without a token makes up are no question to Kubernetes.
+    fn made_up(&self, user: &User, name: &StoreName) -> Result<(), Problem> {
+        if user.is_anonymous() && self.store(name).is_err() {
+            return Err(Problem::Unauthenticated);
+        }
+        Ok(())
+    }
+
     async fn allowed(
         &self,
         Caller(user): &Caller,
@@ -322,6 +347,7 @@ impl App {
         access: impl Fn(Option<&StoreName>) -> Access,
     ) -> Result<Vec<Store>, Problem> {
         if let Some(name) = wanted {
+            self.made_up(user, &name)?;
             self.gate.require(user, &access(Some(&name))).await?;
             return Ok(vec![self.store(&name)?]);
         }

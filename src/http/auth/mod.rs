@@ -2,11 +2,13 @@
 //! decisions hold until they expire; nothing else is ever allowed.
 
 mod access;
+mod attempts;
 mod review;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use attempts::Attempts;
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -21,6 +23,7 @@ pub(super) use review::User;
 use review::{Reviewer, Unavailable};
 
 use super::app::App;
+use super::origin::Origin;
 use super::problem::Problem;
 
 /// How many callers are kept, and how many decisions on them.
@@ -45,6 +48,7 @@ pub(super) struct Gate {
     /// By the SHA-256 of the token, so that no token is kept; `None`: it is refused.
     callers: Cache<[u8; 32], Option<Arc<User>>>,
     decisions: Cache<(Arc<User>, Access), bool>,
+    attempts: Attempts,
 }
 
 impl Gate {
@@ -54,27 +58,38 @@ impl Gate {
             reviewer: Reviewer::new(client, options.audiences),
             callers: Cache::builder().max_capacity(CALLERS).expire_after(keep).build(),
             decisions: Cache::builder().max_capacity(DECISIONS).expire_after(keep).build(),
+            attempts: Attempts::new(),
         }
     }
 
     /// Whose request this is.
-    async fn caller(&self, headers: &HeaderMap) -> Result<Arc<User>, Problem> {
+    pub(super) async fn caller(&self, headers: &HeaderMap, origin: Origin) -> Result<Arc<User>, Problem> {
         let Some(given) = headers.get(AUTHORIZATION) else { return Ok(Arc::new(User::anonymous())) };
         let token = given.to_str().ok().and_then(bearer).ok_or_else(|| {
             Problem::TokenRefused("the header Authorization must be `Bearer TOKEN`".to_owned())
         })?;
-        self.holder(token).await
+        self.holder(token, origin).await
     }
 
-    /// Whose token this is.
-    pub(super) async fn holder(&self, token: &str) -> Result<Arc<User>, Problem> {
+    /// Whose token this is, that comes from there.
+    pub(super) async fn holder(&self, token: &str, origin: Origin) -> Result<Arc<User>, Problem> {
         let mut key = [0; 32];
         key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        let known = self.callers.try_get_with(key, self.reviewer.who(token)).await?;
+        let known = match self.callers.get(&key).await {
+            Some(known) => known,
+            None => self.review(token, key, origin).await?,
+        };
         known.ok_or_else(|| {
             let why = "it is unknown to Kubernetes, has expired, or was made for another audience";
             Problem::TokenRefused(why.to_owned())
         })
+    }
+
+    async fn review(&self, token: &str, key: [u8; 32], origin: Origin) -> Result<Option<Arc<User>>, Problem> {
+        let attempt = self.attempts.begin(key, origin).await?;
+        let known = self.callers.try_get_with(key, self.reviewer.who(token)).await?;
+        attempt.ended(known.is_some()).await;
+        Ok(known)
     }
 
     /// Whether the caller may.
@@ -111,14 +126,15 @@ impl From<Arc<Unavailable>> for Problem {
     }
 }
 
-/// Whose request it is, with a token that counts or without any.
+/// Whose request it is, with a token that counts or without any, as `admission` found out.
 pub(super) struct Caller(pub(super) Arc<User>);
 
 impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        app.gate.caller(&parts.headers).await.map(Self)
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
+        let user = parts.extensions.get::<Arc<User>>().cloned();
+        user.map(Self).ok_or_else(|| Problem::Internal("a request without a caller".to_owned()))
     }
 }
 

@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequestParts as _, State};
+use axum::http::request::Parts;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
@@ -102,6 +103,25 @@ pub(super) async fn cleanup(
     let stores = app.cleaned_by(&caller, wanted.store.clone()).await?;
     let order = wanted.order(&caller)?;
     Ok(Json(clean(&app, &stores, &order).await?))
+}
+
+/// Refuses a caller who may clean up nothing, before the body is read. That may still name a store that the caller may not
+/// clean up.
+pub(super) async fn may_begin(app: &App, caller: &Caller, parts: &mut Parts) -> Result<(), Problem> {
+    let Query(query) = Query::<Wanted>::from_request_parts(parts, &()).await?;
+    match query.store {
+        None => may_some(app, caller).await,
+        named => app.cleaned_by(caller, named).await.map(drop),
+    }
+}
+
+/// Refuses a caller who may clean up none of the stores.
+pub(super) async fn may_some(app: &App, caller: &Caller) -> Result<(), Problem> {
+    if app.cleans_some(caller).await? {
+        return Ok(());
+    }
+    // It says which right is missing.
+    app.cleaned_by(caller, None).await.map(drop)
 }
 
 /// Cleans these stores up.

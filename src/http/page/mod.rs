@@ -15,7 +15,7 @@ mod visitor;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Form, State};
+use axum::extract::{Extension, Form, State};
 use axum::http::StatusCode;
 use axum::http::header::{HeaderValue, SET_COOKIE};
 use axum::response::{IntoResponse as _, Redirect, Response};
@@ -24,23 +24,35 @@ use serde::Deserialize;
 
 use self::board::Board;
 use self::view::Shown;
+pub(super) use self::visitor::user;
 use self::visitor::{OwnForm, Visitor};
 use super::app::App;
 use super::cleanup;
 use super::extract::Query;
+use super::origin::Origin;
 use super::problem::Problem;
 use super::stores::{Store, StoreName};
 
-/// What is served to browsers.
-pub(super) fn routes() -> Router<Arc<App>> {
+/// What is served to browsers whose cookie has a token that counts.
+pub(super) fn visited() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(index))
         .route("/board", get(board))
         .route("/patterns", get(patterns))
+        .route("/clean-up", post(clean_up))
+}
+
+/// What is served to every browser.
+pub(super) fn open() -> Router<Arc<App>> {
+    Router::new()
         .route("/sign-in", post(sign_in))
         .route("/sign-out", post(sign_out))
-        .route("/clean-up", post(clean_up))
         .route("/assets/{name}", get(assets::asset))
+}
+
+/// What is wrong with a request before it is worked on.
+pub(super) fn refusal(problem: &Problem) -> Response {
+    view::problem(None, problem).into_response()
 }
 
 /// Which stores to show.
@@ -104,10 +116,15 @@ struct Token {
 }
 
 /// Keeps the token in a cookie, if it is one.
-async fn sign_in(_: OwnForm, State(app): State<Arc<App>>, Form(Token { token }): Form<Token>) -> Response {
+async fn sign_in(
+    _: OwnForm,
+    Extension(origin): Extension<Origin>,
+    State(app): State<Arc<App>>,
+    Form(Token { token }): Form<Token>,
+) -> Response {
     let signed_in = async {
         let cookie = visitor::cookie(token.trim())?;
-        app.gate.holder(token.trim()).await?;
+        app.gate.holder(token.trim(), origin).await?;
         Ok(cookie)
     };
     match signed_in.await {

@@ -6,10 +6,12 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::{COOKIE, HOST, HeaderValue, ORIGIN};
 use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
 
 use super::view::{self, Shown};
 use crate::http::app::App;
-use crate::http::auth::Caller;
+use crate::http::auth::{Caller, Gate, User};
+use crate::http::origin::Origin;
 use crate::http::problem::Problem;
 
 /// The cookie. Browsers take a name that begins so only from this host, over TLS, and for all paths.
@@ -39,13 +41,27 @@ impl FromRequestParts<Arc<App>> for Visitor {
     type Rejection = Shown;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Shown> {
-        let token = token(&parts.headers).ok_or_else(|| view::sign_in(None))?;
-        match app.gate.holder(token).await {
-            Ok(user) => Ok(Self { name: user.name.clone(), caller: Caller(user) }),
-            Err(problem @ Problem::TokenRefused(_)) => Err(view::sign_in(Some(&problem))),
+        match Caller::from_request_parts(parts, app).await {
+            Ok(caller) => Ok(Self { name: caller.0.name.clone(), caller }),
             Err(problem) => Err(view::problem(None, &problem)),
         }
     }
+}
+
+/// Whose token the cookie has.
+pub(in crate::http) async fn user(
+    gate: &Gate,
+    headers: &HeaderMap,
+    origin: Origin,
+) -> Result<Arc<User>, Response> {
+    let token = token(headers).ok_or_else(|| view::sign_in(None).into_response())?;
+    gate.holder(token, origin).await.map_err(|problem| {
+        let shown = match problem {
+            Problem::TokenRefused(_) => view::sign_in(Some(&problem)),
+            problem => view::problem(None, &problem),
+        };
+        shown.into_response()
+    })
 }
 
 /// The token in the cookie.

@@ -140,7 +140,9 @@ async fn a_silent_database_of_a_store_of_another_replica_holds_up_no_request_abo
         .await;
     let gate = Proxies::before_postgres(&world, "silent").await;
     let crowd = CROWD.to_string();
-    let env = [("REQUEST_TIMEOUT", "15s"), ("MAX_REQUESTS", crowd.as_str())];
+    // All of them are one caller's.
+    let all = crowd.as_str();
+    let env = [("REQUEST_TIMEOUT", "15s"), ("MAX_REQUESTS", all), ("MAX_REQUESTS_PER_CALLER", all)];
     let (a, b) = (world.replica("a", &env), world.replica("b", &env));
     settled(&[&a, &b]).await;
     world.store(json!({})).await;

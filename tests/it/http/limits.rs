@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{CLEANUP, HEALTH, RUNNING};
-use crate::support::https::{self, Https, told};
+use crate::support::https::{Https, told};
 use crate::support::proxy::{Mode, Proxies};
 use crate::support::{Operator, PATIENCE, World};
 
@@ -268,25 +268,4 @@ async fn clean_ups_of_several_large_stores_at_once_take_little_memory() {
         let most = operator.memory("VmHWM");
         assert!(most < 80.0, "{path}: {before} MiB before, {most} MiB after");
     }
-}
-
-/// One connection too many waits until another one has ended.
-#[tokio::test]
-async fn too_many_connections_wait() {
-    let world = World::new("apicrowd").await;
-    let (_operator, first) = world.serving(&[("MAX_CONNECTIONS", "2")]).await;
-    let second = first.with_client(https::client());
-    // Each answer, whatever it is, leaves the connection open for the next request.
-    assert_eq!([first.get(RUNNING).await.0, second.get(RUNNING).await.0], [401, 401]);
-    let third = tokio::spawn({
-        let third = first.with_client(https::client());
-        async move { third.get(RUNNING).await.0 }
-    });
-    // Time enough for it, if it did not have to wait.
-    for _ in 0..100 {
-        assert_eq!([first.get(RUNNING).await.0, second.get(RUNNING).await.0], [401, 401]);
-    }
-    assert!(!third.is_finished(), "a third connection was accepted");
-    drop(first);
-    assert_eq!(third.await.unwrap(), 401);
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 pub(crate) const HEALTH: &str = "/api/system/health";
 const EXECUTIONS: &str = "/api/system/executions";
 pub(crate) const RUNNING: &str = "/api/system/executions/running";
-const CLEANUP: &str = "/api/system/cleanup/stale-executions";
+pub(crate) const CLEANUP: &str = "/api/system/cleanup/stale-executions";
 const HISTORY: &str = "/api/system/history";
 const SAMPLES: &str = "/api/system/samples";
 const PATTERNS: &str = "/api/system/patterns";

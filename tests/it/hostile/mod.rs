@@ -1,0 +1,4 @@
+//! Attacks on the real binary, each by somebody who has no more than what the threat model gives.
+
+mod doors;
+mod raw;
