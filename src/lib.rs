@@ -14,9 +14,11 @@
 //! - `cli`: the command line, one file a subcommand;
 //! - `metrics`: what is counted and measured, for Prometheus;
 //! - `notify`: what people are told, and the ways to deliver it;
+//! - `secrets`: values that nobody may see, and how they are kept out of texts;
 //! - `telemetry`: logs.
 //!
-//! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db` → `notify`, `policy` → `api`.
+//! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db` → `notify`, `policy` → `api` →
+//! `secrets`.
 
 pub mod api;
 pub mod cli;
@@ -26,4 +28,5 @@ pub mod http;
 pub mod metrics;
 pub mod notify;
 pub mod policy;
+pub mod secrets;
 pub mod telemetry;

@@ -5,7 +5,11 @@ use std::io::IsTerminal as _;
 
 use clap::ValueEnum;
 use tracing::Span;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -30,19 +34,54 @@ pub fn sweep(id: uuid::Uuid, trigger: &'static str) -> Span {
     tracing::info_span!("sweep", sweep = %id, trigger)
 }
 
+/// What may be logged at most, whatever `RUST_LOG` says. At trace, libraries log what they send and receive: headers with
+/// tokens, logins, whole messages. The Kubernetes client logs an answer that it cannot read, which may be a Secret, at warn;
+/// its errors come back to the operator, which tells them.
+fn ceiling() -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::DEBUG)
+        .with_target(env!("CARGO_CRATE_NAME"), LevelFilter::TRACE)
+        .with_target("kube_client::client", LevelFilter::OFF)
+        .with_target("kube_client::config", LevelFilter::INFO)
+}
+
 /// Starts logging; a second call changes nothing.
 pub fn init(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal());
+    let registry = tracing_subscriber::registry().with(ceiling()).with(filter);
     let started = match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => registry.with(lines).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
     if started.is_err() {
         tracing::debug!("logging was started before");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn libraries_never_log_what_they_send_or_receive() {
+        let ceiling = ceiling();
+        let allows = |target: &str, level: Level| ceiling.would_enable(target, &level);
+        assert!(allows("jobexec_operator::controllers::store", Level::TRACE));
+        for library in
+            ["hyper", "reqwest::connect", "rustls::client", "sqlx::query", "lettre", "h2", "tower", "log"]
+        {
+            assert!(allows(library, Level::DEBUG) && !allows(library, Level::TRACE), "{library}");
+        }
+        // It warns with the whole text of an answer that it cannot read.
+        assert!(
+            !allows("kube_client::client", Level::WARN)
+                && !allows("kube_client::client::builder", Level::ERROR)
+        );
     }
 }

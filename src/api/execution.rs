@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Duration;
+use super::names::SUBDOMAIN;
 
 /// One execution of a job: one row of an `ExecutionStore`. Deleting the object changes no row.
 #[derive(CustomResource, Clone, Debug, Serialize, Deserialize, KubeSchema)]
@@ -81,7 +82,7 @@ pub struct WorkloadRef {
     #[serde(default)]
     pub kind: WorkloadKind,
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
 }
 
@@ -110,7 +111,7 @@ impl std::fmt::Display for WorkloadRef {
 #[serde(rename_all = "camelCase")]
 pub struct StoreRef {
     /// The name of the `ExecutionStore`.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = SUBDOMAIN))]
     pub name: String,
 }
 

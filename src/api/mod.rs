@@ -4,6 +4,7 @@
 pub mod conditions;
 pub mod duration;
 pub mod execution;
+pub mod names;
 pub mod notifications;
 pub mod policy;
 pub mod store;

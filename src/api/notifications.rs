@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Duration;
+use super::names::{SECRET_KEY, SUBDOMAIN};
 
 /// Whom to tell by e-mail or webhook of what becomes of executions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -140,13 +141,16 @@ pub struct Webhook {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = "^https?://[^\\s]+$"))]
     pub url: Option<String>,
-    /// The Secret key, in the namespace of this object, that holds the URL, as for Slack.
+    /// The Secret key, in the namespace of this object, that holds the URL, as for Slack. The Secret must have the label
+    /// `jobexec.dev/use: notifications`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url_secret_ref: Option<SecretKey>,
-    /// The Secret key that holds the key to sign messages with, after Standard Webhooks: `whsec_` and base64, or any text.
+    /// The Secret key that holds the key to sign messages with, after Standard Webhooks: `whsec_` and base64, or any text. The
+    /// Secret must have the label `jobexec.dev/use: notifications`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing_secret_ref: Option<SecretKey>,
-    /// The Secret key that holds the certificate authority of the endpoint in PEM form, in place of the system's.
+    /// The Secret key that holds the certificate authority of the endpoint in PEM form, and nothing else, in place of the
+    /// system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKey>,
     /// What is sent.
@@ -182,10 +186,11 @@ pub struct Smtp {
     /// From whom e-mails are.
     pub from: Address,
     /// The Secret, in the namespace of this object, with the keys `username` and `password` to log in with
-    /// (`kubernetes.io/basic-auth`).
+    /// (`kubernetes.io/basic-auth`). It must have the label `jobexec.dev/use: notifications`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretName>,
-    /// The Secret key that holds the certificate authority of the server in PEM form, in place of the system's.
+    /// The Secret key that holds the certificate authority of the server in PEM form, and nothing else, in place of the
+    /// system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKey>,
 }
@@ -209,7 +214,7 @@ pub enum Security {
 #[serde(rename_all = "camelCase")]
 pub struct SecretName {
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
 }
 
@@ -218,10 +223,10 @@ pub struct SecretName {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKey {
     /// The name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
     /// The key within it.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
     pub key: String,
 }
 

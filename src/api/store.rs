@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::names::{SECRET_KEY, SUBDOMAIN};
 use super::notifications::Notifications;
 use super::table::{Jobs, Sequential, Workloads};
 use super::{Duration, Table};
@@ -166,7 +167,7 @@ pub struct Connection {
     /// `sslmode=disable`; `verify-ca` and `verify-full` check the server's certificate.
     pub secret_ref: SecretKeyRef,
     /// The Secret key, in the namespace of this object, that holds the certificate authority of the server in PEM
-    /// form, for `sslmode=verify-ca` and `verify-full`. Without it the system's authorities are trusted.
+    /// form, and nothing else, for `sslmode=verify-ca` and `verify-full`. Without it the system's authorities are trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyRef>,
     /// How many connections the operator opens to this database: 2 to 20. Three let it sweep from both ends while it
@@ -185,11 +186,11 @@ pub struct Connection {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// The name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
     /// The key within it.
     #[serde(default = "defaults::secret_key")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
     pub key: String,
 }
 

@@ -12,6 +12,7 @@ use crate::api::{Duration, ExecutionStore, JobExecution, RESUME};
 use crate::controllers::execution::names;
 use crate::db::mapping::IdType;
 use crate::http::wire::StoreName;
+use crate::secrets::describe;
 
 /// How long a call may take, the client's own retries included.
 const TIMEOUT: Limit = Limit::from_secs(30);
@@ -34,8 +35,8 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Connects, and sees that there is such a store.
     pub(super) async fn open(store: StoreName) -> Result<Self, CliError> {
-        let config = Config::infer().await.map_err(|error| CliError::Cluster(error.to_string()))?;
-        let client = Client::try_from(config).map_err(|error| CliError::Cluster(error.to_string()))?;
+        let config = Config::infer().await.map_err(|error| CliError::Cluster(describe(&error)))?;
+        let client = Client::try_from(config).map_err(|error| CliError::Cluster(describe(&error)))?;
         let cluster = Self { client, store };
         let stores: Api<ExecutionStore> = cluster.api();
         call(stores.get_metadata_opt(&cluster.store.name)).await?.ok_or_else(|| {
@@ -117,7 +118,7 @@ fn manager(wish: &str) -> PatchParams {
 
 async fn call<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CliError> {
     match tokio::time::timeout(TIMEOUT, request).await {
-        Ok(outcome) => outcome.map_err(|error| CliError::Cluster(error.to_string())),
+        Ok(outcome) => outcome.map_err(|error| CliError::Cluster(describe(&error))),
         Err(_) => Err(CliError::Cluster(format!("the API server did not answer within {TIMEOUT:?}"))),
     }
 }

@@ -115,6 +115,12 @@ impl CliError {
     }
 }
 
+/// An option that nobody may see: whoever prints the options sees that it was given.
+#[allow(clippy::unnecessary_wraps, reason = "clap takes functions that may fail")]
+fn secret(text: &str) -> Result<crate::secrets::SecretString, std::convert::Infallible> {
+    Ok(text.to_owned().into())
+}
+
 /// How a command that was carried out ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Done {
@@ -259,4 +265,26 @@ fn user() -> String {
 /// Who runs this, for the record: `user@machine`.
 fn person() -> String {
     format!("{}@{}", user(), whoami::hostname().unwrap_or_else(|_| "unknown".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_of_the_options_has_no_password() {
+        for command in [&["list"][..], &["cleanup", "--dry-run"], &["schema", "--apply"]] {
+            let args = [&["jobexec"], command, &["--database-url", "postgres://u:hunter2@h/d"]].concat();
+            let shown = format!("{:?}", Cli::try_parse_from(args).unwrap());
+            assert!(shown.contains("REDACTED") && !shown.contains("hunter2"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_is_one() {
+        for bad in ["../kube-system", "a/b", "a?b", "A"] {
+            let shown = Cli::try_parse_from(["jobexec", "operator", "--lease-namespace", bad]).unwrap_err();
+            assert!(shown.to_string().contains("kubectl get namespaces"), "{shown}");
+        }
+    }
 }

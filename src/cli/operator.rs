@@ -8,13 +8,14 @@ use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::CliError;
+use super::{CliError, remote};
 use crate::api::{Duration, InvalidDuration};
 use crate::controllers::scope::Namespaces;
 use crate::controllers::{self, Scope, membership, selector};
 use crate::http::listen::Listen;
 use crate::http::metrics::Exposure;
 use crate::http::{self, auth, tls};
+use crate::secrets::describe;
 use crate::telemetry::{self, LogFormat};
 
 /// How to run the operator.
@@ -29,7 +30,7 @@ pub(super) struct Args {
     store_selector: Selector,
     /// The namespace of the Leases by which several replicas share the stores between them; without it this one is alone, and
     /// looks after all of them.
-    #[arg(long, env = "LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    #[arg(long, env = "LEASE_NAMESPACE", value_name = "NAMESPACE", value_parser = a_namespace)]
     lease_namespace: Option<String>,
     /// The name of the installation: its replicas have it in common, and no other one's.
     #[arg(long, env = "LEASE_GROUP", value_name = "NAME", default_value = "jobexec-operator", value_parser = a_label)]
@@ -107,6 +108,11 @@ fn a_lease(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+/// A namespace, or nothing.
+fn a_namespace(text: &str) -> Result<String, String> {
+    if text.is_empty() { Ok(String::new()) } else { remote::namespace(text) }
+}
+
 /// What a label may have as its value, and an object as the beginning of its name.
 fn a_label(text: &str) -> Result<String, String> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -168,8 +174,8 @@ impl From<Serve> for http::Options {
 /// Runs until SIGTERM or SIGINT, then lets what is under way end.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
     telemetry::init(args.log_format);
-    let config = Config::infer().await.map_err(|error| CliError::Cluster(error.to_string()))?;
-    let client = Client::try_from(config).map_err(|error| CliError::Cluster(error.to_string()))?;
+    let config = Config::infer().await.map_err(|error| CliError::Cluster(describe(&error)))?;
+    let client = Client::try_from(config).map_err(|error| CliError::Cluster(describe(&error)))?;
     let stop = CancellationToken::new();
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;

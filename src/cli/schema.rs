@@ -4,9 +4,10 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{CliError, direct};
+use super::{CliError, direct, secret};
 use crate::db::extras::Extra;
 use crate::db::{Database, Layout, schema, url};
+use crate::secrets::{ExposeSecret as _, SecretString};
 
 /// Building an index on a large table takes its time.
 const STATEMENT_TIMEOUT: Duration = Duration::from_hours(1);
@@ -24,8 +25,8 @@ pub(super) struct Args {
     #[arg(long)]
     apply: bool,
     /// The database, for --apply: a URL of a login that owns the table and may create schemas.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    database_url: Option<String>,
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = secret)]
+    database_url: Option<SecretString>,
     /// The role that the operator logs in with: it gets exactly the rights that the operator needs.
     #[arg(long, value_name = "NAME")]
     role: Option<String>,
@@ -48,7 +49,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         std::io::stdout().lock().write_all(schema::script(&layout, role, &args.with).as_bytes())?;
         return Ok(());
     }
-    let options = url::parse(&args.database_url.ok_or(CliError::NoDatabase)?, None)?;
+    let options = url::parse(args.database_url.ok_or(CliError::NoDatabase)?.expose_secret(), None)?;
     let database = Database::connect(options, 1, STATEMENT_TIMEOUT).await?;
     schema::apply(&database, &layout, role, &args.with).await?;
     database.close().await;

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use kube::core::Selector;
 
+use crate::api::names::is_label;
+
 /// What an operator looks after.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
@@ -42,7 +44,7 @@ impl FromStr for Namespaces {
         }
         let mut names = Vec::new();
         for name in text.split(',').map(str::trim) {
-            if !is_name(name) {
+            if !is_label(name) {
                 return Err(InvalidNamespace(name.to_owned()));
             }
             names.push(name.to_owned());
@@ -57,15 +59,6 @@ impl fmt::Display for Namespaces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { f.write_str("(all)") } else { f.write_str(&self.0.join(",")) }
     }
-}
-
-fn is_name(text: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    !text.is_empty()
-        && text.len() <= 63
-        && text.bytes().all(plain)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
 }
 
 #[cfg(test)]

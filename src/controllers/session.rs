@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ::url::Url;
 use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt as _;
+use percent_encoding::percent_decode_str;
 
 use super::Context;
 use super::in_force::{InForce, Known};
-use super::secret::{self, SecretError};
+use super::secret::{self, Purpose, SecretError};
 use crate::api::ExecutionStore;
 use crate::api::store::{Connection, SecretKeyRef};
 use crate::db::hints::Listener;
@@ -18,6 +20,7 @@ use crate::db::url::{self, InvalidUrl, Login};
 use crate::db::validate::{Problem, Validated, validate};
 use crate::db::{Database, DbError, Judge, Layout, Mapping, Pools, extras, history};
 use crate::metrics::Tally;
+use crate::secrets::{CaBundle, Echoes, ExposeSecret as _, SecretString};
 
 /// How many connections a session has that is only asked now and then.
 const BORROWED_POOL: u32 = 2;
@@ -54,6 +57,14 @@ impl NotReady {
         }
     }
 
+    /// The same without what a server repeats of the credentials.
+    fn without(self, echoes: &Echoes) -> Self {
+        match self {
+            Self::Database(error) => Self::Database(error.edited(|text| echoes.without(text))),
+            other => other,
+        }
+    }
+
     /// Whether others had all connections, which says nothing of the store.
     pub(super) const fn is_busy(&self) -> bool {
         matches!(self, Self::Database(DbError::Busy(_)))
@@ -66,13 +77,23 @@ impl NotReady {
 }
 
 /// The credentials of a store, as its Secrets hold them.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Credentials {
     secret_ref: SecretKeyRef,
     ca_secret_ref: Option<SecretKeyRef>,
-    uri: String,
-    ca: Option<String>,
+    uri: SecretString,
+    ca: Option<CaBundle>,
 }
+
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.secret_ref, &self.ca_secret_ref, &self.ca)
+            == (&other.secret_ref, &other.ca_secret_ref, &other.ca)
+            && self.uri.expose_secret() == other.uri.expose_secret()
+    }
+}
+
+impl Eq for Credentials {}
 
 impl Credentials {
     /// Reads them.
@@ -80,9 +101,11 @@ impl Credentials {
         let namespace = store.namespace().unwrap_or_default();
         let connection = &store.spec.connection;
         let SecretKeyRef { name, key } = &connection.secret_ref;
-        let uri = secret::read(context, &namespace, name, key).await?;
+        let uri = secret::read(context, &namespace, name, key, Purpose::Connection).await?;
         let ca = match &connection.ca_secret_ref {
-            Some(SecretKeyRef { name, key }) => Some(secret::read(context, &namespace, name, key).await?),
+            Some(SecretKeyRef { name, key }) => {
+                Some(secret::read_authorities(context, &namespace, name, key).await?)
+            }
             None => None,
         };
         Ok(Self {
@@ -91,6 +114,14 @@ impl Credentials {
             uri,
             ca,
         })
+    }
+
+    /// What a server may repeat of them: the password.
+    fn echoes(&self) -> Echoes {
+        let url = Url::parse(self.uri.expose_secret().trim()).ok();
+        let password = url.as_ref().and_then(Url::password).unwrap_or_default();
+        let decoded = percent_decode_str(password).decode_utf8_lossy();
+        Echoes::new([password, &*decoded])
     }
 
     /// Whether they are from the Secrets that `connection` names.
@@ -167,9 +198,13 @@ impl Session {
         let spec = &store.spec;
         let (login, identity) = login(store, credentials)?;
         let size = u32::try_from(spec.connection.pool_size).unwrap_or(3).clamp(2, 20);
-        let database = Database::shared(pools, &login, size, spec.connection.statement_timeout.get()).await?;
+        let timeout = spec.connection.statement_timeout.get();
         let hold = Hold::Claim { predecessor, outage };
-        let mut session = Self::prepare(store, database, identity, tally, hold).await?;
+        let opening = async {
+            let database = Database::shared(pools, &login, size, timeout).await?;
+            Self::prepare(store, database, identity, tally, hold).await
+        };
+        let mut session = opening.await.map_err(|error: NotReady| error.without(&credentials.echoes()))?;
         if session.notifies && !session.read_only {
             session.hints = Some(session.database.listen(extras::relation(&spec.table), changed));
         }
@@ -185,8 +220,11 @@ impl Session {
     ) -> Result<Self, NotReady> {
         let (login, identity) = login(store, credentials)?;
         let timeout = store.spec.connection.statement_timeout.get();
-        let database = Database::shared(pools, &login, BORROWED_POOL, timeout).await?;
-        Self::prepare(store, database, identity, tally, Hold::Borrow).await
+        let opening = async {
+            let database = Database::shared(pools, &login, BORROWED_POOL, timeout).await?;
+            Self::prepare(store, database, identity, tally, Hold::Borrow).await
+        };
+        opening.await.map_err(|error: NotReady| error.without(&credentials.echoes()))
     }
 
     /// Holds the spec against the catalog. What cannot be used is closed.
@@ -347,8 +385,9 @@ impl Session {
 fn login(store: &ExecutionStore, credentials: &Credentials) -> Result<(Login, String), NotReady> {
     let spec = &store.spec;
     let secret = || spec.connection.secret_ref.name.clone();
-    let ca = credentials.ca.as_ref().map(|pem| pem.clone().into_bytes());
-    let login = url::login(&credentials.uri, ca).map_err(|error| NotReady::Url(secret(), error))?;
+    let ca = credentials.ca.as_ref().map(|bundle| bundle.pem().into_bytes());
+    let login =
+        url::login(credentials.uri.expose_secret(), ca).map_err(|error| NotReady::Url(secret(), error))?;
     let options = &login.options;
     let (schema, table) = (&spec.table.schema.0, &spec.table.name.0);
     let (host, port, name) =

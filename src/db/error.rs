@@ -118,6 +118,25 @@ impl DbError {
         }
     }
 
+    /// The same, with what the server or a library said changed by `edit`.
+    #[must_use]
+    pub fn edited(self, edit: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Authentication(text) => Self::Authentication(edit(text)),
+            Self::NoDatabase(text) => Self::NoDatabase(edit(text)),
+            Self::Exhausted(text) => Self::Exhausted(edit(text)),
+            Self::DiskFull(text) => Self::DiskFull(edit(text)),
+            Self::Unreachable(text) => Self::Unreachable(edit(text)),
+            Self::Tls(text) => Self::Tls(edit(text)),
+            Self::ReadOnly(text) => Self::ReadOnly(edit(text)),
+            Self::Privilege(text) => Self::Privilege(edit(text)),
+            Self::StatementTimeout(text) => Self::StatementTimeout(edit(text)),
+            Self::Statement(text, code) => Self::Statement(edit(text), code),
+            Self::Other(text) => Self::Other(edit(text)),
+            Self::ConnectTimeout(_) | Self::Busy(_) | Self::NoAnswer(_) => self,
+        }
+    }
+
     /// Whether the same statement may simply be sent once more: serialization failure, deadlock, lock timeout,
     /// server shutting down (40001, 40P01, 55P03, 57P01).
     pub fn transient(error: &sqlx::Error) -> bool {
@@ -152,6 +171,10 @@ impl From<sqlx::Error> for DbError {
             sqlx::Error::Tls(e) => Self::Tls(e.to_string()),
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
                 Self::ConnectTimeout(super::connect::ACQUIRE_TIMEOUT)
+            }
+            // Its text may quote what it was configured with.
+            sqlx::Error::Configuration(_) => {
+                Self::Other("the connection cannot be set up as configured".to_owned())
             }
             other => Self::Other(other.to_string()),
         }

@@ -28,7 +28,6 @@ const ANSWER: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(10);
 
 /// Who listens on the connection of one login. It is open while anybody does.
-#[derive(Debug)]
 pub(super) struct Hints {
     options: PgConnectOptions,
     ear: Mutex<Weak<Ear>>,

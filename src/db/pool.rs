@@ -3,6 +3,7 @@
 //! are closed.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -40,13 +41,19 @@ impl Pools {
 }
 
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Pool {
     options: PgConnectOptions,
     state: Mutex<State>,
     /// The last attempt to log in: when it ended, with which connections, and what came of it.
     proof: tokio::sync::Mutex<Option<Proof>>,
     hints: Hints,
+}
+
+impl fmt::Debug for Pool {
+    /// Without the options, whose own `Debug` shows the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("state", &self.state).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]

@@ -1,6 +1,8 @@
 //! A connection URL, read with an allow-list. sqlx's own parser takes defaults from `PG*` variables, password files
 //! and local key paths and logs what it does not know; a URL out of a tenant's Secret must do none of that.
 
+use std::fmt;
+
 use percent_encoding::percent_decode_str;
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -52,12 +54,19 @@ const REFUSED: [&str; 16] = [
 ];
 
 /// Who logs in where, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Login {
     /// The options.
     pub options: PgConnectOptions,
     /// The same for equal options, and for those only. It tells nothing of them.
     pub key: Key,
+}
+
+impl fmt::Debug for Login {
+    /// Without the options, whose own `Debug` shows the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login(…)")
+    }
 }
 
 /// See [`Login::key`].
@@ -234,6 +243,20 @@ mod tests {
             key("postgres://u:p@h/d?sslmode=verify-ca", Some("a")),
             key("postgres://u:p@h/d?sslmode=verify-ca", Some("b"))
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_shown_of_a_login_and_of_those_who_hold_it_has_no_password() {
+        let login = login("postgres://u:hunter2@127.0.0.1:9/d", None).unwrap();
+        let pools = crate::db::Pools::default();
+        let timeout = std::time::Duration::from_secs(1);
+        let refused = crate::db::Database::shared(&pools, &login, 2, timeout).await;
+        let (_pool, member) = crate::db::pool::Pool::new(login.options.clone(), 2);
+        for shown in
+            [format!("{login:?}"), format!("{pools:?}"), format!("{member:?}"), format!("{refused:?}")]
+        {
+            assert!(!shown.is_empty() && !shown.contains("hunter2"), "{shown}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::app::App;
 use super::auth::{Access, Caller, User, refusal};
 use super::problem::Problem;
 use crate::api::conditions::find;
+use crate::api::names::{is_label, is_subdomain};
 use crate::api::{ExecutionStore, ExecutionStoreStatus};
 use crate::controllers::Context;
 use crate::controllers::context::Guarded;
@@ -39,7 +40,7 @@ impl TryFrom<String> for StoreName {
 
     fn try_from(text: String) -> Result<Self, String> {
         match text.split_once('/') {
-            Some((namespace, name)) if is_label(namespace) && is_name(name) => {
+            Some((namespace, name)) if is_label(namespace) && is_subdomain(name) => {
                 Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
             }
             _ => Err("a store is named NAMESPACE/NAME, for example store=default/jobs".to_owned()),
@@ -57,18 +58,6 @@ impl fmt::Display for StoreName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
-}
-
-/// Whether the text can name a namespace.
-fn is_label(text: &str) -> bool {
-    is_name(text) && !text.contains('.') && text.len() <= 63
-}
-
-/// Whether the text can name an object.
-fn is_name(text: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-    let ends = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
-    text.len() <= 253 && text.bytes().all(plain) && ends(text.bytes().next()) && ends(text.bytes().last())
 }
 
 /// A store that the operator looks after.

@@ -11,6 +11,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::Mutex;
 
+use crate::secrets::describe_pem;
+
 /// How often the files are looked at, at the most: when a connection comes.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -21,8 +23,8 @@ pub enum TlsError {
     #[error("cannot read {0}: {1}")]
     File(PathBuf, io::Error),
     /// What it holds.
-    #[error("{0} holds no usable PEM: {1}")]
-    Pem(PathBuf, rustls::pki_types::pem::Error),
+    #[error("{}", describe_pem(.0))]
+    Pem(PathBuf),
     /// Both together.
     #[error("the certificate and the key cannot be used: {0}")]
     Pair(#[from] rustls::Error),
@@ -106,7 +108,8 @@ fn from_pem(
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let bad = |path: &Path| {
         let path = path.to_owned();
-        move |error| TlsError::Pem(path, error)
+        // Its text may quote a line of the key.
+        move |_| TlsError::Pem(path)
     };
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate)
         .collect::<Result<_, _>>()

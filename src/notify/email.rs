@@ -1,12 +1,12 @@
 //! E-mail by SMTP.
 
-use std::fmt;
 use std::time::Duration;
 
 use super::session::Session;
 use super::template::Rendered;
 use super::{Message, SendError, mail};
 use crate::api::notifications::{Security, Smtp};
+use crate::secrets::{CaBundle, SecretString};
 
 /// How long one attempt may take, from the connection to the server's word that it has the e-mail.
 pub const LIMIT: Duration = Duration::from_secs(15);
@@ -20,27 +20,26 @@ pub struct Server {
     pub port: u16,
     /// How the connection is protected.
     pub security: Security,
-    /// Who vouches for it, in PEM form, in place of the system's authorities.
-    pub ca_pem: Option<String>,
-    /// The name and the password to log in with.
-    pub credentials: Option<(String, Password)>,
+    /// Who vouches for it, in place of the system's authorities.
+    pub authorities: Option<CaBundle>,
+    /// What to log in with.
+    pub login: Option<Login>,
     /// From whom e-mails are.
     pub from: String,
 }
 
-/// A password, which is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(pub String);
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(…)")
-    }
+/// A name and a password, both out of a Secret.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The name.
+    pub user: SecretString,
+    /// The password.
+    pub password: SecretString,
 }
 
 impl Server {
     /// The server of a spec.
-    pub fn new(smtp: &Smtp, ca_pem: Option<String>, credentials: Option<(String, Password)>) -> Self {
+    pub fn new(smtp: &Smtp, authorities: Option<CaBundle>, login: Option<Login>) -> Self {
         let usual = match smtp.security {
             Security::StartTls => 587,
             Security::Tls => 465,
@@ -50,8 +49,8 @@ impl Server {
             host: smtp.host.clone(),
             port: smtp.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(usual),
             security: smtp.security,
-            ca_pem,
-            credentials,
+            authorities,
+            login,
             from: smtp.from.0.clone(),
         }
     }
@@ -65,7 +64,7 @@ pub(super) async fn send(
     message: &Message,
 ) -> Result<(), SendError> {
     let mail = mail::compose(&server.from, to, rendered, message)?;
-    if server.security == Security::None && server.credentials.is_some() {
+    if server.security == Security::None && server.login.is_some() {
         return Err(SendError::InvalidConfiguration(
             "a login without TLS would show everybody the password: set security to StartTLS or TLS, or leave out credentialsSecretRef".to_owned(),
         ));

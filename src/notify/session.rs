@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
 use lettre::transport::smtp::client::{
@@ -17,11 +15,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::budget::Budget;
-use super::email::Server;
+use super::email::{Login, Server};
 use super::mail::Mail;
 use super::metered::Metered;
 use super::{SendError, plain, trust};
 use crate::api::notifications::Security;
+use crate::secrets::{Echoes, ExposeSecret, OMITTED};
 
 /// How long to wait for the answer to the farewell.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -36,6 +35,8 @@ const NOT_AVAILABLE: u16 = 421;
 pub(super) struct Session {
     budget: Budget,
     connection: AsyncSmtpConnection,
+    /// What the server may repeat of the login.
+    echoes: Echoes,
 }
 
 impl Session {
@@ -61,8 +62,9 @@ impl Session {
             _ => "waiting for its greeting, which does not come where security must be TLS, as on port 465",
         };
         let connection = budget.within(doing, greeting).await?;
-        let connection = connection.map_err(|error| refused(budget.peer(), "the connection", &error))?;
-        let mut session = Self { budget, connection };
+        let connection = connection
+            .map_err(|error| refused(budget.peer(), "the connection", &error, &Echoes::default()))?;
+        let mut session = Self { budget, connection, echoes: echoes(server) };
         if server.security == Security::StartTls {
             session.start_tls(server, &hello).await?;
         }
@@ -71,15 +73,16 @@ impl Session {
 
     async fn start_tls(&mut self, server: &Server, hello: &ClientId) -> Result<(), SendError> {
         let peer = self.budget.peer();
-        let failed = |error: Error| SendError::Tls { peer: peer.clone(), error: told(&error) };
+        let echoes = self.echoes.clone();
+        let failed = |error: Error| SendError::Tls { peer: peer.clone(), error: told(&error, &echoes) };
         if !self.connection.can_starttls() {
             self.close().await;
             return Err(SendError::TlsNotOffered(peer));
         }
         let mut parameters = TlsParameters::builder(server.host.clone());
-        if let Some(pem) = &server.ca_pem {
+        if let Some(bundle) = &server.authorities {
             parameters = parameters.certificate_store(CertificateStore::None);
-            for authority in trust::authorities(pem)? {
+            for authority in bundle.certificates() {
                 let authority = Certificate::from_der(authority.to_vec()).map_err(failed)?;
                 parameters = parameters.add_root_certificate(authority);
             }
@@ -91,40 +94,36 @@ impl Session {
 
     /// Logs in, where there is something to log in with.
     pub(super) async fn login(&mut self, server: &Server) -> Result<(), SendError> {
-        let Some((user, password)) = &server.credentials else { return Ok(()) };
+        let Some(Login { user, password }) = &server.login else { return Ok(()) };
         let refused = |error| SendError::LoginRefused { peer: self.budget.peer(), error };
         if self.connection.server_info().get_auth_mechanism(DEFAULT_MECHANISMS).is_none() {
             return Err(refused("it offers neither AUTH PLAIN nor AUTH LOGIN".to_owned()));
         }
-        let credentials = Credentials::new(user.clone(), password.0.clone());
+        let credentials =
+            Credentials::new(user.expose_secret().to_owned(), password.expose_secret().to_owned());
         let login = self.connection.auth(DEFAULT_MECHANISMS, &credentials);
         match self.budget.within("logging in", login).await? {
             Ok(_) => Ok(()),
-            Err(error) if error.status().is_some() => {
-                Err(refused(without_secrets(&error, user, &password.0)))
-            }
-            Err(error) => {
-                let text = without_secrets(&error, user, &password.0);
-                Err(broken(self.budget.peer(), "the login", &error, &text))
-            }
+            Err(error) if error.status().is_some() => Err(refused(told(&error, &self.echoes))),
+            Err(error) => Err(broken(self.budget.peer(), "the login", &error, &told(&error, &self.echoes))),
         }
     }
 
     /// Hands over an e-mail. Once this says `Ok`, the server has it.
     pub(super) async fn deliver(&mut self, mail: &Mail) -> Result<(), SendError> {
         let options = self.options(mail)?;
-        let peer = self.budget.peer();
+        let (peer, echoes) = (self.budget.peer(), self.echoes.clone());
         let from = self.connection.command(MailFrom::new(Some(mail.from.clone()), options));
         let answer = self.budget.within("naming the sender", from).await?;
-        answer.map_err(|error| refused(peer.clone(), "the sender", &error))?;
+        answer.map_err(|error| refused(peer.clone(), "the sender", &error, &echoes))?;
         let to = self.connection.command(Rcpt::new(mail.to.clone(), Vec::new()));
         let answer = self.budget.within("naming the recipient", to).await?;
-        answer.map_err(|error| refused_recipient(peer.clone(), mail, &error))?;
+        answer.map_err(|error| refused_recipient(peer.clone(), mail, &error, &echoes))?;
         let answer = self.budget.within("asking to send", self.connection.command(Data)).await?;
-        answer.map_err(|error| refused(peer.clone(), "the e-mail", &error))?;
+        answer.map_err(|error| refused(peer.clone(), "the e-mail", &error, &echoes))?;
         let content = self.connection.message(&mail.bytes);
         let answer = self.budget.within("sending; it may have the e-mail all the same", content).await?;
-        answer.map_err(|error| refused(peer, "the e-mail", &error))?;
+        answer.map_err(|error| refused(peer, "the e-mail", &error, &echoes))?;
         Ok(())
     }
 
@@ -160,7 +159,7 @@ async fn tls(
     server: &Server,
     tcp: TcpStream,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, SendError> {
-    let config = trust::client_config(server.ca_pem.as_deref())?;
+    let config = trust::client_config(server.authorities.as_ref())?;
     let name = ServerName::try_from(server.host.clone()).map_err(|error| {
         SendError::InvalidConfiguration(format!("host is no name that a certificate can have: {error}"))
     })?;
@@ -169,8 +168,17 @@ async fn tls(
     budget.within("agreeing on TLS", handshake).await?.map_err(failed)
 }
 
-/// What the server said, or what broke.
-fn told(error: &Error) -> String {
+/// What a server may repeat of the login.
+fn echoes(server: &Server) -> Echoes {
+    let login = server.login.as_ref();
+    Echoes::new(
+        login.into_iter().flat_map(|login| [&login.user, &login.password]).map(ExposeSecret::expose_secret),
+    )
+}
+
+/// What the server said, or what broke, unless it repeats the login. All of it is looked at, as what is told may end within
+/// the password.
+fn told(error: &Error, echoes: &Echoes) -> String {
     let source = std::error::Error::source(error).map(ToString::to_string);
     let text = match (error.status(), source) {
         (Some(code), Some(text)) => format!("{code} {text}"),
@@ -178,20 +186,27 @@ fn told(error: &Error) -> String {
         (None, Some(text)) => text,
         (None, None) => error.to_string(),
     };
-    plain::line(&text, TOLD)
-}
-
-fn refused(peer: String, what: &'static str, error: &Error) -> SendError {
+    let line = plain::line(&text, TOLD);
+    if !echoes.are_in(&error.to_string()) && !echoes.are_in(&line) {
+        return line;
+    }
     match error.status() {
-        Some(_) => SendError::Refused { peer, what, error: told(error) },
-        None => broken(peer, what, error, &told(error)),
+        Some(code) => format!("{code} {OMITTED}"),
+        None => OMITTED.to_owned(),
     }
 }
 
-fn refused_recipient(peer: String, mail: &Mail, error: &Error) -> SendError {
+fn refused(peer: String, what: &'static str, error: &Error, echoes: &Echoes) -> SendError {
+    match error.status() {
+        Some(_) => SendError::Refused { peer, what, error: told(error, echoes) },
+        None => broken(peer, what, error, &told(error, echoes)),
+    }
+}
+
+fn refused_recipient(peer: String, mail: &Mail, error: &Error, echoes: &Echoes) -> SendError {
     match error.status().map(u16::from) {
-        None | Some(NOT_AVAILABLE) => refused(peer, "the recipient", error),
-        Some(_) => SendError::RecipientRefused { peer, to: mail.to.to_string(), error: told(error) },
+        None | Some(NOT_AVAILABLE) => refused(peer, "the recipient", error, echoes),
+        Some(_) => SendError::RecipientRefused { peer, to: mail.to.to_string(), error: told(error, echoes) },
     }
 }
 
@@ -208,16 +223,4 @@ fn broken(peer: String, what: &str, error: &Error, text: &str) -> SendError {
         source = cause.source();
     }
     SendError::InvalidAnswer { peer, error: error_text }
-}
-
-/// What the server said to a login, unless it repeated the password, as it is or in a form in which it was sent.
-fn without_secrets(error: &Error, user: &str, password: &str) -> String {
-    let forms =
-        [BASE64.encode(format!("\0{user}\0{password}")), BASE64.encode(password), password.to_owned()];
-    // All of it is looked at, as what is told may end within the password.
-    let all = error.to_string();
-    if forms.iter().any(|form| !form.is_empty() && all.contains(form.as_str())) {
-        return "it repeated the password, which is left out here".to_owned();
-    }
-    told(error)
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::Utc;
+use percent_encoding::percent_decode_str;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
@@ -14,6 +15,7 @@ use super::budget::Budget;
 use super::template::Rendered;
 use super::{Message, SendError, body, plain, trust};
 use crate::api::notifications::Format;
+use crate::secrets::{CaBundle, Echoes};
 
 pub use super::signature::SigningKey;
 
@@ -39,8 +41,8 @@ pub struct Target {
     pub url: Endpoint,
     /// What requests are signed with.
     pub signing_key: Option<SigningKey>,
-    /// Who vouches for it, in PEM form, in place of the system's authorities.
-    pub ca_pem: Option<String>,
+    /// Who vouches for it, in place of the system's authorities.
+    pub authorities: Option<CaBundle>,
     /// What it is sent.
     pub format: Format,
 }
@@ -65,18 +67,17 @@ impl Endpoint {
         }
     }
 
-    /// Whether a text has any part of it that may be a secret, as an answer has that names what was not found.
-    fn is_repeated_in(&self, text: &str) -> bool {
-        // JSON may write \/ for /.
-        let text = text.replace('\\', "");
-        let decoded = percent_encoding::percent_decode_str(&text).decode_utf8_lossy();
+    /// Every part of it that may be a secret, since an answer may repeat it: one names what was not found, another shows the
+    /// whole request.
+    fn echoes(&self) -> Echoes {
         let of_path = self.0.path_segments().into_iter().flatten();
         let of_query = self.0.query().unwrap_or_default().split(['&', '=']);
         let of_user = [self.0.username(), self.0.password().unwrap_or_default()];
-        of_path.chain(of_query).chain(of_user).filter(|part| part.len() >= SECRET).any(|part| {
-            let plain = percent_encoding::percent_decode_str(part).decode_utf8_lossy();
-            [part, &*plain].iter().any(|part| text.contains(part) || decoded.contains(part))
-        })
+        let of_fragment = self.0.fragment();
+        let parts = of_path.chain(of_query).chain(of_user).chain(of_fragment);
+        let parts: Vec<&str> = parts.filter(|part| part.len() >= SECRET).collect();
+        let plain: Vec<_> = parts.iter().map(|part| percent_decode_str(part).decode_utf8_lossy()).collect();
+        Echoes::new(parts.into_iter().chain(plain.iter().map(AsRef::as_ref)))
     }
 
     /// All of it that may be shown.
@@ -124,7 +125,7 @@ fn client(target: &Target) -> Result<Client, SendError> {
         .no_proxy()
         .referer(false)
         .user_agent(concat!("jobexec-operator/", env!("CARGO_PKG_VERSION")))
-        .tls_backend_preconfigured(trust::client_config(target.ca_pem.as_deref())?);
+        .tls_backend_preconfigured(trust::client_config(target.authorities.as_ref())?);
     builder.build().map_err(|error| {
         SendError::InvalidConfiguration(format!("no HTTP client can be made: {}", error.without_url()))
     })
@@ -143,10 +144,11 @@ async fn beginning(budget: &Budget, mut answer: Response, url: &Endpoint) -> Str
     // What came until then is all there is to tell.
     let _ = budget.at_most(WHY, reading).await;
     let text = String::from_utf8_lossy(&read);
-    if url.is_repeated_in(&text) {
-        return "(what it said repeats the URL, which may be a secret)".to_owned();
+    let echoes = url.echoes();
+    if echoes.are_in(&text) {
+        return echoes.without(text.into_owned());
     }
-    plain::line(&text, TOLD)
+    echoes.without(plain::line(&text, TOLD))
 }
 
 /// Why there was no answer. The URL is in the outermost error only, which is not told.

@@ -37,6 +37,26 @@ async fn a_store_that_makes_no_sense_is_refused() {
         (json!({"connection": {"poolSize": 4_294_967_296_i64}}), "poolSize"),
         (json!({"connection": {"statementTimeout": "99ms"}}), "at least 100ms"),
         (json!({"connection": {"secretRef": {"name": ""}}}), "secretRef.name"),
+        (json!({"connection": {"secretRef": {"name": "job-database?x=1"}}}), "secretRef.name"),
+        (json!({"connection": {"secretRef": {"name": "../../team-b/secrets/target"}}}), "secretRef.name"),
+        (json!({"connection": {"secretRef": {"name": "a%2Fb"}}}), "secretRef.name"),
+        (json!({"connection": {"secretRef": {"name": "a..b"}}}), "secretRef.name"),
+        (json!({"connection": {"secretRef": {"name": "a", "key": "a/b"}}}), "secretRef.key"),
+        (json!({"connection": {"caSecretRef": {"name": "a/b", "key": "ca"}}}), "caSecretRef.name"),
+        (
+            notify(&json!({"name": "a", "webhook": {"urlSecretRef": {"name": "a/../b", "key": "url"}}})),
+            "urlSecretRef.name",
+        ),
+        (
+            notify(
+                &json!({"name": "a", "webhook": {"url": "https://x.org", "signingSecretRef": {"name": "a", "key": "k?"}}}),
+            ),
+            "signingSecretRef.key",
+        ),
+        (
+            json!({"notifications": {"channels": [], "smtp": {"host": "m", "from": "a@x.org", "credentialsSecretRef": {"name": "a b"}}}}),
+            "credentialsSecretRef.name",
+        ),
         (json!({"table": {"name": "\"; drop table job_executions; --"}}), "spec.table.name"),
         (json!({"table": {"schema": "public; drop"}}), "spec.table.schema"),
         (json!({"table": {"name": "x".repeat(64)}}), "spec.table.name"),

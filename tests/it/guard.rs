@@ -117,7 +117,7 @@ async fn what_a_policy_said_before_it_could_not_be_decoded_any_more_stays_in_for
 }
 
 /// The CRDs with a spec that accepts anything.
-fn loosened() -> Vec<CustomResourceDefinition> {
+pub(crate) fn loosened() -> Vec<CustomResourceDefinition> {
     let mut crds = jobexec_operator::api::crds();
     for crd in &mut crds {
         let schema = crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();

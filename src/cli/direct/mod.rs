@@ -10,13 +10,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use kube::ResourceExt as _;
 
-use super::CliError;
+use super::{CliError, secret};
 use crate::api::{ExecutionStore, ExecutionStoreSpec};
 use crate::db::judge::Rules;
 use crate::db::mapping::IdType;
 use crate::db::validate::{Problem, validate};
 use crate::db::{Database, Judge, Layout, Ledger, Mapping, ledger, rules, url};
 use crate::policy::{self, Base, Compiled};
+use crate::secrets::{ExposeSecret as _, SecretString};
 
 /// How long a statement may take: a person waits for it.
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
@@ -28,8 +29,8 @@ pub(super) const SOURCE: &str = "CommandLine";
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Target {
     /// The database: postgres://user:password@host:port/database.
-    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
-    database_url: Option<String>,
+    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true, value_parser = secret)]
+    database_url: Option<SecretString>,
     /// A YAML file with an `ExecutionStore`, for a table other than the default.
     #[arg(short = 'f', long, value_name = "FILE")]
     filename: Option<PathBuf>,
@@ -66,7 +67,7 @@ impl Direct {
             Some(path) => store_of(path)?,
             None => unconfigured(),
         };
-        let options = url::parse(&args.database_url.ok_or(CliError::NoDatabase)?, None)?;
+        let options = url::parse(args.database_url.ok_or(CliError::NoDatabase)?.expose_secret(), None)?;
         let database = Database::connect(options, 2, STATEMENT_TIMEOUT).await?;
         let validated = validate(&database, &Layout::of(&store.spec)).await??;
         let known = ledger::look_up(&database, &validated.mapping).await?;

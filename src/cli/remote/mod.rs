@@ -31,7 +31,7 @@ use crate::db::samples::Point;
 use crate::http::wire::{self, MOST, StoreName, Verdict};
 use client::Client;
 pub use error::RemoteError;
-pub(super) use options::{Options, api_url};
+pub(super) use options::{Options, api_url, namespace};
 
 /// The first page is small, so that it comes at once.
 const FIRST: u32 = 100;

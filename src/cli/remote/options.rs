@@ -13,6 +13,8 @@ use super::find;
 use super::reach::Way;
 use super::tls::{self, Trust};
 use super::{RemoteError, token};
+use crate::api::names;
+use crate::secrets::describe;
 
 /// How to reach the operator's API, and who asks.
 #[derive(Clone, Debug, clap::Args)]
@@ -23,7 +25,8 @@ pub(crate) struct Options {
         long,
         env = "JOBEXEC_OPERATOR_NAMESPACE",
         value_name = "NAMESPACE",
-        default_value = "jobexec-system"
+        default_value = "jobexec-system",
+        value_parser = namespace
     )]
     operator_namespace: String,
     /// The operator of this release of the Helm chart, where there are several in its namespace; without it any one answers.
@@ -45,6 +48,15 @@ pub(crate) struct Options {
     /// Do not check the API's certificate: whoever is on the way may read the token.
     #[arg(long, requires = "store", conflicts_with = "certificate_authority")]
     insecure_skip_tls_verify: bool,
+}
+
+/// The name of a namespace, which is part of the path of a request.
+pub(crate) fn namespace(text: &str) -> Result<String, String> {
+    if names::is_label(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("write the name of a namespace as `kubectl get namespaces` has it".to_owned())
+    }
 }
 
 /// The name of a release, which is the value of a label.
@@ -115,7 +127,7 @@ impl Options {
 }
 
 async fn context() -> Result<Config, RemoteError> {
-    Config::infer().await.map_err(|error| RemoteError::Context(error.to_string()))
+    Config::infer().await.map_err(|error| RemoteError::Context(describe(&error)))
 }
 
 /// The API at an address.
@@ -151,7 +163,7 @@ async fn inside(
         Some(token) => token,
         None => token::of_context(&config).await?,
     };
-    let client = kube::Client::try_from(config).map_err(|error| RemoteError::Context(error.to_string()))?;
+    let client = kube::Client::try_from(config).map_err(|error| RemoteError::Context(describe(&error)))?;
     let service = format!("{}.{namespace}.svc", find::service(release));
     let name =
         ServerName::try_from(service.clone()).map_err(|error| RemoteError::Setup(error.to_string()))?;

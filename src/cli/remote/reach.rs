@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::RemoteError;
 use super::find::{self, Found};
+use crate::secrets::describe;
 
 /// How long to wait until somebody says why a port-forward broke.
 const REASON_LIMIT: Duration = Duration::from_secs(1);
@@ -123,6 +124,6 @@ fn refusal(error: &kube::Error) -> Option<u16> {
 fn said(error: kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message,
-        error => error.to_string(),
+        error => describe(&error),
     }
 }

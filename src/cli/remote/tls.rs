@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio_rustls::TlsConnector;
 
 use super::RemoteError;
+use crate::secrets::CaBundle;
 
 /// Whose certificate counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +45,8 @@ pub(super) fn connector(trust: &Trust) -> Result<TlsConnector, RemoteError> {
 
 fn authorities(file: &PathBuf) -> Result<RootCertStore, RemoteError> {
     let bad = |error: String| RemoteError::Authority(file.clone(), error);
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| bad(error.to_string()))? {
-        let certificate = certificate.map_err(|error| bad(error.to_string()))?;
-        roots.add(certificate).map_err(|error| bad(error.to_string()))?;
-    }
-    if roots.is_empty() { Err(bad("there is none".to_owned())) } else { Ok(roots) }
+    let text = std::fs::read_to_string(file).map_err(|error| bad(error.to_string()))?;
+    CaBundle::parse(&text).map(|bundle| bundle.roots()).map_err(|error| bad(error.to_string()))
 }
 
 /// Takes any certificate. That whoever shows it has its key is checked all the same.

@@ -10,6 +10,7 @@ use kube::client::{Body, ConfigExt as _};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use super::RemoteError;
+use crate::secrets::describe;
 
 /// The variable that may hold a token; an option would show it to whoever lists processes.
 const VARIABLE: &str = "JOBEXEC_TOKEN";
@@ -34,18 +35,19 @@ pub(super) async fn of_context(config: &Config) -> Result<HeaderValue, RemoteErr
         return Err(RemoteError::Impersonates);
     }
     let failed = |error: String| RemoteError::Context(error);
-    let layer =
-        config.auth_layer().map_err(|error| failed(error.to_string()))?.ok_or(RemoteError::NoToken)?;
+    let layer = config.auth_layer().map_err(|error| failed(describe(&error)))?.ok_or(RemoteError::NoToken)?;
     let echo = service_fn(|mut request: Request<Body>| {
         let mut response = Response::new(());
         std::mem::swap(response.headers_mut(), request.headers_mut());
         future::ok::<_, tower::BoxError>(response)
     });
     let sent = layer.layer(echo).oneshot(Request::new(Body::empty())).await;
-    let header = sent.map_err(|error| failed(error.to_string()))?.headers_mut().remove(AUTHORIZATION);
+    let header = sent.map_err(|error| failed(describe(&*error)))?.headers_mut().remove(AUTHORIZATION);
     // A name and a password are no token.
     let bearer = |value: &HeaderValue| value.as_bytes().starts_with(b"Bearer ");
-    header.filter(bearer).ok_or(RemoteError::NoToken)
+    let mut header = header.filter(bearer).ok_or(RemoteError::NoToken)?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 fn header(token: &str, from: impl FnOnce() -> String) -> Result<HeaderValue, RemoteError> {

@@ -11,6 +11,7 @@ use kube::{Api, Client};
 use tokio::sync::Semaphore;
 
 use super::Access;
+use crate::secrets::{Echoes, describe};
 
 /// How long Kubernetes has for an answer, with its turn waited for: a person waits for it.
 const REVIEW_LIMIT: Duration = Duration::from_secs(5);
@@ -78,7 +79,9 @@ impl Reviewer {
         let review = TokenReview { spec, ..TokenReview::default() };
         let status = self.ask("tokenreviews", review).await?.status.unwrap_or_default();
         if !status.authenticated.unwrap_or_default() {
-            tracing::debug!(error = status.error, "a token is refused");
+            // An authenticator may say why with a part of the token.
+            let error = status.error.map(|text| Echoes::new([token]).without(text));
+            tracing::debug!(error, "a token is refused");
             return Ok(None);
         }
         // An authenticator that knows nothing of audiences says nothing of them.
@@ -121,7 +124,7 @@ impl Reviewer {
         match tokio::time::timeout(REVIEW_LIMIT, asked).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(Unavailable::Forbidden(what)),
-            Ok(Err(error)) => Err(Unavailable::Kube(error.to_string())),
+            Ok(Err(error)) => Err(Unavailable::Kube(describe(&error))),
             Err(_) => Err(Unavailable::Timeout),
         }
     }

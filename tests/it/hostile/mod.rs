@@ -1,4 +1,7 @@
-//! Attacks on the real binary, each by somebody who has no more than what the threat model gives.
+//! Tests that play an attacker, or a server, row or object that could be one. `make test-hostile` runs them alone.
 
+mod canary;
 mod doors;
+mod places;
 mod raw;
+mod secrets;

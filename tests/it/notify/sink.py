@@ -2,11 +2,12 @@
 
 Its argument is a JSON object: tls (none, starttls, implicit), cert, key, login ([user, password]), smtputf8, refuses (a domain
 whose recipients it does not take), slowly (after how many seconds), said (in which words), and misbehaves: one of greeting,
-recipient, echo, silent, hang, endless, nonsense, ahead (somebody on the way puts the answers to all that is asked within TLS
+recipient, echo, echo all (user and password, also in base64), silent, hang, endless, nonsense, ahead (somebody on the way puts the answers to all that is asked within TLS
 behind the one to STARTTLS), far ahead (behind the one before it). It ends when its standard input does.
 """
 
 import asyncio
+import base64
 import json
 import ssl
 import sys
@@ -117,6 +118,10 @@ def authenticate(server, session, envelope, mechanism, login):
     if [login.login.decode(), login.password.decode()] == told.get("login"):
         return AuthResult(success=True, auth_data=login)
     said = login.password.decode() if how == "echo" else "Wrong credentials"
+    if how == "echo all":
+        both = b"\0" + login.login + b"\0" + login.password
+        forms = [login.login, base64.b64encode(both), base64.b64encode(login.login), login.password]
+        said = " ".join(form.decode() for form in forms)
     return AuthResult(success=False, handled=False, message=f"535 5.7.8 {said}")
 
 

@@ -7,6 +7,7 @@ use chrono::Utc;
 use jobexec_operator::api::notifications::Format;
 use jobexec_operator::notify::webhook::{Endpoint, SigningKey, Target};
 use jobexec_operator::notify::{Destination, Message, Templates};
+use jobexec_operator::secrets::CaBundle;
 use serde_json::{Value, json};
 
 use super::{deliver, execution, full, message, reason};
@@ -17,7 +18,7 @@ fn target(hook: &Hook, path: &str) -> Target {
     Target {
         url: Endpoint::new(&format!("{}{path}", hook.base)).unwrap(),
         signing_key: None,
-        ca_pem: Some(hook.certificate.clone()),
+        authorities: Some(CaBundle::parse(&hook.certificate).unwrap()),
         format: Format::Json,
     }
 }
@@ -139,7 +140,7 @@ async fn an_endpoint_that_takes_its_time_is_given_up() {
         let target = Target {
             url: Endpoint::new(&url).unwrap(),
             signing_key: None,
-            ca_pem: None,
+            authorities: None,
             format: Format::Json,
         };
         let error = deliver(&Destination::Webhook(target), &message()).await.unwrap_err();
@@ -152,21 +153,20 @@ async fn an_endpoint_that_takes_its_time_is_given_up() {
 async fn who_answers_must_be_who_it_should() {
     let hook = Hook::start(true, status("200 OK")).await;
     let (known, other) = (target(&hook, "/hidden"), Hook::start(true, status("200 OK")).await);
-    for ca_pem in [None, Some(other.certificate.clone())] {
-        let destination = Destination::Webhook(Target { ca_pem, ..known.clone() });
+    for authorities in [None, Some(CaBundle::parse(&other.certificate).unwrap())] {
+        let destination = Destination::Webhook(Target { authorities, ..known.clone() });
         let error = deliver(&destination, &message()).await.unwrap_err();
         assert_eq!(reason(&error, &["hidden"]), "TLSFailed", "{error}");
     }
-    for ca_pem in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-        let destination = Destination::Webhook(Target { ca_pem: Some(ca_pem.to_owned()), ..known.clone() });
-        let error = deliver(&destination, &message()).await.unwrap_err();
-        assert_eq!(reason(&error, &["hidden"]), "InvalidConfiguration", "{error}");
+    for pem in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        assert!(CaBundle::parse(pem).is_err(), "{pem}");
     }
     assert_eq!(hook.requests().len(), 0);
     // Several authorities may be in one file, and the URL may end with the line that a file ends with.
     let both = format!("{}{}", other.certificate, hook.certificate);
     let url = Endpoint::new(&format!("{}/hidden\n", hook.base)).unwrap();
-    deliver(&Destination::Webhook(Target { url, ca_pem: Some(both), ..known }), &message()).await.unwrap();
+    let authorities = Some(CaBundle::parse(&both).unwrap());
+    deliver(&Destination::Webhook(Target { url, authorities, ..known }), &message()).await.unwrap();
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn urls_and_what_is_none() {
         ("hidden", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
     for base in [format!("http://{free}"), "http://nowhere.invalid".to_owned()] {
         let url = Endpoint::new(&format!("{base}/{hidden}")).unwrap();
-        let target = Target { url, signing_key: None, ca_pem: None, format: Format::Json };
+        let target = Target { url, signing_key: None, authorities: None, format: Format::Json };
         let error = deliver(&Destination::Webhook(target), &message()).await.unwrap_err();
         assert_eq!(reason(&error, &[hidden]), "Unreachable", "{error}");
     }

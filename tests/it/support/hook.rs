@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
 use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -23,6 +24,8 @@ pub(crate) enum Answer {
     Drip,
     /// An error whose body comes a byte now and then.
     DripBody,
+    /// An error whose body is the head of the request, as it is and in base64.
+    Echo,
 }
 
 /// A request, its header names in lower case.
@@ -96,12 +99,19 @@ async fn serve(
     kept: Arc<Mutex<Vec<Request>>>,
 ) -> std::io::Result<()> {
     let request = read(&mut stream).await?;
-    kept.lock().unwrap().push(request);
+    kept.lock().unwrap().push(request.clone());
     match answer {
         Answer::Text(text) => stream.write_all(text.as_bytes()).await?,
         Answer::Huge => {
             stream.write_all(b"HTTP/1.1 500 No\r\nContent-Length: 10000000\r\n\r\n").await?;
             stream.write_all(&vec![b'x'; 10_000_000]).await?;
+        }
+        Answer::Echo => {
+            let head = format!("{} {:?}", request.line, request.headers);
+            let encoded = base64::engine::general_purpose::STANDARD.encode(&head);
+            let body = format!("{head} {encoded}");
+            let answer = format!("HTTP/1.1 500 No\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(answer.as_bytes()).await?;
         }
         Answer::Hang => std::future::pending().await,
         Answer::Drip => drip(&mut stream, b"HTTP/1.1 200 OK\r\nX: ").await?,

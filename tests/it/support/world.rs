@@ -323,10 +323,15 @@ impl World {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Creates or replaces a Secret.
+    /// Creates or replaces a Secret, which may be used for notifications.
     pub(crate) async fn secret(&self, name: &str, data: Value) {
-        let secret =
-            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+        self.secret_for(name, json!({"jobexec.dev/use": "notifications"}), data).await;
+    }
+
+    /// Creates or replaces a Secret with these labels.
+    pub(crate) async fn secret_for(&self, name: &str, labels: Value, data: Value) {
+        let metadata = json!({"name": name, "labels": labels});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
         self.api::<Secret>()
             .patch(name, &PatchParams::apply("test").force(), &Patch::Apply(secret))
             .await

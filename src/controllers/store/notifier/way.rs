@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use crate::api::ExecutionStore;
 use crate::api::notifications::{Channel, SecretKey, Smtp, Webhook};
 use crate::controllers::Context;
-use crate::controllers::secret::{self, SecretError};
+use crate::controllers::secret::{self, Purpose, SecretError};
 use crate::notify::{Destination, SendError, email, webhook};
+use crate::secrets::{CaBundle, ExposeSecret as _, SecretString};
 
 /// How long what the Secrets hold is taken for known.
 const FRESH: Duration = Duration::from_mins(1);
@@ -99,24 +100,29 @@ async fn resolve(context: &Context, store: &ExecutionStore, channel: &Channel) -
 
 async fn server(context: &Context, namespace: &str, smtp: &Smtp) -> Result<email::Server, NoWay> {
     let credentials = match &smtp.credentials_secret_ref {
-        Some(secret) => Some((
-            secret::read(context, namespace, &secret.name, "username").await?,
-            email::Password(secret::read(context, namespace, &secret.name, "password").await?),
-        )),
+        Some(secret) => {
+            let read = |key| secret::read(context, namespace, &secret.name, key, Purpose::Notification);
+            Some(email::Login { user: read("username").await?, password: read("password").await? })
+        }
         None => None,
     };
-    let ca = optional(context, namespace, smtp.ca_secret_ref.as_ref()).await?;
+    let ca = authorities(context, namespace, smtp.ca_secret_ref.as_ref()).await?;
     Ok(email::Server::new(smtp, ca, credentials))
 }
 
 async fn target(context: &Context, namespace: &str, webhook: &Webhook) -> Result<webhook::Target, NoWay> {
     let secret = optional(context, namespace, webhook.url_secret_ref.as_ref()).await?;
-    let url = secret.or_else(|| webhook.url.clone()).unwrap_or_default();
+    let url = match &secret {
+        Some(secret) => secret.expose_secret(),
+        None => webhook.url.as_deref().unwrap_or_default(),
+    };
     let signing_key = optional(context, namespace, webhook.signing_secret_ref.as_ref()).await?;
     Ok(webhook::Target {
-        url: webhook::Endpoint::new(&url)?,
-        signing_key: signing_key.map(|key| webhook::SigningKey::new(key.as_bytes())).transpose()?,
-        ca_pem: optional(context, namespace, webhook.ca_secret_ref.as_ref()).await?,
+        url: webhook::Endpoint::new(url)?,
+        signing_key: signing_key
+            .map(|key| webhook::SigningKey::new(key.expose_secret().as_bytes()))
+            .transpose()?,
+        authorities: authorities(context, namespace, webhook.ca_secret_ref.as_ref()).await?,
         format: webhook.format,
     })
 }
@@ -125,9 +131,16 @@ async fn optional(
     context: &Context,
     namespace: &str,
     key: Option<&SecretKey>,
-) -> Result<Option<String>, SecretError> {
-    match key {
-        Some(key) => secret::read(context, namespace, &key.name, &key.key).await.map(Some),
-        None => Ok(None),
-    }
+) -> Result<Option<SecretString>, SecretError> {
+    let Some(SecretKey { name, key }) = key else { return Ok(None) };
+    secret::read(context, namespace, name, key, Purpose::Notification).await.map(Some)
+}
+
+async fn authorities(
+    context: &Context,
+    namespace: &str,
+    key: Option<&SecretKey>,
+) -> Result<Option<CaBundle>, SecretError> {
+    let Some(SecretKey { name, key }) = key else { return Ok(None) };
+    secret::read_authorities(context, namespace, name, key).await.map(Some)
 }
