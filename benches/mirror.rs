@@ -34,8 +34,11 @@ const CONCURRENCY: usize = 8;
 /// How often each is measured.
 const ROUNDS: usize = 3;
 
+/// Room for all objects.
+const ROOM: (&str, &str) = ("EXECUTION_BUDGET", "64");
+
 /// As it logs where nobody looks for a fault.
-const QUIET: [(&str, &str); 1] = [("RUST_LOG", "info")];
+const QUIET: [(&str, &str); 2] = [("RUST_LOG", "info"), ROOM];
 
 /// Set for the process that holds a plain reflector.
 const REFLECTOR: &str = "JOBEXEC_BENCH_REFLECTOR";
@@ -205,7 +208,7 @@ async fn restart(world: &World, stopped: bool) {
     let before = operator.memory("VmRSS");
     assert!(operator.stop().success());
 
-    let operator = world.operator();
+    let operator = world.operator_with(&[ROOM]);
     world.store_until(&operator, |s| is(&s.conditions, "Mirrored", "True", "InStep")).await;
     // Some polls.
     tokio::time::sleep(Duration::from_mins(1)).await;

@@ -29,3 +29,43 @@ pub const RESUME: &str = "jobexec.dev/resume";
 pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![ExecutionStore::crd(), ExecutionPolicy::crd(), JobExecution::crd()]
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// What in a schema has no end: its paths.
+    fn unbounded(path: &str, schema: &Value, found: &mut Vec<String>) {
+        let has = |key: &str| !schema[key].is_null();
+        let endless = match schema["type"].as_str() {
+            Some("string") => !has("maxLength") && !has("enum"),
+            Some("array") => !has("maxItems"),
+            Some("object") => !has("properties") && !has("maxProperties"),
+            // The rule of each bounds the text.
+            None if schema["x-kubernetes-int-or-string"] == true => !has("x-kubernetes-validations"),
+            _ => false,
+        };
+        if endless {
+            found.push(path.to_owned());
+        }
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            unbounded(&format!("{path}.{name}"), field, found);
+        }
+        if has("items") {
+            unbounded(&format!("{path}[]"), &schema["items"], found);
+        }
+    }
+
+    #[test]
+    fn nothing_in_a_spec_is_without_a_limit() {
+        let mut found = Vec::new();
+        for crd in crds() {
+            let crd = serde_json::to_value(crd).unwrap();
+            let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+            unbounded(crd["spec"]["names"]["kind"].as_str().unwrap(), spec, &mut found);
+        }
+        assert_eq!(found, Vec::<String>::new());
+    }
+}

@@ -10,7 +10,9 @@ use super::Duration;
 /// matched as written (case-sensitive), as if it stood in double quotes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
-pub struct Identifier(#[schemars(regex(pattern = r"^[A-Za-z_][A-Za-z0-9_$]{0,62}$"))] pub String);
+pub struct Identifier(
+    #[schemars(length(max = 63), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_$]{0,62}$"))] pub String,
+);
 
 /// The text of a status as the table stores it (the label, where the column is an enum): 1 to 63 characters, none of
 /// them a control character.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{CliError, remote};
 use crate::api::{Duration, InvalidDuration};
 use crate::controllers::scope::Namespaces;
-use crate::controllers::{self, Scope, membership, selector};
+use crate::controllers::{self, Budgets, Scope, membership, selector};
 use crate::http::listen::Listen;
 use crate::http::metrics::Exposure;
 use crate::http::{self, auth, tls};
@@ -42,11 +42,35 @@ pub(super) struct Args {
     /// The name of this replica, which no other one has; the name of the host without it.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     identity: Option<String>,
+    #[command(flatten)]
+    memory: Memory,
     /// How log lines look.
     #[arg(long, env = "LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
     #[command(flatten)]
     serve: Serve,
+}
+
+/// How much memory the objects of one namespace may take. Those that exceed it, the youngest, are refused with a condition.
+#[derive(Debug, clap::Args)]
+#[allow(clippy::struct_field_names, reason = "they are the names of the options")]
+struct Memory {
+    /// How much memory the stores of one namespace may take, in MiB: some 12 KiB each.
+    #[arg(long, env = "STORE_BUDGET", value_name = "MIB", default_value_t = 8, value_parser = value_parser!(u32).range(1..=65_536))]
+    store_budget: u32,
+    /// How much memory the policies of one namespace may take, in MiB: some 3 KiB each, and half a KiB for each job and
+    /// type that they name.
+    #[arg(long, env = "POLICY_BUDGET", value_name = "MIB", default_value_t = 8, value_parser = value_parser!(u32).range(1..=65_536))]
+    policy_budget: u32,
+    /// How much memory the objects of executions of one namespace may take, in MiB: some 5 KiB each.
+    #[arg(long, env = "EXECUTION_BUDGET", value_name = "MIB", default_value_t = 32, value_parser = value_parser!(u32).range(1..=65_536))]
+    execution_budget: u32,
+}
+
+impl From<Memory> for Budgets {
+    fn from(memory: Memory) -> Self {
+        Self::of_mib(memory.store_budget, memory.policy_budget, memory.execution_budget)
+    }
 }
 
 /// What it serves.
@@ -196,9 +220,10 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         store_selector = %scope.stores,
         "starting"
     );
+    let budgets = Budgets::from(args.memory);
     let (options, serving) = (http::Options::from(args.serve), stop.clone());
     let beside = |context| http::serve(context, options, serving);
-    let outcome = Box::pin(controllers::run(client, scope, lease, stop, beside)).await;
+    let outcome = Box::pin(controllers::run(client, scope, budgets, lease, stop, beside)).await;
     outcome.inspect_err(|error| tracing::error!(%error, "this replica ends"))?;
     tracing::info!("stopped");
     Ok(())

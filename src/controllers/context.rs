@@ -7,8 +7,6 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use futures::SinkExt as _;
 use futures::channel::mpsc;
-use kube::core::DeserializeGuard;
-use kube::core::error_boundary::InvalidObject;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt as _};
 
@@ -17,22 +15,20 @@ use tokio_util::task::TaskTracker;
 
 use super::execution::{Key, Wakes};
 use super::failures::Failures;
+pub use super::guarded::{Guarded, Refused};
 use super::membership::Membership;
 use super::reader::{Reader, Readers};
 use super::scope::Scope;
 use super::store::Handle;
-use super::watching::Cache;
+use super::watching::{Cache, Usage};
 use super::wishes::{self, Wishes};
 use super::workloads;
 use crate::api::{ExecutionPolicy, ExecutionStore, JobExecution};
 use crate::db::ledger::Claimant;
 use crate::db::mapping::IdType;
 use crate::db::{Mapping, Pools};
-use crate::metrics::{Metrics, Tally};
+use crate::metrics::{CacheNow, Metrics, Tally};
 use crate::policy;
-
-/// Objects as watches deliver them: one that does not decode is kept from stalling the others.
-pub type Guarded<K> = DeserializeGuard<K>;
 
 /// The first pause after a failure; it doubles with each further one.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
@@ -292,12 +288,16 @@ impl Context {
         if !self.executions.seen_in(namespace) || !self.policies.seen_in(namespace) {
             return None;
         }
-        let mut read = Wishes::default();
+        let forgotten = self.executions.forgets_in(namespace) || self.policies.forgets_in(namespace);
+        let mut read = Wishes { readable: forgotten.then(HashSet::new), ..Wishes::default() };
         let here = |namespaced: Option<&String>| namespaced.map(String::as_str) == Some(namespace);
         for guarded in self.executions.state() {
             match &guarded.0 {
                 Ok(execution) if belongs(execution, namespace, store) => {
                     read.executions.extend(wishes::execution(execution, mapping.id_type()));
+                    read.readable.iter_mut().for_each(|readable| {
+                        readable.insert(policy::execution_source(&execution.name_any()));
+                    });
                 }
                 Err(invalid) if here(invalid.metadata.namespace.as_ref()) => {
                     let name = invalid.metadata.name.as_deref().unwrap_or_default();
@@ -310,6 +310,9 @@ impl Context {
             match &guarded.0 {
                 Ok(policy) if is_of(policy, namespace, store) => {
                     read.policies.push(wishes::policy(policy, mapping));
+                    read.readable.iter_mut().for_each(|readable| {
+                        readable.insert(policy::policy_source(&policy.name_any()));
+                    });
                 }
                 Err(invalid) if here(invalid.metadata.namespace.as_ref()) => {
                     let name = invalid.metadata.name.as_deref().unwrap_or_default();
@@ -399,15 +402,28 @@ impl Context {
         self.executions.state().into_iter().map(key).collect()
     }
 
-    /// The `JobExecution` objects of a namespace that cannot be read.
-    pub fn unreadable_executions(&self, namespace: &str) -> Vec<InvalidObject> {
-        let invalid = |guarded: Arc<Guarded<JobExecution>>| match &guarded.0 {
-            Err(invalid) if invalid.metadata.namespace.as_deref() == Some(namespace) => {
-                Some(InvalidObject { error: invalid.error.clone(), metadata: invalid.metadata.clone() })
-            }
-            _ => None,
+    /// The `JobExecution` objects of a namespace that cannot be used.
+    pub fn unreadable_executions(&self, namespace: &str) -> Vec<Refused> {
+        let refused = |guarded: Arc<Guarded<JobExecution>>| {
+            let refused = guarded.0.as_ref().err()?;
+            (refused.metadata.namespace.as_deref() == Some(namespace)).then(|| refused.clone())
         };
-        self.executions.state().into_iter().filter_map(invalid).collect()
+        self.executions.state().into_iter().filter_map(refused).collect()
+    }
+
+    /// Whether the `JobExecution` objects of a namespace use up its budget.
+    pub fn executions_are_over_budget(&self, namespace: &str) -> bool {
+        self.executions.refuses_in(namespace)
+    }
+
+    /// What the caches take.
+    pub(super) fn caches(&self) -> Vec<CacheNow> {
+        let now = |kind, Usage { bytes, refused }| CacheNow { kind, bytes, refused };
+        vec![
+            now("executionstores", self.stores.usage()),
+            now("executionpolicies", self.policies.usage()),
+            now("jobexecutions", self.executions.usage()),
+        ]
     }
 }
 

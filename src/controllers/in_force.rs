@@ -1,6 +1,6 @@
 //! What is in force for a store: what people wish, compiled, and in the database before anybody is told that it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use kube::ResourceExt as _;
@@ -41,7 +41,8 @@ impl InForce {
         let place =
             rules.binary_search_by(|rule| (rule.scope, rule.key.as_str()).cmp(&(Scope::Execution, key)));
         let rule = place.ok().and_then(|place| rules.get(place));
-        let own = [policy::execution_source(name)];
+        let own = policy::execution_source(name);
+        let own = HashSet::from([own.as_str()]);
         match (rule, wish) {
             (None, wish) => wish.is_none(),
             (Some(rule), None) => !rule.is_from(&own),
@@ -86,16 +87,21 @@ impl Session {
         let Some(wishes) = context.wishes(&namespace, &store.name_any(), &self.mapping) else {
             return Ok(known.clone());
         };
-        let unreadable = wishes.unreadable.clone();
+        let incomplete = wishes.are_incomplete();
+        if incomplete && known.is_none() && !matches!(self.ledger, Ledger::Tables { .. }) {
+            // What they said before is recorded nowhere: a deadline that one of them moved would be missed.
+            return Ok(None);
+        }
         let before = match (known.as_ref(), &self.ledger) {
             // An operator that was started anew finds it in the database.
-            (None, Ledger::Tables { store_id, .. }) if !unreadable.is_empty() => {
+            (None, Ledger::Tables { store_id, .. }) if incomplete => {
                 let source = policy::store_source(&store.name_any());
                 self.database.within(rules::load(&self.database, *store_id, &source)).await?
             }
             (known, _) => known.map(|known| known.compiled.clone()),
         };
-        let mut wanted = self.compile(store, wishes, before.as_ref());
+        let unreadable = wishes.kept(before.as_ref());
+        let mut wanted = self.compile(store, wishes, before.as_ref(), &unreadable);
         if let Some(known) = known.as_ref().filter(|_| !unreadable.is_empty()) {
             wanted.keep_channels(known, &unreadable);
         }
@@ -132,7 +138,8 @@ impl Session {
         }
         let namespace = store.namespace().unwrap_or_default();
         let wishes = context.wishes(&namespace, &store.name_any(), &self.mapping);
-        Ok(wishes.map(|wishes| Arc::new(self.compile(store, wishes, None))))
+        let wishes = wishes.filter(|wishes| !wishes.are_incomplete());
+        Ok(wishes.map(|wishes| Arc::new(self.compile(store, wishes, None, &[]))))
     }
 
     /// What is in force, if that is known.
@@ -145,7 +152,13 @@ impl Session {
         self.known.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn compile(&self, store: &ExecutionStore, wishes: Wishes, last: Option<&Compiled>) -> InForce {
+    fn compile(
+        &self,
+        store: &ExecutionStore,
+        wishes: Wishes,
+        last: Option<&Compiled>,
+        kept: &[String],
+    ) -> InForce {
         let history = self.history();
         let policies: Vec<_> = wishes
             .policies
@@ -162,8 +175,8 @@ impl Session {
         let routes = Routes::of(&policies);
         let compiled = policy::compile(Base::of(&store.name_any(), &store.spec), wishes.executions, policies);
         let compiled = match last {
-            // What an object said before it could not be decoded any more stays in force.
-            Some(last) if !wishes.unreadable.is_empty() => compiled.keeping(last, &wishes.unreadable),
+            // What an object said before it could not be used any more stays in force.
+            Some(last) if !kept.is_empty() => compiled.keeping(last, kept),
             _ => compiled,
         };
         InForce { compiled, policies: wishes.policies, routes }

@@ -1,9 +1,12 @@
 //! The reconcilers. Each is the driver of one pipeline: observe, decide, apply, report.
 
+pub mod budget;
+pub mod cached;
 pub mod context;
 pub mod events;
 pub mod execution;
 pub mod failures;
+pub mod guarded;
 pub mod in_force;
 pub mod membership;
 pub mod policy;
@@ -25,10 +28,10 @@ use futures::FutureExt as _;
 use futures::channel::mpsc;
 use futures::future::FusedFuture as _;
 use kube::Client;
-use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use cached::Budgets;
 pub use context::Context;
 use membership::{LeaseError, Membership};
 pub use scope::Scope;
@@ -106,22 +109,24 @@ pub(crate) async fn bounded<T>(
     tokio::time::timeout(API_TIMEOUT, call).await.map_err(|_| ReconcileError::Timeout)?.map_err(Into::into)
 }
 
-/// Runs every controller on the stores in `scope` until `stop` is cancelled and what is under way has ended. So does what runs
+/// Runs every controller on the stores in `scope`, whose objects may take so much memory, until `stop` is cancelled and what is under way has ended. So does what runs
 /// `beside` them on what they know: it ends by itself once `stop` is cancelled, and connections are closed only then. With a
 /// `lease` it shares the stores with other replicas; an error means that it may not, or that it has lost its Lease, and that
 /// nothing was waited for.
 pub async fn run<F: Future<Output = ()>>(
     client: Client,
     scope: Scope,
+    budgets: Budgets,
     lease: Option<membership::Options>,
     stop: CancellationToken,
     beside: impl FnOnce(Arc<Context>) -> F,
 ) -> Result<(), LeaseError> {
-    let (stores, seen_stores) = watching::watch(&client, &scope.namespaces, &store::watched(&scope), |_| {});
+    let (stores, seen_stores) =
+        watching::watch(&client, &scope.namespaces, &store::watched(&scope), budgets.stores);
     let (executions, seen_executions) =
-        watching::watch(&client, &scope.namespaces, &execution::watched(), execution::trim);
+        watching::watch(&client, &scope.namespaces, &execution::watched(), budgets.executions);
     let (policies, seen_policies) =
-        watching::watch(&client, &scope.namespaces, &watcher::Config::default(), |_| {});
+        watching::watch(&client, &scope.namespaces, &policy::watched(), budgets.policies);
     let (nudge_stores, nudged_stores) = mpsc::channel(NUDGES);
     let (nudge_policies, nudged_policies) = mpsc::channel(NUDGES);
     let nudges = context::Nudges { stores: nudge_stores, policies: nudge_policies };

@@ -9,7 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 use super::Context;
 use super::context::Guarded;
 use super::policy;
-use super::store::{Handle, undecodable};
+use super::store::{self, Handle};
 use crate::api::{ExecutionPolicy, ExecutionStore, ExecutionStoreStatus};
 use crate::metrics::{Done, PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow};
 
@@ -26,7 +26,7 @@ impl Context {
                 let latest = handle.and_then(|handle| handle.latest().borrow().clone());
                 latest.or_else(|| store.status.clone().map(Arc::new))
             }
-            Err(invalid) => Some(Arc::new(undecodable(invalid))),
+            Err(invalid) => Some(Arc::new(store::unusable(invalid))),
         }
     }
 
@@ -48,6 +48,7 @@ impl Context {
             stores: stores.iter().map(|store| self.store_now(store)).collect(),
             done_to_others: others.iter().filter_map(|store| self.done_to(store)).collect(),
             policies: policies.iter().map(|policy| self.policy_now(policy)).collect(),
+            caches: self.caches(),
         }
     }
 
@@ -92,7 +93,7 @@ impl Context {
             // Which store it is for cannot be read either.
             Err(invalid) => {
                 let generation = invalid.metadata.generation;
-                (String::new(), Some(policy::undecodable(&invalid.error, generation, Utc::now())), None)
+                (String::new(), Some(policy::refused(&invalid.cause, generation, Utc::now())), None)
             }
         };
         let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());

@@ -1,43 +1,49 @@
 //! One watch for each namespace, and one cache for what all of them have seen. A namespace that is not there yet, is deleted, or
-//! may not be read holds up no other.
+//! may not be read holds up no other. What a namespace may take of the cache is bounded: see [`budget`](super::budget).
 
-use std::collections::{BTreeMap, HashSet};
-use std::fmt::Debug;
-use std::sync::Arc;
+mod merger;
 
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, FuturesUnordered, SelectAll};
 use futures::{Stream, StreamExt as _, stream};
-use kube::core::NamespaceResourceScope;
+use kube::api::ListParams;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
+use kube::{Api, Client};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use super::context::Guarded;
+use super::bounded;
+use super::guarded::{Cached, Guarded};
 use super::scope::Namespaces;
+use merger::Merger;
 
-/// What can be watched here.
-pub trait Watched:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + DeserializeOwned
-    + Debug
-    + Send
-    + Sync
-    + 'static
-{
+/// The pause before an object that could not be read is read again.
+const READ_AGAIN: Duration = Duration::from_secs(5);
+
+/// The pause before a namespace is listed again because objects that are not remembered may fit now.
+const LIST_AGAIN: Duration = Duration::from_mins(1);
+
+/// What the objects of a kind take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// An estimate of their memory, in bytes.
+    pub bytes: u64,
+    /// How many are refused, for their size or for their namespace's budget.
+    pub refused: usize,
 }
 
-impl<K> Watched for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + Debug
-        + Send
-        + Sync
-        + 'static
-{
+/// What was refused.
+#[derive(Default)]
+struct Refusals {
+    usage: Usage,
+    /// The namespaces that exceed their budget, and whether objects there are forgotten entirely.
+    namespaces: HashMap<String, bool>,
 }
 
 /// A namespace; `None`: all namespaces in one watch.
@@ -54,12 +60,13 @@ struct Sight {
 
 /// All objects of a kind that are watched.
 #[derive(Clone)]
-pub struct Cache<K: Watched> {
+pub struct Cache<K: Cached> {
     objects: reflector::Store<Guarded<K>>,
     places: watch::Receiver<BTreeMap<Place, Sight>>,
+    refusals: Arc<RwLock<Refusals>>,
 }
 
-impl<K: Watched> Cache<K> {
+impl<K: Cached> Cache<K> {
     /// What a controller reads.
     pub fn reader(&self) -> reflector::Store<Guarded<K>> {
         self.objects.clone()
@@ -73,6 +80,25 @@ impl<K: Watched> Cache<K> {
     /// Every object, as last seen.
     pub fn state(&self) -> Vec<Arc<Guarded<K>>> {
         self.objects.state()
+    }
+
+    /// Whether objects of this namespace are refused because they exceed its budget.
+    pub fn refuses_in(&self, namespace: &str) -> bool {
+        self.refusals().namespaces.contains_key(namespace)
+    }
+
+    /// Whether this namespace has objects of which not even the name is kept.
+    pub fn forgets_in(&self, namespace: &str) -> bool {
+        self.refusals().namespaces.get(namespace).is_some_and(|forgets| *forgets)
+    }
+
+    /// What the objects take, and how many are refused.
+    pub fn usage(&self) -> Usage {
+        self.refusals().usage
+    }
+
+    fn refusals(&self) -> RwLockReadGuard<'_, Refusals> {
+        self.refusals.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether every object of this namespace has been seen.
@@ -131,209 +157,158 @@ fn sight(places: &BTreeMap<Place, Sight>, namespace: &str) -> Option<Sight> {
     places.get(&Some(namespace.to_owned())).or_else(|| places.get(&None)).copied()
 }
 
-/// Watches the objects of a kind in each of the namespaces, each `trim`med of what nobody reads. The cache is fed by the events
-/// that are returned, in step with them. After a restart of a watch what is gone is told as deleted.
-pub fn watch<K: Watched>(
+/// Watches the objects of a kind in each of the namespaces, each of which may take `budget` bytes of memory. The cache is fed by
+/// the events that are returned, in step with them. After a restart of a watch what is gone is told as deleted.
+pub fn watch<K: Cached>(
     client: &Client,
     namespaces: &Namespaces,
     config: &watcher::Config,
-    trim: fn(&mut Guarded<K>),
+    budget: u64,
 ) -> (Cache<K>, impl Stream<Item = Result<Event<Guarded<K>>, watcher::Error>> + Send + use<K>) {
     let each = namespaces.each();
-    let (mut merger, cache) = Merger::new(&each);
-    let watches = each.into_iter().map(|place| {
-        let api: Api<Guarded<K>> = match &place {
-            Some(namespace) => Api::namespaced(client.clone(), namespace),
-            None => Api::all(client.clone()),
-        };
-        let events = watcher(api, config.clone()).default_backoff().modify(trim);
-        events.map(move |event| (place.clone(), event)).boxed()
+    let (merger, cache) = Merger::new(&each, budget);
+    let mut watching = Watching {
+        client: client.clone(),
+        config: config.clone(),
+        merger,
+        watches: SelectAll::new(),
+        restarts: BTreeMap::new(),
+        tasks: FuturesUnordered::new(),
+        to_read: VecDeque::new(),
+        reads: false,
+        lists: BTreeSet::new(),
+        ready: VecDeque::new(),
+    };
+    for place in each {
+        watching.open(place);
+    }
+    let events = stream::unfold(watching, |mut watching| async move {
+        let event = watching.next().await;
+        Some((Ok(event), watching))
     });
-    let events = stream::select_all(watches)
-        .flat_map(move |(place, event)| stream::iter(merger.take(&place, event)))
-        .map(Ok);
     (cache, events)
 }
 
-/// Makes one stream of events of those of all namespaces.
-struct Merger<K: Watched> {
-    writer: reflector::store::Writer<Guarded<K>>,
-    objects: reflector::Store<Guarded<K>>,
-    places: watch::Sender<BTreeMap<Place, Sight>>,
-    /// What is there, of the namespaces that are being listed.
-    listed: BTreeMap<Place, HashSet<ObjectRef<Guarded<K>>>>,
+/// What comes of the watch of a namespace.
+type Seen<K> = (Place, Result<Event<Guarded<K>>, watcher::Error>);
+
+/// What a budget had done.
+enum Done<K: Cached> {
+    /// An object was read that was refused before; `None`: it is not there any more.
+    Read(Place, ObjectRef<Guarded<K>>, Option<Box<Guarded<K>>>),
+    /// It is time to list a namespace again.
+    List(Place),
 }
 
-impl<K: Watched> Merger<K> {
-    fn new(each: &[Place]) -> (Self, Cache<K>) {
-        let (objects, mut writer) = reflector::store();
-        // There is no moment at which all is seen: each namespace has its own.
-        writer.apply_watcher_event(&Event::Init);
-        writer.apply_watcher_event(&Event::InitDone);
-        let places = each.iter().cloned().map(|place| (place, Sight::default())).collect();
-        let (places, receiver) = watch::channel(places);
-        let cache = Cache { objects: objects.clone(), places: receiver };
-        (Self { writer, objects, places, listed: BTreeMap::new() }, cache)
-    }
+/// The watches of a kind, and what feeds its cache beside them.
+struct Watching<K: Cached> {
+    client: Client,
+    config: watcher::Config,
+    merger: Merger<K>,
+    watches: SelectAll<BoxStream<'static, Seen<K>>>,
+    /// Ends the watch of a namespace.
+    restarts: BTreeMap<Place, CancellationToken>,
+    tasks: FuturesUnordered<BoxFuture<'static, Done<K>>>,
+    /// What is to be read, one after the other: each may be large.
+    to_read: VecDeque<(Place, ObjectRef<Guarded<K>>)>,
+    /// Whether an object is being read.
+    reads: bool,
+    /// The namespaces that are about to be listed again.
+    lists: BTreeSet<Place>,
+    ready: VecDeque<Event<Guarded<K>>>,
+}
 
-    /// What an event of a namespace means for all.
-    fn take(
-        &mut self,
-        place: &Place,
-        event: Result<Event<Guarded<K>>, watcher::Error>,
-    ) -> Vec<Event<Guarded<K>>> {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                self.failed(place, &error);
-                return Vec::new();
+impl<K: Cached> Watching<K> {
+    async fn next(&mut self) -> Event<Guarded<K>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return event;
             }
-        };
-        match event {
-            Event::Init => {
-                self.listed.insert(place.clone(), HashSet::new());
-                Vec::new()
-            }
-            Event::InitApply(object) => {
-                self.listed.entry(place.clone()).or_default().insert(ObjectRef::from_obj(&object));
-                // The cache is not emptied meanwhile: what is gone is found when all is listed.
-                let applied = Event::Apply(object);
-                self.writer.apply_watcher_event(&applied);
-                let Event::Apply(object) = applied else { return Vec::new() };
-                vec![Event::InitApply(object)]
-            }
-            Event::InitDone => {
-                let listed = self.listed.remove(place).unwrap_or_default();
-                let mut events: Vec<_> = self.gone(place, &listed).into_iter().map(Event::Delete).collect();
-                for event in &events {
-                    self.writer.apply_watcher_event(event);
+            tokio::select! {
+                Some((place, event)) = self.watches.next() => {
+                    let events = self.merger.take(&place, event);
+                    self.ready.extend(events);
+                    self.follow(&place);
                 }
-                self.update(place, |sight| *sight = Sight { seen: true, refused: false });
-                events.push(Event::InitDone);
-                events
-            }
-            event @ (Event::Apply(_) | Event::Delete(_)) => {
-                self.writer.apply_watcher_event(&event);
-                vec![event]
+                Some(done) = self.tasks.next() => self.done(done),
+                // Neither ends before the operator does.
+                else => std::future::pending().await,
             }
         }
     }
 
-    /// What was there before the namespace was listed, and is there no more.
-    fn gone(&self, place: &Place, listed: &HashSet<ObjectRef<Guarded<K>>>) -> Vec<Guarded<K>> {
-        let here = |object: &Guarded<K>| place.is_none() || object.namespace() == *place;
-        let known = self.objects.state().into_iter();
-        let gone = known.filter(|object| here(object) && !listed.contains(&ObjectRef::from_obj(&**object)));
-        gone.map(|object| (*object).clone()).collect()
+    fn open(&mut self, place: Place) {
+        let restart = CancellationToken::new();
+        let events = watcher(self.api(&place), self.config.clone())
+            .default_backoff()
+            .take_until(restart.clone().cancelled_owned());
+        let tagged = place.clone();
+        self.watches.push(events.map(move |event| (tagged.clone(), event)).boxed());
+        self.restarts.insert(place, restart);
     }
 
-    /// Says why objects cannot be watched, which would otherwise look as if there were none. The watch goes on with backoff.
-    fn failed(&mut self, place: &Place, error: &watcher::Error) {
-        let kind = K::plural(&());
-        tracing::warn!(
-            namespace = place.as_deref().unwrap_or("(all)"),
-            %error,
-            "cannot watch {kind}: see that the namespace is there, that the CRDs are installed (`jobexec crds`) and that the \
-             ServiceAccount may list and watch {kind}"
-        );
-        if refuses(error) {
-            self.update(place, |sight| sight.refused = true);
+    fn api(&self, place: &Place) -> Api<Guarded<K>> {
+        match place {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
         }
     }
 
-    fn update(&mut self, place: &Place, change: impl FnOnce(&mut Sight)) {
-        self.places.send_modify(|places| change(places.entry(place.clone()).or_default()));
-    }
-}
-
-/// Whether the API server has answered that it will not show objects, so that waiting for it is of no use.
-fn refuses(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
-            matches!(status.code, 401 | 403 | 404)
+    /// Does what the budgets ask for.
+    fn follow(&mut self, place: &Place) {
+        let wanted = self.merger.take_wanted();
+        self.to_read.extend(wanted.into_iter().map(|object| (place.clone(), object)));
+        self.read_next();
+        if self.merger.is_to_list() && self.lists.insert(place.clone()) {
+            let place = place.clone();
+            self.tasks.push(Box::pin(async move {
+                tokio::time::sleep(LIST_AGAIN).await;
+                Done::List(place)
+            }));
         }
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use kube::core::Status;
-    use serde_json::json;
-
-    use super::*;
-    use crate::api::ExecutionPolicy;
-
-    fn policy(namespace: &str, name: &str) -> Guarded<ExecutionPolicy> {
-        let object = json!({
-            "apiVersion": "jobexec.dev/v1alpha1", "kind": "ExecutionPolicy",
-            "metadata": {"namespace": namespace, "name": name}, "spec": {"storeRef": {"name": "jobs"}},
-        });
-        serde_json::from_value(object).unwrap()
     }
 
-    fn names(cache: &Cache<ExecutionPolicy>) -> Vec<String> {
-        let mut names: Vec<_> = cache.state().iter().map(|object| object.name_any()).collect();
-        names.sort();
-        names
+    fn read_next(&mut self) {
+        if self.reads {
+            return;
+        }
+        let Some((place, object)) = self.to_read.pop_front() else { return };
+        self.reads = true;
+        let namespace = object.namespace.clone().unwrap_or_default();
+        let api: Api<Guarded<K>> = Api::namespaced(self.client.clone(), &namespace);
+        self.tasks.push(Box::pin(async move {
+            // The operator may list these kinds, and get not all of them.
+            let named = ListParams::default().fields(&format!("metadata.name={}", object.name));
+            loop {
+                match bounded(api.list(&named)).await {
+                    Ok(found) => {
+                        return Done::Read(place, object, found.items.into_iter().next().map(Box::new));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%object, %error, "an object that fits the budget now could not be read, it is tried again");
+                        tokio::time::sleep(READ_AGAIN).await;
+                    }
+                }
+            }
+        }));
     }
 
-    fn list(merger: &mut Merger<ExecutionPolicy>, place: &Place, names: &[&str]) -> Vec<String> {
-        let namespace = place.as_deref().unwrap_or("any");
-        let all = names.iter().map(|name| Event::InitApply(policy(namespace, name)));
-        let events = [Event::Init].into_iter().chain(all).chain([Event::InitDone]);
-        let told: Vec<_> = events.flat_map(|event| merger.take(place, Ok(event))).collect();
-        let gone = told.iter().filter_map(|event| match event {
-            Event::Delete(object) => Some(object.name_any()),
-            _ => None,
-        });
-        let mut gone: Vec<_> = gone.collect();
-        gone.sort();
-        gone
-    }
-
-    #[test]
-    fn a_namespace_that_is_listed_anew_says_nothing_of_the_others() {
-        let (a, b) = (Some("a".to_owned()), Some("b".to_owned()));
-        let (mut merger, cache) = Merger::new(&[a.clone(), b.clone()]);
-        list(&mut merger, &a, &["one", "two"]);
-        assert!(cache.seen_in("a") && cache.unseen_in("b") && !cache.seen());
-        list(&mut merger, &b, &["three"]);
-        assert!(cache.seen() && names(&cache) == ["one", "three", "two"]);
-
-        assert!(merger.take(&a, Ok(Event::Init)).is_empty());
-        assert_eq!(names(&cache), ["one", "three", "two"], "nothing is gone before all is listed");
-        assert_eq!(list(&mut merger, &a, &["two"]), ["one"]);
-        assert_eq!(names(&cache), ["three", "two"]);
-        assert_eq!(merger.take(&b, Ok(Event::Delete(policy("b", "three")))).len(), 1);
-        assert_eq!(names(&cache), ["two"]);
-
-        let (mut merger, cache) = Merger::new(&[None]);
-        list(&mut merger, &None, &["one", "two"]);
-        assert_eq!(list(&mut merger, &None, &[]), ["one", "two"]);
-        assert!(cache.seen_in("any") && names(&cache).is_empty());
-    }
-
-    #[test]
-    fn a_namespace_that_may_not_be_read_is_not_waited_for_unless_there_is_no_other() {
-        let (a, b) = (Some("a".to_owned()), Some("b".to_owned()));
-        let (mut merger, cache) = Merger::<ExecutionPolicy>::new(&[a.clone(), b.clone()]);
-        let answer = |code| {
-            let status = Status { code, ..Status::default() };
-            Err(watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status))))
-        };
-        merger.take(&a, answer(503));
-        assert_eq!(cache.gaps(), (vec!["a".to_owned(), "b".to_owned()], vec![]));
-        merger.take(&a, answer(403));
-        assert_eq!(cache.gaps(), (vec!["b".to_owned()], vec!["a".to_owned()]));
-        assert!(!cache.seen());
-        list(&mut merger, &b, &[]);
-        assert!(cache.seen() && cache.unseen_in("a"));
-        list(&mut merger, &a, &[]);
-        assert_eq!(cache.gaps(), (vec![], vec![]));
-        // Once seen it stays so: what is known of it holds.
-        merger.take(&a, answer(403));
-        assert!(cache.seen_in("a") && cache.gaps().1 == ["a"]);
+    fn done(&mut self, done: Done<K>) {
+        match done {
+            Done::Read(place, object, found) => {
+                self.reads = false;
+                let events = found.map(|found| self.merger.read(*found)).unwrap_or_default();
+                tracing::debug!(%object, "an object fits the budget of its namespace now");
+                self.ready.extend(events);
+                self.follow(&place);
+            }
+            Done::List(place) => {
+                self.lists.remove(&place);
+                if let Some(restart) = self.restarts.remove(&place) {
+                    restart.cancel();
+                }
+                self.open(place);
+            }
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! Reads what people wish from their objects, in the terms of the table that it is about. Pure.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt as _};
 
@@ -11,7 +13,7 @@ use crate::api::{ExecutionPolicy, JobExecution, OnTimeout};
 use crate::db::Mapping;
 use crate::db::history::Question;
 use crate::db::mapping::IdType;
-use crate::policy::{Policy, Warn, Wish};
+use crate::policy::{Compiled, Policy, Warn, Wish};
 
 /// What all objects of a store wish.
 #[derive(Default)]
@@ -20,8 +22,30 @@ pub struct Wishes {
     pub executions: Vec<Wish>,
     /// What `ExecutionPolicy` objects say that can be read.
     pub policies: Vec<Read>,
-    /// Objects of the namespace that cannot be decoded: what they said before stays in force.
+    /// Objects of the namespace that cannot be used: what they said before stays in force.
     pub unreadable: Vec<String>,
+    /// Where the namespace has objects of which not even the name is kept: those of the store that can be used. What any other
+    /// one said before stays in force.
+    pub readable: Option<HashSet<String>>,
+}
+
+impl Wishes {
+    /// Whether there are objects of which it is not known what they say.
+    pub const fn are_incomplete(&self) -> bool {
+        !self.unreadable.is_empty() || self.readable.is_some()
+    }
+
+    /// The objects whose rules in `before` stay as they are.
+    pub fn kept(&self, before: Option<&Compiled>) -> Vec<String> {
+        let mut kept = self.unreadable.clone();
+        if let (Some(readable), Some(before)) = (&self.readable, before) {
+            let unknown = before.sources().into_iter().filter(|source| !readable.contains(*source));
+            kept.extend(unknown.map(str::to_owned));
+            kept.sort_unstable();
+            kept.dedup();
+        }
+        kept
+    }
 }
 
 /// A policy, as far as its store can do what it says.
@@ -219,12 +243,16 @@ pub fn moved_at(meta: &ObjectMeta) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(time.0.as_second(), 0)
 }
 
-/// Forgets what nothing here reads of an object, which is most of it: it is kept for every execution.
-pub fn trim(execution: &mut JobExecution) {
-    let mover = mover(&execution.metadata).cloned().filter(|_| execution.spec.asks());
-    let mover = mover.map(|entry| vec![entry]);
-    execution.metadata.managed_fields = mover;
-    execution.metadata.annotations = None;
+/// What [`actor`] and [`moved_at`] read, and no more.
+pub(super) fn trimmed_mover(execution: &JobExecution) -> Option<Vec<ManagedFieldsEntry>> {
+    let entry = mover(&execution.metadata).filter(|_| execution.spec.asks())?;
+    let fields = FieldsV1(serde_json::json!({"f:spec": {"f:timeout": {}}}));
+    Some(vec![ManagedFieldsEntry {
+        manager: entry.manager.clone(),
+        time: entry.time.clone(),
+        fields_v1: Some(fields),
+        ..ManagedFieldsEntry::default()
+    }])
 }
 
 fn mover(meta: &ObjectMeta) -> Option<&ManagedFieldsEntry> {

@@ -3,17 +3,19 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::api::ListParams;
-use kube::{Api, Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
+use kube::core::Request;
+use kube::{Client, Resource as _, ResourceExt as _};
+use serde::Deserialize;
 
 use super::{Context, ReconcileError, bounded};
 use crate::api::{ExecutionStore, JobExecution};
 use crate::db::evidence::Workloads;
 use crate::db::mapping::IdType;
 
-/// How many objects come in one answer.
-const PAGE: u32 = 500;
+/// How many objects come in one answer, each of up to 1.5 MiB.
+const PAGE: u32 = 20;
 
 /// The workloads of the store's namespace that exist and have not failed, and which execution says that it is run by which.
 pub fn see(
@@ -29,35 +31,66 @@ pub fn see(
         workloads.named.push(workload);
     }
     async move {
-        let failed = |job: &Job| {
-            let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
-            conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Failed" && c.status == "True"))
-        };
-        let api = Api::namespaced(client.clone(), &namespace);
-        alive(api, "Job", failed, &mut workloads.alive).await?;
-        let failed = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Failed");
-        alive(Api::namespaced(client, &namespace), "Pod", failed, &mut workloads.alive).await?;
+        let failed =
+            |job: &Slim| job.status.conditions.iter().any(|c| c.type_ == "Failed" && c.status == "True");
+        let jobs = Request::new(Job::url_path(&(), Some(&namespace)));
+        alive(&client, &jobs, "Job", failed, &mut workloads.alive).await?;
+        let failed = |pod: &Slim| pod.status.phase.as_deref() == Some("Failed");
+        let pods = Request::new(Pod::url_path(&(), Some(&namespace)));
+        alive(&client, &pods, "Pod", failed, &mut workloads.alive).await?;
         Ok(workloads)
     }
 }
 
+/// A page of workloads.
+#[derive(Deserialize)]
+struct Page {
+    metadata: ListMeta,
+    /// Null where there is none.
+    items: Option<Vec<Slim>>,
+}
+
+/// What is read of a workload: others may write much into one.
+#[derive(Deserialize)]
+struct Slim {
+    metadata: SlimMeta,
+    #[serde(default)]
+    status: SlimStatus,
+}
+
+#[derive(Deserialize)]
+struct SlimMeta {
+    name: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SlimStatus {
+    phase: Option<String>,
+    conditions: Vec<SlimCondition>,
+}
+
+#[derive(Deserialize)]
+struct SlimCondition {
+    #[serde(rename = "type")]
+    type_: String,
+    status: String,
+}
+
 /// Adds the objects of a kind that have not failed, as `Kind/name`.
-async fn alive<K>(
-    api: Api<K>,
+async fn alive(
+    client: &Client,
+    api: &Request,
     kind: &str,
-    failed: impl Fn(&K) -> bool,
+    failed: impl Fn(&Slim) -> bool,
     alive: &mut Vec<String>,
-) -> Result<(), ReconcileError>
-where
-    K: Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
-    K::DynamicType: Default,
-{
+) -> Result<(), ReconcileError> {
     let mut params = ListParams::default().limit(PAGE);
     loop {
-        let page = bounded(api.list(&params)).await?;
-        let names =
-            page.items.iter().filter(|object| !failed(object)).map(|o| format!("{kind}/{}", o.name_any()));
-        alive.extend(names);
+        let request = api.list(&params).map_err(kube::Error::BuildRequest)?;
+        let page: Page = bounded(client.request(request)).await?;
+        let living = page.items.iter().flatten().filter(|object| !failed(object));
+        alive.extend(living.map(|object| format!("{kind}/{}", object.metadata.name)));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
             None => return Ok(()),

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::{Metrics, Snapshot, enforcement, policies, process, replica, stores};
+use super::{Metrics, Snapshot, caches, enforcement, policies, process, replica, stores};
 
 /// The formats that there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,7 @@ impl Collector for All {
         stores::write(&mut page, &self.snapshot.stores)?;
         enforcement::write(&mut page, &self.snapshot.stores, &self.snapshot.done_to_others)?;
         policies::write(&mut page, &self.snapshot.policies)?;
+        caches::write(&mut page, &self.snapshot.caches)?;
         process::write(&mut page)
     }
 }

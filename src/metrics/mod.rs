@@ -4,11 +4,12 @@
 //!   them and know nothing of their names;
 //! - a [`Snapshot`] is how stores and policies are at one moment, taken from what the conditions are made of too, so that
 //!   both say the same, and so that what is gone has no series;
-//! - `exposition` writes all of it; `stores`, `enforcement`, `policies`, `replica` and `process` have the names and the help texts of
+//! - `exposition` writes all of it; `stores`, `enforcement`, `policies`, `caches`, `replica` and `process` have the names and the help texts of
 //!   theirs.
 //!
 //! Labels are bounded: names of stores and policies, and words of the code; never a job or an execution.
 
+mod caches;
 mod enforcement;
 mod exposition;
 mod policies;
@@ -28,7 +29,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 pub use exposition::Format;
 use exposition::Page;
-pub use snapshot::{Done, PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow};
+pub use snapshot::{CacheNow, Done, PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow};
 pub use tally::{End, Tally};
 
 /// From a look that finds nothing to one that waits for a silent server.

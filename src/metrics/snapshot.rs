@@ -16,6 +16,19 @@ pub struct Snapshot {
     pub done_to_others: Vec<Done>,
     /// The policies.
     pub policies: Vec<PolicyNow>,
+    /// The caches of objects.
+    pub caches: Vec<CacheNow>,
+}
+
+/// How the cache of one kind is.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheNow {
+    /// The kind, in the plural and in lower case.
+    pub kind: &'static str,
+    /// An estimate of the memory that its objects take, in bytes.
+    pub bytes: u64,
+    /// How many objects are refused.
+    pub refused: usize,
 }
 
 /// How this replica stands among the others.

@@ -1,6 +1,6 @@
 //! Precedence: from what people wish to at most one rule for each execution, job and type.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::TimeDelta;
 
@@ -218,8 +218,8 @@ fn base(store: Base, all: Option<Rule>) -> Base {
     }
 }
 
-fn keep<T: Clone>(field: &mut Said<T>, old: &Said<T>, sources: &[String]) {
-    if sources.contains(&old.source) {
+fn keep<T: Clone>(field: &mut Said<T>, old: &Said<T>, sources: &HashSet<&str>) {
+    if sources.contains(old.source.as_str()) {
         *field = old.clone();
     }
 }
@@ -277,27 +277,38 @@ impl Compiled {
     /// which it is not known what they say now.
     #[must_use]
     pub fn keeping(mut self, last: &Self, sources: &[String]) -> Self {
+        let sources: &HashSet<&str> = &sources.iter().map(String::as_str).collect();
+        let mut kept = Vec::new();
         for old in last.rules.iter().filter(|rule| rule.is_from(sources)) {
-            let same = |rule: &&mut Rule| (rule.scope, &rule.key) == (old.scope, &old.key);
-            if let Some(rule) = self.rules.iter_mut().find(same) {
+            let place =
+                self.rules.binary_search_by(|rule| (rule.scope, &rule.key).cmp(&(old.scope, &old.key)));
+            if let Some(rule) = place.ok().and_then(|place| self.rules.get_mut(place)) {
                 rule.keep(old, sources);
             } else {
                 let mut rule = Rule::new(old.scope, old.key.clone());
                 rule.keep(old, sources);
-                self.rules.push(rule);
+                kept.push(rule);
             }
         }
+        self.rules.extend(kept);
         let (base, old) = (&mut self.base, &last.base);
         keep(&mut base.timeout, &old.timeout, sources);
         keep(&mut base.grace, &old.grace, sources);
         keep(&mut base.on_timeout, &old.on_timeout, sources);
         keep(&mut base.warn, &old.warn, sources);
-        if let Some(old) = old.heartbeat.as_ref().filter(|old| sources.contains(&old.source)) {
+        if let Some(old) = old.heartbeat.as_ref().filter(|old| sources.contains(old.source.as_str())) {
             base.heartbeat = Some(old.clone());
         }
         self.rules.sort_by(|a, b| (a.scope, &a.key).cmp(&(b.scope, &b.key)));
         bound(&mut self.rules, &self.base);
         self
+    }
+
+    /// The policies and `JobExecution` objects that any of it comes from.
+    pub fn sources(&self) -> HashSet<&str> {
+        let store = self.base.store.as_str();
+        let rules = self.rules.iter().flat_map(Rule::sources);
+        rules.chain(self.base.sources()).filter(|source| *source != store).collect()
     }
 
     /// The shortest time within which an execution that starts now can be past its deadline.

@@ -1,5 +1,7 @@
 //! What SQL judges by.
 
+use std::collections::HashSet;
+
 use chrono::TimeDelta;
 
 use crate::api::{ExecutionStoreSpec, OnTimeout};
@@ -114,13 +116,13 @@ impl Rule {
     }
 
     /// Takes over what `old` has from one of `sources`.
-    pub(super) fn keep(&mut self, old: &Self, sources: &[String]) {
-        fn take<T: Clone>(field: &mut Option<Said<T>>, old: Option<&Said<T>>, sources: &[String]) {
-            if let Some(old) = old.filter(|old| sources.contains(&old.source)) {
+    pub(super) fn keep(&mut self, old: &Self, sources: &HashSet<&str>) {
+        fn take<T: Clone>(field: &mut Option<Said<T>>, old: Option<&Said<T>>, sources: &HashSet<&str>) {
+            if let Some(old) = old.filter(|old| sources.contains(old.source.as_str())) {
                 *field = Some(old.clone());
             }
         }
-        if let Some(old) = old.timeout.as_ref().filter(|old| sources.contains(&old.source)) {
+        if let Some(old) = old.timeout.as_ref().filter(|old| sources.contains(old.source.as_str())) {
             self.timeout = Some(old.clone());
         }
         take(&mut self.extend_by, old.extend_by.as_ref(), sources);
@@ -130,19 +132,23 @@ impl Rule {
         take(&mut self.warn, old.warn.as_ref(), sources);
     }
 
-    /// Whether any of it comes from one of `sources`.
-    pub fn is_from(&self, sources: &[String]) -> bool {
+    /// The objects that it comes from.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
         [
-            self.timeout.as_ref().map(|t| &t.source),
-            self.extend_by.as_ref().map(|s| &s.source),
-            self.grace.as_ref().map(|s| &s.source),
-            self.heartbeat.as_ref().map(|s| &s.source),
-            self.on_timeout.as_ref().map(|s| &s.source),
-            self.warn.as_ref().map(|s| &s.source),
+            self.timeout.as_ref().map(|t| t.source.as_str()),
+            self.extend_by.as_ref().map(|s| s.source.as_str()),
+            self.grace.as_ref().map(|s| s.source.as_str()),
+            self.heartbeat.as_ref().map(|s| s.source.as_str()),
+            self.on_timeout.as_ref().map(|s| s.source.as_str()),
+            self.warn.as_ref().map(|s| s.source.as_str()),
         ]
         .into_iter()
         .flatten()
-        .any(|source| sources.contains(source))
+    }
+
+    /// Whether any of it comes from one of `sources`.
+    pub fn is_from(&self, sources: &HashSet<&str>) -> bool {
+        self.sources().any(|source| sources.contains(source))
     }
 }
 
@@ -178,6 +184,13 @@ impl Base {
             overruled: Vec::new(),
             store: source,
         }
+    }
+
+    /// The objects that it comes from.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        let heartbeat = self.heartbeat.as_ref().map(|said| said.source.as_str());
+        let others = [&self.timeout.source, &self.grace.source, &self.on_timeout.source, &self.warn.source];
+        others.into_iter().map(String::as_str).chain(heartbeat)
     }
 
     /// How long an execution may run before it is past its deadline.

@@ -22,6 +22,12 @@
 - name: RUST_LOG
   value: {{ . | quote }}
 {{- end }}
+- name: STORE_BUDGET
+  value: {{ .Values.budgets.stores | quote }}
+- name: POLICY_BUDGET
+  value: {{ .Values.budgets.policies | quote }}
+- name: EXECUTION_BUDGET
+  value: {{ .Values.budgets.executions | quote }}
 - name: METRICS
   value: {{ .Values.metrics.access }}
 - name: PROBE_ADDRESS

@@ -16,7 +16,7 @@ use super::plan::{Step, is_made};
 use super::verdict;
 use crate::api::{JobExecution, JobExecutionStatus};
 use crate::controllers::events::publish;
-use crate::controllers::wishes::trim;
+use crate::controllers::guarded::Cached as _;
 use crate::controllers::{Context, FIELD_MANAGER, MIRROR_MANAGER, ReconcileError, bounded};
 
 /// How many objects of a store are written at the same time.
@@ -272,7 +272,7 @@ fn patch(object: &JobExecution, mut content: Value) -> Value {
 }
 
 fn put(mut object: JobExecution) -> Outcome {
-    trim(&mut object);
+    object.trim();
     Outcome::Written(object.name_any(), Written::Put(object.into()))
 }
 

@@ -233,12 +233,14 @@ impl Desk {
         memory.away = None;
         memory.taken.retain(|_, since| since.elapsed() < TAKEN);
         let taken = memory.taken.keys().cloned().collect();
+        let full = context.executions_are_over_budget(&self.key.namespace);
         let view = View {
             store,
             id_type: session.mapping.id_type(),
             found: &observed.found,
             objects: &objects,
             taken: &taken,
+            full,
             unable: &observed.unable,
             now: chrono::Utc::now(),
         };
@@ -248,6 +250,7 @@ impl Desk {
             context.nudge_store(&self.key.namespace, &self.key.store);
         }
         let (pass, trouble) = self.apply(context, memory, steps, poll).await;
+        let trouble = trouble.or_else(|| (full && store.spec.mirror.enabled).then(over_budget));
         let not_mirrored = observed.running.map_or(0, |count| (count - running).max(0));
         let status = MirrorStatus { objects: all, not_mirrored };
         // Where there are no objects and there are to be none, nobody waits to hear it.
@@ -292,6 +295,13 @@ impl Desk {
         );
         (Pass::Next(backoff(memory.failures)), Some((reason, message)))
     }
+}
+
+/// Why no object is made for some executions.
+fn over_budget() -> (&'static str, String) {
+    let message = "the JobExecution objects of this namespace take more of the operator's memory than EXECUTION_BUDGET allows: \
+                   none is made until there is room. Delete some, lower spec.mirror.limit, or raise EXECUTION_BUDGET of the operator";
+    ("BudgetExceeded", message.to_owned())
 }
 
 /// The same for all objects.

@@ -20,8 +20,9 @@ use futures::{FutureExt as _, Stream, StreamExt as _};
 use kube::runtime::watcher;
 use tokio::task::{self, JoinSet};
 
+use super::Context;
+use super::cached::EXECUTION_PAGE;
 use super::context::Guarded;
-use super::{Context, wishes};
 use crate::api::JobExecution;
 use desk::Desk;
 pub use desk::Mirrored;
@@ -30,22 +31,12 @@ pub use wakes::{Key, Wakes};
 /// How it is called where reconciles are counted; one is a pass over the objects of a store.
 const CONTROLLER: &str = "jobexecution";
 
-/// How many objects come in one answer: they are decoded together, and most of each is forgotten then.
-const PAGE: u32 = 100;
-
 /// The pause before a desk is set up again that did not end by itself.
 const AFTER_DISORDER: Duration = Duration::from_secs(10);
 
 /// How the objects are watched.
 pub fn watched() -> watcher::Config {
-    watcher::Config::default().page_size(PAGE)
-}
-
-/// Forgets what nobody reads of an object.
-pub fn trim(guarded: &mut Guarded<JobExecution>) {
-    if let Ok(execution) = &mut guarded.0 {
-        wishes::trim(execution);
-    }
+    watcher::Config::default().page_size(EXECUTION_PAGE)
 }
 
 /// Runs until the operator is asked to stop and every write under way has ended.

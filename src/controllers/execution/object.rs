@@ -3,8 +3,6 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use kube::core::DeserializeGuard;
-
 use crate::api::JobExecution;
 use crate::controllers::context::Guarded;
 
@@ -21,7 +19,7 @@ impl Object {
 
 impl From<JobExecution> for Object {
     fn from(execution: JobExecution) -> Self {
-        Self(Arc::new(DeserializeGuard(Ok(execution))))
+        Self(Arc::new(Guarded(Ok(execution))))
     }
 }
 

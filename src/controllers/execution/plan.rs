@@ -65,6 +65,8 @@ pub(super) struct View<'a> {
     pub(super) objects: &'a [Object],
     /// Names that others have taken for other rows.
     pub(super) taken: &'a BTreeSet<String>,
+    /// Whether the namespace can have no more objects.
+    pub(super) full: bool,
     /// What became of the wish to cancel an execution, by its id.
     pub(super) unable: &'a BTreeMap<String, (&'static str, String)>,
     /// The operator's time, for conditions.
@@ -121,7 +123,7 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
     }
     let names: BTreeSet<String> = view.objects.iter().map(|object| object.name_any()).collect();
     for id in room.wanted.iter().filter(|id| !seen.contains(**id) && !leaving.contains(**id)) {
-        let Some(row) = rows.get(id) else { continue };
+        let Some(row) = rows.get(id).filter(|_| !view.full) else { continue };
         if row.id.is_empty() || row.id.chars().count() > ID_LIMIT {
             continue;
         }

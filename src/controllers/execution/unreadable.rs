@@ -1,50 +1,50 @@
-//! Objects that cannot be decoded, as after a downgrade, are told so.
+//! Objects that cannot be used, as after a downgrade or over budget, are told so.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::DateTime;
-use kube::Api;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::verdict;
 use crate::api::JobExecution;
+use crate::controllers::guarded::{Named, Refused};
 use crate::controllers::{Context, FIELD_MANAGER, bounded};
 
 /// The pause after one could not be told.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// Which of them were told, by UID, and the version of the object then.
-pub(super) type Told = HashMap<String, Option<String>>;
+/// Which of them were told what, by UID, and the version of the object then.
+pub(super) type Told = HashMap<String, (&'static str, Option<String>)>;
 
 /// Tells each once. Returns when to try again, if some could not be told; `None` with nothing told: there are none.
 pub(super) async fn tell(context: &Context, namespace: &str, told: &mut Told) -> Option<Duration> {
-    let resource = ApiResource::erase::<JobExecution>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &resource);
+    let api: Api<Named<JobExecution>> = Api::namespaced(context.client.clone(), namespace);
     let mut before = std::mem::take(told);
     let mut again = None;
-    for invalid in context.unreadable_executions(namespace) {
-        let metadata = invalid.metadata;
+    for Refused { metadata, cause } in context.unreadable_executions(namespace) {
         let uid = metadata.uid.clone().unwrap_or_default();
-        if let Some(version) = before.remove(&uid).filter(|version| *version == metadata.resource_version) {
-            told.insert(uid, version);
+        let now = (cause.reason(), metadata.resource_version.clone());
+        if before.remove(&uid).is_some_and(|before| before == now) {
+            told.insert(uid, now);
             continue;
         }
-        tracing::warn!(execution = metadata.name, error = invalid.error, "a JobExecution cannot be decoded");
+        tracing::warn!(execution = metadata.name, error = %cause, "a JobExecution cannot be used");
         // The same whoever writes it: two operators are not to take turns.
         let since =
             metadata.creation_timestamp.as_ref().and_then(|t| DateTime::from_timestamp(t.0.as_second(), 0));
-        let status = verdict::undecodable(&invalid.error, metadata.generation, since.unwrap_or_default());
+        let status = verdict::refused(&cause, metadata.generation, since.unwrap_or_default());
         let patch = json!({
-            "apiVersion": resource.api_version, "kind": resource.kind,
+            "apiVersion": JobExecution::api_version(&()), "kind": JobExecution::kind(&()),
             "metadata": {"uid": metadata.uid}, "status": status,
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let name = metadata.name.unwrap_or_default();
         match bounded(api.patch_status(&name, &params, &Patch::Apply(patch))).await {
             Ok(written) => {
-                told.insert(uid, written.metadata.resource_version);
+                told.insert(uid, (cause.reason(), written.resource_version()));
             }
             Err(error) => {
                 tracing::warn!(execution = name, %error, "the execution's status could not be written");

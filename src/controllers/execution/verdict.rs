@@ -6,6 +6,7 @@ use kube::ResourceExt as _;
 use crate::api::conditions::{Finding, Truth, clip, find, settle, time};
 use crate::api::{JobExecution, JobExecutionStatus, Phase};
 use crate::controllers::events::News;
+use crate::controllers::guarded::Cause;
 use crate::controllers::wishes::moved_at;
 use crate::db::cancel::CANCEL_REQUESTED;
 use crate::db::execution::Execution;
@@ -351,9 +352,9 @@ pub(super) fn news(before: &JobExecutionStatus, after: &JobExecutionStatus, made
 }
 
 /// The status of an object that cannot be read.
-pub(super) fn undecodable(error: &str, generation: Option<i64>, now: DateTime<Utc>) -> JobExecutionStatus {
-    let message = format!("this object cannot be decoded: {error}. Correct it, or upgrade the operator");
-    let findings = vec![Finding::new("Bound", false, "InvalidObject", message)];
+pub(super) fn refused(cause: &Cause, generation: Option<i64>, now: DateTime<Utc>) -> JobExecutionStatus {
+    let message = format!("{cause}. What it said before stays in force. {}", cause.remedy());
+    let findings = vec![Finding::new("Bound", false, cause.reason(), message)];
     JobExecutionStatus {
         observed_generation: generation,
         conditions: settle(&[], findings, generation, now),

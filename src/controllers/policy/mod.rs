@@ -9,23 +9,25 @@ use std::time::Duration;
 use futures::channel::mpsc;
 use futures::{Stream, StreamExt as _};
 use kube::Api;
-use kube::api::{DynamicObject, ObjectMeta, Patch, PatchParams};
+use kube::api::{ObjectMeta, Patch, PatchParams};
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::{PredicateConfig, WatchStreamExt as _, predicates, watcher};
+use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates, watcher};
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::cached::{PAGE, REMEMBERED};
 use super::context::Guarded;
+use super::guarded::{Named, usable};
 use super::wishes::{Problem, Read};
 use super::{Context, FIELD_MANAGER, ReconcileError, bounded};
 use crate::api::{ExecutionPolicy, ExecutionPolicyStatus};
 use crate::db::history::Figures;
 use crate::policy::policy_source;
 use crate::telemetry;
-pub use verdict::undecodable;
+pub use verdict::refused;
 use verdict::{Sight, Standing};
 
 /// How it is called where reconciles are counted.
@@ -39,6 +41,11 @@ const REFRESH: Duration = Duration::from_mins(1);
 
 /// The pause while its store has not said yet what became of it.
 const SOON: Duration = Duration::from_secs(1);
+
+/// How policies are watched.
+pub fn watched() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
+}
 
 /// Runs until `stop` is cancelled and every reconcile under way has ended.
 pub async fn run(
@@ -58,8 +65,8 @@ pub async fn run(
             }
         })
         .applied_objects()
-        // A status written by this controller must not bring it back.
-        .predicate_filter(predicates::generation, PredicateConfig::default());
+        // A status written by this controller must not bring it back; that it can be used, or cannot any more, must.
+        .predicate_filter(predicates::generation.combine(usable), PredicateConfig::default().ttl(REMEMBERED));
     Controller::for_stream(policies, reader)
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .reconcile_on(nudged)
@@ -86,15 +93,14 @@ async fn reconcile(
     }
     let object = match &guarded.0 {
         Ok(object) => object,
-        Err(invalid) => {
+        Err(refused) => {
             tracing::warn!(
-                policy = invalid.metadata.name,
-                error = invalid.error,
-                "an ExecutionPolicy cannot be decoded"
+                policy = refused.metadata.name,
+                error = %refused.cause,
+                "an ExecutionPolicy cannot be used"
             );
-            let status =
-                verdict::undecodable(&invalid.error, invalid.metadata.generation, chrono::Utc::now());
-            write(context, &invalid.metadata, &status).await?;
+            let status = verdict::refused(&refused.cause, refused.metadata.generation, chrono::Utc::now());
+            write(context, &refused.metadata, &status).await?;
             return Ok(Action::await_change());
         }
     };
@@ -183,7 +189,7 @@ async fn write(
 ) -> Result<(), ReconcileError> {
     let resource = kube::api::ApiResource::erase::<ExecutionPolicy>(&());
     let namespace = metadata.namespace.clone().unwrap_or_default();
-    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &namespace, &resource);
+    let api: Api<Named<ExecutionPolicy>> = Api::namespaced(context.client.clone(), &namespace);
     let patch = json!({
         "apiVersion": resource.api_version, "kind": resource.kind,
         // An object made anew under the same name must not get the status of the old one.

@@ -8,6 +8,7 @@ use crate::api::conditions::{Finding, Truth, settle, time};
 use crate::api::duration::format;
 use crate::api::policy::{ComputedTimeout, DynamicTimeouts};
 use crate::api::{ExecutionPolicy, ExecutionPolicyStatus};
+use crate::controllers::guarded::Cause;
 use crate::controllers::wishes::Problem;
 use crate::db::history::Figures;
 use crate::policy::Conflict;
@@ -124,12 +125,10 @@ fn dynamic(figures: &Figures) -> DynamicTimeouts {
     }
 }
 
-/// The status of an object that cannot be read.
-pub fn undecodable(error: &str, generation: Option<i64>, now: DateTime<Utc>) -> ExecutionPolicyStatus {
-    let message = format!(
-        "this object cannot be decoded: {error}. What it said before stays in force. Correct it, or upgrade the operator"
-    );
-    let findings = vec![Finding::new("Accepted", false, "InvalidObject", message)];
+/// The status of an object that cannot be used.
+pub fn refused(cause: &Cause, generation: Option<i64>, now: DateTime<Utc>) -> ExecutionPolicyStatus {
+    let message = format!("{cause}. What it said before stays in force. {}", cause.remedy());
+    let findings = vec![Finding::new("Accepted", false, cause.reason(), message)];
     ExecutionPolicyStatus {
         observed_generation: generation,
         conditions: settle(&[], findings, generation, now),

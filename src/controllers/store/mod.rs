@@ -30,14 +30,16 @@ use kube::{Resource as _, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::cached::{PAGE, REMEMBERED};
 use super::context::{Guarded, backoff};
+use super::guarded::usable;
 use super::{Context, ReconcileError, Scope};
 use crate::api::ExecutionStore;
 use crate::telemetry;
 pub(super) use figures::Figures;
 pub use memory::Handle;
 use slot::Untold;
-pub use verdict::undecodable;
+pub use verdict::unusable;
 pub(super) use verdict::with_figures;
 
 /// How it is called where reconciles are counted.
@@ -55,11 +57,8 @@ const RETRY: u32 = 5;
 
 /// How stores are watched: only those that the operator takes.
 pub fn watched(scope: &Scope) -> watcher::Config {
-    if scope.stores.selects_all() {
-        watcher::Config::default()
-    } else {
-        watcher::Config::default().labels_from(&scope.stores)
-    }
+    let config = watcher::Config::default().page_size(PAGE);
+    if scope.stores.selects_all() { config } else { config.labels_from(&scope.stores) }
 }
 
 /// Runs until `stop` is cancelled and every reconcile under way has ended.
@@ -92,8 +91,8 @@ pub async fn run(
         .applied_objects()
         // A status written by this controller must not bring it back at once; a new spec or annotation must.
         .predicate_filter(
-            predicates::generation.combine(predicates::annotations),
-            PredicateConfig::default(),
+            predicates::generation.combine(predicates::annotations).combine(usable),
+            PredicateConfig::default().ttl(REMEMBERED),
         );
     Controller::for_stream(stores, reader)
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
@@ -127,7 +126,7 @@ async fn reconcile(
     }
     let store = match &guarded.0 {
         Ok(store) => store,
-        Err(invalid) => return report::undecodable(context, invalid).await,
+        Err(refused) => return report::unusable(context, refused).await,
     };
     let handle = context.handle(&key);
     let mut memory = handle.memory.lock().await;

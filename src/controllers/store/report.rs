@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::core::error_boundary::InvalidObject;
+use kube::api::{ObjectMeta, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
@@ -17,6 +16,7 @@ use crate::api::conditions::find;
 use crate::api::{ExecutionStore, ExecutionStoreStatus};
 use crate::controllers::context::backoff;
 use crate::controllers::events::{News, publish};
+use crate::controllers::guarded::{Named, Refused};
 use crate::controllers::{Context, FIELD_MANAGER, ReconcileError, bounded};
 use crate::db::{Ledger, ledger};
 
@@ -188,19 +188,16 @@ fn swept_news(sweep: uuid::Uuid, failed: u64, first: &[String]) -> News {
     }
 }
 
-/// Says of an object that cannot be read what is wrong with it. It is looked at again when it changes.
-pub(super) async fn undecodable(
-    context: &Context,
-    invalid: &InvalidObject,
-) -> Result<Action, ReconcileError> {
-    let (name, namespace) = (invalid.metadata.name.clone(), invalid.metadata.namespace.clone());
-    tracing::warn!(store = name, error = invalid.error, "an ExecutionStore cannot be decoded");
-    let conditions = verdict::undecodable(invalid).conditions;
-    let resource = kube::api::ApiResource::erase::<ExecutionStore>(&());
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(context.client.clone(), &namespace.unwrap_or_default(), &resource);
+/// Says of an object that cannot be used what is wrong with it. It is looked at again when it changes.
+pub(super) async fn unusable(context: &Context, refused: &Refused) -> Result<Action, ReconcileError> {
+    let ObjectMeta { name, namespace, uid, .. } = refused.metadata.clone();
+    tracing::warn!(store = name, error = %refused.cause, "an ExecutionStore cannot be used");
+    let conditions = verdict::unusable(refused).conditions;
+    let api: Api<Named<ExecutionStore>> =
+        Api::namespaced(context.client.clone(), &namespace.unwrap_or_default());
     let patch = json!({
-        "apiVersion": resource.api_version, "kind": resource.kind, "status": {"conditions": conditions},
+        "apiVersion": ExecutionStore::api_version(&()), "kind": ExecutionStore::kind(&()),
+        "metadata": {"uid": uid}, "status": {"conditions": conditions},
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
     bounded(api.patch_status(&name.unwrap_or_default(), &params, &Patch::Apply(patch))).await?;

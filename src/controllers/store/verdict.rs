@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::core::error_boundary::InvalidObject;
 
 use super::breaker;
 use super::enforce::Swept;
@@ -13,17 +12,18 @@ use crate::api::conditions::{Finding, Truth, find, settle, time};
 use crate::api::store::{LastSweep, Metrics, Violations};
 use crate::api::{ExecutionStore, ExecutionStoreStatus, Mode};
 use crate::controllers::execution::Mirrored;
+use crate::controllers::guarded;
 use crate::controllers::session::{NotReady, Session};
 use crate::db::Ledger;
 use crate::db::observe::{Census, Contradictions, Live};
 use crate::db::sweep::Refused;
 
 /// The status of an object that cannot be read.
-pub fn undecodable(invalid: &InvalidObject) -> ExecutionStoreStatus {
-    let message =
-        format!("this object cannot be decoded: {}. Correct it, or upgrade the operator", invalid.error);
-    let ready = Finding::new("Ready", false, "InvalidObject", message);
-    let conditions = settle(&[], vec![ready], invalid.metadata.generation, Utc::now());
+pub fn unusable(refused: &guarded::Refused) -> ExecutionStoreStatus {
+    let cause = &refused.cause;
+    let message = format!("{cause}. {}", cause.remedy());
+    let ready = Finding::new("Ready", false, cause.reason(), message);
+    let conditions = settle(&[], vec![ready], refused.metadata.generation, Utc::now());
     ExecutionStoreStatus { conditions, ..ExecutionStoreStatus::default() }
 }
 
@@ -195,7 +195,8 @@ fn paused(store: &ExecutionStore, seen: &Seen) -> Finding {
             "ExecutionsNotSeen",
             "not all JobExecution and ExecutionPolicy objects have been seen, whose timeouts count: see that the \
              operator's ServiceAccount may list and watch jobexecutions and executionpolicies, and that their CRDs are \
-             installed",
+             installed. Where Recording is False, correct or delete those whose condition says that they cannot be used: \
+             what they said before is recorded nowhere",
         ),
         Some(_) if seen.open.is_some() => {
             Finding::new(TYPE, true, breaker::OPEN, seen.open.clone().unwrap_or_default())

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jobexec_operator::metrics::{
-    End, Format, Metrics, PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow, Tally,
+    CacheNow, End, Format, Metrics, PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow, Tally,
 };
 use serde_json::{Value, json};
 
@@ -30,7 +30,8 @@ fn page(format: Format) -> String {
     metrics.answered("/metrics", 200, Duration::from_millis(3));
     let replica = ReplicaNow { lease_held: true, members: 2, stores_owned: 1 };
     let (stores, policies) = (vec![store("True")], vec![policy()]);
-    metrics.text(Snapshot { replica, stores, policies, ..Snapshot::default() }, format).unwrap()
+    let caches = vec![CacheNow { kind: "jobexecutions", bytes: 1, refused: 1 }];
+    metrics.text(Snapshot { replica, stores, policies, caches, ..Snapshot::default() }, format).unwrap()
 }
 
 /// A store of which everything is known, with this status of its condition `Healthy`.

@@ -1,5 +1,6 @@
 //! Tests that play an attacker, or a server, row or object that could be one. `make test-hostile` runs them alone.
 
+mod budget;
 mod canary;
 mod doors;
 mod places;

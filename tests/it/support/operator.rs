@@ -104,6 +104,18 @@ impl Operator {
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1_024.0
     }
 
+    /// The number of its process.
+    #[allow(dead_code, reason = "a benchmark uses it")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has not ended.
+    #[allow(dead_code, reason = "a benchmark uses it")]
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Waits until it ends by itself.
     pub(crate) async fn ended(&mut self) -> std::process::ExitStatus {
         let deadline = tokio::time::Instant::now() + PATIENCE;

@@ -57,6 +57,7 @@ fn planned(store: &ExecutionStore, rows: &[Execution], objects: &[Object]) -> Ve
         found: &found,
         objects,
         taken: &taken,
+        full: false,
         unable: &unable,
         now: now(),
     };
