@@ -14,11 +14,13 @@
 //! - `cli`: the command line, one file a subcommand;
 //! - `metrics`: what is counted and measured, for Prometheus;
 //! - `notify`: what people are told, and the ways to deliver it;
-//! - `telemetry`: logs.
+//! - `telemetry`: logs;
+//! - `boundary`: keeps a panic where it happened; every room may use it.
 //!
 //! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db` → `notify`, `policy` → `api`.
 
 pub mod api;
+pub mod boundary;
 pub mod cli;
 pub mod controllers;
 pub mod db;

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::limits::{CONNECTION_AGE, HANDSHAKE_LIMIT, HEAD_BYTES, HEAD_LIMIT, Limits};
 use super::tls::Identity;
+use crate::boundary::{Place, caught};
 use crate::controllers::context::backoff;
 
 /// Where to listen.
@@ -77,7 +78,7 @@ impl Front {
             let Some((stream, slot)) = accepted else { continue };
             let (identity, router) = (self.identity.clone(), self.router.clone());
             let answering = Answering { router, last: self.limits.request, stop: stop.clone() };
-            conversations.spawn(converse(stream, slot, identity, answering));
+            conversations.spawn(caught(Place::Connection, converse(stream, slot, identity, answering)));
         }
         drop(listener);
         conversations.close();

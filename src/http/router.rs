@@ -27,6 +27,7 @@ use super::documented::{self, Document};
 use super::limits::{BODY_LIMIT, Limits};
 use super::problem::Problem;
 use super::{cleanup, executions, explain, health, history, metrics, page, patterns, running, samples};
+use crate::boundary::{Panicked, Place, caught};
 use crate::metrics::Metrics;
 
 /// Names a request in the log.
@@ -89,8 +90,10 @@ fn limited(router: Router, limits: Limits, metrics: Metrics) -> Router {
 /// Goes on when its client has gone or has waited for too long: a statement goes on too, with its connection, and the next
 /// request must not begin beside it.
 async fn to_its_end(request: Request, next: Next) -> Response {
-    let answer = tokio::spawn(next.run(request)).await;
-    answer.unwrap_or_else(|error| Problem::Internal(error.to_string()).into_response())
+    let answer = tokio::spawn(caught(Place::Request, next.run(request))).await;
+    // A task that is not there any more, as at the end of the process, counts as one that panicked.
+    let answer = answer.unwrap_or(Err(Panicked(Place::Request)));
+    answer.unwrap_or_else(|panicked| Problem::Internal(panicked.to_string()).into_response())
 }
 
 fn refused(error: &BoxError, limit: Duration) -> Problem {
@@ -149,6 +152,26 @@ async fn small(request: Request, next: Next) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_text_of_a_panic_reaches_no_client_and_the_next_request_is_answered() {
+        let limits = Limits { request: Duration::from_mins(1), requests: 1, connections: 1 };
+        let broken = get(|| async {
+            assert!(std::hint::black_box(false), "hunter2");
+        });
+        let router = Router::new().route("/broken", broken).route("/well", get(async || "well"));
+        let router = limited(router, limits, Metrics::default());
+        let ask = |path: &str| {
+            let request = Request::builder().uri(path).body(axum::body::Body::empty()).unwrap();
+            tower::ServiceExt::oneshot(router.clone(), request)
+        };
+        let answer = ask("/broken").await.unwrap();
+        assert_eq!(answer.status(), axum::http::StatusCode::INTERNAL_SERVER_ERROR);
+        let body = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(body.contains("\"Internal\"") && !body.contains("hunter2"), "{body}");
+        assert_eq!(ask("/well").await.unwrap().status(), axum::http::StatusCode::OK);
+    }
 
     /// Two types of one name would take each other's place without a word.
     #[test]

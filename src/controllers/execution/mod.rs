@@ -23,6 +23,7 @@ use tokio::task::{self, JoinSet};
 use super::context::Guarded;
 use super::{Context, wishes};
 use crate::api::JobExecution;
+use crate::boundary::{Place, caught_now};
 use desk::Desk;
 pub use desk::Mirrored;
 pub use wakes::{Key, Wakes};
@@ -44,7 +45,8 @@ pub fn watched() -> watcher::Config {
 /// Forgets what nobody reads of an object.
 pub fn trim(guarded: &mut Guarded<JobExecution>) {
     if let Ok(execution) = &mut guarded.0 {
-        wishes::trim(execution);
+        // What is not forgotten takes memory, no more.
+        let _ = caught_now(Place::Watch, || wishes::trim(execution));
     }
 }
 
@@ -58,7 +60,10 @@ pub async fn run(
     let mut work = JoinSet::new();
     loop {
         tokio::select! {
-            Some(Ok(event)) = events.next() => heard(&context, &desks, &event),
+            Some(Ok(event)) = events.next() => {
+                // One object must not end the watch of all.
+                let _ = caught_now(Place::Watch, || heard(&context, &desks, &event));
+            }
             keys = context.wakes.next() => for key in keys {
                 if !context.owns(&key.namespace, &key.store) && !desks.contains_key(&key) {
                     continue;
@@ -92,7 +97,10 @@ fn left(context: &Arc<Context>, desks: &mut Desks, ended: Result<Key, task::Join
             }
         }
         Err(error) => {
-            tracing::error!(%error, "the work on the objects of a store has ended in disorder");
+            tracing::error!(
+                panicked = error.is_panic(),
+                "the work on the objects of a store has ended in disorder"
+            );
             let of =
                 |(key, (_, task)): (&Key, &(Arc<Desk>, task::Id))| (*task == error.id()).then(|| key.clone());
             if let Some(key) = desks.iter().find_map(of) {
