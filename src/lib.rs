@@ -15,12 +15,14 @@
 //! - `metrics`: what is counted and measured, for Prometheus;
 //! - `notify`: what people are told, and the ways to deliver it;
 //! - `secrets`: values that nobody may see, and how they are kept out of texts;
-//! - `telemetry`: logs.
+//! - `telemetry`: logs;
+//! - `boundary`: keeps a panic where it happened; every room may use it.
 //!
 //! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db` → `notify`, `policy` → `api` →
 //! `secrets`.
 
 pub mod api;
+pub mod boundary;
 pub mod cli;
 pub mod controllers;
 pub mod db;

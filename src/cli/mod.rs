@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::api::Duration;
+use crate::boundary::{self, Panicked, Place};
 use crate::db::patterns::LONGEST;
 pub use remote::RemoteError;
 
@@ -95,6 +96,9 @@ pub enum CliError {
     /// The figures of health could not be had.
     #[error("unreachable: {0}")]
     Unreachable(Box<CliError>),
+    /// A defect of this program. What it had begun in the database is rolled back.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
     /// The result could not be printed.
     #[error("cannot print the result: {0}")]
     Print(String),
@@ -183,6 +187,7 @@ enum Command {
 /// Reads the command line and runs the command. The name under which the program was started changes the usage line
 /// only.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    boundary::install();
     let args: Vec<OsString> = args.into_iter().collect();
     let name = args.first().and_then(|path| std::path::Path::new(path).file_stem());
     let plugin = name.is_some_and(|name| name == "kubectl-jobexec");
@@ -235,7 +240,9 @@ impl Cli {
 
 fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(work);
+    let outcome = runtime
+        .block_on(boundary::caught(Place::Command, work))
+        .unwrap_or_else(|panicked| Err(panicked.into()));
     // A name that is still being resolved is not waited for.
     runtime.shutdown_background();
     outcome

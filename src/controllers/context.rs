@@ -24,6 +24,7 @@ use super::watching::{Cache, Usage};
 use super::wishes::{self, Wishes};
 use super::workloads;
 use crate::api::{ExecutionPolicy, ExecutionStore, JobExecution};
+use crate::boundary::{Place, caught};
 use crate::db::ledger::Claimant;
 use crate::db::mapping::IdType;
 use crate::db::{Mapping, Pools};
@@ -201,7 +202,7 @@ impl Context {
         for key in gone {
             if let Some(handle) = handles.remove(&key) {
                 tracing::info!(store = %key, "the store is gone or is no longer for this operator: its claim is released, its session closed");
-                tokio::spawn(async move { handle.retire().await });
+                tokio::spawn(async move { caught(Place::Store, handle.retire()).await });
             }
         }
     }
@@ -246,7 +247,7 @@ impl Context {
             if let Some(handle) = handles.remove(&key) {
                 tracing::info!(store = %key, "another replica looks after the store now");
                 self.wakes.wake(key.namespace.as_deref().unwrap_or_default(), &key.name);
-                self.tellers.spawn(async move { handle.hand_over().await });
+                self.tellers.spawn(async move { caught(Place::Store, handle.hand_over()).await });
             }
         }
     }

@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use crate::boundary::{Place, caught_now};
+
 /// The most of a decoder's error that is kept, in bytes: it may quote the object.
 const ERROR_LIMIT: usize = 500;
 
@@ -180,17 +182,21 @@ impl<'de, K: Cached> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // As it came, and not as a tree: that takes ten times as much.
         let raw = Box::<RawValue>::deserialize(deserializer)?;
-        match serde_json::from_str::<K>(raw.get()) {
-            Ok(mut object) => {
-                object.trim();
-                Ok(Self(Ok(object)))
-            }
+        let decoded = caught_now(Place::Watch, || {
+            let mut object = serde_json::from_str::<K>(raw.get()).map_err(|error| cut(error.to_string()))?;
+            object.trim();
+            Ok(object)
+        });
+        // A panic here would end the watch of its kind, at each start again.
+        let decoded = decoded.unwrap_or_else(|panicked| Err(panicked.to_string()));
+        match decoded {
+            Ok(object) => Ok(Self(Ok(object))),
             Err(error) => {
                 let identified: Identified =
                     serde_json::from_str(raw.get()).map_err(serde::de::Error::custom)?;
                 Ok(Self(Err(Refused {
                     metadata: identified.into(),
-                    cause: Cause::Undecodable(cut(error.to_string())),
+                    cause: Cause::Undecodable(error),
                 })))
             }
         }

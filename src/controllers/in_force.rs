@@ -9,7 +9,7 @@ use super::Context;
 use super::session::Session;
 use super::wishes::{Read, Wishes};
 use crate::api::ExecutionStore;
-use crate::db::history::Figures;
+use crate::db::history::{Figures, Question};
 use crate::db::{DbError, Ledger, extend, rules};
 use crate::policy::{self, Base, Compiled, Dynamic, Figure, Routes, Scope, Wish};
 
@@ -164,10 +164,10 @@ impl Session {
             .policies
             .iter()
             .map(|read| policy::Policy {
-                dynamic: read.question.as_ref().map(|_| {
+                dynamic: read.question.as_ref().map(|question| {
                     history
                         .get(&read.uid)
-                        .map_or(Dynamic::Pending, |figures| Dynamic::Known(figures_of(figures)))
+                        .map_or(Dynamic::Pending, |figures| Dynamic::Known(figures_of(figures, question)))
                 }),
                 ..read.policy.clone()
             })
@@ -183,11 +183,13 @@ impl Session {
     }
 }
 
-fn figures_of(figures: &Figures) -> Vec<Figure> {
+/// What is kept in the database may have been changed there: no timeout is shorter than the policy lets any be.
+fn figures_of(figures: &Figures, question: &Question) -> Vec<Figure> {
+    let floor = question.spec.floor.to_chrono();
     let figure = |computed: &crate::db::history::Computed| Figure {
         job: computed.job_id.clone(),
         type_: computed.job_type.clone(),
-        timeout: computed.timeout(),
+        timeout: computed.timeout().max(floor),
     };
     figures.computed.iter().map(figure).collect()
 }

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use cached::Budgets;
+use crate::boundary::{Panicked, Place, caught};
 pub use context::Context;
 use membership::{LeaseError, Membership};
 pub use scope::Scope;
@@ -60,6 +61,9 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(1);
 /// How often is looked for connections that nobody needs.
 const TIDY: Duration = Duration::from_mins(1);
 
+/// The pause before what a panic ended is done again.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+
 /// How many nudges may wait for a controller. One that finds no room is covered by the object's own
 /// requeue.
 const NUDGES: usize = 4_096;
@@ -73,6 +77,9 @@ pub enum ReconcileError {
     /// What the database recorded could not be read.
     #[error("the database: {0}")]
     Database(#[from] crate::db::DbError),
+    /// A panic, which is a defect.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
     /// The API server did not answer.
     #[error("the Kubernetes API did not answer within {API_TIMEOUT:?}")]
     Timeout,
@@ -141,7 +148,10 @@ pub async fn run<F: Future<Output = ()>>(
     let work = async {
         let enforcement = async {
             let settling = AbortOnDropHandle::new(tokio::spawn(settle(context.clone())));
-            futures::future::join3(stores.boxed(), executions.boxed(), policies.boxed()).await;
+            let controllers = futures::future::join3(stores.boxed(), executions.boxed(), policies.boxed());
+            // Their reconciles have boundaries of their own. Should a watch itself panic, nothing would be heard of any object:
+            // the replica ends in order, and Kubernetes starts it again.
+            caught(Place::Watch, controllers).await.map_err(LeaseError::Ended)?;
             drop(settling);
             // What was done is told before the end, and only then are the stores left to others.
             context.tellers.close();
@@ -150,9 +160,10 @@ pub async fn run<F: Future<Output = ()>>(
             // What is being delivered is noted, or the next one would deliver it again. Nobody's stores wait for that.
             context.deliveries.close();
             context.deliveries.wait().await;
+            Ok(())
         };
-        tokio::join!(enforcement, beside);
-        Ok(())
+        let beside = async { caught(Place::Request, beside).await.map_err(LeaseError::Ended) };
+        tokio::try_join!(enforcement, beside).map(|_: ((), ())| ())
     };
     let mut lease = std::pin::pin!(hold(context.clone(), lease, leave.clone()).fuse());
     let limit = async {
@@ -195,8 +206,10 @@ async fn hold(
         async move { context.all_seen(JOIN_LIMIT).await }
     };
     let held = membership::run(context.membership.clone(), context.client.clone(), options, ready, leave);
-    let held = AbortOnDropHandle::new(tokio::spawn(held)).await;
-    held.unwrap_or_else(|error| Err(LeaseError::Ended(error.to_string())))
+    let held = AbortOnDropHandle::new(tokio::spawn(caught(Place::Membership, held))).await;
+    // Without its Lease this replica ends in order: others look after its stores, and Kubernetes starts it again.
+    held.unwrap_or(Err(Panicked(Place::Membership)))
+        .unwrap_or_else(|panicked| Err(LeaseError::Ended(panicked)))
 }
 
 /// Has the stores change hands whenever the replicas that are alive have changed, and closes what nobody asks any more.
@@ -206,11 +219,21 @@ async fn settle(context: Arc<Context>) {
     loop {
         tokio::select! {
             changed = changes.changed() => match changed {
-                Ok(()) => context.settle().await,
+                Ok(()) => settled(&context, context.settle()).await,
                 Err(_) => return,
             },
             _ = idle.tick() => {}
         }
-        context.tidy();
+        settled(&context, async { context.tidy() }).await;
+    }
+}
+
+/// Does a part of that. After a panic all of it is done again: a store that was missed would be left alone.
+async fn settled(context: &Arc<Context>, part: impl Future<Output = ()>) {
+    if caught(Place::Membership, part).await.is_err() {
+        tokio::time::sleep(AFTER_PANIC).await;
+        if caught(Place::Membership, context.settle()).await.is_err() {
+            tracing::warn!("stores that have changed hands are taken up when they are next looked at");
+        }
     }
 }

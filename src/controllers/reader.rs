@@ -16,6 +16,7 @@ use super::in_force::InForce;
 use super::session::{Credentials, NotReady, Session};
 use super::store::{Figures, with_figures};
 use crate::api::{ExecutionStore, ExecutionStoreStatus};
+use crate::boundary::{Place, caught};
 use crate::db::DbError;
 use crate::metrics::Tally;
 
@@ -188,13 +189,18 @@ impl Reader {
         let (reader, context, store) = (self.clone(), context.clone(), store.clone());
         let begun = Instant::now();
         tokio::spawn(async move {
-            let turn = reader.turn().await;
-            if let Ok((session, Some(in_force))) = reader.open(&context, &store, turn).await {
-                let figures = Figures::now(&store, &session, &in_force).await;
-                if !figures.are_taken() {
-                    reader.forget();
+            let taken = async {
+                let turn = reader.turn().await;
+                if let Ok((session, Some(in_force))) = reader.open(&context, &store, turn).await {
+                    let figures = Figures::now(&store, &session, &in_force).await;
+                    if !figures.are_taken() {
+                        reader.forget();
+                    }
+                    lock(&reader.figures).keep(Last { begun, ended: Instant::now(), figures });
                 }
-                lock(&reader.figures).keep(Last { begun, ended: Instant::now(), figures });
+            };
+            if caught(Place::Read, Box::pin(taken)).await.is_err() {
+                reader.forget();
             }
             drop(ended);
         });

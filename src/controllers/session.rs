@@ -13,6 +13,7 @@ use super::in_force::{InForce, Known};
 use super::secret::{self, Purpose, SecretError};
 use crate::api::ExecutionStore;
 use crate::api::store::{Connection, SecretKeyRef};
+use crate::boundary;
 use crate::db::hints::Listener;
 use crate::db::judge::Rules;
 use crate::db::ledger::{self, Claim, Claimant, Ledger};
@@ -43,6 +44,9 @@ pub enum NotReady {
     /// Another store looks after the table.
     #[error("the ExecutionStore {namespace}/{name} looks after this table: delete it, or this one. If it is gone already, its claim ends within ten minutes", namespace = .0.namespace, name = .0.name)]
     TableClaimed(Claimant),
+    /// A panic ended the work on the store.
+    #[error("{}", boundary::MESSAGE)]
+    Internal,
 }
 
 impl NotReady {
@@ -54,6 +58,7 @@ impl NotReady {
             Self::Database(e) => e.reason(),
             Self::Table(e) => e.reason(),
             Self::TableClaimed(_) => "TableClaimed",
+            Self::Internal => boundary::REASON,
         }
     }
 

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use super::decode::{At, MaybeAt};
 use super::{Database, DbError};
 
 /// What to tell of.
@@ -24,6 +25,7 @@ pub struct Entry {
     /// Its place: a later one has a larger one.
     pub event_id: i64,
     /// When, by the database's clock.
+    #[sqlx(try_from = "At")]
     pub at: DateTime<Utc>,
     /// To which execution.
     pub execution_id: String,
@@ -42,8 +44,10 @@ pub struct Entry {
     /// What else is to be said.
     pub note: Option<String>,
     /// When the execution had started.
+    #[sqlx(try_from = "MaybeAt")]
     pub started_at: Option<DateTime<Utc>>,
     /// What its deadline was.
+    #[sqlx(try_from = "MaybeAt")]
     pub deadline: Option<DateTime<Utc>>,
 }
 

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, Row as _};
 
+use super::decode;
 use super::mapping::wire;
 use super::{Database, DbError, Ledger, Mapping};
 use crate::api::OnTimeout;
@@ -155,8 +156,8 @@ async fn attempt(
                 id: row.try_get("id")?,
                 job_id: row.try_get("job_id")?,
                 number: row.try_get("number")?,
-                started_at: row.try_get("started_at")?,
-                at: row.try_get("at")?,
+                started_at: decode::maybe_at(&row, "started_at")?,
+                at: decode::at(&row, "at")?,
                 source: row.try_get("source")?,
             })
         })

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 use sqlx::postgres::types::Oid;
 
+use super::decode::List;
 use super::mapping::literal;
 use super::{Database, DbError, Layout};
 use crate::api::Table;
@@ -111,7 +112,7 @@ async fn relation(
     name: &Identifier,
     table: &Table,
 ) -> Result<Option<Relation>, DbError> {
-    let found: Option<(Oid, String, bool, Vec<String>)> = sqlx::query_as(
+    let found: Option<(Oid, String, bool, List<String>)> = sqlx::query_as(
         "SELECT c.oid, c.relkind::text, has_schema_privilege(n.oid, 'USAGE'),
                 ARRAY(SELECT g.tgname::text FROM pg_trigger AS g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D')
          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -122,7 +123,7 @@ async fn relation(
     .persistent(false)
     .fetch_optional(&mut *tx)
     .await?;
-    let Some((oid, kind, usage, triggers)) = found else { return Ok(None) };
+    let Some((oid, kind, usage, List(triggers))) = found else { return Ok(None) };
     let running: Vec<String> = table.statuses.running.iter().map(|text| literal(&text.0)).collect();
     let columns: Vec<Column> = sqlx::query_as(
         "SELECT a.attname::text AS name, format_type(a.atttypid, NULL) AS type_, t.typcategory::text AS category,

@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
-use sqlx::{AssertSqlSafe, Postgres, Transaction};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgTransactionManager};
+use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr as _};
+use sqlx_core::transaction::TransactionManager as _;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::DbError;
 use super::hints::Listener;
 use super::pool::{Connections, Member, Pool, Pools};
 use super::url::Login;
+use crate::boundary::{Place, caught};
 
 /// How long to wait for a connection from the server.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,11 +48,27 @@ struct Store {
     reading: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// A transaction. Dropped without [`Self::commit`] it is rolled back.
+/// A transaction. Dropped without [`Self::commit`] it is rolled back. Dropped by a panic its connection is closed: what the server
+/// has still to say on it is unknown, and sqlx itself would hand it to the next one who asks.
 #[derive(Debug)]
 pub struct Tx {
-    inner: Transaction<'static, Postgres>,
+    connection: Lent,
     _turn: Turn,
+}
+
+/// A connection of the pool. It goes back there when it is dropped, but for a panic.
+#[derive(Debug)]
+struct Lent(PoolConnection<Postgres>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.close_on_drop();
+        } else {
+            // Does nothing once a transaction has ended.
+            PgTransactionManager::start_rollback(&mut self.0);
+        }
+    }
 }
 
 /// The right to use a connection.
@@ -102,10 +121,13 @@ impl Database {
     }
 
     /// Bounds a conversation of a few statements. The server ends a statement at `statement_timeout` by itself; this
-    /// is for a server that says nothing any more, which TCP alone would notice after hours.
+    /// is for a server that says nothing any more, which TCP alone would notice after hours. A panic, as sqlx meets it in an
+    /// answer that no Postgres gives, is an error like any other.
     pub async fn within<T>(&self, work: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
         let limit = TURN_TIMEOUT + ACQUIRE_TIMEOUT + 2 * self.statement_timeout;
-        tokio::time::timeout(limit, work).await.unwrap_or(Err(DbError::NoAnswer(limit)))
+        // On the heap: a boundary keeps more than the work itself.
+        let work = tokio::time::timeout(limit, Box::pin(caught(Place::Database, work)));
+        work.await.unwrap_or(Ok(Err(DbError::NoAnswer(limit))))?
     }
 
     /// A transaction that cannot write.
@@ -117,6 +139,13 @@ impl Database {
     /// will and is not overridden.
     pub async fn write(&self) -> Result<Tx, sqlx::Error> {
         self.begin("").await
+    }
+
+    /// A connection for statements that no transaction may hold, such as `CREATE INDEX CONCURRENTLY`. They have the timeouts of the
+    /// server. A commit of it does nothing.
+    pub async fn outside(&self) -> Result<Tx, sqlx::Error> {
+        let (connection, turn) = self.lent().await?;
+        Ok(Tx { connection, _turn: turn })
     }
 
     /// How many connections it may use at a time: one fewer than it asked for where others share the pool, unless it asked
@@ -196,14 +225,21 @@ impl Database {
              SET LOCAL jit = off; \
              SET LOCAL idle_in_transaction_session_timeout = {idle}"
         );
+        let (mut connection, turn) = self.lent().await?;
+        PgTransactionManager::begin(&mut connection.0, Some(AssertSqlSafe(begin).into_sql_str())).await?;
+        Ok(Tx { connection, _turn: turn })
+    }
+
+    /// A connection, once it is the store's turn.
+    async fn lent(&self) -> Result<(Lent, Turn), sqlx::Error> {
         loop {
             let (connections, turn) = self.turn().await?;
-            match connections.pool.begin_with(AssertSqlSafe(begin.clone())).await {
+            match connections.pool.acquire().await {
                 // They were replaced while the turn was waited for, which says nothing of the new ones.
                 Err(sqlx::Error::PoolClosed) if self.is_behind(&connections) => {}
                 // Those of statements that nobody waits for any more are still at them.
                 Err(sqlx::Error::PoolTimedOut) if connections.are_all_used() => return Err(busy()),
-                begun => return Ok(Tx { inner: begun?, _turn: turn }),
+                acquired => return Ok((Lent(acquired?), turn)),
             }
         }
     }
@@ -253,13 +289,13 @@ fn busy() -> sqlx::Error {
 
 impl Tx {
     /// Makes what was done last.
-    pub async fn commit(self) -> Result<(), sqlx::Error> {
-        self.inner.commit().await
+    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+        PgTransactionManager::commit(&mut self.connection.0).await
     }
 
     /// Undoes what was done.
-    pub async fn rollback(self) -> Result<(), sqlx::Error> {
-        self.inner.rollback().await
+    pub async fn rollback(mut self) -> Result<(), sqlx::Error> {
+        PgTransactionManager::rollback(&mut self.connection.0).await
     }
 }
 
@@ -267,12 +303,12 @@ impl Deref for Tx {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.inner
+        &self.connection.0
     }
 }
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.inner
+        &mut self.connection.0
     }
 }

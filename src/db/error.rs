@@ -3,6 +3,8 @@
 
 use std::io;
 
+use crate::boundary::{self, Panicked};
+
 /// A failed conversation with a database.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -56,6 +58,9 @@ pub enum DbError {
     /// The table changed under the operator, or a statement was refused (classes 22, 23, 42, P0).
     #[error("the server refused a statement: {0} (SQLSTATE {1})")]
     Statement(String, String),
+    /// A defect was met while the answer was read; its connection is closed.
+    #[error("{}", boundary::MESSAGE)]
+    Internal,
     /// Everything else that sqlx reports.
     #[error("{0}")]
     Other(String),
@@ -78,6 +83,7 @@ impl DbError {
             Self::Privilege(_) => "InsufficientPrivilege",
             Self::StatementTimeout(_) => "StatementTimeout",
             Self::Statement(..) => "StatementRefused",
+            Self::Internal => boundary::REASON,
             Self::Other(_) => "DatabaseError",
         }
     }
@@ -133,7 +139,7 @@ impl DbError {
             Self::StatementTimeout(text) => Self::StatementTimeout(edit(text)),
             Self::Statement(text, code) => Self::Statement(edit(text), code),
             Self::Other(text) => Self::Other(edit(text)),
-            Self::ConnectTimeout(_) | Self::Busy(_) | Self::NoAnswer(_) => self,
+            Self::ConnectTimeout(_) | Self::Busy(_) | Self::NoAnswer(_) | Self::Internal => self,
         }
     }
 
@@ -142,6 +148,12 @@ impl DbError {
     pub fn transient(error: &sqlx::Error) -> bool {
         let code = error.as_database_error().and_then(|e| e.code().map(std::borrow::Cow::into_owned));
         matches!(code.as_deref(), Some("40001" | "40P01" | "55P03" | "57P01"))
+    }
+}
+
+impl From<Panicked> for DbError {
+    fn from(_: Panicked) -> Self {
+        Self::Internal
     }
 }
 

@@ -5,6 +5,7 @@ use sqlx::postgres::PgRow;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{AssertSqlSafe, Row as _};
 
+use super::decode::{self, At};
 use super::judge::{NEXT_PARAMETER, Take, WARN};
 use super::mapping::{literal, wire};
 use super::rules::interval;
@@ -83,7 +84,7 @@ pub async fn read(
 ) -> Result<Executions, DbError> {
     let sql = statement(judge, ledger, window);
     let mut tx = database.read().await?;
-    let now =
+    let At(now) =
         sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
     let query = judge.bind(sqlx::query(AssertSqlSafe(sql))).bind(ids).persistent(false);
     // One by one: ten thousand rows are not to be held twice.
@@ -184,12 +185,12 @@ fn execution(m: &Mapping, row: &PgRow) -> Result<Execution, sqlx::Error> {
         job_id: row.try_get("job_id")?,
         job_type: row.try_get("job_type")?,
         number: row.try_get("number")?,
-        started_at: row.try_get("started_at")?,
-        completed_at: row.try_get("completed_at")?,
+        started_at: decode::maybe_at(row, "started_at")?,
+        completed_at: decode::maybe_at(row, "completed_at")?,
         timeout: TimeDelta::microseconds(timeout.microseconds),
         source: row.try_get("source")?,
         extend_source: row.try_get("extend_source")?,
-        deadline: row.try_get("deadline")?,
+        deadline: decode::maybe_at(row, "deadline")?,
         long_running: row.try_get::<Option<bool>, _>("long_running")?.unwrap_or_default(),
         warn_source: row.try_get("warn_source")?,
         reason: row.try_get("reason")?,

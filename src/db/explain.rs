@@ -8,6 +8,7 @@ use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
+use super::decode::{self, At, List};
 use super::judge::{NEXT_PARAMETER, Reason, Rules, Take};
 use super::mapping::{literal, wire};
 use super::rules::{delta, interval};
@@ -101,18 +102,18 @@ pub async fn explain(
     let status: Option<String> = row.try_get("status")?;
     let reason: Option<String> = row.try_get("reason")?;
     Ok(Some(Explanation {
-        now: row.try_get("now")?,
+        now: decode::at(&row, "now")?,
         id: id.to_owned(),
         job_id: row.try_get("job_id")?,
         job_type: row.try_get("job_type")?,
         number: row.try_get("number")?,
         phase: status.as_deref().map_or(Phase::Unmapped, |text| m.phase(text)),
         status: status.unwrap_or_else(|| "NULL".to_owned()),
-        started_at: row.try_get("started_at")?,
-        created_at: row.try_get("created_at")?,
-        completed_at: row.try_get("completed_at")?,
+        started_at: decode::maybe_at(&row, "started_at")?,
+        created_at: decode::maybe_at(&row, "created_at")?,
+        completed_at: decode::maybe_at(&row, "completed_at")?,
         considered: considered(&row)?,
-        deadline: row.try_get("deadline")?,
+        deadline: decode::maybe_at(&row, "deadline")?,
         evidence: evidence(judge, &row)?,
         stale: reason.zip(row.try_get("stale_action")?),
         action: row.try_get("action")?,
@@ -123,6 +124,7 @@ pub async fn explain(
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, sqlx::FromRow)]
 pub struct Record {
     /// When.
+    #[sqlx(try_from = "At")]
     pub at: DateTime<Utc>,
     /// What, for example `Failed`.
     pub action: String,
@@ -276,8 +278,8 @@ fn considered(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
         all.push(one("warnAfter", value, source, &mut counts));
     }
     for scope in SCOPES {
-        let overruled: Option<Vec<String>> = row.try_get(format!("{scope}_overruled").as_str())?;
-        for said in overruled.unwrap_or_default() {
+        let overruled: Option<List<String>> = row.try_get(format!("{scope}_overruled").as_str())?;
+        for said in overruled.map_or_else(Vec::new, |list| list.0) {
             let Some((field, source)) = said.split_once(" of ") else { continue };
             let field = FIELDS.into_iter().find(|name| *name == field).unwrap_or("timeout");
             all.push(Considered {
@@ -333,10 +335,10 @@ fn timeouts(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
 fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error> {
     let mut all = Vec::new();
     if judge.mapping.heartbeat_at().is_some() {
-        let at: Option<DateTime<Utc>> = row.try_get("heartbeat_at")?;
+        let at: Option<DateTime<Utc>> = decode::maybe_at(row, "heartbeat_at")?;
         let timeout: Option<PgInterval> = row.try_get("heartbeat_timeout")?;
-        let started: Option<DateTime<Utc>> = row.try_get("started_at")?;
-        let began = started.or(row.try_get("created_at")?);
+        let started: Option<DateTime<Utc>> = decode::maybe_at(row, "started_at")?;
+        let began = started.or(decode::maybe_at(row, "created_at")?);
         let seen = match (at, timeout) {
             (_, None) => "no heartbeatTimeout is set".to_owned(),
             (None, Some(_)) => "there never was one, so that only the deadline counts".to_owned(),
@@ -347,11 +349,11 @@ fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error
                 crate::api::duration::format(delta(&timeout))
             ),
         };
-        let stale_at = if at.is_some() { row.try_get("heartbeat_lost_at")? } else { None };
+        let stale_at = if at.is_some() { decode::maybe_at(row, "heartbeat_lost_at")? } else { None };
         all.push(Evidence { reason: Reason::HeartbeatLost, seen, stale_at });
     }
     if let Some(finished) = row.try_get::<Option<bool>, _>("job_finished")? {
-        let stale_at: Option<DateTime<Utc>> = row.try_get("job_finished_at")?;
+        let stale_at: Option<DateTime<Utc>> = decode::maybe_at(row, "job_finished_at")?;
         let seen = match (finished, stale_at) {
             (false, _) => "its job is not finished",
             (true, None) => "its job is finished, which the operator has not seen yet",
@@ -361,7 +363,7 @@ fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error
         all.push(Evidence { reason: Reason::JobFinished, seen: seen.to_owned(), stale_at });
     }
     if judge.sequential.is_some() {
-        let stale_at: Option<DateTime<Utc>> = row.try_get("superseded_at")?;
+        let stale_at: Option<DateTime<Utc>> = decode::maybe_at(row, "superseded_at")?;
         let seen = if stale_at.is_some() {
             "a later execution of its job has started"
         } else {
@@ -370,7 +372,7 @@ fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error
         all.push(Evidence { reason: Reason::Superseded, seen: seen.to_owned(), stale_at });
     }
     if judge.workloads.is_some() {
-        let stale_at: Option<DateTime<Utc>> = row.try_get("workload_gone_at")?;
+        let stale_at: Option<DateTime<Utc>> = decode::maybe_at(row, "workload_gone_at")?;
         let seen = if stale_at.is_some() {
             "its Job or Pod has failed or is gone"
         } else {

@@ -4,6 +4,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
 
+use super::decode;
 use super::judge::id_of;
 use super::mapping::wire;
 use super::{Database, DbError, Mapping};
@@ -86,7 +87,7 @@ pub async fn extend(
     let Some(row) = row else { return Ok(Outcome::NotAlive) };
     Ok(match row.try_get("governed")? {
         Some(object) => Outcome::Governed(object),
-        None => Outcome::Extended(row.try_get("started_at")?),
+        None => Outcome::Extended(decode::maybe_at(&row, "started_at")?),
     })
 }
 

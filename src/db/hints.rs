@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::extras::CHANNEL;
 use super::mapping::quote;
+use crate::boundary::{Place, caught, caught_now};
 
 /// However often a table changes, that is told no oftener than this.
 const PACE: Duration = Duration::from_secs(1);
@@ -74,7 +75,8 @@ impl Hints {
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             loop {
                 told.notified().await;
-                changed();
+                // Who is told must not end this: it would hear of nothing more.
+                let _ = caught_now(Place::Listen, &changed);
                 tokio::time::sleep(PACE).await;
             }
         }));
@@ -106,15 +108,32 @@ impl Tables {
 
 async fn listen(options: PgConnectOptions, tables: Arc<Tables>) {
     loop {
-        let Err(error) = follow(options.clone(), &tables).await;
-        tracing::info!(%error, "cannot listen for changes; they are found at the next poll");
+        match caught(Place::Listen, follow(options.clone(), &tables)).await {
+            Ok(Err(error)) => {
+                tracing::info!(%error, "cannot listen for changes; they are found at the next poll");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot listen for changes; they are found at the next poll");
+            }
+        }
         tokio::time::sleep(RETRY).await;
     }
 }
 
+/// The pool of one listener. At the end, a panic included, it is closed: sqlx says `UNLISTEN` on the connection and would then keep it
+/// for the next one who asks.
+struct Alone(PgPool);
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // Marks it as closed; what is returned only waits for that.
+        drop(self.0.close());
+    }
+}
+
 async fn follow(options: PgConnectOptions, tables: &Tables) -> Result<Infallible, sqlx::Error> {
-    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
-    let mut listener = PgListener::connect_with(&pool).await?;
+    let pool = Alone(PgPoolOptions::new().max_connections(1).connect_lazy_with(options));
+    let mut listener = PgListener::connect_with(&pool.0).await?;
     listener.listen(CHANNEL).await?;
     tables.tell_all();
     loop {

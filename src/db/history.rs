@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Row as _};
 
+use super::decode::{self, At};
 use super::mapping::{IdType, literal};
 use super::rules::interval;
 use super::{Database, DbError, Ledger, Mapping};
@@ -132,7 +134,7 @@ pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Resul
     let mut tx = database.read().await?;
     // Many groups are told apart in memory, or the rows are sorted: both are faster with more of it, for this one query.
     sqlx::raw_sql("SET LOCAL work_mem = '64MB'").execute(&mut *tx).await?;
-    let computed_at =
+    let At(computed_at) =
         sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
     let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(&question.jobs)
@@ -156,15 +158,12 @@ pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Resul
     Ok(Figures { generation: question.generation, computed_at, computed })
 }
 
-/// The UID of a policy, the generation of its spec, when it was answered, and what.
-type Kept = (String, i64, DateTime<Utc>, Json<Vec<Computed>>);
-
 /// What history said before, by the UID of the policy, so that an operator that was started anew does not judge without
 /// it, nor ask again before it is time.
 pub async fn load(database: &Database, ledger: &Ledger) -> Result<BTreeMap<String, Figures>, DbError> {
     let Ledger::Tables { store_id, .. } = ledger else { return Ok(BTreeMap::new()) };
     let mut tx = database.read().await?;
-    let rows: Vec<Kept> = sqlx::query_as(
+    let rows = sqlx::query(
         "SELECT policy_uid, generation, computed_at, figures FROM jobexec.figures WHERE store_id = $1",
     )
     .bind(store_id)
@@ -172,9 +171,15 @@ pub async fn load(database: &Database, ledger: &Ledger) -> Result<BTreeMap<Strin
     .fetch_all(&mut *tx)
     .await?;
     tx.commit().await?;
-    let figures =
-        |(uid, generation, computed_at, Json(computed))| (uid, Figures { generation, computed_at, computed });
-    Ok(rows.into_iter().map(figures).collect())
+    // What cannot be read was never said: it is asked again.
+    Ok(rows.iter().filter_map(|row| kept(row).ok()).collect())
+}
+
+/// The UID of a policy, and what history said to it.
+fn kept(row: &PgRow) -> Result<(String, Figures), sqlx::Error> {
+    let Json(computed) = row.try_get("figures")?;
+    let (generation, computed_at) = (row.try_get("generation")?, decode::at(row, "computed_at")?);
+    Ok((row.try_get("policy_uid")?, Figures { generation, computed_at, computed }))
 }
 
 /// Keeps what history said.

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
 
+use super::decode;
 use super::judge::Take;
 use super::mapping::wire;
 use super::{Database, DbError, Judge};
@@ -59,8 +60,8 @@ pub async fn stale(database: &Database, judge: &Judge<'_>, limit: i64) -> Result
                 id: row.try_get("id")?,
                 job_id: row.try_get("job_id")?,
                 number: row.try_get("number")?,
-                started_at: row.try_get("started_at")?,
-                deadline: row.try_get("deadline")?,
+                started_at: decode::maybe_at(&row, "started_at")?,
+                deadline: decode::maybe_at(&row, "deadline")?,
                 reason: row.try_get("reason")?,
                 source: row.try_get("source")?,
                 action: row.try_get("action")?,

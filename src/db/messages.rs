@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Row as _;
 use uuid::Uuid;
 
+use super::decode::{self, List};
 use super::{Database, DbError};
 use crate::notify::digest::Letter;
 use crate::notify::message::Message;
@@ -109,12 +110,12 @@ pub async fn pending(database: &Database, store_id: i32, held: &[String]) -> Res
     .await?;
     tx.commit().await?;
     Ok(Pending {
-        now: row.try_get("now")?,
-        posted: row.try_get("posted")?,
-        told: row.try_get("told")?,
-        next: row.try_get("next")?,
+        now: decode::at(&row, "now")?,
+        posted: decode::maybe_at(&row, "posted")?,
+        told: decode::maybe_at(&row, "told")?,
+        next: decode::maybe_at(&row, "next")?,
         waiting: row.try_get("waiting")?,
-        channels: row.try_get("channels")?,
+        channels: row.try_get::<List<String>, _>("channels")?.0,
     })
 }
 
@@ -138,7 +139,7 @@ pub async fn take(database: &Database, store_id: i32, held: &[String]) -> Result
                AND ended_at IS NULL AND next_attempt_at <= statement_timestamp()
              ORDER BY place LIMIT $4 FOR UPDATE SKIP LOCKED),
          taken AS (
-             UPDATE jobexec.messages AS m SET attempts = attempts + 1,
+             UPDATE jobexec.messages AS m SET attempts = LEAST(attempts, 1000000) + 1,
                     next_attempt_at = statement_timestamp() + make_interval(secs => $5)
              FROM chosen WHERE m.message_id = chosen.message_id
              RETURNING m.message_id, channel, recipient, message, attempts, place)
@@ -157,10 +158,11 @@ pub async fn take(database: &Database, store_id: i32, held: &[String]) -> Result
         .map(|row| {
             Ok(Taken {
                 id: row.try_get("message_id")?,
-                channel: row.try_get("channel")?,
-                recipient: row.try_get("recipient")?,
-                message: serde_json::from_value(row.try_get("message")?).ok(),
-                attempts: row.try_get("attempts")?,
+                channel: row.try_get::<Option<_>, _>("channel")?.unwrap_or_default(),
+                recipient: row.try_get::<Option<_>, _>("recipient")?.unwrap_or_default(),
+                // One that cannot be read holds up no other.
+                message: row.try_get("message").ok().and_then(|message| serde_json::from_value(message).ok()),
+                attempts: row.try_get::<Option<_>, _>("attempts")?.unwrap_or(1),
             })
         })
         .collect()

@@ -3,6 +3,7 @@
 //! - [`url`] and [`connect`] turn a Secret's URL into connections, and hand out transactions with their timeouts set; stores
 //!   that log in alike share them ([`pool`]);
 //! - [`mapping`] turns the names of a spec into quoted SQL, once the catalog has told their types ([`validate`]);
+//! - [`decode`] reads instants and arrays of which a server may say anything;
 //! - [`judge`] is the one predicate that says which executions are stale: [`sweep`], [`observe`], [`warnings`] and
 //!   [`execution`] use it and nothing else; so do [`running`] and [`cleanup`], where a person asks ([`asked`]);
 //! - [`cancel`] ends what a person asked to have ended, [`extend`] gives it more time;
@@ -18,6 +19,7 @@ pub mod cancel;
 mod catalog;
 pub mod cleanup;
 pub mod connect;
+pub mod decode;
 pub mod error;
 pub mod evidence;
 pub mod execution;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
 
+use super::decode;
 use super::judge::{Reason, Take, WARN};
 use super::mapping::wire;
 use super::{Database, DbError, Judge, Mapping};
@@ -80,9 +81,9 @@ pub async fn pulse(database: &Database, judge: &Judge<'_>, horizon: TimeDelta) -
     let row = query.fetch_one(&mut *tx).await?;
     tx.commit().await?;
     Ok(Pulse {
-        now: row.try_get("now")?,
+        now: decode::at(&row, "now")?,
         stale: row.try_get("stale")?,
-        next_deadline: row.try_get("next_deadline")?,
+        next_deadline: decode::maybe_at(&row, "next_deadline")?,
     })
 }
 
@@ -116,11 +117,11 @@ pub async fn live(database: &Database, judge: &Judge<'_>) -> Result<Live, DbErro
     let row = query.fetch_one(&mut *tx).await?;
     tx.commit().await?;
     Ok(Live {
-        now: row.try_get("now")?,
+        now: decode::at(&row, "now")?,
         running: row.try_get("running")?,
         long_running: row.try_get("long_running")?,
         stale: row.try_get("stale")?,
-        oldest: row.try_get("oldest")?,
+        oldest: decode::maybe_at(&row, "oldest")?,
         of_finished_jobs: row.try_get("of_finished_jobs")?,
         pair: row.try_get::<Option<_>, _>("id")?.zip(row.try_get("job_id")?),
     })

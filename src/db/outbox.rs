@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
 
+use super::decode::{self, List};
 use super::judge::id_of;
 use super::ledger::Ledger;
 use super::mapping::wire;
@@ -123,7 +124,8 @@ pub async fn digest(
     let mut rows = sqlx::query(
         "DELETE FROM jobexec.outbox WHERE outbox_id = ANY (ARRAY (
              SELECT outbox_id FROM (
-                 SELECT outbox_id, sum(cardinality(event_ids)) OVER (ORDER BY outbox_id) - cardinality(event_ids) AS before
+                 SELECT outbox_id, sum(COALESCE(cardinality(event_ids), 0)) OVER (ORDER BY outbox_id)
+                        - COALESCE(cardinality(event_ids), 0) AS before
                  FROM jobexec.outbox WHERE store_id = $1) AS o
              WHERE before < $2))
          RETURNING outbox_id, at, topic, note, event_ids, statement_timestamp() AS now,
@@ -135,15 +137,15 @@ pub async fn digest(
     .fetch_all(&mut *tx)
     .await?;
     let Some(first) = rows.first() else { return Ok(0) };
-    let now: DateTime<Utc> = first.try_get("now")?;
+    let now = decode::at(first, "now")?;
     let all = first.try_get::<i64, _>("posted")? <= i64::try_from(rows.len()).unwrap_or(i64::MAX);
     rows.sort_by_key(|row| row.try_get::<i64, _>("outbox_id").unwrap_or_default());
     let (mut events, mut posted) = (Vec::new(), Posted::default());
     for row in &rows {
-        events.extend(row.try_get::<Vec<i64>, _>("event_ids")?);
+        events.extend(row.try_get::<Option<List<i64>>, _>("event_ids")?.map_or_else(Vec::new, |list| list.0));
         if let Some(topic) = row.try_get::<Option<&str>, _>("topic")?.and_then(topic) {
             let text = row.try_get::<Option<String>, _>("note")?.unwrap_or_default();
-            posted.notes.push(Note { topic, at: row.try_get("at")?, text });
+            posted.notes.push(Note { topic, at: decode::at(row, "at")?, text });
         }
     }
     posted.executions = executions(&mut tx, m, &events).await?;
@@ -215,9 +217,9 @@ async fn executions(
             job_id: row.try_get("job_id")?,
             job_type: row.try_get("job_type")?,
             execution_number: row.try_get("execution_number")?,
-            started_at: row.try_get("started_at")?,
-            deadline: row.try_get("deadline")?,
-            at: row.try_get("at")?,
+            started_at: decode::maybe_at(row, "started_at")?,
+            deadline: decode::maybe_at(row, "deadline")?,
+            at: decode::at(row, "at")?,
             reason: row.try_get("reason")?,
             source: row.try_get("source")?,
             actor: row.try_get("actor")?,

@@ -5,6 +5,7 @@ use chrono::TimeDelta;
 use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
+use super::decode::List;
 use super::mapping::literal;
 use super::rules::interval;
 use super::{Database, DbError, Mapping};
@@ -55,7 +56,7 @@ pub fn success(completed: i64, executions: i64) -> String {
 }
 
 /// A type or a job, how many ended, well, failed and cancelled, and the three quantiles.
-type Row = (Option<String>, i64, i64, i64, i64, Option<Vec<f64>>);
+type Row = (Option<String>, i64, i64, i64, i64, Option<List<f64>>);
 
 /// The patterns, those of the most executions first. It reads what ended within the time, by an index on the end where
 /// there is one.
@@ -102,7 +103,7 @@ pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Resul
 #[allow(clippy::cast_precision_loss, reason = "a share of so many rows is exact enough")]
 fn pattern((key, executions, completed, failed, cancelled, quantiles): Row, by_type: bool) -> Pattern {
     let (job_type, job_id) = if by_type { (key, None) } else { (None, key) };
-    let quantile = |place: usize| quantiles.as_ref().and_then(|quantiles| quantiles.get(place).copied());
+    let quantile = |place: usize| quantiles.as_ref().and_then(|quantiles| quantiles.0.get(place).copied());
     Pattern {
         job_type,
         job_id,

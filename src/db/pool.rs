@@ -14,6 +14,7 @@ use super::DbError;
 use super::connect::ACQUIRE_TIMEOUT;
 use super::hints::{Hints, Listener};
 use super::url::{Key, Login};
+use crate::boundary::{Place, caught};
 
 /// How long connections that were given up may take to come back before they are let go of.
 const DRAIN: Duration = Duration::from_mins(1);
@@ -163,8 +164,10 @@ impl Pool {
             Some(Proof { ended, outcome: Err(error), .. }) if *ended >= asked => return Err(error.clone()),
             _ => {}
         }
-        let attempt = tokio::time::timeout(ACQUIRE_TIMEOUT, self.log_in()).await;
-        let outcome = attempt.unwrap_or(Err(DbError::ConnectTimeout(ACQUIRE_TIMEOUT)));
+        let attempt = tokio::time::timeout(ACQUIRE_TIMEOUT, caught(Place::Login, self.log_in())).await;
+        let outcome = attempt
+            .unwrap_or(Ok(Err(DbError::ConnectTimeout(ACQUIRE_TIMEOUT))))
+            .unwrap_or_else(|panicked| Err(panicked.into()));
         *proof = Some(Proof { ended: Instant::now(), number, outcome: outcome.clone() });
         outcome
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::postgres::types::PgInterval;
 
 use super::asked::Asked;
+use super::decode::List;
 use super::{Database, DbError, extend};
 use crate::api::OnTimeout;
 use crate::policy::{Base, Compiled, Rule, Said, Scope, Timeout, Warn};
@@ -268,9 +269,9 @@ struct Stored {
     warn_after: Option<PgInterval>,
     warn_percent: Option<i32>,
     warn_source: Option<String>,
-    overruled: Vec<String>,
-    earliest: PgInterval,
-    fixed: bool,
+    overruled: Option<List<String>>,
+    earliest: Option<PgInterval>,
+    fixed: Option<bool>,
 }
 
 /// What is in force for `store_id` according to the table, for the store of this source; `None`: an operator has not
@@ -298,10 +299,12 @@ pub async fn stored(
             "execution" => Scope::Execution,
             "job" => Scope::Job,
             "type" => Scope::Type,
-            _ => {
+            "store" => {
                 base = row.into_base(store);
                 continue;
             }
+            // Nothing of the operator's has another scope.
+            _ => continue,
         };
         rules.push(row.into_rule(scope));
     }
@@ -322,9 +325,10 @@ impl Stored {
             heartbeat: both(self.heartbeat, self.heartbeat_source),
             on_timeout,
             warn,
-            earliest: delta(&self.earliest),
-            fixed: self.fixed,
-            overruled: self.overruled,
+            // Without them it is looked too early, which ends nothing: that is for the statement to decide.
+            earliest: self.earliest.as_ref().map_or(TimeDelta::zero(), delta),
+            fixed: self.fixed.unwrap_or_default(),
+            overruled: self.overruled.map_or_else(Vec::new, |list| list.0),
             by: None,
         }
     }
@@ -337,14 +341,16 @@ impl Stored {
             heartbeat: both(self.heartbeat, self.heartbeat_source),
             on_timeout,
             warn,
-            overruled: self.overruled,
+            overruled: self.overruled.map_or_else(Vec::new, |list| list.0),
             store: store.to_owned(),
         })
     }
 
     fn warn(&self) -> Option<Said<Warn>> {
         let after = self.warn_after.as_ref().map(|after| Warn::After(delta(after)));
-        let warn = after.or(self.warn_percent.map(Warn::Percent))?;
+        // What no spec can say is none of the operator's.
+        let percent = self.warn_percent.filter(|percent| (0..=100).contains(percent));
+        let warn = after.or(percent.map(Warn::Percent))?;
         Some(Said::new(warn, self.warn_source.clone()?))
     }
 
@@ -359,14 +365,31 @@ fn both(value: Option<PgInterval>, source: Option<String>) -> Option<Said<TimeDe
     Some(Said::new(delta(&value?), source?))
 }
 
-/// Rules are written in hours and less, so an interval has no months or days to account for.
+/// The longest and the shortest length that a rule can have, whatever the table says: more than a spec can say, and so little that it can
+/// be added to any instant that is told.
+const FARTHEST: i64 = 1_000_000 * 3_600 * 1_000_000;
+
+/// The operator writes rules in hours and less. An interval of somebody else may have days and months, which count as Postgres
+/// compares them, and may be longer than any time.
 pub(super) fn delta(interval: &PgInterval) -> TimeDelta {
-    TimeDelta::microseconds(interval.microseconds)
+    const DAY: i64 = 86_400_000_000;
+    let days = i64::from(interval.months) * 30 + i64::from(interval.days);
+    let micros = days.saturating_mul(DAY).saturating_add(interval.microseconds);
+    TimeDelta::microseconds(micros.clamp(-FARTHEST, FARTHEST))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interval_of_somebody_else_can_be_added_to_any_instant() {
+        let of = |months, days, microseconds| delta(&PgInterval { months, days, microseconds });
+        assert_eq!(of(0, 0, 90_000_000), TimeDelta::seconds(90));
+        assert_eq!(of(1, 1, 1), TimeDelta::days(31) + TimeDelta::microseconds(1));
+        assert_eq!(of(i32::MAX, i32::MAX, i64::MAX), TimeDelta::hours(1_000_000));
+        assert_eq!(of(i32::MIN, i32::MIN, i64::MIN), TimeDelta::hours(-1_000_000));
+    }
 
     #[test]
     fn intervals_keep_their_length() {

@@ -10,6 +10,7 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::asked::{Asked, GOVERNED, Place};
+use super::decode;
 use super::judge::{NEXT_PARAMETER, Rules, Take, WARN};
 use super::mapping::wire;
 use super::rules::delta;
@@ -335,14 +336,14 @@ fn read(judge: &Judge<'_>, row: &PgRow) -> Result<Execution, sqlx::Error> {
         execution_number: row.try_get("number")?,
         phase: status.as_deref().map_or(Phase::Unmapped, |text| judge.mapping.phase(text)),
         status: status.unwrap_or_else(|| "NULL".to_owned()),
-        started_at: row.try_get("started_at")?,
-        completed_at: row.try_get("completed_at")?,
+        started_at: decode::maybe_at(row, "started_at")?,
+        completed_at: decode::maybe_at(row, "completed_at")?,
         runtime_seconds: row.try_get("runtime")?,
         timeout_seconds: length("timeout")?,
         timeout_source: row.try_get("timeout_source")?,
         extended_by_seconds: length("extend_by")?,
         extend_source: row.try_get("extend_source")?,
-        deadline: row.try_get("deadline")?,
+        deadline: decode::maybe_at(row, "deadline")?,
         on_timeout: row.try_get("on_timeout")?,
         long_running: row.try_get("long_running")?,
         reason: row.try_get("reason")?,

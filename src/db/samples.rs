@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use super::decode::At;
 use super::observe::{Census, Live};
 use super::{Database, DbError};
 use crate::api::duration;
@@ -17,6 +18,7 @@ const POINTS: i32 = 1_500;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, sqlx::FromRow)]
 pub struct Point {
     /// When it begins.
+    #[sqlx(try_from = "At")]
     pub at: DateTime<Utc>,
     /// The most executions that ran.
     pub running: i64,

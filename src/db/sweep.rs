@@ -14,6 +14,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use super::asked;
+use super::decode;
 use super::judge::{Among, End, NEXT_PARAMETER, Reason, Take};
 use super::mapping::wire;
 use super::{Database, DbError, Judge, Ledger, outbox};
@@ -332,13 +333,13 @@ impl<'a> Pass<'a> {
 /// than by their names.
 fn read(row: &PgRow) -> Result<Result<Ended, String>, sqlx::Error> {
     let id = row.try_get(0)?;
-    let Some(at) = row.try_get(5)? else { return Ok(Err(id)) };
+    let Some(at) = decode::maybe_at(row, 5)? else { return Ok(Err(id)) };
     Ok(Ok(Ended {
         id,
         job_id: row.try_get(1)?,
         number: row.try_get(2)?,
-        started_at: row.try_get(3)?,
-        deadline: row.try_get(4)?,
+        started_at: decode::maybe_at(row, 3)?,
+        deadline: decode::maybe_at(row, 4)?,
         at,
         source: row.try_get(6)?,
         reason: row.try_get(7)?,

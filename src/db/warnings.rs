@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
 
+use super::decode;
 use super::judge::{Rules, Take, WARN};
 use super::mapping::{literal, wire};
 use super::rules::interval;
@@ -112,8 +113,8 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
             Ok(Warned {
                 id: row.try_get("execution_id")?,
                 job_id: row.try_get("job_id")?,
-                started_at: row.try_get("started_at")?,
-                deadline: row.try_get("deadline")?,
+                started_at: decode::maybe_at(&row, "started_at")?,
+                deadline: decode::maybe_at(&row, "deadline")?,
                 reason: row.try_get("reason")?,
                 source: row.try_get("source")?,
             })

@@ -9,6 +9,7 @@ use super::app::{App, Turn};
 use super::problem::Problem;
 use super::ready::Ready;
 use super::stores::{Door, Open, StoreName};
+use crate::boundary::{Panicked, Place, caught};
 use crate::controllers::Context;
 use crate::db::Judge;
 use crate::db::cleanup::{self, Options, Row};
@@ -74,15 +75,16 @@ pub(super) async fn run(
         Box::pin(judged(&context, open.clone(), order)).await
     } else {
         let open = open.clone();
-        let task = app.tasks.spawn(async move {
+        let task = app.tasks.spawn(caught(Place::Request, async move {
             let outcome = write(&context, open.clone(), order).await;
             if outcome.cleaned > 0 && !context.stop.is_cancelled() {
                 show(&context, &open.name, door).await;
             }
             drop(turn);
             outcome
-        });
-        task.await.map_err(|error| Problem::Internal(error.to_string()))?
+        }));
+        let outcome = task.await.unwrap_or(Err(Panicked(Place::Request)));
+        outcome.map_err(|panicked| Problem::Internal(panicked.to_string()))?
     };
     match outcome.broken {
         Some(problem) if outcome.rows.is_empty() => Err(problem),

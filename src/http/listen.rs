@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::Service;
 use super::eviction::{Capacity, Connections, Place};
 use super::origin::Origin;
+use crate::boundary::{self, caught};
 use crate::controllers::context::backoff;
 
 /// Where to listen.
@@ -68,7 +69,8 @@ impl Front {
                 admitted = errors.accept(&listener, &connections) => admitted,
             };
             let Some((stream, origin, place)) = admitted else { continue };
-            conversations.spawn(self.service.clone().converse(stream, origin, place));
+            let conversation = self.service.clone().converse(stream, origin, place);
+            conversations.spawn(caught(boundary::Place::Connection, conversation));
         }
         drop(listener);
         conversations.close();

@@ -27,6 +27,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::boundary;
 pub use exposition::Format;
 use exposition::Page;
 pub use snapshot::{CacheNow, Done, PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow};
@@ -118,6 +119,12 @@ impl Metrics {
             "jobexec_build_info",
             "1, with the version of the operator. Alert when it is absent: then nobody looks after the executions.",
             [(version, 1_i64)],
+        )?;
+        page.counter(
+            "jobexec_panics",
+            "Panics by where they happened: each is a defect that ended that part of the work and nothing else. Alert on any; \
+             the line `panic` in the log names the place in the source.",
+            boundary::counts().map(|(place, count)| ([("where", place.as_str())], count)),
         )?;
         page.metric(
             "jobexec_reconciles",

@@ -18,6 +18,7 @@ use super::verdict::Sight;
 use super::{Key, taken, unreadable};
 use crate::api::ExecutionStore;
 use crate::api::store::MirrorStatus;
+use crate::boundary::{self, Place, caught};
 use crate::controllers::Context;
 use crate::controllers::context::{backoff, newer};
 use crate::controllers::session::Session;
@@ -118,7 +119,10 @@ impl Desk {
             // What was asked for until now this pass answers; left over, it would set up a desk that has ended, again and again.
             taken(&self.woken);
             let span = telemetry::reconcile(super::CONTROLLER, Some(&self.key.namespace), &self.key.store);
-            let (pass, read) = Box::pin(self.pass(&context, &mut memory)).instrument(span).await;
+            let pass =
+                caught(Place::Executions, Box::pin(self.pass(&context, &mut memory)).instrument(span)).await;
+            let (pass, read) =
+                pass.unwrap_or_else(|_| (self.after_panic(&context, &mut memory), Duration::ZERO));
             context.metrics.reconciled(super::CONTROLLER, !memory.failed, begun.elapsed());
             let Pass::Next(next) = pass else { break };
             let pace = if memory.failures > 1 { HURT } else { PACE };
@@ -132,6 +136,22 @@ impl Desk {
             }
         }
         self.key.clone()
+    }
+
+    /// Nothing that the pass may have left half changed is used again: the next one reads all of it, after a pause.
+    fn after_panic(&self, context: &Context, memory: &mut Memory) -> Pass {
+        let failures = memory.failures.saturating_add(1);
+        let told = std::mem::take(&mut memory.told);
+        *memory = Memory { failures, failed: true, told, ..Memory::default() };
+        let store = ObjectRef::new(&self.key.store).within(&self.key.namespace);
+        if let Some(handle) = context.known_handle(&store) {
+            let status = handle.mirrored().map(|last| last.status).unwrap_or_default();
+            let trouble = Some((boundary::REASON, boundary::MESSAGE.to_owned()));
+            if handle.keep_mirrored(Mirrored { status, trouble }) {
+                context.nudge_store(&self.key.namespace, &self.key.store);
+            }
+        }
+        Pass::Next(backoff(failures))
     }
 
     /// One pass, and how long the database was read for it.

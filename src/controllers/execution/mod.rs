@@ -24,6 +24,7 @@ use super::Context;
 use super::cached::EXECUTION_PAGE;
 use super::context::Guarded;
 use crate::api::JobExecution;
+use crate::boundary::{Place, caught_now};
 use desk::Desk;
 pub use desk::Mirrored;
 pub use wakes::{Key, Wakes};
@@ -49,7 +50,10 @@ pub async fn run(
     let mut work = JoinSet::new();
     loop {
         tokio::select! {
-            Some(Ok(event)) = events.next() => heard(&context, &desks, &event),
+            Some(Ok(event)) = events.next() => {
+                // One object must not end the watch of all.
+                let _ = caught_now(Place::Watch, || heard(&context, &desks, &event));
+            }
             keys = context.wakes.next() => for key in keys {
                 if !context.owns(&key.namespace, &key.store) && !desks.contains_key(&key) {
                     continue;
@@ -83,7 +87,10 @@ fn left(context: &Arc<Context>, desks: &mut Desks, ended: Result<Key, task::Join
             }
         }
         Err(error) => {
-            tracing::error!(%error, "the work on the objects of a store has ended in disorder");
+            tracing::error!(
+                panicked = error.is_panic(),
+                "the work on the objects of a store has ended in disorder"
+            );
             let of =
                 |(key, (_, task)): (&Key, &(Arc<Desk>, task::Id))| (*task == error.id()).then(|| key.clone());
             if let Some(key) = desks.iter().find_map(of) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::boundary::Panicked;
+
 /// Why a replica cannot work beside others, or must not go on. It ends then, and Kubernetes starts it again.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
@@ -42,7 +44,7 @@ pub enum LeaseError {
         /// What was wrong the last time.
         why: String,
     },
-    /// Nobody looks after the Lease any more, which is a defect of this program.
-    #[error("the task that renews the Lease has ended: {0}")]
-    Ended(String),
+    /// The task that renews the Lease, or that watches the objects, met a defect: nothing else would do its work.
+    #[error("this replica cannot go on and ends, to be started again: {0}")]
+    Ended(Panicked),
 }

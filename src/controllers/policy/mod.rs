@@ -24,6 +24,7 @@ use super::guarded::{Named, usable};
 use super::wishes::{Problem, Read};
 use super::{Context, FIELD_MANAGER, ReconcileError, bounded};
 use crate::api::{ExecutionPolicy, ExecutionPolicyStatus};
+use crate::boundary::{Panicked, Place, caught, caught_now};
 use crate::db::history::Figures;
 use crate::policy::policy_source;
 use crate::telemetry;
@@ -59,10 +60,8 @@ pub async fn run(
     let policies = seen
         .inspect(move |event| {
             let Ok(watcher::Event::Delete(guarded)) = event else { return };
-            nudger.failing_policies.forget(&ObjectRef::from_obj(guarded));
-            if let Ok(policy) = &guarded.0 {
-                nudger.nudge_store(&policy.namespace().unwrap_or_default(), &policy.spec.store_ref.name);
-            }
+            // One object must not end the watch of all.
+            let _ = caught_now(Place::Watch, || gone(&nudger, guarded));
         })
         .applied_objects()
         // A status written by this controller must not bring it back; that it can be used, or cannot any more, must.
@@ -76,12 +75,45 @@ pub async fn run(
         .await;
 }
 
+/// What it means that a policy is gone.
+fn gone(context: &Context, guarded: &Guarded<ExecutionPolicy>) {
+    context.failing_policies.forget(&ObjectRef::from_obj(guarded));
+    if let Ok(policy) = &guarded.0 {
+        context.nudge_store(&policy.namespace().unwrap_or_default(), &policy.spec.store_ref.name);
+    }
+}
+
 async fn measured(
     guarded: Arc<Guarded<ExecutionPolicy>>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
     let span = telemetry::reconcile(CONTROLLER, guarded.meta().namespace.as_deref(), &guarded.name_any());
-    context.metrics.measure(CONTROLLER, reconcile(guarded, &context)).instrument(span).await
+    let work = async {
+        // kube ends the process for a reconcile that panics.
+        let reconciled =
+            async { caught(Place::Policy, Box::pin(reconcile(guarded.clone(), &context))).await? };
+        match context.metrics.measure(CONTROLLER, reconciled).await {
+            Err(ReconcileError::Panicked(panicked)) => {
+                caught(Place::Policy, Box::pin(told(&guarded, &context, panicked))).await?
+            }
+            outcome => outcome,
+        }
+    };
+    work.instrument(span).await
+}
+
+/// Says of a policy that a panic ended the work on its status. What the policy says stays in force: that is its store's work.
+async fn told(
+    guarded: &Guarded<ExecutionPolicy>,
+    context: &Context,
+    panicked: Panicked,
+) -> Result<Action, ReconcileError> {
+    let Ok(object) = &guarded.0 else { return Err(panicked.into()) };
+    let status = verdict::judge(object, &Sight::Internal, chrono::Utc::now());
+    if Some(&status) != object.status.as_ref() {
+        write(context, &object.metadata, &status).await?;
+    }
+    Ok(Action::requeue(context.failing_policies.pause_after(ObjectRef::from_obj(guarded))))
 }
 
 async fn reconcile(

@@ -9,6 +9,7 @@ use crate::api::duration::format;
 use crate::api::policy::{ComputedTimeout, DynamicTimeouts};
 use crate::api::{ExecutionPolicy, ExecutionPolicyStatus};
 use crate::controllers::guarded::Cause;
+use crate::boundary;
 use crate::controllers::wishes::Problem;
 use crate::db::history::Figures;
 use crate::policy::Conflict;
@@ -23,6 +24,8 @@ pub(super) enum Sight {
     StoreNotFound,
     /// The store cannot be worked on at present; its own conditions say why.
     StoreNotReady,
+    /// A panic ended the work on it.
+    Internal,
     /// What its store made of it.
     Standing(Box<Standing>),
 }
@@ -57,6 +60,11 @@ pub(super) fn judge(object: &ExecutionPolicy, sight: &Sight, now: DateTime<Utc>)
         Sight::StoreNotReady => {
             let message = format!("see the conditions of ExecutionStore {store}");
             let accepted = Finding::new("Accepted", Truth::Unknown, "StoreNotReady", message);
+            (vec![accepted, there()], before.governed_executions, before.dynamic_timeouts)
+        }
+        Sight::Internal => {
+            let accepted =
+                Finding::new("Accepted", Truth::Unknown, boundary::REASON, boundary::MESSAGE.to_owned());
             (vec![accepted, there()], before.governed_executions, before.dynamic_timeouts)
         }
         Sight::Standing(standing) => (

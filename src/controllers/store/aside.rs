@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::boundary::{Panicked, Place, caught};
 
 /// How long later looks wait, which come because it has ended.
 const INSTANT: Duration = Duration::from_millis(10);
 
 /// See the module.
 pub(super) struct Aside<T> {
-    task: AbortOnDropHandle<T>,
+    task: AbortOnDropHandle<Result<T, Panicked>>,
     /// Set by whichever comes first, the end or the look that goes on without it: the other one sees to it that what came of
     /// it is told.
     parted: Arc<AtomicBool>,
@@ -29,7 +30,7 @@ impl<T: Send + 'static> Aside<T> {
         let parted = Arc::new(AtomicBool::new(false));
         let ended = parted.clone();
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            let outcome = work.await;
+            let outcome = caught(Place::Background, work).await;
             if ended.swap(true, Ordering::AcqRel) {
                 nudge();
             }
@@ -40,14 +41,19 @@ impl<T: Send + 'static> Aside<T> {
 
     /// Waits so long the first time, and then hardly; `None`: it goes on. Not to be called again after its outcome. The error
     /// says that it panicked.
-    pub(super) async fn wait(&mut self, patience: Duration) -> Option<Result<T, JoinError>> {
+    pub(super) async fn wait(&mut self, patience: Duration) -> Option<Result<T, Panicked>> {
         let patience = if self.left { INSTANT } else { patience };
         if let Ok(outcome) = tokio::time::timeout(patience, &mut self.task).await {
-            return Some(outcome);
+            return Some(flat(outcome));
         }
         let ended = !std::mem::replace(&mut self.left, true) && self.parted.swap(true, Ordering::AcqRel);
-        if ended { Some((&mut self.task).await) } else { None }
+        if ended { Some(flat((&mut self.task).await)) } else { None }
     }
+}
+
+/// A task that is not there any more, as at the end of the process, counts as one that panicked.
+fn flat<T>(outcome: Result<Result<T, Panicked>, tokio::task::JoinError>) -> Result<T, Panicked> {
+    outcome.unwrap_or(Err(Panicked(Place::Background)))
 }
 
 #[cfg(test)]
@@ -69,6 +75,22 @@ mod tests {
         end.send(7).unwrap();
         assert_eq!(aside.wait(Duration::from_mins(1)).await.unwrap().unwrap(), 7);
         assert!(tokio::time::timeout(Duration::ZERO, nudged.notified()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told_and_brings_a_look_like_any_end() {
+        let nudged = Arc::new(Notify::new());
+        let nudge = nudged.clone();
+        let (end, ends) = oneshot::channel::<()>();
+        let work = async {
+            ends.await.unwrap();
+            panic!("no figures");
+        };
+        let mut aside: Aside<u8> = Aside::begin(work, move || nudge.notify_one());
+        assert!(aside.wait(Duration::ZERO).await.is_none());
+        end.send(()).unwrap();
+        nudged.notified().await;
+        assert!(aside.wait(Duration::ZERO).await.unwrap().is_err());
     }
 
     #[tokio::test]

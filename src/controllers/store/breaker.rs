@@ -38,6 +38,16 @@ impl Breaker {
         self.known = false;
     }
 
+    #[cfg(test)]
+    pub(super) fn open_for_test(&mut self, why: &str) {
+        self.why = Some(why.to_owned());
+    }
+
+    #[cfg(test)]
+    pub(super) fn why_for_test(&self) -> Option<&str> {
+        self.why.as_deref()
+    }
+
     /// A sweep has come to its end: what was allowed once has been done.
     pub(super) fn swept(&mut self) {
         self.allowed = false;
@@ -156,7 +166,7 @@ async fn limit(
             let percent: i64 = share.trim_end_matches('%').parse().unwrap_or(100);
             let running = observe::running(&session.database, &session.mapping);
             let running = session.database.within(running).await?;
-            Ok((running >= SHARE_FROM).then(|| (running * percent / 100, Some(running))))
+            Ok((running >= SHARE_FROM).then(|| (running.saturating_mul(percent) / 100, Some(running))))
         }
     }
 }

@@ -103,7 +103,7 @@ impl Counter {
             && let Some(taken) = under_way.wait(PATIENCE).await
         {
             self.under_way = None;
-            // A task that panicked has said so itself.
+            // What was known says nothing of now. The next ones are taken at the next poll.
             (self.known, self.took) = taken.unwrap_or_default();
         }
         self.known.clone()

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::boundary::{Place, caught};
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::Session;
 use crate::db::history::{self, Question};
@@ -16,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The pause before a question is asked again that could not be answered.
 const RETRY: Duration = Duration::from_mins(1);
+
+/// So much later than the last look an answer may be.
+const CLOCK: TimeDelta = TimeDelta::hours(1);
 
 /// Asks, on behalf of one session.
 #[derive(Default)]
@@ -51,7 +55,9 @@ impl Historian {
             let asking: Vec<String> = questions.iter().map(|q| q.uid.clone()).collect();
             let (store, session) = (store.to_owned(), session.clone());
             self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-                if ask_all(&store, &session, due, &asking).await {
+                // Asked again after a pause, as after an error.
+                let asked = caught(Place::Background, ask_all(&store, &session, due, &asking)).await;
+                if asked.unwrap_or(false) {
                     answered();
                 }
             })));
@@ -76,7 +82,9 @@ impl Historian {
             return false;
         }
         session.history().get(&question.uid).is_none_or(|figures| {
+            // One from the future is none: somebody has changed it, or the database's clock.
             figures.generation != question.generation
+                || figures.computed_at > now + CLOCK
                 || now - figures.computed_at >= question.spec.refresh_interval.to_chrono()
         })
     }

@@ -10,6 +10,7 @@ mod historian;
 mod look;
 mod memory;
 mod notifier;
+mod panicked;
 mod pruner;
 mod report;
 mod schedule;
@@ -35,6 +36,7 @@ use super::context::{Guarded, backoff};
 use super::guarded::usable;
 use super::{Context, ReconcileError, Scope};
 use crate::api::ExecutionStore;
+use crate::boundary::{Place, caught, caught_now};
 use crate::telemetry;
 pub(super) use figures::Figures;
 pub use memory::Handle;
@@ -72,20 +74,9 @@ pub async fn run(
     let pruner = context.clone();
     let stores = seen
         .inspect(move |event| {
-            if matches!(event, Ok(watcher::Event::Delete(_) | watcher::Event::InitDone)) {
-                pruner.prune();
-            }
-            if let Ok(watcher::Event::Apply(store) | watcher::Event::InitApply(store)) = event
-                && store.0.is_ok()
-                && pruner.known_handle(&ObjectRef::from_obj(store)).is_none()
-                && pruner.owns(&store.namespace().unwrap_or_default(), &store.name_any())
-            {
-                // One that is back by a label alone is nothing new to the filter below.
-                pruner.nudge_store(&store.namespace().unwrap_or_default(), &store.name_any());
-            }
-            if let Ok(watcher::Event::Delete(gone)) = event {
-                let namespace = gone.namespace().unwrap_or_default();
-                pruner.wakes.wake(&namespace, &gone.name_any());
+            // One object must not end the watch of all; what is missed here the next look or list does.
+            if let Ok(event) = event {
+                let _ = caught_now(Place::Watch, || heard(&pruner, event));
             }
         })
         .applied_objects()
@@ -104,12 +95,42 @@ pub async fn run(
         .await;
 }
 
+/// What a change of an object means beside its reconcile.
+fn heard(context: &Context, event: &watcher::Event<Guarded<ExecutionStore>>) {
+    if matches!(event, watcher::Event::Delete(_) | watcher::Event::InitDone) {
+        context.prune();
+    }
+    if let watcher::Event::Apply(store) | watcher::Event::InitApply(store) = event
+        && store.0.is_ok()
+        && context.known_handle(&ObjectRef::from_obj(store)).is_none()
+        && context.owns(&store.namespace().unwrap_or_default(), &store.name_any())
+    {
+        // One that is back by a label alone is nothing new to the filter of the controller.
+        context.nudge_store(&store.namespace().unwrap_or_default(), &store.name_any());
+    }
+    if let watcher::Event::Delete(gone) = event {
+        let namespace = gone.namespace().unwrap_or_default();
+        context.wakes.wake(&namespace, &gone.name_any());
+    }
+}
+
 async fn measured(
     guarded: Arc<Guarded<ExecutionStore>>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
     let span = telemetry::reconcile(CONTROLLER, guarded.meta().namespace.as_deref(), &guarded.name_any());
-    context.metrics.measure(CONTROLLER, reconcile(guarded, &context)).instrument(span).await
+    let work = async {
+        // kube ends the process for a reconcile that panics.
+        let reconciled =
+            async { caught(Place::Store, Box::pin(reconcile(guarded.clone(), &context))).await? };
+        match context.metrics.measure(CONTROLLER, reconciled).await {
+            Err(ReconcileError::Panicked(panicked)) => {
+                Box::pin(panicked::recover(&guarded, &context, panicked)).await
+            }
+            outcome => outcome,
+        }
+    };
+    work.instrument(span).await
 }
 
 async fn reconcile(

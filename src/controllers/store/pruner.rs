@@ -8,6 +8,7 @@ use chrono::TimeDelta;
 use futures::FutureExt as _;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::boundary::{Panicked, Place as At, caught};
 use crate::controllers::session::Session;
 use crate::db::retention::{self, Pruned};
 use crate::db::{Ledger, messages};
@@ -22,7 +23,7 @@ const STATEMENTS: usize = 10;
 #[derive(Default)]
 pub(super) struct Pruner {
     place: Place,
-    under_way: Option<AbortOnDropHandle<Place>>,
+    under_way: Option<AbortOnDropHandle<Result<Place, Panicked>>>,
 }
 
 /// How far it has come.
@@ -39,19 +40,21 @@ impl Pruner {
     pub(super) fn go_on(&mut self, store: String, session: &Arc<Session>, keep: TimeDelta) {
         if let Some(task) = &mut self.under_way {
             let Some(came_to) = task.now_or_never() else { return };
-            // A task that panicked has said so itself.
-            self.place = came_to.unwrap_or_default();
+            // After a panic it begins anew, but not before it has rested: the same record may be waiting there.
+            let rested = Place { after: 0, ended: Some(Instant::now()) };
+            self.place = came_to.ok().and_then(Result::ok).unwrap_or(rested);
         }
         let Ledger::Tables { store_id, outbox } = session.ledger else { return };
         self.under_way = None;
         if self.place.ended.is_none_or(|at| at.elapsed() >= REST) {
             let (place, session) = (self.place, session.clone());
-            self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            let forgetting = async move {
                 if outbox && place.after == 0 {
                     forget_messages(&store, &session, store_id, keep).await;
                 }
                 place.go_on(store, session, store_id, keep).await
-            })));
+            };
+            self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(caught(At::Background, forgetting))));
         }
     }
 }

@@ -13,6 +13,7 @@ use super::report::report;
 use super::schedule::RECHECK;
 use super::slot::{Unrecorded, Untold};
 use crate::api::{ExecutionStore, ExecutionStoreStatus};
+use crate::boundary::{Place, caught};
 use crate::controllers::Context;
 use crate::controllers::context::{backoff, newer};
 use crate::controllers::secret::SecretError;
@@ -78,7 +79,23 @@ impl Told {
 pub(super) fn tell(context: &Arc<Context>, handle: &Arc<Handle>, untold: Untold) {
     if handle.slot.put(untold) {
         let (teller, handle) = (context.clone(), handle.clone());
-        context.tellers.spawn(async move { Box::pin(tell_all(&teller, &handle)).await });
+        context.tellers.spawn(async move { keep_telling(&teller, &handle).await });
+    }
+}
+
+/// Tells until nothing is pending. After a panic it goes on with what is pending then: if it just ended, nobody would be sent again.
+async fn keep_telling(context: &Arc<Context>, handle: &Handle) {
+    let mut panics = 0;
+    while caught(Place::Report, Box::pin(tell_all(context, handle))).await.is_err() {
+        // What was written is read again, and a sweep that may not have been announced is looked for in the database.
+        let mut told = handle.told.lock().await;
+        *told = Told { uid: std::mem::take(&mut told.uid), untold: true, ..Told::default() };
+        drop(told);
+        panics += 1;
+        tokio::select! {
+            () = tokio::time::sleep(backoff(panics)) => {}
+            () = context.stop.cancelled() => return,
+        }
     }
 }
 

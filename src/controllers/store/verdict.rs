@@ -131,7 +131,7 @@ fn evidence(seen: &Seen) -> Finding {
 
 /// The summary: rows are looked at, and changed unless a person asked for them not to be.
 fn ready(seen: &Seen, needed: &[&Finding], paused: &Finding) -> Finding {
-    if let Err(NotReady::TableClaimed(_)) = &seen.session
+    if let Err(NotReady::TableClaimed(_) | NotReady::Internal) = &seen.session
         && let Err(why) = &seen.session
     {
         return Finding::new("Ready", false, why.reason(), why.to_string());
@@ -152,6 +152,8 @@ fn reachable(seen: &Seen) -> Finding {
         (Err(why @ (NotReady::Secret(_) | NotReady::Url(..) | NotReady::Database(_))), _) => {
             Finding::new(TYPE, false, why.reason(), why.to_string())
         }
+        // It says nothing of the database.
+        (Err(NotReady::Internal), _) => unreachable_yet(TYPE),
         (_, Some(error)) if !error.answered() => Finding::new(TYPE, false, error.reason(), error.to_string()),
         _ => Finding::new(TYPE, true, "Connected", "the database answers"),
     }

@@ -8,6 +8,7 @@ use kube::ResourceExt as _;
 
 use super::aside::Aside;
 use crate::api::ExecutionStore;
+use crate::boundary;
 use crate::controllers::session::Session;
 use crate::controllers::{Context, ReconcileError, workloads};
 use crate::db::evidence::Workloads;
@@ -90,7 +91,9 @@ impl Witness {
         });
         let listed = listing.wait(PATIENCE).await?;
         self.listing = None;
-        // A task that panicked has said so itself.
+        if let Err(panicked) = &listed {
+            self.fail(store, boundary::REASON, panicked);
+        }
         listed.ok()
     }
 

@@ -195,6 +195,8 @@ fn no_label_names_a_job_or_an_execution() {
         "route",
         "code",
         "version",
+        // A part of the program.
+        "where",
         "le",
     ];
     for line in page(Format::Prometheus).lines().filter(|line| !line.starts_with('#')) {

@@ -3,6 +3,7 @@
 mod budget;
 mod canary;
 mod doors;
+mod panic;
 mod places;
 mod raw;
 mod secrets;

@@ -16,6 +16,7 @@ use super::channels::Channels;
 use super::way::{NoWay, Ways};
 use crate::api::ExecutionStore;
 use crate::api::notifications::Notifications;
+use crate::boundary::{Place, caught};
 use crate::controllers::Context;
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::Session;
@@ -60,7 +61,8 @@ struct Times {
 impl Round {
     /// Runs until nothing is left.
     pub(super) async fn go(self) {
-        if let Err(error) = self.run().await {
+        let outcome = caught(Place::Notify, self.run()).await;
+        if let Err(error) = outcome.map_err(DbError::from).flatten() {
             self.session.tally.failed(error.reason());
             tracing::warn!(store = self.store.name_any(), %error, "people could not be told; the next look goes on");
         }
@@ -97,8 +99,8 @@ impl Round {
         self.channels.waiting(waiting, &pending.channels);
         let write_at = times.write_at(&pending);
         if write_at.is_some_and(|at| at <= pending.now) {
-            self.write().await?;
-            return Ok(Some(Duration::ZERO));
+            // Where nothing came of it, what is posted may be what cannot be read: it does not keep the server busy.
+            return Ok(Some(if self.write().await? > 0 { Duration::ZERO } else { MOMENT }));
         }
         if pending.next.is_some_and(|at| at <= pending.now) {
             let taken = database.within(messages::take(database, self.store_id, &held.all)).await?;
@@ -133,8 +135,8 @@ impl Round {
         Ok(())
     }
 
-    /// Makes messages of what was posted.
-    async fn write(&self) -> Result<(), DbError> {
+    /// Makes messages of what was posted, and returns how many.
+    async fn write(&self) -> Result<usize, DbError> {
         let (database, mapping) = (&self.session.database, &self.session.mapping);
         let (routes, directory) = (&self.in_force.routes, &self.directory);
         let write = |posted: &outbox::Posted, at: DateTime<Utc>| {
@@ -148,11 +150,16 @@ impl Round {
         let letters = database.within(outbox::digest(database, mapping, self.store_id, write)).await?;
         self.unwell.0.store(true, Ordering::Release);
         tracing::debug!(store = self.store.name_any(), letters, "messages were written");
-        Ok(())
+        Ok(letters)
     }
 
     async fn deliver(&self, templates: &Templates, ways: &Ways, taken: Taken) {
-        let outcome = self.attempt(templates, ways, &taken).await;
+        let attempt = caught(Place::Notify, Box::pin(self.attempt(templates, ways, &taken))).await;
+        let outcome = match attempt {
+            Ok(outcome) => outcome,
+            // The messages that are delivered beside it must not be broken off, or they would be delivered again.
+            Err(panicked) => self.put_off(&taken, &panicked.to_string()).await,
+        };
         if let Err(error) = outcome {
             // It is delivered again, which whoever gets it can tell by its id.
             self.session.tally.failed(error.reason());
@@ -210,13 +217,18 @@ impl Round {
             return self.give_up(taken, &text).await;
         }
         tracing::info!(store = self.store.name_any(), channel, message = %taken.id, error = text, "people could not be told");
-        let (database, times) = (&self.session.database, |attempts| u32::try_from(attempts).unwrap_or(1));
         if refused {
+            let database = &self.session.database;
             let pause = |attempts| pause_refused(times(attempts));
             return database.within(messages::refused(database, self.store_id, taken, &text, pause)).await;
         }
-        let again_in = pause(times(taken.attempts));
-        database.within(messages::failed(database, taken.id, &text, again_in)).await
+        self.put_off(taken, &text).await
+    }
+
+    /// Has a message tried again, the later the more often it was.
+    async fn put_off(&self, taken: &Taken, why: &str) -> Result<(), DbError> {
+        let (database, again_in) = (&self.session.database, pause(times(taken.attempts)));
+        database.within(messages::failed(database, taken.id, why, again_in)).await
     }
 
     /// Gives up a message that nobody will ever get.
@@ -257,6 +269,10 @@ impl Round {
         }
         Ok(old.len() as u64)
     }
+}
+
+fn times(attempts: i32) -> u32 {
+    u32::try_from(attempts).unwrap_or(1)
 }
 
 impl Times {
