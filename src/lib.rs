@@ -14,9 +14,11 @@
 //! - `cli`: the command line, one file a subcommand;
 //! - `metrics`: what is counted and measured, for Prometheus;
 //! - `notify`: what people are told, and the ways to deliver it;
+//! - `net`: outgoing connections, and which addresses they may lead to;
 //! - `telemetry`: logs.
 //!
-//! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db` → `notify`, `policy` → `api`.
+//! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db` → `notify`, `policy` → `api`,
+//! `net`.
 
 pub mod api;
 pub mod cli;
@@ -24,6 +26,7 @@ pub mod controllers;
 pub mod db;
 pub mod http;
 pub mod metrics;
+pub mod net;
 pub mod notify;
 pub mod policy;
 pub mod telemetry;

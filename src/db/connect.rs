@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
+use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::DbError;
 use super::hints::Listener;
 use super::pool::{Connections, Member, Pool, Pools};
+use super::relay::Transport;
 use super::url::Login;
+use crate::net::Dialer;
 
-/// How long to wait for a connection from the server.
+/// How long to wait for a connection from the server, unless the URL says otherwise (`connect_timeout`).
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait while other stores use all connections of the pool.
@@ -67,13 +69,14 @@ pub struct Reading {
 }
 
 impl Database {
-    /// A pool of its own of at most `size` connections, once one could be opened: errors show here, not later.
+    /// A pool of its own of at most `size` connections, once one could be opened: errors show here, not later. It is for a
+    /// person's own command line: it connects to any address.
     pub async fn connect(
-        options: PgConnectOptions,
+        login: impl Into<Login>,
         size: u32,
         statement_timeout: Duration,
     ) -> Result<Self, DbError> {
-        let (_, member) = Pool::new(options, size);
+        let (_, member) = Pool::new(&Transport::new(Dialer::unrestricted()), &login.into(), size)?;
         Self::open(member, size, statement_timeout).await
     }
 
@@ -85,7 +88,7 @@ impl Database {
         size: u32,
         statement_timeout: Duration,
     ) -> Result<Self, DbError> {
-        Self::open(pools.join(login, size), size, statement_timeout).await
+        Self::open(pools.join(login, size)?, size, statement_timeout).await
     }
 
     async fn open(member: Member, size: u32, statement_timeout: Duration) -> Result<Self, DbError> {
@@ -104,7 +107,7 @@ impl Database {
     /// Bounds a conversation of a few statements. The server ends a statement at `statement_timeout` by itself; this
     /// is for a server that says nothing any more, which TCP alone would notice after hours.
     pub async fn within<T>(&self, work: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
-        let limit = TURN_TIMEOUT + ACQUIRE_TIMEOUT + 2 * self.statement_timeout;
+        let limit = TURN_TIMEOUT + self.of.member.connect_timeout() + 2 * self.statement_timeout;
         tokio::time::timeout(limit, work).await.unwrap_or(Err(DbError::NoAnswer(limit)))
     }
 
