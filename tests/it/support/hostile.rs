@@ -104,8 +104,7 @@ impl Hostile {
                 tokio::spawn(async move { drop(accept(tcp, acceptor, harm, &state).await) });
             }
         });
-        let _task = AbortOnDropHandle::new(task);
-        Self { port, certificate: made.cert.pem(), state, _task }
+        Self { port, certificate: made.cert.pem(), state, _task: AbortOnDropHandle::new(task) }
     }
 
     /// A URL that leads to it.
