@@ -170,10 +170,9 @@ fn kind_of_v6(address: Ipv6Addr) -> Option<Kind> {
 fn within(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match address.segments() {
-        // Mapped, translated (SIIT), and the compatible ones of old.
-        [0, 0, 0, 0, 0, 0xffff, high, low]
+        // Mapped and the compatible ones of old, translated (SIIT).
+        [0, 0, 0, 0, 0, 0xffff | 0, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
-        | [0, 0, 0, 0, 0, 0, high, low]
         // NAT64: the well-known prefix, and those for local use.
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x64, 0xff9b, 1, _, _, _, high, low]

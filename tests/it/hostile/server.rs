@@ -24,7 +24,7 @@ const HARMS: [(Harm, &str, &str); 17] = [
     (Harm::Notices, "ServerLimitExceeded", "before the login was done"),
     (Harm::LateNotices, "NoAnswer", "did not answer within"),
     (Harm::Parameters, "ServerLimitExceeded", "settings"),
-    (Harm::Notifications, "InvalidMessage", "the Postgres protocol"),
+    (Harm::Notifications, "NoAnswer", "did not answer within"),
     (Harm::Hang, "ConnectTimeout", "no connection to the server within 2s"),
     (Harm::Drip, "ConnectTimeout", "no connection to the server within 2s"),
     (Harm::ClearText, "InsecureLogin", "sslmode=verify-full"),
