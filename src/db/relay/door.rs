@@ -41,7 +41,7 @@ impl Door {
                     tokio::spawn(pump::run(client, endpoint.clone(), memory.clone()));
                 }
                 Ok(_) => {
-                    tracing::warn!("another process connected to a socket of this one, and was turned away")
+                    tracing::warn!("another process connected to a socket of this one, and was turned away");
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection within the operator cannot be accepted");

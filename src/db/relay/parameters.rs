@@ -28,12 +28,11 @@ impl Parameters {
         else {
             return Err(malformed());
         };
-        let before = match self.values.insert(name.to_vec(), value.len()) {
-            Some(length) => length,
-            None => {
-                self.bytes += name.len();
-                0
-            }
+        let before = if let Some(length) = self.values.insert(name.to_vec(), value.len()) {
+            length
+        } else {
+            self.bytes += name.len();
+            0
         };
         self.bytes = self.bytes + value.len() - before;
         if self.values.len() > NAMES || self.bytes > BYTES {
