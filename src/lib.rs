@@ -14,11 +14,12 @@
 //! - `cli`: the command line, one file a subcommand;
 //! - `metrics`: what is counted and measured, for Prometheus;
 //! - `notify`: what people are told, and the ways to deliver it;
+//! - `net`: outgoing connections, and which addresses they may lead to;
 //! - `secrets`: values that nobody may see, and how they are kept out of texts;
 //! - `telemetry`: logs;
 //! - `boundary`: keeps a panic where it happened; every room may use it.
 //!
-//! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db` → `notify`, `policy` → `api` →
+//! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db` → `notify`, `policy` → `api`, `net` →
 //! `secrets`.
 
 pub mod api;
@@ -28,6 +29,7 @@ pub mod controllers;
 pub mod db;
 pub mod http;
 pub mod metrics;
+pub mod net;
 pub mod notify;
 pub mod policy;
 pub mod secrets;

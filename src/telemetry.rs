@@ -1,6 +1,8 @@
 //! Logs: structured, to standard error. What is logged while an object is reconciled or a table swept is within a span that
 //! names it, and never an execution: a span is of bounded size, and there are few of them.
 
+mod escape;
+
 use std::io::IsTerminal as _;
 
 use clap::ValueEnum;
@@ -21,8 +23,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// What is logged unless `RUST_LOG` says otherwise. sqlx would log slow statements with their text.
-const DEFAULT_FILTER: &str = "info,sqlx=error,kube_runtime=warn";
+/// What is logged unless `RUST_LOG` says otherwise. sqlx would log slow statements with their text, and what servers
+/// think fit to say; the relay drops that in any case.
+const DEFAULT_FILTER: &str = "info,sqlx=error,sqlx::postgres::notice=off,kube_runtime=warn";
 
 /// The span of one reconcile.
 pub fn reconcile(controller: &'static str, namespace: Option<&str>, name: &str) -> Span {
@@ -48,14 +51,16 @@ fn ceiling() -> Targets {
 /// Starts logging; a second call changes nothing.
 pub fn init(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let lines = fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal());
+    let lines = fmt::layer().with_target(false).with_ansi(std::io::stderr().is_terminal());
     let registry = tracing_subscriber::registry().with(ceiling()).with(filter);
     let started = match format {
-        LogFormat::Text => registry.with(lines).try_init(),
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        LogFormat::Text => {
+            registry.with(lines.fmt_fields(escape::fields()).with_writer(std::io::stderr)).try_init()
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true);
+            registry.with(lines.with_writer(|| escape::Json(std::io::stderr()))).try_init()
+        }
     };
     if started.is_err() {
         tracing::debug!("logging was started before");

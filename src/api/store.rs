@@ -167,7 +167,8 @@ pub struct Connection {
     /// `sslmode=disable`; `verify-ca` and `verify-full` check the server's certificate.
     pub secret_ref: SecretKeyRef,
     /// The Secret key, in the namespace of this object, that holds the certificate authority of the server in PEM
-    /// form, and nothing else, for `sslmode=verify-ca` and `verify-full`. Without it the system's authorities are trusted.
+    /// form and nothing else, for `sslmode=verify-ca` and `verify-full`: no other one counts then. Without it the system's authorities are
+    /// trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyRef>,
     /// How many connections the operator opens to this database: 2 to 20. Three let it sweep from both ends while it

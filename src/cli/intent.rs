@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::cluster::Cluster;
 use super::direct::{self, Direct};
-use super::output::{Output, Printer, print, say};
+use super::output::{Output, Printer, plain, print, say};
 use super::{CliError, Done, person, user};
 use crate::api::{Duration, Phase, duration};
 use crate::db::cancel::{self, Request};
@@ -213,7 +213,7 @@ async fn cancel_directly(
         }
         done = Done::Incomplete;
         match outcome.refused.iter().find(|(refused, _)| refused == id) {
-            Some((_, why)) => say(&format!("jobexec: execution {id} was not cancelled: {why}")),
+            Some((_, why)) => say(&format!("jobexec: execution {id} was not cancelled: {}", plain(why))),
             None => say(&format!("jobexec: {}", why_not(&store, id).await?)),
         }
     }

@@ -15,6 +15,7 @@ use crate::controllers::{self, Budgets, Scope, membership, selector};
 use crate::http::listen::Listen;
 use crate::http::metrics::Exposure;
 use crate::http::{self, auth, tls};
+use crate::net::{AddressPolicy, Dialer};
 use crate::secrets::describe;
 use crate::telemetry::{self, LogFormat};
 
@@ -44,6 +45,10 @@ pub(super) struct Args {
     identity: Option<String>,
     #[command(flatten)]
     memory: Memory,
+    /// Where stores, webhooks and mail may lead beside all addresses that are not loopback, link-local, multicast or of a cloud's
+    /// metadata service: networks such as 127.0.0.0/8, addresses, and names of hosts, with commas between them.
+    #[arg(long, env = "ALLOW_ADDRESSES", value_name = "ADDRESSES", default_value = "")]
+    allow_addresses: AddressPolicy,
     /// How log lines look.
     #[arg(long, env = "LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -218,12 +223,14 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         version = env!("CARGO_PKG_VERSION"),
         namespaces = %scope.namespaces,
         store_selector = %scope.stores,
+        allow_addresses = %args.allow_addresses,
         "starting"
     );
     let budgets = Budgets::from(args.memory);
+    let dialer = Dialer::new(args.allow_addresses);
     let (options, serving) = (http::Options::from(args.serve), stop.clone());
     let beside = |context| http::serve(context, options, serving);
-    let outcome = Box::pin(controllers::run(client, scope, budgets, lease, stop, beside)).await;
+    let outcome = Box::pin(controllers::run(client, scope, budgets, lease, dialer, stop, beside)).await;
     outcome.inspect_err(|error| tracing::error!(%error, "this replica ends"))?;
     tracing::info!("stopped");
     Ok(())

@@ -49,8 +49,9 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         std::io::stdout().lock().write_all(schema::script(&layout, role, &args.with).as_bytes())?;
         return Ok(());
     }
-    let options = url::parse(args.database_url.ok_or(CliError::NoDatabase)?.expose_secret(), None)?;
-    let database = Database::connect(options, 1, STATEMENT_TIMEOUT).await?;
+    let url = args.database_url.ok_or(CliError::NoDatabase)?;
+    let login = url::login(url.expose_secret(), None)?;
+    let database = Database::connect(login, 1, STATEMENT_TIMEOUT).await?;
     schema::apply(&database, &layout, role, &args.with).await?;
     database.close().await;
     let table = &layout.table;

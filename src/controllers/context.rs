@@ -29,6 +29,8 @@ use crate::db::ledger::Claimant;
 use crate::db::mapping::IdType;
 use crate::db::{Mapping, Pools};
 use crate::metrics::{CacheNow, Metrics, Tally};
+
+use crate::net::Dialer;
 use crate::policy;
 
 /// The first pause after a failure; it doubles with each further one.
@@ -56,6 +58,8 @@ pub struct Context {
     pub failing_policies: Failures<Guarded<ExecutionPolicy>>,
     /// What is counted of the operator.
     pub metrics: Metrics,
+    /// Makes connections to databases, mail servers and webhooks, where it may.
+    pub dialer: Dialer,
     /// The connections to databases.
     pub pools: Pools,
     /// Which stores are this replica's.
@@ -95,6 +99,7 @@ impl Context {
         caches: Caches,
         nudges: Nudges,
         membership: Arc<Membership>,
+        dialer: Dialer,
         stop: CancellationToken,
     ) -> Self {
         let Caches { stores, executions, policies } = caches;
@@ -111,7 +116,8 @@ impl Context {
             wakes: Wakes::default(),
             failing_policies: Failures::default(),
             metrics: Metrics::default(),
-            pools: Pools::default(),
+            pools: Pools::new(dialer.clone()),
+            dialer,
             membership,
             tellers: TaskTracker::new(),
             deliveries: TaskTracker::new(),

@@ -194,10 +194,7 @@ impl<'de, K: Cached> Deserialize<'de> for Guarded<K> {
             Err(error) => {
                 let identified: Identified =
                     serde_json::from_str(raw.get()).map_err(serde::de::Error::custom)?;
-                Ok(Self(Err(Refused {
-                    metadata: identified.into(),
-                    cause: Cause::Undecodable(error),
-                })))
+                Ok(Self(Err(Refused { metadata: identified.into(), cause: Cause::Undecodable(error) })))
             }
         }
     }

@@ -31,11 +31,13 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use cached::Budgets;
 use crate::boundary::{Panicked, Place, caught};
+pub use cached::Budgets;
 pub use context::Context;
 use membership::{LeaseError, Membership};
 pub use scope::Scope;
+
+use crate::net::Dialer;
 
 /// The name under which the operator writes status by server-side apply.
 const FIELD_MANAGER: &str = "jobexec-operator";
@@ -119,12 +121,13 @@ pub(crate) async fn bounded<T>(
 /// Runs every controller on the stores in `scope`, whose objects may take so much memory, until `stop` is cancelled and what is under way has ended. So does what runs
 /// `beside` them on what they know: it ends by itself once `stop` is cancelled, and connections are closed only then. With a
 /// `lease` it shares the stores with other replicas; an error means that it may not, or that it has lost its Lease, and that
-/// nothing was waited for.
+/// nothing was waited for. Databases, mail servers and webhooks are connected to by `dialer`.
 pub async fn run<F: Future<Output = ()>>(
     client: Client,
     scope: Scope,
     budgets: Budgets,
     lease: Option<membership::Options>,
+    dialer: Dialer,
     stop: CancellationToken,
     beside: impl FnOnce(Arc<Context>) -> F,
 ) -> Result<(), LeaseError> {
@@ -139,7 +142,7 @@ pub async fn run<F: Future<Output = ()>>(
     let nudges = context::Nudges { stores: nudge_stores, policies: nudge_policies };
     let caches = context::Caches { stores, executions, policies };
     let membership = Arc::new(Membership::new(lease.as_ref()));
-    let context = Arc::new(Context::new(client, scope, caches, nudges, membership, stop.clone()));
+    let context = Arc::new(Context::new(client, scope, caches, nudges, membership, dialer, stop.clone()));
     let stores = store::run(context.clone(), seen_stores, nudged_stores, stop.clone());
     let executions = execution::run(context.clone(), seen_executions);
     let policies = policy::run(context.clone(), seen_policies, nudged_policies, stop.clone());

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgTransactionManager};
+use sqlx::postgres::{PgConnection, PgPool, PgTransactionManager};
 use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr as _};
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
@@ -15,10 +15,12 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use super::DbError;
 use super::hints::Listener;
 use super::pool::{Connections, Member, Pool, Pools};
+use super::relay::Transport;
 use super::url::Login;
 use crate::boundary::{Place, caught};
+use crate::net::Dialer;
 
-/// How long to wait for a connection from the server.
+/// How long to wait for a connection from the server, unless the URL says otherwise (`connect_timeout`).
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait while other stores use all connections of the pool.
@@ -86,13 +88,14 @@ pub struct Reading {
 }
 
 impl Database {
-    /// A pool of its own of at most `size` connections, once one could be opened: errors show here, not later.
+    /// A pool of its own of at most `size` connections, once one could be opened: errors show here, not later. It is for a
+    /// person's own command line: it connects to any address.
     pub async fn connect(
-        options: PgConnectOptions,
+        login: impl Into<Login>,
         size: u32,
         statement_timeout: Duration,
     ) -> Result<Self, DbError> {
-        let (_, member) = Pool::new(options, size);
+        let (_, member) = Pool::new(&Transport::new(Dialer::unrestricted()), &login.into(), size)?;
         Self::open(member, size, statement_timeout).await
     }
 
@@ -104,7 +107,7 @@ impl Database {
         size: u32,
         statement_timeout: Duration,
     ) -> Result<Self, DbError> {
-        Self::open(pools.join(login, size), size, statement_timeout).await
+        Self::open(pools.join(login, size)?, size, statement_timeout).await
     }
 
     async fn open(member: Member, size: u32, statement_timeout: Duration) -> Result<Self, DbError> {
@@ -124,7 +127,7 @@ impl Database {
     /// is for a server that says nothing any more, which TCP alone would notice after hours. A panic, as sqlx meets it in an
     /// answer that no Postgres gives, is an error like any other.
     pub async fn within<T>(&self, work: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
-        let limit = TURN_TIMEOUT + ACQUIRE_TIMEOUT + 2 * self.statement_timeout;
+        let limit = TURN_TIMEOUT + self.of.member.connect_timeout() + 2 * self.statement_timeout;
         // On the heap: a boundary keeps more than the work itself.
         let work = tokio::time::timeout(limit, Box::pin(caught(Place::Database, work)));
         work.await.unwrap_or(Ok(Err(DbError::NoAnswer(limit))))?

@@ -3,7 +3,12 @@
 
 use std::io;
 
+use super::relay::Fault;
+use crate::api::conditions::clip;
 use crate::boundary::{self, Panicked};
+
+/// How much of a text of the server is told, in bytes.
+const TOLD: usize = 2_000;
 
 /// A failed conversation with a database.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -36,6 +41,26 @@ pub enum DbError {
         "no connection to the server within {0:?}. Check the host and port in the Secret's URL, and that the server is up"
     )]
     ConnectTimeout(std::time::Duration),
+    /// The operator does not connect to such an address.
+    #[error(
+        "the operator does not connect there: {0}. Name another host in the Secret's URL, or have whoever runs the operator allow this one with egress.allow in the chart (--allow-addresses)"
+    )]
+    AddressRefused(String),
+    /// The server asked for the password in a form that whoever answers in its place could use.
+    #[error(
+        "the server asks for the password {0}, and it is not known for sure who the server is, so nothing was sent. Give the role a SCRAM password (password_encryption = 'scram-sha-256', then set it again), or write sslmode=verify-full in the Secret's URL, with spec.connection.caSecretRef for an authority of your own"
+    )]
+    InsecureLogin(String),
+    /// The server sent what no Postgres sends.
+    #[error(
+        "what the server sent is not the Postgres protocol: {0}. Check that the host and port in the Secret's URL are those of a Postgres server or pooler"
+    )]
+    InvalidMessage(String),
+    /// The server sent more than the operator takes.
+    #[error(
+        "the server sent more than the operator takes: {0}. Check that the host and port in the Secret's URL are those of a Postgres server, and what triggers of the table do"
+    )]
+    TooMuch(String),
     /// Other stores used all connections of the pool for so long.
     #[error(
         "all connections to this database were in use for {0:?}, by this store or by others with the same connection URL. Raise spec.connection.poolSize of one of them"
@@ -77,6 +102,10 @@ impl DbError {
             Self::Unreachable(_) => "ConnectionFailed",
             Self::Tls(_) => "TLSFailed",
             Self::ConnectTimeout(_) => "ConnectTimeout",
+            Self::AddressRefused(_) => "AddressRefused",
+            Self::InsecureLogin(_) => "InsecureLogin",
+            Self::InvalidMessage(_) => "InvalidMessage",
+            Self::TooMuch(_) => "ServerLimitExceeded",
             Self::Busy(_) => "PoolBusy",
             Self::NoAnswer(_) => "NoAnswer",
             Self::ReadOnly(_) => "DatabaseReadOnly",
@@ -138,6 +167,10 @@ impl DbError {
             Self::Privilege(text) => Self::Privilege(edit(text)),
             Self::StatementTimeout(text) => Self::StatementTimeout(edit(text)),
             Self::Statement(text, code) => Self::Statement(edit(text), code),
+            Self::AddressRefused(text) => Self::AddressRefused(edit(text)),
+            Self::InsecureLogin(text) => Self::InsecureLogin(edit(text)),
+            Self::InvalidMessage(text) => Self::InvalidMessage(edit(text)),
+            Self::TooMuch(text) => Self::TooMuch(edit(text)),
             Self::Other(text) => Self::Other(edit(text)),
             Self::ConnectTimeout(_) | Self::Busy(_) | Self::NoAnswer(_) | Self::Internal => self,
         }
@@ -161,8 +194,11 @@ impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::Database(e) => {
+                if let Some(fault) = Fault::of(&*e) {
+                    return fault.into();
+                }
                 let code = e.code().unwrap_or_default().into_owned();
-                let text = e.message().to_owned();
+                let text = clip(e.message().to_owned(), TOLD);
                 match code.as_str() {
                     "28P01" | "28000" => Self::Authentication(text),
                     "3D000" => Self::NoDatabase(text),
@@ -188,7 +224,22 @@ impl From<sqlx::Error> for DbError {
             sqlx::Error::Configuration(_) => {
                 Self::Other("the connection cannot be set up as configured".to_owned())
             }
-            other => Self::Other(other.to_string()),
+            sqlx::Error::Protocol(text) => Self::InvalidMessage(clip(text, TOLD)),
+            other => Self::Other(clip(other.to_string(), TOLD)),
+        }
+    }
+}
+
+impl From<Fault> for DbError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::AddressRefused(text) => Self::AddressRefused(text),
+            Fault::Unreachable(text) => Self::Unreachable(text),
+            Fault::Tls(text) => Self::Tls(text),
+            Fault::TimedOut(limit) => Self::ConnectTimeout(limit),
+            Fault::ExposedPassword(text) => Self::InsecureLogin(text),
+            Fault::Malformed(text) => Self::InvalidMessage(text),
+            Fault::TooMuch(text) => Self::TooMuch(text),
         }
     }
 }

@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::DbError;
 use super::extras::CHANNEL;
 use super::mapping::quote;
+use super::relay::Route;
 use crate::boundary::{Place, caught, caught_now};
 
 /// However often a table changes, that is told no oftener than this.
@@ -30,7 +32,7 @@ const RETRY: Duration = Duration::from_secs(10);
 
 /// Who listens on the connection of one login. It is open while anybody does.
 pub(super) struct Hints {
-    options: PgConnectOptions,
+    route: Route,
     ear: Mutex<Weak<Ear>>,
 }
 
@@ -53,8 +55,8 @@ pub struct Listener {
 }
 
 impl Hints {
-    pub(super) fn new(options: PgConnectOptions) -> Self {
-        Self { options, ear: Mutex::default() }
+    pub(super) fn new(route: Route) -> Self {
+        Self { route, ear: Mutex::default() }
     }
 
     /// Calls `changed` when the table `relation` has changed, until the listener is dropped.
@@ -62,7 +64,7 @@ impl Hints {
         let mut known = self.ear.lock().unwrap_or_else(PoisonError::into_inner);
         let ear = known.upgrade().unwrap_or_else(|| {
             let tables = Arc::new(Tables::default());
-            let task = tokio::spawn(listen(self.options.clone(), tables.clone()));
+            let task = tokio::spawn(listen(self.route.clone(), tables.clone()));
             let ear = Arc::new(Ear { tables, _task: AbortOnDropHandle::new(task) });
             *known = Arc::downgrade(&ear);
             ear
@@ -106,10 +108,11 @@ impl Tables {
     }
 }
 
-async fn listen(options: PgConnectOptions, tables: Arc<Tables>) {
+async fn listen(route: Route, tables: Arc<Tables>) {
     loop {
-        match caught(Place::Listen, follow(options.clone(), &tables)).await {
+        match caught(Place::Listen, follow(&route, &tables)).await {
             Ok(Err(error)) => {
+                let error = DbError::from(error);
                 tracing::info!(%error, "cannot listen for changes; they are found at the next poll");
             }
             Err(error) => {
@@ -131,8 +134,8 @@ impl Drop for Alone {
     }
 }
 
-async fn follow(options: PgConnectOptions, tables: &Tables) -> Result<Infallible, sqlx::Error> {
-    let pool = Alone(PgPoolOptions::new().max_connections(1).connect_lazy_with(options));
+async fn follow(route: &Route, tables: &Tables) -> Result<Infallible, sqlx::Error> {
+    let pool = Alone(PgPoolOptions::new().max_connections(1).connect_lazy_with(route.options().clone()));
     let mut listener = PgListener::connect_with(&pool.0).await?;
     listener.listen(CHANNEL).await?;
     tables.tell_all();

@@ -1,7 +1,7 @@
 //! All SQL of this house. Everything here speaks to one database on behalf of one store.
 //!
 //! - [`url`] and [`connect`] turn a Secret's URL into connections, and hand out transactions with their timeouts set; stores
-//!   that log in alike share them ([`pool`]);
+//!   that log in alike share them ([`pool`]), and what a server sends is checked before sqlx sees it ([`relay`]);
 //! - [`mapping`] turns the names of a spec into quoted SQL, once the catalog has told their types ([`validate`]);
 //! - [`decode`] reads instants and arrays of which a server may say anything;
 //! - [`judge`] is the one predicate that says which executions are stale: [`sweep`], [`observe`], [`warnings`] and
@@ -39,6 +39,7 @@ pub mod outbox;
 pub mod patterns;
 pub mod pool;
 pub mod refusals;
+pub mod relay;
 pub mod retention;
 pub mod rules;
 pub mod running;

@@ -7,14 +7,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::sync::Semaphore;
 
 use super::DbError;
-use super::connect::ACQUIRE_TIMEOUT;
 use super::hints::{Hints, Listener};
+use super::relay::{GRACE, Route, Transport};
 use super::url::{Key, Login};
 use crate::boundary::{Place, caught};
+use crate::net::Dialer;
 
 /// How long connections that were given up may take to come back before they are let go of.
 const DRAIN: Duration = Duration::from_mins(1);
@@ -23,27 +24,35 @@ const DRAIN: Duration = Duration::from_mins(1);
 const YOUNG: Duration = Duration::from_secs(5);
 
 /// The pools of one operator, by who logs in where.
-#[derive(Debug, Default)]
-pub struct Pools(Mutex<HashMap<Key, Weak<Pool>>>);
+#[derive(Debug)]
+pub struct Pools {
+    transport: Transport,
+    pools: Mutex<HashMap<Key, Weak<Pool>>>,
+}
 
 impl Pools {
+    /// Whose connections are made by `dialer`.
+    pub fn new(dialer: Dialer) -> Self {
+        Self { transport: Transport::new(dialer), pools: Mutex::default() }
+    }
+
     /// The pool of this login, with one more member that asks for `size` connections.
-    pub(super) fn join(&self, login: &Login, size: u32) -> Member {
-        let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn join(&self, login: &Login, size: u32) -> Result<Member, DbError> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools.retain(|_, pool| pool.strong_count() > 0);
         let known = pools.get(&login.key).and_then(Weak::upgrade);
         if let Some(member) = known.and_then(|pool| Pool::join(&pool, size)) {
-            return member;
+            return Ok(member);
         }
-        let (pool, member) = Pool::new(login.options.clone(), size);
+        let (pool, member) = Pool::new(&self.transport, login, size)?;
         pools.insert(login.key, Arc::downgrade(&pool));
-        member
+        Ok(member)
     }
 }
 
 /// See the module.
 pub(super) struct Pool {
-    options: PgConnectOptions,
+    route: Route,
     state: Mutex<State>,
     /// The last attempt to log in: when it ended, with which connections, and what came of it.
     proof: tokio::sync::Mutex<Option<Proof>>,
@@ -77,6 +86,8 @@ pub(super) struct Connections {
     pub(super) number: u64,
     size: u32,
     born: Instant,
+    /// The connections need it for as long as new ones can be opened.
+    _route: Route,
 }
 
 #[derive(Debug)]
@@ -88,13 +99,13 @@ struct Proof {
 
 impl Connections {
     /// None is opened before it is needed.
-    fn new(options: PgConnectOptions, size: u32, number: u64) -> Self {
+    fn new(route: Route, size: u32, number: u64) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(size)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .acquire_timeout(route.connect_timeout() + GRACE)
             .idle_timeout(Duration::from_mins(5))
             .max_lifetime(Duration::from_mins(30))
-            .connect_lazy_with(options);
+            .connect_lazy_with(route.options().clone());
         Self {
             pool,
             turns: Arc::new(Semaphore::new(size as usize)),
@@ -102,6 +113,7 @@ impl Connections {
             number,
             size,
             born: Instant::now(),
+            _route: route,
         }
     }
 
@@ -125,14 +137,21 @@ impl Connections {
 
 impl Pool {
     /// A pool that nobody else finds, with its first member.
-    pub(super) fn new(options: PgConnectOptions, size: u32) -> (Arc<Self>, Member) {
-        let now = Connections::new(options.clone(), size, 0);
+    pub(super) fn new(
+        transport: &Transport,
+        login: &Login,
+        size: u32,
+    ) -> Result<(Arc<Self>, Member), DbError> {
+        let route = transport.route(login).map_err(|error| {
+            DbError::Other(format!("no socket could be opened within the operator: {error}"))
+        })?;
+        let now = Connections::new(route.clone(), size, 0);
         let state = State { now, members: HashMap::from([(0, size)]), joined: 0 };
-        let hints = Hints::new(options.clone());
+        let hints = Hints::new(route.clone());
         let pool =
-            Arc::new(Self { options, state: Mutex::new(state), proof: tokio::sync::Mutex::default(), hints });
+            Arc::new(Self { route, state: Mutex::new(state), proof: tokio::sync::Mutex::default(), hints });
         let member = Member { pool: pool.clone(), id: 0, size };
-        (pool, member)
+        Ok((pool, member))
     }
 
     /// One more member; `None`: the last one has just left. There are as many connections as the member asks for that asks
@@ -164,22 +183,23 @@ impl Pool {
             Some(Proof { ended, outcome: Err(error), .. }) if *ended >= asked => return Err(error.clone()),
             _ => {}
         }
-        let attempt = tokio::time::timeout(ACQUIRE_TIMEOUT, caught(Place::Login, self.log_in())).await;
+        let limit = self.route.connect_timeout();
+        let attempt = tokio::time::timeout(limit + GRACE, caught(Place::Login, self.log_in())).await;
         let outcome = attempt
-            .unwrap_or(Ok(Err(DbError::ConnectTimeout(ACQUIRE_TIMEOUT))))
+            .unwrap_or(Ok(Err(DbError::ConnectTimeout(limit))))
             .unwrap_or_else(|panicked| Err(panicked.into()));
         *proof = Some(Proof { ended: Instant::now(), number, outcome: outcome.clone() });
         outcome
     }
 
     async fn log_in(&self) -> Result<(), DbError> {
-        let connection = sqlx::ConnectOptions::connect(&self.options).await?;
+        let connection = sqlx::ConnectOptions::connect(self.route.options()).await?;
         Ok(sqlx::Connection::close(connection).await?)
     }
 
     /// Puts new connections in the place of those in use; what is under way ends on the old ones.
     fn replace(&self, state: &mut State, size: u32) {
-        let new = Connections::new(self.options.clone(), size, state.now.number + 1);
+        let new = Connections::new(self.route.clone(), size, state.now.number + 1);
         std::mem::replace(&mut state.now, new).drain();
     }
 
@@ -201,6 +221,11 @@ impl Member {
     /// See [`Pool::prove`].
     pub(super) async fn prove(&self) -> Result<(), DbError> {
         self.pool.prove().await
+    }
+
+    /// How long a connection may take, login included.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.pool.route.connect_timeout()
     }
 
     /// The connections in use at present.

@@ -2,11 +2,18 @@
 //! and local key paths and logs what it does not know; a URL out of a tenant's Secret must do none of that.
 
 use std::fmt;
+use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
+
+use super::connect::ACQUIRE_TIMEOUT;
+use crate::net::address::is_name;
+
+/// The longest `connect_timeout`: a store that waits for it holds up nothing else, but its own deadlines.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// What is wrong with a connection URL. No text repeats any part of the URL that could be a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +29,9 @@ pub enum InvalidUrl {
     /// The host is missing.
     #[error("it names no host")]
     Host,
+    /// The host is neither a name nor an address, such as the path of a Unix socket.
+    #[error("its host is neither a name nor an IP address; the path of a Unix socket is not accepted")]
+    NoHostName,
     /// The user is missing.
     #[error("it names no user")]
     User,
@@ -56,9 +66,13 @@ const REFUSED: [&str; 16] = [
 /// Who logs in where, and how.
 #[derive(Clone)]
 pub struct Login {
-    /// The options.
+    /// The options. They are not for connecting: that is the relay's ([`super::relay`]).
     pub options: PgConnectOptions,
-    /// The same for equal options, and for those only. It tells nothing of them.
+    /// Who vouches for the server, in PEM form, in place of the system's authorities.
+    pub(super) ca: Option<Vec<u8>>,
+    /// How long it may take until a connection is there, login included.
+    pub(super) connect_timeout: Duration,
+    /// The same for equal logins, and for those only. It tells nothing of them.
     pub key: Key,
 }
 
@@ -66,6 +80,13 @@ impl fmt::Debug for Login {
     /// Without the options, whose own `Debug` shows the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Login(…)")
+    }
+}
+
+impl From<PgConnectOptions> for Login {
+    /// Without an authority of its own, for a pool that it shares with nobody.
+    fn from(options: PgConnectOptions) -> Self {
+        Self { options, ca: None, connect_timeout: ACQUIRE_TIMEOUT, key: Key([0; 32]) }
     }
 }
 
@@ -77,7 +98,8 @@ pub struct Key([u8; 32]);
 pub fn login(text: &str, ca: Option<Vec<u8>>) -> Result<Login, InvalidUrl> {
     let url = read(text)?;
     let authority = ca.clone().unwrap_or_default();
-    let options = options(&url, ca)?;
+    let options = options(&url, ca.clone())?;
+    let connect_timeout = connect_timeout(&url)?;
     // sqlx shows no password of its options.
     let password = decode(url.password().unwrap_or_default())?;
     let port = options.get_port().to_string();
@@ -91,13 +113,26 @@ pub fn login(text: &str, ca: Option<Vec<u8>>) -> Result<Login, InvalidUrl> {
         options.get_database().unwrap_or_default().as_bytes(),
         mode.as_bytes(),
         options.get_application_name().unwrap_or_default().as_bytes(),
+        &connect_timeout.as_millis().to_be_bytes(),
         &authority,
     ] {
         // With its length, so that no two parts run into one another.
         hash.update(part.len().to_be_bytes());
         hash.update(part);
     }
-    Ok(Login { options, key: Key(hash.finalize().into()) })
+    Ok(Login { options, ca, connect_timeout, key: Key(hash.finalize().into()) })
+}
+
+/// `connect_timeout` of a URL, in seconds: at most [`LONGEST`]; without it, or with 0, [`ACQUIRE_TIMEOUT`].
+fn connect_timeout(url: &Url) -> Result<Duration, InvalidUrl> {
+    let Some((_, value)) = url.query_pairs().find(|(name, _)| name == "connect_timeout") else {
+        return Ok(ACQUIRE_TIMEOUT);
+    };
+    match value.parse::<u32>() {
+        Ok(0) => Ok(ACQUIRE_TIMEOUT),
+        Ok(seconds) => Ok(Duration::from_secs(seconds.into()).min(LONGEST)),
+        Err(_) => Err(InvalidUrl::Value("connect_timeout", "a number of seconds")),
+    }
 }
 
 /// The options for a connection URL, with nothing taken from the environment but what the URL leaves to TLS.
@@ -117,13 +152,14 @@ fn options(url: &Url, ca: Option<Vec<u8>>) -> Result<PgConnectOptions, InvalidUr
         return Err(InvalidUrl::Scheme);
     }
     let host = url.host_str().filter(|h| !h.is_empty()).ok_or(InvalidUrl::Host)?;
+    let host = host_name(host)?;
     let user = decode(url.username())?;
     if user.is_empty() {
         return Err(InvalidUrl::User);
     }
     let database = decode(url.path().trim_start_matches('/'))?;
     let mut options = PgConnectOptions::new_without_pgpass()
-        .host(&decode(host)?.replace(['[', ']'], ""))
+        .host(&host)
         .port(url.port().unwrap_or(5432))
         .username(&user)
         .password(&decode(url.password().unwrap_or_default())?)
@@ -155,7 +191,7 @@ fn parameter(options: PgConnectOptions, name: &str, value: &str) -> Result<PgCon
             "verify-full" => PgSslMode::VerifyFull,
             _ => return Err(InvalidUrl::Value("sslmode", "one of disable, require, verify-ca, verify-full")),
         })),
-        // Accepted because CloudNativePG and others write it; the pool's own limit is what counts.
+        // See `connect_timeout`.
         "connect_timeout" => match value.parse::<u32>() {
             Ok(_) => Ok(options),
             Err(_) => Err(InvalidUrl::Value("connect_timeout", "a number of seconds")),
@@ -168,6 +204,20 @@ fn parameter(options: PgConnectOptions, name: &str, value: &str) -> Result<PgCon
                 .find(|known| *known == other)
                 .unwrap_or("a parameter unknown to the operator"),
         )),
+    }
+}
+
+/// A name, or an address without brackets. libpq and sqlx would take what begins with `/` or `@` for a Unix socket.
+fn host_name(host: &str) -> Result<String, InvalidUrl> {
+    let host = decode(host)?;
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+    let name = host.strip_suffix('.').unwrap_or(&host);
+    if address.parse::<std::net::IpAddr>().is_ok() {
+        Ok(address.to_owned())
+    } else if is_name(name) {
+        Ok(host)
+    } else {
+        Err(InvalidUrl::NoHostName)
     }
 }
 
@@ -191,6 +241,7 @@ fn syntax(error: url::ParseError) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Dialer;
 
     #[test]
     fn reads_a_full_url() {
@@ -235,6 +286,7 @@ mod tests {
             "postgres://u:p@h/e",
             "postgres://u:p@h/d?sslmode=disable",
             "postgres://u:p@h/d?application_name=x",
+            "postgres://u:p@h/d?connect_timeout=6",
         ] {
             assert_ne!(key(other, None), one, "{other}");
         }
@@ -248,10 +300,11 @@ mod tests {
     #[tokio::test]
     async fn what_is_shown_of_a_login_and_of_those_who_hold_it_has_no_password() {
         let login = login("postgres://u:hunter2@127.0.0.1:9/d", None).unwrap();
-        let pools = crate::db::Pools::default();
+        let pools = crate::db::Pools::new(Dialer::unrestricted());
         let timeout = std::time::Duration::from_secs(1);
         let refused = crate::db::Database::shared(&pools, &login, 2, timeout).await;
-        let (_pool, member) = crate::db::pool::Pool::new(login.options.clone(), 2);
+        let transport = crate::db::relay::Transport::new(Dialer::unrestricted());
+        let (_pool, member) = crate::db::pool::Pool::new(&transport, &login, 2).unwrap();
         for shown in
             [format!("{login:?}"), format!("{pools:?}"), format!("{member:?}"), format!("{refused:?}")]
         {
@@ -262,6 +315,39 @@ mod tests {
     #[test]
     fn an_ipv6_host_loses_its_brackets() {
         assert_eq!(parse("postgres://u@[::1]:5433/d", None).unwrap().get_host(), "::1");
+    }
+
+    #[test]
+    fn connect_timeout_counts_within_bounds() {
+        let timeout =
+            |query: &str| login(&format!("postgres://u:p@h/d{query}"), None).unwrap().connect_timeout;
+        for (query, seconds) in
+            [("", 5), ("?connect_timeout=0", 5), ("?connect_timeout=1", 1), ("?connect_timeout=600", 30)]
+        {
+            assert_eq!(timeout(query), Duration::from_secs(seconds), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address() {
+        for host in ["db", "db.example.org.", "my_db", "10.0.0.1", "[fd00::1]", "1-2-3.example"] {
+            assert!(parse(&format!("postgres://u:hunter2@{host}/d"), None).is_ok(), "{host}");
+        }
+        for host in [
+            "%2Ftmp%2Fsec",
+            "%2e%2e%2ftmp",
+            "@abstract",
+            "%40abstract",
+            "a%20b",
+            "a%2Fb",
+            "256.1.1.1",
+            "%5B%3A%3A1",
+            "-a",
+        ] {
+            let error = parse(&format!("postgres://u:hunter2@{host}/d"), None).unwrap_err().to_string();
+            assert!(!error.contains("hunter2") && !error.contains("tmp"), "{host}: {error}");
+        }
+        assert_eq!(parse("postgres://u:p@%2Ftmp%2Fsec/d", None).unwrap_err(), InvalidUrl::NoHostName);
     }
 
     #[test]

@@ -161,7 +161,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_text_of_a_panic_reaches_no_client_and_the_next_request_is_answered() {
-        let limits = Limits { request: Duration::from_mins(1), requests: 1, requests_per_caller: None, connections: 1 };
+        let limits = Limits {
+            request: Duration::from_mins(1),
+            requests: 1,
+            requests_per_caller: None,
+            connections: 1,
+        };
         let broken = get(|| async {
             assert!(std::hint::black_box(false), "hunter2");
         });

@@ -19,6 +19,10 @@ impl Budget {
         Self { peer: peer.to_owned(), limit, deadline: Instant::now() + limit }
     }
 
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     pub(super) fn peer(&self) -> String {
         self.peer.clone()
     }

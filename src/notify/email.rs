@@ -6,6 +6,7 @@ use super::session::Session;
 use super::template::Rendered;
 use super::{Message, SendError, mail};
 use crate::api::notifications::{Security, Smtp};
+use crate::net::Dialer;
 use crate::secrets::{CaBundle, SecretString};
 
 /// How long one attempt may take, from the connection to the server's word that it has the e-mail.
@@ -58,6 +59,7 @@ impl Server {
 
 /// Sends an e-mail to one recipient, within [`LIMIT`].
 pub(super) async fn send(
+    dialer: &Dialer,
     server: &Server,
     to: &str,
     rendered: &Rendered,
@@ -69,7 +71,7 @@ pub(super) async fn send(
             "a login without TLS would show everybody the password: set security to StartTLS or TLS, or leave out credentialsSecretRef".to_owned(),
         ));
     }
-    let mut session = Session::open(server, LIMIT).await?;
+    let mut session = Session::open(dialer, server, LIMIT).await?;
     let sent = match session.login(server).await {
         Ok(()) => session.deliver(&mail).await,
         refused => refused,

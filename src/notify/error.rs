@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::net::DialError;
+
 /// A message that did not get to its destination. `peer` is the host and port of a mail server, or the scheme, host and
 /// port of a webhook.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +15,16 @@ pub enum SendError {
         "cannot reach {peer}: {error}. Check the host and port, that it is up, and that no NetworkPolicy is in the way"
     )]
     Unreachable {
+        /// Where.
+        peer: String,
+        /// Why.
+        error: String,
+    },
+    /// The operator does not connect to such an address.
+    #[error(
+        "the operator does not connect to {peer}: {error}. Name another host, or have whoever runs the operator allow this one with egress.allow in the chart (--allow-addresses)"
+    )]
+    AddressRefused {
         /// Where.
         peer: String,
         /// Why.
@@ -118,6 +130,7 @@ impl SendError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "Unreachable",
+            Self::AddressRefused { .. } => "AddressRefused",
             Self::TimedOut { .. } => "TimedOut",
             Self::TlsNotOffered(_) => "TLSNotOffered",
             Self::Tls { .. } => "TLSFailed",
@@ -129,6 +142,15 @@ impl SendError {
             Self::Redirected { .. } => "Redirected",
             Self::HttpStatus { .. } => "HTTPStatus",
             Self::InvalidConfiguration(_) => "InvalidConfiguration",
+        }
+    }
+
+    /// What a connection that was not made stands for, within an attempt that may take `limit`.
+    pub(super) fn not_dialled(peer: String, limit: Duration, error: DialError) -> Self {
+        match error {
+            DialError::Refused(refused) => Self::AddressRefused { peer, error: refused.to_string() },
+            DialError::TimedOut => Self::TimedOut { peer, doing: "connecting", limit },
+            error => Self::Unreachable { peer, error: error.to_string() },
         }
     }
 

@@ -26,6 +26,8 @@ pub use error::SendError;
 pub use message::Message;
 pub use template::{Rendered, TemplateError, Templates};
 
+use crate::net::Dialer;
+
 /// Where a message goes.
 #[derive(Clone, Debug)]
 pub enum Destination {
@@ -51,11 +53,12 @@ pub struct Delivery {
 
 impl Destination {
     /// Tries once to deliver a message, for at most [`email::LIMIT`] or [`webhook::LIMIT`].
-    pub async fn deliver(&self, templates: &Templates, message: &Message) -> Delivery {
+    /// `dialer` makes the connection.
+    pub async fn deliver(&self, dialer: &Dialer, templates: &Templates, message: &Message) -> Delivery {
         let (rendered, template_errors) = templates.render(message);
         let outcome = match self {
-            Self::Email { server, to } => email::send(server, to, &rendered, message).await,
-            Self::Webhook(target) => webhook::send(target, &rendered, message).await,
+            Self::Email { server, to } => email::send(dialer, server, to, &rendered, message).await,
+            Self::Webhook(target) => webhook::send(dialer, target, &rendered, message).await,
         };
         Delivery { outcome, template_errors }
     }

@@ -20,6 +20,7 @@ use super::mail::Mail;
 use super::metered::Metered;
 use super::{SendError, plain, trust};
 use crate::api::notifications::Security;
+use crate::net::Dialer;
 use crate::secrets::{Echoes, ExposeSecret, OMITTED};
 
 /// How long to wait for the answer to the farewell.
@@ -41,12 +42,13 @@ pub(super) struct Session {
 
 impl Session {
     /// Connects, and protects the connection as the spec says. `limit` holds for all that follows.
-    pub(super) async fn open(server: &Server, limit: Duration) -> Result<Self, SendError> {
+    pub(super) async fn open(dialer: &Dialer, server: &Server, limit: Duration) -> Result<Self, SendError> {
         let budget = Budget::new(&format!("{}:{}", server.host, server.port), limit);
         let unreachable =
             |error: std::io::Error| SendError::Unreachable { peer: budget.peer(), error: error.to_string() };
-        let connecting = TcpStream::connect((server.host.as_str(), server.port));
-        let tcp = budget.within("connecting", connecting).await?.map_err(unreachable)?;
+        let connecting = dialer.connect(&server.host, server.port, budget.deadline());
+        let tcp = budget.within("connecting", connecting).await?;
+        let tcp = tcp.map_err(|error| SendError::not_dialled(budget.peer(), limit, error))?;
         let peer = tcp.peer_addr().map_err(unreachable)?;
         let hello = match tcp.local_addr().map_err(unreachable)?.ip() {
             std::net::IpAddr::V4(own) => ClientId::Ipv4(own),

@@ -2,19 +2,22 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
 use percent_encoding::percent_decode_str;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
-use url::Url;
+use url::{Host, Url};
 
 use super::budget::Budget;
 use super::template::Rendered;
 use super::{Message, SendError, body, plain, trust};
 use crate::api::notifications::Format;
+use crate::net::{DialError, Dialer};
 use crate::secrets::{CaBundle, Echoes};
 
 pub use super::signature::SigningKey;
@@ -80,6 +83,16 @@ impl Endpoint {
         Echoes::new(parts.into_iter().chain(plain.iter().map(AsRef::as_ref)))
     }
 
+    /// Checks the address in it, where it names none but an address: that is not resolved.
+    fn check(&self, dialer: &Dialer) -> Result<(), DialError> {
+        let address = match self.0.host() {
+            Some(Host::Ipv4(address)) => address.into(),
+            Some(Host::Ipv6(address)) => address.into(),
+            Some(Host::Domain(_)) | None => return Ok(()),
+        };
+        Ok(dialer.policy().check(self.0.host_str().unwrap_or_default(), address)?)
+    }
+
     /// All of it that may be shown.
     pub fn origin(&self) -> String {
         self.0.origin().ascii_serialization()
@@ -93,11 +106,17 @@ impl fmt::Debug for Endpoint {
 }
 
 /// Sends a message, within [`LIMIT`].
-pub(super) async fn send(target: &Target, rendered: &Rendered, message: &Message) -> Result<(), SendError> {
+pub(super) async fn send(
+    dialer: &Dialer,
+    target: &Target,
+    rendered: &Rendered,
+    message: &Message,
+) -> Result<(), SendError> {
     let budget = Budget::new(&target.url.origin(), LIMIT);
+    target.url.check(dialer).map_err(|error| SendError::not_dialled(budget.peer(), LIMIT, error))?;
     let body = body::of(target.format, rendered, message)?;
     let (id, timestamp) = (message.id.to_string(), Utc::now().timestamp());
-    let mut request = client(target)?
+    let mut request = client(dialer, target)?
         .post(target.url.0.clone())
         .header(CONTENT_TYPE, "application/json")
         .header("webhook-id", &id)
@@ -118,9 +137,24 @@ pub(super) async fn send(target: &Target, rendered: &Rendered, message: &Message
     Err(SendError::HttpStatus { peer, status, text: beginning(&budget, answer, &target.url).await })
 }
 
+/// Resolves names to addresses that may be connected to; what is connected to is one of these.
+struct Checked(Dialer);
+
+impl Resolve for Checked {
+    fn resolve(&self, name: Name) -> Resolving {
+        let dialer = self.0.clone();
+        Box::pin(async move {
+            // The port is that of the URL.
+            let addresses = dialer.resolve(name.as_str(), 0).await?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
 /// A client for one request: no redirect is followed, and no proxy of the environment is asked.
-fn client(target: &Target) -> Result<Client, SendError> {
+fn client(dialer: &Dialer, target: &Target) -> Result<Client, SendError> {
     let builder = Client::builder()
+        .dns_resolver(Arc::new(Checked(dialer.clone())))
         .redirect(Policy::none())
         .no_proxy()
         .referer(false)
@@ -157,6 +191,9 @@ fn failed(peer: String, error: reqwest::Error) -> SendError {
     let mut innermost = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
+        if let Some(dial) = cause.downcast_ref::<DialError>() {
+            return SendError::not_dialled(peer, LIMIT, dial.clone());
+        }
         if let Some(tls) = cause.downcast_ref::<std::io::Error>().and_then(tls_error) {
             return SendError::Tls { peer, error: plain::line(&tls, TOLD) };
         }

@@ -8,6 +8,7 @@ use futures::FutureExt as _;
 use jobexec_operator::api::{ExecutionStore, Table};
 use jobexec_operator::db::extras::Extra;
 use jobexec_operator::db::{Database, DbError, Pools, url};
+use jobexec_operator::net::Dialer;
 use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -153,7 +154,7 @@ async fn tables_that_are_locked_hold_up_no_deadline_of_others() {
 #[tokio::test]
 async fn a_store_never_takes_the_last_connection_that_others_share() {
     let world = World::new("lastone").await;
-    let pools = Pools::default();
+    let pools = Pools::new(Dialer::unrestricted());
     let login = url::login(&world.url("right/password"), None).unwrap();
     let open = async || Database::shared(&pools, &login, 3, Duration::from_secs(30)).await.unwrap();
     let one = open().await;

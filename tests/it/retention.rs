@@ -10,7 +10,7 @@ use crate::support::World;
 
 /// The database with the rights of the operator's role, and its table.
 async fn open(world: &World) -> (Database, Mapping) {
-    let options = world.url("right/password").parse().unwrap();
+    let options: sqlx::postgres::PgConnectOptions = world.url("right/password").parse().unwrap();
     let database = Database::connect(options, 1, std::time::Duration::from_secs(30)).await.unwrap();
     let store: jobexec_operator::api::ExecutionStoreSpec =
         serde_json::from_value(json!({"connection": {"secretRef": {"name": "-"}}})).unwrap();

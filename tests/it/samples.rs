@@ -19,7 +19,7 @@ async fn a_sample_a_minute_tells_what_was_ended_since_the_one_before() {
     world
         .sql("INSERT INTO jobexec.stores (table_schema, table_name) VALUES ('public', 'job_executions')")
         .await;
-    let options = world.superuser().parse().unwrap();
+    let options: sqlx::postgres::PgConnectOptions = world.superuser().parse().unwrap();
     let database = Database::connect(options, 1, std::time::Duration::from_secs(30)).await.unwrap();
     let event = "INSERT INTO jobexec.events (at, store_id, execution_id, action, reason, source) \
                  SELECT date_trunc('minute', now()) - $ago$::interval, 1, 'x', '$action$', 'r', 's'";

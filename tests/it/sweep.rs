@@ -213,7 +213,7 @@ async fn the_sweep_of_another_operator_has_ended_a_minute_after_its_last_batch()
              FROM jobexec.sweeps, (VALUES ('10 minutes'::interval), ('50 seconds')) AS v (age)",
         )
         .await;
-    let login = world.url("right/password").parse().unwrap();
+    let login: sqlx::postgres::PgConnectOptions = world.url("right/password").parse().unwrap();
     let database = Database::connect(login, 1, Duration::from_secs(30)).await.unwrap();
     let ended = async |own: &[uuid::Uuid]| {
         let sweeps = ledger::unannounced(&database, 1, own, 5).await.unwrap();

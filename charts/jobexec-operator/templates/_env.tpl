@@ -6,6 +6,10 @@
 - name: STORE_SELECTOR
   value: {{ . | quote }}
 {{- end }}
+{{- with .Values.egress.allow }}
+- name: ALLOW_ADDRESSES
+  value: {{ join "," . | quote }}
+{{- end }}
 {{- if .Values.leases.enabled }}
 - name: LEASE_NAMESPACE
   value: {{ .Release.Namespace }}

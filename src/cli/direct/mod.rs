@@ -67,8 +67,9 @@ impl Direct {
             Some(path) => store_of(path)?,
             None => unconfigured(),
         };
-        let options = url::parse(args.database_url.ok_or(CliError::NoDatabase)?.expose_secret(), None)?;
-        let database = Database::connect(options, 2, STATEMENT_TIMEOUT).await?;
+        let url = args.database_url.ok_or(CliError::NoDatabase)?;
+        let login = url::login(url.expose_secret(), None)?;
+        let database = Database::connect(login, 2, STATEMENT_TIMEOUT).await?;
         let validated = validate(&database, &Layout::of(&store.spec)).await??;
         let known = ledger::look_up(&database, &validated.mapping).await?;
         let name = known.as_ref().and_then(|known| known.name.clone()).unwrap_or_else(|| store.name_any());
@@ -122,7 +123,10 @@ impl Direct {
     pub(super) async fn prepare_to_write(&mut self) -> Result<(), CliError> {
         self.writable()?;
         if let Ledger::Missing(why) = self.enlist().await? {
-            super::output::say(&format!("jobexec: this is not recorded, since {why}"));
+            super::output::say(&format!(
+                "jobexec: this is not recorded, since {}",
+                super::output::plain(why)
+            ));
         }
         Ok(())
     }

@@ -30,6 +30,7 @@ const SETS: &[(&[&str], &[&str])] = &[
         &["ServiceMonitor", "PrometheusRule", "ConfigMap"],
     ),
     (&["replicaCount=3"], &["PodDisruptionBudget"]),
+    (&["egress.allow={127.0.0.0/8,::1,db.internal.example}"], &[]),
     (&["updateStrategy.type=Recreate"], &[]),
     (&["replicaCount=3", "podDisruptionBudget.minAvailable=50%"], &["PodDisruptionBudget"]),
     (&["watchNamespaces={default,kube-public}", "rbac.workloads=true", "rbac.secretNames={a,b}"], &[]),

@@ -1,5 +1,6 @@
 //! Tests that play an attacker, or a server, row or object that could be one. `make test-hostile` runs them alone.
 
+mod addresses;
 mod budget;
 mod canary;
 mod doors;
@@ -7,3 +8,4 @@ mod panic;
 mod places;
 mod raw;
 mod secrets;
+mod server;

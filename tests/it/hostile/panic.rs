@@ -134,7 +134,7 @@ async fn a_broken_server_ends_neither_the_process_nor_the_work_on_other_stores()
 #[tokio::test]
 async fn a_connection_on_which_something_panicked_is_closed_and_never_used_again() {
     let world = World::new("panicked").await;
-    let options = world.superuser().parse().unwrap();
+    let options: sqlx::postgres::PgConnectOptions = world.superuser().parse().unwrap();
     let database = Database::connect(options, 1, Duration::from_secs(30)).await.unwrap();
     let pid = async |database: &Database| {
         let mut tx = database.read().await.unwrap();
@@ -256,7 +256,7 @@ async fn no_value_in_the_operators_own_tables_panics() {
     world
         .sql("INSERT INTO jobexec.stores (table_schema, table_name) VALUES ('public', 'job_executions')")
         .await;
-    let options = world.superuser().parse().unwrap();
+    let options: sqlx::postgres::PgConnectOptions = world.superuser().parse().unwrap();
     let database = Database::connect(options, 2, Duration::from_secs(30)).await.unwrap();
     let columns = columns(&world).await;
     let_be_null(&world, &columns).await;

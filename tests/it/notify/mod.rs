@@ -6,6 +6,7 @@ mod webhook;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use jobexec_operator::api::notifications::Topic;
+use jobexec_operator::net::Dialer;
 use jobexec_operator::notify::message::{Count, Execution, NAMED, Note};
 use jobexec_operator::notify::{Destination, Message, SendError, Templates};
 
@@ -54,7 +55,7 @@ fn execution(id: &str) -> Execution {
     }
 }
 
-fn message() -> Message {
+pub(crate) fn message() -> Message {
     Message {
         id: "7e0b1c52-61c8-4a7e-9a43-0d3a1a9f0c11".parse().unwrap(),
         at: moment(),
@@ -88,7 +89,7 @@ fn full() -> Message {
 async fn deliver(destination: &Destination, message: &Message) -> Result<(), SendError> {
     let (templates, errors) = Templates::new(None);
     assert_eq!(errors, []);
-    let delivery = destination.deliver(&templates, message).await;
+    let delivery = destination.deliver(&Dialer::unrestricted(), &templates, message).await;
     assert_eq!(delivery.template_errors, []);
     delivery.outcome
 }

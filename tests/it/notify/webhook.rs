@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use chrono::Utc;
 use jobexec_operator::api::notifications::Format;
+use jobexec_operator::net::Dialer;
 use jobexec_operator::notify::webhook::{Endpoint, SigningKey, Target};
 use jobexec_operator::notify::{Destination, Message, Templates};
 use jobexec_operator::secrets::CaBundle;
@@ -206,7 +207,7 @@ async fn an_own_template_is_what_slack_shows() {
     let destination = Destination::Webhook(Target { format: Format::Slack, ..target(&hook, "/") });
     let spec = json!({"text": "{{ summary }}!", "html": "{{ nothing }}"});
     let (templates, _) = Templates::new(Some(&serde_json::from_value(spec).unwrap()));
-    let delivery = destination.deliver(&templates, &message()).await;
+    let delivery = destination.deliver(&Dialer::unrestricted(), &templates, &message()).await;
     delivery.outcome.unwrap();
     assert_eq!(delivery.template_errors.len(), 1);
     let body: Value = serde_json::from_slice(&hook.requests()[0].body).unwrap();

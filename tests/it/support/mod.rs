@@ -3,6 +3,7 @@
 pub(crate) mod browser;
 pub(crate) mod helm;
 pub(crate) mod hook;
+pub(crate) mod hostile;
 pub(crate) mod https;
 pub(crate) mod kubelet;
 pub(crate) mod machine;

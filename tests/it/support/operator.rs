@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use super::PATIENCE;
 
+/// Where the servers of the tests are.
+pub(crate) const LOOPBACK: &str = "127.0.0.0/8,::1";
+
 /// A running operator; killed when dropped.
 pub(crate) struct Operator {
     child: Child,
@@ -26,14 +29,17 @@ impl Operator {
     ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jobexec"));
         command
-            .args(["operator", "--namespaces", namespace, "--log-format", "json"])
+            .args(["operator", "--namespaces", namespace])
             .env_clear()
             .env("KUBECONFIG", kubeconfig)
+            .env("LOG_FORMAT", "json")
             // Many operators share one machine: only the tests of what is served ask for a port.
             .env("HTTPS_ADDRESS", "off")
             .env("PROBE_ADDRESS", "off")
             .env("RUST_LOG", "debug,hyper=info,tower=info,rustls=info")
             .env("RUST_BACKTRACE", "1")
+            // All servers of the tests are on this machine.
+            .env("ALLOW_ADDRESSES", LOOPBACK)
             .envs(env.iter().copied());
         Self::spawn(command, log)
     }
@@ -53,6 +59,7 @@ impl Operator {
             };
             command.env(variable["name"].as_str().unwrap(), free);
         }
+        command.env("ALLOW_ADDRESSES", LOOPBACK);
         Self::spawn(command, log)
     }
 

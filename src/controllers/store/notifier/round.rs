@@ -251,7 +251,7 @@ impl Round {
         message: &Message,
         destination: &Destination,
     ) -> Result<(), SendError> {
-        let delivery = destination.deliver(templates, message).await;
+        let delivery = destination.deliver(&self.context.dialer, templates, message).await;
         self.channels.template(delivery.template_errors.first().map(ToString::to_string));
         delivery.outcome
     }

@@ -1,0 +1,123 @@
+//! Where sqlx comes in: a Unix socket that this process alone may use.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixStream};
+use uuid::Uuid;
+
+use super::memory::Memory;
+use super::pump;
+use super::upstream::Endpoint;
+
+/// The pause after a connection could not be accepted, as when the process has too many files open.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A socket that is listened on.
+pub(super) struct Door {
+    listener: UnixListener,
+    folder: Folder,
+}
+
+impl Door {
+    /// At a path that sqlx finds by a folder and the server's port. Its name cannot be guessed.
+    pub(super) fn open(port: u16) -> io::Result<Self> {
+        let folder = Folder::new()?;
+        let listener = UnixListener::bind(folder.path().join(format!(".s.PGSQL.{port}")))?;
+        Ok(Self { listener, folder })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Relays what comes in, for ever. Each connection is a task of its own, which ends with it.
+    pub(super) async fn serve(self, endpoint: Arc<Endpoint>, memory: Arc<Memory>) {
+        loop {
+            match self.listener.accept().await {
+                Ok((client, _)) if is_own(&client) => {
+                    tokio::spawn(pump::run(client, endpoint.clone(), memory.clone()));
+                }
+                Ok(_) => {
+                    tracing::warn!("another process connected to a socket of this one, and was turned away");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection within the operator cannot be accepted");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Whether the peer is this process. Where the system does not tell, the folder keeps other users out.
+fn is_own(client: &UnixStream) -> bool {
+    match client.peer_cred().map(|peer| peer.pid()) {
+        Ok(Some(pid)) => u32::try_from(pid).is_ok_and(|pid| pid == std::process::id()),
+        Ok(None) => !cfg!(target_os = "linux"),
+        Err(_) => false,
+    }
+}
+
+/// A folder for a socket. On Linux it is none, but the beginning of a name in the abstract namespace: no file, nothing to be
+/// cleaned up, and a read-only root will do.
+struct Folder(PathBuf);
+
+#[cfg(target_os = "linux")]
+impl Folder {
+    #[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+    fn new() -> io::Result<Self> {
+        Ok(Self(PathBuf::from(format!("\0jobexec-{}", Uuid::new_v4().simple()))))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Folder {
+    fn new() -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        // Paths of sockets are short: at most 104 bytes on macOS.
+        let name = &Uuid::new_v4().simple().to_string()[..16];
+        let path = std::env::temp_dir().join(format!("jobexec-{name}"));
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::debug!(%error, "the folder of a socket could not be removed");
+        }
+    }
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn this_process_is_let_in_and_another_one_is_not() {
+        let door = Door::open(5432).unwrap();
+        let path = door.folder().join(".s.PGSQL.5432");
+        let own = UnixStream::connect(&path).await.unwrap();
+        assert!(is_own(&door.listener.accept().await.unwrap().0));
+        drop(own);
+        let program = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(bytes.fromhex(sys.argv[1])); s.recv(1)";
+        let hex: String = path.to_str().unwrap().bytes().map(|byte| format!("{byte:02x}")).collect();
+        let Ok(mut other) = std::process::Command::new("python3").args(["-c", program, &hex]).spawn() else {
+            eprintln!("NOT TESTED: another process is turned away (python3 is not there)");
+            return;
+        };
+        assert!(!is_own(&door.listener.accept().await.unwrap().0));
+        other.wait().unwrap();
+    }
+}
