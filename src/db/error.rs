@@ -3,6 +3,10 @@
 
 use std::io;
 
+use sqlx::postgres::PgDatabaseError;
+
+use crate::notify::plain;
+
 /// A failed conversation with a database.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -56,6 +60,11 @@ pub enum DbError {
     /// The table changed under the operator, or a statement was refused (classes 22, 23, 42, P0).
     #[error("the server refused a statement: {0} (SQLSTATE {1})")]
     Statement(String, String),
+    /// Row-level security may hide rows of a table since the table was last validated.
+    #[error(
+        "row-level security was turned on or its policies were changed, so that the login may not see every row. The table is validated again, and the condition SchemaValid then says what to do"
+    )]
+    RowSecurity,
     /// Everything else that sqlx reports.
     #[error("{0}")]
     Other(String),
@@ -78,6 +87,7 @@ impl DbError {
             Self::Privilege(_) => "InsufficientPrivilege",
             Self::StatementTimeout(_) => "StatementTimeout",
             Self::Statement(..) => "StatementRefused",
+            Self::RowSecurity => super::visibility::REASON,
             Self::Other(_) => "DatabaseError",
         }
     }
@@ -92,6 +102,7 @@ impl DbError {
                 | Self::ReadOnly(_)
                 | Self::DiskFull(_)
                 | Self::Busy(_)
+                | Self::RowSecurity
         )
     }
 
@@ -111,9 +122,9 @@ impl DbError {
         match self {
             // A right that is missing may be a trigger's, for some rows only.
             Self::Privilege(_) => true,
-            Self::Statement(_, code) => {
-                ["09", "22", "23", "27", "38", "39", "44", "P0"].iter().any(|class| code.starts_with(class))
-            }
+            Self::Statement(_, code) => ["09", "22", "23", "27", "38", "39", "44", "54", "P0"]
+                .iter()
+                .any(|class| code.starts_with(class)),
             _ => false,
         }
     }
@@ -126,13 +137,28 @@ impl DbError {
     }
 }
 
+/// How many characters of a server's words are told.
+const WORDS: usize = 500;
+
+fn refuses_hidden_rows(error: &PgDatabaseError) -> bool {
+    error.routine() == Some(super::visibility::REFUSES)
+}
+
+/// A text from a server as one line of bounded length: it may quote the whole value of a row.
+pub(super) fn line(text: &str) -> String {
+    plain::line(&text.chars().take(2 * WORDS).collect::<String>(), WORDS)
+}
+
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::Database(e) => {
                 let code = e.code().unwrap_or_default().into_owned();
-                let text = e.message().to_owned();
+                let text = line(e.message());
                 match code.as_str() {
+                    "42501" if e.try_downcast_ref::<PgDatabaseError>().is_some_and(refuses_hidden_rows) => {
+                        Self::RowSecurity
+                    }
                     "28P01" | "28000" => Self::Authentication(text),
                     "3D000" => Self::NoDatabase(text),
                     "25006" => Self::ReadOnly(text),
@@ -144,16 +170,28 @@ impl From<sqlx::Error> for DbError {
                     _ => Self::Statement(text, code),
                 }
             }
-            sqlx::Error::Io(e) if e.kind() == io::ErrorKind::InvalidData => Self::Tls(e.to_string()),
+            sqlx::Error::Io(e) if e.kind() == io::ErrorKind::InvalidData => Self::Tls(line(&e.to_string())),
             sqlx::Error::Io(e) if e.kind() == io::ErrorKind::ResourceBusy => {
                 Self::Busy(super::connect::TURN_TIMEOUT)
             }
-            sqlx::Error::Io(e) => Self::Unreachable(e.to_string()),
-            sqlx::Error::Tls(e) => Self::Tls(e.to_string()),
+            sqlx::Error::Io(e) => Self::Unreachable(line(&e.to_string())),
+            sqlx::Error::Tls(e) => Self::Tls(line(&e.to_string())),
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
                 Self::ConnectTimeout(super::connect::ACQUIRE_TIMEOUT)
             }
-            other => Self::Other(other.to_string()),
+            other => Self::Other(line(&other.to_string())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_server_are_one_line_of_bounded_length() {
+        assert_eq!(line("no such\nthing\u{2028}\u{1b}[31m"), "no such thing [31m");
+        let long = line(&"é".repeat(20_000_000));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (WORDS, true));
     }
 }

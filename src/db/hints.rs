@@ -12,6 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::error::line;
 use super::extras::CHANNEL;
 use super::mapping::quote;
 
@@ -108,7 +109,10 @@ impl Tables {
 async fn listen(options: PgConnectOptions, tables: Arc<Tables>) {
     loop {
         let Err(error) = follow(options.clone(), &tables).await;
-        tracing::info!(%error, "cannot listen for changes; they are found at the next poll");
+        tracing::info!(
+            error = line(&error.to_string()),
+            "cannot listen for changes; they are found at the next poll"
+        );
         tokio::time::sleep(RETRY).await;
     }
 }
