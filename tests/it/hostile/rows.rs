@@ -410,7 +410,7 @@ async fn each_hostile_value_harms_its_row_only() {
         }
         let rows = world.one::<i64>(&format!("SELECT count(*) FROM {schema}.job_executions")).await;
         assert!(rows > 100, "{rows} of {next}");
-        shape.hold(&world, &schema).await.unwrap_or_else(|why| panic!("{schema}: {why}"));
+        Box::pin(shape.hold(&world, &schema)).await.unwrap_or_else(|why| panic!("{schema}: {why}"));
     }
 }
 
@@ -429,7 +429,7 @@ async fn play(world: &World, (n, rows): &Case) -> Result<(), TestCaseError> {
         let row: Vec<String> = all.zip(row).map(|(values, at)| values[at % values.len()].clone()).collect();
         shape.put(world, &schema, &row).await;
     }
-    shape.hold(world, &schema).await.map_err(TestCaseError::fail)
+    Box::pin(shape.hold(world, &schema)).await.map_err(TestCaseError::fail)
 }
 
 /// The values together, by lot.

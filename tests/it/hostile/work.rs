@@ -133,12 +133,14 @@ impl Work {
         health::check(database, judge, 5).await?;
         list::stale(database, judge, 100).await?;
         let mut listed = Vec::new();
+        // A few pages, and not too many.
+        let size = u32::try_from(ids.len() / 3).unwrap().max(3);
         for which in [Which::Running, Which::Overdue, Which::Stale, Which::All] {
             for job_id in [None, Some(job.to_owned())] {
                 let (mut after, mut pages) = (None, 0);
                 let filter = Filter { which, older_than: Some(TimeDelta::zero()), job_id };
                 while pages == 0 || after.is_some() {
-                    let page = running::page(database, judge, &filter, after.as_ref(), 9).await?;
+                    let page = running::page(database, judge, &filter, after.as_ref(), size).await?;
                     // As a client hands it back.
                     after = page.next.map(|place| place.to_string().parse().unwrap());
                     listed.extend(page.executions.into_iter().map(|execution| execution.id));
@@ -147,7 +149,8 @@ impl Work {
                 }
             }
         }
-        for id in ids {
+        running::look(database, judge, ids.to_vec()).await?;
+        for id in ids.iter().step_by(1 + ids.len() / 40) {
             explain::explain(database, judge, id).await?;
             explain::records(database, judge, id).await?;
         }
