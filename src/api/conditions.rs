@@ -83,7 +83,7 @@ pub fn settle(
                 type_: finding.type_.to_owned(),
                 status: status.to_owned(),
                 reason: finding.reason.to_owned(),
-                message: clip(finding.message, MESSAGE_LIMIT),
+                message: clip(one_line(finding.message), MESSAGE_LIMIT),
                 observed_generation: generation,
                 last_transition_time: since,
             }
@@ -102,6 +102,12 @@ pub fn time(at: DateTime<Utc>) -> Time {
     // Whole seconds, and years of four digits: anything else would not be read back.
     let second = at.timestamp().clamp(FIRST_SECOND, Timestamp::MAX.as_second());
     Time(Timestamp::from_second(second).unwrap_or_default())
+}
+
+/// `text` with blanks for control characters, which a row or a server may have put into it: a line of its own, or a colour,
+/// would be taken for the operator's words.
+pub fn one_line(text: String) -> String {
+    if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text }
 }
 
 /// `text` cut to at most `limit` bytes, at a character's edge, with a mark where it was cut.
@@ -146,6 +152,7 @@ mod tests {
     #[test]
     fn clipping_keeps_characters_whole() {
         assert_eq!(clip("äöü".into(), 6), "äöü");
+        assert_eq!(one_line("a\nReady: b\u{1b}[31m".into()), "a Ready: b [31m");
         assert_eq!(clip("äöüß".into(), 6), "ä…");
         assert_eq!(clip("abc".into(), 3), "abc");
     }

@@ -9,7 +9,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
 use super::{ReconcileError, bounded};
-use crate::api::conditions::clip;
+use crate::api::conditions::{clip, one_line};
 
 /// The longest note that the API accepts, in bytes.
 const NOTE_LIMIT: usize = 1_024;
@@ -45,7 +45,7 @@ pub async fn publish(client: &Client, about: &ObjectReference, news: News) -> Re
         type_: Some(if news.warning { "Warning" } else { "Normal" }.to_owned()),
         reason: Some(news.reason),
         action: Some(news.action.to_owned()),
-        note: Some(clip(news.note, NOTE_LIMIT)),
+        note: Some(clip(one_line(news.note), NOTE_LIMIT)),
         event_time: Some(MicroTime(Timestamp::now())),
         reporting_controller: Some(CONTROLLER.to_owned()),
         reporting_instance: Some(std::env::var("HOSTNAME").unwrap_or_else(|_| "jobexec".to_owned())),

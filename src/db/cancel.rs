@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, Row as _};
 
+use super::connect::LOGIN_PATH;
 use super::decode;
 use super::mapping::wire;
 use super::{Database, DbError, Ledger, Mapping};
@@ -122,20 +123,20 @@ async fn attempt(
          cancelled AS (
              UPDATE {table} AS t SET {assignments}
              WHERE {id} = ANY (ARRAY (SELECT id FROM taken)) AND ({alive})
-             RETURNING {id} AS id, {job}::text AS job_id, {number}::bigint AS number, {start} AS started_at,
+             RETURNING {id} AS id, {job} AS job_id, {number}::bigint AS number, {start} AS started_at,
                        ({alive}) AS alive),
          done AS MATERIALIZED (
              SELECT c.id::text AS id, c.job_id, c.number, c.started_at, statement_timestamp() AS at, r.source, r.actor
              FROM cancelled AS c JOIN request AS r ON r.k = c.id WHERE NOT c.alive){recorded}
-         SELECT id, job_id, number, started_at, at, source FROM done",
+         SELECT id, job_id, number, started_at, at, source FROM done WHERE {LOGIN_PATH}",
         type_ = m.id_type().sql(),
         id = m.id(),
         table = m.table(),
-        alive = format_args!("{} OR {}", m.running(), m.scheduled()),
+        alive = m.only_handled(format!("{} OR {}", m.running(), m.scheduled())),
         assignments =
             m.end_assignments(OnTimeout::Cancel, &format!("{CANCEL_REQUESTED}: cancelled by a person's request")),
         lock = m.lock(),
-        job = m.job_id(),
+        job = m.job_shown(),
         number = m.number(),
         start = wire(&m.started_at()),
     );

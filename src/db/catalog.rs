@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::PgConnection;
 use sqlx::postgres::types::Oid;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::decode::List;
-use super::mapping::literal;
+use super::mapping::{literal, quote};
+use super::visibility::{self, Visibility};
 use super::{Database, DbError, Layout};
 use crate::api::Table;
 use crate::api::table::Identifier;
@@ -41,6 +42,8 @@ pub(super) struct Relation {
     pub(super) columns: BTreeMap<String, Column>,
     /// Its triggers that are not disabled.
     pub(super) triggers: Vec<String>,
+    /// What row-level security means for the login.
+    pub(super) visibility: Visibility,
 }
 
 /// A column.
@@ -55,6 +58,8 @@ pub(super) struct Column {
     pub(super) category: String,
     /// `pg_type.typtype`: `e` for enums.
     pub(super) kind: String,
+    /// Whether Postgres itself has an operator that compares two of its values.
+    pub(super) comparable: bool,
     /// Whether the login may read it.
     pub(super) select: bool,
     /// Whether the login may change it.
@@ -75,7 +80,7 @@ pub(super) struct Column {
 /// Reads the catalog; no right on the tables themselves is needed.
 pub(super) async fn read(database: &Database, layout: &Layout) -> Result<Catalog, DbError> {
     let table = &layout.table;
-    let mut tx = database.read().await?;
+    let mut tx = database.read_catalog().await?;
     let (role, zone_known, read_only): (String, bool, bool) = sqlx::query_as(
         "SELECT current_user::text, $1 = 'UTC' OR EXISTS (SELECT FROM pg_timezone_names WHERE name = $1),
                 pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean",
@@ -85,7 +90,7 @@ pub(super) async fn read(database: &Database, layout: &Layout) -> Result<Catalog
     .fetch_one(&mut *tx)
     .await?;
     let executions = relation(&mut tx, &table.schema, &table.name, table).await?;
-    let jobs = match &layout.jobs {
+    let mut jobs = match &layout.jobs {
         Some(jobs) => relation(&mut tx, &jobs.schema, &jobs.name, table).await?,
         None => None,
     };
@@ -102,7 +107,30 @@ pub(super) async fn read(database: &Database, layout: &Layout) -> Result<Catalog
         None => Vec::new(),
     };
     tx.commit().await?;
+    if let Some(view) = jobs.as_mut().filter(|jobs| jobs.kind == "v") {
+        view.visibility = of_view(database, layout).await?;
+    }
     Ok(Catalog { role, executions, jobs, labels, zone_known, read_only })
+}
+
+/// What row-level security of the tables beneath the view of jobs means: that is for Postgres to say, which refuses to read
+/// it with row security off where any would apply.
+async fn of_view(database: &Database, layout: &Layout) -> Result<Visibility, DbError> {
+    let Some(jobs) = &layout.jobs else { return Ok(Visibility::default()) };
+    let read = format!("SELECT FROM {}.{} LIMIT 0", quote(&jobs.schema.0), quote(&jobs.name.0));
+    let mut tx = database.read_catalog().await?;
+    sqlx::raw_sql("SET LOCAL row_security = off").execute(&mut *tx).await?;
+    let refused =
+        sqlx::query(AssertSqlSafe(read.as_str())).persistent(false).execute(&mut *tx).await.is_err();
+    tx.rollback().await?;
+    if !refused {
+        return Ok(Visibility::default());
+    }
+    // A right may be lacking all the same.
+    let mut tx = database.read_catalog().await?;
+    let hides = sqlx::query(AssertSqlSafe(read)).persistent(false).execute(&mut *tx).await.is_ok();
+    tx.rollback().await?;
+    Ok(Visibility { active: hides, reads: !hides, ..Visibility::default() })
 }
 
 /// A relation, if it is there. Which of its columns an index serves for running executions is told by `table`.
@@ -124,10 +152,18 @@ async fn relation(
     .fetch_optional(&mut *tx)
     .await?;
     let Some((oid, kind, usage, List(triggers))) = found else { return Ok(None) };
+    let visibility = format!("SELECT {}", visibility::columns("$1"));
+    let visibility: Visibility =
+        sqlx::query_as(AssertSqlSafe(visibility)).bind(oid).persistent(false).fetch_one(&mut *tx).await?;
     let running: Vec<String> = table.statuses.running.iter().map(|text| literal(&text.0)).collect();
     let columns: Vec<Column> = sqlx::query_as(
         "SELECT a.attname::text AS name, format_type(a.atttypid, NULL) AS type_, t.typcategory::text AS category,
-                t.typtype::text AS kind, has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS select,
+                t.typtype::text AS kind,
+                t.typtype = 'e' OR EXISTS (
+                    SELECT FROM pg_operator AS o CROSS JOIN LATERAL (SELECT COALESCE(NULLIF(t.typbasetype, '0'), t.oid) AS oid) AS base
+                    WHERE o.oprname = '=' AND o.oprnamespace = 'pg_catalog'::regnamespace
+                      AND o.oprleft = base.oid AND o.oprright = base.oid) AS comparable,
+                has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS select,
                 has_column_privilege(a.attrelid, a.attnum, 'UPDATE') AS update,
                 EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid
                         AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) AS unique,
@@ -153,5 +189,5 @@ async fn relation(
     .fetch_all(&mut *tx)
     .await?;
     let columns = columns.into_iter().map(|column| (column.name.clone(), column)).collect();
-    Ok(Some(Relation { oid, kind, usage, columns, triggers }))
+    Ok(Some(Relation { oid, kind, usage, columns, triggers, visibility }))
 }

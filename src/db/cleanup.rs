@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::asked::{Asked, Forced};
 use super::judge::Reason;
+use super::mapping::ID_BYTES;
 use super::running::{self, Execution, Which};
 use super::sweep::{self, Ended, Known, Sweep};
 use super::{Database, DbError, Judge, Ledger, ledger};
@@ -85,7 +86,7 @@ pub struct Row {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Skipped {
     /// In one word: `Governed`, `Extended`, `AlertOnly`, `TooYoung`, `NotRunning`, `NotFound`, `Locked`, `Late`,
-    /// `Refused`.
+    /// `Refused`, `IdTooLong`.
     pub reason: Cow<'static, str>,
     /// For a person.
     pub message: String,
@@ -262,6 +263,10 @@ impl Plan<'_> {
             _ if execution.phase != Phase::Running => {
                 Some(Skipped::new("NotRunning", format!("it does not run, it is {}", execution.status)))
             }
+            (None, _) if execution.id.len() > usize::from(ID_BYTES) => Some(Skipped::new(
+                "IdTooLong",
+                format!("its id is longer than {ID_BYTES} bytes, and such executions are left alone"),
+            )),
             (None, _) => Some(Skipped::new("TooYoung", "it has not run for so long")),
             (Some(_), Some("AlertOnly")) => Some(governed(&execution, "AlertOnly")),
             _ if forced && !self.options.include_governed => {

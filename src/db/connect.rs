@@ -29,6 +29,13 @@ pub const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a statement waits for a lock. Rows are taken with `SKIP LOCKED`, so this is about table locks only.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A condition that is true, and for which the rest of the transaction has the login's search path from the moment on at which
+/// it is evaluated: what the application's triggers find is what its own role or database says. Other statements of the
+/// operator are read with a path on which Postgres alone has functions and operators. So a statement with this condition is
+/// the last one of its transaction. docs/decisions/0003-search-path.md says why it is done so.
+pub(super) const LOGIN_PATH: &str = "(SELECT pg_catalog.set_config('search_path', \
+     pg_catalog.current_setting('jobexec.search_path'), true)) IS NOT NULL";
+
 /// One store's access to its database. Clones are of the same store; other stores that log in alike share the connections.
 #[derive(Clone, Debug)]
 pub struct Database {
@@ -48,6 +55,8 @@ struct Store {
     allowed: Mutex<u32>,
     /// One for who reads much of the table.
     reading: Arc<tokio::sync::Mutex<()>>,
+    /// The statement that has Postgres refuse others where rows of the store may be hidden.
+    guard: Mutex<Arc<str>>,
 }
 
 /// A transaction. Dropped without [`Self::commit`] it is rolled back. Dropped by a panic its connection is closed: what the server
@@ -119,6 +128,7 @@ impl Database {
             own: Arc::new(Semaphore::new(size as usize)),
             allowed: Mutex::new(size),
             reading: Arc::default(),
+            guard: Mutex::new(Arc::from("")),
         };
         Ok(Self { of: Arc::new(of), statement_timeout })
     }
@@ -135,13 +145,30 @@ impl Database {
 
     /// A transaction that cannot write.
     pub async fn read(&self) -> Result<Tx, sqlx::Error> {
-        self.begin("READ ONLY").await
+        self.begin("READ ONLY", "", &self.guard()).await
+    }
+
+    /// The same for reading the catalog, by which it is found out whether rows may be hidden.
+    pub(super) async fn read_catalog(&self) -> Result<Tx, sqlx::Error> {
+        self.begin("READ ONLY", "", "").await
     }
 
     /// A transaction that can write, unless the database or the role is set to read only: that setting is somebody's
     /// will and is not overridden.
     pub async fn write(&self) -> Result<Tx, sqlx::Error> {
-        self.begin("").await
+        let remember = "SELECT pg_catalog.set_config('jobexec.search_path', \
+                        pg_catalog.current_setting('search_path'), true);";
+        self.begin("", remember, &self.guard()).await
+    }
+
+    /// From now on each transaction begins with `statement`, which has Postgres refuse the other ones where rows of the store
+    /// may be hidden; empty: none does.
+    pub(super) fn set_guard(&self, statement: &str) {
+        *self.of.guard.lock().unwrap_or_else(PoisonError::into_inner) = Arc::from(statement);
+    }
+
+    fn guard(&self) -> Arc<str> {
+        self.of.guard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A connection for statements that no transaction may hold, such as `CREATE INDEX CONCURRENTLY`. They have the timeouts of the
@@ -216,17 +243,21 @@ impl Database {
 
     /// The settings travel with `BEGIN` in one message and hold for the transaction only, so that they reach the
     /// right server connection behind `PgBouncer` in transaction mode. Compiling a statement of many expressions takes
-    /// longer than all of the statement, and is set off by estimates of rules that are far too high.
-    async fn begin(&self, access: &'static str) -> Result<Tx, sqlx::Error> {
+    /// longer than all of the statement, and is set off by estimates of rules that are far too high. No function or operator
+    /// of anybody but Postgres is on the search path; those of a temporary schema come last, as what a session makes may not
+    /// stand before the catalog. Whether rows may be hidden is for the `guard` to find out.
+    async fn begin(&self, access: &'static str, first: &'static str, guard: &str) -> Result<Tx, sqlx::Error> {
         let statement = self.statement_timeout.as_millis();
         let lock = LOCK_TIMEOUT.as_millis();
         let idle = 2 * statement;
         let begin = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED {access}; \
+            "BEGIN ISOLATION LEVEL READ COMMITTED {access}; {first} \
+             SET LOCAL search_path = pg_catalog, pg_temp; \
+             SET LOCAL row_security = on; \
              SET LOCAL statement_timeout = {statement}; \
              SET LOCAL lock_timeout = {lock}; \
              SET LOCAL jit = off; \
-             SET LOCAL idle_in_transaction_session_timeout = {idle}"
+             SET LOCAL idle_in_transaction_session_timeout = {idle}; {guard}"
         );
         let (mut connection, turn) = self.lent().await?;
         PgTransactionManager::begin(&mut connection.0, Some(AssertSqlSafe(begin).into_sql_str())).await?;

@@ -3,12 +3,11 @@
 
 use std::io;
 
-use super::relay::Fault;
-use crate::api::conditions::clip;
-use crate::boundary::{self, Panicked};
+use sqlx::postgres::PgDatabaseError;
 
-/// How much of a text of the server is told, in bytes.
-const TOLD: usize = 2_000;
+use super::relay::Fault;
+use crate::boundary::{self, Panicked};
+use crate::notify::plain;
 
 /// A failed conversation with a database.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -86,6 +85,11 @@ pub enum DbError {
     /// A defect was met while the answer was read; its connection is closed.
     #[error("{}", boundary::MESSAGE)]
     Internal,
+    /// Row-level security may hide rows of a table since the table was last validated.
+    #[error(
+        "row-level security was turned on or its policies were changed, so that the login may not see every row. The table is validated again, and the condition SchemaValid then says what to do"
+    )]
+    RowSecurity,
     /// Everything else that sqlx reports.
     #[error("{0}")]
     Other(String),
@@ -113,6 +117,7 @@ impl DbError {
             Self::StatementTimeout(_) => "StatementTimeout",
             Self::Statement(..) => "StatementRefused",
             Self::Internal => boundary::REASON,
+            Self::RowSecurity => super::visibility::REASON,
             Self::Other(_) => "DatabaseError",
         }
     }
@@ -127,6 +132,7 @@ impl DbError {
                 | Self::ReadOnly(_)
                 | Self::DiskFull(_)
                 | Self::Busy(_)
+                | Self::RowSecurity
         )
     }
 
@@ -146,9 +152,9 @@ impl DbError {
         match self {
             // A right that is missing may be a trigger's, for some rows only.
             Self::Privilege(_) => true,
-            Self::Statement(_, code) => {
-                ["09", "22", "23", "27", "38", "39", "44", "P0"].iter().any(|class| code.starts_with(class))
-            }
+            Self::Statement(_, code) => ["09", "22", "23", "27", "38", "39", "44", "54", "P0"]
+                .iter()
+                .any(|class| code.starts_with(class)),
             _ => false,
         }
     }
@@ -172,7 +178,11 @@ impl DbError {
             Self::InvalidMessage(text) => Self::InvalidMessage(edit(text)),
             Self::TooMuch(text) => Self::TooMuch(edit(text)),
             Self::Other(text) => Self::Other(edit(text)),
-            Self::ConnectTimeout(_) | Self::Busy(_) | Self::NoAnswer(_) | Self::Internal => self,
+            Self::ConnectTimeout(_)
+            | Self::Busy(_)
+            | Self::NoAnswer(_)
+            | Self::Internal
+            | Self::RowSecurity => self,
         }
     }
 
@@ -190,6 +200,18 @@ impl From<Panicked> for DbError {
     }
 }
 
+/// How many characters of a server's words are told.
+const WORDS: usize = 500;
+
+fn refuses_hidden_rows(error: &PgDatabaseError) -> bool {
+    error.routine() == Some(super::visibility::REFUSES)
+}
+
+/// A text from a server as one line of bounded length: it may quote the whole value of a row.
+pub(super) fn line(text: &str) -> String {
+    plain::line(&text.chars().take(2 * WORDS).collect::<String>(), WORDS)
+}
+
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         match error {
@@ -198,8 +220,11 @@ impl From<sqlx::Error> for DbError {
                     return fault.into();
                 }
                 let code = e.code().unwrap_or_default().into_owned();
-                let text = clip(e.message().to_owned(), TOLD);
+                let text = line(e.message());
                 match code.as_str() {
+                    "42501" if e.try_downcast_ref::<PgDatabaseError>().is_some_and(refuses_hidden_rows) => {
+                        Self::RowSecurity
+                    }
                     "28P01" | "28000" => Self::Authentication(text),
                     "3D000" => Self::NoDatabase(text),
                     "25006" => Self::ReadOnly(text),
@@ -211,12 +236,12 @@ impl From<sqlx::Error> for DbError {
                     _ => Self::Statement(text, code),
                 }
             }
-            sqlx::Error::Io(e) if e.kind() == io::ErrorKind::InvalidData => Self::Tls(e.to_string()),
+            sqlx::Error::Io(e) if e.kind() == io::ErrorKind::InvalidData => Self::Tls(line(&e.to_string())),
             sqlx::Error::Io(e) if e.kind() == io::ErrorKind::ResourceBusy => {
                 Self::Busy(super::connect::TURN_TIMEOUT)
             }
-            sqlx::Error::Io(e) => Self::Unreachable(e.to_string()),
-            sqlx::Error::Tls(e) => Self::Tls(e.to_string()),
+            sqlx::Error::Io(e) => Self::Unreachable(line(&e.to_string())),
+            sqlx::Error::Tls(e) => Self::Tls(line(&e.to_string())),
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
                 Self::ConnectTimeout(super::connect::ACQUIRE_TIMEOUT)
             }
@@ -224,8 +249,8 @@ impl From<sqlx::Error> for DbError {
             sqlx::Error::Configuration(_) => {
                 Self::Other("the connection cannot be set up as configured".to_owned())
             }
-            sqlx::Error::Protocol(text) => Self::InvalidMessage(clip(text, TOLD)),
-            other => Self::Other(clip(other.to_string(), TOLD)),
+            sqlx::Error::Protocol(text) => Self::InvalidMessage(line(&text)),
+            other => Self::Other(line(&other.to_string())),
         }
     }
 }
@@ -241,5 +266,17 @@ impl From<Fault> for DbError {
             Fault::Malformed(text) => Self::InvalidMessage(text),
             Fault::TooMuch(text) => Self::TooMuch(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_server_are_one_line_of_bounded_length() {
+        assert_eq!(line("no such\nthing\u{2028}\u{1b}[31m"), "no such thing [31m");
+        let long = line(&"é".repeat(20_000_000));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (WORDS, true));
     }
 }

@@ -32,7 +32,7 @@ pub async fn update_jobs(database: &Database, judge: &Judge<'_>) -> Result<(), D
         table = m.table(),
         jobs = m.jobs_table(),
         of_job = m.of_job(),
-        running = m.running(),
+        running = m.judged(),
     );
     replace(database, judge, Reason::JobFinished, &found, &Workloads::default()).await
 }
@@ -57,7 +57,7 @@ pub async fn update_workloads(
         began = m.began_at(),
         table = m.table(),
         known = workloads.is_some(),
-        running = m.running(),
+        running = m.judged(),
         // Without the column only the executions that objects name are of interest.
         any = if m.workload().is_some() {
             "true".to_owned()

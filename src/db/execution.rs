@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode::{self, At};
 use super::judge::{NEXT_PARAMETER, Take, WARN};
-use super::mapping::{literal, wire};
+use super::mapping::{RECORD_CHARS, literal, wire};
 use super::rules::interval;
 use super::{Database, DbError, Judge, Ledger, Mapping};
 use crate::api::Phase;
@@ -105,7 +105,7 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, window: Option<Window>) -> Stri
          picked AS MATERIALIZED ({picked}),
          wanted AS MATERIALIZED (
              SELECT unnest(${NEXT_PARAMETER}::text[]::{type_}[]) AS id UNION SELECT id FROM picked)
-         SELECT {id}::text AS id, {status}::text AS status, {job}::text AS job_id, {job_type} AS job_type,
+         SELECT {id}::text AS id, {status} AS status, {job} AS job_id, {job_type} AS job_type,
                 {number}::bigint AS number, {shown_start} AS started_at, {shown_end} AS completed_at,
                 ended.reason, ended.source AS ended_by, ended.actor, v.timeout, v.timeout_source AS source,
                 COALESCE(ended.deadline, {began} + v.timeout + v.extend_by + v.grace) AS deadline,
@@ -117,9 +117,9 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, window: Option<Window>) -> Stri
         began = wire(&m.began_at()),
         start = m.started_at(),
         running = m.running(),
-        status = m.status(),
-        job = m.job_id(),
-        job_type = m.job_type(),
+        status = m.status_shown(),
+        job = m.job_shown(),
+        job_type = m.type_shown(),
         number = m.number(),
         shown_start = wire(&m.started_at()),
         shown_end = wire(&m.completed_at()),
@@ -139,7 +139,7 @@ fn picked(m: &Mapping, window: Option<Window>) -> String {
         format!("SELECT id FROM stale LIMIT {one_more}"),
         format!(
             "SELECT {id} FROM {table} AS t WHERE {} ORDER BY {} LIMIT {one_more}",
-            m.running(),
+            m.judged(),
             m.started_column()
         ),
     ];
@@ -147,7 +147,7 @@ fn picked(m: &Mapping, window: Option<Window>) -> String {
         let cutoff = format!("statement_timestamp() - interval {}", literal(&interval(finished)));
         parts.push(format!(
             "SELECT {id} FROM {table} AS t WHERE {} AND {} AND {} ORDER BY {} DESC LIMIT {limit}",
-            m.finished(),
+            m.only_handled(m.finished()),
             m.completed_after(&cutoff),
             m.completed_by("statement_timestamp()"),
             m.completed_column()
@@ -164,13 +164,14 @@ fn ended(m: &Mapping, ledger: &Ledger) -> String {
              NULL::timestamptz AS deadline"
             .to_owned(),
         Ledger::Tables { store_id, .. } => format!(
-            "SELECT o.reason, o.source, o.actor, o.deadline FROM jobexec.events AS o \
+            "SELECT left(o.reason, {RECORD_CHARS}) AS reason, left(o.source, {RECORD_CHARS}) AS source, \
+                    left(o.actor, {RECORD_CHARS}) AS actor, o.deadline FROM jobexec.events AS o \
              WHERE {finished} AND o.store_id = {store_id} AND o.execution_id = {id}::text \
                AND o.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second' \
                AND o.action IN ('Failed', 'Cancelled') ORDER BY o.event_id DESC LIMIT 1",
             finished = m.finished(),
             id = m.id(),
-            end = m.completed_at()
+            end = wire(&m.completed_at())
         ),
     }
 }

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode::{self, At, List};
 use super::judge::{NEXT_PARAMETER, Reason, Rules, Take};
-use super::mapping::{literal, wire};
+use super::mapping::{RECORD_CHARS, literal, wire};
 use super::rules::{delta, interval};
 use super::{Database, DbError, Judge};
 use crate::api::Phase;
@@ -146,12 +146,14 @@ pub async fn records(database: &Database, judge: &Judge<'_>, id: &str) -> Result
     let Rules::Table(store_id) = judge.rules else { return Ok(Vec::new()) };
     let mut tx = database.read().await?;
     let mut records: Vec<Record> = sqlx::query_as(
-        "SELECT at, action, reason, source, actor, note FROM jobexec.events
-         WHERE store_id = $1 AND execution_id = $2 ORDER BY event_id DESC LIMIT $3",
+        "SELECT at, left(action, $4) AS action, left(reason, $4) AS reason, left(source, $4) AS source,
+                left(actor, $4) AS actor, left(note, $4) AS note
+         FROM jobexec.events WHERE store_id = $1 AND execution_id = $2 ORDER BY event_id DESC LIMIT $3",
     )
     .bind(store_id)
     .bind(id)
     .bind(RECORDS)
+    .bind(RECORD_CHARS)
     .persistent(false)
     .fetch_all(&mut *tx)
     .await?;
@@ -207,7 +209,7 @@ fn statement(judge: &Judge<'_>) -> String {
         m.heartbeat_at().map_or_else(|| (null(), null()), |at| (wire(&at), judge.last_alive(&at)));
     format!(
         "WITH {ctes}
-         SELECT statement_timestamp() AS now, {status}::text AS status, {job}::text AS job_id, {type_} AS job_type,
+         SELECT statement_timestamp() AS now, {status} AS status, {job} AS job_id, {type_} AS job_type,
                 {number}::bigint AS number, {start} AS started_at, {created} AS created_at, {end} AS completed_at,
                 {began} + v.timeout + v.extend_by + v.grace AS deadline, v.action, v.heartbeat AS heartbeat_timeout,
                 {heartbeat} AS heartbeat_at, {alive} + v.heartbeat AS heartbeat_lost_at,
@@ -217,9 +219,9 @@ fn statement(judge: &Judge<'_>) -> String {
          FROM {table} AS t {joined} LEFT JOIN stale ON stale.id = {id}
          WHERE {id} = (${NEXT_PARAMETER}::text[]::{key}[])[1]",
         ctes = judge.ctes(Take::LookAtThese),
-        status = m.status(),
-        job = m.job_id(),
-        type_ = m.job_type(),
+        status = m.status_shown(),
+        job = m.job_shown(),
+        type_ = m.type_shown(),
         number = m.number(),
         start = wire(&m.started_at()),
         created = m.created_at().map_or_else(null, |at| wire(&at)),

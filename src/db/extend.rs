@@ -45,11 +45,11 @@ pub async fn extend(
 ) -> Result<Outcome, DbError> {
     let sql = format!(
         "WITH alive AS MATERIALIZED (
-             SELECT {id}::text AS id, {job}::text AS job_id, {number}::bigint AS number, {start} AS started_at,
+             SELECT {id}::text AS id, {job} AS job_id, {number}::bigint AS number, {start} AS started_at,
                     (SELECT r.extend_source FROM jobexec.rules AS r
                      WHERE r.store_id = $1 AND r.scope = 'execution' AND r.key = {id}::text
                        AND r.extend_source NOT LIKE $5) AS governed
-             FROM {table} AS t WHERE {id} = $2::text::{type_} AND ({running} OR {scheduled})),
+             FROM {table} AS t WHERE {id} = $2::text::{type_} AND {alive}),
          put AS (
              INSERT INTO jobexec.rules AS r (store_id, scope, key, extend_by, extend_source, overruled, earliest, fixed)
              SELECT $1, 'execution', id, $3, $4, '{{}}', interval '0', false FROM alive WHERE governed IS NULL
@@ -65,12 +65,11 @@ pub async fn extend(
          SELECT governed, started_at FROM alive",
         id = m.id(),
         type_ = m.id_type().sql(),
-        job = m.job_id(),
+        job = m.job_shown(),
         number = m.number(),
         start = wire(&m.started_at()),
         table = m.table(),
-        running = m.running(),
-        scheduled = m.scheduled(),
+        alive = m.only_handled(format!("({} OR {})", m.running(), m.scheduled())),
     );
     let mut tx = database.write().await?;
     let row = sqlx::query(AssertSqlSafe(sql))

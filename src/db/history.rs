@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode::{self, At};
-use super::mapping::{IdType, literal};
+use super::mapping::{ID_BYTES, IdType, literal, wire};
 use super::rules::interval;
 use super::{Database, DbError, Ledger, Mapping};
 use crate::api::policy::{DynamicTimeout, Per};
@@ -90,7 +90,7 @@ pub struct Question {
 pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Result<Figures, DbError> {
     let spec = &question.spec;
     let (end, start) = (m.completed_at(), m.started_at());
-    let duration = format!("EXTRACT(epoch FROM {end} - {start})::float8");
+    let duration = format!("EXTRACT(epoch FROM {} - {})::float8", wire(&end), wire(&start));
     let by_job = spec.per == Per::Job;
     let (job, type_) = match (by_job, m.knows_types()) {
         (true, true) => (format!("{}::text", m.job_id()), m.job_type()),
@@ -118,7 +118,9 @@ pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Resul
                WHERE {completed} AND {start} IS NOT NULL AND {end} >= {start} AND isfinite({start}) AND isfinite({end})
                  AND NOT ({before}) AND ({named}) AND $1::text[] IS NOT NULL AND $2::text[] IS NOT NULL
                GROUP BY 1, 2 HAVING count(*) >= {least}) AS history
-         WHERE COALESCE(job_id, job_type) IS NOT NULL ORDER BY samples DESC LIMIT {LIMIT}",
+         -- They become keys of rules, whole or not at all.
+         WHERE COALESCE(job_id, job_type) IS NOT NULL AND COALESCE(octet_length(job_id) <= {ID_BYTES}, true)
+           AND COALESCE(octet_length(job_type) <= {ID_BYTES}, true) ORDER BY samples DESC LIMIT {LIMIT}",
         floor = spec.floor.get().as_secs_f64(),
         ceiling = spec.ceiling.as_ref().map_or(LONGEST_SECONDS, |c| c.get().as_secs_f64()),
         multiplier = spec.multiplier,

@@ -99,7 +99,22 @@ pub struct Types {
     pub jobs_alike: bool,
     /// How many characters the error column holds, where that is limited.
     pub error_limit: Option<i32>,
+    /// Whether an id may be longer than [`ID_BYTES`].
+    pub long_ids: bool,
+    /// Whether Postgres itself can compare job ids, else they are compared by their text.
+    pub jobs_comparable: bool,
 }
+
+/// The longest id, in bytes, of an execution that the operator handles. An entry of an index has room for 2,704 bytes, and
+/// the operator's own tables have ids in theirs.
+pub const ID_BYTES: u16 = 1_000;
+
+/// How many characters are read of any other text of a row. What is compared, as a job with the key of a rule, is compared
+/// whole, by the server.
+pub const TEXT_CHARS: u16 = 256;
+
+/// How many characters are read of a text of a record. The operator writes shorter ones.
+pub const RECORD_CHARS: i32 = 1_024;
 
 /// A table of executions whose columns are known to exist, ready to be written into statements as alias `t`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +153,21 @@ impl Mapping {
     /// The job id column.
     pub fn job_id(&self) -> String {
         column(&self.table.columns.job_id)
+    }
+
+    /// The job id as it is shown: its text, cut.
+    pub fn job_shown(&self) -> String {
+        cut(&self.job_id())
+    }
+
+    /// The job type as it is shown: its text, cut.
+    pub fn type_shown(&self) -> String {
+        cut(&self.job_type())
+    }
+
+    /// The status as it is read: its text, cut. All texts of the mapping are shorter.
+    pub fn status_shown(&self) -> String {
+        cut(&self.status())
     }
 
     /// The job id as it is compared with the key of a rule, and the SQL type of that.
@@ -284,10 +314,12 @@ impl Mapping {
         ))
     }
 
-    /// The address of the owner of a row, where it is mapped.
+    /// The address of the owner of a row, where it is mapped. A text that is longer than any address is none: cut it would be
+    /// somebody else's.
     pub fn owner(&self) -> String {
-        let owner = self.table.columns.owner.as_ref();
-        owner.map_or_else(|| "NULL".to_owned(), |owner| format!("{}::text", column(owner)))
+        let Some(owner) = self.table.columns.owner.as_ref() else { return "NULL::text".to_owned() };
+        let owner = format!("btrim({}::text)", column(owner));
+        format!("CASE WHEN length({owner}) <= {TEXT_CHARS} THEN NULLIF({owner}, '') END")
     }
 
     /// The condition that the last heartbeat is not after `cutoff`, built like [`Self::started_by`].
@@ -325,6 +357,24 @@ impl Mapping {
     /// The condition that an execution runs, as the partial index has it.
     pub fn running(&self) -> String {
         self.status_in(&self.table.statuses.running)
+    }
+
+    /// The condition that an execution runs and is not [left alone](Self::handled).
+    pub fn judged(&self) -> String {
+        self.only_handled(self.running())
+    }
+
+    /// The condition that a row's id is short enough to be recorded; `None`: all are. Other rows are left alone.
+    pub fn handled(&self) -> Option<String> {
+        self.types.long_ids.then(|| format!("octet_length({}::text) <= {ID_BYTES}", self.id()))
+    }
+
+    /// `condition`, and that the row is not [left alone](Self::handled).
+    pub fn only_handled(&self, condition: String) -> String {
+        match self.handled() {
+            Some(handled) => format!("({condition}) AND {handled}"),
+            None => condition,
+        }
     }
 
     /// The condition that an execution waits.
@@ -369,10 +419,9 @@ impl Mapping {
         let c = &self.table.columns;
         let later = |name: &Identifier| format!("l.{}", quote(&name.0));
         format!(
-            "EXISTS (SELECT FROM {} AS l WHERE {} = {} AND {} > {} AND {})",
+            "EXISTS (SELECT FROM {} AS l WHERE {} AND {} > {} AND {})",
             self.table(),
-            later(&c.job_id),
-            self.job_id(),
+            self.same_job(&later(&c.job_id)),
             later(&c.execution_number),
             self.number(),
             self.by(&later(&c.started_at), self.types.started_at, cutoff)
@@ -384,14 +433,22 @@ impl Mapping {
         let c = &self.table.columns;
         let later = |name: &Identifier| format!("l.{}", quote(&name.0));
         format!(
-            "(SELECT min({}) FROM {} AS l WHERE {} = {} AND {} > {})",
+            "(SELECT min({}) FROM {} AS l WHERE {} AND {} > {})",
             self.instant(&later(&c.started_at), self.types.started_at),
             self.table(),
-            later(&c.job_id),
-            self.job_id(),
+            self.same_job(&later(&c.job_id)),
             later(&c.execution_number),
             self.number(),
         )
+    }
+
+    /// The condition that the job id `other` of another row is the row's. Only operators of Postgres itself are used.
+    fn same_job(&self, other: &str) -> String {
+        if self.types.jobs_comparable {
+            format!("{other} = {}", self.job_id())
+        } else {
+            format!("{other}::text = {}::text", self.job_id())
+        }
     }
 
     /// Whether the order of the start column is the order of the instants.
@@ -474,10 +531,17 @@ impl Mapping {
         .map_or(Phase::Unmapped, |(_, phase)| phase)
     }
 
+    /// A column as an instant. Local times at the ends of what Postgres can hold have none in zones before or behind UTC, and
+    /// asking for it is an error: they are taken for infinite.
     fn instant(&self, column: &str, type_: TimeType) -> String {
+        let zone = literal(&self.table.time_zone);
         match type_ {
             TimeType::Instant => column.to_owned(),
-            TimeType::Local => format!("({column} AT TIME ZONE {})", literal(&self.table.time_zone)),
+            TimeType::Local if self.fixed_zone() => format!("({column} AT TIME ZONE {zone})"),
+            TimeType::Local => format!(
+                "CASE WHEN {column} > '294276-01-01' THEN 'infinity' WHEN {column} < '4712-01-01 BC' THEN '-infinity' \
+                 ELSE {column} AT TIME ZONE {zone} END"
+            ),
         }
     }
 
@@ -513,6 +577,11 @@ pub fn wire(instant: &str) -> String {
         "CASE WHEN {instant} IS NOT NULL \
          THEN LEAST(GREATEST({instant}, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) END"
     )
+}
+
+/// The first characters of the text of an SQL expression: enough to show, and no more than [`TEXT_CHARS`].
+pub fn cut(expression: &str) -> String {
+    format!("left({expression}::text, {TEXT_CHARS})")
 }
 
 /// A quoted identifier.

@@ -2,7 +2,8 @@
 //!
 //! - [`url`] and [`connect`] turn a Secret's URL into connections, and hand out transactions with their timeouts set; stores
 //!   that log in alike share them ([`pool`]), and what a server sends is checked before sqlx sees it ([`relay`]);
-//! - [`mapping`] turns the names of a spec into quoted SQL, once the catalog has told their types ([`validate`]);
+//! - [`mapping`] turns the names of a spec into quoted SQL, once the catalog has told their types ([`validate`]) and that
+//!   row-level security hides nothing (`visibility`);
 //! - [`decode`] reads instants and arrays of which a server may say anything;
 //! - [`judge`] is the one predicate that says which executions are stale: [`sweep`], [`observe`], [`warnings`] and
 //!   [`execution`] use it and nothing else; so do [`running`] and [`cleanup`], where a person asks ([`asked`]);
@@ -48,6 +49,7 @@ pub mod schema;
 pub mod sweep;
 pub mod url;
 pub mod validate;
+mod visibility;
 pub mod warnings;
 
 pub use connect::Database;

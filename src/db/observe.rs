@@ -66,6 +66,8 @@ pub struct Contradictions {
     pub running_with_end: i64,
     /// They run and start in the future, by more than clocks may differ.
     pub start_in_future: i64,
+    /// Their id is longer than the operator handles.
+    pub id_too_long: i64,
 }
 
 /// Looks for stale executions and the next deadline within `horizon`, by the indexes on running executions.
@@ -101,12 +103,12 @@ pub async fn live(database: &Database, judge: &Judge<'_>) -> Result<Live, DbErro
                 (SELECT count(*) FROM stale) AS stale,
                 (SELECT count(*) FROM stale WHERE {of_finished}) AS of_finished_jobs, pair.id, pair.job_id
          FROM live LEFT JOIN LATERAL (
-             SELECT stale.id::text AS id, {job}::text AS job_id FROM stale JOIN {table} AS t ON {id} = stale.id
+             SELECT stale.id::text AS id, {job} AS job_id FROM stale JOIN {table} AS t ON {id} = stale.id
              WHERE {of_finished} ORDER BY stale.id LIMIT 1) AS pair ON true",
         ctes = judge.ctes(Take::LookAtAll),
         of_finished = format_args!("stale.reason = '{}'", Reason::JobFinished.as_str()),
         id = m.id(),
-        job = m.job_id(),
+        job = m.job_shown(),
         joined = judge.joined(),
         table = m.table(),
         running = m.running(),
@@ -184,7 +186,8 @@ pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradi
                 count(*) FILTER (WHERE {finished} AND {end} IS NULL) AS finished_without_end,
                 count(*) FILTER (WHERE {finished} AND {ended_at} < {started_at}) AS ended_before_start,
                 count(*) FILTER (WHERE {running} AND {end} IS NOT NULL) AS running_with_end,
-                count(*) FILTER (WHERE {running} AND NOT ({started_by_now})) AS start_in_future
+                count(*) FILTER (WHERE {running} AND NOT ({started_by_now})) AS start_in_future,
+                count(*) FILTER (WHERE NOT ({handled})) AS id_too_long
          FROM {table} AS t",
         mapped = m.mapped(),
         status = m.status(),
@@ -195,6 +198,7 @@ pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradi
         ended_at = m.completed_at(),
         started_at = m.started_at(),
         started_by_now = m.started_by("statement_timestamp() + interval '1 minute'"),
+        handled = m.only_handled("true".to_owned()),
         table = m.table(),
     );
     let mut tx = database.read().await?;
@@ -208,5 +212,6 @@ pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradi
         ended_before_start: row.try_get("ended_before_start")?,
         running_with_end: row.try_get("running_with_end")?,
         start_in_future: row.try_get("start_in_future")?,
+        id_too_long: row.try_get("id_too_long")?,
     })
 }

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::decode::{self, List};
 use super::judge::id_of;
 use super::ledger::Ledger;
-use super::mapping::wire;
+use super::mapping::{ID_BYTES, RECORD_CHARS, TEXT_CHARS, wire};
 use super::{Database, DbError, Mapping, messages};
 use crate::api::notifications::Topic;
 use crate::notify::digest::Letter;
@@ -188,11 +188,13 @@ async fn executions(
         return Ok(Vec::new());
     }
     let sql = format!(
-        "SELECT e.action, e.execution_id, e.job_id, {type_} AS job_type, e.execution_number, {started} AS started_at,
-                {deadline} AS deadline, e.at, e.reason, e.source, e.actor, NULLIF(btrim({owner}), '') AS owner
+        "SELECT e.action, left(e.execution_id, {ID_BYTES}) AS execution_id, left(e.job_id, {TEXT_CHARS}) AS job_id,
+                {type_} AS job_type, e.execution_number, {started} AS started_at, {deadline} AS deadline, e.at,
+                left(e.reason, {RECORD_CHARS}) AS reason, left(e.source, {RECORD_CHARS}) AS source,
+                left(e.actor, {RECORD_CHARS}) AS actor, {owner} AS owner
          FROM jobexec.events AS e LEFT JOIN {table} AS t ON {id} = {key}
          WHERE e.event_id = ANY ($1) ORDER BY e.event_id",
-        type_ = m.job_type(),
+        type_ = m.type_shown(),
         started = wire("e.started_at"),
         deadline = wire("e.deadline"),
         owner = m.owner(),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
 use super::decode::List;
-use super::mapping::literal;
+use super::mapping::{TEXT_CHARS, literal, wire};
 use super::rules::interval;
 use super::{Database, DbError, Mapping};
 
@@ -68,15 +68,17 @@ pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Resul
     let (start, end) = (m.started_at(), m.completed_at());
     // What did not end well tells nothing of how long the work takes, and infinite times can not be subtracted.
     let sql = format!(
-        "SELECT key, count(*), count(*) FILTER (WHERE completed), count(*) FILTER (WHERE failed),
+        "SELECT left(key, {TEXT_CHARS}), count(*), count(*) FILTER (WHERE completed), count(*) FILTER (WHERE failed),
                 count(*) FILTER (WHERE cancelled), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY seconds)
          FROM (SELECT {key} AS key, {completed} AS completed, {failed} AS failed, {cancelled} AS cancelled,
                       CASE WHEN {completed} AND isfinite({start}) AND isfinite({end}) AND {end} >= {start}
-                           THEN EXTRACT(epoch FROM {end} - {start})::float8 END AS seconds
+                           THEN EXTRACT(epoch FROM {until} - {since})::float8 END AS seconds
                FROM {table} AS t WHERE {finished} AND {ended}) AS ended
          WHERE $1::text[] = '{{}}' OR key = ANY ($1)
          GROUP BY key ORDER BY count(*) DESC, key LIMIT $2",
         key = if by_type { m.job_type() } else { format!("{}::text", m.job_id()) },
+        until = wire(&end),
+        since = wire(&start),
         completed = m.completed(),
         failed = m.failed(),
         cancelled = m.cancelled(),

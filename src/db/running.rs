@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::asked::{Asked, GOVERNED, Place};
 use super::decode;
 use super::judge::{NEXT_PARAMETER, Rules, Take, WARN};
-use super::mapping::wire;
+use super::mapping::{RECORD_CHARS, wire};
 use super::rules::delta;
 use super::{Database, DbError, Judge, ledger, sweep};
 use crate::api::Phase;
@@ -78,7 +78,8 @@ impl std::str::FromStr for Cursor {
         let invalid = || InvalidCursor(text.chars().take(60).collect());
         let (start, id) = text.split_once('~').ok_or_else(invalid)?;
         let plain = |c: char| c.is_ascii_alphanumeric() || "+-:. ".contains(c);
-        if id.is_empty() || !start.chars().all(plain) {
+        // An id may be an empty text.
+        if !start.chars().all(plain) {
             return Err(invalid());
         }
         let start = (!start.is_empty()).then(|| start.to_owned());
@@ -230,8 +231,8 @@ async fn part(
     let m = judge.mapping;
     let narrow = judge.asked.map_or(Vec::new(), |asked| asked.alternatives(m)).join(" OR ");
     let (ctes, from, condition) = match which {
-        Which::All => (judge.rules(), String::new(), narrow),
-        Which::Running => (judge.rules(), String::new(), format!("{} AND ({narrow})", m.running())),
+        Which::All => (judge.rules(), String::new(), m.only_handled(narrow)),
+        Which::Running => (judge.rules(), String::new(), format!("{} AND ({narrow})", m.judged())),
         Which::Overdue | Which::Stale => {
             let judge = judge.with_evidence(judge.evidence && which == Which::Stale);
             (judge.ctes(Take::Page(limit)), format!("JOIN stale ON stale.id = {}", m.id()), "true".to_owned())
@@ -284,19 +285,20 @@ fn statement(judge: &Judge<'_>) -> String {
         }
         // The newest record counts only if it is the one that gave the row its end: ids may be used again.
         Rules::Table(_) => format!(
-            "SELECT o.reason, o.source, o.deadline FROM jobexec.events AS o
+            "SELECT left(o.reason, {RECORD_CHARS}) AS reason, left(o.source, {RECORD_CHARS}) AS source, o.deadline
+             FROM jobexec.events AS o
              WHERE NOT {running} AND o.store_id = $4 AND o.execution_id = {id}::text
                AND o.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second'
                AND o.action IN ('Failed', 'Cancelled') ORDER BY o.event_id DESC LIMIT 1",
             running = m.running(),
             id = m.id(),
-            end = m.completed_at(),
+            end = wire(&m.completed_at()),
         ),
     };
     format!(
         "WITH {ctes}
-         SELECT {id}::text AS id, {job}::text AS job_id, {type_} AS job_type, {number}::bigint AS number,
-                {status}::text AS status, {start} AS started_at, {end} AS completed_at,
+         SELECT {id}::text AS id, {job} AS job_id, {type_} AS job_type, {number}::bigint AS number,
+                {status} AS status, {start} AS started_at, {end} AS completed_at,
                 EXTRACT(epoch FROM COALESCE({end}, statement_timestamp()) - {start})::float8 AS runtime,
                 v.timeout, v.timeout_source, v.extend_by, e.extend_source, v.action AS on_timeout,
                 CASE WHEN {running} THEN {began} + v.timeout + v.extend_by + v.grace ELSE ended.deadline END AS deadline,
@@ -308,10 +310,10 @@ fn statement(judge: &Judge<'_>) -> String {
          WHERE {id} = ANY (${NEXT_PARAMETER}::text[]::{key}[])",
         ctes = judge.ctes(Take::LookAtThese),
         id = m.id(),
-        job = m.job_id(),
-        type_ = m.job_type(),
+        job = m.job_shown(),
+        type_ = m.type_shown(),
         number = m.number(),
-        status = m.status(),
+        status = m.status_shown(),
         start = wire(&m.started_at()),
         end = wire(&m.completed_at()),
         running = m.running(),

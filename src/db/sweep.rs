@@ -14,7 +14,9 @@ use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use super::asked;
+use super::connect::LOGIN_PATH;
 use super::decode;
+use super::error::line;
 use super::judge::{Among, End, NEXT_PARAMETER, Reason, Take};
 use super::mapping::wire;
 use super::{Database, DbError, Judge, Ledger, outbox};
@@ -377,13 +379,14 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
         ),
     };
     format!(
+        // The first thing that is evaluated is the path: triggers of the table find what they know.
         "WITH {ctes},
          {updates},
          judged AS MATERIALIZED (
              SELECT f.id::text AS id, f.job_id, f.number, {shown} AS started_at, statement_timestamp() AS at,
                     {began} + v.timeout + v.extend_by + v.grace AS deadline, f.reason, f.cancelled, {source} AS source
              FROM ended AS f {joins} WHERE NOT f.running){recorded}
-         SELECT id, job_id, number, started_at, deadline, at, source, reason, cancelled FROM judged
+         SELECT id, job_id, number, started_at, deadline, at, source, reason, cancelled FROM judged WHERE {LOGIN_PATH}
          UNION ALL
          SELECT id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM stale
          WHERE id::text NOT IN (SELECT id FROM judged)",
@@ -420,7 +423,7 @@ fn updates(judge: &Judge<'_>) -> String {
                 "{name} AS (
                      UPDATE {table} AS t SET {assignments}
                      WHERE {id} = ANY (ARRAY (SELECT id FROM stale WHERE reason = '{reason}' AND {which})) AND {running}
-                     RETURNING {id} AS id, {job_key} AS job_key, {job}::text AS job_id, {type_} AS job_type,
+                     RETURNING {id} AS id, {job_key} AS job_key, {job} AS job_id, {type_} AS job_type,
                                {number}::bigint AS number, {start} AS started_at, {began} AS began_at,
                                {running} AS running)",
                 table = m.table(),
@@ -429,7 +432,7 @@ fn updates(judge: &Judge<'_>) -> String {
                 reason = reason.as_str(),
                 running = m.running(),
                 job_key = m.job_key().0,
-                job = m.job_id(),
+                job = m.job_shown(),
                 type_ = m.job_type(),
                 number = m.number(),
                 start = m.started_at(),
@@ -467,7 +470,7 @@ where
         // The inner result keeps what the server said, which decides whether to try again.
         match database.within(async { Ok(attempt().await) }).await? {
             Err(error) if tries < TRIES && DbError::transient(&error) => {
-                tracing::debug!(%error, tries, "trying a batch once more");
+                tracing::debug!(error = line(&error.to_string()), tries, "trying a batch once more");
                 again();
                 tokio::time::sleep(Duration::from_millis(20 << tries)).await;
             }

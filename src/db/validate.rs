@@ -3,8 +3,8 @@
 
 use super::catalog::{self, Catalog, Column, Relation};
 use super::extras::NOTIFY_TRIGGER;
-use super::mapping::{IdType, TimeType, Types, qualified, quote};
-use super::{Database, DbError, Layout, Mapping};
+use super::mapping::{ID_BYTES, IdType, TimeType, Types, qualified, quote};
+use super::{Database, DbError, Layout, Mapping, visibility};
 use crate::api::Table;
 use crate::api::table::{Identifier, Jobs, StatusText};
 
@@ -86,6 +86,20 @@ pub enum Problem {
         /// The statement that mends it.
         fix: String,
     },
+    /// Row-level security may hide rows.
+    #[error(
+        "row-level security is on for {table}, and its policies do not prove that the login {role} {what}: {fix}"
+    )]
+    RowSecurity {
+        /// The login.
+        role: String,
+        /// What it may be kept from.
+        what: &'static str,
+        /// The table.
+        table: String,
+        /// What mends it.
+        fix: String,
+    },
 }
 
 impl Problem {
@@ -101,6 +115,7 @@ impl Problem {
             Self::NoLabel { .. } => "StatusNotInEnum",
             Self::NoTimeZone(_) => "TimeZoneUnknown",
             Self::Privilege { .. } => "InsufficientPrivilege",
+            Self::RowSecurity { .. } => visibility::REASON,
         }
     }
 }
@@ -121,7 +136,22 @@ pub struct Validated {
 /// Reads the catalog and judges. The outer error is the database's, the inner one the table's.
 pub async fn validate(database: &Database, layout: &Layout) -> Result<Result<Validated, Problem>, DbError> {
     let catalog = catalog::read(database, layout).await?;
-    Ok(check(layout, &catalog))
+    let checked = check(layout, &catalog);
+    database.set_guard(&if checked.is_ok() { guard(layout, &catalog) } else { String::new() });
+    Ok(checked)
+}
+
+/// The statement that fails where something about row-level security has changed.
+fn guard(layout: &Layout, catalog: &Catalog) -> String {
+    let executions = catalog.executions.iter().map(|found| (qualified(&layout.table), found));
+    let jobs = layout.jobs.iter().zip(&catalog.jobs).map(|(jobs, found)| (jobs_name(jobs), found));
+    // What is beneath a view is only found out by validating.
+    let tables = executions.chain(jobs).filter(|(_, found)| found.kind != "v");
+    visibility::guard(&tables.map(|(name, found)| (name, found.visibility)).collect::<Vec<_>>())
+}
+
+fn jobs_name(jobs: &Jobs) -> String {
+    format!("{}.{}", quote(&jobs.schema.0), quote(&jobs.name.0))
 }
 
 /// The decision: the first problem that keeps the tables from being read, else the mapping onto them.
@@ -136,8 +166,11 @@ fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Problem> {
     let mut types = types(table, executions, &catalog.labels)?;
     let (read, write) = (read_columns(table), write_columns(table));
     readable(&role, executions, &read, &name)?;
+    if !executions.visibility.reads {
+        return Err(row_security(&role, executions, &name, "sees every row", "ALL"));
+    }
     if let Some(jobs) = &layout.jobs {
-        let name = format!("{}.{}", quote(&jobs.schema.0), quote(&jobs.name.0));
+        let name = jobs_name(jobs);
         let found = usable(&role, catalog.jobs.as_ref(), &name, "spec.jobs", &jobs.schema)?;
         for (column, field) in [
             (Some(&jobs.columns.id), "id"),
@@ -151,15 +184,19 @@ fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Problem> {
             }
         }
         readable(&role, found, &job_columns(jobs), &name)?;
+        if !found.visibility.reads {
+            return Err(row_security(&role, found, &name, "sees every row", "SELECT"));
+        }
         let theirs = found.columns.get(&jobs.columns.id.0).and_then(id_type);
         types.jobs_alike = theirs.is_some() && theirs == types.job_id;
     }
-    let unwritable = lacks(executions, &write, |column| column.update).then(|| Problem::Privilege {
-        what: "UPDATE the columns that end an execution",
-        fix: grant("UPDATE", &write, &name, &role),
-        role,
-        table: name,
-    });
+    let unwritable = if lacks(executions, &write, |column| column.update) {
+        let fix = grant("UPDATE", &write, &name, &role);
+        Some(Problem::Privilege { what: "UPDATE the columns that end an execution", fix, role, table: name })
+    } else {
+        let hidden = !executions.visibility.writes;
+        hidden.then(|| row_security(&role, executions, &name, "can change every row that it sees", "ALL"))
+    };
     Ok(Validated {
         mapping: Mapping::new(layout.clone(), types),
         unwritable,
@@ -188,6 +225,31 @@ fn usable<'a>(
         return Err(Problem::Privilege { role, what: "use the schema", table, fix });
     }
     Ok(relation)
+}
+
+/// That rows may be hidden, and the statements that mend it.
+fn row_security(
+    role: &str,
+    relation: &Relation,
+    table: &str,
+    what: &'static str,
+    command: &'static str,
+) -> Problem {
+    let quoted = quote(role);
+    let bypass = format!("as a superuser run ALTER ROLE {quoted} BYPASSRLS");
+    let fix = if relation.kind == "v" {
+        format!(
+            "it is a view of a table that has it, so let a role own the view that sees every row, without security_invoker, or {bypass}"
+        )
+    } else if relation.visibility.restricted {
+        format!("restrictive policies apply to it, so have them apply TO other roles, or {bypass}")
+    } else {
+        let check = if command == "ALL" { " WITH CHECK (true)" } else { "" };
+        format!(
+            "as its owner run CREATE POLICY jobexec ON {table} FOR {command} TO {quoted} USING (true){check}, or {bypass}"
+        )
+    };
+    Problem::RowSecurity { role: role.to_owned(), what, table: table.to_owned(), fix }
 }
 
 fn readable(role: &str, relation: &Relation, columns: &[&Identifier], name: &str) -> Result<(), Problem> {
@@ -252,6 +314,9 @@ fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types,
         indexed_by_job: job.indexed && id_type(job).is_some(),
         indexed_by_type: job_type.is_some_and(|found| found.indexed && id_type(found) == Some(IdType::Text)),
         jobs_alike: false,
+        jobs_comparable: id_type(job).is_some() || job.comparable,
+        long_ids: id_type(id) == Some(IdType::Text)
+            && id.limit.is_none_or(|limit| limit > i32::from(ID_BYTES) / 4),
         indexed_by_end: relation.columns.get(&c.completed_at.0).is_some_and(|found| found.leads),
         ends_keys: write_columns(table)
             .iter()

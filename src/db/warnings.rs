@@ -43,10 +43,10 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
         )
     };
     let columns = format!(
-        "{id}::text AS id, {job}::text AS job_id, {number}::bigint AS number, {began} AS started_at, \
+        "{id}::text AS id, {job} AS job_id, {number}::bigint AS number, {began} AS started_at, \
          {began} + v.timeout + v.extend_by + v.grace AS deadline",
         id = m.id(),
-        job = m.job_id(),
+        job = m.job_shown(),
         number = m.number(),
     );
     let earliest =
@@ -62,7 +62,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
             table = m.table(),
             id = m.id(),
             joined = judge.joined(),
-            running = m.running(),
+            running = m.judged(),
             unalerted = untold("Alerted"),
         );
         (judge.ctes(Take::LookAtAll), alerted)
@@ -80,7 +80,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
              {alerted})",
         table = m.table(),
         joined = judge.joined(),
-        running = m.running(),
+        running = m.judged(),
         started_by = m.started_by(&earliest),
         start = m.started_at(),
         unwarned = untold("Warned"),

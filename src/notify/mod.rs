@@ -12,7 +12,7 @@ pub mod error;
 mod mail;
 pub mod message;
 mod metered;
-mod plain;
+pub(crate) mod plain;
 mod room;
 mod sample;
 mod session;

@@ -2,7 +2,7 @@
 
 /// In one line of at most `limit` characters: control characters and those that turn the direction of writing become
 /// blanks, several blanks one, and what is too long ends with `…`.
-pub(super) fn line(text: &str, limit: usize) -> String {
+pub(crate) fn line(text: &str, limit: usize) -> String {
     let readable = text.chars().map(|c| if is_trouble(c) { ' ' } else { c }).collect::<String>();
     clip(&readable.split_whitespace().collect::<Vec<_>>().join(" "), limit)
 }

@@ -15,6 +15,7 @@ use crate::controllers::execution::Mirrored;
 use crate::controllers::guarded;
 use crate::controllers::session::{NotReady, Session};
 use crate::db::Ledger;
+use crate::db::mapping::ID_BYTES;
 use crate::db::observe::{Census, Contradictions, Live};
 use crate::db::sweep::Refused;
 
@@ -296,7 +297,7 @@ fn consistent(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus
 }
 
 /// The kinds of contradictions, each with its count, its reason and what is said of it.
-fn contradictions(store: &ExecutionStore, found: &Contradictions) -> [(i64, &'static str, String); 6] {
+fn contradictions(store: &ExecutionStore, found: &Contradictions) -> [(i64, &'static str, String); 7] {
     let example = found.example.as_deref().unwrap_or_default();
     let unmapped = format!("with a status that spec.table.statuses does not list, for example {example:?}");
     let without_start = if store.spec.table.columns.created_at.is_some() {
@@ -311,6 +312,11 @@ fn contradictions(store: &ExecutionStore, found: &Contradictions) -> [(i64, &'st
         (found.ended_before_start, "CompletedBeforeStarted", "that ended before they started".to_owned()),
         (found.running_with_end, "RunningWithCompletedAt", "running with an end time".to_owned()),
         (found.start_in_future, "StartedInFuture", "running that start in the future".to_owned()),
+        (
+            found.id_too_long,
+            "IdTooLong",
+            format!("with an id of more than {ID_BYTES} bytes, which are left alone and never ended"),
+        ),
     ]
 }
 
@@ -359,6 +365,7 @@ fn violations(found: &Contradictions) -> Violations {
         completed_before_started: found.ended_before_start,
         running_with_completed_at: found.running_with_end,
         started_in_future: found.start_in_future,
+        id_too_long: found.id_too_long,
     }
 }
 

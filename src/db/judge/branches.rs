@@ -44,7 +44,7 @@ impl Judge<'_> {
             reason = Reason::DeadlineExceeded.as_str(),
             action = action.as_str(),
             table = m.table(),
-            running = m.running(),
+            running = m.judged(),
             by_default = m.started_by(&Self::default_cutoff()),
             unruled = self.unruled(&["e", "j", "y"]),
             take = self.take(take),
@@ -107,7 +107,7 @@ impl Judge<'_> {
                 "{joins} CROSS JOIN LATERAL (SELECT {DUE}) AS v
                  WHERE {of_rule} AND {scope}.moves AND {running} AND {earliest} AND {by_deadline} AND {unruled} {acts}
                  {order}",
-                running = m.running(),
+                running = m.judged(),
                 earliest = m.started_by(&format!("statement_timestamp() - {scope}.earliest")),
                 by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
                 unruled = self.unruled(unless),
@@ -279,7 +279,7 @@ impl Judge<'_> {
             reason = reason.as_str(),
             table = m.table(),
             joined = self.joined(),
-            running = m.running(),
+            running = m.judged(),
             take = self.take(take),
         )
     }

@@ -37,7 +37,7 @@ impl Judge<'_> {
              WHERE {running} AND {start} IS NULL AND {created} + {TOTAL} > statement_timestamp()",
             table = m.table(),
             joined = self.joined(),
-            running = m.running(),
+            running = m.judged(),
             start = m.started_column(),
         ))
     }
@@ -49,7 +49,7 @@ impl Judge<'_> {
 
     fn next_by_default(&self, horizon: TimeDelta) -> String {
         let m = self.mapping;
-        let (table, running, start) = (m.table(), m.running(), self.start());
+        let (table, running, start) = (m.table(), m.judged(), self.start());
         let by_default = m.started_by(&Self::default_cutoff());
         let unruled = self.unruled(&["e", "j", "y"]);
         // The first by the index, unless clock changes make instants come in another order than local times.
@@ -80,7 +80,7 @@ impl Judge<'_> {
             table = m.table(),
             id = m.id(),
             others = self.others("e", &[]),
-            running = m.running(),
+            running = m.judged(),
             by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
         )
     }
@@ -96,7 +96,7 @@ impl Judge<'_> {
             table = m.table(),
             job = m.job_key().0,
             others = self.others("j", &[]),
-            running = m.running(),
+            running = m.judged(),
             by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
         )
     }
@@ -114,7 +114,7 @@ impl Judge<'_> {
             "SELECT min({start} + y.earliest) FROM y JOIN {from}
              WHERE y.moves AND {running} AND NOT ({past}) AND {unruled}",
             start = self.start(),
-            running = m.running(),
+            running = m.judged(),
             past = m.started_by("statement_timestamp() - y.earliest"),
             unruled = self.unruled(&["e", "j"]),
         )

@@ -56,7 +56,7 @@ impl Peek<'_> {
             past = self.past(),
             table = m.table(),
             key = self.key,
-            running = m.running(),
+            running = m.judged(),
             soon = self.soon(),
             order = m.started_column(),
         )
@@ -105,7 +105,7 @@ impl Peek<'_> {
             unruled = self.judge.unruled(self.others),
             table = m.table(),
             key = self.key,
-            running = m.running(),
+            running = m.judged(),
             past = self.past(),
             soon = self.soon(),
             order = m.started_column(),

@@ -1,0 +1,249 @@
+//! Each statement of the operator and of the direct command line on one table, without Kubernetes, so that none can fail
+//! unseen.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use jobexec_operator::api::{ExecutionStore, ExecutionStoreSpec};
+use jobexec_operator::db::audit;
+use jobexec_operator::db::cleanup::{self, Options};
+use jobexec_operator::db::evidence::{self, Workloads};
+use jobexec_operator::db::execution::{self, Window};
+use jobexec_operator::db::judge::Rules;
+use jobexec_operator::db::ledger::{self, Claim, Claimant};
+use jobexec_operator::db::observe::{self, Contradictions};
+use jobexec_operator::db::running::{self, Filter, Which};
+use jobexec_operator::db::sweep::{self, Known, Outcome, Sweep};
+use jobexec_operator::db::validate::{Problem, validate};
+use jobexec_operator::db::{
+    Database, DbError, Judge, Layout, Ledger, Mapping, cancel, explain, extend, health, history, list,
+    messages, outbox, patterns, refusals, retention, rules, samples, url, warnings,
+};
+use jobexec_operator::policy::{self, Base, Compiled, Policy, Warn};
+use serde_json::{Value, json};
+
+use crate::support::World;
+
+/// A store that is looked after.
+pub(super) struct Work {
+    pub(super) database: Database,
+    pub(super) mapping: Mapping,
+    ledger: Ledger,
+    store_id: i32,
+    compiled: Compiled,
+    spec: ExecutionStoreSpec,
+}
+
+/// The spec of a store.
+pub(super) fn spec(spec: &Value) -> ExecutionStoreSpec {
+    let store: ExecutionStore =
+        serde_json::from_value(World::store_with("jobs", spec.clone())).expect("a valid store");
+    store.spec
+}
+
+/// A connection with the rights of the operator's role.
+pub(super) async fn database(world: &World) -> Database {
+    let options = url::parse(&world.url("right/password"), None).unwrap();
+    Database::connect(options, 3, Duration::from_secs(30)).await.unwrap()
+}
+
+impl Work {
+    /// Claims the table, and has rules for the job and the type in force that have a timeout of an hour.
+    pub(super) async fn open(
+        world: &World,
+        described: &Value,
+        job: &str,
+        kind: &str,
+    ) -> Result<Self, Problem> {
+        let (database, spec) = (database(world).await, spec(described));
+        let mapping = validate(&database, &Layout::of(&spec)).await.unwrap()?.mapping;
+        let uid = format!("{}.{}", spec.table.schema.0, spec.table.name.0);
+        let claimant = Claimant { uid, predecessor: None, namespace: "n".into(), name: "jobs".into() };
+        let claim = ledger::claim(&database, &mapping, &claimant, false).await.unwrap();
+        let Claim::Held { ledger: ledger @ Ledger::Tables { store_id, .. }, .. } = claim else {
+            panic!("{claim:?}")
+        };
+        let rule = |name: &str, jobs: &[&str], types: &[&str]| Policy {
+            name: name.to_owned(),
+            jobs: jobs.iter().map(ToString::to_string).collect(),
+            types: types.iter().map(ToString::to_string).collect(),
+            timeout: Some(TimeDelta::hours(1)),
+            heartbeat: Some(TimeDelta::hours(1)),
+            warn: Some(Warn::Percent(20)),
+            ..Policy::default()
+        };
+        let policies = vec![rule("job", &[job], &[]), rule("type", &[], &[kind])];
+        let compiled = policy::compile(Base::of("jobs", &spec), Vec::new(), policies);
+        Ok(Self { database, mapping, ledger, store_id, compiled, spec })
+    }
+
+    fn judge(&self) -> Judge<'_> {
+        Judge {
+            mapping: &self.mapping,
+            in_force: &self.compiled,
+            rules: Rules::Table(self.store_id),
+            sequential: self.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
+            workloads: self.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
+            watched: Utc::now() - TimeDelta::days(1),
+            evidence: true,
+            asked: None,
+        }
+    }
+
+    /// What is done before a look, and what a look without an end of anything is.
+    pub(super) async fn look(&self) -> Result<(), DbError> {
+        let (database, judge) = (&self.database, &self.judge());
+        outbox::announce(database, self.store_id, true).await?;
+        rules::replace(database, self.store_id, &self.compiled, &[]).await?;
+        evidence::update_jobs(database, judge).await?;
+        let workloads = Workloads { alive: vec!["Job/alive".into()], ..Workloads::default() };
+        evidence::update_workloads(database, judge, Some(&workloads)).await?;
+        observe::pulse(database, judge, TimeDelta::hours(10)).await?;
+        observe::pulse(database, &judge.with_evidence(false), TimeDelta::hours(10)).await?;
+        let live = observe::live(database, judge).await?;
+        observe::running(database, &self.mapping).await?;
+        observe::governed(database, judge).await?;
+        let census = observe::census(database, &self.mapping).await?;
+        self.contradictions().await?;
+        warnings::update(database, judge, &self.ledger).await?;
+        samples::keep(database, self.store_id, &live, Some(census)).await?;
+        outbox::recover(database, self.store_id, Utc::now()).await?;
+        outbox::digest(database, &self.mapping, self.store_id, |_, _| Vec::new()).await?;
+        messages::pending(database, self.store_id, &[]).await?;
+        messages::take(database, self.store_id, &[]).await?;
+        messages::give_up_old(database, self.store_id, TimeDelta::days(1), &[]).await?;
+        messages::expire(database, self.store_id).await?;
+        messages::forget(database, self.store_id, TimeDelta::days(1)).await?;
+        ledger::paused(database, self.store_id).await?;
+        ledger::unannounced(database, self.store_id, &[], 5).await?;
+        refusals::count(database, self.store_id).await?;
+        retention::prune(database, &self.mapping, self.store_id, TimeDelta::days(90), 0).await?;
+        extend::prune(database, &self.mapping, self.store_id).await?;
+        Ok(())
+    }
+
+    pub(super) async fn contradictions(&self) -> Result<Contradictions, DbError> {
+        observe::contradictions(&self.database, &self.mapping).await
+    }
+
+    /// What people and policies ask, `ids` among it, which is everything that a person is told. Returns what is listed.
+    pub(super) async fn answers(&self, ids: &[String], job: &str) -> Result<Vec<String>, DbError> {
+        let (database, judge, mapping) = (&self.database, &self.judge(), &self.mapping);
+        health::check(database, judge, 5).await?;
+        list::stale(database, judge, 100).await?;
+        let mut listed = Vec::new();
+        // A few pages, and not too many.
+        let size = u32::try_from(ids.len() / 3).unwrap().max(3);
+        for which in [Which::Running, Which::Overdue, Which::Stale, Which::All] {
+            for job_id in [None, Some(job.to_owned())] {
+                let (mut after, mut pages) = (None, 0);
+                let filter = Filter { which, older_than: Some(TimeDelta::zero()), job_id };
+                while pages == 0 || after.is_some() {
+                    let page = running::page(database, judge, &filter, after.as_ref(), size).await?;
+                    // As a client hands it back.
+                    after = page.next.map(|place| place.to_string().parse().unwrap());
+                    listed.extend(page.executions.into_iter().map(|execution| execution.id));
+                    pages += 1;
+                    assert!(pages < 1_000, "the pages have no end");
+                }
+            }
+        }
+        running::look(database, judge, ids.to_vec()).await?;
+        for id in ids.iter().step_by(1 + ids.len() / 40) {
+            explain::explain(database, judge, id).await?;
+            explain::records(database, judge, id).await?;
+        }
+        let window = Window { limit: 5, finished: TimeDelta::days(30) };
+        execution::read(database, judge, &self.ledger, ids, Some(window)).await?;
+        execution::read(database, judge, &self.ledger, ids, None).await?;
+        for per in ["Job", "JobType"] {
+            let question = history::Question {
+                uid: per.to_owned(),
+                name: per.to_owned(),
+                generation: 1,
+                jobs: vec![job.to_owned()],
+                types: vec!["etl".to_owned()],
+                all: per == "Job",
+                spec: serde_json::from_value(json!({"per": per, "minSamples": 1})).unwrap(),
+            };
+            let figures = history::ask(database, mapping, &question).await?;
+            history::keep(database, &self.ledger, &question, &figures).await?;
+            history::load(database, &self.ledger).await?;
+        }
+        let question = patterns::Question { since: TimeDelta::days(30), types: Vec::new(), limit: 10 };
+        patterns::ask(database, mapping, &question).await?;
+        let filter = audit::Filter { job_id: Some(job.to_owned()), ..audit::Filter::default() };
+        audit::history(database, self.store_id, &filter, 10).await?;
+        audit::history(database, self.store_id, &audit::Filter::default(), 10).await?;
+        samples::since(database, self.store_id, TimeDelta::days(1), TimeDelta::minutes(5)).await?;
+        ledger::look_up(database, mapping).await?;
+        self.clean_up(TimeDelta::hours(20), true).await?;
+        Ok(listed)
+    }
+
+    pub(super) async fn clean_up(
+        &self,
+        older_than: TimeDelta,
+        dry_run: bool,
+    ) -> Result<Vec<String>, DbError> {
+        let options = Options {
+            older_than: Some(older_than),
+            ids: Vec::new(),
+            include_governed: true,
+            dry_run,
+            source: "CommandLine",
+            actor: Some("somebody".to_owned()),
+        };
+        let mut rows = Vec::new();
+        cleanup::run(&self.database, &self.judge(), &self.ledger, &options, |told| {
+            rows.extend(told.iter().map(|row| row.id.clone()));
+            ControlFlow::Continue(())
+        })
+        .await?;
+        Ok(rows)
+    }
+
+    pub(super) async fn sweep(&self) -> Result<Outcome, DbError> {
+        let pass = Sweep { id: uuid::Uuid::new_v4(), trigger: "Requested" };
+        let judge = self.judge();
+        sweep::run(&self.database, &judge, &self.ledger, &pass, Known::default(), |_| {
+            ControlFlow::Continue(())
+        })
+        .await
+    }
+
+    pub(super) async fn extend(&self, id: &str) -> Result<extend::Outcome, DbError> {
+        let request = extend::Request {
+            id: id.to_owned(),
+            by: TimeDelta::hours(1),
+            who: "somebody".to_owned(),
+            actor: "somebody".to_owned(),
+        };
+        extend::extend(&self.database, &self.mapping, self.store_id, &request).await
+    }
+
+    pub(super) async fn cancel(&self, id: &str, started: Option<i64>) -> Result<cancel::Outcome, DbError> {
+        let request = cancel::Request {
+            key: id.to_owned(),
+            source: "CommandLine".to_owned(),
+            actor: Some("somebody".to_owned()),
+            started,
+        };
+        cancel::cancel(&self.database, &self.mapping, &self.ledger, &[request]).await
+    }
+
+    /// Each job, type and status that is told of these.
+    pub(super) async fn texts(&self, ids: &[String]) -> Result<Vec<String>, DbError> {
+        let (database, judge) = (&self.database, &self.judge());
+        let mut texts = Vec::new();
+        for execution in running::look(database, judge, ids.to_vec()).await? {
+            texts.extend([execution.job_id, execution.job_type, Some(execution.status)]);
+        }
+        for id in ids {
+            let explained = explain::explain(database, judge, id).await?;
+            texts.extend(explained.into_iter().flat_map(|e| [e.job_id, e.job_type, Some(e.status)]));
+        }
+        Ok(texts.into_iter().flatten().collect())
+    }
+}
