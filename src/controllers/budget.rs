@@ -265,15 +265,12 @@ mod tests {
             let (mut budget, mut model) = (Budget::new(limit), Model::default());
             let mut objects = BTreeMap::new();
             for (name, created, cost) in events {
-                match cost {
-                    Some(cost) => {
-                        objects.insert(name, (created, cost));
-                        model.put(&mut budget, &name.to_string(), created, cost);
-                    }
-                    None => {
-                        objects.remove(&name);
-                        model.remove(&mut budget, &name.to_string());
-                    }
+                if let Some(cost) = cost {
+                    objects.insert(name, (created, cost));
+                    model.put(&mut budget, &name.to_string(), created, cost);
+                } else {
+                    objects.remove(&name);
+                    model.remove(&mut budget, &name.to_string());
                 }
                 prop_assert_eq!(&model.whole, &expected(&objects, limit));
                 prop_assert_eq!(budget.refused(), objects.len() - model.whole.len());

@@ -260,7 +260,13 @@ impl Database {
              SET LOCAL idle_in_transaction_session_timeout = {idle}; {guard}"
         );
         let (mut connection, turn) = self.lent().await?;
-        PgTransactionManager::begin(&mut connection.0, Some(AssertSqlSafe(begin).into_sql_str())).await?;
+        let begun =
+            PgTransactionManager::begin(&mut connection.0, Some(AssertSqlSafe(begin).into_sql_str())).await;
+        if let Err(error) = begun {
+            // It may have begun a transaction and refused what came after, and nothing else would end that one.
+            connection.0.close_on_drop();
+            return Err(error);
+        }
         Ok(Tx { connection, _turn: turn })
     }
 

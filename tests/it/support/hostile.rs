@@ -249,7 +249,7 @@ async fn keep<S: AsyncRead + AsyncWrite + Unpin>(
 /// A message of 2 GiB.
 async fn announce(stream: &mut (impl AsyncWrite + Unpin), kind: u8) -> std::io::Result<()> {
     stream.write_all(&[kind, 0x7f, 0xff, 0xff, 0xff]).await?;
-    flood(stream, |_| [&b"SERROR\0"[..], &[b'x'; 1 << 20]].concat()).await
+    flood(stream, |_| [&b"SERROR\0"[..], &vec![b'x'; 1 << 20]].concat()).await
 }
 
 async fn flood(

@@ -135,7 +135,7 @@ fn a_flood_is_stopped() {
         (true, parameters),
         (true, rows),
         (true, columns),
-        (false, message(b'N', &[1; 60_000]).repeat(10)),
+        (false, message(b'N', &vec![1; 60_000]).repeat(10)),
     ] {
         let (stop, output) = feed(&mut fed(started), &bytes, 64 * 1024).unwrap_err();
         assert!(matches!(stop.fault, Fault::TooMuch(_)) && stop.between_messages, "{:?}", stop.fault);
@@ -174,7 +174,7 @@ proptest! {
         let mut filter = fed(started);
         let whole = feed(&mut filter, &input, piece);
         prop_assert!(filter.held.len() <= SHORT);
-        let output = whole.as_ref().map_or_else(|(_, output)| output, |output| output);
+        let output = whole.as_ref().unwrap_or_else(|(_, output)| output);
         prop_assert!(output.len() <= input.len());
         // The size of the pieces makes no difference to what is good.
         let at_once = feed(&mut fed(started), &input, usize::MAX);
