@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use super::mapping::wire;
 use super::{Database, DbError};
 
 /// What to tell of.
@@ -55,24 +56,28 @@ pub async fn history(
     limit: u32,
 ) -> Result<Vec<Entry>, DbError> {
     let mut tx = database.read().await?;
-    let entries = sqlx::query_as(
-        "SELECT event_id, at, execution_id, job_id, execution_number, action, reason, source, actor, note,
-                started_at, deadline
+    let sql = format!(
+        "SELECT event_id, {at} AS at, execution_id, job_id, execution_number, action, reason, source, actor, note,
+                {started_at} AS started_at, {deadline} AS deadline
          FROM jobexec.events
          WHERE store_id = $1 AND ($2::text IS NULL OR execution_id = $2) AND ($3::text IS NULL OR job_id = $3)
            AND ($4::interval IS NULL OR at >= statement_timestamp() - $4)
            AND ($5::bigint IS NULL OR event_id < $5)
          ORDER BY event_id DESC LIMIT $6",
-    )
-    .bind(store_id)
-    .bind(filter.execution_id.as_deref())
-    .bind(filter.job_id.as_deref())
-    .bind(filter.since)
-    .bind(filter.before)
-    .bind(i64::from(limit))
-    .persistent(false)
-    .fetch_all(&mut *tx)
-    .await?;
+        at = wire("at"),
+        started_at = wire("started_at"),
+        deadline = wire("deadline"),
+    );
+    let entries = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(store_id)
+        .bind(filter.execution_id.as_deref())
+        .bind(filter.job_id.as_deref())
+        .bind(filter.since)
+        .bind(filter.before)
+        .bind(i64::from(limit))
+        .persistent(false)
+        .fetch_all(&mut *tx)
+        .await?;
     tx.commit().await?;
     Ok(entries)
 }

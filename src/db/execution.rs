@@ -163,10 +163,11 @@ fn ended(m: &Mapping, ledger: &Ledger) -> String {
              NULL::timestamptz AS deadline"
             .to_owned(),
         Ledger::Tables { store_id, .. } => format!(
-            "SELECT o.reason, o.source, o.actor, o.deadline FROM jobexec.events AS o \
+            "SELECT o.reason, o.source, o.actor, {deadline} AS deadline FROM jobexec.events AS o \
              WHERE {finished} AND o.store_id = {store_id} AND o.execution_id = {id}::text \
                AND o.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second' \
                AND o.action IN ('Failed', 'Cancelled') ORDER BY o.event_id DESC LIMIT 1",
+            deadline = wire("o.deadline"),
             finished = m.finished(),
             id = m.id(),
             end = m.completed_at()

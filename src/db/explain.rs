@@ -143,16 +143,18 @@ const RECORDS: i64 = 20;
 pub async fn records(database: &Database, judge: &Judge<'_>, id: &str) -> Result<Vec<Record>, DbError> {
     let Rules::Table(store_id) = judge.rules else { return Ok(Vec::new()) };
     let mut tx = database.read().await?;
-    let mut records: Vec<Record> = sqlx::query_as(
-        "SELECT at, action, reason, source, actor, note FROM jobexec.events
+    let sql = format!(
+        "SELECT {} AS at, action, reason, source, actor, note FROM jobexec.events
          WHERE store_id = $1 AND execution_id = $2 ORDER BY event_id DESC LIMIT $3",
-    )
-    .bind(store_id)
-    .bind(id)
-    .bind(RECORDS)
-    .persistent(false)
-    .fetch_all(&mut *tx)
-    .await?;
+        wire("at")
+    );
+    let mut records: Vec<Record> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(store_id)
+        .bind(id)
+        .bind(RECORDS)
+        .persistent(false)
+        .fetch_all(&mut *tx)
+        .await?;
     tx.commit().await?;
     records.reverse();
     Ok(records)

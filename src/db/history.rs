@@ -157,7 +157,7 @@ pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Resul
 }
 
 /// The UID of a policy, the generation of its spec, when it was answered, and what.
-type Kept = (String, i64, DateTime<Utc>, Json<Vec<Computed>>);
+type Kept = (String, i64, DateTime<Utc>, serde_json::Value);
 
 /// What history said before, by the UID of the policy, so that an operator that was started anew does not judge without
 /// it, nor ask again before it is time.
@@ -165,16 +165,20 @@ pub async fn load(database: &Database, ledger: &Ledger) -> Result<BTreeMap<Strin
     let Ledger::Tables { store_id, .. } = ledger else { return Ok(BTreeMap::new()) };
     let mut tx = database.read().await?;
     let rows: Vec<Kept> = sqlx::query_as(
-        "SELECT policy_uid, generation, computed_at, figures FROM jobexec.figures WHERE store_id = $1",
+        "SELECT policy_uid, generation, computed_at, figures FROM jobexec.figures
+         WHERE store_id = $1 AND computed_at BETWEEN '0001-01-01Z' AND statement_timestamp()",
     )
     .bind(store_id)
     .persistent(false)
     .fetch_all(&mut *tx)
     .await?;
     tx.commit().await?;
-    let figures =
-        |(uid, generation, computed_at, Json(computed))| (uid, Figures { generation, computed_at, computed });
-    Ok(rows.into_iter().map(figures).collect())
+    // What cannot be read is computed once more.
+    let figures = |(uid, generation, computed_at, computed): Kept| {
+        let computed = serde_json::from_value(computed).ok()?;
+        Some((uid, Figures { generation, computed_at, computed }))
+    };
+    Ok(rows.into_iter().filter_map(figures).collect())
 }
 
 /// Keeps what history said.

@@ -283,10 +283,11 @@ fn statement(judge: &Judge<'_>) -> String {
         }
         // The newest record counts only if it is the one that gave the row its end: ids may be used again.
         Rules::Table(_) => format!(
-            "SELECT o.reason, o.source, o.deadline FROM jobexec.events AS o
+            "SELECT o.reason, o.source, {deadline} AS deadline FROM jobexec.events AS o
              WHERE NOT {running} AND o.store_id = $4 AND o.execution_id = {id}::text
                AND o.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second'
                AND o.action IN ('Failed', 'Cancelled') ORDER BY o.event_id DESC LIMIT 1",
+            deadline = wire("o.deadline"),
             running = m.running(),
             id = m.id(),
             end = m.completed_at(),

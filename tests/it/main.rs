@@ -24,6 +24,7 @@ mod grants;
 mod guard;
 mod ha;
 mod history;
+mod hostile;
 mod http;
 mod ladder;
 mod mirror;
