@@ -52,8 +52,25 @@ const ROWS: &str = "
            CASE WHEN n % $3 < $3 - $4 - $5 THEN now() - interval '2 hours' END, repeat(md5(n::text), 3)
     FROM generate_series($1::bigint, $2) AS n";
 
-const CONTENDERS: [Contender; 4] =
-    [Contender::Update, Contender::Transaction, Contender::Sweep, Contender::HeldSweep];
+const CONTENDERS: [Contender; 5] = [
+    Contender::Update,
+    Contender::Transaction,
+    Contender::Sweep,
+    Contender::HeldSweep,
+    Contender::UnsecuredSweep,
+];
+
+/// Whether the tables of the operator's schema have row security: what it costs is seen without it.
+fn secured(secured: bool) -> String {
+    let how = if secured { "ENABLE" } else { "DISABLE" };
+    format!(
+        "DO $$ DECLARE own name; BEGIN
+             FOR own IN SELECT DISTINCT c.relname FROM pg_class AS c JOIN pg_policy AS p ON p.polrelid = c.oid
+                        WHERE c.relnamespace = 'jobexec'::regnamespace LOOP
+                 EXECUTE format('ALTER TABLE jobexec.%I {how} ROW LEVEL SECURITY', own);
+             END LOOP; END $$"
+    )
+}
 
 #[derive(Clone, Copy)]
 enum Contender {
@@ -65,6 +82,8 @@ enum Contender {
     Sweep,
     /// The same while another transaction keeps its snapshot, so that dead rows stay in the index.
     HeldSweep,
+    /// The operator's sweep where the tables of its schema have no row security.
+    UnsecuredSweep,
 }
 
 impl Contender {
@@ -74,6 +93,7 @@ impl Contender {
             Self::Transaction => "b  UPDATE … RETURNING into INSERT, one transaction",
             Self::Sweep => "c  the operator's sweep",
             Self::HeldSweep => "d  the same beside an open REPEATABLE READ",
+            Self::UnsecuredSweep => "e  the operator's sweep without row security",
         }
     }
 
@@ -90,7 +110,7 @@ impl Contender {
                         'DeadlineExceeded', 'ExecutionStore/jobs', started_at,
                         started_at + interval '1 hour 5 minutes' FROM failed"
             }
-            Self::Update | Self::Sweep | Self::HeldSweep => {
+            Self::Update | Self::Sweep | Self::HeldSweep | Self::UnsecuredSweep => {
                 "UPDATE job_executions SET status = 'failed', completed_at = now()
                  WHERE status = 'running' AND started_at <= now() - interval '1 hour 5 minutes'"
             }
@@ -169,6 +189,7 @@ impl Bench {
                 .execute(&mut connection)
                 .await?;
             settle(&mut connection).await?;
+            connection.execute(AssertSqlSafe(secured(true))).await?;
             let operator = self.operator().await?;
             let mut times = Vec::new();
             for _ in 0..100 {
@@ -183,10 +204,16 @@ impl Bench {
                 same("stale", pulse.stale, 0)?;
                 looks.push(time);
             }
+            connection.execute(AssertSqlSafe(secured(false))).await?;
+            let mut unsecured = Vec::new();
+            for _ in 0..100 {
+                unsecured.push(operator.look().await?.0);
+            }
             operator.database.close().await;
-            let look = self::median(&mut looks) * 1e3;
+            let (look, unsecured) = (self::median(&mut looks) * 1e3, self::median(&mut unsecured) * 1e3);
             println!(
-                "beside {finished:>9} finished rows: a sweep {median:.2} ms, a look for the next deadline {look:.2} ms (medians of {})",
+                "beside {finished:>9} finished rows: a sweep {median:.2} ms, a look for the next deadline {look:.2} ms, \
+                 {unsecured:.2} ms without row security (medians of {})",
                 times.len()
             );
         }
@@ -206,7 +233,8 @@ impl Bench {
         );
         let others = || sqlx::query_scalar::<_, i64>(AssertSqlSafe(others.as_str()));
         let before = others().fetch_one(&mut connection).await?;
-        let time = if matches!(contender, Contender::Sweep | Contender::HeldSweep) {
+        let swept = matches!(contender, Contender::Sweep | Contender::HeldSweep | Contender::UnsecuredSweep);
+        let time = if swept {
             let mut holder = self.server.connect(COPY).await?;
             if matches!(contender, Contender::HeldSweep) {
                 holder
@@ -214,6 +242,9 @@ impl Bench {
                     .await?;
             }
             let operator = self.operator().await?;
+            if matches!(contender, Contender::UnsecuredSweep) {
+                connection.execute(AssertSqlSafe(secured(false))).await?;
+            }
             let (time, failed) = operator.sweep().await?;
             operator.database.close().await;
             holder.close().await?;

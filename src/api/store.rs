@@ -180,6 +180,11 @@ pub struct Connection {
     #[serde(default = "defaults::statement_timeout")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('100ms') && duration(self) <= duration('10m')").message("must be at least 100ms and at most 10m"))]
     pub statement_timeout: Duration,
+    /// The role that owns the schema `jobexec` in the database, where that is neither a superuser, nor the database's owner, nor
+    /// a role that the login of the connection URL is a member of. Whoever can act as this role can run any SQL as that login.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub schema_owner: Option<String>,
 }
 
 /// A key of a Secret.

@@ -24,7 +24,7 @@ pub(super) struct Args {
     /// Apply to the database instead of printing.
     #[arg(long)]
     apply: bool,
-    /// The database, for --apply: a URL of a login that owns the table and may create schemas.
+    /// The database, for --apply: a URL of a superuser or of the database's owner, who may create indexes on the table.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = secret)]
     database_url: Option<SecretString>,
     /// The role that the operator logs in with: it gets exactly the rights that the operator needs.

@@ -11,6 +11,7 @@ pub mod in_force;
 pub mod membership;
 pub mod policy;
 pub mod reader;
+mod records;
 pub mod scope;
 pub mod secret;
 pub mod selector;

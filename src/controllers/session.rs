@@ -10,13 +10,15 @@ use percent_encoding::percent_decode_str;
 
 use super::Context;
 use super::in_force::{InForce, Known};
+use super::records::{READ_ONLY, Records, claimant, told_of_records};
 use super::secret::{self, Purpose, SecretError};
 use crate::api::ExecutionStore;
 use crate::api::store::{Connection, SecretKeyRef};
 use crate::boundary;
 use crate::db::hints::Listener;
 use crate::db::judge::Rules;
-use crate::db::ledger::{self, Claim, Claimant, Ledger};
+use crate::db::ledger::{self, Claimant, Ledger};
+use crate::db::schema::Refusal;
 use crate::db::url::{self, InvalidUrl, Login};
 use crate::db::validate::{Problem, Validated, validate};
 use crate::db::{Database, DbError, Judge, Layout, Mapping, Pools, extras, history};
@@ -136,6 +138,7 @@ impl Credentials {
 }
 
 /// An open connection to the database of one store. It describes one generation of the store's spec.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Session {
     /// The database.
     pub database: Database,
@@ -154,6 +157,10 @@ pub struct Session {
     pub opened: DateTime<Utc>,
     /// Where what is done is recorded.
     pub ledger: Ledger,
+    /// Why the operator's tables, which are there, are not used.
+    pub refused: Option<Refusal>,
+    /// Whether what is done is known to have been recorded before.
+    recorded: bool,
     /// Why rows cannot be changed, if they cannot.
     pub unwritable: Option<Problem>,
     /// Whether the server takes no writes.
@@ -177,25 +184,29 @@ pub struct Session {
 /// What a session is opened for.
 enum Hold {
     /// To look after the store: the table is claimed.
-    Claim {
-        /// The UID of the object that had the store's name before, if one is known to have.
-        predecessor: Option<String>,
-        /// Whether the database was away until now.
-        outage: bool,
-    },
+    Claim(Before),
     /// To read what another replica looks after.
     Borrow,
 }
 
+/// What is known of the time before a session.
+#[derive(Clone, Debug, Default)]
+pub struct Before {
+    /// The UID of the object that had the store's name before, if one is known to have.
+    pub predecessor: Option<String>,
+    /// Whether the database was away until now.
+    pub outage: bool,
+    /// Whether a session of this store has recorded what was done.
+    pub recorded: bool,
+}
+
 impl Session {
-    /// Connects, holds the spec against the catalog and claims the table.
-    /// `predecessor` is the UID of the object that had this name before, if one is known to have; `outage`: the database
-    /// was away until now; `changed` is called when the table says that it has changed.
+    /// Connects, holds the spec against the catalog and claims the table. `changed` is called when the table says that it
+    /// has changed.
     pub async fn open(
         pools: &Pools,
         store: &ExecutionStore,
-        predecessor: Option<String>,
-        outage: bool,
+        before: Before,
         credentials: &Credentials,
         tally: Arc<Tally>,
         changed: impl Fn() + Send + Sync + 'static,
@@ -204,10 +215,9 @@ impl Session {
         let (login, identity) = login(store, credentials)?;
         let size = u32::try_from(spec.connection.pool_size).unwrap_or(3).clamp(2, 20);
         let timeout = spec.connection.statement_timeout.get();
-        let hold = Hold::Claim { predecessor, outage };
         let opening = async {
             let database = Database::shared(pools, &login, size, timeout).await?;
-            Self::prepare(store, database, identity, tally, hold).await
+            Self::prepare(store, database, identity, tally, Hold::Claim(before)).await
         };
         let mut session = opening.await.map_err(|error: NotReady| error.without(&credentials.echoes()))?;
         if session.notifies && !session.read_only {
@@ -260,25 +270,18 @@ impl Session {
         let Validated { mapping, unwritable, read_only, notifies } =
             database.within(validate(&database, &Layout::of(&store.spec))).await??;
         let borrowed = matches!(hold, Hold::Borrow);
-        let (ledger, watched, confirmed) = match hold {
-            _ if read_only => {
-                let now = (!borrowed).then(Utc::now);
-                (Ledger::Missing("the database is read-only".to_owned()), now, now)
+        let mut recorded = told_of_records(store);
+        let records = match hold {
+            _ if read_only => Records::none(READ_ONLY.to_owned(), (!borrowed).then(Utc::now)),
+            Hold::Claim(before) => {
+                recorded |= before.recorded;
+                let claimant = claimant(store, before.predecessor);
+                Records::claim(&database, &mapping, &claimant, before.outage).await?
             }
-            Hold::Claim { predecessor, outage } => {
-                let claimant = claimant(store, predecessor);
-                match database.within(ledger::claim(&database, &mapping, &claimant, outage)).await? {
-                    Claim::Held { ledger, watched_since, confirmed } => {
-                        (ledger, Some(watched_since), Some(confirmed))
-                    }
-                    Claim::Taken(holder) => return Err(NotReady::TableClaimed(holder)),
-                }
-            }
-            Hold::Borrow => {
-                let (ledger, watched) = borrowed_ledger(store, &database, &mapping, read_only).await?;
-                (ledger, watched, None)
-            }
+            Hold::Borrow => Records::borrow(store, &database, &mapping, read_only).await?,
         };
+        let unwritable = unwritable.or_else(|| records.hold_up(recorded));
+        let Records { ledger, refused, watched, confirmed } = records;
         let opened = match confirmed.filter(|_| !read_only) {
             Some(confirmed) => confirmed,
             None => database.within(ledger::now(&database)).await?,
@@ -297,6 +300,8 @@ impl Session {
             confirmed: Mutex::new(confirmed.unwrap_or(opened)),
             opened,
             ledger,
+            refused,
+            recorded,
             unwritable,
             read_only,
             notifies,
@@ -333,30 +338,32 @@ impl Session {
         }
         let validated = self.database.within(validate(&self.database, &Layout::of(&store.spec))).await??;
         if validated.mapping != self.mapping
-            || validated.unwritable != self.unwritable
             || validated.read_only != self.read_only
             || validated.notifies != self.notifies
         {
             return Ok(false);
         }
-        if self.borrowed {
-            let (ledger, watched) =
-                borrowed_ledger(store, &self.database, &self.mapping, self.read_only).await?;
-            return Ok(ledger == self.ledger && watched.is_none_or(|watched| watched == self.watched));
+        if self.read_only && !self.borrowed {
+            return Ok(validated.unwritable == self.unwritable);
         }
-        if self.read_only {
-            return Ok(true);
+        let records = if self.borrowed {
+            Records::borrow(store, &self.database, &self.mapping, self.read_only).await?
+        } else {
+            let claimant = claimant(store, None);
+            Records::claim(&self.database, &self.mapping, &claimant, false).await?
+        };
+        if let (Ledger::Tables { .. }, Some(confirmed)) = (&records.ledger, records.confirmed) {
+            *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = confirmed;
         }
-        let claimant = claimant(store, None);
-        match self.database.within(ledger::claim(&self.database, &self.mapping, &claimant, false)).await? {
-            Claim::Held { ledger: Ledger::Missing(why), .. } => Ok(Ledger::Missing(why) == self.ledger),
-            // The operator itself may have been away, as on a machine that slept.
-            Claim::Held { ledger, watched_since, confirmed } => {
-                *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = confirmed;
-                Ok(ledger == self.ledger && watched_since == self.watched)
-            }
-            Claim::Taken(holder) => Err(NotReady::TableClaimed(holder)),
-        }
+        let unwritable = validated.unwritable.or_else(|| records.hold_up(self.recorded));
+        // Without records nobody notes since when the table has been looked at. With them the operator itself may have been
+        // away, as on a machine that slept.
+        let watched = matches!(records.ledger, Ledger::Missing(_))
+            || records.watched.is_none_or(|watched| watched == self.watched);
+        Ok(records.ledger == self.ledger
+            && records.refused == self.refused
+            && unwritable == self.unwritable
+            && watched)
     }
 
     /// Gives up the claim, if there is one and no other operator has confirmed it since.
@@ -399,34 +406,4 @@ fn login(store: &ExecutionStore, credentials: &Credentials) -> Result<(Login, St
         (options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
     let identity = format!("{host}:{port}/{name} {schema}.{table}");
     Ok((login, identity))
-}
-
-/// Where what is done to the store is recorded, and since when it has been looked at without a gap, without claiming it.
-async fn borrowed_ledger(
-    store: &ExecutionStore,
-    database: &Database,
-    mapping: &Mapping,
-    read_only: bool,
-) -> Result<(Ledger, Option<DateTime<Utc>>), NotReady> {
-    if read_only {
-        return Ok((Ledger::Missing("the database is read-only".to_owned()), None));
-    }
-    let Some(known) = database.within(ledger::look_up(database, mapping)).await? else {
-        return Ok((Ledger::Missing("the schema jobexec is not there".to_owned()), None));
-    };
-    match known.claimant() {
-        Some(holder) if holder.uid != store.uid().unwrap_or_default() && known.watched_since.is_some() => {
-            Err(NotReady::TableClaimed(holder))
-        }
-        _ => Ok((Ledger::Tables { store_id: known.store_id, outbox: known.outbox }, known.watched_since)),
-    }
-}
-
-fn claimant(store: &ExecutionStore, predecessor: Option<String>) -> Claimant {
-    Claimant {
-        predecessor,
-        uid: store.uid().unwrap_or_default(),
-        namespace: store.namespace().unwrap_or_default(),
-        name: store.name_any(),
-    }
 }

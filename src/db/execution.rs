@@ -165,10 +165,11 @@ fn ended(m: &Mapping, ledger: &Ledger) -> String {
             .to_owned(),
         Ledger::Tables { store_id, .. } => format!(
             "SELECT left(o.reason, {RECORD_CHARS}) AS reason, left(o.source, {RECORD_CHARS}) AS source, \
-                    left(o.actor, {RECORD_CHARS}) AS actor, o.deadline FROM jobexec.events AS o \
+                    left(o.actor, {RECORD_CHARS}) AS actor, {deadline} AS deadline FROM jobexec.events AS o \
              WHERE {finished} AND o.store_id = {store_id} AND o.execution_id = {id}::text \
                AND o.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second' \
                AND o.action IN ('Failed', 'Cancelled') ORDER BY o.event_id DESC LIMIT 1",
+            deadline = wire("o.deadline"),
             finished = m.finished(),
             id = m.id(),
             end = wire(&m.completed_at())

@@ -77,70 +77,96 @@ fn check(table: &Table) -> Vec<String> {
     ]
 }
 
+/// The name of the sequence that counts the refused changes of a table: by its oid, which its triggers know too.
+pub(super) const REFUSALS: &str = "refused_";
+
+/// The body of `jobexec.count_refusal`. It runs as its owner, so that the application's role needs no right on the operator's
+/// schema, and so it looks at nothing but which table it is called for. A partition counts for its table.
+const COUNT: &str = "BEGIN
+    PERFORM pg_catalog.nextval(pg_catalog.to_regclass(pg_catalog.format('jobexec.refused_%s',
+        COALESCE(pg_catalog.pg_partition_root(TG_RELID), TG_RELID)::pg_catalog.oid)));
+    RETURN NEW;
+END";
+
+/// The body of `jobexec.refuse_transition`. It runs as whoever changes the row: turning one into JSON runs casts that
+/// others have made.
+const REFUSE: &str = "BEGIN
+    RAISE EXCEPTION 'execution % of %.% is % and cannot become %', pg_catalog.to_jsonb(OLD) ->> TG_ARGV[2],
+        TG_ARGV[0], TG_ARGV[1], pg_catalog.to_jsonb(OLD) ->> TG_ARGV[3], pg_catalog.to_jsonb(NEW) ->> TG_ARGV[3]
+    USING ERRCODE = 'check_violation', CONSTRAINT = 'jobexec_transitions', SCHEMA = TG_ARGV[0], TABLE = TG_ARGV[1],
+        HINT = 'An execution that has ended stays as it is; jobexec.events tells whether it was given up.';
+END";
+
+/// Creates a trigger function that nobody but its owner may put on a table.
+fn function(name: &str, security: &str, body: &str) -> [String; 2] {
+    [
+        format!(
+            "CREATE OR REPLACE FUNCTION jobexec.{name}() RETURNS trigger\n\
+             LANGUAGE plpgsql SECURITY {security} SET search_path = pg_catalog, pg_temp AS $function$\n{body}\n$function$"
+        ),
+        format!("REVOKE ALL ON FUNCTION jobexec.{name}() FROM PUBLIC"),
+    ]
+}
+
 fn transitions(table: &Table, role: Option<&str>) -> Vec<String> {
     let s = &table.statuses;
-    let status = &table.columns.status.0;
+    let (status, on) = (&table.columns.status.0, qualified(table));
     let was = |texts: &[StatusText]| condition(&format!("OLD.{}", quote(status)), texts);
     let is = |texts: &[StatusText]| condition(&format!("NEW.{}", quote(status)), texts);
     let grant = role.map_or(String::new(), |role| {
         format!(
-            "EXECUTE format('GRANT SELECT ON SEQUENCE jobexec.refused_%s TO %I', id, {});\n",
+            "EXECUTE format('GRANT SELECT ON SEQUENCE jobexec.{REFUSALS}%s TO %I', id, {});\n",
             literal(role)
         )
     });
-    vec![
+    // Allowed changes call neither function. What statuses mean that the mapping does not know is not judged.
+    let refused = format!(
+        "BEFORE UPDATE OF {column} ON {on} FOR EACH ROW WHEN (\n    \
+             (({was_finished}) AND OLD.{column} IS DISTINCT FROM NEW.{column}) OR\n    \
+             (({was_running}) AND ({is_scheduled})) OR\n    \
+             (({was_scheduled}) AND ({is_done}))\n\
+         ) EXECUTE FUNCTION",
+        column = quote(status),
+        was_finished = was(&finished(table)),
+        was_running = was(&s.running),
+        is_scheduled = is(&s.scheduled),
+        was_scheduled = was(&s.scheduled),
+        is_done = is(&[s.completed.as_slice(), &s.failed].concat()),
+    );
+    let mut statements = vec![
         // A sequence counts what is rolled back, which no table could.
         block(&format!(
-            "DECLARE id integer; BEGIN\n\
-             INSERT INTO jobexec.stores (table_schema, table_name) VALUES ({schema}, {name}) ON CONFLICT DO NOTHING;\n\
-             SELECT store_id INTO id FROM jobexec.stores WHERE (table_schema, table_name) = ({schema}, {name});\n\
-             EXECUTE format('CREATE SEQUENCE IF NOT EXISTS jobexec.refused_%s', id);\n{grant}END",
-            schema = literal(&table.schema.0),
-            name = literal(&table.name.0),
+            "DECLARE id oid := {name}::regclass; BEGIN\n\
+             EXECUTE format('CREATE SEQUENCE IF NOT EXISTS jobexec.{REFUSALS}%s', id);\n\
+             EXECUTE format('REVOKE ALL ON SEQUENCE jobexec.{REFUSALS}%s FROM PUBLIC', id);\n{grant}END",
+            name = literal(&on),
         )),
-        // As its owner, so that the application's role needs no right on the operator's schema. What that role may
-        // create, temporary types among it, comes last in the search path.
-        "CREATE OR REPLACE FUNCTION jobexec.refuse_transition() RETURNS trigger\n\
-         LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$\n\
-         DECLARE id pg_catalog.int4; was pg_catalog.text; BEGIN\n\
-         SELECT store_id INTO id FROM jobexec.stores WHERE (table_schema, table_name) = (TG_ARGV[0], TG_ARGV[1]);\n\
-         PERFORM nextval(format('jobexec.refused_%s', id)::pg_catalog.regclass);\n\
-         was := to_jsonb(OLD) ->> TG_ARGV[3];\n\
-         RAISE EXCEPTION 'execution % of %.% is % and cannot become %', to_jsonb(OLD) ->> TG_ARGV[2],\n    \
-             TG_ARGV[0], TG_ARGV[1], was, to_jsonb(NEW) ->> TG_ARGV[3]\n\
-         USING ERRCODE = 'check_violation', CONSTRAINT = 'jobexec_transitions', SCHEMA = TG_ARGV[0], TABLE = TG_ARGV[1],\n    \
-             HINT = 'An execution that has ended stays as it is; jobexec.events tells whether it was given up.';\n\
-         END $function$"
-            .to_owned(),
-        format!("DROP TRIGGER IF EXISTS jobexec_transitions ON {}", qualified(table)),
-        // Allowed changes never call the function. What statuses mean that the mapping does not know is not judged.
+    ];
+    statements.extend(function("count_refusal", "DEFINER", COUNT));
+    statements.extend(function("refuse_transition", "INVOKER", REFUSE));
+    // Triggers fire in the order of their names.
+    statements.extend([
+        format!("DROP TRIGGER IF EXISTS jobexec_refusals ON {on}"),
+        format!("CREATE TRIGGER jobexec_refusals {refused} jobexec.count_refusal()"),
+        format!("DROP TRIGGER IF EXISTS jobexec_transitions ON {on}"),
         format!(
-            "CREATE TRIGGER jobexec_transitions BEFORE UPDATE OF {column} ON {table} FOR EACH ROW WHEN (\n    \
-                 (({was_finished}) AND OLD.{column} IS DISTINCT FROM NEW.{column}) OR\n    \
-                 (({was_running}) AND ({is_scheduled})) OR\n    \
-                 (({was_scheduled}) AND ({is_done}))\n\
-             ) EXECUTE FUNCTION jobexec.refuse_transition({schema}, {name}, {id}, {status})",
-            column = quote(status),
-            table = qualified(table),
-            was_finished = was(&finished(table)),
-            was_running = was(&s.running),
-            is_scheduled = is(&s.scheduled),
-            was_scheduled = was(&s.scheduled),
-            is_done = is(&[s.completed.as_slice(), &s.failed].concat()),
+            "CREATE TRIGGER jobexec_transitions {refused} jobexec.refuse_transition({schema}, {name}, {id}, {status})",
             schema = literal(&table.schema.0),
             name = literal(&table.name.0),
             id = literal(&table.columns.id.0),
             status = literal(status),
         ),
-    ]
+    ]);
+    statements
 }
+
+/// The body of `jobexec.notify`.
+const NOTIFY: &str = "BEGIN PERFORM pg_catalog.pg_notify(TG_ARGV[0], TG_ARGV[1]); RETURN NULL; END";
 
 fn notify(table: &Table) -> Vec<String> {
     let c = &table.columns;
-    vec![
-        "CREATE OR REPLACE FUNCTION jobexec.notify() RETURNS trigger LANGUAGE plpgsql AS $function$\n\
-         BEGIN PERFORM pg_catalog.pg_notify(TG_ARGV[0], TG_ARGV[1]); RETURN NULL; END $function$"
-            .to_owned(),
+    let mut statements = function("notify", "INVOKER", NOTIFY).to_vec();
+    statements.extend([
         format!("DROP TRIGGER IF EXISTS {NOTIFY_TRIGGER} ON {}", qualified(table)),
         // Once a statement: a transaction sends equal notifications only once anyway.
         format!(
@@ -152,7 +178,8 @@ fn notify(table: &Table) -> Vec<String> {
             channel = literal(CHANNEL),
             relation = literal(&relation(table)),
         ),
-    ]
+    ]);
+    statements
 }
 
 /// An anonymous block, in quotes that its body does not hold.

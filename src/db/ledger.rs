@@ -1,9 +1,12 @@
-//! The operator's own tables, as far as they are there: who looks after which table, what was done.
+//! The operator's own tables, as far as they are there: who looks after which table, what was done. A table of executions is
+//! found by its oid, and times that have not come yet are taken for no times.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Database, DbError, Mapping, outbox, schema};
+use super::mapping::wire;
+use super::schema::{self, Lack, Refusal};
+use super::{Database, DbError, Mapping, outbox};
 use crate::api::notifications::Topic;
 
 /// How long a claim holds that its operator no longer confirms.
@@ -11,6 +14,11 @@ const CLAIM_EXPIRY_SECONDS: f64 = 600.0;
 
 /// A claim that was not confirmed for so long was not held without a gap: two confirmations may be missed.
 const GAP_SECONDS: f64 = 150.0;
+
+/// The oid of the table whose schema is `$1` and whose name is `$2`.
+const TABLE: &str =
+    "(SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+                      WHERE n.nspname = $1 AND c.relname = $2)";
 
 /// How many sweeps [`unannounced`] returns at most.
 pub const AT_ONCE: usize = 20;
@@ -56,6 +64,13 @@ pub enum Claim {
     },
     /// Another `ExecutionStore` looks after the table.
     Taken(Claimant),
+    /// There are tables, and they are not used: nothing is claimed.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// The database's time.
+        now: DateTime<Utc>,
+    },
 }
 
 /// A sweep that changed something and was not announced yet.
@@ -81,83 +96,153 @@ pub async fn claim(
     claimant: &Claimant,
     outage: bool,
 ) -> Result<Claim, DbError> {
-    if let Some(why) = schema::ensure(database).await? {
-        let now = now(database).await?;
-        return Ok(Claim::Held { ledger: Ledger::Missing(why), watched_since: now, confirmed: now });
-    }
-    let (table_schema, table_name) = mapping.relation();
-    let mut tx = database.write().await?;
-    enter(&mut tx, mapping).await?;
-    let (store_id, uid, namespace, name, fresh): (i32, Option<String>, Option<String>, Option<String>, bool) =
-        sqlx::query_as(
-            "SELECT store_id, uid, namespace, name,
-                    COALESCE(seen_at > statement_timestamp() - make_interval(secs => $3), false)
-             FROM jobexec.stores WHERE table_schema = $1 AND table_name = $2 FOR NO KEY UPDATE",
-        )
-        .bind(table_schema)
-        .bind(table_name)
-        .bind(CLAIM_EXPIRY_SECONDS)
-        .persistent(false)
-        .fetch_one(&mut *tx)
-        .await?;
-    if let (Some(uid), Some(namespace), Some(name)) = (uid, namespace, name) {
-        let inherited = claimant.predecessor.as_ref() == Some(&uid);
-        let holder = Claimant { uid, predecessor: None, namespace, name };
-        if holder.uid != claimant.uid && fresh && !inherited {
-            return Ok(Claim::Taken(holder));
+    let missing =
+        |why: String, now| Claim::Held { ledger: Ledger::Missing(why), watched_since: now, confirmed: now };
+    match schema::ensure(database, mapping.schema_owner()).await? {
+        None => {}
+        Some(Lack::Missing(why)) => return Ok(missing(why, now(database).await?)),
+        Some(Lack::Refused(refusal)) => {
+            return Ok(Claim::Refused { refusal, now: now(database).await? });
         }
     }
-    let (watched_since, confirmed) = sqlx::query_as(
-        "UPDATE jobexec.stores SET uid = $2, namespace = $3, name = $4, seen_at = statement_timestamp(),
-                watched_since = CASE WHEN $5 OR seen_at > statement_timestamp() - make_interval(secs => $6) IS NOT TRUE
-                                     THEN statement_timestamp() ELSE COALESCE(watched_since, statement_timestamp()) END
-         WHERE store_id = $1 RETURNING watched_since, seen_at",
-    )
-    .bind(store_id)
-    .bind(&claimant.uid)
-    .bind(&claimant.namespace)
-    .bind(&claimant.name)
-    .bind(outage)
-    .bind(GAP_SECONDS)
-    .persistent(false)
-    .fetch_one(&mut *tx)
-    .await?;
+    let mut tx = database.write().await?;
+    if !enter(&mut tx, mapping).await? {
+        tx.rollback().await?;
+        return Ok(missing(HIDDEN.to_owned(), now(database).await?));
+    }
+    let (store_id, holder) = holder(&mut tx, mapping).await?;
+    if let Some((holder, true)) = holder
+        && holder.uid != claimant.uid
+        && claimant.predecessor.as_ref() != Some(&holder.uid)
+    {
+        return Ok(Claim::Taken(holder));
+    }
+    let (watched_since, confirmed) = confirm(&mut tx, mapping, store_id, claimant, outage).await?;
     let outbox = outbox::usable(&mut tx).await?;
     tx.commit().await?;
     Ok(Claim::Held { ledger: Ledger::Tables { store_id, outbox }, watched_since, confirmed })
 }
 
-/// Notes that there is such a table, if that is not known.
-async fn enter(tx: &mut sqlx::PgConnection, mapping: &Mapping) -> Result<(), sqlx::Error> {
+/// The id of the table, and who claims it, with whether that claim counts: it was confirmed of late, and not in a time to come.
+/// The row is locked.
+async fn holder(
+    tx: &mut sqlx::PgConnection,
+    mapping: &Mapping,
+) -> Result<(i32, Option<(Claimant, bool)>), sqlx::Error> {
     let (table_schema, table_name) = mapping.relation();
-    sqlx::query(
-        "INSERT INTO jobexec.stores (table_schema, table_name) SELECT $1, $2
-                 WHERE NOT EXISTS (SELECT FROM jobexec.stores WHERE table_schema = $1 AND table_name = $2)
-                 ON CONFLICT DO NOTHING",
-    )
-    .bind(table_schema)
-    .bind(table_name)
-    .persistent(false)
-    .execute(tx)
-    .await?;
-    Ok(())
+    let sql = format!(
+        "SELECT store_id, uid, namespace, name, {} FROM jobexec.stores WHERE table_oid = {TABLE} FOR NO KEY UPDATE",
+        seen_within("$3")
+    );
+    let (store_id, uid, namespace, name, fresh): (i32, Option<String>, Option<String>, Option<String>, bool) =
+        sqlx::query_as(sqlx::AssertSqlSafe(sql))
+            .bind(table_schema)
+            .bind(table_name)
+            .bind(CLAIM_EXPIRY_SECONDS)
+            .persistent(false)
+            .fetch_one(tx)
+            .await?;
+    let holder = match (uid, namespace, name) {
+        (Some(uid), Some(namespace), Some(name)) => {
+            Some((Claimant { uid, predecessor: None, namespace, name }, fresh))
+        }
+        _ => None,
+    };
+    Ok((store_id, holder))
 }
+
+/// Whether a claim was confirmed within so many seconds, and not in a time to come, which nobody can have done.
+fn seen_within(seconds: &str) -> String {
+    format!(
+        "COALESCE(seen_at > statement_timestamp() - make_interval(secs => {seconds}) AND seen_at <= statement_timestamp(), false)"
+    )
+}
+
+/// Since when the table has been looked at without a gap, as far as that can be: at no end of time, and in no time to come.
+const WATCHED_SINCE: &str =
+    "CASE WHEN isfinite(watched_since) AND watched_since <= statement_timestamp() THEN watched_since END";
+
+/// Writes the claim. Returns since when the table has been looked at without a gap, and now.
+async fn confirm(
+    tx: &mut sqlx::PgConnection,
+    mapping: &Mapping,
+    store_id: i32,
+    claimant: &Claimant,
+    outage: bool,
+) -> Result<(DateTime<Utc>, DateTime<Utc>), sqlx::Error> {
+    let (table_schema, table_name) = mapping.relation();
+    let sql = format!(
+        "UPDATE jobexec.stores SET uid = $2, namespace = $3, name = $4, seen_at = statement_timestamp(),
+                table_schema = $7, table_name = $8,
+                watched_since = CASE WHEN $5 OR NOT {seen} THEN statement_timestamp()
+                                     ELSE COALESCE({WATCHED_SINCE}, statement_timestamp()) END
+         WHERE store_id = $1 RETURNING {watched}, seen_at",
+        seen = seen_within("$6"),
+        watched = wire("watched_since"),
+    );
+    sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(store_id)
+        .bind(&claimant.uid)
+        .bind(&claimant.namespace)
+        .bind(&claimant.name)
+        .bind(outage)
+        .bind(GAP_SECONDS)
+        .bind(table_schema)
+        .bind(table_name)
+        .persistent(false)
+        .fetch_one(tx)
+        .await
+}
+
+/// Notes that there is such a table, if that is not known. Returns whether this login sees what is kept of it: the right to
+/// UPDATE any column of it opens the records.
+async fn enter(tx: &mut sqlx::PgConnection, mapping: &Mapping) -> Result<bool, sqlx::Error> {
+    let (table_schema, table_name) = mapping.relation();
+    let may = format!("SELECT COALESCE(has_any_column_privilege({TABLE}, 'UPDATE'), false)");
+    let may: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(may))
+        .bind(table_schema)
+        .bind(table_name)
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await?;
+    if !may {
+        return Ok(false);
+    }
+    let sql = format!(
+        "INSERT INTO jobexec.stores (table_oid, table_schema, table_name) SELECT {TABLE}, $1, $2
+         WHERE NOT EXISTS (SELECT FROM jobexec.stores WHERE table_oid = {TABLE})
+         ON CONFLICT DO NOTHING"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(table_schema)
+        .bind(table_name)
+        .persistent(false)
+        .execute(tx)
+        .await?;
+    Ok(true)
+}
+
+/// Why nothing is recorded for a login that may not end executions.
+const HIDDEN: &str = "what is recorded of a table is seen and written by those who may UPDATE it, and this login may not update \
+     any of its columns; grant what `jobexec schema --role` prints";
 
 /// Where to record what a person does to the table, whether or not an operator looks after it. Claims nothing.
 pub async fn enlist(database: &Database, mapping: &Mapping) -> Result<Ledger, DbError> {
-    if let Some(why) = schema::lacking(database).await? {
-        return Ok(Ledger::Missing(why));
+    if let Some(lack) = schema::lacking(database, mapping.schema_owner()).await? {
+        return Ok(Ledger::Missing(lack.why().to_owned()));
+    }
+    let mut tx = database.write().await?;
+    if !enter(&mut tx, mapping).await? {
+        return Ok(Ledger::Missing(HIDDEN.to_owned()));
     }
     let (table_schema, table_name) = mapping.relation();
-    let mut tx = database.write().await?;
-    enter(&mut tx, mapping).await?;
-    let store_id =
-        sqlx::query_scalar("SELECT store_id FROM jobexec.stores WHERE table_schema = $1 AND table_name = $2")
-            .bind(table_schema)
-            .bind(table_name)
-            .persistent(false)
-            .fetch_one(&mut *tx)
-            .await?;
+    let sql = format!("SELECT store_id FROM jobexec.stores WHERE table_oid = {TABLE}");
+    let store_id = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+        .bind(table_schema)
+        .bind(table_name)
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await?;
     let outbox = outbox::usable(&mut tx).await?;
     tx.commit().await?;
     Ok(Ledger::Tables { store_id, outbox })
@@ -194,9 +279,23 @@ impl Known {
     }
 }
 
-/// What the operator's tables know of the table; `None`: they are not there, or know nothing.
-pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Option<Known>, DbError> {
+/// What the operator's tables say when they are asked and nothing is claimed.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// They know the table.
+    Known(Known),
+    /// They are not there, or know nothing of it that this login may see.
+    Nothing,
+    /// They are there and are not used.
+    Refused(Refusal),
+}
+
+/// What the operator's tables know of the table.
+pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Found, DbError> {
     let (table_schema, table_name) = mapping.relation();
+    if let Some(refusal) = schema::refused(database, mapping.schema_owner()).await? {
+        return Ok(Found::Refused(refusal));
+    }
     let mut tx = database.read().await?;
     let there: bool = sqlx::query_scalar(
         "SELECT to_regclass('jobexec.stores') IS NOT NULL AND to_regclass('jobexec.rules') IS NOT NULL",
@@ -205,22 +304,24 @@ pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Option<Kn
     .fetch_one(&mut *tx)
     .await?;
     if !there {
-        return Ok(None);
+        return Ok(Found::Nothing);
     }
-    let known: Option<Known> = sqlx::query_as(
-        "SELECT store_id, uid, namespace, name,
-                CASE WHEN seen_at > statement_timestamp() - make_interval(secs => $3) THEN watched_since END AS watched_since
-         FROM jobexec.stores WHERE table_schema = $1 AND table_name = $2",
-    )
-    .bind(table_schema)
-    .bind(table_name)
-    .bind(GAP_SECONDS)
-    .persistent(false)
-    .fetch_optional(&mut *tx)
-    .await?;
+    let sql = format!(
+        "SELECT store_id, uid, namespace, name, CASE WHEN {seen} THEN {watched} END AS watched_since
+         FROM jobexec.stores WHERE table_oid = {TABLE}",
+        seen = seen_within("$3"),
+        watched = wire(&format!("({WATCHED_SINCE})")),
+    );
+    let known: Option<Known> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(table_schema)
+        .bind(table_name)
+        .bind(GAP_SECONDS)
+        .persistent(false)
+        .fetch_optional(&mut *tx)
+        .await?;
     let outbox = outbox::usable(&mut tx).await?;
     tx.commit().await?;
-    Ok(known.map(|known| Known { outbox, ..known }))
+    Ok(known.map_or(Found::Nothing, |known| Found::Known(Known { outbox, ..known })))
 }
 
 /// The database's time.

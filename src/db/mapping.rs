@@ -12,18 +12,24 @@ pub struct Layout {
     pub table: Table,
     /// The jobs, if they are named.
     pub jobs: Option<Jobs>,
+    /// Who may own the operator's schema beside those who always may.
+    pub schema_owner: Option<String>,
 }
 
 impl Layout {
     /// Those of a store.
     pub fn of(spec: &ExecutionStoreSpec) -> Self {
-        Self { table: spec.table.clone(), jobs: spec.jobs.clone() }
+        Self {
+            table: spec.table.clone(),
+            jobs: spec.jobs.clone(),
+            schema_owner: spec.connection.schema_owner.clone(),
+        }
     }
 }
 
 impl From<Table> for Layout {
     fn from(table: Table) -> Self {
-        Self { table, jobs: None }
+        Self { table, jobs: None, schema_owner: None }
     }
 }
 
@@ -121,13 +127,14 @@ pub const RECORD_CHARS: i32 = 1_024;
 pub struct Mapping {
     table: Table,
     jobs: Option<Jobs>,
+    schema_owner: Option<String>,
     types: Types,
 }
 
 impl Mapping {
     /// A mapping onto columns of these types.
     pub fn new(layout: Layout, types: Types) -> Self {
-        Self { table: layout.table, jobs: layout.jobs, types }
+        Self { table: layout.table, jobs: layout.jobs, schema_owner: layout.schema_owner, types }
     }
 
     /// The table with its schema, quoted.
@@ -138,6 +145,11 @@ impl Mapping {
     /// The schema and the name, as Postgres knows them.
     pub fn relation(&self) -> (&str, &str) {
         (&self.table.schema.0, &self.table.name.0)
+    }
+
+    /// Who may own the operator's schema beside those who always may.
+    pub fn schema_owner(&self) -> Option<&str> {
+        self.schema_owner.as_deref()
     }
 
     /// The type of the ids.

@@ -6,7 +6,8 @@ use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::decode::{self, List};
-use super::{Database, DbError};
+use super::judge::id_of;
+use super::{Database, DbError, Mapping};
 use crate::notify::digest::Letter;
 use crate::notify::message::Message;
 
@@ -75,8 +76,9 @@ pub(super) async fn write(
             // Texts, numbers and times only: there is nothing in it that JSON cannot have.
             all().map(|letter| serde_json::to_value(&letter.message).unwrap_or_default()).collect();
         sqlx::query(
-            "INSERT INTO jobexec.messages (message_id, store_id, channel, recipient, message, created_at, next_attempt_at)
-             SELECT id, $1, channel, recipient, message, statement_timestamp(), statement_timestamp()
+            "INSERT INTO jobexec.messages (message_id, store_id, channel, recipient, message, created_at, attempts,
+                                           next_attempt_at)
+             SELECT id, $1, channel, recipient, message, statement_timestamp(), 0, statement_timestamp()
              FROM unnest($2::uuid[], $3::text[], $4::text[], $5::jsonb[]) AS l (id, channel, recipient, message)",
         )
         .bind(store_id)
@@ -96,8 +98,11 @@ pub async fn pending(database: &Database, store_id: i32, held: &[String]) -> Res
     let mut tx = database.read().await?;
     let row = sqlx::query(
         "SELECT statement_timestamp() AS now,
-                (SELECT min(at) FROM jobexec.outbox WHERE store_id = $1) AS posted,
-                (SELECT told_at FROM jobexec.stores WHERE store_id = $1) AS told, next, waiting, channels
+                (SELECT CASE WHEN min(at) IS NOT NULL THEN LEAST(GREATEST(min(at), '0001-01-01Z'), statement_timestamp()) END
+                 FROM jobexec.outbox WHERE store_id = $1) AS posted,
+                (SELECT CASE WHEN isfinite(told_at) AND told_at BETWEEN '0001-01-01Z' AND statement_timestamp() THEN told_at END
+                 FROM jobexec.stores WHERE store_id = $1) AS told,
+                CASE WHEN next IS NOT NULL THEN LEAST(GREATEST(next, '0001-01-01Z'), '9999-12-31Z') END AS next, waiting, channels
          FROM (SELECT min(next) FILTER (WHERE channel <> ALL ($2)) AS next, COALESCE(sum(waiting), 0)::bigint AS waiting,
                       COALESCE(array_agg(channel), '{}') AS channels
                FROM (SELECT channel, min(next_attempt_at) AS next, count(*) AS waiting
@@ -166,6 +171,32 @@ pub async fn take(database: &Database, store_id: i32, held: &[String]) -> Result
             })
         })
         .collect()
+}
+
+/// Whether `address` is the owner's of one of these executions, by the table as it is now.
+pub async fn is_owner(
+    database: &Database,
+    m: &Mapping,
+    ids: &[&str],
+    address: &str,
+) -> Result<bool, DbError> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM {table} AS t JOIN unnest($1::text[]) AS i (key) ON {id} = {key}
+                        WHERE btrim({owner}) = $2)",
+        table = m.table(),
+        id = m.id(),
+        key = id_of("i.key", m.id_type()),
+        owner = m.owner(),
+    );
+    let mut tx = database.read().await?;
+    let owns = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+        .bind(ids)
+        .bind(address)
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(owns)
 }
 
 /// Remembers that a message was delivered.

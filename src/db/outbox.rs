@@ -42,8 +42,7 @@ pub(super) async fn usable(tx: &mut sqlx::PgConnection) -> Result<bool, sqlx::Er
     sqlx::query_scalar(
         "SELECT count(*) = 2 FROM (VALUES ('outbox', 'SELECT, INSERT, DELETE'), ('messages', 'SELECT, INSERT, UPDATE, DELETE'))
                 AS t (name, rights) JOIN pg_class AS c ON c.relnamespace = 'jobexec'::regnamespace AND c.relname = t.name
-         WHERE (SELECT bool_and(has_table_privilege(c.oid, p)) FROM unnest(string_to_array(t.rights, ', ')) AS p)
-           AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'jobexec.stores'::regclass AND attname = 'unwell_since')",
+         WHERE (SELECT bool_and(has_table_privilege(c.oid, p)) FROM unnest(string_to_array(t.rights, ', ')) AS p)",
     )
     .persistent(false)
     .fetch_one(tx)
@@ -122,13 +121,13 @@ pub async fn digest(
     let mut tx = database.write().await?;
     // Whoever else is at it waits here, and then finds none of these.
     let mut rows = sqlx::query(
-        "DELETE FROM jobexec.outbox WHERE outbox_id = ANY (ARRAY (
+        "DELETE FROM jobexec.outbox WHERE store_id = $1 AND outbox_id = ANY (ARRAY (
              SELECT outbox_id FROM (
                  SELECT outbox_id, sum(COALESCE(cardinality(event_ids), 0)) OVER (ORDER BY outbox_id)
                         - COALESCE(cardinality(event_ids), 0) AS before
                  FROM jobexec.outbox WHERE store_id = $1) AS o
              WHERE before < $2))
-         RETURNING outbox_id, at, topic, note, event_ids, statement_timestamp() AS now,
+         RETURNING outbox_id, LEAST(at, statement_timestamp()) AS at, topic, note, event_ids, statement_timestamp() AS now,
                    (SELECT count(*) FROM jobexec.outbox WHERE store_id = $1) AS posted",
     )
     .bind(store_id)
@@ -148,7 +147,7 @@ pub async fn digest(
             posted.notes.push(Note { topic, at: decode::at(row, "at")?, text });
         }
     }
-    posted.executions = executions(&mut tx, m, &events).await?;
+    posted.executions = executions(&mut tx, m, store_id, &events).await?;
     let letters = write(&posted, now);
     messages::write(&mut tx, store_id, &letters).await?;
     let unwell = letters.iter().any(tells_of_trouble);
@@ -182,6 +181,7 @@ fn topic(text: &str) -> Option<Topic> {
 async fn executions(
     tx: &mut sqlx::PgConnection,
     m: &Mapping,
+    store_id: i32,
     events: &[i64],
 ) -> Result<Vec<Execution>, sqlx::Error> {
     if events.is_empty() {
@@ -189,11 +189,12 @@ async fn executions(
     }
     let sql = format!(
         "SELECT e.action, left(e.execution_id, {ID_BYTES}) AS execution_id, left(e.job_id, {TEXT_CHARS}) AS job_id,
-                {type_} AS job_type, e.execution_number, {started} AS started_at, {deadline} AS deadline, e.at,
+                {type_} AS job_type, e.execution_number, {started} AS started_at, {deadline} AS deadline, {at} AS at,
                 left(e.reason, {RECORD_CHARS}) AS reason, left(e.source, {RECORD_CHARS}) AS source,
                 left(e.actor, {RECORD_CHARS}) AS actor, {owner} AS owner
          FROM jobexec.events AS e LEFT JOIN {table} AS t ON {id} = {key}
-         WHERE e.event_id = ANY ($1) ORDER BY e.event_id",
+         WHERE e.store_id = $2 AND e.event_id = ANY ($1) ORDER BY e.event_id",
+        at = wire("e.at"),
         type_ = m.type_shown(),
         started = wire("e.started_at"),
         deadline = wire("e.deadline"),
@@ -202,7 +203,8 @@ async fn executions(
         id = m.id(),
         key = id_of("e.execution_id", m.id_type()),
     );
-    let rows = sqlx::query(AssertSqlSafe(sql)).bind(events).persistent(false).fetch_all(tx).await?;
+    let rows =
+        sqlx::query(AssertSqlSafe(sql)).bind(events).bind(store_id).persistent(false).fetch_all(tx).await?;
     let of = |action: &str| match action {
         "Warned" => Some(Topic::LongRunning),
         "Alerted" => Some(Topic::Stale),

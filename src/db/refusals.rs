@@ -1,5 +1,6 @@
 //! How often the transition trigger of [`super::extras`] refused a change.
 
+use super::extras::REFUSALS;
 use super::{Database, DbError};
 
 /// The count so far, or `None` where the trigger was never installed.
@@ -7,11 +8,13 @@ pub async fn count(database: &Database, store_id: i32) -> Result<Option<i64>, Db
     let mut tx = database.read().await?;
     // The view is silent about a sequence that this login may not read, where the sequence itself would be an error.
     let count = sqlx::query_scalar(
-        "SELECT COALESCE(last_value, 0) FROM pg_sequences
-         WHERE schemaname = 'jobexec' AND sequencename = 'refused_' || $1::integer
+        "SELECT COALESCE(last_value, 0) FROM pg_catalog.pg_sequences
+         WHERE schemaname = 'jobexec'
+           AND sequencename = $2::text || (SELECT table_oid::text FROM jobexec.stores WHERE store_id = $1)
            AND has_sequence_privilege(format('jobexec.%I', sequencename), 'SELECT')",
     )
     .bind(store_id)
+    .bind(REFUSALS)
     .persistent(false)
     .fetch_optional(&mut *tx)
     .await?;

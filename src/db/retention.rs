@@ -47,13 +47,14 @@ pub async fn prune(
     // each sweep would pay for. One young record among old ones is no end: a clock may have been wrong.
     let sql = format!(
         "WITH batch AS MATERIALIZED (
-             SELECT event_id, at, store_id, execution_id FROM jobexec.events
-             WHERE event_id > $1 ORDER BY event_id LIMIT $2),
+             SELECT event_id, at, execution_id FROM jobexec.events
+             WHERE store_id = $3 AND event_id > $1 ORDER BY event_id LIMIT $2),
          old AS MATERIALIZED (
              SELECT b.event_id FROM batch AS b
-             WHERE b.store_id = $3 AND b.at < statement_timestamp() - $4
+             WHERE b.at < statement_timestamp() - $4
                AND NOT EXISTS (SELECT FROM {table} AS t WHERE {id} = {key} AND {running})),
-         gone AS (DELETE FROM jobexec.events WHERE event_id = ANY (ARRAY (SELECT event_id FROM old)))
+         gone AS (DELETE FROM jobexec.events
+                  WHERE store_id = $3 AND event_id = ANY (ARRAY (SELECT event_id FROM old)))
          SELECT max(event_id) FROM batch
          HAVING count(*) = $2 AND NOT bool_and(at >= statement_timestamp() - $4)",
         table = m.table(),

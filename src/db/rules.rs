@@ -23,6 +23,10 @@ pub(super) const TYPES: &str = "scope text, key text, timeout interval, timeout_
      heartbeat interval, heartbeat_source text, on_timeout text, on_timeout_source text, \
      warn_after interval, warn_percent integer, warn_source text, overruled text[], earliest interval, fixed boolean";
 
+/// The condition that no time of a rule is negative: one that is was not written by an operator, and does nothing.
+pub(super) const SANE: &str =
+    "LEAST(timeout, extend_by, grace, heartbeat, warn_after, earliest) >= interval '0'";
+
 /// Tries of [`replace`].
 const TRIES: u32 = 3;
 
@@ -287,7 +291,8 @@ pub async fn stored(
     store_id: i32,
     store: &str,
 ) -> Result<(Option<Base>, Vec<Rule>), DbError> {
-    let sql = format!("SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $1 ORDER BY scope, key");
+    let sql =
+        format!("SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $1 AND {SANE} ORDER BY scope, key");
     let mut tx = database.read().await?;
     let rows: Vec<Stored> =
         sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(store_id).persistent(false).fetch_all(&mut *tx).await?;

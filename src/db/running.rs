@@ -285,11 +285,13 @@ fn statement(judge: &Judge<'_>) -> String {
         }
         // The newest record counts only if it is the one that gave the row its end: ids may be used again.
         Rules::Table(_) => format!(
-            "SELECT left(o.reason, {RECORD_CHARS}) AS reason, left(o.source, {RECORD_CHARS}) AS source, o.deadline
+            "SELECT left(o.reason, {RECORD_CHARS}) AS reason, left(o.source, {RECORD_CHARS}) AS source,
+                    {deadline} AS deadline
              FROM jobexec.events AS o
              WHERE NOT {running} AND o.store_id = $4 AND o.execution_id = {id}::text
                AND o.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second'
                AND o.action IN ('Failed', 'Cancelled') ORDER BY o.event_id DESC LIMIT 1",
+            deadline = wire("o.deadline"),
             running = m.running(),
             id = m.id(),
             end = wire(&m.completed_at()),

@@ -131,7 +131,7 @@ pub async fn since(
     let points = sqlx::query_as(
         "SELECT to_timestamp(floor(EXTRACT(epoch FROM at) / $3) * $3) AS at, max(running) AS running, max(scheduled) AS scheduled,
                 max(long_running) AS long_running, max(stale) AS stale, sum(failed)::bigint AS failed
-         FROM jobexec.samples WHERE store_id = $1 AND at >= statement_timestamp() - $2
+         FROM jobexec.samples WHERE store_id = $1 AND at BETWEEN statement_timestamp() - $2 AND statement_timestamp()
          GROUP BY 1 ORDER BY 1",
     )
     .bind(store_id)

@@ -4,6 +4,7 @@
 use super::catalog::{self, Catalog, Column, Relation};
 use super::extras::NOTIFY_TRIGGER;
 use super::mapping::{ID_BYTES, IdType, TimeType, Types, qualified, quote};
+use super::schema::Refusal;
 use super::{Database, DbError, Layout, Mapping, visibility};
 use crate::api::Table;
 use crate::api::table::{Identifier, Jobs, StatusText};
@@ -100,6 +101,9 @@ pub enum Problem {
         /// What mends it.
         fix: String,
     },
+    /// What is recorded of the table is not used, and who ends executions without it may end one that has more time.
+    #[error("what is recorded of this table cannot be used, so no execution is ended whose time may have been extended there: {}", .0.why)]
+    Records(Refusal),
 }
 
 impl Problem {
@@ -116,6 +120,7 @@ impl Problem {
             Self::NoTimeZone(_) => "TimeZoneUnknown",
             Self::Privilege { .. } => "InsufficientPrivilege",
             Self::RowSecurity { .. } => visibility::REASON,
+            Self::Records(refusal) => refusal.reason,
         }
     }
 }

@@ -45,6 +45,20 @@ impl Directory {
         channels.iter().find(|channel| channel.name == name)
     }
 
+    /// Whether a message goes to this recipient by way of a channel, as the channel is described now.
+    pub fn admits(channel: &Channel, recipient: &str, message: &Message) -> Admission {
+        let Some(email) = &channel.email else {
+            return if recipient.is_empty() { Admission::Told } else { Admission::Stranger };
+        };
+        if message.owner.is_none() && email.to.iter().any(|address| address.0 == recipient) {
+            Admission::Told
+        } else if email.to_owner && message.owner.as_deref() == Some(recipient) {
+            Admission::Owner
+        } else {
+            Admission::Stranger
+        }
+    }
+
     /// All of them, each with its name here.
     pub fn all(&self) -> impl Iterator<Item = (String, &Channel)> {
         let policies = self.policies.keys().map(|policy| Some(policy.as_str()));
@@ -60,6 +74,17 @@ impl Directory {
         };
         channels.into_iter().flatten().map(move |channel| (name(channel), channel))
     }
+}
+
+/// Whether somebody gets a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// The channel names this recipient.
+    Told,
+    /// If this is the owner of one of the executions.
+    Owner,
+    /// No.
+    Stranger,
 }
 
 /// One pile for each who is told: a channel, or an owner by way of it.
@@ -229,6 +254,20 @@ mod tests {
         assert_eq!(told(&executions, &[], Some("quiet")), []);
         let expected = [row("chat", "", &[]), row("ops", "a@x.org", &[]), row("ops", "b@x.org", &[])];
         assert_eq!(told(&executions, &[note], Some("quiet")), expected);
+    }
+
+    #[test]
+    fn a_message_goes_to_nobody_whom_the_channel_does_not_name() {
+        let executions = [execution("1", Topic::Failed, Some("o@x.org"))];
+        let directory = directory();
+        let letters = digest(&directory, &executions, &[], DateTime::UNIX_EPOCH, |_| None);
+        for letter in &letters {
+            let channel = directory.channel(&letter.message.channel).unwrap();
+            let admits = |to: &str| Directory::admits(channel, to, &letter.message);
+            let of_owner = letter.message.owner.is_some();
+            assert_eq!(admits(&letter.recipient), if of_owner { Admission::Owner } else { Admission::Told });
+            assert_eq!(admits("evil@x.org"), Admission::Stranger);
+        }
     }
 
     #[test]

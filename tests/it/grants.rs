@@ -24,7 +24,11 @@ use For::{Enforcement, History, Recording};
 const GRANTS: [(&str, &str, For); 15] = [
     ("USAGE", "SCHEMA jobexec", Recording),
     ("SELECT", "jobexec._sqlx_migrations", Recording),
-    ("SELECT, INSERT, UPDATE", "jobexec.stores", Recording),
+    (
+        "SELECT, INSERT (table_oid), INSERT (table_schema), INSERT (table_name), UPDATE",
+        "jobexec.stores",
+        Recording,
+    ),
     ("SELECT, INSERT, UPDATE, DELETE", "jobexec.rules", Recording),
     ("SELECT, INSERT, UPDATE, DELETE", "jobexec.figures", Recording),
     ("SELECT, INSERT, DELETE", "jobexec.suspects", Recording),

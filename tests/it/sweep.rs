@@ -206,7 +206,7 @@ async fn the_sweep_of_another_operator_has_ended_a_minute_after_its_last_batch()
     let world = World::new("foreign").await;
     world
         .sql(
-            "INSERT INTO jobexec.stores (table_schema, table_name) VALUES ('public', 'job_executions'); \
+            "INSERT INTO jobexec.stores (table_oid, table_schema, table_name) VALUES ('job_executions'::regclass, 'public', 'job_executions'); \
              INSERT INTO jobexec.sweeps VALUES (gen_random_uuid(), 1, 'Startup', now() - interval '10 minutes', 2, NULL); \
              INSERT INTO jobexec.events (at, store_id, sweep_id, execution_id, action, reason, source) \
              SELECT now() - age, 1, sweep_id, '7', 'Failed', 'r', 's' \
@@ -295,8 +295,8 @@ async fn asked_to_stop_it_ends_after_the_batch_under_way() {
     world
         .sql(
             "INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, 100000) n; \
-             CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NOTIFY swept; RETURN NULL; END$$; \
-             CREATE TRIGGER told AFTER INSERT ON jobexec.sweeps EXECUTE FUNCTION told()",
+             CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF EXISTS (SELECT FROM ended) THEN NOTIFY swept; END IF; RETURN NULL; END$$; \
+             CREATE TRIGGER told AFTER UPDATE ON job_executions REFERENCING NEW TABLE AS ended EXECUTE FUNCTION told()",
         )
         .await;
     let mut committed = sqlx::postgres::PgListener::connect_with(&world.pool).await.unwrap();
@@ -330,8 +330,8 @@ async fn a_spec_that_is_corrected_in_the_middle_of_a_sweep_counts_at_once() {
     world
         .sql(
             "INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 hours' FROM generate_series(1, 200000) n; \
-             CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NOTIFY swept; PERFORM pg_sleep(0.5); RETURN NULL; END$$; \
-             CREATE TRIGGER told AFTER INSERT ON jobexec.sweeps EXECUTE FUNCTION told()",
+             CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF EXISTS (SELECT FROM ended) THEN NOTIFY swept; PERFORM pg_sleep(0.5); END IF; RETURN NULL; END$$; \
+             CREATE TRIGGER told AFTER UPDATE ON job_executions REFERENCING NEW TABLE AS ended EXECUTE FUNCTION told()",
         )
         .await;
     let mut committed = sqlx::postgres::PgListener::connect_with(&world.pool).await.unwrap();

@@ -13,6 +13,7 @@ use kube::ResourceExt as _;
 use super::{CliError, secret};
 use crate::api::{ExecutionStore, ExecutionStoreSpec};
 use crate::db::judge::Rules;
+use crate::db::ledger::Found;
 use crate::db::mapping::IdType;
 use crate::db::validate::{Problem, validate};
 use crate::db::{Database, Judge, Layout, Ledger, Mapping, ledger, rules, url};
@@ -71,7 +72,14 @@ impl Direct {
         let login = url::login(url.expose_secret(), None)?;
         let database = Database::connect(login, 2, STATEMENT_TIMEOUT).await?;
         let validated = validate(&database, &Layout::of(&store.spec)).await??;
-        let known = ledger::look_up(&database, &validated.mapping).await?;
+        let (known, refused) = match ledger::look_up(&database, &validated.mapping).await? {
+            Found::Known(known) => (Some(known), None),
+            Found::Nothing => (None, None),
+            Found::Refused(refusal) => (None, Some(refusal)),
+        };
+        if let Some(refusal) = &refused {
+            super::output::say(&format!("jobexec: nothing that is recorded counts here: {}", refusal.why));
+        }
         let name = known.as_ref().and_then(|known| known.name.clone()).unwrap_or_else(|| store.name_any());
         let (base, found) = match &known {
             Some(known) => rules::stored(&database, known.store_id, &policy::store_source(&name)).await?,
@@ -89,7 +97,7 @@ impl Direct {
         Ok(Self {
             database,
             mapping: validated.mapping,
-            unwritable: validated.unwritable,
+            unwritable: validated.unwritable.or(refused.map(Problem::Records)),
             zone_of,
             ledger: ledger.unwrap_or_else(|| Ledger::Missing(NOTHING_RECORDED.to_owned())),
             looked_after: base.is_some(),

@@ -23,7 +23,7 @@ use crate::api::{ExecutionStore, Mode, SWEEP_REQUESTED};
 use crate::controllers::Context;
 use crate::controllers::execution::Mirrored;
 use crate::controllers::in_force::InForce;
-use crate::controllers::session::{Credentials, NotReady, Session};
+use crate::controllers::session::{Before, Credentials, NotReady, Session};
 use crate::db::observe::{self, Pulse};
 use crate::db::sweep::{Refused, Sweep};
 use crate::db::{DbError, Judge, Ledger};
@@ -226,16 +226,8 @@ async fn session(
         nudge();
     };
     let (outage, tally) = (memory.outage, handle.tally.clone());
-    let opened = Session::open(
-        &context.pools,
-        store,
-        memory.predecessor.clone(),
-        outage,
-        &credentials,
-        tally,
-        changed,
-    )
-    .await;
+    let before = Before { predecessor: memory.predecessor.clone(), outage, recorded: memory.recorded };
+    let opened = Session::open(&context.pools, store, before, &credentials, tally, changed).await;
     memory.outage = match &opened {
         // Nobody can write a heartbeat to it either.
         Ok(session) => session.read_only,
@@ -244,6 +236,7 @@ async fn session(
     };
     let session = Arc::new(opened?);
     handle.replace(Some(session.clone()));
+    memory.recorded |= matches!(session.ledger, Ledger::Tables { .. });
     memory.described = described;
     memory.checked = Some(Instant::now());
     memory.counter = Counter::default();

@@ -73,6 +73,8 @@ pub(super) struct Memory {
     pub(super) described: Option<(String, Option<i64>, Arc<Credentials>)>,
     /// When the session was last held against the catalog.
     pub(super) checked: Option<Instant>,
+    /// Whether a session has recorded what was done.
+    pub(super) recorded: bool,
     /// What people want to know of the table; it belongs to the session.
     pub(super) counter: Counter,
     /// How many sweeps in a row left the same stale executions, because others hold them.

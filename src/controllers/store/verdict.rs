@@ -226,12 +226,13 @@ fn refused(rows: &[Refused]) -> String {
 
 fn recording(seen: &Seen) -> Finding {
     const TYPE: &str = "Recording";
-    match seen.session.as_ref().map(|current| &current.session.ledger) {
-        Ok(Ledger::Tables { .. }) => {
+    match seen.session.as_ref().map(|current| (&current.session.ledger, &current.session.refused)) {
+        Ok((Ledger::Tables { .. }, _)) => {
             Finding::new(TYPE, true, "TablesPresent", "what is done is recorded in the schema jobexec")
         }
-        Ok(Ledger::Missing(why)) => {
-            Finding::new(TYPE, false, "TablesMissing", format!("nothing is recorded in the database: {why}"))
+        Ok((Ledger::Missing(why), refused)) => {
+            let reason = refused.as_ref().map_or("TablesMissing", |refusal| refusal.reason);
+            Finding::new(TYPE, false, reason, format!("nothing is recorded in the database: {why}"))
         }
         Err(_) => unreachable_yet(TYPE),
     }

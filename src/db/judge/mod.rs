@@ -21,7 +21,7 @@ pub use reason::Reason;
 use super::Mapping;
 use super::asked::Asked;
 use super::mapping::{IdType, literal, wire};
-use super::rules::{self, COLUMNS, TYPES};
+use super::rules::{self, COLUMNS, SANE, TYPES};
 use crate::policy::{Compiled, Scope};
 
 /// Where the rules are read.
@@ -167,7 +167,9 @@ impl<'a> Judge<'a> {
     pub fn rules(&self) -> String {
         let rules = match self.rules {
             Rules::Table(_) => {
-                format!("SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $4 AND scope <> 'store'")
+                format!(
+                    "SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $4 AND scope <> 'store' AND {SANE}"
+                )
             }
             Rules::Memory => format!("SELECT * FROM jsonb_to_recordset($4::jsonb) AS r ({TYPES})"),
         };

@@ -237,6 +237,7 @@ impl Shape {
                 },
                 time_zone: self.zone.to_owned(),
             },
+            schema_owner: None,
             jobs: self.jobs.map(|jobs| Jobs {
                 schema: schema.into(),
                 columns: JobColumns { type_: named(jobs.type_.is_some(), "type"), ..JobColumns::default() },

@@ -15,14 +15,14 @@ use super::channel::{pause, pause_refused};
 use super::channels::Channels;
 use super::way::{NoWay, Ways};
 use crate::api::ExecutionStore;
-use crate::api::notifications::Notifications;
+use crate::api::notifications::{Channel, Notifications};
 use crate::boundary::{Place, caught};
 use crate::controllers::Context;
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::Session;
 use crate::db::messages::{self, Pending, Taken};
 use crate::db::{DbError, outbox};
-use crate::notify::digest::{Directory, digest};
+use crate::notify::digest::{Admission, Directory, digest};
 use crate::notify::{Destination, Message, SendError, Templates};
 
 /// How many messages of a store are delivered at the same time.
@@ -177,6 +177,10 @@ impl Round {
             let error = "its channel is not in the spec";
             return database.within(messages::failed(database, taken.id, error, CHANNEL_BACK)).await;
         };
+        if !self.goes_to(channel, taken, message).await? {
+            let why = "its recipient is not in the spec, and owns none of the executions that it tells of";
+            return self.give_up(taken, why).await;
+        }
         let way = ways.find(&self.context, &self.store, &taken.channel, channel).await;
         let outcome = match way {
             Ok(way) => self.send(templates, message, &way.to(&taken.recipient)).await.map_err(NoWay::Send),
@@ -189,6 +193,20 @@ impl Round {
         self.channels.delivered(&taken.channel, &taken.recipient);
         tracing::info!(store = self.store.name_any(), channel = taken.channel, message = %taken.id, "people were told");
         database.within(messages::delivered(database, taken.id)).await
+    }
+
+    /// Whether a message is for whom it is addressed to. Somebody else may have written it, or the spec or the row is another
+    /// one by now.
+    async fn goes_to(&self, channel: &Channel, taken: &Taken, message: &Message) -> Result<bool, DbError> {
+        match Directory::admits(channel, &taken.recipient, message) {
+            Admission::Told => Ok(true),
+            Admission::Stranger => Ok(false),
+            Admission::Owner => {
+                let ids: Vec<&str> = message.executions.iter().map(|e| e.id.as_str()).collect();
+                let (database, mapping) = (&self.session.database, &self.session.mapping);
+                database.within(messages::is_owner(database, mapping, &ids, &taken.recipient)).await
+            }
+        }
     }
 
     /// An attempt has failed: it is made again, unless that is of no use.

@@ -1,0 +1,139 @@
+//! What an administrator has done at once: the schema, the index on the application's table, the grants of the operator's
+//! role and additions to the table; applied, or printed as a script.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::super::extras::Extra;
+use super::super::mapping::{condition, qualified, quote};
+use super::super::{Database, DbError, Layout};
+use super::build::{self, build};
+use super::{SchemaError, grants};
+use crate::api::Table;
+
+/// With this every name without a schema is Postgres' own, whatever somebody else has made of the same name.
+const PINNED: &str = "SET search_path = pg_catalog, pg_temp";
+
+/// Creates the schema, the index, the grants and `extras`; each step is harmless when it was done before.
+pub async fn apply(
+    database: &Database,
+    layout: &Layout,
+    role: Option<&str>,
+    extras: &[Extra],
+) -> Result<(), SchemaError> {
+    let table = &layout.table;
+    build(database, layout.schema_owner.as_deref(), "0").await?;
+    let mut connection = database.pool().acquire().await.map_err(DbError::from)?;
+    // For the connection as such: an index is not built in a transaction.
+    execute(&mut connection, PINNED).await?;
+    if let Some(role) = role {
+        grant(&mut connection, layout, role).await?;
+    }
+    let partitioned: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                        WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'p')",
+    )
+    .bind(&table.schema.0)
+    .bind(&table.name.0)
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(DbError::from)?;
+    // Built without blocking writers, which Postgres cannot do for a partitioned table.
+    for index in indexes(table) {
+        let index = if partitioned { index.replace(" CONCURRENTLY", "") } else { index };
+        execute(&mut connection, &index).await?;
+    }
+    for statement in extras.iter().flat_map(|extra| extra.statements(table, role)) {
+        match execute(&mut connection, &statement).await {
+            Err(DbError::Statement(text, code)) if code == "23514" => {
+                return Err(SchemaError::Violated(text));
+            }
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+async fn grant(connection: &mut PgConnection, layout: &Layout, role: &str) -> Result<(), SchemaError> {
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
+        .bind(role)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(DbError::from)?;
+    if !exists {
+        return Err(SchemaError::NoRole(role.to_owned()));
+    }
+    for grant in grants::statements(layout, role) {
+        execute(connection, &grant).await?;
+    }
+    Ok(())
+}
+
+async fn execute(connection: &mut PgConnection, sql: &str) -> Result<(), DbError> {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
+    Ok(())
+}
+
+/// What [`apply`] does, as a script for psql that may be run again.
+pub fn script(layout: &Layout, role: Option<&str>, extras: &[Extra]) -> String {
+    let table = &layout.table;
+    let mut out = format!(
+        "-- The jobexec operator's own schema, the index that its sweep uses, and the grants of its role, for psql.\n\
+         -- It may be run again: what is there is left as it is. It ends at the first error.\n\n\
+         \\set ON_ERROR_STOP on\n{PINNED};\nSET client_min_messages = warning;\n\n{}\n",
+        build::script(layout.schema_owner.as_deref()),
+    );
+    if let Some(role) = role {
+        out.push_str(&format!(
+            "\n-- Create the role first: CREATE ROLE {} LOGIN PASSWORD '…';\n",
+            quote(role)
+        ));
+        for grant in grants::statements(layout, role) {
+            out.push_str(&grant);
+            out.push_str(";\n");
+        }
+    }
+    out.push_str(&format!(
+        "\n-- Found and ordered by this index, stale executions cost the same in a table of any size. For a partitioned\n\
+         -- table leave CONCURRENTLY out. Those that begin with the job or its type serve policies.\n{};\n\n\
+         -- Worth having on a large table, for the figures in the status; the sweep does not need them:\n\
+         -- CREATE INDEX CONCURRENTLY ON {table} ({start});\n\
+         -- CREATE INDEX CONCURRENTLY ON {table} ({end}); -- for dynamic timeouts and objects of finished executions too\n\
+         -- CREATE INDEX CONCURRENTLY ON {table} ({status}) WHERE {scheduled};\n",
+        indexes(table).join(";\n"),
+        start = quote(&table.columns.started_at.0),
+        end = quote(&table.columns.completed_at.0),
+        status = quote(&table.columns.status.0),
+        scheduled = condition(&quote(&table.columns.status.0), &table.statuses.scheduled),
+        table = qualified(table),
+    ));
+    for extra in extras {
+        out.push_str(&format!("\n-- {}\n", extra.purpose()));
+        for statement in extra.statements(table, role) {
+            out.push_str(&format!("{statement};\n"));
+        }
+    }
+    out
+}
+
+/// The partial indexes that serve the sweep: running rows by their start, by their job or its type and their start, and
+/// by their last heartbeat.
+fn indexes(table: &Table) -> Vec<String> {
+    let c = &table.columns;
+    let start = quote(&c.started_at.0);
+    let mut on =
+        vec![("running", start.clone()), ("running_job", format!("{}, {start}", quote(&c.job_id.0)))];
+    on.extend(c.job_type.as_ref().map(|type_| ("running_type", format!("{}, {start}", quote(&type_.0)))));
+    on.extend(c.heartbeat_at.as_ref().map(|at| ("running_heartbeat", quote(&at.0))));
+    // Cut so that the name with its suffix stays within Postgres' 63 bytes; names of mapped tables are ASCII.
+    let name: String = table.name.0.chars().take(45).collect();
+    on.into_iter()
+        .map(|(suffix, columns)| {
+            format!(
+                "CREATE INDEX CONCURRENTLY IF NOT EXISTS {} ON {} ({columns}) WHERE {}",
+                quote(&format!("{name}_{suffix}")),
+                qualified(table),
+                condition(&quote(&c.status.0), &table.statuses.running),
+            )
+        })
+        .collect()
+}

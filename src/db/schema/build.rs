@@ -1,0 +1,113 @@
+//! Creates the operator's tables, or adds what is lacking, in one transaction.
+
+use sqlx::migrate::{MigrateError, Migration, MigrationType};
+use sqlx::{AssertSqlSafe, PgConnection, SqlStr};
+
+use super::super::mapping::literal;
+use super::super::{Database, DbError};
+use super::{MIGRATIONS, SchemaError, trust};
+
+/// The schema. Who owns it need not have the right to create another one.
+pub(super) const SCHEMA: &str =
+    "DO $$ BEGIN IF to_regnamespace('jobexec') IS NULL THEN CREATE SCHEMA jobexec; END IF; END $$;";
+
+/// Where it is noted which migrations were applied, as sqlx does it.
+pub(super) const NOTES: &str = "CREATE TABLE IF NOT EXISTS jobexec._sqlx_migrations (
+    version bigint PRIMARY KEY, description text NOT NULL, installed_on timestamptz NOT NULL,
+    success boolean NOT NULL, checksum bytea NOT NULL, execution_time bigint NOT NULL
+);";
+
+/// The advisory lock of who creates or extends the operator's tables.
+const TURN: i64 = i64::from_be_bytes(*b"jobexec\0");
+
+/// Creates what is not there. Each migration is repeated, also where it is noted as applied: a table that somebody
+/// dropped is made again. A schema that cannot be trusted is left as it is.
+///
+/// All in one transaction, whose end gives the lock back. sqlx's own way is to lock and unlock the session: behind
+/// `PgBouncer` in transaction mode the one may meet another session than the other, and then the lock stays for ever.
+pub(super) async fn build(
+    database: &Database,
+    owner: Option<&str>,
+    statement_timeout: &str,
+) -> Result<(), SchemaError> {
+    let mut tx = database.write().await.map_err(DbError::from)?;
+    run(
+        &mut tx,
+        &format!(
+            "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = {}; \
+             SET LOCAL client_min_messages = warning; SELECT pg_advisory_xact_lock({TURN})",
+            literal(statement_timeout)
+        ),
+    )
+    .await?;
+    // What nobody has made yet is made first: between a look at the catalog and this somebody else could make it.
+    run(&mut tx, SCHEMA).await?;
+    if let Some(refusal) = trust::read(&mut tx, owner).await?.refusal(true) {
+        return Err(SchemaError::Refused(refusal.why));
+    }
+    run(&mut tx, NOTES).await?;
+    let applied: Vec<(i64, bool, Vec<u8>)> =
+        sqlx::query_as("SELECT version, success, checksum FROM jobexec._sqlx_migrations")
+            .persistent(false)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(DbError::from)?;
+    for migration in migrations() {
+        let version = migration.version;
+        match applied.iter().find(|(applied, ..)| *applied == version) {
+            Some((_, false, _)) => return Err(MigrateError::Dirty(version).into()),
+            Some((.., checksum)) if **checksum != *migration.checksum => {
+                return Err(MigrateError::VersionMismatch(version).into());
+            }
+            // What is ahead of us after a rollback is no matter: migrations are additive.
+            _ => {}
+        }
+        run(&mut tx, migration.sql.as_str()).await?;
+        run(&mut tx, &noted(&migration)).await?;
+    }
+    Ok(tx.commit().await.map_err(DbError::from)?)
+}
+
+async fn run(tx: &mut PgConnection, sql: &str) -> Result<(), DbError> {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(tx).await?;
+    Ok(())
+}
+
+/// Notes that a migration was applied.
+fn noted(migration: &Migration) -> String {
+    let checksum: String = migration.checksum.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "INSERT INTO jobexec._sqlx_migrations (version, description, installed_on, success, checksum, execution_time)\n\
+         VALUES ({version}, {description}, now(), true, '\\x{checksum}', 0) ON CONFLICT DO NOTHING;",
+        version = migration.version,
+        description = literal(&migration.description),
+    )
+}
+
+/// The same as a part of a script, in one transaction.
+pub(super) fn script(owner: Option<&str>) -> String {
+    let mut out = format!(
+        "BEGIN;\n{SCHEMA}\n\n-- Nothing that somebody else made is adopted.\n{}\n\n{NOTES}\n\n",
+        trust::guard(owner)
+    );
+    for migration in migrations() {
+        out.push_str(&format!("{}\n{}\n\n", migration.sql.as_str(), noted(&migration)));
+    }
+    out.push_str("COMMIT;\n");
+    out
+}
+
+fn migrations() -> Vec<Migration> {
+    MIGRATIONS
+        .into_iter()
+        .map(|(version, description, sql)| {
+            Migration::new(
+                version,
+                description.into(),
+                MigrationType::Simple,
+                SqlStr::from_static(sql),
+                false,
+            )
+        })
+        .collect()
+}

@@ -1,0 +1,176 @@
+-- The operator's own tables. Later migrations only add to them: an older operator must be able to start on a newer
+-- schema. Each migration may be repeated, which restores what somebody has dropped. No column has a default, and no
+-- table a trigger or a rule: whatever of the kind is there was made by somebody else.
+
+-- Which tables of executions this database holds, and which ExecutionStore enforces each. A table is known by its oid:
+-- one that is renamed keeps its records, and one that takes an old name gets none.
+CREATE TABLE IF NOT EXISTS jobexec.stores (
+    store_id      integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    table_oid     oid         NOT NULL UNIQUE, -- by the right on this table rows here and in the other tables are seen
+    table_schema  text        NOT NULL,        -- its name when it was last looked at, for people
+    table_name    text        NOT NULL,
+    uid           text,        -- of the ExecutionStore that claims the table; NULL: nobody
+    namespace     text,
+    name          text,
+    seen_at       timestamptz, -- when its operator last confirmed the claim
+    watched_since timestamptz, -- since when it has done so without a gap: evidence of life counts from then
+    paused_at     timestamptz, -- when the breaker opened; NULL: it is closed
+    paused_why    text,
+    notifies      boolean,     -- whether anybody is to be notified: only then is anything written to the outbox
+    told_at       timestamptz, -- when messages were last written
+    unwell_since  timestamptz  -- since when people know of trouble and not yet that it is over
+);
+
+-- The rules in effect, each part with the object that it comes from. NULL leaves a part to the next scope.
+CREATE TABLE IF NOT EXISTS jobexec.rules (
+    store_id          integer  NOT NULL REFERENCES jobexec.stores,
+    scope             text     NOT NULL, -- 'execution', 'job', 'type', or 'store': what holds without any other
+    key               text     NOT NULL, -- the execution's id, the job's id, the type; '' for the store
+    timeout           interval,
+    timeout_rank      smallint,          -- of several timeouts of an execution the one of the lowest rank counts
+    timeout_source    text,              -- for example ExecutionPolicy/nightly
+    extend_by         interval,
+    extend_source     text,
+    grace             interval,
+    grace_source      text,
+    heartbeat         interval,
+    heartbeat_source  text,
+    on_timeout        text,              -- 'Fail', 'Cancel' or 'AlertOnly'
+    on_timeout_source text,
+    warn_after        interval,
+    warn_percent      integer,           -- of the timeout
+    warn_source       text,
+    overruled         text[]   NOT NULL, -- objects of the same rank that do not count
+    earliest          interval NOT NULL, -- no execution under this rule is overdue before it has run for so long
+    fixed             boolean  NOT NULL, -- and all of them are then
+    PRIMARY KEY (store_id, scope, key),
+    CONSTRAINT rules_no_negative_times
+        CHECK (LEAST(timeout, extend_by, grace, heartbeat, warn_after, earliest) >= interval '0'),
+    CONSTRAINT rules_no_negative_share CHECK (warn_percent >= 0)
+);
+
+-- Timeouts computed from history, by the policy that asks for them.
+CREATE TABLE IF NOT EXISTS jobexec.figures (
+    store_id    integer     NOT NULL REFERENCES jobexec.stores,
+    policy_uid  text        NOT NULL,
+    policy      text        NOT NULL, -- its name
+    generation  bigint      NOT NULL, -- of its spec
+    computed_at timestamptz NOT NULL,
+    figures     jsonb       NOT NULL, -- [{"job_id", "job_type", "samples", "quantile", "timeout"}], times in seconds
+    PRIMARY KEY (store_id, policy_uid)
+);
+
+-- Running executions that other evidence than a time in their row says are dead, and since when that has been seen.
+CREATE TABLE IF NOT EXISTS jobexec.suspects (
+    store_id     integer     NOT NULL REFERENCES jobexec.stores,
+    reason       text        NOT NULL, -- 'JobFinished' or 'WorkloadGone'
+    execution_id text        NOT NULL,
+    began_at     timestamptz NOT NULL, -- of the execution: ids may be used again
+    since        timestamptz NOT NULL,
+    PRIMARY KEY (store_id, reason, execution_id)
+);
+
+-- The sweeps that changed something. announced_at: when Kubernetes got an Event of it.
+CREATE TABLE IF NOT EXISTS jobexec.sweeps (
+    sweep_id     uuid        PRIMARY KEY,
+    store_id     integer     NOT NULL REFERENCES jobexec.stores,
+    trigger      text        NOT NULL,
+    started_at   timestamptz NOT NULL,
+    failed       bigint      NOT NULL,
+    announced_at timestamptz
+);
+CREATE INDEX IF NOT EXISTS sweeps_unannounced ON jobexec.sweeps (store_id) WHERE announced_at IS NULL;
+-- Old sweeps, to be deleted with their records.
+CREATE INDEX IF NOT EXISTS sweeps_started ON jobexec.sweeps (store_id, started_at);
+
+-- What was done to which execution, when, why, and by which rule: written in the statement that did it. The key begins
+-- with the store, so that a number that somebody else chose stands in nobody's way.
+CREATE TABLE IF NOT EXISTS jobexec.events (
+    event_id         bigint      GENERATED ALWAYS AS IDENTITY,
+    at               timestamptz NOT NULL,
+    store_id         integer     NOT NULL, -- no foreign key: it would lock the store's row for every event
+    sweep_id         uuid,
+    execution_id     text        NOT NULL,
+    job_id           text,
+    execution_number bigint,
+    action           text        NOT NULL, -- 'Failed', 'Cancelled', 'Warned', 'Alerted', 'DeadlineMoved'
+    reason           text        NOT NULL, -- for example 'DeadlineExceeded'
+    source           text        NOT NULL, -- the object that says so
+    actor            text,                 -- who asked for it, as far as the Kubernetes API tells
+    note             text,
+    started_at       timestamptz,
+    deadline         timestamptz,
+    PRIMARY KEY (store_id, event_id)
+);
+CREATE INDEX IF NOT EXISTS events_execution ON jobexec.events (store_id, execution_id);
+-- Each execution is warned of once, and alerted of once.
+CREATE UNIQUE INDEX IF NOT EXISTS events_once ON jobexec.events (store_id, execution_id, action, started_at)
+    WHERE action IN ('Warned', 'Alerted');
+-- The first records of a sweep, and its last one, in their order.
+CREATE INDEX IF NOT EXISTS events_sweep ON jobexec.events (sweep_id, event_id);
+-- Recent records are found without reading all of them. It costs next to nothing to keep.
+CREATE INDEX IF NOT EXISTS events_at ON jobexec.events USING brin (at) WITH (autosummarize = on);
+
+-- Health over time: one row per store a minute, written beside enforcement and kept for 30 days.
+CREATE TABLE IF NOT EXISTS jobexec.samples (
+    store_id     integer     NOT NULL REFERENCES jobexec.stores,
+    at           timestamptz NOT NULL, -- the full minute: of two operators one writes it
+    running      bigint      NOT NULL,
+    scheduled    bigint,               -- NULL: it could not be counted
+    long_running bigint      NOT NULL,
+    stale        bigint      NOT NULL,
+    failed       bigint      NOT NULL, -- ended by the operator or a person since the sample before, for an hour at most
+    PRIMARY KEY (store_id, at)
+);
+
+-- What happened and is not in a message yet: one row for each statement, written by it.
+CREATE TABLE IF NOT EXISTS jobexec.outbox (
+    outbox_id bigint      GENERATED ALWAYS AS IDENTITY,
+    store_id  integer     NOT NULL, -- no foreign key: it would lock the store's row for every statement
+    at        timestamptz NOT NULL,
+    event_ids bigint[]    NOT NULL, -- of jobexec.events
+    topic     text,                 -- 'Breaker' or 'Recovered', which is about the store itself
+    note      text,
+    PRIMARY KEY (store_id, outbox_id)
+);
+
+-- The messages. Those that were delivered or given up stay as long as records do.
+CREATE TABLE IF NOT EXISTS jobexec.messages (
+    message_id      uuid        PRIMARY KEY, -- the same for each attempt
+    store_id        integer     NOT NULL,
+    channel         text        NOT NULL,    -- of the store, or 'policy/channel'
+    recipient       text        NOT NULL,    -- an address; '' for a webhook
+    message         jsonb       NOT NULL,
+    created_at      timestamptz NOT NULL,
+    attempts        integer     NOT NULL,
+    next_attempt_at timestamptz NOT NULL,
+    ended_at        timestamptz,             -- NULL: it is still to be delivered
+    outcome         text,                    -- 'Delivered' or 'GivenUp'
+    error           text                     -- of the last attempt that failed
+);
+CREATE INDEX IF NOT EXISTS messages_due ON jobexec.messages (store_id, next_attempt_at) WHERE ended_at IS NULL;
+CREATE INDEX IF NOT EXISTS messages_ended ON jobexec.messages (store_id, ended_at) WHERE ended_at IS NOT NULL;
+
+-- Row security: whoever may UPDATE a table of executions sees and writes what is kept of it, and nothing else. The stores
+-- are asked once a statement (a hashed subplan), not once a row. The owner of the tables is exempt.
+DO $$
+DECLARE
+    own text;
+    of_store text := 'store_id IN (SELECT store_id FROM jobexec.stores)';
+    of_table text := 'has_any_column_privilege(table_oid, ''UPDATE'')';
+BEGIN
+    FOREACH own IN ARRAY ARRAY['stores', 'rules', 'figures', 'suspects', 'sweeps', 'events', 'samples', 'outbox', 'messages']
+    LOOP
+        IF NOT (SELECT relrowsecurity FROM pg_class WHERE oid = format('jobexec.%I', own)::regclass) THEN
+            EXECUTE format('ALTER TABLE jobexec.%I ENABLE ROW LEVEL SECURITY', own);
+        END IF;
+        IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = format('jobexec.%I', own)::regclass) THEN
+            EXECUTE format('CREATE POLICY may_update_table ON jobexec.%I USING (%s)', own,
+                           CASE own WHEN 'stores' THEN of_table ELSE of_store END);
+        END IF;
+    END LOOP;
+END $$;
+
+-- Default privileges may have granted more than anybody needs.
+REVOKE ALL ON SCHEMA jobexec FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA jobexec FROM PUBLIC;

@@ -1,0 +1,276 @@
+//! Two teams in one database: each has a table, and a role with just the rights that `jobexec schema --role` prints.
+
+use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus};
+use serde_json::json;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
+
+use crate::support::world::TABLE;
+use crate::support::{World, is};
+
+/// The other team's table.
+const OTHERS: &str = "CREATE TABLE others (LIKE job_executions INCLUDING ALL)";
+
+/// A further login of the database.
+pub(super) async fn role(world: &World, suffix: &str) -> String {
+    let role = format!("{}_{suffix}", world.role);
+    world.sql(&format!("CREATE ROLE {role} LOGIN PASSWORD 'right/password'")).await;
+    role
+}
+
+/// Its URL.
+pub(super) fn url(world: &World, role: &str) -> String {
+    world.url("right/password").replacen(&world.role, role, 1)
+}
+
+/// Grants to a role what the operator needs for a table.
+pub(super) fn grant(world: &World, role: &str, table: &str) {
+    let file = world.file(table, &World::store_with("x", json!({"table": {"name": table}})).to_string());
+    let output = world.jobexec(&["schema", "-f", &file, "--apply", "--role", role]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+pub(super) fn records(s: &ExecutionStoreStatus) -> bool {
+    is(&s.conditions, "Ready", "True", "Enforcing") && is(&s.conditions, "Recording", "True", "TablesPresent")
+}
+
+/// A world with a neighbour, who is connected.
+async fn neighbours(test: &str) -> (World, PgConnection) {
+    let world = World::new(test).await;
+    world.sql(OTHERS).await;
+    let neighbour = role(&world, "b").await;
+    grant(&world, &neighbour, "others");
+    let connection = PgConnection::connect(&url(&world, &neighbour)).await.unwrap();
+    (world, connection)
+}
+
+/// How many rows a statement touches or returns; `None`: it is refused.
+async fn touched(connection: &mut PgConnection, sql: &str) -> Option<u64> {
+    let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await;
+    done.ok().map(|done| done.rows_affected())
+}
+
+/// What the neighbour tries with the other team's records, where `$A` is its number and `$T` its table.
+const TRIES: [&str; 39] = [
+    "SELECT 1 FROM jobexec.stores WHERE store_id = $A",
+    "SELECT 1 FROM jobexec.rules WHERE store_id = $A",
+    "SELECT 1 FROM jobexec.events WHERE store_id = $A",
+    "SELECT 1 FROM jobexec.sweeps WHERE store_id = $A",
+    "SELECT 1 FROM jobexec.samples WHERE store_id = $A",
+    "SELECT 1 FROM jobexec.messages WHERE store_id = $A",
+    "SELECT 1 FROM jobexec.outbox WHERE store_id = $A",
+    "SELECT 1 FROM jobexec.suspects WHERE store_id = $A",
+    "SELECT 1 FROM jobexec.figures WHERE store_id = $A",
+    "UPDATE jobexec.stores SET uid = 'x', namespace = 'x', name = 'x', seen_at = now() + interval '1000 years' WHERE store_id = $A",
+    "UPDATE jobexec.stores SET watched_since = 'infinity', paused_at = now() WHERE store_id = $A",
+    "UPDATE jobexec.rules SET extend_by = '0', timeout = '1s', earliest = '0' WHERE store_id = $A",
+    "UPDATE jobexec.messages SET recipient = 'evil@example.org' WHERE store_id = $A",
+    "UPDATE jobexec.sweeps SET failed = 0 WHERE store_id = $A",
+    "DELETE FROM jobexec.rules WHERE store_id = $A",
+    "DELETE FROM jobexec.events WHERE store_id = $A",
+    "DELETE FROM jobexec.messages WHERE store_id = $A",
+    "DELETE FROM jobexec.samples WHERE store_id = $A",
+    "INSERT INTO jobexec.rules (store_id, scope, key, extend_by, extend_source, overruled, earliest, fixed) \
+     VALUES ($A, 'execution', '1', '-23:59:59', 'CommandLine/x', '{}', '0', false)",
+    "INSERT INTO jobexec.rules (store_id, scope, key, timeout, timeout_rank, timeout_source, overruled, earliest, fixed) \
+     VALUES ($A, 'execution', '1', '1s', 0, 'JobExecution/x', '{}', '0', true) ON CONFLICT (store_id, scope, key) \
+     DO UPDATE SET timeout = '1s'",
+    "INSERT INTO jobexec.events (at, store_id, execution_id, action, reason, source) VALUES (now(), $A, '1', 'Failed', 'x', 'x')",
+    "INSERT INTO jobexec.messages VALUES (gen_random_uuid(), $A, 'c', 'evil@example.org', '{}', now(), 0, now())",
+    "INSERT INTO jobexec.outbox (store_id, at, event_ids) VALUES ($A, now(), '{1}')",
+    "INSERT INTO jobexec.suspects VALUES ($A, 'WorkloadGone', '1', now(), now())",
+    "INSERT INTO jobexec.samples VALUES ($A, now(), 1, 1, 1, 1, 1)",
+    "INSERT INTO jobexec.figures VALUES ($A, 'x', 'x', 1, now(), '[]')",
+    "INSERT INTO jobexec.sweeps VALUES (gen_random_uuid(), $A, 'x', now(), 1)",
+    "INSERT INTO jobexec.stores (table_oid, table_schema, table_name) VALUES ($T, 'public', 'job_executions') \
+     ON CONFLICT (table_oid) DO UPDATE SET uid = 'x'",
+    // Numbers are nobody's to choose: with the next one of another table its records would be the neighbour's.
+    "INSERT INTO jobexec.stores (store_id, table_oid, table_schema, table_name) OVERRIDING SYSTEM VALUE \
+     VALUES ($A + 7, 'others'::regclass, 'public', 'others')",
+    "UPDATE jobexec.stores SET store_id = $A",
+    "UPDATE jobexec.stores SET table_oid = $T",
+    "TRUNCATE jobexec.events",
+    "CREATE TRIGGER evil BEFORE INSERT ON jobexec.events FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    "CREATE RULE evil AS ON INSERT TO jobexec.events DO INSTEAD NOTHING",
+    "CREATE POLICY evil ON jobexec.events USING (true)",
+    "ALTER TABLE jobexec.events DISABLE ROW LEVEL SECURITY",
+    "CREATE FUNCTION jobexec.notify() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+    "CREATE TEMPORARY TABLE evil (s uuid REFERENCES jobexec.sweeps)",
+    "CREATE TEMPORARY TABLE evil () INHERITS (jobexec.events)",
+];
+
+#[tokio::test]
+async fn a_neighbour_reads_writes_and_claims_nothing() {
+    let (world, mut neighbour) = neighbours("neighbour").await;
+    world
+        .sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '23 hours'), (2, 1, 2, 'running', now() - interval '2 days')")
+        .await;
+    world.execution("longer", "1", json!({"timeout": "72h"})).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world
+        .until_true("SELECT count(*) = 1 FROM jobexec.events WHERE execution_id = '2' AND action = 'Failed'")
+        .await;
+    let number: i32 = world.one("SELECT store_id FROM jobexec.stores").await;
+    world
+        .sql(&format!(
+            "INSERT INTO jobexec.messages VALUES (gen_random_uuid(), {number}, 'c', 'a@example.org', '{{}}', now(), 0, 'infinity')"
+        ))
+        .await;
+    // What the neighbour may: a table of its own.
+    let own = "INSERT INTO jobexec.stores (table_oid, table_schema, table_name) VALUES ('others'::regclass, 'public', 'others')";
+    assert_eq!(touched(&mut neighbour, own).await, Some(1));
+    let table: i64 = world.one("SELECT 'job_executions'::regclass::oid::bigint").await;
+    let kept = "SELECT md5(string_agg(r::text, ',' ORDER BY r::text)) FROM (SELECT r::text FROM jobexec.rules r UNION ALL \
+                SELECT concat_ws(' ', store_id, table_oid, uid, watched_since, paused_at) FROM jobexec.stores UNION ALL \
+                SELECT e::text FROM jobexec.events e UNION ALL SELECT m::text FROM jobexec.messages m UNION ALL \
+                SELECT concat_ws(' ', sweep_id, failed) FROM jobexec.sweeps) AS r (r)";
+    let before: String = world.one(kept).await;
+    for sql in TRIES {
+        let sql = sql.replace("$A", &number.to_string()).replace("$T", &format!("{table}::oid"));
+        let done = touched(&mut neighbour, &sql).await.unwrap_or(0);
+        assert_eq!(done, 0, "{sql}");
+    }
+    assert_eq!(world.one::<String>(kept).await, before, "nothing of the other team's has changed");
+
+    // Records of its own under numbers that others will get stand in nobody's way.
+    let taken = "INSERT INTO jobexec.events (event_id, at, store_id, execution_id, action, reason, source) OVERRIDING SYSTEM VALUE \
+                 SELECT n, now(), (SELECT store_id FROM jobexec.stores), 'x', 'Failed', 'x', 'x' FROM generate_series(1, 10000) AS n";
+    assert_eq!(touched(&mut neighbour, taken).await, Some(10_000));
+    world.sql("INSERT INTO job_executions VALUES (3, 1, 3, 'running', now() - interval '2 days')").await;
+    world
+        .until_true(&format!(
+            "SELECT count(*) = 1 FROM jobexec.events WHERE execution_id = '3' AND store_id = {number}"
+        ))
+        .await;
+    world.sql("UPDATE job_executions SET started_at = now() - interval '25 hours' WHERE id = 1").await;
+    world.request_sweep(&operator).await;
+    assert_eq!(world.status(1).await, "running", "it has the time that its own team gave it");
+}
+
+#[tokio::test]
+async fn a_rotated_login_keeps_the_records_and_rivals_see_the_claim() {
+    let (world, _) = neighbours("rotated").await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, records).await;
+    let since = "SELECT concat_ws(' ', count(*), min(store_id), min(uid), min(watched_since)) FROM jobexec.stores \
+                 WHERE table_name = 'job_executions'";
+    let before: String = world.one(since).await;
+
+    let rotated = role(&world, "c").await;
+    grant(&world, &rotated, "job_executions");
+    let mut connection = PgConnection::connect(&url(&world, &rotated)).await.unwrap();
+    let seen: String = sqlx::query_scalar(since).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(seen, before, "it sees the same, and who claims the table");
+    world.secret("rotated", json!({"uri": url(&world, &rotated)})).await;
+    world.store_changed(&operator, json!({"connection": {"secretRef": {"name": "rotated"}}})).await;
+    world
+        .until_true(&format!(
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = '{rotated}' AND query ~ 'jobexec'"
+        ))
+        .await;
+    world.store_until(&operator, records).await;
+    assert_eq!(world.one::<String>(since).await, before);
+
+    // A rival with the new login does not get the table.
+    let rival = json!({"connection": {"secretRef": {"name": "rotated"}}});
+    world.apply::<ExecutionStore>("rival", World::store_with("rival", rival)).await.unwrap();
+    world
+        .store_named_until(&operator, "rival", |s| is(&s.conditions, "Ready", "False", "TableClaimed"))
+        .await;
+    // By another name the table is the same one, and whoever takes its name gets nothing.
+    world.sql("ALTER TABLE job_executions RENAME TO renamed").await;
+    world.sql(&TABLE.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS")).await;
+    grant(&world, &rotated, "job_executions");
+    let renamed = json!({"connection": {"secretRef": {"name": "rotated"}}, "table": {"name": "renamed"}});
+    world.store_changed(&operator, renamed).await;
+    world
+        .until_true("SELECT count(*) = 1 FROM jobexec.stores WHERE table_name = 'renamed' AND table_oid = 'renamed'::regclass")
+        .await;
+    let number: i32 = world.one("SELECT store_id FROM jobexec.stores WHERE table_name = 'renamed'").await;
+    assert!(before.contains(&format!("1 {number} ")), "{before}");
+}
+
+/// Who may UPDATE the table, or is superuser, can write what he likes; times that cannot be do nothing.
+#[tokio::test]
+async fn times_that_cannot_be_and_recipients_that_nobody_named_do_nothing() {
+    let tables = format!("{TABLE}; ALTER TABLE job_executions ADD COLUMN owner text");
+    let spec = json!({"table": {"columns": {"owner": "owner"}}, "notifications": {
+        "smtp": {"host": "127.0.0.1", "port": 9, "security": "None", "from": "jobexec@example.org"},
+        "channels": [{"name": "owners", "email": {"toOwner": true}},
+                     {"name": "hook", "webhook": {"url": "http://127.0.0.1:9/"}}],
+    }});
+    let world = World::with("impossible", &tables, &spec).await;
+    world
+        .sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '10 minutes', NULL, 'ada@example.org')")
+        .await;
+    let operator = world.operator();
+    world.store(spec).await;
+    world.store_until(&operator, records).await;
+    operator.kill();
+    for (watched, seen) in [("infinity", "infinity"), ("-infinity", "now"), ("now() + interval '1 hour'", "")]
+    {
+        let time = |text: &str| if text.contains('(') { text.to_owned() } else { format!("'{text}'") };
+        let seen = if seen.is_empty() { "now() + interval '1000 years'".to_owned() } else { time(seen) };
+        world
+            .sql(&format!(
+                "UPDATE jobexec.stores SET uid = 'other', namespace = 'n', name = 'x', seen_at = {seen}, told_at = 'infinity', \
+                 unwell_since = 'infinity', watched_since = {}",
+                time(watched)
+            ))
+            .await;
+        if seen == "'now'" {
+            // That claim counts; who gives it up leaves the time.
+            world.sql("UPDATE jobexec.stores SET uid = NULL").await;
+        }
+        let operator = world.operator();
+        world
+            .until_true("SELECT uid <> 'other' AND seen_at <= now() AND watched_since BETWEEN now() - interval '1 hour' AND now() FROM jobexec.stores")
+            .await;
+        world.store_until(&operator, records).await;
+        operator.kill();
+    }
+    // Without the constraint, which its owner can take away.
+    world
+        .sql(
+            "ALTER TABLE jobexec.rules DROP CONSTRAINT rules_no_negative_times; \
+             INSERT INTO jobexec.rules (store_id, scope, key, extend_by, extend_source, overruled, earliest, fixed) \
+             SELECT store_id, 'execution', '1', '-23:59:59', 'CommandLine/x', '{}', '0', false FROM jobexec.stores; \
+             INSERT INTO jobexec.messages SELECT gen_random_uuid(), store_id, c.channel, 'evil@example.org', \
+                 jsonb_build_object('id', gen_random_uuid(), 'at', now(), 'namespace', 'n', 'store', 's', 'channel', c.channel, \
+                     'owner', 'evil@example.org', 'counts', '[]'::jsonb, 'omitted', 0, 'notes', '[]'::jsonb, \
+                     'executions', '[]'::jsonb), now(), 0, now() \
+             FROM jobexec.stores, (VALUES ('owners'), ('hook')) AS c (channel)",
+        )
+        .await;
+    let operator = world.operator();
+    world.request_sweep(&operator).await;
+    world
+        .until_true(
+            "SELECT count(*) = 2 AND bool_and(outcome = 'GivenUp' AND error LIKE '%recipient is not in the spec%') FROM jobexec.messages WHERE recipient LIKE 'evil%'",
+        )
+        .await;
+    world.request_sweep(&operator).await;
+    assert_eq!(world.status(1).await, "running");
+}
+
+#[tokio::test]
+async fn row_security_asks_the_stores_once_a_statement() {
+    let (_world, mut neighbour) = neighbours("plans").await;
+    for sql in [
+        "SELECT * FROM jobexec.events WHERE store_id = 1",
+        "SELECT * FROM jobexec.rules WHERE store_id = 1",
+        "UPDATE jobexec.sweeps SET failed = 1 WHERE store_id = 1",
+        "DELETE FROM jobexec.messages WHERE store_id = 1",
+    ] {
+        let plan: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!("EXPLAIN {sql}")))
+            .fetch_all(&mut neighbour)
+            .await
+            .unwrap();
+        let plan = plan.join("\n");
+        assert!(plan.contains("hashed SubPlan"), "{plan}");
+        let asked = plan.matches("has_any_column_privilege").count();
+        assert_eq!(asked, plan.matches("Seq Scan on stores").count(), "of the stores only: {plan}");
+    }
+}
