@@ -28,7 +28,7 @@ with_cluster = PATH="$(bin):$$PATH" exec "$(bin)/devcluster" exec --
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: build ## Show the operator at work in a throwaway cluster; on a terminal it stays up until Ctrl-C
@@ -40,6 +40,10 @@ test: build ## Run all tests in a throwaway cluster
 	@# Here it is seen how far that is; a test that cannot have it says so.
 	@"$(bin)/devcluster" tool helm >/dev/null || true
 	$(with_cluster) $(CARGO) test --locked --workspace $(ARGS)
+
+.PHONY: test-hostile
+test-hostile: ## Run the tests that play an attacker: a hostile server, neighbour, object, row or client
+	@$(MAKE) --no-print-directory test ARGS='--test it -- hostile::'
 
 .PHONY: test-node
 test-node: ## Install the chart with our image on a real node, where this machine can have one, and see what Helm does with it

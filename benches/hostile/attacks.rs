@@ -3,10 +3,9 @@
 use futures::{StreamExt as _, stream};
 use jobexec_operator::api::{ExecutionPolicy, ExecutionStore, JobExecution};
 use serde_json::{Map, Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::World;
+use crate::support::hostile::{Harm, Hostile};
 
 /// How many requests are under way at once.
 const AT_ONCE: usize = 4;
@@ -108,32 +107,28 @@ async fn rows(world: &World) {
     world.apply::<ExecutionStore>("heavy", store).await.unwrap();
 }
 
-/// What a hostile server does on a connection. Add to it what others think of.
-const SERVERS: [fn(TcpStream) -> futures::future::BoxFuture<'static, ()>; 1] =
-    [|stream| Box::pin(announces_two_gib(stream))];
+/// What servers do that announce too much, send without end, or hold a login up.
+const HARMS: [Harm; 10] = [
+    Harm::BigError,
+    Harm::LateError,
+    Harm::HugeRow,
+    Harm::ManyRows,
+    Harm::Notices,
+    Harm::LateNotices,
+    Harm::Parameters,
+    Harm::Notifications,
+    Harm::Scram,
+    Harm::Drip,
+];
 
 async fn servers(world: &World) {
-    for (number, serve) in SERVERS.into_iter().enumerate() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream));
-            }
-        });
+    for (number, harm) in HARMS.into_iter().enumerate() {
+        let server = Hostile::start(harm).await;
         let name = format!("evil-{number}");
-        let url = format!("postgres://a:b@127.0.0.1:{port}/a?sslmode=disable");
-        world.secret(&name, json!({"uri": url})).await;
+        world.secret(&name, json!({"uri": server.url("hunter2", "disable")})).await;
         let store = World::store_with(&name, json!({"connection": {"secretRef": {"name": name}}}));
         world.apply::<ExecutionStore>(&name, store).await.unwrap();
+        // It stays for as long as the process does.
+        std::mem::forget(server);
     }
-}
-
-/// One message of 2 GiB, as much of it as the other side takes.
-async fn announces_two_gib(mut stream: TcpStream) {
-    let mut startup = [0; 1_024];
-    if stream.read(&mut startup).await.is_err() || stream.write_all(b"S\x7f\xff\xff\xff").await.is_err() {
-        return;
-    }
-    while stream.write_all(&[b'x'; 65_536]).await.is_ok() {}
 }

@@ -22,7 +22,7 @@ pub async fn apply(
 ) -> Result<(), SchemaError> {
     let table = &layout.table;
     build(database, layout.schema_owner.as_deref(), "0").await?;
-    let mut connection = database.pool().acquire().await.map_err(DbError::from)?;
+    let mut connection = database.outside().await.map_err(DbError::from)?;
     // For the connection as such: an index is not built in a transaction.
     execute(&mut connection, PINNED).await?;
     if let Some(role) = role {
