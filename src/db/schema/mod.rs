@@ -2,7 +2,7 @@
 //! printed for an administrator, or applied.
 //!
 //! Several logins of one database share the schema, each with row security for the tables that it may UPDATE
-//! (`migrations`). One that somebody else owns or has changed is not used ([`trust`]).
+//! (`migrations`). One that somebody else owns or has changed is not used (`trust`).
 
 mod apply;
 mod build;
