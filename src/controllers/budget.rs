@@ -209,6 +209,8 @@ mod tests {
     struct Model {
         whole: BTreeSet<String>,
         stubs: BTreeSet<String>,
+        /// What the API server has: when each object was created, and what it takes.
+        served: BTreeMap<String, (i64, u64)>,
     }
 
     impl Model {
@@ -216,6 +218,7 @@ mod tests {
             let changes = budget.put(name, created, cost);
             self.stubs.remove(name);
             self.whole.insert(name.to_owned());
+            self.served.insert(name.to_owned(), (created, cost));
             self.follow(budget, changes);
         }
 
@@ -226,14 +229,15 @@ mod tests {
             self.follow(budget, changes);
         }
 
-        fn follow(&mut self, _: &Budget, changes: Changes) {
+        fn follow(&mut self, budget: &mut Budget, changes: Changes) {
             for name in changes.refuse {
                 assert!(self.whole.remove(&name), "{name} has no content to drop");
                 self.stubs.insert(name);
             }
             for name in changes.read {
-                assert!(self.stubs.remove(&name), "{name} is not refused");
-                self.whole.insert(name);
+                assert!(self.stubs.contains(&name), "{name} is not refused");
+                let (created, cost) = self.served[&name];
+                self.put(budget, &name, created, cost);
             }
             for name in changes.forget {
                 assert!(self.stubs.remove(&name), "{name} is not refused");

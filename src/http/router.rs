@@ -171,7 +171,7 @@ mod tests {
             assert!(std::hint::black_box(false), "hunter2");
         });
         let router = Router::new().route("/broken", broken).route("/well", get(async || "well"));
-        let router = limited(router, limits, Metrics::default());
+        let router = limited(router.route_layer(from_fn(to_its_end)), limits, Metrics::default());
         let ask = |path: &str| {
             let request = Request::builder().uri(path).body(axum::body::Body::empty()).unwrap();
             tower::ServiceExt::oneshot(router.clone(), request)

@@ -98,3 +98,40 @@ examples! {
     extended: "extended",
     from_history: "from history",
 }
+
+/// Every file of the sources below a folder, in one text.
+fn sources(folder: &std::path::Path) -> String {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let texts = entries.map(|path| match path.extension() {
+        _ if path.is_dir() => sources(&path),
+        Some(extension) if extension == "rs" => std::fs::read_to_string(&path).unwrap(),
+        _ => String::new(),
+    });
+    texts.collect()
+}
+
+/// A promise whose test was renamed or dropped is a promise without a test.
+#[test]
+fn every_test_that_a_promise_names_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = sources(&root.join("src")) + &sources(&root.join("tests"));
+    let mut named = 0;
+    for page in ["docs/security.md", "docs/reliability.md"] {
+        let text = std::fs::read_to_string(root.join(page)).unwrap();
+        // The last column of the tables.
+        for cell in text.lines().filter_map(|line| line.strip_suffix(" |")?.rsplit(" | ").next()) {
+            let names = cell.split('`').skip(1).step_by(2).filter(|name| name.contains("::"));
+            for name in names.filter(|name| !name.contains(' ')) {
+                let last = name.rsplit("::").next().unwrap();
+                let all_of = last == "*" || last == "…";
+                let there = [format!("fn {last}("), format!("mod {last};")];
+                assert!(
+                    all_of || there.iter().any(|there| sources.contains(there)),
+                    "{page} names {name}, which is not there"
+                );
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 100, "{named}");
+}

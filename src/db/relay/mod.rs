@@ -19,6 +19,7 @@ mod shape;
 mod tls;
 mod upstream;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,12 +66,19 @@ impl Transport {
 }
 
 /// A way to one server for one login.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Route {
     /// For sqlx: they lead to the relay. They must not be used once the route is dropped.
     options: PgConnectOptions,
     connect_timeout: Duration,
     _relay: Arc<AbortOnDropHandle<()>>,
+}
+
+impl fmt::Debug for Route {
+    /// Without the options, whose own `Debug` shows the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Route(…)")
+    }
 }
 
 impl Route {

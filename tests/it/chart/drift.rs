@@ -9,13 +9,14 @@ use serde_json::Value;
 use crate::support::helm::{CHART, Helm, objects, one};
 
 /// Everything that the chart can say to the operator.
-const ALL: [&str; 6] = [
+const ALL: [&str; 7] = [
     "storeSelector=team=billing",
     "log.filter=info",
     "api.tls.source=Secret",
     "api.tls.secretName=mine",
     "api.tokenAudiences={jobexec}",
     "replicaCount=2",
+    "egress.allow={192.0.2.0/24}",
 ];
 
 /// Read by the libraries that log.
