@@ -365,7 +365,7 @@ pub struct Violations {
     pub running_with_completed_at: i64,
     /// Running rows whose start is more than a minute ahead of the database's clock: their deadline is as far ahead.
     pub started_in_future: i64,
-    /// Rows whose id is longer than 1,000 bytes: they are left alone, and are in no list.
+    /// Rows whose id is missing or longer than 1,000 bytes: they are left alone, and are in no list.
     #[serde(default)]
     pub id_too_long: i64,
 }

@@ -75,6 +75,8 @@ pub(super) struct Column {
     pub(super) keyed: bool,
     /// How many characters it holds, where that is limited.
     pub(super) limit: Option<i32>,
+    /// Whether it is NOT NULL.
+    pub(super) required: bool,
 }
 
 /// Reads the catalog; no right on the tables themselves is needed.
@@ -120,17 +122,15 @@ async fn of_view(database: &Database, layout: &Layout) -> Result<Visibility, DbE
     let read = format!("SELECT FROM {}.{} LIMIT 0", quote(&jobs.schema.0), quote(&jobs.name.0));
     let mut tx = database.read_catalog().await?;
     sqlx::raw_sql("SET LOCAL row_security = off").execute(&mut *tx).await?;
-    let refused =
-        sqlx::query(AssertSqlSafe(read.as_str())).persistent(false).execute(&mut *tx).await.is_err();
+    let tried = sqlx::query(AssertSqlSafe(read)).persistent(false).execute(&mut *tx).await;
     tx.rollback().await?;
-    if !refused {
-        return Ok(Visibility::default());
+    match tried.map_err(DbError::from) {
+        Ok(_) => Ok(Visibility::default()),
+        Err(DbError::RowSecurity) => Ok(Visibility { active: true, reads: false, ..Visibility::default() }),
+        // A missing right is found by the columns.
+        Err(DbError::Privilege(_)) => Ok(Visibility::default()),
+        Err(error) => Err(error),
     }
-    // A right may be lacking all the same.
-    let mut tx = database.read_catalog().await?;
-    let hides = sqlx::query(AssertSqlSafe(read)).persistent(false).execute(&mut *tx).await.is_ok();
-    tx.rollback().await?;
-    Ok(Visibility { active: hides, reads: !hides, ..Visibility::default() })
 }
 
 /// A relation, if it is there. Which of its columns an index serves for running executions is told by `table`.
@@ -178,7 +178,8 @@ async fn relation(
                         JOIN pg_attribute AS b ON b.attrelid = part.relid AND b.attname = a.attname
                         JOIN pg_index AS i ON i.indrelid = part.relid AND b.attnum = ANY (i.indkey)
                         WHERE i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL) AS keyed,
-                CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END AS limit
+                CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END AS limit,
+                a.attnotnull AS required
          FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
          WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped",
     )

@@ -26,6 +26,9 @@ pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait while other stores use all connections of the pool.
 pub const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a connection may take to end the statement that it was given back with. After that it is closed.
+const RETURN: Duration = Duration::from_mins(1);
+
 /// How long a statement waits for a lock. Rows are taken with `SKIP LOCKED`, so this is about table locks only.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -67,17 +70,27 @@ pub struct Tx {
     _turn: Turn,
 }
 
-/// A connection of the pool. It goes back there when it is dropped, but for a panic.
+/// A connection of the pool. It goes back there when it is dropped, but for a panic, and while a transaction begins: whether one
+/// has begun is then unknown, and nothing would end it.
 #[derive(Debug)]
-struct Lent(PoolConnection<Postgres>);
+struct Lent {
+    connection: PoolConnection<Postgres>,
+    /// While a transaction begins.
+    beginning: bool,
+}
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.close_on_drop();
-        } else {
-            // Does nothing once a transaction has ended.
-            PgTransactionManager::start_rollback(&mut self.0);
+        if self.beginning || std::thread::panicking() {
+            self.connection.close_on_drop();
+            return;
+        }
+        // Does nothing once a transaction has ended.
+        PgTransactionManager::start_rollback(&mut self.connection);
+        // sqlx itself would wait without a limit for the end of a statement that nobody waits for any more.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let back = self.connection.return_to_pool();
+            runtime.spawn(async move { drop(tokio::time::timeout(RETURN, back).await) });
         }
     }
 }
@@ -260,13 +273,10 @@ impl Database {
              SET LOCAL idle_in_transaction_session_timeout = {idle}; {guard}"
         );
         let (mut connection, turn) = self.lent().await?;
-        let begun =
-            PgTransactionManager::begin(&mut connection.0, Some(AssertSqlSafe(begin).into_sql_str())).await;
-        if let Err(error) = begun {
-            // It may have begun a transaction and refused what came after, and nothing else would end that one.
-            connection.0.close_on_drop();
-            return Err(error);
-        }
+        connection.beginning = true;
+        PgTransactionManager::begin(&mut connection.connection, Some(AssertSqlSafe(begin).into_sql_str()))
+            .await?;
+        connection.beginning = false;
         Ok(Tx { connection, _turn: turn })
     }
 
@@ -279,7 +289,7 @@ impl Database {
                 Err(sqlx::Error::PoolClosed) if self.is_behind(&connections) => {}
                 // Those of statements that nobody waits for any more are still at them.
                 Err(sqlx::Error::PoolTimedOut) if connections.are_all_used() => return Err(busy()),
-                acquired => return Ok((Lent(acquired?), turn)),
+                acquired => return Ok((Lent { connection: acquired?, beginning: false }, turn)),
             }
         }
     }
@@ -330,12 +340,12 @@ fn busy() -> sqlx::Error {
 impl Tx {
     /// Makes what was done last.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
-        PgTransactionManager::commit(&mut self.connection.0).await
+        PgTransactionManager::commit(&mut self.connection.connection).await
     }
 
     /// Undoes what was done.
     pub async fn rollback(mut self) -> Result<(), sqlx::Error> {
-        PgTransactionManager::rollback(&mut self.connection.0).await
+        PgTransactionManager::rollback(&mut self.connection.connection).await
     }
 }
 
@@ -343,12 +353,12 @@ impl Deref for Tx {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.connection.0
+        &self.connection.connection
     }
 }
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.connection.0
+        &mut self.connection.connection
     }
 }

@@ -204,7 +204,8 @@ impl From<Panicked> for DbError {
 const WORDS: usize = 500;
 
 fn refuses_hidden_rows(error: &PgDatabaseError) -> bool {
-    error.routine() == Some(super::visibility::REFUSES)
+    // What a trigger of the table is refused has a context, and is that row's.
+    error.routine() == Some(super::visibility::REFUSES) && error.r#where().is_none()
 }
 
 /// A text from a server as one line of bounded length: it may quote the whole value of a row.

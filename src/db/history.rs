@@ -166,8 +166,7 @@ pub async fn load(database: &Database, ledger: &Ledger) -> Result<BTreeMap<Strin
     let Ledger::Tables { store_id, .. } = ledger else { return Ok(BTreeMap::new()) };
     let mut tx = database.read().await?;
     let rows = sqlx::query(
-        "SELECT policy_uid, generation, computed_at, figures FROM jobexec.figures
-         WHERE store_id = $1 AND computed_at BETWEEN '0001-01-01Z' AND statement_timestamp()",
+        "SELECT policy_uid, generation, computed_at, figures FROM jobexec.figures WHERE store_id = $1",
     )
     .bind(store_id)
     .persistent(false)

@@ -105,8 +105,8 @@ pub struct Types {
     pub jobs_alike: bool,
     /// How many characters the error column holds, where that is limited.
     pub error_limit: Option<i32>,
-    /// Whether an id may be longer than [`ID_BYTES`].
-    pub long_ids: bool,
+    /// Whether an id may be missing, or longer than [`ID_BYTES`].
+    pub unusable_ids: bool,
     /// Whether Postgres itself can compare job ids, else they are compared by their text.
     pub jobs_comparable: bool,
 }
@@ -376,9 +376,9 @@ impl Mapping {
         self.only_handled(self.running())
     }
 
-    /// The condition that a row's id is short enough to be recorded; `None`: all are. Other rows are left alone.
+    /// The condition that a row has an id that is short enough to be recorded; `None`: all have. Other rows are left alone.
     pub fn handled(&self) -> Option<String> {
-        self.types.long_ids.then(|| format!("octet_length({}::text) <= {ID_BYTES}", self.id()))
+        self.types.unusable_ids.then(|| format!("octet_length({}::text) <= {ID_BYTES}", self.id()))
     }
 
     /// `condition`, and that the row is not [left alone](Self::handled).

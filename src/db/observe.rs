@@ -66,7 +66,7 @@ pub struct Contradictions {
     pub running_with_end: i64,
     /// They run and start in the future, by more than clocks may differ.
     pub start_in_future: i64,
-    /// Their id is longer than the operator handles.
+    /// Their id is missing, or longer than the operator handles.
     pub id_too_long: i64,
 }
 
@@ -187,7 +187,7 @@ pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradi
                 count(*) FILTER (WHERE {finished} AND {ended_at} < {started_at}) AS ended_before_start,
                 count(*) FILTER (WHERE {running} AND {end} IS NOT NULL) AS running_with_end,
                 count(*) FILTER (WHERE {running} AND NOT ({started_by_now})) AS start_in_future,
-                count(*) FILTER (WHERE NOT ({handled})) AS id_too_long
+                count(*) FILTER (WHERE ({handled}) IS NOT TRUE) AS id_too_long
          FROM {table} AS t",
         mapped = m.mapped(),
         status = m.status(),

@@ -142,7 +142,13 @@ pub struct Validated {
 pub async fn validate(database: &Database, layout: &Layout) -> Result<Result<Validated, Problem>, DbError> {
     let catalog = catalog::read(database, layout).await?;
     let checked = check(layout, &catalog);
-    database.set_guard(&if checked.is_ok() { guard(layout, &catalog) } else { String::new() });
+    match &checked {
+        Ok(_) => database.set_guard(&guard(layout, &catalog)),
+        // Others may still be at work with what was valid before.
+        Err(Problem::RowSecurity { .. }) => database.set_guard("SET LOCAL row_security = off"),
+        // What was found before still holds, or fails by itself.
+        Err(_) => {}
+    }
     Ok(checked)
 }
 
@@ -320,8 +326,9 @@ fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types,
         indexed_by_type: job_type.is_some_and(|found| found.indexed && id_type(found) == Some(IdType::Text)),
         jobs_alike: false,
         jobs_comparable: id_type(job).is_some() || job.comparable,
-        long_ids: id_type(id) == Some(IdType::Text)
-            && id.limit.is_none_or(|limit| limit > i32::from(ID_BYTES) / 4),
+        unusable_ids: !id.required
+            || (id_type(id) == Some(IdType::Text)
+                && id.limit.is_none_or(|limit| limit > i32::from(ID_BYTES) / 4)),
         indexed_by_end: relation.columns.get(&c.completed_at.0).is_some_and(|found| found.leads),
         ends_keys: write_columns(table)
             .iter()

@@ -44,8 +44,15 @@ CREATE TABLE IF NOT EXISTS jobexec.rules (
     earliest          interval NOT NULL, -- no execution under this rule is overdue before it has run for so long
     fixed             boolean  NOT NULL, -- and all of them are then
     PRIMARY KEY (store_id, scope, key),
-    CONSTRAINT rules_no_negative_times
-        CHECK (LEAST(timeout, extend_by, grace, heartbeat, warn_after, earliest) >= interval '0'),
+    -- From 0 to 1,000,000 hours, and without months: they compare as 30 days each and add up as what they are, so that an
+    -- interval of months and days can be positive and yet lead back in time.
+    CONSTRAINT rules_times_in_range CHECK (
+        LEAST(timeout, extend_by, grace, heartbeat, warn_after, earliest) >= interval '0'
+        AND GREATEST(timeout, extend_by, grace, heartbeat, warn_after, earliest) <= interval '1000000 hours'
+        AND LEAST(date_trunc('month', timeout), date_trunc('month', extend_by), date_trunc('month', grace),
+                  date_trunc('month', heartbeat), date_trunc('month', warn_after), date_trunc('month', earliest)) = interval '0'
+        AND GREATEST(date_trunc('month', timeout), date_trunc('month', extend_by), date_trunc('month', grace),
+                     date_trunc('month', heartbeat), date_trunc('month', warn_after), date_trunc('month', earliest)) = interval '0'),
     CONSTRAINT rules_no_negative_share CHECK (warn_percent >= 0)
 );
 
