@@ -88,7 +88,7 @@ pub(crate) struct Operator {
     pub(crate) mapping: Mapping,
     compiled: Compiled,
     ledger: Ledger,
-    store_id: i32,
+    store_id: i64,
     watched: DateTime<Utc>,
 }
 

@@ -94,10 +94,15 @@ pub(super) const READ_ONLY: &str = "the database is read-only";
 /// Whether the store's status says that what is done was recorded, or was held up by what is recorded.
 pub(super) fn told_of_records(store: &ExecutionStore) -> bool {
     let conditions = store.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let recording = find(conditions, "Recording");
-    let paused = find(conditions, "EnforcementPaused").filter(|paused| paused.status == "True");
-    recording.is_some_and(|recording| {
-        recording.status == "True" || paused.is_some_and(|paused| paused.reason == recording.reason)
+    let held = |type_, status| find(conditions, type_).filter(|condition| condition.status == status);
+    let (valid, paused) = (held("SchemaValid", "False"), held("EnforcementPaused", "True"));
+    find(conditions, "Recording").is_some_and(|recording| {
+        // Unknown: it could not be looked at, which says nothing of what is there.
+        recording.status != "False"
+            || valid.is_some_and(|valid| valid.reason == recording.reason)
+            || paused.is_some_and(|paused| {
+                paused.reason == recording.reason || paused.reason == "DatabaseReadOnly"
+            })
     })
 }
 

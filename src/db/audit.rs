@@ -55,7 +55,7 @@ pub struct Entry {
 /// What was done in a store, the latest first, at most `limit`.
 pub async fn history(
     database: &Database,
-    store_id: i32,
+    store_id: i64,
     filter: &Filter,
     limit: u32,
 ) -> Result<Vec<Entry>, DbError> {

@@ -40,7 +40,7 @@ pub enum Outcome {
 pub async fn extend(
     database: &Database,
     m: &Mapping,
-    store_id: i32,
+    store_id: i64,
     request: &Request,
 ) -> Result<Outcome, DbError> {
     let sql = format!(
@@ -91,7 +91,7 @@ pub async fn extend(
 }
 
 /// Drops what was said of executions that have ended.
-pub async fn prune(database: &Database, m: &Mapping, store_id: i32) -> Result<(), DbError> {
+pub async fn prune(database: &Database, m: &Mapping, store_id: i64) -> Result<(), DbError> {
     let any = "SELECT EXISTS (SELECT FROM jobexec.rules WHERE store_id = $1 AND scope = 'execution'
                               AND extend_source LIKE $2)";
     let mut tx = database.read().await?;

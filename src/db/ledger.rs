@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::mapping::wire;
 use super::schema::{self, Lack, Refusal};
-use super::{Database, DbError, Mapping, outbox};
+use super::{Database, DbError, Mapping, extend, outbox};
 use crate::api::notifications::Topic;
 
 /// How long a claim holds that its operator no longer confirms.
@@ -20,6 +20,11 @@ const TABLE: &str =
     "(SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
                       WHERE n.nspname = $1 AND c.relname = $2)";
 
+/// The row of that table in `jobexec.stores`.
+const ITS_ROW: &str = "registry = 'jobexec.stores'::regclass AND table_oid = \
+    (SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+     WHERE n.nspname = $1 AND c.relname = $2)";
+
 /// How many sweeps [`unannounced`] returns at most.
 pub const AT_ONCE: usize = 20;
 
@@ -29,7 +34,7 @@ pub enum Ledger {
     /// The tables are there; this is the id of the store's table in them.
     Tables {
         /// `jobexec.stores.store_id`.
-        store_id: i32,
+        store_id: i64,
         /// Whether there is an outbox that this login may write to.
         outbox: bool,
     },
@@ -100,7 +105,17 @@ pub async fn claim(
         |why: String, now| Claim::Held { ledger: Ledger::Missing(why), watched_since: now, confirmed: now };
     match schema::ensure(database, mapping.schema_owner()).await? {
         None => {}
-        Some(Lack::Missing(why)) => return Ok(missing(why, now(database).await?)),
+        Some(Lack::Missing(why)) => {
+            let now = now(database).await?;
+            return Ok(match extended(database, mapping).await? {
+                Some(false) => missing(why, now),
+                // Held up for sure where an extension is there; where it is not known, only if the store has recorded before.
+                found => Claim::Refused {
+                    refusal: Refusal { reason: "TablesMissing", why, owner_trusted: found.is_some() },
+                    now,
+                },
+            });
+        }
         Some(Lack::Refused(refusal)) => {
             return Ok(Claim::Refused { refusal, now: now(database).await? });
         }
@@ -123,18 +138,52 @@ pub async fn claim(
     Ok(Claim::Held { ledger: Ledger::Tables { store_id, outbox }, watched_since, confirmed })
 }
 
+/// Whether a person has given an execution of the table more time, which is recorded nowhere else; `None`: this login may not
+/// read it.
+async fn extended(database: &Database, mapping: &Mapping) -> Result<Option<bool>, DbError> {
+    let (table_schema, table_name) = mapping.relation();
+    let mut tx = database.read().await?;
+    let (there, readable): (bool, bool) = sqlx::query_as(
+        "SELECT count(*) = 2, COALESCE(bool_and(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')), false)
+         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE n.nspname = 'jobexec' AND c.relname IN ('stores', 'rules') AND c.relkind = 'r'",
+    )
+    .persistent(false)
+    .fetch_one(&mut *tx)
+    .await?;
+    if !there {
+        return Ok(Some(false));
+    }
+    if !readable {
+        return Ok(None);
+    }
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM jobexec.rules WHERE extend_source LIKE $3
+                        AND store_id IN (SELECT store_id FROM jobexec.stores WHERE {ITS_ROW}))"
+    );
+    let found = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+        .bind(table_schema)
+        .bind(table_name)
+        .bind(format!("{}%", extend::SOURCE))
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(Some(found))
+}
+
 /// The id of the table, and who claims it, with whether that claim counts: it was confirmed of late, and not in a time to come.
 /// The row is locked.
 async fn holder(
     tx: &mut sqlx::PgConnection,
     mapping: &Mapping,
-) -> Result<(i32, Option<(Claimant, bool)>), sqlx::Error> {
+) -> Result<(i64, Option<(Claimant, bool)>), sqlx::Error> {
     let (table_schema, table_name) = mapping.relation();
     let sql = format!(
-        "SELECT store_id, uid, namespace, name, {} FROM jobexec.stores WHERE table_oid = {TABLE} FOR NO KEY UPDATE",
+        "SELECT store_id, uid, namespace, name, {} FROM jobexec.stores WHERE {ITS_ROW} FOR NO KEY UPDATE",
         seen_within("$3")
     );
-    let (store_id, uid, namespace, name, fresh): (i32, Option<String>, Option<String>, Option<String>, bool) =
+    let (store_id, uid, namespace, name, fresh): (i64, Option<String>, Option<String>, Option<String>, bool) =
         sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(table_schema)
             .bind(table_name)
@@ -151,22 +200,23 @@ async fn holder(
     Ok((store_id, holder))
 }
 
-/// Whether a claim was confirmed within so many seconds, and not in a time to come, which nobody can have done.
+/// Whether a claim was confirmed within so many seconds, and not in a time to come, which nobody can have done. The clock counts:
+/// who waited for the row sees a claim that was confirmed after its own statement began.
 fn seen_within(seconds: &str) -> String {
     format!(
-        "COALESCE(seen_at > statement_timestamp() - make_interval(secs => {seconds}) AND seen_at <= statement_timestamp(), false)"
+        "COALESCE(seen_at > statement_timestamp() - make_interval(secs => {seconds}) AND seen_at <= clock_timestamp(), false)"
     )
 }
 
 /// Since when the table has been looked at without a gap, as far as that can be: at no end of time, and in no time to come.
 const WATCHED_SINCE: &str =
-    "CASE WHEN isfinite(watched_since) AND watched_since <= statement_timestamp() THEN watched_since END";
+    "CASE WHEN isfinite(watched_since) AND watched_since <= clock_timestamp() THEN watched_since END";
 
 /// Writes the claim. Returns since when the table has been looked at without a gap, and now.
 async fn confirm(
     tx: &mut sqlx::PgConnection,
     mapping: &Mapping,
-    store_id: i32,
+    store_id: i64,
     claimant: &Claimant,
     outage: bool,
 ) -> Result<(DateTime<Utc>, DateTime<Utc>), sqlx::Error> {
@@ -209,8 +259,9 @@ async fn enter(tx: &mut sqlx::PgConnection, mapping: &Mapping) -> Result<bool, s
         return Ok(false);
     }
     let sql = format!(
-        "INSERT INTO jobexec.stores (table_oid, table_schema, table_name) SELECT {TABLE}, $1, $2
-         WHERE NOT EXISTS (SELECT FROM jobexec.stores WHERE table_oid = {TABLE})
+        "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name)
+         SELECT 'jobexec.stores'::regclass, {TABLE}, $1, $2
+         WHERE NOT EXISTS (SELECT FROM jobexec.stores WHERE {ITS_ROW})
          ON CONFLICT DO NOTHING"
     );
     sqlx::query(sqlx::AssertSqlSafe(sql))
@@ -236,7 +287,7 @@ pub async fn enlist(database: &Database, mapping: &Mapping) -> Result<Ledger, Db
         return Ok(Ledger::Missing(HIDDEN.to_owned()));
     }
     let (table_schema, table_name) = mapping.relation();
-    let sql = format!("SELECT store_id FROM jobexec.stores WHERE table_oid = {TABLE}");
+    let sql = format!("SELECT store_id FROM jobexec.stores WHERE {ITS_ROW}");
     let store_id = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
         .bind(table_schema)
         .bind(table_name)
@@ -252,7 +303,7 @@ pub async fn enlist(database: &Database, mapping: &Mapping) -> Result<Ledger, Db
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Known {
     /// The id of the table in them.
-    pub store_id: i32,
+    pub store_id: i64,
     /// The UID of the store that looks after it.
     pub uid: Option<String>,
     /// Its namespace.
@@ -308,7 +359,7 @@ pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Found, Db
     }
     let sql = format!(
         "SELECT store_id, uid, namespace, name, CASE WHEN {seen} THEN {watched} END AS watched_since
-         FROM jobexec.stores WHERE table_oid = {TABLE}",
+         FROM jobexec.stores WHERE {ITS_ROW}",
         seen = seen_within("$3"),
         watched = wire(&format!("({WATCHED_SINCE})")),
     );
@@ -334,7 +385,7 @@ pub async fn now(database: &Database) -> Result<DateTime<Utc>, DbError> {
 }
 
 /// Why the breaker of a store is open, if it is.
-pub async fn paused(database: &Database, store_id: i32) -> Result<Option<String>, DbError> {
+pub async fn paused(database: &Database, store_id: i64) -> Result<Option<String>, DbError> {
     let mut tx = database.read().await?;
     let why = sqlx::query_scalar(
         "SELECT paused_why FROM jobexec.stores WHERE store_id = $1 AND paused_at IS NOT NULL",
@@ -350,7 +401,7 @@ pub async fn paused(database: &Database, store_id: i32) -> Result<Option<String>
 /// Opens the breaker of a store for this reason, or closes it. People are told that it was opened where there is an `outbox`.
 pub async fn pause(
     database: &Database,
-    store_id: i32,
+    store_id: i64,
     outbox: bool,
     why: Option<&str>,
 ) -> Result<(), DbError> {
@@ -391,7 +442,7 @@ pub async fn release(database: &Database, uid: &str, confirmed: DateTime<Utc>) -
 /// The sweeps of the store that no Event tells of yet, with up to `sample` executions each. Those in `own` have ended.
 pub async fn unannounced(
     database: &Database,
-    store_id: i32,
+    store_id: i64,
     own: &[Uuid],
     sample: i64,
 ) -> Result<Vec<Unannounced>, DbError> {

@@ -67,7 +67,7 @@ pub struct GivenUp {
 /// Writes messages that are to be delivered at once, as part of `tx`.
 pub(super) async fn write(
     tx: &mut sqlx::PgConnection,
-    store_id: i32,
+    store_id: i64,
     letters: &[Letter],
 ) -> Result<(), sqlx::Error> {
     for letters in letters.chunks(500) {
@@ -94,7 +94,7 @@ pub(super) async fn write(
 }
 
 /// What there is to do, apart from messages of the channels in `held`.
-pub async fn pending(database: &Database, store_id: i32, held: &[String]) -> Result<Pending, DbError> {
+pub async fn pending(database: &Database, store_id: i64, held: &[String]) -> Result<Pending, DbError> {
     let mut tx = database.read().await?;
     let row = sqlx::query(
         "SELECT statement_timestamp() AS now,
@@ -126,7 +126,7 @@ pub async fn pending(database: &Database, store_id: i32, held: &[String]) -> Res
 
 /// Takes some messages that are due, of channels that are not in `held`: of each channel in turn, and first those that were
 /// never tried, so that nobody waits behind those who are refused again and again. In the order in which to deliver them.
-pub async fn take(database: &Database, store_id: i32, held: &[String]) -> Result<Vec<Taken>, DbError> {
+pub async fn take(database: &Database, store_id: i64, held: &[String]) -> Result<Vec<Taken>, DbError> {
     let mut tx = database.write().await?;
     let rows = sqlx::query(
         // A row that is to be locked cannot be counted in the same query, and another operator may have taken it meanwhile.
@@ -251,7 +251,7 @@ pub async fn failed(
 /// tried before `pause` of how often any of it was.
 pub async fn refused(
     database: &Database,
-    store_id: i32,
+    store_id: i64,
     taken: &Taken,
     error: &str,
     pause: impl Fn(i32) -> std::time::Duration + Send,
@@ -288,7 +288,7 @@ pub async fn refused(
 }
 
 /// Has messages of these channels that were put off be tried at once. Those that somebody may have taken come by themselves.
-pub async fn hasten(database: &Database, store_id: i32, channels: &[String]) -> Result<(), DbError> {
+pub async fn hasten(database: &Database, store_id: i64, channels: &[String]) -> Result<(), DbError> {
     let mut tx = database.write().await?;
     sqlx::query(
         "UPDATE jobexec.messages SET next_attempt_at = statement_timestamp()
@@ -311,7 +311,7 @@ pub async fn hasten(database: &Database, store_id: i32, channels: &[String]) -> 
 /// Those of one that is only slowed down are tried once, however late.
 pub async fn give_up_old(
     database: &Database,
-    store_id: i32,
+    store_id: i64,
     after: TimeDelta,
     failing: &[String],
 ) -> Result<Vec<GivenUp>, DbError> {
@@ -339,7 +339,7 @@ pub async fn give_up_old(
 const LONGEST_SECONDS: f64 = 168.0 * 3_600.0;
 
 /// Gives up what has waited for longer than any spec allows, as where nobody is to be told any more.
-pub async fn expire(database: &Database, store_id: i32) -> Result<(), DbError> {
+pub async fn expire(database: &Database, store_id: i64) -> Result<(), DbError> {
     let mut tx = database.write().await?;
     for sql in [
         "UPDATE jobexec.messages SET ended_at = statement_timestamp(), outcome = 'GivenUp'
@@ -354,7 +354,7 @@ pub async fn expire(database: &Database, store_id: i32) -> Result<(), DbError> {
 }
 
 /// Forgets some messages that were delivered or given up longer than `retention` ago. Returns whether there may be more.
-pub async fn forget(database: &Database, store_id: i32, retention: TimeDelta) -> Result<bool, DbError> {
+pub async fn forget(database: &Database, store_id: i64, retention: TimeDelta) -> Result<bool, DbError> {
     let mut tx = database.write().await?;
     let gone = sqlx::query(
         "DELETE FROM jobexec.messages WHERE message_id = ANY (ARRAY (

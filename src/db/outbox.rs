@@ -50,7 +50,7 @@ pub(super) async fn usable(tx: &mut sqlx::PgConnection) -> Result<bool, sqlx::Er
 }
 
 /// Says whether anybody wants to be told. What was posted before stays for a while: a policy may be back in a moment.
-pub async fn announce(database: &Database, store_id: i32, notifies: bool) -> Result<(), DbError> {
+pub async fn announce(database: &Database, store_id: i64, notifies: bool) -> Result<(), DbError> {
     let mut tx = database.write().await?;
     sqlx::query(
         "UPDATE jobexec.stores SET notifies = $2 WHERE store_id = $1 AND notifies IS DISTINCT FROM $2",
@@ -67,7 +67,7 @@ pub async fn announce(database: &Database, store_id: i32, notifies: bool) -> Res
 /// Posts something about the store as a whole, as part of `tx`, if anybody wants to be told.
 pub(super) async fn note(
     tx: &mut sqlx::PgConnection,
-    store_id: i32,
+    store_id: i64,
     topic: Topic,
     text: &str,
 ) -> Result<(), sqlx::Error> {
@@ -86,7 +86,7 @@ pub(super) async fn note(
 
 /// Posts that all is well again, if people know of trouble since before `seen`, when all was seen to be well. Returns
 /// whether nobody knows of any now.
-pub async fn recover(database: &Database, store_id: i32, seen: DateTime<Utc>) -> Result<bool, DbError> {
+pub async fn recover(database: &Database, store_id: i64, seen: DateTime<Utc>) -> Result<bool, DbError> {
     let mut tx = database.write().await?;
     let over = sqlx::query(
         "UPDATE jobexec.stores SET unwell_since = NULL WHERE store_id = $1 AND unwell_since < $2
@@ -115,7 +115,7 @@ pub async fn recover(database: &Database, store_id: i32, seen: DateTime<Utc>) ->
 pub async fn digest(
     database: &Database,
     m: &Mapping,
-    store_id: i32,
+    store_id: i64,
     write: impl FnOnce(&Posted, DateTime<Utc>) -> Vec<Letter> + Send,
 ) -> Result<usize, DbError> {
     let mut tx = database.write().await?;
@@ -181,7 +181,7 @@ fn topic(text: &str) -> Option<Topic> {
 async fn executions(
     tx: &mut sqlx::PgConnection,
     m: &Mapping,
-    store_id: i32,
+    store_id: i64,
     events: &[i64],
 ) -> Result<Vec<Execution>, sqlx::Error> {
     if events.is_empty() {

@@ -4,7 +4,7 @@ use super::extras::REFUSALS;
 use super::{Database, DbError};
 
 /// The count so far, or `None` where the trigger was never installed.
-pub async fn count(database: &Database, store_id: i32) -> Result<Option<i64>, DbError> {
+pub async fn count(database: &Database, store_id: i64) -> Result<Option<i64>, DbError> {
     let mut tx = database.read().await?;
     // The view is silent about a sequence that this login may not read, where the sequence itself would be an error.
     let count = sqlx::query_scalar(

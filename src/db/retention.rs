@@ -30,7 +30,7 @@ pub enum Pruned {
 pub async fn prune(
     database: &Database,
     m: &Mapping,
-    store_id: i32,
+    store_id: i64,
     retention: TimeDelta,
     after: i64,
 ) -> Result<Pruned, DbError> {
@@ -81,7 +81,7 @@ pub async fn prune(
 /// all that time is past mending.
 async fn forget_sweeps(
     tx: &mut sqlx::PgConnection,
-    store_id: i32,
+    store_id: i64,
     retention: TimeDelta,
 ) -> Result<(), sqlx::Error> {
     let may: bool = sqlx::query_scalar("SELECT has_table_privilege('jobexec.sweeps', 'DELETE')")

@@ -155,7 +155,7 @@ pub(super) fn base_parameter(base: &Base, watched: DateTime<Utc>, asked: Option<
 /// a person extended without an object. Returns whether anything differed.
 pub async fn replace(
     database: &Database,
-    store_id: i32,
+    store_id: i64,
     in_force: &Compiled,
     kept: &[String],
 ) -> Result<bool, DbError> {
@@ -280,7 +280,7 @@ struct Stored {
 
 /// What is in force for `store_id` according to the table, for the store of this source; `None`: an operator has not
 /// looked after it yet.
-pub async fn load(database: &Database, store_id: i32, store: &str) -> Result<Option<Compiled>, DbError> {
+pub async fn load(database: &Database, store_id: i64, store: &str) -> Result<Option<Compiled>, DbError> {
     let (base, rules) = stored(database, store_id, store).await?;
     Ok(base.map(|base| Compiled { base, rules, conflicts: BTreeMap::new() }))
 }
@@ -288,7 +288,7 @@ pub async fn load(database: &Database, store_id: i32, store: &str) -> Result<Opt
 /// The base and the rules that the table has for `store_id`. Without an operator there is no base.
 pub async fn stored(
     database: &Database,
-    store_id: i32,
+    store_id: i64,
     store: &str,
 ) -> Result<(Option<Base>, Vec<Rule>), DbError> {
     let sql =

@@ -78,7 +78,7 @@ pub fn step(period: TimeDelta, asked: Option<TimeDelta>, usual: i32) -> Result<T
 /// Keeps the figures as the sample of this minute, unless there is one, and lets those go that are older than 30 days.
 pub async fn keep(
     database: &Database,
-    store_id: i32,
+    store_id: i64,
     live: &Live,
     census: Option<Census>,
 ) -> Result<(), DbError> {
@@ -123,7 +123,7 @@ pub async fn keep(
 /// which nothing was sampled.
 pub async fn since(
     database: &Database,
-    store_id: i32,
+    store_id: i64,
     period: TimeDelta,
     step: TimeDelta,
 ) -> Result<Vec<Point>, DbError> {

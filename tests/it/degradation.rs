@@ -147,6 +147,29 @@ async fn rights_taken_away_while_running_are_told_and_mended() {
     world.until_true("SELECT count(*) = 1 FROM jobexec.events WHERE execution_id = '2'").await;
 }
 
+/// More time that a person gave is recorded in these tables and nowhere else.
+#[tokio::test]
+async fn rights_taken_away_end_no_execution_that_a_person_gave_more_time() {
+    let world = World::new("more-time").await;
+    world.sql(&running(1, "1 hour")).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, |s| enforces(s) && records(s)).await;
+    let extended = world.jobexec(&["extend", "1", "--by", "72h"]);
+    assert!(extended.status.success(), "{}", String::from_utf8_lossy(&extended.stderr));
+    world.sql("UPDATE job_executions SET started_at = now() - interval '2 days'").await;
+    for what in ["USAGE ON SCHEMA jobexec", "INSERT ON jobexec.events"] {
+        world.sql(&format!("REVOKE {what} FROM {}", world.role)).await;
+        let held = |s: &ExecutionStoreStatus| is(&s.conditions, "EnforcementPaused", "True", "TablesMissing");
+        let status = world.store_until(&operator, held).await;
+        assert!(message(&status.conditions, "EnforcementPaused").contains("extended"), "{status:#?}");
+        assert_eq!(world.status(1).await, "running", "{what}");
+        world.prepare().await;
+        world.store_until(&operator, |s| enforces(s) && records(s)).await;
+    }
+    assert_eq!(world.status(1).await, "running");
+}
+
 #[tokio::test]
 async fn without_the_index_a_sweep_is_slower_and_does_the_same() {
     let world = World::new("noindex").await;

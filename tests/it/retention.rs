@@ -18,8 +18,9 @@ async fn open(world: &World) -> (Database, Mapping) {
     (database, mapping)
 }
 
-const STORES: &str = "INSERT INTO jobexec.stores (table_oid, table_schema, table_name, uid) \
-                      VALUES ('job_executions'::regclass, 'public', 'job_executions', 'a'), (1, 'public', 'others', 'b'), (2, 'public', 'left', NULL)";
+const STORES: &str = "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name, uid) \
+                      VALUES ('jobexec.stores'::regclass, 'job_executions'::regclass, 'public', 'job_executions', 'a'), \
+                      ('jobexec.stores'::regclass, 1, 'public', 'others', 'b'), ('jobexec.stores'::regclass, 2, 'public', 'left', NULL)";
 
 /// Records of store 1: so many, so old, of a row that is not there.
 async fn records(world: &World, count: i64, age: &str) {

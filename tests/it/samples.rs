@@ -17,7 +17,7 @@ fn live(running: i64) -> Live {
 async fn a_sample_a_minute_tells_what_was_ended_since_the_one_before() {
     let world = World::new("sampled").await;
     world
-        .sql("INSERT INTO jobexec.stores (table_oid, table_schema, table_name) VALUES ('job_executions'::regclass, 'public', 'job_executions')")
+        .sql("INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) VALUES ('jobexec.stores'::regclass, 'job_executions'::regclass, 'public', 'job_executions')")
         .await;
     let options: sqlx::postgres::PgConnectOptions = world.superuser().parse().unwrap();
     let database = Database::connect(options, 1, std::time::Duration::from_secs(30)).await.unwrap();
@@ -59,7 +59,7 @@ async fn the_operator_keeps_one_once_it_has_run_for_a_minute() {
     world
         .sql(
             "INSERT INTO job_executions VALUES (1, 1, 1, 'running', now()); \
-             INSERT INTO jobexec.stores (table_oid, table_schema, table_name) VALUES ('job_executions'::regclass, 'public', 'job_executions'); \
+             INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) VALUES ('jobexec.stores'::regclass, 'job_executions'::regclass, 'public', 'job_executions'); \
              INSERT INTO jobexec.events (at, store_id, execution_id, action, reason, source) \
              SELECT now() - n * interval '1 day', 1, '9', 'Failed', 'r', 's' FROM generate_series(8, 12) n",
         )

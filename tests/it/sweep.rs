@@ -206,7 +206,7 @@ async fn the_sweep_of_another_operator_has_ended_a_minute_after_its_last_batch()
     let world = World::new("foreign").await;
     world
         .sql(
-            "INSERT INTO jobexec.stores (table_oid, table_schema, table_name) VALUES ('job_executions'::regclass, 'public', 'job_executions'); \
+            "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) VALUES ('jobexec.stores'::regclass, 'job_executions'::regclass, 'public', 'job_executions'); \
              INSERT INTO jobexec.sweeps VALUES (gen_random_uuid(), 1, 'Startup', now() - interval '10 minutes', 2, NULL); \
              INSERT INTO jobexec.events (at, store_id, sweep_id, execution_id, action, reason, source) \
              SELECT now() - age, 1, sweep_id, '7', 'Failed', 'r', 's' \

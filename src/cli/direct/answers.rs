@@ -98,7 +98,7 @@ impl Direct {
     }
 
     /// As what the records know the table.
-    fn recorded(&self) -> Result<i32, CliError> {
+    fn recorded(&self) -> Result<i64, CliError> {
         match &self.ledger {
             Ledger::Tables { store_id, .. } => Ok(*store_id),
             Ledger::Missing(why) => Err(CliError::NotRecorded(why.clone())),

@@ -189,6 +189,8 @@ async fn session(
         *memory = Memory {
             predecessor: Some(last).filter(|last| !last.is_empty()),
             uid: memory.uid.clone(),
+            // What was recorded of the table may count for its next object too.
+            recorded: memory.recorded,
             ..Memory::default()
         };
         handle.keep(None);

@@ -72,6 +72,7 @@ impl Memory {
             failure: self.failure,
             uid: std::mem::take(&mut self.uid),
             predecessor: self.predecessor.take(),
+            recorded: self.recorded,
             outage: true,
             ..Self::default()
         }

@@ -61,7 +61,7 @@ impl Pruner {
 
 impl Place {
     /// That something could not be forgotten is no reason to stop anything else.
-    async fn go_on(self, store: String, session: Arc<Session>, store_id: i32, keep: TimeDelta) -> Self {
+    async fn go_on(self, store: String, session: Arc<Session>, store_id: i64, keep: TimeDelta) -> Self {
         let ended = || Self { after: 0, ended: Some(Instant::now()) };
         let (database, mapping) = (&session.database, &session.mapping);
         let mut after = self.after;
@@ -91,7 +91,7 @@ impl Place {
 }
 
 /// Forgets messages that have ended. That some could not be is no reason to stop anything else.
-async fn forget_messages(store: &str, session: &Session, store_id: i32, keep: TimeDelta) {
+async fn forget_messages(store: &str, session: &Session, store_id: i64, keep: TimeDelta) {
     let database = &session.database;
     if let Err(error) = database.within(messages::expire(database, store_id)).await {
         session.tally.failed(error.reason());

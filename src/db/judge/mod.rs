@@ -28,7 +28,7 @@ use crate::policy::{Compiled, Scope};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rules {
     /// From `jobexec.rules`, under this store id.
-    Table(i32),
+    Table(i64),
     /// From what is in force: the operator's tables are not there. Then evidence that must be seen for a while before
     /// it counts is not.
     Memory,

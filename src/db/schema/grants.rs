@@ -8,7 +8,10 @@ use super::super::validate::{job_columns, quoted, read_columns, write_columns};
 /// of stores, so the right to insert one is by column.
 pub(super) const NEEDED: [(&str, &str); 7] = [
     ("_sqlx_migrations", "SELECT"),
-    ("stores", "SELECT, INSERT (table_oid), INSERT (table_schema), INSERT (table_name), UPDATE"),
+    (
+        "stores",
+        "SELECT, INSERT (registry), INSERT (table_oid), INSERT (table_schema), INSERT (table_name), UPDATE",
+    ),
     ("rules", "SELECT, INSERT, UPDATE, DELETE"),
     ("figures", "SELECT, INSERT, UPDATE, DELETE"),
     ("suspects", "SELECT, INSERT, DELETE"),

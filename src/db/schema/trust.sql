@@ -48,7 +48,7 @@ policies AS (
            p.polcmd = '*' AND p.polpermissive AND p.polroles = '{0}' AND p.polwithcheck IS NULL
            -- How a Postgres lays it out is its own matter.
            AND pg_catalog.translate(pg_catalog.pg_get_expr(p.polqual, p.polrelid), E'() \n\t', '') = CASE t.name
-               WHEN 'stores' THEN 'has_any_column_privilegetable_oid,''UPDATE''::text'
+               WHEN 'stores' THEN 'registry=tableoidANDhas_any_column_privilegetable_oid,''UPDATE''::text'
                ELSE 'store_idINSELECTstores.store_idFROMjobexec.stores' END AS ours
     FROM pg_catalog.pg_policy AS p JOIN tables AS t ON p.polrelid = t.oid)
 -- `place` 1: the owner of the schema itself; `mended`: whether `jobexec schema --apply` mends it.

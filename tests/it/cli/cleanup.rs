@@ -275,8 +275,8 @@ async fn local_times_of_another_zone_are_not_written_to_unless_the_zone_is_known
     let file = world.file("store.yaml", &World::store_with("jobs", spec).to_string());
     world
         .sql(
-            "INSERT INTO jobexec.stores (table_oid, table_schema, table_name, uid, namespace, name, seen_at) \
-             VALUES ('job_executions'::regclass, 'public', 'job_executions', 'x', 'n', 'jobs', now())",
+            "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name, uid, namespace, name, seen_at) \
+             VALUES ('jobexec.stores'::regclass, 'job_executions'::regclass, 'public', 'job_executions', 'x', 'n', 'jobs', now())",
         )
         .await;
     let refused = jobexec(&world, &["cleanup", "--id", "1", "--yes"]);

@@ -12,7 +12,7 @@ async fn health_over_time_is_told_and_so_is_what_is_missing_of_it() {
     let unknown = jobexec(&world, &["samples"]);
     assert!(unknown.code == Some(1) && unknown.err.contains("nothing is recorded here"), "{}", unknown.err);
     world
-        .sql("INSERT INTO jobexec.stores (table_oid, table_schema, table_name) VALUES ('job_executions'::regclass, 'public', 'job_executions')")
+        .sql("INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) VALUES ('jobexec.stores'::regclass, 'job_executions'::regclass, 'public', 'job_executions')")
         .await;
     let none = jobexec(&world, &["samples"]);
     assert!(none.ended(0).is_empty() && none.err.contains("Nothing was kept of that time"), "{}", none.err);

@@ -51,7 +51,7 @@ async fn touched(connection: &mut PgConnection, sql: &str) -> Option<u64> {
 }
 
 /// What the neighbour tries with the other team's records, where `$A` is its number and `$T` its table.
-const TRIES: [&str; 39] = [
+const TRIES: [&str; 40] = [
     "SELECT 1 FROM jobexec.stores WHERE store_id = $A",
     "SELECT 1 FROM jobexec.rules WHERE store_id = $A",
     "SELECT 1 FROM jobexec.events WHERE store_id = $A",
@@ -82,11 +82,13 @@ const TRIES: [&str; 39] = [
     "INSERT INTO jobexec.samples VALUES ($A, now(), 1, 1, 1, 1, 1)",
     "INSERT INTO jobexec.figures VALUES ($A, 'x', 'x', 1, now(), '[]')",
     "INSERT INTO jobexec.sweeps VALUES (gen_random_uuid(), $A, 'x', now(), 1)",
-    "INSERT INTO jobexec.stores (table_oid, table_schema, table_name) VALUES ($T, 'public', 'job_executions') \
-     ON CONFLICT (table_oid) DO UPDATE SET uid = 'x'",
+    "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) VALUES ('jobexec.stores'::regclass, $T, 'public', 'job_executions') \
+     ON CONFLICT (registry, table_oid) DO UPDATE SET uid = 'x'",
+    // As if it were of a dump from before.
+    "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) VALUES (1, 'others'::regclass, 'public', 'others')",
     // Numbers are nobody's to choose: with the next one of another table its records would be the neighbour's.
-    "INSERT INTO jobexec.stores (store_id, table_oid, table_schema, table_name) OVERRIDING SYSTEM VALUE \
-     VALUES ($A + 7, 'others'::regclass, 'public', 'others')",
+    "INSERT INTO jobexec.stores (store_id, registry, table_oid, table_schema, table_name) OVERRIDING SYSTEM VALUE \
+     VALUES ($A + 7, 'jobexec.stores'::regclass, 'others'::regclass, 'public', 'others')",
     "UPDATE jobexec.stores SET store_id = $A",
     "UPDATE jobexec.stores SET table_oid = $T",
     "TRUNCATE jobexec.events",
@@ -111,14 +113,14 @@ async fn a_neighbour_reads_writes_and_claims_nothing() {
     world
         .until_true("SELECT count(*) = 1 FROM jobexec.events WHERE execution_id = '2' AND action = 'Failed'")
         .await;
-    let number: i32 = world.one("SELECT store_id FROM jobexec.stores").await;
+    let number: i64 = world.one("SELECT store_id FROM jobexec.stores").await;
     world
         .sql(&format!(
             "INSERT INTO jobexec.messages VALUES (gen_random_uuid(), {number}, 'c', 'a@example.org', '{{}}', now(), 0, 'infinity')"
         ))
         .await;
     // What the neighbour may: a table of its own.
-    let own = "INSERT INTO jobexec.stores (table_oid, table_schema, table_name) VALUES ('others'::regclass, 'public', 'others')";
+    let own = "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) VALUES ('jobexec.stores'::regclass, 'others'::regclass, 'public', 'others')";
     assert_eq!(touched(&mut neighbour, own).await, Some(1));
     let table: i64 = world.one("SELECT 'job_executions'::regclass::oid::bigint").await;
     let kept = "SELECT md5(string_agg(r::text, ',' ORDER BY r::text)) FROM (SELECT r::text FROM jobexec.rules r UNION ALL \
@@ -188,7 +190,7 @@ async fn a_rotated_login_keeps_the_records_and_rivals_see_the_claim() {
     world
         .until_true("SELECT count(*) = 1 FROM jobexec.stores WHERE table_name = 'renamed' AND table_oid = 'renamed'::regclass")
         .await;
-    let number: i32 = world.one("SELECT store_id FROM jobexec.stores WHERE table_name = 'renamed'").await;
+    let number: i64 = world.one("SELECT store_id FROM jobexec.stores WHERE table_name = 'renamed'").await;
     assert!(before.contains(&format!("1 {number} ")), "{before}");
 }
 
@@ -231,10 +233,24 @@ async fn times_that_cannot_be_and_recipients_that_nobody_named_do_nothing() {
         world.store_until(&operator, records).await;
         operator.kill();
     }
+    // Months compare as 30 days and add up as what they are; and there is an end of time.
+    for by in
+        ["-23:59:59", "-1200 mons 36000 days", "1200 mons -36000 days", "178000000 years", "90000000 hours"]
+    {
+        world
+            .sql(&format!(
+                "DO $$ BEGIN \
+                     INSERT INTO jobexec.rules (store_id, scope, key, extend_by, extend_source, overruled, earliest, fixed) \
+                     SELECT store_id, 'execution', '1', '{by}', 'CommandLine/x', '{{}}', '0', false FROM jobexec.stores; \
+                     RAISE EXCEPTION '{by} was accepted'; \
+                 EXCEPTION WHEN check_violation THEN NULL; END $$"
+            ))
+            .await;
+    }
     // Without the constraint, which its owner can take away.
     world
         .sql(
-            "ALTER TABLE jobexec.rules DROP CONSTRAINT rules_no_negative_times; \
+            "ALTER TABLE jobexec.rules DROP CONSTRAINT rules_times_in_range; \
              INSERT INTO jobexec.rules (store_id, scope, key, extend_by, extend_source, overruled, earliest, fixed) \
              SELECT store_id, 'execution', '1', '-23:59:59', 'CommandLine/x', '{}', '0', false FROM jobexec.stores; \
              INSERT INTO jobexec.messages SELECT gen_random_uuid(), store_id, c.channel, 'evil@example.org', \

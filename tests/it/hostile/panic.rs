@@ -254,7 +254,7 @@ async fn let_be_null(world: &World, columns: &[(String, String, String)]) {
 async fn no_value_in_the_operators_own_tables_panics() {
     let world = World::new("ownvalues").await;
     world
-        .sql("INSERT INTO jobexec.stores (table_schema, table_name) VALUES ('public', 'job_executions')")
+        .sql("INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) VALUES ('jobexec.stores'::regclass, 'job_executions'::regclass, 'public', 'job_executions')")
         .await;
     let options: sqlx::postgres::PgConnectOptions = world.superuser().parse().unwrap();
     let database = Database::connect(options, 2, Duration::from_secs(30)).await.unwrap();

@@ -521,6 +521,36 @@ async fn a_year_and_an_id_beyond_all_limits_stop_no_table() {
     assert!(!log.contains("out of range") && !log.contains("index row"), "{log}");
 }
 
+/// A unique column may be NULL. What has no name can be told to nobody, and holds up nothing.
+#[tokio::test]
+async fn a_row_without_an_id_is_left_alone_and_counted() {
+    for id in ["bigint", "text"] {
+        let world = World::bare(&format!("no-{id}")).await;
+        world
+            .sql(&format!(
+                "CREATE TABLE job_executions (id {id} UNIQUE, job_id bigint, execution_number integer, status text, \
+                 started_at timestamptz, completed_at timestamptz)"
+            ))
+            .await;
+        world.prepare_for(&json!({})).await;
+        let insert = "INSERT INTO job_executions VALUES (NULL, 1, 1, 'running', '2020-01-01'), (1, 1, 2, 'running', '2020-01-02')";
+        world.sql(insert).await;
+        let work = Work::open(&world, &json!({}), "1", "none").await.unwrap();
+        work.look().await.unwrap();
+        assert_eq!(work.sweep().await.unwrap().ended, 1, "{id}");
+        assert_eq!(work.sweep().await.unwrap().ended, 0, "{id}");
+        work.answers(&["1".to_owned()], "1").await.unwrap();
+        assert_eq!(work.contradictions().await.unwrap().id_too_long, 1, "{id}");
+        assert_eq!(
+            world
+                .one::<String>("SELECT string_agg(status, ' ' ORDER BY started_at) FROM job_executions")
+                .await,
+            "running failed",
+            "{id}"
+        );
+    }
+}
+
 /// Texts of 20 MB are cut by the server, wherever one is read, and as they are recorded.
 #[tokio::test]
 async fn long_texts_are_cut_before_they_are_read() {

@@ -30,7 +30,7 @@ pub(super) struct Work {
     pub(super) database: Database,
     pub(super) mapping: Mapping,
     ledger: Ledger,
-    store_id: i32,
+    store_id: i64,
     compiled: Compiled,
     spec: ExecutionStoreSpec,
 }

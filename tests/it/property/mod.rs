@@ -33,7 +33,7 @@ const CASES: u32 = 200;
 struct Ground {
     schema: String,
     mapping: Mapping,
-    store_id: i32,
+    store_id: i64,
 }
 
 struct Field {

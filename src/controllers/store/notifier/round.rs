@@ -42,7 +42,7 @@ pub(super) struct Round {
     pub(super) context: Arc<Context>,
     pub(super) store: ExecutionStore,
     pub(super) session: Arc<Session>,
-    pub(super) store_id: i32,
+    pub(super) store_id: i64,
     pub(super) in_force: Arc<InForce>,
     pub(super) directory: Arc<Directory>,
     pub(super) channels: Arc<Channels>,

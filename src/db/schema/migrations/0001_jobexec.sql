@@ -5,8 +5,10 @@
 -- Which tables of executions this database holds, and which ExecutionStore enforces each. A table is known by its oid:
 -- one that is renamed keeps its records, and one that takes an old name gets none.
 CREATE TABLE IF NOT EXISTS jobexec.stores (
-    store_id      integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    table_oid     oid         NOT NULL UNIQUE, -- by the right on this table rows here and in the other tables are seen
+    store_id      bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    registry      oid         NOT NULL,        -- of this very table: after a restore from a dump it has another one, and
+                                               -- oids from before are those of other tables, or of none
+    table_oid     oid         NOT NULL,        -- by the right on this table rows here and in the other tables are seen
     table_schema  text        NOT NULL,        -- its name when it was last looked at, for people
     table_name    text        NOT NULL,
     uid           text,        -- of the ExecutionStore that claims the table; NULL: nobody
@@ -18,12 +20,13 @@ CREATE TABLE IF NOT EXISTS jobexec.stores (
     paused_why    text,
     notifies      boolean,     -- whether anybody is to be notified: only then is anything written to the outbox
     told_at       timestamptz, -- when messages were last written
-    unwell_since  timestamptz  -- since when people know of trouble and not yet that it is over
+    unwell_since  timestamptz, -- since when people know of trouble and not yet that it is over
+    UNIQUE (registry, table_oid)
 );
 
 -- The rules in effect, each part with the object that it comes from. NULL leaves a part to the next scope.
 CREATE TABLE IF NOT EXISTS jobexec.rules (
-    store_id          integer  NOT NULL REFERENCES jobexec.stores,
+    store_id          bigint   NOT NULL REFERENCES jobexec.stores,
     scope             text     NOT NULL, -- 'execution', 'job', 'type', or 'store': what holds without any other
     key               text     NOT NULL, -- the execution's id, the job's id, the type; '' for the store
     timeout           interval,
@@ -58,7 +61,7 @@ CREATE TABLE IF NOT EXISTS jobexec.rules (
 
 -- Timeouts computed from history, by the policy that asks for them.
 CREATE TABLE IF NOT EXISTS jobexec.figures (
-    store_id    integer     NOT NULL REFERENCES jobexec.stores,
+    store_id    bigint      NOT NULL REFERENCES jobexec.stores,
     policy_uid  text        NOT NULL,
     policy      text        NOT NULL, -- its name
     generation  bigint      NOT NULL, -- of its spec
@@ -69,7 +72,7 @@ CREATE TABLE IF NOT EXISTS jobexec.figures (
 
 -- Running executions that other evidence than a time in their row says are dead, and since when that has been seen.
 CREATE TABLE IF NOT EXISTS jobexec.suspects (
-    store_id     integer     NOT NULL REFERENCES jobexec.stores,
+    store_id     bigint      NOT NULL REFERENCES jobexec.stores,
     reason       text        NOT NULL, -- 'JobFinished' or 'WorkloadGone'
     execution_id text        NOT NULL,
     began_at     timestamptz NOT NULL, -- of the execution: ids may be used again
@@ -80,7 +83,7 @@ CREATE TABLE IF NOT EXISTS jobexec.suspects (
 -- The sweeps that changed something. announced_at: when Kubernetes got an Event of it.
 CREATE TABLE IF NOT EXISTS jobexec.sweeps (
     sweep_id     uuid        PRIMARY KEY,
-    store_id     integer     NOT NULL REFERENCES jobexec.stores,
+    store_id     bigint      NOT NULL REFERENCES jobexec.stores,
     trigger      text        NOT NULL,
     started_at   timestamptz NOT NULL,
     failed       bigint      NOT NULL,
@@ -95,7 +98,7 @@ CREATE INDEX IF NOT EXISTS sweeps_started ON jobexec.sweeps (store_id, started_a
 CREATE TABLE IF NOT EXISTS jobexec.events (
     event_id         bigint      GENERATED ALWAYS AS IDENTITY,
     at               timestamptz NOT NULL,
-    store_id         integer     NOT NULL, -- no foreign key: it would lock the store's row for every event
+    store_id         bigint      NOT NULL, -- no foreign key: it would lock the store's row for every event
     sweep_id         uuid,
     execution_id     text        NOT NULL,
     job_id           text,
@@ -120,7 +123,7 @@ CREATE INDEX IF NOT EXISTS events_at ON jobexec.events USING brin (at) WITH (aut
 
 -- Health over time: one row per store a minute, written beside enforcement and kept for 30 days.
 CREATE TABLE IF NOT EXISTS jobexec.samples (
-    store_id     integer     NOT NULL REFERENCES jobexec.stores,
+    store_id     bigint      NOT NULL REFERENCES jobexec.stores,
     at           timestamptz NOT NULL, -- the full minute: of two operators one writes it
     running      bigint      NOT NULL,
     scheduled    bigint,               -- NULL: it could not be counted
@@ -133,7 +136,7 @@ CREATE TABLE IF NOT EXISTS jobexec.samples (
 -- What happened and is not in a message yet: one row for each statement, written by it.
 CREATE TABLE IF NOT EXISTS jobexec.outbox (
     outbox_id bigint      GENERATED ALWAYS AS IDENTITY,
-    store_id  integer     NOT NULL, -- no foreign key: it would lock the store's row for every statement
+    store_id  bigint      NOT NULL, -- no foreign key: it would lock the store's row for every statement
     at        timestamptz NOT NULL,
     event_ids bigint[]    NOT NULL, -- of jobexec.events
     topic     text,                 -- 'Breaker' or 'Recovered', which is about the store itself
@@ -144,7 +147,7 @@ CREATE TABLE IF NOT EXISTS jobexec.outbox (
 -- The messages. Those that were delivered or given up stay as long as records do.
 CREATE TABLE IF NOT EXISTS jobexec.messages (
     message_id      uuid        PRIMARY KEY, -- the same for each attempt
-    store_id        integer     NOT NULL,
+    store_id        bigint      NOT NULL,
     channel         text        NOT NULL,    -- of the store, or 'policy/channel'
     recipient       text        NOT NULL,    -- an address; '' for a webhook
     message         jsonb       NOT NULL,
@@ -164,7 +167,7 @@ DO $$
 DECLARE
     own text;
     of_store text := 'store_id IN (SELECT store_id FROM jobexec.stores)';
-    of_table text := 'has_any_column_privilege(table_oid, ''UPDATE'')';
+    of_table text := 'registry = tableoid AND has_any_column_privilege(table_oid, ''UPDATE'')';
 BEGIN
     FOREACH own IN ARRAY ARRAY['stores', 'rules', 'figures', 'suspects', 'sweeps', 'events', 'samples', 'outbox', 'messages']
     LOOP
