@@ -27,9 +27,22 @@ enum Broken {
     Length,
     /// It lets everybody in, and says without a state that it is ready for the next statement.
     Ready,
+    /// It lets everybody in, and answers with a row that has none of the columns that it announced.
+    Row,
 }
 
-const ALL: [Broken; 4] = [Broken::Challenge, Broken::Authentication, Broken::Length, Broken::Ready];
+const ALL: [Broken; 5] =
+    [Broken::Challenge, Broken::Authentication, Broken::Length, Broken::Ready, Broken::Row];
+
+impl Broken {
+    /// Why its store is not ready. The relay stops all but the last, which only the driver meets.
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Row => "InternalError",
+            _ => "InvalidMessage",
+        }
+    }
+}
 
 fn framed(type_: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
@@ -73,10 +86,45 @@ async fn answer(broken: Broken, mut stream: TcpStream) -> std::io::Result<()> {
             let _ = stream.read(&mut read).await?;
             stream.write_all(&framed(b'Z', b"")).await?;
         }
+        Broken::Row => return statements(&mut stream).await,
     }
     // Until the client goes.
     while stream.read(&mut read).await? > 0 {}
     Ok(())
+}
+
+/// Lets a client in and answers what it asks in the extended protocol with a row of no values, until it goes.
+async fn statements(stream: &mut TcpStream) -> std::io::Result<()> {
+    let in_order = [framed(b'R', &[0; 4]), framed(b'K', &[1, 2, 3, 4, 5, 6, 7, 8]), framed(b'Z', b"I")];
+    stream.write_all(&in_order.concat()).await?;
+    let column = |name: &str, oid: u32| {
+        let fixed = [&[0; 6][..], &oid.to_be_bytes(), &[0, 0], &[0xff; 4], &[0, 1]].concat();
+        [name.as_bytes(), b"\0", &fixed[..]].concat()
+    };
+    let columns = [&[0, 3][..], &column("a", 25), &column("b", 16), &column("c", 16)].concat();
+    let parameters = [&[0, 1][..], &25_u32.to_be_bytes()].concat();
+    let mut bound = false;
+    loop {
+        let kind = stream.read_u8().await?;
+        let length = usize::try_from(stream.read_u32().await?).unwrap();
+        stream.read_exact(&mut vec![0; length.saturating_sub(4)]).await?;
+        let answer = match kind {
+            b'Q' => vec![framed(b'C', b"BEGIN\0"), framed(b'Z', b"T")],
+            b'S' if bound => vec![
+                framed(b'2', b""),
+                framed(b'D', &[0, 0]),
+                framed(b'C', b"SELECT 1\0"),
+                framed(b'Z', b"T"),
+            ],
+            b'S' => {
+                vec![framed(b'1', b""), framed(b't', &parameters), framed(b'T', &columns), framed(b'Z', b"T")]
+            }
+            b'X' => return Ok(()),
+            _ => Vec::new(),
+        };
+        bound = kind == b'B' || (bound && kind != b'S');
+        stream.write_all(&answer.concat()).await?;
+    }
 }
 
 /// What the texts of the panics have in them that follow.
@@ -93,18 +141,18 @@ async fn a_broken_server_ends_neither_the_process_nor_the_work_on_other_stores()
         let spec = json!({"connection": {"secretRef": {"name": format!("broken{n}")}}});
         let name = format!("broken{n}");
         world.apply::<ExecutionStore>(&name, World::store_with(&name, spec)).await.unwrap();
-        servers.push((name, clients, task));
+        servers.push((name, broken, clients, task));
     }
     world.store(json!({})).await;
     for round in 1..=2 {
         // Started again it meets all of them again, as a Pod would that ended.
         let operator = world.operator();
-        for (name, clients, _) in &servers {
+        for (name, broken, clients, _) in &servers {
             let status = world
-                .store_named_until(&operator, name, |s| is(&s.conditions, "Ready", "False", "InternalError"))
+                .store_named_until(&operator, name, |s| is(&s.conditions, "Ready", "False", broken.reason()))
                 .await;
             let text = message(&status.conditions, "Ready");
-            assert!(text.contains("operator's log"), "{text}");
+            assert_eq!(text.contains("operator's log"), broken.reason() == "InternalError", "{text}");
             // It is tried again by itself.
             let before = clients.load(Ordering::Relaxed);
             let deadline = tokio::time::Instant::now() + crate::support::PATIENCE;
