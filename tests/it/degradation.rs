@@ -158,14 +158,15 @@ async fn rights_taken_away_end_no_execution_that_a_person_gave_more_time() {
     let extended = world.jobexec(&["extend", "1", "--by", "72h"]);
     assert!(extended.status.success(), "{}", String::from_utf8_lossy(&extended.stderr));
     world.sql("UPDATE job_executions SET started_at = now() - interval '2 days'").await;
-    for what in ["USAGE ON SCHEMA jobexec", "INSERT ON jobexec.events"] {
-        world.sql(&format!("REVOKE {what} FROM {}", world.role)).await;
+    for (id, what) in [(2, "USAGE ON SCHEMA jobexec"), (3, "INSERT ON jobexec.events")] {
+        world.sql(&format!("REVOKE {what} FROM {}; {}", world.role, running(id, "2 days"))).await;
         let held = |s: &ExecutionStoreStatus| is(&s.conditions, "EnforcementPaused", "True", "TablesMissing");
         let status = world.store_until(&operator, held).await;
         assert!(message(&status.conditions, "EnforcementPaused").contains("extended"), "{status:#?}");
         assert_eq!(world.status(1).await, "running", "{what}");
         world.prepare().await;
         world.store_until(&operator, |s| enforces(s) && records(s)).await;
+        world.until_true(&format!("SELECT status = 'failed' FROM job_executions WHERE id = {id}")).await;
     }
     assert_eq!(world.status(1).await, "running");
 }

@@ -194,7 +194,7 @@ async fn a_connection_on_which_something_panicked_is_closed_and_never_used_again
     assert_eq!(pid(&database).await, first, "there is one connection");
     let work = async {
         let mut tx = database.write().await?;
-        sqlx::raw_sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now())")
+        sqlx::raw_sql("INSERT INTO public.job_executions VALUES (1, 1, 1, 'running', now())")
             .execute(&mut *tx)
             .await?;
         // It is not decoded as the operator decodes its values.
@@ -355,7 +355,7 @@ async fn whatever_the_operators_own_tables_hold_nothing_alive_is_ended_and_other
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now())").await;
     world.store_named_until(&operator, "s0", |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     let columns = columns(&world).await;
-    let store: i32 =
+    let store: i64 =
         world.one("SELECT store_id FROM jobexec.stores WHERE table_name = 'job_executions'").await;
     let mut id = 10;
     let most = columns.iter().map(|(_, _, type_)| hostile(type_).len()).max().unwrap();

@@ -250,6 +250,8 @@ async fn rows_that_are_hidden_later_are_noticed_at_the_next_look() {
             assert_eq!(failed.reason(), REASON, "{hide}: {failed}");
         }
         world.sql(show).await;
+        let spec = work::spec(&json!({"jobs": {}}));
+        validate(&work.database, &Layout::of(&spec)).await.unwrap().unwrap();
         work.look().await.unwrap();
     }
     // Where it is on already the policies are held against the catalog each time.
