@@ -105,6 +105,13 @@ impl Budget {
         self.forgotten_before = HashSet::new();
     }
 
+    /// Whether an object fits and its content is not there.
+    pub fn wants(&self, name: &str) -> bool {
+        let Some(created) = self.created.get(name) else { return false };
+        let age = (*created, name.to_owned());
+        self.fits(&age) && self.objects.get(&age).is_some_and(|entry| !entry.whole)
+    }
+
     /// What the objects take that fit, in bytes.
     pub const fn spent(&self) -> u64 {
         self.spent

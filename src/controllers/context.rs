@@ -341,6 +341,11 @@ impl Context {
         own.filter_map(|execution| workloads::named(execution, id_type)).collect()
     }
 
+    /// Whether objects of this namespace are refused that may name workloads: what the table says of their executions may be old.
+    pub fn hides_workloads(&self, namespace: &str) -> bool {
+        self.executions.forgets_in(namespace) || !self.unreadable_executions(namespace).is_empty()
+    }
+
     /// Another store whose open session is on the same table and whose name comes first. Only needed where the
     /// database has no record of who looks after the table.
     pub fn rival(&self, store: &ObjectRef<Guarded<ExecutionStore>>, identity: &str) -> Option<Claimant> {

@@ -43,6 +43,11 @@ use crate::net::Dialer;
 /// The name under which the operator writes status by server-side apply.
 const FIELD_MANAGER: &str = "jobexec-operator";
 
+/// The name under which the operator says that it cannot use an object. Applied under [`FIELD_MANAGER`], that would remove the rest
+/// of the status, which remembers that a cancel was done and that the breaker was closed. The next usual status takes the
+/// condition back.
+const REFUSAL_MANAGER: &str = "jobexec-refusal";
+
 /// The name under which the operator makes and labels the objects of executions.
 const MIRROR_MANAGER: &str = "jobexec-mirror";
 

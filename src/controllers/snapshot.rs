@@ -10,7 +10,7 @@ use super::Context;
 use super::context::Guarded;
 use super::policy;
 use super::store::{self, Handle};
-use crate::api::{ExecutionPolicy, ExecutionStore, ExecutionStoreStatus};
+use crate::api::{ExecutionPolicy, ExecutionPolicyStatus, ExecutionStore, ExecutionStoreStatus};
 use crate::metrics::{Done, PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow};
 
 impl Context {
@@ -26,7 +26,10 @@ impl Context {
                 let latest = handle.and_then(|handle| handle.latest().borrow().clone());
                 latest.or_else(|| store.status.clone().map(Arc::new))
             }
-            Err(invalid) => Some(Arc::new(store::unusable(invalid))),
+            Err(invalid) => {
+                let conditions = store::unusable(invalid);
+                Some(Arc::new(ExecutionStoreStatus { conditions, ..ExecutionStoreStatus::default() }))
+            }
         }
     }
 
@@ -93,7 +96,12 @@ impl Context {
             // Which store it is for cannot be read either.
             Err(invalid) => {
                 let generation = invalid.metadata.generation;
-                (String::new(), Some(policy::refused(&invalid.cause, generation, Utc::now())), None)
+                let conditions = policy::refused(&invalid.cause, generation, Utc::now());
+                (
+                    String::new(),
+                    Some(ExecutionPolicyStatus { conditions, ..ExecutionPolicyStatus::default() }),
+                    None,
+                )
             }
         };
         let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());

@@ -2,6 +2,7 @@
 //! may not be read holds up no other. What a namespace may take of the cache is bounded: see [`budget`](super::budget).
 
 mod merger;
+mod queue;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -14,7 +15,7 @@ use kube::api::ListParams;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -22,11 +23,13 @@ use super::bounded;
 use super::guarded::{Cached, Guarded};
 use super::scope::Namespaces;
 use merger::Merger;
+use queue::{Key, Queue};
 
-/// The pause before an object that could not be read is read again.
+/// The pause in reading objects of a namespace after one could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(5);
 
-/// The pause before a namespace is listed again because objects that are not remembered may fit now.
+/// The same where the API server will not have it, and the pause before a namespace is listed again because objects that are not
+/// remembered may fit now.
 const LIST_AGAIN: Duration = Duration::from_mins(1);
 
 /// What the objects of a kind take.
@@ -174,7 +177,7 @@ pub fn watch<K: Cached>(
         watches: SelectAll::new(),
         restarts: BTreeMap::new(),
         tasks: FuturesUnordered::new(),
-        to_read: VecDeque::new(),
+        to_read: Queue::default(),
         reads: false,
         lists: BTreeSet::new(),
         ready: VecDeque::new(),
@@ -195,7 +198,11 @@ type Seen<K> = (Place, Result<Event<Guarded<K>>, watcher::Error>);
 /// What a budget had done.
 enum Done<K: Cached> {
     /// An object was read that was refused before; `None`: it is not there any more.
-    Read(Place, ObjectRef<Guarded<K>>, Option<Box<Guarded<K>>>),
+    Read(Key, Option<Box<Guarded<K>>>),
+    /// An object could not be read. Others of its namespace are not tried for so long.
+    Unread(Key, Duration),
+    /// Objects of this namespace may be read again.
+    Again(String),
     /// It is time to list a namespace again.
     List(Place),
 }
@@ -210,7 +217,7 @@ struct Watching<K: Cached> {
     restarts: BTreeMap<Place, CancellationToken>,
     tasks: FuturesUnordered<BoxFuture<'static, Done<K>>>,
     /// What is to be read, one after the other: each may be large.
-    to_read: VecDeque<(Place, ObjectRef<Guarded<K>>)>,
+    to_read: Queue,
     /// Whether an object is being read.
     reads: bool,
     /// The namespaces that are about to be listed again.
@@ -227,6 +234,7 @@ impl<K: Cached> Watching<K> {
             tokio::select! {
                 Some((place, event)) = self.watches.next() => {
                     let events = self.merger.take(&place, event);
+                    self.forget(&events);
                     self.ready.extend(events);
                     self.follow(&place);
                 }
@@ -256,8 +264,9 @@ impl<K: Cached> Watching<K> {
 
     /// Does what the budgets ask for.
     fn follow(&mut self, place: &Place) {
-        let wanted = self.merger.take_wanted();
-        self.to_read.extend(wanted.into_iter().map(|object| (place.clone(), object)));
+        for object in self.merger.take_wanted() {
+            self.to_read.push((object.namespace.unwrap_or_default(), object.name));
+        }
         self.read_next();
         if self.merger.is_to_list() && self.lists.insert(place.clone()) {
             let place = place.clone();
@@ -268,39 +277,51 @@ impl<K: Cached> Watching<K> {
         }
     }
 
-    fn read_next(&mut self) {
-        if self.reads {
-            return;
-        }
-        let Some((place, object)) = self.to_read.pop_front() else { return };
-        self.reads = true;
-        let namespace = object.namespace.clone().unwrap_or_default();
-        let api: Api<Guarded<K>> = Api::namespaced(self.client.clone(), &namespace);
-        self.tasks.push(Box::pin(async move {
-            // The operator may list these kinds, and get not all of them.
-            let named = ListParams::default().fields(&format!("metadata.name={}", object.name));
-            loop {
-                match bounded(api.list(&named)).await {
-                    Ok(found) => {
-                        return Done::Read(place, object, found.items.into_iter().next().map(Box::new));
-                    }
-                    Err(error) => {
-                        tracing::warn!(%object, %error, "an object that fits the budget now could not be read, it is tried again");
-                        tokio::time::sleep(READ_AGAIN).await;
-                    }
-                }
+    /// What is gone is not read.
+    fn forget(&mut self, events: &[Event<Guarded<K>>]) {
+        for event in events {
+            if let Event::Delete(object) = event {
+                self.to_read.remove(&(object.namespace().unwrap_or_default(), object.name_any()));
             }
-        }));
+        }
+    }
+
+    fn read_next(&mut self) {
+        while !self.reads {
+            let Some(key) = self.to_read.pop() else { return };
+            // It may have had to give way again.
+            if self.merger.wants(&key.0, &key.1) {
+                self.reads = true;
+                self.tasks.push(Box::pin(read(self.client.clone(), key)));
+            }
+        }
     }
 
     fn done(&mut self, done: Done<K>) {
         match done {
-            Done::Read(place, object, found) => {
+            Done::Read((namespace, name), found) => {
                 self.reads = false;
                 let events = found.map(|found| self.merger.read(*found)).unwrap_or_default();
-                tracing::debug!(%object, "an object fits the budget of its namespace now");
+                tracing::debug!(namespace, name, "an object fits the budget of its namespace now");
+                self.forget(&events);
                 self.ready.extend(events);
-                self.follow(&place);
+                let place = Some(namespace);
+                self.follow(if self.restarts.contains_key(&place) { &place } else { &None });
+            }
+            Done::Unread(key, pause) => {
+                self.reads = false;
+                let namespace = key.0.clone();
+                self.to_read.push(key);
+                self.to_read.pause(&namespace);
+                self.tasks.push(Box::pin(async move {
+                    tokio::time::sleep(pause).await;
+                    Done::Again(namespace)
+                }));
+                self.read_next();
+            }
+            Done::Again(namespace) => {
+                self.to_read.resume(&namespace);
+                self.read_next();
             }
             Done::List(place) => {
                 self.lists.remove(&place);
@@ -309,6 +330,22 @@ impl<K: Cached> Watching<K> {
                 }
                 self.open(place);
             }
+        }
+    }
+}
+
+/// Reads an object that fits its budget now.
+async fn read<K: Cached>(client: Client, key: Key) -> Done<K> {
+    let (namespace, name) = &key;
+    let api: Api<Guarded<K>> = Api::namespaced(client, namespace);
+    // The operator may list these kinds, and get not all of them.
+    let named = ListParams::default().fields(&format!("metadata.name={name}"));
+    match bounded(api.list(&named)).await {
+        Ok(found) => Done::Read(key, found.items.into_iter().next().map(Box::new)),
+        Err(error) => {
+            tracing::warn!(namespace, name, %error, "an object that fits the budget now could not be read, it is tried again");
+            let pause = if error.refused() { LIST_AGAIN } else { READ_AGAIN };
+            Done::Unread(key, pause)
         }
     }
 }

@@ -11,18 +11,50 @@ use serde::Deserialize;
 
 use super::{Context, ReconcileError, bounded};
 use crate::api::{ExecutionStore, JobExecution};
+use crate::db::Mapping;
 use crate::db::evidence::Workloads;
 use crate::db::mapping::IdType;
 
 /// How many objects come in one answer, each of up to 1.5 MiB.
 const PAGE: u32 = 20;
 
+/// Why it is not known which execution is run by which workload.
+#[derive(Debug, thiserror::Error)]
+pub enum Unknown {
+    /// Kubernetes did not list them.
+    #[error(
+        "Jobs and Pods cannot be listed ({0}): see that the operator's ServiceAccount may list jobs and pods \
+         (manifests/install/workloads.yaml)"
+    )]
+    Listing(#[from] ReconcileError),
+    /// A refused object may name another workload than the table does.
+    #[error(
+        "JobExecution objects of this namespace cannot be used, and one of them may name another workload than the table: \
+         correct or delete those whose condition Bound says InvalidObject, ObjectTooLarge or BudgetExceeded"
+    )]
+    ObjectsRefused,
+}
+
+impl Unknown {
+    /// One word for a condition's reason.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Listing(_) => "ListFailed",
+            Self::ObjectsRefused => "ObjectsRefused",
+        }
+    }
+}
+
 /// The workloads of the store's namespace that exist and have not failed, and which execution says that it is run by which.
+///
+/// # Errors
+/// They cannot be listed, or the table names workloads and objects that may say otherwise are refused.
 pub fn see(
     context: &Context,
     store: &ExecutionStore,
-    id_type: IdType,
-) -> impl Future<Output = Result<Workloads, ReconcileError>> + Send + use<> {
+    mapping: &Mapping,
+) -> impl Future<Output = Result<Workloads, Unknown>> + Send + use<> {
+    let id_type = mapping.id_type();
     let (client, namespace) = (context.client.clone(), store.namespace().unwrap_or_default());
     let mut workloads = Workloads::default();
     // The executions first: a workload that is made in between is alive, not gone.
@@ -30,7 +62,11 @@ pub fn see(
         workloads.executions.push(id);
         workloads.named.push(workload);
     }
+    let hidden = mapping.workload().is_some() && context.hides_workloads(&namespace);
     async move {
+        if hidden {
+            return Err(Unknown::ObjectsRefused);
+        }
         let failed =
             |job: &Slim| job.status.conditions.iter().any(|c| c.type_ == "Failed" && c.status == "True");
         let jobs = Request::new(Job::url_path(&(), Some(&namespace)));
@@ -46,7 +82,8 @@ pub fn see(
 #[derive(Deserialize)]
 struct Page {
     metadata: ListMeta,
-    /// Null where there is none.
+    /// Null where there is none. An answer without it is no list, and all workloads would count as gone.
+    #[serde(deserialize_with = "Option::deserialize")]
     items: Option<Vec<Slim>>,
 }
 
@@ -102,4 +139,20 @@ async fn alive(
 pub fn named(execution: &JobExecution, id_type: IdType) -> Option<(String, String)> {
     let workload = execution.spec.workload_ref.as_ref()?;
     Some((id_type.canonical(&execution.spec.execution_id)?, workload.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_no_list_does_not_say_that_there_is_nothing() {
+        let read = |answer: &str| {
+            serde_json::from_str::<Page>(answer).map(|page| page.items.map(|items| items.len()))
+        };
+        assert_eq!(read(r#"{"metadata": {}, "items": []}"#).unwrap(), Some(0));
+        assert_eq!(read(r#"{"metadata": {}, "items": null}"#).unwrap(), None);
+        assert!(read(r#"{"metadata": {}}"#).is_err());
+        assert!(read(r#"{"metadata": {}, "status": "Success"}"#).is_err());
+    }
 }

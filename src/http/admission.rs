@@ -68,15 +68,23 @@ impl Entrance {
             Some(user) if !user.is_anonymous() => Asker::User(user.name.clone()),
             _ => Asker::Nobody(origin),
         };
-        let share = self.slots.share(asker).map_err(|problem| self.refusal(&problem))?;
-        let body = if parts.method == Method::POST && !axum::body::HttpBody::is_end_stream(&body) {
+        let has_body = parts.method == Method::POST && !axum::body::HttpBody::is_end_stream(&body);
+        // The files of the page are for everybody, and are not waited for: they compete with nobody's sign-in.
+        let share = if has_body || self.credentials != Credentials::None {
+            Some(self.slots.share(asker).map_err(|problem| self.refusal(&problem))?)
+        } else {
+            None
+        };
+        let body = if has_body {
             self.authorize(&mut parts, user.as_ref()).await?;
             extract::whole(body).await.map_err(|problem| self.refusal(&problem))?.into()
         } else {
             // No other request has a use for one, so it is not waited for.
             Body::empty()
         };
-        parts.extensions.insert(Arc::new(share));
+        if let Some(share) = share {
+            parts.extensions.insert(Arc::new(share));
+        }
         if let Some(user) = user {
             parts.extensions.insert(user);
         }

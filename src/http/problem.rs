@@ -249,6 +249,19 @@ impl IntoResponse for Problem {
 }
 
 impl Problem {
+    /// When to try again, in seconds, where that helps.
+    pub(super) fn retry_after(&self) -> Option<HeaderValue> {
+        match self.kind().0 {
+            StatusCode::TOO_MANY_REQUESTS if matches!(self, Self::TooManyAttempts) => {
+                Some(HeaderValue::from_static("30"))
+            }
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                Some(HeaderValue::from_static("2"))
+            }
+            _ => None,
+        }
+    }
+
     /// As an answer.
     pub(super) fn response(&self) -> Response {
         let details = self.details();
@@ -256,17 +269,10 @@ impl Problem {
         if let Self::Internal(error) = self {
             tracing::error!(error, "a request met a defect");
         }
-        let more: Option<(HeaderName, HeaderValue)> = match status {
-            StatusCode::UNAUTHORIZED => {
-                Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"jobexec\"")))
-            }
-            StatusCode::TOO_MANY_REQUESTS if matches!(self, Self::TooManyAttempts) => {
-                Some((RETRY_AFTER, HeaderValue::from_static("30")))
-            }
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-                Some((RETRY_AFTER, HeaderValue::from_static("2")))
-            }
-            _ => None,
+        let more: Option<(HeaderName, HeaderValue)> = if status == StatusCode::UNAUTHORIZED {
+            Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"jobexec\"")))
+        } else {
+            self.retry_after().map(|after| (RETRY_AFTER, after))
         };
         let mut response = (status, Json(details)).into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));

@@ -69,10 +69,10 @@ impl Open {
         if self.session.workloads.is_none() {
             return Ok(true);
         }
-        let seen = match workloads::see(context, store, self.session.mapping.id_type()).await {
+        let seen = match workloads::see(context, store, &self.session.mapping).await {
             Ok(seen) => seen,
             Err(error) => {
-                tracing::warn!(store = %self.name, %error, "Jobs and Pods cannot be listed: only deadlines count");
+                tracing::warn!(store = %self.name, %error, "it is not known which workloads are alive: only deadlines count");
                 return Ok(false);
             }
         };

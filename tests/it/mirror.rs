@@ -348,6 +348,22 @@ async fn an_execution_is_cancelled_once_when_a_person_asks() {
     world.request_sweep(&operator).await;
     assert_eq!(world.status(2).await, "running");
 
+    // Nor once the object was refused and can be used again: it remembers that its cancel was done.
+    let statuses = world.api::<JobExecution>();
+    let heavy = json!({"status": {"jobId": "x".repeat(200_000)}});
+    statuses.patch_status("waits", &PatchParams::default(), &Patch::Merge(heavy)).await.unwrap();
+    let conditions =
+        world.raw_conditions_until(&operator, "JobExecution", "waits", "Bound", "ObjectTooLarge").await;
+    assert!(is(&conditions, "Accepted", "False", "ExecutionReused"), "{conditions:#?}");
+    let light = json!({"status": {"jobId": null}});
+    statuses.patch_status("waits", &PatchParams::default(), &Patch::Merge(light)).await.unwrap();
+    let told =
+        world.execution_until(&operator, "waits", |s| is(&s.conditions, "Bound", "True", "RowFound")).await;
+    assert!(is(&told.conditions, "Accepted", "False", "ExecutionReused"), "{:#?}", told.conditions);
+    assert!(!message(&told.conditions, "Bound").contains("memory"), "{:#?}", told.conditions);
+    world.request_sweep(&operator).await;
+    assert_eq!(world.status(2).await, "running");
+
     let noted: String = world
         .one("SELECT string_agg(concat_ws(' ', execution_id, action, reason, source, actor), ', ' ORDER BY execution_id) FROM jobexec.events")
         .await;

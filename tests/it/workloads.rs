@@ -1,5 +1,6 @@
 //! Executions whose Job or Pod has failed or is gone.
 
+use jobexec_operator::api::JobExecution;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -73,4 +74,13 @@ async fn an_execution_ends_with_its_job_or_pod() {
     world.until_true("SELECT bool_and(status = 'failed') FROM job_executions WHERE id IN (1, 3)").await;
     assert_eq!(world.status(6).await, "running");
     assert_eq!(world.status(8).await, "running");
+
+    // While the object is refused the table's word, which is old, does not count.
+    let heavy = json!({"status": {"jobId": "x".repeat(200_000)}});
+    let objects = world.api::<JobExecution>();
+    objects.patch_status("six", &PatchParams::default(), &Patch::Merge(heavy)).await.unwrap();
+    world.raw_conditions_until(&operator, "JobExecution", "six", "Bound", "ObjectTooLarge").await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceSeen", "False", "ObjectsRefused")).await;
+    world.request_sweep(&operator).await;
+    assert_eq!(world.status(6).await, "running");
 }

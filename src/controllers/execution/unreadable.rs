@@ -11,7 +11,7 @@ use serde_json::json;
 use super::verdict;
 use crate::api::JobExecution;
 use crate::controllers::guarded::{Named, Refused};
-use crate::controllers::{Context, FIELD_MANAGER, bounded};
+use crate::controllers::{Context, REFUSAL_MANAGER, bounded};
 
 /// The pause after one could not be told.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -35,12 +35,12 @@ pub(super) async fn tell(context: &Context, namespace: &str, told: &mut Told) ->
         // The same whoever writes it: two operators are not to take turns.
         let since =
             metadata.creation_timestamp.as_ref().and_then(|t| DateTime::from_timestamp(t.0.as_second(), 0));
-        let status = verdict::refused(&cause, metadata.generation, since.unwrap_or_default());
+        let conditions = verdict::refused(&cause, metadata.generation, since.unwrap_or_default());
         let patch = json!({
             "apiVersion": JobExecution::api_version(&()), "kind": JobExecution::kind(&()),
-            "metadata": {"uid": metadata.uid}, "status": status,
+            "metadata": {"uid": metadata.uid}, "status": {"conditions": conditions},
         });
-        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let params = PatchParams::apply(REFUSAL_MANAGER).force();
         let name = metadata.name.unwrap_or_default();
         match bounded(api.patch_status(&name, &params, &Patch::Apply(patch))).await {
             Ok(written) => {

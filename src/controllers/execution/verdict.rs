@@ -1,6 +1,7 @@
 //! Decide: what is seen of a row means for the status of its object. Pure.
 
 use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 
 use crate::api::conditions::{Finding, Truth, clip, find, settle, time};
@@ -351,13 +352,9 @@ pub(super) fn news(before: &JobExecutionStatus, after: &JobExecutionStatus, made
     news
 }
 
-/// The status of an object that cannot be read.
-pub(super) fn refused(cause: &Cause, generation: Option<i64>, now: DateTime<Utc>) -> JobExecutionStatus {
+/// What an object that cannot be used is told. Everything else in its status stays.
+pub(super) fn refused(cause: &Cause, generation: Option<i64>, now: DateTime<Utc>) -> Vec<Condition> {
     let message = format!("{cause}. What it said before stays in force. {}", cause.remedy());
     let findings = vec![Finding::new("Bound", false, cause.reason(), message)];
-    JobExecutionStatus {
-        observed_generation: generation,
-        conditions: settle(&[], findings, generation, now),
-        ..JobExecutionStatus::default()
-    }
+    settle(&[], findings, generation, now)
 }

@@ -14,6 +14,7 @@ use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates, watcher};
 use kube::{Resource as _, ResourceExt as _};
+use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -22,7 +23,7 @@ use super::cached::{PAGE, REMEMBERED};
 use super::context::Guarded;
 use super::guarded::{Named, usable};
 use super::wishes::{Problem, Read};
-use super::{Context, FIELD_MANAGER, ReconcileError, bounded};
+use super::{Context, FIELD_MANAGER, REFUSAL_MANAGER, ReconcileError, bounded};
 use crate::api::{ExecutionPolicy, ExecutionPolicyStatus};
 use crate::boundary::{Panicked, Place, caught, caught_now};
 use crate::db::history::Figures;
@@ -131,8 +132,9 @@ async fn reconcile(
                 error = %refused.cause,
                 "an ExecutionPolicy cannot be used"
             );
-            let status = verdict::refused(&refused.cause, refused.metadata.generation, chrono::Utc::now());
-            write(context, &refused.metadata, &status).await?;
+            let conditions =
+                verdict::refused(&refused.cause, refused.metadata.generation, chrono::Utc::now());
+            apply(context, &refused.metadata, REFUSAL_MANAGER, &json!({"conditions": conditions})).await?;
             return Ok(Action::await_change());
         }
     };
@@ -219,6 +221,15 @@ async fn write(
     metadata: &ObjectMeta,
     status: &ExecutionPolicyStatus,
 ) -> Result<(), ReconcileError> {
+    apply(context, metadata, FIELD_MANAGER, status).await
+}
+
+async fn apply(
+    context: &Context,
+    metadata: &ObjectMeta,
+    manager: &str,
+    status: &(impl Serialize + Sync),
+) -> Result<(), ReconcileError> {
     let resource = kube::api::ApiResource::erase::<ExecutionPolicy>(&());
     let namespace = metadata.namespace.clone().unwrap_or_default();
     let api: Api<Named<ExecutionPolicy>> = Api::namespaced(context.client.clone(), &namespace);
@@ -228,7 +239,7 @@ async fn write(
         "metadata": {"uid": metadata.uid},
         "status": status,
     });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let params = PatchParams::apply(manager).force();
     bounded(api.patch_status(metadata.name.as_deref().unwrap_or_default(), &params, &Patch::Apply(patch)))
         .await?;
     Ok(())

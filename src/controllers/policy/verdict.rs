@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::conditions::{Finding, Truth, settle, time};
 use crate::api::duration::format;
@@ -133,13 +134,9 @@ fn dynamic(figures: &Figures) -> DynamicTimeouts {
     }
 }
 
-/// The status of an object that cannot be used.
-pub fn refused(cause: &Cause, generation: Option<i64>, now: DateTime<Utc>) -> ExecutionPolicyStatus {
+/// What an object that cannot be used is told. Everything else in its status stays.
+pub fn refused(cause: &Cause, generation: Option<i64>, now: DateTime<Utc>) -> Vec<Condition> {
     let message = format!("{cause}. What it said before stays in force. {}", cause.remedy());
     let findings = vec![Finding::new("Accepted", false, cause.reason(), message)];
-    ExecutionPolicyStatus {
-        observed_generation: generation,
-        conditions: settle(&[], findings, generation, now),
-        ..ExecutionPolicyStatus::default()
-    }
+    settle(&[], findings, generation, now)
 }

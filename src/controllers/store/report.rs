@@ -17,7 +17,7 @@ use crate::api::{ExecutionStore, ExecutionStoreStatus};
 use crate::controllers::context::backoff;
 use crate::controllers::events::{News, publish};
 use crate::controllers::guarded::{Named, Refused};
-use crate::controllers::{Context, FIELD_MANAGER, ReconcileError, bounded};
+use crate::controllers::{Context, FIELD_MANAGER, REFUSAL_MANAGER, ReconcileError, bounded};
 use crate::db::{Ledger, ledger};
 
 /// How old the figures in the status may become while nothing else changes.
@@ -192,14 +192,14 @@ fn swept_news(sweep: uuid::Uuid, failed: u64, first: &[String]) -> News {
 pub(super) async fn unusable(context: &Context, refused: &Refused) -> Result<Action, ReconcileError> {
     let ObjectMeta { name, namespace, uid, .. } = refused.metadata.clone();
     tracing::warn!(store = name, error = %refused.cause, "an ExecutionStore cannot be used");
-    let conditions = verdict::unusable(refused).conditions;
+    let conditions = verdict::unusable(refused);
     let api: Api<Named<ExecutionStore>> =
         Api::namespaced(context.client.clone(), &namespace.unwrap_or_default());
     let patch = json!({
         "apiVersion": ExecutionStore::api_version(&()), "kind": ExecutionStore::kind(&()),
         "metadata": {"uid": uid}, "status": {"conditions": conditions},
     });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let params = PatchParams::apply(REFUSAL_MANAGER).force();
     bounded(api.patch_status(&name.unwrap_or_default(), &params, &Patch::Apply(patch))).await?;
     Ok(Action::await_change())
 }

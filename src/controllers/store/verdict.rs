@@ -19,13 +19,12 @@ use crate::db::mapping::ID_BYTES;
 use crate::db::observe::{Census, Contradictions, Live};
 use crate::db::sweep::Refused;
 
-/// The status of an object that cannot be read.
-pub fn unusable(refused: &guarded::Refused) -> ExecutionStoreStatus {
+/// What an object that cannot be used is told. Everything else in its status stays.
+pub fn unusable(refused: &guarded::Refused) -> Vec<Condition> {
     let cause = &refused.cause;
     let message = format!("{cause}. {}", cause.remedy());
     let ready = Finding::new("Ready", false, cause.reason(), message);
-    let conditions = settle(&[], vec![ready], refused.metadata.generation, Utc::now());
-    ExecutionStoreStatus { conditions, ..ExecutionStoreStatus::default() }
+    settle(&[], vec![ready], refused.metadata.generation, Utc::now())
 }
 
 /// The status of a store that another replica looks after, with figures that were taken here.

@@ -9,8 +9,9 @@ use kube::ResourceExt as _;
 use super::aside::Aside;
 use crate::api::ExecutionStore;
 use crate::boundary;
+use crate::controllers::Context;
 use crate::controllers::session::Session;
-use crate::controllers::{Context, ReconcileError, workloads};
+use crate::controllers::workloads::{self, Unknown};
 use crate::db::evidence::Workloads;
 use crate::db::{DbError, Judge, evidence, warnings};
 
@@ -21,7 +22,7 @@ const SHARE: u32 = 20;
 /// no deadline waits for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-type Listed = Result<Workloads, ReconcileError>;
+type Listed = Result<Workloads, Unknown>;
 
 /// When evidence was last gathered.
 #[derive(Default)]
@@ -86,7 +87,7 @@ impl Witness {
         session: &Session,
     ) -> Option<Listed> {
         let listing = self.listing.get_or_insert_with(|| {
-            let see = workloads::see(context, store, session.mapping.id_type());
+            let see = workloads::see(context, store, &session.mapping);
             Aside::begin(see, context.nudger(store))
         });
         let listed = listing.wait(PATIENCE).await?;
@@ -113,12 +114,8 @@ impl Witness {
         let database = &session.database;
         database.within(evidence::update_jobs(database, judge)).await?;
         if let Some(seen) = workloads {
-            if let Err(error) = &seen {
-                let message = format!(
-                    "Jobs and Pods cannot be listed ({error}): see that the operator's ServiceAccount may list jobs and \
-                     pods (manifests/install/workloads.yaml)"
-                );
-                self.fail(store, "ListFailed", &message);
+            if let Err(unknown) = &seen {
+                self.fail(store, unknown.reason(), unknown);
             }
             database.within(evidence::update_workloads(database, judge, seen.as_ref().ok())).await?;
         }

@@ -72,6 +72,11 @@ impl<K: Cached> Merger<K> {
         std::mem::take(&mut self.wanted)
     }
 
+    /// Whether the content of an object is to be read, still: it fits and is there.
+    pub(super) fn wants(&self, namespace: &str, name: &str) -> bool {
+        self.budgets.get(namespace).is_some_and(|budget| budget.wants(name))
+    }
+
     /// Whether objects that are not remembered may fit now.
     pub(super) fn is_to_list(&mut self) -> bool {
         std::mem::take(&mut self.to_list)

@@ -1,7 +1,9 @@
 //! Somebody who may write objects in one namespace, and writes large ones: what a namespace may take is bounded, what was
 //! there before stays in effect, and nobody else notices.
 
-use jobexec_operator::api::{ExecutionPolicy, ExecutionPolicyStatus, ExecutionStoreStatus, JobExecution};
+use jobexec_operator::api::{
+    ExecutionPolicy, ExecutionPolicyStatus, ExecutionStore, ExecutionStoreStatus, JobExecution,
+};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
@@ -124,6 +126,10 @@ async fn no_live_execution_is_ended_when_an_update_makes_its_policy_too_large() 
         message(&told.conditions, "Accepted").contains("What it said before stays in force"),
         "{told:#?}"
     );
+    assert!(
+        is(&told.conditions, "StoreFound", "True", "StoreFound"),
+        "the rest of its status stays: {told:#?}"
+    );
     world.request_sweep(&operator).await;
     assert_eq!((world.status(1).await, world.status(2).await), ("running".into(), "running".into()));
     operator.kill();
@@ -150,6 +156,34 @@ async fn an_execution_whose_object_is_refused_keeps_its_extension() {
     world.raw_conditions_until(&operator, "JobExecution", "longer", "Bound", "ObjectTooLarge").await;
     world.request_sweep(&operator).await;
     assert_eq!(world.status(1).await, "running", "what it said before stays in force");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_refused_still_knows_which_requests_it_has_answered() {
+    let world = World::new("answered").await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.annotate("jobexec.dev/resume", "before").await;
+    world.store_until(&operator, |s| s.observed_resume.as_deref() == Some("before")).await;
+    let stores: Api<ExecutionStore> = world.api();
+    let request = async |text: &str| {
+        let status = json!({"status": {"observedSweepRequest": text}});
+        stores.patch_status("jobs", &PatchParams::default(), &Patch::Merge(status)).await.unwrap()
+    };
+    request(&"x".repeat(300_000)).await;
+    let conditions =
+        world.raw_conditions_until(&operator, "ExecutionStore", "jobs", "Ready", "ObjectTooLarge").await;
+    assert!(is(&conditions, "DatabaseReachable", "True", "Connected"), "{conditions:#?}");
+    operator.kill();
+    let kept = request("short").await.status.unwrap();
+    assert_eq!(kept.observed_resume.as_deref(), Some("before"), "or the breaker would count as closed by it");
+
+    // The usual status takes its condition back, and nothing is left of the refusal.
+    let operator = world.operator();
+    let told = world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    assert_eq!(message(&told.conditions, "Ready"), "stale executions are ended");
+    assert_eq!(told.conditions.iter().filter(|c| c.type_ == "Ready").count(), 1);
+    assert_eq!(told.observed_resume.as_deref(), Some("before"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

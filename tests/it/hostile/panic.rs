@@ -272,7 +272,7 @@ async fn columns(world: &World) -> Vec<(String, String, String)> {
 }
 
 /// A row in each of the operator's tables, of the store with this id.
-async fn fill(world: &World, store: i32) {
+async fn fill(world: &World, store: i64) {
     world
         .sql(&format!(
             "INSERT INTO jobexec.events (at, store_id, execution_id, job_id, action, reason, source, started_at, deadline)

@@ -7,7 +7,7 @@ mod patterns;
 mod text;
 
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
 
@@ -34,12 +34,14 @@ const HEADERS: [(&str, &str); 4] = [
 /// HTML to be sent.
 pub(super) struct Shown {
     status: StatusCode,
+    /// When to try again, in seconds.
+    retry_after: Option<HeaderValue>,
     markup: Markup,
 }
 
 impl Shown {
     const fn ok(markup: Markup) -> Self {
-        Self { status: StatusCode::OK, markup }
+        Self { status: StatusCode::OK, retry_after: None, markup }
     }
 
     /// With this status.
@@ -52,7 +54,9 @@ impl IntoResponse for Shown {
     fn into_response(self) -> Response {
         let headers = HEADERS.map(|(name, value)| (HeaderName::from_static(name), value));
         let html = [(CONTENT_TYPE, "text/html; charset=utf-8")];
-        (self.status, html, headers, self.markup.into_string()).into_response()
+        let mut response = (self.status, html, headers, self.markup.into_string()).into_response();
+        response.headers_mut().extend(self.retry_after.map(|after| (RETRY_AFTER, after)));
+        response
     }
 }
 
@@ -143,13 +147,15 @@ pub(super) fn sign_in(problem: Option<&Problem>) -> Shown {
         }
     };
     let status = problem.map_or(StatusCode::UNAUTHORIZED, |problem| problem.kind().0);
-    Shown::ok(Frame { title: "Sign in · jobexec", name: None, fresh: false }.around(&inner)).with(status)
+    let shown =
+        Shown::ok(Frame { title: "Sign in · jobexec", name: None, fresh: false }.around(&inner)).with(status);
+    Shown { retry_after: problem.and_then(Problem::retry_after), ..shown }
 }
 
 /// What is wrong, and a way back.
 pub(super) fn problem(name: Option<&str>, problem: &Problem) -> Shown {
     let (status, _, title) = problem.kind();
-    wrong(name, status, title, &problem.to_string())
+    Shown { retry_after: problem.retry_after(), ..wrong(name, status, title, &problem.to_string()) }
 }
 
 /// A form that was not sent from here.
