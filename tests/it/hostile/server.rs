@@ -17,7 +17,7 @@ const HARMS: [(Harm, &str, &str); 17] = [
     (Harm::HugeRow, "ServerLimitExceeded", "2147483643 bytes"),
     (Harm::ManyRows, "ServerLimitExceeded", "the answer to a statement takes more than"),
     (Harm::BadRow, "InvalidMessage", "a row whose parts do not fit its length"),
-    (Harm::Scram, "ServerLimitExceeded", "hashed more than 1000000 times"),
+    (Harm::Scram, "ServerLimitExceeded", "hashed more than 100000 times"),
     (Harm::BadSasl, "InvalidMessage", "a salt of a SCRAM login that is none"),
     (Harm::Short, "InvalidMessage", "an authentication message without a kind"),
     (Harm::Zero, "InvalidMessage", "a message of length 0"),
