@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
@@ -24,10 +24,10 @@ const PACE: Duration = Duration::from_secs(1);
 /// A connection that has been silent for so long is asked whether it is still one.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// How long it has for its answer.
+/// How long a server has for its answer, and a connection for its end.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// The pause before another try to listen.
+/// The least time from one try to listen to the next.
 const RETRY: Duration = Duration::from_secs(10);
 
 /// Who listens on the connection of one login. It is open while anybody does.
@@ -110,6 +110,7 @@ impl Tables {
 
 async fn listen(route: Route, tables: Arc<Tables>) {
     loop {
+        let begun = Instant::now();
         match caught(Place::Listen, follow(&route, &tables)).await {
             Ok(Err(error)) => {
                 let error = DbError::from(error);
@@ -119,32 +120,55 @@ async fn listen(route: Route, tables: Arc<Tables>) {
                 tracing::warn!(%error, "cannot listen for changes; they are found at the next poll");
             }
         }
-        tokio::time::sleep(RETRY).await;
+        // A connection that lasted is replaced at once.
+        tokio::time::sleep(RETRY.saturating_sub(begun.elapsed())).await;
     }
 }
 
-/// The pool of one listener. At the end, a panic included, it is closed: sqlx says `UNLISTEN` on the connection and would then keep it
-/// for the next one who asks.
-struct Alone(PgPool);
+/// The pool of one listener, with a route of its own. At the end, a panic included, it is closed: sqlx says `UNLISTEN` on the
+/// connection, waits for the answer without a limit, and would then keep it for the next one who asks.
+struct Alone {
+    pool: PgPool,
+    route: Route,
+}
+
+impl Alone {
+    fn new(route: &Route) -> io::Result<Self> {
+        let route = route.again()?;
+        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(route.options().clone());
+        Ok(Self { pool, route })
+    }
+}
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        // Marks it as closed; what is returned only waits for that.
-        drop(self.0.close());
+        // Marks it as closed at once; the task waits for the end.
+        drop(self.pool.close());
+        let (pool, route) = (self.pool.clone(), self.route.clone());
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if tokio::time::timeout(ANSWER, pool.close()).await.is_err() {
+                    tracing::debug!("a connection that listened did not end in time, and was cut");
+                }
+                drop(route);
+            });
+        }
     }
 }
 
 async fn follow(route: &Route, tables: &Tables) -> Result<Infallible, sqlx::Error> {
-    let pool = Alone(PgPoolOptions::new().max_connections(1).connect_lazy_with(route.options().clone()));
-    let mut listener = PgListener::connect_with(&pool.0).await?;
-    listener.listen(CHANNEL).await?;
+    let alone = Alone::new(route)?;
+    let mut listener = PgListener::connect_with(&alone.pool).await?;
+    // It would connect again at once, for as long as a server takes logins and hangs up.
+    listener.eager_reconnect(false);
+    answered(listener.listen(CHANNEL)).await?;
     tables.tell_all();
     loop {
         match tokio::time::timeout(QUIET, listener.try_recv()).await {
             Ok(told) => match told? {
                 Some(told) => tables.tell(told.payload()),
-                // What was told while the connection was lost is lost too, so that counts as a change of every table.
-                None => tables.tell_all(),
+                // What is told until the next one listens is lost, so that one counts as a change of every table.
+                None => return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into()),
             },
             // A connection that something on the way has forgotten is silent too.
             Err(_) => ask(&mut listener).await?,
@@ -156,6 +180,10 @@ async fn follow(route: &Route, tables: &Tables) -> Result<Infallible, sqlx::Erro
 async fn ask(listener: &mut PgListener) -> Result<(), sqlx::Error> {
     let again =
         sqlx::query(AssertSqlSafe(format!("LISTEN {}", quote(CHANNEL)))).persistent(false).execute(listener);
-    tokio::time::timeout(ANSWER, again).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    answered(again).await?;
     Ok(())
+}
+
+async fn answered<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(ANSWER, work).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use super::DbError;
 use super::hints::{Hints, Listener};
@@ -17,7 +18,7 @@ use super::url::{Key, Login};
 use crate::boundary::{Place, caught};
 use crate::net::Dialer;
 
-/// How long connections that were given up may take to come back before they are let go of.
+/// How long connections that were given up may take to come back before they are cut.
 const DRAIN: Duration = Duration::from_mins(1);
 
 /// Connections younger than this are not opened anew for a new login: who asks for one is not the only one.
@@ -86,7 +87,7 @@ pub(super) struct Connections {
     pub(super) number: u64,
     size: u32,
     born: Instant,
-    /// The connections need it for as long as new ones can be opened.
+    /// Their own, so that they end with it.
     _route: Route,
 }
 
@@ -122,16 +123,17 @@ impl Connections {
         self.pool.size() >= self.size && self.pool.num_idle() == 0
     }
 
-    /// Closes them in the background, as they come back.
-    fn drain(self) {
+    /// Closes them in the background, as they come back. Those that are still in use after that are cut.
+    fn drain(self) -> Option<JoinHandle<()>> {
         // Without a runtime the process is at its end, and so are its connections.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if tokio::time::timeout(DRAIN, self.pool.close()).await.is_err() {
-                    tracing::debug!("connections that were given up are still in use");
-                }
-            });
-        }
+        let runtime = tokio::runtime::Handle::try_current().ok()?;
+        Some(runtime.spawn(async move {
+            if tokio::time::timeout(DRAIN, self.pool.close()).await.is_err() {
+                tracing::debug!("connections that were given up are still in use, and are cut");
+            }
+            // With the route.
+            drop(self);
+        }))
     }
 }
 
@@ -142,10 +144,10 @@ impl Pool {
         login: &Login,
         size: u32,
     ) -> Result<(Arc<Self>, Member), DbError> {
-        let route = transport.route(login).map_err(|error| {
-            DbError::Other(format!("no socket could be opened within the operator: {error}"))
-        })?;
-        let now = Connections::new(route.clone(), size, 0);
+        let no_socket =
+            |error| DbError::Other(format!("no socket could be opened within the operator: {error}"));
+        let route = transport.route(login).map_err(no_socket)?;
+        let now = Connections::new(route.again().map_err(no_socket)?, size, 0);
         let state = State { now, members: HashMap::from([(0, size)]), joined: 0 };
         let hints = Hints::new(route.clone());
         let pool =
@@ -199,8 +201,13 @@ impl Pool {
 
     /// Puts new connections in the place of those in use; what is under way ends on the old ones.
     fn replace(&self, state: &mut State, size: u32) {
-        let new = Connections::new(self.route.clone(), size, state.now.number + 1);
-        std::mem::replace(&mut state.now, new).drain();
+        // Without a socket of their own, as when all files are in use, they share one and last as long as that.
+        let route = self.route.again().unwrap_or_else(|error| {
+            tracing::warn!(%error, "connections to a database share a socket within the operator");
+            self.route.clone()
+        });
+        let new = Connections::new(route, size, state.now.number + 1);
+        drop(std::mem::replace(&mut state.now, new).drain());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -280,7 +287,11 @@ impl Member {
     /// Leaves, and waits until the connections are closed if it was the last one.
     pub(super) async fn leave_in_order(&self) {
         if let Some(connections) = self.leave() {
-            connections.pool.close().await;
+            // It goes on without whoever stops to wait.
+            if let Some(closing) = connections.drain() {
+                // It does not panic, nor is it aborted while there is a runtime.
+                let _ = closing.await;
+            }
         }
     }
 }
@@ -288,7 +299,7 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         if let Some(connections) = self.leave() {
-            connections.drain();
+            drop(connections.drain());
         }
     }
 }

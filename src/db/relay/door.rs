@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::memory::Memory;
@@ -33,12 +34,18 @@ impl Door {
         self.folder.path()
     }
 
-    /// Relays what comes in, for ever. Each connection is a task of its own, which ends with it.
+    /// Relays what comes in, for ever. Each connection is a task; all of them end when this is dropped.
     pub(super) async fn serve(self, endpoint: Arc<Endpoint>, memory: Arc<Memory>) {
+        let mut connections = JoinSet::new();
         loop {
-            match self.listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                // An ended task is kept until it is joined.
+                Some(_) = connections.join_next() => continue,
+            };
+            match accepted {
                 Ok((client, _)) if is_own(&client) => {
-                    tokio::spawn(pump::run(client, endpoint.clone(), memory.clone()));
+                    connections.spawn(pump::run(client, endpoint.clone(), memory.clone()));
                 }
                 Ok(_) => {
                     tracing::warn!("another process connected to a socket of this one, and was turned away");

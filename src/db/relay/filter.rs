@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::Fault;
 use super::login::Login;
 use super::memory::{Memory, Share};
@@ -20,6 +22,9 @@ const START: usize = 256 * 1024;
 
 /// How long a notification may be, in bytes: Postgres has at most 8000 for its text and 63 for its channel.
 const NOTIFICATION: usize = 8 * 1024;
+
+/// How long the description of a row may be, in bytes: 1,664 columns with names of 63 bytes.
+const DESCRIPTION: usize = 256 * 1024;
 
 /// What sqlx keeps beside each message and each value of a row, in bytes.
 const BESIDE: u64 = 128;
@@ -91,6 +96,16 @@ impl Filter {
         self.started
     }
 
+    /// Cancelled once the answer must end because those of all connections take too much.
+    pub(super) fn ended(&self) -> CancellationToken {
+        self.share.ended()
+    }
+
+    /// Whether all that was passed on are whole messages.
+    pub(super) fn is_between_messages(&self) -> bool {
+        !matches!(self.message, Some(Message { course: Course::Pass(_), .. }))
+    }
+
     /// How many bytes came since this was last asked for that nobody waits for: notices, notifications, settings.
     pub(super) fn take_noise(&mut self) -> usize {
         std::mem::take(&mut self.noise)
@@ -99,10 +114,7 @@ impl Filter {
     /// Adds to `output` what may be passed on once `input` has come. After an error nothing more may be.
     pub(super) fn feed(&mut self, mut input: &[u8], output: &mut Vec<u8>) -> Result<(), Stop> {
         // Where the message begins in the output that it is in; none: it began earlier, and part of it was passed on.
-        let mut begin = match self.message {
-            Some(Message { course: Course::Pass(_), .. }) => None,
-            _ => Some(output.len()),
-        };
+        let mut begin = self.is_between_messages().then_some(output.len());
         while !input.is_empty() {
             let step = match self.message.take() {
                 None => {
@@ -162,15 +174,17 @@ impl Filter {
             (b'A', true) => at_most(NOTIFICATION, Course::Hold),
             (b'R' | b'E' | b'v', false) | (b'K' | b'S' | b'Z', _) => at_most(SHORT, Course::Hold),
             (b'D', true) => at_most(MESSAGE, Course::Pass(Shape::row())),
-            (b't', true) => at_most(MESSAGE, Course::Pass(Shape::types())),
-            (
-                b'T' | b'C' | b'I' | b'E' | b'1' | b'2' | b'3' | b'n' | b's' | b'd' | b'c' | b'G' | b'H',
-                true,
-            ) => at_most(MESSAGE, Course::Pass(Shape::Opaque)),
+            (b'T', true) => at_most(DESCRIPTION, Course::Pass(Shape::columns())),
+            (b't', true) => at_most(SHORT, Course::Pass(Shape::types())),
+            (b'C' | b'I' | b'E' | b'1' | b'2' | b'3' | b'n' | b's' | b'd' | b'c' | b'G' | b'H', true) => {
+                at_most(MESSAGE, Course::Pass(Shape::Opaque))
+            }
             _ => Err(Fault::Malformed(format!("a message of kind {:?} out of place", char::from(kind)))),
         }?;
         if matches!(course, Course::Pass(_)) {
-            self.share.take(length as u64 + BESIDE)?;
+            // sqlx's buffer grows to up to twice a long message.
+            let kept = if length > SHORT { 2 * length } else { length };
+            self.share.take(kept as u64 + BESIDE)?;
         }
         Ok(course)
     }

@@ -1,7 +1,9 @@
 //! How much answers of servers may take, of one connection and of all of them: sqlx keeps an answer until it is whole.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
 
 use super::Fault;
 
@@ -11,79 +13,160 @@ const OF_AN_ANSWER: u64 = 32 << 20;
 /// How much the answers of all connections may take together, in bytes.
 const OF_ALL: u64 = 64 << 20;
 
-/// An answer that takes no more than this, in bytes, is not ended because of others.
-const SPARED: u64 = 4 << 20;
-
 /// What all connections take at present.
 #[derive(Debug, Default)]
-pub(super) struct Memory(AtomicU64);
+pub(super) struct Memory(Mutex<Shares>);
+
+#[derive(Debug, Default)]
+struct Shares {
+    all: u64,
+    /// By the number of the connection. Those that were ended for others are not there any more.
+    taken: HashMap<u64, Taken>,
+    made: u64,
+}
+
+#[derive(Debug)]
+struct Taken {
+    bytes: u64,
+    ended: CancellationToken,
+}
 
 /// What one connection takes at present.
 #[derive(Debug)]
 pub(super) struct Share {
     of: Arc<Memory>,
-    taken: u64,
+    number: u64,
+    ended: CancellationToken,
+}
+
+impl Memory {
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Share {
     pub(super) fn new(of: Arc<Memory>) -> Self {
-        Self { of, taken: 0 }
+        let ended = CancellationToken::new();
+        let mut shares = of.shares();
+        shares.made += 1;
+        let number = shares.made;
+        shares.taken.insert(number, Taken { bytes: 0, ended: ended.clone() });
+        drop(shares);
+        Self { of, number, ended }
     }
 
-    /// Takes so many bytes more.
+    /// Cancelled once the answer must end because all of them take too much: see [`crowded`].
+    pub(super) fn ended(&self) -> CancellationToken {
+        self.ended.clone()
+    }
+
+    /// Takes so many bytes more. Where all take too much, the largest answer ends, be it this one or another, so that whoever keeps
+    /// much for long does not keep others from their short answers.
     pub(super) fn take(&mut self, bytes: u64) -> Result<(), Fault> {
-        self.taken += bytes;
-        let all = self.of.0.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if self.taken > OF_AN_ANSWER {
+        let mut shares = self.of.shares();
+        let Shares { all, taken, .. } = &mut *shares;
+        let Some(own) = taken.get(&self.number).map(|own| own.bytes + bytes) else { return Err(crowded()) };
+        if own > OF_AN_ANSWER {
             return Err(Fault::TooMuch(format!(
                 "the answer to a statement takes more than {} MiB",
                 OF_AN_ANSWER >> 20
             )));
         }
-        if all > OF_ALL && self.taken > SPARED {
-            return Err(Fault::TooMuch(format!(
-                "the answer to a statement takes more than {} MiB while all answers together take more than {} MiB",
-                SPARED >> 20,
-                OF_ALL >> 20
-            )));
+        if *all + bytes > OF_ALL {
+            let others = taken.iter().filter(|(number, _)| **number != self.number);
+            let largest = others.max_by_key(|(_, other)| other.bytes).filter(|(_, other)| other.bytes > own);
+            let largest = largest.map(|(number, _)| *number);
+            let Some(largest) = largest.and_then(|number| taken.remove(&number)) else {
+                return Err(crowded());
+            };
+            *all -= largest.bytes;
+            largest.ended.cancel();
+        }
+        *all += bytes;
+        if let Some(taken) = taken.get_mut(&self.number) {
+            taken.bytes = own;
         }
         Ok(())
     }
 
     /// The answer is at its end.
     pub(super) fn clear(&mut self) {
-        self.of.0.fetch_sub(self.taken, Ordering::Relaxed);
-        self.taken = 0;
+        let mut shares = self.of.shares();
+        let Shares { all, taken, .. } = &mut *shares;
+        if let Some(own) = taken.get_mut(&self.number) {
+            *all -= std::mem::take(&mut own.bytes);
+        }
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
         self.clear();
+        self.of.shares().taken.remove(&self.number);
     }
+}
+
+/// Why an answer ended that is not too large by itself.
+pub(super) fn crowded() -> Fault {
+    Fault::TooMuch(format!(
+        "all answers of databases together take more than {} MiB, and this one took the most",
+        OF_ALL >> 20
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MESSAGE: u64 = 4 << 20;
+
     #[test]
-    fn one_answer_and_all_of_them_have_limits_and_small_ones_are_spared() {
+    fn an_answer_has_a_limit_until_the_next_statement() {
         let memory = Arc::<Memory>::default();
-        let share = || Share::new(memory.clone());
-        let mut alone = share();
+        let mut alone = Share::new(memory.clone());
         alone.take(OF_AN_ANSWER).unwrap();
         assert!(alone.take(1).is_err());
         alone.clear();
+        alone.take(OF_AN_ANSWER).unwrap();
+        drop(alone);
+        let shares = memory.shares();
+        assert_eq!((shares.all, shares.taken.len()), (0, 0));
+    }
 
-        let (mut one, mut two, mut three, mut small) = (share(), share(), share(), share());
-        one.take(OF_AN_ANSWER).unwrap();
+    #[test]
+    fn any_number_of_answers_never_take_more_than_all_may() {
+        let memory = Arc::<Memory>::default();
+        let mut shares: Vec<_> = (0..500).map(|_| Share::new(memory.clone())).collect();
+        for _ in 0..3 {
+            for share in &mut shares {
+                let _ = share.take(MESSAGE - 1);
+                assert!(memory.shares().all <= OF_ALL, "{}", memory.shares().all);
+            }
+        }
+        drop(shares);
+        assert_eq!(memory.shares().all, 0);
+    }
+
+    #[test]
+    fn the_largest_answer_ends_for_a_small_one_and_never_the_other_way_round() {
+        let memory = Arc::<Memory>::default();
+        let share = || Share::new(memory.clone());
+        let (mut one, mut two, mut small) = (share(), share(), share());
+        one.take(OF_AN_ANSWER - MESSAGE).unwrap();
         two.take(OF_AN_ANSWER).unwrap();
-        assert!(three.take(SPARED + 1).is_err());
-        small.take(SPARED).unwrap();
-        drop((one, three));
-        small.take(SPARED).unwrap();
-        drop((two, small, alone));
-        assert_eq!(memory.0.load(Ordering::Relaxed), 0);
+        small.take(MESSAGE).unwrap();
+        assert!(!two.ended().is_cancelled());
+        small.take(1).unwrap();
+        assert!(two.ended().is_cancelled() && !one.ended().is_cancelled() && !small.ended().is_cancelled());
+        assert_eq!(two.take(1), Err(crowded()));
+        // What was ended takes nothing more, and gives back nothing twice.
+        let before = memory.shares().all;
+        drop(two);
+        assert_eq!(memory.shares().all, before);
+        let mut large = share();
+        assert_eq!(large.take(OF_AN_ANSWER), Err(crowded()));
+        assert!(!one.ended().is_cancelled());
+        assert!(!small.ended().is_cancelled());
     }
 }

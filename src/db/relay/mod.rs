@@ -20,6 +20,7 @@ mod tls;
 mod upstream;
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,8 +47,8 @@ impl Transport {
         Self { dialer, memory: Arc::default() }
     }
 
-    /// A way to the server of this login, open until its last clone is dropped. Connections that were made by then go on.
-    pub(super) fn route(&self, login: &Login) -> std::io::Result<Route> {
+    /// A way to the server of this login, open until its last clone is dropped. Its connections end with it.
+    pub(super) fn route(&self, login: &Login) -> io::Result<Route> {
         let given = &login.options;
         let endpoint = Endpoint {
             host: given.get_host().to_owned(),
@@ -57,11 +58,7 @@ impl Transport {
             connect_timeout: login.connect_timeout,
             dialer: self.dialer.clone(),
         };
-        let door = door::Door::open(given.get_port())?;
-        let options = given.clone().socket(door.folder()).ssl_mode(PgSslMode::Disable);
-        let accepting = tokio::spawn(door.serve(Arc::new(endpoint), self.memory.clone()));
-        let relay = Arc::new(AbortOnDropHandle::new(accepting));
-        Ok(Route { options, connect_timeout: login.connect_timeout, _relay: relay })
+        Route::open(given, Arc::new(endpoint), self.memory.clone())
     }
 }
 
@@ -70,7 +67,8 @@ impl Transport {
 pub(super) struct Route {
     /// For sqlx: they lead to the relay. They must not be used once the route is dropped.
     options: PgConnectOptions,
-    connect_timeout: Duration,
+    endpoint: Arc<Endpoint>,
+    memory: Arc<Memory>,
     _relay: Arc<AbortOnDropHandle<()>>,
 }
 
@@ -82,13 +80,25 @@ impl fmt::Debug for Route {
 }
 
 impl Route {
+    fn open(options: &PgConnectOptions, endpoint: Arc<Endpoint>, memory: Arc<Memory>) -> io::Result<Self> {
+        let door = door::Door::open(endpoint.port)?;
+        let options = options.clone().socket(door.folder()).ssl_mode(PgSslMode::Disable);
+        let relay = tokio::spawn(door.serve(endpoint.clone(), memory.clone()));
+        Ok(Self { options, endpoint, memory, _relay: Arc::new(AbortOnDropHandle::new(relay)) })
+    }
+
+    /// Another way to the same server. Its connections end when its own last clone is dropped.
+    pub(super) fn again(&self) -> io::Result<Self> {
+        Self::open(&self.options, self.endpoint.clone(), self.memory.clone())
+    }
+
     pub(super) fn options(&self) -> &PgConnectOptions {
         &self.options
     }
 
     /// How long a connection may take, login included. The relay ends it then; whoever waits for it adds a [`GRACE`], to hear why.
     pub(super) fn connect_timeout(&self) -> Duration {
-        self.connect_timeout
+        self.endpoint.connect_timeout
     }
 }
 

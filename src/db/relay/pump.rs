@@ -1,5 +1,6 @@
 //! One connection: what sqlx sends goes to the server as it is, what the server sends goes through the filter.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Fault;
 use super::filter::{Filter, Stop};
-use super::memory::Memory;
+use super::memory::{Memory, crowded};
 use super::upstream::{Endpoint, Stream};
 
 /// How much is read at a time, in bytes: requests are short, answers may be long.
@@ -19,6 +20,9 @@ const DOWN: usize = 32 * 1024;
 
 /// How long the end of a connection may take, once it is decided.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How long a server may take to receive what sqlx sends. Meanwhile the relay does not see that sqlx has hung up.
+const STALLED: Duration = Duration::from_mins(1);
 
 /// How much may come that nobody waits for, in bytes a second, and how much of it at once. A server that sends more is read no
 /// faster.
@@ -108,7 +112,7 @@ async fn up<W: AsyncWrite + Unpin>(from: &mut OwnedReadHalf, to: &mut W) -> End 
                     to.write_all(&buffer[..read]).await?;
                     to.flush().await
                 };
-                if sent.await.is_err() {
+                if !matches!(timeout(STALLED, sent).await, Ok(Ok(()))) {
                     return End::Broken;
                 }
             }
@@ -124,26 +128,28 @@ async fn down<R: AsyncRead + Unpin>(
     start: Start,
 ) -> End {
     let (mut buffer, mut output, mut pace) = (vec![0; DOWN], Vec::with_capacity(DOWN), Pace::new());
-    let stopped = |fault| End::Stopped(Stop { fault, between_messages: true });
+    let ended = filter.ended();
     loop {
-        let reading = from.read(&mut buffer);
-        let read = if filter.has_started() {
-            reading.await
-        } else {
-            match timeout_at(start.deadline, reading).await {
-                Ok(Ok(0)) => {
-                    return stopped(Fault::Unreachable("it hung up before the login was done".to_owned()));
-                }
-                Ok(Err(error)) => return stopped(Fault::Unreachable(error.to_string())),
-                Ok(read) => read,
-                Err(_) => return stopped(Fault::TimedOut(start.limit)),
+        let read = tokio::select! {
+            read = receive(from, &mut buffer, &filter, &start) => read,
+            () = ended.cancelled() => Err(crowded()),
+        };
+        let read = match read {
+            Ok(0) => return End::Closed,
+            Ok(read) => read,
+            Err(fault) => {
+                return End::Stopped(Stop { fault, between_messages: filter.is_between_messages() });
             }
         };
-        let Ok(read @ 1..) = read else { return End::Closed };
         output.clear();
         let fed = filter.feed(&buffer[..read], &mut output);
-        if to.write_all(&output).await.is_err() {
-            return End::Closed;
+        tokio::select! {
+            written = to.write_all(&output) => if written.is_err() {
+                return End::Closed;
+            },
+            () = ended.cancelled() => {
+                return End::Stopped(Stop { fault: crowded(), between_messages: false });
+            }
         }
         if let Err(stop) = fed {
             return End::Stopped(stop);
@@ -153,6 +159,30 @@ async fn down<R: AsyncRead + Unpin>(
         if let Some(pause) = pace.pause(filter.take_noise(), Instant::now()) {
             tokio::time::sleep(pause).await;
         }
+    }
+}
+
+/// Receives what comes next; nothing where the server has hung up.
+async fn receive<R: AsyncRead + Unpin>(
+    from: &mut R,
+    buffer: &mut [u8],
+    filter: &Filter,
+    start: &Start,
+) -> Result<usize, Fault> {
+    let reading = async {
+        match from.read(buffer).await {
+            // Under TLS, where the server did not say so.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            read => read.map_err(|error| Fault::Unreachable(error.to_string())),
+        }
+    };
+    if filter.has_started() {
+        return reading.await;
+    }
+    match timeout_at(start.deadline, reading).await {
+        Ok(Ok(0)) => Err(Fault::Unreachable("it hung up before the login was done".to_owned())),
+        Ok(read) => read,
+        Err(_) => Err(Fault::TimedOut(start.limit)),
     }
 }
 

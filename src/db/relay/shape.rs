@@ -5,6 +5,9 @@ use super::Fault;
 /// How many columns a row may have, as in Postgres itself.
 const COLUMNS: u16 = 1_664;
 
+/// How much sqlx keeps of the description of a column, in values of a row.
+const OF_A_COLUMN: u32 = 16;
+
 /// How far a message has been followed.
 #[derive(Debug)]
 pub(super) enum Shape {
@@ -14,6 +17,8 @@ pub(super) enum Shape {
     Row(Row),
     /// A number (2 bytes) of types (4 bytes).
     Types(Field),
+    /// A number (2 bytes) of columns, each described.
+    Columns(Field),
 }
 
 /// A row, followed.
@@ -59,12 +64,25 @@ impl Shape {
         Self::Types(Field::default())
     }
 
+    pub(super) fn columns() -> Self {
+        Self::Columns(Field::default())
+    }
+
     /// Follows the next bytes of a message of which `left` bytes come after them. Returns how many values a row has, when that
-    /// gets known.
-    pub(super) fn follow(&mut self, input: &[u8], left: usize) -> Result<u16, Fault> {
+    /// gets known; a column that is described counts as some of them.
+    pub(super) fn follow(&mut self, input: &[u8], left: usize) -> Result<u32, Fault> {
         match self {
             Self::Opaque => Ok(0),
-            Self::Row(row) => row.follow(input, left),
+            Self::Row(row) => row.follow(input, left).map(u32::from),
+            Self::Columns(field) => {
+                let mut rest = input;
+                let Some(count) = field.fill(&mut rest, 2) else {
+                    return if left == 0 { Err(malformed("a description of a row")) } else { Ok(0) };
+                };
+                // sqlx looks for the end of each name and for what follows it.
+                *self = Self::Opaque;
+                if count > u32::from(COLUMNS) { Err(too_many()) } else { Ok(OF_A_COLUMN * count) }
+            }
             Self::Types(field) => {
                 let mut rest = input;
                 let Some(count) = field.fill(&mut rest, 2) else {
@@ -96,7 +114,7 @@ impl Row {
             return if left == 0 { Err(malformed("a row")) } else { Ok(0) };
         };
         if columns > COLUMNS {
-            return Err(Fault::TooMuch(format!("a row of more than {COLUMNS} columns")));
+            return Err(too_many());
         }
         loop {
             let skipped = self.skip.min(input.len());
@@ -121,6 +139,10 @@ impl Row {
         }
         Ok(columns)
     }
+}
+
+fn too_many() -> Fault {
+    Fault::TooMuch(format!("a row of more than {COLUMNS} columns"))
 }
 
 fn malformed(what: &str) -> Fault {
@@ -181,6 +203,21 @@ mod tests {
         let too_long = [0, 1, 0, 0, 0, 9, 1];
         assert!(follow(Shape::row(), &too_long, 100).is_err());
         assert!(follow(Shape::row(), &[255, 255, 0, 0], 100).is_err());
+    }
+
+    #[test]
+    fn no_more_columns_are_described_than_a_row_may_have_and_each_counts() {
+        let body = |count: u16| [&count.to_be_bytes()[..], &vec![0; 19 * usize::from(count)]].concat();
+        for piece in [1, 2, 1_000] {
+            follow(Shape::columns(), &body(0), piece).unwrap();
+            follow(Shape::columns(), &body(COLUMNS), piece).unwrap();
+            for count in [COLUMNS + 1, 60_000] {
+                let stopped = follow(Shape::columns(), &body(count), piece);
+                assert!(matches!(stopped, Err(Fault::TooMuch(_))), "{stopped:?}");
+            }
+            assert!(follow(Shape::columns(), &[1], piece).is_err());
+        }
+        assert_eq!(Shape::columns().follow(&body(3), 0).unwrap(), 3 * OF_A_COLUMN);
     }
 
     #[test]

@@ -76,6 +76,10 @@ impl Endpoint {
         match tcp.read_u8().await.map_err(unreachable)? {
             b'S' => {}
             b'N' => return Err(Fault::Tls("the server does not support TLS".to_owned())),
+            b'E' => {
+                let why = "it refused the connection before TLS, as when it has no process left";
+                return Err(Fault::Unreachable(why.to_owned()));
+            }
             byte => {
                 let answer = char::from(byte);
                 return Err(Fault::Malformed(format!(

@@ -1,7 +1,11 @@
 //! A server that means harm, in the place of a store's database. It ends nothing but its own connection, the store says why, and
 //! other stores' deadlines are met meanwhile.
 
+use std::time::{Duration, Instant};
+
 use jobexec_operator::api::ExecutionStore;
+use jobexec_operator::db::{Database, Pools, url};
+use jobexec_operator::net::Dialer;
 use serde_json::json;
 
 use crate::support::hostile::{Harm, Hostile};
@@ -17,7 +21,7 @@ const HARMS: [(Harm, &str, &str); 17] = [
     (Harm::HugeRow, "ServerLimitExceeded", "2147483643 bytes"),
     (Harm::ManyRows, "ServerLimitExceeded", "the answer to a statement takes more than"),
     (Harm::BadRow, "InvalidMessage", "a row whose parts do not fit its length"),
-    (Harm::Scram, "ServerLimitExceeded", "hashed more than 1000000 times"),
+    (Harm::Scram, "ServerLimitExceeded", "hashed more than 100000 times"),
     (Harm::BadSasl, "InvalidMessage", "a salt of a SCRAM login that is none"),
     (Harm::Short, "InvalidMessage", "an authentication message without a kind"),
     (Harm::Zero, "InvalidMessage", "a message of length 0"),
@@ -135,4 +139,36 @@ async fn a_password_goes_in_clear_only_to_a_server_that_is_known() {
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "False", "ConnectTimeout")).await;
     let received = server.received();
     assert!(received.windows(CANARY.len()).any(|bytes| bytes == CANARY.as_bytes()), "{received:?}");
+}
+
+/// Somebody who shares a pool to this server.
+async fn shared(server: &Hostile, pools: &Pools) -> Database {
+    let login = url::login(&server.url("p", "disable"), None).unwrap();
+    Database::shared(pools, &login, 2, Duration::from_secs(1)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_that_was_given_up_ends_though_the_server_is_silent() {
+    let server = Hostile::start(Harm::HalfRow).await;
+    let pools = Pools::new(Dialer::unrestricted());
+    let database = shared(&server, &pools).await;
+    server.ended_times(1).await;
+    let listener = database.listen("app.runs".to_owned(), || {});
+    server.met_times(2).await;
+    // The pool lives on.
+    drop(listener);
+    server.ended_times(2).await;
+    assert_eq!(server.logins(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_on_who_listens_is_not_called_again_at_once() {
+    let server = Hostile::start(Harm::HangUp).await;
+    let pools = Pools::new(Dialer::unrestricted());
+    let database = shared(&server, &pools).await;
+    let begun = Instant::now();
+    let _listener = database.listen("app.runs".to_owned(), || {});
+    server.met_times(3).await;
+    // Never sooner, however slow all else is.
+    assert!(begun.elapsed() >= Duration::from_secs(9), "{:?}", begun.elapsed());
 }

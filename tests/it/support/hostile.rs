@@ -36,6 +36,10 @@ pub(crate) enum Harm {
     ManyRows,
     /// A row whose value is longer than the row.
     BadRow,
+    /// All of a row of 4 MiB but its last byte, and then nothing, in answer to a statement.
+    HalfRow,
+    /// It hangs up once it has answered a statement.
+    HangUp,
     /// A salt that says to hash 4294967295 times.
     Scram,
     /// A salt that is `,,`.
@@ -77,6 +81,8 @@ pub(crate) struct Hostile {
 struct State {
     /// How many connections came so far as to say who logs in.
     logins: watch::Sender<usize>,
+    /// How many of them whoever logged in has ended.
+    ended: watch::Sender<usize>,
     /// What came after that.
     received: Mutex<Vec<u8>>,
 }
@@ -122,6 +128,20 @@ impl Hostile {
     /// How often somebody did.
     pub(crate) fn logins(&self) -> usize {
         *self.state.logins.borrow()
+    }
+
+    /// Waits until it was so often.
+    pub(crate) async fn met_times(&self, times: usize) {
+        let mut logins = self.state.logins.subscribe();
+        let met = tokio::time::timeout(PATIENCE, logins.wait_for(|logins| *logins >= times)).await;
+        assert!(met.is_ok(), "{} logins, where {times} were to come", self.logins());
+    }
+
+    /// Waits until so many connections have come to their end.
+    pub(crate) async fn ended_times(&self, times: usize) {
+        let mut ended = self.state.ended.subscribe();
+        let all = tokio::time::timeout(PATIENCE, ended.wait_for(|ended| *ended >= times)).await;
+        assert!(all.is_ok(), "of {} connections {} ended", self.logins(), *self.state.ended.borrow());
     }
 
     /// What came after that.
@@ -176,6 +196,16 @@ async fn attack<S: AsyncRead + AsyncWrite + Unpin>(
     state: &State,
 ) -> std::io::Result<()> {
     state.logins.send_modify(|logins| *logins += 1);
+    let outcome = harmed(stream, harm, state).await;
+    state.ended.send_modify(|ended| *ended += 1);
+    outcome
+}
+
+async fn harmed<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    harm: Harm,
+    state: &State,
+) -> std::io::Result<()> {
     match harm {
         Harm::BigError => announce(stream, b'E').await,
         Harm::Notices => flood(stream, |_| notice().repeat(64)).await,
@@ -201,6 +231,8 @@ async fn attack<S: AsyncRead + AsyncWrite + Unpin>(
         }
         Harm::LateError
         | Harm::HugeRow
+        | Harm::HalfRow
+        | Harm::HangUp
         | Harm::ManyRows
         | Harm::BadRow
         | Harm::LateNotices
@@ -221,6 +253,19 @@ async fn late<S: AsyncRead + AsyncWrite + Unpin>(
     match harm {
         Harm::LateError => announce(stream, b'E').await,
         Harm::HugeRow => announce(stream, b'D').await,
+        Harm::HalfRow => {
+            let value = vec![b'x'; (4 << 20) - 10];
+            let length = u32::try_from(value.len()).unwrap().to_be_bytes();
+            let mut row = message((b'D', &[&[0, 1], &length[..], &value].concat()));
+            row.pop();
+            keep(stream, state, &row).await
+        }
+        Harm::HangUp => {
+            // All of the statement, or the end would be a reset.
+            let _ = stream.read(&mut [0; 1_024]).await?;
+            stream.write_all(&[message((b'C', b"LISTEN\0")), message((b'Z', b"I"))].concat()).await?;
+            stream.shutdown().await
+        }
         Harm::ManyRows => flood(stream, |_| message((b'D', &[0, 0])).repeat(1_000)).await,
         Harm::BadRow => keep(stream, state, &message((b'D', &[0, 1, 0, 0, 0, 99, 1]))).await,
         Harm::LateNotices => flood(stream, |_| notice().repeat(64)).await,
