@@ -5,6 +5,7 @@
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use super::super::DbError;
+use super::super::extras::block;
 use super::super::mapping::{literal, quote};
 use super::grants;
 
@@ -149,8 +150,9 @@ fn remedy(counts: &[&Finding]) -> String {
 
 /// A block for a script that raises an error where [`Reading::refusal`] would refuse the schema.
 pub(super) fn guard(owner: Option<&str>) -> String {
-    format!(
-        "DO $jobexec$\nDECLARE\n    untrusted text;\n    statements text;\n    is_foreign boolean;\n    found bigint;\nBEGIN\n    \
+    // The name of the owner is in it, which can be any text: the quotes are such that it does not end them.
+    let body = format!(
+        "DECLARE\n    untrusted text;\n    statements text;\n    is_foreign boolean;\n    found bigint;\nBEGIN\n    \
              SELECT pg_catalog.string_agg(problem, '; ' ORDER BY n) FILTER (WHERE n <= {NAMED}),\n        \
                  pg_catalog.string_agg(remedy, '; ' ORDER BY n DESC), COALESCE(pg_catalog.bool_or(place = 1), false), pg_catalog.count(*)\n    \
              INTO untrusted, statements, is_foreign, found\n    \
@@ -166,12 +168,13 @@ pub(super) fn guard(owner: Option<&str>) -> String {
                  RAISE EXCEPTION 'the schema jobexec cannot be trusted: %', untrusted\n        \
                  USING HINT = pg_catalog.concat('As a superuser run: ', statements, \
                  '; or, where nothing in it is needed, or its owner is not known to you: {DROP}. Then run this script once more.');\n    \
-             END IF;\nEND\n$jobexec$;",
+             END IF;\nEND",
         outdated = literal(&format!(
             "{DROP_OUTDATED}`jobexec schema --apply --role` with the name of each login that uses it"
         )),
         findings = findings(owner),
-    )
+    );
+    format!("{};", block(&body))
 }
 
 #[cfg(test)]
@@ -254,5 +257,8 @@ mod tests {
     fn a_named_owner_stays_a_name() {
         assert!(findings(Some("o'x")).contains("r.rolname = 'o''x'"));
         assert!(findings(None).contains("r.rolname = NULL"));
+        // In a comment it would end with its line, and in an anonymous block with the block's quotes.
+        assert_eq!(findings(Some("x\nDROP")).matches("x\nDROP").count(), 1);
+        assert!(guard(Some("$do$; DROP")).starts_with("DO $_do$"));
     }
 }

@@ -1,6 +1,6 @@
 -- What in the schema jobexec is somebody else's, or can run somebody else's SQL with the rights of whoever writes to it:
--- one row each, with the statement that mends it. It reads the catalog alone. {named} is the owner that the spec names, or
--- NULL; {tables} are the operator's. `jobexec schema` runs it as a part of its script, so it has no parameters.
+-- one row each, with the statement that mends it. It reads the catalog alone. `named` is the owner that the spec names, or
+-- NULL; `tables` are those of the operator. `jobexec schema` runs it as a part of its script, so it has no parameters.
 -- Whoever owns the schema chooses how much is in it and how long names are, so each place, the rows and their texts are bounded.
 WITH RECURSIVE
 home AS (SELECT oid, nspowner, nspacl FROM pg_catalog.pg_namespace WHERE nspname = 'jobexec'),
