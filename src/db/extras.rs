@@ -183,7 +183,7 @@ fn notify(table: &Table) -> Vec<String> {
 }
 
 /// An anonymous block, in quotes that its body does not hold.
-fn block(body: &str) -> String {
+pub(super) fn block(body: &str) -> String {
     let mut tag = "$do$".to_owned();
     while body.contains(&tag) {
         tag.insert(1, '_');

@@ -6,12 +6,12 @@ use super::{Database, DbError};
 /// The count so far, or `None` where the trigger was never installed.
 pub async fn count(database: &Database, store_id: i64) -> Result<Option<i64>, DbError> {
     let mut tx = database.read().await?;
-    // The view is silent about a sequence that this login may not read, where the sequence itself would be an error.
+    // By the catalog, which is silent about a sequence that this login may not read, and by oid: names are found in any schema.
     let count = sqlx::query_scalar(
-        "SELECT COALESCE(last_value, 0) FROM pg_catalog.pg_sequences
-         WHERE schemaname = 'jobexec'
-           AND sequencename = $2::text || (SELECT table_oid::text FROM jobexec.stores WHERE store_id = $1)
-           AND has_sequence_privilege(format('jobexec.%I', sequencename), 'SELECT')",
+        "SELECT COALESCE(pg_sequence_last_value(c.oid), 0) FROM pg_class AS c
+         WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'jobexec') AND c.relkind = 'S'
+           AND c.relname = $2::text || (SELECT table_oid::text FROM jobexec.stores WHERE store_id = $1)
+           AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'SELECT') END",
     )
     .bind(store_id)
     .bind(REFUSALS)

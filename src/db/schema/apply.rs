@@ -50,6 +50,9 @@ pub async fn apply(
             done => done?,
         }
     }
+    if !extras.is_empty() {
+        execute(&mut connection, &build::handed_over()).await?;
+    }
     Ok(())
 }
 
@@ -111,6 +114,9 @@ pub fn script(layout: &Layout, role: Option<&str>, extras: &[Extra]) -> String {
         for statement in extra.statements(table, role) {
             out.push_str(&format!("{statement};\n"));
         }
+    }
+    if !extras.is_empty() {
+        out.push_str(&format!("\n{}\n", build::handed_over()));
     }
     out
 }

@@ -3,9 +3,10 @@
 use sqlx::migrate::{MigrateError, Migration, MigrationType};
 use sqlx::{AssertSqlSafe, PgConnection, SqlStr};
 
+use super::super::extras::REFUSALS;
 use super::super::mapping::literal;
 use super::super::{Database, DbError};
-use super::{MIGRATIONS, SchemaError, trust};
+use super::{MIGRATIONS, SchemaError, grants, trust};
 
 /// The schema. Who owns it need not have the right to create another one.
 pub(super) const SCHEMA: &str =
@@ -65,6 +66,7 @@ pub(super) async fn build(
         run(&mut tx, migration.sql.as_str()).await?;
         run(&mut tx, &noted(&migration)).await?;
     }
+    run(&mut tx, &handed_over()).await?;
     Ok(tx.commit().await.map_err(DbError::from)?)
 }
 
@@ -93,8 +95,30 @@ pub(super) fn script(owner: Option<&str>) -> String {
     for migration in migrations() {
         out.push_str(&format!("{}\n{}\n\n", migration.sql.as_str(), noted(&migration)));
     }
-    out.push_str("COMMIT;\n");
+    out.push_str(&format!("{}\n\nCOMMIT;\n", handed_over()));
     out
+}
+
+/// Gives what this login has made to the owner of the schema, if it is another role that it is a member of: else each member
+/// of such a role would own what the others then distrust. The names of the functions and of the sequences' start are those of
+/// [`super::super::extras`].
+pub(super) fn handed_over() -> String {
+    format!(
+        "DO $jobexec$\nDECLARE\n    heir name := (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'jobexec');\n    \
+             made text;\nBEGIN\n    \
+             IF heir = CURRENT_USER OR NOT pg_has_role(heir, CASE WHEN current_setting('server_version_num')::int >= 160000 \
+                 THEN 'SET' ELSE 'MEMBER' END)\n        OR NOT has_schema_privilege(heir, 'jobexec', 'CREATE') THEN\n        RETURN;\n    END IF;\n    \
+             FOR made IN\n        \
+                 SELECT format('%s %s', CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, oid::regclass) FROM pg_class\n        \
+                 WHERE relnamespace = 'jobexec'::regnamespace AND pg_get_userbyid(relowner) = CURRENT_USER\n          \
+                     AND ((relkind = 'r' AND relname = ANY ({tables})) OR (relkind = 'S' AND relname ~ '^{REFUSALS}[0-9]+$'))\n        \
+                 UNION ALL\n        \
+                 SELECT format('FUNCTION %s', oid::regprocedure) FROM pg_proc\n        \
+                 WHERE pronamespace = 'jobexec'::regnamespace AND pg_get_userbyid(proowner) = CURRENT_USER\n          \
+                     AND pronargs = 0 AND proname IN ('count_refusal', 'refuse_transition', 'notify')\n    \
+             LOOP\n        EXECUTE format('ALTER %s OWNER TO %I', made, heir);\n    END LOOP;\nEND\n$jobexec$;",
+        tables = literal(&format!("{{{}}}", grants::tables().join(","))),
+    )
 }
 
 fn migrations() -> Vec<Migration> {

@@ -28,6 +28,14 @@ pub(super) const EXTRA: [(&str, &str); 5] = [
     ("messages", "SELECT, INSERT, UPDATE, DELETE"),
 ];
 
+/// The names of the operator's tables, each once.
+pub(super) fn tables() -> Vec<&'static str> {
+    let mut names: Vec<_> = NEEDED.iter().chain(&EXTRA).map(|(table, _)| *table).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// The statements that grant to `role` what the operator needs: to read the mapped columns, to write those that end an
 /// execution, and its own tables.
 pub(super) fn statements(layout: &Layout, role: &str) -> Vec<String> {
@@ -46,4 +54,31 @@ pub(super) fn statements(layout: &Layout, role: &str) -> Vec<String> {
     let own = NEEDED.iter().chain(&EXTRA);
     grants.extend(own.map(|(table, rights)| format!("GRANT {rights} ON jobexec.{table} TO {role}")));
     grants
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MIGRATIONS;
+    use super::super::build::NOTES;
+    use super::tables;
+
+    /// The names that stand after `start` in `sql`.
+    fn named<'a>(sql: &'a str, start: &str) -> Vec<&'a str> {
+        sql.split(start).skip(1).filter_map(|rest| rest.split([' ', '(']).next()).collect()
+    }
+
+    #[test]
+    fn every_table_that_is_made_is_granted_looked_at_and_secured() {
+        let sql = MIGRATIONS.map(|(.., sql)| sql).join("\n");
+        let mut made = named(&sql, "CREATE TABLE IF NOT EXISTS jobexec.");
+        made.extend(named(NOTES, "CREATE TABLE IF NOT EXISTS jobexec."));
+        made.sort_unstable();
+        assert_eq!(made, tables());
+        let list =
+            sql.split("FOREACH own IN ARRAY ARRAY[").nth(1).and_then(|rest| rest.split(']').next()).unwrap();
+        let mut secured: Vec<&str> = list.split(", ").map(|name| name.trim_matches('\'')).collect();
+        secured.push("_sqlx_migrations");
+        secured.sort_unstable();
+        assert_eq!(secured, tables());
+    }
 }

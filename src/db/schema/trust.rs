@@ -5,7 +5,9 @@
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use super::super::DbError;
+use super::super::extras::block;
 use super::super::mapping::{literal, quote};
+use super::grants;
 
 /// Whether there is a schema of before 0.1.0: tables were known by their names.
 const OUTDATED: &str = "SELECT EXISTS (
@@ -16,10 +18,18 @@ const OUTDATED: &str = "SELECT EXISTS (
 /// What to do about it.
 const DROP_OUTDATED: &str = "the schema jobexec was made before version 0.1.0, and nothing of it is migrated: as its owner run \
      `DROP SCHEMA jobexec CASCADE`, which deletes the records of what was done, extensions given by hand and messages that wait, \
-     then `jobexec schema --apply --role`";
+     then ";
 
-/// How many problems a message names; all statements that mend them are in it.
+/// The statement that mends everything.
+const DROP: &str = "DROP SCHEMA jobexec CASCADE";
+
+/// How many problems a message names.
 const NAMED: usize = 20;
+
+/// From so many problems on, or so many bytes of statements, a message names [`DROP`] alone: `trust.sql` gives no more than
+/// a hundred of a kind, and statements that a condition cuts would be half of a remedy.
+const MANY: usize = 100;
+const LONG: usize = 16 * 1024;
 
 /// Why a schema that is there is not used: nothing in it is read or written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,14 +86,23 @@ pub(super) async fn read(tx: &mut PgConnection, owner: Option<&str>) -> Result<R
 
 /// The query for what cannot be trusted.
 fn findings(owner: Option<&str>) -> String {
-    include_str!("trust.sql").replace("{named}", &owner.map_or("NULL".to_owned(), literal))
+    include_str!("trust.sql")
+        .replace("{tables}", &literal(&format!("{{{}}}", grants::tables().join(","))))
+        .replace("{named}", &owner.map_or("NULL".to_owned(), literal))
 }
 
 impl Reading {
     /// Why the schema is refused, if it is; what a migration mends does not count where one follows.
     pub(super) fn refusal(&self, migrates: bool) -> Option<Refusal> {
-        if self.outdated {
-            let why = format!("{DROP_OUTDATED} {}", quote(&self.login));
+        // Who applies a schema need not be who uses it.
+        let next = match migrates {
+            true => "`jobexec schema --apply --role` with the name of each login that uses it".to_owned(),
+            false => format!("`jobexec schema --apply --role {}`", quote(&self.login)),
+        };
+        // What somebody else made first holds nothing, whatever version it looks like.
+        let foreign = self.findings.iter().any(|finding| finding.of_schema);
+        if self.outdated && !foreign {
+            let why = format!("{DROP_OUTDATED}{next}");
             return Some(Refusal { reason: "SchemaOutdated", why, owner_trusted: true });
         }
         let counts: Vec<&Finding> =
@@ -96,17 +115,22 @@ impl Reading {
             0 => String::new(),
             more => format!("; and {more} more"),
         };
-        let remedies: Vec<&str> = counts.iter().map(|finding| finding.remedy.as_str()).collect();
+        let others = if migrates { "" } else { " and the same for every other login that uses it" };
+        let named_owner = match foreign {
+            true => {
+                ". Who trusts its owner names it in `spec.connection.schemaOwner` instead, which takes no superuser"
+            }
+            false => "",
+        };
         let why = format!(
-            "the schema jobexec cannot be trusted: {}{more}. Whoever can change it can run SQL as the login {login}. As a \
-             superuser run `{}`, then `jobexec schema --apply --role {login}` and the same for every other login that uses it. \
-             Where nothing in it is needed, `DROP SCHEMA jobexec CASCADE` takes the place of these statements",
+            "the schema jobexec cannot be trusted: {}{more}. Whoever can change it can run SQL as the login {}. As a superuser \
+             run `{}`, then {next}{others}. Where nothing in it is needed, or its owner is not known to you, `{DROP}` takes the \
+             place of these statements{named_owner}",
             named.join("; "),
-            remedies.join("; "),
-            login = quote(&self.login),
+            quote(&self.login),
+            remedy(&counts),
         );
-        let owner_trusted = !counts.iter().any(|finding| finding.of_schema);
-        Some(Refusal { reason: "SchemaUntrusted", why, owner_trusted })
+        Some(Refusal { reason: "SchemaUntrusted", why, owner_trusted: !foreign })
     }
 
     /// Whether all that is wrong is what a migration mends.
@@ -115,20 +139,42 @@ impl Reading {
     }
 }
 
+/// The statements that mend `counts`, from the last to the first: foreign code goes before anybody else becomes the owner of
+/// what would run it.
+fn remedy(counts: &[&Finding]) -> String {
+    let statements: Vec<&str> = counts.iter().rev().map(|finding| finding.remedy.as_str()).collect();
+    let all = statements.join("; ");
+    let drops = statements.contains(&DROP) || counts.len() >= MANY || all.len() > LONG;
+    if drops { DROP.to_owned() } else { all }
+}
+
 /// A block for a script that raises an error where [`Reading::refusal`] would refuse the schema.
 pub(super) fn guard(owner: Option<&str>) -> String {
-    format!(
-        "DO $jobexec$\nDECLARE\n    untrusted text;\n    statements text;\nBEGIN\n    \
-             IF ({OUTDATED}) THEN\n        RAISE EXCEPTION {outdated};\n    END IF;\n    \
-             SELECT pg_catalog.string_agg(problem, '; '), pg_catalog.string_agg(remedy, '; ') INTO untrusted, statements FROM (\n{findings}) AS f WHERE NOT mended;\n    \
-             IF untrusted IS NOT NULL THEN\n        \
+    // The name of the owner is in it, which can be any text: the quotes are such that it does not end them.
+    let body = format!(
+        "DECLARE\n    untrusted text;\n    statements text;\n    is_foreign boolean;\n    found bigint;\nBEGIN\n    \
+             SELECT pg_catalog.string_agg(problem, '; ' ORDER BY n) FILTER (WHERE n <= {NAMED}),\n        \
+                 pg_catalog.string_agg(remedy, '; ' ORDER BY n DESC), COALESCE(pg_catalog.bool_or(place = 1), false), pg_catalog.count(*)\n    \
+             INTO untrusted, statements, is_foreign, found\n    \
+             FROM (SELECT f.*, pg_catalog.row_number() OVER (ORDER BY place, problem) AS n FROM (\n{findings}) AS f WHERE NOT mended) AS f;\n    \
+             IF NOT is_foreign AND ({OUTDATED}) THEN\n        RAISE EXCEPTION {outdated};\n    END IF;\n    \
+             IF found >= {MANY} OR pg_catalog.length(statements) > {LONG} OR pg_catalog.strpos(statements, '{DROP}') > 0 THEN\n        \
+                 statements := '{DROP}';\n    \
+             END IF;\n    \
+             IF found > {NAMED} THEN\n        \
+                 untrusted := pg_catalog.format('%s; and %s more', untrusted, found - {NAMED});\n    \
+             END IF;\n    \
+             IF found > 0 THEN\n        \
                  RAISE EXCEPTION 'the schema jobexec cannot be trusted: %', untrusted\n        \
                  USING HINT = pg_catalog.concat('As a superuser run: ', statements, \
-                 '; or, where nothing in it is needed: DROP SCHEMA jobexec CASCADE. Then run this script once more.');\n    \
-             END IF;\nEND\n$jobexec$;",
-        outdated = literal(DROP_OUTDATED),
+                 '; or, where nothing in it is needed, or its owner is not known to you: {DROP}. Then run this script once more.');\n    \
+             END IF;\nEND",
+        outdated = literal(&format!(
+            "{DROP_OUTDATED}`jobexec schema --apply --role` with the name of each login that uses it"
+        )),
         findings = findings(owner),
-    )
+    );
+    format!("{};", block(&body))
 }
 
 #[cfg(test)]
@@ -154,7 +200,13 @@ mod tests {
         assert!(
             refusal.why.contains("trigger t on jobexec.events") && refusal.why.contains("`DROP TRIGGER t`")
         );
-        assert!(refusal.owner_trusted && refusal.why.contains("--role \"team\""));
+        assert!(refusal.owner_trusted && refusal.why.contains("`jobexec schema --apply --role \"team\"`"));
+        let applied = reading(vec![finding(true, false)]).refusal(true).unwrap();
+        assert!(
+            !applied.why.contains("--role \"team\"") && applied.why.contains("schemaOwner"),
+            "{}",
+            applied.why
+        );
         assert!(!reading(vec![finding(true, false)]).refusal(true).unwrap().owner_trusted);
         assert_eq!(reading(Vec::new()).refusal(false), None);
     }
@@ -176,8 +228,37 @@ mod tests {
     }
 
     #[test]
+    fn foreign_code_is_dropped_before_anybody_owns_what_runs_it() {
+        let owner = Finding { remedy: "ALTER SCHEMA jobexec OWNER TO a".into(), ..finding(true, false) };
+        let refusal = reading(vec![owner, finding(false, false)]).refusal(false).unwrap();
+        assert!(refusal.why.contains("`DROP TRIGGER t; ALTER SCHEMA jobexec OWNER TO a`"), "{}", refusal.why);
+    }
+
+    #[test]
+    fn more_than_a_condition_holds_is_mended_by_one_statement() {
+        let whole = |refusal: Refusal| {
+            refusal.why.contains("run `DROP SCHEMA jobexec CASCADE`") && refusal.why.len() < 32 * 1024
+        };
+        assert!(whole(reading(vec![finding(false, false); MANY]).refusal(false).unwrap()));
+        let long = Finding { problem: "x".repeat(400), remedy: "x".repeat(1000), ..finding(true, false) };
+        assert!(whole(reading(vec![long; 50]).refusal(false).unwrap()));
+        let dropped = Finding { remedy: DROP.into(), ..finding(false, false) };
+        assert!(whole(reading(vec![finding(false, false), dropped]).refusal(false).unwrap()));
+    }
+
+    #[test]
+    fn what_looks_old_and_is_somebody_elses_holds_nothing() {
+        let old = Reading { outdated: true, ..reading(vec![finding(true, false)]) };
+        let refusal = old.refusal(false).unwrap();
+        assert!(refusal.reason == "SchemaUntrusted" && !refusal.owner_trusted);
+    }
+
+    #[test]
     fn a_named_owner_stays_a_name() {
         assert!(findings(Some("o'x")).contains("r.rolname = 'o''x'"));
         assert!(findings(None).contains("r.rolname = NULL"));
+        // In a comment it would end with its line, and in an anonymous block with the block's quotes.
+        assert_eq!(findings(Some("x\nDROP")).matches("x\nDROP").count(), 1);
+        assert!(guard(Some("$do$; DROP")).starts_with("DO $_do$"));
     }
 }

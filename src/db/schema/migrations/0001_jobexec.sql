@@ -184,3 +184,18 @@ END $$;
 -- Default privileges may have granted more than anybody needs.
 REVOKE ALL ON SCHEMA jobexec FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA jobexec FROM PUBLIC;
+
+-- Nobody needs a right on the sequences that numbers come from, whatever default privileges have granted.
+DO $$
+DECLARE
+    owned record;
+BEGIN
+    FOR owned IN
+        SELECT DISTINCT c.oid::regclass AS name, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee
+        FROM pg_depend AS d JOIN pg_class AS t ON t.oid = d.refobjid JOIN pg_class AS c ON c.oid = d.objid, aclexplode(c.relacl) AS a
+        WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'i' AND c.relkind = 'S'
+          AND t.relnamespace = 'jobexec'::regnamespace AND t.relkind = 'r' AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('REVOKE ALL ON SEQUENCE %s FROM %s CASCADE', owned.name, owned.grantee);
+    END LOOP;
+END $$;
