@@ -125,10 +125,9 @@ async fn of_view(database: &Database, layout: &Layout) -> Result<Visibility, DbE
     let tried = sqlx::query(AssertSqlSafe(read)).persistent(false).execute(&mut *tx).await;
     tx.rollback().await?;
     match tried.map_err(DbError::from) {
-        Ok(_) => Ok(Visibility::default()),
-        Err(DbError::RowSecurity) => Ok(Visibility { active: true, reads: false, ..Visibility::default() }),
         // A missing right is found by the columns.
-        Err(DbError::Privilege(_)) => Ok(Visibility::default()),
+        Ok(_) | Err(DbError::Privilege(_)) => Ok(Visibility::default()),
+        Err(DbError::RowSecurity) => Ok(Visibility { active: true, reads: false, ..Visibility::default() }),
         Err(error) => Err(error),
     }
 }
