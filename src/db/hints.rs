@@ -111,7 +111,8 @@ impl Tables {
 async fn listen(route: Route, tables: Arc<Tables>) {
     loop {
         let begun = Instant::now();
-        match caught(Place::Listen, follow(&route, &tables)).await {
+        // On the heap: a boundary keeps more than the work itself.
+        match Box::pin(caught(Place::Listen, follow(&route, &tables))).await {
             Ok(Err(error)) => {
                 let error = DbError::from(error);
                 tracing::info!(%error, "cannot listen for changes; they are found at the next poll");
