@@ -290,3 +290,21 @@ async fn row_security_asks_the_stores_once_a_statement() {
         assert_eq!(asked, plan.matches("Seq Scan on stores").count(), "of the stores only: {plan}");
     }
 }
+
+/// The operator counts refused changes by a sequence of this name in its own schema.
+#[tokio::test]
+async fn a_sequence_of_a_neighbours_breaks_no_figures() {
+    let (world, _neighbour) = neighbours("namesake").await;
+    world
+        .sql(&format!(
+            "CREATE SCHEMA theirs AUTHORIZATION {}_b; \
+             DO $$ BEGIN EXECUTE format('CREATE SEQUENCE theirs.refused_%s', 'job_executions'::regclass::oid); END $$",
+            world.role
+        ))
+        .await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let told = world.store_until(&operator, |s| records(s) && s.metrics.is_some()).await;
+    assert_eq!(told.metrics.unwrap().refused_transitions, None);
+    assert!(!operator.log().contains("figures of the table could not be taken"), "{}", operator.log());
+}

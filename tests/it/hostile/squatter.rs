@@ -21,8 +21,12 @@ fn remedy(text: &str) -> String {
 
 /// Runs a script with psql, as the documentation says.
 fn psql(world: &World, script: &[u8]) -> Output {
+    psql_as(&world.superuser(), script)
+}
+
+fn psql_as(url: &str, script: &[u8]) -> Output {
     let mut psql = Command::new("psql")
-        .args(["-qX", &world.superuser()])
+        .args(["-qX", url])
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
@@ -68,7 +72,11 @@ async fn neither_apply_nor_the_script_nor_an_operator_adopts_a_schema_of_somebod
     };
     let applied = world.jobexec(&["schema", "--apply", "--role", &world.role]);
     assert_eq!(applied.status.code(), Some(1));
-    names_all(&String::from_utf8_lossy(&applied.stderr));
+    let refusal = String::from_utf8_lossy(&applied.stderr).into_owned();
+    names_all(&refusal);
+    // Who applies it is not who uses it, and foreign code goes before anybody owns what runs it.
+    assert!(!refusal.contains("--role \""), "{refusal}");
+    assert!(refusal.find("DROP TRIGGER").unwrap() < refusal.find("ALTER TABLE").unwrap(), "{refusal}");
     let script = world.jobexec(&["schema", "--role", &world.role]).stdout;
     let printed = psql(&world, &script);
     assert!(!printed.status.success());
@@ -152,7 +160,7 @@ async fn a_schema_that_a_login_made_serves_it_alone_until_the_statements_are_run
 }
 
 /// What somebody with a right too many can have put into the schema of an administrator, and how it is named.
-const FOREIGN: [(&str, &str); 9] = [
+const FOREIGN: [(&str, &str); 14] = [
     (
         "CREATE TRIGGER t BEFORE INSERT ON jobexec.events FOR EACH ROW EXECUTE FUNCTION pg_catalog.suppress_redundant_updates_trigger()",
         "trigger t on jobexec.events",
@@ -174,6 +182,30 @@ const FOREIGN: [(&str, &str); 9] = [
     (
         "CREATE TABLE jobexec.mine (a int); ALTER TABLE jobexec.mine OWNER TO $ROLE",
         "jobexec.mine is owned by $ROLE",
+    ),
+    // ANALYZE runs it, also where nobody asks for that, as the owner of the table.
+    (
+        "CREATE FUNCTION public.g(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1'; \
+      CREATE STATISTICS public.s ON (public.g(execution_id)) FROM jobexec.events",
+        "uses public.g(pg_catalog.text)",
+    ),
+    // Postgres' own roles have members; nothing is written down about what they own.
+    (
+        "CREATE TABLE jobexec.monitored (a int); ALTER TABLE jobexec.monitored OWNER TO pg_monitor",
+        "jobexec.monitored is owned by pg_monitor",
+    ),
+    (
+        "GRANT UPDATE ON SEQUENCE jobexec.events_event_id_seq TO PUBLIC",
+        "everybody has UPDATE on jobexec.events_event_id_seq",
+    ),
+    (
+        "GRANT REFERENCES (sweep_id) ON jobexec.sweeps TO PUBLIC",
+        "everybody has REFERENCES on jobexec.sweeps.sweep_id",
+    ),
+    (
+        "CREATE TABLE public.numbers (n bigint PRIMARY KEY); \
+      ALTER TABLE jobexec.samples ADD CONSTRAINT k FOREIGN KEY (running) REFERENCES public.numbers NOT VALID",
+        "foreign key k of jobexec.samples to public.numbers",
     ),
 ];
 
@@ -241,6 +273,76 @@ async fn a_schema_of_before_the_first_version_is_refused_with_the_statement_that
         .await;
     world.sql(&remedy(&message(&told.conditions, "Recording"))).await;
     world.prepare().await;
+    world.store_until(&operator, records).await;
+}
+
+/// A foreign schema that looks like an old one, and has more in it than a condition can name.
+#[tokio::test]
+async fn a_crowded_schema_that_looks_outdated_holds_up_nobody() {
+    let world = World::bare("crowded").await;
+    world
+        .sql(&format!(
+            "{TABLE}; INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days'); \
+             GRANT SELECT, UPDATE ON job_executions TO {}",
+            world.role
+        ))
+        .await;
+    let squatter = role(&world, "squatter").await;
+    world
+        .sql(&format!(
+            "GRANT CREATE ON DATABASE {} TO {squatter}; SET ROLE {squatter}; CREATE SCHEMA jobexec; CREATE TABLE jobexec.stores (a int); \
+             DO $$ BEGIN FOR n IN 1..1000 LOOP EXECUTE format('CREATE DOMAIN jobexec.%s_%s AS int', repeat('x', 50), n); END LOOP; END $$; \
+             RESET ROLE",
+            world.role
+        ))
+        .await;
+    let printed = psql(&world, &world.jobexec(&["schema", "--role", &world.role]).stdout);
+    let text = String::from_utf8_lossy(&printed.stderr).into_owned();
+    assert!(text.contains(&format!("the schema is owned by {squatter}")) && text.len() < 32 * 1024, "{text}");
+    world.secret("db", json!({"uri": world.url("right/password")})).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let told = world
+        .store_until(&operator, |s| untrusted(s) && is(&s.conditions, "Ready", "True", "Enforcing"))
+        .await;
+    world.until_true("SELECT status = 'failed' FROM job_executions").await;
+    let text = message(&told.conditions, "Recording");
+    assert!(text.contains("schemaOwner"), "{text}");
+    assert_eq!(remedy(&text), "DROP SCHEMA jobexec CASCADE");
+}
+
+/// Each member makes what is lacking, and the others trust it.
+#[tokio::test]
+async fn members_of_the_schemas_owner_share_what_one_of_them_made() {
+    let world = World::bare("members").await;
+    let team = role(&world, "team").await;
+    let (first, second) = (role(&world, "first").await, role(&world, "second").await);
+    world
+        .sql(&format!(
+            "{TABLE}; ALTER TABLE job_executions OWNER TO {team}; GRANT CREATE ON SCHEMA public TO {team}; \
+             GRANT {team} TO {first}, {second}; CREATE SCHEMA jobexec AUTHORIZATION {team}"
+        ))
+        .await;
+    let all = ["schema", "--with", "transitions,notify"];
+    for member in [&first, &second, &first] {
+        let applied =
+            world.jobexec(&[&all[..], &["--apply", "--database-url", &url(&world, member)]].concat());
+        assert!(applied.status.success(), "{member}: {}", String::from_utf8_lossy(&applied.stderr));
+    }
+    let owners = "SELECT string_agg(DISTINCT pg_get_userbyid(owner), ' ') FROM ( \
+                      SELECT relowner AS owner FROM pg_class WHERE relnamespace = 'jobexec'::regnamespace \
+                      UNION ALL SELECT proowner FROM pg_proc WHERE pronamespace = 'jobexec'::regnamespace) AS made";
+    assert_eq!(world.one::<String>(owners).await, team);
+    world.sql(&format!("DROP SCHEMA jobexec CASCADE; CREATE SCHEMA jobexec AUTHORIZATION {team}")).await;
+    for member in [&first, &second] {
+        let script = world.jobexec(&all).stdout;
+        let printed = psql_as(&url(&world, member), &script);
+        assert!(printed.status.success(), "{member}: {}", String::from_utf8_lossy(&printed.stderr));
+    }
+    assert_eq!(world.one::<String>(owners).await, team);
+    world.secret("db", json!({"uri": url(&world, &second)})).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
     world.store_until(&operator, records).await;
 }
 
