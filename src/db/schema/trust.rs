@@ -95,9 +95,10 @@ impl Reading {
     /// Why the schema is refused, if it is; what a migration mends does not count where one follows.
     pub(super) fn refusal(&self, migrates: bool) -> Option<Refusal> {
         // Who applies a schema need not be who uses it.
-        let next = match migrates {
-            true => "`jobexec schema --apply --role` with the name of each login that uses it".to_owned(),
-            false => format!("`jobexec schema --apply --role {}`", quote(&self.login)),
+        let next = if migrates {
+            "`jobexec schema --apply --role` with the name of each login that uses it".to_owned()
+        } else {
+            format!("`jobexec schema --apply --role {}`", quote(&self.login))
         };
         // What somebody else made first holds nothing, whatever version it looks like.
         let foreign = self.findings.iter().any(|finding| finding.of_schema);
@@ -116,11 +117,10 @@ impl Reading {
             more => format!("; and {more} more"),
         };
         let others = if migrates { "" } else { " and the same for every other login that uses it" };
-        let named_owner = match foreign {
-            true => {
-                ". Who trusts its owner names it in `spec.connection.schemaOwner` instead, which takes no superuser"
-            }
-            false => "",
+        let named_owner = if foreign {
+            ". Who trusts its owner names it in `spec.connection.schemaOwner` instead, which takes no superuser"
+        } else {
+            ""
         };
         let why = format!(
             "the schema jobexec cannot be trusted: {}{more}. Whoever can change it can run SQL as the login {}. As a superuser \

@@ -130,7 +130,7 @@ fn a_flood_is_stopped() {
     let parameters: Vec<u8> = parameters.collect();
     let rows: Vec<u8> = message(b'D', &[0, 0]).repeat(400_000);
     let columns = message(b'D', &[&[6, 128][..], &[255; 4 * 1_664]].concat()).repeat(2_000);
-    let described = message(b'T', &[&[6, 128][..], &[0; 19 * 1_664]].concat()).repeat(100);
+    let described = message(b'T', &[&[6, 128][..], &vec![0; 19 * 1_664]].concat()).repeat(100);
     for (started, bytes) in [
         (false, [message(b'R', &[0; 4]), parameters.clone()].concat()),
         (true, parameters),
