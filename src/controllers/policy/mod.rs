@@ -134,7 +134,8 @@ async fn reconcile(
             );
             let conditions =
                 verdict::refused(&refused.cause, refused.metadata.generation, chrono::Utc::now());
-            apply(context, &refused.metadata, REFUSAL_MANAGER, &json!({"conditions": conditions})).await?;
+            let status = json!({"observedGeneration": refused.metadata.generation, "conditions": conditions});
+            apply(context, &refused.metadata, REFUSAL_MANAGER, &status).await?;
             return Ok(Action::await_change());
         }
     };

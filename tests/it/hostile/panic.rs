@@ -282,8 +282,8 @@ async fn fill(world: &World, store: i64) {
              INSERT INTO jobexec.sweeps VALUES (gen_random_uuid(), {store}, 'Interval', now(), 1);
              INSERT INTO jobexec.samples VALUES ({store}, now(), 1, 1, 1, 1, 1) ON CONFLICT DO NOTHING;
              INSERT INTO jobexec.outbox (store_id, at, event_ids) VALUES ({store}, now(), '{{1}}');
-             INSERT INTO jobexec.messages (message_id, store_id, channel, recipient, message, created_at, next_attempt_at)
-                 VALUES (gen_random_uuid(), {store}, 'c', '', '{{}}', now(), now())"
+             INSERT INTO jobexec.messages (message_id, store_id, channel, recipient, message, created_at, attempts, next_attempt_at)
+                 VALUES (gen_random_uuid(), {store}, 'c', '', '{{}}', now(), 0, now())"
         ))
         .await;
 }
