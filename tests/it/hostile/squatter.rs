@@ -170,9 +170,9 @@ const FOREIGN: [(&str, &str); 14] = [
     ("CREATE POLICY p ON jobexec.rules USING (true)", "policy p on jobexec.rules"),
     ("ALTER TABLE jobexec.outbox DISABLE ROW LEVEL SECURITY", "jobexec.outbox is without its row security"),
     (
-        "CREATE FUNCTION public.f(int) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT true'; \
+        "CREATE FUNCTION public.f(bigint) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT true'; \
       ALTER TABLE jobexec.samples ADD CONSTRAINT c CHECK (public.f(store_id))",
-        "uses public.f(integer)",
+        "uses public.f(bigint)",
     ),
     (
         "CREATE TABLE public.child () INHERITS (jobexec.suspects)",
