@@ -76,7 +76,7 @@ async fn a_row_has_an_object_from_its_start_until_some_time_after_its_end() {
     start(&world, 40, "1 minute").await;
     world.sql("INSERT INTO job_executions VALUES (41, 7, 3, 'scheduled'); INSERT INTO job_executions VALUES (42, 7, 1, 'completed', now(), now())").await;
     let operator = world.operator();
-    let store = world.store(mirror(&json!({"finishedTTL": "2s"}))).await;
+    let store = world.store(mirror(&json!({"finishedTTL": "10s"}))).await;
     let status = world.execution_until(&operator, "jobs-39", |s| s.phase == Some(Phase::Running)).await;
     assert!(is(&status.conditions, "Bound", "True", "RowFound"));
     assert!(is(&status.conditions, "Finished", "False", "Running"));

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::{Remote, stale};
 use crate::support::kubelet::acceptor;
@@ -20,7 +20,7 @@ async fn a_pod_that_is_ready_answers() {
     remote.fails(&["list"], &[], 1, "is not ready: see `kubectl -n");
 
     // Nobody listens there any more, as the kubelet says.
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let (_kept, nobody) = port_of_nobody();
     world.operators_pod(&remote.kubelet, "broken", nobody, true).await;
     remote.fails(&["list"], &[], 1, "the port-forward to the Pod broken failed: error forwarding port");
     remote.fails(&["health"], &[], 2, "unreachable: the port-forward");
@@ -37,7 +37,7 @@ async fn of_several_releases_the_one_that_is_named_answers() {
     let remote = Remote::of(stale("remoterelease").await, &[]).await;
     let world = &remote.world;
     // Its name comes before that of the operator's own, and nobody listens there.
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let (_kept, nobody) = port_of_nobody();
     world.pod_of_release(&remote.kubelet, "other", "another", nobody, true).await;
     let list = ["list", "-o", "name"];
     let release = |name: &'static str| [("JOBEXEC_OPERATOR_RELEASE", name)];
@@ -169,4 +169,12 @@ async fn whatever_answers_is_told_apart() {
         assert_eq!((ran.code, ran.out.as_str()), (Some(code), out), "{args:?} {}", ran.err);
         assert!(ran.err.contains(told), "{args:?} {told}: {}", ran.err);
     }
+}
+
+/// A port that nobody listens at, nor can while the socket is there.
+fn port_of_nobody() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
 }
