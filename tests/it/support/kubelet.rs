@@ -147,8 +147,7 @@ where
         Err(error) => {
             let told = format!("error forwarding port {port} to pod: {error}");
             let _ = socket.send(frame(1, told.as_bytes())).await;
-            let _ = socket.close(None).await;
-            return;
+            return hang_up(socket).await;
         }
     };
     let (mut from_pod, mut to_pod) = pod.split();
@@ -161,10 +160,7 @@ where
                         return;
                     }
                 }
-                _ => {
-                    let _ = socket.close(None).await;
-                    return;
-                }
+                _ => return hang_up(socket).await,
             },
             message = socket.next() => match message {
                 Some(Ok(Message::Binary(bytes))) if bytes.first() == Some(&0) => {
@@ -177,4 +173,14 @@ where
             },
         }
     }
+}
+
+/// Closes it, and reads until the other side closes too. A socket that is dropped with bytes unread resets the connection,
+/// and what was sent before may be lost on its way through the API server.
+async fn hang_up<S>(mut socket: WebSocketStream<S>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let _ = socket.close(None).await;
+    while let Some(Ok(_)) = socket.next().await {}
 }
