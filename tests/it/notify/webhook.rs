@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{deliver, execution, full, message, reason};
 use crate::support::hook::{Answer, Hook, Request, status};
-use crate::support::machine;
+use crate::support::{machine, port_of_nobody};
 
 fn target(hook: &Hook, path: &str) -> Target {
     Target {
@@ -191,9 +191,8 @@ async fn urls_and_what_is_none() {
     let error = deliver(&Destination::Webhook(target), &message()).await.unwrap_err();
     assert_eq!(reason(&error, &["hidden", "me:"]), "HTTPStatus", "{error}");
     assert_eq!(hook.requests()[0].headers["authorization"], "Basic bWU6aGlkZGVu");
-    let (hidden, free) =
-        ("hidden", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
-    for base in [format!("http://{free}"), "http://nowhere.invalid".to_owned()] {
+    let (hidden, (_kept, nobody)) = ("hidden", port_of_nobody());
+    for base in [format!("http://127.0.0.1:{nobody}"), "http://nowhere.invalid".to_owned()] {
         let url = Endpoint::new(&format!("{base}/{hidden}")).unwrap();
         let target = Target { url, signing_key: None, authorities: None, format: Format::Json };
         let error = deliver(&Destination::Webhook(target), &message()).await.unwrap_err();

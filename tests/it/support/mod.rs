@@ -24,9 +24,18 @@ pub(crate) use world::World;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use tokio::net::TcpSocket;
 
 /// How long to wait for something that must happen. Nothing waits this long unless it is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A port that nobody listens at, nor can while the socket is there.
+pub(crate) fn port_of_nobody() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
+}
 
 /// Does something that takes its time and must not be done in a task.
 pub(crate) async fn blocking<T: Send + 'static, E: std::fmt::Debug + Send + 'static>(

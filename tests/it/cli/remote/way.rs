@@ -4,10 +4,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 
 use super::{Remote, stale};
 use crate::support::kubelet::acceptor;
+use crate::support::port_of_nobody;
 
 #[tokio::test]
 async fn a_pod_that_is_ready_answers() {
@@ -83,10 +84,10 @@ async fn a_certificate_is_checked_where_that_is_asked_for() {
         2,
         "cannot be used with",
     );
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (_kept, nobody) = port_of_nobody();
     remote.fails(
         &list,
-        &[("JOBEXEC_API_URL", &format!("https://{nobody}"))],
+        &[("JOBEXEC_API_URL", &format!("https://127.0.0.1:{nobody}"))],
         1,
         "cannot connect to 127.0.0.1:",
     );
@@ -169,12 +170,4 @@ async fn whatever_answers_is_told_apart() {
         assert_eq!((ran.code, ran.out.as_str()), (Some(code), out), "{args:?} {}", ran.err);
         assert!(ran.err.contains(told), "{args:?} {told}: {}", ran.err);
     }
-}
-
-/// A port that nobody listens at, nor can while the socket is there.
-fn port_of_nobody() -> (TcpSocket, u16) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let port = socket.local_addr().unwrap().port();
-    (socket, port)
 }
