@@ -21,7 +21,7 @@ enum For {
 use For::{Enforcement, History, Recording};
 
 /// The rights, what on, and what for.
-const GRANTS: [(&str, &str, For); 15] = [
+const GRANTS: [(&str, &str, For); 16] = [
     ("USAGE", "SCHEMA jobexec", Recording),
     ("SELECT", "jobexec._sqlx_migrations", Recording),
     (
@@ -32,6 +32,7 @@ const GRANTS: [(&str, &str, For); 15] = [
     ("SELECT, INSERT, UPDATE, DELETE", "jobexec.rules", Recording),
     ("SELECT, INSERT, UPDATE, DELETE", "jobexec.figures", Recording),
     ("SELECT, INSERT, DELETE", "jobexec.suspects", Recording),
+    ("SELECT, INSERT, UPDATE, DELETE", "jobexec.observations", Recording),
     ("SELECT, INSERT, UPDATE", "jobexec.sweeps", Recording),
     ("SELECT, INSERT", "jobexec.events", Recording),
     ("SELECT, INSERT, DELETE", "jobexec.samples", History),

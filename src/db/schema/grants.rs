@@ -6,7 +6,7 @@ use super::super::validate::{job_columns, quoted, read_columns, write_columns};
 
 /// The operator's tables and what its role may do with them, without which nothing is recorded. Nobody chooses the numbers
 /// of stores, so the right to insert one is by column.
-pub(super) const NEEDED: [(&str, &str); 7] = [
+pub(super) const NEEDED: [(&str, &str); 8] = [
     ("_sqlx_migrations", "SELECT"),
     (
         "stores",
@@ -15,6 +15,7 @@ pub(super) const NEEDED: [(&str, &str); 7] = [
     ("rules", "SELECT, INSERT, UPDATE, DELETE"),
     ("figures", "SELECT, INSERT, UPDATE, DELETE"),
     ("suspects", "SELECT, INSERT, DELETE"),
+    ("observations", "SELECT, INSERT, UPDATE, DELETE"),
     ("sweeps", "SELECT, INSERT, UPDATE"),
     ("events", "SELECT, INSERT"),
 ];

@@ -51,7 +51,7 @@ async fn touched(connection: &mut PgConnection, sql: &str) -> Option<u64> {
 }
 
 /// What the neighbour tries with the other team's records, where `$A` is its number and `$T` its table.
-const TRIES: [&str; 40] = [
+const TRIES: [&str; 42] = [
     "SELECT 1 FROM jobexec.stores WHERE store_id = $A",
     "SELECT 1 FROM jobexec.rules WHERE store_id = $A",
     "SELECT 1 FROM jobexec.events WHERE store_id = $A",
@@ -60,6 +60,7 @@ const TRIES: [&str; 40] = [
     "SELECT 1 FROM jobexec.messages WHERE store_id = $A",
     "SELECT 1 FROM jobexec.outbox WHERE store_id = $A",
     "SELECT 1 FROM jobexec.suspects WHERE store_id = $A",
+    "SELECT 1 FROM jobexec.observations WHERE store_id = $A",
     "SELECT 1 FROM jobexec.figures WHERE store_id = $A",
     "UPDATE jobexec.stores SET uid = 'x', namespace = 'x', name = 'x', seen_at = now() + interval '1000 years' WHERE store_id = $A",
     "UPDATE jobexec.stores SET watched_since = 'infinity', paused_at = now() WHERE store_id = $A",
@@ -78,6 +79,7 @@ const TRIES: [&str; 40] = [
     "INSERT INTO jobexec.events (at, store_id, execution_id, action, reason, source) VALUES (now(), $A, '1', 'Failed', 'x', 'x')",
     "INSERT INTO jobexec.messages VALUES (gen_random_uuid(), $A, 'c', 'evil@example.org', '{}', now(), 0, now())",
     "INSERT INTO jobexec.outbox (store_id, at, event_ids) VALUES ($A, now(), '{1}')",
+    "INSERT INTO jobexec.observations VALUES ($A, 'RunningWithoutStart', '1', now(), now())",
     "INSERT INTO jobexec.suspects VALUES ($A, 'WorkloadGone', '1', now(), now())",
     "INSERT INTO jobexec.samples VALUES ($A, now(), 1, 1, 1, 1, 1)",
     "INSERT INTO jobexec.figures VALUES ($A, 'x', 'x', 1, now(), '[]')",

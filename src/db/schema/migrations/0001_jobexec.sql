@@ -80,6 +80,18 @@ CREATE TABLE IF NOT EXISTS jobexec.suspects (
     PRIMARY KEY (store_id, reason, execution_id)
 );
 
+-- What was seen of executions and is not in their rows, and since when. It is deleted once the execution has ended.
+CREATE TABLE IF NOT EXISTS jobexec.observations (
+    store_id     bigint      NOT NULL REFERENCES jobexec.stores,
+    kind         text        NOT NULL, -- for example 'RunningWithoutStart'
+    execution_id text        NOT NULL,
+    started_at   timestamptz,          -- of the execution, if it has a start: ids may be used again
+    since        timestamptz NOT NULL,
+    total        interval,             -- what was counted, if something is
+    detail       text,                 -- for example the UID of a workload
+    PRIMARY KEY (store_id, kind, execution_id)
+);
+
 -- The sweeps that changed something. announced_at: when Kubernetes got an Event of it.
 CREATE TABLE IF NOT EXISTS jobexec.sweeps (
     sweep_id     uuid        PRIMARY KEY,
@@ -169,7 +181,7 @@ DECLARE
     of_store text := 'store_id IN (SELECT store_id FROM jobexec.stores)';
     of_table text := 'registry = tableoid AND has_any_column_privilege(table_oid, ''UPDATE'')';
 BEGIN
-    FOREACH own IN ARRAY ARRAY['stores', 'rules', 'figures', 'suspects', 'sweeps', 'events', 'samples', 'outbox', 'messages']
+    FOREACH own IN ARRAY ARRAY['stores', 'rules', 'figures', 'suspects', 'observations', 'sweeps', 'events', 'samples', 'outbox', 'messages']
     LOOP
         IF NOT (SELECT relrowsecurity FROM pg_class WHERE oid = format('jobexec.%I', own)::regclass) THEN
             EXECUTE format('ALTER TABLE jobexec.%I ENABLE ROW LEVEL SECURITY', own);
