@@ -112,7 +112,7 @@ impl Operator {
             return Err("the operator's tables cannot be used".into());
         };
         let compiled = policy::compile(base(default), Vec::new(), policies);
-        rules::replace(&database, store_id, &compiled, &[]).await?;
+        rules::replace(&database, store_id, &compiled, &[], &serde_json::Value::Null).await?;
         // As autovacuum leaves it within a minute.
         server.connect(database_name).await?.execute("VACUUM ANALYZE jobexec.rules").await?;
         Ok(Self { database, mapping, compiled, ledger, store_id, watched })

@@ -139,11 +139,13 @@ pub(super) async fn extend(args: Extend) -> Result<(), CliError> {
     let by = duration::format(args.by.to_chrono());
     let mut teller = Teller::new(args.output);
     if let Some(store) = args.place.store {
+        args.place.direct.beside_a_store()?;
         let object = Cluster::open(store).await?.extend(&args.id, &args.by).await?;
         teller.tell(Some(&args.id), Some(object.clone()), format!("{object}: extendBy {by}"));
         return teller.end();
     }
     let mut store = Direct::open(args.place.direct).await?;
+    store.certain()?;
     let id = store.id(&args.id)?;
     let store_id = match store.enlist().await? {
         Ledger::Tables { store_id, .. } => *store_id,
@@ -169,6 +171,7 @@ pub(super) async fn extend(args: Extend) -> Result<(), CliError> {
 pub(super) async fn cancel(args: Cancel) -> Result<Done, CliError> {
     let mut teller = Teller::new(args.output);
     let done = if let Some(store) = args.place.store {
+        args.place.direct.beside_a_store()?;
         let cluster = Cluster::open(store).await?;
         for id in &args.ids {
             let object = cluster.cancel(id).await?;
@@ -237,6 +240,7 @@ async fn why_not(store: &Direct, id: &str) -> Result<CliError, CliError> {
 pub(super) async fn resume(args: Resume) -> Result<(), CliError> {
     let mut teller = Teller::new(args.output);
     if let Some(store) = args.place.store {
+        args.place.direct.beside_a_store()?;
         let object = Cluster::open(store).await?.resume().await?;
         teller.tell(None, Some(object.clone()), format!("{object}: asked to go on"));
         return teller.end();

@@ -43,7 +43,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
                 .to_owned(),
         ));
     }
-    store.say_of_zone();
+    store.say_how_it_reads();
     let question = Question { since: args.since.to_chrono(), types: args.types, limit: args.limit };
     let found = store.database.within(patterns::ask(&store.database, &store.mapping, &question)).await?;
     let mut printer = Printer::new(args.output, columns(by_type), |pattern: &Pattern| {

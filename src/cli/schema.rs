@@ -33,25 +33,31 @@ pub(super) struct Args {
     /// Additions to the application's table, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ADDITION")]
     with: Vec<Extra>,
-    /// A YAML file with an `ExecutionStore`, for a table other than the default.
+    /// A YAML file with an `ExecutionStore`, for a table other than the default. Without it --apply takes the table of the one
+    /// store that an operator has recorded in the database, if there is one.
     #[arg(short = 'f', long, value_name = "FILE")]
     filename: Option<PathBuf>,
 }
 
 /// Prints or applies the schema.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
-    let layout = match &args.filename {
-        None => Layout::default(),
-        Some(path) => Layout::of(&direct::store_of(path)?.spec),
+    let described = match &args.filename {
+        None => None,
+        Some(path) => Some(Layout::of(&direct::store_of(path)?.spec)),
     };
     let role = args.role.as_deref();
     if !args.apply {
+        let layout = described.unwrap_or_default();
         std::io::stdout().lock().write_all(schema::script(&layout, role, &args.with).as_bytes())?;
         return Ok(());
     }
     let url = args.database_url.ok_or(CliError::NoDatabase)?;
     let login = url::login(url.expose_secret(), None)?;
     let database = Database::connect(login, 1, STATEMENT_TIMEOUT).await?;
+    let layout = match described {
+        Some(layout) => layout,
+        None => direct::recorded(&database).await?.unwrap_or_default(),
+    };
     schema::apply(&database, &layout, role, &args.with).await?;
     database.close().await;
     let table = &layout.table;

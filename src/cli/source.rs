@@ -47,7 +47,10 @@ impl Source {
     /// Connects to the database, or makes ready to ask the operator.
     pub(super) async fn open(place: Place) -> Result<Self, CliError> {
         Ok(match place.store {
-            Some(store) => Self::Remote(Box::new(Remote::open(store, place.remote).await?)),
+            Some(store) => {
+                place.direct.beside_a_store()?;
+                Self::Remote(Box::new(Remote::open(store, place.remote).await?))
+            }
             None => Self::Direct(Box::new(Direct::open(place.direct).await?)),
         })
     }
@@ -55,7 +58,7 @@ impl Source {
     /// Says what may be wrong with what is read here.
     pub(super) fn caution(&self) {
         if let Self::Direct(store) = self {
-            store.say_of_zone();
+            store.say_how_it_reads();
         }
     }
 

@@ -10,7 +10,7 @@ use super::session::Session;
 use super::wishes::{Read, Wishes};
 use crate::api::ExecutionStore;
 use crate::db::history::{Figures, Question};
-use crate::db::{DbError, Ledger, extend, rules};
+use crate::db::{DbError, Ledger, extend, rules, stores};
 use crate::policy::{self, Base, Compiled, Dynamic, Figure, Routes, Scope, Wish};
 
 /// What is in force for a store.
@@ -109,7 +109,8 @@ impl Session {
             return Ok(Some(known.clone()));
         }
         if let Ledger::Tables { store_id, .. } = self.ledger {
-            let replaced = rules::replace(&self.database, store_id, &wanted.compiled, &unreadable);
+            let mapping = stores::record(store);
+            let replaced = rules::replace(&self.database, store_id, &wanted.compiled, &unreadable, &mapping);
             let differed = self.database.within(replaced).await?;
             let pruned = extend::prune(&self.database, &self.mapping, store_id);
             if let Err(error) = self.database.within(pruned).await {

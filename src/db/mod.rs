@@ -9,7 +9,7 @@
 //!   [`execution`] use it and nothing else; so do [`running`] and [`cleanup`], where a person asks ([`asked`]);
 //! - [`cancel`] ends what a person asked to have ended, [`extend`] gives it more time;
 //! - [`evidence`] and [`history`] gather what it judges by beside the rows themselves;
-//! - [`ledger`] and [`rules`] keep the operator's own tables, which [`schema`] creates; [`extras`] are additions to
+//! - [`ledger`], [`stores`] and [`rules`] keep the operator's own tables, which [`schema`] creates; [`extras`] are additions to
 //!   the application's table, with [`refusals`] and [`hints`] to read what they tell; [`audit`] reads what was done,
 //!   [`samples`] what the figures were, [`patterns`] how long executions take and how they end; [`retention`] forgets;
 //! - [`outbox`] and [`messages`] keep what people are still to be told of.
@@ -46,6 +46,7 @@ pub mod rules;
 pub mod running;
 pub mod samples;
 pub mod schema;
+pub mod stores;
 pub mod sweep;
 pub mod url;
 pub mod validate;

@@ -150,14 +150,15 @@ pub(super) fn base_parameter(base: &Base, watched: DateTime<Utc>, asked: Option<
     json(&Row { store: Some(&base.store), watched: Some(watched), asked, ..Row::of_base(base) })
 }
 
-/// Makes the rules of `store_id` equal to what is in force, in one statement that writes only what differs, and notes
-/// in `jobexec.events` whose deadline a person has moved. Rules from a source in `kept` stay as they are, and so does what
+/// Makes the rules of `store_id`, and the [`mapping`](super::stores) by which they are applied, equal to what is in force, in one
+/// statement that writes only what differs, and notes in `jobexec.events` whose deadline a person has moved. Rules from a source in `kept` stay as they are, and so does what
 /// a person extended without an object. Returns whether anything differed.
 pub async fn replace(
     database: &Database,
     store_id: i64,
     in_force: &Compiled,
     kept: &[String],
+    mapping: &serde_json::Value,
 ) -> Result<bool, DbError> {
     let rows: Vec<Row<'_>> =
         in_force.rules.iter().map(Row::of).chain([Row::of_base(&in_force.base)]).collect();
@@ -222,14 +223,17 @@ pub async fn replace(
              RETURNING r.key),
          put AS (
              INSERT INTO jobexec.rules AS r (store_id, {COLUMNS}) SELECT $1, {COLUMNS} FROM differing
-             ON CONFLICT (store_id, scope, key) DO UPDATE SET ({COLUMNS}) = ROW ({excluded}) RETURNING r.key)
-         SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM put) > 0,
+             ON CONFLICT (store_id, scope, key) DO UPDATE SET ({COLUMNS}) = ROW ({excluded}) RETURNING r.key),
+         mapped AS (
+             UPDATE jobexec.stores SET mapping = $5::jsonb
+             WHERE store_id = $1 AND mapping IS DISTINCT FROM $5::jsonb RETURNING store_id)
+         SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM put) + (SELECT count(*) FROM mapped) > 0,
                 (SELECT count(*) FROM gone) < (SELECT count(*) FROM unwanted)",
         excluded = excluded.join(", "),
         merged = merged.join(", "),
         nothing = nothing.join(", "),
     );
-    let (rows, mut differed) = (json(&rows), false);
+    let (rows, mapping, mut differed) = (json(&rows), json(mapping), false);
     // A rule that was to go, and that a person has extended since the statement began, is seen as it is by another try.
     for _ in 0..TRIES {
         let mut tx = database.write().await?;
@@ -238,6 +242,7 @@ pub async fn replace(
             .bind(&rows)
             .bind(kept)
             .bind(format!("{}%", extend::SOURCE))
+            .bind(&mapping)
             .persistent(false)
             .fetch_one(&mut *tx)
             .await?;

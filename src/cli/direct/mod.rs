@@ -2,13 +2,13 @@
 //! put in force there.
 
 mod answers;
+mod choice;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use kube::ResourceExt as _;
 
 use super::{CliError, secret};
 use crate::api::{ExecutionStore, ExecutionStoreSpec};
@@ -16,9 +16,11 @@ use crate::db::judge::Rules;
 use crate::db::ledger::Found;
 use crate::db::mapping::IdType;
 use crate::db::validate::{Problem, validate};
-use crate::db::{Database, Judge, Layout, Ledger, Mapping, ledger, rules, url};
+use crate::db::{Database, Judge, Layout, Ledger, Mapping, ledger, rules, schema, stores, url};
 use crate::policy::{self, Base, Compiled};
 use crate::secrets::{ExposeSecret as _, SecretString};
+pub(super) use choice::TableName;
+use choice::{Choice, choose};
 
 /// How long a statement may take: a person waits for it.
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
@@ -32,9 +34,25 @@ pub(super) struct Target {
     /// The database: postgres://user:password@host:port/database.
     #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true, value_parser = secret)]
     database_url: Option<SecretString>,
-    /// A YAML file with an `ExecutionStore`, for a table other than the default.
+    /// The table, where the database has several stores, or where no operator has recorded how rows are read: then with the
+    /// default columns and statuses.
+    #[arg(long, value_name = "SCHEMA.NAME")]
+    table: Option<TableName>,
+    /// A YAML file with an `ExecutionStore`, for a table that no operator has recorded how to read.
     #[arg(short = 'f', long, value_name = "FILE")]
     filename: Option<PathBuf>,
+}
+
+impl Target {
+    /// Sees that no table is named beside a store of the operator's API.
+    pub(super) fn beside_a_store(&self) -> Result<(), CliError> {
+        match self.table {
+            Some(_) => Err(CliError::Usage(
+                "--table names a table of the database: leave out either it or --store".to_owned(),
+            )),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The `ExecutionStore` in a file.
@@ -51,8 +69,10 @@ pub(super) struct Direct {
     pub(super) ledger: Ledger,
     /// Why rows cannot be changed, if they cannot.
     unwritable: Option<Problem>,
-    /// The store of an operator that looks after the table and may read its local times in a zone that is not known here.
-    zone_of: Option<String>,
+    /// What whoever reads should know of how the rows are read.
+    caution: Option<String>,
+    /// Why no row may be changed, where it is only guessed how they are to be read.
+    guess: Option<String>,
     /// Whether an operator has put in force what people wish: else only what the file says counts.
     looked_after: bool,
     compiled: Compiled,
@@ -64,14 +84,12 @@ pub(super) struct Direct {
 impl Direct {
     /// Connects, and reads what is in force.
     pub(super) async fn open(args: Target) -> Result<Self, CliError> {
-        let store = match &args.filename {
-            Some(path) => store_of(path)?,
-            None => unconfigured(),
-        };
+        let file = args.filename.as_ref().map(store_of).transpose()?;
         let url = args.database_url.ok_or(CliError::NoDatabase)?;
         let login = url::login(url.expose_secret(), None)?;
         let database = Database::connect(login, 2, STATEMENT_TIMEOUT).await?;
-        let validated = validate(&database, &Layout::of(&store.spec)).await??;
+        let Choice { spec, name, caution, guess } = chosen(&database, args.table.as_ref(), file).await?;
+        let validated = validate(&database, &Layout::of(&spec)).await??;
         let (known, refused) = match ledger::look_up(&database, &validated.mapping).await? {
             Found::Known(known) => (Some(known), None),
             Found::Nothing => (None, None),
@@ -80,13 +98,11 @@ impl Direct {
         if let Some(refusal) = &refused {
             super::output::say(&format!("jobexec: nothing that is recorded counts here: {}", refusal.why));
         }
-        let name = known.as_ref().and_then(|known| known.name.clone()).unwrap_or_else(|| store.name_any());
+        let name = known.as_ref().and_then(|known| known.name.clone()).unwrap_or(name);
         let (base, found) = match &known {
             Some(known) => rules::stored(&database, known.store_id, &policy::store_source(&name)).await?,
             None => (None, Vec::new()),
         };
-        let mapped_here = args.filename.is_some() || !validated.mapping.has_local_times();
-        let zone_of = known.as_ref().and_then(|known| known.name.clone()).filter(|_| !mapped_here);
         // As an operator takes it that was away.
         let watched = match known.as_ref().and_then(|known| known.watched_since) {
             Some(since) => since,
@@ -98,17 +114,18 @@ impl Direct {
             database,
             mapping: validated.mapping,
             unwritable: validated.unwritable.or(refused.map(Problem::Records)),
-            zone_of,
+            caution,
+            guess,
             ledger: ledger.unwrap_or_else(|| Ledger::Missing(NOTHING_RECORDED.to_owned())),
             looked_after: base.is_some(),
             compiled: Compiled {
-                base: base.unwrap_or_else(|| Base::of(&name, &store.spec)),
+                base: base.unwrap_or_else(|| Base::of(&name, &spec)),
                 rules: found,
                 conflicts: BTreeMap::new(),
             },
             rules: known.as_ref().map_or(Rules::Memory, |known| Rules::Table(known.store_id)),
             watched,
-            spec: store.spec,
+            spec,
         })
     }
 
@@ -120,9 +137,9 @@ impl Direct {
 
     /// Sees that rows can be changed, and rightly.
     pub(super) fn writable(&self) -> Result<(), CliError> {
-        match (&self.unwritable, &self.zone_of) {
-            (Some(problem), _) => Err(problem.clone().into()),
-            (None, Some(store)) => Err(CliError::NotDone(zone_unknown(store))),
+        match (&self.guess, &self.unwritable) {
+            (Some(why), _) => Err(CliError::NotDone(why.clone())),
+            (None, Some(problem)) => Err(problem.clone().into()),
             (None, None) => Ok(()),
         }
     }
@@ -130,6 +147,7 @@ impl Direct {
     /// Sees that rows can be changed, and says so where that will not be recorded.
     pub(super) async fn prepare_to_write(&mut self) -> Result<(), CliError> {
         self.writable()?;
+        self.say_how_it_reads();
         if let Ledger::Missing(why) = self.enlist().await? {
             super::output::say(&format!(
                 "jobexec: this is not recorded, since {}",
@@ -139,10 +157,15 @@ impl Direct {
         Ok(())
     }
 
-    /// Says that times may be read in the wrong zone, if they may.
-    pub(super) fn say_of_zone(&self) {
-        if let Some(store) = &self.zone_of {
-            super::output::say(&format!("jobexec: read as UTC here: {}", zone_unknown(store)));
+    /// Sees that it is no guess how the rows are read.
+    pub(super) fn certain(&self) -> Result<(), CliError> {
+        self.guess.as_ref().map_or(Ok(()), |why| Err(CliError::NotDone(why.clone())))
+    }
+
+    /// Says what should be known of how the rows are read.
+    pub(super) fn say_how_it_reads(&self) {
+        if let Some(caution) = &self.caution {
+            super::output::say(&format!("jobexec: {}", super::output::plain(caution)));
         }
     }
 
@@ -199,11 +222,35 @@ impl Direct {
 
 const NOTHING_RECORDED: &str = "the schema jobexec knows nothing of this table: no operator has looked after it, and nobody has cleaned up from here";
 
-fn zone_unknown(store: &str) -> String {
-    format!(
-        "the table has times without a zone, and only the ExecutionStore {store} knows which zone they are in: give it \
-         with -f, for example as `kubectl get executionstore {store} -o yaml` prints it"
-    )
+/// The tables of the one store whose mapping is recorded in the database; `None`: none is.
+pub(super) async fn recorded(database: &Database) -> Result<Option<Layout>, CliError> {
+    let known = match schema::refused(database, None).await? {
+        Some(_) => Vec::new(),
+        None => stores::all(database).await?,
+    };
+    let known: Vec<_> = known.into_iter().filter(|stored| stored.mapping.is_some()).collect();
+    if known.is_empty() {
+        return Ok(None);
+    }
+    if known.len() > 1 {
+        let several = "several stores are recorded in this database: describe the one that is meant with -f";
+        return Err(CliError::Usage(several.to_owned()));
+    }
+    Ok(Some(Layout::of(&choose(&known, None, None)?.spec)))
+}
+
+/// Which table is meant and how its rows are read. What is recorded in tables of somebody else's says nothing.
+async fn chosen(
+    database: &Database,
+    table: Option<&TableName>,
+    file: Option<ExecutionStore>,
+) -> Result<Choice, CliError> {
+    let owner = file.as_ref().and_then(|file| file.spec.connection.schema_owner.as_deref());
+    let known = match schema::refused(database, owner).await? {
+        Some(_) => Vec::new(),
+        None => stores::all(database).await?,
+    };
+    choose(&known, table, file)
 }
 
 /// A store of the default table, about which no more is known.

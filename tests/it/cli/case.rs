@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{jobexec, values};
+use super::{jobexec, on_table, values};
 use crate::support::World;
 use crate::support::world::CASE;
 
@@ -47,7 +47,7 @@ async fn without_jobs() {
     assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.events").await, 0);
 
     let from: chrono::DateTime<chrono::Utc> = world.one("SELECT clock_timestamp()").await;
-    let done = jobexec(&world, &["cleanup", "--max-hours", "1", "--yes"]).lines(0);
+    let done = on_table(&world, &["cleanup", "--max-hours", "1", "--yes"]).lines(0);
     assert_eq!(done[1], "39 21 5 22.1 h failed ManualCleanup CommandLine");
     assert_eq!(done[2], "Successfully cleaned up 1 stale execution");
     let ended: chrono::DateTime<chrono::Utc> = world

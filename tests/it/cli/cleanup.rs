@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{jobexec, values};
+use super::{TABLE, jobexec, on_table, values};
 use crate::support::{World, is};
 
 /// What becomes of each row, by its id.
@@ -137,7 +137,7 @@ async fn a_worker_wins_and_a_row_that_is_held_is_told() {
         .execute(&mut *worker)
         .await
         .unwrap();
-    let done = jobexec(&world, &["cleanup", "--yes", "-o", "json"]).json(0);
+    let done = on_table(&world, &["cleanup", "--yes", "-o", "json"]).json(0);
     let store = "ExecutionStore/default";
     let expected = [
         format!("1 Failed DeadlineExceeded {store}"),
@@ -147,12 +147,12 @@ async fn a_worker_wins_and_a_row_that_is_held_is_told() {
     assert_eq!(results(&done), expected);
     // By ids too, of which some have been ended by this very call.
     world.sql("INSERT INTO job_executions VALUES (4, 4, 1, 'running', now())").await;
-    let named = jobexec(&world, &["cleanup", "--yes", "--id", "2", "--id", "4", "-o", "json"]).json(0);
+    let named = on_table(&world, &["cleanup", "--yes", "--id", "2", "--id", "4", "-o", "json"]).json(0);
     let expected = [format!("2 skipped Locked {store}"), "4 Failed ManualCleanup CommandLine".to_owned()];
     assert_eq!(results(&named), expected);
     worker.commit().await.unwrap();
     assert_eq!(world.status(2).await, "completed");
-    let table = jobexec(&world, &["cleanup", "--yes", "--id", "2"]).lines(0);
+    let table = on_table(&world, &["cleanup", "--yes", "--id", "2"]).lines(0);
     assert!(table[1].contains("skipped NotRunning: it does not run, it is completed"), "{table:?}");
 }
 
@@ -164,7 +164,8 @@ async fn two_clean_ups_at_once_share_the_rows() {
             "INSERT INTO job_executions SELECT n, n, 1, 'running', now() - interval '30 hours' FROM generate_series(1, 20000) n",
         )
         .await;
-    let run = || super::command(&world, &["cleanup", "--yes", "--max-hours", "1", "-o", "name"]);
+    let args = [&["cleanup", "--yes", "--max-hours", "1", "-o", "name"], &TABLE[..]].concat();
+    let run = || super::command(&world, &args);
     let pipe = std::process::Stdio::piped;
     let both = [run().stdout(pipe()).spawn().unwrap(), run().stdout(pipe()).spawn().unwrap()];
     let mut ids: Vec<i64> = Vec::new();
@@ -190,7 +191,7 @@ async fn what_the_table_refuses_is_told_and_holds_up_no_other() {
              ALTER TABLE job_executions ADD CONSTRAINT five CHECK (id <> 5 OR status <> 'failed')",
         )
         .await;
-    let done = jobexec(&world, &["cleanup", "--older-than", "1h", "--yes", "-o", "json"]).json(0);
+    let done = on_table(&world, &["cleanup", "--older-than", "1h", "--yes", "-o", "json"]).json(0);
     let refused: Vec<&Value> =
         done.as_array().unwrap().iter().filter(|row| !row["skipped"].is_null()).collect();
     assert_eq!(refused.len(), 1, "{done}");
@@ -210,7 +211,7 @@ async fn it_works_without_the_operators_tables() {
         role = world.role
     );
     world.sql(&grants).await;
-    let ran = jobexec(&world, &["cleanup", "--id", "1", "--yes"]);
+    let ran = on_table(&world, &["cleanup", "--id", "1", "--yes"]);
     assert!(ran.ended(0).contains("Successfully cleaned up 1 stale execution"), "{}", ran.out);
     assert!(ran.err.contains("this is not recorded, since the schema jobexec is missing"), "{}", ran.err);
     assert_eq!(world.status(1).await, "failed");
@@ -225,7 +226,7 @@ async fn a_reader_that_goes_away_does_not_stop_it() {
             "INSERT INTO job_executions SELECT n, n, 1, 'running', now() - interval '30 hours' FROM generate_series(1, 12000) n",
         )
         .await;
-    let mut ended = super::command(&world, &["cleanup", "--yes", "-o", "name"]);
+    let mut ended = super::command(&world, &[&["cleanup", "--yes", "-o", "name"], &TABLE[..]].concat());
     let mut child = ended.stdout(std::process::Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
@@ -284,7 +285,7 @@ async fn local_times_of_another_zone_are_not_written_to_unless_the_zone_is_known
     assert_eq!(world.status(1).await, "running");
     let listed = jobexec(&world, &["list"]);
     assert!(listed.ended(0).contains("running") || listed.out.contains('1'), "{}", listed.out);
-    assert!(listed.err.contains("read as UTC here"), "{}", listed.err);
+    assert!(listed.err.contains("with times as UTC"), "{}", listed.err);
     jobexec(&world, &["cleanup", "--max-hours", "1", "--yes", "-f", &file]).ended(0);
     assert_eq!(world.status(1).await, "failed");
 }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use jobexec_operator::api::{ExecutionStore, JobExecution};
 use serde_json::json;
 
-use super::{command, jobexec};
+use super::{TABLE, command, jobexec, on_table};
 use crate::support::{World, is};
 
 #[tokio::test]
@@ -17,11 +17,11 @@ async fn an_extension_without_an_object_outlives_the_operators_rules() {
         )
         .await;
     for id in ["1", "3"] {
-        let ran = jobexec(&world, &["extend", id, "--by", "12h"]);
+        let ran = on_table(&world, &["extend", id, "--by", "12h"]);
         assert_eq!(ran.ended(0), format!("execution {id} is extended by 12h\n"));
     }
     // It counts already, and once.
-    let again = jobexec(&world, &["extend", "1", "--by", "12h", "-o", "json"]).json(0);
+    let again = on_table(&world, &["extend", "1", "--by", "12h", "-o", "json"]).json(0);
     assert_eq!(
         (&again[0]["id"], &again[0]["message"]),
         (&json!("1"), &json!("execution 1 is extended by 12h"))
@@ -90,9 +90,9 @@ async fn cancelled_in_the_database() {
         .execute(&mut *worker)
         .await
         .unwrap();
-    let ran = jobexec(&world, &["cancel", "1", "2", "3", "4"]);
+    let ran = on_table(&world, &["cancel", "1", "2", "3", "4"]);
     assert_eq!(ran.ended(1), "execution 1 is cancelled\nexecution 2 is cancelled\n");
-    assert_eq!(jobexec(&world, &["cancel", "3", "-o", "json"]).json(1), json!([]));
+    assert_eq!(on_table(&world, &["cancel", "3", "-o", "json"]).json(1), json!([]));
     assert!(ran.err.contains("execution 3 has ended, it is completed"), "{}", ran.err);
     assert!(ran.err.contains("another transaction holds execution 4"), "{}", ran.err);
     worker.commit().await.unwrap();
@@ -135,7 +135,7 @@ async fn what_is_asked_for_is_done_whoever_reads_of_it() {
     let ran = unread(&world, &["extend", "7", "--by", "6h", "--store", &store]);
     assert_eq!(ran, (Some(0), String::new()));
     // That one of them was not cancelled is said all the same.
-    let (code, err) = unread(&world, &["cancel", "1", "2", "3"]);
+    let (code, err) = unread(&world, &[&["cancel", "1", "2", "3"], &TABLE[..]].concat());
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("execution 2 has ended, it is completed"), "{err}");
     assert_eq!(

@@ -93,7 +93,12 @@ async fn ids_of_text_and_local_times_are_paged_too() {
 #[tokio::test]
 async fn a_reader_that_has_seen_enough_is_no_error() {
     let world = many("pipe").await;
-    let mut child = command(&world, &["list"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let file = world.file("store.yaml", &World::store_with("jobs", json!({})).to_string());
+    let mut child = command(&world, &["list", "-f", &file])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut line = String::new();
     BufReader::with_capacity(16, child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let ran = Ran::of(child.wait_with_output().unwrap());

@@ -8,6 +8,7 @@ mod listing;
 pub(crate) mod patterns;
 mod remote;
 mod samples;
+mod store;
 mod terminal;
 
 use std::process::{Command, Output};
@@ -63,6 +64,14 @@ fn command(world: &World, args: &[&str]) -> Command {
 fn jobexec(world: &World, args: &[&str]) -> Ran {
     Ran::of(command(world, args).output().unwrap())
 }
+
+/// Runs it on the default table, of which no operator has recorded anything.
+fn on_table(world: &World, args: &[&str]) -> Ran {
+    jobexec(world, &[args, &TABLE].concat())
+}
+
+/// Names that table.
+const TABLE: [&str; 2] = ["--table", "public.job_executions"];
 
 /// A column of objects.
 fn values<'a>(rows: &'a Value, key: &str) -> Vec<&'a str> {

@@ -37,19 +37,20 @@ async fn it_asks_before_it_writes() {
     }
     let world = World::new("terminal").await;
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '30 hours')").await;
+    let cleanup = "cleanup --table public.job_executions";
     for answer in ["n\n", "\n", "what?\n"] {
-        let (code, text) = on_terminal(&world, "cleanup", answer, &[]);
+        let (code, text) = on_terminal(&world, cleanup, answer, &[]);
         assert_eq!(code, Some(1), "{text}");
         assert!(text.contains("would be failed") && text.contains("Clean up 1 execution? [y/N]"), "{text}");
         assert!(text.contains("nothing was changed"), "{text}");
         assert_eq!(world.status(1).await, "running");
     }
-    let (code, text) = on_terminal(&world, "cleanup", "y\n", &[]);
+    let (code, text) = on_terminal(&world, cleanup, "y\n", &[]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("Successfully cleaned up 1 stale execution"), "{text}");
     assert_eq!(world.status(1).await, "failed");
     // Nothing to do is nothing to ask about.
-    let (code, text) = on_terminal(&world, "cleanup", "", &[]);
+    let (code, text) = on_terminal(&world, cleanup, "", &[]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("Nothing is stale") && !text.contains("[y/N]"), "{text}");
 }
@@ -64,7 +65,12 @@ async fn a_program_reads_what_was_done_and_not_what_was_asked() {
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '30 hours')").await;
     let file = world.file("out", "");
     let run = |args: &str, answer: &str| {
-        let (code, text) = on_terminal(&world, &format!("cleanup {args} > {file}"), answer, &[]);
+        let (code, text) = on_terminal(
+            &world,
+            &format!("cleanup --table public.job_executions {args} > {file}"),
+            answer,
+            &[],
+        );
         (code, text, std::fs::read_to_string(&file).unwrap())
     };
     let (code, text, out) = run("-o json", "n\n");

@@ -95,7 +95,7 @@ impl Work {
     pub(super) async fn look(&self) -> Result<(), DbError> {
         let (database, judge) = (&self.database, &self.judge());
         outbox::announce(database, self.store_id, true).await?;
-        rules::replace(database, self.store_id, &self.compiled, &[]).await?;
+        rules::replace(database, self.store_id, &self.compiled, &[], &serde_json::Value::Null).await?;
         evidence::update_jobs(database, judge).await?;
         let workloads = Workloads { alive: vec!["Job/alive".into()], ..Workloads::default() };
         evidence::update_workloads(database, judge, Some(&workloads)).await?;

@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use chrono::{DateTime, Utc};
-use jobexec_operator::api::OnTimeout;
+use jobexec_operator::api::{ExecutionStore, OnTimeout};
 use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::sweep::{self, Known, Sweep};
 use jobexec_operator::db::{
-    Database, Judge, Ledger, Mapping, evidence, list, observe, rules, schema, url, validate,
+    Database, Judge, Ledger, Mapping, evidence, list, observe, rules, schema, stores, url, validate,
 };
 use jobexec_operator::policy::{self, Base, Compiled, Said, Warn};
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
 use crate::support::World;
-use case::{Case, Row, cases};
+use case::{Case, Row};
 use layout::SHAPES;
 use model::{Execution, INFINITY, Judged, Model, runs};
 
@@ -73,7 +73,7 @@ impl Field {
         Self { world, databases, grounds }
     }
 
-    async fn play(&self, case: &Case) -> Result<(), TestCaseError> {
+    async fn play(&self, case: &Case, judge: By) -> Result<(), TestCaseError> {
         let shape = &SHAPES[case.shape];
         let ground = &self.grounds[case.shape];
         let store_id = ground.store_id;
@@ -85,7 +85,7 @@ impl Field {
         let rows: Vec<&Row> = case.rows.iter().chain(copies).collect();
         self.fill(case, &rows, ground, now).await;
 
-        let compiled = compile(case);
+        let (by, compiled) = (judge, compile(case));
         let judge = Judge {
             mapping: &ground.mapping,
             in_force: &compiled,
@@ -97,8 +97,9 @@ impl Field {
             asked: None,
         };
         if case.recorded {
-            rules::replace(database, store_id, &compiled, &[]).await.unwrap();
-            let again = rules::replace(database, store_id, &compiled, &[]).await.unwrap();
+            let mapping = stores::record(&store(case, ground));
+            rules::replace(database, store_id, &compiled, &[], &mapping).await.unwrap();
+            let again = rules::replace(database, store_id, &compiled, &[], &mapping).await.unwrap();
             ensure(!again, || "rules that were just written differ".to_owned())?;
         }
         let suspects = self.suspect(case, &rows, ground, &judge).await;
@@ -133,6 +134,9 @@ impl Field {
             .filter_map(|execution| Some((shape.id(execution.place), model.judge(execution)?)))
             .collect();
 
+        if by == By::CommandLine {
+            return self.told_by_command(case, ground, judge.watched, &expected).await;
+        }
         let listed = list::stale(database, &judge, 100_000).await.unwrap();
         let told = |(id, judged): (&String, &Judged)| {
             format!("{id}: {} {} {}", judged.reason, judged.source, judged.action.as_str())
@@ -164,6 +168,49 @@ impl Field {
         })?;
 
         self.sweep(case, ground, database, &judge, &ends, &before).await
+    }
+
+    /// The command line, which knows nothing but the database, says the same.
+    async fn told_by_command(
+        &self,
+        case: &Case,
+        ground: &Ground,
+        watched: DateTime<Utc>,
+        expected: &BTreeMap<String, Judged>,
+    ) -> Result<(), TestCaseError> {
+        if !(case.recorded && case.evidence) {
+            return Ok(());
+        }
+        sqlx::query("UPDATE jobexec.stores SET seen_at = now(), watched_since = $1 WHERE store_id = $2")
+            .bind(watched)
+            .bind(ground.store_id)
+            .execute(&self.world.pool)
+            .await
+            .unwrap();
+        let table = format!("{}.jobExecutions", ground.schema);
+        let output = self.world.jobexec(&["cleanup", "--dry-run", "-o", "json", "--table", &table]);
+        ensure(output.status.success(), || String::from_utf8_lossy(&output.stderr).into_owned())?;
+        let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        let mut told: Vec<String> = rows
+            .iter()
+            .map(|row| match text(&row["skipped"]["reason"]) {
+                reason if reason == "-" => {
+                    let (action, reason) = (text(&row["action"]), text(&row["reason"]));
+                    format!("{}: {action} {reason} {}", text(&row["id"]), text(&row["source"]))
+                }
+                skipped => format!("{}: {skipped} {}", text(&row["id"]), text(&row["source"])),
+            })
+            .collect();
+        told.sort();
+        let wanted = |(id, j): (&String, &Judged)| match j.action {
+            OnTimeout::AlertOnly => format!("{id}: AlertOnly {}", j.source),
+            OnTimeout::Cancel => format!("{id}: Cancelled {} {}", j.reason, j.source),
+            OnTimeout::Fail => format!("{id}: Failed {} {}", j.reason, j.source),
+        };
+        let mut wanted: Vec<String> = expected.iter().map(wanted).collect();
+        wanted.sort();
+        ensure(told == wanted, || format!("the command line says\n{told:#?}\nand should say\n{wanted:#?}"))
     }
 
     /// Ends what is to be ended, and nothing else, and records why.
@@ -336,6 +383,36 @@ fn micros(text: &str) -> i128 {
     }
 }
 
+/// Who judges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// The SQL, told what to judge by.
+    Operator,
+    /// The command line, which reads in the database what the operator judges by.
+    CommandLine,
+}
+
+/// The store as people would have written it.
+fn store(case: &Case, ground: &Ground) -> ExecutionStore {
+    let layout = SHAPES[case.shape].layout(&ground.schema);
+    let mut spec = json!({
+        "connection": {"secretRef": {"name": "db"}},
+        "table": layout.table,
+        "defaultTimeout": format!("{:?}", case.timeout),
+        "gracePeriod": format!("{:?}", case.grace),
+    });
+    if let Some(jobs) = layout.jobs {
+        spec["jobs"] = json!(jobs);
+    }
+    if let Some(heartbeat) = case.heartbeat {
+        spec["heartbeatTimeout"] = json!(format!("{heartbeat:?}"));
+    }
+    if let Some(grace) = case.sequential {
+        spec["sequential"] = json!({"gracePeriod": format!("{grace:?}")});
+    }
+    ExecutionStore::new("s", serde_json::from_value(spec).unwrap())
+}
+
 fn compile(case: &Case) -> Compiled {
     let shape = &SHAPES[case.shape];
     let store = "ExecutionStore/s";
@@ -403,14 +480,23 @@ fn ensure(holds: bool, why: impl FnOnce() -> String) -> Result<(), TestCaseError
     if holds { Ok(()) } else { Err(TestCaseError::fail(why())) }
 }
 
-#[allow(clippy::result_large_err, reason = "the error is the case, to be printed")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sql_judges_as_the_model_does() {
+    check(CASES, By::Operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_judges_as_the_operator_does() {
+    check(CASES / 3, By::CommandLine).await;
+}
+
+#[allow(clippy::result_large_err, reason = "the error is the case, to be printed")]
+async fn check(cases: u32, by: By) {
     let field = Field::new().await;
-    let config = Config { failure_persistence: None, max_shrink_iters: 400, ..Config::with_cases(CASES) };
+    let config = Config { failure_persistence: None, max_shrink_iters: 400, ..Config::with_cases(cases) };
     let outcome = tokio::task::block_in_place(|| {
         let handle = tokio::runtime::Handle::current();
-        TestRunner::new(config).run(&cases(), |case| handle.block_on(field.play(&case)))
+        TestRunner::new(config).run(&case::cases(), |case| handle.block_on(field.play(&case, by)))
     });
     match outcome {
         Ok(()) => {}

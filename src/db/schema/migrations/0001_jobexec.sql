@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS jobexec.stores (
     notifies      boolean,     -- whether anybody is to be notified: only then is anything written to the outbox
     told_at       timestamptz, -- when messages were last written
     unwell_since  timestamptz, -- since when people know of trouble and not yet that it is over
+    mapping       jsonb,       -- how its rows are read and judged: what of the store's spec decides that, written with the rules
     UNIQUE (registry, table_oid)
 );
 
