@@ -66,7 +66,8 @@ pub struct ExecutionStoreSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("must be at least 1s"))]
     pub heartbeat_timeout: Option<Duration>,
-    /// The table of jobs. An execution that runs while its job is finished is stale (`JobFinished`).
+    /// The table of jobs. An execution whose job was seen to finish while it ran, and that still runs, is stale
+    /// (`JobFinished`); one whose job was finished already when it was first seen is reported as a suspect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jobs: Option<Jobs>,
     /// Says that the executions of a job come one after the other: one that runs while a later one has started is

@@ -119,7 +119,10 @@ impl Default for Columns {
     }
 }
 
-/// The table of jobs.
+/// The table of jobs. The status of a job that is run again and again is often that of its last finished run, also while the
+/// next one runs. So an execution is stale (`JobFinished`) only where its job was seen unfinished and then finished while the
+/// execution ran, or where `columns.finishedAt` is later than its start. Otherwise the execution is reported as a suspect, and
+/// `jobexec cleanup --reason JobFinished` ends it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Jobs {
@@ -160,11 +163,15 @@ pub struct JobColumns {
     /// The type of the job, where the executions do not have it: of any type.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub type_: Option<Identifier>,
+    /// When the job finished: timestamptz or timestamp. An execution that started before that time is an execution of the
+    /// run that finished; one that started at it or later is not, and the status says nothing about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Identifier>,
 }
 
 impl Default for JobColumns {
     fn default() -> Self {
-        Self { id: "id".into(), status: "status".into(), type_: None }
+        Self { id: "id".into(), status: "status".into(), type_: None, finished_at: None }
     }
 }
 

@@ -8,6 +8,7 @@ use super::source::{Place, Source};
 use super::{CliError, Done, age};
 use crate::api::Duration;
 use crate::db::cleanup::{Report, Row};
+use crate::db::judge::Suspicion;
 
 /// What to clean up.
 #[derive(Debug, clap::Args)]
@@ -17,11 +18,13 @@ use crate::db::cleanup::{Report, Row};
   jobexec cleanup --max-hours 1 --yes   fail what has run for an hour or longer, without asking
   jobexec cleanup --id 39 --id 40       fail these two, whatever their age
   jobexec cleanup --max-hours 12 --include-governed --dry-run
+  jobexec cleanup --reason JobFinished --dry-run   what runs although its job is finished, which the operator only reports
   jobexec cleanup --store prod/jobs     have the operator of this kube context do it
 
 Without a threshold or ids, what the operator's sweep would end is ended, for the same reasons; its breaker does not
 apply. A threshold takes the place of the store's default only: what a policy, a JobExecution, an extension or AlertOnly
-governs is listed as skipped, unless --include-governed is given. What a person decided so is recorded in jobexec.events
+governs is listed as skipped, unless --include-governed is given. With --reason what the operator only suspects is ended for
+that reason, but for what AlertOnly governs. What a person decided so is recorded in jobexec.events
 as ManualCleanup, with your name: with --store the one by which Kubernetes knows you. A worker that finishes a row at the
 same moment wins; a row that another transaction holds is passed over and listed.
 
@@ -40,6 +43,9 @@ pub(super) struct Args {
     /// Also what an object governs: with a threshold or ids only.
     #[arg(long)]
     include_governed: bool,
+    /// What is suspected of this, and nothing else: `JobFinished`, whose job was finished already when it was first seen.
+    #[arg(long, value_name = "REASON", conflicts_with_all = ["max_hours", "older_than", "ids", "include_governed"])]
+    reason: Option<Suspicion>,
     /// Print what would be done and why, and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -71,6 +77,8 @@ pub(super) struct Order {
     pub(super) ids: Vec<String>,
     /// With a threshold or ids: what an object governs too.
     pub(super) include_governed: bool,
+    /// What is suspected of this, and nothing else.
+    pub(super) suspicion: Option<Suspicion>,
     /// Change nothing.
     pub(super) dry_run: bool,
 }
@@ -108,6 +116,7 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
         older_than: args.older_than,
         ids,
         include_governed: args.include_governed,
+        suspicion: args.reason,
         dry_run: args.dry_run || asks,
     };
     let report = if asks {

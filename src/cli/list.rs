@@ -1,5 +1,7 @@
 //! `jobexec list`
 
+use std::borrow::Cow;
+
 use chrono::TimeDelta;
 
 use super::output::{Column, Output, Printer, Style, hours, length, optional};
@@ -21,7 +23,8 @@ const ALL: u64 = 100;
   jobexec list --overdue -o name | xargs -r -n1 jobexec explain
   jobexec list --store prod/jobs        the same of a store that the operator of this kube context looks after
 
-The column REASON says why an execution is stale, or LongRunning; with --all also why one was ended, where that is
+The column REASON says why an execution is stale, what it is suspected of (only a person has it ended for that, with
+`jobexec cleanup --reason`), or LongRunning; with --all also why one was ended, where that is
 recorded. With --all and without an index on the start, Postgres reads the whole table.")]
 pub(super) struct Args {
     /// Only what runs past its deadline.
@@ -109,8 +112,10 @@ fn columns(all: bool) -> Vec<C> {
     columns
 }
 
-fn reason(e: &Execution) -> Option<&str> {
-    e.reason.as_deref().or(e.long_running.then_some("LongRunning"))
+fn reason(e: &Execution) -> Option<Cow<'_, str>> {
+    let suspected = e.suspected.as_ref().map(|what| Cow::from(format!("Suspected:{what}")));
+    let stale = e.reason.as_deref().map(Cow::from);
+    stale.or(suspected).or(e.long_running.then_some("LongRunning".into()))
 }
 
 fn style(e: &Execution) -> Style {

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::Mapping;
+use super::judge::Suspicion;
 use super::mapping::wire;
 
 /// What a person asks.
@@ -24,6 +25,8 @@ pub struct Asked {
     pub source: Option<String>,
     /// To end all of them that run, whatever their deadline.
     pub end: Option<Forced>,
+    /// To end those of them that are suspected of this, and no others.
+    pub suspicion: Option<Suspicion>,
 }
 
 /// How executions are ended that no rule says are stale.
@@ -57,6 +60,9 @@ const JOB: &str = "$3::jsonb #>> '{asked,job}'";
 const BEGUN_BY: &str = "($3::jsonb #>> '{asked,begun_by}')::timestamptz";
 /// Who asks.
 pub const ACTOR: &str = "$3::jsonb #>> '{asked,actor}'";
+/// Who says that a suspect is stale, where a person does; else NULL.
+pub const CONFIRMED_BY: &str =
+    "CASE WHEN $3::jsonb #>> '{asked,suspicion}' IS NOT NULL THEN $3::jsonb #>> '{asked,source}' END";
 /// Through what.
 pub const SOURCE: &str = "$3::jsonb #>> '{asked,source}'";
 

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::asked::{Asked, Forced};
-use super::judge::Reason;
+use super::judge::{Reason, Suspicion};
 use super::mapping::ID_BYTES;
 use super::running::{self, Execution, Which};
 use super::sweep::{self, Ended, Known, Sweep};
@@ -37,7 +37,7 @@ fn room(wanted: u32) -> (u32, Option<SemaphorePermit<'static>>) {
     large.next().unwrap_or((FIRST, None))
 }
 
-/// What to end. Without `older_than` and `ids`: what is stale by the policies.
+/// What to end. Without `older_than`, `ids` and `suspicion`: what is stale by the policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// What has run for so long or longer. It takes the place of the store's default: what an object governs is left
@@ -47,6 +47,8 @@ pub struct Options {
     pub ids: Vec<String>,
     /// With `older_than` or `ids`: what a policy, an extension or `AlertOnly` governs too.
     pub include_governed: bool,
+    /// What is suspected of this, and nothing else: not together with the above.
+    pub suspicion: Option<Suspicion>,
     /// Change nothing, only tell what would be done.
     pub dry_run: bool,
     /// Through what it is asked, for the record: `CommandLine`, for example.
@@ -165,6 +167,7 @@ fn asked(options: &Options, begun: DateTime<Utc>) -> Asked {
         actor: options.actor.clone(),
         source: Some(options.source.to_owned()),
         end: forced.then_some(Forced { include_governed: options.include_governed }),
+        suspicion: options.suspicion,
         ..Asked::default()
     }
 }

@@ -201,6 +201,13 @@ fn statement(judge: &Judge<'_>) -> String {
     let finished = m.job_finished().map_or("NULL::boolean".to_owned(), |(finished, _)| {
         format!("EXISTS (SELECT FROM {} WHERE {} AND {finished})", m.jobs_table(), m.of_job())
     });
+    let job_ended = m.job_finished_at().map_or_else(null, |at| {
+        format!("(SELECT max({}) FROM {} WHERE {})", wire(&at), m.jobs_table(), m.of_job())
+    });
+    let unfinished = match (judge.rules, m.job_finished()) {
+        (Rules::Table(_), Some(_)) => judge.job_seen_unfinished("$4"),
+        _ => "false".to_owned(),
+    };
     let successor = judge.sequential.map_or_else(null, |grace| {
         let first = m.superseded_since();
         format!("{} + interval {}", wire(&first), literal(&interval(grace)))
@@ -213,7 +220,8 @@ fn statement(judge: &Judge<'_>) -> String {
                 {number}::bigint AS number, {start} AS started_at, {created} AS created_at, {end} AS completed_at,
                 {began} + v.timeout + v.extend_by + v.grace AS deadline, v.action, v.heartbeat AS heartbeat_timeout,
                 {heartbeat} AS heartbeat_at, {alive} + v.heartbeat AS heartbeat_lost_at,
-                {finished} AS job_finished, {since} AS job_finished_at, {successor} AS superseded_at,
+                {finished} AS job_finished, {since} AS job_finished_at, {job_ended} AS job_ended_at,
+                {unfinished} AS job_seen_unfinished, {successor} AS superseded_at,
                 {gone} AS workload_gone_at,
                 stale.reason, stale.action AS stale_action, {columns}
          FROM {table} AS t {joined} LEFT JOIN stale ON stale.id = {id}
@@ -235,11 +243,11 @@ fn statement(judge: &Judge<'_>) -> String {
     )
 }
 
-/// When a suspect has been one for so long; NULL: it is none.
+/// When a suspect has been certain for so long; NULL: it is none.
 fn suspect(judge: &Judge<'_>, reason: Reason, grace: TimeDelta) -> String {
     let m = judge.mapping;
     format!(
-        "(SELECT {} FROM jobexec.suspects AS s WHERE s.store_id = $4 AND s.reason = '{}' AND {} = {} AND s.began_at = {})",
+        "(SELECT {} FROM jobexec.suspects AS s WHERE s.store_id = $4 AND s.reason = '{}' AND {} = {} AND s.began_at = {} AND s.certain)",
         Judge::seen_for(grace),
         reason.as_str(),
         judge.suspect_key(),
@@ -355,14 +363,7 @@ fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error
         all.push(Evidence { reason: Reason::HeartbeatLost, seen, stale_at });
     }
     if let Some(finished) = row.try_get::<Option<bool>, _>("job_finished")? {
-        let stale_at: Option<DateTime<Utc>> = decode::maybe_at(row, "job_finished_at")?;
-        let seen = match (finished, stale_at) {
-            (false, _) => "its job is not finished",
-            (true, None) => "its job is finished, which the operator has not seen yet",
-            (true, Some(_)) => "its job is finished",
-        };
-        let stale_at = stale_at.filter(|_| finished);
-        all.push(Evidence { reason: Reason::JobFinished, seen: seen.to_owned(), stale_at });
+        all.push(job_finished(row, finished)?);
     }
     if judge.sequential.is_some() {
         let stale_at: Option<DateTime<Utc>> = decode::maybe_at(row, "superseded_at")?;
@@ -383,6 +384,33 @@ fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error
         all.push(Evidence { reason: Reason::WorkloadGone, seen: seen.to_owned(), stale_at });
     }
     Ok(all)
+}
+
+/// What is known of a job that is finished now, or is not.
+fn job_finished(row: &PgRow, finished: bool) -> Result<Evidence, sqlx::Error> {
+    let stale_at: Option<DateTime<Utc>> = decode::maybe_at(row, "job_finished_at")?;
+    let ended: Option<DateTime<Utc>> = decode::maybe_at(row, "job_ended_at")?;
+    let started: Option<DateTime<Utc>> = decode::maybe_at(row, "started_at")?;
+    let began = started.or(decode::maybe_at(row, "created_at")?);
+    let unfinished: bool = row.try_get("job_seen_unfinished")?;
+    let at = |at: DateTime<Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let seen = match (finished, stale_at.is_some(), ended) {
+        (false, ..) => "its job is not finished".to_owned(),
+        (true, true, _) if unfinished => "its job has finished while it ran".to_owned(),
+        (true, true, Some(ended)) => format!("its job has finished at {}, after it began", at(ended)),
+        (true, true, None) => "its job has finished while it ran".to_owned(),
+        (true, false, _) if unfinished => {
+            "its job has finished while it ran, which the operator has not seen yet".to_owned()
+        }
+        (true, false, Some(ended)) if Some(ended) <= began => format!(
+            "its job has finished at {}, before it began: that was an earlier run, and says nothing of this one",
+            at(ended)
+        ),
+        (true, false, _) => "its job is finished, and the operator has not seen it finish while this ran: that may be the end of \
+             an earlier run, so that only a person has it ended for that (jobexec cleanup --reason JobFinished)"
+            .to_owned(),
+    };
+    Ok(Evidence { reason: Reason::JobFinished, seen, stale_at: stale_at.filter(|_| finished) })
 }
 
 impl Explanation {

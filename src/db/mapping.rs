@@ -103,6 +103,8 @@ pub struct Types {
     pub ends_keys: bool,
     /// Whether the ids of the table of jobs are compared as they are, else by their text.
     pub jobs_alike: bool,
+    /// Of the time when a job finished.
+    pub job_finished_at: Option<TimeType>,
     /// How many characters the error column holds, where that is limited.
     pub error_limit: Option<i32>,
     /// Whether an id may be missing, or longer than [`ID_BYTES`].
@@ -257,6 +259,19 @@ impl Mapping {
         Some((condition(&status, &jobs.finished), jobs.grace_period.to_chrono()))
     }
 
+    /// When a job finished as an instant, where that is mapped.
+    pub fn job_finished_at(&self) -> Option<String> {
+        let finished_at = self.jobs.as_ref()?.columns.finished_at.as_ref()?;
+        Some(self.instant(&format!("p.{}", quote(&finished_at.0)), self.types.job_finished_at?))
+    }
+
+    /// A short text that is another one where something else makes a job finished, as an SQL expression.
+    pub fn job_finished_digest(&self) -> String {
+        let finished = self.job_finished().map_or(String::new(), |(finished, _)| finished);
+        let all = format!("{} {} {finished}", self.jobs_table(), self.of_job());
+        format!("hashtextextended({}, 0)::text", literal(&all))
+    }
+
     /// The column of the execution's number.
     pub fn number(&self) -> String {
         column(&self.table.columns.execution_number)
@@ -288,7 +303,13 @@ impl Mapping {
     /// Whether times are local ones, so that it depends on the zone of the mapping which instants they are.
     pub fn has_local_times(&self) -> bool {
         let types = &self.types;
-        let all = [Some(types.started_at), Some(types.completed_at), types.created_at, types.heartbeat_at];
+        let all = [
+            Some(types.started_at),
+            Some(types.completed_at),
+            types.created_at,
+            types.heartbeat_at,
+            types.job_finished_at,
+        ];
         all.contains(&Some(TimeType::Local))
     }
 

@@ -35,6 +35,7 @@ pub mod ledger;
 pub mod list;
 pub mod mapping;
 pub mod messages;
+pub mod observations;
 pub mod observe;
 pub mod outbox;
 pub mod patterns;

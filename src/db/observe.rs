@@ -38,6 +38,17 @@ pub struct Live {
     pub of_finished_jobs: i64,
     /// One of those, and its job.
     pub pair: Option<(String, String)>,
+    /// Executions that are suspected, and one of them with its job.
+    pub suspects: Suspects,
+}
+
+/// Executions that run although their job is finished, which may be the end of an earlier run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Suspects {
+    /// How many.
+    pub count: i64,
+    /// One of them, and its job.
+    pub pair: Option<(String, String)>,
 }
 
 /// The executions that do not run. Without an index of their own these figures read the whole table.
@@ -93,15 +104,23 @@ pub async fn pulse(database: &Database, judge: &Judge<'_>, horizon: TimeDelta) -
 pub async fn live(database: &Database, judge: &Judge<'_>) -> Result<Live, DbError> {
     let m = judge.mapping;
     let start = m.started_at();
+    let suspected = suspected(judge);
+    let suspect = if suspected.is_some() {
+        "(SELECT count(*) FROM suspect) AS suspects, (SELECT min(id) FROM suspect) AS suspect,
+         (SELECT min(job_id) FROM suspect WHERE id = (SELECT min(id) FROM suspect)) AS suspect_job"
+    } else {
+        "0::bigint AS suspects, NULL::text AS suspect, NULL::text AS suspect_job"
+    };
     let sql = format!(
         "WITH {ctes},
          live AS (
              SELECT count(*) AS running, min({start}) AS oldest,
                     count(*) FILTER (WHERE {start} < statement_timestamp() - {WARN}) AS long_running
-             FROM {table} AS t {joined} WHERE {running})
+             FROM {table} AS t {joined} WHERE {running}){suspects}
          SELECT statement_timestamp() AS now, live.running, live.long_running, {oldest} AS oldest,
                 (SELECT count(*) FROM stale) AS stale,
-                (SELECT count(*) FROM stale WHERE {of_finished}) AS of_finished_jobs, pair.id, pair.job_id
+                (SELECT count(*) FROM stale WHERE {of_finished}) AS of_finished_jobs, pair.id, pair.job_id,
+                {suspect}
          FROM live LEFT JOIN LATERAL (
              SELECT stale.id::text AS id, {job} AS job_id FROM stale JOIN {table} AS t ON {id} = stale.id
              WHERE {of_finished} ORDER BY stale.id LIMIT 1) AS pair ON true",
@@ -113,12 +132,17 @@ pub async fn live(database: &Database, judge: &Judge<'_>) -> Result<Live, DbErro
         table = m.table(),
         running = m.running(),
         oldest = wire("live.oldest"),
+        suspects = suspected.map_or(String::new(), |s| format!(", suspect AS MATERIALIZED ({s})")),
     );
     let mut tx = database.read().await?;
     let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).persistent(false);
     let row = query.fetch_one(&mut *tx).await?;
     tx.commit().await?;
     Ok(Live {
+        suspects: Suspects {
+            count: row.try_get("suspects")?,
+            pair: row.try_get::<Option<_>, _>("suspect")?.zip(row.try_get("suspect_job")?),
+        },
         now: decode::at(&row, "now")?,
         running: row.try_get("running")?,
         long_running: row.try_get("long_running")?,
@@ -127,6 +151,23 @@ pub async fn live(database: &Database, judge: &Judge<'_>) -> Result<Live, DbErro
         of_finished_jobs: row.try_get("of_finished_jobs")?,
         pair: row.try_get::<Option<_>, _>("id")?.zip(row.try_get("job_id")?),
     })
+}
+
+/// The executions whose job is finished and that nothing ends, with their jobs.
+fn suspected(judge: &Judge<'_>) -> Option<String> {
+    let m = judge.mapping;
+    Some(format!(
+        "SELECT {id}::text AS id, {job} AS job_id FROM {table} AS t JOIN {jobs} ON {of_job}
+         WHERE {running} AND {suspected} AND NOT {certain} AND {id} NOT IN (SELECT id FROM stale)",
+        id = m.id(),
+        job = m.job_shown(),
+        table = m.table(),
+        jobs = m.jobs_table(),
+        of_job = m.of_job(),
+        running = m.judged(),
+        suspected = judge.job_suspected()?,
+        certain = judge.job_certain(),
+    ))
 }
 
 /// Counts the running executions and no more.

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::asked::{Asked, GOVERNED, Place};
 use super::decode;
-use super::judge::{NEXT_PARAMETER, Rules, Take, WARN};
+use super::judge::{NEXT_PARAMETER, Rules, Suspicion, Take, WARN};
 use super::mapping::{RECORD_CHARS, wire};
 use super::rules::delta;
 use super::{Database, DbError, Judge, ledger, sweep};
@@ -134,6 +134,8 @@ pub struct Execution {
     pub source: Option<String>,
     /// What governs it beside the store's default: `Governed` (its timeout), `Extended` or `AlertOnly`.
     pub governed: Option<String>,
+    /// What it is suspected of, if it runs and is not stale: only a person has it ended for that.
+    pub suspected: Option<String>,
     /// The place behind it, where it is from a page.
     #[serde(skip)]
     pub place: Option<Cursor>,
@@ -307,7 +309,7 @@ fn statement(judge: &Judge<'_>) -> String {
                 COALESCE({running} AND {start} < statement_timestamp() - {WARN}, false) AS long_running,
                 COALESCE(stale.reason, ended.reason) AS reason, stale.action,
                 CASE WHEN stale.reason IS NULL THEN ended.source ELSE {source} END AS source,
-                CASE WHEN {running} THEN {GOVERNED} END AS governed
+                CASE WHEN {running} THEN {GOVERNED} END AS governed, {suspected} AS suspected
          FROM {table} AS t {joined} LEFT JOIN stale ON stale.id = {id} LEFT JOIN LATERAL ({recorded}) AS ended ON true
          WHERE {id} = ANY (${NEXT_PARAMETER}::text[]::{key}[])",
         ctes = judge.ctes(Take::LookAtThese),
@@ -324,7 +326,24 @@ fn statement(judge: &Judge<'_>) -> String {
         table = m.table(),
         joined = judge.joined(),
         key = m.id_type().sql(),
+        suspected = suspected(judge),
     )
+}
+
+/// What the row `t` is suspected of, as an SQL expression.
+fn suspected(judge: &Judge<'_>) -> String {
+    let m = judge.mapping;
+    judge.job_suspected().map_or("NULL::text".to_owned(), |suspected| {
+        format!(
+            "CASE WHEN stale.reason IS NULL AND {running} AND NOT {certain}
+                       AND EXISTS (SELECT FROM {jobs} WHERE {of_job} AND {suspected}) THEN '{reason}' END",
+            running = m.judged(),
+            certain = judge.job_certain(),
+            jobs = m.jobs_table(),
+            of_job = m.of_job(),
+            reason = Suspicion::JobFinished.as_str(),
+        )
+    })
 }
 
 fn read(judge: &Judge<'_>, row: &PgRow) -> Result<Execution, sqlx::Error> {
@@ -353,6 +372,7 @@ fn read(judge: &Judge<'_>, row: &PgRow) -> Result<Execution, sqlx::Error> {
         reason: row.try_get("reason")?,
         source: row.try_get("source")?,
         governed: row.try_get("governed")?,
+        suspected: row.try_get("suspected")?,
         action: row.try_get("action")?,
         place: None,
     })

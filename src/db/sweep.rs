@@ -402,7 +402,8 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
 /// The updates, each with what it writes: one for each reason, and for each way to end an execution.
 fn updates(judge: &Judge<'_>) -> String {
     let m = judge.mapping;
-    let evidence = if judge.evidence { &Reason::ALL[..] } else { &Reason::ALL[..1] };
+    let all_reasons = judge.evidence || judge.confirmed().is_some();
+    let evidence = if all_reasons { &Reason::ALL[..] } else { &Reason::ALL[..1] };
     let forced = judge.asked.and_then(|asked| asked.end).map(|_| &Reason::ManualCleanup);
     let by = judge.asked.and_then(|asked| asked.actor.as_deref()).unwrap_or("the jobexec operator");
     let ways = [(OnTimeout::Fail, "action <> 'Cancel'"), (OnTimeout::Cancel, "action = 'Cancel'")];
@@ -447,11 +448,12 @@ fn updates(judge: &Judge<'_>) -> String {
 pub(super) fn source(reason: &str) -> String {
     format!(
         "CASE {reason} WHEN '{}' THEN v.timeout_source WHEN '{}' THEN v.heartbeat_source \
-         WHEN '{}' THEN COALESCE({}, v.store) ELSE v.store END",
+         WHEN '{}' THEN COALESCE({}, v.store) ELSE COALESCE({}, v.store) END",
         Reason::DeadlineExceeded.as_str(),
         Reason::HeartbeatLost.as_str(),
         Reason::ManualCleanup.as_str(),
         asked::SOURCE,
+        asked::CONFIRMED_BY,
     )
 }
 

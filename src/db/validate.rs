@@ -29,14 +29,14 @@ pub enum Problem {
         field: String,
     },
     /// A column has a type that the operator cannot use.
-    #[error("column {column} is of type {type_}, and spec.table.columns.{field} must be {expected}")]
+    #[error("column {column} is of type {type_}, and {field} must be {expected}")]
     WrongType {
         /// The column.
         column: String,
         /// Its type.
         type_: String,
         /// Its field in the spec.
-        field: &'static str,
+        field: String,
         /// What it may be.
         expected: &'static str,
     },
@@ -187,6 +187,7 @@ fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Problem> {
             (Some(&jobs.columns.id), "id"),
             (Some(&jobs.columns.status), "status"),
             (jobs.columns.type_.as_ref(), "type"),
+            (jobs.columns.finished_at.as_ref(), "finishedAt"),
         ] {
             let Some(column) = column else { continue };
             if !found.columns.contains_key(&column.0) {
@@ -200,6 +201,11 @@ fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Problem> {
         }
         let theirs = found.columns.get(&jobs.columns.id.0).and_then(id_type);
         types.jobs_alike = theirs.is_some() && theirs == types.job_id;
+        if let Some(column) = &jobs.columns.finished_at
+            && let Some(found) = found.columns.get(&column.0)
+        {
+            types.job_finished_at = Some(time_type(column, found, "spec.jobs.columns.finishedAt")?);
+        }
     }
     let unwritable = if lacks(executions, &write, |column| column.update) {
         let fix = grant("UPDATE", &write, &name, &role);
@@ -285,6 +291,20 @@ fn id_type(column: &Column) -> Option<IdType> {
     }
 }
 
+/// How a column holds a time, if it does.
+fn time_type(column: &Identifier, found: &Column, field: &str) -> Result<TimeType, Problem> {
+    match found.type_.as_str() {
+        "timestamp with time zone" => Ok(TimeType::Instant),
+        "timestamp without time zone" => Ok(TimeType::Local),
+        _ => Err(Problem::WrongType {
+            column: quote(&column.0),
+            type_: found.type_.clone(),
+            field: field.to_owned(),
+            expected: "timestamptz or timestamp",
+        }),
+    }
+}
+
 /// The types of the mapped columns, if all are there and usable.
 fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types, Problem> {
     let c = &table.columns;
@@ -295,19 +315,14 @@ fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types,
             field: format!("spec.table.columns.{field}"),
         })
     };
-    let wrong = |column: &Identifier, found: &Column, field, expected| Problem::WrongType {
+    let wrong = |column: &Identifier, found: &Column, field: &str, expected| Problem::WrongType {
         column: quote(&column.0),
         type_: found.type_.clone(),
-        field,
+        field: format!("spec.table.columns.{field}"),
         expected,
     };
-    let time = |column: &Identifier, field| {
-        let found = find(column, field)?;
-        match found.type_.as_str() {
-            "timestamp with time zone" => Ok(TimeType::Instant),
-            "timestamp without time zone" => Ok(TimeType::Local),
-            _ => Err(wrong(column, found, field, "timestamptz or timestamp")),
-        }
+    let time = |column: &Identifier, field: &str| {
+        time_type(column, find(column, field)?, &format!("spec.table.columns.{field}"))
     };
     let id = find(&c.id, "id")?;
     let job = find(&c.job_id, "jobId")?;
@@ -325,6 +340,7 @@ fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types,
         indexed_by_job: job.indexed && id_type(job).is_some(),
         indexed_by_type: job_type.is_some_and(|found| found.indexed && id_type(found) == Some(IdType::Text)),
         jobs_alike: false,
+        job_finished_at: None,
         jobs_comparable: id_type(job).is_some() || job.comparable,
         unusable_ids: !id.required
             || (id_type(id) == Some(IdType::Text)
@@ -400,7 +416,8 @@ pub(super) fn read_columns(table: &Table) -> Vec<&Identifier> {
 
 /// The columns of the table of jobs that the operator reads.
 pub(super) fn job_columns(jobs: &Jobs) -> Vec<&Identifier> {
-    [&jobs.columns.id, &jobs.columns.status].into_iter().chain(&jobs.columns.type_).collect()
+    let c = &jobs.columns;
+    [&c.id, &c.status].into_iter().chain(&c.type_).chain(&c.finished_at).collect()
 }
 
 /// The columns that the operator writes.

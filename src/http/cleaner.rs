@@ -13,6 +13,7 @@ use crate::boundary::{Panicked, Place, caught};
 use crate::controllers::Context;
 use crate::db::Judge;
 use crate::db::cleanup::{self, Options, Row};
+use crate::db::judge::Suspicion;
 use crate::metrics::End;
 
 /// How many rows are told of.
@@ -30,6 +31,7 @@ pub(super) struct Order {
     pub(super) older_than: Option<TimeDelta>,
     pub(super) ids: Vec<String>,
     pub(super) include_governed: bool,
+    pub(super) suspicion: Option<Suspicion>,
     pub(super) dry_run: bool,
     pub(super) actor: String,
 }
@@ -129,6 +131,10 @@ async fn judged(context: &Context, open: Open, order: Order) -> Outcome {
         Err(problem) => return Outcome { broken: Some(problem), ..Outcome::default() },
     };
     let judge = open.session.judge(&open.in_force).with_evidence(evidence);
+    if let Some(Err(not_asked)) = order.suspicion.map(|suspicion| judge.suspects(suspicion)) {
+        let broken = Some(Problem::InvalidParameter(not_asked.to_string()));
+        return Outcome { broken, ..Outcome::default() };
+    }
     // A person who corrects the spec meanwhile means the rest of it too.
     let changed = || (!context.is_current(&store)).then(|| open.changed(context));
     clean(context, &open, &judge, order, changed).await
@@ -145,6 +151,7 @@ async fn clean(
         older_than: order.older_than,
         ids: order.ids,
         include_governed: order.include_governed,
+        suspicion: order.suspicion,
         dry_run: order.dry_run,
         source: SOURCE,
         actor: Some(order.actor),

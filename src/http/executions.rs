@@ -80,6 +80,10 @@ pub(crate) struct Listed {
     pub(super) source: Option<String>,
     /// What governs it beside the store's default: `Governed` (its timeout), `Extended` or `AlertOnly`.
     pub(super) governed: Option<String>,
+    /// What it is suspected of without being stale, for example `JobFinished`: only a person has it ended for that, with
+    /// `reason` of the clean-up.
+    #[serde(default)]
+    pub(super) suspected: Option<String>,
 }
 
 /// Which executions.
@@ -252,6 +256,7 @@ impl Listed {
             reason: execution.reason,
             source: execution.source,
             governed: execution.governed,
+            suspected: execution.suspected,
         }
     }
 }
@@ -279,6 +284,7 @@ impl From<Listed> for listed::Execution {
             reason: told.reason,
             source: told.source,
             governed: told.governed,
+            suspected: told.suspected,
             place: None,
             action: None,
         }

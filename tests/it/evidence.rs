@@ -181,12 +181,15 @@ async fn an_execution_of_a_finished_job_fails_once_the_job_was_seen_finished_for
     world
         .sql(
             "INSERT INTO job_executions (id, job_id, execution_number, status, started_at) VALUES \
-             (41, 20, 4, 'running', now() - interval '1 minute'), (42, 22, 2, 'running', now() - interval '1 day')",
+             (41, 20, 4, 'running', now() - interval '1 minute'), (42, 22, 2, 'running', now() - interval '1 day'); \
+             UPDATE jobs SET status = 'running'",
         )
         .await;
     world.execution("the-case", "39", json!({})).await;
     let operator = world.operator();
     world.store(spec("1h")).await;
+    world.until_true("SELECT count(*) = 4 FROM jobexec.observations WHERE kind = 'JobUnfinished'").await;
+    world.sql("UPDATE jobs SET status = 'completed' WHERE id < 22").await;
     let suspects =
         "SELECT COALESCE(string_agg(execution_id, ' ' ORDER BY execution_id), '') FROM jobexec.suspects";
     world.until_true(&format!("SELECT ({suspects}) = '39 41'")).await;

@@ -31,7 +31,7 @@ const GRANTS: [(&str, &str, For); 16] = [
     ),
     ("SELECT, INSERT, UPDATE, DELETE", "jobexec.rules", Recording),
     ("SELECT, INSERT, UPDATE, DELETE", "jobexec.figures", Recording),
-    ("SELECT, INSERT, DELETE", "jobexec.suspects", Recording),
+    ("SELECT, INSERT, UPDATE, DELETE", "jobexec.suspects", Recording),
     ("SELECT, INSERT, UPDATE, DELETE", "jobexec.observations", Recording),
     ("SELECT, INSERT, UPDATE", "jobexec.sweeps", Recording),
     ("SELECT, INSERT", "jobexec.events", Recording),

@@ -1,7 +1,7 @@
 //! Health over time.
 
 use chrono::TimeDelta;
-use jobexec_operator::db::observe::Live;
+use jobexec_operator::db::observe::{self, Live};
 use jobexec_operator::db::{Database, samples};
 use serde_json::json;
 
@@ -10,7 +10,16 @@ use crate::support::{PATIENCE, World, is};
 /// What runs, at a moment that does not matter.
 fn live(running: i64) -> Live {
     let now = chrono::Utc::now();
-    Live { now, running, long_running: 1, stale: 0, oldest: None, of_finished_jobs: 0, pair: None }
+    Live {
+        now,
+        running,
+        long_running: 1,
+        stale: 0,
+        oldest: None,
+        of_finished_jobs: 0,
+        pair: None,
+        suspects: observe::Suspects::default(),
+    }
 }
 
 #[tokio::test]

@@ -126,11 +126,15 @@ impl Direct {
         order: &Order,
         told: impl FnMut(&[Row]) -> ControlFlow<()>,
     ) -> Result<Report, CliError> {
+        if let Some(suspicion) = order.suspicion {
+            self.judge().suspects(suspicion).map_err(|why| CliError::NotDone(why.to_string()))?;
+        }
         let hours = order.max_hours.map(|hours| duration::of_seconds(hours * 3_600.0));
         let options = Options {
             older_than: hours.or(order.older_than.as_ref().map(Duration::to_chrono)),
             ids: self.ids(&order.ids)?,
             include_governed: order.include_governed,
+            suspicion: order.suspicion,
             dry_run: order.dry_run,
             source: SOURCE,
             actor: Some(person()),

@@ -55,6 +55,7 @@ impl Remote {
             dry_run: Some(order.dry_run),
             store: Some(self.store.clone()),
             include_governed: order.include_governed.then_some(true),
+            reason: order.suspicion,
         };
         self.client.post(PATH, &wanted).await.map_err(|error| match error {
             // A dry run does nothing that could go on.

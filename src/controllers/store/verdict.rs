@@ -270,7 +270,7 @@ fn healthy_by(store: &ExecutionStore, live: &Live) -> Finding {
 
 fn consistent(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
     const TYPE: &str = "Consistent";
-    let pair = seen.figures.live.as_ref().and_then(running_of_finished_job);
+    let pair = seen.figures.live.as_ref().and_then(running_of_finished_jobs);
     let Some(found) = &seen.figures.contradictions else {
         // What was known of the rows does not become unknown because the database is away.
         return match (pair, find(&before.conditions, TYPE)) {
@@ -318,6 +318,26 @@ fn contradictions(store: &ExecutionStore, found: &Contradictions) -> [(i64, &'st
             format!("with an id of more than {ID_BYTES} bytes, which are left alone and never ended"),
         ),
     ]
+}
+
+/// The truths that contradict each other, if any do.
+fn running_of_finished_jobs(live: &Live) -> Option<String> {
+    let told: Vec<String> = running_of_finished_job(live).into_iter().chain(suspected(live)).collect();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
+/// What is suspected and not ended without a person.
+fn suspected(live: &Live) -> Option<String> {
+    let (execution, job) = live.suspects.pair.as_ref()?;
+    let more = match live.suspects.count {
+        ..2 => String::new(),
+        count => format!(", and {} more like it", count - 1),
+    };
+    Some(format!(
+        "execution {execution} runs while its job {job} is finished{more}: the operator has not seen the job finish while \
+         the execution ran, so that it may be the end of an earlier run, and nothing is ended for it. What is dead: \
+         `jobexec cleanup --reason JobFinished`; with spec.jobs.columns.finishedAt the operator knows by itself"
+    ))
 }
 
 /// The two truths that contradict each other, if any do.

@@ -13,6 +13,10 @@ use crate::db::rules;
 impl Judge<'_> {
     /// The ways in which an execution can be stale: each a query for id, reason, action and place.
     pub(super) fn branches(&self, take: Take, peeks: &[Peek<'_>]) -> Vec<String> {
+        let parenthesised = |branches: Vec<String>| branches.into_iter().map(|b| format!("({b})")).collect();
+        if let Some(suspicion) = self.confirmed() {
+            return parenthesised(self.by_confirmed_suspicion(suspicion, take));
+        }
         let rest =
             |scope| peeks.iter().find(|peek| peek.scope == scope).map_or("true".to_owned(), Peek::rest);
         let mut branches: Vec<String> = peeks.iter().map(Peek::stale).collect();
@@ -28,7 +32,7 @@ impl Judge<'_> {
             branches.extend(self.by_workload(take));
         }
         branches.extend(self.by_request(take));
-        branches.into_iter().map(|branch| format!("({branch})")).collect()
+        parenthesised(branches)
     }
 
     fn by_default(&self, take: Take) -> Option<String> {
@@ -193,7 +197,7 @@ impl Judge<'_> {
         format!("GREATEST({}, {}, v.watched)", wire(heartbeat), wire(&self.mapping.began_at()))
     }
 
-    fn by_job_status(&self, take: Take) -> Option<String> {
+    pub(super) fn by_job_status(&self, take: Take) -> Option<String> {
         let m = self.mapping;
         let (finished, grace) = m.job_finished()?;
         let jobs = format!("JOIN {} ON {}", m.jobs_table(), m.of_job());
@@ -204,7 +208,7 @@ impl Judge<'_> {
         self.by_suspicion(Reason::WorkloadGone, self.workloads?, "", "", take)
     }
 
-    /// Those that have been suspects for so long, and for which `more` still holds.
+    /// Those of which it has been certain for so long, and for which `more` still holds.
     fn by_suspicion(
         &self,
         reason: Reason,
@@ -222,7 +226,7 @@ impl Judge<'_> {
             self.suspect_key(),
         );
         let more = format!(
-            "s.began_at = {began} AND {since} <= statement_timestamp() {more}",
+            "s.certain AND s.began_at = {began} AND {since} <= statement_timestamp() {more}",
             began = m.began_at(),
             since = Self::seen_for(grace),
         );
@@ -264,7 +268,7 @@ impl Judge<'_> {
         self.asked.and_then(|asked| asked.end)
     }
 
-    fn by_evidence(&self, reason: Reason, from: &str, more: &str, take: Take) -> String {
+    pub(super) fn by_evidence(&self, reason: Reason, from: &str, more: &str, take: Take) -> String {
         self.found(reason, "v.action", from, &format!("{more} {}", self.acts(take)), take)
     }
 

@@ -15,8 +15,10 @@ mod branches;
 mod next;
 mod peek;
 mod reason;
+mod suspicion;
 
 pub use reason::Reason;
+pub use suspicion::{NotAsked, Suspicion, UnknownSuspicion};
 
 use super::Mapping;
 use super::asked::Asked;
@@ -215,7 +217,8 @@ impl<'a> Judge<'a> {
     pub fn ctes(&self, take: Take) -> String {
         let peeks = self.peeks(take);
         let branches = self.branches(take, &peeks);
-        let stale = if branches.len() > 1 && (self.evidence || self.forced().is_some()) {
+        let several = self.evidence || self.forced().is_some() || self.confirmed().is_some();
+        let stale = if branches.len() > 1 && several {
             format!(
                 "SELECT DISTINCT ON (id) id, reason, action FROM ({}) AS found ORDER BY id, place",
                 branches.join(" UNION ALL ")

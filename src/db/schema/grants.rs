@@ -14,7 +14,7 @@ pub(super) const NEEDED: [(&str, &str); 8] = [
     ),
     ("rules", "SELECT, INSERT, UPDATE, DELETE"),
     ("figures", "SELECT, INSERT, UPDATE, DELETE"),
-    ("suspects", "SELECT, INSERT, DELETE"),
+    ("suspects", "SELECT, INSERT, UPDATE, DELETE"),
     ("observations", "SELECT, INSERT, UPDATE, DELETE"),
     ("sweeps", "SELECT, INSERT, UPDATE"),
     ("events", "SELECT, INSERT"),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Duration;
+use crate::db::judge::Suspicion;
 use crate::http::auth::Caller;
 use crate::http::cleaner::{Order, TOLD};
 use crate::http::problem::Problem;
@@ -45,6 +46,10 @@ pub(crate) struct Wanted {
     pub(crate) store: Option<StoreName>,
     /// With a threshold or `ids`: those too that a policy, an extension or `AlertOnly` governs.
     pub(crate) include_governed: Option<bool>,
+    /// What is suspected of this, and nothing else: `JobFinished`. Not together with a threshold or `ids`.
+    #[param(value_type = Option<String>, pattern = "^JobFinished$", example = "JobFinished")]
+    #[schema(value_type = Option<String>, pattern = "^JobFinished$", example = "JobFinished")]
+    pub(crate) reason: Option<Suspicion>,
 }
 
 impl Wanted {
@@ -65,6 +70,7 @@ impl Wanted {
             dry_run: either("dry_run", self.dry_run, body.dry_run)?,
             store: either("store", self.store, body.store)?,
             include_governed: either("include_governed", self.include_governed, body.include_governed)?,
+            reason: either("reason", self.reason, body.reason)?,
         })
     }
 
@@ -78,10 +84,17 @@ impl Wanted {
                     .to_owned(),
             ));
         }
+        if self.reason.is_some() && (older_than.is_some() || !ids.is_empty()) {
+            return Err(Problem::InvalidParameter(
+                "reason is about all that are suspected of it: leave out max_hours, older_than and ids"
+                    .to_owned(),
+            ));
+        }
         Ok(Order {
             older_than,
             ids,
             include_governed,
+            suspicion: self.reason,
             dry_run: self.dry_run.unwrap_or_default(),
             actor: user.name.clone(),
         })

@@ -85,4 +85,23 @@ async fn with_jobs() {
     let explained = jobexec(&world, &["explain", "39", "-f", &file]);
     let told = explained.ended(0);
     assert!(told.contains("JobFinished      its job is finished"), "{told}");
+    assert!(told.contains("jobexec cleanup --reason JobFinished"), "{told}");
+
+    // Nobody has looked at the table yet, and a person knows what is dead.
+    let listed = jobexec(&world, &["list", "-f", &file]).lines(0);
+    assert!(
+        listed[1].starts_with("39 21 5 22.1 h ") && listed[1].ends_with("Suspected:JobFinished"),
+        "{listed:?}"
+    );
+    let dry = jobexec(&world, &["cleanup", "--reason", "JobFinished", "--dry-run", "-f", &file]).lines(0);
+    assert_eq!(dry[1], "39 21 5 22.1 h would be failed JobFinished CommandLine");
+    let done = jobexec(&world, &["cleanup", "--reason", "jobfinished", "--yes", "-f", &file]).lines(0);
+    assert_eq!(done[1], "39 21 5 22.1 h failed JobFinished CommandLine");
+    assert_eq!(world.status(39).await, "failed");
+    let unknown = jobexec(&world, &["cleanup", "--reason", "Overdue", "--dry-run", "-f", &file]);
+    unknown.ended(2);
+    assert!(unknown.err.contains("JobFinished"), "{}", unknown.err);
+    let unmapped = jobexec(&world, &["cleanup", "--reason", "JobFinished", "--dry-run"]);
+    unmapped.ended(1);
+    assert!(unmapped.err.contains("spec.jobs"), "{}", unmapped.err);
 }

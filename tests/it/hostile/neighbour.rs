@@ -80,7 +80,7 @@ const TRIES: [&str; 42] = [
     "INSERT INTO jobexec.messages VALUES (gen_random_uuid(), $A, 'c', 'evil@example.org', '{}', now(), 0, now())",
     "INSERT INTO jobexec.outbox (store_id, at, event_ids) VALUES ($A, now(), '{1}')",
     "INSERT INTO jobexec.observations VALUES ($A, 'RunningWithoutStart', '1', now(), now())",
-    "INSERT INTO jobexec.suspects VALUES ($A, 'WorkloadGone', '1', now(), now())",
+    "INSERT INTO jobexec.suspects VALUES ($A, 'WorkloadGone', '1', now(), now(), true)",
     "INSERT INTO jobexec.samples VALUES ($A, now(), 1, 1, 1, 1, 1)",
     "INSERT INTO jobexec.figures VALUES ($A, 'x', 'x', 1, now(), '[]')",
     "INSERT INTO jobexec.sweeps VALUES (gen_random_uuid(), $A, 'x', now(), 1)",

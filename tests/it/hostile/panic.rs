@@ -278,7 +278,7 @@ async fn fill(world: &World, store: i64) {
             "INSERT INTO jobexec.events (at, store_id, execution_id, job_id, action, reason, source, started_at, deadline)
                  VALUES (now(), {store}, '1', '1', 'Failed', 'DeadlineExceeded', 's', now(), now());
              INSERT INTO jobexec.figures VALUES ({store}, 'u', 'p', 1, now(), '[]') ON CONFLICT DO NOTHING;
-             INSERT INTO jobexec.suspects VALUES ({store}, 'JobFinished', '1', now(), now()) ON CONFLICT DO NOTHING;
+             INSERT INTO jobexec.suspects VALUES ({store}, 'JobFinished', '1', now(), now(), true) ON CONFLICT DO NOTHING;
              INSERT INTO jobexec.sweeps VALUES (gen_random_uuid(), {store}, 'Interval', now(), 1);
              INSERT INTO jobexec.samples VALUES ({store}, now(), 1, 1, 1, 1, 1) ON CONFLICT DO NOTHING;
              INSERT INTO jobexec.outbox (store_id, at, event_ids) VALUES ({store}, now(), '{{1}}');

@@ -191,6 +191,7 @@ impl Work {
             older_than: Some(older_than),
             ids: Vec::new(),
             include_governed: true,
+            suspicion: None,
             dry_run,
             source: "CommandLine",
             actor: Some("somebody".to_owned()),

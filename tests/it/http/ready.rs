@@ -12,8 +12,8 @@ fn seldom() -> serde_json::Value {
 }
 
 /// As if the operator had looked while the workload of an execution was not there.
-const SUSPECT: &str = "INSERT INTO jobexec.suspects (store_id, reason, execution_id, began_at, since) \
-     SELECT store_id, 'WorkloadGone', '1', started_at, now() - interval '1 hour' \
+const SUSPECT: &str = "INSERT INTO jobexec.suspects (store_id, reason, execution_id, began_at, since, certain) \
+     SELECT store_id, 'WorkloadGone', '1', started_at, now() - interval '1 hour', true \
      FROM jobexec.stores, job_executions ON CONFLICT DO NOTHING";
 
 #[tokio::test]

@@ -148,9 +148,12 @@ pub(super) struct Row {
 pub(super) struct Job {
     pub(super) listed: bool,
     pub(super) kind: Option<u8>,
-    /// Whether it was finished when the suspects were brought in step, and whether it is now.
+    /// Whether it was finished when it was first looked at, and when the suspects were brought in step, and whether it is now.
+    pub(super) began_finished: bool,
     pub(super) was_finished: bool,
     pub(super) finished: bool,
+    /// When it finished, where that is a column.
+    pub(super) ended: Option<When>,
 }
 
 #[derive(Clone, Debug)]
@@ -286,14 +289,18 @@ fn job() -> impl Strategy<Value = Job> {
     (
         prop::bool::weighted(0.85),
         weighted(0.85, 0..3_u8),
-        prop::bool::weighted(0.4),
+        prop::bool::weighted(0.3),
+        prop::bool::weighted(0.5),
         prop::bool::weighted(0.8),
+        weighted(0.7, when(40)),
     )
-        .prop_map(|(listed, kind, was_finished, stays)| Job {
+        .prop_map(|(listed, kind, began_finished, was_finished, stays, ended)| Job {
             listed,
             kind,
+            began_finished,
             was_finished,
             finished: was_finished == stays,
+            ended,
         })
 }
 

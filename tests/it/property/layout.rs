@@ -34,6 +34,8 @@ pub(super) struct JobsShape {
     pub(super) id: &'static str,
     pub(super) type_: Option<&'static str>,
     pub(super) grace: &'static str,
+    /// Of the time when a job finished.
+    pub(super) finished_at: Option<&'static str>,
 }
 
 const PLAIN: Shape = Shape {
@@ -55,7 +57,17 @@ const PLAIN: Shape = Shape {
 
 #[allow(clippy::unnecessary_wraps, reason = "it makes the table below readable")]
 const fn jobs(id: &'static str, type_: Option<&'static str>, grace: &'static str) -> Option<JobsShape> {
-    Some(JobsShape { id, type_, grace })
+    Some(JobsShape { id, type_, grace, finished_at: None })
+}
+
+/// The same, of which it is known when they finished.
+const fn dated(
+    id: &'static str,
+    type_: Option<&'static str>,
+    grace: &'static str,
+    finished_at: &'static str,
+) -> Option<JobsShape> {
+    Some(JobsShape { id, type_, grace, finished_at: Some(finished_at) })
 }
 
 const INSTANT: &str = "timestamptz";
@@ -69,7 +81,7 @@ pub(super) const SHAPES: [Shape; 16] = [
         indexed: true,
         heartbeat_at: Some(INSTANT),
         created_at: Some(INSTANT),
-        jobs: jobs("bigint", None, "20m"),
+        jobs: dated("bigint", None, "20m", INSTANT),
         ..PLAIN
     },
     Shape {
@@ -106,7 +118,7 @@ pub(super) const SHAPES: [Shape; 16] = [
         heartbeat_at: Some(LOCAL),
         created_at: Some(LOCAL),
         zone: "Europe/Berlin",
-        jobs: jobs("bigint", Some("text"), "10m"),
+        jobs: dated("bigint", Some("text"), "10m", LOCAL),
         indexed: true,
         error: true,
         ..PLAIN
@@ -152,7 +164,7 @@ pub(super) const SHAPES: [Shape; 16] = [
         job_type: Some("text"),
         heartbeat_at: Some(INSTANT),
         created_at: Some(INSTANT),
-        jobs: jobs("bigint", Some("text"), "40m"),
+        jobs: dated("bigint", Some("text"), "40m", LOCAL),
         indexed: true,
         partitioned: true,
         ..PLAIN
@@ -160,7 +172,7 @@ pub(super) const SHAPES: [Shape; 16] = [
     Shape {
         id: "smallint",
         job_id: "char(12)",
-        jobs: jobs("char(12)", Some("varchar(20)"), "20m"),
+        jobs: dated("char(12)", Some("varchar(20)"), "20m", INSTANT),
         heartbeat_at: Some(INSTANT),
         error: true,
         ..PLAIN
@@ -240,7 +252,11 @@ impl Shape {
             schema_owner: None,
             jobs: self.jobs.map(|jobs| Jobs {
                 schema: schema.into(),
-                columns: JobColumns { type_: named(jobs.type_.is_some(), "type"), ..JobColumns::default() },
+                columns: JobColumns {
+                    type_: named(jobs.type_.is_some(), "type"),
+                    finished_at: named(jobs.finished_at.is_some(), "ended"),
+                    ..JobColumns::default()
+                },
                 finished: vec!["completed".into(), "failed".into()],
                 grace_period: jobs.grace.parse().unwrap(),
                 ..Jobs::default()
@@ -285,7 +301,8 @@ impl Shape {
         };
         let jobs = self.jobs.map_or(String::new(), |jobs| {
             let type_ = jobs.type_.map_or(String::new(), |type_| format!(", type {}", typed(type_, "kind")));
-            format!("CREATE TABLE {schema}.jobs (id {} PRIMARY KEY, status text{type_});", jobs.id)
+            let ended = jobs.finished_at.map_or(String::new(), |type_| format!(", ended {type_}"));
+            format!("CREATE TABLE {schema}.jobs (id {} PRIMARY KEY, status text{type_}{ended});", jobs.id)
         });
         format!(
             "CREATE SCHEMA {schema}; \
@@ -324,9 +341,12 @@ impl Shape {
             let (name, value) = jobs.type_.map_or((String::new(), String::new()), |type_| {
                 (", type".to_owned(), format!(", r.kind::{}", own(type_, "kind")))
             });
+            let (ended, at) = jobs.finished_at.map_or((String::new(), String::new()), |type_| {
+                (", ended".to_owned(), format!(", {}", self.stored("r.ended", type_)))
+            });
             format!(
-                "INSERT INTO {schema}.jobs (id, status{name}) SELECT r.id::{}, r.status{value} \
-                 FROM jsonb_to_recordset($1::jsonb) AS r (id text, status text, kind text)",
+                "INSERT INTO {schema}.jobs (id, status{name}{ended}) SELECT r.id::{}, r.status{value}{at} \
+                 FROM jsonb_to_recordset($1::jsonb) AS r (id text, status text, kind text, ended text)",
                 jobs.id
             )
         });

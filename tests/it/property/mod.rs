@@ -124,6 +124,7 @@ impl Field {
             case,
             executions,
             now: i128::from(now.timestamp_micros()),
+            at: now,
             watched: i128::from(judge.watched.timestamp_micros()),
             suspects,
             remembers: case.recorded,
@@ -268,7 +269,7 @@ impl Field {
         let jobs = if jobs { format!(", {schema}.jobs") } else { String::new() };
         self.world
             .sql(&format!(
-                "TRUNCATE {schema}.\"jobExecutions\"{jobs}, jobexec.rules, jobexec.suspects, jobexec.events, jobexec.sweeps"
+                "TRUNCATE {schema}.\"jobExecutions\"{jobs}, jobexec.rules, jobexec.suspects, jobexec.observations, jobexec.events, jobexec.sweeps"
             ))
             .await;
     }
@@ -304,7 +305,8 @@ impl Field {
                 .map(|(n, job)| {
                     json!({
                         "id": layout::key(jobs.id, n),
-                        "status": if job.was_finished { "completed" } else { "running" },
+                        "status": if job.began_finished { "completed" } else { "running" },
+                        "ended": jobs.finished_at.zip(job.ended).map(|(type_, at)| at.of_type(type_).text(now)),
                         "kind": job.kind.filter(|_| jobs.type_.is_some()).map(|kind| layout::listed_kind(jobs, kind)),
                     })
                 })
@@ -330,7 +332,11 @@ impl Field {
     ) -> Vec<Option<i128>> {
         let shape = &SHAPES[case.shape];
         let mut suspects = vec![None; rows.len()];
-        let Some(jobs) = shape.jobs.filter(|_| case.recorded) else { return suspects };
+        if shape.jobs.is_none() || !case.recorded {
+            return suspects;
+        }
+        evidence::update_jobs(&self.databases[0], judge).await.unwrap();
+        self.finish(case, ground, |job| job.was_finished).await;
         evidence::update_jobs(&self.databases[0], judge).await.unwrap();
         let now: DateTime<Utc> = self.world.one("SELECT statement_timestamp()").await;
         for (place, row) in rows.iter().enumerate() {
@@ -345,8 +351,15 @@ impl Field {
                 suspects[place] = Some(i128::from(since.timestamp_micros()));
             }
         }
+        self.finish(case, ground, |job| job.finished).await;
+        suspects
+    }
+
+    /// Finishes jobs, or takes them up again.
+    async fn finish(&self, case: &Case, ground: &Ground, finished: impl Fn(&case::Job) -> bool) {
+        let Some(jobs) = SHAPES[case.shape].jobs else { return };
         for (n, job) in case.jobs.iter().enumerate() {
-            let status = if job.finished { "failed" } else { "running" };
+            let status = if finished(job) { "failed" } else { "running" };
             self.world
                 .sql(&format!(
                     "UPDATE {}.jobs SET status = '{status}' WHERE id::text = '{}'",
@@ -355,7 +368,6 @@ impl Field {
                 ))
                 .await;
         }
-        suspects
     }
 
     async fn read(&self, case: &Case, ground: &Ground) -> BTreeMap<String, Read> {

@@ -1,9 +1,10 @@
 //! The specification, row by row: what is stale, why, who says so and what becomes of it. It knows no SQL and nothing
 //! of how policies are compiled.
 
+use chrono::{DateTime, Utc};
 use jobexec_operator::api::OnTimeout;
 
-use super::case::{Case, Dynamic, Length, Policy, Row};
+use super::case::{Case, Dynamic, Job, Length, Policy, Row, When};
 use super::layout::SHAPES;
 
 /// Later than everything else.
@@ -32,6 +33,8 @@ pub(super) struct Model<'a> {
     pub(super) case: &'a Case,
     pub(super) executions: Vec<Execution<'a>>,
     pub(super) now: i128,
+    /// The same.
+    pub(super) at: DateTime<Utc>,
     pub(super) watched: i128,
     /// Since when the job of an execution has been seen finished, by the place of its row.
     pub(super) suspects: Vec<Option<i128>>,
@@ -169,7 +172,25 @@ impl Model<'_> {
         let grace: jobexec_operator::api::Duration = jobs.grace.parse().unwrap();
         let grace = i128::from(grace.to_chrono().num_microseconds().unwrap());
         let seen = |since: i128| since.max(self.watched) + grace <= self.now;
-        self.remembers && job.listed && job.finished && self.suspects[execution.place].is_some_and(seen)
+        let certain = !job.began_finished || self.finished_meanwhile(execution, job, jobs.finished_at);
+        self.remembers
+            && job.listed
+            && job.finished
+            && certain
+            && self.suspects[execution.place].is_some_and(seen)
+    }
+
+    /// Whether the job says that it finished after the execution began, and not in a time to come.
+    fn finished_meanwhile(&self, execution: &Execution<'_>, job: &Job, column: Option<&str>) -> bool {
+        let (Some(ended), Some(type_), Some(began)) = (job.ended, column, Self::began(execution)) else {
+            return false;
+        };
+        let ended = match ended.of_type(type_) {
+            When::Infinity | When::Last => INFINITY,
+            When::MinusInfinity | When::First => -INFINITY,
+            ago => ago.instant(self.at).map_or(INFINITY, |at| i128::from(at.timestamp_micros())),
+        };
+        ended > began && ended <= self.now
     }
 
     fn is_superseded(&self, row: &Row) -> bool {

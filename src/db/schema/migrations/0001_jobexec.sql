@@ -71,13 +71,16 @@ CREATE TABLE IF NOT EXISTS jobexec.figures (
     PRIMARY KEY (store_id, policy_uid)
 );
 
--- Running executions that other evidence than a time in their row says are dead, and since when that has been seen.
+-- Running executions that other evidence than a time in their row says are dead, and since when that has been seen. What is
+-- not certain is reported, and a person decides.
 CREATE TABLE IF NOT EXISTS jobexec.suspects (
     store_id     bigint      NOT NULL REFERENCES jobexec.stores,
     reason       text        NOT NULL, -- 'JobFinished' or 'WorkloadGone'
     execution_id text        NOT NULL,
     began_at     timestamptz NOT NULL, -- of the execution: ids may be used again
     since        timestamptz NOT NULL,
+    certain      boolean     NOT NULL, -- whether it ends the execution without a person
+    detail       text,                 -- what else is known of it, for example why its workload failed
     PRIMARY KEY (store_id, reason, execution_id)
 );
 

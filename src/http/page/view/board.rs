@@ -145,10 +145,11 @@ fn execution(board: &Board, row: &Listed) -> Markup {
             td.early { (moment(row.started_at, board.now)) }
             td.wide {
                 (bar(class, row))
-                @match (&row.stale, row.long_running) {
-                    (Some(reason), _) => span.tag.bad { (reason) },
-                    (None, true) => span.tag.warn { "long-running" },
-                    (None, false) => {},
+                @match (&row.stale, &row.suspected, row.long_running) {
+                    (Some(reason), ..) => span.tag.bad { (reason) },
+                    (None, Some(what), _) => span.tag.warn { "suspected: " (what) },
+                    (None, None, true) => span.tag.warn { "long-running" },
+                    (None, None, false) => {},
                 }
             }
             td title=(source) { (moment(row.deadline, board.now)) }

@@ -1,0 +1,164 @@
+//! Evidence that may be of an earlier run: it is reported, and only a person has an execution ended for it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Judge, Reason, Rules, Take};
+use crate::db::mapping::literal;
+use crate::db::observations::Kind;
+use crate::db::rules;
+
+/// What an execution can be suspected of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Suspicion {
+    /// Its job was finished already when the two were first seen together.
+    JobFinished,
+}
+
+/// A word that names no [`Suspicion`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("executions are not suspected of {0:?}: write {all}", all = Suspicion::names())]
+pub struct UnknownSuspicion(String);
+
+/// The store does not know the evidence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no execution of this store is suspected of {}: {}", .0.as_str(), .0.remedy())]
+pub struct NotAsked(pub Suspicion);
+
+impl Suspicion {
+    const ALL: [Self; 1] = [Self::JobFinished];
+
+    /// The reason for which an execution is ended where a person confirms it.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::JobFinished => Reason::JobFinished,
+        }
+    }
+
+    /// In one word.
+    pub const fn as_str(self) -> &'static str {
+        self.reason().as_str()
+    }
+
+    /// All of them, for a message.
+    pub fn names() -> String {
+        Self::ALL.map(Self::as_str).join(" or ")
+    }
+
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::JobFinished => "it has no spec.jobs (without an operator: give the store's file with -f)",
+        }
+    }
+}
+
+impl std::str::FromStr for Suspicion {
+    type Err = UnknownSuspicion;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSuspicion> {
+        let named = Self::ALL.into_iter().find(|suspicion| suspicion.as_str().eq_ignore_ascii_case(text));
+        named.ok_or_else(|| UnknownSuspicion(text.chars().take(60).collect()))
+    }
+}
+
+impl Judge<'_> {
+    /// Conditions on the row `t` and its job `p`, where it is mapped when a job finished: that it did after the row began, and
+    /// that it did not. Neither holds where that is not known.
+    pub(in crate::db) fn job_finished_while_running(&self) -> Option<(String, String)> {
+        let (began, finished) = (self.mapping.began_at(), self.mapping.job_finished_at()?);
+        // A time to come is no time at which something has finished.
+        let later = format!("({finished} > {began} AND {finished} <= statement_timestamp())");
+        Some((later, format!("({finished} <= {began})")))
+    }
+
+    /// The condition that the job of the row `t` was seen unfinished while it ran. `store_id` is the parameter with the
+    /// store's id in the operator's tables.
+    pub(in crate::db) fn job_seen_unfinished(&self, store_id: &str) -> String {
+        let m = self.mapping;
+        format!(
+            "(({id}::text, {began}) IN (SELECT o.execution_id, o.started_at FROM jobexec.observations AS o
+              WHERE o.store_id = {store_id} AND o.kind = '{kind}' AND o.detail = {digest})) IS TRUE",
+            id = m.id(),
+            began = m.began_at(),
+            kind = Kind::JobUnfinished.as_str(),
+            digest = m.job_finished_digest(),
+        )
+    }
+
+    /// The condition that the row `t`, which runs, is a suspect: its job `p` is finished, which may be the end of an earlier run.
+    /// It must have run for the grace period, so that a job whose status follows its execution is not told of.
+    pub(in crate::db) fn job_suspected(&self) -> Option<String> {
+        let m = self.mapping;
+        let (finished, grace) = m.job_finished()?;
+        let not_earlier = self
+            .job_finished_while_running()
+            .map_or(String::new(), |(_, earlier)| format!("AND {earlier} IS NOT TRUE"));
+        Some(format!(
+            "{finished} AND {began} <= statement_timestamp() - interval {grace} {not_earlier}",
+            began = m.began_at(),
+            grace = literal(&rules::interval(grace)),
+        ))
+    }
+
+    /// The condition that the operator will end the row `t` by itself for its finished job, if nothing changes.
+    pub(in crate::db) fn job_certain(&self) -> String {
+        match self.rules {
+            Rules::Memory => "false".to_owned(),
+            Rules::Table(_) => format!(
+                "{}::text IN (SELECT s.execution_id FROM jobexec.suspects AS s
+                  WHERE s.store_id = $4 AND s.reason = '{}' AND s.certain)",
+                self.mapping.id(),
+                Reason::JobFinished.as_str()
+            ),
+        }
+    }
+
+    /// Those that a person has ended for what they are suspected of, and those that are stale by the same evidence.
+    pub(super) fn by_confirmed_suspicion(&self, suspicion: Suspicion, take: Take) -> Vec<String> {
+        let m = self.mapping;
+        let mut branches = Vec::new();
+        match suspicion {
+            Suspicion::JobFinished => {
+                branches.extend(self.by_job_status(take));
+                if let Some(suspected) = self.job_suspected() {
+                    let jobs = format!("JOIN {} ON {}", m.jobs_table(), m.of_job());
+                    branches.push(self.by_evidence(suspicion.reason(), &jobs, &suspected, take));
+                }
+            }
+        }
+        if branches.is_empty() {
+            branches.push(format!(
+                "SELECT NULL::{} AS id, NULL AS reason, NULL AS action, 0 AS place WHERE false",
+                m.id_type().sql()
+            ));
+        }
+        branches
+    }
+
+    /// What a person confirms, if that is what is asked.
+    pub(in crate::db) fn confirmed(&self) -> Option<Suspicion> {
+        self.asked.and_then(|asked| asked.suspicion)
+    }
+
+    /// Whether the store can have such suspects.
+    ///
+    /// # Errors
+    /// It cannot: what makes one is not mapped.
+    pub fn suspects(&self, suspicion: Suspicion) -> Result<(), NotAsked> {
+        let known = match suspicion {
+            Suspicion::JobFinished => self.mapping.job_finished().is_some(),
+        };
+        if known { Ok(()) } else { Err(NotAsked(suspicion)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suspicion_is_named_by_its_reason() {
+        assert_eq!("jobfinished".parse(), Ok(Suspicion::JobFinished));
+        let unknown = "DeadlineExceeded".parse::<Suspicion>().unwrap_err().to_string();
+        assert!(unknown.contains("JobFinished"), "{unknown}");
+    }
+}

@@ -1,0 +1,87 @@
+//! What was seen of executions and is in no column of theirs: since when it is so is kept in `jobexec.observations`, so
+//! that an operator that was restarted knows it, and everybody who reads the same tables.
+
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::judge::Rules;
+use super::{Database, DbError, Judge};
+
+/// What can be seen of an execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Its job was not finished while it ran. The detail is a digest of what made jobs finished then.
+    JobUnfinished,
+}
+
+impl Kind {
+    /// As `jobexec.observations` has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::JobUnfinished => "JobUnfinished",
+        }
+    }
+}
+
+/// Observations of one kind, as two queries for `execution_id` (text) and `started_at` (timestamptz, of the execution; NULL
+/// where it has none), the first one also for `detail` (text). Both may use `$1`, the store's id in the operator's tables.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Of which kind.
+    pub kind: Kind,
+    /// The executions of which it is so now: each is kept with the time at which that was first seen.
+    pub now: String,
+    /// Those of which it still matters that it once was so; `None`: only those of which it is so now. Of all others it is
+    /// forgotten.
+    pub matters: Option<String>,
+}
+
+/// Brings what is kept in step with what is seen; writes nothing where nothing changed. An execution that was seen with
+/// another start is another one. Without the operator's tables nothing is kept.
+///
+/// # Errors
+/// Those of the database; then nothing was written.
+pub async fn update(database: &Database, judge: &Judge<'_>, seen: &Seen) -> Result<(), DbError> {
+    let Rules::Table(store_id) = judge.rules else { return Ok(()) };
+    let kind = seen.kind.as_str();
+    let bind = |sql: String| sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false);
+    let with = format!(
+        "WITH seen AS MATERIALIZED ({now}),
+         matters AS MATERIALIZED ({matters}),
+         kept AS MATERIALIZED (
+             SELECT execution_id, started_at, detail FROM jobexec.observations WHERE store_id = $1 AND kind = '{kind}'),
+         fresh AS MATERIALIZED (SELECT execution_id, started_at, detail FROM seen EXCEPT SELECT * FROM kept),
+         over AS MATERIALIZED (SELECT execution_id, started_at FROM kept EXCEPT SELECT execution_id, started_at FROM matters)",
+        now = seen.now,
+        matters = seen.matters.as_deref().unwrap_or("SELECT * FROM seen"),
+    );
+    // Mostly nothing has changed, and then nothing is written.
+    let mut tx = database.read().await?;
+    let differs: bool =
+        bind(format!("{with} SELECT EXISTS (SELECT FROM fresh) OR EXISTS (SELECT FROM over)"))
+            .try_map(|row: PgRow| row.try_get(0))
+            .fetch_one(&mut *tx)
+            .await?;
+    tx.commit().await?;
+    if !differs {
+        return Ok(());
+    }
+    let mut tx = database.write().await?;
+    // One statement cannot delete and replace the same row.
+    bind(format!(
+        "{with},
+         forgotten AS (
+             DELETE FROM jobexec.observations AS o WHERE o.store_id = $1 AND o.kind = '{kind}'
+             AND o.execution_id IN (SELECT execution_id FROM over)
+             AND o.execution_id NOT IN (SELECT execution_id FROM fresh))
+         INSERT INTO jobexec.observations AS o (store_id, kind, execution_id, started_at, since, detail)
+         SELECT DISTINCT ON (execution_id) $1, '{kind}', execution_id, started_at, statement_timestamp(), detail FROM fresh
+         ON CONFLICT (store_id, kind, execution_id) DO UPDATE
+             SET started_at = excluded.started_at, since = excluded.since, total = NULL, detail = excluded.detail
+             WHERE (o.started_at, o.detail) IS DISTINCT FROM (excluded.started_at, excluded.detail)"
+    ))
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
