@@ -9,6 +9,7 @@ use super::output::{Output, Printer, plain, print, say};
 use super::{CliError, Done, person, user};
 use crate::api::{Duration, Phase, duration};
 use crate::db::cancel::{self, Request};
+use crate::db::own::Fault;
 use crate::db::{Ledger, extend as rule, ledger, running};
 use crate::http::wire::StoreName;
 
@@ -134,6 +135,13 @@ impl Teller {
     }
 }
 
+/// Says that what was done is in no history, if that is so.
+pub(super) fn say_of_fault(fault: Option<&Fault>) {
+    if let Some(fault) = fault {
+        say(&format!("jobexec: it is done, and not recorded: {}", plain(&fault.to_string())));
+    }
+}
+
 /// Gives an execution more time.
 pub(super) async fn extend(args: Extend) -> Result<(), CliError> {
     let by = duration::format(args.by.to_chrono());
@@ -153,7 +161,9 @@ pub(super) async fn extend(args: Extend) -> Result<(), CliError> {
     };
     rule::prune(&store.database, &store.mapping, store_id).await?;
     let request = rule::Request { id: id.clone(), by: args.by.to_chrono(), who: user(), actor: person() };
-    match rule::extend(&store.database, &store.mapping, store_id, &request).await? {
+    let (outcome, fault) = rule::extend(&store.database, &store.mapping, store_id, &request).await?;
+    say_of_fault(fault.as_ref());
+    match outcome {
         rule::Outcome::Extended(_) => {}
         rule::Outcome::Governed(object) => {
             return Err(CliError::NotDone(format!(
@@ -208,6 +218,7 @@ async fn cancel_directly(
     };
     let requests: Vec<Request> = ids.iter().map(request).collect();
     let outcome = cancel::cancel(&store.database, &store.mapping, &store.ledger, &requests).await?;
+    say_of_fault(outcome.fault.as_ref());
     let mut done = Done::Well;
     for id in &ids {
         if outcome.cancelled.iter().any(|row| row.id == *id) {

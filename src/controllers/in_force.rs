@@ -111,7 +111,8 @@ impl Session {
         if let Ledger::Tables { store_id, .. } = self.ledger {
             let mapping = stores::record(store);
             let replaced = rules::replace(&self.database, store_id, &wanted.compiled, &unreadable, &mapping);
-            let differed = self.database.within(replaced).await?;
+            let (differed, fault) = self.database.within(replaced).await?;
+            self.note_fault(fault);
             let pruned = extend::prune(&self.database, &self.mapping, store_id);
             if let Err(error) = self.database.within(pruned).await {
                 // What is left over is about executions that have ended.

@@ -6,6 +6,7 @@ pub mod context;
 pub mod events;
 pub mod execution;
 pub mod failures;
+mod fault;
 pub mod guarded;
 pub mod in_force;
 pub mod membership;

@@ -9,7 +9,7 @@ use crate::api::conditions::find;
 use crate::db::ledger::{self, Claim, Claimant, Found, Ledger};
 use crate::db::schema::Refusal;
 use crate::db::validate::Problem;
-use crate::db::{Database, Mapping};
+use crate::db::{Database, Mapping, own};
 
 /// How the operator's tables stand.
 pub(super) struct Records {
@@ -99,6 +99,7 @@ pub(super) fn told_of_records(store: &ExecutionStore) -> bool {
     find(conditions, "Recording").is_some_and(|recording| {
         // Unknown: it could not be looked at, which says nothing of what is there.
         recording.status != "False"
+            || own::is_fault(&recording.reason)
             || valid.is_some_and(|valid| valid.reason == recording.reason)
             || paused.is_some_and(|paused| {
                 paused.reason == recording.reason || paused.reason == "DatabaseReadOnly"

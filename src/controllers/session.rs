@@ -18,6 +18,7 @@ use crate::boundary;
 use crate::db::hints::Listener;
 use crate::db::judge::Rules;
 use crate::db::ledger::{self, Claimant, Ledger};
+use crate::db::own::Fault;
 use crate::db::schema::Refusal;
 use crate::db::url::{self, InvalidUrl, Login};
 use crate::db::validate::{Problem, Validated, validate};
@@ -179,6 +180,8 @@ pub struct Session {
     pub(super) known: Known,
     /// Where what is done is counted.
     pub tally: Arc<Tally>,
+    /// Why the operator's tables, which are there, take no record, as far as that was met.
+    pub(super) fault: Mutex<Option<Fault>>,
 }
 
 /// What a session is opened for.
@@ -311,6 +314,7 @@ impl Session {
             identity,
             known: Known::with_history(history),
             tally,
+            fault: Mutex::default(),
         })
     }
 
@@ -321,7 +325,8 @@ impl Session {
 
     /// Whether nothing keeps rows from being changed and recorded.
     pub fn whole(&self) -> bool {
-        self.unwritable.is_none() && !self.read_only && matches!(self.ledger, Ledger::Tables { .. })
+        let recorded = matches!(self.ledger, Ledger::Tables { .. }) && self.fault().is_none();
+        self.unwritable.is_none() && !self.read_only && recorded
     }
 
     /// Whether it describes this object, and its spec as it is.

@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::connect::LOGIN_PATH;
 use super::decode;
 use super::mapping::wire;
+use super::own::{Fault, Records};
 use super::{Database, DbError, Ledger, Mapping};
 use crate::api::OnTimeout;
 
@@ -55,6 +56,9 @@ pub struct Outcome {
     pub cancelled: Vec<Cancelled>,
     /// Those that a constraint or trigger of the table does not let the login cancel, and why.
     pub refused: Vec<(String, String)>,
+    /// Why not all of it was recorded, where the operator's tables are there.
+    #[serde(skip)]
+    pub fault: Option<Fault>,
 }
 
 /// Cancels what runs or waits. One that the server refuses holds up no other. The mapping must have a text for cancelled
@@ -66,33 +70,51 @@ pub async fn cancel(
     requests: &[Request],
 ) -> Result<Outcome, DbError> {
     let mut outcome = Outcome::default();
+    let records = Records::new(database, ledger);
     for requests in requests.chunks(AT_ONCE) {
-        match attempt(database, mapping, ledger, requests).await {
+        match recorded(database, mapping, &records, requests).await {
             Ok(cancelled) => outcome.cancelled.extend(cancelled),
             Err(error) if error.of_a_row() => {
-                one_by_one(database, mapping, ledger, requests, &mut outcome).await?;
+                one_by_one(database, mapping, &records, requests, &mut outcome).await?;
             }
             Err(error) => return Err(error),
         }
     }
+    outcome.fault = records.fault();
     Ok(outcome)
 }
 
 async fn one_by_one(
     database: &Database,
     mapping: &Mapping,
-    ledger: &Ledger,
+    records: &Records<'_>,
     requests: &[Request],
     outcome: &mut Outcome,
 ) -> Result<(), DbError> {
     for request in requests {
-        match attempt(database, mapping, ledger, std::slice::from_ref(request)).await {
+        match recorded(database, mapping, records, std::slice::from_ref(request)).await {
             Ok(cancelled) => outcome.cancelled.extend(cancelled),
             Err(error) if error.of_a_row() => outcome.refused.push((request.key.clone(), error.to_string())),
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// Cancels, and records it unless the operator's own tables refuse that.
+async fn recorded(
+    database: &Database,
+    mapping: &Mapping,
+    records: &Records<'_>,
+    requests: &[Request],
+) -> Result<Vec<Cancelled>, DbError> {
+    loop {
+        let (version, ledger) = records.ledger();
+        match attempt(database, mapping, &ledger, requests).await {
+            Err(error) if records.at_fault(version, &error).await? => {}
+            done => return done,
+        }
+    }
 }
 
 async fn attempt(

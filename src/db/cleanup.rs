@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::asked::{Asked, Forced};
 use super::judge::{Reason, Suspicion};
 use super::mapping::ID_BYTES;
+use super::own::Fault;
 use super::running::{self, Execution, Which};
 use super::sweep::{self, Ended, Known, Sweep};
 use super::{Database, DbError, Judge, Ledger, ledger};
@@ -117,14 +118,15 @@ pub struct Report {
 }
 
 /// Cleans up, or tells what that would do. Rows are handed to `told` as soon as they are committed or found; it may say
-/// to break off. A row that another transaction holds is passed over: whoever holds it may be finishing it.
+/// to break off. A row that another transaction holds is passed over: whoever holds it may be finishing it. Returns also why
+/// not all is recorded, where the operator's tables are there and refuse that.
 pub async fn run(
     database: &Database,
     judge: &Judge<'_>,
     ledger: &Ledger,
     options: &Options,
     mut told: impl FnMut(&[Row]) -> ControlFlow<()>,
-) -> Result<Report, DbError> {
+) -> Result<(Report, Option<Fault>), DbError> {
     let begun = database.within(ledger::now(database)).await?;
     let asked = asked(options, begun);
     let judge = judge.asked(&asked);
@@ -138,7 +140,7 @@ pub async fn run(
     };
     if options.dry_run {
         plan.rows(&mut count).await?;
-        return Ok(report);
+        return Ok((report, None));
     }
     let (mut done, mut broken) = (BTreeSet::new(), false);
     let sweep = Sweep { id: Uuid::new_v4(), trigger: options.source };
@@ -151,11 +153,12 @@ pub async fn run(
         told
     })
     .await?;
+    let fault = outcome.fault;
     if !broken {
         let refused = outcome.refused.into_iter().map(|row| (row.id, row.why)).collect();
         plan.rows(&mut |rows| count(left(rows, &done, &refused, begun))).await?;
     }
-    Ok(report)
+    Ok((report, fault))
 }
 
 /// What is asked of the predicate. The threshold becomes a moment, so that no row grows into it meanwhile.

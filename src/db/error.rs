@@ -5,6 +5,7 @@ use std::io;
 
 use sqlx::postgres::PgDatabaseError;
 
+use super::own;
 use super::relay::Fault;
 use crate::boundary::{self, Panicked};
 use crate::notify::plain;
@@ -82,6 +83,9 @@ pub enum DbError {
     /// The table changed under the operator, or a statement was refused (classes 22, 23, 42, P0).
     #[error("the server refused a statement: {0} (SQLSTATE {1})")]
     Statement(String, String),
+    /// One of the operator's own tables refuses a record.
+    #[error("{0}")]
+    Own(own::Fault),
     /// A defect was met while the answer was read; its connection is closed.
     #[error("{}", boundary::MESSAGE)]
     Internal,
@@ -116,6 +120,7 @@ impl DbError {
             Self::Privilege(_) => "InsufficientPrivilege",
             Self::StatementTimeout(_) => "StatementTimeout",
             Self::Statement(..) => "StatementRefused",
+            Self::Own(fault) => fault.reason(),
             Self::Internal => boundary::REASON,
             Self::RowSecurity => super::visibility::REASON,
             Self::Other(_) => "DatabaseError",
@@ -129,6 +134,7 @@ impl DbError {
             Self::Privilege(_)
                 | Self::StatementTimeout(_)
                 | Self::Statement(..)
+                | Self::Own(_)
                 | Self::ReadOnly(_)
                 | Self::DiskFull(_)
                 | Self::Busy(_)
@@ -150,8 +156,9 @@ impl DbError {
     /// statement without that row may succeed.
     pub fn of_a_row(&self) -> bool {
         match self {
-            // A right that is missing may be a trigger's, for some rows only.
-            Self::Privilege(_) => true,
+            // A right that is missing may be a trigger's, for some rows only. A trigger of the application's table may also
+            // write to the schema jobexec: who records asks first whether it is his own statement ([`own`]).
+            Self::Privilege(_) | Self::Own(_) => true,
             Self::Statement(_, code) => ["09", "22", "23", "27", "38", "39", "44", "54", "P0"]
                 .iter()
                 .any(|class| code.starts_with(class)),
@@ -173,6 +180,7 @@ impl DbError {
             Self::Privilege(text) => Self::Privilege(edit(text)),
             Self::StatementTimeout(text) => Self::StatementTimeout(edit(text)),
             Self::Statement(text, code) => Self::Statement(edit(text), code),
+            Self::Own(fault) => Self::Own(fault.edited(edit)),
             Self::AddressRefused(text) => Self::AddressRefused(edit(text)),
             Self::InsecureLogin(text) => Self::InsecureLogin(edit(text)),
             Self::InvalidMessage(text) => Self::InvalidMessage(edit(text)),
@@ -219,6 +227,9 @@ impl From<sqlx::Error> for DbError {
             sqlx::Error::Database(e) => {
                 if let Some(fault) = Fault::of(&*e) {
                     return fault.into();
+                }
+                if let Some(fault) = e.try_downcast_ref::<PgDatabaseError>().and_then(own::Fault::of) {
+                    return Self::Own(fault);
                 }
                 let code = e.code().unwrap_or_default().into_owned();
                 let text = line(e.message());

@@ -7,7 +7,8 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::decode;
 use super::judge::id_of;
 use super::mapping::wire;
-use super::{Database, DbError, Mapping};
+use super::own::{self, Fault};
+use super::{Database, DbError, Ledger, Mapping};
 
 /// How the sources of such rules begin. An operator keeps rules of such sources.
 pub const SOURCE: &str = "CommandLine/";
@@ -36,13 +37,39 @@ pub enum Outcome {
     NotAlive,
 }
 
-/// Extends an execution that runs or waits.
+/// Extends an execution that runs or waits. Returns also why that is in no history, where the operator's tables take the
+/// rule and not the record.
+///
+/// # Errors
+/// Those of the database; then nothing is extended.
 pub async fn extend(
     database: &Database,
     m: &Mapping,
     store_id: i64,
     request: &Request,
+) -> Result<(Outcome, Option<Fault>), DbError> {
+    let ledger = Ledger::Tables { store_id, outbox: false };
+    own::recorded(database, &ledger, |ledger| attempt(database, m, store_id, request, ledger)).await
+}
+
+async fn attempt(
+    database: &Database,
+    m: &Mapping,
+    store_id: i64,
+    request: &Request,
+    ledger: Ledger,
 ) -> Result<Outcome, DbError> {
+    let recorded = match ledger {
+        Ledger::Missing(_) => "",
+        Ledger::Tables { .. } => {
+            ", recorded AS (
+                 INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason, source,
+                                             actor, note, started_at)
+                 SELECT statement_timestamp(), $1, a.id, a.job_id, a.number, 'DeadlineMoved', 'ExtendRequested', $4, $6,
+                        'extended by ' || $3::interval::text, a.started_at
+                 FROM alive AS a JOIN put ON put.key = a.id)"
+        }
+    };
     let sql = format!(
         "WITH alive AS MATERIALIZED (
              SELECT {id}::text AS id, {job} AS job_id, {number}::bigint AS number, {start} AS started_at,
@@ -55,13 +82,7 @@ pub async fn extend(
              SELECT $1, 'execution', id, $3, $4, '{{}}', interval '0', false FROM alive WHERE governed IS NULL
              ON CONFLICT (store_id, scope, key) DO UPDATE
                  SET extend_by = excluded.extend_by, extend_source = excluded.extend_source
-             RETURNING r.key),
-         recorded AS (
-             INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason, source,
-                                         actor, note, started_at)
-             SELECT statement_timestamp(), $1, a.id, a.job_id, a.number, 'DeadlineMoved', 'ExtendRequested', $4, $6,
-                    'extended by ' || $3::interval::text, a.started_at
-             FROM alive AS a JOIN put ON put.key = a.id)
+             RETURNING r.key){recorded}
          SELECT governed, started_at FROM alive",
         id = m.id(),
         type_ = m.id_type().sql(),

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::mapping::wire;
+use super::own::{self, Fault};
 use super::schema::{self, Lack, Refusal};
 use super::{Database, DbError, Mapping, extend, outbox};
 use crate::api::notifications::Topic;
@@ -125,7 +126,10 @@ pub async fn claim(
         tx.rollback().await?;
         return Ok(missing(HIDDEN.to_owned(), now(database).await?));
     }
-    let (store_id, holder) = holder(&mut tx, mapping).await?;
+    let Some((store_id, holder)) = holder(&mut tx, mapping).await? else {
+        tx.rollback().await?;
+        return Ok(missing(unnumbered(), now(database).await?));
+    };
     if let Some((holder, true)) = holder
         && holder.uid != claimant.uid
         && claimant.predecessor.as_ref() != Some(&holder.uid)
@@ -172,32 +176,35 @@ async fn extended(database: &Database, mapping: &Mapping) -> Result<Option<bool>
     Ok(Some(found))
 }
 
+/// The id of a table, and who claims it, with whether that claim counts.
+type Registered = (i64, Option<(Claimant, bool)>);
+
+/// The same as a row has it: the id, the UID, the namespace, the name, and whether the claim counts.
+type Row = (i64, Option<String>, Option<String>, Option<String>, bool);
+
 /// The id of the table, and who claims it, with whether that claim counts: it was confirmed of late, and not in a time to come.
-/// The row is locked.
-async fn holder(
-    tx: &mut sqlx::PgConnection,
-    mapping: &Mapping,
-) -> Result<(i64, Option<(Claimant, bool)>), sqlx::Error> {
+/// The row is locked. `None`: it has none.
+async fn holder(tx: &mut sqlx::PgConnection, mapping: &Mapping) -> Result<Option<Registered>, sqlx::Error> {
     let (table_schema, table_name) = mapping.relation();
     let sql = format!(
         "SELECT store_id, uid, namespace, name, {} FROM jobexec.stores WHERE {ITS_ROW} FOR NO KEY UPDATE",
         seen_within("$3")
     );
-    let (store_id, uid, namespace, name, fresh): (i64, Option<String>, Option<String>, Option<String>, bool) =
-        sqlx::query_as(sqlx::AssertSqlSafe(sql))
-            .bind(table_schema)
-            .bind(table_name)
-            .bind(CLAIM_EXPIRY_SECONDS)
-            .persistent(false)
-            .fetch_one(tx)
-            .await?;
+    let row: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(table_schema)
+        .bind(table_name)
+        .bind(CLAIM_EXPIRY_SECONDS)
+        .persistent(false)
+        .fetch_optional(tx)
+        .await?;
+    let Some((store_id, uid, namespace, name, fresh)) = row else { return Ok(None) };
     let holder = match (uid, namespace, name) {
         (Some(uid), Some(namespace), Some(name)) => {
             Some((Claimant { uid, predecessor: None, namespace, name }, fresh))
         }
         _ => None,
     };
-    Ok((store_id, holder))
+    Ok(Some((store_id, holder)))
 }
 
 /// Whether a claim was confirmed within so many seconds, and not in a time to come, which nobody can have done. The clock counts:
@@ -260,17 +267,35 @@ async fn enter(tx: &mut sqlx::PgConnection, mapping: &Mapping) -> Result<bool, s
     }
     let sql = format!(
         "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name)
-         SELECT 'jobexec.stores'::regclass, {TABLE}, $1, $2
+         SELECT 'jobexec.stores'::regclass, {TABLE}, $1, $2 FROM generate_series(1, $3)
          WHERE NOT EXISTS (SELECT FROM jobexec.stores WHERE {ITS_ROW})
          ON CONFLICT DO NOTHING"
     );
-    sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(table_schema)
-        .bind(table_name)
-        .persistent(false)
-        .execute(tx)
-        .await?;
+    // Where its number is given already, as by a sequence that was left behind, a later one is free.
+    for numbers in [1, NUMBERS] {
+        let entered = sqlx::query(sqlx::AssertSqlSafe(sql.as_str()))
+            .bind(table_schema)
+            .bind(table_name)
+            .bind(numbers)
+            .persistent(false)
+            .execute(&mut *tx)
+            .await?;
+        let there = format!("SELECT EXISTS (SELECT FROM jobexec.stores WHERE {ITS_ROW})");
+        let there =
+            sqlx::query_scalar::<_, bool>(sqlx::AssertSqlSafe(there)).bind(table_schema).bind(table_name);
+        if entered.rows_affected() > 0 || there.persistent(false).fetch_one(&mut *tx).await? {
+            break;
+        }
+    }
     Ok(true)
+}
+
+/// How many numbers are tried for a table of executions where the first one is given already: more than there are such tables.
+const NUMBERS: i32 = 10_000;
+
+/// Why a table has no number.
+fn unnumbered() -> String {
+    Fault::behind("stores", "the table of executions got no number").to_string()
 }
 
 /// Why nothing is recorded for a login that may not end executions.
@@ -292,8 +317,12 @@ pub async fn enlist(database: &Database, mapping: &Mapping) -> Result<Ledger, Db
         .bind(table_schema)
         .bind(table_name)
         .persistent(false)
-        .fetch_one(&mut *tx)
+        .fetch_optional(&mut *tx)
         .await?;
+    let Some(store_id) = store_id else {
+        tx.rollback().await?;
+        return Ok(Ledger::Missing(unnumbered()));
+    };
     let outbox = outbox::usable(&mut tx).await?;
     tx.commit().await?;
     Ok(Ledger::Tables { store_id, outbox })
@@ -399,7 +428,25 @@ pub async fn paused(database: &Database, store_id: i64) -> Result<Option<String>
 }
 
 /// Opens the breaker of a store for this reason, or closes it. People are told that it was opened where there is an `outbox`.
+/// Returns why they are not, where the operator's tables do not take that.
+///
+/// # Errors
+/// Those of the database; then the breaker is as it was.
 pub async fn pause(
+    database: &Database,
+    store_id: i64,
+    outbox: bool,
+    why: Option<&str>,
+) -> Result<Option<Fault>, DbError> {
+    let ledger = Ledger::Tables { store_id, outbox };
+    let paused = |ledger| {
+        let outbox = matches!(ledger, Ledger::Tables { outbox: true, .. });
+        set_paused(database, store_id, outbox, why)
+    };
+    Ok(own::recorded(database, &ledger, paused).await?.1)
+}
+
+async fn set_paused(
     database: &Database,
     store_id: i64,
     outbox: bool,

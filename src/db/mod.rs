@@ -9,7 +9,8 @@
 //!   [`execution`] use it and nothing else; so do [`running`] and [`cleanup`], where a person asks ([`asked`]);
 //! - [`cancel`] ends what a person asked to have ended, [`extend`] gives it more time;
 //! - [`evidence`] and [`history`] gather what it judges by beside the rows themselves;
-//! - [`ledger`], [`stores`] and [`rules`] keep the operator's own tables, which [`schema`] creates; [`extras`] are additions to
+//! - [`ledger`], [`stores`] and [`rules`] keep the operator's own tables, which [`schema`] creates, and whose faults are no execution's
+//!   ([`own`]); [`extras`] are additions to
 //!   the application's table, with [`refusals`] and [`hints`] to read what they tell; [`audit`] reads what was done,
 //!   [`samples`] what the figures were, [`patterns`] how long executions take and how they end; [`retention`] forgets;
 //! - [`outbox`] and [`messages`] keep what people are still to be told of.
@@ -38,6 +39,7 @@ pub mod messages;
 pub mod observations;
 pub mod observe;
 pub mod outbox;
+pub mod own;
 pub mod patterns;
 pub mod pool;
 pub mod refusals;

@@ -8,7 +8,8 @@ use sqlx::postgres::types::PgInterval;
 
 use super::asked::Asked;
 use super::decode::List;
-use super::{Database, DbError, extend};
+use super::own::{self, Fault};
+use super::{Database, DbError, Ledger, extend};
 use crate::api::OnTimeout;
 use crate::policy::{Base, Compiled, Rule, Said, Scope, Timeout, Warn};
 
@@ -150,15 +151,48 @@ pub(super) fn base_parameter(base: &Base, watched: DateTime<Utc>, asked: Option<
     json(&Row { store: Some(&base.store), watched: Some(watched), asked, ..Row::of_base(base) })
 }
 
+/// The part of [`replaced`] that notes whose deadline was moved.
+const MOVED: &str = "moved AS (
+             INSERT INTO jobexec.events (at, store_id, execution_id, action, reason, source, actor, note)
+             SELECT statement_timestamp(), $1, d.key, 'DeadlineMoved', 'SpecChanged',
+                    COALESCE(d.extend_source, d.timeout_source), n.actor,
+                    concat_ws(', ', 'timeout ' || d.timeout::text, 'extended by ' || d.extend_by::text)
+             FROM differing AS d JOIN new AS n USING (scope, key) LEFT JOIN old AS o USING (scope, key)
+             WHERE scope = 'execution' AND (o.timeout, o.extend_by) IS DISTINCT FROM (d.timeout, d.extend_by)
+             UNION ALL
+             SELECT statement_timestamp(), $1, key, 'DeadlineMoved', 'SpecRemoved',
+                    COALESCE(extend_source, timeout_source), NULL, NULL FROM unwanted WHERE scope = 'execution'),";
+
 /// Makes the rules of `store_id`, and the [`mapping`](super::stores) by which they are applied, equal to what is in force, in one
-/// statement that writes only what differs, and notes in `jobexec.events` whose deadline a person has moved. Rules from a source in `kept` stay as they are, and so does what
-/// a person extended without an object. Returns whether anything differed.
+/// statement that writes only what differs, and notes in `jobexec.events` whose deadline a person has moved. Rules from a source in
+/// `kept` stay as they are, and so does what a person extended without an object. Returns whether anything differed, and why whose deadline was moved is not noted,
+/// where the operator's tables take the rules and not the record.
+///
+/// # Errors
+/// Those of the database; then the rules are as they were.
 pub async fn replace(
     database: &Database,
     store_id: i64,
     in_force: &Compiled,
     kept: &[String],
     mapping: &serde_json::Value,
+) -> Result<(bool, Option<Fault>), DbError> {
+    let ledger = Ledger::Tables { store_id, outbox: false };
+    own::recorded(database, &ledger, |ledger| {
+        let notes = matches!(ledger, Ledger::Tables { .. });
+        replaced(database, store_id, in_force, kept, mapping, notes)
+    })
+    .await
+}
+
+/// The same, with a note of it or without.
+async fn replaced(
+    database: &Database,
+    store_id: i64,
+    in_force: &Compiled,
+    kept: &[String],
+    mapping: &serde_json::Value,
+    notes: bool,
 ) -> Result<bool, DbError> {
     let rows: Vec<Row<'_>> =
         in_force.rules.iter().map(Row::of).chain([Row::of_base(&in_force.base)]).collect();
@@ -207,16 +241,7 @@ pub async fn replace(
                     OR COALESCE(grace_source = ANY ($3), false) OR COALESCE(heartbeat_source = ANY ($3), false)
                     OR COALESCE(on_timeout_source = ANY ($3), false) OR COALESCE(warn_source = ANY ($3), false))
                    IS FALSE),
-         moved AS (
-             INSERT INTO jobexec.events (at, store_id, execution_id, action, reason, source, actor, note)
-             SELECT statement_timestamp(), $1, d.key, 'DeadlineMoved', 'SpecChanged',
-                    COALESCE(d.extend_source, d.timeout_source), n.actor,
-                    concat_ws(', ', 'timeout ' || d.timeout::text, 'extended by ' || d.extend_by::text)
-             FROM differing AS d JOIN new AS n USING (scope, key) LEFT JOIN old AS o USING (scope, key)
-             WHERE scope = 'execution' AND (o.timeout, o.extend_by) IS DISTINCT FROM (d.timeout, d.extend_by)
-             UNION ALL
-             SELECT statement_timestamp(), $1, key, 'DeadlineMoved', 'SpecRemoved',
-                    COALESCE(extend_source, timeout_source), NULL, NULL FROM unwanted WHERE scope = 'execution'),
+         {moved}
          gone AS (
              DELETE FROM jobexec.rules AS r USING unwanted AS u
              WHERE r.store_id = $1 AND r.scope = u.scope AND r.key = u.key AND (r.extend_source LIKE $4) IS NOT TRUE
@@ -229,6 +254,7 @@ pub async fn replace(
              WHERE store_id = $1 AND mapping IS DISTINCT FROM $5::jsonb RETURNING store_id)
          SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM put) + (SELECT count(*) FROM mapped) > 0,
                 (SELECT count(*) FROM gone) < (SELECT count(*) FROM unwanted)",
+        moved = if notes { MOVED } else { "" },
         excluded = excluded.join(", "),
         merged = merged.join(", "),
         nothing = nothing.join(", "),

@@ -19,6 +19,7 @@ use super::decode;
 use super::error::line;
 use super::judge::{Among, End, NEXT_PARAMETER, Reason, Take};
 use super::mapping::wire;
+use super::own::{self, Records};
 use super::{Database, DbError, Judge, Ledger, outbox};
 use crate::api::OnTimeout;
 
@@ -63,6 +64,8 @@ pub struct Ended {
     pub reason: String,
     /// Whether it was cancelled, else failed.
     pub cancelled: bool,
+    /// Whether that is recorded in `jobexec.events`.
+    pub recorded: bool,
 }
 
 impl Ended {
@@ -99,6 +102,8 @@ pub struct Outcome {
     pub refused: Vec<Refused>,
     /// How many statements were tried once more.
     pub retries: u64,
+    /// Why not all of it was recorded, where the operator's tables are there.
+    pub fault: Option<own::Fault>,
 }
 
 /// As Events name it, in the same words as `ledger::unannounced`.
@@ -136,8 +141,11 @@ pub async fn run(
     todo.push(Next::Batch);
     let rows = known.rows.into_iter().map(|row| (row.id, row.why)).collect();
     let refusals = Mutex::new(Refusals { rows, statements: 0, retries: 0 });
+    let records = Records::new(database, ledger);
     let from = |end, todo| {
-        Pass { database, judge, ledger, sweep, end, refusals: &refusals }.batches(todo, &stop).boxed()
+        Pass { database, judge, records: &records, sweep, end, refusals: &refusals }
+            .batches(todo, &stop)
+            .boxed()
     };
     let mut batches = from(End::Oldest, todo);
     let (mut total, mut alone) = (0, true);
@@ -157,7 +165,7 @@ pub async fn run(
     drop(batches);
     let Refusals { rows, retries, .. } = refusals.into_inner().unwrap_or_else(PoisonError::into_inner);
     let refused = rows.into_iter().map(|(id, why)| Refused { id, why }).collect();
-    Ok(Outcome { ended: total, refused, retries })
+    Ok(Outcome { ended: total, refused, retries, fault: records.fault() })
 }
 
 /// What the server has refused in one sweep.
@@ -198,7 +206,7 @@ struct Attempt {
 struct Pass<'a> {
     database: &'a Database,
     judge: &'a Judge<'a>,
-    ledger: &'a Ledger,
+    records: &'a Records<'a>,
     sweep: &'a Sweep,
     end: End,
     refusals: &'a Mutex<Refusals>,
@@ -215,7 +223,8 @@ impl<'a> Pass<'a> {
         stream::try_unfold(todo, move |mut todo| async move {
             while let Some(next) = todo.pop().filter(|_| !stop.load(Ordering::Relaxed)) {
                 let again = || self.refusals().retries += 1;
-                match with_retries(self.database, || self.attempt(&next), again).await {
+                let (version, ledger) = self.records.ledger();
+                match with_retries(self.database, || self.attempt(&next, &ledger), again).await {
                     Ok(Attempt { ended, swallowed }) => {
                         // Each rule takes up to BATCH rows, so a short batch is one that is short for every rule.
                         if matches!(next, Next::Batch) && ended.len() + swallowed.len() >= BATCH as usize {
@@ -224,6 +233,7 @@ impl<'a> Pass<'a> {
                         self.note(&next, swallowed);
                         return Ok(Some((ended, todo)));
                     }
+                    Err(error) if self.records.at_fault(version, &error).await? => todo.push(next),
                     Err(error) if error.of_a_row() => self.split(next, error, &mut todo).await?,
                     Err(error) => return Err(error),
                 }
@@ -284,19 +294,22 @@ impl<'a> Pass<'a> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn attempt(&self, next: &Next) -> Result<Attempt, sqlx::Error> {
+    async fn attempt(&self, next: &Next, ledger: &Ledger) -> Result<Attempt, sqlx::Error> {
         let (among, ids) = match next {
             Next::Batch => (Among::Others, self.refused()),
             Next::These(ids) => (Among::These, ids.clone()),
         };
-        let statement = statement(self.judge, self.ledger, self.end, among);
+        let statement = statement(self.judge, ledger, self.end, among);
         let mut tx = self.database.write().await?;
         let mut query = self.judge.bind(sqlx::query(AssertSqlSafe(statement.as_str()))).bind(ids);
-        if let Ledger::Tables { store_id, .. } = self.ledger {
+        let recorded = if let Ledger::Tables { store_id, .. } = ledger {
             query = query.bind(self.sweep.id).bind(self.sweep.trigger).bind(store_id);
-        }
+            true
+        } else {
+            false
+        };
         // Each row is read while the server is still at the next ones.
-        let rows = query.persistent(false).try_map(|row| read(&row)).fetch_all(&mut *tx).await?;
+        let rows = query.persistent(false).try_map(|row| read(&row, recorded)).fetch_all(&mut *tx).await?;
         let (mut ended, mut swallowed) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in rows {
             match row {
@@ -333,7 +346,7 @@ impl<'a> Pass<'a> {
 
 /// A row that was ended, or the id of one that runs on nevertheless. By the places of the columns, which costs less
 /// than by their names.
-fn read(row: &PgRow) -> Result<Result<Ended, String>, sqlx::Error> {
+fn read(row: &PgRow, recorded: bool) -> Result<Result<Ended, String>, sqlx::Error> {
     let id = row.try_get(0)?;
     let Some(at) = decode::maybe_at(row, 5)? else { return Ok(Err(id)) };
     Ok(Ok(Ended {
@@ -346,6 +359,7 @@ fn read(row: &PgRow) -> Result<Result<Ended, String>, sqlx::Error> {
         source: row.try_get(6)?,
         reason: row.try_get(7)?,
         cancelled: row.try_get(8)?,
+        recorded,
     }))
 }
 

@@ -172,7 +172,14 @@ async fn clean(
         if broken.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
     .await;
-    outcome.broken = broken.or_else(|| cleaned.err().map(|error| open.failed(error)));
+    let failed = match cleaned {
+        Ok((_, fault)) => {
+            open.session.note_fault(fault);
+            None
+        }
+        Err(error) => Some(open.failed(error)),
+    };
+    outcome.broken = broken.or(failed);
     outcome
 }
 

@@ -154,7 +154,7 @@ async fn a_request_to_go_on_that_could_not_be_noted_is_read_again() {
         .await;
     world.annotate(RESUME, "once").await;
     let status = world
-        .store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "StatementRefused"))
+        .store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "RecordRefused"))
         .await;
     assert_eq!((status.observed_resume, failed(&world).await), (None, 0));
     world.sql("ALTER TABLE jobexec.stores DROP CONSTRAINT stays_open").await;

@@ -32,6 +32,7 @@ mod mirror;
 mod node;
 mod notifications;
 mod notify;
+mod own;
 mod page;
 mod policies;
 mod pools;

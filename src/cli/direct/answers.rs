@@ -6,6 +6,7 @@ use super::{Direct, SOURCE};
 use crate::api::{Duration, duration};
 use crate::cli::CliError;
 use crate::cli::cleanup::Order;
+use crate::cli::intent::say_of_fault;
 use crate::cli::source::Explained;
 use crate::cli::{history, list, person, samples};
 use crate::db::audit::{self, Entry};
@@ -139,6 +140,9 @@ impl Direct {
             source: SOURCE,
             actor: Some(person()),
         };
-        Ok(cleanup::run(&self.database, &self.judge(), &self.ledger, &options, told).await?)
+        let done = cleanup::run(&self.database, &self.judge(), &self.ledger, &options, told).await?;
+        let (report, fault) = done;
+        say_of_fault(fault.as_ref());
+        Ok(report)
     }
 }

@@ -121,6 +121,7 @@ async fn cancel(
         }
         outcome => outcome?,
     };
+    session.note_fault(outcome.fault);
     let asked = End { reason: CANCEL_REQUESTED, cancelled: true, lag: None };
     session.tally.ended(outcome.cancelled.iter().map(|_| asked));
     for cancelled in &outcome.cancelled {

@@ -147,7 +147,9 @@ pub(super) async fn judge(
 
 async fn note(session: &Session, why: Option<&str>) -> Result<(), DbError> {
     let Ledger::Tables { store_id, outbox } = session.ledger else { return Ok(()) };
-    session.database.within(ledger::pause(&session.database, store_id, outbox, why)).await
+    let paused = ledger::pause(&session.database, store_id, outbox, why);
+    session.note_fault(session.database.within(paused).await?);
+    Ok(())
 }
 
 /// How many executions a sweep may end, and of how many running ones where that is a share.

@@ -22,7 +22,8 @@ pub(super) struct Swept {
     pub(super) started_at: DateTime<Utc>,
     pub(super) took: Duration,
     pub(super) ended: u64,
-    /// The first few, for an Event where nothing is recorded.
+    /// How many of them are recorded nowhere, and the first few of those, for an Event.
+    pub(super) unrecorded: u64,
     pub(super) first: Vec<Ended>,
     /// Those that could not be ended.
     pub(super) refused: Vec<Refused>,
@@ -39,21 +40,24 @@ pub(super) async fn sweep(
     started_at: DateTime<Utc>,
 ) -> Result<Swept, DbError> {
     let (begun, before) = (Instant::now(), known.rows.len());
-    let mut first = Vec::new();
+    let (mut unrecorded, mut first) = (0, Vec::new());
     let outcome = sweep::run(&session.database, judge, &session.ledger, &sweep, known, |batch| {
         for ended in batch {
             tell(store, ended);
         }
         session.tally.ended(batch.iter().map(end));
+        let nowhere = || batch.iter().filter(|ended| !ended.recorded);
+        unrecorded += nowhere().count() as u64;
         let room = usize::from(super::tell::SAMPLE).saturating_sub(first.len());
-        first.extend(batch.iter().take(room).cloned());
+        first.extend(nowhere().take(room).cloned());
         // A person who corrects the spec in the middle of a sweep means the rest of it too.
         let ours = !context.stop.is_cancelled() && context.looks_after(store);
         let goes_on = ours && context.is_current(store);
         if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })
     .await?;
-    let Outcome { ended, refused, retries } = outcome;
+    let Outcome { ended, refused, retries, fault } = outcome;
+    session.note_fault(fault);
     session.tally.swept(started_at.timestamp(), begun.elapsed(), retries);
     let of = refused.len();
     // What was known is not said again and again.
@@ -67,7 +71,7 @@ pub(super) async fn sweep(
             "a stale execution cannot be ended"
         );
     }
-    Ok(Swept { sweep, started_at, took: begun.elapsed(), ended, first, refused })
+    Ok(Swept { sweep, started_at, took: begun.elapsed(), ended, unrecorded, first, refused })
 }
 
 /// What is counted of it. The row's own deadline is that of a timeout: other evidence has none that could be missed.

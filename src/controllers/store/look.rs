@@ -263,6 +263,7 @@ async fn work(
         seen.blind = true;
         return Ok(RETRY);
     };
+    session.check_fault().await?;
     memory.notifier.announce(store, session, &in_force).await;
     let may_write = store.spec.mode == Mode::Enforce && session.unwritable.is_none() && !session.read_only;
     let gathered = gather(context, store, session, memory, &in_force, may_write).await;

@@ -10,7 +10,6 @@ use uuid::Uuid;
 use super::enforce::Swept;
 use super::look::Seen;
 use crate::api::ExecutionStore;
-use crate::db::Ledger;
 
 /// A look that Kubernetes is to be told of.
 pub(super) struct Untold {
@@ -38,9 +37,7 @@ pub(super) struct Unrecorded {
 
 impl Untold {
     pub(super) fn new(store: ExecutionStore, mut seen: Seen) -> Self {
-        let missing =
-            seen.session.as_ref().is_ok_and(|current| matches!(current.session.ledger, Ledger::Missing(_)));
-        let unrecorded = seen.sweep.as_ref().filter(|swept| missing && swept.ended > 0).map(unrecorded);
+        let unrecorded = seen.sweep.as_ref().filter(|swept| swept.unrecorded > 0).map(unrecorded);
         let closed = std::mem::take(&mut seen.closed);
         Self { announce: seen.worth_telling() || !closed.is_empty(), closed, unrecorded, store, seen }
     }
@@ -61,7 +58,7 @@ impl Untold {
 fn unrecorded(swept: &Swept) -> Unrecorded {
     Unrecorded {
         sweep: swept.sweep.id,
-        failed: swept.ended,
+        failed: swept.unrecorded,
         first: swept.first.iter().map(ToString::to_string).collect(),
     }
 }

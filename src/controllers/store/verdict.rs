@@ -225,6 +225,11 @@ fn refused(rows: &[Refused]) -> String {
 
 fn recording(seen: &Seen) -> Finding {
     const TYPE: &str = "Recording";
+    if let Some(fault) = seen.session.as_ref().ok().and_then(|current| current.session.fault()) {
+        let message =
+            format!("executions are ended all the same, and that is not recorded in the database: {fault}");
+        return Finding::new(TYPE, false, fault.reason(), message);
+    }
     match seen.session.as_ref().map(|current| (&current.session.ledger, &current.session.refused)) {
         Ok((Ledger::Tables { .. }, _)) => {
             Finding::new(TYPE, true, "TablesPresent", "what is done is recorded in the schema jobexec")

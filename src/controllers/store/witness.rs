@@ -119,7 +119,15 @@ impl Witness {
             }
             database.within(evidence::update_workloads(database, judge, seen.as_ref().ok())).await?;
         }
-        for warned in database.within(warnings::update(database, judge, &session.ledger)).await? {
+        let warned = match database.within(warnings::update(database, judge, &session.ledger)).await {
+            // Nobody is told of what cannot be recorded; evidence counts all the same.
+            Err(DbError::Own(fault)) => {
+                session.note_fault(Some(fault));
+                Vec::new()
+            }
+            warned => warned?,
+        };
+        for warned in warned {
             session.tally.warned(&warned.reason);
             tracing::warn!(
                 namespace = store.namespace().unwrap_or_default(),

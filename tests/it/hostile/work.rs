@@ -221,7 +221,9 @@ impl Work {
             who: "somebody".to_owned(),
             actor: "somebody".to_owned(),
         };
-        extend::extend(&self.database, &self.mapping, self.store_id, &request).await
+        extend::extend(&self.database, &self.mapping, self.store_id, &request)
+            .await
+            .map(|(outcome, _)| outcome)
     }
 
     pub(super) async fn cancel(&self, id: &str, started: Option<i64>) -> Result<cancel::Outcome, DbError> {

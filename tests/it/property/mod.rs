@@ -99,7 +99,7 @@ impl Field {
         if case.recorded {
             let mapping = stores::record(&store(case, ground));
             rules::replace(database, store_id, &compiled, &[], &mapping).await.unwrap();
-            let again = rules::replace(database, store_id, &compiled, &[], &mapping).await.unwrap();
+            let (again, _) = rules::replace(database, store_id, &compiled, &[], &mapping).await.unwrap();
             ensure(!again, || "rules that were just written differ".to_owned())?;
         }
         let suspects = self.suspect(case, &rows, ground, &judge).await;

@@ -98,6 +98,7 @@ impl Notifier {
             Ok(false) => self.unwell.0.store(true, Ordering::Release),
             Err(error) => {
                 self.unwell.0.store(true, Ordering::Release);
+                session.note_error(&error);
                 session.tally.failed(error.reason());
                 tracing::warn!(store = store.name_any(), %error, "that all is well again could not be noted");
             }

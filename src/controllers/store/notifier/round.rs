@@ -63,6 +63,7 @@ impl Round {
     pub(super) async fn go(self) {
         let outcome = caught(Place::Notify, self.run()).await;
         if let Err(error) = outcome.map_err(DbError::from).flatten() {
+            self.session.note_error(&error);
             self.session.tally.failed(error.reason());
             tracing::warn!(store = self.store.name_any(), %error, "people could not be told; the next look goes on");
         }
