@@ -61,7 +61,7 @@ pub struct Channel {
     pub name: String,
     /// Of what; all of it without it.
     #[serde(default = "Topic::all")]
-    #[schemars(length(min = 1, max = 5))]
+    #[schemars(length(min = 1, max = 6))]
     pub on: Vec<Topic>,
     /// By e-mail.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,6 +80,9 @@ pub enum Topic {
     Stale,
     /// A stale execution was failed or cancelled.
     Failed,
+    /// An execution that had been failed or cancelled was finished after all, so that what was told before is wrong. Whoever is told
+    /// of `Failed` is told of this too.
+    FinishedLate,
     /// A sweep would end too many executions, and waits for a person.
     Breaker,
     /// After `LongRunning`, `Stale` or `Breaker`: the breaker is closed, and nothing is long-running or stale any more.
@@ -88,10 +91,16 @@ pub enum Topic {
 
 impl Topic {
     /// Every one.
-    pub const ALL: [Self; 5] = [Self::LongRunning, Self::Stale, Self::Failed, Self::Breaker, Self::Recovered];
+    pub const ALL: [Self; 6] =
+        [Self::LongRunning, Self::Stale, Self::Failed, Self::FinishedLate, Self::Breaker, Self::Recovered];
 
     fn all() -> Vec<Self> {
         Self::ALL.to_vec()
+    }
+
+    /// Whether somebody who wants to be told of `wanted` is told of this.
+    pub fn is_among(self, wanted: &[Self]) -> bool {
+        wanted.contains(&self) || (self == Self::FinishedLate && wanted.contains(&Self::Failed))
     }
 
     /// As the spec has it.
@@ -100,6 +109,7 @@ impl Topic {
             Self::LongRunning => "LongRunning",
             Self::Stale => "Stale",
             Self::Failed => "Failed",
+            Self::FinishedLate => "FinishedLate",
             Self::Breaker => "Breaker",
             Self::Recovered => "Recovered",
         }

@@ -10,7 +10,8 @@ use crate::db::patterns::{self, Pattern, Question};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Durations are those of completed executions. With job types mapped (spec.table.columns.jobType or
-spec.jobs) a line is a type, else a job.
+spec.jobs) a line is a type, else a job. LATE are those that were ended and finished otherwise after all: their timeout is
+too short.
 
 Examples:
   jobexec patterns                      what ended in the last day, those of the most executions first
@@ -45,7 +46,10 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     }
     store.say_how_it_reads();
     let question = Question { since: args.since.to_chrono(), types: args.types, limit: args.limit };
-    let found = store.database.within(patterns::ask(&store.database, &store.mapping, &question)).await?;
+    let found = store
+        .database
+        .within(patterns::ask(&store.database, &store.mapping, &store.ledger, &question))
+        .await?;
     let mut printer = Printer::new(args.output, columns(by_type), |pattern: &Pattern| {
         pattern.job_type.as_deref().or(pattern.job_id.as_deref())
     });
@@ -70,6 +74,7 @@ fn columns(by_type: bool) -> Vec<C> {
         C::new("COMPLETED", |p, _| p.completed.to_string()).wide(),
         C::new("FAILED", |p, _| p.failed.to_string()),
         C::new("CANCELLED", |p, _| p.cancelled.to_string()),
+        C::new("LATE", |p, _| p.finished_late.to_string()),
         C::new("P50", |p, _| optional(p.p50_seconds.map(took))),
         C::new("P95", |p, _| optional(p.p95_seconds.map(took))),
         C::new("P99", |p, _| optional(p.p99_seconds.map(took))),

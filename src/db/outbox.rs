@@ -8,7 +8,7 @@ use super::decode::{self, List};
 use super::judge::id_of;
 use super::ledger::Ledger;
 use super::mapping::{ID_BYTES, RECORD_CHARS, TEXT_CHARS, wire};
-use super::{Database, DbError, Mapping, messages};
+use super::{Database, DbError, Mapping, late, messages};
 use crate::api::notifications::Topic;
 use crate::notify::digest::Letter;
 use crate::notify::message::{Execution, Note};
@@ -209,6 +209,7 @@ async fn executions(
         "Warned" => Some(Topic::LongRunning),
         "Alerted" => Some(Topic::Stale),
         "Failed" | "Cancelled" => Some(Topic::Failed),
+        late::FINISHED_LATE => Some(Topic::FinishedLate),
         _ => None,
     };
     let read = |row: &sqlx::postgres::PgRow| {

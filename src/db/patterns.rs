@@ -6,9 +6,10 @@ use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
 use super::decode::List;
+use super::late::FINISHED_LATE;
 use super::mapping::{TEXT_CHARS, literal, wire};
 use super::rules::interval;
-use super::{Database, DbError, Mapping};
+use super::{Database, DbError, Ledger, Mapping};
 
 /// The longest time that can be asked for.
 pub const LONGEST: TimeDelta = TimeDelta::days(30);
@@ -39,6 +40,9 @@ pub struct Pattern {
     pub failed: i64,
     /// How many were cancelled.
     pub cancelled: i64,
+    /// How many of those that were ended lived and were finished otherwise after all: with more than a few their timeout is too
+    /// short. 0 where nothing is recorded.
+    pub finished_late: i64,
     /// The share of those that ended well, from 0 to 1.
     pub success_rate: f64,
     /// In how many seconds half of the completed ones were done; `None`: of none both times are known.
@@ -55,22 +59,27 @@ pub fn success(completed: i64, executions: i64) -> String {
     format!("{}.{} %", mille / 10, mille % 10)
 }
 
-/// A type or a job, how many ended, well, failed and cancelled, and the three quantiles.
-type Row = (Option<String>, i64, i64, i64, i64, Option<List<f64>>);
+/// A type or a job, how many ended, well, failed, cancelled and finished late, and the three quantiles.
+type Row = (Option<String>, i64, i64, i64, i64, i64, Option<List<f64>>);
 
 /// The patterns, those of the most executions first. It reads what ended within the time, by an index on the end where
 /// there is one.
 ///
 /// # Errors
 /// Those of the database, a statement timeout among them: on a large table without that index, ask for less.
-pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Result<Vec<Pattern>, DbError> {
+pub async fn ask(
+    database: &Database,
+    m: &Mapping,
+    ledger: &Ledger,
+    question: &Question,
+) -> Result<Vec<Pattern>, DbError> {
     let by_type = m.knows_types();
     let (start, end) = (m.started_at(), m.completed_at());
     // What did not end well tells nothing of how long the work takes, and infinite times can not be subtracted.
     let sql = format!(
         "SELECT left(key, {TEXT_CHARS}), count(*), count(*) FILTER (WHERE completed), count(*) FILTER (WHERE failed),
-                count(*) FILTER (WHERE cancelled), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY seconds)
-         FROM (SELECT {key} AS key, {completed} AS completed, {failed} AS failed, {cancelled} AS cancelled,
+                count(*) FILTER (WHERE cancelled), count(*) FILTER (WHERE late), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY seconds)
+         FROM (SELECT {key} AS key, {completed} AS completed, {failed} AS failed, {cancelled} AS cancelled, {late} AS late,
                       CASE WHEN {completed} AND isfinite({start}) AND isfinite({end}) AND {end} >= {start}
                            THEN EXTRACT(epoch FROM {until} - {since})::float8 END AS seconds
                FROM {table} AS t WHERE {finished} AND {ended}) AS ended
@@ -82,6 +91,7 @@ pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Resul
         completed = m.completed(),
         failed = m.failed(),
         cancelled = m.cancelled(),
+        late = finished_late(m, ledger, question.since),
         table = m.table(),
         finished = m.finished(),
         ended = m.completed_after(&format!(
@@ -102,8 +112,22 @@ pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Resul
     Ok(rows.into_iter().map(|row| pattern(row, by_type)).collect())
 }
 
+/// The condition that an execution was finished late, as far as that is recorded.
+fn finished_late(m: &Mapping, ledger: &Ledger, since: TimeDelta) -> String {
+    let Ledger::Tables { store_id, .. } = ledger else { return "false".to_owned() };
+    format!(
+        "{id}::text IN (SELECT execution_id FROM jobexec.events WHERE store_id = {store_id} AND action = '{FINISHED_LATE}'
+                        AND at > statement_timestamp() - interval {since})",
+        id = m.id(),
+        since = literal(&interval(since)),
+    )
+}
+
 #[allow(clippy::cast_precision_loss, reason = "a share of so many rows is exact enough")]
-fn pattern((key, executions, completed, failed, cancelled, quantiles): Row, by_type: bool) -> Pattern {
+fn pattern(
+    (key, executions, completed, failed, cancelled, finished_late, quantiles): Row,
+    by_type: bool,
+) -> Pattern {
     let (job_type, job_id) = if by_type { (key, None) } else { (None, key) };
     let quantile = |place: usize| quantiles.as_ref().and_then(|quantiles| quantiles.0.get(place).copied());
     Pattern {
@@ -113,6 +137,7 @@ fn pattern((key, executions, completed, failed, cancelled, quantiles): Row, by_t
         completed,
         failed,
         cancelled,
+        finished_late,
         success_rate: completed as f64 / executions.max(1) as f64,
         p50_seconds: quantile(0),
         p95_seconds: quantile(1),

@@ -46,6 +46,9 @@ pub(super) struct Pattern {
     pub(super) failed: i64,
     /// How many were cancelled.
     pub(super) cancelled: i64,
+    /// How many of those that were ended lived and were finished otherwise after all: with more than a few their timeout is too
+    /// short.
+    pub(super) finished_late: i64,
     /// The share of those that ended well, from 0 to 1.
     pub(super) success_rate: f64,
     /// In how many seconds half of the completed ones were done; null: of none both times are known.
@@ -115,7 +118,7 @@ async fn part(store: &Store, question: &Question) -> Result<Vec<Pattern>, Proble
         return Ok(Vec::new());
     }
     let _reading = open.turn().await?;
-    let found = database.within(patterns::ask(database, mapping, question)).await;
+    let found = database.within(patterns::ask(database, mapping, &open.session.ledger, question)).await;
     let found = found.map_err(|error| open.failed(error))?;
     Ok(found.into_iter().map(|pattern| Pattern::of(&store.name, pattern)).collect())
 }
@@ -130,6 +133,7 @@ impl Pattern {
             completed: pattern.completed,
             failed: pattern.failed,
             cancelled: pattern.cancelled,
+            finished_late: pattern.finished_late,
             success_rate: pattern.success_rate,
             p50_seconds: pattern.p50_seconds,
             p95_seconds: pattern.p95_seconds,

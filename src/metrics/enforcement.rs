@@ -121,6 +121,14 @@ fn executions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     each(
         page,
         stores,
+        "jobexec_store_executions_finished_late",
+        "Executions that were finished otherwise after they had been ended: their workers lived. Raise the timeout of their type \
+         when it is more than a few; `jobexec patterns` tells of which.",
+        |store| &store.tally.late,
+    )?;
+    each(
+        page,
+        stores,
         "jobexec_store_breaker_openings",
         "How often the breaker opened because a sweep would have ended more than maxFailuresPerSweep.",
         |store| &store.tally.openings,

@@ -37,6 +37,7 @@ pub struct Tally {
     pub(super) given_up: Counter,
     pub(super) retries: Counter,
     pub(super) openings: Counter,
+    pub(super) late: Counter,
     pub(super) sweep_seconds: Histogram,
     pub(super) lag_seconds: Histogram,
     /// Seconds since 1970; 0: never.
@@ -70,6 +71,7 @@ impl Default for Tally {
             given_up: Counter::default(),
             retries: Counter::default(),
             openings: Counter::default(),
+            late: Counter::default(),
             sweep_seconds: Histogram::new(SWEEP_BUCKETS),
             lag_seconds: Histogram::new(LAG_BUCKETS),
             swept_at: AtomicI64::new(0),
@@ -132,6 +134,11 @@ impl Tally {
     /// Counts messages that were given up.
     pub fn given_up(&self, messages: u64) {
         self.given_up.inc_by(messages);
+    }
+
+    /// Counts an execution that was finished although it had been ended.
+    pub fn finished_late(&self) {
+        self.late.inc();
     }
 
     /// Counts that the breaker has opened.

@@ -51,7 +51,7 @@ pub struct Count {
 pub struct Execution {
     /// What.
     pub topic: Topic,
-    /// What exactly: `Warned`, `Alerted`, `Failed` or `Cancelled`.
+    /// What exactly: `Warned`, `Alerted`, `Failed`, `Cancelled` or `FinishedLate`.
     pub action: String,
     /// Its id.
     pub id: String,

@@ -17,7 +17,7 @@ pub(super) fn message() -> Message {
         channel: "ops".to_owned(),
         owner: Some("owner@example.org".to_owned()),
         counts: Topic::ALL.map(|topic| Count { topic, count: 1 }).to_vec(),
-        executions: [Topic::LongRunning, Topic::Stale, Topic::Failed]
+        executions: [Topic::LongRunning, Topic::Stale, Topic::Failed, Topic::FinishedLate]
             .map(|topic| execution(topic, at))
             .to_vec(),
         omitted: 1,

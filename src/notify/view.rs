@@ -124,8 +124,14 @@ fn time(at: DateTime<Utc>) -> String {
 
 /// What happened, the worst first: `3 executions failed, 2 running long`.
 fn summary(counts: &[Count]) -> String {
-    const WORST_FIRST: [Topic; 5] =
-        [Topic::Breaker, Topic::Failed, Topic::Stale, Topic::LongRunning, Topic::Recovered];
+    const WORST_FIRST: [Topic; 6] = [
+        Topic::Breaker,
+        Topic::Failed,
+        Topic::FinishedLate,
+        Topic::Stale,
+        Topic::LongRunning,
+        Topic::Recovered,
+    ];
     let mut noun_said = false;
     let mut phrases = Vec::new();
     for topic in WORST_FIRST {
@@ -135,6 +141,7 @@ fn summary(counts: &[Count]) -> String {
             Topic::Breaker => "breaker open",
             Topic::Recovered => "recovered",
             Topic::Failed => "failed",
+            Topic::FinishedLate => "finished after all",
             Topic::Stale => "stale",
             Topic::LongRunning => "running long",
         };
@@ -201,6 +208,7 @@ mod tests {
             "3 executions failed, 2 running long"
         );
         assert_eq!(said(&[(Topic::Stale, 1), (Topic::Breaker, 1)]), "breaker open, 1 execution stale");
+        assert_eq!(said(&[(Topic::FinishedLate, 1)]), "1 execution finished after all");
         assert_eq!(said(&[(Topic::Recovered, 1)]), "recovered");
         assert_eq!(said(&[]), "nothing new");
     }

@@ -28,6 +28,7 @@ mod history;
 mod hostile;
 mod http;
 mod ladder;
+mod late;
 mod mirror;
 mod node;
 mod notifications;

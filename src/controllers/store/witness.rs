@@ -13,7 +13,7 @@ use crate::controllers::Context;
 use crate::controllers::session::Session;
 use crate::controllers::workloads::{self, Unknown};
 use crate::db::evidence::Workloads;
-use crate::db::{DbError, Judge, evidence, warnings};
+use crate::db::{DbError, Judge, evidence, late, warnings};
 
 /// At most 5 % of the time.
 const SHARE: u32 = 20;
@@ -31,6 +31,8 @@ pub(super) struct Witness {
     listing: Option<Aside<Listed>>,
     last: Option<(Instant, Duration)>,
     asked: bool,
+    /// Before which record to look for executions that were finished after all.
+    late: Option<i64>,
     /// Why some of it does not count at present, if it does not: a reason and a message.
     pub(super) unseen: Option<(&'static str, String)>,
 }
@@ -141,6 +143,36 @@ impl Witness {
                 "an execution runs for long"
             );
         }
+        self.look_for_late(store, session).await;
         Ok(())
+    }
+
+    /// Finds some of the executions that were finished although they had been ended. That it could not be looked is no reason
+    /// to stop anything else.
+    async fn look_for_late(&mut self, store: &ExecutionStore, session: &Session) {
+        let database = &session.database;
+        let step = late::step(database, &session.mapping, &session.ledger, self.late);
+        let step = match database.within(step).await {
+            Ok(step) => step,
+            Err(error) => {
+                session.tally.failed(error.reason());
+                session.note_error(&error);
+                tracing::info!(store = store.name_any(), %error, "whether executions were finished late is not known");
+                return;
+            }
+        };
+        self.late = step.before;
+        for late in &step.found {
+            session.tally.finished_late();
+            tracing::warn!(
+                namespace = store.namespace().unwrap_or_default(),
+                store = store.name_any(),
+                execution = late.id,
+                job = late.job_id,
+                ended_at = late.ended_at.to_rfc3339(),
+                status = late.status,
+                "an execution that had been ended was finished after all: its timeout is too short"
+            );
+        }
     }
 }

@@ -25,10 +25,10 @@ async fn each_job_has_its_pattern() {
     assert_eq!(
         jobexec(&world, &["patterns", "-o", "wide"]).lines(0),
         [
-            "JOB ENDED SUCCESS COMPLETED FAILED CANCELLED P50 P95 P99",
-            "1 102 98.0 % 100 1 1 50s 1m35s 1m39s",
-            "2 3 100.0 % 3 0 0 - - -",
-            "3 1 100.0 % 1 0 0 0s 0s 0s",
+            "JOB ENDED SUCCESS COMPLETED FAILED CANCELLED LATE P50 P95 P99",
+            "1 102 98.0 % 100 1 1 0 50s 1m35s 1m39s",
+            "2 3 100.0 % 3 0 0 0 - - -",
+            "3 1 100.0 % 1 0 0 0 0s 0s 0s",
         ]
     );
     let all = jobexec(&world, &["patterns", "--since", "720h", "--limit", "2", "-o", "json"]).json(0);
@@ -73,10 +73,10 @@ async fn where_types_are_known_each_type_has_one() {
     assert_eq!(
         lines(&[]),
         [
-            "TYPE ENDED SUCCESS FAILED CANCELLED P50 P95 P99",
-            "im'port 102 98.0 % 1 1 50s 1m35s 1m39s",
-            "export 3 100.0 % 0 0 - - -",
-            "- 1 100.0 % 0 0 0s 0s 0s",
+            "TYPE ENDED SUCCESS FAILED CANCELLED LATE P50 P95 P99",
+            "im'port 102 98.0 % 1 1 0 50s 1m35s 1m39s",
+            "export 3 100.0 % 0 0 0 - - -",
+            "- 1 100.0 % 0 0 0 0s 0s 0s",
         ]
     );
     assert_eq!(lines(&["--type", "export", "--type", "im'port", "-o", "name"]), ["im'port", "export"]);

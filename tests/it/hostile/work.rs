@@ -172,7 +172,7 @@ impl Work {
             history::load(database, &self.ledger).await?;
         }
         let question = patterns::Question { since: TimeDelta::days(30), types: Vec::new(), limit: 10 };
-        patterns::ask(database, mapping, &question).await?;
+        patterns::ask(database, mapping, &self.ledger, &question).await?;
         let filter = audit::Filter { job_id: Some(job.to_owned()), ..audit::Filter::default() };
         audit::history(database, self.store_id, &filter, 10).await?;
         audit::history(database, self.store_id, &audit::Filter::default(), 10).await?;

@@ -119,7 +119,7 @@ CREATE TABLE IF NOT EXISTS jobexec.events (
     execution_id     text        NOT NULL,
     job_id           text,
     execution_number bigint,
-    action           text        NOT NULL, -- 'Failed', 'Cancelled', 'Warned', 'Alerted', 'DeadlineMoved'
+    action           text        NOT NULL, -- 'Failed', 'Cancelled', 'FinishedLate', 'Warned', 'Alerted', 'DeadlineMoved'
     reason           text        NOT NULL, -- for example 'DeadlineExceeded'
     source           text        NOT NULL, -- the object that says so
     actor            text,                 -- who asked for it, as far as the Kubernetes API tells

@@ -68,6 +68,7 @@ fn table(shown: &Patterns, told: &Table) -> Markup {
                     thead { tr {
                         th scope="col" { "Job type, or job" } th scope="col" { "Ended" } th scope="col" { "Succeeded" }
                         th scope="col" { "Failed" } th scope="col" { "Cancelled" }
+                        th scope="col" { abbr title="Ended, and finished otherwise after all: the timeout is too short" { "Late" } }
                         th scope="col" { abbr title="Half of the completed ones took at most so long" { "p50" } }
                         th scope="col" { abbr title="95 of 100 completed ones took at most so long" { "p95" } }
                         th scope="col" { abbr title="99 of 100 completed ones took at most so long" { "p99" } }
@@ -99,6 +100,7 @@ fn line(shown: &Patterns, pattern: &Pattern) -> Markup {
             td { (success(pattern.completed, pattern.executions)) }
             td { (pattern.failed) }
             td { (pattern.cancelled) }
+            td { (pattern.finished_late) }
             td { (took(pattern.p50_seconds)) }
             td { (took(pattern.p95_seconds)) }
             td { (took(pattern.p99_seconds)) }

@@ -1,0 +1,133 @@
+//! Executions that the operator or a person had ended, and that were finished otherwise later: their worker lived. Told once
+//! each, as `FinishedLate`, since what was told of them before is wrong and their timeout was too short.
+
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::decode;
+use super::judge::id_of;
+use super::mapping::wire;
+use super::{Database, DbError, Ledger, Mapping, outbox};
+
+/// What is recorded of such an execution.
+pub const FINISHED_LATE: &str = "FinishedLate";
+
+/// How many records one step looks at. It costs a few milliseconds.
+const STEP: i64 = 500;
+
+/// An execution that was finished after it had been ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// The row.
+    pub id: String,
+    /// Its job.
+    pub job_id: Option<String>,
+    /// When the operator or a person had ended it.
+    pub ended_at: DateTime<Utc>,
+    /// What the row says now.
+    pub status: String,
+}
+
+/// What a step came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Those that were found and recorded.
+    pub found: Vec<Late>,
+    /// Where the next step goes on: before this record; `None`: at the latest.
+    pub before: Option<i64>,
+}
+
+/// Looks at the next [`STEP`] records before `before`, the latest first, and records which of their executions were finished
+/// otherwise since. Where there are no older ones of the last days the next step begins anew.
+///
+/// # Errors
+/// Those of the database; then nothing was recorded.
+pub async fn step(
+    database: &Database,
+    m: &Mapping,
+    ledger: &Ledger,
+    before: Option<i64>,
+) -> Result<Step, DbError> {
+    let Ledger::Tables { store_id, .. } = ledger else { return Ok(Step::default()) };
+    let with = found(m);
+    // Mostly there is none, and then nothing is written.
+    let sql = format!(
+        "{with} SELECT (SELECT count(*) > 0 FROM found),
+                       (SELECT min(event_id) FROM batch HAVING count(*) = {STEP} AND min(at) > {SINCE})"
+    );
+    let mut tx = database.read().await?;
+    let (any, next): (bool, Option<i64>) = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(store_id)
+        .bind(before)
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    if !any {
+        return Ok(Step { found: Vec::new(), before: next });
+    }
+    let sql = format!(
+        "{with},
+         recorded AS (
+             INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason, source, note,
+                                         started_at, deadline)
+             SELECT statement_timestamp(), $1, execution_id, job_id, execution_number, '{FINISHED_LATE}', reason, source,
+                    'it was ' || lower(action) || ' at ' || {ended} || ', and lived: its row says ' || quote_literal(status)
+                        || COALESCE(', ended at ' || {completed}, ''),
+                    started_at, deadline FROM found ORDER BY event_id
+             RETURNING event_id){posted}
+         SELECT execution_id, job_id, {at} AS at, status FROM found ORDER BY event_id",
+        at = wire("at"),
+        ended = shown("at"),
+        completed = shown("completed_at"),
+        posted = outbox::posting(ledger, "$1"),
+    );
+    let mut tx = database.write().await?;
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(store_id).bind(before).persistent(false);
+    let rows = query.fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    let late = |row: &sqlx::postgres::PgRow| {
+        Ok::<_, sqlx::Error>(Late {
+            id: row.try_get("execution_id")?,
+            job_id: row.try_get("job_id")?,
+            ended_at: decode::at(row, "at")?,
+            status: row.try_get("status")?,
+        })
+    };
+    Ok(Step { found: rows.iter().map(late).collect::<Result<_, _>>()?, before: next })
+}
+
+/// An instant as people read it.
+fn shown(instant: &str) -> String {
+    format!("to_char({instant} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')")
+}
+
+/// Since when records count: who finishes an execution more than seven days after it was ended is not waited for.
+const SINCE: &str = "statement_timestamp() - make_interval(days => 7)";
+
+/// The records to look at, and the rows that say otherwise. A row that starts at another time belongs to another run.
+fn found(m: &Mapping) -> String {
+    format!(
+        "WITH batch AS MATERIALIZED (
+             SELECT event_id, at, execution_id, job_id, execution_number, action, reason, source, started_at, deadline
+             FROM jobexec.events WHERE store_id = $1 AND ($2::bigint IS NULL OR event_id < $2)
+             ORDER BY event_id DESC LIMIT {STEP}),
+         found AS MATERIALIZED (
+             SELECT b.*, {status} AS status, {end} AS completed_at FROM batch AS b JOIN {table} AS t ON {id} = {key}
+             WHERE b.action IN ('Failed', 'Cancelled') AND b.at > {SINCE} AND {finished}
+               AND CASE b.action WHEN 'Failed' THEN ({failed}) IS NOT TRUE ELSE ({cancelled}) IS NOT TRUE END
+               AND {start} IS NOT DISTINCT FROM b.started_at
+               AND (SELECT true FROM jobexec.events AS later
+                    WHERE later.store_id = $1 AND later.execution_id = b.execution_id AND later.event_id > b.event_id
+                      AND later.action IN ('{FINISHED_LATE}', 'Failed', 'Cancelled') LIMIT 1) IS NULL)",
+        status = m.status_shown(),
+        end = wire(&m.completed_at()),
+        table = m.table(),
+        id = m.id(),
+        key = id_of("b.execution_id", m.id_type()),
+        finished = m.finished(),
+        failed = m.failed(),
+        cancelled = m.cancelled(),
+        start = wire(&m.started_at()),
+    )
+}

@@ -1,0 +1,92 @@
+//! Executions that were ended and had lived: their workers finish them after all.
+
+use serde_json::json;
+
+use crate::support::World;
+use crate::support::hook::{Hook, status};
+use crate::support::https::OPEN;
+
+#[tokio::test]
+async fn a_late_finish_is_recorded_told_and_counted_once() {
+    let world = World::new("late").await;
+    let hook = Hook::start(false, status("200 OK")).await;
+    world
+        .sql(
+            "INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, 4) n",
+        )
+        .await;
+    let operator = world.operator_with(&OPEN);
+    let channel = |name: &str, on: &[&str]| json!({"name": name, "on": on, "webhook": {"url": format!("{}/{name}", hook.base)}});
+    world
+        .store(json!({"notifications": {"groupWait": "0s", "groupInterval": "0s", "channels": [
+            channel("failures", &["Failed"]), channel("breaker", &["Breaker"]),
+        ]}}))
+        .await;
+    world.until_true("SELECT count(*) = 4 FROM jobexec.events WHERE action = 'Failed'").await;
+    // The worker of 1 comes to its end, that of 2 says itself that it failed, 3 is run once more, and 4 stays as it is.
+    world
+        .sql(
+            "UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 1; \
+             UPDATE job_executions SET status = 'failed', completed_at = now() + interval '1 second' WHERE id = 2; \
+             UPDATE job_executions SET status = 'completed', started_at = now(), completed_at = now() WHERE id = 3",
+        )
+        .await;
+    world.until_true("SELECT count(*) = 1 FROM jobexec.events WHERE action = 'FinishedLate'").await;
+    let record: String = world
+        .one("SELECT execution_id || ': ' || reason || ', ' || note FROM jobexec.events WHERE action = 'FinishedLate'")
+        .await;
+    assert!(record.starts_with("1: DeadlineExceeded, it was failed at 2"), "{record}");
+    assert!(record.contains("and lived: its row says 'completed', ended at 2"), "{record}");
+    // Who was told that it failed is told that it did not.
+    let told = "SELECT count(*) = 1 FROM jobexec.messages WHERE channel = 'failures' AND ended_at IS NOT NULL
+                AND message->'counts' @> '[{\"topic\": \"FinishedLate\", \"count\": 1}]'";
+    world.until_true(told).await;
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.messages WHERE channel = 'breaker'").await, 0);
+    let metrics = operator.metrics().await;
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with("jobexec_store_executions_finished_late_total{"))
+        .unwrap();
+    assert!(line.ends_with(" 1"), "{line}");
+    // It is told once: what is looked at next is another one.
+    world.sql("UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 4").await;
+    world
+        .until_true(
+            "SELECT count(*) = 1 FROM jobexec.events WHERE action = 'FinishedLate' AND execution_id = '4'",
+        )
+        .await;
+    assert_eq!(
+        world.one::<i64>("SELECT count(*) FROM jobexec.events WHERE action = 'FinishedLate'").await,
+        2
+    );
+    let patterns = world.jobexec(&["patterns", "-o", "json"]);
+    let patterns: serde_json::Value = serde_json::from_slice(&patterns.stdout).unwrap();
+    assert_eq!(
+        (&patterns[0]["finished_late"], &patterns[0]["completed"]),
+        (&json!(2), &json!(3)),
+        "{patterns}"
+    );
+}
+
+/// More records than one step looks at, the oldest of which is the one that counts.
+#[tokio::test]
+async fn records_are_looked_at_in_steps() {
+    let world = World::new("late-steps").await;
+    world
+        .sql(
+            "INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, 1) n",
+        )
+        .await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.until_true("SELECT count(*) = 1 FROM jobexec.events WHERE action = 'Failed'").await;
+    world
+        .sql(
+            "INSERT INTO jobexec.events (at, store_id, execution_id, action, reason, source) \
+             SELECT now(), store_id, n, 'Failed', 'DeadlineExceeded', 'x' FROM jobexec.stores, generate_series(10, 1700) n; \
+             UPDATE job_executions SET status = 'cancelled', completed_at = now() WHERE id = 1",
+        )
+        .await;
+    world.until_true("SELECT count(*) = 1 FROM jobexec.events WHERE action = 'FinishedLate'").await;
+    drop(operator);
+}
