@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::asked::{Asked, Forced};
+use super::held::{self, Held};
 use super::judge::{Reason, Suspicion};
 use super::mapping::ID_BYTES;
 use super::own::Fault;
@@ -155,8 +156,12 @@ pub async fn run(
     .await?;
     let fault = outcome.fault;
     if !broken {
+        let held = match ledger {
+            Ledger::Tables { store_id, .. } => database.within(held::known(database, *store_id)).await?,
+            Ledger::Missing(_) => BTreeMap::new(),
+        };
         let refused = outcome.refused.into_iter().map(|row| (row.id, row.why)).collect();
-        plan.rows(&mut |rows| count(left(rows, &done, &refused, begun))).await?;
+        plan.rows(&mut |rows| count(left(rows, &done, &refused, &held, begun))).await?;
     }
     Ok((report, fault))
 }
@@ -181,6 +186,7 @@ fn left(
     rows: Vec<Row>,
     done: &BTreeSet<String>,
     refused: &BTreeMap<String, String>,
+    held: &BTreeMap<String, Held>,
     begun: DateTime<Utc>,
 ) -> Vec<Row> {
     let late = |row: &Row| {
@@ -190,7 +196,11 @@ fn left(
     let explain = |mut row: Row| {
         if row.skipped.is_none() {
             let why = refused.get(&row.id);
-            row.skipped = Some(why.map_or_else(|| passed_over(&row), |why| Skipped::new("Refused", why)));
+            row.skipped = Some(match (why, held.get(&row.id)) {
+                (Some(why), _) => Skipped::new("Refused", why),
+                (None, Some(held)) => Skipped::new("Locked", format!("another transaction holds {held}")),
+                (None, None) => passed_over(&row),
+            });
             row.action = None;
         }
         row

@@ -9,6 +9,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode::{self, At, List};
+use super::held;
 use super::judge::{NEXT_PARAMETER, Reason, Rules, Take};
 use super::mapping::{RECORD_CHARS, literal, wire};
 use super::rules::{delta, interval};
@@ -159,6 +160,15 @@ pub async fn records(database: &Database, judge: &Judge<'_>, id: &str) -> Result
     .await?;
     tx.commit().await?;
     records.reverse();
+    let held = held::known(database, store_id).await?;
+    records.extend(held.get(id).map(|held| Record {
+        at: held.since,
+        action: held::PASSED_OVER.to_owned(),
+        reason: "ExecutionsHeld".to_owned(),
+        source: "the table".to_owned(),
+        actor: None,
+        note: Some(format!("another transaction has held its row since: {}", held.holder)),
+    }));
     Ok(records)
 }
 

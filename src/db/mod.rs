@@ -9,7 +9,7 @@
 //!   [`execution`] use it and nothing else; so do [`running`] and [`cleanup`], where a person asks ([`asked`]);
 //! - [`cancel`] ends what a person asked to have ended, [`extend`] gives it more time;
 //! - [`evidence`] and [`history`] gather what it judges by beside the rows themselves;
-//! - [`late`] finds what was ended and had lived;
+//! - [`held`] says which stale rows others hold, [`late`] finds what was ended and had lived;
 //! - [`ledger`], [`stores`] and [`rules`] keep the operator's own tables, which [`schema`] creates, and whose faults are no execution's
 //!   ([`own`]); [`extras`] are additions to
 //!   the application's table, with [`refusals`] and [`hints`] to read what they tell; [`audit`] reads what was done,
@@ -30,6 +30,7 @@ pub mod explain;
 pub mod extend;
 pub mod extras;
 pub mod health;
+pub mod held;
 pub mod hints;
 pub mod history;
 pub mod judge;

@@ -24,6 +24,7 @@ mod finished_jobs;
 mod grants;
 mod guard;
 mod ha;
+mod held;
 mod history;
 mod hostile;
 mod http;

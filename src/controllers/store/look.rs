@@ -24,6 +24,7 @@ use crate::controllers::Context;
 use crate::controllers::execution::Mirrored;
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::{Before, Credentials, NotReady, Session};
+use crate::db::held::{self, Held};
 use crate::db::observe::{self, Pulse};
 use crate::db::sweep::{Refused, Sweep};
 use crate::db::{DbError, Judge, Ledger};
@@ -61,6 +62,8 @@ pub(super) struct Seen {
     pub(super) sweep: Option<Swept>,
     /// The stale executions that the server does not let the operator fail.
     pub(super) refused: Vec<Refused>,
+    /// Those that were passed over for long, since another transaction holds them.
+    pub(super) held: Vec<Held>,
     /// The sweep request that the sweep answered.
     pub(super) answered: Option<String>,
     /// The sweeps, or bundles of them, that have ended and can be announced.
@@ -102,6 +105,7 @@ impl Seen {
             sweep: None,
             closed: Vec::new(),
             refused: Vec::new(),
+            held: Vec::new(),
             answered,
             error: None,
             notifying: None,
@@ -289,6 +293,9 @@ async fn work(
             pulse = observe(store, session, &in_force, evidence).await?;
             news = News::Changed;
         }
+        let judge = session.judge(&in_force).with_evidence(evidence);
+        memory.passed_over = passed_over(session, memory, &judge, &pulse, &seen.refused).await;
+        memory.noted = true;
         if pulse.stale > 0 && evidence {
             // What is stale by evidence is tried again soon too.
             memory.witness.ask();
@@ -298,6 +305,7 @@ async fn work(
         }
         swept = Some(sweep);
     }
+    seen.held = memory.passed_over.clone().unwrap_or_default();
     seen.figures = memory.counter.figures(store, session, &in_force, news, context.nudger(store)).await;
     if let Some(swept) = swept {
         enforce::tell_swept(store, &swept, &pulse, &seen.figures);
@@ -312,6 +320,33 @@ async fn work(
     let look_again = next_look(store, memory, &in_force, &pulse, may_write && seen.open.is_none());
     seen.pulse = Some(pulse);
     Ok(look_again)
+}
+
+/// The stale executions that this sweep and those of the last minutes have passed over, since another transaction holds them.
+/// `None`: there is nothing noted of any. That it could not be noted is no reason to stop anything else.
+async fn passed_over(
+    session: &Session,
+    memory: &Memory,
+    judge: &Judge<'_>,
+    pulse: &Pulse,
+    refused: &[Refused],
+) -> Option<Vec<Held>> {
+    let Ledger::Tables { store_id, .. } = session.ledger else { return None };
+    let database = &session.database;
+    let left = usize::try_from(pulse.stale).unwrap_or_default() > refused.len();
+    let noted = if left {
+        let refused = refused.iter().map(|row| row.id.clone()).collect();
+        database.within(held::update(database, judge, refused)).await.map(Some)
+    } else if memory.passed_over.is_some() || !memory.noted {
+        database.within(held::forget(database, store_id)).await.map(|()| None)
+    } else {
+        return None;
+    };
+    noted.unwrap_or_else(|error| {
+        session.tally.failed(error.reason());
+        tracing::info!(%error, "who holds stale executions is not known");
+        memory.passed_over.clone()
+    })
 }
 
 /// What is in force, with what history says to it; `None`: not all wishes have been seen.

@@ -22,6 +22,7 @@ use crate::controllers::context::backoff;
 use crate::controllers::execution::Mirrored;
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::{Credentials, Session};
+use crate::db::held::Held;
 use crate::db::sweep::{Known, Refused};
 use crate::metrics::Tally;
 
@@ -80,6 +81,10 @@ pub(super) struct Memory {
     /// How many sweeps in a row left the same stale executions, because others hold them.
     pub(super) held: u32,
     pub(super) refused: RefusedRows,
+    /// The stale executions that were passed over for long; `None`: nothing is noted of any.
+    pub(super) passed_over: Option<Vec<Held>>,
+    /// Whether what an operator before this one noted of them was looked at.
+    pub(super) noted: bool,
     pub(super) breaker: Breaker,
     pub(super) historian: Historian,
     pub(super) notifier: Notifier,

@@ -15,6 +15,7 @@ use crate::controllers::execution::Mirrored;
 use crate::controllers::guarded;
 use crate::controllers::session::{NotReady, Session};
 use crate::db::Ledger;
+use crate::db::held::Held;
 use crate::db::mapping::ID_BYTES;
 use crate::db::observe::{Census, Contradictions, Live};
 use crate::db::sweep::Refused;
@@ -207,6 +208,7 @@ fn paused(store: &ExecutionStore, seen: &Seen) -> Finding {
             None if !seen.refused.is_empty() => {
                 Finding::new(TYPE, true, "ExecutionsRefused", refused(&seen.refused))
             }
+            None if !seen.held.is_empty() => Finding::new(TYPE, true, "ExecutionsHeld", held(&seen.held)),
             None => Finding::new(TYPE, false, "Enforcing", "stale executions are ended"),
             Some(error) if error.answered() => Finding::new(TYPE, true, error.reason(), error.to_string()),
             Some(_) => unreachable_yet(TYPE),
@@ -221,6 +223,17 @@ fn refused(rows: &[Refused]) -> String {
     let more = rows.len().saturating_sub(told.len());
     let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
     format!("stale executions that cannot be ended, while all others are: {}{rest}", told.join("; "))
+}
+
+fn held(rows: &[Held]) -> String {
+    let told: Vec<String> = rows.iter().take(SAMPLE.into()).map(ToString::to_string).collect();
+    let more = rows.len().saturating_sub(told.len());
+    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!(
+        "stale executions whose rows another transaction holds, perhaps that of a worker that is gone, while all others are \
+         ended: {}{rest}",
+        told.join("; ")
+    )
 }
 
 fn recording(seen: &Seen) -> Finding {

@@ -1,0 +1,220 @@
+//! Stale executions whose rows another transaction holds, sweep after sweep: the session of a worker whose machine is gone
+//! holds its row for hours. Since when each is passed over, and who holds it, is kept in `jobexec.observations`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::decode;
+use super::judge::{Among, End, NEXT_PARAMETER, Rules, Take};
+use super::mapping::{RECORD_CHARS, wire};
+use super::{Database, DbError, Judge};
+
+/// How long a stale row is passed over before anybody is told: whoever is finishing it needs less.
+pub const TOLD_AFTER: TimeDelta = TimeDelta::minutes(5);
+
+/// How such rows are called in `jobexec.observations`.
+pub(super) const PASSED_OVER: &str = "PassedOver";
+
+/// Of how many rows it is kept who holds them, those that began first.
+const ROWS: u32 = 20;
+
+/// A stale execution whose row is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The row.
+    pub id: String,
+    /// Since when sweeps have passed over it.
+    pub since: DateTime<Utc>,
+    /// Who holds it.
+    pub holder: Holder,
+}
+
+/// Who holds a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// The session of this process of the server.
+    Session(i32),
+    /// A prepared transaction of this name.
+    Prepared(String),
+    /// Nobody knows: several transactions share the row, or this login may not read who locked it.
+    Unknown,
+}
+
+impl Holder {
+    /// As `jobexec.observations` has it.
+    fn of(detail: Option<&str>) -> Self {
+        let session = |detail: &str| detail.strip_prefix(SESSION)?.parse().ok().map(Self::Session);
+        let prepared = |detail: &str| Some(Self::Prepared(detail.strip_prefix(PREPARED)?.to_owned()));
+        detail.and_then(|detail| session(detail).or_else(|| prepared(detail))).unwrap_or(Self::Unknown)
+    }
+}
+
+const SESSION: &str = "session ";
+const PREPARED: &str = "prepared ";
+
+/// Who, and what ends it.
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session(pid) => write!(
+                f,
+                "the session with pid {pid}: see in pg_stat_activity whether its worker is gone, and end it with \
+                 `SELECT pg_terminate_backend({pid})`"
+            ),
+            Self::Prepared(gid) => {
+                write!(f, "a prepared transaction: end it with `ROLLBACK PREPARED '{}'`", gid.replace('\'', "''"))
+            }
+            Self::Unknown => f.write_str(
+                "an unknown holder, since several transactions share the row or this login may not read its xmax: look in \
+                 pg_stat_activity and pg_prepared_xacts for old transactions",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = self.since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        write!(f, "{} since {since} by {}", self.id, self.holder)
+    }
+}
+
+/// Notes which stale rows are held now, but for those in `refused`, and forgets the others. Returns those that were passed over
+/// for longer than [`TOLD_AFTER`], the longest first.
+///
+/// # Errors
+/// Those of the database; then what was noted before stays.
+pub async fn update(
+    database: &Database,
+    judge: &Judge<'_>,
+    refused: Vec<String>,
+) -> Result<Vec<Held>, DbError> {
+    let Rules::Table(_) = judge.rules else { return Ok(Vec::new()) };
+    let mut tx = database.write().await?;
+    let readable = "SELECT COALESCE(has_column_privilege(to_regclass($1), 'xmax', 'SELECT'), false)";
+    let readable: bool = sqlx::query_scalar(readable)
+        .bind(judge.mapping.table())
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await?;
+    let sql = statement(judge, readable);
+    let rows = judge.bind(sqlx::query(AssertSqlSafe(sql))).bind(refused).persistent(false);
+    let rows = rows.fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    let mut held = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    held.sort_by(|a, b| (a.since, &a.id).cmp(&(b.since, &b.id)));
+    Ok(held)
+}
+
+fn statement(judge: &Judge<'_>, readable: bool) -> String {
+    let m = judge.mapping;
+    // A transaction, one within it or a prepared one: whoever has its number locked, and the table too, so that it is not the
+    // number of several that share the row.
+    let holder = format!(
+        "(SELECT CASE WHEN l.pid IS NOT NULL THEN '{SESSION}' || l.pid
+                      ELSE '{PREPARED}' || (SELECT p.gid FROM pg_prepared_xacts AS p WHERE p.database = current_database()
+                                            AND '-1/' || p.transaction = l.virtualtransaction LIMIT 1) END
+          FROM pg_locks AS l
+          WHERE l.locktype = 'transactionid' AND l.transactionid = t.xmax AND l.mode = 'ExclusiveLock' AND l.granted
+            AND EXISTS (SELECT FROM pg_locks AS r WHERE r.virtualtransaction = l.virtualtransaction AND r.locktype = 'relation'
+                        AND (r.relation = to_regclass('{table}')::oid OR r.relation IN (SELECT relid FROM pg_partition_tree(to_regclass('{table}'))))
+                        AND r.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+          LIMIT 1)",
+        table = m.table().replace('\'', "''"),
+    );
+    format!(
+        "WITH {ctes},
+         free AS MATERIALIZED (
+             SELECT {id} AS id FROM {table} AS t WHERE {id} = ANY (ARRAY (SELECT id FROM stale)) {lock}),
+         held AS MATERIALIZED (
+             SELECT {id}::text AS execution_id, {start} AS started_at, {holder} AS detail FROM {table} AS t
+             WHERE {id} = ANY (ARRAY (SELECT id FROM stale)) AND {running} AND {id} NOT IN (SELECT id FROM free)),
+         over AS (
+             DELETE FROM jobexec.observations AS o WHERE o.store_id = $4 AND o.kind = '{PASSED_OVER}'
+             AND o.execution_id NOT IN (SELECT execution_id FROM held)),
+         noted AS (
+             INSERT INTO jobexec.observations AS o (store_id, kind, execution_id, started_at, since, detail)
+             SELECT $4, '{PASSED_OVER}', execution_id, started_at, statement_timestamp(), detail FROM held
+             ON CONFLICT (store_id, kind, execution_id) DO UPDATE
+                 SET started_at = excluded.started_at, detail = excluded.detail,
+                     since = CASE WHEN o.started_at IS DISTINCT FROM excluded.started_at THEN excluded.since ELSE o.since END
+             RETURNING execution_id, since, detail)
+         SELECT execution_id, {since} AS since, left(detail, {RECORD_CHARS}) AS detail FROM noted
+         WHERE since <= statement_timestamp() - interval '{after} seconds' AND ${NEXT_PARAMETER}::text[] IS NOT NULL",
+        ctes = judge.ctes(Take::LookAt(ROWS, End::Oldest, Among::Others)),
+        id = m.id(),
+        table = m.table(),
+        lock = m.lock(),
+        start = wire(&m.started_at()),
+        holder = if readable { holder } else { "NULL::text".to_owned() },
+        running = m.running(),
+        since = wire("since"),
+        after = TOLD_AFTER.num_seconds(),
+    )
+}
+
+fn read(row: &sqlx::postgres::PgRow) -> Result<Held, sqlx::Error> {
+    Ok(Held {
+        id: row.try_get("execution_id")?,
+        since: decode::at(row, "since")?,
+        holder: Holder::of(row.try_get::<Option<&str>, _>("detail")?),
+    })
+}
+
+/// Forgets what was noted: nothing is stale, or nobody sweeps.
+///
+/// # Errors
+/// Those of the database.
+pub async fn forget(database: &Database, store_id: i64) -> Result<(), DbError> {
+    let mut tx = database.write().await?;
+    sqlx::query("DELETE FROM jobexec.observations WHERE store_id = $1 AND kind = $2")
+        .bind(store_id)
+        .bind(PASSED_OVER)
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// What the operator has noted, by id: those that were passed over for longer than [`TOLD_AFTER`].
+///
+/// # Errors
+/// Those of the database.
+pub async fn known(database: &Database, store_id: i64) -> Result<BTreeMap<String, Held>, DbError> {
+    let sql = format!(
+        "SELECT execution_id, {since} AS since, left(detail, $3) AS detail FROM jobexec.observations
+         WHERE store_id = $1 AND kind = $2 AND since <= statement_timestamp() - $4",
+        since = wire("since"),
+    );
+    let mut tx = database.read().await?;
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(store_id)
+        .bind(PASSED_OVER)
+        .bind(RECORD_CHARS)
+        .bind(TOLD_AFTER)
+        .persistent(false)
+        .fetch_all(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    let rows = rows.iter().map(|row| read(row).map(|held| (held.id.clone(), held)));
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_is_told_with_what_ends_it() {
+        let told = |detail| Holder::of(detail).to_string();
+        assert!(told(Some("session 12")).contains("`SELECT pg_terminate_backend(12)`"));
+        assert!(told(Some("prepared it's")).contains("`ROLLBACK PREPARED 'it''s'`"));
+        for unknown in [None, Some("session x"), Some("somebody")] {
+            assert_eq!(Holder::of(unknown), Holder::Unknown, "{unknown:?}");
+        }
+    }
+}
