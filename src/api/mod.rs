@@ -4,6 +4,7 @@
 pub mod conditions;
 pub mod duration;
 pub mod execution;
+pub mod filter;
 pub mod names;
 pub mod notifications;
 pub mod policy;

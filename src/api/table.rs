@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Duration;
+use super::filter::RowCondition;
 
 /// A Postgres identifier: letters, digits, `_` and `$`, not starting with a digit, at most 63 characters. It is
 /// matched as written (case-sensitive), as if it stood in double quotes.
@@ -48,6 +49,12 @@ pub struct Table {
     /// `UTC` or `Europe/Berlin`. It has no meaning for columns of type `timestamptz`.
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: String,
+    /// Which rows are executions, where not all are: those for which each of these conditions holds. Other rows, such as
+    /// those that were deleted softly or are another application's, do not exist for the operator: it neither counts, lists
+    /// nor ends them, and nobody is told of them. Run `jobexec schema` again after a change, for the indexes and the grants.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub filter: Vec<RowCondition>,
 }
 
 impl Default for Table {
@@ -58,6 +65,7 @@ impl Default for Table {
             columns: Columns::default(),
             statuses: Statuses::default(),
             time_zone: "UTC".to_owned(),
+            filter: Vec::new(),
         }
     }
 }

@@ -81,6 +81,9 @@ pub enum CliError {
     /// There is no such row.
     #[error("the table has no execution {0}")]
     NoExecution(String),
+    /// The row is not one of the application's executions.
+    #[error("execution {0} is outside of table.filter of the store: the operator leaves it alone")]
+    Outside(String),
     /// What was asked for was not done.
     #[error("{0}")]
     NotDone(String),

@@ -111,7 +111,8 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, window: Option<Window>) -> Stri
                 COALESCE(ended.deadline, {began} + v.timeout + v.extend_by + v.grace) AS deadline,
                 {running} AND {start} < statement_timestamp() - {WARN} AS long_running, v.warn_source, e.extend_source,
                 {id} IN (SELECT id FROM stale) AS stale, {id} IN (SELECT id FROM picked) AS picked
-         FROM wanted JOIN {table} AS t ON {id} = wanted.id {joined} LEFT JOIN LATERAL ({ended}) AS ended ON true",
+         FROM wanted JOIN {table} AS t ON {id} = wanted.id AND {exists} {joined} LEFT JOIN LATERAL ({ended}) AS ended ON true",
+        exists = m.exists(),
         picked = picked(m, window),
         joined = judge.joined(),
         began = wire(&m.began_at()),

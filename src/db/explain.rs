@@ -121,6 +121,26 @@ pub async fn explain(
     }))
 }
 
+/// Whether there is a row with this id (in its canonical form) that is no execution of the application's: outside of
+/// `table.filter`.
+pub async fn outside(database: &Database, judge: &Judge<'_>, id: &str) -> Result<bool, DbError> {
+    let m = judge.mapping;
+    if !m.has_filter() {
+        return Ok(false);
+    }
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM {} AS t WHERE {} = $1::text::{} AND ({}) IS NOT TRUE)",
+        m.table(),
+        m.id(),
+        m.id_type().sql(),
+        m.exists()
+    );
+    let mut tx = database.read().await?;
+    let found = sqlx::query_scalar(AssertSqlSafe(sql)).bind(id).persistent(false).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(found)
+}
+
 /// Something that was done to an execution, or told of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, sqlx::FromRow)]
 pub struct Record {
@@ -235,7 +255,8 @@ fn statement(judge: &Judge<'_>) -> String {
                 {gone} AS workload_gone_at,
                 stale.reason, stale.action AS stale_action, {columns}
          FROM {table} AS t {joined} LEFT JOIN stale ON stale.id = {id}
-         WHERE {id} = (${NEXT_PARAMETER}::text[]::{key}[])[1]",
+         WHERE {id} = (${NEXT_PARAMETER}::text[]::{key}[])[1] AND {exists}",
+        exists = m.exists(),
         ctes = judge.ctes(Take::LookAtThese),
         status = m.status_shown(),
         job = m.job_shown(),

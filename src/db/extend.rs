@@ -126,12 +126,12 @@ pub async fn prune(database: &Database, m: &Mapping, store_id: i64) -> Result<()
     let sql = format!(
         "DELETE FROM jobexec.rules AS r WHERE r.store_id = $1 AND r.scope = 'execution' AND r.extend_source LIKE $2
            AND r.timeout IS NULL
-           AND NOT EXISTS (SELECT FROM {} AS t WHERE {} = {} AND ({} OR {}))",
+           AND NOT EXISTS (SELECT FROM {} AS t WHERE {} = {} AND {})",
         m.table(),
         m.id(),
         id_of("r.key", m.id_type()),
-        m.running(),
-        m.scheduled(),
+        // One that passes the filter no more may do so again.
+        m.unfinished_anywhere(),
     );
     let mut tx = database.write().await?;
     sqlx::query(AssertSqlSafe(sql)).bind(store_id).bind(&source).persistent(false).execute(&mut *tx).await?;

@@ -1,7 +1,7 @@
 //! What `jobexec schema` offers for the application's own table, each only where it is asked for: a constraint, a
 //! trigger that refuses impossible transitions, and a trigger that tells the operator of changes.
 
-use super::mapping::{condition, literal, qualified, quote};
+use super::mapping::{condition, filtered, literal, qualified, quote};
 use crate::api::Table;
 use crate::api::table::StatusText;
 
@@ -68,8 +68,8 @@ fn check(table: &Table) -> Vec<String> {
             name_text = literal(&name),
             table = qualified(table),
             quoted = quote(&name),
-            running = condition(&status, &s.running),
-            finished = condition(&status, &finished(table)),
+            running = filtered(condition(&status, &s.running), table, ""),
+            finished = filtered(condition(&status, &finished(table)), table, ""),
             start = quote(&c.started_at.0),
             end = quote(&c.completed_at.0),
         )),
@@ -111,7 +111,9 @@ fn function(name: &str, security: &str, body: &str) -> [String; 2] {
 fn transitions(table: &Table, role: Option<&str>) -> Vec<String> {
     let s = &table.statuses;
     let (status, on) = (&table.columns.status.0, qualified(table));
-    let was = |texts: &[StatusText]| condition(&format!("OLD.{}", quote(status)), texts);
+    // Rows of others are none of its business.
+    let was =
+        |texts: &[StatusText]| filtered(condition(&format!("OLD.{}", quote(status)), texts), table, "OLD.");
     let is = |texts: &[StatusText]| condition(&format!("NEW.{}", quote(status)), texts);
     let grant = role.map_or(String::new(), |role| {
         format!(

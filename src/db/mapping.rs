@@ -2,6 +2,7 @@
 //! must stand in the text of a statement, the first because Postgres cannot bind them, the second because a bound
 //! status would miss the partial index under a generic plan and would not compare with an enum.
 
+use crate::api::filter::Test;
 use crate::api::table::{Identifier, Jobs, StatusText};
 use crate::api::{ExecutionStoreSpec, OnTimeout, Phase, Table};
 
@@ -452,9 +453,10 @@ impl Mapping {
         let c = &self.table.columns;
         let later = |name: &Identifier| format!("l.{}", quote(&name.0));
         format!(
-            "EXISTS (SELECT FROM {} AS l WHERE {} AND {} > {} AND {})",
+            "EXISTS (SELECT FROM {} AS l WHERE {}{} AND {} > {} AND {})",
             self.table(),
             self.same_job(&later(&c.job_id)),
+            self.and_filter("l."),
             later(&c.execution_number),
             self.number(),
             self.by(&later(&c.started_at), self.types.started_at, cutoff)
@@ -466,10 +468,11 @@ impl Mapping {
         let c = &self.table.columns;
         let later = |name: &Identifier| format!("l.{}", quote(&name.0));
         format!(
-            "(SELECT min({}) FROM {} AS l WHERE {} AND {} > {})",
+            "(SELECT min({}) FROM {} AS l WHERE {}{} AND {} > {})",
             self.instant(&later(&c.started_at), self.types.started_at),
             self.table(),
             self.same_job(&later(&c.job_id)),
+            self.and_filter("l."),
             later(&c.execution_number),
             self.number(),
         )
@@ -582,8 +585,31 @@ impl Mapping {
         matches!(self.table.time_zone.as_str(), "UTC" | "Etc/UTC" | "GMT" | "Z")
     }
 
+    /// The condition that a row has one of these statuses, and is one of the application's.
     fn status_in(&self, texts: &[StatusText]) -> String {
-        condition(&self.status(), texts)
+        filtered(condition(&self.status(), texts), &self.table, "t.")
+    }
+
+    /// The condition that a row is one of the application's executions: it passes `table.filter`. Without a filter all are.
+    /// Conditions on statuses hold it already.
+    pub fn exists(&self) -> String {
+        filter(&self.table, "t.").unwrap_or_else(|| "true".to_owned())
+    }
+
+    /// Whether there may be rows that are no executions.
+    pub fn has_filter(&self) -> bool {
+        !self.table.filter.is_empty()
+    }
+
+    /// The same of the rows of an alias, to be put behind another condition.
+    fn and_filter(&self, alias: &str) -> String {
+        filter(&self.table, alias).map_or(String::new(), |filter| format!(" AND {filter}"))
+    }
+
+    /// The condition that a row runs or waits, also where it is not one of the application's at present.
+    pub fn unfinished_anywhere(&self) -> String {
+        let statuses = &self.table.statuses;
+        condition(&self.status(), &[statuses.running.as_slice(), &statuses.scheduled].concat())
     }
 }
 
@@ -595,6 +621,38 @@ pub fn condition(column: &str, texts: &[StatusText]) -> String {
         many => {
             format!("{column} IN ({})", many.iter().map(|t| literal(&t.0)).collect::<Vec<_>>().join(", "))
         }
+    }
+}
+
+/// The condition that a row passes the filter of a table, if it has one. `alias` is put before the columns. Values are literals
+/// of no type, which Postgres reads as the column's.
+pub fn filter(table: &Table, alias: &str) -> Option<String> {
+    let conditions: Vec<String> = table
+        .filter
+        .iter()
+        .map(|condition| {
+            let column = format!("{alias}{}", quote(&condition.column.0));
+            match condition.test() {
+                Some(Test::OneOf([one])) => format!("{column} = {}", literal(&one.0)),
+                Some(Test::OneOf(values)) => {
+                    let values: Vec<String> = values.iter().map(|value| literal(&value.0)).collect();
+                    format!("{column} IN ({})", values.join(", "))
+                }
+                Some(Test::IsNull) => format!("{column} IS NULL"),
+                Some(Test::NotNull) => format!("{column} IS NOT NULL"),
+                // Refused when the store is opened.
+                None => "false".to_owned(),
+            }
+        })
+        .collect();
+    (!conditions.is_empty()).then(|| conditions.join(" AND "))
+}
+
+/// A condition on a row, and that it passes the filter of the table.
+pub fn filtered(condition: String, table: &Table, alias: &str) -> String {
+    match filter(table, alias) {
+        Some(filter) => format!("({condition} AND {filter})"),
+        None => condition,
     }
 }
 

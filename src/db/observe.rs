@@ -206,10 +206,11 @@ pub async fn governed(database: &Database, judge: &Judge<'_>) -> Result<BTreeMap
 pub async fn census(database: &Database, m: &Mapping) -> Result<Census, DbError> {
     let sql = format!(
         "SELECT (SELECT count(*) FROM {table} AS t WHERE {scheduled}) AS scheduled,
-                (SELECT count(*) FROM {table} AS t WHERE {start} IS NOT NULL AND NOT ({before})) AS recent",
+                (SELECT count(*) FROM {table} AS t WHERE {start} IS NOT NULL AND NOT ({before}) AND {exists}) AS recent",
         table = m.table(),
         scheduled = m.scheduled(),
         start = m.started_column(),
+        exists = m.exists(),
         before = m.started_by("statement_timestamp() - interval '24 hours'"),
     );
     let mut tx = database.read().await?;
@@ -229,7 +230,8 @@ pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradi
                 count(*) FILTER (WHERE {running} AND {end} IS NOT NULL) AS running_with_end,
                 count(*) FILTER (WHERE {running} AND NOT ({started_by_now})) AS start_in_future,
                 count(*) FILTER (WHERE ({handled}) IS NOT TRUE) AS id_too_long
-         FROM {table} AS t",
+         FROM {table} AS t WHERE {exists}",
+        exists = m.exists(),
         mapped = m.mapped(),
         status = m.status(),
         running = m.running(),

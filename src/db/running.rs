@@ -233,7 +233,9 @@ async fn part(
     let m = judge.mapping;
     let narrow = judge.asked.map_or(Vec::new(), |asked| asked.alternatives(m)).join(" OR ");
     let (ctes, from, condition) = match which {
-        Which::All => (judge.rules(), String::new(), m.only_handled(narrow)),
+        Which::All => {
+            (judge.rules(), String::new(), m.only_handled(format!("({narrow}) AND {}", m.exists())))
+        }
         Which::Running => (judge.rules(), String::new(), format!("{} AND ({narrow})", m.judged())),
         Which::Overdue | Which::Stale => {
             let judge = judge.with_evidence(judge.evidence && which == Which::Stale);
@@ -311,8 +313,9 @@ fn statement(judge: &Judge<'_>) -> String {
                 CASE WHEN stale.reason IS NULL THEN ended.source ELSE {source} END AS source,
                 CASE WHEN {running} THEN {GOVERNED} END AS governed, {suspected} AS suspected
          FROM {table} AS t {joined} LEFT JOIN stale ON stale.id = {id} LEFT JOIN LATERAL ({recorded}) AS ended ON true
-         WHERE {id} = ANY (${NEXT_PARAMETER}::text[]::{key}[])",
+         WHERE {id} = ANY (${NEXT_PARAMETER}::text[]::{key}[]) AND {exists}",
         ctes = judge.ctes(Take::LookAtThese),
+        exists = m.exists(),
         id = m.id(),
         job = m.job_shown(),
         type_ = m.type_shown(),

@@ -1,12 +1,15 @@
 //! Holds a spec's table against the catalog: are the columns there, of usable types, and may this login do what the
 //! operator does.
 
+use sqlx::AssertSqlSafe;
+
 use super::catalog::{self, Catalog, Column, Relation};
 use super::extras::NOTIFY_TRIGGER;
-use super::mapping::{ID_BYTES, IdType, TimeType, Types, qualified, quote};
+use super::mapping::{ID_BYTES, IdType, TimeType, Types, filter, qualified, quote};
 use super::schema::Refusal;
 use super::{Database, DbError, Layout, Mapping, visibility};
 use crate::api::Table;
+use crate::api::filter::RowCondition;
 use crate::api::table::{Identifier, Jobs, StatusText};
 
 /// What is wrong with a table.
@@ -70,6 +73,16 @@ pub enum Problem {
         /// The enum.
         type_: String,
     },
+    /// A condition of the filter cannot be asked of its column.
+    #[error(
+        "spec.table.filter: the condition on column {column} cannot be used: {why}. Correct it, or its value"
+    )]
+    Filter {
+        /// The column.
+        column: String,
+        /// What Postgres says.
+        why: String,
+    },
     /// Postgres does not know the time zone.
     #[error(
         "Postgres knows no time zone {0:?}: use a name such as UTC or Europe/Berlin in spec.table.timeZone"
@@ -117,6 +130,7 @@ impl Problem {
             Self::IdNotUnique { .. } => "IdNotUnique",
             Self::StatusTooLong { .. } => "StatusTooLong",
             Self::NoLabel { .. } => "StatusNotInEnum",
+            Self::Filter { .. } => "FilterInvalid",
             Self::NoTimeZone(_) => "TimeZoneUnknown",
             Self::Privilege { .. } => "InsufficientPrivilege",
             Self::RowSecurity { .. } => visibility::REASON,
@@ -141,7 +155,12 @@ pub struct Validated {
 /// Reads the catalog and judges. The outer error is the database's, the inner one the table's.
 pub async fn validate(database: &Database, layout: &Layout) -> Result<Result<Validated, Problem>, DbError> {
     let catalog = catalog::read(database, layout).await?;
-    let checked = check(layout, &catalog);
+    let mut checked = check(layout, &catalog);
+    if checked.is_ok()
+        && let Some(problem) = unusable_filter(database, &layout.table).await?
+    {
+        checked = Err(problem);
+    }
     match &checked {
         Ok(_) => database.set_guard(&guard(layout, &catalog)),
         // Others may still be at work with what was valid before.
@@ -150,6 +169,42 @@ pub async fn validate(database: &Database, layout: &Layout) -> Result<Result<Val
         Err(_) => {}
     }
     Ok(checked)
+}
+
+/// What Postgres says against the filter of a table: only it knows whether a text is a value of a column's type.
+async fn unusable_filter(database: &Database, table: &Table) -> Result<Option<Problem>, DbError> {
+    let Some(all) = filter(table, "t.") else { return Ok(None) };
+    if refusal(database, table, &all).await?.is_none() {
+        return Ok(None);
+    }
+    for condition in &table.filter {
+        let one = Table { filter: vec![condition.clone()], ..table.clone() };
+        let refused = match filter(&one, "t.") {
+            Some(condition) => refusal(database, table, &condition).await?,
+            None => None,
+        };
+        if let Some(why) = refused {
+            return Ok(Some(Problem::Filter { column: quote(&condition.column.0), why }));
+        }
+    }
+    // It was mended meanwhile.
+    Ok(None)
+}
+
+/// Why Postgres does not take a condition, if it does not. It reads no row.
+async fn refusal(database: &Database, table: &Table, condition: &str) -> Result<Option<String>, DbError> {
+    let sql = format!("SELECT FROM {} AS t WHERE {condition} LIMIT 0", qualified(table));
+    let mut tx = database.read().await?;
+    let asked = sqlx::query(AssertSqlSafe(sql)).persistent(false).execute(&mut *tx).await;
+    tx.rollback().await?;
+    match asked.map_err(DbError::from) {
+        Ok(_) => Ok(None),
+        // No such operator, a text that is no value of the type, types that do not go together.
+        Err(DbError::Statement(why, code)) if code.starts_with("22") || code.starts_with("42") => {
+            Ok(Some(why))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The statement that fails where something about row-level security has changed.
@@ -352,6 +407,9 @@ fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types,
         can_cancel: table.statuses.cancelled.first().is_some_and(|text| fits(status, text)),
         error_limit: c.error.as_ref().and_then(|error| relation.columns.get(&error.0)?.limit),
     };
+    for (place, condition) in table.filter.iter().enumerate() {
+        find_filtered(table, relation, place, condition)?;
+    }
     if !id.unique {
         return Err(Problem::IdNotUnique { table: qualified(table), column: quote(&c.id.0) });
     }
@@ -384,6 +442,27 @@ fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types,
     Ok(types)
 }
 
+/// Sees that a condition of the filter is one, and that its column is there.
+fn find_filtered(
+    table: &Table,
+    relation: &Relation,
+    place: usize,
+    condition: &RowCondition,
+) -> Result<(), Problem> {
+    let column = quote(&condition.column.0);
+    if !relation.columns.contains_key(&condition.column.0) {
+        let field = format!("spec.table.filter[{place}].column");
+        return Err(Problem::NoColumn { table: qualified(table), column, field });
+    }
+    match condition.test() {
+        Some(_) => Ok(()),
+        None => Err(Problem::Filter {
+            column,
+            why: "it has to say exactly one of equals, in, isNull: true and notNull: true".to_owned(),
+        }),
+    }
+}
+
 /// Whether the column has room for a status.
 fn fits(status: &Column, text: &StatusText) -> bool {
     let length = i32::try_from(text.0.chars().count()).unwrap_or(i32::MAX);
@@ -404,14 +483,23 @@ fn known_labels(table: &Table, labels: &[String], type_: &str) -> Result<(), Pro
 pub(super) fn read_columns(table: &Table) -> Vec<&Identifier> {
     let c = &table.columns;
     let six = [&c.id, &c.job_id, &c.execution_number, &c.status, &c.started_at, &c.completed_at];
-    six.into_iter()
+    let named: Vec<&Identifier> = six
+        .into_iter()
         .chain(&c.error)
         .chain(&c.job_type)
         .chain(&c.heartbeat_at)
         .chain(&c.created_at)
         .chain(&c.workload)
         .chain(&c.owner)
-        .collect()
+        .collect();
+    let filtered = table.filter.iter().map(|condition| &condition.column);
+    let mut others: Vec<&Identifier> = Vec::new();
+    for column in filtered {
+        if !named.contains(&column) && !others.contains(&column) {
+            others.push(column);
+        }
+    }
+    named.into_iter().chain(others).collect()
 }
 
 /// The columns of the table of jobs that the operator reads.

@@ -177,8 +177,11 @@ impl Open {
         let _reading = self.turn().await?;
         let found =
             database.within(told::explain(database, &judge, &id)).await.map_err(|e| self.failed(e))?;
-        let found = found
-            .ok_or_else(|| Problem::ExecutionNotFound { store: self.name.to_string(), id: id.clone() })?;
+        let Some(found) = found else {
+            let outside = database.within(told::outside(database, &judge, &id)).await;
+            let outside = outside.map_err(|e| self.failed(e))?;
+            return Err(Problem::ExecutionNotFound { store: self.name.to_string(), id, outside });
+        };
         let records =
             database.within(told::records(database, &judge, &id)).await.map_err(|e| self.failed(e))?;
         Ok(Explanation::of(self.name.to_string(), found, records))

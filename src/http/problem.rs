@@ -93,12 +93,14 @@ pub enum Problem {
         type_: &'static str,
     },
     /// There is no such row.
-    #[error("the store {store} has no execution {id}")]
+    #[error("the store {store} has no execution {id}{}", if *.outside { ": its row is outside of table.filter, and is left alone" } else { "" })]
     ExecutionNotFound {
         /// The store.
         store: String,
         /// The id.
         id: String,
+        /// Whether there is a row that `table.filter` leaves out.
+        outside: bool,
     },
     /// The operator's own tables are missing.
     #[error("nothing is recorded of {0}: apply `jobexec schema`, see the condition Recording of the store")]

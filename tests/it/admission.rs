@@ -86,6 +86,11 @@ async fn a_store_that_makes_no_sense_is_refused() {
         (json!({"table": {"statuses": {"running": ["failed"]}}}), "one status only"),
         (json!({"table": {"statuses": {"running": ["a", "a"]}}}), "one status only"),
         (json!({"table": {"timeZone": ""}}), "timeZone"),
+        (json!({"table": {"filter": [{"column": "app"}]}}), "exactly one of equals, in, isNull and notNull"),
+        (json!({"table": {"filter": [{"column": "app", "in": ["a"], "notNull": true}]}}), "exactly one of"),
+        (json!({"table": {"filter": [{"column": "app", "isNull": false}]}}), "can only be true"),
+        (json!({"table": {"filter": [{"column": "app", "in": []}]}}), "filter[0].in"),
+        (json!({"table": {"filter": [{"column": "app' OR true", "isNull": true}]}}), "filter[0].column"),
     ] {
         let error = refused_store(&world, spec.clone()).await;
         assert!(error.contains(part), "{spec}: {part} not in {error}");

@@ -20,6 +20,7 @@ mod execution;
 mod explain;
 mod extras;
 mod faults;
+mod filter;
 mod finished_jobs;
 mod grants;
 mod guard;

@@ -110,7 +110,14 @@ impl Direct {
     pub(crate) async fn explain(&self, id: &str) -> Result<Explained, CliError> {
         let (judge, canonical) = (self.judge(), self.id(id)?);
         let found = explain::explain(&self.database, &judge, &canonical).await?;
-        let explanation = found.ok_or_else(|| CliError::NoExecution(id.to_owned()))?;
+        let Some(explanation) = found else {
+            let outside = explain::outside(&self.database, &judge, &canonical).await?;
+            return Err(if outside {
+                CliError::Outside(id.to_owned())
+            } else {
+                CliError::NoExecution(id.to_owned())
+            });
+        };
         let records = explain::records(&self.database, &judge, &canonical).await?;
         Ok(Explained { explanation, records, looked_after: self.looked_after })
     }

@@ -60,7 +60,10 @@ pub(super) fn judge(object: &JobExecution, sight: &Sight<'_>, now: DateTime<Utc>
     let findings = match sight {
         Sight::Row(row, unable) => return bound(object, row, *unable, now),
         Sight::RowNotFound => {
-            let message = format!("the table has no execution {:?} (yet)", object.spec.execution_id);
+            let message = format!(
+                "the table has no execution {:?} (yet), or its row is outside of the store's table.filter",
+                object.spec.execution_id
+            );
             unbound(Truth::False, "RowNotFound", message)
         }
         Sight::InvalidId(type_) => {

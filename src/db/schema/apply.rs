@@ -4,7 +4,7 @@
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::super::extras::Extra;
-use super::super::mapping::{condition, qualified, quote};
+use super::super::mapping::{condition, filtered, qualified, quote};
 use super::super::{Database, DbError, Layout};
 use super::build::{self, build};
 use super::{SchemaError, grants};
@@ -106,7 +106,8 @@ pub fn script(layout: &Layout, role: Option<&str>, extras: &[Extra]) -> String {
         start = quote(&table.columns.started_at.0),
         end = quote(&table.columns.completed_at.0),
         status = quote(&table.columns.status.0),
-        scheduled = condition(&quote(&table.columns.status.0), &table.statuses.scheduled),
+        scheduled =
+            filtered(condition(&quote(&table.columns.status.0), &table.statuses.scheduled), table, ""),
         table = qualified(table),
     ));
     for extra in extras {
@@ -138,7 +139,7 @@ fn indexes(table: &Table) -> Vec<String> {
                 "CREATE INDEX CONCURRENTLY IF NOT EXISTS {} ON {} ({columns}) WHERE {}",
                 quote(&format!("{name}_{suffix}")),
                 qualified(table),
-                condition(&quote(&c.status.0), &table.statuses.running),
+                filtered(condition(&quote(&c.status.0), &table.statuses.running), table, ""),
             )
         })
         .collect()

@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::option::{of, weighted};
 use proptest::prelude::*;
 
-use super::layout::SHAPES;
+use super::layout::{OWNERS, SHAPES};
 
 /// Job types, as far as they are texts.
 pub(super) const KINDS: [&str; 3] = ["etl", "it's a \\ report", "Mail"];
@@ -142,6 +142,8 @@ pub(super) struct Row {
     pub(super) suspect: When,
     /// Whether what was seen is of an earlier execution with the same id.
     pub(super) reused: bool,
+    /// The place of what the columns of the filter hold in `OWNERS`: the first makes it one of the application's.
+    pub(super) outside: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -269,20 +271,23 @@ fn row() -> impl Strategy<Value = Row> {
         weighted(0.8, when(20)),
         weighted(0.8, when(40)),
         (0..12_i16).prop_map(When::Ago),
-        prop::bool::weighted(0.05),
+        (prop::bool::weighted(0.05), prop_oneof![3 => Just(0), 1 => 0..OWNERS.len()]),
     )
-        .prop_map(|(times, status, job, kind, number, start, heartbeat, created, suspect, reused)| Row {
-            times,
-            status,
-            job,
-            kind,
-            number,
-            start,
-            heartbeat,
-            created,
-            suspect,
-            reused,
-        })
+        .prop_map(
+            |(times, status, job, kind, number, start, heartbeat, created, suspect, (reused, outside))| Row {
+                times,
+                status,
+                job,
+                kind,
+                number,
+                start,
+                heartbeat,
+                created,
+                suspect,
+                reused,
+                outside,
+            },
+        )
 }
 
 fn job() -> impl Strategy<Value = Job> {
@@ -431,6 +436,11 @@ impl Case {
     fn is_mixed(&self, job: u8) -> bool {
         let kind = self.jobs[usize::from(job)].kind;
         self.rows.iter().any(|row| row.job == Some(job) && row.kind.is_some_and(|own| own != kind))
+    }
+
+    /// Whether a row is one of the application's executions.
+    pub(super) fn exists(&self, row: &Row) -> bool {
+        !SHAPES[self.shape].filtered || row.outside == 0
     }
 
     /// The type of a row, as far as it is known.

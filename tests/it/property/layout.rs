@@ -1,6 +1,7 @@
 //! The tables that cases are played on.
 
 use jobexec_operator::api::Table;
+use jobexec_operator::api::filter::RowCondition;
 use jobexec_operator::api::table::{Columns, JobColumns, Jobs, Statuses};
 use jobexec_operator::db::Layout;
 
@@ -27,6 +28,8 @@ pub(super) struct Shape {
     /// Whether it has the indexes that `jobexec schema` makes.
     pub(super) indexed: bool,
     pub(super) partitioned: bool,
+    /// Whether rows of others are in it.
+    pub(super) filtered: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +56,7 @@ const PLAIN: Shape = Shape {
     error: false,
     indexed: false,
     partitioned: false,
+    filtered: false,
 };
 
 #[allow(clippy::unnecessary_wraps, reason = "it makes the table below readable")]
@@ -73,7 +77,7 @@ const fn dated(
 const INSTANT: &str = "timestamptz";
 const LOCAL: &str = "timestamp";
 
-pub(super) const SHAPES: [Shape; 16] = [
+pub(super) const SHAPES: [Shape; 19] = [
     PLAIN,
     Shape { indexed: true, error: true, heartbeat_at: Some(INSTANT), created_at: Some(INSTANT), ..PLAIN },
     Shape {
@@ -195,6 +199,35 @@ pub(super) const SHAPES: [Shape; 16] = [
         created_at: Some(INSTANT),
         ..PLAIN
     },
+    Shape { filtered: true, ..PLAIN },
+    Shape {
+        job_type: Some("text"),
+        heartbeat_at: Some(INSTANT),
+        created_at: Some(INSTANT),
+        jobs: jobs("bigint", None, "20m"),
+        indexed: true,
+        filtered: true,
+        ..PLAIN
+    },
+    Shape {
+        id: "uuid",
+        job_id: "text",
+        started_at: LOCAL,
+        zone: "Europe/Berlin",
+        jobs: jobs("text", Some("text"), "10m"),
+        indexed: true,
+        filtered: true,
+        ..PLAIN
+    },
+];
+
+/// What the columns of the filter hold, by how a row is none of the application's: the first is.
+pub(super) const OWNERS: [[&str; 3]; 5] = [
+    ["it's \\ ours", "NULL", "7"],
+    ["another's", "NULL", "7"],
+    ["mine", "now()", "7"],
+    ["mine", "NULL", "NULL"],
+    ["mine", "now()", "8"],
 ];
 
 impl Shape {
@@ -226,6 +259,20 @@ impl Shape {
         }
     }
 
+    /// Which rows are executions.
+    fn filter(&self) -> Vec<RowCondition> {
+        if !self.filtered {
+            return Vec::new();
+        }
+        let filter = serde_json::json!([
+            {"column": "app", "in": ["mine", "it's \\ ours"]},
+            {"column": "deleted_at", "isNull": true},
+            {"column": "tenant", "equals": "7"},
+            {"column": "id", "notNull": true},
+        ]);
+        serde_json::from_value(filter).unwrap()
+    }
+
     /// What people would write into the spec of the store.
     pub(super) fn layout(&self, schema: &str) -> Layout {
         let named = |there: bool, name: &str| there.then(|| name.into());
@@ -248,6 +295,7 @@ impl Shape {
                     ..Statuses::default()
                 },
                 time_zone: self.zone.to_owned(),
+                filter: self.filter(),
             },
             schema_owner: None,
             jobs: self.jobs.map(|jobs| Jobs {
@@ -290,6 +338,9 @@ impl Shape {
         for (name, type_) in more {
             columns += &type_.map_or(String::new(), |type_| format!(", {name} {}", typed(type_, "kind")));
         }
+        if self.filtered {
+            columns += ", app text, deleted_at timestamptz, tenant integer";
+        }
         let (by, parts) = if self.partitioned {
             let part = |name: &str, bounds: &str| {
                 format!("CREATE TABLE {schema}.{name} PARTITION OF {schema}.\"jobExecutions\" {bounds};")
@@ -330,10 +381,21 @@ impl Shape {
         columns.extend(self.job_type.map(|type_| ("\"jobType\"", format!("r.kind::{}", own(type_, "kind")))));
         columns.extend(self.heartbeat_at.map(|type_| ("heartbeat_at", self.stored("r.heartbeat", type_))));
         columns.extend(self.created_at.map(|type_| ("created_at", self.stored("r.created", type_))));
+        if self.filtered {
+            let of = |place| {
+                let values: Vec<String> = OWNERS
+                    .iter()
+                    .enumerate()
+                    .map(|(n, owner)| format!("WHEN {n} THEN {}", sql(owner[place])))
+                    .collect();
+                format!("CASE r.outside {} END", values.join(" "))
+            };
+            columns.extend([("app", of(0)), ("deleted_at", of(1)), ("tenant", of(2))]);
+        }
         let (names, values): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
         let rows = format!(
             "INSERT INTO {schema}.\"jobExecutions\" ({}) SELECT {} FROM jsonb_to_recordset($1::jsonb) AS r \
-             (id text, job text, number integer, status text, kind text, start text, heartbeat text, created text)",
+             (id text, job text, number integer, status text, kind text, start text, heartbeat text, created text, outside integer)",
             names.join(", "),
             values.join(", ")
         );
@@ -381,6 +443,14 @@ impl Shape {
             LOCAL => format!("({column} AT TIME ZONE '{}')", self.zone),
             _ => column.to_owned(),
         }
+    }
+}
+
+/// A value of the filter's columns.
+fn sql(text: &str) -> String {
+    match text {
+        "NULL" | "now()" | "7" | "8" => text.to_owned(),
+        text => format!("'{}'", text.replace('\'', "''")),
     }
 }
 

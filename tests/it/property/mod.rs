@@ -292,6 +292,7 @@ impl Field {
                     "start": at(row.start, Some(shape.started_at)),
                     "heartbeat": at(row.heartbeat, shape.heartbeat_at),
                     "created": at(row.created, shape.created_at),
+                    "outside": row.outside,
                 })
             })
             .collect();

@@ -55,7 +55,7 @@ const STORE: &str = "ExecutionStore/s";
 impl Model<'_> {
     /// What is stale, if it is.
     pub(super) fn judge(&self, execution: &Execution<'_>) -> Option<Judged> {
-        let began = Self::began(execution).filter(|_| runs(execution))?;
+        let began = Self::began(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
         let row = execution.row;
         let action = self.said(row, |p| p.on_timeout).map_or(OnTimeout::Fail, |(action, _)| action);
         let stale = |reason, source| Some(Judged { reason, source, action });
@@ -83,7 +83,7 @@ impl Model<'_> {
 
     /// When an execution is past its deadline, if it runs and has one.
     pub(super) fn deadline(&self, execution: &Execution<'_>) -> Option<i128> {
-        let began = Self::began(execution).filter(|_| runs(execution))?;
+        let began = Self::began(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
         Some(began + self.allowed(execution, self.timeout(execution).0))
     }
 
@@ -199,6 +199,7 @@ impl Model<'_> {
         };
         self.executions.iter().any(|other| {
             other.row.job == Some(job)
+                && self.case.exists(other.row)
                 && other.row.number.is_some_and(|later| later > number)
                 && other.start.is_some_and(|start| start + lead.micros() <= self.now)
         })
