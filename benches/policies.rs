@@ -148,7 +148,7 @@ async fn main() -> Outcome<()> {
         println!("\nPostgres {}", bench.server.version().await?);
         if both || asked("decision") {
             for case in &CASES {
-                bench.decision(case).await?;
+                Box::pin(bench.decision(case)).await?;
             }
         }
         if both || asked("history") {

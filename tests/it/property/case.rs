@@ -147,6 +147,7 @@ pub(super) struct Row {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Job {
     pub(super) listed: bool,
     pub(super) kind: Option<u8>,

@@ -65,6 +65,7 @@ const fn jobs(id: &'static str, type_: Option<&'static str>, grace: &'static str
 }
 
 /// The same, of which it is known when they finished.
+#[allow(clippy::unnecessary_wraps, reason = "it makes the table below readable")]
 const fn dated(
     id: &'static str,
     type_: Option<&'static str>,

@@ -188,7 +188,9 @@ impl Model<'_> {
         let ended = match ended.of_type(type_) {
             When::Infinity | When::Last => INFINITY,
             When::MinusInfinity | When::First => -INFINITY,
-            ago => ago.instant(self.at).map_or(INFINITY, |at| i128::from(at.timestamp_micros())),
+            ago @ When::Ago(_) => {
+                ago.instant(self.at).map_or(INFINITY, |at| i128::from(at.timestamp_micros()))
+            }
         };
         ended > began && ended <= self.now
     }

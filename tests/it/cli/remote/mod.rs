@@ -37,8 +37,9 @@ impl Remote {
         let token = world.token(ADMINISTRATOR).await;
         rbac::install_cli(&world.client, &world.namespace, ADMINISTRATOR).await;
         let kubeconfig = kubeconfig(&world, "administrator", &json!({"token": token}));
-        world.store(json!({"mode": "Observe"})).await;
-        world.store_until(&operator, |status| status.metrics.is_some()).await;
+        // An ExecutionStore is large.
+        Box::pin(world.store(json!({"mode": "Observe"}))).await;
+        Box::pin(world.store_until(&operator, |status| status.metrics.is_some())).await;
         Self { world, operator, https, kubelet, kubeconfig, token }
     }
 
