@@ -356,7 +356,7 @@ pub struct MirrorStatus {
 pub struct Violations {
     /// Rows whose status is in no list of `spec.table.statuses`.
     pub unmapped_status: i64,
-    /// Running rows without a start time: they have no deadline and are never failed.
+    /// Running rows without a start time: they count from when they were first seen running.
     pub running_without_started_at: i64,
     /// Finished rows without an end time.
     pub finished_without_completed_at: i64,
@@ -366,6 +366,10 @@ pub struct Violations {
     pub running_with_completed_at: i64,
     /// Running rows whose start is more than a minute ahead of the database's clock: their deadline is as far ahead.
     pub started_in_future: i64,
+    /// Running rows whose start is five minutes or more before their own creation, where `table.columns.createdAt` is mapped:
+    /// two clocks or time zones write them. They count from their creation.
+    #[serde(default)]
+    pub started_before_created: i64,
     /// Rows whose id is missing or longer than 1,000 bytes: they are left alone, and are in no list.
     #[serde(default)]
     pub id_too_long: i64,

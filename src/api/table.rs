@@ -187,7 +187,8 @@ impl Default for JobColumns {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Sequential {
-    /// How long a later execution must have run, or be over, before the earlier one is stale.
+    /// How long ago a later execution must have started, that runs or ran, before the earlier one is stale. One that was
+    /// skipped or turned away, so that it ended in the moment it started, does not count.
     pub grace_period: Duration,
 }
 

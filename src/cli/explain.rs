@@ -110,10 +110,13 @@ fn evidence(out: &mut String, e: &Explanation, output: Output) {
     let time = |at| output.time(at);
     out.push_str("\nEvidence\n");
     let deadline = e.deadline.map_or_else(
-        || "none, since the execution has no start".to_owned(),
+        || "none, since the execution has no start and was not seen running without one yet".to_owned(),
         |at| format!("{}, {}", time(at), distance(e.now, at)),
     );
     let _ = writeln!(out, "  {:16} {deadline}", "deadline");
+    if let Some((from, why)) = e.counts_otherwise() {
+        let _ = writeln!(out, "  {:16} {}, {why}", "counts from", time(from));
+    }
     for evidence in &e.evidence {
         let stale = evidence.stale_at.map_or(String::new(), |at| {
             format!("; stale by that from {} on, {}", time(at), distance(e.now, at))
@@ -150,7 +153,7 @@ fn outlook(e: &Explanation, output: Output) -> String {
             distance(e.now, at)
         ),
         (None, None) => {
-            "It has no start, so that it is never stale: map createdAt, or mend the row.".to_owned()
+            "It has no start, and was not seen running without one yet: it counts from then on.".to_owned()
         }
     }
 }

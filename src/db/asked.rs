@@ -4,9 +4,8 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::Mapping;
 use super::judge::Suspicion;
-use super::mapping::wire;
+use super::{Judge, Mapping};
 
 /// What a person asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -68,7 +67,8 @@ pub const SOURCE: &str = "$3::jsonb #>> '{asked,source}'";
 
 impl Asked {
     /// Conditions on the row `t` of which exactly one holds for each row that is asked about: each has its own index.
-    pub fn alternatives(&self, m: &Mapping) -> Vec<String> {
+    pub fn alternatives(&self, judge: &Judge<'_>) -> Vec<String> {
+        let m = judge.mapping;
         let mut common = Vec::new();
         if self.ids.is_some() {
             common.push(format!(
@@ -82,9 +82,11 @@ impl Asked {
             common.push(format!("{job} = ({JOB})::{type_}"));
         }
         let mut parts = match &self.place {
-            Some(place) if place.undated => vec![self.undated(m, Some(place))],
-            Some(place) => vec![self.dated(m, Some(place))],
-            None if self.begun_by.is_some() => vec![self.dated(m, None), self.undated(m, None)],
+            Some(place) if place.undated => vec![Self::undated(judge, self.begun_by, Some(place))],
+            Some(place) => vec![self.dated(judge, Some(place))],
+            None if self.begun_by.is_some() => {
+                vec![self.dated(judge, None), Self::undated(judge, self.begun_by, None)]
+            }
             None => vec![Vec::new()],
         };
         for part in &mut parts {
@@ -97,11 +99,12 @@ impl Asked {
     }
 
     /// Those with a start.
-    fn dated(&self, m: &Mapping, place: Option<&Place>) -> Vec<String> {
+    fn dated(&self, judge: &Judge<'_>, place: Option<&Place>) -> Vec<String> {
+        let m: &Mapping = judge.mapping;
         let start = m.started_column();
         let mut conditions = vec![format!("{start} IS NOT NULL")];
         if self.begun_by.is_some() {
-            conditions.push(m.started_by(BEGUN_BY));
+            conditions.push(judge.counts_by(BEGUN_BY));
         }
         if let Some(place) = place.filter(|place| place.id.is_some()) {
             let (behind, type_) = (behind(place), m.start_type());
@@ -116,12 +119,12 @@ impl Asked {
         conditions
     }
 
-    /// Those without: they have begun when they were made, where that is known.
-    fn undated(&self, m: &Mapping, place: Option<&Place>) -> Vec<String> {
+    /// Those without: they have begun when they were first seen running, where that is known.
+    fn undated(judge: &Judge<'_>, begun_by: Option<DateTime<Utc>>, place: Option<&Place>) -> Vec<String> {
+        let m: &Mapping = judge.mapping;
         let mut conditions = vec![format!("{} IS NULL", m.started_column())];
-        if self.begun_by.is_some() {
-            let created = m.created_at().map(|created| format!("{} <= {BEGUN_BY}", wire(&created)));
-            conditions.push(created.unwrap_or_else(|| "false".to_owned()));
+        if begun_by.is_some() {
+            conditions.push(format!("{} <= {BEGUN_BY}", judge.counts_from()));
         }
         if let Some(place) = place.filter(|place| place.id.is_some()) {
             conditions.push(format!("{} {} ({ID})::{}", m.id(), behind(place), m.id_type().sql()));

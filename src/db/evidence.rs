@@ -48,7 +48,7 @@ pub async fn update_jobs(database: &Database, judge: &Judge<'_>) -> Result<(), D
         matters: Some(rows),
     };
     observations::update(database, judge, &unfinished).await?;
-    let (later, earlier) = judge.job_finished_while_running().unwrap_or(("false".into(), "false".into()));
+    let (later, earlier) = judge.job_finished_while_running("$1").unwrap_or(("false".into(), "false".into()));
     let found = format!(
         "SELECT execution_id, began_at, later OR seen AS certain, NULL::text AS detail FROM (
              SELECT {id}::text AS execution_id, {began} AS began_at, ({later}) IS TRUE AS later,

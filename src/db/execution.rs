@@ -6,7 +6,7 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode::{self, At};
-use super::judge::{NEXT_PARAMETER, Take, WARN};
+use super::judge::{NEXT_PARAMETER, Take};
 use super::mapping::{RECORD_CHARS, literal, wire};
 use super::rules::interval;
 use super::{Database, DbError, Judge, Ledger, Mapping};
@@ -108,15 +108,15 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, window: Option<Window>) -> Stri
          SELECT {id}::text AS id, {status} AS status, {job} AS job_id, {job_type} AS job_type,
                 {number}::bigint AS number, {shown_start} AS started_at, {shown_end} AS completed_at,
                 ended.reason, ended.source AS ended_by, ended.actor, v.timeout, v.timeout_source AS source,
-                COALESCE(ended.deadline, {began} + v.timeout + v.extend_by + v.grace) AS deadline,
-                {running} AND {start} < statement_timestamp() - {WARN} AS long_running, v.warn_source, e.extend_source,
+                COALESCE(ended.deadline, {due}) AS deadline,
+                {running} AND {long} AS long_running, v.warn_source, e.extend_source,
                 {id} IN (SELECT id FROM stale) AS stale, {id} IN (SELECT id FROM picked) AS picked
          FROM wanted JOIN {table} AS t ON {id} = wanted.id AND {exists} {joined} LEFT JOIN LATERAL ({ended}) AS ended ON true",
         exists = m.exists(),
         picked = picked(m, window),
         joined = judge.joined(),
-        began = wire(&m.began_at()),
-        start = m.started_at(),
+        due = judge.deadline(),
+        long = judge.runs_long(),
         running = m.running(),
         status = m.status_shown(),
         job = m.job_shown(),

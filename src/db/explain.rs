@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::decode::{self, At, List};
 use super::held;
 use super::judge::{NEXT_PARAMETER, Reason, Rules, Take};
-use super::mapping::{RECORD_CHARS, literal, wire};
+use super::mapping::{CLOCKS_MAY_DIFFER_MINUTES, RECORD_CHARS, literal, wire};
 use super::rules::{delta, interval};
 use super::{Database, DbError, Judge};
 use crate::api::Phase;
@@ -42,6 +42,9 @@ pub struct Explanation {
     pub completed_at: Option<DateTime<Utc>>,
     /// What every rule says that could govern it, the most specific first, for each field.
     pub considered: Vec<Considered>,
+    /// From when its time counts: the later of its start and its creation, and without a start not before it was first seen
+    /// running; `None`: it has no start, and was not seen running (yet).
+    pub counts_from: Option<DateTime<Utc>>,
     /// When it is past its deadline.
     pub deadline: Option<DateTime<Utc>>,
     /// The evidence that the store knows, beside the deadline.
@@ -114,6 +117,7 @@ pub async fn explain(
         created_at: decode::maybe_at(&row, "created_at")?,
         completed_at: decode::maybe_at(&row, "completed_at")?,
         considered: considered(&row)?,
+        counts_from: decode::maybe_at(&row, "counts_from")?,
         deadline: decode::maybe_at(&row, "deadline")?,
         evidence: evidence(judge, &row)?,
         stale: reason.zip(row.try_get("stale_action")?),
@@ -239,7 +243,7 @@ fn statement(judge: &Judge<'_>) -> String {
         _ => "false".to_owned(),
     };
     let successor = judge.sequential.map_or_else(null, |grace| {
-        let first = m.superseded_since();
+        let first = m.superseded_since(&judge.began_running("$4"));
         format!("{} + interval {}", wire(&first), literal(&interval(grace)))
     });
     let (heartbeat, alive) =
@@ -248,7 +252,7 @@ fn statement(judge: &Judge<'_>) -> String {
         "WITH {ctes}
          SELECT statement_timestamp() AS now, {status} AS status, {job} AS job_id, {type_} AS job_type,
                 {number}::bigint AS number, {start} AS started_at, {created} AS created_at, {end} AS completed_at,
-                {began} + v.timeout + v.extend_by + v.grace AS deadline, v.action, v.heartbeat AS heartbeat_timeout,
+                {counts_from} AS counts_from, {deadline} AS deadline, v.action, v.heartbeat AS heartbeat_timeout,
                 {heartbeat} AS heartbeat_at, {alive} + v.heartbeat AS heartbeat_lost_at,
                 {finished} AS job_finished, {since} AS job_finished_at, {job_ended} AS job_ended_at,
                 {unfinished} AS job_seen_unfinished, {successor} AS superseded_at,
@@ -265,7 +269,8 @@ fn statement(judge: &Judge<'_>) -> String {
         start = wire(&m.started_at()),
         created = m.created_at().map_or_else(null, |at| wire(&at)),
         end = wire(&m.completed_at()),
-        began = wire(&m.began_at()),
+        counts_from = judge.counts_from(),
+        deadline = judge.deadline(),
         columns = columns.join(", "),
         table = m.table(),
         joined = judge.joined(),
@@ -378,8 +383,7 @@ fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error
     if judge.mapping.heartbeat_at().is_some() {
         let at: Option<DateTime<Utc>> = decode::maybe_at(row, "heartbeat_at")?;
         let timeout: Option<PgInterval> = row.try_get("heartbeat_timeout")?;
-        let started: Option<DateTime<Utc>> = decode::maybe_at(row, "started_at")?;
-        let began = started.or(decode::maybe_at(row, "created_at")?);
+        let began: Option<DateTime<Utc>> = decode::maybe_at(row, "counts_from")?;
         let seen = match (at, timeout) {
             (_, None) => "no heartbeatTimeout is set".to_owned(),
             (None, Some(_)) => "there never was one, so that only the deadline counts".to_owned(),
@@ -399,9 +403,9 @@ fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error
     if judge.sequential.is_some() {
         let stale_at: Option<DateTime<Utc>> = decode::maybe_at(row, "superseded_at")?;
         let seen = if stale_at.is_some() {
-            "a later execution of its job has started"
+            "a later execution of its job has run since it started"
         } else {
-            "it is the latest of its job"
+            "no later execution of its job has run since it started"
         };
         all.push(Evidence { reason: Reason::Superseded, seen: seen.to_owned(), stale_at });
     }
@@ -450,6 +454,23 @@ impl Explanation {
         let evidence = self.evidence.iter().filter_map(|e| Some((e.stale_at?, e.reason)));
         let deadline = self.deadline.map(|at| (at, Reason::DeadlineExceeded));
         deadline.into_iter().chain(evidence).min_by_key(|(at, _)| *at)
+    }
+
+    /// From when its time counts and why, where that is not its start.
+    pub fn counts_otherwise(&self) -> Option<(DateTime<Utc>, &'static str)> {
+        let from = self.counts_from?;
+        let apart = TimeDelta::minutes(CLOCKS_MAY_DIFFER_MINUTES.into());
+        let why = match self.started_at {
+            None if self.created_at == Some(from) => "its creation, since it has no start",
+            None => "when it was first seen running, since it has no start",
+            Some(start) if start >= from => return None,
+            Some(start) if from - start < apart => "its creation, which is later than its start",
+            Some(_) => {
+                "its creation, which is later than its start (StartedBeforeCreated: do those who write both use one clock and \
+                 time zone?)"
+            }
+        };
+        Some((from, why))
     }
 
     /// How long it has run.

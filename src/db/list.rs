@@ -36,17 +36,18 @@ pub async fn stale(database: &Database, judge: &Judge<'_>, limit: i64) -> Result
         // Rules are joined to what is listed, not to all that is stale.
         "WITH {ctes},
          listed AS MATERIALIZED (
-             SELECT stale.* FROM stale JOIN {table} AS t ON {id} = stale.id ORDER BY {began}, {id} LIMIT {limit})
+             SELECT stale.* FROM stale JOIN {table} AS t ON {id} = stale.id ORDER BY {counts_from}, {id} LIMIT {limit})
          SELECT {id}::text AS id, {job} AS job_id, {number}::bigint AS number, {start} AS started_at,
-                {began} + v.timeout + v.extend_by + v.grace AS deadline, stale.reason, {source} AS source, stale.action
+                {deadline} AS deadline, stale.reason, {source} AS source, stale.action
          FROM listed AS stale JOIN {table} AS t ON {id} = stale.id {joined}
-         ORDER BY {began}, {id}",
+         ORDER BY {counts_from}, {id}",
         ctes = judge.ctes(Take::LookAtAll),
         id = m.id(),
         job = m.job_shown(),
         number = m.number(),
         start = wire(&m.started_at()),
-        began = wire(&m.began_at()),
+        counts_from = judge.counts_from(),
+        deadline = judge.deadline(),
         source = super::sweep::source("stale.reason"),
         table = m.table(),
         joined = judge.joined(),

@@ -2,6 +2,8 @@
 //! must stand in the text of a statement, the first because Postgres cannot bind them, the second because a bound
 //! status would miss the partial index under a generic plan and would not compare with an enum.
 
+mod successor;
+
 use crate::api::filter::Test;
 use crate::api::table::{Identifier, Jobs, StatusText};
 use crate::api::{ExecutionStoreSpec, OnTimeout, Phase, Table};
@@ -117,6 +119,9 @@ pub struct Types {
 /// The longest id, in bytes, of an execution that the operator handles. An entry of an index has room for 2,704 bytes, and
 /// the operator's own tables have ids in theirs.
 pub const ID_BYTES: u16 = 1_000;
+
+/// By how much the clocks of those who write one row may differ. What is further apart contradicts itself.
+pub const CLOCKS_MAY_DIFFER_MINUTES: u8 = 5;
 
 /// How many characters are read of any other text of a row. What is compared, as a job with the key of a rule, is compared
 /// whole, by the server.
@@ -320,7 +325,8 @@ impl Mapping {
         self.instant(&self.started_column(), self.types.started_at)
     }
 
-    /// From when a running execution counts: its start, or its creation where that is mapped and it has no start.
+    /// What tells a run from others of the same row: its start, or its creation where that is mapped and it has no start. Its
+    /// time counts from what [`super::Judge`] says.
     pub fn began_at(&self) -> String {
         match self.created_at() {
             Some(created) => format!("COALESCE({}, {created})", self.started_at()),
@@ -332,6 +338,18 @@ impl Mapping {
     pub fn created_at(&self) -> Option<String> {
         let created = self.table.columns.created_at.as_ref()?;
         Some(self.instant(&column(created), self.types.created_at?))
+    }
+
+    /// The condition that the start is before the creation by more than clocks may differ, where that is mapped.
+    pub fn started_before_created(&self) -> String {
+        let before = |created: String| {
+            format!(
+                "{} <= {} - interval '{CLOCKS_MAY_DIFFER_MINUTES} minutes'",
+                self.started_at(),
+                wire(&created)
+            )
+        };
+        self.created_at().map_or("false".to_owned(), before)
     }
 
     /// The last heartbeat as an instant, where it is mapped.
@@ -446,36 +464,6 @@ impl Mapping {
                 self.instant(column, type_)
             ),
         }
-    }
-
-    /// The condition that a later execution of the row's job started by `cutoff`.
-    pub fn superseded_by(&self, cutoff: &str) -> String {
-        let c = &self.table.columns;
-        let later = |name: &Identifier| format!("l.{}", quote(&name.0));
-        format!(
-            "EXISTS (SELECT FROM {} AS l WHERE {}{} AND {} > {} AND {})",
-            self.table(),
-            self.same_job(&later(&c.job_id)),
-            self.and_filter("l."),
-            later(&c.execution_number),
-            self.number(),
-            self.by(&later(&c.started_at), self.types.started_at, cutoff)
-        )
-    }
-
-    /// When the first later execution of the row's job started.
-    pub fn superseded_since(&self) -> String {
-        let c = &self.table.columns;
-        let later = |name: &Identifier| format!("l.{}", quote(&name.0));
-        format!(
-            "(SELECT min({}) FROM {} AS l WHERE {}{} AND {} > {})",
-            self.instant(&later(&c.started_at), self.types.started_at),
-            self.table(),
-            self.same_job(&later(&c.job_id)),
-            self.and_filter("l."),
-            later(&c.execution_number),
-            self.number(),
-        )
     }
 
     /// The condition that the job id `other` of another row is the row's. Only operators of Postgres itself are used.

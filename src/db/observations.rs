@@ -12,6 +12,8 @@ use super::{Database, DbError, Judge};
 pub enum Kind {
     /// Its job was not finished while it ran. The detail is a digest of what made jobs finished then.
     JobUnfinished,
+    /// It runs, and its row has no start.
+    RunningWithoutStart,
 }
 
 impl Kind {
@@ -19,6 +21,7 @@ impl Kind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::JobUnfinished => "JobUnfinished",
+            Self::RunningWithoutStart => "RunningWithoutStart",
         }
     }
 }
@@ -84,4 +87,21 @@ pub async fn update(database: &Database, judge: &Judge<'_>, seen: &Seen) -> Resu
     .await?;
     tx.commit().await?;
     Ok(())
+}
+
+/// Notes since when executions run without a start: their time counts from then.
+///
+/// # Errors
+/// Those of [`update`].
+pub async fn update_running_without_start(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
+    let m = judge.mapping;
+    let now = format!(
+        "SELECT {id}::text AS execution_id, NULL::timestamptz AS started_at, NULL::text AS detail FROM {table} AS t
+         WHERE {running} AND {start} IS NULL AND $1::bigint IS NOT NULL",
+        id = m.id(),
+        table = m.table(),
+        running = m.judged(),
+        start = m.started_column(),
+    );
+    update(database, judge, &Seen { kind: Kind::RunningWithoutStart, now, matters: None }).await
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode;
-use super::judge::{Reason, Take, WARN};
+use super::judge::{Reason, Take};
 use super::mapping::wire;
 use super::{Database, DbError, Judge, Mapping};
 
@@ -77,6 +77,8 @@ pub struct Contradictions {
     pub running_with_end: i64,
     /// They run and start in the future, by more than clocks may differ.
     pub start_in_future: i64,
+    /// They run and start before they were created, by more than clocks may differ.
+    pub started_before_created: i64,
     /// Their id is missing, or longer than the operator handles.
     pub id_too_long: i64,
 }
@@ -115,7 +117,7 @@ pub async fn live(database: &Database, judge: &Judge<'_>) -> Result<Live, DbErro
         "WITH {ctes},
          live AS (
              SELECT count(*) AS running, min({start}) AS oldest,
-                    count(*) FILTER (WHERE {start} < statement_timestamp() - {WARN}) AS long_running
+                    count(*) FILTER (WHERE {long}) AS long_running
              FROM {table} AS t {joined} WHERE {running}){suspects}
          SELECT statement_timestamp() AS now, live.running, live.long_running, {oldest} AS oldest,
                 (SELECT count(*) FROM stale) AS stale,
@@ -129,6 +131,7 @@ pub async fn live(database: &Database, judge: &Judge<'_>) -> Result<Live, DbErro
         id = m.id(),
         job = m.job_shown(),
         joined = judge.joined(),
+        long = judge.runs_long(),
         table = m.table(),
         running = m.running(),
         oldest = wire("live.oldest"),
@@ -229,6 +232,7 @@ pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradi
                 count(*) FILTER (WHERE {finished} AND {ended_at} < {started_at}) AS ended_before_start,
                 count(*) FILTER (WHERE {running} AND {end} IS NOT NULL) AS running_with_end,
                 count(*) FILTER (WHERE {running} AND NOT ({started_by_now})) AS start_in_future,
+                count(*) FILTER (WHERE {running} AND {before_created}) AS started_before_created,
                 count(*) FILTER (WHERE ({handled}) IS NOT TRUE) AS id_too_long
          FROM {table} AS t WHERE {exists}",
         exists = m.exists(),
@@ -241,6 +245,7 @@ pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradi
         ended_at = m.completed_at(),
         started_at = m.started_at(),
         started_by_now = m.started_by("statement_timestamp() + interval '1 minute'"),
+        before_created = m.started_before_created(),
         handled = m.only_handled("true".to_owned()),
         table = m.table(),
     );
@@ -255,6 +260,7 @@ pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradi
         ended_before_start: row.try_get("ended_before_start")?,
         running_with_end: row.try_get("running_with_end")?,
         start_in_future: row.try_get("start_in_future")?,
+        started_before_created: row.try_get("started_before_created")?,
         id_too_long: row.try_get("id_too_long")?,
     })
 }

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::asked::{Asked, GOVERNED, Place};
 use super::decode;
-use super::judge::{NEXT_PARAMETER, Rules, Suspicion, Take, WARN};
+use super::judge::{NEXT_PARAMETER, Rules, Suspicion, Take};
 use super::mapping::{RECORD_CHARS, wire};
 use super::rules::delta;
 use super::{Database, DbError, Judge, ledger, sweep};
@@ -231,7 +231,7 @@ async fn part(
     limit: u32,
 ) -> Result<Vec<Cursor>, DbError> {
     let m = judge.mapping;
-    let narrow = judge.asked.map_or(Vec::new(), |asked| asked.alternatives(m)).join(" OR ");
+    let narrow = judge.asked.map_or(Vec::new(), |asked| asked.alternatives(judge)).join(" OR ");
     let (ctes, from, condition) = match which {
         Which::All => {
             (judge.rules(), String::new(), m.only_handled(format!("({narrow}) AND {}", m.exists())))
@@ -307,8 +307,8 @@ fn statement(judge: &Judge<'_>) -> String {
                 {status} AS status, {start} AS started_at, {end} AS completed_at,
                 EXTRACT(epoch FROM COALESCE({end}, statement_timestamp()) - {start})::float8 AS runtime,
                 v.timeout, v.timeout_source, v.extend_by, e.extend_source, v.action AS on_timeout,
-                CASE WHEN {running} THEN {began} + v.timeout + v.extend_by + v.grace ELSE ended.deadline END AS deadline,
-                COALESCE({running} AND {start} < statement_timestamp() - {WARN}, false) AS long_running,
+                CASE WHEN {running} THEN {due} ELSE ended.deadline END AS deadline,
+                COALESCE({running} AND {long}, false) AS long_running,
                 COALESCE(stale.reason, ended.reason) AS reason, stale.action,
                 CASE WHEN stale.reason IS NULL THEN ended.source ELSE {source} END AS source,
                 CASE WHEN {running} THEN {GOVERNED} END AS governed, {suspected} AS suspected
@@ -324,7 +324,8 @@ fn statement(judge: &Judge<'_>) -> String {
         start = wire(&m.started_at()),
         end = wire(&m.completed_at()),
         running = m.running(),
-        began = wire(&m.began_at()),
+        due = judge.deadline(),
+        long = judge.runs_long(),
         source = sweep::source("stale.reason"),
         table = m.table(),
         joined = judge.joined(),

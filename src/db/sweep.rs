@@ -17,7 +17,7 @@ use super::asked;
 use super::connect::LOGIN_PATH;
 use super::decode;
 use super::error::line;
-use super::judge::{Among, End, NEXT_PARAMETER, Reason, Take};
+use super::judge::{Among, End, NEXT_PARAMETER, Reason, Take, Times};
 use super::mapping::wire;
 use super::own::{self, Records};
 use super::{Database, DbError, Judge, Ledger, outbox};
@@ -398,7 +398,7 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
          {updates},
          judged AS MATERIALIZED (
              SELECT f.id::text AS id, f.job_id, f.number, {shown} AS started_at, statement_timestamp() AS at,
-                    {began} + v.timeout + v.extend_by + v.grace AS deadline, f.reason, f.cancelled, {source} AS source
+                    {counts_from} + v.timeout + v.extend_by + v.grace AS deadline, f.reason, f.cancelled, {source} AS source
              FROM ended AS f {joins} WHERE NOT f.running){recorded}
          SELECT id, job_id, number, started_at, deadline, at, source, reason, cancelled FROM judged WHERE {LOGIN_PATH}
          UNION ALL
@@ -407,7 +407,11 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
         ctes = judge.ctes(Take::Lock(BATCH, end, among)),
         updates = updates(judge),
         shown = wire("f.started_at"),
-        began = wire("f.began_at"),
+        counts_from = judge.counts_from_by(&Times {
+            id: "f.id".to_owned(),
+            start: "f.started_at".to_owned(),
+            created: judge.mapping.created_at().map(|_| "f.created_at".to_owned()),
+        }),
         source = source("f.reason"),
         joins = Judge::joins("f.id", "f.job_key", "f.job_type"),
     )
@@ -439,7 +443,7 @@ fn updates(judge: &Judge<'_>) -> String {
                      UPDATE {table} AS t SET {assignments}
                      WHERE {id} = ANY (ARRAY (SELECT id FROM stale WHERE reason = '{reason}' AND {which})) AND {running}
                      RETURNING {id} AS id, {job_key} AS job_key, {job} AS job_id, {type_} AS job_type,
-                               {number}::bigint AS number, {start} AS started_at, {began} AS began_at,
+                               {number}::bigint AS number, {start} AS started_at, {created} AS created_at,
                                {running} AS running)",
                 table = m.table(),
                 assignments = m.end_assignments(*how, &explanation),
@@ -451,7 +455,7 @@ fn updates(judge: &Judge<'_>) -> String {
                 type_ = m.job_type(),
                 number = m.number(),
                 start = m.started_at(),
-                began = m.began_at(),
+                created = m.created_at().unwrap_or_else(|| "NULL::timestamptz".to_owned()),
             ));
         }
     }

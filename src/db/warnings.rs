@@ -34,7 +34,10 @@ pub struct Warned {
 pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> Result<Vec<Warned>, DbError> {
     let Rules::Table(_) = judge.rules else { return Ok(Vec::new()) };
     let m = judge.mapping;
-    let began = wire(&m.began_at());
+    let counts_from = judge.counts_from();
+    // What tells one run from another: what counts may change, as with the creation.
+    let began = format!("COALESCE({}, {counts_from})", wire(&m.started_at()));
+    let deadline = judge.deadline();
     let untold = |action: &str| {
         format!(
             "NOT EXISTS (SELECT FROM jobexec.events AS w WHERE w.store_id = $4 AND w.execution_id = {}::text \
@@ -44,7 +47,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
     };
     let columns = format!(
         "{id}::text AS id, {job} AS job_id, {number}::bigint AS number, {began} AS started_at, \
-         {began} + v.timeout + v.extend_by + v.grace AS deadline",
+         {deadline} AS deadline",
         id = m.id(),
         job = m.job_shown(),
         number = m.number(),
@@ -74,15 +77,14 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
          due AS (
              (SELECT {columns}, 'Warned' AS action, 'LongRunning' AS reason, v.warn_source AS source
               FROM {table} AS t {joined}
-              WHERE {running} AND {started_by} AND {start} <= statement_timestamp() - {WARN} AND {unwarned}
-                AND {began} + v.timeout + v.extend_by + v.grace > statement_timestamp()
+              WHERE {running} AND {started_by} AND {counts_from} <= statement_timestamp() - {WARN} AND {unwarned}
+                AND {deadline} > statement_timestamp()
               ORDER BY {order} LIMIT {AT_ONCE})
              {alerted})",
         table = m.table(),
         joined = judge.joined(),
         running = m.judged(),
         started_by = m.started_by(&earliest),
-        start = m.started_at(),
         unwarned = untold("Warned"),
         order = m.started_column(),
     );

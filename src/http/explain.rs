@@ -45,6 +45,9 @@ pub(crate) struct Explanation {
     started_at: Option<DateTime<Utc>>,
     /// When it ended.
     completed_at: Option<DateTime<Utc>>,
+    /// From when its time counts: the later of its start and its creation, and without a start not before it was first seen
+    /// running; null: it has no start, and was not seen running (yet).
+    counts_from: Option<DateTime<Utc>>,
     /// How long it has run, or ran, in seconds.
     runtime_seconds: Option<f64>,
     /// What every rule says that could govern it, for each field the most specific first.
@@ -207,6 +210,7 @@ impl Explanation {
             created_at: told.created_at,
             started_at: told.started_at,
             completed_at: told.completed_at,
+            counts_from: told.counts_from,
             rules: told.considered.into_iter().map(Rule::from).collect(),
             deadline: told.deadline,
             evidence: told.evidence.into_iter().map(Evidence::from).collect(),
@@ -233,6 +237,7 @@ impl From<Explanation> for (Told, Vec<Record>) {
             started_at: told.started_at,
             created_at: told.created_at,
             completed_at: told.completed_at,
+            counts_from: told.counts_from,
             considered: told.rules.into_iter().map(told::Considered::from).collect(),
             deadline: told.deadline,
             evidence: told.evidence.into_iter().map(told::Evidence::from).collect(),

@@ -137,7 +137,7 @@ fn conditions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
 }
 
 /// By the names that the status has.
-fn kinds(found: &Violations) -> [(&'static str, i64); 7] {
+fn kinds(found: &Violations) -> [(&'static str, i64); 8] {
     let Violations {
         unmapped_status,
         running_without_started_at,
@@ -145,6 +145,7 @@ fn kinds(found: &Violations) -> [(&'static str, i64); 7] {
         completed_before_started,
         running_with_completed_at,
         started_in_future,
+        started_before_created,
         id_too_long,
     } = *found;
     [
@@ -154,6 +155,7 @@ fn kinds(found: &Violations) -> [(&'static str, i64); 7] {
         ("completedBeforeStarted", completed_before_started),
         ("runningWithCompletedAt", running_with_completed_at),
         ("startedInFuture", started_in_future),
+        ("startedBeforeCreated", started_before_created),
         ("idTooLong", id_too_long),
     ]
 }

@@ -93,7 +93,7 @@ examples! {
     the_job_is_finished: "the job is finished",
     a_later_execution_has_started: "a later execution has started",
     the_job_or_pod_is_gone: "the Job or Pod is gone",
-    no_start: "no start",
+    two_clocks_and_no_start: "two clocks, and no start",
     cancelled_or_only_told: "cancelled, or only told",
     extended: "extended",
     from_history: "from history",

@@ -259,35 +259,134 @@ async fn of_executions_that_come_one_after_the_other_only_the_last_can_run() {
 }
 
 #[tokio::test]
-async fn an_execution_without_a_start_fails_only_where_its_creation_is_known() {
+async fn a_later_execution_that_never_ran_supersedes_nothing() {
+    let world = World::new("skipped").await;
+    // Job 1 is at work, and five ticks of its schedule were skipped. Job 2 has run again, and was cancelled then. The first
+    // run of job 3 is tried again, in its own row, after the second one.
+    let ago = |minutes: u32| format!("now() - interval '{minutes} minutes'");
+    let rows = [
+        format!("(15, 1, 5, 'running', {}, NULL)", ago(50)),
+        format!("(16, 1, 6, 'cancelled', {0}, {0})", ago(40)),
+        format!("(17, 1, 7, 'skipped', {0}, {0})", ago(35)),
+        format!("(18, 1, 8, 'cancelled', {0}, {0} + interval '9 ms')", ago(30)),
+        format!("(19, 1, 9, 'completed', {0}, {0})", ago(20)),
+        format!("(20, 1, 10, 'skipped', {}, NULL)", ago(10)),
+        format!("(21, 2, 1, 'running', {}, NULL)", ago(50)),
+        format!("(22, 2, 2, 'cancelled', {}, {})", ago(40), ago(30)),
+        format!("(31, 3, 1, 'running', {}, NULL)", ago(20)),
+        format!("(32, 3, 2, 'completed', {}, {})", ago(50), ago(40)),
+    ];
+    world.sql(&format!("INSERT INTO job_executions VALUES {}", rows.join(", "))).await;
+    world.execution("superseded", "21", json!({})).await;
+    let operator = world.operator();
+    world.store(json!({"sequential": {"gracePeriod": "5m"}})).await;
+    told(&world, &operator, "superseded", "Superseded", "a later execution of its job has started").await;
+    look(&world, &operator).await;
+    assert_eq!(world.one::<String>(ENDED).await, "21 Failed Superseded");
+}
+
+#[tokio::test]
+async fn an_execution_without_a_start_counts_from_when_it_was_first_seen_running() {
     let spec = json!({"table": {"columns": {"createdAt": "made"}}});
     let world = World::bare("unstarted").await;
     world.sql(&format!("{TABLE}; ALTER TABLE job_executions ADD made timestamptz")).await;
+    // Each waited for two days but for the second, which was made just now.
     world
         .sql(
             "INSERT INTO job_executions VALUES (1, 1, 1, 'running', NULL, NULL, now() - interval '2 days'), \
              (2, 1, 2, 'running', NULL, NULL, now() - interval '1 hour'), (3, 1, 3, 'running', NULL, NULL, NULL), \
              (4, 1, 4, 'running', now() - interval '1 hour', NULL, now() - interval '2 days'), \
-             (5, 1, 5, 'scheduled', NULL, NULL, now() - interval '2 days')",
+             (5, 1, 5, 'scheduled', NULL, NULL, now() - interval '2 days'), \
+             (6, 1, 6, 'running', NULL, NULL, now() - interval '2 days')",
         )
         .await;
     world.prepare_for(&spec).await;
     world.execution("unstarted", "1", json!({})).await;
     let operator = world.operator();
-    world.store(json!({})).await;
+    world.store(spec.clone()).await;
     let status = world
         .store_until(&operator, |s| is(&s.conditions, "Consistent", "False", "RunningWithoutStartedAt"))
         .await;
-    assert!(message(&status.conditions, "Consistent").contains("never failed"));
+    assert!(message(&status.conditions, "Consistent").contains("first seen running"));
+    let seen = "SELECT string_agg(execution_id, ' ' ORDER BY execution_id) FROM jobexec.observations \
+                WHERE kind = 'RunningWithoutStart'";
+    world.until_true(&format!("SELECT ({seen}) = '1 2 3 6'")).await;
     look(&world, &operator).await;
-    assert_eq!(world.status(1).await, "running");
+    assert_eq!(world.one::<Option<String>>(ENDED).await, None, "the time in the queue does not count");
 
-    world.store(spec).await;
-    told(&world, &operator, "unstarted", "DeadlineExceeded", "past its deadline").await;
-    let status = world
-        .store_until(&operator, |s| message(&s.conditions, "Consistent").contains("creation counts"))
+    // It is remembered over a restart, and its creation counts where that is later.
+    operator.kill();
+    world
+        .sql("UPDATE jobexec.observations SET since = now() - interval '25 hours' WHERE execution_id <> '6'")
         .await;
-    assert!(is(&status.conditions, "Consistent", "False", "RunningWithoutStartedAt"));
+    let operator = world.operator();
+    told(&world, &operator, "unstarted", "DeadlineExceeded", "past its deadline").await;
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 3").await;
     look(&world, &operator).await;
-    assert_eq!(world.one::<String>(ENDED).await, "1 Failed DeadlineExceeded");
+    assert_eq!(world.one::<String>(ENDED).await, "1 Failed DeadlineExceeded, 3 Failed DeadlineExceeded");
+    let file = world.file("store.yaml", &World::store_with("jobs", spec).to_string());
+    let explain = |id: &str| String::from_utf8(world.jobexec(&["explain", id, "-f", &file]).stdout).unwrap();
+    assert!(
+        explain("6").contains("when it was first seen running, since it has no start"),
+        "{}",
+        explain("6")
+    );
+    assert!(explain("2").contains("its creation, since it has no start"), "{}", explain("2"));
+
+    // A person's threshold is for how long it has run too, as far as that is known.
+    let older = || {
+        let dry = world.jobexec(&["cleanup", "-f", &file, "--max-hours", "1", "--dry-run", "-o", "name"]);
+        String::from_utf8(dry.stdout).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(!older().contains(&"6".to_owned()), "{:?}", older());
+    world
+        .sql("UPDATE jobexec.observations SET since = now() - interval '2 hours' WHERE execution_id = '6'")
+        .await;
+    assert!(older().contains(&"6".to_owned()), "{:?}", older());
+
+    // Once it has a start, or has ended, it is forgotten.
+    world.sql("UPDATE job_executions SET started_at = now() WHERE id = 6").await;
+    world.until_true(&format!("SELECT ({seen}) = '2'")).await;
+}
+
+#[tokio::test]
+async fn a_start_before_the_creation_counts_from_the_creation_and_is_a_contradiction() {
+    let spec = json!({"table": {"columns": {"createdAt": "made"}}});
+    let world = World::bare("clocks").await;
+    world.sql(&format!("{TABLE}; ALTER TABLE job_executions ADD made timestamptz")).await;
+    // The first three say that they started 25 hours ago.
+    world
+        .sql(
+            "INSERT INTO job_executions VALUES \
+             (1, 1, 1, 'running', now() - interval '25 hours', NULL, now() - interval '1 hour'), \
+             (2, 2, 1, 'running', now() - interval '25 hours', NULL, now() - interval '26 hours'), \
+             (3, 3, 1, 'running', now() - interval '25 hours', NULL, NULL), \
+             (4, 4, 1, 'running', now() - interval '2 hours 4 minutes', NULL, now() - interval '2 hours'), \
+             (5, 5, 1, 'completed', now() - interval '25 hours', now(), now() - interval '1 hour')",
+        )
+        .await;
+    world.prepare_for(&spec).await;
+    world.execution("one", "1", json!({})).await;
+    let operator = world.operator();
+    world.store(spec.clone()).await;
+    let status = world
+        .store_until(&operator, |s| is(&s.conditions, "Consistent", "False", "StartedBeforeCreated"))
+        .await;
+    assert_eq!(status.violations.unwrap().started_before_created, 1);
+    assert!(
+        message(&status.conditions, "Consistent").contains("1 running that started before they were created")
+    );
+    world.until_true("SELECT count(*) = 2 FROM job_executions WHERE status = 'failed'").await;
+    look(&world, &operator).await;
+    assert_eq!(world.one::<String>(ENDED).await, "2 Failed DeadlineExceeded, 3 Failed DeadlineExceeded");
+    let file = world.file("store.yaml", &World::store_with("jobs", spec).to_string());
+    let explained = String::from_utf8(world.jobexec(&["explain", "1", "-f", &file]).stdout).unwrap();
+    assert!(explained.contains("StartedBeforeCreated"), "{explained}");
+    // A person's threshold is for how long it has run, too.
+    let dry = world.jobexec(&["cleanup", "-f", &file, "--max-hours", "20", "--dry-run", "-o", "name"]);
+    assert_eq!(String::from_utf8(dry.stdout).unwrap(), "");
+
+    // It is ended once its time is over from its creation on.
+    world.sql("UPDATE job_executions SET made = now() - interval '24 hours' WHERE id = 1").await;
+    told(&world, &operator, "one", "DeadlineExceeded", "past its deadline").await;
 }

@@ -31,6 +31,8 @@ async fn every_rule_is_told_and_why_it_counts() {
     assert!(ok && text.contains("only the store's own settings count here"), "{text}");
     assert!(text.contains("It is stale (DeadlineExceeded), and is failed by the next sweep"), "{text}");
 
+    assert!(explain(&world, &["4"]).1.contains("It has no start, and was not seen running without one yet"));
+
     let operator = world.operator();
     for (name, timeout) in [("a-invoices", "5h"), ("b-invoices", "1h")] {
         let policy = json!({
@@ -65,7 +67,8 @@ async fn every_rule_is_told_and_why_it_counts() {
     assert!(text.contains("Failed (DeadlineExceeded) on behalf of ExecutionPolicy/a-invoices"), "{text}");
     assert!(text.contains("It has ended, and stays as it is."), "{text}");
     assert!(explain(&world, &["3"]).1.contains("It does not run, so it cannot be stale."));
-    assert!(explain(&world, &["4"]).1.contains("It has no start, so that it is never stale"));
+    let (_, text) = explain(&world, &["4"]);
+    assert!(text.contains("when it was first seen running, since it has no start"), "{text}");
     for (id, told) in [("7", "the table has no execution 7"), ("abc", "\"abc\" is no id of this table")] {
         let (ok, text) = explain(&world, &[id]);
         assert!(!ok && text.contains(told), "{text}");

@@ -78,7 +78,7 @@ fn findings(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) 
     let recording = recording(seen);
     let ready = ready(seen, &[&reachable, &valid], &paused);
     let healthy = healthy(store, seen, before);
-    let consistent = consistent(store, seen, before);
+    let consistent = consistent(seen, before);
     let mut all = vec![ready, reachable, valid, healthy, paused, recording, consistent];
     let spec = &store.spec;
     let asked = spec.jobs.is_some() || spec.sequential.is_some() || spec.workloads.is_some();
@@ -286,7 +286,7 @@ fn healthy_by(store: &ExecutionStore, live: &Live) -> Finding {
     }
 }
 
-fn consistent(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
+fn consistent(seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
     const TYPE: &str = "Consistent";
     let pair = seen.figures.live.as_ref().and_then(running_of_finished_jobs);
     let Some(found) = &seen.figures.contradictions else {
@@ -300,7 +300,7 @@ fn consistent(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus
             (None, _) => unreachable_yet(TYPE),
         };
     };
-    let mut kinds = Vec::from(contradictions(store, found));
+    let mut kinds = Vec::from(contradictions(found));
     kinds.retain(|(count, ..)| *count > 0);
     let Some((_, first, _)) = kinds.first() else {
         return match pair {
@@ -315,21 +315,27 @@ fn consistent(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus
 }
 
 /// The kinds of contradictions, each with its count, its reason and what is said of it.
-fn contradictions(store: &ExecutionStore, found: &Contradictions) -> [(i64, &'static str, String); 7] {
+fn contradictions(found: &Contradictions) -> [(i64, &'static str, String); 8] {
     let example = found.example.as_deref().unwrap_or_default();
     let unmapped = format!("with a status that spec.table.statuses does not list, for example {example:?}");
-    let without_start = if store.spec.table.columns.created_at.is_some() {
-        "running without a start time, whose creation counts instead"
-    } else {
-        "running without a start time, which are never failed by time"
-    };
     [
         (found.unmapped, "UnmappedStatus", unmapped),
-        (found.running_without_start, "RunningWithoutStartedAt", without_start.to_owned()),
+        (
+            found.running_without_start,
+            "RunningWithoutStartedAt",
+            "running without a start time, which count from when they were first seen running".to_owned(),
+        ),
         (found.finished_without_end, "FinishedWithoutCompletedAt", "finished without an end time".to_owned()),
         (found.ended_before_start, "CompletedBeforeStarted", "that ended before they started".to_owned()),
         (found.running_with_end, "RunningWithCompletedAt", "running with an end time".to_owned()),
         (found.start_in_future, "StartedInFuture", "running that start in the future".to_owned()),
+        (
+            found.started_before_created,
+            "StartedBeforeCreated",
+            "running that started before they were created, which count from then: do those who write both use one clock and \
+             time zone?"
+                .to_owned(),
+        ),
         (
             found.id_too_long,
             "IdTooLong",
@@ -403,6 +409,7 @@ fn violations(found: &Contradictions) -> Violations {
         completed_before_started: found.ended_before_start,
         running_with_completed_at: found.running_with_end,
         started_in_future: found.start_in_future,
+        started_before_created: found.started_before_created,
         id_too_long: found.id_too_long,
     }
 }

@@ -13,7 +13,7 @@ use crate::controllers::Context;
 use crate::controllers::session::Session;
 use crate::controllers::workloads::{self, Unknown};
 use crate::db::evidence::Workloads;
-use crate::db::{DbError, Judge, evidence, late, warnings};
+use crate::db::{DbError, Judge, evidence, late, observations, warnings};
 
 /// At most 5 % of the time.
 const SHARE: u32 = 20;
@@ -114,6 +114,7 @@ impl Witness {
         workloads: Option<Listed>,
     ) -> Result<(), DbError> {
         let database = &session.database;
+        database.within(observations::update_running_without_start(database, judge)).await?;
         database.within(evidence::update_jobs(database, judge)).await?;
         if let Some(seen) = workloads {
             if let Err(unknown) = &seen {

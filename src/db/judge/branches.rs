@@ -49,7 +49,7 @@ impl Judge<'_> {
             action = action.as_str(),
             table = m.table(),
             running = m.judged(),
-            by_default = m.started_by(&Self::default_cutoff()),
+            by_default = self.counts_by(&Self::default_cutoff()),
             unruled = self.unruled(&["e", "j", "y"]),
             take = self.take(take),
         ))
@@ -113,7 +113,7 @@ impl Judge<'_> {
                  {order}",
                 running = m.judged(),
                 earliest = m.started_by(&format!("statement_timestamp() - {scope}.earliest")),
-                by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
+                by_deadline = self.counts_by(&format!("statement_timestamp() - {TOTAL}")),
                 unruled = self.unruled(unless),
                 acts = self.acts(take),
             )
@@ -163,16 +163,26 @@ impl Judge<'_> {
         joins + " CROSS JOIN b"
     }
 
-    /// Those that run without a start, where their creation is known.
+    /// Those that run without a start and were seen doing so.
     fn without_start(&self, take: Take) -> Option<String> {
-        let m = self.mapping;
-        let created = m.created_at()?;
+        let Rules::Table(_) = self.rules else { return None };
         let more = format!(
             "{} IS NULL AND {} + {TOTAL} <= statement_timestamp()",
-            m.started_column(),
-            wire(&created)
+            self.mapping.started_column(),
+            self.undated()
         );
-        Some(self.by_evidence(Reason::DeadlineExceeded, "", &more, take))
+        Some(self.by_evidence(Reason::DeadlineExceeded, &self.join_seen_running(), &more, take))
+    }
+
+    /// The join of the row `t` to what says when it was first seen running without a start.
+    pub(super) fn join_seen_running(&self) -> String {
+        let m = self.mapping;
+        format!(
+            "JOIN jobexec.observations AS o ON {} AND {} = {}",
+            Self::seen_running("$4"),
+            m.id(),
+            id_of("o.execution_id", m.id_type())
+        )
     }
 
     fn by_heartbeat(&self, take: Take) -> Option<String> {
@@ -185,7 +195,7 @@ impl Judge<'_> {
         ))?;
         let more = format!(
             "{began} IS NOT NULL AND {narrow} AND {alive} + v.heartbeat <= statement_timestamp()",
-            began = m.began_at(),
+            began = self.counts_from(),
             alive = self.last_alive(&heartbeat),
         );
         Some(self.by_evidence(Reason::HeartbeatLost, "", &more, take))
@@ -194,7 +204,7 @@ impl Judge<'_> {
     /// Until when the row `t` is known to be alive by its `heartbeat`. One from before its start is not this run's: the
     /// column may have a default, or the row may have waited again; the worker then gets as long for its first one.
     pub(in crate::db) fn last_alive(&self, heartbeat: &str) -> String {
-        format!("GREATEST({}, {}, v.watched)", wire(heartbeat), wire(&self.mapping.began_at()))
+        format!("GREATEST({}, {}, v.watched)", wire(heartbeat), self.counts_from())
     }
 
     pub(super) fn by_job_status(&self, take: Take) -> Option<String> {
@@ -237,7 +247,8 @@ impl Judge<'_> {
         let m = self.mapping;
         let cutoff =
             format!("statement_timestamp() - interval {}", literal(&rules::interval(self.sequential?)));
-        let more = format!("{} IS NOT NULL AND {}", m.began_at(), m.superseded_by(&cutoff));
+        let began = self.began_running("$4");
+        let more = format!("{began} IS NOT NULL AND {}", m.superseded_by(&began, &cutoff));
         Some(self.by_evidence(Reason::Superseded, "", &more, take))
     }
 
@@ -254,7 +265,7 @@ impl Judge<'_> {
     /// Those that a person asks to have ended. What a rule says of them comes first.
     fn by_request(&self, take: Take) -> Vec<String> {
         let Some(Forced { include_governed }) = self.forced() else { return Vec::new() };
-        let alternatives = self.asked.map(|asked| asked.alternatives(self.mapping)).unwrap_or_default();
+        let alternatives = self.asked.map(|asked| asked.alternatives(self)).unwrap_or_default();
         let governed =
             if include_governed || take.looks_at_all() { "true" } else { &format!("({GOVERNED}) IS NULL") };
         let action = "CASE v.action WHEN 'Cancel' THEN 'Cancel' ELSE 'Fail' END";
@@ -309,7 +320,7 @@ impl Judge<'_> {
         };
         let narrow = self
             .asked
-            .map_or(String::new(), |asked| format!("AND (({}))", asked.alternatives(m).join(") OR (")));
+            .map_or(String::new(), |asked| format!("AND (({}))", asked.alternatives(self).join(") OR (")));
         let (start, id) = (m.started_column(), m.id());
         match take {
             Take::Look(_) | Take::LookAtAll => narrow,

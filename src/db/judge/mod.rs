@@ -16,9 +16,11 @@ mod next;
 mod peek;
 mod reason;
 mod suspicion;
+mod time;
 
 pub use reason::Reason;
 pub use suspicion::{NotAsked, Suspicion, UnknownSuspicion};
+pub(in crate::db) use time::Times;
 
 use super::Mapping;
 use super::asked::Asked;

@@ -2,7 +2,8 @@
 
 use chrono::TimeDelta;
 
-use super::{DUE, Judge, TOTAL, Take, wire, within};
+use super::{DUE, Judge, Rules, TOTAL, Take, wire, within};
+use crate::api::OnTimeout;
 
 /// How many rows beyond a cutoff are looked at for the next deadline. Where rules govern all of them the next look is
 /// when the last of them might be overdue: it costs little, and comes early rather than late.
@@ -21,21 +22,25 @@ impl Judge<'_> {
         }
         for peek in &peeks {
             parts.extend([peek.next(), peek.next_of_more()]);
+            parts.extend(peek.next_of_more_later());
         }
         if self.has_rules("y") && !peeked("y") {
             parts.push(self.next_by_type());
         }
+        parts.extend(self.next_by_default_later());
         parts.extend(self.next_without_start());
         format!("(SELECT min(deadline) FROM (({})) AS next (deadline))", parts.join(") UNION ALL ("))
     }
 
     fn next_without_start(&self) -> Option<String> {
+        let Rules::Table(_) = self.rules else { return None };
         let m = self.mapping;
-        let created = wire(&m.created_at()?);
+        let from = self.undated();
         Some(format!(
-            "SELECT min({created} + {TOTAL}) FROM {table} AS t {joined} \
-             WHERE {running} AND {start} IS NULL AND {created} + {TOTAL} > statement_timestamp()",
+            "SELECT min({from} + {TOTAL}) FROM {table} AS t {seen} {joined} \
+             WHERE {running} AND {start} IS NULL AND {from} + {TOTAL} > statement_timestamp()",
             table = m.table(),
+            seen = self.join_seen_running(),
             joined = self.joined(),
             running = m.judged(),
             start = m.started_column(),
@@ -45,6 +50,23 @@ impl Judge<'_> {
     /// The start, cut to the year 9999 before a timeout is added, so that no start can make the sum overflow.
     pub(super) fn start(&self) -> String {
         format!("({})", wire(&self.mapping.started_at()))
+    }
+
+    /// By the default, of those that would be past their deadline if they counted from their start.
+    fn next_by_default_later(&self) -> Option<String> {
+        if !self.counts_later() || self.in_force.base.on_timeout.value == OnTimeout::AlertOnly {
+            return None;
+        }
+        let m = self.mapping;
+        let from = self.dated();
+        Some(format!(
+            "SELECT min({from}) + $1 + $2 FROM {table} AS t WHERE {running} AND {started_by} AND {from} > {cutoff} AND {unruled}",
+            table = m.table(),
+            running = m.judged(),
+            started_by = m.started_by(&Self::default_cutoff()),
+            cutoff = Self::default_cutoff(),
+            unruled = self.unruled(&["e", "j", "y"]),
+        ))
     }
 
     fn next_by_default(&self, horizon: TimeDelta) -> String {
@@ -76,12 +98,12 @@ impl Judge<'_> {
             "SELECT min({start} + {TOTAL}) FROM e JOIN {table} AS t ON {id} = e.k {others} \
              CROSS JOIN LATERAL (SELECT {DUE}) AS v
              WHERE e.moves AND {running} AND NOT ({by_deadline})",
-            start = self.start(),
+            start = self.dated(),
             table = m.table(),
             id = m.id(),
             others = self.others("e", &[]),
             running = m.judged(),
-            by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
+            by_deadline = self.counts_by(&format!("statement_timestamp() - {TOTAL}")),
         )
     }
 
@@ -92,12 +114,12 @@ impl Judge<'_> {
             "SELECT min({start} + {TOTAL}) FROM j JOIN {table} AS t ON {job} = j.k {others} \
              CROSS JOIN LATERAL (SELECT {DUE}) AS v
              WHERE j.moves AND {which} AND {running} AND NOT ({by_deadline})",
-            start = self.start(),
+            start = self.dated(),
             table = m.table(),
             job = m.job_key().0,
             others = self.others("j", &[]),
             running = m.judged(),
-            by_deadline = m.started_by(&format!("statement_timestamp() - {TOTAL}")),
+            by_deadline = self.counts_by(&format!("statement_timestamp() - {TOTAL}")),
         )
     }
 
@@ -113,9 +135,9 @@ impl Judge<'_> {
         format!(
             "SELECT min({start} + y.earliest) FROM y JOIN {from}
              WHERE y.moves AND {running} AND NOT ({past}) AND {unruled}",
-            start = self.start(),
+            start = self.dated(),
             running = m.judged(),
-            past = m.started_by("statement_timestamp() - y.earliest"),
+            past = self.counts_by("statement_timestamp() - y.earliest"),
             unruled = self.unruled(&["e", "j"]),
         )
     }

@@ -1,6 +1,7 @@
 //! What a look sees by each rule at first: one probe of the index finds the few rows that are past their deadline or
-//! soon will be, which answers both what is stale and when the next one is due. Only where all of them are past their
-//! deadline, so that there may be more, is the rule asked again for each.
+//! soon will be, which answers both what is stale and when the next one is due. Only where all of them are past it, so that
+//! there may be more, is the rule asked again for each. Where rows may count from later than their start, they are found by
+//! that all the same: `past` is by the start, and `due` also by what counts.
 
 use chrono::TimeDelta;
 
@@ -37,15 +38,15 @@ impl<'a> Judge<'a> {
 }
 
 impl Peek<'_> {
-    /// The common table expressions `peek_{scope}` (k, earliest, action, id, start, unruled, past) and `more_{scope}` (k),
-    /// the rules of which more must be asked.
+    /// The common table expressions `peek_{scope}` (k, earliest, action, id, start, unruled, past, and where rows may count
+    /// from later `counts` and `due`) and `more_{scope}` (k), the rules of which more must be asked.
     pub(super) fn ctes(&self) -> String {
         let (m, scope) = (self.judge.mapping, self.scope);
         format!(
             "peek_{scope} AS MATERIALIZED (
                  SELECT {scope}.k, {scope}.earliest, COALESCE({scope}.on_timeout, b.on_timeout) AS action, first.*
                  FROM {scope} CROSS JOIN b CROSS JOIN LATERAL (
-                     SELECT {id} AS id, {start} AS start, {unruled} AS unruled, {past} AS past FROM {table} AS t
+                     SELECT {id} AS id, {start} AS start, {unruled} AS unruled, {past} AS past{later} FROM {table} AS t
                      WHERE {key} = {scope}.k AND {running} AND {soon} ORDER BY {order} LIMIT {FIRST}) AS first
                  WHERE {scope}.moves AND {scope}.fixed),
              more_{scope} AS MATERIALIZED (
@@ -54,12 +55,21 @@ impl Peek<'_> {
             start = self.judge.start(),
             unruled = self.judge.unruled(self.others),
             past = self.past(),
+            later = self.later(),
             table = m.table(),
             key = self.key,
             running = m.judged(),
             soon = self.soon(),
             order = m.started_column(),
         )
+    }
+
+    fn later(&self) -> String {
+        if !self.judge.counts_later() {
+            return String::new();
+        }
+        let counts = self.judge.dated();
+        format!(", {counts} AS counts, {counts} <= {} AS due", self.cutoff())
     }
 
     /// The rules that this has not answered for.
@@ -72,7 +82,8 @@ impl Peek<'_> {
     pub(super) fn stale(&self) -> String {
         format!(
             "SELECT id, '{reason}' AS reason, action, 0 AS place FROM peek_{scope}
-             WHERE past AND unruled AND action <> 'AlertOnly' AND k NOT IN (SELECT k FROM more_{scope})",
+             WHERE past{due} AND unruled AND action <> 'AlertOnly' AND k NOT IN (SELECT k FROM more_{scope})",
+            due = if self.judge.counts_later() { " AND due" } else { "" },
             reason = Reason::DeadlineExceeded.as_str(),
             scope = self.scope,
         )
@@ -81,11 +92,16 @@ impl Peek<'_> {
     /// The next deadline by these rules, but for those in `more`; where other rules govern all that was seen, a time
     /// before it.
     pub(super) fn next(&self) -> String {
+        let later = if self.judge.counts_later() {
+            "min(counts) FILTER (WHERE unruled AND past AND NOT due)"
+        } else {
+            "NULL"
+        };
         format!(
             "SELECT min(next) FROM (
-                 SELECT COALESCE(min(start) FILTER (WHERE unruled AND NOT past),
-                                 CASE WHEN count(*) = {FIRST} THEN max(start) FILTER (WHERE NOT past) END)
-                        + min(earliest) AS next
+                 SELECT LEAST(COALESCE(min(start) FILTER (WHERE unruled AND NOT past),
+                                       CASE WHEN count(*) = {FIRST} THEN max(start) FILTER (WHERE NOT past) END),
+                              {later}) + min(earliest) AS next
                  FROM peek_{scope} GROUP BY k) AS each",
             scope = self.scope,
         )
@@ -112,9 +128,32 @@ impl Peek<'_> {
         )
     }
 
-    /// That a row is past its deadline.
+    /// By the rules in `more`, of those that would be past their deadline if they counted from their start.
+    pub(super) fn next_of_more_later(&self) -> Option<String> {
+        if !self.judge.counts_later() {
+            return None;
+        }
+        let (m, scope) = (self.judge.mapping, self.scope);
+        let counts = self.judge.dated();
+        Some(format!(
+            "SELECT min({counts} + {scope}.earliest) FROM {scope} JOIN more_{scope} USING (k) JOIN {table} AS t ON {key} = {scope}.k
+             WHERE {running} AND {past} AND {counts} > {cutoff} AND {unruled}",
+            table = m.table(),
+            key = self.key,
+            running = m.judged(),
+            past = self.past(),
+            cutoff = self.cutoff(),
+            unruled = self.judge.unruled(self.others),
+        ))
+    }
+
+    /// That a row is past its deadline by its start.
     fn past(&self) -> String {
-        self.judge.mapping.started_by(&format!("statement_timestamp() - {}.earliest", self.scope))
+        self.judge.mapping.started_by(&self.cutoff())
+    }
+
+    fn cutoff(&self) -> String {
+        format!("statement_timestamp() - {}.earliest", self.scope)
     }
 
     /// That it is, or will be within the horizon.

@@ -62,9 +62,10 @@ impl std::str::FromStr for Suspicion {
 
 impl Judge<'_> {
     /// Conditions on the row `t` and its job `p`, where it is mapped when a job finished: that it did after the row began, and
-    /// that it did not. Neither holds where that is not known.
-    pub(in crate::db) fn job_finished_while_running(&self) -> Option<(String, String)> {
-        let (began, finished) = (self.mapping.began_at(), self.mapping.job_finished_at()?);
+    /// that it did not. Neither holds where that is not known. `store_id` is the parameter with the store's id in the operator's
+    /// tables.
+    pub(in crate::db) fn job_finished_while_running(&self, store_id: &str) -> Option<(String, String)> {
+        let (began, finished) = (self.began_running(store_id), self.mapping.job_finished_at()?);
         // A time to come is no time at which something has finished.
         let later = format!("({finished} > {began} AND {finished} <= statement_timestamp())");
         Some((later, format!("({finished} <= {began})")))
@@ -90,11 +91,11 @@ impl Judge<'_> {
         let m = self.mapping;
         let (finished, grace) = m.job_finished()?;
         let not_earlier = self
-            .job_finished_while_running()
+            .job_finished_while_running("$4")
             .map_or(String::new(), |(_, earlier)| format!("AND {earlier} IS NOT TRUE"));
         Some(format!(
             "{finished} AND {began} <= statement_timestamp() - interval {grace} {not_earlier}",
-            began = m.began_at(),
+            began = self.began_running("$4"),
             grace = literal(&rules::interval(grace)),
         ))
     }

@@ -138,12 +138,21 @@ pub(super) struct Row {
     pub(super) start: Option<When>,
     pub(super) heartbeat: Option<When>,
     pub(super) created: Option<When>,
+    /// How many milliseconds after its start it ended, if it says so.
+    pub(super) took: Option<u16>,
     /// Since when its job is seen finished, if it is.
     pub(super) suspect: When,
     /// Whether what was seen is of an earlier execution with the same id.
     pub(super) reused: bool,
     /// The place of what the columns of the filter hold in `OWNERS`: the first makes it one of the application's.
     pub(super) outside: usize,
+}
+
+impl Row {
+    /// When it ended, if it says so. No start at the ends of time has an end.
+    pub(super) fn end(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        Some(self.start?.instant(now)? + TimeDelta::milliseconds(self.took?.into()))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -271,11 +280,15 @@ fn row() -> impl Strategy<Value = Row> {
         weighted(0.85, when(40)),
         weighted(0.8, when(20)),
         weighted(0.8, when(40)),
-        (0..12_i16).prop_map(When::Ago),
-        (prop::bool::weighted(0.05), prop_oneof![3 => Just(0), 1 => 0..OWNERS.len()]),
+        weighted(0.6, prop::sample::select(vec![0_u16, 500, 1_000, 60_000])),
+        (
+            (0..12_i16).prop_map(When::Ago),
+            prop::bool::weighted(0.05),
+            prop_oneof![3 => Just(0), 1 => 0..OWNERS.len()],
+        ),
     )
         .prop_map(
-            |(times, status, job, kind, number, start, heartbeat, created, suspect, (reused, outside))| Row {
+            |(
                 times,
                 status,
                 job,
@@ -284,6 +297,18 @@ fn row() -> impl Strategy<Value = Row> {
                 start,
                 heartbeat,
                 created,
+                took,
+                (suspect, reused, outside),
+            )| Row {
+                times,
+                status,
+                job,
+                kind,
+                number,
+                start,
+                heartbeat,
+                created,
+                took,
                 suspect,
                 reused,
                 outside,

@@ -378,6 +378,7 @@ impl Shape {
             ("execution_number", "r.number".to_owned()),
             ("status", format!("r.status::{}", own(self.status, "status"))),
             ("started_at", self.stored("r.start", self.started_at)),
+            ("completed_at", self.stored("r.\"end\"", self.completed_at)),
         ];
         columns.extend(self.job_type.map(|type_| ("\"jobType\"", format!("r.kind::{}", own(type_, "kind")))));
         columns.extend(self.heartbeat_at.map(|type_| ("heartbeat_at", self.stored("r.heartbeat", type_))));
@@ -396,7 +397,7 @@ impl Shape {
         let (names, values): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
         let rows = format!(
             "INSERT INTO {schema}.\"jobExecutions\" ({}) SELECT {} FROM jsonb_to_recordset($1::jsonb) AS r \
-             (id text, job text, number integer, status text, kind text, start text, heartbeat text, created text, outside integer)",
+             (id text, job text, number integer, status text, kind text, start text, \"end\" text, heartbeat text, created text, outside integer)",
             names.join(", "),
             values.join(", ")
         );

@@ -14,7 +14,8 @@ use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::sweep::{self, Known, Sweep};
 use jobexec_operator::db::{
-    Database, Judge, Ledger, Mapping, evidence, list, observe, rules, schema, stores, url, validate,
+    Database, Judge, Ledger, Mapping, evidence, list, observations, observe, rules, schema, stores, url,
+    validate,
 };
 use jobexec_operator::policy::{self, Base, Compiled, Said, Warn};
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
@@ -102,6 +103,7 @@ impl Field {
             let (again, _) = rules::replace(database, store_id, &compiled, &[], &mapping).await.unwrap();
             ensure(!again, || "rules that were just written differ".to_owned())?;
         }
+        let seen = self.see(case, &rows, &judge).await;
         let suspects = self.suspect(case, &rows, ground, &judge).await;
 
         let before = self.read(case, ground).await;
@@ -127,6 +129,7 @@ impl Field {
             at: now,
             watched: i128::from(judge.watched.timestamp_micros()),
             suspects,
+            seen,
             remembers: case.recorded,
         };
         let expected: BTreeMap<String, Judged> = model
@@ -151,7 +154,7 @@ impl Field {
 
         let ends: BTreeMap<&String, &Judged> =
             expected.iter().filter(|(_, judged)| judged.action != OnTimeout::AlertOnly).collect();
-        // Beyond the horizon nothing need be known, and within it all.
+        // Beyond the horizon nothing need be known, and within it when something is to be ended: all else waits for a poll.
         let horizon = case.horizon.delta();
         let pulse = observe::pulse(database, &judge, horizon).await.unwrap();
         ensure(usize::try_from(pulse.stale).unwrap() == ends.len(), || format!("{pulse:?}, and {ends:?}"))?;
@@ -159,7 +162,7 @@ impl Field {
         let to_come = model
             .executions
             .iter()
-            .filter(|execution| runs(execution))
+            .filter(|execution| runs(execution) && model.action(execution) != OnTimeout::AlertOnly)
             .filter_map(|execution| model.deadline(execution))
             .filter(|deadline| *deadline > model.now && *deadline < until)
             .min();
@@ -290,6 +293,7 @@ impl Field {
                     "status": row.status.map(|status| shape.status(status)),
                     "kind": case.kind(row).map(|kind| shape.kind(kind)),
                     "start": at(row.start, Some(shape.started_at)),
+                    "end": row.end(now).map(|end| end.to_rfc3339()),
                     "heartbeat": at(row.heartbeat, shape.heartbeat_at),
                     "created": at(row.created, shape.created_at),
                     "outside": row.outside,
@@ -369,6 +373,25 @@ impl Field {
                 ))
                 .await;
         }
+    }
+
+    /// Has the operator see what runs without a start, then ages that. Returns since when each row is seen doing so.
+    async fn see(&self, case: &Case, rows: &[&Row], judge: &Judge<'_>) -> Vec<Option<i128>> {
+        let shape = &SHAPES[case.shape];
+        let mut seen = vec![None; rows.len()];
+        observations::update_running_without_start(&self.databases[0], judge).await.unwrap();
+        let now: DateTime<Utc> = self.world.one("SELECT statement_timestamp()").await;
+        for (place, row) in rows.iter().enumerate() {
+            let since = row.suspect.instant(now).unwrap();
+            let aged = sqlx::query(
+                "UPDATE jobexec.observations SET since = $1
+                 WHERE kind = 'RunningWithoutStart' AND execution_id = $2 RETURNING 1",
+            );
+            let found =
+                aged.bind(since).bind(shape.id(place)).fetch_optional(&self.world.pool).await.unwrap();
+            seen[place] = found.map(|_| i128::from(since.timestamp_micros()));
+        }
+        seen
     }
 
     async fn read(&self, case: &Case, ground: &Ground) -> BTreeMap<String, Read> {

@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use jobexec_operator::api::OnTimeout;
 
-use super::case::{Case, Dynamic, Job, Length, Policy, Row, When};
+use super::case::{Case, Dynamic, Job, Length, Policy, Row, Status, When};
 use super::layout::SHAPES;
 
 /// Later than everything else.
@@ -38,6 +38,8 @@ pub(super) struct Model<'a> {
     pub(super) watched: i128,
     /// Since when the job of an execution has been seen finished, by the place of its row.
     pub(super) suspects: Vec<Option<i128>>,
+    /// Since when an execution is seen running without a start, by the place of its row.
+    pub(super) seen: Vec<Option<i128>>,
     /// Whether the operator has tables of its own to remember that in.
     pub(super) remembers: bool,
 }
@@ -55,9 +57,9 @@ const STORE: &str = "ExecutionStore/s";
 impl Model<'_> {
     /// What is stale, if it is.
     pub(super) fn judge(&self, execution: &Execution<'_>) -> Option<Judged> {
-        let began = Self::began(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
+        let began = self.began(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
         let row = execution.row;
-        let action = self.said(row, |p| p.on_timeout).map_or(OnTimeout::Fail, |(action, _)| action);
+        let action = self.action(execution);
         let stale = |reason, source| Some(Judged { reason, source, action });
         let (timeout, source) = self.timeout(execution);
         if began + self.allowed(execution, timeout) <= self.now {
@@ -75,20 +77,27 @@ impl Model<'_> {
         if self.job_is_finished(execution) {
             return stale("JobFinished", STORE.to_owned());
         }
-        if self.is_superseded(row) {
+        if self.is_superseded(execution) {
             return stale("Superseded", STORE.to_owned());
         }
         None
     }
 
+    /// What becomes of an execution that is stale.
+    pub(super) fn action(&self, execution: &Execution<'_>) -> OnTimeout {
+        self.said(execution.row, |p| p.on_timeout).map_or(OnTimeout::Fail, |(action, _)| action)
+    }
+
     /// When an execution is past its deadline, if it runs and has one.
     pub(super) fn deadline(&self, execution: &Execution<'_>) -> Option<i128> {
-        let began = Self::began(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
+        let began = self.began(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
         Some(began + self.allowed(execution, self.timeout(execution).0))
     }
 
-    fn began(execution: &Execution<'_>) -> Option<i128> {
-        execution.start.or(execution.created)
+    /// From when it counts: the later of start and creation, or without a start not before it was seen running.
+    fn began(&self, execution: &Execution<'_>) -> Option<i128> {
+        let start = execution.start.or(self.seen[execution.place])?;
+        Some(start.max(execution.created.unwrap_or(-INFINITY)))
     }
 
     fn allowed(&self, execution: &Execution<'_>, timeout: Length) -> i128 {
@@ -182,7 +191,7 @@ impl Model<'_> {
 
     /// Whether the job says that it finished after the execution began, and not in a time to come.
     fn finished_meanwhile(&self, execution: &Execution<'_>, job: &Job, column: Option<&str>) -> bool {
-        let (Some(ended), Some(type_), Some(began)) = (job.ended, column, Self::began(execution)) else {
+        let (Some(ended), Some(type_), Some(began)) = (job.ended, column, self.began(execution)) else {
             return false;
         };
         let ended = match ended.of_type(type_) {
@@ -195,7 +204,10 @@ impl Model<'_> {
         ended > began && ended <= self.now
     }
 
-    fn is_superseded(&self, row: &Row) -> bool {
+    /// By a later one that started after it, some time ago, and ran.
+    fn is_superseded(&self, execution: &Execution<'_>) -> bool {
+        let row = execution.row;
+        let Some(own) = self.began(execution) else { return false };
         let (Some(lead), Some(job), Some(number)) = (self.case.sequential, row.job, row.number) else {
             return false;
         };
@@ -203,8 +215,23 @@ impl Model<'_> {
             other.row.job == Some(job)
                 && self.case.exists(other.row)
                 && other.row.number.is_some_and(|later| later > number)
-                && other.start.is_some_and(|start| start + lead.micros() <= self.now)
+                && other.start.is_some_and(|start| start >= own && start + lead.micros() <= self.now)
+                && self.ran(other.row)
         })
+    }
+
+    fn ran(&self, row: &Row) -> bool {
+        let took = row.took.filter(|_| row.start.is_some_and(|start| matches!(start, When::Ago(_))));
+        match row.status {
+            Some(Status::Running | Status::AlsoRunning | Status::Completed) => {
+                took.is_none_or(|took| took > 0)
+            }
+            Some(Status::Failed) => took.is_some_and(|took| took >= 1_000),
+            Some(Status::Cancelled) => {
+                SHAPES[self.case.shape].cancels && took.is_some_and(|took| took >= 1_000)
+            }
+            _ => false,
+        }
     }
 }
 
