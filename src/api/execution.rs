@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Duration;
+use super::conditions::find;
 use super::names::SUBDOMAIN;
 
 /// One execution of a job: one row of an `ExecutionStore`. Deleting the object changes no row.
@@ -35,7 +36,6 @@ use super::names::SUBDOMAIN;
     selectable = ".status.jobId"
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)").message("cancel cannot be taken back: the execution may have been cancelled already"))]
 pub struct JobExecutionSpec {
     /// The store that the execution belongs to, in the same namespace. It cannot be changed.
     #[x_kube(validation = Rule::new("self == oldSelf").message("storeRef is immutable: delete this object and create another"))]
@@ -52,7 +52,8 @@ pub struct JobExecutionSpec {
     /// nothing. Counts as long as the execution runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extend_by: Option<Duration>,
-    /// Cancels the execution, once: a row that runs or waits becomes `cancelled` with an end. It cannot be taken back. The
+    /// Cancels the execution, once: a row that runs or waits becomes `cancelled` with an end. It can be taken back until then.
+    /// What is asked of a store that only observes is refused, and not carried out later: take it back and ask again. The
     /// worker is not told: whether it stops is up to the application.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancel: Option<bool>,
@@ -71,6 +72,18 @@ impl JobExecutionSpec {
     /// Whether a person asks for it to be cancelled.
     pub const fn cancels(&self) -> bool {
         matches!(self.cancel, Some(true))
+    }
+}
+
+/// The reason why nothing is cancelled in a store that only observes.
+pub const OBSERVING: &str = "Observing";
+
+impl JobExecution {
+    /// Whether it was told that its store only observes when it asked to have its execution cancelled. That is an answer: nothing
+    /// is carried out of what is left of it when somebody has the store enforce. It asks again once it was seen without `cancel`.
+    pub fn was_declined(&self) -> bool {
+        let before = self.status.as_ref().map(|before| before.conditions.as_slice()).unwrap_or_default();
+        self.spec.cancels() && find(before, "Accepted").is_some_and(|accepted| accepted.reason == OBSERVING)
     }
 }
 

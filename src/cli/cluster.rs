@@ -55,6 +55,15 @@ impl Cluster {
 
     /// Asks for an execution to be cancelled. Returns the object's name.
     pub(super) async fn cancel(&self, id: &str) -> Result<String, CliError> {
+        if let Some(object) = self.found(id).await?.filter(JobExecution::was_declined) {
+            return Err(CliError::NotDone(format!(
+                "jobexecution/{name} asked for that already, while its store only observed, and it is not carried out: take it \
+                 back with kubectl -n {namespace} patch jobexecution {name} --type=merge -p '{{\"spec\":{{\"cancel\":false}}}}', \
+                 and run this again once the store enforces",
+                name = object.name_any(),
+                namespace = self.store.namespace,
+            )));
+        }
         self.apply(id, "cancel", json!({"cancel": true})).await
     }
 
@@ -85,15 +94,21 @@ impl Cluster {
         Ok(format!("jobexecution/{name}"))
     }
 
-    /// The name of the oldest object for an execution, whose wishes count, or of the one to be made.
+    /// The name of the oldest object for an execution, or of the one to be made.
     async fn object_of(&self, id: &str) -> Result<String, CliError> {
+        let id_type = if id.parse::<i64>().is_ok() { IdType::Integer } else { IdType::Text };
+        let found = self.found(id).await?;
+        Ok(found.map_or_else(|| names::name(&self.store.name, id_type, id), |object| object.name_any()))
+    }
+
+    /// The oldest object for an execution, whose wishes count.
+    async fn found(&self, id: &str) -> Result<Option<JobExecution>, CliError> {
         let executions: Api<JobExecution> = self.api();
         let store = &self.store.name;
         let fields = format!("spec.storeRef.name={store},spec.executionId={}", escaped(id));
         let mut found = call(executions.list(&ListParams::default().fields(&fields))).await?.items;
         found.sort_by_key(|e| (e.creation_timestamp(), e.name_any()));
-        let id_type = if id.parse::<i64>().is_ok() { IdType::Integer } else { IdType::Text };
-        Ok(found.first().map_or_else(|| names::name(store, id_type, id), kube::ResourceExt::name_any))
+        Ok(found.into_iter().next())
     }
 
     fn api<K>(&self) -> Api<K>

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{CliError, direct, secret};
-use crate::db::extras::Extra;
+use crate::db::extras::{Extra, Retries};
 use crate::db::{Database, Layout, schema, url};
 use crate::secrets::{ExposeSecret as _, SecretString};
 
@@ -58,10 +58,14 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         Some(layout) => layout,
         None => direct::recorded(&database).await?.unwrap_or_default(),
     };
-    schema::apply(&database, &layout, role, &args.with).await?;
+    let retries = schema::apply(&database, &layout, role, &args.with).await?;
     database.close().await;
     let table = &layout.table;
     let extras: String = args.with.iter().map(|extra| format!("; {extra:?}")).collect();
+    let extras = match retries {
+        Retries::Seen => extras + " (running executions may go back to wait: this table's do)",
+        Retries::Unknown => extras,
+    };
     eprintln!("in place: the schema jobexec; the indexes on {}.{}{extras}", table.schema.0, table.name.0);
     Ok(())
 }

@@ -17,7 +17,8 @@ pub enum Extra {
     /// A CHECK constraint: running executions have a start, finished ones an end.
     Check,
     /// A trigger that refuses every change of a status but scheduled → running or cancelled, and running → completed,
-    /// failed or cancelled. The refused are counted in the status of the `ExecutionStore`.
+    /// failed or cancelled; running → scheduled too where the table is seen to use it, or a waiting status is called after
+    /// retries. The refused are counted in the status of the `ExecutionStore`.
     Transitions,
     /// A trigger that tells the operator of changes by NOTIFY, so that it need not wait for its poll.
     Notify,
@@ -36,13 +37,43 @@ impl Extra {
     }
 
     /// The statements that add it, each harmless when it was run before.
-    pub fn statements(self, table: &Table, role: Option<&str>) -> Vec<String> {
+    pub fn statements(self, table: &Table, role: Option<&str>, retries: Retries) -> Vec<String> {
         match self {
             Self::Check => check(table),
-            Self::Transitions => transitions(table, role),
+            Self::Transitions => transitions(table, role, retries),
             Self::Notify => notify(table),
         }
     }
+}
+
+/// Whether running executions go back to wait, as in a queue that tries them again in the same row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retries {
+    /// Nothing says so.
+    Unknown,
+    /// They do.
+    Seen,
+}
+
+impl Retries {
+    /// What the names of the statuses say: `retryable`, `retry_scheduled`.
+    pub fn by_name(table: &Table) -> Self {
+        let retries = |text: &StatusText| text.0.to_lowercase().contains("retr");
+        if table.statuses.scheduled.iter().any(retries) { Self::Seen } else { Self::Unknown }
+    }
+}
+
+/// Asks for two things that the table is seen to do: whether executions wait that have a start, and so were running, and
+/// whether some wait or run that have an end, and so were finished.
+pub(super) fn seen(table: &Table) -> String {
+    let (c, s) = (&table.columns, &table.statuses);
+    let (status, start, end) = (quote(&c.status.0), quote(&c.started_at.0), quote(&c.completed_at.0));
+    let any = |texts: &[StatusText], more: &str| {
+        let rows = filtered(format!("{} AND {more} IS NOT NULL", condition(&status, texts)), table, "");
+        format!("EXISTS (SELECT FROM {} WHERE {rows})", qualified(table))
+    };
+    let alive = [s.scheduled.as_slice(), &s.running].concat();
+    format!("SELECT {}, {}", any(&s.scheduled, &start), any(&alive, &end))
 }
 
 /// How a notification names the table.
@@ -108,7 +139,7 @@ fn function(name: &str, security: &str, body: &str) -> [String; 2] {
     ]
 }
 
-fn transitions(table: &Table, role: Option<&str>) -> Vec<String> {
+fn transitions(table: &Table, role: Option<&str>, retries: Retries) -> Vec<String> {
     let s = &table.statuses;
     let (status, on) = (&table.columns.status.0, qualified(table));
     // Rows of others are none of its business.
@@ -125,13 +156,14 @@ fn transitions(table: &Table, role: Option<&str>) -> Vec<String> {
     let refused = format!(
         "BEFORE UPDATE OF {column} ON {on} FOR EACH ROW WHEN (\n    \
              (({was_finished}) AND OLD.{column} IS DISTINCT FROM NEW.{column}) OR\n    \
-             (({was_running}) AND ({is_scheduled})) OR\n    \
-             (({was_scheduled}) AND ({is_done}))\n\
+             {requeued}(({was_scheduled}) AND ({is_done}))\n\
          ) EXECUTE FUNCTION",
         column = quote(status),
         was_finished = was(&finished(table)),
-        was_running = was(&s.running),
-        is_scheduled = is(&s.scheduled),
+        requeued = match retries {
+            Retries::Seen => String::new(),
+            Retries::Unknown => format!("(({}) AND ({})) OR\n    ", was(&s.running), is(&s.scheduled)),
+        },
         was_scheduled = was(&s.scheduled),
         is_done = is(&[s.completed.as_slice(), &s.failed].concat()),
     );

@@ -73,6 +73,42 @@ async fn a_late_finish_of_an_execution_that_was_given_up_is_refused_and_counted(
 }
 
 #[tokio::test]
+async fn a_queue_that_tries_again_in_the_same_row_goes_on() {
+    let world = World::new("retries").await;
+    let change =
+        async |sql: &str| sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&world.pool).await;
+    let again = "UPDATE job_executions SET status = 'scheduled' WHERE id = 2";
+    world.sql("INSERT INTO job_executions VALUES (2, 1, 2, 'running', now(), NULL), (3, 1, 3, 'failed', now(), now())").await;
+    let output = with(&world, "transitions");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(change(again).await.is_err(), "nothing says that it is done");
+
+    // One waits that has been running before.
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'scheduled', now())").await;
+    let output = with(&world, "transitions");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && told.contains("running executions may go back to wait"), "{told}");
+    change(again).await.unwrap();
+    change("UPDATE job_executions SET status = 'running' WHERE id = 2").await.unwrap();
+    let finished = change("UPDATE job_executions SET status = 'scheduled' WHERE id = 3").await;
+    assert!(finished.unwrap_err().to_string().contains("is failed and cannot become scheduled"));
+
+    // Where nothing was tried again yet, the name of a status says it.
+    world.sql("DELETE FROM job_executions WHERE id = 1").await;
+    let spec = json!({"table": {"statuses": {"scheduled": ["scheduled", "retryable"]}}});
+    let file = world.file("store.yaml", &World::store_with("jobs", spec).to_string());
+    let output = world.jobexec(&["schema", "--apply", "-f", &file, "--with", "transitions"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    change("UPDATE job_executions SET status = 'retryable' WHERE id = 2").await.unwrap();
+
+    // And where finished ones run again the addition is refused, whatever is there already.
+    world.sql("INSERT INTO job_executions VALUES (4, 1, 4, 'running', now(), now())").await;
+    let output = with(&world, "transitions");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("taken up again after they have ended"), "{told}");
+}
+
+#[tokio::test]
 async fn a_constraint_says_which_rows_it_cannot_hold_for_and_holds_for_the_others() {
     let world = World::new("check").await;
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'completed', now())").await;

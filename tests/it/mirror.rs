@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use jobexec_operator::api::{ExecutionStore, JobExecution, Phase};
+use jobexec_operator::api::{ExecutionStore, JobExecution, JobExecutionStatus, Phase};
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -320,10 +320,6 @@ async fn an_execution_is_cancelled_once_when_a_person_asks() {
         .await;
     assert_eq!(told.phase, Some(Phase::Completed));
 
-    // It cannot be taken back.
-    let refused = patch(&world, "waits", json!({"cancel": false})).await.unwrap_err().to_string();
-    assert!(refused.contains("cannot be taken back"), "{refused}");
-
     // A worker that is about to finish wins, whoever asks.
     let mut worker = world.pool.begin().await.unwrap();
     sqlx::query("UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 4")
@@ -373,6 +369,40 @@ async fn an_execution_is_cancelled_once_when_a_person_asks() {
     );
 }
 
+/// Takes back that an execution is to be cancelled, and waits until that was seen.
+async fn take_back(world: &World, operator: &Operator, name: &str) {
+    patch(world, name, json!({"cancel": false})).await.unwrap();
+    world.execution_until(operator, name, |s| s.conditions.iter().all(|c| c.type_ != "Accepted")).await;
+}
+
+#[tokio::test]
+async fn what_was_asked_while_the_store_observed_is_not_carried_out_later() {
+    let world = World::new("observed").await;
+    start(&world, 1, "1 minute").await;
+    start(&world, 2, "1 minute").await;
+    let operator = world.operator();
+    world.store(json!({"mode": "Observe"})).await;
+    world.execution("asked", "1", json!({"cancel": true})).await;
+    let observing = |s: &JobExecutionStatus| is(&s.conditions, "Accepted", "False", "Observing");
+    let told = world.execution_until(&operator, "asked", observing).await;
+    assert!(message(&told.conditions, "Accepted").contains("not carried out later"), "{told:#?}");
+    world.store(json!({"mode": "Enforce"})).await;
+    // Another change of the object does not ask for it anew.
+    patch(&world, "asked", json!({"extendBy": "1h"})).await.unwrap();
+    world.execution("later", "2", json!({"cancel": true})).await;
+    world.execution_until(&operator, "later", |s| s.phase == Some(Phase::Cancelled)).await;
+    let generation = world.api::<JobExecution>().get("asked").await.unwrap().metadata.generation;
+    let again = |s: &JobExecutionStatus| s.observed_generation == generation && observing(s);
+    world.execution_until(&operator, "asked", again).await;
+    assert_eq!(world.status(1).await, "running");
+
+    patch(&world, "asked", json!({"cancel": false})).await.unwrap();
+    world.execution_until(&operator, "asked", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
+    patch(&world, "asked", json!({"cancel": true})).await.unwrap();
+    world.execution_until(&operator, "asked", |s| is(&s.conditions, "Accepted", "True", "Cancelled")).await;
+    assert_eq!(world.status(1).await, "cancelled");
+}
+
 #[tokio::test]
 async fn why_an_execution_is_not_cancelled_is_told() {
     let world = World::new("uncancel").await;
@@ -381,7 +411,9 @@ async fn why_an_execution_is_not_cancelled_is_told() {
     world.store(json!({"mode": "Observe"})).await;
     world.execution("e", "1", json!({"cancel": true})).await;
     world.execution_until(&operator, "e", |s| is(&s.conditions, "Accepted", "False", "Observing")).await;
+    take_back(&world, &operator, "e").await;
     world.store(json!({"mode": "Enforce", "table": {"statuses": {"cancelled": []}}})).await;
+    patch(&world, "e", json!({"cancel": true})).await.unwrap();
     world.execution_until(&operator, "e", |s| is(&s.conditions, "Accepted", "False", "NotSupported")).await;
     world
         .sql("CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not on a Sunday'; END $$; \

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use jobexec_operator::api::{ExecutionStore, Table};
-use jobexec_operator::db::extras::Extra;
+use jobexec_operator::db::extras::{Extra, Retries};
 use jobexec_operator::db::{Database, DbError, Pools, url};
 use jobexec_operator::net::Dialer;
 use serde_json::json;
@@ -44,7 +44,7 @@ async fn forty_stores_of_one_database_take_three_connections_and_one_to_listen()
     world.tables(STORES, json!({"pollInterval": "1h"})).await;
     for n in 0..STORES {
         let table: Table = serde_json::from_value(json!({"name": format!("t{n}")})).unwrap();
-        for statement in Extra::Notify.statements(&table, None) {
+        for statement in Extra::Notify.statements(&table, None, Retries::Unknown) {
             world.sql(&statement).await;
         }
     }

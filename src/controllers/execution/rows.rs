@@ -6,7 +6,8 @@ use std::sync::Arc;
 use kube::ResourceExt as _;
 
 use super::object::Object;
-use super::verdict::{self, CANCELLED, Unable};
+use super::verdict::{self, CANCELLED, ONLY_OBSERVED, Unable};
+use crate::api::execution::OBSERVING;
 use crate::api::{ExecutionStore, JobExecution, Mode, Phase};
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::Session;
@@ -144,8 +145,7 @@ async fn cancel(
 /// Why nothing can be cancelled in this store, if that is so.
 fn unable(store: &ExecutionStore, session: &Session) -> Option<Unable> {
     if store.spec.mode == Mode::Observe {
-        let message = "spec.mode of the ExecutionStore is Observe, which changes no row: set it to Enforce";
-        return Some(("Observing", message.to_owned()));
+        return Some((OBSERVING, ONLY_OBSERVED.to_owned()));
     }
     if !session.mapping.can_cancel() {
         let message = "table.statuses.cancelled of the ExecutionStore is empty or too long for the column";

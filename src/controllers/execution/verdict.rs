@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 
 use crate::api::conditions::{Finding, Truth, clip, find, settle, time};
+use crate::api::execution::OBSERVING;
 use crate::api::{JobExecution, JobExecutionStatus, Phase};
 use crate::controllers::events::News;
 use crate::controllers::guarded::Cause;
@@ -28,6 +29,10 @@ pub(super) const CANCELLED: &str = "Cancelled";
 
 /// The longest job id that a status shows, in bytes.
 const JOB_LIMIT: usize = 253;
+
+/// What it means for who asked.
+pub(super) const ONLY_OBSERVED: &str = "spec.mode of the ExecutionStore was Observe when this was asked for, which changes no row, and it is \
+     not carried out later: take it back (cancel: false), and ask again once the mode is Enforce";
 
 /// What became of the wish to cancel an execution: a reason and a message.
 pub(super) type Unable = (&'static str, String);
@@ -191,11 +196,11 @@ fn ended_for(row: &Execution) -> String {
 /// Whether an object asks for its execution to be cancelled, and was not heard yet. What has ended since it asked is not
 /// to be taken for another execution with the same id.
 pub(super) fn to_cancel(object: &JobExecution, row_finished: bool) -> bool {
-    object.spec.cancels() && !row_finished && !spent(object)
+    object.spec.cancels() && !row_finished && !spent(object) && !object.was_declined()
 }
 
-/// Whether the execution that an object asks to have cancelled is known to have ended. No later change of its spec makes it
-/// ask again, as `cancel` cannot be taken back.
+/// Whether the execution that an object asks to have cancelled is known to have ended. Only an object that was seen without
+/// `cancel` since asks again.
 fn spent(object: &JobExecution) -> bool {
     let Some(before) = &object.status else { return false };
     let reused = || find(&before.conditions, "Accepted").is_some_and(|c| c.reason == REUSED);
@@ -212,7 +217,7 @@ pub(super) fn started(object: &JobExecution) -> Option<i64> {
 
 fn reused() -> Finding {
     let message = "the execution that was to be cancelled has ended or is gone, and another one with the same id is not: \
-                   delete this object and create another to cancel that one too";
+                   to cancel that one too take it back (cancel: false) and ask again";
     Finding::new("Accepted", false, REUSED, message)
 }
 
@@ -247,6 +252,7 @@ fn cancelled(object: &JobExecution, row: &Execution, unable: Option<&Unable>) ->
         return Some(reused());
     }
     match unable {
+        _ if object.was_declined() => finding(false, OBSERVING, ONLY_OBSERVED),
         Some((reason, message)) => finding(false, reason, message),
         None => finding(false, "RowLocked", "another transaction holds the row; it is tried again"),
     }

@@ -3,7 +3,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::super::extras::Extra;
+use super::super::extras::{self, Extra, Retries};
 use super::super::mapping::{condition, filtered, qualified, quote};
 use super::super::{Database, DbError, Layout};
 use super::build::{self, build};
@@ -13,13 +13,14 @@ use crate::api::Table;
 /// With this every name without a schema is Postgres' own, whatever somebody else has made of the same name.
 const PINNED: &str = "SET search_path = pg_catalog, pg_temp";
 
-/// Creates the schema, the index, the grants and `extras`; each step is harmless when it was done before.
+/// Creates the schema, the index, the grants and `extras`; each step is harmless when it was done before. Returns whether
+/// running executions are seen to go back to wait, which the transitions then allow.
 pub async fn apply(
     database: &Database,
     layout: &Layout,
     role: Option<&str>,
     extras: &[Extra],
-) -> Result<(), SchemaError> {
+) -> Result<Retries, SchemaError> {
     let table = &layout.table;
     build(database, layout.schema_owner.as_deref(), "0").await?;
     let mut connection = database.outside().await.map_err(DbError::from)?;
@@ -42,7 +43,12 @@ pub async fn apply(
         let index = if partitioned { index.replace(" CONCURRENTLY", "") } else { index };
         execute(&mut connection, &index).await?;
     }
-    for statement in extras.iter().flat_map(|extra| extra.statements(table, role)) {
+    let retries = if extras.contains(&Extra::Transitions) {
+        retries(&mut connection, table).await?
+    } else {
+        Retries::Unknown
+    };
+    for statement in extras.iter().flat_map(|extra| extra.statements(table, role, retries)) {
         match execute(&mut connection, &statement).await {
             Err(DbError::Statement(text, code)) if code == "23514" => {
                 return Err(SchemaError::Violated(text));
@@ -53,7 +59,20 @@ pub async fn apply(
     if !extras.is_empty() {
         execute(&mut connection, &build::handed_over()).await?;
     }
-    Ok(())
+    Ok(retries)
+}
+
+/// Whether running executions go back to wait. A table whose finished executions are taken up again would break under the
+/// trigger, which exists to keep them as they are.
+async fn retries(connection: &mut PgConnection, table: &Table) -> Result<Retries, SchemaError> {
+    let (requeued, revived): (bool, bool) = sqlx::query_as(AssertSqlSafe(extras::seen(table)))
+        .fetch_one(connection)
+        .await
+        .map_err(DbError::from)?;
+    if revived {
+        return Err(SchemaError::Revived(qualified(table)));
+    }
+    Ok(if requeued { Retries::Seen } else { Retries::by_name(table) })
 }
 
 async fn grant(connection: &mut PgConnection, layout: &Layout, role: &str) -> Result<(), SchemaError> {
@@ -112,7 +131,7 @@ pub fn script(layout: &Layout, role: Option<&str>, extras: &[Extra]) -> String {
     ));
     for extra in extras {
         out.push_str(&format!("\n-- {}\n", extra.purpose()));
-        for statement in extra.statements(table, role) {
+        for statement in extra.statements(table, role, Retries::by_name(table)) {
             out.push_str(&format!("{statement};\n"));
         }
     }

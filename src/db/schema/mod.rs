@@ -48,6 +48,11 @@ pub enum SchemaError {
         "the constraint holds for what is written from now on, but the table has rows that violate it: {0}. Repair them (the condition Consistent of the ExecutionStore counts them), then run this again"
     )]
     Violated(String),
+    /// Executions are taken up again after their end, which the trigger would refuse.
+    #[error(
+        "{0} has rows that wait or run and have an end: executions are taken up again after they have ended, which `--with transitions` would refuse. If that is no longer done, clear their end and run this again; else leave the addition out"
+    )]
+    Revived(String),
     /// The role to grant to is not there.
     #[error("there is no role {0}: create it first, for example with CREATE ROLE {quoted} LOGIN PASSWORD '…'", quoted = quote(.0))]
     NoRole(String),

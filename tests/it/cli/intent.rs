@@ -163,6 +163,21 @@ async fn resumed_in_the_database() {
 }
 
 #[tokio::test]
+async fn to_ask_again_for_what_is_not_carried_out_is_no_success() {
+    let world = World::new("askagain").await;
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now(), NULL)").await;
+    let operator = world.operator();
+    world.store(json!({"mode": "Observe"})).await;
+    let store = format!("{}/jobs", world.namespace);
+    let ask = || jobexec(&world, &["cancel", "1", "--store", &store]);
+    assert_eq!(ask().ended(0), "jobexecution/jobs-1: cancel asked for\n");
+    world.execution_until(&operator, "jobs-1", |s| is(&s.conditions, "Accepted", "False", "Observing")).await;
+    let again = ask();
+    assert!(again.ended(1).is_empty() && again.err.contains("take it back"), "{}", again.err);
+    assert_eq!(world.status(1).await, "running");
+}
+
+#[tokio::test]
 async fn said_to_the_objects_of_a_cluster() {
     let world = World::new("intent").await;
     world.store(json!({})).await;
