@@ -10,7 +10,7 @@ use super::{CliError, Done, person, user};
 use crate::api::{Duration, Phase, duration};
 use crate::db::cancel::{self, Request};
 use crate::db::own::Fault;
-use crate::db::{Ledger, extend as rule, ledger, running};
+use crate::db::{Ledger, extend as rule, ledger, outbox, running};
 use crate::http::wire::StoreName;
 
 /// Where the store is.
@@ -245,6 +245,33 @@ async fn why_not(store: &Direct, id: &str) -> Result<CliError, CliError> {
         )),
         Some(row) => CliError::NotDone(format!("execution {id} has ended, it is {}", row.status)),
     })
+}
+
+/// Of which table to take over what another store had written.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "What another ExecutionStore had written for a table is not delivered by the one that claims it now: that may be a copy
+of another database, whose people are told by the original. Run this where it is no copy, as after a store was made again."
+)]
+pub(super) struct Adopt {
+    #[command(flatten)]
+    direct: direct::Target,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Has what another store had written be delivered by the one that claims the table.
+pub(super) async fn adopt(args: Adopt) -> Result<(), CliError> {
+    let mut teller = Teller::new(args.output);
+    let store = Direct::open(args.direct).await?;
+    let store_id = match &store.ledger {
+        Ledger::Tables { store_id, .. } => *store_id,
+        Ledger::Missing(why) => return Err(CliError::NotRecorded(why.clone())),
+    };
+    let adopted = store.database.within(outbox::adopt(&store.database, store_id)).await?;
+    store.close().await;
+    teller.tell(None, None, format!("{adopted} messages and events are the store's now, and are delivered"));
+    teller.end()
 }
 
 /// Closes the breaker.

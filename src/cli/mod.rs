@@ -166,6 +166,8 @@ enum Command {
     Cancel(intent::Cancel),
     /// Let the operator go on that has paused because too many executions were stale at once.
     Resume(intent::Resume),
+    /// Have messages delivered that another store had written, as after a copy of the database.
+    Adopt(intent::Adopt),
     /// Tell what was done to executions, when, why and by whom.
     History(history::Args),
     /// Tell how many executions of each job type ended lately, how many of them well, and how long those took.
@@ -219,6 +221,7 @@ impl Cli {
             Command::Extend(args) => block_on(intent::extend(args)).map(well),
             Command::Cancel(args) => block_on(intent::cancel(args)),
             Command::Resume(args) => block_on(intent::resume(args)).map(well),
+            Command::Adopt(args) => block_on(intent::adopt(args)).map(well),
             Command::History(args) => block_on(history::run(args)).map(well),
             Command::Patterns(args) => block_on(patterns::run(args)).map(well),
             Command::Samples(args) => block_on(samples::run(args)).map(well),

@@ -2,11 +2,12 @@
 //! so that two operators seldom deliver the same one; a crash in between has it delivered again.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::Row as _;
+use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use super::decode::{self, List};
 use super::judge::id_of;
+use super::outbox::ours;
 use super::{Database, DbError, Mapping};
 use crate::notify::digest::Letter;
 use crate::notify::message::Message;
@@ -36,6 +37,8 @@ pub struct Pending {
     pub waiting: i64,
     /// For which channels.
     pub channels: Vec<String>,
+    /// How much waits that another store had written, and that is not delivered.
+    pub foreign: i64,
 }
 
 /// A message to be delivered now.
@@ -77,8 +80,9 @@ pub(super) async fn write(
             all().map(|letter| serde_json::to_value(&letter.message).unwrap_or_default()).collect();
         sqlx::query(
             "INSERT INTO jobexec.messages (message_id, store_id, channel, recipient, message, created_at, attempts,
-                                           next_attempt_at)
-             SELECT id, $1, channel, recipient, message, statement_timestamp(), 0, statement_timestamp()
+                                           next_attempt_at, uid)
+             SELECT id, $1, channel, recipient, message, statement_timestamp(), 0, statement_timestamp(),
+                    (SELECT uid FROM jobexec.stores WHERE store_id = $1)
              FROM unnest($2::uuid[], $3::text[], $4::text[], $5::jsonb[]) AS l (id, channel, recipient, message)",
         )
         .bind(store_id)
@@ -96,18 +100,23 @@ pub(super) async fn write(
 /// What there is to do, apart from messages of the channels in `held`.
 pub async fn pending(database: &Database, store_id: i64, held: &[String]) -> Result<Pending, DbError> {
     let mut tx = database.read().await?;
-    let row = sqlx::query(
+    let row = sqlx::query(AssertSqlSafe(format!(
         "SELECT statement_timestamp() AS now,
                 (SELECT CASE WHEN min(at) IS NOT NULL THEN LEAST(GREATEST(min(at), '0001-01-01Z'), statement_timestamp()) END
-                 FROM jobexec.outbox WHERE store_id = $1) AS posted,
+                 FROM jobexec.outbox AS o WHERE store_id = $1 AND {of_outbox}) AS posted,
+                (SELECT count(*) FROM jobexec.outbox AS o WHERE store_id = $1 AND NOT {of_outbox})
+                + (SELECT count(*) FROM jobexec.messages AS m WHERE store_id = $1 AND ended_at IS NULL AND NOT {of_messages}) AS foreign_count,
                 (SELECT CASE WHEN isfinite(told_at) AND told_at BETWEEN '0001-01-01Z' AND statement_timestamp() THEN told_at END
                  FROM jobexec.stores WHERE store_id = $1) AS told,
                 CASE WHEN next IS NOT NULL THEN LEAST(GREATEST(next, '0001-01-01Z'), '9999-12-31Z') END AS next, waiting, channels
          FROM (SELECT min(next) FILTER (WHERE channel <> ALL ($2)) AS next, COALESCE(sum(waiting), 0)::bigint AS waiting,
-                      COALESCE(array_agg(channel), '{}') AS channels
+                      COALESCE(array_agg(channel), '{{}}') AS channels
                FROM (SELECT channel, min(next_attempt_at) AS next, count(*) AS waiting
-                     FROM jobexec.messages WHERE store_id = $1 AND ended_at IS NULL GROUP BY channel) AS c) AS m",
-    )
+                     FROM jobexec.messages AS n WHERE store_id = $1 AND ended_at IS NULL AND {of_next} GROUP BY channel) AS c) AS m",
+        of_outbox = ours("o"),
+        of_messages = ours("m"),
+        of_next = ours("n"),
+    )))
     .bind(store_id)
     .bind(held)
     .persistent(false)
@@ -121,6 +130,7 @@ pub async fn pending(database: &Database, store_id: i64, held: &[String]) -> Res
         next: decode::maybe_at(&row, "next")?,
         waiting: row.try_get("waiting")?,
         channels: row.try_get::<List<String>, _>("channels")?.0,
+        foreign: row.try_get("foreign_count")?,
     })
 }
 
@@ -128,15 +138,15 @@ pub async fn pending(database: &Database, store_id: i64, held: &[String]) -> Res
 /// never tried, so that nobody waits behind those who are refused again and again. In the order in which to deliver them.
 pub async fn take(database: &Database, store_id: i64, held: &[String]) -> Result<Vec<Taken>, DbError> {
     let mut tx = database.write().await?;
-    let rows = sqlx::query(
+    let rows = sqlx::query(AssertSqlSafe(format!(
         // A row that is to be locked cannot be counted in the same query, and another operator may have taken it meanwhile.
         "WITH due AS (
              SELECT array_agg(message_id ORDER BY turn, tried, next_attempt_at) AS ids FROM (
                  SELECT message_id, next_attempt_at, attempts > 0 AS tried,
                         row_number() OVER (PARTITION BY channel ORDER BY attempts > 0, next_attempt_at) AS turn
-                 FROM jobexec.messages
+                 FROM jobexec.messages AS m
                  WHERE store_id = $1 AND ended_at IS NULL AND next_attempt_at <= statement_timestamp()
-                   AND channel <> ALL ($2)) AS d
+                   AND channel <> ALL ($2) AND {}) AS d
              WHERE turn <= $3),
          chosen AS (
              SELECT message_id, array_position((SELECT ids FROM due), message_id) AS place FROM jobexec.messages
@@ -149,7 +159,8 @@ pub async fn take(database: &Database, store_id: i64, held: &[String]) -> Result
              FROM chosen WHERE m.message_id = chosen.message_id
              RETURNING m.message_id, channel, recipient, message, attempts, place)
          SELECT message_id, channel, recipient, message, attempts FROM taken ORDER BY place",
-    )
+        ours("m")
+    )))
     .bind(store_id)
     .bind(held)
     .bind(OF_CHANNEL)
@@ -189,7 +200,7 @@ pub async fn is_owner(
         owner = m.owner(),
     );
     let mut tx = database.read().await?;
-    let owns = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+    let owns = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(ids)
         .bind(address)
         .persistent(false)
@@ -316,14 +327,15 @@ pub async fn give_up_old(
     failing: &[String],
 ) -> Result<Vec<GivenUp>, DbError> {
     let mut tx = database.write().await?;
-    let rows: Vec<(Uuid, String, Option<String>)> = sqlx::query_as(
+    let rows: Vec<(Uuid, String, Option<String>)> = sqlx::query_as(AssertSqlSafe(format!(
         "UPDATE jobexec.messages SET ended_at = statement_timestamp(), outcome = 'GivenUp'
          WHERE message_id = ANY (ARRAY (
-             SELECT message_id FROM jobexec.messages
-             WHERE store_id = $1 AND ended_at IS NULL AND created_at < statement_timestamp() - $2
+             SELECT message_id FROM jobexec.messages AS m
+             WHERE {} AND store_id = $1 AND ended_at IS NULL AND created_at < statement_timestamp() - $2
                AND (attempts > 0 OR channel = ANY ($3)) LIMIT $4 FOR UPDATE SKIP LOCKED))
          RETURNING message_id, channel, error",
-    )
+        ours("m")
+    )))
     .bind(store_id)
     .bind(after)
     .bind(failing)
@@ -342,11 +354,13 @@ const LONGEST_SECONDS: f64 = 168.0 * 3_600.0;
 pub async fn expire(database: &Database, store_id: i64) -> Result<(), DbError> {
     let mut tx = database.write().await?;
     for sql in [
-        "UPDATE jobexec.messages SET ended_at = statement_timestamp(), outcome = 'GivenUp'
+        "UPDATE jobexec.messages AS m SET ended_at = statement_timestamp(), outcome = 'GivenUp'
          WHERE store_id = $1 AND ended_at IS NULL AND created_at < statement_timestamp() - make_interval(secs => $2)",
-        "DELETE FROM jobexec.outbox
+        "DELETE FROM jobexec.outbox AS m
          WHERE store_id = $1 AND at < statement_timestamp() - make_interval(secs => $2)",
     ] {
+        // What another store had written is that one's.
+        let sql = AssertSqlSafe(format!("{sql} AND {}", ours("m")));
         sqlx::query(sql).bind(store_id).bind(LONGEST_SECONDS).persistent(false).execute(&mut *tx).await?;
     }
     tx.commit().await?;

@@ -31,10 +31,43 @@ pub(super) fn posting(ledger: &Ledger, store: &str) -> String {
     let Ledger::Tables { outbox: true, .. } = ledger else { return String::new() };
     format!(
         ", posted AS (
-             INSERT INTO jobexec.outbox (store_id, at, event_ids)
-             SELECT {store}, statement_timestamp(), array_agg(event_id) FROM recorded
+             INSERT INTO jobexec.outbox (store_id, at, event_ids, uid)
+             SELECT {store}, statement_timestamp(), array_agg(event_id), (SELECT uid FROM jobexec.stores WHERE store_id = {store})
+             FROM recorded
              WHERE EXISTS (SELECT FROM jobexec.stores WHERE store_id = {store} AND notifies) HAVING count(*) > 0)"
     )
+}
+
+/// The condition that a row `of` the outbox or of the messages was written for the store that claims the table `$1` now, or
+/// for none. What another one had written is not delivered: a copy of its database is no reason to tell its people.
+pub(super) fn ours(of: &str) -> String {
+    format!("({of}.uid IS NULL OR {of}.uid = (SELECT s.uid FROM jobexec.stores AS s WHERE s.store_id = $1))")
+}
+
+/// Takes over what another store had written for the table, to be delivered by the one that claims it. Returns how much there
+/// was.
+///
+/// # Errors
+/// Those of the database; then nothing was taken over.
+pub async fn adopt(database: &Database, store_id: i64) -> Result<u64, DbError> {
+    let uid = "(SELECT s.uid FROM jobexec.stores AS s WHERE s.store_id = $1)";
+    let of_another = format!("m.store_id = $1 AND NOT {}", ours("m"));
+    let mut tx = database.write().await?;
+    let mut adopted = 0;
+    for sql in [
+        // The operator's login may insert and delete here, and not update.
+        format!(
+            "WITH taken AS (DELETE FROM jobexec.outbox AS m WHERE {of_another} RETURNING m.*)
+             INSERT INTO jobexec.outbox (store_id, at, event_ids, topic, note, uid)
+             SELECT store_id, at, event_ids, topic, note, {uid} FROM taken ORDER BY outbox_id"
+        ),
+        format!("UPDATE jobexec.messages AS m SET uid = {uid} WHERE {of_another} AND m.ended_at IS NULL"),
+    ] {
+        let done = sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false).execute(&mut *tx).await?;
+        adopted += done.rows_affected();
+    }
+    tx.commit().await?;
+    Ok(adopted)
 }
 
 /// Whether the tables are there and this login may use them. Not having them keeps nobody from recording.
@@ -72,8 +105,8 @@ pub(super) async fn note(
     text: &str,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO jobexec.outbox (store_id, at, event_ids, topic, note)
-         SELECT store_id, statement_timestamp(), '{}', $2, $3 FROM jobexec.stores WHERE store_id = $1 AND notifies",
+        "INSERT INTO jobexec.outbox (store_id, at, event_ids, topic, note, uid)
+         SELECT store_id, statement_timestamp(), '{}', $2, $3, uid FROM jobexec.stores WHERE store_id = $1 AND notifies",
     )
     .bind(store_id)
     .bind(topic.as_str())
@@ -88,10 +121,11 @@ pub(super) async fn note(
 /// whether nobody knows of any now.
 pub async fn recover(database: &Database, store_id: i64, seen: DateTime<Utc>) -> Result<bool, DbError> {
     let mut tx = database.write().await?;
-    let over = sqlx::query(
+    let over = sqlx::query(AssertSqlSafe(format!(
         "UPDATE jobexec.stores SET unwell_since = NULL WHERE store_id = $1 AND unwell_since < $2
-           AND paused_at IS NULL AND NOT EXISTS (SELECT FROM jobexec.outbox WHERE store_id = $1)",
-    )
+           AND paused_at IS NULL AND NOT EXISTS (SELECT FROM jobexec.outbox AS o WHERE o.store_id = $1 AND {})",
+        ours("o")
+    )))
     .bind(store_id)
     .bind(seen)
     .persistent(false)
@@ -120,16 +154,17 @@ pub async fn digest(
 ) -> Result<usize, DbError> {
     let mut tx = database.write().await?;
     // Whoever else is at it waits here, and then finds none of these.
-    let mut rows = sqlx::query(
+    let mut rows = sqlx::query(AssertSqlSafe(format!(
         "DELETE FROM jobexec.outbox WHERE store_id = $1 AND outbox_id = ANY (ARRAY (
              SELECT outbox_id FROM (
                  SELECT outbox_id, sum(COALESCE(cardinality(event_ids), 0)) OVER (ORDER BY outbox_id)
                         - COALESCE(cardinality(event_ids), 0) AS before
-                 FROM jobexec.outbox WHERE store_id = $1) AS o
+                 FROM jobexec.outbox AS p WHERE store_id = $1 AND {ours}) AS o
              WHERE before < $2))
          RETURNING outbox_id, LEAST(at, statement_timestamp()) AS at, topic, note, event_ids, statement_timestamp() AS now,
-                   (SELECT count(*) FROM jobexec.outbox WHERE store_id = $1) AS posted",
-    )
+                   (SELECT count(*) FROM jobexec.outbox AS p WHERE store_id = $1 AND {ours}) AS posted",
+        ours = ours("p"),
+    )))
     .bind(store_id)
     .bind(AT_ONCE)
     .persistent(false)

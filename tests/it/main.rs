@@ -6,6 +6,7 @@
 mod support;
 
 mod admission;
+mod adopt;
 mod alerting;
 mod apifaults;
 mod breaker;

@@ -34,6 +34,8 @@ struct State {
     waiting: i64,
     waiting_for: BTreeSet<String>,
     given_up: u64,
+    /// How much another store had written, which is not delivered.
+    foreign: i64,
     /// What was wrong with a template when it was last used.
     template: Option<String>,
     /// The templates that were tried, which takes its time, and what is wrong with them.
@@ -99,6 +101,11 @@ impl Channels {
         (state.waiting, state.waiting_for) = (messages, channels.iter().cloned().collect());
     }
 
+    /// How much waits that another store had written.
+    pub(super) fn foreign(&self, written: i64) {
+        self.state().foreign = written;
+    }
+
     /// The channels that are described anew, whose messages need not wait for as long as the old ones had them wait.
     pub(super) fn changed(&self) -> Vec<String> {
         self.state().changed.iter().cloned().collect()
@@ -156,6 +163,15 @@ impl Channels {
         }
         if let Some(error) = state.broken.clone().or_else(|| state.template.clone()) {
             return wrong("TemplateInvalid", format!("the default is used in place of a template: {error}"));
+        }
+        if state.foreign > 0 {
+            let message = format!(
+                "{} messages and events were written for another ExecutionStore, as before this one was made or where the \
+                 database was copied, and nobody is told of them: run `jobexec adopt` on the database to have them delivered; \
+                 else leave them",
+                state.foreign
+            );
+            return wrong("WrittenForAnother", message);
         }
         let count = directory.channels.len() + directory.policies.values().map(Vec::len).sum::<usize>();
         let message = format!("{count} channels are told of what happens");

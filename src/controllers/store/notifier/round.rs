@@ -98,6 +98,7 @@ impl Round {
         let given_up = if pending.waiting > 0 { self.give_up_old(times, &held.failing).await? } else { 0 };
         let waiting = pending.waiting.saturating_sub(i64::try_from(given_up).unwrap_or(0));
         self.channels.waiting(waiting, &pending.channels);
+        self.channels.foreign(pending.foreign);
         let write_at = times.write_at(&pending);
         if write_at.is_some_and(|at| at <= pending.now) {
             // Where nothing came of it, what is posted may be what cannot be read: it does not keep the server busy.

@@ -157,6 +157,7 @@ CREATE TABLE IF NOT EXISTS jobexec.outbox (
     event_ids bigint[]    NOT NULL, -- of jobexec.events
     topic     text,                 -- 'Breaker' or 'Recovered', which is about the store itself
     note      text,
+    uid       text,                 -- of the ExecutionStore that claimed the table then; another one does not deliver it
     PRIMARY KEY (store_id, outbox_id)
 );
 
@@ -172,7 +173,8 @@ CREATE TABLE IF NOT EXISTS jobexec.messages (
     next_attempt_at timestamptz NOT NULL,
     ended_at        timestamptz,             -- NULL: it is still to be delivered
     outcome         text,                    -- 'Delivered' or 'GivenUp'
-    error           text                     -- of the last attempt that failed
+    error           text,                    -- of the last attempt that failed
+    uid             text                     -- of the ExecutionStore that claimed the table then; another one does not deliver it
 );
 CREATE INDEX IF NOT EXISTS messages_due ON jobexec.messages (store_id, next_attempt_at) WHERE ended_at IS NULL;
 CREATE INDEX IF NOT EXISTS messages_ended ON jobexec.messages (store_id, ended_at) WHERE ended_at IS NOT NULL;
