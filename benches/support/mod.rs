@@ -126,6 +126,7 @@ impl Operator {
             workloads: None,
             sequential: None,
             watched: self.watched,
+            heartbeats_seen: None,
             evidence: true,
             asked: None,
         }

@@ -96,6 +96,11 @@ pub struct Columns {
     /// When the worker last said that it is alive: timestamptz or timestamp.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat_at: Option<Identifier>,
+    /// The worker that runs the execution: of any type. Where several workers stop to send heartbeats at once, they were more
+    /// likely cut off than killed, and the heartbeats of one worker's executions count as one. Without it the workload counts, or
+    /// each execution for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<Identifier>,
     /// The workload that runs the execution, in the namespace of the store: a text such as `Job/nightly-28`,
     /// `Pod/worker-7`, or just the name of a Job. It counts where the store has `workloads`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,6 +125,7 @@ impl Default for Columns {
             error: None,
             job_type: None,
             heartbeat_at: None,
+            worker: None,
             workload: None,
             created_at: None,
             owner: None,

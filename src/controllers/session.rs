@@ -154,6 +154,8 @@ pub struct Session {
     watched: DateTime<Utc>,
     /// When the claim was last confirmed, by the database's clock.
     confirmed: Mutex<DateTime<Utc>>,
+    /// When it was last seen whether lost heartbeats are to be held, by the database's clock.
+    heartbeats_seen: Mutex<Option<DateTime<Utc>>>,
     /// When it was opened, by the database's clock.
     pub opened: DateTime<Utc>,
     /// Where what is done is recorded.
@@ -301,6 +303,7 @@ impl Session {
             workloads: store.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
             watched: watched.unwrap_or(opened),
             confirmed: Mutex::new(confirmed.unwrap_or(opened)),
+            heartbeats_seen: Mutex::new(None),
             opened,
             ledger,
             refused,
@@ -380,6 +383,12 @@ impl Session {
         self.database.within(ledger::release(&self.database, uid, confirmed)).await
     }
 
+    /// Notes when it was seen whether lost heartbeats are to be held.
+    pub fn note_heartbeats(&self, seen: Option<DateTime<Utc>>) {
+        let mut last = self.heartbeats_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = seen.max(*last);
+    }
+
     /// The predicate of this store, for what [`Self::bring_in_force`] returned.
     pub fn judge<'a>(&'a self, in_force: &'a InForce) -> Judge<'a> {
         Judge {
@@ -392,6 +401,7 @@ impl Session {
             sequential: self.sequential,
             workloads: self.workloads,
             watched: self.watched,
+            heartbeats_seen: *self.heartbeats_seen.lock().unwrap_or_else(PoisonError::into_inner),
             evidence: true,
             asked: None,
         }

@@ -246,14 +246,26 @@ fn statement(judge: &Judge<'_>) -> String {
         let first = m.superseded_since(&judge.began_running("$4"));
         format!("{} + interval {}", wire(&first), literal(&interval(grace)))
     });
+    let heartbeats = m.heartbeat_at();
     let (heartbeat, alive) =
-        m.heartbeat_at().map_or_else(|| (null(), null()), |at| (wire(&at), judge.last_alive(&at)));
+        heartbeats.as_ref().map_or_else(|| (null(), null()), |at| (wire(at), judge.last_alive(at)));
+    let held = heartbeats.as_ref().map_or_else(
+        || "false".to_owned(),
+        |at| format!("{alive} > {} AND {running}", judge.known_alive(at), running = m.judged()),
+    );
+    let held_why = match judge.rules {
+        Rules::Memory => "NULL::text".to_owned(),
+        Rules::Table(_) => format!(
+            "(SELECT left(s.heartbeats_why, {RECORD_CHARS}) FROM jobexec.stores AS s WHERE s.store_id = $4)"
+        ),
+    };
     format!(
         "WITH {ctes}
          SELECT statement_timestamp() AS now, {status} AS status, {job} AS job_id, {type_} AS job_type,
                 {number}::bigint AS number, {start} AS started_at, {created} AS created_at, {end} AS completed_at,
                 {counts_from} AS counts_from, {deadline} AS deadline, v.action, v.heartbeat AS heartbeat_timeout,
                 {heartbeat} AS heartbeat_at, {alive} + v.heartbeat AS heartbeat_lost_at,
+                {held} AS heartbeat_held, {held_why} AS heartbeats_why,
                 {finished} AS job_finished, {since} AS job_finished_at, {job_ended} AS job_ended_at,
                 {unfinished} AS job_seen_unfinished, {successor} AS superseded_at,
                 {gone} AS workload_gone_at,
@@ -395,6 +407,12 @@ fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error
             ),
         };
         let stale_at = if at.is_some() { decode::maybe_at(row, "heartbeat_lost_at")? } else { None };
+        let held = row.try_get::<Option<bool>, _>("heartbeat_held")?.unwrap_or_default();
+        let why: Option<String> = row.try_get("heartbeats_why")?;
+        let seen = match why.filter(|_| held && stale_at.is_some()) {
+            Some(why) => format!("{seen}; that it is lost is held for one heartbeatTimeout, since {why}"),
+            None => seen,
+        };
         all.push(Evidence { reason: Reason::HeartbeatLost, seen, stale_at });
     }
     if let Some(finished) = row.try_get::<Option<bool>, _>("job_finished")? {

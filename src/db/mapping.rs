@@ -366,6 +366,17 @@ impl Mapping {
         ))
     }
 
+    /// Who runs a row, as a text that is the same for all rows of one worker: the worker, else the workload, else nobody but
+    /// the row itself.
+    pub fn worker(&self) -> String {
+        let worker = self.table.columns.worker.as_ref();
+        let worker = worker.map(|name| format!("'worker ' || NULLIF({}::text, '')", column(name)));
+        let workload = self.workload().map(|workload| format!("'workload ' || {workload}"));
+        let known: Vec<String> = worker.into_iter().chain(workload).collect();
+        let row = format!("'execution ' || {}::text", self.id());
+        format!("COALESCE({})", known.into_iter().chain([row]).collect::<Vec<_>>().join(", "))
+    }
+
     /// The address of the owner of a row, where it is mapped. A text that is longer than any address is none: cut it would be
     /// somebody else's.
     pub fn owner(&self) -> String {

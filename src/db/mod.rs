@@ -30,6 +30,7 @@ pub mod explain;
 pub mod extend;
 pub mod extras;
 pub mod health;
+pub mod heartbeats;
 pub mod held;
 pub mod hints;
 pub mod history;

@@ -433,6 +433,9 @@ fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types,
     if let Some(owner) = &c.owner {
         find(owner, "owner")?;
     }
+    if let Some(worker) = &c.worker {
+        find(worker, "worker")?;
+    }
     if let Some(error) = &c.error {
         let found = find(error, "error")?;
         if found.category != "S" {
@@ -488,6 +491,7 @@ pub(super) fn read_columns(table: &Table) -> Vec<&Identifier> {
         .chain(&c.error)
         .chain(&c.job_type)
         .chain(&c.heartbeat_at)
+        .chain(&c.worker)
         .chain(&c.created_at)
         .chain(&c.workload)
         .chain(&c.owner)

@@ -7,6 +7,7 @@ use crate::api::ExecutionStore;
 use crate::controllers::session::NotReady;
 use crate::controllers::{Context, workloads};
 use crate::db::evidence;
+use crate::db::heartbeats::{self, Watch};
 
 /// A store that may be written to.
 pub(super) struct Ready {
@@ -43,6 +44,7 @@ impl Open {
             self.not_ready("ExecutionsNotSeen", message.to_owned())
         })?;
         let evidence = self.look_at_workloads(context, &store).await?;
+        self.look_at_heartbeats(&store).await?;
         Ok(Ready { open: self, store, evidence })
     }
 
@@ -79,6 +81,17 @@ impl Open {
         let (database, judge) = (&self.session.database, self.session.judge(&self.in_force));
         let updated = database.within(evidence::update_workloads(database, &judge, Some(&seen))).await;
         updated.map(|()| true).map_err(|error| self.failed(error))
+    }
+
+    /// What the operator would hold is held here too, also before it has looked.
+    async fn look_at_heartbeats(&self, store: &ExecutionStore) -> Result<(), Problem> {
+        let (database, judge) = (&self.session.database, self.session.judge(&self.in_force));
+        let mut watch = Watch::default();
+        let every = store.spec.poll_interval.to_chrono();
+        let seen = database.within(heartbeats::update(database, &judge, &mut watch, every)).await;
+        seen.map_err(|error| self.failed(error))?;
+        self.session.note_heartbeats(watch.seen());
+        Ok(())
     }
 
     fn not_ready(&self, why: &str, message: String) -> Problem {

@@ -1,9 +1,11 @@
 //! Decide, first half: from what people wish to the rules that SQL judges by. Pure: no I/O, no clock.
 //!
 //! - [`wish`]: what policies and `JobExecution` objects say, once their texts are read;
+//! - [`outage`]: whether workers whose heartbeats stay away were cut off;
 //! - [`compile`](fn@compile): precedence, field by field, to [`Rule`]s and a [`Base`]; [`Routes`]: the same of who is told.
 
 mod compile;
+pub mod outage;
 mod routes;
 mod rule;
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod finished_jobs;
 mod grants;
 mod guard;
 mod ha;
+mod heartbeats;
 mod held;
 mod history;
 mod hostile;

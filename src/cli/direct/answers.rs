@@ -12,9 +12,10 @@ use crate::cli::{history, list, person, samples};
 use crate::db::audit::{self, Entry};
 use crate::db::cleanup::{self, Options, Report, Row};
 use crate::db::health::{self, Health};
+use crate::db::heartbeats::{self, Watch};
 use crate::db::running::{self, Execution};
 use crate::db::samples::since;
-use crate::db::{DbError, Ledger, explain, ledger};
+use crate::db::{DbError, Judge, Ledger, explain, ledger};
 
 /// The first page is small, so that it comes at once; the later ones are larger and larger, since under many rules to find
 /// some that are stale costs as much as to find them all.
@@ -138,6 +139,12 @@ impl Direct {
             self.judge().suspects(suspicion).map_err(|why| CliError::NotDone(why.to_string()))?;
         }
         let hours = order.max_hours.map(|hours| duration::of_seconds(hours * 3_600.0));
+        let mut watch = Watch::default();
+        if !order.dry_run {
+            // What the operator would hold is held here too, also before it has looked.
+            heartbeats::update(&self.database, &self.judge(), &mut watch, self.poll_interval()).await?;
+        }
+        let judge = Judge { heartbeats_seen: watch.seen(), ..self.judge() };
         let options = Options {
             older_than: hours.or(order.older_than.as_ref().map(Duration::to_chrono)),
             ids: self.ids(&order.ids)?,
@@ -147,7 +154,7 @@ impl Direct {
             source: SOURCE,
             actor: Some(person()),
         };
-        let done = cleanup::run(&self.database, &self.judge(), &self.ledger, &options, told).await?;
+        let done = cleanup::run(&self.database, &judge, &self.ledger, &options, told).await?;
         let (report, fault) = done;
         say_of_fault(fault.as_ref());
         Ok(report)

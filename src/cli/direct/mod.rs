@@ -200,6 +200,11 @@ impl Direct {
         self.spec.long_running.warn_above.into()
     }
 
+    /// How often an operator looks at the table.
+    fn poll_interval(&self) -> chrono::TimeDelta {
+        self.spec.poll_interval.to_chrono()
+    }
+
     /// The predicate.
     pub(super) fn judge(&self) -> Judge<'_> {
         Judge {
@@ -209,6 +214,7 @@ impl Direct {
             sequential: self.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
             workloads: self.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
             watched: self.watched,
+            heartbeats_seen: None,
             evidence: true,
             asked: None,
         }

@@ -13,6 +13,7 @@ use crate::controllers::Context;
 use crate::controllers::session::Session;
 use crate::controllers::workloads::{self, Unknown};
 use crate::db::evidence::Workloads;
+use crate::db::heartbeats::{self, Watch};
 use crate::db::{DbError, Judge, evidence, late, observations, warnings};
 
 /// At most 5 % of the time.
@@ -33,6 +34,8 @@ pub(super) struct Witness {
     asked: bool,
     /// Before which record to look for executions that were finished after all.
     late: Option<i64>,
+    /// The server as it was at the last look.
+    watch: Watch,
     /// Why some of it does not count at present, if it does not: a reason and a message.
     pub(super) unseen: Option<(&'static str, String)>,
 }
@@ -122,6 +125,13 @@ impl Witness {
             }
             database.within(evidence::update_workloads(database, judge, seen.as_ref().ok())).await?;
         }
+        let every = store.spec.poll_interval.to_chrono();
+        if let Some(held) =
+            database.within(heartbeats::update(database, judge, &mut self.watch, every)).await?
+        {
+            self.fail(store, "HeartbeatsHeld", &held);
+        }
+        session.note_heartbeats(self.watch.seen());
         let warned = match database.within(warnings::update(database, judge, &session.ledger)).await {
             // Nobody is told of what cannot be recorded; evidence counts all the same.
             Err(DbError::Own(fault)) => {

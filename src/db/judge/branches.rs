@@ -194,17 +194,15 @@ impl Judge<'_> {
             literal(&rules::interval(shortest))
         ))?;
         let more = format!(
-            "{began} IS NOT NULL AND {narrow} AND {alive} + v.heartbeat <= statement_timestamp()",
+            "{began} IS NOT NULL AND {narrow} AND {alive} + v.heartbeat <= {seen}",
             began = self.counts_from(),
+            seen = self.heartbeats_seen.map_or("statement_timestamp()".to_owned(), |seen| format!(
+                "LEAST(statement_timestamp(), '{}'::timestamptz)",
+                seen.to_rfc3339()
+            )),
             alive = self.last_alive(&heartbeat),
         );
         Some(self.by_evidence(Reason::HeartbeatLost, "", &more, take))
-    }
-
-    /// Until when the row `t` is known to be alive by its `heartbeat`. One from before its start is not this run's: the
-    /// column may have a default, or the row may have waited again; the worker then gets as long for its first one.
-    pub(in crate::db) fn last_alive(&self, heartbeat: &str) -> String {
-        format!("GREATEST({}, {}, v.watched)", wire(heartbeat), self.counts_from())
     }
 
     pub(super) fn by_job_status(&self, take: Take) -> Option<String> {

@@ -11,6 +11,7 @@ use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
+mod alive;
 mod branches;
 mod next;
 mod peek;
@@ -55,6 +56,9 @@ pub struct Judge<'a> {
     pub workloads: Option<TimeDelta>,
     /// Since when the store has been looked at without a gap: evidence of life counts from then.
     pub watched: DateTime<Utc>,
+    /// When it was last seen whether lost heartbeats are to be held: what is lost since then waits until that is seen again.
+    /// `None`: what is lost by now counts.
+    pub heartbeats_seen: Option<DateTime<Utc>>,
     /// Whether to ask for other evidence than deadlines, which costs more.
     pub evidence: bool,
     /// What a person asks beside the rules; `None`: the operator itself looks, at all executions.
@@ -187,13 +191,14 @@ impl<'a> Judge<'a> {
         };
         format!(
             "b AS MATERIALIZED (
-                 SELECT * FROM jsonb_to_record($3::jsonb) AS b ({TYPES}, store text, watched timestamptz)
+                 SELECT b.*{held} FROM jsonb_to_record($3::jsonb) AS b ({TYPES}, store text, watched timestamptz)
                  -- Named in every statement, so that their types are known.
                  WHERE $1::interval IS NOT NULL AND $2::interval IS NOT NULL),
              rule AS MATERIALIZED ({rules}),
              e AS MATERIALIZED {e},
              j AS MATERIALIZED {j},
              y AS MATERIALIZED {y}",
+            held = self.heartbeats_held(),
             e = by("execution", self.mapping.id_type().sql()),
             j = by("job", self.mapping.job_key().1),
             y = by("type", "text"),

@@ -86,6 +86,7 @@ impl Work {
             sequential: self.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
             workloads: self.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
             watched: Utc::now() - TimeDelta::days(1),
+            heartbeats_seen: None,
             evidence: true,
             asked: None,
         }

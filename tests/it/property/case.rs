@@ -211,6 +211,8 @@ pub(super) struct Case {
     pub(super) heartbeat: Option<Length>,
     pub(super) sequential: Option<Length>,
     pub(super) watched: When,
+    /// When lost heartbeats began to be held.
+    pub(super) held: Vec<When>,
     /// Whether other evidence than deadlines counts.
     pub(super) evidence: bool,
     /// Whether the sweep has the operator's tables.
@@ -230,13 +232,14 @@ impl fmt::Debug for Case {
         writeln!(f, "tables {}: {:?}", self.shape, SHAPES[self.shape])?;
         writeln!(
             f,
-            "store: timeout {:?}, grace {:?}, heartbeat {:?}, sequential {:?}; watched since {:?}; \
+            "store: timeout {:?}, grace {:?}, heartbeat {:?}, sequential {:?}; watched since {:?}, held at {:?}; \
              evidence {}, recorded {}, by index {}, horizon {:?}",
             self.timeout,
             self.grace,
             self.heartbeat,
             self.sequential,
             self.watched,
+            self.held,
             self.evidence,
             self.recorded,
             self.by_index,
@@ -375,7 +378,7 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
     (
         (0..SHAPES.len(), length(1..30), length(0..5), weighted(0.3, length(1..12))),
         weighted(0.4, length(0..8)),
-        prop_oneof![3 => 0..4_i16, 1 => 4..100_i16].prop_map(When::Ago),
+        (prop_oneof![3 => 0..4_i16, 1 => 4..100_i16].prop_map(When::Ago), vec(when(20), 0..3)),
         (prop::bool::weighted(0.9), prop::bool::weighted(0.85), any::<bool>(), length(1..200)),
         vec(job(), usize::from(JOBS)),
         vec(row(), 0..14),
@@ -383,7 +386,16 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
         vec(wish(), 0..5),
     )
         .prop_map(
-            |((shape, timeout, grace, heartbeat), sequential, watched, how, jobs, rows, policies, wishes)| {
+            |(
+                (shape, timeout, grace, heartbeat),
+                sequential,
+                (watched, held),
+                how,
+                jobs,
+                rows,
+                policies,
+                wishes,
+            )| {
                 let (evidence, recorded, by_index, horizon) = how;
                 Case {
                     shape,
@@ -392,6 +404,7 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
                     heartbeat,
                     sequential,
                     watched,
+                    held,
                     evidence,
                     recorded,
                     by_index,

@@ -94,6 +94,7 @@ impl Field {
             sequential: case.sequential.map(case::Length::delta),
             workloads: None,
             watched: case.watched.instant(now).unwrap(),
+            heartbeats_seen: None,
             evidence: case.evidence,
             asked: None,
         };
@@ -103,6 +104,13 @@ impl Field {
             let (again, _) = rules::replace(database, store_id, &compiled, &[], &mapping).await.unwrap();
             ensure(!again, || "rules that were just written differ".to_owned())?;
         }
+        let held: Vec<String> = case.held.iter().map(|at| format!("'{}'", at.text(now))).collect();
+        self.world
+            .sql(&format!(
+                "UPDATE jobexec.stores SET heartbeats_held = ARRAY[{}]::timestamptz[]",
+                held.join(", ")
+            ))
+            .await;
         let seen = self.see(case, &rows, &judge).await;
         let suspects = self.suspect(case, &rows, ground, &judge).await;
 

@@ -70,7 +70,7 @@ impl Model<'_> {
         }
         let silence = self.said(row, |p| p.heartbeat).or(self.case.heartbeat.map(|h| (h, STORE.to_owned())));
         if let (Some(last), Some((silence, source))) = (execution.heartbeat, silence)
-            && last.max(began).max(self.watched) + silence.micros() <= self.now
+            && self.held_from(last.max(began).max(self.watched)) + silence.micros() <= self.now
         {
             return stale("HeartbeatLost", source);
         }
@@ -86,6 +86,14 @@ impl Model<'_> {
     /// What becomes of an execution that is stale.
     pub(super) fn action(&self, execution: &Execution<'_>) -> OnTimeout {
         self.said(execution.row, |p| p.on_timeout).map_or(OnTimeout::Fail, |(action, _)| action)
+    }
+
+    /// The first hold counts that began after the last sign of life.
+    fn held_from(&self, alive: i128) -> i128 {
+        let holds = self.case.held.iter().filter(|_| self.remembers);
+        let began =
+            holds.filter_map(|hold| hold.instant(self.at)).map(|at| i128::from(at.timestamp_micros()));
+        began.filter(|at| *at > alive && *at <= self.now).min().unwrap_or(alive)
     }
 
     /// When an execution is past its deadline, if it runs and has one.

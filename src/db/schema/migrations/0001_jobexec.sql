@@ -21,6 +21,10 @@ CREATE TABLE IF NOT EXISTS jobexec.stores (
     notifies      boolean,     -- whether anybody is to be notified: only then is anything written to the outbox
     told_at       timestamptz, -- when messages were last written
     unwell_since  timestamptz, -- since when people know of trouble and not yet that it is over
+    server_started_at  timestamptz,   -- of the server that was last looked at
+    heartbeats_doubted timestamptz,   -- when workers were last seen to have been cut off, as far as that can be seen
+    heartbeats_why     text,          -- and by what
+    heartbeats_held    timestamptz[], -- when lost heartbeats began to be held: for who was alive before, one timeout counts from then
     mapping       jsonb,       -- how its rows are read and judged: what of the store's spec decides that, written with the rules
     UNIQUE (registry, table_oid)
 );

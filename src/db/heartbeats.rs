@@ -1,0 +1,293 @@
+//! Heartbeats that stay away after an outage: whether workers fell silent together is asked before anybody's heartbeat counts
+//! as lost, and if they did, that reason is held for one timeout. The holds are kept in `jobexec.stores`, where every
+//! statement that judges executions reads them.
+
+use std::time::Instant;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::decode;
+use super::judge::Rules;
+use super::mapping::{literal, wire};
+use super::rules::interval;
+use super::{Database, DbError, Judge};
+use crate::policy::outage::{self, Server, Sessions, Silent};
+
+/// How many holds are kept, so that an execution that runs on (`AlertOnly`) is not held again by a later one.
+const HOLDS: u8 = 64;
+
+/// What is remembered of the server since the last look at it. It can be lost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Watch {
+    last: Option<(Instant, Server)>,
+}
+
+impl Watch {
+    /// When it was last seen whether lost heartbeats are to be held, by the database's clock.
+    pub fn seen(&self) -> Option<DateTime<Utc>> {
+        self.last.map(|(_, server)| server.now)
+    }
+}
+
+/// Lost heartbeats that do not count at present.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Since when, by the database's clock.
+    pub since: DateTime<Utc>,
+    /// Why.
+    pub why: String,
+    /// Of how many executions.
+    pub executions: i64,
+}
+
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "HeartbeatLost is held for {} executions since {}, since {}: whoever sends no heartbeat within one heartbeatTimeout \
+             from then on is failed; deadlines and all other evidence go on",
+            self.executions,
+            self.since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            self.why
+        )
+    }
+}
+
+/// What was seen of the server and noted of the store.
+struct Sight {
+    server: Server,
+    known_start: Option<DateTime<Utc>>,
+    doubted: Option<DateTime<Utc>>,
+    held: Option<DateTime<Utc>>,
+    why: Option<String>,
+    /// Whether any heartbeat is older than half the shortest timeout.
+    quiet: bool,
+}
+
+/// What the heartbeats say.
+#[derive(Default)]
+struct Census {
+    silent: Vec<Silent>,
+    /// The earliest sign of life of those whose heartbeat counts as lost, and had no hold yet.
+    lost: Option<DateTime<Utc>>,
+    /// How many executions would be stale but for a hold.
+    held: i64,
+    /// How many will be held if a hold begins now.
+    due: i64,
+}
+
+/// Sees whether lost heartbeats are to be held, and notes it. `every`: how often the table is looked at. Returns what is held.
+/// Without the operator's tables nothing is.
+///
+/// # Errors
+/// Those of the database; then nobody knows, and heartbeats should not count.
+pub async fn update(
+    database: &Database,
+    judge: &Judge<'_>,
+    watch: &mut Watch,
+    every: TimeDelta,
+) -> Result<Option<Held>, DbError> {
+    let Rules::Table(store_id) = judge.rules else { return Ok(None) };
+    let (Some(_), Some(shortest)) = (judge.mapping.heartbeat_at(), judge.in_force.shortest_heartbeat())
+    else {
+        return Ok(None);
+    };
+    let begun = Instant::now();
+    let sight = see(database, judge, store_id, shortest).await?;
+    let last = watch.last;
+    let elapsed = last.map_or(TimeDelta::MAX, |(at, _)| {
+        // From the beginning of the one to the end of the other, so that a slow answer is no jump.
+        TimeDelta::from_std(at.elapsed()).unwrap_or(TimeDelta::MAX)
+    });
+    let before = last.map(|(_, server)| server);
+    let signal = outage::signal(before.as_ref(), sight.known_start, &sight.server, elapsed);
+    let census = if sight.quiet { count(database, judge, sight.held).await? } else { Census::default() };
+    let together = outage::stopped_together(&census.silent, late(every, shortest));
+    let now = sight.server.now;
+    let (doubted, why) = match (together, signal) {
+        // Noted again only where it covers more.
+        (Some(_), None) if sight.doubted.is_some_and(|at| at <= now && now - at < shortest / 2) => {
+            (sight.doubted, sight.why.clone())
+        }
+        (Some(group), None) => {
+            let why = format!("the heartbeats of {} of {} workers stopped together", group.stopped, group.of);
+            (Some(now), Some(why))
+        }
+        (_, Some(signal)) => (Some(now), Some(signal.to_string())),
+        (None, None) => (sight.doubted, sight.why.clone()),
+    };
+    let unused = doubted.filter(|at| sight.held.is_none_or(|held| *at > held));
+    let begins = unused.zip(census.lost).is_some_and(|(doubted, lost)| lost <= doubted);
+    let restarted = sight.known_start != Some(sight.server.started_at);
+    if begins || restarted || doubted != sight.doubted {
+        note(database, store_id, &sight.server, doubted, why.as_deref(), begins).await?;
+    }
+    // What could not be noted is seen again.
+    watch.last = Some((begun, sight.server));
+    let why = why.unwrap_or_else(|| "workers may have been cut off".to_owned());
+    Ok(match (begins, sight.held) {
+        (true, _) => Some(Held { since: now, why, executions: census.due + census.held }),
+        (false, Some(since)) if census.held > 0 => Some(Held { since, why, executions: census.held }),
+        _ => None,
+    })
+}
+
+/// By how many tenths of the timeout a loss may be noticed late.
+fn late(every: TimeDelta, shortest: TimeDelta) -> i64 {
+    let tenths = |length: TimeDelta| length.num_milliseconds().saturating_mul(10);
+    (2 * tenths(every)).checked_div(shortest.num_milliseconds()).unwrap_or_default().saturating_add(1)
+}
+
+async fn see(
+    database: &Database,
+    judge: &Judge<'_>,
+    store_id: i64,
+    shortest: TimeDelta,
+) -> Result<Sight, DbError> {
+    let m = judge.mapping;
+    let half = format!("statement_timestamp() - interval {}", literal(&interval(shortest / 2)));
+    let sql = format!(
+        "SELECT statement_timestamp() AS now, pg_postmaster_start_time() AS started_at, d.*,
+                {known_start} AS known_start, {doubted} AS doubted, left(s.heartbeats_why, 256) AS why,
+                {held} AS held,
+                EXISTS (SELECT FROM {table} AS t WHERE {running} AND {quiet}) AS quiet
+         FROM (SELECT {here}, {everywhere} FROM pg_stat_database) AS d
+         LEFT JOIN jobexec.stores AS s ON s.store_id = $1",
+        known_start = wire("s.server_started_at"),
+        doubted = wire("s.heartbeats_doubted"),
+        held = wire("(SELECT max(h) FROM unnest(s.heartbeats_held) AS h WHERE h <= statement_timestamp())"),
+        table = m.table(),
+        running = m.judged(),
+        quiet = m.heartbeat_by(&half).unwrap_or_else(|| "false".to_owned()),
+        here = sessions("here", "datname = current_database()"),
+        everywhere = sessions("everywhere", "true"),
+    );
+    let mut tx = database.read().await?;
+    let row = sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    let read = |name: &str| -> Result<Sessions, sqlx::Error> {
+        Ok(Sessions {
+            open: row.try_get(format!("open_{name}").as_str())?,
+            abandoned: row.try_get(format!("abandoned_{name}").as_str())?,
+            ended: row.try_get(format!("ended_{name}").as_str())?,
+        })
+    };
+    Ok(Sight {
+        server: Server {
+            now: decode::at(&row, "now")?,
+            started_at: decode::at(&row, "started_at")?,
+            here: read("here")?,
+            everywhere: read("everywhere")?,
+        },
+        known_start: decode::maybe_at(&row, "known_start")?,
+        doubted: decode::maybe_at(&row, "doubted")?,
+        held: decode::maybe_at(&row, "held")?,
+        why: row.try_get("why")?,
+        quiet: row.try_get("quiet")?,
+    })
+}
+
+/// The sessions of some databases, as columns.
+fn sessions(name: &str, which: &str) -> String {
+    let sum = |what: &str, column: &str| {
+        format!("COALESCE(sum({what}) FILTER (WHERE {which}), 0)::bigint AS {column}_{name}")
+    };
+    [
+        sum("numbackends", "open"),
+        sum("sessions_abandoned", "abandoned"),
+        sum("sessions_fatal + sessions_killed", "ended"),
+    ]
+    .join(", ")
+}
+
+/// Counts workers by how long they have been silent; those that had their hold are not counted.
+async fn count(
+    database: &Database,
+    judge: &Judge<'_>,
+    held: Option<DateTime<Utc>>,
+) -> Result<Census, DbError> {
+    let m = judge.mapping;
+    let Some(heartbeat) = m.heartbeat_at() else { return Ok(Census::default()) };
+    let fresh = held.map_or("true".to_owned(), |held| format!("alive > '{}'", held.to_rfc3339()));
+    let sql = format!(
+        "WITH {rules},
+         beat AS MATERIALIZED (
+             SELECT {worker} AS worker, {alive} AS alive, {until} + v.heartbeat <= statement_timestamp() AS lost,
+                    v.heartbeat AS allowed
+             FROM {table} AS t {joined}
+             WHERE {running} AND {heartbeat} IS NOT NULL AND {began} IS NOT NULL AND v.heartbeat IS NOT NULL {others}),
+         worker AS (
+             SELECT max(alive) AS alive, min(allowed) AS allowed,
+                    min(alive) FILTER (WHERE lost AND {fresh}) AS lost,
+                    count(*) FILTER (WHERE lost AND {fresh}) AS due,
+                    count(*) FILTER (WHERE NOT lost AND alive + allowed <= statement_timestamp()) AS held
+             FROM beat GROUP BY worker)
+         SELECT LEAST(GREATEST(floor(10 * EXTRACT(epoch FROM statement_timestamp() - alive)
+                                        / GREATEST(EXTRACT(epoch FROM allowed), 0.001)), -1000), 1000000)::bigint AS tenths,
+                count(*) FILTER (WHERE {fresh}) AS workers, {lost} AS lost,
+                sum(due)::bigint AS due, sum(held)::bigint AS held
+         FROM worker GROUP BY 1",
+        rules = judge.rules(),
+        worker = m.worker(),
+        alive = judge.known_alive(&heartbeat),
+        until = judge.last_alive(&heartbeat),
+        table = m.table(),
+        joined = judge.joined(),
+        running = m.judged(),
+        began = judge.counts_from(),
+        others = judge.workload_ended().map_or(String::new(), |ended| format!("AND NOT {ended}")),
+        lost = wire("min(lost)"),
+    );
+    let mut tx = database.read().await?;
+    let rows = judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false).fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    let mut census = Census::default();
+    for row in rows {
+        census.add(&row)?;
+    }
+    Ok(census)
+}
+
+impl Census {
+    fn add(&mut self, row: &PgRow) -> Result<(), sqlx::Error> {
+        self.silent.push(Silent { tenths: row.try_get("tenths")?, workers: row.try_get("workers")? });
+        let lost: Option<DateTime<Utc>> = decode::maybe_at(row, "lost")?;
+        self.lost = [self.lost, lost].into_iter().flatten().min();
+        self.due += row.try_get::<i64, _>("due")?;
+        self.held += row.try_get::<i64, _>("held")?;
+        Ok(())
+    }
+}
+
+async fn note(
+    database: &Database,
+    store_id: i64,
+    server: &Server,
+    doubted: Option<DateTime<Utc>>,
+    why: Option<&str>,
+    begins: bool,
+) -> Result<(), DbError> {
+    let mut tx = database.write().await?;
+    // Of two that note a hold at once one is enough.
+    let sql = format!(
+        "UPDATE jobexec.stores SET server_started_at = $2, heartbeats_doubted = $3, heartbeats_why = $4,
+                heartbeats_held = CASE WHEN $5 THEN ARRAY(
+                    SELECT h FROM unnest(heartbeats_held) AS h WHERE isfinite(h) ORDER BY h DESC LIMIT {HOLDS}) || $6
+                    ELSE heartbeats_held END
+         WHERE store_id = $1"
+    );
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(store_id)
+        .bind(server.started_at)
+        .bind(doubted)
+        .bind(why)
+        .bind(begins)
+        .bind(server.now)
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(())
+}

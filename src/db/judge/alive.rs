@@ -1,0 +1,48 @@
+//! Until when an execution is known to be alive by its heartbeat, and how long a lost one is held.
+
+use super::{Judge, Reason, Rules};
+use crate::db::mapping::wire;
+
+impl Judge<'_> {
+    /// The column of `b` with the times at which lost heartbeats began to be held, where any heartbeat counts.
+    pub(super) fn heartbeats_held(&self) -> &'static str {
+        match (self.mapping.heartbeat_at(), self.rules) {
+            (None, _) => "",
+            (Some(_), Rules::Memory) => ", NULL::timestamptz[] AS held",
+            (Some(_), Rules::Table(_)) => {
+                ", (SELECT s.heartbeats_held FROM jobexec.stores AS s WHERE s.store_id = $4) AS held"
+            }
+        }
+    }
+
+    /// Until when the row `t` is known to be alive by its `heartbeat`. One from before its start is not this run's: the
+    /// column may have a default, or the row may have waited again; the worker then gets as long for its first one.
+    pub(in crate::db) fn known_alive(&self, heartbeat: &str) -> String {
+        format!("GREATEST({}, {}, v.watched)", wire(heartbeat), self.counts_from())
+    }
+
+    /// From when on the timeout of the `heartbeat` counts: from [`Self::known_alive`], or from when the first hold after that
+    /// began. A row whose workload has ended is not held.
+    pub(in crate::db) fn last_alive(&self, heartbeat: &str) -> String {
+        let ended = self.workload_ended().map_or(String::new(), |ended| format!("AND NOT {ended}"));
+        format!(
+            "(SELECT GREATEST(a.at, (SELECT min(h) FROM unnest(b.held) AS h
+                                     WHERE h > a.at AND h <= statement_timestamp() {ended}))
+              FROM (SELECT {} AS at) AS a)",
+            self.known_alive(heartbeat)
+        )
+    }
+
+    /// The condition that the workload of the row `t` is known to have ended, where that can be known.
+    pub(in crate::db) fn workload_ended(&self) -> Option<String> {
+        let (Rules::Table(_), Some(_)) = (self.rules, self.workloads) else { return None };
+        let m = self.mapping;
+        Some(format!(
+            "(({}::text, {}) IN (SELECT s.execution_id, s.began_at FROM jobexec.suspects AS s
+              WHERE s.store_id = $4 AND s.reason = '{}' AND s.certain)) IS TRUE",
+            m.id(),
+            m.began_at(),
+            Reason::WorkloadGone.as_str()
+        ))
+    }
+}
