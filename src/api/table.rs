@@ -254,12 +254,26 @@ pub struct Workloads {
     /// How long a workload must be seen failed or gone before an execution of it that still runs is stale, for a commit
     /// that is under way.
     pub grace_period: Duration,
+    /// What it means that a workload was made again under its name while an execution of it ran, as a `StatefulSet` does with
+    /// its Pods: `Alive` reports it (`WorkloadRecreated`) and ends nothing, since the new one may go on with the work; `Gone` counts
+    /// as if the workload were gone.
+    pub recreated: Recreated,
 }
 
 impl Default for Workloads {
     fn default() -> Self {
-        Self { grace_period: defaults::grace() }
+        Self { grace_period: defaults::grace(), recreated: Recreated::Alive }
     }
+}
+
+/// What it means that a workload was made again under its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Recreated {
+    /// The execution may live on.
+    #[default]
+    Alive,
+    /// The execution is dead.
+    Gone,
 }
 
 mod defaults {

@@ -43,7 +43,8 @@ pub(super) struct Args {
     /// Also what an object governs: with a threshold or ids only.
     #[arg(long)]
     include_governed: bool,
-    /// What is suspected of this, and nothing else: `JobFinished`, whose job was finished already when it was first seen.
+    /// What is suspected of this, and nothing else: `JobFinished`, whose job was finished already when it was first seen, or
+    /// `WorkloadRecreated`, whose Job or Pod was made again under its name.
     #[arg(long, value_name = "REASON", conflicts_with_all = ["max_hours", "older_than", "ids", "include_governed"])]
     reason: Option<Suspicion>,
     /// Print what would be done and why, and change nothing.

@@ -189,7 +189,7 @@ pub(super) async fn cancel(args: Cancel) -> Result<Done, CliError> {
         }
         Done::Well
     } else {
-        cancel_directly(&args.ids, args.place.direct, &mut teller).await?
+        Box::pin(cancel_directly(&args.ids, args.place.direct, &mut teller)).await?
     };
     teller.end()?;
     Ok(done)

@@ -5,19 +5,57 @@
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::judge::{Reason, Rules};
+use super::judge::{Reason, Rules, Suspicion};
 use super::observations::{self, Kind};
 use super::{Database, DbError, Judge};
+use crate::api::table::Recreated;
 
-/// Which execution an object says runs in which workload, and which workloads there are.
+/// Which workloads there are, and which execution an object says runs in which.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workloads {
-    /// Those that exist and have not failed, as `Kind/name`.
-    pub alive: Vec<String>,
+    /// Those that exist.
+    pub seen: Vec<Workload>,
     /// Ids of executions, in the form that Postgres prints,
     pub executions: Vec<String>,
     /// and the workload of each.
     pub named: Vec<String>,
+}
+
+/// A Job or Pod that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// `Kind/name`.
+    pub name: String,
+    /// Its UID: one that is made again under the same name has another.
+    pub uid: String,
+    /// How it stands.
+    pub state: State,
+}
+
+/// How a workload stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It may be at work.
+    Alive,
+    /// It has done its work, which may go on elsewhere.
+    Succeeded,
+    /// It has failed, or should have terminated, and why if that is known.
+    Ended(Option<String>),
+}
+
+impl Workloads {
+    /// As the statements read them.
+    fn json(&self) -> String {
+        let row = |workload: &Workload| {
+            let (state, why) = match &workload.state {
+                State::Alive => ("Alive", None),
+                State::Succeeded => ("Succeeded", None),
+                State::Ended(why) => ("Ended", why.as_deref()),
+            };
+            serde_json::json!({"name": workload.name, "uid": workload.uid, "state": state, "why": why})
+        };
+        serde_json::Value::Array(self.seen.iter().map(row).collect()).to_string()
+    }
 }
 
 /// Brings the suspects whose job is finished in step with the table; writes nothing where nothing changed. Certain are those
@@ -46,6 +84,7 @@ pub async fn update_jobs(database: &Database, judge: &Judge<'_>) -> Result<(), D
             m.job_finished_digest()
         ),
         matters: Some(rows),
+        parameters: None,
     };
     observations::update(database, judge, &unfinished).await?;
     let (later, earlier) = judge.job_finished_while_running("$1").unwrap_or(("false".into(), "false".into()));
@@ -54,7 +93,7 @@ pub async fn update_jobs(database: &Database, judge: &Judge<'_>) -> Result<(), D
              SELECT {id}::text AS execution_id, {began} AS began_at, ({later}) IS TRUE AS later,
                     ({earlier}) IS TRUE AS earlier, {seen} AS seen
              FROM {table} AS t JOIN {jobs} ON {of_job}
-             WHERE {running} AND {finished} AND {began} IS NOT NULL AND $2::text[] IS NOT NULL
+             WHERE {running} AND {finished} AND {began} IS NOT NULL AND $2::jsonb IS NOT NULL
                AND $3::text[] IS NOT NULL AND $4::text[] IS NOT NULL) AS row
          WHERE seen OR NOT earlier",
         seen = judge.job_seen_unfinished("$1"),
@@ -65,29 +104,76 @@ pub async fn update_jobs(database: &Database, judge: &Judge<'_>) -> Result<(), D
         of_job = m.of_job(),
         running = m.judged(),
     );
-    replace(database, judge, Reason::JobFinished, &found, &Workloads::default()).await
+    replace(database, judge, Reason::JobFinished.as_str(), &found, &Workloads::default()).await
 }
 
-/// Brings the suspects whose workload has failed or is gone in step. `None`: it is not known which workloads there are,
-/// so that nobody may be suspected.
+/// Brings the suspects in step whose workload has failed or is gone, and those whose workload was made again, which counts as
+/// `recreated` says. `None`: it is not known which workloads there are, so that nobody may be suspected, and nothing is learnt.
+///
+/// # Errors
+/// Those of the database.
 pub async fn update_workloads(
     database: &Database,
     judge: &Judge<'_>,
     workloads: Option<&Workloads>,
+    recreated: Recreated,
 ) -> Result<(), DbError> {
-    let m = judge.mapping;
     let nobody = Workloads::default();
-    let named = m.workload().unwrap_or_else(|| "NULL::text".to_owned());
-    let found = format!(
-        "SELECT execution_id, began_at, true AS certain, NULL::text AS detail FROM (
-             SELECT {id}::text AS execution_id, {began} AS began_at, COALESCE(said.workload, {named}) AS workload
-             FROM {table} AS t LEFT JOIN unnest($3::text[], $4::text[]) AS said (id, workload) ON said.id = {id}::text
-             WHERE {known} AND {running} AND {began} IS NOT NULL AND {any}) AS named
-         WHERE workload IS NOT NULL AND workload NOT IN (SELECT unnest($2::text[]))",
+    let rows = rows_with_workloads(judge, workloads.is_some());
+    if let Some(workloads) = workloads {
+        observe_workloads(database, judge, workloads, &rows).await?;
+    }
+    let workloads = workloads.unwrap_or(&nobody);
+    let seen = |kind: Kind, what: &str| {
+        format!(
+            "(SELECT {what} FROM jobexec.observations AS o WHERE o.store_id = $1 AND o.kind = '{}'
+              AND o.execution_id = row.execution_id AND o.started_at = row.began_at)",
+            kind.as_str()
+        )
+    };
+    // Another one than was first seen has its name; an object may have named another one since.
+    let again = format!(
+        "COALESCE((SELECT w.name IS NOT NULL AND first <> w.name || ' ' || w.uid AND starts_with(first, w.name || ' ')
+                   FROM {} AS f (first)), false)",
+        seen(Kind::WorkloadSeen, "o.detail")
+    );
+    let joined = format!(
+        "({rows}) AS row LEFT JOIN {SEEN} ON w.name = row.workload
+         WHERE row.workload IS NOT NULL AND NOT EXISTS {}",
+        seen(Kind::WorkloadSucceeded, "1")
+    );
+    let made_again = "'another one has its name, which was made while the execution ran'";
+    let counts = if recreated == Recreated::Gone { again.as_str() } else { "false" };
+    let gone = format!(
+        "SELECT execution_id, began_at, true AS certain, COALESCE(w.why, CASE WHEN {counts} THEN {made_again} END, (
+             SELECT s.detail FROM jobexec.suspects AS s WHERE s.store_id = $1 AND s.reason = '{reason}'
+             AND s.execution_id = row.execution_id AND s.began_at = row.began_at)) AS detail
+         FROM {joined} AND (w.name IS NULL OR w.state = 'Ended' OR {counts})",
+        reason = Reason::WorkloadGone.as_str(),
+    );
+    replace(database, judge, Reason::WorkloadGone.as_str(), &gone, workloads).await?;
+    let counts = if recreated == Recreated::Alive { again.as_str() } else { "false" };
+    let made_again = format!(
+        "SELECT execution_id, began_at, false AS certain, {made_again} AS detail
+         FROM {joined} AND w.state <> 'Ended' AND {counts}"
+    );
+    replace(database, judge, Suspicion::WorkloadRecreated.as_str(), &made_again, workloads).await
+}
+
+/// The workloads as a relation `w`.
+const SEEN: &str = "jsonb_to_recordset($2::jsonb) AS w (name text, uid text, state text, why text)";
+
+/// The running executions with their workloads, if those are `known`.
+fn rows_with_workloads(judge: &Judge<'_>, known: bool) -> String {
+    let m = judge.mapping;
+    format!(
+        "SELECT {id}::text AS execution_id, {began} AS began_at, COALESCE(said.workload, {named}) AS workload
+         FROM {table} AS t LEFT JOIN unnest($3::text[], $4::text[]) AS said (id, workload) ON said.id = {id}::text
+         WHERE {known} AND {running} AND {began} IS NOT NULL AND {any}",
         id = m.id(),
         began = m.began_at(),
+        named = m.workload().unwrap_or_else(|| "NULL::text".to_owned()),
         table = m.table(),
-        known = workloads.is_some(),
         running = m.judged(),
         // Without the column only the executions that objects name are of interest.
         any = if m.workload().is_some() {
@@ -95,23 +181,48 @@ pub async fn update_workloads(
         } else {
             format!("{} = ANY ($3::text[]::{}[])", m.id(), m.id_type().sql())
         },
-    );
-    replace(database, judge, Reason::WorkloadGone, &found, workloads.unwrap_or(&nobody)).await
+    )
+}
+
+/// Remembers which workload an execution was first seen with, and that one was seen to have succeeded.
+async fn observe_workloads(
+    database: &Database,
+    judge: &Judge<'_>,
+    workloads: &Workloads,
+    rows: &str,
+) -> Result<(), DbError> {
+    let seen = |kind: Kind, which: &str| {
+        let unseen = format!(
+            "NOT EXISTS (SELECT FROM jobexec.observations AS o WHERE o.store_id = $1 AND o.kind = '{}'
+                         AND o.execution_id = row.execution_id AND o.started_at = row.began_at)",
+            kind.as_str()
+        );
+        observations::Seen {
+            kind,
+            now: format!(
+                "SELECT execution_id, began_at AS started_at, w.name || ' ' || w.uid AS detail
+                 FROM ({rows}) AS row JOIN {SEEN} ON w.name = row.workload WHERE {which} AND {unseen}"
+            ),
+            matters: Some(format!("SELECT execution_id, began_at AS started_at FROM ({rows}) AS row")),
+            parameters: Some((workloads.json(), workloads.executions.clone(), workloads.named.clone())),
+        }
+    };
+    observations::update(database, judge, &seen(Kind::WorkloadSeen, "true")).await?;
+    observations::update(database, judge, &seen(Kind::WorkloadSucceeded, "w.state = 'Succeeded'")).await
 }
 
 async fn replace(
     database: &Database,
     judge: &Judge<'_>,
-    reason: Reason,
+    reason: &'static str,
     found: &str,
     workloads: &Workloads,
 ) -> Result<(), DbError> {
     let Rules::Table(store_id) = judge.rules else { return Ok(()) };
-    let reason = reason.as_str();
     let bind = |sql: String| {
         sqlx::query(AssertSqlSafe(sql))
             .bind(store_id)
-            .bind(&workloads.alive)
+            .bind(workloads.json())
             .bind(&workloads.executions)
             .bind(&workloads.named)
             .persistent(false)

@@ -49,6 +49,8 @@ pub struct Execution {
     pub ended_by: Option<String>,
     /// Who asked for it, if a person did and is known.
     pub actor: Option<String>,
+    /// What else was recorded of that, for example why its workload failed.
+    pub note: Option<String>,
     /// Whether it is stale now.
     pub stale: bool,
     /// Whether [`Window`] has it.
@@ -107,7 +109,7 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, window: Option<Window>) -> Stri
              SELECT unnest(${NEXT_PARAMETER}::text[]::{type_}[]) AS id UNION SELECT id FROM picked)
          SELECT {id}::text AS id, {status} AS status, {job} AS job_id, {job_type} AS job_type,
                 {number}::bigint AS number, {shown_start} AS started_at, {shown_end} AS completed_at,
-                ended.reason, ended.source AS ended_by, ended.actor, v.timeout, v.timeout_source AS source,
+                ended.reason, ended.source AS ended_by, ended.actor, ended.note, v.timeout, v.timeout_source AS source,
                 COALESCE(ended.deadline, {due}) AS deadline,
                 {running} AND {long} AS long_running, v.warn_source, e.extend_source,
                 {id} IN (SELECT id FROM stale) AS stale, {id} IN (SELECT id FROM picked) AS picked
@@ -161,12 +163,14 @@ fn picked(m: &Mapping, window: Option<Window>) -> String {
 /// ids may be used again. The column may keep fewer digits of the time than the event does.
 fn ended(m: &Mapping, ledger: &Ledger) -> String {
     match ledger {
-        Ledger::Missing(_) => "SELECT NULL::text AS reason, NULL::text AS source, NULL::text AS actor, \
+        Ledger::Missing(_) => {
+            "SELECT NULL::text AS reason, NULL::text AS source, NULL::text AS actor, NULL::text AS note, \
              NULL::timestamptz AS deadline"
-            .to_owned(),
+                .to_owned()
+        }
         Ledger::Tables { store_id, .. } => format!(
             "SELECT left(o.reason, {RECORD_CHARS}) AS reason, left(o.source, {RECORD_CHARS}) AS source, \
-                    left(o.actor, {RECORD_CHARS}) AS actor, {deadline} AS deadline FROM jobexec.events AS o \
+                    left(o.actor, {RECORD_CHARS}) AS actor, left(o.note, {RECORD_CHARS}) AS note, {deadline} AS deadline FROM jobexec.events AS o \
              WHERE {finished} AND o.store_id = {store_id} AND o.execution_id = {id}::text \
                AND o.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second' \
                AND o.action IN ('Failed', 'Cancelled') ORDER BY o.event_id DESC LIMIT 1",
@@ -199,6 +203,7 @@ fn execution(m: &Mapping, row: &PgRow) -> Result<Execution, sqlx::Error> {
         reason: row.try_get("reason")?,
         ended_by: row.try_get("ended_by")?,
         actor: row.try_get("actor")?,
+        note: row.try_get("note")?,
         stale: row.try_get::<Option<bool>, _>("stale")?.unwrap_or_default(),
         picked: row.try_get::<Option<bool>, _>("picked")?.unwrap_or_default(),
     })

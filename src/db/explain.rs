@@ -268,12 +268,13 @@ fn statement(judge: &Judge<'_>) -> String {
                 {held} AS heartbeat_held, {held_why} AS heartbeats_why,
                 {finished} AS job_finished, {since} AS job_finished_at, {job_ended} AS job_ended_at,
                 {unfinished} AS job_seen_unfinished, {successor} AS superseded_at,
-                {gone} AS workload_gone_at,
+                {gone} AS workload_gone_at, {detail} AS workload_detail,
                 stale.reason, stale.action AS stale_action, {columns}
          FROM {table} AS t {joined} LEFT JOIN stale ON stale.id = {id}
          WHERE {id} = (${NEXT_PARAMETER}::text[]::{key}[])[1] AND {exists}",
         exists = m.exists(),
         ctes = judge.ctes(Take::LookAtThese),
+        detail = judge.workload_detail(&format!("{}::text", m.id()), &m.began_at()),
         status = m.status_shown(),
         job = m.job_shown(),
         type_ = m.type_shown(),
@@ -429,12 +430,17 @@ fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error
     }
     if judge.workloads.is_some() {
         let stale_at: Option<DateTime<Utc>> = decode::maybe_at(row, "workload_gone_at")?;
-        let seen = if stale_at.is_some() {
-            "its Job or Pod has failed or is gone"
-        } else {
-            "its Job or Pod is not known to be gone"
+        let detail: Option<String> = row.try_get("workload_detail")?;
+        let seen = match (stale_at.is_some(), detail) {
+            (true, Some(why)) => format!("its Job or Pod has failed or is gone: {why}"),
+            (true, None) => "its Job or Pod has failed or is gone".to_owned(),
+            (false, Some(why)) => format!(
+                "its Job or Pod is there: {why}, so that only a person has it ended for that (jobexec cleanup --reason \
+                 WorkloadRecreated)"
+            ),
+            (false, None) => "its Job or Pod is not known to be gone".to_owned(),
         };
-        all.push(Evidence { reason: Reason::WorkloadGone, seen: seen.to_owned(), stale_at });
+        all.push(Evidence { reason: Reason::WorkloadGone, seen, stale_at });
     }
     Ok(all)
 }

@@ -14,6 +14,10 @@ pub enum Kind {
     JobUnfinished,
     /// It runs, and its row has no start.
     RunningWithoutStart,
+    /// Its workload was there. The detail is the name and the UID of that.
+    WorkloadSeen,
+    /// Its workload had succeeded. The detail is the same.
+    WorkloadSucceeded,
 }
 
 impl Kind {
@@ -22,6 +26,8 @@ impl Kind {
         match self {
             Self::JobUnfinished => "JobUnfinished",
             Self::RunningWithoutStart => "RunningWithoutStart",
+            Self::WorkloadSeen => "WorkloadSeen",
+            Self::WorkloadSucceeded => "WorkloadSucceeded",
         }
     }
 }
@@ -37,6 +43,8 @@ pub struct Seen {
     /// Those of which it still matters that it once was so; `None`: only those of which it is so now. Of all others it is
     /// forgotten.
     pub matters: Option<String>,
+    /// What the queries may use as `$2`, `$3` and `$4`, and then must: a text and two arrays of texts.
+    pub parameters: Option<(String, Vec<String>, Vec<String>)>,
 }
 
 /// Brings what is kept in step with what is seen; writes nothing where nothing changed. An execution that was seen with
@@ -47,7 +55,13 @@ pub struct Seen {
 pub async fn update(database: &Database, judge: &Judge<'_>, seen: &Seen) -> Result<(), DbError> {
     let Rules::Table(store_id) = judge.rules else { return Ok(()) };
     let kind = seen.kind.as_str();
-    let bind = |sql: String| sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false);
+    let bind = |sql: String| {
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false);
+        match seen.parameters.clone() {
+            Some((text, first, second)) => query.bind(text).bind(first).bind(second),
+            None => query,
+        }
+    };
     let with = format!(
         "WITH seen AS MATERIALIZED ({now}),
          matters AS MATERIALIZED ({matters}),
@@ -103,5 +117,6 @@ pub async fn update_running_without_start(database: &Database, judge: &Judge<'_>
         running = m.judged(),
         start = m.started_column(),
     );
-    update(database, judge, &Seen { kind: Kind::RunningWithoutStart, now, matters: None }).await
+    update(database, judge, &Seen { kind: Kind::RunningWithoutStart, now, matters: None, parameters: None })
+        .await
 }

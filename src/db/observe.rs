@@ -40,9 +40,11 @@ pub struct Live {
     pub pair: Option<(String, String)>,
     /// Executions that are suspected, and one of them with its job.
     pub suspects: Suspects,
+    /// Those whose workload was made again under its name.
+    pub recreated: Suspects,
 }
 
-/// Executions that run although their job is finished, which may be the end of an earlier run.
+/// Executions that may be dead, which only a person decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Suspects {
     /// How many.
@@ -107,12 +109,19 @@ pub async fn live(database: &Database, judge: &Judge<'_>) -> Result<Live, DbErro
     let m = judge.mapping;
     let start = m.started_at();
     let suspected = suspected(judge);
-    let suspect = if suspected.is_some() {
-        "(SELECT count(*) FROM suspect) AS suspects, (SELECT min(id) FROM suspect) AS suspect,
-         (SELECT min(job_id) FROM suspect WHERE id = (SELECT min(id) FROM suspect)) AS suspect_job"
-    } else {
-        "0::bigint AS suspects, NULL::text AS suspect, NULL::text AS suspect_job"
+    let recreated = recreated(judge);
+    let columns = |name: &str, known: bool| {
+        if known {
+            format!(
+                "(SELECT count(*) FROM {name}) AS {name}s, (SELECT min(id) FROM {name}) AS {name},
+                 (SELECT min(job_id) FROM {name} WHERE id = (SELECT min(id) FROM {name})) AS {name}_job"
+            )
+        } else {
+            format!("0::bigint AS {name}s, NULL::text AS {name}, NULL::text AS {name}_job")
+        }
     };
+    let suspect =
+        format!("{}, {}", columns("suspect", suspected.is_some()), columns("recreated", recreated.is_some()));
     let sql = format!(
         "WITH {ctes},
          live AS (
@@ -135,7 +144,10 @@ pub async fn live(database: &Database, judge: &Judge<'_>) -> Result<Live, DbErro
         table = m.table(),
         running = m.running(),
         oldest = wire("live.oldest"),
-        suspects = suspected.map_or(String::new(), |s| format!(", suspect AS MATERIALIZED ({s})")),
+        suspects = [("suspect", suspected), ("recreated", recreated)]
+            .into_iter()
+            .filter_map(|(name, query)| Some(format!(", {name} AS MATERIALIZED ({})", query?)))
+            .collect::<String>(),
     );
     let mut tx = database.read().await?;
     let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).persistent(false);
@@ -145,6 +157,10 @@ pub async fn live(database: &Database, judge: &Judge<'_>) -> Result<Live, DbErro
         suspects: Suspects {
             count: row.try_get("suspects")?,
             pair: row.try_get::<Option<_>, _>("suspect")?.zip(row.try_get("suspect_job")?),
+        },
+        recreated: Suspects {
+            count: row.try_get("recreateds")?,
+            pair: row.try_get::<Option<_>, _>("recreated")?.zip(row.try_get("recreated_job")?),
         },
         now: decode::at(&row, "now")?,
         running: row.try_get("running")?,
@@ -170,6 +186,20 @@ fn suspected(judge: &Judge<'_>) -> Option<String> {
         running = m.judged(),
         suspected = judge.job_suspected()?,
         certain = judge.job_certain(),
+    ))
+}
+
+/// The executions whose workload was made again and that nothing ends, with their jobs.
+fn recreated(judge: &Judge<'_>) -> Option<String> {
+    let m = judge.mapping;
+    Some(format!(
+        "SELECT {id}::text AS id, COALESCE({job}, '?') AS job_id FROM {table} AS t
+         WHERE {running} AND {again} AND {id} NOT IN (SELECT id FROM stale)",
+        id = m.id(),
+        job = m.job_shown(),
+        table = m.table(),
+        running = m.judged(),
+        again = judge.workload_made_again()?,
     ))
 }
 

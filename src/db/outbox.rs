@@ -226,7 +226,7 @@ async fn executions(
         "SELECT e.action, left(e.execution_id, {ID_BYTES}) AS execution_id, left(e.job_id, {TEXT_CHARS}) AS job_id,
                 {type_} AS job_type, e.execution_number, {started} AS started_at, {deadline} AS deadline, {at} AS at,
                 left(e.reason, {RECORD_CHARS}) AS reason, left(e.source, {RECORD_CHARS}) AS source,
-                left(e.actor, {RECORD_CHARS}) AS actor, {owner} AS owner
+                left(e.actor, {RECORD_CHARS}) AS actor, left(e.note, {RECORD_CHARS}) AS note, {owner} AS owner
          FROM jobexec.events AS e LEFT JOIN {table} AS t ON {id} = {key}
          WHERE e.store_id = $2 AND e.event_id = ANY ($1) ORDER BY e.event_id",
         at = wire("e.at"),
@@ -261,6 +261,7 @@ async fn executions(
             deadline: decode::maybe_at(row, "deadline")?,
             at: decode::at(row, "at")?,
             reason: row.try_get("reason")?,
+            detail: row.try_get("note")?,
             source: row.try_get("source")?,
             actor: row.try_get("actor")?,
             owner: row.try_get("owner")?,

@@ -337,17 +337,23 @@ fn statement(judge: &Judge<'_>) -> String {
 /// What the row `t` is suspected of, as an SQL expression.
 fn suspected(judge: &Judge<'_>) -> String {
     let m = judge.mapping;
-    judge.job_suspected().map_or("NULL::text".to_owned(), |suspected| {
+    let job = judge.job_suspected().map(|suspected| {
         format!(
-            "CASE WHEN stale.reason IS NULL AND {running} AND NOT {certain}
-                       AND EXISTS (SELECT FROM {jobs} WHERE {of_job} AND {suspected}) THEN '{reason}' END",
-            running = m.judged(),
+            "WHEN NOT {certain} AND EXISTS (SELECT FROM {jobs} WHERE {of_job} AND {suspected}) THEN '{what}'",
             certain = judge.job_certain(),
             jobs = m.jobs_table(),
             of_job = m.of_job(),
-            reason = Suspicion::JobFinished.as_str(),
+            what = Suspicion::JobFinished.as_str(),
         )
-    })
+    });
+    let workload = judge
+        .workload_made_again()
+        .map(|again| format!("WHEN {again} THEN '{}'", Suspicion::WorkloadRecreated.as_str()));
+    let known: Vec<String> = job.into_iter().chain(workload).collect();
+    if known.is_empty() {
+        return "NULL::text".to_owned();
+    }
+    format!("CASE WHEN stale.reason IS NOT NULL OR NOT ({}) THEN NULL {} END", m.judged(), known.join(" "))
 }
 
 fn read(judge: &Judge<'_>, row: &PgRow) -> Result<Execution, sqlx::Error> {

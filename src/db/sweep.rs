@@ -375,9 +375,9 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
         Ledger::Tables { .. } => format!(
             ", recorded AS (
                  INSERT INTO jobexec.events (at, store_id, sweep_id, execution_id, job_id, execution_number,
-                                             action, reason, source, actor, started_at, deadline)
+                                             action, reason, source, actor, note, started_at, deadline)
                  SELECT at, ${store}, ${sweep}, id, job_id, number,
-                        CASE WHEN cancelled THEN 'Cancelled' ELSE 'Failed' END, reason, source, {actor},
+                        CASE WHEN cancelled THEN 'Cancelled' ELSE 'Failed' END, reason, source, {actor}, note,
                         started_at, deadline FROM judged
                  RETURNING event_id),
              tallied AS (
@@ -398,7 +398,8 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
          {updates},
          judged AS MATERIALIZED (
              SELECT f.id::text AS id, f.job_id, f.number, {shown} AS started_at, statement_timestamp() AS at,
-                    {counts_from} + v.timeout + v.extend_by + v.grace AS deadline, f.reason, f.cancelled, {source} AS source
+                    {counts_from} + v.timeout + v.extend_by + v.grace AS deadline, f.reason, f.cancelled, {source} AS source,
+                    {note} AS note
              FROM ended AS f {joins} WHERE NOT f.running){recorded}
          SELECT id, job_id, number, started_at, deadline, at, source, reason, cancelled FROM judged WHERE {LOGIN_PATH}
          UNION ALL
@@ -413,8 +414,15 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
             created: judge.mapping.created_at().map(|_| "f.created_at".to_owned()),
         }),
         source = source("f.reason"),
+        note = note(judge),
         joins = Judge::joins("f.id", "f.job_key", "f.job_type"),
     )
+}
+
+/// What else is to be recorded of the end of `f`.
+fn note(judge: &Judge<'_>) -> String {
+    let detail = judge.workload_detail("f.id::text", "COALESCE(f.started_at, f.created_at)");
+    format!("CASE WHEN f.reason = '{}' THEN {detail} END", Reason::WorkloadGone.as_str())
 }
 
 /// The updates, each with what it writes: one for each reason, and for each way to end an execution.

@@ -79,7 +79,9 @@ impl Open {
             }
         };
         let (database, judge) = (&self.session.database, self.session.judge(&self.in_force));
-        let updated = database.within(evidence::update_workloads(database, &judge, Some(&seen))).await;
+        let recreated = store.spec.workloads.as_ref().map(|w| w.recreated).unwrap_or_default();
+        let updated =
+            database.within(evidence::update_workloads(database, &judge, Some(&seen), recreated)).await;
         updated.map(|()| true).map_err(|error| self.failed(error))
     }
 

@@ -212,6 +212,7 @@ mod tests {
             deadline: None,
             at: DateTime::UNIX_EPOCH,
             reason: "DeadlineExceeded".to_owned(),
+            detail: None,
             source: "ExecutionStore/jobs".to_owned(),
             actor: None,
             owner: owner.map(str::to_owned),

@@ -69,6 +69,9 @@ pub struct Execution {
     pub at: DateTime<Utc>,
     /// Why, for example `DeadlineExceeded`.
     pub reason: String,
+    /// What else is known of it, for example why its workload failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// The object that says so, for example `ExecutionPolicy/nightly`.
     pub source: String,
     /// Who asked for it, where a person did.

@@ -40,6 +40,7 @@ fn execution(topic: Topic, at: DateTime<Utc>) -> Execution {
         deadline: Some(at),
         at,
         reason: "DeadlineExceeded".to_owned(),
+        detail: None,
         source: "ExecutionPolicy/nightly".to_owned(),
         actor: text("alice"),
         owner: text("owner@example.org"),

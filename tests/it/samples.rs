@@ -19,6 +19,7 @@ fn live(running: i64) -> Live {
         of_finished_jobs: 0,
         pair: None,
         suspects: observe::Suspects::default(),
+        recreated: observe::Suspects::default(),
     }
 }
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::support::{World, is, rbac};
+use crate::support::{World, is, message, rbac};
 
 fn template() -> Value {
     json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "none"}]}})
@@ -83,4 +83,128 @@ async fn an_execution_ends_with_its_job_or_pod() {
     world.store_until(&operator, |s| is(&s.conditions, "EvidenceSeen", "False", "ObjectsRefused")).await;
     world.request_sweep(&operator).await;
     assert_eq!(world.status(6).await, "running");
+}
+
+/// A table with a column for the workload.
+const NAMED: &str = "CREATE TABLE job_executions (id bigint PRIMARY KEY, job_id bigint NOT NULL, \
+    execution_number integer NOT NULL, status text NOT NULL, started_at timestamptz, completed_at timestamptz, workload text)";
+
+fn named(recreated: &str) -> Value {
+    json!({"table": {"columns": {"workload": "workload"}}, "workloads": {"gracePeriod": "1s", "recreated": recreated}})
+}
+
+async fn start(world: &World, id: i64, pod: &str) {
+    world
+        .sql(&format!(
+            "INSERT INTO job_executions VALUES ({id}, {id}, 1, 'running', now() - interval '1 minute', NULL, 'Pod/{pod}')"
+        ))
+        .await;
+}
+
+async fn pod(world: &World, name: &str, finalizers: Value) {
+    let metadata = json!({"name": name, "finalizers": finalizers});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template()["spec"]});
+    world.pod(name, pod).await;
+}
+
+async fn report(world: &World, name: &str, status: Value) {
+    let report = json!({"apiVersion": "v1", "kind": "Pod", "status": status});
+    let pods = world.api::<Pod>();
+    pods.patch_status(name, &PatchParams::apply("kubelet").force(), &Patch::Apply(report)).await.unwrap();
+}
+
+async fn delete(world: &World, name: &str) {
+    let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    world.api::<Pod>().delete(name, &now).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_workload_that_was_seen_to_succeed_is_no_proof_of_death_when_it_is_gone() {
+    let world = World::with("succeeded", NAMED, &named("Alive")).await;
+    rbac::apply(&world.client, &world.namespace, rbac::WORKLOADS).await;
+    for (id, name) in [(1, "well"), (2, "unwell")] {
+        pod(&world, name, json!([])).await;
+        start(&world, id, name).await;
+    }
+    report(&world, "well", json!({"phase": "Succeeded"})).await;
+    let operator = world.operator();
+    world.store(named("Alive")).await;
+    world.until_true("SELECT EXISTS (SELECT FROM jobexec.observations WHERE kind = 'WorkloadSucceeded' AND execution_id = '1')").await;
+    world.until_true("SELECT EXISTS (SELECT FROM jobexec.observations WHERE kind = 'WorkloadSeen' AND execution_id = '2')").await;
+    delete(&world, "well").await;
+    delete(&world, "unwell").await;
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
+    world.request_sweep(&operator).await;
+    world.request_sweep(&operator).await;
+    assert_eq!(world.status(1).await, "running");
+}
+
+#[tokio::test]
+async fn why_a_workload_ended_is_in_the_record_the_event_and_the_object() {
+    let world = World::with("why", NAMED, &named("Alive")).await;
+    rbac::apply(&world.client, &world.namespace, rbac::WORKLOADS).await;
+    pod(&world, "killed", json!([])).await;
+    start(&world, 1, "killed").await;
+    let killed = json!({"phase": "Failed", "containerStatuses": [{"name": "c", "image": "none", "imageID": "", "ready": false,
+        "restartCount": 0, "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]});
+    report(&world, "killed", killed).await;
+    // A Pod of a node that is gone: nobody reports that it has terminated.
+    pod(&world, "stuck", json!(["test.example.org/held"])).await;
+    start(&world, 2, "stuck").await;
+    delete(&world, "stuck").await;
+    let operator = world.operator();
+    world.execution("killed", "1", json!({})).await;
+    world.store(named("Alive")).await;
+    world.until_true("SELECT bool_and(status = 'failed') FROM job_executions").await;
+    let notes: Vec<String> =
+        sqlx::query_scalar("SELECT note FROM jobexec.events WHERE action = 'Failed' ORDER BY execution_id")
+            .fetch_all(&world.pool)
+            .await
+            .unwrap();
+    assert_eq!(notes[0], "OOMKilled, exit code 137");
+    assert!(notes[1].starts_with("it should have terminated at "), "{notes:?}");
+    let killed = world
+        .execution_until(&operator, "killed", |s| is(&s.conditions, "Succeeded", "False", "WorkloadGone"))
+        .await;
+    let text = message(&killed.conditions, "Succeeded");
+    assert!(text.contains("OOMKilled, exit code 137"), "{text}");
+    let event = world.event_until(&operator, "killed", "WorkloadGone").await;
+    assert!(event.contains("OOMKilled"), "{event}");
+}
+
+#[tokio::test]
+async fn a_workload_that_is_made_again_under_its_name_is_reported_and_counts_where_that_is_asked() {
+    let world = World::with("again", NAMED, &named("Alive")).await;
+    rbac::apply(&world.client, &world.namespace, rbac::WORKLOADS).await;
+    for id in [1, 2] {
+        let name = format!("worker-{id}");
+        pod(&world, &name, json!([])).await;
+        start(&world, id, &name).await;
+    }
+    let operator = world.operator();
+    world.store(named("Alive")).await;
+    world.until_true("SELECT count(*) = 2 FROM jobexec.observations WHERE kind = 'WorkloadSeen'").await;
+    operator.kill();
+    delete(&world, "worker-1").await;
+    pod(&world, "worker-1", json!([])).await;
+    let operator = world.operator();
+    let told =
+        world.store_until(&operator, |s| is(&s.conditions, "Consistent", "False", "WorkloadRecreated")).await;
+    let text = message(&told.conditions, "Consistent");
+    assert!(text.contains("execution 1") && text.contains("--reason WorkloadRecreated"), "{text}");
+    world.request_sweep(&operator).await;
+    assert_eq!(world.status(1).await, "running");
+    let file = world.file("store.yaml", &World::store_with("jobs", named("Alive")).to_string());
+    let listed = String::from_utf8(world.jobexec(&["list", "-f", &file]).stdout).unwrap();
+    assert!(listed.contains("Suspected:WorkloadRecreated"), "{listed}");
+    let explained = String::from_utf8(world.jobexec(&["explain", "1", "-f", &file]).stdout).unwrap();
+    assert!(explained.contains("another one has its name"), "{explained}");
+
+    world.store_changed(&operator, named("Gone")).await;
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
+    world.request_sweep(&operator).await;
+    assert_eq!(world.status(2).await, "running");
+    let record: String =
+        world.one("SELECT reason || ': ' || note FROM jobexec.events WHERE action = 'Failed'").await;
+    assert!(record.starts_with("WorkloadGone: another one has its name"), "{record}");
 }

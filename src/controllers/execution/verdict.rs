@@ -171,14 +171,15 @@ fn findings(object: &JobExecution, row: &Execution, unable: Option<&Unable>) -> 
 /// Why and how the operator ended it.
 fn ended(row: &Execution, reason: Reason) -> String {
     let how = if row.phase == Phase::Cancelled { "cancelled" } else { "failed" };
-    match (reason, row.deadline) {
-        (Reason::DeadlineExceeded, Some(deadline)) => format!(
+    if let (Reason::DeadlineExceeded, Some(deadline)) = (reason, row.deadline) {
+        return format!(
             "it was still running past its deadline {} and was {how} by the operator; the timeout is from {}",
             deadline.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
             row.ended_by.as_ref().unwrap_or(&row.source)
-        ),
-        _ => format!("it was {} and was {how} by the operator", reason.explanation()),
+        );
     }
+    let note = row.note.as_ref().map_or(String::new(), |note| format!(" ({note})"));
+    format!("it was {}{note} and was {how} by the operator", reason.explanation())
 }
 
 /// The reason, if the operator ended an execution because a person asked for it.

@@ -16,6 +16,7 @@ use crate::controllers::guarded;
 use crate::controllers::session::{NotReady, Session};
 use crate::db::Ledger;
 use crate::db::held::Held;
+use crate::db::judge::Suspicion;
 use crate::db::mapping::ID_BYTES;
 use crate::db::observe::{Census, Contradictions, Live};
 use crate::db::sweep::Refused;
@@ -292,7 +293,7 @@ fn consistent(seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
     let Some(found) = &seen.figures.contradictions else {
         // What was known of the rows does not become unknown because the database is away.
         return match (pair, find(&before.conditions, TYPE)) {
-            (Some(pair), _) => Finding::new(TYPE, false, "JobFinished", pair),
+            (Some((reason, pair)), _) => Finding::new(TYPE, false, reason, pair),
             (None, Some(Condition { status, .. })) if status == "False" => {
                 let message = "rows contradicted themselves when the table was last read".to_owned();
                 Finding::new(TYPE, false, "Violations", message)
@@ -304,12 +305,12 @@ fn consistent(seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
     kinds.retain(|(count, ..)| *count > 0);
     let Some((_, first, _)) = kinds.first() else {
         return match pair {
-            Some(pair) => Finding::new(TYPE, false, "JobFinished", pair),
+            Some((reason, pair)) => Finding::new(TYPE, false, reason, pair),
             None => Finding::new(TYPE, true, "NoViolations", "no row contradicts itself"),
         };
     };
     let parts: Vec<String> = kinds.iter().map(|(count, _, what)| format!("{count} {what}")).collect();
-    let pair = pair.map_or(String::new(), |pair| format!("; {pair}"));
+    let pair = pair.map_or(String::new(), |(_, pair)| format!("; {pair}"));
     let message = format!("executions that contradict themselves: {}{pair}", parts.join("; "));
     Finding::new(TYPE, false, first, message)
 }
@@ -345,9 +346,27 @@ fn contradictions(found: &Contradictions) -> [(i64, &'static str, String); 8] {
 }
 
 /// The truths that contradict each other, if any do.
-fn running_of_finished_jobs(live: &Live) -> Option<String> {
-    let told: Vec<String> = running_of_finished_job(live).into_iter().chain(suspected(live)).collect();
-    (!told.is_empty()).then(|| told.join("; "))
+fn running_of_finished_jobs(live: &Live) -> Option<(&'static str, String)> {
+    let jobs = running_of_finished_job(live).into_iter().chain(suspected(live));
+    let jobs = jobs.map(|text| (Suspicion::JobFinished.as_str(), text));
+    let again = recreated(live).map(|text| (Suspicion::WorkloadRecreated.as_str(), text));
+    let told: Vec<_> = jobs.chain(again).collect();
+    let texts: Vec<&str> = told.iter().map(|(_, text)| text.as_str()).collect();
+    Some((told.first()?.0, texts.join("; ")))
+}
+
+/// Whose workload was made again, which is only reported.
+fn recreated(live: &Live) -> Option<String> {
+    let (execution, job) = live.recreated.pair.as_ref()?;
+    let more = match live.recreated.count {
+        ..2 => String::new(),
+        count => format!(", and {} more like it", count - 1),
+    };
+    Some(format!(
+        "execution {execution} of job {job} runs{more}, while another Job or Pod has the name of the one that ran it: it may go \
+         on with the work, so nothing is ended for it. What is dead: `jobexec cleanup --reason WorkloadRecreated`; with \
+         spec.workloads.recreated: Gone it counts as WorkloadGone"
+    ))
 }
 
 /// What is suspected and not ended without a person.

@@ -120,10 +120,13 @@ impl Witness {
         database.within(observations::update_running_without_start(database, judge)).await?;
         database.within(evidence::update_jobs(database, judge)).await?;
         if let Some(seen) = workloads {
+            let recreated = store.spec.workloads.as_ref().map(|w| w.recreated).unwrap_or_default();
             if let Err(unknown) = &seen {
                 self.fail(store, unknown.reason(), unknown);
             }
-            database.within(evidence::update_workloads(database, judge, seen.as_ref().ok())).await?;
+            database
+                .within(evidence::update_workloads(database, judge, seen.as_ref().ok(), recreated))
+                .await?;
         }
         let every = store.spec.poll_interval.to_chrono();
         if let Some(held) =

@@ -1,7 +1,7 @@
 //! Until when an execution is known to be alive by its heartbeat, and how long a lost one is held.
 
-use super::{Judge, Reason, Rules};
-use crate::db::mapping::wire;
+use super::{Judge, Reason, Rules, Suspicion};
+use crate::db::mapping::{RECORD_CHARS, wire};
 
 impl Judge<'_> {
     /// The column of `b` with the times at which lost heartbeats began to be held, where any heartbeat counts.
@@ -30,6 +30,18 @@ impl Judge<'_> {
                                      WHERE h > a.at AND h <= statement_timestamp() {ended}))
               FROM (SELECT {} AS at) AS a)",
             self.known_alive(heartbeat)
+        )
+    }
+
+    /// What is known of the workload of the execution with this id (a text) and beginning: why it ended, or that another one has
+    /// its name.
+    pub(in crate::db) fn workload_detail(&self, id: &str, began: &str) -> String {
+        let (Rules::Table(_), Some(_)) = (self.rules, self.workloads) else { return "NULL::text".to_owned() };
+        format!(
+            "(SELECT left(s.detail, {RECORD_CHARS}) FROM jobexec.suspects AS s WHERE s.store_id = $4
+              AND s.reason IN ('{}', '{}') AND s.execution_id = {id} AND s.began_at = {began} ORDER BY s.reason LIMIT 1)",
+            Reason::WorkloadGone.as_str(),
+            Suspicion::WorkloadRecreated.as_str()
         )
     }
 

@@ -7,7 +7,7 @@ use super::peek::Peek;
 use super::{Among, DUE, End, Judge, NEXT_PARAMETER, Reason, Rules, TOTAL, Take, id_of};
 use crate::api::OnTimeout;
 use crate::db::asked::{Forced, GOVERNED};
-use crate::db::mapping::{literal, wire};
+use crate::db::mapping::literal;
 use crate::db::rules;
 
 impl Judge<'_> {

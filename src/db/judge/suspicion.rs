@@ -12,6 +12,8 @@ use crate::db::rules;
 pub enum Suspicion {
     /// Its job was finished already when the two were first seen together.
     JobFinished,
+    /// Another workload has the name of the one that ran it.
+    WorkloadRecreated,
 }
 
 /// A word that names no [`Suspicion`].
@@ -25,18 +27,22 @@ pub struct UnknownSuspicion(String);
 pub struct NotAsked(pub Suspicion);
 
 impl Suspicion {
-    const ALL: [Self; 1] = [Self::JobFinished];
+    const ALL: [Self; 2] = [Self::JobFinished, Self::WorkloadRecreated];
 
     /// The reason for which an execution is ended where a person confirms it.
     pub const fn reason(self) -> Reason {
         match self {
             Self::JobFinished => Reason::JobFinished,
+            Self::WorkloadRecreated => Reason::WorkloadGone,
         }
     }
 
     /// In one word.
     pub const fn as_str(self) -> &'static str {
-        self.reason().as_str()
+        match self {
+            Self::JobFinished => "JobFinished",
+            Self::WorkloadRecreated => "WorkloadRecreated",
+        }
     }
 
     /// All of them, for a message.
@@ -47,6 +53,9 @@ impl Suspicion {
     const fn remedy(self) -> &'static str {
         match self {
             Self::JobFinished => "it has no spec.jobs (without an operator: give the store's file with -f)",
+            Self::WorkloadRecreated => {
+                "it has no spec.workloads, or no operator has looked at it (without one: give the store's file with -f)"
+            }
         }
     }
 }
@@ -113,6 +122,19 @@ impl Judge<'_> {
         }
     }
 
+    /// The condition that another workload has the name of the one that ran the row `t`, where that is only reported.
+    pub(in crate::db) fn workload_made_again(&self) -> Option<String> {
+        let (Rules::Table(_), Some(_)) = (self.rules, self.workloads) else { return None };
+        let m = self.mapping;
+        Some(format!(
+            "(({}::text, {}) IN (SELECT s.execution_id, s.began_at FROM jobexec.suspects AS s
+              WHERE s.store_id = $4 AND s.reason = '{}')) IS TRUE",
+            m.id(),
+            m.began_at(),
+            Suspicion::WorkloadRecreated.as_str()
+        ))
+    }
+
     /// Those that a person has ended for what they are suspected of, and those that are stale by the same evidence.
     pub(super) fn by_confirmed_suspicion(&self, suspicion: Suspicion, take: Take) -> Vec<String> {
         let m = self.mapping;
@@ -124,6 +146,10 @@ impl Judge<'_> {
                     let jobs = format!("JOIN {} ON {}", m.jobs_table(), m.of_job());
                     branches.push(self.by_evidence(suspicion.reason(), &jobs, &suspected, take));
                 }
+            }
+            Suspicion::WorkloadRecreated => {
+                let again = self.workload_made_again();
+                branches.extend(again.map(|again| self.by_evidence(suspicion.reason(), "", &again, take)));
             }
         }
         if branches.is_empty() {
@@ -147,6 +173,7 @@ impl Judge<'_> {
     pub fn suspects(&self, suspicion: Suspicion) -> Result<(), NotAsked> {
         let known = match suspicion {
             Suspicion::JobFinished => self.mapping.job_finished().is_some(),
+            Suspicion::WorkloadRecreated => self.workload_made_again().is_some(),
         };
         if known { Ok(()) } else { Err(NotAsked(suspicion)) }
     }

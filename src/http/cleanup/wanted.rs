@@ -46,9 +46,9 @@ pub(crate) struct Wanted {
     pub(crate) store: Option<StoreName>,
     /// With a threshold or `ids`: those too that a policy, an extension or `AlertOnly` governs.
     pub(crate) include_governed: Option<bool>,
-    /// What is suspected of this, and nothing else: `JobFinished`. Not together with a threshold or `ids`.
-    #[param(value_type = Option<String>, pattern = "^JobFinished$", example = "JobFinished")]
-    #[schema(value_type = Option<String>, pattern = "^JobFinished$", example = "JobFinished")]
+    /// What is suspected of this, and nothing else: `JobFinished`, `WorkloadRecreated`. Not together with a threshold or `ids`.
+    #[param(value_type = Option<String>, pattern = "^(JobFinished|WorkloadRecreated)$", example = "JobFinished")]
+    #[schema(value_type = Option<String>, pattern = "^(JobFinished|WorkloadRecreated)$", example = "JobFinished")]
     pub(crate) reason: Option<Suspicion>,
 }
 

@@ -5,10 +5,11 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
+use jobexec_operator::api::table::Recreated;
 use jobexec_operator::api::{ExecutionStore, ExecutionStoreSpec};
 use jobexec_operator::db::audit;
 use jobexec_operator::db::cleanup::{self, Options};
-use jobexec_operator::db::evidence::{self, Workloads};
+use jobexec_operator::db::evidence::{self, State, Workload, Workloads};
 use jobexec_operator::db::execution::{self, Window};
 use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
@@ -98,8 +99,9 @@ impl Work {
         outbox::announce(database, self.store_id, true).await?;
         rules::replace(database, self.store_id, &self.compiled, &[], &serde_json::Value::Null).await?;
         evidence::update_jobs(database, judge).await?;
-        let workloads = Workloads { alive: vec!["Job/alive".into()], ..Workloads::default() };
-        evidence::update_workloads(database, judge, Some(&workloads)).await?;
+        let alive = Workload { name: "Job/alive".into(), uid: "u".into(), state: State::Alive };
+        let workloads = Workloads { seen: vec![alive], ..Workloads::default() };
+        evidence::update_workloads(database, judge, Some(&workloads), Recreated::Alive).await?;
         observe::pulse(database, judge, TimeDelta::hours(10)).await?;
         observe::pulse(database, &judge.with_evidence(false), TimeDelta::hours(10)).await?;
         let live = observe::live(database, judge).await?;

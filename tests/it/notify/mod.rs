@@ -49,6 +49,7 @@ fn execution(id: &str) -> Execution {
         deadline: Some(moment()),
         at: moment(),
         reason: "DeadlineExceeded".to_owned(),
+        detail: None,
         source: "ExecutionPolicy/nightly".to_owned(),
         actor: None,
         owner: None,

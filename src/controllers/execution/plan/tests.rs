@@ -43,6 +43,7 @@ fn row(id: i64, phase: Phase, hours: i64) -> Execution {
         reason: None,
         ended_by: None,
         actor: None,
+        note: None,
         stale: false,
         picked: true,
     }
