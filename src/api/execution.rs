@@ -135,12 +135,16 @@ pub enum Phase {
     Scheduled,
     /// Being worked on.
     Running,
+    /// Halted on purpose: it has no deadline meanwhile.
+    Paused,
     /// Ended well.
     Completed,
     /// Ended badly.
     Failed,
     /// Called off.
     Cancelled,
+    /// The row has a status that the store's mapping lists as none of the operator's business.
+    Ignored,
     /// The row has a status that the store's mapping does not list.
     Unmapped,
 }
@@ -154,6 +158,8 @@ impl Phase {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Paused => "paused",
+            Self::Ignored => "ignored",
             Self::Unmapped => "unmapped",
         }
     }

@@ -108,6 +108,10 @@ pub struct Columns {
     /// When the row was made: timestamptz or timestamp. It counts as the start of a running execution without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Identifier>,
+    /// For how many seconds the execution has been paused so far, which do not count: of any numeric type. It adds to what
+    /// the operator saw of `statuses.paused` itself what it could not see; of the two the longer one counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused_seconds: Option<Identifier>,
     /// The e-mail address of the owner of the execution, for channels with `toOwner`: of any type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Identifier>,
@@ -128,6 +132,7 @@ impl Default for Columns {
             worker: None,
             workload: None,
             created_at: None,
+            paused_seconds: None,
             owner: None,
         }
     }
@@ -205,12 +210,14 @@ impl Default for Sequential {
 }
 
 /// The texts that stand for each status. Where several are given the operator recognises all and writes the first.
-/// A status that is found in the table but not listed here turns the condition `Consistent` to False.
+/// A status that is found in the table but not listed here turns the condition `Consistent` to False: list those that
+/// are none of the others in `ignored`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
-    "[self.scheduled, self.running, self.completed, self.failed, self.cancelled].all(a, a.all(s, \
-     [self.scheduled, self.running, self.completed, self.failed, self.cancelled].map(b, size(b.filter(t, t == s))).sum() == 1))"
+    "[self.scheduled, self.running, self.paused, self.completed, self.failed, self.cancelled, self.ignored].all(a, a.all(s, \
+     [self.scheduled, self.running, self.paused, self.completed, self.failed, self.cancelled, self.ignored]\
+     .map(b, size(b.filter(t, t == s))).sum() == 1))"
 ).message("a status text may stand for one status only, and only once"))]
 pub struct Statuses {
     /// Waiting to be started.
@@ -221,6 +228,11 @@ pub struct Statuses {
     #[serde(default = "defaults::running")]
     #[schemars(length(min = 1, max = 8))]
     pub running: Vec<StatusText>,
+    /// Begun, and halted on purpose. Such an execution has no deadline, and the time for which the operator saw it so does
+    /// not count when it runs again.
+    #[serde(default)]
+    #[schemars(length(min = 0, max = 8))]
+    pub paused: Vec<StatusText>,
     /// Ended well.
     #[serde(default = "defaults::completed")]
     #[schemars(length(min = 1, max = 8))]
@@ -233,6 +245,10 @@ pub struct Statuses {
     #[serde(default = "defaults::cancelled")]
     #[schemars(length(min = 0, max = 8))]
     pub cancelled: Vec<StatusText>,
+    /// None of the others, and none of the operator's business, as `skipped` may be.
+    #[serde(default)]
+    #[schemars(length(min = 0, max = 8))]
+    pub ignored: Vec<StatusText>,
 }
 
 impl Default for Statuses {
@@ -240,9 +256,11 @@ impl Default for Statuses {
         Self {
             scheduled: defaults::scheduled(),
             running: defaults::running(),
+            paused: Vec::new(),
             completed: defaults::completed(),
             failed: defaults::failed(),
             cancelled: defaults::cancelled(),
+            ignored: Vec::new(),
         }
     }
 }

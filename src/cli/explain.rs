@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::CliError;
 use super::output::{self, Format, Output, hours, length};
 use super::source::{Explained, Place, Source};
+use crate::api::Phase;
 use crate::db::explain::{Considered, Explanation, Record};
 
 /// What to explain.
@@ -109,8 +110,13 @@ fn render(e: &Explanation, records: &[Record], output: Output) -> String {
 fn evidence(out: &mut String, e: &Explanation, output: Output) {
     let time = |at| output.time(at);
     out.push_str("\nEvidence\n");
+    let none = if e.phase == Phase::Paused {
+        "none, since the execution is paused"
+    } else {
+        "none, since the execution has no start and was not seen running without one yet"
+    };
     let deadline = e.deadline.map_or_else(
-        || "none, since the execution has no start and was not seen running without one yet".to_owned(),
+        || none.to_owned(),
         |at| format!("{}, {}", time(at), distance(e.now, at)),
     );
     let _ = writeln!(out, "  {:16} {deadline}", "deadline");
@@ -143,7 +149,11 @@ fn outlook(e: &Explanation, output: Output) -> String {
         (Some((reason, _)), _) => {
             format!("It is stale ({reason}), and {will} by the next sweep of a store that enforces.")
         }
-        (None, _) if e.phase != crate::api::Phase::Running => {
+        (None, _) if e.phase == Phase::Paused => {
+            "It is paused, and has no deadline meanwhile. The time for which the operator sees it paused does not count."
+                .to_owned()
+        }
+        (None, _) if e.phase != Phase::Running => {
             "It does not run, so it cannot be stale.".to_owned()
         }
         (None, Some((at, reason))) => format!(

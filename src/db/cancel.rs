@@ -154,7 +154,7 @@ async fn attempt(
         type_ = m.id_type().sql(),
         id = m.id(),
         table = m.table(),
-        alive = m.only_handled(format!("{} OR {}", m.running(), m.scheduled())),
+        alive = m.only_handled(m.alive()),
         assignments =
             m.end_assignments(OnTimeout::Cancel, &format!("{CANCEL_REQUESTED}: cancelled by a person's request")),
         lock = m.lock(),

@@ -117,7 +117,7 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, window: Option<Window>) -> Stri
         exists = m.exists(),
         picked = picked(m, window),
         joined = judge.joined(),
-        due = judge.deadline(),
+        due = m.unless_paused(judge.deadline()),
         long = judge.runs_long(),
         running = m.running(),
         status = m.status_shown(),

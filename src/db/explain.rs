@@ -243,7 +243,7 @@ fn statement(judge: &Judge<'_>) -> String {
         _ => "false".to_owned(),
     };
     let successor = judge.sequential.map_or_else(null, |grace| {
-        let first = m.superseded_since(&judge.began_running("$4"));
+        let first = m.superseded_since(&judge.began_or_resumed());
         format!("{} + interval {}", wire(&first), literal(&interval(grace)))
     });
     let heartbeats = m.heartbeat_at();
@@ -283,7 +283,7 @@ fn statement(judge: &Judge<'_>) -> String {
         created = m.created_at().map_or_else(null, |at| wire(&at)),
         end = wire(&m.completed_at()),
         counts_from = judge.counts_from(),
-        deadline = judge.deadline(),
+        deadline = m.unless_paused(judge.deadline()),
         columns = columns.join(", "),
         table = m.table(),
         joined = judge.joined(),
@@ -481,20 +481,26 @@ impl Explanation {
     }
 
     /// From when its time counts and why, where that is not its start.
-    pub fn counts_otherwise(&self) -> Option<(DateTime<Utc>, &'static str)> {
+    pub fn counts_otherwise(&self) -> Option<(DateTime<Utc>, String)> {
         let from = self.counts_from?;
-        let apart = TimeDelta::minutes(CLOCKS_MAY_DIFFER_MINUTES.into());
-        let why = match self.started_at {
-            None if self.created_at == Some(from) => "its creation, since it has no start",
-            None => "when it was first seen running, since it has no start",
-            Some(start) if start >= from => return None,
-            Some(start) if from - start < apart => "its creation, which is later than its start",
-            Some(_) => {
-                "its creation, which is later than its start (StartedBeforeCreated: do those who write both use one clock and \
-                 time zone?)"
-            }
+        let Some(start) = self.started_at else {
+            let why = if self.created_at == Some(from) { "its creation" } else { "when it was first seen running" };
+            return Some((from, format!("{why}, since it has no start")));
         };
-        Some((from, why))
+        let base = start.max(self.created_at.unwrap_or(start));
+        let mut why = Vec::new();
+        if base > start {
+            why.push("its creation, which is later than its start".to_owned());
+        }
+        if base - start >= TimeDelta::minutes(CLOCKS_MAY_DIFFER_MINUTES.into()) {
+            let ask = "StartedBeforeCreated: do those who write both use one clock and time zone?";
+            why.push(ask.to_owned());
+        }
+        let paused = TimeDelta::seconds((from - base).num_seconds());
+        if paused > TimeDelta::zero() {
+            why.push(format!("later by {}, for which it was paused", crate::api::duration::format(paused)));
+        }
+        (!why.is_empty()).then(|| (from, why.join("; ")))
     }
 
     /// How long it has run.

@@ -37,7 +37,7 @@ pub enum Outcome {
     NotAlive,
 }
 
-/// Extends an execution that runs or waits. Returns also why that is in no history, where the operator's tables take the
+/// Extends an execution that runs, waits or is paused. Returns also why that is in no history, where the operator's tables take the
 /// rule and not the record.
 ///
 /// # Errors
@@ -90,7 +90,7 @@ async fn attempt(
         number = m.number(),
         start = wire(&m.started_at()),
         table = m.table(),
-        alive = m.only_handled(format!("({} OR {})", m.running(), m.scheduled())),
+        alive = m.only_handled(m.alive()),
     );
     let mut tx = database.write().await?;
     let row = sqlx::query(AssertSqlSafe(sql))

@@ -2,6 +2,7 @@
 //! must stand in the text of a statement, the first because Postgres cannot bind them, the second because a bound
 //! status would miss the partial index under a generic plan and would not compare with an enum.
 
+mod paused;
 mod successor;
 
 use crate::api::filter::Test;
@@ -454,7 +455,9 @@ impl Mapping {
     /// The condition that an execution has a status of the mapping.
     pub fn mapped(&self) -> String {
         let s = &self.table.statuses;
-        self.status_in(&[s.scheduled.as_slice(), &s.running, &s.completed, &s.failed, &s.cancelled].concat())
+        let all =
+            [s.scheduled.as_slice(), &s.running, &s.paused, &s.completed, &s.failed, &s.cancelled, &s.ignored];
+        self.status_in(&all.concat())
     }
 
     /// The condition that the start is not after `cutoff`, an SQL expression for an instant. It is built so that an
@@ -557,9 +560,11 @@ impl Mapping {
         [
             (&s.scheduled, Phase::Scheduled),
             (&s.running, Phase::Running),
+            (&s.paused, Phase::Paused),
             (&s.completed, Phase::Completed),
             (&s.failed, Phase::Failed),
             (&s.cancelled, Phase::Cancelled),
+            (&s.ignored, Phase::Ignored),
         ]
         .into_iter()
         .find(|(texts, _)| texts.iter().any(|t| t.0 == status))
@@ -608,7 +613,7 @@ impl Mapping {
     /// The condition that a row runs or waits, also where it is not one of the application's at present.
     pub fn unfinished_anywhere(&self) -> String {
         let statuses = &self.table.statuses;
-        condition(&self.status(), &[statuses.running.as_slice(), &statuses.scheduled].concat())
+        condition(&self.status(), &[statuses.running.as_slice(), &statuses.scheduled, &statuses.paused].concat())
     }
 }
 

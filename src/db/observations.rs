@@ -4,7 +4,7 @@
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::judge::Rules;
+use super::judge::{Rules, id_of};
 use super::{Database, DbError, Judge};
 
 /// What can be seen of an execution.
@@ -18,7 +18,13 @@ pub enum Kind {
     WorkloadSeen,
     /// Its workload had succeeded. The detail is the same.
     WorkloadSucceeded,
+    /// It is paused, or was since it started: then `detail` says [`RESUMED`], `since` when that was seen, and `total` for
+    /// how long it had been paused by then.
+    Paused,
 }
+
+/// What is noted of an execution that was paused and is not any more.
+pub const RESUMED: &str = "Resumed";
 
 impl Kind {
     /// As `jobexec.observations` has it.
@@ -28,6 +34,7 @@ impl Kind {
             Self::RunningWithoutStart => "RunningWithoutStart",
             Self::WorkloadSeen => "WorkloadSeen",
             Self::WorkloadSucceeded => "WorkloadSucceeded",
+            Self::Paused => "Paused",
         }
     }
 }
@@ -120,3 +127,61 @@ pub async fn update_running_without_start(database: &Database, judge: &Judge<'_>
     update(database, judge, &Seen { kind: Kind::RunningWithoutStart, now, matters: None, parameters: None })
         .await
 }
+
+/// Notes which executions are paused, and adds up for how long they were: until it is seen that they run again.
+///
+/// # Errors
+/// Those of [`update`].
+pub async fn update_paused(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
+    let m = judge.mapping;
+    let Rules::Table(store_id) = judge.rules else { return Ok(()) };
+    if !m.pauses() {
+        return Ok(());
+    }
+    let (kind, id, table, start) = (Kind::Paused.as_str(), m.id(), m.table(), m.started_at());
+    // What is noted already stays as it is: only what is new is written by this.
+    let noted = format!(
+        "(SELECT o.detail FROM jobexec.observations AS o WHERE o.store_id = $1 AND o.kind = '{kind}'
+          AND o.execution_id = {id}::text AND o.started_at = {start})"
+    );
+    let rows = |which: String| {
+        format!("SELECT {id}::text AS execution_id, {start} AS started_at, {noted} AS detail FROM {table} AS t WHERE {which}")
+    };
+    let kept = format!(
+        "{id} IN (SELECT {key} FROM jobexec.observations AS o WHERE o.store_id = $1 AND o.kind = '{kind}')",
+        key = id_of("o.execution_id", m.id_type())
+    );
+    let now = rows(format!("{} AND {start} IS NOT NULL AND $1::bigint IS NOT NULL", m.only_handled(m.paused())));
+    let matters = rows(format!("{} AND {kept}", m.begun()));
+    update(database, judge, &Seen { kind: Kind::Paused, now, matters: Some(matters), parameters: None }).await?;
+    let changed = format!(
+        "FROM {table} AS t WHERE o.store_id = $1 AND o.kind = '{kind}' AND {kept} AND o.execution_id = {id}::text
+           AND o.started_at = {start} AND {begun} AND (o.detail IS NULL) <> ({paused})",
+        begun = m.begun(),
+        paused = m.paused(),
+    );
+    let mut tx = database.read().await?;
+    let any = format!("SELECT EXISTS (SELECT FROM jobexec.observations AS o CROSS JOIN LATERAL (SELECT {changed}) AS changed)");
+    let any: bool =
+        sqlx::query_scalar(AssertSqlSafe(any)).bind(store_id).persistent(false).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    if !any {
+        return Ok(());
+    }
+    let sql = format!(
+        "UPDATE jobexec.observations AS o
+         SET since = statement_timestamp(), detail = CASE WHEN o.detail IS NULL THEN '{RESUMED}' END,
+             total = CASE WHEN o.detail IS NULL THEN {SEEN_PAUSED} ELSE o.total END
+         {changed}"
+    );
+    let mut tx = database.write().await?;
+    sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false).execute(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// For how long the execution of observation `o` was seen paused so far: from none to 1,000,000 hours, in hours and less,
+/// which are as long in any time zone.
+pub const SEEN_PAUSED: &str = "LEAST(GREATEST(COALESCE(o.total, interval '0') + CASE WHEN o.detail IS NULL AND isfinite(o.since) \
+     THEN make_interval(secs => EXTRACT(epoch FROM statement_timestamp() - o.since)::float8) ELSE interval '0' END, \
+     interval '0'), interval '1000000 hours')";

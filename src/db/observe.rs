@@ -239,12 +239,13 @@ pub async fn governed(database: &Database, judge: &Judge<'_>) -> Result<BTreeMap
 pub async fn census(database: &Database, m: &Mapping) -> Result<Census, DbError> {
     let sql = format!(
         "SELECT (SELECT count(*) FROM {table} AS t WHERE {scheduled}) AS scheduled,
-                (SELECT count(*) FROM {table} AS t WHERE {start} IS NOT NULL AND NOT ({before}) AND {exists}) AS recent",
+                (SELECT count(*) FROM {table} AS t WHERE {start} IS NOT NULL AND NOT ({before}) AND {exists} AND ({ignored}) IS NOT TRUE) AS recent",
         table = m.table(),
         scheduled = m.scheduled(),
         start = m.started_column(),
         exists = m.exists(),
         before = m.started_by("statement_timestamp() - interval '24 hours'"),
+        ignored = m.ignored(),
     );
     let mut tx = database.read().await?;
     let row = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_one(&mut *tx).await?;

@@ -21,7 +21,7 @@ pub enum Pruned {
 }
 
 /// Deletes those of the next [`BATCH`] records behind `after`, in the order in which they were written, that are older
-/// than `retention`. What was done to an execution that still runs is kept: it is by its record that nobody is warned of
+/// than `retention`. What was done to an execution that still runs, or is paused, is kept: it is by its record that nobody is warned of
 /// it again. Records of other stores are theirs, also of those that nobody looks after now: who does next has a retention.
 /// With the end of the records as many sweeps go, if there are so many that are as old; the others next time.
 ///
@@ -60,7 +60,7 @@ pub async fn prune(
         table = m.table(),
         id = m.id(),
         key = id_of("b.execution_id", m.id_type()),
-        running = m.running(),
+        running = m.begun(),
     );
     let last: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(after)

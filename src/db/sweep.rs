@@ -412,6 +412,7 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
             id: "f.id".to_owned(),
             start: "f.started_at".to_owned(),
             created: judge.mapping.created_at().map(|_| "f.created_at".to_owned()),
+            paused: judge.mapping.paused_for().map(|_| "f.paused".to_owned()),
         }),
         source = source("f.reason"),
         note = note(judge),
@@ -451,7 +452,7 @@ fn updates(judge: &Judge<'_>) -> String {
                      UPDATE {table} AS t SET {assignments}
                      WHERE {id} = ANY (ARRAY (SELECT id FROM stale WHERE reason = '{reason}' AND {which})) AND {running}
                      RETURNING {id} AS id, {job_key} AS job_key, {job} AS job_id, {type_} AS job_type,
-                               {number}::bigint AS number, {start} AS started_at, {created} AS created_at,
+                               {number}::bigint AS number, {start} AS started_at, {created} AS created_at, {paused} AS paused,
                                {running} AS running)",
                 table = m.table(),
                 assignments = m.end_assignments(*how, &explanation),
@@ -464,6 +465,7 @@ fn updates(judge: &Judge<'_>) -> String {
                 number = m.number(),
                 start = m.started_at(),
                 created = m.created_at().unwrap_or_else(|| "NULL::timestamptz".to_owned()),
+                paused = m.paused_for().unwrap_or_else(|| "NULL::interval".to_owned()),
             ));
         }
     }

@@ -427,6 +427,13 @@ fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types,
     {
         return Err(Problem::StatusTooLong { column: quote(&c.status.0), limit, text: text.0.clone() });
     }
+    if let Some(seconds) = &c.paused_seconds {
+        let found = find(seconds, "pausedSeconds")?;
+        let numeric = ["smallint", "integer", "bigint", "real", "double precision"];
+        if !numeric.contains(&found.type_.as_str()) && !found.type_.starts_with("numeric") {
+            return Err(wrong(seconds, found, "pausedSeconds", "smallint, integer, bigint, numeric, real or double precision"));
+        }
+    }
     if let Some(workload) = &c.workload {
         find(workload, "workload")?;
     }
@@ -474,7 +481,7 @@ fn fits(status: &Column, text: &StatusText) -> bool {
 
 fn known_labels(table: &Table, labels: &[String], type_: &str) -> Result<(), Problem> {
     let s = &table.statuses;
-    let all = [&s.scheduled, &s.running, &s.completed, &s.failed, &s.cancelled];
+    let all = [&s.scheduled, &s.running, &s.paused, &s.completed, &s.failed, &s.cancelled, &s.ignored];
     let unknown = |text: &&StatusText| !labels.contains(&text.0);
     match all.into_iter().flatten().find(unknown) {
         None => Ok(()),
@@ -493,6 +500,7 @@ pub(super) fn read_columns(table: &Table) -> Vec<&Identifier> {
         .chain(&c.heartbeat_at)
         .chain(&c.worker)
         .chain(&c.created_at)
+        .chain(&c.paused_seconds)
         .chain(&c.workload)
         .chain(&c.owner)
         .collect();

@@ -48,7 +48,8 @@ pub(crate) struct Listed {
     pub(super) execution_number: Option<i64>,
     /// The status as the table has it.
     pub(super) status: String,
-    /// Where it stands: `scheduled`, `running`, `completed`, `failed`, `cancelled`, or `unmapped`.
+    /// Where it stands: `scheduled`, `running`, `paused`, `completed`, `failed`, `cancelled`, `ignored`, or
+    /// `unmapped`.
     #[serde(with = "phase")]
     #[schema(value_type = String, example = "running")]
     pub(super) phase: Phase,

@@ -35,7 +35,8 @@ pub(crate) struct Explanation {
     execution_number: Option<i64>,
     /// The status as the table has it.
     status: String,
-    /// Where it stands: `scheduled`, `running`, `completed`, `failed`, `cancelled`, or `unmapped`.
+    /// Where it stands: `scheduled`, `running`, `paused`, `completed`, `failed`, `cancelled`, `ignored`, or
+    /// `unmapped`.
     #[serde(with = "phase")]
     #[schema(value_type = String, example = "running")]
     phase: Phase,

@@ -4,8 +4,16 @@ use serde::{Deserialize as _, Deserializer, Serializer, de};
 
 use crate::api::Phase;
 
-const ALL: [Phase; 6] =
-    [Phase::Scheduled, Phase::Running, Phase::Completed, Phase::Failed, Phase::Cancelled, Phase::Unmapped];
+const ALL: [Phase; 8] = [
+    Phase::Scheduled,
+    Phase::Running,
+    Phase::Paused,
+    Phase::Completed,
+    Phase::Failed,
+    Phase::Cancelled,
+    Phase::Ignored,
+    Phase::Unmapped,
+];
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
 pub(super) fn serialize<S: Serializer>(phase: &Phase, serializer: S) -> Result<S::Ok, S::Error> {

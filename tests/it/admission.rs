@@ -85,6 +85,8 @@ async fn a_store_that_makes_no_sense_is_refused() {
         (json!({"table": {"statuses": {"running": []}}}), "statuses.running"),
         (json!({"table": {"statuses": {"running": ["failed"]}}}), "one status only"),
         (json!({"table": {"statuses": {"running": ["a", "a"]}}}), "one status only"),
+        (json!({"table": {"statuses": {"paused": ["running"]}}}), "one status only"),
+        (json!({"table": {"statuses": {"paused": ["a"], "ignored": ["a"]}}}), "one status only"),
         (json!({"table": {"timeZone": ""}}), "timeZone"),
         (json!({"table": {"filter": [{"column": "app"}]}}), "exactly one of equals, in, isNull and notNull"),
         (json!({"table": {"filter": [{"column": "app", "in": ["a"], "notNull": true}]}}), "exactly one of"),

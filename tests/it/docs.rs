@@ -94,6 +94,7 @@ examples! {
     a_later_execution_has_started: "a later execution has started",
     the_job_or_pod_is_gone: "the Job or Pod is gone",
     two_clocks_and_no_start: "two clocks, and no start",
+    paused_and_of_no_interest: "paused, and of no interest",
     cancelled_or_only_told: "cancelled, or only told",
     extended: "extended",
     from_history: "from history",

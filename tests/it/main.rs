@@ -39,6 +39,7 @@ mod notifications;
 mod notify;
 mod own;
 mod page;
+mod paused;
 mod policies;
 mod pools;
 mod privilege;

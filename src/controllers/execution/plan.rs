@@ -192,6 +192,8 @@ struct Room<'a> {
     enabled: bool,
     /// Those that are to get one if they have none.
     wanted: BTreeSet<&'a str>,
+    /// Those that are paused and whose object may stay.
+    paused: BTreeSet<&'a str>,
     /// Those that have ended and whose object may stay.
     finished: BTreeSet<&'a str>,
 }
@@ -207,7 +209,11 @@ impl<'a> Room<'a> {
         let mut finished: Vec<&Execution> =
             view.found.rows.iter().filter(|row| row.phase.finished() && !expired(row, view, ttl)).collect();
         finished.sort_by_key(|row| (std::cmp::Reverse(row.completed_at), &row.id));
+        let mut paused: Vec<&Execution> =
+            view.found.rows.iter().filter(|row| row.phase == Phase::Paused).collect();
+        paused.sort_by_key(|row| (row.started_at.is_none(), row.started_at, &row.id));
         running.truncate(limit);
+        paused.truncate(limit);
         finished.truncate(limit);
         let ended = finished.iter().filter(|row| row.picked);
         Self {
@@ -218,6 +224,7 @@ impl<'a> Room<'a> {
                 .map(|row| row.id.as_str())
                 .filter(|_| mirror.enabled)
                 .collect(),
+            paused: paused.iter().map(|row| row.id.as_str()).filter(|_| mirror.enabled).collect(),
             finished: finished.iter().map(|row| row.id.as_str()).collect(),
         }
     }
@@ -243,7 +250,8 @@ impl<'a> Room<'a> {
         match row.phase {
             // What was asked of an execution that has ended is not asked of another one with the same id.
             Phase::Running => !(had_ended && asks) && (asks || self.wanted.contains(id)),
-            Phase::Scheduled | Phase::Unmapped => asks && !had_ended,
+            Phase::Paused => !(had_ended && asks) && (asks || self.paused.contains(id)),
+            Phase::Scheduled | Phase::Ignored | Phase::Unmapped => asks && !had_ended,
             Phase::Completed | Phase::Failed | Phase::Cancelled => {
                 self.enabled && self.finished.contains(id) && !outlived(object, row, view)
             }

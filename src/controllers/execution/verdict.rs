@@ -130,10 +130,15 @@ fn bound(
 }
 
 fn findings(object: &JobExecution, row: &Execution, unable: Option<&Unable>) -> Vec<Finding> {
-    let status = format!("the row's status is {:?}", row.status);
+    let mut status = format!("the row's status is {:?}", row.status);
+    if row.phase == Phase::Paused {
+        status.push_str(": it has no deadline meanwhile, and the time for which the operator sees it so does not count");
+    }
     let phase = match row.phase {
         Phase::Scheduled => "Scheduled",
         Phase::Running => "Running",
+        Phase::Paused => "Paused",
+        Phase::Ignored => "Ignored",
         Phase::Completed => "Completed",
         Phase::Failed => "Failed",
         Phase::Cancelled => "Cancelled",
@@ -145,14 +150,17 @@ fn findings(object: &JobExecution, row: &Execution, unable: Option<&Unable>) -> 
     let succeeded = match row.phase {
         Phase::Completed => Truth::True,
         Phase::Failed | Phase::Cancelled => Truth::False,
-        Phase::Scheduled | Phase::Running | Phase::Unmapped => Truth::Unknown,
+        Phase::Scheduled | Phase::Running | Phase::Paused | Phase::Ignored | Phase::Unmapped => Truth::Unknown,
     };
     let outcome = match (ours, asked) {
         (Some(reason), _) => ended(row, reason),
         (None, Some(_)) => ended_for(row),
         (None, None) => status.clone(),
     };
-    let finished = if row.phase == Phase::Unmapped { Truth::Unknown } else { row.phase.finished().into() };
+    let finished = match row.phase {
+        Phase::Unmapped | Phase::Ignored => Truth::Unknown,
+        phase => phase.finished().into(),
+    };
     let id = &object.spec.execution_id;
     let mut findings =
         vec![Finding::new("Bound", true, "RowFound", format!("execution {id:?} is a row of the table"))];
@@ -318,6 +326,8 @@ fn long_running(row: &Execution) -> Finding {
     const TYPE: &str = "LongRunning";
     if row.phase.finished() {
         Finding::new(TYPE, false, "Finished", "it has ended")
+    } else if row.phase == Phase::Paused {
+        Finding::new(TYPE, false, "Paused", "it is paused, and that time does not count")
     } else if row.long_running {
         let message = format!("it has been running for longer than {} expects", row.warn_source);
         Finding::new(TYPE, true, LONG_RUNNING, message)

@@ -118,6 +118,7 @@ impl Witness {
     ) -> Result<(), DbError> {
         let database = &session.database;
         database.within(observations::update_running_without_start(database, judge)).await?;
+        database.within(observations::update_paused(database, judge)).await?;
         database.within(evidence::update_jobs(database, judge)).await?;
         if let Some(seen) = workloads {
             let recreated = store.spec.workloads.as_ref().map(|w| w.recreated).unwrap_or_default();

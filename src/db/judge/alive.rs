@@ -18,7 +18,8 @@ impl Judge<'_> {
     /// Until when the row `t` is known to be alive by its `heartbeat`. One from before its start is not this run's: the
     /// column may have a default, or the row may have waited again; the worker then gets as long for its first one.
     pub(in crate::db) fn known_alive(&self, heartbeat: &str) -> String {
-        format!("GREATEST({}, {}, v.watched)", wire(heartbeat), self.counts_from())
+        let resumed = self.resumed_at().map_or(String::new(), |resumed| format!("{resumed}, "));
+        format!("GREATEST({}, {}, {resumed}v.watched)", wire(heartbeat), self.counts_from())
     }
 
     /// From when on the timeout of the `heartbeat` counts: from [`Self::known_alive`], or from when the first hold after that

@@ -25,6 +25,7 @@ impl Judge<'_> {
         branches.extend(self.by_default(take));
         branches.extend(self.has_rules("y").then(|| self.by_type(take, &rest("y"))));
         branches.extend(self.without_start(take));
+        branches.extend(self.by_pause(take));
         if self.evidence {
             branches.extend(self.by_heartbeat(take));
             branches.extend(self.by_job_status(take));
@@ -174,6 +175,20 @@ impl Judge<'_> {
         Some(self.by_evidence(Reason::DeadlineExceeded, &self.join_seen_running(), &more, take))
     }
 
+    /// Those of which pauses were seen.
+    fn by_pause(&self, take: Take) -> Option<String> {
+        if !self.sees_pauses() {
+            return None;
+        }
+        let m = self.mapping;
+        let more = format!(
+            "{} IS NOT NULL AND {} + {TOTAL} <= statement_timestamp()",
+            m.started_column(),
+            self.dated_and_paused()
+        );
+        Some(self.by_evidence(Reason::DeadlineExceeded, &format!("JOIN p ON p.k = {}", m.id()), &more, take))
+    }
+
     /// The join of the row `t` to what says when it was first seen running without a start.
     pub(super) fn join_seen_running(&self) -> String {
         let m = self.mapping;
@@ -245,7 +260,7 @@ impl Judge<'_> {
         let m = self.mapping;
         let cutoff =
             format!("statement_timestamp() - interval {}", literal(&rules::interval(self.sequential?)));
-        let began = self.began_running("$4");
+        let began = self.began_or_resumed();
         let more = format!("{began} IS NOT NULL AND {}", m.superseded_by(&began, &cutoff));
         Some(self.by_evidence(Reason::Superseded, "", &more, take))
     }

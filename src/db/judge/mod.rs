@@ -181,6 +181,7 @@ impl<'a> Judge<'a> {
             }
             Rules::Memory => format!("SELECT * FROM jsonb_to_recordset($4::jsonb) AS r ({TYPES})"),
         };
+        let pauses = self.pauses().map_or(String::new(), |pauses| format!(", {pauses}"));
         let by = |scope: &str, type_: &str| {
             // A key that is no id of this table (its type was changed) must not make the cast fail.
             format!(
@@ -197,7 +198,7 @@ impl<'a> Judge<'a> {
              rule AS MATERIALIZED ({rules}),
              e AS MATERIALIZED {e},
              j AS MATERIALIZED {j},
-             y AS MATERIALIZED {y}",
+             y AS MATERIALIZED {y}{pauses}",
             held = self.heartbeats_held(),
             e = by("execution", self.mapping.id_type().sql()),
             j = by("job", self.mapping.job_key().1),
@@ -262,7 +263,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The condition that no rule of these scopes has a say in the row's deadline. Each is a hashed subplan, which keeps
+    /// The condition that no rule of these scopes has a say in the row's deadline, nor a pause. Each is a hashed subplan, which keeps
     /// the order of the index; with NOT EXISTS the planner sorts all stale rows.
     fn unruled(&self, scopes: &[&str]) -> String {
         let m = self.mapping;
@@ -273,6 +274,7 @@ impl<'a> Judge<'a> {
                     .push(format!("({key} IN (SELECT r.k FROM {scope} AS r WHERE r.moves)) IS NOT TRUE"));
             }
         }
+        conditions.extend(self.unpaused());
         if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") }
     }
 

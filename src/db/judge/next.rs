@@ -29,6 +29,7 @@ impl Judge<'_> {
         }
         parts.extend(self.next_by_default_later());
         parts.extend(self.next_without_start());
+        parts.extend(self.next_by_pause());
         format!("(SELECT min(deadline) FROM (({})) AS next (deadline))", parts.join(") UNION ALL ("))
     }
 
@@ -41,6 +42,23 @@ impl Judge<'_> {
              WHERE {running} AND {start} IS NULL AND {from} + {TOTAL} > statement_timestamp()",
             table = m.table(),
             seen = self.join_seen_running(),
+            joined = self.joined(),
+            running = m.judged(),
+            start = m.started_column(),
+        ))
+    }
+
+    fn next_by_pause(&self) -> Option<String> {
+        if !self.sees_pauses() {
+            return None;
+        }
+        let m = self.mapping;
+        let from = self.dated_and_paused();
+        Some(format!(
+            "SELECT min({from} + {TOTAL}) FROM {table} AS t JOIN p ON p.k = {id} {joined} \
+             WHERE {running} AND {start} IS NOT NULL AND {from} + {TOTAL} > statement_timestamp()",
+            table = m.table(),
+            id = m.id(),
             joined = self.joined(),
             running = m.judged(),
             start = m.started_column(),

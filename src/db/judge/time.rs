@@ -1,9 +1,13 @@
 //! From when the time of an execution counts: from its start or its creation, whichever is later, since a row of two clocks
 //! may say that it started before it was made. One that runs without a start has waited for a time that nobody knows: it
-//! counts from when it was first seen running, which only the operator's tables say.
+//! counts from when it was first seen running, which only the operator's tables say. Time for which it was paused does not
+//! count: what its row says of that, or what the operator saw, whichever is longer.
+//!
+//! No row counts from before its start, so that an index on the start narrows. What was seen of pauses is `p` in a statement
+//! (execution, start, and for how long): rows of which there is such a thing are judged apart from all others.
 
-use super::{Judge, Rules, TOTAL, WARN};
-use crate::db::observations::Kind;
+use super::{Judge, Rules, TOTAL, WARN, id_of};
+use crate::db::observations::{Kind, SEEN_PAUSED};
 
 /// What the ends of Postgres' range are cut to, so that adding to them does not overflow.
 const FIRST: &str = "'0001-01-01Z'::timestamptz";
@@ -18,6 +22,8 @@ pub(in crate::db) struct Times {
     pub(in crate::db) start: String,
     /// Its creation as an instant, where that is mapped.
     pub(in crate::db) created: Option<String>,
+    /// For how long it says that it has been paused, where that is mapped.
+    pub(in crate::db) paused: Option<String>,
 }
 
 impl Times {
@@ -26,13 +32,24 @@ impl Times {
         let created = self.created.as_ref().map_or(String::new(), |created| format!("{created}, "));
         format!("LEAST(GREATEST({start}, {created}{FIRST}), {LAST})")
     }
+
+    /// The same and the time for which it was paused: as its row says, and as `seen` says, an interval.
+    fn later_and_paused(&self, seen: Option<&str>) -> String {
+        let from = self.later_than(&self.start);
+        match (&self.paused, seen) {
+            (None, None) => from,
+            (Some(paused), None) => format!("({from} + {paused})"),
+            (None, Some(seen)) => format!("({from} + COALESCE({seen}, interval '0'))"),
+            (Some(paused), Some(seen)) => format!("({from} + GREATEST({paused}, {seen}))"),
+        }
+    }
 }
 
 impl Judge<'_> {
     /// What the row `t` says of its time.
     fn times(&self) -> Times {
         let m = self.mapping;
-        Times { id: m.id(), start: m.started_at(), created: m.created_at() }
+        Times { id: m.id(), start: m.started_at(), created: m.created_at(), paused: m.paused_for() }
     }
 
     /// From when the row `t` counts; NULL: that is not known.
@@ -42,7 +59,7 @@ impl Judge<'_> {
 
     /// The same by other expressions than those for the row `t`.
     pub(in crate::db) fn counts_from_by(&self, times: &Times) -> String {
-        self.by_start(times, &times.later_than(&times.start), "$4")
+        self.by_start(times, &times.later_and_paused(self.seen_paused(times).as_deref()), "$4")
     }
 
     /// When the run of the row `t` began; NULL: that is not known. `store_id` is the parameter with the store's id in the
@@ -66,10 +83,65 @@ impl Judge<'_> {
         format!("CASE WHEN {} IS NOT NULL THEN {dated} {otherwise} END", times.start)
     }
 
+    /// The same, or when it went on after it was paused.
+    pub(in crate::db) fn began_or_resumed(&self) -> String {
+        let began = self.began_running("$4");
+        self.resumed_at().map_or(began.clone(), |resumed| format!("GREATEST({began}, {resumed})"))
+    }
+
+    /// Whether the operator sees executions paused, and remembers it.
+    pub(super) fn sees_pauses(&self) -> bool {
+        self.mapping.pauses() && matches!(self.rules, Rules::Table(_))
+    }
+
+    /// What of the execution with these times was seen of pauses: `what` of the observation `o`.
+    fn of_pauses(times: &Times, what: &str) -> String {
+        format!(
+            "(SELECT {what} FROM jobexec.observations AS o WHERE o.store_id = $4 AND o.kind = '{}' \
+             AND o.execution_id = {}::text AND o.started_at = {})",
+            Kind::Paused.as_str(),
+            times.id,
+            times.start
+        )
+    }
+
+    fn seen_paused(&self, times: &Times) -> Option<String> {
+        self.sees_pauses().then(|| Self::of_pauses(times, SEEN_PAUSED))
+    }
+
+    /// When the row `t` was seen to run again after it was paused, if it was: it is known to be alive then.
+    pub(in crate::db) fn resumed_at(&self) -> Option<String> {
+        let what = "CASE WHEN o.detail IS NULL THEN statement_timestamp() ELSE o.since END";
+        self.sees_pauses().then(|| Self::of_pauses(&self.times(), what))
+    }
+
+    /// The common table expression `p` (k, started_at, paused), where pauses are seen.
+    pub(super) fn pauses(&self) -> Option<String> {
+        let key = id_of("o.execution_id", self.mapping.id_type());
+        self.sees_pauses().then(|| {
+            format!(
+                "p AS MATERIALIZED (SELECT {key} AS k, o.started_at, {SEEN_PAUSED} AS paused FROM jobexec.observations AS o \
+                 WHERE o.store_id = $4 AND o.kind = '{}')",
+                Kind::Paused.as_str()
+            )
+        })
+    }
+
+    /// The condition that nothing was seen of pauses of the row `t`.
+    pub(super) fn unpaused(&self) -> Option<String> {
+        self.sees_pauses().then(|| format!("({} IN (SELECT k FROM p)) IS NOT TRUE", self.mapping.id()))
+    }
+
+    /// From when the row `t` counts of which `p` was seen.
+    pub(super) fn dated_and_paused(&self) -> String {
+        let times = self.times();
+        let seen = format!("CASE WHEN p.started_at = {} THEN p.paused END", times.start);
+        times.later_and_paused(Some(&seen))
+    }
+
     /// From when the row `t` counts that has a start. It is never before that, so that an index on the start narrows.
     pub(super) fn dated(&self) -> String {
-        let times = self.times();
-        times.later_than(&times.start)
+        self.times().later_and_paused(None)
     }
 
     /// From when the row `t` counts that has none, and was first seen running as the observation `o` says.
@@ -82,9 +154,9 @@ impl Judge<'_> {
         format!("o.store_id = {store_id} AND o.kind = '{}'", Kind::RunningWithoutStart.as_str())
     }
 
-    /// Whether a row may count from later than its start.
+    /// Whether columns may have a row count from later than its start.
     pub(super) fn counts_later(&self) -> bool {
-        self.mapping.created_at().is_some()
+        self.mapping.created_at().is_some() || self.mapping.paused_for().is_some()
     }
 
     /// The condition that the row `t` has a start and counts from `cutoff` or before, so that an index on the start serves.
@@ -97,7 +169,11 @@ impl Judge<'_> {
     pub(in crate::db) fn runs_long(&self) -> String {
         let cutoff = format!("statement_timestamp() - {WARN}");
         let started = format!("{} < {cutoff}", self.mapping.started_at());
-        if self.counts_later() { format!("({started} AND {} < {cutoff})", self.dated()) } else { started }
+        if self.counts_later() || self.sees_pauses() {
+            format!("({started} AND {} < {cutoff})", self.counts_from())
+        } else {
+            started
+        }
     }
 
     /// When the row `t` is past its deadline by its verdict `v`.

@@ -48,7 +48,7 @@ impl Mapping {
         let is = |texts: &[StatusText]| condition(&later(&columns.status), texts);
         format!(
             "({well} AND ({end} > {start}) IS NOT FALSE OR {badly} AND {end} >= LEAST({start}, {LAST}) + {MOMENT})",
-            well = is(&[statuses.running.as_slice(), &statuses.completed].concat()),
+            well = is(&[statuses.running.as_slice(), &statuses.paused, &statuses.completed].concat()),
             badly = is(&[statuses.failed.as_slice(), &statuses.cancelled].concat()),
         )
     }

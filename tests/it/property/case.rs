@@ -25,16 +25,21 @@ pub(super) enum Status {
     Completed,
     Failed,
     Cancelled,
+    /// Paused where the mapping has that.
+    Paused,
+    Ignored,
     Unmapped,
 }
 
-pub(super) const STATUSES: [Status; 7] = [
+pub(super) const STATUSES: [Status; 9] = [
     Status::Running,
     Status::AlsoRunning,
     Status::Scheduled,
     Status::Completed,
     Status::Failed,
     Status::Cancelled,
+    Status::Paused,
+    Status::Ignored,
     Status::Unmapped,
 ];
 
@@ -47,7 +52,9 @@ impl Status {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
-            Self::Unmapped => "paused",
+            Self::Paused => "on hold",
+            Self::Ignored => "skipped",
+            Self::Unmapped => "lost",
         }
     }
 
@@ -138,6 +145,10 @@ pub(super) struct Row {
     pub(super) start: Option<When>,
     pub(super) heartbeat: Option<When>,
     pub(super) created: Option<When>,
+    /// For how long it says that it was paused.
+    pub(super) paused: Option<Length>,
+    /// For how long it was seen paused before, and since when it has been again, or when it was resumed.
+    pub(super) pauses: Option<(Length, When, bool)>,
     /// How many milliseconds after its start it ended, if it says so.
     pub(super) took: Option<u16>,
     /// Since when its job is seen finished, if it is.
@@ -284,14 +295,15 @@ fn row() -> impl Strategy<Value = Row> {
         weighted(0.8, when(20)),
         weighted(0.8, when(40)),
         weighted(0.6, prop::sample::select(vec![0_u16, 500, 1_000, 60_000])),
+        ((0..12_i16).prop_map(When::Ago), prop::bool::weighted(0.05), prop_oneof![3 => Just(0), 1 => 0..OWNERS.len()]),
         (
-            (0..12_i16).prop_map(When::Ago),
-            prop::bool::weighted(0.05),
-            prop_oneof![3 => Just(0), 1 => 0..OWNERS.len()],
+            weighted(0.5, length(0..20)),
+            weighted(0.4, (length(0..20), (0..12_i16).prop_map(When::Ago), any::<bool>())),
         ),
     )
-        .prop_map(
-            |(
+        .prop_map(|(times, status, job, kind, number, start, heartbeat, created, took, seen, halted)| {
+            let ((suspect, reused, outside), (paused, pauses)) = (seen, halted);
+            Row {
                 times,
                 status,
                 job,
@@ -300,23 +312,14 @@ fn row() -> impl Strategy<Value = Row> {
                 start,
                 heartbeat,
                 created,
-                took,
-                (suspect, reused, outside),
-            )| Row {
-                times,
-                status,
-                job,
-                kind,
-                number,
-                start,
-                heartbeat,
-                created,
+                paused,
+                pauses,
                 took,
                 suspect,
                 reused,
                 outside,
-            },
-        )
+            }
+        })
 }
 
 fn job() -> impl Strategy<Value = Job> {

@@ -25,6 +25,9 @@ pub(super) struct Shape {
     /// Whether there is a text for cancelled executions.
     pub(super) cancels: bool,
     pub(super) error: bool,
+    /// Whether executions can be paused, and the type of the column that says for how long they were.
+    pub(super) pauses: bool,
+    pub(super) paused_seconds: Option<&'static str>,
     /// Whether it has the indexes that `jobexec schema` makes.
     pub(super) indexed: bool,
     pub(super) partitioned: bool,
@@ -54,6 +57,8 @@ const PLAIN: Shape = Shape {
     jobs: None,
     cancels: true,
     error: false,
+    pauses: false,
+    paused_seconds: None,
     indexed: false,
     partitioned: false,
     filtered: false,
@@ -80,12 +85,21 @@ const LOCAL: &str = "timestamp";
 
 pub(super) const SHAPES: [Shape; 19] = [
     PLAIN,
-    Shape { indexed: true, error: true, heartbeat_at: Some(INSTANT), created_at: Some(INSTANT), ..PLAIN },
+    Shape {
+        indexed: true,
+        error: true,
+        heartbeat_at: Some(INSTANT),
+        created_at: Some(INSTANT),
+        pauses: true,
+        ..PLAIN
+    },
     Shape {
         job_type: Some("text"),
         indexed: true,
         heartbeat_at: Some(INSTANT),
         created_at: Some(INSTANT),
+        pauses: true,
+        paused_seconds: Some("integer"),
         jobs: dated("bigint", None, "20m", INSTANT),
         ..PLAIN
     },
@@ -125,6 +139,7 @@ pub(super) const SHAPES: [Shape; 19] = [
         zone: "Europe/Berlin",
         jobs: dated("bigint", Some("text"), "10m", LOCAL),
         indexed: true,
+        paused_seconds: Some("numeric"),
         error: true,
         ..PLAIN
     },
@@ -136,6 +151,8 @@ pub(super) const SHAPES: [Shape; 19] = [
         created_at: Some(INSTANT),
         heartbeat_at: Some(LOCAL),
         jobs: jobs("bigint", Some("enum"), "1h"),
+        pauses: true,
+        paused_seconds: Some("real"),
         ..PLAIN
     },
     Shape {
@@ -287,11 +304,14 @@ impl Shape {
                     job_type: named(self.job_type.is_some(), "jobType"),
                     heartbeat_at: named(self.heartbeat_at.is_some(), "heartbeat_at"),
                     created_at: named(self.created_at.is_some(), "created_at"),
+                    paused_seconds: named(self.paused_seconds.is_some(), "paused_seconds"),
                     ..Columns::default()
                 },
                 statuses: Statuses {
                     running: vec!["running".into(), "it's on".into()],
                     failed: vec!["gave up".into(), "failed".into()],
+                    paused: if self.pauses { vec!["on hold".into()] } else { Vec::new() },
+                    ignored: vec!["skipped".into()],
                     cancelled: if self.cancels { vec!["cancelled".into()] } else { Vec::new() },
                     ..Statuses::default()
                 },
@@ -335,6 +355,7 @@ impl Shape {
             ("\"jobType\"", self.job_type),
             ("heartbeat_at", self.heartbeat_at),
             ("created_at", self.created_at),
+            ("paused_seconds", self.paused_seconds),
         ];
         for (name, type_) in more {
             columns += &type_.map_or(String::new(), |type_| format!(", {name} {}", typed(type_, "kind")));
@@ -383,6 +404,7 @@ impl Shape {
         columns.extend(self.job_type.map(|type_| ("\"jobType\"", format!("r.kind::{}", own(type_, "kind")))));
         columns.extend(self.heartbeat_at.map(|type_| ("heartbeat_at", self.stored("r.heartbeat", type_))));
         columns.extend(self.created_at.map(|type_| ("created_at", self.stored("r.created", type_))));
+        columns.extend(self.paused_seconds.map(|type_| ("paused_seconds", format!("r.paused::{type_}"))));
         if self.filtered {
             let of = |place| {
                 let values: Vec<String> = OWNERS
@@ -397,7 +419,7 @@ impl Shape {
         let (names, values): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
         let rows = format!(
             "INSERT INTO {schema}.\"jobExecutions\" ({}) SELECT {} FROM jsonb_to_recordset($1::jsonb) AS r \
-             (id text, job text, number integer, status text, kind text, start text, \"end\" text, heartbeat text, created text, outside integer)",
+             (id text, job text, number integer, status text, kind text, start text, \"end\" text, heartbeat text, created text, paused integer, outside integer)",
             names.join(", "),
             values.join(", ")
         );

@@ -112,6 +112,7 @@ impl Field {
             ))
             .await;
         let seen = self.see(case, &rows, &judge).await;
+        let pauses = self.pause(case, &rows, ground, now).await;
         let suspects = self.suspect(case, &rows, ground, &judge).await;
 
         let before = self.read(case, ground).await;
@@ -138,6 +139,7 @@ impl Field {
             watched: i128::from(judge.watched.timestamp_micros()),
             suspects,
             seen,
+            pauses,
             remembers: case.recorded,
         };
         let expected: BTreeMap<String, Judged> = model
@@ -305,6 +307,7 @@ impl Field {
                     "heartbeat": at(row.heartbeat, shape.heartbeat_at),
                     "created": at(row.created, shape.created_at),
                     "outside": row.outside,
+                    "paused": row.paused.map(|paused| paused.delta().num_seconds()),
                 })
             })
             .collect();
@@ -400,6 +403,43 @@ impl Field {
             seen[place] = found.map(|_| i128::from(since.timestamp_micros()));
         }
         seen
+    }
+
+    /// Has rows seen paused before, or now. Returns for how long each was by now, and when it was known to run again.
+    async fn pause(
+        &self,
+        case: &Case,
+        rows: &[&Row],
+        ground: &Ground,
+        now: DateTime<Utc>,
+    ) -> Vec<Option<(i128, i128)>> {
+        let shape = &SHAPES[case.shape];
+        let mut pauses = vec![None; rows.len()];
+        if !case.recorded || !shape.pauses {
+            return pauses;
+        }
+        for (place, row) in rows.iter().enumerate() {
+            let (Some((total, since, again)), Some(start)) = (row.pauses, row.start) else { continue };
+            let since = since.instant(now).unwrap();
+            let start = if row.reused { "2001-01-01Z".to_owned() } else { start.of_type(shape.started_at).text(now) };
+            sqlx::query(
+                "INSERT INTO jobexec.observations (store_id, kind, execution_id, started_at, since, total, detail) \
+                 VALUES ($1, 'Paused', $2, $3::text::timestamptz, $4, $5, $6)",
+            )
+            .bind(ground.store_id)
+            .bind(shape.id(place))
+            .bind(start)
+            .bind(since)
+            .bind(total.delta())
+            .bind((!again).then_some("Resumed"))
+            .execute(&self.world.pool)
+            .await
+            .unwrap();
+            let (since, now) = (i128::from(since.timestamp_micros()), i128::from(now.timestamp_micros()));
+            let more = if again { now - since } else { 0 };
+            pauses[place] = (!row.reused).then_some((total.micros() + more, if again { now } else { since }));
+        }
+        pauses
     }
 
     async fn read(&self, case: &Case, ground: &Ground) -> BTreeMap<String, Read> {

@@ -40,6 +40,8 @@ pub(super) struct Model<'a> {
     pub(super) suspects: Vec<Option<i128>>,
     /// Since when an execution is seen running without a start, by the place of its row.
     pub(super) seen: Vec<Option<i128>>,
+    /// For how long an execution was seen paused, and when it was known to run again, by the place of its row.
+    pub(super) pauses: Vec<Option<(i128, i128)>>,
     /// Whether the operator has tables of its own to remember that in.
     pub(super) remembers: bool,
 }
@@ -57,12 +59,12 @@ const STORE: &str = "ExecutionStore/s";
 impl Model<'_> {
     /// What is stale, if it is.
     pub(super) fn judge(&self, execution: &Execution<'_>) -> Option<Judged> {
-        let began = self.began(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
+        let from = self.counts_from(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
         let row = execution.row;
         let action = self.action(execution);
         let stale = |reason, source| Some(Judged { reason, source, action });
         let (timeout, source) = self.timeout(execution);
-        if began + self.allowed(execution, timeout) <= self.now {
+        if from + self.allowed(execution, timeout) <= self.now {
             return stale("DeadlineExceeded", source);
         }
         if !self.case.evidence {
@@ -70,7 +72,7 @@ impl Model<'_> {
         }
         let silence = self.said(row, |p| p.heartbeat).or(self.case.heartbeat.map(|h| (h, STORE.to_owned())));
         if let (Some(last), Some((silence, source))) = (execution.heartbeat, silence)
-            && self.held_from(last.max(began).max(self.watched)) + silence.micros() <= self.now
+            && self.held_from(last.max(from).max(self.watched).max(self.resumed(execution))) + silence.micros() <= self.now
         {
             return stale("HeartbeatLost", source);
         }
@@ -98,14 +100,30 @@ impl Model<'_> {
 
     /// When an execution is past its deadline, if it runs and has one.
     pub(super) fn deadline(&self, execution: &Execution<'_>) -> Option<i128> {
-        let began = self.began(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
-        Some(began + self.allowed(execution, self.timeout(execution).0))
+        let from = self.counts_from(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
+        Some(from + self.allowed(execution, self.timeout(execution).0))
     }
 
     /// From when it counts: the later of start and creation, or without a start not before it was seen running.
     fn began(&self, execution: &Execution<'_>) -> Option<i128> {
         let start = execution.start.or(self.seen[execution.place])?;
         Some(start.max(execution.created.unwrap_or(-INFINITY)))
+    }
+
+    /// The same, and for how long it was paused.
+    fn counts_from(&self, execution: &Execution<'_>) -> Option<i128> {
+        let from = self.began(execution)?;
+        if execution.start.is_none() {
+            return Some(from);
+        }
+        let said = execution.row.paused.filter(|_| SHAPES[self.case.shape].paused_seconds.is_some());
+        let seen = self.pauses[execution.place].map_or(0, |(length, _)| length);
+        Some(from + said.map_or(0, Length::micros).max(seen))
+    }
+
+    /// When it was known to run again after it was paused, if it was.
+    fn resumed(&self, execution: &Execution<'_>) -> i128 {
+        self.pauses[execution.place].filter(|_| execution.start.is_some()).map_or(-INFINITY, |(_, at)| at)
     }
 
     fn allowed(&self, execution: &Execution<'_>, timeout: Length) -> i128 {
@@ -216,6 +234,7 @@ impl Model<'_> {
     fn is_superseded(&self, execution: &Execution<'_>) -> bool {
         let row = execution.row;
         let Some(own) = self.began(execution) else { return false };
+        let own = own.max(self.resumed(execution));
         let (Some(lead), Some(job), Some(number)) = (self.case.sequential, row.job, row.number) else {
             return false;
         };
@@ -235,6 +254,7 @@ impl Model<'_> {
                 took.is_none_or(|took| took > 0)
             }
             Some(Status::Failed) => took.is_some_and(|took| took >= 1_000),
+            Some(Status::Paused) => SHAPES[self.case.shape].pauses && took.is_none_or(|took| took > 0),
             Some(Status::Cancelled) => {
                 SHAPES[self.case.shape].cancels && took.is_some_and(|took| took >= 1_000)
             }
