@@ -370,6 +370,10 @@ pub struct Violations {
     /// two clocks or time zones write them. They count from their creation.
     #[serde(default)]
     pub started_before_created: i64,
+    /// Executions that were run again in their own row within the last 24 hours, with the start of a run that had ended: they
+    /// are past their deadline at once.
+    #[serde(default)]
+    pub started_again: i64,
     /// Rows whose id is missing or longer than 1,000 bytes: they are left alone, and are in no list.
     #[serde(default)]
     pub id_too_long: i64,

@@ -115,10 +115,8 @@ fn evidence(out: &mut String, e: &Explanation, output: Output) {
     } else {
         "none, since the execution has no start and was not seen running without one yet"
     };
-    let deadline = e.deadline.map_or_else(
-        || none.to_owned(),
-        |at| format!("{}, {}", time(at), distance(e.now, at)),
-    );
+    let deadline =
+        e.deadline.map_or_else(|| none.to_owned(), |at| format!("{}, {}", time(at), distance(e.now, at)));
     let _ = writeln!(out, "  {:16} {deadline}", "deadline");
     if let Some((from, why)) = e.counts_otherwise() {
         let _ = writeln!(out, "  {:16} {}, {why}", "counts from", time(from));

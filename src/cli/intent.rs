@@ -240,9 +240,11 @@ async fn why_not(store: &Direct, id: &str) -> Result<CliError, CliError> {
     let found = running::look(&store.database, &store.judge(), vec![id.to_owned()]).await?;
     Ok(match found.first() {
         None => CliError::NoExecution(id.to_owned()),
-        Some(row) if matches!(row.phase, Phase::Running | Phase::Scheduled | Phase::Paused) => CliError::NotDone(format!(
-            "another transaction holds execution {id}, perhaps to finish it: run this again"
-        )),
+        Some(row) if matches!(row.phase, Phase::Running | Phase::Scheduled | Phase::Paused) => {
+            CliError::NotDone(format!(
+                "another transaction holds execution {id}, perhaps to finish it: run this again"
+            ))
+        }
         Some(row) => CliError::NotDone(format!("execution {id} has ended, it is {}", row.status)),
     })
 }

@@ -34,7 +34,8 @@ pub struct Entry {
     pub job_id: Option<String>,
     /// Its number within the job.
     pub execution_number: Option<i64>,
-    /// What: `Failed`, `Cancelled`, `Warned`, `Alerted`, `DeadlineMoved`, `FinishedLate`.
+    /// What: `Failed`, `Cancelled`, `Warned`, `Alerted`, `DeadlineMoved`, `FinishedLate`,
+    /// `StartedAgain`.
     pub action: String,
     /// Why, for example `DeadlineExceeded`.
     pub reason: String,

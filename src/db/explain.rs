@@ -484,7 +484,8 @@ impl Explanation {
     pub fn counts_otherwise(&self) -> Option<(DateTime<Utc>, String)> {
         let from = self.counts_from?;
         let Some(start) = self.started_at else {
-            let why = if self.created_at == Some(from) { "its creation" } else { "when it was first seen running" };
+            let why =
+                if self.created_at == Some(from) { "its creation" } else { "when it was first seen running" };
             return Some((from, format!("{why}, since it has no start")));
         };
         let base = start.max(self.created_at.unwrap_or(start));

@@ -37,7 +37,7 @@ pub struct Step {
     pub before: Option<i64>,
 }
 
-/// Looks at the next [`STEP`] records before `before`, the latest first, and records which of their executions were finished
+/// Looks at the next `STEP` records before `before`, the latest first, and records which of their executions were finished
 /// otherwise since. Where there are no older ones of the last days the next step begins anew.
 ///
 /// # Errors

@@ -455,8 +455,15 @@ impl Mapping {
     /// The condition that an execution has a status of the mapping.
     pub fn mapped(&self) -> String {
         let s = &self.table.statuses;
-        let all =
-            [s.scheduled.as_slice(), &s.running, &s.paused, &s.completed, &s.failed, &s.cancelled, &s.ignored];
+        let all = [
+            s.scheduled.as_slice(),
+            &s.running,
+            &s.paused,
+            &s.completed,
+            &s.failed,
+            &s.cancelled,
+            &s.ignored,
+        ];
         self.status_in(&all.concat())
     }
 
@@ -613,7 +620,10 @@ impl Mapping {
     /// The condition that a row runs or waits, also where it is not one of the application's at present.
     pub fn unfinished_anywhere(&self) -> String {
         let statuses = &self.table.statuses;
-        condition(&self.status(), &[statuses.running.as_slice(), &statuses.scheduled, &statuses.paused].concat())
+        condition(
+            &self.status(),
+            &[statuses.running.as_slice(), &statuses.scheduled, &statuses.paused].concat(),
+        )
     }
 }
 

@@ -8,7 +8,7 @@
 //! - [`judge`] is the one predicate that says which executions are stale: [`sweep`], [`observe`], [`warnings`] and
 //!   [`execution`] use it and nothing else; so do [`running`] and [`cleanup`], where a person asks ([`asked`]);
 //! - [`cancel`] ends what a person asked to have ended, [`extend`] gives it more time;
-//! - [`evidence`], [`observations`] and [`history`] gather what it judges by beside the rows themselves;
+//! - [`evidence`], [`observations`], [`again`] and [`history`] gather what it judges by beside the rows themselves;
 //! - [`held`] says which stale rows others hold, [`late`] finds what was ended and had lived;
 //! - [`ledger`], [`stores`] and [`rules`] keep the operator's own tables, which [`schema`] creates, and whose faults are no execution's
 //!   ([`own`]); [`extras`] are additions to
@@ -16,6 +16,7 @@
 //!   [`samples`] what the figures were, [`patterns`] how long executions take and how they end; [`retention`] forgets;
 //! - [`outbox`] and [`messages`] keep what people are still to be told of.
 
+pub mod again;
 pub mod asked;
 pub mod audit;
 pub mod cancel;

@@ -18,6 +18,10 @@ pub enum Kind {
     WorkloadSeen,
     /// Its workload had succeeded. The detail is the same.
     WorkloadSucceeded,
+    /// Somebody was alerted of it, and it has ended since.
+    Ended,
+    /// It had ended, and runs again with the same start.
+    StartedAgain,
     /// It is paused, or was since it started: then `detail` says [`RESUMED`], `since` when that was seen, and `total` for
     /// how long it had been paused by then.
     Paused,
@@ -34,6 +38,8 @@ impl Kind {
             Self::RunningWithoutStart => "RunningWithoutStart",
             Self::WorkloadSeen => "WorkloadSeen",
             Self::WorkloadSucceeded => "WorkloadSucceeded",
+            Self::Ended => "Ended",
+            Self::StartedAgain => "StartedAgain",
             Self::Paused => "Paused",
         }
     }
@@ -145,15 +151,19 @@ pub async fn update_paused(database: &Database, judge: &Judge<'_>) -> Result<(),
           AND o.execution_id = {id}::text AND o.started_at = {start})"
     );
     let rows = |which: String| {
-        format!("SELECT {id}::text AS execution_id, {start} AS started_at, {noted} AS detail FROM {table} AS t WHERE {which}")
+        format!(
+            "SELECT {id}::text AS execution_id, {start} AS started_at, {noted} AS detail FROM {table} AS t WHERE {which}"
+        )
     };
     let kept = format!(
         "{id} IN (SELECT {key} FROM jobexec.observations AS o WHERE o.store_id = $1 AND o.kind = '{kind}')",
         key = id_of("o.execution_id", m.id_type())
     );
-    let now = rows(format!("{} AND {start} IS NOT NULL AND $1::bigint IS NOT NULL", m.only_handled(m.paused())));
+    let now =
+        rows(format!("{} AND {start} IS NOT NULL AND $1::bigint IS NOT NULL", m.only_handled(m.paused())));
     let matters = rows(format!("{} AND {kept}", m.begun()));
-    update(database, judge, &Seen { kind: Kind::Paused, now, matters: Some(matters), parameters: None }).await?;
+    update(database, judge, &Seen { kind: Kind::Paused, now, matters: Some(matters), parameters: None })
+        .await?;
     let changed = format!(
         "FROM {table} AS t WHERE o.store_id = $1 AND o.kind = '{kind}' AND {kept} AND o.execution_id = {id}::text
            AND o.started_at = {start} AND {begun} AND (o.detail IS NULL) <> ({paused})",
@@ -161,7 +171,9 @@ pub async fn update_paused(database: &Database, judge: &Judge<'_>) -> Result<(),
         paused = m.paused(),
     );
     let mut tx = database.read().await?;
-    let any = format!("SELECT EXISTS (SELECT FROM jobexec.observations AS o CROSS JOIN LATERAL (SELECT {changed}) AS changed)");
+    let any = format!(
+        "SELECT EXISTS (SELECT FROM jobexec.observations AS o CROSS JOIN LATERAL (SELECT {changed}) AS changed)"
+    );
     let any: bool =
         sqlx::query_scalar(AssertSqlSafe(any)).bind(store_id).persistent(false).fetch_one(&mut *tx).await?;
     tx.commit().await?;

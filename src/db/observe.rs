@@ -81,6 +81,8 @@ pub struct Contradictions {
     pub start_in_future: i64,
     /// They run and start before they were created, by more than clocks may differ.
     pub started_before_created: i64,
+    /// They were run again within a day with the start of a run that had ended, as [`super::again`] counts.
+    pub started_again: i64,
     /// Their id is missing, or longer than the operator handles.
     pub id_too_long: i64,
 }
@@ -292,6 +294,7 @@ pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradi
         running_with_end: row.try_get("running_with_end")?,
         start_in_future: row.try_get("start_in_future")?,
         started_before_created: row.try_get("started_before_created")?,
+        started_again: 0,
         id_too_long: row.try_get("id_too_long")?,
     })
 }

@@ -431,7 +431,12 @@ fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types,
         let found = find(seconds, "pausedSeconds")?;
         let numeric = ["smallint", "integer", "bigint", "real", "double precision"];
         if !numeric.contains(&found.type_.as_str()) && !found.type_.starts_with("numeric") {
-            return Err(wrong(seconds, found, "pausedSeconds", "smallint, integer, bigint, numeric, real or double precision"));
+            return Err(wrong(
+                seconds,
+                found,
+                "pausedSeconds",
+                "smallint, integer, bigint, numeric, real or double precision",
+            ));
         }
     }
     if let Some(workload) = &c.workload {

@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::decode;
 use super::judge::{Rules, Take, WARN};
 use super::mapping::{literal, wire};
+use super::observations::Kind;
 use super::rules::interval;
 use super::{Database, DbError, Judge, Ledger, outbox};
 
@@ -38,13 +39,21 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
     // What tells one run from another: what counts may change, as with the creation.
     let began = format!("COALESCE({}, {counts_from})", wire(&m.started_at()));
     let deadline = judge.deadline();
-    let untold = |action: &str| {
+    let untold = |action: &str, more: &str| {
         format!(
             "NOT EXISTS (SELECT FROM jobexec.events AS w WHERE w.store_id = $4 AND w.execution_id = {}::text \
-             AND w.action = '{action}' AND w.started_at = {began})",
+             AND w.action = '{action}' AND w.started_at = {began} {more})",
             m.id()
         )
     };
+    // Of each run, also where it has the start of the one before.
+    let again = format!(
+        "(SELECT o.since FROM jobexec.observations AS o WHERE o.store_id = $4 AND o.kind = '{}' \
+         AND o.execution_id = {}::text AND o.started_at = {})",
+        Kind::StartedAgain.as_str(),
+        m.id(),
+        m.started_at()
+    );
     let columns = format!(
         "{id}::text AS id, {job} AS job_id, {number}::bigint AS number, {began} AS started_at, \
          {deadline} AS deadline",
@@ -58,7 +67,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
     let (ctes, alerted) = if judge.in_force.may_alert_only() {
         let alerted = format!(
             "UNION ALL
-             (SELECT {columns}, 'Alerted' AS action, stale.reason, {source}
+             (SELECT {columns}, 'Alerted' AS action, stale.reason, {source}, {again}
               FROM stale JOIN {table} AS t ON {id} = stale.id {joined}
               WHERE stale.action = 'AlertOnly' AND {running} AND {unalerted} LIMIT {AT_ONCE})",
             source = super::sweep::source("stale.reason"),
@@ -66,7 +75,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
             id = m.id(),
             joined = judge.joined(),
             running = m.judged(),
-            unalerted = untold("Alerted"),
+            unalerted = untold("Alerted", &format!("AND w.again_at IS NOT DISTINCT FROM {again}")),
         );
         (judge.ctes(Take::LookAtAll), alerted)
     } else {
@@ -75,7 +84,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
     let due = format!(
         "WITH {ctes},
          due AS (
-             (SELECT {columns}, 'Warned' AS action, 'LongRunning' AS reason, v.warn_source AS source
+             (SELECT {columns}, 'Warned' AS action, 'LongRunning' AS reason, v.warn_source AS source, NULL::timestamptz AS again_at
               FROM {table} AS t {joined}
               WHERE {running} AND {started_by} AND {counts_from} <= statement_timestamp() - {WARN} AND {unwarned}
                 AND {deadline} > statement_timestamp()
@@ -85,7 +94,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
         joined = judge.joined(),
         running = m.judged(),
         started_by = m.started_by(&earliest),
-        unwarned = untold("Warned"),
+        unwarned = untold("Warned", ""),
         order = m.started_column(),
     );
     // Mostly there is nobody, and then nothing is written.
@@ -100,9 +109,9 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
         "{due},
          recorded AS (
          INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason, source,
-                                     started_at, deadline)
-         SELECT statement_timestamp(), $4, id, job_id, number, action, reason, source, started_at, deadline FROM due
-         ON CONFLICT (store_id, execution_id, action, started_at) WHERE action IN ('Warned', 'Alerted') DO NOTHING
+                                     started_at, deadline, again_at)
+         SELECT statement_timestamp(), $4, id, job_id, number, action, reason, source, started_at, deadline, again_at FROM due
+         ON CONFLICT (store_id, execution_id, action, started_at, COALESCE(again_at, '-infinity'::timestamptz)) WHERE action IN ('Warned', 'Alerted') DO NOTHING
          RETURNING event_id, execution_id, job_id, started_at, deadline, reason, source){posted}
          SELECT execution_id, job_id, started_at, deadline, reason, source FROM recorded",
         posted = outbox::posting(ledger, "$4"),

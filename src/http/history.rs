@@ -48,7 +48,7 @@ pub(crate) struct Event {
     pub(super) job_id: Option<String>,
     /// Its number within the job.
     pub(super) execution_number: Option<i64>,
-    /// What: `Failed`, `Cancelled`, `Warned`, `Alerted`, `DeadlineMoved`.
+    /// What: `Failed`, `Cancelled`, `Warned`, `Alerted`, `DeadlineMoved`, `StartedAgain`.
     pub(super) action: String,
     /// Why, for example `DeadlineExceeded`.
     pub(super) reason: String,

@@ -137,7 +137,7 @@ fn conditions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
 }
 
 /// By the names that the status has.
-fn kinds(found: &Violations) -> [(&'static str, i64); 8] {
+fn kinds(found: &Violations) -> [(&'static str, i64); 9] {
     let Violations {
         unmapped_status,
         running_without_started_at,
@@ -146,6 +146,7 @@ fn kinds(found: &Violations) -> [(&'static str, i64); 8] {
         running_with_completed_at,
         started_in_future,
         started_before_created,
+        started_again,
         id_too_long,
     } = *found;
     [
@@ -156,6 +157,7 @@ fn kinds(found: &Violations) -> [(&'static str, i64); 8] {
         ("runningWithCompletedAt", running_with_completed_at),
         ("startedInFuture", started_in_future),
         ("startedBeforeCreated", started_before_created),
+        ("startedAgain", started_again),
         ("idTooLong", id_too_long),
     ]
 }

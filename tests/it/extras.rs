@@ -150,7 +150,7 @@ async fn every_kind_of_contradiction_is_counted() {
         world.store_until(&operator, |s| is(&s.conditions, "Consistent", "False", "UnmappedStatus")).await;
     let found = serde_json::to_value(status.violations.unwrap()).unwrap();
     let each_once = json!({"unmappedStatus": 1, "runningWithoutStartedAt": 1, "finishedWithoutCompletedAt": 1,
-        "completedBeforeStarted": 1, "runningWithCompletedAt": 1, "startedInFuture": 1, "startedBeforeCreated": 0, "idTooLong": 0});
+        "completedBeforeStarted": 1, "runningWithCompletedAt": 1, "startedInFuture": 1, "startedBeforeCreated": 0, "startedAgain": 0, "idTooLong": 0});
     assert_eq!(found, each_once);
     assert!(message(&status.conditions, "Consistent").contains("1 running that start in the future"));
 

@@ -7,6 +7,7 @@ mod support;
 
 mod admission;
 mod adopt;
+mod again;
 mod alerting;
 mod apifaults;
 mod breaker;

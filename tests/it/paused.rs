@@ -46,7 +46,11 @@ async fn the_time_for_which_an_execution_was_seen_paused_does_not_count() {
         let ran = world.jobexec(&[args, &["-f", &file]].concat());
         String::from_utf8(ran.stdout).unwrap() + &String::from_utf8(ran.stderr).unwrap()
     };
-    assert!(run(&["explain", "1"]).contains("It is paused, and has no deadline meanwhile"), "{}", run(&["explain", "1"]));
+    assert!(
+        run(&["explain", "1"]).contains("It is paused, and has no deadline meanwhile"),
+        "{}",
+        run(&["explain", "1"])
+    );
     assert!(run(&["extend", "1", "--by", "1h"]).contains("execution 1 is extended by 1h"));
 
     // It runs again after 70 hours, while no operator is there that could see it.

@@ -132,7 +132,9 @@ fn bound(
 fn findings(object: &JobExecution, row: &Execution, unable: Option<&Unable>) -> Vec<Finding> {
     let mut status = format!("the row's status is {:?}", row.status);
     if row.phase == Phase::Paused {
-        status.push_str(": it has no deadline meanwhile, and the time for which the operator sees it so does not count");
+        status.push_str(
+            ": it has no deadline meanwhile, and the time for which the operator sees it so does not count",
+        );
     }
     let phase = match row.phase {
         Phase::Scheduled => "Scheduled",
@@ -150,7 +152,9 @@ fn findings(object: &JobExecution, row: &Execution, unable: Option<&Unable>) -> 
     let succeeded = match row.phase {
         Phase::Completed => Truth::True,
         Phase::Failed | Phase::Cancelled => Truth::False,
-        Phase::Scheduled | Phase::Running | Phase::Paused | Phase::Ignored | Phase::Unmapped => Truth::Unknown,
+        Phase::Scheduled | Phase::Running | Phase::Paused | Phase::Ignored | Phase::Unmapped => {
+            Truth::Unknown
+        }
     };
     let outcome = match (ours, asked) {
         (Some(reason), _) => ended(row, reason),

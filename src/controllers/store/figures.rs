@@ -12,7 +12,7 @@ use crate::api::ExecutionStore;
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::Session;
 use crate::db::observe::{self, Census, Contradictions, Live};
-use crate::db::{DbError, Ledger, refusals, samples};
+use crate::db::{DbError, Ledger, again, refusals, samples};
 
 /// Counting keeps the server busy for at most 5 % of the time.
 const SHARE: u32 = 20;
@@ -184,11 +184,8 @@ async fn take(
         counts.map(|counts| Governed { in_force: in_force.clone(), counts: Arc::new(counts) })
     };
     let census = database.within(observe::census(database, mapping)).await.map_err(told).ok();
-    let contradictions = if all {
-        database.within(observe::contradictions(database, mapping)).await.map_err(told).ok()
-    } else {
-        known.contradictions
-    };
+    let contradictions =
+        if all { contradictions(&session).await.map_err(told).ok() } else { known.contradictions };
     let refused = match session.ledger {
         Ledger::Tables { store_id, .. } => {
             database.within(refusals::count(database, store_id)).await.map_err(told).ok().flatten()
@@ -203,6 +200,16 @@ async fn take(
         }
     }
     (Figures { live, governed, census, contradictions, refused }, begun.elapsed())
+}
+
+/// What contradicts itself in the table, and with what was done before.
+async fn contradictions(session: &Session) -> Result<Contradictions, DbError> {
+    let database = &session.database;
+    let mut found = database.within(observe::contradictions(database, &session.mapping)).await?;
+    if let Ledger::Tables { store_id, .. } = session.ledger {
+        found.started_again = database.within(again::count(database, store_id)).await?;
+    }
+    Ok(found)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature is that of map_err")]

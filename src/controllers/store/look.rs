@@ -27,7 +27,7 @@ use crate::controllers::session::{Before, Credentials, NotReady, Session};
 use crate::db::held::{self, Held};
 use crate::db::observe::{self, Pulse};
 use crate::db::sweep::{Refused, Sweep};
-use crate::db::{DbError, Judge, Ledger};
+use crate::db::{DbError, Judge, Ledger, again};
 use crate::telemetry;
 
 /// How long a first look waits for all `JobExecution` and `ExecutionPolicy` objects to be seen.
@@ -401,6 +401,12 @@ async fn sample(
     };
     if !may_write || pulse.stale == 0 {
         return Ok((in_force, evidence, pulse));
+    }
+    let judge = session.judge(&in_force).with_evidence(evidence);
+    // What cannot be noted is no reason not to end an execution.
+    if let Err(error) = session.database.within(again::note(&session.database, &judge)).await {
+        session.tally.failed(error.reason());
+        tracing::warn!(store = store.name_any(), %error, "executions that run again with the same start could not be noted");
     }
     // Before a row is ended its rule is held against what people wish, in case another operator changed it.
     let in_force = session.bring_in_force(context, store, true).await?.unwrap_or(in_force);

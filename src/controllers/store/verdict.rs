@@ -316,7 +316,7 @@ fn consistent(seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
 }
 
 /// The kinds of contradictions, each with its count, its reason and what is said of it.
-fn contradictions(found: &Contradictions) -> [(i64, &'static str, String); 8] {
+fn contradictions(found: &Contradictions) -> [(i64, &'static str, String); 9] {
     let example = found.example.as_deref().unwrap_or_default();
     let unmapped = format!("with a status that spec.table.statuses does not list, for example {example:?}");
     [
@@ -335,6 +335,13 @@ fn contradictions(found: &Contradictions) -> [(i64, &'static str, String); 8] {
             "StartedBeforeCreated",
             "running that started before they were created, which count from then: do those who write both use one clock and \
              time zone?"
+                .to_owned(),
+        ),
+        (
+            found.started_again,
+            "StartedAgain",
+            "that were run again within a day and kept the start of a run that had ended, so that they are past their deadline at \
+             once: what runs an execution again has to set its start"
                 .to_owned(),
         ),
         (
@@ -429,6 +436,7 @@ fn violations(found: &Contradictions) -> Violations {
         running_with_completed_at: found.running_with_end,
         started_in_future: found.start_in_future,
         started_before_created: found.started_before_created,
+        started_again: found.started_again,
         id_too_long: found.id_too_long,
     }
 }

@@ -14,7 +14,7 @@ use crate::controllers::session::Session;
 use crate::controllers::workloads::{self, Unknown};
 use crate::db::evidence::Workloads;
 use crate::db::heartbeats::{self, Watch};
-use crate::db::{DbError, Judge, evidence, late, observations, warnings};
+use crate::db::{DbError, Judge, again, evidence, late, observations, warnings};
 
 /// At most 5 % of the time.
 const SHARE: u32 = 20;
@@ -136,6 +136,7 @@ impl Witness {
             self.fail(store, "HeartbeatsHeld", &held);
         }
         session.note_heartbeats(self.watch.seen());
+        Self::look_for_again(session, judge).await?;
         let warned = match database.within(warnings::update(database, judge, &session.ledger)).await {
             // Nobody is told of what cannot be recorded; evidence counts all the same.
             Err(DbError::Own(fault)) => {
@@ -160,6 +161,23 @@ impl Witness {
         }
         self.look_for_late(store, session).await;
         Ok(())
+    }
+
+    /// Finds executions that were run again with the start that they had.
+    async fn look_for_again(session: &Session, judge: &Judge<'_>) -> Result<(), DbError> {
+        let database = &session.database;
+        let found = async {
+            again::update(database, judge).await?;
+            if judge.in_force.may_alert_only() { again::note(database, judge).await } else { Ok(()) }
+        };
+        match database.within(found).await {
+            // What cannot be recorded takes no evidence away.
+            Err(DbError::Own(fault)) => {
+                session.note_fault(Some(fault));
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// Finds some of the executions that were finished although they had been ended. That it could not be looked is no reason

@@ -49,7 +49,7 @@ impl Judge<'_> {
             reason = Reason::DeadlineExceeded.as_str(),
             action = action.as_str(),
             table = m.table(),
-            running = m.judged(),
+            running = self.judged(),
             by_default = self.counts_by(&Self::default_cutoff()),
             unruled = self.unruled(&["e", "j", "y"]),
             take = self.take(take),
@@ -112,7 +112,7 @@ impl Judge<'_> {
                 "{joins} CROSS JOIN LATERAL (SELECT {DUE}) AS v
                  WHERE {of_rule} AND {scope}.moves AND {running} AND {earliest} AND {by_deadline} AND {unruled} {acts}
                  {order}",
-                running = m.judged(),
+                running = self.judged(),
                 earliest = m.started_by(&format!("statement_timestamp() - {scope}.earliest")),
                 by_deadline = self.counts_by(&format!("statement_timestamp() - {TOTAL}")),
                 unruled = self.unruled(unless),
@@ -307,7 +307,8 @@ impl Judge<'_> {
             reason = reason.as_str(),
             table = m.table(),
             joined = self.joined(),
-            running = m.judged(),
+            // What a person asks is done at once.
+            running = if reason == Reason::ManualCleanup { m.judged() } else { self.judged() },
             take = self.take(take),
         )
     }

@@ -182,6 +182,7 @@ impl<'a> Judge<'a> {
             Rules::Memory => format!("SELECT * FROM jsonb_to_recordset($4::jsonb) AS r ({TYPES})"),
         };
         let pauses = self.pauses().map_or(String::new(), |pauses| format!(", {pauses}"));
+        let again = self.held().map_or(String::new(), |again| format!(", {again}"));
         let by = |scope: &str, type_: &str| {
             // A key that is no id of this table (its type was changed) must not make the cast fail.
             format!(
@@ -198,7 +199,7 @@ impl<'a> Judge<'a> {
              rule AS MATERIALIZED ({rules}),
              e AS MATERIALIZED {e},
              j AS MATERIALIZED {j},
-             y AS MATERIALIZED {y}{pauses}",
+             y AS MATERIALIZED {y}{pauses}{again}",
             held = self.heartbeats_held(),
             e = by("execution", self.mapping.id_type().sql()),
             j = by("job", self.mapping.job_key().1),

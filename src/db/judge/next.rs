@@ -30,6 +30,7 @@ impl Judge<'_> {
         parts.extend(self.next_by_default_later());
         parts.extend(self.next_without_start());
         parts.extend(self.next_by_pause());
+        parts.extend(self.holds().then(|| "SELECT min(until) FROM h".to_owned()));
         format!("(SELECT min(deadline) FROM (({})) AS next (deadline))", parts.join(") UNION ALL ("))
     }
 

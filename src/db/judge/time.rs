@@ -115,7 +115,7 @@ impl Judge<'_> {
         self.sees_pauses().then(|| Self::of_pauses(&self.times(), what))
     }
 
-    /// The common table expression `p` (k, started_at, paused), where pauses are seen.
+    /// The common table expression `p` (k, `started_at`, paused), where pauses are seen.
     pub(super) fn pauses(&self) -> Option<String> {
         let key = id_of("o.execution_id", self.mapping.id_type());
         self.sees_pauses().then(|| {
@@ -125,6 +125,43 @@ impl Judge<'_> {
                 Kind::Paused.as_str()
             )
         })
+    }
+
+    /// Whether an execution that runs again with the same start gets time: there are grace periods, and it is remembered.
+    pub(super) fn holds(&self) -> bool {
+        let rules = self.in_force.rules.iter().filter_map(|rule| rule.grace.as_ref());
+        matches!(self.rules, Rules::Table(_))
+            && rules.chain([&self.in_force.base.grace]).any(|grace| grace.value > chrono::TimeDelta::zero())
+    }
+
+    /// The common table expression `h` (k, until): those that run again with the same start, and get one grace period.
+    pub(super) fn held(&self) -> Option<String> {
+        let m = self.mapping;
+        self.holds().then(|| {
+            format!(
+                "h AS MATERIALIZED (
+                     SELECT {id} AS k, o.since + v.grace AS until FROM jobexec.observations AS o
+                     JOIN {table} AS t ON {id} = {key} AND {start} = o.started_at {joined}
+                     WHERE o.store_id = $4 AND o.kind = '{kind}' AND {running} AND o.since + v.grace > statement_timestamp())",
+                id = m.id(),
+                table = m.table(),
+                key = id_of("o.execution_id", m.id_type()),
+                start = m.started_at(),
+                joined = self.joined(),
+                kind = Kind::StartedAgain.as_str(),
+                running = m.judged(),
+            )
+        })
+    }
+
+    /// The condition that the row `t` runs and is judged now.
+    pub(super) fn judged(&self) -> String {
+        let judged = self.mapping.judged();
+        if self.holds() {
+            format!("({judged} AND ({} IN (SELECT k FROM h)) IS NOT TRUE)", self.mapping.id())
+        } else {
+            judged
+        }
     }
 
     /// The condition that nothing was seen of pauses of the row `t`.

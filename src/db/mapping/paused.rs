@@ -32,7 +32,11 @@ impl Mapping {
 
     /// `deadline`, which an execution that is paused has not.
     pub fn unless_paused(&self, deadline: String) -> String {
-        if self.pauses() { format!("CASE WHEN ({}) IS NOT TRUE THEN {deadline} END", self.paused()) } else { deadline }
+        if self.pauses() {
+            format!("CASE WHEN ({}) IS NOT TRUE THEN {deadline} END", self.paused())
+        } else {
+            deadline
+        }
     }
 
     /// For how long the row says that it has been paused, from none to 1,000,000 hours; `None`: no column says it.

@@ -149,6 +149,8 @@ pub(super) struct Row {
     pub(super) paused: Option<Length>,
     /// For how long it was seen paused before, and since when it has been again, or when it was resumed.
     pub(super) pauses: Option<(Length, When, bool)>,
+    /// Since when it is known to have been run again with the same start.
+    pub(super) again: Option<When>,
     /// How many milliseconds after its start it ended, if it says so.
     pub(super) took: Option<u16>,
     /// Since when its job is seen finished, if it is.
@@ -295,14 +297,19 @@ fn row() -> impl Strategy<Value = Row> {
         weighted(0.8, when(20)),
         weighted(0.8, when(40)),
         weighted(0.6, prop::sample::select(vec![0_u16, 500, 1_000, 60_000])),
-        ((0..12_i16).prop_map(When::Ago), prop::bool::weighted(0.05), prop_oneof![3 => Just(0), 1 => 0..OWNERS.len()]),
+        (
+            (0..12_i16).prop_map(When::Ago),
+            prop::bool::weighted(0.05),
+            prop_oneof![3 => Just(0), 1 => 0..OWNERS.len()],
+        ),
         (
             weighted(0.5, length(0..20)),
             weighted(0.4, (length(0..20), (0..12_i16).prop_map(When::Ago), any::<bool>())),
+            weighted(0.2, (0..12_i16).prop_map(When::Ago)),
         ),
     )
         .prop_map(|(times, status, job, kind, number, start, heartbeat, created, took, seen, halted)| {
-            let ((suspect, reused, outside), (paused, pauses)) = (seen, halted);
+            let ((suspect, reused, outside), (paused, pauses, again)) = (seen, halted);
             Row {
                 times,
                 status,
@@ -314,6 +321,7 @@ fn row() -> impl Strategy<Value = Row> {
                 created,
                 paused,
                 pauses,
+                again,
                 took,
                 suspect,
                 reused,

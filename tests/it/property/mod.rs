@@ -74,6 +74,15 @@ impl Field {
         Self { world, databases, grounds }
     }
 
+    /// Holds lost heartbeats from the times of the case on.
+    async fn hold(&self, case: &Case, now: DateTime<Utc>) {
+        let held: Vec<String> = case.held.iter().map(|at| format!("'{}'", at.text(now))).collect();
+        let held = held.join(", ");
+        self.world
+            .sql(&format!("UPDATE jobexec.stores SET heartbeats_held = ARRAY[{held}]::timestamptz[]"))
+            .await;
+    }
+
     async fn play(&self, case: &Case, judge: By) -> Result<(), TestCaseError> {
         let shape = &SHAPES[case.shape];
         let ground = &self.grounds[case.shape];
@@ -104,13 +113,7 @@ impl Field {
             let (again, _) = rules::replace(database, store_id, &compiled, &[], &mapping).await.unwrap();
             ensure(!again, || "rules that were just written differ".to_owned())?;
         }
-        let held: Vec<String> = case.held.iter().map(|at| format!("'{}'", at.text(now))).collect();
-        self.world
-            .sql(&format!(
-                "UPDATE jobexec.stores SET heartbeats_held = ARRAY[{}]::timestamptz[]",
-                held.join(", ")
-            ))
-            .await;
+        self.hold(case, now).await;
         let seen = self.see(case, &rows, &judge).await;
         let pauses = self.pause(case, &rows, ground, now).await;
         let suspects = self.suspect(case, &rows, ground, &judge).await;
@@ -405,7 +408,7 @@ impl Field {
         seen
     }
 
-    /// Has rows seen paused before, or now. Returns for how long each was by now, and when it was known to run again.
+    /// Has rows seen paused before, or now, and run again. Returns for how long each was by now, and when it was known to run again.
     async fn pause(
         &self,
         case: &Case,
@@ -415,26 +418,37 @@ impl Field {
     ) -> Vec<Option<(i128, i128)>> {
         let shape = &SHAPES[case.shape];
         let mut pauses = vec![None; rows.len()];
-        if !case.recorded || !shape.pauses {
+        if !case.recorded {
             return pauses;
         }
         for (place, row) in rows.iter().enumerate() {
-            let (Some((total, since, again)), Some(start)) = (row.pauses, row.start) else { continue };
+            let Some(start) = row.start else { continue };
+            let start =
+                if row.reused { "2001-01-01Z".to_owned() } else { start.of_type(shape.started_at).text(now) };
+            let insert = |kind: &'static str,
+                          since: DateTime<Utc>,
+                          total: chrono::TimeDelta,
+                          detail: Option<&'static str>| {
+                sqlx::query(
+                    "INSERT INTO jobexec.observations (store_id, kind, execution_id, started_at, since, total, detail) \
+                     VALUES ($1, $2, $3, $4::text::timestamptz, $5, $6, $7)",
+                )
+                .bind(ground.store_id)
+                .bind(kind)
+                .bind(shape.id(place))
+                .bind(start.clone())
+                .bind(since)
+                .bind(total)
+                .bind(detail)
+                .execute(&self.world.pool)
+            };
+            if let Some(again) = row.again {
+                let since = again.instant(now).unwrap();
+                insert("StartedAgain", since, chrono::TimeDelta::zero(), None).await.unwrap();
+            }
+            let Some((total, since, again)) = row.pauses.filter(|_| shape.pauses) else { continue };
             let since = since.instant(now).unwrap();
-            let start = if row.reused { "2001-01-01Z".to_owned() } else { start.of_type(shape.started_at).text(now) };
-            sqlx::query(
-                "INSERT INTO jobexec.observations (store_id, kind, execution_id, started_at, since, total, detail) \
-                 VALUES ($1, 'Paused', $2, $3::text::timestamptz, $4, $5, $6)",
-            )
-            .bind(ground.store_id)
-            .bind(shape.id(place))
-            .bind(start)
-            .bind(since)
-            .bind(total.delta())
-            .bind((!again).then_some("Resumed"))
-            .execute(&self.world.pool)
-            .await
-            .unwrap();
+            insert("Paused", since, total.delta(), (!again).then_some("Resumed")).await.unwrap();
             let (since, now) = (i128::from(since.timestamp_micros()), i128::from(now.timestamp_micros()));
             let more = if again { now - since } else { 0 };
             pauses[place] = (!row.reused).then_some((total.micros() + more, if again { now } else { since }));

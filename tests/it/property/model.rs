@@ -59,8 +59,12 @@ const STORE: &str = "ExecutionStore/s";
 impl Model<'_> {
     /// What is stale, if it is.
     pub(super) fn judge(&self, execution: &Execution<'_>) -> Option<Judged> {
-        let from = self.counts_from(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
+        let from =
+            self.counts_from(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
         let row = execution.row;
+        if self.is_held(execution) {
+            return None;
+        }
         let action = self.action(execution);
         let stale = |reason, source| Some(Judged { reason, source, action });
         let (timeout, source) = self.timeout(execution);
@@ -72,7 +76,9 @@ impl Model<'_> {
         }
         let silence = self.said(row, |p| p.heartbeat).or(self.case.heartbeat.map(|h| (h, STORE.to_owned())));
         if let (Some(last), Some((silence, source))) = (execution.heartbeat, silence)
-            && self.held_from(last.max(from).max(self.watched).max(self.resumed(execution))) + silence.micros() <= self.now
+            && self.held_from(last.max(from).max(self.watched).max(self.resumed(execution)))
+                + silence.micros()
+                <= self.now
         {
             return stale("HeartbeatLost", source);
         }
@@ -100,7 +106,8 @@ impl Model<'_> {
 
     /// When an execution is past its deadline, if it runs and has one.
     pub(super) fn deadline(&self, execution: &Execution<'_>) -> Option<i128> {
-        let from = self.counts_from(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
+        let from =
+            self.counts_from(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
         Some(from + self.allowed(execution, self.timeout(execution).0))
     }
 
@@ -119,6 +126,16 @@ impl Model<'_> {
         let said = execution.row.paused.filter(|_| SHAPES[self.case.shape].paused_seconds.is_some());
         let seen = self.pauses[execution.place].map_or(0, |(length, _)| length);
         Some(from + said.map_or(0, Length::micros).max(seen))
+    }
+
+    /// Whether it was run again with the same start, less than a grace period ago.
+    fn is_held(&self, execution: &Execution<'_>) -> bool {
+        let row = execution.row;
+        let since = row.again.filter(|_| self.remembers && !row.reused && execution.start.is_some());
+        let grace = self.said(row, |p| p.grace).map_or(self.case.grace, |(grace, _)| grace);
+        since
+            .and_then(|since| since.instant(self.at))
+            .is_some_and(|since| i128::from(since.timestamp_micros()) + grace.micros() > self.now)
     }
 
     /// When it was known to run again after it was paused, if it was.

@@ -123,18 +123,20 @@ CREATE TABLE IF NOT EXISTS jobexec.events (
     execution_id     text        NOT NULL,
     job_id           text,
     execution_number bigint,
-    action           text        NOT NULL, -- 'Failed', 'Cancelled', 'FinishedLate', 'Warned', 'Alerted', 'DeadlineMoved'
+    action           text        NOT NULL, -- 'Failed', 'Cancelled', 'FinishedLate', 'Warned', 'Alerted', 'DeadlineMoved', 'StartedAgain'
     reason           text        NOT NULL, -- for example 'DeadlineExceeded'
     source           text        NOT NULL, -- the object that says so
     actor            text,                 -- who asked for it, as far as the Kubernetes API tells
     note             text,
     started_at       timestamptz,
     deadline         timestamptz,
+    again_at         timestamptz,          -- of an alert: when it was seen to run again with the start of a run that had ended
     PRIMARY KEY (store_id, event_id)
 );
 CREATE INDEX IF NOT EXISTS events_execution ON jobexec.events (store_id, execution_id);
--- Each execution is warned of once, and alerted of once.
-CREATE UNIQUE INDEX IF NOT EXISTS events_once ON jobexec.events (store_id, execution_id, action, started_at)
+-- Each run is warned of once, and alerted of once.
+CREATE UNIQUE INDEX IF NOT EXISTS events_once ON jobexec.events
+    (store_id, execution_id, action, started_at, COALESCE(again_at, '-infinity'::timestamptz))
     WHERE action IN ('Warned', 'Alerted');
 -- The first records of a sweep, and its last one, in their order.
 CREATE INDEX IF NOT EXISTS events_sweep ON jobexec.events (sweep_id, event_id);

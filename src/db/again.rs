@@ -1,0 +1,131 @@
+//! Executions that are run again in their own row and keep the start of the run before: they are past their deadline at
+//! once. Nobody can know whether such a row lives, but the application sees why it is ended each time, and it gets a grace
+//! period to set its start.
+
+use sqlx::AssertSqlSafe;
+
+use super::judge::{Rules, Take, id_of};
+use super::observations::{self, Kind, Seen};
+use super::{Database, DbError, Judge};
+
+/// What is recorded of such an execution, beside what it is done to it.
+pub const STARTED_AGAIN: &str = "StartedAgain";
+
+/// Notes which stale executions were ended before, or were seen to have ended, with the start that they have now, and
+/// records it. It is called before they are ended.
+///
+/// # Errors
+/// Those of the database; then nothing was written.
+pub async fn note(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
+    let Rules::Table(_) = judge.rules else { return Ok(()) };
+    let m = judge.mapping;
+    let (id, start) = (m.id(), m.started_at());
+    let again = format!(
+        "WITH {ctes},
+         again AS MATERIALIZED (
+             SELECT * FROM (
+                 SELECT {id}::text AS id, {job} AS job_id, {number}::bigint AS number, {start} AS started_at, b.store AS source,
+                        COALESCE((SELECT w.at FROM jobexec.events AS w
+                                  WHERE w.store_id = $4 AND w.execution_id = {id}::text AND w.started_at = {start}
+                                    AND w.action IN ('Failed', 'Cancelled') ORDER BY w.event_id DESC LIMIT 1),
+                                 (SELECT o.since FROM jobexec.observations AS o
+                                  WHERE o.store_id = $4 AND o.kind = '{ended}' AND o.execution_id = {id}::text
+                                    AND o.started_at = {start})) AS ended_at
+                 FROM stale JOIN {table} AS t ON {id} = stale.id CROSS JOIN b WHERE {running}) AS found
+             WHERE ended_at IS NOT NULL AND (id, started_at) NOT IN (
+                 SELECT o.execution_id, o.started_at FROM jobexec.observations AS o
+                 WHERE o.store_id = $4 AND o.kind = '{kind}' AND o.started_at IS NOT NULL))",
+        ctes = judge.ctes(Take::LookAtAll),
+        job = m.job_shown(),
+        number = m.number(),
+        ended = Kind::Ended.as_str(),
+        kind = Kind::StartedAgain.as_str(),
+        table = m.table(),
+        running = m.judged(),
+    );
+    let mut tx = database.read().await?;
+    let any = judge.bind(sqlx::query(AssertSqlSafe(format!("{again} SELECT FROM again LIMIT 1"))));
+    let any = any.persistent(false).fetch_optional(&mut *tx).await?;
+    tx.commit().await?;
+    if any.is_none() {
+        return Ok(());
+    }
+    let sql = format!(
+        "{again},
+         noted AS (
+             INSERT INTO jobexec.observations AS o (store_id, kind, execution_id, started_at, since)
+             SELECT $4, '{kind}', id, started_at, statement_timestamp() FROM again
+             ON CONFLICT (store_id, kind, execution_id) DO UPDATE SET started_at = excluded.started_at, since = excluded.since
+                 WHERE o.started_at IS DISTINCT FROM excluded.started_at
+             RETURNING o.execution_id)
+         INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason, source, note, started_at)
+         SELECT statement_timestamp(), $4, id, job_id, number, '{STARTED_AGAIN}', 'StartUnchanged', source,
+                'its run ended at ' || to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
+                || ', and it runs again with the same start: what runs it again has to set that', started_at
+         FROM again WHERE id IN (SELECT execution_id FROM noted)",
+        kind = Kind::StartedAgain.as_str(),
+    );
+    let mut tx = database.write().await?;
+    judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false).execute(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Sees which executions that somebody was alerted of have ended, and forgets what does not matter any more.
+///
+/// # Errors
+/// Those of the database.
+pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
+    let m = judge.mapping;
+    let (id, table, start) = (m.id(), m.table(), m.started_at());
+    let kept = |kind: Kind, which: String| {
+        format!(
+            "SELECT o.execution_id, o.started_at, o.detail FROM jobexec.observations AS o JOIN {table} AS t ON {id} = {key}
+             WHERE o.store_id = $1 AND o.kind = '{}' AND {start} = o.started_at AND {which}",
+            kind.as_str(),
+            key = id_of("o.execution_id", m.id_type()),
+        )
+    };
+    let now = kept(Kind::StartedAgain, m.judged());
+    observations::update(
+        database,
+        judge,
+        &Seen { kind: Kind::StartedAgain, now, matters: None, parameters: None },
+    )
+    .await?;
+    if !judge.in_force.may_alert_only() {
+        return Ok(());
+    }
+    let ended = format!(
+        "SELECT e.execution_id, e.started_at, NULL::text AS detail FROM jobexec.events AS e JOIN {table} AS t ON {id} = {key}
+         WHERE e.store_id = $1 AND e.action = 'Alerted' AND {start} = e.started_at AND {finished} GROUP BY 1, 2",
+        key = id_of("e.execution_id", m.id_type()),
+        finished = m.finished(),
+    );
+    let matters = format!("{} UNION {ended}", kept(Kind::Ended, m.begun()));
+    observations::update(
+        database,
+        judge,
+        &Seen { kind: Kind::Ended, now: ended, matters: Some(matters), parameters: None },
+    )
+    .await
+}
+
+/// How many executions were run again with the start that they had, within a day.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count(database: &Database, store_id: i64) -> Result<i64, DbError> {
+    let mut tx = database.read().await?;
+    let count = sqlx::query_scalar(
+        "SELECT count(DISTINCT execution_id) FROM jobexec.events
+         WHERE store_id = $1 AND action = $2 AND at >= statement_timestamp() - interval '24 hours'",
+    )
+    .bind(store_id)
+    .bind(STARTED_AGAIN)
+    .persistent(false)
+    .fetch_one(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(count)
+}
