@@ -34,9 +34,24 @@ pub(super) struct Args {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ADDITION")]
     with: Vec<Extra>,
     /// A YAML file with an `ExecutionStore`, for a table other than the default. Without it --apply takes the table of the one
-    /// store that an operator has recorded in the database, if there is one.
+    /// store that an operator has recorded in the database, if there is one; with --role only the default table.
     #[arg(short = 'f', long, value_name = "FILE")]
     filename: Option<PathBuf>,
+}
+
+/// The tables where no file describes them. What is recorded can be written by everybody who may update the table, so that no right
+/// is granted by it.
+fn without_file(recorded: Option<Layout>, role: Option<&str>) -> Result<Layout, CliError> {
+    let Some(recorded) = recorded else { return Ok(Layout::default()) };
+    if role.is_some() && recorded != Layout::default() {
+        let table = &recorded.table;
+        return Err(CliError::Usage(format!(
+            "--role grants rights on the table that is meant, and the database has a store with the table {}.{} or columns of its \
+             own: describe the one that is meant with -f, for example as `kubectl get executionstore NAME -o yaml` prints it",
+            table.schema.0, table.name.0
+        )));
+    }
+    Ok(recorded)
 }
 
 /// Prints or applies the schema.
@@ -56,7 +71,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let database = Database::connect(login, 1, STATEMENT_TIMEOUT).await?;
     let layout = match described {
         Some(layout) => layout,
-        None => direct::recorded(&database).await?.unwrap_or_default(),
+        None => without_file(direct::recorded(&database).await?, role)?,
     };
     let retries = schema::apply(&database, &layout, role, &args.with).await?;
     database.close().await;

@@ -32,9 +32,9 @@ pub async fn note(database: &Database, judge: &Judge<'_>) -> Result<(), DbError>
                                   WHERE o.store_id = $4 AND o.kind = '{ended}' AND o.execution_id = {id}::text
                                     AND o.started_at = {start})) AS ended_at
                  FROM stale JOIN {table} AS t ON {id} = stale.id CROSS JOIN b WHERE {running}) AS found
-             WHERE ended_at IS NOT NULL AND (id, started_at) NOT IN (
-                 SELECT o.execution_id, o.started_at FROM jobexec.observations AS o
-                 WHERE o.store_id = $4 AND o.kind = '{kind}' AND o.started_at IS NOT NULL))",
+             WHERE ended_at IS NOT NULL AND ((
+                 SELECT o.since >= found.ended_at FROM jobexec.observations AS o
+                 WHERE o.store_id = $4 AND o.kind = '{kind}' AND o.execution_id = found.id AND o.started_at = found.started_at)) IS NOT TRUE)",
         ctes = judge.ctes(Take::LookAtAll),
         job = m.job_shown(),
         number = m.number(),
@@ -56,7 +56,6 @@ pub async fn note(database: &Database, judge: &Judge<'_>) -> Result<(), DbError>
              INSERT INTO jobexec.observations AS o (store_id, kind, execution_id, started_at, since)
              SELECT $4, '{kind}', id, started_at, statement_timestamp() FROM again
              ON CONFLICT (store_id, kind, execution_id) DO UPDATE SET started_at = excluded.started_at, since = excluded.since
-                 WHERE o.started_at IS DISTINCT FROM excluded.started_at
              RETURNING o.execution_id)
          INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason, source, note, started_at)
          SELECT statement_timestamp(), $4, id, job_id, number, '{STARTED_AGAIN}', 'StartUnchanged', source,
@@ -98,7 +97,8 @@ pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<(), DbErro
     }
     let ended = format!(
         "SELECT e.execution_id, e.started_at, NULL::text AS detail FROM jobexec.events AS e JOIN {table} AS t ON {id} = {key}
-         WHERE e.store_id = $1 AND e.action = 'Alerted' AND {start} = e.started_at AND {finished} GROUP BY 1, 2",
+         WHERE e.store_id = $1 AND e.action = 'Alerted' AND e.at > statement_timestamp() - make_interval(days => 7)
+           AND {start} = e.started_at AND {finished} GROUP BY 1, 2",
         key = id_of("e.execution_id", m.id_type()),
         finished = m.finished(),
     );

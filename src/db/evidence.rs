@@ -255,8 +255,8 @@ async fn replace(
          SELECT DISTINCT ON (execution_id) $1, '{reason}', execution_id, began_at, statement_timestamp(), certain, detail
          FROM (SELECT * FROM found EXCEPT SELECT * FROM kept) AS fresh
          ON CONFLICT (store_id, reason, execution_id) DO UPDATE SET
-             -- Ids may be used again.
-             since = CASE WHEN s.began_at = excluded.began_at THEN s.since ELSE excluded.since END,
+             -- Ids may be used again, and what was only suspected gets its grace period once it is certain.
+             since = CASE WHEN s.began_at = excluded.began_at AND (s.certain OR NOT excluded.certain) THEN s.since ELSE excluded.since END,
              began_at = excluded.began_at, certain = excluded.certain, detail = excluded.detail"
     ))
     .execute(&mut *tx)

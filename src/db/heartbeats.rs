@@ -103,8 +103,10 @@ pub async fn update(
     });
     let before = last.map(|(_, server)| server);
     let signal = outage::signal(before.as_ref(), sight.known_start, &sight.server, elapsed);
-    let census = if sight.quiet { count(database, judge, sight.held).await? } else { Census::default() };
-    let together = outage::stopped_together(&census.silent, late(every, shortest));
+    let late = late(every, shortest);
+    let census =
+        if sight.quiet { count(database, judge, sight.held, late).await? } else { Census::default() };
+    let together = outage::stopped_together(&census.silent, late);
     let now = sight.server.now;
     let (doubted, why) = match (together, signal) {
         // Noted again only where it covers more.
@@ -153,7 +155,7 @@ async fn see(
                 {known_start} AS known_start, {doubted} AS doubted, left(s.heartbeats_why, 256) AS why,
                 {held} AS held,
                 EXISTS (SELECT FROM {table} AS t WHERE {running} AND {quiet}) AS quiet
-         FROM (SELECT {here}, {everywhere} FROM pg_stat_database) AS d
+         FROM (SELECT {sessions} FROM pg_stat_database WHERE datname = current_database()) AS d
          LEFT JOIN jobexec.stores AS s ON s.store_id = $1",
         known_start = wire("s.server_started_at"),
         doubted = wire("s.heartbeats_doubted"),
@@ -161,25 +163,21 @@ async fn see(
         table = m.table(),
         running = m.judged(),
         quiet = m.heartbeat_by(&half).unwrap_or_else(|| "false".to_owned()),
-        here = sessions("here", "datname = current_database()"),
-        everywhere = sessions("everywhere", "true"),
+        sessions = SESSIONS,
     );
     let mut tx = database.read().await?;
     let row = sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false).fetch_one(&mut *tx).await?;
     tx.commit().await?;
-    let read = |name: &str| -> Result<Sessions, sqlx::Error> {
-        Ok(Sessions {
-            open: row.try_get(format!("open_{name}").as_str())?,
-            abandoned: row.try_get(format!("abandoned_{name}").as_str())?,
-            ended: row.try_get(format!("ended_{name}").as_str())?,
-        })
+    let sessions = Sessions {
+        open: row.try_get("open")?,
+        abandoned: row.try_get("abandoned")?,
+        ended: row.try_get("ended")?,
     };
     Ok(Sight {
         server: Server {
             now: decode::at(&row, "now")?,
             started_at: decode::at(&row, "started_at")?,
-            here: read("here")?,
-            everywhere: read("everywhere")?,
+            sessions,
         },
         known_start: decode::maybe_at(&row, "known_start")?,
         doubted: decode::maybe_at(&row, "doubted")?,
@@ -189,24 +187,16 @@ async fn see(
     })
 }
 
-/// The sessions of some databases, as columns.
-fn sessions(name: &str, which: &str) -> String {
-    let sum = |what: &str, column: &str| {
-        format!("COALESCE(sum({what}) FILTER (WHERE {which}), 0)::bigint AS {column}_{name}")
-    };
-    [
-        sum("numbackends", "open"),
-        sum("sessions_abandoned", "abandoned"),
-        sum("sessions_fatal + sessions_killed", "ended"),
-    ]
-    .join(", ")
-}
+/// The sessions of the database, as columns.
+const SESSIONS: &str = "COALESCE(sum(numbackends), 0)::bigint AS open, COALESCE(sum(sessions_abandoned), 0)::bigint AS abandoned, \
+     COALESCE(sum(sessions_fatal + sessions_killed), 0)::bigint AS ended";
 
 /// Counts workers by how long they have been silent; those that had their hold are not counted.
 async fn count(
     database: &Database,
     judge: &Judge<'_>,
     held: Option<DateTime<Utc>>,
+    late: i64,
 ) -> Result<Census, DbError> {
     let m = judge.mapping;
     let Some(heartbeat) = m.heartbeat_at() else { return Ok(Census::default()) };
@@ -245,17 +235,21 @@ async fn count(
     tx.commit().await?;
     let mut census = Census::default();
     for row in rows {
-        census.add(&row)?;
+        census.add(&row, late)?;
     }
     Ok(census)
 }
 
 impl Census {
-    fn add(&mut self, row: &PgRow) -> Result<(), sqlx::Error> {
-        self.silent.push(Silent { tenths: row.try_get("tenths")?, workers: row.try_get("workers")? });
-        let lost: Option<DateTime<Utc>> = decode::maybe_at(row, "lost")?;
-        self.lost = [self.lost, lost].into_iter().flatten().min();
-        self.due += row.try_get::<i64, _>("due")?;
+    fn add(&mut self, row: &PgRow, late: i64) -> Result<(), sqlx::Error> {
+        let silent = Silent { tenths: row.try_get("tenths")?, workers: row.try_get("workers")? };
+        self.silent.push(silent);
+        // Who died long before begins no hold: it would be over when those are lost whom it is for.
+        if outage::recently(silent.tenths, late) {
+            let lost: Option<DateTime<Utc>> = decode::maybe_at(row, "lost")?;
+            self.lost = [self.lost, lost].into_iter().flatten().min();
+            self.due += row.try_get::<i64, _>("due")?;
+        }
         self.held += row.try_get::<i64, _>("held")?;
         Ok(())
     }

@@ -180,14 +180,16 @@ pub async fn forget(database: &Database, store_id: i64) -> Result<(), DbError> {
     Ok(())
 }
 
-/// What the operator has noted, by id: those that were passed over for longer than [`TOLD_AFTER`].
+/// What the operator has noted, by id: those that were passed over for longer than [`TOLD_AFTER`]. Where no operator has been
+/// here for minutes nobody knows who holds what by now, and the process of a session may have another work.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn known(database: &Database, store_id: i64) -> Result<BTreeMap<String, Held>, DbError> {
     let sql = format!(
         "SELECT execution_id, {since} AS since, left(detail, $3) AS detail FROM jobexec.observations
-         WHERE store_id = $1 AND kind = $2 AND since <= statement_timestamp() - $4",
+         WHERE store_id = $1 AND kind = $2 AND since <= statement_timestamp() - $4
+           AND EXISTS (SELECT FROM jobexec.stores AS s WHERE s.store_id = $1 AND s.seen_at > statement_timestamp() - interval '3 minutes')",
         since = wire("since"),
     );
     let mut tx = database.read().await?;

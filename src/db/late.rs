@@ -4,6 +4,8 @@
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
 
+use super::again::STARTED_AGAIN;
+use super::cancel::CANCEL_REQUESTED;
 use super::decode;
 use super::judge::id_of;
 use super::mapping::wire;
@@ -105,7 +107,8 @@ fn shown(instant: &str) -> String {
 /// Since when records count: who finishes an execution more than seven days after it was ended is not waited for.
 const SINCE: &str = "statement_timestamp() - make_interval(days => 7)";
 
-/// The records to look at, and the rows that say otherwise. A row that starts at another time belongs to another run.
+/// The records to look at, and the rows that say otherwise. A row that starts at another time belongs to another run, and so
+/// does one that was seen to run again with the same start. A worker that obeys a person's wish to cancel is not late.
 fn found(m: &Mapping) -> String {
     format!(
         "WITH batch AS MATERIALIZED (
@@ -115,19 +118,19 @@ fn found(m: &Mapping) -> String {
          found AS MATERIALIZED (
              SELECT b.*, {status} AS status, {end} AS completed_at FROM batch AS b JOIN {table} AS t ON {id} = {key}
              WHERE b.action IN ('Failed', 'Cancelled') AND b.at > {SINCE} AND {finished}
-               AND CASE b.action WHEN 'Failed' THEN ({failed}) IS NOT TRUE ELSE ({cancelled}) IS NOT TRUE END
+               AND CASE b.action WHEN 'Failed' THEN {completed} ELSE ({completed} OR {failed}) AND b.reason <> '{CANCEL_REQUESTED}' END
                AND {start} IS NOT DISTINCT FROM b.started_at
                AND (SELECT true FROM jobexec.events AS later
                     WHERE later.store_id = $1 AND later.execution_id = b.execution_id AND later.event_id > b.event_id
-                      AND later.action IN ('{FINISHED_LATE}', 'Failed', 'Cancelled') LIMIT 1) IS NULL)",
+                      AND later.action IN ('{FINISHED_LATE}', '{STARTED_AGAIN}', 'Failed', 'Cancelled') LIMIT 1) IS NULL)",
         status = m.status_shown(),
         end = wire(&m.completed_at()),
         table = m.table(),
         id = m.id(),
         key = id_of("b.execution_id", m.id_type()),
         finished = m.finished(),
+        completed = m.completed(),
         failed = m.failed(),
-        cancelled = m.cancelled(),
         start = wire(&m.started_at()),
     )
 }

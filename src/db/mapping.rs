@@ -18,6 +18,8 @@ pub struct Layout {
     pub jobs: Option<Jobs>,
     /// Who may own the operator's schema beside those who always may.
     pub schema_owner: Option<String>,
+    /// Whether this was read in the database, where everybody can write it who may update the table.
+    pub recorded: bool,
 }
 
 impl Layout {
@@ -27,13 +29,14 @@ impl Layout {
             table: spec.table.clone(),
             jobs: spec.jobs.clone(),
             schema_owner: spec.connection.schema_owner.clone(),
+            recorded: false,
         }
     }
 }
 
 impl From<Table> for Layout {
     fn from(table: Table) -> Self {
-        Self { table, jobs: None, schema_owner: None }
+        Self { table, jobs: None, schema_owner: None, recorded: false }
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Pending {
     pub waiting: i64,
     /// For which channels.
     pub channels: Vec<String>,
-    /// How much waits that another store had written, and that is not delivered.
+    /// How much waits that another store had written within the last week, and that is not delivered.
     pub foreign: i64,
 }
 
@@ -104,8 +104,9 @@ pub async fn pending(database: &Database, store_id: i64, held: &[String]) -> Res
         "SELECT statement_timestamp() AS now,
                 (SELECT CASE WHEN min(at) IS NOT NULL THEN LEAST(GREATEST(min(at), '0001-01-01Z'), statement_timestamp()) END
                  FROM jobexec.outbox AS o WHERE store_id = $1 AND {of_outbox}) AS posted,
-                (SELECT count(*) FROM jobexec.outbox AS o WHERE store_id = $1 AND NOT {of_outbox})
-                + (SELECT count(*) FROM jobexec.messages AS m WHERE store_id = $1 AND ended_at IS NULL AND NOT {of_messages}) AS foreign_count,
+                (SELECT count(*) FROM jobexec.outbox AS o WHERE store_id = $1 AND NOT {of_outbox} AND at > {recent})
+                + (SELECT count(*) FROM jobexec.messages AS m WHERE store_id = $1 AND ended_at IS NULL AND NOT {of_messages}
+                   AND created_at > {recent}) AS foreign_count,
                 (SELECT CASE WHEN isfinite(told_at) AND told_at BETWEEN '0001-01-01Z' AND statement_timestamp() THEN told_at END
                  FROM jobexec.stores WHERE store_id = $1) AS told,
                 CASE WHEN next IS NOT NULL THEN LEAST(GREATEST(next, '0001-01-01Z'), '9999-12-31Z') END AS next, waiting, channels
@@ -113,6 +114,7 @@ pub async fn pending(database: &Database, store_id: i64, held: &[String]) -> Res
                       COALESCE(array_agg(channel), '{{}}') AS channels
                FROM (SELECT channel, min(next_attempt_at) AS next, count(*) AS waiting
                      FROM jobexec.messages AS n WHERE store_id = $1 AND ended_at IS NULL AND {of_next} GROUP BY channel) AS c) AS m",
+        recent = format!("statement_timestamp() - make_interval(secs => {LONGEST_SECONDS})"),
         of_outbox = ours("o"),
         of_messages = ours("m"),
         of_next = ours("n"),

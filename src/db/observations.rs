@@ -161,13 +161,13 @@ pub async fn update_paused(database: &Database, judge: &Judge<'_>) -> Result<(),
     );
     let now =
         rows(format!("{} AND {start} IS NOT NULL AND $1::bigint IS NOT NULL", m.only_handled(m.paused())));
-    let matters = rows(format!("{} AND {kept}", m.begun()));
+    let matters = rows(format!("{} AND {kept}", m.alive()));
     update(database, judge, &Seen { kind: Kind::Paused, now, matters: Some(matters), parameters: None })
         .await?;
     let changed = format!(
         "FROM {table} AS t WHERE o.store_id = $1 AND o.kind = '{kind}' AND {kept} AND o.execution_id = {id}::text
            AND o.started_at = {start} AND {begun} AND (o.detail IS NULL) <> ({paused})",
-        begun = m.begun(),
+        begun = m.alive(),
         paused = m.paused(),
     );
     let mut tx = database.read().await?;

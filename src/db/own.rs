@@ -17,6 +17,10 @@ const NUMBERED: [(&str, &str, &str); 3] = [
     ("stores_pkey", "stores", "store_id"),
 ];
 
+/// No sequence comes as far by itself. Whoever may insert records may choose a number of its own store's, and that must not use up
+/// the numbers of all others.
+const FURTHEST: i64 = 1_000_000_000_000_000_000;
+
 /// Why one of the operator's own tables takes no record at present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -79,7 +83,7 @@ impl fmt::Display for Fault {
                 f,
                 "jobexec.{table} gives out numbers that are there already, as after a move by logical replication, which \
                  leaves sequences behind: {said}. As the owner of the schema run `SELECT \
-                 setval(pg_get_serial_sequence('jobexec.{table}', '{column}'), (SELECT max({column}) FROM jobexec.{table}))`"
+                 setval(pg_get_serial_sequence('jobexec.{table}', '{column}'), (SELECT max({column}) FROM jobexec.{table} WHERE {column} < {FURTHEST}))`"
             ),
             None => write!(
                 f,
@@ -150,10 +154,10 @@ pub async fn mend(database: &Database) -> Result<bool, DbError> {
     for (_, table, column) in NUMBERED {
         // By the index of each store's numbers: all of them may be many.
         let highest = match table {
-            "stores" => format!("(SELECT max({column}) FROM jobexec.stores)"),
+            "stores" => format!("(SELECT max({column}) FROM jobexec.stores WHERE {column} < {FURTHEST})"),
             _ => format!(
                 "(SELECT max(highest) FROM jobexec.stores AS s, LATERAL \
-                  (SELECT max({column}) AS highest FROM jobexec.{table} WHERE store_id = s.store_id) AS l)"
+                  (SELECT max({column}) AS highest FROM jobexec.{table} WHERE store_id = s.store_id AND {column} < {FURTHEST}) AS l)"
             ),
         };
         let sql = format!(

@@ -21,6 +21,12 @@ pub enum Problem {
     /// It is a view, a foreign table or something else that cannot be locked row by row.
     #[error("{0} is not an ordinary or partitioned table: name the table itself in {1}")]
     NotATable(String, &'static str),
+    /// What is recorded in the database names something else than a table for the jobs.
+    #[error(
+        "what is recorded in the database names {0} as the table of jobs, which is no table: a view runs what its owner wrote, as \
+         you. If you know it, describe the store with -f"
+    )]
+    RecordedView(String),
     /// A column is not there.
     #[error("{table} has no column {column}: correct {field}, or add the column")]
     NoColumn {
@@ -124,7 +130,7 @@ impl Problem {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::NoTable(..) => "TableNotFound",
-            Self::NotATable(..) => "NotATable",
+            Self::NotATable(..) | Self::RecordedView(_) => "NotATable",
             Self::NoColumn { .. } => "ColumnNotFound",
             Self::WrongType { .. } => "ColumnTypeUnsupported",
             Self::IdNotUnique { .. } => "IdNotUnique",
@@ -238,6 +244,9 @@ fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Problem> {
     if let Some(jobs) = &layout.jobs {
         let name = jobs_name(jobs);
         let found = usable(&role, catalog.jobs.as_ref(), &name, "spec.jobs", &jobs.schema)?;
+        if layout.recorded && !["r", "p"].contains(&found.kind.as_str()) {
+            return Err(Problem::RecordedView(name));
+        }
         for (column, field) in [
             (Some(&jobs.columns.id), "id"),
             (Some(&jobs.columns.status), "status"),

@@ -132,7 +132,7 @@ async fn judged(context: &Context, open: Open, order: Order) -> Outcome {
     };
     let judge = open.session.judge(&open.in_force).with_evidence(evidence);
     if let Some(Err(not_asked)) = order.suspicion.map(|suspicion| judge.suspects(suspicion)) {
-        let broken = Some(Problem::InvalidParameter(not_asked.to_string()));
+        let broken = Some(Problem::EvidenceNotAsked(not_asked.to_string()));
         return Outcome { broken, ..Outcome::default() };
     }
     // A person who corrects the spec meanwhile means the rest of it too.

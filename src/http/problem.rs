@@ -110,6 +110,9 @@ pub enum Problem {
         "a clean-up of {0} is under way: wait until it has ended, then look whether there is anything left to do"
     )]
     CleanupUnderWay(String),
+    /// The spec of the store does not ask for the evidence that a clean-up is about.
+    #[error("{0}")]
+    EvidenceNotAsked(String),
     /// The database.
     #[error("the database of {store}: {error}")]
     Database {
@@ -198,6 +201,9 @@ impl Problem {
                 (StatusCode::SERVICE_UNAVAILABLE, "NothingRecorded", "There are no records")
             }
             Self::CleanupUnderWay(_) => (StatusCode::CONFLICT, "CleanupUnderWay", "A clean-up is under way"),
+            Self::EvidenceNotAsked(_) => {
+                (StatusCode::CONFLICT, "EvidenceNotAsked", "The store does not ask for that evidence")
+            }
             Self::Database { error, .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, error.reason(), "The database did not do its part")
             }

@@ -40,11 +40,16 @@ const SHARE: i64 = 5;
 /// the loss may have been noticed late, since the table is looked at now and then.
 pub fn stopped_together(workers: &[Silent], late: i64) -> Option<Together> {
     let count = |from: i64| -> i64 {
-        let within = workers.iter().filter(|w| w.tenths >= from && w.tenths < BEFORE.saturating_add(late));
+        let within = workers.iter().filter(|w| w.tenths >= from && recently(w.tenths, late));
         within.map(|w| w.workers).sum()
     };
     let (stopped, of) = (count(STOPPED), count(i64::MIN));
     (stopped >= FEWEST && stopped.saturating_mul(SHARE) >= of).then_some(Together { stopped, of })
+}
+
+/// Whether a worker that has been silent for so many tenths may have stopped with others just now, rather than before.
+pub const fn recently(tenths: i64, late: i64) -> bool {
+    tenths < BEFORE.saturating_add(late)
 }
 
 /// What the server says of itself at one moment.
@@ -55,9 +60,7 @@ pub struct Server {
     /// When the server started: a restart changes it, and so does a standby that takes over.
     pub started_at: DateTime<Utc>,
     /// The sessions of the database.
-    pub here: Sessions,
-    /// Those of all databases of the server, with other stores.
-    pub everywhere: Sessions,
+    pub sessions: Sessions,
 }
 
 /// Sessions at one moment, and how many have ended badly since the statistics began.
@@ -115,7 +118,7 @@ pub fn signal(
     if jump > JUMP {
         return Some(Signal::ClockJumped(jump));
     }
-    lost(before.here, now.here).or_else(|| lost(before.everywhere, now.everywhere)).map(Signal::SessionsLost)
+    lost(before.sessions, now.sessions).map(Signal::SessionsLost)
 }
 
 /// How many sessions were lost, if they were a fifth of all. A client that dies abandons one: that alone says nothing of the others.
@@ -153,7 +156,7 @@ mod tests {
         let at = |second: i64| DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap();
         let server = |second, open, abandoned, ended| {
             let sessions = Sessions { open, abandoned, ended };
-            Server { now: at(second), started_at: at(-500), here: sessions, everywhere: sessions }
+            Server { now: at(second), started_at: at(-500), sessions }
         };
         let (before, after) = (server(0, 10, 7, 1), server(15, 10, 8, 1));
         let signal =

@@ -53,11 +53,18 @@ async fn a_retry_that_keeps_its_start_gets_one_grace_period() {
     assert_eq!(world.status(1).await, "running");
     operator.kill();
     world
-        .sql("UPDATE jobexec.observations SET since = now() - interval '2 hours' WHERE kind = 'StartedAgain'")
+        .sql(
+            "UPDATE jobexec.events SET at = at - interval '3 hours'; \
+             UPDATE jobexec.observations SET since = now() - interval '2 hours' WHERE kind = 'StartedAgain'",
+        )
         .await;
     let _operator = world.operator();
     world.until_true(&format!("SELECT ({DONE}) = 'Failed StartedAgain Failed'")).await;
     assert_eq!(world.status(1).await, "failed");
+    // Each run gets its own, however soon it follows.
+    retry(&world).await;
+    world.until_true(&format!("SELECT ({DONE}) = 'Failed StartedAgain Failed StartedAgain'")).await;
+    assert_eq!(world.status(1).await, "running");
 }
 
 #[tokio::test]

@@ -51,11 +51,13 @@ pub(super) struct Choice {
     pub(super) caution: Option<String>,
     /// Why no row may be changed, where it is only guessed how they are to be read.
     pub(super) guess: Option<String>,
+    /// Whether nobody but the database says how.
+    pub(super) recorded: bool,
 }
 
 impl Choice {
     fn sure(spec: ExecutionStoreSpec, name: String) -> Self {
-        Self { spec, name, caution: None, guess: None }
+        Self { spec, name, caution: None, guess: None, recorded: false }
     }
 }
 
@@ -97,7 +99,9 @@ fn of_known(stored: &Stored, file: Option<ExecutionStore>) -> Result<Choice, Cli
     let released = stored.claimed_by.is_none();
     let store = stored.store().unwrap_or_else(|| "an operator".to_owned());
     match (&stored.mapping, file) {
-        (Some(Ok(effective)), None) => Ok(Choice::sure(effective.spec.clone(), effective.name.clone())),
+        (Some(Ok(effective)), None) => {
+            Ok(Choice { recorded: true, ..Choice::sure(effective.spec.clone(), effective.name.clone()) })
+        }
         (Some(Ok(effective)), Some(file)) => {
             let differing = differences(&file.spec, &effective.spec);
             if differing.is_empty() {

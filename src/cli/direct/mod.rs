@@ -88,8 +88,9 @@ impl Direct {
         let url = args.database_url.ok_or(CliError::NoDatabase)?;
         let login = url::login(url.expose_secret(), None)?;
         let database = Database::connect(login, 2, STATEMENT_TIMEOUT).await?;
-        let Choice { spec, name, caution, guess } = chosen(&database, args.table.as_ref(), file).await?;
-        let validated = validate(&database, &Layout::of(&spec)).await??;
+        let Choice { spec, name, caution, guess, recorded } =
+            chosen(&database, args.table.as_ref(), file).await?;
+        let validated = validate(&database, &Layout { recorded, ..Layout::of(&spec) }).await??;
         let (known, refused) = match ledger::look_up(&database, &validated.mapping).await? {
             Found::Known(known) => (Some(known), None),
             Found::Nothing => (None, None),

@@ -115,7 +115,7 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
         plan.running += i64::from(first && row.is_some_and(|row| row.phase == Phase::Running));
         let sight = match (&id, row) {
             (None, _) => Sight::InvalidId(view.id_type),
-            (Some(_), None) => Sight::RowNotFound,
+            (Some(id), None) => Sight::RowNotFound(view.unable.get(id)),
             (Some(id), Some(row)) => Sight::Row(row, view.unable.get(id)),
         };
         plan.steps.extend(update(object, &sight, view.now));
@@ -143,7 +143,7 @@ pub(super) fn update(object: &Object, sight: &Sight<'_>, now: DateTime<Utc>) -> 
     let store = &object.spec.store_ref.name;
     let labels = match sight {
         Sight::Row(row, _) => Some(names::labels(store, Some(row))),
-        Sight::RowNotFound => Some(names::labels(store, None)),
+        Sight::RowNotFound(_) => Some(names::labels(store, None)),
         Sight::InvalidId(_) | Sight::StoreNotFound | Sight::StoreNotReady => None,
     };
     let labels = labels.filter(|labels| !names::are_set(labels, object.labels()));

@@ -42,8 +42,8 @@ pub(super) type Unable = (&'static str, String);
 pub(super) enum Sight<'a> {
     /// The row, and what became of the wish to cancel it where that was tried.
     Row(&'a Execution, Option<&'a Unable>),
-    /// There is no such row (yet).
-    RowNotFound,
+    /// There is no such row (yet), and what became of the wish to cancel it where that was tried.
+    RowNotFound(Option<&'a Unable>),
     /// No row of the table can have this id.
     InvalidId(IdType),
     /// There is no such store (yet).
@@ -64,7 +64,7 @@ pub(super) fn judge(object: &JobExecution, sight: &Sight<'_>, now: DateTime<Utc>
     };
     let findings = match sight {
         Sight::Row(row, unable) => return bound(object, row, *unable, now),
-        Sight::RowNotFound => {
+        Sight::RowNotFound(_) => {
             let message = format!(
                 "the table has no execution {:?} (yet), or its row is outside of the store's table.filter",
                 object.spec.execution_id
@@ -95,8 +95,11 @@ pub(super) fn judge(object: &JobExecution, sight: &Sight<'_>, now: DateTime<Utc>
         }
     };
     let mut findings = findings;
+    let observed = matches!(sight, Sight::RowNotFound(Some((OBSERVING, _)))) || object.was_declined();
     if object.spec.cancels() && (before.phase.is_some() || spent(object)) {
         findings.push(reused());
+    } else if object.spec.cancels() && observed {
+        findings.push(Finding::new("Accepted", false, OBSERVING, ONLY_OBSERVED));
     }
     JobExecutionStatus {
         observed_generation: generation,

@@ -304,6 +304,10 @@ async fn work(
             news = News::Requested;
         }
         swept = Some(sweep);
+    } else if !may_write || pulse.stale == 0 {
+        // Whoever held a row has let it go, and must not be ended for it.
+        memory.passed_over = let_go(session, memory).await;
+        memory.noted = true;
     }
     seen.held = memory.passed_over.clone().unwrap_or_default();
     seen.figures = memory.counter.figures(store, session, &in_force, news, context.nudger(store)).await;
@@ -347,6 +351,20 @@ async fn passed_over(
         tracing::info!(%error, "who holds stale executions is not known");
         memory.passed_over.clone()
     })
+}
+
+/// Forgets who held stale executions: nothing is stale, or nobody sweeps.
+async fn let_go(session: &Session, memory: &Memory) -> Option<Vec<Held>> {
+    let Ledger::Tables { store_id, .. } = session.ledger else { return None };
+    if memory.passed_over.is_none() && memory.noted || session.read_only || session.is_borrowed() {
+        return None;
+    }
+    if let Err(error) = session.database.within(held::forget(&session.database, store_id)).await {
+        session.tally.failed(error.reason());
+        tracing::info!(%error, "who held stale executions could not be forgotten");
+        return memory.passed_over.clone();
+    }
+    None
 }
 
 /// What is in force, with what history says to it; `None`: not all wishes have been seen.

@@ -103,6 +103,15 @@ impl Witness {
         listed.ok()
     }
 
+    /// Notes that lost heartbeats do not count at present, beside what else does not.
+    fn hold(&mut self, store: &ExecutionStore, held: &impl Display) {
+        tracing::warn!(store = store.name_any(), %held, "lost heartbeats do not count at present");
+        self.unseen = Some(match self.unseen.take() {
+            Some((reason, why)) => (reason, format!("{why}; and {held}")),
+            None => ("HeartbeatsHeld", held.to_string()),
+        });
+    }
+
     /// Notes that evidence does not count at present.
     pub(super) fn fail(&mut self, store: &ExecutionStore, reason: &'static str, error: &impl Display) {
         tracing::warn!(store = store.name_any(), reason, %error, "evidence other than deadlines does not count at present");
@@ -133,7 +142,7 @@ impl Witness {
         if let Some(held) =
             database.within(heartbeats::update(database, judge, &mut self.watch, every)).await?
         {
-            self.fail(store, "HeartbeatsHeld", &held);
+            self.hold(store, &held);
         }
         session.note_heartbeats(self.watch.seen());
         Self::look_for_again(session, judge).await?;
@@ -171,9 +180,14 @@ impl Witness {
             if judge.in_force.may_alert_only() { again::note(database, judge).await } else { Ok(()) }
         };
         match database.within(found).await {
-            // What cannot be recorded takes no evidence away.
+            // What cannot be noted takes no evidence away.
             Err(DbError::Own(fault)) => {
                 session.note_fault(Some(fault));
+                Ok(())
+            }
+            Err(error) if error.answered() => {
+                session.tally.failed(error.reason());
+                tracing::warn!(%error, "executions that run again with the same start could not be seen");
                 Ok(())
             }
             done => done,

@@ -96,8 +96,8 @@ impl Slim {
             return State::Ended(why.as_deref().map(text));
         }
         match self.metadata.deletion_timestamp {
-            // It already has the grace period in it.
-            Some(at) if at < now => {
+            // Of a Pod it already has the grace period in it; a Job waits for its Pods, which may have long ones.
+            Some(at) if at < now && self.status.phase.is_some() => {
                 let since = at.to_rfc3339_opts(SecondsFormat::Secs, true);
                 let why = self.why().map_or(String::new(), |why| format!(", {why}"));
                 State::Ended(Some(text(&format!("it should have terminated at {since}{why}"))))

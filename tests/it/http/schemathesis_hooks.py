@@ -53,6 +53,11 @@ def before_call(context, case, kwargs):
             body["ids"] = ["1", "2"]
             if given("store") is None:
                 del body["ids"]
+        # What is suspected goes alone.
+        if given("reason") is not None:
+            for field in ("max_hours", "older_than", "ids"):
+                query.pop(field, None)
+                body.pop(field, None)
         # And this one needs another one.
         if all(given(field) is None for field in ("max_hours", "older_than", "ids")):
             query.pop("include_governed", None)

@@ -295,6 +295,7 @@ impl Shape {
     pub(super) fn layout(&self, schema: &str) -> Layout {
         let named = |there: bool, name: &str| there.then(|| name.into());
         Layout {
+            recorded: false,
             table: Table {
                 schema: schema.into(),
                 name: "jobExecutions".into(),

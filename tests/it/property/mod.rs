@@ -176,6 +176,8 @@ impl Field {
             .executions
             .iter()
             .filter(|execution| runs(execution) && model.action(execution) != OnTimeout::AlertOnly)
+            // What is noted as paused moves with the clock.
+            .filter(|execution| !execution.row.pauses.is_some_and(|(.., paused)| paused))
             .filter_map(|execution| model.deadline(execution))
             .filter(|deadline| *deadline > model.now && *deadline < until)
             .min();
