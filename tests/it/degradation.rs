@@ -95,15 +95,7 @@ async fn tables_dropped_while_running_stop_the_recording_and_nothing_else() {
 
 #[tokio::test]
 async fn tables_that_the_operator_may_create_it_makes_again() {
-    let world = World::bare("again").await;
-    world.sql(TABLE).await;
-    world
-        .sql(&format!(
-            "GRANT SELECT, UPDATE ON job_executions TO {0}; GRANT CREATE ON DATABASE {0} TO {0}",
-            world.role
-        ))
-        .await;
-    world.secret("db", json!({"uri": world.url("right/password")})).await;
+    let world = World::that_may_create("again").await;
     let operator = world.operator();
     world.store(json!({})).await;
     world.store_until(&operator, |s| enforces(s) && records(s)).await;

@@ -6,7 +6,6 @@ use std::process::Command;
 use jobexec_operator::api::ExecutionStoreStatus;
 use serde_json::json;
 
-use crate::support::world::TABLE;
 use crate::support::{World, is, message};
 
 fn records(status: &ExecutionStoreStatus) -> bool {
@@ -76,15 +75,7 @@ async fn a_sequence_that_is_behind_keeps_no_execution_from_being_ended() {
 
 #[tokio::test]
 async fn a_sequence_that_is_behind_is_set_where_the_login_may() {
-    let world = World::bare("mended").await;
-    world.sql(TABLE).await;
-    world
-        .sql(&format!(
-            "GRANT SELECT, UPDATE ON job_executions TO {0}; GRANT CREATE ON DATABASE {0} TO {0}",
-            world.role
-        ))
-        .await;
-    world.secret("db", json!({"uri": world.url("right/password")})).await;
+    let world = World::that_may_create("mended").await;
     let operator = world.operator();
     world.store(json!({})).await;
     world.store_until(&operator, records).await;

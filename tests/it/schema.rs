@@ -71,15 +71,7 @@ async fn the_role_gets_exactly_what_it_needs() {
 
 #[tokio::test]
 async fn an_operator_that_may_creates_its_tables_itself() {
-    let world = World::bare("selfmade").await;
-    world.sql(TABLE).await;
-    world
-        .sql(&format!(
-            "GRANT SELECT, UPDATE ON job_executions TO {0}; GRANT CREATE ON DATABASE {0} TO {0}",
-            world.role
-        ))
-        .await;
-    world.secret("db", json!({"uri": world.url("right/password")})).await;
+    let world = World::that_may_create("selfmade").await;
     let operator = world.operator();
     world.store(json!({})).await;
     world.store_until(&operator, |s| is(&s.conditions, "Recording", "True", "TablesPresent")).await;

@@ -162,6 +162,20 @@ impl World {
         }
     }
 
+    /// One with the default table and the Secret `db`, whose role may create the operator's schema itself.
+    pub(crate) async fn that_may_create(test: &str) -> Self {
+        let world = Self::bare(test).await;
+        world.sql(TABLE).await;
+        world
+            .sql(&format!(
+                "GRANT SELECT, UPDATE ON job_executions TO {0}; GRANT CREATE ON DATABASE {0} TO {0}",
+                world.role
+            ))
+            .await;
+        world.secret("db", json!({"uri": world.url("right/password")})).await;
+        world
+    }
+
     /// Applies the operator's schema with the grants of its role, and creates the Secret `db`.
     pub(crate) async fn prepare(&self) {
         let role = self.role.clone();
