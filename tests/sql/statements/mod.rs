@@ -1,0 +1,120 @@
+//! Every statement of `src/db` as the server gets it, for three mappings, against snapshots: a change that moves code about must
+//! change none of them. `INSTA_UPDATE=always cargo test --test sql` writes them again, for a change that is meant to.
+
+mod layout;
+mod mappings;
+mod operations;
+mod recorder;
+mod server_log;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jobexec_operator::db::{Database, url};
+use sqlx::{AssertSqlSafe, PgPool};
+
+use self::mappings::CASES;
+use self::recorder::Recorder;
+use self::server_log::ServerLog;
+
+/// The statements of an operation, by its name.
+type Statements = BTreeMap<String, String>;
+
+#[tokio::test]
+async fn the_statements_are_those_of_the_snapshots() {
+    let server = tokio::task::spawn_blocking(|| devcluster::Server::start(&[]).unwrap()).await.unwrap();
+    let mut all: Vec<(&str, Statements)> = Vec::new();
+    for case in &CASES {
+        let name = format!("mapping_{}", case.name);
+        let admin = PgPool::connect(server.url()).await.unwrap();
+        for sql in [
+            format!("CREATE DATABASE {name}"),
+            format!("ALTER DATABASE {name} SET log_statement = 'all'"),
+            format!("ALTER DATABASE {name} SET log_parameter_max_length = 0"),
+        ] {
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&admin).await.unwrap();
+        }
+        admin.close().await;
+        let mut address: ::url::Url = server.url().parse().unwrap();
+        address.set_path(&name);
+        let pool = PgPool::connect(address.as_str()).await.unwrap();
+        sqlx::raw_sql(case.tables).execute(&pool).await.unwrap();
+        let login = url::parse(address.as_str(), None).unwrap();
+        let database = Database::connect(login, 2, Duration::from_secs(30)).await.unwrap();
+        let mut recorder = Recorder::new(ServerLog::of(&server));
+        Box::pin(operations::run(&mut recorder, &database, &pool, &case.store())).await;
+        all.push((case.name, recorder.found()));
+    }
+    compare(&all);
+}
+
+/// Compares with the snapshots. What is the same for all mappings is in the folder `any`, once.
+fn compare(all: &[(&str, Statements)]) {
+    let names: BTreeSet<&String> = all.iter().flat_map(|(_, found)| found.keys()).collect();
+    let mut written = BTreeSet::new();
+    let mut differing = Vec::new();
+    for name in names {
+        let same = all.iter().all(|(_, found)| found.get(name) == all[0].1.get(name));
+        let told = if same { &all[..1] } else { all };
+        for (mapping, found) in told {
+            let Some(text) = found.get(name) else { continue };
+            let path = folder().join(if same { "any" } else { mapping });
+            let file = name.replace("::", ".");
+            written.insert(path.join(format!("{file}.snap")));
+            let mut settings = insta::Settings::clone_current();
+            settings.set_snapshot_path(path);
+            settings.set_prepend_module_to_snapshot(false);
+            settings.set_omit_expression(true);
+            let check = || settings.bind(|| insta::assert_snapshot!(file, text));
+            // All that differ are to be seen at once.
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).is_err() {
+                differing.push(format!("{mapping}: {name}"));
+            }
+        }
+    }
+    let left: Vec<PathBuf> = files(&folder()).filter(|file| !written.contains(file)).collect();
+    if std::env::var_os("INSTA_UPDATE").is_some_and(|update| update == "always") {
+        for file in left {
+            std::fs::remove_file(file).unwrap();
+        }
+    } else {
+        assert!(left.is_empty(), "nothing sends these any more: {left:#?}");
+    }
+    assert!(differing.is_empty(), "not as the snapshots have them: {differing:#?}");
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sql/statements/snapshots")
+}
+
+fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let folders = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    folders
+        .flat_map(|entry| std::fs::read_dir(entry.path()).into_iter().flatten().flatten())
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "snap"))
+}
+
+/// A function that sends statements and is not among the operations has no snapshot.
+#[test]
+fn every_function_that_sends_statements_is_among_the_operations() {
+    let source = include_str!("operations.rs");
+    let mut missing = Vec::new();
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/db")).unwrap().flatten() {
+        let path = entry.path();
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let module = path.file_stem().unwrap().to_str().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in text.lines() {
+            let Some(name) = line.strip_prefix("pub async fn ") else { continue };
+            let name = format!("{module}::{}", name.split(['(', '<']).next().unwrap());
+            if !source.contains(&format!("{name}(")) && !operations::LEFT_OUT.contains(&name.as_str()) {
+                missing.push(name);
+            }
+        }
+    }
+    assert!(missing.is_empty(), "add these to tests/sql/statements/operations.rs: {missing:#?}");
+}
