@@ -49,7 +49,8 @@ pub struct JobExecutionSpec {
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
     pub timeout: Option<Duration>,
     /// Time that is added to the timeout, whatever it comes from: the whole extension, so that saying it twice adds
-    /// nothing. Counts as long as the execution runs.
+    /// nothing. Counts as long as the execution runs, and the deadline that follows is a floor: a timeout that is shortened later
+    /// does not move it earlier, less `extendBy` does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extend_by: Option<Duration>,
     /// Cancels the execution, once: a row that runs or waits becomes `cancelled` with an end. It can be taken back until then.

@@ -31,7 +31,7 @@ struct Place {
   jobexec extend 39 --by 0s                     take it back
 
 The time is the whole extension, so that saying it twice adds nothing. It is added to whatever timeout the execution has,
-and counts as long as it runs.")]
+and counts as long as it runs: a timeout that is shortened later does not move the deadline before what it is now.")]
 pub(super) struct Extend {
     /// The id of the execution.
     #[arg(allow_negative_numbers = true)]
@@ -161,7 +161,8 @@ pub(super) async fn extend(args: Extend) -> Result<(), CliError> {
     };
     rule::prune(&store.database, &store.mapping, store_id).await?;
     let request = rule::Request { id: id.clone(), by: args.by.to_chrono(), who: user(), actor: person() };
-    let (outcome, fault) = rule::extend(&store.database, &store.mapping, store_id, &request).await?;
+    let (outcome, fault) =
+        rule::extend(&store.database, &store.mapping, store.in_force(), store_id, &request).await?;
     say_of_fault(fault.as_ref());
     match outcome {
         rule::Outcome::Extended(_) => {}

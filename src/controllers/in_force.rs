@@ -10,7 +10,7 @@ use super::session::Session;
 use super::wishes::{Read, Wishes};
 use crate::api::ExecutionStore;
 use crate::db::history::{Figures, Question};
-use crate::db::{DbError, Ledger, extend, rules, stores};
+use crate::db::{DbError, Ledger, extend, promise, rules, stores};
 use crate::policy::{self, Base, Compiled, Dynamic, Figure, Routes, Scope, Wish};
 
 /// What is in force for a store.
@@ -110,6 +110,10 @@ impl Session {
         }
         if let Ledger::Tables { store_id, .. } = self.ledger {
             let mapping = stores::record(store);
+            // Before the rules change, what they promise to extended executions is noted.
+            let source = policy::store_source(&store.name_any());
+            let promised = promise::keep(&self.database, &self.mapping, store_id, &source);
+            self.database.within(promised).await?;
             let replaced = rules::replace(&self.database, store_id, &wanted.compiled, &unreadable, &mapping);
             let (differed, fault) = self.database.within(replaced).await?;
             self.note_fault(fault);

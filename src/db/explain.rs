@@ -263,7 +263,7 @@ fn statement(judge: &Judge<'_>) -> String {
         "WITH {ctes}
          SELECT statement_timestamp() AS now, {status} AS status, {job} AS job_id, {type_} AS job_type,
                 {number}::bigint AS number, {start} AS started_at, {created} AS created_at, {end} AS completed_at,
-                {counts_from} AS counts_from, {deadline} AS deadline, v.action, v.heartbeat AS heartbeat_timeout,
+                {counts_from} AS counts_from, {deadline} AS deadline, {promised} AS promised, v.action, v.heartbeat AS heartbeat_timeout,
                 {heartbeat} AS heartbeat_at, {alive} + v.heartbeat AS heartbeat_lost_at,
                 {held} AS heartbeat_held, {held_why} AS heartbeats_why,
                 {finished} AS job_finished, {since} AS job_finished_at, {job_ended} AS job_ended_at,
@@ -284,6 +284,7 @@ fn statement(judge: &Judge<'_>) -> String {
         end = wire(&m.completed_at()),
         counts_from = judge.counts_from(),
         deadline = m.unless_paused(judge.deadline()),
+        promised = judge.promised().unwrap_or_else(null),
         columns = columns.join(", "),
         table = m.table(),
         joined = judge.joined(),
@@ -315,11 +316,20 @@ fn considered(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
         [("extendBy", "extend_by"), ("gracePeriod", "grace"), ("heartbeatTimeout", "heartbeat")]
     {
         let mut counts = true;
+        let promised = decode::maybe_at(row, "promised")?.filter(|_| field == "extendBy");
         for scope in SCOPES {
             let Some(value) = length(&format!("{scope}_{column}"))? else { continue };
             let source = column.split('_').next().unwrap_or(column);
             let source = row.try_get(format!("{scope}_{source}_source").as_str())?;
-            all.push(one(field, value, source, &mut counts));
+            let mut said = one(field, value, source, &mut counts);
+            if let Some(at) = promised.filter(|_| said.counts) {
+                said.why = format!(
+                    "the most specific; extended to at least {}, as promised when its timeout was longer",
+                    at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+                )
+                .into();
+            }
+            all.push(said);
         }
     }
     let mut counts = true;

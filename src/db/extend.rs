@@ -8,7 +8,8 @@ use super::decode;
 use super::judge::id_of;
 use super::mapping::wire;
 use super::own::{self, Fault};
-use super::{Database, DbError, Ledger, Mapping};
+use super::{Database, DbError, Ledger, Mapping, promise};
+use crate::policy::Compiled;
 
 /// How the sources of such rules begin. An operator keeps rules of such sources.
 pub const SOURCE: &str = "CommandLine/";
@@ -37,7 +38,8 @@ pub enum Outcome {
     NotAlive,
 }
 
-/// Extends an execution that runs, waits or is paused. Returns also why that is in no history, where the operator's tables take the
+/// Extends an execution that runs, waits or is paused, and notes its deadline by `in_force`, before which no later rule moves it;
+/// `None`: no operator has put rules in force. Returns also why that is in no history, where the operator's tables take the
 /// rule and not the record.
 ///
 /// # Errors
@@ -45,16 +47,18 @@ pub enum Outcome {
 pub async fn extend(
     database: &Database,
     m: &Mapping,
+    in_force: Option<&Compiled>,
     store_id: i64,
     request: &Request,
 ) -> Result<(Outcome, Option<Fault>), DbError> {
     let ledger = Ledger::Tables { store_id, outbox: false };
-    own::recorded(database, &ledger, |ledger| attempt(database, m, store_id, request, ledger)).await
+    own::recorded(database, &ledger, |ledger| attempt(database, m, in_force, store_id, request, ledger)).await
 }
 
 async fn attempt(
     database: &Database,
     m: &Mapping,
+    in_force: Option<&Compiled>,
     store_id: i64,
     request: &Request,
     ledger: Ledger,
@@ -103,6 +107,9 @@ async fn attempt(
         .persistent(false)
         .fetch_optional(&mut *tx)
         .await?;
+    if let Some(in_force) = in_force {
+        promise::note(&mut tx, m, in_force, store_id).await?;
+    }
     tx.commit().await?;
     let Some(row) = row else { return Ok(Outcome::NotAlive) };
     Ok(match row.try_get("governed")? {

@@ -7,7 +7,7 @@
 //! - [`decode`] reads instants and arrays of which a server may say anything;
 //! - [`judge`] is the one predicate that says which executions are stale: [`sweep`], [`observe`], [`warnings`] and
 //!   [`execution`] use it and nothing else; so do [`running`] and [`cleanup`], where a person asks ([`asked`]);
-//! - [`cancel`] ends what a person asked to have ended, [`extend`] gives it more time;
+//! - [`cancel`] ends what a person asked to have ended, [`extend`] gives it more time, of which nothing is lost ([`promise`]);
 //! - [`evidence`], [`observations`], [`again`] and [`history`] gather what it judges by beside the rows themselves;
 //! - [`held`] says which stale rows others hold, [`late`] finds what was ended and had lived;
 //! - [`ledger`], [`stores`] and [`rules`] keep the operator's own tables, which [`schema`] creates, and whose faults are no execution's
@@ -47,6 +47,7 @@ pub mod outbox;
 pub mod own;
 pub mod patterns;
 pub mod pool;
+pub mod promise;
 pub mod refusals;
 pub mod relay;
 pub mod retention;

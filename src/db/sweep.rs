@@ -398,7 +398,7 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
          {updates},
          judged AS MATERIALIZED (
              SELECT f.id::text AS id, f.job_id, f.number, {shown} AS started_at, statement_timestamp() AS at,
-                    {counts_from} + v.timeout + v.extend_by + v.grace AS deadline, f.reason, f.cancelled, {source} AS source,
+                    {deadline} AS deadline, f.reason, f.cancelled, {source} AS source,
                     {note} AS note
              FROM ended AS f {joins} WHERE NOT f.running){recorded}
          SELECT id, job_id, number, started_at, deadline, at, source, reason, cancelled FROM judged WHERE {LOGIN_PATH}
@@ -408,7 +408,7 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
         ctes = judge.ctes(Take::Lock(BATCH, end, among)),
         updates = updates(judge),
         shown = wire("f.started_at"),
-        counts_from = judge.counts_from_by(&Times {
+        deadline = judge.deadline_by(&Times {
             id: "f.id".to_owned(),
             start: "f.started_at".to_owned(),
             created: judge.mapping.created_at().map(|_| "f.created_at".to_owned()),

@@ -20,6 +20,7 @@ mod docs;
 mod evidence;
 mod execution;
 mod explain;
+mod extensions;
 mod extras;
 mod faults;
 mod filter;

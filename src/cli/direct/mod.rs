@@ -221,6 +221,11 @@ impl Direct {
         }
     }
 
+    /// What an operator has put in force, if one has.
+    pub(super) fn in_force(&self) -> Option<&Compiled> {
+        self.looked_after.then_some(&self.compiled)
+    }
+
     /// Closes the connections in order.
     pub(super) async fn close(self) {
         self.database.close().await;

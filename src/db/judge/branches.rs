@@ -110,11 +110,13 @@ impl Judge<'_> {
         let rest = |joins: &str, order: &str| {
             format!(
                 "{joins} CROSS JOIN LATERAL (SELECT {DUE}) AS v
-                 WHERE {of_rule} AND {scope}.moves AND {running} AND {earliest} AND {by_deadline} AND {unruled} {acts}
+                 WHERE {of_rule} AND {scope}.moves AND {running} AND {earliest} AND {by_deadline} {past_promised} AND {unruled} {acts}
                  {order}",
                 running = self.judged(),
                 earliest = m.started_by(&format!("statement_timestamp() - {scope}.earliest")),
                 by_deadline = self.counts_by(&format!("statement_timestamp() - {TOTAL}")),
+                // Rows that have a rule of their own are left out by all other rules.
+                past_promised = if scope == "e" { self.past_promised() } else { String::new() },
                 unruled = self.unruled(unless),
                 acts = self.acts(take),
             )
@@ -167,10 +169,11 @@ impl Judge<'_> {
     /// Those that run without a start and were seen doing so.
     fn without_start(&self, take: Take) -> Option<String> {
         let Rules::Table(_) = self.rules else { return None };
+        let from = self.undated();
         let more = format!(
-            "{} IS NULL AND {} + {TOTAL} <= statement_timestamp()",
+            "{} IS NULL AND {} <= statement_timestamp()",
             self.mapping.started_column(),
-            self.undated()
+            self.not_before_promised(&format!("{from} + {TOTAL}"), &from)
         );
         Some(self.by_evidence(Reason::DeadlineExceeded, &self.join_seen_running(), &more, take))
     }
@@ -182,9 +185,9 @@ impl Judge<'_> {
         }
         let m = self.mapping;
         let more = format!(
-            "{} IS NOT NULL AND {} + {TOTAL} <= statement_timestamp()",
+            "{} IS NOT NULL AND {} <= statement_timestamp()",
             m.started_column(),
-            self.dated_and_paused()
+            self.not_before_promised(&format!("{} + {TOTAL}", self.dated_and_paused()), &m.started_at())
         );
         Some(self.by_evidence(Reason::DeadlineExceeded, &format!("JOIN p ON p.k = {}", m.id()), &more, take))
     }

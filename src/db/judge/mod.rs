@@ -15,6 +15,7 @@ mod alive;
 mod branches;
 mod next;
 mod peek;
+mod promise;
 mod reason;
 mod suspicion;
 mod time;
@@ -176,7 +177,8 @@ impl<'a> Judge<'a> {
         let rules = match self.rules {
             Rules::Table(_) => {
                 format!(
-                    "SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $4 AND scope <> 'store' AND {SANE}"
+                    "SELECT {COLUMNS}, {} FROM jobexec.rules WHERE store_id = $4 AND scope <> 'store' AND {SANE}",
+                    promise::columns()
                 )
             }
             Rules::Memory => format!("SELECT * FROM jsonb_to_recordset($4::jsonb) AS r ({TYPES})"),

@@ -38,9 +38,10 @@ impl Judge<'_> {
         let Rules::Table(_) = self.rules else { return None };
         let m = self.mapping;
         let from = self.undated();
+        let deadline = self.not_before_promised(&format!("{from} + {TOTAL}"), &from);
         Some(format!(
-            "SELECT min({from} + {TOTAL}) FROM {table} AS t {seen} {joined} \
-             WHERE {running} AND {start} IS NULL AND {from} + {TOTAL} > statement_timestamp()",
+            "SELECT min({deadline}) FROM {table} AS t {seen} {joined} \
+             WHERE {running} AND {start} IS NULL AND {deadline} > statement_timestamp()",
             table = m.table(),
             seen = self.join_seen_running(),
             joined = self.joined(),
@@ -54,10 +55,11 @@ impl Judge<'_> {
             return None;
         }
         let m = self.mapping;
-        let from = self.dated_and_paused();
+        let deadline = format!("{} + {TOTAL}", self.dated_and_paused());
+        let deadline = self.not_before_promised(&deadline, &m.started_at());
         Some(format!(
-            "SELECT min({from} + {TOTAL}) FROM {table} AS t JOIN p ON p.k = {id} {joined} \
-             WHERE {running} AND {start} IS NOT NULL AND {from} + {TOTAL} > statement_timestamp()",
+            "SELECT min({deadline}) FROM {table} AS t JOIN p ON p.k = {id} {joined} \
+             WHERE {running} AND {start} IS NOT NULL AND {deadline} > statement_timestamp()",
             table = m.table(),
             id = m.id(),
             joined = self.joined(),
@@ -114,10 +116,11 @@ impl Judge<'_> {
     fn next_by_execution(&self) -> String {
         let m = self.mapping;
         format!(
-            "SELECT min({start} + {TOTAL}) FROM e JOIN {table} AS t ON {id} = e.k {others} \
+            "SELECT min({deadline}) FROM e JOIN {table} AS t ON {id} = e.k {others} \
              CROSS JOIN LATERAL (SELECT {DUE}) AS v
-             WHERE e.moves AND {running} AND NOT ({by_deadline})",
-            start = self.dated(),
+             WHERE e.moves AND {running} AND NOT ({by_deadline} {past_promised})",
+            deadline = self.not_before_promised(&format!("{} + {TOTAL}", self.dated()), &m.started_at()),
+            past_promised = self.past_promised(),
             table = m.table(),
             id = m.id(),
             others = self.others("e", &[]),

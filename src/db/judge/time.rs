@@ -6,12 +6,12 @@
 //! No row counts from before its start, so that an index on the start narrows. What was seen of pauses is `p` in a statement
 //! (execution, start, and for how long): rows of which there is such a thing are judged apart from all others.
 
-use super::{Judge, Rules, TOTAL, WARN, id_of};
+use super::{Judge, Rules, WARN, id_of};
 use crate::db::observations::{Kind, SEEN_PAUSED};
 
 /// What the ends of Postgres' range are cut to, so that adding to them does not overflow.
-const FIRST: &str = "'0001-01-01Z'::timestamptz";
-const LAST: &str = "'9999-12-31Z'::timestamptz";
+pub(super) const FIRST: &str = "'0001-01-01Z'::timestamptz";
+pub(super) const LAST: &str = "'9999-12-31Z'::timestamptz";
 
 /// SQL expressions for what a row says of its time.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ impl Times {
 
 impl Judge<'_> {
     /// What the row `t` says of its time.
-    fn times(&self) -> Times {
+    pub(super) fn times(&self) -> Times {
         let m = self.mapping;
         Times { id: m.id(), start: m.started_at(), created: m.created_at(), paused: m.paused_for() }
     }
@@ -70,7 +70,7 @@ impl Judge<'_> {
     }
 
     /// `dated` where there is a start, else when it was first seen running.
-    fn by_start(&self, times: &Times, dated: &str, store_id: &str) -> String {
+    pub(super) fn by_start(&self, times: &Times, dated: &str, store_id: &str) -> String {
         let otherwise = match self.rules {
             Rules::Memory => String::new(),
             Rules::Table(_) => format!(
@@ -211,10 +211,5 @@ impl Judge<'_> {
         } else {
             started
         }
-    }
-
-    /// When the row `t` is past its deadline by its verdict `v`.
-    pub(in crate::db) fn deadline(&self) -> String {
-        format!("{} + {TOTAL}", self.counts_from())
     }
 }

@@ -249,10 +249,29 @@ async fn times_that_cannot_be_and_recipients_that_nobody_named_do_nothing() {
             ))
             .await;
     }
+    // Nor is anybody promised more than an extension can give.
+    for at in ["infinity", "-infinity", "294276-12-31", "9999-12-31", "2000-01-01"] {
+        world
+            .sql(&format!(
+                "DO $$ BEGIN \
+                     INSERT INTO jobexec.rules (store_id, scope, key, extend_by, extend_source, promised, promised_start, promised_by, \
+                                                overruled, earliest, fixed) \
+                     SELECT store_id, 'execution', '1', '1 hour', 'CommandLine/x', '{at}', '2026-01-01Z', '1 hour', '{{}}', '0', false \
+                     FROM jobexec.stores; \
+                     RAISE EXCEPTION '{at} was accepted'; \
+                 EXCEPTION WHEN check_violation OR datetime_field_overflow THEN NULL; END $$"
+            ))
+            .await;
+    }
     // Without the constraint, which its owner can take away.
     world
         .sql(
-            "ALTER TABLE jobexec.rules DROP CONSTRAINT rules_times_in_range; \
+            "ALTER TABLE jobexec.rules DROP CONSTRAINT rules_times_in_range, DROP CONSTRAINT rules_promise_in_range; \
+             INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(2, 4) AS n; \
+             INSERT INTO jobexec.rules (store_id, scope, key, extend_by, extend_source, promised, promised_start, promised_by, \
+                                        overruled, earliest, fixed) \
+             SELECT store_id, 'execution', id::text, '1 hour', 'CommandLine/x', (ARRAY['infinity', '294276-12-31', '-infinity'])[id - 1]::timestamptz, \
+                    started_at, '1 hour', '{}', '0', false FROM jobexec.stores, job_executions WHERE id > 1; \
              INSERT INTO jobexec.rules (store_id, scope, key, extend_by, extend_source, overruled, earliest, fixed) \
              SELECT store_id, 'execution', '1', '-23:59:59', 'CommandLine/x', '{}', '0', false FROM jobexec.stores; \
              INSERT INTO jobexec.messages SELECT gen_random_uuid(), store_id, c.channel, 'evil@example.org', \
@@ -271,6 +290,9 @@ async fn times_that_cannot_be_and_recipients_that_nobody_named_do_nothing() {
         .await;
     world.request_sweep(&operator).await;
     assert_eq!(world.status(1).await, "running");
+    for id in 2..=4 {
+        assert_eq!(world.status(id).await, "failed", "{id} was promised an hour more than its timeout");
+    }
 }
 
 #[tokio::test]

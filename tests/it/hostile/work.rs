@@ -19,7 +19,7 @@ use jobexec_operator::db::sweep::{self, Known, Outcome, Sweep};
 use jobexec_operator::db::validate::{Problem, validate};
 use jobexec_operator::db::{
     Database, DbError, Judge, Layout, Ledger, Mapping, cancel, explain, extend, health, history, list,
-    messages, outbox, patterns, refusals, retention, rules, samples, url, warnings,
+    messages, outbox, patterns, promise, refusals, retention, rules, samples, url, warnings,
 };
 use jobexec_operator::policy::{self, Base, Compiled, Policy, Warn};
 use serde_json::{Value, json};
@@ -97,6 +97,7 @@ impl Work {
     pub(super) async fn look(&self) -> Result<(), DbError> {
         let (database, judge) = (&self.database, &self.judge());
         outbox::announce(database, self.store_id, true).await?;
+        promise::keep(database, &self.mapping, self.store_id, "ExecutionStore/jobs").await?;
         rules::replace(database, self.store_id, &self.compiled, &[], &serde_json::Value::Null).await?;
         evidence::update_jobs(database, judge).await?;
         let alive = Workload { name: "Job/alive".into(), uid: "u".into(), state: State::Alive };
@@ -224,7 +225,7 @@ impl Work {
             who: "somebody".to_owned(),
             actor: "somebody".to_owned(),
         };
-        extend::extend(&self.database, &self.mapping, self.store_id, &request)
+        extend::extend(&self.database, &self.mapping, Some(&self.compiled), self.store_id, &request)
             .await
             .map(|(outcome, _)| outcome)
     }

@@ -238,6 +238,8 @@ pub(super) struct Case {
     pub(super) rows: Vec<Row>,
     pub(super) policies: Vec<Policy>,
     pub(super) wishes: Vec<Wish>,
+    /// The same with other rules, which held before.
+    pub(super) before: Option<Box<Case>>,
 }
 
 impl fmt::Debug for Case {
@@ -269,6 +271,13 @@ impl fmt::Debug for Case {
         }
         for wish in &self.wishes {
             writeln!(f, "{wish:?}")?;
+        }
+        if let Some(before) = &self.before {
+            writeln!(
+                f,
+                "before: timeout {:?}, grace {:?}, {:?}, {:?}",
+                before.timeout, before.grace, before.policies, before.wishes
+            )?;
         }
         Ok(())
     }
@@ -385,6 +394,16 @@ fn wish() -> impl Strategy<Value = Wish> {
         .prop_map(|(name, created, row, timeout, extend_by)| Wish { name, created, row, timeout, extend_by })
 }
 
+/// What held before: the timeout and the grace period of the store, the policies, and what each object said where that was
+/// something else.
+type Before = (Length, Length, Vec<Policy>, Vec<Changed>);
+type Changed = (Option<Option<Length>>, Option<Option<Length>>);
+
+fn before() -> impl Strategy<Value = Before> {
+    let changed = (weighted(0.2, of(length(1..30))), weighted(0.3, of(length(0..12))));
+    (length(1..30), length(0..5), vec(policy(), 0..4), vec(changed, 5))
+}
+
 pub(super) fn cases() -> impl Strategy<Value = Case> {
     (
         (0..SHAPES.len(), length(1..30), length(0..5), weighted(0.3, length(1..12))),
@@ -393,7 +412,7 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
         (prop::bool::weighted(0.9), prop::bool::weighted(0.85), any::<bool>(), length(1..200)),
         vec(job(), usize::from(JOBS)),
         vec(row(), 0..14),
-        vec(policy(), 0..7),
+        (vec(policy(), 0..7), weighted(0.6, before())),
         vec(wish(), 0..5),
     )
         .prop_map(
@@ -404,11 +423,11 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
                 how,
                 jobs,
                 rows,
-                policies,
+                (policies, before),
                 wishes,
             )| {
                 let (evidence, recorded, by_index, horizon) = how;
-                Case {
+                let case = Case {
                     shape,
                     timeout,
                     grace,
@@ -424,13 +443,25 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
                     rows,
                     policies,
                     wishes,
-                }
-                .sound()
+                    before: None,
+                };
+                let before = before.map(|before| Box::new(case.with(before).sound()));
+                Case { before, ..case.sound() }
             },
         )
 }
 
 impl Case {
+    /// The same with other rules.
+    fn with(&self, (timeout, grace, policies, changed): Before) -> Self {
+        let mut case = Self { timeout, grace, policies, ..self.clone() };
+        for (wish, (timeout, extend_by)) in case.wishes.iter_mut().zip(changed) {
+            wish.timeout = timeout.unwrap_or(wish.timeout);
+            wish.extend_by = extend_by.unwrap_or(wish.extend_by);
+        }
+        case
+    }
+
     /// Without what objects cannot say, or not to this store.
     fn sound(mut self) -> Self {
         let shape = &SHAPES[self.shape];

@@ -14,8 +14,8 @@ use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::sweep::{self, Known, Sweep};
 use jobexec_operator::db::{
-    Database, Judge, Ledger, Mapping, evidence, list, observations, observe, rules, schema, stores, url,
-    validate,
+    Database, Judge, Ledger, Mapping, evidence, list, observations, observe, promise, rules, schema, stores,
+    url, validate,
 };
 use jobexec_operator::policy::{self, Base, Compiled, Said, Warn};
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
@@ -24,8 +24,8 @@ use sqlx::AssertSqlSafe;
 
 use crate::support::World;
 use case::{Case, Row};
-use layout::SHAPES;
-use model::{Execution, INFINITY, Judged, Model, runs};
+use layout::{SHAPES, Shape};
+use model::{Execution, INFINITY, Judged, Model, STORE, runs};
 
 /// How many cases there are, unless `PROPTEST_CASES` says otherwise.
 const CASES: u32 = 200;
@@ -107,44 +107,40 @@ impl Field {
             evidence: case.evidence,
             asked: None,
         };
+        let mapping = stores::record(&store(case, ground));
+        let put = async |compiled: &Compiled| put(database, store_id, compiled, &mapping).await;
+        let before = case.before.as_deref().filter(|_| case.recorded);
         if case.recorded {
-            let mapping = stores::record(&store(case, ground));
-            rules::replace(database, store_id, &compiled, &[], &mapping).await.unwrap();
-            let (again, _) = rules::replace(database, store_id, &compiled, &[], &mapping).await.unwrap();
-            ensure(!again, || "rules that were just written differ".to_owned())?;
+            put(&before.map_or_else(|| compiled.clone(), compile)).await?;
         }
         self.hold(case, now).await;
         let seen = self.see(case, &rows, &judge).await;
         let pauses = self.pause(case, &rows, ground, now).await;
+        if case.recorded {
+            // The rules change. What is noted once more changes nothing.
+            promise::keep(database, &ground.mapping, store_id, STORE).await.unwrap();
+            put(&compiled).await?;
+            promise::keep(database, &ground.mapping, store_id, STORE).await.unwrap();
+        }
         let suspects = self.suspect(case, &rows, ground, &judge).await;
 
-        let before = self.read(case, ground).await;
-        let micros = |text: &Option<String>| text.as_deref().map(micros);
-        let executions: Vec<Execution<'_>> = rows
-            .iter()
-            .enumerate()
-            .map(|(place, row)| {
-                let read = &before[&shape.id(place)];
-                Execution {
-                    row,
-                    place,
-                    start: micros(&read.1),
-                    heartbeat: micros(&read.2),
-                    created: micros(&read.3),
-                }
-            })
-            .collect();
-        let model = Model {
-            case,
-            executions,
+        let read = self.read(case, ground).await;
+        let mut model = Model {
+            case: before.unwrap_or(case),
+            executions: executions(&rows, &read, shape),
             now: i128::from(now.timestamp_micros()),
             at: now,
             watched: i128::from(judge.watched.timestamp_micros()),
             suspects,
             seen,
             pauses,
+            promised: Vec::new(),
             remembers: case.recorded,
         };
+        if before.is_some() {
+            let promised = model.executions.iter().map(|execution| model.promise(execution)).collect();
+            model = Model { case, promised, ..model };
+        }
         let expected: BTreeMap<String, Judged> = model
             .executions
             .iter()
@@ -186,7 +182,7 @@ impl Field {
             format!("the next deadline is {to_come:?}, not {next:?}, at {}", model.now)
         })?;
 
-        self.sweep(case, ground, database, &judge, &ends, &before).await
+        self.sweep(case, ground, database, &judge, &ends, &read).await
     }
 
     /// The command line, which knows nothing but the database, says the same.
@@ -468,6 +464,28 @@ impl Field {
     }
 }
 
+/// Puts rules in force.
+async fn put(
+    database: &Database,
+    store_id: i64,
+    compiled: &Compiled,
+    mapping: &Value,
+) -> Result<(), TestCaseError> {
+    rules::replace(database, store_id, compiled, &[], mapping).await.unwrap();
+    let (again, _) = rules::replace(database, store_id, compiled, &[], mapping).await.unwrap();
+    ensure(!again, || "rules that were just written differ".to_owned())
+}
+
+/// The rows with the times that their columns have.
+fn executions<'a>(rows: &[&'a Row], read: &BTreeMap<String, Read>, shape: &Shape) -> Vec<Execution<'a>> {
+    let micros = |text: &Option<String>| text.as_deref().map(micros);
+    let execution = |(place, row): (usize, &&'a Row)| {
+        let read = &read[&shape.id(place)];
+        Execution { row, place, start: micros(&read.1), heartbeat: micros(&read.2), created: micros(&read.3) }
+    };
+    rows.iter().enumerate().map(execution).collect()
+}
+
 /// Its id, and the same.
 type Columns = (String, Value, Option<String>, Option<String>, Option<String>, Option<DateTime<Utc>>);
 
@@ -515,15 +533,14 @@ fn store(case: &Case, ground: &Ground) -> ExecutionStore {
 
 fn compile(case: &Case) -> Compiled {
     let shape = &SHAPES[case.shape];
-    let store = "ExecutionStore/s";
     let base = Base {
-        timeout: Said::new(case.timeout.delta(), store),
-        grace: Said::new(case.grace.delta(), store),
-        heartbeat: case.heartbeat.map(|heartbeat| Said::new(heartbeat.delta(), store)),
-        on_timeout: Said::new(OnTimeout::Fail, store),
-        warn: Said::new(Warn::After(chrono::TimeDelta::hours(1)), store),
+        timeout: Said::new(case.timeout.delta(), STORE),
+        grace: Said::new(case.grace.delta(), STORE),
+        heartbeat: case.heartbeat.map(|heartbeat| Said::new(heartbeat.delta(), STORE)),
+        on_timeout: Said::new(OnTimeout::Fail, STORE),
+        warn: Said::new(Warn::After(chrono::TimeDelta::hours(1)), STORE),
         overruled: Vec::new(),
-        store: store.to_owned(),
+        store: STORE.to_owned(),
     };
     let wishes = case
         .wishes

@@ -42,6 +42,8 @@ pub(super) struct Model<'a> {
     pub(super) seen: Vec<Option<i128>>,
     /// For how long an execution was seen paused, and when it was known to run again, by the place of its row.
     pub(super) pauses: Vec<Option<(i128, i128)>>,
+    /// What deadline an execution had by the rules before, and by which extension, by the place of its row.
+    pub(super) promised: Vec<Option<(i128, Length)>>,
     /// Whether the operator has tables of its own to remember that in.
     pub(super) remembers: bool,
 }
@@ -54,7 +56,8 @@ enum Way {
     All,
 }
 
-const STORE: &str = "ExecutionStore/s";
+/// The source of what the store says.
+pub(super) const STORE: &str = "ExecutionStore/s";
 
 impl Model<'_> {
     /// What is stale, if it is.
@@ -68,7 +71,7 @@ impl Model<'_> {
         let action = self.action(execution);
         let stale = |reason, source| Some(Judged { reason, source, action });
         let (timeout, source) = self.timeout(execution);
-        if from + self.allowed(execution, timeout) <= self.now {
+        if self.due(execution, from, timeout) <= self.now {
             return stale("DeadlineExceeded", source);
         }
         if !self.case.evidence {
@@ -108,7 +111,27 @@ impl Model<'_> {
     pub(super) fn deadline(&self, execution: &Execution<'_>) -> Option<i128> {
         let from =
             self.counts_from(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
-        Some(from + self.allowed(execution, self.timeout(execution).0))
+        Some(self.due(execution, from, self.timeout(execution).0))
+    }
+
+    /// Its deadline by the rules, or what it was promised when it was extended, if that is later and nobody extends it by less now.
+    fn due(&self, execution: &Execution<'_>, from: i128, timeout: Length) -> i128 {
+        let extension = self.wished(execution, |w| w.extend_by).map(|(by, _)| by);
+        let promised = self.promised.get(execution.place).copied().flatten();
+        let promised = promised.filter(|(_, by)| extension.is_some_and(|now| now >= *by));
+        let due = from + self.allowed(execution, timeout);
+        promised.map_or(due, |(promised, _)| due.max(promised))
+    }
+
+    /// What it is promised by the rules as they are, and by which extension.
+    pub(super) fn promise(&self, execution: &Execution<'_>) -> Option<(i128, Length)> {
+        let row = execution.row;
+        let begun = runs(execution) || (row.status == Some(Status::Paused) && SHAPES[self.case.shape].pauses);
+        let (by, _) = self.wished(execution, |w| w.extend_by).filter(|(by, _)| *by > Length(0))?;
+        // Nobody is promised anything from the ends of time.
+        let endless = matches!(row.start, Some(start) if !matches!(start, When::Ago(_)));
+        let from = self.counts_from(execution).filter(|_| begun && !endless && self.case.exists(row))?;
+        Some((from + self.allowed(execution, self.timeout(execution).0), by))
     }
 
     /// From when it counts: the later of start and creation, or without a start not before it was seen running.

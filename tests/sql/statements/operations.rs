@@ -15,8 +15,8 @@ use jobexec_operator::db::running::{self, Which};
 use jobexec_operator::db::sweep::{self, Known, Sweep};
 use jobexec_operator::db::{
     Database, Judge, Layout, Ledger, again, execution, explain, extend, health, heartbeats, held, history,
-    late, list, messages, observations, observe, outbox, own, patterns, refusals, retention, rules, samples,
-    schema, stores, validate, warnings,
+    late, list, messages, observations, observe, outbox, own, patterns, promise, refusals, retention, rules,
+    samples, schema, stores, validate, warnings,
 };
 use jobexec_operator::notify::digest::Letter;
 use jobexec_operator::notify::message::Message;
@@ -291,7 +291,9 @@ async fn of_ending(recorder: &mut Recorder, s: &Setting<'_>) {
         who: "CLI".into(),
         actor: "somebody".into(),
     };
-    recorder.of("extend::extend", extend::extend(database, m, s.store_id, &extension)).await;
+    let in_force = Some(judge.in_force);
+    recorder.of("extend::extend", extend::extend(database, m, in_force, s.store_id, &extension)).await;
+    recorder.of("promise::keep", promise::keep(database, m, s.store_id, "ExecutionStore/jobs")).await;
     recorder.of("extend::prune", extend::prune(database, m, s.store_id)).await;
     if s.cancels {
         let request = cancel::Request {

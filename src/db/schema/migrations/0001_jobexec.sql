@@ -39,6 +39,9 @@ CREATE TABLE IF NOT EXISTS jobexec.rules (
     timeout_source    text,              -- for example ExecutionPolicy/nightly
     extend_by         interval,
     extend_source     text,
+    promised          timestamptz,       -- the deadline that an extended run had before the rules changed: no rule moves it before that
+    promised_start    timestamptz,       -- of that run: when it started, or was first seen running
+    promised_by       interval,          -- the extension for which it was promised: it counts while extend_by is no less
     grace             interval,
     grace_source      text,
     heartbeat         interval,
@@ -61,6 +64,10 @@ CREATE TABLE IF NOT EXISTS jobexec.rules (
                   date_trunc('month', heartbeat), date_trunc('month', warn_after), date_trunc('month', earliest)) = interval '0'
         AND GREATEST(date_trunc('month', timeout), date_trunc('month', extend_by), date_trunc('month', grace),
                      date_trunc('month', heartbeat), date_trunc('month', warn_after), date_trunc('month', earliest)) = interval '0'),
+    -- No more than an extension can give, and nothing that cannot be added to.
+    CONSTRAINT rules_promise_in_range CHECK (
+        promised_start BETWEEN '0001-01-01Z' AND '9999-12-31Z'
+        AND promised - promised_start BETWEEN interval '0' AND interval '1000000 hours'),
     CONSTRAINT rules_no_negative_share CHECK (warn_percent >= 0)
 );
 

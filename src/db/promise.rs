@@ -1,0 +1,56 @@
+//! What people granted is not lost: the deadline that an extended run has is noted before the rules change, and when it is extended
+//! without an object. No later rule moves its deadline before that.
+
+use chrono::Utc;
+use sqlx::AssertSqlSafe;
+
+use super::connect::Tx;
+use super::judge::Rules;
+use super::{Database, DbError, Judge, Mapping, rules};
+use crate::policy::Compiled;
+
+/// Notes what is promised by the rules that the table has for `store_id`, for the store of this source. To be called before they
+/// are replaced.
+///
+/// # Errors
+/// Those of the database. Then the rules must stay as they are.
+pub async fn keep(database: &Database, m: &Mapping, store_id: i64, store: &str) -> Result<(), DbError> {
+    let any = "SELECT EXISTS (SELECT FROM jobexec.rules WHERE store_id = $1 AND scope = 'execution'
+                              AND (extend_by IS NOT NULL OR promised_start IS NOT NULL))";
+    let mut tx = database.read().await?;
+    let any: bool = sqlx::query_scalar(any).bind(store_id).persistent(false).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    // Without a base no operator has judged by them.
+    let in_force = if any { rules::load(database, store_id, store).await? } else { None };
+    let Some(in_force) = in_force else { return Ok(()) };
+    let mut tx = database.write().await?;
+    if note(&mut tx, m, &in_force, store_id).await? {
+        tx.commit().await?;
+    } else {
+        tx.rollback().await?;
+    }
+    Ok(())
+}
+
+/// The same by the base of `in_force` and the rules as the transaction sees them. Returns whether anything was noted.
+pub(super) async fn note(
+    tx: &mut Tx,
+    mapping: &Mapping,
+    in_force: &Compiled,
+    store_id: i64,
+) -> Result<bool, sqlx::Error> {
+    let judge = Judge {
+        mapping,
+        in_force,
+        rules: Rules::Table(store_id),
+        sequential: None,
+        workloads: None,
+        watched: Utc::now(),
+        heartbeats_seen: None,
+        evidence: false,
+        asked: None,
+    };
+    let sql = judge.promise();
+    let query = judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false);
+    Ok(query.execute(&mut **tx).await?.rows_affected() > 0)
+}
