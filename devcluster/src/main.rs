@@ -23,7 +23,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run COMMAND with a fresh cluster (`KUBECONFIG`, `DATABASE_URL`, `PATH`), and remove the cluster when it ends
+    /// Run COMMAND with a fresh cluster (`KUBECONFIG`, `DATABASE_URL`, `PATH`), or with Postgres alone, and remove it when COMMAND ends
     ///
     /// Exits with COMMAND's status, or 128 plus the number of the signal that ended it.
     Exec(cli::exec::ExecArgs),

@@ -1,6 +1,10 @@
 //! A Postgres without Kubernetes, for tests that do to a server what others must not feel.
 
-use std::{ffi::OsString, path::Path, sync::Arc};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustix::process::Signal;
 
@@ -12,7 +16,7 @@ use crate::{
     pki::Pki,
     postgres::{self, Postgres},
     process::Spawner,
-    progress::{Cancel, Quiet, Steps},
+    progress::{Cancel, Progress, Quiet, Steps},
     run_dir::RunDir,
 };
 
@@ -28,10 +32,18 @@ pub struct Server {
 impl Server {
     /// Starts a server and waits until it answers. `wrapper`: a program with arguments that is to start it, if any.
     pub fn start(wrapper: &[OsString]) -> Result<Self, Error> {
+        Self::start_with(wrapper, Cancel::default(), &mut Quiet)
+    }
+
+    /// The same, which `cancel` stops half-way. The first time, this may download Postgres.
+    pub fn start_with(
+        wrapper: &[OsString],
+        cancel: Cancel,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, Error> {
         let cache = Cache::open()?;
         let account = Account::for_postgres()?;
-        let mut quiet = Quiet;
-        let mut steps = Steps::new(&mut quiet, Cancel::default());
+        let mut steps = Steps::new(progress, cancel);
         let run = Arc::new(RunDir::create(&cache, account.as_ref())?);
         let bin = postgres::find(&cache, &run, &mut steps)?;
         let logs = run.sub("logs")?;
@@ -50,6 +62,20 @@ impl Server {
     /// The folder of this server and its standbys, with `logs` in it.
     pub fn folder(&self) -> &Path {
         self.run.path()
+    }
+
+    /// What a command needs in its environment to work with this server. `KUBECONFIG` names a file that is not there, so that the
+    /// command reaches no cluster, least of all one of yours.
+    pub fn env(&self) -> Vec<(&'static str, OsString)> {
+        vec![
+            ("DATABASE_URL", self.url().into()),
+            ("KUBECONFIG", self.kubeconfig().into()),
+            ("DEVCLUSTER", "1".into()),
+        ]
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.folder().join("kubeconfig")
     }
 
     /// Kills the server as the kernel does when memory runs out, and nothing is written any more.

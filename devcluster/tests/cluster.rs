@@ -46,6 +46,21 @@ fn a_command_gets_a_cluster_for_itself() -> Outcome {
 }
 
 #[test]
+fn postgres_alone_needs_no_kubernetes() -> Outcome {
+    let script = r#"[ "$DEVCLUSTER" = 1 ] && ! [ -e "$KUBECONFIG" ] && echo "$KUBECONFIG $DATABASE_URL"; sleep 600; true"#;
+    let mut exec = Running::start(&["exec", "--postgres", "--", "sh", "-c", script])?;
+    let said = exec.lines_until(|line| line.contains("postgres://"))?;
+    let (kubeconfig, url) = said.last().and_then(|line| line.split_once(' ')).ok_or("no URL")?;
+    let folder = Path::new(kubeconfig).parent().ok_or("no folder")?.to_owned();
+    speaks_tls_and_wants_its_password(url)?;
+    let processes = processes_of(&folder);
+    assert!(processes.iter().any(|process| process.contains("sleep 600")), "{processes:?}");
+    assert!(!processes.iter().any(|process| process.contains("kube-apiserver")), "{processes:?}");
+    exec.signal(Signal::KILL)?;
+    is_gone(&folder)
+}
+
+#[test]
 fn a_node_that_cannot_be_is_told_by_a_status_of_its_own() -> Outcome {
     // What making namespaces takes; somebody else than root has not got it anyway.
     let drop: &[&str] =
@@ -78,15 +93,7 @@ fn clusters_live_and_die_apart() -> Outcome {
 
     assert!(processes_of(&victim_folder).iter().any(|process| process.contains("sleep 600")));
     victim.signal(Signal::KILL)?;
-    let begin = Instant::now();
-    while !processes_of(&victim_folder).is_empty() {
-        assert!(begin.elapsed() < Duration::from_secs(5), "left: {:?}", processes_of(&victim_folder));
-        thread::sleep(Duration::from_millis(20));
-    }
-    while victim_folder.exists() {
-        assert!(begin.elapsed() < Duration::from_secs(5), "its folder is left");
-        thread::sleep(Duration::from_millis(20));
-    }
+    is_gone(&victim_folder)?;
 
     background.check(&exports)?;
     let kubectl = Command::new("kubectl").args(["create", "namespace", "beside"]).envs(own.env()).output()?;
@@ -212,6 +219,19 @@ fn speaks_tls_and_wants_its_password(url: &str) -> Outcome {
     assert_eq!(answer, *b"S", "TLS is off");
     let refused = config.password("wrong").ssl_mode(SslMode::Disable).connect(NoTls).err();
     assert_eq!(refused.and_then(|error| error.code().cloned()), Some(SqlState::INVALID_PASSWORD));
+    Ok(())
+}
+
+/// Waits until nothing of a cluster is left, which takes long only where something is.
+fn is_gone(folder: &Path) -> Outcome {
+    let begin = Instant::now();
+    while folder.exists() || !processes_of(folder).is_empty() {
+        let left = || format!("left of {}: {:?}", folder.display(), processes_of(folder));
+        if begin.elapsed() > Duration::from_mins(1) {
+            return Err(left().into());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
     Ok(())
 }
 

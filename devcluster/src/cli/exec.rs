@@ -1,17 +1,17 @@
-//! `devcluster exec`: a cluster for the length of a command.
+//! `devcluster exec`: a cluster, or Postgres alone, for the length of a command.
 
 use std::{
     ffi::OsString,
     io,
     os::unix::process::ExitStatusExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitCode, ExitStatus},
     thread,
     time::Duration,
 };
 
 use clap::Args;
-use devcluster::{Cluster, Error, NodeOptions, Options, Stderr};
+use devcluster::{Cluster, Error, NodeOptions, Options, Server, Stderr};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
@@ -29,6 +29,9 @@ pub(crate) struct ExecArgs {
     /// For the node: an archive with images for Pods, as there is no registry; can be repeated
     #[arg(long = "image", value_name = "FILE", requires = "node")]
     images: Vec<PathBuf>,
+    /// With Postgres alone, which starts within seconds and needs no Kubernetes: `KUBECONFIG` names a file that is not there
+    #[arg(long, conflicts_with = "node")]
+    postgres: bool,
     /// In the namespaces that `--node` has made
     #[arg(long, hide = true, requires = "node")]
     inside: bool,
@@ -49,14 +52,20 @@ pub(crate) fn run(args: &ExecArgs) -> Result<ExitCode, Error> {
         options.node = Some(NodeOptions { images: args.images.clone() });
     }
     let mut progress = Stderr::new();
-    let cluster = match Cluster::start(&options, &mut progress) {
+    let started = if args.postgres {
+        Server::start_with(&[], options.cancel, &mut progress)
+            .map(|server| Running::Postgres(Box::new(server)))
+    } else {
+        Cluster::start(&options, &mut progress).map(|cluster| Running::Cluster(Box::new(cluster)))
+    };
+    let running = match started {
         Err(Error::Cancelled) => return Ok(code(128 + signals.take().unwrap_or_default())),
         started => started?,
     };
     // Clears the line of the terminal before the command writes there.
     drop(progress);
-    let watch = Watch::start(&cluster)?;
-    let child = spawn(&args.command, &cluster)?;
+    let watch = Watch::start(running.folder())?;
+    let child = spawn(&args.command, running.env())?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let status = wait(child, &signals, |signal| {
         if let Some(pid) = pid {
@@ -66,15 +75,37 @@ pub(crate) fn run(args: &ExecArgs) -> Result<ExitCode, Error> {
     });
     let status = status.map_err(failed)?;
     watch.finish();
-    drop(cluster);
+    drop(running);
     Ok(code(number(status)))
 }
 
-fn spawn(command: &[OsString], cluster: &Cluster) -> Result<Child, Error> {
+/// What the command has.
+enum Running {
+    Cluster(Box<Cluster>),
+    Postgres(Box<Server>),
+}
+
+impl Running {
+    fn folder(&self) -> &Path {
+        match self {
+            Self::Cluster(cluster) => cluster.folder(),
+            Self::Postgres(server) => server.folder(),
+        }
+    }
+
+    fn env(&self) -> Vec<(&'static str, OsString)> {
+        match self {
+            Self::Cluster(cluster) => cluster.env(),
+            Self::Postgres(server) => server.env(),
+        }
+    }
+}
+
+fn spawn(command: &[OsString], env: Vec<(&'static str, OsString)>) -> Result<Child, Error> {
     // Killing this process ends the command, which has no cluster any more. This thread, the main one, lives as long
     // as the process.
     let mut setpriv = Command::new("setpriv");
-    setpriv.args(["--pdeathsig", "KILL", "--"]).args(command).envs(cluster.env());
+    setpriv.args(["--pdeathsig", "KILL", "--"]).args(command).envs(env);
     setpriv.spawn().map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => Error::NoSetpriv,
         _ => Error::Spawn { program: "setpriv".into(), source },

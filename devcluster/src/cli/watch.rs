@@ -18,10 +18,10 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) struct Watch(Child);
 
 impl Watch {
-    pub(crate) fn start(cluster: &Cluster) -> Result<Self, Error> {
+    pub(crate) fn start(folder: &Path) -> Result<Self, Error> {
         let spawn = || {
             let mut command = Command::new(env::current_exe()?);
-            command.arg("watch").arg(cluster.folder()).current_dir("/");
+            command.arg("watch").arg(folder).current_dir("/");
             command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
             // A group of its own, as a group may be killed at once.
             command.process_group(0).spawn()
