@@ -23,7 +23,16 @@ node_image := $(abspath $(or $(CARGO_TARGET_DIR),target))/jobexec-operator-node.
 
 bin := $(abspath $(or $(CARGO_TARGET_DIR),target))/debug
 # Runs a command with a throwaway cluster and Postgres, with our programs on PATH.
-with_cluster = PATH="$(bin):$$PATH" exec "$(bin)/devcluster" exec --
+with_cluster = exec env PATH="$(bin):$$PATH" "$(bin)/devcluster" exec --
+# The same with Postgres alone.
+with_postgres = exec env PATH="$(bin):$$PATH" "$(bin)/devcluster" exec --postgres --
+# The programs that tests use and that no package of the system has brought. What cannot be had is said there.
+with_tools = tools=$$(tests/tools) || true; export PATH="$$PATH:$$tools"
+
+# Which tests of tests/it need no server, and which need Postgres alone, as filters of `cargo test`. All others need a cluster.
+unit_tests := alerting::dashboard alerting::exposition alerting::rules alerting::state_metrics cli::input::completions \
+	docs::every_ hostile::canary notify::email notify::template notify::webhook notify::the_examples
+sql_tests := cli::case cli::listing cli::terminal property::
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -34,12 +43,34 @@ help: ## List the targets
 demo: build ## Show the operator at work in a throwaway cluster; on a terminal it stays up until Ctrl-C
 	@$(with_cluster) demo/run
 
+# What a test cannot have on this machine it writes there.
+not_tested := $(dir $(bin))not-tested
+
 .PHONY: test
-test: build ## Run all tests in a throwaway cluster
+test: build ## Run all tests: the two groups below, and the others in a throwaway cluster; with ARGS only those
 	$(CARGO) test --locked --workspace --no-run
 	@# Here it is seen how far that is; a test that cannot have it says so.
 	@"$(bin)/devcluster" tool helm >/dev/null || true
-	$(with_cluster) $(CARGO) test --locked --workspace $(ARGS)
+	@rm -f "$(not_tested)"
+ifeq ($(ARGS),)
+	@$(MAKE) --no-print-directory test-unit test-sql JOBEXEC_NOT_TESTED="$(not_tested)"
+endif
+	@status=0; $(with_tools); export JOBEXEC_NOT_TESTED="$(not_tested)"; set -x; \
+	($(with_cluster) $(CARGO) test --locked --workspace $(or $(ARGS), \
+		--test it --test cluster -- $(addprefix --skip ,$(unit_tests) $(sql_tests)))) || status=$$?; set +x; \
+	if [[ -s "$(not_tested)" ]]; then echo "make test: NOT TESTED: $$(wc -l <"$(not_tested)") tests; what they need:" \
+		"$$(sort -u "$(not_tested)" | paste -sd ';' | sed 's/;/, /g')"; fi; \
+	exit "$$status"
+
+.PHONY: test-unit
+test-unit: build ## Run the tests that need no server: once built, they take seconds
+	$(CARGO) test --locked --workspace --lib --bins
+	$(CARGO) test --locked --workspace --doc
+	@$(with_tools); set -x; $(CARGO) test --locked --test it -- $(unit_tests)
+
+.PHONY: test-sql
+test-sql: build ## Run the tests that need Postgres alone, such as those of the SQL
+	@$(with_tools); set -x; $(with_postgres) $(CARGO) test --locked --test sql --test it -- statements:: $(sql_tests)
 
 .PHONY: test-hostile
 test-hostile: ## Run the tests that play an attacker: a hostile server, neighbour, object, row or client
@@ -108,7 +139,7 @@ lint: needs ## Check format, clippy, documentation, generated files, licences of
 	$(call if_there,cargo-deny,$(CARGO) deny --locked check --hide-inclusion-graph licenses bans sources)
 	@CARGO="$(CARGO)" .ci/advisories
 	@.ci/pinned
-	$(call if_there,shellcheck,shellcheck demo/run .ci/run .ci/advisories .ci/pinned charts/render)
+	$(call if_there,shellcheck,shellcheck demo/run .ci/run .ci/advisories .ci/pinned charts/render tests/tools)
 
 # $(call if_there,PROGRAM,COMMAND): runs COMMAND, or says that it was left out.
 define if_there

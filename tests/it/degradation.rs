@@ -8,6 +8,7 @@ use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 
+use crate::support::machine::Part;
 use crate::support::world::TABLE;
 use crate::support::{PgBouncer, World, blocking, is, machine, message};
 
@@ -236,7 +237,7 @@ async fn a_spec_that_names_another_secret_is_followed_at_once() {
 #[tokio::test]
 async fn behind_pgbouncer_in_transaction_mode_everything_works() {
     let found = machine::program("pgbouncer");
-    let Some(program) = machine::needs("behind PgBouncer", "the Debian package pgbouncer", found) else {
+    let Some(program) = machine::needs("behind PgBouncer", Part::Debian("pgbouncer"), found) else {
         return;
     };
     let world = World::new("pooler").await;
@@ -386,8 +387,7 @@ async fn a_primary_that_turns_read_only_in_mid_session_is_left_and_found_again()
 #[tokio::test]
 async fn the_clock_of_the_operators_machine_does_not_count() {
     let found = machine::libfaketime();
-    let Some(library) = machine::needs("a clock that is wrong", "the Debian package libfaketime", found)
-    else {
+    let Some(library) = machine::needs("a clock that is wrong", Part::Debian("libfaketime"), found) else {
         return;
     };
     for (shift, name) in [("+1h", "fast"), ("-1h", "slow")] {

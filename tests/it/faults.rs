@@ -4,6 +4,7 @@
 use jobexec_operator::api::{ExecutionStoreStatus, JobExecutionStatus};
 use serde_json::json;
 
+use crate::support::machine::Part;
 use crate::support::{Operator, World, blocking, is, machine, message};
 
 /// So many rows that are stale, of one job, the oldest first.
@@ -131,7 +132,10 @@ async fn no_connection_left_is_told_and_mended() {
 async fn a_full_disk_is_told_and_leaves_nothing_half_done() {
     let disk = tempfile::tempdir().unwrap();
     if !machine::may_mount(disk.path()) {
-        return machine::not_tested("a full disk", "root, and the right to mount a small file system");
+        return machine::not_tested(
+            "a full disk",
+            Part::Other("root, and the right to mount a small file system"),
+        );
     }
     // Mounted for the server only, and gone with it.
     let mount = "mount -t tmpfs -o size=3m,mode=1777 tmpfs \"$0\" && exec \"$@\"";

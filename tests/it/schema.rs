@@ -7,6 +7,7 @@ use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus};
 use serde_json::json;
 use sqlx::migrate::Migrate as _;
 
+use crate::support::machine::Part;
 use crate::support::world::TABLE;
 use crate::support::{PgBouncer, World, is, machine};
 
@@ -120,7 +121,7 @@ async fn whoever_owns_the_schema_brings_it_up_to_date() {
 async fn behind_pgbouncer_stores_make_the_schema_at_once_and_leave_no_lock() {
     let test = "schema::behind_pgbouncer_stores_make_the_schema_at_once_and_leave_no_lock";
     let program = machine::program("pgbouncer");
-    let Some(program) = machine::needs(test, "PgBouncer, for example Debian's pgbouncer", program) else {
+    let Some(program) = machine::needs(test, Part::Debian("pgbouncer"), program) else {
         return;
     };
     let world = World::bare("pooled").await;

@@ -54,7 +54,7 @@ async fn who_is_on_call_hears_what_the_conditions_say() {
     let test = "who_is_on_call_hears_what_the_conditions_say";
     let found = machine::program("prometheus").zip(machine::program("prometheus-alertmanager"));
     let Some((prometheus, alertmanager)) =
-        machine::needs(test, "prometheus and prometheus-alertmanager", found)
+        machine::needs(test, machine::Part::Debian("prometheus prometheus-alertmanager"), found)
     else {
         return;
     };

@@ -102,7 +102,7 @@ fn rules(text: &str) -> Vec<Value> {
 
 /// Runs promtool in the root of the repository, or says that it is not there.
 fn promtool(test: &str, args: &[&str], input: Option<&str>) -> Option<Output> {
-    let program = machine::needs(test, "promtool (prometheus)", machine::program("promtool"))?;
+    let program = machine::needs(test, machine::Part::Debian("prometheus"), machine::program("promtool"))?;
     Some(run(&program, args, input))
 }
 

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use crate::support::World;
-use crate::support::machine::{needs, program};
+use crate::support::machine::{Part, needs, program};
 
 /// Runs it on a terminal of its own, and answers.
 pub(super) fn on_terminal(
@@ -32,7 +32,7 @@ pub(super) fn on_terminal(
 
 #[tokio::test]
 async fn it_asks_before_it_writes() {
-    if needs("cli::terminal", "script", program("script")).is_none() {
+    if needs("cli::terminal", Part::Debian("bsdutils"), program("script")).is_none() {
         return;
     }
     let world = World::new("terminal").await;
@@ -58,7 +58,7 @@ async fn it_asks_before_it_writes() {
 /// What a program is to read has only what was done; the person who is asked sees the rest.
 #[tokio::test]
 async fn a_program_reads_what_was_done_and_not_what_was_asked() {
-    if needs("cli::terminal", "script", program("script")).is_none() {
+    if needs("cli::terminal", Part::Debian("bsdutils"), program("script")).is_none() {
         return;
     }
     let world = World::new("terminalfile").await;
@@ -90,7 +90,7 @@ async fn a_program_reads_what_was_done_and_not_what_was_asked() {
 
 #[tokio::test]
 async fn colours_are_for_terminals_that_want_them() {
-    if needs("cli::terminal", "script", program("script")).is_none() {
+    if needs("cli::terminal", Part::Debian("bsdutils"), program("script")).is_none() {
         return;
     }
     let world = World::new("colours").await;

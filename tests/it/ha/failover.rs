@@ -6,6 +6,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::json;
 
 use super::{SHORT, first_has};
+use crate::support::machine::Part;
 use crate::support::proxy::{Mode, Proxies};
 use crate::support::replica::settled;
 use crate::support::{World, blocking, is, machine};
@@ -124,8 +125,7 @@ async fn a_replica_that_is_the_only_one_goes_on_while_the_api_server_is_away() {
 
 #[tokio::test]
 async fn clocks_that_differ_by_hours_take_nothing_from_anybody() {
-    let library =
-        machine::needs("clocks that differ", "the Debian package libfaketime", machine::libfaketime());
+    let library = machine::needs("clocks that differ", Part::Debian("libfaketime"), machine::libfaketime());
     let Some(library) = library else { return };
     let world = World::with_leases("haclocks").await;
     world.store(json!({})).await;

@@ -343,7 +343,7 @@ async fn statuses_of_a_type_of_an_extension_are_compared_as_texts() {
     if sqlx::query(AssertSqlSafe("CREATE EXTENSION citext")).execute(&world.pool).await.is_err() {
         crate::support::machine::needs(
             "statuses of the type citext",
-            "Postgres' contrib modules",
+            crate::support::machine::Part::Debian("postgresql-contrib"),
             None::<()>,
         );
         return;

@@ -25,7 +25,9 @@ const ROWS: &str = "CREATE SEQUENCE ids START 1000; \
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_answers_are_as_the_document_says() {
-    let Some(program) = machine::needs(TEST, "schemathesis (PyPI)", machine::program("schemathesis")) else {
+    let Some(program) =
+        machine::needs(TEST, machine::Part::Tool("schemathesis"), machine::program("schemathesis"))
+    else {
         return;
     };
     let world = World::new("apifuzz").await;

@@ -44,7 +44,11 @@ print('v1,' + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).d
 
 #[tokio::test]
 async fn a_message_is_sent_signed_and_whole() {
-    let Some(python) = machine::needs("a signature", "python3", machine::program("python3")) else { return };
+    let Some(python) =
+        machine::needs("a signature", machine::Part::Debian("python3"), machine::program("python3"))
+    else {
+        return;
+    };
     let hook = Hook::start(true, status("204 No Content")).await;
     let keys = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "any text"];
     for key in keys {

@@ -26,8 +26,9 @@ pub(crate) struct Browser {
 impl Browser {
     /// A new one, or `None` after saying that `test` was left out.
     pub(crate) async fn start(test: &str) -> Option<Self> {
-        let program = machine::needs(test, "chromedriver", machine::program("chromedriver"))?;
-        let chromium = machine::needs(test, "chromium", machine::program("chromium"))?;
+        let program =
+            machine::needs(test, machine::Part::Debian("chromium-driver"), machine::program("chromedriver"))?;
+        let chromium = machine::needs(test, machine::Part::Debian("chromium"), machine::program("chromium"))?;
         let mut driver = Command::new(program)
             .arg("--port=0")
             .stdin(Stdio::null())

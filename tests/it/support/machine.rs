@@ -4,9 +4,30 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// Something that not every machine has, by how to get it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    /// These packages of Debian, which take root.
+    Debian(&'static str),
+    /// A program that `tests/tools` gets, which takes no root.
+    Tool(&'static str),
+    /// Something that no command installs.
+    Other(&'static str),
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Debian(packages) => write!(f, "`apt-get install {packages}`"),
+            Self::Tool(program) => write!(f, "`tests/tools {program}`"),
+            Self::Other(what) => f.write_str(what),
+        }
+    }
+}
+
 /// What `found` has, or `None` after saying that `test` was left out. With `JOBEXEC_TEST_ALL` set, as in CI, it must be
 /// there.
-pub(crate) fn needs<T>(test: &str, part: &str, found: Option<T>) -> Option<T> {
+pub(crate) fn needs<T>(test: &str, part: Part, found: Option<T>) -> Option<T> {
     if found.is_none() {
         assert!(std::env::var_os("JOBEXEC_TEST_ALL").is_none(), "{test} needs {part}");
         not_tested(test, part);
@@ -14,10 +35,15 @@ pub(crate) fn needs<T>(test: &str, part: &str, found: Option<T>) -> Option<T> {
     found
 }
 
-/// Says on the terminal that `test` was left out.
-pub(crate) fn not_tested(test: &str, part: &str) {
+/// Says on the terminal that `test` was left out, and in the file `JOBEXEC_NOT_TESTED`, by which `make test` says it once more at
+/// its end.
+pub(crate) fn not_tested(test: &str, part: Part) {
     // Not captured, unlike what `eprintln!` writes.
     std::io::stderr().write_all(format!("\nNOT TESTED: {test} needs {part}\n").as_bytes()).unwrap();
+    let Some(path) = std::env::var_os("JOBEXEC_NOT_TESTED") else { return };
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+    // At once, as tests run beside each other.
+    file.write_all(format!("{part}\n").as_bytes()).unwrap();
 }
 
 /// The program of this name, also where only root looks for it.

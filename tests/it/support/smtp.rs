@@ -26,7 +26,7 @@ pub(crate) struct Sink {
 impl Sink {
     /// A new one, or `None` after saying that `test` was left out. `told`: see `sink.py`.
     pub(crate) async fn start(test: &str, told: &Value) -> Option<Self> {
-        let python = machine::needs(test, "aiosmtpd", python())?;
+        let python = machine::needs(test, machine::Part::Tool("aiosmtpd"), python())?;
         let folder = tempfile::tempdir().unwrap();
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.path().join(name));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::terminal::on_terminal;
 use super::super::{Ran, jobexec};
 use super::{Remote, stale};
-use crate::support::machine::{needs, program};
+use crate::support::machine::{Part, needs, program};
 use crate::support::{World, is};
 
 /// One execution that each kind of object governs, and some that have ended.
@@ -245,7 +245,7 @@ async fn many_are_printed_page_by_page() {
 
 #[tokio::test]
 async fn it_asks_before_the_operator_writes() {
-    if needs("cli::remote", "script", program("script")).is_none() {
+    if needs("cli::remote", Part::Debian("bsdutils"), program("script")).is_none() {
         return;
     }
     let remote = Remote::of(stale("remoteasks").await, &[]).await;
