@@ -1,5 +1,6 @@
 //! The HTTPS API under load: requests a second for the health, beside a bare axum handler behind the same TLS that answers a
-//! constant of the same size; what that asks of the database, how old the figures are, and how much memory it takes.
+//! constant of the same size; what that asks of the database, how old the figures are, and how much memory it takes. Then how
+//! much memory clean-ups of several large stores at once take.
 //! `make bench ARGS='--bench api'`, docs/performance.md. `BENCH_SECONDS` is how long each contender runs in a round.
 
 #![allow(
@@ -62,7 +63,27 @@ async fn main() {
     // `cargo test --benches` runs this too, without the argument; it is no test.
     if std::env::args().any(|argument| argument == "--bench") {
         Box::pin(health()).await;
+        Box::pin(clean_ups()).await;
     }
+}
+
+/// Three stores are asked for at once, and cleaned up at once, without the rows being kept.
+async fn clean_ups() {
+    const CLEANUP: &str = "/api/system/cleanup/stale-executions";
+    let world = World::new("cleanups").await;
+    let (operator, https) = world.serving(&[("RUST_LOG", "info")]).await;
+    let rows = 50_000;
+    let admin = world.large_stores(&https, rows).await;
+    let before = operator.memory("VmHWM");
+    for path in [format!("{CLEANUP}?dry_run=true"), CLEANUP.to_owned()] {
+        let (status, report) = admin.post(&path).await;
+        assert_eq!((status, &report["cleaned"]), (200, &json!(3 * rows)), "{:#}", report["unavailable"]);
+        let most = operator.memory("VmHWM");
+        println!(
+            "POST {path}, three stores of {rows} rows: {before:.1} MiB before, {most:.1} MiB at the most"
+        );
+    }
+    assert!(operator.stop().success());
 }
 
 async fn health() {

@@ -364,7 +364,8 @@ async fn memory_does_not_grow_with_the_table() {
             .await;
         peaks.push(operator.memory("VmHWM"));
     }
-    assert!(peaks[1] < 1.25 * peaks[0], "{peaks:?} MiB");
+    // Holding the rows would take several times as much; what a busy machine adds does not.
+    assert!(peaks[1] < 2.0 * peaks[0], "{peaks:?} MiB");
 }
 
 #[tokio::test]

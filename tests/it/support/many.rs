@@ -4,6 +4,7 @@ use jobexec_operator::api::ExecutionStore;
 use serde_json::{Value, json};
 
 use super::World;
+use super::https::Https;
 
 impl World {
     /// Tables like the default one that the operator may update, with a store each.
@@ -21,6 +22,28 @@ impl World {
             let name = format!("s{n}");
             self.apply::<ExecutionStore>(&name, Self::store_with(&name, spec)).await.unwrap();
         }
+    }
+
+    /// Three stores with so many overdue executions each, which the operator leaves alone, once the API lists all of them. Returns an
+    /// administrator.
+    pub(crate) async fn large_stores(&self, https: &Https, rows: u32) -> Https {
+        // All of the connections of a store read at once.
+        let spec = json!({"connection": {"poolSize": 5}, "mode": "Observe", "pollInterval": "1h"});
+        self.tables(3, spec).await;
+        for n in 0..3 {
+            self.sql(&format!(
+                "INSERT INTO t{n} SELECT n, n, 1, 'running', now() - interval '30 hours' FROM generate_series(1, {rows}) n; \
+                 ANALYZE t{n}"
+            ))
+            .await;
+        }
+        let admin = https.with(&self.token("jobexec-administrator").await);
+        let listed = |status, page: &Value| {
+            let stores = page["executions"].as_array().map_or(0, Vec::len);
+            status == 200 && stores > 0 && page["unavailable"] == json!([])
+        };
+        admin.until("/api/system/executions/running", listed).await;
+        admin
     }
 
     /// Puts an overdue execution into each table.
