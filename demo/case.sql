@@ -1,5 +1,5 @@
--- The case: job 21 is completed, yet its execution 39 runs since August 2025. Its worker died and never said so.
--- Times are UTC in columns without time zone. Plain SQL only: the demo gives it to psql, the tests to the server.
+-- The case: job 21 is completed, but its execution 39 has been running since August 2025, because its worker died.
+-- Times are UTC in columns without time zone. Plain SQL only: the demo runs it with psql, the tests on the server.
 
 CREATE TABLE jobs (
     id     bigint PRIMARY KEY,
@@ -22,7 +22,7 @@ INSERT INTO jobs (id, name, status) VALUES
     (21, 'send-invoices', 'completed'),
     (22, 'build-report', 'running');
 
--- What is finished took ten minutes.
+-- Each finished execution took ten minutes.
 INSERT INTO job_executions (id, job_id, execution_number, status, started_at, completed_at) VALUES
     (29, 20, 1, 'completed', timestamp '2025-08-07 04:53:32.665925' - interval '10 minutes', '2025-08-07 04:53:32.665925'),
     (35, 21, 1, 'completed', timestamp '2025-08-07 16:23:38.5757' - interval '10 minutes', '2025-08-07 16:23:38.5757'),
@@ -33,6 +33,6 @@ INSERT INTO job_executions (id, job_id, execution_number, status, started_at, co
     (38, 21, 4, 'completed', timestamp '2025-08-07 18:08:33.5757' - interval '10 minutes', '2025-08-07 18:08:33.5757'),
     (39, 21, 5, 'running', '2025-08-07 18:18:08.5757', NULL);
 
--- And one that is alive: it started two minutes ago.
+-- A live execution, which started two minutes ago.
 INSERT INTO job_executions (id, job_id, execution_number, status, started_at) VALUES
     (40, 22, 1, 'running', (now() AT TIME ZONE 'UTC') - interval '2 minutes');

@@ -1,4 +1,4 @@
-{{/* The environment of `jobexec operator`; each is the variable of an option that docs/cli.md explains. */}}
+{{/* The environment of `jobexec operator`; docs/cli.md explains the option behind each variable. */}}
 {{- define "jobexec.env" -}}
 - name: WATCH_NAMESPACES
   value: {{ include "jobexec.namespaces" . | fromJsonArray | join "," | quote }}

@@ -1,4 +1,4 @@
-{{/* The name of what is installed; a release may have dots in its name, a Service may not. The label app.kubernetes.io/name stays: `jobexec --store` finds the Pods by it. */}}
+{{/* The name of the installed objects; the name of a release can contain dots, that of a Service cannot. The label app.kubernetes.io/name does not change: `jobexec --store` finds the Pods by it. */}}
 {{- define "jobexec.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
@@ -9,7 +9,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The same, for what is not in the release's namespace: there may be a release of this name in another one. */}}
+{{/* The same for objects outside of the release's namespace, since another namespace may have a release of this name. */}}
 {{- define "jobexec.uniqueName" -}}
 {{- printf "%s:%s" .Release.Namespace (include "jobexec.fullname" .) -}}
 {{- end -}}
@@ -54,7 +54,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* The watched namespaces, as a JSON list; none where all are. */}}
+{{/* The watched namespaces, as a JSON list; empty for all namespaces. */}}
 {{- define "jobexec.namespaces" -}}
 {{- if eq .Values.rbac.scope "Cluster" -}}
 []
@@ -74,7 +74,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* The name of the Service that the certificate is made for, which is also what callers check. */}}
+{{/* The DNS name of the Service, for which the certificate is issued and which callers verify. */}}
 {{- define "jobexec.serviceHost" -}}
 {{- printf "%s.%s.svc" (include "jobexec.fullname" .) .Release.Namespace -}}
 {{- end -}}

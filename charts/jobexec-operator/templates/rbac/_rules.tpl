@@ -1,9 +1,9 @@
-{{/* What the operator may do where it watches. */}}
+{{/* The permissions of the operator in the namespaces that it watches. */}}
 {{- define "jobexec.rules" -}}
 - apiGroups: [jobexec.dev]
   resources: [executionstores, executionpolicies, jobexecutions]
   verbs: [list, watch]
-# The objects of executions, which the mirror makes, labels and deletes (spec.mirror of an ExecutionStore).
+# The objects of executions, which the operator creates, labels and deletes (spec.mirror of an ExecutionStore).
 - apiGroups: [jobexec.dev]
   resources: [jobexecutions]
   verbs: [get, create, patch, delete]
@@ -13,7 +13,7 @@
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
-# By name only, never listed or watched.
+# By name only; the operator never lists or watches Secrets.
 - apiGroups: [""]
   resources: [secrets]
   {{- with .Values.rbac.secretNames }}
@@ -23,7 +23,7 @@
   verbs: [get]
 {{- end -}}
 
-{{/* What stores with spec.workloads need beside it: to see which Jobs and Pods there are. */}}
+{{/* Additional permissions for stores with spec.workloads: to list Jobs and Pods. */}}
 {{- define "jobexec.workloadRules" -}}
 - apiGroups: [batch]
   resources: [jobs]
@@ -33,7 +33,7 @@
   verbs: [list]
 {{- end -}}
 
-{{/* Grants rules to the operator where it watches. In: root, rules (a template), suffix (of the name). */}}
+{{/* Grants rules to the operator in the namespaces that it watches. Parameters: root, rules (a template), suffix (of the name). */}}
 {{- define "jobexec.grant" -}}
 {{- $root := .root }}
 {{- $own := printf "%s%s" (include "jobexec.fullname" $root) .suffix }}
@@ -49,7 +49,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* A Role, or with the prefix Cluster a ClusterRole, and the operator bound to it. */}}
+{{/* A Role, or with the prefix Cluster a ClusterRole, and a binding of the operator to it. */}}
 {{- define "jobexec.roleAndBinding" }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
