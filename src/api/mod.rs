@@ -26,6 +26,10 @@ pub const SWEEP_REQUESTED: &str = "jobexec.dev/sweep-requested";
 /// The annotation of an `ExecutionStore` whose breaker is open that lets the operator go on: any new value does.
 pub const RESUME: &str = "jobexec.dev/resume";
 
+/// The annotation of an `ExecutionStore` that has it take over what another store has left for its table, or drop that where the
+/// value begins with `discard`: any new value does.
+pub const ADOPT: &str = "jobexec.dev/adopt";
+
 /// Every custom resource definition of this operator, in the order in which to install them.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![ExecutionStore::crd(), ExecutionPolicy::crd(), JobExecution::crd()]

@@ -291,6 +291,10 @@ pub struct ExecutionStoreStatus {
     /// nothing follows from it otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_resume: Option<String>,
+    /// The value of the annotation `jobexec.dev/adopt` that was last carried out, or that the object was made with, which
+    /// nothing follows from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_adopt: Option<String>,
     /// The health of the table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,

@@ -8,8 +8,9 @@ use kube::{Api, Client, Config, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::{CliError, person};
-use crate::api::{Duration, ExecutionStore, JobExecution, RESUME};
+use crate::api::{ADOPT, Duration, ExecutionStore, JobExecution, RESUME};
 use crate::controllers::execution::names;
+use crate::db::adopt::{DISCARD, How};
 use crate::db::mapping::IdType;
 use crate::http::wire::StoreName;
 use crate::secrets::describe;
@@ -69,14 +70,27 @@ impl Cluster {
 
     /// Lets the operator go on although its breaker is open. Returns the object's name.
     pub(super) async fn resume(&self) -> Result<String, CliError> {
+        self.annotate("resume", RESUME, &chrono::Utc::now().to_rfc3339()).await
+    }
+
+    /// Has the store take over what another one has left, or drop it. Returns the object's name.
+    pub(super) async fn adopt(&self, how: How) -> Result<String, CliError> {
+        let now = chrono::Utc::now().to_rfc3339();
+        let value = match how {
+            How::TakeOver => now,
+            How::Discard => format!("{DISCARD}-{now}"),
+        };
+        self.annotate("adopt", ADOPT, &value).await
+    }
+
+    async fn annotate(&self, wish: &str, annotation: &str, value: &str) -> Result<String, CliError> {
         let name = &self.store.name;
-        let value = chrono::Utc::now().to_rfc3339();
         let object = json!({
             "apiVersion": "jobexec.dev/v1alpha1", "kind": "ExecutionStore",
-            "metadata": {"name": name, "annotations": {RESUME: value}},
+            "metadata": {"name": name, "annotations": {annotation: value}},
         });
         let stores: Api<ExecutionStore> = self.api();
-        call(stores.patch_metadata(name, &manager("resume"), &Patch::Apply(object))).await?;
+        call(stores.patch_metadata(name, &manager(wish), &Patch::Apply(object))).await?;
         Ok(format!("executionstore/{name}"))
     }
 

@@ -1,4 +1,4 @@
-//! `jobexec extend`, `jobexec cancel` and `jobexec resume`: what a person wants of an execution or of a store. With a
+//! `jobexec extend`, `jobexec cancel`, `jobexec resume` and `jobexec adopt`: what a person wants of an execution or of a store. With a
 //! cluster it is said to the object; without one it is a rule, or the guarded SQL.
 
 use serde::Serialize;
@@ -8,9 +8,10 @@ use super::direct::{self, Direct};
 use super::output::{Output, Printer, plain, print, say};
 use super::{CliError, Done, person, user};
 use crate::api::{Duration, Phase, duration};
+use crate::db::adopt::{self, How, Outcome};
 use crate::db::cancel::{self, Request};
 use crate::db::own::Fault;
-use crate::db::{Ledger, extend as rule, ledger, outbox, running};
+use crate::db::{Ledger, extend as rule, ledger, running};
 use crate::http::wire::StoreName;
 
 /// Where the store is.
@@ -250,30 +251,68 @@ async fn why_not(store: &Direct, id: &str) -> Result<CliError, CliError> {
     })
 }
 
-/// Of which table to take over what another store had written.
+/// Of which table to take over what another store has left.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "What another ExecutionStore had written for a table is not delivered by the one that claims it now: that may be a copy
-of another database, whose people are told by the original. Run this where it is no copy, as after a store was made again."
-)]
+#[command(after_help = "Examples:
+  jobexec adopt --table app.runs                have delivered what another store had written
+  jobexec adopt --table app.runs --discard      drop it, as in a copy of the database
+  jobexec adopt --store prod/jobs --discard     the same, by the operator
+
+What another ExecutionStore had written for a table is not delivered by the one that claims it now: that may be a copy of
+another database, whose people are told by the original. A claim that nobody has confirmed for two and a half minutes ends
+by it; one that is confirmed stays.")]
 pub(super) struct Adopt {
+    /// Drop it: nobody is told.
+    #[arg(long)]
+    discard: bool,
     #[command(flatten)]
-    direct: direct::Target,
+    place: Place,
     #[command(flatten)]
     output: Output,
 }
 
-/// Has what another store had written be delivered by the one that claims the table.
+/// Takes over, or drops, what another store has left.
 pub(super) async fn adopt(args: Adopt) -> Result<(), CliError> {
     let mut teller = Teller::new(args.output);
-    let store = Direct::open(args.direct).await?;
-    let store_id = match &store.ledger {
-        Ledger::Tables { store_id, .. } => *store_id,
-        Ledger::Missing(why) => return Err(CliError::NotRecorded(why.clone())),
-    };
-    let adopted = store.database.within(outbox::adopt(&store.database, store_id)).await?;
+    let how = if args.discard { How::Discard } else { How::TakeOver };
+    if let Some(store) = args.place.store {
+        args.place.direct.beside_a_store()?;
+        let object = Cluster::open(store).await?.adopt(how).await?;
+        teller.tell(
+            None,
+            Some(object.clone()),
+            format!("{object}: asked to adopt; status.observedAdopt says when that is done"),
+        );
+        return teller.end();
+    }
+    let named = args.place.direct.names_the_table();
+    let store = Direct::open(args.place.direct).await?;
+    // How its rows are read does not matter.
+    if !named {
+        store.certain()?;
+    }
+    let outcome = store.database.within(adopt::adopt(&store.database, &store.mapping, None, how)).await?;
     store.close().await;
-    teller.tell(None, None, format!("{adopted} messages and events are the store's now, and are delivered"));
+    let message = match outcome {
+        Outcome::Done(adopted) => {
+            let told = adopted.told(how);
+            let again = adopted.released.is_some() && how == How::Discard;
+            let again = if again { "; run this again once a store has claimed the table" } else { "" };
+            format!("{told}{again}")
+        }
+        Outcome::Claimed(holder) => {
+            return Err(CliError::NotDone(format!(
+                "the ExecutionStore {}/{} manages this table",
+                holder.namespace, holder.name
+            )));
+        }
+        Outcome::Nothing(why) => {
+            return Err(CliError::NotRecorded(
+                why.unwrap_or_else(|| "nothing is recorded of this table".to_owned()),
+            ));
+        }
+    };
+    teller.tell(None, None, message);
     teller.end()
 }
 

@@ -166,7 +166,7 @@ enum Command {
     Cancel(intent::Cancel),
     /// Let the operator go on that has paused because too many executions were stale at once.
     Resume(intent::Resume),
-    /// Have messages delivered that another store had written, as after a copy of the database.
+    /// Take over, or drop, what another store has left for a table, as after a copy of the database.
     Adopt(intent::Adopt),
     /// Tell what was done to executions, when, why and by whom.
     History(history::Args),

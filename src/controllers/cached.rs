@@ -10,7 +10,7 @@ use kube::api::ObjectMeta;
 use super::execution::names::LABELS;
 use super::guarded::{Cached, json_len};
 use super::wishes;
-use crate::api::{ExecutionPolicy, ExecutionStore, JobExecution, RESUME, SWEEP_REQUESTED};
+use crate::api::{ADOPT, ExecutionPolicy, ExecutionStore, JobExecution, RESUME, SWEEP_REQUESTED};
 
 const KIB: u64 = 1_024;
 const MIB: u64 = 1_024 * KIB;
@@ -53,7 +53,7 @@ impl Cached for ExecutionStore {
 
     fn trim(&mut self) {
         let mut annotations = self.metadata.annotations.take().unwrap_or_default();
-        annotations.retain(|key, _| [RESUME, SWEEP_REQUESTED].contains(&key.as_str()));
+        annotations.retain(|key, _| [ADOPT, RESUME, SWEEP_REQUESTED].contains(&key.as_str()));
         self.metadata = kept(&mut self.metadata);
         self.metadata.annotations = some(annotations);
     }

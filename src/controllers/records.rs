@@ -3,13 +3,14 @@
 use chrono::{DateTime, Utc};
 use kube::ResourceExt as _;
 
-use super::session::NotReady;
+use super::session::{Before, NotReady};
 use crate::api::ExecutionStore;
 use crate::api::conditions::find;
+use crate::db::adopt::{self, Outcome};
 use crate::db::ledger::{self, Claim, Claimant, Found, Ledger};
 use crate::db::schema::Refusal;
 use crate::db::validate::Problem;
-use crate::db::{Database, Mapping, own};
+use crate::db::{Database, Mapping, identity, own};
 
 /// How the operator's tables stand.
 pub(super) struct Records {
@@ -17,6 +18,8 @@ pub(super) struct Records {
     pub(super) ledger: Ledger,
     /// Why they, which are there, are not used.
     pub(super) refused: Option<Refusal>,
+    /// What is said of records that another table of this name has left behind, if there are any.
+    pub(super) left: Option<String>,
     /// Since when the store has been looked at without a gap, as far as that is noted.
     pub(super) watched: Option<DateTime<Utc>>,
     /// When the claim was confirmed.
@@ -26,7 +29,7 @@ pub(super) struct Records {
 impl Records {
     /// There are none, for this reason.
     pub(super) fn none(why: String, now: Option<DateTime<Utc>>) -> Self {
-        Self { ledger: Ledger::Missing(why), refused: None, watched: now, confirmed: now }
+        Self { ledger: Ledger::Missing(why), refused: None, left: None, watched: now, confirmed: now }
     }
 
     /// They are there and are not used.
@@ -34,17 +37,30 @@ impl Records {
         Self { refused: Some(refusal.clone()), ..Self::none(refusal.why, now) }
     }
 
-    /// Claims the table and says how they stand then.
+    /// Claims the table, once what a person asks to adopt is the store's, and says how they stand then.
     pub(super) async fn claim(
         database: &Database,
         mapping: &Mapping,
         claimant: &Claimant,
-        outage: bool,
+        before: &Before,
     ) -> Result<Self, NotReady> {
-        match database.within(ledger::claim(database, mapping, claimant, outage)).await? {
-            Claim::Held { ledger, watched_since, confirmed } => {
-                Ok(Self { ledger, refused: None, watched: Some(watched_since), confirmed: Some(confirmed) })
+        if let Some(how) = before.adopt {
+            let adopted = adopt::adopt(database, mapping, Some(claimant), how);
+            match database.within(adopted).await? {
+                Outcome::Done(adopted) => {
+                    tracing::info!(store = claimant.name, "as a person asked: {}", adopted.told(how));
+                }
+                Outcome::Claimed(_) | Outcome::Nothing(_) => {}
             }
+        }
+        match database.within(ledger::claim(database, mapping, claimant, before.outage)).await? {
+            Claim::Held { ledger, watched_since, confirmed, left } => Ok(Self {
+                ledger,
+                refused: None,
+                left: (!left.is_empty()).then(|| identity::told(&left, mapping, &claimant.uid)),
+                watched: Some(watched_since),
+                confirmed: Some(confirmed),
+            }),
             Claim::Refused { refusal, now } => Ok(Self::refused(refusal, Some(now))),
             Claim::Taken(holder) => Err(NotReady::TableClaimed(holder)),
         }
@@ -74,6 +90,7 @@ impl Records {
             _ => Ok(Self {
                 ledger: Ledger::Tables { store_id: known.store_id, outbox: known.outbox },
                 refused: None,
+                left: None,
                 watched: known.watched_since,
                 confirmed: None,
             }),
@@ -100,6 +117,7 @@ pub(super) fn told_of_records(store: &ExecutionStore) -> bool {
         // Unknown: it could not be looked at, which says nothing of what is there.
         recording.status != "False"
             || own::is_fault(&recording.reason)
+            || recording.reason == identity::LEFT
             || valid.is_some_and(|valid| valid.reason == recording.reason)
             || paused.is_some_and(|paused| {
                 paused.reason == recording.reason || paused.reason == "DatabaseReadOnly"

@@ -12,9 +12,10 @@ use super::Context;
 use super::in_force::{InForce, Known};
 use super::records::{READ_ONLY, Records, claimant, told_of_records};
 use super::secret::{self, Purpose, SecretError};
-use crate::api::ExecutionStore;
 use crate::api::store::{Connection, SecretKeyRef};
+use crate::api::{ADOPT, ExecutionStore};
 use crate::boundary;
+use crate::db::adopt::How;
 use crate::db::hints::Listener;
 use crate::db::judge::Rules;
 use crate::db::ledger::{self, Claimant, Ledger};
@@ -45,7 +46,7 @@ pub enum NotReady {
     #[error(transparent)]
     Table(#[from] Problem),
     /// Another store looks after the table.
-    #[error("the ExecutionStore {namespace}/{name} looks after this table: delete it, or this one. If it is gone already, its claim ends within ten minutes", namespace = .0.namespace, name = .0.name)]
+    #[error("{}", claimed_by(.0))]
     TableClaimed(Claimant),
     /// A panic ended the work on the store.
     #[error("{}", boundary::MESSAGE)]
@@ -162,6 +163,8 @@ pub struct Session {
     pub ledger: Ledger,
     /// Why the operator's tables, which are there, are not used.
     pub refused: Option<Refusal>,
+    /// What is said of records that another table of this name has left behind, if there are any.
+    pub left: Option<String>,
     /// Whether what is done is known to have been recorded before.
     recorded: bool,
     /// Why rows cannot be changed, if they cannot.
@@ -203,6 +206,8 @@ pub struct Before {
     pub outage: bool,
     /// Whether a session of this store has recorded what was done.
     pub recorded: bool,
+    /// What a person asks for with what another store has left.
+    pub adopt: Option<How>,
 }
 
 impl Session {
@@ -280,13 +285,13 @@ impl Session {
             _ if read_only => Records::none(READ_ONLY.to_owned(), (!borrowed).then(Utc::now)),
             Hold::Claim(before) => {
                 recorded |= before.recorded;
-                let claimant = claimant(store, before.predecessor);
-                Records::claim(&database, &mapping, &claimant, before.outage).await?
+                let claimant = claimant(store, before.predecessor.clone());
+                Records::claim(&database, &mapping, &claimant, &before).await?
             }
             Hold::Borrow => Records::borrow(store, &database, &mapping, read_only).await?,
         };
         let unwritable = unwritable.or_else(|| records.hold_up(recorded));
-        let Records { ledger, refused, watched, confirmed } = records;
+        let Records { ledger, refused, left, watched, confirmed } = records;
         let opened = match confirmed.filter(|_| !read_only) {
             Some(confirmed) => confirmed,
             None => database.within(ledger::now(&database)).await?,
@@ -307,6 +312,7 @@ impl Session {
             opened,
             ledger,
             refused,
+            left,
             recorded,
             unwritable,
             read_only,
@@ -358,7 +364,7 @@ impl Session {
             Records::borrow(store, &self.database, &self.mapping, self.read_only).await?
         } else {
             let claimant = claimant(store, None);
-            Records::claim(&self.database, &self.mapping, &claimant, false).await?
+            Records::claim(&self.database, &self.mapping, &claimant, &Before::default()).await?
         };
         if let (Ledger::Tables { .. }, Some(confirmed)) = (&records.ledger, records.confirmed) {
             *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = confirmed;
@@ -370,17 +376,16 @@ impl Session {
             || records.watched.is_none_or(|watched| watched == self.watched);
         Ok(records.ledger == self.ledger
             && records.refused == self.refused
+            && records.left == self.left
             && unwritable == self.unwritable
             && watched)
     }
 
     /// Gives up the claim, if there is one and no other operator has confirmed it since.
     pub async fn release(&self, uid: &str) -> Result<(), DbError> {
-        if matches!(self.ledger, Ledger::Missing(_)) {
-            return Ok(());
-        }
+        let Ledger::Tables { store_id, .. } = self.ledger else { return Ok(()) };
         let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-        self.database.within(ledger::release(&self.database, uid, confirmed)).await
+        self.database.within(ledger::release(&self.database, store_id, uid, confirmed)).await
     }
 
     /// Notes when it was seen whether lost heartbeats are to be held.
@@ -406,6 +411,23 @@ impl Session {
             asked: None,
         }
     }
+}
+
+/// What to do about the store that claims the table.
+fn claimed_by(holder: &Claimant) -> String {
+    let Claimant { uid, namespace, name, .. } = holder;
+    let remedy =
+        format!("the ExecutionStore {namespace}/{name} looks after this table: delete it, or this one");
+    if uid.is_empty() {
+        // Nothing is recorded, so nothing can have come with a copy.
+        return remedy;
+    }
+    format!(
+        "{remedy}. If it is gone, its claim ends within ten minutes. If this database is a copy of the one that it looks after, its \
+         claim came along: annotate this store with {ADOPT}=discard, or run `jobexec adopt --discard` on the database. That ends a claim \
+         which nobody has confirmed for two and a half minutes, and drops the messages that came along; {ADOPT}=yes and `jobexec \
+         adopt` have them delivered"
+    )
 }
 
 /// How to log in, and which table that is, on which server.

@@ -1,9 +1,10 @@
 //! The operator's own tables, as far as they are there: who looks after which table, what was done. A table of executions is
-//! found by its oid, and times that have not come yet are taken for no times.
+//! found by its oid ([`super::identity`]), and times that have not come yet are taken for no times.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::identity::{self, Left};
 use super::mapping::wire;
 use super::own::{self, Fault};
 use super::schema::{self, Lack, Refusal};
@@ -14,15 +15,15 @@ use crate::api::notifications::Topic;
 const CLAIM_EXPIRY_SECONDS: f64 = 600.0;
 
 /// A claim that was not confirmed for so long was not held without a gap: two confirmations may be missed.
-const GAP_SECONDS: f64 = 150.0;
+pub(super) const GAP_SECONDS: f64 = 150.0;
 
 /// The oid of the table whose schema is `$1` and whose name is `$2`.
-const TABLE: &str =
+pub(super) const TABLE: &str =
     "(SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
                       WHERE n.nspname = $1 AND c.relname = $2)";
 
 /// The row of that table in `jobexec.stores`.
-const ITS_ROW: &str = "registry = 'jobexec.stores'::regclass AND table_oid = \
+pub(super) const ITS_ROW: &str = "registry = 'jobexec.stores'::regclass AND table_oid = \
     (SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
      WHERE n.nspname = $1 AND c.relname = $2)";
 
@@ -67,6 +68,8 @@ pub enum Claim {
         watched_since: DateTime<Utc>,
         /// When it was confirmed, by the same clock.
         confirmed: DateTime<Utc>,
+        /// The records of other tables that were last known by the name of this one.
+        left: Vec<Left>,
     },
     /// Another `ExecutionStore` looks after the table.
     Taken(Claimant),
@@ -94,16 +97,20 @@ pub struct Unannounced {
 }
 
 /// Claims the table for `claimant`, or confirms that it does, creating the operator's tables if that is needed and
-/// allowed. A claim of another store counts until it is released or not confirmed for ten minutes. `outage`: the
-/// database was away, so evidence of life counts from now on.
+/// allowed. A claim of another store counts until it is released or not confirmed for ten minutes; that of a store that had
+/// this one's name, as long as it is confirmed. `outage`: the database was away, so evidence of life counts from now on.
 pub async fn claim(
     database: &Database,
     mapping: &Mapping,
     claimant: &Claimant,
     outage: bool,
 ) -> Result<Claim, DbError> {
-    let missing =
-        |why: String, now| Claim::Held { ledger: Ledger::Missing(why), watched_since: now, confirmed: now };
+    let missing = |why: String, now| Claim::Held {
+        ledger: Ledger::Missing(why),
+        watched_since: now,
+        confirmed: now,
+        left: Vec::new(),
+    };
     match schema::ensure(database, mapping.schema_owner()).await? {
         None => {}
         Some(Lack::Missing(why)) => {
@@ -122,24 +129,41 @@ pub async fn claim(
         }
     }
     let mut tx = database.write().await?;
-    if !enter(&mut tx, mapping).await? {
+    let entered = enter(&mut tx, mapping).await?;
+    if entered == Entered::Hidden {
         tx.rollback().await?;
         return Ok(missing(HIDDEN.to_owned(), now(database).await?));
     }
-    let Some((store_id, holder)) = holder(&mut tx, mapping).await? else {
+    let Some(Registered { store_id, holder, was }) = registered(&mut tx, mapping).await? else {
         tx.rollback().await?;
         return Ok(missing(unnumbered(), now(database).await?));
     };
-    if let Some((holder, true)) = holder
-        && holder.uid != claimant.uid
-        && claimant.predecessor.as_ref() != Some(&holder.uid)
+    let left = left_behind(&mut tx, mapping, Some(store_id)).await?;
+    if let Some(was) = &was
+        && let Some(refusal) = identity::contradiction(&left, was, mapping)
     {
-        return Ok(Claim::Taken(holder));
+        tx.rollback().await?;
+        return Ok(Claim::Refused { refusal, now: now(database).await? });
+    }
+    if let Some(holder) = holder.filter(|holder| !holder.gives_way_to(claimant)) {
+        return Ok(Claim::Taken(holder.claimant));
     }
     let (watched_since, confirmed) = confirm(&mut tx, mapping, store_id, claimant, outage).await?;
+    if entered == Entered::New || was.is_some() {
+        identity::keep(&mut tx, mapping, store_id, &left, &claimant.uid).await?;
+    }
     let outbox = outbox::usable(&mut tx).await?;
     tx.commit().await?;
-    Ok(Claim::Held { ledger: Ledger::Tables { store_id, outbox }, watched_since, confirmed })
+    Ok(Claim::Held { ledger: Ledger::Tables { store_id, outbox }, watched_since, confirmed, left })
+}
+
+/// The records of other tables that were last known by the name of this one.
+pub(super) async fn left_behind(
+    tx: &mut sqlx::PgConnection,
+    mapping: &Mapping,
+    store_id: Option<i64>,
+) -> Result<Vec<Left>, sqlx::Error> {
+    identity::left(tx, mapping, store_id, &seen_within("$4"), GAP_SECONDS).await
 }
 
 /// Whether a person has given an execution of the table more time, which is recorded nowhere else; `None`: this login may not
@@ -176,35 +200,72 @@ async fn extended(database: &Database, mapping: &Mapping) -> Result<Option<bool>
     Ok(Some(found))
 }
 
-/// The id of a table, and who claims it, with whether that claim counts.
-type Registered = (i64, Option<(Claimant, bool)>);
+/// Who claims a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    /// The store.
+    pub(super) claimant: Claimant,
+    /// Whether the claim counts: it was confirmed of late, and not in a time to come.
+    pub(super) counts: bool,
+    /// Whether it was not confirmed for longer than a store that is managed leaves it.
+    pub(super) silent: bool,
+}
 
-/// The same as a row has it: the id, the UID, the namespace, the name, and whether the claim counts.
-type Row = (i64, Option<String>, Option<String>, Option<String>, bool);
+impl Holder {
+    /// Whether the claim goes over to `claimant`. Of one name a cluster has one store: who is made again under it need not wait
+    /// for the claim to end once nobody confirms it.
+    fn gives_way_to(&self, claimant: &Claimant) -> bool {
+        let Claimant { uid, namespace, name, .. } = &self.claimant;
+        let same_name = (namespace, name) == (&claimant.namespace, &claimant.name);
+        !self.counts
+            || *uid == claimant.uid
+            || claimant.predecessor.as_ref() == Some(uid)
+            || (self.silent && same_name)
+    }
+}
 
-/// The id of the table, and who claims it, with whether that claim counts: it was confirmed of late, and not in a time to come.
-/// The row is locked. `None`: it has none.
-async fn holder(tx: &mut sqlx::PgConnection, mapping: &Mapping) -> Result<Option<Registered>, sqlx::Error> {
+/// The record of a table.
+pub(super) struct Registered {
+    pub(super) store_id: i64,
+    /// Who claims it.
+    pub(super) holder: Option<Holder>,
+    /// What the table was called when it was last looked at, if that was another name.
+    pub(super) was: Option<String>,
+}
+
+/// The same as a row has it: the id, the UID, the namespace, the name, whether the claim counts, whether it is silent, and the
+/// name of the table if that was another one.
+type Row = (i64, Option<String>, Option<String>, Option<String>, bool, bool, Option<String>);
+
+/// The record of the table. The row is locked. `None`: it has none.
+pub(super) async fn registered(
+    tx: &mut sqlx::PgConnection,
+    mapping: &Mapping,
+) -> Result<Option<Registered>, sqlx::Error> {
     let (table_schema, table_name) = mapping.relation();
     let sql = format!(
-        "SELECT store_id, uid, namespace, name, {} FROM jobexec.stores WHERE {ITS_ROW} FOR NO KEY UPDATE",
-        seen_within("$3")
+        "SELECT store_id, uid, namespace, name, {}, NOT {},
+                CASE WHEN (table_schema, table_name) <> ($1, $2) THEN format('%I.%I', table_schema, table_name) END
+         FROM jobexec.stores WHERE {ITS_ROW} FOR NO KEY UPDATE",
+        seen_within("$3"),
+        seen_within("$4"),
     );
     let row: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(table_schema)
         .bind(table_name)
         .bind(CLAIM_EXPIRY_SECONDS)
+        .bind(GAP_SECONDS)
         .persistent(false)
         .fetch_optional(tx)
         .await?;
-    let Some((store_id, uid, namespace, name, fresh)) = row else { return Ok(None) };
+    let Some((store_id, uid, namespace, name, counts, silent, was)) = row else { return Ok(None) };
     let holder = match (uid, namespace, name) {
         (Some(uid), Some(namespace), Some(name)) => {
-            Some((Claimant { uid, predecessor: None, namespace, name }, fresh))
+            Some(Holder { claimant: Claimant { uid, predecessor: None, namespace, name }, counts, silent })
         }
         _ => None,
     };
-    Ok(Some((store_id, holder)))
+    Ok(Some(Registered { store_id, holder, was }))
 }
 
 /// Whether a claim was confirmed within so many seconds, and not in a time to come, which nobody can have done. The clock counts:
@@ -251,9 +312,19 @@ async fn confirm(
         .await
 }
 
-/// Notes that there is such a table, if that is not known. Returns whether this login sees what is kept of it: the right to
-/// UPDATE any column of it opens the records.
-async fn enter(tx: &mut sqlx::PgConnection, mapping: &Mapping) -> Result<bool, sqlx::Error> {
+/// What came of noting that there is a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entered {
+    /// It was not known.
+    New,
+    /// It was.
+    Known,
+    /// This login does not see what is kept of it.
+    Hidden,
+}
+
+/// Notes that there is such a table, if that is not known. The right to UPDATE any column of it opens the records.
+pub(super) async fn enter(tx: &mut sqlx::PgConnection, mapping: &Mapping) -> Result<Entered, sqlx::Error> {
     let (table_schema, table_name) = mapping.relation();
     let may = format!("SELECT COALESCE(has_any_column_privilege({TABLE}, 'UPDATE'), false)");
     let may: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(may))
@@ -263,7 +334,7 @@ async fn enter(tx: &mut sqlx::PgConnection, mapping: &Mapping) -> Result<bool, s
         .fetch_one(&mut *tx)
         .await?;
     if !may {
-        return Ok(false);
+        return Ok(Entered::Hidden);
     }
     let sql = format!(
         "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name)
@@ -283,11 +354,14 @@ async fn enter(tx: &mut sqlx::PgConnection, mapping: &Mapping) -> Result<bool, s
         let there = format!("SELECT EXISTS (SELECT FROM jobexec.stores WHERE {ITS_ROW})");
         let there =
             sqlx::query_scalar::<_, bool>(sqlx::AssertSqlSafe(there)).bind(table_schema).bind(table_name);
-        if entered.rows_affected() > 0 || there.persistent(false).fetch_one(&mut *tx).await? {
+        if entered.rows_affected() > 0 {
+            return Ok(Entered::New);
+        }
+        if there.persistent(false).fetch_one(&mut *tx).await? {
             break;
         }
     }
-    Ok(true)
+    Ok(Entered::Known)
 }
 
 /// How many numbers are tried for a table of executions where the first one is given already: more than there are such tables.
@@ -299,7 +373,7 @@ fn unnumbered() -> String {
 }
 
 /// Why nothing is recorded for a login that may not end executions.
-const HIDDEN: &str = "what is recorded of a table is seen and written by those who may UPDATE it, and this login may not update \
+pub(super) const HIDDEN: &str = "what is recorded of a table is seen and written by those who may UPDATE it, and this login may not update \
      any of its columns; grant what `jobexec schema --role` prints";
 
 /// Where to record what a person does to the table, whether or not an operator looks after it. Claims nothing.
@@ -308,18 +382,10 @@ pub async fn enlist(database: &Database, mapping: &Mapping) -> Result<Ledger, Db
         return Ok(Ledger::Missing(lack.why().to_owned()));
     }
     let mut tx = database.write().await?;
-    if !enter(&mut tx, mapping).await? {
+    if enter(&mut tx, mapping).await? == Entered::Hidden {
         return Ok(Ledger::Missing(HIDDEN.to_owned()));
     }
-    let (table_schema, table_name) = mapping.relation();
-    let sql = format!("SELECT store_id FROM jobexec.stores WHERE {ITS_ROW}");
-    let store_id = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
-        .bind(table_schema)
-        .bind(table_name)
-        .persistent(false)
-        .fetch_optional(&mut *tx)
-        .await?;
-    let Some(store_id) = store_id else {
+    let Some(Registered { store_id, .. }) = registered(&mut tx, mapping).await? else {
         tx.rollback().await?;
         return Ok(Ledger::Missing(unnumbered()));
     };
@@ -342,6 +408,8 @@ pub struct Known {
     /// Since when it has been looked at without a gap; `None`: nobody looks at it at present, so that evidence of life
     /// counts from now on.
     pub watched_since: Option<DateTime<Utc>>,
+    /// What the table was called when it was last looked at, if that was another name.
+    was: Option<String>,
     /// Whether there is an outbox that this login may write to.
     #[sqlx(skip)]
     pub outbox: bool,
@@ -387,7 +455,8 @@ pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Found, Db
         return Ok(Found::Nothing);
     }
     let sql = format!(
-        "SELECT store_id, uid, namespace, name, CASE WHEN {seen} THEN {watched} END AS watched_since
+        "SELECT store_id, uid, namespace, name, CASE WHEN {seen} THEN {watched} END AS watched_since,
+                CASE WHEN (table_schema, table_name) <> ($1, $2) THEN format('%I.%I', table_schema, table_name) END AS was
          FROM jobexec.stores WHERE {ITS_ROW}",
         seen = seen_within("$3"),
         watched = wire(&format!("({WATCHED_SINCE})")),
@@ -399,6 +468,14 @@ pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Found, Db
         .persistent(false)
         .fetch_optional(&mut *tx)
         .await?;
+    let left = left_behind(&mut tx, mapping, known.as_ref().map(|known| known.store_id)).await?;
+    let refusal = match &known {
+        None => identity::undecided(&left, mapping),
+        Some(known) => known.was.as_ref().and_then(|was| identity::contradiction(&left, was, mapping)),
+    };
+    if let Some(refusal) = refusal {
+        return Ok(Found::Refused(refusal));
+    }
     let outbox = outbox::usable(&mut tx).await?;
     tx.commit().await?;
     Ok(known.map_or(Found::Nothing, |known| Found::Known(Known { outbox, ..known })))
@@ -469,16 +546,22 @@ async fn set_paused(
     Ok(())
 }
 
-/// Gives up what the store with this UID claims, unless it was confirmed after `confirmed`: then another operator looks after the
+/// Gives up the claim of the store with this UID, unless it was confirmed after `confirmed`: then another operator looks after the
 /// store by now.
-pub async fn release(database: &Database, uid: &str, confirmed: DateTime<Utc>) -> Result<(), DbError> {
+pub async fn release(
+    database: &Database,
+    store_id: i64,
+    uid: &str,
+    confirmed: DateTime<Utc>,
+) -> Result<(), DbError> {
     let mut tx = database.write().await?;
     sqlx::query(
         "UPDATE jobexec.stores SET uid = NULL, namespace = NULL, name = NULL, seen_at = NULL
-         WHERE uid = $1 AND seen_at <= $2",
+         WHERE uid = $1 AND seen_at <= $2 AND store_id = $3",
     )
     .bind(uid)
     .bind(confirmed)
+    .bind(store_id)
     .persistent(false)
     .execute(&mut *tx)
     .await?;
@@ -486,7 +569,7 @@ pub async fn release(database: &Database, uid: &str, confirmed: DateTime<Utc>) -
     Ok(())
 }
 
-/// The sweeps of the store that no Event tells of yet, with up to `sample` executions each. Those in `own` have ended.
+/// The sweeps of the store that no Event tells of yet, and that no other store made, with up to `sample` executions each. Those in `own` have ended.
 pub async fn unannounced(
     database: &Database,
     store_id: i64,
@@ -494,7 +577,7 @@ pub async fn unannounced(
     sample: i64,
 ) -> Result<Vec<Unannounced>, DbError> {
     let mut tx = database.read().await?;
-    let rows: Vec<(Uuid, i64, bool, Vec<String>)> = sqlx::query_as(
+    let rows: Vec<(Uuid, i64, bool, Vec<String>)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "SELECT s.sweep_id, s.failed,
                 s.sweep_id = ANY ($2) OR statement_timestamp() - interval '1 minute' > COALESCE(
                     (SELECT e.at FROM jobexec.events AS e WHERE e.sweep_id = s.sweep_id ORDER BY e.event_id DESC LIMIT 1),
@@ -506,8 +589,9 @@ pub async fn unannounced(
                            || CASE WHEN e.reason <> 'DeadlineExceeded' THEN ', ' || e.reason ELSE '' END
                            || CASE WHEN e.action = 'Cancelled' THEN ', cancelled)' ELSE ')' END
                     FROM jobexec.events AS e WHERE e.sweep_id = s.sweep_id ORDER BY e.event_id LIMIT $3)
-         FROM jobexec.sweeps AS s WHERE s.store_id = $1 AND s.announced_at IS NULL ORDER BY s.started_at LIMIT $4",
-    )
+         FROM jobexec.sweeps AS s WHERE s.store_id = $1 AND s.announced_at IS NULL AND {} ORDER BY s.started_at LIMIT $4",
+        outbox::ours("s")
+    )))
     .bind(store_id)
     .bind(own)
     .bind(sample)
@@ -532,4 +616,27 @@ pub async fn announced(database: &Database, sweep: Uuid) -> Result<(), DbError> 
         .await?;
     tx.commit().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(uid: &str, namespace: &str) -> Claimant {
+        Claimant { uid: uid.into(), predecessor: None, namespace: namespace.into(), name: "jobs".into() }
+    }
+
+    #[test]
+    fn a_claim_gives_way_to_who_has_its_name_once_nobody_confirms_it() {
+        let held = |counts, silent| Holder { claimant: store("one", "prod"), counts, silent };
+        let (again, other) = (store("two", "prod"), store("two", "staging"));
+        // It is confirmed: another cluster may have a store of that name.
+        assert!(!held(true, false).gives_way_to(&again) && !held(true, false).gives_way_to(&other));
+        assert!(held(true, true).gives_way_to(&again) && !held(true, true).gives_way_to(&other));
+        assert!(held(false, true).gives_way_to(&other), "it has ended");
+        let known = Claimant { predecessor: Some("one".into()), ..again };
+        assert!(
+            held(true, false).gives_way_to(&known) && held(true, false).gives_way_to(&store("one", "prod"))
+        );
+    }
 }

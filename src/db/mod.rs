@@ -10,12 +10,13 @@
 //! - [`cancel`] ends what a person asked to have ended, [`extend`] gives it more time, of which nothing is lost ([`promise`]);
 //! - [`evidence`], [`observations`], [`again`] and [`history`] gather what it judges by beside the rows themselves;
 //! - [`held`] says which stale rows others hold, [`late`] finds what was ended and had lived;
-//! - [`ledger`], [`stores`] and [`rules`] keep the operator's own tables, which [`schema`] creates, and whose faults are no execution's
+//! - [`identity`] says which record is a table's; [`ledger`], [`stores`] and [`rules`] keep the operator's own tables, which [`schema`] creates, and whose faults are no execution's
 //!   ([`own`]); [`extras`] are additions to
 //!   the application's table, with [`refusals`] and [`hints`] to read what they tell; [`audit`] reads what was done,
 //!   [`samples`] what the figures were, [`patterns`] how long executions take and how they end; [`retention`] forgets;
-//! - [`outbox`] and [`messages`] keep what people are still to be told of.
+//! - [`outbox`] and [`messages`] keep what people are still to be told of; [`adopt`] takes over what another store has left.
 
+pub mod adopt;
 pub mod again;
 pub mod asked;
 pub mod audit;
@@ -35,6 +36,7 @@ pub mod heartbeats;
 pub mod held;
 pub mod hints;
 pub mod history;
+pub mod identity;
 pub mod judge;
 pub mod late;
 pub mod ledger;

@@ -44,32 +44,6 @@ pub(super) fn ours(of: &str) -> String {
     format!("({of}.uid IS NULL OR {of}.uid = (SELECT s.uid FROM jobexec.stores AS s WHERE s.store_id = $1))")
 }
 
-/// Takes over what another store had written for the table, to be delivered by the one that claims it. Returns how much there
-/// was.
-///
-/// # Errors
-/// Those of the database; then nothing was taken over.
-pub async fn adopt(database: &Database, store_id: i64) -> Result<u64, DbError> {
-    let uid = "(SELECT s.uid FROM jobexec.stores AS s WHERE s.store_id = $1)";
-    let of_another = format!("m.store_id = $1 AND NOT {}", ours("m"));
-    let mut tx = database.write().await?;
-    let mut adopted = 0;
-    for sql in [
-        // The operator's login may insert and delete here, and not update.
-        format!(
-            "WITH taken AS (DELETE FROM jobexec.outbox AS m WHERE {of_another} RETURNING m.*)
-             INSERT INTO jobexec.outbox (store_id, at, event_ids, topic, note, uid)
-             SELECT store_id, at, event_ids, topic, note, {uid} FROM taken ORDER BY outbox_id"
-        ),
-        format!("UPDATE jobexec.messages AS m SET uid = {uid} WHERE {of_another} AND m.ended_at IS NULL"),
-    ] {
-        let done = sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false).execute(&mut *tx).await?;
-        adopted += done.rows_affected();
-    }
-    tx.commit().await?;
-    Ok(adopted)
-}
-
 /// Whether the tables are there and this login may use them. Not having them keeps nobody from recording.
 pub(super) async fn usable(tx: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(

@@ -381,8 +381,9 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
                         started_at, deadline FROM judged
                  RETURNING event_id),
              tallied AS (
-                 INSERT INTO jobexec.sweeps AS s (sweep_id, store_id, trigger, started_at, failed)
-                 SELECT ${sweep}, ${store}, ${trigger}, statement_timestamp(), count(*) FROM judged
+                 INSERT INTO jobexec.sweeps AS s (sweep_id, store_id, trigger, started_at, failed, uid)
+                 SELECT ${sweep}, ${store}, ${trigger}, statement_timestamp(), count(*),
+                        (SELECT uid FROM jobexec.stores WHERE store_id = ${store}) FROM judged
                  HAVING count(*) > 0
                  ON CONFLICT (sweep_id) DO UPDATE SET failed = s.failed + excluded.failed){posted}",
             posted = outbox::posting(ledger, &format!("${}", next + 2)),

@@ -1,10 +1,47 @@
-//! What another `ExecutionStore` had written is not delivered: the database may be a copy of its own.
+//! What another `ExecutionStore` had written is not delivered, and its claim holds as long as it is confirmed: the database may be
+//! a copy of its own.
 
+use std::process::{Command, Output};
+
+use jobexec_operator::api::ExecutionStore;
 use serde_json::{Value, json};
 
 use crate::support::hook::{Hook, status};
 use crate::support::https::OPEN;
 use crate::support::{World, is, message};
+
+const ADOPT: &str = "jobexec.dev/adopt";
+
+/// What a copy of production's database brings along: a claim that was confirmed so many seconds ago, a message, an event, and
+/// a sweep of which no Event was published.
+fn copied(seconds: u32) -> String {
+    format!(
+        "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name, uid, namespace, name, seen_at)
+         VALUES ('jobexec.stores'::regclass, 'job_executions'::regclass, 'public', 'job_executions', 'production', 'prod', 'jobs',
+                 now() - interval '{seconds} seconds');
+         INSERT INTO jobexec.messages (message_id, store_id, channel, recipient, message, created_at, attempts, next_attempt_at, uid)
+         SELECT gen_random_uuid(), store_id, 'all', '', '{{}}', now(), 0, now(), 'production' FROM jobexec.stores;
+         INSERT INTO jobexec.outbox (store_id, at, event_ids, uid) SELECT store_id, now(), '{{}}', 'production' FROM jobexec.stores;
+         INSERT INTO jobexec.sweeps (sweep_id, store_id, trigger, started_at, failed, uid)
+         SELECT gen_random_uuid(), store_id, 'Deadline', now() - interval '1 hour', 7, 'production' FROM jobexec.stores"
+    )
+}
+
+/// Whose what the copy has brought along is, and how much there is of it.
+const LEFT: &str = "SELECT concat_ws(' ', (SELECT string_agg(uid, ',') FROM jobexec.messages), \
+     (SELECT string_agg(uid, ',') FROM jobexec.outbox), (SELECT string_agg(uid, ',') FROM jobexec.sweeps WHERE announced_at IS NULL))";
+
+/// `jobexec adopt` with the rights of the operator's login.
+fn adopt(world: &World, more: &[&str]) -> Output {
+    let login = world.url("right/password");
+    world.jobexec(
+        &[&["adopt", "--table", "public.job_executions", "--database-url", &login][..], more].concat(),
+    )
+}
+
+fn out(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
 
 #[tokio::test]
 async fn a_copy_of_the_database_tells_nobody_until_somebody_adopts_it() {
@@ -42,9 +79,174 @@ async fn a_copy_of_the_database_tells_nobody_until_somebody_adopts_it() {
     assert_eq!(ids, [json!("1"), json!("2")]);
 
     // The rights of the operator's login are enough.
-    let login = world.url("right/password");
-    let adopted = world.jobexec(&["adopt", "--table", "public.job_executions", "--database-url", &login]);
-    assert!(String::from_utf8_lossy(&adopted.stdout).starts_with("2 messages and events"), "{adopted:?}");
+    let adopted = adopt(&world, &[]);
+    assert!(out(&adopted).starts_with("2 messages and events"), "{adopted:?}");
     world.until_true("SELECT count(*) = 4 FROM jobexec.messages WHERE ended_at IS NOT NULL").await;
     world.store_until(&operator, |s| is(&s.conditions, "Notifying", "True", "Notifying")).await;
+}
+
+#[tokio::test]
+async fn a_claim_that_came_with_a_copy_ends_on_request_once_nobody_confirms_it() {
+    let world = World::new("copied").await;
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days')").await;
+    world.sql(&copied(0)).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let status = world.store_until(&operator, |s| is(&s.conditions, "Ready", "False", "TableClaimed")).await;
+    let text = message(&status.conditions, "Ready");
+    assert!(text.contains("ExecutionStore prod/jobs looks after this table"), "{text}");
+    assert!(
+        text.contains("If this database is a copy") && text.contains("jobexec.dev/adopt=discard"),
+        "{text}"
+    );
+    // As long as it may be confirmed, nobody is asked twice, and nothing is taken.
+    world.annotate(ADOPT, "discard-1").await;
+    operator.has_said("\"reason\":\"TableClaimed\"", 3).await;
+    assert_eq!(world.one::<String>(LEFT).await, "production production production");
+    assert_eq!(world.status(1).await, "running");
+    let from_there = adopt(&world, &["--discard"]);
+    assert!(
+        out(&from_there).contains("there is nothing of another ExecutionStore"),
+        "to production it is its own: {from_there:?}"
+    );
+
+    // Two and a half minutes later.
+    world.sql("UPDATE jobexec.stores SET seen_at = now() - interval '151 seconds'").await;
+    world.store_until(&operator, |s| s.observed_adopt.as_deref() == Some("discard-1")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
+    world.event_until(&operator, "jobs", "StaleExecutionsFailed").await;
+    let events = world.events().await;
+    let sweeps: Vec<_> =
+        events.iter().filter(|e| e.reason.as_deref() == Some("StaleExecutionsFailed")).collect();
+    assert!(sweeps.iter().all(|e| !e.note.as_ref().unwrap().contains("failed 7")), "{sweeps:#?}");
+    let quiet = "SELECT count(*) = 1 FROM jobexec.sweeps WHERE uid = 'production' AND announced_at IS NULL";
+    assert!(world.one::<bool>(quiet).await, "the sweep of the other one is announced by nobody");
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.messages").await, 0);
+}
+
+#[tokio::test]
+async fn a_claim_that_is_confirmed_is_taken_from_nobody() {
+    let world = World::new("confirmed").await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    let holder = "SELECT uid FROM jobexec.stores";
+    let before: String = world.one(holder).await;
+    let mut second = World::store_with("second", json!({}));
+    world.apply::<ExecutionStore>("second", second.clone()).await.unwrap();
+    let claimed =
+        |s: &jobexec_operator::api::ExecutionStoreStatus| is(&s.conditions, "Ready", "False", "TableClaimed");
+    world.store_named_until(&operator, "second", claimed).await;
+    let said = operator.own_lines().filter(|line| line.contains("\"reason\":\"TableClaimed\"")).count();
+    second["metadata"]["annotations"] = json!({ADOPT: "1"});
+    world.apply::<ExecutionStore>("second", second).await.unwrap();
+    operator.has_said("\"reason\":\"TableClaimed\"", said + 2).await;
+    assert_eq!(world.one::<String>(holder).await, before);
+    let status = world.store_named_until(&operator, "second", claimed).await;
+    assert_eq!(status.observed_adopt, None);
+}
+
+#[tokio::test]
+async fn a_store_that_is_made_again_has_its_table_once_nobody_confirms_the_claim_of_the_last_one() {
+    let world = World::new("again").await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    let uid: String = world.one("SELECT uid FROM jobexec.stores").await;
+    world
+        .sql(
+            "INSERT INTO jobexec.outbox (store_id, at, event_ids, uid) SELECT store_id, now(), '{}', uid FROM jobexec.stores",
+        )
+        .await;
+    operator.kill();
+    world.delete::<ExecutionStore>("jobs").await;
+    let again = world.store(json!({})).await.metadata.uid.unwrap();
+    let operator = world.operator();
+    // Its operator may be another cluster's.
+    world.sql("UPDATE jobexec.stores SET seen_at = now() - interval '30 seconds'").await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "False", "TableClaimed")).await;
+    world.sql("UPDATE jobexec.stores SET seen_at = now() - interval '151 seconds'").await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    assert_eq!(world.one::<String>("SELECT uid FROM jobexec.stores").await, again);
+    assert_eq!(
+        world.one::<String>("SELECT uid FROM jobexec.outbox").await,
+        uid,
+        "what is still to be told is not its own"
+    );
+}
+
+#[tokio::test]
+async fn an_annotation_that_an_object_was_made_with_adopts_nothing() {
+    let world = World::new("manifest").await;
+    world.sql(&copied(700)).await;
+    let mut object = World::store_with("jobs", json!({}));
+    object["metadata"]["annotations"] = json!({ADOPT: "copied"});
+    world.apply::<ExecutionStore>("jobs", object).await.unwrap();
+    let operator = world.operator();
+    let status = world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    assert_eq!(status.observed_adopt.as_deref(), Some("copied"));
+    assert_eq!(world.one::<String>(LEFT).await, "production production production");
+
+    world.annotate(ADOPT, "now").await;
+    world.store_until(&operator, |s| s.observed_adopt.as_deref() == Some("now")).await;
+    let uid: String = world.one("SELECT uid FROM jobexec.stores").await;
+    world.until_true("SELECT count(*) = 1 FROM jobexec.sweeps WHERE announced_at IS NOT NULL").await;
+    assert_eq!(world.one::<String>(LEFT).await, format!("{uid} {uid}"));
+    assert!(world.event_until(&operator, "jobs", "StaleExecutionsFailed").await.contains("failed 7"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_adopted_is_said() {
+    let world = World::new("nothing").await;
+    let cases: [(&[&str], &str); 3] = [
+        (&["--table", "public.nothing"], "there is no table \"public\".\"nothing\""),
+        (&["--table", "job_executions"], "write SCHEMA.NAME"),
+        (&["--store", "jobs"], "write NAMESPACE/NAME"),
+    ];
+    for (args, told) in cases {
+        let ran = world.jobexec(&[&["adopt"], args].concat());
+        assert!(!ran.status.success() && out(&ran).contains(told), "{ran:?}");
+    }
+    let elsewhere = Command::new(env!("CARGO_BIN_EXE_jobexec"))
+        .args(["adopt", "--store", "elsewhere/jobs"])
+        .env("KUBECONFIG", world.admin_kubeconfig())
+        .output()
+        .unwrap();
+    assert!(
+        out(&elsewhere).contains("there is no ExecutionStore jobs in the namespace elsewhere"),
+        "{elsewhere:?}"
+    );
+    // Nothing was left by anybody.
+    for more in [&[][..], &["--discard"]] {
+        let ran = adopt(&world, more);
+        assert!(
+            ran.status.success() && out(&ran).contains("there is nothing of another ExecutionStore to adopt"),
+            "{ran:?}"
+        );
+    }
+    // Nobody manages the copy: whoever does next tells.
+    world.sql("DELETE FROM jobexec.stores").await;
+    world.sql(&copied(151)).await;
+    let ended = adopt(&world, &["--discard"]);
+    assert!(
+        out(&ended).contains("the claim of the ExecutionStore prod/jobs")
+            && out(&ended).contains("run this again"),
+        "{ended:?}"
+    );
+    assert_eq!(world.one::<String>(LEFT).await, "production production production");
+    let dropped = adopt(&world, &["--discard"]);
+    assert!(out(&dropped).starts_with("2 messages and events were dropped"), "{dropped:?}");
+    assert_eq!(world.one::<String>(LEFT).await, "production");
+    // With a cluster the operator does it.
+    world.store(json!({})).await;
+    let store = format!("{}/jobs", world.namespace);
+    let asked = Command::new(env!("CARGO_BIN_EXE_jobexec"))
+        .args(["adopt", "--discard", "--store", &store])
+        .env("KUBECONFIG", world.admin_kubeconfig())
+        .output()
+        .unwrap();
+    assert!(asked.status.success(), "{asked:?}");
+    let object = world.api::<ExecutionStore>().get("jobs").await.unwrap();
+    assert!(object.metadata.annotations.unwrap()[ADOPT].starts_with("discard-"));
 }

@@ -21,7 +21,7 @@ enum For {
 use For::{Enforcement, History, Recording};
 
 /// The rights, what on, and what for.
-const GRANTS: [(&str, &str, For); 16] = [
+const GRANTS: [(&str, &str, For); 17] = [
     ("USAGE", "SCHEMA jobexec", Recording),
     ("SELECT", "jobexec._sqlx_migrations", Recording),
     (
@@ -36,6 +36,7 @@ const GRANTS: [(&str, &str, For); 16] = [
     ("SELECT, INSERT, UPDATE", "jobexec.sweeps", Recording),
     ("SELECT, INSERT", "jobexec.events", Recording),
     ("SELECT, INSERT, DELETE", "jobexec.samples", History),
+    ("DELETE", "jobexec.stores", History),
     ("DELETE", "jobexec.events", History),
     ("DELETE", "jobexec.sweeps", History),
     ("SELECT, INSERT, DELETE", "jobexec.outbox", History),

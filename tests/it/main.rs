@@ -33,6 +33,7 @@ mod held;
 mod history;
 mod hostile;
 mod http;
+mod identity;
 mod ladder;
 mod late;
 mod mirror;

@@ -44,6 +44,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// Whether it is said which table is meant.
+    pub(super) fn names_the_table(&self) -> bool {
+        self.table.is_some() || self.filename.is_some()
+    }
+
     /// Sees that no table is named beside a store of the operator's API.
     pub(super) fn beside_a_store(&self) -> Result<(), CliError> {
         match self.table {

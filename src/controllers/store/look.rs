@@ -19,11 +19,12 @@ use super::historian::Historian;
 use super::memory::Memory;
 use super::notifier::Report;
 use super::schedule::{RECHECK, RETRY, due, horizon, next_look};
-use crate::api::{ExecutionStore, Mode, SWEEP_REQUESTED};
+use crate::api::{ADOPT, ExecutionStore, Mode, SWEEP_REQUESTED};
 use crate::controllers::Context;
 use crate::controllers::execution::Mirrored;
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::{Before, Credentials, NotReady, Session};
+use crate::db::adopt::How;
 use crate::db::held::{self, Held};
 use crate::db::observe::{self, Pulse};
 use crate::db::sweep::{Refused, Sweep};
@@ -48,6 +49,8 @@ pub(super) struct Seen {
     pub(super) open: Option<String>,
     /// The request to go on that was last read.
     pub(super) resumed: Option<String>,
+    /// The request to adopt that was last read.
+    pub(super) adopted: Option<String>,
     /// Why evidence other than deadlines does not count at present, if it is asked for: a reason and a message.
     pub(super) unseen: Option<(&'static str, String)>,
     /// Whether the table told of a change.
@@ -97,6 +100,7 @@ impl Seen {
             blind: false,
             open: None,
             resumed: None,
+            adopted: None,
             unseen: None,
             notified: false,
             mirrored,
@@ -138,6 +142,7 @@ pub(super) async fn look(
     let session =
         session(context, store, handle, memory).await.and_then(|current| unrivalled(context, store, current));
     let mut seen = Seen::new(session, handle.mirrored(), memory.answered.clone());
+    seen.adopted.clone_from(&memory.adopted);
     let session = match &seen.session {
         Ok(current) => current.session.clone(),
         Err(why) => {
@@ -209,7 +214,8 @@ async fn session(
     };
     let described = Some((memory.uid.clone(), store.metadata.generation, credentials.clone()));
     let fresh = |at: &Instant| at.elapsed() < RECHECK;
-    if let Some(session) = handle.session().filter(|_| memory.described == described) {
+    let adopt = adoption(store, memory);
+    if let Some(session) = handle.session().filter(|_| memory.described == described && adopt.is_none()) {
         // What keeps rows from being changed or recorded may be mended at any time.
         if memory.checked.as_ref().is_some_and(fresh) && session.whole() {
             return Ok(Current { session, opened: false });
@@ -232,7 +238,12 @@ async fn session(
         nudge();
     };
     let (outage, tally) = (memory.outage, handle.tally.clone());
-    let before = Before { predecessor: memory.predecessor.clone(), outage, recorded: memory.recorded };
+    let before = Before {
+        predecessor: memory.predecessor.clone(),
+        outage,
+        recorded: memory.recorded,
+        adopt: adopt.as_deref().map(How::of),
+    };
     let opened = Session::open(&context.pools, store, before, &credentials, tally, changed).await;
     memory.outage = match &opened {
         // Nobody can write a heartbeat to it either.
@@ -243,6 +254,7 @@ async fn session(
     let session = Arc::new(opened?);
     handle.replace(Some(session.clone()));
     memory.recorded |= matches!(session.ledger, Ledger::Tables { .. });
+    memory.adopted = adopt.or(memory.adopted.take());
     memory.described = described;
     memory.checked = Some(Instant::now());
     memory.counter = Counter::default();
@@ -252,6 +264,24 @@ async fn session(
     memory.in_force = None;
     memory.refused = super::memory::RefusedRows::default();
     Ok(Current { session, opened: true })
+}
+
+/// What a person asks to adopt, if that was not carried out yet.
+fn adoption(store: &ExecutionStore, memory: &mut Memory) -> Option<String> {
+    let request = store.annotations().get(ADOPT)?;
+    let status = store.status.as_ref().filter(|status| !status.conditions.is_empty());
+    let Some(status) = status.filter(|_| memory.adopted.as_ref() != Some(request)) else {
+        if memory.adopted.as_ref() != Some(request) {
+            // An object may be made from another one's, for a copy of its database.
+            tracing::info!(
+                store = store.name_any(),
+                "the annotation {ADOPT} is older than the first look at the store: nothing is adopted, another value asks again"
+            );
+            memory.adopted = Some(request.clone());
+        }
+        return None;
+    };
+    (status.observed_adopt.as_ref() != Some(request)).then(|| request.clone())
 }
 
 /// Returns when to look again.

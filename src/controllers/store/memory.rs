@@ -101,6 +101,8 @@ pub(super) struct Memory {
     pub(super) swept: Option<Instant>,
     /// The request that the last sweep answered.
     pub(super) answered: Option<String>,
+    /// The request to adopt that was last carried out, or was there before the store was first looked at.
+    pub(super) adopted: Option<String>,
     /// Why the last look failed, and how many in a row did so for that reason.
     pub(super) failure: Option<(&'static str, u32)>,
     /// The UID of the store, and of the one that had its name before.

@@ -69,6 +69,7 @@ impl Memory {
             breaker,
             notifier: self.notifier.anew(),
             answered: self.answered.take(),
+            adopted: self.adopted.take(),
             failure: self.failure,
             uid: std::mem::take(&mut self.uid),
             predecessor: self.predecessor.take(),

@@ -16,6 +16,7 @@ use crate::controllers::guarded;
 use crate::controllers::session::{NotReady, Session};
 use crate::db::Ledger;
 use crate::db::held::Held;
+use crate::db::identity;
 use crate::db::judge::Suspicion;
 use crate::db::mapping::ID_BYTES;
 use crate::db::observe::{Census, Contradictions, Live};
@@ -57,6 +58,7 @@ pub(super) fn judge(
         observed_generation: store.metadata.generation,
         observed_sweep_request: seen.answered.clone().or(before.observed_sweep_request),
         observed_resume: seen.resumed.clone().or(before.observed_resume),
+        observed_adopt: seen.adopted.clone().or(before.observed_adopt),
         // Figures that could not be taken again are kept: their timestamp says how old they are.
         metrics: match &seen.figures.live {
             Some(live) => Some(metrics(live, &seen.figures, before.metrics.as_ref())),
@@ -245,15 +247,23 @@ fn recording(seen: &Seen) -> Finding {
         return Finding::new(TYPE, false, fault.reason(), message);
     }
     match seen.session.as_ref().map(|current| (&current.session.ledger, &current.session.refused)) {
-        Ok((Ledger::Tables { .. }, _)) => {
-            Finding::new(TYPE, true, "TablesPresent", "what is done is recorded in the schema jobexec")
-        }
+        Ok((Ledger::Tables { .. }, _)) => match &current_left(seen) {
+            Some(left) => Finding::new(TYPE, false, identity::LEFT, left.clone()),
+            None => {
+                Finding::new(TYPE, true, "TablesPresent", "what is done is recorded in the schema jobexec")
+            }
+        },
         Ok((Ledger::Missing(why), refused)) => {
             let reason = refused.as_ref().map_or("TablesMissing", |refusal| refusal.reason);
             Finding::new(TYPE, false, reason, format!("nothing is recorded in the database: {why}"))
         }
         Err(_) => unreachable_yet(TYPE),
     }
+}
+
+/// What is said of records that another table of the name has left behind.
+fn current_left(seen: &Seen) -> Option<String> {
+    seen.session.as_ref().ok().and_then(|current| current.session.left.clone())
 }
 
 fn healthy(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -> Finding {

@@ -21,7 +21,8 @@ pub(super) const NEEDED: [(&str, &str); 8] = [
 ];
 
 /// The same for what recording does not need.
-pub(super) const EXTRA: [(&str, &str); 5] = [
+pub(super) const EXTRA: [(&str, &str); 6] = [
+    ("stores", "DELETE"),
     ("samples", "SELECT, INSERT, DELETE"),
     ("events", "DELETE"),
     ("sweeps", "DELETE"),

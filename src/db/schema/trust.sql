@@ -72,12 +72,20 @@ sequences AS (
       AND d.deptype = 'i' AND c.relkind = 'S'),
 policies AS (
     SELECT t.name AS table_name, p.polname::text AS name,
-           p.polcmd = '*' AND p.polpermissive AND p.polroles = '{0}' AND p.polwithcheck IS NULL
+           p.polcmd = '*' AND p.polpermissive AND p.polroles = '{0}'
            -- How a Postgres lays it out is its own matter.
            AND pg_catalog.translate(pg_catalog.pg_get_expr(p.polqual, p.polrelid), E'() \n\t', '') = CASE t.name
-               WHEN 'stores' THEN 'registry=tableoidANDhas_any_column_privilegetable_oid,''UPDATE''::text'
-               ELSE 'store_idINSELECTstores.store_idFROMjobexec.stores' END AS ours
-    FROM pg_catalog.pg_policy AS p JOIN tables AS t ON p.polrelid = t.oid LIMIT 1000)
+               WHEN 'stores' THEN pg_catalog.concat('COALESCECASEWHENregistry=tableoidTHENhas_any_column_privilegetable_oid,''UPDATE''::text',
+                   'ELSENULL::booleanEND,has_any_column_privilege', by_name, ',''UPDATE''::text')
+               ELSE 'store_idINSELECTstores.store_idFROMjobexec.stores' END
+           AND COALESCE(pg_catalog.translate(pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid), E'() \n\t', ''), '') = CASE t.name
+               WHEN 'stores' THEN pg_catalog.concat(
+                   'registry=tableoidANDhas_any_column_privilegetable_oid,''UPDATE''::textANDtable_oid=', by_name)
+               ELSE '' END AS ours
+    FROM pg_catalog.pg_policy AS p JOIN tables AS t ON p.polrelid = t.oid
+    CROSS JOIN (SELECT pg_catalog.concat('CASEWHENhas_schema_privilegeto_regnamespacequote_identtable_schema::oid,''USAGE''::text',
+        'THENto_regclassformat''%I.%I''::text,table_schema,table_name::oidELSENULL::oidEND') AS by_name) AS named
+    LIMIT 1000)
 -- `place` 1: the owner of the schema itself; `mended`: whether `jobexec schema --apply` mends it. The statements are run from the
 -- last place to the first: until nothing of others' is left nobody becomes the owner of what would run it.
 SELECT place, pg_catalog.left(problem, 400) AS problem,

@@ -51,7 +51,7 @@ async fn touched(connection: &mut PgConnection, sql: &str) -> Option<u64> {
 }
 
 /// What the neighbour tries with the other team's records, where `$A` is its number and `$T` its table.
-const TRIES: [&str; 42] = [
+const TRIES: [&str; 44] = [
     "SELECT 1 FROM jobexec.stores WHERE store_id = $A",
     "SELECT 1 FROM jobexec.rules WHERE store_id = $A",
     "SELECT 1 FROM jobexec.events WHERE store_id = $A",
@@ -93,6 +93,9 @@ const TRIES: [&str; 42] = [
      VALUES ($A + 7, 'jobexec.stores'::regclass, 'others'::regclass, 'public', 'others')",
     "UPDATE jobexec.stores SET store_id = $A",
     "UPDATE jobexec.stores SET table_oid = $T",
+    // As if it were left of the other team's table.
+    "UPDATE jobexec.stores SET table_name = 'job_executions'",
+    "DELETE FROM jobexec.stores WHERE store_id = $A",
     "TRUNCATE jobexec.events",
     "CREATE TRIGGER evil BEFORE INSERT ON jobexec.events FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
     "CREATE RULE evil AS ON INSERT TO jobexec.events DO INSTEAD NOTHING",
@@ -311,7 +314,8 @@ async fn row_security_asks_the_stores_once_a_statement() {
         let plan = plan.join("\n");
         assert!(plan.contains("hashed SubPlan"), "{plan}");
         let asked = plan.matches("has_any_column_privilege").count();
-        assert_eq!(asked, plan.matches("Seq Scan on stores").count(), "of the stores only: {plan}");
+        // By the oid, or else by the name.
+        assert_eq!(asked, 2 * plan.matches("Seq Scan on stores").count(), "of the stores only: {plan}");
     }
 }
 

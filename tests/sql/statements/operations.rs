@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use jobexec_operator::api::{ExecutionStore, OnTimeout};
+use jobexec_operator::db::adopt::{self, How};
 use jobexec_operator::db::audit::{self, Filter};
 use jobexec_operator::db::cancel;
 use jobexec_operator::db::cleanup;
@@ -106,7 +107,7 @@ pub(super) async fn run(recorder: &mut Recorder, database: &Database, pool: &PgP
     of_ending(recorder, &setting).await;
     of_messages(recorder, &setting).await;
     of_records(recorder, &setting).await;
-    recorder.of("ledger::release", ledger::release(database, "uid", confirmed)).await;
+    recorder.of("ledger::release", ledger::release(database, store_id, "uid", confirmed)).await;
 }
 
 /// What policies and objects say: nothing for the default, something of each kind where everything is mapped.
@@ -363,7 +364,16 @@ async fn of_messages(recorder: &mut Recorder, s: &Setting<'_>) {
     recorder.of("messages::give_up", messages::give_up(database, second.id, "no")).await;
     recorder.of("messages::expire", messages::expire(database, id)).await;
     recorder.of("messages::forget", messages::forget(database, id, TimeDelta::days(1))).await;
-    recorder.of("outbox::adopt", outbox::adopt(database, id)).await;
+    for (name, how) in [("take_over", How::TakeOver), ("discard", How::Discard)] {
+        recorder.of(&format!("adopt::adopt.{name}"), adopt::adopt(database, m, None, how)).await;
+        // The record of a table by this name that is gone.
+        s.others(
+            "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) \
+             SELECT 1, 1, table_schema, table_name FROM jobexec.stores WHERE registry = 'jobexec.stores'::regclass",
+        )
+        .await;
+        recorder.of(&format!("adopt::adopt.{name}.left"), adopt::adopt(database, m, None, how)).await;
+    }
     recorder.of("outbox::recover", outbox::recover(database, id, Utc::now())).await;
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::channel::{Channel, NAMED};
-use crate::api::{ExecutionStore, notifications};
+use crate::api::{ADOPT, ExecutionStore, notifications};
 use crate::notify::digest::Directory;
 use crate::notify::template::Templates;
 
@@ -167,8 +167,9 @@ impl Channels {
         if state.foreign > 0 {
             let message = format!(
                 "{} messages and events were written for another ExecutionStore, as before this one was made or where the \
-                 database was copied, and nobody is told of them: run `jobexec adopt` on the database to have them delivered; \
-                 else leave them",
+                 database was copied, and nobody is told of them: run `jobexec adopt` on the database to have them delivered, or \
+                 `jobexec adopt --discard` to drop them; the annotation {ADOPT}, with a new value or one that begins with `discard`, \
+                 does the same",
                 state.foreign
             );
             return wrong("WrittenForAnother", message);

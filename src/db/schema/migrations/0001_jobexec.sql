@@ -3,7 +3,7 @@
 -- table a trigger or a rule: whatever of the kind is there was made by somebody else.
 
 -- Which tables of executions this database holds, and which ExecutionStore enforces each. A table is known by its oid:
--- one that is renamed keeps its records, and one that takes an old name gets none.
+-- one that is renamed keeps its records, and one that takes an old name gets none before a person says so.
 CREATE TABLE IF NOT EXISTS jobexec.stores (
     store_id      bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     registry      oid         NOT NULL,        -- of this very table: after a restore from a dump it has another one, and
@@ -114,7 +114,8 @@ CREATE TABLE IF NOT EXISTS jobexec.sweeps (
     trigger      text        NOT NULL,
     started_at   timestamptz NOT NULL,
     failed       bigint      NOT NULL,
-    announced_at timestamptz
+    announced_at timestamptz,
+    uid          text         -- of the ExecutionStore that claimed the table then; another one publishes no Event of it
 );
 CREATE INDEX IF NOT EXISTS sweeps_unannounced ON jobexec.sweeps (store_id) WHERE announced_at IS NULL;
 -- Old sweeps, to be deleted with their records.
@@ -198,7 +199,15 @@ DO $$
 DECLARE
     own text;
     of_store text := 'store_id IN (SELECT store_id FROM jobexec.stores)';
-    of_table text := 'registry = tableoid AND has_any_column_privilege(table_oid, ''UPDATE'')';
+    -- The table that has the name now; NULL: there is none, or none that this login may look for.
+    by_name  text := 'CASE WHEN has_schema_privilege(to_regnamespace(quote_ident(table_schema))::oid, ''USAGE'') '
+                     'THEN to_regclass(format(''%I.%I'', table_schema, table_name))::oid END';
+    by_oid   text := 'has_any_column_privilege(table_oid, ''UPDATE'')'; -- NULL: there is no table with this oid
+    -- What is left of a table that is gone, or comes from a dump, goes by the name.
+    of_table text := format('COALESCE(CASE WHEN registry = tableoid THEN %s END, has_any_column_privilege(%s, ''UPDATE''))',
+                            by_oid, by_name);
+    -- Nobody writes a name that is not that of the table: after its end it opens the record.
+    to_table text := format('registry = tableoid AND %s AND table_oid = %s', by_oid, by_name);
 BEGIN
     FOREACH own IN ARRAY ARRAY['stores', 'rules', 'figures', 'suspects', 'observations', 'sweeps', 'events', 'samples', 'outbox', 'messages']
     LOOP
@@ -207,7 +216,8 @@ BEGIN
         END IF;
         IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = format('jobexec.%I', own)::regclass) THEN
             EXECUTE format('CREATE POLICY may_update_table ON jobexec.%I USING (%s)', own,
-                           CASE own WHEN 'stores' THEN of_table ELSE of_store END);
+                           CASE own WHEN 'stores' THEN of_table ELSE of_store END)
+                    || CASE own WHEN 'stores' THEN format(' WITH CHECK (%s)', to_table) ELSE '' END;
         END IF;
     END LOOP;
 END $$;

@@ -1,0 +1,305 @@
+//! What another `ExecutionStore` has left in the operator's tables for a table of executions: its claim, what it had posted
+//! and not delivered, the sweeps that it had not announced; and the record of another table by this name. Whoever claims the table takes that over, or drops it, once a
+//! person asks: with `jobexec adopt` or the annotation `jobexec.dev/adopt`.
+
+mod records;
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::identity::Left;
+use super::ledger::{self, Claimant, Entered, Holder, Registered};
+use super::{Database, DbError, Mapping, schema};
+
+/// What to do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It is the store's own from now on: messages are delivered.
+    TakeOver,
+    /// It goes: nobody is told.
+    Discard,
+}
+
+impl How {
+    /// What the value of the annotation asks for.
+    pub fn of(value: &str) -> Self {
+        if value.starts_with(DISCARD) { Self::Discard } else { Self::TakeOver }
+    }
+}
+
+/// How a value of the annotation begins that has dropped what there is.
+pub const DISCARD: &str = "discard";
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Adopted {
+    /// Whose claim has ended by it.
+    pub released: Option<Claimant>,
+    /// How many messages, and posts that are in none yet.
+    pub messages: u64,
+    /// How many sweeps that no Event tells of.
+    pub sweeps: u64,
+    /// The records that a table of this name had left behind.
+    pub records: Vec<String>,
+    /// Those of them that another store confirms to be its own.
+    pub kept: Vec<String>,
+}
+
+impl Adopted {
+    /// The same for people.
+    pub fn told(&self, how: How) -> String {
+        let Self { released, messages, sweeps, records, kept } = self;
+        let mut parts = Vec::new();
+        if let Some(Claimant { namespace, name, .. }) = released {
+            parts.push(format!(
+                "the claim of the ExecutionStore {namespace}/{name}, which it no longer confirms, has ended"
+            ));
+        }
+        match how {
+            How::TakeOver if *messages > 0 => {
+                parts.push(format!("{messages} messages and events are the store's now, and are delivered"));
+            }
+            How::Discard if *messages > 0 => {
+                parts.push(format!("{messages} messages and events were dropped"));
+            }
+            _ => {}
+        }
+        if *sweeps > 0 {
+            parts.push(format!("{sweeps} sweeps are announced as Events"));
+        }
+        if !records.is_empty() {
+            let done =
+                if how == How::TakeOver { "is the table's own now" } else { "is gone, or left to its table" };
+            parts.push(format!("{} {done}", records.join(", ")));
+        }
+        if !kept.is_empty() {
+            parts.push(format!("{} stays, since that store confirms its claim", kept.join(", ")));
+        }
+        if parts.is_empty() {
+            return "there is nothing of another ExecutionStore to adopt".to_owned();
+        }
+        parts.join("; ")
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done, as far as there was anything.
+    Done(Adopted),
+    /// Another store confirms that it manages the table: nothing was done.
+    Claimed(Claimant),
+    /// Nothing is recorded of the table, for this reason if one is known.
+    Nothing(Option<String>),
+}
+
+/// Does it for `who`, who claims the table next; without one, for whoever claims it or will.
+///
+/// # Errors
+/// Those of the database; what was done until then is done, and what is left can be asked for again.
+pub async fn adopt(
+    database: &Database,
+    mapping: &Mapping,
+    who: Option<&Claimant>,
+    how: How,
+) -> Result<Outcome, DbError> {
+    if let Some(lack) = schema::lacking(database, mapping.schema_owner()).await? {
+        return Ok(Outcome::Nothing(Some(lack.why().to_owned())));
+    }
+    let mut tx = database.write().await?;
+    if ledger::enter(&mut tx, mapping).await? == Entered::Hidden {
+        return Ok(Outcome::Nothing(Some(ledger::HIDDEN.to_owned())));
+    }
+    let Some(Registered { store_id, holder, .. }) = ledger::registered(&mut tx, mapping).await? else {
+        return Ok(Outcome::Nothing(None));
+    };
+    let left = ledger::left_behind(&mut tx, mapping, Some(store_id)).await?;
+    let own = who.map(|who| &who.uid).or(holder.as_ref().map(|holder| &holder.claimant.uid)).cloned();
+    let plan = match plan(holder, who, how) {
+        Ok(plan) => plan,
+        Err(holder) => return Ok(Outcome::Claimed(holder)),
+    };
+    let mut adopted = Adopted::default();
+    if let Some(holder) = plan.release {
+        release(&mut tx, mapping, store_id).await?;
+        adopted.released = Some(holder);
+    }
+    (adopted.messages, adopted.sweeps) = match how {
+        How::TakeOver => take_over(&mut tx, store_id, plan.own.as_deref(), plan.new.as_deref()).await?,
+        How::Discard => (discard(&mut tx, store_id, plan.own.as_deref()).await?, 0),
+    };
+    tx.commit().await?;
+    for left in left {
+        if is_anothers(&left, own.as_ref()) {
+            adopted.kept.push(left.to_string());
+            continue;
+        }
+        match how {
+            How::TakeOver => {
+                records::take_over(database, store_id, left.store_id, plan.new.as_deref()).await?;
+            }
+            How::Discard if left.now_called.is_some() => records::leave(database, left.store_id).await?,
+            How::Discard => records::delete(database, left.store_id).await?,
+        }
+        adopted.records.push(left.to_string());
+    }
+    Ok(Outcome::Done(adopted))
+}
+
+/// Whether another store is in charge of the table of the record: it confirms that. Of a table that is gone nobody is.
+fn is_anothers(left: &Left, own: Option<&String>) -> bool {
+    let other = left.claimant.as_ref().is_some_and(|claimant| Some(&claimant.uid) != own);
+    left.confirmed && left.now_called.is_some() && other
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+struct Plan {
+    /// Whose claim ends.
+    release: Option<Claimant>,
+    /// What has this UID, or none, is not another store's.
+    own: Option<String>,
+    /// What is taken over gets this one.
+    new: Option<String>,
+}
+
+/// Decides it, or returns who manages the table.
+fn plan(holder: Option<Holder>, who: Option<&Claimant>, how: How) -> Result<Plan, Claimant> {
+    let (holder, silent) = match holder {
+        Some(Holder { claimant, silent, .. }) => (Some(claimant), silent),
+        None => (None, true),
+    };
+    if let Some(who) = who {
+        let other = holder.filter(|holder| holder.uid != who.uid);
+        let uid = Some(who.uid.clone());
+        return match other {
+            Some(holder) if !silent => Err(holder),
+            release => Ok(Plan { release, own: uid.clone(), new: uid }),
+        };
+    }
+    let uid = holder.as_ref().map(|holder| holder.uid.clone());
+    Ok(match how {
+        _ if !silent => Plan { release: None, own: uid.clone(), new: uid },
+        How::TakeOver => Plan { release: holder, own: None, new: None },
+        // Its operator may only be away for a while: what it still has to deliver is not dropped.
+        How::Discard => Plan { release: holder, own: uid, new: None },
+    })
+}
+
+/// Ends the claim.
+async fn release(tx: &mut PgConnection, mapping: &Mapping, store_id: i64) -> Result<(), sqlx::Error> {
+    let sql = "UPDATE jobexec.stores SET uid = NULL, namespace = NULL, name = NULL, seen_at = NULL, table_schema = $2,
+                      table_name = $3 WHERE store_id = $1";
+    let (schema, name) = mapping.relation();
+    sqlx::query(sql).bind(store_id).bind(schema).bind(name).persistent(false).execute(tx).await?;
+    Ok(())
+}
+
+/// The condition that a row `of` a table was written for a store with another UID than `$2`.
+fn foreign(of: &str) -> String {
+    format!("{of}.store_id = $1 AND {of}.uid IS NOT NULL AND {of}.uid IS DISTINCT FROM $2::text")
+}
+
+/// Returns how many messages and posts, and how many sweeps.
+async fn take_over(
+    tx: &mut PgConnection,
+    store_id: i64,
+    own: Option<&str>,
+    new: Option<&str>,
+) -> Result<(u64, u64), sqlx::Error> {
+    let foreign = foreign("m");
+    let mut taken = Vec::new();
+    for sql in [
+        // The operator's login may insert and delete here, and not update.
+        format!(
+            "WITH taken AS (DELETE FROM jobexec.outbox AS m WHERE {foreign} RETURNING m.*)
+             INSERT INTO jobexec.outbox (store_id, at, event_ids, topic, note, uid)
+             SELECT store_id, at, event_ids, topic, note, $3::text FROM taken ORDER BY outbox_id"
+        ),
+        format!("UPDATE jobexec.messages AS m SET uid = $3::text WHERE {foreign} AND m.ended_at IS NULL"),
+        format!("UPDATE jobexec.sweeps AS m SET uid = $3::text WHERE {foreign} AND m.announced_at IS NULL"),
+    ] {
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(store_id).bind(own).bind(new);
+        taken.push(query.persistent(false).execute(&mut *tx).await?.rows_affected());
+    }
+    Ok((taken[0] + taken[1], taken[2]))
+}
+
+/// Returns how many messages and posts.
+async fn discard(tx: &mut PgConnection, store_id: i64, own: Option<&str>) -> Result<u64, sqlx::Error> {
+    let foreign = foreign("m");
+    let mut dropped = 0;
+    for sql in [
+        format!("DELETE FROM jobexec.outbox AS m WHERE {foreign}"),
+        format!("DELETE FROM jobexec.messages AS m WHERE {foreign} AND m.ended_at IS NULL"),
+    ] {
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(store_id).bind(own).persistent(false);
+        dropped += query.execute(&mut *tx).await?.rows_affected();
+    }
+    Ok(dropped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claimant(uid: &str) -> Claimant {
+        Claimant { uid: uid.into(), predecessor: None, namespace: "prod".into(), name: "jobs".into() }
+    }
+
+    fn held(uid: &str, silent: bool) -> Holder {
+        Holder { claimant: claimant(uid), counts: true, silent }
+    }
+
+    #[test]
+    fn a_claim_that_is_confirmed_is_taken_from_nobody() {
+        for how in [How::TakeOver, How::Discard] {
+            assert_eq!(plan(Some(held("other", false)), Some(&claimant("own")), how), Err(claimant("other")));
+            let silent = plan(Some(held("other", true)), Some(&claimant("own")), how).unwrap();
+            assert_eq!((silent.release, silent.own.as_deref()), (Some(claimant("other")), Some("own")));
+            let own = plan(Some(held("own", false)), Some(&claimant("own")), how).unwrap();
+            assert_eq!((own.release, own.new.as_deref()), (None, Some("own")));
+            // From the command line it is for whoever has the claim.
+            let there = plan(Some(held("other", false)), None, how).unwrap();
+            assert_eq!((there.release, there.own.as_deref()), (None, Some("other")));
+        }
+    }
+
+    #[test]
+    fn what_a_store_that_may_only_be_away_has_to_deliver_is_not_dropped() {
+        let dropped = plan(Some(held("away", true)), None, How::Discard).unwrap();
+        assert_eq!((dropped.release, dropped.own.as_deref()), (Some(claimant("away")), Some("away")));
+        let taken = plan(Some(held("away", true)), None, How::TakeOver).unwrap();
+        assert_eq!((taken.own, taken.new), (None, None), "whoever claims the table next delivers it");
+    }
+
+    #[test]
+    fn the_annotation_says_whether_it_is_dropped() {
+        assert_eq!(How::of("2026-01-01"), How::TakeOver);
+        assert_eq!(How::of("discard-1"), How::Discard);
+    }
+
+    #[test]
+    fn a_record_whose_table_another_store_manages_stays() {
+        let record = |confirmed, now_called: Option<&str>| Left {
+            store_id: 3,
+            claimant: Some(claimant("other")),
+            confirmed,
+            now_called: now_called.map(str::to_owned),
+            dumped: false,
+            extended: 0,
+        };
+        let own = "own".to_owned();
+        assert!(is_anothers(&record(true, Some("app.old")), Some(&own)));
+        assert!(!is_anothers(&record(true, Some("app.old")), Some(&"other".to_owned())));
+        assert!(!is_anothers(&record(false, Some("app.old")), Some(&own)));
+        assert!(!is_anothers(&record(true, None), Some(&own)), "its table is gone");
+    }
+
+    #[test]
+    fn that_there_was_nothing_is_told() {
+        assert!(Adopted::default().told(How::TakeOver).starts_with("there is nothing"));
+        let some = Adopted { messages: 2, ..Adopted::default() };
+        assert!(some.told(How::TakeOver).contains("2 messages and events are the store's now"));
+        assert!(some.told(How::Discard).contains("2 messages and events were dropped"));
+    }
+}

@@ -1,0 +1,123 @@
+//! The record of another table becomes part of this one's, or goes: what is large in pieces, so that a run that breaks off has
+//! the next one go on.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::super::{Database, DbError, identity};
+
+/// How many records of what was done one statement moves or deletes.
+const BATCH: i64 = 5_000;
+
+/// The columns of a record of what was done, but for its number.
+const EVENT: &str = "at, sweep_id, execution_id, job_id, execution_number, action, reason, source, actor, note, started_at, deadline, \
+     again_at";
+
+/// Adds the record `from` to `store_id`; what was still to be told is from now on told by the store with the UID `uid`.
+pub(super) async fn take_over(
+    database: &Database,
+    store_id: i64,
+    from: i64,
+    uid: Option<&str>,
+) -> Result<(), DbError> {
+    while move_events(database, store_id, from).await? >= BATCH {}
+    let mut tx = database.write().await?;
+    identity::copy(&mut tx, store_id, &[from], "true").await?;
+    for sql in [
+        "UPDATE jobexec.sweeps SET store_id = $1, uid = $3 WHERE store_id = $2",
+        "UPDATE jobexec.messages SET store_id = $1, uid = CASE WHEN ended_at IS NULL THEN $3 ELSE uid END WHERE store_id = $2",
+        "WITH gone AS (DELETE FROM jobexec.outbox WHERE store_id = $2 RETURNING *)
+         INSERT INTO jobexec.outbox (store_id, at, event_ids, topic, note, uid)
+         SELECT $1, at, event_ids, topic, note, $3 FROM gone ORDER BY outbox_id",
+    ] {
+        sqlx::query(sql).bind(store_id).bind(from).bind(uid).persistent(false).execute(&mut *tx).await?;
+    }
+    sqlx::query(
+        "WITH gone AS (DELETE FROM jobexec.samples WHERE store_id = $2 RETURNING *)
+         INSERT INTO jobexec.samples (store_id, at, running, scheduled, long_running, stale, failed)
+         SELECT $1, at, running, scheduled, long_running, stale, failed FROM gone ON CONFLICT DO NOTHING",
+    )
+    .bind(store_id)
+    .bind(from)
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    drop_rest(&mut tx, from).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Moves some records of what was done, and returns how many. Their numbers stay, which what is still to be told names; one whose
+/// number is given already gets another.
+async fn move_events(database: &Database, store_id: i64, from: i64) -> Result<i64, DbError> {
+    let sql = format!(
+        "WITH gone AS (
+             DELETE FROM jobexec.events WHERE store_id = $2 AND event_id = ANY (ARRAY (
+                 SELECT event_id FROM jobexec.events WHERE store_id = $2 ORDER BY event_id LIMIT {BATCH}))
+             RETURNING *),
+         marked AS MATERIALIZED (
+             SELECT g.*, EXISTS (SELECT FROM jobexec.events AS e WHERE e.store_id = $1 AND e.event_id = g.event_id) AS given
+             FROM gone AS g),
+         kept AS (
+             INSERT INTO jobexec.events (store_id, event_id, {EVENT}) OVERRIDING SYSTEM VALUE
+             SELECT $1, event_id, {EVENT} FROM marked WHERE NOT given ON CONFLICT DO NOTHING),
+         numbered AS (
+             INSERT INTO jobexec.events (store_id, {EVENT})
+             SELECT $1, {EVENT} FROM marked WHERE given ORDER BY event_id ON CONFLICT DO NOTHING)
+         SELECT count(*) FROM gone"
+    );
+    let mut tx = database.write().await?;
+    let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(store_id).bind(from).persistent(false);
+    let moved = query.fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(moved)
+}
+
+/// Deletes the record of a table that is gone.
+pub(super) async fn delete(database: &Database, from: i64) -> Result<(), DbError> {
+    let events = format!(
+        "DELETE FROM jobexec.events WHERE store_id = $1 AND event_id = ANY (ARRAY (
+             SELECT event_id FROM jobexec.events WHERE store_id = $1 ORDER BY event_id LIMIT {BATCH}))"
+    );
+    loop {
+        let mut tx = database.write().await?;
+        let query = sqlx::query(AssertSqlSafe(events.as_str())).bind(from).persistent(false);
+        let gone = query.execute(&mut *tx).await?.rows_affected();
+        tx.commit().await?;
+        if gone < BATCH.unsigned_abs() {
+            break;
+        }
+    }
+    let mut tx = database.write().await?;
+    delete_from(&mut tx, from, &["sweeps", "messages", "outbox", "samples"]).await?;
+    drop_rest(&mut tx, from).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Leaves the record to its table, by the name that this has now.
+pub(super) async fn leave(database: &Database, of: i64) -> Result<(), DbError> {
+    let mut tx = database.write().await?;
+    sqlx::query(
+        "UPDATE jobexec.stores AS s SET table_schema = n.nspname, table_name = c.relname
+         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE s.store_id = $1 AND c.oid = s.table_oid",
+    )
+    .bind(of)
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Deletes the record itself and what is found out again.
+async fn drop_rest(tx: &mut PgConnection, of: i64) -> Result<(), sqlx::Error> {
+    delete_from(tx, of, &["rules", "figures", "suspects", "observations", "stores"]).await
+}
+
+async fn delete_from(tx: &mut PgConnection, of: i64, tables: &[&str]) -> Result<(), sqlx::Error> {
+    for table in tables {
+        let sql = format!("DELETE FROM jobexec.{table} WHERE store_id = $1");
+        sqlx::query(AssertSqlSafe(sql)).bind(of).persistent(false).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
