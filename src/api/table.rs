@@ -198,8 +198,10 @@ impl Default for JobColumns {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Sequential {
-    /// How long ago a later execution must have started, that runs or ran, before the earlier one is stale. One that was
-    /// skipped or turned away, so that it ended in the moment it started, does not count.
+    /// How long ago a later execution must have started, that runs or ran, before the earlier one is stale; and how long one
+    /// must have taken that failed or was cancelled, since it may have waited for the earlier one and given up. Make it
+    /// longer than an execution waits for its job to be free. One that was skipped or turned away, so that it ended in the
+    /// moment it started, does not count.
     pub grace_period: Duration,
 }
 

@@ -44,6 +44,8 @@ pub(super) struct Relation {
     pub(super) triggers: Vec<String>,
     /// What row-level security means for the login.
     pub(super) visibility: Visibility,
+    /// Whether the login may read `xmin`.
+    pub(super) versions: bool,
 }
 
 /// A column.
@@ -139,9 +141,11 @@ async fn relation(
     name: &Identifier,
     table: &Table,
 ) -> Result<Option<Relation>, DbError> {
-    let found: Option<(Oid, String, bool, List<String>)> = sqlx::query_as(
+    let found: Option<(Oid, String, bool, List<String>, bool)> = sqlx::query_as(
         "SELECT c.oid, c.relkind::text, has_schema_privilege(n.oid, 'USAGE'),
-                ARRAY(SELECT g.tgname::text FROM pg_trigger AS g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D')
+                ARRAY(SELECT g.tgname::text FROM pg_trigger AS g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D'),
+                EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'xmin'
+                        AND has_column_privilege(c.oid, a.attnum, 'SELECT'))
          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
          WHERE n.nspname = $1 AND c.relname = $2",
     )
@@ -150,7 +154,7 @@ async fn relation(
     .persistent(false)
     .fetch_optional(&mut *tx)
     .await?;
-    let Some((oid, kind, usage, List(triggers))) = found else { return Ok(None) };
+    let Some((oid, kind, usage, List(triggers), versions)) = found else { return Ok(None) };
     let visibility = format!("SELECT {}", visibility::columns("$1"));
     let visibility: Visibility =
         sqlx::query_as(AssertSqlSafe(visibility)).bind(oid).persistent(false).fetch_one(&mut *tx).await?;
@@ -189,5 +193,5 @@ async fn relation(
     .fetch_all(&mut *tx)
     .await?;
     let columns = columns.into_iter().map(|column| (column.name.clone(), column)).collect();
-    Ok(Some(Relation { oid, kind, usage, columns, triggers, visibility }))
+    Ok(Some(Relation { oid, kind, usage, columns, triggers, visibility, versions }))
 }

@@ -243,7 +243,7 @@ fn statement(judge: &Judge<'_>) -> String {
         _ => "false".to_owned(),
     };
     let successor = judge.sequential.map_or_else(null, |grace| {
-        let first = m.superseded_since(&judge.began_or_resumed());
+        let first = m.superseded_since(&judge.began_or_resumed(), grace);
         format!("{} + interval {}", wire(&first), literal(&interval(grace)))
     });
     let heartbeats = m.heartbeat_at();
@@ -417,11 +417,16 @@ fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error
                 crate::api::duration::format(delta(&timeout))
             ),
         };
-        let stale_at = if at.is_some() { decode::maybe_at(row, "heartbeat_lost_at")? } else { None };
+        let kept = matches!(judge.rules, Rules::Table(_));
+        let stale_at = if at.is_some() && kept { decode::maybe_at(row, "heartbeat_lost_at")? } else { None };
         let held = row.try_get::<Option<bool>, _>("heartbeat_held")?.unwrap_or_default();
         let why: Option<String> = row.try_get("heartbeats_why")?;
         let seen = match why.filter(|_| held && stale_at.is_some()) {
             Some(why) => format!("{seen}; that it is lost is held for one heartbeatTimeout, since {why}"),
+            None if at.is_some() && !kept => format!(
+                "{seen}; that it is lost does not count, since the operator's own tables are not there, in which it is kept whether \
+                 workers stopped together: run `jobexec schema --apply`"
+            ),
             None => seen,
         };
         all.push(Evidence { reason: Reason::HeartbeatLost, seen, stale_at });

@@ -118,6 +118,8 @@ pub struct Types {
     pub unusable_ids: bool,
     /// Whether Postgres itself can compare job ids, else they are compared by their text.
     pub jobs_comparable: bool,
+    /// Whether the login may read `xmin`, which tells the versions of a row apart.
+    pub versions: bool,
 }
 
 /// The longest id, in bytes, of an execution that the operator handles. An entry of an index has room for 2,704 bytes, and
@@ -342,6 +344,12 @@ impl Mapping {
     pub fn created_at(&self) -> Option<String> {
         let created = self.table.columns.created_at.as_ref()?;
         Some(self.instant(&column(created), self.types.created_at?))
+    }
+
+    /// What is another text once anybody has written the row, as who claims it for another run does; `None`: this login may not
+    /// read it.
+    pub const fn version(&self) -> Option<&'static str> {
+        if self.types.versions { Some("t.xmin::text") } else { None }
     }
 
     /// The condition that the start is before the creation by more than clocks may differ, where that is mapped.

@@ -12,7 +12,7 @@ use super::{Database, DbError, Judge};
 pub enum Kind {
     /// Its job was not finished while it ran. The detail is a digest of what made jobs finished then.
     JobUnfinished,
-    /// It runs, and its row has no start.
+    /// It runs, and its row has no start. The detail is the version of the row: in another one it may be another run.
     RunningWithoutStart,
     /// Its workload was there. The detail is the name and the UID of that.
     WorkloadSeen,
@@ -116,15 +116,17 @@ pub async fn update(database: &Database, judge: &Judge<'_>, seen: &Seen) -> Resu
     Ok(())
 }
 
-/// Notes since when executions run without a start: their time counts from then.
+/// Notes since when executions run without a start, in rows that nobody has written since: their time counts from then. What
+/// wrote the row may have finished that run and claimed it for the next one, which nobody sees between two looks.
 ///
 /// # Errors
 /// Those of [`update`].
 pub async fn update_running_without_start(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
     let m = judge.mapping;
     let now = format!(
-        "SELECT {id}::text AS execution_id, NULL::timestamptz AS started_at, NULL::text AS detail FROM {table} AS t
+        "SELECT {id}::text AS execution_id, NULL::timestamptz AS started_at, {version} AS detail FROM {table} AS t
          WHERE {running} AND {start} IS NULL AND $1::bigint IS NOT NULL",
+        version = m.version().unwrap_or("NULL::text"),
         id = m.id(),
         table = m.table(),
         running = m.judged(),

@@ -414,6 +414,7 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
             start: "f.started_at".to_owned(),
             created: judge.mapping.created_at().map(|_| "f.created_at".to_owned()),
             paused: judge.mapping.paused_for().map(|_| "f.paused".to_owned()),
+            version: None,
         }),
         source = source("f.reason"),
         note = note(judge),

@@ -406,6 +406,7 @@ fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types,
         jobs_alike: false,
         job_finished_at: None,
         jobs_comparable: id_type(job).is_some() || job.comparable,
+        versions: relation.versions,
         unusable_ids: !id.required
             || (id_type(id) == Some(IdType::Text)
                 && id.limit.is_none_or(|limit| limit > i32::from(ID_BYTES) / 4)),

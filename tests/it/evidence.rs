@@ -271,6 +271,8 @@ async fn a_later_execution_that_never_ran_supersedes_nothing() {
         format!("(18, 1, 8, 'cancelled', {0}, {0} + interval '9 ms')", ago(30)),
         format!("(19, 1, 9, 'completed', {0}, {0})", ago(20)),
         format!("(20, 1, 10, 'skipped', {}, NULL)", ago(10)),
+        // It waited for its job to be free for less than the grace period, and gave up.
+        format!("(24, 1, 11, 'failed', {}, {})", ago(30), ago(26)),
         format!("(21, 2, 1, 'running', {}, NULL)", ago(50)),
         format!("(22, 2, 2, 'cancelled', {}, {})", ago(40), ago(30)),
         format!("(31, 3, 1, 'running', {}, NULL)", ago(20)),
@@ -347,6 +349,70 @@ async fn an_execution_without_a_start_counts_from_when_it_was_first_seen_running
     // Once it has a start, or has ended, it is forgotten.
     world.sql("UPDATE job_executions SET started_at = now() WHERE id = 6").await;
     world.until_true(&format!("SELECT ({seen}) = '2'")).await;
+}
+
+/// Executions without a start that were seen running 25 hours ago, by an operator that is gone for a moment.
+async fn seen_without_a_start(test: &str) -> World {
+    let world = World::new(test).await;
+    world.sql("INSERT INTO job_executions SELECT n, n, 1, 'running' FROM generate_series(1, 2) AS n").await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world
+        .until_true("SELECT count(*) = 2 FROM jobexec.observations WHERE kind = 'RunningWithoutStart'")
+        .await;
+    operator.kill();
+    world.sql("UPDATE jobexec.observations SET since = now() - interval '25 hours'").await;
+    world
+}
+
+#[tokio::test]
+async fn another_run_in_the_row_of_one_without_a_start_gets_its_own_time() {
+    let world = seen_without_a_start("nextrun").await;
+    world.sql("UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 1").await;
+    world.sql("UPDATE job_executions SET status = 'running', completed_at = NULL WHERE id = 1").await;
+    let file = world.file("store.yaml", &World::store_with("jobs", json!({})).to_string());
+    // Nobody has seen that run yet.
+    let listed = world.jobexec(&["list", "--stale", "-f", &file, "-o", "name"]);
+    assert_eq!(String::from_utf8(listed.stdout).unwrap(), "2\n");
+    let operator = world.operator();
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
+    look(&world, &operator).await;
+    assert_eq!(world.status(1).await, "running");
+    assert_eq!(world.one::<String>(ENDED).await, "2 Failed DeadlineExceeded");
+    world
+        .until_true(
+            "SELECT since > now() - interval '1 hour' FROM jobexec.observations WHERE execution_id = '1'",
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn what_may_be_another_run_is_never_past_a_deadline() {
+    let world = seen_without_a_start("noversion").await;
+    world.sql("INSERT INTO job_executions VALUES (3, 3, 1, 'running', now() - interval '25 hours')").await;
+    let columns = "id, job_id, execution_number, status, started_at, completed_at";
+    world
+        .sql(&format!(
+            "REVOKE SELECT ON job_executions FROM {0}; GRANT SELECT ({columns}) ON job_executions TO {0}",
+            world.role
+        ))
+        .await;
+    let operator = world.operator();
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 3").await;
+    let status = world
+        .store_until(&operator, |s| is(&s.conditions, "Consistent", "False", "RunningWithoutStartedAt"))
+        .await;
+    assert!(message(&status.conditions, "Consistent").contains("GRANT SELECT (xmin)"), "{status:?}");
+    look(&world, &operator).await;
+    assert_eq!(world.one::<String>(ENDED).await, "3 Failed DeadlineExceeded");
+    operator.kill();
+    world.sql(&format!("GRANT SELECT (xmin) ON job_executions TO {}", world.role)).await;
+    let operator = world.operator();
+    world
+        .until_true("SELECT bool_and(detail IS NOT NULL) FROM jobexec.observations WHERE kind = 'RunningWithoutStart'")
+        .await;
+    look(&world, &operator).await;
+    assert_eq!(world.status(1).await, "running", "its time has only begun");
 }
 
 #[tokio::test]

@@ -129,7 +129,7 @@ async fn no_grant_is_left_out() {
     given.sort();
     taken.sort();
     assert_eq!(given, taken);
-    let columns = "GRANT SELECT (id, job_id, execution_number, status, started_at, completed_at, xmax), UPDATE (status, completed_at) \
+    let columns = "GRANT SELECT (id, job_id, execution_number, status, started_at, completed_at, xmax, xmin), UPDATE (status, completed_at) \
                    ON public.job_executions TO somebody";
     assert!(printed.lines().any(|line| plain(line) == columns), "{printed}");
 }

@@ -176,3 +176,41 @@ async fn whose_workload_has_ended_is_not_held() {
     world.request_sweep(&operator).await;
     assert_eq!(running(&world).await, 18);
 }
+
+#[tokio::test]
+async fn without_the_operators_tables_no_lost_heartbeat_counts() {
+    let spec = json!({
+        "table": {"columns": {"heartbeatAt": "beat", "worker": "worker"}},
+        "heartbeatTimeout": "1s", "defaultTimeout": "2h",
+    });
+    let world = World::bare("beatsunkept").await;
+    world.sql(TABLE).await;
+    world
+        .sql(&format!("GRANT SELECT, UPDATE (status, completed_at) ON job_executions TO {}", world.role))
+        .await;
+    world.secret("db", json!({"uri": world.url("right/password")})).await;
+    beating(&world, 1, 2, "50 minutes", "NULL").await;
+    world.sql("UPDATE job_executions SET started_at = now() - interval '1 hour' WHERE id = 1").await;
+    let operator = world.operator();
+    world.store(spec.clone()).await;
+    let status =
+        world.store_until(&operator, |s| is(&s.conditions, "EvidenceSeen", "False", "TablesMissing")).await;
+    let text = message(&status.conditions, "EvidenceSeen");
+    assert!(text.contains("lost heartbeats do not") && text.contains("jobexec schema --apply"), "{text}");
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
+    // Its deadline comes when the heartbeat of the other one has been lost for longer than its timeout.
+    let started = "now() - interval '2 hours' + interval '5 seconds'";
+    world.sql(&format!("INSERT INTO job_executions VALUES (3, 3, 1, 'running', {started})")).await;
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 3").await;
+    world.request_sweep(&operator).await;
+    assert_eq!(world.status(1).await, "running");
+    let file = world.file("store.yaml", &World::store_with("jobs", spec).to_string());
+    let told =
+        |args: &[&str]| String::from_utf8(world.jobexec(&[args, &["-f", &file]].concat()).stdout).unwrap();
+    assert_eq!(told(&["list", "--stale", "-o", "name"]), "");
+    assert!(
+        told(&["explain", "1"]).contains("that it is lost does not count"),
+        "{}",
+        told(&["explain", "1"])
+    );
+}

@@ -87,7 +87,7 @@ fn findings(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) 
     let asked = spec.jobs.is_some() || spec.sequential.is_some() || spec.workloads.is_some();
     all.extend(spec.mirror.enabled.then(|| mirrored(seen)));
     all.extend(notifying(store, seen, before));
-    all.extend((asked || spec.table.columns.heartbeat_at.is_some()).then(|| evidence(seen)));
+    all.extend((asked || spec.table.columns.heartbeat_at.is_some()).then(|| evidence(store, seen)));
     all
 }
 
@@ -121,16 +121,41 @@ fn notifying(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus)
 }
 
 /// Whether evidence other than deadlines counts, where the store has any.
-fn evidence(seen: &Seen) -> Finding {
+fn evidence(store: &ExecutionStore, seen: &Seen) -> Finding {
     const TYPE: &str = "EvidenceSeen";
     match (&seen.unseen, &seen.pulse) {
         (Some((reason, why)), _) => {
             let message = format!("not all evidence counts at present, deadlines do: {why}");
             Finding::new(TYPE, false, reason, message)
         }
-        (None, Some(_)) => Finding::new(TYPE, true, "Seen", "all evidence counts"),
+        (None, Some(_)) => match unkept(store, seen) {
+            Some(kinds) => Finding::new(
+                TYPE,
+                false,
+                "TablesMissing",
+                format!(
+                    "deadlines count, and {kinds} do not: what is seen of them must be kept in the operator's own tables, which are \
+                     not there or not readable. Run `jobexec schema --apply`; the condition Recording says more"
+                ),
+            ),
+            None => Finding::new(TYPE, true, "Seen", "all evidence counts"),
+        },
         (None, None) => unreachable_yet(TYPE),
     }
+}
+
+/// The evidence that the store has and that counts only where the operator has its own tables, if those are not there.
+fn unkept(store: &ExecutionStore, seen: &Seen) -> Option<String> {
+    let Ok(Current { session, .. }) = &seen.session else { return None };
+    let spec = &store.spec;
+    let kinds = [
+        (spec.table.columns.heartbeat_at.is_some(), "lost heartbeats"),
+        (spec.jobs.is_some(), "finished jobs"),
+        (spec.workloads.is_some(), "workloads that are gone"),
+    ];
+    let kinds: Vec<&str> = kinds.into_iter().filter_map(|(there, kind)| there.then_some(kind)).collect();
+    let missing = matches!(session.ledger, Ledger::Missing(_)) && !kinds.is_empty();
+    missing.then(|| kinds.join(" and "))
 }
 
 /// The summary: rows are looked at, and changed unless a person asked for them not to be.
@@ -311,7 +336,8 @@ fn consistent(seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
             (None, _) => unreachable_yet(TYPE),
         };
     };
-    let mut kinds = Vec::from(contradictions(found));
+    let versions = seen.session.as_ref().map_or(true, |now| now.session.mapping.version().is_some());
+    let mut kinds = Vec::from(contradictions(found, versions));
     kinds.retain(|(count, ..)| *count > 0);
     let Some((_, first, _)) = kinds.first() else {
         return match pair {
@@ -325,8 +351,9 @@ fn consistent(seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
     Finding::new(TYPE, false, first, message)
 }
 
-/// The kinds of contradictions, each with its count, its reason and what is said of it.
-fn contradictions(found: &Contradictions) -> [(i64, &'static str, String); 9] {
+/// The kinds of contradictions, each with its count, its reason and what is said of it. `versions`: whether the versions of a
+/// row can be told apart.
+fn contradictions(found: &Contradictions, versions: bool) -> [(i64, &'static str, String); 9] {
     let example = found.example.as_deref().unwrap_or_default();
     let unmapped = format!("with a status that spec.table.statuses does not list, for example {example:?}");
     [
@@ -334,7 +361,13 @@ fn contradictions(found: &Contradictions) -> [(i64, &'static str, String); 9] {
         (
             found.running_without_start,
             "RunningWithoutStartedAt",
-            "running without a start time, which count from when they were first seen running".to_owned(),
+            if versions {
+                "running without a start time, which count from when they were first seen running".to_owned()
+            } else {
+                "running without a start time, which are never past a deadline, since this login may not see whether a row was \
+                 claimed again: as the table's owner GRANT SELECT (xmin) on it, as `jobexec schema --role` does"
+                    .to_owned()
+            },
         ),
         (found.finished_without_end, "FinishedWithoutCompletedAt", "finished without an end time".to_owned()),
         (found.ended_before_start, "CompletedBeforeStarted", "that ended before they started".to_owned()),

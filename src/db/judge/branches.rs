@@ -168,7 +168,9 @@ impl Judge<'_> {
 
     /// Those that run without a start and were seen doing so.
     fn without_start(&self, take: Take) -> Option<String> {
-        let Rules::Table(_) = self.rules else { return None };
+        if !self.sees_runs() {
+            return None;
+        }
         let from = self.undated();
         let more = format!(
             "{} IS NULL AND {} <= statement_timestamp()",
@@ -197,14 +199,16 @@ impl Judge<'_> {
         let m = self.mapping;
         format!(
             "JOIN jobexec.observations AS o ON {} AND {} = {}",
-            Self::seen_running("$4"),
+            Self::seen_running("$4", m.version()),
             m.id(),
             id_of("o.execution_id", m.id_type())
         )
     }
 
+    /// Where the operator has no tables of its own nobody knows whether a lost heartbeat has to be held.
     fn by_heartbeat(&self, take: Take) -> Option<String> {
         let m = self.mapping;
+        let Rules::Table(_) = self.rules else { return None };
         let shortest = self.in_force.shortest_heartbeat()?;
         let heartbeat = m.heartbeat_at()?;
         let narrow = m.heartbeat_by(&format!(
@@ -261,10 +265,10 @@ impl Judge<'_> {
 
     fn by_successor(&self, take: Take) -> Option<String> {
         let m = self.mapping;
-        let cutoff =
-            format!("statement_timestamp() - interval {}", literal(&rules::interval(self.sequential?)));
+        let grace = self.sequential?;
+        let cutoff = format!("statement_timestamp() - interval {}", literal(&rules::interval(grace)));
         let began = self.began_or_resumed();
-        let more = format!("{began} IS NOT NULL AND {}", m.superseded_by(&began, &cutoff));
+        let more = format!("{began} IS NOT NULL AND {}", m.superseded_by(&began, &cutoff, grace));
         Some(self.by_evidence(Reason::Superseded, "", &more, take))
     }
 

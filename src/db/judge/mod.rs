@@ -35,8 +35,8 @@ use crate::policy::{Compiled, Scope};
 pub enum Rules {
     /// From `jobexec.rules`, under this store id.
     Table(i64),
-    /// From what is in force: the operator's tables are not there. Then evidence that must be seen for a while before
-    /// it counts is not.
+    /// From what is in force: the operator's tables are not there. Then evidence for which something must be kept does not count: what
+    /// is seen for a while, and lost heartbeats, which may have to be held.
     Memory,
 }
 

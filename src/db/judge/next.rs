@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 
-use super::{DUE, Judge, Rules, TOTAL, Take, wire, within};
+use super::{DUE, Judge, TOTAL, Take, wire, within};
 use crate::api::OnTimeout;
 
 /// How many rows beyond a cutoff are looked at for the next deadline. Where rules govern all of them the next look is
@@ -35,7 +35,9 @@ impl Judge<'_> {
     }
 
     fn next_without_start(&self) -> Option<String> {
-        let Rules::Table(_) = self.rules else { return None };
+        if !self.sees_runs() {
+            return None;
+        }
         let m = self.mapping;
         let from = self.undated();
         let deadline = self.not_before_promised(&format!("{from} + {TOTAL}"), &from);

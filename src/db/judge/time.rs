@@ -1,6 +1,6 @@
 //! From when the time of an execution counts: from its start or its creation, whichever is later, since a row of two clocks
 //! may say that it started before it was made. One that runs without a start has waited for a time that nobody knows: it
-//! counts from when it was first seen running, which only the operator's tables say. Time for which it was paused does not
+//! counts from when it was first seen running in the version that its row has now, which only the operator's tables say. Time for which it was paused does not
 //! count: what its row says of that, or what the operator saw, whichever is longer.
 //!
 //! No row counts from before its start, so that an index on the start narrows. What was seen of pauses is `p` in a statement
@@ -24,6 +24,8 @@ pub(in crate::db) struct Times {
     pub(in crate::db) created: Option<String>,
     /// For how long it says that it has been paused, where that is mapped.
     pub(in crate::db) paused: Option<String>,
+    /// In which version it is; `None`: the one that was judged.
+    pub(in crate::db) version: Option<&'static str>,
 }
 
 impl Times {
@@ -49,7 +51,13 @@ impl Judge<'_> {
     /// What the row `t` says of its time.
     pub(super) fn times(&self) -> Times {
         let m = self.mapping;
-        Times { id: m.id(), start: m.started_at(), created: m.created_at(), paused: m.paused_for() }
+        Times {
+            id: m.id(),
+            start: m.started_at(),
+            created: m.created_at(),
+            paused: m.paused_for(),
+            version: m.version(),
+        }
     }
 
     /// From when the row `t` counts; NULL: that is not known.
@@ -71,14 +79,15 @@ impl Judge<'_> {
 
     /// `dated` where there is a start, else when it was first seen running.
     pub(super) fn by_start(&self, times: &Times, dated: &str, store_id: &str) -> String {
-        let otherwise = match self.rules {
-            Rules::Memory => String::new(),
-            Rules::Table(_) => format!(
+        let otherwise = if self.sees_runs() {
+            format!(
                 "ELSE (SELECT {} FROM jobexec.observations AS o WHERE {} AND o.execution_id = {}::text)",
                 times.later_than("o.since"),
-                Self::seen_running(store_id),
+                Self::seen_running(store_id, times.version),
                 times.id
-            ),
+            )
+        } else {
+            String::new()
         };
         format!("CASE WHEN {} IS NOT NULL THEN {dated} {otherwise} END", times.start)
     }
@@ -186,9 +195,15 @@ impl Judge<'_> {
         self.times().later_than("o.since")
     }
 
-    /// The observations `o` of those.
-    pub(super) fn seen_running(store_id: &str) -> String {
-        format!("o.store_id = {store_id} AND o.kind = '{}'", Kind::RunningWithoutStart.as_str())
+    /// Whether the operator sees since when an execution without a start runs, and remembers it.
+    pub(super) fn sees_runs(&self) -> bool {
+        self.mapping.version().is_some() && matches!(self.rules, Rules::Table(_))
+    }
+
+    /// The observations `o` of those, of rows in this version.
+    pub(super) fn seen_running(store_id: &str, version: Option<&str>) -> String {
+        let version = version.map_or(String::new(), |version| format!(" AND o.detail = {version}"));
+        format!("o.store_id = {store_id} AND o.kind = '{}'{version}", Kind::RunningWithoutStart.as_str())
     }
 
     /// Whether columns may have a row count from later than its start.

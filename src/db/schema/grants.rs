@@ -45,8 +45,8 @@ pub(super) fn statements(layout: &Layout, role: &str) -> Vec<String> {
     let (read, write) = (quoted(&read_columns(table)), quoted(&write_columns(table)));
     let mut grants = vec![
         format!("GRANT USAGE ON SCHEMA {}, jobexec TO {role}", quote(&table.schema.0)),
-        // By `xmax` it is known who holds a row.
-        format!("GRANT SELECT ({read}, xmax), UPDATE ({write}) ON {} TO {role}", qualified(table)),
+        // By `xmax` it is known who holds a row, and by `xmin` whether it was written since it was seen.
+        format!("GRANT SELECT ({read}, xmax, xmin), UPDATE ({write}) ON {} TO {role}", qualified(table)),
     ];
     if let Some(jobs) = &layout.jobs {
         grants.push(format!("GRANT USAGE ON SCHEMA {} TO {role}", quote(&jobs.schema.0)));

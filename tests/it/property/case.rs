@@ -152,7 +152,7 @@ pub(super) struct Row {
     /// Since when it is known to have been run again with the same start.
     pub(super) again: Option<When>,
     /// How many milliseconds after its start it ended, if it says so.
-    pub(super) took: Option<u16>,
+    pub(super) took: Option<u32>,
     /// Since when its job is seen finished, if it is.
     pub(super) suspect: When,
     /// Whether what was seen is of an earlier execution with the same id.
@@ -305,7 +305,7 @@ fn row() -> impl Strategy<Value = Row> {
         weighted(0.85, when(40)),
         weighted(0.8, when(20)),
         weighted(0.8, when(40)),
-        weighted(0.6, prop::sample::select(vec![0_u16, 500, 1_000, 60_000])),
+        weighted(0.6, prop::sample::select(vec![0_u32, 500, 1_000, 60_000, 601_000, 3_601_000])),
         (
             (0..12_i16).prop_map(When::Ago),
             prop::bool::weighted(0.05),

@@ -396,12 +396,12 @@ impl Field {
         for (place, row) in rows.iter().enumerate() {
             let since = row.suspect.instant(now).unwrap();
             let aged = sqlx::query(
-                "UPDATE jobexec.observations SET since = $1
+                "UPDATE jobexec.observations SET since = $1, detail = CASE WHEN $3 THEN '1' ELSE detail END
                  WHERE kind = 'RunningWithoutStart' AND execution_id = $2 RETURNING 1",
             );
-            let found =
-                aged.bind(since).bind(shape.id(place)).fetch_optional(&self.world.pool).await.unwrap();
-            seen[place] = found.map(|_| i128::from(since.timestamp_micros()));
+            let aged = aged.bind(since).bind(shape.id(place)).bind(row.reused);
+            let found = aged.fetch_optional(&self.world.pool).await.unwrap();
+            seen[place] = found.filter(|_| !row.reused).map(|_| i128::from(since.timestamp_micros()));
         }
         seen
     }

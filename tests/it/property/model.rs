@@ -79,6 +79,7 @@ impl Model<'_> {
         }
         let silence = self.said(row, |p| p.heartbeat).or(self.case.heartbeat.map(|h| (h, STORE.to_owned())));
         if let (Some(last), Some((silence, source))) = (execution.heartbeat, silence)
+            && self.remembers
             && self.held_from(last.max(from).max(self.watched).max(self.resumed(execution)))
                 + silence.micros()
                 <= self.now
@@ -101,9 +102,12 @@ impl Model<'_> {
 
     /// The first hold counts that began after the last sign of life.
     fn held_from(&self, alive: i128) -> i128 {
-        let holds = self.case.held.iter().filter(|_| self.remembers);
-        let began =
-            holds.filter_map(|hold| hold.instant(self.at)).map(|at| i128::from(at.timestamp_micros()));
+        let began = self
+            .case
+            .held
+            .iter()
+            .filter_map(|hold| hold.instant(self.at))
+            .map(|at| i128::from(at.timestamp_micros()));
         began.filter(|at| *at > alive && *at <= self.now).min().unwrap_or(alive)
     }
 
@@ -283,21 +287,20 @@ impl Model<'_> {
                 && self.case.exists(other.row)
                 && other.row.number.is_some_and(|later| later > number)
                 && other.start.is_some_and(|start| start >= own && start + lead.micros() <= self.now)
-                && self.ran(other.row)
+                && self.ran(other.row, lead)
         })
     }
 
-    fn ran(&self, row: &Row) -> bool {
+    fn ran(&self, row: &Row, lead: Length) -> bool {
         let took = row.took.filter(|_| row.start.is_some_and(|start| matches!(start, When::Ago(_))));
+        let long = took.is_some_and(|took| took >= 1_000 && i128::from(took) * 1_000 >= lead.micros());
         match row.status {
             Some(Status::Running | Status::AlsoRunning | Status::Completed) => {
                 took.is_none_or(|took| took > 0)
             }
-            Some(Status::Failed) => took.is_some_and(|took| took >= 1_000),
+            Some(Status::Failed) => long,
             Some(Status::Paused) => SHAPES[self.case.shape].pauses && took.is_none_or(|took| took > 0),
-            Some(Status::Cancelled) => {
-                SHAPES[self.case.shape].cancels && took.is_some_and(|took| took >= 1_000)
-            }
+            Some(Status::Cancelled) => SHAPES[self.case.shape].cancels && long,
             _ => false,
         }
     }
