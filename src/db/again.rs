@@ -43,31 +43,22 @@ pub async fn note(database: &Database, judge: &Judge<'_>) -> Result<(), DbError>
         table = m.table(),
         running = m.judged(),
     );
-    let mut tx = database.read().await?;
-    let any = judge.bind(sqlx::query(AssertSqlSafe(format!("{again} SELECT FROM again LIMIT 1"))));
-    let any = any.persistent(false).fetch_optional(&mut *tx).await?;
-    tx.commit().await?;
-    if any.is_none() {
-        return Ok(());
-    }
-    let sql = format!(
+    let any = format!("{again} SELECT EXISTS (SELECT FROM again)");
+    let write = format!(
         "{again},
          noted AS (
              INSERT INTO jobexec.observations AS o (store_id, kind, execution_id, started_at, since)
              SELECT $4, '{kind}', id, started_at, statement_timestamp() FROM again
-             ON CONFLICT (store_id, kind, execution_id) DO UPDATE SET started_at = excluded.started_at, since = excluded.since
-             RETURNING o.execution_id)
+             ON CONFLICT (store_id, kind, execution_id) DO UPDATE SET started_at = excluded.started_at, since = excluded.since)
          INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason, source, note, started_at)
          SELECT statement_timestamp(), $4, id, job_id, number, '{STARTED_AGAIN}', 'StartUnchanged', source,
                 'its run ended at ' || to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
                 || ', and it runs again with the same start: what runs it again has to set that', started_at
-         FROM again WHERE id IN (SELECT execution_id FROM noted)",
+         FROM again",
         kind = Kind::StartedAgain.as_str(),
     );
-    let mut tx = database.write().await?;
-    judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false).execute(&mut *tx).await?;
-    tx.commit().await?;
-    Ok(())
+    let bind = |sql: String| judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false);
+    observations::write_if(database, bind(any), bind(write)).await
 }
 
 /// Sees which executions that somebody was alerted of have ended, and forgets what does not matter any more.
@@ -102,7 +93,8 @@ pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<(), DbErro
         key = id_of("e.execution_id", m.id_type()),
         finished = m.finished(),
     );
-    let matters = format!("{} UNION {ended}", kept(Kind::Ended, m.begun()));
+    // What ended is seen already.
+    let matters = format!("{} UNION SELECT * FROM seen", kept(Kind::Ended, m.begun()));
     observations::update(
         database,
         judge,

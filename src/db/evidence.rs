@@ -2,8 +2,7 @@
 //! gone. Since when it is seen is kept in `jobexec.suspects`, so that an operator that was started anew knows it, and
 //! everybody else too. What is not certain there never ends an execution by itself.
 
-use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::AssertSqlSafe;
 
 use super::judge::{Reason, Rules, Suspicion};
 use super::observations::{self, Kind};
@@ -66,43 +65,41 @@ impl Workloads {
 pub async fn update_jobs(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
     let m = judge.mapping;
     let Some((finished, _)) = m.job_finished() else { return Ok(()) };
-    let rows = format!(
-        "SELECT {id}::text AS execution_id, {began} AS started_at FROM {table} AS t JOIN {jobs} ON {of_job}
-         WHERE {running} AND {began} IS NOT NULL",
-        id = m.id(),
-        began = m.began_at(),
-        table = m.table(),
-        jobs = m.jobs_table(),
-        of_job = m.of_job(),
-        running = m.judged(),
-    );
+    let began = m.began_at();
+    let rows = |columns: String, seen: &str| {
+        format!(
+            "SELECT {id}::text AS execution_id, {columns} FROM {table} AS t JOIN {jobs} ON {of_job} {seen}
+             WHERE {running} AND {began} IS NOT NULL",
+            id = m.id(),
+            table = m.table(),
+            jobs = m.jobs_table(),
+            of_job = m.of_job(),
+            running = m.judged(),
+        )
+    };
     // What made a job finished when this was seen may not do so any more: the digest tells.
     let unfinished = observations::Seen {
         kind: Kind::JobUnfinished,
         now: format!(
-            "SELECT execution_id, started_at, {} AS detail FROM ({rows} AND {finished} IS FALSE) AS unfinished",
-            m.job_finished_digest()
+            "{} AND {finished} IS FALSE",
+            rows(format!("{began} AS started_at, {} AS detail", m.job_finished_digest()), "")
         ),
-        matters: Some(rows),
+        matters: Some(rows(format!("{began} AS started_at"), "")),
         parameters: None,
     };
     observations::update(database, judge, &unfinished).await?;
     let (later, earlier) = judge.job_finished_while_running("$1").unwrap_or(("false".into(), "false".into()));
+    let seen = format!("LEFT JOIN jobexec.observations AS o ON {}", judge.job_seen_unfinished("$1"));
     let found = format!(
         "SELECT execution_id, began_at, later OR seen AS certain, NULL::text AS detail FROM (
-             SELECT {id}::text AS execution_id, {began} AS began_at, ({later}) IS TRUE AS later,
-                    ({earlier}) IS TRUE AS earlier, {seen} AS seen
-             FROM {table} AS t JOIN {jobs} ON {of_job}
-             WHERE {running} AND {finished} AND {began} IS NOT NULL AND $2::jsonb IS NOT NULL
-               AND $3::text[] IS NOT NULL AND $4::text[] IS NOT NULL) AS row
+             {rows} AND {finished} AND $2::jsonb IS NOT NULL AND $3::text[] IS NOT NULL AND $4::text[] IS NOT NULL) AS row
          WHERE seen OR NOT earlier",
-        seen = judge.job_seen_unfinished("$1"),
-        id = m.id(),
-        began = m.began_at(),
-        table = m.table(),
-        jobs = m.jobs_table(),
-        of_job = m.of_job(),
-        running = m.judged(),
+        rows = rows(
+            format!(
+                "{began} AS began_at, ({later}) IS TRUE AS later, ({earlier}) IS TRUE AS earlier, o.execution_id IS NOT NULL AS seen"
+            ),
+            &seen,
+        ),
     );
     replace(database, judge, Reason::JobFinished.as_str(), &found, &Workloads::default()).await
 }
@@ -232,25 +229,16 @@ async fn replace(
          kept AS (SELECT execution_id, began_at, certain, detail FROM jobexec.suspects
                   WHERE store_id = $1 AND reason = '{reason}')"
     );
-    // Mostly nothing has changed, and then nothing is written.
-    let mut tx = database.read().await?;
-    let differs: bool = bind(format!(
+    let differs = format!(
         "{with} SELECT EXISTS ((SELECT * FROM found EXCEPT SELECT * FROM kept) UNION ALL
                                (SELECT * FROM kept EXCEPT SELECT * FROM found))"
-    ))
-    .try_map(|row: PgRow| row.try_get(0))
-    .fetch_one(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    if !differs {
-        return Ok(());
-    }
-    let mut tx = database.write().await?;
-    bind(format!(
+    );
+    let write = format!(
         "{with},
          gone AS (
-             DELETE FROM jobexec.suspects AS s WHERE s.store_id = $1 AND s.reason = '{reason}'
-             AND s.execution_id NOT IN (SELECT execution_id FROM found))
+             DELETE FROM jobexec.suspects AS s
+             USING (SELECT execution_id FROM kept EXCEPT SELECT execution_id FROM found) AS over
+             WHERE s.store_id = $1 AND s.reason = '{reason}' AND s.execution_id = over.execution_id)
          INSERT INTO jobexec.suspects AS s (store_id, reason, execution_id, began_at, since, certain, detail)
          SELECT DISTINCT ON (execution_id) $1, '{reason}', execution_id, began_at, statement_timestamp(), certain, detail
          FROM (SELECT * FROM found EXCEPT SELECT * FROM kept) AS fresh
@@ -258,9 +246,6 @@ async fn replace(
              -- Ids may be used again, and what was only suspected gets its grace period once it is certain.
              since = CASE WHEN s.began_at = excluded.began_at AND (s.certain OR NOT excluded.certain) THEN s.since ELSE excluded.since END,
              began_at = excluded.began_at, certain = excluded.certain, detail = excluded.detail"
-    ))
-    .execute(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    Ok(())
+    );
+    observations::write_if(database, bind(differs), bind(write)).await
 }

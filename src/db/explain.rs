@@ -239,7 +239,12 @@ fn statement(judge: &Judge<'_>) -> String {
         format!("(SELECT max({}) FROM {} WHERE {})", wire(&at), m.jobs_table(), m.of_job())
     });
     let unfinished = match (judge.rules, m.job_finished()) {
-        (Rules::Table(_), Some(_)) => judge.job_seen_unfinished("$4"),
+        (Rules::Table(_), Some(_)) => {
+            format!(
+                "EXISTS (SELECT FROM jobexec.observations AS o WHERE {})",
+                judge.job_seen_unfinished("$4")
+            )
+        }
         _ => "false".to_owned(),
     };
     let successor = judge.sequential.map_or_else(null, |grace| {

@@ -1,8 +1,9 @@
 //! What was seen of executions and is in no column of theirs: since when it is so is kept in `jobexec.observations`, so
 //! that an operator that was restarted knows it, and everybody who reads the same tables.
 
-use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Postgres, Row as _};
 
 use super::judge::{Rules, id_of};
 use super::{Database, DbError, Judge};
@@ -53,8 +54,8 @@ pub struct Seen {
     pub kind: Kind,
     /// The executions of which it is so now: each is kept with the time at which that was first seen.
     pub now: String,
-    /// Those of which it still matters that it once was so; `None`: only those of which it is so now. Of all others it is
-    /// forgotten.
+    /// Those of which it still matters that it once was so; `None`: only those of which it is so now, which are `seen`. Of all
+    /// others it is forgotten.
     pub matters: Option<String>,
     /// What the queries may use as `$2`, `$3` and `$4`, and then must: a text and two arrays of texts.
     pub parameters: Option<(String, Vec<String>, Vec<String>)>,
@@ -85,36 +86,45 @@ pub async fn update(database: &Database, judge: &Judge<'_>, seen: &Seen) -> Resu
         now = seen.now,
         matters = seen.matters.as_deref().unwrap_or("SELECT * FROM seen"),
     );
-    // Mostly nothing has changed, and then nothing is written.
-    let mut tx = database.read().await?;
-    let differs: bool =
-        bind(format!("{with} SELECT EXISTS (SELECT FROM fresh) OR EXISTS (SELECT FROM over)"))
-            .try_map(|row: PgRow| row.try_get(0))
-            .fetch_one(&mut *tx)
-            .await?;
-    tx.commit().await?;
-    if !differs {
-        return Ok(());
-    }
-    let mut tx = database.write().await?;
+    let differs = format!("{with} SELECT EXISTS (SELECT FROM fresh) OR EXISTS (SELECT FROM over)");
     // One statement cannot delete and replace the same row.
-    bind(format!(
+    let write = format!(
         "{with},
          forgotten AS (
-             DELETE FROM jobexec.observations AS o WHERE o.store_id = $1 AND o.kind = '{kind}'
-             AND o.execution_id IN (SELECT execution_id FROM over)
-             AND o.execution_id NOT IN (SELECT execution_id FROM fresh))
+             DELETE FROM jobexec.observations AS o
+             USING (SELECT execution_id FROM over EXCEPT SELECT execution_id FROM fresh) AS gone
+             WHERE o.store_id = $1 AND o.kind = '{kind}' AND o.execution_id = gone.execution_id)
          INSERT INTO jobexec.observations AS o (store_id, kind, execution_id, started_at, since, detail)
          SELECT DISTINCT ON (execution_id) $1, '{kind}', execution_id, started_at, statement_timestamp(), detail FROM fresh
          ON CONFLICT (store_id, kind, execution_id) DO UPDATE
              SET started_at = excluded.started_at, since = excluded.since, total = NULL, detail = excluded.detail
              WHERE (o.started_at, o.detail) IS DISTINCT FROM (excluded.started_at, excluded.detail)"
-    ))
-    .execute(&mut *tx)
-    .await?;
+    );
+    write_if(database, bind(differs), bind(write)).await
+}
+
+/// Writes where the first statement says that there is something to write: mostly there is nothing.
+///
+/// # Errors
+/// Those of the database; then nothing was written.
+pub(super) async fn write_if(
+    database: &Database,
+    differs: Statement<'_>,
+    write: Statement<'_>,
+) -> Result<(), DbError> {
+    let mut tx = database.read().await?;
+    let differs: bool = differs.try_map(|row: PgRow| row.try_get(0)).fetch_one(&mut *tx).await?;
     tx.commit().await?;
+    if differs {
+        let mut tx = database.write().await?;
+        write.execute(&mut *tx).await?;
+        tx.commit().await?;
+    }
     Ok(())
 }
+
+/// A statement with its parameters.
+pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
 /// Notes since when executions run without a start, in rows that nobody has written since: their time counts from then. What
 /// wrote the row may have finished that run and claimed it for the next one, which nobody sees between two looks.
@@ -166,32 +176,25 @@ pub async fn update_paused(database: &Database, judge: &Judge<'_>) -> Result<(),
     let matters = rows(format!("{} AND {kept}", m.alive()));
     update(database, judge, &Seen { kind: Kind::Paused, now, matters: Some(matters), parameters: None })
         .await?;
+    // By the ids of the table, so that its index serves: mostly none has changed, and then each is looked for.
     let changed = format!(
-        "FROM {table} AS t WHERE o.store_id = $1 AND o.kind = '{kind}' AND {kept} AND o.execution_id = {id}::text
+        "FROM {table} AS t WHERE o.store_id = $1 AND o.kind = '{kind}' AND {id} = {key}
            AND o.started_at = {start} AND {begun} AND (o.detail IS NULL) <> ({paused})",
+        key = id_of("o.execution_id", m.id_type()),
         begun = m.alive(),
         paused = m.paused(),
     );
-    let mut tx = database.read().await?;
     let any = format!(
         "SELECT EXISTS (SELECT FROM jobexec.observations AS o CROSS JOIN LATERAL (SELECT {changed}) AS changed)"
     );
-    let any: bool =
-        sqlx::query_scalar(AssertSqlSafe(any)).bind(store_id).persistent(false).fetch_one(&mut *tx).await?;
-    tx.commit().await?;
-    if !any {
-        return Ok(());
-    }
-    let sql = format!(
+    let write = format!(
         "UPDATE jobexec.observations AS o
          SET since = statement_timestamp(), detail = CASE WHEN o.detail IS NULL THEN '{RESUMED}' END,
              total = CASE WHEN o.detail IS NULL THEN {SEEN_PAUSED} ELSE o.total END
          {changed}"
     );
-    let mut tx = database.write().await?;
-    sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false).execute(&mut *tx).await?;
-    tx.commit().await?;
-    Ok(())
+    let bind = |sql: String| sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false);
+    write_if(database, bind(any), bind(write)).await
 }
 
 /// For how long the execution of observation `o` was seen paused so far: from none to 1,000,000 hours, in hours and less,

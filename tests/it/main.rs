@@ -36,6 +36,7 @@ mod http;
 mod identity;
 mod ladder;
 mod late;
+mod manyseen;
 mod mirror;
 mod node;
 mod notifications;

@@ -48,14 +48,7 @@ impl Judge<'_> {
 
     /// The condition that the workload of the row `t` is known to have ended, where that can be known.
     pub(in crate::db) fn workload_ended(&self) -> Option<String> {
-        let (Rules::Table(_), Some(_)) = (self.rules, self.workloads) else { return None };
-        let m = self.mapping;
-        Some(format!(
-            "(({}::text, {}) IN (SELECT s.execution_id, s.began_at FROM jobexec.suspects AS s
-              WHERE s.store_id = $4 AND s.reason = '{}' AND s.certain)) IS TRUE",
-            m.id(),
-            m.began_at(),
-            Reason::WorkloadGone.as_str()
-        ))
+        self.workloads?;
+        self.is_suspect(Reason::WorkloadGone.as_str(), "AND s.certain")
     }
 }

@@ -177,7 +177,7 @@ impl Judge<'_> {
             self.mapping.started_column(),
             self.not_before_promised(&format!("{from} + {TOTAL}"), &from)
         );
-        Some(self.by_evidence(Reason::DeadlineExceeded, &self.join_seen_running(), &more, take))
+        Some(self.by_time(&self.join_seen_running(), &more, take))
     }
 
     /// Those of which pauses were seen.
@@ -191,7 +191,7 @@ impl Judge<'_> {
             m.started_column(),
             self.not_before_promised(&format!("{} + {TOTAL}", self.dated_and_paused()), &m.started_at())
         );
-        Some(self.by_evidence(Reason::DeadlineExceeded, &format!("JOIN p ON p.k = {}", m.id()), &more, take))
+        Some(self.by_time(&format!("JOIN p ON p.k = {}", m.id()), &more, take))
     }
 
     /// The join of the row `t` to what says when it was first seen running without a start.
@@ -290,7 +290,8 @@ impl Judge<'_> {
             if include_governed || take.looks_at_all() { "true" } else { &format!("({GOVERNED}) IS NULL") };
         let action = "CASE v.action WHEN 'Cancel' THEN 'Cancel' ELSE 'Fail' END";
         let branch = |which: &String| {
-            self.found(Reason::ManualCleanup, action, "", &format!("{which} AND {governed}"), take)
+            let more = format!("{which} AND {governed}");
+            self.found(Reason::ManualCleanup, action, &self.joined(), &more, take)
         };
         alternatives.iter().map(branch).collect()
     }
@@ -299,21 +300,29 @@ impl Judge<'_> {
         self.asked.and_then(|asked| asked.end)
     }
 
-    pub(super) fn by_evidence(&self, reason: Reason, from: &str, more: &str, take: Take) -> String {
-        self.found(reason, "v.action", from, &format!("{more} {}", self.acts(take)), take)
+    /// Those past a deadline that their start does not tell.
+    fn by_time(&self, from: &str, more: &str, take: Take) -> String {
+        let from = format!("{from} {}", self.joined_for_due());
+        let more = format!("{more} {}", self.acts(take));
+        self.found(Reason::DeadlineExceeded, "v.action", &from, &more, take)
     }
 
+    pub(super) fn by_evidence(&self, reason: Reason, from: &str, more: &str, take: Take) -> String {
+        let from = format!("{from} {}", self.joined());
+        self.found(reason, "v.action", &from, &format!("{more} {}", self.acts(take)), take)
+    }
+
+    /// Those that run, are in the rows `from` and for which `more` holds.
     fn found(&self, reason: Reason, action: &str, from: &str, more: &str, take: Take) -> String {
         let m = self.mapping;
         let place = Reason::ALL.iter().position(|r| *r == reason).unwrap_or(Reason::ALL.len());
         format!(
             "SELECT * FROM (SELECT {id} AS id, '{reason}' AS reason, {action} AS action, {place} AS place
-                            FROM {table} AS t {from} {joined}
+                            FROM {table} AS t {from}
                             WHERE {running} AND {more} {take}) AS found",
             id = m.id(),
             reason = reason.as_str(),
             table = m.table(),
-            joined = self.joined(),
             // What a person asks is done at once.
             running = if reason == Reason::ManualCleanup { m.judged() } else { self.judged() },
             take = self.take(take),

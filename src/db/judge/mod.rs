@@ -126,8 +126,7 @@ macro_rules! due {
     };
 }
 
-/// The same as text. Where it is enough the statement is shorter: one that does not fit into a TLS record (16 KiB) is
-/// sent in two parts, and the second one waits for an acknowledgement, which a server may delay by 40 ms.
+/// The same as text. Where it is enough the statement is shorter, which is parsed and planned each time.
 const DUE: &str = due!();
 
 /// All that the rules come to for a row that [`Judge::joins`] has joined them to.
@@ -222,6 +221,11 @@ impl<'a> Judge<'a> {
     pub fn joined(&self) -> String {
         let m = self.mapping;
         Self::joins(&m.id(), &m.job_key().0, &m.job_type())
+    }
+
+    /// The same, and as `v` no more than its deadline needs.
+    fn joined_for_due(&self) -> String {
+        format!("{} CROSS JOIN LATERAL (SELECT {DUE}) AS v", self.others("", &[]))
     }
 
     /// The common table expressions of [`Self::rules`], and `stale` (id, reason, action).

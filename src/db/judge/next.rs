@@ -46,7 +46,7 @@ impl Judge<'_> {
              WHERE {running} AND {start} IS NULL AND {deadline} > statement_timestamp()",
             table = m.table(),
             seen = self.join_seen_running(),
-            joined = self.joined(),
+            joined = self.joined_for_due(),
             running = m.judged(),
             start = m.started_column(),
         ))
@@ -64,7 +64,7 @@ impl Judge<'_> {
              WHERE {running} AND {start} IS NOT NULL AND {deadline} > statement_timestamp()",
             table = m.table(),
             id = m.id(),
-            joined = self.joined(),
+            joined = self.joined_for_due(),
             running = m.judged(),
             start = m.started_column(),
         ))

@@ -80,13 +80,13 @@ impl Judge<'_> {
         Some((later, format!("({finished} <= {began})")))
     }
 
-    /// The condition that the job of the row `t` was seen unfinished while it ran. `store_id` is the parameter with the
-    /// store's id in the operator's tables.
+    /// The condition that the observation `o` says that the job of the row `t` was seen unfinished while it ran. `store_id` is the
+    /// parameter with the store's id in the operator's tables.
     pub(in crate::db) fn job_seen_unfinished(&self, store_id: &str) -> String {
         let m = self.mapping;
         format!(
-            "(({id}::text, {began}) IN (SELECT o.execution_id, o.started_at FROM jobexec.observations AS o
-              WHERE o.store_id = {store_id} AND o.kind = '{kind}' AND o.detail = {digest})) IS TRUE",
+            "o.store_id = {store_id} AND o.kind = '{kind}' AND o.execution_id = {id}::text AND o.started_at = {began} \
+             AND o.detail = {digest}",
             id = m.id(),
             began = m.began_at(),
             kind = Kind::JobUnfinished.as_str(),
@@ -109,30 +109,28 @@ impl Judge<'_> {
         ))
     }
 
+    /// The condition that the row `t` is a suspect `s` for this reason, and that `more` holds, where that is kept.
+    pub(super) fn is_suspect(&self, reason: &str, more: &str) -> Option<String> {
+        let Rules::Table(_) = self.rules else { return None };
+        let m = self.mapping;
+        Some(format!(
+            "EXISTS (SELECT FROM jobexec.suspects AS s WHERE s.store_id = $4 AND s.reason = '{reason}'
+                     AND s.execution_id = {}::text AND s.began_at = {} {more})",
+            m.id(),
+            m.began_at(),
+        ))
+    }
+
     /// The condition that the operator will end the row `t` by itself for its finished job, if nothing changes.
     pub(in crate::db) fn job_certain(&self) -> String {
-        match self.rules {
-            Rules::Memory => "false".to_owned(),
-            Rules::Table(_) => format!(
-                "{}::text IN (SELECT s.execution_id FROM jobexec.suspects AS s
-                  WHERE s.store_id = $4 AND s.reason = '{}' AND s.certain)",
-                self.mapping.id(),
-                Reason::JobFinished.as_str()
-            ),
-        }
+        let certain = self.is_suspect(Reason::JobFinished.as_str(), "AND s.certain");
+        certain.unwrap_or_else(|| "false".to_owned())
     }
 
     /// The condition that another workload has the name of the one that ran the row `t`, where that is only reported.
     pub(in crate::db) fn workload_made_again(&self) -> Option<String> {
-        let (Rules::Table(_), Some(_)) = (self.rules, self.workloads) else { return None };
-        let m = self.mapping;
-        Some(format!(
-            "(({}::text, {}) IN (SELECT s.execution_id, s.began_at FROM jobexec.suspects AS s
-              WHERE s.store_id = $4 AND s.reason = '{}')) IS TRUE",
-            m.id(),
-            m.began_at(),
-            Suspicion::WorkloadRecreated.as_str()
-        ))
+        self.workloads?;
+        self.is_suspect(Suspicion::WorkloadRecreated.as_str(), "")
     }
 
     /// Those that a person has ended for what they are suspected of, and those that are stale by the same evidence.

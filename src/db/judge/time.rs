@@ -156,7 +156,7 @@ impl Judge<'_> {
                 table = m.table(),
                 key = id_of("o.execution_id", m.id_type()),
                 start = m.started_at(),
-                joined = self.joined(),
+                joined = self.joined_for_due(),
                 kind = Kind::StartedAgain.as_str(),
                 running = m.judged(),
             )
@@ -173,9 +173,17 @@ impl Judge<'_> {
         }
     }
 
-    /// The condition that nothing was seen of pauses of the row `t`.
+    /// The condition that nothing was seen of pauses of the row `t`, by the key of what is seen: a list of those may be too long
+    /// for the memory that a statement has.
     pub(super) fn unpaused(&self) -> Option<String> {
-        self.sees_pauses().then(|| format!("({} IN (SELECT k FROM p)) IS NOT TRUE", self.mapping.id()))
+        self.sees_pauses().then(|| {
+            format!(
+                "(EXISTS (SELECT FROM jobexec.observations AS o WHERE o.store_id = $4 AND o.kind = '{}'
+                          AND o.execution_id = {}::text)) IS NOT TRUE",
+                Kind::Paused.as_str(),
+                self.mapping.id()
+            )
+        })
     }
 
     /// From when the row `t` counts of which `p` was seen.

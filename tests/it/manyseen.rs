@@ -1,0 +1,133 @@
+//! Tables of which much was seen, on a server that gives a statement as little memory as there is: no list of all that was seen
+//! has to fit into that, else each row is held against the whole list.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use jobexec_operator::api::table::Recreated;
+use jobexec_operator::api::{ExecutionStoreSpec, OnTimeout};
+use jobexec_operator::db::evidence::{self, Workloads};
+use jobexec_operator::db::heartbeats::{self, Watch};
+use jobexec_operator::db::judge::Rules;
+use jobexec_operator::db::ledger::{self, Claim, Claimant};
+use jobexec_operator::db::{Database, Judge, Layout, Ledger, observations, observe, schema, url, validate};
+use jobexec_operator::policy::{self, Base, Said, Warn};
+use serde_json::json;
+
+use crate::support::World;
+
+/// So many that a list of them does not fit into 64 kB, and that a statement which holds each row against it takes minutes.
+const ROWS: i64 = 60_000;
+
+const TABLES: &str = "CREATE TABLE jobs (id bigint PRIMARY KEY, status text NOT NULL); \
+     CREATE TABLE job_executions (id bigint PRIMARY KEY, job_id bigint NOT NULL, execution_number integer NOT NULL, \
+     status text NOT NULL, started_at timestamptz, completed_at timestamptz, beat timestamptz, pod text)";
+
+fn base() -> Base {
+    let said = |hours| Said::new(TimeDelta::hours(hours), "ExecutionStore/s");
+    Base {
+        timeout: said(24),
+        grace: said(0),
+        heartbeat: Some(said(1)),
+        on_timeout: Said::new(OnTimeout::Fail, "ExecutionStore/s"),
+        warn: Said::new(Warn::After(TimeDelta::hours(1)), "ExecutionStore/s"),
+        overruled: Vec::new(),
+        store: "ExecutionStore/s".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
+    let world = World::bare("manyseen").await;
+    world.sql(TABLES).await;
+    let spec: ExecutionStoreSpec = serde_json::from_value(json!({
+        "connection": {"secretRef": {"name": "db"}},
+        "table": {
+            "columns": {"heartbeatAt": "beat", "workload": "pod"},
+            "statuses": {"paused": ["paused"]},
+        },
+        "jobs": {"gracePeriod": "1h"},
+    }))
+    .unwrap();
+    let options = url::parse(&world.superuser(), None).unwrap().options([("work_mem", "64kB")]);
+    // The operator's own bound.
+    let database = Database::connect(options, 3, Duration::from_secs(30)).await.unwrap();
+    let layout = Layout::of(&spec);
+    schema::apply(&database, &layout, None, &[]).await.unwrap();
+    let mapping = validate::validate(&database, &layout).await.unwrap().unwrap().mapping;
+    let claimant = Claimant { uid: "u".into(), predecessor: None, namespace: "n".into(), name: "s".into() };
+    let claim = ledger::claim(&database, &mapping, &claimant, false).await.unwrap();
+    let Claim::Held { ledger: Ledger::Tables { store_id, .. }, .. } = claim else { panic!("{claim:?}") };
+    let in_force = policy::compile(base(), Vec::new(), Vec::new());
+    let judge = Judge {
+        mapping: &mapping,
+        in_force: &in_force,
+        rules: Rules::Table(store_id),
+        sequential: None,
+        workloads: Some(TimeDelta::hours(1)),
+        watched: chrono::Utc::now() - TimeDelta::days(1),
+        heartbeats_seen: None,
+        evidence: true,
+        asked: None,
+    };
+    let rows = format!("generate_series(1, {ROWS}) AS n");
+    world
+        .sql(&format!(
+            "INSERT INTO jobs SELECT n, 'running' FROM {rows}; \
+             INSERT INTO job_executions SELECT n, n, 1, 'running', now() - interval '20 hours', NULL, \
+             now() - interval '2 hours', 'Pod/p' || n FROM {rows}; \
+             ANALYZE jobs; ANALYZE job_executions"
+        ))
+        .await;
+    let count = async |what: &str| {
+        world.sql("ANALYZE jobexec.observations; ANALYZE jobexec.suspects").await;
+        world.one::<i64>(&format!("SELECT count(*) FROM jobexec.{what}")).await
+    };
+
+    // Their jobs are seen unfinished, and then finished.
+    evidence::update_jobs(&database, &judge).await.unwrap();
+    assert_eq!(count("observations WHERE kind = 'JobUnfinished'").await, ROWS);
+    world.sql("UPDATE jobs SET status = 'completed'; ANALYZE jobs").await;
+    evidence::update_jobs(&database, &judge).await.unwrap();
+    assert_eq!(count("suspects WHERE reason = 'JobFinished' AND certain").await, ROWS);
+
+    // Their Pods are gone.
+    evidence::update_workloads(&database, &judge, Some(&Workloads::default()), Recreated::Alive)
+        .await
+        .unwrap();
+    assert_eq!(count("suspects WHERE reason = 'WorkloadGone' AND certain").await, ROWS);
+    let held = heartbeats::update(&database, &judge, &mut Watch::default(), TimeDelta::seconds(15)).await;
+    assert_eq!(held.unwrap(), None, "whose workload has ended is not held");
+
+    // They are paused, and run again.
+    world.sql("UPDATE job_executions SET status = 'paused'").await;
+    observations::update_paused(&database, &judge).await.unwrap();
+    world
+        .sql("UPDATE job_executions SET status = 'running', started_at = started_at; ANALYZE job_executions")
+        .await;
+    observations::update_paused(&database, &judge).await.unwrap();
+    assert_eq!(count("observations WHERE kind = 'Paused' AND detail = 'Resumed'").await, ROWS);
+    // None has run for 24 hours, by its start or otherwise, and all begin again to be evidence.
+    let deadlines = judge.with_evidence(false);
+    let pulse = observe::pulse(&database, &deadlines, TimeDelta::hours(24)).await.unwrap();
+    assert_eq!((pulse.stale, pulse.next_deadline.is_some()), (0, true));
+    world
+        .sql("UPDATE job_executions SET started_at = now() - interval '25 hours'; ANALYZE job_executions")
+        .await;
+    let pulse = observe::pulse(&database, &deadlines, TimeDelta::hours(24)).await.unwrap();
+    assert_eq!(pulse.stale, ROWS);
+    let live = observe::live(&database, &judge).await.unwrap();
+    assert_eq!((live.running, live.stale), (ROWS, ROWS));
+
+    // Half of them end, and of those it is forgotten.
+    world
+        .sql("UPDATE job_executions SET status = 'completed' WHERE id % 2 = 0; ANALYZE job_executions")
+        .await;
+    observations::update_paused(&database, &judge).await.unwrap();
+    evidence::update_jobs(&database, &judge).await.unwrap();
+    evidence::update_workloads(&database, &judge, Some(&Workloads::default()), Recreated::Alive)
+        .await
+        .unwrap();
+    assert_eq!(count("suspects").await, ROWS);
+    assert_eq!(count("observations WHERE execution_id::bigint % 2 = 0").await, 0);
+}
