@@ -103,7 +103,7 @@ async fn rows(world: &World) {
         .await;
     world.sql(&format!("GRANT SELECT, UPDATE ON heavy TO {}", world.role)).await;
     let table = json!({"name": "heavy", "columns": {"jobType": "job_type"}});
-    let store = World::store_with("heavy", json!({"table": table, "mirror": {"enabled": true}}));
+    let store = World::store_with("heavy", json!({"table": table, "executionObjects": {"enabled": true}}));
     world.apply::<ExecutionStore>("heavy", store).await.unwrap();
 }
 

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use jobexec_operator::api::OnTimeout;
+use jobexec_operator::api::OnStale;
 use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::observe::{self, Pulse};
@@ -124,7 +124,7 @@ impl Operator {
             in_force: &self.compiled,
             rules: Rules::Table(self.store_id),
             workloads: None,
-            sequential: None,
+            single_active_execution: None,
             watched: self.watched,
             heartbeats_seen: None,
             evidence: true,
@@ -158,7 +158,7 @@ fn base(default: TimeDelta) -> Base {
         timeout: Said::new(default, store),
         grace: Said::new(TimeDelta::minutes(5), store),
         heartbeat: None,
-        on_timeout: Said::new(OnTimeout::Fail, store),
+        on_stale: Said::new(OnStale::Fail, store),
         warn: Said::new(Warn::After(default), store),
         overruled: Vec::new(),
         store: store.to_owned(),

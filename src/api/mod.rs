@@ -13,7 +13,7 @@ pub mod table;
 
 pub use duration::{Duration, InvalidDuration};
 pub use execution::{JobExecution, JobExecutionSpec, JobExecutionStatus, Phase};
-pub use policy::{ExecutionPolicy, ExecutionPolicySpec, ExecutionPolicyStatus, OnTimeout};
+pub use policy::{ExecutionPolicy, ExecutionPolicySpec, ExecutionPolicyStatus, OnStale};
 pub use store::{ExecutionStore, ExecutionStoreSpec, ExecutionStoreStatus, Mode};
 pub use table::{Columns, Statuses, Table};
 

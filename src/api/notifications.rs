@@ -62,7 +62,7 @@ pub struct Channel {
     /// Of what; all of it without it.
     #[serde(default = "Topic::all")]
     #[schemars(length(min = 1, max = 6))]
-    pub on: Vec<Topic>,
+    pub events: Vec<Topic>,
     /// By e-mail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<Email>,

@@ -30,7 +30,7 @@ use super::notifications::PolicyNotifications;
         json_path = ".status.conditions[?(@.type=='Accepted')].status"
     ),
     printcolumn(name = "Timeout", type_ = "string", json_path = ".spec.timeout"),
-    printcolumn(name = "On Timeout", type_ = "string", json_path = ".spec.onTimeout"),
+    printcolumn(name = "On Stale", type_ = "string", json_path = ".spec.onStale"),
     printcolumn(
         name = "Governed",
         type_ = "integer",
@@ -52,8 +52,8 @@ use super::notifications::PolicyNotifications;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
-    "has(self.timeout) || has(self.gracePeriod) || has(self.heartbeatTimeout) || has(self.onTimeout) || has(self.warnAfter) || has(self.dynamicTimeout) || has(self.notifications)"
-).message("the policy says nothing: set at least one of timeout, gracePeriod, heartbeatTimeout, onTimeout, warnAfter, dynamicTimeout and notifications"))]
+    "has(self.timeout) || has(self.gracePeriod) || has(self.heartbeatTimeout) || has(self.onStale) || has(self.warnAfter) || has(self.dynamicTimeout) || has(self.notifications)"
+).message("the policy says nothing: set at least one of timeout, gracePeriod, heartbeatTimeout, onStale, warnAfter, dynamicTimeout and notifications"))]
 #[x_kube(validation = Rule::new(
     "!has(self.dynamicTimeout) || self.dynamicTimeout.per != 'JobType' || !has(self.selector) || !has(self.selector.jobIds) || size(self.selector.jobIds) == 0"
 ).message("dynamicTimeout.per JobType computes nothing for selector.jobIds: use per Job, or select by jobTypes in a policy of its own"))]
@@ -78,7 +78,7 @@ pub struct ExecutionPolicySpec {
     pub heartbeat_timeout: Option<Duration>,
     /// What becomes of a stale execution: `Fail`, `Cancel`, or `AlertOnly`, which changes no row.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub on_timeout: Option<OnTimeout>,
+    pub on_stale: Option<OnStale>,
     /// When to warn, once for each execution; `spec.longRunning.after` of the store where no policy says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warn_after: Option<WarnAfter>,
@@ -108,7 +108,7 @@ pub struct Selector {
 
 /// What becomes of a stale execution.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum OnTimeout {
+pub enum OnStale {
     /// It is failed.
     #[default]
     Fail,
@@ -118,7 +118,7 @@ pub enum OnTimeout {
     AlertOnly,
 }
 
-impl OnTimeout {
+impl OnStale {
     /// As the spec has it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -235,7 +235,7 @@ pub struct ExecutionPolicyStatus {
     /// The timeouts that were computed from history.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dynamic_timeouts: Option<DynamicTimeouts>,
-    /// `Accepted` (False with `Conflicted` where another policy of equal rank says the same of the same executions,
+    /// `Accepted` (False with `Overridden` where another policy of equal rank says the same of the same executions,
     /// `InvalidSelector`, `NotSupported`; Unknown with `HistoryNotRead` until history was asked) and `StoreFound`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]

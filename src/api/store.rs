@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::names::{SECRET_KEY, SUBDOMAIN};
 use super::notifications::Notifications;
-use super::table::{Jobs, Sequential, Workloads};
+use super::table::{Jobs, SingleActiveExecution, Workloads};
 use super::{Duration, Table};
 
 /// One table of job executions in a Postgres database. The operator fails executions that run past their timeout,
@@ -73,7 +73,7 @@ pub struct ExecutionStoreSpec {
     /// Says that the executions of a job come one after the other: one that runs while a later one has started is
     /// stale (`Superseded`).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sequential: Option<Sequential>,
+    pub single_active_execution: Option<SingleActiveExecution>,
     /// Says that executions are run by Jobs or Pods of this namespace, which `table.columns.workload` or the
     /// `workloadRef` of a `JobExecution` names: one that runs while its Job or Pod has failed or exists no more is stale
     /// (`WorkloadGone`). The operator then needs the right to list Jobs and Pods.
@@ -90,7 +90,7 @@ pub struct ExecutionStoreSpec {
     pub long_running: LongRunning,
     /// The `JobExecution` objects that the operator makes for the rows of the table.
     #[serde(default)]
-    pub mirror: Mirror,
+    pub execution_objects: ExecutionObjects,
     /// How long it is remembered what was done to executions.
     #[serde(default)]
     pub history: History,
@@ -130,7 +130,7 @@ mod defaults {
     pub(super) fn long_running_after() -> Duration {
         known("1h")
     }
-    pub(super) fn warn_above() -> i32 {
+    pub(super) fn threshold() -> i32 {
         5
     }
     pub(super) fn statement_timeout() -> Duration {
@@ -139,10 +139,10 @@ mod defaults {
     pub(super) fn max_failures() -> super::IntOrString {
         super::IntOrString::Int(1_000)
     }
-    pub(super) const fn mirrored() -> bool {
+    pub(super) const fn synced() -> bool {
         true
     }
-    pub(super) const fn mirror_limit() -> i32 {
+    pub(super) const fn object_limit() -> i32 {
         1_000
     }
     pub(super) fn finished_ttl() -> Duration {
@@ -210,14 +210,14 @@ pub struct LongRunning {
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
     pub after: Duration,
     /// `Healthy` turns False when more than this many executions are long-running.
-    #[serde(default = "defaults::warn_above")]
+    #[serde(default = "defaults::threshold")]
     #[schemars(range(min = 0))]
-    pub warn_above: i32,
+    pub threshold: i32,
 }
 
 impl Default for LongRunning {
     fn default() -> Self {
-        Self { after: defaults::long_running_after(), warn_above: defaults::warn_above() }
+        Self { after: defaults::long_running_after(), threshold: defaults::threshold() }
     }
 }
 
@@ -225,14 +225,14 @@ impl Default for LongRunning {
 /// used where they exist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Mirror {
+pub struct ExecutionObjects {
     /// Whether the operator makes objects. Turned off, it deletes those that it made, but for running executions of
     /// which a person asks something.
-    #[serde(default = "defaults::mirrored")]
+    #[serde(default = "defaults::synced")]
     pub enabled: bool,
     /// How many running executions have an object, 1 to 10000, and as many finished ones. Beyond it the stale and then the
-    /// longest-running are kept, and `status.mirror.notMirrored` counts the others.
-    #[serde(default = "defaults::mirror_limit")]
+    /// longest-running are kept, and `status.executionObjects.executionsWithoutObject` counts the others.
+    #[serde(default = "defaults::object_limit")]
     #[schemars(range(min = 1, max = 10_000))]
     pub limit: i32,
     /// How long an object stays after its execution has ended.
@@ -240,11 +240,11 @@ pub struct Mirror {
     pub finished_ttl: Duration,
 }
 
-impl Default for Mirror {
+impl Default for ExecutionObjects {
     fn default() -> Self {
         Self {
-            enabled: defaults::mirrored(),
-            limit: defaults::mirror_limit(),
+            enabled: defaults::synced(),
+            limit: defaults::object_limit(),
             finished_ttl: defaults::finished_ttl(),
         }
     }
@@ -303,15 +303,15 @@ pub struct ExecutionStoreStatus {
     pub violations: Option<Violations>,
     /// The `JobExecution` objects of the store.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mirror: Option<MirrorStatus>,
+    pub execution_objects: Option<ObjectsStatus>,
     /// The last sweep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_sweep: Option<LastSweep>,
     /// `Ready` (the summary), `DatabaseReachable`, `SchemaValid`, `Healthy` (False with more than
-    /// `spec.longRunning.warnAbove` long-running executions), `EnforcementPaused` (True while no row is changed),
-    /// `Recording` (what is done is written to the operator's own tables), `Consistent`, where the store has other
-    /// evidence than deadlines `EvidenceSeen` (it counts at present), where somebody is to be notified `Notifying` (messages
-    /// get through), and where the mirror is enabled `Mirrored` (`JobExecution` objects are in step with the rows).
+    /// `spec.longRunning.threshold` long-running executions), `EnforcementPaused` (True while no row is changed),
+    /// `AuditAvailable` (what is done is written to the operator's own tables), `Consistent`, where the store has other
+    /// evidence than deadlines `EvidenceAvailable` (it counts at present), where somebody is to be notified `NotificationsDelivered` (messages
+    /// get through), and where objects are synced `ObjectsSynced` (`JobExecution` objects are in step with the rows).
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
@@ -346,12 +346,12 @@ pub struct Metrics {
 /// The `JobExecution` objects of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct MirrorStatus {
+pub struct ObjectsStatus {
     /// Objects of this store, those of people included.
     pub objects: i64,
-    /// Running executions that have no object, because there are more than `spec.mirror.limit`, or because their id
+    /// Running executions that have no object, because there are more than `spec.executionObjects.limit`, or because their id
     /// cannot stand in one (empty, or longer than 253 characters).
-    pub not_mirrored: i64,
+    pub executions_without_object: i64,
 }
 
 /// Rows that contradict themselves.
@@ -415,10 +415,10 @@ mod tests {
         assert_eq!(spec.long_running.after.to_string(), "1h");
         assert_eq!(spec.connection.statement_timeout.to_string(), "30s");
         assert_eq!(spec.connection.secret_ref.key, "uri");
-        assert_eq!((spec.mirror.enabled, spec.mirror.limit), (true, 1_000));
-        assert_eq!(spec.mirror.finished_ttl.to_string(), "1h");
+        assert_eq!((spec.execution_objects.enabled, spec.execution_objects.limit), (true, 1_000));
+        assert_eq!(spec.execution_objects.finished_ttl.to_string(), "1h");
         assert_eq!(
-            (spec.mode, spec.long_running.warn_above, spec.connection.pool_size),
+            (spec.mode, spec.long_running.threshold, spec.connection.pool_size),
             (Mode::Enforce, 5, 3)
         );
     }

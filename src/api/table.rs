@@ -197,7 +197,7 @@ impl Default for JobColumns {
 /// The executions of a job come one after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Sequential {
+pub struct SingleActiveExecution {
     /// How long ago a later execution must have started, that runs or ran, before the earlier one is stale; and how long one
     /// must have taken that failed or was cancelled, since it may have waited for the earlier one and given up. Make it
     /// longer than an execution waits for its job to be free. One that was skipped or turned away, so that it ended in the
@@ -205,7 +205,7 @@ pub struct Sequential {
     pub grace_period: Duration,
 }
 
-impl Default for Sequential {
+impl Default for SingleActiveExecution {
     fn default() -> Self {
         Self { grace_period: defaults::grace() }
     }

@@ -136,7 +136,7 @@ const fn ran(e: &Explanation) -> &'static str {
 /// What happens next.
 fn outlook(e: &Explanation, output: Output) -> String {
     let will = match e.action.as_str() {
-        "AlertOnly" => "is only reported (onTimeout AlertOnly)",
+        "AlertOnly" => "is only reported (onStale AlertOnly)",
         "Cancel" => "is cancelled",
         _ => "is failed",
     };

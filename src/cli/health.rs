@@ -12,7 +12,7 @@ use crate::db::health::{Health, Status};
   jobexec health -o json
   jobexec health -o name || page-somebody
 
-It is a warning when more executions run for long than longRunning.warnAbove of the store (5), or when any is stale. With
+It is a warning when more executions run for long than longRunning.threshold of the store (5), or when any is stale. With
 --store it is also one when anything else keeps the store from being Ready or Healthy, and the figures are those that the
 operator took last.
 

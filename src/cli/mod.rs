@@ -13,13 +13,13 @@ mod intent;
 mod list;
 mod operator;
 mod output;
-mod patterns;
 mod ping;
 mod reference;
 mod remote;
-mod samples;
 mod schema;
 mod source;
+mod stats;
+mod trends;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -28,7 +28,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::api::Duration;
 use crate::boundary::{self, Panicked, Place};
-use crate::db::patterns::LONGEST;
+use crate::db::stats::LONGEST;
 pub use remote::RemoteError;
 
 /// What makes a command end with a status other than 0.
@@ -171,9 +171,9 @@ enum Command {
     /// Tell what was done to executions, when, why and by whom.
     History(history::Args),
     /// Tell how many executions of each job type ended lately, how many of them well, and how long those took.
-    Patterns(patterns::Args),
+    Stats(stats::Args),
     /// Tell health over time: what ran, waited, ran for long, was stale, and how many executions were ended.
-    Samples(samples::Args),
+    Trends(trends::Args),
     /// See whether an operator's API answers: for `helm test`, or a check from where its callers are.
     Ping(ping::Args),
     /// Run the operator: watch `ExecutionStore` and `JobExecution` objects, fail stale executions.
@@ -223,8 +223,8 @@ impl Cli {
             Command::Resume(args) => block_on(intent::resume(args)).map(well),
             Command::Adopt(args) => block_on(intent::adopt(args)).map(well),
             Command::History(args) => block_on(history::run(args)).map(well),
-            Command::Patterns(args) => block_on(patterns::run(args)).map(well),
-            Command::Samples(args) => block_on(samples::run(args)).map(well),
+            Command::Stats(args) => block_on(stats::run(args)).map(well),
+            Command::Trends(args) => block_on(trends::run(args)).map(well),
             Command::Ping(args) => block_on(ping::run(args)).map(well),
             Command::Operator(args) => block_on(operator::run(args)).map(well),
             Command::Crds => crds::run().map(well),
@@ -261,7 +261,7 @@ fn age(text: &str) -> Result<Duration, String> {
     if age.get().is_zero() { Err("must be longer than 0".to_owned()) } else { Ok(age) }
 }
 
-/// A length of time that samples are kept for, and patterns can be asked of.
+/// A length of time that samples are kept for, and stats can be asked of.
 fn period(text: &str) -> Result<Duration, String> {
     let period = age(text)?;
     if period.to_chrono() > LONGEST {

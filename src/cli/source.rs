@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::cleanup::Order;
 use super::direct::{self, Direct};
 use super::remote::{self, Remote};
-use super::{CliError, history, list, samples};
+use super::{CliError, history, list, trends};
 use crate::db::audit::Entry;
 use crate::db::cleanup::{Report, Row};
 use crate::db::explain::{Explanation, Record};
@@ -109,10 +109,10 @@ impl Source {
     }
 
     /// Health over time.
-    pub(super) async fn samples(&mut self, wanted: &samples::Wanted) -> Result<samples::Kept, CliError> {
+    pub(super) async fn trends(&mut self, wanted: &trends::Wanted) -> Result<trends::Kept, CliError> {
         match self {
-            Self::Direct(store) => store.samples(wanted).await,
-            Self::Remote(store) => Ok(store.samples(wanted).await?),
+            Self::Direct(store) => store.trends(wanted).await,
+            Self::Remote(store) => Ok(store.trends(wanted).await?),
         }
     }
 

@@ -79,7 +79,7 @@ impl Cached for ExecutionPolicy {
             spec.timeout.is_some() || spec.dynamic_timeout.is_some(),
             spec.grace_period.is_some(),
             spec.heartbeat_timeout.is_some(),
-            spec.on_timeout.is_some(),
+            spec.on_stale.is_some(),
             spec.warn_after.is_some(),
         ];
         let said = says.into_iter().filter(|says| *says).count() as u64;

@@ -1,4 +1,4 @@
-//! What a session knows of faults of the operator's own tables: they hold up nothing, and the condition `Recording` says so.
+//! What a session knows of faults of the operator's own tables: they hold up nothing, and the condition `AuditAvailable` says so.
 
 use std::sync::PoisonError;
 

@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn of_an_object_that_cannot_be_decoded_only_the_identity_is_kept() {
-        let object = heavy(&json!({"storeRef": {"name": "jobs"}, "onTimeout": "y".repeat(100_000)}));
+        let object = heavy(&json!({"storeRef": {"name": "jobs"}, "onStale": "y".repeat(100_000)}));
         let Err(refused) = decode::<ExecutionPolicy>(&object).0 else { panic!("it was decoded") };
         assert!(refused.cause.to_string().len() < 700, "{}", refused.cause);
         assert_eq!(refused.cause.reason(), "InvalidObject");

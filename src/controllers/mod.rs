@@ -50,7 +50,7 @@ const FIELD_MANAGER: &str = "jobexec-operator";
 const REFUSAL_MANAGER: &str = "jobexec-refusal";
 
 /// The name under which the operator makes and labels the objects of executions.
-const MIRROR_MANAGER: &str = "jobexec-mirror";
+const OBJECTS_MANAGER: &str = "jobexec-objects";
 
 /// How long a call to the API server may take, the client's own retries included.
 const API_TIMEOUT: Duration = Duration::from_secs(15);

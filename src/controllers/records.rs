@@ -113,7 +113,7 @@ pub(super) fn told_of_records(store: &ExecutionStore) -> bool {
     let conditions = store.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let held = |type_, status| find(conditions, type_).filter(|condition| condition.status == status);
     let (valid, paused) = (held("SchemaValid", "False"), held("EnforcementPaused", "True"));
-    find(conditions, "Recording").is_some_and(|recording| {
+    find(conditions, "AuditAvailable").is_some_and(|recording| {
         // Unknown: it could not be looked at, which says nothing of what is there.
         recording.status != "False"
             || own::is_fault(&recording.reason)

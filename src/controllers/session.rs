@@ -148,7 +148,7 @@ pub struct Session {
     pub mapping: Mapping,
     /// Where executions of a job come one after the other: how long a later one must have run before an earlier one is
     /// stale.
-    sequential: Option<TimeDelta>,
+    single_active_execution: Option<TimeDelta>,
     /// Where executions are run by workloads: how long one must be seen failed or gone.
     pub workloads: Option<TimeDelta>,
     /// Since when the store has been looked at without a gap.
@@ -304,7 +304,11 @@ impl Session {
         Ok(Self {
             database,
             mapping,
-            sequential: store.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
+            single_active_execution: store
+                .spec
+                .single_active_execution
+                .as_ref()
+                .map(|s| s.grace_period.to_chrono()),
             workloads: store.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
             watched: watched.unwrap_or(opened),
             confirmed: Mutex::new(confirmed.unwrap_or(opened)),
@@ -403,7 +407,7 @@ impl Session {
                 Ledger::Tables { store_id, .. } => Rules::Table(store_id),
                 Ledger::Missing(_) => Rules::Memory,
             },
-            sequential: self.sequential,
+            single_active_execution: self.single_active_execution,
             workloads: self.workloads,
             watched: self.watched,
             heartbeats_seen: *self.heartbeats_seen.lock().unwrap_or_else(PoisonError::into_inner),

@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt as _};
 
 use crate::api::notifications::Channel;
 use crate::api::policy::{DynamicTimeout, Per, WarnAfter};
-use crate::api::{ExecutionPolicy, JobExecution, OnTimeout};
+use crate::api::{ExecutionPolicy, JobExecution, OnStale};
 use crate::db::Mapping;
 use crate::db::history::Question;
 use crate::db::mapping::IdType;
@@ -93,7 +93,7 @@ pub enum Problem {
     Heartbeat,
     /// There is no status for it.
     #[error(
-        "onTimeout Cancel has no effect, stale executions are failed: table.statuses.cancelled of the ExecutionStore is empty or too long for the column"
+        "onStale Cancel has no effect, stale executions are failed: table.statuses.cancelled of the ExecutionStore is empty or too long for the column"
     )]
     Cancel,
     /// There is no mail server.
@@ -155,7 +155,7 @@ pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> Read {
     if heartbeat.is_some() && m.heartbeat_at().is_none() {
         problems.push(Problem::Heartbeat);
     }
-    let cancels = spec.on_timeout == Some(OnTimeout::Cancel) && !m.can_cancel();
+    let cancels = spec.on_stale == Some(OnStale::Cancel) && !m.can_cancel();
     if cancels {
         problems.push(Problem::Cancel);
     }
@@ -188,7 +188,7 @@ pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> Read {
             timeout: spec.timeout.as_ref().map(crate::api::Duration::to_chrono),
             grace: spec.grace_period.as_ref().map(crate::api::Duration::to_chrono),
             heartbeat: heartbeat.filter(|_| m.heartbeat_at().is_some()),
-            on_timeout: if cancels { Some(OnTimeout::Fail) } else { spec.on_timeout },
+            on_stale: if cancels { Some(OnStale::Fail) } else { spec.on_stale },
             warn: spec.warn_after.as_ref().and_then(warn),
             dynamic: None,
             notifies: spec.notifications.is_some(),

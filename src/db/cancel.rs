@@ -10,7 +10,7 @@ use super::decode;
 use super::mapping::wire;
 use super::own::{Fault, Records};
 use super::{Database, DbError, Ledger, Mapping};
-use crate::api::OnTimeout;
+use crate::api::OnStale;
 
 /// The reason that is recorded.
 pub const CANCEL_REQUESTED: &str = "CancelRequested";
@@ -156,7 +156,7 @@ async fn attempt(
         table = m.table(),
         alive = m.only_handled(m.alive()),
         assignments =
-            m.end_assignments(OnTimeout::Cancel, &format!("{CANCEL_REQUESTED}: cancelled by a person's request")),
+            m.end_assignments(OnStale::Cancel, &format!("{CANCEL_REQUESTED}: cancelled by a person's request")),
         lock = m.lock(),
         job = m.job_shown(),
         number = m.number(),

@@ -312,7 +312,7 @@ impl Plan<'_> {
 fn governed(execution: &Execution, how: &str) -> Skipped {
     let length = |seconds: f64| duration::format(duration::of_seconds(seconds));
     match how {
-        "AlertOnly" => Skipped::new("AlertOnly", "it is only to be reported (onTimeout AlertOnly)"),
+        "AlertOnly" => Skipped::new("AlertOnly", "it is only to be reported (onStale AlertOnly)"),
         "Extended" => Skipped::new(
             "Extended",
             format!(

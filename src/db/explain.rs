@@ -213,8 +213,8 @@ fn statement(judge: &Judge<'_>) -> String {
             "grace_source",
             "heartbeat",
             "heartbeat_source",
-            "on_timeout",
-            "on_timeout_source",
+            "on_stale",
+            "on_stale_source",
             "warn_after",
             "warn_percent",
             "warn_source",
@@ -247,7 +247,7 @@ fn statement(judge: &Judge<'_>) -> String {
         }
         _ => "false".to_owned(),
     };
-    let successor = judge.sequential.map_or_else(null, |grace| {
+    let successor = judge.single_active_execution.map_or_else(null, |grace| {
         let first = m.superseded_since(&judge.began_or_resumed(), grace);
         format!("{} + interval {}", wire(&first), literal(&interval(grace)))
     });
@@ -341,7 +341,7 @@ fn considered(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
     for scope in SCOPES {
         let Some(value) = row.try_get(format!("{scope}_on_timeout").as_str())? else { continue };
         let source = row.try_get(format!("{scope}_on_timeout_source").as_str())?;
-        all.push(one("onTimeout", value, source, &mut counts));
+        all.push(one("onStale", value, source, &mut counts));
     }
     let mut counts = true;
     for scope in SCOPES {
@@ -371,7 +371,7 @@ fn considered(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
 
 /// The fields in the order in which they are told.
 const FIELDS: [&str; 7] =
-    ["timeout", "dynamicTimeout", "extendBy", "gracePeriod", "heartbeatTimeout", "onTimeout", "warnAfter"];
+    ["timeout", "dynamicTimeout", "extendBy", "gracePeriod", "heartbeatTimeout", "onStale", "warnAfter"];
 
 /// The first one counts.
 fn one(field: &'static str, value: String, source: String, counts: &mut bool) -> Considered {
@@ -439,7 +439,7 @@ fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error
     if let Some(finished) = row.try_get::<Option<bool>, _>("job_finished")? {
         all.push(job_finished(row, finished)?);
     }
-    if judge.sequential.is_some() {
+    if judge.single_active_execution.is_some() {
         let stale_at: Option<DateTime<Utc>> = decode::maybe_at(row, "superseded_at")?;
         let seen = if stale_at.is_some() {
             "a later execution of its job has run since it started"

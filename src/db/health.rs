@@ -54,15 +54,15 @@ pub struct Health {
     pub metrics: Metrics,
 }
 
-/// Takes the figures. More than `warn_above` long-running executions are a warning, and any stale one is.
-pub async fn check(database: &Database, judge: &Judge<'_>, warn_above: i64) -> Result<Health, DbError> {
+/// Takes the figures. More than `threshold` long-running executions are a warning, and any stale one is.
+pub async fn check(database: &Database, judge: &Judge<'_>, threshold: i64) -> Result<Health, DbError> {
     let live = observe::live(database, judge).await?;
     let census = observe::census(database, judge.mapping).await?;
-    Ok(decide(&live, census, warn_above))
+    Ok(decide(&live, census, threshold))
 }
 
 /// The decision.
-pub fn decide(live: &Live, census: Census, warn_above: i64) -> Health {
+pub fn decide(live: &Live, census: Census, threshold: i64) -> Health {
     let metrics = Metrics {
         running_executions: live.running,
         scheduled_executions: census.scheduled,
@@ -72,6 +72,6 @@ pub fn decide(live: &Live, census: Census, warn_above: i64) -> Health {
         oldest_running_started_at: live.oldest,
         timestamp: live.now,
     };
-    let well = live.long_running <= warn_above && live.stale == 0;
+    let well = live.long_running <= threshold && live.stale == 0;
     Health { status: if well { Status::Healthy } else { Status::Warning }, metrics }
 }

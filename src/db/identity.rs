@@ -10,7 +10,7 @@ use super::ledger::Claimant;
 use super::schema::Refusal;
 use super::{Mapping, extend};
 
-/// The reason of the condition `Recording` where records of a table by this name are left behind.
+/// The reason of the condition `AuditAvailable` where records of a table by this name are left behind.
 pub const LEFT: &str = "RecordsLeft";
 
 /// The reason where oid and name lead to two records.

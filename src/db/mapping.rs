@@ -7,7 +7,7 @@ mod successor;
 
 use crate::api::filter::Test;
 use crate::api::table::{Identifier, Jobs, StatusText};
-use crate::api::{ExecutionStoreSpec, OnTimeout, Phase, Table};
+use crate::api::{ExecutionStoreSpec, OnStale, Phase, Table};
 
 /// The tables that a spec names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -544,7 +544,7 @@ impl Mapping {
     }
 
     /// The assignments that end an execution at the database's now, failed or cancelled.
-    pub fn end_assignments(&self, how: OnTimeout, explanation: &str) -> String {
+    pub fn end_assignments(&self, how: OnStale, explanation: &str) -> String {
         let columns = &self.table.columns;
         let now = match self.types.completed_at {
             TimeType::Instant => "statement_timestamp()".to_owned(),
@@ -554,7 +554,7 @@ impl Mapping {
         };
         let statuses = &self.table.statuses;
         let text = match how {
-            OnTimeout::Cancel => statuses.cancelled.first().map_or("cancelled", |s| s.0.as_str()),
+            OnStale::Cancel => statuses.cancelled.first().map_or("cancelled", |s| s.0.as_str()),
             _ => statuses.failed.first().map_or("failed", |s| s.0.as_str()),
         };
         let mut set = format!(

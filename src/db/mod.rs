@@ -13,7 +13,7 @@
 //! - [`identity`] says which record is a table's; [`ledger`], [`stores`] and [`rules`] keep the operator's own tables, which [`schema`] creates, and whose faults are no execution's
 //!   ([`own`]); [`extras`] are additions to
 //!   the application's table, with [`refusals`] and [`hints`] to read what they tell; [`audit`] reads what was done,
-//!   [`samples`] what the figures were, [`patterns`] how long executions take and how they end; [`retention`] forgets;
+//!   [`samples`] what the figures were, [`stats`] how long executions take and how they end; [`retention`] forgets;
 //! - [`outbox`] and [`messages`] keep what people are still to be told of; [`adopt`] takes over what another store has left.
 
 pub mod adopt;
@@ -47,7 +47,6 @@ pub mod observations;
 pub mod observe;
 pub mod outbox;
 pub mod own;
-pub mod patterns;
 pub mod pool;
 pub mod promise;
 pub mod refusals;
@@ -57,6 +56,7 @@ pub mod rules;
 pub mod running;
 pub mod samples;
 pub mod schema;
+pub mod stats;
 pub mod stores;
 pub mod sweep;
 pub mod url;

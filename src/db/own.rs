@@ -1,5 +1,5 @@
 //! Faults of the operator's own tables. What they refuse is never the fault of an execution: it is ended all the same, and
-//! the store's condition `Recording` says what was not recorded and how to mend it.
+//! the store's condition `AuditAvailable` says what was not recorded and how to mend it.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -66,7 +66,7 @@ impl Fault {
     }
 }
 
-/// The reasons of `Recording` for faults of the tables that are there.
+/// The reasons of `AuditAvailable` for faults of the tables that are there.
 const SEQUENCE_BEHIND: &str = "SequenceBehind";
 const RECORD_REFUSED: &str = "RecordRefused";
 

@@ -43,7 +43,7 @@ pub(super) async fn note(
         mapping,
         in_force,
         rules: Rules::Table(store_id),
-        sequential: None,
+        single_active_execution: None,
         workloads: None,
         watched: Utc::now(),
         heartbeats_seen: None,

@@ -10,18 +10,18 @@ use super::asked::Asked;
 use super::decode::List;
 use super::own::{self, Fault};
 use super::{Database, DbError, Ledger, extend};
-use crate::api::OnTimeout;
+use crate::api::OnStale;
 use crate::policy::{Base, Compiled, Rule, Said, Scope, Timeout, Warn};
 
 /// The columns of a rule.
 pub(super) const COLUMNS: &str = "scope, key, timeout, timeout_rank, timeout_source, extend_by, extend_source, \
-     grace, grace_source, heartbeat, heartbeat_source, on_timeout, on_timeout_source, \
+     grace, grace_source, heartbeat, heartbeat_source, on_stale, on_stale_source, \
      warn_after, warn_percent, warn_source, overruled, earliest, fixed";
 
 /// Their types, for reading them from JSON.
 pub(super) const TYPES: &str = "scope text, key text, timeout interval, timeout_rank smallint, timeout_source text, \
      extend_by interval, extend_source text, grace interval, grace_source text, \
-     heartbeat interval, heartbeat_source text, on_timeout text, on_timeout_source text, \
+     heartbeat interval, heartbeat_source text, on_stale text, on_stale_source text, \
      warn_after interval, warn_percent integer, warn_source text, overruled text[], earliest interval, fixed boolean";
 
 /// The condition that no time of a rule is negative: one that is was not written by an operator, and does nothing.
@@ -45,8 +45,8 @@ struct Row<'a> {
     grace_source: Option<&'a str>,
     heartbeat: Option<String>,
     heartbeat_source: Option<&'a str>,
-    on_timeout: Option<&'static str>,
-    on_timeout_source: Option<&'a str>,
+    on_stale: Option<&'static str>,
+    on_stale_source: Option<&'a str>,
     warn_after: Option<String>,
     warn_percent: Option<i32>,
     warn_source: Option<&'a str>,
@@ -69,7 +69,7 @@ struct Row<'a> {
 
 impl<'a> Row<'a> {
     fn of(rule: &'a Rule) -> Self {
-        let Rule { scope, key, timeout, extend_by, grace, heartbeat, on_timeout, warn, .. } = rule;
+        let Rule { scope, key, timeout, extend_by, grace, heartbeat, on_stale, warn, .. } = rule;
         let Rule { earliest, fixed, overruled, by, .. } = rule;
         let mut row = Self {
             scope: scope.as_str(),
@@ -87,22 +87,22 @@ impl<'a> Row<'a> {
         (row.extend_by, row.extend_source) = said(extend_by.as_ref());
         (row.grace, row.grace_source) = said(grace.as_ref());
         (row.heartbeat, row.heartbeat_source) = said(heartbeat.as_ref());
-        if let Some(Said { value, source }) = on_timeout {
-            (row.on_timeout, row.on_timeout_source) = (Some(value.as_str()), Some(source.as_str()));
+        if let Some(Said { value, source }) = on_stale {
+            (row.on_stale, row.on_stale_source) = (Some(value.as_str()), Some(source.as_str()));
         }
         row.warn(warn.as_ref());
         row
     }
 
     fn of_base(base: &'a Base) -> Self {
-        let Base { timeout, grace, heartbeat, on_timeout, warn, overruled, store: _ } = base;
+        let Base { timeout, grace, heartbeat, on_stale, warn, overruled, store: _ } = base;
         let mut row = Self {
             scope: "store",
             timeout: Some(interval(timeout.value)),
             timeout_rank: Some(40),
             timeout_source: Some(&timeout.source),
-            on_timeout: Some(on_timeout.value.as_str()),
-            on_timeout_source: Some(&on_timeout.source),
+            on_stale: Some(on_stale.value.as_str()),
+            on_stale_source: Some(&on_stale.source),
             overruled,
             earliest: interval(base.total()),
             fixed: true,
@@ -239,7 +239,7 @@ async fn replaced(
              WHERE NOT EXISTS (SELECT FROM new AS n WHERE n.scope = o.scope AND n.key = o.key)
                AND (COALESCE(timeout_source = ANY ($3), false) OR COALESCE(extend_source = ANY ($3), false)
                     OR COALESCE(grace_source = ANY ($3), false) OR COALESCE(heartbeat_source = ANY ($3), false)
-                    OR COALESCE(on_timeout_source = ANY ($3), false) OR COALESCE(warn_source = ANY ($3), false))
+                    OR COALESCE(on_stale_source = ANY ($3), false) OR COALESCE(warn_source = ANY ($3), false))
                    IS FALSE),
          {moved}
          gone AS (
@@ -299,8 +299,8 @@ struct Stored {
     grace_source: Option<String>,
     heartbeat: Option<PgInterval>,
     heartbeat_source: Option<String>,
-    on_timeout: Option<String>,
-    on_timeout_source: Option<String>,
+    on_stale: Option<String>,
+    on_stale_source: Option<String>,
     warn_after: Option<PgInterval>,
     warn_percent: Option<i32>,
     warn_source: Option<String>,
@@ -350,7 +350,7 @@ pub async fn stored(
 
 impl Stored {
     fn into_rule(self, scope: Scope) -> Rule {
-        let (warn, on_timeout) = (self.warn(), self.on_timeout());
+        let (warn, on_stale) = (self.warn(), self.on_stale());
         let timeout = self.timeout.zip(self.timeout_rank).zip(self.timeout_source);
         Rule {
             scope,
@@ -359,7 +359,7 @@ impl Stored {
             extend_by: both(self.extend_by, self.extend_source),
             grace: both(self.grace, self.grace_source),
             heartbeat: both(self.heartbeat, self.heartbeat_source),
-            on_timeout,
+            on_stale,
             warn,
             // Without them it is looked too early, which ends nothing: that is for the statement to decide.
             earliest: self.earliest.as_ref().map_or(TimeDelta::zero(), delta),
@@ -370,12 +370,12 @@ impl Stored {
     }
 
     fn into_base(self, store: &str) -> Option<Base> {
-        let (warn, on_timeout) = (self.warn()?, self.on_timeout()?);
+        let (warn, on_stale) = (self.warn()?, self.on_stale()?);
         Some(Base {
             timeout: both(self.timeout, self.timeout_source)?,
             grace: both(self.grace, self.grace_source)?,
             heartbeat: both(self.heartbeat, self.heartbeat_source),
-            on_timeout,
+            on_stale,
             warn,
             overruled: self.overruled.map_or_else(Vec::new, |list| list.0),
             store: store.to_owned(),
@@ -390,10 +390,10 @@ impl Stored {
         Some(Said::new(warn, self.warn_source.clone()?))
     }
 
-    fn on_timeout(&self) -> Option<Said<OnTimeout>> {
-        let all = [OnTimeout::Fail, OnTimeout::Cancel, OnTimeout::AlertOnly];
-        let how = all.into_iter().find(|how| self.on_timeout.as_deref() == Some(how.as_str()))?;
-        Some(Said::new(how, self.on_timeout_source.clone()?))
+    fn on_stale(&self) -> Option<Said<OnStale>> {
+        let all = [OnStale::Fail, OnStale::Cancel, OnStale::AlertOnly];
+        let how = all.into_iter().find(|how| self.on_stale.as_deref() == Some(how.as_str()))?;
+        Some(Said::new(how, self.on_stale_source.clone()?))
     }
 }
 

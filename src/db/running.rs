@@ -125,7 +125,7 @@ pub struct Execution {
     /// When it is past its deadline; of one that has ended, what was recorded.
     pub deadline: Option<DateTime<Utc>>,
     /// What becomes of it once it is stale: `Fail`, `Cancel` or `AlertOnly`.
-    pub on_timeout: String,
+    pub on_stale: String,
     /// Whether it has run for longer than is expected of it.
     pub long_running: bool,
     /// Why it is stale, or why it was ended where that is recorded.
@@ -306,7 +306,7 @@ fn statement(judge: &Judge<'_>) -> String {
          SELECT {id}::text AS id, {job} AS job_id, {type_} AS job_type, {number}::bigint AS number,
                 {status} AS status, {start} AS started_at, {end} AS completed_at,
                 EXTRACT(epoch FROM COALESCE({end}, statement_timestamp()) - {start})::float8 AS runtime,
-                v.timeout, v.timeout_source, v.extend_by, e.extend_source, v.action AS on_timeout,
+                v.timeout, v.timeout_source, v.extend_by, e.extend_source, v.action AS on_stale,
                 CASE WHEN {running} THEN {due} ELSE ended.deadline END AS deadline,
                 COALESCE({running} AND {long}, false) AS long_running,
                 COALESCE(stale.reason, ended.reason) AS reason, stale.action,
@@ -377,7 +377,7 @@ fn read(judge: &Judge<'_>, row: &PgRow) -> Result<Execution, sqlx::Error> {
         extended_by_seconds: length("extend_by")?,
         extend_source: row.try_get("extend_source")?,
         deadline: decode::maybe_at(row, "deadline")?,
-        on_timeout: row.try_get("on_timeout")?,
+        on_stale: row.try_get("on_stale")?,
         long_running: row.try_get("long_running")?,
         reason: row.try_get("reason")?,
         source: row.try_get("source")?,

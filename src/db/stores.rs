@@ -12,7 +12,7 @@ const NOT_JUDGED: [&str; 8] = [
     "connection",
     "history",
     "maxFailuresPerSweep",
-    "mirror",
+    "executionObjects",
     "mode",
     "notifications",
     "pollInterval",
@@ -277,17 +277,21 @@ mod tests {
             (maybe(table.boxed()), maybe(jobs.boxed()), maybe(grace().boxed()), maybe(grace().boxed())),
             (maybe(length().boxed()), maybe(length().boxed()), maybe(length().boxed())),
             (
-                maybe((0..99_i32).prop_map(|n| json!({"warnAbove": n})).boxed()),
+                maybe((0..99_i32).prop_map(|n| json!({"threshold": n})).boxed()),
                 prop::option::of("[a-z]{1,9}"),
             ),
         )
             .prop_map(
-                |((table, jobs, sequential, workloads), (timeout, grace, heartbeat), (long, owner))| {
+                |(
+                    (table, jobs, single_active_execution, workloads),
+                    (timeout, grace, heartbeat),
+                    (long, owner),
+                )| {
                     let mut spec = json!({"connection": {"secretRef": {"name": "db"}, "schemaOwner": owner}});
                     for (name, value) in [
                         ("table", table),
                         ("jobs", jobs),
-                        ("sequential", sequential),
+                        ("singleActiveExecution", single_active_execution),
                         ("workloads", workloads),
                         ("defaultTimeout", timeout),
                         ("gracePeriod", grace),
@@ -339,7 +343,7 @@ mod tests {
         recorded["spec"].as_object_mut().unwrap().remove("longRunning");
         recorded["spec"]["table"].as_object_mut().unwrap().remove("statuses");
         let read = read(&recorded.to_string(), "public", "job_executions").unwrap();
-        assert_eq!(read.spec.long_running.warn_above, 5);
+        assert_eq!(read.spec.long_running.threshold, 5);
     }
 
     #[test]

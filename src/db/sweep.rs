@@ -21,7 +21,7 @@ use super::judge::{Among, End, NEXT_PARAMETER, Reason, Take, Times};
 use super::mapping::wire;
 use super::own::{self, Records};
 use super::{Database, DbError, Judge, Ledger, outbox};
-use crate::api::OnTimeout;
+use crate::api::OnStale;
 
 /// How many rows one statement ends. Larger batches are no faster (docs/performance.md) and hold locks longer.
 pub const BATCH: u32 = 5_000;
@@ -435,14 +435,14 @@ fn updates(judge: &Judge<'_>) -> String {
     let evidence = if all_reasons { &Reason::ALL[..] } else { &Reason::ALL[..1] };
     let forced = judge.asked.and_then(|asked| asked.end).map(|_| &Reason::ManualCleanup);
     let by = judge.asked.and_then(|asked| asked.actor.as_deref()).unwrap_or("the jobexec operator");
-    let ways = [(OnTimeout::Fail, "action <> 'Cancel'"), (OnTimeout::Cancel, "action = 'Cancel'")];
-    let ways = if m.can_cancel() { &ways[..] } else { &[(OnTimeout::Fail, "true")][..] };
+    let ways = [(OnStale::Fail, "action <> 'Cancel'"), (OnStale::Cancel, "action = 'Cancel'")];
+    let ways = if m.can_cancel() { &ways[..] } else { &[(OnStale::Fail, "true")][..] };
     let mut updates = Vec::new();
     let mut all = Vec::new();
     for reason in evidence.iter().chain(forced) {
         for (how, which) in ways {
             let name = format!("ended_{}", updates.len());
-            let cancelled = *how == OnTimeout::Cancel;
+            let cancelled = *how == OnStale::Cancel;
             let done = if cancelled { "cancelled" } else { "failed" };
             let explanation = format!("{}: {}, {done} by {by}", reason.as_str(), reason.explanation());
             all.push(format!(

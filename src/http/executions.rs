@@ -70,7 +70,7 @@ pub(crate) struct Listed {
     /// When it is past its deadline; of one that has ended, what was recorded.
     pub(super) deadline: Option<DateTime<Utc>>,
     /// What becomes of it once it is stale: `Fail`, `Cancel` or `AlertOnly`.
-    pub(super) on_timeout: String,
+    pub(super) on_stale: String,
     /// Whether it has run for longer than is expected of it.
     pub(super) long_running: bool,
     /// Why it is stale, for example `DeadlineExceeded`; null: it is not.
@@ -251,7 +251,7 @@ impl Listed {
             extended_by_seconds: execution.extended_by_seconds,
             extend_source: execution.extend_source,
             deadline: execution.deadline,
-            on_timeout: execution.on_timeout,
+            on_stale: execution.on_stale,
             long_running: execution.long_running,
             stale: execution.reason.clone().filter(|_| running),
             reason: execution.reason,
@@ -280,7 +280,7 @@ impl From<Listed> for listed::Execution {
             extended_by_seconds: told.extended_by_seconds,
             extend_source: told.extend_source,
             deadline: told.deadline,
-            on_timeout: told.on_timeout,
+            on_stale: told.on_stale,
             long_running: told.long_running,
             reason: told.reason,
             source: told.source,

@@ -64,7 +64,7 @@ pub(crate) struct Explanation {
     /// When it will be stale if nothing changes, and why; null: never, or it has ended.
     stale_at: Option<Outlook>,
     /// What the operator does once it is stale: `Fail`, `Cancel` or `AlertOnly`.
-    on_timeout: String,
+    on_stale: String,
     /// What is recorded of it, the latest last.
     records: Vec<Recorded>,
     /// The moment of all this, by the database's clock.
@@ -217,7 +217,7 @@ impl Explanation {
             evidence: told.evidence.into_iter().map(Evidence::from).collect(),
             stale,
             stale_action,
-            on_timeout: told.action,
+            on_stale: told.action,
             records: records.into_iter().map(Recorded::from).collect(),
             timestamp: told.now,
         }
@@ -243,7 +243,7 @@ impl From<Explanation> for (Told, Vec<Record>) {
             deadline: told.deadline,
             evidence: told.evidence.into_iter().map(told::Evidence::from).collect(),
             stale: told.stale.zip(told.stale_action),
-            action: told.on_timeout,
+            action: told.on_stale,
         };
         (explanation, told.records.into_iter().map(Record::from).collect())
     }

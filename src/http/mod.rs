@@ -5,7 +5,7 @@
 //! - `admission` decides who a request is from, whether the caller may send its body, and reads that; only then it takes one of
 //!   the `slots`. [`auth`] asks Kubernetes for all that; `stores` is what the caller then gets to see;
 //! - one file an endpoint: `health`, whose figures are `fresh`; `executions` with `running`; `explain`; `cleanup` with its `cleaner`
-//!   (`ready` is what it makes sure of before); `history`, over several stores by `pages`; `samples` and `patterns`, both over a
+//!   (`ready` is what it makes sure of before); `history`, over several stores by `pages`; `trends` and `stats`, both over a
 //!   `period`; all are in the `OpenAPI` document (`documented`);
 //! - `page` shows the same to a person with a browser;
 //! - `wire` is what a client reads and writes of all this;
@@ -33,7 +33,6 @@ pub mod metrics;
 mod origin;
 mod page;
 mod pages;
-mod patterns;
 mod period;
 mod phase;
 mod probes;
@@ -41,10 +40,11 @@ mod problem;
 mod ready;
 mod router;
 mod running;
-mod samples;
 mod slots;
+mod stats;
 mod stores;
 pub mod tls;
+mod trends;
 pub(crate) mod wire;
 
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use crate::api::Duration;
 
 /// Unless the caller says otherwise, and at the most: for so long samples are kept.
 const USUAL: TimeDelta = TimeDelta::hours(24);
-const MOST: TimeDelta = crate::db::patterns::LONGEST;
+const MOST: TimeDelta = crate::db::stats::LONGEST;
 
 /// The length of time that was asked for.
 pub(super) fn since(asked: Option<&Duration>) -> Result<TimeDelta, Problem> {

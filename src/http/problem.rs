@@ -103,7 +103,9 @@ pub enum Problem {
         outside: bool,
     },
     /// The operator's own tables are missing.
-    #[error("nothing is recorded of {0}: apply `jobexec schema`, see the condition Recording of the store")]
+    #[error(
+        "nothing is recorded of {0}: apply `jobexec schema`, see the condition AuditAvailable of the store"
+    )]
     NothingRecorded(String),
     /// Somebody else is at it.
     #[error(

@@ -41,7 +41,7 @@ impl Open {
         self.in_force = in_force.map_err(|error| self.failed(error))?.ok_or_else(|| {
             let message =
                 "not all JobExecution and ExecutionPolicy objects have been seen, whose timeouts count";
-            self.not_ready("ExecutionsNotSeen", message.to_owned())
+            self.not_ready("CacheNotSynced", message.to_owned())
         })?;
         let evidence = self.look_at_workloads(context, &store).await?;
         self.look_at_heartbeats(&store).await?;

@@ -25,7 +25,7 @@ use super::documented::{self, Document};
 use super::limits::{BODY_LIMIT, Limits};
 use super::problem::Problem;
 use super::slots::Slots;
-use super::{cleanup, executions, explain, health, history, metrics, page, patterns, running, samples};
+use super::{cleanup, executions, explain, health, history, metrics, page, running, stats, trends};
 use crate::boundary::{Panicked, Place, caught};
 use crate::metrics::Metrics;
 
@@ -44,8 +44,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(explain::explain))
         .routes(routes!(cleanup::cleanup))
         .routes(routes!(history::history))
-        .routes(routes!(samples::samples))
-        .routes(routes!(patterns::patterns))
+        .routes(routes!(trends::trends))
+        .routes(routes!(stats::stats))
 }
 
 /// The API.
@@ -202,13 +202,13 @@ mod tests {
             "History",
             "Metrics",
             "Outlook",
-            "Pattern",
-            "Patterns",
+            "JobStats",
+            "Stats",
             "Problem",
             "Record",
             "Rule",
             "Sample",
-            "Samples",
+            "Trends",
             "Skipped",
             "Unavailable",
             "Verdict",

@@ -8,5 +8,5 @@ pub(crate) use super::history::Page as History;
 pub(crate) use super::limits::BODY_LIMIT;
 pub(crate) use super::pages::MOST;
 pub(crate) use super::problem::{Details as Problem, PROBLEM_JSON};
-pub(crate) use super::samples::Series as Samples;
 pub(crate) use super::stores::StoreName;
+pub(crate) use super::trends::Series as Trends;

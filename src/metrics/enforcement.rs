@@ -123,7 +123,7 @@ fn executions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
         stores,
         "jobexec_store_executions_finished_late",
         "Executions that were finished otherwise after they had been ended: their workers lived. Raise the timeout of their type \
-         when it is more than a few; `jobexec patterns` tells of which.",
+         when it is more than a few; `jobexec stats` tells of which.",
         |store| &store.tally.late,
     )?;
     each(
@@ -146,7 +146,7 @@ fn notifications(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     )?;
     page.counter(
         "jobexec_store_notification_failures",
-        "Attempts to deliver a message that failed, by the reason that the condition Notifying has then. They are made again: \
+        "Attempts to deliver a message that failed, by the reason that the condition NotificationsDelivered has then. They are made again: \
          alert on that condition.",
         stores.iter().flat_map(|store| {
             let failures = store.tally.all_not_delivered().into_iter();

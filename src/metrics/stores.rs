@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::StoreNow;
 use super::exposition::Page;
 use crate::api::conditions::find;
-use crate::api::store::{Metrics, MirrorStatus, Violations};
+use crate::api::store::{Metrics, ObjectsStatus, Violations};
 
 /// What `status` of a condition can be, as kube-state-metrics writes it.
 pub(super) const TRUTHS: [&str; 3] = ["true", "false", "unknown"];
@@ -67,7 +67,7 @@ fn figures(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     )?;
     figure(
         "jobexec_store_stale_executions",
-        "Executions that run although they are stale. More than 0 for long where nothing is to be left alone (onTimeout: \
+        "Executions that run although they are stale. More than 0 for long where nothing is to be left alone (onStale: \
          AlertOnly, mode: Observe) is worth an alert.",
         |figures| Some(figures.stale_executions),
     )?;
@@ -163,16 +163,16 @@ fn kinds(found: &Violations) -> [(&'static str, i64); 9] {
 }
 
 fn objects(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
-    let mut count = |name: &str, help: &str, of: fn(&MirrorStatus) -> i64| {
-        let mirror = |store: &StoreNow| store.status.as_ref()?.mirror.as_ref().map(of);
-        page.gauge(name, help, stores.iter().filter_map(|store| Some((store.labels(), mirror(store)?))))
+    let mut count = |name: &str, help: &str, of: fn(&ObjectsStatus) -> i64| {
+        let objects = |store: &StoreNow| store.status.as_ref()?.execution_objects.as_ref().map(of);
+        page.gauge(name, help, stores.iter().filter_map(|store| Some((store.labels(), objects(store)?))))
     };
-    count("jobexec_store_objects", "JobExecution objects of the store.", |mirror| mirror.objects)?;
+    count("jobexec_store_objects", "JobExecution objects of the store.", |objects| objects.objects)?;
     count(
-        "jobexec_store_not_mirrored_executions",
-        "Running executions that have no JobExecution object, since there are more than spec.mirror.limit. They are ended all \
+        "jobexec_store_executions_without_object",
+        "Running executions that have no JobExecution object, since there are more than spec.executionObjects.limit. They are ended all \
          the same.",
-        |mirror| mirror.not_mirrored,
+        |objects| objects.executions_without_object,
     )
 }
 

@@ -105,7 +105,7 @@ pub fn digest<'a>(
     let mut piles: BTreeMap<(String, Option<&str>), Pile<'_>> = BTreeMap::new();
     for execution in executions {
         for (name, channel) in
-            directory.of(policy(execution)).filter(|(_, c)| execution.topic.is_among(&c.on))
+            directory.of(policy(execution)).filter(|(_, c)| execution.topic.is_among(&c.events))
         {
             if let Some(owner) = execution.owner.as_deref().filter(|_| to_owner(channel)) {
                 piles.entry((name.clone(), Some(owner))).or_default().executions.push(execution);
@@ -116,7 +116,7 @@ pub fn digest<'a>(
         }
     }
     for note in notes {
-        for (name, channel) in directory.of(None).filter(|(_, c)| note.topic.is_among(&c.on)) {
+        for (name, channel) in directory.of(None).filter(|(_, c)| note.topic.is_among(&c.events)) {
             if has_recipients(channel) {
                 piles.entry((name, None)).or_default().notes.push(note);
             }
@@ -191,7 +191,7 @@ mod tests {
             store: "jobs".to_owned(),
             channels: channels(json!([
                 {"name": "ops", "email": {"to": ["a@x.org", "b@x.org"], "toOwner": true}},
-                {"name": "chat", "on": ["Failed", "Breaker"], "webhook": {"url": "https://x.org"}},
+                {"name": "chat", "events": ["Failed", "Breaker"], "webhook": {"url": "https://x.org"}},
             ])),
             policies: BTreeMap::from([
                 ("nightly".to_owned(), channels(json!([{"name": "ops", "email": {"to": ["n@x.org"]}}]))),

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use super::rule::{Base, Rule, Said, Scope, Timeout, Warn};
 use super::wish::{Dynamic, Figure, Policy, Wish};
 use super::{execution_source, policy_source};
-use crate::api::OnTimeout;
+use crate::api::OnStale;
 
 /// What follows from all wishes together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +129,7 @@ impl Drafts {
         let rule = self.rule(key.as_ref());
         claim(&mut rule.grace, policy.grace, &source, "gracePeriod", &mut lost);
         claim(&mut rule.heartbeat, policy.heartbeat, &source, "heartbeatTimeout", &mut lost);
-        claim(&mut rule.on_timeout, policy.on_timeout, &source, "onTimeout", &mut lost);
+        claim(&mut rule.on_stale, policy.on_stale, &source, "onStale", &mut lost);
         claim(&mut rule.warn, policy.warn, &source, "warnAfter", &mut lost);
         rule.overruled.extend(lost.iter().map(|(field, _)| format!("{field} of {source}")));
         for (field, winner) in lost {
@@ -211,7 +211,7 @@ fn base(store: Base, all: Option<Rule>) -> Base {
         timeout: all.timeout.map_or(store.timeout, |t| Said::new(t.value, t.source)),
         grace: all.grace.unwrap_or(store.grace),
         heartbeat: all.heartbeat.or(store.heartbeat),
-        on_timeout: all.on_timeout.unwrap_or(store.on_timeout),
+        on_stale: all.on_stale.unwrap_or(store.on_stale),
         warn: all.warn.unwrap_or(store.warn),
         overruled: all.overruled,
         store: store.store,
@@ -233,7 +233,7 @@ fn bound(rules: &mut [Rule], base: &Base) {
         .collect();
     let mut graces: Vec<TimeDelta> = types.iter().filter_map(|(_, grace)| *grace).collect();
     graces.push(base.grace.value);
-    let types_act = rules.iter().any(|rule| rule.scope == Scope::Type && rule.on_timeout.is_some());
+    let types_act = rules.iter().any(|rule| rule.scope == Scope::Type && rule.on_stale.is_some());
     for rule in rules.iter_mut().filter(|rule| rule.scope != Scope::Execution) {
         let by_type = |rank: i16| {
             types.iter().filter_map(|(timeout, _)| timeout.as_ref()).filter(move |t| t.rank < rank)
@@ -259,7 +259,7 @@ fn bound(rules: &mut [Rule], base: &Base) {
         };
         let (earliest, latest) = (earliest.unwrap_or(own), latest.unwrap_or(own));
         rule.earliest = earliest + grace.0;
-        let acts_alike = rule.scope == Scope::Type || rule.on_timeout.is_some() || !types_act;
+        let acts_alike = rule.scope == Scope::Type || rule.on_stale.is_some() || !types_act;
         rule.fixed = rule.earliest == latest + grace.1 && acts_alike;
     }
 }
@@ -294,7 +294,7 @@ impl Compiled {
         let (base, old) = (&mut self.base, &last.base);
         keep(&mut base.timeout, &old.timeout, sources);
         keep(&mut base.grace, &old.grace, sources);
-        keep(&mut base.on_timeout, &old.on_timeout, sources);
+        keep(&mut base.on_stale, &old.on_stale, sources);
         keep(&mut base.warn, &old.warn, sources);
         if let Some(old) = old.heartbeat.as_ref().filter(|old| sources.contains(old.source.as_str())) {
             base.heartbeat = Some(old.clone());
@@ -330,8 +330,8 @@ impl Compiled {
 
     /// Whether any execution is to run on past its deadline.
     pub fn may_alert_only(&self) -> bool {
-        let rules = self.rules.iter().filter_map(|rule| rule.on_timeout.as_ref());
-        rules.chain([&self.base.on_timeout]).any(|said| said.value == OnTimeout::AlertOnly)
+        let rules = self.rules.iter().filter_map(|rule| rule.on_stale.as_ref());
+        rules.chain([&self.base.on_stale]).any(|said| said.value == OnStale::AlertOnly)
     }
 
     /// The shortest time after which any execution is warned of.

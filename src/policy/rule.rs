@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use chrono::TimeDelta;
 
-use crate::api::{ExecutionStoreSpec, OnTimeout};
+use crate::api::{ExecutionStoreSpec, OnStale};
 
 /// Whom a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,7 +82,7 @@ pub struct Rule {
     /// How long they may go without a heartbeat.
     pub heartbeat: Option<Said<TimeDelta>>,
     /// What becomes of a stale one.
-    pub on_timeout: Option<Said<OnTimeout>>,
+    pub on_stale: Option<Said<OnStale>>,
     /// When to warn.
     pub warn: Option<Said<Warn>>,
     /// No execution under this rule is past its deadline before it has run for so long, unless it has a rule of its
@@ -106,7 +106,7 @@ impl Rule {
             extend_by: None,
             grace: None,
             heartbeat: None,
-            on_timeout: None,
+            on_stale: None,
             warn: None,
             earliest: TimeDelta::zero(),
             fixed: false,
@@ -128,7 +128,7 @@ impl Rule {
         take(&mut self.extend_by, old.extend_by.as_ref(), sources);
         take(&mut self.grace, old.grace.as_ref(), sources);
         take(&mut self.heartbeat, old.heartbeat.as_ref(), sources);
-        take(&mut self.on_timeout, old.on_timeout.as_ref(), sources);
+        take(&mut self.on_stale, old.on_stale.as_ref(), sources);
         take(&mut self.warn, old.warn.as_ref(), sources);
     }
 
@@ -139,7 +139,7 @@ impl Rule {
             self.extend_by.as_ref().map(|s| s.source.as_str()),
             self.grace.as_ref().map(|s| s.source.as_str()),
             self.heartbeat.as_ref().map(|s| s.source.as_str()),
-            self.on_timeout.as_ref().map(|s| s.source.as_str()),
+            self.on_stale.as_ref().map(|s| s.source.as_str()),
             self.warn.as_ref().map(|s| s.source.as_str()),
         ]
         .into_iter()
@@ -162,7 +162,7 @@ pub struct Base {
     /// How long it may go without a heartbeat, if that counts at all.
     pub heartbeat: Option<Said<TimeDelta>>,
     /// What becomes of a stale one.
-    pub on_timeout: Said<OnTimeout>,
+    pub on_stale: Said<OnStale>,
     /// When to warn.
     pub warn: Said<Warn>,
     /// What policies for all say in vain.
@@ -179,7 +179,7 @@ impl Base {
             timeout: Said::new(spec.default_timeout.to_chrono(), &source),
             grace: Said::new(spec.grace_period.to_chrono(), &source),
             heartbeat: spec.heartbeat_timeout.as_ref().map(|timeout| Said::new(timeout.to_chrono(), &source)),
-            on_timeout: Said::new(OnTimeout::Fail, &source),
+            on_stale: Said::new(OnStale::Fail, &source),
             warn: Said::new(Warn::After(spec.long_running.after.to_chrono()), &source),
             overruled: Vec::new(),
             store: source,
@@ -189,7 +189,7 @@ impl Base {
     /// The objects that it comes from.
     pub fn sources(&self) -> impl Iterator<Item = &str> {
         let heartbeat = self.heartbeat.as_ref().map(|said| said.source.as_str());
-        let others = [&self.timeout.source, &self.grace.source, &self.on_timeout.source, &self.warn.source];
+        let others = [&self.timeout.source, &self.grace.source, &self.on_stale.source, &self.warn.source];
         others.into_iter().map(String::as_str).chain(heartbeat)
     }
 

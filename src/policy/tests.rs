@@ -1,7 +1,7 @@
 use chrono::TimeDelta;
 
 use super::*;
-use crate::api::OnTimeout;
+use crate::api::OnStale;
 
 fn hours(n: i64) -> TimeDelta {
     TimeDelta::hours(n)
@@ -12,7 +12,7 @@ fn store() -> Base {
         timeout: Said::new(hours(24), "ExecutionStore/s"),
         grace: Said::new(TimeDelta::zero(), "ExecutionStore/s"),
         heartbeat: None,
-        on_timeout: Said::new(OnTimeout::Fail, "ExecutionStore/s"),
+        on_stale: Said::new(OnStale::Fail, "ExecutionStore/s"),
         warn: Said::new(Warn::After(hours(1)), "ExecutionStore/s"),
         overruled: Vec::new(),
         store: "ExecutionStore/s".to_owned(),
@@ -95,12 +95,12 @@ fn fields_are_taken_one_by_one_and_what_is_lost_is_told() {
 #[test]
 fn a_policy_for_all_amends_the_store() {
     let all =
-        Policy { timeout: Some(hours(6)), on_timeout: Some(OnTimeout::Cancel), ..policy("all", 1, &[], &[]) };
+        Policy { timeout: Some(hours(6)), on_stale: Some(OnStale::Cancel), ..policy("all", 1, &[], &[]) };
     let compiled = compile(store(), vec![], vec![all]);
     assert!(compiled.rules.is_empty());
     assert_eq!(compiled.base.timeout, Said::new(hours(6), "ExecutionPolicy/all"));
     assert_eq!(compiled.base.grace.source, "ExecutionStore/s");
-    assert_eq!(compiled.base.on_timeout.value, OnTimeout::Cancel);
+    assert_eq!(compiled.base.on_stale.value, OnStale::Cancel);
     assert_eq!(compiled.shortest(), hours(6));
 }
 
@@ -151,8 +151,8 @@ fn a_timeout_for_too_little_history_waits_until_history_was_asked() {
 #[test]
 fn a_job_whose_fate_may_come_from_its_type_is_not_fixed() {
     let job = Policy { timeout: Some(hours(5)), ..policy("job", 1, &["1"], &[]) };
-    let own = Policy { on_timeout: Some(OnTimeout::Fail), ..policy("own", 1, &["2"], &[]) };
-    let type_ = Policy { on_timeout: Some(OnTimeout::AlertOnly), ..policy("type", 1, &[], &["a"]) };
+    let own = Policy { on_stale: Some(OnStale::Fail), ..policy("own", 1, &["2"], &[]) };
+    let type_ = Policy { on_stale: Some(OnStale::AlertOnly), ..policy("type", 1, &[], &["a"]) };
     let compiled = compile(store(), vec![], vec![job, own, type_]);
     assert!(!rule(&compiled, Scope::Job, "1").fixed);
     assert!(rule(&compiled, Scope::Job, "2").fixed);

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 
 use super::Warn;
-use crate::api::OnTimeout;
+use crate::api::OnStale;
 
 /// What one `JobExecution` object wishes of its execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +42,8 @@ pub struct Policy {
     pub grace: Option<TimeDelta>,
     /// `spec.heartbeatTimeout`.
     pub heartbeat: Option<TimeDelta>,
-    /// `spec.onTimeout`.
-    pub on_timeout: Option<OnTimeout>,
+    /// `spec.onStale`.
+    pub on_stale: Option<OnStale>,
     /// `spec.warnAfter`.
     pub warn: Option<Warn>,
     /// `spec.dynamicTimeout`, with what history says.
@@ -58,7 +58,7 @@ impl Policy {
         self.timeout.is_some()
             || self.grace.is_some()
             || self.heartbeat.is_some()
-            || self.on_timeout.is_some()
+            || self.on_stale.is_some()
             || self.warn.is_some()
             || self.dynamic.is_some()
     }

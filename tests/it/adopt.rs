@@ -49,7 +49,8 @@ async fn a_copy_of_the_database_tells_nobody_until_somebody_adopts_it() {
     let hook = Hook::start(false, status("200 OK")).await;
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days')").await;
     let operator = world.operator_with(&OPEN);
-    let channel = json!({"name": "all", "on": ["Failed"], "webhook": {"url": format!("{}/all", hook.base)}});
+    let channel =
+        json!({"name": "all", "events": ["Failed"], "webhook": {"url": format!("{}/all", hook.base)}});
     world
         .store(json!({"notifications": {"groupWait": "0s", "groupInterval": "0s", "channels": [channel]}}))
         .await;
@@ -64,9 +65,10 @@ async fn a_copy_of_the_database_tells_nobody_until_somebody_adopts_it() {
              SELECT store_id, now(), array_agg(event_id), 'another' FROM jobexec.events GROUP BY store_id",
         )
         .await;
-    let status =
-        world.store_until(&operator, |s| is(&s.conditions, "Notifying", "False", "WrittenForAnother")).await;
-    let text = message(&status.conditions, "Notifying");
+    let status = world
+        .store_until(&operator, |s| is(&s.conditions, "NotificationsDelivered", "False", "WrittenForAnother"))
+        .await;
+    let text = message(&status.conditions, "NotificationsDelivered");
     assert!(text.contains("2 messages and events") && text.contains("jobexec adopt"), "{text}");
     // What happens here is told meanwhile, and nothing else.
     world.sql("INSERT INTO job_executions VALUES (2, 1, 2, 'running', now() - interval '2 days')").await;
@@ -82,7 +84,7 @@ async fn a_copy_of_the_database_tells_nobody_until_somebody_adopts_it() {
     let adopted = adopt(&world, &[]);
     assert!(out(&adopted).starts_with("2 messages and events"), "{adopted:?}");
     world.until_true("SELECT count(*) = 4 FROM jobexec.messages WHERE ended_at IS NOT NULL").await;
-    world.store_until(&operator, |s| is(&s.conditions, "Notifying", "True", "Notifying")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "NotificationsDelivered", "True", "Delivered")).await;
 }
 
 #[tokio::test]

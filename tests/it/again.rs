@@ -71,7 +71,7 @@ async fn a_retry_that_keeps_its_start_gets_one_grace_period() {
 async fn each_run_that_is_only_reported_is_reported() {
     let world = World::new("againalert").await;
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '25 hours')").await;
-    world.policy("all", json!({"onTimeout": "AlertOnly"})).await;
+    world.policy("all", json!({"onStale": "AlertOnly"})).await;
     let operator = world.operator();
     world.store(json!({})).await;
     world.until_true(&format!("SELECT ({DONE}) = 'Alerted'")).await;

@@ -18,7 +18,7 @@ fn row(id: i64, deadline_in: &str) -> String {
 
 /// A world with its proxies, an operator, and a store of which all is well.
 async fn at_work(test: &str) -> (World, Proxies, Operator) {
-    at_work_with(test, json!({"mirror": {"enabled": true}})).await
+    at_work_with(test, json!({"executionObjects": {"enabled": true}})).await
 }
 
 /// The same with this in the store's spec.

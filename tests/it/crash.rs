@@ -136,7 +136,7 @@ impl Run {
         // What ended before the operator looked has an object too.
         world.sql("CREATE INDEX ON job_executions (completed_at)").await;
         // Row 5 ends before it could be warned of, 6 is warned of at once.
-        world.store(json!({"longRunning": {"after": "90m"}, "mirror": {"enabled": true}})).await;
+        world.store(json!({"longRunning": {"after": "90m"}, "executionObjects": {"enabled": true}})).await;
         world.sql(ROWS).await;
         Self { world, proxies, operator: None }
     }
@@ -192,11 +192,13 @@ impl Run {
         let store = self.world.api::<ExecutionStore>().get("jobs").await.unwrap();
         let ready = |status: &ExecutionStoreStatus| {
             is(&status.conditions, "Ready", "True", "Enforcing")
-                && is(&status.conditions, "Mirrored", "True", "InStep")
+                && is(&status.conditions, "ObjectsSynced", "True", "Synced")
                 && status.metrics.as_ref().is_some_and(|m| {
                     (m.running_executions, m.stale_executions, m.recent_executions_24h) == (2, 0, 2)
                 })
-                && status.mirror.is_some_and(|m| (m.objects, m.not_mirrored) == (7, 0))
+                && status
+                    .execution_objects
+                    .is_some_and(|m| (m.objects, m.executions_without_object) == (7, 0))
         };
         rows && store.status.as_ref().is_some_and(ready)
             && names == ["jobs-1", "jobs-2", "jobs-3", "jobs-4", "jobs-7", "long", "soon"]
@@ -227,7 +229,7 @@ impl Run {
             executions
                 .push(json!({"name": name, "labels": labels, "owned": owned, "status": undated(status)}));
         }
-        // Whether what is stale was mirrored, and so found to run for long, just before it was ended is chance.
+        // Whether what is stale was synced, and so found to run for long, just before it was ended is chance.
         let chance = |e: &(String, String, String)| e.0.starts_with("jobs-") && e.1 == "LongRunning";
         let events = self.events().await.into_iter();
         let mut events: Vec<_> = events.filter(|e| e.0 != "jobs" && !chance(e)).collect();

@@ -17,7 +17,7 @@ fn enforces(status: &ExecutionStoreStatus) -> bool {
 }
 
 fn records(status: &ExecutionStoreStatus) -> bool {
-    is(&status.conditions, "Recording", "True", "TablesPresent")
+    is(&status.conditions, "AuditAvailable", "True", "TablesPresent")
 }
 
 /// A row that began so long ago.
@@ -45,8 +45,8 @@ async fn without_the_right_to_create_anything_timeouts_are_kept_in_memory() {
             enforces(s) && s.metrics.as_ref().is_some_and(|m| m.running_executions == 2)
         })
         .await;
-    assert!(is(&status.conditions, "Recording", "False", "TablesMissing"), "{:#?}", status.conditions);
-    let text = message(&status.conditions, "Recording");
+    assert!(is(&status.conditions, "AuditAvailable", "False", "TablesMissing"), "{:#?}", status.conditions);
+    let text = message(&status.conditions, "AuditAvailable");
     assert!(
         text.contains("this login may not create it") && text.contains("jobexec schema --apply"),
         "{text}"
@@ -73,10 +73,10 @@ async fn tables_dropped_while_running_stop_the_recording_and_nothing_else() {
         world.sql(&format!("DROP {what}; {}", running(id, "2 days"))).await;
         let told = world
             .store_until(&operator, |s| {
-                enforces(s) && is(&s.conditions, "Recording", "False", "TablesMissing")
+                enforces(s) && is(&s.conditions, "AuditAvailable", "False", "TablesMissing")
             })
             .await;
-        assert!(message(&told.conditions, "Recording").contains("jobexec schema --apply"), "{what}");
+        assert!(message(&told.conditions, "AuditAvailable").contains("jobexec schema --apply"), "{what}");
         world.until_true(&format!("SELECT status = 'failed' FROM job_executions WHERE id = {id}")).await;
         assert_eq!(world.status(1).await, "running", "the timeouts in force are known without {what}");
 
@@ -119,9 +119,11 @@ async fn rights_taken_away_while_running_are_told_and_mended() {
     world.sql(&format!("REVOKE INSERT ON jobexec.events FROM {}", world.role)).await;
     world.sql(&running(1, "2 days")).await;
     let status = world
-        .store_until(&operator, |s| enforces(s) && is(&s.conditions, "Recording", "False", "TablesMissing"))
+        .store_until(&operator, |s| {
+            enforces(s) && is(&s.conditions, "AuditAvailable", "False", "TablesMissing")
+        })
         .await;
-    assert!(message(&status.conditions, "Recording").contains("jobexec.events (SELECT, INSERT)"));
+    assert!(message(&status.conditions, "AuditAvailable").contains("jobexec.events (SELECT, INSERT)"));
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
 
     world.sql(&format!("REVOKE UPDATE (status) ON job_executions FROM {}", world.role)).await;
@@ -338,7 +340,7 @@ async fn a_standby_is_observed_and_enforced_once_it_is_promoted() {
     assert!(is(&status.conditions, "Ready", "False", "DatabaseReadOnly"));
     assert!(is(&status.conditions, "DatabaseReachable", "True", "Connected"));
     assert!(is(&status.conditions, "SchemaValid", "True", "Valid"));
-    assert!(is(&status.conditions, "Recording", "False", "TablesMissing"));
+    assert!(is(&status.conditions, "AuditAvailable", "False", "TablesMissing"));
 
     let promoted = PgPool::connect(&there(&world.superuser())).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe("SELECT pg_promote()")).execute(&promoted).await.unwrap();

@@ -244,15 +244,15 @@ async fn of_executions_that_come_one_after_the_other_only_the_last_can_run() {
     world.store(json!({})).await;
     world.store_until(&operator, |s| s.last_sweep.is_some()).await;
     let running: i64 = world.one("SELECT count(*) FROM job_executions WHERE status = 'running'").await;
-    assert_eq!(running, 8, "without sequential they may run beside each other");
+    assert_eq!(running, 8, "without singleActiveExecution they may run beside each other");
     // The later ones of jobs 1 and 2 have run for an hour.
-    world.store(json!({"sequential": {"gracePeriod": "61m"}})).await;
+    world.store(json!({"singleActiveExecution": {"gracePeriod": "61m"}})).await;
     world.execution("eleven", "11", json!({})).await;
     world.execution_until(&operator, "eleven", |s| s.phase == Some(Phase::Running)).await;
     look(&world, &operator).await;
     assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.events WHERE action = 'Failed'").await, 0);
 
-    world.store(json!({"sequential": {"gracePeriod": "59m"}})).await;
+    world.store(json!({"singleActiveExecution": {"gracePeriod": "59m"}})).await;
     told(&world, &operator, "eleven", "Superseded", "a later execution of its job has started").await;
     look(&world, &operator).await;
     assert_eq!(world.one::<String>(ENDED).await, "11 Failed Superseded, 21 Failed Superseded");
@@ -281,7 +281,7 @@ async fn a_later_execution_that_never_ran_supersedes_nothing() {
     world.sql(&format!("INSERT INTO job_executions VALUES {}", rows.join(", "))).await;
     world.execution("superseded", "21", json!({})).await;
     let operator = world.operator();
-    world.store(json!({"sequential": {"gracePeriod": "5m"}})).await;
+    world.store(json!({"singleActiveExecution": {"gracePeriod": "5m"}})).await;
     told(&world, &operator, "superseded", "Superseded", "a later execution of its job has started").await;
     look(&world, &operator).await;
     assert_eq!(world.one::<String>(ENDED).await, "21 Failed Superseded");

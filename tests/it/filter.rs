@@ -9,7 +9,7 @@ const SHARED: &str = "CREATE TABLE job_executions (id bigint PRIMARY KEY, job_id
      status text, started_at timestamptz, completed_at timestamptz, app text, deleted_at timestamptz, tenant integer)";
 
 fn spec(more: &Value) -> Value {
-    let mut spec = json!({"sequential": {}, "table": {"filter": [{"column": "app", "in": ["mine", "ours"]},
+    let mut spec = json!({"singleActiveExecution": {}, "table": {"filter": [{"column": "app", "in": ["mine", "ours"]},
                           {"column": "deleted_at", "isNull": true}]}});
     for (name, value) in more.as_object().unwrap() {
         spec[name] = value.clone();

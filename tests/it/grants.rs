@@ -87,7 +87,7 @@ async fn without(world: &World, number: usize, right: &str, on: &str, what: For)
     let failed = format!("SELECT status = 'failed' FROM job_executions WHERE id = {number}");
     match what {
         Recording => {
-            let text = message(&status.conditions, "Recording");
+            let text = message(&status.conditions, "AuditAvailable");
             let name = on.trim_start_matches("SCHEMA ");
             assert!(text.contains(name) && text.contains("jobexec schema"), "{right} {on}: {text}");
             world.until_true(&failed).await;
@@ -107,8 +107,8 @@ async fn without(world: &World, number: usize, right: &str, on: &str, what: For)
 async fn told(world: &World, operator: &Operator, what: For) -> ExecutionStoreStatus {
     let enforces = |s: &ExecutionStoreStatus| is(&s.conditions, "Ready", "True", "Enforcing");
     let wanted = |s: &ExecutionStoreStatus| match what {
-        Recording => enforces(s) && is(&s.conditions, "Recording", "False", "TablesMissing"),
-        History => enforces(s) && is(&s.conditions, "Recording", "True", "TablesPresent"),
+        Recording => enforces(s) && is(&s.conditions, "AuditAvailable", "False", "TablesMissing"),
+        History => enforces(s) && is(&s.conditions, "AuditAvailable", "True", "TablesPresent"),
         Enforcement => is(&s.conditions, "SchemaValid", "False", "InsufficientPrivilege"),
     };
     world.store_until(operator, wanted).await

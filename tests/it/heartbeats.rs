@@ -21,7 +21,7 @@ async fn looked_at(test: &str, spec: &Value) -> World {
     let world = World::with(test, TABLE, spec).await;
     let operator = world.operator();
     world.store(spec.clone()).await;
-    world.store_until(&operator, |s| is(&s.conditions, "EvidenceSeen", "True", "Seen")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Seen")).await;
     operator.kill();
     world.sql("UPDATE jobexec.stores SET watched_since = now() - interval '1 day', seen_at = now()").await;
     world
@@ -38,7 +38,7 @@ async fn beating(world: &World, first: i64, last: i64, ago: &str, worker: &str) 
 }
 
 async fn held(world: &World, operator: &Operator) -> ExecutionStoreStatus {
-    world.store_until(operator, |s| is(&s.conditions, "EvidenceSeen", "False", "HeartbeatsHeld")).await
+    world.store_until(operator, |s| is(&s.conditions, "EvidenceAvailable", "False", "HeartbeatsHeld")).await
 }
 
 async fn running(world: &World) -> i64 {
@@ -53,7 +53,7 @@ async fn workers_that_fall_silent_together_are_held_once_and_who_stays_away_is_f
     world.sql("UPDATE job_executions SET started_at = now() - interval '100001 hours' WHERE id = 21").await;
     let operator = world.operator();
     let told = held(&world, &operator).await;
-    let text = message(&told.conditions, "EvidenceSeen");
+    let text = message(&told.conditions, "EvidenceAvailable");
     assert!(text.contains("workers stopped together") && text.contains("deadlines"), "{text}");
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 21").await;
     world.request_sweep(&operator).await;
@@ -96,7 +96,7 @@ async fn workers_that_fall_silent_together_are_held_once_and_who_stays_away_is_f
         .one("SELECT string_agg(DISTINCT reason, ' ') FROM jobexec.events WHERE action = 'Failed'")
         .await;
     assert_eq!(reasons, "DeadlineExceeded HeartbeatLost");
-    world.store_until(&operator, |s| is(&s.conditions, "EvidenceSeen", "True", "Seen")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Seen")).await;
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn one_worker_alone_is_held_where_the_server_was_started_again() {
     beating(&world, 1, 1, "61 minutes", "'w'").await;
     let operator = world.operator();
     let told = held(&world, &operator).await;
-    let text = message(&told.conditions, "EvidenceSeen");
+    let text = message(&told.conditions, "EvidenceAvailable");
     assert!(text.contains("the server that answers was started at"), "{text}");
     world.request_sweep(&operator).await;
     assert_eq!(running(&world).await, 1);
@@ -130,7 +130,7 @@ async fn one_worker_alone_is_held_where_many_sessions_were_lost() {
     let world = looked_at("sessions", &spec()).await;
     beating(&world, 1, 1, "0 minutes", "'w'").await;
     let operator = world.operator();
-    world.store_until(&operator, |s| is(&s.conditions, "EvidenceSeen", "True", "Seen")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Seen")).await;
     let mut sessions = Vec::new();
     for _ in 0..12 {
         sessions.push(sqlx::PgConnection::connect(&world.superuser()).await.unwrap());
@@ -165,7 +165,7 @@ async fn whose_workload_has_ended_is_not_held() {
     rbac::apply(&world.client, &world.namespace, rbac::WORKLOADS).await;
     let operator = world.operator();
     world.store(spec).await;
-    world.store_until(&operator, |s| is(&s.conditions, "EvidenceSeen", "True", "Seen")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Seen")).await;
     operator.kill();
     world.sql("UPDATE jobexec.stores SET watched_since = now() - interval '1 day', seen_at = now()").await;
     beating(&world, 1, 20, "61 minutes", "NULL").await;
@@ -193,9 +193,10 @@ async fn without_the_operators_tables_no_lost_heartbeat_counts() {
     world.sql("UPDATE job_executions SET started_at = now() - interval '1 hour' WHERE id = 1").await;
     let operator = world.operator();
     world.store(spec.clone()).await;
-    let status =
-        world.store_until(&operator, |s| is(&s.conditions, "EvidenceSeen", "False", "TablesMissing")).await;
-    let text = message(&status.conditions, "EvidenceSeen");
+    let status = world
+        .store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "False", "TablesMissing"))
+        .await;
+    let text = message(&status.conditions, "EvidenceAvailable");
     assert!(text.contains("lost heartbeats do not") && text.contains("jobexec schema --apply"), "{text}");
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
     // Its deadline comes when the heartbeat of the other one has been lost for longer than its timeout.

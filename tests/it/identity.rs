@@ -53,7 +53,7 @@ async fn a_table_that_is_renamed_keeps_what_people_granted() {
     let (world, operator) = granted("renamed").await;
     world.sql("ALTER TABLE job_executions RENAME TO runs").await;
     world.store_changed(&operator, json!({"table": {"name": "runs"}})).await;
-    world.store_until(&operator, |s| is(&s.conditions, "Recording", "True", "TablesPresent")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "True", "TablesPresent")).await;
     world.sql(&LATER.replace("job_executions", "runs")).await;
     world.until_true("SELECT status = 'failed' FROM runs WHERE id = 2").await;
     assert_eq!(world.one::<String>("SELECT status FROM runs WHERE id = 1").await, "running");
@@ -73,8 +73,8 @@ async fn a_table_that_was_built_again_keeps_what_people_granted_and_the_rest_on_
     world.sql(LATER).await;
     let operator = world.operator();
     let status =
-        world.store_until(&operator, |s| is(&s.conditions, "Recording", "False", "RecordsLeft")).await;
-    let text = message(&status.conditions, "Recording");
+        world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "False", "RecordsLeft")).await;
+    let text = message(&status.conditions, "AuditAvailable");
     assert!(text.contains("its table is called public.job_executions_old now"), "{text}");
     assert!(
         text.contains("except for the extensions")
@@ -87,7 +87,7 @@ async fn a_table_that_was_built_again_keeps_what_people_granted_and_the_rest_on_
     let adopted = run(&world, &["adopt", "--table", "public.job_executions"]);
     assert!(adopted.contains("is the table's own now"), "{adopted}");
     world.store_changed(&operator, json!({"gracePeriod": "1m"})).await;
-    world.store_until(&operator, |s| is(&s.conditions, "Recording", "True", "TablesPresent")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "True", "TablesPresent")).await;
     let records = "SELECT count(*) || ' ' || (SELECT string_agg(execution_id, ',' ORDER BY execution_id) FROM jobexec.events \
                    WHERE action = 'Failed' AND store_id = (SELECT min(store_id) FROM jobexec.stores)) FROM jobexec.stores";
     assert_eq!(world.one::<String>(records).await, "1 2,3");
@@ -103,11 +103,11 @@ async fn after_a_restore_from_a_dump_what_people_granted_counts_and_the_rest_on_
     world.sql(LATER).await;
     let operator = world.operator();
     let status =
-        world.store_until(&operator, |s| is(&s.conditions, "Recording", "False", "RecordsLeft")).await;
-    assert!(message(&status.conditions, "Recording").contains("from a dump"), "{status:#?}");
+        world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "False", "RecordsLeft")).await;
+    assert!(message(&status.conditions, "AuditAvailable").contains("from a dump"), "{status:#?}");
     only_the_granted_one_lives(&world).await;
     world.annotate("jobexec.dev/adopt", "discard").await;
-    world.store_until(&operator, |s| is(&s.conditions, "Recording", "True", "TablesPresent")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "True", "TablesPresent")).await;
     assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.stores").await, 1);
     world.request_sweep(&operator).await;
     assert_eq!(world.status(1).await, "running", "what was granted stays");
@@ -122,15 +122,15 @@ async fn what_anybody_may_have_written_counts_on_request_only() {
     world.sql("DROP TABLE job_executions_old; UPDATE jobexec.stores SET uid = 'other'").await;
     let operator = world.operator();
     let status =
-        world.store_until(&operator, |s| is(&s.conditions, "Recording", "False", "RecordsLeft")).await;
-    let text = message(&status.conditions, "Recording");
+        world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "False", "RecordsLeft")).await;
+    let text = message(&status.conditions, "AuditAvailable");
     assert!(
         text.contains("its table is gone; 1 executions were extended by hand")
             && text.contains("extensions included"),
         "{text}"
     );
     world.annotate("jobexec.dev/adopt", "1").await;
-    world.store_until(&operator, |s| is(&s.conditions, "Recording", "True", "TablesPresent")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "True", "TablesPresent")).await;
     world.sql(LATER).await;
     only_the_granted_one_lives(&world).await;
 }
@@ -168,7 +168,7 @@ async fn nothing_is_ended_where_oid_and_name_lead_to_two_records_until_a_person_
 
         world.annotate("jobexec.dev/adopt", how).await;
         world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
-        world.store_until(&operator, |s| is(&s.conditions, "Recording", "True", "TablesPresent")).await;
+        world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "True", "TablesPresent")).await;
         world.request_sweep(&operator).await;
         assert_eq!(world.status(1).await == "running", lives);
         let names = "SELECT string_agg(table_name, ',' ORDER BY table_name) FROM jobexec.stores";
@@ -188,14 +188,14 @@ async fn a_new_table_by_the_name_of_one_that_was_renamed_away_is_worked_on() {
     let operator = world.operator();
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 9").await;
     let status =
-        world.store_until(&operator, |s| is(&s.conditions, "Recording", "False", "RecordsLeft")).await;
+        world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "False", "RecordsLeft")).await;
     assert!(
-        message(&status.conditions, "Recording").contains("its table is called public.archive now"),
+        message(&status.conditions, "AuditAvailable").contains("its table is called public.archive now"),
         "{status:#?}"
     );
     // The record is that of the other table, which keeps it.
     world.annotate("jobexec.dev/adopt", "discard").await;
-    world.store_until(&operator, |s| is(&s.conditions, "Recording", "True", "TablesPresent")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "True", "TablesPresent")).await;
     let names = "SELECT string_agg(table_name, ',' ORDER BY table_name) FROM jobexec.stores";
     assert_eq!(world.one::<String>(names).await, "archive,job_executions");
     let kept = "SELECT count(*) FROM jobexec.rules AS r JOIN jobexec.stores USING (store_id) \

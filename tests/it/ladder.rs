@@ -140,7 +140,7 @@ async fn an_execution_is_warned_of_once_and_then_meets_its_deadline() {
     assert!(events(&world, "e3", "LongRunning").await.is_empty());
 
     // The next steps.
-    let spec = json!({"timeout": "9m", "onTimeout": "Cancel", "selector": {"jobIds": ["1"]}});
+    let spec = json!({"timeout": "9m", "onStale": "Cancel", "selector": {"jobIds": ["1"]}});
     world.policy("minutes", spec).await;
     let status = world.execution_until(&operator, "e1", |s| s.phase == Some(Phase::Cancelled)).await;
     assert!(is(&status.conditions, "LongRunning", "False", "Finished"), "{:#?}", status.conditions);
@@ -159,8 +159,8 @@ async fn what_becomes_of_a_stale_execution_is_what_its_policy_says() {
     }
     let row = "SELECT t::text || t.xmin::text || t.ctid::text FROM job_executions t WHERE id = 2";
     let before: String = world.one(row).await;
-    world.policy("cancel", json!({"onTimeout": "Cancel", "selector": {"jobIds": ["1"]}})).await;
-    world.policy("alert", json!({"onTimeout": "AlertOnly", "selector": {"jobIds": ["2"]}})).await;
+    world.policy("cancel", json!({"onStale": "Cancel", "selector": {"jobIds": ["1"]}})).await;
+    world.policy("alert", json!({"onStale": "AlertOnly", "selector": {"jobIds": ["2"]}})).await;
     let operator = world.operator();
     world.store(json!({})).await;
     let status = world.store_until(&operator, |s| s.last_sweep.is_some() && s.metrics.is_some()).await;
@@ -193,7 +193,7 @@ async fn what_becomes_of_a_stale_execution_is_what_its_policy_says() {
     assert_eq!(world.one::<String>(two).await, "Alerted DeadlineExceeded ExecutionStore/jobs");
     assert_eq!(world.one::<String>(row).await, before, "AlertOnly changes no byte of the row");
     // Also where it holds for all.
-    world.policy("all", json!({"onTimeout": "AlertOnly", "timeout": "1h"})).await;
+    world.policy("all", json!({"onStale": "AlertOnly", "timeout": "1h"})).await;
     start(&world, 4, 4, "2 hours").await;
     world
         .until_true(
@@ -204,12 +204,12 @@ async fn what_becomes_of_a_stale_execution_is_what_its_policy_says() {
     world.request_sweep(&operator).await;
     assert_eq!(world.status(4).await, "running");
 
-    world.policy("alert", json!({"onTimeout": "Fail", "selector": {"jobIds": ["2"]}})).await;
+    world.policy("alert", json!({"onStale": "Fail", "selector": {"jobIds": ["2"]}})).await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
     // Where the table has no text for it, it is failed, and told.
     let statuses = json!({"table": {"statuses": {"cancelled": []}}});
     world.store_changed(&operator, statuses).await;
-    world.policy("all", json!({"onTimeout": "Cancel", "timeout": "1h"})).await;
+    world.policy("all", json!({"onStale": "Cancel", "timeout": "1h"})).await;
     let told = world
         .policy_until(&operator, "all", |s| is(&s.conditions, "Accepted", "False", "NotSupported"))
         .await;
@@ -307,7 +307,7 @@ async fn of_two_objects_for_one_row_the_older_counts() {
     let operator = world.operator();
     world.store(json!({})).await;
     let told =
-        world.execution_until(&operator, "b", |s| is(&s.conditions, "Accepted", "False", "Conflicted")).await;
+        world.execution_until(&operator, "b", |s| is(&s.conditions, "Accepted", "False", "Overridden")).await;
     let text = message(&told.conditions, "Accepted");
     assert!(text.contains("JobExecution/a") && text.contains("Change that one, or delete it"), "{text}");
     assert_eq!(deadline(&told), Some(30 * 60));

@@ -16,7 +16,7 @@ async fn a_late_finish_is_recorded_told_and_counted_once() {
         )
         .await;
     let operator = world.operator_with(&OPEN);
-    let channel = |name: &str, on: &[&str]| json!({"name": name, "on": on, "webhook": {"url": format!("{}/{name}", hook.base)}});
+    let channel = |name: &str, on: &[&str]| json!({"name": name, "events": on, "webhook": {"url": format!("{}/{name}", hook.base)}});
     world
         .store(json!({"notifications": {"groupWait": "0s", "groupInterval": "0s", "channels": [
             channel("failures", &["Failed"]), channel("breaker", &["Breaker"]),
@@ -59,13 +59,9 @@ async fn a_late_finish_is_recorded_told_and_counted_once() {
         world.one::<i64>("SELECT count(*) FROM jobexec.events WHERE action = 'FinishedLate'").await,
         2
     );
-    let patterns = world.jobexec(&["patterns", "-o", "json"]);
-    let patterns: serde_json::Value = serde_json::from_slice(&patterns.stdout).unwrap();
-    assert_eq!(
-        (&patterns[0]["finished_late"], &patterns[0]["completed"]),
-        (&json!(2), &json!(3)),
-        "{patterns}"
-    );
+    let stats = world.jobexec(&["stats", "-o", "json"]);
+    let stats: serde_json::Value = serde_json::from_slice(&stats.stdout).unwrap();
+    assert_eq!((&stats[0]["finished_late"], &stats[0]["completed"]), (&json!(2), &json!(3)), "{stats}");
 }
 
 /// More records than one step looks at, the oldest of which is the one that counts.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use jobexec_operator::api::table::Recreated;
-use jobexec_operator::api::{ExecutionStoreSpec, OnTimeout};
+use jobexec_operator::api::{ExecutionStoreSpec, OnStale};
 use jobexec_operator::db::evidence::{self, Workloads};
 use jobexec_operator::db::heartbeats::{self, Watch};
 use jobexec_operator::db::judge::Rules;
@@ -29,7 +29,7 @@ fn base() -> Base {
         timeout: said(24),
         grace: said(0),
         heartbeat: Some(said(1)),
-        on_timeout: Said::new(OnTimeout::Fail, "ExecutionStore/s"),
+        on_stale: Said::new(OnStale::Fail, "ExecutionStore/s"),
         warn: Said::new(Warn::After(TimeDelta::hours(1)), "ExecutionStore/s"),
         overruled: Vec::new(),
         store: "ExecutionStore/s".to_owned(),
@@ -63,7 +63,7 @@ async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
         mapping: &mapping,
         in_force: &in_force,
         rules: Rules::Table(store_id),
-        sequential: None,
+        single_active_execution: None,
         workloads: Some(TimeDelta::hours(1)),
         watched: chrono::Utc::now() - TimeDelta::days(1),
         heartbeats_seen: None,

@@ -31,7 +31,7 @@ async fn run(world: &World, id: i64, job: i64, age: &str) {
 fn to(name: &str, hook: &Hook, on: &[&str]) -> Value {
     let mut channel = json!({"name": name, "webhook": {"url": format!("{}/{name}", hook.base)}});
     if !on.is_empty() {
-        channel["on"] = json!(on);
+        channel["events"] = json!(on);
     }
     channel
 }
@@ -80,8 +80,9 @@ async fn written(world: &World) -> Vec<String> {
 }
 
 async fn notifying(world: &World, operator: &Operator, truth: &str, reason: &str) -> String {
-    let status = world.store_until(operator, |s| is(&s.conditions, "Notifying", truth, reason)).await;
-    message(&status.conditions, "Notifying")
+    let status =
+        world.store_until(operator, |s| is(&s.conditions, "NotificationsDelivered", truth, reason)).await;
+    message(&status.conditions, "NotificationsDelivered")
 }
 
 #[tokio::test]
@@ -96,7 +97,7 @@ async fn each_is_told_once_of_what_they_want_to_know() {
     let own = json!({"selector": {"jobIds": ["2"]}, "notifications": {"channels": [to("own", &hook, &["Failed"])]}});
     world.policy("two", own).await;
     world.policy("three", json!({"selector": {"jobIds": ["3"]}, "notifications": {"channels": []}})).await;
-    world.policy("five", json!({"selector": {"jobIds": ["5"]}, "onTimeout": "AlertOnly"})).await;
+    world.policy("five", json!({"selector": {"jobIds": ["5"]}, "onStale": "AlertOnly"})).await;
     let operator = world.operator_with(&OPEN);
     world.store(notifications(&[to("all", &hook, &[]), to("breaker", &hook, &["Breaker"])])).await;
     world
@@ -123,7 +124,7 @@ async fn each_is_told_once_of_what_they_want_to_know() {
     let execution = &told.iter().find(|message| message["channel"] == "two/own").unwrap()["executions"][0];
     assert_eq!(execution["reason"], "DeadlineExceeded");
     assert_eq!(execution["source"], "ExecutionStore/jobs");
-    notifying(&world, &operator, "True", "Notifying").await;
+    notifying(&world, &operator, "True", "Delivered").await;
     let metrics = operator.metrics().await;
     let line = "jobexec_store_notifications_total{namespace=\"";
     let delivered =
@@ -216,7 +217,7 @@ async fn what_cannot_be_delivered_delays_nothing_and_is_delivered_later() {
     let kept: Vec<String> =
         world.one("SELECT array_agg(message_id::text ORDER BY message_id::text) FROM jobexec.messages").await;
     assert_eq!(ids, kept);
-    notifying(&world, &operator, "True", "Notifying").await;
+    notifying(&world, &operator, "True", "Delivered").await;
 }
 
 /// Waits until an endpoint has been sent so many requests, whatever they hold.
@@ -248,7 +249,7 @@ async fn what_nobody_takes_is_given_up_with_a_trace() {
         .until_true("SELECT bool_and(outcome = 'GivenUp' AND error LIKE '%302%') FROM jobexec.messages")
         .await;
     let given_up = |s: &jobexec_operator::api::ExecutionStoreStatus| {
-        message(&s.conditions, "Notifying").contains("1 were given up")
+        message(&s.conditions, "NotificationsDelivered").contains("1 were given up")
     };
     world.store_until(&operator, given_up).await;
     let metrics = operator.metrics().await;
@@ -256,7 +257,7 @@ async fn what_nobody_takes_is_given_up_with_a_trace() {
     assert!(metrics.lines().find(counted).unwrap().ends_with(" 1"), "{metrics}");
     // Without channels there is nothing to be said, and nothing is kept for them.
     world.store_changed(&operator, json!({"notifications": null})).await;
-    world.store_until(&operator, |s| s.conditions.iter().all(|c| c.type_ != "Notifying")).await;
+    world.store_until(&operator, |s| s.conditions.iter().all(|c| c.type_ != "NotificationsDelivered")).await;
     world.until_true("SELECT NOT notifies FROM jobexec.stores").await;
 }
 
@@ -303,7 +304,7 @@ async fn a_template_with_an_error_is_told_and_the_default_used() {
     world.store_changed(&operator, spec).await;
     run(&world, 2, 2, "2 days").await;
     assert_eq!(sent(&hook, 2).await[1]["text"], "jobs is in trouble");
-    notifying(&world, &operator, "True", "Notifying").await;
+    notifying(&world, &operator, "True", "Delivered").await;
 }
 
 #[tokio::test]
@@ -317,7 +318,7 @@ async fn without_the_right_to_the_outbox_deadlines_are_met_and_that_is_told() {
     world.until_true("SELECT status = 'failed' FROM job_executions").await;
     let why = notifying(&world, &operator, "False", "NotRecorded").await;
     assert!(why.contains("jobexec schema --apply --role"), "{why}");
-    world.store_until(&operator, |s| is(&s.conditions, "Recording", "True", "TablesPresent")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "True", "TablesPresent")).await;
     // An operator that may not is brought up to it within a minute; a new one at once.
     world.sql(&format!("GRANT ALL ON jobexec.outbox TO {}", world.role)).await;
     operator.kill();
@@ -528,5 +529,5 @@ async fn a_channel_that_is_corrected_is_tried_at_once() {
     world.sql("UPDATE jobexec.messages SET next_attempt_at = now() + interval '1 hour'").await;
     world.store_changed(&operator, notifications(&[to("chat", &well, &[])])).await;
     sent(&well, 1).await;
-    notifying(&world, &operator, "True", "Notifying").await;
+    notifying(&world, &operator, "True", "Delivered").await;
 }

@@ -9,13 +9,13 @@ use serde_json::json;
 use crate::support::{World, is, message};
 
 fn records(status: &ExecutionStoreStatus) -> bool {
-    is(&status.conditions, "Recording", "True", "TablesPresent")
+    is(&status.conditions, "AuditAvailable", "True", "TablesPresent")
 }
 
 fn refuses(status: &ExecutionStoreStatus, reason: &str) -> bool {
     is(&status.conditions, "Ready", "True", "Enforcing")
         && is(&status.conditions, "EnforcementPaused", "False", "Enforcing")
-        && is(&status.conditions, "Recording", "False", reason)
+        && is(&status.conditions, "AuditAvailable", "False", reason)
 }
 
 /// A row that began so long ago.
@@ -38,7 +38,7 @@ async fn moved(world: &World, records: i64) {
 
 /// What the condition says to run.
 fn remedy(status: &ExecutionStoreStatus) -> String {
-    let text = message(&status.conditions, "Recording");
+    let text = message(&status.conditions, "AuditAvailable");
     text.split('`').nth(1).unwrap_or_else(|| panic!("no statement in {text:?}")).to_owned()
 }
 
@@ -54,7 +54,7 @@ async fn a_sequence_that_is_behind_keeps_no_execution_from_being_ended() {
     world.sql(&running(1, "2 days")).await;
     let told = world.store_until(&operator, |s| refuses(s, "SequenceBehind")).await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
-    let text = message(&told.conditions, "Recording");
+    let text = message(&told.conditions, "AuditAvailable");
     assert!(text.contains("executions are ended all the same") && text.contains("jobexec.events"), "{text}");
     // The only word of it is for Kubernetes.
     world.event_until(&operator, "jobs", "StaleExecutionsFailed").await;
@@ -111,7 +111,10 @@ async fn a_record_that_is_refused_is_no_fault_of_the_execution() {
             world.until_true(&format!("SELECT status = 'failed' FROM job_executions WHERE id = {row}")).await;
         }
         let told = world.store_until(&operator, |s| refuses(s, "RecordRefused")).await;
-        assert!(message(&told.conditions, "Recording").contains("jobexec.events takes no record"), "{shut}");
+        assert!(
+            message(&told.conditions, "AuditAvailable").contains("jobexec.events takes no record"),
+            "{shut}"
+        );
         world.sql(&format!("ALTER TABLE jobexec.events {open}")).await;
         world.store_until(&operator, records).await;
     }

@@ -103,7 +103,7 @@ async fn a_column_says_for_how_long_an_execution_was_paused() {
 #[tokio::test]
 async fn an_execution_that_runs_again_gets_time_for_its_first_heartbeat() {
     let spec = json!({"table": {"statuses": {"paused": ["paused"]}, "columns": {"heartbeatAt": "beat"}},
-        "heartbeatTimeout": "1h", "sequential": {"gracePeriod": "5m"}});
+        "heartbeatTimeout": "1h", "singleActiveExecution": {"gracePeriod": "5m"}});
     let world = World::bare("pausedbeat").await;
     world.sql(&format!("{TABLE}; ALTER TABLE job_executions ADD beat timestamptz")).await;
     // The second one of its job ran while the first one was paused, which its last heartbeat does not know.
@@ -143,7 +143,7 @@ async fn an_execution_that_runs_again_gets_time_for_its_first_heartbeat() {
 #[tokio::test]
 async fn a_paused_execution_keeps_its_object_and_can_be_cancelled() {
     let world = World::new("pausedobject").await;
-    let spec = json!({"table": {"statuses": {"paused": ["paused"]}}, "mirror": {"enabled": true}, "pollInterval": "1s"});
+    let spec = json!({"table": {"statuses": {"paused": ["paused"]}}, "executionObjects": {"enabled": true}, "pollInterval": "1s"});
     world.prepare_for(&spec).await;
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now())").await;
     let operator = world.operator();

@@ -159,7 +159,7 @@ async fn of_equals_the_older_counts_and_then_the_name() {
     let operator = world.operator();
     world.store(json!({"pollInterval": "10m"})).await;
     let told = world
-        .policy_until(&operator, "a-young", |s| is(&s.conditions, "Accepted", "False", "Conflicted"))
+        .policy_until(&operator, "a-young", |s| is(&s.conditions, "Accepted", "False", "Overridden"))
         .await;
     let text = message(&told.conditions, "Accepted");
     assert!(
@@ -175,9 +175,9 @@ async fn of_equals_the_older_counts_and_then_the_name() {
     // Between equals of one age the name decides; made again and again until two are of one age.
     loop {
         let first =
-            made(world.policy("b", json!({"onTimeout": "AlertOnly", "selector": {"jobIds": ["2"]}})).await);
+            made(world.policy("b", json!({"onStale": "AlertOnly", "selector": {"jobIds": ["2"]}})).await);
         let second =
-            made(world.policy("a", json!({"onTimeout": "Cancel", "selector": {"jobIds": ["2"]}})).await);
+            made(world.policy("a", json!({"onStale": "Cancel", "selector": {"jobIds": ["2"]}})).await);
         if first == second {
             break;
         }
@@ -185,9 +185,9 @@ async fn of_equals_the_older_counts_and_then_the_name() {
         world.delete::<ExecutionPolicy>("b").await;
     }
     let told =
-        world.policy_until(&operator, "b", |s| is(&s.conditions, "Accepted", "False", "Conflicted")).await;
+        world.policy_until(&operator, "b", |s| is(&s.conditions, "Accepted", "False", "Overridden")).await;
     let text = message(&told.conditions, "Accepted");
-    assert!(text.contains("ExecutionPolicy a ") && text.contains("onTimeout counts for \"2\""), "{text}");
+    assert!(text.contains("ExecutionPolicy a ") && text.contains("onStale counts for \"2\""), "{text}");
     accepted(&world, &operator, "a").await;
 
     // The winner gone, the other one's timeout counts at once.

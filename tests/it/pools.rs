@@ -121,7 +121,7 @@ fn list(pids: &[i32]) -> String {
 async fn tables_that_are_locked_hold_up_no_deadline_of_others() {
     let world = World::new("lockedout").await;
     let operator = world.operator();
-    world.tables(3, json!({"mirror": {"enabled": true}})).await;
+    world.tables(3, json!({"executionObjects": {"enabled": true}})).await;
     for name in ["s0", "s1", "s2"] {
         world.store_named_until(&operator, name, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     }

@@ -29,13 +29,12 @@ async fn what_people_see_is_as_the_snapshots_have_it() {
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         spec
     };
-    world.policy("nightly", governs(json!({"timeout": "8h", "onTimeout": "AlertOnly"}))).await;
+    world.policy("nightly", governs(json!({"timeout": "8h", "onStale": "AlertOnly"}))).await;
     world.policy("nightly-2", governs(json!({"timeout": "6h"}))).await;
     world.execution("extended", "3", json!({"extendBy": "1h"})).await;
     world.execution("unknown", "99", json!({})).await;
     // Nothing counts as long-running: whether that is told before a sweep ends it depends on who is faster.
-    let spec =
-        json!({"mirror": {"enabled": true}, "maxFailuresPerSweep": 1, "longRunning": {"after": "1000h"}});
+    let spec = json!({"executionObjects": {"enabled": true}, "maxFailuresPerSweep": 1, "longRunning": {"after": "1000h"}});
     world.store(spec).await;
     // By now all that run have an object, so that none depends on who is faster.
     seen(&world, &operator, "1-running").await;

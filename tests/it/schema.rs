@@ -75,7 +75,7 @@ async fn an_operator_that_may_creates_its_tables_itself() {
     let world = World::that_may_create("selfmade").await;
     let operator = world.operator();
     world.store(json!({})).await;
-    world.store_until(&operator, |s| is(&s.conditions, "Recording", "True", "TablesPresent")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "True", "TablesPresent")).await;
 }
 
 /// Without the right to create schemas, which is not needed where there is one.
@@ -99,7 +99,7 @@ async fn whoever_owns_the_schema_brings_it_up_to_date() {
         .await;
     let operator = world.operator();
     world.store(json!({})).await;
-    world.store_until(&operator, |s| is(&s.conditions, "Recording", "True", "TablesPresent")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "True", "TablesPresent")).await;
     let indexes = "SELECT string_agg(indexdef, '; ' ORDER BY indexname) FROM pg_indexes \
                    WHERE schemaname = 'jobexec' AND indexname ~ 'events_sweep|sweeps_started|samples'";
     let made: String = world.one(indexes).await;
@@ -146,7 +146,7 @@ async fn behind_pgbouncer_stores_make_the_schema_at_once_and_leave_no_lock() {
     world.apply::<ExecutionStore>("more", more).await.unwrap();
     world.store(json!({})).await;
     for name in ["jobs", "more"] {
-        let records = |s: &ExecutionStoreStatus| is(&s.conditions, "Recording", "True", "TablesPresent");
+        let records = |s: &ExecutionStoreStatus| is(&s.conditions, "AuditAvailable", "True", "TablesPresent");
         world.store_named_until(&operator, name, records).await;
     }
     assert_eq!(world.one::<i64>(locks).await, 1);

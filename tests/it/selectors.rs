@@ -65,7 +65,7 @@ async fn policies_count_also_where_nothing_can_be_recorded() {
         .await;
     world.policy("job", json!({"timeout": "1h", "selector": {"jobIds": ["1"]}})).await;
     world
-        .policy("cancel", json!({"timeout": "1h", "onTimeout": "Cancel", "selector": {"jobIds": ["2"]}}))
+        .policy("cancel", json!({"timeout": "1h", "onStale": "Cancel", "selector": {"jobIds": ["2"]}}))
         .await;
     world
         .policy("history", json!({"dynamicTimeout": {"quantile": 0.5}, "selector": {"jobIds": ["4"]}}))
@@ -73,7 +73,7 @@ async fn policies_count_also_where_nothing_can_be_recorded() {
     let operator = world.operator();
     world.store(json!({})).await;
     let status = world.store_until(&operator, |s| s.last_sweep.is_some()).await;
-    assert!(is(&status.conditions, "Recording", "False", "TablesMissing"), "{:#?}", status.conditions);
+    assert!(is(&status.conditions, "AuditAvailable", "False", "TablesMissing"), "{:#?}", status.conditions);
     world.until_true("SELECT count(*) = 1 FROM job_executions WHERE status = 'running'").await;
     let all: String =
         world.one("SELECT string_agg(status, ' ' ORDER BY id) FROM job_executions WHERE id < 10").await;
@@ -101,7 +101,7 @@ async fn without_the_right_to_see_policies_nothing_is_judged() {
     let operator = world.operator();
     world.store(json!({})).await;
     let status = world
-        .store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "ExecutionsNotSeen"))
+        .store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "CacheNotSynced"))
         .await;
     assert!(message(&status.conditions, "EnforcementPaused").contains("executionpolicies"));
     assert_eq!(world.status(1).await, "running");

@@ -50,7 +50,7 @@ async fn the_health_metrics_are_exact_and_too_many_long_runners_are_unhealthy() 
 
     world.store(json!({"longRunning": {"after": "4h"}})).await;
     world.store_until(&operator, |s| is(&s.conditions, "Healthy", "True", "WithinLimits")).await;
-    world.store(json!({"longRunning": {"after": "40m", "warnAbove": 7}})).await;
+    world.store(json!({"longRunning": {"after": "40m", "threshold": 7}})).await;
     world.store_until(&operator, |s| is(&s.conditions, "Healthy", "False", "LongRunningExecutions")).await;
 }
 

@@ -45,7 +45,7 @@ async fn a_stale_execution_is_failed_and_shown() {
         ("SchemaValid", "True", "Valid"),
         ("Healthy", "True", "WithinLimits"),
         ("EnforcementPaused", "False", "Enforcing"),
-        ("Recording", "True", "TablesPresent"),
+        ("AuditAvailable", "True", "TablesPresent"),
         ("Consistent", "True", "NoViolations"),
     ] {
         assert!(is(&status.conditions, type_, truth, reason), "{type_}: {:#?}", status.conditions);

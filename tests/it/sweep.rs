@@ -377,9 +377,9 @@ async fn nothing_is_failed_before_all_objects_were_seen() {
     let operator = world.operator();
     world.store(json!({})).await;
     let status = world
-        .store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "ExecutionsNotSeen"))
+        .store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "CacheNotSynced"))
         .await;
-    assert!(is(&status.conditions, "Ready", "False", "ExecutionsNotSeen"));
+    assert!(is(&status.conditions, "Ready", "False", "CacheNotSynced"));
     assert_eq!(world.status(1).await, "running");
     assert!(operator.log().contains("cannot watch jobexecutions"), "{}", operator.log());
     assert!(operator.stop().success(), "it ends also while it cannot watch");

@@ -47,14 +47,14 @@ async fn a_table_that_does_not_fit_is_told_and_mended() {
     // Without the operator's own tables rows are failed all the same, and the status says that nothing is recorded.
     world.sql(&format!("GRANT UPDATE (status, completed_at) ON job_executions TO {}", world.role)).await;
     let status = world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
-    assert!(is(&status.conditions, "Recording", "False", "TablesMissing"), "{:#?}", status.conditions);
-    assert!(message(&status.conditions, "Recording").contains("jobexec schema --apply --role"));
+    assert!(is(&status.conditions, "AuditAvailable", "False", "TablesMissing"), "{:#?}", status.conditions);
+    assert!(message(&status.conditions, "AuditAvailable").contains("jobexec schema --apply --role"));
     assert_eq!(world.status(1).await, "failed");
     let event = world.event_until(&operator, "jobs", "StaleExecutionsFailed").await;
     assert!(event.starts_with("failed 1 stale execution: 1 (job 1, #1, 48.0 h)"), "{event}");
 
     world.prepare().await;
-    world.store_until(&operator, |s| is(&s.conditions, "Recording", "True", "TablesPresent")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "True", "TablesPresent")).await;
 }
 
 #[tokio::test]

@@ -52,12 +52,12 @@ async fn an_execution_ends_with_its_job_or_pod() {
     world.store(spec).await;
     // Without the right to list them nobody is suspected.
     let told =
-        world.store_until(&operator, |s| is(&s.conditions, "EvidenceSeen", "False", "ListFailed")).await;
+        world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "False", "ListFailed")).await;
     assert!(is(&told.conditions, "Ready", "True", "Enforcing"));
     assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.suspects").await, 0);
 
     rbac::apply(&world.client, &world.namespace, rbac::WORKLOADS).await;
-    world.store_until(&operator, |s| is(&s.conditions, "EvidenceSeen", "True", "Seen")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Seen")).await;
     world.until_true("SELECT count(*) = 4 FROM job_executions WHERE status = 'failed'").await;
     world.request_sweep(&operator).await;
     let ended = "SELECT string_agg(execution_id || ' ' || reason || ' ' || source, ',' ORDER BY execution_id) \
@@ -80,7 +80,7 @@ async fn an_execution_ends_with_its_job_or_pod() {
     let objects = world.api::<JobExecution>();
     objects.patch_status("six", &PatchParams::default(), &Patch::Merge(heavy)).await.unwrap();
     world.raw_conditions_until(&operator, "JobExecution", "six", "Bound", "ObjectTooLarge").await;
-    world.store_until(&operator, |s| is(&s.conditions, "EvidenceSeen", "False", "ObjectsRefused")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "False", "ObjectsRefused")).await;
     world.request_sweep(&operator).await;
     assert_eq!(world.status(6).await, "running");
 }

@@ -8,7 +8,7 @@ use crate::cli::CliError;
 use crate::cli::cleanup::Order;
 use crate::cli::intent::say_of_fault;
 use crate::cli::source::Explained;
-use crate::cli::{history, list, person, samples};
+use crate::cli::{history, list, person, trends};
 use crate::db::audit::{self, Entry};
 use crate::db::cleanup::{self, Options, Report, Row};
 use crate::db::health::{self, Health};
@@ -86,7 +86,7 @@ impl Direct {
     }
 
     /// Health over time.
-    pub(crate) async fn samples(&self, wanted: &samples::Wanted) -> Result<samples::Kept, CliError> {
+    pub(crate) async fn trends(&self, wanted: &trends::Wanted) -> Result<trends::Kept, CliError> {
         let (store_id, now) = (self.recorded()?, ledger::now(&self.database).await?);
         let points = since(&self.database, store_id, wanted.since, wanted.step);
         let points = self.database.within(points).await.map_err(|error| match error {
@@ -96,7 +96,7 @@ impl Direct {
             ),
             error => error.into(),
         })?;
-        Ok(samples::Kept { points, now })
+        Ok(trends::Kept { points, now })
     }
 
     /// As what the records know the table.
@@ -125,8 +125,8 @@ impl Direct {
 
     /// The figures of health.
     pub(crate) async fn health(&self) -> Result<Health, CliError> {
-        let (judge, warn_above) = (self.judge(), self.warn_above());
-        Ok(self.database.within(health::check(&self.database, &judge, warn_above)).await?)
+        let (judge, threshold) = (self.judge(), self.threshold());
+        Ok(self.database.within(health::check(&self.database, &judge, threshold)).await?)
     }
 
     /// Cleans up, or tells what that would do, and hands the rows to `told`.

@@ -202,8 +202,8 @@ impl Direct {
     }
 
     /// How many executions may run for long before that is a warning.
-    fn warn_above(&self) -> i64 {
-        self.spec.long_running.warn_above.into()
+    fn threshold(&self) -> i64 {
+        self.spec.long_running.threshold.into()
     }
 
     /// How often an operator looks at the table.
@@ -217,7 +217,11 @@ impl Direct {
             mapping: &self.mapping,
             in_force: &self.compiled,
             rules: self.rules,
-            sequential: self.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
+            single_active_execution: self
+                .spec
+                .single_active_execution
+                .as_ref()
+                .map(|s| s.grace_period.to_chrono()),
             workloads: self.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
             watched: self.watched,
             heartbeats_seen: None,

@@ -20,7 +20,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::history::Wanted as Events;
 use super::list::Wanted as Listed;
-use super::samples::{Kept, Wanted as Sampled};
+use super::trends::{Kept, Wanted as Sampled};
 use super::{CliError, output};
 use crate::api::duration;
 use crate::db::audit::Entry;
@@ -130,11 +130,11 @@ impl Remote {
     }
 
     /// Health over time.
-    pub(super) async fn samples(&mut self, wanted: &Sampled) -> Result<Kept, RemoteError> {
+    pub(super) async fn trends(&mut self, wanted: &Sampled) -> Result<Kept, RemoteError> {
         let (since, step) = (duration::format(wanted.since), duration::format(wanted.step));
         let query = [self.named(), ("since", since), ("step", step)];
-        let told: wire::Samples = self.client.get("/api/system/samples", &query).await?;
-        Ok(Kept { points: told.samples.into_iter().map(Point::from).collect(), now: told.now })
+        let told: wire::Trends = self.client.get("/api/system/trends", &query).await?;
+        Ok(Kept { points: told.points.into_iter().map(Point::from).collect(), now: told.now })
     }
 
     /// The figures of health that the operator took last. Why it is a warning is said beside the output.

@@ -17,7 +17,7 @@ use super::verdict;
 use crate::api::{JobExecution, JobExecutionStatus};
 use crate::controllers::events::publish;
 use crate::controllers::guarded::Cached as _;
-use crate::controllers::{Context, FIELD_MANAGER, MIRROR_MANAGER, ReconcileError, bounded};
+use crate::controllers::{Context, FIELD_MANAGER, OBJECTS_MANAGER, ReconcileError, bounded};
 
 /// How many objects of a store are written at the same time.
 const CONCURRENCY: usize = 8;
@@ -147,7 +147,7 @@ impl Writer<'_> {
         status: &JobExecutionStatus,
     ) -> Result<Outcome, ReconcileError> {
         let name = object.name_any();
-        let params = PostParams { field_manager: Some(MIRROR_MANAGER.to_owned()), ..PostParams::default() };
+        let params = PostParams { field_manager: Some(OBJECTS_MANAGER.to_owned()), ..PostParams::default() };
         let created = match bounded(self.api.create(&params, &object)).await {
             Ok(created) => created,
             Err(error) if error.code() == Some(409) => {
@@ -185,7 +185,7 @@ impl Writer<'_> {
         }
         if let Some(labels) = labels {
             let patch = Patch::Apply(patch(&object, json!({ "metadata": { "labels": labels } })));
-            let params = PatchParams::apply(MIRROR_MANAGER).force();
+            let params = PatchParams::apply(OBJECTS_MANAGER).force();
             match bounded(self.api.patch(&object.name_any(), &params, &patch)).await {
                 Err(error) if is_gone(&error) => return Ok(gone(&object)),
                 written => latest = Some(self.unlabelled(written?, labels).await?),
@@ -224,7 +224,8 @@ impl Writer<'_> {
         }
         let content: BTreeMap<_, _> = names::LABELS.iter().map(|label| (label, labels.get(*label))).collect();
         let patch = Patch::Merge(json!({ "metadata": { "uid": written.uid(), "labels": content } }));
-        let params = PatchParams { field_manager: Some(MIRROR_MANAGER.to_owned()), ..PatchParams::default() };
+        let params =
+            PatchParams { field_manager: Some(OBJECTS_MANAGER.to_owned()), ..PatchParams::default() };
         bounded(self.api.patch(&written.name_any(), &params, &patch)).await
     }
 

@@ -17,7 +17,7 @@ use super::rows::observe;
 use super::verdict::Sight;
 use super::{Key, taken, unreadable};
 use crate::api::ExecutionStore;
-use crate::api::store::MirrorStatus;
+use crate::api::store::ObjectsStatus;
 use crate::boundary::{self, Place, caught};
 use crate::controllers::Context;
 use crate::controllers::context::{backoff, newer};
@@ -52,9 +52,9 @@ const HURT: Duration = Duration::from_secs(5);
 
 /// How a store's objects stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mirrored {
+pub struct SyncStatus {
     /// The counts.
-    pub status: MirrorStatus,
+    pub status: ObjectsStatus,
     /// Why objects are not in step, if they are not: a reason and a message.
     pub trouble: Option<(&'static str, String)>,
 }
@@ -145,9 +145,9 @@ impl Desk {
         *memory = Memory { failures, failed: true, told, ..Memory::default() };
         let store = ObjectRef::new(&self.key.store).within(&self.key.namespace);
         if let Some(handle) = context.known_handle(&store) {
-            let status = handle.mirrored().map(|last| last.status).unwrap_or_default();
+            let status = handle.sync_status().map(|last| last.status).unwrap_or_default();
             let trouble = Some((boundary::REASON, boundary::MESSAGE.to_owned()));
-            if handle.keep_mirrored(Mirrored { status, trouble }) {
+            if handle.keep_sync_status(SyncStatus { status, trouble }) {
                 context.nudge_store(&self.key.namespace, &self.key.store);
             }
         }
@@ -241,9 +241,9 @@ impl Desk {
                 memory.failed = true;
                 tracing::warn!(store = store.name_any(), %error, "the rows of objects could not be read");
                 let read = begun.elapsed();
-                let status = handle.mirrored().map(|last| last.status).unwrap_or_default();
+                let status = handle.sync_status().map(|last| last.status).unwrap_or_default();
                 let trouble = Some((error.reason(), format!("the rows could not be read: {error}")));
-                if handle.keep_mirrored(Mirrored { status, trouble }) {
+                if handle.keep_sync_status(SyncStatus { status, trouble }) {
                     context.nudge_store(&self.key.namespace, &self.key.store);
                 }
                 return (self.away(context, memory, &objects, true, poll).await, read);
@@ -270,11 +270,13 @@ impl Desk {
             context.nudge_store(&self.key.namespace, &self.key.store);
         }
         let (pass, trouble) = self.apply(context, memory, steps, poll).await;
-        let trouble = trouble.or_else(|| (full && store.spec.mirror.enabled).then(over_budget));
-        let not_mirrored = observed.running.map_or(0, |count| (count - running).max(0));
-        let status = MirrorStatus { objects: all, not_mirrored };
+        let trouble = trouble.or_else(|| (full && store.spec.execution_objects.enabled).then(over_budget));
+        let executions_without_object = observed.running.map_or(0, |count| (count - running).max(0));
+        let status = ObjectsStatus { objects: all, executions_without_object };
         // Where there are no objects and there are to be none, nobody waits to hear it.
-        if handle.keep_mirrored(Mirrored { status, trouble }) && (store.spec.mirror.enabled || all > 0) {
+        if handle.keep_sync_status(SyncStatus { status, trouble })
+            && (store.spec.execution_objects.enabled || all > 0)
+        {
             context.nudge_store(&self.key.namespace, &self.key.store);
         }
         (pass, read)
@@ -320,7 +322,7 @@ impl Desk {
 /// Why no object is made for some executions.
 fn over_budget() -> (&'static str, String) {
     let message = "the JobExecution objects of this namespace take more of the operator's memory than EXECUTION_BUDGET allows: \
-                   none is made until there is room. Delete some, lower spec.mirror.limit, or raise EXECUTION_BUDGET of the operator";
+                   none is made until there is room. Delete some, lower spec.execution_objects.limit, or raise EXECUTION_BUDGET of the operator";
     ("BudgetExceeded", message.to_owned())
 }
 

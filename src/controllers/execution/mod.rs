@@ -26,7 +26,7 @@ use super::context::Guarded;
 use crate::api::JobExecution;
 use crate::boundary::{Place, caught_now};
 use desk::Desk;
-pub use desk::Mirrored;
+pub use desk::SyncStatus;
 pub use wakes::{Key, Wakes};
 
 /// How it is called where reconciles are counted; one is a pass over the objects of a store.

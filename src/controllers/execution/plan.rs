@@ -200,12 +200,12 @@ struct Room<'a> {
 
 impl<'a> Room<'a> {
     fn of(view: &View<'a>) -> Self {
-        let mirror = &view.store.spec.mirror;
-        let limit = usize::try_from(mirror.limit).unwrap_or_default();
+        let sync = &view.store.spec.execution_objects;
+        let limit = usize::try_from(sync.limit).unwrap_or_default();
         let mut running: Vec<&Execution> =
             view.found.rows.iter().filter(|row| row.picked && row.phase == Phase::Running).collect();
         running.sort_by_key(|row| (!row.stale, row.started_at.is_none(), row.started_at, &row.id));
-        let ttl = mirror.finished_ttl.to_chrono();
+        let ttl = sync.finished_ttl.to_chrono();
         let mut finished: Vec<&Execution> =
             view.found.rows.iter().filter(|row| row.phase.finished() && !expired(row, view, ttl)).collect();
         finished.sort_by_key(|row| (std::cmp::Reverse(row.completed_at), &row.id));
@@ -217,14 +217,9 @@ impl<'a> Room<'a> {
         finished.truncate(limit);
         let ended = finished.iter().filter(|row| row.picked);
         Self {
-            enabled: mirror.enabled,
-            wanted: running
-                .iter()
-                .chain(ended)
-                .map(|row| row.id.as_str())
-                .filter(|_| mirror.enabled)
-                .collect(),
-            paused: paused.iter().map(|row| row.id.as_str()).filter(|_| mirror.enabled).collect(),
+            enabled: sync.enabled,
+            wanted: running.iter().chain(ended).map(|row| row.id.as_str()).filter(|_| sync.enabled).collect(),
+            paused: paused.iter().map(|row| row.id.as_str()).filter(|_| sync.enabled).collect(),
             finished: finished.iter().map(|row| row.id.as_str()).collect(),
         }
     }
@@ -276,7 +271,7 @@ fn outlived(object: &JobExecution, row: &Execution, view: &View<'_>) -> bool {
 /// Whether a condition has not been as it is for longer than objects of what has ended stay.
 fn is_recent(condition: &Condition, view: &View<'_>) -> bool {
     let since = DateTime::from_timestamp(condition.last_transition_time.0.as_second(), 0);
-    since.is_none_or(|since| since + view.store.spec.mirror.finished_ttl.to_chrono() > view.now)
+    since.is_none_or(|since| since + view.store.spec.execution_objects.finished_ttl.to_chrono() > view.now)
 }
 
 #[cfg(test)]

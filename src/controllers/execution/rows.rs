@@ -39,9 +39,9 @@ pub(super) async fn observe(
     let ids: BTreeSet<String> =
         objects.iter().filter_map(|object| id_type.canonical(&object.spec.execution_id)).collect();
     let ids: Vec<String> = ids.into_iter().collect();
-    let mirror = &store.spec.mirror;
-    let limit = u32::try_from(mirror.limit).unwrap_or_default();
-    let window = mirror.enabled.then(|| Window { limit, finished: mirror.finished_ttl.to_chrono() });
+    let sync = &store.spec.execution_objects;
+    let limit = u32::try_from(sync.limit).unwrap_or_default();
+    let window = sync.enabled.then(|| Window { limit, finished: sync.finished_ttl.to_chrono() });
     let unable = cancel(store, session, objects).await?;
     let judge = session.judge(&in_force);
     let read = async |evidence| {

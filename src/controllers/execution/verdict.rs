@@ -16,7 +16,7 @@ use crate::db::judge::Reason;
 use crate::db::mapping::IdType;
 
 /// The reason of `Accepted` where another object counts.
-const CONFLICTED: &str = "Conflicted";
+const OVERRIDDEN: &str = "Overridden";
 
 /// The reason of `LongRunning` when it is True.
 const LONG_RUNNING: &str = "LongRunning";
@@ -285,7 +285,7 @@ fn accepted(object: &JobExecution, row: &Execution) -> Option<Finding> {
     if row.phase.finished() {
         let same = before.observed_generation == object.metadata.generation;
         let before = find(&before.conditions, TYPE).filter(|_| same);
-        let conflicted = before.is_some_and(|c| c.reason == CONFLICTED);
+        let conflicted = before.is_some_and(|c| c.reason == OVERRIDDEN);
         // When it was asked for is known to the second: what was asked for in the second of the end was in time if it
         // was seen to be in force.
         let seen = before.is_some_and(|c| c.status == "True");
@@ -296,7 +296,7 @@ fn accepted(object: &JobExecution, row: &Execution) -> Option<Finding> {
                 .is_some_and(|(end, asked)| asked.timestamp() >= end.timestamp());
         return Some(match before {
             Some(before) if conflicted && !late => {
-                Finding::new(TYPE, false, CONFLICTED, before.message.clone())
+                Finding::new(TYPE, false, OVERRIDDEN, before.message.clone())
             }
             _ if late => Finding::new(
                 TYPE,
@@ -316,7 +316,7 @@ fn accepted(object: &JobExecution, row: &Execution) -> Option<Finding> {
         Finding::new(
             TYPE,
             false,
-            CONFLICTED,
+            OVERRIDDEN,
             format!(
                 "an older JobExecution for the same row counts: {}. Change that one, or delete it",
                 row.extend_source.as_ref().unwrap_or(&row.source)

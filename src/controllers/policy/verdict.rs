@@ -89,7 +89,7 @@ fn accepted(standing: &Standing) -> Finding {
     let told: Vec<String> = problems.chain(conflicts).collect();
     let reason = match (standing.problems.first(), standing.conflicts.first()) {
         (Some(problem), _) => problem.reason(),
-        (None, Some(_)) => "Conflicted",
+        (None, Some(_)) => "Overridden",
         (None, None) if standing.pending => {
             return Finding::new(
                 TYPE,

@@ -21,7 +21,7 @@ use super::notifier::Report;
 use super::schedule::{RECHECK, RETRY, due, horizon, next_look};
 use crate::api::{ADOPT, ExecutionStore, Mode, SWEEP_REQUESTED};
 use crate::controllers::Context;
-use crate::controllers::execution::Mirrored;
+use crate::controllers::execution::SyncStatus;
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::{Before, Credentials, NotReady, Session};
 use crate::db::adopt::How;
@@ -56,7 +56,7 @@ pub(super) struct Seen {
     /// Whether the table told of a change.
     pub(super) notified: bool,
     /// How the store's `JobExecution` objects stand.
-    pub(super) mirrored: Option<Mirrored>,
+    pub(super) sync_status: Option<SyncStatus>,
     /// Whether other rules are in force than at the last look.
     pub(super) rules_changed: bool,
     /// Whether that may have moved deadlines of executions that have no rule of their own.
@@ -90,7 +90,7 @@ impl Seen {
     /// What a look begins with.
     pub(super) fn new(
         session: Result<Current, NotReady>,
-        mirrored: Option<Mirrored>,
+        sync_status: Option<SyncStatus>,
         answered: Option<String>,
     ) -> Self {
         Self {
@@ -103,7 +103,7 @@ impl Seen {
             adopted: None,
             unseen: None,
             notified: false,
-            mirrored,
+            sync_status,
             rules_changed: false,
             deadlines_changed: false,
             sweep: None,
@@ -141,7 +141,7 @@ pub(super) async fn look(
 ) -> Seen {
     let session =
         session(context, store, handle, memory).await.and_then(|current| unrivalled(context, store, current));
-    let mut seen = Seen::new(session, handle.mirrored(), memory.answered.clone());
+    let mut seen = Seen::new(session, handle.sync_status(), memory.answered.clone());
     seen.adopted.clone_from(&memory.adopted);
     let session = match &seen.session {
         Ok(current) => current.session.clone(),

@@ -19,7 +19,7 @@ use super::witness::Witness;
 use crate::api::ExecutionStoreStatus;
 use crate::api::store::Connection;
 use crate::controllers::context::backoff;
-use crate::controllers::execution::Mirrored;
+use crate::controllers::execution::SyncStatus;
 use crate::controllers::in_force::InForce;
 use crate::controllers::session::{Credentials, Session};
 use crate::db::held::Held;
@@ -53,7 +53,7 @@ pub struct Handle {
     /// How many running executions each object says something of that counts.
     governed: Mutex<Option<Governed>>,
     /// How its objects stand.
-    mirrored: Mutex<Option<Mirrored>>,
+    sync_status: Mutex<Option<SyncStatus>>,
     /// Held while Kubernetes is told.
     pub(super) told: tokio::sync::Mutex<Told>,
 }
@@ -207,15 +207,15 @@ impl Handle {
     }
 
     /// How its `JobExecution` objects stand, if that is known.
-    pub fn mirrored(&self) -> Option<Mirrored> {
-        self.mirrored.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn sync_status(&self) -> Option<SyncStatus> {
+        self.sync_status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Keeps that. Returns whether it is another than before.
-    pub fn keep_mirrored(&self, mirrored: Mirrored) -> bool {
-        let mut kept = self.mirrored.lock().unwrap_or_else(PoisonError::into_inner);
-        let differs = kept.as_ref() != Some(&mirrored);
-        *kept = Some(mirrored);
+    pub fn keep_sync_status(&self, sync_status: SyncStatus) -> bool {
+        let mut kept = self.sync_status.lock().unwrap_or_else(PoisonError::into_inner);
+        let differs = kept.as_ref() != Some(&sync_status);
+        *kept = Some(sync_status);
         differs
     }
 

@@ -44,7 +44,7 @@ async fn forget_and_tell(context: &Arc<Context>, store: &ExecutionStore, handle:
     handle.keep_governed(None);
     handle.tally.failed(boundary::REASON);
     handle.looked();
-    let mut seen = Seen::new(Err(NotReady::Internal), handle.mirrored(), memory.answered.clone());
+    let mut seen = Seen::new(Err(NotReady::Internal), handle.sync_status(), memory.answered.clone());
     seen.look_again = memory.pause_after(boundary::REASON);
     let pause = seen.look_again;
     tracing::warn!(

@@ -11,7 +11,7 @@ use super::tell::SAMPLE;
 use crate::api::conditions::{Finding, Truth, find, settle, time};
 use crate::api::store::{LastSweep, Metrics, Violations};
 use crate::api::{ExecutionStore, ExecutionStoreStatus, Mode};
-use crate::controllers::execution::Mirrored;
+use crate::controllers::execution::SyncStatus;
 use crate::controllers::guarded;
 use crate::controllers::session::{NotReady, Session};
 use crate::db::Ledger;
@@ -64,7 +64,11 @@ pub(super) fn judge(
             Some(live) => Some(metrics(live, &seen.figures, before.metrics.as_ref())),
             None => before.metrics,
         },
-        mirror: seen.mirrored.as_ref().map(|mirrored| mirrored.status).or(before.mirror),
+        execution_objects: seen
+            .sync_status
+            .as_ref()
+            .map(|sync_status| sync_status.status)
+            .or(before.execution_objects),
         violations: seen.figures.contradictions.as_ref().map(violations).or(before.violations),
         last_sweep: match &seen.sweep {
             Some(swept) => Some(last_sweep(swept, seen.pulse.as_ref().map_or(0, |pulse| pulse.stale))),
@@ -84,33 +88,35 @@ fn findings(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) 
     let consistent = consistent(seen, before);
     let mut all = vec![ready, reachable, valid, healthy, paused, recording, consistent];
     let spec = &store.spec;
-    let asked = spec.jobs.is_some() || spec.sequential.is_some() || spec.workloads.is_some();
-    all.extend(spec.mirror.enabled.then(|| mirrored(seen)));
+    let asked = spec.jobs.is_some() || spec.single_active_execution.is_some() || spec.workloads.is_some();
+    all.extend(spec.execution_objects.enabled.then(|| sync_status(seen)));
     all.extend(notifying(store, seen, before));
     all.extend((asked || spec.table.columns.heartbeat_at.is_some()).then(|| evidence(store, seen)));
     all
 }
 
 /// Whether `JobExecution` objects are in step with the rows.
-fn mirrored(seen: &Seen) -> Finding {
-    const TYPE: &str = "Mirrored";
-    match &seen.mirrored {
+fn sync_status(seen: &Seen) -> Finding {
+    const TYPE: &str = "ObjectsSynced";
+    match &seen.sync_status {
         None => unreachable_yet(TYPE),
-        Some(Mirrored { trouble: Some((reason, why)), .. }) => Finding::new(TYPE, false, reason, why.clone()),
-        Some(Mirrored { status, .. }) if status.not_mirrored > 0 => Finding::new(
+        Some(SyncStatus { trouble: Some((reason, why)), .. }) => {
+            Finding::new(TYPE, false, reason, why.clone())
+        }
+        Some(SyncStatus { status, .. }) if status.executions_without_object > 0 => Finding::new(
             TYPE,
             true,
             "LimitReached",
-            "the stale and the longest-running executions have JobExecution objects, status.mirror.notMirrored counts the \
-             others: see spec.mirror.limit",
+            "the stale and the longest-running executions have JobExecution objects, status.executionObjects.executionsWithoutObject counts the \
+             others: see spec.executionObjects.limit",
         ),
-        Some(_) => Finding::new(TYPE, true, "InStep", "running executions have JobExecution objects"),
+        Some(_) => Finding::new(TYPE, true, "Synced", "running executions have JobExecution objects"),
     }
 }
 
 /// Whether those are told who want to be.
 fn notifying(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -> Option<Finding> {
-    const TYPE: &str = "Notifying";
+    const TYPE: &str = "NotificationsDelivered";
     if let Some(report) = &seen.notifying {
         return Some(Finding::new(TYPE, report.well, report.reason, report.message.clone()));
     }
@@ -122,7 +128,7 @@ fn notifying(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus)
 
 /// Whether evidence other than deadlines counts, where the store has any.
 fn evidence(store: &ExecutionStore, seen: &Seen) -> Finding {
-    const TYPE: &str = "EvidenceSeen";
+    const TYPE: &str = "EvidenceAvailable";
     match (&seen.unseen, &seen.pulse) {
         (Some((reason, why)), _) => {
             let message = format!("not all evidence counts at present, deadlines do: {why}");
@@ -135,7 +141,7 @@ fn evidence(store: &ExecutionStore, seen: &Seen) -> Finding {
                 "TablesMissing",
                 format!(
                     "deadlines count, and {kinds} do not: what is seen of them must be kept in the operator's own tables, which are \
-                     not there or not readable. Run `jobexec schema --apply`; the condition Recording says more"
+                     not there or not readable. Run `jobexec schema --apply`; the condition AuditAvailable says more"
                 ),
             ),
             None => Finding::new(TYPE, true, "Seen", "all evidence counts"),
@@ -223,10 +229,10 @@ fn paused(store: &ExecutionStore, seen: &Seen) -> Finding {
         Some(_) if seen.blind => Finding::new(
             TYPE,
             true,
-            "ExecutionsNotSeen",
+            "CacheNotSynced",
             "not all JobExecution and ExecutionPolicy objects have been seen, whose timeouts count: see that the \
              operator's ServiceAccount may list and watch jobexecutions and executionpolicies, and that their CRDs are \
-             installed. Where Recording is False, correct or delete those whose condition says that they cannot be used: \
+             installed. Where AuditAvailable is False, correct or delete those whose condition says that they cannot be used: \
              what they said before is recorded nowhere",
         ),
         Some(_) if seen.open.is_some() => {
@@ -265,7 +271,7 @@ fn held(rows: &[Held]) -> String {
 }
 
 fn recording(seen: &Seen) -> Finding {
-    const TYPE: &str = "Recording";
+    const TYPE: &str = "AuditAvailable";
     if let Some(fault) = seen.session.as_ref().ok().and_then(|current| current.session.fault()) {
         let message =
             format!("executions are ended all the same, and that is not recorded in the database: {fault}");
@@ -313,9 +319,9 @@ fn healthy_by(store: &ExecutionStore, live: &Live) -> Finding {
     let limit = &store.spec.long_running;
     let message = format!(
         "{} executions have been running for longer than {}, or than a policy expects, and up to {} may",
-        live.long_running, limit.after, limit.warn_above
+        live.long_running, limit.after, limit.threshold
     );
-    if live.long_running > i64::from(limit.warn_above) {
+    if live.long_running > i64::from(limit.threshold) {
         Finding::new(TYPE, false, "LongRunningExecutions", message)
     } else {
         Finding::new(TYPE, true, "WithinLimits", message)

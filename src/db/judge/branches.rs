@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 
 use super::peek::Peek;
 use super::{Among, DUE, End, Judge, NEXT_PARAMETER, Reason, Rules, TOTAL, Take, id_of};
-use crate::api::OnTimeout;
+use crate::api::OnStale;
 use crate::db::asked::{Forced, GOVERNED};
 use crate::db::mapping::literal;
 use crate::db::rules;
@@ -38,8 +38,8 @@ impl Judge<'_> {
 
     fn by_default(&self, take: Take) -> Option<String> {
         let m = self.mapping;
-        let action = self.in_force.base.on_timeout.value;
-        if action == OnTimeout::AlertOnly && !self.shows_alerts(take) {
+        let action = self.in_force.base.on_stale.value;
+        if action == OnStale::AlertOnly && !self.shows_alerts(take) {
             return None;
         }
         Some(format!(
@@ -265,7 +265,7 @@ impl Judge<'_> {
 
     fn by_successor(&self, take: Take) -> Option<String> {
         let m = self.mapping;
-        let grace = self.sequential?;
+        let grace = self.single_active_execution?;
         let cutoff = format!("statement_timestamp() - interval {}", literal(&rules::interval(grace)));
         let began = self.began_or_resumed();
         let more = format!("{began} IS NOT NULL AND {}", m.superseded_by(&began, &cutoff, grace));

@@ -51,7 +51,7 @@ pub struct Judge<'a> {
     pub rules: Rules,
     /// Where executions of a job come one after the other: how long a later one must have run before an earlier one
     /// is stale.
-    pub sequential: Option<TimeDelta>,
+    pub single_active_execution: Option<TimeDelta>,
     /// Where executions are run by Kubernetes workloads: how long one must be seen failed or gone before its execution is
     /// stale.
     pub workloads: Option<TimeDelta>,
@@ -122,7 +122,7 @@ macro_rules! due {
               ELSE COALESCE(y.timeout, b.timeout) END AS timeout, \
          COALESCE(e.extend_by, interval '0') AS extend_by, \
          COALESCE(j.grace, y.grace, b.grace) AS grace, \
-         COALESCE(j.on_timeout, y.on_timeout, b.on_timeout) AS action"
+         COALESCE(j.on_stale, y.on_stale, b.on_stale) AS action"
     };
 }
 
@@ -138,7 +138,7 @@ pub const VERDICT: &str = concat!(
     COALESCE(j.grace_source, y.grace_source, b.grace_source) AS grace_source, \
     COALESCE(j.heartbeat, y.heartbeat, b.heartbeat) AS heartbeat, \
     COALESCE(j.heartbeat_source, y.heartbeat_source, b.heartbeat_source) AS heartbeat_source, \
-    COALESCE(j.on_timeout_source, y.on_timeout_source, b.on_timeout_source) AS action_source, \
+    COALESCE(j.on_stale_source, y.on_stale_source, b.on_stale_source) AS action_source, \
     CASE WHEN j.warn_source IS NOT NULL THEN j.warn_after WHEN y.warn_source IS NOT NULL THEN y.warn_after \
          ELSE b.warn_after END AS warn_after, \
     CASE WHEN j.warn_source IS NOT NULL THEN j.warn_percent WHEN y.warn_source IS NOT NULL THEN y.warn_percent \
@@ -155,7 +155,7 @@ const TOTAL: &str = "(v.timeout + v.extend_by + v.grace)";
 
 /// Whether rule `r` has a say in whether, when and how a deadline counts.
 const MOVES: &str =
-    "(r.timeout IS NOT NULL OR r.extend_by IS NOT NULL OR r.grace IS NOT NULL OR r.on_timeout IS NOT NULL)";
+    "(r.timeout IS NOT NULL OR r.extend_by IS NOT NULL OR r.grace IS NOT NULL OR r.on_stale IS NOT NULL)";
 
 impl<'a> Judge<'a> {
     /// The same, on behalf of a person.

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 
 use super::{DUE, Judge, TOTAL, Take, wire, within};
-use crate::api::OnTimeout;
+use crate::api::OnStale;
 
 /// How many rows beyond a cutoff are looked at for the next deadline. Where rules govern all of them the next look is
 /// when the last of them might be overdue: it costs little, and comes early rather than late.
@@ -77,7 +77,7 @@ impl Judge<'_> {
 
     /// By the default, of those that would be past their deadline if they counted from their start.
     fn next_by_default_later(&self) -> Option<String> {
-        if !self.counts_later() || self.in_force.base.on_timeout.value == OnTimeout::AlertOnly {
+        if !self.counts_later() || self.in_force.base.on_stale.value == OnStale::AlertOnly {
             return None;
         }
         let m = self.mapping;

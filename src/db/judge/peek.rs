@@ -44,7 +44,7 @@ impl Peek<'_> {
         let (m, scope) = (self.judge.mapping, self.scope);
         format!(
             "peek_{scope} AS MATERIALIZED (
-                 SELECT {scope}.k, {scope}.earliest, COALESCE({scope}.on_timeout, b.on_timeout) AS action, first.*
+                 SELECT {scope}.k, {scope}.earliest, COALESCE({scope}.on_stale, b.on_stale) AS action, first.*
                  FROM {scope} CROSS JOIN b CROSS JOIN LATERAL (
                      SELECT {id} AS id, {start} AS start, {unruled} AS unruled, {past} AS past{later} FROM {table} AS t
                      WHERE {key} = {scope}.k AND {running} AND {soon} ORDER BY {order} LIMIT {FIRST}) AS first

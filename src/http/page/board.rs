@@ -9,7 +9,7 @@ use crate::db::samples::Point;
 use crate::http::health::{self, Health};
 use crate::http::problem::Problem;
 use crate::http::stores::{Store, StoreName};
-use crate::http::{executions, history, samples};
+use crate::http::{executions, history, trends};
 
 /// How many executions are shown, and how many events.
 pub(super) const EXECUTIONS: u32 = 50;
@@ -65,14 +65,14 @@ pub(super) async fn gather(
         only,
         running,
         events,
-        points: samples::total(points),
+        points: trends::total(points),
         step: STEP,
     }
 }
 
 /// The last day of one store; nothing where that is not known.
 async fn points(store: &Store) -> Vec<Point> {
-    samples::points(store, PERIOD, STEP).await.unwrap_or_else(|error| {
+    trends::points(store, PERIOD, STEP).await.unwrap_or_else(|error| {
         tracing::debug!(store = %store.name, %error, "there is no health over time");
         Vec::new()
     })

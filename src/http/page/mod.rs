@@ -1,14 +1,14 @@
 //! The page at `/`: what the API tells and does, for a person with a browser.
 //!
 //! - `visitor` is who looks at it, by a token in a cookie, and whether a form was sent from the page itself;
-//! - `board` gathers what is shown, from the same parts as the API, and `patterns` what is shown at `/patterns`;
+//! - `board` gathers what is shown, from the same parts as the API, and `stats` what is shown at `/stats`;
 //! - `view` is the HTML, `assets` what it refers to.
 //!
 //! Nothing is kept here between two requests. All works without a script; the script only refreshes and plots.
 
 mod assets;
 mod board;
-mod patterns;
+mod stats;
 mod view;
 mod visitor;
 
@@ -38,7 +38,7 @@ pub(super) fn visited() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(index))
         .route("/board", get(board))
-        .route("/patterns", get(patterns))
+        .route("/stats", get(stats))
         .route("/clean-up", post(clean_up))
 }
 
@@ -84,13 +84,13 @@ async fn board(
 }
 
 /// How often each job type ends well, and how long that takes.
-async fn patterns(
+async fn stats(
     visitor: Visitor,
     State(app): State<Arc<App>>,
-    Query(wanted): Query<patterns::Wanted>,
+    Query(wanted): Query<stats::Wanted>,
 ) -> Result<Shown, Shown> {
-    let shown = patterns::gather(&app, &visitor, &wanted).await.map_err(|problem| visitor.shown(&problem))?;
-    Ok(view::patterns(&visitor.name, &shown))
+    let shown = stats::gather(&app, &visitor, &wanted).await.map_err(|problem| visitor.shown(&problem))?;
+    Ok(view::stats(&visitor.name, &shown))
 }
 
 async fn gather(app: &App, visitor: &Visitor, wanted: &Wanted) -> Result<Board, Problem> {

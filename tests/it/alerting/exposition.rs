@@ -59,7 +59,7 @@ fn the_figures_are_those_of_the_status() {
         ("last_sweep_ended_executions", 9.0),
         ("sweep_interval_seconds", 3_600.0),
         ("objects", 7.0),
-        ("not_mirrored_executions", 8.0),
+        ("executions_without_object", 8.0),
     ] {
         let series = format!("jobexec_store_{name}{{namespace=\"n\",store=\"s\"}}");
         assert_eq!(value(&page, &series), Some(expected), "{series}");

@@ -47,7 +47,7 @@ fn store(healthy: &str) -> StoreNow {
             "unmappedStatus": 1, "runningWithoutStartedAt": 0, "finishedWithoutCompletedAt": 0,
             "completedBeforeStarted": 0, "runningWithCompletedAt": 0, "startedInFuture": 0, "startedBeforeCreated": 0, "startedAgain": 0, "idTooLong": 0,
         },
-        "mirror": {"objects": 7, "notMirrored": 8},
+        "executionObjects": {"objects": 7, "executionsWithoutObject": 8},
         "lastSweep": {"trigger": "Startup", "startedAt": at, "duration": "1ms", "failed": 9, "remaining": 0},
         "conditions": [
             condition("Healthy", healthy, "WithinLimits"),

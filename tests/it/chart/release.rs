@@ -84,7 +84,7 @@ async fn install(world: &World, helm: &Helm) {
 async fn works(world: &World, helm: &Helm) {
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '30 hours')").await;
     let operator = world.deployed(&deployment(world).await).await;
-    world.store(json!({"mirror": {"enabled": true}})).await;
+    world.store(json!({"executionObjects": {"enabled": true}})).await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
     world
         .store_until(&operator, |s| s.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"))

@@ -35,9 +35,9 @@ async fn governed() -> World {
         .await;
     let operator = world.operator();
     world.policy("long", json!({"selector": {"jobIds": ["2"]}, "timeout": "48h"})).await;
-    world.policy("told", json!({"selector": {"jobIds": ["4"]}, "onTimeout": "AlertOnly"})).await;
+    world.policy("told", json!({"selector": {"jobIds": ["4"]}, "onStale": "AlertOnly"})).await;
     world
-        .policy("called-off", json!({"selector": {"jobIds": ["5"]}, "timeout": "1h", "onTimeout": "Cancel"}))
+        .policy("called-off", json!({"selector": {"jobIds": ["5"]}, "timeout": "1h", "onStale": "Cancel"}))
         .await;
     world.execution("slow", "3", json!({"extendBy": "20h"})).await;
     world.store(json!({"mode": "Observe"})).await;

@@ -5,11 +5,11 @@ mod cleanup;
 mod input;
 mod intent;
 mod listing;
-pub(crate) mod patterns;
 mod remote;
-mod samples;
+pub(crate) mod stats;
 mod store;
 mod terminal;
+mod trends;
 
 use std::process::{Command, Output};
 

@@ -20,7 +20,7 @@ async fn protected(test: &str) -> World {
         )
         .await;
     let operator = world.operator();
-    let policy = json!({"selector": {"jobTypes": ["import"]}, "onTimeout": "AlertOnly"});
+    let policy = json!({"selector": {"jobTypes": ["import"]}, "onStale": "AlertOnly"});
     world.policy("protected", policy).await;
     world.store(spec).await;
     world.policy_until(&operator, "protected", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;

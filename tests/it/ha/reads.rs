@@ -83,8 +83,8 @@ async fn a_replica_answers_for_stores_of_another_one_as_that_one_does() {
         explain("2"),
         explain("7"),
         format!("/api/system/history?store={store}"),
-        format!("/api/system/patterns?store={store}"),
-        format!("/api/system/samples?store={store}"),
+        format!("/api/system/stats?store={store}"),
+        format!("/api/system/trends?store={store}"),
     ] {
         agree(&owners, &others, &path).await;
     }

@@ -219,8 +219,7 @@ async fn where_nothing_records_what_a_refused_object_said_nothing_is_ended() {
     let operator = world.operator_with(&TIGHT);
     world.store(json!({})).await;
     world.policy_until(&operator, "large", over_budget).await;
-    let paused =
-        |s: &ExecutionStoreStatus| is(&s.conditions, "EnforcementPaused", "True", "ExecutionsNotSeen");
+    let paused = |s: &ExecutionStoreStatus| is(&s.conditions, "EnforcementPaused", "True", "CacheNotSynced");
     world.store_until(&operator, paused).await;
     assert_eq!(world.status(1).await, "running");
     world.delete::<ExecutionPolicy>("large").await;

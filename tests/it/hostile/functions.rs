@@ -119,7 +119,7 @@ impl Shape {
                             "createdAt": "created_at", "workload": "workload", "owner": "owner"},
             },
             "jobs": {"schema": self.schema, "gracePeriod": "1h"},
-            "sequential": {"gracePeriod": "1h"}, "workloads": {"gracePeriod": "1h"},
+            "singleActiveExecution": {"gracePeriod": "1h"}, "workloads": {"gracePeriod": "1h"},
         })
     }
 
@@ -252,8 +252,8 @@ async fn nor_in_one_of_the_operator_or_the_command_line() {
         &["health"],
         &["explain", "no 1"],
         &["history"],
-        &["samples"],
-        &["patterns"],
+        &["trends"],
+        &["stats"],
         &["cleanup", "--max-hours", "0.01", "--include-governed", "--yes"],
         &["extend", "no 9", "--by", "1h"],
         &["cancel", "no 9"],
@@ -360,7 +360,7 @@ async fn statuses_of_a_type_of_an_extension_are_compared_as_texts() {
              now() - interval '2 days' FROM generate_series(1, 3) n",
         )
         .await;
-    let spec = json!({"sequential": {"gracePeriod": "1h"}});
+    let spec = json!({"singleActiveExecution": {"gracePeriod": "1h"}});
     world.prepare_for(&spec).await;
     let work = Work::open(&world, &spec, "a", "none").await.unwrap();
     work.look().await.unwrap();

@@ -31,7 +31,8 @@ pub(super) fn grant(world: &World, role: &str, table: &str) {
 }
 
 pub(super) fn records(s: &ExecutionStoreStatus) -> bool {
-    is(&s.conditions, "Ready", "True", "Enforcing") && is(&s.conditions, "Recording", "True", "TablesPresent")
+    is(&s.conditions, "Ready", "True", "Enforcing")
+        && is(&s.conditions, "AuditAvailable", "True", "TablesPresent")
 }
 
 /// A world with a neighbour, who is connected.

@@ -188,7 +188,7 @@ async fn a_table_whose_rows_are_hidden_is_refused_until_a_policy_shows_them() {
         &["explain", "1"],
         &["cleanup", "--dry-run"],
         &["cleanup", "--yes"],
-        &["patterns"],
+        &["stats"],
     ] {
         let (code, err) = jobexec(&world, command);
         assert!(code.is_some_and(|code| code != 0), "{command:?}: {err}");

@@ -252,7 +252,7 @@ impl Shape {
                             "workload": "workload", "owner": "owner"},
             },
             "jobs": {"schema": schema, "gracePeriod": "0s"}, "heartbeatTimeout": "10h",
-            "sequential": {"gracePeriod": "0s"}, "workloads": {"gracePeriod": "0s"},
+            "singleActiveExecution": {"gracePeriod": "0s"}, "workloads": {"gracePeriod": "0s"},
         })
     }
 
@@ -467,7 +467,7 @@ async fn a_year_and_an_id_beyond_all_limits_stop_no_table() {
              started_at timestamp, completed_at timestamp)",
         )
         .await;
-    let spec = json!({"table": {"timeZone": "America/Los_Angeles"}, "mirror": {"enabled": true}});
+    let spec = json!({"table": {"timeZone": "America/Los_Angeles"}, "executionObjects": {"enabled": true}});
     world.prepare_for(&spec).await;
     world
         .sql(&format!(
@@ -490,7 +490,7 @@ async fn a_year_and_an_id_beyond_all_limits_stop_no_table() {
     let status = world
         .store_until(&operator, |s| {
             s.violations.as_ref().is_some_and(|v| v.id_too_long == 1)
-                && s.mirror.as_ref().is_some_and(|mirror| mirror.objects >= 2)
+                && s.execution_objects.as_ref().is_some_and(|objects| objects.objects >= 2)
         })
         .await;
     assert!(is(&status.conditions, "Ready", "True", "Enforcing"), "{status:?}");
@@ -510,7 +510,7 @@ async fn a_year_and_an_id_beyond_all_limits_stop_no_table() {
         &["explain", "year"],
         &["cleanup", "--dry-run"],
         &["cleanup", "--max-hours", "1", "--dry-run"],
-        &["patterns"],
+        &["stats"],
     ] {
         let mut args = command.to_vec();
         args.extend(["-f", &file]);

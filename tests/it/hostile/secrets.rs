@@ -76,7 +76,7 @@ async fn no_canary_leaves_its_secret() {
     world.until_true(&tried).await;
     world
         .store_until(&operator, |s| {
-            s.conditions.iter().any(|c| c.type_ == "Notifying" && c.status == "False")
+            s.conditions.iter().any(|c| c.type_ == "NotificationsDelivered" && c.status == "False")
         })
         .await;
     let request = &channels.echo.requests()[0];
@@ -136,10 +136,11 @@ async fn a_secret_without_the_label_is_not_used_for_notifications() {
     world
         .store(json!({"notifications": {"groupWait": "0s", "groupInterval": "0s", "channels": channels}}))
         .await;
-    let told = |s: &ExecutionStoreStatus| is(&s.conditions, "Notifying", "False", "SecretNotLabelled");
+    let told =
+        |s: &ExecutionStoreStatus| is(&s.conditions, "NotificationsDelivered", "False", "SecretNotLabelled");
     let told = world.store_until(&operator, told).await;
     let remedy = format!("kubectl -n {} label secret theirs jobexec.dev/use=notifications", world.namespace);
-    assert!(message(&told.conditions, "Notifying").contains(&remedy), "{:#?}", told.conditions);
+    assert!(message(&told.conditions, "NotificationsDelivered").contains(&remedy), "{:#?}", told.conditions);
     assert_eq!(hook.requests().len(), 0);
     // Labelled, it is used at the next attempt, which the corrected spec brings at once.
     world.secret_for("theirs", json!({"jobexec.dev/use": "notifications"}), key).await;

@@ -11,7 +11,7 @@ use crate::support::world::TABLE;
 use crate::support::{Operator, World, is, message};
 
 fn untrusted(s: &ExecutionStoreStatus) -> bool {
-    is(&s.conditions, "Recording", "False", "SchemaUntrusted")
+    is(&s.conditions, "AuditAvailable", "False", "SchemaUntrusted")
 }
 
 /// The statements that a message has between the first backquotes.
@@ -92,7 +92,7 @@ async fn neither_apply_nor_the_script_nor_an_operator_adopts_a_schema_of_somebod
     let told = world
         .store_until(&operator, |s| untrusted(s) && is(&s.conditions, "Ready", "True", "Enforcing"))
         .await;
-    let text = message(&told.conditions, "Recording");
+    let text = message(&told.conditions, "AuditAvailable");
     names_all(&text);
     world.sql(&format!("BEGIN; {}; ROLLBACK", remedy(&text))).await;
     world.until_true("SELECT status = 'failed' FROM job_executions").await;
@@ -139,7 +139,7 @@ async fn a_schema_that_a_login_made_serves_it_alone_until_the_statements_are_run
     let spec = json!({"connection": {"secretRef": {"name": "second"}}, "table": {"name": "others"}});
     world.apply::<ExecutionStore>("others", World::store_with("others", spec)).await.unwrap();
     let told = world.store_named_until(&operator, "others", untrusted).await;
-    let text = message(&told.conditions, "Recording");
+    let text = message(&told.conditions, "AuditAvailable");
     assert!(text.contains(&format!("the schema is owned by {}", world.role)), "{text}");
     world.until_true("SELECT status = 'failed' FROM others").await;
 
@@ -227,7 +227,7 @@ async fn what_is_foreign_in_the_schema_is_named_and_nothing_is_ended_that_may_ha
         let named = named.replace("$ROLE", &stranger);
         let told = refused(&world, &operator, &named).await;
         // Its statement mends it, and what was recorded counts as before.
-        world.sql(&remedy(&message(&told.conditions, "Recording"))).await;
+        world.sql(&remedy(&message(&told.conditions, "AuditAvailable"))).await;
         world.store_until(&operator, records).await;
         let next = 10 + i64::try_from(number).unwrap();
         let stale = format!(
@@ -245,7 +245,7 @@ async fn refused(world: &World, operator: &Operator, named: &str) -> ExecutionSt
         .store_until(operator, |s| {
             untrusted(s)
                 && is(&s.conditions, "EnforcementPaused", "True", "SchemaUntrusted")
-                && message(&s.conditions, "Recording").contains(named)
+                && message(&s.conditions, "AuditAvailable").contains(named)
         })
         .await
 }
@@ -271,7 +271,7 @@ async fn a_schema_of_before_the_first_version_is_refused_with_the_statement_that
     let told = world
         .store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "SchemaOutdated"))
         .await;
-    world.sql(&remedy(&message(&told.conditions, "Recording"))).await;
+    world.sql(&remedy(&message(&told.conditions, "AuditAvailable"))).await;
     world.prepare().await;
     world.store_until(&operator, records).await;
 }
@@ -306,7 +306,7 @@ async fn a_crowded_schema_that_looks_outdated_holds_up_nobody() {
         .store_until(&operator, |s| untrusted(s) && is(&s.conditions, "Ready", "True", "Enforcing"))
         .await;
     world.until_true("SELECT status = 'failed' FROM job_executions").await;
-    let text = message(&told.conditions, "Recording");
+    let text = message(&told.conditions, "AuditAvailable");
     assert!(text.contains("schemaOwner"), "{text}");
     assert_eq!(remedy(&text), "DROP SCHEMA jobexec CASCADE");
 }

@@ -19,7 +19,7 @@ use jobexec_operator::db::sweep::{self, Known, Outcome, Sweep};
 use jobexec_operator::db::validate::{Problem, validate};
 use jobexec_operator::db::{
     Database, DbError, Judge, Layout, Ledger, Mapping, cancel, explain, extend, health, history, list,
-    messages, outbox, patterns, promise, refusals, retention, rules, samples, url, warnings,
+    messages, outbox, promise, refusals, retention, rules, samples, stats, url, warnings,
 };
 use jobexec_operator::policy::{self, Base, Compiled, Policy, Warn};
 use serde_json::{Value, json};
@@ -84,7 +84,11 @@ impl Work {
             mapping: &self.mapping,
             in_force: &self.compiled,
             rules: Rules::Table(self.store_id),
-            sequential: self.spec.sequential.as_ref().map(|s| s.grace_period.to_chrono()),
+            single_active_execution: self
+                .spec
+                .single_active_execution
+                .as_ref()
+                .map(|s| s.grace_period.to_chrono()),
             workloads: self.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
             watched: Utc::now() - TimeDelta::days(1),
             heartbeats_seen: None,
@@ -175,8 +179,8 @@ impl Work {
             history::keep(database, &self.ledger, &question, &figures).await?;
             history::load(database, &self.ledger).await?;
         }
-        let question = patterns::Question { since: TimeDelta::days(30), types: Vec::new(), limit: 10 };
-        patterns::ask(database, mapping, &self.ledger, &question).await?;
+        let question = stats::Question { since: TimeDelta::days(30), types: Vec::new(), limit: 10 };
+        stats::ask(database, mapping, &self.ledger, &question).await?;
         let filter = audit::Filter { job_id: Some(job.to_owned()), ..audit::Filter::default() };
         audit::history(database, self.store_id, &filter, 10).await?;
         audit::history(database, self.store_id, &audit::Filter::default(), 10).await?;

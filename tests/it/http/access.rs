@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::json;
 
-use super::{CLEANUP, HEALTH, HISTORY, PATTERNS, RUNNING, SAMPLES};
+use super::{CLEANUP, HEALTH, HISTORY, RUNNING, STATS, TRENDS};
 use crate::support::proxy::{Mode, Proxies};
 use crate::support::{World, rbac};
 
@@ -15,7 +15,7 @@ async fn nothing_is_open_but_what_rbac_opens() {
     let world = World::new("apiaccess").await;
     let (_operator, anonymous) = world.serving(&[]).await;
     world.sql("INSERT INTO job_executions VALUES (7, 1, 1, 'running', now() - interval '2 hours')").await;
-    world.store(json!({"longRunning": {"warnAbove": 0}})).await;
+    world.store(json!({"longRunning": {"threshold": 0}})).await;
     let store = world.named("jobs");
     let reads = [
         HEALTH.to_owned(),
@@ -23,8 +23,8 @@ async fn nothing_is_open_but_what_rbac_opens() {
         RUNNING.to_owned(),
         format!("{RUNNING}?store={store}"),
         HISTORY.to_owned(),
-        SAMPLES.to_owned(),
-        format!("{PATTERNS}?store={store}"),
+        TRENDS.to_owned(),
+        format!("{STATS}?store={store}"),
         format!("/api/system/executions/{store}/1/explain"),
         "/api/openapi.json".to_owned(),
     ];
@@ -48,7 +48,7 @@ async fn nothing_is_open_but_what_rbac_opens() {
     let reader = anonymous.with(&world.token("jobexec-reader").await);
     let long = |health: &serde_json::Value| health["reason"] == "LongRunningExecutions";
     reader.until(&format!("{HEALTH}?store={store}"), |status, health| status == 200 && long(health)).await;
-    for path in [RUNNING, HISTORY, SAMPLES, PATTERNS] {
+    for path in [RUNNING, HISTORY, TRENDS, STATS] {
         assert_eq!(reader.get(path).await.0, 200, "every store is in the namespace: {path}");
     }
     assert_eq!(reader.get(&format!("/api/system/executions/{store}/1/explain")).await.0, 404);

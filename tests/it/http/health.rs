@@ -48,7 +48,7 @@ async fn it_is_true_also_while_kubernetes_cannot_be_told() {
     let world = World::new("apitruth").await;
     let proxies = Proxies::before(&world).await;
     let (_operator, https) = world.serving(&[]).await;
-    world.store(json!({"longRunning": {"warnAbove": 0}})).await;
+    world.store(json!({"longRunning": {"threshold": 0}})).await;
     let reader = https.with(&world.token("jobexec-reader").await);
     let path = format!("{HEALTH}?store={}", world.named("jobs"));
     let health = reader.until(&path, |status, _| status == 200).await;

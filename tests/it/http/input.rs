@@ -169,8 +169,8 @@ async fn the_document_says_what_there_is() {
             "/api/system/executions/{namespace}/{store}/{id}/explain",
             HEALTH,
             HISTORY,
-            "/api/system/patterns",
-            "/api/system/samples"
+            "/api/system/stats",
+            "/api/system/trends"
         ]
     );
     for (path, item) in document["paths"].as_object().unwrap() {

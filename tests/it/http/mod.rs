@@ -19,8 +19,8 @@ const EXECUTIONS: &str = "/api/system/executions";
 pub(crate) const RUNNING: &str = "/api/system/executions/running";
 pub(crate) const CLEANUP: &str = "/api/system/cleanup/stale-executions";
 const HISTORY: &str = "/api/system/history";
-const SAMPLES: &str = "/api/system/samples";
-const PATTERNS: &str = "/api/system/patterns";
+const TRENDS: &str = "/api/system/trends";
+const STATS: &str = "/api/system/stats";
 
 /// The four figures of the case: running, scheduled, long-running, recent.
 fn figures(health: &Value) -> [i64; 4] {

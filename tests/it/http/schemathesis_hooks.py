@@ -32,7 +32,7 @@ def before_call(context, case, kwargs):
             if not str(query.get(name, "1")).isdecimal():
                 del query[name]
     # A time to look back over is some time, and not too long; a step divides it into points, and not too many.
-    if case.operation.path in ("/api/system/patterns", "/api/system/samples"):
+    if case.operation.path in ("/api/system/stats", "/api/system/trends"):
         if not 0 < seconds(query.get("since", "24h")) <= 720 * 3600:
             del query["since"]
         since, step = seconds(query.get("since", "24h")), seconds(query.get("step", "5m"))

@@ -1,9 +1,9 @@
-//! Health over time, and execution patterns.
+//! Health over time, and execution statistics.
 
 use serde_json::{Value, json};
 
-use super::{HEALTH, PATTERNS, SAMPLES};
-use crate::cli::patterns::ENDED;
+use super::{HEALTH, STATS, TRENDS};
+use crate::cli::stats::ENDED;
 use crate::support::World;
 
 #[tokio::test]
@@ -21,20 +21,19 @@ async fn health_over_time_and_patterns_are_told() {
                  n, NULLIF(n, 9), 1, 2, 1 FROM jobexec.stores, unnest(ARRAY[1, 2, 9, 1500]) n",
         )
         .await;
-    for path in [SAMPLES, PATTERNS] {
+    for path in [TRENDS, STATS] {
         for wrong in ["since=0s", "since=721h", "since=x", "store=jobs", "shop=x"] {
             let (status, problem) = reader.get(&format!("{path}?{wrong}")).await;
             assert_eq!((status, &problem["reason"]), (400, &json!("InvalidParameter")), "{path} {wrong}");
         }
     }
-    for wrong in ["samples?step=1s", "samples?since=720h&step=1m", "patterns?limit=501", "patterns?type=%00"]
-    {
+    for wrong in ["trends?step=1s", "trends?since=720h&step=1m", "stats?limit=501", "stats?type=%00"] {
         assert_eq!(reader.get(&format!("/api/system/{wrong}")).await.0, 400, "{wrong}");
     }
     let told = async |query: &str| -> Value { reader.get(&format!("/api/system/{query}")).await.1 };
 
-    let hour = told(&format!("samples?store={store}&since=2h&step=1h")).await;
-    let of = |n: usize, what: &str| hour["samples"][n][what].clone();
+    let hour = told(&format!("trends?store={store}&since=2h&step=1h")).await;
+    let of = |n: usize, what: &str| hour["points"][n][what].clone();
     assert_eq!((&hour["step_seconds"], hour["unavailable"].clone()), (&json!(3600), json!([])), "{hour:#}");
     assert_eq!(
         ["running", "scheduled", "long_running", "stale", "failed"].map(|what| of(0, what)),
@@ -42,24 +41,24 @@ async fn health_over_time_and_patterns_are_told() {
         "{hour:#}"
     );
     assert!(hour["now"].is_string(), "{hour:#}");
-    assert_eq!(told("samples").await["step_seconds"], 300);
-    let (day, days) = (told("samples?step=1m").await, told("samples?since=48h").await);
+    assert_eq!(told("trends").await["step_seconds"], 300);
+    let (day, days) = (told("trends?step=1m").await, told("trends?since=48h").await);
     let count =
-        |series: &Value| series["samples"].as_array().unwrap().iter().filter(|s| s["stale"] == 2).count();
+        |series: &Value| series["points"].as_array().unwrap().iter().filter(|s| s["stale"] == 2).count();
     // Three minutes of one hour; in steps of ten they are one, and another one is of the day before.
     assert_eq!((count(&day), count(&days)), (3, 2), "{days:#}");
 
-    let patterns = told(&format!("patterns?store={store}&limit=2")).await;
-    let first = &patterns["patterns"][0];
-    assert_eq!(patterns["patterns"].as_array().map(Vec::len), Some(2), "{patterns:#}");
+    let stats = told(&format!("stats?store={store}&limit=2")).await;
+    let first = &stats["stats"][0];
+    assert_eq!(stats["stats"].as_array().map(Vec::len), Some(2), "{stats:#}");
     assert_eq!(
         ["store", "job_id", "executions", "completed", "p95_seconds"].map(|what| first[what].clone()),
         [json!(store), json!("1"), json!(102), json!(100), json!(95.0)]
     );
-    assert_eq!(told("patterns?type=import").await["patterns"], json!([]), "no types are known");
+    assert_eq!(told("stats?type=import").await["stats"], json!([]), "no types are known");
 
-    // An operator of old has left no table of samples: that is said, and the patterns need none.
+    // An operator of old has left no table of samples: that is said, and the stats need none.
     world.sql("DROP TABLE jobexec.samples").await;
-    assert_eq!(reader.get(SAMPLES).await.0, 503);
-    assert_eq!(reader.get(PATTERNS).await.0, 200);
+    assert_eq!(reader.get(TRENDS).await.0, 503);
+    assert_eq!(reader.get(STATS).await.0, 200);
 }

@@ -1,9 +1,9 @@
 //! The page, in a real browser.
 
 mod forms;
-mod patterns;
 mod picture;
 mod plain;
+mod stats;
 
 use serde_json::json;
 

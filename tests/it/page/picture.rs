@@ -40,7 +40,7 @@ async fn it_is_taken() {
     let Some(browser) = Browser::start("page::picture").await else { return };
     let spec = json!({
         "table": {"columns": {"jobType": "job_type"}},
-        "defaultTimeout": "24h", "longRunning": {"after": "8h", "warnAbove": 5},
+        "defaultTimeout": "24h", "longRunning": {"after": "8h", "threshold": 5},
     });
     let world = World::with("jobs", TABLE, &spec).await;
     world.sql(ROWS).await;

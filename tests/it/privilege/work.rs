@@ -27,8 +27,8 @@ impl<'a> Work<'a> {
             }}},
         });
         world.apply::<Job>("alive", job).await.unwrap();
-        let mirror = json!({"enabled": true, "finishedTTL": "1s"});
-        world.store(json!({"mirror": mirror, "workloads": {}})).await;
+        let objects = json!({"enabled": true, "finishedTTL": "1s"});
+        world.store(json!({"executionObjects": objects, "workloads": {}})).await;
         Self { world, proxies }
     }
 
@@ -49,7 +49,7 @@ impl<'a> Work<'a> {
         self.world.policy("all", policy).await;
         self.world.policy_until(operator, "all", |status| !status.conditions.is_empty()).await;
         self.is_ended(operator, id).await;
-        self.is_mirrored(operator, id + 1).await;
+        self.has_object(operator, id + 1).await;
         self.is_found_there(operator, id + 2).await;
     }
 
@@ -83,7 +83,7 @@ impl<'a> Work<'a> {
     }
 
     /// A running execution has an object, whose labels are put right, and which goes some time after the end.
-    async fn is_mirrored(&self, operator: &Operator, id: i64) {
+    async fn has_object(&self, operator: &Operator, id: i64) {
         let name = format!("jobs-{id}");
         let objects = self.world.api::<JobExecution>();
         self.start(id, "1 minute").await;

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use jobexec_operator::api::OnTimeout;
+use jobexec_operator::api::OnStale;
 use proptest::collection::vec;
 use proptest::option::{of, weighted};
 use proptest::prelude::*;
@@ -211,7 +211,7 @@ pub(super) struct Policy {
     pub(super) dynamic: Option<Dynamic>,
     pub(super) grace: Option<Length>,
     pub(super) heartbeat: Option<Length>,
-    pub(super) on_timeout: Option<OnTimeout>,
+    pub(super) on_stale: Option<OnStale>,
     pub(super) warn: Option<i32>,
 }
 
@@ -222,7 +222,7 @@ pub(super) struct Case {
     pub(super) timeout: Length,
     pub(super) grace: Length,
     pub(super) heartbeat: Option<Length>,
-    pub(super) sequential: Option<Length>,
+    pub(super) single_active_execution: Option<Length>,
     pub(super) watched: When,
     /// When lost heartbeats began to be held.
     pub(super) held: Vec<When>,
@@ -247,12 +247,12 @@ impl fmt::Debug for Case {
         writeln!(f, "tables {}: {:?}", self.shape, SHAPES[self.shape])?;
         writeln!(
             f,
-            "store: timeout {:?}, grace {:?}, heartbeat {:?}, sequential {:?}; watched since {:?}, held at {:?}; \
+            "store: timeout {:?}, grace {:?}, heartbeat {:?}, single_active_execution {:?}; watched since {:?}, held at {:?}; \
              evidence {}, recorded {}, by index {}, horizon {:?}",
             self.timeout,
             self.grace,
             self.heartbeat,
-            self.sequential,
+            self.single_active_execution,
             self.watched,
             self.held,
             self.evidence,
@@ -370,10 +370,10 @@ fn policy() -> impl Strategy<Value = Policy> {
         weighted(0.4, prop_oneof![1 => Just(Dynamic::Pending), 3 => known]),
         weighted(0.3, length(0..8)),
         weighted(0.4, length(1..12)),
-        weighted(0.4, prop::sample::select(vec![OnTimeout::Fail, OnTimeout::Cancel, OnTimeout::AlertOnly])),
+        weighted(0.4, prop::sample::select(vec![OnStale::Fail, OnStale::Cancel, OnStale::AlertOnly])),
         weighted(0.2, 1..99),
     )
-        .prop_map(|(name, created, named, timeout, dynamic, grace, heartbeat, on_timeout, warn)| {
+        .prop_map(|(name, created, named, timeout, dynamic, grace, heartbeat, on_stale, warn)| {
             Policy {
                 name,
                 created,
@@ -383,7 +383,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 dynamic,
                 grace,
                 heartbeat,
-                on_timeout,
+                on_stale,
                 warn,
             }
         })
@@ -418,7 +418,7 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
         .prop_map(
             |(
                 (shape, timeout, grace, heartbeat),
-                sequential,
+                single_active_execution,
                 (watched, held),
                 how,
                 jobs,
@@ -432,7 +432,7 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
                     timeout,
                     grace,
                     heartbeat,
-                    sequential,
+                    single_active_execution,
                     watched,
                     held,
                     evidence,
@@ -476,8 +476,8 @@ impl Case {
             wish.name += &n.to_string();
         }
         for policy in &mut self.policies {
-            if !shape.cancels && policy.on_timeout == Some(OnTimeout::Cancel) {
-                policy.on_timeout = Some(OnTimeout::Fail);
+            if !shape.cancels && policy.on_stale == Some(OnStale::Cancel) {
+                policy.on_stale = Some(OnStale::Fail);
             }
             policy.heartbeat = policy.heartbeat.filter(|_| shape.heartbeat_at.is_some());
             if !shape.knows_types() {

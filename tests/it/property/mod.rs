@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use chrono::{DateTime, Utc};
-use jobexec_operator::api::{ExecutionStore, OnTimeout};
+use jobexec_operator::api::{ExecutionStore, OnStale};
 use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::sweep::{self, Known, Sweep};
@@ -100,7 +100,7 @@ impl Field {
             mapping: &ground.mapping,
             in_force: &compiled,
             rules: if case.recorded { Rules::Table(store_id) } else { Rules::Memory },
-            sequential: case.sequential.map(case::Length::delta),
+            single_active_execution: case.single_active_execution.map(case::Length::delta),
             workloads: None,
             watched: case.watched.instant(now).unwrap(),
             heartbeats_seen: None,
@@ -162,7 +162,7 @@ impl Field {
         ensure(found == wanted, || format!("the list is\n{found:#?}\nand should be\n{wanted:#?}"))?;
 
         let ends: BTreeMap<&String, &Judged> =
-            expected.iter().filter(|(_, judged)| judged.action != OnTimeout::AlertOnly).collect();
+            expected.iter().filter(|(_, judged)| judged.action != OnStale::AlertOnly).collect();
         // Beyond the horizon nothing need be known, and within it when something is to be ended: all else waits for a poll.
         let horizon = case.horizon.delta();
         let pulse = observe::pulse(database, &judge, horizon).await.unwrap();
@@ -171,7 +171,7 @@ impl Field {
         let to_come = model
             .executions
             .iter()
-            .filter(|execution| runs(execution) && model.action(execution) != OnTimeout::AlertOnly)
+            .filter(|execution| runs(execution) && model.action(execution) != OnStale::AlertOnly)
             // What is noted as paused moves with the clock.
             .filter(|execution| !execution.row.pauses.is_some_and(|(.., paused)| paused))
             .filter_map(|execution| model.deadline(execution))
@@ -219,9 +219,9 @@ impl Field {
             .collect();
         told.sort();
         let wanted = |(id, j): (&String, &Judged)| match j.action {
-            OnTimeout::AlertOnly => format!("{id}: AlertOnly {}", j.source),
-            OnTimeout::Cancel => format!("{id}: Cancelled {} {}", j.reason, j.source),
-            OnTimeout::Fail => format!("{id}: Failed {} {}", j.reason, j.source),
+            OnStale::AlertOnly => format!("{id}: AlertOnly {}", j.source),
+            OnStale::Cancel => format!("{id}: Cancelled {} {}", j.reason, j.source),
+            OnStale::Fail => format!("{id}: Failed {} {}", j.reason, j.source),
         };
         let mut wanted: Vec<String> = expected.iter().map(wanted).collect();
         wanted.sort();
@@ -255,7 +255,7 @@ impl Field {
                 ensure(was.0 == is.0, || format!("{id} was {} and is {}", was.0, is.0))?;
                 continue;
             };
-            let text = if judged.action == OnTimeout::Cancel { "cancelled" } else { "gave up" };
+            let text = if judged.action == OnStale::Cancel { "cancelled" } else { "gave up" };
             ensure(is.0["status"] == text && is.4.is_some(), || format!("{id} is {}", is.0))?;
         }
         if case.recorded {
@@ -268,7 +268,7 @@ impl Field {
             let mut recorded: Vec<_> =
                 recorded.into_iter().map(|(a, b, c, d)| format!("{a} {b} {c} {d}")).collect();
             recorded.sort();
-            let done = |how| if how == OnTimeout::Cancel { "Cancelled" } else { "Failed" };
+            let done = |how| if how == OnStale::Cancel { "Cancelled" } else { "Failed" };
             let told =
                 |(id, j): (&&String, &&Judged)| format!("{id} {} {} {}", done(j.action), j.reason, j.source);
             let mut wanted: Vec<_> = ends.iter().map(told).collect();
@@ -525,8 +525,8 @@ fn store(case: &Case, ground: &Ground) -> ExecutionStore {
     if let Some(heartbeat) = case.heartbeat {
         spec["heartbeatTimeout"] = json!(format!("{heartbeat:?}"));
     }
-    if let Some(grace) = case.sequential {
-        spec["sequential"] = json!({"gracePeriod": format!("{grace:?}")});
+    if let Some(grace) = case.single_active_execution {
+        spec["singleActiveExecution"] = json!({"gracePeriod": format!("{grace:?}")});
     }
     ExecutionStore::new("s", serde_json::from_value(spec).unwrap())
 }
@@ -537,7 +537,7 @@ fn compile(case: &Case) -> Compiled {
         timeout: Said::new(case.timeout.delta(), STORE),
         grace: Said::new(case.grace.delta(), STORE),
         heartbeat: case.heartbeat.map(|heartbeat| Said::new(heartbeat.delta(), STORE)),
-        on_timeout: Said::new(OnTimeout::Fail, STORE),
+        on_stale: Said::new(OnStale::Fail, STORE),
         warn: Said::new(Warn::After(chrono::TimeDelta::hours(1)), STORE),
         overruled: Vec::new(),
         store: STORE.to_owned(),
@@ -586,7 +586,7 @@ fn said(case: &Case, policy: &case::Policy) -> policy::Policy {
         timeout: policy.timeout.map(case::Length::delta),
         grace: policy.grace.map(case::Length::delta),
         heartbeat: policy.heartbeat.map(case::Length::delta),
-        on_timeout: policy.on_timeout,
+        on_stale: policy.on_stale,
         warn: policy.warn.map(Warn::Percent),
         dynamic,
         notifies: false,

@@ -2,7 +2,7 @@
 //! of how policies are compiled.
 
 use chrono::{DateTime, Utc};
-use jobexec_operator::api::OnTimeout;
+use jobexec_operator::api::OnStale;
 
 use super::case::{Case, Dynamic, Job, Length, Policy, Row, Status, When};
 use super::layout::SHAPES;
@@ -25,7 +25,7 @@ pub(super) struct Execution<'a> {
 pub(super) struct Judged {
     pub(super) reason: &'static str,
     pub(super) source: String,
-    pub(super) action: OnTimeout,
+    pub(super) action: OnStale,
 }
 
 /// One case at one moment.
@@ -96,8 +96,8 @@ impl Model<'_> {
     }
 
     /// What becomes of an execution that is stale.
-    pub(super) fn action(&self, execution: &Execution<'_>) -> OnTimeout {
-        self.said(execution.row, |p| p.on_timeout).map_or(OnTimeout::Fail, |(action, _)| action)
+    pub(super) fn action(&self, execution: &Execution<'_>) -> OnStale {
+        self.said(execution.row, |p| p.on_stale).map_or(OnStale::Fail, |(action, _)| action)
     }
 
     /// The first hold counts that began after the last sign of life.
@@ -279,7 +279,8 @@ impl Model<'_> {
         let row = execution.row;
         let Some(own) = self.began(execution) else { return false };
         let own = own.max(self.resumed(execution));
-        let (Some(lead), Some(job), Some(number)) = (self.case.sequential, row.job, row.number) else {
+        let (Some(lead), Some(job), Some(number)) = (self.case.single_active_execution, row.job, row.number)
+        else {
             return false;
         };
         self.executions.iter().any(|other| {

@@ -381,7 +381,7 @@ impl World {
                 // Many tests have many stale rows; the breaker has tests of its own.
                 "maxFailuresPerSweep": 1_000_000,
                 // So have the objects that the operator makes.
-                "mirror": {"enabled": false},
+                "executionObjects": {"enabled": false},
             },
         });
         merge(&mut object["spec"], spec);

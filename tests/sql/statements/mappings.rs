@@ -92,6 +92,6 @@ fn full() -> Value {
             "schema": "app", "name": "jobs", "finished": ["done"],
             "columns": {"status": "state", "type": "kind", "finishedAt": "ended"},
         },
-        "heartbeatTimeout": "10m", "sequential": {}, "workloads": {},
+        "heartbeatTimeout": "10m", "singleActiveExecution": {}, "workloads": {},
     })
 }

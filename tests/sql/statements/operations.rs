@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use jobexec_operator::api::{ExecutionStore, OnTimeout};
+use jobexec_operator::api::{ExecutionStore, OnStale};
 use jobexec_operator::db::adopt::{self, How};
 use jobexec_operator::db::audit::{self, Filter};
 use jobexec_operator::db::cancel;
@@ -16,8 +16,8 @@ use jobexec_operator::db::running::{self, Which};
 use jobexec_operator::db::sweep::{self, Known, Sweep};
 use jobexec_operator::db::{
     Database, Judge, Layout, Ledger, again, execution, explain, extend, health, heartbeats, held, history,
-    late, list, messages, observations, observe, outbox, own, patterns, promise, refusals, retention, rules,
-    samples, schema, stores, validate, warnings,
+    late, list, messages, observations, observe, outbox, own, promise, refusals, retention, rules, samples,
+    schema, stats, stores, validate, warnings,
 };
 use jobexec_operator::notify::digest::Letter;
 use jobexec_operator::notify::message::Message;
@@ -87,7 +87,10 @@ pub(super) async fn run(recorder: &mut Recorder, database: &Database, pool: &PgP
         mapping,
         in_force: &rules,
         rules: Rules::Table(store_id),
-        sequential: spec.sequential.as_ref().map(|sequential| sequential.grace_period.to_chrono()),
+        single_active_execution: spec
+            .single_active_execution
+            .as_ref()
+            .map(|single_active_execution| single_active_execution.grace_period.to_chrono()),
         workloads: spec.workloads.as_ref().map(|workloads| workloads.grace_period.to_chrono()),
         watched: DateTime::UNIX_EPOCH,
         heartbeats_seen: None,
@@ -131,7 +134,7 @@ fn compiled(store: &ExecutionStore) -> Compiled {
         created: 1,
         jobs: vec!["3".into()],
         timeout: Some(TimeDelta::hours(5)),
-        on_timeout: Some(OnTimeout::AlertOnly),
+        on_stale: Some(OnStale::AlertOnly),
         warn: Some(Warn::Percent(50)),
         ..policy::Policy::default()
     };
@@ -251,8 +254,8 @@ async fn of_history(recorder: &mut Recorder, s: &Setting<'_>) {
     recorder.of("history::load", history::load(database, &s.ledger)).await;
     recorder.of("history::forget", history::forget(database, &s.ledger, &["policy".into()])).await;
     let types = if m.knows_types() { vec!["report".to_owned()] } else { Vec::new() };
-    let question = patterns::Question { since: TimeDelta::days(1), types, limit: 10 };
-    recorder.of("patterns::ask", patterns::ask(database, m, &s.ledger, &question)).await;
+    let question = stats::Question { since: TimeDelta::days(1), types, limit: 10 };
+    recorder.of("stats::ask", stats::ask(database, m, &s.ledger, &question)).await;
 }
 
 async fn of_ending(recorder: &mut Recorder, s: &Setting<'_>) {

@@ -3,7 +3,7 @@
 - apiGroups: [jobexec.dev]
   resources: [executionstores, executionpolicies, jobexecutions]
   verbs: [list, watch]
-# The objects of executions, which the operator creates, labels and deletes (spec.mirror of an ExecutionStore).
+# The objects of executions, which the operator creates, labels and deletes (spec.executionObjects of an ExecutionStore).
 - apiGroups: [jobexec.dev]
   resources: [jobexecutions]
   verbs: [get, create, patch, delete]

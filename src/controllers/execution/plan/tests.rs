@@ -18,7 +18,7 @@ fn store(limit: i32) -> ExecutionStore {
     let object = json!({
         "apiVersion": "jobexec.dev/v1alpha1", "kind": "ExecutionStore",
         "metadata": {"name": "jobs", "namespace": "n", "uid": "u"},
-        "spec": {"connection": {"secretRef": {"name": "db"}}, "mirror": {"limit": limit, "finishedTTL": "1h"}},
+        "spec": {"connection": {"secretRef": {"name": "db"}}, "executionObjects": {"limit": limit, "finishedTTL": "1h"}},
     });
     serde_json::from_value(object).unwrap()
 }
@@ -79,8 +79,8 @@ fn steps(store: &ExecutionStore, rows: &[Execution], objects: &[Object]) -> Vec<
     steps
 }
 
-/// The objects that there are once these rows have been mirrored.
-fn mirrored(store: &ExecutionStore, rows: &[Execution]) -> Vec<Object> {
+/// The objects that there are once these rows have been synced.
+fn synced(store: &ExecutionStore, rows: &[Execution]) -> Vec<Object> {
     let made = |step| match step {
         Step::Create { mut object, status } => {
             object.status = Some(*status);
@@ -98,10 +98,10 @@ fn changed(object: &Object, change: impl FnOnce(&mut JobExecution)) -> Object {
 }
 
 #[test]
-fn what_has_been_mirrored_is_left_as_it_is() {
+fn a_synced_object_is_left_as_it_is() {
     let store = store(10);
     let rows = [row(1, Phase::Running, 2), row(2, Phase::Running, 1), row(3, Phase::Failed, 3)];
-    let objects = mirrored(&store, &rows);
+    let objects = synced(&store, &rows);
     assert_eq!(objects.len(), 3);
     assert!(steps(&store, &rows, &objects).is_empty());
 }
@@ -112,7 +112,7 @@ fn the_stale_come_first_and_then_the_longest_running() {
     stale.stale = true;
     let rows = [row(1, Phase::Running, 3), row(2, Phase::Running, 4), row(3, Phase::Running, 2), stale];
     assert_eq!(steps(&store(2), &rows, &[]), ["+jobs-2", "+jobs-4"]);
-    let all = mirrored(&store(10), &rows);
+    let all = synced(&store(10), &rows);
     assert_eq!(steps(&store(2), &rows, &all), ["-jobs-1", "-jobs-3"]);
     let asked: Vec<_> = all.iter().map(|o| changed(o, |o| o.spec.timeout = "1h".parse().ok())).collect();
     assert!(steps(&store(2), &rows, &asked).iter().all(|step| !step.starts_with('-')), "people ask of them");
@@ -122,7 +122,7 @@ fn the_stale_come_first_and_then_the_longest_running() {
 fn objects_go_some_time_after_the_end_and_with_their_row() {
     let store = store(10);
     let running = [row(1, Phase::Running, 2), row(7, Phase::Running, 2)];
-    let objects = mirrored(&store, &running);
+    let objects = synced(&store, &running);
     // 10 and 70 minutes ago.
     let ended = [row(1, Phase::Completed, 2), row(7, Phase::Completed, 2)];
     assert_eq!(steps(&store, &ended, &objects), ["-jobs-7", "~jobs-1"]);
@@ -133,7 +133,7 @@ fn objects_go_some_time_after_the_end_and_with_their_row() {
 #[test]
 fn what_was_asked_of_an_execution_is_not_asked_of_the_next_one_with_its_id() {
     let store = store(10);
-    let ended = mirrored(&store, &[row(1, Phase::Completed, 2)]);
+    let ended = synced(&store, &[row(1, Phase::Completed, 2)]);
     let again = [row(1, Phase::Running, 0)];
     assert_eq!(steps(&store, &again, &ended), ["~jobs-1"]);
     let asked = changed(&ended[0], |object| object.spec.cancel = Some(true));
@@ -144,7 +144,7 @@ fn what_was_asked_of_an_execution_is_not_asked_of_the_next_one_with_its_id() {
 fn an_object_of_a_person_is_used_and_stays() {
     let store = store(10);
     let rows = [row(1, Phase::Running, 2)];
-    let made = mirrored(&store, &rows);
+    let made = synced(&store, &rows);
     let theirs = changed(&made[0], |object| {
         object.metadata.name = Some("mine".to_owned());
         object.metadata.owner_references = None;
@@ -160,7 +160,7 @@ fn what_somebody_elses_finalizer_holds_is_left_alone() {
     let store = store(10);
     let rows = [row(1, Phase::Running, 2)];
     let deleted = Time(Timestamp::from_second(now().timestamp()).unwrap());
-    let held = mirrored(&store, &rows).remove(0);
+    let held = synced(&store, &rows).remove(0);
     let held = changed(&held, |object| object.metadata.deletion_timestamp = Some(deleted));
     assert!(steps(&store, &[], std::slice::from_ref(&held)).is_empty());
     assert!(steps(&store, &rows, &[held]).is_empty());

@@ -176,7 +176,7 @@ impl Channels {
         }
         let count = directory.channels.len() + directory.policies.values().map(Vec::len).sum::<usize>();
         let message = format!("{count} channels are told of what happens");
-        Report { well: true, reason: "Notifying", message }
+        Report { well: true, reason: "Delivered", message }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(reason(), "Unreachable");
         channels.waiting(0, &[]);
         channels.state().forget(later);
-        assert_eq!(reason(), "Notifying");
+        assert_eq!(reason(), "Delivered");
     }
 
     #[test]

@@ -46,8 +46,8 @@ CREATE TABLE IF NOT EXISTS jobexec.rules (
     grace_source      text,
     heartbeat         interval,
     heartbeat_source  text,
-    on_timeout        text,              -- 'Fail', 'Cancel' or 'AlertOnly'
-    on_timeout_source text,
+    on_stale        text,              -- 'Fail', 'Cancel' or 'AlertOnly'
+    on_stale_source text,
     warn_after        interval,
     warn_percent      integer,           -- of the timeout
     warn_source       text,

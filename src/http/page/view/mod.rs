@@ -3,7 +3,7 @@
 
 mod board;
 mod cleanup;
-mod patterns;
+mod stats;
 mod text;
 
 use axum::http::StatusCode;
@@ -16,7 +16,7 @@ use super::board::Board;
 use crate::http::problem::Problem;
 
 pub(super) use cleanup::cleanup;
-pub(super) use patterns::patterns;
+pub(super) use stats::stats;
 
 /// Nothing but our own files, and no form that goes elsewhere; in nobody's frame. `same-origin`, as without any referrer
 /// browsers do not say where a form is from.
@@ -113,9 +113,9 @@ pub(super) fn page(name: &str, shown: &Board) -> Shown {
     let inner = html! {
         p.lost #lost role="alert" hidden { "The operator does not answer: what you see is old." }
         (board::live(shown))
-        section.card #to-patterns {
+        section.card #to-stats {
             h2 { "How often each job type ends well, and how long it takes" }
-            (patterns::periods(shown.only.as_ref(), None))
+            (stats::periods(shown.only.as_ref(), None))
         }
         (board::clean_up_form(shown))
     };

@@ -28,9 +28,9 @@ async fn governed(test: &str) -> Remote {
     let (world, operator) = (&remote.world, &remote.operator);
     let in_force = |s: &[_]| is(s, "Accepted", "True", "InForce");
     world.policy("long", json!({"selector": {"jobIds": ["2"]}, "timeout": "48h"})).await;
-    let told = json!({"selector": {"jobIds": ["4"]}, "onTimeout": "AlertOnly"});
+    let told = json!({"selector": {"jobIds": ["4"]}, "onStale": "AlertOnly"});
     world.policy("told", told).await;
-    let off = json!({"selector": {"jobIds": ["5"]}, "timeout": "1h", "onTimeout": "Cancel"});
+    let off = json!({"selector": {"jobIds": ["5"]}, "timeout": "1h", "onStale": "Cancel"});
     world.policy("called-off", off).await;
     world.execution("slow", "3", json!({"extendBy": "20h"})).await;
     world.execution_until(operator, "slow", |s| in_force(&s.conditions)).await;
@@ -160,9 +160,9 @@ async fn health_over_time_is_the_same_either_way() {
         )
         .await;
     // A gap before the first is as long as days are.
-    same(&remote, &["samples", "--since", "720h", "--step", "24h"], &ALL);
-    same(&remote, &["samples", "--since", "5h"], &["name"]);
-    let (table, rows) = (remote.run(&["samples", "--since", "720h"]), remote.run(&["samples", "-o", "json"]));
+    same(&remote, &["trends", "--since", "720h", "--step", "24h"], &ALL);
+    same(&remote, &["trends", "--since", "5h"], &["name"]);
+    let (table, rows) = (remote.run(&["trends", "--since", "720h"]), remote.run(&["trends", "-o", "json"]));
     assert_eq!(table.lines(0).iter().filter(|line| line.ends_with(" - - - - -")).count(), 2, "{}", table.out);
     assert!(rows.json(0).as_array().unwrap().len() > 15, "{}", rows.out);
 }

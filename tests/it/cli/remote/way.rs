@@ -120,7 +120,7 @@ fn answer(status: &str, media_type: &str, body: &str) -> String {
 fn page(id: &str, next: Option<&str>) -> String {
     let execution: Value = json!({
         "store": "n/s", "id": id, "status": "running", "phase": "running", "timeout_seconds": 1.0, "timeout_source": "a",
-        "extended_by_seconds": 0.0, "on_timeout": "Fail", "long_running": false, "of_a_later_version": 1,
+        "extended_by_seconds": 0.0, "on_stale": "Fail", "long_running": false, "of_a_later_version": 1,
     });
     answer(
         "200 OK",

@@ -1,4 +1,4 @@
-//! `jobexec patterns`
+//! `jobexec stats`
 
 use serde_json::{Value, json};
 
@@ -19,11 +19,11 @@ pub(crate) const ENDED: &str = "INSERT INTO job_executions SELECT n, 1, n, 'comp
          (208, 5, 1, 'running', now() - interval '1 hour', NULL)";
 
 #[tokio::test]
-async fn each_job_has_its_pattern() {
-    let world = World::new("patterns").await;
+async fn each_job_has_its_statistics() {
+    let world = World::new("stats").await;
     world.sql(ENDED).await;
     assert_eq!(
-        jobexec(&world, &["patterns", "-o", "wide"]).lines(0),
+        jobexec(&world, &["stats", "-o", "wide"]).lines(0),
         [
             "JOB ENDED SUCCESS COMPLETED FAILED CANCELLED LATE P50 P95 P99",
             "1 102 98.0 % 100 1 1 0 50s 1m35s 1m39s",
@@ -31,7 +31,7 @@ async fn each_job_has_its_pattern() {
             "3 1 100.0 % 1 0 0 0 0s 0s 0s",
         ]
     );
-    let all = jobexec(&world, &["patterns", "--since", "720h", "--limit", "2", "-o", "json"]).json(0);
+    let all = jobexec(&world, &["stats", "--since", "720h", "--limit", "2", "-o", "json"]).json(0);
     assert_eq!(all.as_array().map(Vec::len), Some(2));
     let first = &all[0];
     assert_eq!(
@@ -40,17 +40,17 @@ async fn each_job_has_its_pattern() {
     );
     assert_eq!((&first["p50_seconds"], &first["p99_seconds"]), (&json!(50.0), &json!(99.0)));
     assert_eq!(all[1]["p50_seconds"], Value::Null);
-    assert_eq!(jobexec(&world, &["patterns", "--since", "31h", "-o", "name"]).lines(0), ["1", "2", "3", "4"]);
+    assert_eq!(jobexec(&world, &["stats", "--since", "31h", "-o", "name"]).lines(0), ["1", "2", "3", "4"]);
 
     // Of the types nothing is known, and a time is not as long as anybody likes.
-    assert!(jobexec(&world, &["patterns", "--type", "a"]).err.contains("give with -f"));
+    assert!(jobexec(&world, &["stats", "--type", "a"]).err.contains("give with -f"));
     for wrong in
         [["--since", "721h"], ["--since", "0s"], ["--since", "-1h"], ["--limit", "0"], ["--type", "a"]]
     {
-        assert_eq!(jobexec(&world, &["patterns", wrong[0], wrong[1]]).code, Some(2), "{wrong:?}");
+        assert_eq!(jobexec(&world, &["stats", wrong[0], wrong[1]]).code, Some(2), "{wrong:?}");
     }
     world.sql("TRUNCATE job_executions").await;
-    let none = jobexec(&world, &["patterns"]);
+    let none = jobexec(&world, &["stats"]);
     assert!(none.ended(0).is_empty() && none.err.contains("No execution has ended"), "{}", none.err);
 }
 
@@ -69,7 +69,7 @@ async fn where_types_are_known_each_type_has_one() {
                        "metadata": {"name": "jobs"}, "spec": spec});
     std::fs::write(file.path(), store.to_string()).unwrap();
     let file = file.path().to_str().unwrap();
-    let lines = |args: &[&str]| jobexec(&world, &[&["patterns", "-f", file], args].concat()).lines(0);
+    let lines = |args: &[&str]| jobexec(&world, &[&["stats", "-f", file], args].concat()).lines(0);
     assert_eq!(
         lines(&[]),
         [

@@ -1,4 +1,4 @@
-//! The execution patterns.
+//! The execution statistics.
 
 use chrono::TimeDelta;
 use maud::{Markup, html};
@@ -7,9 +7,9 @@ use super::board::{trouble, unavailable};
 use super::text::{count, length};
 use super::{Frame, Shown};
 use crate::api::duration;
-use crate::db::patterns::success;
-use crate::http::page::patterns::{LINES, Patterns};
-use crate::http::patterns::{Pattern, Table};
+use crate::db::stats::success;
+use crate::http::page::stats::{LINES, Stats};
+use crate::http::stats::{JobStats, Table};
 use crate::http::stores::StoreName;
 
 /// What can be chosen, and what people call it. Who writes the address can have any other.
@@ -17,14 +17,14 @@ const PERIODS: [(&str, TimeDelta); 3] =
     [("24 hours", TimeDelta::hours(24)), ("7 days", TimeDelta::days(7)), ("30 days", TimeDelta::days(30))];
 
 /// The page.
-pub(in crate::http::page) fn patterns(name: &str, shown: &Patterns) -> Shown {
+pub(in crate::http::page) fn stats(name: &str, shown: &Stats) -> Shown {
     let inner = html! {
-        section.card #patterns {
-            h1 { "Execution patterns" }
+        section.card #stats {
+            h1 { "Execution statistics" }
             p.hint {
                 "What ended in the last " (called(shown.since)) ", of "
                 @match &shown.only {
-                    Some(only) => { (only) " · " a href={ "/patterns?since=" (duration::format(shown.since)) } { "all stores" } },
+                    Some(only) => { (only) " · " a href={ "/stats?since=" (duration::format(shown.since)) } { "all stores" } },
                     None => (count(shown.stores.try_into().unwrap_or(u64::MAX), "store")),
                 }
             }
@@ -35,10 +35,12 @@ pub(in crate::http::page) fn patterns(name: &str, shown: &Patterns) -> Shown {
             }
         }
     };
-    Shown::ok(Frame { title: "Execution patterns · jobexec", name: Some(name), fresh: false }.around(&inner))
+    Shown::ok(
+        Frame { title: "Execution statistics · jobexec", name: Some(name), fresh: false }.around(&inner),
+    )
 }
 
-/// Links to the patterns of one store, or of all, one a period.
+/// Links to the stats of one store, or of all, one a period.
 pub(super) fn periods(only: Option<&StoreName>, current: Option<TimeDelta>) -> Markup {
     html! {
         ul.periods {
@@ -46,7 +48,7 @@ pub(super) fn periods(only: Option<&StoreName>, current: Option<TimeDelta>) -> M
                 @let since = duration::format(period);
                 li {
                     a id={ "since-" (since) } aria-current=[(current == Some(period)).then_some("page")]
-                        href={ "/patterns?since=" (since) @if let Some(only) = only { "&store=" (only) } } { (name) }
+                        href={ "/stats?since=" (since) @if let Some(only) = only { "&store=" (only) } } { (name) }
                 }
             }
         }
@@ -58,12 +60,12 @@ fn called(since: TimeDelta) -> String {
     known.map_or_else(|| duration::format(since), |(name, _)| name.to_owned())
 }
 
-fn table(shown: &Patterns, told: &Table) -> Markup {
+fn table(shown: &Stats, told: &Table) -> Markup {
     html! {
         (unavailable(&told.unavailable))
-        @if told.patterns.is_empty() { p.none { "No execution has ended within that time." } }
+        @if told.stats.is_empty() { p.none { "No execution has ended within that time." } }
         @else {
-            div.scroll tabindex="0" role="region" aria-label="Execution patterns" {
+            div.scroll tabindex="0" role="region" aria-label="Execution statistics" {
                 table {
                     thead { tr {
                         th scope="col" { "Job type, or job" } th scope="col" { "Ended" } th scope="col" { "Succeeded" }
@@ -73,37 +75,37 @@ fn table(shown: &Patterns, told: &Table) -> Markup {
                         th scope="col" { abbr title="95 of 100 completed ones took at most so long" { "p95" } }
                         th scope="col" { abbr title="99 of 100 completed ones took at most so long" { "p99" } }
                     } }
-                    tbody { @for pattern in &told.patterns { (line(shown, pattern)) } }
+                    tbody { @for job in &told.stats { (line(shown, job)) } }
                 }
             }
             @if shown.more {
                 p.hint { "The " (LINES) " of which the most executions ended. There are more: "
-                    code { "jobexec patterns" } " and the API tell of them too." }
+                    code { "jobexec stats" } " and the API tell of them too." }
             }
             p.hint { "Durations are those of completed executions whose start and end are known." }
         }
     }
 }
 
-fn line(shown: &Patterns, pattern: &Pattern) -> Markup {
+fn line(shown: &Stats, job: &JobStats) -> Markup {
     html! {
         tr {
             th scope="row" {
-                @match (&pattern.job_type, &pattern.job_id) {
+                @match (&job.job_type, &job.job_id) {
                     (Some(type_), _) => (type_),
                     (None, Some(job)) => { "job " (job) },
                     (None, None) => "no type",
                 }
-                @if shown.stores > 1 { small { (pattern.store) } }
+                @if shown.stores > 1 { small { (job.store) } }
             }
-            td { (pattern.executions) }
-            td { (success(pattern.completed, pattern.executions)) }
-            td { (pattern.failed) }
-            td { (pattern.cancelled) }
-            td { (pattern.finished_late) }
-            td { (took(pattern.p50_seconds)) }
-            td { (took(pattern.p95_seconds)) }
-            td { (took(pattern.p99_seconds)) }
+            td { (job.executions) }
+            td { (success(job.completed, job.executions)) }
+            td { (job.failed) }
+            td { (job.cancelled) }
+            td { (job.finished_late) }
+            td { (took(job.p50_seconds)) }
+            td { (took(job.p95_seconds)) }
+            td { (took(job.p99_seconds)) }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `GET /api/system/samples`
+//! `GET /api/system/trends`
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,14 +26,14 @@ const USUAL: i32 = 288;
 
 /// Health over time.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
-#[schema(as = Samples)]
+#[schema(as = Trends)]
 pub(crate) struct Series {
     /// For how many seconds a point stands.
     step_seconds: i64,
     /// The moment from which it looks back, by the operator's clock.
     pub(crate) now: DateTime<Utc>,
     /// The oldest first. There is none for a time in which nothing was sampled.
-    pub(crate) samples: Vec<Sample>,
+    pub(crate) points: Vec<Sample>,
     /// The stores whose samples could not be read, and why.
     unavailable: Vec<Unavailable>,
 }
@@ -76,10 +76,10 @@ pub(super) struct Wanted {
 ///
 /// Takes the right to list jobexecutions in the namespace of the store; without a store in the namespaces of all stores.
 #[utoipa::path(
-    get, path = "/api/system/samples", tag = "system", params(Wanted),
+    get, path = "/api/system/trends", tag = "system", params(Wanted),
     responses(Problems, (status = 200, description = "The points.", body = Series)),
 )]
-pub(super) async fn samples(
+pub(super) async fn trends(
     caller: Caller,
     State(app): State<Arc<App>>,
     Query(wanted): Query<Wanted>,
@@ -91,8 +91,8 @@ pub(super) async fn samples(
     let now = Utc::now();
     let parts = join_all(stores.iter().map(async |store| (store, points(store, since, step).await))).await;
     let (parts, unavailable) = some(parts.into_iter())?;
-    let samples = total(parts).into_iter().map(Sample::from).collect();
-    Ok(Json(Series { step_seconds: step.num_seconds(), now, samples, unavailable }))
+    let points = total(parts).into_iter().map(Sample::from).collect();
+    Ok(Json(Series { step_seconds: step.num_seconds(), now, points, unavailable }))
 }
 
 /// The points of one store.

@@ -1,4 +1,4 @@
-//! `GET /api/system/patterns`
+//! `GET /api/system/stats`
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -17,21 +17,21 @@ use super::problem::Problem;
 use super::stores::{Store, StoreName, Unavailable, some};
 use super::{pages, period};
 use crate::api::Duration;
-use crate::db::patterns::{self, Question};
+use crate::db::stats::{self, Question};
 
-/// Execution patterns.
+/// Execution statistics.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Patterns)]
+#[schema(as = Stats)]
 pub(super) struct Table {
     /// Those of the most executions first.
-    pub(super) patterns: Vec<Pattern>,
+    pub(super) stats: Vec<JobStats>,
     /// The stores that could not be asked, and why.
     pub(super) unavailable: Vec<Unavailable>,
 }
 
 /// The executions of one job type that have ended, or of one job where the store knows no types.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Pattern {
+pub(super) struct JobStats {
     /// The store: `namespace/name`.
     pub(super) store: String,
     /// The type; null: these have none, or no types are known.
@@ -83,10 +83,10 @@ pub(super) struct Wanted {
 ///
 /// Takes the right to list jobexecutions in the namespace of the store; without a store in the namespaces of all stores.
 #[utoipa::path(
-    get, path = "/api/system/patterns", tag = "system", params(Wanted),
-    responses(Problems, (status = 200, description = "The patterns.", body = Table)),
+    get, path = "/api/system/stats", tag = "system", params(Wanted),
+    responses(Problems, (status = 200, description = "The stats.", body = Table)),
 )]
-pub(super) async fn patterns(
+pub(super) async fn stats(
     caller: Caller,
     State(app): State<Arc<App>>,
     Query(wanted): Query<Wanted>,
@@ -101,43 +101,43 @@ pub(super) async fn patterns(
     Ok(Json(table(&stores, &question).await?))
 }
 
-/// The patterns of these stores together.
+/// The stats of these stores together.
 pub(super) async fn table(stores: &[Store], question: &Question) -> Result<Table, Problem> {
     let parts = join_all(stores.iter().map(async |store| (store, part(store, question).await))).await;
     let (parts, unavailable) = some(parts.into_iter())?;
-    let mut patterns: Vec<Pattern> = parts.into_iter().flatten().collect();
-    patterns.sort_by_key(|pattern| Reverse(pattern.executions));
-    patterns.truncate(usize::try_from(question.limit).unwrap_or(usize::MAX));
-    Ok(Table { patterns, unavailable })
+    let mut stats: Vec<JobStats> = parts.into_iter().flatten().collect();
+    stats.sort_by_key(|job| Reverse(job.executions));
+    stats.truncate(usize::try_from(question.limit).unwrap_or(usize::MAX));
+    Ok(Table { stats, unavailable })
 }
 
-async fn part(store: &Store, question: &Question) -> Result<Vec<Pattern>, Problem> {
+async fn part(store: &Store, question: &Question) -> Result<Vec<JobStats>, Problem> {
     let open = store.open().await?;
     let (database, mapping) = (&open.session.database, &open.session.mapping);
     if !question.types.is_empty() && !mapping.knows_types() {
         return Ok(Vec::new());
     }
     let _reading = open.turn().await?;
-    let found = database.within(patterns::ask(database, mapping, &open.session.ledger, question)).await;
+    let found = database.within(stats::ask(database, mapping, &open.session.ledger, question)).await;
     let found = found.map_err(|error| open.failed(error))?;
-    Ok(found.into_iter().map(|pattern| Pattern::of(&store.name, pattern)).collect())
+    Ok(found.into_iter().map(|job| JobStats::of(&store.name, job)).collect())
 }
 
-impl Pattern {
-    fn of(store: &StoreName, pattern: patterns::Pattern) -> Self {
+impl JobStats {
+    fn of(store: &StoreName, job: stats::JobStats) -> Self {
         Self {
             store: store.to_string(),
-            job_type: pattern.job_type,
-            job_id: pattern.job_id,
-            executions: pattern.executions,
-            completed: pattern.completed,
-            failed: pattern.failed,
-            cancelled: pattern.cancelled,
-            finished_late: pattern.finished_late,
-            success_rate: pattern.success_rate,
-            p50_seconds: pattern.p50_seconds,
-            p95_seconds: pattern.p95_seconds,
-            p99_seconds: pattern.p99_seconds,
+            job_type: job.job_type,
+            job_id: job.job_id,
+            executions: job.executions,
+            completed: job.completed,
+            failed: job.failed,
+            cancelled: job.cancelled,
+            finished_late: job.finished_late,
+            success_rate: job.success_rate,
+            p50_seconds: job.p50_seconds,
+            p95_seconds: job.p95_seconds,
+            p99_seconds: job.p99_seconds,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The execution patterns, on a page of their own.
+//! The execution statistics, on a page of their own.
 
 use jobexec_operator::api::ExecutionStore;
 use reqwest::Method;
@@ -26,24 +26,24 @@ async fn ended(stage: &Stage) {
 
 #[tokio::test]
 async fn patterns_are_told_without_a_script() {
-    let Some(browser) = Browser::start("page::patterns::patterns_are_told_without_a_script").await else {
+    let Some(browser) = Browser::start("page::stats::patterns_are_told_without_a_script").await else {
         return;
     };
     let stage = Stage::new("pagepatterns").await;
     ended(&stage).await;
     let (world, url) = (&stage.world, stage.url());
     stage.sign_in(&browser, "jobexec-reader").await;
-    assert_eq!(browser.value("document.querySelector('#live #to-patterns')").await, json!(null), "it stays");
+    assert_eq!(browser.value("document.querySelector('#live #to-stats')").await, json!(null), "it stays");
     browser.devtools("Emulation.setScriptExecutionDisabled", &json!({"value": true})).await;
     browser.tab_to("since-168h").await;
     browser.press(ENTER).await;
-    browser.until("document.querySelectorAll('#patterns tbody tr').length === 2").await;
-    let text = browser.text("#patterns").await;
+    browser.until("document.querySelectorAll('#stats tbody tr').length === 2").await;
+    let text = browser.text("#stats").await;
     for told in ["in the last 7 days, of 1 store", EVIL, "75.0 %", "6.00 s", "8.00 s", "report", "2.0 h"] {
         assert!(text.contains(told), "{told} in {text}");
     }
     assert_eq!(browser.value("document.querySelectorAll('main img, main script').length").await, 0);
-    assert_eq!(browser.value("document.title").await, "Execution patterns · jobexec");
+    assert_eq!(browser.value("document.title").await, "Execution statistics · jobexec");
     assert_eq!(
         browser.value("document.querySelector('meta[http-equiv]')").await,
         json!(null),
@@ -53,13 +53,13 @@ async fn patterns_are_told_without_a_script() {
     // A shorter time, and one that no link has; the one that is shown is marked.
     browser.tab_to("since-24h").await;
     browser.press(ENTER).await;
-    browser.until("document.querySelectorAll('#patterns tbody tr').length === 1").await;
+    browser.until("document.querySelectorAll('#stats tbody tr').length === 1").await;
     assert_eq!(browser.value("document.querySelector('[aria-current=page]').id").await, "since-24h");
-    browser.open(&format!("{url}patterns?since=48h30m")).await;
-    browser.until("document.querySelectorAll('#patterns tbody tr').length === 2").await;
-    assert!(browser.text("#patterns").await.contains("in the last 48h30m"));
-    browser.open(&format!("{url}patterns?since=1s&store={}", world.named("jobs"))).await;
-    browser.until("document.querySelector('#patterns .none')").await;
+    browser.open(&format!("{url}stats?since=48h30m")).await;
+    browser.until("document.querySelectorAll('#stats tbody tr').length === 2").await;
+    assert!(browser.text("#stats").await.contains("in the last 48h30m"));
+    browser.open(&format!("{url}stats?since=1s&store={}", world.named("jobs"))).await;
+    browser.until("document.querySelector('#stats .none')").await;
 
     // Of another store nothing is known, and it is said in its place.
     let broken = World::store_with("broken", json!({"connection": {"secretRef": {"name": "none"}}}));
@@ -71,16 +71,16 @@ async fn patterns_are_told_without_a_script() {
     world
         .sql("INSERT INTO job_executions SELECT 1000 + n, n, 1, 'completed', now(), now(), 'type ' || n FROM generate_series(1, 100) n")
         .await;
-    browser.open(&format!("{url}patterns")).await;
-    browser.until("document.querySelectorAll('#patterns tbody tr').length === 100").await;
-    let text = browser.text("#patterns").await;
+    browser.open(&format!("{url}stats")).await;
+    browser.until("document.querySelectorAll('#stats tbody tr').length === 100").await;
+    let text = browser.text("#stats").await;
     for told in [&broken, "of 2 stores", "75.0 %", "There are more"] {
         assert!(text.contains(told), "{told} in {text}");
     }
-    assert!(browser.text("#patterns .error").await.starts_with(&broken));
-    browser.open(&format!("{url}patterns?store={broken}")).await;
-    browser.until("document.querySelector('#patterns .error')").await;
-    assert_eq!(browser.value("document.querySelectorAll('#patterns .periods a').length").await, 3);
+    assert!(browser.text("#stats .error").await.starts_with(&broken));
+    browser.open(&format!("{url}stats?store={broken}")).await;
+    browser.until("document.querySelector('#stats .error')").await;
+    assert_eq!(browser.value("document.querySelectorAll('#stats .periods a').length").await, 3);
     no_complaint(&browser).await;
 }
 
@@ -88,7 +88,7 @@ async fn patterns_are_told_without_a_script() {
 async fn who_may_not_see_them_does_not_and_what_cannot_be_meant_is_refused() {
     let stage = Stage::new("pagepatternsbad").await;
     let status = async |query: &str, token: Option<&str>| {
-        let mut request = stage.https.request(Method::GET, &format!("/patterns{query}"));
+        let mut request = stage.https.request(Method::GET, &format!("/stats{query}"));
         if let Some(token) = token {
             request = request.header(COOKIE, format!("__Host-jobexec={token}"));
         }

@@ -1,4 +1,4 @@
-//! `jobexec samples`
+//! `jobexec trends`
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -9,15 +9,15 @@ use crate::support::World;
 #[tokio::test]
 async fn health_over_time_is_told_and_so_is_what_is_missing_of_it() {
     let world = World::new("samplescli").await;
-    let unknown = jobexec(&world, &["samples"]);
+    let unknown = jobexec(&world, &["trends"]);
     assert!(unknown.code == Some(1) && unknown.err.contains("nothing is recorded here"), "{}", unknown.err);
     world
         .sql("INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) VALUES ('jobexec.stores'::regclass, 'job_executions'::regclass, 'public', 'job_executions')")
         .await;
-    let none = jobexec(&world, &["samples"]);
+    let none = jobexec(&world, &["trends"]);
     assert!(none.ended(0).is_empty() && none.err.contains("Nothing was kept of that time"), "{}", none.err);
 
-    let args = ["samples", "--since", "5h", "--step", "1h"];
+    let args = ["trends", "--since", "5h", "--step", "1h"];
     let hour = async || -> DateTime<Utc> { world.one("SELECT date_trunc('hour', now())").await };
     // Once more, if an hour ended meanwhile.
     let (now, table, rows) = loop {
@@ -52,12 +52,12 @@ async fn health_over_time_is_told_and_so_is_what_is_missing_of_it() {
     };
     assert_eq!(rows, json!([row(4, 7, Value::Null, [0, 0, 0]), row(1, 9, json!(4), [3, 1, 3])]));
     // Half an hour a line, unless it is said: the one of 15 hours ago has one of its own.
-    let day = jobexec(&world, &["samples", "-o", "json"]).json(0);
+    let day = jobexec(&world, &["trends", "-o", "json"]).json(0);
     assert!((3..=4).contains(&day.as_array().unwrap().len()) && day[0]["running"] == 99, "{day:#}");
 
     // As an older operator has left it.
     world.sql("DROP TABLE jobexec.samples").await;
-    let older = jobexec(&world, &["samples"]);
+    let older = jobexec(&world, &["trends"]);
     assert!(older.code == Some(1) && older.err.contains("jobexec schema --apply"), "{}", older.err);
 }
 
@@ -76,7 +76,7 @@ async fn a_step_is_one_that_can_be_told() {
         (&["-o", "name"], "a sample has no name"),
         (&["--store", "jobs"], "write NAMESPACE/NAME"),
     ] {
-        let ran = jobexec(&world, &[&["samples"], wrong].concat());
+        let ran = jobexec(&world, &[&["trends"], wrong].concat());
         assert!(ran.code == Some(2) && ran.out.is_empty(), "{wrong:?}: {}", ran.err);
         assert!(ran.err.contains(told), "{wrong:?}: {}", ran.err);
     }

@@ -1,15 +1,15 @@
-//! The execution patterns, on a page of their own: to ask for them reads all that ended lately, too much for each refresh.
+//! The execution statistics, on a page of their own: to ask for them reads all that ended lately, too much for each refresh.
 
 use chrono::TimeDelta;
 use serde::Deserialize;
 
 use super::visitor::Visitor;
 use crate::api::Duration;
-use crate::db::patterns::Question;
+use crate::db::stats::Question;
 use crate::http::app::App;
-use crate::http::patterns::{self, Table};
 use crate::http::period;
 use crate::http::problem::Problem;
+use crate::http::stats::{self, Table};
 use crate::http::stores::StoreName;
 
 /// How many lines are shown at the most.
@@ -27,7 +27,7 @@ pub(super) struct Wanted {
 }
 
 /// What is shown.
-pub(super) struct Patterns {
+pub(super) struct Stats {
     /// The store that was chosen.
     pub(super) only: Option<StoreName>,
     /// How many stores were asked.
@@ -40,19 +40,19 @@ pub(super) struct Patterns {
 }
 
 /// Asks the stores that the visitor may see. What cannot be had of them is told in its place.
-pub(super) async fn gather(app: &App, visitor: &Visitor, wanted: &Wanted) -> Result<Patterns, Problem> {
+pub(super) async fn gather(app: &App, visitor: &Visitor, wanted: &Wanted) -> Result<Stats, Problem> {
     let since = (!wanted.since.is_empty()).then(|| wanted.since.parse::<Duration>()).transpose();
     let since = since.map_err(|error| Problem::InvalidParameter(format!("since: {error}")))?;
     let since = period::since(since.as_ref())?;
     let (stores, _) = app.offered_to(&visitor.caller).await?;
     let (stores, only) = super::chosen(stores, &wanted.store)?;
     let question = Question { since, types: Vec::new(), limit: LINES + 1 };
-    let mut table = patterns::table(&stores, &question).await;
+    let mut table = stats::table(&stores, &question).await;
     let mut more = false;
     if let Ok(table) = &mut table {
         let shown = usize::try_from(LINES).unwrap_or(usize::MAX);
-        more = table.patterns.len() > shown;
-        table.patterns.truncate(shown);
+        more = table.stats.len() > shown;
+        table.stats.truncate(shown);
     }
-    Ok(Patterns { only, stores: stores.len(), since, table, more })
+    Ok(Stats { only, stores: stores.len(), since, table, more })
 }

@@ -1,5 +1,5 @@
-//! The mirror: how fast objects follow rows, compared with a bare client that writes the same objects; what a restart
-//! writes; and what an object costs in memory. `make bench ARGS='--bench mirror'`, docs/performance.md.
+//! Object sync: how fast objects follow rows, compared with a bare client that writes the same objects; what a restart
+//! writes; and what an object costs in memory. `make bench ARGS='--bench object_sync'`, docs/performance.md.
 
 #![allow(
     clippy::unwrap_used,
@@ -59,7 +59,7 @@ async fn speed() {
     let mut times = [const { Vec::new() }; 4];
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
-        let (world, operator, made) = mirror().await;
+        let (world, operator, made) = synced().await;
         times[0].push(made);
         let objects = list(&world).await;
         let bare = World::new("bare").await;
@@ -92,8 +92,8 @@ fn rate(times: &mut [Duration]) -> f64 {
 }
 
 /// From a store with many new rows to their objects.
-async fn mirror() -> (World, Operator, Duration) {
-    let world = World::new("mirror").await;
+async fn synced() -> (World, Operator, Duration) {
+    let world = World::new("sync").await;
     world
         .sql(&format!(
             "INSERT INTO job_executions SELECT n, n % 1000, n, 'running', now() - interval '5 minutes' \
@@ -101,12 +101,12 @@ async fn mirror() -> (World, Operator, Duration) {
         ))
         .await;
     let operator = world.operator_with(&QUIET);
-    let spec = json!({"pollInterval": "15s", "mirror": {"enabled": false, "limit": ROWS}});
+    let spec = json!({"pollInterval": "15s", "executionObjects": {"enabled": false, "limit": ROWS}});
     world.store(spec).await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     let begun = Instant::now();
-    world.store(json!({"pollInterval": "15s", "mirror": {"enabled": true, "limit": ROWS}})).await;
-    world.mirrored().await;
+    world.store(json!({"pollInterval": "15s", "executionObjects": {"enabled": true, "limit": ROWS}})).await;
+    world.synced().await;
     let took = begun.elapsed();
     let told = list(&world).await.into_iter().filter(|e| phase(e) == Some(Phase::Running));
     assert_eq!(told.count(), usize::try_from(ROWS).unwrap());
@@ -119,11 +119,11 @@ fn phase(execution: &JobExecution) -> Option<Phase> {
 
 impl World {
     /// Waits until the store says that all have objects, which takes longer than a test would.
-    async fn mirrored(&self) {
+    async fn synced(&self) {
         loop {
             let store = self.api::<ExecutionStore>().get("jobs").await.unwrap();
-            let mirror = store.status.and_then(|status| status.mirror);
-            if mirror.is_some_and(|mirror| (mirror.objects, mirror.not_mirrored) == (ROWS, 0)) {
+            let objects = store.status.and_then(|status| status.execution_objects);
+            if objects.is_some_and(|o| (o.objects, o.executions_without_object) == (ROWS, 0)) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -203,13 +203,13 @@ async fn restart(world: &World, stopped: bool) {
     assert!(stopped);
     let empty = World::new("empty").await;
     let operator = empty.operator();
-    empty.store(json!({"mirror": {"enabled": true}})).await;
-    empty.store_until(&operator, |s| is(&s.conditions, "Mirrored", "True", "InStep")).await;
+    empty.store(json!({"executionObjects": {"enabled": true}})).await;
+    empty.store_until(&operator, |s| is(&s.conditions, "ObjectsSynced", "True", "Synced")).await;
     let before = operator.memory("VmRSS");
     assert!(operator.stop().success());
 
     let operator = world.operator_with(&[ROOM]);
-    world.store_until(&operator, |s| is(&s.conditions, "Mirrored", "True", "InStep")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "ObjectsSynced", "True", "Synced")).await;
     // Some polls.
     tokio::time::sleep(Duration::from_mins(1)).await;
     let writes = operator

@@ -1,4 +1,4 @@
-//! `jobexec samples`
+//! `jobexec trends`
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -20,9 +20,9 @@ how many executions were failed or cancelled by the operator or a person in it. 
 nothing was kept: there was no operator, or it could not count. JSON and YAML have no such lines.
 
 Examples:
-  jobexec samples                       the last day, half an hour a line, the oldest first
-  jobexec samples --since 2h --step 1m
-  jobexec samples --since 168h -o json"
+  jobexec trends                       the last day, half an hour a line, the oldest first
+  jobexec trends --since 2h --step 1m
+  jobexec trends --since 168h -o json"
 )]
 pub(super) struct Args {
     /// How far back: at most 720h.
@@ -66,7 +66,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let step = samples::step(since, args.step.as_ref().map(Duration::to_chrono), USUAL);
     let wanted = Wanted { since, step: step.map_err(|error| CliError::Usage(format!("--{error}")))? };
     let mut store = Source::open(args.place).await?;
-    let kept = store.samples(&wanted).await?;
+    let kept = store.trends(&wanted).await?;
     let people = args.output.format.for_people();
     let told = if people { with_gaps(&kept, wanted) } else { lines(&kept.points, wanted.step) };
     let mut printer = Printer::new(args.output, columns(), |_: &Line| None);

@@ -1,10 +1,10 @@
-//! `jobexec patterns`
+//! `jobexec stats`
 
 use super::direct::{self, Direct};
 use super::output::{Column, Output, Printer, length, optional};
 use super::{CliError, period};
 use crate::api::{Duration, duration};
-use crate::db::patterns::{self, Pattern, Question};
+use crate::db::stats::{self, JobStats, Question};
 
 /// Of what.
 #[derive(Debug, clap::Args)]
@@ -14,9 +14,9 @@ spec.jobs) a line is a type, else a job. LATE are those that were ended and fini
 too short.
 
 Examples:
-  jobexec patterns                      what ended in the last day, those of the most executions first
-  jobexec patterns --since 168h -o wide
-  jobexec patterns -f store.yaml --type import --type export"
+  jobexec stats                      what ended in the last day, those of the most executions first
+  jobexec stats --since 168h -o wide
+  jobexec stats -f store.yaml --type import --type export"
 )]
 pub(super) struct Args {
     /// Of what ended within so long: at most 720h.
@@ -34,7 +34,7 @@ pub(super) struct Args {
     output: Output,
 }
 
-/// Prints the patterns.
+/// Prints the stats.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let store = Direct::open(args.direct).await?;
     let by_type = store.mapping.knows_types();
@@ -46,12 +46,10 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     }
     store.say_how_it_reads();
     let question = Question { since: args.since.to_chrono(), types: args.types, limit: args.limit };
-    let found = store
-        .database
-        .within(patterns::ask(&store.database, &store.mapping, &store.ledger, &question))
-        .await?;
-    let mut printer = Printer::new(args.output, columns(by_type), |pattern: &Pattern| {
-        pattern.job_type.as_deref().or(pattern.job_id.as_deref())
+    let found =
+        store.database.within(stats::ask(&store.database, &store.mapping, &store.ledger, &question)).await?;
+    let mut printer = Printer::new(args.output, columns(by_type), |job: &JobStats| {
+        job.job_type.as_deref().or(job.job_id.as_deref())
     });
     printer.rows(&found)?;
     printer.end("No execution has ended within that time.")?;
@@ -60,7 +58,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
 }
 
 /// A column of what is printed here.
-type C = Column<Pattern>;
+type C = Column<JobStats>;
 
 fn columns(by_type: bool) -> Vec<C> {
     vec![
@@ -70,7 +68,7 @@ fn columns(by_type: bool) -> Vec<C> {
             C::new("JOB", |p, _| optional(p.job_id.as_ref()))
         },
         C::new("ENDED", |p, _| p.executions.to_string()),
-        C::new("SUCCESS", |p, _| patterns::success(p.completed, p.executions)),
+        C::new("SUCCESS", |p, _| stats::success(p.completed, p.executions)),
         C::new("COMPLETED", |p, _| p.completed.to_string()).wide(),
         C::new("FAILED", |p, _| p.failed.to_string()),
         C::new("CANCELLED", |p, _| p.cancelled.to_string()),

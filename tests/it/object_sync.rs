@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use crate::support::proxy::Proxies;
 use crate::support::{Operator, PATIENCE, World, is, message};
 
-fn mirror(more: &Value) -> Value {
-    let mut spec = json!({"mirror": {"enabled": true}});
+fn objects(more: &Value) -> Value {
+    let mut spec = json!({"executionObjects": {"enabled": true}});
     for (key, value) in more.as_object().unwrap() {
-        spec["mirror"][key] = value.clone();
+        spec["executionObjects"][key] = value.clone();
     }
     spec
 }
@@ -71,12 +71,12 @@ async fn patch(world: &World, name: &str, spec: Value) -> Result<JobExecution, k
 
 #[tokio::test]
 async fn a_row_has_an_object_from_its_start_until_some_time_after_its_end() {
-    let world = World::new("mirror").await;
+    let world = World::new("sync").await;
     start(&world, 39, "22 hours").await;
     start(&world, 40, "1 minute").await;
     world.sql("INSERT INTO job_executions VALUES (41, 7, 3, 'scheduled'); INSERT INTO job_executions VALUES (42, 7, 1, 'completed', now(), now())").await;
     let operator = world.operator();
-    let store = world.store(mirror(&json!({"finishedTTL": "10s"}))).await;
+    let store = world.store(objects(&json!({"finishedTTL": "10s"}))).await;
     let status = world.execution_until(&operator, "jobs-39", |s| s.phase == Some(Phase::Running)).await;
     assert!(is(&status.conditions, "Bound", "True", "RowFound"));
     assert!(is(&status.conditions, "Finished", "False", "Running"));
@@ -138,14 +138,14 @@ async fn a_row_has_an_object_from_its_start_until_some_time_after_its_end() {
     assert_eq!(world.status(39).await, "completed");
     world
         .store_until(&operator, |s| {
-            is(&s.conditions, "Mirrored", "True", "InStep")
-                && s.mirror.is_some_and(|m| (m.objects, m.not_mirrored) == (1, 0))
+            is(&s.conditions, "ObjectsSynced", "True", "Synced")
+                && s.execution_objects.is_some_and(|m| (m.objects, m.executions_without_object) == (1, 0))
         })
         .await;
 }
 
 #[tokio::test]
-async fn what_began_and_ended_between_two_looks_is_mirrored_where_an_index_finds_it() {
+async fn what_began_and_ended_between_two_looks_has_an_object_where_an_index_finds_it() {
     let world = World::new("between").await;
     world.sql("CREATE INDEX ON job_executions (completed_at)").await;
     world
@@ -153,7 +153,7 @@ async fn what_began_and_ended_between_two_looks_is_mirrored_where_an_index_finds
               (2, 1, 2, 'completed', now() - interval '3 hours', now() - interval '2 hours')")
         .await;
     let operator = world.operator();
-    world.store(mirror(&json!({}))).await;
+    world.store(objects(&json!({}))).await;
     world.execution_until(&operator, "jobs-1", |s| s.phase == Some(Phase::Failed)).await;
     names_until(&world, &operator, &["jobs-1"]).await;
 }
@@ -165,17 +165,19 @@ async fn beyond_the_limit_the_stale_and_the_longest_running_are_kept() {
         start(&world, id, age).await;
     }
     world.sql("INSERT INTO job_executions VALUES (5, 8, 1, 'running', now() - interval '10 minutes')").await;
-    let alert = json!({"selector": {"jobIds": ["8"]}, "timeout": "5m", "onTimeout": "AlertOnly"});
+    let alert = json!({"selector": {"jobIds": ["8"]}, "timeout": "5m", "onStale": "AlertOnly"});
     world.policy("alert", alert).await;
     // Made by a person, so that it stays whatever the limit is.
     world.execution("mine", "4", json!({})).await;
     let operator = world.operator();
-    world.store(mirror(&json!({"limit": 2}))).await;
+    world.store(objects(&json!({"limit": 2}))).await;
     names_until(&world, &operator, &["jobs-1", "jobs-5", "mine"]).await;
-    let limited = |objects, not_mirrored| {
+    let limited = |objects, executions_without_object| {
         move |s: &jobexec_operator::api::ExecutionStoreStatus| {
-            is(&s.conditions, "Mirrored", "True", "LimitReached")
-                && s.mirror.is_some_and(|m| (m.objects, m.not_mirrored) == (objects, not_mirrored))
+            is(&s.conditions, "ObjectsSynced", "True", "LimitReached")
+                && s.execution_objects.is_some_and(|m| {
+                    (m.objects, m.executions_without_object) == (objects, executions_without_object)
+                })
         }
     };
     world.store_until(&operator, limited(3, 2)).await;
@@ -189,7 +191,7 @@ async fn beyond_the_limit_the_stale_and_the_longest_running_are_kept() {
     world.execution_until(&operator, "jobs-5", |s| s.phase == Some(Phase::Completed)).await;
     names_until(&world, &operator, &["jobs-1", "jobs-2", "jobs-5", "jobs-6", "mine"]).await;
 
-    world.store(json!({"mirror": {"enabled": false}})).await;
+    world.store(json!({"executionObjects": {"enabled": false}})).await;
     // What a person asks for is kept while it counts.
     names_until(&world, &operator, &["jobs-1", "mine"]).await;
     finish(&world, 1, "completed").await;
@@ -203,7 +205,7 @@ async fn an_object_of_a_person_is_used_and_never_deleted() {
     start(&world, 2, "1 minute").await;
     world.execution("mine", "1", json!({})).await;
     let operator = world.operator();
-    world.store(mirror(&json!({"finishedTTL": "1s"}))).await;
+    world.store(objects(&json!({"finishedTTL": "1s"}))).await;
     names_until(&world, &operator, &["mine", "jobs-2"]).await;
     world.execution_until(&operator, "mine", |s| s.phase == Some(Phase::Running)).await;
     // The operator's own gives way.
@@ -243,7 +245,7 @@ async fn what_is_done_to_an_object_or_a_row_by_hand_is_put_right() {
         start(&world, id, "1 minute").await;
     }
     let operator = world.operator();
-    world.store(mirror(&json!({}))).await;
+    world.store(objects(&json!({}))).await;
     names_until(&world, &operator, &["jobs-1", "jobs-2", "jobs-3"]).await;
     let api = world.api::<JobExecution>();
     let uid = api.get("jobs-1").await.unwrap().uid();
@@ -299,7 +301,7 @@ async fn an_execution_is_cancelled_once_when_a_person_asks() {
     world.sql("INSERT INTO job_executions VALUES (3, 7, 3, 'completed', now() - interval '2 hours', now() - interval '1 hour')").await;
     start(&world, 4, "1 minute").await;
     let operator = world.operator();
-    world.store(mirror(&json!({"finishedTTL": "1h"}))).await;
+    world.store(objects(&json!({"finishedTTL": "1h"}))).await;
     world.execution_until(&operator, "jobs-1", |s| s.phase == Some(Phase::Running)).await;
     patch(&world, "jobs-1", json!({"cancel": true})).await.unwrap();
     let told = world.execution_until(&operator, "jobs-1", |s| s.phase == Some(Phase::Cancelled)).await;
@@ -433,7 +435,7 @@ async fn why_an_execution_is_not_cancelled_is_told() {
 async fn ids_of_any_kind_have_objects() {
     let table = "CREATE TABLE job_executions (id text PRIMARY KEY, job_id text, execution_number integer NOT NULL, \
          status text NOT NULL, started_at timestamptz, completed_at timestamptz, kind text)";
-    let spec = json!({"table": {"columns": {"jobType": "kind"}}, "mirror": {"enabled": true}});
+    let spec = json!({"table": {"columns": {"jobType": "kind"}}, "executionObjects": {"enabled": true}});
     let world = World::with("anyid", table, &spec).await;
     // A longer one would be left alone.
     let (long, longer) = ("l".repeat(1_000), "l".repeat(10_000));
@@ -449,7 +451,9 @@ async fn ids_of_any_kind_have_objects() {
     world.execution("jobs-xba7816bf8f01cfea4141", "xyz", json!({})).await;
     let operator = world.operator();
     world.store(spec).await;
-    world.store_until(&operator, |s| s.mirror.is_some_and(|m| m.not_mirrored == 3)).await;
+    world
+        .store_until(&operator, |s| s.execution_objects.is_some_and(|m| m.executions_without_object == 3))
+        .await;
     let all = world.api::<JobExecution>().list(&ListParams::default()).await.unwrap();
     let odd = all.iter().find(|e| e.spec.execution_id == "Über/ß <b>").unwrap();
     assert!(odd.name_any().starts_with("jobs-x") && odd.name_any().len() == 26, "{}", odd.name_any());
@@ -476,14 +480,14 @@ async fn an_integer_id_whose_name_is_taken_has_another_name() {
         .create(&PostParams::default(), &serde_json::from_value(other).unwrap())
         .await
         .unwrap();
-    world.store(mirror(&json!({}))).await;
+    world.store(objects(&json!({}))).await;
     world.execution_until(&operator, "jobs-x6b86b273ff34fce19d6b", |s| s.phase == Some(Phase::Running)).await;
     let theirs = world.api::<JobExecution>().get("jobs-1").await.unwrap();
     assert_eq!((theirs.spec.execution_id.as_str(), theirs.owner_references().len()), ("7", 0));
 }
 
 #[tokio::test]
-async fn a_mirror_that_may_not_write_stops_nothing_else() {
+async fn object_sync_that_may_not_write_stops_nothing_else() {
     let world = World::new("forbidden").await;
     start(&world, 1, "1 minute").await;
     let quota: ResourceQuota = serde_json::from_value(json!({
@@ -496,14 +500,15 @@ async fn a_mirror_that_may_not_write_stops_nothing_else() {
         |q: Option<&ResourceQuota>| q.and_then(|q| q.status.as_ref()).is_some_and(|s| s.hard.is_some());
     tokio::time::timeout(PATIENCE, await_condition(quotas.clone(), "none", counted)).await.unwrap().unwrap();
     let operator = world.operator();
-    world.store(mirror(&json!({}))).await;
-    let told = world.store_until(&operator, |s| is(&s.conditions, "Mirrored", "False", "Forbidden")).await;
-    assert!(message(&told.conditions, "Mirrored").contains("quota"), "{:#?}", told.conditions);
+    world.store(objects(&json!({}))).await;
+    let told =
+        world.store_until(&operator, |s| is(&s.conditions, "ObjectsSynced", "False", "Forbidden")).await;
+    assert!(message(&told.conditions, "ObjectsSynced").contains("quota"), "{:#?}", told.conditions);
     assert!(is(&told.conditions, "Ready", "True", "Enforcing"));
     start(&world, 2, "2 days").await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
     quotas.delete("none", &DeleteParams::default()).await.unwrap();
-    world.store_until(&operator, |s| is(&s.conditions, "Mirrored", "True", "InStep")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "ObjectsSynced", "True", "Synced")).await;
     world.execution_until(&operator, "jobs-1", |s| s.phase == Some(Phase::Running)).await;
 }
 
@@ -532,8 +537,12 @@ async fn an_operator_that_starts_anew_writes_nothing_where_nothing_has_changed()
     world.sql("INSERT INTO job_executions SELECT n, n % 10, n, 'running', now() - interval '2 hours' FROM generate_series(1, 200) n").await;
     let proxies = Proxies::before(&world).await;
     let operator = world.operator();
-    world.store(mirror(&json!({}))).await;
-    world.store_until(&operator, |s| s.mirror.is_some_and(|m| (m.objects, m.not_mirrored) == (200, 0))).await;
+    world.store(objects(&json!({}))).await;
+    world
+        .store_until(&operator, |s| {
+            s.execution_objects.is_some_and(|m| (m.objects, m.executions_without_object) == (200, 0))
+        })
+        .await;
     for n in [1, 100, 200] {
         world.execution_until(&operator, &format!("jobs-{n}"), |s| s.phase == Some(Phase::Running)).await;
     }

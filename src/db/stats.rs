@@ -1,4 +1,4 @@
-//! Execution patterns: how many executions of each job type ended lately, how many of them well, and how long those took.
+//! Execution statistics: how many executions of each job type ended lately, how many of them well, and how long those took.
 //! One query, from the same rows as timeouts that follow from [`super::history`].
 
 use chrono::TimeDelta;
@@ -27,7 +27,7 @@ pub struct Question {
 
 /// The executions of one job type that have ended, or of one job where the table knows no types.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Pattern {
+pub struct JobStats {
     /// The type; `None`: these have none, or no types are known.
     pub job_type: Option<String>,
     /// The job, where no types are known.
@@ -62,7 +62,7 @@ pub fn success(completed: i64, executions: i64) -> String {
 /// A type or a job, how many ended, well, failed, cancelled and finished late, and the three quantiles.
 type Row = (Option<String>, i64, i64, i64, i64, i64, Option<List<f64>>);
 
-/// The patterns, those of the most executions first. It reads what ended within the time, by an index on the end where
+/// The stats, those of the most executions first. It reads what ended within the time, by an index on the end where
 /// there is one.
 ///
 /// # Errors
@@ -72,7 +72,7 @@ pub async fn ask(
     m: &Mapping,
     ledger: &Ledger,
     question: &Question,
-) -> Result<Vec<Pattern>, DbError> {
+) -> Result<Vec<JobStats>, DbError> {
     let by_type = m.knows_types();
     let (start, end) = (m.started_at(), m.completed_at());
     // What did not end well tells nothing of how long the work takes, and infinite times can not be subtracted.
@@ -109,7 +109,7 @@ pub async fn ask(
         .fetch_all(&mut *tx)
         .await?;
     tx.commit().await?;
-    Ok(rows.into_iter().map(|row| pattern(row, by_type)).collect())
+    Ok(rows.into_iter().map(|row| job_stats(row, by_type)).collect())
 }
 
 /// The condition that an execution was finished late, as far as that is recorded.
@@ -124,13 +124,13 @@ fn finished_late(m: &Mapping, ledger: &Ledger, since: TimeDelta) -> String {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a share of so many rows is exact enough")]
-fn pattern(
+fn job_stats(
     (key, executions, completed, failed, cancelled, finished_late, quantiles): Row,
     by_type: bool,
-) -> Pattern {
+) -> JobStats {
     let (job_type, job_id) = if by_type { (key, None) } else { (None, key) };
     let quantile = |place: usize| quantiles.as_ref().and_then(|quantiles| quantiles.0.get(place).copied());
-    Pattern {
+    JobStats {
         job_type,
         job_id,
         executions,
