@@ -11,9 +11,55 @@ const MESSAGE_LIMIT: usize = 32_768;
 /// The beginning of the year 1, in seconds since 1970.
 const FIRST_SECOND: i64 = -62_135_596_800;
 
-/// Whether a condition holds.
+/// The types of the conditions of all three kinds of object. What each of them means is in docs/status.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Truth {
+#[allow(missing_docs, reason = "docs/status.md has a row for each")]
+pub enum ConditionType {
+    Accepted,
+    AuditAvailable,
+    Bound,
+    Consistent,
+    DatabaseReachable,
+    EnforcementPaused,
+    EvidenceAvailable,
+    Finished,
+    Healthy,
+    LongRunning,
+    NotificationsDelivered,
+    ObjectsSynced,
+    Ready,
+    SchemaValid,
+    StoreFound,
+    Succeeded,
+}
+
+impl ConditionType {
+    /// The type as the Kubernetes API spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::AuditAvailable => "AuditAvailable",
+            Self::Bound => "Bound",
+            Self::Consistent => "Consistent",
+            Self::DatabaseReachable => "DatabaseReachable",
+            Self::EnforcementPaused => "EnforcementPaused",
+            Self::EvidenceAvailable => "EvidenceAvailable",
+            Self::Finished => "Finished",
+            Self::Healthy => "Healthy",
+            Self::LongRunning => "LongRunning",
+            Self::NotificationsDelivered => "NotificationsDelivered",
+            Self::ObjectsSynced => "ObjectsSynced",
+            Self::Ready => "Ready",
+            Self::SchemaValid => "SchemaValid",
+            Self::StoreFound => "StoreFound",
+            Self::Succeeded => "Succeeded",
+        }
+    }
+}
+
+/// The status of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionStatus {
     /// It holds.
     True,
     /// It does not hold.
@@ -22,7 +68,7 @@ pub enum Truth {
     Unknown,
 }
 
-impl Truth {
+impl ConditionStatus {
     /// As conditions spell it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -33,57 +79,57 @@ impl Truth {
     }
 }
 
-impl From<bool> for Truth {
+impl From<bool> for ConditionStatus {
     fn from(holds: bool) -> Self {
         if holds { Self::True } else { Self::False }
     }
 }
 
-/// What is to be said about one condition, before it is known since when.
+/// A condition that an object should have, before its `lastTransitionTime` is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// The condition's type, for example `Ready`.
-    pub type_: &'static str,
+pub struct DesiredCondition {
+    /// Its type.
+    pub type_: ConditionType,
     /// Whether it holds.
-    pub truth: Truth,
+    pub status: ConditionStatus,
     /// Why, in one `PascalCase` word.
     pub reason: &'static str,
     /// Why, in a sentence that says what to do next.
     pub message: String,
 }
 
-impl Finding {
-    /// A finding.
+impl DesiredCondition {
+    /// A condition of this type, status, reason and message.
     pub fn new(
-        type_: &'static str,
-        truth: impl Into<Truth>,
+        type_: ConditionType,
+        status: impl Into<ConditionStatus>,
         reason: &'static str,
         message: impl Into<String>,
     ) -> Self {
-        Self { type_, truth: truth.into(), reason, message: message.into() }
+        Self { type_, status: status.into(), reason, message: message.into() }
     }
 }
 
-/// The conditions that follow from `findings`, for the object of `generation`: `lastTransitionTime` is kept from
-/// `previous` where the truth did not change, else it is `now`. Types without a finding are dropped.
-pub fn settle(
+/// The conditions that follow from `desired`, for the object of `generation`: `lastTransitionTime` is kept from
+/// `previous` where the status did not change, else it is `now`. Types that are not desired are dropped.
+pub fn set_conditions(
     previous: &[Condition],
-    findings: Vec<Finding>,
+    desired: Vec<DesiredCondition>,
     generation: Option<i64>,
     now: DateTime<Utc>,
 ) -> Vec<Condition> {
-    findings
+    desired
         .into_iter()
-        .map(|finding| {
-            let status = finding.truth.as_str();
-            let since = find(previous, finding.type_)
+        .map(|condition| {
+            let status = condition.status.as_str();
+            let since = find(previous, condition.type_)
                 .filter(|c| c.status == status)
                 .map_or_else(|| time(now), |c| c.last_transition_time.clone());
             Condition {
-                type_: finding.type_.to_owned(),
+                type_: condition.type_.as_str().to_owned(),
                 status: status.to_owned(),
-                reason: finding.reason.to_owned(),
-                message: clip(one_line(finding.message), MESSAGE_LIMIT),
+                reason: condition.reason.to_owned(),
+                message: clip(one_line(condition.message), MESSAGE_LIMIT),
                 observed_generation: generation,
                 last_transition_time: since,
             }
@@ -92,8 +138,8 @@ pub fn settle(
 }
 
 /// The condition of a type, if there is one.
-pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
-    conditions.iter().find(|c| c.type_ == type_)
+pub fn find(conditions: &[Condition], type_: ConditionType) -> Option<&Condition> {
+    conditions.iter().find(|c| c.type_ == type_.as_str())
 }
 
 /// A time as Kubernetes writes it, in whole seconds: the API server would cut the rest, and a status compared with
@@ -132,11 +178,26 @@ mod tests {
 
     #[test]
     fn transition_time_moves_only_with_the_truth() {
-        let first = settle(&[], vec![Finding::new("Ready", false, "A", "a")], Some(1), at(10));
-        let same = settle(&first, vec![Finding::new("Ready", false, "B", "b")], Some(2), at(20));
+        let first = set_conditions(
+            &[],
+            vec![DesiredCondition::new(ConditionType::Ready, false, "A", "a")],
+            Some(1),
+            at(10),
+        );
+        let same = set_conditions(
+            &first,
+            vec![DesiredCondition::new(ConditionType::Ready, false, "B", "b")],
+            Some(2),
+            at(20),
+        );
         assert_eq!(same[0].last_transition_time, time(at(10)));
         assert_eq!((same[0].reason.as_str(), same[0].observed_generation), ("B", Some(2)));
-        let flipped = settle(&same, vec![Finding::new("Ready", true, "C", "c")], Some(2), at(30));
+        let flipped = set_conditions(
+            &same,
+            vec![DesiredCondition::new(ConditionType::Ready, true, "C", "c")],
+            Some(2),
+            at(30),
+        );
         assert_eq!(flipped[0].last_transition_time, time(at(30)));
     }
 

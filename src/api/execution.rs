@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Duration;
-use super::conditions::find;
+use super::conditions::{ConditionType, find};
 use super::names::SUBDOMAIN;
 
 /// One execution of a job: one row of an `ExecutionStore`. Deleting the object changes no row.
@@ -84,7 +84,8 @@ impl JobExecution {
     /// is carried out of what is left of it when somebody has the store enforce. It asks again once it was seen without `cancel`.
     pub fn was_declined(&self) -> bool {
         let before = self.status.as_ref().map(|before| before.conditions.as_slice()).unwrap_or_default();
-        self.spec.cancels() && find(before, "Accepted").is_some_and(|accepted| accepted.reason == OBSERVING)
+        self.spec.cancels()
+            && find(before, ConditionType::Accepted).is_some_and(|accepted| accepted.reason == OBSERVING)
     }
 }
 

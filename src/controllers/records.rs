@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 
 use super::session::{Before, NotReady};
 use crate::api::ExecutionStore;
-use crate::api::conditions::find;
+use crate::api::conditions::{ConditionType, find};
 use crate::db::adopt::{self, Outcome};
 use crate::db::ledger::{self, Claim, Claimant, Found, Ledger};
 use crate::db::schema::Refusal;
@@ -112,8 +112,9 @@ pub(super) const READ_ONLY: &str = "the database is read-only";
 pub(super) fn told_of_records(store: &ExecutionStore) -> bool {
     let conditions = store.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let held = |type_, status| find(conditions, type_).filter(|condition| condition.status == status);
-    let (valid, paused) = (held("SchemaValid", "False"), held("EnforcementPaused", "True"));
-    find(conditions, "AuditAvailable").is_some_and(|recording| {
+    let (valid, paused) =
+        (held(ConditionType::SchemaValid, "False"), held(ConditionType::EnforcementPaused, "True"));
+    find(conditions, ConditionType::AuditAvailable).is_some_and(|recording| {
         // Unknown: it could not be looked at, which says nothing of what is there.
         recording.status != "False"
             || own::is_fault(&recording.reason)

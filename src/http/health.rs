@@ -17,7 +17,7 @@ use super::documented::Problems;
 use super::extract::Query;
 use super::problem::Problem;
 use super::stores::{Store, StoreName};
-use crate::api::conditions::find;
+use crate::api::conditions::{ConditionType, find};
 use crate::api::store::Metrics as Seen;
 use crate::db::health as figures;
 
@@ -147,16 +147,19 @@ pub(super) fn one(store: &Store, now: DateTime<Utc>) -> Health {
 /// What the status of a store says, and why.
 fn verdict(store: &Store) -> (Verdict, Option<(String, String)>) {
     let Some(status) = &store.status else { return (Verdict::Unhealthy, None) };
-    let bad = |type_: &str| find(&status.conditions, type_).filter(|condition| condition.status != "True");
+    let bad =
+        |type_: ConditionType| find(&status.conditions, type_).filter(|condition| condition.status != "True");
     let why = |condition: &Condition| (condition.reason.clone(), condition.message.clone());
-    let ready = find(&status.conditions, "Ready");
-    let lost = ["DatabaseReachable", "SchemaValid"].into_iter().find_map(bad);
+    let ready = find(&status.conditions, ConditionType::Ready);
+    let lost = [ConditionType::DatabaseReachable, ConditionType::SchemaValid].into_iter().find_map(bad);
     match (lost, ready, &status.metrics) {
-        (None, Some(_), Some(seen)) => match bad("Ready").or_else(|| bad("Healthy")) {
-            Some(condition) => (Verdict::Warning, Some(why(condition))),
-            None if seen.stale_executions > 0 => (Verdict::Warning, Some(stale(seen.stale_executions))),
-            None => (Verdict::Healthy, None),
-        },
+        (None, Some(_), Some(seen)) => {
+            match bad(ConditionType::Ready).or_else(|| bad(ConditionType::Healthy)) {
+                Some(condition) => (Verdict::Warning, Some(why(condition))),
+                None if seen.stale_executions > 0 => (Verdict::Warning, Some(stale(seen.stale_executions))),
+                None => (Verdict::Healthy, None),
+            }
+        }
         (lost, ready, _) => (Verdict::Unhealthy, lost.or(ready).map(why)),
     }
 }

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::app::App;
 use super::auth::{Access, Caller, User, refusal};
 use super::problem::Problem;
-use crate::api::conditions::find;
+use crate::api::conditions::{ConditionType, find};
 use crate::api::names::{is_label, is_subdomain};
 use crate::api::{ExecutionStore, ExecutionStoreStatus};
 use crate::controllers::Context;
@@ -129,7 +129,7 @@ impl Store {
     }
 
     fn not_ready(&self) -> Problem {
-        let ready = self.status.as_ref().and_then(|status| find(&status.conditions, "Ready"));
+        let ready = self.status.as_ref().and_then(|status| find(&status.conditions, ConditionType::Ready));
         // One that is ready again has not been connected yet.
         let (why, message) = ready.filter(|ready| ready.status != "True").map_or_else(
             || ("NotConnected", "the operator is connecting to its database".to_owned()),

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::StoreNow;
 use super::exposition::Page;
-use crate::api::conditions::find;
+use crate::api::conditions::{ConditionType, find};
 use crate::api::store::{Metrics, ObjectsStatus, Violations};
 
 /// What `status` of a condition can be, as kube-state-metrics writes it.
@@ -33,7 +33,8 @@ impl StoreNow {
     /// What the table looked like, as long as it can be looked at: a gap is more honest than a line that goes on.
     fn figures(&self) -> Option<&Metrics> {
         let status = self.status.as_ref()?;
-        let known = find(&status.conditions, "Healthy").is_some_and(|healthy| healthy.status != "Unknown");
+        let known = find(&status.conditions, ConditionType::Healthy)
+            .is_some_and(|healthy| healthy.status != "Unknown");
         status.metrics.as_ref().filter(|_| known)
     }
 }

@@ -10,7 +10,7 @@ use kube::{Resource as _, ResourceExt as _};
 use super::names;
 use super::object::Object;
 use super::verdict::{self, Sight};
-use crate::api::conditions::find;
+use crate::api::conditions::{ConditionType, find};
 use crate::api::execution::StoreRef;
 use crate::api::{ExecutionStore, JobExecution, JobExecutionSpec, JobExecutionStatus, Phase};
 use crate::db::execution::{Execution, Executions};
@@ -233,10 +233,13 @@ impl<'a> Room<'a> {
             find(conditions, type_).filter(|condition| condition.status == status)
         };
         let had_ended = before.and_then(|before| before.phase).is_some_and(Phase::finished)
-            && told("Finished", "True").is_some();
+            && told(ConditionType::Finished, "True").is_some();
         let Some(row) = row else {
             // It may come back, as after a restore, and what was asked of it must count then.
-            return first && asks && !had_ended && told("Bound", "False").is_none_or(|c| is_recent(c, view));
+            return first
+                && asks
+                && !had_ended
+                && told(ConditionType::Bound, "False").is_none_or(|c| is_recent(c, view));
         };
         let id = row.id.as_str();
         if !first && !asks {
@@ -265,7 +268,9 @@ fn outlived(object: &JobExecution, row: &Execution, view: &View<'_>) -> bool {
         return false;
     }
     let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    find(conditions, "Finished").filter(|c| c.status == "True").is_some_and(|told| !is_recent(told, view))
+    find(conditions, ConditionType::Finished)
+        .filter(|c| c.status == "True")
+        .is_some_and(|told| !is_recent(told, view))
 }
 
 /// Whether a condition has not been as it is for longer than objects of what has ended stay.

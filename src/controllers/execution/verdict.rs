@@ -4,7 +4,9 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 
-use crate::api::conditions::{Finding, Truth, clip, find, settle, time};
+use crate::api::conditions::{
+    ConditionStatus, ConditionType, DesiredCondition, clip, find, set_conditions, time,
+};
 use crate::api::execution::OBSERVING;
 use crate::api::{JobExecution, JobExecutionStatus, Phase};
 use crate::controllers::events::News;
@@ -58,9 +60,19 @@ pub(super) fn judge(object: &JobExecution, sight: &Sight<'_>, now: DateTime<Utc>
     let generation = object.metadata.generation;
     let store = &object.spec.store_ref.name;
     let unbound = |truth, reason, message| {
-        let unknown =
-            |type_| Finding::new(type_, Truth::Unknown, reason, "the execution is not bound to a row");
-        vec![Finding::new("Bound", truth, reason, message), unknown("Finished"), unknown("Succeeded")]
+        let unknown = |type_| {
+            DesiredCondition::new(
+                type_,
+                ConditionStatus::Unknown,
+                reason,
+                "the execution is not bound to a row",
+            )
+        };
+        vec![
+            DesiredCondition::new(ConditionType::Bound, truth, reason, message),
+            unknown(ConditionType::Finished),
+            unknown(ConditionType::Succeeded),
+        ]
     };
     let findings = match sight {
         Sight::Row(row, unable) => return bound(object, row, *unable, now),
@@ -69,7 +81,7 @@ pub(super) fn judge(object: &JobExecution, sight: &Sight<'_>, now: DateTime<Utc>
                 "the table has no execution {:?} (yet), or its row is outside of the store's table.filter",
                 object.spec.execution_id
             );
-            unbound(Truth::False, "RowNotFound", message)
+            unbound(ConditionStatus::False, "RowNotFound", message)
         }
         Sight::InvalidId(type_) => {
             let message = format!(
@@ -77,19 +89,19 @@ pub(super) fn judge(object: &JobExecution, sight: &Sight<'_>, now: DateTime<Utc>
                 object.spec.execution_id,
                 type_.sql()
             );
-            unbound(Truth::False, "InvalidExecutionId", message)
+            unbound(ConditionStatus::False, "InvalidExecutionId", message)
         }
         Sight::StoreNotFound => {
             let message = format!("there is no ExecutionStore {store} in this namespace (yet)");
-            unbound(Truth::False, "StoreNotFound", message)
+            unbound(ConditionStatus::False, "StoreNotFound", message)
         }
         Sight::StoreNotReady => {
             // The row does not change because it cannot be seen: keep what was known of it.
             let message =
                 format!("the row cannot be seen at present: see the conditions of ExecutionStore {store}");
-            let mut findings = unbound(Truth::Unknown, "StoreNotReady", message);
+            let mut findings = unbound(ConditionStatus::Unknown, "StoreNotReady", message);
             findings.truncate(1);
-            let mut conditions = settle(&before.conditions, findings, generation, now);
+            let mut conditions = set_conditions(&before.conditions, findings, generation, now);
             conditions.extend(before.conditions.iter().filter(|c| c.type_ != "Bound").cloned());
             return JobExecutionStatus { conditions, ..before };
         }
@@ -99,11 +111,11 @@ pub(super) fn judge(object: &JobExecution, sight: &Sight<'_>, now: DateTime<Utc>
     if object.spec.cancels() && (before.phase.is_some() || spent(object)) {
         findings.push(reused());
     } else if object.spec.cancels() && observed {
-        findings.push(Finding::new("Accepted", false, OBSERVING, ONLY_OBSERVED));
+        findings.push(DesiredCondition::new(ConditionType::Accepted, false, OBSERVING, ONLY_OBSERVED));
     }
     JobExecutionStatus {
         observed_generation: generation,
-        conditions: settle(&before.conditions, findings, generation, now),
+        conditions: set_conditions(&before.conditions, findings, generation, now),
         ..JobExecutionStatus::default()
     }
 }
@@ -128,11 +140,11 @@ fn bound(
         timeout: Some(crate::api::duration::format(row.timeout)),
         timeout_source: Some(row.source.clone()),
         reason,
-        conditions: settle(before, findings(object, row, unable), object.metadata.generation, now),
+        conditions: set_conditions(before, findings(object, row, unable), object.metadata.generation, now),
     }
 }
 
-fn findings(object: &JobExecution, row: &Execution, unable: Option<&Unable>) -> Vec<Finding> {
+fn findings(object: &JobExecution, row: &Execution, unable: Option<&Unable>) -> Vec<DesiredCondition> {
     let mut status = format!("the row's status is {:?}", row.status);
     if row.phase == Phase::Paused {
         status.push_str(
@@ -153,10 +165,10 @@ fn findings(object: &JobExecution, row: &Execution, unable: Option<&Unable>) -> 
     let ours = ended_by_us.and_then(Reason::parse);
     let asked = ended_by_us.and_then(asked_for);
     let succeeded = match row.phase {
-        Phase::Completed => Truth::True,
-        Phase::Failed | Phase::Cancelled => Truth::False,
+        Phase::Completed => ConditionStatus::True,
+        Phase::Failed | Phase::Cancelled => ConditionStatus::False,
         Phase::Scheduled | Phase::Running | Phase::Paused | Phase::Ignored | Phase::Unmapped => {
-            Truth::Unknown
+            ConditionStatus::Unknown
         }
     };
     let outcome = match (ours, asked) {
@@ -165,17 +177,21 @@ fn findings(object: &JobExecution, row: &Execution, unable: Option<&Unable>) -> 
         (None, None) => status.clone(),
     };
     let finished = match row.phase {
-        Phase::Unmapped | Phase::Ignored => Truth::Unknown,
+        Phase::Unmapped | Phase::Ignored => ConditionStatus::Unknown,
         phase => phase.finished().into(),
     };
     let id = &object.spec.execution_id;
-    let mut findings =
-        vec![Finding::new("Bound", true, "RowFound", format!("execution {id:?} is a row of the table"))];
+    let mut findings = vec![DesiredCondition::new(
+        ConditionType::Bound,
+        true,
+        "RowFound",
+        format!("execution {id:?} is a row of the table"),
+    )];
     findings.extend(cancelled(object, row, unable).or_else(|| accepted(object, row)));
     findings.push(long_running(row));
-    findings.push(Finding::new("Finished", finished, phase, status));
-    findings.push(Finding::new(
-        "Succeeded",
+    findings.push(DesiredCondition::new(ConditionType::Finished, finished, phase, status));
+    findings.push(DesiredCondition::new(
+        ConditionType::Succeeded,
         succeeded,
         ours.map(Reason::as_str).or(asked).unwrap_or(phase),
         outcome,
@@ -219,7 +235,7 @@ pub(super) fn to_cancel(object: &JobExecution, row_finished: bool) -> bool {
 /// `cancel` since asks again.
 fn spent(object: &JobExecution) -> bool {
     let Some(before) = &object.status else { return false };
-    let reused = || find(&before.conditions, "Accepted").is_some_and(|c| c.reason == REUSED);
+    let reused = || find(&before.conditions, ConditionType::Accepted).is_some_and(|c| c.reason == REUSED);
     before.phase.is_some_and(Phase::finished) || reused()
 }
 
@@ -231,20 +247,21 @@ pub(super) fn started(object: &JobExecution) -> Option<i64> {
     (i64::from(i32::MIN)..253_370_764_800).contains(&start).then_some(start)
 }
 
-fn reused() -> Finding {
+fn reused() -> DesiredCondition {
     let message = "the execution that was to be cancelled has ended or is gone, and another one with the same id is not: \
                    to cancel that one too take it back (cancel: false) and ask again";
-    Finding::new("Accepted", false, REUSED, message)
+    DesiredCondition::new(ConditionType::Accepted, false, REUSED, message)
 }
 
 /// What became of the wish to cancel it, where the spec has one.
-fn cancelled(object: &JobExecution, row: &Execution, unable: Option<&Unable>) -> Option<Finding> {
-    const TYPE: &str = "Accepted";
+fn cancelled(object: &JobExecution, row: &Execution, unable: Option<&Unable>) -> Option<DesiredCondition> {
+    const TYPE: ConditionType = ConditionType::Accepted;
     if !object.spec.cancels() {
         return None;
     }
     let own = crate::policy::execution_source(&object.name_any());
-    let finding = |truth: bool, reason, message: &str| Some(Finding::new(TYPE, truth, reason, message));
+    let finding =
+        |truth: bool, reason, message: &str| Some(DesiredCondition::new(TYPE, truth, reason, message));
     if row.phase.finished() {
         let recorded = row.reason.as_deref() == Some(CANCEL_REQUESTED) && row.ended_by.as_ref() == Some(&own);
         // Where nothing is recorded, or not any more, it is known from when it was done.
@@ -275,8 +292,8 @@ fn cancelled(object: &JobExecution, row: &Execution, unable: Option<&Unable>) ->
 }
 
 /// Whether what the spec asks for is in force, where it asks for anything.
-fn accepted(object: &JobExecution, row: &Execution) -> Option<Finding> {
-    const TYPE: &str = "Accepted";
+fn accepted(object: &JobExecution, row: &Execution) -> Option<DesiredCondition> {
+    const TYPE: ConditionType = ConditionType::Accepted;
     let spec = &object.spec;
     if spec.timeout.is_none() && spec.extend_by.is_none() {
         return None;
@@ -296,9 +313,9 @@ fn accepted(object: &JobExecution, row: &Execution) -> Option<Finding> {
                 .is_some_and(|(end, asked)| asked.timestamp() >= end.timestamp());
         return Some(match before {
             Some(before) if conflicted && !late => {
-                Finding::new(TYPE, false, OVERRIDDEN, before.message.clone())
+                DesiredCondition::new(TYPE, false, OVERRIDDEN, before.message.clone())
             }
-            _ if late => Finding::new(
+            _ if late => DesiredCondition::new(
                 TYPE,
                 false,
                 "ExecutionFinished",
@@ -313,7 +330,7 @@ fn accepted(object: &JobExecution, row: &Execution) -> Option<Finding> {
     Some(if counts {
         in_force()
     } else {
-        Finding::new(
+        DesiredCondition::new(
             TYPE,
             false,
             OVERRIDDEN,
@@ -325,21 +342,21 @@ fn accepted(object: &JobExecution, row: &Execution) -> Option<Finding> {
     })
 }
 
-fn in_force() -> Finding {
-    Finding::new("Accepted", true, "InForce", "what the spec asks for is in force")
+fn in_force() -> DesiredCondition {
+    DesiredCondition::new(ConditionType::Accepted, true, "InForce", "what the spec asks for is in force")
 }
 
-fn long_running(row: &Execution) -> Finding {
-    const TYPE: &str = "LongRunning";
+fn long_running(row: &Execution) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::LongRunning;
     if row.phase.finished() {
-        Finding::new(TYPE, false, "Finished", "it has ended")
+        DesiredCondition::new(TYPE, false, "Finished", "it has ended")
     } else if row.phase == Phase::Paused {
-        Finding::new(TYPE, false, "Paused", "it is paused, and that time does not count")
+        DesiredCondition::new(TYPE, false, "Paused", "it is paused, and that time does not count")
     } else if row.long_running {
         let message = format!("it has been running for longer than {} expects", row.warn_source);
-        Finding::new(TYPE, true, LONG_RUNNING, message)
+        DesiredCondition::new(TYPE, true, LONG_RUNNING, message)
     } else {
-        Finding::new(TYPE, false, "WithinLimits", "it has not been running for longer than expected")
+        DesiredCondition::new(TYPE, false, "WithinLimits", "it has not been running for longer than expected")
     }
 }
 
@@ -348,7 +365,7 @@ fn long_running(row: &Execution) -> Finding {
 pub(super) fn news(before: &JobExecutionStatus, after: &JobExecutionStatus, made: bool) -> Vec<News> {
     let mut news = Vec::new();
     let is_long = |status: &JobExecutionStatus| {
-        find(&status.conditions, "LongRunning").filter(|c| c.status == "True").cloned()
+        find(&status.conditions, ConditionType::LongRunning).filter(|c| c.status == "True").cloned()
     };
     if let Some(long) = is_long(after).filter(|_| is_long(before).is_none()) {
         let at = after.started_at.as_ref().map_or(0, |t| t.0.as_second());
@@ -365,7 +382,7 @@ pub(super) fn news(before: &JobExecutionStatus, after: &JobExecutionStatus, made
     let well = made && after.phase == Some(Phase::Completed);
     let ended =
         !well && before.phase.map_or(by_us, |p| !p.finished()) && after.phase.is_some_and(Phase::finished);
-    if let Some(outcome) = find(&after.conditions, "Succeeded").filter(|_| ended) {
+    if let Some(outcome) = find(&after.conditions, ConditionType::Succeeded).filter(|_| ended) {
         // The row's end names the fact: published twice, it stays one Event.
         let at = after.completed_at.as_ref().map_or(0, |t| t.0.as_second());
         news.push(News {
@@ -382,6 +399,6 @@ pub(super) fn news(before: &JobExecutionStatus, after: &JobExecutionStatus, made
 /// What an object that cannot be used is told. Everything else in its status stays.
 pub(super) fn refused(cause: &Cause, generation: Option<i64>, now: DateTime<Utc>) -> Vec<Condition> {
     let message = format!("{cause}. What it said before stays in force. {}", cause.remedy());
-    let findings = vec![Finding::new("Bound", false, cause.reason(), message)];
-    settle(&[], findings, generation, now)
+    let findings = vec![DesiredCondition::new(ConditionType::Bound, false, cause.reason(), message)];
+    set_conditions(&[], findings, generation, now)
 }

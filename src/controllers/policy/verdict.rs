@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::api::conditions::{Finding, Truth, settle, time};
+use crate::api::conditions::{ConditionStatus, ConditionType, DesiredCondition, set_conditions, time};
 use crate::api::duration::format;
 use crate::api::policy::{ComputedTimeout, DynamicTimeouts};
 use crate::api::{ExecutionPolicy, ExecutionPolicyStatus};
@@ -50,22 +50,38 @@ pub(super) fn judge(object: &ExecutionPolicy, sight: &Sight, now: DateTime<Utc>)
     let before = object.status.clone().unwrap_or_default();
     let generation = object.metadata.generation;
     let store = &object.spec.store_ref.name;
-    let found = |truth: bool, reason, message| Finding::new("StoreFound", truth, reason, message);
+    let found = |truth: bool, reason, message| {
+        DesiredCondition::new(ConditionType::StoreFound, truth, reason, message)
+    };
     let there = || found(true, "StoreFound", format!("it governs executions of ExecutionStore {store}"));
     let (findings, governed, history) = match sight {
         Sight::StoreNotFound => {
             let message = format!("there is no ExecutionStore {store} in this namespace (yet)");
-            let accepted = Finding::new("Accepted", Truth::Unknown, "StoreNotFound", message.clone());
+            let accepted = DesiredCondition::new(
+                ConditionType::Accepted,
+                ConditionStatus::Unknown,
+                "StoreNotFound",
+                message.clone(),
+            );
             (vec![accepted, found(false, "StoreNotFound", message)], None, None)
         }
         Sight::StoreNotReady => {
             let message = format!("see the conditions of ExecutionStore {store}");
-            let accepted = Finding::new("Accepted", Truth::Unknown, "StoreNotReady", message);
+            let accepted = DesiredCondition::new(
+                ConditionType::Accepted,
+                ConditionStatus::Unknown,
+                "StoreNotReady",
+                message,
+            );
             (vec![accepted, there()], before.governed_executions, before.dynamic_timeouts)
         }
         Sight::Internal => {
-            let accepted =
-                Finding::new("Accepted", Truth::Unknown, boundary::REASON, boundary::MESSAGE.to_owned());
+            let accepted = DesiredCondition::new(
+                ConditionType::Accepted,
+                ConditionStatus::Unknown,
+                boundary::REASON,
+                boundary::MESSAGE.to_owned(),
+            );
             (vec![accepted, there()], before.governed_executions, before.dynamic_timeouts)
         }
         Sight::Standing(standing) => (
@@ -78,12 +94,12 @@ pub(super) fn judge(object: &ExecutionPolicy, sight: &Sight, now: DateTime<Utc>)
         observed_generation: generation,
         governed_executions: governed,
         dynamic_timeouts: history,
-        conditions: settle(&before.conditions, findings, generation, now),
+        conditions: set_conditions(&before.conditions, findings, generation, now),
     }
 }
 
-fn accepted(standing: &Standing) -> Finding {
-    const TYPE: &str = "Accepted";
+fn accepted(standing: &Standing) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::Accepted;
     let problems = standing.problems.iter().map(ToString::to_string);
     let conflicts = standing.conflicts.iter().map(conflict);
     let told: Vec<String> = problems.chain(conflicts).collect();
@@ -91,18 +107,23 @@ fn accepted(standing: &Standing) -> Finding {
         (Some(problem), _) => problem.reason(),
         (None, Some(_)) => "Overridden",
         (None, None) if standing.pending => {
-            return Finding::new(
+            return DesiredCondition::new(
                 TYPE,
-                Truth::Unknown,
+                ConditionStatus::Unknown,
                 "HistoryNotRead",
                 "history was not read yet for what it says now: until then dynamicTimeout is as it was before, and where \
                  there is no such, neither it nor timeout is in force. If this does not pass, see the operator's log, and \
                  create the index on the end that `jobexec schema` prints",
             );
         }
-        (None, None) => return Finding::new(TYPE, true, "InForce", "all that it says is in force"),
+        (None, None) => return DesiredCondition::new(TYPE, true, "InForce", "all that it says is in force"),
     };
-    Finding::new(TYPE, false, reason, format!("{}. All else that it says is in force", told.join("; ")))
+    DesiredCondition::new(
+        TYPE,
+        false,
+        reason,
+        format!("{}. All else that it says is in force", told.join("; ")),
+    )
 }
 
 fn conflict(conflict: &Conflict) -> String {
@@ -137,6 +158,6 @@ fn dynamic(figures: &Figures) -> DynamicTimeouts {
 /// What an object that cannot be used is told. Everything else in its status stays.
 pub fn refused(cause: &Cause, generation: Option<i64>, now: DateTime<Utc>) -> Vec<Condition> {
     let message = format!("{cause}. What it said before stays in force. {}", cause.remedy());
-    let findings = vec![Finding::new("Accepted", false, cause.reason(), message)];
-    settle(&[], findings, generation, now)
+    let findings = vec![DesiredCondition::new(ConditionType::Accepted, false, cause.reason(), message)];
+    set_conditions(&[], findings, generation, now)
 }

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt as _;
 
 use super::memory::Memory;
-use crate::api::conditions::find;
+use crate::api::conditions::{ConditionType, find};
 use crate::api::{ExecutionStore, RESUME};
 use crate::controllers::session::Session;
 use crate::db::observe::{self, Pulse};
@@ -81,7 +81,8 @@ pub(super) async fn judge(
 ) -> Result<Verdict, DbError> {
     let breaker = &mut memory.breaker;
     let status = store.status.clone().unwrap_or_default();
-    let told = find(&status.conditions, "EnforcementPaused").filter(|condition| condition.reason == OPEN);
+    let told = find(&status.conditions, ConditionType::EnforcementPaused)
+        .filter(|condition| condition.reason == OPEN);
     if !breaker.known || breaker.why.is_some() {
         // A person may have closed it in the database.
         breaker.why = match session.ledger {

@@ -12,7 +12,7 @@ use super::look::{Current, Seen};
 use super::slot::{Unrecorded, Untold};
 use super::tell::{SAMPLE, Told};
 use super::verdict;
-use crate::api::conditions::find;
+use crate::api::conditions::{ConditionType, find};
 use crate::api::{ExecutionStore, ExecutionStoreStatus};
 use crate::controllers::context::backoff;
 use crate::controllers::events::{News, publish};
@@ -27,7 +27,12 @@ const REFRESH: Duration = Duration::from_mins(1);
 const PACE: Duration = Duration::from_secs(2);
 
 /// The conditions whose change is an Event.
-const TOLD: [&str; 4] = ["Ready", "Healthy", "EnforcementPaused", "Consistent"];
+const TOLD: [ConditionType; 4] = [
+    ConditionType::Ready,
+    ConditionType::Healthy,
+    ConditionType::EnforcementPaused,
+    ConditionType::Consistent,
+];
 
 /// Writes the status if it says anything new, then publishes what changed; or returns how long that should wait. An error is about the status: that Events
 /// are refused, for example by a quota, is no reason not to go on.
@@ -118,10 +123,10 @@ fn worth_writing(before: &ExecutionStoreStatus, after: &ExecutionStoreStatus) ->
 
 /// One piece of news for each condition whose truth or reason changed; the first one ever only where it is bad.
 fn changes(before: &ExecutionStoreStatus, after: &ExecutionStoreStatus) -> Vec<News> {
-    let news = |condition: &Condition| {
-        let old = find(&before.conditions, &condition.type_);
+    let news = |(type_, condition): (ConditionType, &Condition)| {
+        let old = find(&before.conditions, type_);
         let same = old.is_some_and(|o| o.status == condition.status && o.reason == condition.reason);
-        let bad = if condition.type_ == "EnforcementPaused" { "True" } else { "False" };
+        let bad = if type_ == ConditionType::EnforcementPaused { "True" } else { "False" };
         let warning = condition.status == bad && condition.reason != "Observing";
         if same || condition.status == "Unknown" || (old.is_none_or(|o| o.status == "Unknown") && !warning) {
             return None;
@@ -138,7 +143,10 @@ fn changes(before: &ExecutionStoreStatus, after: &ExecutionStoreStatus) -> Vec<N
             note: format!("{}: {}", condition.type_, condition.message),
         })
     };
-    TOLD.iter().filter_map(|type_| find(&after.conditions, type_)).filter_map(news).collect()
+    TOLD.into_iter()
+        .filter_map(|type_| Some((type_, find(&after.conditions, type_)?)))
+        .filter_map(news)
+        .collect()
 }
 
 /// Tells of every sweep that changed something and was not told of yet: this one, and any that an operator made and

@@ -8,7 +8,7 @@ use super::enforce::Swept;
 use super::figures::Figures;
 use super::look::{Current, Seen};
 use super::tell::SAMPLE;
-use crate::api::conditions::{Finding, Truth, find, settle, time};
+use crate::api::conditions::{ConditionStatus, ConditionType, DesiredCondition, find, set_conditions, time};
 use crate::api::store::{LastSweep, Metrics, Violations};
 use crate::api::{ExecutionStore, ExecutionStoreStatus, Mode};
 use crate::controllers::execution::SyncStatus;
@@ -26,8 +26,8 @@ use crate::db::sweep::Refused;
 pub fn unusable(refused: &guarded::Refused) -> Vec<Condition> {
     let cause = &refused.cause;
     let message = format!("{cause}. {}", cause.remedy());
-    let ready = Finding::new("Ready", false, cause.reason(), message);
-    settle(&[], vec![ready], refused.metadata.generation, Utc::now())
+    let ready = DesiredCondition::new(ConditionType::Ready, false, cause.reason(), message);
+    set_conditions(&[], vec![ready], refused.metadata.generation, Utc::now())
 }
 
 /// The status of a store that another replica looks after, with figures that were taken here.
@@ -38,8 +38,12 @@ pub(in crate::controllers) fn with_figures(
     let mut status = store.status.clone().unwrap_or_default();
     let Some(live) = &figures.live else { return status };
     status.metrics = Some(metrics(live, figures, status.metrics.as_ref()));
-    let healthy =
-        settle(&status.conditions, vec![healthy_by(store, live)], store.metadata.generation, Utc::now());
+    let healthy = set_conditions(
+        &status.conditions,
+        vec![healthy_by(store, live)],
+        store.metadata.generation,
+        Utc::now(),
+    );
     status.conditions.retain(|condition| healthy.iter().all(|healthy| healthy.type_ != condition.type_));
     status.conditions.extend(healthy);
     status
@@ -74,11 +78,11 @@ pub(super) fn judge(
             Some(swept) => Some(last_sweep(swept, seen.pulse.as_ref().map_or(0, |pulse| pulse.stale))),
             None => before.last_sweep,
         },
-        conditions: settle(&before.conditions, findings, store.metadata.generation, now),
+        conditions: set_conditions(&before.conditions, findings, store.metadata.generation, now),
     }
 }
 
-fn findings(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -> Vec<Finding> {
+fn findings(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -> Vec<DesiredCondition> {
     let reachable = reachable(seen);
     let valid = valid(seen);
     let paused = paused(store, seen);
@@ -96,29 +100,31 @@ fn findings(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) 
 }
 
 /// Whether `JobExecution` objects are in step with the rows.
-fn sync_status(seen: &Seen) -> Finding {
-    const TYPE: &str = "ObjectsSynced";
+fn sync_status(seen: &Seen) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::ObjectsSynced;
     match &seen.sync_status {
         None => unreachable_yet(TYPE),
         Some(SyncStatus { trouble: Some((reason, why)), .. }) => {
-            Finding::new(TYPE, false, reason, why.clone())
+            DesiredCondition::new(TYPE, false, reason, why.clone())
         }
-        Some(SyncStatus { status, .. }) if status.executions_without_object > 0 => Finding::new(
+        Some(SyncStatus { status, .. }) if status.executions_without_object > 0 => DesiredCondition::new(
             TYPE,
             true,
             "LimitReached",
             "the stale and the longest-running executions have JobExecution objects, status.executionObjects.executionsWithoutObject counts the \
              others: see spec.executionObjects.limit",
         ),
-        Some(_) => Finding::new(TYPE, true, "Synced", "running executions have JobExecution objects"),
+        Some(_) => {
+            DesiredCondition::new(TYPE, true, "Synced", "running executions have JobExecution objects")
+        }
     }
 }
 
 /// Whether those are told who want to be.
-fn notifying(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -> Option<Finding> {
-    const TYPE: &str = "NotificationsDelivered";
+fn notifying(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -> Option<DesiredCondition> {
+    const TYPE: ConditionType = ConditionType::NotificationsDelivered;
     if let Some(report) = &seen.notifying {
-        return Some(Finding::new(TYPE, report.well, report.reason, report.message.clone()));
+        return Some(DesiredCondition::new(TYPE, report.well, report.reason, report.message.clone()));
     }
     // Where only policies want it that is not known yet.
     let wanted = store.spec.notifications.as_ref().is_some_and(|n| !n.channels.is_empty())
@@ -127,15 +133,15 @@ fn notifying(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus)
 }
 
 /// Whether evidence other than deadlines counts, where the store has any.
-fn evidence(store: &ExecutionStore, seen: &Seen) -> Finding {
-    const TYPE: &str = "EvidenceAvailable";
+fn evidence(store: &ExecutionStore, seen: &Seen) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::EvidenceAvailable;
     match (&seen.unseen, &seen.pulse) {
         (Some((reason, why)), _) => {
             let message = format!("not all evidence counts at present, deadlines do: {why}");
-            Finding::new(TYPE, false, reason, message)
+            DesiredCondition::new(TYPE, false, reason, message)
         }
         (None, Some(_)) => match unkept(store, seen) {
-            Some(kinds) => Finding::new(
+            Some(kinds) => DesiredCondition::new(
                 TYPE,
                 false,
                 "TablesMissing",
@@ -144,7 +150,7 @@ fn evidence(store: &ExecutionStore, seen: &Seen) -> Finding {
                      not there or not readable. Run `jobexec schema --apply`; the condition AuditAvailable says more"
                 ),
             ),
-            None => Finding::new(TYPE, true, "Seen", "all evidence counts"),
+            None => DesiredCondition::new(TYPE, true, "Seen", "all evidence counts"),
         },
         (None, None) => unreachable_yet(TYPE),
     }
@@ -165,68 +171,78 @@ fn unkept(store: &ExecutionStore, seen: &Seen) -> Option<String> {
 }
 
 /// The summary: rows are looked at, and changed unless a person asked for them not to be.
-fn ready(seen: &Seen, needed: &[&Finding], paused: &Finding) -> Finding {
+fn ready(seen: &Seen, needed: &[&DesiredCondition], paused: &DesiredCondition) -> DesiredCondition {
     if let Err(NotReady::TableClaimed(_) | NotReady::Internal) = &seen.session
         && let Err(why) = &seen.session
     {
-        return Finding::new("Ready", false, why.reason(), why.to_string());
+        return DesiredCondition::new(ConditionType::Ready, false, why.reason(), why.to_string());
     }
-    if let Some(bad) = needed.iter().find(|finding| finding.truth != Truth::True) {
-        return Finding::new("Ready", false, bad.reason, bad.message.clone());
+    if let Some(bad) = needed.iter().find(|condition| condition.status != ConditionStatus::True) {
+        return DesiredCondition::new(ConditionType::Ready, false, bad.reason, bad.message.clone());
     }
-    match (paused.truth, paused.reason) {
-        (Truth::True, "Observing") => Finding::new("Ready", true, "Observing", paused.message.clone()),
-        (Truth::True, reason) => Finding::new("Ready", false, reason, paused.message.clone()),
-        _ => Finding::new("Ready", true, "Enforcing", "stale executions are ended"),
+    match (paused.status, paused.reason) {
+        (ConditionStatus::True, "Observing") => {
+            DesiredCondition::new(ConditionType::Ready, true, "Observing", paused.message.clone())
+        }
+        (ConditionStatus::True, reason) => {
+            DesiredCondition::new(ConditionType::Ready, false, reason, paused.message.clone())
+        }
+        _ => DesiredCondition::new(ConditionType::Ready, true, "Enforcing", "stale executions are ended"),
     }
 }
 
-fn reachable(seen: &Seen) -> Finding {
-    const TYPE: &str = "DatabaseReachable";
+fn reachable(seen: &Seen) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::DatabaseReachable;
     match (&seen.session, &seen.error) {
         (Err(why @ (NotReady::Secret(_) | NotReady::Url(..) | NotReady::Database(_))), _) => {
-            Finding::new(TYPE, false, why.reason(), why.to_string())
+            DesiredCondition::new(TYPE, false, why.reason(), why.to_string())
         }
         // It says nothing of the database.
         (Err(NotReady::Internal), _) => unreachable_yet(TYPE),
-        (_, Some(error)) if !error.answered() => Finding::new(TYPE, false, error.reason(), error.to_string()),
-        _ => Finding::new(TYPE, true, "Connected", "the database answers"),
+        (_, Some(error)) if !error.answered() => {
+            DesiredCondition::new(TYPE, false, error.reason(), error.to_string())
+        }
+        _ => DesiredCondition::new(TYPE, true, "Connected", "the database answers"),
     }
 }
 
-fn valid(seen: &Seen) -> Finding {
-    const TYPE: &str = "SchemaValid";
+fn valid(seen: &Seen) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::SchemaValid;
     match &seen.session {
-        Err(NotReady::Table(problem)) => Finding::new(TYPE, false, problem.reason(), problem.to_string()),
-        Err(NotReady::TableClaimed(_)) => Finding::new(TYPE, true, "Valid", "the table fits the spec"),
+        Err(NotReady::Table(problem)) => {
+            DesiredCondition::new(TYPE, false, problem.reason(), problem.to_string())
+        }
+        Err(NotReady::TableClaimed(_)) => {
+            DesiredCondition::new(TYPE, true, "Valid", "the table fits the spec")
+        }
         Err(_) => unreachable_yet(TYPE),
         Ok(Current { session, .. }) => match &session.unwritable {
-            Some(problem) => Finding::new(TYPE, false, problem.reason(), problem.to_string()),
-            None => Finding::new(TYPE, true, "Valid", "the table fits the spec"),
+            Some(problem) => DesiredCondition::new(TYPE, false, problem.reason(), problem.to_string()),
+            None => DesiredCondition::new(TYPE, true, "Valid", "the table fits the spec"),
         },
     }
 }
 
-fn paused(store: &ExecutionStore, seen: &Seen) -> Finding {
-    const TYPE: &str = "EnforcementPaused";
+fn paused(store: &ExecutionStore, seen: &Seen) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::EnforcementPaused;
     let session: Option<&Session> = seen.session.as_ref().ok().map(|current| &*current.session);
     match session {
-        _ if store.spec.mode == Mode::Observe => Finding::new(
+        _ if store.spec.mode == Mode::Observe => DesiredCondition::new(
             TYPE,
             true,
             "Observing",
             "spec.mode is Observe: stale executions are reported and not failed; set it to Enforce to resume",
         ),
-        Some(session) if session.read_only => Finding::new(
+        Some(session) if session.read_only => DesiredCondition::new(
             TYPE,
             true,
             "DatabaseReadOnly",
             "the database is read-only: point the Secret's URL at the primary, or make the database writable",
         ),
         Some(Session { unwritable: Some(problem), .. }) => {
-            Finding::new(TYPE, true, problem.reason(), problem.to_string())
+            DesiredCondition::new(TYPE, true, problem.reason(), problem.to_string())
         }
-        Some(_) if seen.blind => Finding::new(
+        Some(_) if seen.blind => DesiredCondition::new(
             TYPE,
             true,
             "CacheNotSynced",
@@ -236,15 +252,19 @@ fn paused(store: &ExecutionStore, seen: &Seen) -> Finding {
              what they said before is recorded nowhere",
         ),
         Some(_) if seen.open.is_some() => {
-            Finding::new(TYPE, true, breaker::OPEN, seen.open.clone().unwrap_or_default())
+            DesiredCondition::new(TYPE, true, breaker::OPEN, seen.open.clone().unwrap_or_default())
         }
         Some(_) => match &seen.error {
             None if !seen.refused.is_empty() => {
-                Finding::new(TYPE, true, "ExecutionsRefused", refused(&seen.refused))
+                DesiredCondition::new(TYPE, true, "ExecutionsRefused", refused(&seen.refused))
             }
-            None if !seen.held.is_empty() => Finding::new(TYPE, true, "ExecutionsHeld", held(&seen.held)),
-            None => Finding::new(TYPE, false, "Enforcing", "stale executions are ended"),
-            Some(error) if error.answered() => Finding::new(TYPE, true, error.reason(), error.to_string()),
+            None if !seen.held.is_empty() => {
+                DesiredCondition::new(TYPE, true, "ExecutionsHeld", held(&seen.held))
+            }
+            None => DesiredCondition::new(TYPE, false, "Enforcing", "stale executions are ended"),
+            Some(error) if error.answered() => {
+                DesiredCondition::new(TYPE, true, error.reason(), error.to_string())
+            }
             Some(_) => unreachable_yet(TYPE),
         },
         None => unreachable_yet(TYPE),
@@ -270,23 +290,26 @@ fn held(rows: &[Held]) -> String {
     )
 }
 
-fn recording(seen: &Seen) -> Finding {
-    const TYPE: &str = "AuditAvailable";
+fn recording(seen: &Seen) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::AuditAvailable;
     if let Some(fault) = seen.session.as_ref().ok().and_then(|current| current.session.fault()) {
         let message =
             format!("executions are ended all the same, and that is not recorded in the database: {fault}");
-        return Finding::new(TYPE, false, fault.reason(), message);
+        return DesiredCondition::new(TYPE, false, fault.reason(), message);
     }
     match seen.session.as_ref().map(|current| (&current.session.ledger, &current.session.refused)) {
         Ok((Ledger::Tables { .. }, _)) => match &current_left(seen) {
-            Some(left) => Finding::new(TYPE, false, identity::LEFT, left.clone()),
-            None => {
-                Finding::new(TYPE, true, "TablesPresent", "what is done is recorded in the schema jobexec")
-            }
+            Some(left) => DesiredCondition::new(TYPE, false, identity::LEFT, left.clone()),
+            None => DesiredCondition::new(
+                TYPE,
+                true,
+                "TablesPresent",
+                "what is done is recorded in the schema jobexec",
+            ),
         },
         Ok((Ledger::Missing(why), refused)) => {
             let reason = refused.as_ref().map_or("TablesMissing", |refusal| refusal.reason);
-            Finding::new(TYPE, false, reason, format!("nothing is recorded in the database: {why}"))
+            DesiredCondition::new(TYPE, false, reason, format!("nothing is recorded in the database: {why}"))
         }
         Err(_) => unreachable_yet(TYPE),
     }
@@ -297,16 +320,16 @@ fn current_left(seen: &Seen) -> Option<String> {
     seen.session.as_ref().ok().and_then(|current| current.session.left.clone())
 }
 
-fn healthy(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
-    const TYPE: &str = "Healthy";
+fn healthy(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::Healthy;
     let Some(live) = &seen.figures.live else {
         // Figures still to come do not make unknown what was known.
         return match find(&before.conditions, TYPE).filter(|_| seen.pulse.is_some()) {
             Some(Condition { status, message, .. }) if status == "True" => {
-                Finding::new(TYPE, true, "WithinLimits", message.clone())
+                DesiredCondition::new(TYPE, true, "WithinLimits", message.clone())
             }
             Some(Condition { status, message, .. }) if status == "False" => {
-                Finding::new(TYPE, false, "LongRunningExecutions", message.clone())
+                DesiredCondition::new(TYPE, false, "LongRunningExecutions", message.clone())
             }
             _ => unreachable_yet(TYPE),
         };
@@ -314,30 +337,30 @@ fn healthy(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) -
     healthy_by(store, live)
 }
 
-fn healthy_by(store: &ExecutionStore, live: &Live) -> Finding {
-    const TYPE: &str = "Healthy";
+fn healthy_by(store: &ExecutionStore, live: &Live) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::Healthy;
     let limit = &store.spec.long_running;
     let message = format!(
         "{} executions have been running for longer than {}, or than a policy expects, and up to {} may",
         live.long_running, limit.after, limit.threshold
     );
     if live.long_running > i64::from(limit.threshold) {
-        Finding::new(TYPE, false, "LongRunningExecutions", message)
+        DesiredCondition::new(TYPE, false, "LongRunningExecutions", message)
     } else {
-        Finding::new(TYPE, true, "WithinLimits", message)
+        DesiredCondition::new(TYPE, true, "WithinLimits", message)
     }
 }
 
-fn consistent(seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
-    const TYPE: &str = "Consistent";
+fn consistent(seen: &Seen, before: &ExecutionStoreStatus) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::Consistent;
     let pair = seen.figures.live.as_ref().and_then(running_of_finished_jobs);
     let Some(found) = &seen.figures.contradictions else {
         // What was known of the rows does not become unknown because the database is away.
         return match (pair, find(&before.conditions, TYPE)) {
-            (Some((reason, pair)), _) => Finding::new(TYPE, false, reason, pair),
+            (Some((reason, pair)), _) => DesiredCondition::new(TYPE, false, reason, pair),
             (None, Some(Condition { status, .. })) if status == "False" => {
                 let message = "rows contradicted themselves when the table was last read".to_owned();
-                Finding::new(TYPE, false, "Violations", message)
+                DesiredCondition::new(TYPE, false, "Violations", message)
             }
             (None, _) => unreachable_yet(TYPE),
         };
@@ -347,14 +370,14 @@ fn consistent(seen: &Seen, before: &ExecutionStoreStatus) -> Finding {
     kinds.retain(|(count, ..)| *count > 0);
     let Some((_, first, _)) = kinds.first() else {
         return match pair {
-            Some((reason, pair)) => Finding::new(TYPE, false, reason, pair),
-            None => Finding::new(TYPE, true, "NoViolations", "no row contradicts itself"),
+            Some((reason, pair)) => DesiredCondition::new(TYPE, false, reason, pair),
+            None => DesiredCondition::new(TYPE, true, "NoViolations", "no row contradicts itself"),
         };
     };
     let parts: Vec<String> = kinds.iter().map(|(count, _, what)| format!("{count} {what}")).collect();
     let pair = pair.map_or(String::new(), |(_, pair)| format!("; {pair}"));
     let message = format!("executions that contradict themselves: {}{pair}", parts.join("; "));
-    Finding::new(TYPE, false, first, message)
+    DesiredCondition::new(TYPE, false, first, message)
 }
 
 /// The kinds of contradictions, each with its count, its reason and what is said of it. `versions`: whether the versions of a
@@ -449,10 +472,10 @@ fn running_of_finished_job(live: &Live) -> Option<String> {
     Some(format!("execution {execution} runs while its job {job} is finished{more}"))
 }
 
-fn unreachable_yet(type_: &'static str) -> Finding {
-    Finding::new(
+fn unreachable_yet(type_: ConditionType) -> DesiredCondition {
+    DesiredCondition::new(
         type_,
-        Truth::Unknown,
+        ConditionStatus::Unknown,
         "NotObserved",
         "the table could not be looked at; see the condition Ready",
     )
