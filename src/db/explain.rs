@@ -339,8 +339,8 @@ fn considered(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
     }
     let mut counts = true;
     for scope in SCOPES {
-        let Some(value) = row.try_get(format!("{scope}_on_timeout").as_str())? else { continue };
-        let source = row.try_get(format!("{scope}_on_timeout_source").as_str())?;
+        let Some(value) = row.try_get(format!("{scope}_on_stale").as_str())? else { continue };
+        let source = row.try_get(format!("{scope}_on_stale_source").as_str())?;
         all.push(one("onStale", value, source, &mut counts));
     }
     let mut counts = true;

@@ -7,7 +7,7 @@ use crate::cli::stats::ENDED;
 use crate::support::World;
 
 #[tokio::test]
-async fn health_over_time_and_patterns_are_told() {
+async fn trends_and_stats_are_served() {
     let world = World::new("apitrends").await;
     world.sql(ENDED).await;
     let (_operator, https) = world.serving(&[]).await;

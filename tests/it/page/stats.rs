@@ -25,8 +25,8 @@ async fn ended(stage: &Stage) {
 }
 
 #[tokio::test]
-async fn patterns_are_told_without_a_script() {
-    let Some(browser) = Browser::start("page::stats::patterns_are_told_without_a_script").await else {
+async fn stats_are_shown_without_a_script() {
+    let Some(browser) = Browser::start("page::stats::stats_are_shown_without_a_script").await else {
         return;
     };
     let stage = Stage::new("pagepatterns").await;

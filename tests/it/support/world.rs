@@ -77,10 +77,10 @@ impl Ground {
 
     /// With the CRDs, which the shared cluster gets once.
     async fn installed(self) -> Self {
+        static INSTALLED: OnceCell<()> = OnceCell::const_new();
         if !self.has_cluster() {
             return self;
         }
-        static INSTALLED: OnceCell<()> = OnceCell::const_new();
         let install = async || install_crds(&client(&self).await, jobexec_operator::api::crds()).await;
         INSTALLED.get_or_init(install).await;
         self
