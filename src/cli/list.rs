@@ -106,7 +106,7 @@ fn columns(all: bool) -> Vec<C> {
         C::new("STARTED", |e, output| output.optional_time(e.started_at)).wide(),
         C::new("ENDED", |e, output| output.optional_time(e.completed_at)).wide(),
         C::new("TIMEOUT", |e, _| timeout(e)).wide(),
-        C::new("ON TIMEOUT", |e, _| e.on_stale.clone()).wide(),
+        C::new("ON STALE", |e, _| e.on_stale.clone()).wide(),
         C::new("SAID BY", |e, _| optional(e.source.as_ref())).wide(),
     ]);
     columns

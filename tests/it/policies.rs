@@ -238,7 +238,7 @@ async fn a_policy_that_is_changed_counts_at_once_and_one_may_come_before_its_sto
         .unwrap();
     let table = String::from_utf8(shown.stdout).unwrap();
     assert!(table.starts_with("NAME") && table.lines().count() == 3, "{table}");
-    for part in ["ACCEPTED", "TIMEOUT", "ON TIMEOUT", "GOVERNED", "COMPUTED", "179m", "InForce"] {
+    for part in ["ACCEPTED", "TIMEOUT", "ON STALE", "GOVERNED", "COMPUTED", "179m", "InForce"] {
         assert!(table.contains(part), "{part} not in {table}");
     }
     assert!(table.lines().all(|line| line.trim_end().len() <= 120), "{table}");

@@ -322,7 +322,7 @@ impl Desk {
 /// Why no object is made for some executions.
 fn over_budget() -> (&'static str, String) {
     let message = "the JobExecution objects of this namespace take more of the operator's memory than EXECUTION_BUDGET allows: \
-                   none is made until there is room. Delete some, lower spec.execution_objects.limit, or raise EXECUTION_BUDGET of the operator";
+                   none is made until there is room. Delete some, lower spec.executionObjects.limit, or raise EXECUTION_BUDGET of the operator";
     ("BudgetExceeded", message.to_owned())
 }
 
