@@ -51,7 +51,6 @@ mod property;
 mod race;
 mod retention;
 mod samples;
-mod scenario;
 mod schema;
 mod scope;
 mod selectors;
