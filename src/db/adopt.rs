@@ -15,7 +15,7 @@ use super::{Database, DbError, Mapping, schema};
 pub enum How {
     /// It is the store's own from now on: messages are delivered.
     TakeOver,
-    /// It goes: nobody is told.
+    /// It is deleted, and nobody is notified.
     Discard,
 }
 

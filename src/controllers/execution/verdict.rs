@@ -302,7 +302,7 @@ fn accepted(object: &JobExecution, row: &Execution) -> Option<DesiredCondition> 
     if row.phase.finished() {
         let same = before.observed_generation == object.metadata.generation;
         let before = find(&before.conditions, TYPE).filter(|_| same);
-        let conflicted = before.is_some_and(|c| c.reason == OVERRIDDEN);
+        let overridden = before.is_some_and(|c| c.reason == OVERRIDDEN);
         // When it was asked for is known to the second: what was asked for in the second of the end was in time if it
         // was seen to be in force.
         let seen = before.is_some_and(|c| c.status == "True");
@@ -312,7 +312,7 @@ fn accepted(object: &JobExecution, row: &Execution) -> Option<DesiredCondition> 
                 .zip(moved_at(&object.metadata))
                 .is_some_and(|(end, asked)| asked.timestamp() >= end.timestamp());
         return Some(match before {
-            Some(before) if conflicted && !late => {
+            Some(before) if overridden && !late => {
                 DesiredCondition::new(TYPE, false, OVERRIDDEN, before.message.clone())
             }
             _ if late => DesiredCondition::new(
