@@ -42,12 +42,14 @@ pub struct Adopted {
     pub records: Vec<String>,
     /// Those of them that another store confirms to be its own.
     pub kept: Vec<String>,
+    /// Those of them whose tables were owned by other roles than this table is.
+    pub foreign: Vec<String>,
 }
 
 impl Adopted {
     /// The same for people.
     pub fn told(&self, how: How) -> String {
-        let Self { released, messages, sweeps, records, kept } = self;
+        let Self { released, messages, sweeps, records, kept, foreign } = self;
         let mut parts = Vec::new();
         if let Some(Claimant { namespace, name, .. }) = released {
             parts.push(format!(
@@ -73,6 +75,13 @@ impl Adopted {
         }
         if !kept.is_empty() {
             parts.push(format!("{} stays, since that store confirms its claim", kept.join(", ")));
+        }
+        if !foreign.is_empty() {
+            parts.push(format!(
+                "{} stays: another role owned its table than owns this one. If it is this table's all the same, run `jobexec adopt` as a \
+                 superuser",
+                foreign.join(", ")
+            ));
         }
         if parts.is_empty() {
             return "there is nothing of another ExecutionStore to adopt".to_owned();
@@ -131,6 +140,10 @@ pub async fn adopt(
     for left in left {
         if is_anothers(&left, own.as_ref()) {
             adopted.kept.push(left.to_string());
+            continue;
+        }
+        if !records::may_change(database, left.store_id).await? {
+            adopted.foreign.push(left.to_string());
             continue;
         }
         match how {

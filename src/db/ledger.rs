@@ -22,6 +22,10 @@ pub(super) const TABLE: &str =
     "(SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
                       WHERE n.nspname = $1 AND c.relname = $2)";
 
+/// The role that owns it.
+pub(super) const OWNER: &str = "(SELECT pg_get_userbyid(c.relowner)::text FROM pg_catalog.pg_class AS c
+                      JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2)";
+
 /// The row of that table in `jobexec.stores`.
 pub(super) const ITS_ROW: &str = "registry = 'jobexec.stores'::regclass AND table_oid = \
     (SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
@@ -290,23 +294,23 @@ async fn confirm(
 ) -> Result<(DateTime<Utc>, DateTime<Utc>), sqlx::Error> {
     let (table_schema, table_name) = mapping.relation();
     let sql = format!(
-        "UPDATE jobexec.stores SET uid = $2, namespace = $3, name = $4, seen_at = statement_timestamp(),
-                table_schema = $7, table_name = $8,
-                watched_since = CASE WHEN $5 OR NOT {seen} THEN statement_timestamp()
+        "UPDATE jobexec.stores SET uid = $4, namespace = $5, name = $6, seen_at = statement_timestamp(),
+                table_schema = $1, table_name = $2, table_owner = {OWNER},
+                watched_since = CASE WHEN $7 OR NOT {seen} THEN statement_timestamp()
                                      ELSE COALESCE({WATCHED_SINCE}, statement_timestamp()) END
-         WHERE store_id = $1 RETURNING {watched}, seen_at",
-        seen = seen_within("$6"),
+         WHERE store_id = $3 RETURNING {watched}, seen_at",
+        seen = seen_within("$8"),
         watched = wire("watched_since"),
     );
     sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(table_schema)
+        .bind(table_name)
         .bind(store_id)
         .bind(&claimant.uid)
         .bind(&claimant.namespace)
         .bind(&claimant.name)
         .bind(outage)
         .bind(GAP_SECONDS)
-        .bind(table_schema)
-        .bind(table_name)
         .persistent(false)
         .fetch_one(tx)
         .await
@@ -337,8 +341,8 @@ pub(super) async fn enter(tx: &mut sqlx::PgConnection, mapping: &Mapping) -> Res
         return Ok(Entered::Hidden);
     }
     let sql = format!(
-        "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name)
-         SELECT 'jobexec.stores'::regclass, {TABLE}, $1, $2 FROM generate_series(1, $3)
+        "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name, table_owner)
+         SELECT 'jobexec.stores'::regclass, {TABLE}, $1, $2, {OWNER} FROM generate_series(1, $3)
          WHERE NOT EXISTS (SELECT FROM jobexec.stores WHERE {ITS_ROW})
          ON CONFLICT DO NOTHING"
     );

@@ -25,7 +25,7 @@ const GRANTS: [(&str, &str, For); 17] = [
     ("USAGE", "SCHEMA jobexec", Recording),
     ("SELECT", "jobexec._sqlx_migrations", Recording),
     (
-        "SELECT, INSERT (registry), INSERT (table_oid), INSERT (table_schema), INSERT (table_name), UPDATE",
+        "SELECT, INSERT (registry), INSERT (table_oid), INSERT (table_schema), INSERT (table_name), INSERT (table_owner), UPDATE",
         "jobexec.stores",
         Recording,
     ),

@@ -94,7 +94,7 @@ async fn whoever_owns_the_schema_brings_it_up_to_date() {
     world
         .sql(
             "DROP INDEX jobexec.events_sweep, jobexec.sweeps_started; DROP TABLE jobexec.samples; \
-             ALTER TABLE jobexec.rules DISABLE ROW LEVEL SECURITY; DROP POLICY may_update_table ON jobexec.events",
+             ALTER TABLE jobexec.rules DISABLE ROW LEVEL SECURITY; DROP POLICY may_delete ON jobexec.events",
         )
         .await;
     let operator = world.operator();
@@ -106,7 +106,7 @@ async fn whoever_owns_the_schema_brings_it_up_to_date() {
     assert!(made.contains("(sweep_id, event_id)") && made.contains("(store_id, started_at)"), "{made}");
     let unsecured = "SELECT COALESCE(string_agg(relname, ' '), '') FROM pg_class AS c \
                      WHERE relnamespace = 'jobexec'::regnamespace AND relkind = 'r' \
-                     AND NOT (relrowsecurity AND EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid))";
+                     AND NOT (relrowsecurity AND 4 = (SELECT count(*) FROM pg_policy WHERE polrelid = c.oid))";
     assert_eq!(world.one::<String>(unsecured).await, "_sqlx_migrations");
     drop(operator);
     let oids = "SELECT string_agg(oid::text, ' ' ORDER BY oid) FROM pg_class WHERE relnamespace = 'jobexec'::regnamespace";

@@ -72,6 +72,20 @@ async fn move_events(database: &Database, store_id: i64, from: i64) -> Result<i6
     Ok(moved)
 }
 
+/// Whether this login may change or delete the record. Everybody who may UPDATE the table that has its name now sees it; where its
+/// own table is gone, that one must also be owned by the role that owned it. Row security says so.
+pub(super) async fn may_change(database: &Database, of: i64) -> Result<bool, DbError> {
+    let mut tx = database.write().await?;
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT store_id FROM jobexec.stores WHERE store_id = $1 FOR NO KEY UPDATE")
+            .bind(of)
+            .persistent(false)
+            .fetch_optional(&mut *tx)
+            .await?;
+    tx.rollback().await?;
+    Ok(found.is_some())
+}
+
 /// Deletes the record of a table that is gone.
 pub(super) async fn delete(database: &Database, from: i64) -> Result<(), DbError> {
     let events = format!(
@@ -98,7 +112,8 @@ pub(super) async fn delete(database: &Database, from: i64) -> Result<(), DbError
 pub(super) async fn leave(database: &Database, of: i64) -> Result<(), DbError> {
     let mut tx = database.write().await?;
     sqlx::query(
-        "UPDATE jobexec.stores AS s SET table_schema = n.nspname, table_name = c.relname
+        "UPDATE jobexec.stores AS s SET table_schema = n.nspname, table_name = c.relname,
+                table_owner = pg_get_userbyid(c.relowner)
          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE s.store_id = $1 AND c.oid = s.table_oid",
     )
     .bind(of)

@@ -10,7 +10,7 @@ pub(super) const NEEDED: [(&str, &str); 8] = [
     ("_sqlx_migrations", "SELECT"),
     (
         "stores",
-        "SELECT, INSERT (registry), INSERT (table_oid), INSERT (table_schema), INSERT (table_name), UPDATE",
+        "SELECT, INSERT (registry), INSERT (table_oid), INSERT (table_schema), INSERT (table_name), INSERT (table_owner), UPDATE",
     ),
     ("rules", "SELECT, INSERT, UPDATE, DELETE"),
     ("figures", "SELECT, INSERT, UPDATE, DELETE"),

@@ -9,11 +9,15 @@ use super::super::extras::block;
 use super::super::mapping::{literal, quote};
 use super::grants;
 
-/// Whether there is a schema of before 0.1.0: tables were known by their names.
+/// Whether there is a schema of before 0.1.0: tables were known by their names and not by their owners too, and what was done
+/// about a stale execution was called by another word.
 const OUTDATED: &str = "SELECT EXISTS (
         SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'jobexec' AND c.relname = 'stores' AND c.relkind = 'r'
-          AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'table_oid'))";
+        CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(a.attname::text) AS names FROM pg_catalog.pg_attribute AS a
+                            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS has
+        WHERE n.nspname = 'jobexec' AND c.relkind = 'r'
+          AND CASE c.relname WHEN 'stores' THEN (has.names @> '{table_oid,table_owner}') IS NOT TRUE
+                             WHEN 'rules' THEN has.names @> '{on_timeout}' END)";
 
 /// What to do about it.
 const DROP_OUTDATED: &str = "the schema jobexec was made before version 0.1.0, and nothing of it is migrated: as its owner run \

@@ -70,22 +70,40 @@ sequences AS (
     FROM pg_catalog.pg_depend AS d JOIN tables AS t ON d.refobjid = t.oid JOIN pg_catalog.pg_class AS c ON c.oid = d.objid
     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
       AND d.deptype = 'i' AND c.relkind = 'S'),
+-- What row security asks of a record; how a Postgres lays it out is its own matter.
+by_table AS (
+    SELECT 'CASEWHENhas_schema_privilegeto_regnamespacequote_identtable_schema::oid,''USAGE''::textTHENto_regclassformat''%I.%I''::text,'
+           'table_schema,table_name::oidELSENULL::oidEND' AS by_name,
+           'has_any_column_privilegetable_oid,''UPDATE''::text' AS by_oid),
+asked AS (
+    SELECT pg_catalog.concat('COALESCECASEWHENregistry=tableoidTHEN', by_oid, 'ELSENULL::booleanEND,has_any_column_privilege', by_name,
+                             ',''UPDATE''::text') AS of_table,
+           pg_catalog.concat('registry<>tableoidOR', by_oid, 'ISNOTNULLOREXISTSSELECTFROMpg_classWHEREoid=', by_name,
+                             'ANDpg_get_userbyidrelowner=table_owner') AS of_owner,
+           pg_catalog.concat('registry=tableoidAND', by_oid, 'ANDtable_oid=', by_name) AS to_table,
+           pg_catalog.concat('store_idINSELECTstore_idFROMjobexec.storesWHEREregistry=tableoidAND', by_oid) AS to_store,
+           'store_idINSELECTstore_idFROMjobexec.stores' AS of_store
+    FROM by_table),
 policies AS (
-    SELECT t.name AS table_name, p.polname::text AS name,
-           p.polcmd = '*' AND p.polpermissive AND p.polroles = '{0}'
-           -- How a Postgres lays it out is its own matter.
-           AND pg_catalog.translate(pg_catalog.pg_get_expr(p.polqual, p.polrelid), E'() \n\t', '') = CASE t.name
-               WHEN 'stores' THEN pg_catalog.concat('COALESCECASEWHENregistry=tableoidTHENhas_any_column_privilegetable_oid,''UPDATE''::text',
-                   'ELSENULL::booleanEND,has_any_column_privilege', by_name, ',''UPDATE''::text')
-               ELSE 'store_idINSELECTstores.store_idFROMjobexec.stores' END
-           AND COALESCE(pg_catalog.translate(pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid), E'() \n\t', ''), '') = CASE t.name
-               WHEN 'stores' THEN pg_catalog.concat(
-                   'registry=tableoidANDhas_any_column_privilegetable_oid,''UPDATE''::textANDtable_oid=', by_name)
-               ELSE '' END AS ours
-    FROM pg_catalog.pg_policy AS p JOIN tables AS t ON p.polrelid = t.oid
-    CROSS JOIN (SELECT pg_catalog.concat('CASEWHENhas_schema_privilegeto_regnamespacequote_identtable_schema::oid,''USAGE''::text',
-        'THENto_regclassformat''%I.%I''::text,table_schema,table_name::oidELSENULL::oidEND') AS by_name) AS named
-    LIMIT 1000)
+    SELECT p.table_name, p.name, p.command,
+           permissive AND CASE p.command
+               WHEN 'r' THEN p.old_rows = CASE p.table_name WHEN 'stores' THEN of_table ELSE of_store END AND p.new_rows = ''
+               WHEN 'a' THEN p.old_rows = '' AND p.new_rows = CASE p.table_name WHEN 'stores' THEN to_table ELSE to_store END
+               WHEN 'w' THEN p.old_rows = changed AND p.new_rows = CASE p.table_name WHEN 'stores' THEN to_table ELSE to_store END
+               WHEN 'd' THEN p.old_rows = changed AND p.new_rows = '' END AS ours
+    FROM (SELECT t.name AS table_name, p.polname::text AS name, p.polcmd::text AS command,
+                 p.polpermissive AND p.polroles = '{0}' AS permissive, plain.old_rows, plain.new_rows
+          FROM pg_catalog.pg_policy AS p JOIN tables AS t ON p.polrelid = t.oid
+          CROSS JOIN LATERAL (
+              SELECT pg_catalog.regexp_replace(pg_catalog.translate(COALESCE(pg_catalog.pg_get_expr(p.polqual, p.polrelid), ''),
+                         E'() \n\t', ''), '(?:stores|pg_class)\.', '', 'g') AS old_rows,
+                     pg_catalog.regexp_replace(pg_catalog.translate(COALESCE(pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid), ''),
+                         E'() \n\t', ''), '(?:stores|pg_class)\.', '', 'g') AS new_rows) AS plain
+          LIMIT 1000) AS p
+    CROSS JOIN asked
+    CROSS JOIN LATERAL (
+        SELECT CASE p.table_name WHEN 'stores' THEN pg_catalog.concat(of_owner, 'AND', of_table)
+                                 ELSE pg_catalog.concat(of_store, 'WHERE', of_owner) END AS changed) AS c)
 -- `place` 1: the owner of the schema itself; `mended`: whether `jobexec schema --apply` mends it. The statements are run from the
 -- last place to the first: until nothing of others' is left nobody becomes the owner of what would run it.
 SELECT place, pg_catalog.left(problem, 400) AS problem,
@@ -149,7 +167,9 @@ FROM (
            pg_catalog.format('ALTER TABLE jobexec.%I ENABLE ROW LEVEL SECURITY', t.name), true
     FROM tables AS t
     WHERE t.secured AND t.kind = 'r'
-      AND NOT (t.relrowsecurity AND EXISTS (SELECT FROM policies AS p WHERE p.table_name = t.name AND p.ours)) LIMIT 100)
+      AND NOT (t.relrowsecurity
+               AND 4 = (SELECT pg_catalog.count(DISTINCT p.command) FROM policies AS p WHERE p.table_name = t.name AND p.ours))
+    LIMIT 100)
     UNION ALL
     -- What Postgres itself brings is not written down.
     SELECT DISTINCT 11, pg_catalog.format('%s of jobexec.%I uses %s', i.identity, p.name, u.identity),

@@ -252,6 +252,18 @@ async fn refused(world: &World, operator: &Operator, named: &str) -> ExecutionSt
 
 #[tokio::test]
 async fn a_schema_of_before_the_first_version_is_refused_with_the_statement_that_drops_it() {
+    let world = World::new("outdated-rules").await;
+    // What was done about a stale execution was called by another word.
+    world.sql("ALTER TABLE jobexec.rules RENAME on_stale TO on_timeout").await;
+    for role in [&[][..], &["--apply"]] {
+        let applied = world.jobexec(&[&["schema", "--role", &world.role][..], role].concat());
+        let applied = if role.is_empty() { psql(&world, &applied.stdout) } else { applied };
+        let text = String::from_utf8_lossy(&applied.stderr).into_owned();
+        assert!(
+            text.contains("before version 0.1.0") && text.contains("DROP SCHEMA jobexec CASCADE"),
+            "{text}"
+        );
+    }
     let world = World::bare("outdated").await;
     world
         .sql(&format!(

@@ -11,6 +11,7 @@ CREATE TABLE IF NOT EXISTS jobexec.stores (
     table_oid     oid         NOT NULL,        -- by the right on this table rows here and in the other tables are seen
     table_schema  text        NOT NULL,        -- its name when it was last looked at, for people
     table_name    text        NOT NULL,
+    table_owner   text,        -- the role that owned it then
     uid           text,        -- of the ExecutionStore that claims the table; NULL: nobody
     namespace     text,
     name          text,
@@ -194,11 +195,15 @@ CREATE INDEX IF NOT EXISTS messages_due ON jobexec.messages (store_id, next_atte
 CREATE INDEX IF NOT EXISTS messages_ended ON jobexec.messages (store_id, ended_at) WHERE ended_at IS NOT NULL;
 
 -- Row security: whoever may UPDATE a table of executions sees and writes what is kept of it, and nothing else. The stores
--- are asked once a statement (a hashed subplan), not once a row. The owner of the tables is exempt.
+-- are asked once a statement (a hashed subplan), not once a row. The owner of the tables is exempt. A record whose table is
+-- gone is seen by its name, which anybody may take who can create a table: so nobody adds to such a record, and it is
+-- changed or deleted only where the table that has its name now is owned by the role that owned the old one.
 DO $$
 DECLARE
     own text;
-    of_store text := 'store_id IN (SELECT store_id FROM jobexec.stores)';
+    command text;
+    old_rows text; -- which rows a command may read, change or delete
+    new_rows text; -- which rows it may write
     -- The table that has the name now; NULL: there is none, or none that this login may look for.
     by_name  text := 'CASE WHEN has_schema_privilege(to_regnamespace(quote_ident(table_schema))::oid, ''USAGE'') '
                      'THEN to_regclass(format(''%I.%I'', table_schema, table_name))::oid END';
@@ -206,6 +211,9 @@ DECLARE
     -- What is left of a table that is gone, or comes from a dump, goes by the name.
     of_table text := format('COALESCE(CASE WHEN registry = tableoid THEN %s END, has_any_column_privilege(%s, ''UPDATE''))',
                             by_oid, by_name);
+    -- Roles may have other names where a dump was restored, and there the table comes with its record.
+    of_owner text := format('registry <> tableoid OR %s IS NOT NULL OR EXISTS (SELECT FROM pg_class WHERE pg_class.oid = %s '
+                            'AND pg_get_userbyid(relowner) = table_owner)', by_oid, by_name);
     -- Nobody writes a name that is not that of the table: after its end it opens the record.
     to_table text := format('registry = tableoid AND %s AND table_oid = %s', by_oid, by_name);
 BEGIN
@@ -214,11 +222,21 @@ BEGIN
         IF NOT (SELECT relrowsecurity FROM pg_class WHERE oid = format('jobexec.%I', own)::regclass) THEN
             EXECUTE format('ALTER TABLE jobexec.%I ENABLE ROW LEVEL SECURITY', own);
         END IF;
-        IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = format('jobexec.%I', own)::regclass) THEN
-            EXECUTE format('CREATE POLICY may_update_table ON jobexec.%I USING (%s)', own,
-                           CASE own WHEN 'stores' THEN of_table ELSE of_store END)
-                    || CASE own WHEN 'stores' THEN format(' WITH CHECK (%s)', to_table) ELSE '' END;
-        END IF;
+        FOREACH command IN ARRAY ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']
+        LOOP
+            CONTINUE WHEN EXISTS (SELECT FROM pg_policy WHERE polrelid = format('jobexec.%I', own)::regclass
+                                  AND polname = 'may_' || lower(command));
+            old_rows := CASE WHEN command = 'SELECT' THEN of_table ELSE format('(%s) AND %s', of_owner, of_table) END;
+            new_rows := to_table;
+            IF own <> 'stores' THEN
+                old_rows := 'store_id IN (SELECT store_id FROM jobexec.stores'
+                            || CASE WHEN command = 'SELECT' THEN ')' ELSE format(' WHERE %s)', of_owner) END;
+                new_rows := format('store_id IN (SELECT store_id FROM jobexec.stores WHERE registry = tableoid AND %s)', by_oid);
+            END IF;
+            EXECUTE format('CREATE POLICY %I ON jobexec.%I FOR %s', 'may_' || lower(command), own, command)
+                    || CASE WHEN command = 'INSERT' THEN '' ELSE format(' USING (%s)', old_rows) END
+                    || CASE WHEN command IN ('INSERT', 'UPDATE') THEN format(' WITH CHECK (%s)', new_rows) ELSE '' END;
+        END LOOP;
     END LOOP;
 END $$;
 
