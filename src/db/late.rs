@@ -14,7 +14,7 @@ use super::{Database, DbError, Ledger, Mapping, outbox};
 /// What is recorded of such an execution.
 pub const FINISHED_LATE: &str = "FinishedLate";
 
-/// How many records one step looks at. It costs a few milliseconds.
+/// How many records one step looks at of each, the newest and those that are next. It costs a few milliseconds.
 const STEP: i64 = 500;
 
 /// An execution that was finished after it had been ended.
@@ -39,8 +39,9 @@ pub struct Step {
     pub before: Option<i64>,
 }
 
-/// Looks at the next `STEP` records before `before`, the latest first, and records which of their executions were finished
-/// otherwise since. Where there are no older ones of the last days the next step begins anew.
+/// Looks at the latest `STEP` records and at the next `STEP` before `before`, and records which of their executions were finished
+/// otherwise since. Mostly that is soon after, so the latest come up each time; all others are walked through, the latest first.
+/// Where there are no older ones of the last days the next step begins anew.
 ///
 /// # Errors
 /// Those of the database; then nothing was recorded.
@@ -55,7 +56,7 @@ pub async fn step(
     // Mostly there is none, and then nothing is written.
     let sql = format!(
         "{with} SELECT (SELECT count(*) > 0 FROM found),
-                       (SELECT min(event_id) FROM batch HAVING count(*) = {STEP} AND min(at) > {SINCE})"
+                       (SELECT min(event_id) FROM walk HAVING count(*) = {STEP} AND min(at) > {SINCE})"
     );
     let mut tx = database.read().await?;
     let (any, next): (bool, Option<i64>) = sqlx::query_as(AssertSqlSafe(sql))
@@ -111,10 +112,12 @@ const SINCE: &str = "statement_timestamp() - make_interval(days => 7)";
 /// does one that was seen to run again with the same start. A worker that obeys a person's wish to cancel is not late.
 fn found(m: &Mapping) -> String {
     format!(
-        "WITH batch AS MATERIALIZED (
-             SELECT event_id, at, execution_id, job_id, execution_number, action, reason, source, started_at, deadline
-             FROM jobexec.events WHERE store_id = $1 AND ($2::bigint IS NULL OR event_id < $2)
+        "WITH walk AS MATERIALIZED (
+             SELECT {columns} FROM jobexec.events WHERE store_id = $1 AND ($2::bigint IS NULL OR event_id < $2)
              ORDER BY event_id DESC LIMIT {STEP}),
+         latest AS MATERIALIZED (
+             SELECT {columns} FROM jobexec.events WHERE store_id = $1 AND $2 IS NOT NULL ORDER BY event_id DESC LIMIT {STEP}),
+         batch AS MATERIALIZED (SELECT * FROM walk UNION SELECT * FROM latest),
          found AS MATERIALIZED (
              SELECT b.*, {status} AS status, {end} AS completed_at FROM batch AS b JOIN {table} AS t ON {id} = {key}
              WHERE b.action IN ('Failed', 'Cancelled') AND b.at > {SINCE} AND {finished}
@@ -123,6 +126,7 @@ fn found(m: &Mapping) -> String {
                AND (SELECT true FROM jobexec.events AS later
                     WHERE later.store_id = $1 AND later.execution_id = b.execution_id AND later.event_id > b.event_id
                       AND later.action IN ('{FINISHED_LATE}', '{STARTED_AGAIN}', 'Failed', 'Cancelled') LIMIT 1) IS NULL)",
+        columns = "event_id, at, execution_id, job_id, execution_number, action, reason, source, started_at, deadline",
         status = m.status_shown(),
         end = wire(&m.completed_at()),
         table = m.table(),

@@ -1,5 +1,6 @@
 //! Executions that were ended and had lived: their workers finish them after all.
 
+use jobexec_operator::db::late;
 use serde_json::json;
 
 use crate::support::World;
@@ -85,4 +86,27 @@ async fn records_are_looked_at_in_steps() {
         .await;
     world.until_true("SELECT count(*) = 1 FROM jobexec.events WHERE action = 'FinishedLate'").await;
     drop(operator);
+}
+
+/// While a walk through many records is under way, what was ended of late is seen at once.
+#[tokio::test]
+async fn the_latest_records_are_looked_at_each_time() {
+    let world = World::new("late-latest").await;
+    let work = crate::hostile::work::Work::open(&world, &json!({}), "7", "none").await.unwrap();
+    world
+        .sql(
+            "INSERT INTO job_executions SELECT n, 1, n, 'completed', '2026-01-01Z', now() FROM generate_series(1, 3) AS n; \
+             INSERT INTO jobexec.events (at, store_id, execution_id, action, reason, source, started_at) \
+             SELECT now(), store_id, CASE n WHEN 1 THEN '1' WHEN 700 THEN '2' WHEN 1400 THEN '3' ELSE 'x' END, 'Failed', \
+                    'DeadlineExceeded', 'x', '2026-01-01Z' FROM jobexec.stores, generate_series(1, 1400) AS n ORDER BY n",
+        )
+        .await;
+    let oldest: i64 = world.one("SELECT min(event_id) FROM jobexec.events").await;
+    let (database, mapping, ledger) = (&work.database, &work.mapping, work.ledger());
+    let step = late::step(database, mapping, ledger, Some(oldest + 400)).await.unwrap();
+    let found: Vec<&str> = step.found.iter().map(|late| late.id.as_str()).collect();
+    assert_eq!((found, step.before), (vec!["1", "3"], None), "the oldest, which are next, and the latest");
+    let next = late::step(database, mapping, ledger, Some(oldest + 900)).await.unwrap();
+    assert_eq!(next.found.iter().map(|late| late.id.as_str()).collect::<Vec<_>>(), ["2"], "each once");
+    assert_eq!(next.before, Some(oldest + 400));
 }

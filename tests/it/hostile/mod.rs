@@ -14,4 +14,4 @@ mod rows;
 mod secrets;
 mod server;
 mod squatter;
-mod work;
+pub(crate) mod work;

@@ -27,9 +27,9 @@ use serde_json::{Value, json};
 use crate::support::World;
 
 /// A store that is looked after.
-pub(super) struct Work {
-    pub(super) database: Database,
-    pub(super) mapping: Mapping,
+pub(crate) struct Work {
+    pub(crate) database: Database,
+    pub(crate) mapping: Mapping,
     ledger: Ledger,
     store_id: i64,
     compiled: Compiled,
@@ -51,7 +51,7 @@ pub(super) async fn database(world: &World) -> Database {
 
 impl Work {
     /// Claims the table, and has rules for the job and the type in force that have a timeout of an hour.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         world: &World,
         described: &Value,
         job: &str,
@@ -79,21 +79,24 @@ impl Work {
         Ok(Self { database, mapping, ledger, store_id, compiled, spec })
     }
 
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     fn judge(&self) -> Judge<'_> {
         Judge {
-            mapping: &self.mapping,
-            in_force: &self.compiled,
-            rules: Rules::Table(self.store_id),
             single_active_execution: self
                 .spec
                 .single_active_execution
                 .as_ref()
                 .map(|s| s.grace_period.to_chrono()),
             workloads: self.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
-            watched: Utc::now() - TimeDelta::days(1),
-            heartbeats_seen: None,
-            evidence: true,
-            asked: None,
+            ..Judge::new(
+                &self.mapping,
+                &self.compiled,
+                Rules::Table(self.store_id),
+                Utc::now() - TimeDelta::days(1),
+            )
         }
     }
 
