@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -14,7 +13,7 @@ use super::auth::Caller;
 use super::documented::Problems;
 use super::extract::Query;
 use super::problem::Problem;
-use super::stores::{Store, StoreName, Unavailable, some};
+use super::stores::{Store, StoreName, Unavailable, each};
 use super::{pages, period};
 use crate::api::Duration;
 use crate::db::stats::{self, Question};
@@ -103,8 +102,7 @@ pub(super) async fn stats(
 
 /// The stats of these stores together.
 pub(super) async fn table(stores: &[Store], question: &Question) -> Result<Table, Problem> {
-    let parts = join_all(stores.iter().map(async |store| (store, part(store, question).await))).await;
-    let (parts, unavailable) = some(parts.into_iter())?;
+    let (parts, unavailable) = each(stores, |store| part(store, question)).await?;
     let mut stats: Vec<JobStats> = parts.into_iter().flatten().collect();
     stats.sort_by_key(|job| Reverse(job.executions));
     stats.truncate(usize::try_from(question.limit).unwrap_or(usize::MAX));

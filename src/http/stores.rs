@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use serde::{Deserialize, Serialize};
@@ -154,6 +155,18 @@ impl Unavailable {
     pub(super) fn new(store: &StoreName, problem: &Problem) -> Self {
         Self { store: store.to_string(), reason: problem.kind().1.to_owned(), detail: problem.to_string() }
     }
+}
+
+/// What `part` gives of each of the stores, asked at the same time, as far as they could be asked.
+///
+/// # Errors
+/// Those of [`some`].
+pub(super) async fn each<'a, T, F: Future<Output = Result<T, Problem>>>(
+    stores: &'a [Store],
+    part: impl FnMut(&'a Store) -> F,
+) -> Result<(Vec<T>, Vec<Unavailable>), Problem> {
+    let given = join_all(stores.iter().map(part)).await;
+    some(stores.iter().zip(given))
 }
 
 /// What some of the stores gave, and why the others did not; a problem if none gave anything, or the request is at fault.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -16,7 +15,7 @@ use super::documented::Problems;
 use super::extract::Query;
 use super::period;
 use super::problem::Problem;
-use super::stores::{Store, StoreName, Unavailable, some};
+use super::stores::{Store, StoreName, Unavailable, each};
 use crate::api::Duration;
 use crate::db::Ledger;
 use crate::db::samples::{self, Point};
@@ -89,8 +88,7 @@ pub(super) async fn trends(
     let step = step.map_err(|error| Problem::InvalidParameter(error.to_string()))?;
     let stores = app.seen_by(&caller, wanted.store).await?;
     let now = Utc::now();
-    let parts = join_all(stores.iter().map(async |store| (store, points(store, since, step).await))).await;
-    let (parts, unavailable) = some(parts.into_iter())?;
+    let (parts, unavailable) = each(&stores, |store| points(store, since, step)).await?;
     let points = total(parts).into_iter().map(Sample::from).collect();
     Ok(Json(Series { step_seconds: step.num_seconds(), now, points, unavailable }))
 }
