@@ -119,17 +119,7 @@ impl Operator {
     }
 
     pub(crate) fn judge(&self) -> Judge<'_> {
-        Judge {
-            mapping: &self.mapping,
-            in_force: &self.compiled,
-            rules: Rules::Table(self.store_id),
-            workloads: None,
-            single_active_execution: None,
-            watched: self.watched,
-            heartbeats_seen: None,
-            evidence: true,
-            asked: None,
-        }
+        Judge::new(&self.mapping, &self.compiled, Rules::Table(self.store_id), self.watched)
     }
 
     /// The time of one look for stale executions and the next deadline, and what it saw.

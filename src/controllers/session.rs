@@ -400,19 +400,15 @@ impl Session {
 
     /// The predicate of this store, for what [`Self::bring_in_force`] returned.
     pub fn judge<'a>(&'a self, in_force: &'a InForce) -> Judge<'a> {
+        let rules = match self.ledger {
+            Ledger::Tables { store_id, .. } => Rules::Table(store_id),
+            Ledger::Missing(_) => Rules::Memory,
+        };
         Judge {
-            mapping: &self.mapping,
-            in_force: &in_force.compiled,
-            rules: match self.ledger {
-                Ledger::Tables { store_id, .. } => Rules::Table(store_id),
-                Ledger::Missing(_) => Rules::Memory,
-            },
             single_active_execution: self.single_active_execution,
             workloads: self.workloads,
-            watched: self.watched,
             heartbeats_seen: *self.heartbeats_seen.lock().unwrap_or_else(PoisonError::into_inner),
-            evidence: true,
-            asked: None,
+            ..Judge::new(&self.mapping, &in_force.compiled, rules, self.watched)
         }
     }
 }

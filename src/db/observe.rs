@@ -399,15 +399,9 @@ mod tests {
     fn length(mapping: &Mapping) -> usize {
         let in_force = in_force();
         let judge = Judge {
-            mapping,
-            in_force: &in_force,
-            rules: Rules::Table(1),
             single_active_execution: Some(TimeDelta::hours(1)),
             workloads: Some(TimeDelta::hours(1)),
-            watched: DateTime::default(),
-            heartbeats_seen: None,
-            evidence: false,
-            asked: None,
+            ..Judge::new(mapping, &in_force, Rules::Table(1), DateTime::default()).with_evidence(false)
         };
         look(&judge, TimeDelta::hours(1)).len()
     }

@@ -39,17 +39,7 @@ pub(super) async fn note(
     in_force: &Compiled,
     store_id: i64,
 ) -> Result<bool, sqlx::Error> {
-    let judge = Judge {
-        mapping,
-        in_force,
-        rules: Rules::Table(store_id),
-        single_active_execution: None,
-        workloads: None,
-        watched: Utc::now(),
-        heartbeats_seen: None,
-        evidence: false,
-        asked: None,
-    };
+    let judge = Judge::new(mapping, in_force, Rules::Table(store_id), Utc::now()).with_evidence(false);
     let sql = judge.promise();
     let query = judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false);
     Ok(query.execute(&mut **tx).await?.rows_affected() > 0)

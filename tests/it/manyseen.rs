@@ -60,15 +60,8 @@ async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
     let Claim::Held { ledger: Ledger::Tables { store_id, .. }, .. } = claim else { panic!("{claim:?}") };
     let in_force = policy::compile(base(), Vec::new(), Vec::new());
     let judge = Judge {
-        mapping: &mapping,
-        in_force: &in_force,
-        rules: Rules::Table(store_id),
-        single_active_execution: None,
         workloads: Some(TimeDelta::hours(1)),
-        watched: chrono::Utc::now() - TimeDelta::days(1),
-        heartbeats_seen: None,
-        evidence: true,
-        asked: None,
+        ..Judge::new(&mapping, &in_force, Rules::Table(store_id), chrono::Utc::now() - TimeDelta::days(1))
     };
     let rows = format!("generate_series(1, {ROWS}) AS n");
     world

@@ -214,19 +214,13 @@ impl Direct {
     /// The predicate.
     pub(super) fn judge(&self) -> Judge<'_> {
         Judge {
-            mapping: &self.mapping,
-            in_force: &self.compiled,
-            rules: self.rules,
             single_active_execution: self
                 .spec
                 .single_active_execution
                 .as_ref()
                 .map(|s| s.grace_period.to_chrono()),
             workloads: self.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
-            watched: self.watched,
-            heartbeats_seen: None,
-            evidence: true,
-            asked: None,
+            ..Judge::new(&self.mapping, &self.compiled, self.rules, self.watched)
         }
     }
 

@@ -158,6 +158,27 @@ const MOVES: &str =
     "(r.timeout IS NOT NULL OR r.extend_by IS NOT NULL OR r.grace IS NOT NULL OR r.on_stale IS NOT NULL)";
 
 impl<'a> Judge<'a> {
+    /// The predicate of a store that has no evidence beside heartbeats and jobs, for the operator itself.
+    #[must_use]
+    pub const fn new(
+        mapping: &'a Mapping,
+        in_force: &'a Compiled,
+        rules: Rules,
+        watched: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            mapping,
+            in_force,
+            rules,
+            single_active_execution: None,
+            workloads: None,
+            watched,
+            heartbeats_seen: None,
+            evidence: true,
+            asked: None,
+        }
+    }
+
     /// The same, on behalf of a person.
     #[must_use]
     pub const fn asked(self, asked: &'a Asked) -> Self {
