@@ -360,7 +360,8 @@ pub struct ObjectsStatus {
 pub struct Violations {
     /// Rows whose status is in no list of `spec.table.statuses`.
     pub unmapped_status: i64,
-    /// Running rows without a start time: they count from when they were first seen running.
+    /// Running rows without a start time: they count from when they were first seen running in the
+    /// present version of their row: one that is written again counts again.
     pub running_without_started_at: i64,
     /// Finished rows without an end time.
     pub finished_without_completed_at: i64,

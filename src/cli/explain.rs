@@ -113,7 +113,7 @@ fn evidence(out: &mut String, e: &Explanation, output: Output) {
     let none = if e.phase == Phase::Paused {
         "none, since the execution is paused"
     } else {
-        "none, since the execution has no start and was not seen running without one yet"
+        "none, since the execution has no start and was not seen running in the present version of its row"
     };
     let deadline =
         e.deadline.map_or_else(|| none.to_owned(), |at| format!("{}, {}", time(at), distance(e.now, at)));
@@ -161,7 +161,9 @@ fn outlook(e: &Explanation, output: Output) -> String {
             distance(e.now, at)
         ),
         (None, None) => {
-            "It has no start, and was not seen running without one yet: it counts from then on.".to_owned()
+            "It has no start, and was not seen running in the present version of its row, so nothing ends it. Once an operator sees it, \
+             its time counts from then; that takes the operator's own tables and the right to read xmin (jobexec schema --role)."
+                .to_owned()
         }
     }
 }

@@ -43,7 +43,7 @@ pub struct Explanation {
     /// What every rule says that could govern it, the most specific first, for each field.
     pub considered: Vec<Considered>,
     /// From when its time counts: the later of its start and its creation, and without a start not before it was first seen
-    /// running; `None`: it has no start, and was not seen running (yet).
+    /// running in the present version of its row; `None`: it has no start, and was not seen running in that version.
     pub counts_from: Option<DateTime<Utc>>,
     /// When it is past its deadline.
     pub deadline: Option<DateTime<Utc>>,
@@ -254,6 +254,8 @@ fn statement(judge: &Judge<'_>) -> String {
     let heartbeats = m.heartbeat_at();
     let (heartbeat, alive) =
         heartbeats.as_ref().map_or_else(|| (null(), null()), |at| (wire(at), judge.last_alive(at)));
+    let lost =
+        judge.heartbeat_lost_at().map_or_else(null, |at| format!("CASE WHEN {} THEN {at} END", m.judged()));
     let held = heartbeats.as_ref().map_or_else(
         || "false".to_owned(),
         |at| format!("{alive} > {} AND {running}", judge.known_alive(at), running = m.judged()),
@@ -269,7 +271,7 @@ fn statement(judge: &Judge<'_>) -> String {
          SELECT statement_timestamp() AS now, {status} AS status, {job} AS job_id, {type_} AS job_type,
                 {number}::bigint AS number, {start} AS started_at, {created} AS created_at, {end} AS completed_at,
                 {counts_from} AS counts_from, {deadline} AS deadline, {promised} AS promised, v.action, v.heartbeat AS heartbeat_timeout,
-                {heartbeat} AS heartbeat_at, {alive} + v.heartbeat AS heartbeat_lost_at,
+                {heartbeat} AS heartbeat_at, {lost} AS heartbeat_lost_at,
                 {held} AS heartbeat_held, {held_why} AS heartbeats_why,
                 {finished} AS job_finished, {since} AS job_finished_at, {job_ended} AS job_ended_at,
                 {unfinished} AS job_seen_unfinished, {successor} AS superseded_at,
@@ -423,7 +425,7 @@ fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error
             ),
         };
         let kept = matches!(judge.rules, Rules::Table(_));
-        let stale_at = if at.is_some() && kept { decode::maybe_at(row, "heartbeat_lost_at")? } else { None };
+        let stale_at = decode::maybe_at(row, "heartbeat_lost_at")?;
         let held = row.try_get::<Option<bool>, _>("heartbeat_held")?.unwrap_or_default();
         let why: Option<String> = row.try_get("heartbeats_why")?;
         let seen = match why.filter(|_| held && stale_at.is_some()) {
@@ -432,6 +434,9 @@ fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, sqlx::Error
                 "{seen}; that it is lost does not count, since the operator's own tables are not there, in which it is kept whether \
                  workers stopped together: run `jobexec schema --apply`"
             ),
+            None if at.is_some() && began.is_none() => {
+                format!("{seen}; that it is lost does not count, since it is not known when this run began")
+            }
             None => seen,
         };
         all.push(Evidence { reason: Reason::HeartbeatLost, seen, stale_at });
@@ -493,8 +498,11 @@ fn job_finished(row: &PgRow, finished: bool) -> Result<Evidence, sqlx::Error> {
 }
 
 impl Explanation {
-    /// When it will be stale if nothing changes, and why: the earliest of its deadline and the evidence.
+    /// When it will be stale if nothing changes, and why: the earliest of its deadline and the evidence. Only what runs can be.
     pub fn stale_at(&self) -> Option<(DateTime<Utc>, Reason)> {
+        if self.phase != Phase::Running {
+            return None;
+        }
         let evidence = self.evidence.iter().filter_map(|e| Some((e.stale_at?, e.reason)));
         let deadline = self.deadline.map(|at| (at, Reason::DeadlineExceeded));
         deadline.into_iter().chain(evidence).min_by_key(|(at, _)| *at)
@@ -504,8 +512,11 @@ impl Explanation {
     pub fn counts_otherwise(&self) -> Option<(DateTime<Utc>, String)> {
         let from = self.counts_from?;
         let Some(start) = self.started_at else {
-            let why =
-                if self.created_at == Some(from) { "its creation" } else { "when it was first seen running" };
+            let why = if self.created_at == Some(from) {
+                "its creation"
+            } else {
+                "when it was first seen running in the present version of its row"
+            };
             return Some((from, format!("{why}, since it has no start")));
         };
         let base = start.max(self.created_at.unwrap_or(start));

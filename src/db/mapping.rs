@@ -347,9 +347,10 @@ impl Mapping {
     }
 
     /// What is another text once anybody has written the row, as who claims it for another run does; `None`: this login may not
-    /// read it.
+    /// read it. NULL: the row has none, as in a foreign table that inherits from this one, where `xmin` is 0 whoever
+    /// writes it.
     pub const fn version(&self) -> Option<&'static str> {
-        if self.types.versions { Some("t.xmin::text") } else { None }
+        if self.types.versions { Some("NULLIF(t.xmin::text, '0')") } else { None }
     }
 
     /// The condition that the start is before the creation by more than clocks may differ, where that is mapped.

@@ -414,12 +414,20 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> Stri
             start: "f.started_at".to_owned(),
             created: judge.mapping.created_at().map(|_| "f.created_at".to_owned()),
             paused: judge.mapping.paused_for().map(|_| "f.paused".to_owned()),
-            version: None,
+            version: version_judged(judge),
         }),
         source = source("f.reason"),
         note = note(judge),
         joins = Judge::joins("f.id", "f.job_key", "f.job_type"),
     )
+}
+
+/// The version in which the row `f` was judged: none but the one in which it was first seen running says since when it ran. The
+/// statement still sees the row as it was before it was ended.
+fn version_judged(judge: &Judge<'_>) -> Option<String> {
+    let m = judge.mapping;
+    let version = m.version()?;
+    Some(format!("(SELECT {version} FROM {} AS t WHERE {} = f.id)", m.table(), m.id()))
 }
 
 /// What else is to be recorded of the end of `f`.

@@ -47,7 +47,7 @@ pub(crate) struct Explanation {
     /// When it ended.
     completed_at: Option<DateTime<Utc>>,
     /// From when its time counts: the later of its start and its creation, and without a start not before it was first seen
-    /// running; null: it has no start, and was not seen running (yet).
+    /// running in the present version of its row; null: it has no start, and was not seen running in that version.
     counts_from: Option<DateTime<Utc>>,
     /// How long it has run, or ran, in seconds.
     runtime_seconds: Option<f64>,

@@ -309,7 +309,10 @@ async fn an_execution_without_a_start_counts_from_when_it_was_first_seen_running
     let status = world
         .store_until(&operator, |s| is(&s.conditions, "Consistent", "False", "RunningWithoutStartedAt"))
         .await;
-    assert!(message(&status.conditions, "Consistent").contains("first seen running"));
+    assert!(
+        message(&status.conditions, "Consistent")
+            .contains("first seen running in the present version of their row")
+    );
     let seen = "SELECT string_agg(execution_id, ' ' ORDER BY execution_id) FROM jobexec.observations \
                 WHERE kind = 'RunningWithoutStart'";
     world.until_true(&format!("SELECT ({seen}) = '1 2 3 6'")).await;
@@ -329,7 +332,9 @@ async fn an_execution_without_a_start_counts_from_when_it_was_first_seen_running
     let file = world.file("store.yaml", &World::store_with("jobs", spec).to_string());
     let explain = |id: &str| String::from_utf8(world.jobexec(&["explain", id, "-f", &file]).stdout).unwrap();
     assert!(
-        explain("6").contains("when it was first seen running, since it has no start"),
+        explain("6").contains(
+            "when it was first seen running in the present version of its row, since it has no start"
+        ),
         "{}",
         explain("6")
     );
@@ -384,6 +389,53 @@ async fn another_run_in_the_row_of_one_without_a_start_gets_its_own_time() {
             "SELECT since > now() - interval '1 hour' FROM jobexec.observations WHERE execution_id = '1'",
         )
         .await;
+}
+
+#[tokio::test]
+async fn the_deadline_that_is_recorded_is_that_of_the_version_that_was_judged() {
+    let world = seen_without_a_start("versions").await;
+    // Another run may be in the row by now, of which nobody has seen the beginning.
+    world.sql("UPDATE job_executions SET job_id = 3 WHERE id = 1").await;
+    let file = world.file("store.yaml", &World::store_with("jobs", json!({})).to_string());
+    let ended =
+        world.jobexec(&["cleanup", "-f", &file, "--id", "1", "--id", "2", "--include-governed", "--yes"]);
+    assert!(ended.status.success(), "{ended:?}");
+    let recorded = "SELECT string_agg(concat_ws(' ', e.execution_id, e.deadline = o.since + interval '24 hours'), ', ' \
+                    ORDER BY e.execution_id) FROM jobexec.events AS e JOIN jobexec.observations AS o USING (execution_id) \
+                    WHERE e.action = 'Failed' AND o.kind = 'RunningWithoutStart'";
+    assert_eq!(world.one::<String>(recorded).await, "1, 2 t");
+}
+
+#[tokio::test]
+async fn a_row_in_a_foreign_table_has_no_version_and_no_deadline_without_a_start() {
+    let world = World::bare("foreign").await;
+    let here = url::Url::parse(&world.superuser()).unwrap();
+    world
+        .sql(&format!(
+            "CREATE EXTENSION postgres_fdw; \
+             CREATE SERVER here FOREIGN DATA WRAPPER postgres_fdw \
+                 OPTIONS (host '{}', port '{}', dbname '{}', keep_connections 'off'); \
+             CREATE USER MAPPING FOR PUBLIC SERVER here OPTIONS (user '{}', password '{}', password_required 'false'); \
+             {TABLE}; CREATE TABLE far (LIKE job_executions); \
+             CREATE FOREIGN TABLE away () INHERITS (job_executions) SERVER here OPTIONS (table_name 'far'); \
+             INSERT INTO job_executions VALUES (1, 1, 1, 'running'); INSERT INTO far VALUES (101, 101, 1, 'running')",
+            here.host_str().unwrap(),
+            here.port().unwrap_or(5432),
+            here.path().trim_start_matches('/'),
+            here.username(),
+            here.password().unwrap_or_default(),
+        ))
+        .await;
+    world.prepare().await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    let seen = "SELECT count(*) = 2 AND bool_and((detail IS NULL) = (execution_id = '101')) FROM jobexec.observations \
+                WHERE kind = 'RunningWithoutStart'";
+    world.until_true(seen).await;
+    world.sql("UPDATE jobexec.observations SET since = now() - interval '25 hours'").await;
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
+    look(&world, &operator).await;
+    assert_eq!(world.status(101).await, "running", "any writer may have begun another run");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
+use crate::support::world::TABLE;
 use crate::support::{World, is};
 
 fn explain(world: &World, args: &[&str]) -> (bool, String) {
@@ -15,6 +16,39 @@ fn explain(world: &World, args: &[&str]) -> (bool, String) {
         .unwrap();
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     (output.status.success(), text)
+}
+
+/// What never ends an execution is not promised.
+#[tokio::test]
+async fn a_lost_heartbeat_of_a_run_whose_beginning_nobody_knows_is_not_said_to_end_it() {
+    let spec = json!({"heartbeatTimeout": "1m", "table": {"columns": {"heartbeatAt": "beat"}}});
+    let table = format!("{TABLE}; ALTER TABLE job_executions ADD beat timestamptz");
+    let world = World::with("explain-undated", &table, &spec).await;
+    world
+        .sql(
+            "INSERT INTO job_executions VALUES (1, 1, 1, 'running', NULL, NULL, now()), \
+             (2, 1, 2, 'running', now(), NULL, now()), (3, 1, 3, 'scheduled', now(), NULL, now())",
+        )
+        .await;
+    let operator = world.operator();
+    world.store(spec.clone()).await;
+    world
+        .until_true("SELECT count(*) = 1 FROM jobexec.observations WHERE kind = 'RunningWithoutStart'")
+        .await;
+    operator.kill();
+    // Nobody has seen this version of the row.
+    world.sql("UPDATE job_executions SET job_id = 2 WHERE id = 1").await;
+    let file = world.file("store.yaml", &World::store_with("jobs", spec).to_string());
+    let told = |id: &str| explain(&world, &[id, "-f", &file]).1;
+    let text = told("1");
+    assert!(
+        text.contains("that it is lost does not count, since it is not known when this run began"),
+        "{text}"
+    );
+    assert!(text.contains("so nothing ends it. Once an operator sees it"), "{text}");
+    assert!(!text.contains("stale by that") && !text.contains("(HeartbeatLost)"), "{text}");
+    assert!(told("2").contains("(HeartbeatLost)"), "{}", told("2"));
+    assert!(!told("3").contains("stale by that"), "{}", told("3"));
 }
 
 /// With the rights of the operator's role and no more.
@@ -31,7 +65,9 @@ async fn every_rule_is_told_and_why_it_counts() {
     assert!(ok && text.contains("only the store's own settings count here"), "{text}");
     assert!(text.contains("It is stale (DeadlineExceeded), and is failed by the next sweep"), "{text}");
 
-    assert!(explain(&world, &["4"]).1.contains("It has no start, and was not seen running without one yet"));
+    assert!(explain(&world, &["4"]).1.contains(
+        "It has no start, and was not seen running in the present version of its row, so nothing ends it"
+    ));
 
     let operator = world.operator();
     for (name, timeout) in [("a-invoices", "5h"), ("b-invoices", "1h")] {
@@ -68,7 +104,12 @@ async fn every_rule_is_told_and_why_it_counts() {
     assert!(text.contains("It has ended, and stays as it is."), "{text}");
     assert!(explain(&world, &["3"]).1.contains("It does not run, so it cannot be stale."));
     let (_, text) = explain(&world, &["4"]);
-    assert!(text.contains("when it was first seen running, since it has no start"), "{text}");
+    assert!(
+        text.contains(
+            "when it was first seen running in the present version of its row, since it has no start"
+        ),
+        "{text}"
+    );
     for (id, told) in [("7", "the table has no execution 7"), ("abc", "\"abc\" is no id of this table")] {
         let (ok, text) = explain(&world, &[id]);
         assert!(!ok && text.contains(told), "{text}");

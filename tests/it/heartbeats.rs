@@ -21,7 +21,7 @@ async fn looked_at(test: &str, spec: &Value) -> World {
     let world = World::with(test, TABLE, spec).await;
     let operator = world.operator();
     world.store(spec.clone()).await;
-    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Seen")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Available")).await;
     operator.kill();
     world.sql("UPDATE jobexec.stores SET watched_since = now() - interval '1 day', seen_at = now()").await;
     world
@@ -96,7 +96,7 @@ async fn workers_that_fall_silent_together_are_held_once_and_who_stays_away_is_f
         .one("SELECT string_agg(DISTINCT reason, ' ') FROM jobexec.events WHERE action = 'Failed'")
         .await;
     assert_eq!(reasons, "DeadlineExceeded HeartbeatLost");
-    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Seen")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Available")).await;
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn one_worker_alone_is_held_where_many_sessions_were_lost() {
     let world = looked_at("sessions", &spec()).await;
     beating(&world, 1, 1, "0 minutes", "'w'").await;
     let operator = world.operator();
-    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Seen")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Available")).await;
     let mut sessions = Vec::new();
     for _ in 0..12 {
         sessions.push(sqlx::PgConnection::connect(&world.superuser()).await.unwrap());
@@ -165,7 +165,7 @@ async fn whose_workload_has_ended_is_not_held() {
     rbac::apply(&world.client, &world.namespace, rbac::WORKLOADS).await;
     let operator = world.operator();
     world.store(spec).await;
-    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Seen")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Available")).await;
     operator.kill();
     world.sql("UPDATE jobexec.stores SET watched_since = now() - interval '1 day', seen_at = now()").await;
     beating(&world, 1, 20, "61 minutes", "NULL").await;

@@ -57,7 +57,7 @@ async fn an_execution_ends_with_its_job_or_pod() {
     assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.suspects").await, 0);
 
     rbac::apply(&world.client, &world.namespace, rbac::WORKLOADS).await;
-    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Seen")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Available")).await;
     world.until_true("SELECT count(*) = 4 FROM job_executions WHERE status = 'failed'").await;
     world.request_sweep(&operator).await;
     let ended = "SELECT string_agg(execution_id || ' ' || reason || ' ' || source, ',' ORDER BY execution_id) \

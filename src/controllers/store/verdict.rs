@@ -150,7 +150,7 @@ fn evidence(store: &ExecutionStore, seen: &Seen) -> DesiredCondition {
                      not there or not readable. Run `jobexec schema --apply`; the condition AuditAvailable says more"
                 ),
             ),
-            None => DesiredCondition::new(TYPE, true, "Seen", "all evidence counts"),
+            None => DesiredCondition::new(TYPE, true, "Available", "all evidence counts"),
         },
         (None, None) => unreachable_yet(TYPE),
     }
@@ -391,7 +391,9 @@ fn contradictions(found: &Contradictions, versions: bool) -> [(i64, &'static str
             found.running_without_start,
             "RunningWithoutStartedAt",
             if versions {
-                "running without a start time, which count from when they were first seen running".to_owned()
+                "running without a start time, which count from when they were first seen running in the present version of their row: \
+                 one that is written again counts again"
+                    .to_owned()
             } else {
                 "running without a start time, which are never past a deadline, since this login may not see whether a row was \
                  claimed again: as the table's owner GRANT SELECT (xmin) on it, as `jobexec schema --role` does"

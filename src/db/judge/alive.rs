@@ -34,6 +34,19 @@ impl Judge<'_> {
         )
     }
 
+    /// When the row `t` has lost its heartbeat by its verdict `v`, if nothing changes; NULL: never, since it has sent none, or it has
+    /// no start and was not seen running. `None`: no heartbeat of the store counts, as there is none, or the operator has no tables
+    /// of its own, so that nobody knows whether a lost one has to be held.
+    pub(in crate::db) fn heartbeat_lost_at(&self) -> Option<String> {
+        let Rules::Table(_) = self.rules else { return None };
+        let heartbeat = self.mapping.heartbeat_at()?;
+        Some(format!(
+            "CASE WHEN {heartbeat} IS NOT NULL AND {began} IS NOT NULL THEN {alive} + v.heartbeat END",
+            began = self.counts_from(),
+            alive = self.last_alive(&heartbeat),
+        ))
+    }
+
     /// What is known of the workload of the execution with this id (a text) and beginning: why it ended, or that another one has
     /// its name.
     pub(in crate::db) fn workload_detail(&self, id: &str, began: &str) -> String {

@@ -205,24 +205,19 @@ impl Judge<'_> {
         )
     }
 
-    /// Where the operator has no tables of its own nobody knows whether a lost heartbeat has to be held.
     fn by_heartbeat(&self, take: Take) -> Option<String> {
-        let m = self.mapping;
-        let Rules::Table(_) = self.rules else { return None };
+        let lost_at = self.heartbeat_lost_at()?;
         let shortest = self.in_force.shortest_heartbeat()?;
-        let heartbeat = m.heartbeat_at()?;
-        let narrow = m.heartbeat_by(&format!(
+        let narrow = self.mapping.heartbeat_by(&format!(
             "statement_timestamp() - interval {}",
             literal(&rules::interval(shortest))
         ))?;
         let more = format!(
-            "{began} IS NOT NULL AND {narrow} AND {alive} + v.heartbeat <= {seen}",
-            began = self.counts_from(),
+            "{narrow} AND {lost_at} <= {seen}",
             seen = self.heartbeats_seen.map_or("statement_timestamp()".to_owned(), |seen| format!(
                 "LEAST(statement_timestamp(), '{}'::timestamptz)",
                 seen.to_rfc3339()
             )),
-            alive = self.last_alive(&heartbeat),
         );
         Some(self.by_evidence(Reason::HeartbeatLost, "", &more, take))
     }

@@ -24,8 +24,8 @@ pub(in crate::db) struct Times {
     pub(in crate::db) created: Option<String>,
     /// For how long it says that it has been paused, where that is mapped.
     pub(in crate::db) paused: Option<String>,
-    /// In which version it is; `None`: the one that was judged.
-    pub(in crate::db) version: Option<&'static str>,
+    /// In which version it is, or was when it was judged; `None`: this login may not read it.
+    pub(in crate::db) version: Option<String>,
 }
 
 impl Times {
@@ -56,7 +56,7 @@ impl Judge<'_> {
             start: m.started_at(),
             created: m.created_at(),
             paused: m.paused_for(),
-            version: m.version(),
+            version: m.version().map(str::to_owned),
         }
     }
 
@@ -83,7 +83,7 @@ impl Judge<'_> {
             format!(
                 "ELSE (SELECT {} FROM jobexec.observations AS o WHERE {} AND o.execution_id = {}::text)",
                 times.later_than("o.since"),
-                Self::seen_running(store_id, times.version),
+                Self::seen_running(store_id, times.version.as_deref()),
                 times.id
             )
         } else {

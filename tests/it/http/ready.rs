@@ -80,7 +80,7 @@ async fn a_dry_run_goes_by_no_evidence_that_a_clean_up_does_without() {
     let (operator, https) = world.serving(&[]).await;
     world.execution("e", "1", json!({"workloadRef": {"kind": "Pod", "name": "gone"}})).await;
     world.store(json!({"mode": "Observe", "pollInterval": "1h", "workloads": {"gracePeriod": "1s"}})).await;
-    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Seen")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Available")).await;
     let admin = https.with(&world.token("jobexec-administrator").await);
     admin.until(RUNNING, |status, _| status == 200).await;
     let dry = format!("{CLEANUP}?dry_run=true");
@@ -114,7 +114,7 @@ async fn workloads_are_looked_at_again_before() {
     let (operator, https) = world.serving(&[]).await;
     world.execution("e", "1", json!({"workloadRef": {"kind": "Pod", "name": "there"}})).await;
     world.store(json!({"mode": "Observe", "pollInterval": "1h", "workloads": {"gracePeriod": "1s"}})).await;
-    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Seen")).await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Available")).await;
     let admin = https.with(&world.token("jobexec-administrator").await);
     admin.until(RUNNING, |status, _| status == 200).await;
     world

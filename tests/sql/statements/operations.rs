@@ -84,18 +84,12 @@ pub(super) async fn run(recorder: &mut Recorder, database: &Database, pool: &PgP
     let rules = compiled(store);
     let spec = &store.spec;
     let judge = Judge {
-        mapping,
-        in_force: &rules,
-        rules: Rules::Table(store_id),
         single_active_execution: spec
             .single_active_execution
             .as_ref()
             .map(|single_active_execution| single_active_execution.grace_period.to_chrono()),
         workloads: spec.workloads.as_ref().map(|workloads| workloads.grace_period.to_chrono()),
-        watched: DateTime::UNIX_EPOCH,
-        heartbeats_seen: None,
-        evidence: true,
-        asked: None,
+        ..Judge::new(mapping, &rules, Rules::Table(store_id), DateTime::UNIX_EPOCH)
     };
     let id = |n: u8| {
         if spec.table.columns.id.0 == "run" { Uuid::from_u128(n.into()).to_string() } else { n.to_string() }
