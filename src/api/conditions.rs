@@ -1,17 +1,17 @@
-//! Conditions, after the Kubernetes API conventions
+//! Status conditions, following the Kubernetes API conventions
 //! (<https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#typical-status-properties>).
 
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
-/// The longest message that the schema of a condition accepts.
+/// The maximum length of a message in the schema of a condition, in bytes.
 const MESSAGE_LIMIT: usize = 32_768;
 
-/// The beginning of the year 1, in seconds since 1970.
-const FIRST_SECOND: i64 = -62_135_596_800;
+/// The start of the year 1, in seconds since the Unix epoch.
+const MIN_SECOND: i64 = -62_135_596_800;
 
-/// The types of the conditions of all three kinds of object. What each of them means is in docs/status.md.
+/// The condition types of all three custom resources. docs/status.md describes each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "docs/status.md has a row for each")]
 pub enum ConditionType {
@@ -34,7 +34,7 @@ pub enum ConditionType {
 }
 
 impl ConditionType {
-    /// The type as the Kubernetes API spells it.
+    /// Returns the type as written in the Kubernetes API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "Accepted",
@@ -60,16 +60,16 @@ impl ConditionType {
 /// The status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConditionStatus {
-    /// It holds.
+    /// The condition holds.
     True,
-    /// It does not hold.
+    /// The condition does not hold.
     False,
-    /// Nobody knows, for example because the database cannot be reached.
+    /// The status cannot be determined, for example because the database is unreachable.
     Unknown,
 }
 
 impl ConditionStatus {
-    /// As conditions spell it.
+    /// Returns the status as written in a condition.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -85,21 +85,21 @@ impl From<bool> for ConditionStatus {
     }
 }
 
-/// A condition that an object should have, before its `lastTransitionTime` is known.
+/// A condition that an object should have, without a `lastTransitionTime`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredCondition {
-    /// Its type.
+    /// The type of the condition.
     pub type_: ConditionType,
-    /// Whether it holds.
+    /// The status of the condition.
     pub status: ConditionStatus,
-    /// Why, in one `PascalCase` word.
+    /// The reason, as one `PascalCase` word.
     pub reason: &'static str,
-    /// Why, in a sentence that says what to do next.
+    /// The explanation for users, including what to do next.
     pub message: String,
 }
 
 impl DesiredCondition {
-    /// A condition of this type, status, reason and message.
+    /// Creates a condition.
     pub fn new(
         type_: ConditionType,
         status: impl Into<ConditionStatus>,
@@ -110,8 +110,9 @@ impl DesiredCondition {
     }
 }
 
-/// The conditions that follow from `desired`, for the object of `generation`: `lastTransitionTime` is kept from
-/// `previous` where the status did not change, else it is `now`. Types that are not desired are dropped.
+/// Builds the conditions of an object at `generation` from `desired`. Each condition keeps its `lastTransitionTime`
+/// from `previous` if its status did not change, and gets `now` otherwise. Conditions that `desired` does not contain
+/// are dropped.
 pub fn set_conditions(
     previous: &[Condition],
     desired: Vec<DesiredCondition>,
@@ -137,33 +138,34 @@ pub fn set_conditions(
         .collect()
 }
 
-/// The condition of a type, if there is one.
+/// Returns the condition of a type, if present.
 pub fn find(conditions: &[Condition], type_: ConditionType) -> Option<&Condition> {
     conditions.iter().find(|c| c.type_ == type_.as_str())
 }
 
-/// A time as Kubernetes writes it, in whole seconds: the API server would cut the rest, and a status compared with
-/// what it returns would then seem to differ. What lies beyond the years that it can write is cut to them.
+/// Converts a time to a Kubernetes time in whole seconds. The API server truncates fractions, so a status with
+/// fractions would always differ from the stored one. Times outside the range that Kubernetes can represent are clamped
+/// to it.
 pub fn time(at: DateTime<Utc>) -> Time {
-    // Whole seconds, and years of four digits: anything else would not be read back.
-    let second = at.timestamp().clamp(FIRST_SECOND, Timestamp::MAX.as_second());
+    // Only whole seconds and four-digit years survive a round trip.
+    let second = at.timestamp().clamp(MIN_SECOND, Timestamp::MAX.as_second());
     Time(Timestamp::from_second(second).unwrap_or_default())
 }
 
-/// `text` with blanks for control characters, which a row or a server may have put into it: a line of its own, or a colour,
-/// would be taken for the operator's words.
+/// Replaces control characters in `text` with spaces. Text from a row or a server can contain line breaks or terminal
+/// escapes, which users could mistake for output of the operator.
 pub fn one_line(text: String) -> String {
     if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text }
 }
 
-/// `text` cut to at most `limit` bytes, at a character's edge, with a mark where it was cut.
+/// Truncates `text` to at most `limit` bytes at a character boundary and appends an ellipsis if it was truncated.
 pub fn clip(mut text: String, limit: usize) -> String {
-    const MARK: &str = "…";
+    const ELLIPSIS: &str = "…";
     if text.len() > limit {
-        let edge =
-            (0..=limit.saturating_sub(MARK.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
-        text.truncate(edge);
-        text.push_str(MARK);
+        let end =
+            (0..=limit.saturating_sub(ELLIPSIS.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str(ELLIPSIS);
     }
     text
 }
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn transition_time_moves_only_with_the_truth() {
+    fn transition_time_changes_only_with_the_status() {
         let first = set_conditions(
             &[],
             vec![DesiredCondition::new(ConditionType::Ready, false, "A", "a")],
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_read_back_as_it_was_written() {
+    fn times_survive_a_round_trip() {
         for at in [at(0), at(1), DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC, at(253_402_214_400)] {
             let written = time(at);
             let read: Time = serde_json::from_value(serde_json::json!(written)).unwrap();
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn clipping_keeps_characters_whole() {
+    fn truncation_keeps_characters_whole() {
         assert_eq!(clip("äöü".into(), 6), "äöü");
         assert_eq!(one_line("a\nReady: b\u{1b}[31m".into()), "a Ready: b [31m");
         assert_eq!(clip("äöüß".into(), 6), "ä…");

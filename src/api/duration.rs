@@ -1,4 +1,4 @@
-//! Durations as people write them in a spec.
+//! Durations as users write them in a spec.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,13 +7,13 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// The pattern of [GEP-2257](https://gateway-api.sigs.k8s.io/geps/gep-2257/), the subset of Go's durations that
-/// the Gateway API settled on.
+/// The pattern of [GEP-2257](https://gateway-api.sigs.k8s.io/geps/gep-2257/), the subset of Go durations that the Gateway API
+/// uses.
 const PATTERN: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 
-/// A duration such as `24h`, `1h30m` or `500ms`, at least 0 and at most `399996h`.
+/// A duration such as `24h`, `1h30m` or `500ms`: at least 0 and at most `399996h`.
 ///
-/// It prints as it was written, so that an object read and written again does not change.
+/// It is serialized exactly as it was written, so that reading and writing an object does not change it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Duration {
@@ -21,7 +21,7 @@ pub struct Duration {
     value: std::time::Duration,
 }
 
-/// What is wrong with a text that should have been a duration.
+/// The error for a text that is not a valid duration. It echoes at most 40 characters of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a duration: write 1 to 4 numbers of at most 5 digits, each followed by h, m, s or ms, for example 1h30m"
@@ -29,29 +29,28 @@ pub struct Duration {
 pub struct InvalidDuration(String);
 
 impl Duration {
-    /// The length of time.
+    /// Returns the duration as a standard library duration.
     pub fn get(&self) -> std::time::Duration {
         self.value
     }
 
-    /// As the SQL side needs it. The largest duration that can be written fits with room to spare.
+    /// Returns the duration as a chrono duration, which database queries use. The largest valid duration fits.
     pub fn to_chrono(&self) -> chrono::TimeDelta {
         chrono::TimeDelta::from_std(self.value).unwrap_or(chrono::TimeDelta::MAX)
     }
 }
 
-/// So many seconds; negative ones are cut, and so is what is longer than can be said.
+/// Converts seconds to a duration. Negative values and NaN become 0; values that are too large become the maximum.
 pub fn of_seconds(seconds: f64) -> chrono::TimeDelta {
-    let longest = chrono::TimeDelta::MAX;
     if seconds.is_nan() || seconds <= 0.0 {
         return chrono::TimeDelta::zero();
     }
     let length = std::time::Duration::try_from_secs_f64(seconds);
-    length.ok().and_then(|length| chrono::TimeDelta::from_std(length).ok()).unwrap_or(longest)
+    length.ok().and_then(|length| chrono::TimeDelta::from_std(length).ok()).unwrap_or(chrono::TimeDelta::MAX)
 }
 
-/// A length of time in the words of [`Duration`], for example `22h6m3s`; negative ones and parts below a millisecond
-/// are cut.
+/// Formats a length of time in the syntax of [`Duration`], for example `22h6m3s`. Negative lengths become `0s`, and
+/// fractions of a millisecond are dropped.
 pub fn format(length: chrono::TimeDelta) -> String {
     let mut rest = u64::try_from(length.num_milliseconds()).unwrap_or_default();
     let mut text = String::new();
@@ -64,7 +63,7 @@ pub fn format(length: chrono::TimeDelta) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-/// A length of time in seconds as people compare them, with two figures of precision or so: `22.1 h`, `35 min`.
+/// Formats seconds for people, rounded to about two significant digits: `22.1 h`, `35 min`.
 pub fn rough(seconds: f64) -> String {
     match seconds.abs() {
         s if s < 60.0 => format!("{seconds:.0} s"),
@@ -91,7 +90,7 @@ impl FromStr for Duration {
             }
             let number: u32 = rest[..digits].parse().map_err(|_| invalid())?;
             rest = &rest[digits..];
-            // `ms` before `m`: the longer unit wins.
+            // `ms` comes before `m`, so that the longer unit matches first.
             let (unit, millis) = [("ms", 1), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)]
                 .into_iter()
                 .find(|(unit, _)| rest.starts_with(unit))
@@ -123,7 +122,7 @@ impl fmt::Display for Duration {
     }
 }
 
-/// Durations are equal when they last equally long: `60m` equals `1h`.
+/// Durations compare by length: `60m` equals `1h`.
 impl PartialEq for Duration {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
@@ -142,7 +141,7 @@ impl JsonSchema for Duration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        // 28 characters are the most that the pattern allows; stating it keeps the cost estimate of CEL rules low.
+        // The pattern allows at most 28 characters; an explicit limit keeps the cost estimate of CEL rules low.
         json_schema!({ "type": "string", "pattern": PATTERN, "maxLength": 28 })
     }
 }
@@ -152,13 +151,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rough_lengths_are_told_in_the_unit_that_fits() {
-        let told = [0.0, 59.0, 60.0, 3_599.0, 3_600.0, 79_560.0, 864_000.0].map(rough);
-        assert_eq!(told, ["0 s", "59 s", "1 min", "59 min", "1.0 h", "22.1 h", "10.0 d"]);
+    fn rough_durations_use_the_unit_that_fits() {
+        let texts = [0.0, 59.0, 60.0, 3_599.0, 3_600.0, 79_560.0, 864_000.0].map(rough);
+        assert_eq!(texts, ["0 s", "59 s", "1 min", "59 min", "1.0 h", "22.1 h", "10.0 d"]);
     }
 
     #[test]
-    fn reads_what_the_pattern_allows() {
+    fn valid_durations_are_parsed() {
         for (text, millis) in [
             ("24h", 86_400_000),
             ("1h30m", 5_400_000),
@@ -174,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_everything_else() {
+    fn invalid_durations_are_rejected() {
         for text in [
             "",
             "1h-5m",
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_what_it_reads() {
+    fn formatted_durations_can_be_parsed() {
         for text in ["24h", "1h30m", "22h6m3s", "500ms", "0s", "1m0s"] {
             let duration: Duration = text.parse().unwrap();
             let again: Duration = format(duration.to_chrono()).parse().unwrap();
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_text_is_not_echoed_whole() {
+    fn errors_echo_only_the_start_of_a_long_text() {
         let error = "x".repeat(10_000).parse::<Duration>().unwrap_err();
         assert!(error.to_string().len() < 250);
     }

@@ -1,4 +1,4 @@
-//! `JobExecution`: one execution, seen and steered through the Kubernetes API.
+//! `JobExecution`: shows one execution in the Kubernetes API and lets users extend or cancel it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -9,7 +9,8 @@ use super::Duration;
 use super::conditions::{ConditionType, find};
 use super::names::SUBDOMAIN;
 
-/// One execution of a job: one row of an `ExecutionStore`. Deleting the object changes no row.
+/// `JobExecution` represents one execution of a job: one row of an `ExecutionStore`. Deleting the object does not
+/// change the row.
 #[derive(CustomResource, Clone, Debug, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "jobexec.dev",
@@ -19,7 +20,7 @@ use super::names::SUBDOMAIN;
     status = "JobExecutionStatus",
     shortname = "jexec",
     category = "jobexec",
-    doc = "One execution of a job: one row of an ExecutionStore. Deleting the object changes no row.",
+    doc = "JobExecution represents one execution of a job: one row of an ExecutionStore. Deleting the object does not change the row.",
     printcolumn(name = "Store", type_ = "string", json_path = ".spec.storeRef.name"),
     printcolumn(name = "Job", type_ = "string", json_path = ".status.jobId"),
     printcolumn(name = "Number", type_ = "integer", json_path = ".status.executionNumber"),
@@ -37,51 +38,54 @@ use super::names::SUBDOMAIN;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct JobExecutionSpec {
-    /// The store that the execution belongs to, in the same namespace. It cannot be changed.
+    /// The `ExecutionStore` that the execution belongs to, in the same namespace. Immutable.
     #[x_kube(validation = Rule::new("self == oldSelf").message("storeRef is immutable: delete this object and create another"))]
     pub store_ref: StoreRef,
-    /// The id of the row, as text: 1 to 253 characters. It cannot be changed.
+    /// The id of the row, as text: 1 to 253 characters. Immutable.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("executionId is immutable: delete this object and create another"))]
     pub execution_id: String,
-    /// How long this execution may run, whatever policies and the store say: more than 0.
+    /// The maximum time this execution can run. Overrides the timeouts of policies and of the store. Must be more than
+    /// 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
     pub timeout: Option<Duration>,
-    /// Time that is added to the timeout, whatever it comes from: the whole extension, so that saying it twice adds
-    /// nothing. Counts as long as the execution runs, and the deadline that follows is a floor: a timeout that is shortened later
-    /// does not move it earlier, less `extendBy` does.
+    /// The total time to add to the timeout, whichever object sets the timeout. Applying the same value again adds
+    /// nothing. The extension lasts as long as the execution runs. Shortening a timeout later does not move the
+    /// extended deadline earlier; lowering `extendBy` does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extend_by: Option<Duration>,
-    /// Cancels the execution, once: a row that runs or waits becomes `cancelled` with an end. It can be taken back until then.
-    /// What is asked of a store that only observes is refused, and not carried out later: take it back and ask again. The
-    /// worker is not told: whether it stops is up to the application.
+    /// Whether to cancel the execution. The operator sets the status of a scheduled, running or paused row to
+    /// `cancelled` and writes its end time, once. You can remove the field before that. A store in mode `Observe`
+    /// rejects the request, and the operator does not apply it later when the mode changes: remove the field and set it
+    /// again. The operator does not notify the worker; the application decides whether the worker stops.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancel: Option<bool>,
-    /// The Job or Pod of this namespace that runs it, instead of what the table says. It counts where the store has
-    /// `workloads`.
+    /// The Job or Pod, in the same namespace, that runs the execution. Overrides the workload that the table names.
+    /// Takes effect only if the store sets `workloads`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload_ref: Option<WorkloadRef>,
 }
 
 impl JobExecutionSpec {
-    /// Whether a person asks for anything.
+    /// Reports whether the spec requests any change to the execution.
     pub const fn asks(&self) -> bool {
         self.timeout.is_some() || self.extend_by.is_some() || self.cancels() || self.workload_ref.is_some()
     }
 
-    /// Whether a person asks for it to be cancelled.
+    /// Reports whether the spec requests cancellation.
     pub const fn cancels(&self) -> bool {
         matches!(self.cancel, Some(true))
     }
 }
 
-/// The reason why nothing is cancelled in a store that only observes.
+/// The condition reason that rejects a cancellation because the store is in mode `Observe`.
 pub const OBSERVING: &str = "Observing";
 
 impl JobExecution {
-    /// Whether it was told that its store only observes when it asked to have its execution cancelled. That is an answer: nothing
-    /// is carried out of what is left of it when somebody has the store enforce. It asks again once it was seen without `cancel`.
+    /// Reports whether the operator already rejected this cancellation because the store was in mode `Observe`. The
+    /// rejection is final: changing the mode to `Enforce` does not carry out the old request. A new request starts
+    /// after the operator has observed the object without `cancel`.
     pub fn was_declined(&self) -> bool {
         let before = self.status.as_ref().map(|before| before.conditions.as_slice()).unwrap_or_default();
         self.spec.cancels()
@@ -89,19 +93,19 @@ impl JobExecution {
     }
 }
 
-/// Names a workload of the same namespace.
+/// A reference to a workload in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadRef {
-    /// What it is.
+    /// The kind of the workload.
     #[serde(default)]
     pub kind: WorkloadKind,
-    /// Its name.
+    /// The name of the workload.
     #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
 }
 
-/// What runs an execution.
+/// The kind of a workload that runs an execution.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum WorkloadKind {
     /// A Job (batch/v1).
@@ -121,7 +125,7 @@ impl std::fmt::Display for WorkloadRef {
     }
 }
 
-/// Names an `ExecutionStore` of the same namespace.
+/// A reference to an `ExecutionStore` in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StoreRef {
@@ -130,29 +134,29 @@ pub struct StoreRef {
     pub name: String,
 }
 
-/// Where an execution stands.
+/// The phase of an execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
-    /// Waiting to be started.
+    /// The execution waits to start.
     Scheduled,
-    /// Being worked on.
+    /// The execution is running.
     Running,
-    /// Halted on purpose: it has no deadline meanwhile.
+    /// The execution was halted on purpose. It has no deadline until it resumes.
     Paused,
-    /// Ended well.
+    /// The execution ended successfully.
     Completed,
-    /// Ended badly.
+    /// The execution ended with an error.
     Failed,
-    /// Called off.
+    /// The execution was cancelled.
     Cancelled,
-    /// The row has a status that the store's mapping lists as none of the operator's business.
+    /// The row has a status that the store's mapping lists as `ignored`.
     Ignored,
     /// The row has a status that the store's mapping does not list.
     Unmapped,
 }
 
 impl Phase {
-    /// In lower case, as labels and the HTTPS API have it.
+    /// Returns the phase in lower case, as used in labels and the HTTPS API.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Scheduled => "scheduled",
@@ -166,51 +170,53 @@ impl Phase {
         }
     }
 
-    /// Whether the execution has ended.
+    /// Reports whether the execution has ended.
     pub const fn finished(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 }
 
-/// What the operator last saw of an execution.
+/// The last observed state of an execution.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JobExecutionStatus {
     /// The generation of the spec that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Where the execution stands.
+    /// The phase of the execution.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// The job that it belongs to.
+    /// The id of the job that the execution belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
-    /// The type of that job, where the store knows types.
+    /// The type of the job, if the store maps job types.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_type: Option<String>,
-    /// Its number within the job.
+    /// The number of the execution within its job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub execution_number: Option<i64>,
-    /// When it started.
+    /// The time at which the execution started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
-    /// When it ended.
+    /// The time at which the execution ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
-    /// When it is stale if it still runs then: its start plus its timeout, the extension and the grace period.
+    /// The time after which the execution is stale if it is still running: its start plus the timeout, the extension
+    /// and the grace period.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
-    /// The timeout that governs it.
+    /// The timeout that applies to the execution.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
-    /// The object that the timeout comes from, for example `ExecutionPolicy/nightly`.
+    /// The object that sets the timeout, for example `ExecutionPolicy/nightly`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_source: Option<String>,
-    /// Why it was ended by the operator, in one word, for example `DeadlineExceeded`.
+    /// The reason why the operator ended the execution, in one word, for example `DeadlineExceeded`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// `Bound` (the row exists), `Accepted` (what the spec asks for is in force), `LongRunning` (it has run for longer
-    /// than expected), `Finished` (True once it has ended, well or not) and `Succeeded` (Unknown while it runs).
+    /// The conditions of the execution: `Bound` (the row exists), `Accepted` (the requests in the spec are in effect),
+    /// `LongRunning` (the execution has run for longer than expected), `Finished` (True after the execution has ended,
+    /// with success or failure) and `Succeeded` (Unknown while it runs).
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,

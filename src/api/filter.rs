@@ -1,4 +1,4 @@
-//! Which rows of a table are the application's executions: conditions on columns, without any SQL.
+//! Conditions on columns, without SQL, that select the rows of a table that are executions.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::table::Identifier;
 
-/// A value of a column as text, which Postgres reads as the column's type: at most 63 characters, none of them a control
-/// character.
+/// A column value as text, which Postgres casts to the column's type: at most 63 characters, without control
+/// characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct ValueText(#[schemars(length(max = 63), regex(pattern = r"^\P{Cc}*$"))] pub String);
 
-/// A condition on one column: exactly one of `equals`, `in`, `isNull` and `notNull`.
+/// A condition on one column. Set exactly one of `equals`, `in`, `isNull` and `notNull`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
@@ -20,38 +20,38 @@ pub struct ValueText(#[schemars(length(max = 63), regex(pattern = r"^\P{Cc}*$"))
 ).message("set exactly one of equals, in, isNull and notNull"))]
 #[x_kube(validation = Rule::new(
     "(!has(self.isNull) || self.isNull) && (!has(self.notNull) || self.notNull)"
-).message("isNull and notNull can only be true: for the opposite set the other one"))]
+).message("isNull and notNull can only be true: to negate one, set the other"))]
 pub struct RowCondition {
-    /// The column, of any type that Postgres itself can compare.
+    /// The name of the column, which can have any type that Postgres can compare for equality.
     pub column: Identifier,
-    /// It has this value, given as text: `"7"`, `"true"`, `"billing"`.
+    /// Selects rows in which the column has this value, given as text: `"7"`, `"true"`, `"billing"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub equals: Option<ValueText>,
-    /// It has one of these values, given as texts.
+    /// Selects rows in which the column has one of these 1 to 8 values, given as text.
     #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8))]
     pub in_: Option<Vec<ValueText>>,
-    /// It is NULL.
+    /// Selects rows in which the column is NULL. Can only be `true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_null: Option<bool>,
-    /// It is not NULL.
+    /// Selects rows in which the column is not NULL. Can only be `true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_null: Option<bool>,
 }
 
-/// What a condition asks of its column.
+/// The test that a condition applies to its column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Test<'a> {
-    /// It has one of these values.
+    /// The column has one of these values.
     OneOf(&'a [ValueText]),
-    /// It is NULL.
+    /// The column is NULL.
     IsNull,
-    /// It is not NULL.
+    /// The column is not NULL.
     NotNull,
 }
 
 impl RowCondition {
-    /// What it asks; `None`: not exactly one thing, which no API server lets pass.
+    /// Returns the test of this condition, or `None` unless exactly one test is set, which the API server rejects.
     pub fn test(&self) -> Option<Test<'_>> {
         match (&self.equals, self.in_.as_deref(), self.is_null, self.not_null) {
             (Some(value), None, None, None) => Some(Test::OneOf(std::slice::from_ref(value))),

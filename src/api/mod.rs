@@ -1,5 +1,5 @@
-//! The custom resources of the group `jobexec.dev`. These types are the source of `crds/*.yaml`; their doc
-//! comments become the texts of `kubectl explain`, so they are written for that reader.
+//! The custom resources of the API group `jobexec.dev`. `crds/*.yaml` is generated from these types. Their doc comments
+//! become the output of `kubectl explain`, so write them for its readers.
 
 pub mod conditions;
 pub mod duration;
@@ -20,17 +20,17 @@ pub use table::{Columns, Statuses, Table};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 
-/// The annotation of an `ExecutionStore` that asks for a sweep now: any new value does.
+/// The annotation of an `ExecutionStore` that requests a sweep now. Each new value requests one.
 pub const SWEEP_REQUESTED: &str = "jobexec.dev/sweep-requested";
 
-/// The annotation of an `ExecutionStore` whose breaker is open that lets the operator go on: any new value does.
+/// The annotation of an `ExecutionStore` that closes its open circuit breaker. Each new value does so once.
 pub const RESUME: &str = "jobexec.dev/resume";
 
-/// The annotation of an `ExecutionStore` that has it take over what another store has left for its table, or drop that where the
-/// value begins with `discard`: any new value does.
+/// The annotation of an `ExecutionStore` that makes it take over the records that another store left for the same
+/// table, or delete them if the value starts with `discard`. Each new value does so once.
 pub const ADOPT: &str = "jobexec.dev/adopt";
 
-/// Every custom resource definition of this operator, in the order in which to install them.
+/// Returns all custom resource definitions of this operator, in installation order.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![ExecutionStore::crd(), ExecutionPolicy::crd(), JobExecution::crd()]
 }
@@ -41,18 +41,18 @@ mod tests {
 
     use super::*;
 
-    /// What in a schema has no end: its paths.
+    /// Collects the paths of all fields in `schema` that have no size limit.
     fn unbounded(path: &str, schema: &Value, found: &mut Vec<String>) {
         let has = |key: &str| !schema[key].is_null();
-        let endless = match schema["type"].as_str() {
+        let is_unbounded = match schema["type"].as_str() {
             Some("string") => !has("maxLength") && !has("enum"),
             Some("array") => !has("maxItems"),
             Some("object") => !has("properties") && !has("maxProperties"),
-            // The rule of each bounds the text.
+            // The validation rule of each such field limits the text.
             None if schema["x-kubernetes-int-or-string"] == true => !has("x-kubernetes-validations"),
             _ => false,
         };
-        if endless {
+        if is_unbounded {
             found.push(path.to_owned());
         }
         for (name, field) in schema["properties"].as_object().into_iter().flatten() {
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_spec_is_without_a_limit() {
+    fn every_spec_field_has_a_size_limit() {
         let mut found = Vec::new();
         for crd in crds() {
             let crd = serde_json::to_value(crd).unwrap();

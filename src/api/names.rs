@@ -1,43 +1,45 @@
-//! Names of Kubernetes' objects, as users give them. A name becomes part of the path of a request, so that it is checked
-//! before: `a?x=1` or `../../team-b/secrets/a` is none.
+//! Validation of Kubernetes object names that users supply. A name becomes part of a request path, so the operator
+//! validates it first and rejects, for example, `a?x=1` and `../../team-b/secrets/a`.
 
-/// What the name of an object must look like where a custom resource holds one: a DNS subdomain.
+/// The pattern for object names in custom resources: a DNS subdomain.
 pub const SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
-/// What a key of a Secret must look like.
+/// The pattern for keys of a Secret.
 pub const SECRET_KEY: &str = r"^[-._a-zA-Z0-9]+$";
 
-/// The label, with the value [`NOTIFICATIONS`], of a Secret that `spec.notifications` may take a URL, a key or a login from.
+/// The label that allows `spec.notifications` to read a URL, signing key or login from a Secret, if its value is
+/// [`NOTIFICATIONS`].
 pub const USE: &str = "jobexec.dev/use";
 
-/// See [`USE`].
+/// The value of the label [`USE`] for notifications.
 pub const NOTIFICATIONS: &str = "notifications";
 
-/// The longest name of an object or of a key of a Secret, in bytes.
-const LONGEST: usize = 253;
+/// The maximum length of an object name or Secret key, in bytes.
+const MAX_NAME_LENGTH: usize = 253;
 
-/// The longest label of DNS, in bytes.
-const LONGEST_LABEL: usize = 63;
+/// The maximum length of a DNS label, in bytes.
+const MAX_LABEL_LENGTH: usize = 63;
 
-/// Whether it is a DNS label, such as the name of a namespace.
+/// Reports whether `text` is a DNS label, such as the name of a namespace.
 pub fn is_label(text: &str) -> bool {
-    text.len() <= LONGEST_LABEL && is_part(text)
+    text.len() <= MAX_LABEL_LENGTH && is_part(text)
 }
 
-/// Whether it is a DNS subdomain, such as the name of a Secret: what [`SUBDOMAIN`] says, of at most 253 characters.
+/// Reports whether `text` is a DNS subdomain, such as the name of a Secret: it matches [`SUBDOMAIN`] and has at most
+/// 253 characters.
 pub fn is_subdomain(text: &str) -> bool {
-    text.len() <= LONGEST && text.split('.').all(is_part)
+    text.len() <= MAX_NAME_LENGTH && text.split('.').all(is_part)
 }
 
-/// Whether a Secret can have this key: what [`SECRET_KEY`] says, of at most 253 characters.
+/// Reports whether `text` is a valid Secret key: it matches [`SECRET_KEY`] and has at most 253 characters.
 pub fn is_secret_key(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    !text.is_empty() && text.len() <= LONGEST && text.bytes().all(plain)
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    !text.is_empty() && text.len() <= MAX_NAME_LENGTH && text.bytes().all(allowed)
 }
 
 fn is_part(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !text.is_empty() && text.bytes().all(plain) && !text.starts_with('-') && !text.ends_with('-')
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !text.is_empty() && text.bytes().all(allowed) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 #[cfg(test)]
@@ -45,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_reaches_a_path_is_a_name() {
+    fn names_that_would_change_a_request_path_are_rejected() {
         for good in ["a", "job-database", "db.example.org", "0", &"a".repeat(253)] {
             assert!(is_subdomain(good), "{good}");
         }
@@ -75,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_a_secret_is_one() {
+    fn secret_keys_are_validated() {
         assert!(["uri", "ca.crt", "TLS_KEY-1", ".dockerconfigjson"].into_iter().all(is_secret_key));
         assert!(!["", "a/b", "a b", "a\n", "a%", &"a".repeat(254)].into_iter().any(is_secret_key));
     }

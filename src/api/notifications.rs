@@ -1,4 +1,4 @@
-//! Who is told of what, and how: `spec.notifications` of an `ExecutionStore` and of an `ExecutionPolicy`.
+//! Notification settings: `spec.notifications` of an `ExecutionStore` and of an `ExecutionPolicy`.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Duration;
 use super::names::{SECRET_KEY, SUBDOMAIN};
 
-/// Whom to tell by e-mail or webhook of what becomes of executions.
+/// Settings for notifications by e-mail and webhook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -15,82 +15,87 @@ use super::names::{SECRET_KEY, SUBDOMAIN};
     validation = Rule::new("self.channels.all(c, self.channels.exists_one(d, d.name == c.name))").message("two channels have the same name")
 )]
 pub struct Notifications {
-    /// Who is told of the executions of this store, unless a policy says otherwise: up to ten, each told apart from the
-    /// others.
+    /// The channels to notify about the executions of this store, unless a policy names other channels: at most 10. The
+    /// operator delivers to each channel independently of the others.
     #[schemars(length(max = 10))]
     pub channels: Vec<Channel>,
-    /// The mail server, for channels with `email`.
+    /// The mail server. Required if a channel sets `email`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub smtp: Option<Smtp>,
-    /// How long to wait for more before the first message, so that one message tells of a whole sweep: at most 1h.
+    /// The time to wait before the first message, so that one message covers a whole sweep: at most 1h.
     #[serde(default = "defaults::group_wait")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("must be at most 1h"))]
     pub group_wait: Duration,
-    /// How long to wait after a message before the next one: at most 24h.
+    /// The minimum time between two messages to a channel: at most 24h.
     #[serde(default = "defaults::group_interval")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('24h')").message("must be at most 24h"))]
     pub group_interval: Duration,
-    /// How long a message that cannot be delivered is tried again before it is given up: from 1m to 168h.
+    /// The age at which the operator stops retrying and drops a message that it cannot deliver: from 1m to 168h.
     #[serde(default = "defaults::give_up_after")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('168h')").message("must be at least 1m and at most 168h"))]
     pub give_up_after: Duration,
-    /// What e-mails look like, and the text of Slack messages. Without them, or where one has an error, it is the default.
+    /// The templates of e-mails and of the text of Slack messages. The operator uses its default for each template that
+    /// is unset or has an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub templates: Option<Templates>,
 }
 
-/// Whom to tell instead of the channels of the store, of executions that a policy governs.
+/// Notification settings of a policy, which replace the channels of the store for the executions that the policy
+/// governs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.channels.all(c, self.channels.exists_one(d, d.name == c.name))").message("two channels have the same name")
 )]
 pub struct PolicyNotifications {
-    /// Up to ten; none: nobody is told. They are told of executions only, not of the store. E-mail goes through the mail server of the store.
+    /// The channels to notify about these executions: at most 10. An empty list turns notifications off. These channels
+    /// receive messages about executions only, not about the store. The operator sends e-mail through the mail server
+    /// of the store.
     #[schemars(length(max = 10))]
     pub channels: Vec<Channel>,
 }
 
-/// One who is told.
+/// A recipient of notifications. Set exactly one of `email` and `webhook`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.email) != has(self.webhook)").message("set either email or webhook"))]
 pub struct Channel {
-    /// Its name, in conditions and records: lower-case letters, digits and `-`.
+    /// The name of the channel in conditions and audit records: 1 to 63 lower-case letters, digits and `-`.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Of what; all of it without it.
+    /// The events to notify about. Defaults to all events.
     #[serde(default = "Topic::all")]
     #[schemars(length(min = 1, max = 6))]
     pub events: Vec<Topic>,
-    /// By e-mail.
+    /// Delivers messages by e-mail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<Email>,
-    /// By HTTPS.
+    /// Delivers messages by HTTP request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
 }
 
-/// What somebody is told of.
+/// An event that notifications can cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Topic {
     /// An execution has run for longer than `warnAfter` of its policy, or `longRunning.after` of its store.
     LongRunning,
-    /// An execution is stale and runs on, since its policy says `AlertOnly`.
+    /// An execution is stale and keeps running, because its policy sets `onStale: AlertOnly`.
     Stale,
-    /// A stale execution was failed or cancelled.
+    /// The operator failed or cancelled a stale execution.
     Failed,
-    /// An execution that had been failed or cancelled was finished after all, so that what was told before is wrong. Whoever is told
-    /// of `Failed` is told of this too.
+    /// An execution that the operator had failed or cancelled finished after all, so the earlier message was wrong.
+    /// Channels with `Failed` receive this event too.
     FinishedLate,
-    /// A sweep would end too many executions, and waits for a person.
+    /// A sweep would end too many executions and waits for approval.
     Breaker,
-    /// After `LongRunning`, `Stale` or `Breaker`: the breaker is closed, and nothing is long-running or stale any more.
+    /// After `LongRunning`, `Stale` or `Breaker`: the circuit breaker is closed, and no execution is long-running or
+    /// stale.
     Recovered,
 }
 
 impl Topic {
-    /// Every one.
+    /// All topics.
     pub const ALL: [Self; 6] =
         [Self::LongRunning, Self::Stale, Self::Failed, Self::FinishedLate, Self::Breaker, Self::Recovered];
 
@@ -98,12 +103,13 @@ impl Topic {
         Self::ALL.to_vec()
     }
 
-    /// Whether somebody who wants to be told of `wanted` is told of this.
-    pub fn is_among(self, wanted: &[Self]) -> bool {
-        wanted.contains(&self) || (self == Self::FinishedLate && wanted.contains(&Self::Failed))
+    /// Reports whether a channel with these `events` receives messages about this topic. `Failed` includes
+    /// `FinishedLate`.
+    pub fn is_among(self, events: &[Self]) -> bool {
+        events.contains(&self) || (self == Self::FinishedLate && events.contains(&Self::Failed))
     }
 
-    /// As the spec has it.
+    /// Returns the topic as written in the spec.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::LongRunning => "LongRunning",
@@ -116,22 +122,22 @@ impl Topic {
     }
 }
 
-/// To whom an e-mail goes.
+/// The recipients of e-mails. Set `to`, `toOwner` or both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("size(self.to) > 0 || self.toOwner").message("set to or toOwner"))]
 pub struct Email {
-    /// Addresses such as `ops@example.org`, up to twenty; each gets a message of its own.
+    /// The e-mail addresses to notify, for example `ops@example.org`: at most 20. Each address gets a separate message.
     #[serde(default)]
     #[schemars(length(max = 20))]
     pub to: Vec<Address>,
-    /// Whether the owner of an execution is told too, where `table.columns.owner` names the column with the address:
-    /// only of their own executions.
+    /// Whether to also notify the owner of an execution about that execution. Requires `table.columns.owner`, the
+    /// column with the owner's address.
     #[serde(default)]
     pub to_owner: bool,
 }
 
-/// An e-mail address without a name: `local@domain`.
+/// An e-mail address without a display name: `local@domain`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[schemars(transparent)]
 pub struct Address(
@@ -142,117 +148,117 @@ pub struct Address(
     pub String,
 );
 
-/// Where an HTTPS request goes. Redirects are not followed.
+/// The endpoint of a webhook. Set exactly one of `url` and `urlSecretRef`. The operator does not follow redirects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.url) != has(self.urlSecretRef)").message("set either url or urlSecretRef"))]
 pub struct Webhook {
-    /// The URL, where it is no secret: `https://…`, or `http://…` within the cluster.
+    /// The URL, if it is not secret: `https://…`, or `http://…` within the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = "^https?://[^\\s]+$"))]
     pub url: Option<String>,
-    /// The Secret key, in the namespace of this object, that holds the URL, as for Slack. The Secret must have the label
-    /// `jobexec.dev/use: notifications`.
+    /// The Secret key, in the namespace of this object, that holds the URL, for example of a Slack webhook. The Secret
+    /// must have the label `jobexec.dev/use: notifications`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url_secret_ref: Option<SecretKey>,
-    /// The Secret key that holds the key to sign messages with, after Standard Webhooks: `whsec_` and base64, or any text. The
-    /// Secret must have the label `jobexec.dev/use: notifications`.
+    /// The Secret key that holds the key for signing messages according to the Standard Webhooks specification:
+    /// `whsec_` followed by base64, or any text. The Secret must have the label `jobexec.dev/use: notifications`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing_secret_ref: Option<SecretKey>,
-    /// The Secret key that holds the certificate authority of the endpoint in PEM form, and nothing else, in place of the
-    /// system's.
+    /// The Secret key that holds only the certificate authority of the endpoint, in PEM format. Replaces the system's
+    /// certificate authorities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKey>,
-    /// What is sent.
+    /// The format of the request body.
     #[serde(default)]
     pub format: Format,
 }
 
-/// The body of a webhook's request.
+/// The format of a webhook's request body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Format {
-    /// All that is known, as JSON.
+    /// A JSON object with all details.
     #[default]
     #[serde(rename = "JSON")]
     Json,
-    /// `{"text": "…"}`, which Slack and those that are compatible with it show.
+    /// `{"text": "…"}`, for Slack and compatible services.
     Slack,
 }
 
-/// A mail server.
+/// A mail server that sends e-mails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Smtp {
-    /// Its name or address.
+    /// The host name or IP address of the server.
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9.:]*[A-Za-z0-9])?$"))]
     pub host: String,
-    /// Its port; without it 587 with `StartTLS`, 465 with `TLS`, 25 with `None`.
+    /// The port of the server. Defaults to 587 with `StartTLS`, 465 with `TLS` and 25 with `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_535))]
     pub port: Option<i32>,
-    /// How the connection is protected. A server that does not offer it is sent nothing.
+    /// The transport security of the connection. The operator sends nothing to a server that does not support it.
     #[serde(default)]
     pub security: Security,
-    /// From whom e-mails are.
+    /// The sender address of e-mails.
     pub from: Address,
-    /// The Secret, in the namespace of this object, with the keys `username` and `password` to log in with
-    /// (`kubernetes.io/basic-auth`). It must have the label `jobexec.dev/use: notifications`.
+    /// The Secret, in the namespace of this object, with the login in the keys `username` and `password`
+    /// (type `kubernetes.io/basic-auth`). It must have the label `jobexec.dev/use: notifications`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretName>,
-    /// The Secret key that holds the certificate authority of the server in PEM form, and nothing else, in place of the
-    /// system's.
+    /// The Secret key that holds only the certificate authority of the server, in PEM format. Replaces the system's
+    /// certificate authorities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKey>,
 }
 
-/// How a connection to a mail server is protected.
+/// The transport security of a connection to a mail server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Security {
-    /// It begins in plain text and goes over to TLS before anything is said.
+    /// The connection starts in plain text and upgrades to TLS before it sends the login or a message.
     #[default]
     #[serde(rename = "StartTLS")]
     StartTls,
-    /// It is TLS from its beginning.
+    /// The connection uses TLS from the start.
     #[serde(rename = "TLS")]
     Tls,
-    /// It is not; then nothing may be logged in with.
+    /// The connection does not use TLS. The operator then refuses to send a login.
     None,
 }
 
-/// A Secret.
+/// A reference to a Secret in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretName {
-    /// Its name.
+    /// The name of the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
 }
 
-/// A key of a Secret.
+/// A reference to a key of a Secret in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKey {
     /// The name of the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
-    /// The key within it.
+    /// The key within the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
     pub key: String,
 }
 
-/// Templates in the language of Jinja. What they may use is in docs/notifications.md.
+/// Jinja templates of messages. docs/notifications.md lists the available variables and filters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Templates {
-    /// The subject of an e-mail; line breaks become blanks.
+    /// The template for the subject of e-mails. Line breaks become spaces.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1_024))]
     pub subject: Option<String>,
-    /// Its text, which is the text of Slack messages too.
+    /// The template for the plain text of e-mails and for Slack messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16_384))]
     pub text: Option<String>,
-    /// Its HTML, in which values are escaped.
+    /// The template for the HTML of e-mails. Values are HTML-escaped.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65_536))]
     pub html: Option<String>,
@@ -274,7 +280,7 @@ impl Default for Notifications {
 mod defaults {
     use super::Duration;
 
-    /// A duration known to be well written; the unit test below holds it.
+    /// Parses a default, which a unit test shows to be valid.
     fn known(text: &str) -> Duration {
         text.parse().unwrap_or_else(|_| unreachable!("a default is a valid duration"))
     }

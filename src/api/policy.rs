@@ -1,4 +1,4 @@
-//! `ExecutionPolicy`: which timeout governs which executions, and what happens then.
+//! `ExecutionPolicy`: the timeouts of executions and the action on stale ones.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -9,9 +9,10 @@ use super::Duration;
 use super::execution::StoreRef;
 use super::notifications::PolicyNotifications;
 
-/// Gives executions of a store their timeout and says what follows from it. The most specific one counts, field by
-/// field: the `JobExecution` of an execution, a policy that names its job, one that names its job type, one for all,
-/// the store. Among equals the older counts, then the one whose name comes first.
+/// `ExecutionPolicy` sets the timeout of executions of a store, and the action to take when they become stale. For each
+/// field, the most specific object that sets it takes precedence: the `JobExecution` of the execution, a policy that
+/// selects its job, a policy that selects its job type, a policy that selects all executions, the store. Among equally
+/// specific policies, the older one takes precedence, then the first by name.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "jobexec.dev",
@@ -22,7 +23,7 @@ use super::notifications::PolicyNotifications;
     status = "ExecutionPolicyStatus",
     shortname = "expolicy",
     category = "jobexec",
-    doc = "Gives executions of a store their timeout and says what follows from it. The most specific one counts, field by field: the JobExecution of an execution, a policy that names its job, one that names its job type, one for all, the store. Among equals the older counts, then the one whose name comes first.",
+    doc = "ExecutionPolicy sets the timeout of executions of a store, and the action to take when they become stale. For each field, the most specific object that sets it takes precedence: the JobExecution of the execution, a policy that selects its job, a policy that selects its job type, a policy that selects all executions, the store. Among equally specific policies, the older one takes precedence, then the first by name.",
     printcolumn(name = "Store", type_ = "string", json_path = ".spec.storeRef.name"),
     printcolumn(
         name = "Accepted",
@@ -35,7 +36,7 @@ use super::notifications::PolicyNotifications;
         name = "Governed",
         type_ = "integer",
         json_path = ".status.governedExecutions",
-        description = "running executions that it says something of"
+        description = "running executions for which this policy sets at least one field"
     ),
     printcolumn(
         name = "Computed",
@@ -53,73 +54,78 @@ use super::notifications::PolicyNotifications;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "has(self.timeout) || has(self.gracePeriod) || has(self.heartbeatTimeout) || has(self.onStale) || has(self.warnAfter) || has(self.dynamicTimeout) || has(self.notifications)"
-).message("the policy says nothing: set at least one of timeout, gracePeriod, heartbeatTimeout, onStale, warnAfter, dynamicTimeout and notifications"))]
+).message("the policy has no effect: set at least one of timeout, gracePeriod, heartbeatTimeout, onStale, warnAfter, dynamicTimeout and notifications"))]
 #[x_kube(validation = Rule::new(
     "!has(self.dynamicTimeout) || self.dynamicTimeout.per != 'JobType' || !has(self.selector) || !has(self.selector.jobIds) || size(self.selector.jobIds) == 0"
 ).message("dynamicTimeout.per JobType computes nothing for selector.jobIds: use per Job, or select by jobTypes in a policy of its own"))]
 pub struct ExecutionPolicySpec {
-    /// The store whose executions it governs, in the same namespace. It cannot be changed.
+    /// The `ExecutionStore`, in the same namespace, whose executions the policy governs. Immutable.
     #[x_kube(validation = Rule::new("self == oldSelf").message("storeRef is immutable: delete this object and create another"))]
     pub store_ref: StoreRef,
-    /// Which executions it governs; all of the store, where nothing is named.
+    /// The executions that the policy governs. An empty selector selects all executions of the store.
     #[serde(default)]
     pub selector: Selector,
-    /// How long they may run: more than 0. With `dynamicTimeout`, how long while there is too little history.
+    /// The maximum time an execution can run: more than 0. With `dynamicTimeout`, this timeout applies while there are
+    /// fewer than `dynamicTimeout.minSamples` completed executions.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
     pub timeout: Option<Duration>,
-    /// Time that is added to the timeout, for a commit that is under way.
+    /// The time to add to the timeout, so that a commit in progress can complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_period: Option<Duration>,
-    /// How long they may go without a heartbeat after their start, where the store maps `heartbeatAt`: at least 1s. An
-    /// execution without any heartbeat has only its deadline.
+    /// The maximum time without a heartbeat, counted from the last heartbeat, or from the start of the execution if
+    /// that is later: at least 1s. Requires `table.columns.heartbeatAt` of the store. For an execution without any
+    /// heartbeat, only the deadline applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("must be at least 1s"))]
     pub heartbeat_timeout: Option<Duration>,
-    /// What becomes of a stale execution: `Fail`, `Cancel`, or `AlertOnly`, which changes no row.
+    /// The action on a stale execution: `Fail`, `Cancel`, or `AlertOnly`, which does not change the row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_stale: Option<OnStale>,
-    /// When to warn, once for each execution; `spec.longRunning.after` of the store where no policy says it.
+    /// The run time after which the operator warns, once per execution. If no policy sets it, `spec.longRunning.after`
+    /// of the store applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warn_after: Option<WarnAfter>,
-    /// A timeout that follows from how long completed executions took.
+    /// Computes the timeout from the durations of completed executions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dynamic_timeout: Option<DynamicTimeout>,
-    /// Whom to tell of these executions, instead of the channels of the store.
+    /// The channels to notify about these executions, instead of the channels of the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notifications: Option<PolicyNotifications>,
 }
 
-/// Names executions. One that is named by either list is selected; for a job that is named the first list counts.
+/// Selects executions by job id or job type. An execution is selected if either list matches. If both match, the more
+/// specific `jobIds` determines the precedence of the policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Selector {
-    /// The ids of jobs, as text without control characters: at most 1000.
+    /// The ids of jobs to select, as text without control characters: at most 1000 ids of 1 to 253 characters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(min = 1, max = 253), regex(pattern = r"^\P{Cc}+$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub job_ids: Vec<String>,
-    /// Job types, as the mapped column `jobType` has them, without control characters: at most 1000.
+    /// The job types to select, as stored in the mapped job type column, without control characters: at most 1000 types
+    /// of 1 to 253 characters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(min = 1, max = 253), regex(pattern = r"^\P{Cc}+$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub job_types: Vec<String>,
 }
 
-/// What becomes of a stale execution.
+/// The action on a stale execution.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum OnStale {
-    /// It is failed.
+    /// Marks the execution as failed: writes the first text of `spec.table.statuses.failed`.
     #[default]
     Fail,
-    /// It is cancelled: the first text of `spec.table.statuses.cancelled` is written.
+    /// Marks the execution as cancelled: writes the first text of `spec.table.statuses.cancelled`.
     Cancel,
-    /// It is reported, and runs on.
+    /// Reports the execution and does not change its row.
     AlertOnly,
 }
 
 impl OnStale {
-    /// As the spec has it.
+    /// Returns the action as written in the spec.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Fail => "Fail",
@@ -129,79 +135,80 @@ impl OnStale {
     }
 }
 
-/// When to warn of an execution: one of the two.
+/// The run time after which the operator warns about an execution. Set exactly one of `duration` and `timeoutPercent`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.duration) != has(self.timeoutPercent)").message("set either duration or timeoutPercent"))]
 pub struct WarnAfter {
-    /// After it has run for so long: more than 0.
+    /// The run time: more than 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
     pub duration: Option<Duration>,
-    /// After it has used up so much of its timeout, in percent: 1 to 99.
+    /// The run time as a percentage of the execution's timeout: 1 to 99.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 99))]
     pub timeout_percent: Option<i32>,
 }
 
-/// A timeout that follows from history: a quantile of the durations of completed executions, times a multiplier,
-/// between a floor and a ceiling.
+/// A timeout computed from the durations of completed executions: their quantile, times a multiplier, limited by a
+/// floor and a ceiling.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.ceiling) || duration(self.floor) <= duration(self.ceiling)").message("floor must not be longer than ceiling"))]
 pub struct DynamicTimeout {
-    /// Whether each job has a timeout of its own, or each job type.
+    /// Whether to compute a timeout per job or per job type.
     #[serde(default)]
     pub per: Per,
-    /// Which quantile of the durations: more than 0 and less than 1. It is one of them, without interpolation. A high one
-    /// follows a job that becomes slower; with 0.95, one in twenty that ran for ever does not count.
+    /// The quantile of the durations: more than 0 and less than 1. It is always one of the durations, without
+    /// interpolation. A high quantile follows a job that becomes slower. The default 0.95 ignores one extremely long
+    /// execution in twenty.
     #[serde(default = "defaults::quantile")]
     #[x_kube(validation = Rule::new("self > 0.0 && self < 1.0").message("must be more than 0 and less than 1"))]
     pub quantile: f64,
-    /// By what the quantile is multiplied: more than 0, at most 1000.
+    /// The factor to multiply the quantile by: more than 0 and at most 1000.
     #[serde(default = "defaults::multiplier")]
     #[x_kube(validation = Rule::new("self > 0.0 && self <= 1000.0").message("must be more than 0 and at most 1000"))]
     pub multiplier: f64,
-    /// How far back executions count, by their end: at least 1m.
+    /// The period before now in which an execution must have ended to be included: at least 1m.
     #[serde(default = "defaults::window")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1m')").message("must be at least 1m"))]
     pub window: Duration,
-    /// With fewer completed executions than this the timeout is the policy's `timeout`: 1 to 100000.
+    /// The minimum number of completed executions: 1 to 100000. With fewer, the `timeout` of the policy applies.
     #[serde(default = "defaults::min_samples")]
     #[schemars(range(min = 1, max = 100_000))]
     pub min_samples: i32,
-    /// The result is at least this long: more than 0.
+    /// The minimum of the computed timeout: more than 0.
     #[serde(default = "defaults::floor")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
     pub floor: Duration,
-    /// The result is at most this long.
+    /// The maximum of the computed timeout. Must not be shorter than `floor`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<Duration>,
-    /// How often it is computed anew: at least 1m.
+    /// The time between two computations: at least 1m.
     #[serde(default = "defaults::refresh_interval")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1m')").message("must be at least 1m"))]
     pub refresh_interval: Duration,
 }
 
-/// What has a timeout of its own.
+/// The unit for which a timeout is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Per {
-    /// Each job.
+    /// Computes one timeout per job.
     #[default]
     Job,
-    /// Each job type.
+    /// Computes one timeout per job type.
     JobType,
 }
 
 mod defaults {
     use super::Duration;
 
-    /// A duration known to be well written; the unit test below holds it.
+    /// Parses a default, which a unit test shows to be valid.
     fn known(text: &str) -> Duration {
         text.parse().unwrap_or_else(|_| unreachable!("a default is a valid duration"))
     }
 
-    /// The greatest that one execution in twenty, the least number of samples, does not move.
+    /// The highest quantile that a single outlier among 20 executions, the default `minSamples`, does not change.
     pub(super) fn quantile() -> f64 {
         0.95
     }
@@ -222,55 +229,56 @@ mod defaults {
     }
 }
 
-/// What the operator made of a policy.
+/// The last observed state of a policy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecutionPolicyStatus {
     /// The generation of the spec that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// How many running executions it says something of that counts.
+    /// The number of running executions for which this policy sets at least one field that takes precedence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub governed_executions: Option<i64>,
-    /// The timeouts that were computed from history.
+    /// The timeouts computed from completed executions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dynamic_timeouts: Option<DynamicTimeouts>,
-    /// `Accepted` (False with `Overridden` where another policy of equal rank says the same of the same executions,
-    /// `InvalidSelector`, `NotSupported`; Unknown with `HistoryNotRead` until history was asked) and `StoreFound`.
+    /// The conditions of the policy: `Accepted` (False with reason `Overridden` if an equally specific policy that
+    /// takes precedence sets the same field for the same executions, with `InvalidSelector` or with `NotSupported`;
+    /// Unknown with `HistoryNotRead` until the operator has read the completed executions) and `StoreFound`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
 }
 
-/// The timeouts that were computed from history.
+/// The timeouts computed from completed executions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DynamicTimeouts {
-    /// When, by the database's clock.
+    /// The time of the computation, by the database's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub computed_at: Option<Time>,
-    /// How many there are.
+    /// The number of computed timeouts.
     pub count: i64,
-    /// The first twenty, those with the longest timeout first.
+    /// The 20 longest computed timeouts, longest first.
     #[serde(default)]
     pub longest: Vec<ComputedTimeout>,
 }
 
-/// A timeout that was computed from history.
+/// A timeout computed from completed executions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ComputedTimeout {
-    /// The job, where it is one's.
+    /// The job that the timeout applies to, if it was computed per job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
-    /// The job type, where it is one's.
+    /// The job type that the timeout applies to, or the type of the job, if the store maps job types.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_type: Option<String>,
-    /// From how many completed executions.
+    /// The number of completed executions that the timeout was computed from.
     pub samples: i64,
     /// The quantile of their durations.
     pub quantile: String,
-    /// The timeout that follows.
+    /// The computed timeout.
     pub timeout: String,
 }
 

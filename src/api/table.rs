@@ -1,4 +1,4 @@
-//! How the application's table of executions looks: its name, its columns, the texts of its statuses.
+//! The mapping of the application's tables: names, columns and status texts.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use super::Duration;
 use super::filter::RowCondition;
 
-/// A Postgres identifier: letters, digits, `_` and `$`, not starting with a digit, at most 63 characters. It is
-/// matched as written (case-sensitive), as if it stood in double quotes.
+/// A Postgres identifier: at most 63 letters, digits, `_` and `$`, starting with a letter or `_`. It is case-sensitive,
+/// as if it were in double quotes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct Identifier(
     #[schemars(length(max = 63), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_$]{0,62}$"))] pub String,
 );
 
-/// The text of a status as the table stores it (the label, where the column is an enum): 1 to 63 characters, none of
-/// them a control character.
+/// The text of a status as stored in the table, or the label if the column is an enum: 1 to 63 characters, without
+/// control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct StatusText(#[schemars(length(min = 1, max = 63), regex(pattern = r"^\P{Cc}+$"))] pub String);
@@ -33,25 +33,25 @@ impl From<&str> for StatusText {
     }
 }
 
-/// Where the executions are stored.
+/// The table of executions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Table {
     /// The schema of the table.
     pub schema: Identifier,
-    /// The name of the table (an ordinary or a partitioned table).
+    /// The name of the table, which can be ordinary or partitioned.
     pub name: Identifier,
     /// The columns that the operator reads and writes.
     pub columns: Columns,
     /// The status texts of the application.
     pub statuses: Statuses,
-    /// The time zone of columns of type `timestamp` (without time zone), as a name that Postgres knows, for example
-    /// `UTC` or `Europe/Berlin`. It has no meaning for columns of type `timestamptz`.
+    /// The time zone of columns of type `timestamp` (without time zone), as a name known to Postgres, for example `UTC`
+    /// or `Europe/Berlin`. It does not affect columns of type `timestamptz`.
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: String,
-    /// Which rows are executions, where not all are: those for which each of these conditions holds. Other rows, such as
-    /// those that were deleted softly or are another application's, do not exist for the operator: it neither counts, lists
-    /// nor ends them, and nobody is told of them. Run `jobexec schema` again after a change, for the indexes and the grants.
+    /// The conditions that a row must all meet to be an execution: at most 8. The operator ignores all other rows, for
+    /// example soft-deleted rows or rows of another application: it does not count, list, end or report them. After a
+    /// change, run `jobexec schema` again to update the indexes and grants.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub filter: Vec<RowCondition>,
@@ -70,49 +70,51 @@ impl Default for Table {
     }
 }
 
-/// The names of the columns. The operator writes `status`, `completedAt` and, if it is named, `error`; all others
-/// are only read.
+/// The names of the columns of the table of executions. The operator writes `status`, `completedAt` and, if set,
+/// `error`. It only reads all other columns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Columns {
-    /// The primary key: smallint, integer, bigint, uuid, text or varchar.
+    /// The primary key, of type smallint, integer, bigint, uuid, text or varchar.
     pub id: Identifier,
-    /// The job that the execution belongs to, of any type.
+    /// The id of the job that the execution belongs to, of any type.
     pub job_id: Identifier,
-    /// The number of the execution within its job: smallint, integer or bigint.
+    /// The number of the execution within its job, of type smallint, integer or bigint.
     pub execution_number: Identifier,
-    /// The status: text, varchar, char or an enum.
+    /// The status, of type text, varchar, char or an enum.
     pub status: Identifier,
-    /// When the execution started: timestamptz or timestamp.
+    /// The start time of the execution, of type timestamptz or timestamp.
     pub started_at: Identifier,
-    /// When the execution ended: timestamptz or timestamp.
+    /// The end time of the execution, of type timestamptz or timestamp.
     pub completed_at: Identifier,
-    /// A text column that receives the reason when the operator ends an execution.
+    /// The error, of a text type. The operator writes the reason to this column when it ends an execution.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Identifier>,
-    /// The type of the job, by which policies select: of any type. Without it, `jobs.columns.type` may tell.
+    /// The type of the job, for policies with `selector.jobTypes`, of any type. If unset, `jobs.columns.type` applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_type: Option<Identifier>,
-    /// When the worker last said that it is alive: timestamptz or timestamp.
+    /// The time of the worker's last heartbeat, of type timestamptz or timestamp.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat_at: Option<Identifier>,
-    /// The worker that runs the execution: of any type. Where several workers stop to send heartbeats at once, they were more
-    /// likely cut off than killed, and the heartbeats of one worker's executions count as one. Without it the workload counts, or
-    /// each execution for itself.
+    /// The worker that runs the execution, of any type. If the heartbeats of several workers stop at the same time, the
+    /// workers more likely lost their connection than died; for this check, the operator groups executions by worker.
+    /// If unset, it groups them by `workload`, or counts each execution as one worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<Identifier>,
-    /// The workload that runs the execution, in the namespace of the store: a text such as `Job/nightly-28`,
-    /// `Pod/worker-7`, or just the name of a Job. It counts where the store has `workloads`.
+    /// The workload that runs the execution, in the namespace of the store, of a text type: `Job/nightly-28`,
+    /// `Pod/worker-7`, or the name of a Job. Takes effect only if the store sets `workloads`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<Identifier>,
-    /// When the row was made: timestamptz or timestamp. It counts as the start of a running execution without one.
+    /// The creation time of the row, of type timestamptz or timestamp. It replaces a missing start time of a running
+    /// execution.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Identifier>,
-    /// For how many seconds the execution has been paused so far, which do not count: of any numeric type. It adds to what
-    /// the operator saw of `statuses.paused` itself what it could not see; of the two the longer one counts.
+    /// The total time that the execution has been paused so far, in seconds, of any numeric type. Paused time does not
+    /// count towards the timeout. If the operator itself observed a longer pause through `statuses.paused`, it uses
+    /// that instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused_seconds: Option<Identifier>,
-    /// The e-mail address of the owner of the execution, for channels with `toOwner`: of any type.
+    /// The e-mail address of the execution's owner, for channels with `toOwner`, of any type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Identifier>,
 }
@@ -138,10 +140,10 @@ impl Default for Columns {
     }
 }
 
-/// The table of jobs. The status of a job that is run again and again is often that of its last finished run, also while the
-/// next one runs. So an execution is stale (`JobFinished`) only where its job was seen unfinished and then finished while the
-/// execution ran, or where `columns.finishedAt` is later than its start. Otherwise the execution is reported as a suspect, and
-/// `jobexec cleanup --reason JobFinished` ends it.
+/// The table of jobs. The status of a recurring job often remains that of its last finished run while the next one is
+/// running. So an execution is stale (`JobFinished`) only if the operator observed its job as unfinished and then as
+/// finished while the execution was running, or if `columns.finishedAt` is later than its start. Otherwise the operator
+/// reports the execution as a suspect, and `jobexec cleanup --reason JobFinished` ends it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Jobs {
@@ -151,11 +153,11 @@ pub struct Jobs {
     pub name: Identifier,
     /// The columns that the operator reads.
     pub columns: JobColumns,
-    /// The status texts of a job that is finished.
+    /// The status texts of a finished job: 1 to 8.
     #[schemars(length(min = 1, max = 8))]
     pub finished: Vec<StatusText>,
-    /// How long a job must be seen finished before an execution of it that still runs is stale, for a commit that is
-    /// under way.
+    /// The time for which the operator must observe a job as finished before its running execution is stale, so that a
+    /// commit in progress can complete.
     pub grace_period: Duration,
 }
 
@@ -171,19 +173,20 @@ impl Default for Jobs {
     }
 }
 
-/// The columns of the table of jobs. All are only read.
+/// The names of the columns of the table of jobs. The operator only reads them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct JobColumns {
     /// The primary key, of the same type as the execution's `jobId`.
     pub id: Identifier,
-    /// The status: text, varchar, char or an enum.
+    /// The status of the job, of type text, varchar, char or an enum.
     pub status: Identifier,
-    /// The type of the job, where the executions do not have it: of any type.
+    /// The type of the job, if the table of executions does not have it, of any type.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub type_: Option<Identifier>,
-    /// When the job finished: timestamptz or timestamp. An execution that started before that time is an execution of the
-    /// run that finished; one that started at it or later is not, and the status says nothing about it.
+    /// The time at which the job finished, of type timestamptz or timestamp. An execution that started before that time
+    /// belongs to the finished run. An execution that started at or after that time does not, and the status of the job
+    /// does not apply to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Identifier>,
 }
@@ -194,14 +197,15 @@ impl Default for JobColumns {
     }
 }
 
-/// The executions of a job come one after the other.
+/// Settings for jobs with at most one active execution at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SingleActiveExecution {
-    /// How long ago a later execution must have started, that runs or ran, before the earlier one is stale; and how long one
-    /// must have taken that failed or was cancelled, since it may have waited for the earlier one and given up. Make it
-    /// longer than an execution waits for its job to be free. One that was skipped or turned away, so that it ended in the
-    /// moment it started, does not count.
+    /// The minimum time since the start of a later execution before the earlier one is stale. A later execution that
+    /// failed or was cancelled must also have run for at least this long, because it may have given up waiting for the
+    /// earlier one: set a grace period longer than an execution waits for its job to become free. A later execution
+    /// that ended at the moment it started, for example because it was skipped or rejected, does not make the earlier
+    /// one stale.
     pub grace_period: Duration,
 }
 
@@ -211,43 +215,43 @@ impl Default for SingleActiveExecution {
     }
 }
 
-/// The texts that stand for each status. Where several are given the operator recognises all and writes the first.
-/// A status that is found in the table but not listed here turns the condition `Consistent` to False: list those that
-/// are none of the others in `ignored`.
+/// The texts of each status in the table: at most 8 each. The operator recognizes all texts and writes the first one. A
+/// status text that is in the table but not in any list sets the condition `Consistent` to False: list unrelated texts
+/// in `ignored`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "[self.scheduled, self.running, self.paused, self.completed, self.failed, self.cancelled, self.ignored].all(a, a.all(s, \
      [self.scheduled, self.running, self.paused, self.completed, self.failed, self.cancelled, self.ignored]\
      .map(b, size(b.filter(t, t == s))).sum() == 1))"
-).message("a status text may stand for one status only, and only once"))]
+).message("each status text can appear only once, in one list"))]
 pub struct Statuses {
-    /// Waiting to be started.
+    /// The texts of executions that wait to start.
     #[serde(default = "defaults::scheduled")]
     #[schemars(length(min = 0, max = 8))]
     pub scheduled: Vec<StatusText>,
-    /// Being worked on. Only these rows are ever changed by the operator.
+    /// The texts of running executions. Sweeps change only rows with one of these texts.
     #[serde(default = "defaults::running")]
     #[schemars(length(min = 1, max = 8))]
     pub running: Vec<StatusText>,
-    /// Begun, and halted on purpose. Such an execution has no deadline, and the time for which the operator saw it so does
-    /// not count when it runs again.
+    /// The texts of executions that started and were halted on purpose. A paused execution has no deadline. When it
+    /// resumes, the time for which the operator observed it as paused does not count towards its timeout.
     #[serde(default)]
     #[schemars(length(min = 0, max = 8))]
     pub paused: Vec<StatusText>,
-    /// Ended well.
+    /// The texts of executions that ended successfully.
     #[serde(default = "defaults::completed")]
     #[schemars(length(min = 1, max = 8))]
     pub completed: Vec<StatusText>,
-    /// Ended badly. The first text is what the operator writes to a stale execution.
+    /// The texts of executions that ended with an error. The operator writes the first text to a stale execution.
     #[serde(default = "defaults::failed")]
     #[schemars(length(min = 1, max = 8))]
     pub failed: Vec<StatusText>,
-    /// Called off.
+    /// The texts of cancelled executions.
     #[serde(default = "defaults::cancelled")]
     #[schemars(length(min = 0, max = 8))]
     pub cancelled: Vec<StatusText>,
-    /// None of the others, and none of the operator's business, as `skipped` may be.
+    /// The texts of executions that the operator ignores, for example `skipped`.
     #[serde(default)]
     #[schemars(length(min = 0, max = 8))]
     pub ignored: Vec<StatusText>,
@@ -267,16 +271,16 @@ impl Default for Statuses {
     }
 }
 
-/// The workloads that run executions are Kubernetes objects of the store's namespace.
+/// Settings for executions that Kubernetes workloads in the store's namespace run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Workloads {
-    /// How long a workload must be seen failed or gone before an execution of it that still runs is stale, for a commit
-    /// that is under way.
+    /// The time for which the operator must observe a workload as failed or deleted before its running execution is
+    /// stale, so that a commit in progress can complete.
     pub grace_period: Duration,
-    /// What it means that a workload was made again under its name while an execution of it ran, as a `StatefulSet` does with
-    /// its Pods: `Alive` reports it (`WorkloadRecreated`) and ends nothing, since the new one may go on with the work; `Gone` counts
-    /// as if the workload were gone.
+    /// The interpretation of a workload that was recreated with the same name while its execution was running, as a
+    /// `StatefulSet` does with its Pods. `Alive` reports the execution (`WorkloadRecreated`) and does not end it,
+    /// because the new workload may continue the work. `Gone` treats the workload as deleted.
     pub recreated: Recreated,
 }
 
@@ -286,10 +290,10 @@ impl Default for Workloads {
     }
 }
 
-/// What it means that a workload was made again under its name.
+/// The interpretation of a workload that was recreated with the same name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Recreated {
-    /// The execution may live on.
+    /// The execution may still be alive.
     #[default]
     Alive,
     /// The execution is dead.
@@ -299,7 +303,7 @@ pub enum Recreated {
 mod defaults {
     use super::{Duration, StatusText};
 
-    /// For a commit that is under way.
+    /// Leaves time for a commit in progress.
     pub(super) fn grace() -> Duration {
         "5m".parse().unwrap_or_else(|_| unreachable!("a default is a valid duration"))
     }

@@ -121,8 +121,8 @@ async fn a_policy_that_makes_no_sense_is_refused() {
     let ids = |n: usize| (0..n).map(|i| i.to_string()).collect::<Vec<_>>();
     let dynamic = |spec: Value| json!({"dynamicTimeout": spec});
     for (spec, part) in [
-        (json!({}), "the policy says nothing: set at least one of timeout"),
-        (json!({"selector": {"jobIds": ["1"]}}), "the policy says nothing"),
+        (json!({}), "the policy has no effect: set at least one of timeout"),
+        (json!({"selector": {"jobIds": ["1"]}}), "the policy has no effect"),
         (json!({"timeout": "0s"}), "must be longer than 0"),
         (json!({"timeout": "1d"}), "spec.timeout"),
         (json!({"timeout": 3600}), "spec.timeout"),
