@@ -1,122 +1,127 @@
-//! Precedence: from what people wish to at most one rule for each execution, job and type.
+//! Resolves precedence: compiles the settings of all objects to at most one rule per execution, job and job type.
 
 use std::collections::{BTreeMap, HashSet};
 
 use chrono::TimeDelta;
 
+use super::input::{Dynamic, Figure, Policy, Wish};
 use super::rule::{Base, Rule, Said, Scope, Timeout, Warn};
-use super::wish::{Dynamic, Figure, Policy, Wish};
 use super::{execution_source, policy_source};
 use crate::api::OnStale;
 
-/// What follows from all wishes together.
+/// The compiled settings of all objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compiled {
-    /// What holds where no rule says otherwise.
+    /// The settings where no rule sets a field.
     pub base: Base,
-    /// The rules, ordered by scope and key, each pair of them once.
+    /// The rules, ordered by scope and key. Each pair of scope and key is unique.
     pub rules: Vec<Rule>,
-    /// What policies say in vain, by the name of the policy.
+    /// The overridden settings of policies, by the name of the policy.
     pub conflicts: BTreeMap<String, Vec<Conflict>>,
 }
 
-/// Two policies of equal rank say the same of the same executions, so that the older one counts.
+/// A setting of a policy that an older, equally specific policy for the same executions overrides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// What they say, as the spec calls it.
+    /// The name of the field in the spec.
     pub field: &'static str,
-    /// The policy that counts.
+    /// The name of the policy that takes precedence.
     pub winner: String,
-    /// One of the executions' jobs or types; `None`: all executions.
+    /// One of the affected jobs or job types; `None` for all executions.
     pub example: Option<String>,
-    /// How many jobs and types it is about.
+    /// The number of affected jobs and job types.
     pub count: usize,
 }
 
-/// Compiles what `wishes` and `policies` say, over what the store says.
-pub fn compile(store: Base, wishes: Vec<Wish>, mut policies: Vec<Policy>) -> Compiled {
+/// Compiles the settings of `JobExecution` objects and policies, with those of the store as defaults.
+pub fn compile(store: Base, overrides: Vec<Wish>, mut policies: Vec<Policy>) -> Compiled {
     policies.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
-    let mut drafts = Drafts::default();
+    let mut builder = RuleBuilder::default();
     for policy in policies.iter().filter(|policy| policy.judges()) {
         for job in &policy.jobs {
-            drafts.draft(Some((Scope::Job, job)), policy);
+            builder.add_policy(Some((Scope::Job, job)), policy);
         }
         for type_ in &policy.types {
-            drafts.draft(Some((Scope::Type, type_)), policy);
+            builder.add_policy(Some((Scope::Type, type_)), policy);
         }
         if policy.all {
-            drafts.draft(None, policy);
+            builder.add_policy(None, policy);
         }
     }
     for policy in &policies {
-        if let Some(Dynamic::Known(figures)) = &policy.dynamic {
-            for figure in figures {
-                drafts.apply(policy, figure);
+        if let Some(Dynamic::Known(timeouts)) = &policy.dynamic {
+            for computed in timeouts {
+                builder.add_computed_timeout(policy, computed);
             }
         }
     }
-    let Drafts { all, rules, conflicts, .. } = drafts;
-    let base = base(store, all);
-    let mut rules: Vec<Rule> = executions(wishes).into_iter().chain(rules.into_values()).collect();
-    bound(&mut rules, &base);
+    let RuleBuilder { all, rules, conflicts, .. } = builder;
+    let base = override_store(store, all);
+    let mut rules: Vec<Rule> = execution_rules(overrides).into_iter().chain(rules.into_values()).collect();
+    set_bounds(&mut rules, &base);
     Compiled { base, rules, conflicts }
 }
 
-/// Where two objects wish something for the same execution the older one counts, then the one whose name comes first.
-fn executions(wishes: Vec<Wish>) -> Vec<Rule> {
+/// Builds the rules of single executions. If several objects set fields for the same execution, the oldest one takes
+/// precedence, then the first by name.
+fn execution_rules(overrides: Vec<Wish>) -> Vec<Rule> {
     let mut chosen: BTreeMap<String, (Wish, Vec<String>)> = BTreeMap::new();
-    let mut wishes: Vec<Wish> =
-        wishes.into_iter().filter(|w| w.timeout.is_some() || w.extend_by.is_some()).collect();
-    wishes.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
-    for wish in wishes {
-        match chosen.get_mut(&wish.key) {
+    let mut overrides: Vec<Wish> =
+        overrides.into_iter().filter(|o| o.timeout.is_some() || o.extend_by.is_some()).collect();
+    overrides.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+    for object in overrides {
+        match chosen.get_mut(&object.key) {
             Some((_, overruled)) => {
-                let says = |field: Option<TimeDelta>, name| field.map(|_| name);
-                let fields =
-                    says(wish.timeout, "timeout").into_iter().chain(says(wish.extend_by, "extendBy"));
-                overruled.extend(fields.map(|field| format!("{field} of {}", execution_source(&wish.name))));
+                let name_if_set = |field: Option<TimeDelta>, name| field.map(|_| name);
+                let fields = name_if_set(object.timeout, "timeout")
+                    .into_iter()
+                    .chain(name_if_set(object.extend_by, "extendBy"));
+                overruled
+                    .extend(fields.map(|field| format!("{field} of {}", execution_source(&object.name))));
             }
             None => {
-                chosen.insert(wish.key.clone(), (wish, Vec::new()));
+                chosen.insert(object.key.clone(), (object, Vec::new()));
             }
         }
     }
-    let rule = |(wish, overruled): (Wish, Vec<String>)| {
-        let source = execution_source(&wish.name);
+    let rule = |(object, overruled): (Wish, Vec<String>)| {
+        let source = execution_source(&object.name);
         Rule {
-            timeout: wish.timeout.map(|value| Timeout { value, rank: 0, source: source.clone() }),
-            extend_by: wish.extend_by.map(|value| Said::new(value, source)),
+            timeout: object.timeout.map(|value| Timeout { value, rank: 0, source: source.clone() }),
+            extend_by: object.extend_by.map(|value| Said::new(value, source)),
             overruled,
-            by: wish.by,
-            ..Rule::new(Scope::Execution, wish.key)
+            by: object.by,
+            ..Rule::new(Scope::Execution, object.key)
         }
     };
     chosen.into_values().map(rule).collect()
 }
 
+/// Merges policies, oldest first, into rules.
 #[derive(Default)]
-struct Drafts {
+struct RuleBuilder {
     rules: BTreeMap<(Scope, String), Rule>,
-    /// What policies for all say.
+    /// The settings of policies for all executions.
     all: Option<Rule>,
-    /// Whose timeout counts for a job, a type (or all), also while it says none yet.
-    owners: BTreeMap<Option<(Scope, String)>, String>,
+    /// The policy that sets the timeout of a job, a job type or (`None`) all executions, even if it has not computed
+    /// one yet.
+    timeout_owners: BTreeMap<Option<(Scope, String)>, String>,
     conflicts: BTreeMap<String, Vec<Conflict>>,
 }
 
-impl Drafts {
-    /// What a policy says itself, of a job, a type or all.
-    fn draft(&mut self, whom: Option<(Scope, &String)>, policy: &Policy) {
-        let key = whom.map(|(scope, key)| (scope, key.clone()));
+impl RuleBuilder {
+    /// Adds the policy's own settings for a job, a job type or (`None`) all executions.
+    fn add_policy(&mut self, selected: Option<(Scope, &String)>, policy: &Policy) {
+        let key = selected.map(|(scope, key)| (scope, key.clone()));
         let source = policy_source(&policy.name);
         let mut lost = Vec::new();
         if policy.timeout.is_some() || policy.dynamic.is_some() {
             let field = if policy.dynamic.is_some() { "dynamicTimeout" } else { "timeout" };
-            match self.owners.get(&key) {
+            match self.timeout_owners.get(&key) {
                 Some(owner) if *owner != policy.name => lost.push((field, owner.clone())),
                 Some(_) => {}
                 None => {
-                    self.owners.insert(key.clone(), policy.name.clone());
+                    self.timeout_owners.insert(key.clone(), policy.name.clone());
                     let pending = policy.dynamic == Some(Dynamic::Pending);
                     if let Some(value) = policy.timeout.filter(|_| !pending) {
                         let rank = 1 + rank(key.as_ref().map(|(scope, _)| *scope));
@@ -127,45 +132,49 @@ impl Drafts {
             }
         }
         let rule = self.rule(key.as_ref());
-        claim(&mut rule.grace, policy.grace, &source, "gracePeriod", &mut lost);
-        claim(&mut rule.heartbeat, policy.heartbeat, &source, "heartbeatTimeout", &mut lost);
-        claim(&mut rule.on_stale, policy.on_stale, &source, "onStale", &mut lost);
-        claim(&mut rule.warn, policy.warn, &source, "warnAfter", &mut lost);
+        set_if_unset(&mut rule.grace, policy.grace, &source, "gracePeriod", &mut lost);
+        set_if_unset(&mut rule.heartbeat, policy.heartbeat, &source, "heartbeatTimeout", &mut lost);
+        set_if_unset(&mut rule.on_stale, policy.on_stale, &source, "onStale", &mut lost);
+        set_if_unset(&mut rule.warn, policy.warn, &source, "warnAfter", &mut lost);
         rule.overruled.extend(lost.iter().map(|(field, _)| format!("{field} of {source}")));
+        self.record_conflicts(policy, selected.map(|(_, key)| key), lost);
+    }
+
+    /// Records the fields of a policy that another policy, given by its source or name, overrides.
+    fn record_conflicts(
+        &mut self,
+        policy: &Policy,
+        example: Option<&String>,
+        lost: Vec<(&'static str, String)>,
+    ) {
         for (field, winner) in lost {
             let winner = winner.rsplit('/').next().unwrap_or_default().to_owned();
             let conflicts = self.conflicts.entry(policy.name.clone()).or_default();
             match conflicts.iter_mut().find(|c| c.field == field && c.winner == winner) {
                 Some(conflict) => conflict.count += 1,
-                None => {
-                    conflicts.push(Conflict {
-                        field,
-                        winner,
-                        example: whom.map(|(_, k)| k.clone()),
-                        count: 1,
-                    });
-                }
+                None => conflicts.push(Conflict { field, winner, example: example.cloned(), count: 1 }),
             }
         }
     }
 
-    /// What history says to a policy, unless another one of its rank or before counts.
-    fn apply(&mut self, policy: &Policy, figure: &Figure) {
+    /// Adds a timeout computed for a policy, unless a policy of equal or higher precedence sets the timeout.
+    fn add_computed_timeout(&mut self, policy: &Policy, computed: &Figure) {
         let own = |owner: Option<&String>| owner == Some(&policy.name);
-        let job = figure.job.clone().map(|job| (Scope::Job, job));
-        let type_ = figure.type_.clone().map(|type_| (Scope::Type, type_));
-        // The most specific way in which the policy governs the figure's executions.
-        let by = [&job, &type_, &None].into_iter().find(|key| own(self.owners.get(*key))).cloned();
+        let job = computed.job.clone().map(|job| (Scope::Job, job));
+        let type_ = computed.type_.clone().map(|type_| (Scope::Type, type_));
+        // The most specific selection by which the policy governs these executions.
+        let by = [&job, &type_, &None].into_iter().find(|key| own(self.timeout_owners.get(*key))).cloned();
         let Some(by) = by else { return };
         let rank = rank(by.map(|(scope, _)| scope));
         let Some(key) = job.or(type_) else { return };
         let rule = self.rule(Some(&key));
         let better = rule.timeout.as_ref().is_none_or(|other| {
-            // Where one job has executions of several types the longest counts.
-            (rank, std::cmp::Reverse(figure.timeout)) < (other.rank, std::cmp::Reverse(other.value))
+            // If a job has executions of several types, the longest timeout takes precedence.
+            (rank, std::cmp::Reverse(computed.timeout)) < (other.rank, std::cmp::Reverse(other.value))
         });
         if better {
-            rule.timeout = Some(Timeout { value: figure.timeout, rank, source: policy_source(&policy.name) });
+            rule.timeout =
+                Some(Timeout { value: computed.timeout, rank, source: policy_source(&policy.name) });
         }
     }
 
@@ -179,8 +188,8 @@ impl Drafts {
     }
 }
 
-/// Sets a field unless an older policy has: then it is noted as lost.
-fn claim<T>(
+/// Sets a field, or adds it to `lost` if an older policy has set it.
+fn set_if_unset<T>(
     field: &mut Option<Said<T>>,
     value: Option<T>,
     source: &str,
@@ -204,8 +213,8 @@ const fn rank(scope: Option<Scope>) -> i16 {
     }
 }
 
-/// The store, as policies for all amend it.
-fn base(store: Base, all: Option<Rule>) -> Base {
+/// Overrides the settings of the store with those of policies for all executions.
+fn override_store(store: Base, all: Option<Rule>) -> Base {
     let Some(all) = all else { return store };
     Base {
         timeout: all.timeout.map_or(store.timeout, |t| Said::new(t.value, t.source)),
@@ -218,14 +227,14 @@ fn base(store: Base, all: Option<Rule>) -> Base {
     }
 }
 
-fn keep<T: Clone>(field: &mut Said<T>, old: &Said<T>, sources: &HashSet<&str>) {
+fn carry_over<T: Clone>(field: &mut Said<T>, old: &Said<T>, sources: &HashSet<&str>) {
     if sources.contains(old.source.as_str()) {
         *field = old.clone();
     }
 }
 
-/// How early an execution under each rule can be past its deadline, so that an index finds those that are.
-fn bound(rules: &mut [Rule], base: &Base) {
+/// Sets `earliest` and `fixed` of each rule, so that queries can find executions past their deadline by an index.
+fn set_bounds(rules: &mut [Rule], base: &Base) {
     let types: Vec<(Option<Timeout>, Option<TimeDelta>)> = rules
         .iter()
         .filter(|rule| rule.scope == Scope::Type)
@@ -265,7 +274,7 @@ fn bound(rules: &mut [Rule], base: &Base) {
 }
 
 impl Compiled {
-    /// Whether both are the same but for the rules of single executions.
+    /// Reports whether both have the same settings, apart from the rules of single executions.
     pub fn same_policies(&self, other: &Self) -> bool {
         let rules = |compiled: &Self| {
             compiled.rules.iter().filter(|rule| rule.scope != Scope::Execution).cloned().collect::<Vec<_>>()
@@ -273,45 +282,45 @@ impl Compiled {
         self.base == other.base && rules(self) == rules(other)
     }
 
-    /// The same, with what `last` has from one of `sources`, field by field: objects that cannot be read any more, of
-    /// which it is not known what they say now.
+    /// Carries over from `last` each field that one of `sources` set. The sources are objects that the operator can no
+    /// longer read, so that their current settings are unknown.
     #[must_use]
     pub fn keeping(mut self, last: &Self, sources: &[String]) -> Self {
         let sources: &HashSet<&str> = &sources.iter().map(String::as_str).collect();
         let mut kept = Vec::new();
         for old in last.rules.iter().filter(|rule| rule.is_from(sources)) {
-            let place =
+            let index =
                 self.rules.binary_search_by(|rule| (rule.scope, &rule.key).cmp(&(old.scope, &old.key)));
-            if let Some(rule) = place.ok().and_then(|place| self.rules.get_mut(place)) {
-                rule.keep(old, sources);
+            if let Some(rule) = index.ok().and_then(|index| self.rules.get_mut(index)) {
+                rule.carry_over(old, sources);
             } else {
                 let mut rule = Rule::new(old.scope, old.key.clone());
-                rule.keep(old, sources);
+                rule.carry_over(old, sources);
                 kept.push(rule);
             }
         }
         self.rules.extend(kept);
         let (base, old) = (&mut self.base, &last.base);
-        keep(&mut base.timeout, &old.timeout, sources);
-        keep(&mut base.grace, &old.grace, sources);
-        keep(&mut base.on_stale, &old.on_stale, sources);
-        keep(&mut base.warn, &old.warn, sources);
+        carry_over(&mut base.timeout, &old.timeout, sources);
+        carry_over(&mut base.grace, &old.grace, sources);
+        carry_over(&mut base.on_stale, &old.on_stale, sources);
+        carry_over(&mut base.warn, &old.warn, sources);
         if let Some(old) = old.heartbeat.as_ref().filter(|old| sources.contains(old.source.as_str())) {
             base.heartbeat = Some(old.clone());
         }
         self.rules.sort_by(|a, b| (a.scope, &a.key).cmp(&(b.scope, &b.key)));
-        bound(&mut self.rules, &self.base);
+        set_bounds(&mut self.rules, &self.base);
         self
     }
 
-    /// The policies and `JobExecution` objects that any of it comes from.
+    /// Returns the policies and `JobExecution` objects that set any field.
     pub fn sources(&self) -> HashSet<&str> {
         let store = self.base.store.as_str();
         let rules = self.rules.iter().flat_map(Rule::sources);
         rules.chain(self.base.sources()).filter(|source| *source != store).collect()
     }
 
-    /// The shortest time within which an execution that starts now can be past its deadline.
+    /// Returns the shortest time after which an execution that starts now can be past its deadline.
     pub fn shortest(&self) -> TimeDelta {
         let grace = self.rules.iter().filter_map(|rule| rule.grace.as_ref().map(|g| g.value));
         let grace = grace.chain([self.base.grace.value]).min().unwrap_or_default();
@@ -322,25 +331,25 @@ impl Compiled {
         self.rules.iter().filter_map(of).chain([self.base.total()]).min().unwrap_or_default()
     }
 
-    /// The shortest time without a heartbeat after which any execution is stale, if that counts at all.
+    /// Returns the shortest heartbeat timeout of any execution, if heartbeats are evidence.
     pub fn shortest_heartbeat(&self) -> Option<TimeDelta> {
         let rules = self.rules.iter().filter_map(|rule| rule.heartbeat.as_ref());
-        rules.chain(&self.base.heartbeat).map(|said| said.value).min()
+        rules.chain(&self.base.heartbeat).map(|sourced| sourced.value).min()
     }
 
-    /// Whether any execution is to run on past its deadline.
+    /// Reports whether any stale execution can be only reported, because a rule sets `AlertOnly`.
     pub fn may_alert_only(&self) -> bool {
         let rules = self.rules.iter().filter_map(|rule| rule.on_stale.as_ref());
-        rules.chain([&self.base.on_stale]).any(|said| said.value == OnStale::AlertOnly)
+        rules.chain([&self.base.on_stale]).any(|sourced| sourced.value == OnStale::AlertOnly)
     }
 
-    /// The shortest time after which any execution is warned of.
+    /// Returns the shortest run time after which the operator can warn about an execution.
     pub fn shortest_warning(&self) -> TimeDelta {
         let timeouts = self.rules.iter().filter_map(|rule| rule.timeout.as_ref().map(|t| t.value));
         let shortest = timeouts.chain([self.base.timeout.value]).min().unwrap_or_default();
         let of = |warn: &Said<Warn>| match warn.value {
             Warn::After(after) => after,
-            // A little less than so much, since Postgres may round it.
+            // Slightly less than the exact percentage, because Postgres may round it.
             Warn::Percent(percent) => shortest * percent / 101,
         };
         self.rules

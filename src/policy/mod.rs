@@ -1,33 +1,35 @@
-//! Decide, first half: from what people wish to the rules that SQL judges by. Pure: no I/O, no clock.
+//! The first half of the decision: compiles the requests of users to rules, which SQL queries apply to executions.
+//! Pure: no I/O, no clock.
 //!
-//! - [`wish`]: what policies and `JobExecution` objects say, once their texts are read;
-//! - [`outage`]: whether workers whose heartbeats stay away were cut off;
-//! - [`compile`](fn@compile): precedence, field by field, to [`Rule`]s and a [`Base`]; [`Routes`]: the same of who is told.
+//! - [`input`]: the settings of policies and `JobExecution` objects, in the terms of the store's table
+//! - [`outage`]: detects workers that lost their connection rather than died
+//! - [`compile`](fn@compile): resolves precedence, field by field, to [`Rule`]s and a [`Base`]
+//! - [`Routes`]: resolves the same precedence for notifications
 
 mod compile;
+pub mod input;
 pub mod outage;
 mod routes;
 mod rule;
 #[cfg(test)]
 mod tests;
-pub mod wish;
 
 pub use compile::{Compiled, Conflict, compile};
+pub use input::{Dynamic, Figure, Policy, Wish};
 pub use routes::Routes;
 pub use rule::{Base, Rule, Said, Scope, Timeout, Warn};
-pub use wish::{Dynamic, Figure, Policy, Wish};
 
-/// How rules name the `JobExecution` that they come from.
+/// Returns the source of a rule field that a `JobExecution` of this name sets.
 pub fn execution_source(name: &str) -> String {
     format!("JobExecution/{name}")
 }
 
-/// How rules name the `ExecutionPolicy` that they come from.
+/// Returns the source of a rule field that an `ExecutionPolicy` of this name sets.
 pub fn policy_source(name: &str) -> String {
     format!("ExecutionPolicy/{name}")
 }
 
-/// How rules name the `ExecutionStore` that they come from.
+/// Returns the source of a rule field that an `ExecutionStore` of this name sets.
 pub fn store_source(name: &str) -> String {
     format!("ExecutionStore/{name}")
 }

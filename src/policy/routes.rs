@@ -1,23 +1,25 @@
-//! Which policy says who is told of an execution: the same precedence as for all else that policies say.
+//! Resolves the policy whose channels the operator notifies about an execution, with the same precedence as all other
+//! policy fields.
 
 use std::collections::BTreeMap;
 
 use super::compile::Conflict;
+use super::input::Policy;
 use super::rule::Scope;
-use super::wish::Policy;
 
-/// The policies that say who is told. Their channels are with their objects.
+/// The policies that set notification channels. The channels themselves stay in the objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
-    /// By the job or the type that a policy names.
-    named: BTreeMap<(Scope, String), String>,
-    /// The one for all.
+    /// The names of policies, by the job or job type that they select.
+    selected: BTreeMap<(Scope, String), String>,
+    /// The name of the policy for all executions.
     all: Option<String>,
     conflicts: BTreeMap<String, Conflict>,
 }
 
 impl Routes {
-    /// Of these policies; among equals the older counts, then the one whose name comes first.
+    /// Builds the routes of `policies`. Among equally specific policies, the older one takes precedence, then the first
+    /// by name.
     pub fn of(policies: &[Policy]) -> Self {
         let mut policies: Vec<&Policy> = policies.iter().filter(|policy| policy.notifies).collect();
         policies.sort_by_key(|policy| (policy.created, policy.name.as_str()));
@@ -25,31 +27,33 @@ impl Routes {
         for policy in policies {
             let jobs = policy.jobs.iter().map(|job| (Scope::Job, job));
             for (scope, key) in jobs.chain(policy.types.iter().map(|type_| (Scope::Type, type_))) {
-                let winner = routes.named.entry((scope, key.clone())).or_insert_with(|| policy.name.clone());
+                let winner =
+                    routes.selected.entry((scope, key.clone())).or_insert_with(|| policy.name.clone());
                 let winner = winner.clone();
-                routes.note(policy, &winner, Some(key));
+                routes.record_conflict(policy, &winner, Some(key));
             }
             if policy.all {
                 let winner = routes.all.get_or_insert_with(|| policy.name.clone()).clone();
-                routes.note(policy, &winner, None);
+                routes.record_conflict(policy, &winner, None);
             }
         }
         routes
     }
 
-    /// The policy that says who is told of an execution; `None`: the store does.
+    /// Returns the name of the policy whose channels apply to an execution, or `None` if the channels of the store
+    /// apply.
     pub fn policy(&self, job: Option<&str>, type_: Option<&str>) -> Option<&str> {
-        let named = |scope, key: Option<&str>| self.named.get(&(scope, key?.to_owned()));
-        let policy = named(Scope::Job, job).or_else(|| named(Scope::Type, type_));
+        let selected = |scope, key: Option<&str>| self.selected.get(&(scope, key?.to_owned()));
+        let policy = selected(Scope::Job, job).or_else(|| selected(Scope::Type, type_));
         policy.or(self.all.as_ref()).map(String::as_str)
     }
 
-    /// Where another policy says it instead of this one.
+    /// Returns the conflict of a policy whose channels another policy overrides.
     pub fn conflict(&self, policy: &str) -> Option<&Conflict> {
         self.conflicts.get(policy)
     }
 
-    fn note(&mut self, policy: &Policy, winner: &str, key: Option<&String>) {
+    fn record_conflict(&mut self, policy: &Policy, winner: &str, key: Option<&String>) {
         if winner == policy.name {
             return;
         }
@@ -82,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_policy_says_who_is_told_and_among_equals_the_older() {
+    fn the_most_specific_and_then_the_oldest_policy_sets_the_channels() {
         let quiet = Policy { notifies: false, ..policy("quiet", 0, &["22"], &[]) };
         let policies = [
             policy("all", 1, &[], &[]),

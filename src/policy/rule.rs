@@ -1,4 +1,4 @@
-//! What SQL judges by.
+//! The rules that SQL queries apply to executions.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use crate::api::{ExecutionStoreSpec, OnStale};
 
-/// Whom a rule is about.
+/// The scope of a rule. The order of the variants is their precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// One execution.
@@ -18,7 +18,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// As `jobexec.rules` has it.
+    /// Returns the scope as stored in `jobexec.rules`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Execution => "execution",
@@ -28,76 +28,81 @@ impl Scope {
     }
 }
 
-/// Something, and the object that says so, for example `ExecutionPolicy/nightly`.
+/// A value, and the object that sets it, for example `ExecutionPolicy/nightly`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said<T> {
-    /// What.
+    /// The value.
     pub value: T,
-    /// Who.
+    /// The object that sets the value.
     pub source: String,
 }
 
 impl<T> Said<T> {
-    /// What `source` says.
+    /// Creates a value that `source` sets.
     pub fn new(value: T, source: impl Into<String>) -> Self {
         Self { value, source: source.into() }
     }
 }
 
-/// A timeout. Of those that an execution has by several rules the one of the lowest rank counts: history may give a
-/// job a timeout on behalf of a policy for its type, or for all.
+/// A timeout. If several rules give an execution a timeout, the one with the lowest rank takes precedence. The scope
+/// alone does not decide, because the rule of a job can hold a timeout that was computed for a policy by job type or
+/// for all executions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeout {
-    /// How long.
+    /// The timeout.
     pub value: TimeDelta,
-    /// 0 for an execution's own; 10 for a policy by job, 20 by type, 30 for all, each one more where it is the
-    /// policy's own timeout and not from history.
+    /// The rank: 0 for a `JobExecution`, 10 for a policy that selects the job, 20 for one that selects the job type, 30
+    /// for one that selects all executions. It is one higher if the timeout is the policy's own and not computed.
     pub rank: i16,
-    /// Who says so.
+    /// The object that sets the timeout.
     pub source: String,
 }
 
-/// When to warn of an execution.
+/// The run time after which the operator warns about an execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Warn {
-    /// After so long.
+    /// An absolute run time.
     After(TimeDelta),
-    /// After so much of its timeout, in percent.
+    /// A percentage of the execution's timeout.
     Percent(i32),
 }
 
-/// What holds for some executions. Fields that are `None` are left to the rules of the next scope.
+/// The settings for the executions of one scope and key. Fields that are `None` fall through to the rule of the next
+/// scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Whom it is about.
+    /// The scope of the rule.
     pub scope: Scope,
-    /// The execution's id, the job's id or the type, in the form that Postgres prints.
+    /// The id of the execution, the id of the job or the job type, in the form that Postgres prints.
     pub key: String,
-    /// How long they may run.
+    /// The maximum run time.
     pub timeout: Option<Timeout>,
-    /// What is added to that. Only for an execution.
+    /// The time to add to the timeout. Only for [`Scope::Execution`].
     pub extend_by: Option<Said<TimeDelta>>,
-    /// What is added before a stale execution is ended.
+    /// The time to wait after the timeout before the operator ends a stale execution.
     pub grace: Option<Said<TimeDelta>>,
-    /// How long they may go without a heartbeat.
+    /// The maximum time without a heartbeat.
     pub heartbeat: Option<Said<TimeDelta>>,
-    /// What becomes of a stale one.
+    /// The action on a stale execution.
     pub on_stale: Option<Said<OnStale>>,
-    /// When to warn.
+    /// The run time after which the operator warns.
     pub warn: Option<Said<Warn>>,
-    /// No execution under this rule is past its deadline before it has run for so long, unless it has a rule of its
-    /// own. Zero for the rule of an execution.
+    /// The minimum run time before an execution under this rule can be past its deadline, unless it has an execution
+    /// rule. Zero for [`Scope::Execution`].
     pub earliest: TimeDelta,
-    /// Whether they all are then, and the same becomes of them all: no rule by type has a say in it.
+    /// Whether all executions under this rule are past their deadline after `earliest` and get the same action, because
+    /// no rule by job type can change either.
     pub fixed: bool,
-    /// What objects of the same rank say in vain, for example `timeout of ExecutionPolicy/young`.
+    /// The settings of objects of the same rank that this rule overrides, for example `timeout of
+    /// ExecutionPolicy/young`.
     pub overruled: Vec<String>,
-    /// Who said so last, as far as the API tells. Not kept, but noted when the rule changes.
+    /// The field manager that last changed the rule, if the API reports one. It is not part of the stored rule, only of
+    /// the record of the change.
     pub by: Option<String>,
 }
 
 impl Rule {
-    /// A rule that says nothing yet.
+    /// Creates a rule without any settings.
     pub fn new(scope: Scope, key: String) -> Self {
         Self {
             scope,
@@ -115,9 +120,9 @@ impl Rule {
         }
     }
 
-    /// Takes over what `old` has from one of `sources`.
-    pub(super) fn keep(&mut self, old: &Self, sources: &HashSet<&str>) {
-        fn take<T: Clone>(field: &mut Option<Said<T>>, old: Option<&Said<T>>, sources: &HashSet<&str>) {
+    /// Copies the fields of `old` that one of `sources` sets.
+    pub(super) fn carry_over(&mut self, old: &Self, sources: &HashSet<&str>) {
+        fn copy<T: Clone>(field: &mut Option<Said<T>>, old: Option<&Said<T>>, sources: &HashSet<&str>) {
             if let Some(old) = old.filter(|old| sources.contains(old.source.as_str())) {
                 *field = Some(old.clone());
             }
@@ -125,14 +130,14 @@ impl Rule {
         if let Some(old) = old.timeout.as_ref().filter(|old| sources.contains(old.source.as_str())) {
             self.timeout = Some(old.clone());
         }
-        take(&mut self.extend_by, old.extend_by.as_ref(), sources);
-        take(&mut self.grace, old.grace.as_ref(), sources);
-        take(&mut self.heartbeat, old.heartbeat.as_ref(), sources);
-        take(&mut self.on_stale, old.on_stale.as_ref(), sources);
-        take(&mut self.warn, old.warn.as_ref(), sources);
+        copy(&mut self.extend_by, old.extend_by.as_ref(), sources);
+        copy(&mut self.grace, old.grace.as_ref(), sources);
+        copy(&mut self.heartbeat, old.heartbeat.as_ref(), sources);
+        copy(&mut self.on_stale, old.on_stale.as_ref(), sources);
+        copy(&mut self.warn, old.warn.as_ref(), sources);
     }
 
-    /// The objects that it comes from.
+    /// Returns the objects that set the fields of this rule.
     pub fn sources(&self) -> impl Iterator<Item = &str> {
         [
             self.timeout.as_ref().map(|t| t.source.as_str()),
@@ -146,33 +151,34 @@ impl Rule {
         .flatten()
     }
 
-    /// Whether any of it comes from one of `sources`.
+    /// Reports whether one of `sources` sets any field of this rule.
     pub fn is_from(&self, sources: &HashSet<&str>) -> bool {
         self.sources().any(|source| sources.contains(source))
     }
 }
 
-/// What holds where no rule says otherwise.
+/// The settings for executions where no rule sets a field: those of the store, overridden by policies for all
+/// executions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
-    /// How long an execution may run.
+    /// The maximum run time.
     pub timeout: Said<TimeDelta>,
-    /// What is added before a stale execution is ended.
+    /// The time to wait after the timeout before the operator ends a stale execution.
     pub grace: Said<TimeDelta>,
-    /// How long it may go without a heartbeat, if that counts at all.
+    /// The maximum time without a heartbeat, if heartbeats are evidence.
     pub heartbeat: Option<Said<TimeDelta>>,
-    /// What becomes of a stale one.
+    /// The action on a stale execution.
     pub on_stale: Said<OnStale>,
-    /// When to warn.
+    /// The run time after which the operator warns.
     pub warn: Said<Warn>,
-    /// What policies for all say in vain.
+    /// The settings of policies for all executions that an older such policy overrides.
     pub overruled: Vec<String>,
-    /// The store, which says what evidence counts beside deadlines.
+    /// The store as a source. It configures the evidence other than deadlines and heartbeats.
     pub store: String,
 }
 
 impl Base {
-    /// What the store of this name says itself.
+    /// Creates the defaults from the spec of the store `name`.
     pub fn of(name: &str, spec: &ExecutionStoreSpec) -> Self {
         let source = super::store_source(name);
         Self {
@@ -186,14 +192,14 @@ impl Base {
         }
     }
 
-    /// The objects that it comes from.
+    /// Returns the objects that set these defaults.
     pub fn sources(&self) -> impl Iterator<Item = &str> {
-        let heartbeat = self.heartbeat.as_ref().map(|said| said.source.as_str());
+        let heartbeat = self.heartbeat.as_ref().map(|sourced| sourced.source.as_str());
         let others = [&self.timeout.source, &self.grace.source, &self.on_stale.source, &self.warn.source];
         others.into_iter().map(String::as_str).chain(heartbeat)
     }
 
-    /// How long an execution may run before it is past its deadline.
+    /// Returns the run time after which an execution is past its deadline: the timeout plus the grace period.
     pub fn total(&self) -> TimeDelta {
         self.timeout.value + self.grace.value
     }

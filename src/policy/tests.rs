@@ -52,7 +52,7 @@ fn timeout(rule: &Rule) -> (i64, i16, &str) {
 }
 
 #[test]
-fn the_older_object_counts_then_the_name() {
+fn the_older_object_takes_precedence_then_the_name() {
     let compiled = compile(
         store(),
         vec![
@@ -71,7 +71,7 @@ fn the_older_object_counts_then_the_name() {
 }
 
 #[test]
-fn fields_are_taken_one_by_one_and_what_is_lost_is_told() {
+fn fields_are_resolved_one_by_one_and_overridden_ones_are_reported() {
     let old = Policy { timeout: Some(hours(1)), ..policy("old", 1, &["7"], &[]) };
     let young = Policy {
         timeout: Some(hours(2)),
@@ -93,7 +93,7 @@ fn fields_are_taken_one_by_one_and_what_is_lost_is_told() {
 }
 
 #[test]
-fn a_policy_for_all_amends_the_store() {
+fn a_policy_for_all_executions_overrides_the_store() {
     let all =
         Policy { timeout: Some(hours(6)), on_stale: Some(OnStale::Cancel), ..policy("all", 1, &[], &[]) };
     let compiled = compile(store(), vec![], vec![all]);
@@ -105,20 +105,20 @@ fn a_policy_for_all_amends_the_store() {
 }
 
 #[test]
-fn history_counts_before_the_timeout_of_its_policy_and_after_that_of_a_more_specific_one() {
-    let figure = |job: Option<&str>, type_: Option<&str>, h| Figure {
+fn a_computed_timeout_ranks_between_the_timeout_of_its_policy_and_a_more_specific_policy() {
+    let computed = |job: Option<&str>, type_: Option<&str>, h| Figure {
         job: job.map(Into::into),
         type_: type_.map(Into::into),
         timeout: hours(h),
     };
     let all = Policy {
         timeout: Some(hours(9)),
-        dynamic: Some(Dynamic::Known(vec![figure(Some("1"), Some("a"), 3), figure(Some("2"), None, 4)])),
+        dynamic: Some(Dynamic::Known(vec![computed(Some("1"), Some("a"), 3), computed(Some("2"), None, 4)])),
         ..policy("all", 1, &[], &[])
     };
     let by_type = Policy {
         timeout: Some(hours(8)),
-        dynamic: Some(Dynamic::Known(vec![figure(None, Some("a"), 5), figure(None, Some("b"), 6)])),
+        dynamic: Some(Dynamic::Known(vec![computed(None, Some("a"), 5), computed(None, Some("b"), 6)])),
         ..policy("type", 2, &[], &["a"])
     };
     let by_job = Policy { timeout: Some(hours(7)), ..policy("job", 3, &["2"], &[]) };
@@ -128,14 +128,14 @@ fn history_counts_before_the_timeout_of_its_policy_and_after_that_of_a_more_spec
     assert_eq!(timeout(rule(&compiled, Scope::Job, "2")), (7, 11, "ExecutionPolicy/job"));
     assert!(!compiled.rules.iter().any(|r| r.key == "b"), "the policy does not govern type b");
     assert_eq!(compiled.base.timeout.value, hours(9));
-    // Job 1 has 3 h by the policy for all, but its type's 5 h count where it is of type a.
+    // Job 1 has 3 h by the policy for all, but the 5 h of type a take precedence for its executions of that type.
     let one = rule(&compiled, Scope::Job, "1");
     assert_eq!((one.earliest, one.fixed), (hours(3), false));
     assert!(rule(&compiled, Scope::Job, "2").fixed);
 }
 
 #[test]
-fn a_timeout_for_too_little_history_waits_until_history_was_asked() {
+fn the_fallback_timeout_applies_only_after_timeouts_were_computed() {
     let policy = Policy {
         timeout: Some(hours(1)),
         grace: Some(hours(2)),
@@ -149,7 +149,7 @@ fn a_timeout_for_too_little_history_waits_until_history_was_asked() {
 }
 
 #[test]
-fn a_job_whose_fate_may_come_from_its_type_is_not_fixed() {
+fn a_job_whose_action_can_come_from_its_type_is_not_fixed() {
     let job = Policy { timeout: Some(hours(5)), ..policy("job", 1, &["1"], &[]) };
     let own = Policy { on_stale: Some(OnStale::Fail), ..policy("own", 1, &["2"], &[]) };
     let type_ = Policy { on_stale: Some(OnStale::AlertOnly), ..policy("type", 1, &[], &["a"]) };
@@ -160,7 +160,7 @@ fn a_job_whose_fate_may_come_from_its_type_is_not_fixed() {
 }
 
 #[test]
-fn a_job_whose_grace_may_come_from_its_type_has_no_fixed_deadline() {
+fn a_job_whose_grace_can_come_from_its_type_has_no_fixed_deadline() {
     let job = Policy { timeout: Some(hours(5)), ..policy("job", 1, &["1"], &[]) };
     let type_ = Policy { grace: Some(hours(2)), ..policy("type", 1, &[], &["a"]) };
     let compiled = compile(store(), vec![], vec![job, type_]);

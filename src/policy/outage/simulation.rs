@@ -1,15 +1,18 @@
-//! What holding costs and saves, over populations of 1 to 10,000 workers. docs/policies.md shows the table.
+//! Simulates the costs and benefits of holding lost heartbeats, for populations of 1 to 10,000 workers.
+//! docs/policies.md shows the resulting table.
 
 use std::fmt::Write as _;
 
 use super::{Silent, stopped_together};
 
-/// The example: a heartbeat every 10 s that counts as lost after 30 s, looked at every 5 s.
-const BEAT: f64 = 10.0;
+/// The time between two heartbeats of a worker, in seconds.
+const HEARTBEAT_INTERVAL: f64 = 10.0;
+/// The heartbeat timeout, in seconds.
 const TIMEOUT: f64 = 30.0;
-const LOOK: f64 = 5.0;
+/// The time between two reconciliations, in seconds.
+const POLL_INTERVAL: f64 = 5.0;
 
-/// A worker, and the time in which it says nothing.
+/// A worker, and the period in which it sends no heartbeat.
 #[derive(Clone, Copy)]
 struct Worker {
     phase: f64,
@@ -17,11 +20,12 @@ struct Worker {
 }
 
 impl Worker {
-    /// When it last said that it is alive.
-    fn last(&self, now: f64) -> f64 {
-        let before = |at: f64| ((at - self.phase) / BEAT).floor() * BEAT + self.phase;
+    /// Returns the time of the last heartbeat.
+    fn last_heartbeat(&self, now: f64) -> f64 {
+        let before =
+            |at: f64| ((at - self.phase) / HEARTBEAT_INTERVAL).floor() * HEARTBEAT_INTERVAL + self.phase;
         match self.silent {
-            // Who comes back says so at once.
+            // A worker sends a heartbeat as soon as it reconnects.
             Some((_, until)) if now >= until => before(now).max(until),
             Some((from, _)) if now >= from => before(from),
             _ => before(now),
@@ -33,11 +37,11 @@ impl Worker {
     }
 }
 
-/// Chance that is the same each time (splitmix64).
-struct Chance(u64);
+/// A deterministic random number generator (splitmix64).
+struct Random(u64);
 
-impl Chance {
-    /// From 0 to 1.
+impl Random {
+    /// Returns the next number, at least 0 and less than 1.
     #[allow(clippy::cast_precision_loss, reason = "53 bits are enough")]
     fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -48,20 +52,20 @@ impl Chance {
     }
 }
 
-/// How many live workers were failed, and when each dead one was.
+/// The number of live workers that were failed, and the time at which each dead worker was.
 struct Outcome {
     live: usize,
     dead: Vec<f64>,
 }
 
-/// As the operator looks at them, with holding or without.
+/// Simulates the decisions of the operator, with or without holds.
 #[allow(clippy::cast_possible_truncation, reason = "tenths of a timeout are few")]
-fn play(workers: &[Worker], holds: bool) -> Outcome {
+fn simulate(workers: &[Worker], holds: bool) -> Outcome {
     let (mut held, mut failed) = (Vec::<f64>::new(), vec![None; workers.len()]);
     let mut doubt = f64::NEG_INFINITY;
     let mut now = 0.0;
     while now < 260.0 {
-        let last: Vec<f64> = workers.iter().map(|w| w.last(now)).collect();
+        let last: Vec<f64> = workers.iter().map(|w| w.last_heartbeat(now)).collect();
         let lost = |held: &[f64], last: f64| {
             let floor = held.iter().copied().find(|hold| *hold > last).unwrap_or(last);
             floor.max(last) + TIMEOUT <= now
@@ -74,7 +78,7 @@ fn play(workers: &[Worker], holds: bool) -> Outcome {
                 .filter(fresh)
                 .map(|n| Silent { tenths: ((now - last[n]) / TIMEOUT * 10.0).floor() as i64, workers: 1 })
                 .collect();
-            if stopped_together(&silent, (2.0 * LOOK / TIMEOUT * 10.0).ceil() as i64).is_some() {
+            if stopped_together(&silent, (2.0 * POLL_INTERVAL / TIMEOUT * 10.0).ceil() as i64).is_some() {
                 doubt = now;
             }
             let doubted = |n: usize| {
@@ -89,7 +93,7 @@ fn play(workers: &[Worker], holds: bool) -> Outcome {
                 failed[n] = Some(now);
             }
         }
-        now += LOOK;
+        now += POLL_INTERVAL;
     }
     let of = |dead: bool| workers.iter().zip(&failed).filter(move |(w, _)| w.is_dead() == dead);
     Outcome {
@@ -98,44 +102,45 @@ fn play(workers: &[Worker], holds: bool) -> Outcome {
     }
 }
 
-/// Healthy workers, of which some are changed.
+/// Creates healthy workers and applies `change` to each.
 fn workers(
-    chance: &mut Chance,
+    random: &mut Random,
     population: usize,
-    mut change: impl FnMut(&mut Chance, usize, &mut Worker),
+    mut change: impl FnMut(&mut Random, usize, &mut Worker),
 ) -> Vec<Worker> {
     (0..population)
         .map(|n| {
-            let mut worker = Worker { phase: chance.next() * BEAT, silent: None };
-            change(chance, n, &mut worker);
+            let mut worker = Worker { phase: random.next() * HEARTBEAT_INTERVAL, silent: None };
+            change(random, n, &mut worker);
             worker
         })
         .collect()
 }
 
+/// The time at which the simulated event starts, in seconds.
 const ONSET: f64 = 100.0;
 
-/// All connections are cut for 3 s, and each worker waits before it tries again: from 15 s to the longest wait.
-fn outage(chance: &mut Chance, population: usize, longest: f64) -> Vec<Worker> {
-    workers(chance, population, |chance, _, worker| {
-        worker.silent = Some((ONSET, ONSET + 3.0 + 15.0 + chance.next() * (longest - 15.0)));
+/// Simulates an outage of 3 s. Each worker waits from 15 s to `longest` seconds before it reconnects.
+fn outage(random: &mut Random, population: usize, longest: f64) -> Vec<Worker> {
+    workers(random, population, |random, _, worker| {
+        worker.silent = Some((ONSET, ONSET + 3.0 + 15.0 + random.next() * (longest - 15.0)));
     })
 }
 
-/// So many die at once.
-fn killed(chance: &mut Chance, population: usize, dead: usize) -> Vec<Worker> {
-    let at = ONSET + chance.next() * BEAT;
-    workers(chance, population, |_, n, worker| {
+/// Simulates `dead` workers that die at once.
+fn killed(random: &mut Random, population: usize, dead: usize) -> Vec<Worker> {
+    let at = ONSET + random.next() * HEARTBEAT_INTERVAL;
+    workers(random, population, |_, n, worker| {
         if n < dead {
             worker.silent = Some((at, f64::INFINITY));
         }
     })
 }
 
-/// Each dies once a day, whatever the others do.
-fn unrelated(chance: &mut Chance, population: usize) -> Vec<Worker> {
-    workers(chance, population, |chance, n, worker| {
-        let at = chance.next() * 86_400.0;
+/// Simulates workers that die independently of each other, once a day each.
+fn unrelated(random: &mut Random, population: usize) -> Vec<Worker> {
+    workers(random, population, |random, n, worker| {
+        let at = random.next() * 86_400.0;
         if n == 0 {
             worker.silent = Some((ONSET, f64::INFINITY));
         } else if at < 160.0 {
@@ -150,26 +155,26 @@ fn percent(part: usize, all: usize) -> String {
     if part > 0 && share < 1.0 { "<1 %".to_owned() } else { format!("{share:.0} %") }
 }
 
-/// The same worlds without holding and with it.
-struct Both {
+/// The outcomes of the same scenarios without and with holds.
+struct Comparison {
     workers: usize,
     without: Vec<Outcome>,
     with: Vec<Outcome>,
 }
 
-impl Both {
-    fn of(runs: usize, mut make: impl FnMut() -> Vec<Worker>) -> Self {
-        let worlds: Vec<_> = (0..runs).map(|_| make()).collect();
-        let play = |holds| worlds.iter().map(|world| play(world, holds)).collect();
-        Self { workers: worlds.iter().map(Vec::len).sum(), without: play(false), with: play(true) }
+impl Comparison {
+    fn run(runs: usize, mut make: impl FnMut() -> Vec<Worker>) -> Self {
+        let scenarios: Vec<_> = (0..runs).map(|_| make()).collect();
+        let outcomes = |holds| scenarios.iter().map(|workers| simulate(workers, holds)).collect();
+        Self { workers: scenarios.iter().map(Vec::len).sum(), without: outcomes(false), with: outcomes(true) }
     }
 
-    /// How many of those who live are failed.
+    /// Returns the share of live workers that are failed.
     fn live(&self, of: &[Outcome]) -> String {
         percent(of.iter().map(|outcome| outcome.live).sum(), self.workers)
     }
 
-    /// How much later the dead are failed where heartbeats are held, on average.
+    /// Returns the average time by which holds delay the failure of dead workers.
     #[allow(clippy::cast_precision_loss, reason = "counts of workers")]
     fn delay(&self) -> String {
         let mean = |of: &[Outcome]| {
@@ -179,7 +184,7 @@ impl Both {
         format!("{:.0} s", mean(&self.with) - mean(&self.without))
     }
 
-    /// In how many runs somebody is failed later.
+    /// Returns the share of runs in which holds delay any failure.
     fn delayed(&self) -> String {
         let late = self.with.iter().zip(&self.without).filter(|(with, without)| with.dead != without.dead);
         percent(late.count(), self.with.len())
@@ -187,22 +192,23 @@ impl Both {
 }
 
 #[test]
-fn the_documented_table_is_what_comes_of_it() {
+fn the_documented_table_matches_the_simulation() {
     let mut table = String::new();
     for population in [1, 2, 5, 10, 50, 200, 1_000, 10_000_usize] {
         let runs = (2_000 / population).clamp(1, 100);
-        let chance = &mut Chance(population as u64);
-        let short = Both::of(runs, || outage(chance, population, 45.0));
-        let long = Both::of(runs, || outage(chance, population, 90.0));
-        let one = Both::of(runs, || killed(chance, population, 1));
-        let node = Both::of(runs, || killed(chance, population, population.div_ceil(3).min(30)));
-        let quarter = Both::of(runs, || killed(chance, population, population.div_ceil(4)));
-        let daily = Both::of(runs, || unrelated(chance, population));
-        for both in [&one, &node, &quarter, &daily] {
-            assert_eq!(both.live(&both.with), "0 %", "nobody who lives is failed where others die");
+        let random = &mut Random(population as u64);
+        let short = Comparison::run(runs, || outage(random, population, 45.0));
+        let long = Comparison::run(runs, || outage(random, population, 90.0));
+        let one = Comparison::run(runs, || killed(random, population, 1));
+        let node = Comparison::run(runs, || killed(random, population, population.div_ceil(3).min(30)));
+        let quarter = Comparison::run(runs, || killed(random, population, population.div_ceil(4)));
+        let daily = Comparison::run(runs, || unrelated(random, population));
+        for comparison in [&one, &node, &quarter, &daily] {
+            let failed = comparison.live(&comparison.with);
+            assert_eq!(failed, "0 %", "no live worker is failed when others die");
         }
         if population > 1 {
-            assert_eq!(short.live(&short.with), "0 %", "{population} are back within twice the timeout");
+            assert_eq!(short.live(&short.with), "0 %", "{population} reconnect within twice the timeout");
         }
         writeln!(
             table,
@@ -219,5 +225,5 @@ fn the_documented_table_is_what_comes_of_it() {
         .unwrap();
     }
     let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policies.md"));
-    assert!(page.contains(&table), "docs/policies.md is to show\n{table}");
+    assert!(page.contains(&table), "docs/policies.md must contain\n{table}");
 }

@@ -1,40 +1,39 @@
-//! What people say about executions, in the terms of the table that it is about.
+//! The settings of policies and `JobExecution` objects, in the terms of the store's table.
 
 use chrono::TimeDelta;
 
 use super::Warn;
 use crate::api::OnStale;
 
-/// What one `JobExecution` object wishes of its execution.
+/// The settings of one `JobExecution` object for its execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
-    /// The object's name.
+    /// The name of the object.
     pub name: String,
-    /// When the object was made, in seconds since 1970.
+    /// The creation time of the object, in seconds since the Unix epoch.
     pub created: i64,
-    /// The execution's id, in the form that Postgres prints.
+    /// The id of the execution, in the form that Postgres prints.
     pub key: String,
     /// `spec.timeout`.
     pub timeout: Option<TimeDelta>,
     /// `spec.extendBy`.
     pub extend_by: Option<TimeDelta>,
-    /// Who said so last, as far as the API tells.
+    /// The field manager that last changed the settings, if the API reports one.
     pub by: Option<String>,
 }
 
-/// What one `ExecutionPolicy` says, as far as its store can do it.
+/// The settings of one `ExecutionPolicy` that its store supports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// The object's name.
+    /// The name of the object.
     pub name: String,
-    /// When the object was made, in seconds since 1970.
+    /// The creation time of the object, in seconds since the Unix epoch.
     pub created: i64,
-    /// The jobs that it names, in the form that Postgres prints their ids. `None`: it names none, of any kind that the
-    /// store knows; it then governs what `types` says, or all.
+    /// The ids of the jobs that the policy selects, in the form that Postgres prints.
     pub jobs: Vec<String>,
-    /// The job types that it names.
+    /// The job types that the policy selects.
     pub types: Vec<String>,
-    /// Whether it names neither, and so governs all.
+    /// Whether the policy selects all executions, because its selector is empty.
     pub all: bool,
     /// `spec.timeout`.
     pub timeout: Option<TimeDelta>,
@@ -46,14 +45,14 @@ pub struct Policy {
     pub on_stale: Option<OnStale>,
     /// `spec.warnAfter`.
     pub warn: Option<Warn>,
-    /// `spec.dynamicTimeout`, with what history says.
+    /// `spec.dynamicTimeout`, with the computed timeouts.
     pub dynamic: Option<Dynamic>,
     /// Whether it has `spec.notifications`.
     pub notifies: bool,
 }
 
 impl Policy {
-    /// Whether it says anything by which executions are judged.
+    /// Reports whether the policy sets any field that affects enforcement.
     pub fn judges(&self) -> bool {
         self.timeout.is_some()
             || self.grace.is_some()
@@ -64,22 +63,23 @@ impl Policy {
     }
 }
 
-/// What history says to a policy that asks it.
+/// The timeouts computed for a policy with `dynamicTimeout`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dynamic {
-    /// It was not asked yet. The policy's timeout is not in force either: it is for too little history.
+    /// The timeouts have not been computed yet. Until then the policy's own timeout does not apply either, because it
+    /// is only for jobs with too few completed executions.
     Pending,
-    /// These timeouts follow.
+    /// The computed timeouts.
     Known(Vec<Figure>),
 }
 
-/// A timeout that follows from history.
+/// A timeout computed from completed executions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Figure {
-    /// The job that it is for; `None`: it is for a type.
+    /// The job that the timeout applies to; `None` if it applies to a job type.
     pub job: Option<String>,
-    /// The job type: that it is for, or of the job, where the store knows types.
+    /// The job type that the timeout applies to, or the type of `job` if the store maps job types.
     pub type_: Option<String>,
-    /// How long.
+    /// The timeout.
     pub timeout: TimeDelta,
 }
