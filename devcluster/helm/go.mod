@@ -1,4 +1,5 @@
-// What `devcluster` builds when there is no ready-made Helm. `go mod tidy` keeps all but the pin in step.
+// The module from which `devcluster` builds Helm if it cannot download a release. `go mod tidy` updates everything except the
+// pinned version.
 module jobexec.dev/devcluster/helm
 
 go 1.26.0

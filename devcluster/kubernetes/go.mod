@@ -1,6 +1,6 @@
-// What `devcluster` builds when there are no ready-made binaries of Kubernetes: one Go toolchain and the module proxy
-// are enough. k8s.io/kubernetes names its own libraries by a relative path, which a user of that module has to
-// replace by their published versions; `go mod tidy` keeps the rest in step.
+// The module from which `devcluster` builds Kubernetes if it cannot download the binaries. It needs only a Go toolchain and the
+// module proxy. k8s.io/kubernetes refers to its own libraries by relative paths, which a dependent module must replace with their
+// published versions. `go mod tidy` updates the rest.
 module jobexec.dev/devcluster/kubernetes
 
 go 1.26.0

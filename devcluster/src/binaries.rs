@@ -1,4 +1,5 @@
-//! Where the Kubernetes binaries come from: the machine, the cache, a download, a build. The first that has all wins.
+//! Finds the Kubernetes binaries on the machine, in the cache, by a download, or by a build. Uses the first source that
+//! has all of them.
 
 use std::{
     env,
@@ -16,20 +17,20 @@ use crate::{
     progress::Steps,
 };
 
-/// What is downloaded or built: keep in step with `kubernetes/go.mod`.
+/// The version of Kubernetes to download or build. Must match `kubernetes/go.mod`.
 pub(crate) const KUBERNETES: &str = "v1.36.3";
-/// The etcd that this Kubernetes is made with: keep in step with `kubernetes/go.mod`.
+/// The version of etcd that this version of Kubernetes uses. Must match `kubernetes/go.mod`.
 pub(crate) const ETCD: &str = "v3.6.8";
-/// The oldest kube-apiserver that is accepted from the machine.
+/// The minimum version of a kube-apiserver on the machine.
 const MINIMUM: Version = Version { major: 1, minor: 33 };
 
-/// In the order in which they are got: what fails soonest comes first.
+/// The programs of a control plane, in download order. Those that fail fastest come first.
 pub(crate) const NAMES: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
 
-/// What a node needs besides.
+/// The additional programs of a node.
 pub(crate) const NODE_NAMES: [&str; 3] = ["kube-scheduler", "kubelet", "kube-proxy"];
 
-/// Which programs are wanted.
+/// The set of programs to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
     ControlPlane,
@@ -43,7 +44,7 @@ impl Extent {
     }
 }
 
-/// The programs of a control plane, and of a node where one is wanted.
+/// The paths of the programs of a control plane, and of a node if requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kubernetes {
     pub(crate) node: Option<NodePrograms>,
@@ -53,7 +54,7 @@ pub(crate) struct Kubernetes {
     pub(crate) kubectl: PathBuf,
 }
 
-/// The programs of a node.
+/// The paths of the programs of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodePrograms {
     pub(crate) scheduler: PathBuf,
@@ -69,7 +70,7 @@ impl NodePrograms {
 }
 
 impl Kubernetes {
-    /// All that are wanted, or nothing: versions of two sources are not mixed.
+    /// Returns all requested programs, or `None` if one is missing. Never mixes the versions of two sources.
     fn complete(extent: Extent, find: impl Fn(&str) -> Option<PathBuf>) -> Option<Self> {
         let node = match extent {
             Extent::ControlPlane => None,
@@ -96,16 +97,16 @@ impl Kubernetes {
     }
 }
 
-/// Finds or gets the binaries.
+/// Finds the binaries, or downloads or builds them.
 pub(crate) fn find(cache: &Cache, extent: Extent, steps: &mut Steps) -> Result<Kubernetes, Error> {
     if let Some(assets) = env::var_os("KUBEBUILDER_ASSETS") {
         if let Some(found) = Kubernetes::in_folder(extent, Path::new(&assets)).filter(Kubernetes::new_enough)
         {
             return Ok(found);
         }
-        let wanted = extent.names().collect::<Vec<_>>().join(", ");
+        let required = extent.names().collect::<Vec<_>>().join(", ");
         steps.begin(format!(
-            "KUBEBUILDER_ASSETS is not used: it lacks one of {wanted}, or is older than {MINIMUM}"
+            "ignoring KUBEBUILDER_ASSETS: it lacks one of {required}, or is older than {MINIMUM}"
         ))?;
     }
     let path = env::var_os("PATH").unwrap_or_default();
@@ -121,7 +122,7 @@ pub(crate) fn find(cache: &Cache, extent: Extent, steps: &mut Steps) -> Result<K
     get(cache, extent, &folder, &Release::official(), &path, steps)
 }
 
-/// Downloads, or else builds with the Go that is on `path`.
+/// Downloads the binaries, or builds them with the Go toolchain on `path`.
 fn get(
     cache: &Cache,
     extent: Extent,
@@ -131,7 +132,7 @@ fn get(
     steps: &mut Steps,
 ) -> Result<Kubernetes, Error> {
     let _lock = cache.lock(&format!("kubernetes-{KUBERNETES}"), steps)?;
-    std::fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
+    std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
     download::remove_parts(folder);
     if let Some(found) = Kubernetes::in_folder(extent, folder) {
         return Ok(found);
@@ -142,7 +143,7 @@ fn get(
         Err(error) => Some(error),
     };
     if let Some(download) = download {
-        steps.begin(format!("building Kubernetes {KUBERNETES}, as the download failed: {download}"))?;
+        steps.begin(format!("building Kubernetes {KUBERNETES}, because the download failed: {download}"))?;
         gobuild::kubernetes(cache, extent, folder, path, steps).map_err(|build| match build {
             Error::Cancelled => build,
             build => {
@@ -155,12 +156,12 @@ fn get(
         .ok_or_else(|| Error::io("find all binaries in", folder)(std::io::ErrorKind::NotFound.into()))
 }
 
-/// The program `name` on a search path, like a shell finds it.
+/// Finds the program `name` on a search path, as a shell does.
 pub(crate) fn on_path(path: &OsStr, name: &str) -> Option<PathBuf> {
     env::split_paths(path).find_map(|folder| executable(&folder, name))
 }
 
-/// The program `name` in a folder, if anybody may execute it.
+/// Finds the program `name` in a folder, if it is executable.
 pub(crate) fn executable(folder: &Path, name: &str) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     let path = folder.join(name);
@@ -176,8 +177,8 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    /// The first word that looks like a version: `Kubernetes v1.36.3`, `go version go1.26.8 linux/amd64`,
-    /// `postgres (PostgreSQL) 18beta1`.
+    /// Parses the first word that looks like a version, for example in `Kubernetes v1.36.3`,
+    /// `go version go1.26.8 linux/amd64` or `postgres (PostgreSQL) 18beta1`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         text.split_whitespace().find_map(|word| {
             let mut numbers = word.trim_start_matches("go").trim_start_matches('v').split('.');
@@ -197,7 +198,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// What `program --version` says.
+/// Returns the version that `program --version` prints.
 pub(crate) fn version_of(program: &Path) -> Option<Version> {
     let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
     Version::parse(&String::from_utf8_lossy(&output.stdout)).filter(|_| output.status.success())
@@ -209,7 +210,7 @@ mod tests {
     use crate::progress::{Cancel, Quiet};
 
     #[test]
-    fn reads_versions() {
+    fn versions_are_parsed() {
         let version = |major, minor| Some(Version { major, minor });
         assert_eq!(Version::parse("Kubernetes v1.36.3"), version(1, 36));
         assert_eq!(Version::parse("go version go1.26.8 linux/amd64"), version(1, 26));
@@ -224,14 +225,14 @@ mod tests {
     }
 
     #[test]
-    fn the_pins_agree() {
+    fn the_pinned_versions_match() {
         let module = include_str!("../kubernetes/go.mod");
         assert!(module.contains(&format!("\tk8s.io/kubernetes {KUBERNETES}")));
         assert!(module.contains(&format!("\tgo.etcd.io/etcd/server/v3 {ETCD}")));
     }
 
     #[test]
-    fn says_what_is_missing_when_there_is_no_way() -> Result<(), Box<dyn std::error::Error>> {
+    fn the_error_names_each_source_that_failed() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         let cache = Cache::at(&folder.path().join("cache"))?;
         let mut quiet = Quiet;
@@ -262,7 +263,7 @@ mod tests {
             assert_eq!(
                 Kubernetes::in_folder(Extent::ControlPlane, folder.path()),
                 None,
-                "with {count} of them"
+                "with {count} programs"
             );
             let path = folder.path().join(name);
             std::fs::write(&path, "")?;

@@ -1,4 +1,4 @@
-//! The whole: everything that runs, and the folder that it runs in.
+//! A cluster: all of its servers, and its folder.
 
 use std::{
     env,
@@ -11,7 +11,6 @@ use std::{
 
 use crate::{
     Error,
-    account::Account,
     binaries::{self, Extent, Kubernetes},
     cache::Cache,
     control_plane::{ControlPlane, Site},
@@ -21,16 +20,17 @@ use crate::{
     process::Spawner,
     progress::{Cancel, Progress, Quiet, Steps},
     run_dir::{self, RunDir},
+    unprivileged_user::UnprivilegedUser,
 };
 
-/// How a cluster is to differ from the usual one.
+/// Options of a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Further arguments of kube-apiserver; they win over the usual ones.
+    /// Additional arguments of kube-apiserver, which override the default ones.
     pub apiserver_args: Vec<String>,
-    /// A node as well, so that Pods run: only inside a [`Room`](crate::Room).
+    /// Options of a node, which runs Pods. Only possible inside a [`Sandbox`](crate::Sandbox).
     pub node: Option<NodeOptions>,
-    /// Stops the start half-way.
+    /// Cancels the start.
     pub cancel: Cancel,
 }
 
@@ -39,7 +39,7 @@ impl Options {
         if self.node.is_some() { Extent::WithNode } else { Extent::ControlPlane }
     }
 
-    /// Where Pods reach what runs here.
+    /// Returns the address at which Pods reach the servers.
     fn address(&self) -> Option<&'static str> {
         self.node.as_ref().map(|_| node::ADDRESS)
     }
@@ -47,12 +47,12 @@ impl Options {
 
 /// A running cluster: etcd, kube-apiserver, kube-controller-manager and Postgres on free ports of 127.0.0.1.
 ///
-/// Dropping it stops everything and removes all its files. The servers also end when this process ends without that, by
-/// a signal or with the cluster in a `static`; the files then go at the next start.
-// The fields are dropped in this order, so the folder goes last.
+/// Dropping it stops all servers and removes all files. The servers also end when this process ends without dropping
+/// it, by a signal or because the cluster is in a `static`. The next start then removes the files.
+// Fields are dropped in declaration order, so the folder is removed last.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Boxed, as most clusters have none.
+    /// Boxed, because most clusters have no node.
     node: Option<Box<Node>>,
     control_plane: ControlPlane,
     postgres: Postgres,
@@ -62,55 +62,55 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster and waits until it can be used. The first time, this may download or build Kubernetes.
+    /// Starts a cluster and waits until it is ready. The first call can download or build Kubernetes.
     pub fn start(options: &Options, progress: &mut dyn Progress) -> Result<Self, Error> {
         let cache = Cache::open()?;
-        let account = Account::for_postgres()?;
+        let user = UnprivilegedUser::for_postgres()?;
         let mut steps = Steps::new(progress, options.cancel.clone());
         let kubernetes = binaries::find(&cache, options.extent(), &mut steps)?;
-        let run = RunDir::create(&cache, account.as_ref())?;
+        let run = RunDir::create(&cache, user.as_ref())?;
         let postgres_bin = postgres::find(&cache, &run, &mut steps)?;
         let logs = run.sub("logs")?;
         let containers = options.node.as_ref().map(|_| Containers::find(&cache, &mut steps)).transpose()?;
-        let parts = Parts { run: &run, logs: &logs, kubernetes, containers, postgres_bin, account };
+        let parts = Parts { run: &run, logs: &logs, kubernetes, containers, postgres_bin, user };
         let Running { node, control_plane, postgres, ca } =
             parts.start(options, steps).map_err(|error| keep_logs(error, &logs, &cache))?;
         let bin = parts.link_tools()?;
         Ok(Self { node, control_plane, postgres, ca, bin, run })
     }
 
-    /// Removes what killed processes have left behind, as each start does.
+    /// Removes the files and processes that killed clusters left behind. Each start does so too.
     pub fn sweep() -> Result<(), Error> {
-        run_dir::sweep(&run_dir::parent(&Cache::open()?, Account::for_postgres()?.as_ref())?);
+        run_dir::sweep(&run_dir::parent(&Cache::open()?, UnprivilegedUser::for_postgres()?.as_ref())?);
         Ok(())
     }
 
-    /// A kubeconfig of a cluster administrator.
+    /// Returns the path of a kubeconfig for a cluster administrator.
     pub fn kubeconfig(&self) -> &Path {
         self.control_plane.kubeconfig()
     }
 
-    /// The `postgres://` URL of a superuser, with `sslmode=require`.
+    /// Returns the `postgres://` URL of a superuser, with `sslmode=require`.
     pub fn database_url(&self) -> &str {
         &self.postgres.url
     }
 
-    /// The authority, as PEM, that has signed the certificates of kube-apiserver and Postgres.
+    /// Returns the path of the certificate authority of kube-apiserver and Postgres, in PEM format.
     pub fn ca_file(&self) -> &Path {
         &self.ca
     }
 
-    /// The folder of this cluster, with `logs` in it; it is gone once the cluster is.
+    /// Returns the folder of this cluster, which contains `logs`. Dropping the cluster removes it.
     pub fn folder(&self) -> &Path {
         self.run.path()
     }
 
-    /// A folder with `kubectl`, and `psql` if this machine has it.
+    /// Returns the path of a folder with `kubectl`, and with `psql` if it is installed.
     pub fn bin(&self) -> &Path {
         &self.bin
     }
 
-    /// What a command needs in its environment to work with this cluster.
+    /// Returns the environment variables that a command needs to use this cluster.
     pub fn env(&self) -> Vec<(&'static str, OsString)> {
         let mut path = self.bin.clone().into_os_string();
         if let Some(inherited) = env::var_os("PATH") {
@@ -121,7 +121,7 @@ impl Cluster {
             ("KUBECONFIG", self.kubeconfig().into()),
             ("DATABASE_URL", self.database_url().into()),
             ("PATH", path),
-            // kubectl would otherwise write what it learns about this cluster to ~/.kube/cache.
+            // Otherwise kubectl writes its cache of this cluster to ~/.kube/cache.
             ("KUBECACHEDIR", self.run.path().join("kube-cache").into_os_string()),
             ("DEVCLUSTER", "1".into()),
             ("DEVCLUSTER_CA", self.ca_file().into()),
@@ -134,17 +134,17 @@ impl Cluster {
     }
 }
 
-/// What is known before anything runs.
+/// The prerequisites of the servers.
 struct Parts<'a> {
     run: &'a RunDir,
     logs: &'a Path,
     kubernetes: Kubernetes,
     containers: Option<Containers>,
     postgres_bin: PathBuf,
-    account: Option<Account>,
+    user: Option<UnprivilegedUser>,
 }
 
-/// What runs. The fields are dropped in this order.
+/// The running servers. Fields are dropped in declaration order.
 struct Running {
     node: Option<Box<Node>>,
     control_plane: ControlPlane,
@@ -179,7 +179,7 @@ impl Parts<'_> {
         }
     }
 
-    /// Starts Postgres beside Kubernetes, as each leaves a core idle half of the time.
+    /// Starts Postgres and Kubernetes concurrently, because each of them leaves a core idle half of the time.
     fn servers(
         &self,
         site: &Site,
@@ -192,31 +192,30 @@ impl Parts<'_> {
             let postgres = scope.spawn(|| {
                 let mut quiet = Quiet;
                 let mut steps = Steps::new(&mut quiet, cancel.clone());
-                let started =
-                    Postgres::start(site, &self.postgres_bin, self.account.as_ref(), &[], &mut steps);
+                let started = Postgres::start(site, &self.postgres_bin, self.user.as_ref(), &[], &mut steps);
                 started.inspect_err(|_| cancel.fail())
             });
             let started = ControlPlane::start(site, &self.kubernetes, &options.apiserver_args, steps);
             let control_plane = started.inspect_err(|_| cancel.fail());
             let lost = || Error::Spawn {
                 program: "postgres".into(),
-                source: std::io::Error::other("a thread died"),
+                source: std::io::Error::other("a thread panicked"),
             };
             (control_plane, postgres.join().unwrap_or_else(|_| Err(lost())))
         });
         match (control_plane, postgres) {
             (Ok(control_plane), Ok(postgres)) => Ok((control_plane, postgres)),
-            // The one that was merely told to stop does not know why.
+            // If one was only cancelled, the error of the other one is the cause.
             (Err(Error::Cancelled) | Ok(_), Err(error)) | (Err(error), _) => Err(error),
         }
     }
 
-    /// Puts the clients, and only them, where PATH can point to.
+    /// Creates a folder for PATH that contains only the clients.
     fn link_tools(&self) -> Result<PathBuf, Error> {
         let bin = self.run.sub("bin")?;
         let link = |program: &Path, name: &str| {
             let to = bin.join(name);
-            symlink(program, &to).map_err(Error::io("make the link", &to))
+            symlink(program, &to).map_err(Error::io("create the link", &to))
         };
         link(&self.kubernetes.kubectl, "kubectl")?;
         if let Some(psql) = binaries::executable(&self.postgres_bin, "psql") {
@@ -226,7 +225,8 @@ impl Parts<'_> {
     }
 }
 
-/// The folder of a cluster that failed to start goes, its logs stay until the next failure.
+/// Copies the logs of a cluster that failed to start into the cache, where they stay until the next failure. The folder
+/// of the cluster is removed.
 fn keep_logs(error: Error, logs: &Path, cache: &Cache) -> Error {
     let kept = cache.path().join("last-failure");
     let _ = fs::remove_dir_all(&kept);

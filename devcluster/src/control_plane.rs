@@ -1,4 +1,4 @@
-//! etcd, kube-apiserver and kube-controller-manager, each on loopback, each its own struct.
+//! The control plane: etcd, kube-apiserver and kube-controller-manager, on loopback.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,13 +16,13 @@ use crate::{
     run_dir::RunDir,
 };
 
-/// What every server needs to start.
+/// The settings that all servers share.
 pub(crate) struct Site<'a> {
     pub(crate) run: &'a RunDir,
     pub(crate) logs: &'a Path,
     pub(crate) pki: &'a Pki,
     pub(crate) spawner: &'a Arc<Spawner>,
-    /// Where Pods reach the servers, where there are Pods; else loopback is all.
+    /// The address at which Pods reach the servers. `None` without a node: the servers listen only on loopback.
     pub(crate) address: Option<&'static str>,
 }
 
@@ -32,7 +32,8 @@ impl Site<'_> {
     }
 }
 
-/// The fields are dropped in this order: kube-apiserver hangs for minutes once etcd is gone.
+/// The running control plane.
+// Fields are dropped in declaration order: kube-apiserver hangs for minutes if etcd ends first.
 #[derive(Debug)]
 pub(crate) struct ControlPlane {
     _controller_manager: ControllerManager,
@@ -51,14 +52,14 @@ impl ControlPlane {
         let etcd = Etcd::start(site, &kubernetes.etcd, steps)?;
         let apiserver = Apiserver::start(site, &kubernetes.apiserver, &etcd.url, apiserver_args, steps)?;
         let mut manager = ControllerManager::start(site, &kubernetes.controller_manager, apiserver.port)?;
-        // Until the controller manager has made it, no Pod can be created.
+        // Pods cannot be created until the controller manager has created this ServiceAccount.
         let account = format!("{}/api/v1/namespaces/default/serviceaccounts/default", apiserver.url());
         let client = https::client(&site.pki.ca, &site.pki.admin)?;
         manager.process.until(steps, || https::answers(&client, &account))?;
         Ok(Self { _controller_manager: manager, apiserver, _etcd: etcd })
     }
 
-    /// Of kube-apiserver.
+    /// Returns the port of kube-apiserver.
     pub(crate) fn port(&self) -> u16 {
         self.apiserver.port
     }
@@ -76,10 +77,10 @@ struct Etcd {
 
 impl Etcd {
     fn start(site: &Site, program: &Path, steps: &mut Steps) -> Result<Self, Error> {
-        // There are no peers: any free port will do, and nobody needs to know it.
+        // There are no peers, so any free port works.
         const NO_PEER: &str = "http://127.0.0.1:0";
         let launch = site.server("etcd", program)?;
-        // etcd knows no passwords; certificates keep other users of this machine out.
+        // etcd requires no password, so client certificates keep other users of this machine out.
         let (pki, tls) = (site.pki, &site.pki.etcd);
         let launch = launch.args([
             "--name=devcluster".to_owned(),
@@ -121,8 +122,10 @@ impl Apiserver {
         extra: &[String],
         steps: &mut Steps,
     ) -> Result<Self, Error> {
-        let launch =
-            site.server("kube-apiserver", program)?.args(Self::args(site.pki, etcd)).args(Self::reach(site));
+        let launch = site
+            .server("kube-apiserver", program)?
+            .args(Self::args(site.pki, etcd))
+            .args(Self::network_args(site));
         let client = https::client(&site.pki.ca, &site.pki.admin)?;
         let (port, process) = ports::with_port(|port| {
             let launch = launch.clone().args([format!("--secure-port={port}")]).args(extra);
@@ -154,13 +157,13 @@ impl Apiserver {
         ]
     }
 
-    /// From where it is reached, and how it reaches kubelets.
-    fn reach(site: &Site) -> Vec<String> {
+    /// Returns the arguments for the address of kube-apiserver and for its connections to kubelets.
+    fn network_args(site: &Site) -> Vec<String> {
         let Some(address) = site.address else {
             return vec![
                 "--bind-address=127.0.0.1".to_owned(),
                 "--advertise-address=127.0.0.1".to_owned(),
-                // Loopback is no valid address for the endpoints of the `kubernetes` Service.
+                // Endpoints of the `kubernetes` Service cannot have a loopback address.
                 "--endpoint-reconciler-type=none".to_owned(),
             ];
         };
@@ -194,11 +197,11 @@ impl ControllerManager {
         let process = launch
             .args([
                 format!("--kubeconfig={}", kubeconfig.display()),
-                // Nobody scrapes it here.
+                // Nothing scrapes its metrics here.
                 "--secure-port=0".to_owned(),
                 "--leader-elect=false".to_owned(),
                 "--use-service-account-credentials".to_owned(),
-                // With the default limits the default ServiceAccount takes 6 s.
+                // With the default limits, creating the default ServiceAccount takes 6 s.
                 "--kube-api-qps=500".to_owned(),
                 "--kube-api-burst=1000".to_owned(),
                 format!("--service-account-private-key-file={}", site.pki.service_account_key.display()),

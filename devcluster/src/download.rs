@@ -1,4 +1,4 @@
-//! Files from the internet, used only when they are whole and their checksum is right.
+//! Downloads files, and uses them only if they are complete and their checksums match.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use crate::{
     progress::Steps,
 };
 
-/// Where a release is published.
+/// The base URLs of a release.
 pub(crate) struct Release {
     kubernetes: String,
     etcd: String,
@@ -38,13 +38,13 @@ impl Release {
 
 #[cfg(test)]
 impl Release {
-    /// Where nobody listens.
+    /// Returns URLs at which no server listens.
     pub(crate) fn nowhere() -> Self {
         Self { kubernetes: "http://127.0.0.1:1".into(), etcd: "http://127.0.0.1:1".into() }
     }
 }
 
-/// Downloads the binaries that are missing in `folder`. The caller holds the lock of the cache.
+/// Downloads the binaries that are missing in `folder`. The caller must hold the lock of the cache.
 pub(crate) fn kubernetes(
     release: &Release,
     extent: Extent,
@@ -74,14 +74,14 @@ pub(crate) fn kubernetes(
     Ok(())
 }
 
-/// A program that is whole gets its name.
+/// Moves a complete program to its final path.
 pub(crate) fn finish(part: NamedTempFile, path: &Path) -> Result<(), Error> {
     fs::set_permissions(part.path(), fs::Permissions::from_mode(0o755)).map_err(Error::io("write", path))?;
     part.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
     Ok(())
 }
 
-/// The architecture as Go names it.
+/// Returns the architecture as named by Go.
 pub(crate) fn go_arch() -> Result<&'static str, Error> {
     match std::env::consts::ARCH {
         "x86_64" => Ok("amd64"),
@@ -90,31 +90,31 @@ pub(crate) fn go_arch() -> Result<&'static str, Error> {
     }
 }
 
-/// A client that gives up soon where the network is closed, so that the next source is tried.
+/// Creates a client with short timeouts, so that the caller soon tries the next source if the network is unreachable.
 pub(crate) fn client() -> Agent {
-    const SOON: Option<Duration> = Some(Duration::from_secs(5));
-    const STALLED: Option<Duration> = Some(Duration::from_secs(30));
+    const CONNECT_TIMEOUT: Option<Duration> = Some(Duration::from_secs(5));
+    const READ_TIMEOUT: Option<Duration> = Some(Duration::from_secs(30));
     let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
     let config = Agent::config_builder()
         .tls_config(tls)
-        .timeout_resolve(SOON)
-        .timeout_connect(SOON)
-        .timeout_recv_response(STALLED)
-        .timeout_per_read(STALLED)
+        .timeout_resolve(CONNECT_TIMEOUT)
+        .timeout_connect(CONNECT_TIMEOUT)
+        .timeout_recv_response(READ_TIMEOUT)
+        .timeout_per_read(READ_TIMEOUT)
         .build();
     config.new_agent()
 }
 
-/// What is not whole yet begins with this.
+/// The prefix of incomplete files and folders.
 pub(crate) const PART: &str = ".part-";
 
-/// A file beside the final ones that vanishes unless it is renamed.
+/// Creates a file in `folder` that is removed when dropped unless it is renamed.
 pub(crate) fn part_in(folder: &Path) -> Result<NamedTempFile, Error> {
     let part = tempfile::Builder::new().prefix(PART).tempfile_in(folder);
-    part.map_err(Error::io("make a file in", folder))
+    part.map_err(Error::io("create a file in", folder))
 }
 
-/// Removes what a killed process had begun. The caller holds the lock of this part of the cache.
+/// Removes incomplete files of killed processes. The caller must hold the lock of this part of the cache.
 pub(crate) fn remove_parts(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_name().as_encoded_bytes().starts_with(PART.as_bytes()) {
@@ -124,7 +124,7 @@ pub(crate) fn remove_parts(folder: &Path) {
     }
 }
 
-/// Writes what `url` has to `file`, if that is what was published.
+/// Downloads `url` to `file`. Fails if the checksum is not `expected`, the published SHA-256 in hexadecimal.
 pub(crate) fn verified(
     client: &Agent,
     url: &str,
@@ -162,16 +162,16 @@ pub(crate) fn text(client: &Agent, url: &str) -> Result<String, Error> {
     response.body_mut().read_to_string().map_err(failed)
 }
 
-/// The checksum of `name` in a list as sha256sum writes it.
+/// Returns the checksum of `name` from a list in the format of sha256sum.
 pub(crate) fn listed(sums: &str, name: &str) -> String {
     let of = |line: &str| {
         let (sum, file) = line.split_once(char::is_whitespace)?;
         (file.trim() == name).then(|| sum.to_owned())
     };
-    sums.lines().find_map(of).unwrap_or_else(|| "none in the list".to_owned())
+    sums.lines().find_map(of).unwrap_or_else(|| "a checksum in the published list, which has none".to_owned())
 }
 
-/// Writes what an archive has under the name `entry` to `into`.
+/// Extracts the file `entry` of an archive to `into`.
 pub(crate) fn unpack(packed: &NamedTempFile, entry: &str, into: &mut NamedTempFile) -> Result<(), Error> {
     let failed = |error| Error::io("unpack", packed.path())(error);
     let file = fs::File::open(packed.path()).map_err(failed)?;

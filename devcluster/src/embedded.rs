@@ -1,4 +1,4 @@
-//! A ready-made Postgres for machines without one: the binaries that the zonky project publishes for Java's tests.
+//! Downloads Postgres for machines without one: the embedded binaries that the zonky project publishes for Java tests.
 
 use std::{
     fs::{self, File},
@@ -11,10 +11,10 @@ use lzma_rust2::XzReader;
 use crate::{Error, cache::Cache, download, progress::Steps};
 
 const VERSION: &str = "18.6.0";
-/// The public repository.
+/// The URL of the public repository.
 pub(crate) const REPOSITORY: &str = "https://repo1.maven.org/maven2/io/zonky/test/postgres";
 
-/// A published archive: its name in the repository, and its checksum, pinned here.
+/// A published archive: its names in the repository, and its pinned checksum.
 struct Archive {
     arch: &'static str,
     file: &'static str,
@@ -37,7 +37,7 @@ fn archive() -> Result<Archive, Error> {
     }
 }
 
-/// The folder with `bin`, `lib` and `share`, downloaded the first time.
+/// Returns the folder with `bin`, `lib` and `share`. Downloads it on first use.
 pub(crate) fn get(cache: &Cache, repository: &str, steps: &mut Steps) -> Result<PathBuf, Error> {
     let name = format!("postgres-{VERSION}");
     let folder = cache.path().join(&name);
@@ -57,7 +57,7 @@ pub(crate) fn get(cache: &Cache, repository: &str, steps: &mut Steps) -> Result<
     download::verified(&download::client(), &url, sha256, &mut jar, steps)?;
     let prefix =
         tempfile::Builder::new().prefix(download::PART).permissions(open_to_all()).tempdir_in(cache.path());
-    let part = prefix.map_err(Error::io("make a folder in", cache.path()))?;
+    let part = prefix.map_err(Error::io("create a folder in", cache.path()))?;
     unpack(jar.path(), file, part.path()).map_err(Error::io("unpack", jar.path()))?;
     fs::rename(part.path(), &folder).map_err(Error::io("write", &folder))?;
     let _ = part.keep();
@@ -68,14 +68,14 @@ fn open_to_all() -> fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o755)
 }
 
-/// The jar is a zip file with a single compressed tar file in it.
+/// Unpacks the jar, which is a zip file that contains a compressed tar file.
 fn unpack(jar: &Path, file: &str, into: &Path) -> io::Result<()> {
     let mut jar = zip::ZipArchive::new(BufReader::new(File::open(jar)?))?;
     let packed = jar.by_name(file)?;
     tar::Archive::new(XzReader::new(packed, true)).unpack(into)
 }
 
-/// Makes the same files available elsewhere, without taking their room again where that is possible.
+/// Recreates a folder elsewhere with hard links, or with copies if the file systems differ.
 pub(crate) fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     fs::set_permissions(to, open_to_all())?;

@@ -1,4 +1,4 @@
-//! What can go wrong, worded for the person at the terminal: what is missing and how to get it.
+//! The errors of this crate, with messages for users at a terminal: what is missing and how to install it.
 
 use std::{
     io,
@@ -13,160 +13,163 @@ pub enum Error {
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The attempted action, as a verb.
         action: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
-    /// Neither of the variables that name a place for the cache is set.
-    #[error("no place for the cache: set JOBEXEC_DEVCLUSTER_CACHE, XDG_CACHE_HOME or HOME")]
+    /// All environment variables that locate the cache are unset.
+    #[error("no folder for the cache: set JOBEXEC_DEVCLUSTER_CACHE, XDG_CACHE_HOME or HOME")]
     NoCache,
-    /// A program could not be started at all.
+    /// A program could not be started.
     #[error("cannot start {program}: {source}")]
     Spawn {
-        /// The program's name.
+        /// The name of the program.
         program: String,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
-    /// Without setpriv nothing would end the servers when this process is killed.
+    /// `setpriv`, which ends the servers if this process is killed, is missing.
     #[error("setpriv not found: apt-get install util-linux (or your distribution's util-linux package)")]
     NoSetpriv,
     /// A server ended instead of becoming ready.
-    #[error("{name} ended early ({status}); the end of its log {}:\n{tail}", log.display())]
+    #[error("{name} exited early ({status}); last lines of its log {}:\n{tail}", log.display())]
     EndedEarly {
-        /// Which server or tool.
+        /// The name of the server or tool.
         name: String,
-        /// How it ended.
+        /// The exit status.
         status: ExitStatus,
-        /// Its log.
+        /// The path of the log.
         log: PathBuf,
-        /// The last lines of its log.
+        /// The last lines of the log.
         tail: String,
     },
-    /// A server is there but does not answer as it should.
-    #[error("{name} was not ready after {seconds} s; the end of its log {}:\n{tail}", log.display())]
+    /// A server is running but did not become ready in time.
+    #[error("{name} was not ready after {seconds} s; last lines of its log {}:\n{tail}", log.display())]
     NotReady {
-        /// Which server.
+        /// The name of the server.
         name: String,
-        /// How long it was waited for.
+        /// The time waited, in seconds.
         seconds: u64,
-        /// Its log.
+        /// The path of the log.
         log: PathBuf,
-        /// The last lines of its log.
+        /// The last lines of the log.
         tail: String,
     },
-    /// Asked to stop while starting.
-    #[error("stopped while starting")]
+    /// The start was cancelled.
+    #[error("cancelled while starting")]
     Cancelled,
-    /// Official binaries exist for two architectures only.
+    /// Official binaries exist only for amd64 and arm64.
     #[error("no Kubernetes or Postgres binaries are published for {0}: put your own on PATH")]
     UnsupportedArch(&'static str),
     /// A download failed.
     #[error("cannot download {url}: {reason}")]
     Download {
-        /// From where.
+        /// The URL of the download.
         url: String,
-        /// Why it failed.
+        /// The cause.
         reason: String,
     },
-    /// What came is not what was published.
+    /// The checksum of a download does not match the published one.
     #[error("{url} has SHA-256 {actual}, expected {expected}: not used")]
     Checksum {
-        /// From where.
+        /// The URL of the download.
         url: String,
         /// The published checksum.
         expected: String,
-        /// The checksum of what came.
+        /// The checksum of the downloaded file.
         actual: String,
     },
-    /// Kubernetes could neither be found, nor downloaded, nor built.
+    /// Kubernetes was not found, and could not be downloaded or built.
     #[error(
         "no Kubernetes binaries: not in KUBEBUILDER_ASSETS, not on PATH (kube-apiserver {minimum} or newer, \
-         with etcd, kube-controller-manager and kubectl), no download ({download}), no build ({build})"
+         with etcd, kube-controller-manager and kubectl); the download failed ({download}); the build failed ({build})"
     )]
     NoKubernetes {
-        /// The oldest acceptable version.
+        /// The minimum version.
         minimum: String,
-        /// Why the download failed.
+        /// The error of the download.
         download: Box<Error>,
-        /// Why the build failed.
+        /// The error of the build.
         build: Box<Error>,
     },
-    /// Helm could neither be found, nor downloaded, nor built.
-    #[error("no helm: not on PATH ({minimum} or newer), no download ({download}), no build ({build})")]
-    NoHelm {
-        /// The oldest acceptable version.
-        minimum: String,
-        /// Why the download failed.
-        download: Box<Error>,
-        /// Why the build failed.
-        build: Box<Error>,
-    },
-    /// There is no usable Go to build with.
+    /// Helm was not found, and could not be downloaded or built.
     #[error(
-        "no Go toolchain of version 1.21 or newer on PATH: https://go.dev/dl, or apt-get install golang if that is new enough"
+        "no helm: not on PATH ({minimum} or newer); the download failed ({download}); the build failed ({build})"
+    )]
+    NoHelm {
+        /// The minimum version.
+        minimum: String,
+        /// The error of the download.
+        download: Box<Error>,
+        /// The error of the build.
+        build: Box<Error>,
+    },
+    /// No usable Go toolchain is installed.
+    #[error(
+        "no Go toolchain of version 1.21 or newer on PATH: install it from https://go.dev/dl, or with \
+         apt-get install golang if that is new enough"
     )]
     NoGo,
-    /// No Postgres is installed, and the embedded one could not be had.
+    /// Postgres is not installed, and could not be downloaded.
     #[error(
         "no Postgres server of version 13 or newer: apt-get install postgresql (or put its bin folder on PATH); \
-         a ready-made one could not be had either: {0}"
+         the download failed too: {0}"
     )]
     NoPostgres(Box<Error>),
-    /// The folder named by `JOBEXEC_DEVCLUSTER_POSTGRES` is no Postgres.
+    /// `JOBEXEC_DEVCLUSTER_POSTGRES` names a folder without a usable Postgres.
     #[error(
-        "JOBEXEC_DEVCLUSTER_POSTGRES={}: neither \"embedded\" nor a folder with initdb and postgres \
-         of version 13 or newer",
+        "JOBEXEC_DEVCLUSTER_POSTGRES={} must be \"embedded\" or a folder with initdb and postgres of version 13 or newer",
         .0.display()
     )]
     BadPostgres(PathBuf),
-    /// Postgres refuses to run as root, and there is nobody to run it as.
+    /// Postgres refuses to run as root, and no other user is available to run it.
     #[error(
         "Postgres does not run as root, and there is neither a user \"postgres\" nor \"nobody\": useradd postgres"
     )]
-    NoAccount,
-    /// Every folder for temporary files is closed to other users.
-    #[error("Postgres runs as {0}, who can enter none of TMPDIR, /tmp and /var/tmp: chmod a+x one of them")]
+    NoUnprivilegedUser,
+    /// All folders for temporary files are closed to other users.
+    #[error("Postgres runs as {0}, who cannot enter TMPDIR, /tmp or /var/tmp: chmod a+x one of them")]
     NoOpenFolder(String),
-    /// This machine, or what this process may do on it, does not suffice for a node.
-    #[error("no node can run here: {0}")]
+    /// This machine, or the privileges of this process, do not suffice for a node.
+    #[error("cannot run a node here: {0}")]
     NoNode(String),
-    /// A file is no program that can be put into an image.
-    #[error("no image can be made of {}: {reason}", path.display())]
+    /// A file is not a program that an image can hold.
+    #[error("cannot build an image of {}: {reason}", path.display())]
     BadProgram {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         reason: String,
     },
-    /// Certificates could not be made.
-    #[error("cannot make certificates: {0}")]
+    /// Certificates could not be created.
+    #[error("cannot create certificates: {0}")]
     Pki(#[from] rcgen::Error),
-    /// The local HTTPS client could not be made from our own certificates.
+    /// The local HTTPS client could not be created from the cluster's certificates.
     #[error("cannot use the certificates: {0}")]
     Https(#[from] ureq::Error),
-    /// `devcluster sql` got no answer.
+    /// The SQL of `devcluster sql` failed.
     #[error("{0}")]
     Sql(String),
-    /// There is no cluster to talk to.
+    /// No cluster is running.
     #[error("no cluster: run inside `devcluster exec --`, or `eval \"$(devcluster up)\"` first")]
     NotRunning,
-    /// The background process of `devcluster up` failed; the text is its own.
+    /// The background process of `devcluster up` failed with this message.
     #[error("{0}")]
     Background(String),
 }
 
 impl Error {
-    /// Makes the error of an operation on `path`, for `map_err`.
+    /// Returns a function for `map_err` that creates the error of an action on `path`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
     }
 
-    /// Names the log where it was kept, as the cluster's own folder is gone when the error is read.
+    /// Changes the folder of the log to `folder`, because the folder of the cluster is removed before the user reads
+    /// the error.
     pub(crate) fn with_log_in(mut self, folder: &Path) -> Self {
         if let Self::EndedEarly { log, .. } | Self::NotReady { log, .. } = &mut self
             && let Some(name) = log.file_name()
@@ -176,7 +179,7 @@ impl Error {
         self
     }
 
-    /// Whether a server failed only because its port was taken between choosing and using it.
+    /// Reports whether a server failed only because another process took its port between choosing and using it.
     pub(crate) fn port_was_taken(&self) -> bool {
         matches!(self, Self::EndedEarly { tail, .. } if tail.to_lowercase().contains("address already in use"))
     }

@@ -1,4 +1,4 @@
-//! Programs from source, when no release can be downloaded: a Go toolchain and its module proxy are enough.
+//! Builds programs from source if no release can be downloaded. Needs only a Go toolchain and its module proxy.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -15,12 +15,13 @@ use crate::{
     progress::Steps,
 };
 
-/// The oldest Go that fetches the version named in `go.mod` by itself.
+/// The minimum version of Go, which downloads the version named in `go.mod` by itself.
 const MINIMUM: Version = Version { major: 1, minor: 21 };
 
-/// A module with pinned dependencies, some of which are programs.
+/// A Go module with pinned dependencies, some of which are programs.
 pub(crate) struct Module {
-    /// A folder name of its own in the cache: the caller's lock is for this module only.
+    /// The name of the build folder in the cache. Must be unique, because the lock of the caller covers only this
+    /// module.
     pub(crate) name: &'static str,
     pub(crate) go_mod: &'static str,
     pub(crate) go_sum: &'static str,
@@ -32,15 +33,15 @@ const KUBERNETES_MODULE: Module = Module {
     go_sum: include_str!("../kubernetes/go.sum"),
 };
 
-/// One of its programs.
+/// A program of a module.
 pub(crate) struct Program {
     pub(crate) name: &'static str,
     pub(crate) package: String,
-    /// What the linker is told, such as the version that the program reports.
+    /// The flags of the linker, for example the version that the program reports.
     pub(crate) ldflags: String,
 }
 
-/// Builds what is missing in `folder`. The caller holds the lock of the cache.
+/// Builds the Kubernetes programs that are missing in `folder`. The caller must hold the lock of the cache.
 pub(crate) fn kubernetes(
     cache: &Cache,
     extent: Extent,
@@ -52,12 +53,12 @@ pub(crate) fn kubernetes(
         "etcd" => "go.etcd.io/etcd/server/v3".to_owned(),
         name => format!("k8s.io/kubernetes/cmd/{name}"),
     };
-    let program = |name| Program { name, package: package(name), ldflags: stamps() };
+    let program = |name| Program { name, package: package(name), ldflags: version_flags() };
     let programs: Vec<_> = extent.names().map(program).collect();
     build(&KUBERNETES_MODULE, &programs, cache, folder, path, steps)
 }
 
-/// Builds those of `programs` that are missing in `folder`. The caller holds the lock of the cache.
+/// Builds the `programs` that are missing in `folder`. The caller must hold the lock of the cache.
 pub(crate) fn build(
     module: &Module,
     programs: &[Program],
@@ -73,7 +74,7 @@ pub(crate) fn build(
     for (index, program) in missing.iter().enumerate() {
         let (name, count) = (program.name, missing.len());
         steps.begin(format!(
-            "building {name} with Go, {} of {count}; all take some minutes, once",
+            "building {name} with Go, {} of {count}; the first build takes some minutes",
             index + 1
         ))?;
         let part = work.path.join(name);
@@ -85,7 +86,7 @@ pub(crate) fn build(
     Ok(())
 }
 
-/// Go on PATH, if it is new enough.
+/// Finds Go on `path`, if it is new enough.
 fn toolchain(path: &OsStr) -> Option<PathBuf> {
     binaries::on_path(path, "go").filter(|go| {
         let output = Command::new(go).arg("version").stdin(Stdio::null()).output();
@@ -94,7 +95,7 @@ fn toolchain(path: &OsStr) -> Option<PathBuf> {
     })
 }
 
-/// The folder in which Go works: the pinned module, temporary files, and each binary until it is whole.
+/// The build folder: the pinned module, temporary files, and incomplete binaries.
 struct Work {
     path: PathBuf,
 }
@@ -106,7 +107,7 @@ impl Work {
             fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
         }
         let temporary = path.join("tmp");
-        fs::create_dir_all(&temporary).map_err(Error::io("make the folder", &temporary))?;
+        fs::create_dir_all(&temporary).map_err(Error::io("create the folder", &temporary))?;
         for (name, text) in [("go.mod", module.go_mod), ("go.sum", module.go_sum)] {
             let file = path.join(name);
             fs::write(&file, text).map_err(Error::io("write", &file))?;
@@ -130,8 +131,8 @@ impl Work {
     }
 }
 
-/// The version that the programs report, which a release build sets in the same way.
-fn stamps() -> String {
+/// Returns the linker flags that set the version that the programs report, as official release builds do.
+fn version_flags() -> String {
     let mut flags = vec!["-s -w".to_owned()];
     let mut numbers = KUBERNETES.trim_start_matches('v').split('.');
     let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
@@ -150,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_go_is_none() -> std::io::Result<()> {
+    fn an_old_go_is_ignored() -> std::io::Result<()> {
         let folder = tempfile::tempdir()?;
         let go = folder.path().join("go");
         for (version, accepted) in [("go1.20.14", false), ("go1.21.0", true)] {

@@ -1,4 +1,4 @@
-//! Where Helm comes from: PATH, the cache, a download, a build. Only who asks for it pays for it.
+//! Finds Helm on PATH, in the cache, by a download, or by a build, on request only.
 
 use std::{
     env,
@@ -16,11 +16,11 @@ use crate::{
     progress::{Cancel, Progress, Steps},
 };
 
-/// What is downloaded or built: keep in step with `helm/go.mod`.
+/// The version of Helm to download or build. Must match `helm/go.mod`.
 const HELM: &str = "v4.3.1";
-/// The oldest that is accepted from the machine.
+/// The minimum version of a Helm on the machine.
 const MINIMUM: Version = Version { major: 4, minor: 0 };
-/// Where releases are published.
+/// The base URL of official releases.
 const OFFICIAL: &str = "https://get.helm.sh";
 
 const MODULE: Module = Module {
@@ -29,7 +29,7 @@ const MODULE: Module = Module {
     go_sum: include_str!("../helm/go.sum"),
 };
 
-/// Finds Helm on `PATH` or in the cache, or gets it: the first time it may be downloaded, or built for some minutes.
+/// Finds Helm on `PATH` or in the cache. Otherwise downloads it, or builds it, which takes some minutes.
 pub fn helm(progress: &mut dyn Progress) -> Result<PathBuf, Error> {
     let path = env::var_os("PATH").unwrap_or_default();
     if let Some(found) = binaries::on_path(&path, "helm").filter(|helm| new_enough(helm)) {
@@ -43,14 +43,14 @@ pub fn helm(progress: &mut dyn Progress) -> Result<PathBuf, Error> {
     get(&cache, &folder, OFFICIAL, &path, &mut Steps::new(progress, Cancel::default()))
 }
 
-/// What `helm version` says; it knows no `--version`.
+/// Reports whether this Helm is new enough, by the output of `helm version`. Helm does not support `--version`.
 fn new_enough(helm: &Path) -> bool {
     let output = Command::new(helm).args(["version", "--short"]).stdin(Stdio::null()).output();
     let version = output.ok().and_then(|output| Version::parse(&String::from_utf8_lossy(&output.stdout)));
     version.is_some_and(|version| version >= MINIMUM)
 }
 
-/// Downloads, or else builds with the Go that is on `path`.
+/// Downloads Helm, or builds it with the Go toolchain on `path`.
 fn get(
     cache: &Cache,
     folder: &Path,
@@ -59,7 +59,7 @@ fn get(
     steps: &mut Steps,
 ) -> Result<PathBuf, Error> {
     let _lock = cache.lock(&format!("helm-{HELM}"), steps)?;
-    std::fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
+    std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
     download::remove_parts(folder);
     let target = folder.join("helm");
     if target.exists() {
@@ -70,7 +70,7 @@ fn get(
         Err(Error::Cancelled) => return Err(Error::Cancelled),
         Err(error) => error,
     };
-    steps.begin(format!("building Helm {HELM}, as the download failed: {download}"))?;
+    steps.begin(format!("building Helm {HELM}, because the download failed: {download}"))?;
     let ldflags = format!("-s -w -X helm.sh/helm/v4/internal/version.version={HELM}");
     let program = Program { name: "helm", package: "helm.sh/helm/v4/cmd/helm".to_owned(), ldflags };
     match gobuild::build(&MODULE, &[program], cache, folder, path, steps) {
@@ -104,12 +104,12 @@ mod tests {
     use crate::progress::Quiet;
 
     #[test]
-    fn the_pins_agree() {
+    fn the_pinned_versions_match() {
         assert!(MODULE.go_mod.contains(&format!("\thelm.sh/helm/v4 {HELM}")));
     }
 
     #[test]
-    fn an_old_helm_is_none() -> std::io::Result<()> {
+    fn an_old_helm_is_ignored() -> std::io::Result<()> {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir()?;
         let helm = folder.path().join("helm");
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_missing_when_there_is_no_way() -> Result<(), Box<dyn std::error::Error>> {
+    fn the_error_names_each_source_that_failed() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         let cache = Cache::at(&folder.path().join("cache"))?;
         let mut quiet = Quiet;

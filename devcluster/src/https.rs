@@ -1,4 +1,4 @@
-//! Asking the servers whether they are ready.
+//! An HTTPS client that checks whether the servers are ready.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use ureq::{
 
 use crate::{Error, pki::Identity};
 
-/// A client that trusts only the cluster's own authority and proves to be `identity`.
+/// Creates a client that trusts only the cluster's certificate authority and authenticates as `identity`.
 pub(crate) fn client(ca: &str, identity: &Identity) -> Result<Agent, Error> {
     let certificate = Certificate::from_pem(identity.certificate.as_bytes())?;
     let key = PrivateKey::from_pem(identity.key.as_bytes())?;
@@ -19,19 +19,19 @@ pub(crate) fn client(ca: &str, identity: &Identity) -> Result<Agent, Error> {
         .build();
     let config = Agent::config_builder()
         .tls_config(tls)
-        // A proxy set for the internet knows nothing of this machine's loopback.
+        // A proxy for the internet cannot reach the loopback of this machine.
         .proxy(None)
         .timeout_global(Some(Duration::from_secs(5)))
         .build();
     Ok(config.new_agent())
 }
 
-/// Whether `url` answers with a success.
+/// Reports whether `url` responds with success.
 pub(crate) fn answers(client: &Agent, url: &str) -> bool {
     client.get(url).call().is_ok()
 }
 
-/// What `url` answers, if that is a success.
+/// Returns the response body of `url`, if it responds with success.
 pub(crate) fn text(client: &Agent, url: &str) -> Option<String> {
     client.get(url).call().ok()?.body_mut().read_to_string().ok()
 }

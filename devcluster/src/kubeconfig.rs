@@ -1,4 +1,4 @@
-//! A kubeconfig with everything inside, so that it can be copied elsewhere.
+//! Writes self-contained kubeconfigs, which can be copied elsewhere.
 
 use std::path::Path;
 

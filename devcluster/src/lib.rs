@@ -1,20 +1,20 @@
-//! A throwaway Kubernetes control plane and Postgres on loopback, for the demo and the tests.
+//! Runs a throwaway Kubernetes control plane and Postgres on loopback, for the demo and the tests.
 //!
-//! [`Cluster::start`] gives etcd, kube-apiserver (with RBAC), kube-controller-manager and Postgres, each a process of
-//! its own on a free port of 127.0.0.1. Without a node objects of every kind can be made, but no Pod runs.
-//! Dropping the [`Cluster`] ends the processes and removes their files; killing this process does so too, the files
-//! then go at the next start. Several clusters can run at once.
+//! [`Cluster::start`] starts etcd, kube-apiserver (with RBAC), kube-controller-manager and Postgres, each as a process
+//! on a free port of 127.0.0.1. Without a node, you can create objects of every kind, but Pods do not run. Dropping the
+//! [`Cluster`] ends the processes and removes their files. Killing this process also ends them, and the next start
+//! removes the files. Several clusters can run at once.
 //!
-//! Inside a [`Room`], which takes root, a cluster can have a node too ([`NodeOptions`]), and Pods run; [`Image`] makes
-//! images for them.
+//! Inside a [`Sandbox`], which requires root, a cluster can also have a node ([`NodeOptions`]) and run Pods. [`Image`]
+//! builds images for them.
 //!
-//! [`helm`] gives the program of that name, for those who install a chart.
+//! [`helm`] finds or installs Helm, for callers that install a chart.
 //!
-//! A [`Server`] is a Postgres alone, which may be killed and started again and followed by a standby.
+//! A [`Server`] is a Postgres without Kubernetes. You can kill and restart it and add a standby.
 //!
-//! How the parts hang together: [`Cluster`] finds the programs (`binaries`, which asks `download` and then `gobuild`;
-//! `postgres`, which asks `embedded`), makes a folder (`run_dir`) and certificates in it (`pki`), and starts the servers
-//! (`control_plane`, `postgres`, `node`) as children that never outlive it (`process`).
+//! Architecture: [`Cluster`] finds the programs (`binaries`, which uses `download` and then `gobuild`; `postgres`,
+//! which uses `embedded`), creates a folder (`run_dir`) with certificates (`pki`), and starts the servers
+//! (`control_plane`, `postgres`, `node`) as child processes that never outlive it (`process`).
 //!
 //! ```no_run
 //! # fn main() -> Result<(), devcluster::Error> {
@@ -24,9 +24,9 @@
 //! # }
 //! ```
 
-mod account;
 mod binaries;
 mod cache;
+mod cleanup;
 mod cluster;
 mod control_plane;
 mod download;
@@ -37,7 +37,6 @@ mod helm;
 mod https;
 mod image;
 mod kubeconfig;
-mod leftovers;
 mod node;
 mod pki;
 mod ports;
@@ -46,6 +45,7 @@ mod process;
 mod progress;
 mod run_dir;
 mod server;
+mod unprivileged_user;
 
 pub use crate::{
     cache::Cache,
@@ -53,7 +53,7 @@ pub use crate::{
     error::Error,
     helm::helm,
     image::{Image, Written},
-    node::{NodeOptions, Room, Tenant, furnish},
+    node::{NodeOptions, Sandbox, Workload, prepare_namespaces},
     progress::{Cancel, Progress, Quiet, Stderr},
     server::Server,
 };

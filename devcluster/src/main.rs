@@ -1,4 +1,4 @@
-//! `devcluster`: a throwaway Kubernetes control plane and Postgres for the length of a command, or of an afternoon.
+//! `devcluster`: runs a throwaway Kubernetes control plane and Postgres for a command, or in the background.
 
 mod cli;
 
@@ -8,12 +8,12 @@ use clap::{Parser, Subcommand};
 
 const ENVIRONMENT: &str = "\
 Environment:
-  JOBEXEC_DEVCLUSTER_CACHE     where binaries are kept [default: $XDG_CACHE_HOME or ~/.cache, /jobexec-devcluster]
-  JOBEXEC_DEVCLUSTER_POSTGRES  \"embedded\" (downloaded even if one is installed), or a folder with initdb and postgres
+  JOBEXEC_DEVCLUSTER_CACHE     the folder for binaries [default: jobexec-devcluster in $XDG_CACHE_HOME or ~/.cache]
+  JOBEXEC_DEVCLUSTER_POSTGRES  \"embedded\" (downloads Postgres even if it is installed), or a folder with initdb and postgres
   KUBEBUILDER_ASSETS           a folder with etcd, kube-apiserver, kube-controller-manager and kubectl";
 
-/// A throwaway Kubernetes control plane (etcd, kube-apiserver with RBAC, kube-controller-manager) and Postgres on
-/// 127.0.0.1. Objects can be made, but no Pod runs, unless `exec --node` is asked for. Your own kubeconfig is left alone.
+/// Run a throwaway Kubernetes control plane (etcd, kube-apiserver with RBAC, kube-controller-manager) and Postgres on
+/// 127.0.0.1. You can create objects, but Pods run only with `exec --node`. devcluster does not change your kubeconfig.
 #[derive(Parser)]
 #[command(version, after_help = ENVIRONMENT)]
 struct Args {
@@ -23,18 +23,19 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run COMMAND with a fresh cluster (`KUBECONFIG`, `DATABASE_URL`, `PATH`), or with Postgres alone, and remove it when COMMAND ends
+    /// Run COMMAND with a fresh cluster (`KUBECONFIG`, `DATABASE_URL`, `PATH`), or with Postgres only, and remove it
+    /// afterwards
     ///
-    /// Exits with COMMAND's status, or 128 plus the number of the signal that ended it.
+    /// Exits with the status of COMMAND, or with 128 plus the number of the signal that ended it.
     Exec(cli::exec::ExecArgs),
     /// Start a cluster in the background: eval "$(devcluster up)"
     ///
-    /// Prints the lines that set `KUBECONFIG`, `DATABASE_URL` and `PATH`. A cluster that is up already stays, and its lines
-    /// are printed again.
+    /// Prints shell commands that set `KUBECONFIG`, `DATABASE_URL` and `PATH`. If a cluster is already running, it
+    /// keeps running, and the command prints its settings again.
     Up,
-    /// Stop and remove what `up` started
+    /// Stop and remove the cluster that `up` started
     Down,
-    /// Run SQL on the cluster's database and show the rows as psql does
+    /// Run SQL on the cluster's database and print the rows in the format of psql
     Sql {
         /// One or more statements
         #[arg(value_name = "SQL", allow_hyphen_values = true)]
@@ -42,21 +43,21 @@ enum Command {
     },
     /// Write a container image of one program, without a container engine
     Image(cli::image::ImageArgs),
-    /// Print where a further program is, which is downloaded or built if need be
+    /// Print the path of an additional program; download or build it first if necessary
     Tool {
-        /// Which one
+        /// The name of the program
         name: cli::tool::Name,
     },
-    /// The background process of `up`
+    /// Run the background process of `up`
     #[command(hide = true)]
     Supervise,
-    /// The first process of a node's namespaces, and of each Pod
+    /// Run the first process of a node's namespaces, or of a Pod
     #[command(hide = true)]
     Init {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
-    /// The process that cleans up after a killed `exec`
+    /// Run the process that cleans up after a killed `exec`
     #[command(hide = true)]
     Watch { folder: PathBuf },
 }
@@ -74,9 +75,9 @@ fn main() -> ExitCode {
         Command::Supervise => Ok(cli::supervise::run()),
     };
     result.unwrap_or_else(|error| {
-        devcluster::Stderr::new().say(&error.to_string());
+        devcluster::Stderr::new().print_line(&error.to_string());
         match error {
-            // sysexits.h calls it EX_UNAVAILABLE.
+            // EX_UNAVAILABLE of sysexits.h.
             devcluster::Error::NoNode(_) => ExitCode::from(69),
             _ => ExitCode::FAILURE,
         }

@@ -1,4 +1,4 @@
-//! Certificates and keys of one cluster, all under one authority that nobody else trusts.
+//! The certificates and keys of one cluster, signed by a certificate authority of its own.
 
 use std::{
     fs::File,
@@ -14,7 +14,7 @@ use rcgen::{
 
 use crate::Error;
 
-/// A certificate and its key, as PEM and as files.
+/// A certificate and its key, in PEM format and as files.
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) certificate: String,
@@ -23,6 +23,7 @@ pub(crate) struct Identity {
     pub(crate) key_file: PathBuf,
 }
 
+/// The certificates and keys of the control plane and Postgres.
 #[derive(Debug)]
 pub(crate) struct Pki {
     pub(crate) ca: String,
@@ -37,7 +38,7 @@ pub(crate) struct Pki {
     authority: Authority,
 }
 
-/// Further certificates, for the servers of a node.
+/// The certificates and keys of a node's servers.
 #[derive(Debug)]
 pub(crate) struct NodePki {
     pub(crate) kubelet: Identity,
@@ -47,7 +48,7 @@ pub(crate) struct NodePki {
 }
 
 impl NodePki {
-    /// `hosts`: the node's name, then what else it is reached by.
+    /// Creates the certificates. `hosts` are the name of the node, and then its other names and addresses.
     pub(crate) fn create(pki: &Pki, hosts: &[&str]) -> Result<Self, Error> {
         let name = hosts.first().copied().unwrap_or_default();
         let authority = &pki.authority;
@@ -61,7 +62,8 @@ impl NodePki {
 }
 
 impl Pki {
-    /// Makes everything, in `folder`. `address`: where the servers are reached besides on loopback.
+    /// Creates the certificates and keys in `folder`. `address` is an additional address of the servers besides
+    /// loopback.
     pub(crate) fn create(folder: &Path, address: Option<&str>) -> Result<Self, Error> {
         const LOOPBACK: [&str; 2] = ["127.0.0.1", "localhost"];
         let authority = Authority::create(folder)?;
@@ -125,7 +127,7 @@ impl Authority {
         hosts: &[&str],
         usage: Usage,
     ) -> Result<Identity, Error> {
-        // The default validity, practically for ever, fits clocks that are wrong and clusters that live for an hour.
+        // The default validity is practically unlimited, so a wrong clock does not matter.
         let mut params = CertificateParams::new(hosts.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);

@@ -7,14 +7,14 @@ use std::{
 
 use crate::Error;
 
-/// Runs `attempt` with a port that is free at this moment, and again if another process was faster to take it.
+/// Runs `attempt` with a free port, and retries with another port if another process takes it first.
 pub(crate) fn with_port<T>(mut attempt: impl FnMut(u16) -> Result<T, Error>) -> Result<T, Error> {
-    const TRIES: u32 = 5;
-    let mut tries = 0;
+    const MAX_ATTEMPTS: u32 = 5;
+    let mut attempts = 0;
     loop {
-        tries += 1;
+        attempts += 1;
         match attempt(free_port()?) {
-            Err(error) if error.port_was_taken() && tries < TRIES => {}
+            Err(error) if error.port_was_taken() && attempts < MAX_ATTEMPTS => {}
             result => return result,
         }
     }
@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_again_only_when_the_port_was_taken() {
+    fn only_a_taken_port_is_retried() {
         let mut ports = Vec::new();
         let taken = with_port(|port| {
             ports.push(port);

@@ -1,4 +1,4 @@
-//! A throwaway Postgres server.
+//! Runs a throwaway Postgres server.
 
 use std::{
     env,
@@ -16,7 +16,6 @@ use rustix::process::Signal;
 
 use crate::{
     Error,
-    account::Account,
     binaries::{executable, on_path, version_of},
     cache::Cache,
     control_plane::Site,
@@ -24,14 +23,15 @@ use crate::{
     process::{Launch, Process, Spawner},
     progress::Steps,
     run_dir::RunDir,
+    unprivileged_user::UnprivilegedUser,
 };
 
-/// The oldest version that is accepted from the machine.
+/// The minimum major version of a Postgres on the machine.
 const MINIMUM: u32 = 13;
 
 const LOOPBACK: &str = "127.0.0.1";
 
-/// Appended to what initdb wrote, so that a test may still change any of it by `ALTER SYSTEM`.
+/// The settings appended to the configuration that initdb writes. Tests can still override them with `ALTER SYSTEM`.
 const SETTINGS: &str = "
 unix_socket_directories = ''
 ssl = on
@@ -40,19 +40,19 @@ ssl_key_file = '../server.key'
 max_connections = 300
 shared_buffers = 256MB
 max_wal_size = 4GB
-# For the benchmark that asks when a row was committed.
+# A benchmark reads the commit time of rows.
 track_commit_timestamp = on
 track_activity_query_size = 32kB
-# Nothing here outlives the machine.
+# The data does not need to survive a crash of the machine.
 fsync = off
 full_page_writes = off
 timezone = 'UTC'
 log_timezone = 'UTC'
-# In files of the data folder, so that a killed server leaves nothing in /dev/shm.
+# Use files in the data folder, so that a killed server leaves nothing in /dev/shm.
 dynamic_shared_memory_type = mmap
 ";
 
-/// The folder with `initdb` and `postgres`.
+/// Finds the folder with `initdb` and `postgres`, or downloads Postgres.
 pub(crate) fn find(cache: &Cache, run: &RunDir, steps: &mut Steps) -> Result<PathBuf, Error> {
     let chosen = env::var_os("JOBEXEC_DEVCLUSTER_POSTGRES").filter(|chosen| !chosen.is_empty());
     match chosen {
@@ -67,24 +67,24 @@ pub(crate) fn find(cache: &Cache, run: &RunDir, steps: &mut Steps) -> Result<Pat
 }
 
 fn embedded(cache: &Cache, run: &RunDir, steps: &mut Steps) -> Result<PathBuf, Error> {
-    let folder = embedded::get(cache, embedded::REPOSITORY, steps).map_err(none)?;
-    if !crate::account::is_root() {
+    let folder = embedded::get(cache, embedded::REPOSITORY, steps).map_err(no_postgres)?;
+    if !crate::unprivileged_user::is_root() {
         return Ok(folder.join("bin"));
     }
-    // The cache of root is closed to Postgres' account.
+    // The user that runs Postgres cannot read the cache of root.
     let linked = run.path().join("postgres-binaries");
     embedded::link_tree(&folder, &linked).map_err(Error::io("copy to", &linked))?;
     Ok(linked.join("bin"))
 }
 
-fn none(error: Error) -> Error {
+fn no_postgres(error: Error) -> Error {
     match error {
         Error::Cancelled => error,
         error => Error::NoPostgres(Box::new(error)),
     }
 }
 
-/// The newest of the distribution's versions, else the one on PATH.
+/// Finds the newest version that the distribution installed, or else the one on `path`.
 fn installed(versions: &Path, path: &std::ffi::OsStr) -> Option<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = fs::read_dir(versions)
         .into_iter()
@@ -95,13 +95,13 @@ fn installed(versions: &Path, path: &std::ffi::OsStr) -> Option<PathBuf> {
     found.sort();
     let newest = found.iter().rev().find_map(|(_, folder)| usable(folder));
     newest.or_else(|| {
-        // Behind a link are the server's own files, beside it.
+        // PATH can have a link, but `initdb` is next to the real file.
         let server = on_path(path, "postgres")?.canonicalize().ok()?;
         usable(server.parent()?)
     })
 }
 
-/// `folder`, if both programs in it run here and are new enough.
+/// Returns `folder`, if it has both programs and they run and are new enough.
 fn usable(folder: &Path) -> Option<PathBuf> {
     let runs = |name| {
         let version = executable(folder, name).and_then(|program| version_of(&program));
@@ -110,7 +110,7 @@ fn usable(folder: &Path) -> Option<PathBuf> {
     (runs("initdb") && runs("postgres")).then(|| folder.to_owned())
 }
 
-/// A server, running unless it was killed.
+/// A server, which runs unless it was killed.
 #[derive(Debug)]
 pub(crate) struct Postgres {
     pub(crate) url: String,
@@ -121,25 +121,26 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a database cluster and starts its server. `wrapper`: a program with arguments that starts it.
+    /// Creates a database cluster and starts its server. `wrapper` is a command line that starts the server, or empty.
     pub(crate) fn start(
         site: &Site,
         bin: &Path,
-        account: Option<&Account>,
+        user: Option<&UnprivilegedUser>,
         wrapper: &[OsString],
         steps: &mut Steps,
     ) -> Result<Self, Error> {
-        let home = Home::create(site, account)?;
+        let home = Home::create(site, user)?;
         home.initdb(site, bin, steps)?;
         let mut launch = Launch::server("postgres", &bin.join("postgres"), &home.folder, site.logs);
-        launch.account = account.cloned();
+        launch.user = user.cloned();
         wrapper.clone_into(&mut launch.wrapper);
-        // An immediate shutdown: it ends the server's own children and frees its shared memory, unlike SIGKILL.
+        // SIGQUIT is an immediate shutdown. Unlike SIGKILL, it also ends the server's children and frees its shared
+        // memory.
         launch.stop = Signal::QUIT;
         Self::serve(home, &launch, site.spawner, steps)
     }
 
-    /// Starts a server on a home that is filled.
+    /// Starts a server on an initialized folder.
     fn serve(home: Home, launch: &Launch, spawner: &Arc<Spawner>, steps: &mut Steps) -> Result<Self, Error> {
         let (port, launch, process) = ports::with_port(|port| {
             let data = home.folder.join("data").into_os_string();
@@ -153,19 +154,19 @@ impl Postgres {
         Ok(Self { url, port, home, launch, process: Some(process) })
     }
 
-    /// Ends the server by `signal` and waits for that.
+    /// Ends the server with `signal` and waits for its exit.
     pub(crate) fn end(&mut self, signal: Signal) {
         if let Some(process) = self.process.take() {
             process.end(signal);
         }
     }
 
-    /// Starts the server again where it was.
-    pub(crate) fn start_again(&mut self, spawner: &Arc<Spawner>, steps: &mut Steps) -> Result<(), Error> {
+    /// Restarts the server on the same port.
+    pub(crate) fn restart(&mut self, spawner: &Arc<Spawner>, steps: &mut Steps) -> Result<(), Error> {
         let begin = Instant::now();
         loop {
             match self.home.started(&self.launch, self.port, spawner, steps) {
-                // The children of a server that was killed are about to notice.
+                // The children of a killed server are still exiting.
                 Err(Error::EndedEarly { tail, .. })
                     if tail.contains("still in use") && begin.elapsed() < Duration::from_secs(10) =>
                 {
@@ -179,19 +180,19 @@ impl Postgres {
         }
     }
 
-    /// A server that follows this one, which must not run while its files are copied and must run afterwards.
+    /// Starts a standby of this server. Restarts this server, because it must not run while its files are copied.
     pub(crate) fn standby(
         &mut self,
         folder: &Path,
         spawner: &Arc<Spawner>,
         steps: &mut Steps,
     ) -> Result<Self, Error> {
-        // A fast shutdown, after which the files are as they should be.
+        // SIGINT is a fast shutdown, which leaves consistent files.
         self.end(Signal::INT);
         let mut copy = Launch::server("cp", Path::new("cp"), &self.home.folder, &self.logs());
         copy = copy.args([OsString::from("-a"), self.home.folder.clone().into(), folder.into()]);
         copy.start(spawner)?.success(steps)?;
-        self.start_again(spawner, steps)?;
+        self.restart(spawner, steps)?;
         let home = Home { folder: folder.to_owned(), ..self.home.clone() };
         let data = home.folder.join("data");
         let upstream = format!(
@@ -212,18 +213,18 @@ impl Postgres {
     }
 }
 
-/// What Postgres' account owns.
+/// The folder of a server, owned by the user that runs Postgres.
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
     folder: PathBuf,
-    account: Option<Account>,
+    user: Option<UnprivilegedUser>,
     password: String,
 }
 
 impl Home {
-    fn create(site: &Site, account: Option<&Account>) -> Result<Self, Error> {
+    fn create(site: &Site, user: Option<&UnprivilegedUser>) -> Result<Self, Error> {
         let folder = site.run.sub("postgres")?;
-        let home = Self { folder, account: account.cloned(), password: random_password()? };
+        let home = Self { folder, user: user.cloned(), password: random_password()? };
         home.give(&home.folder)?;
         let tls = &site.pki.postgres;
         for (name, text) in
@@ -237,13 +238,13 @@ impl Home {
     }
 
     fn give(&self, path: &Path) -> Result<(), Error> {
-        self.account.as_ref().map_or(Ok(()), |account| account.own(path))
+        self.user.as_ref().map_or(Ok(()), |user| user.own(path))
     }
 
     fn initdb(&self, site: &Site, bin: &Path, steps: &mut Steps) -> Result<(), Error> {
         let mut launch = Launch::server("initdb", &bin.join("initdb"), &self.folder, site.logs);
-        launch.account.clone_from(&self.account);
-        // Killed together with its child, it would leave that one's shared memory behind.
+        launch.user.clone_from(&self.user);
+        // If initdb and its child were killed together, the child's shared memory would remain.
         launch.stop = Signal::TERM;
         let data = self.folder.join("data");
         let options = ["--username=postgres", "--pwfile=password", "--encoding=UTF8", "--locale=C"];
@@ -255,14 +256,14 @@ impl Home {
             site.address.map_or_else(|| LOOPBACK.to_owned(), |address| format!("{LOOPBACK}, {address}"));
         append(&data.join("postgresql.conf"), &format!("listen_addresses = '{listen}'\n"))?;
         if site.address.is_some() {
-            // Pods have addresses of their own.
+            // Pods connect from other addresses.
             append(&data.join("pg_hba.conf"), "host all all 0.0.0.0/0 scram-sha-256\n")?;
         }
         let password = self.folder.join("password");
         fs::remove_file(&password).map_err(Error::io("remove", &password))
     }
 
-    /// Starts a server here and waits until it answers.
+    /// Starts a server on this folder and waits until it accepts connections.
     fn started(
         &self,
         launch: &Launch,
@@ -280,7 +281,7 @@ impl Home {
     fn login(&self, port: u16) -> Config {
         let mut login = Config::new();
         login.host("127.0.0.1").port(port).user("postgres").password(&self.password).dbname("postgres");
-        // Over loopback, to see whether it is there: no need for a second TLS stack.
+        // This connection only checks readiness over loopback, so it avoids a second TLS stack.
         login.ssl_mode(SslMode::Disable).connect_timeout(Duration::from_secs(5));
         login
     }

@@ -1,4 +1,4 @@
-//! Child processes that never outlive this one.
+//! Runs child processes that never outlive this process.
 
 use std::{
     ffi::OsString,
@@ -14,17 +14,17 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::{Error, account::Account, progress::Steps};
+use crate::{Error, progress::Steps, unprivileged_user::UnprivilegedUser};
 
-/// How long a server may take to become ready, also on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// The maximum time for a server to become ready, even on a busy machine.
+const READY_TIMEOUT: Duration = Duration::from_mins(2);
 
 type Request = (Command, mpsc::Sender<io::Result<Child>>);
 
 /// A thread that starts processes and lives as long as they do.
 ///
-/// The kernel sends the parent-death signal when the *thread* that started a child ends, and a test's thread ends
-/// before others have done with the cluster.
+/// The kernel sends the parent-death signal when the *thread* that started a child ends, and the thread of a test can
+/// end while other tests still use the cluster.
 #[derive(Debug)]
 pub(crate) struct Spawner {
     requests: mpsc::Sender<Request>,
@@ -52,7 +52,7 @@ impl Spawner {
     }
 }
 
-/// What is to be started, and how it is to end.
+/// The description of a process to start, and of the signal that ends it.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
     pub(crate) name: &'static str,
@@ -60,19 +60,20 @@ pub(crate) struct Launch {
     pub(crate) args: Vec<OsString>,
     pub(crate) folder: PathBuf,
     pub(crate) log: PathBuf,
-    /// What starts it, with its arguments, if anything does.
+    /// The command line that starts the program. Empty to start it directly.
     pub(crate) wrapper: Vec<OsString>,
-    /// Another user to run as.
-    pub(crate) account: Option<Account>,
-    /// What ends it, quickly and for good.
+    /// The user to run as. `None` for the current user.
+    pub(crate) user: Option<UnprivilegedUser>,
+    /// The signal that ends the process quickly.
     pub(crate) stop: Signal,
-    /// Servers get a bare environment, as ETCD_… or PG… variables of the user would change what they do.
+    /// Whether to inherit the environment. Servers get a minimal one, because ETCD_… or PG… variables of the user would
+    /// change their behavior.
     pub(crate) keep_env: bool,
     pub(crate) env: Vec<(&'static str, OsString)>,
 }
 
 impl Launch {
-    /// A server that is ended by SIGKILL, with its log in `logs`.
+    /// Describes a server that SIGKILL ends, with its log in `logs`.
     pub(crate) fn server(name: &'static str, program: &Path, folder: &Path, logs: &Path) -> Self {
         Self {
             name,
@@ -81,7 +82,7 @@ impl Launch {
             folder: folder.to_owned(),
             log: logs.join(format!("{name}.log")),
             wrapper: Vec::new(),
-            account: None,
+            user: None,
             stop: Signal::KILL,
             keep_env: false,
             env: Vec::new(),
@@ -97,7 +98,7 @@ impl Launch {
         let open = || File::options().create(true).append(true).open(&self.log);
         let log = open().map_err(Error::io("open", &self.log))?;
         let stderr = log.try_clone().map_err(Error::io("open", &self.log))?;
-        let mut command = setpriv(&self.wrapper, self.stop, self.account.as_ref());
+        let mut command = setpriv(&self.wrapper, self.stop, self.user.as_ref());
         command.arg("--").arg(&self.program).args(&self.args);
         if !self.keep_env {
             command.env_clear();
@@ -105,7 +106,7 @@ impl Launch {
             command.env("HOME", &self.folder).env("LC_ALL", "C").env("TZ", "UTC");
         }
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
-        // A group of its own: Ctrl-C at the terminal is for the user's command, which still needs the cluster.
+        // A separate process group: Ctrl-C at the terminal is for the user's command, which still needs the cluster.
         command.current_dir(&self.folder).process_group(0);
         command.stdin(Stdio::null()).stdout(log).stderr(stderr);
         let child = spawner.spawn(command).map_err(|source| match source.kind() {
@@ -116,8 +117,8 @@ impl Launch {
     }
 }
 
-/// `setpriv` with a parent-death signal, to be followed by `--` and the program.
-pub(crate) fn setpriv(wrapper: &[OsString], death: Signal, account: Option<&Account>) -> Command {
+/// Returns a `setpriv` command with a parent-death signal. The caller appends `--` and the program.
+pub(crate) fn setpriv(wrapper: &[OsString], death: Signal, user: Option<&UnprivilegedUser>) -> Command {
     let mut words = wrapper.iter().cloned().chain(["setpriv".into()]);
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args(words);
@@ -127,33 +128,38 @@ pub(crate) fn setpriv(wrapper: &[OsString], death: Signal, account: Option<&Acco
         _ => "KILL",
     };
     command.args(["--pdeathsig", death]);
-    if let Some(account) = account {
-        command.arg(format!("--reuid={}", account.uid)).arg(format!("--regid={}", account.gid));
+    if let Some(user) = user {
+        command.arg(format!("--reuid={}", user.uid)).arg(format!("--regid={}", user.gid));
         command.arg("--clear-groups");
     }
     command
 }
 
-/// A running child; dropping it ends it.
+/// A running child process. Dropping it ends the process.
 #[derive(Debug)]
 pub(crate) struct Process {
     launch: Launch,
     child: Child,
-    /// Keeps the thread, and so the child, alive.
+    /// Keeps the thread, and thus the child, alive.
     _spawner: Arc<Spawner>,
 }
 
 impl Process {
-    /// Waits until `ready`, or says why the process will not be.
+    /// Waits until `ready` returns true. Fails if the process exits or is not ready in time.
     pub(crate) fn until(&mut self, steps: &mut Steps, mut ready: impl FnMut() -> bool) -> Result<(), Error> {
         let begin = Instant::now();
         while !ready() {
             if let Some(status) = self.try_wait()? {
                 return Err(self.ended_early(status));
             }
-            if begin.elapsed() > PATIENCE {
+            if begin.elapsed() > READY_TIMEOUT {
                 let (name, log) = (self.launch.name.into(), self.launch.log.clone());
-                return Err(Error::NotReady { name, seconds: PATIENCE.as_secs(), tail: tail(&log), log });
+                return Err(Error::NotReady {
+                    name,
+                    seconds: READY_TIMEOUT.as_secs(),
+                    tail: tail(&log),
+                    log,
+                });
             }
             steps.tick()?;
             thread::sleep(Duration::from_millis(25));
@@ -161,7 +167,7 @@ impl Process {
         Ok(())
     }
 
-    /// Waits, without a limit, for a tool to end well.
+    /// Waits for a tool to exit successfully, without a time limit.
     pub(crate) fn success(mut self, steps: &mut Steps) -> Result<(), Error> {
         loop {
             match self.try_wait()? {
@@ -182,7 +188,7 @@ impl Process {
         Error::EndedEarly { name: self.launch.name.into(), status, tail: tail(&log), log }
     }
 
-    /// Ends the process, and not its children, by `signal` and waits for that.
+    /// Sends `signal` to the process, but not to its children, and waits for its exit.
     pub(crate) fn end(mut self, signal: Signal) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, signal);
@@ -190,7 +196,7 @@ impl Process {
         }
     }
 
-    /// Ends the process and waits for that.
+    /// Ends the process and waits for its exit.
     fn stop(&mut self) {
         let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) else { return };
         if !matches!(self.child.try_wait(), Ok(None)) {
@@ -216,7 +222,7 @@ impl Drop for Process {
     }
 }
 
-/// The last lines of a log, which is where the reason is.
+/// Returns the last lines of a log, which usually contain the cause.
 fn tail(log: &Path) -> String {
     const LINES: usize = 15;
     let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();

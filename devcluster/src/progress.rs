@@ -1,4 +1,4 @@
-//! Telling what takes so long, and being told to stop.
+//! Progress reports, and cancellation.
 
 use std::{
     io::{IsTerminal, Write},
@@ -11,9 +11,9 @@ use std::{
 
 use crate::Error;
 
-/// Is told what a start is busy with, at least once per step and then several times a second.
+/// Receives the progress of a start, at least once per step and then several times a second.
 pub trait Progress {
-    /// `what` has been going on for `elapsed`.
+    /// Reports that the step `what` has been running for `elapsed`.
     fn step(&mut self, what: &str, elapsed: Duration);
 }
 
@@ -23,7 +23,7 @@ impl<F: FnMut(&str, Duration)> Progress for F {
     }
 }
 
-/// Tells nobody.
+/// Discards progress.
 #[derive(Debug, Default)]
 pub struct Quiet;
 
@@ -31,7 +31,8 @@ impl Progress for Quiet {
     fn step(&mut self, _what: &str, _elapsed: Duration) {}
 }
 
-/// Shows the steps on standard error: one line that changes on a terminal, else a line per step and each 15 seconds.
+/// Prints progress to standard error: on a terminal as one line that it updates, and otherwise as a line per step and
+/// every 15 seconds.
 #[derive(Debug)]
 pub struct Stderr {
     terminal: bool,
@@ -39,15 +40,15 @@ pub struct Stderr {
 }
 
 impl Stderr {
-    /// Looks whether standard error is a terminal.
+    /// Detects whether standard error is a terminal.
     pub fn new() -> Self {
         Self { terminal: std::io::stderr().is_terminal(), last: None }
     }
 
-    /// A line of its own, not overwritten by a later step.
-    pub fn say(&mut self, text: &str) {
+    /// Prints a line that later steps do not overwrite.
+    pub fn print_line(&mut self, text: &str) {
         let clear = if self.terminal { "\r\x1b[K" } else { "" };
-        // Nobody is left to be told when standard error is closed.
+        // If standard error is closed, there is no other place to report the error to.
         let _ = writeln!(std::io::stderr(), "{clear}devcluster: {text}");
     }
 }
@@ -87,23 +88,24 @@ impl Drop for Stderr {
     }
 }
 
-/// A wish to stop that reaches every wait of a start; clones share it.
+/// A request to cancel a start, which every wait of the start checks. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel {
-    asked: Arc<AtomicUsize>,
-    /// Set when a part that starts at the same time has failed, so that the other need not be waited for.
+    requested: Arc<AtomicUsize>,
+    /// Whether a concurrent part of the start has failed, so that the other parts can stop too.
     failed: Arc<AtomicBool>,
 }
 
 impl Cancel {
-    /// Stops once `flag` is not 0: a signal handler stores the signal's number there.
+    /// Creates a request that takes effect when `flag` is not 0. A signal handler stores the number of the signal
+    /// there.
     pub fn from_flag(flag: Arc<AtomicUsize>) -> Self {
-        Self { asked: flag, failed: Arc::default() }
+        Self { requested: flag, failed: Arc::default() }
     }
 
-    /// The same wish, and one's own failure beside it.
+    /// Shares this request, with a separate failure flag.
     pub(crate) fn scope(&self) -> Self {
-        Self { asked: Arc::clone(&self.asked), failed: Arc::default() }
+        Self { requested: Arc::clone(&self.requested), failed: Arc::default() }
     }
 
     pub(crate) fn fail(&self) {
@@ -111,44 +113,46 @@ impl Cancel {
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.asked.load(Ordering::Relaxed) != 0 || self.failed.load(Ordering::Relaxed) {
+        if self.requested.load(Ordering::Relaxed) != 0 || self.failed.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
         Ok(())
     }
 }
 
-/// One step after the other: who is told, and whether to go on.
+/// The sequence of steps of a start: reports progress, and checks for cancellation.
 pub(crate) struct Steps<'a> {
     progress: &'a mut dyn Progress,
     cancel: Cancel,
     what: String,
     since: Instant,
-    told: Instant,
+    reported: Instant,
 }
 
 impl<'a> Steps<'a> {
     pub(crate) fn new(progress: &'a mut dyn Progress, cancel: Cancel) -> Self {
-        Self { progress, cancel, what: String::new(), since: Instant::now(), told: Instant::now() }
+        Self { progress, cancel, what: String::new(), since: Instant::now(), reported: Instant::now() }
     }
 
-    /// Heeds another wish to stop from now on.
+    /// Replaces the request that cancels the steps.
     pub(crate) fn watch(&mut self, cancel: Cancel) {
         self.cancel = cancel;
     }
 
+    /// Starts and reports the next step. Fails if the start was cancelled.
     pub(crate) fn begin(&mut self, what: impl Into<String>) -> Result<(), Error> {
         self.what = what.into();
         self.since = Instant::now();
-        self.told = self.since;
+        self.reported = self.since;
         self.progress.step(&self.what, Duration::ZERO);
         self.cancel.check()
     }
 
-    /// To be called every now and then while a step goes on.
+    /// Reports progress, at most five times a second. Call it regularly during a step. Fails if the start was
+    /// cancelled.
     pub(crate) fn tick(&mut self) -> Result<(), Error> {
-        if self.told.elapsed() >= Duration::from_millis(200) {
-            self.told = Instant::now();
+        if self.reported.elapsed() >= Duration::from_millis(200) {
+            self.reported = Instant::now();
             self.progress.step(&self.what, self.since.elapsed());
         }
         self.cancel.check()

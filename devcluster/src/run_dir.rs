@@ -1,5 +1,5 @@
-//! The folder of one running cluster: data, certificates, logs. It goes when the cluster goes, and what a killed
-//! process left behind goes at the next start.
+//! The folder of a running cluster: data, certificates, logs. It is removed with the cluster. The next start removes
+//! the folders of killed processes.
 
 use std::{
     env,
@@ -11,46 +11,46 @@ use std::{
 
 use crate::{
     Error,
-    account::{self, Account},
     cache::Cache,
-    leftovers,
+    cleanup,
+    unprivileged_user::{self, UnprivilegedUser},
 };
 
-/// Folders in use begin with this …
+/// The prefix of locked folders.
 const PREFIX: &str = "jobexec-devcluster-";
-/// … and get that name only once they are locked, so that a sweep by another process never takes a new one.
+/// The prefix of new folders that are not locked yet, so that the clean-up of another process does not remove them.
 const UNLOCKED_PREFIX: &str = "jobexec-devcluster.new-";
 
 #[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
-    /// Held for as long as the cluster lives; the kernel lets go of it however this process ends.
+    /// Held while the cluster lives. The kernel releases it when this process ends for any reason.
     _lock: File,
 }
 
 impl RunDir {
-    /// Makes a new folder, after sweeping those whose process is gone.
-    pub(crate) fn create(cache: &Cache, account: Option<&Account>) -> Result<Self, Error> {
-        let parent = parent(cache, account)?;
-        fs::create_dir_all(&parent).map_err(Error::io("make the folder", &parent))?;
+    /// Creates a folder, after removing those whose process is gone.
+    pub(crate) fn create(cache: &Cache, user: Option<&UnprivilegedUser>) -> Result<Self, Error> {
+        let parent = parent(cache, user)?;
+        fs::create_dir_all(&parent).map_err(Error::io("create the folder", &parent))?;
         sweep(&parent);
         Self::create_in(&parent)
     }
 
     fn create_in(parent: &Path) -> Result<Self, Error> {
-        // Postgres' account enters by the x of others, but cannot look around.
-        let permissions = Permissions::from_mode(if account::is_root() { 0o711 } else { 0o700 });
+        // The user that runs Postgres can enter the folder, but cannot list it.
+        let permissions = Permissions::from_mode(if unprivileged_user::is_root() { 0o711 } else { 0o700 });
         let unlocked = tempfile::Builder::new()
             .prefix(UNLOCKED_PREFIX)
             .permissions(permissions)
             .tempdir_in(parent)
-            .map_err(Error::io("make a folder in", parent))?;
+            .map_err(Error::io("create a folder in", parent))?;
         let lock = File::open(unlocked.path()).map_err(Error::io("open", unlocked.path()))?;
         lock.lock().map_err(Error::io("lock", unlocked.path()))?;
         let name = unlocked.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let path = parent.join(name.replacen(UNLOCKED_PREFIX, PREFIX, 1));
         fs::rename(unlocked.path(), &path).map_err(Error::io("rename", unlocked.path()))?;
-        // Its name has changed: there is nothing left for it to remove.
+        // The folder has a new name, so there is nothing to remove under the old one.
         let _ = unlocked.keep();
         Ok(Self { path, _lock: lock })
     }
@@ -59,17 +59,17 @@ impl RunDir {
         &self.path
     }
 
-    /// A new folder inside, closed to everybody else.
+    /// Creates a folder inside, with access only for its owner.
     pub(crate) fn sub(&self, name: &str) -> Result<PathBuf, Error> {
         let path = self.path.join(name);
-        DirBuilder::new().mode(0o700).create(&path).map_err(Error::io("make the folder", &path))?;
+        DirBuilder::new().mode(0o700).create(&path).map_err(Error::io("create the folder", &path))?;
         Ok(path)
     }
 }
 
 impl Drop for RunDir {
     fn drop(&mut self) {
-        // A process of Postgres may write its last file meanwhile.
+        // A process of Postgres can still write its last file.
         for _ in 0..20 {
             match fs::remove_dir_all(&self.path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -81,23 +81,24 @@ impl Drop for RunDir {
     }
 }
 
-/// Where the folders of all clusters of this user are.
-pub(crate) fn parent(cache: &Cache, account: Option<&Account>) -> Result<PathBuf, Error> {
-    account.map_or_else(|| Ok(cache.path().join("run")), open_to_all)
+/// Returns the parent folder of all clusters of this user.
+pub(crate) fn parent(cache: &Cache, user: Option<&UnprivilegedUser>) -> Result<PathBuf, Error> {
+    user.map_or_else(|| Ok(cache.path().join("run")), open_to_all)
 }
 
-/// Root's home is closed to Postgres' account, so its files go where everybody may enter.
-fn open_to_all(account: &Account) -> Result<PathBuf, Error> {
+/// Returns a folder for temporary files that all users can enter, because the user that runs Postgres cannot enter the
+/// home folder of root.
+fn open_to_all(user: &UnprivilegedUser) -> Result<PathBuf, Error> {
     let open = |path: &Path| {
         path.ancestors().all(|path| fs::metadata(path).is_ok_and(|found| found.mode() & 0o001 != 0))
     };
     [env::temp_dir(), "/tmp".into(), "/var/tmp".into()]
         .into_iter()
         .find(|path| path.is_absolute() && open(path))
-        .ok_or_else(|| Error::NoOpenFolder(account.name.clone()))
+        .ok_or_else(|| Error::NoOpenFolder(user.name.clone()))
 }
 
-/// Removes what processes that no longer live left in `parent`. Not being able to is no reason not to start.
+/// Removes the folders of dead processes in `parent`. Ignores errors, so that they do not prevent a start.
 pub(crate) fn sweep(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
@@ -118,7 +119,7 @@ pub(crate) fn sweep(parent: &Path) {
 fn remove_if_dead(path: &Path) {
     let Ok(folder) = File::open(path) else { return };
     if folder.try_lock().is_ok() {
-        leftovers::end_servers(path);
+        cleanup::end_servers(path);
         let _ = fs::remove_dir_all(path);
     }
 }
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sweeps_the_dead_and_leaves_the_living() -> Result<(), Box<dyn std::error::Error>> {
+    fn only_folders_of_dead_processes_are_removed() -> Result<(), Box<dyn std::error::Error>> {
         let parent = tempfile::tempdir()?;
         let dead = parent.path().join("jobexec-devcluster-dead");
         let other = parent.path().join("something-else");

@@ -1,4 +1,4 @@
-//! A Postgres without Kubernetes, for tests that do to a server what others must not feel.
+//! A Postgres without Kubernetes, for tests that disturb the server and must not affect other tests.
 
 use std::{
     ffi::OsString,
@@ -10,7 +10,6 @@ use rustix::process::Signal;
 
 use crate::{
     Error,
-    account::Account,
     cache::Cache,
     control_plane::Site,
     pki::Pki,
@@ -18,10 +17,11 @@ use crate::{
     process::Spawner,
     progress::{Cancel, Progress, Quiet, Steps},
     run_dir::RunDir,
+    unprivileged_user::UnprivilegedUser,
 };
 
-/// A running Postgres on a free port of 127.0.0.1; dropping it stops it and removes its files.
-// The fields are dropped in this order, so the folder goes last.
+/// A running Postgres on a free port of 127.0.0.1. Dropping it stops the server and removes its files.
+// Fields are dropped in declaration order, so the folder is removed last.
 #[derive(Debug)]
 pub struct Server {
     postgres: Postgres,
@@ -30,42 +30,43 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server and waits until it answers. `wrapper`: a program with arguments that is to start it, if any.
+    /// Starts a server and waits until it accepts connections. `wrapper` is a command line that starts it, or empty.
     pub fn start(wrapper: &[OsString]) -> Result<Self, Error> {
         Self::start_with(wrapper, Cancel::default(), &mut Quiet)
     }
 
-    /// The same, which `cancel` stops half-way. The first time, this may download Postgres.
+    /// Starts a server like [`start`](Self::start), with cancellation and progress. The first call can download
+    /// Postgres.
     pub fn start_with(
         wrapper: &[OsString],
         cancel: Cancel,
         progress: &mut dyn Progress,
     ) -> Result<Self, Error> {
         let cache = Cache::open()?;
-        let account = Account::for_postgres()?;
+        let user = UnprivilegedUser::for_postgres()?;
         let mut steps = Steps::new(progress, cancel);
-        let run = Arc::new(RunDir::create(&cache, account.as_ref())?);
+        let run = Arc::new(RunDir::create(&cache, user.as_ref())?);
         let bin = postgres::find(&cache, &run, &mut steps)?;
         let logs = run.sub("logs")?;
         let pki = Pki::create(&run.sub("pki")?, None)?;
         let spawner = Spawner::start()?;
         let site = Site { run: &run, logs: &logs, pki: &pki, spawner: &spawner, address: None };
-        let postgres = Postgres::start(&site, &bin, account.as_ref(), wrapper, &mut steps)?;
+        let postgres = Postgres::start(&site, &bin, user.as_ref(), wrapper, &mut steps)?;
         Ok(Self { postgres, spawner, run })
     }
 
-    /// The `postgres://` URL of a superuser, with `sslmode=require`. It stays the same.
+    /// Returns the `postgres://` URL of a superuser, with `sslmode=require`. A restart does not change it.
     pub fn url(&self) -> &str {
         &self.postgres.url
     }
 
-    /// The folder of this server and its standbys, with `logs` in it.
+    /// Returns the folder of this server and its standbys, which contains `logs`.
     pub fn folder(&self) -> &Path {
         self.run.path()
     }
 
-    /// What a command needs in its environment to work with this server. `KUBECONFIG` names a file that is not there, so that the
-    /// command reaches no cluster, least of all one of yours.
+    /// Returns the environment variables that a command needs to use this server. `KUBECONFIG` names a file that does
+    /// not exist, so that the command cannot reach any of your clusters.
     pub fn env(&self) -> Vec<(&'static str, OsString)> {
         vec![
             ("DATABASE_URL", self.url().into()),
@@ -78,19 +79,19 @@ impl Server {
         self.folder().join("kubeconfig")
     }
 
-    /// Kills the server as the kernel does when memory runs out, and nothing is written any more.
+    /// Kills the server with SIGKILL, as the kernel does when memory runs out, so that it writes nothing more.
     pub fn kill(&mut self) {
         self.postgres.end(Signal::KILL);
     }
 
-    /// Starts the server again that was killed.
-    pub fn start_again(&mut self) -> Result<(), Error> {
+    /// Restarts a killed server.
+    pub fn restart(&mut self) -> Result<(), Error> {
         let mut quiet = Quiet;
         let mut steps = Steps::new(&mut quiet, Cancel::default());
-        self.postgres.start_again(&self.spawner, &mut steps)
+        self.postgres.restart(&self.spawner, &mut steps)
     }
 
-    /// A streaming standby of this server, which restarts for it.
+    /// Starts a streaming standby of this server, which it restarts.
     pub fn standby(&mut self) -> Result<Self, Error> {
         let mut quiet = Quiet;
         let mut steps = Steps::new(&mut quiet, Cancel::default());

@@ -1,4 +1,4 @@
-//! Real clusters: what they give to a command, and what is left of them.
+//! Tests real clusters: the environment of their commands, and their clean-up.
 
 use std::{
     error::Error,
@@ -22,7 +22,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_devcluster");
 
 #[test]
 fn a_command_gets_a_cluster_for_itself() -> Outcome {
-    // The trap shows that the signal was passed on, and the status that it was the command which ended.
+    // The trap shows that `exec` forwarded the signal, and the exit status that the command ended `exec`.
     let script = r#"
         trap 'kill $!; exit 7' TERM
         [ "$DEVCLUSTER" = 1 ] && [ "$(kubectl auth whoami -o jsonpath='{.status.userInfo.groups[0]}')" = system:masters ] &&
@@ -30,13 +30,13 @@ fn a_command_gets_a_cluster_for_itself() -> Outcome {
             kubectl get serviceaccount default -o name && echo "$KUBECONFIG $DATABASE_URL"
         sleep 60 & wait"#;
     let mut exec = Running::start(&["exec", "--", "sh", "-c", script, PROGRAM])?;
-    let said = exec.lines_until(|line| line.contains("postgres://"))?;
-    assert!(said.iter().any(|line| line.trim() == "t"), "not a superuser: {said:?}");
-    assert!(said.iter().any(|line| line == "serviceaccount/default"), "{said:?}");
-    let (kubeconfig, url) = said.last().and_then(|line| line.split_once(' ')).ok_or("no URL")?;
+    let output = exec.lines_until(|line| line.contains("postgres://"))?;
+    assert!(output.iter().any(|line| line.trim() == "t"), "not a superuser: {output:?}");
+    assert!(output.iter().any(|line| line == "serviceaccount/default"), "{output:?}");
+    let (kubeconfig, url) = output.last().and_then(|line| line.split_once(' ')).ok_or("no URL")?;
     let folder = Path::new(kubeconfig).parent().ok_or("no folder")?.to_owned();
     assert!(processes_of(&folder).len() > 5, "{:?}", processes_of(&folder));
-    speaks_tls_and_wants_its_password(url)?;
+    server_requires_tls_and_password(url)?;
 
     exec.signal(Signal::TERM)?;
     assert_eq!(exec.child.wait()?.code(), Some(7));
@@ -49,10 +49,10 @@ fn a_command_gets_a_cluster_for_itself() -> Outcome {
 fn postgres_alone_needs_no_kubernetes() -> Outcome {
     let script = r#"[ "$DEVCLUSTER" = 1 ] && ! [ -e "$KUBECONFIG" ] && echo "$KUBECONFIG $DATABASE_URL"; sleep 600; true"#;
     let mut exec = Running::start(&["exec", "--postgres", "--", "sh", "-c", script])?;
-    let said = exec.lines_until(|line| line.contains("postgres://"))?;
-    let (kubeconfig, url) = said.last().and_then(|line| line.split_once(' ')).ok_or("no URL")?;
+    let output = exec.lines_until(|line| line.contains("postgres://"))?;
+    let (kubeconfig, url) = output.last().and_then(|line| line.split_once(' ')).ok_or("no URL")?;
     let folder = Path::new(kubeconfig).parent().ok_or("no folder")?.to_owned();
-    speaks_tls_and_wants_its_password(url)?;
+    server_requires_tls_and_password(url)?;
     let processes = processes_of(&folder);
     assert!(processes.iter().any(|process| process.contains("sleep 600")), "{processes:?}");
     assert!(!processes.iter().any(|process| process.contains("kube-apiserver")), "{processes:?}");
@@ -61,21 +61,24 @@ fn postgres_alone_needs_no_kubernetes() -> Outcome {
 }
 
 #[test]
-fn a_node_that_cannot_be_is_told_by_a_status_of_its_own() -> Outcome {
-    // What making namespaces takes; somebody else than root has not got it anyway.
+fn a_node_that_cannot_run_has_its_own_exit_status() -> Outcome {
+    // Drops the capability that creating namespaces requires. Users other than root do not have it.
     let drop: &[&str] =
         if rustix::process::geteuid().is_root() { &["--bounding-set=-sys_admin"] } else { &[] };
     let output =
         Command::new("setpriv").args(drop).args([PROGRAM, "exec", "--node", "--", "true"]).output()?;
-    let said = String::from_utf8(output.stderr)?;
-    assert_eq!(output.status.code(), Some(69), "{said}");
-    assert!(said.starts_with("devcluster: no node can run here: ") && said.lines().count() == 1, "{said}");
+    let stderr = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(69), "{stderr}");
+    assert!(
+        stderr.starts_with("devcluster: cannot run a node here: ") && stderr.lines().count() == 1,
+        "{stderr}"
+    );
     Ok(())
 }
 
 #[test]
-fn clusters_live_and_die_apart() -> Outcome {
-    // The thread that starts it ends at once, as a test's setup may.
+fn clusters_are_independent() -> Outcome {
+    // The thread that starts the cluster ends at once, as the setup of a test can.
     let own = thread::spawn(|| Cluster::start(&Options::default(), &mut Quiet))
         .join()
         .map_err(|_| "panicked")??;
@@ -83,9 +86,9 @@ fn clusters_live_and_die_apart() -> Outcome {
     let (victim, exports) = thread::scope(|scope| {
         let up = scope.spawn(|| background.run("up"));
         let mut victim = Running::start(&["exec", "--", "sh", "-c", "echo $KUBECONFIG; sleep 600; true"])?;
-        let said = victim.lines_until(|line| line.ends_with("/kubeconfig"))?;
+        let output = victim.lines_until(|line| line.ends_with("/kubeconfig"))?;
         let folder =
-            said.last().and_then(|path| Path::new(path).parent()).map(Path::to_owned).ok_or("no folder")?;
+            output.last().and_then(|path| Path::new(path).parent()).map(Path::to_owned).ok_or("no folder")?;
         let up = up.join().map_err(|_| "panicked")??;
         Ok::<_, Box<dyn Error + Send + Sync>>(((victim, folder), up))
     })?;
@@ -98,7 +101,7 @@ fn clusters_live_and_die_apart() -> Outcome {
     background.check(&exports)?;
     let kubectl = Command::new("kubectl").args(["create", "namespace", "beside"]).envs(own.env()).output()?;
     assert!(kubectl.status.success(), "{kubectl:?}");
-    speaks_tls_and_wants_its_password(own.database_url())?;
+    server_requires_tls_and_password(own.database_url())?;
     let folder = own.folder().to_owned();
     drop(own);
     assert_eq!(processes_of(&folder), [""; 0]);
@@ -107,24 +110,24 @@ fn clusters_live_and_die_apart() -> Outcome {
 }
 
 #[test]
-fn a_server_that_fails_says_why() -> Outcome {
+fn the_error_of_a_failed_server_has_its_log() -> Outcome {
     let options = Options { apiserver_args: vec!["--no-such-flag".into()], ..Options::default() };
-    let error = Cluster::start(&options, &mut Quiet).err().ok_or("it has started")?;
+    let error = Cluster::start(&options, &mut Quiet).err().ok_or("the cluster started")?;
     let devcluster::Error::EndedEarly { name, log, tail, .. } = &error else { return Err(error.into()) };
     assert_eq!(name, "kube-apiserver");
     assert!(tail.contains("unknown flag: --no-such-flag"), "{tail}");
-    assert!(fs::read_to_string(log)?.contains("unknown flag"), "the log is kept");
+    assert!(fs::read_to_string(log)?.contains("unknown flag"), "the log was not kept");
     Ok(())
 }
 
-/// `devcluster up` and `down` with a cache of their own, so that a cluster that is up already is left alone.
+/// Runs `devcluster up` and `down` with a separate cache, so that they do not affect a running cluster.
 struct Background {
     cache: tempfile::TempDir,
     path: String,
 }
 
 impl Background {
-    /// Uses the binaries that `cluster` has found, instead of getting them again.
+    /// Uses the binaries of `cluster`, so that they are not downloaded again.
     fn new(cluster: &Cluster) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let kubectl = cluster.bin().join("kubectl").canonicalize()?;
         let folder = kubectl.parent().ok_or("no folder")?.display();
@@ -132,7 +135,7 @@ impl Background {
         Ok(Self { cache: tempfile::tempdir()?, path })
     }
 
-    /// Its output ends only when no process of the background holds the pipes any more.
+    /// Runs a command. Its output ends when all background processes have closed the pipes.
     fn run(&self, command: &str) -> std::io::Result<Output> {
         let mut program = Command::new(PROGRAM);
         program.arg(command).env("JOBEXEC_DEVCLUSTER_CACHE", self.cache.path()).env("PATH", &self.path);
@@ -142,18 +145,18 @@ impl Background {
     fn check(&self, up: &Output) -> Outcome {
         assert!(up.status.success(), "{up:?}");
         let exports = String::from_utf8(up.stdout.clone())?;
-        assert_eq!(self.run("up")?.stdout, up.stdout, "it is up already");
+        assert_eq!(self.run("up")?.stdout, up.stdout, "the cluster is already running");
         let script = r#"eval "$1"; kubectl get namespace default -o name; "$0" sql 'SELECT 6 * 7 AS answer'; echo "$KUBECONFIG""#;
         let used = Command::new("sh").args(["-c", script, PROGRAM, &exports]).output()?;
-        let said = String::from_utf8(used.stdout)?;
-        assert!(said.starts_with("namespace/default\n") && said.contains("42"), "{said}");
-        let kubeconfig = PathBuf::from(said.lines().last().unwrap_or_default());
+        let output = String::from_utf8(used.stdout)?;
+        assert!(output.starts_with("namespace/default\n") && output.contains("42"), "{output}");
+        let kubeconfig = PathBuf::from(output.lines().last().unwrap_or_default());
         let folder = kubeconfig.parent().ok_or("no folder")?;
 
         assert!(self.run("down")?.status.success());
         assert_eq!(processes_of(folder), [""; 0]);
         assert!(!folder.exists());
-        assert!(String::from_utf8(self.run("down")?.stderr)?.contains("nothing is up"));
+        assert!(String::from_utf8(self.run("down")?.stderr)?.contains("no cluster is running"));
         Ok(())
     }
 }
@@ -164,7 +167,7 @@ impl Drop for Background {
     }
 }
 
-/// A `devcluster` whose standard output is read; it is killed when a test fails.
+/// A running `devcluster` whose standard output the test reads. Dropping it kills the process.
 struct Running {
     child: Child,
     lines: BufReader<std::process::ChildStdout>,
@@ -182,16 +185,16 @@ impl Running {
         &mut self,
         last: impl Fn(&str) -> bool,
     ) -> Result<Vec<String>, Box<dyn Error + Send + Sync>> {
-        let mut said = Vec::new();
+        let mut output = Vec::new();
         let mut line = String::new();
         while self.lines.read_line(&mut line)? > 0 {
-            said.push(line.trim_end().to_owned());
+            output.push(line.trim_end().to_owned());
             if last(line.trim_end()) {
-                return Ok(said);
+                return Ok(output);
             }
             line.clear();
         }
-        Err(format!("it ended after saying {said:?}").into())
+        Err(format!("it ended after the output {output:?}").into())
     }
 
     fn signal(&mut self, signal: Signal) -> Outcome {
@@ -207,12 +210,12 @@ impl Drop for Running {
     }
 }
 
-fn speaks_tls_and_wants_its_password(url: &str) -> Outcome {
+fn server_requires_tls_and_password(url: &str) -> Outcome {
     assert!(url.ends_with("?sslmode=require"), "{url}");
     let mut config = Config::from_str(url)?;
     let port = config.get_ports().first().copied().ok_or("no port")?;
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    // SSLRequest of the protocol: its length and its code.
+    // The SSLRequest message of the protocol: its length and its code.
     stream.write_all(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f])?;
     let mut answer = [0];
     stream.read_exact(&mut answer)?;
@@ -222,7 +225,7 @@ fn speaks_tls_and_wants_its_password(url: &str) -> Outcome {
     Ok(())
 }
 
-/// Waits until nothing of a cluster is left, which takes long only where something is.
+/// Waits until all processes and files of a cluster are gone. Fails after a minute.
 fn is_gone(folder: &Path) -> Outcome {
     let begin = Instant::now();
     while folder.exists() || !processes_of(folder).is_empty() {
@@ -235,7 +238,7 @@ fn is_gone(folder: &Path) -> Outcome {
     Ok(())
 }
 
-/// Every process that works in that folder, was given a file of it, or has it in its environment.
+/// Returns all processes that work in a folder, or have its path in their arguments or environment.
 fn processes_of(folder: &Path) -> Vec<String> {
     let name = folder.to_string_lossy();
     let mentions =

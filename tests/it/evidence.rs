@@ -162,7 +162,7 @@ async fn after_an_outage_of_the_database_heartbeats_get_another_chance() {
     })
     .await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "False", "ConnectionFailed")).await;
-    let _server = blocking(move || server.start_again().map(|()| server)).await;
+    let _server = blocking(move || server.restart().map(|()| server)).await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     let since: bool = world.one("SELECT watched_since > now() - interval '1 hour' FROM jobexec.stores").await;
     assert!(since, "it counts from the end of the outage");

@@ -79,7 +79,7 @@ async fn a_server_killed_in_the_middle_of_a_sweep_loses_and_doubles_nothing() {
         status.conditions
     );
     drop(holder);
-    let _server = blocking(move || server.start_again().map(|()| server)).await;
+    let _server = blocking(move || server.restart().map(|()| server)).await;
     all_failed_once(&world, &operator, 12_000).await;
     // Each sweep that failed something is told, also the one that was cut off, but only once it surely is over.
     assert_eq!(

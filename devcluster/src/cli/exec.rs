@@ -1,4 +1,4 @@
-//! `devcluster exec`: a cluster, or Postgres alone, for the length of a command.
+//! `devcluster exec`: runs a command with a cluster, or with Postgres only.
 
 use std::{
     ffi::OsString,
@@ -21,18 +21,19 @@ use super::{
 
 #[derive(Args)]
 pub(crate) struct ExecArgs {
-    /// With a node, so that Pods run: in namespaces of its own, where COMMAND runs too and which have no way out
+    /// Add a node, so that Pods run. The node and COMMAND run in separate namespaces without access to the network
     ///
-    /// Takes root. Where it cannot be, the status is 69. A Pod reaches what COMMAND runs at `DEVCLUSTER_NODE_ADDRESS`.
+    /// Requires root. If a node cannot run on this machine, the exit status is 69. Pods reach servers that COMMAND
+    /// starts at `DEVCLUSTER_NODE_ADDRESS`.
     #[arg(long)]
     node: bool,
-    /// For the node: an archive with images for Pods, as there is no registry; can be repeated
+    /// Load the images in this archive onto the node, which has no registry; can be repeated
     #[arg(long = "image", value_name = "FILE", requires = "node")]
     images: Vec<PathBuf>,
-    /// With Postgres alone, which starts within seconds and needs no Kubernetes: `KUBECONFIG` names a file that is not there
+    /// Start only Postgres, within seconds and without Kubernetes. `KUBECONFIG` names a file that does not exist
     #[arg(long, conflicts_with = "node")]
     postgres: bool,
-    /// In the namespaces that `--node` has made
+    /// Run inside the namespaces that `--node` created
     #[arg(long, hide = true, requires = "node")]
     inside: bool,
     /// The command and its arguments, after `--`
@@ -48,7 +49,7 @@ pub(crate) fn run(args: &ExecArgs) -> Result<ExitCode, Error> {
     let signals = Signals::listen().map_err(failed)?;
     let mut options = Options { cancel: signals.cancel(), ..Options::default() };
     if args.inside {
-        devcluster::furnish()?;
+        devcluster::prepare_namespaces()?;
         options.node = Some(NodeOptions { images: args.images.clone() });
     }
     let mut progress = Stderr::new();
@@ -69,7 +70,7 @@ pub(crate) fn run(args: &ExecArgs) -> Result<ExitCode, Error> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let status = wait(child, &signals, |signal| {
         if let Some(pid) = pid {
-            // If it has just ended, the next look says so.
+            // Fails if the process has just ended, which the next iteration notices.
             let _ = kill_process(pid, signal);
         }
     });
@@ -79,7 +80,7 @@ pub(crate) fn run(args: &ExecArgs) -> Result<ExitCode, Error> {
     Ok(code(number(status)))
 }
 
-/// What the command has.
+/// The servers that a command uses.
 enum Running {
     Cluster(Box<Cluster>),
     Postgres(Box<Server>),
@@ -102,8 +103,8 @@ impl Running {
 }
 
 fn spawn(command: &[OsString], env: Vec<(&'static str, OsString)>) -> Result<Child, Error> {
-    // Killing this process ends the command, which has no cluster any more. This thread, the main one, lives as long
-    // as the process.
+    // Killing this process also ends the command, whose cluster is gone. The signal follows the thread that starts the
+    // command; this is the main thread, which lives as long as the process.
     let mut setpriv = Command::new("setpriv");
     setpriv.args(["--pdeathsig", "KILL", "--"]).args(command).envs(env);
     setpriv.spawn().map_err(|source| match source.kind() {
@@ -112,7 +113,7 @@ fn spawn(command: &[OsString], env: Vec<(&'static str, OsString)>) -> Result<Chi
     })
 }
 
-/// Waits for the command, and passes on the signals that only this process has got.
+/// Waits for the command, and forwards the signals that only this process received.
 pub(crate) fn wait(mut child: Child, signals: &Signals, pass_on: impl Fn(Signal)) -> io::Result<ExitStatus> {
     loop {
         if let Some(status) = child.try_wait()? {
@@ -128,7 +129,7 @@ pub(crate) fn wait(mut child: Child, signals: &Signals, pass_on: impl Fn(Signal)
     }
 }
 
-/// As a shell tells it.
+/// Returns the exit status as a shell reports it.
 pub(crate) fn number(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! `devcluster image`: a container image of one program, without a container engine.
+//! `devcluster image`: writes a container image of one program, without a container engine.
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
@@ -7,7 +7,8 @@ use devcluster::{Error, Image, Stderr};
 
 #[derive(Args)]
 pub(crate) struct ImageArgs {
-    /// The program: the entry point, without its debugging information, and with the libraries that it is linked to
+    /// The program to use as the entry point. The image holds it without debug information, and the libraries that it
+    /// links
     #[arg(long, value_name = "FILE")]
     binary: PathBuf,
     /// The archive to write, for `docker load`, `podman load`, `skopeo copy docker-archive:FILE` or `ctr images import`
@@ -16,10 +17,11 @@ pub(crate) struct ImageArgs {
     /// The name of the image, with a tag
     #[arg(long, value_name = "NAME:TAG")]
     tag: String,
-    /// Whom the program runs as, in numbers
+    /// The numeric user and group that run the program
     #[arg(long, value_name = "UID:GID", default_value = "65532:65532")]
     user: String,
-    /// The authorities that the program trusts, as PEM [default: this machine's, if they are where Debian has them]
+    /// The certificate authorities that the program trusts, in PEM format [default: this machine's, if they are in the
+    /// location that Debian uses]
     #[arg(long, value_name = "FILE")]
     ca_bundle: Option<PathBuf>,
     /// A label of the image; can be repeated
@@ -44,9 +46,9 @@ pub(crate) fn run(args: ImageArgs) -> Result<ExitCode, Error> {
     let written = image.write(&args.out)?;
     let mut stderr = Stderr::new();
     for (path, size) in &written.files {
-        stderr.say(&format!("{path}: {}", megabytes(*size)));
+        stderr.print_line(&format!("{path}: {}", megabytes(*size)));
     }
-    stderr.say(&format!(
+    stderr.print_line(&format!(
         "{} is {}, {}, id {}",
         args.out.display(),
         image.tag,
@@ -56,7 +58,7 @@ pub(crate) fn run(args: ImageArgs) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// In units of 10⁶ bytes, as registries count.
+/// Formats a size in units of 10⁶ bytes, as registries do.
 fn megabytes(bytes: u64) -> String {
     format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
 }

@@ -1,5 +1,5 @@
-//! The first process of a node's namespaces: it starts COMMAND, passes signals on to it, reaps what others have left, and
-//! ends as COMMAND does. Without a COMMAND it waits for a signal: so it holds the namespaces of each Pod.
+//! The first process of a node's namespaces: it starts COMMAND, forwards signals to it, reaps orphaned processes, and
+//! exits with the status of COMMAND. Without a COMMAND it waits for a signal, to hold the namespaces of a Pod.
 
 use std::{
     ffi::OsString,
@@ -24,7 +24,7 @@ pub(crate) fn run(command: &[OsString]) -> Result<ExitCode, Error> {
         }
     };
     loop {
-        // Fails where there is no child at all.
+        // Fails if there is no child.
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if Some(pid) == child {
                 return Ok(super::exec::code(outcome(status)));
@@ -32,7 +32,7 @@ pub(crate) fn run(command: &[OsString]) -> Result<ExitCode, Error> {
         }
         match (signals.take().and_then(Signal::from_named_raw), child) {
             (Some(signal), Some(child)) => {
-                // If it has just ended, the next look says so.
+                // Fails if the process has just ended, which the next iteration notices.
                 let _ = kill_process(child, signal);
             }
             (Some(_), None) => return Ok(ExitCode::SUCCESS),
@@ -42,7 +42,7 @@ pub(crate) fn run(command: &[OsString]) -> Result<ExitCode, Error> {
     }
 }
 
-/// As a shell tells it.
+/// Returns the exit status as a shell reports it.
 fn outcome(status: WaitStatus) -> i32 {
     status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal)).unwrap_or(1)
 }

@@ -1,8 +1,8 @@
-//! `devcluster exec --node`, the outside: makes the namespaces, and starts `exec` again in them.
+//! The outer part of `devcluster exec --node`: creates the namespaces, and starts `exec` again inside them.
 
 use std::{env, ffi::OsString, path::PathBuf, process::ExitCode};
 
-use devcluster::{Error, Room, Stderr};
+use devcluster::{Error, Sandbox, Stderr};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{exec, signals::Signals};
@@ -11,7 +11,7 @@ pub(crate) fn run(images: &[PathBuf], command: &[OsString]) -> Result<ExitCode, 
     let failed = |source| Error::Spawn { program: "devcluster".into(), source };
     let signals = Signals::listen().map_err(failed)?;
     let mut progress = Stderr::new();
-    let room = match Room::create(&signals.cancel(), &mut progress) {
+    let sandbox = match Sandbox::create(&signals.cancel(), &mut progress) {
         Err(Error::Cancelled) => return Ok(exec::code(128 + signals.take().unwrap_or_default())),
         made => made?,
     };
@@ -28,11 +28,11 @@ pub(crate) fn run(images: &[PathBuf], command: &[OsString]) -> Result<ExitCode, 
     }
     init.push("--".into());
     init.extend(command.iter().cloned());
-    let tenant = room.start(&init)?;
-    let to_first = |signal| tenant.first.map(|first: Pid| kill_process(first, signal));
-    let status = exec::wait(tenant.child, &signals, |signal: Signal| {
-        // If it has just ended, the next look says so.
-        let _ = to_first(signal);
+    let workload = sandbox.start(&init)?;
+    let forward = |signal| workload.first.map(|first: Pid| kill_process(first, signal));
+    let status = exec::wait(workload.child, &signals, |signal: Signal| {
+        // Fails if the process has just ended, which the next iteration notices.
+        let _ = forward(signal);
     });
     Ok(exec::code(exec::number(status.map_err(failed)?)))
 }

@@ -1,4 +1,4 @@
-//! Signals that ask this process to end, as a number to look at.
+//! Records the signals that request this process to end, so that loops can poll for them.
 
 use std::{
     fs::File,
@@ -15,12 +15,12 @@ use signal_hook::{
     flag,
 };
 
-/// The last signal that has not been looked at yet.
+/// The last signal that has not been taken yet.
 #[derive(Clone)]
 pub(crate) struct Signals(Arc<AtomicUsize>);
 
 impl Signals {
-    /// From now on these signals no longer end the process by themselves.
+    /// Starts recording the signals, which no longer end the process by themselves.
     pub(crate) fn listen() -> io::Result<Self> {
         let last = Arc::new(AtomicUsize::new(0));
         for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
@@ -29,23 +29,24 @@ impl Signals {
         Ok(Self(last))
     }
 
-    /// Lets a signal stop a start half-way.
+    /// Returns a [`Cancel`] with which a signal cancels a start.
     pub(crate) fn cancel(&self) -> Cancel {
         Cancel::from_flag(Arc::clone(&self.0))
     }
 
-    /// The signal since the last look.
+    /// Takes the last signal since the previous call.
     pub(crate) fn take(&self) -> Option<i32> {
         i32::try_from(self.0.swap(0, Ordering::Relaxed)).ok().filter(|signal| *signal != 0)
     }
 
-    /// As if that signal had come.
+    /// Records a signal as if this process had received it.
     pub(crate) fn raise(&self, signal: i32) {
         self.0.store(usize::try_from(signal).unwrap_or_default(), Ordering::Relaxed);
     }
 }
 
-/// Whether the terminal has sent this signal to the user's command too, being one of its foreground processes.
+/// Reports whether the terminal sent this signal to its whole foreground process group, and thus to the user's command
+/// too.
 pub(crate) fn came_from_terminal(signal: i32) -> bool {
     let in_foreground = || {
         let terminal = File::open("/dev/tty").ok()?;

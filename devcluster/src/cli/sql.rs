@@ -1,4 +1,4 @@
-//! `devcluster sql`: psql where there is one, else a table that looks like psql's.
+//! `devcluster sql`: runs psql if it is installed, and otherwise prints tables in the format of psql.
 
 use std::{
     env,
@@ -29,7 +29,7 @@ pub(crate) fn run(query: &str) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// That of `devcluster exec`, or of the cluster that is up.
+/// Returns the URL from `devcluster exec`, or of the background cluster.
 fn database_url() -> Result<String, Error> {
     if env::var_os("DEVCLUSTER").is_some()
         && let Ok(url) = env::var("DATABASE_URL")
@@ -42,7 +42,7 @@ fn database_url() -> Result<String, Error> {
 }
 
 fn answer(url: &str, query: &str) -> Result<String, postgres::Error> {
-    // Over loopback to a server that asks for a password in any case: no need for a second TLS stack.
+    // The connection uses loopback and the server requires a password, so this avoids a second TLS stack.
     let mut client = Config::from_str(url)?.ssl_mode(SslMode::Disable).connect(NoTls)?;
     let mut parts = Vec::new();
     let mut table = None;
@@ -101,7 +101,7 @@ mod tests {
     use super::Table;
 
     #[test]
-    fn a_table_lines_up() {
+    fn table_columns_are_aligned() {
         let text = |cells: &[&str]| cells.iter().map(ToString::to_string).collect::<Vec<_>>();
         let rows = vec![text(&["1", "running"]), text(&["20", "überfällig"])];
         let table = Table { header: text(&["id", "status"]), rows };

@@ -1,4 +1,4 @@
-//! What `up`, its background process and `down` know of each other: two files in the cache.
+//! The state that `up`, its background process and `down` share: two files in the cache.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -11,9 +11,9 @@ use rustix::process::Pid;
 
 /// The background cluster of this cache.
 pub(crate) struct State {
-    /// Locked by the background process, whose number is in it.
+    /// The file that the background process locks. It contains the process id.
     lock: PathBuf,
-    /// What is to be evaluated by a shell, once the cluster is ready.
+    /// The file with commands for a shell. It exists when the cluster is ready.
     exports: PathBuf,
     pub(crate) log: PathBuf,
 }
@@ -25,10 +25,11 @@ impl State {
         Ok(Self { lock: path("up.lock"), exports: path("up.env"), log: path("up.log") })
     }
 
-    /// Becomes the background process of this cache until the returned file is dropped; nothing if there is one.
+    /// Makes this process the background process of this cache until the returned file is dropped. Returns `None` if
+    /// another process already is.
     pub(crate) fn try_own(&self) -> Result<Option<File>, Error> {
         let Some(mut lock) = self.try_lock()? else { return Ok(None) };
-        // What a killed one has left.
+        // A killed background process leaves the file behind.
         self.remove();
         let written = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
         written.map_err(io_error("write", &self.lock))?;
@@ -45,12 +46,12 @@ impl State {
         }
     }
 
-    /// Whether there is a background process, starting or ready.
+    /// Reports whether a background process exists, starting or ready.
     pub(crate) fn is_owned(&self) -> Result<bool, Error> {
         Ok(self.try_lock()?.is_none())
     }
 
-    /// The background process, if it is alive.
+    /// Returns the id of the background process, if it is alive.
     pub(crate) fn owner(&self) -> Result<Option<Pid>, Error> {
         if !self.is_owned()? {
             return Ok(None);
@@ -59,7 +60,7 @@ impl State {
         Ok(text.parse().ok().and_then(Pid::from_raw))
     }
 
-    /// The lines for a shell, if a cluster is ready.
+    /// Returns the commands for a shell, if a cluster is ready.
     pub(crate) fn exports(&self) -> Result<Option<String>, Error> {
         if !self.is_owned()? {
             return Ok(None);
@@ -73,7 +74,7 @@ impl State {
     pub(crate) fn write(&self, cluster: &Cluster) -> Result<(), Error> {
         let failed = io_error("write", &self.exports);
         let folder = self.exports.parent().unwrap_or(&self.exports);
-        // A temporary file is readable by its owner only, and this one has the password.
+        // Only the owner can read a temporary file, and this one contains the password.
         let write = || {
             let mut part = tempfile::NamedTempFile::new_in(folder)?;
             part.write_all(lines(cluster).as_bytes())?;
@@ -87,7 +88,8 @@ impl State {
     }
 }
 
-/// Lines for a shell. PATH is put before that of the shell, which need not be ours.
+/// Returns the commands for a shell. They prepend to the PATH of that shell, which can differ from the one of this
+/// process.
 fn lines(cluster: &Cluster) -> String {
     let line = |(name, value): (&str, std::ffi::OsString)| match name {
         "PATH" => format!("export PATH={}:\"$PATH\"\n", quote(&cluster.bin().to_string_lossy())),
@@ -110,7 +112,7 @@ mod tests {
     use super::quote;
 
     #[test]
-    fn a_shell_reads_back_what_was_quoted() -> std::io::Result<()> {
+    fn quoted_text_survives_a_shell() -> std::io::Result<()> {
         let text = r#"it's $HOME "and" \more"#;
         let script = format!("printf %s {}", quote(text));
         let output = std::process::Command::new("sh").args(["-c", &script]).output()?;

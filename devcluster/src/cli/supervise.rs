@@ -1,4 +1,5 @@
-//! The background process of `devcluster up`: starts a cluster, tells how far it is on standard output, and stays.
+//! The background process of `devcluster up`: starts a cluster, reports progress on standard output, and keeps the
+//! cluster running.
 
 use std::{
     io::{self, Write},
@@ -13,12 +14,12 @@ use signal_hook::consts::SIGTERM;
 use super::{signals::Signals, state::State};
 
 pub(crate) fn run() -> ExitCode {
-    // A session of its own, so that closing the terminal does not end it. It fails only where that is so already.
+    // A new session, so that closing the terminal does not end this process. Fails only if it already has one.
     let _ = rustix::process::setsid();
     match supervise() {
         Ok(()) | Err(Error::Cancelled) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&format!("error {error}"));
+            send(&format!("error {error}"));
             ExitCode::FAILURE
         }
     }
@@ -27,7 +28,7 @@ pub(crate) fn run() -> ExitCode {
 fn supervise() -> Result<(), Error> {
     let state = State::open()?;
     let Some(_lock) = state.try_own()? else {
-        tell("busy");
+        send("busy");
         return Ok(());
     };
     let signals =
@@ -36,7 +37,7 @@ fn supervise() -> Result<(), Error> {
     let options = Options { cancel: signals.cancel(), ..Options::default() };
     let cluster = Cluster::start(&options, &mut Pipe { last: None })?;
     state.write(&cluster)?;
-    tell("ready");
+    send("ready");
     while signals.take().is_none() {
         thread::sleep(Duration::from_millis(50));
     }
@@ -44,7 +45,7 @@ fn supervise() -> Result<(), Error> {
     Ok(())
 }
 
-/// Until `up` has acknowledged, its end is ours: Ctrl-C there must not leave a build running here.
+/// Ends this process with `up` until `up` has acknowledged, so that Ctrl-C there does not leave a build running here.
 fn end_with_parent(signals: Signals) {
     thread::spawn(move || {
         let mut line = String::new();
@@ -54,22 +55,23 @@ fn end_with_parent(signals: Signals) {
     });
 }
 
-/// Nobody may be listening any more; that is learnt from standard input.
-fn tell(line: &str) {
+/// Sends a line to `up`. Ignores errors: if `up` has ended, standard input reports it.
+fn send(line: &str) {
     let mut stdout = io::stdout();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
-/// Passes the steps on, once a second each.
+/// Forwards each step to `up`, at most once a second.
 struct Pipe {
     last: Option<(String, Instant)>,
 }
 
 impl Progress for Pipe {
     fn step(&mut self, what: &str, elapsed: Duration) {
-        let told = |(last, at): &(String, Instant)| last == what && at.elapsed() < Duration::from_secs(1);
-        if !self.last.as_ref().is_some_and(told) {
-            tell(&format!("step {} {what}", elapsed.as_millis()));
+        let is_recent =
+            |(last, at): &(String, Instant)| last == what && at.elapsed() < Duration::from_secs(1);
+        if !self.last.as_ref().is_some_and(is_recent) {
+            send(&format!("step {} {what}", elapsed.as_millis()));
             self.last = Some((what.to_owned(), Instant::now()));
         }
     }

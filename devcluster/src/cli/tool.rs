@@ -1,4 +1,4 @@
-//! `devcluster tool`: a program that a cluster itself does not need.
+//! `devcluster tool`: prints the path of a program that a cluster itself does not need.
 
 use std::{
     io::{self, Write},
@@ -8,10 +8,10 @@ use std::{
 use clap::ValueEnum;
 use devcluster::{Error, Stderr};
 
-/// A program that can be asked for.
+/// An additional program.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Name {
-    /// The package manager, of version 4 or newer
+    /// The package manager Helm, version 4 or newer
     Helm,
 }
 

@@ -37,7 +37,7 @@ fn print(exports: &str) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts the background process and relays what it tells until the cluster is ready.
+/// Starts the background process and relays its progress until the cluster is ready.
 fn start(state: &State, progress: &mut Stderr) -> Result<(), Error> {
     let mut child = spawn(state)?;
     let stdout = child.stdout.take().ok_or_else(|| failed("supervisor", io::ErrorKind::BrokenPipe.into()))?;
@@ -53,7 +53,7 @@ fn start(state: &State, progress: &mut Stderr) -> Result<(), Error> {
                 progress.step(what, Duration::from_millis(millis.parse().unwrap_or_default()));
             }
             "ready" => return acknowledge(&mut child),
-            // Another one was faster.
+            // Another `up` has started a background process.
             "busy" => return Ok(()),
             "error" => {
                 let mut text = format!("{rest}\n");
@@ -61,7 +61,7 @@ fn start(state: &State, progress: &mut Stderr) -> Result<(), Error> {
                 return Err(Error::Background(text.trim_end().to_owned()));
             }
             _ if count == 0 => {
-                let text = format!("the background process has ended; its log is {}", state.log.display());
+                let text = format!("the background process exited; see its log {}", state.log.display());
                 return Err(Error::Background(text));
             }
             _ => {}
@@ -69,7 +69,7 @@ fn start(state: &State, progress: &mut Stderr) -> Result<(), Error> {
     }
 }
 
-/// From here on the background process lives without this one; until then it ends with it.
+/// Detaches the background process, which otherwise ends with this one.
 fn acknowledge(child: &mut Child) -> Result<(), Error> {
     let mut stdin =
         child.stdin.take().ok_or_else(|| failed("supervisor", io::ErrorKind::BrokenPipe.into()))?;
@@ -85,20 +85,20 @@ fn spawn(state: &State) -> Result<Child, Error> {
 }
 
 pub(crate) fn down() -> Result<ExitCode, Error> {
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
     let state = State::open()?;
     let Some(pid) = state.owner()? else {
-        Stderr::new().say("nothing is up");
+        Stderr::new().print_line("no cluster is running");
         state.remove();
         Cluster::sweep()?;
         return Ok(ExitCode::SUCCESS);
     };
-    // It holds the lock, so the number that it has written there is still its own.
+    // The process holds the lock, so the process id in the file is still valid.
     let _ = kill_process(pid, Signal::TERM);
     let begin = Instant::now();
     while state.is_owned()? {
-        if begin.elapsed() > PATIENCE {
-            // The servers end with it.
+        if begin.elapsed() > TIMEOUT {
+            // The servers end with the process.
             let _ = kill_process(pid, Signal::KILL);
         }
         thread::sleep(Duration::from_millis(20));

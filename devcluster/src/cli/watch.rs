@@ -1,5 +1,5 @@
-//! A small process beside `devcluster exec` that outlives it: when `exec` is killed, what COMMAND has started would
-//! otherwise stay, as the kernel ends only COMMAND itself.
+//! A watchdog process that outlives `devcluster exec`. If `exec` is killed, the kernel ends only COMMAND itself; the
+//! watchdog ends the processes that COMMAND started.
 
 use std::{
     env, fs,
@@ -14,7 +14,7 @@ use std::{
 use devcluster::{Cluster, Error};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The side of `exec`.
+/// The handle that `exec` holds.
 pub(crate) struct Watch(Child);
 
 impl Watch {
@@ -23,13 +23,13 @@ impl Watch {
             let mut command = Command::new(env::current_exe()?);
             command.arg("watch").arg(folder).current_dir("/");
             command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-            // A group of its own, as a group may be killed at once.
+            // A separate process group, because users can kill the whole group of `exec` at once.
             command.process_group(0).spawn()
         };
         spawn().map(Self).map_err(|source| Error::Spawn { program: "devcluster watch".into(), source })
     }
 
-    /// COMMAND has ended by itself: what it left running is meant to run on.
+    /// Ends the watchdog after COMMAND has exited by itself. Processes that it left running keep running.
     pub(crate) fn finish(mut self) {
         if let Some(mut stdin) = self.0.stdin.take() {
             let _ = stdin.write_all(b"done");
@@ -38,29 +38,29 @@ impl Watch {
     }
 }
 
-/// The process itself: waits for `exec` to end, and cleans up if that came without a word.
+/// Runs the watchdog: waits for `exec` to end, and cleans up if `exec` did not call [`Watch::finish`].
 pub(crate) fn run(folder: &Path) -> ExitCode {
-    const PATIENCE: Duration = Duration::from_secs(10);
-    let mut word = Vec::new();
-    let read = io::stdin().read_to_end(&mut word);
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    let mut message = Vec::new();
+    let read = io::stdin().read_to_end(&mut message);
     let begin = Instant::now();
-    while matches!(read, Ok(0)) && folder.exists() && begin.elapsed() < PATIENCE {
+    while matches!(read, Ok(0)) && folder.exists() && begin.elapsed() < TIMEOUT {
         end_users_of(folder);
-        // Does nothing yet while the last file of the killed process is being closed.
+        // Has no effect until the kernel has closed the last file of the killed process.
         let _ = Cluster::sweep();
         thread::sleep(Duration::from_millis(20));
     }
     ExitCode::SUCCESS
 }
 
-/// Ends every process that was told to use the cluster of `folder`.
+/// Ends all processes whose environment points to the cluster of `folder`.
 fn end_users_of(folder: &Path) {
-    let mark = format!("KUBECONFIG={}", folder.join("kubeconfig").display());
+    let kubeconfig = format!("KUBECONFIG={}", folder.join("kubeconfig").display());
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let pid = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
         let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
         if let Some(pid) = pid
-            && environ.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+            && environ.split(|byte| *byte == 0).any(|variable| variable == kubeconfig.as_bytes())
         {
             let _ = kill_process(pid, Signal::KILL);
         }

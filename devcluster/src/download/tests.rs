@@ -1,4 +1,4 @@
-//! Downloads from a server that misbehaves.
+//! Tests downloads from a faulty server.
 
 use std::{
     io::{BufRead, BufReader},
@@ -12,9 +12,9 @@ use crate::progress::{Cancel, Quiet};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// How the server treats the files themselves; it always tells their checksums right.
+/// The behavior of the server for files. Checksums are always correct.
 #[derive(Clone, Copy)]
-enum Behaviour {
+enum Behavior {
     Whole,
     CutShort,
     Tampered,
@@ -22,8 +22,8 @@ enum Behaviour {
 
 const CONTENT: &str = "#!/bin/sh\necho a program\n";
 
-/// A server on loopback that has all binaries; it ends with the test process.
-fn serve(behaviour: Behaviour) -> std::io::Result<Release> {
+/// Starts a server on loopback that serves all binaries. It ends with the test process.
+fn serve(behavior: Behavior) -> std::io::Result<Release> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let base = format!("http://{}", listener.local_addr()?);
     thread::spawn(move || {
@@ -34,13 +34,13 @@ fn serve(behaviour: Behaviour) -> std::io::Result<Release> {
                 .take_while(|line| !line.is_empty())
                 .collect();
             let path = lines.first().and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
-            let _ = respond(&mut stream, path, behaviour);
+            let _ = respond(&mut stream, path, behavior);
         }
     });
     Ok(Release { kubernetes: base.clone(), etcd: base })
 }
 
-fn respond(stream: &mut impl Write, path: &str, behaviour: Behaviour) -> std::io::Result<()> {
+fn respond(stream: &mut impl Write, path: &str, behavior: Behavior) -> std::io::Result<()> {
     let name = path.rsplit('/').next().unwrap_or_default();
     let packed = etcd_archive()?;
     let (body, sums) = match name {
@@ -54,9 +54,9 @@ fn respond(stream: &mut impl Write, path: &str, behaviour: Behaviour) -> std::io
     };
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     stream.write_all(head.as_bytes())?;
-    match behaviour {
-        Behaviour::CutShort if !sums => stream.write_all(body.get(..body.len() / 2).unwrap_or_default()),
-        Behaviour::Tampered if !sums => stream.write_all(&vec![b'x'; body.len()]),
+    match behavior {
+        Behavior::CutShort if !sums => stream.write_all(body.get(..body.len() / 2).unwrap_or_default()),
+        Behavior::Tampered if !sums => stream.write_all(&vec![b'x'; body.len()]),
         _ => stream.write_all(&body),
     }
 }
@@ -75,8 +75,8 @@ fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-fn attempt(behaviour: Behaviour, folder: &Path) -> Result<(), Error> {
-    let release = serve(behaviour).map_err(Error::io("serve", folder))?;
+fn attempt(behavior: Behavior, folder: &Path) -> Result<(), Error> {
+    let release = serve(behavior).map_err(Error::io("serve", folder))?;
     let mut quiet = Quiet;
     kubernetes(&release, Extent::ControlPlane, folder, &mut Steps::new(&mut quiet, Cancel::default()))
 }
@@ -91,9 +91,9 @@ fn names_in(folder: &Path) -> std::io::Result<Vec<String>> {
 }
 
 #[test]
-fn whole_files_arrive_as_programs() -> Outcome {
+fn complete_files_become_programs() -> Outcome {
     let folder = tempfile::tempdir()?;
-    attempt(Behaviour::Whole, folder.path())?;
+    attempt(Behavior::Whole, folder.path())?;
     assert_eq!(names_in(folder.path())?, NAMES);
     for name in NAMES {
         let path = folder.path().join(name);
@@ -106,23 +106,23 @@ fn whole_files_arrive_as_programs() -> Outcome {
 #[test]
 fn an_interrupted_download_leaves_nothing() -> Outcome {
     let folder = tempfile::tempdir()?;
-    let result = attempt(Behaviour::CutShort, folder.path());
+    let result = attempt(Behavior::CutShort, folder.path());
     assert!(matches!(result, Err(Error::Download { .. })), "{result:?}");
     assert_eq!(names_in(folder.path())?, [""; 0]);
     Ok(())
 }
 
 #[test]
-fn a_wrong_checksum_is_refused() -> Outcome {
+fn a_wrong_checksum_is_rejected() -> Outcome {
     let folder = tempfile::tempdir()?;
-    let result = attempt(Behaviour::Tampered, folder.path());
+    let result = attempt(Behavior::Tampered, folder.path());
     assert!(matches!(result, Err(Error::Checksum { .. })), "{result:?}");
     assert_eq!(names_in(folder.path())?, [""; 0]);
     Ok(())
 }
 
 #[test]
-fn what_a_killed_process_had_begun_is_removed() -> Outcome {
+fn incomplete_files_of_a_killed_process_are_removed() -> Outcome {
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join(".part-abc"), "half")?;
     fs::create_dir_all(folder.path().join(".part-def/bin"))?;

@@ -1,5 +1,5 @@
-//! The archive as engines load it: a layer, a configuration, and a manifest that names both. Nothing in it depends on the
-//! time or the machine.
+//! The archive that container engines load: a layer, a configuration, and a manifest that names both. Its contents do
+//! not depend on the time or the machine.
 
 use std::{collections::BTreeMap, io, path::Path};
 
@@ -28,7 +28,7 @@ impl Entry {
     }
 }
 
-/// What the image says of itself.
+/// The configuration of an image.
 pub(crate) struct Config<'a> {
     pub(crate) architecture: &'static str,
     pub(crate) user: &'a str,
@@ -36,13 +36,13 @@ pub(crate) struct Config<'a> {
     pub(crate) labels: &'a BTreeMap<String, String>,
 }
 
-/// An archive and the id of the image in it.
-pub(crate) struct Whole {
+/// An archive, and the id of the image in it.
+pub(crate) struct Archive {
     pub(crate) id: String,
     pub(crate) bytes: Vec<u8>,
 }
 
-/// The only layer: these files by their absolute paths, and the folders above them.
+/// Creates the only layer: `files`, by their absolute paths, and their parent folders.
 pub(crate) fn layer(files: &BTreeMap<String, Entry>) -> io::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     let mut made = Vec::new();
@@ -64,7 +64,8 @@ pub(crate) fn layer(files: &BTreeMap<String, Entry>) -> io::Result<Vec<u8>> {
     tar.into_inner()
 }
 
-pub(crate) fn image(config: &Config, tag: &str, layer: &[u8]) -> io::Result<Whole> {
+/// Creates the archive of an image with a single layer.
+pub(crate) fn image(config: &Config, tag: &str, layer: &[u8]) -> io::Result<Archive> {
     let config = json!({
         "architecture": config.architecture,
         "os": "linux",
@@ -85,7 +86,7 @@ pub(crate) fn image(config: &Config, tag: &str, layer: &[u8]) -> io::Result<Whol
         let mut header = header(tar::EntryType::Regular, 0o644, bytes.len() as u64);
         tar.append_data(&mut header, name, bytes)?;
     }
-    Ok(Whole { id: format!("sha256:{id}"), bytes: tar.into_inner()? })
+    Ok(Archive { id: format!("sha256:{id}"), bytes: tar.into_inner()? })
 }
 
 fn text(value: &Value) -> io::Result<Vec<u8>> {
@@ -96,7 +97,7 @@ fn digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Root's, and as old as can be.
+/// Creates a header with root as the owner and the Unix epoch as the time, for reproducible archives.
 fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);

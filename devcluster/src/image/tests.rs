@@ -10,7 +10,7 @@ type Outcome = Result<(), Box<dyn Error>>;
 
 fn image() -> Result<Image, Box<dyn Error>> {
     Ok(Image {
-        // Any program that is linked to libraries.
+        // Any dynamically linked program.
         binary: std::env::current_exe()?,
         tag: "example/app:1".into(),
         user: "65532:65532".into(),
@@ -33,7 +33,7 @@ fn unpacked(bytes: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, Box<dyn Error>> {
 }
 
 #[test]
-fn names_what_is_in_it_by_digest() -> Outcome {
+fn the_manifest_names_contents_by_digest() -> Outcome {
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("app.tar");
     let written = image()?.write(&out)?;
@@ -69,11 +69,11 @@ fn the_same_input_gives_the_same_bytes() -> Outcome {
 }
 
 #[test]
-fn says_why_a_file_is_no_program() -> Outcome {
+fn the_error_explains_why_a_file_is_not_a_program() -> Outcome {
     let folder = tempfile::tempdir()?;
     let script = folder.path().join("run.sh");
     fs::write(&script, "#!/bin/sh\n")?;
-    let said = |binary: PathBuf| -> Result<String, Box<dyn Error>> {
+    let error_of = |binary: PathBuf| -> Result<String, Box<dyn Error>> {
         let image = Image { binary, ..image()? };
         Ok(image
             .write(&folder.path().join("out.tar"))
@@ -81,8 +81,8 @@ fn says_why_a_file_is_no_program() -> Outcome {
             .map(|error| error.to_string())
             .unwrap_or_default())
     };
-    assert!(said(script.clone())?.contains("run.sh: it is no Linux program"), "{}", said(script)?);
-    assert!(said("/nonexistent/app".into())?.contains("cannot read /nonexistent/app"));
+    assert!(error_of(script.clone())?.contains("run.sh: it is not a Linux program"), "{}", error_of(script)?);
+    assert!(error_of("/nonexistent/app".into())?.contains("cannot read /nonexistent/app"));
     assert!(!folder.path().join("out.tar").exists());
     Ok(())
 }

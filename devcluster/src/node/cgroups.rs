@@ -1,5 +1,5 @@
-//! The node's part of the tree of control groups: made below the present group before the namespaces are, so that the
-//! machine's own groups are out of reach in there, and removed afterwards.
+//! The control groups of a node. They are created below the current group before the namespaces, so that processes
+//! inside the namespaces cannot reach the machine's other groups, and are removed afterwards.
 
 mod inside;
 
@@ -17,18 +17,18 @@ use crate::Error;
 
 const PREFIX: &str = "jobexec-devcluster-";
 
-/// One line of /proc/self/cgroup: a hierarchy, and the group of a process in it.
+/// A line of /proc/self/cgroup: a hierarchy, and the group of a process in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Membership {
-    /// Its controllers as they are mounted, `name=…` for one without; empty for version 2.
+    /// The mounted controllers of the hierarchy, `name=…` for one without controllers, or empty for version 2.
     controllers: String,
     group: PathBuf,
 }
 
-/// A mounted hierarchy, from /proc/self/mountinfo.
+/// A mounted hierarchy in /proc/self/mountinfo.
 #[derive(Debug, PartialEq, Eq)]
 struct Hierarchy {
-    /// Empty for version 2.
+    /// The mount options, which name the controllers. Empty for version 2.
     options: Vec<String>,
     root: PathBuf,
     mounted: PathBuf,
@@ -42,7 +42,7 @@ fn memberships(text: &str) -> Vec<Membership> {
             Some(Membership { controllers: fields.next()?.to_owned(), group: fields.next()?.into() })
         })
         .collect();
-    // Where there are hierarchies of version 1, they have the controllers.
+    // If there are hierarchies of version 1, they have the controllers.
     let (two, one): (Vec<_>, Vec<_>) = all.into_iter().partition(|found| found.controllers.is_empty());
     if one.is_empty() { two } else { one }
 }
@@ -64,7 +64,7 @@ fn hierarchies(text: &str) -> Vec<Hierarchy> {
         .collect()
 }
 
-/// Where the files of a group are, and those of the topmost one.
+/// Returns the folders of a group and of the topmost group of its hierarchy.
 fn folder(hierarchies: &[Hierarchy], of: &Membership) -> Option<(PathBuf, PathBuf)> {
     let wanted = |hierarchy: &&Hierarchy| match of.controllers.as_str() {
         "" => hierarchy.options.is_empty(),
@@ -80,13 +80,13 @@ fn read(path: &str) -> Result<String, Error> {
 
 fn denied(folder: &Path) -> impl FnOnce(io::Error) -> Error {
     let folder = folder.display().to_string();
-    move |error| Error::NoNode(format!("no control group can be made in {folder}: {error}"))
+    move |error| Error::NoNode(format!("cannot create a control group in {folder}: {error}"))
 }
 
-/// The group of one node in each hierarchy.
+/// The control groups of one node, one per hierarchy.
 #[derive(Debug)]
 pub(super) struct Cgroups {
-    /// Each with that of this process, which is the one above it.
+    /// The folders of each group, and of the original group of this process.
     groups: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -101,13 +101,14 @@ impl Cgroups {
         for membership in &memberships {
             let missing = || Error::NoNode(format!("the control groups {membership:?} are not mounted"));
             let (own, top) = folder(&hierarchies, membership).ok_or_else(missing)?;
-            let parent = if membership.controllers.is_empty() { passes_on(&own, &top)? } else { own.clone() };
+            let parent =
+                if membership.controllers.is_empty() { delegating_group(&own, &top)? } else { own.clone() };
             sweep(&parent);
             let new = parent.join(format!("{PREFIX}{}", std::process::id()));
             fs::create_dir(&new).map_err(denied(&parent))?;
             made.groups.push((new.clone(), own.clone()));
             match membership.controllers.as_str() {
-                // A new group of this kind has neither, and takes no process until it has both.
+                // A new group of this kind has neither setting, and accepts no process until both are set.
                 controllers if controllers.split(',').any(|one| one == "cpuset") => {
                     for name in ["cpuset.cpus", "cpuset.mems"] {
                         fs::copy(own.join(name), new.join(name)).map_err(denied(&own))?;
@@ -119,12 +120,12 @@ impl Cgroups {
         Ok(made)
     }
 
-    /// Moves this process in, so that what it starts begins its life there.
+    /// Moves this process into the groups, so that its new child processes start there.
     pub(super) fn enter(&self) -> Result<(), Error> {
         self.groups.iter().try_for_each(|(new, own)| write(new, std::process::id()).map_err(denied(own)))
     }
 
-    /// Moves a process back. It may have ended meanwhile.
+    /// Moves a process back to the original groups. Ignores errors, because the process can have ended.
     pub(super) fn leave(&self, pid: u32) {
         for (_, own) in &self.groups {
             let _ = write(own, pid);
@@ -136,29 +137,30 @@ fn write(group: &Path, pid: u32) -> io::Result<()> {
     fs::write(group.join("cgroup.procs"), pid.to_string())
 }
 
-/// In version 2 a group passes on only what it was told to, and that is refused to one that has processes, such as most
-/// are. The topmost one of a machine does so by itself, and is left as it is.
-fn passes_on(own: &Path, top: &Path) -> Result<PathBuf, Error> {
+/// Returns a group of version 2 that delegates the required controllers to its children: `own`, or the topmost group,
+/// or else `own` after enabling the delegation. The kernel rejects that for groups with processes. The topmost group is
+/// never changed.
+fn delegating_group(own: &Path, top: &Path) -> Result<PathBuf, Error> {
     let control = |group: &Path| group.join("cgroup.subtree_control");
-    let given = |group: &Path| {
+    let delegates = |group: &Path| {
         let text = fs::read_to_string(control(group)).unwrap_or_default();
-        ["cpu", "memory", "pids"].iter().all(|wanted| text.split_whitespace().any(|one| one == *wanted))
+        ["cpu", "memory", "pids"].iter().all(|required| text.split_whitespace().any(|one| one == *required))
     };
-    if given(own) {
+    if delegates(own) {
         return Ok(own.to_owned());
     }
-    if given(top) {
+    if delegates(top) {
         return Ok(top.to_owned());
     }
-    let told = fs::write(control(own), "+cpu +memory +pids");
-    told.map(|()| own.to_owned()).map_err(|error| {
-        Error::NoNode(format!("the control group {} cannot pass on controllers: {error}", own.display()))
+    let written = fs::write(control(own), "+cpu +memory +pids");
+    written.map(|()| own.to_owned()).map_err(|error| {
+        Error::NoNode(format!("the control group {} cannot delegate controllers: {error}", own.display()))
     })
 }
 
 impl Drop for Cgroups {
     fn drop(&mut self) {
-        // The last processes of the node may be ending.
+        // The last processes of the node can still be exiting.
         let begin = Instant::now();
         for (new, _) in &self.groups {
             while remove(new).is_err() && begin.elapsed() < Duration::from_secs(10) {
@@ -168,7 +170,7 @@ impl Drop for Cgroups {
     }
 }
 
-/// Removes a group and those below it, all without processes.
+/// Removes a group and its descendants. Fails if one of them has processes.
 fn remove(group: &Path) -> io::Result<()> {
     for entry in fs::read_dir(group).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -181,13 +183,13 @@ fn remove(group: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what killed processes have left, whose number is in the name.
+/// Removes the groups of killed processes. The name of a group contains the id of its process.
 fn sweep(own: &Path) {
     for entry in fs::read_dir(own).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|pid| pid.parse().ok());
         if owner.and_then(Pid::from_raw).is_some_and(|pid| rustix::process::test_kill_process(pid).is_err()) {
-            // One with processes stays.
+            // A group with processes stays.
             let _ = remove(&entry.path());
         }
     }
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_groups_of_both_versions() {
+    fn groups_of_both_versions_are_found() {
         let one = folders("4:cpu,cpuacct:/docker/a/b\n9:name=systemd:/\n0::/\n");
         let expected = ["/sys/fs/cgroup/cpu,cpuacct/b", "/sys/fs/cgroup/systemd/"];
         assert_eq!(one, expected.map(|path| Some(PathBuf::from(path))));
@@ -218,19 +220,19 @@ mod tests {
     }
 
     #[test]
-    fn of_version_2_a_group_that_passes_controllers_on_is_chosen() -> Result<(), Box<dyn std::error::Error>> {
+    fn a_group_of_version_2_that_delegates_controllers_is_chosen() -> Result<(), Box<dyn std::error::Error>> {
         let top = tempfile::tempdir()?;
         let own = top.path().join("session");
         fs::create_dir(&own)?;
-        let given = |group: &Path, text: &str| fs::write(group.join("cgroup.subtree_control"), text);
-        given(&own, "")?;
-        given(top.path(), "cpuset cpu io memory pids\n")?;
-        assert_eq!(passes_on(&own, top.path())?, top.path());
-        given(&own, "cpu memory pids\n")?;
-        assert_eq!(passes_on(&own, top.path())?, own);
-        given(&own, "")?;
-        given(top.path(), "memory\n")?;
-        assert_eq!(passes_on(&own, top.path())?, own);
+        let set = |group: &Path, text: &str| fs::write(group.join("cgroup.subtree_control"), text);
+        set(&own, "")?;
+        set(top.path(), "cpuset cpu io memory pids\n")?;
+        assert_eq!(delegating_group(&own, top.path())?, top.path());
+        set(&own, "cpu memory pids\n")?;
+        assert_eq!(delegating_group(&own, top.path())?, own);
+        set(&own, "")?;
+        set(top.path(), "memory\n")?;
+        assert_eq!(delegating_group(&own, top.path())?, own);
         assert_eq!(fs::read_to_string(own.join("cgroup.subtree_control"))?, "+cpu +memory +pids");
         Ok(())
     }

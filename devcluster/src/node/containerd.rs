@@ -1,4 +1,4 @@
-//! containerd, its network and its images.
+//! Runs containerd, and configures its network and its images.
 
 use std::{
     fs,
@@ -32,7 +32,7 @@ impl Containerd {
         let folder = launch.folder.display().to_string();
         let socket = launch.folder.join("containerd.sock");
         let network = network(&launch)?;
-        // Version 2 of the format, which newer ones read too.
+        // Version 2 of the format, which newer versions of containerd read too.
         let text = format!(
             "version = 2
 root = '{folder}/root'
@@ -41,7 +41,7 @@ state = '{folder}/state'
 address = '{socket}'
 [plugins.'io.containerd.grpc.v1.cri']
 sandbox_image = '{PAUSE}'
-# Without CAP_SYS_RESOURCE no process may be made less likely to be killed.
+# Without CAP_SYS_RESOURCE, containerd must not lower the OOM score of a process.
 restrict_oom_score_adj = true
 disable_apparmor = true
 [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc]
@@ -64,7 +64,7 @@ conf_dir = '{network}'
         Ok(Self { ctr: containers.program("ctr")?, env: containers.env(), socket, _process: process })
     }
 
-    /// Makes the images of an archive known to the kubelet.
+    /// Imports the images of an archive, so that the kubelet can use them.
     pub(super) fn import(&self, site: &Site, archive: &Path, steps: &mut Steps) -> Result<(), Error> {
         let mut ctr = Launch::server("ctr", &self.ctr, site.run.path(), site.logs);
         ctr.env.clone_from(&self.env);
@@ -75,10 +75,10 @@ conf_dir = '{network}'
     }
 }
 
-/// Pods get an address each, and a route to the node.
+/// Writes the CNI configuration, which gives each Pod an address and a route to the node.
 fn network(containerd: &Launch) -> Result<PathBuf, Error> {
     let folder = containerd.folder.join("cni");
-    fs::create_dir(&folder).map_err(Error::io("make the folder", &folder))?;
+    fs::create_dir(&folder).map_err(Error::io("create the folder", &folder))?;
     let leases = containerd.folder.join("addresses");
     let list = serde_json::json!({
         "cniVersion": "1.0.0",
@@ -99,7 +99,7 @@ fn network(containerd: &Launch) -> Result<PathBuf, Error> {
     Ok(folder)
 }
 
-/// This program again, as its `init` does nothing but wait and reap.
+/// Writes the pause image. It contains this program, because the command `init` without arguments only waits and reaps.
 pub(super) fn pause(site: &Site) -> Result<PathBuf, Error> {
     let binary = std::env::current_exe().map_err(Error::io("find", Path::new("/proc/self/exe")))?;
     let image = Image {

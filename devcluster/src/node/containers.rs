@@ -1,5 +1,5 @@
-//! The programs of a node that are not Kubernetes' own: from the machine, or out of the distribution's packages, which are
-//! unpacked into the cache and not installed.
+//! Finds the programs of a node that are not part of Kubernetes: on the machine, or in packages of the distribution,
+//! which are unpacked into the cache and not installed.
 
 use std::{
     env,
@@ -19,25 +19,25 @@ use crate::{
 
 const PROGRAMS: [&str; 6] = ["containerd", "containerd-shim-runc-v2", "ctr", "runc", "nft", "ip"];
 const PLUGINS: [&str; 2] = ["ptp", "host-local"];
-/// As Debian and its children call them.
+/// The names of the packages in Debian and its derivatives.
 const PACKAGES: [&str; 5] = ["containerd", "runc", "containernetworking-plugins", "nftables", "iproute2"];
-/// Where CNI plugins are, as distributions or CNI itself have them.
+/// The folders in which distributions or CNI itself install CNI plugins.
 const PLUGIN_FOLDERS: [&str; 4] =
     ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni", "/usr/lib/containernetworking"];
 
-/// Where everything is.
+/// The locations of the programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Containers {
-    /// With the programs above in it.
+    /// The search path that contains the programs.
     pub(crate) path: OsString,
-    /// For the libraries of unpacked packages; empty if there are none.
+    /// The search path for the libraries of unpacked packages. Empty if there are none.
     pub(crate) libraries: OsString,
     /// The folder with the CNI plugins.
     pub(crate) plugins: PathBuf,
 }
 
 impl Containers {
-    /// Finds them, or gets them.
+    /// Finds the programs, or downloads them.
     pub(crate) fn find(cache: &Cache, steps: &mut Steps) -> Result<Self, Error> {
         let path = env::var_os("PATH").unwrap_or_default();
         let plugins = PLUGIN_FOLDERS.map(PathBuf::from);
@@ -45,7 +45,7 @@ impl Containers {
             return Ok(found);
         }
         let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-        let name = format!("containers-{}", edition(&release));
+        let name = format!("containers-{}", distribution(&release));
         let folder = cache.path().join(&name);
         if let Some(found) = Self::unpacked(&folder, &path) {
             return Ok(found);
@@ -77,7 +77,7 @@ impl Containers {
         there.then_some(Self { path, libraries, plugins })
     }
 
-    /// The environment for one of the programs.
+    /// Returns the environment variables for one of the programs.
     pub(crate) fn env(&self) -> Vec<(&'static str, OsString)> {
         let mut env = vec![("PATH", self.path.clone())];
         if !self.libraries.is_empty() {
@@ -86,14 +86,15 @@ impl Containers {
         env
     }
 
-    /// The place of a program.
+    /// Returns the path of a program.
     pub(crate) fn program(&self, name: &'static str) -> Result<PathBuf, Error> {
-        on_path(&self.path, name).ok_or_else(|| Error::NoNode(format!("{name} is gone")))
+        on_path(&self.path, name).ok_or_else(|| Error::NoNode(format!("{name} is missing")))
     }
 }
 
-/// `debian12`: packages of another one do not fit.
-fn edition(release: &str) -> String {
+/// Returns the name and version of the distribution, for example `debian12`. Packages of other distributions are not
+/// compatible.
+fn distribution(release: &str) -> String {
     let value = |key: &str| {
         let line = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
         line.unwrap_or_default().trim_matches('"').to_owned()
@@ -101,22 +102,22 @@ fn edition(release: &str) -> String {
     format!("{}{}", value("ID"), value("VERSION_ID"))
 }
 
-/// Downloads the packages with what they depend on and this machine lacks, and unpacks them.
+/// Downloads the packages, and the dependencies that are not installed, and unpacks them.
 fn get(cache: &Cache, folder: &Path, steps: &mut Steps) -> Result<(), Error> {
     steps.begin(format!("downloading {}", PACKAGES.join(", ")))?;
     download::remove_parts(cache.path());
     let part = tempfile::Builder::new().prefix(download::PART).tempdir_in(cache.path());
-    let part = part.map_err(Error::io("make a folder in", cache.path()))?;
+    let part = part.map_err(Error::io("create a folder in", cache.path()))?;
     let [archives, root] = ["archives", "root"].map(|name| part.path().join(name));
     for folder in [&archives.join("partial"), &root] {
-        fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
+        fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
     }
     let spawner = Spawner::start()?;
     let tool = |name: &'static str| {
         let path = on_path(&env::var_os("PATH").unwrap_or_default(), name);
         let missing = || {
             Error::NoNode(format!(
-                "{name} is not here: put {} and CNI's plugins on this machine",
+                "{name} is not installed: install {} and the CNI plugins",
                 PROGRAMS.join(", ")
             ))
         };
@@ -126,7 +127,7 @@ fn get(cache: &Cache, folder: &Path, steps: &mut Steps) -> Result<(), Error> {
     let options = ["-q", "-y", "--download-only", "--no-install-recommends", "-o", &cached, "install"];
     let fetch = || tool("apt-get").map(|apt| apt.args(options).args(PACKAGES));
     if fetch()?.start(&spawner)?.success(steps).is_err() {
-        // Lists of packages that are missing or old.
+        // The package lists can be missing or outdated.
         tool("apt-get")?.args(["-q", "update"]).start(&spawner)?.success(steps).map_err(no_packages)?;
         fetch()?.start(&spawner)?.success(steps).map_err(no_packages)?;
     }
@@ -142,16 +143,16 @@ fn get(cache: &Cache, folder: &Path, steps: &mut Steps) -> Result<(), Error> {
 fn no_packages(error: Error) -> Error {
     match error {
         Error::Cancelled => error,
-        error => Error::NoNode(format!("no packages of {}: {error}", PACKAGES.join(", "))),
+        error => Error::NoNode(format!("cannot download the packages {}: {error}", PACKAGES.join(", "))),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::edition;
+    use super::distribution;
 
     #[test]
-    fn knows_whose_packages_fit() {
-        assert_eq!(edition("NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n"), "debian12");
+    fn the_distribution_has_a_name_and_a_version() {
+        assert_eq!(distribution("NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n"), "debian12");
     }
 }

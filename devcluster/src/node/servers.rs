@@ -1,4 +1,4 @@
-//! The servers of a node, each its own struct.
+//! The servers of a node.
 
 use std::{
     fmt::Write as _,
@@ -21,7 +21,8 @@ use crate::{
     progress::Steps,
 };
 
-/// The fields are dropped in this order. What runs in Pods ends with the namespaces.
+/// The running node. The processes of Pods end with the namespaces.
+// Fields are dropped in declaration order.
 #[derive(Debug)]
 pub(crate) struct Node {
     _proxy: Process,
@@ -31,7 +32,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts all beside a control plane on `port`, and waits until Pods can run.
+    /// Starts the servers for a control plane on `port`, and waits until Pods can run.
     pub(crate) fn start(
         site: &Site,
         programs: &NodePrograms,
@@ -46,7 +47,7 @@ impl Node {
         let containerd = Containerd::start(site, containers, steps)?;
         let scheduler = scheduler(site, &programs.scheduler, &pki, port)?;
         containerd.import(site, &pause(site)?, steps)?;
-        // Before the kubelet looks what there is, which it does twice a minute.
+        // Import before the kubelet starts, because it lists images only twice a minute.
         for image in &options.images {
             containerd.import(site, image, steps)?;
         }
@@ -58,14 +59,14 @@ impl Node {
     }
 }
 
-/// Whether a node says that it is ready.
+/// Reports whether the condition `Ready` of a node is True.
 fn is_ready(node: &str) -> bool {
     let node: serde_json::Value = serde_json::from_str(node).unwrap_or_default();
     let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
     conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
-/// A server whose configuration is a file in its folder.
+/// Writes a configuration file to the folder of a server.
 pub(super) fn configured(launch: &Launch, name: &str, text: &str) -> Result<PathBuf, Error> {
     let path = launch.folder.join(name);
     fs::write(&path, text).map_err(Error::io("write", &path))?;
@@ -108,7 +109,7 @@ clusterDomain: cluster.local
 resolvConf: ''
 failSwapOn: false
 oomScoreAdj: 0
-# Images cannot be pulled again.
+# Images cannot be pulled, so none may be removed.
 imageMinimumGCAge: 24h
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
@@ -117,7 +118,7 @@ enforceNodeAllocatable: [pods]
 nodeStatusUpdateFrequency: 4s
 ",
     );
-    // Into a String, which takes everything.
+    // Writing to a String cannot fail.
     let mut line = |key: &str, value: String| {
         let _ = writeln!(text, "{key}: {value}");
     };
@@ -163,7 +164,7 @@ clientConnection: {{kubeconfig: '{}'}}
 clusterCIDR: {POD_CIDR}
 nftables: {{minSyncPeriod: 0s}}
 hostnameOverride: {NAME}
-# These are the whole machine's.
+# These settings affect the whole machine.
 conntrack: {{maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}}
 ",
         kubeconfig.display()
@@ -177,7 +178,7 @@ mod tests {
     use super::is_ready;
 
     #[test]
-    fn a_node_is_ready_when_it_says_so() {
+    fn readiness_follows_the_condition_ready() {
         let node = |status| {
             format!(r#"{{"status": {{"conditions": [{{"type": "Ready", "status": "{status}"}}]}}}}"#)
         };

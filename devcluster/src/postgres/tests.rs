@@ -1,4 +1,4 @@
-//! Which server is taken.
+//! Tests the choice of the server.
 
 use std::{fs::Permissions, os::unix::fs::PermissionsExt};
 
@@ -16,7 +16,7 @@ fn server(folder: &Path, version: &str) -> std::io::Result<()> {
 }
 
 #[test]
-fn takes_the_newest_that_works() -> std::io::Result<()> {
+fn the_newest_usable_version_is_chosen() -> std::io::Result<()> {
     let versions = tempfile::tempdir()?;
     let path = tempfile::tempdir()?;
     let find = || installed(versions.path(), path.path().as_os_str());
@@ -30,20 +30,23 @@ fn takes_the_newest_that_works() -> std::io::Result<()> {
     server(&bin("17"), "17.1")?;
     assert_eq!(find(), Some(bin("17")));
     fs::remove_file(bin("17").join("initdb"))?;
-    assert_eq!(find(), Some(bin("13")), "17 is a server without initdb");
+    assert_eq!(find(), Some(bin("13")), "17 lacks initdb");
     Ok(())
 }
 
 #[test]
-fn says_how_to_install_it() -> Result<(), Box<dyn std::error::Error>> {
+fn the_error_explains_how_to_install_postgres() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let cache = Cache::at(&folder.path().join("cache"))?;
     let mut quiet = Quiet;
     let mut steps = Steps::new(&mut quiet, Cancel::default());
-    let got = embedded::get(&cache, "http://127.0.0.1:1", &mut steps).map_err(none);
+    let got = embedded::get(&cache, "http://127.0.0.1:1", &mut steps).map_err(no_postgres);
     let text = got.err().map(|error| error.to_string()).unwrap_or_default();
     assert!(text.contains("apt-get install postgresql"), "{text}");
     assert!(text.contains("cannot download http://127.0.0.1:1"), "{text}");
-    assert!(!fs::read_dir(cache.path())?.flatten().any(|entry| entry.path().is_dir()), "a half folder");
+    assert!(
+        !fs::read_dir(cache.path())?.flatten().any(|entry| entry.path().is_dir()),
+        "an incomplete folder"
+    );
     Ok(())
 }

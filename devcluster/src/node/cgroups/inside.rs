@@ -1,4 +1,4 @@
-//! Inside the namespaces: the node's own control groups, as if there were no others.
+//! Mounts the control groups of the node inside the namespaces, where no other groups are visible.
 
 use std::{
     fs,
@@ -12,14 +12,13 @@ use rustix::mount::{MountFlags, mount};
 use super::{Membership, memberships, read};
 use crate::Error;
 
-/// What a kubelet wants to limit and to measure.
+/// The controllers that a kubelet needs for limits and metrics.
 const CONTROLLERS: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
 
-/// Mounts them where everybody looks for them.
+/// Mounts the control groups at their standard location.
 pub(in crate::node) fn mount_own() -> Result<(), Error> {
     let at = Path::new("/sys/fs/cgroup");
-    let failed =
-        |error: rustix::io::Errno| Error::NoNode(format!("control groups cannot be mounted: {error}"));
+    let failed = |error: rustix::io::Errno| Error::NoNode(format!("cannot mount control groups: {error}"));
     let memberships = memberships(&read("/proc/self/cgroup")?);
     if memberships.iter().all(|found| found.controllers.is_empty()) {
         mount("cgroup2", at, "cgroup2", MountFlags::empty(), None).map_err(failed)?;
@@ -32,22 +31,22 @@ pub(in crate::node) fn mount_own() -> Result<(), Error> {
             None => (controllers.clone(), controllers.clone()),
         };
         let folder = at.join(&name);
-        fs::create_dir(&folder).map_err(Error::io("make the folder", &folder))?;
+        fs::create_dir(&folder).map_err(Error::io("create the folder", &folder))?;
         let options = std::ffi::CString::new(options).map_err(|error| Error::NoNode(error.to_string()))?;
         mount("cgroup", &folder, "cgroup", MountFlags::empty(), Some(options.as_c_str())).map_err(failed)?;
         for one in name.split(',').filter(|one| *one != name) {
             let link = at.join(one);
-            std::os::unix::fs::symlink(&name, &link).map_err(Error::io("make the link", &link))?;
+            std::os::unix::fs::symlink(&name, &link).map_err(Error::io("create the link", &link))?;
         }
     }
     Ok(())
 }
 
-/// Moves everybody to a group below, as only one without processes passes controllers on.
+/// Moves all processes to a child group, because only a group without processes can delegate controllers.
 fn delegate(root: &Path) -> Result<(), Error> {
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
     let leaf = root.join("init");
-    fs::create_dir(&leaf).map_err(Error::io("make the folder", &leaf))?;
+    fs::create_dir(&leaf).map_err(Error::io("create the folder", &leaf))?;
     let available = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
     let wanted: Vec<_> = available
         .split_whitespace()
@@ -61,9 +60,9 @@ fn delegate(root: &Path) -> Result<(), Error> {
         }
         match fs::write(root.join("cgroup.subtree_control"), wanted.join(" ")) {
             Ok(()) => return Ok(()),
-            // The process outside that started the first one in here is about to be moved away.
-            Err(error) if begin.elapsed() > PATIENCE => {
-                return Err(Error::NoNode(format!("controllers cannot be passed on: {error}")));
+            // The process outside that started the first one inside is about to leave the group.
+            Err(error) if begin.elapsed() > TIMEOUT => {
+                return Err(Error::NoNode(format!("cannot delegate controllers: {error}")));
             }
             Err(_) => thread::sleep(Duration::from_millis(20)),
         }

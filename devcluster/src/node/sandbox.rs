@@ -1,4 +1,4 @@
-//! From outside: the namespaces of a node, and the process in them that everything hangs on.
+//! Creates the namespaces of a node from outside, and starts their first process.
 
 use std::{
     ffi::OsString,
@@ -11,13 +11,14 @@ use std::{
 
 use rustix::process::Pid;
 
-use super::{cgroups::Cgroups, containers::Containers, ground};
+use super::{cgroups::Cgroups, containers::Containers, namespaces};
 use crate::{
-    Error, account,
+    Error,
     binaries::{self, Extent},
     cache::Cache,
     process,
     progress::{Cancel, Progress, Steps},
+    unprivileged_user,
 };
 
 const NAMESPACES: [&str; 9] = [
@@ -32,17 +33,17 @@ const NAMESPACES: [&str; 9] = [
     "--mount-proc",
 ];
 
-/// Namespaces for a node. They end with their first process; what is left of them on this machine goes with the `Room`.
+/// Namespaces for a node. They end with their first process. Dropping the `Sandbox` removes their control groups.
 #[derive(Debug)]
-pub struct Room {
+pub struct Sandbox {
     cgroups: Cgroups,
 }
 
-impl Room {
-    /// Looks whether this machine can run a node ([`Error::NoNode`] if not), and gets all programs into the cache, as
-    /// nothing can be downloaded in there.
+impl Sandbox {
+    /// Checks whether this machine can run a node, and downloads all programs into the cache, because downloads are not
+    /// possible inside the namespaces. Returns [`Error::NoNode`] if a node cannot run.
     pub fn create(cancel: &Cancel, progress: &mut dyn Progress) -> Result<Self, Error> {
-        possible()?;
+        check_namespaces()?;
         let cgroups = Cgroups::create()?;
         let cache = Cache::open()?;
         let mut steps = Steps::new(progress, cancel.clone());
@@ -51,34 +52,34 @@ impl Room {
         Ok(Self { cgroups })
     }
 
-    /// Starts the first process of the namespaces, which takes the place of `init` there. Killing this process, or
-    /// ending the calling thread, kills it and with it everything inside.
-    pub fn start(&self, init: &[OsString]) -> Result<Tenant, Error> {
+    /// Starts the first process of the namespaces, which acts as `init`. Killing this process, or ending the calling
+    /// thread, kills it and all processes inside.
+    pub fn start(&self, init: &[OsString]) -> Result<Workload, Error> {
         let mut command = process::setpriv(&[], rustix::process::Signal::KILL, None);
         command.arg("--").arg("unshare").args(NAMESPACES).arg("--").args(init);
-        command.env("TMPDIR", ground::STATE);
+        command.env("TMPDIR", namespaces::STATE);
         self.cgroups.enter()?;
         let spawned = command.spawn();
         self.cgroups.leave(std::process::id());
         let child = spawned.map_err(|source| Error::Spawn { program: "setpriv".into(), source })?;
-        let mut tenant = Tenant { child, first: None };
-        tenant.first = tenant.wait_for_first();
-        // It only waits, and would keep the group above from passing controllers on (control groups of version 2).
-        self.cgroups.leave(tenant.child.id());
-        Ok(tenant)
+        let mut workload = Workload { child, first: None };
+        workload.first = workload.wait_for_first();
+        // `unshare` only waits, and inside the group it would prevent the delegation of controllers (version 2).
+        self.cgroups.leave(workload.child.id());
+        Ok(workload)
     }
 }
 
-/// Who lives in a [`Room`].
+/// The first process of a [`Sandbox`].
 #[derive(Debug)]
-pub struct Tenant {
-    /// `unshare`, which waits for the first process and ends as that does.
+pub struct Workload {
+    /// The process of `unshare`, which waits for the first process and exits with its status.
     pub child: Child,
-    /// The first process, as seen from outside; none if it has ended already.
+    /// The id of the first process in the outer namespace, or `None` if it has already ended.
     pub first: Option<Pid>,
 }
 
-impl Tenant {
+impl Workload {
     fn wait_for_first(&mut self) -> Option<Pid> {
         let begin = Instant::now();
         let id = self.child.id();
@@ -94,18 +95,23 @@ impl Tenant {
     }
 }
 
-/// Whether the kernel lets this process make the namespaces.
-fn possible() -> Result<(), Error> {
-    if !account::is_root() {
-        return Err(Error::NoNode("it takes root (or sudo), and the right to make namespaces".to_owned()));
+/// Checks whether the kernel allows this process to create the namespaces.
+fn check_namespaces() -> Result<(), Error> {
+    if !unprivileged_user::is_root() {
+        return Err(Error::NoNode(
+            "a node requires root (or sudo) and the permission to create namespaces".to_owned(),
+        ));
     }
     let mut unshare = Command::new("unshare");
     let output = unshare.args(NAMESPACES).arg("true").stdin(Stdio::null()).output();
     let output = output.map_err(|error| {
-        Error::NoNode(format!("unshare (apt-get install util-linux) does not run: {error}"))
+        Error::NoNode(format!("cannot run unshare (apt-get install util-linux): {error}"))
     })?;
     if output.status.success() {
         return Ok(());
     }
-    Err(Error::NoNode(format!("no namespaces: {}", String::from_utf8_lossy(&output.stderr).trim())))
+    Err(Error::NoNode(format!(
+        "cannot create namespaces: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    )))
 }

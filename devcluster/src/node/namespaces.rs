@@ -1,4 +1,4 @@
-//! Inside fresh namespaces: makes them a machine that a node can run on, without a trace on the real one.
+//! Prepares new namespaces for a node, without changes to the machine outside.
 
 use std::{
     ffi::CStr,
@@ -16,10 +16,11 @@ use crate::{
     progress::{Cancel, Quiet, Steps},
 };
 
-/// For temporary files, those of the cluster among them: in memory, and gone with the namespaces.
+/// The folder for temporary files, including those of the cluster. It is in memory and disappears with the namespaces.
 pub(super) const STATE: &str = "/run/devcluster";
 
-/// What a kubelet would set, and cannot set for itself only: it gets files to write to that nobody reads.
+/// The sysctls that a kubelet sets. They are not namespaced, so the kubelet writes to decoy files instead, which
+/// nothing reads.
 const SYSCTLS: [(&str, &str); 6] = [
     ("vm/overcommit_memory", "1"),
     ("vm/panic_on_oom", "0"),
@@ -29,20 +30,20 @@ const SYSCTLS: [(&str, &str); 6] = [
     ("kernel/keys/root_maxbytes", "25000000"),
 ];
 
-/// Prepares the namespaces that a [`Room`](super::Room) has made. To be called once in there, by the child of their first
-/// process, before a cluster starts.
-pub fn furnish() -> Result<(), Error> {
+/// Prepares the namespaces that a [`Sandbox`](super::Sandbox) created. A child of their first process must call this
+/// function once, before it starts a cluster.
+pub fn prepare_namespaces() -> Result<(), Error> {
     if rustix::process::getppid().is_none_or(|parent| parent != rustix::process::Pid::INIT) {
         return Err(Error::NoNode(
-            "this is not the inside of a node: use `devcluster exec --node`".to_owned(),
+            "this process is not inside the namespaces of a node: use `devcluster exec --node`".to_owned(),
         ));
     }
-    rustix::system::sethostname(NAME.as_bytes()).map_err(failed("the host name cannot be set"))?;
+    rustix::system::sethostname(NAME.as_bytes()).map_err(failed("cannot set the host name"))?;
     system_files()?;
     for (path, value) in SYSCTLS {
         decoy(path, value)?;
     }
-    // `ip` may be one of the unpacked programs. They are in the cache by now, so nobody has to be told.
+    // `ip` can be one of the unpacked programs. They are in the cache already, so this needs no progress.
     let mut quiet = Quiet;
     let containers = Containers::find(&Cache::open()?, &mut Steps::new(&mut quiet, Cancel::default()))?;
     network(&containers)
@@ -52,24 +53,25 @@ fn failed(what: &str) -> impl FnOnce(rustix::io::Errno) -> Error {
     move |error| Error::NoNode(format!("{what}: {error}"))
 }
 
-/// /sys of these namespaces; /run and the changes of /var in memory.
+/// Mounts a new /sys, and keeps /run and the changes to /var in memory.
 fn system_files() -> Result<(), Error> {
     let mounted = |source: &str, at: &str, kind: &str, options: Option<&CStr>| {
         let done = mount(source, at, kind, MountFlags::empty(), options);
-        done.map_err(failed(&format!("{kind} cannot be mounted at {at}")))
+        done.map_err(failed(&format!("cannot mount {kind} at {at}")))
     };
-    unmount("/sys", UnmountFlags::DETACH).map_err(failed("/sys cannot be unmounted"))?;
+    unmount("/sys", UnmountFlags::DETACH).map_err(failed("cannot unmount /sys"))?;
     mounted("sysfs", "/sys", "sysfs", None)?;
     cgroups::mount_own()?;
     mounted("tmpfs", "/run", "tmpfs", Some(c"mode=755"))?;
     for folder in [STATE, "/run/decoys", "/run/var/upper", "/run/var/work"] {
-        fs::create_dir_all(folder).map_err(Error::io("make the folder", Path::new(folder)))?;
+        fs::create_dir_all(folder).map_err(Error::io("create the folder", Path::new(folder)))?;
     }
-    // The kubelet and CNI plugins have folders there that cannot be moved.
+    // The kubelet and CNI plugins have folders there whose paths cannot be configured.
     let options = c"lowerdir=/var,upperdir=/run/var/upper,workdir=/run/var/work";
     mounted("overlay", "/var", "overlay", Some(options))
 }
 
+/// Mounts a decoy file over a sysctl.
 fn decoy(path: &str, value: &str) -> Result<(), Error> {
     let real = Path::new("/proc/sys").join(path);
     if !real.exists() {
@@ -77,10 +79,10 @@ fn decoy(path: &str, value: &str) -> Result<(), Error> {
     }
     let file = Path::new("/run/decoys").join(path.replace('/', "."));
     fs::write(&file, format!("{value}\n")).map_err(Error::io("write", &file))?;
-    mount_bind(&file, &real).map_err(failed(&format!("{} cannot be hidden", real.display())))
+    mount_bind(&file, &real).map_err(failed(&format!("cannot mount a decoy over {}", real.display())))
 }
 
-/// A bridge that carries the node's address, and the way to Services, which kube-proxy then turns to Pods.
+/// Creates a bridge with the address of the node, and the route to Services, which kube-proxy then redirects to Pods.
 fn network(containers: &Containers) -> Result<(), Error> {
     let program = containers.program("ip")?;
     let address = format!("{ADDRESS}/32");
@@ -93,10 +95,10 @@ fn network(containers: &Containers) -> Result<(), Error> {
     ];
     for step in steps {
         let output = Command::new(&program).args(step).envs(containers.env()).stdin(Stdio::null()).output();
-        let output = output.map_err(|error| Error::NoNode(format!("ip does not run: {error}")))?;
+        let output = output.map_err(|error| Error::NoNode(format!("cannot run ip: {error}")))?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(Error::NoNode(format!("ip {} fails: {said}", step.join(" "))));
+            let error = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(Error::NoNode(format!("ip {} failed: {error}", step.join(" "))));
         }
     }
     let forward = Path::new("/proc/sys/net/ipv4/ip_forward");

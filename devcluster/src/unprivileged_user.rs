@@ -1,19 +1,20 @@
-//! Whom Postgres runs as when root starts the cluster.
+//! The user that runs Postgres when root starts the cluster.
 
 use std::{fs, os::unix::fs::chown, path::Path};
 
 use crate::Error;
 
-/// A user of this machine.
+/// A user of this machine other than root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Account {
+pub(crate) struct UnprivilegedUser {
     pub(crate) name: String,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
 }
 
-impl Account {
-    /// Nobody else, unless this is root: Postgres refuses to run as root.
+impl UnprivilegedUser {
+    /// Returns the user to run Postgres as, or `None` for the current user unless that is root: Postgres refuses to run
+    /// as root.
     pub(crate) fn for_postgres() -> Result<Option<Self>, Error> {
         if !is_root() {
             return Ok(None);
@@ -24,7 +25,7 @@ impl Account {
             .iter()
             .find_map(|name| Self::parse(&passwd, name))
             .map(Some)
-            .ok_or(Error::NoAccount)
+            .ok_or(Error::NoUnprivilegedUser)
     }
 
     fn parse(passwd: &str, name: &str) -> Option<Self> {
@@ -39,7 +40,7 @@ impl Account {
         })
     }
 
-    /// Hands a file or folder over.
+    /// Makes this user the owner of a file or folder.
     pub(crate) fn own(&self, path: &Path) -> Result<(), Error> {
         chown(path, Some(self.uid), Some(self.gid)).map_err(Error::io("change the owner of", path))
     }
@@ -54,11 +55,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_whole_name_only() {
+    fn only_whole_names_match() {
         let passwd =
             "root:x:0:0:root:/root:/bin/sh\npostgres2:x:7:8::/:/bin/sh\npostgres:x:101:104:P,,,:/v:/bin/sh\n";
-        let found = Account::parse(passwd, "postgres");
-        assert_eq!(found, Some(Account { name: "postgres".into(), uid: 101, gid: 104 }));
-        assert_eq!(Account::parse(passwd, "nobody"), None);
+        let found = UnprivilegedUser::parse(passwd, "postgres");
+        assert_eq!(found, Some(UnprivilegedUser { name: "postgres".into(), uid: 101, gid: 104 }));
+        assert_eq!(UnprivilegedUser::parse(passwd, "nobody"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What may survive a killed process besides its folder.
+//! Cleans up servers and shared memory that can survive a killed process.
 
 use std::{
     fs,
@@ -10,10 +10,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Ends the servers of a cluster whose owner is gone, and frees their shared memory. The parent-death signal is ending
-/// them already, unless the owner was killed in the moment between starting one and that signal's being set.
+/// Ends the servers of a cluster whose owner is gone, and frees their shared memory. The parent-death signal already
+/// ends them, unless the owner was killed between starting a server and setting that signal.
 pub(crate) fn end_servers(run_dir: &Path) {
-    // Postgres and initdb clean up after this signal; kube-apiserver and etcd simply die of it.
+    // Postgres and initdb clean up on SIGQUIT; kube-apiserver and etcd just exit.
     for signal in [Signal::QUIT, Signal::KILL] {
         let all = servers(run_dir);
         for pid in &all {
@@ -21,7 +21,7 @@ pub(crate) fn end_servers(run_dir: &Path) {
         }
         wait_while(|| !servers(run_dir).is_empty());
     }
-    // The folder knows the number of the segment: to be freed before the folder goes.
+    // The folder contains the id of the segment, so the segment must be freed before the folder is removed.
     wait_while(|| match segment(run_dir) {
         Segment::InUse => true,
         Segment::None => false,
@@ -41,7 +41,8 @@ fn wait_while(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// All servers are started inside their folder and are given files of it: a mere mention is not enough.
+/// Returns the servers of a cluster: processes that work in its folder and have files of it as arguments. Other
+/// processes can mention the folder too.
 fn servers(run_dir: &Path) -> Vec<Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
@@ -54,7 +55,7 @@ fn servers(run_dir: &Path) -> Vec<Pid> {
         .collect()
 }
 
-/// The System V segment (56 bytes, an interlock) that a Postgres killed by SIGKILL leaves behind.
+/// The System V shared memory segment (56 bytes, an interlock) that a Postgres killed by SIGKILL leaves behind.
 #[derive(Debug, PartialEq, Eq)]
 enum Segment {
     None,
@@ -68,7 +69,7 @@ fn segment(run_dir: &Path) -> Segment {
     parse_segment(&pid_file, &segments).unwrap_or(Segment::None)
 }
 
-/// The segment named by Postgres' pid file, if it exists under the same key.
+/// Finds the segment that the pid file of Postgres names, if it exists with the same key.
 fn parse_segment(pid_file: &str, segments: &str) -> Option<Segment> {
     let mut fields = pid_file.lines().nth(6)?.split_whitespace();
     let (key, id) = (fields.next()?, fields.next()?);
@@ -93,7 +94,7 @@ mod tests {
     fn only_an_unused_segment_of_that_key_is_orphaned() {
         assert_eq!(parse_segment(&pid_file(2_753_541, 7), SEGMENTS), Some(Segment::Orphaned("7".into())));
         assert_eq!(parse_segment(&pid_file(2_753_542, 8), SEGMENTS), Some(Segment::InUse));
-        assert_eq!(parse_segment(&pid_file(2_753_549, 7), SEGMENTS), None, "another's by now");
+        assert_eq!(parse_segment(&pid_file(2_753_549, 7), SEGMENTS), None, "a segment with another key");
         assert_eq!(parse_segment("99\n/data\n", SEGMENTS), None);
     }
 }
