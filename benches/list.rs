@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use jobexec_operator::api::Table;
-use jobexec_operator::policy::Policy;
+use jobexec_operator::rules::Policy;
 use sqlx::{AssertSqlSafe, Executor as _};
 use support::{Operator, Outcome, ROLE, Server, median, seconds, settle};
 

@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use jobexec_operator::api::Table;
 use jobexec_operator::db::history::{self, Question};
 use jobexec_operator::db::{Layout, list, observe};
-use jobexec_operator::policy::Policy;
+use jobexec_operator::rules::Policy;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use support::{Operator, Outcome, ROLE, Server, median, same, settle};

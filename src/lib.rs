@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - `api`: the custom resources, and nothing that knows SQL or HTTP;
-//! - `policy`: decide, first half: what people wish, compiled to rules (pure);
+//! - `rules`: decide, first half: compiles the settings of users to rules (pure);
 //! - `db`: all SQL; `db::judge` is decide, second half: rows judged by those rules;
 //! - `controllers`: the reconcilers, each a short pipeline over the rooms above;
 //! - `http`: the HTTPS API, one file an endpoint;
@@ -19,7 +19,7 @@
 //! - `telemetry`: logs;
 //! - `boundary`: keeps a panic where it happened; every room may use it.
 //!
-//! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db` → `notify`, `policy` → `api`, `net` →
+//! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db` → `notify`, `rules` → `api`, `net` →
 //! `secrets`.
 
 pub mod api;
@@ -31,6 +31,6 @@ pub mod http;
 pub mod metrics;
 pub mod net;
 pub mod notify;
-pub mod policy;
+pub mod rules;
 pub mod secrets;
 pub mod telemetry;

@@ -11,7 +11,7 @@ use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::observe::{self, Pulse};
 use jobexec_operator::db::sweep::{self, Known, Sweep};
 use jobexec_operator::db::{Database, Judge, Layout, Ledger, Mapping, rules, schema, url, validate};
-use jobexec_operator::policy::{self, Base, Compiled, Policy, Said, Warn};
+use jobexec_operator::rules::{Base, Compiled, Policy, Said, Warn, compile};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 use uuid::Uuid;
@@ -111,7 +111,7 @@ impl Operator {
         else {
             return Err("the operator's tables cannot be used".into());
         };
-        let compiled = policy::compile(base(default), Vec::new(), policies);
+        let compiled = compile(base(default), Vec::new(), policies);
         rules::replace(&database, store_id, &compiled, &[], &serde_json::Value::Null).await?;
         // As autovacuum leaves it within a minute.
         server.connect(database_name).await?.execute("VACUUM ANALYZE jobexec.rules").await?;

@@ -31,7 +31,7 @@ use crate::db::{Mapping, Pools};
 use crate::metrics::{CacheNow, Metrics, Tally};
 
 use crate::net::Dialer;
-use crate::policy;
+use crate::rules::{execution_source, policy_source};
 
 /// The first pause after a failure; it doubles with each further one.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
@@ -303,12 +303,12 @@ impl Context {
                 Ok(execution) if belongs(execution, namespace, store) => {
                     read.executions.extend(wishes::execution(execution, mapping.id_type()));
                     read.readable.iter_mut().for_each(|readable| {
-                        readable.insert(policy::execution_source(&execution.name_any()));
+                        readable.insert(execution_source(&execution.name_any()));
                     });
                 }
                 Err(invalid) if here(invalid.metadata.namespace.as_ref()) => {
                     let name = invalid.metadata.name.as_deref().unwrap_or_default();
-                    read.unreadable.push(policy::execution_source(name));
+                    read.unreadable.push(execution_source(name));
                 }
                 _ => {}
             }
@@ -318,12 +318,12 @@ impl Context {
                 Ok(policy) if is_of(policy, namespace, store) => {
                     read.policies.push(wishes::policy(policy, mapping));
                     read.readable.iter_mut().for_each(|readable| {
-                        readable.insert(policy::policy_source(&policy.name_any()));
+                        readable.insert(policy_source(&policy.name_any()));
                     });
                 }
                 Err(invalid) if here(invalid.metadata.namespace.as_ref()) => {
                     let name = invalid.metadata.name.as_deref().unwrap_or_default();
-                    read.unreadable.push(policy::policy_source(name));
+                    read.unreadable.push(policy_source(name));
                 }
                 _ => {}
             }

@@ -11,7 +11,10 @@ use super::wishes::{Read, Wishes};
 use crate::api::ExecutionStore;
 use crate::db::history::{Figures, Question};
 use crate::db::{DbError, Ledger, extend, promise, rules, stores};
-use crate::policy::{self, Base, Compiled, Dynamic, Figure, Routes, Scope, Wish};
+use crate::rules::{
+    Base, Compiled, Dynamic, Figure, Policy, Routes, Scope, Wish, compile, execution_source, policy_source,
+    store_source,
+};
 
 /// What is in force for a store.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,10 +30,10 @@ pub struct InForce {
 impl InForce {
     /// Has those told whom policies that cannot be read any more had told.
     fn keep_channels(&mut self, last: &Self, unreadable: &[String]) {
-        let gone = |read: &&Read| unreadable.contains(&policy::policy_source(&read.policy.name));
+        let gone = |read: &&Read| unreadable.contains(&policy_source(&read.policy.name));
         let kept: Vec<Read> = last.policies.iter().filter(gone).cloned().collect();
         self.policies.extend(kept);
-        let all: Vec<policy::Policy> = self.policies.iter().map(|read| read.policy.clone()).collect();
+        let all: Vec<Policy> = self.policies.iter().map(|read| read.policy.clone()).collect();
         self.routes = Routes::of(&all);
     }
 
@@ -41,7 +44,7 @@ impl InForce {
         let place =
             rules.binary_search_by(|rule| (rule.scope, rule.key.as_str()).cmp(&(Scope::Execution, key)));
         let rule = place.ok().and_then(|place| rules.get(place));
-        let own = policy::execution_source(name);
+        let own = execution_source(name);
         let own = HashSet::from([own.as_str()]);
         match (rule, wish) {
             (None, wish) => wish.is_none(),
@@ -95,7 +98,7 @@ impl Session {
         let before = match (known.as_ref(), &self.ledger) {
             // An operator that was started anew finds it in the database.
             (None, Ledger::Tables { store_id, .. }) if incomplete => {
-                let source = policy::store_source(&store.name_any());
+                let source = store_source(&store.name_any());
                 self.database.within(rules::load(&self.database, *store_id, &source)).await?
             }
             (known, _) => known.map(|known| known.compiled.clone()),
@@ -111,7 +114,7 @@ impl Session {
         if let Ledger::Tables { store_id, .. } = self.ledger {
             let mapping = stores::record(store);
             // Before the rules change, what they promise to extended executions is noted.
-            let source = policy::store_source(&store.name_any());
+            let source = store_source(&store.name_any());
             let promised = promise::keep(&self.database, &self.mapping, store_id, &source);
             self.database.within(promised).await?;
             let replaced = rules::replace(&self.database, store_id, &wanted.compiled, &unreadable, &mapping);
@@ -136,7 +139,7 @@ impl Session {
         store: &ExecutionStore,
     ) -> Result<Option<Arc<InForce>>, DbError> {
         if let Ledger::Tables { store_id, .. } = self.ledger {
-            let source = policy::store_source(&store.name_any());
+            let source = store_source(&store.name_any());
             let loaded = self.database.within(rules::load(&self.database, store_id, &source)).await?;
             return Ok(loaded.map(|compiled| {
                 Arc::new(InForce { compiled, policies: Vec::new(), routes: Routes::default() })
@@ -169,7 +172,7 @@ impl Session {
         let policies: Vec<_> = wishes
             .policies
             .iter()
-            .map(|read| policy::Policy {
+            .map(|read| Policy {
                 dynamic: read.question.as_ref().map(|question| {
                     history
                         .get(&read.uid)
@@ -179,7 +182,7 @@ impl Session {
             })
             .collect();
         let routes = Routes::of(&policies);
-        let compiled = policy::compile(Base::of(&store.name_any(), &store.spec), wishes.executions, policies);
+        let compiled = compile(Base::of(&store.name_any(), &store.spec), wishes.executions, policies);
         let compiled = match last {
             // What an object said before it could not be used any more stays in force.
             Some(last) if !kept.is_empty() => compiled.keeping(last, kept),

@@ -13,7 +13,7 @@ use crate::api::{ExecutionPolicy, JobExecution, OnStale};
 use crate::db::Mapping;
 use crate::db::history::Question;
 use crate::db::mapping::IdType;
-use crate::policy::{Compiled, Policy, Warn, Wish};
+use crate::rules::{Compiled, Policy, Warn, Wish};
 
 /// What all objects of a store wish.
 #[derive(Default)]

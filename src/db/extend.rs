@@ -9,7 +9,7 @@ use super::judge::id_of;
 use super::mapping::wire;
 use super::own::{self, Fault};
 use super::{Database, DbError, Ledger, Mapping, promise};
-use crate::policy::Compiled;
+use crate::rules::Compiled;
 
 /// How the sources of such rules begin. An operator keeps rules of such sources.
 pub const SOURCE: &str = "CommandLine/";

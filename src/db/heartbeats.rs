@@ -13,7 +13,7 @@ use super::judge::Rules;
 use super::mapping::{literal, wire};
 use super::rules::interval;
 use super::{Database, DbError, Judge};
-use crate::policy::outage::{self, Server, Sessions, Silent};
+use crate::rules::outage::{self, Server, Sessions, Silent};
 
 /// How many holds are kept, so that an execution that runs on (`AlertOnly`) is not held again by a later one.
 const HOLDS: u8 = 64;

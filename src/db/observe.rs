@@ -310,7 +310,7 @@ mod tests {
     use crate::db::Layout;
     use crate::db::judge::Rules;
     use crate::db::mapping::{IdType, TimeType, Types};
-    use crate::policy::{self, Base, Compiled, Said, Warn};
+    use crate::rules::{Base, Compiled, Policy, Said, Warn, compile};
 
     const TYPES: Types = Types {
         id: IdType::Integer,
@@ -379,7 +379,7 @@ mod tests {
             overruled: Vec::new(),
             store: "ExecutionStore/s".to_owned(),
         };
-        let policy = policy::Policy {
+        let policy = Policy {
             name: "p".to_owned(),
             created: 0,
             jobs: vec!["1".to_owned()],
@@ -393,7 +393,7 @@ mod tests {
             dynamic: None,
             notifies: false,
         };
-        policy::compile(base, Vec::new(), vec![policy])
+        compile(base, Vec::new(), vec![policy])
     }
 
     fn length(mapping: &Mapping) -> usize {

@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 use super::connect::Tx;
 use super::judge::Rules;
 use super::{Database, DbError, Judge, Mapping, rules};
-use crate::policy::Compiled;
+use crate::rules::Compiled;
 
 /// Notes what is promised by the rules that the table has for `store_id`, for the store of this source. To be called before they
 /// are replaced.

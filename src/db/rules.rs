@@ -11,7 +11,7 @@ use super::decode::List;
 use super::own::{self, Fault};
 use super::{Database, DbError, Ledger, extend};
 use crate::api::OnStale;
-use crate::policy::{Base, Compiled, Rule, Said, Scope, Timeout, Warn};
+use crate::rules::{Base, Compiled, Rule, Said, Scope, Timeout, Warn};
 
 /// The columns of a rule.
 pub(super) const COLUMNS: &str = "scope, key, timeout, timeout_rank, timeout_source, extend_by, extend_source, \

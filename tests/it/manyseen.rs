@@ -11,7 +11,7 @@ use jobexec_operator::db::heartbeats::{self, Watch};
 use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::{Database, Judge, Layout, Ledger, observations, observe, schema, url, validate};
-use jobexec_operator::policy::{self, Base, Said, Warn};
+use jobexec_operator::rules::{Base, Said, Warn, compile};
 use serde_json::json;
 
 use crate::support::World;
@@ -58,7 +58,7 @@ async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
     let claimant = Claimant { uid: "u".into(), predecessor: None, namespace: "n".into(), name: "s".into() };
     let claim = ledger::claim(&database, &mapping, &claimant, false).await.unwrap();
     let Claim::Held { ledger: Ledger::Tables { store_id, .. }, .. } = claim else { panic!("{claim:?}") };
-    let in_force = policy::compile(base(), Vec::new(), Vec::new());
+    let in_force = compile(base(), Vec::new(), Vec::new());
     let judge = Judge {
         workloads: Some(TimeDelta::hours(1)),
         ..Judge::new(&mapping, &in_force, Rules::Table(store_id), chrono::Utc::now() - TimeDelta::days(1))

@@ -17,7 +17,7 @@ use crate::db::ledger::Found;
 use crate::db::mapping::IdType;
 use crate::db::validate::{Problem, validate};
 use crate::db::{Database, Judge, Layout, Ledger, Mapping, ledger, rules, schema, stores, url};
-use crate::policy::{self, Base, Compiled};
+use crate::rules::{Base, Compiled, store_source};
 use crate::secrets::{ExposeSecret as _, SecretString};
 pub(super) use choice::TableName;
 use choice::{Choice, choose};
@@ -106,7 +106,7 @@ impl Direct {
         }
         let name = known.as_ref().and_then(|known| known.name.clone()).unwrap_or(name);
         let (base, found) = match &known {
-            Some(known) => rules::stored(&database, known.store_id, &policy::store_source(&name)).await?,
+            Some(known) => rules::stored(&database, known.store_id, &store_source(&name)).await?,
             None => (None, Vec::new()),
         };
         // As an operator takes it that was away.

@@ -16,7 +16,7 @@ use crate::db::cancel::{self, CANCEL_REQUESTED, Request};
 use crate::db::execution::{self, Executions, Window};
 use crate::db::{DbError, observe};
 use crate::metrics::End;
-use crate::policy::execution_source;
+use crate::rules::execution_source;
 
 /// What is seen of a store's rows.
 pub(super) struct Observed {

@@ -259,7 +259,7 @@ fn cancelled(object: &JobExecution, row: &Execution, unable: Option<&Unable>) ->
     if !object.spec.cancels() {
         return None;
     }
-    let own = crate::policy::execution_source(&object.name_any());
+    let own = crate::rules::execution_source(&object.name_any());
     let finding =
         |truth: bool, reason, message: &str| Some(DesiredCondition::new(TYPE, truth, reason, message));
     if row.phase.finished() {
@@ -324,7 +324,7 @@ fn accepted(object: &JobExecution, row: &Execution) -> Option<DesiredCondition> 
             _ => in_force(),
         });
     }
-    let own = crate::policy::execution_source(&object.name_any());
+    let own = crate::rules::execution_source(&object.name_any());
     let counts = (spec.timeout.is_none() || row.source == own)
         && (spec.extend_by.is_none() || row.extend_source.as_ref() == Some(&own));
     Some(if counts {

@@ -27,7 +27,7 @@ use super::{Context, FIELD_MANAGER, REFUSAL_MANAGER, ReconcileError, bounded};
 use crate::api::{ExecutionPolicy, ExecutionPolicyStatus};
 use crate::boundary::{Panicked, Place, caught, caught_now};
 use crate::db::history::Figures;
-use crate::policy::policy_source;
+use crate::rules::policy_source;
 use crate::telemetry;
 pub use verdict::refused;
 use verdict::{Sight, Standing};

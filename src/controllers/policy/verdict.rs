@@ -13,7 +13,7 @@ use crate::boundary;
 use crate::controllers::guarded::Cause;
 use crate::controllers::wishes::Problem;
 use crate::db::history::Figures;
-use crate::policy::Conflict;
+use crate::rules::Conflict;
 
 /// How many computed timeouts a status shows.
 const SHOWN: usize = 20;

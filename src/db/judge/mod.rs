@@ -28,7 +28,7 @@ use super::Mapping;
 use super::asked::Asked;
 use super::mapping::{IdType, literal, wire};
 use super::rules::{self, COLUMNS, SANE, TYPES};
-use crate::policy::{Compiled, Scope};
+use crate::rules::{Compiled, Scope};
 
 /// Where the rules are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use jobexec_operator::db::{
     Database, DbError, Judge, Layout, Ledger, Mapping, cancel, explain, extend, health, history, list,
     messages, outbox, promise, refusals, retention, rules, samples, stats, url, warnings,
 };
-use jobexec_operator::policy::{self, Base, Compiled, Policy, Warn};
+use jobexec_operator::rules::{Base, Compiled, Policy, Warn, compile};
 use serde_json::{Value, json};
 
 use crate::support::World;
@@ -75,7 +75,7 @@ impl Work {
             ..Policy::default()
         };
         let policies = vec![rule("job", &[job], &[]), rule("type", &[], &[kind])];
-        let compiled = policy::compile(Base::of("jobs", &spec), Vec::new(), policies);
+        let compiled = compile(Base::of("jobs", &spec), Vec::new(), policies);
         Ok(Self { database, mapping, ledger, store_id, compiled, spec })
     }
 

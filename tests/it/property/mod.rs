@@ -17,7 +17,7 @@ use jobexec_operator::db::{
     Database, Judge, Ledger, Mapping, evidence, list, observations, observe, promise, rules, schema, stores,
     url, validate,
 };
-use jobexec_operator::policy::{self, Base, Compiled, Said, Warn};
+use jobexec_operator::rules::{Base, Compiled, Dynamic, Figure, Policy, Said, Warn, Wish};
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
@@ -545,7 +545,7 @@ fn compile(case: &Case) -> Compiled {
     let wishes = case
         .wishes
         .iter()
-        .map(|wish| policy::Wish {
+        .map(|wish| Wish {
             name: wish.name.clone(),
             created: wish.created,
             key: shape.id(wish.row),
@@ -555,29 +555,29 @@ fn compile(case: &Case) -> Compiled {
         })
         .collect();
     let policies = case.policies.iter().map(|policy| said(case, policy)).collect();
-    policy::compile(base, wishes, policies)
+    jobexec_operator::rules::compile(base, wishes, policies)
 }
 
-fn said(case: &Case, policy: &case::Policy) -> policy::Policy {
+fn said(case: &Case, policy: &case::Policy) -> Policy {
     let shape = &SHAPES[case.shape];
     let dynamic = policy.dynamic.as_ref().map(|dynamic| match dynamic {
-        case::Dynamic::Pending => policy::Dynamic::Pending,
+        case::Dynamic::Pending => Dynamic::Pending,
         case::Dynamic::Known { jobs, kinds } => {
-            let jobs = jobs.iter().map(|(job, timeout)| policy::Figure {
+            let jobs = jobs.iter().map(|(job, timeout)| Figure {
                 job: Some(shape.job(*job)),
                 type_: case.kind_of_job(*job).map(|kind| shape.kind(kind)),
                 timeout: timeout.delta(),
             });
-            let kinds = kinds.iter().map(|(kind, timeout)| policy::Figure {
+            let kinds = kinds.iter().map(|(kind, timeout)| Figure {
                 job: None,
                 type_: Some(shape.kind(*kind)),
                 timeout: timeout.delta(),
             });
-            policy::Dynamic::Known(jobs.chain(kinds).collect())
+            Dynamic::Known(jobs.chain(kinds).collect())
         }
     });
     let (jobs, kinds) = policy.named.clone().unwrap_or_default();
-    policy::Policy {
+    Policy {
         name: policy.name.clone(),
         created: policy.created,
         jobs: jobs.into_iter().map(|job| shape.job(job)).collect(),

@@ -21,7 +21,7 @@ use jobexec_operator::db::{
 };
 use jobexec_operator::notify::digest::Letter;
 use jobexec_operator::notify::message::Message;
-use jobexec_operator::policy::{self, Base, Compiled, Warn, Wish};
+use jobexec_operator::rules::{Base, Compiled, Policy, Warn, Wish, compile};
 use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -112,7 +112,7 @@ fn compiled(store: &ExecutionStore) -> Compiled {
     let base = Base::of("jobs", &store.spec);
     let table = &store.spec.table;
     if table.name.0 == "job_executions" {
-        return policy::compile(base, Vec::new(), Vec::new());
+        return compile(base, Vec::new(), Vec::new());
     }
     let key = if table.columns.id.0 == "run" { Uuid::from_u128(7).to_string() } else { "7".to_owned() };
     let wish = Wish {
@@ -123,27 +123,27 @@ fn compiled(store: &ExecutionStore) -> Compiled {
         extend_by: Some(TimeDelta::hours(1)),
         by: None,
     };
-    let by_job = policy::Policy {
+    let by_job = Policy {
         name: "by-job".into(),
         created: 1,
         jobs: vec!["3".into()],
         timeout: Some(TimeDelta::hours(5)),
         on_stale: Some(OnStale::AlertOnly),
         warn: Some(Warn::Percent(50)),
-        ..policy::Policy::default()
+        ..Policy::default()
     };
     let mut policies = vec![by_job];
     if table.columns.job_type.is_some() {
-        policies.push(policy::Policy {
+        policies.push(Policy {
             name: "by-type".into(),
             created: 1,
             types: vec!["report".into()],
             grace: Some(TimeDelta::hours(1)),
             heartbeat: Some(TimeDelta::hours(2)),
-            ..policy::Policy::default()
+            ..Policy::default()
         });
     }
-    policy::compile(base, vec![wish], policies)
+    compile(base, vec![wish], policies)
 }
 
 async fn of_rules(recorder: &mut Recorder, s: &Setting<'_>, store: &ExecutionStore) {

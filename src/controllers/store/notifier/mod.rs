@@ -21,7 +21,7 @@ use crate::controllers::in_force::InForce;
 use crate::controllers::session::Session;
 use crate::db::{Ledger, outbox};
 use crate::notify::digest::Directory;
-use crate::policy::Routes;
+use crate::rules::Routes;
 use channels::Channels;
 pub(super) use channels::Report;
 use round::Round;
