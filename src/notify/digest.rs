@@ -1,4 +1,4 @@
-//! Who is told of what: from what happened in a store to one message for each who is told. Pure.
+//! Groups what happened in a store into one message per recipient. Pure.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::message::{Count, Execution, Message, NAMED, Note};
 use crate::api::notifications::{Channel, Topic};
 
-/// A message and to whom it goes.
+/// A message and its recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Letter {
     /// An address; empty for a webhook.
@@ -17,26 +17,26 @@ pub struct Letter {
     pub message: Message,
 }
 
-/// The channels that are told of executions of one store.
+/// The notification channels for the executions of one store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Directory {
     /// The namespace of the store.
     pub namespace: String,
-    /// Its name.
+    /// The name of the store.
     pub store: String,
-    /// Those of the store.
+    /// The channels of the store.
     pub channels: Vec<Channel>,
-    /// Those of policies that have any say in it, by the name of the policy.
+    /// The channels of policies that apply to the store, by the name of the policy.
     pub policies: BTreeMap<String, Vec<Channel>>,
 }
 
 impl Directory {
-    /// Whether anybody is told of anything.
+    /// Whether there is any channel.
     pub fn any(&self) -> bool {
         !self.channels.is_empty() || self.policies.values().any(|channels| !channels.is_empty())
     }
 
-    /// The channel of this name: `channel`, or `policy/channel`.
+    /// Returns the channel with this name: `channel`, or `policy/channel`.
     pub fn channel(&self, name: &str) -> Option<&Channel> {
         let (channels, name) = match name.split_once('/') {
             Some((policy, name)) => (self.policies.get(policy)?, name),
@@ -45,7 +45,7 @@ impl Directory {
         channels.iter().find(|channel| channel.name == name)
     }
 
-    /// Whether a message goes to this recipient by way of a channel, as the channel is described now.
+    /// Whether a channel, as it is configured now, sends a message to this recipient.
     pub fn admits(channel: &Channel, recipient: &str, message: &Message) -> Admission {
         let Some(email) = &channel.email else {
             return if recipient.is_empty() { Admission::Told } else { Admission::Stranger };
@@ -59,13 +59,13 @@ impl Directory {
         }
     }
 
-    /// All of them, each with its name here.
+    /// Returns all channels, each with its full name.
     pub fn all(&self) -> impl Iterator<Item = (String, &Channel)> {
         let policies = self.policies.keys().map(|policy| Some(policy.as_str()));
         std::iter::once(None).chain(policies).flat_map(|policy| self.of(policy))
     }
 
-    /// Those who are told of executions that the policy governs, or (`None`) those of the store; each with its name here.
+    /// Returns the channels for executions that the policy governs, or (`None`) those of the store, each with its full name.
     fn of<'a>(&'a self, policy: Option<&'a str>) -> impl Iterator<Item = (String, &'a Channel)> {
         let channels = policy.map_or(Some(&self.channels), |policy| self.policies.get(policy));
         let name = move |channel: &Channel| match policy {
@@ -76,25 +76,25 @@ impl Directory {
     }
 }
 
-/// Whether somebody gets a message.
+/// Whether a recipient gets a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// The channel names this recipient.
+    /// Yes: the channel names this recipient.
     Told,
-    /// If this is the owner of one of the executions.
+    /// Only if this is the owner of one of the executions.
     Owner,
     /// No.
     Stranger,
 }
 
-/// One pile for each who is told: a channel, or an owner by way of it.
+/// The executions and notes for one channel, or for one owner through it.
 #[derive(Default)]
-struct Pile<'a> {
+struct Group<'a> {
     executions: Vec<&'a Execution>,
     notes: Vec<&'a Note>,
 }
 
-/// Sorts what happened by who is told. `policy` names the policy whose channels are told of an execution, if any are.
+/// Groups executions and notes by recipient. `policy` returns the policy whose channels get an execution, if any.
 pub fn digest<'a>(
     directory: &'a Directory,
     executions: &[Execution],
@@ -102,27 +102,30 @@ pub fn digest<'a>(
     at: DateTime<Utc>,
     policy: impl Fn(&Execution) -> Option<&'a str>,
 ) -> Vec<Letter> {
-    let mut piles: BTreeMap<(String, Option<&str>), Pile<'_>> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, Option<&str>), Group<'_>> = BTreeMap::new();
     for execution in executions {
         for (name, channel) in
             directory.of(policy(execution)).filter(|(_, c)| execution.topic.is_among(&c.events))
         {
             if let Some(owner) = execution.owner.as_deref().filter(|_| to_owner(channel)) {
-                piles.entry((name.clone(), Some(owner))).or_default().executions.push(execution);
+                groups.entry((name.clone(), Some(owner))).or_default().executions.push(execution);
             }
             if has_recipients(channel) {
-                piles.entry((name, None)).or_default().executions.push(execution);
+                groups.entry((name, None)).or_default().executions.push(execution);
             }
         }
     }
     for note in notes {
         for (name, channel) in directory.of(None).filter(|(_, c)| note.topic.is_among(&c.events)) {
             if has_recipients(channel) {
-                piles.entry((name, None)).or_default().notes.push(note);
+                groups.entry((name, None)).or_default().notes.push(note);
             }
         }
     }
-    piles.into_iter().flat_map(|((name, owner), pile)| letters(directory, &name, owner, &pile, at)).collect()
+    groups
+        .into_iter()
+        .flat_map(|((name, owner), group)| letters(directory, &name, owner, &group, at))
+        .collect()
 }
 
 fn to_owner(channel: &Channel) -> bool {
@@ -133,12 +136,12 @@ fn has_recipients(channel: &Channel) -> bool {
     channel.webhook.is_some() || channel.email.as_ref().is_some_and(|email| !email.to.is_empty())
 }
 
-/// The same message for each recipient, who may fail apart from the others.
+/// Creates the same message for each recipient, so that each delivery can fail separately.
 fn letters(
     directory: &Directory,
     name: &str,
     owner: Option<&str>,
-    pile: &Pile<'_>,
+    group: &Group<'_>,
     at: DateTime<Utc>,
 ) -> Vec<Letter> {
     let channel = directory.channel(name);
@@ -147,7 +150,7 @@ fn letters(
         (None, Some(email)) => email.to.iter().map(|address| address.0.clone()).collect(),
         (None, None) => vec![String::new()],
     };
-    let message = message(directory, name, owner, pile, at);
+    let message = message(directory, name, owner, group, at);
     let letter = |recipient| Letter { recipient, message: Message { id: Uuid::new_v4(), ..message.clone() } };
     recipients.into_iter().map(letter).collect()
 }
@@ -156,10 +159,10 @@ fn message(
     directory: &Directory,
     channel: &str,
     owner: Option<&str>,
-    pile: &Pile<'_>,
+    group: &Group<'_>,
     at: DateTime<Utc>,
 ) -> Message {
-    let topics = || pile.executions.iter().map(|e| e.topic).chain(pile.notes.iter().map(|n| n.topic));
+    let topics = || group.executions.iter().map(|e| e.topic).chain(group.notes.iter().map(|n| n.topic));
     let count = |topic| Count { topic, count: topics().filter(|other| *other == topic).count() as u64 };
     Message {
         id: Uuid::new_v4(),
@@ -169,9 +172,9 @@ fn message(
         channel: channel.to_owned(),
         owner: owner.map(str::to_owned),
         counts: Topic::ALL.into_iter().map(count).filter(|count| count.count > 0).collect(),
-        executions: pile.executions.iter().take(NAMED).map(|execution| (*execution).clone()).collect(),
-        omitted: pile.executions.len().saturating_sub(NAMED) as u64,
-        notes: pile.notes.iter().map(|note| (*note).clone()).collect(),
+        executions: group.executions.iter().take(NAMED).map(|execution| (*execution).clone()).collect(),
+        omitted: group.executions.len().saturating_sub(NAMED) as u64,
+        notes: group.notes.iter().map(|note| (*note).clone()).collect(),
     }
 }
 
@@ -234,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_told_of_what_they_want_to_know_and_an_owner_of_their_own() {
+    fn recipients_get_their_topics_and_owners_their_executions() {
         let executions =
             [execution("1", Topic::Failed, Some("o@x.org")), execution("2", Topic::LongRunning, None)];
         let all = told(&executions, &[], None);
@@ -248,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_speaks_for_its_executions_and_the_store_for_itself() {
+    fn policy_channels_replace_store_channels_for_executions_only() {
         let executions = [execution("1", Topic::Failed, Some("o@x.org"))];
         let note = Note { topic: Topic::Breaker, at: DateTime::UNIX_EPOCH, text: "too many".to_owned() };
         assert_eq!(told(&executions, &[], Some("nightly")), [row("nightly/ops", "n@x.org", &["1"])]);
@@ -258,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_goes_to_nobody_whom_the_channel_does_not_name() {
+    fn message_goes_only_to_recipients_of_the_channel() {
         let executions = [execution("1", Topic::Failed, Some("o@x.org"))];
         let directory = directory();
         let letters = digest(&directory, &executions, &[], DateTime::UNIX_EPOCH, |_| None);
@@ -272,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_are_one_message_for_each() {
+    fn ten_thousand_executions_are_one_message_per_recipient() {
         let executions: Vec<_> =
             (0..10_000).map(|n| execution(&n.to_string(), Topic::Failed, None)).collect();
         let letters = digest(&directory(), &executions, &[], DateTime::UNIX_EPOCH, |_| None);

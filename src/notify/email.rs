@@ -9,46 +9,46 @@ use crate::api::notifications::{Security, Smtp};
 use crate::net::Dialer;
 use crate::secrets::{CaBundle, SecretString};
 
-/// How long one attempt may take, from the connection to the server's word that it has the e-mail.
+/// Time limit of one attempt, from connecting until the server accepts the e-mail.
 pub const LIMIT: Duration = Duration::from_secs(15);
 
-/// A mail server, with what the Secrets hold.
+/// A mail server, with the values of its Secrets.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Its name or address.
+    /// The name or address.
     pub host: String,
-    /// Its port.
+    /// The port.
     pub port: u16,
-    /// How the connection is protected.
+    /// How the connection is encrypted.
     pub security: Security,
-    /// Who vouches for it, in place of the system's authorities.
+    /// Trusted certificate authorities, instead of those of the system.
     pub authorities: Option<CaBundle>,
-    /// What to log in with.
+    /// The credentials, if the server requires a login.
     pub login: Option<Login>,
-    /// From whom e-mails are.
+    /// The sender address.
     pub from: String,
 }
 
-/// A name and a password, both out of a Secret.
+/// A user name and a password, both from a Secret.
 #[derive(Clone, Debug)]
 pub struct Login {
-    /// The name.
+    /// The user name.
     pub user: SecretString,
     /// The password.
     pub password: SecretString,
 }
 
 impl Server {
-    /// The server of a spec.
+    /// Creates the server of a spec; without a port, the default port of its security applies.
     pub fn new(smtp: &Smtp, authorities: Option<CaBundle>, login: Option<Login>) -> Self {
-        let usual = match smtp.security {
+        let default_port = match smtp.security {
             Security::StartTls => 587,
             Security::Tls => 465,
             Security::None => 25,
         };
         Self {
             host: smtp.host.clone(),
-            port: smtp.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(usual),
+            port: smtp.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(default_port),
             security: smtp.security,
             authorities,
             login,
@@ -68,7 +68,7 @@ pub(super) async fn send(
     let mail = mail::compose(&server.from, to, rendered, message)?;
     if server.security == Security::None && server.login.is_some() {
         return Err(SendError::InvalidConfiguration(
-            "a login without TLS would show everybody the password: set security to StartTLS or TLS, or leave out credentialsSecretRef".to_owned(),
+            "a login without TLS would expose the password: set security to StartTLS or TLS, or omit credentialsSecretRef".to_owned(),
         ));
     }
     let mut session = Session::open(dialer, server, LIMIT).await?;
@@ -76,7 +76,7 @@ pub(super) async fn send(
         Ok(()) => session.deliver(&mail).await,
         refused => refused,
     };
-    // Whatever becomes of the farewell, this is what became of the e-mail.
+    // Quitting does not affect the outcome.
     session.close().await;
     sent
 }

@@ -1,132 +1,129 @@
-//! Why a message could not be delivered, as conditions and metrics tell it: a bounded reason and a message that says what
-//! to do. No error text here holds a password, a signing key, or more of a URL than where it leads to.
+//! Why a message could not be delivered, for conditions and metrics: a bounded reason, and a message that says what to do.
+//! No error text contains a password, a signing key, or more of a URL than its origin.
 
 use std::time::Duration;
 
 use crate::net::DialError;
 
-/// A message that did not get to its destination. `peer` is the host and port of a mail server, or the scheme, host and
-/// port of a webhook.
+/// A failed delivery. `peer` is the host and port of a mail server, or the scheme, host and port of a webhook.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// Nothing answers there, or the connection broke.
+    /// The peer does not answer, or the connection broke.
     #[error(
-        "cannot reach {peer}: {error}. Check the host and port, that it is up, and that no NetworkPolicy is in the way"
+        "cannot reach {peer}: {error}. Check the host and port, that it is up, and that no NetworkPolicy blocks it"
     )]
     Unreachable {
-        /// Where.
+        /// The peer.
         peer: String,
-        /// Why.
+        /// The cause.
         error: String,
     },
-    /// The operator does not connect to such an address.
+    /// The operator is not allowed to connect to the address.
     #[error(
-        "the operator does not connect to {peer}: {error}. Name another host, or have whoever runs the operator allow this one with egress.allow in the chart (--allow-addresses)"
+        "the operator does not connect to {peer}: {error}. Name another host, or ask the administrator of the operator to allow this one with egress.allow in the chart (--allow-addresses)"
     )]
     AddressRefused {
-        /// Where.
+        /// The peer.
         peer: String,
-        /// Why.
+        /// The cause.
         error: String,
     },
-    /// The attempt took longer than it may.
-    #[error(
-        "{peer} did not answer within {limit:?}: it ended while {doing}. Check that it is up and not overloaded"
-    )]
+    /// The attempt took too long.
+    #[error("{peer} did not answer within {limit:?} (while {doing}). Check that it is up and not overloaded")]
     TimedOut {
-        /// Where.
+        /// The peer.
         peer: String,
-        /// What was waited for.
+        /// The step that took too long.
         doing: &'static str,
-        /// How long the whole attempt may take.
+        /// The time limit of the whole attempt.
         limit: Duration,
     },
-    /// The mail server has no STARTTLS.
+    /// The mail server does not support STARTTLS.
     #[error(
-        "{0} does not offer STARTTLS, so nothing was sent. Set security to TLS if it speaks TLS from the start, or have it offer STARTTLS"
+        "{0} does not offer STARTTLS, so nothing was sent. Set security to TLS if it uses TLS from the start, or enable STARTTLS on the server"
     )]
     TlsNotOffered(String),
-    /// TLS could not be agreed on, or the certificate was not trusted.
+    /// The TLS handshake failed, or the certificate is not trusted.
     #[error(
-        "TLS with {peer} failed: {error}. Check the name in its certificate, caSecretRef if an authority of your own signed it, and the port"
+        "TLS with {peer} failed: {error}. Check the name in its certificate, caSecretRef if a private authority signed it, and the port"
     )]
     Tls {
-        /// Where.
+        /// The peer.
         peer: String,
-        /// Why.
+        /// The cause.
         error: String,
     },
-    /// The mail server did not let the operator log in.
+    /// The mail server refused the login.
     #[error(
         "{peer} refused the login: {error}. Check username and password in the Secret of credentialsSecretRef"
     )]
     LoginRefused {
-        /// Where.
+        /// The peer.
         peer: String,
-        /// What it said.
+        /// The answer of the server.
         error: String,
     },
-    /// The mail server takes no mail for this address.
+    /// The mail server refused the recipient.
     #[error(
         "{peer} refused the recipient {to}: {error}. Check the address, and whether the server relays for the operator"
     )]
     RecipientRefused {
-        /// Where.
+        /// The peer.
         peer: String,
         /// The address.
         to: String,
-        /// What it said.
+        /// The answer of the server.
         error: String,
     },
-    /// The mail server refused something else.
+    /// The mail server refused another command.
     #[error(
-        "{peer} refused {what}: {error}. Check that it takes mail from the operator, and from the address in from"
+        "{peer} refused {what}: {error}. Check that it accepts mail from the operator, and from the address in from"
     )]
     Refused {
-        /// Where.
+        /// The peer.
         peer: String,
-        /// What it refused.
+        /// The part that it refused.
         what: &'static str,
-        /// What it said.
+        /// The answer of the server.
         error: String,
     },
-    /// What answers there does not speak SMTP or HTTP.
-    #[error("{peer} gave no answer that makes sense: {error}. Check the host and port")]
+    /// The peer does not speak SMTP or HTTP.
+    #[error("invalid answer from {peer}: {error}. Check the host and port")]
     InvalidAnswer {
-        /// Where.
+        /// The peer.
         peer: String,
-        /// What is wrong with it.
+        /// What is wrong with the answer.
         error: String,
     },
-    /// What should be an address is none, or none that the server can take.
-    #[error("{0:?} is no address that mail can be sent to: {1}. Correct it where it is from")]
+    /// The address is malformed, or not supported by the server.
+    #[error("{0:?} is not a valid mail address: {1}. Correct it at its source")]
     InvalidAddress(String, &'static str),
-    /// The webhook sends elsewhere, where the operator does not go.
+    /// The webhook redirects; the operator does not follow.
     #[error("{peer} answered {status}, and redirects are not followed. Set the URL that it redirects to")]
     Redirected {
-        /// Where.
+        /// The peer.
         peer: String,
-        /// The status of the answer.
+        /// The HTTP status.
         status: u16,
     },
-    /// The webhook did not take it.
-    #[error("{peer} answered {status}{said}. Check the URL, and the endpoint's own log", said = quoted(text))]
+    /// The webhook did not accept the message.
+    #[error("{peer} answered {status}{said}. Check the URL, and the log of the endpoint", said = quoted(text))]
     HttpStatus {
-        /// Where.
+        /// The peer.
         peer: String,
-        /// The status of the answer.
+        /// The HTTP status.
         status: u16,
         /// The beginning of the answer.
         text: String,
     },
-    /// What it is configured with cannot be used.
+    /// The configuration of the channel cannot be used.
     #[error("{0}")]
     InvalidConfiguration(String),
 }
 
 impl SendError {
-    /// One word for a condition's reason and a metric's label.
+    /// Returns one word for a condition's reason and a metric's label.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "Unreachable",
@@ -145,7 +142,7 @@ impl SendError {
         }
     }
 
-    /// What a connection that was not made stands for, within an attempt that may take `limit`.
+    /// Converts a failed connection, within an attempt with this time limit.
     pub(super) fn not_dialled(peer: String, limit: Duration, error: DialError) -> Self {
         match error {
             DialError::Refused(refused) => Self::AddressRefused { peer, error: refused.to_string() },
@@ -154,7 +151,7 @@ impl SendError {
         }
     }
 
-    /// Whether another attempt is bound to fail too, whatever anybody changes outside of the message.
+    /// Whether another attempt would fail too, because the message itself is the cause.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::InvalidAddress(..))
     }

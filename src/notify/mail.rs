@@ -1,4 +1,4 @@
-//! An e-mail to one recipient, ready to be sent.
+//! Composes an e-mail to one recipient.
 
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
@@ -7,14 +7,15 @@ use lettre::{Address, Message as Mime};
 use super::template::Rendered;
 use super::{Message, SendError, plain};
 
-/// An e-mail, and between whom.
+/// An e-mail with its sender and recipient.
 pub(super) struct Mail {
     pub(super) from: Address,
     pub(super) to: Address,
     pub(super) bytes: Vec<u8>,
 }
 
-/// Text and HTML in one e-mail. Its Message-ID is the same for every attempt, so that whoever gets it twice can tell.
+/// Composes an e-mail with text and HTML. Its Message-ID is the same for every attempt, so that recipients can detect
+/// duplicates.
 pub(super) fn compose(
     from: &str,
     to: &str,
@@ -22,7 +23,7 @@ pub(super) fn compose(
     message: &Message,
 ) -> Result<Mail, SendError> {
     let from = address(from).map_err(|error| {
-        SendError::InvalidConfiguration(format!("{error}: set from, of the mail server, to an address"))
+        SendError::InvalidConfiguration(format!("{error}: set from of the mail server to an address"))
     })?;
     let to = address(to)?;
     let id = message.id;
@@ -31,11 +32,11 @@ pub(super) fn compose(
         .date_now()
         .from(Mailbox::new(None, from.clone()))
         .to(Mailbox::new(None, to.clone()))
-        .subject(plain::line(&rendered.subject, super::template::SUBJECT))
+        .subject(plain::line(&rendered.subject, super::template::MAX_SUBJECT))
         .raw_header(header("Auto-Submitted", "auto-generated".to_owned()))
         .raw_header(header("X-Jobexec-Message-Id", id.to_string()))
         .multipart(MultiPart::alternative_plain_html(rendered.text.clone(), rendered.html.clone()))
-        .map_err(|error| SendError::InvalidConfiguration(format!("no e-mail can be made of it: {error}")))?
+        .map_err(|error| SendError::InvalidConfiguration(format!("cannot compose the e-mail: {error}")))?
         .formatted();
     Ok(Mail { from, to, bytes })
 }
@@ -44,8 +45,8 @@ fn header(name: &'static str, value: String) -> HeaderValue {
     HeaderValue::new(HeaderName::new_from_ascii_str(name), value)
 }
 
-/// An address without a name, as the spec allows it. It may come from a column of somebody's table: blanks around it are
-/// those of a `char(n)`, and whatever could be read as more than one address is none.
+/// Parses an address without a display name, as the spec requires. It may come from a column of an application's table:
+/// trims the blanks of a `char(n)`, and rejects anything that could be read as more than one address.
 fn address(text: &str) -> Result<Address, SendError> {
     let bare = text.trim_matches(' ');
     let foreign = |c: char| c.is_control() || c.is_whitespace() || "<>(),;:\"\\[]".contains(c);

@@ -1,4 +1,4 @@
-//! What a message tells, as it is kept until it is delivered, sent to webhooks and given to templates.
+//! The content of a message, as stored until its delivery, sent to webhooks and passed to templates.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,88 +6,88 @@ use uuid::Uuid;
 
 use crate::api::notifications::Topic;
 
-/// How many executions a message names.
+/// How many executions a message lists at most.
 pub const NAMED: usize = 50;
 
-/// What happened in one store since the message before, for one who is told.
+/// What happened in one store since the previous message, for one recipient.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Message {
-    /// The same for every attempt to deliver it, so that whoever gets it twice can tell.
+    /// The same for every attempt to deliver it, so that recipients can detect duplicates.
     pub id: Uuid,
-    /// When it was written.
+    /// When the message was created.
     pub at: DateTime<Utc>,
     /// The namespace of the store.
     pub namespace: String,
     /// The name of the store.
     pub store: String,
-    /// The channel that it goes to.
+    /// The channel that delivers it.
     pub channel: String,
-    /// The owner whose executions it tells of; `None`: it tells of everybody's.
+    /// The owner of the executions, if the message goes to that owner only.
     pub owner: Option<String>,
-    /// How many things happened of each topic: those that did, in the order of [`Topic::ALL`].
+    /// The number of occurrences by topic: topics that occurred, in the order of [`Topic::ALL`].
     pub counts: Vec<Count>,
-    /// The executions, at most [`NAMED`], as they were recorded.
+    /// The executions as recorded, at most [`NAMED`].
     pub executions: Vec<Execution>,
-    /// How many more there are.
+    /// How many more executions there are.
     pub omitted: u64,
-    /// What happened to the store as a whole.
+    /// Events of the store as a whole.
     pub notes: Vec<Note>,
 }
 
-/// How many things happened of a topic.
+/// The number of occurrences of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Count {
     /// The topic.
     pub topic: Topic,
-    /// How many.
+    /// The number.
     pub count: u64,
 }
 
-/// What happened to an execution.
+/// An event of an execution.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Execution {
-    /// What.
+    /// The topic.
     pub topic: Topic,
-    /// What exactly: `Warned`, `Alerted`, `Failed`, `Cancelled` or `FinishedLate`.
+    /// The action: `Warned`, `Alerted`, `Failed`, `Cancelled` or `FinishedLate`.
     pub action: String,
-    /// Its id.
+    /// The id of the execution.
     pub id: String,
-    /// Its job.
+    /// The id of its job.
     pub job_id: Option<String>,
-    /// The type of its job, where there is such a column.
+    /// The type of its job, if the column is mapped.
     pub job_type: Option<String>,
-    /// Its number.
+    /// The number of the execution within its job.
     pub execution_number: Option<i64>,
     /// When it started.
     pub started_at: Option<DateTime<Utc>>,
-    /// When it was, or will be, stale.
+    /// The deadline after which the execution is stale.
     pub deadline: Option<DateTime<Utc>>,
-    /// When it happened.
+    /// When the event happened.
     pub at: DateTime<Utc>,
-    /// Why, for example `DeadlineExceeded`.
+    /// The reason, for example `DeadlineExceeded`.
     pub reason: String,
-    /// What else is known of it, for example why its workload failed.
+    /// More about the reason, for example why its workload failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// The object that says so, for example `ExecutionPolicy/nightly`.
+    /// The object that caused it, for example `ExecutionPolicy/nightly`.
     pub source: String,
-    /// Who asked for it, where a person did.
+    /// The person who requested it, if one did.
     pub actor: Option<String>,
-    /// Its owner, where there is such a column.
+    /// The owner of the execution, if the column is mapped.
     pub owner: Option<String>,
 }
 
-/// What happened to a store as a whole.
+/// An event of a store as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Note {
-    /// What.
+    /// The topic.
     pub topic: Topic,
-    /// When.
+    /// When it happened.
     pub at: DateTime<Utc>,
-    /// In a sentence.
+    /// A sentence about it.
     pub text: String,
 }

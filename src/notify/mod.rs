@@ -1,24 +1,24 @@
-//! What people are told: a message, what it looks like, and the ways to deliver it. Knows nothing of SQL or Kubernetes.
+//! Notifications: messages, templates and delivery. Does not depend on SQL or Kubernetes.
 //!
 //! ```text
-//! digest (who is told) → message → template (view → rendered) → email (mail, session) or webhook (body, signature)
+//! digest (recipients) → message → template (view → rendered) → email (mail, session) or webhook (payload, signature)
 //! ```
 
-mod body;
-mod budget;
+mod deadline;
 pub mod digest;
 pub mod email;
 pub mod error;
+mod limited_stream;
 mod mail;
 pub mod message;
-mod metered;
+mod payload;
 pub(crate) mod plain;
-mod room;
 mod sample;
 mod session;
 mod signature;
+mod stack;
 pub mod template;
-mod trust;
+mod tls_roots;
 mod view;
 pub mod webhook;
 
@@ -28,32 +28,31 @@ pub use template::{Rendered, TemplateError, Templates};
 
 use crate::net::Dialer;
 
-/// Where a message goes.
+/// The destination of a message.
 #[derive(Clone, Debug)]
 pub enum Destination {
-    /// To one recipient, by e-mail.
+    /// One e-mail recipient.
     Email {
-        /// By way of this mail server.
+        /// The mail server to use.
         server: email::Server,
-        /// The address: `local@domain`, or whatever a table has in place of one.
+        /// The address: `local@domain`, or whatever the owner column of a table contains.
         to: String,
     },
-    /// To an endpoint, by HTTP.
+    /// An HTTP endpoint.
     Webhook(webhook::Target),
 }
 
-/// What became of an attempt to deliver.
+/// The result of a delivery attempt.
 #[derive(Debug)]
 pub struct Delivery {
-    /// `Ok`: whoever is there has the message.
+    /// `Ok` if the peer has accepted the message.
     pub outcome: Result<(), SendError>,
-    /// Which templates could not be used; their parts were the default ones.
+    /// The templates that could not be used; the default templates replaced them.
     pub template_errors: Vec<TemplateError>,
 }
 
 impl Destination {
-    /// Tries once to deliver a message, for at most [`email::LIMIT`] or [`webhook::LIMIT`].
-    /// `dialer` makes the connection.
+    /// Tries once to deliver a message, for at most [`email::LIMIT`] or [`webhook::LIMIT`]. `dialer` opens the connection.
     pub async fn deliver(&self, dialer: &Dialer, templates: &Templates, message: &Message) -> Delivery {
         let (rendered, template_errors) = templates.render(message);
         let outcome = match self {

@@ -1,4 +1,4 @@
-//! A message in which everything is known, to try templates on.
+//! A message with every field set, to validate templates with.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::message::{Count, Execution, Message, Note};
 use crate::api::notifications::Topic;
 
-/// One of each topic.
+/// Returns a message with one event per topic.
 pub(super) fn message() -> Message {
     let at = DateTime::<Utc>::UNIX_EPOCH;
     Message {

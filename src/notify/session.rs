@@ -1,4 +1,4 @@
-//! A conversation with a mail server, step by step, so that an error can tell at which one it was.
+//! An SMTP session, step by step, so that an error names its step.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,59 +14,63 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::budget::Budget;
+use super::deadline::Deadline;
 use super::email::{Login, Server};
+use super::limited_stream::LimitedStream;
 use super::mail::Mail;
-use super::metered::Metered;
-use super::{SendError, plain, trust};
+use super::{SendError, plain, tls_roots};
 use crate::api::notifications::Security;
 use crate::net::Dialer;
 use crate::secrets::{Echoes, ExposeSecret, OMITTED};
 
-/// How long to wait for the answer to the farewell.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long to wait for the answer to QUIT.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How much of an answer is told, in characters.
-const TOLD: usize = 200;
+/// How much of an answer an error quotes, in characters.
+const QUOTED: usize = 200;
 
-/// What a server says to whatever it is asked when it takes nothing more for now, as after too many errors.
+/// The reply code of a server that accepts nothing more for now, as after too many errors.
 const NOT_AVAILABLE: u16 = 421;
 
-/// A conversation over a connection that is as well protected as it is to be.
+/// An SMTP session over a connection with the configured security.
 pub(super) struct Session {
-    budget: Budget,
+    deadline: Deadline,
     connection: AsyncSmtpConnection,
-    /// What the server may repeat of the login.
+    /// The credentials, which the server may repeat in an answer.
     echoes: Echoes,
 }
 
 impl Session {
-    /// Connects, and protects the connection as the spec says. `limit` holds for all that follows.
+    /// Connects, with TLS if the spec says so. `limit` applies to the whole session.
     pub(super) async fn open(dialer: &Dialer, server: &Server, limit: Duration) -> Result<Self, SendError> {
-        let budget = Budget::new(&format!("{}:{}", server.host, server.port), limit);
-        let unreachable =
-            |error: std::io::Error| SendError::Unreachable { peer: budget.peer(), error: error.to_string() };
-        let connecting = dialer.connect(&server.host, server.port, budget.deadline());
-        let tcp = budget.within("connecting", connecting).await?;
-        let tcp = tcp.map_err(|error| SendError::not_dialled(budget.peer(), limit, error))?;
+        let deadline = Deadline::new(&format!("{}:{}", server.host, server.port), limit);
+        let unreachable = |error: std::io::Error| SendError::Unreachable {
+            peer: deadline.peer(),
+            error: error.to_string(),
+        };
+        let connecting = dialer.connect(&server.host, server.port, deadline.instant());
+        let tcp = deadline.within("connecting", connecting).await?;
+        let tcp = tcp.map_err(|error| SendError::not_dialled(deadline.peer(), limit, error))?;
         let peer = tcp.peer_addr().map_err(unreachable)?;
         let hello = match tcp.local_addr().map_err(unreachable)?.ip() {
             std::net::IpAddr::V4(own) => ClientId::Ipv4(own),
             std::net::IpAddr::V6(own) => ClientId::Ipv6(own),
         };
         let stream: Box<dyn AsyncTokioStream> = match server.security {
-            Security::Tls => Box::new(Metered::new(tls(&budget, server, tcp).await?, peer)),
-            Security::StartTls | Security::None => Box::new(Metered::new(tcp, peer)),
+            Security::Tls => Box::new(LimitedStream::new(tls(&deadline, server, tcp).await?, peer)),
+            Security::StartTls | Security::None => Box::new(LimitedStream::new(tcp, peer)),
         };
         let greeting = AsyncSmtpConnection::connect_with_transport(stream, &hello);
         let doing = match server.security {
             Security::Tls => "waiting for its greeting",
-            _ => "waiting for its greeting, which does not come where security must be TLS, as on port 465",
+            _ => {
+                "waiting for its greeting, which never comes if the port requires security TLS, such as port 465"
+            }
         };
-        let connection = budget.within(doing, greeting).await?;
+        let connection = deadline.within(doing, greeting).await?;
         let connection = connection
-            .map_err(|error| refused(budget.peer(), "the connection", &error, &Echoes::default()))?;
-        let mut session = Self { budget, connection, echoes: echoes(server) };
+            .map_err(|error| refused(deadline.peer(), "the connection", &error, &Echoes::default()))?;
+        let mut session = Self { deadline, connection, echoes: echoes(server) };
         if server.security == Security::StartTls {
             session.start_tls(server, &hello).await?;
         }
@@ -74,9 +78,9 @@ impl Session {
     }
 
     async fn start_tls(&mut self, server: &Server, hello: &ClientId) -> Result<(), SendError> {
-        let peer = self.budget.peer();
+        let peer = self.deadline.peer();
         let echoes = self.echoes.clone();
-        let failed = |error: Error| SendError::Tls { peer: peer.clone(), error: told(&error, &echoes) };
+        let failed = |error: Error| SendError::Tls { peer: peer.clone(), error: describe(&error, &echoes) };
         if !self.connection.can_starttls() {
             self.close().await;
             return Err(SendError::TlsNotOffered(peer));
@@ -91,45 +95,47 @@ impl Session {
         }
         let parameters = parameters.build().map_err(failed)?;
         let upgrade = self.connection.starttls(parameters, hello);
-        self.budget.within("going over to TLS", upgrade).await?.map_err(failed)
+        self.deadline.within("upgrading to TLS", upgrade).await?.map_err(failed)
     }
 
-    /// Logs in, where there is something to log in with.
+    /// Logs in, if there are credentials.
     pub(super) async fn login(&mut self, server: &Server) -> Result<(), SendError> {
         let Some(Login { user, password }) = &server.login else { return Ok(()) };
-        let refused = |error| SendError::LoginRefused { peer: self.budget.peer(), error };
+        let refused = |error| SendError::LoginRefused { peer: self.deadline.peer(), error };
         if self.connection.server_info().get_auth_mechanism(DEFAULT_MECHANISMS).is_none() {
             return Err(refused("it offers neither AUTH PLAIN nor AUTH LOGIN".to_owned()));
         }
         let credentials =
             Credentials::new(user.expose_secret().to_owned(), password.expose_secret().to_owned());
         let login = self.connection.auth(DEFAULT_MECHANISMS, &credentials);
-        match self.budget.within("logging in", login).await? {
+        match self.deadline.within("logging in", login).await? {
             Ok(_) => Ok(()),
-            Err(error) if error.status().is_some() => Err(refused(told(&error, &self.echoes))),
-            Err(error) => Err(broken(self.budget.peer(), "the login", &error, &told(&error, &self.echoes))),
+            Err(error) if error.status().is_some() => Err(refused(describe(&error, &self.echoes))),
+            Err(error) => {
+                Err(broken(self.deadline.peer(), "the login", &error, &describe(&error, &self.echoes)))
+            }
         }
     }
 
-    /// Hands over an e-mail. Once this says `Ok`, the server has it.
+    /// Delivers an e-mail. After `Ok`, the server is responsible for it.
     pub(super) async fn deliver(&mut self, mail: &Mail) -> Result<(), SendError> {
         let options = self.options(mail)?;
-        let (peer, echoes) = (self.budget.peer(), self.echoes.clone());
+        let (peer, echoes) = (self.deadline.peer(), self.echoes.clone());
         let from = self.connection.command(MailFrom::new(Some(mail.from.clone()), options));
-        let answer = self.budget.within("naming the sender", from).await?;
+        let answer = self.deadline.within("naming the sender", from).await?;
         answer.map_err(|error| refused(peer.clone(), "the sender", &error, &echoes))?;
         let to = self.connection.command(Rcpt::new(mail.to.clone(), Vec::new()));
-        let answer = self.budget.within("naming the recipient", to).await?;
+        let answer = self.deadline.within("naming the recipient", to).await?;
         answer.map_err(|error| refused_recipient(peer.clone(), mail, &error, &echoes))?;
-        let answer = self.budget.within("asking to send", self.connection.command(Data)).await?;
+        let answer = self.deadline.within("asking to send", self.connection.command(Data)).await?;
         answer.map_err(|error| refused(peer.clone(), "the e-mail", &error, &echoes))?;
         let content = self.connection.message(&mail.bytes);
-        let answer = self.budget.within("sending; it may have the e-mail all the same", content).await?;
+        let answer = self.deadline.within("sending; it may have accepted the e-mail", content).await?;
         answer.map_err(|error| refused(peer, "the e-mail", &error, &echoes))?;
         Ok(())
     }
 
-    /// What the server must be told beforehand, where something is not in ASCII.
+    /// Returns the SMTP parameters for content or addresses that are not ASCII.
     fn options(&self, mail: &Mail) -> Result<Vec<MailParameter>, SendError> {
         let offers = |extension| self.connection.server_info().supports_feature(extension);
         let mut options = Vec::new();
@@ -139,7 +145,7 @@ impl Session {
                 continue;
             }
             if !offers(Extension::SmtpUtfEight) {
-                let why = "it is not in ASCII, which the mail server does not take (SMTPUTF8)";
+                let why = "it is not in ASCII, which the mail server does not support (SMTPUTF8)";
                 return Err(SendError::InvalidAddress(plain::clip(address, 80), why));
             }
             options = vec![MailParameter::SmtpUtfEight];
@@ -150,27 +156,27 @@ impl Session {
         Ok(options)
     }
 
-    /// Says good-bye, as far as the server listens.
+    /// Ends the session; failures do not matter.
     pub(super) async fn close(&mut self) {
-        let _ = self.budget.at_most(FAREWELL, self.connection.quit()).await;
+        let _ = self.deadline.at_most(QUIT_TIMEOUT, self.connection.quit()).await;
     }
 }
 
 async fn tls(
-    budget: &Budget,
+    deadline: &Deadline,
     server: &Server,
     tcp: TcpStream,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, SendError> {
-    let config = trust::client_config(server.authorities.as_ref())?;
+    let config = tls_roots::client_config(server.authorities.as_ref())?;
     let name = ServerName::try_from(server.host.clone()).map_err(|error| {
-        SendError::InvalidConfiguration(format!("host is no name that a certificate can have: {error}"))
+        SendError::InvalidConfiguration(format!("host is not a name that a certificate can have: {error}"))
     })?;
     let handshake = TlsConnector::from(Arc::new(config)).connect(name, tcp);
-    let failed = |error: std::io::Error| SendError::Tls { peer: budget.peer(), error: error.to_string() };
-    budget.within("agreeing on TLS", handshake).await?.map_err(failed)
+    let failed = |error: std::io::Error| SendError::Tls { peer: deadline.peer(), error: error.to_string() };
+    deadline.within("negotiating TLS", handshake).await?.map_err(failed)
 }
 
-/// What a server may repeat of the login.
+/// Returns the credentials, which a server may repeat.
 fn echoes(server: &Server) -> Echoes {
     let login = server.login.as_ref();
     Echoes::new(
@@ -178,9 +184,9 @@ fn echoes(server: &Server) -> Echoes {
     )
 }
 
-/// What the server said, or what broke, unless it repeats the login. All of it is looked at, as what is told may end within
-/// the password.
-fn told(error: &Error, echoes: &Echoes) -> String {
+/// Describes the answer of the server or the failure, unless it repeats the credentials. Checks the whole text, because the
+/// truncated one may end within the password.
+fn describe(error: &Error, echoes: &Echoes) -> String {
     let source = std::error::Error::source(error).map(ToString::to_string);
     let text = match (error.status(), source) {
         (Some(code), Some(text)) => format!("{code} {text}"),
@@ -188,7 +194,7 @@ fn told(error: &Error, echoes: &Echoes) -> String {
         (None, Some(text)) => text,
         (None, None) => error.to_string(),
     };
-    let line = plain::line(&text, TOLD);
+    let line = plain::line(&text, QUOTED);
     if !echoes.are_in(&error.to_string()) && !echoes.are_in(&line) {
         return line;
     }
@@ -200,19 +206,21 @@ fn told(error: &Error, echoes: &Echoes) -> String {
 
 fn refused(peer: String, what: &'static str, error: &Error, echoes: &Echoes) -> SendError {
     match error.status() {
-        Some(_) => SendError::Refused { peer, what, error: told(error, echoes) },
-        None => broken(peer, what, error, &told(error, echoes)),
+        Some(_) => SendError::Refused { peer, what, error: describe(error, echoes) },
+        None => broken(peer, what, error, &describe(error, echoes)),
     }
 }
 
 fn refused_recipient(peer: String, mail: &Mail, error: &Error, echoes: &Echoes) -> SendError {
     match error.status().map(u16::from) {
         None | Some(NOT_AVAILABLE) => refused(peer, "the recipient", error, echoes),
-        Some(_) => SendError::RecipientRefused { peer, to: mail.to.to_string(), error: told(error, echoes) },
+        Some(_) => {
+            SendError::RecipientRefused { peer, to: mail.to.to_string(), error: describe(error, echoes) }
+        }
     }
 }
 
-/// It answered nonsense, or no more.
+/// Converts a broken connection or a malformed answer.
 fn broken(peer: String, what: &str, error: &Error, text: &str) -> SendError {
     let error_text = format!("{text} (instead of an answer to {what})");
     let mut source = std::error::Error::source(error);

@@ -1,4 +1,4 @@
-//! Signatures after Standard Webhooks, by which an endpoint knows that a message is from this operator.
+//! Signatures by the Standard Webhooks specification, by which an endpoint authenticates the operator.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use ring::hmac;
 
 use super::SendError;
 
-/// A key to sign with, which is never shown.
+/// A signing key, which is never printed.
 #[derive(Clone)]
 pub struct SigningKey(hmac::Key);
 
 impl SigningKey {
-    /// The key in a Secret: `whsec_` and base64, else the bytes as they are. A line break at its end does not count.
+    /// Parses the key in a Secret: `whsec_` and base64, or any other bytes as they are. Ignores a line break at the end.
     pub fn new(secret: &[u8]) -> Result<Self, SendError> {
         let mut secret = secret;
         while let Some(shorter) = secret.strip_suffix(b"\n").or_else(|| secret.strip_suffix(b"\r")) {
@@ -21,17 +21,17 @@ impl SigningKey {
         }
         let bytes = match secret.strip_prefix(b"whsec_") {
             Some(encoded) => BASE64.decode(encoded).map_err(|_| {
-                invalid("what follows whsec_ is not base64. Put `whsec_$(openssl rand -base64 32)` there")
+                invalid("the text after whsec_ is not base64. Use `whsec_$(openssl rand -base64 32)`")
             })?,
             None => secret.to_vec(),
         };
         if bytes.is_empty() {
-            return Err(invalid("it is empty. Put `whsec_$(openssl rand -base64 32)` there"));
+            return Err(invalid("it is empty. Use `whsec_$(openssl rand -base64 32)`"));
         }
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
     }
 
-    /// The signature of a request's body: the value of the header `webhook-signature`.
+    /// Signs a request body: returns the value of the header `webhook-signature`.
     pub(super) fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(format!("{id}.{timestamp}.").as_bytes());
@@ -54,9 +54,9 @@ fn invalid(what: &str) -> SendError {
 mod tests {
     use super::*;
 
-    /// The example of the specification's own libraries.
+    /// The example from the libraries of the specification.
     #[test]
-    fn signatures_are_those_of_standard_webhooks() {
+    fn signature_matches_standard_webhooks() {
         let body = br#"{"test": 2432232314}"#;
         let signature = |key: &str| {
             let key = SigningKey::new(key.as_bytes()).unwrap();
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_none_is_refused_without_being_shown() {
+    fn invalid_signing_key_is_rejected_without_being_printed() {
         for key in ["", "\n", "whsec_", "whsec_not base64"] {
             let error = SigningKey::new(key.as_bytes()).unwrap_err();
             assert_eq!(error.reason(), "InvalidConfiguration");

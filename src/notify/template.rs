@@ -1,4 +1,4 @@
-//! What a message looks like: templates in the language of Jinja, each with a default to fall back on.
+//! Renders messages: templates in Jinja, each with a default as a fallback.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,36 +9,36 @@ use minijinja::{AutoEscape, Environment, Error, UndefinedBehavior, Value};
 
 use super::message::Message;
 use super::view::View;
-use super::{plain, room, sample};
+use super::{plain, sample, stack};
 use crate::api::notifications;
 
-/// How long a subject is at most, in characters.
-pub(super) const SUBJECT: usize = 200;
+/// Limit of a subject, in characters.
+pub(super) const MAX_SUBJECT: usize = 200;
 
-/// How long a text or an HTML is at most, in bytes.
-const LONGEST: usize = 256 * 1024;
+/// Limit of a rendered text or HTML, in bytes.
+const MAX_OUTPUT: usize = 256 * 1024;
 
-/// How much work one part may be, in instructions or 64 bytes of data: ten times what the default of a full message needs.
+/// Limit of the work for one part, in instructions or 64 bytes of data: ten times what the default needs for a full message.
 const FUEL: u64 = 200_000;
 
-/// How many `+` and `~` an own template may have: the engine works out a chain of them with constants when it compiles it,
-/// which is not covered by [`FUEL`] and takes a time that grows with the square of their number.
-const JOINTS: usize = 500;
+/// How many `+` and `~` a custom template may have: the engine evaluates a chain of constants while it compiles, which
+/// [`FUEL`] does not cover and which takes time that grows with the square of their number.
+const MAX_CONCATENATIONS: usize = 500;
 
-/// How deep loops may call themselves.
+/// Limit of recursive loops.
 const RECURSION: usize = 50;
 
-/// How much of an error is told, in characters.
-const TOLD: usize = 200;
+/// How much of an error is reported, in characters.
+const MAX_ERROR: usize = 200;
 
-/// A message as people see it.
+/// A rendered message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
     /// One line of at most 200 characters.
     pub subject: String,
     /// Plain text.
     pub text: String,
-    /// HTML with nothing to load.
+    /// HTML that loads nothing.
     pub html: String,
 }
 
@@ -54,7 +54,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// As the spec has it.
+    /// Returns the name of the field in the spec.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Subject => "subject",
@@ -80,11 +80,11 @@ impl Part {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("templates.{part}{line}: {message}", part = part.as_str(), line = At(*line))]
 pub struct TemplateError {
-    /// Which.
+    /// The part.
     pub part: Part,
-    /// In which of its lines, from 1, where that is known.
+    /// The line in the template, from 1, if it is known.
     pub line: Option<usize>,
-    /// What is wrong with it.
+    /// What is wrong.
     pub message: String,
 }
 
@@ -96,19 +96,19 @@ impl fmt::Display for At {
     }
 }
 
-/// The templates of a store, those of its own and the default ones.
+/// The templates of a store: custom ones and the defaults.
 #[derive(Clone, Debug)]
 pub struct Templates {
     environment: Environment<'static>,
-    /// Those that are not the default, and how long they are.
-    own: Vec<(Part, usize)>,
+    /// The custom templates, and their length in bytes.
+    custom: Vec<(Part, usize)>,
 }
 
 impl Templates {
-    /// Compiles the templates of a spec, and tries them on an example. A part with a syntax error is the default one; one
-    /// that cannot be used for the example is kept, and tried on each message.
+    /// Compiles the templates of a spec, and tries them on an example. A part with a syntax error falls back to the default; a
+    /// part that fails on the example is kept, and tried on each message.
     pub fn new(spec: Option<&notifications::Templates>) -> (Self, Vec<TemplateError>) {
-        let mut templates = Self { environment: environment(), own: Vec::new() };
+        let mut templates = Self { environment: environment(), custom: Vec::new() };
         let mut errors = Vec::new();
         let example = Value::from(Serde(View::of(&sample::message())));
         let none = notifications::Templates::default();
@@ -116,7 +116,7 @@ impl Templates {
         for (part, source) in [(Part::Subject, subject), (Part::Text, text), (Part::Html, html)] {
             let default = Cow::Borrowed(part.default_source());
             if let Err(error) = templates.environment.add_template_owned(part.default_name(), default) {
-                errors.push(explained(part, &error));
+                errors.push(template_error(part, &error));
             }
             let Some(source) = source.clone() else { continue };
             errors.extend(templates.add(part, source, &example).err());
@@ -124,28 +124,30 @@ impl Templates {
         (templates, errors)
     }
 
-    /// Compiles an own template, and tries it.
+    /// Compiles a custom template, and tries it.
     fn add(&mut self, part: Part, source: String, example: &Value) -> Result<(), TemplateError> {
-        if source.matches(['+', '~']).count() > JOINTS {
-            let message = format!("it has more than {JOINTS} of + and ~");
+        if source.matches(['+', '~']).count() > MAX_CONCATENATIONS {
+            let message = format!("it has more than {MAX_CONCATENATIONS} of + and ~");
             return Err(TemplateError { part, line: None, message });
         }
         let length = source.len();
         let environment = &mut self.environment;
         let add = || environment.add_template_owned(part.as_str(), source);
-        room::with_room(length, add).map_err(unexpected(part))?.map_err(|error| explained(part, &error))?;
-        self.own.push((part, length));
+        stack::with_stack(length, add)
+            .map_err(unexpected(part))?
+            .map_err(|error| template_error(part, &error))?;
+        self.custom.push((part, length));
         self.rendered(part.as_str(), part, length, example).map(drop)
     }
 
-    /// What a message looks like. A part that cannot be rendered is the default one.
+    /// Renders a message. A part that fails falls back to the default.
     pub fn render(&self, message: &Message) -> (Rendered, Vec<TemplateError>) {
         let view = View::of(message);
         let value = Value::from(Serde(&view));
         let mut errors = Vec::new();
         let mut part = |part| self.part(part, &value, &mut errors).unwrap_or_else(|| view.summary.clone());
         let rendered = Rendered {
-            subject: plain::line(&part(Part::Subject), SUBJECT),
+            subject: plain::line(&part(Part::Subject), MAX_SUBJECT),
             text: part(Part::Text),
             html: part(Part::Html),
         };
@@ -153,9 +155,9 @@ impl Templates {
     }
 
     fn part(&self, part: Part, view: &Value, errors: &mut Vec<TemplateError>) -> Option<String> {
-        let own = self.own.iter().find(|(own, _)| *own == part);
-        let own = own.map(|(_, length)| (part.as_str().to_owned(), *length));
-        for (name, length) in own.into_iter().chain([(part.default_name(), part.default_source().len())]) {
+        let custom = self.custom.iter().find(|(custom, _)| *custom == part);
+        let custom = custom.map(|(_, length)| (part.as_str().to_owned(), *length));
+        for (name, length) in custom.into_iter().chain([(part.default_name(), part.default_source().len())]) {
             match self.rendered(&name, part, length, view) {
                 Ok(text) => return Some(text),
                 Err(error) => errors.push(error),
@@ -166,12 +168,12 @@ impl Templates {
 
     fn rendered(&self, name: &str, part: Part, length: usize, view: &Value) -> Result<String, TemplateError> {
         let render = || self.environment.get_template(name)?.render(view);
-        let rendered = room::with_room(length, render).map_err(unexpected(part))?;
-        let text = rendered.map_err(|error| explained(part, &error))?;
-        if text.len() <= LONGEST {
+        let rendered = stack::with_stack(length, render).map_err(unexpected(part))?;
+        let text = rendered.map_err(|error| template_error(part, &error))?;
+        if text.len() <= MAX_OUTPUT {
             return Ok(text);
         }
-        let message = format!("what it makes is longer than {LONGEST} bytes");
+        let message = format!("its output is longer than {MAX_OUTPUT} bytes");
         Err(TemplateError { part, line: None, message })
     }
 }
@@ -180,13 +182,13 @@ fn unexpected(part: Part) -> impl Fn(std::io::Error) -> TemplateError {
     move |error| TemplateError { part, line: None, message: error.to_string() }
 }
 
-/// Nothing can be loaded or included, a name that does not exist is an error, and in HTML values are escaped.
+/// Creates an engine that cannot load or include anything, rejects unknown names, and escapes values in HTML.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(RECURSION);
-    // What is of no use here, and could make a value within a value without end.
+    // Not needed here, and able to build endlessly nested values.
     for name in ["namespace", "dict", "debug"] {
         environment.remove_global(name);
     }
@@ -195,14 +197,14 @@ fn environment() -> Environment<'static> {
         name if name.ends_with(Part::Html.as_str()) => AutoEscape::Html,
         _ => AutoEscape::None,
     });
-    // A line with nothing but a block leaves no empty line behind. The usual delimiters cannot be wrong.
+    // A line with only a block leaves no empty line behind. Building cannot fail with the default delimiters.
     if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
         environment.set_syntax(syntax);
     }
     environment
 }
 
-fn explained(part: Part, error: &Error) -> TemplateError {
+fn template_error(part: Part, error: &Error) -> TemplateError {
     let mut message = match error.detail() {
         Some(detail) => format!("{}: {detail}", error.kind()),
         None => error.kind().to_string(),
@@ -211,5 +213,5 @@ fn explained(part: Part, error: &Error) -> TemplateError {
     if let Some(place) = place.filter(|place| !place.is_empty() && !message.contains(place)) {
         message.push_str(&format!(" at `{place}`"));
     }
-    TemplateError { part, line: error.line(), message: plain::line(&message, TOLD) }
+    TemplateError { part, line: error.line(), message: plain::line(&message, MAX_ERROR) }
 }

@@ -1,5 +1,5 @@
-//! What templates may use: a message, with its names as webhooks have them, and what people would work out from it.
-//! Whatever is from a table is one line of a bounded length here.
+//! The values for templates: a message, with the names that webhooks get, and derived values. Text from a table becomes one
+//! line of bounded length here.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
@@ -9,11 +9,11 @@ use super::plain;
 use crate::api::duration;
 use crate::api::notifications::Topic;
 
-/// How long a text from a table may be, in characters.
-const LONGEST: usize = 200;
+/// Limit of a text from a table, in characters.
+const MAX_TEXT: usize = 200;
 
-/// How long a note may be, in characters.
-const LONGEST_NOTE: usize = 1_000;
+/// Limit of a note, in characters.
+const MAX_NOTE: usize = 1_000;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -112,19 +112,19 @@ impl ExecutionView {
 
 impl NoteView {
     fn of(note: &Note) -> Self {
-        Self { topic: note.topic.as_str(), at: time(note.at), text: plain::line(&note.text, LONGEST_NOTE) }
+        Self { topic: note.topic.as_str(), at: time(note.at), text: plain::line(&note.text, MAX_NOTE) }
     }
 }
 
 fn line(text: impl AsRef<str>) -> String {
-    plain::line(text.as_ref(), LONGEST)
+    plain::line(text.as_ref(), MAX_TEXT)
 }
 
 fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// What happened, the worst first: `3 executions failed, 2 running long`.
+/// Summarizes what happened, the worst first: `3 executions failed, 2 running long`.
 fn summary(counts: &[Count]) -> String {
     const WORST_FIRST: [Topic; 6] = [
         Topic::Breaker,
@@ -134,7 +134,7 @@ fn summary(counts: &[Count]) -> String {
         Topic::LongRunning,
         Topic::Recovered,
     ];
-    let mut noun_said = false;
+    let mut noun_written = false;
     let mut phrases = Vec::new();
     for topic in WORST_FIRST {
         let count: u64 = counts.iter().filter(|c| c.topic == topic).map(|c| c.count).sum();
@@ -149,23 +149,23 @@ fn summary(counts: &[Count]) -> String {
         };
         phrases.push(match topic {
             Topic::Breaker | Topic::Recovered => state.to_owned(),
-            _ if noun_said => format!("{count} {state}"),
+            _ if noun_written => format!("{count} {state}"),
             _ if count == 1 => format!("1 execution {state}"),
             _ => format!("{count} executions {state}"),
         });
-        noun_said |= !matches!(topic, Topic::Breaker | Topic::Recovered);
+        noun_written |= !matches!(topic, Topic::Breaker | Topic::Recovered);
     }
     if phrases.is_empty() { "nothing new".to_owned() } else { phrases.join(", ") }
 }
 
-/// What to run next, to copy into a shell.
+/// Returns the commands to run next, for copying into a shell.
 fn commands(message: &Message) -> Vec<String> {
     let Message { namespace, store, .. } = message;
     let name = quoted(&format!("{namespace}/{store}"));
     let mut commands =
         vec![format!("kubectl -n {} describe executionstore {}", quoted(namespace), quoted(store))];
     if let Some(execution) = message.executions.first() {
-        // What looks like an option is none after `--`.
+        // An id that looks like an option goes after `--`.
         commands.push(match quoted(&execution.id) {
             id if id.starts_with('-') => format!("jobexec explain --store {name} -- {id}"),
             id => format!("jobexec explain {id} --store {name}"),
@@ -181,7 +181,7 @@ fn commands(message: &Message) -> Vec<String> {
     commands
 }
 
-/// A word of a command line, in which a shell finds nothing to carry out.
+/// Quotes a word so that a shell executes nothing in it.
 fn quoted(word: &str) -> String {
     let harmless = |c: char| c.is_ascii_alphanumeric() || "._/:-".contains(c);
     let word = line(word);
@@ -196,8 +196,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_is_said_first_and_the_noun_once() {
-        let said = |counts: &[(Topic, u64)]| {
+    fn summary_begins_with_the_worst_and_has_one_noun() {
+        let of = |counts: &[(Topic, u64)]| {
             summary(
                 &counts
                     .iter()
@@ -205,18 +205,15 @@ mod tests {
                     .collect::<Vec<_>>(),
             )
         };
-        assert_eq!(
-            said(&[(Topic::LongRunning, 2), (Topic::Failed, 3)]),
-            "3 executions failed, 2 running long"
-        );
-        assert_eq!(said(&[(Topic::Stale, 1), (Topic::Breaker, 1)]), "breaker open, 1 execution stale");
-        assert_eq!(said(&[(Topic::FinishedLate, 1)]), "1 execution finished after all");
-        assert_eq!(said(&[(Topic::Recovered, 1)]), "recovered");
-        assert_eq!(said(&[]), "nothing new");
+        assert_eq!(of(&[(Topic::LongRunning, 2), (Topic::Failed, 3)]), "3 executions failed, 2 running long");
+        assert_eq!(of(&[(Topic::Stale, 1), (Topic::Breaker, 1)]), "breaker open, 1 execution stale");
+        assert_eq!(of(&[(Topic::FinishedLate, 1)]), "1 execution finished after all");
+        assert_eq!(of(&[(Topic::Recovered, 1)]), "recovered");
+        assert_eq!(of(&[]), "nothing new");
     }
 
     #[test]
-    fn a_shell_finds_nothing_to_carry_out_in_an_id() {
+    fn id_is_quoted_for_the_shell() {
         assert_eq!(quoted("39"), "39");
         assert_eq!(quoted("$(reboot)\n; x"), "'$(reboot) ; x'");
         assert_eq!(quoted("a'b"), r"'a'\''b'");

@@ -151,7 +151,7 @@ async fn what_a_server_refuses_is_told() {
         ("greeting", "Refused", "554 5.7.1 No service for you"),
         ("recipient", "RecipientRefused", "550 5.1.1 No such user here"),
         ("nonsense", "InvalidAnswer", ""),
-        ("endless", "InvalidAnswer", "it says too much"),
+        ("endless", "InvalidAnswer", "it sends too much"),
     ] {
         let Some(sink) = sink("a mail server that refuses", json!({"misbehaves": how})).await else { return };
         let error = deliver(&to_ops(server(&sink, Security::None)), &message()).await.unwrap_err();
@@ -185,7 +185,7 @@ async fn a_server_that_hangs_is_given_up() {
         assert_eq!(reason(&error, &[]), "TimedOut", "{how}: {error}");
         assert!(error.to_string().contains(doing), "{how}: {error}");
     };
-    tokio::join!(hang("silent", "its greeting"), hang("hang", "may have the e-mail all the same"));
+    tokio::join!(hang("silent", "its greeting"), hang("hang", "it may have accepted the e-mail"));
 }
 
 #[tokio::test]

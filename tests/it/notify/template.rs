@@ -66,7 +66,7 @@ fn little_may_be_known() {
         "{text}"
     );
     assert!(text.contains("\n    jobexec explain --store team-a/jobs -- -39\n"), "{text}");
-    assert!(text.contains("those of me@example.org."), "{text}");
+    assert!(text.contains("you own these executions (me@example.org)."), "{text}");
     let nothing = Message { executions: vec![], counts: vec![], ..message };
     assert_eq!(default(&nothing).subject, "[jobexec] team-a/jobs: nothing new");
 }

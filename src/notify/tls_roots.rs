@@ -1,4 +1,4 @@
-//! Whose certificates count.
+//! Trusted certificate authorities of outgoing connections.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 use super::SendError;
 use crate::secrets::CaBundle;
 
-/// TLS 1.2 and 1.3 with whom one of these authorities vouches for; without them, one of the system.
+/// Returns a configuration for TLS 1.2 and 1.3 that trusts these authorities; without them, those of the system.
 pub(super) fn client_config(authorities: Option<&CaBundle>) -> Result<ClientConfig, SendError> {
     let setup = |error: rustls::Error| {
         SendError::InvalidConfiguration(format!(

@@ -1,4 +1,4 @@
-//! What a webhook is sent.
+//! The request body of a webhook.
 
 use serde::Serialize;
 
@@ -6,11 +6,11 @@ use super::template::Rendered;
 use super::{Message, SendError, plain};
 use crate::api::notifications::Format;
 
-/// How many characters Slack shows of a message; it cuts off the rest.
+/// How many characters of a message Slack shows; it cuts off the rest.
 const SLACK: usize = 40_000;
 
 #[derive(Serialize)]
-struct Everything<'a> {
+struct Json<'a> {
     #[serde(flatten)]
     message: &'a Message,
     text: &'a str,
@@ -21,16 +21,20 @@ struct Slack {
     text: String,
 }
 
-/// The body of a request, JSON in either format.
-pub(super) fn of(format: Format, rendered: &Rendered, message: &Message) -> Result<Vec<u8>, SendError> {
+/// Serializes the body of a request: JSON in either format.
+pub(super) fn serialize(
+    format: Format,
+    rendered: &Rendered,
+    message: &Message,
+) -> Result<Vec<u8>, SendError> {
     let body = match format {
-        Format::Json => serde_json::to_vec(&Everything { message, text: &rendered.text }),
+        Format::Json => serde_json::to_vec(&Json { message, text: &rendered.text }),
         Format::Slack => serde_json::to_vec(&Slack { text: slack(&rendered.text) }),
     };
-    body.map_err(|error| SendError::InvalidConfiguration(format!("no JSON can be made of it: {error}")))
+    body.map_err(|error| SendError::InvalidConfiguration(format!("cannot serialize the message: {error}")))
 }
 
-/// Text that Slack shows as it is: nothing in it is a link or calls anybody by name.
+/// Escapes text so that Slack shows it unchanged: nothing in it becomes a link or mentions anyone.
 fn slack(text: &str) -> String {
     let mut left = SLACK;
     let mut fitting = 0;
@@ -52,7 +56,7 @@ fn slack(text: &str) -> String {
     })
 }
 
-/// The three characters that mean something to Slack.
+/// Escapes the three special characters of Slack.
 const fn escaped(character: char) -> Option<&'static str> {
     match character {
         '&' => Some("&amp;"),
@@ -67,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slack_shows_text_as_it_is_and_an_entity_is_never_cut() {
+    fn slack_text_is_escaped_and_entities_are_never_cut() {
         assert_eq!(slack("a <!channel> & b"), "a &lt;!channel&gt; &amp; b");
         assert_eq!(slack(&"ä".repeat(SLACK)), "ä".repeat(SLACK));
         let long = slack(&"<".repeat(SLACK));
