@@ -1,4 +1,4 @@
-//! The metrics of what is done to stores: their names, and what to alert on.
+//! Metrics of enforcement: names, help texts, and advice on alerts.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::exposition::Page;
 use super::stores::{OneMore, TwoMore, seconds};
 use super::{Done, StoreNow, Tally};
 
-/// Writes them.
+/// Writes the metrics.
 pub(super) fn write(page: &mut Page<'_>, stores: &[StoreNow], others: &[Done]) -> fmt::Result {
     sweeps(page, stores)?;
     durations(page, stores)?;
@@ -21,19 +21,19 @@ pub(super) fn write(page: &mut Page<'_>, stores: &[StoreNow], others: &[Done]) -
 fn sweeps(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     page.gauge(
         "jobexec_store_last_sweep_timestamp_seconds",
-        "When the last sweep began. Alert when it is longer ago than two of jobexec_store_sweep_interval_seconds while the \
-         condition EnforcementPaused is not True.",
+        "Start of the last sweep. Alert if it is longer ago than two of jobexec_store_sweep_interval_seconds while the condition \
+         EnforcementPaused is not True.",
         stores.iter().filter_map(|store| {
-            // One before a restart is known from the status; one that came to nothing new is not told there.
-            let told = store.status.as_ref().and_then(|status| status.last_sweep.as_ref());
-            let told = told.map(|sweep| seconds(&sweep.started_at));
-            Some((store.labels(), told.max(store.tally.swept_at())?))
+            // The status knows a sweep from before a restart; it does not record sweeps without news.
+            let published = store.status.as_ref().and_then(|status| status.last_sweep.as_ref());
+            let published = published.map(|sweep| seconds(&sweep.started_at));
+            Some((store.labels(), published.max(store.tally.swept_at())?))
         }),
     )?;
     page.gauge(
         "jobexec_store_last_sweep_ended_executions",
-        "How many executions the last sweep ended that is told in the status. Alert when they are many, as on the counter: it \
-         shows those too that were ended before anybody had scraped a 0.",
+        "Executions ended by the last sweep in the status. Alert if there are many, as for the counter: this also shows \
+         executions ended before the first scrape.",
         stores.iter().filter_map(|store| {
             let last = store.status.as_ref()?.last_sweep.as_ref()?;
             Some((store.labels(), last.failed))
@@ -51,39 +51,37 @@ fn durations(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
         page,
         stores,
         "jobexec_store_sweep_duration_seconds",
-        "How long sweeps take that ran to their end. Alert when they take minutes: then deadlines are met late.",
+        "Duration of completed sweeps. Alert if they take minutes: then executions are ended late.",
         |store| &store.tally.sweep_seconds,
     )?;
     each(
         page,
         stores,
         "jobexec_store_detection_lag_seconds",
-        "How long after its deadline an execution was ended that was ended for it, by the database's clock. A deadline that \
-         passed while the operator or the database was away, or that a new policy moved to the past, is met as late as that.",
+        "Time from a deadline until the execution was ended for it, by the database's clock. It includes time in which the \
+         operator or the database was down, or by which a new policy moved the deadline to the past.",
         |store| &store.tally.lag_seconds,
     )?;
     each(
         page,
         stores,
         "jobexec_store_retries",
-        "Statements of sweeps that were tried once more: a deadlock, a lock that was waited for too long, a server that \
-         was shutting down.",
+        "Statements of sweeps that were retried: after a deadlock, a lock timeout, or a server shutdown.",
         |store| &store.tally.retries,
     )
 }
 
-/// What is done for who asks any replica for it, too.
+/// Writes what any replica may do, because clients can call any of them.
 fn done(page: &mut Page<'_>, stores: &[StoreNow], others: &[Done]) -> fmt::Result {
     let own = stores.iter().map(|store| (&*store.namespace, &*store.name, &*store.tally));
-    // Before anything was counted there is nothing to tell of a store that is none of this replica's.
+    // Stores of other replicas appear once something was counted for them.
     let others = others.iter().filter(|other| other.tally.any_done());
     let others = others.map(|other| (&*other.namespace, &*other.name, &*other.tally));
     let all: Vec<(&str, &str, &Tally)> = own.chain(others).collect();
     page.counter(
         "jobexec_store_executions_ended",
-        "Executions that this replica ended, by the status that it gave them and the reason; ManualCleanup and CancelRequested \
-         were asked for by a person, a clean-up of any replica. Alert when many are within minutes: something they all need \
-         may be down.",
+        "Executions ended by this replica, by new status and reason. ManualCleanup and CancelRequested were requested by a \
+         person; any replica may run a clean-up. Alert if many end within minutes: a dependency of all of them may be down.",
         all.iter().flat_map(|&(namespace, store, tally)| {
             tally.all_ended().into_iter().map(move |((how, why), count)| {
                 let labels: TwoMore<'_> =
@@ -94,8 +92,8 @@ fn done(page: &mut Page<'_>, stores: &[StoreNow], others: &[Done]) -> fmt::Resul
     )?;
     page.counter(
         "jobexec_store_database_errors",
-        "What the database did not do, by the reason that a condition would have. Some are mended by the next try: alert on \
-         the condition DatabaseReachable, and look here for why.",
+        "Failed database operations, by the reason that a condition would have. Retries fix some of them: alert on the \
+         condition DatabaseReachable, and check here for the cause.",
         all.iter().flat_map(|&(namespace, store, tally)| {
             tally.all_errors().into_iter().map(move |(why, count)| {
                 let labels: OneMore<'_> = [("namespace", namespace), ("store", store), ("reason", why)];
@@ -108,7 +106,7 @@ fn done(page: &mut Page<'_>, stores: &[StoreNow], others: &[Done]) -> fmt::Resul
 fn executions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     page.counter(
         "jobexec_store_warnings",
-        "Executions that were told of once each without being ended: LongRunning, or why they are stale where the policy says \
+        "Executions reported once each without being ended: LongRunning, or the reason for being stale if the policy says \
          AlertOnly.",
         stores.iter().flat_map(|store| {
             store
@@ -122,15 +120,15 @@ fn executions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
         page,
         stores,
         "jobexec_store_executions_finished_late",
-        "Executions that were finished otherwise after they had been ended: their workers lived. Raise the timeout of their type \
-         when it is more than a few; `jobexec stats` tells of which.",
+        "Executions that finished after they had been ended: their workers were alive. If there are more than a few, raise the \
+         timeout of their type; `jobexec stats` shows which.",
         |store| &store.tally.late,
     )?;
     each(
         page,
         stores,
         "jobexec_store_breaker_openings",
-        "How often the breaker opened because a sweep would have ended more than maxFailuresPerSweep.",
+        "How often the circuit breaker opened because a sweep would have ended more than maxFailuresPerSweep.",
         |store| &store.tally.openings,
     )
 }
@@ -138,7 +136,7 @@ fn executions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
 fn notifications(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     page.counter(
         "jobexec_store_notifications",
-        "Messages to people, by what became of them: delivered or given_up. Alert when any is given up: then nobody knows.",
+        "Notifications by outcome: delivered or given_up. Alert if any is given up: then nobody receives it.",
         stores.iter().flat_map(|store| {
             let outcomes = [("delivered", &store.tally.delivered), ("given_up", &store.tally.given_up)];
             outcomes.map(|(outcome, count)| (store.labels_and("outcome", outcome), count.get()))
@@ -146,8 +144,8 @@ fn notifications(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     )?;
     page.counter(
         "jobexec_store_notification_failures",
-        "Attempts to deliver a message that failed, by the reason that the condition NotificationsDelivered has then. They are made again: \
-         alert on that condition.",
+        "Failed attempts to deliver a notification, by the reason that the condition NotificationsDelivered then has. They are \
+         retried: alert on that condition.",
         stores.iter().flat_map(|store| {
             let failures = store.tally.all_not_delivered().into_iter();
             failures.map(move |(why, count)| (store.labels_and("reason", why), count))
@@ -155,7 +153,7 @@ fn notifications(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     )
 }
 
-/// Something that each store's tally counts by itself.
+/// Writes a metric of each store's counters.
 fn each<M: EncodeMetric>(
     page: &mut Page<'_>,
     stores: &[StoreNow],
@@ -166,7 +164,7 @@ fn each<M: EncodeMetric>(
     page.samples(name, help, stores.iter().map(|store| (store.labels(), Shared(of(store)))))
 }
 
-/// A metric that is encoded where it is.
+/// A metric that is encoded by reference.
 struct Shared<'a, M>(&'a M);
 
 impl<M: EncodeMetric> EncodeMetric for Shared<'_, M> {

@@ -1,5 +1,5 @@
-//! Writes all metrics in a format that Prometheus reads. A registry is made for each scrape, since what there is of
-//! stores and policies changes between two.
+//! Encodes all metrics for Prometheus. Builds a registry for each scrape, because the set of stores and policies changes in
+//! between.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::{Metrics, Snapshot, caches, enforcement, policies, process, replica, stores};
 
-/// The formats that there are.
+/// An exposition format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `OpenMetrics` 1.0.
@@ -21,12 +21,12 @@ pub enum Format {
 }
 
 impl Format {
-    /// The one that a client wants whose header `Accept` is this.
+    /// Returns the format for a client with this header `Accept`.
     pub fn accepted(accept: &str) -> Self {
         if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
     }
 
-    /// What it is called in the header `Content-Type`.
+    /// Returns the value of the header `Content-Type`.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -35,7 +35,7 @@ impl Format {
     }
 }
 
-/// Writes `metrics` and `snapshot`.
+/// Encodes `metrics` and `snapshot`.
 pub(super) fn write(metrics: Metrics, snapshot: Snapshot, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(All { metrics, snapshot }));
@@ -66,11 +66,11 @@ impl Collector for All {
     }
 }
 
-/// What is written to, family by family. One without samples is left out.
+/// The output, family by family. Families without samples are omitted.
 pub(super) struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
-    /// Something that counts by itself.
+    /// Writes a metric that counts by itself.
     pub(super) fn metric(&mut self, name: &str, help: &str, metric: &impl EncodeMetric) -> fmt::Result {
         if metric.is_empty() {
             return Ok(());
@@ -78,7 +78,7 @@ impl Page<'_> {
         metric.encode(self.0.encode_descriptor(name, help, None, metric.metric_type())?)
     }
 
-    /// Values that go up and down, by their labels.
+    /// Writes gauges with their labels.
     pub(super) fn gauge<L, V>(
         &mut self,
         name: &str,
@@ -92,7 +92,7 @@ impl Page<'_> {
         self.samples(name, help, samples.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value))))
     }
 
-    /// Values that only go up, by their labels. `name` is without the `_total` that the format adds.
+    /// Writes counters with their labels. The format adds `_total` to `name`.
     pub(super) fn counter<L, V>(
         &mut self,
         name: &str,
@@ -107,7 +107,7 @@ impl Page<'_> {
         self.samples(name, help, samples)
     }
 
-    /// Metrics of one kind, by their labels.
+    /// Writes metrics of one family with their labels.
     pub(super) fn samples<L: EncodeLabelSet, M: EncodeMetric>(
         &mut self,
         name: &str,

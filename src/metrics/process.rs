@@ -1,19 +1,19 @@
-//! The process itself, by the names that every exporter has for it. Only Linux tells.
+//! Metrics of the process, with the usual names. Available on Linux only.
 
 use std::fmt;
 use std::fs;
 
 use super::exposition::Page;
 
-/// In how many parts Linux divides a second for programs, on every machine.
+/// Clock ticks per second, in which Linux reports times to programs on every machine.
 const TICKS: f64 = 100.0;
 
-/// Writes what can be read.
+/// Writes the metrics that can be read.
 pub(super) fn write(page: &mut Page<'_>) -> fmt::Result {
     let one = |value: Option<f64>| value.map(|value| ([] as [(&str, &str); 0], value));
     page.gauge(
         "process_resident_memory_bytes",
-        "Memory of the operator. Alert when it nears the container's limit.",
+        "Memory of the operator. Alert if it approaches the container's limit.",
         one(resident()),
     )?;
     page.counter("process_cpu_seconds", "Processor time of the operator.", one(processor()))?;
@@ -28,7 +28,7 @@ fn resident() -> Option<f64> {
 
 fn processor() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program comes first, in parentheses, and may hold anything.
+    // The name of the program is in parentheses and may contain anything, even a parenthesis.
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ').skip(11).map_while(|field| field.parse::<f64>().ok());
     Some((fields.next()? + fields.next()?) / TICKS)

@@ -1,18 +1,18 @@
-//! How stores and policies are at one moment.
+//! The current state of stores and policies.
 
 use std::sync::Arc;
 
 use super::Tally;
 use crate::api::{ExecutionPolicyStatus, ExecutionStoreStatus};
 
-/// How all is that the operator looks after.
+/// The current state of everything that the operator manages.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// How this replica stands among the others.
+    /// This replica's share of the stores.
     pub replica: ReplicaNow,
     /// The stores.
     pub stores: Vec<StoreNow>,
-    /// What this replica did to stores that others look after.
+    /// What this replica did to stores that other replicas manage.
     pub done_to_others: Vec<Done>,
     /// The policies.
     pub policies: Vec<PolicyNow>,
@@ -20,80 +20,80 @@ pub struct Snapshot {
     pub caches: Vec<CacheNow>,
 }
 
-/// How the cache of one kind is.
+/// The cache of one kind.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheNow {
-    /// The kind, in the plural and in lower case.
+    /// The kind: plural, lower case.
     pub kind: &'static str,
-    /// An estimate of the memory that its objects take, in bytes.
+    /// Estimated memory for its objects, in bytes.
     pub bytes: u64,
     /// How many objects are refused.
     pub refused: usize,
 }
 
-/// How this replica stands among the others.
+/// This replica's share of the stores.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReplicaNow {
     /// Whether it holds its Lease, or needs none.
     pub lease_held: bool,
     /// How many replicas are alive.
     pub members: usize,
-    /// How many stores it looks after.
+    /// How many stores it manages.
     pub stores_owned: usize,
 }
 
-/// What this replica did to a store that another one looks after, for who asked it to.
+/// What this replica did, at the request of clients, to a store that another replica manages.
 #[derive(Debug)]
 pub struct Done {
     /// The store's namespace.
     pub namespace: String,
-    /// Its name.
+    /// The name of the store.
     pub name: String,
-    /// What was done.
+    /// Its counters.
     pub tally: Arc<Tally>,
 }
 
-/// How one store is.
+/// The state of one store.
 #[derive(Debug)]
 pub struct StoreNow {
-    /// Its namespace.
+    /// The namespace.
     pub namespace: String,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What the last look at it came to.
+    /// The result of its last reconciliation.
     pub status: Option<Arc<ExecutionStoreStatus>>,
-    /// How often it is swept at least, in seconds; `None`: its spec cannot be read.
+    /// The longest time between two sweeps, in seconds; `None` if its spec cannot be read.
     pub sweep_interval: Option<f64>,
-    /// Its connections, if there are any.
+    /// Its connection pool, if it has one.
     pub pool: Option<Pool>,
-    /// What was done to it.
+    /// Its counters.
     pub tally: Arc<Tally>,
 }
 
-/// The connections that a store uses, and others that log in alike.
+/// A connection pool, which stores with the same login share.
 #[derive(Clone, Copy, Debug)]
 pub struct Pool {
-    /// How many are open.
+    /// Open connections.
     pub open: u32,
-    /// How many of those nobody uses.
+    /// Open connections that are idle.
     pub idle: u32,
-    /// How many there may be.
+    /// The largest number of connections.
     pub limit: u32,
-    /// How many stores share them.
+    /// How many stores share the pool.
     pub stores: usize,
 }
 
-/// How one policy is.
+/// The state of one policy.
 #[derive(Debug)]
 pub struct PolicyNow {
-    /// Its namespace.
+    /// The namespace.
     pub namespace: String,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// The store that it is for.
+    /// The store that it applies to.
     pub store: String,
-    /// What Kubernetes was told of it.
+    /// Its published status.
     pub status: Option<ExecutionPolicyStatus>,
-    /// The smallest and the largest of its timeouts from history, each divided by the one that was configured.
+    /// The smallest and the largest of its timeouts from history, each divided by the configured one.
     pub ratios: Option<(f64, f64)>,
 }

@@ -1,4 +1,4 @@
-//! The metrics of how stores are: their names, and what to alert on.
+//! Metrics of the state of stores: names, help texts, and advice on alerts.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use super::exposition::Page;
 use crate::api::conditions::{ConditionType, find};
 use crate::api::store::{Metrics, ObjectsStatus, Violations};
 
-/// What `status` of a condition can be, as kube-state-metrics writes it.
-pub(super) const TRUTHS: [&str; 3] = ["true", "false", "unknown"];
+/// The values of a condition's `status`, as kube-state-metrics writes them.
+pub(super) const STATUSES: [&str; 3] = ["true", "false", "unknown"];
 
 pub(super) type Labels<'a> = [(&'static str, &'a str); 2];
 pub(super) type OneMore<'a> = [(&'static str, &'a str); 3];
@@ -30,8 +30,8 @@ impl StoreNow {
         self.status.as_ref().map_or(&[], |status| &status.conditions)
     }
 
-    /// What the table looked like, as long as it can be looked at: a gap is more honest than a line that goes on.
-    fn figures(&self) -> Option<&Metrics> {
+    /// Returns the counts of the table while it can be read: a gap is more honest than a stale line.
+    fn counts(&self) -> Option<&Metrics> {
         let status = self.status.as_ref()?;
         let known = find(&status.conditions, ConditionType::Healthy)
             .is_some_and(|healthy| healthy.status != "Unknown");
@@ -39,60 +39,60 @@ impl StoreNow {
     }
 }
 
-/// Writes them.
+/// Writes the metrics.
 pub(super) fn write(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
-    figures(page, stores)?;
+    counts(page, stores)?;
     conditions(page, stores)?;
     objects(page, stores)?;
     connections(page, stores)
 }
 
-fn figures(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
-    let mut figure = |name: &str, help: &str, of: fn(&Metrics) -> Option<i64>| {
-        let samples = stores.iter().filter_map(|store| Some((store.labels(), of(store.figures()?)?)));
+fn counts(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+    let mut count = |name: &str, help: &str, of: fn(&Metrics) -> Option<i64>| {
+        let samples = stores.iter().filter_map(|store| Some((store.labels(), of(store.counts()?)?)));
         page.gauge(name, help, samples)
     };
-    figure(
+    count(
         "jobexec_store_running_executions",
-        "Executions that run. Absent, like all figures of a table, while the table cannot be looked at.",
-        |figures| Some(figures.running_executions),
+        "Running executions. Absent, like all counts of a table, while the table cannot be read.",
+        |counts| Some(counts.running_executions),
     )?;
-    figure("jobexec_store_scheduled_executions", "Executions that wait to be started.", |figures| {
-        Some(figures.scheduled_executions)
+    count("jobexec_store_scheduled_executions", "Executions that wait to be started.", |counts| {
+        Some(counts.scheduled_executions)
     })?;
-    figure(
+    count(
         "jobexec_store_long_running_executions",
-        "Executions that run for longer than longRunning.after of their store, or warnAfter of their policy. Alert on the \
-         condition Healthy, which knows how many may.",
-        |figures| Some(figures.long_running_executions),
+        "Executions that have run for longer than longRunning.after of their store, or warnAfter of their policy. Alert on the \
+         condition Healthy, which takes longRunning.threshold into account.",
+        |counts| Some(counts.long_running_executions),
     )?;
-    figure(
+    count(
         "jobexec_store_stale_executions",
-        "Executions that run although they are stale. More than 0 for long where nothing is to be left alone (onStale: \
-         AlertOnly, mode: Observe) is worth an alert.",
-        |figures| Some(figures.stale_executions),
+        "Running executions that are stale. If it stays above 0, alert, unless stale executions are kept (onStale: AlertOnly, \
+         mode: Observe).",
+        |counts| Some(counts.stale_executions),
     )?;
-    figure(
+    count(
         "jobexec_store_recent_executions",
         "Executions that started within the last 24 hours.",
-        |figures| Some(figures.recent_executions_24h),
+        |counts| Some(counts.recent_executions_24h),
     )?;
-    figure(
+    count(
         "jobexec_store_oldest_running_start_timestamp_seconds",
-        "When the execution that runs longest started; time() minus this is how long that is.",
-        |figures| figures.oldest_running_started_at.as_ref().map(seconds),
+        "Start of the longest-running execution; time() minus this is its runtime.",
+        |counts| counts.oldest_running_started_at.as_ref().map(seconds),
     )?;
-    figure(
+    count(
         "jobexec_store_figures_timestamp_seconds",
-        "When these figures were taken, by the database's clock.",
-        |figures| figures.timestamp.as_ref().map(seconds),
+        "When these counts were taken, by the database's clock.",
+        |counts| counts.timestamp.as_ref().map(seconds),
     )?;
     page.counter(
         "jobexec_store_refused_transitions",
-        "Changes of a status that the transition trigger of the table has refused, where it is installed. A rise is a \
-         worker that finishes what was given up: its timeout may be too short.",
+        "Status changes refused by the transition trigger of the table, if it is installed. A rise means that workers finish \
+         executions that were ended: their timeout may be too short.",
         stores.iter().filter_map(|store| {
-            Some((store.labels(), u64::try_from(store.figures()?.refused_transitions?).unwrap_or_default()))
+            Some((store.labels(), u64::try_from(store.counts()?.refused_transitions?).unwrap_or_default()))
         }),
     )
 }
@@ -100,23 +100,23 @@ fn figures(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
 fn conditions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     page.gauge(
         "jobexec_store_condition",
-        "1 for the status that a condition of the ExecutionStore has, 0 for the others. Alert on Ready, DatabaseReachable and \
+        "1 for the current status of a condition of the ExecutionStore, 0 for the others. Alert on Ready, DatabaseReachable and \
          Healthy with status=\"false\".",
         stores.iter().flat_map(|store| {
             store.conditions().iter().flat_map(move |condition| {
-                TRUTHS.map(|truth| {
+                STATUSES.map(|status| {
                     let [namespace, name] = store.labels();
                     let labels: TwoMore<'_> =
-                        [namespace, name, ("type", &condition.type_), ("status", truth)];
-                    (labels, i64::from(condition.status.eq_ignore_ascii_case(truth)))
+                        [namespace, name, ("type", &condition.type_), ("status", status)];
+                    (labels, i64::from(condition.status.eq_ignore_ascii_case(status)))
                 })
             })
         }),
     )?;
     page.gauge(
         "jobexec_store_condition_reason",
-        "1, with the reason that a condition of the ExecutionStore has. Alert on type=\"EnforcementPaused\", \
-         reason=\"BreakerOpen\": nothing is ended until a person says so.",
+        "1, with the reason of a condition of the ExecutionStore. Alert on type=\"EnforcementPaused\", reason=\"BreakerOpen\": \
+         nothing is ended until a person resumes enforcement.",
         stores.iter().flat_map(|store| {
             store.conditions().iter().map(move |condition| {
                 let [namespace, name] = store.labels();
@@ -128,7 +128,7 @@ fn conditions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     )?;
     page.gauge(
         "jobexec_store_violations",
-        "Rows that contradict themselves, by what is wrong with them. Counted at each sweepInterval.",
+        "Rows with contradictory columns, by kind. Counted once per sweepInterval.",
         stores.iter().flat_map(|store| {
             let found = store.status.as_ref().and_then(|status| status.violations.as_ref());
             let kinds = found.map(kinds).into_iter().flatten();
@@ -137,7 +137,7 @@ fn conditions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     )
 }
 
-/// By the names that the status has.
+/// Returns the counts by their names in the status.
 fn kinds(found: &Violations) -> [(&'static str, i64); 9] {
     let Violations {
         unmapped_status,
@@ -171,8 +171,8 @@ fn objects(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     count("jobexec_store_objects", "JobExecution objects of the store.", |objects| objects.objects)?;
     count(
         "jobexec_store_executions_without_object",
-        "Running executions that have no JobExecution object, since there are more than spec.executionObjects.limit. They are ended all \
-         the same.",
+        "Running executions without a JobExecution object, because there are more than spec.executionObjects.limit. They are \
+         still ended when stale.",
         |objects| objects.executions_without_object,
     )
 }
@@ -180,8 +180,8 @@ fn objects(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
 fn connections(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     page.gauge(
         "jobexec_store_pool_connections",
-        "Open connections of the pool that the store uses, by state: idle or used. Stores with the same connection URL share one \
-         pool, and each tells of all of it: divide by jobexec_store_pool_stores before you add them up.",
+        "Open connections of the store's pool, by state: idle or used. Stores with the same connection URL share one pool, and \
+         each exports the whole pool: divide by jobexec_store_pool_stores before adding them up.",
         stores.iter().flat_map(|store| {
             let states = |pool: super::Pool| {
                 [("idle", pool.idle.min(pool.open)), ("used", pool.open.saturating_sub(pool.idle))]
@@ -192,20 +192,20 @@ fn connections(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     )?;
     page.gauge(
         "jobexec_store_pool_limit_connections",
-        "The largest poolSize of the stores that share the pool. Alert when all are used for minutes: then looks wait for a \
-         connection.",
+        "The largest poolSize of the stores that share the pool. Alert if all are used for minutes: then reconciliations wait \
+         for a connection.",
         stores.iter().filter_map(|store| Some((store.labels(), i64::from(store.pool?.limit)))),
     )?;
     page.gauge(
         "jobexec_store_pool_stores",
-        "How many stores share the pool that the store uses, itself among them.",
+        "Stores that share the store's pool, including itself.",
         stores.iter().filter_map(|store| {
             Some((store.labels(), i64::try_from(store.pool?.stores).unwrap_or(i64::MAX)))
         }),
     )
 }
 
-/// In seconds since 1970.
+/// Converts to seconds since 1970.
 pub(super) fn seconds(time: &Time) -> i64 {
     time.0.as_second()
 }
