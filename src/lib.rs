@@ -1,4 +1,4 @@
-//! The jobexec operator: it keeps tables of job executions in Postgres true, and shows their state in Kubernetes.
+//! The jobexec operator: finds stale job executions in Postgres tables, ends them, and shows their state in Kubernetes.
 //!
 //! Data flows one way, the same for every entry point:
 //!
@@ -6,18 +6,18 @@
 //! observe (SQL, API reads) → decide (pure) → apply (guarded SQL, server-side apply) → report (status, Events, log)
 //! ```
 //!
-//! - `api`: the custom resources, and nothing that knows SQL or HTTP;
-//! - `rules`: decide, first half: compiles the settings of users to rules (pure);
-//! - `db`: all SQL; `db::judge` is decide, second half: rows judged by those rules;
-//! - `controllers`: the reconcilers, each a short pipeline over the rooms above;
-//! - `http`: the HTTPS API, one file an endpoint;
-//! - `cli`: the command line, one file a subcommand;
-//! - `metrics`: what is counted and measured, for Prometheus;
-//! - `notify`: what people are told, and the ways to deliver it;
-//! - `net`: outgoing connections, and which addresses they may lead to;
-//! - `secrets`: values that nobody may see, and how they are kept out of texts;
+//! - `api`: the custom resources; does not depend on SQL or HTTP;
+//! - `rules`: the first half of decide: policies and objects, compiled to rules (pure);
+//! - `db`: all SQL; `db::judge` is the second half of decide: applies those rules to rows;
+//! - `controllers`: the reconcilers, each a short pipeline that uses the rooms above;
+//! - `http`: the HTTPS API, one file per endpoint;
+//! - `cli`: the command line, one file per subcommand;
+//! - `metrics`: counters and gauges for Prometheus;
+//! - `notify`: notifications and their delivery;
+//! - `net`: outgoing connections and the addresses that they may use;
+//! - `secrets`: secret values, and how to keep them out of texts;
 //! - `telemetry`: logs;
-//! - `boundary`: keeps a panic where it happened; every room may use it.
+//! - `boundary`: contains panics; every room may use it.
 //!
 //! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db` → `notify`, `rules` → `api`, `net` →
 //! `secrets`.

@@ -1,4 +1,4 @@
-//! The binary `jobexec`: hands the command line to one function.
+//! The binary `jobexec`: passes the command line to the library.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! Logs: structured, to standard error. What is logged while an object is reconciled or a table swept is within a span that
-//! names it, and never an execution: a span is of bounded size, and there are few of them.
+//! Logs: structured, to standard error. Lines logged during a reconciliation or a sweep are inside a span that names the
+//! object, but never an execution, so that spans are of bounded size and number.
 
 mod escape;
 
@@ -13,33 +13,33 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// What is logged unless `RUST_LOG` says otherwise. sqlx would log slow statements with their text, and what servers
-/// think fit to say; the relay drops that in any case.
+/// The filter unless `RUST_LOG` is set. sqlx would log slow statements with their text, and notices of servers; the relay
+/// drops notices in any case.
 const DEFAULT_FILTER: &str = "info,sqlx=error,sqlx::postgres::notice=off,kube_runtime=warn";
 
-/// The span of one reconcile.
+/// Creates the span of one reconciliation.
 pub fn reconcile(controller: &'static str, namespace: Option<&str>, name: &str) -> Span {
     tracing::info_span!("reconcile", controller, object = %format_args!("{}/{name}", namespace.unwrap_or_default()))
 }
 
-/// The span of one sweep, within that of a reconcile.
+/// Creates the span of one sweep, inside that of a reconciliation.
 pub fn sweep(id: uuid::Uuid, trigger: &'static str) -> Span {
     tracing::info_span!("sweep", sweep = %id, trigger)
 }
 
-/// What may be logged at most, whatever `RUST_LOG` says. At trace, libraries log what they send and receive: headers with
-/// tokens, logins, whole messages. The Kubernetes client logs an answer that it cannot read, which may be a Secret, at warn;
-/// its errors come back to the operator, which tells them.
+/// Returns the upper limit of logging, whatever `RUST_LOG` says. At trace level, libraries log what they send and receive:
+/// headers with tokens, logins, whole messages. At warn level, the Kubernetes client logs a response that it cannot parse, which
+/// may be a Secret; its errors are returned to the operator, which logs them.
 fn ceiling() -> Targets {
     Targets::new()
         .with_default(LevelFilter::DEBUG)
@@ -48,7 +48,7 @@ fn ceiling() -> Targets {
         .with_target("kube_client::config", LevelFilter::INFO)
 }
 
-/// Starts logging; a second call changes nothing.
+/// Starts logging; a second call has no effect.
 pub fn init(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let lines = fmt::layer().with_target(false).with_ansi(std::io::stderr().is_terminal());
@@ -63,7 +63,7 @@ pub fn init(format: LogFormat) {
         }
     };
     if started.is_err() {
-        tracing::debug!("logging was started before");
+        tracing::debug!("logging has already started");
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
         {
             assert!(allows(library, Level::DEBUG) && !allows(library, Level::TRACE), "{library}");
         }
-        // It warns with the whole text of an answer that it cannot read.
+        // At warn level it logs the whole response that it cannot parse.
         assert!(
             !allows("kube_client::client", Level::WARN)
                 && !allows("kube_client::client::builder", Level::ERROR)

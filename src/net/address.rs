@@ -1,5 +1,5 @@
-//! Which addresses the operator may connect to. Whoever writes a store or a policy names hosts, and none of them may lead to
-//! what listens for the Pod or its node only: the operator's own ports, a sidecar, the cloud's metadata service.
+//! Addresses that the operator may connect to. The author of a store or a policy names hosts; they must not lead to services
+//! that only the Pod or its node should reach: the operator's own ports, a sidecar, the cloud's metadata service.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,21 +7,21 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-/// Metadata services and their like outside of the link-local networks: Azure, Alibaba Cloud, Oracle Cloud.
+/// Metadata services and the like outside of the link-local networks: Azure, Alibaba Cloud, Oracle Cloud.
 const METADATA: [Ipv4Addr; 3] =
     [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
 
-/// That of Google Cloud.
+/// The metadata service of Google Cloud.
 const METADATA_GOOGLE: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
 
-/// What an address is that is refused unless it is allowed.
+/// A kind of address that is refused unless it is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// 127.0.0.0/8, `::1`: the Pod itself.
     Loopback,
     /// 169.254.0.0/16, `fe80::/10`: the node and its neighbours.
     LinkLocal,
-    /// A cloud's service that hands out credentials.
+    /// A cloud service that issues credentials.
     Metadata,
     /// 0.0.0.0/8, `::`, which lead to the Pod itself.
     Unspecified,
@@ -41,26 +41,26 @@ impl fmt::Display for Kind {
     }
 }
 
-/// An address that the operator does not connect to.
+/// An address that the operator must not connect to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{host} leads to {address}, which is {kind}")]
+#[error("{host} resolves to {address}, which is {kind}")]
 pub struct Refused {
-    /// The host as it was given.
+    /// The host, as given.
     pub host: String,
     /// One of its addresses.
     pub address: IpAddr,
-    /// Why.
+    /// Why the address is refused.
     pub kind: Kind,
 }
 
-/// A list of exceptions that cannot be read.
+/// An invalid list of exceptions.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is neither a network such as 10.0.0.0/8, nor an address, nor the name of a host such as postgres.example.org; write them with commas between them"
+    "{0:?} is neither a network such as 10.0.0.0/8, nor an address, nor a host name such as postgres.example.org; separate entries with commas"
 )]
 pub struct InvalidAddresses(String);
 
-/// Which addresses may be connected to: all but those of a [`Kind`]; of these only those that are allowed. By default none is.
+/// Decides which addresses are allowed: all except those of a [`Kind`], plus exceptions. By default there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressPolicy {
     unrestricted: bool,
@@ -69,17 +69,20 @@ pub struct AddressPolicy {
 }
 
 impl AddressPolicy {
-    /// Any address: for a person's own command line, which leads nowhere that this person does not reach anyway.
+    /// Allows any address: for a command line, whose user can reach these addresses anyway.
     pub fn unrestricted() -> Self {
         Self { unrestricted: true, ..Self::default() }
     }
 
-    /// See [`Self::unrestricted`].
+    /// Whether any address is allowed.
     pub const fn is_unrestricted(&self) -> bool {
         self.unrestricted
     }
 
-    /// Whether `host`, which has this address, may be connected to there.
+    /// Checks whether `host`, which has this address, is allowed.
+    ///
+    /// # Errors
+    /// The address is refused.
     pub fn check(&self, host: &str, address: IpAddr) -> Result<(), Refused> {
         let Some(kind) = kind(address).filter(|_| !self.unrestricted) else { return Ok(()) };
         let canonical = address.to_canonical();
@@ -95,7 +98,7 @@ impl AddressPolicy {
 impl FromStr for AddressPolicy {
     type Err = InvalidAddresses;
 
-    /// Reads exceptions: networks, addresses and names, with commas between them; none in an empty text.
+    /// Parses exceptions: networks, addresses and host names, separated by commas; none in an empty text.
     fn from_str(text: &str) -> Result<Self, InvalidAddresses> {
         let mut policy = Self::default();
         for entry in text.split(',').map(str::trim).filter(|_| !text.trim().is_empty()) {
@@ -120,7 +123,7 @@ impl fmt::Display for AddressPolicy {
     }
 }
 
-/// Whether a text can be the name of a host. What ends with digits only would be read as an address by some.
+/// Whether a text can be a host name. A last label of digits only is rejected, because some resolvers read it as an address.
 pub fn is_name(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let label = |label: &str| {
@@ -133,7 +136,7 @@ pub fn is_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label) && !last.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// What an address is, if that is something to be refused.
+/// Returns the kind of an address that is refused, or `None`.
 fn kind(address: IpAddr) -> Option<Kind> {
     match address {
         IpAddr::V4(address) => kind_of_v4(address),
@@ -156,24 +159,24 @@ fn kind_of_v6(address: Ipv6Addr) -> Option<Kind> {
     match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] => Some(Kind::Unspecified),
         [0, 0, 0, 0, 0, 0, 0, 1] => Some(Kind::Loopback),
-        // All of what Amazon gives to its instances' own services.
+        // Amazon reserves the whole network for services of its instances.
         [0xfd00, 0x0ec2, ..] => Some(Kind::Metadata),
         _ if address == METADATA_GOOGLE => Some(Kind::Metadata),
-        // fec0::/10 are the site-local addresses of old.
+        // fec0::/10 are the deprecated site-local addresses.
         [0xfe80..=0xfeff, ..] => Some(Kind::LinkLocal),
         [0xff00..=0xffff, ..] => Some(Kind::Multicast),
-        _ => within(address).and_then(kind_of_v4),
+        _ => embedded_v4(address).and_then(kind_of_v4),
     }
 }
 
-/// The IPv4 address that an IPv6 address stands for, where a kernel or a router translates it.
-fn within(address: Ipv6Addr) -> Option<Ipv4Addr> {
+/// Returns the IPv4 address embedded in an IPv6 address, which a kernel or a router may translate to.
+fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match address.segments() {
-        // Mapped and the compatible ones of old, translated (SIIT).
+        // IPv4-mapped, the deprecated IPv4-compatible, and translated (SIIT).
         [0, 0, 0, 0, 0, 0xffff | 0, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
-        // NAT64: the well-known prefix, and those for local use.
+        // NAT64: the well-known prefix, and the prefix for local use.
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x64, 0xff9b, 1, _, _, _, high, low]
         // 6to4.
@@ -193,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_listens_for_the_pod_or_its_node_only_is_refused() {
+    fn addresses_of_the_pod_and_its_node_are_refused() {
         let policy = AddressPolicy::default();
         for (kind, addresses) in [
             (
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn clusters_and_the_world_are_not() {
+    fn private_and_public_addresses_are_allowed() {
         let all = "10.0.0.1 172.16.0.1 192.168.1.1 100.64.0.1 8.8.8.8 128.0.0.1 169.253.1.1 fd00::1 fd12::1 2001:db8::1 2606:4700::1 \
                    ::ffff:10.0.0.1 64:ff9b::808:808 2002:808:808::1";
         for address in all.split(' ') {
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_exception_is_refused() {
+    fn invalid_exception_is_rejected() {
         for text in [
             "10.0.0.0/33",
             "256.1.1.1",

@@ -1,5 +1,5 @@
-//! Connects to a host by TCP. What is connected to is an address that was checked: a name is resolved once, so that no second
-//! answer of its name server can lead elsewhere.
+//! Opens TCP connections, to checked addresses only: a name is resolved once, so that a second answer of its name server
+//! cannot lead elsewhere.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,53 +12,53 @@ use tokio::time::{Instant, timeout_at};
 
 use super::address::{AddressPolicy, Refused};
 
-/// How long a connection may be silent before the other side is asked whether it is still there, how long each further question
-/// waits, and after how many the connection is given up.
+/// TCP keepalive: how long a connection may be idle before the first probe, the interval of further probes, and how many
+/// unanswered probes close it.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
 
-/// How many addresses of a name are tried.
+/// How many addresses of a name to try.
 const ADDRESSES: usize = 16;
 
-/// No connection.
+/// A failure to connect.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum DialError {
-    /// The operator may not connect there.
+    /// The operator is not allowed to connect to the address.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// The name has no address.
-    #[error("the name {0} cannot be resolved: {1}")]
+    /// The name cannot be resolved.
+    #[error("cannot resolve the name {0}: {1}")]
     NotResolved(String, String),
-    /// Nothing answers at any of its addresses; the last one that was tried.
+    /// No address accepts a connection; names the last one.
     #[error("{0}: {1}")]
     NotConnected(SocketAddr, String),
-    /// It took too long.
+    /// The deadline passed.
     #[error("no answer in time")]
     TimedOut,
 }
 
-/// Connects where a policy allows it.
+/// Opens connections that its policy allows.
 #[derive(Clone, Debug)]
 pub struct Dialer {
     policy: Arc<AddressPolicy>,
 }
 
 impl Dialer {
-    /// By this policy.
+    /// Creates a dialer with this policy.
     pub fn new(policy: AddressPolicy) -> Self {
         Self { policy: Arc::new(policy) }
     }
 
-    /// To any address.
+    /// Creates a dialer that may connect to any address.
     pub fn unrestricted() -> Self {
         Self::new(AddressPolicy::unrestricted())
     }
 
-    /// The policy.
+    /// Returns the policy.
     pub fn policy(&self) -> &AddressPolicy {
         &self.policy
     }
 
-    /// Connects, at the latest at `deadline`. Of several addresses each gets its share of the time.
+    /// Connects before `deadline`. Splits the time among several addresses.
     pub async fn connect(&self, host: &str, port: u16, deadline: Instant) -> Result<TcpStream, DialError> {
         let resolving = timeout_at(deadline, self.resolve(host, port));
         let addresses = resolving.await.map_err(|_| DialError::TimedOut)??;
@@ -81,7 +81,7 @@ impl Dialer {
         Err(failed)
     }
 
-    /// The addresses of a host that may be connected to, at least one.
+    /// Resolves a host to its allowed addresses, at least one.
     pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
         if let Ok(address) = host.parse::<IpAddr>() {
             self.policy.check(host, address)?;
@@ -106,14 +106,14 @@ impl Dialer {
     }
 }
 
-/// Small messages go at once, and a peer that is gone is found out. Where the system does neither, the connection works all the
-/// same.
+/// Sends small messages without delay, and detects peers that are gone. If the system refuses either, the connection still
+/// works.
 fn prepare(stream: &TcpStream) {
     let (idle, interval, retries) = KEEPALIVE;
     let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(retries);
     let set = stream.set_nodelay(true).and(SockRef::from(stream).set_tcp_keepalive(&keepalive));
     if let Err(error) = set {
-        tracing::debug!(%error, "options of a connection could not be set");
+        tracing::debug!(%error, "failed to set options of a connection");
     }
 }
 
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_leads_to_the_pod_itself_is_refused_in_every_form() {
+    async fn loopback_host_is_refused_in_every_form() {
         let dialer = Dialer::new(AddressPolicy::default());
         for host in ["127.0.0.1", "::1", "localhost", "127.1", "0x7f.1", "2130706433", "0"] {
             let error = dialer.connect(host, 9, soon()).await.unwrap_err();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_allowed_is_connected_to() {
+    async fn allowed_address_is_connected_to() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let dialer = Dialer::new("127.0.0.1".parse().unwrap());
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_without_an_address_says_so() {
+    async fn unresolvable_name_is_reported() {
         let error = Dialer::unrestricted().connect("nowhere.invalid", 9, soon()).await.unwrap_err();
         assert!(matches!(error, DialError::NotResolved(..)), "{error}");
     }

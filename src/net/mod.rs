@@ -1,5 +1,4 @@
-//! Outgoing connections: to which addresses they may lead, and the connecting itself. The lowest room: it knows nothing of
-//! Postgres, SMTP or HTTP.
+//! Outgoing connections: allowed addresses and dialing. The lowest room: does not depend on Postgres, SMTP or HTTP.
 
 pub mod address;
 pub mod dial;

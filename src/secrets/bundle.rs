@@ -1,5 +1,5 @@
-//! Certificate authorities in PEM form. A user may name any key of any Secret as one, a private key included, so the text is
-//! parsed before anything else sees it, and no error repeats any part of it.
+//! Certificate authorities in PEM form. A user may name any key of any Secret, even a private key, so the text is parsed
+//! before anything else uses it, and no error quotes any part of it.
 
 use std::fmt;
 
@@ -9,35 +9,38 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-/// The only label of a PEM section that a bundle may have.
+/// The only PEM label that a bundle may contain.
 const LABEL: &str = "CERTIFICATE";
 
-/// How many characters a line of PEM has.
+/// Characters per line of PEM.
 const LINE: usize = 64;
 
-/// Why a text is no bundle of certificate authorities. The texts are fixed: none quotes what was read.
+/// Why a text is not a bundle of certificate authorities. The messages are fixed: none quotes the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBundle {
-    /// There is no certificate in it.
-    #[error("it holds no certificate in PEM form")]
+    /// It contains no certificate.
+    #[error("it contains no certificate in PEM form")]
     Empty,
-    /// There is a section that is no certificate.
-    #[error("it holds something other than certificates, such as a private key")]
+    /// It contains a section other than a certificate.
+    #[error("it contains something other than certificates, such as a private key")]
     Other,
-    /// The PEM form is broken.
-    #[error("its PEM form is broken")]
+    /// The PEM encoding is invalid.
+    #[error("its PEM encoding is invalid")]
     Malformed,
-    /// What is in the PEM form is no certificate.
+    /// A section does not contain a certificate.
     #[error("a certificate in it is not valid X.509")]
     Certificate,
 }
 
-/// One or more certificate authorities, each of which was parsed.
+/// One or more certificate authorities, all of them parsed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CaBundle(Vec<CertificateDer<'static>>);
 
 impl CaBundle {
-    /// Reads a PEM text. Lines outside of its sections, such as comments, do not count.
+    /// Parses PEM. Ignores lines outside of its sections, such as comments.
+    ///
+    /// # Errors
+    /// The text contains anything but valid certificates, or none.
     pub fn parse(pem: &str) -> Result<Self, InvalidBundle> {
         let labels = pem.lines().filter_map(|line| line.trim().strip_prefix("-----BEGIN "));
         for label in labels {
@@ -58,20 +61,20 @@ impl CaBundle {
         Ok(Self(certificates))
     }
 
-    /// The certificates, at least one.
+    /// Returns the certificates, at least one.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.0
     }
 
-    /// The same as trust anchors.
+    /// Returns the certificates as trust anchors.
     pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
-        // Each was added once, when it was read.
+        // `parse` has already added each once.
         roots.add_parsable_certificates(self.0.iter().cloned());
         roots
     }
 
-    /// The certificates in PEM form, and nothing else.
+    /// Encodes the certificates, and nothing else, in PEM form.
     pub fn pem(&self) -> String {
         let section = |certificate: &CertificateDer<'_>| {
             let encoded = BASE64.encode(certificate);
@@ -101,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_read_and_written_as_they_were() {
+    fn certificates_round_trip() {
         let (one, two) = (made().0, made().0);
         let bundle = CaBundle::parse(&format!("# of the platform team\n{one}\nsubject=CN\n{two}")).unwrap();
         assert_eq!((bundle.certificates().len(), bundle.roots().len()), (2, 2));
@@ -110,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_is_refused_and_never_repeated() {
+    fn anything_but_certificates_is_rejected_and_not_quoted() {
         let (certificate, key) = made();
         let line = key.lines().nth(1).unwrap();
         let cut = key.lines().next().unwrap().to_owned() + line;

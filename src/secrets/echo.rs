@@ -1,28 +1,28 @@
-//! Secrets in texts from outside: an endpoint or a server that refuses something may repeat what it was sent.
+//! Finds secrets in foreign text: an endpoint or a server that refuses a request may repeat it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// The shortest base64 text that counts as a repetition, in characters: shorter ones are in any text.
+/// The shortest base64 text to search for, in characters: shorter ones occur in any text.
 const SHORTEST: usize = 5;
 
-/// What is said in place of a text that repeats a secret.
-pub const OMITTED: &str = "(its text is left out here, since it repeats a secret)";
+/// Replaces a text that repeats a secret.
+pub const OMITTED: &str = "(text omitted, because it repeats a secret)";
 
-/// Secrets that a text from outside may repeat: as they are, percent-encoded, escaped as in JSON, or in base64.
+/// Secrets that foreign text may repeat: literally, percent-encoded, escaped as in JSON, or in base64.
 #[derive(Clone, Debug, Default)]
 pub struct Echoes(Vec<SecretString>);
 
 impl Echoes {
-    /// Those that are not empty.
+    /// Collects the secrets that are not empty.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
         Self(secrets.map(|secret| SecretString::from(secret.to_owned())).collect())
     }
 
-    /// Whether a text repeats any of them.
+    /// Whether a text repeats any of the secrets.
     pub fn are_in(&self, text: &str) -> bool {
         if self.0.is_empty() {
             return false;
@@ -30,7 +30,7 @@ impl Echoes {
         let unescaped = text.replace('\\', "");
         let decoded = percent_decode_str(&unescaped).decode_utf8_lossy().into_owned();
         let of_form = percent_decode_str(&unescaped.replace('+', " ")).decode_utf8_lossy().into_owned();
-        // Base64 may be broken into lines.
+        // Base64 may contain line breaks.
         let joined: String = decoded.chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect();
         let joined = joined.replace('-', "+").replace('_', "/");
         let shown = [text, unescaped.as_str(), decoded.as_str(), of_form.as_str()];
@@ -41,14 +41,14 @@ impl Echoes {
         })
     }
 
-    /// The text, or a note in its place where it repeats a secret.
+    /// Returns the text, or [`OMITTED`] if it repeats a secret.
     pub fn without(&self, text: String) -> String {
         if self.are_in(&text) { OMITTED.to_owned() } else { text }
     }
 }
 
-/// The base64 forms of a secret at each of the three places that it may have in a longer text, without the characters
-/// at either end that depend on what stands beside it.
+/// Returns the base64 forms of a secret at each of the three alignments in a longer text, without the characters at either
+/// end that depend on the neighbouring bytes.
 fn encoded(secret: &str) -> Vec<String> {
     let form = |before: usize| {
         let mut bytes = vec![0; before];
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_found_in_every_form_in_which_it_comes_back() {
+    fn secret_is_found_in_every_encoding() {
         let echoes = Echoes::new(["caf\u{e9}/to ken", "x?y%z12", ""]);
         let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         for text in [

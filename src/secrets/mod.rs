@@ -1,16 +1,16 @@
-//! Values that nobody may see: how they are held, and how they are kept out of texts. Knows nothing of Kubernetes' objects,
-//! SQL or HTTP.
+//! Secret values: how to hold them, and how to keep them out of texts. Does not depend on Kubernetes objects, SQL or HTTP.
 //!
-//! - [`SecretString`] holds such a value; `Debug` shows `[REDACTED]`, and only [`ExposeSecret`] gives it out;
-//! - `bundle` reads certificate authorities, which are no secret but may be named where one is;
-//! - `echo` finds a secret in a text that came from outside;
-//! - `foreign` describes errors of libraries whose own text may quote what they read.
+//! - [`SecretString`] holds such a value; `Debug` prints `[REDACTED]`, and only [`ExposeSecret`] returns it;
+//! - `bundle` parses certificate authorities, which are not secret but may be named where a secret is;
+//! - `echo` finds secrets in foreign text;
+//! - `foreign` describes errors of libraries that may quote their input;
+//! - `debug_check` checks that `Debug` prints no secret.
 
 mod bundle;
+#[cfg(test)]
+mod debug_check;
 mod echo;
 mod foreign;
-#[cfg(test)]
-mod held;
 
 pub use bundle::{CaBundle, InvalidBundle};
 pub use echo::{Echoes, OMITTED};

@@ -1,4 +1,4 @@
-//! Foreign text in logs: a row, a server or an object must not be able to write a line of its own, nor to command a terminal.
+//! Escapes foreign text in logs: a row, a server or an object must not forge a log line or control a terminal.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -8,20 +8,19 @@ use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
-/// What is shown as an escape in place of itself: control characters, other ends of lines, and what turns the direction of
-/// writing.
-fn is_trouble(c: char) -> bool {
+/// Whether a character is escaped: control characters, other line breaks, and characters that change the text direction.
+fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A writer of text that escapes it.
+/// A writer that escapes text.
 struct Escaped<'a, 'writer>(&'a mut Writer<'writer>);
 
 impl fmt::Write for Escaped<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut plain = 0;
-        for (at, c) in text.char_indices().filter(|(_, c)| is_trouble(*c)) {
+        for (at, c) in text.char_indices().filter(|(_, c)| is_unsafe(*c)) {
             self.0.write_str(&text[plain..at])?;
             write!(self.0, "{}", c.escape_default())?;
             plain = at + c.len_utf8();
@@ -30,11 +29,11 @@ impl fmt::Write for Escaped<'_, '_> {
     }
 }
 
-/// Fields of text lines: the message as it is, `name=value` for the others.
+/// Formats fields of text lines: the message as it is, `name=value` for the others.
 pub(super) fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
     debug_fn(|writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| match field.name() {
         "message" => write!(Escaped(writer), "{value:?}"),
-        // What the crate log adds, which stands in the line already.
+        // Fields of the crate log, which repeat parts of the line.
         name if name.starts_with("log.") => Ok(()),
         name => {
             write!(writer, "{}=", name.trim_start_matches("r#"))?;
@@ -44,21 +43,21 @@ pub(super) fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync 
     .delimited(" ")
 }
 
-/// Lines of JSON. JSON itself escapes what is below a blank; this escapes the rest of what is [trouble](is_trouble), which can
-/// only stand within a text.
+/// Escapes lines of JSON. JSON itself escapes characters below the blank; this escapes the other [unsafe](is_unsafe) ones, which
+/// can only occur inside a string.
 pub(super) struct Json<W>(pub(super) W);
 
 impl<W: io::Write> io::Write for Json<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        let is_trouble = |c: char| c != '\n' && is_trouble(c);
-        if !text.contains(is_trouble) {
+        let is_unsafe = |c: char| c != '\n' && is_unsafe(c);
+        if !text.contains(is_unsafe) {
             self.0.write_all(line)?;
             return Ok(line.len());
         }
         let mut escaped = String::with_capacity(text.len() + 16);
         for c in text.chars() {
-            if is_trouble(c) {
+            if is_unsafe(c) {
                 escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
             } else {
                 escaped.push(c);
@@ -84,11 +83,11 @@ mod tests {
     const HOSTILE: &str =
         "x\n2026-01-01T00:00:00Z  INFO forged\r\u{1b}[31m\u{9b}2J\u{7f}\u{85}\u{2028}\u{202e}\t\u{0}ü";
 
-    /// Keeps what is written.
+    /// Collects the output.
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
+    struct Captured(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Kept {
+    impl io::Write for Captured {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -99,13 +98,13 @@ mod tests {
         }
     }
 
-    impl Kept {
+    impl Captured {
         fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }
 
-    /// Foreign text in every place of an event.
+    /// Logs foreign text in every part of an event.
     fn log() {
         let span = tracing::info_span!("reconcile", object = %HOSTILE);
         let _entered = span.enter();
@@ -116,50 +115,50 @@ mod tests {
 
     fn is_harmless(text: &str) {
         assert_eq!(text.lines().count(), 2, "{text}");
-        assert!(text.ends_with('\n') && !text.chars().any(|c| c != '\n' && is_trouble(c)), "{text:?}");
+        assert!(text.ends_with('\n') && !text.chars().any(|c| c != '\n' && is_unsafe(c)), "{text:?}");
         assert!(text.contains("forged") && text.contains('ü'), "{text}");
     }
 
     #[test]
     fn text_lines_cannot_be_forged() {
-        let kept = Kept::default();
-        let writer = kept.clone();
+        let captured = Captured::default();
+        let writer = captured.clone();
         let subscriber = SubscriberBuilder::default()
             .fmt_fields(fields())
             .with_ansi(false)
             .with_writer(move || writer.clone());
         tracing::subscriber::with_default(subscriber.finish(), log);
-        is_harmless(&kept.text());
-        assert!(kept.text().contains("what it said: x\\n2026"), "{}", kept.text());
+        is_harmless(&captured.text());
+        assert!(captured.text().contains("what it said: x\\n2026"), "{}", captured.text());
     }
 
     #[test]
-    fn on_a_terminal_neither() {
-        let kept = Kept::default();
-        let writer = kept.clone();
+    fn terminal_output_cannot_be_forged() {
+        let captured = Captured::default();
+        let writer = captured.clone();
         let subscriber = SubscriberBuilder::default()
             .fmt_fields(fields())
             .with_ansi(true)
             .with_writer(move || writer.clone());
         tracing::subscriber::with_default(subscriber.finish(), log);
-        let text = kept.text();
+        let text = captured.text();
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(!text.contains("\u{1b}[31m") && !text.contains('\u{9b}') && !text.contains('\r'), "{text:?}");
     }
 
     #[test]
     fn json_lines_cannot_be_forged() {
-        let kept = Kept::default();
-        let writer = kept.clone();
+        let captured = Captured::default();
+        let writer = captured.clone();
         let builder = SubscriberBuilder::default().json().flatten_event(true);
         let subscriber = builder.with_writer(move || Json(writer.clone()));
         tracing::subscriber::with_default(subscriber.finish(), log);
-        is_harmless(&kept.text());
-        for line in kept.text().lines() {
+        is_harmless(&captured.text());
+        for line in captured.text().lines() {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
             assert!(line["message"].is_string());
         }
-        let first: serde_json::Value = serde_json::from_str(kept.text().lines().next().unwrap()).unwrap();
+        let first: serde_json::Value = serde_json::from_str(captured.text().lines().next().unwrap()).unwrap();
         assert_eq!(first["text"], HOSTILE, "it is all there");
     }
 }

@@ -1,11 +1,11 @@
-//! Keeps it so that `Debug` shows no secret: reads the sources for types that derive it and have a field that by its name may
-//! be one, in a type that would show it.
+//! Checks that `Debug` prints no secret: reads the sources and finds types that derive it and have a field whose name suggests
+//! a secret and whose type would print it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Words of a field's name that tell of a secret.
-const WORDS: [&str; 15] = [
+/// Words in a field's name that suggest a secret.
+const SECRET_WORDS: [&str; 15] = [
     "password",
     "passwd",
     "token",
@@ -23,20 +23,20 @@ const WORDS: [&str; 15] = [
     "bearer",
 ];
 
-/// Types that show what they hold.
-const SHOWS: [&str; 6] = ["String", "str", "Vec<u8>", "Bytes", "Url", "[u8"];
+/// Types that print their content.
+const PRINTS_CONTENT: [&str; 6] = ["String", "str", "Vec<u8>", "Bytes", "Url", "[u8"];
 
-/// Types that show a password whatever the field is called.
-const ALWAYS: [&str; 2] = ["PgConnectOptions", "TokenReviewSpec"];
+/// Types that print a password, whatever the name of the field.
+const PRINTS_PASSWORD: [&str; 2] = ["PgConnectOptions", "TokenReviewSpec"];
 
-/// Fields that are none in spite of their name, as `file: Type.field`, and why.
+/// Fields that are not secret in spite of their names, as `file: Type.field`, and why.
 const NO_SECRETS: [(&str, &str); 11] = [
-    ("api/notifications.rs: Webhook.url", "stands in a spec, which whoever reads the object sees"),
+    ("api/notifications.rs: Webhook.url", "part of a spec, which every reader of the object sees"),
     ("api/notifications.rs: SecretKey.key", "the name of a key within a Secret"),
     ("api/store.rs: SecretKeyRef.key", "the name of a key within a Secret"),
-    ("cli/operator.rs: Serve.token_audience", "for whom tokens are made"),
-    ("cli/ping.rs: Args.api_url", "an address without a login, which is refused in it"),
-    ("cli/remote/options.rs: Options.api_url", "an address without a login, which is refused in it"),
+    ("cli/operator.rs: ServerArgs.token_audience", "the audience of tokens"),
+    ("cli/ping.rs: Args.api_url", "a URL without a login, which its parser rejects"),
+    ("cli/remote/options.rs: Options.api_url", "a URL without a login, which its parser rejects"),
     ("controllers/events.rs: News.key", "tells Events apart"),
     ("policy/rule.rs: Rule.key", "the id or type of a job"),
     ("policy/wish.rs: Wish.key", "the id of an execution"),
@@ -44,7 +44,7 @@ const NO_SECRETS: [(&str, &str); 11] = [
     ("db/schema/trust.rs: Reading.login", "the name of a role"),
 ];
 
-/// A field: where it is, and its type.
+/// A field: its location and type.
 #[derive(Debug, PartialEq, Eq)]
 struct Field {
     place: String,
@@ -52,12 +52,12 @@ struct Field {
 }
 
 #[test]
-fn what_derives_debug_holds_no_secret_that_it_would_show() {
+fn debug_output_contains_no_secrets() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
-    for file in files(&root).into_iter().filter(|file| !file.ends_with("secrets/held.rs")) {
+    for file in files(&root).into_iter().filter(|file| !file.ends_with("secrets/debug_check.rs")) {
         let name = file.strip_prefix(&root).unwrap().display().to_string();
-        found.extend(shown(&name, &fs::read_to_string(&file).unwrap()));
+        found.extend(printed_fields(&name, &fs::read_to_string(&file).unwrap()));
     }
     let gone: Vec<_> =
         NO_SECRETS.iter().filter(|(place, _)| found.iter().all(|field| field.place != *place)).collect();
@@ -70,7 +70,7 @@ fn what_derives_debug_holds_no_secret_that_it_would_show() {
 }
 
 #[test]
-fn a_secret_in_plain_text_is_found() {
+fn check_finds_plain_text_secrets() {
     let source = "
         #[derive(Clone, Debug)]
         #[serde(rename_all = \"camelCase\")]
@@ -95,7 +95,7 @@ fn a_secret_in_plain_text_is_found() {
             Named { pem: Vec<u8> },
         }
     ";
-    let places: Vec<String> = shown("a.rs", source).into_iter().map(|field| field.place).collect();
+    let places: Vec<String> = printed_fields("a.rs", source).into_iter().map(|field| field.place).collect();
     assert_eq!(
         places,
         [
@@ -108,15 +108,15 @@ fn a_secret_in_plain_text_is_found() {
     );
 }
 
-/// Every Rust file below a folder.
+/// Returns every Rust file below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let files = entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] });
     files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
 }
 
-/// The fields that `Debug` would show although they may be secrets.
-fn shown(file: &str, source: &str) -> Vec<Field> {
+/// Returns the fields that `Debug` would print although they may be secret.
+fn printed_fields(file: &str, source: &str) -> Vec<Field> {
     let code: String =
         source.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect();
     let mut found = Vec::new();
@@ -132,19 +132,19 @@ fn shown(file: &str, source: &str) -> Vec<Field> {
         else {
             continue;
         };
-        // What stands between is attributes and a visibility: else it is the head of another type.
+        // Only attributes and a visibility may stand between: otherwise this is the head of another type.
         if rest[..kind].contains("derive(") || rest[..kind].contains('}') {
             continue;
         }
         let name: String = head.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         for (field, of_type) in fields(body(head)) {
             let words: Vec<&str> = field.split('_').collect();
-            let secret = words.iter().any(|word| WORDS.contains(word));
+            let secret = words.iter().any(|word| SECRET_WORDS.contains(word));
             let parts: Vec<&str> = of_type.split(['<', '>', ' ', ',', '&', '(', ')', ';', ':']).collect();
-            let holds = SHOWS.iter().any(|shows| {
+            let holds = PRINTS_CONTENT.iter().any(|shows| {
                 parts.contains(shows) || (shows.contains(['<', '[']) && of_type.contains(shows))
             });
-            if secret && holds || ALWAYS.iter().any(|shows| parts.contains(shows)) {
+            if secret && holds || PRINTS_PASSWORD.iter().any(|shows| parts.contains(shows)) {
                 found.push(Field { place: format!("{file}: {name}.{field}"), of_type });
             }
         }
@@ -152,7 +152,7 @@ fn shown(file: &str, source: &str) -> Vec<Field> {
     found
 }
 
-/// What stands between the first brace and the one that closes it; nothing, where a semicolon comes before.
+/// Returns the text between the first brace and its closing brace; nothing if a semicolon comes first.
 fn body(head: &str) -> &str {
     let Some(open) = head.find(['{', ';']).filter(|at| head[*at..].starts_with('{')) else { return "" };
     let mut depth = 0_usize;
@@ -169,7 +169,7 @@ fn body(head: &str) -> &str {
     ""
 }
 
-/// `name: Type` of each field, those of an enum's variants included.
+/// Returns `name: Type` of each field, including those of an enum's variants.
 fn fields(body: &str) -> Vec<(String, String)> {
     let pieces = body.split([',', '{', '}', '\n']);
     let pairs = pieces.filter_map(|piece| piece.split_once(": "));
