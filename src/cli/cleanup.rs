@@ -1,65 +1,65 @@
-//! `jobexec cleanup`
+//! `jobexec cleanup`: fails or cancels stale executions.
 
 use std::io::{BufRead as _, IsTerminal as _};
 use std::ops::ControlFlow;
 
+use super::backend::{Backend, BackendArgs};
 use super::output::{self, Column, Output, Printer, Style, count, hours, optional};
-use super::source::{Place, Source};
-use super::{CliError, Done, age};
+use super::{CliError, CommandResult, positive_duration};
 use crate::api::Duration;
 use crate::db::cleanup::{Report, Row};
 use crate::db::judge::Suspicion;
 
-/// What to clean up.
+/// The options of `jobexec cleanup`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  jobexec cleanup --dry-run             what the policies say is stale, and what would be done about it
-  jobexec cleanup                       do it; on a terminal it asks before
-  jobexec cleanup --max-hours 1 --yes   fail what has run for an hour or longer, without asking
-  jobexec cleanup --id 39 --id 40       fail these two, whatever their age
+  jobexec cleanup --dry-run             show the stale executions and what would happen to them
+  jobexec cleanup                       end them; on a terminal it asks for confirmation first
+  jobexec cleanup --max-hours 1 --yes   fail executions that have run for an hour or longer, without confirmation
+  jobexec cleanup --id 39 --id 40       fail these two executions, whatever their age
   jobexec cleanup --max-hours 12 --include-governed --dry-run
-  jobexec cleanup --reason JobFinished --dry-run   what runs although its job is finished, which the operator only reports
-  jobexec cleanup --store prod/jobs     have the operator of this kube context do it
+  jobexec cleanup --reason JobFinished --dry-run   executions whose job is finished, which the operator only reports
+  jobexec cleanup --store prod/jobs     let the operator of the current kube context do it
 
-Without a threshold or ids, what the operator's sweep would end is ended, for the same reasons; its breaker does not
-apply. A threshold takes the place of the store's default only: what a policy, a JobExecution, an extension or AlertOnly
-governs is listed as skipped, unless --include-governed is given. With --reason what the operator only suspects is ended for
-that reason, but for what AlertOnly governs. What a person decided so is recorded in jobexec.events
-as ManualCleanup, with your name: with --store the one by which Kubernetes knows you. A worker that finishes a row at the
-same moment wins; a row that another transaction holds is passed over and listed.
+Without a threshold or ids, the command ends what the operator's sweep would end, for the same reasons; the circuit breaker
+does not apply. A threshold replaces only the default timeout of the store: executions governed by a policy, a JobExecution,
+an extension or AlertOnly are listed as skipped, unless you give --include-governed. With --reason, the command ends
+executions that the operator only suspects, except those governed by AlertOnly. What you decide this way is recorded in
+jobexec.events as ManualCleanup with your name: with --store, the name by which Kubernetes knows you. A worker that finishes
+a row at the same moment wins; a row that another transaction has locked is skipped and listed.
 
-Exit status: 0 done, or nothing to do; 1 it could not be done, an id is not there, or the answer was no; 2 the command line
-is wrong, or --yes is missing where nobody can be asked.")]
+Exit status: 0 done, or nothing to do; 1 not done, an id does not exist, or you declined; 2 the command line is wrong, or
+--yes is missing where there is no terminal to ask on.")]
 pub(super) struct Args {
-    /// What has run for so many hours or longer, for example 1 or 0.5.
+    /// Executions that have run for this many hours or longer, for example 1 or 0.5.
     #[arg(long, value_name = "N", value_parser = max_hours, allow_negative_numbers = true)]
     max_hours: Option<f64>,
     /// The same as a duration, for example 1h30m.
-    #[arg(long, value_name = "DURATION", value_parser = age, conflicts_with = "max_hours")]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, conflicts_with = "max_hours")]
     older_than: Option<Duration>,
-    /// This execution; may be given more than once. With a threshold only those of them that are older.
+    /// This execution; repeat it for more. With a threshold, only those of them that are older.
     #[arg(long = "id", value_name = "ID", allow_negative_numbers = true)]
     ids: Vec<String>,
-    /// Also what an object governs: with a threshold or ids only.
+    /// Also executions that an object governs; only with a threshold or ids.
     #[arg(long)]
     include_governed: bool,
-    /// What is suspected of this, and nothing else: `JobFinished`, whose job was finished already when it was first seen, or
-    /// `WorkloadRecreated`, whose Job or Pod was made again under its name.
+    /// Only executions suspected for this reason: `JobFinished` (the job was already finished when the operator first saw
+    /// it) or `WorkloadRecreated` (the Job or Pod was created again under the same name).
     #[arg(long, value_name = "REASON", conflicts_with_all = ["max_hours", "older_than", "ids", "include_governed"])]
     reason: Option<Suspicion>,
     /// Print what would be done and why, and change nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short = 'y', long)]
     yes: bool,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Place,
+    backend: BackendArgs,
 }
 
-/// More than 0 hours.
+/// Parses a number of hours: more than 0, at most 399996.
 fn max_hours(text: &str) -> Result<f64, String> {
     let wrong = "write how many hours, more than 0 and at most 399996, for example 0.5".to_owned();
     let hours: f64 = text.parse().map_err(|_| wrong.clone())?;
@@ -67,27 +67,27 @@ fn max_hours(text: &str) -> Result<f64, String> {
     if possible { Ok(hours) } else { Err(wrong) }
 }
 
-/// What is asked of a store.
+/// One clean-up, as a backend carries it out.
 #[derive(Clone, Debug)]
-pub(super) struct Order {
-    /// What has run for so many hours or longer.
+pub(super) struct CleanupRequest {
+    /// Executions that have run for this many hours or longer.
     pub(super) max_hours: Option<f64>,
-    /// The same as a length of time.
+    /// The same threshold as a duration.
     pub(super) older_than: Option<Duration>,
-    /// These, as they were written.
+    /// The ids of executions, as the user wrote them.
     pub(super) ids: Vec<String>,
-    /// With a threshold or ids: what an object governs too.
+    /// Include executions that an object governs; only with a threshold or ids.
     pub(super) include_governed: bool,
-    /// What is suspected of this, and nothing else.
+    /// Only executions suspected for this reason.
     pub(super) suspicion: Option<Suspicion>,
     /// Change nothing.
     pub(super) dry_run: bool,
 }
 
-/// Cleans up, or tells what that would do.
-pub(super) async fn run(args: Args) -> Result<Done, CliError> {
-    let by_person = args.max_hours.is_some() || args.older_than.is_some() || !args.ids.is_empty();
-    if args.include_governed && !by_person {
+/// Cleans up, or shows what a clean-up would do.
+pub(super) async fn run(args: Args) -> Result<CommandResult, CliError> {
+    let by_threshold_or_id = args.max_hours.is_some() || args.older_than.is_some() || !args.ids.is_empty();
+    if args.include_governed && !by_threshold_or_id {
         return Err(CliError::Usage(
             "--include-governed needs --max-hours, --older-than or --id: without them the policies decide"
                 .to_owned(),
@@ -96,15 +96,15 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
     let asks = !args.dry_run && !args.yes;
     if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return Err(CliError::Usage(
-            "nobody can be asked here: give --yes to clean up, or --dry-run to see what that would do"
+            "there is no terminal to ask on: give --yes to clean up, or --dry-run to see what that would do"
                 .to_owned(),
         ));
     }
-    let mut store = Source::open(args.place).await?;
+    let mut store = Backend::open(args.backend).await?;
     if args.dry_run {
-        store.caution();
+        store.print_warning();
     } else {
-        store.writable()?;
+        store.check_writable()?;
     }
     let mut ids = Vec::new();
     for id in args.ids {
@@ -112,7 +112,7 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
             ids.push(id);
         }
     }
-    let order = Order {
+    let request = CleanupRequest {
         max_hours: args.max_hours,
         older_than: args.older_than,
         ids,
@@ -121,88 +121,94 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
         dry_run: args.dry_run || asks,
     };
     let report = if asks {
-        let Some(report) = ask(&mut store, order, args.output).await? else {
+        let Some(report) = ask(&mut store, request, args.output).await? else {
             store.close().await;
             return Err(CliError::Declined);
         };
         report
     } else if args.dry_run {
-        print(&mut store, &order, args.output, Broken::Ends).await?
+        print(&mut store, &request, args.output, OnBrokenPipe::Stop).await?
     } else {
-        change(&mut store, order, args.output).await?
+        change(&mut store, request, args.output).await?
     };
     store.close().await;
     match summary(report, args.output) {
         Err(error) if !args.dry_run && error.is_broken_pipe() => {}
-        told => told?,
+        printed => printed?,
     }
-    Ok(if report.not_found > 0 { Done::Incomplete } else { Done::Well })
+    Ok(if report.not_found > 0 { CommandResult::Partial } else { CommandResult::Ok })
 }
 
-/// Shows what would be done, asks, and does it; `None`: the answer was no. A program that reads the output is given only what
-/// was done.
-async fn ask(store: &mut Source, order: Order, output: Output) -> Result<Option<Report>, CliError> {
-    let question = output.for_a_question();
-    // Who is asked afterwards must know how many there are.
-    let would = print(store, &order, question, Broken::IsNoMatter).await?;
+/// Shows what would be done, asks for confirmation, and does it; `None` if the user declined. A program that reads the
+/// output sees only what was done.
+async fn ask(
+    store: &mut Backend,
+    request: CleanupRequest,
+    output: Output,
+) -> Result<Option<Report>, CliError> {
+    let question = output.for_prompt();
+    // The question names the number of executions, so print them all even if nobody reads the list.
+    let would = print(store, &request, question, OnBrokenPipe::Continue).await?;
     if would.cleaned > 0 {
         let confirmed = confirmed(would.cleaned)?;
-        return if confirmed { change(store, order, output).await.map(Some) } else { Ok(None) };
+        return if confirmed { change(store, request, output).await.map(Some) } else { Ok(None) };
     }
     if question.format != output.format {
-        print(store, &order, output, Broken::IsNoMatter).await?;
+        print(store, &request, output, OnBrokenPipe::Continue).await?;
     }
     Ok(Some(would))
 }
 
 /// Cleans up.
-async fn change(store: &mut Source, order: Order, output: Output) -> Result<Report, CliError> {
-    store.prepare_to_write(&order.ids).await?;
-    print(store, &Order { dry_run: false, ..order }, output, Broken::IsNoMatter).await
+async fn change(store: &mut Backend, request: CleanupRequest, output: Output) -> Result<Report, CliError> {
+    store.prepare_to_write(&request.ids).await?;
+    print(store, &CleanupRequest { dry_run: false, ..request }, output, OnBrokenPipe::Continue).await
 }
 
-/// What it means that the reader of a pipe has gone, as `head` does.
+/// What to do when the reader of a pipe has gone away, as `head` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Broken {
-    /// There is no more to do.
-    Ends,
-    /// What is done does not depend on who reads of it.
-    IsNoMatter,
+enum OnBrokenPipe {
+    /// Stop: nothing is left to do.
+    Stop,
+    /// Continue: the clean-up does not depend on its reader.
+    Continue,
 }
 
-/// Prints a line for each row. Only what changes nothing is broken off where nothing can be printed; that it could not be
-/// is an error all the same, unless the reader has gone.
+/// Prints a line for each row. If printing fails, only a dry run stops early. Apart from a broken pipe, the failure is
+/// returned as an error in any case.
 async fn print(
-    store: &mut Source,
-    order: &Order,
+    store: &mut Backend,
+    request: &CleanupRequest,
     output: Output,
-    broken: Broken,
+    on_broken_pipe: OnBrokenPipe,
 ) -> Result<Report, CliError> {
-    let columns = if order.dry_run { columns(planned) } else { columns(done) };
+    let columns = if request.dry_run { columns(planned) } else { columns(done) };
     let mut printer = Printer::new(output, columns, |row: &Row| row.action.as_ref().map(|_| row.id.as_str()));
     let mut failed = None;
-    let cleaned = store.clean_up(order, |rows| {
+    let cleaned = store.clean_up(request, |rows| {
         if failed.is_none() {
             failed = printer.rows(rows).err();
         }
-        let ends = failed.is_some() && broken == Broken::Ends;
+        let ends = failed.is_some() && on_broken_pipe == OnBrokenPipe::Stop;
         if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     let report = cleaned.await?;
     match failed {
-        Some(error) if broken == Broken::IsNoMatter && error.is_broken_pipe() => return Ok(report),
+        Some(error) if on_broken_pipe == OnBrokenPipe::Continue && error.is_broken_pipe() => {
+            return Ok(report);
+        }
         Some(error) => return Err(error),
         None => {}
     }
-    let nothing = if output.format.for_people() { "Nothing is stale." } else { "" };
+    let nothing = if output.format.is_for_people() { "Nothing is stale." } else { "" };
     match printer.end(nothing) {
-        Err(error) if broken == Broken::IsNoMatter && error.is_broken_pipe() => {}
+        Err(error) if on_broken_pipe == OnBrokenPipe::Continue && error.is_broken_pipe() => {}
         ended => drop(ended?),
     }
     Ok(report)
 }
 
-/// A column of what is printed here.
+/// A column of this table.
 type C = Column<Row>;
 
 fn columns(result: fn(&Row, Output) -> String) -> Vec<C> {
@@ -213,7 +219,7 @@ fn columns(result: fn(&Row, Output) -> String) -> Vec<C> {
         C::new("RUNTIME", |row, _| optional(row.runtime_seconds.map(hours))),
         C::new("RESULT", result).styled(style),
         C::new("REASON", |row, _| reason(row)),
-        C::new("SAID BY", |row, _| optional(row.source.as_ref().filter(|_| row.skipped.is_none()))),
+        C::new("SOURCE", |row, _| optional(row.source.as_ref().filter(|_| row.skipped.is_none()))),
         C::new("ENDED", |row, output| output.optional_time(row.completed_at)).wide(),
         C::new("DEADLINE", |row, output| output.optional_time(row.deadline)).wide(),
         C::new("STARTED", |row, output| output.optional_time(row.started_at)).wide(),
@@ -230,7 +236,7 @@ fn done(row: &Row, _: Output) -> String {
     row.action.as_ref().map_or_else(|| "skipped".to_owned(), |action| action.to_lowercase())
 }
 
-/// Why it is ended, or why it is not.
+/// The reason for ending the execution, or for skipping it.
 fn reason(row: &Row) -> String {
     match &row.skipped {
         Some(skipped) => format!("{}: {}", skipped.reason, skipped.message),
@@ -243,7 +249,7 @@ fn style(row: &Row) -> Style {
 }
 
 fn summary(report: Report, output: Output) -> Result<(), CliError> {
-    if !output.format.for_people() {
+    if !output.format.is_for_people() {
         return Ok(());
     }
     let what = count(report.cleaned, "stale execution");
@@ -258,7 +264,7 @@ fn summary(report: Report, output: Output) -> Result<(), CliError> {
     output::print(&text)
 }
 
-/// Asks on the terminal.
+/// Asks for confirmation on the terminal.
 fn confirmed(number: u64) -> Result<bool, CliError> {
     use std::io::Write as _;
     let mut terminal = std::io::stderr().lock();

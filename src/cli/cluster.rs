@@ -1,4 +1,4 @@
-//! A store in Kubernetes, by the current kube context: what a person wants is applied to its objects.
+//! A store in Kubernetes, in the current kube context: applies actions of the user to its objects.
 
 use std::str::FromStr;
 use std::time::Duration as Limit;
@@ -7,7 +7,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, Config, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::{CliError, person};
+use super::{CliError, actor};
 use crate::api::{ADOPT, Duration, ExecutionStore, JobExecution, RESUME};
 use crate::controllers::execution::names;
 use crate::db::adopt::{DISCARD, How};
@@ -15,7 +15,7 @@ use crate::db::mapping::IdType;
 use crate::http::wire::StoreName;
 use crate::secrets::describe;
 
-/// How long a call may take, the client's own retries included.
+/// Time limit of one call, including the client's own retries.
 const TIMEOUT: Limit = Limit::from_secs(30);
 
 impl FromStr for StoreName {
@@ -27,14 +27,14 @@ impl FromStr for StoreName {
     }
 }
 
-/// A store that is there.
+/// An existing store.
 pub(super) struct Cluster {
     client: Client,
     store: StoreName,
 }
 
 impl Cluster {
-    /// Connects, and sees that there is such a store.
+    /// Connects, and checks that the store exists.
     pub(super) async fn open(store: StoreName) -> Result<Self, CliError> {
         let config = Config::infer().await.map_err(|error| CliError::Cluster(describe(&error)))?;
         let client = Client::try_from(config).map_err(|error| CliError::Cluster(describe(&error)))?;
@@ -43,24 +43,24 @@ impl Cluster {
         call(stores.get_metadata_opt(&cluster.store.name)).await?.ok_or_else(|| {
             let StoreName { namespace, name } = &cluster.store;
             CliError::NotDone(format!(
-                "there is no ExecutionStore {name} in the namespace {namespace}: see `kubectl get executionstores -A`"
+                "ExecutionStore {name} does not exist in the namespace {namespace}: see `kubectl get executionstores -A`"
             ))
         })?;
         Ok(cluster)
     }
 
-    /// Asks for more time for an execution. Returns the object's name.
+    /// Sets the extension of an execution. Returns the name of the object.
     pub(super) async fn extend(&self, id: &str, by: &Duration) -> Result<String, CliError> {
         self.apply(id, "extend", json!({"extendBy": by.to_string()})).await
     }
 
-    /// Asks for an execution to be cancelled. Returns the object's name.
+    /// Requests that an execution be cancelled. Returns the name of the object.
     pub(super) async fn cancel(&self, id: &str) -> Result<String, CliError> {
-        if let Some(object) = self.found(id).await?.filter(JobExecution::was_declined) {
+        if let Some(object) = self.find(id).await?.filter(JobExecution::was_declined) {
             return Err(CliError::NotDone(format!(
-                "jobexecution/{name} asked for that already, while its store only observed, and it is not carried out: take it \
-                 back with kubectl -n {namespace} patch jobexecution {name} --type=merge -p '{{\"spec\":{{\"cancel\":false}}}}', \
-                 and run this again once the store enforces",
+                "jobexecution/{name} requested this already, while its store only observed, so that the request was declined: \
+                 withdraw it with kubectl -n {namespace} patch jobexecution {name} --type=merge -p '{{\"spec\":{{\"cancel\":false}}}}', \
+                 and run this command again once the store enforces",
                 name = object.name_any(),
                 namespace = self.store.namespace,
             )));
@@ -68,12 +68,12 @@ impl Cluster {
         self.apply(id, "cancel", json!({"cancel": true})).await
     }
 
-    /// Lets the operator go on although its breaker is open. Returns the object's name.
+    /// Lets the operator continue although its breaker is open. Returns the name of the object.
     pub(super) async fn resume(&self) -> Result<String, CliError> {
         self.annotate("resume", RESUME, &chrono::Utc::now().to_rfc3339()).await
     }
 
-    /// Has the store take over what another one has left, or drop it. Returns the object's name.
+    /// Makes the store take over, or drop, the records of another one. Returns the name of the object.
     pub(super) async fn adopt(&self, how: How) -> Result<String, CliError> {
         let now = chrono::Utc::now().to_rfc3339();
         let value = match how {
@@ -83,43 +83,43 @@ impl Cluster {
         self.annotate("adopt", ADOPT, &value).await
     }
 
-    async fn annotate(&self, wish: &str, annotation: &str, value: &str) -> Result<String, CliError> {
+    async fn annotate(&self, action: &str, annotation: &str, value: &str) -> Result<String, CliError> {
         let name = &self.store.name;
         let object = json!({
             "apiVersion": "jobexec.dev/v1alpha1", "kind": "ExecutionStore",
             "metadata": {"name": name, "annotations": {annotation: value}},
         });
         let stores: Api<ExecutionStore> = self.api();
-        call(stores.patch_metadata(name, &manager(wish), &Patch::Apply(object))).await?;
+        call(stores.patch_metadata(name, &manager(action), &Patch::Apply(object))).await?;
         Ok(format!("executionstore/{name}"))
     }
 
-    /// Applies a wish to the object of an execution. Each wish has a field manager of its own, so that one does not take
-    /// back another.
-    async fn apply(&self, id: &str, wish: &str, mut spec: Value) -> Result<String, CliError> {
-        let name = self.object_of(id).await?;
+    /// Applies one field to the object of an execution. Each action has a field manager of its own, so that one does not
+    /// remove the fields of another.
+    async fn apply(&self, id: &str, action: &str, mut spec: Value) -> Result<String, CliError> {
+        let name = self.object_name(id).await?;
         spec["storeRef"] = json!({"name": self.store.name});
         spec["executionId"] = json!(id);
         let object = json!({
             "apiVersion": "jobexec.dev/v1alpha1", "kind": "JobExecution", "metadata": {"name": name}, "spec": spec,
         });
         let executions: Api<JobExecution> = self.api();
-        call(executions.patch_metadata(&name, &manager(wish), &Patch::Apply(object))).await?;
+        call(executions.patch_metadata(&name, &manager(action), &Patch::Apply(object))).await?;
         Ok(format!("jobexecution/{name}"))
     }
 
-    /// The name of the oldest object for an execution, or of the one to be made.
-    async fn object_of(&self, id: &str) -> Result<String, CliError> {
+    /// Returns the name of the oldest object for an execution, or the name for a new one.
+    async fn object_name(&self, id: &str) -> Result<String, CliError> {
         let id_type = if id.parse::<i64>().is_ok() { IdType::Integer } else { IdType::Text };
-        let found = self.found(id).await?;
+        let found = self.find(id).await?;
         Ok(found.map_or_else(|| names::name(&self.store.name, id_type, id), |object| object.name_any()))
     }
 
-    /// The oldest object for an execution, whose wishes count.
-    async fn found(&self, id: &str) -> Result<Option<JobExecution>, CliError> {
+    /// Returns the oldest object for an execution, whose spec takes effect.
+    async fn find(&self, id: &str) -> Result<Option<JobExecution>, CliError> {
         let executions: Api<JobExecution> = self.api();
         let store = &self.store.name;
-        let fields = format!("spec.storeRef.name={store},spec.executionId={}", escaped(id));
+        let fields = format!("spec.storeRef.name={store},spec.executionId={}", escape_selector(id));
         let mut found = call(executions.list(&ListParams::default().fields(&fields))).await?.items;
         found.sort_by_key(|e| (e.creation_timestamp(), e.name_any()));
         Ok(found.into_iter().next())
@@ -134,15 +134,15 @@ impl Cluster {
     }
 }
 
-/// As a value in a field selector.
-fn escaped(text: &str) -> String {
+/// Escapes a value for a field selector.
+fn escape_selector(text: &str) -> String {
     text.chars().flat_map(|c| "\\,=".contains(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
-/// Who asks, as the API server notes it; at most 128 characters.
-fn manager(wish: &str) -> PatchParams {
-    let who: String = format!("jobexec {wish} ({})", person()).chars().take(128).collect();
-    PatchParams::apply(&who).force()
+/// Returns the field manager, which names the user; the API server allows 128 characters.
+fn manager(action: &str) -> PatchParams {
+    let name: String = format!("jobexec {action} ({})", actor()).chars().take(128).collect();
+    PatchParams::apply(&name).force()
 }
 
 async fn call<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CliError> {

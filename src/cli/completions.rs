@@ -1,11 +1,11 @@
-//! `jobexec completions`
+//! `jobexec completions`: prints a shell completion script.
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use super::{Cli, CliError, output};
 
-/// For which shell.
+/// The options of `jobexec completions`.
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(after_help = "Examples:
   jobexec completions bash > /etc/bash_completion.d/jobexec
@@ -31,7 +31,7 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
         Supported::Zsh => Shell::Zsh,
         Supported::Fish => Shell::Fish,
     };
-    // Into memory: the generator panics when it cannot write.
+    // The generator panics if it cannot write, so write to memory.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "jobexec", &mut script);
     output::print(&String::from_utf8_lossy(&script))

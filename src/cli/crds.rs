@@ -1,4 +1,4 @@
-//! `jobexec crds`
+//! `jobexec crds`: prints the custom resource definitions.
 
 use std::io::Write as _;
 

@@ -1,4 +1,4 @@
-//! `jobexec explain`
+//! `jobexec explain`: explains the state of one execution.
 
 use std::fmt::Write as _;
 
@@ -6,20 +6,20 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::CliError;
+use super::backend::{Backend, BackendArgs, Explained};
 use super::output::{self, Format, Output, hours, length};
-use super::source::{Explained, Place, Source};
 use crate::api::Phase;
 use crate::db::explain::{Considered, Explanation, Record};
 
-/// What to explain.
+/// The options of `jobexec explain`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  jobexec explain 39                    of the default table in DATABASE_URL
-  jobexec explain 39 -f store.yaml      of the table that an ExecutionStore describes
+  jobexec explain 39                    an execution in the default table of DATABASE_URL
+  jobexec explain 39 -f store.yaml      in the table that an ExecutionStore describes
   jobexec explain 39 -o json
-  jobexec explain 39 --store prod/jobs  of a store that the operator of this kube context looks after
+  jobexec explain 39 --store prod/jobs  in a store managed by the operator of the current kube context
 
-What counts is what the operator has put in force (in the database: jobexec.rules).")]
+The rules shown are those that the operator applies (stored in jobexec.rules).")]
 pub(super) struct Args {
     /// The id of the execution.
     #[arg(allow_negative_numbers = true)]
@@ -27,45 +27,44 @@ pub(super) struct Args {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Place,
+    backend: BackendArgs,
 }
 
-/// Says why an execution is stale, or is not, and what happens next.
+/// Explains why an execution is stale or not, and what happens next.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
-    let mut store = Source::open(args.place).await?;
-    store.caution();
-    let Explained { explanation, records, looked_after } = store.explain(&args.id).await?;
+    let mut store = Backend::open(args.backend).await?;
+    store.print_warning();
+    let Explained { explanation, records, managed } = store.explain(&args.id).await?;
     store.close().await;
     match args.output.format {
         Format::Json | Format::Yaml => {
-            let told = Told { explanation: &explanation, recorded: &records, operator: looked_after };
-            output::object(args.output.format, &told)
+            let view = View { explanation: &explanation, recorded: &records, operator: managed };
+            output::object(args.output.format, &view)
         }
         Format::Name => output::print(&format!("{}\n", explanation.id)),
         Format::Table | Format::Wide => {
             let mut text = render(&explanation, &records, args.output);
-            if !looked_after {
-                text.push_str(ALONE);
+            if !managed {
+                text.push_str(NOT_MANAGED);
             }
             output::print(&text)
         }
     }
 }
 
-const ALONE: &str =
-    "\nNo operator has put rules in force in this database: only the store's own settings count here.\n";
+const NOT_MANAGED: &str = "\nNo operator manages this table: only the store's own settings count here.\n";
 
-/// For programs.
+/// The explanation in JSON or YAML.
 #[derive(Serialize)]
-struct Told<'a> {
+struct View<'a> {
     #[serde(flatten)]
     explanation: &'a Explanation,
     recorded: &'a [Record],
-    /// Whether an operator has put in force what people wish.
+    /// Whether an operator manages this table, so that policies and objects count.
     operator: bool,
 }
 
-/// The explanation for a person. Writing to a string cannot fail.
+/// Renders the explanation for people. Writing to a string cannot fail.
 fn render(e: &Explanation, records: &[Record], output: Output) -> String {
     let time = |at| output.time(at);
     let mut out = String::new();
@@ -103,17 +102,17 @@ fn render(e: &Explanation, records: &[Record], output: Output) -> String {
         let _ = writeln!(out, "  {}  {action} ({reason}) on behalf of {source}{by}{note}", time(*at));
     }
     let _ = writeln!(out, "\n{}", outlook(e, output));
-    // What comes from the table is no command to the terminal.
-    out.lines().map(|line| output::plain(line) + "\n").collect()
+    // Text from the table must not control the terminal.
+    out.lines().map(|line| output::escape_control(line) + "\n").collect()
 }
 
 fn evidence(out: &mut String, e: &Explanation, output: Output) {
     let time = |at| output.time(at);
     out.push_str("\nEvidence\n");
     let none = if e.phase == Phase::Paused {
-        "none, since the execution is paused"
+        "none, because the execution is paused"
     } else {
-        "none, since the execution has no start and was not seen running in the present version of its row"
+        "none, because the execution has no start time and has not yet been seen running in the present version of its row"
     };
     let deadline =
         e.deadline.map_or_else(|| none.to_owned(), |at| format!("{}, {}", time(at), distance(e.now, at)));
@@ -123,7 +122,7 @@ fn evidence(out: &mut String, e: &Explanation, output: Output) {
     }
     for evidence in &e.evidence {
         let stale = evidence.stale_at.map_or(String::new(), |at| {
-            format!("; stale by that from {} on, {}", time(at), distance(e.now, at))
+            format!("; makes it stale from {}, {}", time(at), distance(e.now, at))
         });
         let _ = writeln!(out, "  {:16} {}{stale}", evidence.reason.as_str(), evidence.seen);
     }
@@ -133,7 +132,7 @@ const fn ran(e: &Explanation) -> &'static str {
     if e.completed_at.is_some() { "after it had run" } else { "running" }
 }
 
-/// What happens next.
+/// Describes what happens next.
 fn outlook(e: &Explanation, output: Output) -> String {
     let will = match e.action.as_str() {
         "AlertOnly" => "is only reported (onStale AlertOnly)",
@@ -141,28 +140,27 @@ fn outlook(e: &Explanation, output: Output) -> String {
         _ => "is failed",
     };
     if e.phase.finished() {
-        return "It has ended, and stays as it is.".to_owned();
+        return "It has ended and stays as it is.".to_owned();
     }
     match (&e.stale, e.stale_at()) {
         (Some((reason, _)), _) => {
             format!("It is stale ({reason}), and {will} by the next sweep of a store that enforces.")
         }
         (None, _) if e.phase == Phase::Paused => {
-            "It is paused, and has no deadline meanwhile. The time for which the operator sees it paused does not count."
+            "It is paused and has no deadline. Time that the operator sees it paused does not count."
                 .to_owned()
         }
-        (None, _) if e.phase != Phase::Running => {
-            "It does not run, so it cannot be stale.".to_owned()
-        }
+        (None, _) if e.phase != Phase::Running => "It is not running, so it cannot be stale.".to_owned(),
         (None, Some((at, reason))) => format!(
-            "It is not stale. If nothing changes it {will} at {} ({}), {}.",
+            "It is not stale. If nothing changes, it {will} at {} ({}), {}.",
             output.time(at),
             reason.as_str(),
             distance(e.now, at)
         ),
         (None, None) => {
-            "It has no start, and was not seen running in the present version of its row, so nothing ends it. Once an operator sees it, \
-             its time counts from then; that takes the operator's own tables and the right to read xmin (jobexec schema --role)."
+            "It has no start time and has not yet been seen running in the present version of its row, so nothing ends it. Once an \
+             operator sees it, its timeout counts from then; that takes the operator's own tables and the privilege to read xmin \
+             (jobexec schema --role)."
                 .to_owned()
         }
     }

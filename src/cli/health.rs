@@ -1,31 +1,31 @@
-//! `jobexec health`
+//! `jobexec health`: prints health counts; its exit status is a check.
 
+use super::backend::{Backend, BackendArgs};
 use super::output::{self, Column, Format, Output, Printer, Style};
-use super::source::{Place, Source};
-use super::{CliError, Done};
+use super::{CliError, CommandResult};
 use crate::db::health::{Health, Status};
 
-/// Where to look.
+/// The options of `jobexec health`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   jobexec health
   jobexec health -o json
   jobexec health -o name || page-somebody
 
-It is a warning when more executions run for long than longRunning.threshold of the store (5), or when any is stale. With
---store it is also one when anything else keeps the store from being Ready or Healthy, and the figures are those that the
-operator took last.
+The status is a warning if more executions are long-running than longRunning.threshold of the store (default 5), or if any
+is stale. With --store it is also a warning if anything else keeps the store from being Ready or Healthy, and the counts are
+those of the operator's last reconciliation.
 
-Exit status: 0 healthy, 1 warning, 2 the figures could not be had.")]
+Exit status: 0 healthy, 1 warning, 2 the counts are not available.")]
 pub(super) struct Args {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Place,
+    backend: BackendArgs,
 }
 
-/// Prints the figures. Whatever keeps them from being had is one status to whoever checks.
-pub(super) async fn run(args: Args) -> Result<Done, CliError> {
+/// Prints the counts. Any failure to get them is one exit status, so that a check can rely on it.
+pub(super) async fn run(args: Args) -> Result<CommandResult, CliError> {
     let output = args.output;
     let health = check(args).await.map_err(|error| match error {
         CliError::Output(error) => CliError::Output(error),
@@ -40,20 +40,20 @@ pub(super) async fn run(args: Args) -> Result<Done, CliError> {
         }
     }
     Ok(match health.status {
-        Status::Healthy => Done::Well,
-        Status::Warning => Done::Incomplete,
+        Status::Healthy => CommandResult::Ok,
+        Status::Warning => CommandResult::Partial,
     })
 }
 
 async fn check(args: Args) -> Result<Health, CliError> {
-    let mut store = Source::open(args.place).await?;
-    store.caution();
+    let mut store = Backend::open(args.backend).await?;
+    store.print_warning();
     let health = store.health().await?;
     store.close().await;
     Ok(health)
 }
 
-/// A column of what is printed here.
+/// A column of this table.
 type C = Column<Health>;
 
 fn columns() -> Vec<C> {

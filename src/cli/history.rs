@@ -1,61 +1,61 @@
-//! `jobexec history`
+//! `jobexec history`: prints the audit log.
 
 use chrono::TimeDelta;
 
+use super::backend::{Backend, BackendArgs};
 use super::output::{Column, Output, Printer, optional};
-use super::source::{Place, Source};
-use super::{CliError, age};
+use super::{CliError, positive_duration};
 use crate::api::Duration;
 use crate::db::audit::Entry;
 
-/// What to tell of.
+/// The options of `jobexec history`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  jobexec history --since 24h           what was done in the last day, the latest first
-  jobexec history --job 21              to executions of job 21
-  jobexec history --id 39 -o wide       to execution 39, with notes")]
+  jobexec history --since 24h           actions of the last day, newest first
+  jobexec history --job 21              actions on executions of job 21
+  jobexec history --id 39 -o wide       actions on execution 39, with notes")]
 pub(super) struct Args {
-    /// Only what was done to executions of this job.
+    /// Only actions on executions of this job.
     #[arg(long, value_name = "ID")]
     job: Option<String>,
-    /// Only what was done to this execution.
+    /// Only actions on this execution.
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// Only what was done within so long, for example 24h.
-    #[arg(long, value_name = "DURATION", value_parser = age)]
+    /// Only actions within this duration, for example 24h.
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
     since: Option<Duration>,
-    /// At most so many.
+    /// Print at most this many.
     #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Place,
+    backend: BackendArgs,
 }
 
-/// What is asked of a store.
-pub(super) struct Wanted {
-    /// Only what was done to executions of this job, as it was written.
+/// Which audit records to return.
+pub(super) struct Query {
+    /// Only actions on executions of this job; the id as the user wrote it.
     pub(super) job: Option<String>,
-    /// Only what was done to this execution, likewise.
+    /// Only actions on this execution; the id as the user wrote it.
     pub(super) id: Option<String>,
-    /// Only what was done within so long.
+    /// Only actions within this duration.
     pub(super) since: Option<TimeDelta>,
 }
 
-/// Prints what was done, the latest first.
+/// Prints audit records, newest first.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
-    let mut store = Source::open(args.place).await?;
+    let mut store = Backend::open(args.backend).await?;
     let since = args.since.as_ref().map(Duration::to_chrono);
-    let wanted = Wanted { job: args.job, id: args.id, since };
+    let query = Query { job: args.job, id: args.id, since };
     let mut printer = Printer::new(args.output, columns(), |entry: &Entry| Some(entry.execution_id.as_str()));
-    store.history(&wanted, args.limit, |entries| printer.rows(entries)).await?;
-    printer.end("Nothing is recorded of that.")?;
+    store.history(&query, args.limit, |entries| printer.rows(entries)).await?;
+    printer.end("No matching actions are recorded.")?;
     store.close().await;
     Ok(())
 }
 
-/// A column of what is printed here.
+/// A column of this table.
 type C = Column<Entry>;
 
 fn columns() -> Vec<C> {
@@ -66,8 +66,8 @@ fn columns() -> Vec<C> {
         C::new("JOB", |e, _| optional(e.job_id.as_ref())),
         C::new("#", |e, _| optional(e.execution_number)),
         C::new("REASON", |e, _| e.reason.clone()),
-        C::new("SAID BY", |e, _| e.source.clone()),
-        C::new("ASKED BY", |e, _| optional(e.actor.as_ref())),
+        C::new("SOURCE", |e, _| e.source.clone()),
+        C::new("ACTOR", |e, _| optional(e.actor.as_ref())),
         C::new("STARTED", |e, output| output.optional_time(e.started_at)).wide(),
         C::new("DEADLINE", |e, output| output.optional_time(e.deadline)).wide(),
         C::new("NOTE", |e, _| optional(e.note.as_ref())).wide(),

@@ -1,69 +1,69 @@
-//! `jobexec list`
+//! `jobexec list`: prints executions.
 
 use std::borrow::Cow;
 
 use chrono::TimeDelta;
 
+use super::backend::{Backend, BackendArgs};
 use super::output::{Column, Output, Printer, Style, hours, length, optional};
-use super::source::{Place, Source};
-use super::{CliError, age};
+use super::{CliError, positive_duration};
 use crate::api::Duration;
 use crate::db::running::{Execution, Which};
 
-/// How many executions `--all` lists where no limit is given.
+/// The default limit of `--all`.
 const ALL: u64 = 100;
 
-/// What to list.
+/// The options of `jobexec list`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  jobexec list                          what runs, the longest first
-  jobexec list --stale                  what is stale, by whatever evidence
-  jobexec list --older-than 6h -o wide  what has run for 6 h or longer, with more columns
+  jobexec list                          running executions, longest first
+  jobexec list --stale                  stale executions, by any evidence
+  jobexec list --older-than 6h -o wide  executions that have run for 6 h or longer, with more columns
   jobexec list --job 21 --all           the latest 100 executions of job 21, whatever their status
   jobexec list --overdue -o name | xargs -r -n1 jobexec explain
-  jobexec list --store prod/jobs        the same of a store that the operator of this kube context looks after
+  jobexec list --store prod/jobs        executions of a store managed by the operator of the current kube context
 
-The column REASON says why an execution is stale, what it is suspected of (only a person has it ended for that, with
-`jobexec cleanup --reason`), or LongRunning; with --all also why one was ended, where that is
-recorded. With --all and without an index on the start, Postgres reads the whole table.")]
+The column REASON shows why an execution is stale, what it is suspected of (only `jobexec cleanup --reason` ends it for
+that), or LongRunning; with --all also why it was ended, if that is recorded. Without an index on the start column, --all
+makes Postgres read the whole table.")]
 pub(super) struct Args {
-    /// Only what runs past its deadline.
+    /// Only executions past their deadline.
     #[arg(long)]
     overdue: bool,
-    /// Only what is stale: past its deadline, or dead by other evidence.
+    /// Only stale executions: past their deadline, or dead by other evidence.
     #[arg(long, conflicts_with = "overdue")]
     stale: bool,
-    /// Executions of every status, the latest start first, and then those without a start.
+    /// Executions of every status: latest start first, then those without a start.
     #[arg(long, conflicts_with_all = ["overdue", "stale"])]
     all: bool,
-    /// Only what began so long ago or longer, for example 1h30m.
-    #[arg(long, value_name = "DURATION", value_parser = age)]
+    /// Only executions that started this long ago or longer, for example 1h30m.
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
     older_than: Option<Duration>,
     /// Only executions of this job.
     #[arg(long, value_name = "ID")]
     job: Option<String>,
-    /// At most so many; everything without it, with --all 100.
+    /// Print at most this many; without it everything, and with --all 100.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Place,
+    backend: BackendArgs,
 }
 
-/// What is asked of a store.
-pub(super) struct Wanted {
+/// Which executions to return.
+pub(super) struct Query {
     pub(super) which: Which,
-    /// Only those that began so long ago or longer.
+    /// Only executions that started this long ago or longer.
     pub(super) older_than: Option<TimeDelta>,
-    /// Only executions of this job, as it was written.
+    /// Only executions of this job; the id as the user wrote it.
     pub(super) job: Option<String>,
 }
 
 /// Prints executions, page by page.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
-    let mut store = Source::open(args.place).await?;
-    store.caution();
+    let mut store = Backend::open(args.backend).await?;
+    store.print_warning();
     let which = match (args.overdue, args.stale, args.all) {
         (true, ..) => Which::Overdue,
         (_, true, _) => Which::Stale,
@@ -71,22 +71,22 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         _ => Which::Running,
     };
     let older_than = args.older_than.as_ref().map(Duration::to_chrono);
-    let wanted = Wanted { which, older_than, job: args.job };
+    let query = Query { which, older_than, job: args.job };
     let limit = args.limit.unwrap_or(if args.all { ALL } else { u64::MAX });
     let mut printer =
         Printer::new(args.output, columns(args.all), |execution: &Execution| Some(execution.id.as_str()));
-    store.list(&wanted, limit, |executions| printer.rows(executions)).await?;
+    store.list(&query, limit, |executions| printer.rows(executions)).await?;
     printer.end(match which {
-        Which::Running => "No execution runs.",
-        Which::Overdue => "No execution runs past its deadline.",
+        Which::Running => "No execution is running.",
+        Which::Overdue => "No running execution is past its deadline.",
         Which::Stale => "No execution is stale.",
-        Which::All => "There are no such executions.",
+        Which::All => "No executions match.",
     })?;
     store.close().await;
     Ok(())
 }
 
-/// A column of what is printed here.
+/// A column of this table.
 type C = Column<Execution>;
 
 fn columns(all: bool) -> Vec<C> {
@@ -107,7 +107,7 @@ fn columns(all: bool) -> Vec<C> {
         C::new("ENDED", |e, output| output.optional_time(e.completed_at)).wide(),
         C::new("TIMEOUT", |e, _| timeout(e)).wide(),
         C::new("ON STALE", |e, _| e.on_stale.clone()).wide(),
-        C::new("SAID BY", |e, _| optional(e.source.as_ref())).wide(),
+        C::new("SOURCE", |e, _| optional(e.source.as_ref())).wide(),
     ]);
     columns
 }

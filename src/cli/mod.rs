@@ -1,6 +1,8 @@
-//! The command line, one file a subcommand. A store is had straight from its database (`direct`) or through the operator
-//! (`remote`), to those who print it by one door (`source`); `cluster` is its objects in Kubernetes.
+//! The command line, one file per subcommand. `backend` opens a store either directly in its database (`direct`) or
+//! through the operator's API (`remote`); `cluster` patches its objects in Kubernetes.
 
+mod actions;
+mod backend;
 mod cleanup;
 mod cluster;
 mod completions;
@@ -9,7 +11,6 @@ mod direct;
 mod explain;
 mod health;
 mod history;
-mod intent;
 mod list;
 mod operator;
 mod output;
@@ -17,7 +18,6 @@ mod ping;
 mod reference;
 mod remote;
 mod schema;
-mod source;
 mod stats;
 mod trends;
 
@@ -31,89 +31,89 @@ use crate::boundary::{self, Panicked, Place};
 use crate::db::stats::LONGEST;
 pub use remote::RemoteError;
 
-/// What makes a command end with a status other than 0.
+/// An error that ends a command with a status other than 0.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// Standard output is gone or full.
+    /// Standard output is closed or full.
     #[error("cannot write the output: {0}")]
     Output(#[from] std::io::Error),
-    /// A file that was named cannot be read.
+    /// A file named on the command line cannot be read.
     #[error("cannot read {0}: {1}")]
     File(std::path::PathBuf, String),
     /// No database was named.
     #[error(
-        "no database: give --database-url or set DATABASE_URL to postgres://user:password@host:port/database, or name a store that an operator looks after with --store NAMESPACE/NAME"
+        "no database: give --database-url or set DATABASE_URL to postgres://user:password@host:port/database, or name a store that an operator manages with --store NAMESPACE/NAME"
     )]
     NoDatabase,
-    /// The database URL is wrong.
-    #[error("the database URL is not usable: {0}")]
+    /// The database URL is invalid.
+    #[error("invalid database URL: {0}")]
     Url(#[from] crate::db::url::InvalidUrl),
-    /// The database.
+    /// A statement or the connection failed.
     #[error(transparent)]
     Database(#[from] crate::db::DbError),
-    /// The schema.
+    /// The operator's schema cannot be applied.
     #[error(transparent)]
     Schema(#[from] crate::db::schema::SchemaError),
-    /// The cluster.
+    /// The Kubernetes cluster cannot be used.
     #[error(
-        "cannot use the Kubernetes cluster: {0}. Check KUBECONFIG and your rights, or run inside a Pod with a ServiceAccount"
+        "cannot use the Kubernetes cluster: {0}. Check KUBECONFIG and your permissions, or run inside a Pod with a ServiceAccount"
     )]
     Cluster(String),
-    /// The Lease of a replica of the operator.
+    /// A replica of the operator cannot hold its Lease.
     #[error(transparent)]
     Lease(#[from] crate::controllers::membership::LeaseError),
-    /// The operator's API.
+    /// A call of the operator's API failed.
     #[error(transparent)]
     Remote(#[from] RemoteError),
-    /// The table does not fit.
+    /// The table does not match its mapping.
     #[error("{0}")]
     Table(#[from] crate::db::validate::Problem),
-    /// No row can have this id.
-    #[error("{id:?} is no {what}id of this table, whose {what}ids are of type {type_}")]
+    /// The id is not valid for this table.
+    #[error("invalid {what}id {id:?}: the {what}ids of this table are of type {type_}")]
     InvalidId {
-        /// What was given.
+        /// The id, as given.
         id: String,
-        /// Whose id it is, to be put before the word: nothing of an execution.
+        /// The kind of id, to be put before the word: `job `, or empty for an execution.
         what: &'static str,
         /// The type of the ids.
         type_: &'static str,
     },
-    /// There is no such row.
-    #[error("the table has no execution {0}")]
+    /// The row does not exist.
+    #[error("execution {0} does not exist in the table")]
     NoExecution(String),
-    /// The row is not one of the application's executions.
-    #[error("execution {0} is outside of table.filter of the store: the operator leaves it alone")]
+    /// The row is excluded by the filter of the store.
+    #[error("execution {0} does not match table.filter of the store: the operator ignores it")]
     Outside(String),
-    /// What was asked for was not done.
+    /// The action was not carried out.
     #[error("{0}")]
     NotDone(String),
-    /// Nothing is recorded in this database.
-    #[error("nothing is recorded here: {0}")]
+    /// The database holds no records of this table.
+    #[error("the operator's records are not available: {0}")]
     NotRecorded(String),
-    /// A person was asked and said no.
+    /// The user declined.
     #[error("nothing was changed")]
     Declined,
-    /// The options do not go together, or one is missing.
+    /// The options conflict, or one is missing.
     #[error("{0}")]
     Usage(String),
-    /// The figures of health could not be had.
+    /// The health counts are not available.
     #[error("unreachable: {0}")]
     Unreachable(Box<CliError>),
-    /// A defect of this program. What it had begun in the database is rolled back.
+    /// A defect of this program. Its open transaction is rolled back.
     #[error(transparent)]
     Panicked(#[from] Panicked),
-    /// The result could not be printed.
+    /// The result cannot be serialized.
     #[error("cannot print the result: {0}")]
     Print(String),
 }
 
 impl CliError {
-    /// Whether the reader of a pipe has gone, as `head` does that has seen enough.
+    /// Whether the reader of a pipe has gone away, as `head` does after its last line.
     fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
     }
 
-    /// The exit status.
+    /// Returns the exit status.
     const fn code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Unreachable(_) => 2,
@@ -122,28 +122,28 @@ impl CliError {
     }
 }
 
-/// An option that nobody may see: whoever prints the options sees that it was given.
+/// Parses an option whose value must stay hidden: `Debug` of the options only shows that it is set.
 #[allow(clippy::unnecessary_wraps, reason = "clap takes functions that may fail")]
 fn secret(text: &str) -> Result<crate::secrets::SecretString, std::convert::Infallible> {
     Ok(text.to_owned().into())
 }
 
-/// How a command that was carried out ends.
+/// The result of a command that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Done {
-    /// All is as it was asked for.
-    Well,
-    /// Something is not, and it was said what.
-    Incomplete,
+enum CommandResult {
+    /// Everything was done.
+    Ok,
+    /// Something was not done; the output says what.
+    Partial,
 }
 
-/// Keeps tables of job executions in Postgres true, and shows their state in Kubernetes.
+/// Finds stale job executions in Postgres tables, ends them, and shows the state of executions in Kubernetes.
 #[derive(Debug, Parser)]
 #[command(
     name = "jobexec",
     version,
-    after_help = "Exit status: 0 done, 1 not done, 2 the command line is wrong; `health` and `cleanup` say more in their --help.
-As kubectl-jobexec on PATH it is the kubectl plugin `kubectl jobexec`."
+    after_help = "Exit status: 0 done, 1 not done, 2 the command line is wrong; see --help of `health` and `cleanup` for more.
+Installed as kubectl-jobexec on PATH, it is the kubectl plugin `kubectl jobexec`."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -152,45 +152,44 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List executions that run: how long, until when, by which policy, and whether they are stale.
+    /// List running executions with runtime, deadline, policy, and whether they are stale.
     List(list::Args),
-    /// Fail what is stale, by the policies or by a threshold of yours; try it dry before.
+    /// Fail stale executions, by policy or threshold; see --dry-run.
     Cleanup(cleanup::Args),
-    /// Print the figures of health; the exit status says whether all is well.
+    /// Print health counts; the exit status says whether the store is healthy.
     Health(health::Args),
-    /// Say why an execution is stale or is not: its row, each rule, the deadline, the evidence, what happens next.
+    /// Explain why an execution is stale or not: row, rules, deadline, evidence, and what happens next.
     Explain(explain::Args),
     /// Give an execution more time.
-    Extend(intent::Extend),
-    /// Cancel executions that run or wait.
-    Cancel(intent::Cancel),
-    /// Let the operator go on that has paused because too many executions were stale at once.
-    Resume(intent::Resume),
+    Extend(actions::Extend),
+    /// Cancel running or waiting executions.
+    Cancel(actions::Cancel),
+    /// Close the circuit breaker, which opens when too many executions are stale at once, and resume enforcement.
+    Resume(actions::Resume),
     /// Take over, or drop, what another store has left for a table, as after a copy of the database.
-    Adopt(intent::Adopt),
-    /// Tell what was done to executions, when, why and by whom.
+    Adopt(actions::Adopt),
+    /// Show what was done to executions, when, why and by whom.
     History(history::Args),
-    /// Tell how many executions of each job type ended lately, how many of them well, and how long those took.
+    /// Show per job type how many executions ended recently, how many succeeded, and how long they took.
     Stats(stats::Args),
-    /// Tell health over time: what ran, waited, ran for long, was stale, and how many executions were ended.
+    /// Show health counts over time: running, scheduled, long-running, stale and ended executions.
     Trends(trends::Args),
-    /// See whether an operator's API answers: for `helm test`, or a check from where its callers are.
+    /// Check that an operator's API answers, for `helm test` or from where its callers run.
     Ping(ping::Args),
-    /// Run the operator: watch `ExecutionStore` and `JobExecution` objects, fail stale executions.
+    /// Run the operator: watch the custom resources and end stale executions.
     Operator(operator::Args),
-    /// Print the custom resource definitions, to be piped to `kubectl apply --server-side -f -`.
+    /// Print the custom resource definitions, for `kubectl apply --server-side -f -`.
     Crds,
-    /// Print or apply the operator's own schema, the index for the sweep, and the grants of the operator's role.
+    /// Print or apply the operator's schema, the index for the sweep, and the grants of the operator's role.
     Schema(schema::Args),
-    /// Print a script that completes commands and options in a shell.
+    /// Print a shell completion script.
     Completions(completions::Args),
     /// Print this reference as Markdown.
     #[command(hide = true)]
     Reference,
 }
 
-/// Reads the command line and runs the command. The name under which the program was started changes the usage line
-/// only.
+/// Parses the command line and runs the command. The name of the program changes only the usage line.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     boundary::install();
     let args: Vec<OsString> = args.into_iter().collect();
@@ -201,7 +200,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli {
         Ok(cli) => cli.run(),
         Err(error) => {
-            // Help for a reader that has gone away is not missed.
+            // A reader that has gone away does not need the help.
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }
@@ -209,35 +208,34 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 impl Cli {
-    /// Runs the command. The exit status is 0 when it did what it was asked, 1 when it could not; a command line that
-    /// cannot be read ends with 2.
+    /// Runs the command. Returns 0 if everything was done, 1 if not, 2 if the command line is wrong.
     pub fn run(self) -> ExitCode {
-        let well = |()| Done::Well;
+        let ok = |()| CommandResult::Ok;
         let outcome = match self.command {
-            Command::List(args) => block_on(list::run(args)).map(well),
+            Command::List(args) => block_on(list::run(args)).map(ok),
             Command::Cleanup(args) => block_on(cleanup::run(args)),
             Command::Health(args) => block_on(health::run(args)),
-            Command::Explain(args) => block_on(explain::run(args)).map(well),
-            Command::Extend(args) => block_on(intent::extend(args)).map(well),
-            Command::Cancel(args) => block_on(intent::cancel(args)),
-            Command::Resume(args) => block_on(intent::resume(args)).map(well),
-            Command::Adopt(args) => block_on(intent::adopt(args)).map(well),
-            Command::History(args) => block_on(history::run(args)).map(well),
-            Command::Stats(args) => block_on(stats::run(args)).map(well),
-            Command::Trends(args) => block_on(trends::run(args)).map(well),
-            Command::Ping(args) => block_on(ping::run(args)).map(well),
-            Command::Operator(args) => block_on(operator::run(args)).map(well),
-            Command::Crds => crds::run().map(well),
-            Command::Schema(args) => block_on(schema::run(args)).map(well),
-            Command::Completions(args) => completions::run(args).map(well),
-            Command::Reference => reference::run().map(well),
+            Command::Explain(args) => block_on(explain::run(args)).map(ok),
+            Command::Extend(args) => block_on(actions::extend(args)).map(ok),
+            Command::Cancel(args) => block_on(actions::cancel(args)),
+            Command::Resume(args) => block_on(actions::resume(args)).map(ok),
+            Command::Adopt(args) => block_on(actions::adopt(args)).map(ok),
+            Command::History(args) => block_on(history::run(args)).map(ok),
+            Command::Stats(args) => block_on(stats::run(args)).map(ok),
+            Command::Trends(args) => block_on(trends::run(args)).map(ok),
+            Command::Ping(args) => block_on(ping::run(args)).map(ok),
+            Command::Operator(args) => block_on(operator::run(args)).map(ok),
+            Command::Crds => crds::run().map(ok),
+            Command::Schema(args) => block_on(schema::run(args)).map(ok),
+            Command::Completions(args) => completions::run(args).map(ok),
+            Command::Reference => reference::run().map(ok),
         };
         match outcome {
-            Ok(Done::Well) => ExitCode::SUCCESS,
-            Ok(Done::Incomplete) => ExitCode::FAILURE,
+            Ok(CommandResult::Ok) => ExitCode::SUCCESS,
+            Ok(CommandResult::Partial) => ExitCode::FAILURE,
             Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
             Err(error) => {
-                output::say(&format!("jobexec: {}", output::plain(&error.to_string())));
+                output::eprint(&format!("jobexec: {}", output::escape_control(&error.to_string())));
                 ExitCode::from(error.code())
             }
         }
@@ -249,34 +247,34 @@ fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, Cli
     let outcome = runtime
         .block_on(boundary::caught(Place::Command, work))
         .unwrap_or_else(|panicked| Err(panicked.into()));
-    // A name that is still being resolved is not waited for.
+    // Do not wait for name resolution that is still running.
     runtime.shutdown_background();
     outcome
 }
 
-/// A length of time that is longer than 0.
-fn age(text: &str) -> Result<Duration, String> {
+/// Parses a duration longer than 0.
+fn positive_duration(text: &str) -> Result<Duration, String> {
     let age: Duration =
         text.parse().map_err(|error: crate::api::duration::InvalidDuration| error.to_string())?;
     if age.get().is_zero() { Err("must be longer than 0".to_owned()) } else { Ok(age) }
 }
 
-/// A length of time that samples are kept for, and stats can be asked of.
-fn period(text: &str) -> Result<Duration, String> {
-    let period = age(text)?;
+/// Parses a duration within which samples are kept and stats are available.
+fn retained_duration(text: &str) -> Result<Duration, String> {
+    let period = positive_duration(text)?;
     if period.to_chrono() > LONGEST {
         return Err(format!("must be at most {}h", LONGEST.num_hours()));
     }
     Ok(period)
 }
 
-/// The user's name on this machine.
+/// Returns the user's name on this machine.
 fn user() -> String {
     whoami::username().unwrap_or_else(|_| "unknown".to_owned())
 }
 
-/// Who runs this, for the record: `user@machine`.
-fn person() -> String {
+/// Returns the name of the user for the audit log: `user@machine`.
+fn actor() -> String {
     format!("{}@{}", user(), whoami::hostname().unwrap_or_else(|_| "unknown".to_owned()))
 }
 
@@ -285,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_of_the_options_has_no_password() {
+    fn debug_output_of_options_contains_no_password() {
         for command in [&["list"][..], &["cleanup", "--dry-run"], &["schema", "--apply"]] {
             let args = [&["jobexec"], command, &["--database-url", "postgres://u:hunter2@h/d"]].concat();
             let shown = format!("{:?}", Cli::try_parse_from(args).unwrap());
@@ -294,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_is_one() {
+    fn lease_namespace_is_validated() {
         for bad in ["../kube-system", "a/b", "a?b", "A"] {
             let shown = Cli::try_parse_from(["jobexec", "operator", "--lease-namespace", bad]).unwrap_err();
             assert!(shown.to_string().contains("kubectl get namespaces"), "{shown}");

@@ -1,5 +1,5 @@
-//! How results are printed: a table for people, JSON, YAML or ids for programs. Page by page, so that the first rows of
-//! many come at once.
+//! Output of results: a table for people; JSON, YAML or ids for programs. Prints page by page, so that the first of many
+//! rows appear at once.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -10,21 +10,21 @@ use unicode_width::UnicodeWidthStr as _;
 use super::CliError;
 use crate::api::duration;
 
-/// How to print.
+/// The output options.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Output {
-    /// What to print: a table, one with more columns, JSON, YAML, or only the ids.
+    /// The output format: a table, a table with more columns, JSON, YAML, or only the ids.
     #[arg(short = 'o', long = "output", value_enum, default_value = "table", value_name = "FORMAT")]
     pub(super) format: Format,
-    /// Print no headers above a table.
+    /// Print a table without headers.
     #[arg(long)]
     no_headers: bool,
-    /// Print times in UTC, not in the local time zone. JSON and YAML have them in UTC anyway.
+    /// Print times in UTC instead of the local time zone. JSON and YAML always use UTC.
     #[arg(long)]
     pub(super) utc: bool,
-    /// Beside the output, where somebody is asked.
+    /// Whether to print to standard error, as for a question.
     #[arg(skip)]
-    aside: bool,
+    to_stderr: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -37,13 +37,13 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// Whether a person reads it.
-    pub(super) const fn for_people(self) -> bool {
+    /// Whether the format is meant for people.
+    pub(super) const fn is_for_people(self) -> bool {
         matches!(self, Self::Table | Self::Wide)
     }
 }
 
-/// What a cell is to look like on a terminal.
+/// The appearance of a cell on a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
     Plain,
@@ -66,7 +66,7 @@ impl Style {
 /// A column of a table.
 pub(super) struct Column<R> {
     pub(super) title: &'static str,
-    /// Whether only the wide table has it.
+    /// Whether the column appears only in the wide table.
     pub(super) wide: bool,
     pub(super) cell: fn(&R, Output) -> String,
     pub(super) style: fn(&R) -> Style,
@@ -86,7 +86,7 @@ impl<R> Column<R> {
     }
 }
 
-/// Prints rows as they come.
+/// Prints rows as they arrive.
 pub(super) struct Printer<R> {
     output: Output,
     columns: Vec<Column<R>>,
@@ -97,7 +97,7 @@ pub(super) struct Printer<R> {
 }
 
 impl<R: Serialize> Printer<R> {
-    /// Rows of these columns; `name` is what a row is called, `None` where it is left out of a list of names.
+    /// Creates a printer for these columns; `name` returns the name of a row, or `None` to leave it out with `-o name`.
     pub(super) fn new(output: Output, columns: Vec<Column<R>>, name: fn(&R) -> Option<&str>) -> Self {
         let columns: Vec<_> =
             columns.into_iter().filter(|column| !column.wide || output.format == Format::Wide).collect();
@@ -105,7 +105,7 @@ impl<R: Serialize> Printer<R> {
         Self { output, columns, name, widths, printed: 0, colour: output.colour() }
     }
 
-    /// Prints some more rows.
+    /// Prints more rows.
     pub(super) fn rows(&mut self, rows: &[R]) -> Result<(), CliError> {
         let text = match self.output.format {
             Format::Table | Format::Wide => self.table(rows),
@@ -118,12 +118,12 @@ impl<R: Serialize> Printer<R> {
         self.output.print(&text)
     }
 
-    /// Prints what comes after the last row, and for people `nothing` if there was none.
+    /// Finishes the output. If there were no rows, prints `nothing` for people. Returns the number of rows.
     pub(super) fn end(self, nothing: &str) -> Result<usize, CliError> {
         match self.output.format {
             Format::Json if self.printed > 0 => self.output.print("\n]\n")?,
             Format::Json | Format::Yaml if self.printed == 0 => self.output.print("[]\n")?,
-            Format::Table | Format::Wide if self.printed == 0 => say(nothing),
+            Format::Table | Format::Wide if self.printed == 0 => eprint(nothing),
             _ => {}
         }
         Ok(self.printed)
@@ -132,7 +132,9 @@ impl<R: Serialize> Printer<R> {
     fn table(&mut self, rows: &[R]) -> String {
         let cells: Vec<Vec<String>> = rows
             .iter()
-            .map(|row| self.columns.iter().map(|column| plain(&(column.cell)(row, self.output))).collect())
+            .map(|row| {
+                self.columns.iter().map(|column| escape_control(&(column.cell)(row, self.output))).collect()
+            })
             .collect();
         for row in &cells {
             for (width, cell) in self.widths.iter_mut().zip(row) {
@@ -156,7 +158,7 @@ impl<R: Serialize> Printer<R> {
         let mut line = String::new();
         let mut gap = 0;
         for ((cell, style), width) in cells.zip(&self.widths) {
-            // No spaces at the end of a line.
+            // Pad before a cell, not after it: lines do not end with spaces.
             line.push_str(&" ".repeat(gap));
             gap = width.saturating_sub(cell.width()) + 3;
             match style.code().filter(|_| self.colour) {
@@ -181,7 +183,7 @@ impl<R: Serialize> Printer<R> {
     }
 }
 
-/// Prints one thing as JSON or YAML.
+/// Prints one object as JSON or YAML.
 pub(super) fn object(format: Format, thing: &impl Serialize) -> Result<(), CliError> {
     if format == Format::Yaml {
         return print(&yaml(thing)?);
@@ -194,31 +196,35 @@ fn yaml(thing: &impl Serialize) -> Result<String, CliError> {
     serde_saphyr::to_string(thing).map_err(|error| CliError::Print(error.to_string()))
 }
 
-/// Writes to standard output at once.
+/// Writes to standard output and flushes it.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
 }
 
-/// Says something beside the output. If nobody can be told, nobody is.
-pub(super) fn say(text: &str) {
+/// Prints a message to standard error; a closed standard error is ignored.
+pub(super) fn eprint(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// What a terminal must not take for a command: control characters in what comes from a table are shown, not sent.
-pub(super) fn plain(text: &str) -> String {
+/// Escapes control characters, so that text from a table cannot control the terminal.
+pub(super) fn escape_control(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 impl Output {
-    /// How a person is shown what he is asked about: beside the output, where a program reads that.
-    pub(super) fn for_a_question(self) -> Self {
-        if self.format.for_people() { self } else { Self { format: Format::Table, aside: true, ..self } }
+    /// Returns the output for what a question is about: on standard error if a program reads standard output.
+    pub(super) fn for_prompt(self) -> Self {
+        if self.format.is_for_people() {
+            self
+        } else {
+            Self { format: Format::Table, to_stderr: true, ..self }
+        }
     }
 
     fn print(self, text: &str) -> Result<(), CliError> {
-        if self.aside {
+        if self.to_stderr {
             let mut terminal = io::stderr().lock();
             terminal.write_all(text.as_bytes())?;
             return Ok(terminal.flush()?);
@@ -228,11 +234,11 @@ impl Output {
 
     fn colour(self) -> bool {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let terminal = if self.aside { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
+        let terminal = if self.to_stderr { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
         terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
     }
 
-    /// A time to the second.
+    /// Formats a time to the second.
     pub(super) fn time(self, at: DateTime<Utc>) -> String {
         if self.utc {
             at.to_rfc3339_opts(SecondsFormat::Secs, true)
@@ -241,28 +247,28 @@ impl Output {
         }
     }
 
-    /// A time, or `-`.
+    /// Formats a time, or `-`.
     pub(super) fn optional_time(self, at: Option<DateTime<Utc>>) -> String {
         at.map_or_else(|| "-".to_owned(), |at| self.time(at))
     }
 }
 
-/// Something that may not be known.
+/// Formats an optional value, or `-`.
 pub(super) fn optional(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// A length of time as people compare them.
+/// Formats seconds as hours, easy to compare.
 pub(super) fn hours(seconds: f64) -> String {
     format!("{:.1} h", seconds / 3600.0)
 }
 
-/// A length of time in the words of a spec, whole seconds.
+/// Formats seconds as a duration in the syntax of specs, in whole seconds.
 pub(super) fn length(seconds: f64) -> String {
     duration::format(duration::of_seconds(seconds.trunc()))
 }
 
-/// `1 execution`, `2 executions`.
+/// Formats a number and a noun: `1 execution`, `2 executions`.
 pub(super) fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,4 +1,4 @@
-//! `jobexec ping`
+//! `jobexec ping`: checks that an operator's API answers.
 
 use std::path::PathBuf;
 
@@ -8,32 +8,31 @@ use super::CliError;
 use super::output;
 use super::remote::{self, Options, api_url};
 
-/// Whom to ask, and who asks.
+/// The options of `jobexec ping`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "It asks for the totals of health. That somebody may not see them proves as much as the totals: the operator has asked
-Kubernetes who that is and what he may. So whoever has a token can ask, such as the ServiceAccount default.
+    after_help = "The command requests the health totals. A refusal counts as an answer too: it proves that the operator has authenticated
+the caller through Kubernetes. So any token is enough, such as that of the ServiceAccount default.
 
-Exit status: 0 it answers, 2 it does not."
+Exit status: 0 the API answers, 2 it does not."
 )]
 pub(super) struct Args {
-    /// Where the operator's API is, for example `https://jobexec-operator.jobexec-system.svc:8443`.
+    /// The URL of the operator's API, for example `https://jobexec-operator.jobexec-system.svc:8443`.
     #[arg(long, env = "JOBEXEC_API_URL", value_name = "URL", value_parser = api_url)]
     api_url: Url,
-    /// A file with the token to be sent; without it the variable `JOBEXEC_TOKEN` counts, then the token of the current kube
-    /// context, in a Pod that of its `ServiceAccount`.
+    /// A file with the token to send. By default the variable `JOBEXEC_TOKEN`, then the token of the current kube context (in
+    /// a Pod, that of its `ServiceAccount`).
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// A PEM file with the authority that has signed the API's certificate; without it one of this system's authorities must
-    /// have.
+    /// A PEM file with the certificate authority of the API's certificate. By default the authorities of this system.
     #[arg(long, value_name = "FILE")]
     certificate_authority: Option<PathBuf>,
-    /// Do not check the API's certificate: whoever is on the way may read the token.
+    /// Do not check the API's certificate: anyone on the network path can then read the token.
     #[arg(long, conflicts_with = "certificate_authority")]
     insecure_skip_tls_verify: bool,
 }
 
-/// Asks, and says that somebody answered.
+/// Calls the API and reports that it answered.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let address = args.api_url.clone();
     let options =

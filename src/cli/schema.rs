@@ -1,4 +1,4 @@
-//! `jobexec schema`
+//! `jobexec schema`: prints or applies the operator's schema.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -9,45 +9,45 @@ use crate::db::extras::{Extra, Retries};
 use crate::db::{Database, Layout, schema, url};
 use crate::secrets::{ExposeSecret as _, SecretString};
 
-/// Building an index on a large table takes its time.
+/// Time limit of a statement: building an index on a large table takes long.
 const STATEMENT_TIMEOUT: Duration = Duration::from_hours(1);
 
-/// What to print or apply.
+/// The options of `jobexec schema`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   jobexec schema                                             print for the default table public.job_executions
   jobexec schema --role jobexec | psql \"$DATABASE_URL\"       apply with psql
   jobexec schema --role jobexec --apply                      apply to DATABASE_URL
-  jobexec schema -f store.yaml --role jobexec                for the table that an ExecutionStore describes
-  jobexec schema --role jobexec --with check,transitions     also keep the application's table from lying")]
+  jobexec schema -f store.yaml --role jobexec                print for the table that an ExecutionStore describes
+  jobexec schema --role jobexec --with check,transitions     also add a constraint and a trigger to the application's table")]
 pub(super) struct Args {
     /// Apply to the database instead of printing.
     #[arg(long)]
     apply: bool,
-    /// The database, for --apply: a URL of a superuser or of the database's owner, who may create indexes on the table.
+    /// The database, for --apply: the URL of a superuser or of the database owner, who can create indexes on the table.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = secret)]
     database_url: Option<SecretString>,
-    /// The role that the operator logs in with: it gets exactly the rights that the operator needs.
+    /// The role that the operator logs in with: it gets exactly the privileges that the operator needs.
     #[arg(long, value_name = "NAME")]
     role: Option<String>,
     /// Additions to the application's table, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ADDITION")]
     with: Vec<Extra>,
-    /// A YAML file with an `ExecutionStore`, for a table other than the default. Without it --apply takes the table of the one
-    /// store that an operator has recorded in the database, if there is one; with --role only the default table.
+    /// A YAML file with an `ExecutionStore`, for a table other than the default. Without it, --apply uses the table of the only
+    /// store recorded in the database, if there is one; with --role only if that is the default table.
     #[arg(short = 'f', long, value_name = "FILE")]
     filename: Option<PathBuf>,
 }
 
-/// The tables where no file describes them. What is recorded can be written by everybody who may update the table, so that no right
-/// is granted by it.
+/// Returns the tables if no file describes them. Everyone who may update the table can write what is recorded, so no privilege is
+/// granted because of it.
 fn without_file(recorded: Option<Layout>, role: Option<&str>) -> Result<Layout, CliError> {
     let Some(recorded) = recorded else { return Ok(Layout::default()) };
     if role.is_some() && recorded != Layout::default() {
         let table = &recorded.table;
         return Err(CliError::Usage(format!(
-            "--role grants rights on the table that is meant, and the database has a store with the table {}.{} or columns of its \
-             own: describe the one that is meant with -f, for example as `kubectl get executionstore NAME -o yaml` prints it",
+            "--role grants privileges on a table, and the store recorded in the database has the table {}.{} or its own columns: \
+             describe the table with -f, for example from `kubectl get executionstore NAME -o yaml`",
             table.schema.0, table.name.0
         )));
     }
@@ -78,9 +78,9 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let table = &layout.table;
     let extras: String = args.with.iter().map(|extra| format!("; {extra:?}")).collect();
     let extras = match retries {
-        Retries::Seen => extras + " (running executions may go back to wait: this table's do)",
+        Retries::Seen => extras + " (running executions may return to waiting, as seen in this table)",
         Retries::Unknown => extras,
     };
-    eprintln!("in place: the schema jobexec; the indexes on {}.{}{extras}", table.schema.0, table.name.0);
+    eprintln!("applied: the schema jobexec; the indexes on {}.{}{extras}", table.schema.0, table.name.0);
     Ok(())
 }

@@ -1,31 +1,31 @@
-//! `jobexec stats`
+//! `jobexec stats`: prints success rates and durations.
 
 use super::direct::{self, Direct};
 use super::output::{Column, Output, Printer, length, optional};
-use super::{CliError, period};
+use super::{CliError, retained_duration};
 use crate::api::{Duration, duration};
 use crate::db::stats::{self, JobStats, Question};
 
-/// Of what.
+/// The options of `jobexec stats`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Durations are those of completed executions. With job types mapped (spec.table.columns.jobType or
-spec.jobs) a line is a type, else a job. LATE are those that were ended and finished otherwise after all: their timeout is
-too short.
+    after_help = "Durations are those of completed executions. Each line is a job type if job types are mapped
+(spec.table.columns.jobType or spec.jobs), otherwise a job. LATE counts executions that finished after they had been
+ended: their timeout is too short.
 
 Examples:
-  jobexec stats                      what ended in the last day, those of the most executions first
+  jobexec stats                      executions that ended in the last day, the most frequent first
   jobexec stats --since 168h -o wide
   jobexec stats -f store.yaml --type import --type export"
 )]
 pub(super) struct Args {
-    /// Of what ended within so long: at most 720h.
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = period)]
+    /// Only executions that ended within this duration: at most 720h.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = retained_duration)]
     since: Duration,
-    /// Only of this job type; may be given several times.
+    /// Only this job type; repeat it for more.
     #[arg(long = "type", value_name = "TYPE")]
     types: Vec<String>,
-    /// At most so many lines.
+    /// Print at most this many lines.
     #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
     #[command(flatten)]
@@ -40,11 +40,11 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let by_type = store.mapping.knows_types();
     if !by_type && !args.types.is_empty() {
         return Err(CliError::Usage(
-            "--type: no job types are known of this table: give with -f an ExecutionStore that maps them, or leave it out"
+            "--type: the job types of this table are unknown: give an ExecutionStore that maps them with -f, or omit --type"
                 .to_owned(),
         ));
     }
-    store.say_how_it_reads();
+    store.print_warning();
     let question = Question { since: args.since.to_chrono(), types: args.types, limit: args.limit };
     let found =
         store.database.within(stats::ask(&store.database, &store.mapping, &store.ledger, &question)).await?;
@@ -57,7 +57,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     Ok(())
 }
 
-/// A column of what is printed here.
+/// A column of this table.
 type C = Column<JobStats>;
 
 fn columns(by_type: bool) -> Vec<C> {
@@ -79,7 +79,7 @@ fn columns(by_type: bool) -> Vec<C> {
     ]
 }
 
-/// How long something took: to the millisecond where seconds would say too little.
+/// Formats a duration: to the millisecond if it is short.
 fn took(seconds: f64) -> String {
     if seconds < 10.0 { duration::format(duration::of_seconds(seconds)) } else { length(seconds) }
 }

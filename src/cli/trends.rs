@@ -1,123 +1,123 @@
-//! `jobexec trends`
+//! `jobexec trends`: prints health counts over time.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use super::backend::{Backend, BackendArgs};
 use super::output::{Column, Format, Output, Printer, Style, optional};
-use super::source::{Place, Source};
-use super::{CliError, age, period};
+use super::{CliError, positive_duration, retained_duration};
 use crate::api::{Duration, duration};
 use crate::db::samples::{self, Point};
 
-/// How many lines there are at most unless it is said otherwise: so many can be read.
-const USUAL: i32 = 48;
+/// Default limit of lines: as many as people can read.
+const DEFAULT_LINES: i32 = 48;
 
-/// How far back, and how finely.
+/// The options of `jobexec trends`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The operator keeps the figures once a minute, for 30 days. A line has the most of each figure within its time, and
-how many executions were failed or cancelled by the operator or a person in it. A line of dashes is a time for which
-nothing was kept: there was no operator, or it could not count. JSON and YAML have no such lines.
+    after_help = "The operator stores counts once a minute and keeps them for 30 days. A line shows the maximum of each count in its
+interval, and how many executions the operator or a person ended in it. A line of dashes is an interval without counts: no
+operator ran, or it could not count. JSON and YAML omit such lines.
 
 Examples:
-  jobexec trends                       the last day, half an hour a line, the oldest first
+  jobexec trends                       the last day, half an hour per line, oldest first
   jobexec trends --since 2h --step 1m
   jobexec trends --since 168h -o json"
 )]
 pub(super) struct Args {
-    /// How far back: at most 720h.
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = period)]
+    /// How far to look back: at most 720h.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = retained_duration)]
     since: Duration,
-    /// How much time a line stands for: at least 1m, and so much that there are at most 1500; unless it is said, whole
-    /// minutes that make at most 48.
-    #[arg(long, value_name = "DURATION", value_parser = age)]
+    /// The interval of a line: at least 1m, and long enough for at most 1500 lines. By default whole minutes, for at most 48
+    /// lines.
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
     step: Option<Duration>,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Place,
+    backend: BackendArgs,
 }
 
-/// What is asked of a store.
+/// Which samples to return.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted {
-    /// How far back.
+pub(super) struct Query {
+    /// How far to look back.
     pub(super) since: TimeDelta,
-    /// How much time a point stands for.
+    /// The interval of a point.
     pub(super) step: TimeDelta,
 }
 
-/// What was kept.
-pub(super) struct Kept {
-    /// The oldest first; none for a time for which nothing was kept.
+/// The samples of a store.
+pub(super) struct Samples {
+    /// Oldest first; intervals without samples are left out.
     pub(super) points: Vec<Point>,
-    /// The moment from which it looks back.
+    /// The time from which to look back.
     pub(super) now: DateTime<Utc>,
 }
 
-/// Prints what was kept, the oldest first.
+/// Prints samples, oldest first.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
     if args.output.format == Format::Name {
-        return Err(CliError::Usage(
-            "-o name: a sample has no name; leave it out or ask for json".to_owned(),
-        ));
+        return Err(CliError::Usage("-o name: a sample has no name; leave it out or use -o json".to_owned()));
     }
     let since = args.since.to_chrono();
-    let step = samples::step(since, args.step.as_ref().map(Duration::to_chrono), USUAL);
-    let wanted = Wanted { since, step: step.map_err(|error| CliError::Usage(format!("--{error}")))? };
-    let mut store = Source::open(args.place).await?;
-    let kept = store.trends(&wanted).await?;
-    let people = args.output.format.for_people();
-    let told = if people { with_gaps(&kept, wanted) } else { lines(&kept.points, wanted.step) };
+    let step = samples::step(since, args.step.as_ref().map(Duration::to_chrono), DEFAULT_LINES);
+    let query = Query { since, step: step.map_err(|error| CliError::Usage(format!("--{error}")))? };
+    let mut store = Backend::open(args.backend).await?;
+    let samples = store.trends(&query).await?;
+    let people = args.output.format.is_for_people();
+    let all = if people { with_gaps(&samples, query) } else { lines(&samples.points, query.step) };
     let mut printer = Printer::new(args.output, columns(), |_: &Line| None);
-    printer.rows(&told)?;
-    printer.end("Nothing was kept of that time: the operator keeps the figures once it has looked at the store for a minute.")?;
+    printer.rows(&all)?;
+    printer.end(
+        "No samples of that time: the operator stores counts once it has managed the store for a minute.",
+    )?;
     store.close().await;
     Ok(())
 }
 
-/// A line of the table: a point, or a time for which nothing was kept.
+/// A line of the table: a point, or an interval without samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 struct Line {
     #[serde(flatten)]
     point: Option<Point>,
     #[serde(skip)]
     at: DateTime<Utc>,
-    /// For how much time it stands.
+    /// The length of the interval.
     #[serde(skip)]
     length: TimeDelta,
 }
 
-/// The points as lines.
+/// Returns the points as lines.
 fn lines(points: &[Point], step: TimeDelta) -> Vec<Line> {
     points.iter().map(|point| Line { point: Some(*point), at: point.at, length: step }).collect()
 }
 
-/// The same with a line for each time between them, before and after that is missing. Of what has just begun, and of the
-/// step in which the time that was asked for begins, nothing need be there yet.
-fn with_gaps(kept: &Kept, Wanted { since, step }: Wanted) -> Vec<Line> {
-    let (mut told, mut next) = (Vec::new(), floor(kept.now - since, step) + step);
+/// Returns the points as lines, with a line for each gap before, between and after them. The current step, and the step in
+/// which the requested time begins, may have no sample yet.
+fn with_gaps(samples: &Samples, Query { since, step }: Query) -> Vec<Line> {
+    let (mut all, mut next) = (Vec::new(), floor(samples.now - since, step) + step);
     let gap = |from: DateTime<Utc>, to: DateTime<Utc>| {
         (from < to).then(|| Line { point: None, at: from, length: to - from })
     };
-    for line in lines(&kept.points, step) {
-        told.extend(gap(next, line.at));
+    for line in lines(&samples.points, step) {
+        all.extend(gap(next, line.at));
         next = line.at + step;
-        told.push(line);
+        all.push(line);
     }
-    if !told.is_empty() {
-        told.extend(gap(next, floor(kept.now, step)));
+    if !all.is_empty() {
+        all.extend(gap(next, floor(samples.now, step)));
     }
-    told
+    all
 }
 
-/// When the step began in which this moment is: steps are counted from the epoch, as the database counts them.
+/// Returns the start of the step that contains this time. Steps are counted from the epoch, as in the database.
 fn floor(at: DateTime<Utc>, step: TimeDelta) -> DateTime<Utc> {
     let past = at.timestamp().rem_euclid(step.num_seconds().max(1));
     DateTime::from_timestamp(at.timestamp() - past, 0).unwrap_or(at)
 }
 
-/// A column of what is printed here.
+/// A column of this table.
 type C = Column<Line>;
 
 fn columns() -> Vec<C> {
@@ -138,27 +138,27 @@ fn columns() -> Vec<C> {
 mod tests {
     use super::*;
 
-    /// What is told of samples at these minutes of an hour, looking back from this one; gaps have a question mark.
-    fn told(minutes: &[u32], now: &str, since: i64, step: i64) -> String {
+    /// Returns the lines for samples at these minutes of an hour; gaps have a question mark.
+    fn rendered(minutes: &[u32], now: &str, since: i64, step: i64) -> String {
         let time = |text: &str| format!("2026-01-01T10:{text}Z").parse::<DateTime<Utc>>().unwrap();
         let points = minutes.iter().map(|m| Point { at: time(&format!("{m:02}:00")), ..Point::default() });
-        let kept = Kept { points: points.collect(), now: time(now) };
-        let wanted = Wanted { since: TimeDelta::minutes(since), step: TimeDelta::minutes(step) };
+        let samples = Samples { points: points.collect(), now: time(now) };
+        let query = Query { since: TimeDelta::minutes(since), step: TimeDelta::minutes(step) };
         let text = |line: &Line| {
             let mark = if line.point.is_none() { "?" } else { "" };
             format!("{}+{}{mark}", line.at.format("%M"), line.length.num_minutes())
         };
-        with_gaps(&kept, wanted).iter().map(text).collect::<Vec<_>>().join(" ")
+        with_gaps(&samples, query).iter().map(text).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
-    fn what_is_missing_is_told_once_and_what_need_not_be_there_is_not() {
-        assert_eq!(told(&[], "30:10", 10, 1), "");
-        assert_eq!(told(&[28, 29], "30:10", 2, 1), "28+1 29+1");
-        // The minute that has just begun, and the one of which a part was asked for, may be there.
-        assert_eq!(told(&[28, 29, 30], "30:10", 2, 1), "28+1 29+1 30+1");
-        assert_eq!(told(&[20, 25], "30:10", 11, 5), "20+5 25+5");
-        assert_eq!(told(&[10, 25], "40:10", 35, 5), "10+5 15+10? 25+5 30+10?");
-        assert_eq!(told(&[25], "40:10", 35, 5), "10+15? 25+5 30+10?");
+    fn gaps_are_shown_once_and_partial_steps_are_optional() {
+        assert_eq!(rendered(&[], "30:10", 10, 1), "");
+        assert_eq!(rendered(&[28, 29], "30:10", 2, 1), "28+1 29+1");
+        // The current minute, and the minute that is only partly requested, may have samples.
+        assert_eq!(rendered(&[28, 29, 30], "30:10", 2, 1), "28+1 29+1 30+1");
+        assert_eq!(rendered(&[20, 25], "30:10", 11, 5), "20+5 25+5");
+        assert_eq!(rendered(&[10, 25], "40:10", 35, 5), "10+5 15+10? 25+5 30+10?");
+        assert_eq!(rendered(&[25], "40:10", 35, 5), "10+15? 25+5 30+10?");
     }
 }

@@ -216,7 +216,7 @@ async fn what_cannot_be_adopted_is_said() {
         .output()
         .unwrap();
     assert!(
-        out(&elsewhere).contains("there is no ExecutionStore jobs in the namespace elsewhere"),
+        out(&elsewhere).contains("ExecutionStore jobs does not exist in the namespace elsewhere"),
         "{elsewhere:?}"
     );
     // Nothing was left by anybody.

@@ -66,7 +66,7 @@ async fn every_rule_is_told_and_why_it_counts() {
     assert!(text.contains("It is stale (DeadlineExceeded), and is failed by the next sweep"), "{text}");
 
     assert!(explain(&world, &["4"]).1.contains(
-        "It has no start, and was not seen running in the present version of its row, so nothing ends it"
+        "It has no start time and has not yet been seen running in the present version of its row, so nothing ends it"
     ));
 
     let operator = world.operator();
@@ -96,13 +96,13 @@ async fn every_rule_is_told_and_why_it_counts() {
     assert_eq!(line("* extendBy"), "* extendBy 1h30m JobExecution/e the most specific");
     assert!(text.contains("ExecutionPolicy/b-invoices  another object of the same rank is older"), "{text}");
     assert!(line("  deadline").contains(", in 4h2"), "{text}");
-    assert!(text.contains("If nothing changes it is failed at"), "{text}");
+    assert!(text.contains("If nothing changes, it is failed at"), "{text}");
     assert!(text.contains("DeadlineMoved (SpecChanged) on behalf of JobExecution/e, by test"), "{text}");
 
     let (_, text) = explain(&world, &["2"]);
     assert!(text.contains("Failed (DeadlineExceeded) on behalf of ExecutionPolicy/a-invoices"), "{text}");
-    assert!(text.contains("It has ended, and stays as it is."), "{text}");
-    assert!(explain(&world, &["3"]).1.contains("It does not run, so it cannot be stale."));
+    assert!(text.contains("It has ended and stays as it is."), "{text}");
+    assert!(explain(&world, &["3"]).1.contains("It is not running, so it cannot be stale."));
     let (_, text) = explain(&world, &["4"]);
     assert!(
         text.contains(
@@ -110,7 +110,7 @@ async fn every_rule_is_told_and_why_it_counts() {
         ),
         "{text}"
     );
-    for (id, told) in [("7", "the table has no execution 7"), ("abc", "\"abc\" is no id of this table")] {
+    for (id, told) in [("7", "execution 7 does not exist in the table"), ("abc", "invalid id \"abc\"")] {
         let (ok, text) = explain(&world, &[id]);
         assert!(!ok && text.contains(told), "{text}");
     }

@@ -74,7 +74,7 @@ async fn no_policy_takes_what_people_granted_and_they_can_take_it_back() {
         let line = text.lines().find(|line| line.starts_with("* extendBy")).unwrap().to_owned();
         assert!(line.contains(" 12h ") && line.contains("; extended to at least 2"), "{line}");
         assert!(line.contains("as promised when its timeout was longer"), "{line}");
-        assert!(text.contains("It is not stale. If nothing changes it is failed at"), "{text}");
+        assert!(text.contains("It is not stale. If nothing changes, it is failed at"), "{text}");
     }
     assert_eq!(run(&world, &["list", "--overdue", "-o", "name"]), "");
 

@@ -87,7 +87,7 @@ async fn a_queue_that_tries_again_in_the_same_row_goes_on() {
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'scheduled', now())").await;
     let output = with(&world, "transitions");
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && told.contains("running executions may go back to wait"), "{told}");
+    assert!(output.status.success() && told.contains("running executions may return to waiting"), "{told}");
     change(again).await.unwrap();
     change("UPDATE job_executions SET status = 'running' WHERE id = 2").await.unwrap();
     let finished = change("UPDATE job_executions SET status = 'scheduled' WHERE id = 3").await;

@@ -62,7 +62,7 @@ async fn rows_of_others_do_not_exist_for_the_operator() {
         (output.status.code(), text(output.stdout), text(output.stderr))
     };
     let (code, _, err) = run(&["explain", "2"]);
-    assert!(code == Some(1) && err.contains("execution 2 is outside of table.filter"), "{err}");
+    assert!(code == Some(1) && err.contains("execution 2 does not match table.filter"), "{err}");
     assert!(run(&["explain", "22"]).2.contains("has no execution 22"));
     assert_eq!(run(&["list", "--all", "-o", "name"]).1.lines().collect::<Vec<_>>(), ["6", "1"]);
     for args in [&["cancel", "2"][..], &["extend", "2", "--by", "1h"]] {

@@ -163,10 +163,7 @@ async fn a_person_is_told_what_was_done_without_a_record() {
     {
         world.sql(&running(id, if id == 2 { "2 days" } else { "1 hour" })).await;
         let (ok, text) = args(command);
-        assert!(
-            ok && text.contains("it is done, and not recorded: jobexec.events gives out numbers"),
-            "{text}"
-        );
+        assert!(ok && text.contains("done, but not recorded: jobexec.events gives out numbers"), "{text}");
     }
     assert_eq!(world.status(2).await, "failed");
     assert_eq!(world.status(3).await, "cancelled");

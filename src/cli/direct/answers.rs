@@ -1,14 +1,14 @@
-//! What is asked of a store without Kubernetes.
+//! Queries and changes of a store without Kubernetes.
 
 use std::ops::ControlFlow;
 
 use super::{Direct, SOURCE};
 use crate::api::{Duration, duration};
 use crate::cli::CliError;
-use crate::cli::cleanup::Order;
-use crate::cli::intent::say_of_fault;
-use crate::cli::source::Explained;
-use crate::cli::{history, list, person, trends};
+use crate::cli::actions::warn_if_unrecorded;
+use crate::cli::backend::Explained;
+use crate::cli::cleanup::CleanupRequest;
+use crate::cli::{actor, history, list, trends};
 use crate::db::audit::{self, Entry};
 use crate::db::cleanup::{self, Options, Report, Row};
 use crate::db::health::{self, Health};
@@ -17,38 +17,38 @@ use crate::db::running::{self, Execution};
 use crate::db::samples::since;
 use crate::db::{DbError, Judge, Ledger, explain, ledger};
 
-/// The first page is small, so that it comes at once; the later ones are larger and larger, since under many rules to find
-/// some that are stale costs as much as to find them all.
-const FIRST: u32 = 100;
-const MOST: u32 = 10_000;
+/// The first page is small, so that it appears at once. Later pages grow, because under many rules finding some stale
+/// executions costs as much as finding them all.
+const FIRST_PAGE: u32 = 100;
+const LARGEST_PAGE: u32 = 10_000;
 
-/// How many entries of the history are read at once.
-const ENTRIES: u32 = 500;
+/// How many audit records to read at once.
+const AUDIT_PAGE: u32 = 500;
 
-/// The SQLSTATE of a table that is not there.
+/// The SQLSTATE of a missing table.
 const UNDEFINED_TABLE: &str = "42P01";
 
 impl Direct {
-    /// Hands executions to `told`, page by page, at most `limit`.
+    /// Passes executions to `on_page`, page by page, at most `limit`.
     pub(crate) async fn list(
         &self,
-        wanted: &list::Wanted,
+        query: &list::Query,
         limit: u64,
-        mut told: impl FnMut(&[Execution]) -> Result<(), CliError>,
+        mut on_page: impl FnMut(&[Execution]) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
         let filter = running::Filter {
-            which: wanted.which,
-            older_than: wanted.older_than,
-            job_id: wanted.job.as_deref().map(|id| self.job_id(id)).transpose()?,
+            which: query.which,
+            older_than: query.older_than,
+            job_id: query.job.as_deref().map(|id| self.job_id(id)).transpose()?,
         };
-        let (judge, mut rest, mut after, mut size) = (self.judge(), limit, None, FIRST);
+        let (judge, mut rest, mut after, mut size) = (self.judge(), limit, None, FIRST_PAGE);
         while rest > 0 {
             let limit = size.min(u32::try_from(rest).unwrap_or(u32::MAX));
             let page = running::page(&self.database, &judge, &filter, after.as_ref(), limit);
             let page = self.database.within(page).await?;
-            told(&page.executions)?;
+            on_page(&page.executions)?;
             rest = rest.saturating_sub(page.executions.len() as u64);
-            (after, size) = (page.next, size.saturating_mul(10).min(MOST));
+            (after, size) = (page.next, size.saturating_mul(10).min(LARGEST_PAGE));
             if after.is_none() {
                 break;
             }
@@ -56,26 +56,26 @@ impl Direct {
         Ok(())
     }
 
-    /// Hands what was done to `told`, page by page, at most `limit`.
+    /// Passes audit records to `on_page`, newest first, page by page, at most `limit`.
     pub(crate) async fn history(
         &self,
-        wanted: &history::Wanted,
+        query: &history::Query,
         limit: u64,
-        mut told: impl FnMut(&[Entry]) -> Result<(), CliError>,
+        mut on_page: impl FnMut(&[Entry]) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
         let store_id = self.recorded()?;
         let mut filter = audit::Filter {
-            execution_id: wanted.id.as_deref().map(|id| self.id(id)).transpose()?,
-            job_id: wanted.job.as_deref().map(|id| self.job_id(id)).transpose()?,
-            since: wanted.since,
+            execution_id: query.id.as_deref().map(|id| self.id(id)).transpose()?,
+            job_id: query.job.as_deref().map(|id| self.job_id(id)).transpose()?,
+            since: query.since,
             before: None,
         };
         let mut rest = limit;
         while rest > 0 {
-            let limit = ENTRIES.min(u32::try_from(rest).unwrap_or(u32::MAX));
+            let limit = AUDIT_PAGE.min(u32::try_from(rest).unwrap_or(u32::MAX));
             let page = audit::history(&self.database, store_id, &filter, limit);
             let entries = self.database.within(page).await?;
-            told(&entries)?;
+            on_page(&entries)?;
             rest -= entries.len() as u64;
             filter.before = entries.last().map(|entry| entry.event_id);
             if entries.len() < limit as usize {
@@ -85,21 +85,21 @@ impl Direct {
         Ok(())
     }
 
-    /// Health over time.
-    pub(crate) async fn trends(&self, wanted: &trends::Wanted) -> Result<trends::Kept, CliError> {
+    /// Returns health counts over time.
+    pub(crate) async fn trends(&self, query: &trends::Query) -> Result<trends::Samples, CliError> {
         let (store_id, now) = (self.recorded()?, ledger::now(&self.database).await?);
-        let points = since(&self.database, store_id, wanted.since, wanted.step);
+        let points = since(&self.database, store_id, query.since, query.step);
         let points = self.database.within(points).await.map_err(|error| match error {
             DbError::Statement(_, code) if code == UNDEFINED_TABLE => CliError::NotRecorded(
-                "the schema jobexec is an older operator's and has no table of samples: run `jobexec schema --apply` again"
+                "the schema jobexec is that of an older operator and has no table of samples: run `jobexec schema --apply` again"
                     .to_owned(),
             ),
             error => error.into(),
         })?;
-        Ok(trends::Kept { points, now })
+        Ok(trends::Samples { points, now })
     }
 
-    /// As what the records know the table.
+    /// Returns the id of the store in the operator's tables.
     fn recorded(&self) -> Result<i64, CliError> {
         match &self.ledger {
             Ledger::Tables { store_id, .. } => Ok(*store_id),
@@ -107,7 +107,7 @@ impl Direct {
         }
     }
 
-    /// Why an execution is stale, or is not.
+    /// Explains why an execution is stale or not.
     pub(crate) async fn explain(&self, id: &str) -> Result<Explained, CliError> {
         let (judge, canonical) = (self.judge(), self.id(id)?);
         let found = explain::explain(&self.database, &judge, &canonical).await?;
@@ -120,43 +120,43 @@ impl Direct {
             });
         };
         let records = explain::records(&self.database, &judge, &canonical).await?;
-        Ok(Explained { explanation, records, looked_after: self.looked_after })
+        Ok(Explained { explanation, records, managed: self.managed })
     }
 
-    /// The figures of health.
+    /// Returns the health counts.
     pub(crate) async fn health(&self) -> Result<Health, CliError> {
         let (judge, threshold) = (self.judge(), self.threshold());
         Ok(self.database.within(health::check(&self.database, &judge, threshold)).await?)
     }
 
-    /// Cleans up, or tells what that would do, and hands the rows to `told`.
+    /// Cleans up, or reports what that would do, and passes the rows to `on_page`.
     pub(crate) async fn clean_up(
         &self,
-        order: &Order,
-        told: impl FnMut(&[Row]) -> ControlFlow<()>,
+        request: &CleanupRequest,
+        on_page: impl FnMut(&[Row]) -> ControlFlow<()>,
     ) -> Result<Report, CliError> {
-        if let Some(suspicion) = order.suspicion {
+        if let Some(suspicion) = request.suspicion {
             self.judge().suspects(suspicion).map_err(|why| CliError::NotDone(why.to_string()))?;
         }
-        let hours = order.max_hours.map(|hours| duration::of_seconds(hours * 3_600.0));
+        let hours = request.max_hours.map(|hours| duration::of_seconds(hours * 3_600.0));
         let mut watch = Watch::default();
-        if !order.dry_run {
-            // What the operator would hold is held here too, also before it has looked.
+        if !request.dry_run {
+            // Rows that the operator would hold back are held back here too, even before its first reconciliation.
             heartbeats::update(&self.database, &self.judge(), &mut watch, self.poll_interval()).await?;
         }
         let judge = Judge { heartbeats_seen: watch.seen(), ..self.judge() };
         let options = Options {
-            older_than: hours.or(order.older_than.as_ref().map(Duration::to_chrono)),
-            ids: self.ids(&order.ids)?,
-            include_governed: order.include_governed,
-            suspicion: order.suspicion,
-            dry_run: order.dry_run,
+            older_than: hours.or(request.older_than.as_ref().map(Duration::to_chrono)),
+            ids: self.ids(&request.ids)?,
+            include_governed: request.include_governed,
+            suspicion: request.suspicion,
+            dry_run: request.dry_run,
             source: SOURCE,
-            actor: Some(person()),
+            actor: Some(actor()),
         };
-        let done = cleanup::run(&self.database, &judge, &self.ledger, &options, told).await?;
+        let done = cleanup::run(&self.database, &judge, &self.ledger, &options, on_page).await?;
         let (report, fault) = done;
-        say_of_fault(fault.as_ref());
+        warn_if_unrecorded(fault.as_ref());
         Ok(report)
     }
 }

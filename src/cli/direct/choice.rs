@@ -1,5 +1,5 @@
-//! Which table is meant, and how its rows are read: as the operator does that manages it. What is only a guess may be read by
-//! and not written by: a row that a policy protects, or that is none of the table's executions, would be ended.
+//! Selects the table and the mapping of its rows, as the operator that manages it does. A guess may be used to read, but not
+//! to write: it would end executions that a policy protects, or rows that are not executions of the store.
 
 use std::str::FromStr;
 
@@ -8,10 +8,10 @@ use super::unconfigured;
 use crate::api::{ExecutionStore, ExecutionStoreSpec, Table};
 use crate::db::stores::{Stored, differences};
 
-/// How many choices, or differences, are named at most.
+/// How many stores, or differences, an error lists at most.
 const NAMED: usize = 10;
 
-/// A table by its schema and name, as Postgres has them.
+/// The schema and name of a table, as in Postgres.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct TableName {
     pub(super) schema: String,
@@ -41,27 +41,27 @@ impl TableName {
     }
 }
 
-/// How a table is read.
+/// The selected table and its mapping.
 #[derive(Debug)]
 pub(super) struct Choice {
     pub(super) spec: ExecutionStoreSpec,
-    /// The name of the store, where no claim says it.
+    /// The name of the store, if no claim names it.
     pub(super) name: String,
-    /// What whoever reads should know.
-    pub(super) caution: Option<String>,
-    /// Why no row may be changed, where it is only guessed how they are to be read.
+    /// A warning about the mapping.
+    pub(super) warning: Option<String>,
+    /// Why rows must not be changed, if the mapping is only a guess.
     pub(super) guess: Option<String>,
-    /// Whether nobody but the database says how.
+    /// Whether the mapping comes from the database only.
     pub(super) recorded: bool,
 }
 
 impl Choice {
     fn sure(spec: ExecutionStoreSpec, name: String) -> Self {
-        Self { spec, name, caution: None, guess: None, recorded: false }
+        Self { spec, name, warning: None, guess: None, recorded: false }
     }
 }
 
-/// Chooses among the tables that are known here by what was given on the command line.
+/// Selects a table from the recorded stores and the options of the command line.
 pub(super) fn choose(
     known: &[Stored],
     table: Option<&TableName>,
@@ -72,30 +72,30 @@ pub(super) fn choose(
         && table != described
     {
         return Err(CliError::Usage(format!(
-            "--table says {}, and the file describes {}: leave one of them out",
+            "--table names {}, but the file describes {}: give only one of them",
             shown(table),
             shown(described)
         )));
     }
-    let Some(wanted) = described.as_ref().or(table) else {
+    let Some(named) = described.as_ref().or(table) else {
         return match known {
             [] => Ok(guessed()),
-            [one] => of_known(one, None),
+            [one] => from_recorded(one, None),
             several => Err(CliError::Usage(format!(
-                "there are several stores in this database, so name one: {}",
+                "there are several stores in this database, name one of them: {}",
                 choices(several)
             ))),
         };
     };
-    match (known.iter().find(|stored| wanted.is(stored)), file) {
-        (Some(stored), file) => of_known(stored, file),
-        (None, Some(file)) => Ok(of_file(file)),
-        (None, None) => Ok(by_default(wanted)),
+    match (known.iter().find(|stored| named.is(stored)), file) {
+        (Some(stored), file) => from_recorded(stored, file),
+        (None, Some(file)) => Ok(from_file(file)),
+        (None, None) => Ok(by_default(named)),
     }
 }
 
-/// A table that a store claims, or has been read by one.
-fn of_known(stored: &Stored, file: Option<ExecutionStore>) -> Result<Choice, CliError> {
+/// Selects a recorded table, with or without a claim.
+fn from_recorded(stored: &Stored, file: Option<ExecutionStore>) -> Result<Choice, CliError> {
     let released = stored.claimed_by.is_none();
     let store = stored.store().unwrap_or_else(|| "an operator".to_owned());
     match (&stored.mapping, file) {
@@ -110,91 +110,88 @@ fn of_known(stored: &Stored, file: Option<ExecutionStore>) -> Result<Choice, Cli
             let name = |(place, file, recorded): &(String, _, _)| {
                 format!("spec.{place} is {file} in the file and {recorded} there")
             };
-            let differing = named(differing.iter().map(name), "; ");
+            let differing = join_first(differing.iter().map(name), "; ");
             if released {
-                let caution = format!(
-                    "nobody manages this table any more; {store}, which did, went by another mapping: {differing}"
+                let warning = format!(
+                    "no store manages this table any more; {store}, which did, used another mapping: {differing}"
                 );
-                return Ok(Choice { caution: Some(caution), ..of_file(file) });
+                return Ok(Choice { warning: Some(warning), ..from_file(file) });
             }
             Err(CliError::NotDone(format!(
-                "the file contradicts the ExecutionStore {store}, which manages this table: {differing}. Leave -f out to judge \
-                 as it does; {}",
+                "the file contradicts the ExecutionStore {store}, which manages this table: {differing}. Omit -f to use its \
+                 mapping; {}",
                 forget(stored)
             )))
         }
         (Some(Err(unreadable)), file) => match file.filter(|_| released) {
-            Some(file) => Ok(of_file(file)),
+            Some(file) => Ok(from_file(file)),
             None => Err(CliError::NotDone(format!(
-                "it is recorded how the ExecutionStore of {} reads its rows, but {unreadable}. Use the jobexec of that version, \
-                 or --store NAMESPACE/NAME, which has the operator do it; {}",
+                "the recorded mapping of the table {} cannot be used: {unreadable}. Use the jobexec of that version, \
+                 or --store NAMESPACE/NAME to let the operator do it; {}",
                 shown(&TableName { schema: stored.schema.clone(), name: stored.table.clone() }),
                 forget(stored)
             ))),
         },
-        (None, Some(file)) => Ok(of_file(file)),
+        (None, Some(file)) => Ok(from_file(file)),
         (None, None) => Ok(unrecorded(stored, &store)),
     }
 }
 
-/// What to do where the store is gone for good.
+/// Explains what to do if the store is gone for good.
 fn forget(stored: &Stored) -> String {
     format!(
-        "if that store is gone for good, have a superuser run UPDATE jobexec.stores SET mapping = NULL, uid = NULL WHERE store_id = {}",
+        "if that store is gone for good, run as a superuser: UPDATE jobexec.stores SET mapping = NULL, uid = NULL WHERE store_id = {}",
         stored.store_id
     )
 }
 
-fn of_file(file: ExecutionStore) -> Choice {
+fn from_file(file: ExecutionStore) -> Choice {
     let name = file.metadata.name.unwrap_or_default();
     Choice::sure(file.spec, name)
 }
 
-/// Nothing is known and nothing was named.
+/// Guesses the default table: nothing is recorded and no table was given.
 fn guessed() -> Choice {
     let store = unconfigured();
     let table = TableName::of(&store.spec.table);
     let guess = format!(
-        "no operator has recorded in this database which table there is and how its rows are read, and nothing is changed by a \
-         guess: name it with --table, for example --table {}, or describe it with -f",
+        "no operator has recorded in this database which table to use and how to map its rows, and a guess must not change any: \
+         name the table with --table, for example --table {}, or describe it with -f",
         shown(&table)
     );
-    let caution = format!(
-        "no operator has recorded in this database how the rows are read (or this login may not see it): {} with the default \
-         columns and statuses is a guess; name another one with --table or -f",
+    let warning = format!(
+        "no operator has recorded in this database how to map rows (or this login cannot read it): {} with the default \
+         columns and statuses is a guess; name another table with --table or -f",
         shown(&table)
     );
-    Choice { caution: Some(caution), guess: Some(guess), ..of_file(store) }
+    Choice { warning: Some(warning), guess: Some(guess), ..from_file(store) }
 }
 
-/// The table was named, and nothing is known of it.
+/// Selects a table by name with the default mapping: nothing is recorded about it.
 fn by_default(table: &TableName) -> Choice {
     let mut store = unconfigured();
     store.spec.table.schema = table.schema.as_str().into();
     store.spec.table.name = table.name.as_str().into();
-    let caution = format!(
-        "no operator has recorded how the rows of {} are read (or this login may not see it): the default columns and statuses \
-         count, and nobody's policies; describe it with -f if it has others",
+    let warning = format!(
+        "no operator has recorded how to map the rows of {} (or this login cannot read it): the default columns and statuses \
+         apply, without policies; describe the table with -f if it differs",
         shown(table)
     );
-    Choice { caution: Some(caution), ..of_file(store) }
+    Choice { warning: Some(warning), ..from_file(store) }
 }
 
-/// A store claims it, and has not said how it reads it: an older operator's, or one that has not got so far yet.
+/// Selects a claimed table without a recorded mapping: its operator is older, or has not recorded it yet.
 fn unrecorded(stored: &Stored, store: &str) -> Choice {
     let table = TableName { schema: stored.schema.clone(), name: stored.table.clone() };
     let name = store.rsplit('/').next().unwrap_or(store);
     let unknown = format!(
-        "the ExecutionStore {store} manages {}, and its operator has not recorded how it reads the rows, such as the zone of \
-         times without one",
+        "the ExecutionStore {store} manages {}, but its operator has not recorded how to map rows, such as the time zone of \
+         timestamps without one",
         shown(&table)
     );
-    let remedy =
-        format!("give it with -f, for example as `kubectl get executionstore {name} -o yaml` prints it");
+    let remedy = format!("give it with -f, for example from `kubectl get executionstore {name} -o yaml`");
     Choice {
-        caution: Some(format!(
-            "{unknown}: they are read by the default mapping, with times as UTC; {remedy}"
-        )),
+        warning: Some(format!("{unknown}: the default mapping applies, with times in UTC; {remedy}")),
         guess: Some(format!("{unknown}: {remedy}")),
         name: name.to_owned(),
         ..by_default(&table)
@@ -210,11 +207,11 @@ fn choices(known: &[Stored]) -> String {
         let store = stored.store().map_or(String::new(), |store| format!(" (ExecutionStore {store})"));
         format!("--table {}.{}{store}", stored.schema, stored.table)
     };
-    named(known.iter().map(choice), ", ")
+    join_first(known.iter().map(choice), ", ")
 }
 
-/// The first of them, and how many more there are.
-fn named(all: impl ExactSizeIterator<Item = String>, between: &str) -> String {
+/// Joins the first texts, and adds how many more there are.
+fn join_first(all: impl ExactSizeIterator<Item = String>, between: &str) -> String {
     let more = all.len().saturating_sub(NAMED);
     let first = all.take(NAMED).collect::<Vec<_>>().join(between);
     if more > 0 { format!("{first}{between}and {more} more") } else { first }
@@ -238,7 +235,7 @@ mod tests {
         store
     }
 
-    /// A table that `prod/jobs` manages with this mapping.
+    /// Returns a table that `prod/jobs` manages with this mapping.
     fn stored(table: &str, spec: Option<Value>) -> Stored {
         let mapping = spec.map(|spec| read(&record(&file(spec)).to_string(), "app", table));
         Stored {
@@ -259,18 +256,18 @@ mod tests {
     }
 
     #[test]
-    fn the_one_store_that_is_known_is_used_whatever_its_table() {
+    fn only_recorded_store_is_used_whatever_its_table() {
         let choice = choose(&[stored("runs", Some(mapped()))], None, None).unwrap();
         assert_eq!(choice.spec.table.name.0, "runs");
         assert!(
             choice.spec.table.columns.job_type.is_some()
                 && choice.guess.is_none()
-                && choice.caution.is_none()
+                && choice.warning.is_none()
         );
     }
 
     #[test]
-    fn of_several_one_is_to_be_named() {
+    fn several_stores_require_a_choice() {
         let known = [stored("runs", Some(mapped())), stored("jobs", None)];
         let refused = choose(&known, None, None).unwrap_err().to_string();
         assert!(
@@ -281,15 +278,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_guessed_is_read_and_not_written() {
+    fn guessed_mapping_is_read_but_not_written() {
         let guess = choose(&[], None, None).unwrap();
-        assert!(guess.guess.unwrap().contains("--table public.job_executions") && guess.caution.is_some());
+        assert!(guess.guess.unwrap().contains("--table public.job_executions") && guess.warning.is_some());
         let named = choose(&[], Some(&name("runs")), None).unwrap();
         assert_eq!((named.spec.table.schema.0.as_str(), named.guess), ("app", None));
-        assert!(named.caution.is_some());
+        assert!(named.warning.is_some());
         let described = choose(&[], None, Some(file(mapped()))).unwrap();
-        assert_eq!((described.guess, described.caution), (None, None));
-        // A claim without a mapping says that there is one.
+        assert_eq!((described.guess, described.warning), (None, None));
+        // A claim without a mapping shows that there is one.
         for table in [None, Some(name("runs"))] {
             let claimed = choose(&[stored("runs", None)], table.as_ref(), None).unwrap();
             assert!(claimed.guess.unwrap().contains("give it with -f"));
@@ -298,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_the_operator_is_refused() {
+    fn file_that_contradicts_the_operator_is_rejected() {
         let known = [stored("runs", Some(mapped()))];
         let other = file(json!({"table": {"schema": "app", "name": "runs"}}));
         let refused = choose(&known, None, Some(other.clone())).unwrap_err().to_string();
@@ -306,16 +303,16 @@ mod tests {
             refused.contains("spec.table.columns.jobType is null in the file and \"kind\" there"),
             "{refused}"
         );
-        // Of a store that has let go of it only a word is said.
+        // For a released store, the difference is only a warning.
         let released = [Stored { claimed_by: None, ..stored("runs", Some(mapped())) }];
         let choice = choose(&released, None, Some(other)).unwrap();
-        assert!(choice.guess.is_none() && choice.caution.unwrap().contains("prod/jobs"));
+        assert!(choice.guess.is_none() && choice.warning.unwrap().contains("prod/jobs"));
         let both = choose(&known, Some(&name("jobs")), Some(file(mapped()))).unwrap_err();
         assert!(matches!(both, CliError::Usage(_)));
     }
 
     #[test]
-    fn a_mapping_that_cannot_be_read_is_no_reason_to_guess() {
+    fn unreadable_mapping_is_an_error_and_not_guessed() {
         let unreadable = Unreadable { operator: "9.0.0".into(), why: "it does not know table.rowsOf".into() };
         let known = [Stored { mapping: Some(Err(unreadable)), ..stored("runs", None) }];
         for (table, file) in [(None, None), (Some(name("runs")), None), (None, Some(file(mapped())))] {
@@ -325,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_named_with_its_schema() {
+    fn table_name_requires_a_schema() {
         assert_eq!("app.runs".parse(), Ok(name("runs")));
         for wrong in ["runs", ".runs", "app.", "a.b.c", ""] {
             assert!(wrong.parse::<TableName>().is_err(), "{wrong}");

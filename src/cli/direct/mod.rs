@@ -1,5 +1,5 @@
-//! A store without Kubernetes: the database that a URL names, the table that a file describes, and what the operator has
-//! put in force there.
+//! A store without Kubernetes: the database of a URL, the table that a file describes or that is recorded, and the rules
+//! that the operator applies.
 
 mod answers;
 mod choice;
@@ -22,45 +22,45 @@ use crate::secrets::{ExposeSecret as _, SecretString};
 pub(super) use choice::TableName;
 use choice::{Choice, choose};
 
-/// How long a statement may take: a person waits for it.
+/// Time limit of a statement: a person waits for it.
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How records name what a person does from here.
+/// The source of actions in the audit log.
 pub(super) const SOURCE: &str = "CommandLine";
 
-/// Which database and which table.
+/// The options that select a database and a table.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Target {
     /// The database: postgres://user:password@host:port/database.
     #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true, value_parser = secret)]
     database_url: Option<SecretString>,
-    /// The table, where the database has several stores, or where no operator has recorded how rows are read: then with the
-    /// default columns and statuses.
+    /// The table. Necessary if the database has several stores, or if no operator has recorded the mapping of its rows: then
+    /// the default columns and statuses apply.
     #[arg(long, value_name = "SCHEMA.NAME")]
     table: Option<TableName>,
-    /// A YAML file with an `ExecutionStore`, for a table that no operator has recorded how to read.
+    /// A YAML file with an `ExecutionStore`, for a table whose mapping no operator has recorded.
     #[arg(short = 'f', long, value_name = "FILE")]
     filename: Option<PathBuf>,
 }
 
 impl Target {
-    /// Whether it is said which table is meant.
-    pub(super) fn names_the_table(&self) -> bool {
+    /// Whether the options name a table.
+    pub(super) fn names_table(&self) -> bool {
         self.table.is_some() || self.filename.is_some()
     }
 
-    /// Sees that no table is named beside a store of the operator's API.
-    pub(super) fn beside_a_store(&self) -> Result<(), CliError> {
+    /// Checks that --table is not combined with --store.
+    pub(super) fn reject_with_store(&self) -> Result<(), CliError> {
         match self.table {
             Some(_) => Err(CliError::Usage(
-                "--table names a table of the database: leave out either it or --store".to_owned(),
+                "--table names a table of the database: omit either --table or --store".to_owned(),
             )),
             None => Ok(()),
         }
     }
 }
 
-/// The `ExecutionStore` in a file.
+/// Reads the `ExecutionStore` from a file.
 pub(super) fn store_of(path: &PathBuf) -> Result<ExecutionStore, CliError> {
     let text = std::fs::read_to_string(path).map_err(|e| CliError::File(path.clone(), e.to_string()))?;
     serde_saphyr::from_str(&text).map_err(|e| CliError::File(path.clone(), e.to_string()))
@@ -70,16 +70,16 @@ pub(super) fn store_of(path: &PathBuf) -> Result<ExecutionStore, CliError> {
 pub(super) struct Direct {
     pub(super) database: Database,
     pub(super) mapping: Mapping,
-    /// Where is recorded what is done.
+    /// Where changes are recorded.
     pub(super) ledger: Ledger,
-    /// Why rows cannot be changed, if they cannot.
+    /// Why rows cannot be changed, if so.
     unwritable: Option<Problem>,
-    /// What whoever reads should know of how the rows are read.
-    caution: Option<String>,
-    /// Why no row may be changed, where it is only guessed how they are to be read.
+    /// A warning about the mapping.
+    warning: Option<String>,
+    /// Why rows must not be changed, if the mapping is only a guess.
     guess: Option<String>,
-    /// Whether an operator has put in force what people wish: else only what the file says counts.
-    looked_after: bool,
+    /// Whether an operator manages the table: otherwise only the settings in the file apply.
+    managed: bool,
     compiled: Compiled,
     rules: Rules,
     watched: DateTime<Utc>,
@@ -87,13 +87,13 @@ pub(super) struct Direct {
 }
 
 impl Direct {
-    /// Connects, and reads what is in force.
+    /// Connects, and reads the rules that apply.
     pub(super) async fn open(args: Target) -> Result<Self, CliError> {
         let file = args.filename.as_ref().map(store_of).transpose()?;
         let url = args.database_url.ok_or(CliError::NoDatabase)?;
         let login = url::login(url.expose_secret(), None)?;
         let database = Database::connect(login, 2, STATEMENT_TIMEOUT).await?;
-        let Choice { spec, name, caution, guess, recorded } =
+        let Choice { spec, name, warning, guess, recorded } =
             chosen(&database, args.table.as_ref(), file).await?;
         let validated = validate(&database, &Layout { recorded, ..Layout::of(&spec) }).await??;
         let (known, refused) = match ledger::look_up(&database, &validated.mapping).await? {
@@ -102,14 +102,17 @@ impl Direct {
             Found::Refused(refusal) => (None, Some(refusal)),
         };
         if let Some(refusal) = &refused {
-            super::output::say(&format!("jobexec: nothing that is recorded counts here: {}", refusal.why));
+            super::output::eprint(&format!(
+                "jobexec: the records in this database are ignored: {}",
+                refusal.why
+            ));
         }
         let name = known.as_ref().and_then(|known| known.name.clone()).unwrap_or(name);
         let (base, found) = match &known {
             Some(known) => rules::stored(&database, known.store_id, &store_source(&name)).await?,
             None => (None, Vec::new()),
         };
-        // As an operator takes it that was away.
+        // Like an operator that was away.
         let watched = match known.as_ref().and_then(|known| known.watched_since) {
             Some(since) => since,
             None => ledger::now(&database).await?,
@@ -120,10 +123,10 @@ impl Direct {
             database,
             mapping: validated.mapping,
             unwritable: validated.unwritable.or(refused.map(Problem::Records)),
-            caution,
+            warning,
             guess,
-            ledger: ledger.unwrap_or_else(|| Ledger::Missing(NOTHING_RECORDED.to_owned())),
-            looked_after: base.is_some(),
+            ledger: ledger.unwrap_or_else(|| Ledger::Missing(NO_RECORDS.to_owned())),
+            managed: base.is_some(),
             compiled: Compiled {
                 base: base.unwrap_or_else(|| Base::of(&name, &spec)),
                 rules: found,
@@ -135,14 +138,14 @@ impl Direct {
         })
     }
 
-    /// Makes sure that what is done can be recorded, and returns where, or why not.
-    pub(super) async fn enlist(&mut self) -> Result<&Ledger, CliError> {
+    /// Makes sure that changes can be recorded. Returns where, or why not.
+    pub(super) async fn register(&mut self) -> Result<&Ledger, CliError> {
         self.ledger = ledger::enlist(&self.database, &self.mapping).await?;
         Ok(&self.ledger)
     }
 
-    /// Sees that rows can be changed, and rightly.
-    pub(super) fn writable(&self) -> Result<(), CliError> {
+    /// Checks that rows can be changed and that the mapping is no guess.
+    pub(super) fn check_writable(&self) -> Result<(), CliError> {
         match (&self.guess, &self.unwritable) {
             (Some(why), _) => Err(CliError::NotDone(why.clone())),
             (None, Some(problem)) => Err(problem.clone().into()),
@@ -150,39 +153,39 @@ impl Direct {
         }
     }
 
-    /// Sees that rows can be changed, and says so where that will not be recorded.
+    /// Checks that rows can be changed, and warns if changes will not be recorded.
     pub(super) async fn prepare_to_write(&mut self) -> Result<(), CliError> {
-        self.writable()?;
-        self.say_how_it_reads();
-        if let Ledger::Missing(why) = self.enlist().await? {
-            super::output::say(&format!(
-                "jobexec: this is not recorded, since {}",
-                super::output::plain(why)
+        self.check_writable()?;
+        self.print_warning();
+        if let Ledger::Missing(why) = self.register().await? {
+            super::output::eprint(&format!(
+                "jobexec: this is not recorded, because {}",
+                super::output::escape_control(why)
             ));
         }
         Ok(())
     }
 
-    /// Sees that it is no guess how the rows are read.
-    pub(super) fn certain(&self) -> Result<(), CliError> {
+    /// Checks that the mapping is no guess.
+    pub(super) fn check_certain(&self) -> Result<(), CliError> {
         self.guess.as_ref().map_or(Ok(()), |why| Err(CliError::NotDone(why.clone())))
     }
 
-    /// Says what should be known of how the rows are read.
-    pub(super) fn say_how_it_reads(&self) {
-        if let Some(caution) = &self.caution {
-            super::output::say(&format!("jobexec: {}", super::output::plain(caution)));
+    /// Prints the warning about the mapping, if there is one.
+    pub(super) fn print_warning(&self) {
+        if let Some(warning) = &self.warning {
+            super::output::eprint(&format!("jobexec: {}", super::output::escape_control(warning)));
         }
     }
 
-    /// An id in the form that Postgres prints.
+    /// Returns an id in the form that Postgres prints.
     pub(super) fn id(&self, id: &str) -> Result<String, CliError> {
         let type_ = self.mapping.id_type();
         let invalid = || CliError::InvalidId { id: id.to_owned(), what: "", type_: type_.sql() };
         type_.canonical(id).ok_or_else(invalid)
     }
 
-    /// Ids likewise, each once.
+    /// Returns ids in the form that Postgres prints, without duplicates.
     pub(super) fn ids(&self, ids: &[String]) -> Result<Vec<String>, CliError> {
         let mut known = Vec::new();
         for id in ids {
@@ -194,24 +197,24 @@ impl Direct {
         Ok(known)
     }
 
-    /// A job's id in the form that Postgres prints.
+    /// Returns a job's id in the form that Postgres prints.
     pub(super) fn job_id(&self, id: &str) -> Result<String, CliError> {
         let type_ = self.mapping.job_id_type().unwrap_or(IdType::Text);
         let invalid = || CliError::InvalidId { id: id.to_owned(), what: "job ", type_: type_.sql() };
         type_.canonical(id).ok_or_else(invalid)
     }
 
-    /// How many executions may run for long before that is a warning.
+    /// How many long-running executions are not yet a warning.
     fn threshold(&self) -> i64 {
         self.spec.long_running.threshold.into()
     }
 
-    /// How often an operator looks at the table.
+    /// How often an operator polls the table.
     fn poll_interval(&self) -> chrono::TimeDelta {
         self.spec.poll_interval.to_chrono()
     }
 
-    /// The predicate.
+    /// Returns the staleness predicate.
     pub(super) fn judge(&self) -> Judge<'_> {
         Judge {
             single_active_execution: self
@@ -224,20 +227,20 @@ impl Direct {
         }
     }
 
-    /// What an operator has put in force, if one has.
-    pub(super) fn in_force(&self) -> Option<&Compiled> {
-        self.looked_after.then_some(&self.compiled)
+    /// Returns the rules that an operator applies, if one does.
+    pub(super) fn effective_rules(&self) -> Option<&Compiled> {
+        self.managed.then_some(&self.compiled)
     }
 
-    /// Closes the connections in order.
+    /// Closes the connections cleanly.
     pub(super) async fn close(self) {
         self.database.close().await;
     }
 }
 
-const NOTHING_RECORDED: &str = "the schema jobexec knows nothing of this table: no operator has looked after it, and nobody has cleaned up from here";
+const NO_RECORDS: &str = "the schema jobexec has no records of this table: no operator has managed it, and no clean-up was run from the command line";
 
-/// The tables of the one store whose mapping is recorded in the database; `None`: none is.
+/// Returns the tables of the only store whose mapping is recorded in the database, or `None`.
 pub(super) async fn recorded(database: &Database) -> Result<Option<Layout>, CliError> {
     let known = match schema::refused(database, None).await? {
         Some(_) => Vec::new(),
@@ -248,13 +251,13 @@ pub(super) async fn recorded(database: &Database) -> Result<Option<Layout>, CliE
         return Ok(None);
     }
     if known.len() > 1 {
-        let several = "several stores are recorded in this database: describe the one that is meant with -f";
+        let several = "several stores are recorded in this database: describe one of them with -f";
         return Err(CliError::Usage(several.to_owned()));
     }
     Ok(Some(Layout::of(&choose(&known, None, None)?.spec)))
 }
 
-/// Which table is meant and how its rows are read. What is recorded in tables of somebody else's says nothing.
+/// Selects the table and its mapping. Records in tables of an untrusted owner are ignored.
 async fn chosen(
     database: &Database,
     table: Option<&TableName>,
@@ -268,7 +271,7 @@ async fn chosen(
     choose(&known, table, file)
 }
 
-/// A store of the default table, about which no more is known.
+/// Returns a store with the default table and settings.
 fn unconfigured() -> ExecutionStore {
     let spec = serde_json::from_value(serde_json::json!({"connection": {"secretRef": {"name": "-"}}}));
     ExecutionStore::new("default", spec.unwrap_or_else(|_| unreachable!("every default is valid")))

@@ -1,9 +1,9 @@
-//! A clean-up by the operator.
+//! Clean-ups by the operator.
 
 use std::ops::ControlFlow;
 
 use super::{Remote, RemoteError};
-use crate::cli::cleanup::Order;
+use crate::cli::cleanup::CleanupRequest;
 use crate::cli::{CliError, output};
 use crate::db::cleanup::{Report, Row};
 use crate::http::wire::{self, BODY_LIMIT, CleanUp, IDS};
@@ -11,17 +11,17 @@ use crate::http::wire::{self, BODY_LIMIT, CleanUp, IDS};
 const PATH: &str = "/api/system/cleanup/stale-executions";
 
 impl Remote {
-    /// Has the operator clean up, or say what that would do, and hands the rows to `told`. Many ids are several
-    /// requests, between which it may say to break off.
+    /// Makes the operator clean up, or report what that would do, and passes the rows to `on_page`. Many ids take several
+    /// requests; `on_page` may stop in between.
     pub(crate) async fn clean_up(
         &mut self,
-        order: &Order,
-        mut told: impl FnMut(&[Row]) -> ControlFlow<()>,
+        request: &CleanupRequest,
+        mut on_page: impl FnMut(&[Row]) -> ControlFlow<()>,
     ) -> Result<Report, CliError> {
-        let mut report = Report { dry_run: order.dry_run, ..Report::default() };
-        for ids in portions(&order.ids) {
-            let part = self.ask(order, ids).await?;
-            // What was asked of those that are not told of is known, too.
+        let mut report = Report { dry_run: request.dry_run, ..Report::default() };
+        for ids in chunks(&request.ids) {
+            let part = self.ask(request, ids).await?;
+            // The totals include executions that the response does not list.
             report.cleaned += part.cleaned;
             report.skipped += part.skipped;
             let rows: Vec<Row> = part.executions.into_iter().map(Row::from).collect();
@@ -30,14 +30,14 @@ impl Remote {
                 counted.count(row);
             }
             report.not_found += counted.not_found;
-            let broken = !rows.is_empty() && told(&rows).is_break();
+            let broken = !rows.is_empty() && on_page(&rows).is_break();
             if let Some(problem) = part.unavailable.into_iter().next() {
                 return Err(CliError::NotDone(problem.detail));
             }
             if part.omitted > 0 {
                 let more = output::count(part.omitted, "more execution");
-                output::say(&format!(
-                    "jobexec: {more} not printed, since the API tells of the first {IDS} only"
+                output::eprint(&format!(
+                    "jobexec: {more} not printed, because the API lists only the first {IDS}"
                 ));
             }
             if broken {
@@ -47,41 +47,41 @@ impl Remote {
         Ok(report)
     }
 
-    async fn ask(&mut self, order: &Order, ids: &[String]) -> Result<wire::Report, RemoteError> {
-        let wanted = CleanUp {
-            max_hours: order.max_hours,
-            older_than: order.older_than.clone(),
+    async fn ask(&mut self, request: &CleanupRequest, ids: &[String]) -> Result<wire::Report, RemoteError> {
+        let body = CleanUp {
+            max_hours: request.max_hours,
+            older_than: request.older_than.clone(),
             ids: (!ids.is_empty()).then(|| ids.to_vec()),
-            dry_run: Some(order.dry_run),
+            dry_run: Some(request.dry_run),
             store: Some(self.store.clone()),
-            include_governed: order.include_governed.then_some(true),
-            reason: order.suspicion,
+            include_governed: request.include_governed.then_some(true),
+            reason: request.suspicion,
         };
-        self.client.post(PATH, &wanted).await.map_err(|error| match error {
-            // A dry run does nothing that could go on.
-            RemoteError::Unknown(error) if order.dry_run => *error,
+        self.client.post(PATH, &body).await.map_err(|error| match error {
+            // A dry run has no effects that could continue.
+            RemoteError::Unknown(error) if request.dry_run => *error,
             error => error,
         })
     }
 }
 
-/// The ids in portions that the API takes; one empty portion where there are none.
-fn portions(ids: &[String]) -> Vec<&[String]> {
+/// Splits ids into chunks that the API accepts; one empty chunk if there are none.
+fn chunks(ids: &[String]) -> Vec<&[String]> {
     if ids.is_empty() {
         return vec![ids];
     }
-    // A byte may be six in JSON, and a quarter is left for the rest.
+    // A byte may take six in JSON; a quarter of the limit is left for the rest of the body.
     let bytes = |id: &String| id.len() * 6 + 3;
-    let (mut portions, mut begin, mut size) = (Vec::new(), 0, 0);
+    let (mut chunks, mut begin, mut size) = (Vec::new(), 0, 0);
     for (place, id) in ids.iter().enumerate() {
         if place > begin && (place - begin == IDS || size + bytes(id) > BODY_LIMIT / 4 * 3) {
-            portions.push(&ids[begin..place]);
+            chunks.push(&ids[begin..place]);
             (begin, size) = (place, 0);
         }
         size += bytes(id);
     }
-    portions.push(&ids[begin..]);
-    portions
+    chunks.push(&ids[begin..]);
+    chunks
 }
 
 #[cfg(test)]
@@ -90,11 +90,11 @@ mod tests {
 
     #[test]
     fn many_ids_are_several_requests() {
-        let sizes = |ids: &[String]| portions(ids).iter().map(|part| part.len()).collect::<Vec<_>>();
+        let sizes = |ids: &[String]| chunks(ids).iter().map(|part| part.len()).collect::<Vec<_>>();
         assert_eq!(sizes(&[]), [0]);
         let numbers: Vec<String> = (0..2_500).map(|n| n.to_string()).collect();
         assert_eq!(sizes(&numbers), [1_000, 1_000, 500]);
-        assert_eq!(portions(&numbers).concat(), numbers);
+        assert_eq!(chunks(&numbers).concat(), numbers);
         let long = vec!["x".repeat(5_000); 3];
         assert_eq!(sizes(&long), [1, 1, 1]);
         assert_eq!(sizes(&["x".repeat(100_000)]), [1], "the API says that it is too long");

@@ -1,4 +1,4 @@
-//! One request after the other to the API, over a connection that is kept while it is used.
+//! A client of the API: one request at a time, over a connection that is kept open while it is in use.
 
 use std::time::Duration;
 
@@ -16,43 +16,43 @@ use tokio_rustls::TlsConnector;
 use url::form_urlencoded::Serializer;
 
 use super::RemoteError;
-use super::reach::{Fault, Way};
+use super::transport::{Endpoint, PortForwardError};
 use crate::http::wire::PROBLEM_JSON;
 
-/// How long it may take until a request can be sent.
+/// Time limit until a request can be sent.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long an answer may take: longer than the operator gives itself, unless it was told otherwise, so that it can say so.
-const ANSWER_LIMIT: Duration = Duration::from_mins(2);
+/// Time limit of a response: longer than the operator's own default, so that it can report a timeout itself.
+const RESPONSE_LIMIT: Duration = Duration::from_mins(2);
 
-/// How many bytes an answer may have: ten times what the largest page has.
-const ANSWER_BYTES: usize = 32 * 1_024 * 1_024;
+/// Size limit of a response, in bytes: ten times that of the largest page.
+const MAX_RESPONSE_BYTES: usize = 32 * 1_024 * 1_024;
 
-/// Who names himself so to the API.
+/// The user agent of requests.
 const AGENT: &str = concat!("jobexec/", env!("CARGO_PKG_VERSION"));
 
 /// A client of one API.
 pub(super) struct Client {
-    pub(super) way: Way,
+    pub(super) endpoint: Endpoint,
     pub(super) tls: TlsConnector,
-    /// The name that the certificate must have, where it is checked.
+    /// The name that the certificate must have, if it is checked.
     pub(super) name: ServerName<'static>,
-    /// The host and the port, as the header `Host` has them.
+    /// The host and port for the header `Host`.
     pub(super) authority: String,
-    /// What stands before the API's own paths.
+    /// The path that precedes the API's own paths.
     pub(super) base: String,
     pub(super) token: HeaderValue,
-    pub(super) open: Option<Open>,
+    pub(super) open: Option<OpenConnection>,
 }
 
-/// A connection that has nothing to do.
-pub(super) struct Open {
+/// An open connection.
+pub(super) struct OpenConnection {
     sender: SendRequest<Full<Bytes>>,
-    fault: Fault,
+    forward_error: PortForwardError,
 }
 
 impl Client {
-    /// Reads something.
+    /// Sends a GET request.
     pub(super) async fn get<T: DeserializeOwned>(
         &mut self,
         path: &str,
@@ -63,17 +63,17 @@ impl Client {
         let request = self.request(Method::GET, &format!("{path}{mark}{query}"), Bytes::new())?;
         if let Some(open) = self.open.take() {
             match self.send(open, request.clone()).await {
-                // The API closes what was idle; to read twice does no harm.
-                Err(RemoteError::HungUp(_)) => {}
-                answer => return answer,
+                // The API closes idle connections; repeating a read does no harm.
+                Err(RemoteError::ConnectionClosed(_)) => {}
+                response => return response,
             }
         }
         let open = self.connect().await?;
         self.send(open, request).await
     }
 
-    /// Has something done, over a connection of its own: one that was idle may end at any moment, and then nobody could
-    /// say whether it was done. What goes wrong once it is sent leaves that open too.
+    /// Sends a POST request, over a new connection: an idle one may close at any moment, and then it would be unknown whether the
+    /// request was carried out. Any failure after sending leaves this unknown too.
     pub(super) async fn post<T: DeserializeOwned>(
         &mut self,
         path: &str,
@@ -102,17 +102,17 @@ impl Client {
         request.body(Full::new(body)).map_err(|error| RemoteError::Setup(error.to_string()))
     }
 
-    async fn connect(&self) -> Result<Open, RemoteError> {
-        let connected = timeout(CONNECT_LIMIT, self.shake_hands()).await;
-        connected.unwrap_or(Err(RemoteError::NotConnected(CONNECT_LIMIT)))
+    async fn connect(&self) -> Result<OpenConnection, RemoteError> {
+        let connected = timeout(CONNECT_LIMIT, self.handshake()).await;
+        connected.unwrap_or(Err(RemoteError::ConnectTimeout(CONNECT_LIMIT)))
     }
 
-    async fn shake_hands(&self) -> Result<Open, RemoteError> {
-        let connection = self.way.connect().await?;
-        let mut fault = connection.fault;
+    async fn handshake(&self) -> Result<OpenConnection, RemoteError> {
+        let connection = self.endpoint.connect().await?;
+        let mut forward_error = connection.forward_error;
         let stream = tokio::select! {
             biased;
-            error = fault.told() => return Err(error),
+            error = forward_error.wait() => return Err(error),
             stream = self.tls.connect(self.name.clone(), connection.stream) => stream,
         };
         let stream = match stream {
@@ -122,43 +122,44 @@ impl Client {
                     std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput => {
                         RemoteError::Tls(error)
                     }
-                    _ => RemoteError::NoTls(error.to_string()),
+                    _ => RemoteError::ClosedDuringHandshake(error.to_string()),
                 };
-                return Err(fault.or(error).await);
+                return Err(forward_error.or_given(error).await);
             }
         };
         let shaken = http1::handshake(TokioIo::new(stream)).await;
-        let (sender, driver) = shaken.map_err(|error| RemoteError::NoTls(error.to_string()))?;
+        let (sender, driver) =
+            shaken.map_err(|error| RemoteError::ClosedDuringHandshake(error.to_string()))?;
         tokio::spawn(async move {
-            // What ends it is told to whoever waits for an answer.
+            // The response of the request reports the error.
             let _ = driver.await;
         });
-        Ok(Open { sender, fault })
+        Ok(OpenConnection { sender, forward_error })
     }
 
     async fn send<T: DeserializeOwned>(
         &mut self,
-        mut open: Open,
+        mut open: OpenConnection,
         request: Request<Full<Bytes>>,
     ) -> Result<T, RemoteError> {
-        let exchanged = timeout(ANSWER_LIMIT, exchange(&mut open.sender, request));
-        let answer = tokio::select! {
+        let exchanged = timeout(RESPONSE_LIMIT, exchange(&mut open.sender, request));
+        let response = tokio::select! {
             biased;
-            error = open.fault.told() => return Err(error),
-            answer = exchanged => answer,
+            error = open.forward_error.wait() => return Err(error),
+            response = exchanged => response,
         };
-        match answer {
-            Ok(Ok(answer)) => {
+        match response {
+            Ok(Ok(response)) => {
                 self.open = Some(open);
-                answer.read()
+                response.read()
             }
-            Ok(Err(error)) => Err(open.fault.or(error).await),
-            Err(_) => Err(RemoteError::NoAnswer(ANSWER_LIMIT)),
+            Ok(Err(error)) => Err(open.forward_error.or_given(error).await),
+            Err(_) => Err(RemoteError::ResponseTimeout(RESPONSE_LIMIT)),
         }
     }
 }
 
-struct Answer {
+struct Response {
     status: u16,
     media_type: String,
     body: Bytes,
@@ -167,26 +168,26 @@ struct Answer {
 async fn exchange(
     sender: &mut SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,
-) -> Result<Answer, RemoteError> {
-    let hung_up = |error: hyper::Error| RemoteError::HungUp(error.to_string());
-    sender.ready().await.map_err(hung_up)?;
-    let response = sender.send_request(request).await.map_err(hung_up)?;
+) -> Result<Response, RemoteError> {
+    let closed = |error: hyper::Error| RemoteError::ConnectionClosed(error.to_string());
+    sender.ready().await.map_err(closed)?;
+    let response = sender.send_request(request).await.map_err(closed)?;
     let status = response.status().as_u16();
     let header = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = |value: &str| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let media_type = header.map(essence).unwrap_or_default();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(|error| {
+    let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
-            RemoteError::Unreadable(format!("it has more than {ANSWER_BYTES} bytes"))
+            RemoteError::Unreadable(format!("more than {MAX_RESPONSE_BYTES} bytes"))
         } else {
-            RemoteError::HungUp(error.to_string())
+            RemoteError::ConnectionClosed(error.to_string())
         }
     })?;
-    Ok(Answer { status, media_type, body: body.to_bytes() })
+    Ok(Response { status, media_type, body: body.to_bytes() })
 }
 
-impl Answer {
-    /// Health is told with a status of an error too: the media type says what it is.
+impl Response {
+    /// Parses the response. Health has an error status too, so the media type decides.
     fn read<T: DeserializeOwned>(&self) -> Result<T, RemoteError> {
         let unreadable = |error: serde_json::Error| RemoteError::Unreadable(error.to_string());
         match self.media_type.as_str() {
@@ -206,11 +207,11 @@ mod tests {
     use super::*;
 
     fn read(status: u16, media_type: &str, body: &str) -> Result<Value, RemoteError> {
-        Answer { status, media_type: media_type.to_owned(), body: body.to_owned().into() }.read()
+        Response { status, media_type: media_type.to_owned(), body: body.to_owned().into() }.read()
     }
 
     #[test]
-    fn an_answer_is_what_its_media_type_says() {
+    fn response_is_parsed_by_media_type() {
         assert_eq!(
             read(503, "application/json", r#"{"status": "unhealthy"}"#).unwrap()["status"],
             "unhealthy"

@@ -1,11 +1,11 @@
-//! What can keep the operator's API from answering, told so that the next step is clear.
+//! Failures of calls of the operator's API; each message says what to do next.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::http::wire::Problem;
 
-/// Why the operator's API gave no answer, or not the one that was asked for.
+/// Why a call of the operator's API failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     /// There is no kube context, or it cannot be used.
@@ -13,142 +13,144 @@ pub enum RemoteError {
         "cannot use the current kube context: {0}. Check KUBECONFIG, or name the API with --api-url and a token with JOBEXEC_TOKEN"
     )]
     Context(String),
-    /// Kubernetes did not do its part.
+    /// The Kubernetes API failed.
     #[error("cannot look for the operator's Pod in the namespace {namespace}: {error}")]
     Kubernetes {
-        /// Where.
+        /// The namespace of the operator.
         namespace: String,
-        /// What it said.
+        /// The error of the Kubernetes API.
         error: String,
     },
-    /// The caller may not look for Pods.
+    /// The user is not allowed to list Pods.
     #[error(
-        "you may not list Pods in the namespace {0}, where the operator is looked for: have the Role jobexec-cli there bound to you (manifests/install/api.yaml), name another namespace with --operator-namespace, or the API's address with --api-url"
+        "you are not allowed to list Pods in the namespace {0}, where the operator is expected: bind the Role jobexec-cli there to your user (manifests/install/api.yaml), name another namespace with --operator-namespace, or the API's address with --api-url"
     )]
     PodsForbidden(String),
-    /// There is no operator.
+    /// No operator was found.
     #[error(
-        "there is no operator in the namespace {namespace}: no Pod there has the label {selector}. Name its namespace with --operator-namespace, and with --operator-release only what `helm list` has there"
+        "there is no operator in the namespace {namespace}: no Pod there has the label {selector}. Name its namespace with --operator-namespace, and with --operator-release a release that `helm list` shows there"
     )]
     NoPod {
-        /// Where.
+        /// The namespace.
         namespace: String,
-        /// What it would have.
+        /// The labels of the operator.
         selector: String,
     },
-    /// There is one that does not serve.
+    /// The operator is not ready.
     #[error(
         "the operator in the namespace {namespace} is not ready: see `kubectl -n {namespace} describe pod {pod}`, and try again once it is"
     )]
     NotReady {
-        /// Where.
+        /// The namespace.
         namespace: String,
-        /// Which Pod.
+        /// The name of the Pod.
         pod: String,
     },
-    /// It does not serve the API, as far as its Pod tells.
+    /// The Pod has no port for the API.
     #[error(
         "the operator's Pod {0} has no container port named https: add it as in manifests/install/deployment.yaml, or name the API's address with --api-url"
     )]
     NoPort(String),
-    /// The caller may not forward ports.
+    /// The user is not allowed to forward ports.
     #[error(
-        "you may not forward a port of the Pod {pod} in the namespace {namespace}, which takes the rights to get and create pods/portforward: have the Role jobexec-cli there bound to you (manifests/install/api.yaml), or name the API's address with --api-url"
+        "you are not allowed to forward a port of the Pod {pod} in the namespace {namespace}, which takes the verbs get and create on pods/portforward: bind the Role jobexec-cli there to your user (manifests/install/api.yaml), or name the API's address with --api-url"
     )]
     ForwardForbidden {
-        /// Where.
+        /// The namespace.
         namespace: String,
-        /// Which Pod.
+        /// The name of the Pod.
         pod: String,
     },
-    /// The port-forward did not come about, or broke.
+    /// The port-forward could not be set up, or broke.
     #[error(
         "the port-forward to the Pod {pod} failed: {error}. Try again; the operator may just have been replaced"
     )]
     Forward {
-        /// Which Pod.
+        /// The name of the Pod.
         pod: String,
-        /// What was said.
+        /// The error.
         error: String,
     },
-    /// Nobody answers at the address.
+    /// The address does not accept connections.
     #[error("cannot connect to {address}: {error}. Check --api-url")]
     Address {
-        /// Where.
+        /// Host and port.
         address: String,
-        /// What was said.
+        /// The error.
         error: std::io::Error,
     },
-    /// Who answers is not trusted, or does not speak TLS.
+    /// The certificate is not trusted, or the peer does not speak TLS.
     #[error(
-        "no TLS with the API: {0}. Name the authority that signed its certificate with --certificate-authority, or do without the check with --insecure-skip-tls-verify"
+        "TLS with the API failed: {0}. Name the authority that signed its certificate with --certificate-authority, or skip the check with --insecure-skip-tls-verify"
     )]
     Tls(std::io::Error),
-    /// The authority.
+    /// The file with the certificate authority cannot be used.
     #[error("cannot use the certificates in {0}: {1}. Give a PEM file, such as ca.crt of the Secret")]
     Authority(PathBuf, String),
-    /// TLS cannot be set up here.
+    /// TLS or the request cannot be set up.
     #[error("cannot set up TLS: {0}")]
     Setup(String),
     /// There is no token to send.
     #[error(
-        "the current kube context has no token (it may have a client certificate), and the operator's API knows people by their tokens. Get one, for example `export JOBEXEC_TOKEN=$(kubectl -n NAMESPACE create token NAME)` of a ServiceAccount that the ClusterRole jobexec-reader or jobexec-administrator is bound to, with --audience where the operator was given --token-audience; or name a file that holds one with --token-file"
+        "the current kube context has no token (it may have a client certificate), and the operator's API authenticates by tokens. Get one, for example `export JOBEXEC_TOKEN=$(kubectl -n NAMESPACE create token NAME)` of a ServiceAccount that the ClusterRole jobexec-reader or jobexec-administrator is bound to, with --audience if the operator runs with --token-audience; or name a file with a token with --token-file"
     )]
     NoToken,
-    /// The token would be that of somebody else.
+    /// The kube context impersonates another user, whom its token does not identify.
     #[error(
-        "the current kube context acts as somebody else (`as:`), whom the operator's API would not know by its token: give a token of his as JOBEXEC_TOKEN or with --token-file"
+        "the current kube context impersonates another user (`as:`), whom the operator's API would not recognize by the token: give a token of that user as JOBEXEC_TOKEN or with --token-file"
     )]
     Impersonates,
-    /// The file with the token.
+    /// The file with the token cannot be read.
     #[error("cannot read the token in {0}: {1}")]
     TokenFile(PathBuf, std::io::Error),
-    /// The token is not one.
-    #[error("the token in {0} is none: it is empty, or has characters that no token has")]
+    /// The token is malformed.
+    #[error("the token in {0} is invalid: it is empty, or has characters that no token has")]
     BadToken(String),
-    /// It answered, and not as asked.
+    /// The API returned an error.
     #[error("{}{}", .0.detail, hint(&.0.reason))]
     Problem(Problem),
-    /// Somebody else answers.
-    #[error("what answers is not the operator's API: status {0} without problem details. Check --api-url")]
-    NotTheApi(u16),
-    /// It answers in other words.
-    #[error("the answer cannot be read: {0}. Use the jobexec of the operator's version")]
-    Unreadable(String),
-    /// It hung up.
-    #[error("the API hung up before it had answered ({0}): try again")]
-    HungUp(String),
-    /// It, or what is on the way to it, took too long to be connected to.
-    #[error("no connection to the API within {0:?}: see whether it can be reached, and try again")]
-    NotConnected(Duration),
-    /// It hung up before anything was asked.
+    /// The response does not come from the API.
     #[error(
-        "the connection to the API was closed before TLS was agreed on ({0}): see whether it is the operator that answers there, and try again"
+        "the server that answers is not the operator's API: status {0} without problem details. Check --api-url"
     )]
-    NoTls(String),
-    /// It took too long.
-    #[error("no answer from the API within {0:?}: try again, or ask for less")]
-    NoAnswer(Duration),
-    /// A write whose end nobody saw.
+    NotTheApi(u16),
+    /// The response does not have the expected form.
+    #[error("cannot parse the response of the API: {0}. Use the jobexec of the operator's version")]
+    Unreadable(String),
+    /// The connection was closed.
+    #[error("the API closed the connection before it answered ({0}): try again")]
+    ConnectionClosed(String),
+    /// Connecting took too long.
+    #[error("no connection to the API within {0:?}: check that it can be reached, and try again")]
+    ConnectTimeout(Duration),
+    /// The connection was closed before the request.
     #[error(
-        "{0}. A clean-up that was begun goes on without being waited for: `jobexec history` tells what it did"
+        "the connection to the API was closed before the TLS handshake ended ({0}): check that the operator answers at this address, and try again"
+    )]
+    ClosedDuringHandshake(String),
+    /// The response took too long.
+    #[error("no response from the API within {0:?}: try again, or request less")]
+    ResponseTimeout(Duration),
+    /// The outcome of a write is unknown.
+    #[error(
+        "{0}. A clean-up that has begun continues without its caller: `jobexec history` shows what it did"
     )]
     Unknown(Box<RemoteError>),
-    /// Nothing is known of the executions.
+    /// The state of the executions is unknown.
     #[error("{store} is unhealthy: {why}")]
     Unhealthy {
-        /// Which store.
+        /// The name of the store.
         store: String,
-        /// Why, and what to do.
+        /// The reason, and what to do.
         why: String,
     },
 }
 
-/// What the API cannot know of who asks from here.
+/// Returns advice that the API cannot give, because it does not know its caller's command line.
 fn hint(reason: &str) -> &'static str {
     match reason {
         "TokenRefused" => {
-            ", and give it as JOBEXEC_TOKEN or with --token-file. Where the operator was given --token-audience, it takes `kubectl create token --audience`"
+            ", and give it as JOBEXEC_TOKEN or with --token-file. If the operator runs with --token-audience, use `kubectl create token --audience`"
         }
         "StoreNotFound" => {
             ": see `kubectl get executionstores -A`, and name the operator of another namespace with --operator-namespace, or of another release there with --operator-release"

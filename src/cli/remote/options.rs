@@ -1,4 +1,4 @@
-//! What may be said of the way to the operator's API, and the client that comes of it.
+//! The options for the operator's API, and the client that they describe.
 
 use std::path::PathBuf;
 
@@ -9,18 +9,18 @@ use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use super::client::Client;
-use super::find;
-use super::reach::Way;
+use super::discovery;
 use super::tls::{self, Trust};
+use super::transport::Endpoint;
 use super::{RemoteError, token};
 use crate::api::names;
 use crate::secrets::describe;
 
-/// How to reach the operator's API, and who asks.
+/// The options that select the operator's API and the caller's token.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "With --store")]
 pub(crate) struct Options {
-    /// The namespace of the operator, to whose Pod a port is forwarded.
+    /// The namespace of the operator, for a port-forward to its Pod.
     #[arg(
         long,
         env = "JOBEXEC_OPERATOR_NAMESPACE",
@@ -29,47 +29,45 @@ pub(crate) struct Options {
         value_parser = namespace
     )]
     operator_namespace: String,
-    /// The operator of this release of the Helm chart, where there are several in its namespace; without it any one answers.
+    /// The Helm release of the operator, if its namespace has several; by default any of them.
     #[arg(long, env = "JOBEXEC_OPERATOR_RELEASE", value_name = "RELEASE", value_parser = release)]
     operator_release: Option<String>,
-    /// Where the operator's API is reached without a port-forward, for example `https://localhost:8443`.
+    /// The URL of the operator's API, to use instead of a port-forward, for example `https://localhost:8443`.
     #[arg(long, env = "JOBEXEC_API_URL", value_name = "URL", value_parser = api_url)]
     api_url: Option<Url>,
-    /// A file with the token to be sent; without it the variable `JOBEXEC_TOKEN` counts, then the token of the current kube
-    /// context.
+    /// A file with the token to send. By default the variable `JOBEXEC_TOKEN`, then the token of the current kube context.
     #[arg(long, value_name = "FILE", requires = "store")]
     token_file: Option<PathBuf>,
-    /// A PEM file with the authority that has signed the API's certificate; without it one of this system's authorities must
-    /// have. In a port-forward the certificate is checked only with this option, for the name
-    /// jobexec-operator.NAMESPACE.svc (with --operator-release that of its Service): there Kubernetes itself has named the Pod
-    /// that answers.
+    /// A PEM file with the certificate authority of the API's certificate. By default the authorities of this system. With a
+    /// port-forward, the certificate is checked only if you give this option, for the name jobexec-operator.NAMESPACE.svc (with
+    /// --operator-release the name of its Service): Kubernetes itself has selected the Pod that answers.
     #[arg(long, value_name = "FILE", requires = "store")]
     certificate_authority: Option<PathBuf>,
-    /// Do not check the API's certificate: whoever is on the way may read the token.
+    /// Do not check the API's certificate: anyone on the network path can then read the token.
     #[arg(long, requires = "store", conflicts_with = "certificate_authority")]
     insecure_skip_tls_verify: bool,
 }
 
-/// The name of a namespace, which is part of the path of a request.
+/// Parses the name of a namespace, which is part of the path of a request.
 pub(crate) fn namespace(text: &str) -> Result<String, String> {
     if names::is_label(text) {
         Ok(text.to_owned())
     } else {
-        Err("write the name of a namespace as `kubectl get namespaces` has it".to_owned())
+        Err("write the name of a namespace as `kubectl get namespaces` shows it".to_owned())
     }
 }
 
-/// The name of a release, which is the value of a label.
+/// Parses the name of a release, which is the value of a label.
 fn release(text: &str) -> Result<String, String> {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
     if !text.is_empty() && text.len() <= 53 && text.bytes().all(inner) {
         Ok(text.to_owned())
     } else {
-        Err("write the name of a release as `helm list` has it, for example jobexec-operator".to_owned())
+        Err("write the name of a release as `helm list` shows it, for example jobexec-operator".to_owned())
     }
 }
 
-/// An address of the API.
+/// Parses the URL of the API.
 pub(crate) fn api_url(text: &str) -> Result<Url, String> {
     let wrong = "write https://HOST or https://HOST:PORT, for example https://localhost:8443";
     let url: Url = text.parse().map_err(|error| format!("{wrong}: {error}"))?;
@@ -82,7 +80,7 @@ pub(crate) fn api_url(text: &str) -> Result<Url, String> {
 }
 
 impl Options {
-    /// Straight to an address.
+    /// Returns the options for a URL.
     pub(crate) fn at(
         api_url: Url,
         token_file: Option<PathBuf>,
@@ -90,7 +88,7 @@ impl Options {
         insecure_skip_tls_verify: bool,
     ) -> Self {
         let api_url = Some(api_url);
-        // Where there is an address, no Pod is looked for.
+        // With a URL, no Pod is looked up.
         let (operator_namespace, operator_release) = (String::new(), None);
         Self {
             operator_namespace,
@@ -102,14 +100,14 @@ impl Options {
         }
     }
 
-    /// A client of the API that these name. Nothing is asked yet.
+    /// Creates a client of the API. Does not send a request yet.
     pub(super) async fn client(self) -> Result<Client, RemoteError> {
         let given = token::given(self.token_file.as_deref()).await?;
         let trust = match (&self.certificate_authority, self.insecure_skip_tls_verify) {
             (Some(file), _) => Trust::Authority(file.clone()),
-            (None, true) => Trust::Anybody,
-            // The Pod that answers is the one that Kubernetes has named.
-            (None, false) if self.api_url.is_none() => Trust::Anybody,
+            (None, true) => Trust::Any,
+            // Kubernetes has selected the Pod that answers.
+            (None, false) if self.api_url.is_none() => Trust::Any,
             (None, false) => Trust::System,
         };
         let tls = tls::connector(&trust)?;
@@ -121,7 +119,7 @@ impl Options {
                 };
                 at(&url, tls, token)
             }
-            None => inside(self.operator_namespace, self.operator_release.as_deref(), tls, given).await,
+            None => in_cluster(self.operator_namespace, self.operator_release.as_deref(), tls, given).await,
         }
     }
 }
@@ -130,7 +128,7 @@ async fn context() -> Result<Config, RemoteError> {
     Config::infer().await.map_err(|error| RemoteError::Context(describe(&error)))
 }
 
-/// The API at an address.
+/// Creates a client for a URL.
 fn at(url: &Url, tls: TlsConnector, token: HeaderValue) -> Result<Client, RemoteError> {
     let host = match url.host() {
         Some(Host::Domain(name)) => name.to_owned(),
@@ -141,7 +139,7 @@ fn at(url: &Url, tls: TlsConnector, token: HeaderValue) -> Result<Client, Remote
     let name = ServerName::try_from(host.clone()).map_err(|error| RemoteError::Setup(error.to_string()))?;
     let port = url.port_or_known_default().unwrap_or(443);
     Ok(Client {
-        way: Way::Address { host, port },
+        endpoint: Endpoint::Address { host, port },
         tls,
         name,
         authority: url.authority().to_owned(),
@@ -151,8 +149,8 @@ fn at(url: &Url, tls: TlsConnector, token: HeaderValue) -> Result<Client, Remote
     })
 }
 
-/// The API of the operator in a namespace of the current kube context.
-async fn inside(
+/// Creates a client for the operator in a namespace of the current kube context.
+async fn in_cluster(
     namespace: String,
     release: Option<&str>,
     tls: TlsConnector,
@@ -164,14 +162,14 @@ async fn inside(
         None => token::of_context(&config).await?,
     };
     let client = kube::Client::try_from(config).map_err(|error| RemoteError::Context(describe(&error)))?;
-    let service = format!("{}.{namespace}.svc", find::service(release));
+    let service = format!("{}.{namespace}.svc", discovery::service(release));
     let name =
         ServerName::try_from(service.clone()).map_err(|error| RemoteError::Setup(error.to_string()))?;
     Ok(Client {
-        way: Way::Pod {
+        endpoint: Endpoint::Pod {
             pods: Box::new(Api::namespaced(client, &namespace)),
             namespace,
-            selector: find::selector(release),
+            selector: discovery::selector(release),
         },
         tls,
         name,
@@ -187,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_release_is_one_label() {
+    fn release_is_validated() {
         assert_eq!(release("night.shift-1"), Ok("night.shift-1".to_owned()));
         for bad in ["", "a,b", "a=b", "a b", "Night", &"x".repeat(54)] {
             assert!(release(bad).is_err(), "{bad}");
@@ -195,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_of_https_and_holds_no_secrets() {
+    fn api_url_requires_https_and_rejects_credentials() {
         for good in ["https://localhost:8443", "https://jobs.example/operator/", "https://[::1]:8443"] {
             assert!(api_url(good).is_ok(), "{good}");
         }

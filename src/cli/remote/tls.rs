@@ -1,4 +1,4 @@
-//! Who may answer.
+//! TLS: which certificates of the API to trust.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use tokio_rustls::TlsConnector;
 use super::RemoteError;
 use crate::secrets::CaBundle;
 
-/// Whose certificate counts.
+/// Which certificates to trust.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// One that an authority of this system has signed.
+    /// Those signed by an authority of this system.
     System,
-    /// One that an authority in this PEM file has signed.
+    /// Those signed by an authority in this PEM file.
     Authority(PathBuf),
-    /// Any: something else proves who answers, or the caller does not mind.
-    Anybody,
+    /// Any: the peer is authenticated otherwise, or the user skips the check.
+    Any,
 }
 
-/// TLS 1.2 and 1.3, HTTP/1.1.
+/// Creates a connector for TLS 1.2 and 1.3 with HTTP/1.1.
 pub(super) fn connector(trust: &Trust) -> Result<TlsConnector, RemoteError> {
     let setup = |error: rustls::Error| RemoteError::Setup(error.to_string());
     let provider = Arc::new(ring::default_provider());
@@ -34,9 +34,7 @@ pub(super) fn connector(trust: &Trust) -> Result<TlsConnector, RemoteError> {
     let builder = match trust {
         Trust::System => builder.with_platform_verifier().map_err(setup)?,
         Trust::Authority(file) => builder.with_root_certificates(authorities(file)?),
-        Trust::Anybody => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
-        }
+        Trust::Any => builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider))),
     };
     let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -49,11 +47,11 @@ fn authorities(file: &PathBuf) -> Result<RootCertStore, RemoteError> {
     CaBundle::parse(&text).map(|bundle| bundle.roots()).map_err(|error| bad(error.to_string()))
 }
 
-/// Takes any certificate. That whoever shows it has its key is checked all the same.
+/// Accepts any certificate, but still checks that the peer has its key.
 #[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
+struct AcceptAny(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Unverified {
+impl ServerCertVerifier for AcceptAny {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

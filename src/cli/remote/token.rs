@@ -1,4 +1,4 @@
-//! Who asks: a token that was given, or that of the current kube context.
+//! The caller's token: given explicitly, or taken from the current kube context.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 use super::RemoteError;
 use crate::secrets::describe;
 
-/// The variable that may hold a token; an option would show it to whoever lists processes.
+/// The variable with a token. There is no such option, because everyone who lists processes could read it.
 const VARIABLE: &str = "JOBEXEC_TOKEN";
 
-/// The token that was given, as a header, if there is one.
+/// Returns the token given by the user as a header, if there is one.
 pub(super) async fn given(file: Option<&Path>) -> Result<Option<HeaderValue>, RemoteError> {
     if let Some(file) = file {
         let text = tokio::fs::read_to_string(file).await;
@@ -28,8 +28,8 @@ pub(super) async fn given(file: Option<&Path>) -> Result<Option<HeaderValue>, Re
     }
 }
 
-/// The token of a kube context, by whatever means the context has: kube's own layer for requests to the API server is
-/// asked for the header that it would send there.
+/// Returns the token of a kube context, however the context provides it: passes a request through kube's own layer for the
+/// API server and takes its header.
 pub(super) async fn of_context(config: &Config) -> Result<HeaderValue, RemoteError> {
     if config.auth_info.impersonate.is_some() || config.auth_info.impersonate_groups.is_some() {
         return Err(RemoteError::Impersonates);
@@ -43,7 +43,7 @@ pub(super) async fn of_context(config: &Config) -> Result<HeaderValue, RemoteErr
     });
     let sent = layer.layer(echo).oneshot(Request::new(Body::empty())).await;
     let header = sent.map_err(|error| failed(describe(&*error)))?.headers_mut().remove(AUTHORIZATION);
-    // A name and a password are no token.
+    // Basic authentication is no token.
     let bearer = |value: &HeaderValue| value.as_bytes().starts_with(b"Bearer ");
     let mut header = header.filter(bearer).ok_or(RemoteError::NoToken)?;
     header.set_sensitive(true);
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_one_word() {
+    fn token_is_validated() {
         assert_eq!(header(" abc\n", String::new).unwrap(), "Bearer abc");
         for text in ["", "\n", "a b", "a\nb", "ä"] {
             assert!(header(text, String::new).is_err(), "{text:?}");

@@ -32,7 +32,7 @@ async fn without_jobs() {
 
     let explained = jobexec(&world, &["explain", "39"]);
     let told = explained.ended(0);
-    assert!(told.contains("It is not stale. If nothing changes it is failed at"), "{told}");
+    assert!(told.contains("It is not stale. If nothing changes, it is failed at"), "{told}");
     assert!(told.contains(", in 1h5"), "{told}");
 
     let before: String =

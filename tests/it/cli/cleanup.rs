@@ -213,7 +213,7 @@ async fn it_works_without_the_operators_tables() {
     world.sql(&grants).await;
     let ran = on_table(&world, &["cleanup", "--id", "1", "--yes"]);
     assert!(ran.ended(0).contains("Successfully cleaned up 1 stale execution"), "{}", ran.out);
-    assert!(ran.err.contains("this is not recorded, since the schema jobexec is missing"), "{}", ran.err);
+    assert!(ran.err.contains("this is not recorded, because the schema jobexec is missing"), "{}", ran.err);
     assert_eq!(world.status(1).await, "failed");
 }
 
@@ -285,7 +285,7 @@ async fn local_times_of_another_zone_are_not_written_to_unless_the_zone_is_known
     assert_eq!(world.status(1).await, "running");
     let listed = jobexec(&world, &["list"]);
     assert!(listed.ended(0).contains("running") || listed.out.contains('1'), "{}", listed.out);
-    assert!(listed.err.contains("with times as UTC"), "{}", listed.err);
+    assert!(listed.err.contains("with times in UTC"), "{}", listed.err);
     jobexec(&world, &["cleanup", "--max-hours", "1", "--yes", "-f", &file]).ended(0);
     assert_eq!(world.status(1).await, "failed");
 }

@@ -24,21 +24,17 @@ async fn what_is_wrong_is_said_with_what_to_do() {
         (&["cleanup", "--older-than", "1h", "--max-hours", "1"], 2, "cannot be used with"),
         (&["cleanup", "--include-governed", "--yes"], 2, "needs --max-hours, --older-than or --id"),
         (&["cleanup"], 2, "give --yes to clean up, or --dry-run"),
-        (
-            &["cleanup", "--id", "1 OR 1=1", "--yes"],
-            1,
-            "is no id of this table, whose ids are of type bigint",
-        ),
-        (&["cleanup", "--id", "%", "--yes"], 1, "is no id of this table"),
-        (&["list", "--job", "_"], 1, "is no job id of this table"),
+        (&["cleanup", "--id", "1 OR 1=1", "--yes"], 1, ": the ids of this table are of type bigint"),
+        (&["cleanup", "--id", "%", "--yes"], 1, "invalid id \"%\""),
+        (&["list", "--job", "_"], 1, "invalid job id \"_\""),
         (&["list", "--limit", "0"], 2, "0 is not in 1.."),
         (&["list", "-o", "xml"], 2, "possible values: table, wide, json, yaml, name"),
         (&["list", "-f", "/nonexistent.yaml"], 1, "cannot read /nonexistent.yaml"),
-        (&["explain", "39"], 1, "the table has no execution 39"),
-        (&["cancel", "39"], 1, "the table has no execution 39"),
-        (&["cancel", "2"], 1, "execution 2 has ended, it is completed"),
-        (&["extend", "2", "--by", "1h"], 1, "execution 2 has ended, it is completed"),
-        (&["extend", "39", "--by", "1h"], 1, "the table has no execution 39"),
+        (&["explain", "39"], 1, "execution 39 does not exist in the table"),
+        (&["cancel", "39"], 1, "execution 39 does not exist in the table"),
+        (&["cancel", "2"], 1, "execution 2 has already ended with status completed"),
+        (&["extend", "2", "--by", "1h"], 1, "execution 2 has already ended with status completed"),
+        (&["extend", "39", "--by", "1h"], 1, "execution 39 does not exist in the table"),
         (&["extend", "1", "--by", "-1h"], 2, "unexpected argument '-1'"),
         (&["resume", "--store", "jobs"], 2, "write NAMESPACE/NAME"),
         (&["completions", "tcsh"], 2, "possible values: bash, zsh, fish"),
@@ -79,9 +75,11 @@ fn without_database(args: &[&str], url: Option<&str>) -> Ran {
 #[tokio::test]
 async fn a_database_that_cannot_be_reached() {
     let nobody = "postgres://u:secret@127.0.0.1:1/db?sslmode=disable";
-    for (url, told) in
-        [(None, "set DATABASE_URL"), (Some("mysql://x"), "URL is not usable"), (Some(nobody), "cannot reach")]
-    {
+    for (url, told) in [
+        (None, "set DATABASE_URL"),
+        (Some("mysql://x"), "invalid database URL"),
+        (Some(nobody), "cannot reach"),
+    ] {
         for (args, code) in [
             (&["health"][..], 2),
             (&["list"], 1),

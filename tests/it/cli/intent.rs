@@ -60,7 +60,7 @@ async fn an_extension_without_an_object_outlives_the_operators_rules() {
     world.execution_until(&operator, "more", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
     let ran = jobexec(&world, &["extend", "1", "--by", "1h"]);
     assert!(
-        ran.ended(1).is_empty() && ran.err.contains("JobExecution/more extends 1, and counts"),
+        ran.ended(1).is_empty() && ran.err.contains("JobExecution/more already extends execution 1"),
         "{}",
         ran.err
     );
@@ -93,8 +93,8 @@ async fn cancelled_in_the_database() {
     let ran = on_table(&world, &["cancel", "1", "2", "3", "4"]);
     assert_eq!(ran.ended(1), "execution 1 is cancelled\nexecution 2 is cancelled\n");
     assert_eq!(on_table(&world, &["cancel", "3", "-o", "json"]).json(1), json!([]));
-    assert!(ran.err.contains("execution 3 has ended, it is completed"), "{}", ran.err);
-    assert!(ran.err.contains("another transaction holds execution 4"), "{}", ran.err);
+    assert!(ran.err.contains("execution 3 has already ended with status completed"), "{}", ran.err);
+    assert!(ran.err.contains("another transaction has locked execution 4"), "{}", ran.err);
     worker.commit().await.unwrap();
     let recorded = "SELECT count(*) = 2 FROM jobexec.events WHERE action = 'Cancelled' AND reason = 'CancelRequested' \
                     AND source = 'CommandLine' AND actor LIKE '%@%'";
@@ -137,7 +137,7 @@ async fn what_is_asked_for_is_done_whoever_reads_of_it() {
     // That one of them was not cancelled is said all the same.
     let (code, err) = unread(&world, &[&["cancel", "1", "2", "3"], &TABLE[..]].concat());
     assert_eq!(code, Some(1), "{err}");
-    assert!(err.contains("execution 2 has ended, it is completed"), "{err}");
+    assert!(err.contains("execution 2 has already ended with status completed"), "{err}");
     assert_eq!(
         (world.status(1).await, world.status(3).await),
         ("cancelled".to_owned(), "cancelled".to_owned())
@@ -148,15 +148,18 @@ async fn what_is_asked_for_is_done_whoever_reads_of_it() {
 async fn resumed_in_the_database() {
     let world = World::new("resume").await;
     let ran = jobexec(&world, &["resume"]);
-    assert!(ran.ended(1).is_empty() && ran.err.contains("knows nothing of this table"), "{}", ran.err);
+    assert!(ran.ended(1).is_empty() && ran.err.contains("has no records of this table"), "{}", ran.err);
     let operator = world.operator();
     world.sql("INSERT INTO job_executions SELECT n, n, 1, 'running', now() - interval '30 hours' FROM generate_series(1, 3) n").await;
     world.store(json!({"maxFailuresPerSweep": 2})).await;
     world.store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "BreakerOpen")).await;
     operator.kill();
     let ran = jobexec(&world, &["resume"]);
-    assert!(ran.ended(0).starts_with("the pause is taken back ("), "{}", ran.out);
-    assert_eq!(jobexec(&world, &["resume"]).ended(0), "the breaker is closed: nothing is paused\n");
+    assert!(ran.ended(0).starts_with("the circuit breaker is closed again (it was open: "), "{}", ran.out);
+    assert_eq!(
+        jobexec(&world, &["resume"]).ended(0),
+        "the circuit breaker is closed: enforcement is not paused\n"
+    );
     // The breaker is no business of a person's clean-up.
     world.sql("UPDATE jobexec.stores SET paused_at = now()").await;
     assert_eq!(jobexec(&world, &["cleanup", "--yes", "-o", "name"]).ended(0).lines().count(), 3);
@@ -170,10 +173,10 @@ async fn to_ask_again_for_what_is_not_carried_out_is_no_success() {
     world.store(json!({"mode": "Observe"})).await;
     let store = format!("{}/jobs", world.namespace);
     let ask = || jobexec(&world, &["cancel", "1", "--store", &store]);
-    assert_eq!(ask().ended(0), "jobexecution/jobs-1: cancel asked for\n");
+    assert_eq!(ask().ended(0), "jobexecution/jobs-1: cancel requested\n");
     world.execution_until(&operator, "jobs-1", |s| is(&s.conditions, "Accepted", "False", "Observing")).await;
     let again = ask();
-    assert!(again.ended(1).is_empty() && again.err.contains("take it back"), "{}", again.err);
+    assert!(again.ended(1).is_empty() && again.err.contains("withdraw it"), "{}", again.err);
     assert_eq!(world.status(1).await, "running");
 }
 
@@ -187,7 +190,7 @@ async fn said_to_the_objects_of_a_cluster() {
     // The object that is there is the one that is changed, and what it says stays.
     assert_eq!(run(&["extend", "7", "--by", "6h"]).ended(0), "jobexecution/nightly: extendBy 6h\n");
     assert_eq!(run(&["extend", "39", "--by", "90m"]).ended(0), "jobexecution/jobs-39: extendBy 1h30m\n");
-    assert_eq!(run(&["cancel", "39"]).ended(0), "jobexecution/jobs-39: cancel asked for\n");
+    assert_eq!(run(&["cancel", "39"]).ended(0), "jobexecution/jobs-39: cancel requested\n");
     assert!(run(&["cancel", "a,b=\\c"]).ended(0).starts_with("jobexecution/jobs-x"));
     let spec = async |name: &str| {
         serde_json::to_value(world.api::<JobExecution>().get(name).await.unwrap().spec).unwrap()
@@ -200,9 +203,13 @@ async fn said_to_the_objects_of_a_cluster() {
         spec("jobs-39").await,
         json!({"storeRef": {"name": "jobs"}, "executionId": "39", "extendBy": "90m", "cancel": true})
     );
-    assert_eq!(run(&["resume"]).ended(0), "executionstore/jobs: asked to go on\n");
+    assert_eq!(run(&["resume"]).ended(0), "executionstore/jobs: resume requested\n");
     let object = world.api::<ExecutionStore>().get("jobs").await.unwrap();
     assert!(object.metadata.annotations.unwrap().contains_key("jobexec.dev/resume"));
     let ran = jobexec(&world, &["resume", "--store", &format!("{}/nothing", world.namespace)]);
-    assert!(ran.ended(1).is_empty() && ran.err.contains("there is no ExecutionStore nothing"), "{}", ran.err);
+    assert!(
+        ran.ended(1).is_empty() && ran.err.contains("ExecutionStore nothing does not exist"),
+        "{}",
+        ran.err
+    );
 }

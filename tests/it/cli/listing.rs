@@ -134,7 +134,7 @@ async fn the_same_in_each_format() {
     assert_eq!(list(&["-o", "json", "--job", "77"]).ended(0), "[]\n");
     assert_eq!(list(&["-o", "yaml", "--job", "77"]).ended(0), "[]\n");
     let none = list(&["--job", "77"]);
-    assert_eq!((none.ended(0), none.err.as_str()), ("", "No execution runs.\n"));
+    assert_eq!((none.ended(0), none.err.as_str()), ("", "No execution is running.\n"));
 
     let abroad = |more: &[&str]| {
         let mut command = command(&world, &[&["list", "-f", &file, "-o", "wide"], more].concat());

@@ -43,7 +43,7 @@ async fn each_job_has_its_statistics() {
     assert_eq!(jobexec(&world, &["stats", "--since", "31h", "-o", "name"]).lines(0), ["1", "2", "3", "4"]);
 
     // Of the types nothing is known, and a time is not as long as anybody likes.
-    assert!(jobexec(&world, &["stats", "--type", "a"]).err.contains("give with -f"));
+    assert!(jobexec(&world, &["stats", "--type", "a"]).err.contains("that maps them with -f"));
     for wrong in
         [["--since", "721h"], ["--since", "0s"], ["--since", "-1h"], ["--limit", "0"], ["--type", "a"]]
     {

@@ -10,12 +10,12 @@ use crate::support::World;
 async fn health_over_time_is_told_and_so_is_what_is_missing_of_it() {
     let world = World::new("samplescli").await;
     let unknown = jobexec(&world, &["trends"]);
-    assert!(unknown.code == Some(1) && unknown.err.contains("nothing is recorded here"), "{}", unknown.err);
+    assert!(unknown.code == Some(1) && unknown.err.contains("records are not available"), "{}", unknown.err);
     world
         .sql("INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) VALUES ('jobexec.stores'::regclass, 'job_executions'::regclass, 'public', 'job_executions')")
         .await;
     let none = jobexec(&world, &["trends"]);
-    assert!(none.ended(0).is_empty() && none.err.contains("Nothing was kept of that time"), "{}", none.err);
+    assert!(none.ended(0).is_empty() && none.err.contains("No samples of that time"), "{}", none.err);
 
     let args = ["trends", "--since", "5h", "--step", "1h"];
     let hour = async || -> DateTime<Utc> { world.one("SELECT date_trunc('hour', now())").await };

@@ -145,7 +145,7 @@ async fn what_is_under_way_at_the_end_is_answered() {
     let log = operator.log_file();
     let stopped = tokio::task::spawn_blocking(move || operator.stop());
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !std::fs::read_to_string(&log).unwrap().contains("asked to stop") {
+    while !std::fs::read_to_string(&log).unwrap().contains("received a signal to stop") {
         assert!(tokio::time::Instant::now() < deadline);
         tokio::task::yield_now().await;
     }

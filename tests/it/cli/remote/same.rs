@@ -228,7 +228,7 @@ async fn many_are_printed_page_by_page() {
     assert_eq!(dry.ended(0).lines().count(), 1_002, "{}", dry.err);
     let direct = jobexec(&remote.world, &["cleanup", "--max-hours", "1", "--dry-run"]);
     assert_eq!(dry.out.lines().last(), direct.out.lines().last());
-    assert!(dry.err.contains("not printed, since the API tells of the first 1000 only"), "{}", dry.err);
+    assert!(dry.err.contains("not printed, because the API lists only the first 1000"), "{}", dry.err);
     // Ids are asked for in portions, so that each is told of.
     let ids: Vec<String> = (1..=1_500).flat_map(|id| ["--id".to_owned(), id.to_string()]).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();

@@ -48,7 +48,7 @@ async fn of_several_releases_the_one_that_is_named_answers() {
     let named = [&list[..], &["--operator-release", "other"]].concat();
     remote.fails(&named, &release("jobexec-operator"), 1, "describe pod another");
     remote.fails(&list, &release("none"), 1, "app.kubernetes.io/instance=none. Name its namespace");
-    remote.fails(&list, &release("a,b"), 2, "write the name of a release as `helm list` has it");
+    remote.fails(&list, &release("a,b"), 2, "write the name of a release as `helm list` shows it");
 }
 
 #[tokio::test]
@@ -70,9 +70,9 @@ async fn a_certificate_is_checked_where_that_is_asked_for() {
         (certificate.leak(), wrong.leak(), empty.leak());
     for env in [&[][..], &at] {
         assert_eq!(remote.run_with(&trusting(right), env).ended(0), "1\n", "{env:?}");
-        remote.fails(&trusting(wrong), env, 1, "no TLS with the API: invalid peer certificate");
+        remote.fails(&trusting(wrong), env, 1, "TLS with the API failed: invalid peer certificate");
     }
-    remote.fails(&list, &at, 1, "--certificate-authority, or do without the check");
+    remote.fails(&list, &at, 1, "--certificate-authority, or skip the check");
     let unchecked = [&list[..], &["--insecure-skip-tls-verify"]].concat();
     assert_eq!(remote.run_with(&unchecked, &at).ended(0), "1\n");
     remote.fails(&trusting(empty), &at, 1, "Give a PEM file");
@@ -146,12 +146,12 @@ async fn whatever_answers_is_told_apart() {
     for (args, answers, code, out, told) in [
         // What was idle may be closed: it is read over a new connection.
         (list, vec![Some(page("1", Some("c"))), Some(page("2", None))], 0, "1\n2\n", ""),
-        (list, vec![nothing.clone()], 1, "", "the API hung up before it had answered"),
-        (list, vec![None], 1, "", "was closed before TLS was agreed on"),
+        (list, vec![nothing.clone()], 1, "", "the API closed the connection before it answered"),
+        (list, vec![None], 1, "", "was closed before the TLS handshake ended"),
         (list, vec![Some(html.clone())], 1, "", "is not the operator's API: status 502"),
         (list, vec![Some(later)], 1, "", "Use the jobexec of the operator's version"),
         (write, vec![Some(problem)], 1, "", "jobexec: under way\n"),
-        (write, vec![nothing.clone()], 1, "", "`jobexec history` tells what it did"),
+        (write, vec![nothing.clone()], 1, "", "`jobexec history` shows what it did"),
         (write, vec![None], 1, "", "and try again\n"),
         (
             &["health"],
@@ -160,7 +160,7 @@ async fn whatever_answers_is_told_apart() {
             "",
             "unreachable: n/s is unhealthy: LoginFailed: mend the Secret",
         ),
-        (&["health"], vec![Some(html)], 2, "", "unreachable: what answers"),
+        (&["health"], vec![Some(html)], 2, "", "unreachable: the server that answers"),
     ] {
         let address = answering(answers).await;
         let more = ["--store", "n/s", "--api-url", &address, "--insecure-skip-tls-verify"];

@@ -42,7 +42,7 @@ async fn the_token_is_that_of_the_context_or_the_one_that_is_given() {
     let with_file = [&list[..], &["--token-file", &file]].concat();
     assert_eq!(remote.run_with(&with_file, &nonsense).ended(0), "1\n");
     remote.fails(&list, &nonsense, 1, "and give it as JOBEXEC_TOKEN or with --token-file");
-    remote.fails(&["list"], &[("JOBEXEC_TOKEN", "two words")], 1, "the token in JOBEXEC_TOKEN is none");
+    remote.fails(&["list"], &[("JOBEXEC_TOKEN", "two words")], 1, "the token in JOBEXEC_TOKEN is invalid");
     remote.fails(&["list", "--token-file", "/nonexistent"], &[], 1, "cannot read the token in /nonexistent");
 }
 
@@ -53,8 +53,8 @@ async fn what_somebody_may_not_is_told_with_what_helps() {
     let token = rbac::token(&world.client, &world.namespace, "nobody", &[]).await;
     let nobody = kubeconfig(world, "nobody", &json!({"token": token}));
     let as_nobody = [("KUBECONFIG", nobody.as_str())];
-    remote.fails(&["list"], &as_nobody, 1, "you may not list Pods in the namespace");
-    remote.fails(&["health"], &as_nobody, 2, "unreachable: you may not list Pods");
+    remote.fails(&["list"], &as_nobody, 1, "you are not allowed to list Pods in the namespace");
+    remote.fails(&["health"], &as_nobody, 2, "unreachable: you are not allowed to list Pods");
 
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "lists"},
@@ -67,7 +67,7 @@ async fn what_somebody_may_not_is_told_with_what_helps() {
         "subjects": [{"kind": "ServiceAccount", "name": "nobody", "namespace": world.namespace}],
     });
     rbac::apply(&world.client, &world.namespace, &binding.to_string()).await;
-    remote.fails(&["list"], &as_nobody, 1, "you may not forward a port of the Pod operator");
+    remote.fails(&["list"], &as_nobody, 1, "you are not allowed to forward a port of the Pod operator");
 
     // Over the administrator's port-forward he is still nobody.
     let token = [("JOBEXEC_TOKEN", token.as_str())];

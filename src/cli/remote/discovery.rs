@@ -1,15 +1,15 @@
-//! Which Pod is the operator: any replica that is ready, of one release where one is named.
+//! Finds the Pod of the operator: any ready replica, of one release if a release is named.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 
 use super::RemoteError;
 
-/// What the chart calls the operator's Pods, its own releases, and the port of the API.
+/// The chart's name for the operator's Pods and releases, and its name for the port of the API.
 const NAME: &str = "jobexec-operator";
 const PORT: &str = "https";
 
-/// The labels that the operator's Pods have; those of one release only, where one is named.
+/// Returns the labels of the operator's Pods, of one release if it is named.
 pub(super) fn selector(release: Option<&str>) -> String {
     let all = format!("app.kubernetes.io/name={NAME}");
     match release {
@@ -18,7 +18,7 @@ pub(super) fn selector(release: Option<&str>) -> String {
     }
 }
 
-/// The Service of a release, for which its certificate is made: the name that the chart gives it without `fullnameOverride`.
+/// Returns the Service of a release, which its certificate names: the chart's name without `fullnameOverride`.
 pub(super) fn service(release: Option<&str>) -> String {
     let full = match release.map(|release| release.replace('.', "-")) {
         None => return NAME.to_owned(),
@@ -29,14 +29,14 @@ pub(super) fn service(release: Option<&str>) -> String {
     full.strip_suffix('-').unwrap_or(&full).to_owned()
 }
 
-/// A Pod, and the port that the API has there.
+/// A Pod, and its port for the API.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) pod: String,
     pub(super) port: u16,
 }
 
-/// One of these.
+/// Chooses a ready Pod.
 pub(super) fn choose(namespace: &str, selector: &str, pods: &[Pod]) -> Result<Found, RemoteError> {
     let none = || RemoteError::NoPod { namespace: namespace.to_owned(), selector: selector.to_owned() };
     let first = pods.first().ok_or_else(none)?;
@@ -52,7 +52,7 @@ pub(super) fn choose(namespace: &str, selector: &str, pods: &[Pod]) -> Result<Fo
     Ok(Found { pod: pod.name_any(), port })
 }
 
-/// One that is being deleted is ready for a while.
+/// Whether the Pod is ready; a Pod that is being deleted is not, although it reports to be for a while.
 fn ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     pod.metadata.deletion_timestamp.is_none()
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_is_named_as_the_chart_names_it() {
+    fn service_of_a_release_is_named_as_in_the_chart() {
         assert_eq!(selector(None), "app.kubernetes.io/name=jobexec-operator");
         assert_eq!(
             selector(Some("night")),
@@ -92,7 +92,7 @@ mod tests {
             (Some("night"), "night-jobexec-operator"),
             (Some("night.shift"), "night-shift-jobexec-operator"),
             (Some("a-jobexec-operator-b"), "a-jobexec-operator-b"),
-            // The hyphen that it would be cut off behind goes too.
+            // A hyphen at the cut goes too.
             (Some(&long), &long),
         ] {
             assert_eq!(service(release), name, "{release:?}");
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_ready_and_stays() {
+    fn ready_pod_that_is_not_deleted_is_chosen() {
         let going = json!({"deletionTimestamp": "2025-08-08T16:21:55Z"});
         let pods = [pod("a", "False", &json!({})), pod("b", "True", &going), pod("c", "True", &json!({}))];
         let choose = |pods: &[Pod]| choose("n", "app=s", pods);

@@ -1,12 +1,12 @@
-//! `jobexec extend`, `jobexec cancel`, `jobexec resume` and `jobexec adopt`: what a person wants of an execution or of a store. With a
-//! cluster it is said to the object; without one it is a rule, or the guarded SQL.
+//! `jobexec extend`, `jobexec cancel`, `jobexec resume` and `jobexec adopt`: actions on an execution or a store. With
+//! `--store` they patch the Kubernetes object; without it they write a rule or run the guarded SQL.
 
 use serde::Serialize;
 
 use super::cluster::Cluster;
 use super::direct::{self, Direct};
-use super::output::{Output, Printer, plain, print, say};
-use super::{CliError, Done, person, user};
+use super::output::{Output, Printer, eprint, escape_control, print};
+use super::{CliError, CommandResult, actor, user};
 use crate::api::{Duration, Phase, duration};
 use crate::db::adopt::{self, How, Outcome};
 use crate::db::cancel::{self, Request};
@@ -14,115 +14,116 @@ use crate::db::own::Fault;
 use crate::db::{Ledger, extend as rule, ledger, running};
 use crate::http::wire::StoreName;
 
-/// Where the store is.
+/// The options that select a store.
 #[derive(Debug, clap::Args)]
-struct Place {
-    /// The `ExecutionStore`, by the current kube context; it counts before the database.
+struct StoreArgs {
+    /// The `ExecutionStore` in the current kube context; takes precedence over the database.
     #[arg(long, value_name = "NAMESPACE/NAME")]
     store: Option<StoreName>,
     #[command(flatten)]
     direct: direct::Target,
 }
 
-/// Whom to give more time.
+/// The options of `jobexec extend`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  jobexec extend 39 --by 6h                     a rule in jobexec.rules of DATABASE_URL
-  jobexec extend 39 --by 6h --store prod/jobs   spec.extendBy of its JobExecution, which is made if there is none
-  jobexec extend 39 --by 0s                     take it back
+  jobexec extend 39 --by 6h                     write a rule to jobexec.rules in DATABASE_URL
+  jobexec extend 39 --by 6h --store prod/jobs   set spec.extendBy of its JobExecution, which is created if necessary
+  jobexec extend 39 --by 0s                     revoke the extension
 
-The time is the whole extension, so that saying it twice adds nothing. It is added to whatever timeout the execution has,
-and counts as long as it runs: a timeout that is shortened later does not move the deadline before what it is now.")]
+The duration is the whole extension: running the command twice adds nothing. It is added to the timeout of the execution
+and applies as long as the execution runs: a timeout that is shortened later does not move the deadline before its current
+value.")]
 pub(super) struct Extend {
     /// The id of the execution.
     #[arg(allow_negative_numbers = true)]
     id: String,
-    /// How much is added to its timeout, for example 1h30m.
+    /// How much to add to its timeout, for example 1h30m.
     #[arg(long, value_name = "DURATION")]
     by: Duration,
     #[command(flatten)]
-    place: Place,
+    target: StoreArgs,
     #[command(flatten)]
     output: Output,
 }
 
-/// Which executions to cancel.
+/// The options of `jobexec cancel`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  jobexec cancel 39                      in the table of DATABASE_URL, at once
-  jobexec cancel 39 --store prod/jobs    spec.cancel of its JobExecution, which is made if there is none
+  jobexec cancel 39                      cancel it in the table of DATABASE_URL at once
+  jobexec cancel 39 --store prod/jobs    set spec.cancel of its JobExecution, which is created if necessary
 
-What runs or waits becomes cancelled. A worker that finishes at the same moment wins; nobody stops its process.
+Running and waiting executions become cancelled. A worker that finishes at the same moment wins; its process is not stopped.
 
-Exit status: 0 cancelled; 1 one of them was not.")]
+Exit status: 0 cancelled; 1 at least one of them was not.")]
 pub(super) struct Cancel {
     /// The ids of the executions.
     #[arg(required = true, allow_negative_numbers = true, value_name = "ID")]
     ids: Vec<String>,
     #[command(flatten)]
-    place: Place,
+    target: StoreArgs,
     #[command(flatten)]
     output: Output,
 }
 
-/// Whose breaker to close.
+/// The options of `jobexec resume`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  jobexec resume                      take back the pause in jobexec.stores: the next sweep counts anew
-  jobexec resume --store prod/jobs    let the operator go on, however many are stale
+  jobexec resume                      close the breaker in jobexec.stores: the next sweep counts again
+  jobexec resume --store prod/jobs    let the operator continue, however many executions are stale
 
 `jobexec cleanup --dry-run` shows what the sweep would end.")]
 pub(super) struct Resume {
     #[command(flatten)]
-    place: Place,
+    target: StoreArgs,
     #[command(flatten)]
     output: Output,
 }
 
-/// What was done, or asked for.
+/// The result of an action, as printed.
 #[derive(Serialize)]
-struct Told {
-    /// The execution; `None`: it is about the store.
+struct ActionResult {
+    /// The execution; `None` for an action on the store.
     id: Option<String>,
-    /// The object that it was said to, where it was said to one.
+    /// The Kubernetes object that was patched, if any.
     object: Option<String>,
-    /// For a person.
+    /// A sentence for people.
     message: String,
 }
 
-impl Told {
+impl ActionResult {
     fn name(&self) -> Option<&str> {
         self.id.as_deref().or(self.object.as_deref())
     }
 }
 
-/// Tells it: a sentence for people, else like all other results. What is done does not depend on who reads of it: once
-/// nothing can be printed the work goes on, and nothing more is.
-struct Teller {
+/// Prints results: a sentence for people, otherwise the format of all other commands. An action does not depend on its
+/// reader: once printing fails, the work continues and nothing more is printed.
+struct Reporter {
     people: bool,
-    printer: Printer<Told>,
+    printer: Printer<ActionResult>,
     failed: Option<CliError>,
 }
 
-impl Teller {
+impl Reporter {
     fn new(output: Output) -> Self {
-        let printer = Printer::new(output, Vec::new(), Told::name);
-        Self { people: output.format.for_people(), printer, failed: None }
+        let printer = Printer::new(output, Vec::new(), ActionResult::name);
+        Self { people: output.format.is_for_people(), printer, failed: None }
     }
 
-    fn tell(&mut self, id: Option<&str>, object: Option<String>, message: String) {
+    fn report(&mut self, id: Option<&str>, object: Option<String>, message: String) {
         if self.failed.is_some() {
             return;
         }
-        let told = if self.people {
+        let printed = if self.people {
             print(&format!("{message}\n"))
         } else {
-            self.printer.rows(&[Told { id: id.map(str::to_owned), object, message }])
+            self.printer.rows(&[ActionResult { id: id.map(str::to_owned), object, message }])
         };
-        self.failed = told.err();
+        self.failed = printed.err();
     }
 
-    /// That it could not be told is an error, unless the reader has gone.
+    /// Finishes the output. A failure to print is an error, unless it is a broken pipe.
     fn end(self) -> Result<(), CliError> {
         let ended = match self.failed {
             Some(error) => Err(error),
@@ -136,77 +137,77 @@ impl Teller {
     }
 }
 
-/// Says that what was done is in no history, if that is so.
-pub(super) fn say_of_fault(fault: Option<&Fault>) {
+/// Warns if the action was done but not recorded.
+pub(super) fn warn_if_unrecorded(fault: Option<&Fault>) {
     if let Some(fault) = fault {
-        say(&format!("jobexec: it is done, and not recorded: {}", plain(&fault.to_string())));
+        eprint(&format!("jobexec: done, but not recorded: {}", escape_control(&fault.to_string())));
     }
 }
 
 /// Gives an execution more time.
 pub(super) async fn extend(args: Extend) -> Result<(), CliError> {
     let by = duration::format(args.by.to_chrono());
-    let mut teller = Teller::new(args.output);
-    if let Some(store) = args.place.store {
-        args.place.direct.beside_a_store()?;
+    let mut reporter = Reporter::new(args.output);
+    if let Some(store) = args.target.store {
+        args.target.direct.reject_with_store()?;
         let object = Cluster::open(store).await?.extend(&args.id, &args.by).await?;
-        teller.tell(Some(&args.id), Some(object.clone()), format!("{object}: extendBy {by}"));
-        return teller.end();
+        reporter.report(Some(&args.id), Some(object.clone()), format!("{object}: extendBy {by}"));
+        return reporter.end();
     }
-    let mut store = Direct::open(args.place.direct).await?;
-    store.certain()?;
+    let mut store = Direct::open(args.target.direct).await?;
+    store.check_certain()?;
     let id = store.id(&args.id)?;
-    let store_id = match store.enlist().await? {
+    let store_id = match store.register().await? {
         Ledger::Tables { store_id, .. } => *store_id,
         Ledger::Missing(why) => return Err(CliError::NotRecorded(why.clone())),
     };
     rule::prune(&store.database, &store.mapping, store_id).await?;
-    let request = rule::Request { id: id.clone(), by: args.by.to_chrono(), who: user(), actor: person() };
+    let request = rule::Request { id: id.clone(), by: args.by.to_chrono(), who: user(), actor: actor() };
     let (outcome, fault) =
-        rule::extend(&store.database, &store.mapping, store.in_force(), store_id, &request).await?;
-    say_of_fault(fault.as_ref());
+        rule::extend(&store.database, &store.mapping, store.effective_rules(), store_id, &request).await?;
+    warn_if_unrecorded(fault.as_ref());
     match outcome {
         rule::Outcome::Extended(_) => {}
         rule::Outcome::Governed(object) => {
             return Err(CliError::NotDone(format!(
-                "{object} extends {id}, and counts: change its spec.extendBy"
+                "{object} already extends execution {id} and takes precedence: change its spec.extendBy"
             )));
         }
-        rule::Outcome::NotAlive => return Err(why_not(&store, &id).await?),
+        rule::Outcome::NotAlive => return Err(explain_refusal(&store, &id).await?),
     }
     store.close().await;
-    teller.tell(Some(&id), None, format!("execution {id} is extended by {by}"));
-    teller.end()
+    reporter.report(Some(&id), None, format!("execution {id} is extended by {by}"));
+    reporter.end()
 }
 
 /// Cancels executions.
-pub(super) async fn cancel(args: Cancel) -> Result<Done, CliError> {
-    let mut teller = Teller::new(args.output);
-    let done = if let Some(store) = args.place.store {
-        args.place.direct.beside_a_store()?;
+pub(super) async fn cancel(args: Cancel) -> Result<CommandResult, CliError> {
+    let mut reporter = Reporter::new(args.output);
+    let done = if let Some(store) = args.target.store {
+        args.target.direct.reject_with_store()?;
         let cluster = Cluster::open(store).await?;
         for id in &args.ids {
             let object = cluster.cancel(id).await?;
-            teller.tell(Some(id), Some(object.clone()), format!("{object}: cancel asked for"));
+            reporter.report(Some(id), Some(object.clone()), format!("{object}: cancel requested"));
         }
-        Done::Well
+        CommandResult::Ok
     } else {
-        Box::pin(cancel_directly(&args.ids, args.place.direct, &mut teller)).await?
+        Box::pin(cancel_directly(&args.ids, args.target.direct, &mut reporter)).await?
     };
-    teller.end()?;
+    reporter.end()?;
     Ok(done)
 }
 
 async fn cancel_directly(
     ids: &[String],
     target: direct::Target,
-    teller: &mut Teller,
-) -> Result<Done, CliError> {
+    reporter: &mut Reporter,
+) -> Result<CommandResult, CliError> {
     let mut store = Direct::open(target).await?;
     let ids = ids.iter().map(|id| store.id(id)).collect::<Result<Vec<_>, _>>()?;
     if !store.mapping.can_cancel() {
         return Err(CliError::NotDone(
-            "the table has no text for cancelled executions that fits: see spec.table.statuses.cancelled"
+            "the table has no usable status for cancelled executions: set spec.table.statuses.cancelled"
                 .to_owned(),
         ));
     }
@@ -215,43 +216,47 @@ async fn cancel_directly(
     let request = |key: &String| Request {
         key: key.clone(),
         source: source.to_owned(),
-        actor: Some(person()),
+        actor: Some(actor()),
         started: None,
     };
     let requests: Vec<Request> = ids.iter().map(request).collect();
     let outcome = cancel::cancel(&store.database, &store.mapping, &store.ledger, &requests).await?;
-    say_of_fault(outcome.fault.as_ref());
-    let mut done = Done::Well;
+    warn_if_unrecorded(outcome.fault.as_ref());
+    let mut done = CommandResult::Ok;
     for id in &ids {
         if outcome.cancelled.iter().any(|row| row.id == *id) {
-            teller.tell(Some(id), None, format!("execution {id} is cancelled"));
+            reporter.report(Some(id), None, format!("execution {id} is cancelled"));
             continue;
         }
-        done = Done::Incomplete;
+        done = CommandResult::Partial;
         match outcome.refused.iter().find(|(refused, _)| refused == id) {
-            Some((_, why)) => say(&format!("jobexec: execution {id} was not cancelled: {}", plain(why))),
-            None => say(&format!("jobexec: {}", why_not(&store, id).await?)),
+            Some((_, why)) => {
+                eprint(&format!("jobexec: execution {id} was not cancelled: {}", escape_control(why)))
+            }
+            None => eprint(&format!("jobexec: {}", explain_refusal(&store, id).await?)),
         }
     }
     store.close().await;
     Ok(done)
 }
 
-/// Why nothing was done to an execution that should run or wait.
-async fn why_not(store: &Direct, id: &str) -> Result<CliError, CliError> {
+/// Explains why nothing was done to an execution.
+async fn explain_refusal(store: &Direct, id: &str) -> Result<CliError, CliError> {
     let found = running::look(&store.database, &store.judge(), vec![id.to_owned()]).await?;
     Ok(match found.first() {
         None => CliError::NoExecution(id.to_owned()),
         Some(row) if matches!(row.phase, Phase::Running | Phase::Scheduled | Phase::Paused) => {
             CliError::NotDone(format!(
-                "another transaction holds execution {id}, perhaps to finish it: run this again"
+                "another transaction has locked execution {id}, perhaps to finish it: run this command again"
             ))
         }
-        Some(row) => CliError::NotDone(format!("execution {id} has ended, it is {}", row.status)),
+        Some(row) => {
+            CliError::NotDone(format!("execution {id} has already ended with status {}", row.status))
+        }
     })
 }
 
-/// Of which table to take over what another store has left.
+/// The options of `jobexec adopt`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   jobexec adopt --table app.runs                have delivered what another store had written
@@ -266,30 +271,30 @@ pub(super) struct Adopt {
     #[arg(long)]
     discard: bool,
     #[command(flatten)]
-    place: Place,
+    target: StoreArgs,
     #[command(flatten)]
     output: Output,
 }
 
-/// Takes over, or drops, what another store has left.
+/// Takes over, or drops, the records of another store.
 pub(super) async fn adopt(args: Adopt) -> Result<(), CliError> {
-    let mut teller = Teller::new(args.output);
+    let mut reporter = Reporter::new(args.output);
     let how = if args.discard { How::Discard } else { How::TakeOver };
-    if let Some(store) = args.place.store {
-        args.place.direct.beside_a_store()?;
+    if let Some(store) = args.target.store {
+        args.target.direct.reject_with_store()?;
         let object = Cluster::open(store).await?.adopt(how).await?;
-        teller.tell(
+        reporter.report(
             None,
             Some(object.clone()),
             format!("{object}: asked to adopt; status.observedAdopt says when that is done"),
         );
-        return teller.end();
+        return reporter.end();
     }
-    let named = args.place.direct.names_the_table();
-    let store = Direct::open(args.place.direct).await?;
-    // How its rows are read does not matter.
+    let named = args.target.direct.names_table();
+    let store = Direct::open(args.target.direct).await?;
+    // The mapping of its columns does not matter here.
     if !named {
-        store.certain()?;
+        store.check_certain()?;
     }
     let outcome = store.database.within(adopt::adopt(&store.database, &store.mapping, None, how)).await?;
     store.close().await;
@@ -308,36 +313,36 @@ pub(super) async fn adopt(args: Adopt) -> Result<(), CliError> {
         }
         Outcome::Nothing(why) => {
             return Err(CliError::NotRecorded(
-                why.unwrap_or_else(|| "nothing is recorded of this table".to_owned()),
+                why.unwrap_or_else(|| "no store has recorded anything about this table".to_owned()),
             ));
         }
     };
-    teller.tell(None, None, message);
-    teller.end()
+    reporter.report(None, None, message);
+    reporter.end()
 }
 
-/// Closes the breaker.
+/// Closes the circuit breaker.
 pub(super) async fn resume(args: Resume) -> Result<(), CliError> {
-    let mut teller = Teller::new(args.output);
-    if let Some(store) = args.place.store {
-        args.place.direct.beside_a_store()?;
+    let mut reporter = Reporter::new(args.output);
+    if let Some(store) = args.target.store {
+        args.target.direct.reject_with_store()?;
         let object = Cluster::open(store).await?.resume().await?;
-        teller.tell(None, Some(object.clone()), format!("{object}: asked to go on"));
-        return teller.end();
+        reporter.report(None, Some(object.clone()), format!("{object}: resume requested"));
+        return reporter.end();
     }
-    let store = Direct::open(args.place.direct).await?;
+    let store = Direct::open(args.target.direct).await?;
     let store_id = match &store.ledger {
         Ledger::Tables { store_id, .. } => *store_id,
         Ledger::Missing(why) => return Err(CliError::NotRecorded(why.clone())),
     };
     let message = match ledger::paused(&store.database, store_id).await? {
-        None => "the breaker is closed: nothing is paused".to_owned(),
+        None => "the circuit breaker is closed: enforcement is not paused".to_owned(),
         Some(why) => {
             ledger::pause(&store.database, store_id, false, None).await?;
-            format!("the pause is taken back ({why}); the next sweep counts anew")
+            format!("the circuit breaker is closed again (it was open: {why}); the next sweep counts again")
         }
     };
     store.close().await;
-    teller.tell(None, None, message);
-    teller.end()
+    reporter.report(None, None, message);
+    reporter.end()
 }
