@@ -38,8 +38,8 @@ const NO_SECRETS: [(&str, &str); 11] = [
     ("cli/ping.rs: Args.api_url", "a URL without a login, which its parser rejects"),
     ("cli/remote/options.rs: Options.api_url", "a URL without a login, which its parser rejects"),
     ("controllers/events.rs: News.key", "tells Events apart"),
-    ("policy/rule.rs: Rule.key", "the id or type of a job"),
-    ("policy/wish.rs: Wish.key", "the id of an execution"),
+    ("rules/rule.rs: Rule.key", "the id or type of a job"),
+    ("rules/input.rs: Wish.key", "the id of an execution"),
     ("db/cancel.rs: Request.key", "the id of an execution"),
     ("db/schema/trust.rs: Reading.login", "the name of a role"),
 ];
