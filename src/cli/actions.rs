@@ -259,15 +259,16 @@ async fn explain_refusal(store: &Direct, id: &str) -> Result<CliError, CliError>
 /// The options of `jobexec adopt`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  jobexec adopt --table app.runs                have delivered what another store had written
-  jobexec adopt --table app.runs --discard      drop it, as in a copy of the database
-  jobexec adopt --store prod/jobs --discard     the same, by the operator
+  jobexec adopt --table app.runs --discard      this database is a copy: discard what came along, deliver nothing
+  jobexec adopt --table app.runs                this database has moved: take it over, deliver the messages
+  jobexec adopt --store prod/jobs --discard     the same as the first one, by the operator
 
-What another ExecutionStore had written for a table is not delivered by the one that claims it now: that may be a copy of
-another database, whose people are told by the original. A claim that nobody has confirmed for two and a half minutes ends
-by it; one that is confirmed stays.")]
+The messages that another ExecutionStore has left for a table are not delivered, because the database may be a copy, and the
+original notifies the same people. This command takes such messages over, or discards them; the same with the record that
+another table by this name has left: its history, and the extensions of executions. It also ends a claim that nobody has
+confirmed for two and a half minutes; a claim that is confirmed stays.")]
 pub(super) struct Adopt {
-    /// Drop it: nobody is told.
+    /// Discard it: deliver no messages.
     #[arg(long)]
     discard: bool,
     #[command(flatten)]
@@ -335,10 +336,10 @@ pub(super) async fn resume(args: Resume) -> Result<(), CliError> {
         Ledger::Tables { store_id, .. } => *store_id,
         Ledger::Missing(why) => return Err(CliError::NotRecorded(why.clone())),
     };
-    let message = match ledger::paused(&store.database, store_id).await? {
+    let message = match ledger::breaker::paused(&store.database, store_id).await? {
         None => "the circuit breaker is closed: enforcement is not paused".to_owned(),
         Some(why) => {
-            ledger::pause(&store.database, store_id, false, None).await?;
+            ledger::breaker::pause(&store.database, store_id, false, None).await?;
             format!("the circuit breaker is closed again (it was open: {why}); the next sweep counts again")
         }
     };

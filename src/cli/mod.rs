@@ -166,7 +166,7 @@ enum Command {
     Cancel(actions::Cancel),
     /// Close the circuit breaker, which opens when too many executions are stale at once, and resume enforcement.
     Resume(actions::Resume),
-    /// Take over, or drop, what another store has left for a table, as after a copy of the database.
+    /// Take over, or discard, what another store or table has left for a table, as after a copy of the database.
     Adopt(actions::Adopt),
     /// Show what was done to executions, when, why and by whom.
     History(history::Args),

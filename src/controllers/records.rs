@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use super::session::{Before, NotReady};
 use crate::api::ExecutionStore;
 use crate::api::conditions::{ConditionType, find};
-use crate::db::adopt::{self, Outcome};
+use crate::db::adopt::{self, How, Outcome};
 use crate::db::ledger::{self, Claim, Claimant, Found, Ledger};
 use crate::db::schema::Refusal;
 use crate::db::validate::Problem;
@@ -20,6 +20,10 @@ pub(super) struct Records {
     pub(super) refused: Option<Refusal>,
     /// What is said of records that another table of this name has left behind, if there are any.
     pub(super) left: Option<String>,
+    /// Those of them of which a person has to say whether what was granted in them counts.
+    pub(super) undecided: Vec<i64>,
+    /// What came of what a person asks to adopt: `Err` says why it was not carried out.
+    pub(super) adopted: Option<Result<(), String>>,
     /// Since when the store has been looked at without a gap, as far as that is noted.
     pub(super) watched: Option<DateTime<Utc>>,
     /// When the claim was confirmed.
@@ -29,7 +33,15 @@ pub(super) struct Records {
 impl Records {
     /// There are none, for this reason.
     pub(super) fn none(why: String, now: Option<DateTime<Utc>>) -> Self {
-        Self { ledger: Ledger::Missing(why), refused: None, left: None, watched: now, confirmed: now }
+        Self {
+            ledger: Ledger::Missing(why),
+            refused: None,
+            left: None,
+            undecided: Vec::new(),
+            adopted: None,
+            watched: now,
+            confirmed: now,
+        }
     }
 
     /// They are there and are not used.
@@ -44,26 +56,25 @@ impl Records {
         claimant: &Claimant,
         before: &Before,
     ) -> Result<Self, NotReady> {
-        if let Some(how) = before.adopt {
-            let adopted = adopt::adopt(database, mapping, Some(claimant), how);
-            match database.within(adopted).await? {
-                Outcome::Done(adopted) => {
-                    tracing::info!(store = claimant.name, "as a person asked: {}", adopted.told(how));
-                }
-                Outcome::Claimed(_) | Outcome::Nothing(_) => {}
-            }
-        }
-        match database.within(ledger::claim(database, mapping, claimant, before.outage)).await? {
-            Claim::Held { ledger, watched_since, confirmed, left } => Ok(Self {
+        let adopted = match before.adopt {
+            Some(how) => Some(carry_out(database, mapping, claimant, how).await),
+            None => None,
+        };
+        let records = match database.within(ledger::claim(database, mapping, claimant, before.outage)).await?
+        {
+            Claim::Held { ledger, watched_since, confirmed, left } => Self {
                 ledger,
                 refused: None,
                 left: (!left.is_empty()).then(|| identity::told(&left, mapping, &claimant.uid)),
+                undecided: identity::undecided_among(&left, Some(&claimant.uid)),
+                adopted: None,
                 watched: Some(watched_since),
                 confirmed: Some(confirmed),
-            }),
-            Claim::Refused { refusal, now } => Ok(Self::refused(refusal, Some(now))),
-            Claim::Taken(holder) => Err(NotReady::TableClaimed(holder)),
-        }
+            },
+            Claim::Refused { refusal, now } => Self::refused(refusal, Some(now)),
+            Claim::Taken(holder) => return Err(NotReady::TableClaimed(holder)),
+        };
+        Ok(Self { adopted, ..records })
     }
 
     /// Says how they stand, without claiming the table.
@@ -91,6 +102,8 @@ impl Records {
                 ledger: Ledger::Tables { store_id: known.store_id, outbox: known.outbox },
                 refused: None,
                 left: None,
+                undecided: known.undecided,
+                adopted: None,
                 watched: known.watched_since,
                 confirmed: None,
             }),
@@ -103,6 +116,32 @@ impl Records {
         let refusal = self.refused.as_ref().filter(|refusal| refusal.owner_trusted || recorded)?;
         Some(Problem::Records(refusal.clone()))
     }
+}
+
+/// Adopts what a person asks for. That it fails is no reason not to look after the table: it is told, and tried again.
+async fn carry_out(
+    database: &Database,
+    mapping: &Mapping,
+    claimant: &Claimant,
+    how: How,
+) -> Result<(), String> {
+    let outcome = database.within(adopt::adopt(database, mapping, Some(claimant), how)).await;
+    let why = match outcome {
+        Ok(Outcome::Done(adopted)) => {
+            tracing::info!(store = claimant.name, "as a person asked: {}", adopted.told(how));
+            if adopted.is_whole() {
+                return Ok(());
+            }
+            adopted.told(how)
+        }
+        Ok(Outcome::Claimed(Claimant { namespace, name, .. })) => {
+            format!("the ExecutionStore {namespace}/{name} looks after the table")
+        }
+        Ok(Outcome::Nothing(why)) => why.unwrap_or_else(|| "nothing is recorded of this table".to_owned()),
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(store = claimant.name, why, "what a person asked to adopt was not carried out");
+    Err(why)
 }
 
 /// Why nothing is recorded on a server that takes no writes.

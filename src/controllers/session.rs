@@ -165,6 +165,10 @@ pub struct Session {
     pub refused: Option<Refusal>,
     /// What is said of records that another table of this name has left behind, if there are any.
     pub left: Option<String>,
+    /// Those of them of which a person has to say whether what was granted in them counts.
+    undecided: Vec<i64>,
+    /// What came of what a person asked to adopt as it was opened: `Err` says why it was not carried out.
+    pub adopted: Option<Result<(), String>>,
     /// Whether what is done is known to have been recorded before.
     recorded: bool,
     /// Why rows cannot be changed, if they cannot.
@@ -230,6 +234,7 @@ impl Session {
             Self::prepare(store, database, identity, tally, Hold::Claim(before)).await
         };
         let mut session = opening.await.map_err(|error: NotReady| error.without(&credentials.echoes()))?;
+        session.adopted = session.adopted.map(|done| done.map_err(|why| credentials.echoes().without(why)));
         if session.notifies && !session.read_only {
             session.hints = Some(session.database.listen(extras::relation(&spec.table), changed));
         }
@@ -282,7 +287,10 @@ impl Session {
         let borrowed = matches!(hold, Hold::Borrow);
         let mut recorded = told_of_records(store);
         let records = match hold {
-            _ if read_only => Records::none(READ_ONLY.to_owned(), (!borrowed).then(Utc::now)),
+            Hold::Claim(before) if read_only => Records {
+                adopted: before.adopt.map(|_| Err(READ_ONLY.to_owned())),
+                ..Records::none(READ_ONLY.to_owned(), Some(Utc::now()))
+            },
             Hold::Claim(before) => {
                 recorded |= before.recorded;
                 let claimant = claimant(store, before.predecessor.clone());
@@ -291,7 +299,7 @@ impl Session {
             Hold::Borrow => Records::borrow(store, &database, &mapping, read_only).await?,
         };
         let unwritable = unwritable.or_else(|| records.hold_up(recorded));
-        let Records { ledger, refused, left, watched, confirmed } = records;
+        let Records { ledger, refused, left, undecided, adopted, watched, confirmed } = records;
         let opened = match confirmed.filter(|_| !read_only) {
             Some(confirmed) => confirmed,
             None => database.within(ledger::now(&database)).await?,
@@ -317,6 +325,8 @@ impl Session {
             ledger,
             refused,
             left,
+            undecided,
+            adopted,
             recorded,
             unwritable,
             read_only,
@@ -381,6 +391,7 @@ impl Session {
         Ok(records.ledger == self.ledger
             && records.refused == self.refused
             && records.left == self.left
+            && records.undecided == self.undecided
             && unwritable == self.unwritable
             && watched)
     }
@@ -408,6 +419,7 @@ impl Session {
             single_active_execution: self.single_active_execution,
             workloads: self.workloads,
             heartbeats_seen: *self.heartbeats_seen.lock().unwrap_or_else(PoisonError::into_inner),
+            undecided: &self.undecided,
             ..Judge::new(&self.mapping, &in_force.compiled, rules, self.watched)
         }
     }

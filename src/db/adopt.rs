@@ -4,6 +4,7 @@
 
 mod records;
 
+use records::Whose;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::identity::Left;
@@ -44,12 +45,19 @@ pub struct Adopted {
     pub kept: Vec<String>,
     /// Those of them whose tables were owned by other roles than this table is.
     pub foreign: Vec<String>,
+    /// Those of them that are their tables', in schemas that this login may not use: each with its schema.
+    pub closed: Vec<(String, String)>,
 }
 
 impl Adopted {
+    /// Whether all was done that was asked for.
+    pub const fn is_whole(&self) -> bool {
+        self.closed.is_empty() && self.foreign.is_empty()
+    }
+
     /// The same for people.
     pub fn told(&self, how: How) -> String {
-        let Self { released, messages, sweeps, records, kept, foreign } = self;
+        let Self { released, messages, sweeps, records, kept, foreign, closed } = self;
         let mut parts = Vec::new();
         if let Some(Claimant { namespace, name, .. }) = released {
             parts.push(format!(
@@ -81,6 +89,11 @@ impl Adopted {
                 "{} stays: another role owned its table than owns this one. If it is this table's all the same, run `jobexec adopt` as a \
                  superuser",
                 foreign.join(", ")
+            ));
+        }
+        for (record, schema) in closed {
+            parts.push(format!(
+                "{record} stays, since this login may not use the schema of its table: GRANT USAGE ON SCHEMA {schema} to it, and ask again"
             ));
         }
         if parts.is_empty() {
@@ -137,25 +150,42 @@ pub async fn adopt(
         How::Discard => (discard(&mut tx, store_id, plan.own.as_deref()).await?, 0),
     };
     tx.commit().await?;
-    for left in left {
-        if is_anothers(&left, own.as_ref()) {
-            adopted.kept.push(left.to_string());
-            continue;
-        }
-        if !records::may_change(database, left.store_id).await? {
-            adopted.foreign.push(left.to_string());
-            continue;
-        }
-        match how {
-            How::TakeOver => {
-                records::take_over(database, store_id, left.store_id, plan.new.as_deref()).await?;
-            }
-            How::Discard if left.now_called.is_some() => records::leave(database, left.store_id).await?,
-            How::Discard => records::delete(database, left.store_id).await?,
-        }
-        adopted.records.push(left.to_string());
+    let (anothers, own): (Vec<Left>, _) = left.into_iter().partition(|left| is_anothers(left, own.as_ref()));
+    adopted.kept = anothers.iter().map(Left::to_string).collect();
+    for left in own {
+        adopt_record(database, &left, store_id, plan.new.as_deref(), how, &mut adopted).await?;
     }
     Ok(Outcome::Done(adopted))
+}
+
+/// Does it with the record of another table.
+async fn adopt_record(
+    database: &Database,
+    left: &Left,
+    store_id: i64,
+    uid: Option<&str>,
+    how: How,
+    adopted: &mut Adopted,
+) -> Result<(), DbError> {
+    if !records::may_change(database, left.store_id).await? {
+        adopted.foreign.push(left.to_string());
+        return Ok(());
+    }
+    match how {
+        How::TakeOver => records::take_over(database, store_id, left.store_id, uid).await?,
+        How::Discard if left.now_called.is_some() => {
+            if let Some(schema) = records::leave(database, left.store_id).await? {
+                adopted.closed.push((left.to_string(), schema));
+                return Ok(());
+            }
+        }
+        How::Discard => records::delete(database, left.store_id).await?,
+    }
+    if how == How::TakeOver || left.now_called.is_none() {
+        adopted.messages += left.undelivered.unsigned_abs();
+    }
+    adopted.records.push(left.to_string());
+    Ok(())
 }
 
 /// Whether another store is in charge of the table of the record: it confirms that. Of a table that is gone nobody is.
@@ -220,14 +250,8 @@ async fn take_over(
     new: Option<&str>,
 ) -> Result<(u64, u64), sqlx::Error> {
     let foreign = foreign("m");
-    let mut taken = Vec::new();
+    let mut taken = vec![records::move_outbox(tx, store_id, Whose::OthersThan(own), store_id, new).await?];
     for sql in [
-        // The operator's login may insert and delete here, and not update.
-        format!(
-            "WITH taken AS (DELETE FROM jobexec.outbox AS m WHERE {foreign} RETURNING m.*)
-             INSERT INTO jobexec.outbox (store_id, at, event_ids, topic, note, uid)
-             SELECT store_id, at, event_ids, topic, note, $3::text FROM taken ORDER BY outbox_id"
-        ),
         format!("UPDATE jobexec.messages AS m SET uid = $3::text WHERE {foreign} AND m.ended_at IS NULL"),
         format!("UPDATE jobexec.sweeps AS m SET uid = $3::text WHERE {foreign} AND m.announced_at IS NULL"),
     ] {
@@ -300,6 +324,7 @@ mod tests {
             now_called: now_called.map(str::to_owned),
             dumped: false,
             extended: 0,
+            undelivered: 0,
         };
         let own = "own".to_owned();
         assert!(is_anothers(&record(true, Some("app.old")), Some(&own)));

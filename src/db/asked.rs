@@ -53,6 +53,9 @@ pub const GOVERNED: &str = "CASE WHEN v.action = 'AlertOnly' THEN 'AlertOnly' \
      WHEN v.extend_by > interval '0' THEN 'Extended' \
      WHEN v.timeout_source <> v.store THEN 'Governed' END";
 
+/// The same of one that was given more time in a record of which a person has to say whether that counts.
+pub const UNDECIDED: &str = "Undecided";
+
 const ID: &str = "$3::jsonb #>> '{asked,place,id}'";
 const START: &str = "$3::jsonb #>> '{asked,place,start}'";
 const JOB: &str = "$3::jsonb #>> '{asked,job}'";

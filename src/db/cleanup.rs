@@ -11,14 +11,14 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
-use super::asked::{Asked, Forced};
+use super::asked::{Asked, Forced, UNDECIDED};
 use super::held::{self, Held};
 use super::judge::{Reason, Suspicion};
 use super::mapping::ID_BYTES;
 use super::own::Fault;
 use super::running::{self, Execution, Which};
 use super::sweep::{self, Ended, Known, Sweep};
-use super::{Database, DbError, Judge, Ledger, ledger};
+use super::{Database, DbError, Judge, Ledger, identity, ledger};
 use crate::api::{Phase, duration};
 
 /// How many rows are looked at and told of at once in a dry run: at first few, so that they come at once, then more and
@@ -89,7 +89,7 @@ pub struct Row {
 /// Why a row is left as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Skipped {
-    /// In one word: `Governed`, `Extended`, `AlertOnly`, `TooYoung`, `NotRunning`, `NotFound`, `Locked`, `Late`,
+    /// In one word: `Governed`, `Extended`, `Undecided`, `AlertOnly`, `TooYoung`, `NotRunning`, `NotFound`, `Locked`, `Late`,
     /// `Refused`, `IdTooLong`.
     pub reason: Cow<'static, str>,
     /// For a person.
@@ -278,6 +278,9 @@ impl Plan<'_> {
         let skipped = match (&execution.reason, execution.action.as_deref()) {
             _ if execution.phase != Phase::Running => {
                 Some(Skipped::new("NotRunning", format!("it does not run, it is {}", execution.status)))
+            }
+            _ if execution.governed.as_deref() == Some(UNDECIDED) => {
+                Some(Skipped::new(UNDECIDED, identity::left_alone(self.judge.mapping)))
             }
             (None, _) if execution.id.len() > usize::from(ID_BYTES) => Some(Skipped::new(
                 "IdTooLong",

@@ -94,6 +94,11 @@ pub enum DbError {
         "row-level security was turned on or its policies were changed, so that the login may not see every row. The table is validated again, and the condition SchemaValid then says what to do"
     )]
     RowSecurity,
+    /// Another table has the name by now, as where two have exchanged theirs.
+    #[error(
+        "the table has another name now, or is gone, so that the record that was read is not that of the table with this name: nothing was ended. The operator looks again at once; run a command again"
+    )]
+    TableReplaced,
     /// Everything else that sqlx reports.
     #[error("{0}")]
     Other(String),
@@ -123,6 +128,7 @@ impl DbError {
             Self::Own(fault) => fault.reason(),
             Self::Internal => boundary::REASON,
             Self::RowSecurity => super::visibility::REASON,
+            Self::TableReplaced => "TableReplaced",
             Self::Other(_) => "DatabaseError",
         }
     }
@@ -139,6 +145,7 @@ impl DbError {
                 | Self::DiskFull(_)
                 | Self::Busy(_)
                 | Self::RowSecurity
+                | Self::TableReplaced
         )
     }
 
@@ -190,7 +197,8 @@ impl DbError {
             | Self::Busy(_)
             | Self::NoAnswer(_)
             | Self::Internal
-            | Self::RowSecurity => self,
+            | Self::RowSecurity
+            | Self::TableReplaced => self,
         }
     }
 

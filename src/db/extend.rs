@@ -133,7 +133,8 @@ pub async fn prune(database: &Database, m: &Mapping, store_id: i64) -> Result<()
     let sql = format!(
         "DELETE FROM jobexec.rules AS r WHERE r.store_id = $1 AND r.scope = 'execution' AND r.extend_source LIKE $2
            AND r.timeout IS NULL
-           AND NOT EXISTS (SELECT FROM {} AS t WHERE {} = {} AND {})",
+           AND {} AND NOT EXISTS (SELECT FROM {} AS t WHERE {} = {} AND {})",
+        m.of_record("$1"),
         m.table(),
         m.id(),
         id_of("r.key", m.id_type()),

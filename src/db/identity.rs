@@ -2,13 +2,17 @@
 //! again beside the old one and took its name, only the name is as it was: such a record is left behind, which the store says, and
 //! is taken over on request ([`super::adopt`]). Where oid and name lead to two records that are in use, neither counts.
 
+mod told;
+
+use std::collections::BTreeMap;
 use std::fmt;
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
+pub(super) use self::told::{contradiction, undecided};
+pub use self::told::{is_for_a_person, left_alone, told};
 use super::ledger::Claimant;
-use super::schema::Refusal;
-use super::{Mapping, extend};
+use super::{Mapping, extend, outbox};
 
 /// The reason of the condition `AuditAvailable` where records of a table by this name are left behind.
 pub const LEFT: &str = "RecordsLeft";
@@ -19,7 +23,7 @@ const CONTRADICT: &str = "RecordsContradict";
 /// The columns of a rule that say how long people have let an execution go on, and until when that was promised.
 const GRANTED: &str = "extend_by, extend_source, promised, promised_start, promised_by";
 
-/// How many records are read at most.
+/// How many records are read at most, the newest.
 const MOST: i64 = 10;
 
 /// The record of another table, which was last known by the name that the table has now.
@@ -37,6 +41,8 @@ pub struct Left {
     pub dumped: bool,
     /// How many executions a person has given more time in it.
     pub extended: i64,
+    /// How many messages and events of it are still to be delivered.
+    pub undelivered: i64,
 }
 
 impl Left {
@@ -70,53 +76,12 @@ impl fmt::Display for Left {
     }
 }
 
-/// What a condition says of records that are left behind.
-pub fn told(left: &[Left], mapping: &Mapping, uid: &str) -> String {
-    let (schema, name) = mapping.relation();
-    let all: Vec<String> = left.iter().map(ToString::to_string).collect();
-    let extended = left.iter().any(|left| left.extended > 0);
-    let granted = match left.iter().filter(|left| left.extended > 0).all(|left| left.is_trusted(uid)) {
-        _ if !extended => "",
-        true => ", except for the extensions of executions that run",
-        false => ", extensions included",
-    };
-    format!(
-        "what is done is recorded, and what was recorded before for a table called {schema}.{name} does not count{granted}: {}. \
-         `jobexec adopt --table {schema}.{name}` on the database takes it over; with --discard what belongs to a table that is gone is \
-         deleted, and the rest left to its table. The annotation jobexec.dev/adopt of this store does the same, with a new value or one \
-         that begins with `discard`",
-        all.join(", ")
-    )
-}
-
-/// Why a record is not used where a person has to say first what becomes of the others.
-pub(super) fn undecided(left: &[Left], mapping: &Mapping) -> Option<Refusal> {
-    let first = left.iter().find(|left| left.extended > 0)?;
-    let (schema, name) = mapping.relation();
-    Some(Refusal {
-        reason: LEFT,
-        why: format!(
-            "nothing is recorded of this table, and executions of a table by its name were given more time: {first}. Run `jobexec \
-             adopt --table {schema}.{name}` to take that over, or the same with --discard where it is another table"
-        ),
-        owner_trusted: true,
-    })
-}
-
-/// Why nothing is ended where the record of the table, whose name was another one, and a record by its name are both in use.
-pub(super) fn contradiction(left: &[Left], was: &str, mapping: &Mapping) -> Option<Refusal> {
-    let other = left.iter().find(|left| left.is_in_use())?;
-    let (schema, name) = mapping.relation();
-    Some(Refusal {
-        reason: CONTRADICT,
-        why: format!(
-            "this table was called {was} when it was last looked at, and has its own record; and there is {other}, which was that of \
-             {schema}.{name}. Which one counts is for a person to say: if tables were renamed, run `jobexec adopt --discard --table \
-             {schema}.{name}`, which leaves each record to its table; if this table was built from the other one, run `jobexec adopt \
-             --table {schema}.{name}`, which adds the other's record to this table's. The annotation jobexec.dev/adopt does the same"
-        ),
-        owner_trusted: true,
-    })
+/// The records among `left` of which a person has to say whether what was granted in them counts: until then the executions that
+/// were given more time in them are left alone. `uid`: of the store that has claimed the table; `None`: none ever has, so that
+/// nothing was [kept](keep) of any.
+pub fn undecided_among(left: &[Left], uid: Option<&str>) -> Vec<i64> {
+    let undecided = |left: &&Left| left.extended > 0 && !uid.is_some_and(|uid| left.is_trusted(uid));
+    left.iter().filter(undecided).map(|left| left.store_id).collect()
 }
 
 /// Its number, UID, namespace and name of who claims it, whether that is fresh, what its table is called, whether it is from a
@@ -135,13 +100,14 @@ pub(super) async fn left(
     let (schema, name) = mapping.relation();
     let sql = format!(
         "SELECT store_id, uid, namespace, name, {fresh}, CASE WHEN relname IS NOT NULL THEN format('%I.%I', nspname, relname) END, dumped,
-                (SELECT count(*) FROM jobexec.rules AS r WHERE r.store_id = s.store_id AND r.extend_source LIKE $5)
+                (SELECT count(*) FROM jobexec.rules AS r WHERE r.store_id = s.store_id AND {granted})
          FROM (SELECT s.*, s.registry <> 'jobexec.stores'::regclass AS dumped, c.relname, n.nspname
                FROM jobexec.stores AS s
                LEFT JOIN pg_class AS c ON c.oid = s.table_oid AND c.relkind IN ('r', 'p') AND s.registry = 'jobexec.stores'::regclass
                LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
                WHERE s.table_schema = $1 AND s.table_name = $2 AND s.store_id IS DISTINCT FROM $3::bigint) AS s
-         ORDER BY store_id LIMIT {MOST}"
+         ORDER BY store_id DESC LIMIT {MOST}",
+        granted = granted_in("r", "$5"),
     );
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(schema)
@@ -150,8 +116,9 @@ pub(super) async fn left(
         .bind(seconds)
         .bind(format!("{}%", extend::SOURCE))
         .persistent(false)
-        .fetch_all(tx)
+        .fetch_all(&mut *tx)
         .await?;
+    let undelivered = undelivered(tx, &rows.iter().map(|row| row.0).collect::<Vec<_>>()).await?;
     let left = |(store_id, uid, namespace, name, confirmed, now_called, dumped, extended): Row| {
         let claimant = match (uid, namespace, name) {
             (Some(uid), Some(namespace), Some(name)) => {
@@ -159,9 +126,27 @@ pub(super) async fn left(
             }
             _ => None,
         };
-        Left { store_id, claimant, confirmed, now_called, dumped, extended }
+        let undelivered = undelivered.get(&store_id).copied().unwrap_or_default();
+        Left { store_id, claimant, confirmed, now_called, dumped, extended, undelivered }
     };
     Ok(rows.into_iter().map(left).collect())
+}
+
+/// How many messages and events of these records are still to be delivered, where this login can know that.
+async fn undelivered(tx: &mut PgConnection, records: &[i64]) -> Result<BTreeMap<i64, i64>, sqlx::Error> {
+    if records.is_empty() || !outbox::usable(tx).await? {
+        return Ok(BTreeMap::new());
+    }
+    let counts: Vec<(i64, i64)> = sqlx::query_as(
+        "SELECT s.store_id, (SELECT count(*) FROM jobexec.messages AS m WHERE m.store_id = s.store_id AND m.ended_at IS NULL)
+                            + (SELECT count(*) FROM jobexec.outbox AS m WHERE m.store_id = s.store_id)
+         FROM unnest($1::bigint[]) AS s (store_id)",
+    )
+    .bind(records)
+    .persistent(false)
+    .fetch_all(tx)
+    .await?;
+    Ok(counts.into_iter().collect())
 }
 
 /// Has count what people granted, and what was seen, of executions that are alive, where nobody else than the store itself can
@@ -182,13 +167,20 @@ pub(super) async fn keep(
         "EXISTS (SELECT FROM {} AS t WHERE {} = {} AND {})",
         mapping.table(),
         mapping.id(),
-        super::judge::id_of("key", mapping.id_type()),
+        super::judge::id_of("o.key", mapping.id_type()),
         mapping.unfinished_anywhere(),
     );
     copy(tx, store_id, &trusted, &alive).await
 }
 
-/// Adds to `store_id` what people granted, and what was seen, of executions of which `which` is true, in the records `from`.
+/// The condition that the rule `of` an execution has what a person granted. `source` is the parameter with how the sources of such rules
+/// begin.
+pub(super) fn granted_in(of: &str, source: &str) -> String {
+    format!("{of}.scope = 'execution' AND ({of}.extend_source LIKE {source} OR {of}.promised IS NOT NULL)")
+}
+
+/// Adds to `store_id` what people granted, and what was seen, of executions of which `which` is true (of the key of `o`), in the
+/// records `from`, and the timeouts that were computed from their history.
 pub(super) async fn copy(
     tx: &mut PgConnection,
     store_id: i64,
@@ -196,33 +188,65 @@ pub(super) async fn copy(
     which: &str,
 ) -> Result<(), sqlx::Error> {
     let source = format!("{}%", extend::SOURCE);
-    for sql in [
-        format!(
-            "INSERT INTO jobexec.rules AS r (store_id, scope, key, {GRANTED}, overruled, earliest, fixed)
-             SELECT DISTINCT ON (key) $1, scope, key, {GRANTED}, '{{}}'::text[], interval '0', false
-             FROM jobexec.rules AS o
-             WHERE store_id = ANY ($2) AND scope = 'execution' AND (extend_source LIKE $3 OR promised IS NOT NULL) AND {which}
-             ORDER BY key, store_id DESC
-             ON CONFLICT (store_id, scope, key) DO NOTHING"
-        ),
-        format!(
-            "INSERT INTO jobexec.observations (store_id, kind, execution_id, started_at, since, total, detail)
-             SELECT DISTINCT ON (kind, key) $1, kind, key, started_at, since, total, detail
-             FROM (SELECT o.*, execution_id AS key FROM jobexec.observations AS o) AS o
-             WHERE store_id = ANY ($2) AND $3::text IS NOT NULL AND {which} ORDER BY kind, key, store_id DESC
-             ON CONFLICT (store_id, kind, execution_id) DO NOTHING"
-        ),
-    ] {
-        sqlx::query(AssertSqlSafe(sql)).bind(store_id).bind(from).bind(&source).persistent(false).execute(&mut *tx).await?;
+    let computed = "INSERT INTO jobexec.figures (store_id, policy_uid, policy, generation, computed_at, figures)
+         SELECT DISTINCT ON (policy_uid) $1, policy_uid, policy, generation, computed_at, figures FROM jobexec.figures
+         WHERE store_id = ANY ($2) AND $3::text IS NOT NULL ORDER BY policy_uid, store_id DESC
+         ON CONFLICT (store_id, policy_uid) DO NOTHING";
+    for sql in [copy_granted(which), copy_seen(which), computed.to_owned()] {
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(store_id)
+            .bind(from)
+            .bind(&source)
+            .persistent(false)
+            .execute(&mut *tx)
+            .await?;
     }
     Ok(())
+}
+
+/// What a rule of the execution that is there already says stays, and what people granted is added to it: an extension where it has
+/// none, and a promise to a later run, or a longer one to the same.
+fn copy_granted(which: &str) -> String {
+    let extends = "r.extend_by IS NULL AND excluded.extend_source LIKE $3";
+    let promises = "excluded.promised IS NOT NULL AND (r.promised IS NULL \
+                    OR (excluded.promised_start, excluded.promised) > (r.promised_start, r.promised))";
+    let set = |column: &str, when: &str| {
+        format!("{column} = CASE WHEN {when} THEN excluded.{column} ELSE r.{column} END")
+    };
+    let sets: Vec<String> = ["extend_by", "extend_source"]
+        .map(|column| set(column, extends))
+        .into_iter()
+        .chain(["promised", "promised_start", "promised_by"].map(|column| set(column, promises)))
+        .collect();
+    format!(
+        "INSERT INTO jobexec.rules AS r (store_id, scope, key, {GRANTED}, overruled, earliest, fixed)
+         SELECT DISTINCT ON (o.key) $1, o.scope, o.key, {columns}, '{{}}'::text[], interval '0', false
+         FROM jobexec.rules AS o WHERE o.store_id = ANY ($2) AND {granted} AND {which}
+         ORDER BY o.key, o.store_id DESC
+         ON CONFLICT (store_id, scope, key) DO UPDATE SET {sets} WHERE ({extends}) OR ({promises})",
+        columns = GRANTED.split(", ").map(|column| format!("o.{column}")).collect::<Vec<_>>().join(", "),
+        granted = granted_in("o", "$3"),
+        sets = sets.join(", "),
+    )
+}
+
+/// Of an execution that was seen since, the longer pause counts.
+fn copy_seen(which: &str) -> String {
+    format!(
+        "INSERT INTO jobexec.observations AS r (store_id, kind, execution_id, started_at, since, total, detail)
+         SELECT DISTINCT ON (o.kind, o.key) $1, o.kind, o.key, o.started_at, o.since, o.total, o.detail
+         FROM (SELECT seen.*, seen.execution_id AS key FROM jobexec.observations AS seen) AS o
+         WHERE o.store_id = ANY ($2) AND $3::text IS NOT NULL AND {which} ORDER BY o.kind, o.key, o.store_id DESC
+         ON CONFLICT (store_id, kind, execution_id) DO UPDATE SET total = excluded.total
+             WHERE r.started_at = excluded.started_at AND excluded.total > COALESCE(r.total, interval '0')"
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn left(uid: Option<&str>, now_called: Option<&str>, dumped: bool) -> Left {
+    pub(super) fn left(uid: Option<&str>, now_called: Option<&str>, dumped: bool) -> Left {
         let claimant = uid.map(|uid| Claimant {
             uid: uid.into(),
             predecessor: None,
@@ -230,7 +254,7 @@ mod tests {
             name: "jobs".into(),
         });
         let now_called = now_called.map(str::to_owned);
-        Left { store_id: 3, claimant, confirmed: false, now_called, dumped, extended: 2 }
+        Left { store_id: 3, claimant, confirmed: false, now_called, dumped, extended: 2, undelivered: 0 }
     }
 
     #[test]
@@ -260,5 +284,15 @@ mod tests {
         );
         assert!(texts[1].contains("from a dump") && texts[2].contains("is called app.old now"), "{texts:?}");
         assert!(texts.iter().all(|text| text.contains("2 executions were extended by hand")), "{texts:?}");
+    }
+
+    #[test]
+    fn executions_are_left_alone_where_nobody_knows_who_extended_them() {
+        let all = [left(Some("a"), None, false), left(Some("b"), None, false), left(Some("b"), None, true)];
+        assert_eq!(undecided_among(&all, Some("a")), [3]);
+        assert_eq!(undecided_among(&all, None).len(), 3, "nothing was kept before the first claim");
+        assert!(
+            told::granted(&all, "a").contains("2 executions that were given more time in it are not ended")
+        );
     }
 }

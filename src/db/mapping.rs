@@ -161,6 +161,15 @@ impl Mapping {
         (&self.table.schema.0, &self.table.name.0)
     }
 
+    /// The condition that the record `store_id` (a parameter) is that of the table whose rows the statement is about: names may be
+    /// swapped while an operator runs. Postgres evaluates it once a statement. Not true where the record is gone.
+    pub fn of_record(&self, store_id: &str) -> String {
+        format!(
+            "(SELECT s.table_oid = {}::regclass FROM jobexec.stores AS s WHERE s.store_id = {store_id})",
+            literal(&self.table())
+        )
+    }
+
     /// Who may own the operator's schema beside those who always may.
     pub fn schema_owner(&self) -> Option<&str> {
         self.schema_owner.as_deref()

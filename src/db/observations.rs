@@ -86,7 +86,11 @@ pub async fn update(database: &Database, judge: &Judge<'_>, seen: &Seen) -> Resu
         now = seen.now,
         matters = seen.matters.as_deref().unwrap_or("SELECT * FROM seen"),
     );
-    let differs = format!("{with} SELECT EXISTS (SELECT FROM fresh) OR EXISTS (SELECT FROM over)");
+    // Of the rows of another table nothing is seen.
+    let differs = format!(
+        "{with} SELECT COALESCE({own}, false) AND (EXISTS (SELECT FROM fresh) OR EXISTS (SELECT FROM over))",
+        own = judge.mapping.of_record("$1"),
+    );
     // One statement cannot delete and replace the same row.
     let write = format!(
         "{with},

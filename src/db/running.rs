@@ -9,7 +9,7 @@ use sqlx::postgres::PgRow;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::asked::{Asked, GOVERNED, Place};
+use super::asked::{Asked, GOVERNED, Place, UNDECIDED};
 use super::decode;
 use super::judge::{NEXT_PARAMETER, Rules, Suspicion, Take};
 use super::mapping::{RECORD_CHARS, wire};
@@ -311,7 +311,7 @@ fn statement(judge: &Judge<'_>) -> String {
                 COALESCE({running} AND {long}, false) AS long_running,
                 COALESCE(stale.reason, ended.reason) AS reason, stale.action,
                 CASE WHEN stale.reason IS NULL THEN ended.source ELSE {source} END AS source,
-                CASE WHEN {running} THEN {GOVERNED} END AS governed, {suspected} AS suspected
+                CASE WHEN {running} THEN {governed} END AS governed, {suspected} AS suspected
          FROM {table} AS t {joined} LEFT JOIN stale ON stale.id = {id} LEFT JOIN LATERAL ({recorded}) AS ended ON true
          WHERE {id} = ANY (${NEXT_PARAMETER}::text[]::{key}[]) AND {exists}",
         ctes = judge.ctes(Take::LookAtThese),
@@ -331,6 +331,10 @@ fn statement(judge: &Judge<'_>) -> String {
         joined = judge.joined(),
         key = m.id_type().sql(),
         suspected = suspected(judge),
+        governed = judge.undecided().map_or_else(
+            || GOVERNED.to_owned(),
+            |undecided| format!("CASE WHEN {undecided} THEN '{UNDECIDED}' ELSE {GOVERNED} END"),
+        ),
     )
 }
 

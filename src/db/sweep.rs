@@ -10,14 +10,14 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::asked;
 use super::connect::LOGIN_PATH;
 use super::decode;
 use super::error::line;
-use super::judge::{Among, End, NEXT_PARAMETER, Reason, Take, Times};
+use super::judge::{Among, End, NEXT_PARAMETER, Reason, Rules, Take, Times};
 use super::mapping::wire;
 use super::own::{self, Records};
 use super::{Database, DbError, Judge, Ledger, outbox};
@@ -106,7 +106,7 @@ pub struct Outcome {
     pub fault: Option<own::Fault>,
 }
 
-/// As Events name it, in the same words as `ledger::unannounced`.
+/// As Events name it, in the same words as `ledger::announcements::unannounced`.
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = self.number.map_or_else(|| "?".to_owned(), |n| n.to_string());
@@ -199,6 +199,8 @@ struct Attempt {
     ended: Vec<Ended>,
     /// The rows that it was about and that run on nevertheless.
     swallowed: Vec<String>,
+    /// Whether it was about none, since the record is not that of the table any more.
+    of_another: bool,
 }
 
 /// One sweep from one end.
@@ -225,7 +227,8 @@ impl<'a> Pass<'a> {
                 let again = || self.refusals().retries += 1;
                 let (version, ledger) = self.records.ledger();
                 match with_retries(self.database, || self.attempt(&next, &ledger), again).await {
-                    Ok(Attempt { ended, swallowed }) => {
+                    Ok(Attempt { of_another: true, .. }) => return Err(DbError::TableReplaced),
+                    Ok(Attempt { ended, swallowed, .. }) => {
                         // Each rule takes up to BATCH rows, so a short batch is one that is short for every rule.
                         if matches!(next, Next::Batch) && ended.len() + swallowed.len() >= BATCH as usize {
                             todo.push(Next::Batch);
@@ -317,13 +320,22 @@ impl<'a> Pass<'a> {
                 Err(id) => swallowed.push(id),
             }
         }
+        let none = ended.is_empty() && swallowed.is_empty();
+        let of_another = none && !self.is_own(&mut tx).await?;
         if ended.is_empty() {
             // Nothing is to be kept, and a trigger that tells of changes must not tell of none.
             tx.rollback().await?;
         } else {
             tx.commit().await?;
         }
-        Ok(Attempt { ended, swallowed })
+        Ok(Attempt { ended, swallowed, of_another })
+    }
+
+    /// Whether the record by which rows are judged is still that of the table.
+    async fn is_own(&self, tx: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let Rules::Table(store_id) = self.judge.rules else { return Ok(true) };
+        let sql = format!("SELECT COALESCE({}, false)", self.judge.mapping.of_record("$1"));
+        sqlx::query_scalar(AssertSqlSafe(sql)).bind(store_id).persistent(false).fetch_one(tx).await
     }
 
     /// The rows that the next batch would be about.

@@ -11,16 +11,16 @@ const TWO: &str = "INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() 
      (2, 1, 2, 'running', now() - interval '20 hours')";
 
 /// Both are past their timeout, and one of them past the time that it was given too.
-const LATER: &str = "UPDATE job_executions SET started_at = now() - interval '30 hours'";
+pub(crate) const LATER: &str = "UPDATE job_executions SET started_at = now() - interval '30 hours'";
 
-fn run(world: &World, args: &[&str]) -> String {
+pub(crate) fn run(world: &World, args: &[&str]) -> String {
     let login = world.url("right/password");
     let ran = world.jobexec(&[args, &["--database-url", &login]].concat());
     format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr))
 }
 
 /// A store with both, whose operator knows of the time.
-async fn granted(test: &str) -> (World, Operator) {
+pub(crate) async fn granted(test: &str) -> (World, Operator) {
     let world = World::new(test).await;
     world.sql(TWO).await;
     let operator = world.operator();
@@ -32,7 +32,7 @@ async fn granted(test: &str) -> (World, Operator) {
 }
 
 /// The table is built again beside the old one, and takes its name.
-async fn rebuild(world: &World) {
+pub(crate) async fn rebuild(world: &World) {
     world
         .sql(
             "ALTER TABLE job_executions RENAME TO job_executions_old; \
@@ -43,7 +43,7 @@ async fn rebuild(world: &World) {
     world.prepare_for(&json!({})).await;
 }
 
-async fn only_the_granted_one_lives(world: &World) {
+pub(crate) async fn only_the_granted_one_lives(world: &World) {
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
     assert_eq!(world.status(1).await, "running");
 }
@@ -99,12 +99,21 @@ async fn after_a_restore_from_a_dump_what_people_granted_counts_and_the_rest_on_
     let (world, operator) = granted("restored").await;
     operator.kill();
     // As a restore does: every table has another oid.
-    world.sql("UPDATE jobexec.stores SET registry = 1, table_oid = 1, uid = 'production'").await;
+    world
+        .sql(
+            "UPDATE jobexec.stores SET registry = 1, table_oid = 1, uid = 'production'; \
+             INSERT INTO jobexec.messages (message_id, store_id, channel, recipient, message, created_at, attempts, next_attempt_at, uid) \
+             SELECT gen_random_uuid(), store_id, 'all', '', '{}', now(), 0, now(), 'production' FROM jobexec.stores",
+        )
+        .await;
     world.sql(LATER).await;
     let operator = world.operator();
     let status =
         world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "False", "RecordsLeft")).await;
-    assert!(message(&status.conditions, "AuditAvailable").contains("from a dump"), "{status:#?}");
+    let text = message(&status.conditions, "AuditAvailable");
+    assert!(text.contains("from a dump") && text.contains("delivers 1 messages and events"), "{text}");
+    // To take over a copy notifies the people of the original.
+    assert!(text.find("--discard") < text.find("takes it over"), "{text}");
     only_the_granted_one_lives(&world).await;
     world.annotate("jobexec.dev/adopt", "discard").await;
     world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "True", "TablesPresent")).await;

@@ -36,6 +36,7 @@ mod http;
 mod identity;
 mod ladder;
 mod late;
+mod left;
 mod manyseen;
 mod node;
 mod notifications;

@@ -216,7 +216,7 @@ async fn the_sweep_of_another_operator_has_ended_a_minute_after_its_last_batch()
     let login: sqlx::postgres::PgConnectOptions = world.url("right/password").parse().unwrap();
     let database = Database::connect(login, 1, Duration::from_secs(30)).await.unwrap();
     let ended = async |own: &[uuid::Uuid]| {
-        let sweeps = ledger::unannounced(&database, 1, own, 5).await.unwrap();
+        let sweeps = ledger::announcements::unannounced(&database, 1, own, 5).await.unwrap();
         assert_eq!((sweeps.len(), sweeps[0].failed, sweeps[0].sample.len()), (1, 2, 2));
         sweeps[0].ended
     };
@@ -226,7 +226,7 @@ async fn the_sweep_of_another_operator_has_ended_a_minute_after_its_last_batch()
     assert!(ended(&[]).await);
     // What is recorded of it may be gone.
     world.sql("DELETE FROM jobexec.events").await;
-    let sweeps = ledger::unannounced(&database, 1, &[], 5).await.unwrap();
+    let sweeps = ledger::announcements::unannounced(&database, 1, &[], 5).await.unwrap();
     assert!(sweeps[0].ended);
 }
 

@@ -15,8 +15,9 @@ use crate::api::{ExecutionStore, ExecutionStoreSpec};
 use crate::db::judge::Rules;
 use crate::db::ledger::Found;
 use crate::db::mapping::IdType;
+use crate::db::schema::Refusal;
 use crate::db::validate::{Problem, validate};
-use crate::db::{Database, Judge, Layout, Ledger, Mapping, ledger, rules, schema, stores, url};
+use crate::db::{Database, Judge, Layout, Ledger, Mapping, identity, ledger, rules, schema, stores, url};
 use crate::rules::{Base, Compiled, store_source};
 use crate::secrets::{ExposeSecret as _, SecretString};
 pub(super) use choice::TableName;
@@ -82,6 +83,10 @@ pub(super) struct Direct {
     managed: bool,
     compiled: Compiled,
     rules: Rules,
+    /// The records of other tables or stores of which a person has to say whether what was granted in them counts.
+    undecided: Vec<i64>,
+    /// Why nothing may be written to a record before a person has chosen one.
+    unchosen: Option<Refusal>,
     watched: DateTime<Utc>,
     spec: ExecutionStoreSpec,
 }
@@ -107,6 +112,10 @@ impl Direct {
                 refusal.why
             ));
         }
+        let undecided = known.as_ref().map(|known| known.undecided.clone()).unwrap_or_default();
+        if !undecided.is_empty() {
+            super::output::eprint(&format!("jobexec: {}", identity::left_alone(&validated.mapping)));
+        }
         let name = known.as_ref().and_then(|known| known.name.clone()).unwrap_or(name);
         let (base, found) = match &known {
             Some(known) => rules::stored(&database, known.store_id, &store_source(&name)).await?,
@@ -122,6 +131,7 @@ impl Direct {
         Ok(Self {
             database,
             mapping: validated.mapping,
+            unchosen: refused.clone().filter(identity::is_for_a_person),
             unwritable: validated.unwritable.or(refused.map(Problem::Records)),
             warning,
             guess,
@@ -133,6 +143,7 @@ impl Direct {
                 conflicts: BTreeMap::new(),
             },
             rules: known.as_ref().map_or(Rules::Memory, |known| Rules::Table(known.store_id)),
+            undecided,
             watched,
             spec,
         })
@@ -140,6 +151,9 @@ impl Direct {
 
     /// Makes sure that changes can be recorded. Returns where, or why not.
     pub(super) async fn register(&mut self) -> Result<&Ledger, CliError> {
+        if let Some(refusal) = &self.unchosen {
+            return Err(Problem::Records(refusal.clone()).into());
+        }
         self.ledger = ledger::enlist(&self.database, &self.mapping).await?;
         Ok(&self.ledger)
     }
@@ -223,6 +237,7 @@ impl Direct {
                 .as_ref()
                 .map(|s| s.grace_period.to_chrono()),
             workloads: self.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
+            undecided: &self.undecided,
             ..Judge::new(&self.mapping, &self.compiled, self.rules, self.watched)
         }
     }

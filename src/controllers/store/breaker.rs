@@ -87,7 +87,7 @@ pub(super) async fn judge(
         // A person may have closed it in the database.
         breaker.why = match session.ledger {
             Ledger::Tables { store_id, .. } => {
-                session.database.within(ledger::paused(&session.database, store_id)).await?
+                session.database.within(ledger::breaker::paused(&session.database, store_id)).await?
             }
             Ledger::Missing(_) => {
                 let told = told.filter(|_| !breaker.allowed);
@@ -148,7 +148,7 @@ pub(super) async fn judge(
 
 async fn note(session: &Session, why: Option<&str>) -> Result<(), DbError> {
     let Ledger::Tables { store_id, outbox } = session.ledger else { return Ok(()) };
-    let paused = ledger::pause(&session.database, store_id, outbox, why);
+    let paused = ledger::breaker::pause(&session.database, store_id, outbox, why);
     session.note_fault(session.database.within(paused).await?);
     Ok(())
 }

@@ -11,7 +11,6 @@ use kube::runtime::reflector::ObjectRef;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::Handle;
 use super::breaker::{self, Verdict};
 use super::enforce::{self, Swept};
 use super::figures::{Counter, Figures, News};
@@ -19,7 +18,8 @@ use super::historian::Historian;
 use super::memory::Memory;
 use super::notifier::Report;
 use super::schedule::{RECHECK, RETRY, due, horizon, next_look};
-use crate::api::{ADOPT, ExecutionStore, Mode, SWEEP_REQUESTED};
+use super::{Handle, adoption};
+use crate::api::{ExecutionStore, Mode, SWEEP_REQUESTED};
 use crate::controllers::Context;
 use crate::controllers::execution::SyncStatus;
 use crate::controllers::in_force::InForce;
@@ -49,8 +49,10 @@ pub(super) struct Seen {
     pub(super) open: Option<String>,
     /// The request to go on that was last read.
     pub(super) resumed: Option<String>,
-    /// The request to adopt that was last read.
+    /// The request to adopt that was last carried out.
     pub(super) adopted: Option<String>,
+    /// Why the request to adopt was not carried out, if one was tried.
+    pub(super) unadopted: Option<String>,
     /// Why evidence other than deadlines does not count at present, if it is asked for: a reason and a message.
     pub(super) unseen: Option<(&'static str, String)>,
     /// Whether the table told of a change.
@@ -101,6 +103,7 @@ impl Seen {
             open: None,
             resumed: None,
             adopted: None,
+            unadopted: None,
             unseen: None,
             notified: false,
             sync_status,
@@ -143,6 +146,7 @@ pub(super) async fn look(
         session(context, store, handle, memory).await.and_then(|current| unrivalled(context, store, current));
     let mut seen = Seen::new(session, handle.sync_status(), memory.answered.clone());
     seen.adopted.clone_from(&memory.adopted);
+    seen.unadopted = adoption::told(store, memory);
     let session = match &seen.session {
         Ok(current) => current.session.clone(),
         Err(why) => {
@@ -214,8 +218,9 @@ async fn session(
     };
     let described = Some((memory.uid.clone(), store.metadata.generation, credentials.clone()));
     let fresh = |at: &Instant| at.elapsed() < RECHECK;
-    let adopt = adoption(store, memory);
-    if let Some(session) = handle.session().filter(|_| memory.described == described && adopt.is_none()) {
+    let adopt = adoption::asked(store, memory);
+    let due = adopt.as_ref().is_some_and(|request| adoption::is_due(request, memory));
+    if let Some(session) = handle.session().filter(|_| memory.described == described && !due) {
         // What keeps rows from being changed or recorded may be mended at any time.
         if memory.checked.as_ref().is_some_and(fresh) && session.whole() {
             return Ok(Current { session, opened: false });
@@ -254,7 +259,7 @@ async fn session(
     let session = Arc::new(opened?);
     handle.replace(Some(session.clone()));
     memory.recorded |= matches!(session.ledger, Ledger::Tables { .. });
-    memory.adopted = adopt.or(memory.adopted.take());
+    adoption::note(memory, adopt, session.adopted.as_ref());
     memory.described = described;
     memory.checked = Some(Instant::now());
     memory.counter = Counter::default();
@@ -264,24 +269,6 @@ async fn session(
     memory.in_force = None;
     memory.refused = super::memory::RefusedRows::default();
     Ok(Current { session, opened: true })
-}
-
-/// What a person asks to adopt, if that was not carried out yet.
-fn adoption(store: &ExecutionStore, memory: &mut Memory) -> Option<String> {
-    let request = store.annotations().get(ADOPT)?;
-    let status = store.status.as_ref().filter(|status| !status.conditions.is_empty());
-    let Some(status) = status.filter(|_| memory.adopted.as_ref() != Some(request)) else {
-        if memory.adopted.as_ref() != Some(request) {
-            // An object may be made from another one's, for a copy of its database.
-            tracing::info!(
-                store = store.name_any(),
-                "the annotation {ADOPT} is older than the first look at the store: nothing is adopted, another value asks again"
-            );
-            memory.adopted = Some(request.clone());
-        }
-        return None;
-    };
-    (status.observed_adopt.as_ref() != Some(request)).then(|| request.clone())
 }
 
 /// Returns when to look again.

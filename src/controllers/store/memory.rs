@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
+use super::adoption::Tried;
 use super::breaker::Breaker;
 use super::bundle::Bundles;
 use super::figures::Counter;
@@ -103,6 +104,8 @@ pub(super) struct Memory {
     pub(super) answered: Option<String>,
     /// The request to adopt that was last carried out, or was there before the store was first looked at.
     pub(super) adopted: Option<String>,
+    /// The one that was last tried and not carried out.
+    pub(super) unadopted: Option<Tried>,
     /// Why the last look failed, and how many in a row did so for that reason.
     pub(super) failure: Option<(&'static str, u32)>,
     /// The UID of the store, and of the one that had its name before.

@@ -1,6 +1,7 @@
 //! The store controller: looks at a store (`look`), and apart from that (`slot`, `tell`) says what it means (`verdict`)
 //! and tells Kubernetes (`report`).
 
+mod adoption;
 mod aside;
 mod breaker;
 mod bundle;

@@ -70,6 +70,7 @@ impl Memory {
             notifier: self.notifier.anew(),
             answered: self.answered.take(),
             adopted: self.adopted.take(),
+            unadopted: self.unadopted.take(),
             failure: self.failure,
             uid: std::mem::take(&mut self.uid),
             predecessor: self.predecessor.take(),

@@ -169,13 +169,13 @@ async fn announce(
     };
     let database = &session.database;
     let closed = told.closed();
-    let listed = ledger::unannounced(database, store_id, &closed, i64::from(SAMPLE));
+    let listed = ledger::announcements::unannounced(database, store_id, &closed, i64::from(SAMPLE));
     let sweeps = database.within(listed).await?;
-    let all = sweeps.len() < ledger::AT_ONCE && sweeps.iter().all(|sweep| sweep.ended);
+    let all = sweeps.len() < ledger::announcements::AT_ONCE && sweeps.iter().all(|sweep| sweep.ended);
     for sweep in sweeps.into_iter().filter(|sweep| sweep.ended) {
         let failed = u64::try_from(sweep.failed).unwrap_or_default();
         publish(&context.client, &about, swept_news(sweep.id, failed, &sweep.sample)).await?;
-        database.within(ledger::announced(database, sweep.id)).await?;
+        database.within(ledger::announcements::announced(database, sweep.id)).await?;
     }
     if all {
         told.announced();

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::adoption;
 use super::breaker;
 use super::enforce::Swept;
 use super::figures::Figures;
@@ -86,7 +87,7 @@ fn findings(store: &ExecutionStore, seen: &Seen, before: &ExecutionStoreStatus) 
     let reachable = reachable(seen);
     let valid = valid(seen);
     let paused = paused(store, seen);
-    let recording = recording(seen);
+    let recording = adoption::amended(recording(seen), seen);
     let ready = ready(seen, &[&reachable, &valid], &paused);
     let healthy = healthy(store, seen, before);
     let consistent = consistent(seen, before);

@@ -25,12 +25,10 @@ pub(super) async fn take_over(
     for sql in [
         "UPDATE jobexec.sweeps SET store_id = $1, uid = $3 WHERE store_id = $2",
         "UPDATE jobexec.messages SET store_id = $1, uid = CASE WHEN ended_at IS NULL THEN $3 ELSE uid END WHERE store_id = $2",
-        "WITH gone AS (DELETE FROM jobexec.outbox WHERE store_id = $2 RETURNING *)
-         INSERT INTO jobexec.outbox (store_id, at, event_ids, topic, note, uid)
-         SELECT $1, at, event_ids, topic, note, $3 FROM gone ORDER BY outbox_id",
     ] {
         sqlx::query(sql).bind(store_id).bind(from).bind(uid).persistent(false).execute(&mut *tx).await?;
     }
+    move_outbox(&mut tx, from, Whose::Anybodys, store_id, uid).await?;
     sqlx::query(
         "WITH gone AS (DELETE FROM jobexec.samples WHERE store_id = $2 RETURNING *)
          INSERT INTO jobexec.samples (store_id, at, running, scheduled, long_running, stale, failed)
@@ -46,14 +44,60 @@ pub(super) async fn take_over(
     Ok(())
 }
 
+/// Whose of what is in no message yet is moved.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whose<'a> {
+    /// All.
+    Anybodys,
+    /// What was written for another store than that with this UID.
+    OthersThan(Option<&'a str>),
+}
+
+/// Moves what is in no message yet to the record `to` and the store with the UID `uid`. Returns how many. The operator's login may
+/// insert and delete here, and not update.
+pub(super) async fn move_outbox(
+    tx: &mut PgConnection,
+    from: i64,
+    whose: Whose<'_>,
+    to: i64,
+    uid: Option<&str>,
+) -> Result<u64, sqlx::Error> {
+    let (others, own) = match whose {
+        Whose::Anybodys => (false, None),
+        Whose::OthersThan(own) => (true, own),
+    };
+    let moved = sqlx::query(
+        "WITH taken AS (
+             DELETE FROM jobexec.outbox AS m
+             WHERE m.store_id = $1 AND (NOT $2 OR m.uid IS NOT NULL AND m.uid IS DISTINCT FROM $3::text) RETURNING m.*)
+         INSERT INTO jobexec.outbox (store_id, at, event_ids, topic, note, uid)
+         SELECT $4, at, event_ids, topic, note, $5::text FROM taken ORDER BY outbox_id",
+    )
+    .bind(from)
+    .bind(others)
+    .bind(own)
+    .bind(to)
+    .bind(uid)
+    .persistent(false)
+    .execute(tx)
+    .await?;
+    Ok(moved.rows_affected())
+}
+
+/// The condition that a record of what was done is among the first ones of the store whose id is in `parameter`.
+fn first_events(parameter: &str) -> String {
+    format!(
+        "store_id = {parameter} AND event_id = ANY (ARRAY (
+             SELECT event_id FROM jobexec.events WHERE store_id = {parameter} ORDER BY event_id LIMIT {BATCH}))"
+    )
+}
+
 /// Moves some records of what was done, and returns how many. Their numbers stay, which what is still to be told names; one whose
 /// number is given already gets another.
 async fn move_events(database: &Database, store_id: i64, from: i64) -> Result<i64, DbError> {
     let sql = format!(
         "WITH gone AS (
-             DELETE FROM jobexec.events WHERE store_id = $2 AND event_id = ANY (ARRAY (
-                 SELECT event_id FROM jobexec.events WHERE store_id = $2 ORDER BY event_id LIMIT {BATCH}))
-             RETURNING *),
+             DELETE FROM jobexec.events WHERE {some} RETURNING *),
          marked AS MATERIALIZED (
              SELECT g.*, EXISTS (SELECT FROM jobexec.events AS e WHERE e.store_id = $1 AND e.event_id = g.event_id) AS given
              FROM gone AS g),
@@ -63,7 +107,8 @@ async fn move_events(database: &Database, store_id: i64, from: i64) -> Result<i6
          numbered AS (
              INSERT INTO jobexec.events (store_id, {EVENT})
              SELECT $1, {EVENT} FROM marked WHERE given ORDER BY event_id ON CONFLICT DO NOTHING)
-         SELECT count(*) FROM gone"
+         SELECT count(*) FROM gone",
+        some = first_events("$2"),
     );
     let mut tx = database.write().await?;
     let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(store_id).bind(from).persistent(false);
@@ -88,10 +133,7 @@ pub(super) async fn may_change(database: &Database, of: i64) -> Result<bool, DbE
 
 /// Deletes the record of a table that is gone.
 pub(super) async fn delete(database: &Database, from: i64) -> Result<(), DbError> {
-    let events = format!(
-        "DELETE FROM jobexec.events WHERE store_id = $1 AND event_id = ANY (ARRAY (
-             SELECT event_id FROM jobexec.events WHERE store_id = $1 ORDER BY event_id LIMIT {BATCH}))"
-    );
+    let events = format!("DELETE FROM jobexec.events WHERE {}", first_events("$1"));
     loop {
         let mut tx = database.write().await?;
         let query = sqlx::query(AssertSqlSafe(events.as_str())).bind(from).persistent(false);
@@ -108,20 +150,25 @@ pub(super) async fn delete(database: &Database, from: i64) -> Result<(), DbError
     Ok(())
 }
 
-/// Leaves the record to its table, by the name that this has now.
-pub(super) async fn leave(database: &Database, of: i64) -> Result<(), DbError> {
+/// Leaves the record to its table, by the name that this has now. Returns the schema of the table where this login may not use
+/// that: then the record stays as it is.
+pub(super) async fn leave(database: &Database, of: i64) -> Result<Option<String>, DbError> {
+    let table = "FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE s.store_id = $1 AND c.oid = s.table_oid";
     let mut tx = database.write().await?;
-    sqlx::query(
-        "UPDATE jobexec.stores AS s SET table_schema = n.nspname, table_name = c.relname,
-                table_owner = pg_get_userbyid(c.relowner)
-         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE s.store_id = $1 AND c.oid = s.table_oid",
-    )
-    .bind(of)
-    .persistent(false)
-    .execute(&mut *tx)
-    .await?;
+    let closed = format!(
+        "SELECT quote_ident(nspname) FROM (SELECT n.oid, n.nspname FROM jobexec.stores AS s, LATERAL (SELECT n.oid, n.nspname {table}) AS n) AS n
+         WHERE NOT has_schema_privilege(n.oid, 'USAGE')"
+    );
+    let closed: Option<String> =
+        sqlx::query_scalar(AssertSqlSafe(closed)).bind(of).persistent(false).fetch_optional(&mut *tx).await?;
+    if closed.is_none() {
+        let named = format!(
+            "UPDATE jobexec.stores AS s SET table_schema = n.nspname, table_name = c.relname, table_owner = pg_get_userbyid(c.relowner) {table}"
+        );
+        sqlx::query(AssertSqlSafe(named)).bind(of).persistent(false).execute(&mut *tx).await?;
+    }
     tx.commit().await?;
-    Ok(())
+    Ok(closed)
 }
 
 /// Deletes the record itself and what is found out again.

@@ -319,7 +319,7 @@ impl Judge<'_> {
             reason = reason.as_str(),
             table = m.table(),
             // What a person asks is done at once.
-            running = if reason == Reason::ManualCleanup { m.judged() } else { self.judged() },
+            running = if reason == Reason::ManualCleanup { self.judged_at_once() } else { self.judged() },
             take = self.take(take),
         )
     }

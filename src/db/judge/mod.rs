@@ -64,6 +64,9 @@ pub struct Judge<'a> {
     pub evidence: bool,
     /// What a person asks beside the rules; `None`: the operator itself looks, at all executions.
     pub asked: Option<&'a Asked>,
+    /// The records of other tables or stores of which a person has to say whether what was granted in them counts: the executions
+    /// that were given more time in them are left alone.
+    pub undecided: &'a [i64],
 }
 
 /// How [`Judge::ctes`] takes the stale rows.
@@ -176,6 +179,7 @@ impl<'a> Judge<'a> {
             heartbeats_seen: None,
             evidence: true,
             asked: None,
+            undecided: &[],
         }
     }
 
@@ -254,13 +258,15 @@ impl<'a> Judge<'a> {
         let peeks = self.peeks(take);
         let branches = self.branches(take, &peeks);
         let several = self.evidence || self.forced().is_some() || self.confirmed().is_some();
+        let own = match (take, self.rules) {
+            (Take::Lock(..), Rules::Table(_)) => format!("WHERE {}", self.mapping.of_record("$4")),
+            _ => String::new(),
+        };
+        let found = format!("({}) AS found {own}", branches.join(" UNION ALL "));
         let stale = if branches.len() > 1 && several {
-            format!(
-                "SELECT DISTINCT ON (id) id, reason, action FROM ({}) AS found ORDER BY id, place",
-                branches.join(" UNION ALL ")
-            )
+            format!("SELECT DISTINCT ON (id) id, reason, action FROM {found} ORDER BY id, place")
         } else {
-            format!("SELECT id, reason, action FROM ({}) AS found", branches.join(" UNION ALL "))
+            format!("SELECT id, reason, action FROM {found}")
         };
         let first: String = peeks.iter().map(|peek| format!(", {}", peek.ctes())).collect();
         format!("{}{first}, stale AS MATERIALIZED ({stale})", self.rules())

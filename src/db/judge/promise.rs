@@ -78,7 +78,7 @@ impl Judge<'_> {
              UPDATE jobexec.rules AS r SET promised = c.promised, promised_start = c.run, promised_by = c.extend_by
              FROM changed AS c
              WHERE r.store_id = $4 AND r.scope = 'execution' AND r.key = c.key
-               AND (c.run IS NULL OR r.extend_by = c.extend_by)",
+               AND (c.run IS NULL OR r.extend_by = c.extend_by) AND {own}",
             rules = self.rules(),
             table = m.table(),
             joined = self.joined(),
@@ -86,6 +86,7 @@ impl Judge<'_> {
             deadline = self.deadline(),
             id = m.id(),
             begun = m.only_handled(m.begun()),
+            own = m.of_record("$4"),
         )
     }
 }

@@ -7,6 +7,9 @@
 //! (execution, start, and for how long): rows of which there is such a thing are judged apart from all others.
 
 use super::{Judge, Rules, WARN, id_of};
+use crate::db::extend;
+use crate::db::identity::granted_in;
+use crate::db::mapping::literal;
 use crate::db::observations::{Kind, SEEN_PAUSED};
 
 /// What the ends of Postgres' range are cut to, so that adding to them does not overflow.
@@ -163,9 +166,33 @@ impl Judge<'_> {
         })
     }
 
+    /// The condition that the row `t` was given more time in a record of which a person has to say whether that counts; `None`:
+    /// there is no such record. The list is a hashed subplan, which keeps the order of the index.
+    pub(in crate::db) fn undecided(&self) -> Option<String> {
+        let Rules::Table(_) = self.rules else { return None };
+        let records: Vec<String> = self.undecided.iter().map(ToString::to_string).collect();
+        (!records.is_empty()).then(|| {
+            format!(
+                "{id}::text IN (SELECT r.key FROM jobexec.rules AS r WHERE r.store_id IN ({records}) AND {granted})",
+                id = self.mapping.id(),
+                records = records.join(", "),
+                granted = granted_in("r", &literal(&format!("{}%", extend::SOURCE))),
+            )
+        })
+    }
+
+    /// The condition that the row `t` runs and may be ended where a person asks for it, which is done at once.
+    pub(super) fn judged_at_once(&self) -> String {
+        let judged = self.mapping.judged();
+        match self.undecided() {
+            Some(undecided) => format!("({judged} AND ({undecided}) IS NOT TRUE)"),
+            None => judged,
+        }
+    }
+
     /// The condition that the row `t` runs and is judged now.
     pub(super) fn judged(&self) -> String {
-        let judged = self.mapping.judged();
+        let judged = self.judged_at_once();
         if self.holds() {
             format!("({judged} AND ({} IN (SELECT k FROM h)) IS NOT TRUE)", self.mapping.id())
         } else {

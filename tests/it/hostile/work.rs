@@ -126,8 +126,8 @@ impl Work {
         messages::give_up_old(database, self.store_id, TimeDelta::days(1), &[]).await?;
         messages::expire(database, self.store_id).await?;
         messages::forget(database, self.store_id, TimeDelta::days(1)).await?;
-        ledger::paused(database, self.store_id).await?;
-        ledger::unannounced(database, self.store_id, &[], 5).await?;
+        ledger::breaker::paused(database, self.store_id).await?;
+        ledger::announcements::unannounced(database, self.store_id, &[], 5).await?;
         refusals::count(database, self.store_id).await?;
         retention::prune(database, &self.mapping, self.store_id, TimeDelta::days(90), 0).await?;
         extend::prune(database, &self.mapping, self.store_id).await?;

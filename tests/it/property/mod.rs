@@ -106,6 +106,7 @@ impl Field {
             heartbeats_seen: None,
             evidence: case.evidence,
             asked: None,
+            undecided: &[],
         };
         let mapping = stores::record(&store(case, ground));
         let put = async |compiled: &Compiled| put(database, store_id, compiled, &mapping).await;

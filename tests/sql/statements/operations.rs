@@ -392,11 +392,12 @@ fn message(at: DateTime<Utc>) -> Message {
 async fn of_records(recorder: &mut Recorder, s: &Setting<'_>) {
     let (database, m, id) = (s.database, s.judge.mapping, s.store_id);
     recorder.of("own::probe", own::probe(database, &s.ledger)).await;
-    recorder.of("ledger::pause", ledger::pause(database, id, true, Some("too many"))).await;
-    recorder.of("ledger::paused", ledger::paused(database, id)).await;
-    let sweeps = recorder.of("ledger::unannounced", ledger::unannounced(database, id, &[], 3)).await;
+    recorder.of("ledger::pause", ledger::breaker::pause(database, id, true, Some("too many"))).await;
+    recorder.of("ledger::paused", ledger::breaker::paused(database, id)).await;
+    let sweeps =
+        recorder.of("ledger::unannounced", ledger::announcements::unannounced(database, id, &[], 3)).await;
     let sweep = sweeps.first().map_or_else(Uuid::new_v4, |sweep| sweep.id);
-    recorder.of("ledger::announced", ledger::announced(database, sweep)).await;
+    recorder.of("ledger::announced", ledger::announcements::announced(database, sweep)).await;
     let filter = Filter { execution_id: Some(s.ids[0].clone()), ..Filter::default() };
     recorder.of("audit::history", audit::history(database, id, &filter, 10)).await;
     let (day, hour) = (TimeDelta::days(1), TimeDelta::hours(1));

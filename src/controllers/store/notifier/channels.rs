@@ -167,9 +167,9 @@ impl Channels {
         if state.foreign > 0 {
             let message = format!(
                 "{} messages and events were written for another ExecutionStore, as before this one was made or where the \
-                 database was copied, and nobody is told of them: run `jobexec adopt` on the database to have them delivered, or \
-                 `jobexec adopt --discard` to drop them; the annotation {ADOPT}, with a new value or one that begins with `discard`, \
-                 does the same",
+                 database was copied, and nobody is told of them: if it is a copy, run `jobexec adopt --discard` on the database to \
+                 drop them; `jobexec adopt` has them delivered; the annotation {ADOPT}, with a value that begins with `discard` or \
+                 with another new one, does the same",
                 state.foreign
             );
             return wrong("WrittenForAnother", message);

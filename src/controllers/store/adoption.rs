@@ -1,0 +1,104 @@
+//! What a person asks to adopt by the annotation: when it is tried, and what is said where it was not carried out.
+
+use std::time::{Duration, Instant};
+
+use kube::ResourceExt as _;
+
+use super::look::Seen;
+use super::memory::Memory;
+use crate::api::conditions::{ConditionStatus, ConditionType, DesiredCondition};
+use crate::api::{ADOPT, ExecutionStore};
+use crate::notify::plain;
+
+/// How long a request that was not carried out waits for another try while nothing else has changed: each may take as long as
+/// `statementTimeout`, and nothing is ended meanwhile.
+const AGAIN: Duration = Duration::from_mins(5);
+
+/// How many characters of a request are told.
+const WORDS: usize = 60;
+
+/// The reason of `AuditAvailable` where nothing else is wrong.
+const NOT_ADOPTED: &str = "NotAdopted";
+
+/// A request that was not carried out.
+pub(super) struct Tried {
+    request: String,
+    at: Instant,
+    why: String,
+}
+
+/// What a person asks to adopt, if that was not carried out yet.
+pub(super) fn asked(store: &ExecutionStore, memory: &mut Memory) -> Option<String> {
+    let request = store.annotations().get(ADOPT)?;
+    let status = store.status.as_ref().filter(|status| !status.conditions.is_empty());
+    let Some(status) = status.filter(|_| memory.adopted.as_ref() != Some(request)) else {
+        if memory.adopted.as_ref() != Some(request) {
+            // An object may be made from another one's, for a copy of its database.
+            tracing::info!(
+                store = store.name_any(),
+                "the annotation {ADOPT} is older than the first look at the store: nothing is adopted, another value asks again"
+            );
+            memory.adopted = Some(request.clone());
+        }
+        return None;
+    };
+    (status.observed_adopt.as_ref() != Some(request)).then(|| request.clone())
+}
+
+/// Whether a session is to be opened for it: it is new, or was last tried long ago.
+pub(super) fn is_due(request: &str, memory: &Memory) -> bool {
+    memory.unadopted.as_ref().is_none_or(|tried| tried.request != request || tried.at.elapsed() >= AGAIN)
+}
+
+/// Notes what came of the request as a session was opened for it.
+pub(super) fn note(memory: &mut Memory, request: Option<String>, done: Option<&Result<(), String>>) {
+    let Some((request, done)) = request.zip(done) else { return };
+    match done {
+        Ok(()) => (memory.adopted, memory.unadopted) = (Some(request), None),
+        Err(why) => {
+            memory.unadopted = Some(Tried { request, at: Instant::now(), why: why.clone() });
+        }
+    }
+}
+
+/// What is said of the request, if it was tried and not carried out.
+pub(super) fn told(store: &ExecutionStore, memory: &Memory) -> Option<String> {
+    let tried = memory.unadopted.as_ref()?;
+    let Tried { request, why, .. } = tried;
+    let asked = store.annotations().get(ADOPT) == Some(request);
+    asked
+        .then(|| format!("the annotation {ADOPT}={} was not carried out: {why}", plain::line(request, WORDS)))
+}
+
+/// `AuditAvailable`, with what is said of the request.
+pub(super) fn amended(recording: DesiredCondition, seen: &Seen) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::AuditAvailable;
+    match (&seen.unadopted, recording.status) {
+        (Some(told), ConditionStatus::True) => {
+            DesiredCondition::new(TYPE, false, NOT_ADOPTED, format!("what is done is recorded, and {told}"))
+        }
+        (Some(told), ConditionStatus::False) => {
+            let message = format!("{}; {told}", recording.message);
+            DesiredCondition::new(TYPE, false, recording.reason, message)
+        }
+        _ => recording,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_carried_out_counts_as_that_and_the_rest_is_tried_again_at_leisure() {
+        let mut memory = Memory::default();
+        assert!(is_due("1", &memory));
+        note(&mut memory, Some("1".to_owned()), Some(&Err("held".to_owned())));
+        assert_eq!(memory.adopted, None);
+        assert!(!is_due("1", &memory) && is_due("2", &memory));
+        note(&mut memory, None, None);
+        assert!(memory.unadopted.is_some());
+        note(&mut memory, Some("1".to_owned()), Some(&Ok(())));
+        assert!(memory.adopted.as_deref() == Some("1") && memory.unadopted.is_none());
+    }
+}

@@ -1,0 +1,233 @@
+//! Who looks after a table of executions: the claim of a store, which its operator confirms.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Claimant, Entered, GAP_SECONDS, HIDDEN, ITS_ROW, Ledger, OWNER, Registered, WATCHED_SINCE, enter,
+    left_behind, now, registered, seen_within, unnumbered,
+};
+use crate::db::identity::{self, Left};
+use crate::db::mapping::wire;
+use crate::db::schema::{self, Lack, Refusal};
+use crate::db::{Database, DbError, Mapping, extend, outbox};
+
+/// What came of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The table is the claimant's.
+    Held {
+        /// What is recorded.
+        ledger: Ledger,
+        /// Since when the store has been looked at without a gap, by the database's clock.
+        watched_since: DateTime<Utc>,
+        /// When it was confirmed, by the same clock.
+        confirmed: DateTime<Utc>,
+        /// The records of other tables that were last known by the name of this one.
+        left: Vec<Left>,
+    },
+    /// Another `ExecutionStore` looks after the table.
+    Taken(Claimant),
+    /// There are tables, and they are not used: nothing is claimed.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// The database's time.
+        now: DateTime<Utc>,
+    },
+}
+
+/// Claims the table for `claimant`, or confirms that it does, creating the operator's tables if that is needed and
+/// allowed. A claim of another store counts until it is released or not confirmed for ten minutes; that of a store that had
+/// this one's name, as long as it is confirmed. `outage`: the database was away, so evidence of life counts from now on.
+pub async fn claim(
+    database: &Database,
+    mapping: &Mapping,
+    claimant: &Claimant,
+    outage: bool,
+) -> Result<Claim, DbError> {
+    let missing = |why: String, now| Claim::Held {
+        ledger: Ledger::Missing(why),
+        watched_since: now,
+        confirmed: now,
+        left: Vec::new(),
+    };
+    match schema::ensure(database, mapping.schema_owner()).await? {
+        None => {}
+        Some(Lack::Missing(why)) => {
+            let now = now(database).await?;
+            return Ok(match extended(database, mapping).await? {
+                Some(false) => missing(why, now),
+                // Held up for sure where an extension is there; where it is not known, only if the store has recorded before.
+                found => Claim::Refused {
+                    refusal: Refusal { reason: "TablesMissing", why, owner_trusted: found.is_some() },
+                    now,
+                },
+            });
+        }
+        Some(Lack::Refused(refusal)) => {
+            return Ok(Claim::Refused { refusal, now: now(database).await? });
+        }
+    }
+    let mut tx = database.write().await?;
+    if enter(&mut tx, mapping).await? == Entered::Hidden {
+        tx.rollback().await?;
+        return Ok(missing(HIDDEN.to_owned(), now(database).await?));
+    }
+    let Some(Registered { store_id, holder, was, watched }) = registered(&mut tx, mapping).await? else {
+        tx.rollback().await?;
+        return Ok(missing(unnumbered(), now(database).await?));
+    };
+    let left = left_behind(&mut tx, mapping, Some(store_id)).await?;
+    if let Some(was) = &was
+        && let Some(refusal) = identity::contradiction(&left, was, mapping)
+    {
+        tx.rollback().await?;
+        return Ok(Claim::Refused { refusal, now: now(database).await? });
+    }
+    if let Some(holder) = holder.filter(|holder| !holder.gives_way_to(claimant)) {
+        return Ok(Claim::Taken(holder.claimant));
+    }
+    let (watched_since, confirmed) = confirm(&mut tx, mapping, store_id, claimant, outage).await?;
+    if !watched || was.is_some() {
+        identity::keep(&mut tx, mapping, store_id, &left, &claimant.uid).await?;
+    }
+    let outbox = outbox::usable(&mut tx).await?;
+    tx.commit().await?;
+    Ok(Claim::Held { ledger: Ledger::Tables { store_id, outbox }, watched_since, confirmed, left })
+}
+
+/// Whether a person has given an execution of the table more time, which is recorded nowhere else; `None`: this login may not
+/// read it.
+async fn extended(database: &Database, mapping: &Mapping) -> Result<Option<bool>, DbError> {
+    let (table_schema, table_name) = mapping.relation();
+    let mut tx = database.read().await?;
+    let (there, readable): (bool, bool) = sqlx::query_as(
+        "SELECT count(*) = 2, COALESCE(bool_and(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')), false)
+         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE n.nspname = 'jobexec' AND c.relname IN ('stores', 'rules') AND c.relkind = 'r'",
+    )
+    .persistent(false)
+    .fetch_one(&mut *tx)
+    .await?;
+    if !there {
+        return Ok(Some(false));
+    }
+    if !readable {
+        return Ok(None);
+    }
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM jobexec.rules WHERE extend_source LIKE $3
+                        AND store_id IN (SELECT store_id FROM jobexec.stores WHERE {ITS_ROW}))"
+    );
+    let found = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+        .bind(table_schema)
+        .bind(table_name)
+        .bind(format!("{}%", extend::SOURCE))
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(Some(found))
+}
+
+/// Who claims a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::db) struct Holder {
+    /// The store.
+    pub(in crate::db) claimant: Claimant,
+    /// Whether the claim counts: it was confirmed of late, and not in a time to come.
+    pub(in crate::db) counts: bool,
+    /// Whether it was not confirmed for longer than a store that is managed leaves it.
+    pub(in crate::db) silent: bool,
+}
+
+impl Holder {
+    /// Whether the claim goes over to `claimant`. Of one name a cluster has one store: who is made again under it need not wait
+    /// for the claim to end once nobody confirms it.
+    fn gives_way_to(&self, claimant: &Claimant) -> bool {
+        let Claimant { uid, namespace, name, .. } = &self.claimant;
+        let same_name = (namespace, name) == (&claimant.namespace, &claimant.name);
+        !self.counts
+            || *uid == claimant.uid
+            || claimant.predecessor.as_ref() == Some(uid)
+            || (self.silent && same_name)
+    }
+}
+
+/// Writes the claim. Returns since when the table has been looked at without a gap, and now.
+async fn confirm(
+    tx: &mut sqlx::PgConnection,
+    mapping: &Mapping,
+    store_id: i64,
+    claimant: &Claimant,
+    outage: bool,
+) -> Result<(DateTime<Utc>, DateTime<Utc>), sqlx::Error> {
+    let (table_schema, table_name) = mapping.relation();
+    let sql = format!(
+        "UPDATE jobexec.stores SET uid = $4, namespace = $5, name = $6, seen_at = statement_timestamp(),
+                table_schema = $1, table_name = $2, table_owner = {OWNER},
+                watched_since = CASE WHEN $7 OR NOT {seen} THEN statement_timestamp()
+                                     ELSE COALESCE({WATCHED_SINCE}, statement_timestamp()) END
+         WHERE store_id = $3 RETURNING {watched}, seen_at",
+        seen = seen_within("$8"),
+        watched = wire("watched_since"),
+    );
+    sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(table_schema)
+        .bind(table_name)
+        .bind(store_id)
+        .bind(&claimant.uid)
+        .bind(&claimant.namespace)
+        .bind(&claimant.name)
+        .bind(outage)
+        .bind(GAP_SECONDS)
+        .persistent(false)
+        .fetch_one(tx)
+        .await
+}
+
+/// Gives up the claim of the store with this UID, unless it was confirmed after `confirmed`: then another operator looks after the
+/// store by now.
+pub async fn release(
+    database: &Database,
+    store_id: i64,
+    uid: &str,
+    confirmed: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let mut tx = database.write().await?;
+    sqlx::query(
+        "UPDATE jobexec.stores SET uid = NULL, namespace = NULL, name = NULL, seen_at = NULL
+         WHERE uid = $1 AND seen_at <= $2 AND store_id = $3",
+    )
+    .bind(uid)
+    .bind(confirmed)
+    .bind(store_id)
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(uid: &str, namespace: &str) -> Claimant {
+        Claimant { uid: uid.into(), predecessor: None, namespace: namespace.into(), name: "jobs".into() }
+    }
+
+    #[test]
+    fn a_claim_gives_way_to_who_has_its_name_once_nobody_confirms_it() {
+        let held = |counts, silent| Holder { claimant: store("one", "prod"), counts, silent };
+        let (again, other) = (store("two", "prod"), store("two", "staging"));
+        // It is confirmed: another cluster may have a store of that name.
+        assert!(!held(true, false).gives_way_to(&again) && !held(true, false).gives_way_to(&other));
+        assert!(held(true, true).gives_way_to(&again) && !held(true, true).gives_way_to(&other));
+        assert!(held(false, true).gives_way_to(&other), "it has ended");
+        let known = Claimant { predecessor: Some("one".into()), ..again };
+        assert!(
+            held(true, false).gives_way_to(&known) && held(true, false).gives_way_to(&store("one", "prod"))
+        );
+    }
+}

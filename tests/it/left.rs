@@ -1,0 +1,280 @@
+//! The records that other tables, or other stores, have left for a table: what people granted in them ends nothing and is not lost,
+//! and what cannot be adopted is said and stops nothing.
+
+use std::time::Duration;
+
+use jobexec_operator::db::{Database, Layout, extend, url, validate};
+use serde_json::json;
+
+use crate::identity::{LATER, granted, only_the_granted_one_lives, rebuild, run};
+use crate::support::world::TABLE;
+use crate::support::{Operator, World, is, message};
+
+const ADOPT: &str = "jobexec.dev/adopt";
+
+/// The record of the last table is of nobody who is known: its table is gone, and another store had claimed it.
+async fn of_another(world: &World) {
+    rebuild(world).await;
+    world.sql("DROP TABLE job_executions_old; UPDATE jobexec.stores SET uid = 'other'").await;
+}
+
+/// Waits until it is said that a record is left, and returns what is said of it.
+async fn left(world: &World, operator: &Operator) -> String {
+    let told =
+        world.store_until(operator, |s| is(&s.conditions, "AuditAvailable", "False", "RecordsLeft")).await;
+    message(&told.conditions, "AuditAvailable")
+}
+
+/// Waits until none is.
+async fn settled(world: &World, operator: &Operator) {
+    world.store_until(operator, |s| is(&s.conditions, "AuditAvailable", "True", "TablesPresent")).await;
+}
+
+#[tokio::test]
+async fn columns_of_the_table_with_names_of_ours_lose_nothing() {
+    let (world, operator) = granted("names").await;
+    world
+        .sql(
+            "ALTER TABLE job_executions ADD COLUMN key text DEFAULT 'x', ADD COLUMN scope text DEFAULT 'x', \
+             ADD COLUMN store_id text DEFAULT 'x', ADD COLUMN execution_id text DEFAULT 'x', ADD COLUMN kind text DEFAULT 'x', \
+             ADD COLUMN since text DEFAULT 'x', ADD COLUMN k text DEFAULT 'x', ADD COLUMN moves text DEFAULT 'x', \
+             ADD COLUMN promised text DEFAULT 'x', ADD COLUMN extend_by text DEFAULT 'x', ADD COLUMN extend_source text DEFAULT 'x', \
+             ADD COLUMN earliest text DEFAULT 'x', ADD COLUMN action text DEFAULT 'x', ADD COLUMN reason text DEFAULT 'x', \
+             ADD COLUMN uid text DEFAULT 'x', ADD COLUMN table_oid text DEFAULT 'x', ADD COLUMN detail text DEFAULT 'x'",
+        )
+        .await;
+    operator.kill();
+    rebuild(&world).await;
+    world.sql(LATER).await;
+    let operator = world.operator();
+    left(&world, &operator).await;
+    only_the_granted_one_lives(&world).await;
+    let told = run(&world, &["list", "--overdue", "-o", "name", "--table", "public.job_executions"]);
+    assert_eq!(told, "", "nor does any other statement stumble over them");
+}
+
+#[tokio::test]
+async fn of_many_records_that_are_left_the_newest_count() {
+    let world = World::new("manyleft").await;
+    world
+        .sql(
+            "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) \
+             SELECT 1, n, 'public', 'job_executions' FROM generate_series(1, 10) AS n; \
+             INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '20 hours'), \
+             (2, 1, 2, 'running', now() - interval '20 hours')",
+        )
+        .await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    run(&world, &["extend", "1", "--by", "48h"]);
+    operator.kill();
+    rebuild(&world).await;
+    world.sql(LATER).await;
+    let _operator = world.operator();
+    only_the_granted_one_lives(&world).await;
+}
+
+#[tokio::test]
+async fn nobody_is_given_more_time_in_a_record_that_a_person_has_to_choose_first() {
+    let (world, operator) = granted("unchosen").await;
+    operator.kill();
+    rebuild(&world).await;
+    let refused = run(&world, &["extend", "2", "--by", "1h", "--table", "public.job_executions"]);
+    assert!(refused.contains("were given more time") && refused.contains("jobexec adopt"), "{refused}");
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.stores").await, 1);
+}
+
+#[tokio::test]
+async fn a_table_that_was_entered_before_the_first_claim_keeps_what_people_granted() {
+    let (world, operator) = granted("entered").await;
+    operator.kill();
+    rebuild(&world).await;
+    // As a command line did that does not refuse.
+    world
+        .sql(
+            "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) \
+             VALUES ('jobexec.stores'::regclass, 'job_executions'::regclass, 'public', 'job_executions')",
+        )
+        .await;
+    world.sql(LATER).await;
+    let direct = run(&world, &["cleanup", "--yes", "--id", "1", "--table", "public.job_executions"]);
+    assert_eq!(world.status(1).await, "running", "{direct}");
+    assert!(direct.contains("left alone until a person has said"), "{direct}");
+    let _operator = world.operator();
+    only_the_granted_one_lives(&world).await;
+}
+
+#[tokio::test]
+async fn names_that_are_swapped_under_a_running_operator_end_nothing_by_the_record_of_the_other_table() {
+    let (world, operator) = granted("swapping").await;
+    world.sql(&TABLE.replace("job_executions", "others")).await;
+    world.prepare_for(&json!({"table": {"name": "others"}})).await;
+    world
+        .sql(
+            "INSERT INTO others SELECT * FROM job_executions; UPDATE others SET started_at = now() - interval '30 hours'; \
+             INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) \
+             VALUES ('jobexec.stores'::regclass, 'others'::regclass, 'public', 'others'); \
+             INSERT INTO jobexec.rules (store_id, scope, key, extend_by, extend_source, overruled, earliest, fixed) \
+             SELECT store_id, 'execution', '2', interval '48 hours', 'CommandLine/somebody', '{}', interval '0', false \
+             FROM jobexec.stores WHERE table_name = 'others'",
+        )
+        .await;
+    world
+        .sql(
+            "ALTER TABLE job_executions RENAME TO tmp; ALTER TABLE others RENAME TO job_executions; \
+             ALTER TABLE tmp RENAME TO others",
+        )
+        .await;
+    let paused = |s: &jobexec_operator::api::ExecutionStoreStatus| {
+        is(&s.conditions, "EnforcementPaused", "True", "RecordsContradict")
+    };
+    world.store_until(&operator, paused).await;
+    assert_eq!((world.status(1).await, world.status(2).await), ("running".into(), "running".into()));
+}
+
+#[tokio::test]
+async fn what_people_granted_is_dropped_by_no_look_at_another_table() {
+    let (world, operator) = granted("dropped").await;
+    operator.kill();
+    let options = url::parse(&world.superuser(), None).unwrap();
+    let database = Database::connect(options, 2, Duration::from_secs(30)).await.unwrap();
+    world.sql(&TABLE.replace("job_executions", "others")).await;
+    let mapping = async || validate::validate(&database, &Layout::default()).await.unwrap().unwrap().mapping;
+    let store_id = world.one("SELECT store_id FROM jobexec.stores").await;
+    let granted = "SELECT count(*) FROM jobexec.rules WHERE extend_by = '48 hours'";
+    world.sql("ALTER TABLE job_executions RENAME TO tmp; ALTER TABLE others RENAME TO job_executions").await;
+    extend::prune(&database, &mapping().await, store_id).await.unwrap();
+    assert_eq!(world.one::<i64>(granted).await, 1);
+    world.sql("ALTER TABLE job_executions RENAME TO others; ALTER TABLE tmp RENAME TO job_executions").await;
+    world.sql("DELETE FROM job_executions").await;
+    extend::prune(&database, &mapping().await, store_id).await.unwrap();
+    assert_eq!(world.one::<i64>(granted).await, 0, "it has ended");
+}
+
+#[tokio::test]
+async fn an_execution_that_was_granted_more_time_by_nobody_knows_whom_is_left_alone_until_a_person_says() {
+    for (how, lives) in [("1", true), ("discard", false)] {
+        let (world, operator) = granted("undecided").await;
+        operator.kill();
+        of_another(&world).await;
+        world.sql(LATER).await;
+        let operator = world.operator();
+        let text = left(&world, &operator).await;
+        only_the_granted_one_lives(&world).await;
+        assert!(text.contains("1 executions that were given more time in it are not ended"), "{text}");
+        world.request_sweep(&operator).await;
+        for more in [&["--older-than", "1h"][..], &["--id", "1", "--include-governed"], &[]] {
+            let table = ["cleanup", "--yes", "--table", "public.job_executions"];
+            let told = run(&world, &[&table[..], more].concat());
+            assert_eq!(world.status(1).await, "running", "{told}");
+            assert!(told.contains("jobexec adopt"), "{told}");
+        }
+        world.annotate(ADOPT, how).await;
+        settled(&world, &operator).await;
+        world.request_sweep(&operator).await;
+        assert_eq!(world.status(1).await == "running", lives);
+    }
+}
+
+#[tokio::test]
+async fn what_was_granted_is_adopted_beside_what_an_object_says() {
+    let (world, operator) = granted("beside").await;
+    operator.kill();
+    of_another(&world).await;
+    // What was computed of it is a timeout too.
+    world
+        .sql(
+            "INSERT INTO jobexec.figures SELECT store_id, 'uid', 'nightly', 1, now(), '[]' FROM jobexec.stores; \
+             INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) \
+             VALUES ('jobexec.stores'::regclass, 'job_executions'::regclass, 'public', 'job_executions'); \
+             INSERT INTO jobexec.rules (store_id, scope, key, timeout, timeout_rank, timeout_source, overruled, earliest, fixed) \
+             SELECT max(store_id), 'execution', '1', interval '24 hours', 10, 'JobExecution/one', '{}', interval '0', false \
+             FROM jobexec.stores",
+        )
+        .await;
+    let adopted = run(&world, &["adopt", "--table", "public.job_executions"]);
+    assert!(adopted.contains("is the table's own now"), "{adopted}");
+    let computed =
+        "SELECT count(*) FROM jobexec.figures JOIN jobexec.stores USING (store_id) WHERE policy_uid = 'uid'";
+    assert_eq!(world.one::<i64>(computed).await, 1);
+    world.execution("one", "1", json!({"timeout": "24h"})).await;
+    world.sql(LATER).await;
+    let operator = world.operator();
+    settled(&world, &operator).await;
+    only_the_granted_one_lives(&world).await;
+}
+
+#[tokio::test]
+async fn an_adoption_that_fails_is_told_and_stops_nothing() {
+    let (world, operator) = granted("failing").await;
+    operator.kill();
+    of_another(&world).await;
+    world.sql(LATER).await;
+    world.store(json!({"connection": {"statementTimeout": "1s"}})).await;
+    let operator = world.operator();
+    left(&world, &operator).await;
+    let mut held = world.pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM jobexec.stores WHERE uid = 'other' FOR UPDATE")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    world.annotate(ADOPT, "1").await;
+    let told = |s: &jobexec_operator::api::ExecutionStoreStatus| {
+        message(&s.conditions, "AuditAvailable").contains("jobexec.dev/adopt=1 was not carried out")
+            && is(&s.conditions, "Ready", "True", "Enforcing")
+    };
+    let status = world.store_until(&operator, told).await;
+    assert_eq!(status.observed_adopt, None, "{status:#?}");
+    world.sql("INSERT INTO job_executions VALUES (3, 1, 3, 'running', now() - interval '2 days')").await;
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 3").await;
+    held.rollback().await.unwrap();
+    world.annotate(ADOPT, "2").await;
+    world.store_until(&operator, |s| s.observed_adopt.as_deref() == Some("2")).await;
+    settled(&world, &operator).await;
+    only_the_granted_one_lives(&world).await;
+}
+
+#[tokio::test]
+async fn what_was_not_adopted_is_not_said_to_be() {
+    // Nobody has made the operator's tables.
+    let world = World::bare("unadopted").await;
+    world.sql(TABLE).await;
+    world.sql(&format!("GRANT SELECT, UPDATE ON job_executions TO {}", world.role)).await;
+    world.secret("db", json!({"uri": world.url("right/password")})).await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "False", "TablesMissing")).await;
+    world.annotate(ADOPT, "1").await;
+    let told = |s: &jobexec_operator::api::ExecutionStoreStatus| {
+        message(&s.conditions, "AuditAvailable").contains("jobexec.dev/adopt=1 was not carried out")
+    };
+    let status = world.store_until(&operator, told).await;
+    assert_eq!(status.observed_adopt, None);
+    assert!(is(&status.conditions, "AuditAvailable", "False", "TablesMissing"), "{status:#?}");
+}
+
+#[tokio::test]
+async fn a_record_whose_table_is_where_the_login_may_not_look_stays_and_stops_nothing() {
+    let (world, operator) = granted("moved").await;
+    operator.kill();
+    world.sql("CREATE SCHEMA archive; ALTER TABLE job_executions SET SCHEMA archive").await;
+    world.sql(TABLE).await;
+    world.prepare_for(&json!({})).await;
+    let operator = world.operator();
+    left(&world, &operator).await;
+    world.annotate(ADOPT, "discard-1").await;
+    let told = |s: &jobexec_operator::api::ExecutionStoreStatus| {
+        message(&s.conditions, "AuditAvailable").contains("GRANT USAGE ON SCHEMA archive")
+            && is(&s.conditions, "Ready", "True", "Enforcing")
+    };
+    world.store_until(&operator, told).await;
+    world.sql(&format!("GRANT USAGE ON SCHEMA archive TO {}", world.role)).await;
+    world.annotate(ADOPT, "discard-2").await;
+    world.store_until(&operator, |s| s.observed_adopt.as_deref() == Some("discard-2")).await;
+    settled(&world, &operator).await;
+    assert_eq!(
+        world.one::<String>("SELECT string_agg(table_schema, ' ' ORDER BY 1) FROM jobexec.stores").await,
+        "archive public"
+    );
+}
