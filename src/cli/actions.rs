@@ -12,7 +12,7 @@ use crate::db::adopt::{self, How, Outcome};
 use crate::db::cancel::{self, Request};
 use crate::db::own::Fault;
 use crate::db::{Ledger, extend as rule, ledger, running};
-use crate::http::wire::StoreName;
+use crate::http::types::StoreName;
 
 /// The options that select a store.
 #[derive(Debug, clap::Args)]

@@ -12,7 +12,7 @@ use crate::db::cleanup::{Report, Row};
 use crate::db::explain::{Explanation, Record};
 use crate::db::health::Health;
 use crate::db::running::Execution;
-use crate::http::wire::StoreName;
+use crate::http::types::StoreName;
 
 /// The options that select a store.
 #[derive(Clone, Debug, clap::Args)]

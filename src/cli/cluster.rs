@@ -12,7 +12,7 @@ use crate::api::{ADOPT, Duration, ExecutionStore, JobExecution, RESUME};
 use crate::controllers::execution::names;
 use crate::db::adopt::{DISCARD, How};
 use crate::db::mapping::IdType;
-use crate::http::wire::StoreName;
+use crate::http::types::StoreName;
 use crate::secrets::describe;
 
 /// Time limit of one call, including the client's own retries.

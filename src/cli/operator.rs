@@ -187,7 +187,7 @@ impl From<ServerArgs> for http::Options {
             }),
             auth: auth::Options {
                 audiences: serve.token_audience.into_iter().filter(|audience| !audience.is_empty()).collect(),
-                keep: serve.auth_cache_ttl.get(),
+                cache_ttl: serve.auth_cache_ttl.get(),
             },
             probes: serve.probe_address,
             metrics: serve.metrics,

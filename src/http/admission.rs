@@ -1,7 +1,7 @@
-//! What happens to a request before it is worked on: who sends it, whether that caller may send a body, and the body itself.
+//! Authenticates a request, checks whether its caller may send a body, and reads the body.
 //!
-//! Nothing of this takes a slot, and all of it ends with the time limit of the request: a client that sends slowly holds up
-//! nobody but itself.
+//! This takes no slot and counts towards the request's time limit, so that a client that sends slowly delays only
+//! itself.
 
 use std::sync::Arc;
 
@@ -16,74 +16,74 @@ use super::app::App;
 use super::auth::{Caller, User};
 use super::origin::Origin;
 use super::problem::Problem;
-use super::slots::{Asker, Share, Slots};
+use super::slots::{CallerPermit, ClientKey, Slots};
 use super::{cleanup, extract, page};
 
-/// How a group of paths knows its callers.
+/// The credentials that a group of routes accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Credentials {
-    /// By the header `Authorization`; without one a request is that of `system:anonymous`.
+    /// By the header `Authorization`. A request without it is that of `system:anonymous`.
     Token,
-    /// By the cookie of the page. What is wrong is shown as a page.
+    /// By the cookie of the page. Errors are rendered as a page.
     Cookie,
-    /// Not at all.
+    /// No authentication.
     None,
 }
 
-/// What the middleware needs.
+/// The state of the middleware.
 #[derive(Clone)]
-pub(super) struct Entrance {
+pub(super) struct Admission {
     pub(super) app: Arc<App>,
     pub(super) slots: Arc<Slots>,
     pub(super) credentials: Credentials,
 }
 
-/// Admits a request, with its caller in its extensions and its body read.
-pub(super) async fn admit(State(entrance): State<Entrance>, request: Request, next: Next) -> Response {
-    match entrance.enter(request).await {
+/// Admits a request, with the caller in its extensions and the body read.
+pub(super) async fn admit(State(admission): State<Admission>, request: Request, next: Next) -> Response {
+    match admission.prepare(request).await {
         Ok(request) => next.run(request).await,
         Err(refusal) => refusal,
     }
 }
 
-/// Works on a request only where there is a slot for it. The caller's share is given back when the work has ended, not when the
-/// client has gone.
-pub(super) async fn in_a_slot(State(slots): State<Arc<Slots>>, mut request: Request, next: Next) -> Response {
-    let share = request.extensions_mut().remove::<Arc<Share>>();
-    let slot = match slots.slot() {
+/// Runs a request only if a slot is free. The caller's permit is released when the work ends, not when the client
+/// disconnects.
+pub(super) async fn with_slot(State(slots): State<Arc<Slots>>, mut request: Request, next: Next) -> Response {
+    let permit = request.extensions_mut().remove::<Arc<CallerPermit>>();
+    let slot = match slots.acquire() {
         Ok(slot) => slot,
         Err(problem) => return problem.into_response(),
     };
     let response = next.run(request).await;
-    drop((slot, share));
+    drop((slot, permit));
     response
 }
 
-impl Entrance {
-    async fn enter(&self, request: Request) -> Result<Request, Response> {
+impl Admission {
+    async fn prepare(&self, request: Request) -> Result<Request, Response> {
         let (mut parts, body) = request.into_parts();
         let origin = origin_of(&parts).map_err(Problem::into_response)?;
         let user = self.user(&parts, origin).await?;
-        let asker = match &user {
-            Some(user) if !user.is_anonymous() => Asker::User(user.name.clone()),
-            _ => Asker::Nobody(origin),
+        let client = match &user {
+            Some(user) if !user.is_anonymous() => ClientKey::User(user.name.clone()),
+            _ => ClientKey::Anonymous(origin),
         };
         let has_body = parts.method == Method::POST && !axum::body::HttpBody::is_end_stream(&body);
-        // The files of the page are for everybody, and are not waited for: they compete with nobody's sign-in.
-        let share = if has_body || self.credentials != Credentials::None {
-            Some(self.slots.share(asker).map_err(|problem| self.refusal(&problem))?)
+        // The files of the page are public and quick to serve, so they need no permit and cannot block a sign-in.
+        let permit = if has_body || self.credentials != Credentials::None {
+            Some(self.slots.acquire_for(client).map_err(|problem| self.refusal(&problem))?)
         } else {
             None
         };
         let body = if has_body {
             self.authorize(&mut parts, user.as_ref()).await?;
-            extract::whole(body).await.map_err(|problem| self.refusal(&problem))?.into()
+            extract::read_body(body).await.map_err(|problem| self.refusal(&problem))?.into()
         } else {
-            // No other request has a use for one, so it is not waited for.
+            // Other requests have no use for a body, so it is not read.
             Body::empty()
         };
-        if let Some(share) = share {
-            parts.extensions.insert(Arc::new(share));
+        if let Some(permit) = permit {
+            parts.extensions.insert(Arc::new(permit));
         }
         if let Some(user) = user {
             parts.extensions.insert(user);
@@ -92,26 +92,29 @@ impl Entrance {
     }
 
     async fn user(&self, parts: &Parts, origin: Origin) -> Result<Option<Arc<User>>, Response> {
-        let gate = &self.app.gate;
+        let authorizer = &self.app.authorizer;
         match self.credentials {
-            Credentials::Token => {
-                gate.caller(&parts.headers, origin).await.map(Some).map_err(Problem::into_response)
-            }
-            Credentials::Cookie => page::user(gate, &parts.headers, origin).await.map(Some),
+            Credentials::Token => authorizer
+                .authenticate_request(&parts.headers, origin)
+                .await
+                .map(Some)
+                .map_err(Problem::into_response),
+            Credentials::Cookie => page::user(authorizer, &parts.headers, origin).await.map(Some),
             Credentials::None => Ok(None),
         }
     }
 
-    /// Refuses who may not do anything with a body, before it is read. Signing in is for everybody: the token is in the body.
+    /// Rejects callers without the right to send a body before it is read. Signing in is open to everybody, since the
+    /// token is in the body.
     async fn authorize(&self, parts: &mut Parts, user: Option<&Arc<User>>) -> Result<(), Response> {
         let Some(user) = user else { return Ok(()) };
         let caller = Caller(user.clone());
-        let may = match self.credentials {
-            Credentials::Token => cleanup::may_begin(&self.app, &caller, parts).await,
-            Credentials::Cookie => cleanup::may_some(&self.app, &caller).await,
+        let allowed = match self.credentials {
+            Credentials::Token => cleanup::authorize_body(&self.app, &caller, parts).await,
+            Credentials::Cookie => cleanup::authorize_any_store(&self.app, &caller).await,
             Credentials::None => Ok(()),
         };
-        may.map_err(|problem| self.refusal(&problem))
+        allowed.map_err(|problem| self.refusal(&problem))
     }
 
     fn refusal(&self, problem: &Problem) -> Response {
@@ -122,8 +125,8 @@ impl Entrance {
     }
 }
 
-/// Where the connection of a request comes from.
+/// Returns the origin of a request's connection.
 pub(super) fn origin_of(parts: &Parts) -> Result<Origin, Problem> {
     let origin = parts.extensions.get::<Origin>().copied();
-    origin.ok_or_else(|| Problem::Internal("a request without an origin".to_owned()))
+    origin.ok_or_else(|| Problem::Internal("the request has no origin".to_owned()))
 }

@@ -1,4 +1,4 @@
-//! One connection: its TLS handshake, its requests, and the moments at which it is closed.
+//! One connection: its TLS handshake, its requests, and when it is closed.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -21,71 +21,72 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::eviction::Place;
+use super::eviction::ConnectionPermit;
 use super::limits::{CONNECTION_AGE, HANDSHAKE_LIMIT, HEAD_BYTES, WRITE_LIMIT};
 use super::origin::Origin;
 use super::tls::Identity;
 
-/// How the connections of one listening address are served.
+/// Serves the connections of one listening address.
 #[derive(Clone)]
-pub(super) struct Service {
+pub(super) struct ConnectionHandler {
     pub(super) router: Router,
-    /// With TLS, or without.
+    /// The certificate, if TLS is enabled.
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) timing: Timing,
     pub(super) stop: CancellationToken,
 }
 
-/// How long the parts of a connection may take.
+/// The time limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
-    /// The head of a request, from the end of the last answer: also how long a connection may be idle.
+    /// The limit of a request's head, measured from the end of the previous response: this is also how long a
+    /// connection may be idle.
     pub(super) head: Duration,
-    /// The last request once the connection is to end.
-    pub(super) last: Duration,
-    /// Whether further requests may follow the first.
+    /// The limit of the last request after a connection is asked to end.
+    pub(super) drain: Duration,
+    /// Whether a connection may have more than one request.
     pub(super) keep_alive: bool,
 }
 
-impl Service {
+impl ConnectionHandler {
     /// Serves one connection until it ends or is evicted.
-    pub(super) async fn converse(self, stream: TcpStream, origin: Origin, place: Place) {
-        let evicted = place.evicted();
+    pub(super) async fn serve_connection(self, stream: TcpStream, origin: Origin, permit: ConnectionPermit) {
+        let evicted = permit.evicted();
         tokio::select! {
             biased;
-            () = evicted.cancelled() => tracing::debug!(?origin, "a connection is closed to admit another one"),
-            () = self.talk(stream, origin, &place) => {}
+            () = evicted.cancelled() => tracing::debug!(?origin, "closed a connection to admit another one"),
+            () = self.serve_stream(stream, origin, &permit) => {}
         }
-        // The socket is closed by now, so that whoever takes this place finds a file descriptor.
-        drop(place);
+        // The socket is closed by now, so the next connection finds a free file descriptor.
+        drop(permit);
     }
 
-    async fn talk(self, stream: TcpStream, origin: Origin, place: &Place) {
+    async fn serve_stream(self, stream: TcpStream, origin: Origin, permit: &ConnectionPermit) {
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "answers may come late");
+            tracing::debug!(%error, "failed to set TCP_NODELAY");
         }
-        // A client that does not read its answer holds its connection, and the answer, no longer than this.
+        // A client that does not read its response holds the connection and the response for at most this long.
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_LIMIT));
         let stream = Box::pin(stream);
         match self.identity.clone() {
-            None => self.answer(stream, origin, place).await,
+            None => self.serve_http(stream, origin, permit).await,
             Some(identity) => match tokio::time::timeout(HANDSHAKE_LIMIT, handshake(&identity, stream)).await
             {
-                Ok(Ok(stream)) => self.answer(stream, origin, place).await,
-                Ok(Err(error)) => tracing::debug!(%error, "TLS could not be agreed on"),
-                Err(_) => tracing::debug!("the TLS handshake took too long"),
+                Ok(Ok(stream)) => self.serve_http(stream, origin, permit).await,
+                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                Err(_) => tracing::debug!("TLS handshake timed out"),
             },
         }
     }
 
-    /// Answers the requests of one connection.
-    async fn answer<IO>(self, stream: IO, origin: Origin, place: &Place)
+    /// Serves the requests of one connection.
+    async fn serve_http<IO>(self, stream: IO, origin: Origin, permit: &ConnectionPermit)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let Self { router, timing, stop, .. } = self;
-        let service = service_fn(|request| respond(router.clone(), request, origin, place));
+        let service = service_fn(|request| respond(router.clone(), request, origin, permit));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(timing.head)
@@ -100,7 +101,7 @@ impl Service {
                 () = tokio::time::sleep(CONNECTION_AGE) => {}
             }} => {
                 connection.as_mut().graceful_shutdown();
-                tokio::time::timeout(timing.last, connection).await.unwrap_or(Ok(()))
+                tokio::time::timeout(timing.drain, connection).await.unwrap_or(Ok(()))
             }
         };
         if let Err(error) = ended {
@@ -116,21 +117,21 @@ async fn handshake(
     TlsAcceptor::from(identity.config().await?).accept(stream).await
 }
 
-/// Answers one request. Its connection is busy until the last byte of the answer has been handed over.
+/// Handles one request. Its connection is busy until the last byte of the response has been written.
 async fn respond(
     router: Router,
     request: hyper::Request<Incoming>,
     origin: Origin,
-    place: &Place,
+    permit: &ConnectionPermit,
 ) -> io::Result<Response> {
-    let busy = place.begin().ok_or_else(|| io::Error::other("the connection is being closed"))?;
+    let busy = permit.begin().ok_or_else(|| io::Error::other("the connection is being closed"))?;
     let mut request: Request = request.map(Body::new);
     request.extensions_mut().insert(origin);
     let Ok(response) = router.oneshot(request).await;
     if response.body().is_end_stream() {
         return Ok(response);
     }
-    // Unlike a wrapper of its own this keeps the length that the body states.
+    // Unlike a custom body type, this keeps the body's size hint.
     Ok(response.map(|body| {
         Body::new(body.map_err(move |error| {
             let _busy = &busy;

@@ -1,4 +1,4 @@
-//! The connections of one listening address: how many there may be, and which one is closed to admit a new one.
+//! The connections of one listening address: limits their number, and selects the one to close for a new one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,15 +8,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::origin::Origin;
 
-/// How many connections there may be.
+/// The maximum numbers of connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Capacity {
-    /// Of all origins together.
+    /// From all origins together.
     pub(super) total: usize,
-    /// Of one origin, if that is less.
+    /// From one origin, if lower than `total`.
     pub(super) per_origin: usize,
-    /// Whether a connection with a request under way is closed where none is idle. Else a new connection waits, or is refused
-    /// if its own origin holds too many.
+    /// Whether a busy connection is closed if none is idle. Otherwise a new connection waits, or is rejected if its
+    /// own origin has too many.
     pub(super) evict_busy: bool,
 }
 
@@ -32,27 +32,28 @@ impl Connections {
         Arc::new(Self { capacity, table: Mutex::default(), changed: Notify::new() })
     }
 
-    /// Admits a connection once there is room for it; `None`: its origin has too many, all with requests under way.
-    pub(super) async fn admit(self: &Arc<Self>, origin: Origin) -> Option<Place> {
+    /// Admits a connection once a place is free. Returns `None` if its origin has too many connections, all of them
+    /// busy.
+    pub(super) async fn admit(self: &Arc<Self>, origin: Origin) -> Option<ConnectionPermit> {
         loop {
             {
                 let mut table = self.table();
                 match table.decide(origin, self.capacity) {
                     Decision::Admit => {
                         let (id, evicted) = table.insert(origin);
-                        return Some(Place { connections: self.clone(), id, evicted });
+                        return Some(ConnectionPermit { connections: self.clone(), id, evicted });
                     }
                     Decision::Evict(id) => table.evict(id),
                     Decision::Wait => {}
                     Decision::Refuse => return None,
                 }
             }
-            // A connection that ends before this line leaves a permit.
+            // `notify_one` stores a permit, so a connection that ends before this line is not missed.
             self.changed.notified().await;
         }
     }
 
-    /// Closes one connection, if there is an idle one: the process has no file descriptor left.
+    /// Closes one idle connection, or a busy one if the capacity allows that: the process has no free file descriptor.
     pub(super) fn evict_one(&self) {
         let mut table = self.table();
         if let Some(id) = table.victim(|_| true, self.capacity.evict_busy) {
@@ -65,71 +66,72 @@ impl Connections {
     }
 }
 
-/// The place of one connection among the others, until it is dropped with the socket.
-pub(super) struct Place {
+/// The place of one connection, until it is dropped with the socket.
+pub(super) struct ConnectionPermit {
     connections: Arc<Connections>,
     id: u64,
     evicted: CancellationToken,
 }
 
-impl Place {
-    /// Is cancelled when the connection is to be closed at once.
+impl ConnectionPermit {
+    /// Returns the token that is cancelled when the connection must close at once.
     pub(super) fn evicted(&self) -> CancellationToken {
         self.evicted.clone()
     }
 
-    /// Marks the connection as busy until the guard is dropped; `None`: it is being closed, and the request must not begin.
-    pub(super) fn begin(&self) -> Option<Busy> {
+    /// Marks the connection as busy until the guard is dropped. Returns `None` if the connection is being closed: the
+    /// request must not start.
+    pub(super) fn begin(&self) -> Option<BusyGuard> {
         let begun = self.connections.table().set_busy(self.id, true);
-        begun.then(|| Busy { connections: self.connections.clone(), id: self.id })
+        begun.then(|| BusyGuard { connections: self.connections.clone(), id: self.id })
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.connections.table().remove(self.id);
         self.connections.changed.notify_one();
     }
 }
 
-/// See [`Place::begin`].
-pub(super) struct Busy {
+/// See [`ConnectionPermit::begin`].
+pub(super) struct BusyGuard {
     connections: Arc<Connections>,
     id: u64,
 }
 
-impl Drop for Busy {
+impl Drop for BusyGuard {
     fn drop(&mut self) {
         self.connections.table().set_busy(self.id, false);
         self.connections.changed.notify_one();
     }
 }
 
-/// What to do about a new connection.
+/// The decision about a new connection.
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {
     Admit,
-    /// Close this one, then decide again.
+    /// Close this connection, then decide again.
     Evict(u64),
-    /// Until a connection ends or becomes idle.
+    /// Wait until a connection ends or becomes idle.
     Wait,
     Refuse,
 }
 
 struct Entry {
     origin: Origin,
-    /// When it came, or last became idle: a number that only grows.
+    /// The sequence number of its acceptance, or of its last change between idle and busy.
     since: u64,
     busy: bool,
-    /// Cancelled: it is being closed.
+    /// Cancelled when the connection is being closed.
     evicted: CancellationToken,
 }
 
 #[derive(Default)]
 struct Table {
     open: BTreeMap<u64, Entry>,
-    of: HashMap<Origin, usize>,
-    /// The last number that was given out, to a connection or a moment.
+    per_origin: HashMap<Origin, usize>,
+    /// The last sequence number.
     last: u64,
 }
 
@@ -152,7 +154,8 @@ impl Table {
         self.victim(among, capacity.evict_busy).map_or(otherwise, Decision::Evict)
     }
 
-    /// The connection to close: an idle one before a busy one, one of the origin with the most connections, the oldest.
+    /// Returns the connection to close: an idle one before a busy one, then one of the origin with the most
+    /// connections, then the oldest.
     fn victim(&self, among: impl Fn(&Entry) -> bool, evict_busy: bool) -> Option<u64> {
         let open = self.open.iter().filter(|(_, entry)| !entry.evicted.is_cancelled() && among(entry));
         let candidates = open.filter(|(_, entry)| evict_busy || !entry.busy);
@@ -161,18 +164,18 @@ impl Table {
     }
 
     fn count(&self, origin: Origin) -> usize {
-        self.of.get(&origin).copied().unwrap_or_default()
+        self.per_origin.get(&origin).copied().unwrap_or_default()
     }
 
-    fn next(&mut self) -> u64 {
+    fn next_number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
     fn insert(&mut self, origin: Origin) -> (u64, CancellationToken) {
-        let (id, evicted) = (self.next(), CancellationToken::new());
+        let (id, evicted) = (self.next_number(), CancellationToken::new());
         self.open.insert(id, Entry { origin, since: id, busy: false, evicted: evicted.clone() });
-        *self.of.entry(origin).or_default() += 1;
+        *self.per_origin.entry(origin).or_default() += 1;
         (id, evicted)
     }
 
@@ -182,9 +185,9 @@ impl Table {
         }
     }
 
-    /// Whether the connection is there and is not being closed.
+    /// Returns whether the connection exists and is not being closed.
     fn set_busy(&mut self, id: u64, busy: bool) -> bool {
-        let now = self.next();
+        let now = self.next_number();
         let Some(entry) = self.open.get_mut(&id).filter(|entry| !entry.evicted.is_cancelled()) else {
             return false;
         };
@@ -194,10 +197,10 @@ impl Table {
 
     fn remove(&mut self, id: u64) {
         let Some(entry) = self.open.remove(&id) else { return };
-        if let Some(count) = self.of.get_mut(&entry.origin) {
+        if let Some(count) = self.per_origin.get_mut(&entry.origin) {
             *count -= 1;
             if *count == 0 {
-                self.of.remove(&entry.origin);
+                self.per_origin.remove(&entry.origin);
             }
         }
     }
@@ -224,10 +227,10 @@ mod tests {
         let crowd: Vec<u64> = (0..3).map(|_| table.insert(origin(2)).0).collect();
         let limits = capacity(4, 4);
         assert_eq!(table.decide(origin(3), limits), Decision::Evict(crowd[0]));
-        // One that was used since is not the oldest any more.
+        // A connection that was used since is no longer the oldest.
         assert!(table.set_busy(crowd[0], true) && table.set_busy(crowd[0], false));
         assert_eq!(table.decide(origin(3), limits), Decision::Evict(crowd[1]));
-        // While one is being closed no other one is.
+        // Only one connection is closed at a time.
         table.evict(crowd[1]);
         assert!(!table.set_busy(crowd[1], true), "no request begins on it");
         assert_eq!(table.decide(origin(3), limits), Decision::Wait);
@@ -248,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_are_busy_a_new_one_waits_unless_busy_ones_are_closed_too() {
+    fn if_all_are_busy_a_new_one_waits_unless_busy_ones_may_be_closed() {
         let mut table = Table::default();
         let first = table.insert(origin(1)).0;
         table.set_busy(first, true);

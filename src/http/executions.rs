@@ -1,4 +1,4 @@
-//! `GET /api/system/executions`, and the pages that `running` gives too.
+//! `GET /api/system/executions`, and the pages that `running` also returns.
 
 use std::sync::Arc;
 
@@ -10,23 +10,24 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::app::App;
 use super::auth::Caller;
-use super::documented::Problems;
 use super::extract::Query;
-use super::pages::{self, List, Rows};
+use super::openapi::Problems;
+use super::pagination::{self, List, Rows};
 use super::phase;
 use super::problem::Problem;
-use super::stores::{Open, Store, StoreName, Unavailable};
+use super::stores::{OpenStore, Store, StoreName, Unavailable};
 use crate::api::{Duration, Phase};
 use crate::db::DbError;
-use crate::db::running::{self as listed, Filter};
+use crate::db::running::{self as db_executions, Filter as DbFilter};
 
 /// A page of executions.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[schema(as = Executions)]
 pub(crate) struct Page {
-    /// The executions, the longest running first, or of all the latest start first; those without a start last.
+    /// The executions, the longest running first; with `which=all`, the latest start first. Those without a start are
+    /// last.
     pub(crate) executions: Vec<Listed>,
-    /// To be given as `cursor` for the next page; null: this is the last one.
+    /// The `cursor` of the next page; null on the last page.
     pub(crate) next: Option<String>,
     /// The stores whose executions could not be listed, and why.
     pub(super) unavailable: Vec<Unavailable>,
@@ -38,202 +39,209 @@ pub(crate) struct Page {
 pub(crate) struct Listed {
     /// The store: `namespace/name`.
     pub(super) store: String,
-    /// The row's id.
+    /// The id of the row.
     pub(super) id: String,
-    /// Its job.
+    /// The id of the job.
     pub(super) job_id: Option<String>,
-    /// The type of the job, where that is known.
+    /// The type of the job, if known.
     pub(super) job_type: Option<String>,
-    /// Its number within the job.
+    /// The number of the execution within its job.
     pub(super) execution_number: Option<i64>,
-    /// The status as the table has it.
+    /// The status in the table.
     pub(super) status: String,
-    /// Where it stands: `scheduled`, `running`, `paused`, `completed`, `failed`, `cancelled`, `ignored`, or
-    /// `unmapped`.
+    /// The phase: `scheduled`, `running`, `paused`, `completed`, `failed`, `cancelled`, `ignored`, or `unmapped`.
     #[serde(with = "phase")]
     #[schema(value_type = String, example = "running")]
     pub(super) phase: Phase,
-    /// When it started.
+    /// The time of its start.
     pub(super) started_at: Option<DateTime<Utc>>,
-    /// When it ended.
+    /// The time of its end.
     pub(super) completed_at: Option<DateTime<Utc>>,
-    /// How long it has run, or ran, in seconds.
+    /// Its runtime so far or until its end, in seconds.
     pub(super) runtime_seconds: Option<f64>,
-    /// How long it may run, in seconds, the grace period and an extension apart.
+    /// Its timeout, in seconds, without the grace period and extensions.
     pub(super) timeout_seconds: f64,
-    /// The object that says so.
+    /// The object that sets the timeout.
     pub(super) timeout_source: String,
-    /// What is added to that, in seconds.
+    /// The extension of the timeout, in seconds.
     pub(super) extended_by_seconds: f64,
-    /// The object that says so.
+    /// The object that extends the timeout.
     pub(super) extend_source: Option<String>,
-    /// When it is past its deadline; of one that has ended, what was recorded.
+    /// The time at which it becomes overdue; for an ended execution, as recorded.
     pub(super) deadline: Option<DateTime<Utc>>,
-    /// What becomes of it once it is stale: `Fail`, `Cancel` or `AlertOnly`.
+    /// The action once it is stale: `Fail`, `Cancel` or `AlertOnly`.
     pub(super) on_stale: String,
-    /// Whether it has run for longer than is expected of it.
+    /// Whether it has run for longer than expected.
     pub(super) long_running: bool,
-    /// Why it is stale, for example `DeadlineExceeded`; null: it is not.
+    /// Why it is stale, for example `DeadlineExceeded`; null if it is not stale.
     pub(super) stale: Option<String>,
-    /// The same, or why it was ended, where that is recorded.
+    /// Why it is stale, or was ended, if that is recorded.
     pub(super) reason: Option<String>,
-    /// The object that says so.
+    /// The object that decided it.
     pub(super) source: Option<String>,
-    /// What governs it beside the store's default: `Governed` (its timeout), `Extended` or `AlertOnly`.
+    /// The kind of rule that governs it instead of the store's defaults: `Governed` (its timeout), `Extended` or
+    /// `AlertOnly`.
     pub(super) governed: Option<String>,
-    /// What it is suspected of without being stale, for example `JobFinished`: only a person has it ended for that, with
-    /// `reason` of the clean-up.
+    /// The reason for which it is only suspected, for example `JobFinished`. The operator does not end it; a clean-up
+    /// with this `reason` does.
     #[serde(default)]
     pub(super) suspected: Option<String>,
 }
 
-/// Which executions.
+/// Selects executions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Which {
-    /// Those that run, the longest first.
+pub(crate) enum Filter {
+    /// Running executions, the longest running first.
     #[default]
     Running,
-    /// Those that run past their deadline, the longest first.
+    /// Running executions that are past their deadline, the longest running first.
     Overdue,
-    /// Those that are stale by any evidence, the longest first.
+    /// Stale executions, by any evidence, the longest running first.
     Stale,
-    /// All, whatever their status: the latest start first, then those without a start.
+    /// All executions of any status: the latest start first, then those without a start.
     All,
 }
 
-/// Which executions.
+/// The parameters of the request.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
-    /// Only of this store: `namespace/name`.
+pub(super) struct Params {
+    /// Only this store: `namespace/name`.
     #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "default/jobs")]
     pub(super) store: Option<StoreName>,
-    /// Only of this job.
+    /// Only this job.
     #[param(example = "21")]
     pub(super) job: Option<String>,
-    /// Only those that began so long ago or longer, for example `1h30m`.
+    /// Only executions that started at least this long ago, for example `1h30m`.
     #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "1h")]
     pub(super) older_than: Option<Duration>,
-    /// Which of them: those that run, unless something else is said. `all` reads the whole table where its start has no
+    /// The executions to list, by default the running ones. `all` reads the whole table if its start column has no
     /// index.
     #[param(inline)]
-    pub(super) which: Option<Which>,
-    /// How many at most.
+    pub(super) which: Option<Filter>,
+    /// The maximum number of executions.
     #[param(minimum = 1, maximum = 500, default = 100)]
     pub(super) limit: Option<u32>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     #[param(pattern = "^[A-Za-z0-9_-]+$")]
     pub(super) cursor: Option<String>,
 }
 
-/// Executions, by default those that run.
+/// Lists executions, by default the running ones.
 ///
-/// Takes the right to list jobexecutions in the namespace of the store; without a store in the namespaces of all stores.
+/// Requires the right to list jobexecutions in the namespace of the store, or, without `store`, in the namespaces of
+/// all stores.
 #[utoipa::path(
-    get, path = "/api/system/executions", tag = "system", params(Wanted),
+    get, path = "/api/system/executions", tag = "system", params(Params),
     responses(
         Problems,
-        (status = 200, description = "A page of them.", body = Page, links(
+        (status = 200, description = "A page of executions.", body = Page, links(
             ("next" = (operation_id = "executions", parameters(("cursor" = "$response.body#/next")))))),
     ),
 )]
 pub(super) async fn executions(
     caller: Caller,
     State(app): State<Arc<App>>,
-    Query(wanted): Query<Wanted>,
+    Query(params): Query<Params>,
 ) -> Result<Json<Page>, Problem> {
-    let stores = app.seen_by(&caller, wanted.store.clone()).await?;
-    Ok(Json(page(&stores, &wanted).await?))
+    let stores = app.readable_stores(&caller, params.store.clone()).await?;
+    Ok(Json(page(&stores, &params).await?))
 }
 
-impl Wanted {
-    /// The longest list that is asked for so.
+impl Params {
+    /// Returns the parameters for the first `limit` executions.
     pub(super) fn at_most(limit: u32) -> Self {
         Self { limit: Some(limit), ..Self::default() }
     }
 }
 
-/// What is wanted of these stores.
-pub(super) async fn page(stores: &[Store], wanted: &Wanted) -> Result<Page, Problem> {
-    let pages::Page { rows: executions, next, unavailable } = pages::page(stores, wanted).await?;
+/// Lists executions of these stores.
+pub(super) async fn page(stores: &[Store], params: &Params) -> Result<Page, Problem> {
+    let pagination::Page { rows: executions, next, unavailable } = pagination::page(stores, params).await?;
     Ok(Page { executions, next, unavailable })
 }
 
-/// Those without a start come last; before them is what an earlier moment, or of all executions a later one, puts first.
+/// The sort key: whether the start is unknown, then the start in microseconds, negated if the latest start is first.
 type Key = (bool, i64);
 
-fn key(which: Which, started_at: Option<DateTime<Utc>>) -> Key {
+fn key(which: Filter, started_at: Option<DateTime<Utc>>) -> Key {
     let micros = started_at.map_or(0, |at| at.timestamp_micros());
-    (started_at.is_none(), if which == Which::All { micros.saturating_neg() } else { micros })
+    (started_at.is_none(), if which == Filter::All { micros.saturating_neg() } else { micros })
 }
 
-impl List for Wanted {
+impl List for Params {
     type Key = Key;
     type Row = Listed;
 
-    fn asked(&self) -> (Option<u32>, Option<&str>) {
+    fn limit_and_cursor(&self) -> (Option<u32>, Option<&str>) {
         (self.limit, self.cursor.as_deref())
     }
 
-    async fn part(
+    async fn fetch(
         &self,
         store: &Store,
-        place: Option<&str>,
+        position: Option<&str>,
         limit: u32,
     ) -> Result<Rows<Key, Listed>, Problem> {
-        let after = place.map(str::parse::<listed::Cursor>).transpose().map_err(|_| pages::unknown())?;
+        let after = position
+            .map(str::parse::<db_executions::Cursor>)
+            .transpose()
+            .map_err(|_| pagination::invalid_cursor())?;
         let open = store.open().await?;
-        // A text that can be no job's id here.
-        let Some(filter) = filter(&open, self)? else { return Ok(Rows::none()) };
+        // No job of this store can have that id.
+        let Some(filter) = filter(&open, self)? else { return Ok(Rows::empty()) };
         let (database, judge) = (&open.session.database, open.session.judge(&open.in_force));
-        let _reading = open.turn().await?;
-        let page = database.within(listed::page(database, &judge, &filter, after.as_ref(), limit)).await;
+        let _permit = open.read_permit().await?;
+        let page =
+            database.within(db_executions::page(database, &judge, &filter, after.as_ref(), limit)).await;
         let page = page.map_err(|error| match error {
-            // A value that is none of the column's type can only be from there.
-            DbError::Statement(_, ref code) if place.is_some() && code.starts_with("22") => pages::unknown(),
+            // Only an invalid cursor contains a value that does not fit the column's type.
+            DbError::Statement(_, ref code) if position.is_some() && code.starts_with("22") => {
+                pagination::invalid_cursor()
+            }
             error => open.failed(error),
         })?;
-        let row = |execution: listed::Execution| {
-            let place = execution.place.as_ref().map(ToString::to_string)?;
+        let row = |execution: db_executions::Execution| {
+            let position = execution.place.as_ref().map(ToString::to_string)?;
             let key = key(self.which.unwrap_or_default(), execution.started_at);
-            Some((key, place, Listed::of(&store.name, execution)))
+            Some((key, position, Listed::of(&store.name, execution)))
         };
         let rows = page.executions.into_iter().filter_map(row).collect();
         Ok(Rows { rows, next: page.next.map(|next| next.to_string()) })
     }
 }
 
-/// What to look for in one store; `None`: there can be nothing.
-fn filter(open: &Open, wanted: &Wanted) -> Result<Option<Filter>, Problem> {
-    let job_id = match &wanted.job {
-        Some(job) => match open.job_of(job, wanted.store.is_some())? {
+/// Returns the filter for one store, or `None` if no execution can match.
+fn filter(open: &OpenStore, params: &Params) -> Result<Option<DbFilter>, Problem> {
+    let job_id = match &params.job {
+        Some(job) => match open.canonical_job_id(job, params.store.is_some())? {
             None => return Ok(None),
             job => job,
         },
         None => None,
     };
-    Ok(Some(Filter {
-        which: wanted.which.unwrap_or_default().into(),
-        older_than: wanted.older_than.as_ref().map(Duration::to_chrono),
+    Ok(Some(DbFilter {
+        which: params.which.unwrap_or_default().into(),
+        older_than: params.older_than.as_ref().map(Duration::to_chrono),
         job_id,
     }))
 }
 
-impl From<Which> for listed::Which {
-    fn from(which: Which) -> Self {
+impl From<Filter> for db_executions::Which {
+    fn from(which: Filter) -> Self {
         match which {
-            Which::Running => Self::Running,
-            Which::Overdue => Self::Overdue,
-            Which::Stale => Self::Stale,
-            Which::All => Self::All,
+            Filter::Running => Self::Running,
+            Filter::Overdue => Self::Overdue,
+            Filter::Stale => Self::Stale,
+            Filter::All => Self::All,
         }
     }
 }
 
 impl Listed {
-    fn of(store: &StoreName, execution: listed::Execution) -> Self {
+    fn of(store: &StoreName, execution: db_executions::Execution) -> Self {
         let running = execution.phase == Phase::Running;
         Self {
             store: store.to_string(),
@@ -262,30 +270,30 @@ impl Listed {
     }
 }
 
-/// What a client makes of it.
-impl From<Listed> for listed::Execution {
-    fn from(told: Listed) -> Self {
+/// The conversion in clients.
+impl From<Listed> for db_executions::Execution {
+    fn from(execution: Listed) -> Self {
         Self {
-            id: told.id,
-            job_id: told.job_id,
-            job_type: told.job_type,
-            execution_number: told.execution_number,
-            status: told.status,
-            phase: told.phase,
-            started_at: told.started_at,
-            completed_at: told.completed_at,
-            runtime_seconds: told.runtime_seconds,
-            timeout_seconds: told.timeout_seconds,
-            timeout_source: told.timeout_source,
-            extended_by_seconds: told.extended_by_seconds,
-            extend_source: told.extend_source,
-            deadline: told.deadline,
-            on_stale: told.on_stale,
-            long_running: told.long_running,
-            reason: told.reason,
-            source: told.source,
-            governed: told.governed,
-            suspected: told.suspected,
+            id: execution.id,
+            job_id: execution.job_id,
+            job_type: execution.job_type,
+            execution_number: execution.execution_number,
+            status: execution.status,
+            phase: execution.phase,
+            started_at: execution.started_at,
+            completed_at: execution.completed_at,
+            runtime_seconds: execution.runtime_seconds,
+            timeout_seconds: execution.timeout_seconds,
+            timeout_source: execution.timeout_source,
+            extended_by_seconds: execution.extended_by_seconds,
+            extend_source: execution.extend_source,
+            deadline: execution.deadline,
+            on_stale: execution.on_stale,
+            long_running: execution.long_running,
+            reason: execution.reason,
+            source: execution.source,
+            governed: execution.governed,
+            suspected: execution.suspected,
             place: None,
             action: None,
         }

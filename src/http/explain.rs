@@ -11,13 +11,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::app::App;
 use super::auth::Caller;
-use super::documented::Problems;
 use super::extract::{Path, Query};
+use super::openapi::Problems;
 use super::phase;
 use super::problem::Problem;
-use super::stores::{Open, StoreName};
+use super::stores::{OpenStore, StoreName};
 use crate::api::Phase;
-use crate::db::explain::{self as told, Explanation as Told, Record};
+use crate::db::explain::{self as db_explain, Explanation as DbExplanation, Record};
 use crate::db::judge::Reason;
 
 /// Why an execution is stale, or is not.
@@ -25,149 +25,151 @@ use crate::db::judge::Reason;
 pub(crate) struct Explanation {
     /// The store: `namespace/name`.
     store: String,
-    /// The row's id.
+    /// The id of the row.
     id: String,
-    /// Its job.
+    /// The id of the job.
     job_id: Option<String>,
-    /// The type of the job, where that is known.
+    /// The type of the job, if known.
     job_type: Option<String>,
-    /// Its number within the job.
+    /// The number of the execution within its job.
     execution_number: Option<i64>,
-    /// The status as the table has it.
+    /// The status in the table.
     status: String,
-    /// Where it stands: `scheduled`, `running`, `paused`, `completed`, `failed`, `cancelled`, `ignored`, or
-    /// `unmapped`.
+    /// The phase: `scheduled`, `running`, `paused`, `completed`, `failed`, `cancelled`, `ignored`, or `unmapped`.
     #[serde(with = "phase")]
     #[schema(value_type = String, example = "running")]
     phase: Phase,
-    /// When the row was made, where that is mapped.
+    /// The time at which the row was created, if that is mapped.
     created_at: Option<DateTime<Utc>>,
-    /// When it started.
+    /// The time of its start.
     started_at: Option<DateTime<Utc>>,
-    /// When it ended.
+    /// The time of its end.
     completed_at: Option<DateTime<Utc>>,
-    /// From when its time counts: the later of its start and its creation, and without a start not before it was first seen
-    /// running in the present version of its row; null: it has no start, and was not seen running in that version.
+    /// The time from which its timeout counts: the later of its start and its creation; without a start, not before
+    /// the operator first saw it running in the present version of its row. Null if it has no start and was not seen
+    /// running in that version.
     counts_from: Option<DateTime<Utc>>,
-    /// How long it has run, or ran, in seconds.
+    /// Its runtime so far or until its end, in seconds.
     runtime_seconds: Option<f64>,
-    /// What every rule says that could govern it, for each field the most specific first.
+    /// The values of all rules that could govern it, for each field the most specific first.
     rules: Vec<Rule>,
-    /// When it is past its deadline.
+    /// The time at which it becomes overdue.
     deadline: Option<DateTime<Utc>>,
-    /// The evidence of death that the store knows beside the deadline.
+    /// The evidence that the store uses besides the deadline.
     evidence: Vec<Evidence>,
-    /// Why it is stale; null: it is not.
+    /// Why it is stale; null if it is not stale.
     stale: Option<String>,
-    /// What the operator does about it: `Fail`, `Cancel` or `AlertOnly`; null: it is not stale.
+    /// The action of the operator: `Fail`, `Cancel` or `AlertOnly`; null if it is not stale.
     stale_action: Option<String>,
-    /// When it will be stale if nothing changes, and why; null: never, or it has ended.
+    /// The time at which it becomes stale if nothing changes, and why; null if that never happens, or if it has ended.
     stale_at: Option<Outlook>,
-    /// What the operator does once it is stale: `Fail`, `Cancel` or `AlertOnly`.
+    /// The action once it is stale: `Fail`, `Cancel` or `AlertOnly`.
     on_stale: String,
-    /// What is recorded of it, the latest last.
+    /// Its audit records, the latest last.
     records: Vec<Recorded>,
-    /// The moment of all this, by the database's clock.
+    /// The time of this answer, by the database's clock.
     timestamp: DateTime<Utc>,
 }
 
-/// What one rule says of one field.
+/// The value that one rule sets for one field.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 struct Rule {
-    /// The field, as specs call it.
+    /// The field, by its name in specs.
     field: Cow<'static, str>,
-    /// What it says.
+    /// The value.
     value: String,
-    /// The object that says so, for example `ExecutionPolicy/nightly`.
+    /// The object that sets it, for example `ExecutionPolicy/nightly`.
     source: String,
-    /// Whether it counts.
+    /// Whether this value applies.
     counts: bool,
-    /// Why it does, or does not.
+    /// Why it applies, or does not.
     why: Cow<'static, str>,
 }
 
-/// Evidence of death.
+/// Evidence that an execution is dead.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 struct Evidence {
-    /// Of what, for example `HeartbeatLost`.
+    /// The kind of evidence, for example `HeartbeatLost`.
     #[schema(value_type = String)]
     reason: Reason,
-    /// What is seen.
+    /// The observed state.
     seen: String,
-    /// From when on the execution is stale by it, if nothing changes.
+    /// The time from which this evidence makes the execution stale, if nothing changes.
     stale_at: Option<DateTime<Utc>>,
 }
 
-/// What happens if nothing changes.
+/// The time at which an execution becomes stale if nothing changes.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 struct Outlook {
-    /// When.
+    /// The time.
     at: DateTime<Utc>,
-    /// Why.
+    /// The reason.
     #[schema(value_type = String)]
     reason: Reason,
 }
 
-/// Something that was done to an execution, or told of it.
+/// An action on an execution, or a notification about it.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[schema(as = Record)]
 struct Recorded {
-    /// When.
+    /// The time of the action.
     at: DateTime<Utc>,
-    /// What, for example `Failed`.
+    /// The action, for example `Failed`.
     action: String,
-    /// Why.
+    /// The reason for the action.
     reason: String,
-    /// The object that says so.
+    /// The object that decided it.
     source: String,
-    /// Who asked for it, as far as that is known.
+    /// The user who requested it, if known.
     actor: Option<String>,
-    /// What else is to be said.
+    /// Further details.
     note: Option<String>,
 }
 
-/// Which execution.
+/// The execution.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
-pub(super) struct Which {
+pub(super) struct PathParams {
     /// The namespace of the store.
     #[param(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", example = "default")]
     namespace: String,
     /// The name of the store.
     #[param(pattern = "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "jobs")]
     store: String,
-    /// The row's id. One that the column of the table cannot hold is told `InvalidExecutionId`.
+    /// The id of the row. If the column of the table cannot hold it, the answer is `InvalidExecutionId`.
     #[param(example = "39")]
     id: String,
 }
 
-/// Nothing: a parameter is a mistake.
+/// The empty query: any parameter is an error.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
+pub(super) struct NoParams {}
 
-/// Why an execution is stale, or is not, and what happens next.
+/// Explains why an execution is stale, or is not, and what happens next.
 ///
-/// Takes the right to list jobexecutions in the namespace of the store.
+/// Requires the right to list jobexecutions in the namespace of the store.
 #[utoipa::path(
-    get, path = "/api/system/executions/{namespace}/{store}/{id}/explain", tag = "system", params(Which),
-    responses(Problems, (status = 200, description = "All that is known of it.", body = Explanation)),
+    get, path = "/api/system/executions/{namespace}/{store}/{id}/explain", tag = "system", params(PathParams),
+    responses(Problems, (status = 200, description = "The explanation.", body = Explanation)),
 )]
 pub(super) async fn explain(
     caller: Caller,
     State(app): State<Arc<App>>,
-    Path(which): Path<Which>,
-    Query(Nothing {}): Query<Nothing>,
+    Path(path): Path<PathParams>,
+    Query(NoParams {}): Query<NoParams>,
 ) -> Result<Json<Explanation>, Problem> {
-    let name = StoreName::try_from(format!("{}/{}", which.namespace, which.store))
+    let name = StoreName::try_from(format!("{}/{}", path.namespace, path.store))
         .map_err(Problem::InvalidParameter)?;
-    let store = app.one_seen_by(&caller, &name).await?;
-    Ok(Json(store.open().await?.explain(&which.id).await?))
+    let store = app.readable_store(&caller, &name).await?;
+    Ok(Json(store.open().await?.explain(&path.id).await?))
 }
 
-impl Open {
-    /// The id in the words of the table.
-    pub(super) fn id(&self, id: &str) -> Result<String, Problem> {
+impl OpenStore {
+    /// Returns the id as the table writes it.
+    ///
+    /// Fails with [`Problem::InvalidExecutionId`] if the column cannot hold it.
+    pub(super) fn canonical_id(&self, id: &str) -> Result<String, Problem> {
         let id_type = self.session.mapping.id_type();
         let invalid =
             || Problem::InvalidExecutionId { id: id.chars().take(100).collect(), type_: id_type.sql() };
@@ -175,88 +177,88 @@ impl Open {
     }
 
     async fn explain(&self, id: &str) -> Result<Explanation, Problem> {
-        let id = self.id(id)?;
+        let id = self.canonical_id(id)?;
         let judge = self.session.judge(&self.in_force);
         let database = &self.session.database;
-        let _reading = self.turn().await?;
+        let _permit = self.read_permit().await?;
         let found =
-            database.within(told::explain(database, &judge, &id)).await.map_err(|e| self.failed(e))?;
+            database.within(db_explain::explain(database, &judge, &id)).await.map_err(|e| self.failed(e))?;
         let Some(found) = found else {
-            let outside = database.within(told::outside(database, &judge, &id)).await;
+            let outside = database.within(db_explain::outside(database, &judge, &id)).await;
             let outside = outside.map_err(|e| self.failed(e))?;
             return Err(Problem::ExecutionNotFound { store: self.name.to_string(), id, outside });
         };
         let records =
-            database.within(told::records(database, &judge, &id)).await.map_err(|e| self.failed(e))?;
+            database.within(db_explain::records(database, &judge, &id)).await.map_err(|e| self.failed(e))?;
         Ok(Explanation::of(self.name.to_string(), found, records))
     }
 }
 
 impl Explanation {
-    fn of(store: String, told: Told, records: Vec<Record>) -> Self {
-        let ended = told.phase.finished();
-        let outlook = told.stale_at().filter(|_| !ended);
-        let runtime = told.runtime();
-        let (stale, stale_action) = told.stale.unzip();
+    fn of(store: String, explanation: DbExplanation, records: Vec<Record>) -> Self {
+        let ended = explanation.phase.finished();
+        let outlook = explanation.stale_at().filter(|_| !ended);
+        let runtime = explanation.runtime();
+        let (stale, stale_action) = explanation.stale.unzip();
         Self {
             store,
             runtime_seconds: runtime.map(chrono::TimeDelta::as_seconds_f64),
             stale_at: outlook.map(|(at, reason)| Outlook { at, reason }),
-            id: told.id,
-            job_id: told.job_id,
-            job_type: told.job_type,
-            execution_number: told.number,
-            status: told.status,
-            phase: told.phase,
-            created_at: told.created_at,
-            started_at: told.started_at,
-            completed_at: told.completed_at,
-            counts_from: told.counts_from,
-            rules: told.considered.into_iter().map(Rule::from).collect(),
-            deadline: told.deadline,
-            evidence: told.evidence.into_iter().map(Evidence::from).collect(),
+            id: explanation.id,
+            job_id: explanation.job_id,
+            job_type: explanation.job_type,
+            execution_number: explanation.number,
+            status: explanation.status,
+            phase: explanation.phase,
+            created_at: explanation.created_at,
+            started_at: explanation.started_at,
+            completed_at: explanation.completed_at,
+            counts_from: explanation.counts_from,
+            rules: explanation.considered.into_iter().map(Rule::from).collect(),
+            deadline: explanation.deadline,
+            evidence: explanation.evidence.into_iter().map(Evidence::from).collect(),
             stale,
             stale_action,
-            on_stale: told.action,
+            on_stale: explanation.action,
             records: records.into_iter().map(Recorded::from).collect(),
-            timestamp: told.now,
+            timestamp: explanation.now,
         }
     }
 }
 
-/// What a client makes of it.
-impl From<Explanation> for (Told, Vec<Record>) {
-    fn from(told: Explanation) -> Self {
-        let explanation = Told {
-            now: told.timestamp,
-            id: told.id,
-            job_id: told.job_id,
-            job_type: told.job_type,
-            number: told.execution_number,
-            phase: told.phase,
-            status: told.status,
-            started_at: told.started_at,
-            created_at: told.created_at,
-            completed_at: told.completed_at,
-            counts_from: told.counts_from,
-            considered: told.rules.into_iter().map(told::Considered::from).collect(),
-            deadline: told.deadline,
-            evidence: told.evidence.into_iter().map(told::Evidence::from).collect(),
-            stale: told.stale.zip(told.stale_action),
-            action: told.on_stale,
+/// The conversion in clients.
+impl From<Explanation> for (DbExplanation, Vec<Record>) {
+    fn from(explanation: Explanation) -> Self {
+        let explanation = DbExplanation {
+            now: explanation.timestamp,
+            id: explanation.id,
+            job_id: explanation.job_id,
+            job_type: explanation.job_type,
+            number: explanation.execution_number,
+            phase: explanation.phase,
+            status: explanation.status,
+            started_at: explanation.started_at,
+            created_at: explanation.created_at,
+            completed_at: explanation.completed_at,
+            counts_from: explanation.counts_from,
+            considered: explanation.rules.into_iter().map(db_explain::Considered::from).collect(),
+            deadline: explanation.deadline,
+            evidence: explanation.evidence.into_iter().map(db_explain::Evidence::from).collect(),
+            stale: explanation.stale.zip(explanation.stale_action),
+            action: explanation.on_stale,
         };
-        (explanation, told.records.into_iter().map(Record::from).collect())
+        (explanation, explanation.records.into_iter().map(Record::from).collect())
     }
 }
 
-impl From<told::Considered> for Rule {
-    fn from(told::Considered { field, value, source, why, counts }: told::Considered) -> Self {
+impl From<db_explain::Considered> for Rule {
+    fn from(db_explain::Considered { field, value, source, why, counts }: db_explain::Considered) -> Self {
         Self { field, value, source, counts, why }
     }
 }
 
-impl From<told::Evidence> for Evidence {
-    fn from(told::Evidence { reason, seen, stale_at }: told::Evidence) -> Self {
+impl From<db_explain::Evidence> for Evidence {
+    fn from(db_explain::Evidence { reason, seen, stale_at }: db_explain::Evidence) -> Self {
         Self { reason, seen, stale_at }
     }
 }
@@ -267,13 +269,13 @@ impl From<Record> for Recorded {
     }
 }
 
-impl From<Rule> for told::Considered {
+impl From<Rule> for db_explain::Considered {
     fn from(Rule { field, value, source, why, counts }: Rule) -> Self {
         Self { field, value, source, why, counts }
     }
 }
 
-impl From<Evidence> for told::Evidence {
+impl From<Evidence> for db_explain::Evidence {
     fn from(Evidence { reason, seen, stale_at }: Evidence) -> Self {
         Self { reason, seen, stale_at }
     }

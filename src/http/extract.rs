@@ -1,4 +1,4 @@
-//! Queries, paths and bodies, with problems instead of axum's plain text.
+//! Extractors for queries, paths and bodies that return problem details instead of axum's plain text.
 
 use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -7,10 +7,10 @@ use axum::http::request::Parts;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
-use super::limits::{BODY_LIMIT, BODY_TIME};
+use super::limits::{BODY_LIMIT, BODY_TIMEOUT};
 use super::problem::Problem;
 
-/// The query. A parameter that nobody knows is refused: it may be a misspelt `dry_run`.
+/// The query. Unknown parameters are rejected: one may be a misspelt `dry_run`.
 pub(super) struct Query<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
@@ -37,9 +37,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
-/// Reads a body, with a limit on its size and on how long it takes altogether.
-pub(super) async fn whole(body: axum::body::Body) -> Result<Bytes, Problem> {
-    let read = tokio::time::timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect());
+/// Reads a body, with limits on its size and on its total time.
+pub(super) async fn read_body(body: axum::body::Body) -> Result<Bytes, Problem> {
+    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_LIMIT).collect());
     match read.await.map_err(|_| Problem::BodyTooSlow)? {
         Ok(read) => Ok(read.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::BodyTooLarge),
@@ -47,7 +47,7 @@ pub(super) async fn whole(body: axum::body::Body) -> Result<Bytes, Problem> {
     }
 }
 
-/// A body of JSON, or none.
+/// A JSON body, or none.
 pub(super) struct Body<T>(pub(super) Option<T>);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
@@ -76,7 +76,7 @@ fn is_json(type_: &str) -> bool {
     essence.eq_ignore_ascii_case("application/json")
 }
 
-/// The innermost reason: the outer ones say that there was one.
+/// Returns the text of the innermost error: the outer ones only say that there was one.
 fn source_of(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), source_of)
 }

@@ -1,4 +1,4 @@
-//! Sockets: connections with limits, each served by a router.
+//! Listening sockets, with limits on their connections.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,18 +10,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::Service;
-use super::eviction::{Capacity, Connections, Place};
+use super::connection::ConnectionHandler;
+use super::eviction::{Capacity, ConnectionPermit, Connections};
 use super::origin::Origin;
 use crate::boundary::{self, caught};
 use crate::controllers::context::backoff;
 
-/// Where to listen.
+/// The address of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// Nowhere.
+    /// The listener is disabled.
     Off,
-    /// There; port 0 is any that is free.
+    /// The address to bind. Port 0 means any free port.
     At(SocketAddr),
 }
 
@@ -47,49 +47,49 @@ impl fmt::Display for Listen {
     }
 }
 
-/// What is served at one address.
-pub(super) struct Front {
-    /// What it is called in logs.
+/// One listening address and the handler of its connections.
+pub(super) struct HttpListener {
+    /// The name in logs.
     pub(super) name: &'static str,
     pub(super) listen: Listen,
     pub(super) capacity: Capacity,
-    pub(super) service: Service,
+    pub(super) handler: ConnectionHandler,
 }
 
-impl Front {
-    /// Serves until the operator stops, and what is under way then has ended.
+impl HttpListener {
+    /// Serves until the operator stops and the pending requests have ended.
     pub(super) async fn serve(self) {
-        let stop = self.service.stop.clone();
+        let stop = self.handler.stop.clone();
         let Some(listener) = self.bind(&stop).await else { return };
-        let (connections, conversations) = (Connections::new(self.capacity), TaskTracker::new());
-        let mut errors = Errors::default();
+        let (connections, tasks) = (Connections::new(self.capacity), TaskTracker::new());
+        let mut errors = AcceptErrors::default();
         loop {
             let admitted = tokio::select! {
                 () = stop.cancelled() => break,
                 admitted = errors.accept(&listener, &connections) => admitted,
             };
-            let Some((stream, origin, place)) = admitted else { continue };
-            let conversation = self.service.clone().converse(stream, origin, place);
-            conversations.spawn(caught(boundary::Place::Connection, conversation));
+            let Some((stream, origin, permit)) = admitted else { continue };
+            let task = self.handler.clone().serve_connection(stream, origin, permit);
+            tasks.spawn(caught(boundary::Place::Connection, task));
         }
         drop(listener);
-        conversations.close();
-        conversations.wait().await;
+        tasks.close();
+        tasks.wait().await;
     }
 
-    /// Enforcement goes on without it, so an address that cannot be had is waited for.
+    /// Binds the address, and retries until it succeeds: enforcement works without the API.
     async fn bind(&self, stop: &CancellationToken) -> Option<TcpListener> {
         let Listen::At(address) = self.listen else { return None };
         let mut failures = 0;
         loop {
             match TcpListener::bind(address).await.and_then(|bound| Ok((bound.local_addr()?, bound))) {
                 Ok((address, listener)) => {
-                    tracing::info!(front = self.name, %address, "listening");
+                    tracing::info!(listener = self.name, %address, "listening");
                     return Some(listener);
                 }
                 Err(error) => tracing::warn!(
-                    front = self.name, %address, %error,
-                    "cannot listen, will try again: free the address, or give another one"
+                    listener = self.name, %address, %error,
+                    "cannot listen, will retry: free the address, or set another one"
                 ),
             }
             failures += 1;
@@ -101,40 +101,40 @@ impl Front {
     }
 }
 
-/// How long to wait after an error of `accept`.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The delay after an error of `accept`.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What `accept` fails with, said once until it works again.
+/// Logs errors of `accept` once, until it succeeds again.
 #[derive(Default)]
-struct Errors {
-    said: bool,
+struct AcceptErrors {
+    logged: bool,
 }
 
-impl Errors {
-    /// The next connection, once there is room for it.
+impl AcceptErrors {
+    /// Returns the next connection, once one is admitted.
     async fn accept(
         &mut self,
         listener: &TcpListener,
         connections: &Arc<Connections>,
-    ) -> Option<(TcpStream, Origin, Place)> {
+    ) -> Option<(TcpStream, Origin, ConnectionPermit)> {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                self.said = false;
+                self.logged = false;
                 let origin = Origin::from(peer.ip());
-                let place = connections.admit(origin).await;
-                if place.is_none() {
-                    tracing::debug!(?origin, "a connection is refused: this address has too many");
+                let permit = connections.admit(origin).await;
+                if permit.is_none() {
+                    tracing::debug!(?origin, "rejected a connection: this address has too many");
                 }
-                Some((stream, origin, place?))
+                Some((stream, origin, permit?))
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.said, true) {
+                if !std::mem::replace(&mut self.logged, true) {
                     let advice = "raise the limit on open files (RLIMIT_NOFILE), or lower --max-connections";
-                    tracing::warn!(%error, "a connection cannot be accepted, will try again: {advice}");
+                    tracing::warn!(%error, "cannot accept connections, will retry: {advice}");
                 }
-                // Most likely there is no file descriptor left. One of these connections can give its own.
+                // Most likely the process has no free file descriptor. Closing one of these connections frees one.
                 connections.evict_one();
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_DELAY).await;
                 None
             }
         }
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_read_and_nothing_else() {
+    fn only_addresses_with_a_port_are_valid() {
         assert_eq!("off".parse(), Ok(Listen::Off));
         assert!("0.0.0.0:8443".parse::<Listen>().is_ok() && "[::]:0".parse::<Listen>().is_ok());
         for text in ["", "8443", ":8443", "localhost:8443", "0.0.0.0", "0.0.0.0:99999", "OFF"] {

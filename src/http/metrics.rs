@@ -1,5 +1,5 @@
-//! `GET /metrics`: to those whom Kubernetes allows it, at the address of the API; and where the administrator wants that, to
-//! everybody who reaches the address of the probes.
+//! `GET /metrics`: at the address of the API for authorized callers, and optionally at the address of the probes for
+//! everybody who can reach it.
 
 use std::sync::Arc;
 
@@ -12,41 +12,41 @@ use axum::routing::get;
 use clap::ValueEnum;
 
 use super::app::App;
-use super::auth::{Access, Caller};
+use super::auth::{Caller, Permission};
 use super::problem::Problem;
 use crate::controllers::Context;
 use crate::metrics::Format;
 
-/// Where they are.
+/// The path of the metrics.
 const PATH: &str = "/metrics";
 
-/// Who gets to see metrics.
+/// The addresses that serve metrics, and the required permission.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Exposure {
-    /// At the address of the API, whoever may get the non-resource URL /metrics in Kubernetes.
+    /// At the address of the API, for callers with the right to get the non-resource URL /metrics in Kubernetes.
     #[default]
     Authenticated,
-    /// At the address of the probes too, whoever reaches it.
+    /// At the address of the probes too, for everybody who can reach it.
     Open,
 }
 
-/// At the address of the API.
+/// The route at the address of the API.
 pub(super) fn authenticated() -> Router<Arc<App>> {
     Router::new().route(
         PATH,
         get(async |Caller(user): Caller, State(app): State<Arc<App>>, headers: HeaderMap| {
-            app.gate.require(&user, &Access::Metrics).await?;
+            app.authorizer.authorize(&user, &Permission::Metrics).await?;
             text(&app.context, &headers)
         }),
     )
 }
 
-/// At the address of the probes, where nobody is asked who he is.
+/// The route at the address of the probes, without authentication.
 pub(super) fn open(context: Arc<Context>) -> Router {
     let metrics = async |State(context): State<Arc<Context>>, headers: HeaderMap| {
-        // Problems are the API's: here a status must do.
+        // Only the API returns problem details. Here, the status is enough.
         text(&context, &headers).map_err(|error| {
-            tracing::error!(?error, "the metrics could not be written");
+            tracing::error!(?error, "failed to encode the metrics");
             StatusCode::INTERNAL_SERVER_ERROR
         })
     };
@@ -57,7 +57,6 @@ fn text(context: &Context, headers: &HeaderMap) -> Result<Response, Problem> {
     let accept = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
     let format = Format::accepted(&accept.collect::<Vec<_>>().join(","));
     let text = context.metrics.text(context.snapshot(), format);
-    let text =
-        text.map_err(|error| Problem::Internal(format!("the metrics could not be written: {error}")))?;
+    let text = text.map_err(|error| Problem::Internal(format!("failed to encode the metrics: {error}")))?;
     Ok(([(CONTENT_TYPE, format.content_type())], text).into_response())
 }

@@ -1,51 +1,53 @@
-//! The HTTPS API: what the operator knows and does, for people and programs without a Kubernetes client.
+//! The HTTPS API, for people and programs without a Kubernetes client.
 //!
-//! - [`listen`] accepts connections, as many as `eviction` admits from each `origin`; `connection` serves one, with [`tls`] and
-//!   its `limits`; `router` says what is where;
-//! - `admission` decides who a request is from, whether the caller may send its body, and reads that; only then it takes one of
-//!   the `slots`. [`auth`] asks Kubernetes for all that; `stores` is what the caller then gets to see;
-//! - one file an endpoint: `health`, whose figures are `fresh`; `executions` with `running`; `explain`; `cleanup` with its `cleaner`
-//!   (`ready` is what it makes sure of before); `history`, over several stores by `pages`; `trends` and `stats`, both over a
-//!   `period`; all are in the `OpenAPI` document (`documented`);
-//! - `page` shows the same to a person with a browser;
-//! - `wire` is what a client reads and writes of all this;
-//! - `metrics` are for Prometheus, `probes` for the kubelet; `problem` is what can be wrong.
+//! - [`listen`] accepts connections, as many as `eviction` admits from each `origin`; `connection` serves one
+//!   connection, with [`tls`] and its `limits`; `router` maps paths to handlers;
+//! - `admission` authenticates the caller, checks whether the caller may send the body, and reads the body. Only
+//!   then does the request take one of the `slots`. [`auth`] asks Kubernetes for these decisions; `stores` has the
+//!   stores that the caller may use;
+//! - each endpoint has one file: `health`, with counts kept current by `freshness`; `executions` with `running`;
+//!   `explain`; `cleanup` with `cleanup_service` and the checks in `preflight`; `audit` (`/api/system/history`);
+//!   `trends` and `stats`, both over a `time_range`. `pagination` merges the lists of several stores, and `openapi`
+//!   describes all endpoints;
+//! - `page` shows the same data to a person with a browser;
+//! - `types` has the types that clients read and write;
+//! - `metrics` serves Prometheus, `probes` the kubelet; `problem` lists all errors.
 //!
-//! Nothing here is needed for enforcement, and reads take one connection of a store at a time.
+//! Enforcement does not depend on this module. Reads use one connection of a store at a time.
 
 mod admission;
 mod app;
+mod audit;
 pub mod auth;
-mod cleaner;
 mod cleanup;
+mod cleanup_service;
 mod connection;
-mod documented;
 mod eviction;
 mod executions;
 mod explain;
 mod extract;
-mod fresh;
+mod freshness;
 mod health;
-mod history;
 mod limits;
 pub mod listen;
 pub mod metrics;
+mod openapi;
 mod origin;
 mod page;
-mod pages;
-mod period;
+mod pagination;
 mod phase;
+mod preflight;
 mod probes;
 mod problem;
-mod ready;
 mod router;
 mod running;
 mod slots;
 mod stats;
 mod stores;
+mod time_range;
 pub mod tls;
 mod trends;
-pub(crate) mod wire;
+pub(crate) mod types;
 
 use std::sync::Arc;
 
@@ -53,74 +55,76 @@ use tokio_util::sync::CancellationToken;
 
 use crate::controllers::Context;
 use app::App;
-use auth::Gate;
-use connection::{Service, Timing};
+use auth::Authorizer;
+use connection::{ConnectionHandler, Timing};
 pub use limits::Limits;
 use limits::{DRAIN_LIMIT, HEAD_LIMIT, PROBE_HEAD_LIMIT};
-use listen::{Front, Listen};
+use listen::{HttpListener, Listen};
 use tls::Identity;
 
-/// How to serve.
+/// Options of the HTTP servers.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the API is served.
+    /// The address of the API.
     pub https: Listen,
-    /// The certificate for it.
+    /// The source of the API's certificate.
     pub certificate: tls::Source,
-    /// Who is asked.
+    /// Options for authenticating and authorizing callers.
     pub auth: auth::Options,
-    /// Where the probes are served.
+    /// The address of the probes.
     pub probes: Listen,
-    /// Who gets to see metrics.
+    /// The exposure of metrics.
     pub metrics: metrics::Exposure,
-    /// What one client may take from the others.
+    /// The limits that protect clients from each other.
     pub limits: Limits,
 }
 
-/// Serves until `stop` is cancelled and what is under way has ended, or has been broken off.
+/// Serves until `stop` is cancelled and pending requests have ended, or until the time to drain them is over.
 pub async fn serve(context: Arc<Context>, options: Options, stop: CancellationToken) {
     let mut router = probes::router(context.clone());
     if options.metrics == metrics::Exposure::Open {
         if options.probes == Listen::Off {
-            tracing::warn!("metrics are to be open, and there is no address for that: set --probe-address");
+            tracing::warn!(
+                "metrics are not served without authentication, because the probe address is off: set --probe-address"
+            );
         }
         router = router.merge(metrics::open(context.clone()));
     }
     let files = limits::open_files();
     let Options { limits, https, .. } = options;
-    let timing = Timing { head: HEAD_LIMIT, last: limits.request, keep_alive: true };
-    // A kubelet connects for each probe: a connection that is kept is somebody else's.
-    let of_probe = Timing { head: PROBE_HEAD_LIMIT, keep_alive: false, ..timing };
-    let service = Service { router, identity: None, timing: of_probe, stop: stop.clone() };
-    let capacity = limits::of_probes(files);
-    let probes = Front { name: "probes", listen: options.probes, capacity, service };
-    let app = Arc::new(App::new(context.clone(), Gate::new(context.client.clone(), options.auth)));
+    let timing = Timing { head: HEAD_LIMIT, drain: limits.request, keep_alive: true };
+    // A kubelet opens a connection for each probe, so only other clients would keep one open.
+    let probe_timing = Timing { head: PROBE_HEAD_LIMIT, keep_alive: false, ..timing };
+    let handler = ConnectionHandler { router, identity: None, timing: probe_timing, stop: stop.clone() };
+    let capacity = limits::probe_capacity(files);
+    let probes = HttpListener { name: "probes", listen: options.probes, capacity, handler };
+    let app = Arc::new(App::new(context.clone(), Authorizer::new(context.client.clone(), options.auth)));
     let router = match router::api(&app, limits) {
         Ok(router) => router,
         Err(error) => {
-            tracing::error!(%error, "the OpenAPI document cannot be written: the API is not served");
-            return within_the_limit(probes.serve(), &stop).await;
+            tracing::error!(%error, "failed to serialize the OpenAPI document: the API is not served");
+            return with_drain_limit(probes.serve(), &stop).await;
         }
     };
     let identity = Some(Arc::new(Identity::new(options.certificate)));
-    let service = Service { router, identity, timing, stop: stop.clone() };
-    let api = Front { name: "https", listen: https, capacity: limits.of_api(files), service };
+    let handler = ConnectionHandler { router, identity, timing, stop: stop.clone() };
+    let api = HttpListener { name: "https", listen: https, capacity: limits.api_capacity(files), handler };
     let serving = async {
         tokio::join!(probes.serve(), api.serve());
         app.tasks.close();
         app.tasks.wait().await;
     };
-    within_the_limit(serving, &stop).await;
+    with_drain_limit(serving, &stop).await;
 }
 
-/// One limit for all that is under way once `stop` is cancelled.
-async fn within_the_limit(serving: impl Future<Output = ()>, stop: &CancellationToken) {
+/// Runs `serving` until it ends, or until [`DRAIN_LIMIT`] after `stop` is cancelled.
+async fn with_drain_limit(serving: impl Future<Output = ()>, stop: &CancellationToken) {
     let limit = async {
         stop.cancelled().await;
         tokio::time::sleep(DRAIN_LIMIT).await;
     };
     tokio::select! {
         () = serving => {}
-        () = limit => tracing::info!("requests under way are broken off; what clean-ups have committed stays"),
+        () = limit => tracing::info!("aborting pending requests; committed changes of clean-ups remain"),
     }
 }

@@ -1,14 +1,14 @@
-//! Where a connection comes from, as far as limits tell clients apart before they say who they are.
+//! The origin of a connection, by which limits distinguish clients that are not authenticated yet.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// An IPv4 address or, as one host may use all of it, an IPv6 /64 network. Behind a load balancer or a port-forward it is that of
-/// the balancer: headers such as `X-Forwarded-For` are not read, since anybody can write them.
+/// An IPv4 address, or an IPv6 /64 network since one host may use all of it. Behind a load balancer or a port-forward
+/// it is that of the balancer: headers such as `X-Forwarded-For` are not read, since anybody can write them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Origin {
-    /// One address, also where it is written as IPv6.
+    /// One IPv4 address, including one that is mapped to IPv6.
     V4(Ipv4Addr),
-    /// The first 64 bits.
+    /// The first 64 bits of an IPv6 address.
     V6([u16; 4]),
 }
 

@@ -1,4 +1,4 @@
-//! How answers write where an execution stands: in lower case.
+//! Serializes the phase of an execution in lower case.
 
 use serde::{Deserialize as _, Deserializer, Serializer, de};
 
@@ -23,5 +23,5 @@ pub(super) fn serialize<S: Serializer>(phase: &Phase, serializer: S) -> Result<S
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Phase, D::Error> {
     let text = String::deserialize(deserializer)?;
     let phase = ALL.into_iter().find(|phase| phase.label() == text);
-    phase.ok_or_else(|| de::Error::custom(format!("the phase {text:?} is not known here")))
+    phase.ok_or_else(|| de::Error::custom(format!("unknown phase {text:?}")))
 }

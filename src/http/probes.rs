@@ -1,4 +1,4 @@
-//! For the kubelet, without TLS and without asking who: `/livez` and `/readyz`.
+//! The probes of the kubelet, `/livez` and `/readyz`, without TLS or authentication.
 
 use std::sync::Arc;
 
@@ -9,27 +9,28 @@ use axum::routing::get;
 
 use crate::controllers::Context;
 
-/// The probes.
+/// The routes of the probes.
 pub(super) fn router(context: Arc<Context>) -> Router {
     Router::new().route("/livez", get(async || "ok\n")).route("/readyz", get(ready)).with_state(context)
 }
 
-/// Ready once every store has been seen that the API server shows and, beside other replicas, the Lease is held; of what it does
-/// not show others are not to suffer. That the API server is away later changes nothing, until the Lease is lost.
+/// Ready once the operator has read every store that the API server shows and, if there are other replicas, holds its
+/// Lease. Namespaces that the API server does not show must not block the others. If the API server becomes
+/// unavailable later, the replica stays ready until the Lease is lost.
 async fn ready(State(context): State<Arc<Context>>) -> (StatusCode, String) {
-    let (unseen, refused) = context.stores().gaps();
-    let told = |which: &[String], what: &str| match which {
+    let (unsynced, refused) = context.stores().gaps();
+    let line = |namespaces: &[String], state: &str| match namespaces {
         [] => String::new(),
-        names => format!("{what}: {}\n", names.join(", ")),
+        names => format!("{state}: {}\n", names.join(", ")),
     };
-    let gaps = told(&unseen, "not all ExecutionStores have been seen in")
-        + &told(&refused, "ExecutionStores cannot be watched, see the log, in");
+    let gaps = line(&unsynced, "the ExecutionStores of these namespaces are not synced yet")
+        + &line(&refused, "the ExecutionStores of these namespaces cannot be watched, see the log");
     if context.stop.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "the operator is stopping\n".to_owned())
     } else if !context.stores().seen() {
         (StatusCode::SERVICE_UNAVAILABLE, gaps)
     } else if !context.membership.holds() {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("the Lease of this replica is not held yet\n{gaps}"))
+        (StatusCode::SERVICE_UNAVAILABLE, format!("this replica does not hold its Lease yet\n{gaps}"))
     } else {
         (StatusCode::OK, format!("ok\n{gaps}"))
     }

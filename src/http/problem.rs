@@ -1,4 +1,5 @@
-//! What can be wrong with a request, as problem details (RFC 9457): a bounded reason and a sentence that says what to do.
+//! The errors of the API as problem details (RFC 9457), each with a reason from a fixed set and a sentence that says
+//! what to do.
 
 use std::time::Duration;
 
@@ -9,217 +10,221 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::limits::{BODY_LIMIT, BODY_TIME};
+use super::limits::{BODY_LIMIT, BODY_TIMEOUT};
 use crate::db::DbError;
 
 /// The media type of problem details.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// Why a request is not answered as asked.
+/// The error of a request.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// Nobody asks, and nobody may.
+    /// An anonymous caller does not have the right.
     #[error(
-        "this needs a token: send the header `Authorization: Bearer TOKEN`, for example of `kubectl create token NAME`"
+        "a token is required: send the header `Authorization: Bearer TOKEN`, for example with the output of `kubectl create token NAME`"
     )]
     Unauthenticated,
-    /// The token is not one.
-    #[error("the token is refused: {0}. Get a new one, for example with `kubectl create token NAME`")]
+    /// The token is not valid.
+    #[error("the token was rejected: {0}. Get a new one, for example with `kubectl create token NAME`")]
     TokenRefused(String),
-    /// The caller may not.
+    /// The caller does not have the right.
     #[error(
-        "{user} may not {access}: bind the ClusterRole jobexec-reader, jobexec-administrator, jobexec-health or jobexec-metrics, or name a store that you may see with store=NAMESPACE/NAME"
+        "{user} may not {permission}: bind the ClusterRole jobexec-reader, jobexec-administrator, jobexec-health or jobexec-metrics, or select a store that you have access to with store=NAMESPACE/NAME"
     )]
     Forbidden {
-        /// Who.
+        /// The name of the caller.
         user: String,
-        /// What.
-        access: String,
+        /// The missing right.
+        permission: String,
     },
-    /// Kubernetes could not be asked.
-    #[error("whether you may do this cannot be asked at present: {0}. Try again soon")]
+    /// Kubernetes does not answer.
+    #[error("Kubernetes cannot check your permissions at present: {0}. Try again soon")]
     AuthorizerUnavailable(String),
-    /// There is nothing at this path.
-    #[error("there is nothing here: GET /api/openapi.json lists what there is")]
+    /// The path does not exist.
+    #[error("this path does not exist: GET /api/openapi.json lists all paths")]
     NotFound,
-    /// Not with this method.
-    #[error("not with this method: the header Allow and GET /api/openapi.json say which ones there are")]
+    /// The path does not support the method.
+    #[error(
+        "this path does not support the method: the header Allow and GET /api/openapi.json list the supported ones"
+    )]
     MethodNotAllowed,
-    /// A parameter of the query or the path.
+    /// A parameter of the query or the path is not valid.
     #[error("{0}")]
     InvalidParameter(String),
-    /// The body.
-    #[error("the body cannot be used: {0}")]
+    /// The body is not valid.
+    #[error("the body is not valid: {0}")]
     InvalidBody(String),
     /// The body is not JSON.
-    #[error("the body must be JSON: send it with the header `Content-Type: application/json`, or none")]
+    #[error(
+        "the body must be JSON: send it with the header `Content-Type: application/json`, or send no body"
+    )]
     UnsupportedMediaType,
-    /// The body is too big.
-    #[error("the body has more than {BODY_LIMIT} bytes: nothing here needs as many")]
+    /// The body is too large.
+    #[error("the body has more than {BODY_LIMIT} bytes: send a smaller one, for example with fewer ids")]
     BodyTooLarge,
-    /// The body comes too slowly.
-    #[error("the body did not arrive within {BODY_TIME:?}: send all of it at once")]
+    /// The body arrives too slowly.
+    #[error("the body did not arrive within {BODY_TIMEOUT:?}: send all of it at once")]
     BodyTooSlow,
-    /// The operator does not know a store of this name.
-    #[error("there is no ExecutionStore {0} that this operator looks after")]
+    /// The operator manages no store with this name.
+    #[error("this operator manages no ExecutionStore {0}")]
     StoreNotFound(String),
     /// The operator has just started.
-    #[error("the operator has not seen all ExecutionStores yet: try again soon")]
+    #[error("the operator has not read all ExecutionStores yet: try again soon")]
     StoresNotSeen,
-    /// The store cannot be worked on.
-    #[error("the ExecutionStore {store} cannot be used at present ({why}): {message}")]
+    /// The store is not ready.
+    #[error("ExecutionStore {store} is not ready ({why}): {message}")]
     StoreNotReady {
-        /// Which one.
+        /// The name of the store.
         store: String,
         /// The reason of its condition `Ready`.
         why: String,
         /// The message of that condition.
         message: String,
     },
-    /// No row of this table can have the id.
+    /// The table cannot hold the execution id.
     #[error("{id:?} is no id of this table, whose ids are of type {type_}")]
     InvalidExecutionId {
-        /// What was given.
+        /// The id, shortened.
         id: String,
-        /// The type of the ids.
+        /// The SQL type of the ids.
         type_: &'static str,
     },
-    /// No job of this table can have the id.
+    /// The table cannot hold the job id.
     #[error("{id:?} is no job id of this table, whose job ids are of type {type_}")]
     InvalidJobId {
-        /// What was given.
+        /// The id, shortened.
         id: String,
-        /// The type of the ids.
+        /// The SQL type of the job ids.
         type_: &'static str,
     },
-    /// There is no such row.
-    #[error("the store {store} has no execution {id}{}", if *.outside { ": its row is outside of table.filter, and is left alone" } else { "" })]
+    /// The execution does not exist.
+    #[error("the store {store} has no execution {id}{}", if *.outside { ": table.filter excludes its row, so the operator ignores it" } else { "" })]
     ExecutionNotFound {
-        /// The store.
+        /// The name of the store.
         store: String,
-        /// The id.
+        /// The id of the execution.
         id: String,
-        /// Whether there is a row that `table.filter` leaves out.
+        /// Whether a row with this id exists, but `table.filter` excludes it.
         outside: bool,
     },
     /// The operator's own tables are missing.
     #[error(
-        "nothing is recorded of {0}: apply `jobexec schema`, see the condition AuditAvailable of the store"
+        "ExecutionStore {0} has no records: apply `jobexec schema`, and see its condition AuditAvailable"
     )]
     NothingRecorded(String),
-    /// Somebody else is at it.
+    /// Another clean-up of the store is running.
     #[error(
-        "a clean-up of {0} is under way: wait until it has ended, then look whether there is anything left to do"
+        "a clean-up of {0} is already running: wait until it has ended, then check whether anything is left to clean up"
     )]
     CleanupUnderWay(String),
-    /// The spec of the store does not ask for the evidence that a clean-up is about.
+    /// The spec of the store does not enable the evidence that the clean-up is about.
     #[error("{0}")]
     EvidenceNotAsked(String),
-    /// The database.
+    /// The database returned an error or did not answer.
     #[error("the database of {store}: {error}")]
     Database {
-        /// The store.
+        /// The name of the store.
         store: String,
-        /// What it said.
+        /// The error of the database.
         error: DbError,
     },
-    /// The caller has too many requests under way.
+    /// The caller has too many concurrent requests.
     #[error(
-        "this caller has {0} requests under way already, which is the most for one: wait until one of them ends"
+        "this caller already has {0} concurrent requests, which is the maximum: wait until one of them ends"
     )]
     TooManyRequests(usize),
-    /// Too many tokens that Kubernetes refused came from the address of the caller.
-    #[error(
-        "too many refused tokens come from this address: send a token that counts, and try again in half a minute"
-    )]
+    /// Kubernetes rejected too many tokens from the caller's address.
+    #[error("too many rejected tokens came from this address: try again in half a minute with a valid token")]
     TooManyAttempts,
-    /// Too many requests at once.
-    #[error("too many requests at once: try again soon")]
+    /// There are too many concurrent requests.
+    #[error("too many concurrent requests: try again soon")]
     Overloaded,
-    /// The operator ends.
-    #[error("the operator was asked to stop: ask again for the rest once it, or another one, is ready")]
+    /// The operator is stopping.
+    #[error("the operator is stopping: request the rest again once it, or another replica, is ready")]
     Stopping,
-    /// Others read it.
-    #[error("others read ExecutionStore {0}, and it takes long: try again")]
+    /// Other requests are reading the store.
+    #[error("ExecutionStore {0} is busy with other requests: try again soon")]
     Busy(String),
-    /// It took too long.
+    /// The request exceeded its time limit.
     #[error(
-        "no answer was found within {0:?}: ask for less, or try again. A clean-up goes on without being waited for"
+        "the request did not finish within {0:?}: request less, or try again. A clean-up continues in the background"
     )]
     TimedOut(Duration),
-    /// This should not be. What happened is for the log only, as it may have been anything.
-    #[error("the operator met a defect: please report it with what its log says at this time")]
+    /// A bug. The details are only logged, since they can contain anything.
+    #[error("internal error: please report it together with the operator's log of this time")]
     Internal(String),
 }
 
 impl Problem {
-    /// The status, one word for programs, and a title that is the same for all problems of the kind.
+    /// Returns the status, the reason (one word for programs), and the title of the problem. The title depends only on
+    /// the reason.
     pub const fn kind(&self) -> (StatusCode, &'static str, &'static str) {
+        let (reason, title) = self.reason_and_title();
+        (self.status(), reason, title)
+    }
+
+    const fn status(&self) -> StatusCode {
         match self {
-            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "Unauthenticated", "A token is needed"),
-            Self::TokenRefused(_) => (StatusCode::UNAUTHORIZED, "TokenRefused", "The token is refused"),
-            Self::Forbidden { .. } => (StatusCode::FORBIDDEN, "Forbidden", "The caller has not the right"),
-            Self::AuthorizerUnavailable(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "AuthorizerUnavailable", "Kubernetes cannot be asked")
-            }
-            Self::NotFound => (StatusCode::NOT_FOUND, "NotFound", "There is no such path"),
-            Self::MethodNotAllowed => {
-                (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "The path has no such method")
-            }
-            Self::InvalidParameter(_) => {
-                (StatusCode::BAD_REQUEST, "InvalidParameter", "A parameter cannot be used")
-            }
-            Self::InvalidBody(_) => (StatusCode::BAD_REQUEST, "InvalidBody", "The body cannot be used"),
-            Self::UnsupportedMediaType => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", "The body is not JSON")
-            }
-            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge", "The body is too large"),
-            Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "BodyTooSlow", "The body comes too slowly"),
-            Self::TooManyRequests(_) => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "TooManyRequests",
-                "The caller has too many requests under way",
-            ),
-            Self::TooManyAttempts => {
-                (StatusCode::TOO_MANY_REQUESTS, "TooManyAttempts", "Too many tokens were refused")
-            }
-            Self::StoreNotFound(_) => (StatusCode::NOT_FOUND, "StoreNotFound", "There is no such store"),
-            Self::StoresNotSeen => {
-                (StatusCode::SERVICE_UNAVAILABLE, "StoresNotSeen", "The operator is starting")
-            }
-            Self::StoreNotReady { .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, "StoreNotReady", "The store cannot be used at present")
-            }
-            Self::InvalidExecutionId { .. } => {
-                (StatusCode::BAD_REQUEST, "InvalidExecutionId", "The table has no such ids")
-            }
-            Self::InvalidJobId { .. } => {
-                (StatusCode::BAD_REQUEST, "InvalidJobId", "The table has no such jobs")
-            }
-            Self::ExecutionNotFound { .. } => {
-                (StatusCode::NOT_FOUND, "ExecutionNotFound", "There is no such execution")
-            }
-            Self::NothingRecorded(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "NothingRecorded", "There are no records")
-            }
-            Self::CleanupUnderWay(_) => (StatusCode::CONFLICT, "CleanupUnderWay", "A clean-up is under way"),
-            Self::EvidenceNotAsked(_) => {
-                (StatusCode::CONFLICT, "EvidenceNotAsked", "The store does not ask for that evidence")
-            }
-            Self::Database { error, .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, error.reason(), "The database did not do its part")
-            }
-            Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "Busy", "Others read this store"),
-            Self::Overloaded => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Overloaded", "There are too many requests at once")
-            }
-            Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "Stopping", "The operator is stopping"),
-            Self::TimedOut(_) => (StatusCode::SERVICE_UNAVAILABLE, "TimedOut", "The request took too long"),
-            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Internal", "The operator has a defect"),
+            Self::InvalidParameter(_)
+            | Self::InvalidBody(_)
+            | Self::InvalidExecutionId { .. }
+            | Self::InvalidJobId { .. } => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated | Self::TokenRefused(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::StoreNotFound(_) | Self::ExecutionNotFound { .. } => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::CleanupUnderWay(_) | Self::EvidenceNotAsked(_) => StatusCode::CONFLICT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooManyRequests(_) | Self::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::AuthorizerUnavailable(_)
+            | Self::StoresNotSeen
+            | Self::StoreNotReady { .. }
+            | Self::NothingRecorded(_)
+            | Self::Database { .. }
+            | Self::Overloaded
+            | Self::Stopping
+            | Self::Busy(_)
+            | Self::TimedOut(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
-    /// As it is sent.
+    const fn reason_and_title(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Unauthenticated => ("Unauthenticated", "A token is required"),
+            Self::TokenRefused(_) => ("TokenRefused", "The token was rejected"),
+            Self::Forbidden { .. } => ("Forbidden", "The caller does not have the right"),
+            Self::AuthorizerUnavailable(_) => ("AuthorizerUnavailable", "Kubernetes does not answer"),
+            Self::NotFound => ("NotFound", "The path does not exist"),
+            Self::MethodNotAllowed => ("MethodNotAllowed", "The path does not support the method"),
+            Self::InvalidParameter(_) => ("InvalidParameter", "A parameter is not valid"),
+            Self::InvalidBody(_) => ("InvalidBody", "The body is not valid"),
+            Self::UnsupportedMediaType => ("UnsupportedMediaType", "The body is not JSON"),
+            Self::BodyTooLarge => ("BodyTooLarge", "The body is too large"),
+            Self::BodyTooSlow => ("BodyTooSlow", "The body arrives too slowly"),
+            Self::TooManyRequests(_) => ("TooManyRequests", "The caller has too many concurrent requests"),
+            Self::TooManyAttempts => ("TooManyAttempts", "Too many tokens were rejected"),
+            Self::StoreNotFound(_) => ("StoreNotFound", "The store does not exist"),
+            Self::StoresNotSeen => ("StoresNotSeen", "The operator is starting"),
+            Self::StoreNotReady { .. } => ("StoreNotReady", "The store is not ready"),
+            Self::InvalidExecutionId { .. } => ("InvalidExecutionId", "The execution id is not valid"),
+            Self::InvalidJobId { .. } => ("InvalidJobId", "The job id is not valid"),
+            Self::ExecutionNotFound { .. } => ("ExecutionNotFound", "The execution does not exist"),
+            Self::NothingRecorded(_) => ("NothingRecorded", "There are no records"),
+            Self::CleanupUnderWay(_) => ("CleanupUnderWay", "A clean-up is already running"),
+            Self::EvidenceNotAsked(_) => ("EvidenceNotAsked", "The store does not enable this evidence"),
+            Self::Database { error, .. } => (error.reason(), "The database request failed"),
+            Self::Busy(_) => ("Busy", "The store is busy"),
+            Self::Overloaded => ("Overloaded", "There are too many concurrent requests"),
+            Self::Stopping => ("Stopping", "The operator is stopping"),
+            Self::TimedOut(_) => ("TimedOut", "The request took too long"),
+            Self::Internal(_) => ("Internal", "Internal error"),
+        }
+    }
+
+    /// Returns the problem details.
     pub fn details(&self) -> Details {
         let (status, reason, title) = self.kind();
         Details {
@@ -232,20 +237,20 @@ impl Problem {
     }
 }
 
-/// What is wrong with a request (RFC 9457).
+/// An error of a request (RFC 9457).
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct Details {
-    /// Names the kind of problem.
+    /// Identifies the kind of problem.
     #[serde(rename = "type")]
     #[schema(example = "urn:jobexec:problem:StoreNotFound")]
     pub type_: String,
     /// The kind of problem in a few words.
     pub title: String,
-    /// The status of the answer.
+    /// The status of the response.
     #[schema(example = 404)]
     pub status: u16,
-    /// What is wrong with this request, and what to do.
+    /// The cause of this problem, and what to do.
     pub detail: String,
     /// The kind of problem in one word.
     #[schema(example = "StoreNotFound")]
@@ -259,7 +264,7 @@ impl IntoResponse for Problem {
 }
 
 impl Problem {
-    /// When to try again, in seconds, where that helps.
+    /// Returns the delay after which to retry, in seconds, if retrying helps.
     pub(super) fn retry_after(&self) -> Option<HeaderValue> {
         match self.kind().0 {
             StatusCode::TOO_MANY_REQUESTS if matches!(self, Self::TooManyAttempts) => {
@@ -272,12 +277,12 @@ impl Problem {
         }
     }
 
-    /// As an answer.
+    /// Returns the response with the problem details.
     pub(super) fn response(&self) -> Response {
         let details = self.details();
         let (status, ..) = self.kind();
         if let Self::Internal(error) = self {
-            tracing::error!(error, "a request met a defect");
+            tracing::error!(error, "internal server error");
         }
         let more: Option<(HeaderName, HeaderValue)> = if status == StatusCode::UNAUTHORIZED {
             Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"jobexec\"")))

@@ -1,4 +1,4 @@
-//! What is served where, and what every request passes on its way.
+//! The routes, and the middleware of each request.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,24 +18,24 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::admission::{Credentials, Entrance, admit, in_a_slot};
+use super::admission::{Admission, Credentials, admit, with_slot};
 use super::app::App;
-use super::auth::{Access, Caller};
-use super::documented::{self, Document};
+use super::auth::{Caller, Permission};
 use super::limits::{BODY_LIMIT, Limits};
+use super::openapi::{self, Document};
 use super::problem::Problem;
 use super::slots::Slots;
-use super::{cleanup, executions, explain, health, history, metrics, page, running, stats, trends};
+use super::{audit, cleanup, executions, explain, health, metrics, page, running, stats, trends};
 use crate::boundary::{Panicked, Place, caught};
 use crate::metrics::Metrics;
 
-/// Names a request in the log.
+/// Identifies a request in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Where the document is.
-const DOCUMENT: &str = "/api/openapi.json";
+/// The path of the OpenAPI document.
+const DOCUMENT_PATH: &str = "/api/openapi.json";
 
-/// What there is, each with what it says of itself.
+/// All documented endpoints.
 fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(health::health))
@@ -43,68 +43,72 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(running::running))
         .routes(routes!(explain::explain))
         .routes(routes!(cleanup::cleanup))
-        .routes(routes!(history::history))
+        .routes(routes!(audit::history))
         .routes(routes!(trends::trends))
         .routes(routes!(stats::stats))
 }
 
-/// The API.
+/// Builds the router of the API.
+///
+/// Fails if the OpenAPI document cannot be serialized.
 pub(super) fn api(app: &Arc<App>, limits: Limits) -> Result<Router, serde_json::Error> {
     let (router, mut document) = routes().split_for_parts();
-    documented::complete(&mut document);
+    openapi::add_headers(&mut document);
     let document: Arc<str> = document.to_json()?.into();
     let document = get(move |caller: Caller, State(app): State<Arc<App>>| async move {
-        app.gate.require(&caller.0, &Access::Path(DOCUMENT)).await?;
+        app.authorizer.authorize(&caller.0, &Permission::Path(DOCUMENT_PATH)).await?;
         Ok::<_, Problem>(([(CONTENT_TYPE, "application/json")], document.to_string()))
     });
     let metrics = app.context.metrics.clone();
     let slots = Slots::new(limits);
-    let enter = |router: Router<Arc<App>>, credentials| {
-        let entrance = Entrance { app: app.clone(), slots: slots.clone(), credentials };
-        worked_on(router, entrance)
+    let admitted = |router: Router<Arc<App>>, credentials| {
+        let admission = Admission { app: app.clone(), slots: slots.clone(), credentials };
+        apply_route_layers(router, admission)
     };
-    let router = enter(router.route(DOCUMENT, document).merge(metrics::authenticated()), Credentials::Token)
-        .merge(enter(page::visited(), Credentials::Cookie))
-        .merge(enter(page::open(), Credentials::None))
-        .fallback(async || Problem::NotFound)
-        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
-        .with_state(app.clone());
-    Ok(limited(router, limits, metrics))
+    let router =
+        admitted(router.route(DOCUMENT_PATH, document).merge(metrics::authenticated()), Credentials::Token)
+            .merge(admitted(page::signed_in_routes(), Credentials::Cookie))
+            .merge(admitted(page::public_routes(), Credentials::None))
+            .fallback(async || Problem::NotFound)
+            .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
+            .with_state(app.clone());
+    Ok(apply_layers(router, limits, metrics))
 }
 
-/// What every request passes, the outermost first.
-fn limited(router: Router, limits: Limits, metrics: Metrics) -> Router {
-    let refused = move |error: BoxError| async move { refused(&error, limits.request) };
+/// Applies the middleware for every request, outermost first.
+fn apply_layers(router: Router, limits: Limits, metrics: Metrics) -> Router {
+    let on_error = move |error: BoxError| async move { map_layer_error(&error, limits.request) };
     let layers = ServiceBuilder::new()
-        .layer(from_fn_with_state(metrics, named))
-        .layer(from_fn(small))
-        .layer(HandleErrorLayer::new(refused))
+        .layer(from_fn_with_state(metrics, request_log))
+        .layer(from_fn(check_content_length))
+        .layer(HandleErrorLayer::new(on_error))
         .layer(TimeoutLayer::new(limits.request));
     router.layer(layers)
 }
 
-/// What a request passes for which there is a handler, after that: only what begins work takes a slot.
-fn worked_on(router: Router<Arc<App>>, entrance: Entrance) -> Router<Arc<App>> {
-    let slots = entrance.slots.clone();
+/// Applies the middleware for requests that have a handler. It runs after [`apply_layers`]. Only admitted requests
+/// take a slot.
+fn apply_route_layers(router: Router<Arc<App>>, admission: Admission) -> Router<Arc<App>> {
+    let slots = admission.slots.clone();
     let layers = ServiceBuilder::new()
-        .layer(from_fn_with_state(entrance, admit))
-        .layer(from_fn(to_its_end))
-        // What goes on without a client keeps its slot until its end: those who hang up and ask again would else have any number
-        // of requests worked on.
-        .layer(from_fn_with_state(slots, in_a_slot));
+        .layer(from_fn_with_state(admission, admit))
+        .layer(from_fn(detach_from_client))
+        // Work that continues without a client keeps its slot until it ends. Otherwise clients that disconnect and
+        // retry could start any number of requests.
+        .layer(from_fn_with_state(slots, with_slot));
     router.route_layer(layers)
 }
 
-/// Goes on when its client has gone or has waited for too long: a statement goes on too, with its connection, and the next
-/// request must not begin beside it.
-async fn to_its_end(request: Request, next: Next) -> Response {
+/// Continues when the client has disconnected or the request has timed out: its SQL statement also continues and holds
+/// its connection, and the next request must not start beside it.
+async fn detach_from_client(request: Request, next: Next) -> Response {
     let answer = tokio::spawn(caught(Place::Request, next.run(request))).await;
-    // A task that is not there any more, as at the end of the process, counts as one that panicked.
+    // A task that no longer exists, for example because the process is ending, counts as panicked.
     let answer = answer.unwrap_or(Err(Panicked(Place::Request)));
     answer.unwrap_or_else(|panicked| Problem::Internal(panicked.to_string()).into_response())
 }
 
-fn refused(error: &BoxError, limit: Duration) -> Problem {
+fn map_layer_error(error: &BoxError, limit: Duration) -> Problem {
     if error.is::<tower::timeout::error::Elapsed>() {
         Problem::TimedOut(limit)
     } else {
@@ -112,13 +116,13 @@ fn refused(error: &BoxError, limit: Duration) -> Problem {
     }
 }
 
-/// Gives the request a name, its client's if he has one for it, and logs and counts what became of it.
-async fn named(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+/// Sets the request's id (the client's own, if it sent a valid one), logs the request and counts it.
+async fn request_log(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let (method, begun) = (request.method().clone(), Instant::now());
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let mut response = next.run(request).await;
-    // What clients make up is all one.
+    // All unknown paths share one label, since clients can make up any number of them.
     let route = path.as_deref().unwrap_or("(none)");
     metrics.answered(route, response.status().as_u16(), begun.elapsed());
     tracing::debug!(
@@ -136,7 +140,7 @@ async fn named(State(metrics): State<Metrics>, request: Request, next: Next) -> 
     response
 }
 
-/// The name that the client gave the request, if it can stand in a log; else a new one.
+/// Returns the client's request id if it is safe to log, or else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let plain =
         |id: &&HeaderValue| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
@@ -145,8 +149,8 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     })
 }
 
-/// Refuses a body that says itself that it is too large before anything else is done.
-async fn small(request: Request, next: Next) -> Response {
+/// Rejects a body whose `Content-Length` is too large, before anything else is done.
+async fn check_content_length(request: Request, next: Next) -> Response {
     let length =
         request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > BODY_LIMIT as u64) {
@@ -171,7 +175,8 @@ mod tests {
             assert!(std::hint::black_box(false), "hunter2");
         });
         let router = Router::new().route("/broken", broken).route("/well", get(async || "well"));
-        let router = limited(router.route_layer(from_fn(to_its_end)), limits, Metrics::default());
+        let router =
+            apply_layers(router.route_layer(from_fn(detach_from_client)), limits, Metrics::default());
         let ask = |path: &str| {
             let request = Request::builder().uri(path).body(axum::body::Body::empty()).unwrap();
             tower::ServiceExt::oneshot(router.clone(), request)
@@ -184,7 +189,7 @@ mod tests {
         assert_eq!(ask("/well").await.unwrap().status(), axum::http::StatusCode::OK);
     }
 
-    /// Two types of one name would take each other's place without a word.
+    /// If two types had the same name, one would silently replace the other.
     #[test]
     fn every_schema_is_in_the_document() {
         let (_, document) = routes().split_for_parts();

@@ -9,66 +9,67 @@ use utoipa::IntoParams;
 
 use super::app::App;
 use super::auth::Caller;
-use super::documented::Problems;
-use super::executions::{self, Page, Which};
+use super::executions::{self, Filter, Page};
 use super::extract::Query;
+use super::openapi::Problems;
 use super::problem::Problem;
 use super::stores::StoreName;
 use crate::api::Duration;
 
-/// Which of the executions that run.
+/// The parameters of the request.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
-    /// Only of this store: `namespace/name`.
+pub(super) struct Params {
+    /// Only this store: `namespace/name`.
     #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "default/jobs")]
     store: Option<StoreName>,
-    /// Only of this job.
+    /// Only this job.
     #[param(example = "21")]
     job: Option<String>,
-    /// Only those that began so long ago or longer, for example `1h30m`.
+    /// Only executions that started at least this long ago, for example `1h30m`.
     #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "1h")]
     older_than: Option<Duration>,
-    /// Only those that are stale.
+    /// Only stale executions.
     stale: Option<bool>,
-    /// How many at most.
+    /// The maximum number of executions.
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     #[param(pattern = "^[A-Za-z0-9_-]+$")]
     cursor: Option<String>,
 }
 
-impl From<Wanted> for executions::Wanted {
-    fn from(wanted: Wanted) -> Self {
-        let which = if wanted.stale.unwrap_or_default() { Which::Stale } else { Which::Running };
+impl From<Params> for executions::Params {
+    fn from(params: Params) -> Self {
+        let which = if params.stale.unwrap_or_default() { Filter::Stale } else { Filter::Running };
         Self {
-            store: wanted.store,
-            job: wanted.job,
-            older_than: wanted.older_than,
+            store: params.store,
+            job: params.job,
+            older_than: params.older_than,
             which: Some(which),
-            limit: wanted.limit,
-            cursor: wanted.cursor,
+            limit: params.limit,
+            cursor: params.cursor,
         }
     }
 }
 
-/// The executions that run, the longest first.
+/// Lists running executions, the longest running first.
 ///
-/// Takes the right to list jobexecutions in the namespace of the store; without a store in the namespaces of all stores.
+/// Requires the right to list jobexecutions in the namespace of the store, or, without `store`, in the namespaces of
+/// all stores.
 #[utoipa::path(
-    get, path = "/api/system/executions/running", tag = "system", params(Wanted),
+    get, path = "/api/system/executions/running", tag = "system", params(Params),
     responses(
         Problems,
-        (status = 200, description = "A page of them.", body = Page, links(
+        (status = 200, description = "A page of executions.", body = Page, links(
             ("next" = (operation_id = "running", parameters(("cursor" = "$response.body#/next")))))),
     ),
 )]
 pub(super) async fn running(
     caller: Caller,
     state: State<Arc<App>>,
-    Query(wanted): Query<Wanted>,
+    Query(params): Query<Params>,
 ) -> Result<Json<Page>, Problem> {
-    executions::executions(caller, state, Query(wanted.into())).await
+    executions::executions(caller, state, Query(params.into())).await
 }

@@ -1,4 +1,4 @@
-//! How many requests are worked on at the same time: of all callers together, and of each one.
+//! Limits the number of concurrent requests: of all callers together, and of each one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,64 +9,68 @@ use super::limits::Limits;
 use super::origin::Origin;
 use super::problem::Problem;
 
-/// Whose requests are counted together.
+/// The key by which requests of one caller are counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Asker {
-    /// A user as Kubernetes names it.
+pub(super) enum ClientKey {
+    /// A user, by the name in Kubernetes.
     User(String),
-    /// Somebody without a token.
-    Nobody(Origin),
+    /// Callers without a token, by origin.
+    Anonymous(Origin),
 }
 
-/// See the module.
+/// Counts concurrent requests.
 pub(super) struct Slots {
     all: Arc<Semaphore>,
-    per_asker: Option<usize>,
-    of: Mutex<HashMap<Asker, usize>>,
+    max_per_caller: Option<usize>,
+    per_caller: Mutex<HashMap<ClientKey, usize>>,
 }
 
 impl Slots {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
         let all = Arc::new(Semaphore::new(limits.requests));
-        Arc::new(Self { all, per_asker: limits.of_caller(), of: Mutex::default() })
+        Arc::new(Self { all, max_per_caller: limits.per_caller_limit(), per_caller: Mutex::default() })
     }
 
-    /// One of the requests that the asker may have under way, from when it is known who asks until the work has ended.
-    pub(super) fn share(self: &Arc<Self>, asker: Asker) -> Result<Share, Problem> {
-        let mut of = self.of();
-        let count = of.entry(asker.clone()).or_default();
-        if let Some(most) = self.per_asker
+    /// Takes one of the caller's requests, from when the caller is known until the work has ended.
+    ///
+    /// Fails with [`Problem::TooManyRequests`] if the caller has too many.
+    pub(super) fn acquire_for(self: &Arc<Self>, client: ClientKey) -> Result<CallerPermit, Problem> {
+        let mut counts = self.counts();
+        let count = counts.entry(client.clone()).or_default();
+        if let Some(most) = self.max_per_caller
             && *count >= most
         {
             return Err(Problem::TooManyRequests(most));
         }
         *count += 1;
-        Ok(Share { slots: self.clone(), asker })
+        Ok(CallerPermit { slots: self.clone(), client })
     }
 
-    /// One of all requests that are worked on.
-    pub(super) fn slot(&self) -> Result<OwnedSemaphorePermit, Problem> {
+    /// Takes one of all request slots.
+    ///
+    /// Fails with [`Problem::Overloaded`] if none is free.
+    pub(super) fn acquire(&self) -> Result<OwnedSemaphorePermit, Problem> {
         self.all.clone().try_acquire_owned().map_err(|_| Problem::Overloaded)
     }
 
-    fn of(&self) -> MutexGuard<'_, HashMap<Asker, usize>> {
-        self.of.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counts(&self) -> MutexGuard<'_, HashMap<ClientKey, usize>> {
+        self.per_caller.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// See [`Slots::share`].
-pub(super) struct Share {
+/// Counts one request of a caller until it is dropped, see [`Slots::acquire_for`].
+pub(super) struct CallerPermit {
     slots: Arc<Slots>,
-    asker: Asker,
+    client: ClientKey,
 }
 
-impl Drop for Share {
+impl Drop for CallerPermit {
     fn drop(&mut self) {
-        let mut of = self.slots.of();
-        if let Some(count) = of.get_mut(&self.asker) {
+        let mut counts = self.slots.counts();
+        if let Some(count) = counts.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {
-                of.remove(&self.asker);
+                counts.remove(&self.client);
             }
         }
     }
@@ -77,21 +81,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_caller_has_no_more_than_a_share_and_others_theirs() {
+    fn one_caller_cannot_take_the_requests_of_others() {
         let request = std::time::Duration::from_secs(1);
         let slots = Slots::new(Limits { request, requests: 3, requests_per_caller: Some(2), connections: 8 });
-        let asker = |name: &str| Asker::User(name.to_owned());
-        let first: Vec<Share> = (0..2).map(|_| slots.share(asker("a")).unwrap()).collect();
-        assert!(matches!(slots.share(asker("a")), Err(Problem::TooManyRequests(2))));
-        let other = slots.share(asker("b")).unwrap();
+        let client = |name: &str| ClientKey::User(name.to_owned());
+        let first: Vec<CallerPermit> = (0..2).map(|_| slots.acquire_for(client("a")).unwrap()).collect();
+        assert!(matches!(slots.acquire_for(client("a")), Err(Problem::TooManyRequests(2))));
+        let other = slots.acquire_for(client("b")).unwrap();
         drop(first);
-        assert!(slots.share(asker("a")).is_ok());
+        assert!(slots.acquire_for(client("a")).is_ok());
         drop(other);
-        assert!(slots.of().is_empty(), "nothing is kept of who asks no more");
+        assert!(slots.counts().is_empty(), "callers without requests are not kept");
 
-        let taken: Vec<_> = (0..3).map(|_| slots.slot().unwrap()).collect();
-        assert!(matches!(slots.slot(), Err(Problem::Overloaded)));
+        let taken: Vec<_> = (0..3).map(|_| slots.acquire().unwrap()).collect();
+        assert!(matches!(slots.acquire(), Err(Problem::Overloaded)));
         drop(taken);
-        assert!(slots.slot().is_ok());
+        assert!(slots.acquire().is_ok());
     }
 }

@@ -10,11 +10,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::app::App;
 use super::auth::Caller;
-use super::documented::Problems;
 use super::extract::Query;
+use super::openapi::Problems;
 use super::problem::Problem;
-use super::stores::{Store, StoreName, Unavailable, each};
-use super::{pages, period};
+use super::stores::{Store, StoreName, Unavailable, for_each_store};
+use super::{pagination, time_range};
 use crate::api::Duration;
 use crate::db::stats::{self, Question};
 
@@ -22,87 +22,89 @@ use crate::db::stats::{self, Question};
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Stats)]
 pub(super) struct Table {
-    /// Those of the most executions first.
+    /// The statistics by job type or job, the most executions first.
     pub(super) stats: Vec<JobStats>,
-    /// The stores that could not be asked, and why.
+    /// The stores that could not be read, and why.
     pub(super) unavailable: Vec<Unavailable>,
 }
 
-/// The executions of one job type that have ended, or of one job where the store knows no types.
+/// The ended executions of one job type, or of one job if the store maps no types.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct JobStats {
     /// The store: `namespace/name`.
     pub(super) store: String,
-    /// The type; null: these have none, or no types are known.
+    /// The job type; null for executions without a type, or if the store maps no types.
     pub(super) job_type: Option<String>,
-    /// The job, where no types are known.
+    /// The job, if the store maps no types.
     pub(super) job_id: Option<String>,
-    /// How many executions have ended.
+    /// The number of executions that ended.
     pub(super) executions: i64,
-    /// How many of them well.
+    /// The number of executions that completed.
     pub(super) completed: i64,
-    /// How many failed.
+    /// The number of executions that failed.
     pub(super) failed: i64,
-    /// How many were cancelled.
+    /// The number of executions that were cancelled.
     pub(super) cancelled: i64,
-    /// How many of those that were ended lived and were finished otherwise after all: with more than a few their timeout is too
-    /// short.
+    /// The number of executions that were ended and finished otherwise later: if there are more than a few, their
+    /// timeout is too short.
     pub(super) finished_late: i64,
-    /// The share of those that ended well, from 0 to 1.
+    /// The fraction of executions that completed, from 0 to 1.
     pub(super) success_rate: f64,
-    /// In how many seconds half of the completed ones were done; null: of none both times are known.
+    /// The median duration of completed executions, in seconds; null if no completed execution has both a start and an
+    /// end.
     pub(super) p50_seconds: Option<f64>,
-    /// 95 of 100.
+    /// The 95th percentile of these durations, in seconds.
     pub(super) p95_seconds: Option<f64>,
-    /// 99 of 100.
+    /// The 99th percentile of these durations, in seconds.
     pub(super) p99_seconds: Option<f64>,
 }
 
-/// Of what, and how far back.
+/// The parameters of the request.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
-    /// Only of this store: `namespace/name`.
+pub(super) struct Params {
+    /// Only this store: `namespace/name`.
     #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "default/jobs")]
     store: Option<StoreName>,
-    /// Of what ended within so long: at most 720h; 24h unless it is said.
+    /// Only executions that ended within this time: at most 720h, by default 24h.
     #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "24h")]
     since: Option<Duration>,
-    /// Only of this job type. A store that knows no types has none of it.
+    /// Only this job type. A store that maps no types has no executions of any type.
     #[serde(rename = "type")]
     #[param(rename = "type", example = "import")]
     type_: Option<String>,
-    /// How many at most.
+    /// The maximum number of job types or jobs.
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
 }
 
-/// How many executions of each job type ended lately, how many of them well, and how long those took.
+/// Returns how many executions of each job type ended recently, how many of them completed, and their durations.
 ///
-/// Takes the right to list jobexecutions in the namespace of the store; without a store in the namespaces of all stores.
+/// Requires the right to list jobexecutions in the namespace of the store, or, without `store`, in the namespaces of
+/// all stores.
 #[utoipa::path(
-    get, path = "/api/system/stats", tag = "system", params(Wanted),
-    responses(Problems, (status = 200, description = "The stats.", body = Table)),
+    get, path = "/api/system/stats", tag = "system", params(Params),
+    responses(Problems, (status = 200, description = "The statistics.", body = Table)),
 )]
 pub(super) async fn stats(
     caller: Caller,
     State(app): State<Arc<App>>,
-    Query(wanted): Query<Wanted>,
+    Query(params): Query<Params>,
 ) -> Result<Json<Table>, Problem> {
-    let (since, limit) = (period::since(wanted.since.as_ref())?, pages::limit(wanted.limit)?);
-    // What has a NUL in it no column can hold, and no statement.
-    if wanted.type_.as_ref().is_some_and(|type_| type_.contains('\0')) {
-        return Err(Problem::InvalidParameter("type must be a text without NUL".to_owned()));
+    let (since, limit) = (time_range::parse_since(params.since.as_ref())?, pagination::limit(params.limit)?);
+    // Neither a column nor a statement can hold a text with a NUL.
+    if params.type_.as_ref().is_some_and(|type_| type_.contains('\0')) {
+        return Err(Problem::InvalidParameter("type must not contain NUL".to_owned()));
     }
-    let question = Question { since, types: wanted.type_.into_iter().collect(), limit };
-    let stores = app.seen_by(&caller, wanted.store).await?;
+    let question = Question { since, types: params.type_.into_iter().collect(), limit };
+    let stores = app.readable_stores(&caller, params.store).await?;
     Ok(Json(table(&stores, &question).await?))
 }
 
-/// The stats of these stores together.
+/// Returns the statistics of these stores together.
 pub(super) async fn table(stores: &[Store], question: &Question) -> Result<Table, Problem> {
-    let (parts, unavailable) = each(stores, |store| part(store, question)).await?;
+    let (parts, unavailable) = for_each_store(stores, |store| part(store, question)).await?;
     let mut stats: Vec<JobStats> = parts.into_iter().flatten().collect();
     stats.sort_by_key(|job| Reverse(job.executions));
     stats.truncate(usize::try_from(question.limit).unwrap_or(usize::MAX));
@@ -115,7 +117,7 @@ async fn part(store: &Store, question: &Question) -> Result<Vec<JobStats>, Probl
     if !question.types.is_empty() && !mapping.knows_types() {
         return Ok(Vec::new());
     }
-    let _reading = open.turn().await?;
+    let _permit = open.read_permit().await?;
     let found = database.within(stats::ask(database, mapping, &open.session.ledger, question)).await;
     let found = found.map_err(|error| open.failed(error))?;
     Ok(found.into_iter().map(|job| JobStats::of(&store.name, job)).collect())

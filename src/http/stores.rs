@@ -1,4 +1,4 @@
-//! Which stores a request is about, as far as its caller may see them, and what is open of them.
+//! The stores of a request, as far as the caller may use them, and their open sessions.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::app::App;
-use super::auth::{Access, Caller, User, refusal};
+use super::auth::{Caller, Permission, User, refusal};
 use super::problem::Problem;
 use crate::api::conditions::{ConditionType, find};
 use crate::api::names::{is_label, is_subdomain};
@@ -28,7 +28,7 @@ use crate::db::DbError;
 use crate::db::connect::Reading;
 use crate::db::mapping::IdType;
 
-/// Names a store: `namespace/name`.
+/// The name of a store: `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct StoreName {
@@ -44,7 +44,10 @@ impl TryFrom<String> for StoreName {
             Some((namespace, name)) if is_label(namespace) && is_subdomain(name) => {
                 Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
             }
-            _ => Err("a store is named NAMESPACE/NAME, for example store=default/jobs".to_owned()),
+            _ => {
+                Err("the name of a store has the form NAMESPACE/NAME, for example store=default/jobs"
+                    .to_owned())
+            }
         }
     }
 }
@@ -61,67 +64,68 @@ impl fmt::Display for StoreName {
     }
 }
 
-/// A store that the operator looks after.
+/// A store that the operator manages.
 pub(super) struct Store {
     pub(super) name: StoreName,
-    /// What the last look at it came to, or what Kubernetes was told last.
+    /// The status of the last reconciliation, or the latest one in Kubernetes.
     pub(super) status: Option<Arc<ExecutionStoreStatus>>,
-    pub(super) door: Door,
+    pub(super) access: StoreAccess,
 }
 
-/// How a store is reached.
+/// The way in which this replica accesses a store.
 #[derive(Clone)]
-pub(super) enum Door {
-    /// This replica looks after it; `None`: it has not begun to.
-    Own(Option<Arc<Handle>>),
-    /// Another one does.
-    Other(Arc<Other>),
+pub(super) enum StoreAccess {
+    /// This replica manages the store; `None` until it has started to.
+    Local(Option<Arc<Handle>>),
+    /// Another replica manages the store.
+    Remote(Arc<RemoteStore>),
 }
 
-/// A store that another replica looks after.
-pub(super) struct Other {
+/// A store that another replica manages.
+pub(super) struct RemoteStore {
     pub(super) context: Arc<Context>,
     pub(super) reader: Arc<Reader>,
-    /// As it was last seen.
+    /// The object in the cache.
     pub(super) object: Arc<Guarded<ExecutionStore>>,
 }
 
-/// How long a request waits for its turn to open or to read a store.
-const TURN: Duration = Duration::from_secs(5);
+/// The maximum wait of a request for others that open or read the store.
+const WAIT_LIMIT: Duration = Duration::from_secs(5);
 
-/// What is needed to ask the database of a store.
+/// A store with an open session and its rules.
 #[derive(Clone)]
-pub(super) struct Open {
+pub(super) struct OpenStore {
     pub(super) name: StoreName,
     pub(super) session: Arc<Session>,
     pub(super) in_force: Arc<InForce>,
-    door: Door,
+    access: StoreAccess,
 }
 
 impl Store {
-    /// What is open of it. That it may be gone a moment later is told by the database.
-    pub(super) async fn open(&self) -> Result<Open, Problem> {
-        let (session, in_force) = match &self.door {
-            Door::Own(handle) => {
+    /// Returns the open session of the store. The database may become unavailable at any later time, which queries
+    /// report.
+    pub(super) async fn open(&self) -> Result<OpenStore, Problem> {
+        let (session, in_force) = match &self.access {
+            StoreAccess::Local(handle) => {
                 let session = handle.as_ref().and_then(|handle| handle.session());
                 let session = session.ok_or_else(|| self.not_ready())?;
-                let in_force = self.in_turn(session.in_force()).await?;
+                let in_force = self.with_wait_limit(session.in_force()).await?;
                 (session, in_force)
             }
-            Door::Other(other) => {
-                let Ok(object) = &other.object.0 else { return Err(self.not_ready()) };
-                let turn = self.in_turn(other.reader.turn()).await?;
-                let opened = other.reader.open(&other.context, object, turn).await;
+            StoreAccess::Remote(remote) => {
+                let Ok(object) = &remote.object.0 else { return Err(self.not_ready()) };
+                let turn = self.with_wait_limit(remote.reader.turn()).await?;
+                let opened = remote.reader.open(&remote.context, object, turn).await;
                 opened.map_err(|why| self.not_opened(&why))?
             }
         };
         let in_force = in_force.ok_or_else(|| self.not_ready())?;
-        Ok(Open { name: self.name.clone(), session, in_force, door: self.door.clone() })
+        Ok(OpenStore { name: self.name.clone(), session, in_force, access: self.access.clone() })
     }
 
-    /// What is waited for while others work on the store, but not for ever: its server may say nothing.
-    async fn in_turn<T>(&self, turn: impl Future<Output = T>) -> Result<T, Problem> {
-        timeout(TURN, turn).await.map_err(|_| Problem::Busy(self.name.to_string()))
+    /// Waits for others that use the store, for a limited time: its database may never answer.
+    async fn with_wait_limit<T>(&self, turn: impl Future<Output = T>) -> Result<T, Problem> {
+        timeout(WAIT_LIMIT, turn).await.map_err(|_| Problem::Busy(self.name.to_string()))
     }
 
     fn not_opened(&self, why: &NotReady) -> Problem {
@@ -131,7 +135,7 @@ impl Store {
 
     fn not_ready(&self) -> Problem {
         let ready = self.status.as_ref().and_then(|status| find(&status.conditions, ConditionType::Ready));
-        // One that is ready again has not been connected yet.
+        // A store that is ready again may not be connected yet.
         let (why, message) = ready.filter(|ready| ready.status != "True").map_or_else(
             || ("NotConnected", "the operator is connecting to its database".to_owned()),
             |ready| (ready.reason.as_str(), ready.message.clone()),
@@ -140,14 +144,14 @@ impl Store {
     }
 }
 
-/// A store of several that could not do its part.
+/// A store that could not serve its part of a request.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub(crate) struct Unavailable {
     /// The store: `namespace/name`.
     pub(super) store: String,
-    /// Why, in one word.
+    /// The reason in one word.
     pub(super) reason: String,
-    /// Why, and what to do.
+    /// The cause, and what to do.
     pub(crate) detail: String,
 }
 
@@ -157,20 +161,21 @@ impl Unavailable {
     }
 }
 
-/// What `part` gives of each of the stores, asked at the same time, as far as they could be asked.
+/// Runs `request` for all stores concurrently, and separates their results from their errors.
 ///
 /// # Errors
-/// Those of [`some`].
-pub(super) async fn each<'a, T, F: Future<Output = Result<T, Problem>>>(
+/// Those of [`partition_results`].
+pub(super) async fn for_each_store<'a, T, F: Future<Output = Result<T, Problem>>>(
     stores: &'a [Store],
-    part: impl FnMut(&'a Store) -> F,
+    request: impl FnMut(&'a Store) -> F,
 ) -> Result<(Vec<T>, Vec<Unavailable>), Problem> {
-    let given = join_all(stores.iter().map(part)).await;
-    some(stores.iter().zip(given))
+    let results = join_all(stores.iter().map(request)).await;
+    partition_results(stores.iter().zip(results))
 }
 
-/// What some of the stores gave, and why the others did not; a problem if none gave anything, or the request is at fault.
-pub(super) fn some<'a, T>(
+/// Separates the results of stores from their errors. Fails if no store has a result, or if the request itself is at
+/// fault.
+pub(super) fn partition_results<'a, T>(
     given: impl Iterator<Item = (&'a Store, Result<T, Problem>)>,
 ) -> Result<(Vec<T>, Vec<Unavailable>), Problem> {
     let (mut parts, mut unavailable, mut first) = (Vec::new(), Vec::new(), None);
@@ -190,9 +195,11 @@ pub(super) fn some<'a, T>(
     }
 }
 
-impl Open {
-    /// The id of a job in the words of the table, or `None`: no job here can have it. Who has named this store is told so.
-    pub(super) fn job_of(&self, id: &str, named: bool) -> Result<Option<String>, Problem> {
+impl OpenStore {
+    /// Returns the job id as the table writes it, or `None` if no job of this store can have it.
+    ///
+    /// Fails with [`Problem::InvalidJobId`] instead of `None` if the request named the store.
+    pub(super) fn canonical_job_id(&self, id: &str, named: bool) -> Result<Option<String>, Problem> {
         let type_ = self.session.mapping.job_id_type().unwrap_or(IdType::Text);
         let job = type_.canonical(id);
         if job.is_none() && named {
@@ -201,37 +208,37 @@ impl Open {
         Ok(job)
     }
 
-    /// The turn to read: one request reads a store at a time, and those behind it do not wait for ever, since together
-    /// they would take the place of requests for other stores.
-    pub(super) async fn turn(&self) -> Result<Reading, Problem> {
-        let turn = timeout(TURN, self.session.database.reading()).await;
+    /// Returns the permit to read the store. One request reads a store at a time. Those that wait get
+    /// [`Problem::Busy`] after [`WAIT_LIMIT`], because together they would block requests for other stores.
+    pub(super) async fn read_permit(&self) -> Result<Reading, Problem> {
+        let turn = timeout(WAIT_LIMIT, self.session.database.reading()).await;
         turn.map_err(|_| Problem::Busy(self.name.to_string()))
     }
 
-    /// What the database did not do, which is counted.
+    /// Counts an error of the database and returns it as a problem.
     pub(super) fn failed(&self, error: DbError) -> Problem {
         self.session.tally.failed(error.reason());
-        // This replica's own store the look at it opens anew.
-        if let Door::Other(other) = &self.door
+        // For a local store, the reconciler reconnects.
+        if let StoreAccess::Remote(remote) = &self.access
             && !error.answered()
         {
-            other.reader.failed(&self.session, &error);
+            remote.reader.failed(&self.session, &error);
         }
         Problem::Database { store: self.name.to_string(), error }
     }
-}
 
-impl Open {
-    /// Another replica's store is opened anew for the next one who asks; this one's the look at it does.
-    pub(super) fn open_anew(&self) {
-        if let Door::Other(other) = &self.door {
-            other.reader.forget();
+    /// Makes the next request open another replica's store again. For a local store, the reconciler does this.
+    pub(super) fn invalidate(&self) {
+        if let StoreAccess::Remote(remote) = &self.access {
+            remote.reader.forget();
         }
     }
 }
 
 impl App {
-    /// The store of this name.
+    /// Returns the store of this name.
+    ///
+    /// Fails with [`Problem::StoreNotFound`], or with [`Problem::StoresNotSeen`] while the cache is not synced.
     pub(super) fn store(&self, name: &StoreName) -> Result<Store, Problem> {
         let object = self.context.store(&name.namespace, &name.name);
         match object {
@@ -240,19 +247,19 @@ impl App {
                 if self.context.owns(&name.namespace, &name.name) {
                     let handle = self.context.known_handle(&key);
                     let status = self.context.status_of(&object, handle.as_ref());
-                    return Ok(Store { name: name.clone(), status, door: Door::Own(handle) });
+                    return Ok(Store { name: name.clone(), status, access: StoreAccess::Local(handle) });
                 }
                 let status = self.context.status_of(&object, None);
                 let (context, reader) = (self.context.clone(), self.context.reader(&key));
-                let door = Door::Other(Arc::new(Other { context, reader, object }));
-                Ok(Store { name: name.clone(), status, door })
+                let access = StoreAccess::Remote(Arc::new(RemoteStore { context, reader, object }));
+                Ok(Store { name: name.clone(), status, access })
             }
             None if self.context.stores().unseen_in(&name.namespace) => Err(Problem::StoresNotSeen),
             None => Err(Problem::StoreNotFound(name.to_string())),
         }
     }
 
-    /// Every store, in the order of their names.
+    /// Returns all stores, sorted by name.
     pub(super) fn stores(&self) -> Result<Vec<Store>, Problem> {
         if !self.context.stores().seen() {
             return Err(Problem::StoresNotSeen);
@@ -262,106 +269,112 @@ impl App {
             name: object.name_any(),
         });
         let names: BTreeSet<StoreName> = names.collect();
-        // One that has gone since is none.
+        // Stores that were deleted in the meantime are left out.
         Ok(names.iter().filter_map(|name| self.store(name).ok()).collect())
     }
 
-    /// The stores whose executions the caller asks to see: the one that he names, or all, if he may see all of them.
-    pub(super) async fn seen_by(
+    /// Returns the stores that the request may read: the named one, or all if the caller may read all of them.
+    pub(super) async fn readable_stores(
         &self,
         caller: &Caller,
-        wanted: Option<StoreName>,
+        name: Option<StoreName>,
     ) -> Result<Vec<Store>, Problem> {
-        self.allowed(caller, wanted, |name| Access::Executions(name.map(|name| name.namespace.clone()))).await
-    }
-
-    /// The store of this name, if the caller may see its executions.
-    pub(super) async fn one_seen_by(&self, caller: &Caller, name: &StoreName) -> Result<Store, Problem> {
-        self.made_up(&caller.0, name)?;
-        self.gate.require(&caller.0, &Access::Executions(Some(name.namespace.clone()))).await?;
-        self.store(name)
-    }
-
-    /// The stores that the caller asks to clean up, likewise.
-    pub(super) async fn cleaned_by(
-        &self,
-        caller: &Caller,
-        wanted: Option<StoreName>,
-    ) -> Result<Vec<Store>, Problem> {
-        self.allowed(caller, wanted, |name| {
-            Access::CleanUp(name.map(|name| (name.namespace.clone(), name.name.clone())))
+        self.permitted_stores(caller, name, |name| {
+            Permission::Executions(name.map(|name| name.namespace.clone()))
         })
         .await
     }
 
-    /// The stores whose executions the caller may see, and which of them he may clean up; a refusal if there are none.
-    pub(super) async fn offered_to(
+    /// Returns the store of this name, if the caller may read its executions.
+    pub(super) async fn readable_store(&self, caller: &Caller, name: &StoreName) -> Result<Store, Problem> {
+        self.reject_unknown_store(&caller.0, name)?;
+        self.authorizer.authorize(&caller.0, &Permission::Executions(Some(name.namespace.clone()))).await?;
+        self.store(name)
+    }
+
+    /// Returns the stores that the request may clean up: the named one, or all if the caller may clean up all of them.
+    pub(super) async fn cleanable_stores(
+        &self,
+        caller: &Caller,
+        name: Option<StoreName>,
+    ) -> Result<Vec<Store>, Problem> {
+        self.permitted_stores(caller, name, |name| {
+            Permission::CleanUp(name.map(|name| (name.namespace.clone(), name.name.clone())))
+        })
+        .await
+    }
+
+    /// Returns the stores that the caller may read, and the names of those that the caller may clean up. Fails if
+    /// there are none.
+    pub(super) async fn stores_visible_to(
         &self,
         Caller(user): &Caller,
     ) -> Result<(Vec<Store>, BTreeSet<StoreName>), Problem> {
         if user.is_anonymous() {
             return Err(Problem::Unauthenticated);
         }
-        let (mut seen, mut cleaned) = (Vec::new(), BTreeSet::new());
+        let (mut readable, mut cleanable) = (Vec::new(), BTreeSet::new());
         for store in self.stores()? {
             let StoreName { namespace, name } = store.name.clone();
-            if self.gate.may(user, &Access::Executions(Some(namespace.clone()))).await? {
-                if self.gate.may(user, &Access::CleanUp(Some((namespace, name)))).await? {
-                    cleaned.insert(store.name.clone());
+            if self.authorizer.is_allowed(user, &Permission::Executions(Some(namespace.clone()))).await? {
+                if self.authorizer.is_allowed(user, &Permission::CleanUp(Some((namespace, name)))).await? {
+                    cleanable.insert(store.name.clone());
                 }
-                seen.push(store);
+                readable.push(store);
             }
         }
-        if seen.is_empty() {
-            self.gate.require(user, &Access::Executions(None)).await?;
+        if readable.is_empty() {
+            self.authorizer.authorize(user, &Permission::Executions(None)).await?;
         }
-        Ok((seen, cleaned))
+        Ok((readable, cleanable))
     }
 
-    /// Whether the caller may clean up at least one store. Somebody without a token is asked about once, not for each store.
-    pub(super) async fn cleans_some(&self, Caller(user): &Caller) -> Result<bool, Problem> {
-        if self.gate.may(user, &Access::CleanUp(None)).await? {
+    /// Returns whether the caller may clean up at least one store. Kubernetes is asked only once about anonymous
+    /// callers, not for each store.
+    pub(super) async fn can_clean_any(&self, Caller(user): &Caller) -> Result<bool, Problem> {
+        if self.authorizer.is_allowed(user, &Permission::CleanUp(None)).await? {
             return Ok(true);
         }
         if user.is_anonymous() {
             return Ok(false);
         }
         for StoreName { namespace, name } in self.stores()?.into_iter().map(|store| store.name) {
-            if self.gate.may(user, &Access::CleanUp(Some((namespace, name)))).await? {
+            if self.authorizer.is_allowed(user, &Permission::CleanUp(Some((namespace, name)))).await? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Names that somebody without a token makes up are no question to Kubernetes.
-    fn made_up(&self, user: &User, name: &StoreName) -> Result<(), Problem> {
+    /// Rejects unknown store names of anonymous callers without asking Kubernetes.
+    fn reject_unknown_store(&self, user: &User, name: &StoreName) -> Result<(), Problem> {
         if user.is_anonymous() && self.store(name).is_err() {
             return Err(Problem::Unauthenticated);
         }
         Ok(())
     }
 
-    async fn allowed(
+    async fn permitted_stores(
         &self,
         Caller(user): &Caller,
-        wanted: Option<StoreName>,
-        access: impl Fn(Option<&StoreName>) -> Access,
+        name: Option<StoreName>,
+        permission_for: impl Fn(Option<&StoreName>) -> Permission,
     ) -> Result<Vec<Store>, Problem> {
-        if let Some(name) = wanted {
-            self.made_up(user, &name)?;
-            self.gate.require(user, &access(Some(&name))).await?;
+        if let Some(name) = name {
+            self.reject_unknown_store(user, &name)?;
+            self.authorizer.authorize(user, &permission_for(Some(&name))).await?;
             return Ok(vec![self.store(&name)?]);
         }
-        let all = access(None);
-        if self.gate.may(user, &all).await? {
+        let all = permission_for(None);
+        if self.authorizer.is_allowed(user, &all).await? {
             return self.stores();
         }
         let stores =
             self.stores().map_err(|why| if user.is_anonymous() { Problem::Unauthenticated } else { why })?;
-        let each: BTreeSet<Access> = stores.iter().map(|store| access(Some(&store.name))).collect();
-        for one in &each {
-            if !self.gate.may(user, one).await? {
+        let each: BTreeSet<Permission> =
+            stores.iter().map(|store| permission_for(Some(&store.name))).collect();
+        for permission in &each {
+            if !self.authorizer.is_allowed(user, permission).await? {
                 return Err(refusal(user, all.to_string()));
             }
         }

@@ -1,4 +1,4 @@
-//! Who the server is: the certificate from mounted files, looked at again as they change, or one that it signs itself.
+//! The certificate of the server, from mounted files that are read again when they change, or self-signed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,82 +13,83 @@ use tokio::sync::Mutex;
 
 use crate::secrets::describe_pem;
 
-/// How often the files are looked at, at the most: when a connection comes.
-const LOOK: Duration = Duration::from_secs(1);
+/// The minimum interval between checks of the files, which happen on new connections.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Why there is no identity to show.
+/// An error that prevents loading the certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file.
+    /// A file cannot be read.
     #[error("cannot read {0}: {1}")]
     File(PathBuf, io::Error),
-    /// What it holds.
+    /// A file does not contain what it should.
     #[error("{}", describe_pem(.0))]
     Pem(PathBuf),
-    /// Both together.
-    #[error("the certificate and the key cannot be used: {0}")]
+    /// The certificate does not match the key.
+    #[error("the certificate and the key do not form a valid pair: {0}")]
     Pair(#[from] rustls::Error),
-    /// None could be made.
-    #[error("no certificate could be made: {0}")]
-    Made(#[from] rcgen::Error),
+    /// No self-signed certificate can be generated.
+    #[error("no certificate can be generated: {0}")]
+    Generate(#[from] rcgen::Error),
 }
 
-/// Where the certificate is from.
+/// The source of the certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// It signs one itself at each start.
+    /// A new self-signed certificate at each start.
     SelfSigned,
-    /// Two PEM files, such as a mounted Secret's.
+    /// Two PEM files, such as those of a mounted Secret.
     Files {
-        /// The certificate and those that vouch for it.
+        /// The certificate, followed by its issuers.
         certificate: PathBuf,
-        /// Its private key.
+        /// The private key.
         key: PathBuf,
     },
 }
 
-/// The identity that connections are shown.
+/// The certificate and key of the server, loaded on demand.
 pub(super) struct Identity {
     source: Source,
-    last: Mutex<Last>,
+    loaded: Mutex<Loaded>,
 }
 
 #[derive(Default)]
-struct Last {
-    looked: Option<Instant>,
-    /// What the files held when they were last looked at.
-    held: Option<[Vec<u8>; 2]>,
+struct Loaded {
+    checked_at: Option<Instant>,
+    /// The contents of the files at the last check.
+    contents: Option<[Vec<u8>; 2]>,
     config: Option<Arc<ServerConfig>>,
 }
 
 impl Identity {
     pub(super) fn new(source: Source) -> Self {
-        Self { source, last: Mutex::default() }
+        Self { source, loaded: Mutex::default() }
     }
 
-    /// The settings for a new connection. What was in force stays so while the files cannot be used.
+    /// Returns the configuration for a new connection. While the files are unusable, the previous configuration stays
+    /// in effect.
     pub(super) async fn config(&self) -> io::Result<Arc<ServerConfig>> {
-        let mut last = self.last.lock().await;
-        if last.looked.is_none_or(|at| at.elapsed() >= LOOK)
-            && let Err(error) = self.look(&mut last).await
+        let mut loaded = self.loaded.lock().await;
+        if loaded.checked_at.is_none_or(|at| at.elapsed() >= CHECK_INTERVAL)
+            && let Err(error) = self.reload(&mut loaded).await
         {
-            tracing::warn!(%error, "the certificate cannot be used: mend the files that --tls-cert-file and --tls-key-file name");
+            tracing::warn!(%error, "cannot load the certificate: fix the files that --tls-cert-file and --tls-key-file name");
         }
-        last.config.clone().ok_or_else(|| io::Error::other("there is no certificate"))
+        loaded.config.clone().ok_or_else(|| io::Error::other("no certificate is loaded"))
     }
 
-    async fn look(&self, last: &mut Last) -> Result<(), TlsError> {
-        last.looked = Some(Instant::now());
+    async fn reload(&self, loaded: &mut Loaded) -> Result<(), TlsError> {
+        loaded.checked_at = Some(Instant::now());
         match &self.source {
-            Source::SelfSigned if last.config.is_some() => {}
-            Source::SelfSigned => last.config = Some(self_signed()?),
+            Source::SelfSigned if loaded.config.is_some() => {}
+            Source::SelfSigned => loaded.config = Some(self_signed()?),
             Source::Files { certificate, key } => {
                 let now = [read(certificate).await?, read(key).await?];
-                if last.held.as_ref() != Some(&now) {
+                if loaded.contents.as_ref() != Some(&now) {
                     let config = from_pem(certificate, &now[0], key, &now[1]);
-                    last.held = Some(now);
-                    last.config = Some(config?);
-                    tracing::info!(file = %certificate.display(), "the certificate was read");
+                    loaded.contents = Some(now);
+                    loaded.config = Some(config?);
+                    tracing::info!(file = %certificate.display(), "loaded the certificate");
                 }
             }
         }
@@ -108,27 +109,27 @@ fn from_pem(
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let bad = |path: &Path| {
         let path = path.to_owned();
-        // Its text may quote a line of the key.
+        // The error itself may quote a line of the key.
         move |_| TlsError::Pem(path)
     };
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate)
         .collect::<Result<_, _>>()
         .map_err(bad(certificate_file))?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(bad(key_file))?;
-    settings(chain, key)
+    server_config(chain, key)
 }
 
-/// For this host under the names by which it reaches itself.
+/// Generates a certificate for this host and for the names by which it reaches itself.
 fn self_signed() -> Result<Arc<ServerConfig>, TlsError> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     names.extend(std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty()));
     let made = rcgen::generate_simple_self_signed(names)?;
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    settings(vec![made.cert.der().clone()], key.into())
+    server_config(vec![made.cert.der().clone()], key.into())
 }
 
-/// TLS 1.2 and 1.3, HTTP/1.1.
-fn settings(
+/// Builds the configuration: TLS 1.2 and 1.3, HTTP/1.1.
+fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<ServerConfig>, TlsError> {

@@ -11,101 +11,102 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::app::App;
 use super::auth::Caller;
-use super::documented::Problems;
 use super::extract::Query;
-use super::period;
+use super::openapi::Problems;
 use super::problem::Problem;
-use super::stores::{Store, StoreName, Unavailable, each};
+use super::stores::{Store, StoreName, Unavailable, for_each_store};
+use super::time_range;
 use crate::api::Duration;
 use crate::db::Ledger;
 use crate::db::samples::{self, Point};
 
-/// Into how many points a period is divided unless the caller says otherwise.
-const USUAL: i32 = 288;
+/// The maximum number of points if the request has no step.
+const DEFAULT_POINTS: i32 = 288;
 
-/// Health over time.
+/// The counts of executions over time.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[schema(as = Trends)]
 pub(crate) struct Series {
-    /// For how many seconds a point stands.
+    /// The length of a step, in seconds.
     step_seconds: i64,
-    /// The moment from which it looks back, by the operator's clock.
+    /// The end of the period, by the operator's clock.
     pub(crate) now: DateTime<Utc>,
-    /// The oldest first. There is none for a time in which nothing was sampled.
+    /// The points, the oldest first. There is none for a step without samples.
     pub(crate) points: Vec<Sample>,
     /// The stores whose samples could not be read, and why.
     unavailable: Vec<Unavailable>,
 }
 
-/// What one step was like, of all stores that were asked for together.
+/// The counts of one step, of all requested stores together.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub(crate) struct Sample {
-    /// When it begins.
+    /// The start of the step.
     at: DateTime<Utc>,
-    /// The most executions that ran.
+    /// The maximum number of running executions.
     running: i64,
-    /// The most that waited; null: that could not be counted.
+    /// The maximum number of scheduled executions; null if they could not be counted.
     scheduled: Option<i64>,
-    /// The most that ran for longer than is expected of them.
+    /// The maximum number of executions that had run for longer than expected.
     long_running: i64,
-    /// The most that ran although they were stale.
+    /// The maximum number of executions that were running although they were stale.
     stale: i64,
-    /// How many were failed or cancelled by the operator or a person.
+    /// The number of executions that the operator or a user failed or cancelled.
     failed: i64,
 }
 
-/// Of what, how far back and how finely.
+/// The parameters of the request.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
-    /// Only of this store: `namespace/name`.
+pub(super) struct Params {
+    /// Only this store: `namespace/name`.
     #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "default/jobs")]
     store: Option<StoreName>,
-    /// How far back: at most 720h; 24h unless it is said.
+    /// The length of the period: at most 720h, by default 24h.
     #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "24h")]
     since: Option<Duration>,
-    /// How much a point stands for: at least 1m, and so much that there are at most 1500; unless it is said, whole
-    /// minutes that make at most 288.
+    /// The length of a step: at least 1m, and long enough for at most 1500 points. By default, whole minutes for at
+    /// most 288 points.
     #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "5m")]
     step: Option<Duration>,
 }
 
-/// Health over time: what ran, waited, ran for long and was stale, and how many executions were ended.
+/// Returns the counts of running, scheduled, long-running and stale executions over time, and how many were ended.
 ///
-/// Takes the right to list jobexecutions in the namespace of the store; without a store in the namespaces of all stores.
+/// Requires the right to list jobexecutions in the namespace of the store, or, without `store`, in the namespaces of
+/// all stores.
 #[utoipa::path(
-    get, path = "/api/system/trends", tag = "system", params(Wanted),
+    get, path = "/api/system/trends", tag = "system", params(Params),
     responses(Problems, (status = 200, description = "The points.", body = Series)),
 )]
 pub(super) async fn trends(
     caller: Caller,
     State(app): State<Arc<App>>,
-    Query(wanted): Query<Wanted>,
+    Query(params): Query<Params>,
 ) -> Result<Json<Series>, Problem> {
-    let since = period::since(wanted.since.as_ref())?;
-    let step = samples::step(since, wanted.step.as_ref().map(Duration::to_chrono), USUAL);
+    let since = time_range::parse_since(params.since.as_ref())?;
+    let step = samples::step(since, params.step.as_ref().map(Duration::to_chrono), DEFAULT_POINTS);
     let step = step.map_err(|error| Problem::InvalidParameter(error.to_string()))?;
-    let stores = app.seen_by(&caller, wanted.store).await?;
+    let stores = app.readable_stores(&caller, params.store).await?;
     let now = Utc::now();
-    let (parts, unavailable) = each(&stores, |store| points(store, since, step)).await?;
+    let (parts, unavailable) = for_each_store(&stores, |store| points(store, since, step)).await?;
     let points = total(parts).into_iter().map(Sample::from).collect();
     Ok(Json(Series { step_seconds: step.num_seconds(), now, points, unavailable }))
 }
 
-/// The points of one store.
+/// Returns the points of one store.
 pub(super) async fn points(store: &Store, since: TimeDelta, step: TimeDelta) -> Result<Vec<Point>, Problem> {
     let open = store.open().await?;
     let Ledger::Tables { store_id, .. } = open.session.ledger else {
         return Err(Problem::NothingRecorded(store.name.to_string()));
     };
     let database = &open.session.database;
-    let _reading = open.turn().await?;
+    let _permit = open.read_permit().await?;
     let points = database.within(samples::since(database, store_id, since, step)).await;
     points.map_err(|error| open.failed(error))
 }
 
-/// The stores together.
+/// Adds up the points of several stores.
 pub(super) fn total(stores: Vec<Vec<Point>>) -> Vec<Point> {
     let mut sums: BTreeMap<DateTime<Utc>, Point> = BTreeMap::new();
     for point in stores.into_iter().flatten() {
@@ -132,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_one_store_could_not_count_is_not_known_of_all() {
+    fn a_total_is_unknown_if_one_store_could_not_count() {
         let point = |scheduled| Point { running: 2, scheduled, ..Point::default() };
         let sum = |a, b| total(vec![vec![point(a)], vec![point(b)]])[0];
         assert_eq!((sum(Some(1), Some(2)).scheduled, sum(Some(1), Some(2)).running), (Some(3), 4));

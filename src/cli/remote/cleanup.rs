@@ -6,7 +6,7 @@ use super::{Remote, RemoteError};
 use crate::cli::cleanup::CleanupRequest;
 use crate::cli::{CliError, output};
 use crate::db::cleanup::{Report, Row};
-use crate::http::wire::{self, BODY_LIMIT, CleanUp, IDS};
+use crate::http::types::{self, BODY_LIMIT, CleanUp, MAX_IDS};
 
 const PATH: &str = "/api/system/cleanup/stale-executions";
 
@@ -37,7 +37,7 @@ impl Remote {
             if part.omitted > 0 {
                 let more = output::count(part.omitted, "more execution");
                 output::eprint(&format!(
-                    "jobexec: {more} not printed, because the API lists only the first {IDS}"
+                    "jobexec: {more} not printed, because the API lists only the first {MAX_IDS}"
                 ));
             }
             if broken {
@@ -47,7 +47,7 @@ impl Remote {
         Ok(report)
     }
 
-    async fn ask(&mut self, request: &CleanupRequest, ids: &[String]) -> Result<wire::Report, RemoteError> {
+    async fn ask(&mut self, request: &CleanupRequest, ids: &[String]) -> Result<types::Report, RemoteError> {
         let body = CleanUp {
             max_hours: request.max_hours,
             older_than: request.older_than.clone(),
@@ -74,7 +74,7 @@ fn chunks(ids: &[String]) -> Vec<&[String]> {
     let bytes = |id: &String| id.len() * 6 + 3;
     let (mut chunks, mut begin, mut size) = (Vec::new(), 0, 0);
     for (place, id) in ids.iter().enumerate() {
-        if place > begin && (place - begin == IDS || size + bytes(id) > BODY_LIMIT / 4 * 3) {
+        if place > begin && (place - begin == MAX_IDS || size + bytes(id) > BODY_LIMIT / 4 * 3) {
             chunks.push(&ids[begin..place]);
             (begin, size) = (place, 0);
         }

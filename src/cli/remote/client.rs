@@ -17,7 +17,7 @@ use url::form_urlencoded::Serializer;
 
 use super::RemoteError;
 use super::transport::{Endpoint, PortForwardError};
-use crate::http::wire::PROBLEM_JSON;
+use crate::http::types::PROBLEM_JSON;
 
 /// Time limit until a request can be sent.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);

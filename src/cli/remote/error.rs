@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::http::wire::Problem;
+use crate::http::types::Problem;
 
 /// Why a call of the operator's API failed.
 #[derive(Debug, thiserror::Error)]

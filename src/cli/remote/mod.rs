@@ -28,7 +28,7 @@ use crate::db::explain::{Explanation, Record};
 use crate::db::health::{Health, Status};
 use crate::db::running::{Execution, Which};
 use crate::db::samples::Point;
-use crate::http::wire::{self, MOST, StoreName, Verdict};
+use crate::http::types::{self, MAX_LIMIT, StoreName, HealthStatus};
 use client::Client;
 pub use error::RemoteError;
 pub(super) use options::{Options, api_url, namespace};
@@ -62,7 +62,7 @@ impl Remote {
         let mut params = vec![self.store_param(), ("which", filter_name(query.which).to_owned())];
         params.extend(query.older_than.map(|age| ("older_than", duration::format(age))));
         params.extend(query.job.clone().map(|job| ("job", job)));
-        self.pages("/api/system/executions", params, FIRST, limit, |page: wire::Executions| {
+        self.pages("/api/system/executions", params, FIRST, limit, |page: types::Executions| {
             let executions: Vec<Execution> = page.executions.into_iter().map(Execution::from).collect();
             on_page(&executions)?;
             Ok((executions.len(), page.next))
@@ -81,7 +81,7 @@ impl Remote {
         params.extend(query.since.map(|since| ("since", duration::format(since))));
         params.extend(query.job.clone().map(|job| ("job", job)));
         params.extend(query.id.clone().map(|id| ("id", id)));
-        self.pages("/api/system/history", params, MOST, limit, |page: wire::History| {
+        self.pages("/api/system/history", params, MAX_LIMIT, limit, |page: types::History| {
             let entries: Vec<Entry> = page.events.into_iter().map(Entry::from).collect();
             on_page(&entries)?;
             Ok((entries.len(), page.next))
@@ -110,7 +110,7 @@ impl Remote {
             if next.is_none() {
                 break;
             }
-            (cursor, size) = (next, MOST);
+            (cursor, size) = (next, MAX_LIMIT);
         }
         Ok(())
     }
@@ -120,7 +120,7 @@ impl Remote {
         let StoreName { namespace, name } = &self.store;
         let escaped = utf8_percent_encode(id, NON_ALPHANUMERIC);
         let path = format!("/api/system/executions/{namespace}/{name}/{escaped}/explain");
-        let response: Result<wire::Explanation, _> = self.client.get(&path, &[]).await;
+        let response: Result<types::Explanation, _> = self.client.get(&path, &[]).await;
         match response {
             Err(RemoteError::Problem(problem)) if problem.reason == "ExecutionNotFound" => {
                 Err(CliError::NoExecution(id.to_owned()))
@@ -133,13 +133,13 @@ impl Remote {
     pub(super) async fn trends(&mut self, query: &TrendsQuery) -> Result<Samples, RemoteError> {
         let (since, step) = (duration::format(query.since), duration::format(query.step));
         let params = [self.store_param(), ("since", since), ("step", step)];
-        let response: wire::Trends = self.client.get("/api/system/trends", &params).await?;
+        let response: types::Trends = self.client.get("/api/system/trends", &params).await?;
         Ok(Samples { points: response.points.into_iter().map(Point::from).collect(), now: response.now })
     }
 
     /// Returns the health counts of the operator's last reconciliation. Prints the reason of a warning to standard error.
     pub(super) async fn health(&mut self) -> Result<Health, RemoteError> {
-        let response: wire::Health = self.client.get("/api/system/health", &[self.store_param()]).await?;
+        let response: types::Health = self.client.get("/api/system/health", &[self.store_param()]).await?;
         // The counts show this reason, as they do when read from the database.
         let plain = response.reason.as_deref() == Some("StaleExecutions");
         let why = match (response.reason, response.message) {
@@ -149,13 +149,13 @@ impl Remote {
             }
         };
         let status = match response.status {
-            Verdict::Healthy => Status::Healthy,
-            Verdict::Warning if plain => Status::Warning,
-            Verdict::Warning => {
+            HealthStatus::Healthy => Status::Healthy,
+            HealthStatus::Warning if plain => Status::Warning,
+            HealthStatus::Warning => {
                 output::eprint(&format!("jobexec: {}", output::escape_control(&why)));
                 Status::Warning
             }
-            Verdict::Unhealthy => return Err(RemoteError::Unhealthy { store: self.store.to_string(), why }),
+            HealthStatus::Unhealthy => return Err(RemoteError::Unhealthy { store: self.store.to_string(), why }),
         };
         Ok(Health { status, metrics: response.metrics.into() })
     }
@@ -164,7 +164,7 @@ impl Remote {
 /// Checks that an operator's API answers and authenticates the caller. A refusal proves this as well: the operator must have
 /// called Kubernetes for it.
 pub(super) async fn ping(options: Options) -> Result<(), RemoteError> {
-    let response: Result<wire::Health, _> = options.client().await?.get("/api/system/health", &[]).await;
+    let response: Result<types::Health, _> = options.client().await?.get("/api/system/health", &[]).await;
     match response {
         Err(RemoteError::Problem(problem)) if problem.reason != "Forbidden" => {
             Err(RemoteError::Problem(problem))

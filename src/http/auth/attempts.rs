@@ -1,4 +1,4 @@
-//! Tokens that nobody has seen yet: how many of them Kubernetes is asked about, by where they come from.
+//! Limits how many unknown tokens of one origin are sent to Kubernetes for review.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,88 +11,90 @@ use tokio::time::timeout;
 use crate::http::origin::Origin;
 use crate::http::problem::Problem;
 
-/// How many refused tokens may come from one origin within the window.
-const REFUSED: u32 = 30;
+/// The maximum number of rejected tokens from one origin within the window.
+const MAX_REJECTED: u32 = 30;
 const WINDOW: Duration = Duration::from_secs(30);
 
-/// How many questions about tokens of one origin are asked at the same time: a part of all.
-const AT_ONCE: usize = 2;
+/// The maximum number of concurrent token reviews for one origin: a fraction of all reviews.
+const MAX_CONCURRENT: usize = 2;
 
-/// How long a token waits for those of its own origin.
-const TURN: Duration = Duration::from_secs(5);
+/// The maximum time that a token waits for others of the same origin.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long, and how many, tokens are remembered that counted. They are no guesses: what others send from the same address,
-/// such as a load balancer's, does not hold them up.
-const PROVEN: Duration = Duration::from_hours(1);
-const TOKENS: u64 = 10_000;
+/// The time that valid tokens are remembered, and their maximum number. They are no guesses, so invalid tokens from
+/// the same address, such as a load balancer's, do not block them.
+const PROVEN_TTL: Duration = Duration::from_hours(1);
+const MAX_TOKENS: u64 = 10_000;
 
-/// How many origins are told apart.
-const ORIGINS: u64 = 10_000;
+/// The maximum number of tracked origins.
+const MAX_ORIGINS: u64 = 10_000;
 
-/// See the module.
+/// Tracks token reviews by origin.
 pub(super) struct Attempts {
     proven: Cache<[u8; 32], ()>,
     origins: Cache<Origin, Arc<Window>>,
 }
 
-/// What came from one origin.
+/// The tokens of one origin within the current window.
 struct Window {
-    turns: Arc<Semaphore>,
-    refused: AtomicU32,
+    permits: Arc<Semaphore>,
+    rejected: AtomicU32,
 }
 
 impl Window {
     fn new() -> Self {
-        Self { turns: Arc::new(Semaphore::new(AT_ONCE)), refused: AtomicU32::new(0) }
+        Self { permits: Arc::new(Semaphore::new(MAX_CONCURRENT)), rejected: AtomicU32::new(0) }
     }
 
-    /// Whether so many were refused that no further one is tried.
+    /// Returns whether so many tokens were rejected that no other is reviewed.
     fn is_full(&self) -> bool {
-        self.refused.load(Ordering::Relaxed) >= REFUSED
+        self.rejected.load(Ordering::Relaxed) >= MAX_REJECTED
     }
 }
 
 impl Attempts {
     pub(super) fn new() -> Self {
         Self {
-            proven: Cache::builder().max_capacity(TOKENS).time_to_live(PROVEN).build(),
-            origins: Cache::builder().max_capacity(ORIGINS).time_to_live(WINDOW).build(),
+            proven: Cache::builder().max_capacity(MAX_TOKENS).time_to_live(PROVEN_TTL).build(),
+            origins: Cache::builder().max_capacity(MAX_ORIGINS).time_to_live(WINDOW).build(),
         }
     }
 
-    /// The turn to ask about the token with this hash.
+    /// Returns the permit to review the token with this hash.
+    ///
+    /// Fails with [`Problem::TooManyAttempts`] if the origin sent too many rejected tokens, or waited too long.
     pub(super) async fn begin(&self, token: [u8; 32], origin: Origin) -> Result<Attempt<'_>, Problem> {
         if self.proven.contains_key(&token) {
-            return Ok(Attempt { attempts: self, token, turn: None });
+            return Ok(Attempt { attempts: self, token, permit: None });
         }
         let window = self.origins.get_with(origin, async { Arc::new(Window::new()) }).await;
         if window.is_full() {
             return Err(Problem::TooManyAttempts);
         }
-        let turn = timeout(TURN, window.turns.clone().acquire_owned()).await;
-        match turn {
-            Ok(Ok(turn)) if !window.is_full() => {
-                Ok(Attempt { attempts: self, token, turn: Some((window, turn)) })
+        let permit = timeout(PERMIT_TIMEOUT, window.permits.clone().acquire_owned()).await;
+        match permit {
+            Ok(Ok(permit)) if !window.is_full() => {
+                Ok(Attempt { attempts: self, token, permit: Some((window, permit)) })
             }
             _ => Err(Problem::TooManyAttempts),
         }
     }
 }
 
-/// One question about a token.
+/// The permit for one token review.
 pub(super) struct Attempt<'a> {
     attempts: &'a Attempts,
     token: [u8; 32],
-    turn: Option<(Arc<Window>, OwnedSemaphorePermit)>,
+    permit: Option<(Arc<Window>, OwnedSemaphorePermit)>,
 }
 
 impl Attempt<'_> {
-    /// What Kubernetes said.
-    pub(super) async fn ended(self, accepted: bool) {
+    /// Records the result of the review.
+    pub(super) async fn finish(self, accepted: bool) {
         if accepted {
             self.attempts.proven.insert(self.token, ()).await;
-        } else if let Some((window, _)) = &self.turn {
-            window.refused.fetch_add(1, Ordering::Relaxed);
+        } else if let Some((window, _)) = &self.permit {
+            window.rejected.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -104,17 +106,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn guesses_of_one_address_are_counted_and_hold_up_neither_others_nor_known_tokens() {
+    async fn rejected_tokens_of_an_address_block_neither_other_addresses_nor_valid_tokens() {
         let attempts = Attempts::new();
         let origin = |last| Origin::from(IpAddr::from([192, 0, 2, last]));
-        attempts.begin([255; 32], origin(1)).await.unwrap().ended(true).await;
-        for guess in 0..REFUSED {
+        attempts.begin([255; 32], origin(1)).await.unwrap().finish(true).await;
+        for guess in 0..MAX_REJECTED {
             let mut token = [0; 32];
             token[..4].copy_from_slice(&guess.to_le_bytes());
-            attempts.begin(token, origin(1)).await.unwrap().ended(false).await;
+            attempts.begin(token, origin(1)).await.unwrap().finish(false).await;
         }
         assert!(matches!(attempts.begin([9; 32], origin(1)).await, Err(Problem::TooManyAttempts)));
-        assert!(attempts.begin([255; 32], origin(1)).await.is_ok(), "it counted before");
+        assert!(attempts.begin([255; 32], origin(1)).await.is_ok(), "it was valid before");
         assert!(attempts.begin([9; 32], origin(2)).await.is_ok());
     }
 }

@@ -1,8 +1,8 @@
-//! Who asks, and may he: Kubernetes decides both, and its decisions are kept for a while. While it cannot be asked those
-//! decisions hold until they expire; nothing else is ever allowed.
+//! Authentication and authorization of callers. Kubernetes decides both, and its decisions are cached. While
+//! Kubernetes does not answer, cached decisions hold until they expire, and all other requests are rejected.
 
-mod access;
 mod attempts;
+mod permission;
 mod review;
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use moka::Expiry;
 use moka::future::Cache;
 use ring::digest::{SHA256, digest};
 
-pub(super) use access::Access;
+pub(super) use permission::Permission;
 pub(super) use review::User;
 use review::{Reviewer, Unavailable};
 
@@ -26,53 +26,57 @@ use super::app::App;
 use super::origin::Origin;
 use super::problem::Problem;
 
-/// How many callers are kept, and how many decisions on them.
-const CALLERS: u64 = 1_000;
-const DECISIONS: u64 = 10_000;
+/// The maximum numbers of cached callers and of cached decisions.
+const MAX_CALLERS: u64 = 1_000;
+const MAX_DECISIONS: u64 = 10_000;
 
-/// How long a refusal is kept, at the most: who has just been given a right need not wait.
-const REFUSAL: Duration = Duration::from_secs(10);
+/// The maximum time that a refusal is cached, so that a newly granted right takes effect soon.
+const REFUSAL_TTL: Duration = Duration::from_secs(10);
 
-/// How callers are told apart.
+/// Options for authenticating and authorizing callers.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// For whom a token must have been made; empty: for the API server.
+    /// The audiences that tokens must be made for. If empty, that of the API server.
     pub audiences: Vec<String>,
-    /// How long what Kubernetes allowed is kept.
-    pub keep: Duration,
+    /// The time that a positive decision of Kubernetes is cached.
+    pub cache_ttl: Duration,
 }
 
-/// Asks Kubernetes, and keeps what it says.
-pub(super) struct Gate {
+/// Authenticates and authorizes callers with Kubernetes, and caches its decisions.
+pub(super) struct Authorizer {
     reviewer: Reviewer,
-    /// By the SHA-256 of the token, so that no token is kept; `None`: it is refused.
+    /// Users by the SHA-256 of their token, so that no token is kept. `None` means that the token was rejected.
     callers: Cache<[u8; 32], Option<Arc<User>>>,
-    decisions: Cache<(Arc<User>, Access), bool>,
+    decisions: Cache<(Arc<User>, Permission), bool>,
     attempts: Attempts,
 }
 
-impl Gate {
+impl Authorizer {
     pub(super) fn new(client: Client, options: Options) -> Self {
-        let keep = Keep(options.keep);
+        let expiry = DecisionExpiry(options.cache_ttl);
         Self {
             reviewer: Reviewer::new(client, options.audiences),
-            callers: Cache::builder().max_capacity(CALLERS).expire_after(keep).build(),
-            decisions: Cache::builder().max_capacity(DECISIONS).expire_after(keep).build(),
+            callers: Cache::builder().max_capacity(MAX_CALLERS).expire_after(expiry).build(),
+            decisions: Cache::builder().max_capacity(MAX_DECISIONS).expire_after(expiry).build(),
             attempts: Attempts::new(),
         }
     }
 
-    /// Whose request this is.
-    pub(super) async fn caller(&self, headers: &HeaderMap, origin: Origin) -> Result<Arc<User>, Problem> {
+    /// Returns the user that sent a request; without a token, `system:anonymous`.
+    pub(super) async fn authenticate_request(
+        &self,
+        headers: &HeaderMap,
+        origin: Origin,
+    ) -> Result<Arc<User>, Problem> {
         let Some(given) = headers.get(AUTHORIZATION) else { return Ok(Arc::new(User::anonymous())) };
         let token = given.to_str().ok().and_then(bearer).ok_or_else(|| {
-            Problem::TokenRefused("the header Authorization must be `Bearer TOKEN`".to_owned())
+            Problem::TokenRefused("the header Authorization must have the form `Bearer TOKEN`".to_owned())
         })?;
-        self.holder(token, origin).await
+        self.authenticate(token, origin).await
     }
 
-    /// Whose token this is, that comes from there.
-    pub(super) async fn holder(&self, token: &str, origin: Origin) -> Result<Arc<User>, Problem> {
+    /// Returns the user of a token that was sent from `origin`.
+    pub(super) async fn authenticate(&self, token: &str, origin: Origin) -> Result<Arc<User>, Problem> {
         let mut key = [0; 32];
         key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         let known = match self.callers.get(&key).await {
@@ -80,40 +84,48 @@ impl Gate {
             None => self.review(token, key, origin).await?,
         };
         known.ok_or_else(|| {
-            let why = "it is unknown to Kubernetes, has expired, or was made for another audience";
+            let why = "Kubernetes does not know it, it has expired, or it was made for another audience";
             Problem::TokenRefused(why.to_owned())
         })
     }
 
     async fn review(&self, token: &str, key: [u8; 32], origin: Origin) -> Result<Option<Arc<User>>, Problem> {
         let attempt = self.attempts.begin(key, origin).await?;
-        let known = self.callers.try_get_with(key, self.reviewer.who(token)).await?;
-        attempt.ended(known.is_some()).await;
+        let known = self.callers.try_get_with(key, self.reviewer.review_token(token)).await?;
+        attempt.finish(known.is_some()).await;
         Ok(known)
     }
 
-    /// Whether the caller may.
-    pub(super) async fn may(&self, user: &Arc<User>, access: &Access) -> Result<bool, Problem> {
-        let key = (user.clone(), access.clone());
-        Ok(self.decisions.try_get_with(key, self.reviewer.may(user, access)).await?)
+    /// Returns whether the user has the permission.
+    pub(super) async fn is_allowed(
+        &self,
+        user: &Arc<User>,
+        permission: &Permission,
+    ) -> Result<bool, Problem> {
+        let key = (user.clone(), permission.clone());
+        Ok(self.decisions.try_get_with(key, self.reviewer.is_allowed(user, permission)).await?)
     }
 
-    /// Goes on only where the caller may.
-    pub(super) async fn require(&self, user: &Arc<User>, access: &Access) -> Result<(), Problem> {
-        if self.may(user, access).await? { Ok(()) } else { Err(refusal(user, access.to_string())) }
+    /// Fails unless the user has the permission.
+    pub(super) async fn authorize(&self, user: &Arc<User>, permission: &Permission) -> Result<(), Problem> {
+        if self.is_allowed(user, permission).await? {
+            Ok(())
+        } else {
+            Err(refusal(user, permission.to_string()))
+        }
     }
 }
 
-/// Why somebody may not: one who has not said who he is should say so first.
-pub(super) fn refusal(user: &User, access: String) -> Problem {
+/// Returns the error for a missing permission: anonymous callers are asked to authenticate first.
+pub(super) fn refusal(user: &User, permission: String) -> Problem {
     if user.is_anonymous() {
         Problem::Unauthenticated
     } else {
-        Problem::Forbidden { user: user.name.clone(), access }
+        Problem::Forbidden { user: user.name.clone(), permission }
     }
 }
 
-/// The token in such a header; the scheme is not case-sensitive.
+/// Returns the token in an `Authorization` header. The scheme is not case-sensitive.
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;
     let token = token.trim();
@@ -126,7 +138,7 @@ impl From<Arc<Unavailable>> for Problem {
     }
 }
 
-/// Whose request it is, with a token that counts or without any, as `admission` found out.
+/// The user of a request, as `admission` authenticated it; without a token, the anonymous one.
 pub(super) struct Caller(pub(super) Arc<User>);
 
 impl FromRequestParts<Arc<App>> for Caller {
@@ -134,15 +146,15 @@ impl FromRequestParts<Arc<App>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
         let user = parts.extensions.get::<Arc<User>>().cloned();
-        user.map(Self).ok_or_else(|| Problem::Internal("a request without a caller".to_owned()))
+        user.map(Self).ok_or_else(|| Problem::Internal("the request has no caller".to_owned()))
     }
 }
 
-/// How long something is kept from when it was found out.
+/// The time that positive decisions are cached. Refusals are cached for at most [`REFUSAL_TTL`].
 #[derive(Clone, Copy)]
-struct Keep(Duration);
+struct DecisionExpiry(Duration);
 
-/// Whether somebody is the better for it.
+/// Whether a cached decision is positive.
 trait Allows {
     fn allows(&self) -> bool;
 }
@@ -159,9 +171,9 @@ impl<T> Allows for Option<T> {
     }
 }
 
-impl<K, V: Allows> Expiry<K, V> for Keep {
+impl<K, V: Allows> Expiry<K, V> for DecisionExpiry {
     fn expire_after_create(&self, _: &K, value: &V, _: Instant) -> Option<Duration> {
-        Some(if value.allows() { self.0 } else { self.0.min(REFUSAL) })
+        Some(if value.allows() { self.0 } else { self.0.min(REFUSAL_TTL) })
     }
 }
 

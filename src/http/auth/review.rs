@@ -1,4 +1,4 @@
-//! The questions to Kubernetes: `TokenReview` and `SubjectAccessReview`.
+//! The requests to Kubernetes: `TokenReview` and `SubjectAccessReview`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,32 +10,32 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::sync::Semaphore;
 
-use super::Access;
+use super::Permission;
 use crate::secrets::{Echoes, describe};
 
-/// How long Kubernetes has for an answer, with its turn waited for: a person waits for it.
+/// The time limit of a review, including the wait for a permit: a person may be waiting for it.
 const REVIEW_LIMIT: Duration = Duration::from_secs(5);
 
-/// How many questions are asked at the same time, so that made-up tokens do not become a load on the API server.
-const QUESTIONS: usize = 8;
+/// The maximum number of concurrent reviews, so that invalid tokens put no load on the API server.
+const MAX_CONCURRENT_REVIEWS: usize = 8;
 
-/// Kubernetes did not say.
+/// Kubernetes made no decision.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unavailable {
-    /// It refused, or was not there.
+    /// The API server returned an error or could not be reached.
     #[error("{0}")]
     Kube(String),
-    /// The operator may not ask.
+    /// The operator may not create reviews.
     #[error(
         "the operator may not create {0}: bind its ServiceAccount to the ClusterRole system:auth-delegator, as manifests/install/api.yaml does"
     )]
     Forbidden(&'static str),
-    /// It did not answer.
+    /// The API server did not answer in time.
     #[error("the Kubernetes API did not answer within {REVIEW_LIMIT:?}")]
     Timeout,
 }
 
-/// Who somebody is, as Kubernetes knows him.
+/// A user, as Kubernetes authenticated it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct User {
     pub(crate) name: String,
@@ -45,7 +45,7 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Somebody without a token.
+    /// The user of requests without a token.
     pub(super) fn anonymous() -> Self {
         Self {
             name: "system:anonymous".to_owned(),
@@ -60,33 +60,33 @@ impl User {
     }
 }
 
-/// Asks.
+/// Creates reviews in Kubernetes.
 pub(super) struct Reviewer {
     client: Client,
     audiences: Vec<String>,
-    turns: Semaphore,
+    permits: Semaphore,
 }
 
 impl Reviewer {
     pub(super) fn new(client: Client, audiences: Vec<String>) -> Self {
-        Self { client, audiences, turns: Semaphore::new(QUESTIONS) }
+        Self { client, audiences, permits: Semaphore::new(MAX_CONCURRENT_REVIEWS) }
     }
 
-    /// Whose token it is; `None`: nobody's.
-    pub(super) async fn who(&self, token: &str) -> Result<Option<Arc<User>>, Unavailable> {
+    /// Returns the user of the token, or `None` if it is not valid.
+    pub(super) async fn review_token(&self, token: &str) -> Result<Option<Arc<User>>, Unavailable> {
         let audiences = Some(self.audiences.clone()).filter(|audiences| !audiences.is_empty());
         let spec = TokenReviewSpec { audiences, token: Some(token.to_owned()) };
         let review = TokenReview { spec, ..TokenReview::default() };
-        let status = self.ask("tokenreviews", review).await?.status.unwrap_or_default();
+        let status = self.submit("tokenreviews", review).await?.status.unwrap_or_default();
         if !status.authenticated.unwrap_or_default() {
-            // An authenticator may say why with a part of the token.
+            // The error of an authenticator may quote a part of the token.
             let error = status.error.map(|text| Echoes::new([token]).without(text));
-            tracing::debug!(error, "a token is refused");
+            tracing::debug!(error, "Kubernetes rejected a token");
             return Ok(None);
         }
-        // An authenticator that knows nothing of audiences says nothing of them.
-        let meant = status.audiences.unwrap_or_default();
-        if !self.audiences.is_empty() && !meant.iter().any(|audience| self.audiences.contains(audience)) {
+        // An authenticator that does not support audiences returns none.
+        let audiences = status.audiences.unwrap_or_default();
+        if !self.audiences.is_empty() && !audiences.iter().any(|audience| self.audiences.contains(audience)) {
             return Ok(None);
         }
         let user = status.user.unwrap_or_default();
@@ -96,9 +96,9 @@ impl Reviewer {
         }))
     }
 
-    /// Whether somebody may.
-    pub(super) async fn may(&self, user: &User, access: &Access) -> Result<bool, Unavailable> {
-        let (resource_attributes, non_resource_attributes) = access.attributes();
+    /// Returns whether the user has the permission.
+    pub(super) async fn is_allowed(&self, user: &User, permission: &Permission) -> Result<bool, Unavailable> {
+        let (resource_attributes, non_resource_attributes) = permission.attributes();
         let spec = SubjectAccessReviewSpec {
             user: Some(user.name.clone()),
             uid: user.uid.clone(),
@@ -108,22 +108,22 @@ impl Reviewer {
             non_resource_attributes,
         };
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
-        let status = self.ask("subjectaccessreviews", review).await?.status.unwrap_or_default();
+        let status = self.submit("subjectaccessreviews", review).await?.status.unwrap_or_default();
         Ok(status.allowed && !status.denied.unwrap_or_default())
     }
 
-    async fn ask<K>(&self, what: &'static str, question: K) -> Result<K, Unavailable>
+    async fn submit<K>(&self, resource: &'static str, review: K) -> Result<K, Unavailable>
     where
         K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::Serialize,
         K: serde::de::DeserializeOwned,
     {
-        let asked = async {
-            let _turn = self.turns.acquire().await;
-            Api::<K>::all(self.client.clone()).create(&PostParams::default(), &question).await
+        let created = async {
+            let _permit = self.permits.acquire().await;
+            Api::<K>::all(self.client.clone()).create(&PostParams::default(), &review).await
         };
-        match tokio::time::timeout(REVIEW_LIMIT, asked).await {
+        match tokio::time::timeout(REVIEW_LIMIT, created).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(Unavailable::Forbidden(what)),
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(Unavailable::Forbidden(resource)),
             Ok(Err(error)) => Err(Unavailable::Kube(describe(&error))),
             Err(_) => Err(Unavailable::Timeout),
         }

@@ -1,6 +1,6 @@
 //! `POST /api/system/cleanup/stale-executions`
 
-mod wanted;
+mod params;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,136 +15,139 @@ use utoipa::ToSchema;
 
 use super::app::App;
 use super::auth::Caller;
-use super::cleaner::{self, Order};
-use super::documented::{Busy, Problems};
+use super::cleanup_service::{self, CleanupRequest};
 use super::extract::{Body, Query};
+use super::openapi::{CleanupProblems, Problems};
 use super::problem::Problem;
-use super::stores::{Store, StoreName, Unavailable, some};
-use crate::db::cleanup as done;
-pub(crate) use wanted::{IDS, Wanted};
+use super::stores::{Store, StoreName, Unavailable, partition_results};
+use crate::db::cleanup as db_cleanup;
+pub(crate) use params::{MAX_IDS, Params};
 
-/// What a clean-up came to.
+/// The report of a clean-up.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[schema(as = CleanUpReport)]
 pub(crate) struct Report {
-    /// Whether nothing was changed.
+    /// Whether this was a dry run, which changes nothing.
     pub(super) dry_run: bool,
-    /// How many executions were ended or, in a dry run, would be.
+    /// The number of executions that were ended or, in a dry run, would be.
     pub(crate) cleaned: u64,
-    /// How many were left as they are, although they are stale or have run for so long.
+    /// The number of executions that were left unchanged, although they are stale or older than requested.
     pub(crate) skipped: u64,
-    /// The same in a sentence.
+    /// A summary in one sentence.
     pub(super) message: String,
-    /// The first 1,000 of each store, each with what was done and why, or why not.
+    /// The first 1,000 executions of each store, with the action and its reason, or why they were skipped.
     pub(crate) executions: Vec<Row>,
-    /// How many more there are than `executions` tells of.
+    /// The number of executions that are not in `executions`.
     pub(crate) omitted: u64,
     /// The stores that could not be cleaned up, and why.
     pub(crate) unavailable: Vec<Unavailable>,
 }
 
-/// An execution that was ended or, in a dry run, would be; or one that is not, and why.
+/// An execution that was ended, would be ended in a dry run, or was skipped.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[schema(as = CleanedExecution)]
 pub(crate) struct Row {
     /// The store: `namespace/name`.
     pub(super) store: String,
-    /// The row's id.
+    /// The id of the row.
     pub(super) id: String,
-    /// Its job.
+    /// The id of the job.
     pub(super) job_id: Option<String>,
-    /// Its number within the job.
+    /// The number of the execution within its job.
     pub(super) execution_number: Option<i64>,
-    /// When it started.
+    /// The time of its start.
     pub(super) started_at: Option<DateTime<Utc>>,
-    /// How long it has run, in seconds.
+    /// Its runtime, in seconds.
     pub(super) runtime_seconds: Option<f64>,
-    /// When it should have ended.
+    /// The time by which it should have ended.
     pub(super) deadline: Option<DateTime<Utc>>,
-    /// When it was ended, by the database's clock; null in a dry run.
+    /// The time at which it was ended, by the database's clock; null in a dry run.
     pub(super) completed_at: Option<DateTime<Utc>>,
-    /// What was or would be done: `Failed` or `Cancelled`; null: nothing.
+    /// The action that was taken or would be: `Failed` or `Cancelled`; null if none.
     pub(super) action: Option<Cow<'static, str>>,
-    /// Why: evidence such as `DeadlineExceeded`, or `ManualCleanup` where the caller decided.
+    /// The reason: evidence such as `DeadlineExceeded`, or `ManualCleanup` if the caller decided.
     pub(super) reason: Option<String>,
-    /// The object that says so, or `HttpApi`.
+    /// The object that decided it, or `HttpApi`.
     pub(super) source: Option<String>,
-    /// Why nothing is done about it.
+    /// Why it was skipped.
     pub(super) skipped: Option<Skipped>,
 }
 
-/// Why a row is left as it is.
+/// Why an execution was skipped.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub(super) struct Skipped {
-    /// In one word, for example `Governed`, `Extended`, `AlertOnly`, `Locked`, `Late`, `Refused`, `NotFound`.
+    /// The reason in one word, for example `Governed`, `Extended`, `AlertOnly`, `Locked`, `Late`, `Refused`,
+    /// `NotFound`.
     pub(super) reason: Cow<'static, str>,
-    /// For a person.
+    /// The explanation.
     pub(super) message: String,
 }
 
-/// Fails what is stale, or what has run for longer than given.
+/// Fails stale executions, or those that have run for longer than a threshold.
 ///
-/// By the policies it is what a sweep of the operator does; the breaker does not apply. One at a time for each store in each
-/// replica of the operator; those of several replicas pass over what another one holds. It goes on when the client hangs
-/// up. Each execution that is ended is recorded with the name of the caller. Takes the right to create
-/// executionstores/cleanup in the namespace of the store; without a store for all stores.
+/// Without a threshold or ids, this does the same as a sweep of the operator; the circuit breaker does not apply. Each
+/// replica of the operator runs one clean-up of a store at a time; clean-ups of several replicas skip rows that
+/// another one has locked. The clean-up continues when the client disconnects. Each ended execution is recorded with
+/// the name of the caller. Requires the right to create executionstores/cleanup in the namespace of the store, or,
+/// without `store`, for all stores.
 #[utoipa::path(
-    post, path = "/api/system/cleanup/stale-executions", tag = "system", params(Wanted),
-    request_body(content = Option<Wanted>, description = "Instead of the query."),
-    responses(Problems, Busy, (status = 200, description = "What was done, or would be.", body = Report)),
+    post, path = "/api/system/cleanup/stale-executions", tag = "system", params(Params),
+    request_body(content = Option<Params>, description = "The parameters, instead of in the query."),
+    responses(Problems, CleanupProblems, (status = 200, description = "The report of the clean-up.", body = Report)),
 )]
 pub(super) async fn cleanup(
     caller: Caller,
     State(app): State<Arc<App>>,
-    Query(query): Query<Wanted>,
-    Body(body): Body<Wanted>,
+    Query(query): Query<Params>,
+    Body(body): Body<Params>,
 ) -> Result<Json<Report>, Problem> {
-    let wanted = query.with(body.unwrap_or_default())?;
-    let stores = app.cleaned_by(&caller, wanted.store.clone()).await?;
-    let order = wanted.order(&caller)?;
-    Ok(Json(clean(&app, &stores, &order).await?))
+    let params = query.with(body.unwrap_or_default())?;
+    let stores = app.cleanable_stores(&caller, params.store.clone()).await?;
+    let request = params.to_request(&caller)?;
+    Ok(Json(clean(&app, &stores, &request).await?))
 }
 
-/// Refuses a caller who may clean up nothing, before the body is read. That may still name a store that the caller may not
-/// clean up.
-pub(super) async fn may_begin(app: &App, caller: &Caller, parts: &mut Parts) -> Result<(), Problem> {
-    let Query(query) = Query::<Wanted>::from_request_parts(parts, &()).await?;
+/// Rejects callers who may not clean up any store, before the body is read. The body can still name a store that the
+/// caller may not clean up.
+pub(super) async fn authorize_body(app: &App, caller: &Caller, parts: &mut Parts) -> Result<(), Problem> {
+    let Query(query) = Query::<Params>::from_request_parts(parts, &()).await?;
     match query.store {
-        None => may_some(app, caller).await,
-        named => app.cleaned_by(caller, named).await.map(drop),
+        None => authorize_any_store(app, caller).await,
+        named => app.cleanable_stores(caller, named).await.map(drop),
     }
 }
 
-/// Refuses a caller who may clean up none of the stores.
-pub(super) async fn may_some(app: &App, caller: &Caller) -> Result<(), Problem> {
-    if app.cleans_some(caller).await? {
+/// Rejects callers who may not clean up any store.
+pub(super) async fn authorize_any_store(app: &App, caller: &Caller) -> Result<(), Problem> {
+    if app.can_clean_any(caller).await? {
         return Ok(());
     }
-    // It says which right is missing.
-    app.cleaned_by(caller, None).await.map(drop)
+    // This returns the error that names the missing right.
+    app.cleanable_stores(caller, None).await.map(drop)
 }
 
-/// Cleans these stores up.
-pub(super) async fn clean(app: &App, stores: &[Store], order: &Order) -> Result<Report, Problem> {
-    // All turns before anything is done.
-    let turns =
-        stores.iter().map(|store| if order.dry_run { Ok(None) } else { app.turn(&store.name).map(Some) });
-    let turns = turns.collect::<Result<Vec<_>, _>>()?;
-    let outcomes = join_all(stores.iter().zip(turns).map(async |(store, turn)| {
+/// Cleans up the stores.
+pub(super) async fn clean(app: &App, stores: &[Store], request: &CleanupRequest) -> Result<Report, Problem> {
+    // Take all locks before anything is changed.
+    let locks = stores
+        .iter()
+        .map(|store| if request.dry_run { Ok(None) } else { app.lock_cleanup(&store.name).map(Some) });
+    let locks = locks.collect::<Result<Vec<_>, _>>()?;
+    let outcomes = join_all(stores.iter().zip(locks).map(async |(store, lock)| {
         let open = store.open().await?;
-        let order = order.in_words_of(&open)?;
-        cleaner::run(app, open, store.door.clone(), order, turn).await
+        let request = request.canonicalize_ids(&open)?;
+        cleanup_service::run(app, open, store.access.clone(), request, lock).await
     }));
     let outcomes = outcomes.await;
-    let (told, mut unavailable) = some(stores.iter().zip(outcomes))?;
-    let mut report = Report::none(order.dry_run);
-    for (store, outcome) in told {
+    let (outcomes, mut unavailable) = partition_results(stores.iter().zip(outcomes))?;
+    let mut report = Report::empty(request.dry_run);
+    for (store, outcome) in outcomes {
         report.cleaned += outcome.cleaned;
         report.skipped += outcome.skipped;
         report.omitted += outcome.omitted;
         report.executions.extend(outcome.rows.into_iter().map(|row| Row::of(&store, row)));
-        // It did something before it failed.
-        unavailable.extend(outcome.broken.map(|problem| Unavailable::new(&store, &problem)));
+        // It changed rows before it failed.
+        unavailable.extend(outcome.stopped_by.map(|problem| Unavailable::new(&store, &problem)));
     }
     report.unavailable = unavailable;
     report.message = report.sentence();
@@ -152,7 +155,7 @@ pub(super) async fn clean(app: &App, stores: &[Store], order: &Order) -> Result<
 }
 
 impl Report {
-    fn none(dry_run: bool) -> Self {
+    fn empty(dry_run: bool) -> Self {
         Self {
             dry_run,
             cleaned: 0,
@@ -172,7 +175,7 @@ impl Report {
 }
 
 impl Row {
-    fn of(store: &StoreName, row: done::Row) -> Self {
+    fn of(store: &StoreName, row: db_cleanup::Row) -> Self {
         Self {
             store: store.to_string(),
             id: row.id,
@@ -185,26 +188,26 @@ impl Row {
             action: row.action,
             reason: row.reason,
             source: row.source,
-            skipped: row.skipped.map(|done::Skipped { reason, message }| Skipped { reason, message }),
+            skipped: row.skipped.map(|db_cleanup::Skipped { reason, message }| Skipped { reason, message }),
         }
     }
 }
 
-/// What a client makes of it.
-impl From<Row> for done::Row {
-    fn from(told: Row) -> Self {
+/// The conversion in clients.
+impl From<Row> for db_cleanup::Row {
+    fn from(row: Row) -> Self {
         Self {
-            id: told.id,
-            job_id: told.job_id,
-            execution_number: told.execution_number,
-            started_at: told.started_at,
-            runtime_seconds: told.runtime_seconds,
-            deadline: told.deadline,
-            completed_at: told.completed_at,
-            action: told.action,
-            reason: told.reason,
-            source: told.source,
-            skipped: told.skipped.map(|Skipped { reason, message }| done::Skipped { reason, message }),
+            id: row.id,
+            job_id: row.job_id,
+            execution_number: row.execution_number,
+            started_at: row.started_at,
+            runtime_seconds: row.runtime_seconds,
+            deadline: row.deadline,
+            completed_at: row.completed_at,
+            action: row.action,
+            reason: row.reason,
+            source: row.source,
+            skipped: row.skipped.map(|Skipped { reason, message }| db_cleanup::Skipped { reason, message }),
         }
     }
 }

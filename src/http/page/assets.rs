@@ -1,4 +1,5 @@
-//! What the page refers to. Names have a hash of what they name, so that browsers may keep it for ever.
+//! The static files of the page. Their names contain a hash of their contents, so that browsers may cache them
+//! forever.
 
 use std::sync::LazyLock;
 
@@ -9,9 +10,9 @@ use ring::digest::{SHA256, digest};
 
 use crate::http::problem::Problem;
 
-/// A file.
+/// A static file.
 pub(super) struct Asset {
-    /// Where it is.
+    /// The path in URLs.
     pub(super) path: String,
     type_: &'static str,
     bytes: &'static [u8],
@@ -25,7 +26,7 @@ impl Asset {
     }
 }
 
-/// All of them. uPlot is as its authors publish it.
+/// All static files. uPlot is unmodified.
 pub(super) struct Assets {
     pub(super) style: Asset,
     pub(super) script: Asset,
@@ -45,7 +46,7 @@ pub(super) static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
     }
 });
 
-/// One of them: there is nothing secret in it.
+/// Serves a file without authentication: the files are public.
 pub(super) async fn asset(Path(name): Path<String>) -> Result<Response, Problem> {
     let Assets { style, script, plot_style, plot, icon } = &*ASSETS;
     let all = [style, script, plot_style, plot, icon];

@@ -1,16 +1,18 @@
-//! The page at `/`: what the API tells and does, for a person with a browser.
+//! The page at `/`, which offers the API to a person with a browser.
 //!
-//! - `visitor` is who looks at it, by a token in a cookie, and whether a form was sent from the page itself;
-//! - `board` gathers what is shown, from the same parts as the API, and `stats` what is shown at `/stats`;
-//! - `view` is the HTML, `assets` what it refers to.
+//! - `browser_session` authenticates the user by a token in a cookie, and checks that forms come from the page
+//!   itself;
+//! - `dashboard` collects the contents of the dashboard from the same functions as the API, `stats` those of
+//!   `/stats`;
+//! - `view` renders the HTML, and `assets` serves static files.
 //!
-//! Nothing is kept here between two requests. All works without a script; the script only refreshes and plots.
+//! The server keeps no state between requests. Everything works without JavaScript, except refreshing and the plot.
 
 mod assets;
-mod board;
+mod browser_session;
+mod dashboard;
 mod stats;
 mod view;
-mod visitor;
 
 use std::sync::Arc;
 
@@ -22,10 +24,10 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 
-use self::board::Board;
-use self::view::Shown;
-pub(super) use self::visitor::user;
-use self::visitor::{OwnForm, Visitor};
+pub(super) use self::browser_session::user;
+use self::browser_session::{BrowserSession, SameOriginForm};
+use self::dashboard::Dashboard;
+use self::view::Rendered;
 use super::app::App;
 use super::cleanup;
 use super::extract::Query;
@@ -33,74 +35,77 @@ use super::origin::Origin;
 use super::problem::Problem;
 use super::stores::{Store, StoreName};
 
-/// What is served to browsers whose cookie has a token that counts.
-pub(super) fn visited() -> Router<Arc<App>> {
+/// The routes that require a cookie with a valid token.
+pub(super) fn signed_in_routes() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(index))
-        .route("/board", get(board))
+        .route("/board", get(dashboard_fragment))
         .route("/stats", get(stats))
         .route("/clean-up", post(clean_up))
 }
 
-/// What is served to every browser.
-pub(super) fn open() -> Router<Arc<App>> {
+/// The routes that everybody may use.
+pub(super) fn public_routes() -> Router<Arc<App>> {
     Router::new()
         .route("/sign-in", post(sign_in))
         .route("/sign-out", post(sign_out))
         .route("/assets/{name}", get(assets::asset))
 }
 
-/// What is wrong with a request before it is worked on.
+/// Renders an error that occurs before a handler runs.
 pub(super) fn refusal(problem: &Problem) -> Response {
     view::problem(None, problem).into_response()
 }
 
-/// Which stores to show.
+/// The parameters of the dashboard.
 #[derive(Debug, Default, Deserialize)]
-struct Wanted {
-    /// Only this one; empty: all.
+struct Params {
+    /// Only this store; empty for all stores.
     #[serde(default)]
     store: String,
 }
 
-/// The whole page.
+/// Serves the dashboard as a whole page.
 async fn index(
-    visitor: Visitor,
+    session: BrowserSession,
     State(app): State<Arc<App>>,
-    Query(wanted): Query<Wanted>,
-) -> Result<Shown, Shown> {
-    let board = gather(&app, &visitor, &wanted).await.map_err(|problem| visitor.shown(&problem))?;
-    Ok(view::page(&visitor.name, &board))
+    Query(params): Query<Params>,
+) -> Result<Rendered, Rendered> {
+    let dashboard =
+        gather(&app, &session, &params).await.map_err(|problem| session.render_problem(&problem))?;
+    Ok(view::page(&session.name, &dashboard))
 }
 
-/// What changes of it.
-async fn board(
-    visitor: Visitor,
+/// Serves the part of the dashboard that the script refreshes.
+async fn dashboard_fragment(
+    session: BrowserSession,
     State(app): State<Arc<App>>,
-    Query(wanted): Query<Wanted>,
-) -> Result<Shown, Shown> {
-    let board = gather(&app, &visitor, &wanted).await.map_err(|problem| visitor.shown(&problem))?;
-    Ok(view::fragment(&board))
+    Query(params): Query<Params>,
+) -> Result<Rendered, Rendered> {
+    let dashboard =
+        gather(&app, &session, &params).await.map_err(|problem| session.render_problem(&problem))?;
+    Ok(view::fragment(&dashboard))
 }
 
-/// How often each job type ends well, and how long that takes.
+/// Serves the execution statistics.
 async fn stats(
-    visitor: Visitor,
+    session: BrowserSession,
     State(app): State<Arc<App>>,
-    Query(wanted): Query<stats::Wanted>,
-) -> Result<Shown, Shown> {
-    let shown = stats::gather(&app, &visitor, &wanted).await.map_err(|problem| visitor.shown(&problem))?;
-    Ok(view::stats(&visitor.name, &shown))
+    Query(params): Query<stats::Params>,
+) -> Result<Rendered, Rendered> {
+    let stats =
+        stats::gather(&app, &session, &params).await.map_err(|problem| session.render_problem(&problem))?;
+    Ok(view::stats(&session.name, &stats))
 }
 
-async fn gather(app: &App, visitor: &Visitor, wanted: &Wanted) -> Result<Board, Problem> {
-    let (stores, cleaned) = app.offered_to(&visitor.caller).await?;
-    let (stores, only) = chosen(stores, &wanted.store)?;
-    Ok(board::gather(app.fresh(stores).await, cleaned, only).await)
+async fn gather(app: &App, session: &BrowserSession, params: &Params) -> Result<Dashboard, Problem> {
+    let (stores, cleanable) = app.stores_visible_to(&session.caller).await?;
+    let (stores, selected) = select_store(stores, &params.store)?;
+    Ok(dashboard::gather(app.with_fresh_counts(stores).await, cleanable, selected).await)
 }
 
-/// The store of this name, or all if there is none.
-fn chosen(stores: Vec<Store>, name: &str) -> Result<(Vec<Store>, Option<StoreName>), Problem> {
+/// Returns the store of this name, or all stores if the name is empty.
+fn select_store(stores: Vec<Store>, name: &str) -> Result<(Vec<Store>, Option<StoreName>), Problem> {
     if name.is_empty() {
         return Ok((stores, None));
     }
@@ -109,110 +114,115 @@ fn chosen(stores: Vec<Store>, name: &str) -> Result<(Vec<Store>, Option<StoreNam
     if stores.is_empty() { Err(Problem::StoreNotFound(name.to_string())) } else { Ok((stores, Some(name))) }
 }
 
-/// A token.
+/// The sign-in form.
 #[derive(Deserialize)]
 struct Token {
     token: String,
 }
 
-/// Keeps the token in a cookie, if it is one.
+/// Stores the token in a cookie, if it is valid.
 async fn sign_in(
-    _: OwnForm,
+    _: SameOriginForm,
     Extension(origin): Extension<Origin>,
     State(app): State<Arc<App>>,
     Form(Token { token }): Form<Token>,
 ) -> Response {
-    let signed_in = async {
-        let cookie = visitor::cookie(token.trim())?;
-        app.gate.holder(token.trim(), origin).await?;
+    let result = async {
+        let cookie = browser_session::cookie(token.trim())?;
+        app.authorizer.authenticate(token.trim(), origin).await?;
         Ok(cookie)
     };
-    match signed_in.await {
-        Ok(cookie) => home(cookie),
+    match result.await {
+        Ok(cookie) => redirect_home(cookie),
         Err(problem) => view::sign_in(Some(&problem)).into_response(),
     }
 }
 
-async fn sign_out(_: OwnForm) -> Response {
-    home(HeaderValue::from_static(visitor::NO_COOKIE))
+async fn sign_out(_: SameOriginForm) -> Response {
+    redirect_home(HeaderValue::from_static(browser_session::NO_COOKIE))
 }
 
-/// Back to the page, so that loading it again sends no form again.
-fn home(cookie: HeaderValue) -> Response {
+/// Redirects to the page, so that reloading does not send the form again.
+fn redirect_home(cookie: HeaderValue) -> Response {
     ([(SET_COOKIE, cookie)], Redirect::to("/")).into_response()
 }
 
-/// What to clean up, and how far to go.
+/// The clean-up form.
 #[derive(Debug, Deserialize)]
-struct Order {
-    /// Empty: every store that the visitor may clean up.
+struct CleanupForm {
+    /// Only this store; empty for all stores that the user may clean up.
     #[serde(default)]
     store: String,
-    /// Empty: what is stale by the policies.
+    /// The threshold in hours; empty for executions that are stale by the policies.
     #[serde(default)]
     max_hours: String,
     #[serde(default)]
     include_governed: Option<String>,
-    step: Step,
+    #[serde(rename = "step")]
+    action: Action,
 }
 
-/// How far to go.
+/// The button that was pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Step {
-    /// Tell what would be done.
+enum Action {
+    /// Show what a clean-up would do.
     Dry,
-    /// Tell it, and ask.
+    /// Show what a clean-up would do, and ask for confirmation.
     Ask,
-    /// Do it.
+    /// Clean up.
     Do,
 }
 
-/// A dry run, the question, or the clean-up.
+/// Serves a dry run, the confirmation, or the result of a clean-up.
 async fn clean_up(
-    visitor: Visitor,
-    _: OwnForm,
+    session: BrowserSession,
+    _: SameOriginForm,
     State(app): State<Arc<App>>,
-    form: Result<Form<Order>, axum::extract::rejection::FormRejection>,
-) -> Result<Shown, Shown> {
-    let cleaned = async {
-        let Form(order) = form.map_err(|error| Problem::InvalidBody(error.to_string()))?;
-        let (stores, wanted) = order.resolve(&app, &visitor).await?;
-        let report = cleanup::clean(&app, &stores, &wanted.order(&visitor.caller)?).await?;
-        Ok::<_, Problem>((order, report))
+    form: Result<Form<CleanupForm>, axum::extract::rejection::FormRejection>,
+) -> Result<Rendered, Rendered> {
+    let result = async {
+        let Form(form) = form.map_err(|error| Problem::InvalidBody(error.to_string()))?;
+        let (stores, params) = form.resolve(&app, &session).await?;
+        let report = cleanup::clean(&app, &stores, &params.to_request(&session.caller)?).await?;
+        Ok::<_, Problem>((form, report))
     };
-    let (order, report) = cleaned.await.map_err(|problem| visitor.shown(&problem))?;
+    let (form, report) = result.await.map_err(|problem| session.render_problem(&problem))?;
     let status = if report.unavailable.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok(view::cleanup(&visitor.name, &order, &report).with(status))
+    Ok(view::cleanup(&session.name, &form, &report).with(status))
 }
 
-impl Order {
-    /// The stores, and what the API would be asked for.
-    async fn resolve(&self, app: &App, visitor: &Visitor) -> Result<(Vec<Store>, cleanup::Wanted), Problem> {
+impl CleanupForm {
+    /// Returns the stores to clean up and the parameters for the API.
+    async fn resolve(
+        &self,
+        app: &App,
+        session: &BrowserSession,
+    ) -> Result<(Vec<Store>, cleanup::Params), Problem> {
         let text = self.max_hours.trim();
         let hours = (!text.is_empty()).then(|| text.parse::<f64>()).transpose();
         let max_hours = hours.map_err(|_| {
             Problem::InvalidParameter(format!(
-                "{text:?} is no number of hours: write for example 0.5, or nothing"
+                "{text:?} is not a number of hours: enter for example 0.5, or nothing"
             ))
         })?;
         let store = (!self.store.is_empty()).then(|| StoreName::try_from(self.store.clone())).transpose();
-        let wanted = cleanup::Wanted {
+        let params = cleanup::Params {
             max_hours,
-            dry_run: Some(self.step != Step::Do),
+            dry_run: Some(self.action != Action::Do),
             store: store.map_err(Problem::InvalidParameter)?,
             include_governed: Some(self.include_governed.is_some()),
-            ..cleanup::Wanted::default()
+            ..cleanup::Params::default()
         };
-        if wanted.store.is_none() {
-            let (mut stores, cleaned) = app.offered_to(&visitor.caller).await?;
-            stores.retain(|store| cleaned.contains(&store.name));
+        if params.store.is_none() {
+            let (mut stores, cleanable) = app.stores_visible_to(&session.caller).await?;
+            stores.retain(|store| cleanable.contains(&store.name));
             if !stores.is_empty() {
-                return Ok((stores, wanted));
+                return Ok((stores, params));
             }
         }
-        // It says which right is wanting.
-        let stores = app.cleaned_by(&visitor.caller, wanted.store.clone()).await?;
-        Ok((stores, wanted))
+        // This returns the error that names the missing right.
+        let stores = app.cleanable_stores(&session.caller, params.store.clone()).await?;
+        Ok((stores, params))
     }
 }

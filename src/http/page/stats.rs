@@ -1,58 +1,59 @@
-//! The execution statistics, on a page of their own: to ask for them reads all that ended lately, too much for each refresh.
+//! The page of execution statistics. It is separate from the dashboard because its query reads all recently ended
+//! rows, which is too expensive for each refresh.
 
 use chrono::TimeDelta;
 use serde::Deserialize;
 
-use super::visitor::Visitor;
+use super::browser_session::BrowserSession;
 use crate::api::Duration;
 use crate::db::stats::Question;
 use crate::http::app::App;
-use crate::http::period;
 use crate::http::problem::Problem;
 use crate::http::stats::{self, Table};
 use crate::http::stores::StoreName;
+use crate::http::time_range;
 
-/// How many lines are shown at the most.
-pub(super) const LINES: u32 = 100;
+/// The maximum number of rows.
+pub(super) const MAX_ROWS: u32 = 100;
 
-/// Of which stores, and how far back.
+/// The parameters of the page.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Wanted {
-    /// Only of this store; empty: of all.
+pub(super) struct Params {
+    /// Only this store; empty for all stores.
     #[serde(default)]
     store: String,
-    /// Of what ended within so long; empty: as the API has it.
+    /// Only executions that ended within this time; empty for the default of the API.
     #[serde(default)]
     since: String,
 }
 
-/// What is shown.
+/// The contents of the page.
 pub(super) struct Stats {
-    /// The store that was chosen.
-    pub(super) only: Option<StoreName>,
-    /// How many stores were asked.
+    /// The selected store.
+    pub(super) selected: Option<StoreName>,
+    /// The number of stores.
     pub(super) stores: usize,
-    /// Of what ended within so long.
+    /// The length of the period.
     pub(super) since: TimeDelta,
     pub(super) table: Result<Table, Problem>,
-    /// Whether there are more lines than are shown.
+    /// Whether rows were left out.
     pub(super) more: bool,
 }
 
-/// Asks the stores that the visitor may see. What cannot be had of them is told in its place.
-pub(super) async fn gather(app: &App, visitor: &Visitor, wanted: &Wanted) -> Result<Stats, Problem> {
-    let since = (!wanted.since.is_empty()).then(|| wanted.since.parse::<Duration>()).transpose();
+/// Collects the statistics of the stores that the user may see. The errors of single stores are part of the result.
+pub(super) async fn gather(app: &App, session: &BrowserSession, params: &Params) -> Result<Stats, Problem> {
+    let since = (!params.since.is_empty()).then(|| params.since.parse::<Duration>()).transpose();
     let since = since.map_err(|error| Problem::InvalidParameter(format!("since: {error}")))?;
-    let since = period::since(since.as_ref())?;
-    let (stores, _) = app.offered_to(&visitor.caller).await?;
-    let (stores, only) = super::chosen(stores, &wanted.store)?;
-    let question = Question { since, types: Vec::new(), limit: LINES + 1 };
+    let since = time_range::parse_since(since.as_ref())?;
+    let (stores, _) = app.stores_visible_to(&session.caller).await?;
+    let (stores, selected) = super::select_store(stores, &params.store)?;
+    let question = Question { since, types: Vec::new(), limit: MAX_ROWS + 1 };
     let mut table = stats::table(&stores, &question).await;
     let mut more = false;
     if let Ok(table) = &mut table {
-        let shown = usize::try_from(LINES).unwrap_or(usize::MAX);
+        let shown = usize::try_from(MAX_ROWS).unwrap_or(usize::MAX);
         more = table.stats.len() > shown;
         table.stats.truncate(shown);
     }
-    Ok(Stats { only, stores: stores.len(), since, table, more })
+    Ok(Stats { selected, stores: stores.len(), since, table, more })
 }

@@ -46,7 +46,7 @@ async fn a_certificate_is_read_again_when_it_changes() {
 
     // What cannot be used changes nothing.
     std::fs::write(&certificate, "nonsense").unwrap();
-    while !operator.log().contains("the certificate cannot be used") {
+    while !operator.log().contains("cannot load the certificate") {
         assert!(answers(&second).await, "{}", operator.log());
         assert!(tokio::time::Instant::now() < deadline, "it was not looked at\n{}", operator.log());
     }

@@ -154,7 +154,7 @@ async fn who_may_only_read_is_offered_nothing_else() {
     assert_eq!(browser.value("document.activeElement.id").await, "token", "typing can begin");
     browser.press(&format!("nonsense{ENTER}")).await;
     browser.until("document.getElementById('error')").await;
-    assert!(browser.text("#error").await.contains("the token is refused"));
+    assert!(browser.text("#error").await.contains("the token was rejected"));
 
     stage.sign_in(&browser, "jobexec-reader").await;
     assert!(browser.text("#running").await.contains("39"));

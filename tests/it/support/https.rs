@@ -62,7 +62,7 @@ impl Operator {
         loop {
             for line in self.own_lines() {
                 let line: Value = serde_json::from_str(&line).unwrap_or_default();
-                if line["message"] == "listening" && line["front"] == front {
+                if line["message"] == "listening" && line["listener"] == front {
                     return line["address"].as_str().unwrap().to_owned();
                 }
             }

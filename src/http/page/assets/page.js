@@ -1,15 +1,15 @@
-// Refreshes the page, and plots the figures that it has. Everything else works without this.
+// Refreshes the dashboard and draws the plot. Everything else works without JavaScript.
 "use strict";
 
 (() => {
-  const EVERY = 10_000;
+  const REFRESH_INTERVAL_MS = 10_000;
   const live = document.getElementById("live");
   const lost = document.getElementById("lost");
   let plot = null;
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  // A gap in the samples is a gap in the line.
+  // Missing samples become a gap in the line.
   const withGaps = (columns, step) => {
     const [times, ...rest] = columns;
     const out = columns.map(() => []);
@@ -23,8 +23,8 @@
     return out;
   };
 
-  // From nothing up to what there is, and never a fraction of an execution.
-  const range = (_, __, most) => [0, Math.max(4, Math.ceil((most ?? 0) * 1.15))];
+  // The axes start at 0, and have only whole numbers of executions.
+  const range = (_, __, max) => [0, Math.max(4, Math.ceil((max ?? 0) * 1.15))];
   const whole = (_, splits) => splits.map((v) => (Number.isInteger(v) ? v : ""));
 
   const options = (width, step, end) => {
@@ -58,26 +58,26 @@
   const draw = () => {
     plot?.destroy();
     plot = null;
-    const place = document.getElementById("plot");
-    if (!place) return;
-    const step = Number(place.dataset.step);
-    const columns = withGaps(JSON.parse(place.dataset.columns), step);
+    const element = document.getElementById("plot");
+    if (!element) return;
+    const step = Number(element.dataset.step);
+    const columns = withGaps(JSON.parse(element.dataset.columns), step);
     const end = Math.max(Date.now() / 1000, columns[0].at(-1) ?? 0);
-    plot = new uPlot(options(place.clientWidth, step, end), columns, place);
-    place.dataset.drawn = "yes";
+    plot = new uPlot(options(element.clientWidth, step, end), columns, element);
+    element.dataset.drawn = "yes";
   };
 
-  // Only what differs is replaced: what is read, scrolled or focused stays where it is.
-  const put = (html) => {
+  // Replaces only the sections that differ, so that selection, scroll position and focus stay in the others.
+  const update = (html) => {
     const fresh = new DOMParser().parseFromString(html, "text/html").getElementById("live");
-    // A copy, as those that are put in place leave it.
+    // A copy, because inserting a section elsewhere removes it from `children`.
     for (const section of [...fresh.children]) {
       const old = document.getElementById(section.id);
-      const drawn = section.querySelector("#plot");
-      const same = drawn
-        ? document.getElementById("plot")?.dataset.columns === drawn.dataset.columns
+      const plotElement = section.querySelector("#plot");
+      const unchanged = plotElement
+        ? document.getElementById("plot")?.dataset.columns === plotElement.dataset.columns
         : old.innerHTML === section.innerHTML;
-      if (same) continue;
+      if (unchanged) continue;
       const inside = old.contains(document.activeElement) ? document.activeElement : null;
       const [left, label] = [old.querySelector(".scroll")?.scrollLeft, inside?.getAttribute("aria-label")];
       old.replaceWith(section);
@@ -89,27 +89,27 @@
     document.title = fresh.dataset.title;
   };
 
-  const old = (is) => {
-    lost.hidden = !is;
-    document.body.classList.toggle("old", is);
+  const setOutdated = (outdated) => {
+    lost.hidden = !outdated;
+    document.body.classList.toggle("outdated", outdated);
   };
 
   const refresh = async () => {
     if (document.hidden) return;
     try {
-      const answer = await fetch("/board" + location.search, { cache: "no-store", signal: AbortSignal.timeout(EVERY) });
-      // The token has expired: the page asks for another one.
-      if (answer.status === 401) return location.reload();
-      if (!answer.ok) return old(true);
-      put(await answer.text());
-      old(false);
+      const response = await fetch("/board" + location.search, { cache: "no-store", signal: AbortSignal.timeout(REFRESH_INTERVAL_MS) });
+      // The token has expired: reloading shows the sign-in form.
+      if (response.status === 401) return location.reload();
+      if (!response.ok) return setOutdated(true);
+      update(await response.text());
+      setOutdated(false);
     } catch {
-      old(true);
+      setOutdated(true);
     }
   };
 
   draw();
-  setInterval(refresh, EVERY);
+  setInterval(refresh, REFRESH_INTERVAL_MS);
   document.addEventListener("visibilitychange", refresh);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   new ResizeObserver(() => {

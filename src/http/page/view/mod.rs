@@ -1,8 +1,8 @@
-//! The HTML. It has no script and no style of its own, which the policy that is sent with it forbids; whatever comes from
-//! a table is escaped.
+//! Renders HTML. It has no inline scripts or styles, because the Content-Security-Policy forbids them. Data from
+//! tables is escaped.
 
-mod board;
 mod cleanup;
+mod dashboard;
 mod stats;
 mod text;
 
@@ -12,14 +12,14 @@ use axum::response::{IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
 
 use super::assets::ASSETS;
-use super::board::Board;
+use super::dashboard::Dashboard;
 use crate::http::problem::Problem;
 
 pub(super) use cleanup::cleanup;
 pub(super) use stats::stats;
 
-/// Nothing but our own files, and no form that goes elsewhere; in nobody's frame. `same-origin`, as without any referrer
-/// browsers do not say where a form is from.
+/// Headers that allow only the operator's own files, no forms to other sites, and no embedding in frames. The referrer
+/// policy is `same-origin`, because browsers that send no referrer do not report the origin of a form either.
 const HEADERS: [(&str, &str); 4] = [
     (
         "content-security-policy",
@@ -31,26 +31,26 @@ const HEADERS: [(&str, &str); 4] = [
     ("x-frame-options", "DENY"),
 ];
 
-/// HTML to be sent.
-pub(super) struct Shown {
+/// An HTML response.
+pub(super) struct Rendered {
     status: StatusCode,
-    /// When to try again, in seconds.
+    /// The value of `Retry-After`, in seconds.
     retry_after: Option<HeaderValue>,
     markup: Markup,
 }
 
-impl Shown {
+impl Rendered {
     const fn ok(markup: Markup) -> Self {
         Self { status: StatusCode::OK, retry_after: None, markup }
     }
 
-    /// With this status.
+    /// Returns the response with this status.
     pub(super) fn with(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
 }
 
-impl IntoResponse for Shown {
+impl IntoResponse for Rendered {
     fn into_response(self) -> Response {
         let headers = HEADERS.map(|(name, value)| (HeaderName::from_static(name), value));
         let html = [(CONTENT_TYPE, "text/html; charset=utf-8")];
@@ -60,17 +60,17 @@ impl IntoResponse for Shown {
     }
 }
 
-/// What stands around everything.
-struct Frame<'a> {
+/// The layout of all pages.
+struct Layout<'a> {
     title: &'a str,
-    /// Who has signed in.
+    /// The name of the user, if signed in.
     name: Option<&'a str>,
-    /// Whether it is to be loaded anew where there is no script.
-    fresh: bool,
+    /// Whether the page refreshes itself: with the script, or by reloading if JavaScript is off.
+    auto_refresh: bool,
 }
 
-impl Frame<'_> {
-    fn around(&self, inner: &Markup) -> Markup {
+impl Layout<'_> {
+    fn wrap(&self, inner: &Markup) -> Markup {
         html! {
             (DOCTYPE)
             html lang="en" {
@@ -83,7 +83,7 @@ impl Frame<'_> {
                     link rel="icon" href=(ASSETS.icon.path) type="image/svg+xml";
                     link rel="stylesheet" href=(ASSETS.plot_style.path);
                     link rel="stylesheet" href=(ASSETS.style.path);
-                    @if self.fresh {
+                    @if self.auto_refresh {
                         noscript { meta http-equiv="refresh" content="30"; }
                         script src=(ASSETS.plot.path) defer {}
                         script src=(ASSETS.script.path) defer {}
@@ -106,29 +106,29 @@ impl Frame<'_> {
     }
 }
 
-/// The dashboard.
-pub(super) fn page(name: &str, shown: &Board) -> Shown {
-    let title = board::title(shown);
-    let frame = Frame { title: &title, name: Some(name), fresh: true };
+/// Renders the dashboard as a whole page.
+pub(super) fn page(name: &str, dashboard: &Dashboard) -> Rendered {
+    let title = dashboard::title(dashboard);
+    let frame = Layout { title: &title, name: Some(name), auto_refresh: true };
     let inner = html! {
-        p.lost #lost role="alert" hidden { "The operator does not answer: what you see is old." }
-        (board::live(shown))
+        p.lost #lost role="alert" hidden { "The operator does not answer: this data is out of date." }
+        (dashboard::live(dashboard))
         section.card #to-stats {
-            h2 { "How often each job type ends well, and how long it takes" }
-            (stats::periods(shown.only.as_ref(), None))
+            h2 { "Execution statistics by job type" }
+            (stats::periods(dashboard.selected.as_ref(), None))
         }
-        (board::clean_up_form(shown))
+        (dashboard::cleanup_form(dashboard))
     };
-    Shown::ok(frame.around(&inner))
+    Rendered::ok(frame.wrap(&inner))
 }
 
-/// What changes of it.
-pub(super) fn fragment(shown: &Board) -> Shown {
-    Shown::ok(board::live(shown))
+/// Renders the part of the dashboard that the script refreshes.
+pub(super) fn fragment(dashboard: &Dashboard) -> Rendered {
+    Rendered::ok(dashboard::live(dashboard))
 }
 
-/// Where a token is asked for; with what is wrong with the one before.
-pub(super) fn sign_in(problem: Option<&Problem>) -> Shown {
+/// Renders the sign-in form, with the error of the previous attempt.
+pub(super) fn sign_in(problem: Option<&Problem>) -> Rendered {
     let inner = html! {
         section.card.narrow {
             h1 { "Sign in" }
@@ -138,9 +138,9 @@ pub(super) fn sign_in(problem: Option<&Problem>) -> Shown {
                 input #token type="password" name="token" autocomplete="off" spellcheck="false" required autofocus
                     aria-describedby="how";
                 p.hint #how {
-                    "A token of a Kubernetes ServiceAccount or user, for example of "
+                    "A token of a Kubernetes ServiceAccount or user, for example from "
                     code { "kubectl create token NAME" }
-                    ". It is kept by this browser until you sign out or close it, and by nobody else."
+                    ". Only this browser stores it, until you sign out or close the browser."
                 }
                 button.primary type="submit" { "Sign in" }
             }
@@ -148,24 +148,24 @@ pub(super) fn sign_in(problem: Option<&Problem>) -> Shown {
     };
     let status = problem.map_or(StatusCode::UNAUTHORIZED, |problem| problem.kind().0);
     let shown =
-        Shown::ok(Frame { title: "Sign in · jobexec", name: None, fresh: false }.around(&inner)).with(status);
-    Shown { retry_after: problem.and_then(Problem::retry_after), ..shown }
+        Rendered::ok(Layout { title: "Sign in · jobexec", name: None, auto_refresh: false }.wrap(&inner))
+            .with(status);
+    Rendered { retry_after: problem.and_then(Problem::retry_after), ..shown }
 }
 
-/// What is wrong, and a way back.
-pub(super) fn problem(name: Option<&str>, problem: &Problem) -> Shown {
+/// Renders an error, with a link back to the page.
+pub(super) fn problem(name: Option<&str>, problem: &Problem) -> Rendered {
     let (status, _, title) = problem.kind();
-    Shown { retry_after: problem.retry_after(), ..wrong(name, status, title, &problem.to_string()) }
+    Rendered { retry_after: problem.retry_after(), ..error_page(name, status, title, &problem.to_string()) }
 }
 
-/// A form that was not sent from here.
-pub(super) fn foreign() -> Shown {
-    let detail =
-        "The form was sent by another site, or by no browser: open the page itself. Programs use the API.";
-    wrong(None, StatusCode::FORBIDDEN, "This was not sent from the page", detail)
+/// Renders the error for a form that another site sent.
+pub(super) fn cross_site() -> Rendered {
+    let detail = "Another site sent this form, or a program that is not a browser. Open the page itself; programs use the API.";
+    error_page(None, StatusCode::FORBIDDEN, "The form was not sent from this page", detail)
 }
 
-fn wrong(name: Option<&str>, status: StatusCode, title: &str, detail: &str) -> Shown {
+fn error_page(name: Option<&str>, status: StatusCode, title: &str, detail: &str) -> Rendered {
     let inner = html! {
         section.card.narrow #problem role="alert" {
             h1 { (title) }
@@ -173,5 +173,5 @@ fn wrong(name: Option<&str>, status: StatusCode, title: &str, detail: &str) -> S
             a.button href="/" { "Back" }
         }
     };
-    Shown::ok(Frame { title, name, fresh: false }.around(&inner)).with(status)
+    Rendered::ok(Layout { title, name, auto_refresh: false }.wrap(&inner)).with(status)
 }

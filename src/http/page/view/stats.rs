@@ -1,93 +1,94 @@
-//! The execution statistics.
+//! The page of execution statistics.
 
 use chrono::TimeDelta;
 use maud::{Markup, html};
 
-use super::board::{trouble, unavailable};
-use super::text::{count, length};
-use super::{Frame, Shown};
+use super::dashboard::{error_box, unavailable};
+use super::text::{count, humanize};
+use super::{Layout, Rendered};
 use crate::api::duration;
 use crate::db::stats::success;
-use crate::http::page::stats::{LINES, Stats};
+use crate::http::page::stats::{MAX_ROWS, Stats};
 use crate::http::stats::{JobStats, Table};
 use crate::http::stores::StoreName;
 
-/// What can be chosen, and what people call it. Who writes the address can have any other.
+/// The periods with a link, and their names. The URL accepts any other period.
 const PERIODS: [(&str, TimeDelta); 3] =
     [("24 hours", TimeDelta::hours(24)), ("7 days", TimeDelta::days(7)), ("30 days", TimeDelta::days(30))];
 
-/// The page.
-pub(in crate::http::page) fn stats(name: &str, shown: &Stats) -> Shown {
+/// Renders the page.
+pub(in crate::http::page) fn stats(name: &str, shown: &Stats) -> Rendered {
     let inner = html! {
         section.card #stats {
             h1 { "Execution statistics" }
             p.hint {
-                "What ended in the last " (called(shown.since)) ", of "
-                @match &shown.only {
-                    Some(only) => { (only) " · " a href={ "/stats?since=" (duration::format(shown.since)) } { "all stores" } },
+                "Executions that ended in the last " (period_name(shown.since)) ", of "
+                @match &shown.selected {
+                    Some(selected) => { (selected) " · " a href={ "/stats?since=" (duration::format(shown.since)) } { "all stores" } },
                     None => (count(shown.stores.try_into().unwrap_or(u64::MAX), "store")),
                 }
             }
-            (periods(shown.only.as_ref(), Some(shown.since)))
+            (periods(shown.selected.as_ref(), Some(shown.since)))
             @match &shown.table {
-                Err(problem) => (trouble(problem)),
-                Ok(told) => (table(shown, told)),
+                Err(problem) => (error_box(problem)),
+                Ok(stats) => (table(shown, stats)),
             }
         }
     };
-    Shown::ok(
-        Frame { title: "Execution statistics · jobexec", name: Some(name), fresh: false }.around(&inner),
+    Rendered::ok(
+        Layout { title: "Execution statistics · jobexec", name: Some(name), auto_refresh: false }
+            .wrap(&inner),
     )
 }
 
-/// Links to the stats of one store, or of all, one a period.
-pub(super) fn periods(only: Option<&StoreName>, current: Option<TimeDelta>) -> Markup {
+/// Links to the statistics of one store or of all stores, one for each period.
+pub(super) fn periods(selected: Option<&StoreName>, current: Option<TimeDelta>) -> Markup {
     html! {
         ul.periods {
             @for (name, period) in PERIODS {
                 @let since = duration::format(period);
                 li {
                     a id={ "since-" (since) } aria-current=[(current == Some(period)).then_some("page")]
-                        href={ "/stats?since=" (since) @if let Some(only) = only { "&store=" (only) } } { (name) }
+                        href={ "/stats?since=" (since) @if let Some(selected) = selected { "&store=" (selected) } } { (name) }
                 }
             }
         }
     }
 }
 
-fn called(since: TimeDelta) -> String {
+fn period_name(since: TimeDelta) -> String {
     let known = PERIODS.into_iter().find(|(_, period)| *period == since);
     known.map_or_else(|| duration::format(since), |(name, _)| name.to_owned())
 }
 
-fn table(shown: &Stats, told: &Table) -> Markup {
+fn table(shown: &Stats, stats: &Table) -> Markup {
     html! {
-        (unavailable(&told.unavailable))
-        @if told.stats.is_empty() { p.none { "No execution has ended within that time." } }
+        (unavailable(&stats.unavailable))
+        @if stats.stats.is_empty() { p.none { "No execution ended in this period." } }
         @else {
             div.scroll tabindex="0" role="region" aria-label="Execution statistics" {
                 table {
                     thead { tr {
-                        th scope="col" { "Job type, or job" } th scope="col" { "Ended" } th scope="col" { "Succeeded" }
+                        th scope="col" { "Job type or job" } th scope="col" { "Ended" } th scope="col" { "Succeeded" }
                         th scope="col" { "Failed" } th scope="col" { "Cancelled" }
-                        th scope="col" { abbr title="Ended, and finished otherwise after all: the timeout is too short" { "Late" } }
-                        th scope="col" { abbr title="Half of the completed ones took at most so long" { "p50" } }
-                        th scope="col" { abbr title="95 of 100 completed ones took at most so long" { "p95" } }
-                        th scope="col" { abbr title="99 of 100 completed ones took at most so long" { "p99" } }
+                        th scope="col" { abbr title="Executions that were ended and finished otherwise later: the timeout is too short" { "Late" } }
+                        th scope="col" { abbr title="Median duration of completed executions" { "p50" } }
+                        th scope="col" { abbr title="95th percentile of the durations of completed executions" { "p95" } }
+                        th scope="col" { abbr title="99th percentile of the durations of completed executions" { "p99" } }
                     } }
-                    tbody { @for job in &told.stats { (line(shown, job)) } }
+                    tbody { @for job in &stats.stats { (table_row(shown, job)) } }
                 }
             }
             @if shown.more {
-                p.hint { "The " (LINES) " of which the most executions ended. There are more: "
-                    code { "jobexec stats" } " and the API tell of them too." }
+                p.hint { "This table shows the " (MAX_ROWS) " with the most executions. To see all, use "
+                    code { "jobexec stats" } " or the API." }
             }
             p.hint { "Durations are those of completed executions whose start and end are known." }
         }
     }
 }
 
-fn line(shown: &Stats, job: &JobStats) -> Markup {
+fn table_row(shown: &Stats, job: &JobStats) -> Markup {
     html! {
         tr {
             th scope="row" {
@@ -103,18 +104,18 @@ fn line(shown: &Stats, job: &JobStats) -> Markup {
             td { (job.failed) }
             td { (job.cancelled) }
             td { (job.finished_late) }
-            td { (took(job.p50_seconds)) }
-            td { (took(job.p95_seconds)) }
-            td { (took(job.p99_seconds)) }
+            td { (format_seconds(job.p50_seconds)) }
+            td { (format_seconds(job.p95_seconds)) }
+            td { (format_seconds(job.p99_seconds)) }
         }
     }
 }
 
-/// How long something took: to the hundredth of a second where seconds would say too little.
-fn took(seconds: Option<f64>) -> String {
+/// Formats a duration, with hundredths of a second below 10 seconds.
+fn format_seconds(seconds: Option<f64>) -> String {
     match seconds {
         None => "–".to_owned(),
         Some(seconds) if seconds < 10.0 => format!("{seconds:.2} s"),
-        Some(seconds) => length(seconds),
+        Some(seconds) => humanize(seconds),
     }
 }

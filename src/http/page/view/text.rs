@@ -1,25 +1,25 @@
-//! Times and lengths as people read them.
+//! Times, durations and names in readable form.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use maud::{Markup, html};
 
-pub(super) use crate::api::duration::rough as length;
+pub(super) use crate::api::duration::rough as humanize;
 
-/// A moment as the time since or until it, with itself for who wants it exactly.
-pub(super) fn moment(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Markup {
+/// Renders the time since or until `at`. The exact time is in the tooltip.
+pub(super) fn time_ago(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Markup {
     let Some(at) = at else { return html! { "–" } };
     let exact = at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let away = (now - at).as_seconds_f64();
-    let text = if away < 0.0 { format!("in {}", length(-away)) } else { format!("{} ago", length(away)) };
+    let text = if away < 0.0 { format!("in {}", humanize(-away)) } else { format!("{} ago", humanize(away)) };
     html! { time datetime=(exact) title=(exact) { (text) } }
 }
 
-/// `1 execution`, `2 executions`.
+/// Returns `1 execution` or `2 executions`.
 pub(super) fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// An execution by its job and number, as far as they are known.
+/// Returns the job and number of an execution, as far as they are known.
 pub(super) fn job(job_id: Option<&str>, number: Option<i64>) -> String {
     match (job_id, number) {
         (Some(job), Some(number)) => format!("{job} #{number}"),

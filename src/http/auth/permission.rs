@@ -1,35 +1,35 @@
-//! What can be asked for, in the words of Kubernetes' authorization.
+//! The permissions of the API as Kubernetes authorization attributes.
 
 use std::fmt;
 
 use k8s_openapi::api::authorization::v1::{NonResourceAttributes, ResourceAttributes};
 
-/// The API group whose resources stand for what the API shows and does.
+/// The API group of the resources that permissions refer to.
 const GROUP: &str = "jobexec.dev";
 
-/// What stands before paths of the API where Kubernetes is asked about them: its role `system:discovery` opens `/api/*` to
-/// everybody who has a token, and is bound in every cluster.
+/// The prefix of the API's paths in Kubernetes authorization: the role `system:discovery`, which every cluster binds,
+/// grants `/api/*` to everybody who has a token.
 const PREFIX: &str = "/jobexec";
 
-/// What everything that Prometheus scrapes in a cluster is asked about by, so that its `ServiceAccount` mostly has the right
-/// already.
+/// The path that is usual for all Prometheus targets in a cluster, so that the `ServiceAccount` of Prometheus mostly
+/// has this right already.
 const METRICS: &str = "/metrics";
 
-/// Something that a caller may or may not do.
+/// A permission that a request can require.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Access {
-    /// See the executions of the stores of a namespace; `None`: of all.
+pub(crate) enum Permission {
+    /// Read the executions of the stores in a namespace, or in all namespaces (`None`).
     Executions(Option<String>),
-    /// Clean up a store; `None`: all of them.
+    /// Clean up a store, or all stores (`None`).
     CleanUp(Option<(String, String)>),
-    /// Get what is at this path of the API and belongs to no namespace.
+    /// Get a path of the API that belongs to no namespace.
     Path(&'static str),
-    /// Get metrics.
+    /// Get the metrics.
     Metrics,
 }
 
-impl Access {
-    /// As a `SubjectAccessReview` asks.
+impl Permission {
+    /// Returns the attributes for a `SubjectAccessReview`.
     pub(super) fn attributes(&self) -> (Option<ResourceAttributes>, Option<NonResourceAttributes>) {
         let resource = |verb: &str, resource: &str, subresource: Option<&str>| ResourceAttributes {
             group: Some(GROUP.to_owned()),
@@ -55,21 +55,18 @@ impl Access {
     }
 }
 
-impl fmt::Display for Access {
+impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Executions(None) => {
-                f.write_str("list jobexecutions.jobexec.dev in every namespace with stores")
+                f.write_str("list jobexecutions.jobexec.dev in every namespace that has stores")
             }
             Self::Executions(Some(namespace)) => {
-                write!(f, "list jobexecutions.jobexec.dev in the namespace {namespace}")
+                write!(f, "list jobexecutions.jobexec.dev in namespace {namespace}")
             }
             Self::CleanUp(None) => f.write_str("create executionstores.jobexec.dev/cleanup for every store"),
             Self::CleanUp(Some((namespace, name))) => {
-                write!(
-                    f,
-                    "create executionstores.jobexec.dev/cleanup for {name} in the namespace {namespace}"
-                )
+                write!(f, "create executionstores.jobexec.dev/cleanup for {name} in namespace {namespace}")
             }
             Self::Path(path) => write!(f, "get the non-resource URL {PREFIX}{path}"),
             Self::Metrics => write!(f, "get the non-resource URL {METRICS}"),

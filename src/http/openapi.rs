@@ -1,4 +1,4 @@
-//! The `OpenAPI` document: what the handlers say of themselves, and what holds for all of them.
+//! The OpenAPI document: the descriptions of the handlers, and the parts that all of them share.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +8,25 @@ use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::problem::{Details, PROBLEM_JSON};
 
-/// What the document says of the whole.
+/// The general part of the document.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "jobexec",
-        description = "What runs, what is stale, and what was done about it, for people and programs without a \
-                       Kubernetes client. Kubernetes decides who may: send one of its tokens.",
+        description = "Running executions, stale ones, and the actions of the operator, for people and programs without a \
+                       Kubernetes client. Kubernetes authorizes requests: send one of its tokens.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(Details)),
     security(("token" = [])),
-    tags((name = "system", description = "The executions of all stores that the operator looks after")),
-    modifiers(&Token),
+    tags((name = "system", description = "The executions of all stores that the operator manages")),
+    modifiers(&BearerToken),
 )]
 pub(super) struct Document;
 
-struct Token;
+struct BearerToken;
 
-impl Modify for Token {
+impl Modify for BearerToken {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let mut scheme = Http::new(HttpAuthScheme::Bearer);
         scheme.description = Some("A token of a Kubernetes ServiceAccount or user.".to_owned());
@@ -35,8 +35,8 @@ impl Modify for Token {
     }
 }
 
-/// Adds what holds for every answer: its headers.
-pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
+/// Adds the headers that all responses have.
+pub(super) fn add_headers(document: &mut utoipa::openapi::OpenApi) {
     for item in document.paths.paths.values_mut() {
         for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
             for (status, response) in &mut operation.responses.responses {
@@ -49,21 +49,21 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// The headers of answers with this status.
+/// Returns the headers of responses with this status.
 fn headers(status: &str) -> impl Iterator<Item = (&'static str, Header)> {
     let text = Object::with_type(Type::String);
     let number = Object::with_type(Type::Integer);
     let own = match status {
-        "401" => Some(("WWW-Authenticate", text.clone(), "How to say who one is.")),
+        "401" => Some(("WWW-Authenticate", text.clone(), "How to authenticate.")),
         "429" | "503" => {
-            Some(("Retry-After", number, "After how many seconds to try again; of problems only."))
+            Some(("Retry-After", number, "The delay after which to retry, in seconds; only with problems."))
         }
         _ => None,
     };
     let id = (
         "X-Request-Id",
         text,
-        "Names the request in the operator's log: the client's own name for it, if it sent one.",
+        "The id of the request in the operator's log: the client's own, if it sent one.",
     );
     [Some(id), own].into_iter().flatten().map(|(name, schema, what)| {
         let mut header = Header::new(schema);
@@ -72,18 +72,18 @@ fn headers(status: &str) -> impl Iterator<Item = (&'static str, Header)> {
     })
 }
 
-/// The problems that any request can meet.
+/// The problems that any request can return.
 pub(super) struct Problems;
 
 impl IntoResponses for Problems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         [
-            ("400", "A parameter or the body cannot be used."),
-            ("401", "A token is needed, or the one that was sent does not count."),
-            ("403", "The caller has not the right."),
-            ("404", "There is no such store, execution or path."),
+            ("400", "A parameter or the body is not valid."),
+            ("401", "A token is required, or the token is not valid."),
+            ("403", "The caller does not have the right."),
+            ("404", "The store, execution or path does not exist."),
             ("413", "The body is too large."),
-            ("429", "The caller has too many requests under way, or its address sent too many tokens that are refused."),
+            ("429", "The caller has too many concurrent requests, or its address sent too many rejected tokens."),
             ("503", "The operator, the store, its database or Kubernetes cannot answer at present: try again soon."),
         ]
         .into_iter()
@@ -92,14 +92,14 @@ impl IntoResponses for Problems {
     }
 }
 
-/// The problems of a clean-up beside those of any request.
-pub(super) struct Busy;
+/// The additional problems that a clean-up can return.
+pub(super) struct CleanupProblems;
 
-impl IntoResponses for Busy {
+impl IntoResponses for CleanupProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let conflict = ("409".to_owned(), problem("A clean-up of the store is under way."));
+        let conflict = ("409".to_owned(), problem("A clean-up of the store is already running."));
         let type_ = ("415".to_owned(), problem("The body is not JSON."));
-        let slow = ("408".to_owned(), problem("The body comes too slowly."));
+        let slow = ("408".to_owned(), problem("The body arrives too slowly."));
         BTreeMap::from([conflict, type_, slow])
     }
 }

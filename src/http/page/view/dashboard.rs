@@ -1,54 +1,54 @@
-//! The dashboard.
+//! Renders the dashboard.
 
 use maud::{Markup, html};
 
-use super::text::{count, job, length, moment};
+use super::text::{count, humanize, job, time_ago};
+use crate::http::audit::AuditRecord;
 use crate::http::executions::Listed;
-use crate::http::health::{Health, Verdict};
-use crate::http::history::Event;
-use crate::http::page::board::Board;
+use crate::http::health::{Health, HealthStatus};
+use crate::http::page::dashboard::Dashboard;
 use crate::http::problem::Problem;
 use crate::http::stores::Unavailable;
 
-/// What a tab is called.
-pub(super) fn title(board: &Board) -> String {
-    format!("{} · jobexec", verdict(board.health.status).1)
+/// Returns the title of the browser tab.
+pub(super) fn title(dashboard: &Dashboard) -> String {
+    format!("{} · jobexec", status_class(dashboard.health.status).1)
 }
 
-/// What changes from one moment to the next: the sections that the script puts in place of those of the same id.
-pub(super) fn live(board: &Board) -> Markup {
+/// Renders the sections that the script refreshes. It replaces each by its id.
+pub(super) fn live(dashboard: &Dashboard) -> Markup {
     html! {
-        div #live data-title=(title(board)) {
-            (health(board))
-            (running(board))
-            (plot(board))
-            (events(board))
+        div #live data-title=(title(dashboard)) {
+            (health(dashboard))
+            (running(dashboard))
+            (plot(dashboard))
+            (events(dashboard))
         }
     }
 }
 
-const fn verdict(verdict: Verdict) -> (&'static str, &'static str) {
-    match verdict {
-        Verdict::Healthy => ("good", "Healthy"),
-        Verdict::Warning => ("warn", "Warning"),
-        Verdict::Unhealthy => ("bad", "Unhealthy"),
+const fn status_class(status: HealthStatus) -> (&'static str, &'static str) {
+    match status {
+        HealthStatus::Healthy => ("good", "Healthy"),
+        HealthStatus::Warning => ("warn", "Warning"),
+        HealthStatus::Unhealthy => ("bad", "Unhealthy"),
     }
 }
 
-fn health(board: &Board) -> Markup {
-    let (class, word) = verdict(board.health.status);
-    let metrics = &board.health.metrics;
+fn health(dashboard: &Dashboard) -> Markup {
+    let (class, word) = status_class(dashboard.health.status);
+    let metrics = &dashboard.health.metrics;
     html! {
         section #health aria-label="Health" {
             div class={ "banner " (class) } {
                 h1 { (word) }
                 p {
-                    @if let Some(only) = &board.only {
-                        (only) " · " a href="/" { "show all stores" }
+                    @if let Some(selected) = &dashboard.selected {
+                        (selected) " · " a href="/" { "show all stores" }
                     } @else {
-                        (count(board.stores.len().try_into().unwrap_or(u64::MAX), "store"))
+                        (count(dashboard.stores.len().try_into().unwrap_or(u64::MAX), "store"))
                     }
-                    " · counted " (moment(Some(metrics.timestamp), board.now))
+                    " · counted " (time_ago(Some(metrics.timestamp), dashboard.now))
                 }
             }
             dl.tiles {
@@ -58,25 +58,25 @@ fn health(board: &Board) -> Markup {
                 (tile("Stale", metrics.stale_executions, "bad"))
                 (tile("Started in 24 h", metrics.recent_executions_24h, ""))
             }
-            @if board.stores.is_empty() { p.none { "There is no ExecutionStore yet." } }
-            @if board.stores.len() > 1 || board.health.status != Verdict::Healthy { (stores(board)) }
+            @if dashboard.stores.is_empty() { p.none { "There is no ExecutionStore yet." } }
+            @if dashboard.stores.len() > 1 || dashboard.health.status != HealthStatus::Healthy { (stores(dashboard)) }
         }
     }
 }
 
-fn tile(name: &str, figure: i64, alarm: &str) -> Markup {
-    let class = if figure > 0 { alarm } else { "" };
-    html! { div class={ "tile " (class) } { dt { (name) } dd { (figure) } } }
+fn tile(name: &str, value: i64, alarm: &str) -> Markup {
+    let class = if value > 0 { alarm } else { "" };
+    html! { div class={ "tile " (class) } { dt { (name) } dd { (value) } } }
 }
 
-fn stores(board: &Board) -> Markup {
+fn stores(dashboard: &Dashboard) -> Markup {
     html! {
         ul.stores {
-            @for (name, Health { status, metrics, reason, message, .. }) in &board.stores {
+            @for (name, Health { status, metrics, reason, message, .. }) in &dashboard.stores {
                 li {
-                    span class={ "dot " (verdict(*status).0) } {}
+                    span class={ "dot " (status_class(*status).0) } {}
                     strong { a id={ "store-" (name) } href={ "/?store=" (name) } { (name) } }
-                    span { (verdict(*status).1) ", " (metrics.running_executions) " running" }
+                    span { (status_class(*status).1) ", " (metrics.running_executions) " running" }
                     @if let (Some(reason), Some(message)) = (reason, message) {
                         p.why { (reason) ": " (message) }
                     }
@@ -86,8 +86,8 @@ fn stores(board: &Board) -> Markup {
     }
 }
 
-/// Why something is not shown.
-pub(super) fn trouble(problem: &Problem) -> Markup {
+/// Renders an error in place of the data.
+pub(super) fn error_box(problem: &Problem) -> Markup {
     html! { p.error { (problem) } }
 }
 
@@ -95,28 +95,28 @@ pub(super) fn unavailable(stores: &[Unavailable]) -> Markup {
     html! { @for store in stores { p.error { (store.store) ": " (store.detail) } } }
 }
 
-fn running(board: &Board) -> Markup {
+fn running(dashboard: &Dashboard) -> Markup {
     html! {
         section.card #running {
             h2 { "Running executions" }
-            @match &board.running {
-                Err(problem) => (trouble(problem)),
+            @match &dashboard.running {
+                Err(problem) => (error_box(problem)),
                 Ok(page) => {
                     (unavailable(&page.unavailable))
-                    @if page.executions.is_empty() { p.none { "Nothing runs." } }
+                    @if page.executions.is_empty() { p.none { "No executions are running." } }
                     @else {
                         div.scroll tabindex="0" role="region" aria-label="Running executions" {
                             table {
                                 thead { tr {
                                     th scope="col" { "Execution" } th scope="col" { "Job" } th.early scope="col" { "Started" }
-                                    th.wide scope="col" { "Age against deadline" } th scope="col" { "Deadline" }
+                                    th.wide scope="col" { "Age relative to deadline" } th scope="col" { "Deadline" }
                                 } }
-                                tbody { @for row in &page.executions { (execution(board, row)) } }
+                                tbody { @for row in &page.executions { (execution(dashboard, row)) } }
                             }
                         }
                         @if page.next.is_some() {
-                            p.hint { "The longest-running ones. There are more: "
-                                code { "jobexec list" } " and the API tell them all." }
+                            p.hint { "This table shows the longest-running executions. To see all, use "
+                                code { "jobexec list" } " or the API." }
                         }
                     }
                 }
@@ -125,7 +125,7 @@ fn running(board: &Board) -> Markup {
     }
 }
 
-fn execution(board: &Board, row: &Listed) -> Markup {
+fn execution(dashboard: &Dashboard, row: &Listed) -> Markup {
     let class = match (&row.stale, row.long_running) {
         (Some(_), _) => "bad",
         (None, true) => "warn",
@@ -136,13 +136,13 @@ fn execution(board: &Board, row: &Listed) -> Markup {
         tr {
             th scope="row" {
                 (row.id)
-                @if board.stores.len() > 1 { small { (row.store) } }
+                @if dashboard.stores.len() > 1 { small { (row.store) } }
             }
             td {
                 (job(row.job_id.as_deref(), row.execution_number))
                 @if let Some(type_) = &row.job_type { small { (type_) } }
             }
-            td.early { (moment(row.started_at, board.now)) }
+            td.early { (time_ago(row.started_at, dashboard.now)) }
             td.wide {
                 (bar(class, row))
                 @match (&row.stale, &row.suspected, row.long_running) {
@@ -152,32 +152,33 @@ fn execution(board: &Board, row: &Listed) -> Markup {
                     (None, None, false) => {},
                 }
             }
-            td title=(source) { (moment(row.deadline, board.now)) }
+            td title=(source) { (time_ago(row.deadline, dashboard.now)) }
         }
     }
 }
 
-/// How much of its time an execution has taken. Of an execution whose deadline is not known there is no bar.
+/// Renders the age of an execution relative to its deadline, or nothing if either is unknown.
 fn bar(class: &str, row: &Listed) -> Markup {
     let (Some(age), Some(start), Some(deadline)) = (row.runtime_seconds, row.started_at, row.deadline) else {
         return html! {};
     };
     let whole = (deadline - start).as_seconds_f64();
     let share = if whole > 0.0 { 100.0 * age / whole } else { 100.0 };
-    let label = format!("{} of {}, {share:.0} %", length(age), length(whole));
+    let label = format!("{} of {}, {share:.0} %", humanize(age), humanize(whole));
     html! {
         svg class={ "bar " (class) } role="img" aria-label=(label) {
             title { (label) }
             rect.track width="100%" height="100%" rx="4" {}
             rect.fill width={ (format!("{:.1}", share.clamp(0.5, 100.0))) "%" } height="100%" rx="4" {}
         }
-        span.of { (length(age)) " of " (length(whole)) }
+        span.of { (humanize(age)) " of " (humanize(whole)) }
     }
 }
 
-/// The script draws it from the figures that stand here. Without a script the sentence tells the most of them.
-fn plot(board: &Board) -> Markup {
-    let points = &board.points;
+/// Renders the data of the plot, which the script draws. The sentence below it has the maxima, also for browsers
+/// without JavaScript.
+fn plot(dashboard: &Dashboard) -> Markup {
+    let points = &dashboard.points;
     let column = |of: fn(&crate::db::samples::Point) -> i64| -> Vec<i64> { points.iter().map(of).collect() };
     let columns = [
         column(|point| point.at.timestamp()),
@@ -191,10 +192,10 @@ fn plot(board: &Board) -> Markup {
         section.card #history {
             h2 { "The last 24 hours" }
             @if points.is_empty() {
-                p.none { "No figures yet: they are kept once a minute." }
+                p.none { "No samples yet: the operator stores one every minute." }
             } @else {
                 figure {
-                    div #plot data-step=(board.step.num_seconds()) data-columns=(format!("{columns:?}")) {}
+                    div #plot data-step=(dashboard.step.num_seconds()) data-columns=(format!("{columns:?}")) {}
                     figcaption {
                         "At most " (most(&columns[1])) " running, at most " (most(&columns[2])) " long-running, "
                         (failed) " failed or cancelled."
@@ -205,23 +206,23 @@ fn plot(board: &Board) -> Markup {
     }
 }
 
-fn events(board: &Board) -> Markup {
+fn events(dashboard: &Dashboard) -> Markup {
     html! {
         section.card #events {
-            h2 { "What was done lately" }
-            @match &board.events {
-                Err(problem) => (trouble(problem)),
+            h2 { "Recent actions" }
+            @match &dashboard.events {
+                Err(problem) => (error_box(problem)),
                 Ok(page) => {
                     (unavailable(&page.unavailable))
-                    @if page.events.is_empty() { p.none { "Nothing yet." } }
+                    @if page.events.is_empty() { p.none { "No actions yet." } }
                     @else {
-                        div.scroll tabindex="0" role="region" aria-label="What was done lately" {
+                        div.scroll tabindex="0" role="region" aria-label="Recent actions" {
                             table {
                                 thead { tr {
-                                    th scope="col" { "When" } th scope="col" { "What" } th scope="col" { "Execution" }
-                                    th scope="col" { "Job" } th scope="col" { "Why" } th scope="col" { "By" }
+                                    th scope="col" { "Time" } th scope="col" { "Action" } th scope="col" { "Execution" }
+                                    th scope="col" { "Job" } th scope="col" { "Reason" } th scope="col" { "Source" }
                                 } }
-                                tbody { @for row in &page.events { (event(board, row)) } }
+                                tbody { @for row in &page.events { (event(dashboard, row)) } }
                             }
                         }
                     }
@@ -231,7 +232,7 @@ fn events(board: &Board) -> Markup {
     }
 }
 
-fn event(board: &Board, row: &Event) -> Markup {
+fn event(dashboard: &Dashboard, row: &AuditRecord) -> Markup {
     let class = match row.action.as_str() {
         "Failed" | "Cancelled" => "bad",
         "Warned" | "Alerted" => "warn",
@@ -239,11 +240,11 @@ fn event(board: &Board, row: &Event) -> Markup {
     };
     html! {
         tr {
-            td { (moment(Some(row.at), board.now)) }
+            td { (time_ago(Some(row.at), dashboard.now)) }
             td { span class={ "tag " (class) } { (row.action) } }
             th scope="row" {
                 (row.execution_id)
-                @if board.stores.len() > 1 { small { (row.store) } }
+                @if dashboard.stores.len() > 1 { small { (row.store) } }
             }
             td { (job(row.job_id.as_deref(), row.execution_number)) }
             td {
@@ -258,10 +259,10 @@ fn event(board: &Board, row: &Event) -> Markup {
     }
 }
 
-/// Nothing for somebody who may not.
-pub(super) fn clean_up_form(board: &Board) -> Markup {
+/// Renders the clean-up form, if the user may clean up any store.
+pub(super) fn cleanup_form(dashboard: &Dashboard) -> Markup {
     html! {
-        @if !board.cleaned.is_empty() {
+        @if !dashboard.cleanable.is_empty() {
             section.card #clean-up {
                 h2 { "Clean up" }
                 form method="post" action="/clean-up" {
@@ -269,8 +270,8 @@ pub(super) fn clean_up_form(board: &Board) -> Markup {
                         div {
                             label for="store" { "Store" }
                             select #store name="store" {
-                                @if board.cleaned.len() > 1 { option value="" { "all that you may clean up" } }
-                                @for name in &board.cleaned { option value=(name) { (name) } }
+                                @if dashboard.cleanable.len() > 1 { option value="" { "all stores that you may clean up" } }
+                                @for name in &dashboard.cleanable { option value=(name) { (name) } }
                             }
                         }
                         div {
@@ -280,11 +281,11 @@ pub(super) fn clean_up_form(board: &Board) -> Markup {
                         }
                         div.check {
                             input #include-governed name="include_governed" type="checkbox" value="on";
-                            label for="include-governed" { "those too that a policy, an extension or AlertOnly governs" }
+                            label for="include-governed" { "Include executions that a policy, an extension or AlertOnly governs" }
                         }
                     }
                     p.hint #what {
-                        "Without hours it ends what is stale by the policies, as a sweep does. You are asked before anything is changed."
+                        "Without hours, it ends the executions that are stale by the policies, as a sweep does. It asks for confirmation before it changes anything."
                     }
                     div.buttons {
                         button #dry-run type="submit" name="step" value="dry" { "Dry run" }

@@ -1,28 +1,27 @@
-//! What the operator makes sure of before it ends a row is made sure of before it ends one for a caller, or tells him that it
-//! would.
+//! The checks before a clean-up: the same as before a sweep. A dry run makes them too.
 
 use super::problem::Problem;
-use super::stores::Open;
+use super::stores::OpenStore;
 use crate::api::ExecutionStore;
 use crate::controllers::session::NotReady;
 use crate::controllers::{Context, workloads};
 use crate::db::evidence;
 use crate::db::heartbeats::{self, Watch};
 
-/// A store that may be written to.
-pub(super) struct Ready {
-    pub(super) open: Open,
-    /// The object that the session describes.
+/// A store that passed the checks.
+pub(super) struct Preflight {
+    pub(super) open: OpenStore,
+    /// The object that the session was opened for.
     pub(super) store: ExecutionStore,
-    /// Whether evidence other than deadlines is fresh, so that it counts.
+    /// Whether evidence other than deadlines is current. If not, only deadlines count.
     pub(super) evidence: bool,
 }
 
-impl Open {
-    /// Sees that rows may be ended: the table takes writes and is still the store's, the session describes the spec as it
-    /// is now, and what is in force is what people wish.
-    pub(super) async fn ready(mut self, context: &Context) -> Result<Ready, Problem> {
-        let store = self.current(context)?;
+impl OpenStore {
+    /// Checks that rows may be ended: the table accepts writes and still belongs to the store, the session matches the
+    /// current spec, and the rules in the database match the specs. Then updates the evidence.
+    pub(super) async fn preflight(mut self, context: &Context) -> Result<Preflight, Problem> {
+        let store = self.current_spec(context)?;
         match &self.session.unwritable {
             _ if self.session.read_only => {
                 let message = "the database is read-only: point the Secret's URL at the primary, or make the database writable";
@@ -39,17 +38,16 @@ impl Open {
         }
         let in_force = self.session.bring_in_force(context, &store, true).await;
         self.in_force = in_force.map_err(|error| self.failed(error))?.ok_or_else(|| {
-            let message =
-                "not all JobExecution and ExecutionPolicy objects have been seen, whose timeouts count";
+            let message = "waiting for the JobExecution and ExecutionPolicy caches to sync";
             self.not_ready("CacheNotSynced", message.to_owned())
         })?;
-        let evidence = self.look_at_workloads(context, &store).await?;
-        self.look_at_heartbeats(&store).await?;
-        Ok(Ready { open: self, store, evidence })
+        let evidence = self.refresh_workloads(context, &store).await?;
+        self.refresh_heartbeats(&store).await?;
+        Ok(Preflight { open: self, store, evidence })
     }
 
-    /// The object, if the session describes it.
-    fn current(&self, context: &Context) -> Result<ExecutionStore, Problem> {
+    /// Returns the object, if the session still matches it.
+    fn current_spec(&self, context: &Context) -> Result<ExecutionStore, Problem> {
         let object = context.store(&self.name.namespace, &self.name.name);
         let object = object.ok_or_else(|| Problem::StoreNotFound(self.name.to_string()))?;
         match &object.0 {
@@ -58,40 +56,41 @@ impl Open {
         }
     }
 
-    /// The operator is about to connect anew.
+    /// Returns the error for a store that has changed, and makes the operator connect again.
     pub(super) fn changed(&self, context: &Context) -> Problem {
-        self.open_anew();
+        self.invalidate();
         context.nudge_store(&self.name.namespace, &self.name.name);
-        let message = "its spec, its table or what is known of it has just changed: ask again soon";
+        let message = "its spec or its table has just changed: try again soon";
         self.not_ready("Changed", message.to_owned())
     }
 
-    /// What was seen of workloads a while ago is no reason to end anything now. Returns whether it is fresh.
-    async fn look_at_workloads(&self, context: &Context, store: &ExecutionStore) -> Result<bool, Problem> {
+    /// Updates the state of workloads, since an old state must not end executions. Returns whether it is current.
+    async fn refresh_workloads(&self, context: &Context, store: &ExecutionStore) -> Result<bool, Problem> {
         if self.session.workloads.is_none() {
             return Ok(true);
         }
-        let seen = match workloads::see(context, store, &self.session.mapping).await {
-            Ok(seen) => seen,
+        let workloads = match workloads::see(context, store, &self.session.mapping).await {
+            Ok(workloads) => workloads,
             Err(error) => {
-                tracing::warn!(store = %self.name, %error, "it is not known which workloads are alive: only deadlines count");
+                tracing::warn!(store = %self.name, %error, "cannot read the state of workloads: only deadlines count");
                 return Ok(false);
             }
         };
         let (database, judge) = (&self.session.database, self.session.judge(&self.in_force));
         let recreated = store.spec.workloads.as_ref().map(|w| w.recreated).unwrap_or_default();
         let updated =
-            database.within(evidence::update_workloads(database, &judge, Some(&seen), recreated)).await;
+            database.within(evidence::update_workloads(database, &judge, Some(&workloads), recreated)).await;
         updated.map(|()| true).map_err(|error| self.failed(error))
     }
 
-    /// What the operator would hold is held here too, also before it has looked.
-    async fn look_at_heartbeats(&self, store: &ExecutionStore) -> Result<(), Problem> {
+    /// Updates the state of heartbeats, so that executions are withheld for the same reasons as in a sweep, even
+    /// before the first sweep.
+    async fn refresh_heartbeats(&self, store: &ExecutionStore) -> Result<(), Problem> {
         let (database, judge) = (&self.session.database, self.session.judge(&self.in_force));
         let mut watch = Watch::default();
         let every = store.spec.poll_interval.to_chrono();
-        let seen = database.within(heartbeats::update(database, &judge, &mut watch, every)).await;
-        seen.map_err(|error| self.failed(error))?;
+        let updated = database.within(heartbeats::update(database, &judge, &mut watch, every)).await;
+        updated.map_err(|error| self.failed(error))?;
         self.session.note_heartbeats(watch.seen());
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Who looks at the page: whose token the cookie has. Nothing of it is kept on the server.
+//! The user of a browser, by the token in a cookie. The server stores nothing.
 
 use std::sync::Arc;
 
@@ -8,39 +8,39 @@ use axum::http::header::{COOKIE, HOST, HeaderValue, ORIGIN};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 
-use super::view::{self, Shown};
+use super::view::{self, Rendered};
 use crate::http::app::App;
-use crate::http::auth::{Caller, Gate, User};
+use crate::http::auth::{Authorizer, Caller, User};
 use crate::http::origin::Origin;
 use crate::http::problem::Problem;
 
-/// The cookie. Browsers take a name that begins so only from this host, over TLS, and for all paths.
-const NAME: &str = "__Host-jobexec";
+/// The name of the cookie. Browsers accept this prefix only from this host, over TLS, and for all paths.
+const COOKIE_NAME: &str = "__Host-jobexec";
 
-/// Takes it away.
+/// The header that deletes the cookie.
 pub(super) const NO_COOKIE: &str = "__Host-jobexec=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Strict";
 
-/// Browsers drop longer cookies without a word.
-const LONGEST: usize = 4_000;
+/// The maximum size of a token. Browsers silently drop longer cookies.
+const MAX_TOKEN_BYTES: usize = 4_000;
 
-/// A person who has signed in.
-pub(super) struct Visitor {
+/// A signed-in user.
+pub(super) struct BrowserSession {
     pub(super) caller: Caller,
-    /// His name.
+    /// The name of the user.
     pub(super) name: String,
 }
 
-impl Visitor {
-    /// What is wrong, as he sees it.
-    pub(super) fn shown(&self, problem: &Problem) -> Shown {
+impl BrowserSession {
+    /// Renders an error for this user.
+    pub(super) fn render_problem(&self, problem: &Problem) -> Rendered {
         view::problem(Some(&self.name), problem)
     }
 }
 
-impl FromRequestParts<Arc<App>> for Visitor {
-    type Rejection = Shown;
+impl FromRequestParts<Arc<App>> for BrowserSession {
+    type Rejection = Rendered;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Shown> {
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Rendered> {
         match Caller::from_request_parts(parts, app).await {
             Ok(caller) => Ok(Self { name: caller.0.name.clone(), caller }),
             Err(problem) => Err(view::problem(None, &problem)),
@@ -48,58 +48,59 @@ impl FromRequestParts<Arc<App>> for Visitor {
     }
 }
 
-/// Whose token the cookie has.
+/// Authenticates the user by the cookie. If that fails, returns the sign-in form or the error as a page.
 pub(in crate::http) async fn user(
-    gate: &Gate,
+    authorizer: &Authorizer,
     headers: &HeaderMap,
     origin: Origin,
 ) -> Result<Arc<User>, Response> {
     let token = token(headers).ok_or_else(|| view::sign_in(None).into_response())?;
-    gate.holder(token, origin).await.map_err(|problem| {
-        let shown = match problem {
+    authorizer.authenticate(token, origin).await.map_err(|problem| {
+        let page = match problem {
             Problem::TokenRefused(_) => view::sign_in(Some(&problem)),
             problem => view::problem(None, &problem),
         };
-        shown.into_response()
+        page.into_response()
     })
 }
 
-/// The token in the cookie.
+/// Returns the token in the cookie.
 fn token(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, value)| *name == NAME && !value.is_empty()).map(|(_, value)| value)
+    pairs.find(|(name, value)| *name == COOKIE_NAME && !value.is_empty()).map(|(_, value)| value)
 }
 
-/// A cookie with this token, until the browser ends. It is sent by the page itself only, and no script sees it.
+/// Returns a session cookie with the token. Browsers send it only from the page itself, and no script can read it.
 pub(super) fn cookie(token: &str) -> Result<HeaderValue, Problem> {
     let refused = |why: &str| Problem::TokenRefused(why.to_owned());
     let plain = |b: u8| b.is_ascii_graphic() && !b"\",;\\".contains(&b);
     if token.is_empty() || !token.bytes().all(plain) {
-        return Err(refused("it is none: copy all of it, and nothing else"));
+        return Err(refused("it is not a token: copy the whole token, and nothing else"));
     }
-    if token.len() > LONGEST {
-        return Err(refused("it is longer than a browser keeps"));
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(refused("it is too long for a cookie"));
     }
-    let cookie = format!("{NAME}={token}; Path=/; Secure; HttpOnly; SameSite=Strict");
-    let mut cookie = HeaderValue::from_str(&cookie).map_err(|_| refused("it cannot be kept"))?;
+    let cookie = format!("{COOKIE_NAME}={token}; Path=/; Secure; HttpOnly; SameSite=Strict");
+    let mut cookie =
+        HeaderValue::from_str(&cookie).map_err(|_| refused("it cannot be stored in a cookie"))?;
     cookie.set_sensitive(true);
     Ok(cookie)
 }
 
-/// A form that was sent from a page of this host, by what the browser says of it.
-pub(super) struct OwnForm;
+/// A form that was sent from a page of this host, according to the browser.
+pub(super) struct SameOriginForm;
 
-impl<S: Send + Sync> FromRequestParts<S> for OwnForm {
-    type Rejection = Shown;
+impl<S: Send + Sync> FromRequestParts<S> for SameOriginForm {
+    type Rejection = Rendered;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Shown> {
-        if is_own(&parts.headers) { Ok(Self) } else { Err(view::foreign()) }
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Rendered> {
+        if is_same_origin(&parts.headers) { Ok(Self) } else { Err(view::cross_site()) }
     }
 }
 
-/// Without either header it is no browser's, or one that is too old to be trusted with this.
-fn is_own(headers: &HeaderMap) -> bool {
+/// A request without either header is not from a browser, or from one that is too old to be trusted.
+fn is_same_origin(headers: &HeaderMap) -> bool {
     let text = |value: &HeaderValue| value.to_str().map(ToOwned::to_owned).unwrap_or_default();
     match (headers.get("sec-fetch-site"), headers.get(ORIGIN), headers.get(HOST)) {
         (Some(site), ..) => site == "same-origin",
@@ -117,10 +118,10 @@ mod tests {
     }
 
     #[test]
-    fn a_form_of_another_site_is_none_of_ours() {
+    fn a_form_of_another_site_is_rejected() {
         let (host, own) = (("host", "a:8443"), ("origin", "https://a:8443"));
-        assert!(is_own(&headers(&[host, own, ("sec-fetch-site", "same-origin")])));
-        assert!(is_own(&headers(&[host, own])));
+        assert!(is_same_origin(&headers(&[host, own, ("sec-fetch-site", "same-origin")])));
+        assert!(is_same_origin(&headers(&[host, own])));
         for bad in [
             &[host][..],
             &[host, ("origin", "null")],
@@ -129,22 +130,22 @@ mod tests {
             &[host, own, ("sec-fetch-site", "same-site")],
             &[host, own, ("sec-fetch-site", "none")],
         ] {
-            assert!(!is_own(&headers(bad)), "{bad:?}");
+            assert!(!is_same_origin(&headers(bad)), "{bad:?}");
         }
     }
 
     #[test]
-    fn the_token_is_in_our_cookie_only() {
+    fn the_token_is_read_only_from_its_cookie() {
         assert_eq!(token(&headers(&[("cookie", "a=b; __Host-jobexec=x.y-z; c=d")])), Some("x.y-z"));
         assert_eq!(token(&headers(&[("cookie", "jobexec=x; __Host-jobexec=")])), None);
     }
 
     #[test]
-    fn what_could_break_out_of_the_cookie_is_no_token() {
+    fn a_token_cannot_break_out_of_the_cookie() {
         assert!(cookie("eyJhbGciOi.J-_9~+/=").is_ok());
         for bad in ["", "a b", "a;b", "a\r\nb", "a,b", "ä"] {
             assert!(cookie(bad).is_err(), "{bad:?}");
         }
-        assert!(cookie(&"a".repeat(LONGEST + 1)).is_err());
+        assert!(cookie(&"a".repeat(MAX_TOKEN_BYTES + 1)).is_err());
     }
 }
