@@ -229,7 +229,7 @@ impl Explanation {
 /// The conversion in clients.
 impl From<Explanation> for (DbExplanation, Vec<Record>) {
     fn from(explanation: Explanation) -> Self {
-        let explanation = DbExplanation {
+        let db_explanation = DbExplanation {
             now: explanation.timestamp,
             id: explanation.id,
             job_id: explanation.job_id,
@@ -247,7 +247,7 @@ impl From<Explanation> for (DbExplanation, Vec<Record>) {
             stale: explanation.stale.zip(explanation.stale_action),
             action: explanation.on_stale,
         };
-        (explanation, explanation.records.into_iter().map(Record::from).collect())
+        (db_explanation, explanation.records.into_iter().map(Record::from).collect())
     }
 }
 

@@ -3,8 +3,8 @@
 //! - [`listen`] accepts connections, as many as `eviction` admits from each `origin`; `connection` serves one
 //!   connection, with [`tls`] and its `limits`; `router` maps paths to handlers;
 //! - `admission` authenticates the caller, checks whether the caller may send the body, and reads the body. Only
-//!   then does the request take one of the `slots`. [`auth`] asks Kubernetes for these decisions; `stores` has the
-//!   stores that the caller may use;
+//!   then does the request take one of the `slots`. [`auth`] asks Kubernetes for these decisions; `store_lookup` finds
+//!   the `stores` that the caller may use;
 //! - each endpoint has one file: `health`, with counts kept current by `freshness`; `executions` with `running`;
 //!   `explain`; `cleanup` with `cleanup_service` and the checks in `preflight`; `audit` (`/api/system/history`);
 //!   `trends` and `stats`, both over a `time_range`. `pagination` merges the lists of several stores, and `openapi`
@@ -43,6 +43,7 @@ mod router;
 mod running;
 mod slots;
 mod stats;
+mod store_lookup;
 mod stores;
 mod time_range;
 pub mod tls;
