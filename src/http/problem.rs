@@ -82,7 +82,7 @@ pub enum Problem {
         message: String,
     },
     /// The table cannot hold the execution id.
-    #[error("{id:?} is no id of this table, whose ids are of type {type_}")]
+    #[error("invalid id {id:?}: the ids of this table are of type {type_}")]
     InvalidExecutionId {
         /// The id, shortened.
         id: String,
@@ -90,7 +90,7 @@ pub enum Problem {
         type_: &'static str,
     },
     /// The table cannot hold the job id.
-    #[error("{id:?} is no job id of this table, whose job ids are of type {type_}")]
+    #[error("invalid job id {id:?}: the job ids of this table are of type {type_}")]
     InvalidJobId {
         /// The id, shortened.
         id: String,

@@ -28,7 +28,7 @@ use crate::db::explain::{Explanation, Record};
 use crate::db::health::{Health, Status};
 use crate::db::running::{Execution, Which};
 use crate::db::samples::Point;
-use crate::http::types::{self, MAX_LIMIT, StoreName, HealthStatus};
+use crate::http::types::{self, HealthStatus, MAX_LIMIT, StoreName};
 use client::Client;
 pub use error::RemoteError;
 pub(super) use options::{Options, api_url, namespace};
@@ -155,7 +155,9 @@ impl Remote {
                 output::eprint(&format!("jobexec: {}", output::escape_control(&why)));
                 Status::Warning
             }
-            HealthStatus::Unhealthy => return Err(RemoteError::Unhealthy { store: self.store.to_string(), why }),
+            HealthStatus::Unhealthy => {
+                return Err(RemoteError::Unhealthy { store: self.store.to_string(), why });
+            }
         };
         Ok(Health { status, metrics: response.metrics.into() })
     }
