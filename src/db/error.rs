@@ -8,7 +8,7 @@ use sqlx::postgres::PgDatabaseError;
 use super::own;
 use super::relay::Fault;
 use crate::boundary::{self, Panicked};
-use crate::notify::plain;
+use crate::notify::sanitize;
 
 /// A failed conversation with a database.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -226,7 +226,7 @@ fn refuses_hidden_rows(error: &PgDatabaseError) -> bool {
 
 /// A text from a server as one line of bounded length: it may quote the whole value of a row.
 pub(super) fn line(text: &str) -> String {
-    plain::line(&text.chars().take(2 * WORDS).collect::<String>(), WORDS)
+    sanitize::line(&text.chars().take(2 * WORDS).collect::<String>(), WORDS)
 }
 
 impl From<sqlx::Error> for DbError {

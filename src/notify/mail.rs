@@ -5,7 +5,7 @@ use lettre::message::{Mailbox, MultiPart};
 use lettre::{Address, Message as Mime};
 
 use super::template::Rendered;
-use super::{Message, SendError, plain};
+use super::{Message, SendError, sanitize};
 
 /// An e-mail with its sender and recipient.
 pub(super) struct Mail {
@@ -32,7 +32,7 @@ pub(super) fn compose(
         .date_now()
         .from(Mailbox::new(None, from.clone()))
         .to(Mailbox::new(None, to.clone()))
-        .subject(plain::line(&rendered.subject, super::template::MAX_SUBJECT))
+        .subject(sanitize::line(&rendered.subject, super::template::MAX_SUBJECT))
         .raw_header(header("Auto-Submitted", "auto-generated".to_owned()))
         .raw_header(header("X-Jobexec-Message-Id", id.to_string()))
         .multipart(MultiPart::alternative_plain_html(rendered.text.clone(), rendered.html.clone()))
@@ -57,5 +57,5 @@ fn address(text: &str) -> Result<Address, SendError> {
 }
 
 fn invalid(text: &str) -> SendError {
-    SendError::InvalidAddress(plain::clip(text, 80), "it is not of the form local@domain")
+    SendError::InvalidAddress(sanitize::clip(text, 80), "it is not of the form local@domain")
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::template::Rendered;
-use super::{Message, SendError, plain};
+use super::{Message, SendError, sanitize};
 use crate::api::notifications::Format;
 
 /// How many characters of a message Slack shows; it cuts off the rest.
@@ -46,7 +46,8 @@ fn slack(text: &str) -> String {
         left -= length;
         fitting += 1;
     }
-    let clipped = if fitting == text.chars().count() { text.to_owned() } else { plain::clip(text, fitting) };
+    let clipped =
+        if fitting == text.chars().count() { text.to_owned() } else { sanitize::clip(text, fitting) };
     clipped.chars().fold(String::with_capacity(clipped.len()), |mut text, character| {
         match escaped(character) {
             Some(entity) => text.push_str(entity),

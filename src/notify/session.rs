@@ -18,7 +18,7 @@ use super::deadline::Deadline;
 use super::email::{Login, Server};
 use super::limited_stream::LimitedStream;
 use super::mail::Mail;
-use super::{SendError, plain, tls_roots};
+use super::{SendError, sanitize, tls_roots};
 use crate::api::notifications::Security;
 use crate::net::Dialer;
 use crate::secrets::{Echoes, ExposeSecret, OMITTED};
@@ -146,7 +146,7 @@ impl Session {
             }
             if !offers(Extension::SmtpUtfEight) {
                 let why = "it is not in ASCII, which the mail server does not support (SMTPUTF8)";
-                return Err(SendError::InvalidAddress(plain::clip(address, 80), why));
+                return Err(SendError::InvalidAddress(sanitize::clip(address, 80), why));
             }
             options = vec![MailParameter::SmtpUtfEight];
         }
@@ -194,7 +194,7 @@ fn describe(error: &Error, echoes: &Echoes) -> String {
         (None, Some(text)) => text,
         (None, None) => error.to_string(),
     };
-    let line = plain::line(&text, QUOTED);
+    let line = sanitize::line(&text, QUOTED);
     if !echoes.are_in(&error.to_string()) && !echoes.are_in(&line) {
         return line;
     }

@@ -9,7 +9,7 @@ use minijinja::{AutoEscape, Environment, Error, UndefinedBehavior, Value};
 
 use super::message::Message;
 use super::view::View;
-use super::{plain, sample, stack};
+use super::{sample, sanitize, stack};
 use crate::api::notifications;
 
 /// Limit of a subject, in characters.
@@ -147,7 +147,7 @@ impl Templates {
         let mut errors = Vec::new();
         let mut part = |part| self.part(part, &value, &mut errors).unwrap_or_else(|| view.summary.clone());
         let rendered = Rendered {
-            subject: plain::line(&part(Part::Subject), MAX_SUBJECT),
+            subject: sanitize::line(&part(Part::Subject), MAX_SUBJECT),
             text: part(Part::Text),
             html: part(Part::Html),
         };
@@ -213,5 +213,5 @@ fn template_error(part: Part, error: &Error) -> TemplateError {
     if let Some(place) = place.filter(|place| !place.is_empty() && !message.contains(place)) {
         message.push_str(&format!(" at `{place}`"));
     }
-    TemplateError { part, line: error.line(), message: plain::line(&message, MAX_ERROR) }
+    TemplateError { part, line: error.line(), message: sanitize::line(&message, MAX_ERROR) }
 }

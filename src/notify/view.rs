@@ -5,7 +5,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
 use super::message::{Count, Execution, Message, Note};
-use super::plain;
+use super::sanitize;
 use crate::api::duration;
 use crate::api::notifications::Topic;
 
@@ -112,12 +112,12 @@ impl ExecutionView {
 
 impl NoteView {
     fn of(note: &Note) -> Self {
-        Self { topic: note.topic.as_str(), at: time(note.at), text: plain::line(&note.text, MAX_NOTE) }
+        Self { topic: note.topic.as_str(), at: time(note.at), text: sanitize::line(&note.text, MAX_NOTE) }
     }
 }
 
 fn line(text: impl AsRef<str>) -> String {
-    plain::line(text.as_ref(), MAX_TEXT)
+    sanitize::line(text.as_ref(), MAX_TEXT)
 }
 
 fn time(at: DateTime<Utc>) -> String {

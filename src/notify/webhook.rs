@@ -15,7 +15,7 @@ use url::{Host, Url};
 
 use super::deadline::Deadline;
 use super::template::Rendered;
-use super::{Message, SendError, payload, plain, tls_roots};
+use super::{Message, SendError, payload, sanitize, tls_roots};
 use crate::api::notifications::Format;
 use crate::net::{DialError, Dialer};
 use crate::secrets::{CaBundle, Echoes};
@@ -182,7 +182,7 @@ async fn read_beginning(deadline: &Deadline, mut response: Response, url: &Endpo
     if echoes.are_in(&text) {
         return echoes.without(text.into_owned());
     }
-    echoes.without(plain::line(&text, QUOTED))
+    echoes.without(sanitize::line(&text, QUOTED))
 }
 
 /// Converts a request error. Only the outermost error contains the URL, so it is left out.
@@ -195,17 +195,17 @@ fn send_error(peer: String, error: reqwest::Error) -> SendError {
             return SendError::not_dialled(peer, LIMIT, dial.clone());
         }
         if let Some(tls) = cause.downcast_ref::<std::io::Error>().and_then(tls_error) {
-            return SendError::Tls { peer, error: plain::line(&tls, QUOTED) };
+            return SendError::Tls { peer, error: sanitize::line(&tls, QUOTED) };
         }
         if let Some(http) = cause.downcast_ref::<hyper::Error>()
             && (http.is_parse() || http.is_parse_too_large())
         {
-            return SendError::InvalidAnswer { peer, error: plain::line(&http.to_string(), QUOTED) };
+            return SendError::InvalidAnswer { peer, error: sanitize::line(&http.to_string(), QUOTED) };
         }
         innermost = cause.to_string();
         source = cause.source();
     }
-    SendError::Unreachable { peer, error: plain::line(&innermost, QUOTED) }
+    SendError::Unreachable { peer, error: sanitize::line(&innermost, QUOTED) }
 }
 
 /// Finds the TLS error, which may be nested within errors of the connection.

@@ -8,7 +8,7 @@ use super::look::Seen;
 use super::memory::Memory;
 use crate::api::conditions::{ConditionStatus, ConditionType, DesiredCondition};
 use crate::api::{ADOPT, ExecutionStore};
-use crate::notify::plain;
+use crate::notify::sanitize;
 
 /// How long a request that was not carried out waits for another try while nothing else has changed: each may take as long as
 /// `statementTimeout`, and nothing is ended meanwhile.
@@ -66,8 +66,9 @@ pub(super) fn told(store: &ExecutionStore, memory: &Memory) -> Option<String> {
     let tried = memory.unadopted.as_ref()?;
     let Tried { request, why, .. } = tried;
     let asked = store.annotations().get(ADOPT) == Some(request);
-    asked
-        .then(|| format!("the annotation {ADOPT}={} was not carried out: {why}", plain::line(request, WORDS)))
+    asked.then(|| {
+        format!("the annotation {ADOPT}={} was not carried out: {why}", sanitize::line(request, WORDS))
+    })
 }
 
 /// `AuditAvailable`, with what is said of the request.
