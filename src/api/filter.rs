@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::table::Identifier;
+use super::identifier::Identifier;
 
 /// A column value as text, which Postgres casts to the column's type: at most 63 characters, without control
 /// characters.

@@ -5,6 +5,7 @@ pub mod conditions;
 pub mod duration;
 pub mod execution;
 pub mod filter;
+pub mod identifier;
 pub mod names;
 pub mod notifications;
 pub mod policy;

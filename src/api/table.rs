@@ -6,26 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Duration;
 use super::filter::RowCondition;
-
-/// A Postgres identifier: at most 63 letters, digits, `_` and `$`, starting with a letter or `_`. It is case-sensitive,
-/// as if it were in double quotes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
-pub struct Identifier(
-    #[schemars(length(max = 63), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_$]{0,62}$"))] pub String,
-);
+use super::identifier::Identifier;
 
 /// The text of a status as stored in the table, or the label if the column is an enum: 1 to 63 characters, without
 /// control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct StatusText(#[schemars(length(min = 1, max = 63), regex(pattern = r"^\P{Cc}+$"))] pub String);
-
-impl From<&str> for Identifier {
-    fn from(name: &str) -> Self {
-        Self(name.to_owned())
-    }
-}
 
 impl From<&str> for StatusText {
     fn from(text: &str) -> Self {

@@ -4,7 +4,8 @@
 
 use sqlx::AssertSqlSafe;
 
-use super::judge::{Rules, Take, id_of};
+use super::ids::id_of;
+use super::judge::{Rules, Take};
 use super::observations::{self, Kind, Seen};
 use super::{Database, DbError, Judge};
 

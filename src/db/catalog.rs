@@ -10,7 +10,7 @@ use super::mapping::{literal, quote};
 use super::visibility::{self, Visibility};
 use super::{Database, DbError, Layout};
 use crate::api::Table;
-use crate::api::table::Identifier;
+use crate::api::identifier::Identifier;
 
 /// What the catalog says of the tables of a layout.
 #[derive(Clone, Debug)]

@@ -16,15 +16,10 @@ use super::DbError;
 use super::hints::Listener;
 use super::pool::{Connections, Member, Pool, Pools};
 use super::relay::Transport;
+use super::timeouts::{ACQUIRE_TIMEOUT, TURN_TIMEOUT};
 use super::url::Login;
 use crate::boundary::{Place, caught};
 use crate::net::Dialer;
-
-/// How long to wait for a connection from the server, unless the URL says otherwise (`connect_timeout`).
-pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long to wait while other stores use all connections of the pool.
-pub const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection may take to end the statement that it was given back with. After that it is closed.
 const RETURN: Duration = Duration::from_mins(1);

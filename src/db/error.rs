@@ -5,10 +5,11 @@ use std::io;
 
 use sqlx::postgres::PgDatabaseError;
 
-use super::own;
+use super::record_fault;
 use super::relay::Fault;
+use super::server_text::line;
+use super::timeouts::{ACQUIRE_TIMEOUT, TURN_TIMEOUT};
 use crate::boundary::{self, Panicked};
-use crate::notify::sanitize;
 
 /// A failed conversation with a database.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -85,7 +86,7 @@ pub enum DbError {
     Statement(String, String),
     /// One of the operator's own tables refuses a record.
     #[error("{0}")]
-    Own(own::Fault),
+    Own(record_fault::Fault),
     /// A defect was met while the answer was read; its connection is closed.
     #[error("{}", boundary::MESSAGE)]
     Internal,
@@ -216,17 +217,9 @@ impl From<Panicked> for DbError {
     }
 }
 
-/// How many characters of a server's words are told.
-const WORDS: usize = 500;
-
 fn refuses_hidden_rows(error: &PgDatabaseError) -> bool {
     // What a trigger of the table is refused has a context, and is that row's.
     error.routine() == Some(super::visibility::REFUSES) && error.r#where().is_none()
-}
-
-/// A text from a server as one line of bounded length: it may quote the whole value of a row.
-pub(super) fn line(text: &str) -> String {
-    sanitize::line(&text.chars().take(2 * WORDS).collect::<String>(), WORDS)
 }
 
 impl From<sqlx::Error> for DbError {
@@ -236,7 +229,8 @@ impl From<sqlx::Error> for DbError {
                 if let Some(fault) = Fault::of(&*e) {
                     return fault.into();
                 }
-                if let Some(fault) = e.try_downcast_ref::<PgDatabaseError>().and_then(own::Fault::of) {
+                if let Some(fault) = e.try_downcast_ref::<PgDatabaseError>().and_then(record_fault::Fault::of)
+                {
                     return Self::Own(fault);
                 }
                 let code = e.code().unwrap_or_default().into_owned();
@@ -257,14 +251,10 @@ impl From<sqlx::Error> for DbError {
                 }
             }
             sqlx::Error::Io(e) if e.kind() == io::ErrorKind::InvalidData => Self::Tls(line(&e.to_string())),
-            sqlx::Error::Io(e) if e.kind() == io::ErrorKind::ResourceBusy => {
-                Self::Busy(super::connect::TURN_TIMEOUT)
-            }
+            sqlx::Error::Io(e) if e.kind() == io::ErrorKind::ResourceBusy => Self::Busy(TURN_TIMEOUT),
             sqlx::Error::Io(e) => Self::Unreachable(line(&e.to_string())),
             sqlx::Error::Tls(e) => Self::Tls(line(&e.to_string())),
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
-                Self::ConnectTimeout(super::connect::ACQUIRE_TIMEOUT)
-            }
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Self::ConnectTimeout(ACQUIRE_TIMEOUT),
             // Its text may quote what it was configured with.
             sqlx::Error::Configuration(_) => {
                 Self::Other("the connection cannot be set up as configured".to_owned())
@@ -286,17 +276,5 @@ impl From<Fault> for DbError {
             Fault::Malformed(text) => Self::InvalidMessage(text),
             Fault::TooMuch(text) => Self::TooMuch(text),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_words_of_a_server_are_one_line_of_bounded_length() {
-        assert_eq!(line("no such\nthing\u{2028}\u{1b}[31m"), "no such thing [31m");
-        let long = line(&"é".repeat(20_000_000));
-        assert_eq!((long.chars().count(), long.ends_with('…')), (WORDS, true));
     }
 }

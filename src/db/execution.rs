@@ -6,9 +6,9 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode::{self, At};
+use super::intervals::interval;
 use super::judge::{NEXT_PARAMETER, Take};
 use super::mapping::{RECORD_CHARS, literal, wire};
-use super::rules::interval;
 use super::{Database, DbError, Judge, Ledger, Mapping};
 use crate::api::Phase;
 

@@ -10,9 +10,9 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode::{self, At, List};
 use super::held;
+use super::intervals::{delta, interval};
 use super::judge::{NEXT_PARAMETER, Reason, Rules, Take};
 use super::mapping::{CLOCKS_MAY_DIFFER_MINUTES, RECORD_CHARS, literal, wire};
-use super::rules::{delta, interval};
 use super::{Database, DbError, Judge};
 use crate::api::Phase;
 use sqlx::postgres::types::PgInterval;

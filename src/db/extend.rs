@@ -5,14 +5,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode;
-use super::judge::id_of;
+use super::granted::SOURCE;
+use super::ids::id_of;
 use super::mapping::wire;
 use super::own::{self, Fault};
 use super::{Database, DbError, Ledger, Mapping, promise};
 use crate::rules::Compiled;
-
-/// How the sources of such rules begin. An operator keeps rules of such sources.
-pub const SOURCE: &str = "CommandLine/";
 
 /// What a person asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode;
+use super::intervals::interval;
 use super::judge::Rules;
 use super::mapping::{literal, wire};
-use super::rules::interval;
 use super::{Database, DbError, Judge};
 use crate::rules::outage::{self, Server, Sessions, Silent};
 

@@ -10,8 +10,8 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode::{self, At};
+use super::intervals::interval;
 use super::mapping::{ID_BYTES, IdType, literal, wire};
-use super::rules::interval;
 use super::{Database, DbError, Ledger, Mapping};
 use crate::api::policy::{DynamicTimeout, Per};
 

@@ -11,8 +11,10 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 pub(super) use self::told::{contradiction, undecided};
 pub use self::told::{is_for_a_person, left_alone, told};
+use super::granted::{SOURCE, granted_in};
+use super::ids::id_of;
 use super::ledger::Claimant;
-use super::{Mapping, extend, outbox};
+use super::{Mapping, outbox};
 
 /// The reason of the condition `AuditAvailable` where records of a table by this name are left behind.
 pub const LEFT: &str = "RecordsLeft";
@@ -114,7 +116,7 @@ pub(super) async fn left(
         .bind(name)
         .bind(store_id)
         .bind(seconds)
-        .bind(format!("{}%", extend::SOURCE))
+        .bind(format!("{}%", SOURCE))
         .persistent(false)
         .fetch_all(&mut *tx)
         .await?;
@@ -167,16 +169,10 @@ pub(super) async fn keep(
         "EXISTS (SELECT FROM {} AS t WHERE {} = {} AND {})",
         mapping.table(),
         mapping.id(),
-        super::judge::id_of("o.key", mapping.id_type()),
+        id_of("o.key", mapping.id_type()),
         mapping.unfinished_anywhere(),
     );
     copy(tx, store_id, &trusted, &alive).await
-}
-
-/// The condition that the rule `of` an execution has what a person granted. `source` is the parameter with how the sources of such rules
-/// begin.
-pub(super) fn granted_in(of: &str, source: &str) -> String {
-    format!("{of}.scope = 'execution' AND ({of}.extend_source LIKE {source} OR {of}.promised IS NOT NULL)")
 }
 
 /// Adds to `store_id` what people granted, and what was seen, of executions of which `which` is true (of the key of `o`), in the
@@ -187,7 +183,7 @@ pub(super) async fn copy(
     from: &[i64],
     which: &str,
 ) -> Result<(), sqlx::Error> {
-    let source = format!("{}%", extend::SOURCE);
+    let source = format!("{}%", SOURCE);
     let computed = "INSERT INTO jobexec.figures (store_id, policy_uid, policy, generation, computed_at, figures)
          SELECT DISTINCT ON (policy_uid) $1, policy_uid, policy, generation, computed_at, figures FROM jobexec.figures
          WHERE store_id = ANY ($2) AND $3::text IS NOT NULL ORDER BY policy_uid, store_id DESC

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::again::STARTED_AGAIN;
 use super::cancel::CANCEL_REQUESTED;
 use super::decode;
-use super::judge::id_of;
+use super::ids::id_of;
 use super::mapping::wire;
 use super::{Database, DbError, Ledger, Mapping, outbox};
 

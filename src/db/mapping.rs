@@ -6,7 +6,8 @@ mod paused;
 mod successor;
 
 use crate::api::filter::Test;
-use crate::api::table::{Identifier, Jobs, StatusText};
+use crate::api::identifier::Identifier;
+use crate::api::table::{Jobs, StatusText};
 use crate::api::{ExecutionStoreSpec, OnStale, Phase, Table};
 
 /// The tables that a spec names.

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use super::decode::{self, List};
-use super::judge::id_of;
+use super::ids::id_of;
 use super::outbox::ours;
 use super::{Database, DbError, Mapping};
 use crate::notify::digest::Letter;

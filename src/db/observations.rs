@@ -1,50 +1,16 @@
 //! What was seen of executions and is in no column of theirs: since when it is so is kept in `jobexec.observations`, so
 //! that an operator that was restarted knows it, and everybody who reads the same tables.
 
+mod kind;
+
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres, Row as _};
 
-use super::judge::{Rules, id_of};
+pub use self::kind::{Kind, RESUMED, SEEN_PAUSED};
+use super::ids::id_of;
+use super::judge::Rules;
 use super::{Database, DbError, Judge};
-
-/// What can be seen of an execution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Its job was not finished while it ran. The detail is a digest of what made jobs finished then.
-    JobUnfinished,
-    /// It runs, and its row has no start. The detail is the version of the row: in another one it may be another run.
-    RunningWithoutStart,
-    /// Its workload was there. The detail is the name and the UID of that.
-    WorkloadSeen,
-    /// Its workload had succeeded. The detail is the same.
-    WorkloadSucceeded,
-    /// Somebody was alerted of it, and it has ended since.
-    Ended,
-    /// It had ended, and runs again with the same start.
-    StartedAgain,
-    /// It is paused, or was since it started: then `detail` says [`RESUMED`], `since` when that was seen, and `total` for
-    /// how long it had been paused by then.
-    Paused,
-}
-
-/// What is noted of an execution that was paused and is not any more.
-pub const RESUMED: &str = "Resumed";
-
-impl Kind {
-    /// As `jobexec.observations` has it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::JobUnfinished => "JobUnfinished",
-            Self::RunningWithoutStart => "RunningWithoutStart",
-            Self::WorkloadSeen => "WorkloadSeen",
-            Self::WorkloadSucceeded => "WorkloadSucceeded",
-            Self::Ended => "Ended",
-            Self::StartedAgain => "StartedAgain",
-            Self::Paused => "Paused",
-        }
-    }
-}
 
 /// Observations of one kind, as two queries for `execution_id` (text) and `started_at` (timestamptz, of the execution; NULL
 /// where it has none), the first one also for `detail` (text). Both may use `$1`, the store's id in the operator's tables.
@@ -200,9 +166,3 @@ pub async fn update_paused(database: &Database, judge: &Judge<'_>) -> Result<(),
     let bind = |sql: String| sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false);
     write_if(database, bind(any), bind(write)).await
 }
-
-/// For how long the execution of observation `o` was seen paused so far: from none to 1,000,000 hours, in hours and less,
-/// which are as long in any time zone.
-pub const SEEN_PAUSED: &str = "LEAST(GREATEST(COALESCE(o.total, interval '0') + CASE WHEN o.detail IS NULL AND isfinite(o.since) \
-     THEN make_interval(secs => EXTRACT(epoch FROM statement_timestamp() - o.since)::float8) ELSE interval '0' END, \
-     interval '0'), interval '1000000 hours')";

@@ -306,7 +306,8 @@ pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::table::{Identifier, Jobs, StatusText};
+    use crate::api::identifier::Identifier;
+    use crate::api::table::{Jobs, StatusText};
     use crate::db::Layout;
     use crate::db::judge::Rules;
     use crate::db::mapping::{IdType, TimeType, Types};

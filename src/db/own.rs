@@ -1,98 +1,12 @@
 //! Faults of the operator's own tables. What they refuse is never the fault of an execution: it is ended all the same, and
 //! the store's condition `AuditAvailable` says what was not recorded and how to mend it.
 
-use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use sqlx::postgres::PgDatabaseError;
-
-use super::error::line;
 use super::ledger::Ledger;
+use super::record_fault::{FURTHEST, NUMBERED};
+pub use super::record_fault::{Fault, is_fault};
 use super::{Database, DbError};
-
-/// The tables that number their rows: the constraint that a number given twice violates, the table and its column.
-const NUMBERED: [(&str, &str, &str); 3] = [
-    ("events_pkey", "events", "event_id"),
-    ("outbox_pkey", "outbox", "outbox_id"),
-    ("stores_pkey", "stores", "store_id"),
-];
-
-/// No sequence comes as far by itself. Whoever may insert records may choose a number of its own store's, and that must not use up
-/// the numbers of all others.
-const FURTHEST: i64 = 1_000_000_000_000_000_000;
-
-/// Why one of the operator's own tables takes no record at present.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The table's name, without its schema.
-    table: String,
-    /// The column whose sequence is behind the numbers that are there, if that is the fault.
-    column: Option<&'static str>,
-    /// What the server said.
-    said: String,
-}
-
-impl Fault {
-    /// The fault that an error of the server is, if it names one of the operator's own tables.
-    pub(super) fn of(error: &PgDatabaseError) -> Option<Self> {
-        if error.schema() != Some("jobexec") {
-            return None;
-        }
-        let said = format!("{} (SQLSTATE {})", line(error.message()), error.code());
-        let again = NUMBERED
-            .into_iter()
-            .find(|(constraint, ..)| error.code() == "23505" && error.constraint() == Some(constraint));
-        Some(match again {
-            Some((_, table, column)) => Self { table: table.to_owned(), column: Some(column), said },
-            None => Self { table: error.table().unwrap_or("?").to_owned(), column: None, said },
-        })
-    }
-
-    /// That `table` gives out numbers that are there already.
-    pub(super) fn behind(table: &str, said: &str) -> Self {
-        let column = NUMBERED.into_iter().find(|(_, name, _)| *name == table).map(|(.., column)| column);
-        Self { table: table.to_owned(), column, said: said.to_owned() }
-    }
-
-    /// One word for a condition's reason.
-    pub const fn reason(&self) -> &'static str {
-        if self.column.is_some() { SEQUENCE_BEHIND } else { RECORD_REFUSED }
-    }
-
-    /// The same with the server's words changed by `edit`.
-    #[must_use]
-    pub fn edited(self, edit: impl FnOnce(String) -> String) -> Self {
-        Self { said: edit(self.said), ..self }
-    }
-}
-
-/// The reasons of `AuditAvailable` for faults of the tables that are there.
-const SEQUENCE_BEHIND: &str = "SequenceBehind";
-const RECORD_REFUSED: &str = "RecordRefused";
-
-/// Whether `reason` is that of a fault: the tables are there and are read.
-pub fn is_fault(reason: &str) -> bool {
-    [SEQUENCE_BEHIND, RECORD_REFUSED].contains(&reason)
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { table, column, said } = self;
-        match column {
-            Some(column) => write!(
-                f,
-                "jobexec.{table} gives out numbers that are there already, as after a move by logical replication, which \
-                 leaves sequences behind: {said}. As the owner of the schema run `SELECT \
-                 setval(pg_get_serial_sequence('jobexec.{table}', '{column}'), (SELECT max({column}) FROM jobexec.{table} WHERE {column} < {FURTHEST}))`"
-            ),
-            None => write!(
-                f,
-                "jobexec.{table} takes no record: {said}. Undo what was changed on it; `jobexec schema --apply --role` with \
-                 this login's name restores what is missing"
-            ),
-        }
-    }
-}
 
 /// Whether an error may come from the operator's own tables, although it does not name them.
 fn may_be_ours(error: &DbError) -> bool {
@@ -138,7 +52,7 @@ pub async fn probe(database: &Database, ledger: &Ledger) -> Result<Option<Fault>
             Ok(_) => {}
             Err(DbError::Own(fault)) => return Ok(Some(fault)),
             Err(error) if may_be_ours(&error) => {
-                return Ok(Some(Fault { table: table.to_owned(), column: None, said: error.to_string() }));
+                return Ok(Some(Fault::refused(table, error.to_string())));
             }
             Err(error) => return Err(error),
         }
@@ -224,7 +138,7 @@ impl<'a> Records<'a> {
         };
         let Some(fault) = fault else { return Ok(false) };
         let tried = std::mem::replace(&mut self.state().mended, true);
-        let mended = !tried && fault.column.is_some() && self.mend().await;
+        let mended = !tried && fault.is_sequence_behind() && self.mend().await;
         let mut state = self.state();
         if state.version == version {
             state.version += 1;
@@ -255,7 +169,7 @@ impl<'a> Records<'a> {
 /// What of a record is possible with the fault.
 fn without(ledger: &Ledger, fault: &Fault) -> Ledger {
     match ledger {
-        Ledger::Tables { store_id, outbox: true } if fault.table == "outbox" => {
+        Ledger::Tables { store_id, outbox: true } if fault.is_of("outbox") => {
             Ledger::Tables { store_id: *store_id, outbox: false }
         }
         _ => Ledger::Missing(fault.to_string()),

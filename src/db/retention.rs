@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use sqlx::AssertSqlSafe;
 
-use super::judge::id_of;
+use super::ids::id_of;
 use super::{Database, DbError, Mapping};
 
 /// How many records one statement looks at, and how many sweeps one deletes.

@@ -11,9 +11,9 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::asked::{Asked, GOVERNED, Place, UNDECIDED};
 use super::decode;
+use super::intervals::delta;
 use super::judge::{NEXT_PARAMETER, Rules, Suspicion, Take};
 use super::mapping::{RECORD_CHARS, wire};
-use super::rules::delta;
 use super::{Database, DbError, Judge, ledger, sweep};
 use crate::api::Phase;
 
@@ -231,7 +231,7 @@ async fn part(
     limit: u32,
 ) -> Result<Vec<Cursor>, DbError> {
     let m = judge.mapping;
-    let narrow = judge.asked.map_or(Vec::new(), |asked| asked.alternatives(judge)).join(" OR ");
+    let narrow = judge.asked.map_or(Vec::new(), |asked| judge.alternatives(asked)).join(" OR ");
     let (ctes, from, condition) = match which {
         Which::All => {
             (judge.rules(), String::new(), m.only_handled(format!("({narrow}) AND {}", m.exists())))

@@ -6,9 +6,9 @@ use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
 use super::decode::List;
+use super::intervals::interval;
 use super::late::FINISHED_LATE;
 use super::mapping::{TEXT_CHARS, literal, wire};
-use super::rules::interval;
 use super::{Database, DbError, Ledger, Mapping};
 
 /// The longest time that can be asked for.

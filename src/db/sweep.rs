@@ -16,10 +16,10 @@ use uuid::Uuid;
 use super::asked;
 use super::connect::LOGIN_PATH;
 use super::decode;
-use super::error::line;
 use super::judge::{Among, End, NEXT_PARAMETER, Reason, Rules, Take, Times};
 use super::mapping::wire;
 use super::own::{self, Records};
+use super::server_text::line;
 use super::{Database, DbError, Judge, Ledger, outbox};
 use crate::api::OnStale;
 

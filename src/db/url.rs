@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
-use super::connect::ACQUIRE_TIMEOUT;
+use super::timeouts::ACQUIRE_TIMEOUT;
 use crate::net::address::is_name;
 
 /// The longest `connect_timeout`: a store that waits for it holds up nothing else, but its own deadlines.

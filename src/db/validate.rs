@@ -4,13 +4,15 @@
 use sqlx::AssertSqlSafe;
 
 use super::catalog::{self, Catalog, Column, Relation};
+use super::columns::{job_columns, quoted, read_columns, write_columns};
 use super::extras::NOTIFY_TRIGGER;
 use super::mapping::{ID_BYTES, IdType, TimeType, Types, filter, qualified, quote};
 use super::schema::Refusal;
 use super::{Database, DbError, Layout, Mapping, visibility};
 use crate::api::Table;
 use crate::api::filter::RowCondition;
-use crate::api::table::{Identifier, Jobs, StatusText};
+use crate::api::identifier::Identifier;
+use crate::api::table::{Jobs, StatusText};
 
 /// What is wrong with a table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -504,48 +506,6 @@ fn known_labels(table: &Table, labels: &[String], type_: &str) -> Result<(), Pro
     }
 }
 
-/// The columns that the operator reads.
-pub(super) fn read_columns(table: &Table) -> Vec<&Identifier> {
-    let c = &table.columns;
-    let six = [&c.id, &c.job_id, &c.execution_number, &c.status, &c.started_at, &c.completed_at];
-    let named: Vec<&Identifier> = six
-        .into_iter()
-        .chain(&c.error)
-        .chain(&c.job_type)
-        .chain(&c.heartbeat_at)
-        .chain(&c.worker)
-        .chain(&c.created_at)
-        .chain(&c.paused_seconds)
-        .chain(&c.workload)
-        .chain(&c.owner)
-        .collect();
-    let filtered = table.filter.iter().map(|condition| &condition.column);
-    let mut others: Vec<&Identifier> = Vec::new();
-    for column in filtered {
-        if !named.contains(&column) && !others.contains(&column) {
-            others.push(column);
-        }
-    }
-    named.into_iter().chain(others).collect()
-}
-
-/// The columns of the table of jobs that the operator reads.
-pub(super) fn job_columns(jobs: &Jobs) -> Vec<&Identifier> {
-    let c = &jobs.columns;
-    [&c.id, &c.status].into_iter().chain(&c.type_).chain(&c.finished_at).collect()
-}
-
-/// The columns that the operator writes.
-pub(super) fn write_columns(table: &Table) -> Vec<&Identifier> {
-    let c = &table.columns;
-    [&c.status, &c.completed_at].into_iter().chain(&c.error).collect()
-}
-
 fn grant(right: &str, columns: &[&Identifier], table: &str, role: &str) -> String {
     format!("GRANT {right} ({}) ON {table} TO {}", quoted(columns), quote(role))
-}
-
-/// Quoted names with commas between them.
-pub(super) fn quoted(columns: &[&Identifier]) -> String {
-    columns.iter().map(|name| quote(&name.0)).collect::<Vec<_>>().join(", ")
 }

@@ -5,10 +5,10 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode;
+use super::intervals::interval;
 use super::judge::{Rules, Take, WARN};
 use super::mapping::{literal, wire};
 use super::observations::Kind;
-use super::rules::interval;
 use super::{Database, DbError, Judge, Ledger, outbox};
 
 /// How many executions one call tells of; the next one tells of others.

@@ -4,11 +4,13 @@
 use chrono::TimeDelta;
 
 use super::peek::Peek;
-use super::{Among, DUE, End, Judge, NEXT_PARAMETER, Reason, Rules, TOTAL, Take, id_of};
+use super::{Among, DUE, End, Judge, NEXT_PARAMETER, Rules, TOTAL, Take};
 use crate::api::OnStale;
 use crate::db::asked::{Forced, GOVERNED};
+use crate::db::ids::id_of;
+use crate::db::intervals::interval;
 use crate::db::mapping::literal;
-use crate::db::rules;
+use crate::db::reason::Reason;
 
 impl Judge<'_> {
     /// The ways in which an execution can be stale: each a query for id, reason, action and place.
@@ -208,10 +210,9 @@ impl Judge<'_> {
     fn by_heartbeat(&self, take: Take) -> Option<String> {
         let lost_at = self.heartbeat_lost_at()?;
         let shortest = self.in_force.shortest_heartbeat()?;
-        let narrow = self.mapping.heartbeat_by(&format!(
-            "statement_timestamp() - interval {}",
-            literal(&rules::interval(shortest))
-        ))?;
+        let narrow = self
+            .mapping
+            .heartbeat_by(&format!("statement_timestamp() - interval {}", literal(&interval(shortest))))?;
         let more = format!(
             "{narrow} AND {lost_at} <= {seen}",
             seen = self.heartbeats_seen.map_or("statement_timestamp()".to_owned(), |seen| format!(
@@ -261,7 +262,7 @@ impl Judge<'_> {
     fn by_successor(&self, take: Take) -> Option<String> {
         let m = self.mapping;
         let grace = self.single_active_execution?;
-        let cutoff = format!("statement_timestamp() - interval {}", literal(&rules::interval(grace)));
+        let cutoff = format!("statement_timestamp() - interval {}", literal(&interval(grace)));
         let began = self.began_or_resumed();
         let more = format!("{began} IS NOT NULL AND {}", m.superseded_by(&began, &cutoff, grace));
         Some(self.by_evidence(Reason::Superseded, "", &more, take))
@@ -274,13 +275,13 @@ impl Judge<'_> {
 
     /// When a suspect has been one for so long.
     pub(in crate::db) fn seen_for(grace: TimeDelta) -> String {
-        format!("GREATEST(s.since, v.watched) + interval {}", literal(&rules::interval(grace)))
+        format!("GREATEST(s.since, v.watched) + interval {}", literal(&interval(grace)))
     }
 
     /// Those that a person asks to have ended. What a rule says of them comes first.
     fn by_request(&self, take: Take) -> Vec<String> {
         let Some(Forced { include_governed }) = self.forced() else { return Vec::new() };
-        let alternatives = self.asked.map(|asked| asked.alternatives(self)).unwrap_or_default();
+        let alternatives = self.asked.map(|asked| self.alternatives(asked)).unwrap_or_default();
         let governed =
             if include_governed || take.looks_at_all() { "true" } else { &format!("({GOVERNED}) IS NULL") };
         let action = "CASE v.action WHEN 'Cancel' THEN 'Cancel' ELSE 'Fail' END";
@@ -345,7 +346,7 @@ impl Judge<'_> {
         };
         let narrow = self
             .asked
-            .map_or(String::new(), |asked| format!("AND (({}))", asked.alternatives(self).join(") OR (")));
+            .map_or(String::new(), |asked| format!("AND (({}))", self.alternatives(asked).join(") OR (")));
         let (start, id) = (m.started_column(), m.id());
         match take {
             Take::Look(_) | Take::LookAtAll => narrow,

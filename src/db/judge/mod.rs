@@ -12,22 +12,24 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
 mod alive;
+mod asked;
 mod branches;
 mod next;
 mod peek;
 mod promise;
-mod reason;
-mod suspicion;
+mod suspects;
 mod time;
 
-pub use reason::Reason;
-pub use suspicion::{NotAsked, Suspicion, UnknownSuspicion};
+pub use super::reason::Reason;
+pub use super::suspicion::{NotAsked, Suspicion, UnknownSuspicion};
 pub(in crate::db) use time::Times;
 
 use super::Mapping;
 use super::asked::Asked;
-use super::mapping::{IdType, literal, wire};
-use super::rules::{self, COLUMNS, SANE, TYPES};
+use super::ids::sane;
+use super::intervals::interval;
+use super::mapping::{literal, wire};
+use super::rules::columns::{COLUMNS, SANE, TYPES, base_parameter, parameter};
 use crate::rules::{Compiled, Scope};
 
 /// Where the rules are read.
@@ -275,14 +277,14 @@ impl<'a> Judge<'a> {
     /// Binds what the parts above refer to.
     pub fn bind<'q>(&self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
         let base = &self.in_force.base;
-        let query = query.bind(base.timeout.value).bind(base.grace.value).bind(rules::base_parameter(
+        let query = query.bind(base.timeout.value).bind(base.grace.value).bind(base_parameter(
             base,
             self.watched,
             self.asked,
         ));
         match self.rules {
             Rules::Table(store_id) => query.bind(store_id),
-            Rules::Memory => query.bind(rules::parameter(&self.in_force.rules)),
+            Rules::Memory => query.bind(parameter(&self.in_force.rules)),
         }
     }
 
@@ -319,28 +321,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// What a text says as an id of this type; null if it can be none. It is of the column's type, so that its index serves.
-pub(super) fn id_of(text: &str, type_: IdType) -> String {
-    format!("CASE WHEN {} THEN {text}::{sql} END", sane(text, type_.sql()), sql = type_.sql())
-}
-
-/// The condition that `text` can be cast to an id of this SQL type.
-fn sane(text: &str, type_: &str) -> String {
-    if type_ == IdType::Integer.sql() {
-        // A regular expression takes ten times as long, and there may be a thousand rules: only where it must decide.
-        format!(
-            "CASE WHEN length({text}) < 19 AND {text} > '' AND translate({text}, '0123456789', '') = '' THEN true \
-             WHEN {text} ~ '^-?[0-9]{{1,19}}$' \
-             THEN {text}::numeric BETWEEN -9223372036854775808 AND 9223372036854775807 ELSE false END"
-        )
-    } else if type_ == IdType::Uuid.sql() {
-        format!("{text} ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'")
-    } else {
-        "true".to_owned()
-    }
-}
-
 /// The start of what has run for `total` within `horizon` from now, or has already.
 fn within(horizon: TimeDelta, total: &str) -> String {
-    format!("statement_timestamp() + interval {} - {total}", literal(&rules::interval(horizon)))
+    format!("statement_timestamp() + interval {} - {total}", literal(&interval(horizon)))
 }

@@ -6,9 +6,9 @@
 //! No row counts from before its start, so that an index on the start narrows. What was seen of pauses is `p` in a statement
 //! (execution, start, and for how long): rows of which there is such a thing are judged apart from all others.
 
-use super::{Judge, Rules, WARN, id_of};
-use crate::db::extend;
-use crate::db::identity::granted_in;
+use super::{Judge, Rules, WARN};
+use crate::db::granted::{SOURCE, granted_in};
+use crate::db::ids::id_of;
 use crate::db::mapping::literal;
 use crate::db::observations::{Kind, SEEN_PAUSED};
 
@@ -176,7 +176,7 @@ impl Judge<'_> {
                 "{id}::text IN (SELECT r.key FROM jobexec.rules AS r WHERE r.store_id IN ({records}) AND {granted})",
                 id = self.mapping.id(),
                 records = records.join(", "),
-                granted = granted_in("r", &literal(&format!("{}%", extend::SOURCE))),
+                granted = granted_in("r", &literal(&format!("{}%", SOURCE))),
             )
         })
     }

@@ -1,6 +1,6 @@
 //! Whether the circuit breaker of a store is open. That outlives an operator.
 
-use super::Ledger;
+use super::availability::Ledger;
 use crate::api::notifications::Topic;
 use crate::db::own::{self, Fault};
 use crate::db::{Database, DbError, outbox};

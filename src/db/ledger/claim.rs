@@ -2,14 +2,18 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{
-    Claimant, Entered, GAP_SECONDS, HIDDEN, ITS_ROW, Ledger, OWNER, Registered, WATCHED_SINCE, enter,
-    left_behind, now, registered, seen_within, unnumbered,
+use super::availability::Ledger;
+use super::claimant::Claimant;
+use super::look_up::now;
+use super::record::{
+    Entered, GAP_SECONDS, HIDDEN, ITS_ROW, OWNER, Registered, WATCHED_SINCE, enter, left_behind, registered,
+    seen_within, unnumbered,
 };
+use crate::db::granted::SOURCE;
 use crate::db::identity::{self, Left};
 use crate::db::mapping::wire;
 use crate::db::schema::{self, Lack, Refusal};
-use crate::db::{Database, DbError, Mapping, extend, outbox};
+use crate::db::{Database, DbError, Mapping, outbox};
 
 /// What came of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,36 +126,12 @@ async fn extended(database: &Database, mapping: &Mapping) -> Result<Option<bool>
     let found = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
         .bind(table_schema)
         .bind(table_name)
-        .bind(format!("{}%", extend::SOURCE))
+        .bind(format!("{}%", SOURCE))
         .persistent(false)
         .fetch_one(&mut *tx)
         .await?;
     tx.commit().await?;
     Ok(Some(found))
-}
-
-/// Who claims a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::db) struct Holder {
-    /// The store.
-    pub(in crate::db) claimant: Claimant,
-    /// Whether the claim counts: it was confirmed of late, and not in a time to come.
-    pub(in crate::db) counts: bool,
-    /// Whether it was not confirmed for longer than a store that is managed leaves it.
-    pub(in crate::db) silent: bool,
-}
-
-impl Holder {
-    /// Whether the claim goes over to `claimant`. Of one name a cluster has one store: who is made again under it need not wait
-    /// for the claim to end once nobody confirms it.
-    fn gives_way_to(&self, claimant: &Claimant) -> bool {
-        let Claimant { uid, namespace, name, .. } = &self.claimant;
-        let same_name = (namespace, name) == (&claimant.namespace, &claimant.name);
-        !self.counts
-            || *uid == claimant.uid
-            || claimant.predecessor.as_ref() == Some(uid)
-            || (self.silent && same_name)
-    }
 }
 
 /// Writes the claim. Returns since when the table has been looked at without a gap, and now.
@@ -207,27 +187,4 @@ pub async fn release(
     .await?;
     tx.commit().await?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn store(uid: &str, namespace: &str) -> Claimant {
-        Claimant { uid: uid.into(), predecessor: None, namespace: namespace.into(), name: "jobs".into() }
-    }
-
-    #[test]
-    fn a_claim_gives_way_to_who_has_its_name_once_nobody_confirms_it() {
-        let held = |counts, silent| Holder { claimant: store("one", "prod"), counts, silent };
-        let (again, other) = (store("two", "prod"), store("two", "staging"));
-        // It is confirmed: another cluster may have a store of that name.
-        assert!(!held(true, false).gives_way_to(&again) && !held(true, false).gives_way_to(&other));
-        assert!(held(true, true).gives_way_to(&again) && !held(true, true).gives_way_to(&other));
-        assert!(held(false, true).gives_way_to(&other), "it has ended");
-        let known = Claimant { predecessor: Some("one".into()), ..again };
-        assert!(
-            held(true, false).gives_way_to(&known) && held(true, false).gives_way_to(&store("one", "prod"))
-        );
-    }
 }

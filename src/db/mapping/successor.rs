@@ -4,8 +4,9 @@
 use chrono::TimeDelta;
 
 use super::{Mapping, condition, literal, quote};
-use crate::api::table::{Identifier, StatusText};
-use crate::db::rules::interval;
+use crate::api::identifier::Identifier;
+use crate::api::table::StatusText;
+use crate::db::intervals::interval;
 
 /// How long what did not end well must have taken at the least to have run. What is turned away ends in the moment it starts, as
 /// far as the clocks of an application tell.

@@ -7,7 +7,8 @@ use super::super::extras::{self, Extra, Retries};
 use super::super::mapping::{condition, filtered, qualified, quote};
 use super::super::{Database, DbError, Layout};
 use super::build::{self, build};
-use super::{SchemaError, grants};
+use super::error::SchemaError;
+use super::grants;
 use crate::api::Table;
 
 /// With this every name without a schema is Postgres' own, whatever somebody else has made of the same name.

@@ -6,7 +6,9 @@ use sqlx::{AssertSqlSafe, PgConnection, SqlStr};
 use super::super::extras::REFUSALS;
 use super::super::mapping::literal;
 use super::super::{Database, DbError};
-use super::{MIGRATIONS, SchemaError, grants, trust};
+use super::error::SchemaError;
+use super::migrations::MIGRATIONS;
+use super::{grants, trust};
 
 /// The schema. Who owns it need not have the right to create another one.
 pub(super) const SCHEMA: &str =

@@ -1,8 +1,8 @@
 //! Exactly the rights that the operator's role needs.
 
 use super::super::Layout;
+use super::super::columns::{job_columns, quoted, read_columns, write_columns};
 use super::super::mapping::{qualified, quote};
-use super::super::validate::{job_columns, quoted, read_columns, write_columns};
 
 /// The operator's tables and what its role may do with them, without which nothing is recorded. Nobody chooses the numbers
 /// of stores, so the right to insert one is by column.
@@ -61,8 +61,8 @@ pub(super) fn statements(layout: &Layout, role: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::MIGRATIONS;
     use super::super::build::NOTES;
+    use super::super::migrations::MIGRATIONS;
     use super::tables;
 
     /// The names that stand after `start` in `sql`.

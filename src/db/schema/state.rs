@@ -3,8 +3,9 @@
 use sqlx::PgConnection;
 
 use super::super::{Database, DbError};
-use super::trust::{self, Refusal};
-use super::{FIRST, MIGRATIONS, grants};
+use super::migrations::{FIRST, MIGRATIONS};
+use super::refusal::Refusal;
+use super::{grants, trust};
 
 /// How the operator's tables stand.
 pub(super) enum State {

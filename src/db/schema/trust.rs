@@ -8,6 +8,7 @@ use super::super::DbError;
 use super::super::extras::block;
 use super::super::mapping::{literal, quote};
 use super::grants;
+use super::refusal::Refusal;
 
 /// Whether there is a schema of before 0.1.0: tables were known by their names and not by their owners too, and what was done
 /// about a stale execution was called by another word.
@@ -34,17 +35,6 @@ const NAMED: usize = 20;
 /// a hundred of a kind, and statements that a condition cuts would be half of a remedy.
 const MANY: usize = 100;
 const LONG: usize = 16 * 1024;
-
-/// Why a schema that is there is not used: nothing in it is read or written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// One word for a condition's reason.
-    pub reason: &'static str,
-    /// What is wrong, and the statements that mend it.
-    pub why: String,
-    /// Whether records of the login's may be in it: its owner is trusted.
-    pub owner_trusted: bool,
-}
 
 /// One thing in the schema that cannot be trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,139 @@
+//! What the operator's tables know of a table of executions, for who claims nothing.
+
+use chrono::{DateTime, Utc};
+
+use super::availability::Ledger;
+use super::claimant::Claimant;
+use super::record::{
+    Entered, GAP_SECONDS, HIDDEN, ITS_ROW, Registered, WATCHED_SINCE, enter, left_behind, registered,
+    seen_within, unnumbered,
+};
+use crate::db::mapping::wire;
+use crate::db::schema::{self, Refusal};
+use crate::db::{Database, DbError, Mapping, identity, outbox};
+
+/// Where to record what a person does to the table, whether or not an operator looks after it. Claims nothing.
+pub async fn enlist(database: &Database, mapping: &Mapping) -> Result<Ledger, DbError> {
+    if let Some(lack) = schema::lacking(database, mapping.schema_owner()).await? {
+        return Ok(Ledger::Missing(lack.why().to_owned()));
+    }
+    let mut tx = database.write().await?;
+    if enter(&mut tx, mapping).await? == Entered::Hidden {
+        return Ok(Ledger::Missing(HIDDEN.to_owned()));
+    }
+    let Some(Registered { store_id, .. }) = registered(&mut tx, mapping).await? else {
+        tx.rollback().await?;
+        return Ok(Ledger::Missing(unnumbered()));
+    };
+    let outbox = outbox::usable(&mut tx).await?;
+    tx.commit().await?;
+    Ok(Ledger::Tables { store_id, outbox })
+}
+
+/// What the operator's tables know of a table of executions.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Known {
+    /// The id of the table in them.
+    pub store_id: i64,
+    /// The UID of the store that looks after it.
+    pub uid: Option<String>,
+    /// Its namespace.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Since when it has been looked at without a gap; `None`: nobody looks at it at present, so that evidence of life
+    /// counts from now on.
+    pub watched_since: Option<DateTime<Utc>>,
+    /// What the table was called when it was last looked at, if that was another name.
+    was: Option<String>,
+    /// Whether a store has ever claimed the table.
+    watched: bool,
+    /// Whether there is an outbox that this login may write to.
+    #[sqlx(skip)]
+    pub outbox: bool,
+    /// The records of other tables or stores of which a person has to say whether what was granted in them counts.
+    #[sqlx(skip)]
+    pub undecided: Vec<i64>,
+}
+
+impl Known {
+    /// The store that looks after the table, if one does.
+    pub fn claimant(&self) -> Option<Claimant> {
+        Some(Claimant {
+            uid: self.uid.clone()?,
+            predecessor: None,
+            namespace: self.namespace.clone()?,
+            name: self.name.clone()?,
+        })
+    }
+}
+
+/// What the operator's tables say when they are asked and nothing is claimed.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// They know the table.
+    Known(Known),
+    /// They are not there, or know nothing of it that this login may see.
+    Nothing,
+    /// They are there and are not used.
+    Refused(Refusal),
+}
+
+/// What the operator's tables know of the table.
+pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Found, DbError> {
+    let (table_schema, table_name) = mapping.relation();
+    if let Some(refusal) = schema::refused(database, mapping.schema_owner()).await? {
+        return Ok(Found::Refused(refusal));
+    }
+    let mut tx = database.read().await?;
+    let there: bool = sqlx::query_scalar(
+        "SELECT to_regclass('jobexec.stores') IS NOT NULL AND to_regclass('jobexec.rules') IS NOT NULL",
+    )
+    .persistent(false)
+    .fetch_one(&mut *tx)
+    .await?;
+    if !there {
+        return Ok(Found::Nothing);
+    }
+    let sql = format!(
+        "SELECT store_id, uid, namespace, name, CASE WHEN {seen} THEN {watched} END AS watched_since,
+                CASE WHEN (table_schema, table_name) <> ($1, $2) THEN format('%I.%I', table_schema, table_name) END AS was,
+                watched_since IS NOT NULL AS watched
+         FROM jobexec.stores WHERE {ITS_ROW}",
+        seen = seen_within("$3"),
+        watched = wire(&format!("({WATCHED_SINCE})")),
+    );
+    let known: Option<Known> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(table_schema)
+        .bind(table_name)
+        .bind(GAP_SECONDS)
+        .persistent(false)
+        .fetch_optional(&mut *tx)
+        .await?;
+    let left = left_behind(&mut tx, mapping, known.as_ref().map(|known| known.store_id)).await?;
+    let refusal = match &known {
+        None => identity::undecided(&left, mapping),
+        Some(known) => known.was.as_ref().and_then(|was| identity::contradiction(&left, was, mapping)),
+    };
+    if let Some(refusal) = refusal {
+        return Ok(Found::Refused(refusal));
+    }
+    let outbox = outbox::usable(&mut tx).await?;
+    tx.commit().await?;
+    let found = |known: Known| {
+        // Nothing was kept of any before a store has claimed the table.
+        let uid = known.uid.as_deref().unwrap_or_default();
+        let undecided = identity::undecided_among(&left, known.watched.then_some(uid));
+        Found::Known(Known { outbox, undecided, ..known })
+    };
+    Ok(known.map_or(Found::Nothing, found))
+}
+
+/// The database's time.
+pub async fn now(database: &Database) -> Result<DateTime<Utc>, DbError> {
+    let mut tx = database.read().await?;
+    let now =
+        sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(now)
+}

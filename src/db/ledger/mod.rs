@@ -1,0 +1,16 @@
+//! The operator's own tables, as far as they are there: who looks after which table, what was done.
+
+pub mod announcements;
+mod availability;
+pub mod breaker;
+mod claim;
+mod claimant;
+mod look_up;
+mod record;
+
+pub use availability::Ledger;
+pub use claim::{Claim, claim, release};
+pub use claimant::Claimant;
+pub(super) use claimant::Holder;
+pub use look_up::{Found, Known, enlist, look_up, now};
+pub(super) use record::{Entered, HIDDEN, Registered, enter, left_behind, registered};

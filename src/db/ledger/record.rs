@@ -1,0 +1,162 @@
+//! The record of a table of executions, which is found by its oid ([`crate::db::identity`]). Times that have not come yet are taken
+//! for no times.
+
+use super::claimant::{Claimant, Holder};
+use crate::db::Mapping;
+use crate::db::identity::{self, Left};
+use crate::db::own::Fault;
+
+/// How long a claim holds that its operator no longer confirms.
+const CLAIM_EXPIRY_SECONDS: f64 = 600.0;
+
+/// A claim that was not confirmed for so long was not held without a gap: two confirmations may be missed.
+pub(super) const GAP_SECONDS: f64 = 150.0;
+
+/// The oid of the table whose schema is `$1` and whose name is `$2`.
+pub(super) const TABLE: &str =
+    "(SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+                      WHERE n.nspname = $1 AND c.relname = $2)";
+
+/// The role that owns it.
+pub(super) const OWNER: &str = "(SELECT pg_get_userbyid(c.relowner)::text FROM pg_catalog.pg_class AS c
+                      JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2)";
+
+/// The row of that table in `jobexec.stores`.
+pub(super) const ITS_ROW: &str = "registry = 'jobexec.stores'::regclass AND table_oid = \
+    (SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+     WHERE n.nspname = $1 AND c.relname = $2)";
+
+/// The records of other tables that were last known by the name of this one.
+pub(in crate::db) async fn left_behind(
+    tx: &mut sqlx::PgConnection,
+    mapping: &Mapping,
+    store_id: Option<i64>,
+) -> Result<Vec<Left>, sqlx::Error> {
+    identity::left(tx, mapping, store_id, &seen_within("$4"), GAP_SECONDS).await
+}
+
+/// The record of a table.
+pub(in crate::db) struct Registered {
+    pub(in crate::db) store_id: i64,
+    /// Who claims it.
+    pub(in crate::db) holder: Option<Holder>,
+    /// What the table was called when it was last looked at, if that was another name.
+    pub(in crate::db) was: Option<String>,
+    /// Whether a store has ever claimed the table: the command line enters a table too.
+    pub(in crate::db) watched: bool,
+}
+
+/// The same as a row has it: the id, the UID, the namespace, the name, whether the claim counts, whether it is silent, the
+/// name of the table if that was another one, and whether a store has ever claimed it.
+type Row = (i64, Option<String>, Option<String>, Option<String>, bool, bool, Option<String>, bool);
+
+/// The record of the table. The row is locked. `None`: it has none.
+pub(in crate::db) async fn registered(
+    tx: &mut sqlx::PgConnection,
+    mapping: &Mapping,
+) -> Result<Option<Registered>, sqlx::Error> {
+    let (table_schema, table_name) = mapping.relation();
+    let sql = format!(
+        "SELECT store_id, uid, namespace, name, {}, NOT {},
+                CASE WHEN (table_schema, table_name) <> ($1, $2) THEN format('%I.%I', table_schema, table_name) END,
+                watched_since IS NOT NULL
+         FROM jobexec.stores WHERE {ITS_ROW} FOR NO KEY UPDATE",
+        seen_within("$3"),
+        seen_within("$4"),
+    );
+    let row: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(table_schema)
+        .bind(table_name)
+        .bind(CLAIM_EXPIRY_SECONDS)
+        .bind(GAP_SECONDS)
+        .persistent(false)
+        .fetch_optional(tx)
+        .await?;
+    let Some((store_id, uid, namespace, name, counts, silent, was, watched)) = row else { return Ok(None) };
+    let holder = match (uid, namespace, name) {
+        (Some(uid), Some(namespace), Some(name)) => {
+            Some(Holder { claimant: Claimant { uid, predecessor: None, namespace, name }, counts, silent })
+        }
+        _ => None,
+    };
+    Ok(Some(Registered { store_id, holder, was, watched }))
+}
+
+/// Whether a claim was confirmed within so many seconds, and not in a time to come, which nobody can have done. The clock counts:
+/// who waited for the row sees a claim that was confirmed after its own statement began.
+pub(super) fn seen_within(seconds: &str) -> String {
+    format!(
+        "COALESCE(seen_at > statement_timestamp() - make_interval(secs => {seconds}) AND seen_at <= clock_timestamp(), false)"
+    )
+}
+
+/// Since when the table has been looked at without a gap, as far as that can be: at no end of time, and in no time to come.
+pub(super) const WATCHED_SINCE: &str =
+    "CASE WHEN isfinite(watched_since) AND watched_since <= clock_timestamp() THEN watched_since END";
+
+/// What came of noting that there is a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::db) enum Entered {
+    /// It was not known.
+    New,
+    /// It was.
+    Known,
+    /// This login does not see what is kept of it.
+    Hidden,
+}
+
+/// Notes that there is such a table, if that is not known. The right to UPDATE any column of it opens the records.
+pub(in crate::db) async fn enter(
+    tx: &mut sqlx::PgConnection,
+    mapping: &Mapping,
+) -> Result<Entered, sqlx::Error> {
+    let (table_schema, table_name) = mapping.relation();
+    let may = format!("SELECT COALESCE(has_any_column_privilege({TABLE}, 'UPDATE'), false)");
+    let may: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(may))
+        .bind(table_schema)
+        .bind(table_name)
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await?;
+    if !may {
+        return Ok(Entered::Hidden);
+    }
+    let sql = format!(
+        "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name, table_owner)
+         SELECT 'jobexec.stores'::regclass, {TABLE}, $1, $2, {OWNER} FROM generate_series(1, $3)
+         WHERE NOT EXISTS (SELECT FROM jobexec.stores WHERE {ITS_ROW})
+         ON CONFLICT DO NOTHING"
+    );
+    // Where its number is given already, as by a sequence that was left behind, a later one is free.
+    for numbers in [1, NUMBERS] {
+        let entered = sqlx::query(sqlx::AssertSqlSafe(sql.as_str()))
+            .bind(table_schema)
+            .bind(table_name)
+            .bind(numbers)
+            .persistent(false)
+            .execute(&mut *tx)
+            .await?;
+        let there = format!("SELECT EXISTS (SELECT FROM jobexec.stores WHERE {ITS_ROW})");
+        let there =
+            sqlx::query_scalar::<_, bool>(sqlx::AssertSqlSafe(there)).bind(table_schema).bind(table_name);
+        if entered.rows_affected() > 0 {
+            return Ok(Entered::New);
+        }
+        if there.persistent(false).fetch_one(&mut *tx).await? {
+            break;
+        }
+    }
+    Ok(Entered::Known)
+}
+
+/// How many numbers are tried for a table of executions where the first one is given already: more than there are such tables.
+const NUMBERS: i32 = 10_000;
+
+/// Why a table has no number.
+pub(super) fn unnumbered() -> String {
+    Fault::behind("stores", "the table of executions got no number").to_string()
+}
+
+/// Why nothing is recorded for a login that may not end executions.
+pub(in crate::db) const HIDDEN: &str = "what is recorded of a table is seen and written by those who may UPDATE it, and this login may not update \
+     any of its columns; grant what `jobexec schema --role` prints";

@@ -1,0 +1,101 @@
+//! What happened is posted in the transaction in which it happened.
+
+use chrono::{DateTime, Utc};
+use sqlx::AssertSqlSafe;
+
+use crate::api::notifications::Topic;
+use crate::db::{Database, DbError, Ledger};
+
+/// The part of a statement that posts what its part `recorded` has returned of `jobexec.events`, if anybody wants to be told;
+/// `store` is the parameter with the store's id. Nothing where there is no outbox.
+pub(in crate::db) fn posting(ledger: &Ledger, store: &str) -> String {
+    let Ledger::Tables { outbox: true, .. } = ledger else { return String::new() };
+    format!(
+        ", posted AS (
+             INSERT INTO jobexec.outbox (store_id, at, event_ids, uid)
+             SELECT {store}, statement_timestamp(), array_agg(event_id), (SELECT uid FROM jobexec.stores WHERE store_id = {store})
+             FROM recorded
+             WHERE EXISTS (SELECT FROM jobexec.stores WHERE store_id = {store} AND notifies) HAVING count(*) > 0)"
+    )
+}
+
+/// The condition that a row `of` the outbox or of the messages was written for the store that claims the table `$1` now, or
+/// for none. What another one had written is not delivered: a copy of its database is no reason to tell its people.
+pub(in crate::db) fn ours(of: &str) -> String {
+    format!("({of}.uid IS NULL OR {of}.uid = (SELECT s.uid FROM jobexec.stores AS s WHERE s.store_id = $1))")
+}
+
+/// Whether the tables are there and this login may use them. Not having them keeps nobody from recording.
+pub(in crate::db) async fn usable(tx: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT count(*) = 2 FROM (VALUES ('outbox', 'SELECT, INSERT, DELETE'), ('messages', 'SELECT, INSERT, UPDATE, DELETE'))
+                AS t (name, rights) JOIN pg_class AS c ON c.relnamespace = 'jobexec'::regnamespace AND c.relname = t.name
+         WHERE (SELECT bool_and(has_table_privilege(c.oid, p)) FROM unnest(string_to_array(t.rights, ', ')) AS p)",
+    )
+    .persistent(false)
+    .fetch_one(tx)
+    .await
+}
+
+/// Says whether anybody wants to be told. What was posted before stays for a while: a policy may be back in a moment.
+pub async fn announce(database: &Database, store_id: i64, notifies: bool) -> Result<(), DbError> {
+    let mut tx = database.write().await?;
+    sqlx::query(
+        "UPDATE jobexec.stores SET notifies = $2 WHERE store_id = $1 AND notifies IS DISTINCT FROM $2",
+    )
+    .bind(store_id)
+    .bind(notifies)
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Posts something about the store as a whole, as part of `tx`, if anybody wants to be told.
+pub(in crate::db) async fn note(
+    tx: &mut sqlx::PgConnection,
+    store_id: i64,
+    topic: Topic,
+    text: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO jobexec.outbox (store_id, at, event_ids, topic, note, uid)
+         SELECT store_id, statement_timestamp(), '{}', $2, $3, uid FROM jobexec.stores WHERE store_id = $1 AND notifies",
+    )
+    .bind(store_id)
+    .bind(topic.as_str())
+    .bind(text)
+    .persistent(false)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Posts that all is well again, if people know of trouble since before `seen`, when all was seen to be well. Returns
+/// whether nobody knows of any now.
+pub async fn recover(database: &Database, store_id: i64, seen: DateTime<Utc>) -> Result<bool, DbError> {
+    let mut tx = database.write().await?;
+    let over = sqlx::query(AssertSqlSafe(format!(
+        "UPDATE jobexec.stores SET unwell_since = NULL WHERE store_id = $1 AND unwell_since < $2
+           AND paused_at IS NULL AND NOT EXISTS (SELECT FROM jobexec.outbox AS o WHERE o.store_id = $1 AND {})",
+        ours("o")
+    )))
+    .bind(store_id)
+    .bind(seen)
+    .persistent(false)
+    .execute(&mut *tx)
+    .await?;
+    if over.rows_affected() > 0 {
+        let text = "no execution is long-running or stale any more, and the breaker is closed";
+        note(&mut tx, store_id, Topic::Recovered, text).await?;
+    }
+    let well: Option<bool> =
+        sqlx::query_scalar("SELECT unwell_since IS NULL FROM jobexec.stores WHERE store_id = $1")
+            .bind(store_id)
+            .persistent(false)
+            .fetch_optional(&mut *tx)
+            .await?;
+    tx.commit().await?;
+    Ok(well.unwrap_or(true))
+}

@@ -1,0 +1,135 @@
+//! The columns of a rule, and rules as a parameter of a statement.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+
+use crate::db::asked::Asked;
+use crate::db::intervals::interval;
+use crate::rules::{Base, Rule, Said, Timeout, Warn};
+
+/// The columns of a rule.
+pub(in crate::db) const COLUMNS: &str = "scope, key, timeout, timeout_rank, timeout_source, extend_by, extend_source, \
+     grace, grace_source, heartbeat, heartbeat_source, on_stale, on_stale_source, \
+     warn_after, warn_percent, warn_source, overruled, earliest, fixed";
+
+/// Their types, for reading them from JSON.
+pub(in crate::db) const TYPES: &str = "scope text, key text, timeout interval, timeout_rank smallint, timeout_source text, \
+     extend_by interval, extend_source text, grace interval, grace_source text, \
+     heartbeat interval, heartbeat_source text, on_stale text, on_stale_source text, \
+     warn_after interval, warn_percent integer, warn_source text, overruled text[], earliest interval, fixed boolean";
+
+/// The condition that no time of a rule is negative: one that is was not written by an operator, and does nothing.
+pub(in crate::db) const SANE: &str =
+    "LEAST(timeout, extend_by, grace, heartbeat, warn_after, earliest) >= interval '0'";
+
+/// A rule, by the names of its columns.
+#[derive(Default, Serialize)]
+pub(super) struct Row<'a> {
+    scope: &'static str,
+    key: &'a str,
+    timeout: Option<String>,
+    timeout_rank: Option<i16>,
+    timeout_source: Option<&'a str>,
+    extend_by: Option<String>,
+    extend_source: Option<&'a str>,
+    grace: Option<String>,
+    grace_source: Option<&'a str>,
+    heartbeat: Option<String>,
+    heartbeat_source: Option<&'a str>,
+    on_stale: Option<&'static str>,
+    on_stale_source: Option<&'a str>,
+    warn_after: Option<String>,
+    warn_percent: Option<i32>,
+    warn_source: Option<&'a str>,
+    overruled: &'a [String],
+    earliest: String,
+    fixed: bool,
+    /// Of a rule that changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actor: Option<&'a str>,
+    /// Of the base: the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<&'a str>,
+    /// Of the base: since when evidence of life counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watched: Option<DateTime<Utc>>,
+    /// Of the base: what a person asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<&'a Asked>,
+}
+
+impl<'a> Row<'a> {
+    pub(super) fn of(rule: &'a Rule) -> Self {
+        let Rule { scope, key, timeout, extend_by, grace, heartbeat, on_stale, warn, .. } = rule;
+        let Rule { earliest, fixed, overruled, by, .. } = rule;
+        let mut row = Self {
+            scope: scope.as_str(),
+            key,
+            overruled,
+            earliest: interval(*earliest),
+            fixed: *fixed,
+            actor: by.as_deref(),
+            ..Self::default()
+        };
+        if let Some(Timeout { value, rank, source }) = timeout {
+            (row.timeout, row.timeout_rank, row.timeout_source) =
+                (Some(interval(*value)), Some(*rank), Some(source.as_str()));
+        }
+        (row.extend_by, row.extend_source) = said(extend_by.as_ref());
+        (row.grace, row.grace_source) = said(grace.as_ref());
+        (row.heartbeat, row.heartbeat_source) = said(heartbeat.as_ref());
+        if let Some(Said { value, source }) = on_stale {
+            (row.on_stale, row.on_stale_source) = (Some(value.as_str()), Some(source.as_str()));
+        }
+        row.warn(warn.as_ref());
+        row
+    }
+
+    pub(super) fn of_base(base: &'a Base) -> Self {
+        let Base { timeout, grace, heartbeat, on_stale, warn, overruled, store: _ } = base;
+        let mut row = Self {
+            scope: "store",
+            timeout: Some(interval(timeout.value)),
+            timeout_rank: Some(40),
+            timeout_source: Some(&timeout.source),
+            on_stale: Some(on_stale.value.as_str()),
+            on_stale_source: Some(&on_stale.source),
+            overruled,
+            earliest: interval(base.total()),
+            fixed: true,
+            ..Self::default()
+        };
+        (row.grace, row.grace_source) = said(Some(grace));
+        (row.heartbeat, row.heartbeat_source) = said(heartbeat.as_ref());
+        row.warn(Some(warn));
+        row
+    }
+
+    fn warn(&mut self, warn: Option<&'a Said<Warn>>) {
+        let Some(Said { value, source }) = warn else { return };
+        self.warn_source = Some(source);
+        match value {
+            Warn::After(after) => self.warn_after = Some(interval(*after)),
+            Warn::Percent(percent) => self.warn_percent = Some(*percent),
+        }
+    }
+}
+
+fn said(field: Option<&Said<TimeDelta>>) -> (Option<String>, Option<&str>) {
+    field.map_or((None, None), |said| (Some(interval(said.value)), Some(said.source.as_str())))
+}
+
+pub(super) fn json(rows: &impl Serialize) -> String {
+    // Texts, numbers and null only: there is nothing in it that JSON cannot have.
+    serde_json::to_string(rows).unwrap_or_default()
+}
+
+/// The rules as a parameter.
+pub(in crate::db) fn parameter(rules: &[Rule]) -> String {
+    json(&rules.iter().map(Row::of).collect::<Vec<_>>())
+}
+
+/// The base as a parameter.
+pub(in crate::db) fn base_parameter(base: &Base, watched: DateTime<Utc>, asked: Option<&Asked>) -> String {
+    json(&Row { store: Some(&base.store), watched: Some(watched), asked, ..Row::of_base(base) })
+}

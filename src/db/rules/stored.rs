@@ -1,0 +1,129 @@
+//! The rules as `jobexec.rules` has them.
+
+use std::collections::BTreeMap;
+
+use chrono::TimeDelta;
+use sqlx::postgres::types::PgInterval;
+
+use super::columns::{COLUMNS, SANE};
+use crate::api::OnStale;
+use crate::db::decode::List;
+use crate::db::intervals::delta;
+use crate::db::{Database, DbError};
+use crate::rules::{Base, Compiled, Rule, Said, Scope, Timeout, Warn};
+
+/// A rule as the table has it.
+#[derive(sqlx::FromRow)]
+struct Stored {
+    scope: String,
+    key: String,
+    timeout: Option<PgInterval>,
+    timeout_rank: Option<i16>,
+    timeout_source: Option<String>,
+    extend_by: Option<PgInterval>,
+    extend_source: Option<String>,
+    grace: Option<PgInterval>,
+    grace_source: Option<String>,
+    heartbeat: Option<PgInterval>,
+    heartbeat_source: Option<String>,
+    on_stale: Option<String>,
+    on_stale_source: Option<String>,
+    warn_after: Option<PgInterval>,
+    warn_percent: Option<i32>,
+    warn_source: Option<String>,
+    overruled: Option<List<String>>,
+    earliest: Option<PgInterval>,
+    fixed: Option<bool>,
+}
+
+/// What is in force for `store_id` according to the table, for the store of this source; `None`: an operator has not
+/// looked after it yet.
+pub async fn load(database: &Database, store_id: i64, store: &str) -> Result<Option<Compiled>, DbError> {
+    let (base, rules) = stored(database, store_id, store).await?;
+    Ok(base.map(|base| Compiled { base, rules, conflicts: BTreeMap::new() }))
+}
+
+/// The base and the rules that the table has for `store_id`. Without an operator there is no base.
+pub async fn stored(
+    database: &Database,
+    store_id: i64,
+    store: &str,
+) -> Result<(Option<Base>, Vec<Rule>), DbError> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $1 AND {SANE} ORDER BY scope, key");
+    let mut tx = database.read().await?;
+    let rows: Vec<Stored> =
+        sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(store_id).persistent(false).fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    let mut base = None;
+    let mut rules = Vec::new();
+    for row in rows {
+        let scope = match row.scope.as_str() {
+            "execution" => Scope::Execution,
+            "job" => Scope::Job,
+            "type" => Scope::Type,
+            "store" => {
+                base = row.into_base(store);
+                continue;
+            }
+            // Nothing of the operator's has another scope.
+            _ => continue,
+        };
+        rules.push(row.into_rule(scope));
+    }
+    rules.sort_by(|a, b| (a.scope, &a.key).cmp(&(b.scope, &b.key)));
+    Ok((base, rules))
+}
+
+impl Stored {
+    fn into_rule(self, scope: Scope) -> Rule {
+        let (warn, on_stale) = (self.warn(), self.on_stale());
+        let timeout = self.timeout.zip(self.timeout_rank).zip(self.timeout_source);
+        Rule {
+            scope,
+            key: self.key,
+            timeout: timeout.map(|((value, rank), source)| Timeout { value: delta(&value), rank, source }),
+            extend_by: both(self.extend_by, self.extend_source),
+            grace: both(self.grace, self.grace_source),
+            heartbeat: both(self.heartbeat, self.heartbeat_source),
+            on_stale,
+            warn,
+            // Without them it is looked too early, which ends nothing: that is for the statement to decide.
+            earliest: self.earliest.as_ref().map_or(TimeDelta::zero(), delta),
+            fixed: self.fixed.unwrap_or_default(),
+            overruled: self.overruled.map_or_else(Vec::new, |list| list.0),
+            by: None,
+        }
+    }
+
+    fn into_base(self, store: &str) -> Option<Base> {
+        let (warn, on_stale) = (self.warn()?, self.on_stale()?);
+        Some(Base {
+            timeout: both(self.timeout, self.timeout_source)?,
+            grace: both(self.grace, self.grace_source)?,
+            heartbeat: both(self.heartbeat, self.heartbeat_source),
+            on_stale,
+            warn,
+            overruled: self.overruled.map_or_else(Vec::new, |list| list.0),
+            store: store.to_owned(),
+        })
+    }
+
+    fn warn(&self) -> Option<Said<Warn>> {
+        let after = self.warn_after.as_ref().map(|after| Warn::After(delta(after)));
+        // What no spec can say is none of the operator's.
+        let percent = self.warn_percent.filter(|percent| (0..=100).contains(percent));
+        let warn = after.or(percent.map(Warn::Percent))?;
+        Some(Said::new(warn, self.warn_source.clone()?))
+    }
+
+    fn on_stale(&self) -> Option<Said<OnStale>> {
+        let all = [OnStale::Fail, OnStale::Cancel, OnStale::AlertOnly];
+        let how = all.into_iter().find(|how| self.on_stale.as_deref() == Some(how.as_str()))?;
+        Some(Said::new(how, self.on_stale_source.clone()?))
+    }
+}
+
+fn both(value: Option<PgInterval>, source: Option<String>) -> Option<Said<TimeDelta>> {
+    Some(Said::new(delta(&value?), source?))
+}

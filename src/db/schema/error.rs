@@ -1,0 +1,33 @@
+//! Why the schema could not be applied.
+
+use sqlx::migrate::MigrateError;
+
+use crate::db::DbError;
+use crate::db::mapping::quote;
+
+/// Why the schema could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// A migration.
+    #[error("cannot bring the schema jobexec up to date: {0}")]
+    Migrate(#[from] MigrateError),
+    /// The schema is there, and somebody else's.
+    #[error("{0}")]
+    Refused(String),
+    /// Rows are there that the constraint forbids.
+    #[error(
+        "the constraint holds for what is written from now on, but the table has rows that violate it: {0}. Repair them (the condition Consistent of the ExecutionStore counts them), then run this again"
+    )]
+    Violated(String),
+    /// Executions are taken up again after their end, which the trigger would refuse.
+    #[error(
+        "{0} has rows that wait or run and have an end: executions are taken up again after they have ended, which `--with transitions` would refuse. If that is no longer done, clear their end and run this again; else leave the addition out"
+    )]
+    Revived(String),
+    /// The role to grant to is not there.
+    #[error("there is no role {0}: create it first, for example with CREATE ROLE {quoted} LOGIN PASSWORD '…'", quoted = quote(.0))]
+    NoRole(String),
+}
