@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::connect::LOGIN_PATH;
@@ -173,16 +174,16 @@ async fn attempt(
     } else {
         tx.commit().await?;
     }
-    rows.into_iter()
-        .map(|row| {
-            Ok(Cancelled {
-                id: row.try_get("id")?,
-                job_id: row.try_get("job_id")?,
-                number: row.try_get("number")?,
-                started_at: decode::maybe_at(&row, "started_at")?,
-                at: decode::at(&row, "at")?,
-                source: row.try_get("source")?,
-            })
-        })
-        .collect()
+    rows.iter().map(read).collect()
+}
+
+fn read(row: &PgRow) -> Result<Cancelled, DbError> {
+    Ok(Cancelled {
+        id: row.try_get("id")?,
+        job_id: row.try_get("job_id")?,
+        number: row.try_get("number")?,
+        started_at: decode::maybe_at(row, "started_at")?,
+        at: decode::at(row, "at")?,
+        source: row.try_get("source")?,
+    })
 }

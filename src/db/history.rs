@@ -88,51 +88,7 @@ pub struct Question {
 
 /// Asks history. It reads what completed within the window, by an index on the end where there is one.
 pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Result<Figures, DbError> {
-    let spec = &question.spec;
-    let (end, start) = (m.completed_at(), m.started_at());
-    let duration = format!("EXTRACT(epoch FROM {} - {})::float8", wire(&end), wire(&start));
-    let by_job = spec.per == Per::Job;
-    let (job, type_) = match (by_job, m.knows_types()) {
-        (true, true) => (format!("{}::text", m.job_id()), m.job_type()),
-        (true, false) => (format!("{}::text", m.job_id()), "NULL::text".to_owned()),
-        (false, _) => ("NULL::text".to_owned(), m.job_type()),
-    };
-    let mut named = Vec::new();
-    if !question.all {
-        named.push(match m.job_id_type() {
-            Some(IdType::Text) | None => format!("{}::text = ANY ($1)", m.job_id()),
-            Some(type_) => format!("{} = ANY ($1::{}[])", m.job_id(), type_.sql()),
-        });
-        if m.knows_types() {
-            named.push(format!("{} = ANY ($2)", m.job_type()));
-        }
-    }
-    let named = if named.is_empty() { "true".to_owned() } else { named.join(" OR ") };
-    let sql = format!(
-        "SELECT job_id, job_type, samples, quantile,
-                GREATEST({floor}, LEAST({ceiling}, quantile * {multiplier})) AS timeout,
-                statement_timestamp() AS computed_at
-         FROM (SELECT {job} AS job_id, {type_} AS job_type, count(*) AS samples,
-                      percentile_disc({quantile}) WITHIN GROUP (ORDER BY {duration}) AS quantile
-               FROM {table} AS t
-               WHERE {completed} AND {start} IS NOT NULL AND {end} >= {start} AND isfinite({start}) AND isfinite({end})
-                 AND NOT ({before}) AND ({named}) AND $1::text[] IS NOT NULL AND $2::text[] IS NOT NULL
-               GROUP BY 1, 2 HAVING count(*) >= {least}) AS history
-         -- They become keys of rules, whole or not at all.
-         WHERE COALESCE(job_id, job_type) IS NOT NULL AND COALESCE(octet_length(job_id) <= {ID_BYTES}, true)
-           AND COALESCE(octet_length(job_type) <= {ID_BYTES}, true) ORDER BY samples DESC LIMIT {LIMIT}",
-        floor = spec.floor.get().as_secs_f64(),
-        ceiling = spec.ceiling.as_ref().map_or(LONGEST_SECONDS, |c| c.get().as_secs_f64()),
-        multiplier = spec.multiplier,
-        quantile = spec.quantile,
-        table = m.table(),
-        completed = m.completed(),
-        before = m.completed_by(&format!(
-            "statement_timestamp() - interval {}",
-            literal(&interval(spec.window.to_chrono()))
-        )),
-        least = spec.min_samples,
-    );
+    let sql = statement(m, question);
     let mut tx = database.read().await?;
     // Many groups are told apart in memory, or the rows are sorted: both are faster with more of it, for this one query.
     sqlx::raw_sql("SET LOCAL work_mem = '64MB'").execute(&mut *tx).await?;
@@ -158,6 +114,54 @@ pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Resul
         })
         .collect::<Result<_, sqlx::Error>>()?;
     Ok(Figures { generation: question.generation, computed_at, computed })
+}
+
+fn statement(m: &Mapping, question: &Question) -> String {
+    let spec = &question.spec;
+    let (end, start) = (m.completed_at(), m.started_at());
+    let duration = format!("EXTRACT(epoch FROM {} - {})::float8", wire(&end), wire(&start));
+    let by_job = spec.per == Per::Job;
+    let (job, type_) = match (by_job, m.knows_types()) {
+        (true, true) => (format!("{}::text", m.job_id()), m.job_type()),
+        (true, false) => (format!("{}::text", m.job_id()), "NULL::text".to_owned()),
+        (false, _) => ("NULL::text".to_owned(), m.job_type()),
+    };
+    let mut named = Vec::new();
+    if !question.all {
+        named.push(match m.job_id_type() {
+            Some(IdType::Text) | None => format!("{}::text = ANY ($1)", m.job_id()),
+            Some(type_) => format!("{} = ANY ($1::{}[])", m.job_id(), type_.sql()),
+        });
+        if m.knows_types() {
+            named.push(format!("{} = ANY ($2)", m.job_type()));
+        }
+    }
+    let named = if named.is_empty() { "true".to_owned() } else { named.join(" OR ") };
+    format!(
+        "SELECT job_id, job_type, samples, quantile,
+                GREATEST({floor}, LEAST({ceiling}, quantile * {multiplier})) AS timeout,
+                statement_timestamp() AS computed_at
+         FROM (SELECT {job} AS job_id, {type_} AS job_type, count(*) AS samples,
+                      percentile_disc({quantile}) WITHIN GROUP (ORDER BY {duration}) AS quantile
+               FROM {table} AS t
+               WHERE {completed} AND {start} IS NOT NULL AND {end} >= {start} AND isfinite({start}) AND isfinite({end})
+                 AND NOT ({before}) AND ({named}) AND $1::text[] IS NOT NULL AND $2::text[] IS NOT NULL
+               GROUP BY 1, 2 HAVING count(*) >= {least}) AS history
+         -- They become keys of rules, whole or not at all.
+         WHERE COALESCE(job_id, job_type) IS NOT NULL AND COALESCE(octet_length(job_id) <= {ID_BYTES}, true)
+           AND COALESCE(octet_length(job_type) <= {ID_BYTES}, true) ORDER BY samples DESC LIMIT {LIMIT}",
+        floor = spec.floor.get().as_secs_f64(),
+        ceiling = spec.ceiling.as_ref().map_or(LONGEST_SECONDS, |c| c.get().as_secs_f64()),
+        multiplier = spec.multiplier,
+        quantile = spec.quantile,
+        table = m.table(),
+        completed = m.completed(),
+        before = m.completed_by(&format!(
+            "statement_timestamp() - interval {}",
+            literal(&interval(spec.window.to_chrono()))
+        )),
+        least = spec.min_samples,
+    )
 }
 
 /// What history said before, by the UID of the policy, so that an operator that was started anew does not judge without

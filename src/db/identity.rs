@@ -116,7 +116,7 @@ pub(super) async fn left(
         .bind(name)
         .bind(store_id)
         .bind(seconds)
-        .bind(format!("{}%", SOURCE))
+        .bind(format!("{SOURCE}%"))
         .persistent(false)
         .fetch_all(&mut *tx)
         .await?;
@@ -183,7 +183,7 @@ pub(super) async fn copy(
     from: &[i64],
     which: &str,
 ) -> Result<(), sqlx::Error> {
-    let source = format!("{}%", SOURCE);
+    let source = format!("{SOURCE}%");
     let computed = "INSERT INTO jobexec.figures (store_id, policy_uid, policy, generation, computed_at, figures)
          SELECT DISTINCT ON (policy_uid) $1, policy_uid, policy, generation, computed_at, figures FROM jobexec.figures
          WHERE store_id = ANY ($2) AND $3::text IS NOT NULL ORDER BY policy_uid, store_id DESC

@@ -238,6 +238,22 @@ mod tests {
         read(&record(store).to_string(), &table.schema.0, &table.name.0).unwrap()
     }
 
+    /// Columns that a spec can name.
+    const COLUMNS: [&str; 12] = [
+        "id",
+        "jobId",
+        "executionNumber",
+        "status",
+        "startedAt",
+        "completedAt",
+        "error",
+        "jobType",
+        "heartbeatAt",
+        "workload",
+        "createdAt",
+        "owner",
+    ];
+
     /// Any spec of those that decide something.
     fn specs() -> impl Strategy<Value = Value> {
         let name = || "[a-z_][a-z0-9_$]{0,8}".prop_map(Value::String);
@@ -245,24 +261,7 @@ mod tests {
             |least: usize| prop::collection::vec("[a-z' \\\\\"é]{1,9}".prop_map(Value::String), least..4);
         let length = || "[0-9]{1,4}(h|m|s|ms)([0-9]{1,3}s)?".prop_map(Value::String);
         let maybe = |value: BoxedStrategy<Value>| prop::option::of(value);
-        let columns = prop::collection::hash_map(
-            prop::sample::select(vec![
-                "id",
-                "jobId",
-                "executionNumber",
-                "status",
-                "startedAt",
-                "completedAt",
-                "error",
-                "jobType",
-                "heartbeatAt",
-                "workload",
-                "createdAt",
-                "owner",
-            ]),
-            name(),
-            0..12,
-        );
+        let columns = prop::collection::hash_map(prop::sample::select(COLUMNS.to_vec()), name(), 0..12);
         let table = (name(), name(), columns, (texts(0), texts(1), texts(1), texts(1), texts(0)), "[A-Z][a-z]{2,5}")
             .prop_map(|(schema, table, columns, (scheduled, running, completed, failed, cancelled), zone)| {
                 json!({"schema": schema, "name": table, "columns": columns, "timeZone": zone, "statuses": {

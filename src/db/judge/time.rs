@@ -176,7 +176,7 @@ impl Judge<'_> {
                 "{id}::text IN (SELECT r.key FROM jobexec.rules AS r WHERE r.store_id IN ({records}) AND {granted})",
                 id = self.mapping.id(),
                 records = records.join(", "),
-                granted = granted_in("r", &literal(&format!("{}%", SOURCE))),
+                granted = granted_in("r", &literal(&format!("{SOURCE}%"))),
             )
         })
     }

@@ -126,7 +126,7 @@ async fn extended(database: &Database, mapping: &Mapping) -> Result<Option<bool>
     let found = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
         .bind(table_schema)
         .bind(table_name)
-        .bind(format!("{}%", SOURCE))
+        .bind(format!("{SOURCE}%"))
         .persistent(false)
         .fetch_one(&mut *tx)
         .await?;

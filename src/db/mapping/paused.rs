@@ -1,6 +1,7 @@
 //! Executions that are halted on purpose, and those of no interest.
 
-use super::{Mapping, column};
+use super::Mapping;
+use super::sql::column;
 
 impl Mapping {
     /// Whether there are statuses of executions that are paused.

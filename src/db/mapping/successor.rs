@@ -3,7 +3,8 @@
 
 use chrono::TimeDelta;
 
-use super::{Mapping, condition, literal, quote};
+use super::Mapping;
+use super::sql::{condition, literal, quote};
 use crate::api::identifier::Identifier;
 use crate::api::table::StatusText;
 use crate::db::intervals::interval;

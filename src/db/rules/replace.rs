@@ -54,32 +54,36 @@ async fn replaced(
 ) -> Result<bool, DbError> {
     let rows: Vec<Row<'_>> =
         in_force.rules.iter().map(Row::of).chain([Row::of_base(&in_force.base)]).collect();
-    // A person may have extended without an object since this statement began: that stays too.
-    let excluded = |column: &str| match column {
-        "extend_by" | "extend_source" => format!(
-            "CASE WHEN r.extend_source LIKE $4 AND COALESCE(excluded.extend_source LIKE $4, true)
-                  THEN r.{column} ELSE excluded.{column} END"
-        ),
-        _ => format!("excluded.{column}"),
-    };
-    let excluded: Vec<String> = COLUMNS.split(", ").map(excluded).collect();
-    // What a person extended without an object stays, also beside what an object says, unless that is an extension too.
-    let merge = |column: &str| match column {
-        "scope" | "key" => column.to_owned(),
-        "extend_by" | "extend_source" => {
-            format!("CASE WHEN s.extend_by IS NULL THEN h.{column} ELSE s.{column} END AS {column}")
+    let sql = statement(notes);
+    let (rows, mapping, mut differed) = (json(&rows), json(mapping), false);
+    // A rule that was to go, and that a person has extended since the statement began, is seen as it is by another try.
+    for _ in 0..TRIES {
+        let mut tx = database.write().await?;
+        let (changed, left): (bool, bool) = sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str()))
+            .bind(store_id)
+            .bind(&rows)
+            .bind(kept)
+            .bind(format!("{SOURCE}%"))
+            .bind(&mapping)
+            .persistent(false)
+            .fetch_one(&mut *tx)
+            .await?;
+        if changed {
+            tx.commit().await?;
+        } else {
+            tx.rollback().await?;
         }
-        _ => format!("s.{column}"),
-    };
-    let merged: Vec<String> = COLUMNS.split(", ").map(merge).collect();
-    let own = ["scope", "key", "extend_by", "extend_source", "overruled", "earliest", "fixed"];
-    let nothing: Vec<String> = TYPES
-        .split(", ")
-        .filter_map(|column| column.split_once(' '))
-        .filter(|(name, _)| !own.contains(name))
-        .map(|(name, type_)| format!("NULL::{type_} AS {name}"))
-        .collect();
-    let sql = format!(
+        differed |= changed;
+        if !left {
+            break;
+        }
+    }
+    Ok(differed)
+}
+
+/// The statement that writes what differs, with a note of whose deadline was moved or without.
+fn statement(notes: bool) -> String {
+    format!(
         "WITH said AS MATERIALIZED (SELECT * FROM jsonb_to_recordset($2::jsonb) AS n ({TYPES}, actor text)),
          old AS MATERIALIZED (SELECT * FROM jobexec.rules WHERE store_id = $1),
          byhand AS MATERIALIZED (SELECT scope, key, extend_by, extend_source FROM old WHERE extend_source LIKE $4),
@@ -113,32 +117,46 @@ async fn replaced(
          SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM put) + (SELECT count(*) FROM mapped) > 0,
                 (SELECT count(*) FROM gone) < (SELECT count(*) FROM unwanted)",
         moved = if notes { MOVED } else { "" },
-        excluded = excluded.join(", "),
-        merged = merged.join(", "),
-        nothing = nothing.join(", "),
-    );
-    let (rows, mapping, mut differed) = (json(&rows), json(mapping), false);
-    // A rule that was to go, and that a person has extended since the statement began, is seen as it is by another try.
-    for _ in 0..TRIES {
-        let mut tx = database.write().await?;
-        let (changed, left): (bool, bool) = sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str()))
-            .bind(store_id)
-            .bind(&rows)
-            .bind(kept)
-            .bind(format!("{}%", SOURCE))
-            .bind(&mapping)
-            .persistent(false)
-            .fetch_one(&mut *tx)
-            .await?;
-        if changed {
-            tx.commit().await?;
-        } else {
-            tx.rollback().await?;
+        excluded = excluded(),
+        merged = merged(),
+        nothing = nothing(),
+    )
+}
+
+/// The columns that replace those that are there.
+/// A person may have extended without an object since this statement began: that stays too.
+fn excluded() -> String {
+    let column = |column: &str| match column {
+        "extend_by" | "extend_source" => format!(
+            "CASE WHEN r.extend_source LIKE $4 AND COALESCE(excluded.extend_source LIKE $4, true)
+                  THEN r.{column} ELSE excluded.{column} END"
+        ),
+        _ => format!("excluded.{column}"),
+    };
+    COLUMNS.split(", ").map(column).collect::<Vec<_>>().join(", ")
+}
+
+/// The columns of a rule `s` that is in force, and of the rule `h` of a person.
+/// What a person extended without an object stays, also beside what an object says, unless that is an extension too.
+fn merged() -> String {
+    let column = |column: &str| match column {
+        "scope" | "key" => column.to_owned(),
+        "extend_by" | "extend_source" => {
+            format!("CASE WHEN s.extend_by IS NULL THEN h.{column} ELSE s.{column} END AS {column}")
         }
-        differed |= changed;
-        if !left {
-            break;
-        }
-    }
-    Ok(differed)
+        _ => format!("s.{column}"),
+    };
+    COLUMNS.split(", ").map(column).collect::<Vec<_>>().join(", ")
+}
+
+/// The columns that a rule of a person says nothing in.
+fn nothing() -> String {
+    let own = ["scope", "key", "extend_by", "extend_source", "overruled", "earliest", "fixed"];
+    let columns: Vec<String> = TYPES
+        .split(", ")
+        .filter_map(|column| column.split_once(' '))
+        .filter(|(name, _)| !own.contains(name))
+        .map(|(name, type_)| format!("NULL::{type_} AS {name}"))
+        .collect();
+    columns.join(", ")
 }

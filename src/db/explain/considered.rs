@@ -1,0 +1,106 @@
+//! What each rule says that could govern an execution, and which one counts.
+
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+use sqlx::postgres::types::PgInterval;
+
+use super::explanation::Considered;
+use super::statement::SCOPES;
+use crate::api::duration;
+use crate::db::decode::{self, List};
+use crate::db::intervals::delta;
+
+pub(super) fn considered(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
+    let mut all = timeouts(row)?;
+    let length = |column: &str| -> Result<Option<String>, sqlx::Error> {
+        let value: Option<PgInterval> = row.try_get(column)?;
+        Ok(value.map(|value| duration::format(delta(&value))))
+    };
+    for (field, column) in
+        [("extendBy", "extend_by"), ("gracePeriod", "grace"), ("heartbeatTimeout", "heartbeat")]
+    {
+        let mut counts = true;
+        let promised = decode::maybe_at(row, "promised")?.filter(|_| field == "extendBy");
+        for scope in SCOPES {
+            let Some(value) = length(&format!("{scope}_{column}"))? else { continue };
+            let source = column.split('_').next().unwrap_or(column);
+            let source = row.try_get(format!("{scope}_{source}_source").as_str())?;
+            let mut said = one(field, value, source, &mut counts);
+            if let Some(at) = promised.filter(|_| said.counts) {
+                said.why = format!(
+                    "the most specific; extended to at least {}, as promised when its timeout was longer",
+                    at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+                )
+                .into();
+            }
+            all.push(said);
+        }
+    }
+    let mut counts = true;
+    for scope in SCOPES {
+        let Some(value) = row.try_get(format!("{scope}_on_stale").as_str())? else { continue };
+        let source = row.try_get(format!("{scope}_on_stale_source").as_str())?;
+        all.push(one("onStale", value, source, &mut counts));
+    }
+    let mut counts = true;
+    for scope in SCOPES {
+        let percent: Option<i32> = row.try_get(format!("{scope}_warn_percent").as_str())?;
+        let percent = percent.map(|percent| format!("{percent} % of the timeout"));
+        let Some(value) = length(&format!("{scope}_warn_after"))?.or(percent) else { continue };
+        let source = row.try_get(format!("{scope}_warn_source").as_str())?;
+        all.push(one("warnAfter", value, source, &mut counts));
+    }
+    for scope in SCOPES {
+        let overruled: Option<List<String>> = row.try_get(format!("{scope}_overruled").as_str())?;
+        for said in overruled.map_or_else(Vec::new, |list| list.0) {
+            let Some((field, source)) = said.split_once(" of ") else { continue };
+            let field = FIELDS.into_iter().find(|name| *name == field).unwrap_or("timeout");
+            all.push(Considered {
+                field: field.into(),
+                value: "-".to_owned(),
+                source: source.to_owned(),
+                why: "another object of the same rank is older".into(),
+                counts: false,
+            });
+        }
+    }
+    all.sort_by_key(|c| FIELDS.iter().position(|name| *name == c.field));
+    Ok(all)
+}
+
+/// The fields in the order in which they are told.
+const FIELDS: [&str; 7] =
+    ["timeout", "dynamicTimeout", "extendBy", "gracePeriod", "heartbeatTimeout", "onStale", "warnAfter"];
+
+/// The first one counts.
+fn one(field: &'static str, value: String, source: String, counts: &mut bool) -> Considered {
+    let first = std::mem::replace(counts, false);
+    let why = if first { "the most specific" } else { "a more specific one counts" };
+    Considered { field: field.into(), value, source, why: why.into(), counts: first }
+}
+
+/// Of timeouts the one of the lowest rank counts.
+fn timeouts(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
+    let mut found: Vec<(i16, String, String)> = Vec::new();
+    for scope in SCOPES {
+        let value: Option<PgInterval> = row.try_get(format!("{scope}_timeout").as_str())?;
+        let Some(value) = value else { continue };
+        let rank = row.try_get(format!("{scope}_timeout_rank").as_str())?;
+        let source = row.try_get(format!("{scope}_timeout_source").as_str())?;
+        found.push((rank, duration::format(delta(&value)), source));
+    }
+    found.sort_by_key(|(rank, ..)| *rank);
+    let mut counts = true;
+    Ok(found
+        .into_iter()
+        .map(|(rank, value, source)| {
+            // A policy's timeouts from history have the even ranks.
+            let history = (10..40).contains(&rank) && rank % 10 == 0;
+            let mut considered = one("timeout", value, source, &mut counts);
+            if history && considered.counts {
+                considered.why = "the most specific, from history".into();
+            }
+            considered
+        })
+        .collect())
+}

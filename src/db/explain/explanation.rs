@@ -1,0 +1,127 @@
+//! What is known of one execution at one moment.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+
+use crate::api::Phase;
+use crate::db::mapping::CLOCKS_MAY_DIFFER_MINUTES;
+use crate::db::reason::Reason;
+
+/// Everything that is known of one execution at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The moment, by the database's clock.
+    pub now: DateTime<Utc>,
+    /// The row's id.
+    pub id: String,
+    /// Its job.
+    pub job_id: Option<String>,
+    /// The type of the job, where that is known.
+    pub job_type: Option<String>,
+    /// Its number within the job.
+    pub number: Option<i64>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// The status as the table has it.
+    pub status: String,
+    /// When it started.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When the row was made, where that is mapped.
+    pub created_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// What every rule says that could govern it, the most specific first, for each field.
+    pub considered: Vec<Considered>,
+    /// From when its time counts: the later of its start and its creation, and without a start not before it was first seen
+    /// running in the present version of its row; `None`: it has no start, and was not seen running in that version.
+    pub counts_from: Option<DateTime<Utc>>,
+    /// When it is past its deadline.
+    pub deadline: Option<DateTime<Utc>>,
+    /// The evidence that the store knows, beside the deadline.
+    pub evidence: Vec<Evidence>,
+    /// Why it is stale now, if it is, and what the operator does about it: `Fail`, `Cancel` or `AlertOnly`.
+    #[serde(serialize_with = "stale")]
+    pub stale: Option<(String, String)>,
+    /// What the operator does once it is stale.
+    pub action: String,
+}
+
+/// What one rule says of one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Considered {
+    /// The field, as specs call it.
+    pub field: Cow<'static, str>,
+    /// What it says.
+    pub value: String,
+    /// Who says so.
+    pub source: String,
+    /// Why it counts or does not.
+    pub why: Cow<'static, str>,
+    /// Whether it counts.
+    pub counts: bool,
+}
+
+/// Evidence of death beside the deadline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Evidence {
+    /// Of what.
+    pub reason: Reason,
+    /// What is seen.
+    pub seen: String,
+    /// From when on the execution is stale by it, if nothing changes.
+    pub stale_at: Option<DateTime<Utc>>,
+}
+
+/// With names, which a pair has not.
+#[allow(clippy::ref_option, reason = "serde asks for it")]
+fn stale<S: serde::Serializer>(stale: &Option<(String, String)>, serializer: S) -> Result<S::Ok, S::Error> {
+    let named =
+        stale.as_ref().map(|(reason, action)| serde_json::json!({"reason": reason, "action": action}));
+    named.serialize(serializer)
+}
+
+impl Explanation {
+    /// When it will be stale if nothing changes, and why: the earliest of its deadline and the evidence. Only what runs can be.
+    pub fn stale_at(&self) -> Option<(DateTime<Utc>, Reason)> {
+        if self.phase != Phase::Running {
+            return None;
+        }
+        let evidence = self.evidence.iter().filter_map(|e| Some((e.stale_at?, e.reason)));
+        let deadline = self.deadline.map(|at| (at, Reason::DeadlineExceeded));
+        deadline.into_iter().chain(evidence).min_by_key(|(at, _)| *at)
+    }
+
+    /// From when its time counts and why, where that is not its start.
+    pub fn counts_otherwise(&self) -> Option<(DateTime<Utc>, String)> {
+        let from = self.counts_from?;
+        let Some(start) = self.started_at else {
+            let why = if self.created_at == Some(from) {
+                "its creation"
+            } else {
+                "when it was first seen running in the present version of its row"
+            };
+            return Some((from, format!("{why}, since it has no start")));
+        };
+        let base = start.max(self.created_at.unwrap_or(start));
+        let mut why = Vec::new();
+        if base > start {
+            why.push("its creation, which is later than its start".to_owned());
+        }
+        if base - start >= TimeDelta::minutes(CLOCKS_MAY_DIFFER_MINUTES.into()) {
+            let ask = "StartedBeforeCreated: do those who write both use one clock and time zone?";
+            why.push(ask.to_owned());
+        }
+        let paused = TimeDelta::seconds((from - base).num_seconds());
+        if paused > TimeDelta::zero() {
+            why.push(format!("later by {}, for which it was paused", crate::api::duration::format(paused)));
+        }
+        (!why.is_empty()).then(|| (from, why.join("; ")))
+    }
+
+    /// How long it has run.
+    pub fn runtime(&self) -> Option<TimeDelta> {
+        Some(self.completed_at.unwrap_or(self.now) - self.started_at?)
+    }
+}

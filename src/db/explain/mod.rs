@@ -1,0 +1,73 @@
+//! Why one execution is stale, or is not: its row, each rule that could govern it, the evidence, and what follows. By the
+//! same statement parts as the sweep.
+
+mod considered;
+mod evidence;
+mod explanation;
+mod records;
+mod statement;
+
+use sqlx::{AssertSqlSafe, Row as _};
+
+use self::considered::considered;
+use self::evidence::evidence;
+pub use self::explanation::{Considered, Evidence, Explanation};
+pub use self::records::{Record, records};
+use self::statement::statement;
+use super::{Database, DbError, Judge, decode};
+use crate::api::Phase;
+
+/// Explains the execution with this id (in its canonical form), or `None`: there is none.
+pub async fn explain(
+    database: &Database,
+    judge: &Judge<'_>,
+    id: &str,
+) -> Result<Option<Explanation>, DbError> {
+    let m = judge.mapping;
+    let sql = statement(judge);
+    let mut tx = database.read().await?;
+    let query = judge.bind(sqlx::query(AssertSqlSafe(sql))).bind(vec![id.to_owned()]).persistent(false);
+    let row = query.fetch_optional(&mut *tx).await?;
+    tx.commit().await?;
+    let Some(row) = row else { return Ok(None) };
+    let status: Option<String> = row.try_get("status")?;
+    let reason: Option<String> = row.try_get("reason")?;
+    Ok(Some(Explanation {
+        now: decode::at(&row, "now")?,
+        id: id.to_owned(),
+        job_id: row.try_get("job_id")?,
+        job_type: row.try_get("job_type")?,
+        number: row.try_get("number")?,
+        phase: status.as_deref().map_or(Phase::Unmapped, |text| m.phase(text)),
+        status: status.unwrap_or_else(|| "NULL".to_owned()),
+        started_at: decode::maybe_at(&row, "started_at")?,
+        created_at: decode::maybe_at(&row, "created_at")?,
+        completed_at: decode::maybe_at(&row, "completed_at")?,
+        considered: considered(&row)?,
+        counts_from: decode::maybe_at(&row, "counts_from")?,
+        deadline: decode::maybe_at(&row, "deadline")?,
+        evidence: evidence(judge, &row)?,
+        stale: reason.zip(row.try_get("stale_action")?),
+        action: row.try_get("action")?,
+    }))
+}
+
+/// Whether there is a row with this id (in its canonical form) that is no execution of the application's: outside of
+/// `table.filter`.
+pub async fn outside(database: &Database, judge: &Judge<'_>, id: &str) -> Result<bool, DbError> {
+    let m = judge.mapping;
+    if !m.has_filter() {
+        return Ok(false);
+    }
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM {} AS t WHERE {} = $1::text::{} AND ({}) IS NOT TRUE)",
+        m.table(),
+        m.id(),
+        m.id_type().sql(),
+        m.exists()
+    );
+    let mut tx = database.read().await?;
+    let found = sqlx::query_scalar(AssertSqlSafe(sql)).bind(id).persistent(false).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(found)
+}

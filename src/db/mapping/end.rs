@@ -1,0 +1,53 @@
+//! What a statement writes that ends an execution.
+
+use super::Mapping;
+use super::sql::{literal, quote};
+use super::types::TimeType;
+use crate::api::OnStale;
+
+impl Mapping {
+    /// Whether an execution can be cancelled: the mapping has a text for it, and the column room.
+    pub const fn can_cancel(&self) -> bool {
+        self.types.can_cancel
+    }
+
+    /// The clause that locks the rows `t` that are to be ended, but for those that another transaction holds. It is the lock
+    /// that the update takes itself. A stronger one would pass over rows that others only refer to, as a worker does that
+    /// writes its log to a table with a foreign key, and would have those wait.
+    pub const fn lock(&self) -> &'static str {
+        if self.types.ends_keys {
+            "FOR UPDATE OF t SKIP LOCKED"
+        } else {
+            "FOR NO KEY UPDATE OF t SKIP LOCKED"
+        }
+    }
+
+    /// The assignments that end an execution at the database's now, failed or cancelled.
+    pub fn end_assignments(&self, how: OnStale, explanation: &str) -> String {
+        let columns = &self.table.columns;
+        let now = match self.types.completed_at {
+            TimeType::Instant => "statement_timestamp()".to_owned(),
+            TimeType::Local => {
+                format!("statement_timestamp() AT TIME ZONE {}", literal(&self.table.time_zone))
+            }
+        };
+        let statuses = &self.table.statuses;
+        let text = match how {
+            OnStale::Cancel => statuses.cancelled.first().map_or("cancelled", |s| s.0.as_str()),
+            _ => statuses.failed.first().map_or("failed", |s| s.0.as_str()),
+        };
+        let mut set = format!(
+            "{} = {}, {} = {now}",
+            quote(&columns.status.0),
+            literal(text),
+            quote(&columns.completed_at.0)
+        );
+        if let Some(error) = &columns.error {
+            let limit =
+                self.types.error_limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+            let explanation: String = explanation.chars().take(limit).collect();
+            set.push_str(&format!(", {} = {}", quote(&error.0), literal(&explanation)));
+        }
+        set
+    }
+}

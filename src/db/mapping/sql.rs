@@ -1,0 +1,106 @@
+//! Names, texts and conditions as they stand in a statement. Every identifier is quoted and every text is an escaped literal.
+
+use crate::api::Table;
+use crate::api::filter::Test;
+use crate::api::identifier::Identifier;
+use crate::api::table::StatusText;
+
+/// The longest id, in bytes, of an execution that the operator handles. An entry of an index has room for 2,704 bytes, and
+/// the operator's own tables have ids in theirs.
+pub const ID_BYTES: u16 = 1_000;
+
+/// How many characters are read of any other text of a row. What is compared, as a job with the key of a rule, is compared
+/// whole, by the server.
+pub const TEXT_CHARS: u16 = 256;
+
+/// How many characters are read of a text of a record. The operator writes shorter ones.
+pub const RECORD_CHARS: i32 = 1_024;
+
+/// `column IN (…)` with one literal a text; never true without texts.
+pub fn condition(column: &str, texts: &[StatusText]) -> String {
+    match texts {
+        [] => "false".to_owned(),
+        [one] => format!("{column} = {}", literal(&one.0)),
+        many => {
+            format!("{column} IN ({})", many.iter().map(|t| literal(&t.0)).collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// The condition that a row passes the filter of a table, if it has one. `alias` is put before the columns. Values are literals
+/// of no type, which Postgres reads as the column's.
+pub fn filter(table: &Table, alias: &str) -> Option<String> {
+    let conditions: Vec<String> = table
+        .filter
+        .iter()
+        .map(|condition| {
+            let column = format!("{alias}{}", quote(&condition.column.0));
+            match condition.test() {
+                Some(Test::OneOf([one])) => format!("{column} = {}", literal(&one.0)),
+                Some(Test::OneOf(values)) => {
+                    let values: Vec<String> = values.iter().map(|value| literal(&value.0)).collect();
+                    format!("{column} IN ({})", values.join(", "))
+                }
+                Some(Test::IsNull) => format!("{column} IS NULL"),
+                Some(Test::NotNull) => format!("{column} IS NOT NULL"),
+                // Refused when the store is opened.
+                None => "false".to_owned(),
+            }
+        })
+        .collect();
+    (!conditions.is_empty()).then(|| conditions.join(" AND "))
+}
+
+/// A condition on a row, and that it passes the filter of the table.
+pub fn filtered(condition: String, table: &Table, alias: &str) -> String {
+    match filter(table, alias) {
+        Some(filter) => format!("({condition} AND {filter})"),
+        None => condition,
+    }
+}
+
+/// The table with its schema, quoted.
+pub fn qualified(table: &Table) -> String {
+    format!("{}.{}", quote(&table.schema.0), quote(&table.name.0))
+}
+
+/// An instant that the client can hold: the far ends of Postgres' range, infinity among them, are cut to the years
+/// 1 and 9999. NULL stays NULL, which `LEAST` and `GREATEST` alone would pass over.
+pub fn wire(instant: &str) -> String {
+    format!(
+        "CASE WHEN {instant} IS NOT NULL \
+         THEN LEAST(GREATEST({instant}, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) END"
+    )
+}
+
+/// The first characters of the text of an SQL expression: enough to show, and no more than [`TEXT_CHARS`].
+pub fn cut(expression: &str) -> String {
+    format!("left({expression}::text, {TEXT_CHARS})")
+}
+
+/// A quoted identifier.
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A string literal that means the same whatever `standard_conforming_strings` says.
+pub fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+}
+
+pub(super) fn column(name: &Identifier) -> String {
+    format!("t.{}", quote(&name.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_names_stay_names() {
+        assert_eq!(quote("a\"; drop table x; --"), "\"a\"\"; drop table x; --\"");
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal("\\'; drop"), "E'\\\\''; drop'");
+    }
+}

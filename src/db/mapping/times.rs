@@ -1,0 +1,152 @@
+//! The times of a row as instants, and conditions on them that an index serves.
+
+use super::sql::{column, literal, wire};
+use super::types::TimeType;
+use super::{CLOCKS_MAY_DIFFER_MINUTES, Mapping};
+
+impl Mapping {
+    /// The start as the column has it: what indexes are on.
+    pub fn started_column(&self) -> String {
+        column(&self.table.columns.started_at)
+    }
+
+    /// The end as the column has it.
+    pub fn completed_column(&self) -> String {
+        column(&self.table.columns.completed_at)
+    }
+
+    /// The SQL type of the start column.
+    pub const fn start_type(&self) -> &'static str {
+        match self.types.started_at {
+            TimeType::Instant => "timestamptz",
+            TimeType::Local => "timestamp",
+        }
+    }
+
+    /// Whether times are local ones, so that it depends on the zone of the mapping which instants they are.
+    pub fn has_local_times(&self) -> bool {
+        let types = &self.types;
+        let all = [
+            Some(types.started_at),
+            Some(types.completed_at),
+            types.created_at,
+            types.heartbeat_at,
+            types.job_finished_at,
+        ];
+        all.contains(&Some(TimeType::Local))
+    }
+
+    /// The start as an instant. A local time that a clock showed twice is read as the later instant, so that no
+    /// deadline comes too early.
+    pub fn started_at(&self) -> String {
+        self.instant(&self.started_column(), self.types.started_at)
+    }
+
+    /// What tells a run from others of the same row: its start, or its creation where that is mapped and it has no start. Its
+    /// time counts from what [`super::Judge`] says.
+    pub fn began_at(&self) -> String {
+        match self.created_at() {
+            Some(created) => format!("COALESCE({}, {created})", self.started_at()),
+            None => self.started_at(),
+        }
+    }
+
+    /// The creation as an instant, where it is mapped.
+    pub fn created_at(&self) -> Option<String> {
+        let created = self.table.columns.created_at.as_ref()?;
+        Some(self.instant(&column(created), self.types.created_at?))
+    }
+
+    /// The condition that the start is before the creation by more than clocks may differ, where that is mapped.
+    pub fn started_before_created(&self) -> String {
+        let before = |created: String| {
+            format!(
+                "{} <= {} - interval '{CLOCKS_MAY_DIFFER_MINUTES} minutes'",
+                self.started_at(),
+                wire(&created)
+            )
+        };
+        self.created_at().map_or("false".to_owned(), before)
+    }
+
+    /// The last heartbeat as an instant, where it is mapped.
+    pub fn heartbeat_at(&self) -> Option<String> {
+        let heartbeat = self.table.columns.heartbeat_at.as_ref()?;
+        Some(self.instant(&column(heartbeat), self.types.heartbeat_at?))
+    }
+
+    /// The condition that the last heartbeat is not after `cutoff`, built like [`Self::started_by`].
+    pub fn heartbeat_by(&self, cutoff: &str) -> Option<String> {
+        let heartbeat = self.table.columns.heartbeat_at.as_ref()?;
+        Some(self.by(&column(heartbeat), self.types.heartbeat_at?, cutoff))
+    }
+
+    /// The end as an instant.
+    pub fn completed_at(&self) -> String {
+        self.instant(&self.completed_column(), self.types.completed_at)
+    }
+
+    /// The condition that the end is not after `cutoff`, built like [`Self::started_by`].
+    pub fn completed_by(&self, cutoff: &str) -> String {
+        self.by(&self.completed_column(), self.types.completed_at, cutoff)
+    }
+
+    /// The condition that the end is after `cutoff`, so that an index on the end serves it.
+    pub fn completed_after(&self, cutoff: &str) -> String {
+        let column = self.completed_column();
+        match self.types.completed_at {
+            TimeType::Instant => format!("{column} > ({cutoff})"),
+            TimeType::Local => {
+                format!("{column} > (({cutoff}) AT TIME ZONE {})", literal(&self.table.time_zone))
+            }
+        }
+    }
+
+    /// Whether an index on all rows begins with the end.
+    pub const fn indexed_by_end(&self) -> bool {
+        self.types.indexed_by_end
+    }
+
+    /// The condition that the start is not after `cutoff`, an SQL expression for an instant. It is built so that an
+    /// index on the start column serves it: a stable expression on the other side, in the type of the column.
+    pub fn started_by(&self, cutoff: &str) -> String {
+        self.by(&self.started_column(), self.types.started_at, cutoff)
+    }
+
+    pub(super) fn by(&self, column: &str, type_: TimeType, cutoff: &str) -> String {
+        let zone = literal(&self.table.time_zone);
+        match type_ {
+            TimeType::Instant => format!("{column} <= ({cutoff})"),
+            TimeType::Local if self.fixed_zone() => format!("{column} <= (({cutoff}) AT TIME ZONE {zone})"),
+            // Where clocks are set back a later instant can have an earlier local time: the first half narrows by
+            // index with more slack than any clock change, the second decides.
+            TimeType::Local => format!(
+                "({column} <= (({cutoff}) AT TIME ZONE {zone}) + interval '3 hours' AND {} <= ({cutoff}))",
+                self.instant(column, type_)
+            ),
+        }
+    }
+
+    /// Whether the order of the start column is the order of the instants.
+    pub fn starts_in_order(&self) -> bool {
+        self.types.started_at == TimeType::Instant || self.fixed_zone()
+    }
+
+    /// A column as an instant. Local times at the ends of what Postgres can hold have none in zones before or behind UTC, and
+    /// asking for it is an error: they are taken for infinite.
+    pub(super) fn instant(&self, column: &str, type_: TimeType) -> String {
+        let zone = literal(&self.table.time_zone);
+        match type_ {
+            TimeType::Instant => column.to_owned(),
+            TimeType::Local if self.fixed_zone() => format!("({column} AT TIME ZONE {zone})"),
+            TimeType::Local => format!(
+                "CASE WHEN {column} > '294276-01-01' THEN 'infinity' WHEN {column} < '4712-01-01 BC' THEN '-infinity' \
+                 ELSE {column} AT TIME ZONE {zone} END"
+            ),
+        }
+    }
+
+    fn fixed_zone(&self) -> bool {
+        matches!(self.table.time_zone.as_str(), "UTC" | "Etc/UTC" | "GMT" | "Z")
+    }
+}

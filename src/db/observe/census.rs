@@ -1,0 +1,101 @@
+//! All other rows, counted. It reads the whole table.
+
+use sqlx::{AssertSqlSafe, Row as _};
+
+use crate::db::{Database, DbError, Mapping};
+
+/// The executions that do not run. Without an index of their own these figures read the whole table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// Executions that wait.
+    pub scheduled: i64,
+    /// Executions that started within 24 hours.
+    pub recent: i64,
+}
+
+/// Rows that contradict themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contradictions {
+    /// Their status is not in the mapping.
+    pub unmapped: i64,
+    /// One of those statuses, for the message.
+    pub example: Option<String>,
+    /// They run and have no start.
+    pub running_without_start: i64,
+    /// They have ended and have no end.
+    pub finished_without_end: i64,
+    /// They have ended before they started.
+    pub ended_before_start: i64,
+    /// They run and have an end.
+    pub running_with_end: i64,
+    /// They run and start in the future, by more than clocks may differ.
+    pub start_in_future: i64,
+    /// They run and start before they were created, by more than clocks may differ.
+    pub started_before_created: i64,
+    /// They were run again within a day with the start of a run that had ended, as [`crate::db::again`] counts.
+    pub started_again: i64,
+    /// Their id is missing, or longer than the operator handles.
+    pub id_too_long: i64,
+}
+
+/// Counts the executions that do not run.
+pub async fn census(database: &Database, m: &Mapping) -> Result<Census, DbError> {
+    let sql = format!(
+        "SELECT (SELECT count(*) FROM {table} AS t WHERE {scheduled}) AS scheduled,
+                (SELECT count(*) FROM {table} AS t WHERE {start} IS NOT NULL AND NOT ({before}) AND {exists} AND ({ignored}) IS NOT TRUE) AS recent",
+        table = m.table(),
+        scheduled = m.scheduled(),
+        start = m.started_column(),
+        exists = m.exists(),
+        before = m.started_by("statement_timestamp() - interval '24 hours'"),
+        ignored = m.ignored(),
+    );
+    let mut tx = database.read().await?;
+    let row = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(Census { scheduled: row.try_get("scheduled")?, recent: row.try_get("recent")? })
+}
+
+/// Counts the rows that contradict themselves. It reads the whole table, so it is asked for seldom.
+pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradictions, DbError> {
+    let sql = format!(
+        "SELECT count(*) FILTER (WHERE ({mapped}) IS NOT TRUE) AS unmapped,
+                left(min(COALESCE({status}::text, 'NULL')) FILTER (WHERE ({mapped}) IS NOT TRUE), 63) AS example,
+                count(*) FILTER (WHERE {running} AND {start} IS NULL) AS running_without_start,
+                count(*) FILTER (WHERE {finished} AND {end} IS NULL) AS finished_without_end,
+                count(*) FILTER (WHERE {finished} AND {ended_at} < {started_at}) AS ended_before_start,
+                count(*) FILTER (WHERE {running} AND {end} IS NOT NULL) AS running_with_end,
+                count(*) FILTER (WHERE {running} AND NOT ({started_by_now})) AS start_in_future,
+                count(*) FILTER (WHERE {running} AND {before_created}) AS started_before_created,
+                count(*) FILTER (WHERE ({handled}) IS NOT TRUE) AS id_too_long
+         FROM {table} AS t WHERE {exists}",
+        exists = m.exists(),
+        mapped = m.mapped(),
+        status = m.status(),
+        running = m.running(),
+        finished = m.finished(),
+        start = m.started_column(),
+        end = m.completed_column(),
+        ended_at = m.completed_at(),
+        started_at = m.started_at(),
+        started_by_now = m.started_by("statement_timestamp() + interval '1 minute'"),
+        before_created = m.started_before_created(),
+        handled = m.only_handled("true".to_owned()),
+        table = m.table(),
+    );
+    let mut tx = database.read().await?;
+    let row = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(Contradictions {
+        unmapped: row.try_get("unmapped")?,
+        example: row.try_get("example")?,
+        running_without_start: row.try_get("running_without_start")?,
+        finished_without_end: row.try_get("finished_without_end")?,
+        ended_before_start: row.try_get("ended_before_start")?,
+        running_with_end: row.try_get("running_with_end")?,
+        start_in_future: row.try_get("start_in_future")?,
+        started_before_created: row.try_get("started_before_created")?,
+        started_again: 0,
+        id_too_long: row.try_get("id_too_long")?,
+    })
+}

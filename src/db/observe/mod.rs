@@ -1,0 +1,9 @@
+//! What can be seen of a store without changing it.
+
+mod census;
+mod live;
+mod pulse;
+
+pub use census::{Census, Contradictions, census, contradictions};
+pub use live::{Live, Suspects, governed, live, running};
+pub use pulse::{Pulse, pulse};

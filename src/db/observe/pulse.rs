@@ -1,0 +1,163 @@
+//! What enforcement needs to know of one moment.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::{AssertSqlSafe, Row as _};
+
+use crate::db::decode;
+use crate::db::judge::Take;
+use crate::db::{Database, DbError, Judge};
+
+/// All that enforcement needs to know of one moment. It costs the same beside any number of healthy executions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// The moment, by the database's clock.
+    pub now: DateTime<Utc>,
+    /// Executions that are stale and to be ended.
+    pub stale: i64,
+    /// The next deadline of an execution that is not stale yet, if one is known to come within the horizon.
+    pub next_deadline: Option<DateTime<Utc>>,
+}
+
+/// Looks for stale executions and the next deadline within `horizon`, by the indexes on running executions.
+pub async fn pulse(database: &Database, judge: &Judge<'_>, horizon: TimeDelta) -> Result<Pulse, DbError> {
+    let sql = look(judge, horizon);
+    let mut tx = database.read().await?;
+    let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).persistent(false);
+    let row = query.fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(Pulse {
+        now: decode::at(&row, "now")?,
+        stale: row.try_get("stale")?,
+        next_deadline: decode::maybe_at(&row, "next_deadline")?,
+    })
+}
+
+fn look(judge: &Judge<'_>, horizon: TimeDelta) -> String {
+    format!(
+        "WITH {ctes} SELECT statement_timestamp() AS now, (SELECT count(*) FROM stale) AS stale,
+                            {next_deadline} AS next_deadline",
+        ctes = judge.ctes(Take::Look(horizon)),
+        next_deadline = judge.next_deadline(horizon),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::identifier::Identifier;
+    use crate::api::table::{Jobs, StatusText};
+    use crate::db::judge::Rules;
+    use crate::db::mapping::{IdType, TimeType, Types};
+    use crate::db::{Layout, Mapping};
+    use crate::rules::{Base, Compiled, Policy, Said, Warn, compile};
+
+    const TYPES: Types = Types {
+        id: IdType::Integer,
+        started_at: TimeType::Instant,
+        completed_at: TimeType::Instant,
+        job_id: Some(IdType::Integer),
+        job_type_is_text: false,
+        heartbeat_at: None,
+        created_at: None,
+        indexed_by_job: true,
+        indexed_by_type: false,
+        indexed_by_end: true,
+        can_cancel: true,
+        ends_keys: false,
+        jobs_alike: true,
+        job_finished_at: None,
+        error_limit: None,
+        unusable_ids: false,
+        jobs_comparable: true,
+        versions: true,
+    };
+
+    fn identifier(name: &str) -> Identifier {
+        Identifier(name.to_owned())
+    }
+
+    /// A table of which everything is mapped.
+    fn widest(started_at: TimeType, zone: &str, of_jobs: bool) -> Mapping {
+        let mut layout = Layout::default();
+        let columns = &mut layout.table.columns;
+        columns.created_at = Some(identifier("created_at"));
+        columns.paused_seconds = Some(identifier("paused_seconds"));
+        columns.heartbeat_at = Some(identifier("heartbeat_at"));
+        columns.worker = Some(identifier("worker"));
+        columns.workload = Some(identifier("workload"));
+        columns.job_type = (!of_jobs).then(|| identifier("job_type"));
+        layout.table.time_zone = zone.to_owned();
+        layout.table.statuses.paused = vec![StatusText("paused".to_owned())];
+        let mut jobs = Jobs::default();
+        jobs.columns.type_ = of_jobs.then(|| identifier("job_type"));
+        jobs.columns.finished_at = Some(identifier("finished_at"));
+        layout.jobs = Some(jobs);
+        let times = Some(started_at);
+        let types = Types {
+            completed_at: started_at,
+            started_at,
+            job_type_is_text: true,
+            heartbeat_at: times,
+            ..TYPES
+        };
+        Mapping::new(
+            layout,
+            Types { created_at: times, job_finished_at: times, indexed_by_type: true, ..types },
+        )
+    }
+
+    /// Rules of jobs and of types, and a grace period for those that run again.
+    fn in_force() -> Compiled {
+        let hour = TimeDelta::hours(1);
+        let base = Base {
+            timeout: Said::new(hour, "ExecutionStore/s"),
+            grace: Said::new(hour, "ExecutionStore/s"),
+            heartbeat: Some(Said::new(hour, "ExecutionStore/s")),
+            on_stale: Said::new(crate::api::OnStale::Fail, "ExecutionStore/s"),
+            warn: Said::new(Warn::After(hour), "ExecutionStore/s"),
+            overruled: Vec::new(),
+            store: "ExecutionStore/s".to_owned(),
+        };
+        let policy = Policy {
+            name: "p".to_owned(),
+            created: 0,
+            jobs: vec!["1".to_owned()],
+            types: vec!["etl".to_owned()],
+            all: false,
+            timeout: Some(hour),
+            grace: None,
+            heartbeat: None,
+            on_stale: None,
+            warn: None,
+            dynamic: None,
+            notifies: false,
+        };
+        compile(base, Vec::new(), vec![policy])
+    }
+
+    fn length(mapping: &Mapping) -> usize {
+        let in_force = in_force();
+        let judge = Judge {
+            single_active_execution: Some(TimeDelta::hours(1)),
+            workloads: Some(TimeDelta::hours(1)),
+            ..Judge::new(mapping, &in_force, Rules::Table(1), DateTime::default()).with_evidence(false)
+        };
+        look(&judge, TimeDelta::hours(1)).len()
+    }
+
+    #[test]
+    fn a_look_for_deadlines_stays_short() {
+        let plain = Mapping::new(Layout::default(), TYPES);
+        let lengths = [
+            length(&plain),
+            length(&widest(TimeType::Instant, "UTC", false)),
+            length(&widest(TimeType::Instant, "UTC", true)),
+            length(&widest(TimeType::Local, "UTC", false)),
+            length(&widest(TimeType::Local, "Europe/Berlin", false)),
+            length(&widest(TimeType::Local, "Europe/Berlin", true)),
+        ];
+        let bounds = [16, 32, 32, 32, 32, 32].map(|kib: usize| kib << 10);
+        let short = lengths.iter().zip(bounds).all(|(length, bound)| *length <= bound);
+        assert!(short, "{lengths:?}, and at most {bounds:?}");
+    }
+}

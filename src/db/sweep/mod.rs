@@ -1,0 +1,67 @@
+//! Ends every stale execution of a store, in batches of one guarded statement each.
+
+mod outcome;
+mod pass;
+mod statement;
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+
+pub use self::outcome::{Ended, Known, Outcome, Refused};
+pub use self::pass::Sweep;
+use self::pass::{Next, Pass, Refusals, again};
+pub use self::statement::BATCH;
+pub(super) use self::statement::source;
+use super::judge::End;
+use super::own::Records;
+use super::{Database, DbError, Judge, Ledger};
+
+/// Ends what is stale until nothing is left that could be taken; each batch is handed to `done` once it is committed,
+/// which may say to break off. A row that another transaction holds is passed over: whoever holds it may be finishing
+/// it, and the next sweep sees. A row that the server refuses to have ended holds up no other.
+///
+/// After a first full batch a second connection works from the other end until both meet: two on one range only wait
+/// for each other, two on ranges of their own take little more than half the time. What a person asks for takes one
+/// connection only: the others are the operator's.
+pub async fn run(
+    database: &Database,
+    judge: &Judge<'_>,
+    ledger: &Ledger,
+    sweep: &Sweep,
+    known: Known,
+    mut done: impl FnMut(&[Ended]) -> ControlFlow<()>,
+) -> Result<Outcome, DbError> {
+    let stop = AtomicBool::new(false);
+    let mut todo = if known.again { again(&known.rows) } else { Vec::new() };
+    todo.push(Next::Batch);
+    let rows = known.rows.into_iter().map(|row| (row.id, row.why)).collect();
+    let refusals = Mutex::new(Refusals { rows, statements: 0, retries: 0 });
+    let records = Records::new(database, ledger);
+    let from = |end, todo| {
+        Pass { database, judge, records: &records, sweep, end, refusals: &refusals }
+            .batches(todo, &stop)
+            .boxed()
+    };
+    let mut batches = from(End::Oldest, todo);
+    let (mut total, mut alone) = (0, true);
+    while let Some(batch) = batches.try_next().await? {
+        total += batch.len() as u64;
+        if done(&batch).is_break() {
+            // What is under way is still committed and told.
+            stop.store(true, Ordering::Relaxed);
+        }
+        // One connection is left for counting.
+        let may_have_two = judge.asked.is_none() && database.connections() > 2;
+        if alone && may_have_two && batch.len() >= BATCH as usize {
+            batches = stream::select(batches, from(End::Newest, vec![Next::Batch])).boxed();
+            alone = false;
+        }
+    }
+    drop(batches);
+    let Refusals { rows, retries, .. } = refusals.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let refused = rows.into_iter().map(|(id, why)| Refused { id, why }).collect();
+    Ok(Outcome { ended: total, refused, retries, fault: records.fault() })
+}

@@ -1,0 +1,248 @@
+//! One sweep from one end, batch by batch; a batch that the server refuses is split until the rows are found that it is refused
+//! for.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::stream::{self, Stream};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use uuid::Uuid;
+
+use super::outcome::{Ended, Refused};
+use super::statement::{BATCH, read, statement};
+use crate::db::judge::{Among, End, Rules, Take};
+use crate::db::own::Records;
+use crate::db::server_text::line;
+use crate::db::{Database, DbError, Judge, Ledger};
+
+/// Tries of one batch when the server asks for another (deadlock, serialization failure, lock timeout, shutdown).
+const TRIES: u32 = 4;
+
+/// How far a sweep looks for the rows that statements are refused for: after so many refused statements it goes on in
+/// bigger steps, passing over so many rows that are refused together. The more there are the less exactly are they
+/// found, so that a block of them holds up no others.
+const GRAINS: [(usize, usize); 3] = [(250, 1), (750, 100), (790, BATCH as usize)];
+
+/// One pass over a store.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// Names the pass in `jobexec.sweeps` and in its Event.
+    pub id: Uuid,
+    /// Why it runs.
+    pub trigger: &'static str,
+}
+
+/// What the server has refused in one sweep.
+#[derive(Default)]
+pub(super) struct Refusals {
+    /// By id, why.
+    pub(super) rows: BTreeMap<String, String>,
+    pub(super) statements: usize,
+    /// Statements that the server wanted to have once more.
+    pub(super) retries: u64,
+}
+
+/// What the next statement is about.
+pub(super) enum Next {
+    /// Whatever is stale, but for what is known to be refused.
+    Batch,
+    /// These rows of a batch that was refused.
+    These(Vec<String>),
+}
+
+/// The known ones in pieces, beginning anywhere, so that each time others are looked at one by one.
+pub(super) fn again(rows: &[Refused]) -> Vec<Next> {
+    let mut ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
+    let anywhere = usize::from(Uuid::new_v4().as_bytes()[0]) * ids.len() / 256;
+    ids.rotate_left(anywhere);
+    ids.chunks(BATCH as usize).map(|ids| Next::These(ids.to_vec())).collect()
+}
+
+/// What one statement came to.
+struct Attempt {
+    ended: Vec<Ended>,
+    /// The rows that it was about and that run on nevertheless.
+    swallowed: Vec<String>,
+    /// Whether it was about none, since the record is not that of the table any more.
+    of_another: bool,
+}
+
+/// One sweep from one end.
+#[derive(Clone, Copy)]
+pub(super) struct Pass<'a> {
+    pub(super) database: &'a Database,
+    pub(super) judge: &'a Judge<'a>,
+    pub(super) records: &'a Records<'a>,
+    pub(super) sweep: &'a Sweep,
+    pub(super) end: End,
+    pub(super) refusals: &'a Mutex<Refusals>,
+}
+
+impl<'a> Pass<'a> {
+    /// Batches until one comes back short or `stop` is set. A batch that is refused is split until the rows are found
+    /// that it is refused for.
+    pub(super) fn batches(
+        self,
+        todo: Vec<Next>,
+        stop: &'a AtomicBool,
+    ) -> impl Stream<Item = Result<Vec<Ended>, DbError>> + Send + 'a {
+        stream::try_unfold(todo, move |mut todo| async move {
+            while let Some(next) = todo.pop().filter(|_| !stop.load(Ordering::Relaxed)) {
+                let again = || self.refusals().retries += 1;
+                let (version, ledger) = self.records.ledger();
+                match with_retries(self.database, || self.attempt(&next, &ledger), again).await {
+                    Ok(Attempt { of_another: true, .. }) => return Err(DbError::TableReplaced),
+                    Ok(Attempt { ended, swallowed, .. }) => {
+                        // Each rule takes up to BATCH rows, so a short batch is one that is short for every rule.
+                        if matches!(next, Next::Batch) && ended.len() + swallowed.len() >= BATCH as usize {
+                            todo.push(Next::Batch);
+                        }
+                        self.note(&next, swallowed);
+                        return Ok(Some((ended, todo)));
+                    }
+                    Err(error) if self.records.at_fault(version, &error).await? => todo.push(next),
+                    Err(error) if error.of_a_row() => self.split(next, error, &mut todo).await?,
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Puts the halves of what was refused on the list, or notes the one row that is refused for itself.
+    async fn split(&self, next: Next, error: DbError, todo: &mut Vec<Next>) -> Result<(), DbError> {
+        let ids = match next {
+            Next::These(ids) => ids,
+            Next::Batch => {
+                let ids = self.database.within(async { Ok(self.candidates().await?) }).await?;
+                todo.push(Next::Batch);
+                ids
+            }
+        };
+        // Without a row it is something else that the server objects to, as where a right was taken away.
+        if ids.is_empty() {
+            return Err(error);
+        }
+        let mut refusals = self.refusals();
+        refusals.statements += 1;
+        let grain = GRAINS.iter().find(|(statements, _)| refusals.statements <= *statements);
+        if grain.is_none() {
+            // Enough for one sweep; the next one goes on behind what is known by then.
+            todo.clear();
+        }
+        if grain.is_some_and(|(_, grain)| ids.len() > *grain) {
+            let (first, second) = ids.split_at(ids.len() / 2);
+            todo.push(Next::These(second.to_vec()));
+            todo.push(Next::These(first.to_vec()));
+            return Ok(());
+        }
+        let many = if ids.len() > 1 { "refused together with others: " } else { "" };
+        let why = format!("{many}{error}");
+        // The other end may have been faster to find one.
+        for id in ids {
+            refusals.rows.entry(id).or_insert_with(|| why.clone());
+        }
+        Ok(())
+    }
+
+    /// Notes what a statement that was not refused says of rows that are.
+    fn note(&self, next: &Next, swallowed: Vec<String>) {
+        let mut refusals = self.refusals();
+        if let Next::These(ids) = next {
+            for id in ids {
+                refusals.rows.remove(id);
+            }
+        }
+        let why = "a trigger of the table leaves it running";
+        refusals.rows.extend(swallowed.into_iter().map(|id| (id, why.to_owned())));
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn attempt(&self, next: &Next, ledger: &Ledger) -> Result<Attempt, sqlx::Error> {
+        let (among, ids) = match next {
+            Next::Batch => (Among::Others, self.refused()),
+            Next::These(ids) => (Among::These, ids.clone()),
+        };
+        let statement = statement(self.judge, ledger, self.end, among);
+        let mut tx = self.database.write().await?;
+        let mut query = self.judge.bind(sqlx::query(AssertSqlSafe(statement.as_str()))).bind(ids);
+        let recorded = if let Ledger::Tables { store_id, .. } = ledger {
+            query = query.bind(self.sweep.id).bind(self.sweep.trigger).bind(store_id);
+            true
+        } else {
+            false
+        };
+        // Each row is read while the server is still at the next ones.
+        let rows = query.persistent(false).try_map(|row| read(&row, recorded)).fetch_all(&mut *tx).await?;
+        let (mut ended, mut swallowed) = (Vec::with_capacity(rows.len()), Vec::new());
+        for row in rows {
+            match row {
+                Ok(row) => ended.push(row),
+                Err(id) => swallowed.push(id),
+            }
+        }
+        let none = ended.is_empty() && swallowed.is_empty();
+        let of_another = none && !self.is_own(&mut tx).await?;
+        if ended.is_empty() {
+            // Nothing is to be kept, and a trigger that tells of changes must not tell of none.
+            tx.rollback().await?;
+        } else {
+            tx.commit().await?;
+        }
+        Ok(Attempt { ended, swallowed, of_another })
+    }
+
+    /// Whether the record by which rows are judged is still that of the table.
+    async fn is_own(&self, tx: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let Rules::Table(store_id) = self.judge.rules else { return Ok(true) };
+        let sql = format!("SELECT COALESCE({}, false)", self.judge.mapping.of_record("$1"));
+        sqlx::query_scalar(AssertSqlSafe(sql)).bind(store_id).persistent(false).fetch_one(tx).await
+    }
+
+    /// The rows that the next batch would be about.
+    async fn candidates(&self) -> Result<Vec<String>, sqlx::Error> {
+        let ctes = self.judge.ctes(Take::LookAt(BATCH, self.end, Among::Others));
+        let sql = format!("WITH {ctes} SELECT id::text FROM stale");
+        let mut tx = self.database.read().await?;
+        let query = self.judge.bind(sqlx::query(AssertSqlSafe(sql.as_str())));
+        let query = query.bind(self.refused()).persistent(false);
+        let ids = query.try_map(|row: PgRow| row.try_get(0)).fetch_all(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(ids)
+    }
+
+    /// The ids of the rows that are known to be refused.
+    fn refused(&self) -> Vec<String> {
+        self.refusals().rows.keys().cloned().collect()
+    }
+}
+
+/// The guard in the statement makes a second try harmless, also when the first one's commit was only not heard of.
+async fn with_retries<T, F>(
+    database: &Database,
+    mut attempt: impl FnMut() -> F,
+    again: impl Fn(),
+) -> Result<T, DbError>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        // The inner result keeps what the server said, which decides whether to try again.
+        match database.within(async { Ok(attempt().await) }).await? {
+            Err(error) if tries < TRIES && DbError::transient(&error) => {
+                tracing::debug!(error = line(&error.to_string()), tries, "trying a batch once more");
+                again();
+                tokio::time::sleep(Duration::from_millis(20 << tries)).await;
+            }
+            other => return Ok(other?),
+        }
+    }
+}

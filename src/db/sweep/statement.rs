@@ -1,0 +1,167 @@
+//! The statement of one batch.
+
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use super::outcome::Ended;
+use crate::api::OnStale;
+use crate::db::asked;
+use crate::db::connect::LOGIN_PATH;
+use crate::db::judge::{Among, End, NEXT_PARAMETER, Take, Times};
+use crate::db::mapping::wire;
+use crate::db::reason::Reason;
+use crate::db::{Judge, Ledger, decode, outbox};
+
+/// How many rows one statement ends. Larger batches are no faster (docs/performance.md) and hold locks longer.
+pub const BATCH: u32 = 5_000;
+
+/// A row that was ended, or the id of one that runs on nevertheless. By the places of the columns, which costs less
+/// than by their names.
+pub(super) fn read(row: &PgRow, recorded: bool) -> Result<Result<Ended, String>, sqlx::Error> {
+    let id = row.try_get(0)?;
+    let Some(at) = decode::maybe_at(row, 5)? else { return Ok(Err(id)) };
+    Ok(Ok(Ended {
+        id,
+        job_id: row.try_get(1)?,
+        number: row.try_get(2)?,
+        started_at: decode::maybe_at(row, 3)?,
+        deadline: decode::maybe_at(row, 4)?,
+        at,
+        source: row.try_get(6)?,
+        reason: row.try_get(7)?,
+        cancelled: row.try_get(8)?,
+        recorded,
+    }))
+}
+
+/// The statement of one batch. `WHERE id = ANY (ARRAY (…))` keeps the update an index probe a row; joining the
+/// candidates instead took twice the time. The rows are locked by `stale`, and the guard on the status is checked
+/// again on the version that is updated, so a worker that finished a row in between keeps its result. What was locked and
+/// is not ended all the same, a trigger has kept from it.
+pub(super) fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> String {
+    // The first free one is the ids'.
+    let next = NEXT_PARAMETER + 1;
+    let recorded = match ledger {
+        Ledger::Missing(_) => String::new(),
+        Ledger::Tables { .. } => format!(
+            ", recorded AS (
+                 INSERT INTO jobexec.events (at, store_id, sweep_id, execution_id, job_id, execution_number,
+                                             action, reason, source, actor, note, started_at, deadline)
+                 SELECT at, ${store}, ${sweep}, id, job_id, number,
+                        CASE WHEN cancelled THEN 'Cancelled' ELSE 'Failed' END, reason, source, {actor}, note,
+                        started_at, deadline FROM judged
+                 RETURNING event_id),
+             tallied AS (
+                 INSERT INTO jobexec.sweeps AS s (sweep_id, store_id, trigger, started_at, failed, uid)
+                 SELECT ${sweep}, ${store}, ${trigger}, statement_timestamp(), count(*),
+                        (SELECT uid FROM jobexec.stores WHERE store_id = ${store}) FROM judged
+                 HAVING count(*) > 0
+                 ON CONFLICT (sweep_id) DO UPDATE SET failed = s.failed + excluded.failed){posted}",
+            posted = outbox::posting(ledger, &format!("${}", next + 2)),
+            actor = asked::ACTOR,
+            sweep = next,
+            trigger = next + 1,
+            store = next + 2,
+        ),
+    };
+    format!(
+        // The first thing that is evaluated is the path: triggers of the table find what they know.
+        "WITH {ctes},
+         {updates},
+         judged AS MATERIALIZED (
+             SELECT f.id::text AS id, f.job_id, f.number, {shown} AS started_at, statement_timestamp() AS at,
+                    {deadline} AS deadline, f.reason, f.cancelled, {source} AS source,
+                    {note} AS note
+             FROM ended AS f {joins} WHERE NOT f.running){recorded}
+         SELECT id, job_id, number, started_at, deadline, at, source, reason, cancelled FROM judged WHERE {LOGIN_PATH}
+         UNION ALL
+         SELECT id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM stale
+         WHERE id::text NOT IN (SELECT id FROM judged)",
+        ctes = judge.ctes(Take::Lock(BATCH, end, among)),
+        updates = updates(judge),
+        shown = wire("f.started_at"),
+        deadline = judge.deadline_by(&Times {
+            id: "f.id".to_owned(),
+            start: "f.started_at".to_owned(),
+            created: judge.mapping.created_at().map(|_| "f.created_at".to_owned()),
+            paused: judge.mapping.paused_for().map(|_| "f.paused".to_owned()),
+            version: version_judged(judge),
+        }),
+        source = source("f.reason"),
+        note = note(judge),
+        joins = Judge::joins("f.id", "f.job_key", "f.job_type"),
+    )
+}
+
+/// The version in which the row `f` was judged: none but the one in which it was first seen running says since when it ran. The
+/// statement still sees the row as it was before it was ended.
+fn version_judged(judge: &Judge<'_>) -> Option<String> {
+    let m = judge.mapping;
+    let version = m.version()?;
+    Some(format!("(SELECT {version} FROM {} AS t WHERE {} = f.id)", m.table(), m.id()))
+}
+
+/// What else is to be recorded of the end of `f`.
+fn note(judge: &Judge<'_>) -> String {
+    let detail = judge.workload_detail("f.id::text", "COALESCE(f.started_at, f.created_at)");
+    format!("CASE WHEN f.reason = '{}' THEN {detail} END", Reason::WorkloadGone.as_str())
+}
+
+/// The updates, each with what it writes: one for each reason, and for each way to end an execution.
+fn updates(judge: &Judge<'_>) -> String {
+    let m = judge.mapping;
+    let all_reasons = judge.evidence || judge.confirmed().is_some();
+    let evidence = if all_reasons { &Reason::ALL[..] } else { &Reason::ALL[..1] };
+    let forced = judge.asked.and_then(|asked| asked.end).map(|_| &Reason::ManualCleanup);
+    let by = judge.asked.and_then(|asked| asked.actor.as_deref()).unwrap_or("the jobexec operator");
+    let ways = [(OnStale::Fail, "action <> 'Cancel'"), (OnStale::Cancel, "action = 'Cancel'")];
+    let ways = if m.can_cancel() { &ways[..] } else { &[(OnStale::Fail, "true")][..] };
+    let mut updates = Vec::new();
+    let mut all = Vec::new();
+    for reason in evidence.iter().chain(forced) {
+        for (how, which) in ways {
+            let name = format!("ended_{}", updates.len());
+            let cancelled = *how == OnStale::Cancel;
+            let done = if cancelled { "cancelled" } else { "failed" };
+            let explanation = format!("{}: {}, {done} by {by}", reason.as_str(), reason.explanation());
+            all.push(format!(
+                "SELECT *, '{}' AS reason, {cancelled} AS cancelled FROM {name}",
+                reason.as_str()
+            ));
+            updates.push(format!(
+                "{name} AS (
+                     UPDATE {table} AS t SET {assignments}
+                     WHERE {id} = ANY (ARRAY (SELECT id FROM stale WHERE reason = '{reason}' AND {which})) AND {running}
+                     RETURNING {id} AS id, {job_key} AS job_key, {job} AS job_id, {type_} AS job_type,
+                               {number}::bigint AS number, {start} AS started_at, {created} AS created_at, {paused} AS paused,
+                               {running} AS running)",
+                table = m.table(),
+                assignments = m.end_assignments(*how, &explanation),
+                id = m.id(),
+                reason = reason.as_str(),
+                running = m.running(),
+                job_key = m.job_key().0,
+                job = m.job_shown(),
+                type_ = m.job_type(),
+                number = m.number(),
+                start = m.started_at(),
+                created = m.created_at().unwrap_or_else(|| "NULL::timestamptz".to_owned()),
+                paused = m.paused_for().unwrap_or_else(|| "NULL::interval".to_owned()),
+            ));
+        }
+    }
+    format!("{}, ended AS ({})", updates.join(", "), all.join(" UNION ALL "))
+}
+
+/// The object that says so, by the reason and the verdict `v`.
+pub(in crate::db) fn source(reason: &str) -> String {
+    format!(
+        "CASE {reason} WHEN '{}' THEN v.timeout_source WHEN '{}' THEN v.heartbeat_source \
+         WHEN '{}' THEN COALESCE({}, v.store) ELSE COALESCE({}, v.store) END",
+        Reason::DeadlineExceeded.as_str(),
+        Reason::HeartbeatLost.as_str(),
+        Reason::ManualCleanup.as_str(),
+        asked::SOURCE,
+        asked::CONFIRMED_BY,
+    )
+}
