@@ -9,7 +9,11 @@
 //! - `api`: the custom resources; does not depend on SQL or HTTP;
 //! - `rules`: the first half of decide: policies and objects, compiled to rules (pure);
 //! - `db`: all SQL; `db::judge` is the second half of decide: applies those rules to rows;
-//! - `controllers`: the reconcilers, each a short pipeline that uses the rooms above;
+//! - `kubernetes`: calls to the API server, and caches of its objects;
+//! - `sharding`: the replica that manages each store;
+//! - `runtime`: the cluster side: caches, ownership, work queue, overrides that objects ask for;
+//! - `session`: the open session of a store, with the rules in effect;
+//! - `reconcilers`: the reconcilers, each a short pipeline that uses the rooms above;
 //! - `http`: the HTTPS API, one file per endpoint;
 //! - `cli`: the command line, one file per subcommand;
 //! - `metrics`: counters and gauges for Prometheus;
@@ -19,18 +23,22 @@
 //! - `telemetry`: logs;
 //! - `boundary`: contains panics; every room may use it.
 //!
-//! Dependencies point downwards only: `cli` → `http` → `controllers` → `metrics`, `db` → `notify`, `rules` → `api`, `net` →
-//! `secrets`.
+//! Dependencies point downwards only: `cli` → `http` → `reconcilers` → `session` → `runtime` → `sharding` → `kubernetes` →
+//! `metrics` → `db` → `notify` → `rules`, `api`, `net`, `secrets`. `tests/rooms.rs` checks that.
 
 pub mod api;
 pub mod boundary;
 pub mod cli;
-pub mod controllers;
 pub mod db;
 pub mod http;
+pub mod kubernetes;
 pub mod metrics;
 pub mod net;
 pub mod notify;
+pub mod reconcilers;
 pub mod rules;
+pub mod runtime;
 pub mod secrets;
+pub mod session;
+pub mod sharding;
 pub mod telemetry;

@@ -33,8 +33,8 @@ pub fn reconcile(controller: &'static str, namespace: Option<&str>, name: &str) 
 }
 
 /// Creates the span of one sweep, inside that of a reconciliation.
-pub fn sweep(id: uuid::Uuid, trigger: &'static str) -> Span {
-    tracing::info_span!("sweep", sweep = %id, trigger)
+pub fn sweep(id: uuid::Uuid, trigger: impl std::fmt::Display) -> Span {
+    tracing::info_span!("sweep", sweep = %id, %trigger)
 }
 
 /// Returns the upper limit of logging, whatever `RUST_LOG` says. At trace level, libraries log what they send and receive:
@@ -77,7 +77,7 @@ mod tests {
     fn libraries_never_log_what_they_send_or_receive() {
         let ceiling = ceiling();
         let allows = |target: &str, level: Level| ceiling.would_enable(target, &level);
-        assert!(allows("jobexec_operator::controllers::store", Level::TRACE));
+        assert!(allows("jobexec_operator::reconcilers::store", Level::TRACE));
         for library in
             ["hyper", "reqwest::connect", "rustls::client", "sqlx::query", "lettre", "h2", "tower", "log"]
         {

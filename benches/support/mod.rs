@@ -9,7 +9,7 @@ use jobexec_operator::api::OnStale;
 use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::observe::{self, Pulse};
-use jobexec_operator::db::sweep::{self, Known, Sweep};
+use jobexec_operator::db::sweep::{self, Known, Sweep, Trigger};
 use jobexec_operator::db::{Database, Judge, Layout, Ledger, Mapping, rules, schema, url, validate};
 use jobexec_operator::rules::{Base, Compiled, Policy, Said, Warn, compile};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -131,7 +131,7 @@ impl Operator {
 
     /// The time of one sweep, and how many rows it ended.
     pub(crate) async fn sweep(&self) -> Outcome<(Duration, i64)> {
-        let sweep = Sweep { id: Uuid::new_v4(), trigger: "Bench" };
+        let sweep = Sweep { id: Uuid::new_v4(), trigger: Trigger::Cleanup("Bench") };
         let start = Instant::now();
         let swept = sweep::run(&self.database, &self.judge(), &self.ledger, &sweep, Known::default(), |_| {
             ControlFlow::Continue(())

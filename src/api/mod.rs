@@ -6,6 +6,7 @@ pub mod duration;
 pub mod execution;
 pub mod filter;
 pub mod identifier;
+pub mod labels;
 pub mod names;
 pub mod notifications;
 pub mod policy;

@@ -231,7 +231,7 @@ async fn cancel_directly(
         done = CommandResult::Partial;
         match outcome.refused.iter().find(|(refused, _)| refused == id) {
             Some((_, why)) => {
-                eprint(&format!("jobexec: execution {id} was not cancelled: {}", escape_control(why)))
+                eprint(&format!("jobexec: execution {id} was not cancelled: {}", escape_control(why)));
             }
             None => eprint(&format!("jobexec: {}", explain_refusal(&store, id).await?)),
         }

@@ -3,10 +3,10 @@
 
 use std::ops::ControlFlow;
 
-use super::cleanup::CleanupRequest;
+use super::CliError;
 use super::direct::{self, Direct};
+use super::queries::{CleanupRequest, HistoryQuery, ListQuery, Samples, TrendsQuery};
 use super::remote::{self, Remote};
-use super::{CliError, history, list, trends};
 use crate::db::audit::Entry;
 use crate::db::cleanup::{Report, Row};
 use crate::db::explain::{Explanation, Record};
@@ -84,7 +84,7 @@ impl Backend {
     /// Passes executions to `on_page`, page by page, at most `limit`.
     pub(super) async fn list(
         &mut self,
-        query: &list::Query,
+        query: &ListQuery,
         limit: u64,
         on_page: impl FnMut(&[Execution]) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
@@ -97,7 +97,7 @@ impl Backend {
     /// Passes audit records to `on_page`, newest first, page by page, at most `limit`.
     pub(super) async fn history(
         &mut self,
-        query: &history::Query,
+        query: &HistoryQuery,
         limit: u64,
         on_page: impl FnMut(&[Entry]) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
@@ -108,7 +108,7 @@ impl Backend {
     }
 
     /// Returns health counts over time.
-    pub(super) async fn trends(&mut self, query: &trends::Query) -> Result<trends::Samples, CliError> {
+    pub(super) async fn trends(&mut self, query: &TrendsQuery) -> Result<Samples, CliError> {
         match self {
             Self::Direct(store) => store.trends(query).await,
             Self::Remote(store) => Ok(store.trends(query).await?),

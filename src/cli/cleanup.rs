@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use super::backend::{Backend, BackendArgs};
 use super::output::{self, Column, Output, Printer, Style, count, hours, optional};
+use super::queries::CleanupRequest;
 use super::{CliError, CommandResult, positive_duration};
 use crate::api::Duration;
 use crate::db::cleanup::{Report, Row};
@@ -65,23 +66,6 @@ fn max_hours(text: &str) -> Result<f64, String> {
     let hours: f64 = text.parse().map_err(|_| wrong.clone())?;
     let possible = hours > 0.0 && hours <= 399_996.0;
     if possible { Ok(hours) } else { Err(wrong) }
-}
-
-/// One clean-up, as a backend carries it out.
-#[derive(Clone, Debug)]
-pub(super) struct CleanupRequest {
-    /// Executions that have run for this many hours or longer.
-    pub(super) max_hours: Option<f64>,
-    /// The same threshold as a duration.
-    pub(super) older_than: Option<Duration>,
-    /// The ids of executions, as the user wrote them.
-    pub(super) ids: Vec<String>,
-    /// Include executions that an object governs; only with a threshold or ids.
-    pub(super) include_governed: bool,
-    /// Only executions suspected for this reason.
-    pub(super) suspicion: Option<Suspicion>,
-    /// Change nothing.
-    pub(super) dry_run: bool,
 }
 
 /// Cleans up, or shows what a clean-up would do.

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::{CliError, actor};
 use crate::api::{ADOPT, Duration, ExecutionStore, JobExecution, RESUME};
-use crate::controllers::execution::names;
 use crate::db::adopt::{DISCARD, How};
 use crate::db::mapping::IdType;
 use crate::http::types::StoreName;
+use crate::reconcilers::execution::names;
 use crate::secrets::describe;
 
 /// Time limit of one call, including the client's own retries.

@@ -1,9 +1,8 @@
 //! `jobexec history`: prints the audit log.
 
-use chrono::TimeDelta;
-
 use super::backend::{Backend, BackendArgs};
 use super::output::{Column, Output, Printer, optional};
+use super::queries::HistoryQuery;
 use super::{CliError, positive_duration};
 use crate::api::Duration;
 use crate::db::audit::Entry;
@@ -33,21 +32,11 @@ pub(super) struct Args {
     backend: BackendArgs,
 }
 
-/// Which audit records to return.
-pub(super) struct Query {
-    /// Only actions on executions of this job; the id as the user wrote it.
-    pub(super) job: Option<String>,
-    /// Only actions on this execution; the id as the user wrote it.
-    pub(super) id: Option<String>,
-    /// Only actions within this duration.
-    pub(super) since: Option<TimeDelta>,
-}
-
 /// Prints audit records, newest first.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let mut store = Backend::open(args.backend).await?;
     let since = args.since.as_ref().map(Duration::to_chrono);
-    let query = Query { job: args.job, id: args.id, since };
+    let query = HistoryQuery { job: args.job, id: args.id, since };
     let mut printer = Printer::new(args.output, columns(), |entry: &Entry| Some(entry.execution_id.as_str()));
     store.history(&query, args.limit, |entries| printer.rows(entries)).await?;
     printer.end("No matching actions are recorded.")?;

@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 
-use chrono::TimeDelta;
-
 use super::backend::{Backend, BackendArgs};
 use super::output::{Column, Output, Printer, Style, hours, length, optional};
+use super::queries::ListQuery;
 use super::{CliError, positive_duration};
 use crate::api::Duration;
 use crate::db::running::{Execution, Which};
@@ -51,15 +50,6 @@ pub(super) struct Args {
     backend: BackendArgs,
 }
 
-/// Which executions to return.
-pub(super) struct Query {
-    pub(super) which: Which,
-    /// Only executions that started this long ago or longer.
-    pub(super) older_than: Option<TimeDelta>,
-    /// Only executions of this job; the id as the user wrote it.
-    pub(super) job: Option<String>,
-}
-
 /// Prints executions, page by page.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let mut store = Backend::open(args.backend).await?;
@@ -71,7 +61,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         _ => Which::Running,
     };
     let older_than = args.older_than.as_ref().map(Duration::to_chrono);
-    let query = Query { which, older_than, job: args.job };
+    let query = ListQuery { which, older_than, job: args.job };
     let limit = args.limit.unwrap_or(if args.all { ALL } else { u64::MAX });
     let mut printer =
         Printer::new(args.output, columns(args.all), |execution: &Execution| Some(execution.id.as_str()));

@@ -15,6 +15,7 @@ mod list;
 mod operator;
 mod output;
 mod ping;
+mod queries;
 mod reference;
 mod remote;
 mod schema;
@@ -61,7 +62,7 @@ pub enum CliError {
     Cluster(String),
     /// A replica of the operator cannot hold its Lease.
     #[error(transparent)]
-    Lease(#[from] crate::controllers::membership::LeaseError),
+    Lease(#[from] crate::sharding::LeaseError),
     /// A call of the operator's API failed.
     #[error(transparent)]
     Remote(#[from] RemoteError),

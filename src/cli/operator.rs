@@ -10,13 +10,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CliError, remote};
 use crate::api::{Duration, InvalidDuration};
-use crate::controllers::scope::Namespaces;
-use crate::controllers::{self, Budgets, Scope, membership, selector};
 use crate::http::listen::Listen;
 use crate::http::metrics::Exposure;
 use crate::http::{self, auth, tls};
+use crate::kubernetes::scope::Namespaces;
+use crate::kubernetes::{Budgets, Scope, selector};
 use crate::net::{AddressPolicy, Dialer};
+use crate::reconcilers;
 use crate::secrets::describe;
+use crate::sharding;
 use crate::telemetry::{self, LogFormat};
 
 /// The options of `jobexec operator`.
@@ -160,7 +162,7 @@ fn label_value(text: &str) -> Result<String, String> {
 
 impl Args {
     /// Returns the Lease settings of this replica; `None` if it runs alone.
-    fn lease(&self) -> Result<Option<membership::Options>, CliError> {
+    fn lease(&self) -> Result<Option<sharding::Options>, CliError> {
         let Some(namespace) = self.lease_namespace.clone().filter(|namespace| !namespace.is_empty()) else {
             return Ok(None);
         };
@@ -171,8 +173,8 @@ impl Args {
             CliError::Usage(missing.to_owned())
         })?;
         let (group, duration) = (self.lease_group.clone(), self.lease_duration.get());
-        let scope = membership::scope(&format!("{} {}", self.namespaces, self.store_selector));
-        Ok(Some(membership::Options { namespace, group, scope, identity, duration }))
+        let scope = sharding::scope(&format!("{} {}", self.namespaces, self.store_selector));
+        Ok(Some(sharding::Options { namespace, group, scope, identity, duration }))
     }
 }
 
@@ -231,7 +233,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let dialer = Dialer::new(args.allow_addresses);
     let (options, serving) = (http::Options::from(args.serve), stop.clone());
     let serve_http = |context| http::serve(context, options, serving);
-    let outcome = Box::pin(controllers::run(client, scope, budgets, lease, dialer, stop, serve_http)).await;
+    let outcome = Box::pin(reconcilers::run(client, scope, budgets, lease, dialer, stop, serve_http)).await;
     outcome.inspect_err(|error| tracing::error!(%error, "this replica exits"))?;
     tracing::info!("stopped");
     Ok(())

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::backend::{Backend, BackendArgs};
 use super::output::{Column, Format, Output, Printer, Style, optional};
+use super::queries::{Samples, TrendsQuery};
 use super::{CliError, positive_duration, retained_duration};
 use crate::api::{Duration, duration};
 use crate::db::samples::{self, Point};
@@ -38,23 +39,6 @@ pub(super) struct Args {
     backend: BackendArgs,
 }
 
-/// Which samples to return.
-#[derive(Clone, Copy)]
-pub(super) struct Query {
-    /// How far to look back.
-    pub(super) since: TimeDelta,
-    /// The interval of a point.
-    pub(super) step: TimeDelta,
-}
-
-/// The samples of a store.
-pub(super) struct Samples {
-    /// Oldest first; intervals without samples are left out.
-    pub(super) points: Vec<Point>,
-    /// The time from which to look back.
-    pub(super) now: DateTime<Utc>,
-}
-
 /// Prints samples, oldest first.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
     if args.output.format == Format::Name {
@@ -62,7 +46,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     }
     let since = args.since.to_chrono();
     let step = samples::step(since, args.step.as_ref().map(Duration::to_chrono), DEFAULT_LINES);
-    let query = Query { since, step: step.map_err(|error| CliError::Usage(format!("--{error}")))? };
+    let query = TrendsQuery { since, step: step.map_err(|error| CliError::Usage(format!("--{error}")))? };
     let mut store = Backend::open(args.backend).await?;
     let samples = store.trends(&query).await?;
     let people = args.output.format.is_for_people();
@@ -95,7 +79,7 @@ fn lines(points: &[Point], step: TimeDelta) -> Vec<Line> {
 
 /// Returns the points as lines, with a line for each gap before, between and after them. The current step, and the step in
 /// which the requested time begins, may have no sample yet.
-fn with_gaps(samples: &Samples, Query { since, step }: Query) -> Vec<Line> {
+fn with_gaps(samples: &Samples, TrendsQuery { since, step }: TrendsQuery) -> Vec<Line> {
     let (mut all, mut next) = (Vec::new(), floor(samples.now - since, step) + step);
     let gap = |from: DateTime<Utc>, to: DateTime<Utc>| {
         (from < to).then(|| Line { point: None, at: from, length: to - from })
@@ -143,7 +127,7 @@ mod tests {
         let time = |text: &str| format!("2026-01-01T10:{text}Z").parse::<DateTime<Utc>>().unwrap();
         let points = minutes.iter().map(|m| Point { at: time(&format!("{m:02}:00")), ..Point::default() });
         let samples = Samples { points: points.collect(), now: time(now) };
-        let query = Query { since: TimeDelta::minutes(since), step: TimeDelta::minutes(step) };
+        let query = TrendsQuery { since: TimeDelta::minutes(since), step: TimeDelta::minutes(step) };
         let text = |line: &Line| {
             let mark = if line.point.is_none() { "?" } else { "" };
             format!("{}+{}{mark}", line.at.format("%M"), line.length.num_minutes())

@@ -84,7 +84,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<(), DbErro
         &Seen { kind: Kind::StartedAgain, now, matters: None, parameters: None },
     )
     .await?;
-    if !judge.in_force.may_alert_only() {
+    if !judge.effective_rules.may_alert_only() {
         return Ok(());
     }
     let ended = format!(

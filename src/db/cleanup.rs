@@ -17,7 +17,7 @@ use super::judge::{Reason, Suspicion};
 use super::mapping::ID_BYTES;
 use super::own::Fault;
 use super::running::{self, Execution, Which};
-use super::sweep::{self, Ended, Known, Sweep};
+use super::sweep::{self, Ended, Known, Sweep, Trigger};
 use super::{Database, DbError, Judge, Ledger, identity, ledger};
 use crate::api::{Phase, duration};
 
@@ -144,7 +144,7 @@ pub async fn run(
         return Ok((report, None));
     }
     let (mut done, mut broken) = (BTreeSet::new(), false);
-    let sweep = Sweep { id: Uuid::new_v4(), trigger: options.source };
+    let sweep = Sweep { id: Uuid::new_v4(), trigger: Trigger::Cleanup(options.source) };
     let outcome = sweep::run(database, &judge, ledger, &sweep, Known::default(), |batch| {
         if !options.ids.is_empty() {
             done.extend(batch.iter().map(|ended| ended.id.clone()));

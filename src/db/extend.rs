@@ -36,7 +36,7 @@ pub enum Outcome {
     NotAlive,
 }
 
-/// Extends an execution that runs, waits or is paused, and notes its deadline by `in_force`, before which no later rule moves it;
+/// Extends an execution that runs, waits or is paused, and notes its deadline by `effective_rules`, before which no later rule moves it;
 /// `None`: no operator has put rules in force. Returns also why that is in no history, where the operator's tables take the
 /// rule and not the record.
 ///
@@ -45,18 +45,21 @@ pub enum Outcome {
 pub async fn extend(
     database: &Database,
     m: &Mapping,
-    in_force: Option<&Compiled>,
+    effective_rules: Option<&Compiled>,
     store_id: i64,
     request: &Request,
 ) -> Result<(Outcome, Option<Fault>), DbError> {
     let ledger = Ledger::Tables { store_id, outbox: false };
-    own::recorded(database, &ledger, |ledger| attempt(database, m, in_force, store_id, request, ledger)).await
+    own::recorded(database, &ledger, |ledger| {
+        attempt(database, m, effective_rules, store_id, request, ledger)
+    })
+    .await
 }
 
 async fn attempt(
     database: &Database,
     m: &Mapping,
-    in_force: Option<&Compiled>,
+    effective_rules: Option<&Compiled>,
     store_id: i64,
     request: &Request,
     ledger: Ledger,
@@ -105,8 +108,8 @@ async fn attempt(
         .persistent(false)
         .fetch_optional(&mut *tx)
         .await?;
-    if let Some(in_force) = in_force {
-        promise::note(&mut tx, m, in_force, store_id).await?;
+    if let Some(effective_rules) = effective_rules {
+        promise::note(&mut tx, m, effective_rules, store_id).await?;
     }
     tx.commit().await?;
     let Some(row) = row else { return Ok(Outcome::NotAlive) };

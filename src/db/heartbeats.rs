@@ -90,7 +90,8 @@ pub async fn update(
     every: TimeDelta,
 ) -> Result<Option<Held>, DbError> {
     let Rules::Table(store_id) = judge.rules else { return Ok(None) };
-    let (Some(_), Some(shortest)) = (judge.mapping.heartbeat_at(), judge.in_force.shortest_heartbeat())
+    let (Some(_), Some(shortest)) =
+        (judge.mapping.heartbeat_at(), judge.effective_rules.shortest_heartbeat())
     else {
         return Ok(None);
     };

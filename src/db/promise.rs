@@ -21,10 +21,10 @@ pub async fn keep(database: &Database, m: &Mapping, store_id: i64, store: &str) 
     let any: bool = sqlx::query_scalar(any).bind(store_id).persistent(false).fetch_one(&mut *tx).await?;
     tx.commit().await?;
     // Without a base no operator has judged by them.
-    let in_force = if any { rules::load(database, store_id, store).await? } else { None };
-    let Some(in_force) = in_force else { return Ok(()) };
+    let effective_rules = if any { rules::load(database, store_id, store).await? } else { None };
+    let Some(effective_rules) = effective_rules else { return Ok(()) };
     let mut tx = database.write().await?;
-    if note(&mut tx, m, &in_force, store_id).await? {
+    if note(&mut tx, m, &effective_rules, store_id).await? {
         tx.commit().await?;
     } else {
         tx.rollback().await?;
@@ -32,14 +32,14 @@ pub async fn keep(database: &Database, m: &Mapping, store_id: i64, store: &str) 
     Ok(())
 }
 
-/// The same by the base of `in_force` and the rules as the transaction sees them. Returns whether anything was noted.
+/// The same by the base of `effective_rules` and the rules as the transaction sees them. Returns whether anything was noted.
 pub(super) async fn note(
     tx: &mut Tx,
     mapping: &Mapping,
-    in_force: &Compiled,
+    effective_rules: &Compiled,
     store_id: i64,
 ) -> Result<bool, sqlx::Error> {
-    let judge = Judge::new(mapping, in_force, Rules::Table(store_id), Utc::now()).with_evidence(false);
+    let judge = Judge::new(mapping, effective_rules, Rules::Table(store_id), Utc::now()).with_evidence(false);
     let sql = judge.promise();
     let query = judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false);
     Ok(query.execute(&mut **tx).await?.rows_affected() > 0)

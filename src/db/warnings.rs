@@ -84,10 +84,12 @@ fn due(judge: &Judge<'_>) -> String {
         job = m.job_shown(),
         number = m.number(),
     );
-    let earliest =
-        format!("statement_timestamp() - interval {}", literal(&interval(judge.in_force.shortest_warning())));
+    let earliest = format!(
+        "statement_timestamp() - interval {}",
+        literal(&interval(judge.effective_rules.shortest_warning()))
+    );
     // Only where some are to run on, since it costs as much as all the rest.
-    let (ctes, alerted) = if judge.in_force.may_alert_only() {
+    let (ctes, alerted) = if judge.effective_rules.may_alert_only() {
         (judge.ctes(Take::LookAtAll), format!("UNION ALL\n             {}", alerted(judge, &columns)))
     } else {
         (judge.rules(), String::new())

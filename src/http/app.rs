@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use super::auth::Authorizer;
 use super::problem::Problem;
 use super::stores::StoreName;
-use crate::controllers::Context;
+use crate::session::Context;
 
 /// The state that all handlers share.
 pub(super) struct App {

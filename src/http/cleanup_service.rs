@@ -10,11 +10,11 @@ use super::preflight::Preflight;
 use super::problem::Problem;
 use super::stores::{OpenStore, StoreAccess, StoreName};
 use crate::boundary::{Panicked, Place, caught};
-use crate::controllers::Context;
 use crate::db::Judge;
 use crate::db::cleanup::{self, Options, Row};
 use crate::db::judge::Suspicion;
 use crate::metrics::End;
+use crate::session::Context;
 
 /// The maximum number of rows in a report.
 pub(super) const MAX_REPORTED: usize = 1_000;
@@ -105,7 +105,7 @@ async fn refresh_counts(context: &Context, store: &StoreName, access: StoreAcces
     };
     let mut latest = handle.latest();
     handle.note_change();
-    context.nudge_store(&store.namespace, &store.name);
+    context.enqueue_store(&store.namespace, &store.name);
     let updated = async {
         tokio::select! {
             changed = latest.changed() => changed.is_ok(),
@@ -133,7 +133,7 @@ async fn check_and_clean(context: &Context, open: OpenStore, request: CleanupReq
         Ok(ready) => ready,
         Err(problem) => return Outcome { stopped_by: Some(problem), ..Outcome::default() },
     };
-    let judge = open.session.judge(&open.in_force).with_evidence(evidence);
+    let judge = open.session.judge(&open.effective_rules).with_evidence(evidence);
     if let Some(Err(not_configured)) = request.suspicion.map(|suspicion| judge.suspects(suspicion)) {
         let stopped_by = Some(Problem::EvidenceNotAsked(not_configured.to_string()));
         return Outcome { stopped_by, ..Outcome::default() };

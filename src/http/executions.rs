@@ -192,7 +192,7 @@ impl List for Params {
         let open = store.open().await?;
         // No job of this store can have that id.
         let Some(filter) = filter(&open, self)? else { return Ok(Rows::empty()) };
-        let (database, judge) = (&open.session.database, open.session.judge(&open.in_force));
+        let (database, judge) = (&open.session.database, open.session.judge(&open.effective_rules));
         let _permit = open.read_permit().await?;
         let page =
             database.within(db_executions::page(database, &judge, &filter, after.as_ref(), limit)).await;

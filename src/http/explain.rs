@@ -178,7 +178,7 @@ impl OpenStore {
 
     async fn explain(&self, id: &str) -> Result<Explanation, Problem> {
         let id = self.canonical_id(id)?;
-        let judge = self.session.judge(&self.in_force);
+        let judge = self.session.judge(&self.effective_rules);
         let database = &self.session.database;
         let _permit = self.read_permit().await?;
         let found =

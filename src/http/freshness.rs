@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::app::App;
 use super::stores::{RemoteStore, Store, StoreAccess};
 use crate::api::ExecutionStoreStatus;
+use crate::reconcilers::store::with_counts;
 
 /// The maximum age of counts.
 const MAX_AGE: Duration = Duration::from_millis(4500);
@@ -54,8 +55,8 @@ impl App {
             *asked = Some(Instant::now());
             let mut latest = handle.latest();
             let before = timestamp(&latest.borrow_and_update());
-            handle.want_figures();
-            self.context.nudge_store(&store.name.namespace, &store.name.name);
+            handle.request_counts();
+            self.context.enqueue_store(&store.name.namespace, &store.name.name);
             // On a timeout, the previous counts are used.
             drop(timeout(REFRESH_WAIT, latest.wait_for(|status| timestamp(status) != before)).await);
         }
@@ -68,5 +69,6 @@ impl App {
 /// time.
 async fn status_of(remote: &RemoteStore) -> Option<Arc<ExecutionStoreStatus>> {
     let object = remote.object.0.as_ref().ok()?;
-    remote.reader.status(&remote.context, object, MAX_AGE, OPEN_WAIT).await.map(Arc::new)
+    let counts = remote.reader.counts(&remote.context.cluster, object, MAX_AGE, OPEN_WAIT).await?;
+    Some(Arc::new(with_counts(object, &counts)))
 }

@@ -14,7 +14,7 @@ use super::connection::ConnectionHandler;
 use super::eviction::{Capacity, ConnectionPermit, Connections};
 use super::origin::Origin;
 use crate::boundary::{self, caught};
-use crate::controllers::context::backoff;
+use crate::kubernetes::backoff;
 
 /// The address of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use clap::ValueEnum;
 use super::app::App;
 use super::auth::{Caller, Permission};
 use super::problem::Problem;
-use crate::controllers::Context;
-use crate::metrics::Format;
+use crate::metrics::{self, Format};
+use crate::session::Context;
 
 /// The path of the metrics.
 const PATH: &str = "/metrics";
@@ -56,7 +56,7 @@ pub(super) fn open(context: Arc<Context>) -> Router {
 fn text(context: &Context, headers: &HeaderMap) -> Result<Response, Problem> {
     let accept = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
     let format = Format::accepted(&accept.collect::<Vec<_>>().join(","));
-    let text = context.metrics.text(context.snapshot(), format);
+    let text = metrics::text(context.metrics.clone(), context.snapshot(), format);
     let text = text.map_err(|error| Problem::Internal(format!("failed to encode the metrics: {error}")))?;
     Ok(([(CONTENT_TYPE, format.content_type())], text).into_response())
 }

@@ -54,7 +54,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::controllers::Context;
+use crate::session::Context;
 use app::App;
 use auth::Authorizer;
 use connection::{ConnectionHandler, Timing};

@@ -1,4 +1,4 @@
-//! The OpenAPI document: the descriptions of the handlers, and the parts that all of them share.
+//! The `OpenAPI` document: the descriptions of the handlers, and the parts that all of them share.
 
 use std::collections::BTreeMap;
 

@@ -3,10 +3,10 @@
 use super::problem::Problem;
 use super::stores::OpenStore;
 use crate::api::ExecutionStore;
-use crate::controllers::session::NotReady;
-use crate::controllers::{Context, workloads};
 use crate::db::evidence;
 use crate::db::heartbeats::{self, Watch};
+use crate::session::not_ready::NotReady;
+use crate::session::{Context, workloads};
 
 /// A store that passed the checks.
 pub(super) struct Preflight {
@@ -36,8 +36,8 @@ impl OpenStore {
             Err(NotReady::Database(error)) => return Err(self.failed(error)),
             Err(why) => return Err(self.not_ready(why.reason(), why.to_string())),
         }
-        let in_force = self.session.bring_in_force(context, &store, true).await;
-        self.in_force = in_force.map_err(|error| self.failed(error))?.ok_or_else(|| {
+        let effective_rules = self.session.sync_rules(context, &store, true).await;
+        self.effective_rules = effective_rules.map_err(|error| self.failed(error))?.ok_or_else(|| {
             let message = "waiting for the JobExecution and ExecutionPolicy caches to sync";
             self.not_ready("CacheNotSynced", message.to_owned())
         })?;
@@ -59,7 +59,7 @@ impl OpenStore {
     /// Returns the error for a store that has changed, and makes the operator connect again.
     pub(super) fn changed(&self, context: &Context) -> Problem {
         self.invalidate();
-        context.nudge_store(&self.name.namespace, &self.name.name);
+        context.enqueue_store(&self.name.namespace, &self.name.name);
         let message = "its spec or its table has just changed: try again soon";
         self.not_ready("Changed", message.to_owned())
     }
@@ -76,7 +76,7 @@ impl OpenStore {
                 return Ok(false);
             }
         };
-        let (database, judge) = (&self.session.database, self.session.judge(&self.in_force));
+        let (database, judge) = (&self.session.database, self.session.judge(&self.effective_rules));
         let recreated = store.spec.workloads.as_ref().map(|w| w.recreated).unwrap_or_default();
         let updated =
             database.within(evidence::update_workloads(database, &judge, Some(&workloads), recreated)).await;
@@ -86,7 +86,7 @@ impl OpenStore {
     /// Updates the state of heartbeats, so that executions are withheld for the same reasons as in a sweep, even
     /// before the first sweep.
     async fn refresh_heartbeats(&self, store: &ExecutionStore) -> Result<(), Problem> {
-        let (database, judge) = (&self.session.database, self.session.judge(&self.in_force));
+        let (database, judge) = (&self.session.database, self.session.judge(&self.effective_rules));
         let mut watch = Watch::default();
         let every = store.spec.poll_interval.to_chrono();
         let updated = database.within(heartbeats::update(database, &judge, &mut watch, every)).await;

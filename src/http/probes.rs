@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 
-use crate::controllers::Context;
+use crate::session::Context;
 
 /// The routes of the probes.
 pub(super) fn router(context: Arc<Context>) -> Router {
@@ -29,7 +29,7 @@ async fn ready(State(context): State<Arc<Context>>) -> (StatusCode, String) {
         (StatusCode::SERVICE_UNAVAILABLE, "the operator is stopping\n".to_owned())
     } else if !context.stores().seen() {
         (StatusCode::SERVICE_UNAVAILABLE, gaps)
-    } else if !context.membership.holds() {
+    } else if !context.sharding.holds() {
         (StatusCode::SERVICE_UNAVAILABLE, format!("this replica does not hold its Lease yet\n{gaps}"))
     } else {
         (StatusCode::OK, format!("ok\n{gaps}"))

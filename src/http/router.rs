@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 /// Identifies a request in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The path of the OpenAPI document.
+/// The path of the `OpenAPI` document.
 const DOCUMENT_PATH: &str = "/api/openapi.json";
 
 /// All documented endpoints.
@@ -50,7 +50,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
 
 /// Builds the router of the API.
 ///
-/// Fails if the OpenAPI document cannot be serialized.
+/// Fails if the `OpenAPI` document cannot be serialized.
 pub(super) fn api(app: &Arc<App>, limits: Limits) -> Result<Router, serde_json::Error> {
     let (router, mut document) = routes().split_for_parts();
     openapi::add_headers(&mut document);

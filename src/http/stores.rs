@@ -13,15 +13,16 @@ use super::problem::Problem;
 use crate::api::conditions::{ConditionType, find};
 use crate::api::names::{is_label, is_subdomain};
 use crate::api::{ExecutionStore, ExecutionStoreStatus};
-use crate::controllers::Context;
-use crate::controllers::context::Guarded;
-use crate::controllers::in_force::InForce;
-use crate::controllers::reader::Reader;
-use crate::controllers::session::{NotReady, Session};
-use crate::controllers::store::Handle;
 use crate::db::DbError;
 use crate::db::connect::Reading;
 use crate::db::mapping::IdType;
+use crate::kubernetes::guarded::Guarded;
+use crate::session::Context;
+use crate::session::follower::FollowerSession;
+use crate::session::handle::StoreHandle;
+use crate::session::not_ready::NotReady;
+use crate::session::rules::EffectiveRules;
+use crate::session::session::Session;
 
 /// The name of a store: `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
@@ -71,7 +72,7 @@ pub(super) struct Store {
 #[derive(Clone)]
 pub(super) enum StoreAccess {
     /// This replica manages the store; `None` until it has started to.
-    Local(Option<Arc<Handle>>),
+    Local(Option<Arc<StoreHandle>>),
     /// Another replica manages the store.
     Remote(Arc<RemoteStore>),
 }
@@ -79,7 +80,7 @@ pub(super) enum StoreAccess {
 /// A store that another replica manages.
 pub(super) struct RemoteStore {
     pub(super) context: Arc<Context>,
-    pub(super) reader: Arc<Reader>,
+    pub(super) reader: Arc<FollowerSession>,
     /// The object in the cache.
     pub(super) object: Arc<Guarded<ExecutionStore>>,
 }
@@ -92,7 +93,7 @@ const WAIT_LIMIT: Duration = Duration::from_secs(5);
 pub(super) struct OpenStore {
     pub(super) name: StoreName,
     pub(super) session: Arc<Session>,
-    pub(super) in_force: Arc<InForce>,
+    pub(super) effective_rules: Arc<EffectiveRules>,
     access: StoreAccess,
 }
 
@@ -100,22 +101,22 @@ impl Store {
     /// Returns the open session of the store. The database may become unavailable at any later time, which queries
     /// report.
     pub(super) async fn open(&self) -> Result<OpenStore, Problem> {
-        let (session, in_force) = match &self.access {
+        let (session, effective_rules) = match &self.access {
             StoreAccess::Local(handle) => {
                 let session = handle.as_ref().and_then(|handle| handle.session());
                 let session = session.ok_or_else(|| self.not_ready())?;
-                let in_force = self.with_wait_limit(session.in_force()).await?;
-                (session, in_force)
+                let effective_rules = self.with_wait_limit(session.effective_rules()).await?;
+                (session, effective_rules)
             }
             StoreAccess::Remote(remote) => {
                 let Ok(object) = &remote.object.0 else { return Err(self.not_ready()) };
                 let turn = self.with_wait_limit(remote.reader.turn()).await?;
-                let opened = remote.reader.open(&remote.context, object, turn).await;
+                let opened = remote.reader.open(&remote.context.cluster, object, turn).await;
                 opened.map_err(|why| self.not_opened(&why))?
             }
         };
-        let in_force = in_force.ok_or_else(|| self.not_ready())?;
-        Ok(OpenStore { name: self.name.clone(), session, in_force, access: self.access.clone() })
+        let effective_rules = effective_rules.ok_or_else(|| self.not_ready())?;
+        Ok(OpenStore { name: self.name.clone(), session, effective_rules, access: self.access.clone() })
     }
 
     /// Waits for others that use the store, for a limited time: its database may never answer.

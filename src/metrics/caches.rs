@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::CacheNow;
-use super::exposition::Page;
+use super::page::Page;
+use super::snapshot::CacheNow;
 
 /// Writes the size and refused objects of each cache.
 pub(super) fn write(page: &mut Page<'_>, caches: &[CacheNow]) -> fmt::Result {

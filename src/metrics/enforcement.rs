@@ -5,9 +5,10 @@ use std::fmt;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 
-use super::exposition::Page;
+use super::page::Page;
+use super::snapshot::{Done, StoreNow};
 use super::stores::{OneMore, TwoMore, seconds};
-use super::{Done, StoreNow, Tally};
+use super::tally::Tally;
 
 /// Writes the metrics.
 pub(super) fn write(page: &mut Page<'_>, stores: &[StoreNow], others: &[Done]) -> fmt::Result {

@@ -4,12 +4,13 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, prometheus_text, text};
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text::encode as encode_text};
 use prometheus_client::registry::Registry;
 
-use super::{Metrics, Snapshot, caches, enforcement, policies, process, replica, stores};
+use super::operator::Metrics;
+use super::page::Page;
+use super::snapshot::Snapshot;
+use super::{caches, enforcement, policies, process, replica, stores};
 
 /// An exposition format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +36,16 @@ impl Format {
     }
 }
 
-/// Encodes `metrics` and `snapshot`.
-pub(super) fn write(metrics: Metrics, snapshot: Snapshot, format: Format) -> Result<String, fmt::Error> {
+/// Encodes all metrics.
+///
+/// # Errors
+/// The encoder failed.
+pub fn text(metrics: Metrics, snapshot: Snapshot, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(All { metrics, snapshot }));
     let mut written = String::new();
     match format {
-        Format::OpenMetrics => text::encode(&mut written, &registry)?,
+        Format::OpenMetrics => encode_text(&mut written, &registry)?,
         Format::Prometheus => prometheus_text::encode(&mut written, &registry)?,
     }
     Ok(written)
@@ -63,63 +67,5 @@ impl Collector for All {
         policies::write(&mut page, &self.snapshot.policies)?;
         caches::write(&mut page, &self.snapshot.caches)?;
         process::write(&mut page)
-    }
-}
-
-/// The output, family by family. Families without samples are omitted.
-pub(super) struct Page<'a>(DescriptorEncoder<'a>);
-
-impl Page<'_> {
-    /// Writes a metric that counts by itself.
-    pub(super) fn metric(&mut self, name: &str, help: &str, metric: &impl EncodeMetric) -> fmt::Result {
-        if metric.is_empty() {
-            return Ok(());
-        }
-        metric.encode(self.0.encode_descriptor(name, help, None, metric.metric_type())?)
-    }
-
-    /// Writes gauges with their labels.
-    pub(super) fn gauge<L, V>(
-        &mut self,
-        name: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = (L, V)>,
-    ) -> fmt::Result
-    where
-        L: EncodeLabelSet,
-        ConstGauge<V>: EncodeMetric,
-    {
-        self.samples(name, help, samples.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value))))
-    }
-
-    /// Writes counters with their labels. The format adds `_total` to `name`.
-    pub(super) fn counter<L, V>(
-        &mut self,
-        name: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = (L, V)>,
-    ) -> fmt::Result
-    where
-        L: EncodeLabelSet,
-        ConstCounter<V>: EncodeMetric,
-    {
-        let samples = samples.into_iter().map(|(labels, value)| (labels, ConstCounter::new(value)));
-        self.samples(name, help, samples)
-    }
-
-    /// Writes metrics of one family with their labels.
-    pub(super) fn samples<L: EncodeLabelSet, M: EncodeMetric>(
-        &mut self,
-        name: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = (L, M)>,
-    ) -> fmt::Result {
-        let mut samples = samples.into_iter().peekable();
-        let Some((_, first)) = samples.peek() else { return Ok(()) };
-        let mut family = self.0.encode_descriptor(name, help, None, first.metric_type())?;
-        for (labels, metric) in samples {
-            metric.encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
     }
 }

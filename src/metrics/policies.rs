@@ -4,8 +4,8 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::PolicyNow;
-use super::exposition::Page;
+use super::page::Page;
+use super::snapshot::PolicyNow;
 use super::stores::STATUSES;
 
 impl PolicyNow {

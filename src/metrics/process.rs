@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 
-use super::exposition::Page;
+use super::page::Page;
 
 /// Clock ticks per second, in which Linux reports times to programs on every machine.
 const TICKS: f64 = 100.0;

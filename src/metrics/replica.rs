@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::ReplicaNow;
-use super::exposition::Page;
+use super::page::Page;
+use super::snapshot::ReplicaNow;
 
 /// Writes the metrics.
 pub(super) fn write(page: &mut Page<'_>, replica: ReplicaNow) -> fmt::Result {

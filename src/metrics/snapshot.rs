@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Tally;
+use super::tally::Tally;
 use crate::api::{ExecutionPolicyStatus, ExecutionStoreStatus};
 
 /// The current state of everything that the operator manages.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::StoreNow;
-use super::exposition::Page;
+use super::page::Page;
+use super::snapshot::StoreNow;
 use crate::api::conditions::{ConditionType, find};
 use crate::api::store::{Metrics, ObjectsStatus, Violations};
 

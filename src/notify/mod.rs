@@ -14,6 +14,7 @@ pub mod message;
 mod payload;
 mod sample;
 pub(crate) mod sanitize;
+pub mod server;
 mod session;
 mod signature;
 mod stack;
@@ -34,7 +35,7 @@ pub enum Destination {
     /// One e-mail recipient.
     Email {
         /// The mail server to use.
-        server: email::Server,
+        server: server::Server,
         /// The address: `local@domain`, or whatever the owner column of a table contains.
         to: String,
     },

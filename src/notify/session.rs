@@ -15,9 +15,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::deadline::Deadline;
-use super::email::{Login, Server};
 use super::limited_stream::LimitedStream;
 use super::mail::Mail;
+use super::server::{Login, Server};
 use super::{SendError, sanitize, tls_roots};
 use crate::api::notifications::Security;
 use crate::net::Dialer;

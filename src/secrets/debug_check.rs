@@ -37,7 +37,7 @@ const NO_SECRETS: [(&str, &str); 11] = [
     ("cli/operator.rs: ServerArgs.token_audience", "the audience of tokens"),
     ("cli/ping.rs: Args.api_url", "a URL without a login, which its parser rejects"),
     ("cli/remote/options.rs: Options.api_url", "a URL without a login, which its parser rejects"),
-    ("controllers/events.rs: News.key", "tells Events apart"),
+    ("kubernetes/events.rs: News.key", "tells Events apart"),
     ("rules/rule.rs: Rule.key", "the id or type of a job"),
     ("rules/input.rs: Wish.key", "the id of an execution"),
     ("db/cancel.rs: Request.key", "the id of an execution"),

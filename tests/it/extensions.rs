@@ -17,7 +17,7 @@ async fn start(world: &World, id: i64, age: &str) {
 /// Has a policy for all in effect that gives this timeout.
 async fn all_have(world: &World, operator: &Operator, timeout: &str) {
     world.policy("all", json!({"timeout": timeout})).await;
-    world.policy_until(operator, "all", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
+    world.policy_until(operator, "all", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules")).await;
 }
 
 /// Runs it straight on the database.
@@ -115,7 +115,9 @@ async fn a_promise_is_for_the_run_to_which_it_was_made() {
     let operator = world.operator();
     world.store(json!({})).await;
     for name in ["e1", "e2"] {
-        world.execution_until(&operator, name, |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
+        world
+            .execution_until(&operator, name, |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
+            .await;
     }
     // One that waited begins before the rules change.
     world

@@ -58,10 +58,15 @@ async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
     let claimant = Claimant { uid: "u".into(), predecessor: None, namespace: "n".into(), name: "s".into() };
     let claim = ledger::claim(&database, &mapping, &claimant, false).await.unwrap();
     let Claim::Held { ledger: Ledger::Tables { store_id, .. }, .. } = claim else { panic!("{claim:?}") };
-    let in_force = compile(base(), Vec::new(), Vec::new());
+    let effective_rules = compile(base(), Vec::new(), Vec::new());
     let judge = Judge {
         workloads: Some(TimeDelta::hours(1)),
-        ..Judge::new(&mapping, &in_force, Rules::Table(store_id), chrono::Utc::now() - TimeDelta::days(1))
+        ..Judge::new(
+            &mapping,
+            &effective_rules,
+            Rules::Table(store_id),
+            chrono::Utc::now() - TimeDelta::days(1),
+        )
     };
     let rows = format!("generate_series(1, {ROWS}) AS n");
     world

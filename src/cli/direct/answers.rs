@@ -6,9 +6,10 @@ use super::{Direct, SOURCE};
 use crate::api::{Duration, duration};
 use crate::cli::CliError;
 use crate::cli::actions::warn_if_unrecorded;
+use crate::cli::actor;
 use crate::cli::backend::Explained;
-use crate::cli::cleanup::CleanupRequest;
-use crate::cli::{actor, history, list, trends};
+use crate::cli::queries::CleanupRequest;
+use crate::cli::queries::{HistoryQuery, ListQuery, Samples, TrendsQuery};
 use crate::db::audit::{self, Entry};
 use crate::db::cleanup::{self, Options, Report, Row};
 use crate::db::health::{self, Health};
@@ -32,7 +33,7 @@ impl Direct {
     /// Passes executions to `on_page`, page by page, at most `limit`.
     pub(crate) async fn list(
         &self,
-        query: &list::Query,
+        query: &ListQuery,
         limit: u64,
         mut on_page: impl FnMut(&[Execution]) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
@@ -59,7 +60,7 @@ impl Direct {
     /// Passes audit records to `on_page`, newest first, page by page, at most `limit`.
     pub(crate) async fn history(
         &self,
-        query: &history::Query,
+        query: &HistoryQuery,
         limit: u64,
         mut on_page: impl FnMut(&[Entry]) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
@@ -86,7 +87,7 @@ impl Direct {
     }
 
     /// Returns health counts over time.
-    pub(crate) async fn trends(&self, query: &trends::Query) -> Result<trends::Samples, CliError> {
+    pub(crate) async fn trends(&self, query: &TrendsQuery) -> Result<Samples, CliError> {
         let (store_id, now) = (self.recorded()?, ledger::now(&self.database).await?);
         let points = since(&self.database, store_id, query.since, query.step);
         let points = self.database.within(points).await.map_err(|error| match error {
@@ -96,7 +97,7 @@ impl Direct {
             ),
             error => error.into(),
         })?;
-        Ok(trends::Samples { points, now })
+        Ok(Samples { points, now })
     }
 
     /// Returns the id of the store in the operator's tables.

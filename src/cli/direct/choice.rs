@@ -4,7 +4,6 @@
 use std::str::FromStr;
 
 use super::super::CliError;
-use super::unconfigured;
 use crate::api::{ExecutionStore, ExecutionStoreSpec, Table};
 use crate::db::stores::{Stored, differences};
 
@@ -215,6 +214,12 @@ fn join_first(all: impl ExactSizeIterator<Item = String>, between: &str) -> Stri
     let more = all.len().saturating_sub(NAMED);
     let first = all.take(NAMED).collect::<Vec<_>>().join(between);
     if more > 0 { format!("{first}{between}and {more} more") } else { first }
+}
+
+/// Returns a store with the default table and settings.
+fn unconfigured() -> ExecutionStore {
+    let spec = serde_json::from_value(serde_json::json!({"connection": {"secretRef": {"name": "-"}}}));
+    ExecutionStore::new("default", spec.unwrap_or_else(|_| unreachable!("every default is valid")))
 }
 
 #[cfg(test)]

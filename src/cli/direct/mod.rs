@@ -285,9 +285,3 @@ async fn chosen(
     };
     choose(&known, table, file)
 }
-
-/// Returns a store with the default table and settings.
-fn unconfigured() -> ExecutionStore {
-    let spec = serde_json::from_value(serde_json::json!({"connection": {"secretRef": {"name": "-"}}}));
-    ExecutionStore::new("default", spec.unwrap_or_else(|_| unreachable!("every default is valid")))
-}

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::{Remote, RemoteError};
-use crate::cli::cleanup::CleanupRequest;
+use crate::cli::queries::CleanupRequest;
 use crate::cli::{CliError, output};
 use crate::db::cleanup::{Report, Row};
 use crate::http::types::{self, BODY_LIMIT, CleanUp, MAX_IDS};

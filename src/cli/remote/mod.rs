@@ -18,9 +18,7 @@ mod transport;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::history::Query as HistoryQuery;
-use super::list::Query as ListQuery;
-use super::trends::{Query as TrendsQuery, Samples};
+use super::queries::{HistoryQuery, ListQuery, Samples, TrendsQuery};
 use super::{CliError, output};
 use crate::api::duration;
 use crate::db::audit::Entry;

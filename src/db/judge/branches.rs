@@ -40,7 +40,7 @@ impl Judge<'_> {
 
     fn by_default(&self, take: Take) -> Option<String> {
         let m = self.mapping;
-        let action = self.in_force.base.on_stale.value;
+        let action = self.effective_rules.base.on_stale.value;
         if action == OnStale::AlertOnly && !self.shows_alerts(take) {
             return None;
         }
@@ -209,7 +209,7 @@ impl Judge<'_> {
 
     fn by_heartbeat(&self, take: Take) -> Option<String> {
         let lost_at = self.heartbeat_lost_at()?;
-        let shortest = self.in_force.shortest_heartbeat()?;
+        let shortest = self.effective_rules.shortest_heartbeat()?;
         let narrow = self
             .mapping
             .heartbeat_by(&format!("statement_timestamp() - interval {}", literal(&interval(shortest))))?;

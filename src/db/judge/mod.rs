@@ -48,7 +48,7 @@ pub struct Judge<'a> {
     /// The table.
     pub mapping: &'a Mapping,
     /// What is in force.
-    pub in_force: &'a Compiled,
+    pub effective_rules: &'a Compiled,
     /// Where the rules are read.
     pub rules: Rules,
     /// Where executions of a job come one after the other: how long a later one must have run before an earlier one
@@ -167,13 +167,13 @@ impl<'a> Judge<'a> {
     #[must_use]
     pub const fn new(
         mapping: &'a Mapping,
-        in_force: &'a Compiled,
+        effective_rules: &'a Compiled,
         rules: Rules,
         watched: DateTime<Utc>,
     ) -> Self {
         Self {
             mapping,
-            in_force,
+            effective_rules,
             rules,
             single_active_execution: None,
             workloads: None,
@@ -276,7 +276,7 @@ impl<'a> Judge<'a> {
 
     /// Binds what the parts above refer to.
     pub fn bind<'q>(&self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
-        let base = &self.in_force.base;
+        let base = &self.effective_rules.base;
         let query = query.bind(base.timeout.value).bind(base.grace.value).bind(base_parameter(
             base,
             self.watched,
@@ -284,14 +284,14 @@ impl<'a> Judge<'a> {
         ));
         match self.rules {
             Rules::Table(store_id) => query.bind(store_id),
-            Rules::Memory => query.bind(parameter(&self.in_force.rules)),
+            Rules::Memory => query.bind(parameter(&self.effective_rules.rules)),
         }
     }
 
     /// Whether a rule can be about jobs, or types: what is in force says so, and a statement that leaves out what no rule is about
     /// takes a fraction of the time to plan, which is most of what it takes. A person may give an execution a rule at any time.
     fn has_rules(&self, scope: &str) -> bool {
-        let of = |wanted| self.in_force.rules.iter().any(|rule| rule.scope == wanted);
+        let of = |wanted| self.effective_rules.rules.iter().any(|rule| rule.scope == wanted);
         match scope {
             "j" => of(Scope::Job),
             "y" => self.mapping.knows_types() && of(Scope::Type),

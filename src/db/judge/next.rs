@@ -77,7 +77,7 @@ impl Judge<'_> {
 
     /// By the default, of those that would be past their deadline if they counted from their start.
     fn next_by_default_later(&self) -> Option<String> {
-        if !self.counts_later() || self.in_force.base.on_stale.value == OnStale::AlertOnly {
+        if !self.counts_later() || self.effective_rules.base.on_stale.value == OnStale::AlertOnly {
             return None;
         }
         let m = self.mapping;

@@ -141,9 +141,11 @@ impl Judge<'_> {
 
     /// Whether an execution that runs again with the same start gets time: there are grace periods, and it is remembered.
     pub(super) fn holds(&self) -> bool {
-        let rules = self.in_force.rules.iter().filter_map(|rule| rule.grace.as_ref());
+        let rules = self.effective_rules.rules.iter().filter_map(|rule| rule.grace.as_ref());
         matches!(self.rules, Rules::Table(_))
-            && rules.chain([&self.in_force.base.grace]).any(|grace| grace.value > chrono::TimeDelta::zero())
+            && rules
+                .chain([&self.effective_rules.base.grace])
+                .any(|grace| grace.value > chrono::TimeDelta::zero())
     }
 
     /// The common table expression `h` (k, until): those that run again with the same start, and get one grace period.

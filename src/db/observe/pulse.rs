@@ -8,7 +8,7 @@ use crate::db::judge::Take;
 use crate::db::{Database, DbError, Judge};
 
 /// All that enforcement needs to know of one moment. It costs the same beside any number of healthy executions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pulse {
     /// The moment, by the database's clock.
     pub now: DateTime<Utc>,
@@ -107,7 +107,7 @@ mod tests {
     }
 
     /// Rules of jobs and of types, and a grace period for those that run again.
-    fn in_force() -> Compiled {
+    fn effective_rules() -> Compiled {
         let hour = TimeDelta::hours(1);
         let base = Base {
             timeout: Said::new(hour, "ExecutionStore/s"),
@@ -136,11 +136,11 @@ mod tests {
     }
 
     fn length(mapping: &Mapping) -> usize {
-        let in_force = in_force();
+        let effective_rules = effective_rules();
         let judge = Judge {
             single_active_execution: Some(TimeDelta::hours(1)),
             workloads: Some(TimeDelta::hours(1)),
-            ..Judge::new(mapping, &in_force, Rules::Table(1), DateTime::default()).with_evidence(false)
+            ..Judge::new(mapping, &effective_rules, Rules::Table(1), DateTime::default()).with_evidence(false)
         };
         look(&judge, TimeDelta::hours(1)).len()
     }

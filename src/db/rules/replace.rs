@@ -31,14 +31,14 @@ const MOVED: &str = "moved AS (
 pub async fn replace(
     database: &Database,
     store_id: i64,
-    in_force: &Compiled,
+    effective_rules: &Compiled,
     kept: &[String],
     mapping: &serde_json::Value,
 ) -> Result<(bool, Option<Fault>), DbError> {
     let ledger = Ledger::Tables { store_id, outbox: false };
     own::recorded(database, &ledger, |ledger| {
         let notes = matches!(ledger, Ledger::Tables { .. });
-        replaced(database, store_id, in_force, kept, mapping, notes)
+        replaced(database, store_id, effective_rules, kept, mapping, notes)
     })
     .await
 }
@@ -47,13 +47,13 @@ pub async fn replace(
 async fn replaced(
     database: &Database,
     store_id: i64,
-    in_force: &Compiled,
+    effective_rules: &Compiled,
     kept: &[String],
     mapping: &serde_json::Value,
     notes: bool,
 ) -> Result<bool, DbError> {
     let rows: Vec<Row<'_>> =
-        in_force.rules.iter().map(Row::of).chain([Row::of_base(&in_force.base)]).collect();
+        effective_rules.rules.iter().map(Row::of).chain([Row::of_base(&effective_rules.base)]).collect();
     let sql = statement(notes);
     let (rows, mapping, mut differed) = (json(&rows), json(mapping), false);
     // A rule that was to go, and that a person has extended since the statement began, is seen as it is by another try.

@@ -3,6 +3,7 @@
 mod outcome;
 mod pass;
 mod statement;
+mod trigger;
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ pub use self::pass::Sweep;
 use self::pass::{Next, Pass, Refusals, again};
 pub use self::statement::BATCH;
 pub(super) use self::statement::source;
+pub use self::trigger::Trigger;
 use super::judge::End;
 use super::own::Records;
 use super::{Database, DbError, Judge, Ledger};

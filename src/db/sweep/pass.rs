@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::outcome::{Ended, Refused};
 use super::statement::{BATCH, read, statement};
+use super::trigger::Trigger;
 use crate::db::judge::{Among, End, Rules, Take};
 use crate::db::own::Records;
 use crate::db::server_text::line;
@@ -32,7 +33,7 @@ pub struct Sweep {
     /// Names the pass in `jobexec.sweeps` and in its Event.
     pub id: Uuid,
     /// Why it runs.
-    pub trigger: &'static str,
+    pub trigger: Trigger,
 }
 
 /// What the server has refused in one sweep.
@@ -173,7 +174,7 @@ impl<'a> Pass<'a> {
         let mut tx = self.database.write().await?;
         let mut query = self.judge.bind(sqlx::query(AssertSqlSafe(statement.as_str()))).bind(ids);
         let recorded = if let Ledger::Tables { store_id, .. } = ledger {
-            query = query.bind(self.sweep.id).bind(self.sweep.trigger).bind(store_id);
+            query = query.bind(self.sweep.id).bind(self.sweep.trigger.as_str()).bind(store_id);
             true
         } else {
             false

@@ -22,7 +22,6 @@ pub(super) use permission::Permission;
 pub(super) use review::User;
 use review::{Reviewer, Unavailable};
 
-use super::app::App;
 use super::origin::Origin;
 use super::problem::Problem;
 
@@ -141,10 +140,10 @@ impl From<Arc<Unavailable>> for Problem {
 /// The user of a request, as `admission` authenticated it; without a token, the anonymous one.
 pub(super) struct Caller(pub(super) Arc<User>);
 
-impl FromRequestParts<Arc<App>> for Caller {
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let user = parts.extensions.get::<Arc<User>>().cloned();
         user.map(Self).ok_or_else(|| Problem::Internal("the request has no caller".to_owned()))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jobexec_operator::metrics::{Done, Format, Metrics, Snapshot};
+use jobexec_operator::metrics::{self, Done, Format, Metrics, Snapshot};
 
 use super::{clean, ended, page, policy, promtool, store};
 
@@ -10,7 +10,7 @@ const DOCS: &str = include_str!("../../../docs/alerting.md");
 
 /// A page of these stores.
 fn of(stores: Vec<jobexec_operator::metrics::StoreNow>) -> String {
-    Metrics::default().text(Snapshot { stores, ..Snapshot::default() }, Format::Prometheus).unwrap()
+    metrics::text(Metrics::default(), Snapshot { stores, ..Snapshot::default() }, Format::Prometheus).unwrap()
 }
 
 fn value(page: &str, series: &str) -> Option<f64> {
@@ -117,7 +117,7 @@ fn what_was_done_to_a_store_of_another_replica_is_counted_and_nothing_else() {
         let done = Done { namespace: "n".to_owned(), name: "theirs".to_owned(), tally: tally.clone() };
         let snapshot =
             Snapshot { stores: vec![store("True")], done_to_others: vec![done], ..Snapshot::default() };
-        Metrics::default().text(snapshot, Format::Prometheus).unwrap()
+        metrics::text(Metrics::default(), snapshot, Format::Prometheus).unwrap()
     };
     let theirs = |page: &str| -> Vec<String> {
         page.lines().filter(|line| line.contains("store=\"theirs\"")).map(str::to_owned).collect()
@@ -138,7 +138,7 @@ fn names_are_escaped() {
     let mut policy = policy();
     policy.name = "a\"b\\c\nd".to_owned();
     let snapshot = Snapshot { policies: vec![policy], ..Snapshot::default() };
-    let page = Metrics::default().text(snapshot, Format::OpenMetrics).unwrap();
+    let page = metrics::text(Metrics::default(), snapshot, Format::OpenMetrics).unwrap();
     assert!(page.contains(r#"policy="a\"b\\c\nd""#), "{page}");
 }
 

@@ -31,7 +31,12 @@ fn page(format: Format) -> String {
     let replica = ReplicaNow { lease_held: true, members: 2, stores_owned: 1 };
     let (stores, policies) = (vec![store("True")], vec![policy()]);
     let caches = vec![CacheNow { kind: "jobexecutions", bytes: 1, refused: 1 }];
-    metrics.text(Snapshot { replica, stores, policies, caches, ..Snapshot::default() }, format).unwrap()
+    jobexec_operator::metrics::text(
+        metrics,
+        Snapshot { replica, stores, policies, caches, ..Snapshot::default() },
+        format,
+    )
+    .unwrap()
 }
 
 /// A store of which everything is known, with this status of its condition `Healthy`.
@@ -69,7 +74,7 @@ fn store(healthy: &str) -> StoreNow {
 
 fn policy() -> PolicyNow {
     let status = json!({"governedExecutions": 2, "conditions": [{
-        "type": "Accepted", "status": "True", "reason": "InForce", "message": "",
+        "type": "Accepted", "status": "True", "reason": "EffectiveRules", "message": "",
         "lastTransitionTime": "2025-08-08T16:21:55Z",
     }]});
     PolicyNow {

@@ -2,7 +2,7 @@
 
 use jobexec_operator::api::notifications::{Format, Security};
 use jobexec_operator::net::{AddressPolicy, Dialer};
-use jobexec_operator::notify::email::Server;
+use jobexec_operator::notify::server::Server;
 use jobexec_operator::notify::webhook::{Endpoint, Target};
 use jobexec_operator::notify::{Destination, SendError, Templates};
 use serde_json::json;

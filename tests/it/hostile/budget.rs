@@ -21,8 +21,8 @@ fn large(length: usize, timeout: &str) -> Value {
     json!({"timeout": timeout, "selector": {"jobIds": ids}})
 }
 
-fn in_force(status: &ExecutionPolicyStatus) -> bool {
-    is(&status.conditions, "Accepted", "True", "InForce")
+fn effective_rules(status: &ExecutionPolicyStatus) -> bool {
+    is(&status.conditions, "Accepted", "True", "EffectiveRules")
 }
 
 fn over_budget(status: &ExecutionPolicyStatus) -> bool {
@@ -59,8 +59,8 @@ async fn policies_beyond_the_budget_of_their_namespace_are_refused_and_older_one
     let operator = world.operator_with(&[TIGHT[0], OPEN[0], OPEN[1]]);
     world.store(json!({})).await;
     let check = async |operator: &Operator| {
-        world.policy_until(operator, "older", in_force).await;
-        world.policy_until(operator, "z-first", in_force).await;
+        world.policy_until(operator, "older", effective_rules).await;
+        world.policy_until(operator, "z-first", effective_rules).await;
         for name in ["b", "c", "d"] {
             let told = world.policy_until(operator, name, over_budget).await;
             let text = message(&told.conditions, "Accepted");
@@ -81,7 +81,7 @@ async fn policies_beyond_the_budget_of_their_namespace_are_refused_and_older_one
     let operator = world.operator_in(&both, "again", &TIGHT);
     other.policy("own", json!({"timeout": "72h"})).await;
     other.store(json!({"defaultTimeout": "1h"})).await;
-    other.policy_until(&operator, "own", in_force).await;
+    other.policy_until(&operator, "own", effective_rules).await;
     // Another order of events, and the same are refused.
     check(&operator).await;
     assert_eq!(other.status(1).await, "running");
@@ -92,7 +92,7 @@ async fn policies_beyond_the_budget_of_their_namespace_are_refused_and_older_one
     world.policy_until(&operator, "c", over_budget).await;
     world.delete::<ExecutionPolicy>("b").await;
     world.delete::<ExecutionPolicy>("c").await;
-    world.policy_until(&operator, "d", in_force).await;
+    world.policy_until(&operator, "d", effective_rules).await;
 }
 
 /// Objects that are created in the same second are ordered by name.
@@ -117,7 +117,7 @@ async fn no_live_execution_is_ended_when_an_update_makes_its_policy_too_large() 
     world.policy("grows", json!({"timeout": "72h", "selector": {"jobIds": ["0", "a"]}})).await;
     let operator = world.operator_with(&TIGHT);
     world.store(json!({})).await;
-    world.policy_until(&operator, "grows", in_force).await;
+    world.policy_until(&operator, "grows", effective_rules).await;
     let mut grown = large(250, "1h");
     grown["selector"]["jobTypes"] = (0..1_000).map(|n| format!("{n:0>50}")).collect();
     world.policy("grows", grown).await;
@@ -198,7 +198,7 @@ async fn large_metadata_takes_no_room() {
     }
     let operator = world.operator_with(&TIGHT);
     world.store(json!({})).await;
-    world.policy_until(&operator, "noted-0", in_force).await;
+    world.policy_until(&operator, "noted-0", effective_rules).await;
     world.policy_until(&operator, "noted-5", |s| !over_budget(s) && !s.conditions.is_empty()).await;
     assert_eq!(world.status(1).await, "running");
 }

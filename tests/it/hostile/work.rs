@@ -15,7 +15,7 @@ use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::observe::{self, Contradictions};
 use jobexec_operator::db::running::{self, Filter, Which};
-use jobexec_operator::db::sweep::{self, Known, Outcome, Sweep};
+use jobexec_operator::db::sweep::{self, Known, Outcome, Sweep, Trigger};
 use jobexec_operator::db::validate::{Problem, validate};
 use jobexec_operator::db::{
     Database, DbError, Judge, Layout, Ledger, Mapping, cancel, explain, extend, health, history, list,
@@ -217,7 +217,7 @@ impl Work {
     }
 
     pub(super) async fn sweep(&self) -> Result<Outcome, DbError> {
-        let pass = Sweep { id: uuid::Uuid::new_v4(), trigger: "Requested" };
+        let pass = Sweep { id: uuid::Uuid::new_v4(), trigger: Trigger::Requested };
         let judge = self.judge();
         sweep::run(&self.database, &judge, &self.ledger, &pass, Known::default(), |_| {
             ControlFlow::Continue(())

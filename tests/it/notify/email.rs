@@ -1,7 +1,7 @@
 //! E-mail, to a real mail server.
 
 use jobexec_operator::api::notifications::{Security, Smtp};
-use jobexec_operator::notify::email::{Login, Server};
+use jobexec_operator::notify::server::{Login, Server};
 use jobexec_operator::notify::{Destination, Message};
 use jobexec_operator::secrets::CaBundle;
 use serde_json::{Value, json};

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use jobexec_operator::api::{ExecutionStore, OnStale};
 use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
-use jobexec_operator::db::sweep::{self, Known, Sweep};
+use jobexec_operator::db::sweep::{self, Known, Sweep, Trigger};
 use jobexec_operator::db::{
     Database, Judge, Ledger, Mapping, evidence, list, observations, observe, promise, rules, schema, stores,
     url, validate,
@@ -98,7 +98,7 @@ impl Field {
         let (by, compiled) = (judge, compile(case));
         let judge = Judge {
             mapping: &ground.mapping,
-            in_force: &compiled,
+            effective_rules: &compiled,
             rules: if case.recorded { Rules::Table(store_id) } else { Rules::Memory },
             single_active_execution: case.single_active_execution.map(case::Length::delta),
             workloads: None,
@@ -244,7 +244,7 @@ impl Field {
         } else {
             Ledger::Missing("not asked for".to_owned())
         };
-        let pass = Sweep { id: uuid::Uuid::new_v4(), trigger: "Requested" };
+        let pass = Sweep { id: uuid::Uuid::new_v4(), trigger: Trigger::Requested };
         let known = Known::default();
         let outcome = sweep::run(database, judge, &ledger, &pass, known, |_| ControlFlow::Continue(())).await;
         let outcome = outcome.unwrap();

@@ -13,7 +13,7 @@ use jobexec_operator::db::extras::{Extra, Retries};
 use jobexec_operator::db::judge::{Rules, Suspicion};
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::running::{self, Which};
-use jobexec_operator::db::sweep::{self, Known, Sweep};
+use jobexec_operator::db::sweep::{self, Known, Sweep, Trigger};
 use jobexec_operator::db::{
     Database, Judge, Layout, Ledger, again, execution, explain, extend, health, heartbeats, held, history,
     late, list, messages, observations, observe, outbox, own, promise, refusals, retention, rules, samples,
@@ -147,7 +147,7 @@ fn compiled(store: &ExecutionStore) -> Compiled {
 }
 
 async fn of_rules(recorder: &mut Recorder, s: &Setting<'_>, store: &ExecutionStore) {
-    let (database, id, rules) = (s.database, s.store_id, s.judge.in_force);
+    let (database, id, rules) = (s.database, s.store_id, s.judge.effective_rules);
     let mapping = stores::record(store);
     recorder.of("rules::replace", rules::replace(database, id, rules, &[], &mapping)).await;
     recorder.of("rules::replace.same", rules::replace(database, id, rules, &["2".into()], &mapping)).await;
@@ -258,7 +258,7 @@ async fn of_ending(recorder: &mut Recorder, s: &Setting<'_>) {
     recorder.of("outbox::announce", outbox::announce(database, s.store_id, true)).await;
     recorder.of("warnings::update", warnings::update(database, judge, ledger)).await;
     recorder.of("again::note", again::note(database, judge)).await;
-    let pass = Sweep { id: Uuid::new_v4(), trigger: "Requested" };
+    let pass = Sweep { id: Uuid::new_v4(), trigger: Trigger::Requested };
     let sweep =
         |ledger| sweep::run(database, judge, ledger, &pass, Known::default(), |_| ControlFlow::Continue(()));
     recorder.of("sweep::run", sweep(ledger)).await;
@@ -289,8 +289,8 @@ async fn of_ending(recorder: &mut Recorder, s: &Setting<'_>) {
         who: "CLI".into(),
         actor: "somebody".into(),
     };
-    let in_force = Some(judge.in_force);
-    recorder.of("extend::extend", extend::extend(database, m, in_force, s.store_id, &extension)).await;
+    let effective_rules = Some(judge.effective_rules);
+    recorder.of("extend::extend", extend::extend(database, m, effective_rules, s.store_id, &extension)).await;
     recorder.of("promise::keep", promise::keep(database, m, s.store_id, "ExecutionStore/jobs")).await;
     recorder.of("extend::prune", extend::prune(database, m, s.store_id)).await;
     if s.cancels {

@@ -26,15 +26,15 @@ async fn governed(test: &str) -> Remote {
         .await;
     let remote = Remote::of(world, &[]).await;
     let (world, operator) = (&remote.world, &remote.operator);
-    let in_force = |s: &[_]| is(s, "Accepted", "True", "InForce");
+    let effective_rules = |s: &[_]| is(s, "Accepted", "True", "EffectiveRules");
     world.policy("long", json!({"selector": {"jobIds": ["2"]}, "timeout": "48h"})).await;
     let told = json!({"selector": {"jobIds": ["4"]}, "onStale": "AlertOnly"});
     world.policy("told", told).await;
     let off = json!({"selector": {"jobIds": ["5"]}, "timeout": "1h", "onStale": "Cancel"});
     world.policy("called-off", off).await;
     world.execution("slow", "3", json!({"extendBy": "20h"})).await;
-    world.execution_until(operator, "slow", |s| in_force(&s.conditions)).await;
-    world.policy_until(operator, "told", |s| in_force(&s.conditions)).await;
+    world.execution_until(operator, "slow", |s| effective_rules(&s.conditions)).await;
+    world.policy_until(operator, "told", |s| effective_rules(&s.conditions)).await;
     world.until_true("SELECT count(*) = 5 FROM jobexec.rules WHERE scope <> 'type'").await;
     remote
 }

@@ -1,0 +1,186 @@
+//! Stage 5, apply: the sweep, and its log lines.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use kube::ResourceExt as _;
+use tracing::Instrument as _;
+
+use super::decide::Decision;
+use super::held::{forget_held, note_held};
+use super::observe::{self, Observed};
+use super::state::StoreState;
+use super::swept::{SAMPLE, Swept};
+use crate::api::{ExecutionStore, SWEEP_REQUESTED};
+use crate::db::judge::Reason;
+use crate::db::observe::Pulse;
+use crate::db::sweep::{self, Ended, Known, Outcome, Refused, Sweep, Trigger};
+use crate::db::{DbError, Judge};
+use crate::metrics::End;
+use crate::runtime::cluster::Cluster;
+use crate::session::counts::HealthCounts;
+use crate::session::session::Session;
+use crate::telemetry;
+
+/// What was applied.
+pub(super) struct Applied {
+    /// What is left after the sweep.
+    pub(super) pulse: Pulse,
+    /// The sweep, if one ran.
+    pub(super) sweep: Option<Swept>,
+    /// The stale executions that could not be ended.
+    pub(super) refused: Vec<Refused>,
+}
+
+/// Applies the decision. `may_write`: what is stale may be ended.
+pub(super) async fn apply(
+    cluster: &Cluster,
+    store: &ExecutionStore,
+    session: &Session,
+    state: &mut StoreState,
+    observed: &Observed,
+    decision: &Decision,
+    may_write: bool,
+) -> Result<Applied, DbError> {
+    let Decision::Sweep(trigger) = *decision else {
+        if !may_write || observed.pulse.stale == 0 {
+            // Whoever held a row has let it go, and must not be ended for it.
+            state.passed_over = forget_held(session, state).await;
+            state.noted = true;
+        }
+        return Ok(Applied { pulse: observed.pulse, sweep: None, refused: Vec::new() });
+    };
+    let mut swept = sweep_once(cluster, store, session, state, observed, trigger).await?;
+    let refused = std::mem::take(&mut swept.refused);
+    let pulse = if swept.ended > 0 {
+        observe::pulse(store, session, &observed.rules, observed.evidence).await?
+    } else {
+        observed.pulse
+    };
+    state.passed_over = note_held(session, state, &observed.judge(session), &pulse, &refused).await;
+    state.noted = true;
+    if pulse.stale > 0 && observed.evidence {
+        // What is stale by evidence is tried again soon too.
+        state.evidence.ask();
+    }
+    Ok(Applied { pulse, sweep: Some(swept), refused })
+}
+
+/// Sweeps, and notes in the state that it did.
+async fn sweep_once(
+    cluster: &Cluster,
+    store: &ExecutionStore,
+    session: &Session,
+    state: &mut StoreState,
+    observed: &Observed,
+    trigger: Trigger,
+) -> Result<Swept, DbError> {
+    let pass = Sweep { id: state.batcher.id(Instant::now(), trigger != Trigger::Deadline), trigger };
+    let known = state.session.refused.known(trigger == Trigger::Requested);
+    let again = known.again;
+    let span = telemetry::sweep(pass.id, trigger);
+    let judge = observed.judge(session);
+    let swept =
+        sweep(cluster, store, session, &judge, pass, known, observed.pulse.now).instrument(span).await?;
+    state.breaker.swept();
+    state.swept = Some(Instant::now());
+    state.answered = store.annotations().get(SWEEP_REQUESTED).cloned();
+    if swept.ended > 0 {
+        state.batcher.failed(Instant::now());
+    }
+    state.session.refused.keep(&swept.refused, again, swept.took);
+    Ok(swept)
+}
+
+/// Sweeps, and logs every execution that it ends.
+async fn sweep(
+    cluster: &Cluster,
+    store: &ExecutionStore,
+    session: &Session,
+    judge: &Judge<'_>,
+    sweep: Sweep,
+    known: Known,
+    started_at: DateTime<Utc>,
+) -> Result<Swept, DbError> {
+    let (begun, before) = (Instant::now(), known.rows.len());
+    let (mut unrecorded, mut first) = (0, Vec::new());
+    let outcome = sweep::run(&session.database, judge, &session.ledger, &sweep, known, |batch| {
+        for ended in batch {
+            log_ended(store, ended);
+        }
+        session.tally.ended(batch.iter().map(end));
+        let nowhere = || batch.iter().filter(|ended| !ended.recorded);
+        unrecorded += nowhere().count() as u64;
+        let room = usize::from(SAMPLE).saturating_sub(first.len());
+        first.extend(nowhere().take(room).cloned());
+        // A person who corrects the spec in the middle of a sweep means the rest of it too.
+        let ours = !cluster.stop.is_cancelled() && cluster.owns_store(store);
+        let goes_on = ours && cluster.is_current(store);
+        if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })
+    .await?;
+    let Outcome { ended, refused, retries, fault } = outcome;
+    session.note_fault(fault);
+    session.tally.swept(started_at.timestamp(), begun.elapsed(), retries);
+    let of = refused.len();
+    // What was known is not said again and again.
+    let sample = if of > before { SAMPLE.into() } else { 0 };
+    for Refused { id, why } in refused.iter().take(sample) {
+        tracing::warn!(
+            store = store.name_any(),
+            execution = id,
+            why,
+            of,
+            "a stale execution cannot be ended"
+        );
+    }
+    Ok(Swept { sweep, started_at, took: begun.elapsed(), ended, unrecorded, first, refused })
+}
+
+/// What is counted of it. The row's own deadline is that of a timeout: other evidence has none that could be missed.
+fn end(ended: &Ended) -> End<'_> {
+    let deadline = ended.deadline.filter(|_| ended.reason == Reason::DeadlineExceeded.as_str());
+    End {
+        reason: &ended.reason,
+        cancelled: ended.cancelled,
+        lag: deadline.map(|deadline| (ended.at - deadline).to_std().unwrap_or_default()),
+    }
+}
+
+fn log_ended(store: &ExecutionStore, ended: &Ended) {
+    tracing::warn!(
+        namespace = store.namespace().unwrap_or_default(),
+        store = store.name_any(),
+        execution = ended.id,
+        job = ended.job_id,
+        number = ended.number,
+        runtime_seconds = ended.runtime().map(|runtime| runtime.num_seconds()),
+        started_at = ended.started_at.map(|at| at.to_rfc3339()),
+        deadline = ended.deadline.map(|at| at.to_rfc3339()),
+        source = ended.source,
+        reason = ended.reason,
+        "{} a stale execution",
+        if ended.cancelled { "cancelled" } else { "failed" }
+    );
+}
+
+/// The health line of a sweep.
+pub(super) fn log_sweep(store: &ExecutionStore, swept: &Swept, pulse: &Pulse, counts: &HealthCounts) {
+    let live = counts.live.as_ref();
+    tracing::info!(
+        namespace = store.namespace().unwrap_or_default(),
+        store = store.name_any(),
+        trigger = swept.sweep.trigger.as_str(),
+        failed = swept.ended,
+        remaining = pulse.stale,
+        took_ms = swept.took.as_millis(),
+        next_deadline = pulse.next_deadline.map(|deadline| deadline.to_rfc3339()),
+        running = live.map(|live| live.running),
+        long_running = live.map(|live| live.long_running),
+        oldest = live.and_then(|live| live.oldest).map(|start| start.to_rfc3339()),
+        scheduled = counts.census.map(|census| census.scheduled),
+        recent_24h = counts.census.map(|census| census.recent),
+        "swept"
+    );
+}

@@ -1,0 +1,225 @@
+//! Gathers evidence that time alone does not give, and tells of executions that run for long: at each poll, but so
+//! seldom on a large table that it keeps the database busy for at most 5 % of the time.
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use kube::ResourceExt as _;
+
+use super::background::BackgroundTask;
+use crate::api::ExecutionStore;
+use crate::boundary;
+use crate::db::evidence::Workloads;
+use crate::db::heartbeats::{self, Watch};
+use crate::db::{DbError, Judge, again, evidence, late, observations, warnings};
+use crate::runtime::cluster::Cluster;
+use crate::session::session::Session;
+use crate::session::workloads::{self, Unknown};
+
+/// At most 5 % of the time.
+const SHARE: u32 = 20;
+
+/// How long a look waits for Kubernetes to say which workloads there are: what comes later counts at the next look, so that
+/// no deadline waits for it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+type Listed = Result<Workloads, Unknown>;
+
+/// When evidence was last gathered.
+#[derive(Default)]
+pub(super) struct EvidenceCollector {
+    /// Kubernetes is being asked for workloads.
+    listing: Option<BackgroundTask<Listed>>,
+    last: Option<(Instant, Duration)>,
+    asked: bool,
+    /// Before which record to look for executions that were finished after all.
+    late: Option<i64>,
+    /// The server as it was at the last look.
+    watch: Watch,
+    /// Why some of it does not count at present, if it does not: a reason and a message.
+    pub(super) unavailable: Option<(&'static str, String)>,
+}
+
+impl EvidenceCollector {
+    /// Whether it is time.
+    pub(super) fn is_due(&self, store: &ExecutionStore) -> bool {
+        // A little less than the poll interval, so that each poll does it.
+        let every = store.spec.poll_interval.get().mul_f64(0.9);
+        self.asked
+            || self.listing.is_some()
+            || self.last.is_none_or(|(at, took)| at.elapsed() >= every.max(took * SHARE))
+    }
+
+    /// The next look gathers evidence, whenever it comes.
+    pub(super) fn ask(&mut self) {
+        self.asked = true;
+    }
+
+    /// Gathers it. Returns whether it could; else what could not be seen does not count, and everything else goes on.
+    pub(super) async fn gather(
+        &mut self,
+        cluster: &Cluster,
+        store: &ExecutionStore,
+        session: &Session,
+        judge: &Judge<'_>,
+    ) -> bool {
+        let workloads = if session.workloads.is_some() && !session.read_only {
+            let Some(listed) = self.listed(cluster, store, session).await else { return false };
+            Some(listed)
+        } else {
+            self.listing = None;
+            None
+        };
+        let begun = Instant::now();
+        self.asked = false;
+        self.unavailable = None;
+        let gathered =
+            if session.read_only { Ok(()) } else { self.update(store, session, judge, workloads).await };
+        if let Err(error) = &gathered {
+            session.tally.failed(error.reason());
+            self.fail(store, error.reason(), error);
+        }
+        self.last = Some((begun, begun.elapsed()));
+        gathered.is_ok()
+    }
+
+    /// Which workloads there are; `None`: Kubernetes is still being asked, and the store is looked at again when it has
+    /// answered.
+    async fn listed(
+        &mut self,
+        cluster: &Cluster,
+        store: &ExecutionStore,
+        session: &Session,
+    ) -> Option<Listed> {
+        let listing = self.listing.get_or_insert_with(|| {
+            let see = workloads::see(cluster, store, &session.mapping);
+            BackgroundTask::begin(see, cluster.queue.enqueuer(store))
+        });
+        let listed = listing.wait(PATIENCE).await?;
+        self.listing = None;
+        if let Err(panicked) = &listed {
+            self.fail(store, boundary::REASON, panicked);
+        }
+        listed.ok()
+    }
+
+    /// Notes that lost heartbeats do not count at present, beside what else does not.
+    fn hold(&mut self, store: &ExecutionStore, held: &impl Display) {
+        tracing::warn!(store = store.name_any(), %held, "lost heartbeats do not count at present");
+        self.unavailable = Some(match self.unavailable.take() {
+            Some((reason, why)) => (reason, format!("{why}; and {held}")),
+            None => ("HeartbeatsHeld", held.to_string()),
+        });
+    }
+
+    /// Notes that evidence does not count at present.
+    pub(super) fn fail(&mut self, store: &ExecutionStore, reason: &'static str, error: &impl Display) {
+        tracing::warn!(store = store.name_any(), reason, %error, "evidence other than deadlines does not count at present");
+        self.unavailable = Some((reason, error.to_string()));
+    }
+
+    async fn update(
+        &mut self,
+        store: &ExecutionStore,
+        session: &Session,
+        judge: &Judge<'_>,
+        workloads: Option<Listed>,
+    ) -> Result<(), DbError> {
+        let database = &session.database;
+        database.within(observations::update_running_without_start(database, judge)).await?;
+        database.within(observations::update_paused(database, judge)).await?;
+        database.within(evidence::update_jobs(database, judge)).await?;
+        if let Some(seen) = workloads {
+            let recreated = store.spec.workloads.as_ref().map(|w| w.recreated).unwrap_or_default();
+            if let Err(unknown) = &seen {
+                self.fail(store, unknown.reason(), unknown);
+            }
+            database
+                .within(evidence::update_workloads(database, judge, seen.as_ref().ok(), recreated))
+                .await?;
+        }
+        let every = store.spec.poll_interval.to_chrono();
+        if let Some(held) =
+            database.within(heartbeats::update(database, judge, &mut self.watch, every)).await?
+        {
+            self.hold(store, &held);
+        }
+        session.note_heartbeats(self.watch.seen());
+        Self::look_for_again(session, judge).await?;
+        let warned = match database.within(warnings::update(database, judge, &session.ledger)).await {
+            // Nobody is told of what cannot be recorded; evidence counts all the same.
+            Err(DbError::Own(fault)) => {
+                session.note_fault(Some(fault));
+                Vec::new()
+            }
+            warned => warned?,
+        };
+        for warned in warned {
+            session.tally.warned(&warned.reason);
+            tracing::warn!(
+                namespace = store.namespace().unwrap_or_default(),
+                store = store.name_any(),
+                execution = warned.id,
+                job = warned.job_id,
+                started_at = warned.started_at.map(|at| at.to_rfc3339()),
+                deadline = warned.deadline.map(|at| at.to_rfc3339()),
+                source = warned.source,
+                reason = warned.reason,
+                "an execution runs for long"
+            );
+        }
+        self.look_for_late(store, session).await;
+        Ok(())
+    }
+
+    /// Finds executions that were run again with the start that they had.
+    async fn look_for_again(session: &Session, judge: &Judge<'_>) -> Result<(), DbError> {
+        let database = &session.database;
+        let found = async {
+            again::update(database, judge).await?;
+            if judge.effective_rules.may_alert_only() { again::note(database, judge).await } else { Ok(()) }
+        };
+        match database.within(found).await {
+            // What cannot be noted takes no evidence away.
+            Err(DbError::Own(fault)) => {
+                session.note_fault(Some(fault));
+                Ok(())
+            }
+            Err(error) if error.answered() => {
+                session.tally.failed(error.reason());
+                tracing::warn!(%error, "executions that run again with the same start could not be seen");
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    /// Finds some of the executions that were finished although they had been ended. That it could not be looked is no reason
+    /// to stop anything else.
+    async fn look_for_late(&mut self, store: &ExecutionStore, session: &Session) {
+        let database = &session.database;
+        let step = late::step(database, &session.mapping, &session.ledger, self.late);
+        let step = match database.within(step).await {
+            Ok(step) => step,
+            Err(error) => {
+                session.tally.failed(error.reason());
+                session.note_error(&error);
+                tracing::info!(store = store.name_any(), %error, "whether executions were finished late is not known");
+                return;
+            }
+        };
+        self.late = step.before;
+        for late in &step.found {
+            session.tally.finished_late();
+            tracing::warn!(
+                namespace = store.namespace().unwrap_or_default(),
+                store = store.name_any(),
+                execution = late.id,
+                job = late.job_id,
+                ended_at = late.ended_at.to_rfc3339(),
+                status = late.status,
+                "an execution that had been ended was finished after all: its timeout is too short"
+            );
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Stage 3, observe: gathers evidence where that is due, and asks the database what is stale and when the next deadline is.
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use kube::ResourceExt as _;
+
+use super::schedule::horizon;
+use super::state::StoreState;
+use super::sync_rules::confirm_rules;
+use crate::api::{ExecutionStore, SWEEP_REQUESTED};
+use crate::db::observe::{self, Pulse};
+use crate::db::{DbError, Judge, again};
+use crate::runtime::cluster::Cluster;
+use crate::session::rules::EffectiveRules;
+use crate::session::session::Session;
+
+/// What was observed.
+pub(super) struct Observed {
+    /// The rules by which it was judged.
+    pub(super) rules: Arc<EffectiveRules>,
+    /// Whether evidence other than deadlines counts.
+    pub(super) evidence: bool,
+    pub(super) pulse: Pulse,
+}
+
+impl Observed {
+    /// The predicate by which it was judged.
+    pub(super) fn judge<'a>(&'a self, session: &'a Session) -> Judge<'a> {
+        session.judge(&self.rules).with_evidence(self.evidence)
+    }
+}
+
+/// Observes the store. `may_write`: what is stale may be ended.
+pub(super) async fn observe(
+    cluster: &Cluster,
+    store: &ExecutionStore,
+    session: &Session,
+    state: &mut StoreState,
+    rules: Arc<EffectiveRules>,
+    may_write: bool,
+) -> Result<Observed, DbError> {
+    let gathered = gather(cluster, store, session, state, &rules, may_write).await;
+    let (evidence, pulse) = match pulse(store, session, &rules, gathered).await {
+        // Evidence that cannot be judged is no reason to miss a deadline.
+        Err(error) if gathered && error.answered() => {
+            session.tally.failed(error.reason());
+            state.evidence.fail(store, error.reason(), &error);
+            (false, self::pulse(store, session, &rules, false).await?)
+        }
+        pulse => (gathered, pulse?),
+    };
+    let observed = Observed { rules, evidence, pulse };
+    if !may_write || observed.pulse.stale == 0 {
+        return Ok(observed);
+    }
+    // An execution is ended all the same if this cannot be noted.
+    if let Err(error) =
+        session.database.within(again::note(&session.database, &observed.judge(session))).await
+    {
+        session.tally.failed(error.reason());
+        tracing::warn!(store = store.name_any(), %error, "executions that run again with the same start could not be noted");
+    }
+    let rules = confirm_rules(cluster, store, session, &observed.rules).await?;
+    let pulse = self::pulse(store, session, &rules, evidence).await?;
+    Ok(Observed { rules, evidence, pulse })
+}
+
+/// The stale executions and the next deadline, by these rules.
+pub(super) async fn pulse(
+    store: &ExecutionStore,
+    session: &Session,
+    rules: &EffectiveRules,
+    evidence: bool,
+) -> Result<Pulse, DbError> {
+    let judge = session.judge(rules).with_evidence(evidence);
+    let horizon = TimeDelta::from_std(horizon(store, rules)).unwrap_or(TimeDelta::MAX);
+    session.database.within(observe::pulse(&session.database, &judge, horizon)).await
+}
+
+/// Gathers evidence where that is due. Returns whether it did.
+async fn gather(
+    cluster: &Cluster,
+    store: &ExecutionStore,
+    session: &Session,
+    state: &mut StoreState,
+    rules: &EffectiveRules,
+    may_write: bool,
+) -> bool {
+    let requested = store.annotations().get(SWEEP_REQUESTED) != state.answered.as_ref();
+    let sweeps = may_write && (state.swept.is_none() || requested);
+    let due = sweeps || state.evidence.is_due(store);
+    due && state.evidence.gather(cluster, store, session, &session.judge(rules)).await
+}

@@ -1,0 +1,543 @@
+//! The status of a store, computed from what its reconcile came to. Pure.
+
+use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::adoption;
+use super::breaker;
+use super::reconciled::{Complete, Progress, Reconciled};
+use super::swept::{SAMPLE, Swept};
+use crate::api::conditions::{ConditionStatus, ConditionType, DesiredCondition, find, set_conditions, time};
+use crate::api::store::{LastSweep, Metrics, Violations};
+use crate::api::{ExecutionStore, ExecutionStoreStatus, Mode};
+use crate::db::Ledger;
+use crate::db::held::Held;
+use crate::db::identity;
+use crate::db::judge::Suspicion;
+use crate::db::mapping::ID_BYTES;
+use crate::db::observe::{Census, Contradictions, Live};
+use crate::db::sweep::Refused;
+use crate::kubernetes::guarded;
+use crate::session::counts::HealthCounts;
+use crate::session::handle::SyncStatus;
+use crate::session::not_ready::NotReady;
+use crate::session::session::Session;
+
+/// What an object that cannot be used is told. Everything else in its status stays.
+pub fn unusable(refused: &guarded::Refused) -> Vec<Condition> {
+    let cause = &refused.cause;
+    let message = format!("{cause}. {}", cause.remedy());
+    let ready = DesiredCondition::new(ConditionType::Ready, false, cause.reason(), message);
+    set_conditions(&[], vec![ready], refused.metadata.generation, Utc::now())
+}
+
+/// The status of a store that another replica looks after, with counts that were taken here.
+pub fn with_counts(store: &ExecutionStore, counts: &HealthCounts) -> ExecutionStoreStatus {
+    let mut status = store.status.clone().unwrap_or_default();
+    let Some(live) = &counts.live else { return status };
+    status.metrics = Some(metrics(live, counts, status.metrics.as_ref()));
+    let healthy = set_conditions(
+        &status.conditions,
+        vec![healthy_by(store, live)],
+        store.metadata.generation,
+        Utc::now(),
+    );
+    status.conditions.retain(|condition| healthy.iter().all(|healthy| healthy.type_ != condition.type_));
+    status.conditions.extend(healthy);
+    status
+}
+
+/// The status that a look at `store`, whose status is `before`, leads to.
+pub(super) fn compute(
+    store: &ExecutionStore,
+    before: &ExecutionStoreStatus,
+    result: &Reconciled,
+    now: DateTime<Utc>,
+) -> ExecutionStoreStatus {
+    let desired = desired_conditions(store, result, before);
+    let before = before.clone();
+    let complete = result.complete();
+    ExecutionStoreStatus {
+        observed_generation: store.metadata.generation,
+        observed_sweep_request: result.answered.sweep.clone().or(before.observed_sweep_request),
+        observed_resume: result.answered.resume.clone().or(before.observed_resume),
+        observed_adopt: result.answered.adopt.clone().or(before.observed_adopt),
+        // Counts that could not be taken again are kept: their timestamp says how old they are.
+        metrics: match complete.and_then(|complete| complete.counts.live.as_ref().zip(Some(&complete.counts)))
+        {
+            Some((live, counts)) => Some(metrics(live, counts, before.metrics.as_ref())),
+            None => before.metrics,
+        },
+        execution_objects: result
+            .sync_status
+            .as_ref()
+            .map(|sync_status| sync_status.status)
+            .or(before.execution_objects),
+        violations: complete
+            .and_then(|complete| complete.counts.contradictions.as_ref())
+            .map(violations)
+            .or(before.violations),
+        last_sweep: match complete
+            .and_then(|complete| complete.sweep.as_ref().zip(Some(complete.pulse.stale)))
+        {
+            Some((swept, remaining)) => Some(last_sweep(swept, remaining)),
+            None => before.last_sweep,
+        },
+        conditions: set_conditions(&before.conditions, desired, store.metadata.generation, now),
+    }
+}
+
+fn desired_conditions(
+    store: &ExecutionStore,
+    result: &Reconciled,
+    before: &ExecutionStoreStatus,
+) -> Vec<DesiredCondition> {
+    let reachable = reachable(result);
+    let valid = valid(result);
+    let paused = paused(store, result);
+    let recording = adoption::amend(recording(result), result);
+    let ready = ready(result, &[&reachable, &valid], &paused);
+    let healthy = healthy(store, result, before);
+    let consistent = consistent(result, before);
+    let mut all = vec![ready, reachable, valid, healthy, paused, recording, consistent];
+    let spec = &store.spec;
+    let asked = spec.jobs.is_some() || spec.single_active_execution.is_some() || spec.workloads.is_some();
+    all.extend(spec.execution_objects.enabled.then(|| sync_status(result)));
+    all.extend(notifying(store, result, before));
+    all.extend((asked || spec.table.columns.heartbeat_at.is_some()).then(|| evidence(store, result)));
+    all
+}
+
+/// Whether `JobExecution` objects are in step with the rows.
+fn sync_status(result: &Reconciled) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::ObjectsSynced;
+    match &result.sync_status {
+        None => unreachable_yet(TYPE),
+        Some(SyncStatus { trouble: Some((reason, why)), .. }) => {
+            DesiredCondition::new(TYPE, false, reason, why.clone())
+        }
+        Some(SyncStatus { status, .. }) if status.executions_without_object > 0 => DesiredCondition::new(
+            TYPE,
+            true,
+            "LimitReached",
+            "the stale and the longest-running executions have JobExecution objects, status.executionObjects.executionsWithoutObject counts the \
+             others: see spec.executionObjects.limit",
+        ),
+        Some(_) => {
+            DesiredCondition::new(TYPE, true, "Synced", "running executions have JobExecution objects")
+        }
+    }
+}
+
+/// Whether those are told who want to be.
+fn notifying(
+    store: &ExecutionStore,
+    result: &Reconciled,
+    before: &ExecutionStoreStatus,
+) -> Option<DesiredCondition> {
+    const TYPE: ConditionType = ConditionType::NotificationsDelivered;
+    if let Some(report) = result.complete().and_then(|complete| complete.notifying.as_ref()) {
+        return Some(DesiredCondition::new(TYPE, report.well, report.reason, report.message.clone()));
+    }
+    // Where only policies want it that is not known yet.
+    let wanted = store.spec.notifications.as_ref().is_some_and(|n| !n.channels.is_empty())
+        || find(&before.conditions, TYPE).is_some();
+    (wanted && result.complete().is_none()).then(|| unreachable_yet(TYPE))
+}
+
+/// Whether evidence other than deadlines counts, where the store has any.
+fn evidence(store: &ExecutionStore, result: &Reconciled) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::EvidenceAvailable;
+    match (&result.unavailable, result.complete()) {
+        (Some((reason, why)), _) => {
+            let message = format!("not all evidence counts at present, deadlines do: {why}");
+            DesiredCondition::new(TYPE, false, reason, message)
+        }
+        (None, Some(_)) => match unkept(store, result) {
+            Some(kinds) => DesiredCondition::new(
+                TYPE,
+                false,
+                "TablesMissing",
+                format!(
+                    "deadlines count, and {kinds} do not: what is seen of them must be kept in the operator's own tables, which are \
+                     not there or not readable. Run `jobexec schema --apply`; the condition AuditAvailable says more"
+                ),
+            ),
+            None => DesiredCondition::new(TYPE, true, "Available", "all evidence counts"),
+        },
+        (None, None) => unreachable_yet(TYPE),
+    }
+}
+
+/// The evidence that the store has and that counts only where the operator has its own tables, if those are not there.
+fn unkept(store: &ExecutionStore, result: &Reconciled) -> Option<String> {
+    let session = result.session()?;
+    let spec = &store.spec;
+    let kinds = [
+        (spec.table.columns.heartbeat_at.is_some(), "lost heartbeats"),
+        (spec.jobs.is_some(), "finished jobs"),
+        (spec.workloads.is_some(), "workloads that are gone"),
+    ];
+    let kinds: Vec<&str> = kinds.into_iter().filter_map(|(there, kind)| there.then_some(kind)).collect();
+    let missing = matches!(session.ledger, Ledger::Missing(_)) && !kinds.is_empty();
+    missing.then(|| kinds.join(" and "))
+}
+
+/// The summary: rows are looked at, and changed unless a person asked for them not to be.
+fn ready(result: &Reconciled, needed: &[&DesiredCondition], paused: &DesiredCondition) -> DesiredCondition {
+    if let Err(NotReady::TableClaimed(_) | NotReady::Internal) = &result.session
+        && let Err(why) = &result.session
+    {
+        return DesiredCondition::new(ConditionType::Ready, false, why.reason(), why.to_string());
+    }
+    if let Some(bad) = needed.iter().find(|condition| condition.status != ConditionStatus::True) {
+        return DesiredCondition::new(ConditionType::Ready, false, bad.reason, bad.message.clone());
+    }
+    match (paused.status, paused.reason) {
+        (ConditionStatus::True, "Observing") => {
+            DesiredCondition::new(ConditionType::Ready, true, "Observing", paused.message.clone())
+        }
+        (ConditionStatus::True, reason) => {
+            DesiredCondition::new(ConditionType::Ready, false, reason, paused.message.clone())
+        }
+        _ => DesiredCondition::new(ConditionType::Ready, true, "Enforcing", "stale executions are ended"),
+    }
+}
+
+fn reachable(result: &Reconciled) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::DatabaseReachable;
+    match (&result.session, result.error()) {
+        (Err(why @ (NotReady::Secret(_) | NotReady::Url(..) | NotReady::Database(_))), _) => {
+            DesiredCondition::new(TYPE, false, why.reason(), why.to_string())
+        }
+        // It says nothing of the database.
+        (Err(NotReady::Internal), _) => unreachable_yet(TYPE),
+        (_, Some(error)) if !error.answered() => {
+            DesiredCondition::new(TYPE, false, error.reason(), error.to_string())
+        }
+        _ => DesiredCondition::new(TYPE, true, "Connected", "the database answers"),
+    }
+}
+
+fn valid(result: &Reconciled) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::SchemaValid;
+    match &result.session {
+        Err(NotReady::Table(problem)) => {
+            DesiredCondition::new(TYPE, false, problem.reason(), problem.to_string())
+        }
+        Err(NotReady::TableClaimed(_)) => {
+            DesiredCondition::new(TYPE, true, "Valid", "the table fits the spec")
+        }
+        Err(_) => unreachable_yet(TYPE),
+        Ok(connected) => match &connected.session.unwritable {
+            Some(problem) => DesiredCondition::new(TYPE, false, problem.reason(), problem.to_string()),
+            None => DesiredCondition::new(TYPE, true, "Valid", "the table fits the spec"),
+        },
+    }
+}
+
+fn paused(store: &ExecutionStore, result: &Reconciled) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::EnforcementPaused;
+    let session: Option<&Session> = result.session().map(|session| &**session);
+    match session {
+        _ if store.spec.mode == Mode::Observe => DesiredCondition::new(
+            TYPE,
+            true,
+            "Observing",
+            "spec.mode is Observe: stale executions are reported and not failed; set it to Enforce to resume",
+        ),
+        Some(session) if session.read_only => DesiredCondition::new(
+            TYPE,
+            true,
+            "DatabaseReadOnly",
+            "the database is read-only: point the Secret's URL at the primary, or make the database writable",
+        ),
+        Some(Session { unwritable: Some(problem), .. }) => {
+            DesiredCondition::new(TYPE, true, problem.reason(), problem.to_string())
+        }
+        Some(_) if matches!(result.progress, Progress::CacheNotSynced) => DesiredCondition::new(
+            TYPE,
+            true,
+            "CacheNotSynced",
+            "not all JobExecution and ExecutionPolicy objects have been result, whose timeouts count: see that the \
+             operator's ServiceAccount may list and watch jobexecutions and executionpolicies, and that their CRDs are \
+             installed. Where AuditAvailable is False, correct or delete those whose condition says that they cannot be used: \
+             what they said before is recorded nowhere",
+        ),
+        Some(_) => enforcement(result),
+        None => unreachable_yet(TYPE),
+    }
+}
+
+/// Whether enforcement goes on, where nothing rules it out from the start.
+fn enforcement(result: &Reconciled) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::EnforcementPaused;
+    match &result.progress {
+        Progress::Complete(complete) => {
+            let Complete { open, refused, held, .. } = &**complete;
+            if let Some(why) = open {
+                DesiredCondition::new(TYPE, true, breaker::OPEN, why.clone())
+            } else if !refused.is_empty() {
+                DesiredCondition::new(TYPE, true, "ExecutionsRefused", refused_text(refused))
+            } else if !held.is_empty() {
+                DesiredCondition::new(TYPE, true, "ExecutionsHeld", held_text(held))
+            } else {
+                DesiredCondition::new(TYPE, false, "Enforcing", "stale executions are ended")
+            }
+        }
+        Progress::Failed(error) if error.answered() => {
+            DesiredCondition::new(TYPE, true, error.reason(), error.to_string())
+        }
+        Progress::Failed(_) | Progress::NotConnected | Progress::CacheNotSynced => unreachable_yet(TYPE),
+    }
+}
+
+fn refused_text(rows: &[Refused]) -> String {
+    let told: Vec<String> =
+        rows.iter().take(SAMPLE.into()).map(|row| format!("{}: {}", row.id, row.why)).collect();
+    let more = rows.len().saturating_sub(told.len());
+    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!("stale executions that cannot be ended, while all others are: {}{rest}", told.join("; "))
+}
+
+fn held_text(rows: &[Held]) -> String {
+    let told: Vec<String> = rows.iter().take(SAMPLE.into()).map(ToString::to_string).collect();
+    let more = rows.len().saturating_sub(told.len());
+    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!(
+        "stale executions whose rows another transaction holds, perhaps that of a worker that is gone, while all others are \
+         ended: {}{rest}",
+        told.join("; ")
+    )
+}
+
+fn recording(result: &Reconciled) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::AuditAvailable;
+    if let Some(fault) = result.session().and_then(|session| session.fault()) {
+        let message =
+            format!("executions are ended all the same, and that is not recorded in the database: {fault}");
+        return DesiredCondition::new(TYPE, false, fault.reason(), message);
+    }
+    match result.session.as_ref().map(|connected| (&connected.session.ledger, &connected.session.refused)) {
+        Ok((Ledger::Tables { .. }, _)) => match &result.session().and_then(|session| session.left.clone()) {
+            Some(left) => DesiredCondition::new(TYPE, false, identity::LEFT, left.clone()),
+            None => DesiredCondition::new(
+                TYPE,
+                true,
+                "TablesPresent",
+                "what is done is recorded in the schema jobexec",
+            ),
+        },
+        Ok((Ledger::Missing(why), refused)) => {
+            let reason = refused.as_ref().map_or("TablesMissing", |refusal| refusal.reason);
+            DesiredCondition::new(TYPE, false, reason, format!("nothing is recorded in the database: {why}"))
+        }
+        Err(_) => unreachable_yet(TYPE),
+    }
+}
+
+fn healthy(store: &ExecutionStore, result: &Reconciled, before: &ExecutionStoreStatus) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::Healthy;
+    let Some(live) = result.complete().and_then(|complete| complete.counts.live.as_ref()) else {
+        // Counts still to come do not make unknown what was known.
+        return match find(&before.conditions, TYPE).filter(|_| result.complete().is_some()) {
+            Some(Condition { status, message, .. }) if status == "True" => {
+                DesiredCondition::new(TYPE, true, "WithinLimits", message.clone())
+            }
+            Some(Condition { status, message, .. }) if status == "False" => {
+                DesiredCondition::new(TYPE, false, "LongRunningExecutions", message.clone())
+            }
+            _ => unreachable_yet(TYPE),
+        };
+    };
+    healthy_by(store, live)
+}
+
+fn healthy_by(store: &ExecutionStore, live: &Live) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::Healthy;
+    let limit = &store.spec.long_running;
+    let message = format!(
+        "{} executions have been running for longer than {}, or than a policy expects, and up to {} may",
+        live.long_running, limit.after, limit.threshold
+    );
+    if live.long_running > i64::from(limit.threshold) {
+        DesiredCondition::new(TYPE, false, "LongRunningExecutions", message)
+    } else {
+        DesiredCondition::new(TYPE, true, "WithinLimits", message)
+    }
+}
+
+fn consistent(result: &Reconciled, before: &ExecutionStoreStatus) -> DesiredCondition {
+    const TYPE: ConditionType = ConditionType::Consistent;
+    let counts = result.complete().map(|complete| &complete.counts);
+    let pair = counts.and_then(|counts| counts.live.as_ref()).and_then(running_of_finished_jobs);
+    let Some(found) = counts.and_then(|counts| counts.contradictions.as_ref()) else {
+        // What was known of the rows does not become unknown because the database is away.
+        return match (pair, find(&before.conditions, TYPE)) {
+            (Some((reason, pair)), _) => DesiredCondition::new(TYPE, false, reason, pair),
+            (None, Some(Condition { status, .. })) if status == "False" => {
+                let message = "rows contradicted themselves when the table was last read".to_owned();
+                DesiredCondition::new(TYPE, false, "Violations", message)
+            }
+            (None, _) => unreachable_yet(TYPE),
+        };
+    };
+    let versions = result.session().is_none_or(|session| session.mapping.version().is_some());
+    let mut kinds = Vec::from(contradictions(found, versions));
+    kinds.retain(|(count, ..)| *count > 0);
+    let Some((_, first, _)) = kinds.first() else {
+        return match pair {
+            Some((reason, pair)) => DesiredCondition::new(TYPE, false, reason, pair),
+            None => DesiredCondition::new(TYPE, true, "NoViolations", "no row contradicts itself"),
+        };
+    };
+    let parts: Vec<String> = kinds.iter().map(|(count, _, what)| format!("{count} {what}")).collect();
+    let pair = pair.map_or(String::new(), |(_, pair)| format!("; {pair}"));
+    let message = format!("executions that contradict themselves: {}{pair}", parts.join("; "));
+    DesiredCondition::new(TYPE, false, first, message)
+}
+
+/// The kinds of contradictions, each with its count, its reason and what is said of it. `versions`: whether the versions of a
+/// row can be told apart.
+fn contradictions(found: &Contradictions, versions: bool) -> [(i64, &'static str, String); 9] {
+    let example = found.example.as_deref().unwrap_or_default();
+    let unmapped = format!("with a status that spec.table.statuses does not list, for example {example:?}");
+    [
+        (found.unmapped, "UnmappedStatus", unmapped),
+        (
+            found.running_without_start,
+            "RunningWithoutStartedAt",
+            if versions {
+                "running without a start time, which count from when they were first seen running in the present version of their row: \
+                 one that is written again counts again"
+                    .to_owned()
+            } else {
+                "running without a start time, which are never past a deadline, since this login may not see whether a row was \
+                 claimed again: as the table's owner GRANT SELECT (xmin) on it, as `jobexec schema --role` does"
+                    .to_owned()
+            },
+        ),
+        (found.finished_without_end, "FinishedWithoutCompletedAt", "finished without an end time".to_owned()),
+        (found.ended_before_start, "CompletedBeforeStarted", "that ended before they started".to_owned()),
+        (found.running_with_end, "RunningWithCompletedAt", "running with an end time".to_owned()),
+        (found.start_in_future, "StartedInFuture", "running that start in the future".to_owned()),
+        (
+            found.started_before_created,
+            "StartedBeforeCreated",
+            "running that started before they were created, which count from then: do those who write both use one clock and \
+             time zone?"
+                .to_owned(),
+        ),
+        (
+            found.started_again,
+            "StartedAgain",
+            "that were run again within a day and kept the start of a run that had ended, so that they are past their deadline at \
+             once: what runs an execution again has to set its start"
+                .to_owned(),
+        ),
+        (
+            found.id_too_long,
+            "IdTooLong",
+            format!("with an id of more than {ID_BYTES} bytes, which are left alone and never ended"),
+        ),
+    ]
+}
+
+/// The truths that contradict each other, if any do.
+fn running_of_finished_jobs(live: &Live) -> Option<(&'static str, String)> {
+    let jobs = running_of_finished_job(live).into_iter().chain(suspected(live));
+    let jobs = jobs.map(|text| (Suspicion::JobFinished.as_str(), text));
+    let again = recreated(live).map(|text| (Suspicion::WorkloadRecreated.as_str(), text));
+    let told: Vec<_> = jobs.chain(again).collect();
+    let texts: Vec<&str> = told.iter().map(|(_, text)| text.as_str()).collect();
+    Some((told.first()?.0, texts.join("; ")))
+}
+
+/// Whose workload was made again, which is only reported.
+fn recreated(live: &Live) -> Option<String> {
+    let (execution, job) = live.recreated.pair.as_ref()?;
+    let more = match live.recreated.count {
+        ..2 => String::new(),
+        count => format!(", and {} more like it", count - 1),
+    };
+    Some(format!(
+        "execution {execution} of job {job} runs{more}, while another Job or Pod has the name of the one that ran it: it may go \
+         on with the work, so nothing is ended for it. What is dead: `jobexec cleanup --reason WorkloadRecreated`; with \
+         spec.workloads.recreated: Gone it counts as WorkloadGone"
+    ))
+}
+
+/// What is suspected and not ended without a person.
+fn suspected(live: &Live) -> Option<String> {
+    let (execution, job) = live.suspects.pair.as_ref()?;
+    let more = match live.suspects.count {
+        ..2 => String::new(),
+        count => format!(", and {} more like it", count - 1),
+    };
+    Some(format!(
+        "execution {execution} runs while its job {job} is finished{more}: the operator has not seen the job finish while \
+         the execution ran, so that it may be the end of an earlier run, and nothing is ended for it. What is dead: \
+         `jobexec cleanup --reason JobFinished`; with spec.jobs.columns.finishedAt the operator knows by itself"
+    ))
+}
+
+/// The two truths that contradict each other, if any do.
+fn running_of_finished_job(live: &Live) -> Option<String> {
+    let (execution, job) = live.pair.as_ref()?;
+    let more = match live.of_finished_jobs {
+        ..2 => String::new(),
+        count => format!(", and {} more like it", count - 1),
+    };
+    Some(format!("execution {execution} runs while its job {job} is finished{more}"))
+}
+
+fn unreachable_yet(type_: ConditionType) -> DesiredCondition {
+    DesiredCondition::new(
+        type_,
+        ConditionStatus::Unknown,
+        "NotObserved",
+        "the table could not be looked at; see the condition Ready",
+    )
+}
+
+/// Counts that could not be taken this time are kept.
+fn metrics(live: &Live, counts: &HealthCounts, before: Option<&Metrics>) -> Metrics {
+    let census = counts.census.unwrap_or(Census {
+        scheduled: before.map_or(0, |m| m.scheduled_executions),
+        recent: before.map_or(0, |m| m.recent_executions_24h),
+    });
+    Metrics {
+        running_executions: live.running,
+        scheduled_executions: census.scheduled,
+        long_running_executions: live.long_running,
+        stale_executions: live.stale,
+        recent_executions_24h: census.recent,
+        oldest_running_started_at: live.oldest.map(time),
+        refused_transitions: counts.refused,
+        timestamp: Some(time(live.now)),
+    }
+}
+
+fn violations(found: &Contradictions) -> Violations {
+    Violations {
+        unmapped_status: found.unmapped,
+        running_without_started_at: found.running_without_start,
+        finished_without_completed_at: found.finished_without_end,
+        completed_before_started: found.ended_before_start,
+        running_with_completed_at: found.running_with_end,
+        started_in_future: found.start_in_future,
+        started_before_created: found.started_before_created,
+        started_again: found.started_again,
+        id_too_long: found.id_too_long,
+    }
+}
+
+fn last_sweep(swept: &Swept, remaining: i64) -> LastSweep {
+    LastSweep {
+        trigger: swept.sweep.trigger.to_string(),
+        started_at: time(swept.started_at),
+        duration: format!("{}ms", swept.took.as_millis()),
+        failed: i64::try_from(swept.ended).unwrap_or(i64::MAX),
+        remaining,
+    }
+}

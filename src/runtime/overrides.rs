@@ -1,0 +1,237 @@
+//! Reads what people wish from their objects, in the terms of the table that it is about. Pure.
+
+use std::collections::HashSet;
+
+use kube::{Resource, ResourceExt as _};
+
+use crate::api::notifications::Channel;
+use crate::api::policy::{DynamicTimeout, Per, WarnAfter};
+use crate::api::{ExecutionPolicy, JobExecution, OnStale};
+use crate::db::Mapping;
+use crate::db::history::Question;
+use crate::db::mapping::IdType;
+use crate::kubernetes::field_owner;
+use crate::rules::{Compiled, Policy, Warn, Wish};
+
+/// What all objects of a store wish.
+#[derive(Default)]
+pub struct DesiredState {
+    /// What `JobExecution` objects say that can be read.
+    pub executions: Vec<Wish>,
+    /// What `ExecutionPolicy` objects say that can be read.
+    pub policies: Vec<ResolvedPolicy>,
+    /// Objects of the namespace that cannot be used: what they said before stays in force.
+    pub unreadable: Vec<String>,
+    /// Where the namespace has objects of which not even the name is kept: those of the store that can be used. What any other
+    /// one said before stays in force.
+    pub readable: Option<HashSet<String>>,
+}
+
+impl DesiredState {
+    /// Whether there are objects of which it is not known what they say.
+    pub const fn are_incomplete(&self) -> bool {
+        !self.unreadable.is_empty() || self.readable.is_some()
+    }
+
+    /// Notes an object of the store that can be used, where that matters.
+    pub fn note_readable(&mut self, source: String) {
+        if let Some(readable) = &mut self.readable {
+            readable.insert(source);
+        }
+    }
+
+    /// The objects whose rules in `before` stay as they are.
+    pub fn kept(&self, before: Option<&Compiled>) -> Vec<String> {
+        let mut kept = self.unreadable.clone();
+        if let (Some(readable), Some(before)) = (&self.readable, before) {
+            let unknown = before.sources().into_iter().filter(|source| !readable.contains(*source));
+            kept.extend(unknown.map(str::to_owned));
+            kept.sort_unstable();
+            kept.dedup();
+        }
+        kept
+    }
+}
+
+/// A policy, as far as its store can do what it says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResolvedPolicy {
+    /// The UID of the object.
+    pub uid: String,
+    /// The generation of its spec.
+    pub generation: i64,
+    /// What it says. What history says to it is still to come.
+    pub policy: Policy,
+    /// What it asks of history.
+    pub question: Option<Question>,
+    /// Who is told of executions that it governs, where it says so.
+    pub channels: Vec<Channel>,
+    /// What the store cannot do.
+    pub problems: Vec<Problem>,
+}
+
+/// What a store cannot do of what a policy says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// Ids that no job can have.
+    #[error("selector.jobIds has {1} that are no ids of jobs of this table, for example {0:?}: correct them")]
+    JobIds(String, usize),
+    /// Types are not known.
+    #[error(
+        "selector.jobTypes selects nothing: the store does not know job types. Name table.columns.jobType or jobs.columns.type in the ExecutionStore"
+    )]
+    JobTypes,
+    /// Types are not known, or only jobs are selected.
+    #[error(
+        "dynamicTimeout.per JobType computes nothing: the store does not know job types. Name table.columns.jobType or jobs.columns.type in the ExecutionStore"
+    )]
+    PerType,
+    /// A type's timeout for a job.
+    #[error(
+        "dynamicTimeout.per JobType computes nothing for selector.jobIds: use per Job, or select by jobTypes"
+    )]
+    PerTypeOfJobs,
+    /// Heartbeats are not known.
+    #[error(
+        "heartbeatTimeout has no effect: the store does not know heartbeats. Name table.columns.heartbeatAt in the ExecutionStore"
+    )]
+    Heartbeat,
+    /// There is no status for it.
+    #[error(
+        "onStale Cancel has no effect, stale executions are failed: table.statuses.cancelled of the ExecutionStore is empty or too long for the column"
+    )]
+    Cancel,
+    /// There is no mail server.
+    #[error(
+        "the e-mail channels of notifications tell nobody: the store has no mail server. Set notifications.smtp in the ExecutionStore"
+    )]
+    Mail,
+}
+
+impl Problem {
+    /// One word for a condition's reason.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::JobIds(..) | Self::JobTypes => "InvalidSelector",
+            Self::PerType | Self::PerTypeOfJobs | Self::Heartbeat | Self::Cancel | Self::Mail => {
+                "NotSupported"
+            }
+        }
+    }
+}
+
+/// What a `JobExecution` overrides, if it does.
+pub fn execution(execution: &JobExecution, id_type: IdType) -> Option<Wish> {
+    let spec = &execution.spec;
+    if spec.timeout.is_none() && spec.extend_by.is_none() {
+        return None;
+    }
+    Some(Wish {
+        name: execution.name_any(),
+        created: created(execution),
+        key: id_type.canonical(&spec.execution_id)?,
+        timeout: spec.timeout.as_ref().map(crate::api::Duration::to_chrono),
+        extend_by: spec.extend_by.as_ref().map(crate::api::Duration::to_chrono),
+        by: field_owner::actor(&execution.metadata),
+    })
+}
+
+/// What an `ExecutionPolicy` says.
+pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> ResolvedPolicy {
+    let spec = &object.spec;
+    let mut problems = Vec::new();
+    let selector = &spec.selector;
+    let canonical = |id: &String| match m.job_id_type() {
+        Some(type_) => type_.canonical(id),
+        None => Some(id.clone()),
+    };
+    let bad: Vec<&String> = selector.job_ids.iter().filter(|id| canonical(id).is_none()).collect();
+    if let Some(first) = bad.first() {
+        problems.push(Problem::JobIds((*first).clone(), bad.len()));
+    }
+    let mut jobs: Vec<String> = selector.job_ids.iter().filter_map(canonical).collect();
+    jobs.sort();
+    jobs.dedup();
+    let types = if m.knows_types() { selector.job_types.clone() } else { Vec::new() };
+    if !selector.job_types.is_empty() && !m.knows_types() {
+        problems.push(Problem::JobTypes);
+    }
+    let heartbeat = spec.heartbeat_timeout.as_ref().map(crate::api::Duration::to_chrono);
+    if heartbeat.is_some() && m.heartbeat_at().is_none() {
+        problems.push(Problem::Heartbeat);
+    }
+    let cancels = spec.on_stale == Some(OnStale::Cancel) && !m.can_cancel();
+    if cancels {
+        problems.push(Problem::Cancel);
+    }
+    let all = selector.job_ids.is_empty() && selector.job_types.is_empty();
+    let question = spec
+        .dynamic_timeout
+        .as_ref()
+        .filter(|dynamic| computes(dynamic, m, &jobs, &types, all, &mut problems));
+    let name = object.name_any();
+    let generation = object.metadata.generation.unwrap_or_default();
+    let uid = object.uid().unwrap_or_default();
+    ResolvedPolicy {
+        question: question.map(|dynamic| Question {
+            uid: uid.clone(),
+            name: name.clone(),
+            generation,
+            jobs: jobs.clone(),
+            types: types.clone(),
+            all,
+            spec: dynamic.clone(),
+        }),
+        uid,
+        generation,
+        policy: Policy {
+            name,
+            created: created(object),
+            jobs,
+            types,
+            all,
+            timeout: spec.timeout.as_ref().map(crate::api::Duration::to_chrono),
+            grace: spec.grace_period.as_ref().map(crate::api::Duration::to_chrono),
+            heartbeat: heartbeat.filter(|_| m.heartbeat_at().is_some()),
+            on_stale: if cancels { Some(OnStale::Fail) } else { spec.on_stale },
+            warn: spec.warn_after.as_ref().and_then(warn),
+            dynamic: None,
+            notifies: spec.notifications.is_some(),
+        },
+        channels: spec.notifications.as_ref().map(|n| n.channels.clone()).unwrap_or_default(),
+        problems,
+    }
+}
+
+/// Whether a timeout can be computed at all.
+fn computes(
+    dynamic: &DynamicTimeout,
+    m: &Mapping,
+    jobs: &[String],
+    types: &[String],
+    all: bool,
+    problems: &mut Vec<Problem>,
+) -> bool {
+    if dynamic.per == Per::JobType {
+        if !m.knows_types() {
+            problems.push(Problem::PerType);
+            return false;
+        }
+        if !jobs.is_empty() {
+            problems.push(Problem::PerTypeOfJobs);
+            return !types.is_empty();
+        }
+    }
+    all || !jobs.is_empty() || !types.is_empty()
+}
+
+fn warn(after: &WarnAfter) -> Option<Warn> {
+    match (&after.duration, after.timeout_percent) {
+        (Some(duration), _) => Some(Warn::After(duration.to_chrono())),
+        (None, percent) => percent.map(Warn::Percent),
+    }
+}
+
+fn created(object: &impl Resource) -> i64 {
+    object.meta().creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
+}

@@ -1,0 +1,118 @@
+//! What all controllers share: the cluster side, and the stores that are open.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::runtime::reflector::ObjectRef;
+
+use crate::api::ExecutionStore;
+use crate::db::ledger::Claimant;
+use crate::kubernetes::guarded::Guarded;
+use crate::metrics::Tally;
+use crate::runtime::cluster::Cluster;
+use crate::session::follower::{FollowerSession, FollowerSessions};
+use crate::session::handle::StoreHandle;
+
+/// A reference to a store.
+pub type StoreRef = ObjectRef<Guarded<ExecutionStore>>;
+
+/// What all controllers share.
+pub struct Context {
+    /// The cluster side.
+    pub cluster: Arc<Cluster>,
+    handles: Mutex<HashMap<StoreRef, Arc<StoreHandle>>>,
+    readers: FollowerSessions,
+    /// Counts what this process did to each store, whether or not it manages it at present.
+    tallies: Mutex<HashMap<StoreRef, Arc<Tally>>>,
+}
+
+impl Deref for Context {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl Context {
+    /// A context without any open store.
+    pub fn new(cluster: Arc<Cluster>) -> Self {
+        Self {
+            cluster,
+            handles: Mutex::default(),
+            readers: FollowerSessions::default(),
+            tallies: Mutex::default(),
+        }
+    }
+
+    /// The handle of a store, made at the first call.
+    pub(crate) fn handle(&self, store: &StoreRef) -> Arc<StoreHandle> {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = || Arc::new(StoreHandle::counting(self.tally(store)));
+        handles.entry(store.clone()).or_insert_with(handle).clone()
+    }
+
+    /// The handle of a store, if this replica has one.
+    pub fn known_handle(&self, store: &StoreRef) -> Option<Arc<StoreHandle>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner).get(store).cloned()
+    }
+
+    /// Removes the handle of a store.
+    pub(crate) fn remove_handle(&self, store: &StoreRef) {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner).remove(store);
+    }
+
+    /// The counters of a store, made at the first call.
+    pub(crate) fn tally(&self, store: &StoreRef) -> Arc<Tally> {
+        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.entry(store.clone()).or_default().clone()
+    }
+
+    /// The counters of a store, if anything was counted.
+    pub(crate) fn known_tally(&self, store: &StoreRef) -> Option<Arc<Tally>> {
+        self.tallies.lock().unwrap_or_else(PoisonError::into_inner).get(store).cloned()
+    }
+
+    /// Forgets the counters of stores that exist no more.
+    pub(crate) fn prune_tallies(&self) {
+        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.retain(|key, _| self.stores().get(key).is_some());
+    }
+
+    /// The read-only session of a store that another replica manages.
+    pub fn reader(&self, store: &StoreRef) -> Arc<FollowerSession> {
+        self.readers.of(store, || self.tally(store))
+    }
+
+    /// Closes the connections to stores of other replicas that nobody has used for a while.
+    pub(crate) fn close_idle_readers(&self) {
+        self.readers.tidy(|store| self.owns_key(store) || self.stores().get(store).is_none());
+    }
+
+    /// Closes every connection, all at once.
+    pub(crate) async fn close(&self) {
+        let mut handles = std::mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner));
+        let handles =
+            futures::future::join_all(handles.drain().map(|(_, handle)| async move { handle.close().await }));
+        tokio::join!(handles, self.readers.close());
+    }
+
+    /// Another store whose open session is on the same table and whose name sorts first. Only needed where the database has no
+    /// record of which store manages the table.
+    pub(crate) fn conflicting_store(&self, store: &StoreRef, identity: &str) -> Option<Claimant> {
+        let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = |key: &StoreRef| (key.namespace.clone().unwrap_or_default(), key.name.clone());
+        let same =
+            |handle: &StoreHandle| handle.session().is_some_and(|session| session.identity == identity);
+        let (namespace, name) =
+            handles.iter().filter(|(_, handle)| same(handle)).map(|(key, _)| name(key)).min()?;
+        let own = (store.namespace.clone().unwrap_or_default(), store.name.clone());
+        ((namespace.clone(), name.clone()) < own).then(|| Claimant {
+            uid: String::new(),
+            predecessor: None,
+            namespace,
+            name,
+        })
+    }
+}

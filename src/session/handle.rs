@@ -1,0 +1,184 @@
+//! The public face of a store that this replica manages: its session, and what its last reconcile came to.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::api::ExecutionStoreStatus;
+use crate::api::store::{Connection, ObjectsStatus};
+use crate::metrics::Tally;
+use crate::session::credentials::Credentials;
+use crate::session::rules::EffectiveRules;
+use crate::session::session::Session;
+
+/// The public face of a store.
+#[derive(Default)]
+pub struct StoreHandle {
+    session: RwLock<Option<Arc<Session>>>,
+    reconciled: AtomicBool,
+    /// Counts what was done to the store.
+    pub tally: Arc<Tally>,
+    /// Whether the table has reported a change since the last reconcile.
+    changed: Arc<AtomicBool>,
+    /// Whether somebody asks for new counts.
+    counts_requested: AtomicBool,
+    /// When somebody last asked for its counts.
+    pub asked: tokio::sync::Mutex<Option<Instant>>,
+    /// The status that the last reconcile led to, also where it is not written to Kubernetes yet.
+    latest: watch::Sender<Option<Arc<ExecutionStoreStatus>>>,
+    /// The content of the Secrets, and when it was read.
+    credentials: Mutex<Option<(Instant, Arc<Credentials>)>>,
+    governed: Mutex<Option<Governed>>,
+    sync_status: Mutex<Option<SyncStatus>>,
+}
+
+/// How many running executions each object governs, by the object's source.
+#[derive(Clone, Debug)]
+pub struct Governed {
+    /// The rules in effect when they were counted.
+    pub effective_rules: Arc<EffectiveRules>,
+    /// The counts.
+    pub counts: Arc<BTreeMap<String, i64>>,
+}
+
+/// How far a store's `JobExecution` objects are in sync with its rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncStatus {
+    /// The counts.
+    pub status: ObjectsStatus,
+    /// Why objects are out of sync, if they are: a reason and a message.
+    pub trouble: Option<(&'static str, String)>,
+}
+
+impl StoreHandle {
+    /// A handle without a session, which counts in `tally`.
+    pub fn counting(tally: Arc<Tally>) -> Self {
+        Self { tally, ..Self::default() }
+    }
+
+    /// The open session, if there is one.
+    pub fn session(&self) -> Option<Arc<Session>> {
+        self.session.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The content of the Secrets that `connection` names, as last read.
+    pub(crate) fn credentials(&self, connection: &Connection) -> Option<Arc<Credentials>> {
+        let last = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().map(|(_, credentials)| credentials.clone()).filter(|last| last.are_of(connection))
+    }
+
+    /// The time since they were read.
+    pub(crate) fn credentials_age(&self) -> Option<Duration> {
+        let last = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().map(|(at, _)| at.elapsed())
+    }
+
+    /// Caches the content of the Secrets; `None`: it cannot be used.
+    pub(crate) fn cache_credentials(&self, credentials: Option<Arc<Credentials>>) {
+        *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) =
+            credentials.map(|credentials| (Instant::now(), credentials));
+    }
+
+    /// How many running executions each object governs, as last counted.
+    pub fn governed(&self) -> Option<Governed> {
+        self.governed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps that count.
+    pub(crate) fn keep_governed(&self, governed: Option<Governed>) {
+        *self.governed.lock().unwrap_or_else(PoisonError::into_inner) = governed;
+    }
+
+    /// The status that each reconcile leads to. The one in Kubernetes may be up to a minute older.
+    pub fn latest(&self) -> watch::Receiver<Option<Arc<ExecutionStoreStatus>>> {
+        self.latest.subscribe()
+    }
+
+    /// Forgets what belongs to an object that had the store's name before.
+    pub(crate) fn forget_object(&self) {
+        self.cache_credentials(None);
+        self.latest.send_replace(None);
+    }
+
+    /// Publishes a status to the subscribers of [`Self::latest`].
+    pub(crate) fn publish_status(&self, status: ExecutionStoreStatus) {
+        self.latest.send_replace(Some(Arc::new(status)));
+    }
+
+    /// Notes that the table has changed, so that the next reconcile counts again.
+    pub fn note_change(&self) {
+        self.changed.store(true, Ordering::Release);
+    }
+
+    /// A function that does the same and holds no reference to the handle.
+    pub(crate) fn change_noter(&self) -> impl Fn() + Send + Sync + use<> {
+        let changed = self.changed.clone();
+        move || changed.store(true, Ordering::Release)
+    }
+
+    /// Takes note of a change, if there was one since the last call.
+    pub(crate) fn take_change(&self) -> bool {
+        self.changed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Makes the next reconcile count, although no change is known.
+    pub fn request_counts(&self) {
+        self.counts_requested.store(true, Ordering::Release);
+    }
+
+    /// Takes such a request, if there was one since the last call.
+    pub(crate) fn take_counts_request(&self) -> bool {
+        self.counts_requested.swap(false, Ordering::AcqRel)
+    }
+
+    /// How far its `JobExecution` objects are in sync, if that is known.
+    pub fn sync_status(&self) -> Option<SyncStatus> {
+        self.sync_status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps that. Returns whether it differs from before.
+    pub(crate) fn keep_sync_status(&self, sync_status: SyncStatus) -> bool {
+        let mut kept = self.sync_status.lock().unwrap_or_else(PoisonError::into_inner);
+        let differs = kept.as_ref() != Some(&sync_status);
+        *kept = Some(sync_status);
+        differs
+    }
+
+    /// Notes that a reconcile has ended, with success or without.
+    pub(crate) fn mark_reconciled(&self) {
+        self.reconciled.store(true, Ordering::Release);
+    }
+
+    /// Whether the store was reconciled since the operator started.
+    pub fn is_reconciled(&self) -> bool {
+        self.reconciled.load(Ordering::Acquire)
+    }
+
+    /// Replaces the session and returns the one before.
+    pub(crate) fn replace_session(&self, session: Option<Arc<Session>>) -> Option<Arc<Session>> {
+        std::mem::replace(&mut *self.session.write().unwrap_or_else(PoisonError::into_inner), session)
+    }
+
+    /// Closes the session, and its connections if no other store shares them.
+    pub async fn close(&self) {
+        if let Some(session) = self.replace_session(None) {
+            session.database.close().await;
+        }
+    }
+
+    /// Drops the session, and closes it after `finished`. `renew`: its connections are unusable. The next ones are new, also for
+    /// the stores that share them: the server or the password may have changed.
+    pub(crate) fn drop_session(&self, renew: bool, finished: impl Future<Output = ()> + Send + 'static) {
+        let Some(session) = self.replace_session(None) else { return };
+        if renew {
+            session.database.renew();
+        }
+        tokio::spawn(async move {
+            finished.await;
+            session.database.close().await;
+        });
+    }
+}

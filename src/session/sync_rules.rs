@@ -1,0 +1,147 @@
+//! Brings the rules in effect for a store in line with its objects: compiled, and written to the database before anybody reports
+//! that they apply.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use kube::ResourceExt as _;
+
+use crate::api::ExecutionStore;
+use crate::db::history::{Figures, Question};
+use crate::db::{DbError, Ledger, extend, promise, rules, stores};
+use crate::rules::{Base, Compiled, Dynamic, Figure, Policy, Routes, compile, store_source};
+use crate::runtime::cluster::Cluster;
+use crate::runtime::overrides::DesiredState;
+use crate::session::rules::EffectiveRules;
+use crate::session::session::Session;
+
+impl Session {
+    /// Brings what is in force in line with what the objects wish, and returns it. `check`: hold it against the
+    /// database also if the overrides are as before, since another operator may have changed it. While not all objects
+    /// have been seen what was in force last stays; `None`: nothing is known yet, so nothing may be judged.
+    pub async fn sync_rules(
+        &self,
+        cluster: &Cluster,
+        store: &ExecutionStore,
+        check: bool,
+    ) -> Result<Option<Arc<EffectiveRules>>, DbError> {
+        if self.is_follower() {
+            return self.load_rules(cluster, store).await;
+        }
+        let namespace = store.namespace().unwrap_or_default();
+        let mut known = self.known.effective_rules.lock().await;
+        let Some(overrides) = cluster.overrides(&namespace, &store.name_any(), &self.mapping) else {
+            return Ok(known.clone());
+        };
+        let incomplete = overrides.are_incomplete();
+        if incomplete && known.is_none() && !matches!(self.ledger, Ledger::Tables { .. }) {
+            // What they said before is recorded nowhere: a deadline that one of them moved would be missed.
+            return Ok(None);
+        }
+        let before = match (known.as_ref(), &self.ledger) {
+            // An operator that was started anew finds it in the database.
+            (None, Ledger::Tables { store_id, .. }) if incomplete => {
+                let source = store_source(&store.name_any());
+                self.database.within(rules::load(&self.database, *store_id, &source)).await?
+            }
+            (known, _) => known.map(|known| known.compiled.clone()),
+        };
+        let unreadable = overrides.kept(before.as_ref());
+        let mut wanted = self.compile(store, overrides, before.as_ref(), &unreadable);
+        if let Some(known) = known.as_ref().filter(|_| !unreadable.is_empty()) {
+            wanted.keep_channels(known, &unreadable);
+        }
+        if let Some(known) = known.as_ref().filter(|known| !check && ***known == wanted) {
+            return Ok(Some(known.clone()));
+        }
+        if let Ledger::Tables { store_id, .. } = self.ledger {
+            let mapping = stores::record(store);
+            // Before the rules change, what they promise to extended executions is noted.
+            let source = store_source(&store.name_any());
+            let promised = promise::keep(&self.database, &self.mapping, store_id, &source);
+            self.database.within(promised).await?;
+            let replaced = rules::replace(&self.database, store_id, &wanted.compiled, &unreadable, &mapping);
+            let (differed, fault) = self.database.within(replaced).await?;
+            self.note_fault(fault);
+            let pruned = extend::prune(&self.database, &self.mapping, store_id);
+            if let Err(error) = self.database.within(pruned).await {
+                // What is left over is about executions that have ended.
+                tracing::debug!(%error, "extensions of executions that have ended were not dropped");
+            }
+            if differed && known.as_deref() == Some(&wanted) {
+                tracing::info!(store = store.name_any(), "the rules in the database were put right");
+            }
+        }
+        Ok(Some(known.insert(Arc::new(wanted)).clone()))
+    }
+
+    /// What another replica has put in force; where it cannot say so in the database, what the objects wish.
+    async fn load_rules(
+        &self,
+        cluster: &Cluster,
+        store: &ExecutionStore,
+    ) -> Result<Option<Arc<EffectiveRules>>, DbError> {
+        if let Ledger::Tables { store_id, .. } = self.ledger {
+            let source = store_source(&store.name_any());
+            let loaded = self.database.within(rules::load(&self.database, store_id, &source)).await?;
+            return Ok(loaded.map(|compiled| {
+                Arc::new(EffectiveRules { compiled, policies: Vec::new(), routes: Routes::default() })
+            }));
+        }
+        let namespace = store.namespace().unwrap_or_default();
+        let overrides = cluster.overrides(&namespace, &store.name_any(), &self.mapping);
+        let overrides = overrides.filter(|overrides| !overrides.are_incomplete());
+        Ok(overrides.map(|overrides| Arc::new(self.compile(store, overrides, None, &[]))))
+    }
+
+    /// What is in force, if that is known.
+    pub async fn effective_rules(&self) -> Option<Arc<EffectiveRules>> {
+        self.known.effective_rules.lock().await.clone()
+    }
+
+    /// What history said, by the UID of the policy that asked.
+    pub fn history(&self) -> MutexGuard<'_, BTreeMap<String, Figures>> {
+        self.known.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn compile(
+        &self,
+        store: &ExecutionStore,
+        overrides: DesiredState,
+        last: Option<&Compiled>,
+        kept: &[String],
+    ) -> EffectiveRules {
+        let history = self.history();
+        let policies: Vec<_> = overrides
+            .policies
+            .iter()
+            .map(|read| Policy {
+                dynamic: read.question.as_ref().map(|question| {
+                    history
+                        .get(&read.uid)
+                        .map_or(Dynamic::Pending, |figures| Dynamic::Known(figures_of(figures, question)))
+                }),
+                ..read.policy.clone()
+            })
+            .collect();
+        let routes = Routes::of(&policies);
+        let compiled = compile(Base::of(&store.name_any(), &store.spec), overrides.executions, policies);
+        let compiled = match last {
+            // What an object said before it could not be used any more stays in force.
+            Some(last) if !kept.is_empty() => compiled.keeping(last, kept),
+            _ => compiled,
+        };
+        EffectiveRules { compiled, policies: overrides.policies, routes }
+    }
+}
+
+/// What is kept in the database may have been changed there: no timeout is shorter than the policy lets any be.
+fn figures_of(figures: &Figures, question: &Question) -> Vec<Figure> {
+    let floor = question.spec.floor.to_chrono();
+    let figure = |computed: &crate::db::history::Computed| Figure {
+        job: computed.job_id.clone(),
+        type_: computed.job_type.clone(),
+        timeout: computed.timeout().max(floor),
+    };
+    figures.computed.iter().map(figure).collect()
+}
