@@ -204,7 +204,7 @@ impl<'a> Judge<'a> {
             Rules::Table(_) => {
                 format!(
                     "SELECT {COLUMNS}, {} FROM jobexec.rules WHERE store_id = $4 AND scope <> 'store' AND {SANE}",
-                    promise::columns()
+                    Self::promised_columns()
                 )
             }
             Rules::Memory => format!("SELECT * FROM jsonb_to_recordset($4::jsonb) AS r ({TYPES})"),

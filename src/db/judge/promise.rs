@@ -5,15 +5,15 @@
 use super::time::{FIRST, LAST, Times};
 use super::{Judge, Rules, TOTAL};
 
-/// The columns of `rule` that say what counts of it, where the rules are read from the table. What no operator can have written
-/// does not count.
-pub(super) fn columns() -> String {
-    format!(
-        "promised_start, CASE WHEN promised_by <= extend_by AND promised <= {LAST} THEN promised END AS promised"
-    )
-}
-
 impl Judge<'_> {
+    /// The columns of `rule` that say what counts of it, where the rules are read from the table. What no operator can have written
+    /// does not count.
+    pub(super) fn promised_columns() -> String {
+        format!(
+            "promised_start, CASE WHEN promised_by <= extend_by AND promised <= {LAST} THEN promised END AS promised"
+        )
+    }
+
     /// What tells the run with these times from others of the same row: its start, or when it was first seen running.
     fn run(&self, times: &Times) -> String {
         self.by_start(times, &times.start, "$4")
