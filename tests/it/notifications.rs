@@ -398,9 +398,9 @@ async fn owners_are_mailed_of_their_own_executions_and_administrators_of_all() {
     );
     assert!(mails[1].1.contains("4 executions failed"), "{}", mails[1].1);
     all_told(&world).await;
-    // What is no address was never tried, and says so.
+    // An invalid address is never tried, and the message says so.
     let error: String = world.one("SELECT error FROM jobexec.messages WHERE outcome = 'GivenUp'").await;
-    assert!(error.contains("is no address"), "{error}");
+    assert!(error.contains("is not a valid mail address"), "{error}");
     notifying(&world, &operator, "False", "RecipientsRefused").await;
 }
 
