@@ -66,6 +66,7 @@ endif
 test-unit: build ## Run the tests that need no server: once built, they take seconds
 	$(CARGO) test --locked --workspace --lib --bins
 	$(CARGO) test --locked --workspace --doc
+	$(CARGO) test --locked --test rooms
 	@$(with_tools); set -x; $(CARGO) test --locked --test it -- $(unit_tests)
 
 .PHONY: test-sql

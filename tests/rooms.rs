@@ -16,7 +16,7 @@ const ROOMS: [&str; 16] = [
     "secrets",
     "api",
     "net",
-    "policy",
+    "rules",
     "notify",
     "telemetry",
     "db",
