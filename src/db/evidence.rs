@@ -58,7 +58,7 @@ impl Workloads {
 }
 
 /// Brings the suspects whose job is finished in step with the table; writes nothing where nothing changed. Certain are those
-/// whose job was seen unfinished while they ran, or finished after they began.
+/// whose job was seen unfinished while they ran, or finished after they began, unless they sent a heartbeat after it had finished.
 ///
 /// # Errors
 /// Those of the database.
@@ -91,12 +91,14 @@ pub async fn update_jobs(database: &Database, judge: &Judge<'_>) -> Result<(), D
     let (later, earlier) = judge.job_finished_while_running("$1").unwrap_or(("false".into(), "false".into()));
     let seen = format!("LEFT JOIN jobexec.observations AS o ON {}", judge.job_seen_unfinished("$1"));
     let found = format!(
-        "SELECT execution_id, began_at, later OR seen AS certain, NULL::text AS detail FROM (
+        "SELECT execution_id, began_at, (later OR seen) AND NOT outlived AS certain, NULL::text AS detail FROM (
              {rows} AND {finished} AND $2::jsonb IS NOT NULL AND $3::text[] IS NOT NULL AND $4::text[] IS NOT NULL) AS row
          WHERE seen OR NOT earlier",
         rows = rows(
             format!(
-                "{began} AS began_at, ({later}) IS TRUE AS later, ({earlier}) IS TRUE AS earlier, o.execution_id IS NOT NULL AS seen"
+                "{began} AS began_at, ({later}) IS TRUE AS later, ({earlier}) IS TRUE AS earlier, o.execution_id IS NOT NULL AS seen, \
+                 ({outlived}) IS TRUE AS outlived",
+                outlived = judge.outlived_its_job().unwrap_or_else(|| "false".to_owned()),
             ),
             &seen,
         ),

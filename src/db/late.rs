@@ -41,7 +41,7 @@ pub struct Step {
 
 /// Looks at the latest `STEP` records and at the next `STEP` before `before`, and records which of their executions were finished
 /// otherwise since. Mostly that is soon after, so the latest come up each time; all others are walked through, the latest first.
-/// Where there are no older ones of the last days the next step begins anew.
+/// Where none of a step is of the last days the next step begins anew: records that were adopted are not in the order of time.
 ///
 /// # Errors
 /// Those of the database; then nothing was recorded.
@@ -56,7 +56,7 @@ pub async fn step(
     // Mostly there is none, and then nothing is written.
     let sql = format!(
         "{with} SELECT (SELECT count(*) > 0 FROM found),
-                       (SELECT min(event_id) FROM walk HAVING count(*) = {STEP} AND min(at) > {SINCE})"
+                       (SELECT min(event_id) FROM walk HAVING count(*) = {STEP} AND max(at) > {SINCE})"
     );
     let mut tx = database.read().await?;
     let (any, next): (bool, Option<i64>) = sqlx::query_as(AssertSqlSafe(sql))
@@ -109,7 +109,8 @@ fn shown(instant: &str) -> String {
 const SINCE: &str = "statement_timestamp() - make_interval(days => 7)";
 
 /// The records to look at, and the rows that say otherwise. A row that starts at another time belongs to another run, and so
-/// does one that was seen to run again with the same start. A worker that obeys a person's wish to cancel is not late.
+/// does one that was seen to run again with the same start and was past its deadline. A row without a start says nothing of which
+/// run it is. A worker that obeys a person's wish to cancel is not late.
 fn found(m: &Mapping) -> String {
     format!(
         "WITH walk AS MATERIALIZED (
@@ -122,7 +123,7 @@ fn found(m: &Mapping) -> String {
              SELECT b.*, {status} AS status, {end} AS completed_at FROM batch AS b JOIN {table} AS t ON {id} = {key}
              WHERE b.action IN ('Failed', 'Cancelled') AND b.at > {SINCE} AND {finished}
                AND CASE b.action WHEN 'Failed' THEN {completed} ELSE ({completed} OR {failed}) AND b.reason <> '{CANCEL_REQUESTED}' END
-               AND {start} IS NOT DISTINCT FROM b.started_at
+               AND {start} = b.started_at
                AND (SELECT true FROM jobexec.events AS later
                     WHERE later.store_id = $1 AND later.execution_id = b.execution_id AND later.event_id > b.event_id
                       AND later.action IN ('{FINISHED_LATE}', '{STARTED_AGAIN}', 'Failed', 'Cancelled') LIMIT 1) IS NULL)",

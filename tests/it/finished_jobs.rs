@@ -156,3 +156,27 @@ async fn where_it_is_known_when_a_job_finished_that_decides() {
         .await;
     assert!(message(&told.conditions, "SchemaValid").contains("spec.jobs.columns.finishedAt"), "{told:?}");
 }
+
+/// A retry in the same row, or a worker that is at work again: its heartbeat is later than the end of its job.
+#[tokio::test]
+async fn who_sends_a_heartbeat_after_the_job_has_finished_is_not_ended_for_it() {
+    let tables = TABLES.replace("completed_at timestamptz", "completed_at timestamptz, beat timestamptz");
+    let mut described = spec(true);
+    described["table"] = json!({"columns": {"heartbeatAt": "beat"}});
+    let world = World::with("outlived", &tables, &described).await;
+    world
+        .sql(
+            "INSERT INTO jobs SELECT n, 'completed', now() AT TIME ZONE 'UTC' - interval '30 minutes' FROM generate_series(1, 3) n; \
+             INSERT INTO job_executions SELECT n, n, 1, 'running', now() - interval '1 hour', NULL, \
+                    (ARRAY[now() - interval '10 minutes', now() - interval '40 minutes', NULL])[n] FROM generate_series(1, 3) n",
+        )
+        .await;
+    let operator = world.operator();
+    world.store(described).await;
+    world.until_true("SELECT count(*) = 2 FROM job_executions WHERE status = 'failed' AND id > 1").await;
+    world.request_sweep(&operator).await;
+    assert_eq!(world.status(1).await, "running");
+    let told =
+        world.store_until(&operator, |s| is(&s.conditions, "Consistent", "False", "JobFinished")).await;
+    assert!(message(&told.conditions, "Consistent").contains("execution 1 "), "{told:?}");
+}

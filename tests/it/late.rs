@@ -110,3 +110,25 @@ async fn the_latest_records_are_looked_at_each_time() {
     assert_eq!(next.found.iter().map(|late| late.id.as_str()).collect::<Vec<_>>(), ["2"], "each once");
     assert_eq!(next.before, Some(oldest + 400));
 }
+
+/// Records that were adopted are not in the order of time, and a row without a start says nothing of which run it is.
+#[tokio::test]
+async fn old_records_end_no_walk_and_rows_without_a_start_are_not_late() {
+    let world = World::new("late-order").await;
+    let work = crate::hostile::work::Work::open(&world, &json!({}), "7", "none").await.unwrap();
+    world
+        .sql(
+            "INSERT INTO job_executions VALUES (1, 1, 1, 'completed', '2026-01-01Z', now()), (2, 1, 2, 'completed', NULL, now()); \
+             INSERT INTO jobexec.events (at, store_id, execution_id, action, reason, source, started_at) \
+             SELECT CASE n WHEN 600 THEN now() - interval '9 days' ELSE now() END, store_id, \
+                    CASE n WHEN 1 THEN '1' WHEN 2 THEN '2' ELSE 'x' END, 'Failed', 'DeadlineExceeded', 'x', \
+                    CASE n WHEN 2 THEN NULL ELSE timestamptz '2026-01-01Z' END \
+             FROM jobexec.stores, generate_series(1, 700) AS n ORDER BY n",
+        )
+        .await;
+    let (database, mapping, ledger) = (&work.database, &work.mapping, work.ledger());
+    let first = late::step(database, mapping, ledger, None).await.unwrap();
+    assert!(first.found.is_empty() && first.before.is_some(), "{first:?}");
+    let next = late::step(database, mapping, ledger, first.before).await.unwrap();
+    assert_eq!(next.found.iter().map(|late| late.id.as_str()).collect::<Vec<_>>(), ["1"]);
+}

@@ -389,3 +389,31 @@ async fn nothing_is_failed_before_all_objects_were_seen() {
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     assert_eq!(world.status(1).await, "running");
 }
+
+/// An id may occur in a table and in one that inherits from it.
+#[tokio::test]
+async fn rows_without_a_start_that_share_an_id_with_others_hold_up_no_sweep() {
+    let world = World::new("sharedid").await;
+    world
+        .sql(
+            "CREATE TABLE more () INHERITS (job_executions); \
+             INSERT INTO job_executions VALUES (1, 1, 1, 'running', NULL), (2, 1, 2, 'running', NULL), (3, 1, 3, 'completed', NULL); \
+             INSERT INTO more VALUES (1, 1, 1, 'running', NULL), (3, 1, 3, 'running', NULL)",
+        )
+        .await;
+    let operator = world.operator();
+    world.store(json!({})).await;
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    // Each row is asked in which version it was first seen.
+    let seen = "SELECT count(*) = 3 FROM jobexec.observations WHERE kind = 'RunningWithoutStart'";
+    world.until_true(seen).await;
+    let login = world.url("right/password");
+    let ids = ["--id", "1", "--id", "2", "--id", "3"];
+    let ended = world.jobexec(
+        &[&["cleanup", "--yes", "--table", "public.job_executions", "--database-url", &login][..], &ids]
+            .concat(),
+    );
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM job_executions WHERE status = 'failed'").await, 4);
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM job_executions WHERE status = 'completed'").await, 1);
+}

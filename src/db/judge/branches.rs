@@ -227,7 +227,9 @@ impl Judge<'_> {
         let m = self.mapping;
         let (finished, grace) = m.job_finished()?;
         let jobs = format!("JOIN {} ON {}", m.jobs_table(), m.of_job());
-        self.by_suspicion(Reason::JobFinished, grace, &jobs, &format!("AND {finished}"), take)
+        let outlived =
+            self.outlived_its_job().map_or(String::new(), |outlived| format!("AND {outlived} IS NOT TRUE"));
+        self.by_suspicion(Reason::JobFinished, grace, &jobs, &format!("AND {finished} {outlived}"), take)
     }
 
     fn by_workload(&self, take: Take) -> Option<String> {

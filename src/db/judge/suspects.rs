@@ -18,6 +18,13 @@ impl Judge<'_> {
         Some((later, format!("({finished} <= {began})")))
     }
 
+    /// The condition that the row `t` sent a heartbeat after its job `p` had finished: then it lives, or is another run in the same row,
+    /// and what finished the job is not its end. `None`: one of the two is not mapped.
+    pub(in crate::db) fn outlived_its_job(&self) -> Option<String> {
+        let (heartbeat, finished) = (self.mapping.heartbeat_at()?, self.mapping.job_finished_at()?);
+        Some(format!("({heartbeat} > {finished})"))
+    }
+
     /// The condition that the observation `o` says that the job of the row `t` was seen unfinished while it ran. `store_id` is the
     /// parameter with the store's id in the operator's tables.
     pub(in crate::db) fn job_seen_unfinished(&self, store_id: &str) -> String {

@@ -94,11 +94,17 @@ pub(super) fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Amo
 }
 
 /// The version in which the row `f` was judged: none but the one in which it was first seen running says since when it ran. The
-/// statement still sees the row as it was before it was ended.
+/// statement still sees the row as it was before it was ended. Where several rows that run have the id, as in a table with
+/// children, it is not known which one that was.
 fn version_judged(judge: &Judge<'_>) -> Option<String> {
     let m = judge.mapping;
     let version = m.version()?;
-    Some(format!("(SELECT {version} FROM {} AS t WHERE {} = f.id)", m.table(), m.id()))
+    Some(format!(
+        "(SELECT CASE count(*) WHEN 1 THEN min({version}) END FROM {} AS t WHERE {} = f.id AND {})",
+        m.table(),
+        m.id(),
+        m.running()
+    ))
 }
 
 /// What else is to be recorded of the end of `f`.
