@@ -171,19 +171,17 @@ async fn adopt_record(
         adopted.foreign.push(left.to_string());
         return Ok(());
     }
-    match how {
+    adopted.messages += match how {
         How::TakeOver => records::take_over(database, store_id, left.store_id, uid).await?,
         How::Discard if left.now_called.is_some() => {
             if let Some(schema) = records::leave(database, left.store_id).await? {
                 adopted.closed.push((left.to_string(), schema));
                 return Ok(());
             }
+            0
         }
         How::Discard => records::delete(database, left.store_id).await?,
-    }
-    if how == How::TakeOver || left.now_called.is_none() {
-        adopted.messages += left.undelivered.unsigned_abs();
-    }
+    };
     adopted.records.push(left.to_string());
     Ok(())
 }
@@ -231,7 +229,9 @@ fn plan(holder: Option<Holder>, who: Option<&Claimant>, how: How) -> Result<Plan
 /// Ends the claim.
 async fn release(tx: &mut PgConnection, mapping: &Mapping, store_id: i64) -> Result<(), sqlx::Error> {
     let sql = "UPDATE jobexec.stores SET uid = NULL, namespace = NULL, name = NULL, seen_at = NULL, table_schema = $2,
-                      table_name = $3 WHERE store_id = $1";
+                      table_name = $3,
+                      table_owner = (SELECT pg_get_userbyid(c.relowner)::text FROM pg_class AS c WHERE c.oid = table_oid)
+               WHERE store_id = $1";
     let (schema, name) = mapping.relation();
     sqlx::query(sql).bind(store_id).bind(schema).bind(name).persistent(false).execute(tx).await?;
     Ok(())
@@ -323,6 +323,7 @@ mod tests {
             confirmed,
             now_called: now_called.map(str::to_owned),
             dumped: false,
+            same_owner: true,
             extended: 0,
             undelivered: 0,
         };

@@ -32,7 +32,7 @@ pub(crate) struct Records {
     /// Why they, which are there, are not used.
     pub(crate) refused: Option<Refusal>,
     /// What is said of records that another table of this name has left behind, if there are any.
-    pub(crate) left: Option<String>,
+    pub(crate) left: Option<identity::Told>,
     /// Those of them of which a person has to say whether what was granted in them counts.
     pub(crate) undecided: Vec<i64>,
     /// What came of what a person asks to adopt: `Err` says why it was not carried out.
@@ -75,11 +75,11 @@ impl Records {
         };
         let records = match database.within(ledger::claim(database, mapping, claimant, before.outage)).await?
         {
-            Claim::Held { ledger, watched_since, confirmed, left } => Self {
+            Claim::Held { ledger, watched_since, confirmed, left, undecided } => Self {
                 ledger,
                 refused: None,
-                left: (!left.is_empty()).then(|| identity::told(&left, mapping, &claimant.uid)),
-                undecided: identity::undecided_among(&left, Some(&claimant.uid)),
+                left: identity::told(&left, mapping, &claimant.uid),
+                undecided,
                 adopted: None,
                 watched: Some(watched_since),
                 confirmed: Some(confirmed),
@@ -142,10 +142,8 @@ async fn carry_out(
     let why = match outcome {
         Ok(Outcome::Done(adopted)) => {
             tracing::info!(store = claimant.name, "as a person asked: {}", adopted.told(how));
-            if adopted.is_whole() {
-                return Ok(());
-            }
-            adopted.told(how)
+            // What has stayed is said as long as it is there; what comes later nobody has asked for.
+            return Ok(());
         }
         Ok(Outcome::Claimed(Claimant { namespace, name, .. })) => {
             format!("the ExecutionStore {namespace}/{name} looks after the table")

@@ -48,7 +48,7 @@ pub struct Session {
     /// Why the operator's tables, which are there, are not used.
     pub refused: Option<Refusal>,
     /// What is said of records that another table of this name has left behind, if there are any.
-    pub left: Option<String>,
+    pub left: Option<crate::db::identity::Told>,
     /// Those of them of which a person has to say whether what was granted in them counts.
     undecided: Vec<i64>,
     /// What came of what a person asked to adopt as it was opened: `Err` says why it was not carried out.

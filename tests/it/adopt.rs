@@ -252,3 +252,19 @@ async fn what_cannot_be_adopted_is_said() {
     let object = world.api::<ExecutionStore>().get("jobs").await.unwrap();
     assert!(object.metadata.annotations.unwrap()[ADOPT].starts_with("discard-"));
 }
+
+/// The first look fails, and says so in the status.
+#[tokio::test]
+async fn an_annotation_that_an_object_was_made_with_adopts_nothing_after_a_look_that_failed_either() {
+    let world = World::new("failedlook").await;
+    world.sql(&copied(700)).await;
+    let mut object = World::store_with("jobs", json!({"connection": {"secretRef": {"name": "later"}}}));
+    object["metadata"]["annotations"] = json!({ADOPT: "copied"});
+    world.apply::<ExecutionStore>("jobs", object).await.unwrap();
+    let operator = world.operator();
+    world.store_until(&operator, |s| is(&s.conditions, "Ready", "False", "SecretNotFound")).await;
+    world.secret("later", json!({"uri": world.url("right/password")})).await;
+    let status = world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
+    assert_eq!(status.observed_adopt.as_deref(), Some("copied"));
+    assert_eq!(world.one::<String>(LEFT).await, "production production production");
+}

@@ -12,16 +12,18 @@ const BATCH: i64 = 5_000;
 const EVENT: &str = "at, sweep_id, execution_id, job_id, execution_number, action, reason, source, actor, note, started_at, deadline, \
      again_at";
 
-/// Adds the record `from` to `store_id`; what was still to be told is from now on told by the store with the UID `uid`.
+/// Adds the record `from` to `store_id`; what was still to be told is from now on told by the store with the UID `uid`. Returns how
+/// many messages and posts that is.
 pub(super) async fn take_over(
     database: &Database,
     store_id: i64,
     from: i64,
     uid: Option<&str>,
-) -> Result<(), DbError> {
+) -> Result<u64, DbError> {
     while move_events(database, store_id, from).await? >= BATCH {}
     let mut tx = database.write().await?;
-    identity::copy(&mut tx, store_id, &[from], "true").await?;
+    let waiting = undelivered(&mut tx, from).await?;
+    identity::copy(&mut tx, store_id, &[from]).await?;
     for sql in [
         "UPDATE jobexec.sweeps SET store_id = $1, uid = $3 WHERE store_id = $2",
         "UPDATE jobexec.messages SET store_id = $1, uid = CASE WHEN ended_at IS NULL THEN $3 ELSE uid END WHERE store_id = $2",
@@ -41,7 +43,20 @@ pub(super) async fn take_over(
     .await?;
     drop_rest(&mut tx, from).await?;
     tx.commit().await?;
-    Ok(())
+    Ok(waiting)
+}
+
+/// How many messages and posts of the record are still to be delivered.
+async fn undelivered(tx: &mut PgConnection, of: i64) -> Result<u64, sqlx::Error> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT (SELECT count(*) FROM jobexec.messages WHERE store_id = $1 AND ended_at IS NULL)
+                + (SELECT count(*) FROM jobexec.outbox WHERE store_id = $1)",
+    )
+    .bind(of)
+    .persistent(false)
+    .fetch_one(tx)
+    .await?;
+    Ok(count.unsigned_abs())
 }
 
 /// Whose of what is in no message yet is moved.
@@ -131,8 +146,8 @@ pub(super) async fn may_change(database: &Database, of: i64) -> Result<bool, DbE
     Ok(found.is_some())
 }
 
-/// Deletes the record of a table that is gone.
-pub(super) async fn delete(database: &Database, from: i64) -> Result<(), DbError> {
+/// Deletes the record of a table that is gone. Returns how many messages and posts nobody gets by it.
+pub(super) async fn delete(database: &Database, from: i64) -> Result<u64, DbError> {
     let events = format!("DELETE FROM jobexec.events WHERE {}", first_events("$1"));
     loop {
         let mut tx = database.write().await?;
@@ -144,10 +159,11 @@ pub(super) async fn delete(database: &Database, from: i64) -> Result<(), DbError
         }
     }
     let mut tx = database.write().await?;
+    let waiting = undelivered(&mut tx, from).await?;
     delete_from(&mut tx, from, &["sweeps", "messages", "outbox", "samples"]).await?;
     drop_rest(&mut tx, from).await?;
     tx.commit().await?;
-    Ok(())
+    Ok(waiting)
 }
 
 /// Leaves the record to its table, by the name that this has now. Returns the schema of the table where this login may not use

@@ -1,12 +1,39 @@
 //! What people are told of records that are left behind.
 
-use super::{CONTRADICT, LEFT, Left};
+use std::fmt;
+
+use super::{CONTRADICT, COUNTED, LEFT, Left};
 use crate::api::ADOPT;
 use crate::db::Mapping;
 use crate::db::schema::Refusal;
 
-/// What a condition says of records that are left behind.
-pub fn told(left: &[Left], mapping: &Mapping, uid: &str) -> String {
+/// What a condition says of records that are left behind. It is the same as long as the records are: how many messages wait
+/// changes all the time.
+#[derive(Clone, Debug)]
+pub struct Told {
+    text: String,
+    left: Vec<Left>,
+}
+
+impl PartialEq for Told {
+    fn eq(&self, other: &Self) -> bool {
+        self.left == other.left
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// What a condition says of these records; `None`: there are none.
+pub fn told(left: &[Left], mapping: &Mapping, uid: &str) -> Option<Told> {
+    let same = |left: &Left| Left { undelivered: 0, confirmed: false, ..left.clone() };
+    (!left.is_empty()).then(|| Told { text: text(left, mapping, uid), left: left.iter().map(same).collect() })
+}
+
+fn text(left: &[Left], mapping: &Mapping, uid: &str) -> String {
     let (schema, name) = mapping.relation();
     let all: Vec<String> = left.iter().map(ToString::to_string).collect();
     format!(
@@ -34,9 +61,9 @@ pub(super) fn granted(left: &[Left], uid: &str) -> String {
 /// What to do about them. Where the database may be a copy, that which notifies nobody comes first.
 fn remedy(left: &[Left], table: &str) -> String {
     let adopt = format!("`jobexec adopt --table {table}`");
-    let delivers = match left.iter().map(|left| left.undelivered).sum() {
-        0_i64 => String::new(),
-        some => format!(" and delivers {some} messages and events that were still to be delivered"),
+    let delivers = match counted(left.iter().map(|left| left.undelivered).sum()) {
+        None => String::new(),
+        Some(some) => format!(" and delivers {some} messages and events that were still to be delivered"),
     };
     if left.iter().any(|left| left.dumped) {
         return format!(
@@ -52,12 +79,21 @@ fn remedy(left: &[Left], table: &str) -> String {
     )
 }
 
+/// So many messages and events, as far as they were counted; `None`: there are none.
+fn counted(undelivered: i64) -> Option<String> {
+    match undelivered {
+        0 => None,
+        some if some > COUNTED => Some(format!("more than {COUNTED}")),
+        some => Some(some.to_string()),
+    }
+}
+
 /// What the command line says of executions that are left alone.
 pub fn left_alone(mapping: &Mapping) -> String {
     let (schema, name) = mapping.relation();
     format!(
-        "executions that were given more time in a record of another table or store by the name {schema}.{name} are left alone \
-         until a person has said what becomes of it: run `jobexec adopt --table {schema}.{name}` to take it over, or the same with \
+        "executions that were given more time in a record of another table or store by the name {schema}.{name}, and not in this \
+         table's own, are left alone until a person has said what becomes of it: run `jobexec adopt --table {schema}.{name}` to take it over, or the same with \
          --discard where it is another table's"
     )
 }
@@ -66,10 +102,8 @@ pub fn left_alone(mapping: &Mapping) -> String {
 pub(in crate::db) fn undecided(left: &[Left], mapping: &Mapping) -> Option<Refusal> {
     let first = left.iter().find(|left| left.extended > 0)?;
     let (schema, name) = mapping.relation();
-    let delivers = match first.undelivered {
-        0 => String::new(),
-        some => format!(", which has {some} messages and events delivered"),
-    };
+    let delivers = counted(first.undelivered)
+        .map_or(String::new(), |some| format!(", which has {some} messages and events delivered"));
     Some(Refusal {
         reason: LEFT,
         why: format!(
@@ -115,5 +149,6 @@ mod tests {
             copy.contains("delivers 7 messages and events") && told(false).contains("delivers 7"),
             "{copy}"
         );
+        assert_eq!(counted(1001).unwrap(), "more than 1000");
     }
 }

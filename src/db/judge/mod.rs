@@ -66,8 +66,8 @@ pub struct Judge<'a> {
     pub evidence: bool,
     /// What a person asks beside the rules; `None`: the operator itself looks, at all executions.
     pub asked: Option<&'a Asked>,
-    /// The records of other tables or stores of which a person has to say whether what was granted in them counts: the executions
-    /// that were given more time in them are left alone.
+    /// The records of other tables or stores in which people granted something: the executions that were given more time in them,
+    /// and not in the table's own record, are left alone.
     pub undecided: &'a [i64],
 }
 

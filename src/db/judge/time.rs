@@ -7,7 +7,8 @@
 //! (execution, start, and for how long): rows of which there is such a thing are judged apart from all others.
 
 use super::{Judge, Rules, WARN};
-use crate::db::granted::{SOURCE, granted_in};
+use crate::db::granted::SOURCE;
+use crate::db::identity::extended_elsewhere;
 use crate::db::ids::id_of;
 use crate::db::mapping::literal;
 use crate::db::observations::{Kind, SEEN_PAUSED};
@@ -168,17 +169,18 @@ impl Judge<'_> {
         })
     }
 
-    /// The condition that the row `t` was given more time in a record of which a person has to say whether that counts; `None`:
-    /// there is no such record. The list is a hashed subplan, which keeps the order of the index.
+    /// The condition that a person gave the row `t` more time in another record, and its own has no extension of it: whether that
+    /// counts is still to be said, or seen; `None`: there is no such record. The list is a hashed subplan, which keeps the order of
+    /// the index.
     pub(in crate::db) fn undecided(&self) -> Option<String> {
         let Rules::Table(_) = self.rules else { return None };
         let records: Vec<String> = self.undecided.iter().map(ToString::to_string).collect();
         (!records.is_empty()).then(|| {
             format!(
-                "{id}::text IN (SELECT r.key FROM jobexec.rules AS r WHERE r.store_id IN ({records}) AND {granted})",
+                "{id}::text IN (SELECT r.key FROM jobexec.rules AS r WHERE r.store_id IN ({records}) AND {open})",
                 id = self.mapping.id(),
                 records = records.join(", "),
-                granted = granted_in("r", &literal(&format!("{SOURCE}%"))),
+                open = extended_elsewhere(&literal(&format!("{SOURCE}%")), "$4"),
             )
         })
     }

@@ -28,6 +28,8 @@ pub enum Claim {
         confirmed: DateTime<Utc>,
         /// The records of other tables that were last known by the name of this one.
         left: Vec<Left>,
+        /// All of them in which people granted something: what is not the table's own of it is left alone.
+        undecided: Vec<i64>,
     },
     /// Another `ExecutionStore` looks after the table.
     Taken(Claimant),
@@ -49,25 +51,9 @@ pub async fn claim(
     claimant: &Claimant,
     outage: bool,
 ) -> Result<Claim, DbError> {
-    let missing = |why: String, now| Claim::Held {
-        ledger: Ledger::Missing(why),
-        watched_since: now,
-        confirmed: now,
-        left: Vec::new(),
-    };
     match schema::ensure(database, mapping.schema_owner()).await? {
         None => {}
-        Some(Lack::Missing(why)) => {
-            let now = now(database).await?;
-            return Ok(match extended(database, mapping).await? {
-                Some(false) => missing(why, now),
-                // Held up for sure where an extension is there; where it is not known, only if the store has recorded before.
-                found => Claim::Refused {
-                    refusal: Refusal { reason: "TablesMissing", why, owner_trusted: found.is_some() },
-                    now,
-                },
-            });
-        }
+        Some(Lack::Missing(why)) => return unrecorded(database, mapping, why).await,
         Some(Lack::Refused(refusal)) => {
             return Ok(Claim::Refused { refusal, now: now(database).await? });
         }
@@ -79,7 +65,7 @@ pub async fn claim(
     }
     let Some(Registered { store_id, holder, was, watched }) = registered(&mut tx, mapping).await? else {
         tx.rollback().await?;
-        return Ok(missing(unnumbered(), now(database).await?));
+        return unrecorded(database, mapping, unnumbered()).await;
     };
     let left = left_behind(&mut tx, mapping, Some(store_id)).await?;
     if let Some(was) = &was
@@ -92,16 +78,42 @@ pub async fn claim(
         return Ok(Claim::Taken(holder.claimant));
     }
     let (watched_since, confirmed) = confirm(&mut tx, mapping, store_id, claimant, outage).await?;
-    if !watched || was.is_some() {
-        identity::keep(&mut tx, mapping, store_id, &left, &claimant.uid).await?;
-    }
+    let granting = identity::granting(&mut tx, mapping, Some(store_id), &claimant.uid).await?;
+    let from = identity::to_keep_from(&left, &granting, &claimant.uid, !watched || was.is_some());
+    identity::keep(&mut tx, mapping, store_id, &from).await?;
     let outbox = outbox::usable(&mut tx).await?;
     tx.commit().await?;
-    Ok(Claim::Held { ledger: Ledger::Tables { store_id, outbox }, watched_since, confirmed, left })
+    let undecided = granting.iter().map(|granting| granting.store_id).collect();
+    let ledger = Ledger::Tables { store_id, outbox };
+    Ok(Claim::Held { ledger, watched_since, confirmed, left, undecided })
 }
 
-/// Whether a person has given an execution of the table more time, which is recorded nowhere else; `None`: this login may not
-/// read it.
+/// The claim where nothing can be recorded, for this reason.
+fn missing(why: String, now: DateTime<Utc>) -> Claim {
+    Claim::Held {
+        ledger: Ledger::Missing(why),
+        watched_since: now,
+        confirmed: now,
+        left: Vec::new(),
+        undecided: Vec::new(),
+    }
+}
+
+/// What comes of a claim where nothing can be recorded of the table. It is held up for sure where an extension is there; where that
+/// is not known, only if the store has recorded before.
+async fn unrecorded(database: &Database, mapping: &Mapping, why: String) -> Result<Claim, DbError> {
+    let now = now(database).await?;
+    Ok(match extended(database, mapping).await? {
+        Some(false) => missing(why, now),
+        found => {
+            let refusal = Refusal { reason: "TablesMissing", why, owner_trusted: found.is_some() };
+            Claim::Refused { refusal, now }
+        }
+    })
+}
+
+/// Whether a person has given an execution of the table more time, which is recorded nowhere else, or one of a table by its name;
+/// `None`: this login may not read it.
 async fn extended(database: &Database, mapping: &Mapping) -> Result<Option<bool>, DbError> {
     let (table_schema, table_name) = mapping.relation();
     let mut tx = database.read().await?;
@@ -121,7 +133,8 @@ async fn extended(database: &Database, mapping: &Mapping) -> Result<Option<bool>
     }
     let sql = format!(
         "SELECT EXISTS (SELECT FROM jobexec.rules WHERE extend_source LIKE $3
-                        AND store_id IN (SELECT store_id FROM jobexec.stores WHERE {ITS_ROW}))"
+                        AND store_id IN (SELECT store_id FROM jobexec.stores
+                                         WHERE {ITS_ROW} OR table_schema = $1 AND table_name = $2))"
     );
     let found = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
         .bind(table_schema)

@@ -46,12 +46,11 @@ pub struct Known {
     pub watched_since: Option<DateTime<Utc>>,
     /// What the table was called when it was last looked at, if that was another name.
     was: Option<String>,
-    /// Whether a store has ever claimed the table.
-    watched: bool,
     /// Whether there is an outbox that this login may write to.
     #[sqlx(skip)]
     pub outbox: bool,
-    /// The records of other tables or stores of which a person has to say whether what was granted in them counts.
+    /// The records of other tables or stores in which people gave executions more time that have none in the table's own: those are
+    /// left alone.
     #[sqlx(skip)]
     pub undecided: Vec<i64>,
 }
@@ -97,8 +96,7 @@ pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Found, Db
     }
     let sql = format!(
         "SELECT store_id, uid, namespace, name, CASE WHEN {seen} THEN {watched} END AS watched_since,
-                CASE WHEN (table_schema, table_name) <> ($1, $2) THEN format('%I.%I', table_schema, table_name) END AS was,
-                watched_since IS NOT NULL AS watched
+                CASE WHEN (table_schema, table_name) <> ($1, $2) THEN format('%I.%I', table_schema, table_name) END AS was
          FROM jobexec.stores WHERE {ITS_ROW}",
         seen = seen_within("$3"),
         watched = wire(&format!("({WATCHED_SINCE})")),
@@ -118,15 +116,14 @@ pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Found, Db
     if let Some(refusal) = refusal {
         return Ok(Found::Refused(refusal));
     }
+    let Some(known) = known else { return Ok(Found::Nothing) };
     let outbox = outbox::usable(&mut tx).await?;
+    let uid = known.uid.as_deref().unwrap_or_default();
+    let granting = identity::granting(&mut tx, mapping, Some(known.store_id), uid).await?;
     tx.commit().await?;
-    let found = |known: Known| {
-        // Nothing was kept of any before a store has claimed the table.
-        let uid = known.uid.as_deref().unwrap_or_default();
-        let undecided = identity::undecided_among(&left, known.watched.then_some(uid));
-        Found::Known(Known { outbox, undecided, ..known })
-    };
-    Ok(known.map_or(Found::Nothing, found))
+    let open = granting.iter().filter(|granting| granting.open);
+    let undecided = open.map(|granting| granting.store_id).collect();
+    Ok(Found::Known(Known { outbox, undecided, ..known }))
 }
 
 /// The database's time.

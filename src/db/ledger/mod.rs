@@ -13,4 +13,4 @@ pub use claim::{Claim, claim, release};
 pub use claimant::Claimant;
 pub(super) use claimant::Holder;
 pub use look_up::{Found, Known, enlist, look_up, now};
-pub(super) use record::{Entered, HIDDEN, Registered, enter, left_behind, registered};
+pub(super) use record::{Entered, HIDDEN, OWNER, Registered, enter, left_behind, registered};

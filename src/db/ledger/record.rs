@@ -18,7 +18,7 @@ pub(super) const TABLE: &str =
                       WHERE n.nspname = $1 AND c.relname = $2)";
 
 /// The role that owns it.
-pub(super) const OWNER: &str = "(SELECT pg_get_userbyid(c.relowner)::text FROM pg_catalog.pg_class AS c
+pub(in crate::db) const OWNER: &str = "(SELECT pg_get_userbyid(c.relowner)::text FROM pg_catalog.pg_class AS c
                       JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2)";
 
 /// The row of that table in `jobexec.stores`.

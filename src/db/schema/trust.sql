@@ -80,7 +80,8 @@ asked AS (
                              ',''UPDATE''::text') AS of_table,
            pg_catalog.concat('registry<>tableoidOR', by_oid, 'ISNOTNULLOREXISTSSELECTFROMpg_classWHEREoid=', by_name,
                              'ANDpg_get_userbyidrelowner=table_owner') AS of_owner,
-           pg_catalog.concat('registry=tableoidAND', by_oid, 'ANDtable_oid=', by_name) AS to_table,
+           pg_catalog.concat('registry=tableoidAND', by_oid, 'ANDtable_oid=', by_name, 'ANDEXISTSSELECTFROMpg_classWHEREoid=table_oid',
+                             'ANDpg_get_userbyidrelowner=table_owner') AS to_table,
            pg_catalog.concat('store_idINSELECTstore_idFROMjobexec.storesWHEREregistry=tableoidAND', by_oid) AS to_store,
            'store_idINSELECTstore_idFROMjobexec.stores' AS of_store
     FROM by_table),

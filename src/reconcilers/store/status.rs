@@ -319,15 +319,17 @@ fn recording(result: &Reconciled) -> DesiredCondition {
         return DesiredCondition::new(TYPE, false, fault.reason(), message);
     }
     match result.session.as_ref().map(|connected| (&connected.session.ledger, &connected.session.refused)) {
-        Ok((Ledger::Tables { .. }, _)) => match &result.session().and_then(|session| session.left.clone()) {
-            Some(left) => DesiredCondition::new(TYPE, false, identity::LEFT, left.clone()),
-            None => DesiredCondition::new(
-                TYPE,
-                true,
-                "TablesPresent",
-                "what is done is recorded in the schema jobexec",
-            ),
-        },
+        Ok((Ledger::Tables { .. }, _)) => {
+            match &result.session().and_then(|session| session.left.as_ref().map(ToString::to_string)) {
+                Some(left) => DesiredCondition::new(TYPE, false, identity::LEFT, left.clone()),
+                None => DesiredCondition::new(
+                    TYPE,
+                    true,
+                    "TablesPresent",
+                    "what is done is recorded in the schema jobexec",
+                ),
+            }
+        }
         Ok((Ledger::Missing(why), refused)) => {
             let reason = refused.as_ref().map_or("TablesMissing", |refusal| refusal.reason);
             DesiredCondition::new(TYPE, false, reason, format!("nothing is recorded in the database: {why}"))

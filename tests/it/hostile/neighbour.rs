@@ -52,7 +52,7 @@ async fn touched(connection: &mut PgConnection, sql: &str) -> Option<u64> {
 }
 
 /// What the neighbour tries with the other team's records, where `$A` is its number and `$T` its table.
-const TRIES: [&str; 44] = [
+const TRIES: [&str; 46] = [
     "SELECT 1 FROM jobexec.stores WHERE store_id = $A",
     "SELECT 1 FROM jobexec.rules WHERE store_id = $A",
     "SELECT 1 FROM jobexec.events WHERE store_id = $A",
@@ -89,6 +89,11 @@ const TRIES: [&str; 44] = [
      ON CONFLICT (registry, table_oid) DO UPDATE SET uid = 'x'",
     // As if it were of a dump from before.
     "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) VALUES (1, 'others'::regclass, 'public', 'others')",
+    // As if another role owned it, which would vouch for what is written.
+    "UPDATE jobexec.stores SET table_owner = 'somebody'",
+    "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name, table_owner) \
+     VALUES ('jobexec.stores'::regclass, 'others'::regclass, 'public', 'others', 'somebody') \
+     ON CONFLICT (registry, table_oid) DO UPDATE SET table_owner = 'somebody'",
     // Numbers are nobody's to choose: with the next one of another table its records would be the neighbour's.
     "INSERT INTO jobexec.stores (store_id, registry, table_oid, table_schema, table_name) OVERRIDING SYSTEM VALUE \
      VALUES ($A + 7, 'jobexec.stores'::regclass, 'others'::regclass, 'public', 'others')",
@@ -127,7 +132,8 @@ async fn a_neighbour_reads_writes_and_claims_nothing() {
         .await;
     // What the neighbour may: a table of its own.
     let own = "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name, table_owner) \
-               VALUES ('jobexec.stores'::regclass, 'others'::regclass, 'public', 'others', 'x')";
+               SELECT 'jobexec.stores'::regclass, oid, 'public', 'others', pg_get_userbyid(relowner) FROM pg_class \
+               WHERE oid = 'others'::regclass";
     assert_eq!(touched(&mut neighbour, own).await, Some(1));
     let table: i64 = world.one("SELECT 'job_executions'::regclass::oid::bigint").await;
     let kept = "SELECT md5(string_agg(r::text, ',' ORDER BY r::text)) FROM (SELECT r::text FROM jobexec.rules r UNION ALL \

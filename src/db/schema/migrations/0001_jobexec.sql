@@ -214,8 +214,9 @@ DECLARE
     -- Roles may have other names where a dump was restored, and there the table comes with its record.
     of_owner text := format('registry <> tableoid OR %s IS NOT NULL OR EXISTS (SELECT FROM pg_class WHERE pg_class.oid = %s '
                             'AND pg_get_userbyid(relowner) = table_owner)', by_oid, by_name);
-    -- Nobody writes a name that is not that of the table: after its end it opens the record.
-    to_table text := format('registry = tableoid AND %s AND table_oid = %s', by_oid, by_name);
+    -- Nobody writes a name or an owner that is not that of the table: after its end they open the record, and vouch for it.
+    to_table text := format('registry = tableoid AND %s AND table_oid = %s AND EXISTS (SELECT FROM pg_class '
+                            'WHERE pg_class.oid = table_oid AND pg_get_userbyid(relowner) = table_owner)', by_oid, by_name);
 BEGIN
     FOREACH own IN ARRAY ARRAY['stores', 'rules', 'figures', 'suspects', 'observations', 'sweeps', 'events', 'samples', 'outbox', 'messages']
     LOOP

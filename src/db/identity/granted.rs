@@ -1,0 +1,207 @@
+//! What people granted in the records that are left behind: nobody is ended for it, and what can only be the store's own counts without a
+//! question.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::{Left, is_trusted};
+use crate::db::Mapping;
+use crate::db::granted::{SOURCE, granted_in};
+use crate::db::ids::id_of;
+use crate::db::ledger::OWNER;
+use crate::db::observations::Kind;
+
+/// The columns of a rule that say how long people have let an execution go on.
+const EXTENSION: [&str; 2] = ["extend_by", "extend_source"];
+
+/// Those that say until when that was promised.
+const PROMISE: [&str; 3] = ["promised", "promised_start", "promised_by"];
+
+/// The record of another table, last known by the name that the table has now, in which people granted something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::db) struct Granting {
+    /// Its number.
+    pub(in crate::db) store_id: i64,
+    /// Whether that counts for the store that asks without a question.
+    trusted: bool,
+    /// Whether a person extended an execution in it that has no extension in the table's own record.
+    pub(in crate::db) open: bool,
+}
+
+/// All of them, for the store with this UID.
+pub(in crate::db) async fn granting(
+    tx: &mut PgConnection,
+    mapping: &Mapping,
+    store_id: Option<i64>,
+    uid: &str,
+) -> Result<Vec<Granting>, sqlx::Error> {
+    let (schema, name) = mapping.relation();
+    let sql = format!(
+        "SELECT s.store_id, s.registry <> 'jobexec.stores'::regclass, COALESCE(s.table_owner = {OWNER}, false), s.uid,
+                EXISTS (SELECT FROM jobexec.rules AS r WHERE r.store_id = s.store_id AND {open})
+         FROM jobexec.stores AS s
+         WHERE s.table_schema = $1 AND s.table_name = $2 AND s.store_id IS DISTINCT FROM $3::bigint
+           AND EXISTS (SELECT FROM jobexec.rules AS r WHERE r.store_id = s.store_id AND {granted})
+         ORDER BY s.store_id",
+        granted = granted_in("r", "$4"),
+        open = extended_elsewhere("$4", "$3"),
+    );
+    let rows: Vec<(i64, bool, bool, Option<String>, bool)> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(schema)
+        .bind(name)
+        .bind(store_id)
+        .bind(format!("{SOURCE}%"))
+        .persistent(false)
+        .fetch_all(tx)
+        .await?;
+    let granting = |(store_id, dumped, same_owner, its, open): (i64, bool, bool, Option<String>, bool)| {
+        Granting { store_id, trusted: is_trusted(dumped, same_owner, its.as_deref(), uid), open }
+    };
+    Ok(rows.into_iter().map(granting).collect())
+}
+
+/// The condition that in the rule `r` of another record a person extended an execution that has no extension in the table's own.
+/// `source` says how the sources of such rules begin, and `own` is the number of that record.
+pub(in crate::db) fn extended_elsewhere(source: &str, own: &str) -> String {
+    format!(
+        "r.scope = 'execution' AND r.extend_source LIKE {source}
+         AND NOT EXISTS (SELECT FROM jobexec.rules AS own WHERE own.store_id = {own} AND own.scope = 'execution' AND own.key = r.key
+                           AND own.extend_by IS NOT NULL)"
+    )
+}
+
+/// From which records the store with this UID is to [keep] something. Executions may come into a table that was claimed before, so
+/// each claim looks at those in which people granted something. `first`: the table was never claimed by this name, so that pauses
+/// are to be kept too, of which any record may tell.
+pub(in crate::db) fn to_keep_from(left: &[Left], granting: &[Granting], uid: &str, first: bool) -> Vec<i64> {
+    let granted = granting.iter().filter(|granting| granting.trusted).map(|granting| granting.store_id);
+    let seen = left.iter().filter(|left| first && left.is_trusted(uid)).map(|left| left.store_id);
+    let mut records: Vec<i64> = granted.chain(seen).collect();
+    records.sort_unstable();
+    records.dedup();
+    records
+}
+
+/// Has count what people granted in the records `from`, and that it was paused, of executions that are alive: a table that has got
+/// another oid is no reason to end one of them. What people have said of an execution since stays. Anything else that was seen could
+/// end one, and is for a person to adopt.
+pub(in crate::db) async fn keep(
+    tx: &mut PgConnection,
+    mapping: &Mapping,
+    store_id: i64,
+    from: &[i64],
+) -> Result<(), sqlx::Error> {
+    if from.is_empty() {
+        return Ok(());
+    }
+    let alive = format!(
+        "EXISTS (SELECT FROM {} AS t WHERE {} = {} AND {})",
+        mapping.table(),
+        mapping.id(),
+        id_of("o.key", mapping.id_type()),
+        mapping.unfinished_anywhere(),
+    );
+    // Rules that are there already are not locked for nothing.
+    let granted = format!(
+        "{alive} AND NOT EXISTS (SELECT FROM jobexec.rules AS own
+             WHERE own.store_id = $1 AND own.scope = o.scope AND own.key = o.key AND own.extend_by IS NOT NULL
+               AND (o.promised IS NULL OR own.promised IS NOT NULL))"
+    );
+    let paused = format!("o.kind = '{}' AND {alive}", Kind::Paused.as_str());
+    for sql in [copy_granted(&granted, "r.extend_by IS NULL"), copy_seen(&paused)] {
+        execute(tx, sql, store_id, from).await?;
+    }
+    Ok(())
+}
+
+/// Adds to `store_id` all that people granted, and that was seen, in the records `from`, the longer extension where there are
+/// two, and the timeouts that were computed from their history.
+pub(in crate::db) async fn copy(
+    tx: &mut PgConnection,
+    store_id: i64,
+    from: &[i64],
+) -> Result<(), sqlx::Error> {
+    let computed = "INSERT INTO jobexec.figures (store_id, policy_uid, policy, generation, computed_at, figures)
+         SELECT DISTINCT ON (policy_uid) $1, policy_uid, policy, generation, computed_at, figures FROM jobexec.figures
+         WHERE store_id = ANY ($2) AND $3::text IS NOT NULL ORDER BY policy_uid, store_id DESC
+         ON CONFLICT (store_id, policy_uid) DO NOTHING";
+    let longer = "(r.extend_by IS NULL OR r.extend_source LIKE $3 AND excluded.extend_by > r.extend_by)";
+    for sql in [copy_granted("true", longer), copy_seen("true"), computed.to_owned()] {
+        execute(tx, sql, store_id, from).await?;
+    }
+    Ok(())
+}
+
+async fn execute(tx: &mut PgConnection, sql: String, store_id: i64, from: &[i64]) -> Result<(), sqlx::Error> {
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(store_id)
+        .bind(from)
+        .bind(format!("{SOURCE}%"))
+        .persistent(false)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// What a rule of the execution that is there already says stays, and what people granted is added to it: an extension where `lacks`
+/// says so of the rule `r`, and a promise to a later run, or a longer one to the same. Only a promise counts that was made for no
+/// more than the extension; where there is none yet, an object may still bring it.
+fn copy_granted(which: &str, lacks: &str) -> String {
+    let extends = format!("(COALESCE(excluded.extend_source LIKE $3, false) AND {lacks})");
+    let promises = format!(
+        "(excluded.promised IS NOT NULL \
+          AND COALESCE(excluded.promised_by <= CASE WHEN {extends} THEN excluded.extend_by ELSE r.extend_by END, r.promised IS NULL) \
+          AND (r.promised IS NULL OR (excluded.promised_start, excluded.promised) > (r.promised_start, r.promised)))"
+    );
+    let set = |column: &str, when: &str| {
+        format!("{column} = CASE WHEN {when} THEN excluded.{column} ELSE r.{column} END")
+    };
+    let sets: Vec<String> = EXTENSION
+        .iter()
+        .map(|column| set(column, &extends))
+        .chain(PROMISE.iter().map(|column| set(column, &promises)))
+        .collect();
+    let by_hand = "COALESCE(o.extend_source LIKE $3, false)";
+    let extension = EXTENSION.map(|column| format!("CASE WHEN {by_hand} THEN o.{column} END"));
+    let promise = PROMISE
+        .map(|column| format!("CASE WHEN NOT {by_hand} OR o.promised_by <= o.extend_by THEN o.{column} END"));
+    format!(
+        "INSERT INTO jobexec.rules AS r (store_id, scope, key, {columns}, overruled, earliest, fixed)
+         SELECT DISTINCT ON (o.key) $1, o.scope, o.key, {values}, '{{}}'::text[], interval '0', false
+         FROM jobexec.rules AS o WHERE o.store_id = ANY ($2) AND {granted} AND {which}
+         ORDER BY o.key, {by_hand} DESC, o.extend_by DESC NULLS LAST, o.store_id DESC
+         ON CONFLICT (store_id, scope, key) DO UPDATE SET {sets} WHERE {extends} OR {promises}",
+        columns = [&EXTENSION[..], &PROMISE].concat().join(", "),
+        values = [&extension[..], &promise].concat().join(", "),
+        granted = granted_in("o", "$3"),
+        sets = sets.join(", "),
+    )
+}
+
+/// Of an execution that was seen since, the longer pause counts.
+fn copy_seen(which: &str) -> String {
+    format!(
+        "INSERT INTO jobexec.observations AS r (store_id, kind, execution_id, started_at, since, total, detail)
+         SELECT DISTINCT ON (o.kind, o.key) $1, o.kind, o.key, o.started_at, o.since, o.total, o.detail
+         FROM (SELECT seen.*, seen.execution_id AS key FROM jobexec.observations AS seen) AS o
+         WHERE o.store_id = ANY ($2) AND $3::text IS NOT NULL AND {which} ORDER BY o.kind, o.key, o.store_id DESC
+         ON CONFLICT (store_id, kind, execution_id) DO UPDATE SET total = excluded.total
+             WHERE r.started_at = excluded.started_at AND excluded.total > COALESCE(r.total, interval '0')"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::left;
+    use super::*;
+
+    #[test]
+    fn each_claim_keeps_what_was_granted_and_the_first_one_pauses_too() {
+        let records = [left(Some("a"), None, false)];
+        let granting = |store_id, trusted| Granting { store_id, trusted, open: true };
+        let found = [granting(7, true), granting(8, false), granting(3, true)];
+        assert_eq!(to_keep_from(&records, &found, "a", true), [3, 7]);
+        assert_eq!(to_keep_from(&records, &[], "a", true), [3]);
+        assert_eq!(to_keep_from(&records, &found[..2], "a", false), [7]);
+        assert!(to_keep_from(&records, &[], "b", true).is_empty());
+    }
+}
