@@ -47,7 +47,7 @@ pub struct Left {
     pub same_owner: bool,
     /// How many executions a person has given more time in it.
     pub extended: i64,
-    /// How many messages and events of it are still to be delivered, counted up to one more than [`COUNTED`].
+    /// How many messages and events of it are still to be delivered, counted up to one more than 1,000.
     pub undelivered: i64,
 }
 

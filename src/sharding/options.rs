@@ -11,7 +11,7 @@ pub struct Options {
     pub namespace: String,
     /// The installation: only Leases of this group count.
     pub group: String,
-    /// What it looks after ([`scope`]): stores are shared only with those that look after the same.
+    /// The scope of this replica ([`super::scope`]): it shares stores only with replicas of the same scope.
     pub scope: String,
     /// The name of this replica, which no other one has at the same time.
     pub identity: String,

@@ -43,7 +43,7 @@ impl Mapping {
     }
 
     /// What tells a run from others of the same row: its start, or its creation where that is mapped and it has no start. Its
-    /// time counts from what [`super::Judge`] says.
+    /// time counts from what `Judge` says.
     pub fn began_at(&self) -> String {
         match self.created_at() {
             Some(created) => format!("COALESCE({}, {created})", self.started_at()),
