@@ -5,8 +5,9 @@ use chrono::{DateTime, Utc};
 use super::availability::Ledger;
 use super::claimant::Claimant;
 use super::look_up::now;
+use super::owner::OWNER;
 use super::record::{
-    Entered, GAP_SECONDS, HIDDEN, ITS_ROW, OWNER, Registered, WATCHED_SINCE, enter, left_behind, registered,
+    Entered, GAP_SECONDS, HIDDEN, ITS_ROW, Registered, WATCHED_SINCE, enter, left_behind, registered,
     seen_within, unnumbered,
 };
 use crate::db::granted::SOURCE;

@@ -6,6 +6,7 @@ pub mod breaker;
 mod claim;
 mod claimant;
 mod look_up;
+mod owner;
 mod record;
 
 pub use availability::Ledger;
@@ -13,4 +14,5 @@ pub use claim::{Claim, claim, release};
 pub use claimant::Claimant;
 pub(super) use claimant::Holder;
 pub use look_up::{Found, Known, enlist, look_up, now};
-pub(super) use record::{Entered, HIDDEN, OWNER, Registered, enter, left_behind, registered};
+pub(super) use owner::OWNER;
+pub(super) use record::{Entered, HIDDEN, Registered, enter, left_behind, registered};

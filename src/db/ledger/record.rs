@@ -2,6 +2,7 @@
 //! for no times.
 
 use super::claimant::{Claimant, Holder};
+use super::owner::OWNER;
 use crate::db::Mapping;
 use crate::db::identity::{self, Left};
 use crate::db::own::Fault;
@@ -16,10 +17,6 @@ pub(super) const GAP_SECONDS: f64 = 150.0;
 pub(super) const TABLE: &str =
     "(SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
                       WHERE n.nspname = $1 AND c.relname = $2)";
-
-/// The role that owns it.
-pub(in crate::db) const OWNER: &str = "(SELECT pg_get_userbyid(c.relowner)::text FROM pg_catalog.pg_class AS c
-                      JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2)";
 
 /// The row of that table in `jobexec.stores`.
 pub(super) const ITS_ROW: &str = "registry = 'jobexec.stores'::regclass AND table_oid = \
