@@ -256,22 +256,25 @@ impl Model<'_> {
             && job.listed
             && job.finished
             && certain
+            && !outlived(execution, self.finish_of(job, jobs.finished_at))
             && self.suspects[execution.place].is_some_and(seen)
     }
 
     /// Whether the job says that it finished after the execution began, and not in a time to come.
     fn finished_meanwhile(&self, execution: &Execution<'_>, job: &Job, column: Option<&str>) -> bool {
-        let (Some(ended), Some(type_), Some(began)) = (job.ended, column, self.began(execution)) else {
-            return false;
-        };
-        let ended = match ended.of_type(type_) {
+        let finish = self.finish_of(job, column).zip(self.began(execution));
+        finish.is_some_and(|(ended, began)| ended > began && ended <= self.now)
+    }
+
+    /// When the job says that it finished.
+    fn finish_of(&self, job: &Job, column: Option<&str>) -> Option<i128> {
+        Some(match job.ended?.of_type(column?) {
             When::Infinity | When::Last => INFINITY,
             When::MinusInfinity | When::First => -INFINITY,
             ago @ When::Ago(_) => {
                 ago.instant(self.at).map_or(INFINITY, |at| i128::from(at.timestamp_micros()))
             }
-        };
-        ended > began && ended <= self.now
+        })
     }
 
     /// By a later one that started after it, some time ago, and ran.
@@ -313,4 +316,9 @@ pub(super) fn runs(execution: &Execution<'_>) -> bool {
 
 fn source(policy: &Policy) -> String {
     format!("ExecutionPolicy/{}", policy.name)
+}
+
+/// Whether an execution sent a heartbeat after its job had finished.
+fn outlived(execution: &Execution<'_>, finish: Option<i128>) -> bool {
+    execution.heartbeat.zip(finish).is_some_and(|(heartbeat, finish)| heartbeat > finish)
 }
