@@ -1,4 +1,4 @@
-//! Where sqlx comes in: a Unix socket that this process alone may use.
+//! The Unix socket that sqlx connects to. Only this process can use it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,17 +13,17 @@ use super::memory::Memory;
 use super::pump;
 use super::upstream::Endpoint;
 
-/// The pause after a connection could not be accepted, as when the process has too many files open.
+/// The pause after a failure to accept a connection, for example because the process has too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A socket that is listened on.
+/// A listening socket.
 pub(super) struct Door {
     listener: UnixListener,
     folder: Folder,
 }
 
 impl Door {
-    /// At a path that sqlx finds by a folder and the server's port. Its name cannot be guessed.
+    /// Opens a socket at the path that sqlx builds from a folder and the server's port. Its name cannot be guessed.
     pub(super) fn open(port: u16) -> io::Result<Self> {
         let folder = Folder::new()?;
         let listener = UnixListener::bind(folder.path().join(format!(".s.PGSQL.{port}")))?;
@@ -34,13 +34,13 @@ impl Door {
         self.folder.path()
     }
 
-    /// Relays what comes in, for ever. Each connection is a task; all of them end when this is dropped.
+    /// Relays every connection, and never returns. Each connection is a task; all of them end when this is dropped.
     pub(super) async fn serve(self, endpoint: Arc<Endpoint>, memory: Arc<Memory>) {
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                // An ended task is kept until it is joined.
+                // The set keeps a finished task until it is joined.
                 Some(_) = connections.join_next() => continue,
             };
             match accepted {
@@ -59,7 +59,7 @@ impl Door {
     }
 }
 
-/// Whether the peer is this process. Where the system does not tell, the folder keeps other users out.
+/// Reports whether the peer is this process. On systems that do not report the peer, the folder's permissions keep other users out.
 fn is_own(client: &UnixStream) -> bool {
     match client.peer_cred().map(|peer| peer.pid()) {
         Ok(Some(pid)) => u32::try_from(pid).is_ok_and(|pid| pid == std::process::id()),
@@ -68,8 +68,8 @@ fn is_own(client: &UnixStream) -> bool {
     }
 }
 
-/// A folder for a socket. On Linux it is none, but the beginning of a name in the abstract namespace: no file, nothing to be
-/// cleaned up, and a read-only root will do.
+/// A folder for a socket. On Linux it is only the beginning of a name in the abstract namespace: there is no file and nothing to
+/// clean up, and a read-only root file system is enough.
 struct Folder(PathBuf);
 
 #[cfg(target_os = "linux")]

@@ -1,5 +1,5 @@
-//! Why the relay ends a connection. sqlx is told in the only way that it understands, by an error of the server; a mark that no
-//! server knows tells such an error from a real one.
+//! The reasons why the relay ends a connection. sqlx understands only an error of the server, so the relay sends one; a mark that
+//! no server knows distinguishes it from a real error.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -8,33 +8,33 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 use uuid::Uuid;
 
-/// Why a connection was not made or ended.
+/// The reason why a connection was not made, or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::db) enum Fault {
-    /// The operator may not connect to the address.
+    /// The operator is not allowed to connect to the address.
     AddressRefused(String),
-    /// Nothing answers there, or it hung up before the login was done.
+    /// Nothing answers at the address, or the server closed the connection before the login was complete.
     Unreachable(String),
-    /// No TLS, or a certificate that is not trusted.
+    /// The server has no TLS, or its certificate is not trusted.
     Tls(String),
-    /// The login was not done in time.
+    /// The login was not complete in time.
     TimedOut(Duration),
-    /// The password would be shown to whoever is on the way.
+    /// The password would be exposed to anybody who intercepts the connection.
     ExposedPassword(String),
-    /// What the server sent is not as the protocol has it.
+    /// The server sent something that violates the protocol.
     Malformed(String),
     /// The server sent more than is allowed.
     TooMuch(String),
 }
 
-/// The mark of this process.
+/// Returns the mark of this process.
 fn mark() -> &'static str {
     static MARK: OnceLock<String> = OnceLock::new();
     MARK.get_or_init(|| Uuid::new_v4().simple().to_string())
 }
 
 impl Fault {
-    /// The fault that an error stands for, if it is not the server's own.
+    /// Returns the fault that an error stands for; `None` for an error of the server itself.
     pub(in crate::db) fn of(error: &dyn DatabaseError) -> Option<Self> {
         let error = error.try_downcast_ref::<PgDatabaseError>()?;
         if error.routine() != Some(mark()) {
@@ -52,7 +52,7 @@ impl Fault {
         })
     }
 
-    /// The error as a server would send it.
+    /// Returns the error in the form in which a server would send it.
     pub(super) fn response(&self) -> Vec<u8> {
         let (code, text) = match self {
             Self::AddressRefused(text) => ("JX001", text.clone()),

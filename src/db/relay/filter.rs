@@ -1,5 +1,5 @@
-//! Follows the messages of a server and passes on those that sqlx can take (pure). A message is a type (1 byte), a length (4
-//! bytes, itself included) and a body. No body is kept but those of a few kinds that are short.
+//! Follows the messages of a server and passes on those that sqlx can handle (pure). A message is a type (1 byte), a length (4
+//! bytes, which counts itself) and a body. The filter keeps the bodies of a few short kinds only.
 
 use std::sync::Arc;
 
@@ -11,71 +11,72 @@ use super::memory::{Memory, Share};
 use super::parameters::Parameters;
 use super::shape::Shape;
 
-/// How long a message may be, in bytes. All that the operator reads is cut in SQL to much less.
+/// The maximum length of a message, in bytes. SQL cuts everything that the operator reads to much less.
 const MESSAGE: usize = 4 << 20;
 
-/// How long a message may be that is kept until it is whole, in bytes; before the login is done, any.
+/// The maximum length of a message that is kept until it is complete, in bytes. Before the login is complete it applies to every
+/// message.
 const SHORT: usize = 64 * 1024;
 
-/// How long all messages before the login is done may be, in bytes.
+/// The maximum total length of all messages before the login is complete, in bytes.
 const START: usize = 256 * 1024;
 
-/// How long a notification may be, in bytes: Postgres has at most 8000 for its text and 63 for its channel.
+/// The maximum length of a notification, in bytes: Postgres allows at most 8000 for its text and 63 for its channel.
 const NOTIFICATION: usize = 8 * 1024;
 
-/// How long the description of a row may be, in bytes: 1,664 columns with names of 63 bytes.
+/// The maximum length of the description of a row, in bytes: 1,664 columns with names of 63 bytes.
 const DESCRIPTION: usize = 256 * 1024;
 
-/// What sqlx keeps beside each message and each value of a row, in bytes.
+/// What sqlx keeps in addition to each message and to each value of a row, in bytes.
 const BESIDE: u64 = 128;
 const BESIDE_VALUE: u64 = 12;
 
-/// See the module.
+/// Follows the messages of one connection.
 pub(super) struct Filter {
     login: Login,
     parameters: Parameters,
     share: Share,
-    /// Whether the login is done.
+    /// True once the login is complete.
     started: bool,
-    /// How many bytes came before that.
+    /// The number of bytes received before the login was complete.
     start: usize,
     header: [u8; 5],
     filled: usize,
     message: Option<Message>,
-    /// The body of a message that is kept.
+    /// The body of the message that is being kept.
     held: Vec<u8>,
-    /// How many bytes came that nobody waits for.
+    /// The number of bytes received that nothing waits for.
     noise: usize,
 }
 
 /// A message that has begun.
 struct Message {
     kind: u8,
-    /// How much of its body is still to come.
+    /// The number of bytes of its body still to come.
     left: usize,
     course: Course,
 }
 
-/// What is done with it.
+/// How the filter handles a message.
 enum Course {
-    /// It is passed on as it comes.
+    /// Passes it on as it arrives.
     Pass(Shape),
-    /// It is kept until it is whole, and passed on once it was found good.
+    /// Keeps it until it is complete, and passes it on once it is found valid.
     Hold,
-    /// It is not passed on.
+    /// Does not pass it on.
     Drop,
 }
 
-/// Why no more is passed on.
+/// The reason why nothing more is passed on.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stop {
     pub(super) fault: Fault,
-    /// Whether all that was passed on are whole messages, so that another one may follow.
+    /// True if everything passed on so far is whole messages, so that another message can follow.
     pub(super) between_messages: bool,
 }
 
 impl Filter {
-    /// For a new connection. `trusted`: the password may be sent as the server asks for it.
+    /// Creates a filter for a new connection. `trusted`: the password may be sent in whatever form the server asks for.
     pub(super) fn new(trusted: bool, memory: Arc<Memory>) -> Self {
         Self {
             login: Login::new(trusted),
@@ -91,29 +92,29 @@ impl Filter {
         }
     }
 
-    /// Whether the login is done.
+    /// Reports whether the login is complete.
     pub(super) fn has_started(&self) -> bool {
         self.started
     }
 
-    /// Cancelled once the answer must end because those of all connections take too much.
+    /// Returns a token that is cancelled once the answer must end because the answers of all connections take too much memory.
     pub(super) fn ended(&self) -> CancellationToken {
         self.share.ended()
     }
 
-    /// Whether all that was passed on are whole messages.
+    /// Reports whether everything passed on so far is whole messages.
     pub(super) fn is_between_messages(&self) -> bool {
         !matches!(self.message, Some(Message { course: Course::Pass(_), .. }))
     }
 
-    /// How many bytes came since this was last asked for that nobody waits for: notices, notifications, settings.
+    /// Returns the number of bytes received since the last call that nothing waits for: notices, notifications, settings.
     pub(super) fn take_noise(&mut self) -> usize {
         std::mem::take(&mut self.noise)
     }
 
-    /// Adds to `output` what may be passed on once `input` has come. After an error nothing more may be.
+    /// Reads `input` and adds to `output` everything that may be passed on. After an error nothing more may be passed on.
     pub(super) fn feed(&mut self, mut input: &[u8], output: &mut Vec<u8>) -> Result<(), Stop> {
-        // Where the message begins in the output that it is in; none: it began earlier, and part of it was passed on.
+        // Where the current message begins in `output`; `None` if it began in an earlier call and part of it was passed on.
         let mut begin = self.is_between_messages().then_some(output.len());
         while !input.is_empty() {
             let step = match self.message.take() {
@@ -131,7 +132,7 @@ impl Filter {
         Ok(())
     }
 
-    /// Takes what is there of a header. A message without a body is at its end with it.
+    /// Reads the available part of a header. A message without a body is complete after its header.
     fn head(&mut self, input: &mut &[u8], output: &mut Vec<u8>) -> Result<(), Fault> {
         let (head, rest) = input.split_at(input.len().min(self.header.len() - self.filled));
         self.header[self.filled..self.filled + head.len()].copy_from_slice(head);
@@ -153,7 +154,7 @@ impl Filter {
         self.body(Message { kind, left, course }, &mut &[][..], output)
     }
 
-    /// What is done with a message of this kind whose body is so long.
+    /// Decides how to handle a message of this kind and body length (bytes).
     fn course(&mut self, kind: u8, length: usize) -> Result<Course, Fault> {
         let at_most =
             |limit: usize, course| if length <= limit { Ok(course) } else { Err(too_long(length, limit)) };
@@ -182,21 +183,21 @@ impl Filter {
             _ => Err(Fault::Malformed(format!("a message of kind {:?} out of place", char::from(kind)))),
         }?;
         if matches!(course, Course::Pass(_)) {
-            // sqlx's buffer grows to up to twice a long message.
+            // sqlx's buffer grows to at most twice the size of a long message.
             let kept = if length > SHORT { 2 * length } else { length };
             self.share.take(kept as u64 + BESIDE)?;
         }
         Ok(course)
     }
 
-    /// Takes what is there of a body.
+    /// Reads the available part of a body.
     fn body(&mut self, mut message: Message, input: &mut &[u8], output: &mut Vec<u8>) -> Result<(), Fault> {
         let (part, rest) = input.split_at(input.len().min(message.left));
         *input = rest;
         message.left -= part.len();
         match &mut message.course {
             Course::Pass(shape) => {
-                // With a body still to come there is nothing to follow after the header alone.
+                // While the body is still to come, the header alone gives the shape nothing to follow.
                 if !part.is_empty() || message.left == 0 {
                     let values = shape.follow(part, message.left)?;
                     self.share.take(u64::from(values) * BESIDE_VALUE)?;
@@ -216,7 +217,7 @@ impl Filter {
                 self.whole(message.kind, &held)?;
                 output.extend_from_slice(&self.header);
                 output.extend_from_slice(&held);
-                // The room is kept unless it was large.
+                // Keeps the allocation unless it is large.
                 self.held = if held.capacity() <= NOTIFICATION { held } else { Vec::new() };
                 self.held.clear();
             }
@@ -226,7 +227,7 @@ impl Filter {
         Ok(())
     }
 
-    /// Checks a message that was kept.
+    /// Checks a kept message.
     fn whole(&mut self, kind: u8, body: &[u8]) -> Result<(), Fault> {
         let malformed = |what: &str| Err(Fault::Malformed(format!("a {what} that is none")));
         match kind {

@@ -1,49 +1,50 @@
-//! What a server may ask for at a login, message by message. sqlx reads these without a look at their length, hashes as often as
-//! it is told to, and hands out the password in whatever form.
+//! Checks what a server asks for at a login, message by message. sqlx reads these messages without checking their length, hashes as
+//! often as the server asks, and sends the password in any form.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::Fault;
 
-/// How often a password may have to be hashed: Postgres' default is 4096, and this takes a tenth of a second or so.
+/// The allowed number of hash iterations of a password: the default of Postgres is 4096, and the maximum takes about a tenth of a
+/// second.
 const ITERATIONS: std::ops::RangeInclusive<u32> = 1..=100_000;
 
-/// How often at least where the server is not known for sure: so few hashes are quickly undone.
+/// The minimum number of iterations where the identity of the server is not certain: an attacker quickly reverses fewer.
 const ITERATIONS_UNVERIFIED: u32 = 4_096;
 
-/// How long the salt of a password may be, in bytes.
+/// The maximum length of the salt of a password, in bytes.
 const SALT: usize = 1_024;
 
-/// The only kind of SASL login that there is.
+/// The only supported kind of SASL login.
 const SCRAM: &str = "SCRAM-SHA-256";
 
-/// How a login stands.
+/// The state of a login.
 #[derive(Debug)]
 pub(super) struct Login {
-    /// Whether it is known who the server is, and that nobody else hears.
+    /// True if the server's identity is known and nobody else can read the connection.
     trusted: bool,
     step: Step,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// Nothing was asked for yet.
+    /// The server has asked for nothing yet.
     Begun,
-    /// A password was asked for.
+    /// The server has asked for a password.
     Password,
-    /// The server has named the kinds of SASL login that it has.
+    /// The server has listed its SASL mechanisms.
     Sasl,
-    /// It has told the salt.
+    /// The server has sent the salt.
     Salted,
-    /// It has proved that it knows the password too.
+    /// The server has proved that it knows the password too.
     Proved,
-    /// It lets the operator in.
+    /// The server has accepted the login.
     Done,
 }
 
 impl Login {
-    /// `trusted`: it is known who the server is, and nobody else hears.
+    /// Creates the state of a new login. `trusted`: the server's identity is known, and nobody else can read the connection.
     pub(super) fn new(trusted: bool) -> Self {
         Self { trusted, step: Step::Begun }
     }
@@ -81,7 +82,7 @@ impl Login {
     }
 }
 
-/// Names, each with a NUL at its end, and a NUL at the end of them.
+/// Checks a list of names: each ends with a NUL, and another NUL ends the list.
 fn mechanisms(list: &[u8]) -> Result<Step, Fault> {
     let names = list.strip_suffix(&[0, 0]).and_then(|names| std::str::from_utf8(names).ok());
     let known = |name: &str| name.strip_prefix(SCRAM).is_some_and(|rest| matches!(rest, "" | "-PLUS"));
@@ -92,7 +93,7 @@ fn mechanisms(list: &[u8]) -> Result<Step, Fault> {
     }
 }
 
-/// `r=…,s=…,i=…`, as RFC 5802 has it.
+/// Checks `r=…,s=…,i=…` as defined in RFC 5802.
 fn salt(text: &[u8], trusted: bool) -> Result<Step, Fault> {
     let malformed = || Fault::Malformed("a salt of a SCRAM login that is none".to_owned());
     let attributes = attributes(text).ok_or_else(malformed)?;
@@ -116,7 +117,7 @@ fn salt(text: &[u8], trusted: bool) -> Result<Step, Fault> {
     Ok(Step::Salted)
 }
 
-/// `v=…`, or `e=…` where it failed.
+/// Checks `v=…`, or `e=…` if the login failed.
 fn proof(text: &[u8]) -> Result<Step, Fault> {
     let valid = |(name, value): &(char, &str)| match name {
         'v' => BASE64.decode(value).is_ok(),
@@ -128,7 +129,7 @@ fn proof(text: &[u8]) -> Result<Step, Fault> {
     }
 }
 
-/// Attributes of one letter, with commas between them.
+/// Splits attributes of one letter each, separated by commas.
 fn attributes(text: &[u8]) -> Option<Vec<(char, &str)>> {
     let text =
         std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))?;

@@ -1,4 +1,5 @@
-//! How much answers of servers may take, of one connection and of all of them: sqlx keeps an answer until it is whole.
+//! Limits the memory that answers of servers take, for one connection and for all of them: sqlx keeps an answer until it is
+//! complete.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,20 +8,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::Fault;
 
-/// How much one answer may take, from one statement to the next, in bytes.
+/// The maximum size of one answer, from one statement to the next, in bytes.
 const OF_AN_ANSWER: u64 = 32 << 20;
 
-/// How much the answers of all connections may take together, in bytes.
+/// The maximum size of the answers of all connections together, in bytes.
 const OF_ALL: u64 = 64 << 20;
 
-/// What all connections take at present.
+/// The memory that all connections take at present.
 #[derive(Debug, Default)]
 pub(super) struct Memory(Mutex<Shares>);
 
 #[derive(Debug, Default)]
 struct Shares {
     all: u64,
-    /// By the number of the connection. Those that were ended for others are not there any more.
+    /// By the number of the connection. Connections that were ended to make room for others are no longer in it.
     taken: HashMap<u64, Taken>,
     made: u64,
 }
@@ -31,7 +32,7 @@ struct Taken {
     ended: CancellationToken,
 }
 
-/// What one connection takes at present.
+/// The memory that one connection takes at present.
 #[derive(Debug)]
 pub(super) struct Share {
     of: Arc<Memory>,
@@ -56,13 +57,13 @@ impl Share {
         Self { of, number, ended }
     }
 
-    /// Cancelled once the answer must end because all of them take too much: see [`crowded`].
+    /// Returns a token that is cancelled once the answer must end because all answers together take too much: see [`crowded`].
     pub(super) fn ended(&self) -> CancellationToken {
         self.ended.clone()
     }
 
-    /// Takes so many bytes more. Where all take too much, the largest answer ends, be it this one or another, so that whoever keeps
-    /// much for long does not keep others from their short answers.
+    /// Takes `bytes` more. If all answers together take too much, the largest one ends, whether it is this one or another: an
+    /// answer that keeps a lot of memory for a long time must not block the short answers of others.
     pub(super) fn take(&mut self, bytes: u64) -> Result<(), Fault> {
         let mut shares = self.of.shares();
         let Shares { all, taken, .. } = &mut *shares;
@@ -90,7 +91,7 @@ impl Share {
         Ok(())
     }
 
-    /// The answer is at its end.
+    /// Releases the memory at the end of an answer.
     pub(super) fn clear(&mut self) {
         let mut shares = self.of.shares();
         let Shares { all, taken, .. } = &mut *shares;
@@ -107,7 +108,7 @@ impl Drop for Share {
     }
 }
 
-/// Why an answer ended that is not too large by itself.
+/// Returns the fault for an answer that ended although it is not too large by itself.
 pub(super) fn crowded() -> Fault {
     Fault::TooMuch(format!(
         "all answers of databases together take more than {} MiB, and this one took the most",
@@ -160,7 +161,7 @@ mod tests {
         small.take(1).unwrap();
         assert!(two.ended().is_cancelled() && !one.ended().is_cancelled() && !small.ended().is_cancelled());
         assert_eq!(two.take(1), Err(crowded()));
-        // What was ended takes nothing more, and gives back nothing twice.
+        // An answer that was ended takes nothing more, and its memory is released only once.
         let before = memory.shares().all;
         drop(two);
         assert_eq!(memory.shares().all, before);

@@ -1,6 +1,6 @@
-//! The transport between sqlx and a server. sqlx has no hook for one and trusts what a server sends: it panics at a message that
-//! is too short, allocates what a header announces, and logs notices. So sqlx connects to a Unix socket of this process, and the
-//! relay behind it dials, protects the connection, and lets through only what is well formed and within limits
+//! The transport between sqlx and a server. sqlx has no hook for a transport and trusts what a server sends: it panics if a message
+//! is too short, allocates as many bytes as a header announces, and logs notices. So sqlx connects to a Unix socket of this
+//! process, and the relay behind it dials, protects the connection, and passes on only what is well formed and within the limits
 //! (docs/decisions/0001-database-transport.md).
 //!
 //! ```text
@@ -34,7 +34,7 @@ use self::upstream::Endpoint;
 use super::url::Login;
 use crate::net::Dialer;
 
-/// How connections to servers are made. Its clones share a limit of memory.
+/// Connects to servers. All clones share one memory limit.
 #[derive(Clone, Debug)]
 pub struct Transport {
     dialer: Dialer,
@@ -42,12 +42,12 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// To addresses that `dialer` connects to.
+    /// Creates a transport to the addresses that `dialer` allows.
     pub fn new(dialer: Dialer) -> Self {
         Self { dialer, memory: Arc::default() }
     }
 
-    /// A way to the server of this login, open until its last clone is dropped. Its connections end with it.
+    /// Opens a route to the server of this login. The route and its connections end when its last clone is dropped.
     pub(super) fn route(&self, login: &Login) -> io::Result<Route> {
         let given = &login.options;
         let endpoint = Endpoint {
@@ -62,10 +62,10 @@ impl Transport {
     }
 }
 
-/// A way to one server for one login.
+/// A route to one server for one login.
 #[derive(Clone)]
 pub(super) struct Route {
-    /// For sqlx: they lead to the relay. They must not be used once the route is dropped.
+    /// The options for sqlx, which lead to the relay. They must not be used after the route is dropped.
     options: PgConnectOptions,
     endpoint: Arc<Endpoint>,
     memory: Arc<Memory>,
@@ -73,7 +73,7 @@ pub(super) struct Route {
 }
 
 impl fmt::Debug for Route {
-    /// Without the options, whose own `Debug` shows the password.
+    /// Omits the options, whose own `Debug` shows the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Route(…)")
     }
@@ -87,7 +87,7 @@ impl Route {
         Ok(Self { options, endpoint, memory, _relay: Arc::new(AbortOnDropHandle::new(relay)) })
     }
 
-    /// Another way to the same server. Its connections end when its own last clone is dropped.
+    /// Opens another route to the same server. Its connections end when its own last clone is dropped.
     pub(super) fn again(&self) -> io::Result<Self> {
         Self::open(&self.options, self.endpoint.clone(), self.memory.clone())
     }
@@ -96,11 +96,12 @@ impl Route {
         &self.options
     }
 
-    /// How long a connection may take, login included. The relay ends it then; whoever waits for it adds a [`GRACE`], to hear why.
+    /// Returns how long a connection may take, login included. The relay then ends it; a caller that waits for the connection adds
+    /// a [`GRACE`] in order to receive the reason.
     pub(super) fn connect_timeout(&self) -> Duration {
         self.endpoint.connect_timeout
     }
 }
 
-/// See [`Route::connect_timeout`].
+/// The time that a caller adds to [`Route::connect_timeout`].
 pub(super) const GRACE: Duration = Duration::from_secs(1);

@@ -1,25 +1,25 @@
-//! What a server reports of its settings. sqlx keeps the last value of each name for as long as the connection is open.
+//! Limits the settings that a server reports. sqlx keeps the last value of each name for as long as the connection is open.
 
 use std::collections::HashMap;
 
 use super::Fault;
 
-/// How many names a connection may have.
+/// The maximum number of names for one connection.
 const NAMES: usize = 100;
 
-/// How much names and values may take together, in bytes.
+/// The maximum size of all names and values together, in bytes.
 const BYTES: usize = 64 * 1024;
 
-/// How much sqlx keeps of them.
+/// The settings that sqlx keeps, by size.
 #[derive(Debug, Default)]
 pub(super) struct Parameters {
-    /// How long the value of each is.
+    /// The length of each value, in bytes.
     values: HashMap<Vec<u8>, usize>,
     bytes: usize,
 }
 
 impl Parameters {
-    /// Takes note of a report: two texts, each with a NUL at its end.
+    /// Records a report, which is two texts that each end with a NUL.
     pub(super) fn note(&mut self, body: &[u8]) -> Result<(), Fault> {
         let malformed = || Fault::Malformed("a ParameterStatus that is not two texts".to_owned());
         let mut texts = body.split(|byte| *byte == 0);

@@ -1,4 +1,4 @@
-//! One connection: what sqlx sends goes to the server as it is, what the server sends goes through the filter.
+//! Relays one connection: requests of sqlx go to the server unchanged, and answers of the server go through the filter.
 
 use std::io;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use super::filter::{Filter, Stop};
 use super::memory::{Memory, crowded};
 use super::upstream::{Endpoint, Stream};
 
-/// How much is read at a time, in bytes: requests are short, answers may be long.
+/// The number of bytes read at a time: requests are short, answers can be long.
 const UP: usize = 8 * 1024;
 const DOWN: usize = 32 * 1024;
 
-/// How long the end of a connection may take, once it is decided.
+/// The maximum duration of closing a connection.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// How long a server may take to receive what sqlx sends. Meanwhile the relay does not see that sqlx has hung up.
+/// The maximum time that a server may take to receive what sqlx sends. Meanwhile the relay does not notice if sqlx closes its side.
 const STALLED: Duration = Duration::from_mins(1);
 
-/// How much may come that nobody waits for, in bytes a second, and how much of it at once. A server that sends more is read no
-/// faster.
+/// The maximum rate of data that nothing waits for, in bytes per second, and the maximum burst in bytes. If a server sends more,
+/// the relay reads it no faster than that.
 const NOISE: f64 = 8.0 * 1024.0 * 1024.0;
 
 /// Relays one connection of sqlx until it ends.
@@ -52,19 +52,19 @@ pub(super) async fn run(client: UnixStream, endpoint: Arc<Endpoint>, memory: Arc
     }
 }
 
-/// By when the login must be done, and how long that is.
+/// The deadline of the login, and the time limit that it comes from.
 struct Start {
     deadline: Instant,
     limit: Duration,
 }
 
-/// How a direction ended.
+/// The way in which a direction ended.
 enum End {
-    /// Whoever sends is at the end.
+    /// The sender has closed its side.
     Closed,
-    /// Nobody receives any more.
+    /// The receiver no longer accepts data.
     Broken,
-    /// The server sent what is not passed on.
+    /// The server sent something that the filter does not pass on.
     Stopped(Stop),
 }
 
@@ -81,7 +81,7 @@ async fn relay<R, W>(
         let mut down = std::pin::pin!(down(&mut from_server, &mut to_client, filter, start));
         tokio::select! {
             end = up(&mut from_client, &mut to_server) => match end {
-                // The server has closed its side, and may have said why.
+                // The server has closed its side, and may have sent the reason.
                 End::Broken => timeout(FAREWELL, down).await.unwrap_or(End::Closed),
                 end => end,
             },
@@ -91,23 +91,23 @@ async fn relay<R, W>(
     match end {
         End::Stopped(Stop { fault, between_messages: true }) => refuse(from_client, to_client, &fault).await,
         End::Stopped(Stop { fault, between_messages: false }) => {
-            // An error cannot be told within a message: sqlx sees that the connection has ended.
+            // An error cannot be sent inside a message: sqlx only sees that the connection has ended.
             tracing::warn!(?fault, "a connection to a database was ended in the middle of a message");
         }
         End::Closed | End::Broken => {}
     }
-    // Whether the server hears of it does not matter.
+    // It does not matter whether the server receives this.
     let _ = timeout(FAREWELL, to_server.shutdown()).await;
 }
 
-/// From sqlx to the server.
+/// Relays from sqlx to the server.
 async fn up<W: AsyncWrite + Unpin>(from: &mut OwnedReadHalf, to: &mut W) -> End {
     let mut buffer = vec![0; UP];
     loop {
         match from.read(&mut buffer).await {
             Ok(0) | Err(_) => return End::Closed,
             Ok(read) => {
-                // TLS keeps what it has until it is told to send it.
+                // TLS buffers data until it is flushed.
                 let sent = async {
                     to.write_all(&buffer[..read]).await?;
                     to.flush().await
@@ -120,7 +120,7 @@ async fn up<W: AsyncWrite + Unpin>(from: &mut OwnedReadHalf, to: &mut W) -> End 
     }
 }
 
-/// From the server to sqlx.
+/// Relays from the server to sqlx.
 async fn down<R: AsyncRead + Unpin>(
     from: &mut R,
     to: &mut OwnedWriteHalf,
@@ -154,7 +154,7 @@ async fn down<R: AsyncRead + Unpin>(
         if let Err(stop) = fed {
             return End::Stopped(stop);
         }
-        // A large one is not kept for ever.
+        // Do not keep a large buffer forever.
         output.shrink_to(DOWN);
         if let Some(pause) = pace.pause(filter.take_noise(), Instant::now()) {
             tokio::time::sleep(pause).await;
@@ -162,7 +162,7 @@ async fn down<R: AsyncRead + Unpin>(
     }
 }
 
-/// Receives what comes next; nothing where the server has hung up.
+/// Receives the next bytes; returns 0 if the server has closed the connection.
 async fn receive<R: AsyncRead + Unpin>(
     from: &mut R,
     buffer: &mut [u8],
@@ -171,7 +171,7 @@ async fn receive<R: AsyncRead + Unpin>(
 ) -> Result<usize, Fault> {
     let reading = async {
         match from.read(buffer).await {
-            // Under TLS, where the server did not say so.
+            // The server closed a TLS connection without announcing it.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
             read => read.map_err(|error| Fault::Unreachable(error.to_string())),
         }
@@ -186,8 +186,8 @@ async fn receive<R: AsyncRead + Unpin>(
     }
 }
 
-/// Tells sqlx why there is no connection any more, and waits until it has read that: what it still sends is taken, or it would
-/// see a broken connection in place of the reason.
+/// Sends sqlx the reason why the connection ended, and waits until sqlx has read it. Meanwhile it reads what sqlx still sends;
+/// otherwise sqlx would see a broken connection in place of the reason.
 async fn refuse(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fault: &Fault) {
     let telling = async {
         to.write_all(&fault.response()).await?;
@@ -199,9 +199,9 @@ async fn refuse(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fault: &Fault) 
     }
 }
 
-/// Keeps what nobody waits for to a rate.
+/// Limits the rate of data that nothing waits for.
 struct Pace {
-    /// How much more may come at once, in bytes; less than none: it came already.
+    /// How many more bytes may arrive at once; negative if they have already arrived.
     left: f64,
     at: Instant,
 }
@@ -211,7 +211,7 @@ impl Pace {
         Self { left: NOISE, at: Instant::now() }
     }
 
-    /// How long to wait after so many bytes more.
+    /// Returns how long to wait after `bytes` more bytes.
     fn pause(&mut self, bytes: usize, now: Instant) -> Option<Duration> {
         if bytes == 0 {
             return None;

@@ -1,37 +1,38 @@
-//! The inner lengths of messages that are passed on as they come. sqlx slices by them without a look at where the message ends.
+//! Checks the inner lengths of messages that are passed on as they arrive. sqlx slices by these lengths without checking where the
+//! message ends.
 
 use super::Fault;
 
-/// How many columns a row may have, as in Postgres itself.
+/// The maximum number of columns of a row, as in Postgres itself.
 const COLUMNS: u16 = 1_664;
 
-/// How much sqlx keeps of the description of a column, in values of a row.
+/// What sqlx keeps of the description of a column, as a number of values of a row.
 const OF_A_COLUMN: u32 = 16;
 
-/// How far a message has been followed.
+/// The position up to which a message has been followed.
 #[derive(Debug)]
 pub(super) enum Shape {
     /// Nothing in it has a length of its own.
     Opaque,
-    /// A number (2 bytes) of values, each with its length (4 bytes) before it, -1 for NULL.
+    /// A count (2 bytes) of values, each preceded by its length (4 bytes), which is -1 for NULL.
     Row(Row),
-    /// A number (2 bytes) of types (4 bytes).
+    /// A count (2 bytes) of types (4 bytes each).
     Types(Field),
-    /// A number (2 bytes) of columns, each described.
+    /// A count (2 bytes) of columns, each with a description.
     Columns(Field),
 }
 
-/// A row, followed.
+/// The position within a row.
 #[derive(Debug, Default)]
 pub(super) struct Row {
     field: Field,
-    /// How many values are still to come, once that is known.
+    /// The number of values still to come, once it is known.
     values: Option<u16>,
-    /// How many bytes of the present value are.
+    /// The number of bytes of the present value still to come.
     skip: usize,
 }
 
-/// A number of which the bytes come one at a time.
+/// A number whose bytes may arrive one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Field {
     bytes: [u8; 4],
@@ -39,7 +40,7 @@ pub(super) struct Field {
 }
 
 impl Field {
-    /// Takes bytes until there are `wanted`, and gives the number then.
+    /// Reads bytes until there are `wanted` of them, and then returns the number.
     fn fill(&mut self, input: &mut &[u8], wanted: usize) -> Option<u32> {
         let taken = input.len().min(wanted - self.filled);
         let (head, rest) = input.split_at(taken);
@@ -68,8 +69,8 @@ impl Shape {
         Self::Columns(Field::default())
     }
 
-    /// Follows the next bytes of a message of which `left` bytes come after them. Returns how many values a row has, when that
-    /// gets known; a column that is described counts as some of them.
+    /// Follows the next bytes of a message; `left` bytes come after them. Returns the number of values of a row at the moment it
+    /// becomes known, otherwise 0; each described column counts as several values.
     pub(super) fn follow(&mut self, input: &[u8], left: usize) -> Result<u32, Fault> {
         match self {
             Self::Opaque => Ok(0),
@@ -79,7 +80,7 @@ impl Shape {
                 let Some(count) = field.fill(&mut rest, 2) else {
                     return if left == 0 { Err(malformed("a description of a row")) } else { Ok(0) };
                 };
-                // sqlx looks for the end of each name and for what follows it.
+                // sqlx itself searches for the end of each name and of what follows it.
                 *self = Self::Opaque;
                 if count > u32::from(COLUMNS) { Err(too_many()) } else { Ok(OF_A_COLUMN * count) }
             }
@@ -125,7 +126,7 @@ impl Row {
             }
             let Some(length) = self.field.fill(&mut input, 4) else { break };
             values -= 1;
-            // Any negative length is NULL.
+            // Any negative length means NULL.
             self.skip = i32::from_be_bytes(length.to_be_bytes()).try_into().unwrap_or(0);
             if self.skip > input.len() + left {
                 return Err(malformed("a row"));
@@ -153,7 +154,7 @@ fn malformed(what: &str) -> Fault {
 mod tests {
     use super::*;
 
-    /// In pieces of so many bytes.
+    /// Follows `body` in pieces of `piece` bytes.
     fn follow(mut shape: Shape, body: &[u8], piece: usize) -> Result<(), Fault> {
         let mut left = body.len();
         for input in body.chunks(piece) {

@@ -1,4 +1,4 @@
-//! TLS with a Postgres server, as `sslmode` has it.
+//! TLS with a Postgres server, as `sslmode` defines it.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use sqlx::postgres::PgSslMode;
 
 use super::Fault;
 
-/// TLS 1.2 and 1.3 with whom an authority in this PEM text vouches for, or without one an authority of the system; with whomever
-/// where the mode does not ask.
+/// Returns a configuration for TLS 1.2 and 1.3. It trusts a certificate that an authority in this PEM text signed, or without such
+/// a text an authority of the system; if the mode requires no verification, it trusts any certificate.
 pub(super) fn config(mode: PgSslMode, authority: Option<&[u8]>) -> Result<ClientConfig, Fault> {
     let provider = Arc::new(ring::default_provider());
     let failed = |error: Error| Fault::Tls(error.to_string());
@@ -39,7 +39,7 @@ fn trusted(
     };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
-        // What is wrong with it is not repeated: the Secret may hold something else altogether.
+        // The error is not repeated, because the Secret may contain something else entirely.
         let certificate =
             certificate.map_err(|_| unusable("the certificate authority is not in PEM form".to_owned()))?;
         let added = roots.add(certificate);
@@ -49,7 +49,7 @@ fn trusted(
     Ok(verifier.map_err(|_| unusable("there is no certificate of an authority".to_owned()))?)
 }
 
-/// Takes any certificate: the connection is safe from who listens, not from who answers in the server's place.
+/// Accepts any certificate: the connection is safe from eavesdroppers, but not from an impostor that answers in the server's place.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 
@@ -88,7 +88,7 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// Takes a certificate for any name, if an authority vouches for it.
+/// Accepts a certificate for any name if a trusted authority signed it.
 #[derive(Debug)]
 struct AnyName(Arc<dyn ServerCertVerifier>);
 
@@ -102,7 +102,7 @@ impl ServerCertVerifier for AnyName {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The name is looked at last.
+            // The verifier checks the name last, so everything else is valid.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

@@ -1,4 +1,4 @@
-//! The way to the server: TCP to an address that was checked, and TLS.
+//! The connection to the server: TCP to an address that was checked, and TLS.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 use super::{Fault, tls};
 use crate::net::{DialError, Dialer};
 
-/// How a client asks for TLS.
+/// The message by which a client asks for TLS.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 /// A server, and how to connect to it.
@@ -24,9 +24,9 @@ pub(super) struct Endpoint {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) mode: PgSslMode,
-    /// Who vouches for it, in PEM form, in place of the system's authorities.
+    /// The authorities that may sign its certificate, in PEM form, in place of the system's authorities.
     pub(super) authority: Option<Vec<u8>>,
-    /// How long it may take until the login is done.
+    /// The maximum time until the login is complete.
     pub(super) connect_timeout: Duration,
     pub(super) dialer: Dialer,
 }
@@ -34,18 +34,19 @@ pub(super) struct Endpoint {
 /// A connection to a server.
 pub(super) struct Upstream {
     pub(super) stream: Stream,
-    /// Whether it is known who the server is, and that nobody else hears, so that the password may be sent in any form.
+    /// True if the server's identity is known and nobody else can read the connection, so that the password may be sent in any
+    /// form.
     pub(super) trusted: bool,
 }
 
-/// With TLS or without.
+/// A connection with or without TLS.
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Endpoint {
-    /// Connects, at the latest at `deadline`.
+    /// Connects before `deadline`.
     pub(super) async fn open(&self, deadline: Instant) -> Result<Upstream, Fault> {
         let dialled = self.dialer.connect(&self.host, self.port, deadline).await;
         let tcp = dialled.map_err(|error| match error {
@@ -53,14 +54,14 @@ impl Endpoint {
             DialError::TimedOut => Fault::TimedOut(self.connect_timeout),
             error => Fault::Unreachable(error.to_string()),
         })?;
-        // A person's own computer, at the end of a tunnel or before a server of their own.
+        // The command runs on a person's own computer, through a tunnel or next to a local server.
         let tunnel = self.dialer.policy().is_unrestricted()
             && tcp.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
         if matches!(self.mode, PgSslMode::Disable) {
             return Ok(Upstream { stream: Stream::Plain(tcp), trusted: tunnel });
         }
         let stream = Stream::Tls(Box::new(self.protect(tcp).await?));
-        // Any certificate of any public authority passes verify-ca without an authority of its own.
+        // Without an authority in the spec, verify-ca accepts any certificate of any public authority.
         let verified = match self.mode {
             PgSslMode::VerifyFull => true,
             PgSslMode::VerifyCa => self.authority.is_some(),
@@ -72,7 +73,7 @@ impl Endpoint {
     async fn protect(&self, mut tcp: TcpStream) -> Result<TlsStream<TcpStream>, Fault> {
         let unreachable = |error: io::Error| Fault::Unreachable(error.to_string());
         tcp.write_all(&SSL_REQUEST).await.map_err(unreachable)?;
-        // What somebody on the way sends after this byte goes to TLS, which does not take it for its own.
+        // TLS rejects anything that an attacker injects after this byte.
         match tcp.read_u8().await.map_err(unreachable)? {
             b'S' => {}
             b'N' => return Err(Fault::Tls("the server does not support TLS".to_owned())),

@@ -1,4 +1,4 @@
-//! Messages of every kind, in pieces of every size.
+//! Tests with messages of every kind, in pieces of every size.
 
 use proptest::prelude::*;
 
@@ -17,7 +17,7 @@ fn fed(started: bool) -> Filter {
     filter
 }
 
-/// In pieces of so many bytes.
+/// Feeds `input` in pieces of `piece` bytes.
 fn feed(filter: &mut Filter, input: &[u8], piece: usize) -> Result<Vec<u8>, (Stop, Vec<u8>)> {
     let mut output = Vec::new();
     for input in input.chunks(piece) {
@@ -39,7 +39,7 @@ fn start() -> Vec<u8> {
     bytes
 }
 
-/// An answer of every kind of message.
+/// An answer that contains every kind of message.
 fn answer() -> Vec<u8> {
     let mut bytes = Vec::new();
     for (kind, body) in [
@@ -159,7 +159,7 @@ fn what_was_passed_on_in_part_cannot_be_followed_by_an_error() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever comes: no panic, no more passed on than came, and nothing kept beyond the limit.
+    /// Any input: the filter does not panic, passes on no more than arrived, and keeps nothing beyond the limit.
     #[test]
     fn any_bytes_in_any_pieces(
         started: bool,
@@ -180,7 +180,7 @@ proptest! {
         prop_assert!(filter.held.len() <= SHORT);
         let output = whole.as_ref().unwrap_or_else(|(_, output)| output);
         prop_assert!(output.len() <= input.len());
-        // The size of the pieces makes no difference to what is good.
+        // The size of the pieces makes no difference to valid input.
         let at_once = feed(&mut fed(started), &input, usize::MAX);
         prop_assert_eq!(whole.is_ok(), at_once.is_ok());
         if let (Ok(one), Ok(other)) = (&whole, &at_once) {
