@@ -1,5 +1,5 @@
-//! What an administrator has done at once: the schema, the index on the application's table, the grants of the operator's
-//! role and additions to the table; applied, or printed as a script.
+//! Applies everything that an administrator sets up at once, or prints it as a script: the schema, the index on the application's
+//! table, the grants of the operator's role, and the additions to the table.
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -11,11 +11,11 @@ use super::error::SchemaError;
 use super::grants;
 use crate::api::Table;
 
-/// With this every name without a schema is Postgres' own, whatever somebody else has made of the same name.
+/// With this search path, every name without a schema is Postgres' own, even if somebody else created an object of the same name.
 const PINNED: &str = "SET search_path = pg_catalog, pg_temp";
 
-/// Creates the schema, the index, the grants and `extras`; each step is harmless when it was done before. Returns whether
-/// running executions are seen to go back to wait, which the transitions then allow.
+/// Creates the schema, the index, the grants and `extras`; each step is harmless if it was done before. Returns whether running
+/// executions were found that went back to waiting, which the transitions then allow.
 pub async fn apply(
     database: &Database,
     layout: &Layout,
@@ -25,7 +25,7 @@ pub async fn apply(
     let table = &layout.table;
     build(database, layout.schema_owner.as_deref(), "0").await?;
     let mut connection = database.outside().await.map_err(DbError::from)?;
-    // For the connection as such: an index is not built in a transaction.
+    // Set for the whole connection: an index cannot be built in a transaction.
     execute(&mut connection, PINNED).await?;
     if let Some(role) = role {
         grant(&mut connection, layout, role).await?;
@@ -39,7 +39,7 @@ pub async fn apply(
     .fetch_one(&mut *connection)
     .await
     .map_err(DbError::from)?;
-    // Built without blocking writers, which Postgres cannot do for a partitioned table.
+    // `CONCURRENTLY` does not block writers, but Postgres does not support it for a partitioned table.
     for index in indexes(table) {
         let index = if partitioned { index.replace(" CONCURRENTLY", "") } else { index };
         execute(&mut connection, &index).await?;
@@ -63,8 +63,8 @@ pub async fn apply(
     Ok(retries)
 }
 
-/// Whether running executions go back to wait. A table whose finished executions are taken up again would break under the
-/// trigger, which exists to keep them as they are.
+/// Reports whether running executions go back to waiting. A table whose finished executions are started again would break under the
+/// trigger, which exists to keep finished executions unchanged.
 async fn retries(connection: &mut PgConnection, table: &Table) -> Result<Retries, SchemaError> {
     let (requeued, revived): (bool, bool) = sqlx::query_as(AssertSqlSafe(extras::seen(table)))
         .fetch_one(connection)
@@ -96,7 +96,7 @@ async fn execute(connection: &mut PgConnection, sql: &str) -> Result<(), DbError
     Ok(())
 }
 
-/// What [`apply`] does, as a script for psql that may be run again.
+/// Returns the steps of [`apply`] as a script for psql that can be run repeatedly.
 pub fn script(layout: &Layout, role: Option<&str>, extras: &[Extra]) -> String {
     let table = &layout.table;
     let mut out = format!(
@@ -142,8 +142,8 @@ pub fn script(layout: &Layout, role: Option<&str>, extras: &[Extra]) -> String {
     out
 }
 
-/// The partial indexes that serve the sweep: running rows by their start, by their job or its type and their start, and
-/// by their last heartbeat.
+/// Returns the statements for the partial indexes that serve the sweep: running rows by their start, by their job or its type and
+/// their start, and by their last heartbeat.
 fn indexes(table: &Table) -> Vec<String> {
     let c = &table.columns;
     let start = quote(&c.started_at.0);
@@ -151,7 +151,7 @@ fn indexes(table: &Table) -> Vec<String> {
         vec![("running", start.clone()), ("running_job", format!("{}, {start}", quote(&c.job_id.0)))];
     on.extend(c.job_type.as_ref().map(|type_| ("running_type", format!("{}, {start}", quote(&type_.0)))));
     on.extend(c.heartbeat_at.as_ref().map(|at| ("running_heartbeat", quote(&at.0))));
-    // Cut so that the name with its suffix stays within Postgres' 63 bytes; names of mapped tables are ASCII.
+    // Truncated so that the name with its suffix stays within Postgres' 63 bytes; names of mapped tables are ASCII.
     let name: String = table.name.0.chars().take(45).collect();
     on.into_iter()
         .map(|(suffix, columns)| {

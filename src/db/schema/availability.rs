@@ -1,28 +1,28 @@
-//! Whether the operator's tables can be used, and how they come to be there.
+//! Checks whether the operator's tables can be used, and creates them if the login may.
 
 use super::refusal::Refusal;
 use super::state::State;
 use super::{build, state, trust};
 use crate::db::{Database, DbError};
 
-/// How long a statement of an operator that creates or extends them may take: an index takes a second for a million records,
-/// and nothing is recorded meanwhile. A person has any time.
+/// The time limit of one statement when an operator creates or extends its tables: an index takes a second for a million records,
+/// and nothing is recorded meanwhile. When a person runs the command, there is no limit.
 const STATEMENT_TIMEOUT: &str = "1min";
 
-/// What an administrator can do.
+/// The remedy that an administrator can apply.
 const HINT: &str = "have an administrator run `jobexec schema --apply --role` with this login's name";
 
-/// Why the operator's tables cannot be used.
+/// The reason why the operator's tables cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lack {
-    /// They are not there, or this login may not use them.
+    /// The tables do not exist, or this login is not allowed to use them.
     Missing(String),
-    /// They are there, and nothing in them can be trusted.
+    /// The tables exist, but nothing in them can be trusted.
     Refused(Refusal),
 }
 
 impl Lack {
-    /// Why, in a sentence.
+    /// Returns the reason in a sentence.
     pub fn why(&self) -> &str {
         match self {
             Self::Missing(why) | Self::Refused(Refusal { why, .. }) => why,
@@ -30,8 +30,8 @@ impl Lack {
     }
 }
 
-/// Makes sure that the operator's tables are there and can be trusted, creating or extending them if the login may. Returns
-/// why they cannot be used, if so. `owner` is the owner of the schema that the spec names.
+/// Ensures that the operator's tables exist and can be trusted; creates or extends them if the login may. Returns the reason if
+/// they cannot be used. `owner` is the owner of the schema that the spec names.
 pub async fn ensure(database: &Database, owner: Option<&str>) -> Result<Option<Lack>, DbError> {
     let missing = |why: String| Ok(Some(Lack::Missing(why)));
     match state::read(database, owner).await? {
@@ -57,7 +57,7 @@ pub async fn ensure(database: &Database, owner: Option<&str>) -> Result<Option<L
     }
 }
 
-/// Why the operator's tables cannot be used by this login as they are, if so. Creates nothing.
+/// Returns the reason if this login cannot use the operator's tables as they are. Creates nothing.
 pub async fn lacking(database: &Database, owner: Option<&str>) -> Result<Option<Lack>, DbError> {
     Ok(match state::read(database, owner).await? {
         State::Ready | State::Behind { .. } => None,
@@ -71,7 +71,7 @@ pub async fn lacking(database: &Database, owner: Option<&str>) -> Result<Option<
     })
 }
 
-/// Why the operator's tables, if they are there, are not to be touched. Reads nothing but the catalog.
+/// Returns the reason if the operator's tables exist but must not be used. Reads only the catalog.
 pub async fn refused(database: &Database, owner: Option<&str>) -> Result<Option<Refusal>, DbError> {
     let mut tx = database.read().await?;
     let reading = trust::read(&mut tx, owner).await?;

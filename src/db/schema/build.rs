@@ -1,4 +1,4 @@
-//! Creates the operator's tables, or adds what is lacking, in one transaction.
+//! Creates the operator's tables, or adds what they lack, in one transaction.
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType};
 use sqlx::{AssertSqlSafe, PgConnection, SqlStr};
@@ -10,24 +10,25 @@ use super::error::SchemaError;
 use super::migrations::MIGRATIONS;
 use super::{grants, trust};
 
-/// The schema. Who owns it need not have the right to create another one.
+/// Creates the schema only if it is missing. `CREATE SCHEMA IF NOT EXISTS` always requires the right to create schemas, which the
+/// owner of an existing schema may lack.
 pub(super) const SCHEMA: &str =
     "DO $$ BEGIN IF to_regnamespace('jobexec') IS NULL THEN CREATE SCHEMA jobexec; END IF; END $$;";
 
-/// Where it is noted which migrations were applied, as sqlx does it.
+/// The table that records which migrations were applied, in the format of sqlx.
 pub(super) const NOTES: &str = "CREATE TABLE IF NOT EXISTS jobexec._sqlx_migrations (
     version bigint PRIMARY KEY, description text NOT NULL, installed_on timestamptz NOT NULL,
     success boolean NOT NULL, checksum bytea NOT NULL, execution_time bigint NOT NULL
 );";
 
-/// The advisory lock of who creates or extends the operator's tables.
+/// The advisory lock that is held to create or extend the operator's tables.
 const TURN: i64 = i64::from_be_bytes(*b"jobexec\0");
 
-/// Creates what is not there. Each migration is repeated, also where it is noted as applied: a table that somebody
-/// dropped is made again. A schema that cannot be trusted is left as it is.
+/// Creates what does not exist. Runs every migration again, even one that is recorded as applied, so that a table that somebody
+/// dropped is created again. Leaves a schema that cannot be trusted unchanged.
 ///
-/// All in one transaction, whose end gives the lock back. sqlx's own way is to lock and unlock the session: behind
-/// `PgBouncer` in transaction mode the one may meet another session than the other, and then the lock stays for ever.
+/// Everything runs in one transaction, whose end releases the lock. sqlx itself locks and unlocks the session: behind `PgBouncer`
+/// in transaction mode the two statements may run in different sessions, and then the lock stays forever.
 pub(super) async fn build(
     database: &Database,
     owner: Option<&str>,
@@ -43,7 +44,7 @@ pub(super) async fn build(
         ),
     )
     .await?;
-    // What nobody has made yet is made first: between a look at the catalog and this somebody else could make it.
+    // Create a missing schema before the check: otherwise somebody else could create it between the check and this statement.
     run(&mut tx, SCHEMA).await?;
     if let Some(refusal) = trust::read(&mut tx, owner).await?.refusal(true) {
         return Err(SchemaError::Refused(refusal.why));
@@ -62,7 +63,7 @@ pub(super) async fn build(
             Some((.., checksum)) if **checksum != *migration.checksum => {
                 return Err(MigrateError::VersionMismatch(version).into());
             }
-            // What is ahead of us after a rollback is no matter: migrations are additive.
+            // Migrations that are newer than this program, for example after a rollback, do not matter: migrations only add.
             _ => {}
         }
         run(&mut tx, migration.sql.as_str()).await?;
@@ -77,7 +78,7 @@ async fn run(tx: &mut PgConnection, sql: &str) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Notes that a migration was applied.
+/// Returns the statement that records a migration as applied.
 fn noted(migration: &Migration) -> String {
     let checksum: String = migration.checksum.iter().map(|byte| format!("{byte:02x}")).collect();
     format!(
@@ -88,7 +89,7 @@ fn noted(migration: &Migration) -> String {
     )
 }
 
-/// The same as a part of a script, in one transaction.
+/// Returns the same steps as part of a script, in one transaction.
 pub(super) fn script(owner: Option<&str>) -> String {
     let mut out = format!(
         "BEGIN;\n{SCHEMA}\n\n-- Nothing that somebody else made is adopted.\n{}\n\n{NOTES}\n\n",
@@ -101,9 +102,9 @@ pub(super) fn script(owner: Option<&str>) -> String {
     out
 }
 
-/// Gives what this login has made to the owner of the schema, if it is another role that it is a member of: else each member
-/// of such a role would own what the others then distrust. The names of the functions and of the sequences' start are those of
-/// [`super::super::extras`].
+/// Returns the statement that gives everything this login created to the owner of the schema, if that is another role of which the
+/// login is a member. Otherwise each member of such a role would own objects that the other members then distrust. The names of the
+/// functions and the prefix of the sequences are those of [`super::super::extras`].
 pub(super) fn handed_over() -> String {
     format!(
         "DO $jobexec$\nDECLARE\n    heir name := (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'jobexec');\n    \

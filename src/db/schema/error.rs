@@ -1,33 +1,33 @@
-//! Why the schema could not be applied.
+//! The errors of applying the schema.
 
 use sqlx::migrate::MigrateError;
 
 use crate::db::DbError;
 use crate::db::mapping::quote;
 
-/// Why the schema could not be applied.
+/// The reason why the schema could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// The database.
+    /// The database returned an error.
     #[error(transparent)]
     Database(#[from] DbError),
-    /// A migration.
+    /// A migration failed.
     #[error("cannot bring the schema jobexec up to date: {0}")]
     Migrate(#[from] MigrateError),
-    /// The schema is there, and somebody else's.
+    /// The schema exists and belongs to somebody else.
     #[error("{0}")]
     Refused(String),
-    /// Rows are there that the constraint forbids.
+    /// The table has rows that the constraint forbids.
     #[error(
         "the constraint holds for what is written from now on, but the table has rows that violate it: {0}. Repair them (the condition Consistent of the ExecutionStore counts them), then run this again"
     )]
     Violated(String),
-    /// Executions are taken up again after their end, which the trigger would refuse.
+    /// Finished executions are started again, which the trigger would reject.
     #[error(
         "{0} has rows that wait or run and have an end: executions are taken up again after they have ended, which `--with transitions` would refuse. If that is no longer done, clear their end and run this again; else leave the addition out"
     )]
     Revived(String),
-    /// The role to grant to is not there.
+    /// The role to grant to does not exist.
     #[error("there is no role {0}: create it first, for example with CREATE ROLE {quoted} LOGIN PASSWORD '…'", quoted = quote(.0))]
     NoRole(String),
 }

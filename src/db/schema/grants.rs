@@ -1,11 +1,11 @@
-//! Exactly the rights that the operator's role needs.
+//! The exact privileges that the operator's role needs.
 
 use super::super::Layout;
 use super::super::columns::{job_columns, quoted, read_columns, write_columns};
 use super::super::mapping::{qualified, quote};
 
-/// The operator's tables and what its role may do with them, without which nothing is recorded. Nobody chooses the numbers
-/// of stores, so the right to insert one is by column.
+/// The operator's tables, and the privileges of its role without which nothing is recorded. No role may choose the numbers of
+/// stores, so the privilege to insert a store is per column.
 pub(super) const NEEDED: [(&str, &str); 8] = [
     ("_sqlx_migrations", "SELECT"),
     (
@@ -20,7 +20,7 @@ pub(super) const NEEDED: [(&str, &str); 8] = [
     ("events", "SELECT, INSERT"),
 ];
 
-/// The same for what recording does not need.
+/// The privileges that recording does not need.
 pub(super) const EXTRA: [(&str, &str); 6] = [
     ("stores", "DELETE"),
     ("samples", "SELECT, INSERT, DELETE"),
@@ -30,7 +30,7 @@ pub(super) const EXTRA: [(&str, &str); 6] = [
     ("messages", "SELECT, INSERT, UPDATE, DELETE"),
 ];
 
-/// The names of the operator's tables, each once.
+/// Returns the names of the operator's tables, each once.
 pub(super) fn tables() -> Vec<&'static str> {
     let mut names: Vec<_> = NEEDED.iter().chain(&EXTRA).map(|(table, _)| *table).collect();
     names.sort_unstable();
@@ -38,14 +38,14 @@ pub(super) fn tables() -> Vec<&'static str> {
     names
 }
 
-/// The statements that grant to `role` what the operator needs: to read the mapped columns, to write those that end an
-/// execution, and its own tables.
+/// Returns the statements that grant `role` what the operator needs: to read the mapped columns, to write the columns that end an
+/// execution, and to use its own tables.
 pub(super) fn statements(layout: &Layout, role: &str) -> Vec<String> {
     let (table, role) = (&layout.table, quote(role));
     let (read, write) = (quoted(&read_columns(table)), quoted(&write_columns(table)));
     let mut grants = vec![
         format!("GRANT USAGE ON SCHEMA {}, jobexec TO {role}", quote(&table.schema.0)),
-        // By `xmax` it is known who holds a row, and by `xmin` whether it was written since it was seen.
+        // `xmax` identifies the transaction that holds a row, and `xmin` shows whether the row was written since it was read.
         format!("GRANT SELECT ({read}, xmax, xmin), UPDATE ({write}) ON {} TO {role}", qualified(table)),
     ];
     if let Some(jobs) = &layout.jobs {
@@ -65,7 +65,7 @@ mod tests {
     use super::super::migrations::MIGRATIONS;
     use super::tables;
 
-    /// The names that stand after `start` in `sql`.
+    /// Returns the names that follow `start` in `sql`.
     fn named<'a>(sql: &'a str, start: &str) -> Vec<&'a str> {
         sql.split(start).skip(1).filter_map(|rest| rest.split([' ', '(']).next()).collect()
     }

@@ -1,8 +1,8 @@
 //! The migrations of the schema `jobexec`.
 
-/// Version, description and SQL of every migration, in order. Later ones only add.
+/// The version, description and SQL of every migration, in order. Later migrations only add.
 pub(super) const MIGRATIONS: [(i64, &str, &str); 1] =
     [(1, "jobexec", include_str!("migrations/0001_jobexec.sql"))];
 
-/// The migration that recording needs: what later ones add, people can be without.
+/// The migration that recording needs. The operator works without the additions of later ones.
 pub(super) const FIRST: i64 = 1;

@@ -1,8 +1,8 @@
-//! The operator's own schema `jobexec`, the index on the application's table and the grants of the operator's role:
-//! printed for an administrator, or applied.
+//! The operator's own schema `jobexec`, the index on the application's table and the grants of the operator's role: applied, or
+//! printed for an administrator.
 //!
-//! Several logins of one database share the schema, each with row security for the tables that it may UPDATE
-//! (`migrations`). One that somebody else owns or has changed is not used (`trust`).
+//! Several logins of one database share the schema. Row security limits each to the tables that it may UPDATE (`migrations`). The
+//! operator does not use a schema that somebody else owns or has changed (`trust`).
 
 mod apply;
 mod availability;

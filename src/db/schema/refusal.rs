@@ -1,12 +1,12 @@
-//! Why a schema is not used.
+//! The reason why a schema is not used.
 
-/// Why a schema that is there is not used: nothing in it is read or written.
+/// The reason why an existing schema is not used: the operator neither reads nor writes anything in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// One word for a condition's reason.
+    /// The reason for a condition, one word.
     pub reason: &'static str,
-    /// What is wrong, and the statements that mend it.
+    /// The problem, and the statements that fix it.
     pub why: String,
-    /// Whether records of the login's may be in it: its owner is trusted.
+    /// True if the schema may contain records of the login, because its owner is trusted.
     pub owner_trusted: bool,
 }

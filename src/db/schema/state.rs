@@ -1,4 +1,4 @@
-//! How the operator's tables stand for a login.
+//! The state of the operator's tables, from the view of a login.
 
 use sqlx::PgConnection;
 
@@ -7,24 +7,24 @@ use super::migrations::{FIRST, MIGRATIONS};
 use super::refusal::Refusal;
 use super::{grants, trust};
 
-/// How the operator's tables stand.
+/// The state of the operator's tables.
 pub(super) enum State {
     Ready,
-    /// What is needed is there, what is good to have is not.
+    /// Everything required exists, but something optional is missing.
     Behind {
         may_create: bool,
     },
     Missing {
         may_create: bool,
     },
-    /// They are there, and this login lacks a right.
+    /// The tables exist, but this login lacks a privilege.
     Forbidden(String),
-    /// They are there, and not to be used.
+    /// The tables exist, but must not be used.
     Refused(Refusal),
 }
 
-/// Reads only the catalog until all is known that is somebody else's, and the rights, since asking a table without the right
-/// is an error. `owner` is the owner of the schema that the spec names.
+/// Reads only the catalog until it is known what belongs to somebody else and which privileges the login has, because reading a
+/// table without the privilege is an error. `owner` is the owner of the schema that the spec names.
 pub(super) async fn read(database: &Database, owner: Option<&str>) -> Result<State, DbError> {
     let mut tx = database.read().await?;
     let reading = trust::read(&mut tx, owner).await?;
@@ -69,7 +69,7 @@ pub(super) async fn read(database: &Database, owner: Option<&str>) -> Result<Sta
     })
 }
 
-/// The first table that is needed and not there, or that the login may not use as it must.
+/// Returns the state for the first required table that does not exist, or on which the login lacks a privilege.
 async fn lacking(tx: &mut PgConnection, may_create: bool) -> Result<Option<State>, DbError> {
     let all_held: Vec<Option<bool>> = sqlx::query_scalar(
         "SELECT (SELECT bool_and(CASE strpos(p, '(') WHEN 0 THEN has_table_privilege(c.oid, p)

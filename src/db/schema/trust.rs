@@ -1,6 +1,6 @@
-//! Whether what is written to the schema `jobexec` is safe from those who made it. Whoever owns the schema or a table in it
-//! can have SQL run as every login that writes to it, so the operator and `jobexec schema` use only one whose owners are
-//! trusted, and which has nothing in it that runs anybody else's code.
+//! Checks whether it is safe to write to the schema `jobexec`. The owner of the schema or of a table in it can run SQL as every
+//! login that writes to it. So the operator and `jobexec schema` use it only if its owners are trusted and nothing in it runs the
+//! code of anybody else.
 
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
@@ -10,8 +10,8 @@ use super::super::mapping::{literal, quote};
 use super::grants;
 use super::refusal::Refusal;
 
-/// Whether there is a schema of before 0.1.0: tables were known by their names and not by their owners too, and what was done
-/// about a stale execution was called by another word.
+/// Finds a schema from before 0.1.0, which identified tables by name alone and not also by owner, and had another word for the
+/// action on a stale execution.
 const OUTDATED: &str = "SELECT EXISTS (
         SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
         CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(a.attname::text) AS names FROM pg_catalog.pg_attribute AS a
@@ -20,48 +20,48 @@ const OUTDATED: &str = "SELECT EXISTS (
           AND CASE c.relname WHEN 'stores' THEN (has.names @> '{table_oid,table_owner}') IS NOT TRUE
                              WHEN 'rules' THEN has.names @> '{on_timeout}' END)";
 
-/// What to do about it.
+/// The remedy for an outdated schema.
 const DROP_OUTDATED: &str = "the schema jobexec was made before version 0.1.0, and nothing of it is migrated: as its owner run \
      `DROP SCHEMA jobexec CASCADE`, which deletes the records of what was done, extensions given by hand and messages that wait, \
      then ";
 
-/// The statement that mends everything.
+/// The statement that fixes everything.
 const DROP: &str = "DROP SCHEMA jobexec CASCADE";
 
-/// How many problems a message names.
+/// The maximum number of problems that a message names.
 const NAMED: usize = 20;
 
-/// From so many problems on, or so many bytes of statements, a message names [`DROP`] alone: `trust.sql` gives no more than
-/// a hundred of a kind, and statements that a condition cuts would be half of a remedy.
+/// If a message has this many problems, or more bytes of statements than this, it names [`DROP`] alone: `trust.sql` returns no more
+/// than a hundred problems of a kind, and statements that a condition truncates would be half of a remedy.
 const MANY: usize = 100;
 const LONG: usize = 16 * 1024;
 
-/// One thing in the schema that cannot be trusted.
+/// An object in the schema that cannot be trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
-    /// Whether it is the owner of the schema itself.
+    /// True if the problem is the owner of the schema itself.
     pub(super) of_schema: bool,
-    /// What, by name.
+    /// The problem, which names the object.
     pub(super) problem: String,
-    /// The statement that mends it.
+    /// The statement that fixes it.
     pub(super) remedy: String,
-    /// Whether `jobexec schema --apply` mends it.
+    /// True if `jobexec schema --apply` fixes it.
     pub(super) mended: bool,
 }
 
-/// What the catalog says.
+/// The findings in the catalog.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reading {
-    /// Whether the schema is one of before 0.1.0.
+    /// True if the schema is from before 0.1.0.
     pub(super) outdated: bool,
-    /// What cannot be trusted.
+    /// The objects that cannot be trusted.
     pub(super) findings: Vec<Finding>,
-    /// The login.
+    /// The name of the login.
     pub(super) login: String,
 }
 
-/// Reads the catalog, and nothing in the schema itself. `owner` is the one that the spec names. From here on every name in `tx`
-/// without a schema is Postgres' own.
+/// Reads the catalog, and nothing in the schema itself. `owner` is the owner that the spec names. From here on, every name without
+/// a schema in `tx` is Postgres' own.
 pub(super) async fn read(tx: &mut PgConnection, owner: Option<&str>) -> Result<Reading, DbError> {
     sqlx::raw_sql("SET LOCAL search_path = pg_catalog, pg_temp").execute(&mut *tx).await?;
     let outdated = sqlx::query_scalar(OUTDATED).persistent(false).fetch_one(&mut *tx).await?;
@@ -78,7 +78,7 @@ pub(super) async fn read(tx: &mut PgConnection, owner: Option<&str>) -> Result<R
     Ok(Reading { outdated, findings: rows.iter().map(finding).collect::<Result<_, _>>()?, login })
 }
 
-/// The query for what cannot be trusted.
+/// Returns the query that finds the objects that cannot be trusted.
 fn findings(owner: Option<&str>) -> String {
     include_str!("trust.sql")
         .replace("{tables}", &literal(&format!("{{{}}}", grants::tables().join(","))))
@@ -86,15 +86,15 @@ fn findings(owner: Option<&str>) -> String {
 }
 
 impl Reading {
-    /// Why the schema is refused, if it is; what a migration mends does not count where one follows.
+    /// Returns the reason if the schema is refused. If `migrates`, a migration follows, so problems that it fixes do not count.
     pub(super) fn refusal(&self, migrates: bool) -> Option<Refusal> {
-        // Who applies a schema need not be who uses it.
+        // The role that applies a schema may differ from the role that uses it.
         let next = if migrates {
             "`jobexec schema --apply --role` with the name of each login that uses it".to_owned()
         } else {
             format!("`jobexec schema --apply --role {}`", quote(&self.login))
         };
-        // What somebody else made first holds nothing, whatever version it looks like.
+        // A schema that somebody else created first contains no records, whatever version it looks like.
         let foreign = self.findings.iter().any(|finding| finding.of_schema);
         if self.outdated && !foreign {
             let why = format!("{DROP_OUTDATED}{next}");
@@ -127,14 +127,14 @@ impl Reading {
         Some(Refusal { reason: "SchemaUntrusted", why, owner_trusted: !foreign })
     }
 
-    /// Whether all that is wrong is what a migration mends.
+    /// Reports whether there are problems and a migration fixes all of them.
     pub(super) fn only_lacks(&self) -> bool {
         !self.outdated && !self.findings.is_empty() && self.findings.iter().all(|finding| finding.mended)
     }
 }
 
-/// The statements that mend `counts`, from the last to the first: foreign code goes before anybody else becomes the owner of
-/// what would run it.
+/// Returns the statements that fix `counts`, from the last to the first: foreign code must be dropped before anybody else becomes
+/// the owner of the table that would run it.
 fn remedy(counts: &[&Finding]) -> String {
     let statements: Vec<&str> = counts.iter().rev().map(|finding| finding.remedy.as_str()).collect();
     let all = statements.join("; ");
@@ -142,9 +142,9 @@ fn remedy(counts: &[&Finding]) -> String {
     if drops { DROP.to_owned() } else { all }
 }
 
-/// A block for a script that raises an error where [`Reading::refusal`] would refuse the schema.
+/// Returns a block for a script that raises an error where [`Reading::refusal`] would refuse the schema.
 pub(super) fn guard(owner: Option<&str>) -> String {
-    // The name of the owner is in it, which can be any text: the quotes are such that it does not end them.
+    // The block contains the name of the owner, which can be any text: the quotes are chosen so that the name cannot end them.
     let body = format!(
         "DECLARE\n    untrusted text;\n    statements text;\n    is_foreign boolean;\n    found bigint;\nBEGIN\n    \
              SELECT pg_catalog.string_agg(problem, '; ' ORDER BY n) FILTER (WHERE n <= {NAMED}),\n        \
@@ -251,7 +251,7 @@ mod tests {
     fn a_named_owner_stays_a_name() {
         assert!(findings(Some("o'x")).contains("r.rolname = 'o''x'"));
         assert!(findings(None).contains("r.rolname = NULL"));
-        // In a comment it would end with its line, and in an anonymous block with the block's quotes.
+        // In a comment the newline would end the comment, and in an anonymous block the name would end the block's quotes.
         assert_eq!(findings(Some("x\nDROP")).matches("x\nDROP").count(), 1);
         assert!(guard(Some("$do$; DROP")).starts_with("DO $_do$"));
     }
