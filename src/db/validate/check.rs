@@ -1,4 +1,4 @@
-//! The decision: what the catalog says, held against the spec.
+//! Compares the catalog with the spec, and decides.
 
 use super::problem::Problem;
 use super::types::{id_type, time_type, types};
@@ -10,20 +10,20 @@ use crate::db::extras::NOTIFY_TRIGGER;
 use crate::db::mapping::{qualified, quote};
 use crate::db::{Layout, Mapping};
 
-/// What the catalog says of a table.
+/// The result of comparing a table with the catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Validated {
-    /// The mapping onto it.
+    /// The mapping onto the table.
     pub mapping: Mapping,
-    /// Why its rows cannot be changed, although they can be read.
+    /// The reason why rows cannot be changed although they can be read.
     pub unwritable: Option<Problem>,
-    /// Whether this server takes no writes at all: a standby, or set to read only.
+    /// True if this server accepts no writes at all: it is a standby, or set to read only.
     pub read_only: bool,
-    /// Whether a trigger tells of changes by NOTIFY.
+    /// True if a trigger announces changes with NOTIFY.
     pub notifies: bool,
 }
 
-/// The decision: the first problem that keeps the tables from being read, else the mapping onto them.
+/// Returns the first problem that prevents reading the tables, or else the mapping onto them.
 pub(super) fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Problem> {
     let table = &layout.table;
     let name = qualified(table);
@@ -87,7 +87,7 @@ pub(super) fn jobs_name(jobs: &Jobs) -> String {
     format!("{}.{}", quote(&jobs.schema.0), quote(&jobs.name.0))
 }
 
-/// The relation, if it is a table whose schema the login may use.
+/// Returns the relation if the operator supports its kind and the login may use its schema.
 fn usable<'a>(
     role: &str,
     relation: Option<&'a Relation>,
@@ -96,7 +96,7 @@ fn usable<'a>(
     schema: &Identifier,
 ) -> Result<&'a Relation, Problem> {
     let relation = relation.ok_or_else(|| Problem::NoTable(name.to_owned(), field))?;
-    // Jobs are only read, so a view of them will do.
+    // Jobs are only read, so a view of them is enough.
     let kinds: &[&str] = if field == "spec.jobs" { &["r", "p", "v", "m", "f"] } else { &["r", "p"] };
     if !kinds.contains(&relation.kind.as_str()) {
         return Err(Problem::NotATable(name.to_owned(), field));
@@ -109,7 +109,7 @@ fn usable<'a>(
     Ok(relation)
 }
 
-/// That rows may be hidden, and the statements that mend it.
+/// Returns the problem that rows may be hidden, with the statements that fix it.
 fn row_security(
     role: &str,
     relation: &Relation,

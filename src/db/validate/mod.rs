@@ -1,5 +1,5 @@
-//! Holds a spec's table against the catalog: are the columns there, of usable types, and may this login do what the
-//! operator does.
+//! Compares the table of a spec with the catalog: whether the columns exist and have usable types, and whether this login has the
+//! privileges that the operator needs.
 
 mod check;
 mod problem;
@@ -15,7 +15,7 @@ use super::mapping::{filter, qualified, quote};
 use super::{Database, DbError, Layout, visibility};
 use crate::api::Table;
 
-/// Reads the catalog and judges. The outer error is the database's, the inner one the table's.
+/// Reads the catalog and checks the table. The outer error comes from the database, the inner one is about the table.
 pub async fn validate(database: &Database, layout: &Layout) -> Result<Result<Validated, Problem>, DbError> {
     let catalog = catalog::read(database, layout).await?;
     let mut checked = check(layout, &catalog);
@@ -26,15 +26,16 @@ pub async fn validate(database: &Database, layout: &Layout) -> Result<Result<Val
     }
     match &checked {
         Ok(_) => database.set_guard(&guard(layout, &catalog)),
-        // Others may still be at work with what was valid before.
+        // Others may still use the mapping that was valid before.
         Err(Problem::RowSecurity { .. }) => database.set_guard("SET LOCAL row_security = off"),
-        // What was found before still holds, or fails by itself.
+        // The previous result still holds, or fails by itself.
         Err(_) => {}
     }
     Ok(checked)
 }
 
-/// What Postgres says against the filter of a table: only it knows whether a text is a value of a column's type.
+/// Returns the problem that Postgres reports with the filter of a table: only Postgres knows whether a text is a value of a
+/// column's type.
 async fn unusable_filter(database: &Database, table: &Table) -> Result<Option<Problem>, DbError> {
     let Some(all) = filter(table, "t.") else { return Ok(None) };
     if refusal(database, table, &all).await?.is_none() {
@@ -50,11 +51,11 @@ async fn unusable_filter(database: &Database, table: &Table) -> Result<Option<Pr
             return Ok(Some(Problem::Filter { column: quote(&condition.column.0), why }));
         }
     }
-    // It was mended meanwhile.
+    // Somebody fixed it in the meantime.
     Ok(None)
 }
 
-/// Why Postgres does not take a condition, if it does not. It reads no row.
+/// Returns the reason if Postgres rejects a condition. Reads no rows.
 async fn refusal(database: &Database, table: &Table, condition: &str) -> Result<Option<String>, DbError> {
     let sql = format!("SELECT FROM {} AS t WHERE {condition} LIMIT 0", qualified(table));
     let mut tx = database.read().await?;
@@ -62,7 +63,7 @@ async fn refusal(database: &Database, table: &Table, condition: &str) -> Result<
     tx.rollback().await?;
     match asked.map_err(DbError::from) {
         Ok(_) => Ok(None),
-        // No such operator, a text that is no value of the type, types that do not go together.
+        // There is no such operator, a text is not a value of the type, or the types do not match.
         Err(DbError::Statement(why, code)) if code.starts_with("22") || code.starts_with("42") => {
             Ok(Some(why))
         }
@@ -70,11 +71,11 @@ async fn refusal(database: &Database, table: &Table, condition: &str) -> Result<
     }
 }
 
-/// The statement that fails where something about row-level security has changed.
+/// Returns the statement that fails if row-level security has changed.
 fn guard(layout: &Layout, catalog: &Catalog) -> String {
     let executions = catalog.executions.iter().map(|found| (qualified(&layout.table), found));
     let jobs = layout.jobs.iter().zip(&catalog.jobs).map(|(jobs, found)| (jobs_name(jobs), found));
-    // What is beneath a view is only found out by validating.
+    // Only a validation finds out about the tables beneath a view.
     let tables = executions.chain(jobs).filter(|(_, found)| found.kind != "v");
     visibility::guard(&tables.map(|(name, found)| (name, found.visibility)).collect::<Vec<_>>())
 }

@@ -1,24 +1,24 @@
-//! What can be wrong with a table.
+//! The problems that a table can have.
 
 use crate::db::schema::Refusal;
 use crate::db::visibility;
 
-/// What is wrong with a table.
+/// A problem with a table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// It is not there.
+    /// The table does not exist.
     #[error("there is no table {0}: create it, or correct {1}")]
     NoTable(String, &'static str),
-    /// It is a view, a foreign table or something else that cannot be locked row by row.
+    /// The table is a view, a foreign table or something else whose rows cannot be locked.
     #[error("{0} is not an ordinary or partitioned table: name the table itself in {1}")]
     NotATable(String, &'static str),
-    /// What is recorded in the database names something else than a table for the jobs.
+    /// The record in the database names a relation for the jobs that is not a table.
     #[error(
         "what is recorded in the database names {0} as the table of jobs, which is no table: a view runs what its owner wrote, as \
          you. If you know it, describe the store with -f"
     )]
     RecordedView(String),
-    /// A column is not there.
+    /// The column does not exist.
     #[error("{table} has no column {column}: correct {field}, or add the column")]
     NoColumn {
         /// The table.
@@ -28,7 +28,7 @@ pub enum Problem {
         /// Its field in the spec.
         field: String,
     },
-    /// A column has a type that the operator cannot use.
+    /// The type of a column is not supported.
     #[error("column {column} is of type {type_}, and {field} must be {expected}")]
     WrongType {
         /// The column.
@@ -37,7 +37,7 @@ pub enum Problem {
         type_: String,
         /// Its field in the spec.
         field: String,
-        /// What it may be.
+        /// The supported types.
         expected: &'static str,
     },
     /// Two rows could have the same id.
@@ -50,19 +50,19 @@ pub enum Problem {
         /// The column.
         column: String,
     },
-    /// The text that the operator writes to the status does not fit.
+    /// The status that the operator writes does not fit into the column.
     #[error(
         "column {column} holds {limit} characters, too few for {text:?}: widen it, or correct spec.table.statuses.failed"
     )]
     StatusTooLong {
         /// The column.
         column: String,
-        /// Its width.
+        /// Its width, in characters.
         limit: i32,
         /// The text.
         text: String,
     },
-    /// A status text is no label of the column's enum.
+    /// A status text is not a label of the column's enum.
     #[error("{text:?} is not a label of the enum {type_}: correct spec.table.statuses")]
     NoLabel {
         /// The text.
@@ -70,14 +70,14 @@ pub enum Problem {
         /// The enum.
         type_: String,
     },
-    /// A condition of the filter cannot be asked of its column.
+    /// A condition of the filter does not work for its column.
     #[error(
         "spec.table.filter: the condition on column {column} cannot be used: {why}. Correct it, or its value"
     )]
     Filter {
         /// The column.
         column: String,
-        /// What Postgres says.
+        /// The error of Postgres.
         why: String,
     },
     /// Postgres does not know the time zone.
@@ -85,16 +85,16 @@ pub enum Problem {
         "Postgres knows no time zone {0:?}: use a name such as UTC or Europe/Berlin in spec.table.timeZone"
     )]
     NoTimeZone(String),
-    /// A right is missing.
+    /// A privilege is missing.
     #[error("the login {role} may not {what} on {table}: as its owner run {fix}")]
     Privilege {
         /// The login.
         role: String,
-        /// What it may not do.
+        /// The action that the login is not allowed.
         what: &'static str,
         /// The table.
         table: String,
-        /// The statement that mends it.
+        /// The statement that fixes it.
         fix: String,
     },
     /// Row-level security may hide rows.
@@ -104,20 +104,20 @@ pub enum Problem {
     RowSecurity {
         /// The login.
         role: String,
-        /// What it may be kept from.
+        /// The action that may be restricted.
         what: &'static str,
         /// The table.
         table: String,
-        /// What mends it.
+        /// The remedy.
         fix: String,
     },
-    /// What is recorded of the table is not used, and who ends executions without it may end one that has more time.
+    /// The records of the table cannot be used. Ending executions without them could end one whose time was extended.
     #[error("what is recorded of this table cannot be used, so no execution is ended whose time may have been extended there: {}", .0.why)]
     Records(Refusal),
 }
 
 impl Problem {
-    /// One word for a condition's reason.
+    /// Returns the reason for a condition, one word.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::NoTable(..) => "TableNotFound",

@@ -1,4 +1,4 @@
-//! The types of the mapped columns: whether they are usable.
+//! Checks that the types of the mapped columns are usable.
 
 use super::problem::Problem;
 use crate::api::Table;
@@ -18,7 +18,7 @@ pub(super) fn id_type(column: &Column) -> Option<IdType> {
     }
 }
 
-/// How a column holds a time, if it does.
+/// Returns how a column stores a time, or an error if its type is not a timestamp.
 pub(super) fn time_type(column: &Identifier, found: &Column, field: &str) -> Result<TimeType, Problem> {
     match found.type_.as_str() {
         "timestamp with time zone" => Ok(TimeType::Instant),
@@ -32,7 +32,7 @@ pub(super) fn time_type(column: &Identifier, found: &Column, field: &str) -> Res
     }
 }
 
-/// The types of the mapped columns, if all are there and usable.
+/// Returns the types of the mapped columns if all of them exist and are usable.
 pub(super) fn types(table: &Table, relation: &Relation, labels: &[String]) -> Result<Types, Problem> {
     let c = &table.columns;
     let of = Columns { table, relation };
@@ -74,7 +74,7 @@ pub(super) fn types(table: &Table, relation: &Relation, labels: &[String]) -> Re
     Ok(types)
 }
 
-/// The mapped columns, as the catalog has them.
+/// The mapped columns, as the catalog describes them.
 struct Columns<'a> {
     table: &'a Table,
     relation: &'a Relation,
@@ -98,7 +98,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// Sees that the filter, the id, the number and the status can be used, and the columns that need not be mapped.
+    /// Checks that the filter, the id, the execution number, the status and the optional columns can be used.
     fn check_others(&self, id: &Column, status: &Column, labels: &[String]) -> Result<(), Problem> {
         let Self { table, relation } = self;
         let c = &table.columns;
@@ -163,7 +163,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Sees that a condition of the filter is one, and that its column is there.
+/// Checks that a condition of the filter is valid and that its column exists.
 fn find_filtered(
     table: &Table,
     relation: &Relation,
@@ -184,7 +184,7 @@ fn find_filtered(
     }
 }
 
-/// Whether the column has room for a status.
+/// Reports whether a status fits into the column.
 fn fits(status: &Column, text: &StatusText) -> bool {
     let length = i32::try_from(text.0.chars().count()).unwrap_or(i32::MAX);
     status.limit.is_none_or(|limit| length <= limit)
