@@ -1,6 +1,7 @@
-//! What another `ExecutionStore` has left in the operator's tables for a table of executions: its claim, what it had posted
-//! and not delivered, the sweeps that it had not announced; and the record of another table by this name. Whoever claims the table takes that over, or drops it, once a
-//! person asks: with `jobexec adopt` or the annotation `jobexec.dev/adopt`.
+//! Adoption of what another `ExecutionStore` left in the operator's tables for a table of executions: its claim, the messages that
+//! it posted and did not deliver, the sweeps that it did not announce, and the record of another table by this name. When a person
+//! requests it with `jobexec adopt` or the annotation `jobexec.dev/adopt`, the store that claims the table takes it over or
+//! discards it.
 
 mod records;
 
@@ -11,51 +12,51 @@ use super::identity::Left;
 use super::ledger::{self, Claimant, Entered, Holder, Registered};
 use super::{Database, DbError, Mapping, schema};
 
-/// What to do with it.
+/// The way to handle what another store left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// It is the store's own from now on: messages are delivered.
+    /// The store that claims the table takes it over, and delivers its messages.
     TakeOver,
     /// It is deleted, and nobody is notified.
     Discard,
 }
 
 impl How {
-    /// What the value of the annotation asks for.
+    /// Returns what the value of the annotation requests.
     pub fn of(value: &str) -> Self {
         if value.starts_with(DISCARD) { Self::Discard } else { Self::TakeOver }
     }
 }
 
-/// How a value of the annotation begins that has dropped what there is.
+/// The prefix of an annotation value that requests to discard.
 pub const DISCARD: &str = "discard";
 
-/// What was done.
+/// The result of an adoption.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Adopted {
-    /// Whose claim has ended by it.
+    /// The store whose claim ended.
     pub released: Option<Claimant>,
-    /// How many messages, and posts that are in none yet.
+    /// The number of messages, plus the posts that are not yet part of a message.
     pub messages: u64,
-    /// How many sweeps that no Event tells of.
+    /// The number of sweeps that no Event announces.
     pub sweeps: u64,
     /// The records that a table of this name had left behind.
     pub records: Vec<String>,
-    /// Those of them that another store confirms to be its own.
+    /// The records among them that another store confirms as its own.
     pub kept: Vec<String>,
-    /// Those of them whose tables were owned by other roles than this table is.
+    /// The records among them whose tables were owned by another role than this table.
     pub foreign: Vec<String>,
-    /// Those of them that are their tables', in schemas that this login may not use: each with its schema.
+    /// The records among them that belong to tables in schemas which this login may not use, each with its schema.
     pub closed: Vec<(String, String)>,
 }
 
 impl Adopted {
-    /// Whether all was done that was asked for.
+    /// Reports whether everything requested was done.
     pub const fn is_whole(&self) -> bool {
         self.closed.is_empty() && self.foreign.is_empty()
     }
 
-    /// The same for people.
+    /// Returns the same as text for people.
     pub fn told(&self, how: How) -> String {
         let Self { released, messages, sweeps, records, kept, foreign, closed } = self;
         let mut parts = Vec::new();
@@ -103,21 +104,21 @@ impl Adopted {
     }
 }
 
-/// What came of it.
+/// The outcome of a request to adopt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was done, as far as there was anything.
+    /// It was done, as far as there was anything to adopt.
     Done(Adopted),
     /// Another store confirms that it manages the table: nothing was done.
     Claimed(Claimant),
-    /// Nothing is recorded of the table, for this reason if one is known.
+    /// Nothing is recorded for the table, for this reason if one is known.
     Nothing(Option<String>),
 }
 
-/// Does it for `who`, who claims the table next; without one, for whoever claims it or will.
+/// Adopts for `who`, the store that claims the table next; without `who`, for the store that has the claim or will get it.
 ///
 /// # Errors
-/// Those of the database; what was done until then is done, and what is left can be asked for again.
+/// Returns the errors of the database. Everything done before the error stays done, and the rest can be requested again.
 pub async fn adopt(
     database: &Database,
     mapping: &Mapping,
@@ -158,7 +159,7 @@ pub async fn adopt(
     Ok(Outcome::Done(adopted))
 }
 
-/// Does it with the record of another table.
+/// Adopts or discards the record of another table.
 async fn adopt_record(
     database: &Database,
     left: &Left,
@@ -186,24 +187,24 @@ async fn adopt_record(
     Ok(())
 }
 
-/// Whether another store is in charge of the table of the record: it confirms that. Of a table that is gone nobody is.
+/// Reports whether another store confirms that it manages the table of the record. Nobody manages a table that is gone.
 fn is_anothers(left: &Left, own: Option<&String>) -> bool {
     let other = left.claimant.as_ref().is_some_and(|claimant| Some(&claimant.uid) != own);
     left.confirmed && left.now_called.is_some() && other
 }
 
-/// What is to be done.
+/// The steps of an adoption.
 #[derive(Debug, PartialEq, Eq)]
 struct Plan {
-    /// Whose claim ends.
+    /// The store whose claim ends.
     release: Option<Claimant>,
-    /// What has this UID, or none, is not another store's.
+    /// Rows with this UID, or without a UID, do not belong to another store.
     own: Option<String>,
-    /// What is taken over gets this one.
+    /// The UID that rows get when they are taken over.
     new: Option<String>,
 }
 
-/// Decides it, or returns who manages the table.
+/// Decides the steps, or returns the store that manages the table.
 fn plan(holder: Option<Holder>, who: Option<&Claimant>, how: How) -> Result<Plan, Claimant> {
     let (holder, silent) = match holder {
         Some(Holder { claimant, silent, .. }) => (Some(claimant), silent),
@@ -221,7 +222,7 @@ fn plan(holder: Option<Holder>, who: Option<&Claimant>, how: How) -> Result<Plan
     Ok(match how {
         _ if !silent => Plan { release: None, own: uid.clone(), new: uid },
         How::TakeOver => Plan { release: holder, own: None, new: None },
-        // Its operator may only be away for a while: what it still has to deliver is not dropped.
+        // Its operator may only be absent for a while, so messages that it still has to deliver are not discarded.
         How::Discard => Plan { release: holder, own: uid, new: None },
     })
 }
@@ -237,12 +238,12 @@ async fn release(tx: &mut PgConnection, mapping: &Mapping, store_id: i64) -> Res
     Ok(())
 }
 
-/// The condition that a row `of` a table was written for a store with another UID than `$2`.
+/// Returns the condition that a row of the table with the alias `of` was written for a store with another UID than `$2`.
 fn foreign(of: &str) -> String {
     format!("{of}.store_id = $1 AND {of}.uid IS NOT NULL AND {of}.uid IS DISTINCT FROM $2::text")
 }
 
-/// Returns how many messages and posts, and how many sweeps.
+/// Returns the number of messages and posts, and the number of sweeps.
 async fn take_over(
     tx: &mut PgConnection,
     store_id: i64,
@@ -261,7 +262,7 @@ async fn take_over(
     Ok((taken[0] + taken[1], taken[2]))
 }
 
-/// Returns how many messages and posts.
+/// Returns the number of messages and posts.
 async fn discard(tx: &mut PgConnection, store_id: i64, own: Option<&str>) -> Result<u64, sqlx::Error> {
     let foreign = foreign("m");
     let mut dropped = 0;
@@ -295,7 +296,7 @@ mod tests {
             assert_eq!((silent.release, silent.own.as_deref()), (Some(claimant("other")), Some("own")));
             let own = plan(Some(held("own", false)), Some(&claimant("own")), how).unwrap();
             assert_eq!((own.release, own.new.as_deref()), (None, Some("own")));
-            // From the command line it is for whoever has the claim.
+            // On the command line, it applies to the store that has the claim.
             let there = plan(Some(held("other", false)), None, how).unwrap();
             assert_eq!((there.release, there.own.as_deref()), (None, Some("other")));
         }

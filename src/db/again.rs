@@ -1,6 +1,6 @@
-//! Executions that are run again in their own row and keep the start of the run before: they are past their deadline at
-//! once. Nobody can know whether such a row lives, but the application sees why it is ended each time, and it gets a grace
-//! period to set its start.
+//! Executions that run again in the same row and keep the start of the previous run: they are past their deadline immediately.
+//! Nobody can know whether such a row is alive, but the application sees why it is ended each time, and it gets a grace period to
+//! set its start.
 
 use sqlx::AssertSqlSafe;
 
@@ -9,14 +9,14 @@ use super::judge::{Rules, Take};
 use super::observations::{self, Kind, Seen};
 use super::{Database, DbError, Judge};
 
-/// What is recorded of such an execution, beside what it is done to it.
+/// The action that is recorded for such an execution, in addition to the action that ends it.
 pub const STARTED_AGAIN: &str = "StartedAgain";
 
-/// Notes which stale executions were ended before, or were seen to have ended, with the start that they have now, and
-/// records it. It is called before they are ended.
+/// Records which stale executions were ended before, or were seen to have ended, with the start that they have now. The caller
+/// calls it before it ends them.
 ///
 /// # Errors
-/// Those of the database; then nothing was written.
+/// Returns the errors of the database; then nothing was written.
 pub async fn note(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
     let Rules::Table(_) = judge.rules else { return Ok(()) };
     let m = judge.mapping;
@@ -62,10 +62,10 @@ pub async fn note(database: &Database, judge: &Judge<'_>) -> Result<(), DbError>
     observations::write_if(database, bind(any), bind(write)).await
 }
 
-/// Sees which executions that somebody was alerted of have ended, and forgets what does not matter any more.
+/// Records which executions have ended after an alert, and deletes observations that no longer matter.
 ///
 /// # Errors
-/// Those of the database.
+/// Returns the errors of the database.
 pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
     let m = judge.mapping;
     let (id, table, start) = (m.id(), m.table(), m.started_at());
@@ -94,7 +94,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<(), DbErro
         key = id_of("e.execution_id", m.id_type()),
         finished = m.finished(),
     );
-    // What ended is seen already.
+    // Executions that ended before are already recorded.
     let matters = format!("{} UNION SELECT * FROM seen", kept(Kind::Ended, m.begun()));
     observations::update(
         database,
@@ -104,10 +104,10 @@ pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<(), DbErro
     .await
 }
 
-/// How many executions were run again with the start that they had, within a day.
+/// Counts the executions that ran again with an unchanged start within the last 24 hours.
 ///
 /// # Errors
-/// Those of the database.
+/// Returns the errors of the database.
 pub async fn count(database: &Database, store_id: i64) -> Result<i64, DbError> {
     let mut tx = database.read().await?;
     let count = sqlx::query_scalar(

@@ -1,4 +1,4 @@
-//! What was done, when, why and by whom, as `jobexec.events` has it.
+//! The audit log in `jobexec.events`: what was done, when, why and by whom.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -7,53 +7,52 @@ use super::decode::{At, MaybeAt};
 use super::mapping::{RECORD_CHARS, TEXT_CHARS};
 use super::{Database, DbError};
 
-/// What to tell of.
+/// The entries to return.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Only of this execution, by its id in canonical form.
     pub execution_id: Option<String>,
     /// Only of executions of this job.
     pub job_id: Option<String>,
-    /// Only what was done within so long.
+    /// Only those recorded within this time before now.
     pub since: Option<TimeDelta>,
-    /// Only what was done before this one, by its `event_id`: where the page before ended.
+    /// Only those before the entry with this `event_id`, where the previous page ended.
     pub before: Option<i64>,
 }
 
-/// Something that was done to an execution, or told of it.
+/// An action on an execution, or a message about it.
 #[derive(Clone, Debug, PartialEq, Serialize, sqlx::FromRow)]
 pub struct Entry {
-    /// Its place: a later one has a larger one.
+    /// Its position: a later entry has a larger one.
     pub event_id: i64,
-    /// When, by the database's clock.
+    /// The time of the record, by the database's clock.
     #[sqlx(try_from = "At")]
     pub at: DateTime<Utc>,
-    /// To which execution.
+    /// The id of the execution.
     pub execution_id: String,
-    /// Its job, where that was recorded.
+    /// The job of the execution, if it was recorded.
     pub job_id: Option<String>,
-    /// Its number within the job.
+    /// The number of the execution within the job.
     pub execution_number: Option<i64>,
-    /// What: `Failed`, `Cancelled`, `Warned`, `Alerted`, `DeadlineMoved`, `FinishedLate`,
-    /// `StartedAgain`.
+    /// The action: `Failed`, `Cancelled`, `Warned`, `Alerted`, `DeadlineMoved`, `FinishedLate`, `StartedAgain`.
     pub action: String,
-    /// Why, for example `DeadlineExceeded`.
+    /// The reason, for example `DeadlineExceeded`.
     pub reason: String,
-    /// The object that says so, or `CommandLine`.
+    /// The object that decided it, or `CommandLine`.
     pub source: String,
-    /// Who asked for it, as far as that is known.
+    /// The person who requested it, if known.
     pub actor: Option<String>,
-    /// What else is to be said.
+    /// Further details.
     pub note: Option<String>,
-    /// When the execution had started.
+    /// The start of the execution.
     #[sqlx(try_from = "MaybeAt")]
     pub started_at: Option<DateTime<Utc>>,
-    /// What its deadline was.
+    /// The deadline of the execution at that time.
     #[sqlx(try_from = "MaybeAt")]
     pub deadline: Option<DateTime<Utc>>,
 }
 
-/// What was done in a store, the latest first, at most `limit`.
+/// Returns the entries of a store, newest first, at most `limit`.
 pub async fn history(
     database: &Database,
     store_id: i64,

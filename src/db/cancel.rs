@@ -1,5 +1,5 @@
-//! Cancels executions because a person asked for it: guarded, so that whoever finishes a row first wins, and recorded in
-//! the statement that does it.
+//! Cancels executions at a person's request. The statement checks the status, so that the transaction that finishes a row first
+//! wins, and it also writes the record.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -16,54 +16,54 @@ use crate::api::OnStale;
 /// The reason that is recorded.
 pub const CANCEL_REQUESTED: &str = "CancelRequested";
 
-/// How many requests one statement is about.
+/// The maximum number of requests in one statement.
 const AT_ONCE: usize = 500;
 
-/// What a person asks for.
+/// A person's request to cancel an execution.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Request {
     /// The execution's id, in the form that Postgres prints.
     pub key: String,
-    /// What says so, for example `JobExecution/nightly`.
+    /// The source of the request, for example `JobExecution/nightly`.
     pub source: String,
-    /// Who, as far as that is known.
+    /// The person, if known.
     pub actor: Option<String>,
-    /// When the execution that is meant started, in whole seconds since 1970, where that is known: ids may be used again.
+    /// The start of the intended execution, in whole seconds since 1970, if known: an id may be used again.
     pub started: Option<i64>,
 }
 
 /// An execution that was cancelled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cancelled {
-    /// The row.
+    /// The id of the row.
     pub id: String,
     /// Its job.
     pub job_id: Option<String>,
     /// Its number within the job.
     pub number: Option<i64>,
-    /// When it started, if it had.
+    /// Its start, if it had started.
     pub started_at: Option<DateTime<Utc>>,
-    /// When it was cancelled.
+    /// The time of the cancellation.
     pub at: DateTime<Utc>,
-    /// What said so.
+    /// The source of the request.
     pub source: String,
 }
 
-/// What became of the requests. An execution that is in neither list has ended already, does not exist, or is held by
-/// another transaction, which may be finishing it.
+/// The result of the requests. An execution in neither list has already ended, does not exist, or is locked by another transaction,
+/// which may be finishing it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Outcome {
-    /// Those that were cancelled.
+    /// The executions that were cancelled.
     pub cancelled: Vec<Cancelled>,
-    /// Those that a constraint or trigger of the table does not let the login cancel, and why.
+    /// The executions that the login cannot cancel because of a constraint or trigger of the table, and the reason.
     pub refused: Vec<(String, String)>,
-    /// Why not all of it was recorded, where the operator's tables are there.
+    /// The reason why not everything was recorded although the operator's tables exist.
     #[serde(skip)]
     pub fault: Option<Fault>,
 }
 
-/// Cancels what runs or waits. One that the server refuses holds up no other. The mapping must have a text for cancelled
-/// executions ([`Mapping::can_cancel`]).
+/// Cancels executions that run or wait. An execution that the server refuses does not hold up the others. The mapping must have a
+/// text for cancelled executions ([`Mapping::can_cancel`]).
 pub async fn cancel(
     database: &Database,
     mapping: &Mapping,
@@ -102,7 +102,7 @@ async fn one_by_one(
     Ok(())
 }
 
-/// Cancels, and records it unless the operator's own tables refuse that.
+/// Cancels executions, and records it unless the operator's own tables reject the record.
 async fn recorded(
     database: &Database,
     mapping: &Mapping,
@@ -163,13 +163,13 @@ async fn attempt(
         number = m.number(),
         start = wire(&m.started_at()),
     );
-    // Texts and nulls only: there is nothing in it that JSON cannot have.
+    // The requests contain only values that JSON can represent.
     let parameter = serde_json::to_string(requests).unwrap_or_default();
     let mut tx = database.write().await?;
     let query = sqlx::query(AssertSqlSafe(sql)).bind(parameter).persistent(false);
     let rows = query.fetch_all(&mut *tx).await?;
     if rows.is_empty() {
-        // Nothing is to be kept, and a trigger that tells of changes must not tell of none.
+        // There is nothing to keep, and a trigger that announces changes must not announce any.
         tx.rollback().await?;
     } else {
         tx.commit().await?;

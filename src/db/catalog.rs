@@ -1,4 +1,4 @@
-//! What Postgres' catalog says of a table, read in one go and not judged.
+//! Reads what the catalog of Postgres contains about a table, without judging it.
 
 use std::collections::BTreeMap;
 
@@ -12,20 +12,20 @@ use super::{Database, DbError, Layout};
 use crate::api::Table;
 use crate::api::identifier::Identifier;
 
-/// What the catalog says of the tables of a layout.
+/// The catalog's entries for the tables of a layout.
 #[derive(Clone, Debug)]
 pub(super) struct Catalog {
-    /// The login.
+    /// The name of the login.
     pub(super) role: String,
-    /// The table of executions; `None`: there is no such relation.
+    /// The table of executions; `None` if there is no such relation.
     pub(super) executions: Option<Relation>,
-    /// The table of jobs; `None`: there is none, or it is not named.
+    /// The table of jobs; `None` if there is none, or the layout names none.
     pub(super) jobs: Option<Relation>,
     /// The labels of the status column's type, if it is an enum.
     pub(super) labels: Vec<String>,
-    /// Whether Postgres knows the mapped time zone.
+    /// True if Postgres knows the mapped time zone.
     pub(super) zone_known: bool,
-    /// Whether this server takes no writes: a standby, or set to read only.
+    /// True if this server accepts no writes: it is a standby, or set to read only.
     pub(super) read_only: bool,
 }
 
@@ -36,15 +36,15 @@ pub(super) struct Relation {
     oid: Oid,
     /// `pg_class.relkind`.
     pub(super) kind: String,
-    /// Whether the login may use its schema.
+    /// True if the login may use its schema.
     pub(super) usage: bool,
     /// The columns by name.
     pub(super) columns: BTreeMap<String, Column>,
     /// Its triggers that are not disabled.
     pub(super) triggers: Vec<String>,
-    /// What row-level security means for the login.
+    /// The effect of row-level security for the login.
     pub(super) visibility: Visibility,
-    /// Whether the login may read `xmin`.
+    /// True if the login may read `xmin`.
     pub(super) versions: bool,
 }
 
@@ -60,28 +60,28 @@ pub(super) struct Column {
     pub(super) category: String,
     /// `pg_type.typtype`: `e` for enums.
     pub(super) kind: String,
-    /// Whether Postgres itself has an operator that compares two of its values.
+    /// True if Postgres itself has an operator that compares two of its values.
     pub(super) comparable: bool,
-    /// Whether the login may read it.
+    /// True if the login may read it.
     pub(super) select: bool,
-    /// Whether the login may change it.
+    /// True if the login may change it.
     pub(super) update: bool,
-    /// Whether an index makes its values unique in the whole table.
+    /// True if an index makes its values unique in the whole table.
     pub(super) unique: bool,
-    /// Whether a partial index on running executions is on it and the start.
+    /// True if a partial index on running executions covers it and the start.
     pub(super) indexed: bool,
-    /// Whether an index on all rows begins with it.
+    /// True if an index on all rows begins with it.
     pub(super) leads: bool,
-    /// Whether a unique index has it that a foreign key could refer to, also one of a partition: then a change of it takes
+    /// True if it is part of a unique index that a foreign key could refer to, even one of a partition: then a change of it takes
     /// the strongest lock that a row can have.
     pub(super) keyed: bool,
-    /// How many characters it holds, where that is limited.
+    /// Its maximum length in characters, if it is limited.
     pub(super) limit: Option<i32>,
-    /// Whether it is NOT NULL.
+    /// True if it is NOT NULL.
     pub(super) required: bool,
 }
 
-/// Reads the catalog; no right on the tables themselves is needed.
+/// Reads the catalog. The login needs no privilege on the tables themselves.
 pub(super) async fn read(database: &Database, layout: &Layout) -> Result<Catalog, DbError> {
     let table = &layout.table;
     let mut tx = database.read_catalog().await?;
@@ -117,8 +117,8 @@ pub(super) async fn read(database: &Database, layout: &Layout) -> Result<Catalog
     Ok(Catalog { role, executions, jobs, labels, zone_known, read_only })
 }
 
-/// What row-level security of the tables beneath the view of jobs means: that is for Postgres to say, which refuses to read
-/// it with row security off where any would apply.
+/// Returns the effect of row-level security of the tables beneath the view of jobs. Only Postgres can determine it: with row
+/// security off, it refuses to read the view if any would apply.
 async fn of_view(database: &Database, layout: &Layout) -> Result<Visibility, DbError> {
     let Some(jobs) = &layout.jobs else { return Ok(Visibility::default()) };
     let read = format!("SELECT FROM {}.{} LIMIT 0", quote(&jobs.schema.0), quote(&jobs.name.0));
@@ -127,14 +127,14 @@ async fn of_view(database: &Database, layout: &Layout) -> Result<Visibility, DbE
     let tried = sqlx::query(AssertSqlSafe(read)).persistent(false).execute(&mut *tx).await;
     tx.rollback().await?;
     match tried.map_err(DbError::from) {
-        // A missing right is found by the columns.
+        // The check of the columns finds a missing privilege.
         Ok(_) | Err(DbError::Privilege(_)) => Ok(Visibility::default()),
         Err(DbError::RowSecurity) => Ok(Visibility { active: true, reads: false, ..Visibility::default() }),
         Err(error) => Err(error),
     }
 }
 
-/// A relation, if it is there. Which of its columns an index serves for running executions is told by `table`.
+/// Returns a relation if it exists. `table` determines which columns an index serves for running executions.
 async fn relation(
     tx: &mut PgConnection,
     schema: &Identifier,

@@ -1,6 +1,6 @@
-//! A person's clean-up: by the policies it is the operator's own sweep; a threshold or ids add to that what a person has
-//! ended although no rule says that it is stale. The dry run finds rows by the same statement parts as the sweep, and
-//! judges each by the same predicate.
+//! A clean-up at a person's request. A clean-up by the policies is the operator's own sweep; a threshold or ids also end executions
+//! that no rule considers stale. The dry run finds rows with the same statement parts as the sweep, and judges each with the same
+//! predicate.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,45 +21,45 @@ use super::sweep::{self, Ended, Known, Sweep, Trigger};
 use super::{Database, DbError, Judge, Ledger, identity, ledger};
 use crate::api::{Phase, duration};
 
-/// How many rows are looked at and told of at once in a dry run: at first few, so that they come at once, then more and
-/// more, since under many rules to find some costs as much as to find them all.
+/// The number of rows on one page of a dry run. The first page is small so that it arrives at once; later pages grow, because under
+/// many rules finding some rows costs as much as finding all of them.
 const FIRST: u32 = 500;
 const MANY: u32 = 2_500;
 const MOST: u32 = 10_000;
 
-/// How many rows all pages of the process that have more than the first few may have together, of which each takes 2 KiB. With
-/// less room pages are smaller, and nobody waits: a clean-up of many large stores would else take more memory than the
-/// operator is given.
+/// The maximum number of rows on all pages of the process that are larger than the first, where each row takes 2 KiB. With less
+/// memory pages are smaller, and nobody waits: otherwise a clean-up of many large stores would take more memory than the operator
+/// has.
 static ROOM: Semaphore = Semaphore::const_new(MOST as usize);
 
-/// How many rows the next page may have, and the room for them until it is dropped.
+/// Returns the number of rows for the next page, and a permit that reserves the memory for them until it is dropped.
 fn room(wanted: u32) -> (u32, Option<SemaphorePermit<'static>>) {
     let large = [wanted, wanted.min(MANY)].into_iter().filter(|size| *size > FIRST);
     let mut large = large.filter_map(|size| Some((size, Some(ROOM.try_acquire_many(size).ok()?))));
     large.next().unwrap_or((FIRST, None))
 }
 
-/// What to end. Without `older_than`, `ids` and `suspicion`: what is stale by the policies.
+/// The executions to end. Without `older_than`, `ids` and `suspicion`: those that are stale by the policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// What has run for so long or longer. It takes the place of the store's default: what an object governs is left
+    /// Executions that have run at least this long. It replaces the store's default: executions that an object governs are left
     /// alone.
     pub older_than: Option<TimeDelta>,
-    /// These, by their ids in canonical form.
+    /// These executions, by their ids in canonical form.
     pub ids: Vec<String>,
-    /// With `older_than` or `ids`: what a policy, an extension or `AlertOnly` governs too.
+    /// With `older_than` or `ids`: include executions that a policy, an extension or `AlertOnly` governs.
     pub include_governed: bool,
-    /// What is suspected of this, and nothing else: not together with the above.
+    /// Executions with this suspicion, and nothing else. It cannot be combined with the options above.
     pub suspicion: Option<Suspicion>,
-    /// Change nothing, only tell what would be done.
+    /// Change nothing, and only report what would be done.
     pub dry_run: bool,
-    /// Through what it is asked, for the record: `CommandLine`, for example.
+    /// The tool that makes the request, for the record, for example `CommandLine`.
     pub source: &'static str,
-    /// Who asks, for the record.
+    /// The person who makes the request, for the record.
     pub actor: Option<String>,
 }
 
-/// An execution that was ended or, in a dry run, would be; or one that is not, and why.
+/// An execution that was ended or, in a dry run, would be; or one that is not ended, with the reason.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
     /// The row's id.
@@ -68,35 +68,35 @@ pub struct Row {
     pub job_id: Option<String>,
     /// Its number within the job.
     pub execution_number: Option<i64>,
-    /// When it started.
+    /// Its start.
     pub started_at: Option<DateTime<Utc>>,
-    /// How long it has run, in seconds.
+    /// Its runtime so far, in seconds.
     pub runtime_seconds: Option<f64>,
-    /// When it should have ended.
+    /// Its deadline.
     pub deadline: Option<DateTime<Utc>>,
-    /// When it was ended, by the database's clock; `None` in a dry run.
+    /// The time at which it was ended, by the database's clock; `None` in a dry run.
     pub completed_at: Option<DateTime<Utc>>,
-    /// What was or would be done: `Failed` or `Cancelled`; `None`: nothing.
+    /// The action that was or would be taken, `Failed` or `Cancelled`; `None` if there is none.
     pub action: Option<Cow<'static, str>>,
-    /// Why: evidence such as `DeadlineExceeded`, or `ManualCleanup` where a person decided.
+    /// The reason: evidence such as `DeadlineExceeded`, or `ManualCleanup` if a person decided.
     pub reason: Option<String>,
-    /// The object that says so, or through what a person asked.
+    /// The object that decides it, or the tool through which a person requested it.
     pub source: Option<String>,
-    /// Why nothing is done about it.
+    /// The reason why nothing is done about it.
     pub skipped: Option<Skipped>,
 }
 
-/// Why a row is left as it is.
+/// The reason why a row is left as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Skipped {
-    /// In one word: `Governed`, `Extended`, `Undecided`, `AlertOnly`, `TooYoung`, `NotRunning`, `NotFound`, `Locked`, `Late`,
+    /// One word: `Governed`, `Extended`, `Undecided`, `AlertOnly`, `TooYoung`, `NotRunning`, `NotFound`, `Locked`, `Late`,
     /// `Refused`, `IdTooLong`.
     pub reason: Cow<'static, str>,
-    /// For a person.
+    /// The same for a person.
     pub message: String,
 }
 
-/// Why nothing is done about an id that no row has.
+/// The reason why nothing is done about an id that no row has.
 const NOT_FOUND: &str = "NotFound";
 
 impl Skipped {
@@ -105,22 +105,22 @@ impl Skipped {
     }
 }
 
-/// What a clean-up came to.
+/// The totals of a clean-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Whether nothing was changed.
+    /// True if nothing was changed.
     pub dry_run: bool,
-    /// How many executions were ended or, in a dry run, would be.
+    /// The number of executions that were ended or, in a dry run, would be.
     pub cleaned: u64,
-    /// How many were left as they are.
+    /// The number of executions that were left as they are.
     pub skipped: u64,
-    /// How many of those are not there.
+    /// The number of those that do not exist.
     pub not_found: u64,
 }
 
-/// Cleans up, or tells what that would do. Rows are handed to `told` as soon as they are committed or found; it may say
-/// to break off. A row that another transaction holds is passed over: whoever holds it may be finishing it. Returns also why
-/// not all is recorded, where the operator's tables are there and refuse that.
+/// Cleans up, or reports what that would do. Passes rows to `told` as soon as they are committed or found; `told` may break off.
+/// Skips a row that another transaction has locked, because that transaction may be finishing it. Also returns the reason if the
+/// operator's tables exist but reject some records.
 pub async fn run(
     database: &Database,
     judge: &Judge<'_>,
@@ -166,7 +166,7 @@ pub async fn run(
     Ok((report, fault))
 }
 
-/// What is asked of the predicate. The threshold becomes a moment, so that no row grows into it meanwhile.
+/// Builds the request for the predicate. The threshold becomes a fixed time, so that no row grows into it meanwhile.
 fn asked(options: &Options, begun: DateTime<Utc>) -> Asked {
     let forced = options.older_than.is_some() || !options.ids.is_empty();
     Asked {
@@ -180,8 +180,8 @@ fn asked(options: &Options, begun: DateTime<Utc>) -> Asked {
     }
 }
 
-/// What is still as it was after all has been ended that could be. What became stale after the clean-up had begun is the
-/// next one's.
+/// Returns the rows that are still unchanged after the clean-up ended everything it could. Executions that became stale after the
+/// clean-up began are left to the next one.
 fn left(
     rows: Vec<Row>,
     done: &BTreeSet<String>,
@@ -208,7 +208,8 @@ fn left(
     rows.into_iter().filter(|row| !done.contains(&row.id) && !late(row)).map(explain).collect()
 }
 
-/// Why a stale row was not taken that nothing refuses. Since when other evidence than time counts is not told.
+/// Explains why a stale row was not taken although nothing refuses it. It is not reported since when evidence other than time
+/// counts.
 fn passed_over(row: &Row) -> Skipped {
     let by_time = [Reason::DeadlineExceeded.as_str(), Reason::ManualCleanup.as_str()];
     if row.reason.as_deref().is_some_and(|reason| by_time.contains(&reason)) {
@@ -218,7 +219,7 @@ fn passed_over(row: &Row) -> Skipped {
     Skipped::new("Late", why)
 }
 
-/// What would be done.
+/// The rows that a clean-up would end or skip.
 struct Plan<'a> {
     database: &'a Database,
     judge: &'a Judge<'a>,
@@ -226,7 +227,7 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Hands all rows to `told`, page by page.
+    /// Passes all rows to `told`, page by page.
     async fn rows(&self, told: &mut impl FnMut(Vec<Row>) -> ControlFlow<()>) -> Result<(), DbError> {
         if !self.options.ids.is_empty() {
             for ids in self.options.ids.chunks(FIRST as usize) {
@@ -247,7 +248,7 @@ impl Plan<'_> {
                 Ok((running::look(database, judge, ids).await?, next))
             };
             let (found, next) = self.database.within(page).await?;
-            // One that has ended in between, or was extended, is not asked about any more.
+            // An execution that ended or was extended in the meantime no longer matters.
             let found = found.into_iter().filter(|execution| execution.reason.is_some());
             let running = found.filter(|execution| execution.phase == Phase::Running);
             let told = told(running.map(|execution| self.decide(execution)).collect());
@@ -258,7 +259,7 @@ impl Plan<'_> {
         }
     }
 
-    /// The rows that are named, each with what becomes of it.
+    /// Returns the rows with these ids, each with its decision.
     async fn named(&self, ids: &[String]) -> Result<Vec<Row>, DbError> {
         let mut found: BTreeMap<String, Execution> = running::look(self.database, self.judge, ids.to_vec())
             .await?
@@ -272,7 +273,7 @@ impl Plan<'_> {
         Ok(ids.iter().map(row).collect())
     }
 
-    /// What becomes of an execution, by what the predicate says of it.
+    /// Decides about an execution by the result of the predicate.
     fn decide(&self, execution: Execution) -> Row {
         let forced = execution.reason.as_deref() == Some(Reason::ManualCleanup.as_str());
         let skipped = match (&execution.reason, execution.action.as_deref()) {
@@ -311,7 +312,7 @@ impl Plan<'_> {
     }
 }
 
-/// What keeps a row from being ended, beside the store's default.
+/// Returns the reason, other than the store's default, that prevents ending a row.
 fn governed(execution: &Execution, how: &str) -> Skipped {
     let length = |seconds: f64| duration::format(duration::of_seconds(seconds));
     match how {
@@ -332,7 +333,7 @@ fn governed(execution: &Execution, how: &str) -> Skipped {
 }
 
 impl Report {
-    /// Counts a row that was told of.
+    /// Counts a row that was reported.
     pub fn count(&mut self, row: &Row) {
         match &row.skipped {
             None => self.cleaned += 1,

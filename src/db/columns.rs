@@ -5,7 +5,7 @@ use crate::api::Table;
 use crate::api::identifier::Identifier;
 use crate::api::table::Jobs;
 
-/// The columns that the operator reads.
+/// Returns the columns that the operator reads.
 pub(super) fn read_columns(table: &Table) -> Vec<&Identifier> {
     let c = &table.columns;
     let six = [&c.id, &c.job_id, &c.execution_number, &c.status, &c.started_at, &c.completed_at];
@@ -30,19 +30,19 @@ pub(super) fn read_columns(table: &Table) -> Vec<&Identifier> {
     named.into_iter().chain(others).collect()
 }
 
-/// The columns of the table of jobs that the operator reads.
+/// Returns the columns of the table of jobs that the operator reads.
 pub(super) fn job_columns(jobs: &Jobs) -> Vec<&Identifier> {
     let c = &jobs.columns;
     [&c.id, &c.status].into_iter().chain(&c.type_).chain(&c.finished_at).collect()
 }
 
-/// The columns that the operator writes.
+/// Returns the columns that the operator writes.
 pub(super) fn write_columns(table: &Table) -> Vec<&Identifier> {
     let c = &table.columns;
     [&c.status, &c.completed_at].into_iter().chain(&c.error).collect()
 }
 
-/// Quoted names with commas between them.
+/// Joins the quoted names with commas.
 pub(super) fn quoted(columns: &[&Identifier]) -> String {
     columns.iter().map(|name| quote(&name.0)).collect::<Vec<_>>().join(", ")
 }

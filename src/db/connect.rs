@@ -1,4 +1,4 @@
-//! Connections, and transactions whose timeouts are set.
+//! Connections, and transactions with timeouts.
 
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -21,56 +21,57 @@ use super::url::Login;
 use crate::boundary::{Place, caught};
 use crate::net::Dialer;
 
-/// How long a connection may take to end the statement that it was given back with. After that it is closed.
+/// The maximum time for a connection to end the statement that was running when it was returned to the pool. After that the
+/// connection is closed.
 const RETURN: Duration = Duration::from_mins(1);
 
-/// How long a statement waits for a lock. Rows are taken with `SKIP LOCKED`, so this is about table locks only.
+/// The maximum time that a statement waits for a lock. Rows are taken with `SKIP LOCKED`, so this affects only table locks.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A condition that is true, and for which the rest of the transaction has the login's search path from the moment on at which
-/// it is evaluated: what the application's triggers find is what its own role or database says. Other statements of the
-/// operator are read with a path on which Postgres alone has functions and operators. So a statement with this condition is
-/// the last one of its transaction. docs/decisions/0003-search-path.md says why it is done so.
+/// A condition that is always true. From the moment it is evaluated, the rest of the transaction uses the login's search path, so
+/// that the application's triggers find what its own role or database defines. All other statements of the operator use a path on
+/// which only Postgres has functions and operators. So a statement with this condition must be the last one of its transaction.
+/// docs/decisions/0003-search-path.md explains why.
 pub(super) const LOGIN_PATH: &str = "(SELECT pg_catalog.set_config('search_path', \
      pg_catalog.current_setting('jobexec.search_path'), true)) IS NOT NULL";
 
-/// One store's access to its database. Clones are of the same store; other stores that log in alike share the connections.
+/// One store's access to its database. Clones belong to the same store; other stores with the same login share the connections.
 #[derive(Clone, Debug)]
 pub struct Database {
     of: Arc<Store>,
     statement_timeout: Duration,
 }
 
-/// What the clones share.
+/// The state that all clones share.
 #[derive(Debug)]
 struct Store {
     member: Member,
     closed: AtomicBool,
     /// The number of the connections that were used last.
     used: AtomicU64,
-    /// As many as the store may use at a time.
+    /// One permit for each connection that the store may use at a time.
     own: Arc<Semaphore>,
     allowed: Mutex<u32>,
-    /// One for who reads much of the table.
+    /// Held while the store reads much of the table.
     reading: Arc<tokio::sync::Mutex<()>>,
-    /// The statement that has Postgres refuse others where rows of the store may be hidden.
+    /// The statement that makes Postgres refuse other statements if rows of the store may be hidden.
     guard: Mutex<Arc<str>>,
 }
 
-/// A transaction. Dropped without [`Self::commit`] it is rolled back. Dropped by a panic its connection is closed: what the server
-/// has still to say on it is unknown, and sqlx itself would hand it to the next one who asks.
+/// A transaction. If it is dropped without [`Self::commit`], it is rolled back. If a panic drops it, its connection is closed:
+/// nobody knows what the server has yet to send on it, and sqlx would hand the connection to the next caller.
 #[derive(Debug)]
 pub struct Tx {
     connection: Lent,
     _turn: Turn,
 }
 
-/// A connection of the pool. It goes back there when it is dropped, but for a panic, and while a transaction begins: whether one
-/// has begun is then unknown, and nothing would end it.
+/// A connection of the pool. It returns to the pool when it is dropped, unless a panic drops it or a transaction is beginning: then
+/// it is unknown whether one has begun, and nothing would end it.
 #[derive(Debug)]
 struct Lent {
     connection: PoolConnection<Postgres>,
-    /// While a transaction begins.
+    /// True while a transaction begins.
     beginning: bool,
 }
 
@@ -80,7 +81,7 @@ impl Drop for Lent {
             self.connection.close_on_drop();
             return;
         }
-        // Does nothing once a transaction has ended.
+        // Does nothing if the transaction has ended.
         PgTransactionManager::start_rollback(&mut self.connection);
         // sqlx itself would wait without a limit for the end of a statement that nobody waits for any more.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -90,14 +91,14 @@ impl Drop for Lent {
     }
 }
 
-/// The right to use a connection.
+/// A permit to use a connection.
 #[derive(Debug)]
 struct Turn {
     _own: OwnedSemaphorePermit,
     _pool: OwnedSemaphorePermit,
 }
 
-/// The turn to read much of the table; of all who share a pool there is always a connection left for others.
+/// A permit to read much of the table. Such readers always leave a connection of a shared pool for others.
 #[derive(Debug)]
 pub struct Reading {
     _own: OwnedMutexGuard<()>,
@@ -105,8 +106,8 @@ pub struct Reading {
 }
 
 impl Database {
-    /// A pool of its own of at most `size` connections, once one could be opened: errors show here, not later. It is for a
-    /// person's own command line: it connects to any address.
+    /// Connects with a pool of its own of at most `size` connections. Opens one immediately, so that errors show here and not
+    /// later. It is meant for a person's own command line: it connects to any address.
     pub async fn connect(
         login: impl Into<Login>,
         size: u32,
@@ -116,8 +117,8 @@ impl Database {
         Self::open(member, size, statement_timeout).await
     }
 
-    /// The same with a pool that it shares with all others in `pools` that log in alike. The pool has as many connections
-    /// as the one of them asks for that asks for most.
+    /// Connects with a pool that is shared with all others in `pools` that have the same login. The size of the pool is the largest
+    /// size that any of them requests.
     pub async fn shared(
         pools: &Pools,
         login: &Login,
@@ -141,36 +142,36 @@ impl Database {
         Ok(Self { of: Arc::new(of), statement_timeout })
     }
 
-    /// Bounds a conversation of a few statements. The server ends a statement at `statement_timeout` by itself; this
-    /// is for a server that says nothing any more, which TCP alone would notice after hours. A panic, as sqlx meets it in an
-    /// answer that no Postgres gives, is an error like any other.
+    /// Limits the duration of a conversation of a few statements. The server itself ends a statement after `statement_timeout`;
+    /// this limit is for a server that no longer responds, which TCP alone would notice after hours. Turns a panic, which sqlx can
+    /// raise on an answer that no Postgres sends, into an error like any other.
     pub async fn within<T>(&self, work: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
         let limit = TURN_TIMEOUT + self.of.member.connect_timeout() + 2 * self.statement_timeout;
-        // On the heap: a boundary keeps more than the work itself.
+        // On the heap, because a boundary keeps more than the work itself.
         let work = tokio::time::timeout(limit, Box::pin(caught(Place::Database, work)));
         work.await.unwrap_or(Ok(Err(DbError::NoAnswer(limit))))?
     }
 
-    /// A transaction that cannot write.
+    /// Begins a transaction that cannot write.
     pub async fn read(&self) -> Result<Tx, sqlx::Error> {
         self.begin("READ ONLY", "", &self.guard()).await
     }
 
-    /// The same for reading the catalog, by which it is found out whether rows may be hidden.
+    /// Begins a read-only transaction on the catalog, without the guard: reading the catalog finds out whether rows may be hidden.
     pub(super) async fn read_catalog(&self) -> Result<Tx, sqlx::Error> {
         self.begin("READ ONLY", "", "").await
     }
 
-    /// A transaction that can write, unless the database or the role is set to read only: that setting is somebody's
-    /// will and is not overridden.
+    /// Begins a transaction that can write, unless the database or the role is set to read only: somebody chose that setting, so it
+    /// is not overridden.
     pub async fn write(&self) -> Result<Tx, sqlx::Error> {
         let remember = "SELECT pg_catalog.set_config('jobexec.search_path', \
                         pg_catalog.current_setting('search_path'), true);";
         self.begin("", remember, &self.guard()).await
     }
 
-    /// From now on each transaction begins with `statement`, which has Postgres refuse the other ones where rows of the store
-    /// may be hidden; empty: none does.
+    /// Makes each later transaction begin with `statement`, which makes Postgres refuse the following statements if rows of the
+    /// store may be hidden. If it is empty, there is no such check.
     pub(super) fn set_guard(&self, statement: &str) {
         *self.of.guard.lock().unwrap_or_else(PoisonError::into_inner) = Arc::from(statement);
     }
@@ -179,51 +180,51 @@ impl Database {
         self.of.guard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A connection for statements that no transaction may hold, such as `CREATE INDEX CONCURRENTLY`. They have the timeouts of the
-    /// server. A commit of it does nothing.
+    /// Returns a connection for statements that cannot run in a transaction, such as `CREATE INDEX CONCURRENTLY`. They have the
+    /// timeouts of the server. A commit does nothing.
     pub async fn outside(&self) -> Result<Tx, sqlx::Error> {
         let (connection, turn) = self.lent().await?;
         Ok(Tx { connection, _turn: turn })
     }
 
-    /// How many connections it may use at a time: one fewer than it asked for where others share the pool, unless it asked
-    /// for two or for fewer than they.
+    /// Returns how many connections the store may use at a time: if others share the pool, one fewer than it requested, unless it
+    /// requested at most two, or fewer than another store.
     pub fn connections(&self) -> u32 {
         self.of.member.allowance()
     }
 
-    /// How many connections of the pool are open, how many of those nobody uses, how many there may be, and how many
-    /// stores share them.
+    /// Returns how many connections of the pool are open, how many of those are idle, how many are allowed, and how many stores
+    /// share the pool.
     pub fn use_of_pool(&self) -> (u32, u32, u32, usize) {
         let pool = self.pool();
         let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
         (pool.size(), idle, pool.options().get_max_connections(), self.of.member.members())
     }
 
-    /// The pool itself, for migrations.
+    /// Returns the pool itself, for migrations.
     pub fn pool(&self) -> PgPool {
         self.of.member.now().pool
     }
 
-    /// Waits for the turn to read much of the table: one at a time does.
+    /// Waits for the permit to read much of the table, which only one reader has at a time.
     pub async fn reading(&self) -> Reading {
         let own = self.of.reading.clone().lock_owned().await;
         Reading { _own: own, _pool: self.of.member.now().readers.acquire_owned().await.ok() }
     }
 
-    /// Has `changed` called when the table `relation` has changed, on a connection that all who share the pool share too,
-    /// until the listener is dropped.
+    /// Calls `changed` when the table `relation` has changed, until the listener is dropped. All users of the pool share one
+    /// connection for this.
     pub fn listen(&self, relation: String, changed: impl Fn() + Send + Sync + 'static) -> Listener {
         self.of.member.listen(relation, changed)
     }
 
-    /// Has the next connections log in anew, for all who share the pool; what is under way goes on.
+    /// Makes later connections log in again, for all users of the pool. Statements that are running continue.
     pub fn log_in_anew(&self) {
         self.of.member.log_in_anew();
     }
 
-    /// The connections that were used last are no good any more: all who share the pool get new ones. What fails because this
-    /// store's work was ended says nothing of them.
+    /// Replaces the connections that were used last, which no longer work, for all users of the pool. Errors after this store was
+    /// closed say nothing about the connections, so then it does nothing.
     pub fn renew(&self) {
         if self.of.closed.load(Ordering::Acquire) {
             return;
@@ -231,13 +232,13 @@ impl Database {
         self.of.member.renew(self.of.used.load(Ordering::Acquire));
     }
 
-    /// Ends the work of this store, clones included. What is under way is waited for, but not for ever: the server may be
-    /// gone. The connections are closed if no other store shares them.
+    /// Ends the work of this store and its clones. Waits for statements that are running, but not forever, because the server may
+    /// be gone. Closes the connections if no other store shares them.
     pub async fn close(&self) {
         self.of.closed.store(true, Ordering::Release);
         let ended = async {
             let all = *self.of.allowed.lock().unwrap_or_else(PoisonError::into_inner);
-            // They are not given back: nothing begins any more.
+            // The permits are not returned, so nothing new begins.
             if let Ok(all) = self.of.own.acquire_many(all).await {
                 all.forget();
             }
@@ -249,11 +250,11 @@ impl Database {
         self.of.own.close();
     }
 
-    /// The settings travel with `BEGIN` in one message and hold for the transaction only, so that they reach the
-    /// right server connection behind `PgBouncer` in transaction mode. Compiling a statement of many expressions takes
-    /// longer than all of the statement, and is set off by estimates of rules that are far too high. No function or operator
-    /// of anybody but Postgres is on the search path; those of a temporary schema come last, as what a session makes may not
-    /// stand before the catalog. Whether rows may be hidden is for the `guard` to find out.
+    /// Begins a transaction. The settings are sent with `BEGIN` in one message and apply only to the transaction, so that they
+    /// reach the right server connection behind `PgBouncer` in transaction mode. JIT is off because compiling a statement with many
+    /// expressions takes longer than running it, and far too high estimates of rules trigger it. Only Postgres' own functions and
+    /// operators are on the search path; those of a temporary schema come last, because objects that a session creates must not
+    /// precede the catalog. The `guard` finds out whether rows may be hidden.
     async fn begin(&self, access: &'static str, first: &'static str, guard: &str) -> Result<Tx, sqlx::Error> {
         let statement = self.statement_timeout.as_millis();
         let lock = LOCK_TIMEOUT.as_millis();
@@ -275,26 +276,26 @@ impl Database {
         Ok(Tx { connection, _turn: turn })
     }
 
-    /// A connection, once it is the store's turn.
+    /// Returns a connection when it is the store's turn.
     async fn lent(&self) -> Result<(Lent, Turn), sqlx::Error> {
         loop {
             let (connections, turn) = self.turn().await?;
             match connections.pool.acquire().await {
-                // They were replaced while the turn was waited for, which says nothing of the new ones.
+                // They were replaced during the wait for a permit, which says nothing about the new ones.
                 Err(sqlx::Error::PoolClosed) if self.is_behind(&connections) => {}
-                // Those of statements that nobody waits for any more are still at them.
+                // Statements that nobody waits for any more still use them.
                 Err(sqlx::Error::PoolTimedOut) if connections.are_all_used() => return Err(busy()),
                 acquired => return Ok((Lent { connection: acquired?, beginning: false }, turn)),
             }
         }
     }
 
-    /// Whether there are newer connections than these, for a store that goes on.
+    /// Reports whether there are newer connections than these and the store is not closed.
     fn is_behind(&self, connections: &Connections) -> bool {
         !self.of.closed.load(Ordering::Acquire) && self.of.member.now().number != connections.number
     }
 
-    /// Waits for one of the store's own turns, then for one of the pool's, in the order of asking.
+    /// Waits for one of the store's own permits, then for one of the pool's, in the order of the requests.
     async fn turn(&self) -> Result<(Connections, Turn), sqlx::Error> {
         self.keep_to_allowance();
         let turn = async {
@@ -312,7 +313,7 @@ impl Database {
         Ok((connections, turn))
     }
 
-    /// Others may have come to the pool or left it.
+    /// Adjusts the number of permits after others joined the pool or left it.
     fn keep_to_allowance(&self) {
         let allowance = self.of.member.allowance();
         let mut allowed = self.of.allowed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -320,25 +321,25 @@ impl Database {
             self.of.own.add_permits((allowance - *allowed) as usize);
             *allowed = allowance;
         } else {
-            // Those in use are taken back another time.
+            // Permits in use are withdrawn another time.
             let forgotten = self.of.own.forget_permits((*allowed - allowance) as usize);
             *allowed = allowed.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX));
         }
     }
 }
 
-/// That others have all connections.
+/// Returns the error that others use all connections.
 fn busy() -> sqlx::Error {
     sqlx::Error::Io(io::ErrorKind::ResourceBusy.into())
 }
 
 impl Tx {
-    /// Makes what was done last.
+    /// Makes the changes permanent.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
         PgTransactionManager::commit(&mut self.connection.connection).await
     }
 
-    /// Undoes what was done.
+    /// Undoes the changes.
     pub async fn rollback(mut self) -> Result<(), sqlx::Error> {
         PgTransactionManager::rollback(&mut self.connection.connection).await
     }

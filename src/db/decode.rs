@@ -1,29 +1,31 @@
-//! Values as a server sends them, read without trust: sqlx 0.9 panics at an instant that chrono cannot hold (`infinity` is one) and at
-//! an array that is shorter than it says, and reserves memory for as many elements as a server announces.
+//! Decodes the values that a server sends without trusting them. sqlx 0.9 panics at an instant that chrono cannot hold (such as
+//! `infinity`) and at an array that is shorter than it announces, and it reserves memory for as many elements as a server
+//! announces.
 //!
-//! Every instant and every array is read by the types here, of the application's tables as of the operator's own.
+//! Use these types for every instant and every array, both of the application's tables and of the operator's own.
 
 use chrono::{DateTime, Utc};
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgRow, PgTypeInfo, PgValueFormat, PgValueRef};
 use sqlx::{ColumnIndex, Decode, Postgres, Row as _, Type, ValueRef as _};
 
-/// Microseconds from the Unix epoch to that of Postgres, the year 2000.
+/// The microseconds from the Unix epoch to the epoch of Postgres, the year 2000.
 const EPOCH: i64 = 946_684_800_000_000;
 
-/// The first instant that is told, the beginning of the year 1, in microseconds of the Unix epoch.
+/// The first supported instant, the beginning of the year 1, in microseconds since the Unix epoch.
 const FIRST: i64 = -62_135_596_800_000_000;
 
-/// The last one, the beginning of the last day of the year 9999.
+/// The last supported instant, the beginning of the last day of the year 9999, in microseconds since the Unix epoch.
 const LAST: i64 = 253_402_214_400_000_000;
 
-/// An instant. The far ends of Postgres' range, infinity among them, are cut to the years 1 and 9999, as [`wire`] does in SQL.
+/// An instant. The far ends of the range of Postgres, infinity included, are clamped to the years 1 and 9999, as [`wire`] does in
+/// SQL.
 ///
 /// [`wire`]: super::mapping::wire
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At(pub DateTime<Utc>);
 
-/// The same where the value may be NULL.
+/// An instant that may be NULL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaybeAt(pub Option<DateTime<Utc>>);
 
@@ -67,12 +69,12 @@ impl From<MaybeAt> for Option<DateTime<Utc>> {
     }
 }
 
-/// The instant in a column.
+/// Returns the instant in a column.
 pub(super) fn at<I: ColumnIndex<PgRow>>(row: &PgRow, column: I) -> Result<DateTime<Utc>, sqlx::Error> {
     Ok(row.try_get::<At, _>(column)?.0)
 }
 
-/// The same where it may be NULL.
+/// Returns the instant in a column that may be NULL.
 pub(super) fn maybe_at<I: ColumnIndex<PgRow>>(
     row: &PgRow,
     column: I,
@@ -80,15 +82,15 @@ pub(super) fn maybe_at<I: ColumnIndex<PgRow>>(
     Ok(row.try_get::<MaybeAt, _>(column)?.0)
 }
 
-/// An array of one dimension. Elements that are NULL are left out.
+/// An array of one dimension. NULL elements are left out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct List<T>(pub Vec<T>);
 
-/// What a [`List`] can be of.
+/// A type that a [`List`] can hold.
 pub trait Element: Sized {
-    /// The type of an array of these.
+    /// Returns the type of an array of these elements.
     fn array() -> PgTypeInfo;
-    /// An element, from its bytes.
+    /// Decodes an element from its bytes.
     fn element(bytes: &[u8]) -> Result<Self, BoxDynError>;
 }
 
@@ -128,7 +130,7 @@ impl<T: Element> Type<Postgres> for List<T> {
     }
 
     fn compatible(given: &PgTypeInfo) -> bool {
-        // Of any texts, as Vec<String> is.
+        // Accepts an array of any text type, as `Vec<String>` does.
         *given == T::array() || <Vec<String> as Type<Postgres>>::compatible(given)
     }
 }
@@ -145,8 +147,8 @@ impl<T> From<List<T>> for Vec<T> {
     }
 }
 
-/// The elements of an array: its dimensions, flags and type, the length and the lower bound of each dimension, then each element with
-/// its length, which is -1 for NULL.
+/// Decodes an array: its number of dimensions, flags and type, the length and the lower bound of each dimension, then each element
+/// with its length, which is -1 for NULL.
 fn elements<T: Element>(bytes: &[u8]) -> Result<Vec<T>, BoxDynError> {
     let mut rest = Bytes(bytes);
     let dimensions = rest.int()?;
@@ -158,7 +160,7 @@ fn elements<T: Element>(bytes: &[u8]) -> Result<Vec<T>, BoxDynError> {
     }
     let (_flags, _type) = (rest.int()?, rest.int()?);
     let (count, _lower) = (rest.int()?, rest.int()?);
-    // It grows with what is there, whatever is announced.
+    // It grows with the elements that exist, whatever count is announced.
     let mut all = Vec::new();
     for _ in 0..count {
         if let Ok(length) = usize::try_from(rest.int()?) {
@@ -168,7 +170,7 @@ fn elements<T: Element>(bytes: &[u8]) -> Result<Vec<T>, BoxDynError> {
     Ok(all)
 }
 
-/// What is left to be read.
+/// The bytes still to be read.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -183,7 +185,8 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// The bytes of a value. Only statements without parameters in the simple protocol are answered in text, and none of those is read.
+/// Returns the bytes of a value. The server answers in text only to statements without parameters in the simple protocol, and no
+/// such answer is decoded.
 fn binary<'r>(value: &PgValueRef<'r>) -> Result<&'r [u8], BoxDynError> {
     match value.format() {
         PgValueFormat::Binary => value.as_bytes(),

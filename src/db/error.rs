@@ -1,5 +1,5 @@
-//! What can go wrong with a database, as conditions tell it: a bounded reason and a message that says what to do.
-//! No error text here holds a password or a URL.
+//! Errors of a database in the form that conditions show: a bounded reason, and a message with the remedy. No error text here
+//! contains a password or a URL.
 
 use std::io;
 
@@ -42,38 +42,38 @@ pub enum DbError {
         "no connection to the server within {0:?}. Check the host and port in the Secret's URL, and that the server is up"
     )]
     ConnectTimeout(std::time::Duration),
-    /// The operator does not connect to such an address.
+    /// The operator is not allowed to connect to this address.
     #[error(
         "the operator does not connect there: {0}. Name another host in the Secret's URL, or have whoever runs the operator allow this one with egress.allow in the chart (--allow-addresses)"
     )]
     AddressRefused(String),
-    /// The server asked for the password in a form that whoever answers in its place could use.
+    /// The server asked for the password in a form that an impostor could use.
     #[error(
         "the server asks for the password {0}, and it is not known for sure who the server is, so nothing was sent. Give the role a SCRAM password (password_encryption = 'scram-sha-256', then set it again), or write sslmode=verify-full in the Secret's URL, with spec.connection.caSecretRef for an authority of your own"
     )]
     InsecureLogin(String),
-    /// The server sent what no Postgres sends.
+    /// The server sent something that no Postgres sends.
     #[error(
         "what the server sent is not the Postgres protocol: {0}. Check that the host and port in the Secret's URL are those of a Postgres server or pooler"
     )]
     InvalidMessage(String),
-    /// The server sent more than the operator takes.
+    /// The server sent more than the operator accepts.
     #[error(
         "the server sent more than the operator takes: {0}. Check that the host and port in the Secret's URL are those of a Postgres server, and what triggers of the table do"
     )]
     TooMuch(String),
-    /// Other stores used all connections of the pool for so long.
+    /// Other stores used all connections of the pool for this long.
     #[error(
         "all connections to this database were in use for {0:?}, by this store or by others with the same connection URL. Raise spec.connection.poolSize of one of them"
     )]
     Busy(std::time::Duration),
-    /// The server stopped answering in the middle of a conversation, as behind a firewall that drops packets.
+    /// The server stopped answering in the middle of a conversation, for example behind a firewall that drops packets.
     #[error("the server did not answer within {0:?}. Check the network between the operator and the server")]
     NoAnswer(std::time::Duration),
-    /// The database takes no writes: a standby, or set to read only (SQLSTATE 25006).
+    /// The database accepts no writes: it is a standby, or set to read only (SQLSTATE 25006).
     #[error("the database is read-only: {0}. Point the Secret's URL at the primary")]
     ReadOnly(String),
-    /// A right is missing (SQLSTATE 42501).
+    /// A privilege is missing (SQLSTATE 42501).
     #[error("{0}. Grant what `jobexec schema --role` prints")]
     Privilege(String),
     /// A statement ran into `statementTimeout` (SQLSTATE 57014).
@@ -84,10 +84,10 @@ pub enum DbError {
     /// The table changed under the operator, or a statement was refused (classes 22, 23, 42, P0).
     #[error("the server refused a statement: {0} (SQLSTATE {1})")]
     Statement(String, String),
-    /// One of the operator's own tables refuses a record.
+    /// One of the operator's own tables rejects a record.
     #[error("{0}")]
     Own(record_fault::Fault),
-    /// A defect was met while the answer was read; its connection is closed.
+    /// Reading the answer hit a defect; the connection is closed.
     #[error("{}", boundary::MESSAGE)]
     Internal,
     /// Row-level security may hide rows of a table since the table was last validated.
@@ -95,7 +95,7 @@ pub enum DbError {
         "row-level security was turned on or its policies were changed, so that the login may not see every row. The table is validated again, and the condition SchemaValid then says what to do"
     )]
     RowSecurity,
-    /// Another table has the name by now, as where two have exchanged theirs.
+    /// Another table has the name now, for example after two tables exchanged their names.
     #[error(
         "the table has another name now, or is gone, so that the record that was read is not that of the table with this name: nothing was ended. The operator looks again at once; run a command again"
     )]
@@ -106,7 +106,7 @@ pub enum DbError {
 }
 
 impl DbError {
-    /// One word for a condition's reason.
+    /// Returns the reason for a condition, one word.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Authentication(_) => "AuthenticationFailed",
@@ -134,7 +134,7 @@ impl DbError {
         }
     }
 
-    /// Whether the server answered, or was not even asked, so that the database as such can be reached.
+    /// Reports whether the server answered, or was not even contacted, so that the database itself may be reachable.
     pub const fn answered(&self) -> bool {
         matches!(
             self,
@@ -150,8 +150,8 @@ impl DbError {
         )
     }
 
-    /// Whether it says that the connection is no good any more: it broke, or leads to a server that is the wrong one by now. Where
-    /// the server has no room for one more, those that there are had better be kept.
+    /// Reports whether the error means that the connection is unusable: it broke, or it leads to a server that is no longer the
+    /// right one. If the server has no room for another connection, it is better to keep the existing ones.
     pub const fn of_connection(&self) -> bool {
         match self {
             Self::Exhausted(_) => false,
@@ -160,12 +160,12 @@ impl DbError {
         }
     }
 
-    /// Whether one row can be what the server objects to, by a constraint or a trigger of its table, so that the same
-    /// statement without that row may succeed.
+    /// Reports whether the server may object to one row, because of a constraint or a trigger of its table, so that the same
+    /// statement may succeed without that row.
     pub fn of_a_row(&self) -> bool {
         match self {
-            // A right that is missing may be a trigger's, for some rows only. A trigger of the application's table may also
-            // write to the schema jobexec: who records asks first whether it is his own statement ([`own`]).
+            // A missing privilege may concern a trigger, for some rows only. A trigger of the application's table may also write to
+            // the schema jobexec: code that writes records first checks whether its own statement failed ([`own`]).
             Self::Privilege(_) | Self::Own(_) => true,
             Self::Statement(_, code) => ["09", "22", "23", "27", "38", "39", "44", "54", "P0"]
                 .iter()
@@ -174,7 +174,7 @@ impl DbError {
         }
     }
 
-    /// The same, with what the server or a library said changed by `edit`.
+    /// Returns the same error, with the text of the server or a library changed by `edit`.
     #[must_use]
     pub fn edited(self, edit: impl FnOnce(String) -> String) -> Self {
         match self {
@@ -203,8 +203,8 @@ impl DbError {
         }
     }
 
-    /// Whether the same statement may simply be sent once more: serialization failure, deadlock, lock timeout,
-    /// server shutting down (40001, 40P01, 55P03, 57P01).
+    /// Reports whether the same statement may simply be sent again, after a serialization failure, a deadlock, a lock timeout or a
+    /// server shutdown (40001, 40P01, 55P03, 57P01).
     pub fn transient(error: &sqlx::Error) -> bool {
         let code = error.as_database_error().and_then(|e| e.code().map(std::borrow::Cow::into_owned));
         matches!(code.as_deref(), Some("40001" | "40P01" | "55P03" | "57P01"))
@@ -218,7 +218,7 @@ impl From<Panicked> for DbError {
 }
 
 fn refuses_hidden_rows(error: &PgDatabaseError) -> bool {
-    // What a trigger of the table is refused has a context, and is that row's.
+    // The error of a trigger of the table has a context, and concerns only that row.
     error.routine() == Some(super::visibility::REFUSES) && error.r#where().is_none()
 }
 
@@ -255,7 +255,7 @@ impl From<sqlx::Error> for DbError {
             sqlx::Error::Io(e) => Self::Unreachable(line(&e.to_string())),
             sqlx::Error::Tls(e) => Self::Tls(line(&e.to_string())),
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Self::ConnectTimeout(ACQUIRE_TIMEOUT),
-            // Its text may quote what it was configured with.
+            // The text of this error may contain parts of the configuration.
             sqlx::Error::Configuration(_) => {
                 Self::Other("the connection cannot be set up as configured".to_owned())
             }

@@ -1,6 +1,6 @@
-//! What must be seen for a while before it counts: executions whose job is finished, or whose workload has failed or is
-//! gone. Since when it is seen is kept in `jobexec.suspects`, so that an operator that was started anew knows it, and
-//! everybody else too. What is not certain there never ends an execution by itself.
+//! Evidence that must persist for a while before it counts: executions whose job has finished, or whose workload has failed or is
+//! gone. `jobexec.suspects` stores since when it has been observed, so that a restarted operator and everybody else knows it.
+//! Uncertain evidence in it never ends an execution by itself.
 
 use sqlx::AssertSqlSafe;
 
@@ -9,14 +9,14 @@ use super::observations::{self, Kind};
 use super::{Database, DbError, Judge};
 use crate::api::table::Recreated;
 
-/// Which workloads there are, and which execution an object says runs in which.
+/// The existing workloads, and which execution runs in which according to objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workloads {
-    /// Those that exist.
+    /// The workloads that exist.
     pub seen: Vec<Workload>,
-    /// Ids of executions, in the form that Postgres prints,
+    /// The ids of executions, in the form that Postgres prints.
     pub executions: Vec<String>,
-    /// and the workload of each.
+    /// The workload of each execution in `executions`, in the same order.
     pub named: Vec<String>,
 }
 
@@ -25,25 +25,25 @@ pub struct Workloads {
 pub struct Workload {
     /// `Kind/name`.
     pub name: String,
-    /// Its UID: one that is made again under the same name has another.
+    /// Its UID: a workload that is created again under the same name has another one.
     pub uid: String,
-    /// How it stands.
+    /// The state of the workload.
     pub state: State,
 }
 
-/// How a workload stands.
+/// The state of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It may be at work.
+    /// It may be working.
     Alive,
-    /// It has done its work, which may go on elsewhere.
+    /// It has done its work, which may continue elsewhere.
     Succeeded,
-    /// It has failed, or should have terminated, and why if that is known.
+    /// It has failed, or should have terminated, with the reason if it is known.
     Ended(Option<String>),
 }
 
 impl Workloads {
-    /// As the statements read them.
+    /// Returns the JSON that the statements read.
     fn json(&self) -> String {
         let row = |workload: &Workload| {
             let (state, why) = match &workload.state {
@@ -57,11 +57,11 @@ impl Workloads {
     }
 }
 
-/// Brings the suspects whose job is finished in step with the table; writes nothing where nothing changed. Certain are those
-/// whose job was seen unfinished while they ran, or finished after they began, unless they sent a heartbeat after it had finished.
+/// Synchronizes the suspects whose job has finished with the table; writes nothing if nothing changed. A suspect is certain if its
+/// job was seen unfinished while it ran, or finished after it began, unless it sent a heartbeat after the job had finished.
 ///
 /// # Errors
-/// Those of the database.
+/// Returns the errors of the database.
 pub async fn update_jobs(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
     let m = judge.mapping;
     let Some((finished, _)) = m.job_finished() else { return Ok(()) };
@@ -77,7 +77,7 @@ pub async fn update_jobs(database: &Database, judge: &Judge<'_>) -> Result<(), D
             running = m.judged(),
         )
     };
-    // What made a job finished when this was seen may not do so any more: the digest tells.
+    // The condition that decides whether a job is finished may have changed since the observation: the digest identifies it.
     let unfinished = observations::Seen {
         kind: Kind::JobUnfinished,
         now: format!(
@@ -106,11 +106,12 @@ pub async fn update_jobs(database: &Database, judge: &Judge<'_>) -> Result<(), D
     replace(database, judge, Reason::JobFinished.as_str(), &found, &Workloads::default()).await
 }
 
-/// Brings the suspects in step whose workload has failed or is gone, and those whose workload was made again, which counts as
-/// `recreated` says. `None`: it is not known which workloads there are, so that nobody may be suspected, and nothing is learnt.
+/// Synchronizes the suspects whose workload has failed or is gone, and those whose workload was created again, which counts as
+/// `recreated` specifies. If `workloads` is `None`, it is unknown which workloads exist, so nothing is suspected and nothing is
+/// recorded.
 ///
 /// # Errors
-/// Those of the database.
+/// Returns the errors of the database.
 pub async fn update_workloads(
     database: &Database,
     judge: &Judge<'_>,
@@ -130,7 +131,8 @@ pub async fn update_workloads(
             kind.as_str()
         )
     };
-    // Another one than was first seen has its name; an object may have named another one since.
+    // A workload with another UID than the first one has its name. This does not apply if an object has named another workload
+    // since.
     let again = format!(
         "COALESCE((SELECT w.name IS NOT NULL AND first <> w.name || ' ' || w.uid AND starts_with(first, w.name || ' ')
                    FROM {} AS f (first)), false)",
@@ -162,7 +164,7 @@ pub async fn update_workloads(
 /// The workloads as a relation `w`.
 const SEEN: &str = "jsonb_to_recordset($2::jsonb) AS w (name text, uid text, state text, why text)";
 
-/// The running executions with their workloads, if those are `known`.
+/// Returns the query for the running executions with their workloads, or for none if the workloads are not `known`.
 fn rows_with_workloads(judge: &Judge<'_>, known: bool) -> String {
     let m = judge.mapping;
     format!(
@@ -174,7 +176,7 @@ fn rows_with_workloads(judge: &Judge<'_>, known: bool) -> String {
         named = m.workload().unwrap_or_else(|| "NULL::text".to_owned()),
         table = m.table(),
         running = m.judged(),
-        // Without the column only the executions that objects name are of interest.
+        // Without the column, only the executions that objects name are relevant.
         any = if m.workload().is_some() {
             "true".to_owned()
         } else {
@@ -183,7 +185,7 @@ fn rows_with_workloads(judge: &Judge<'_>, known: bool) -> String {
     )
 }
 
-/// Remembers which workload an execution was first seen with, and that one was seen to have succeeded.
+/// Records the workload with which an execution was first seen, and whether its workload was seen to have succeeded.
 async fn observe_workloads(
     database: &Database,
     judge: &Judge<'_>,

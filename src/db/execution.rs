@@ -1,4 +1,4 @@
-//! Executions as they are, and how they are judged: those of given ids, and those that are to have an object.
+//! Reads executions and their verdicts: those with given ids, and those that should have an object.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::postgres::PgRow;
@@ -17,66 +17,67 @@ use crate::api::Phase;
 pub struct Execution {
     /// The id, in the form that Postgres prints.
     pub id: String,
-    /// Where it stands.
+    /// The phase.
     pub phase: Phase,
-    /// The status as the table has it.
+    /// The status in the table.
     pub status: String,
     /// Its job.
     pub job_id: Option<String>,
-    /// The type of that job, where types are known.
+    /// The type of that job, if types are known.
     pub job_type: Option<String>,
     /// Its number within the job.
     pub number: Option<i64>,
-    /// When it started.
+    /// Its start.
     pub started_at: Option<DateTime<Utc>>,
-    /// When it ended.
+    /// Its end.
     pub completed_at: Option<DateTime<Utc>>,
-    /// How long it may run.
+    /// The timeout.
     pub timeout: TimeDelta,
-    /// The object that says so.
+    /// The object that sets the timeout.
     pub source: String,
     /// The object that extends its timeout, if one does.
     pub extend_source: Option<String>,
-    /// When it is stale if it still runs, or was when the operator ended it; `None` without a start.
+    /// The time at which it is stale if it still runs, or was stale when the operator ended it; `None` without a start.
     pub deadline: Option<DateTime<Utc>>,
-    /// Whether it has run for longer than is expected of it.
+    /// True if it has run for longer than expected.
     pub long_running: bool,
-    /// The object that says when that is so.
+    /// The object that sets the expected duration.
     pub warn_source: String,
-    /// Why the operator ended it, if it did.
+    /// The reason why the operator ended it, if it did.
     pub reason: Option<String>,
-    /// The object that said so then.
+    /// The object that decided it.
     pub ended_by: Option<String>,
-    /// Who asked for it, if a person did and is known.
+    /// The person who requested it, if a person did and is known.
     pub actor: Option<String>,
-    /// What else was recorded of that, for example why its workload failed.
+    /// Further details that were recorded, for example why its workload failed.
     pub note: Option<String>,
-    /// Whether it is stale now.
+    /// True if it is stale now.
     pub stale: bool,
-    /// Whether [`Window`] has it.
+    /// True if it is in the [`Window`].
     pub picked: bool,
 }
 
-/// Which executions are to have an object.
+/// The executions that should have an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// How many running ones, the stale and the longest-running first; and how many that have ended, the latest first.
+    /// The maximum number of running executions, where stale and then longest-running ones come first; and the maximum number of
+    /// ended executions, the latest first.
     pub limit: u32,
-    /// How long ago those may have ended. Without an index on the end none is looked for.
+    /// The maximum time since those ended. Without an index on the end, none are searched.
     pub finished: TimeDelta,
 }
 
-/// Rows of one moment.
+/// Rows at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Executions {
     /// The moment, by the database's clock.
     pub now: DateTime<Utc>,
-    /// The rows, in no order.
+    /// The rows, in no particular order.
     pub rows: Vec<Execution>,
 }
 
-/// The rows with these ids (in their canonical form), and those of `window`: up to one running row more than it has room
-/// for, which tells that there are more, beside all that are stale.
+/// Returns the rows with these ids (in their canonical form) and those of `window`: up to one stale and one running row more than
+/// the window has room for, which shows that there are more.
 pub async fn read(
     database: &Database,
     judge: &Judge<'_>,
@@ -89,7 +90,7 @@ pub async fn read(
     let At(now) =
         sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
     let query = judge.bind(sqlx::query(AssertSqlSafe(sql))).bind(ids).persistent(false);
-    // One by one: ten thousand rows are not to be held twice.
+    // Decodes row by row: ten thousand rows must not be held twice.
     let rows = query.try_map(|row| execution(judge.mapping, &row)).fetch_all(&mut *tx).await?;
     tx.commit().await?;
     Ok(Executions { now, rows })
@@ -131,7 +132,7 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, window: Option<Window>) -> Stri
     )
 }
 
-/// The ids that a window has.
+/// Returns the query for the ids in a window.
 fn picked(m: &Mapping, window: Option<Window>) -> String {
     let (id, table) = (m.id(), m.table());
     let Some(Window { limit, finished }) = window else {
@@ -159,8 +160,8 @@ fn picked(m: &Mapping, window: Option<Window>) -> String {
     format!("({})", parts.join(") UNION ("))
 }
 
-/// What is recorded of the end of the row `t`. The newest event counts only if it is the one that gave the row its end:
-/// ids may be used again. The column may keep fewer digits of the time than the event does.
+/// Returns the query for what is recorded about the end of the row `t`. The newest event counts only if it is the one that set the
+/// end of the row, because an id may be used again. The column may store the time with fewer digits than the event.
 fn ended(m: &Mapping, ledger: &Ledger) -> String {
     match ledger {
         Ledger::Missing(_) => {

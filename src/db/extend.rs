@@ -1,5 +1,5 @@
-//! More time for one execution without an object of Kubernetes: a rule in `jobexec.rules` of its own source, which an
-//! operator leaves as it is until the execution has ended.
+//! Gives one execution more time without a Kubernetes object: a rule in `jobexec.rules` with its own kind of source, which an
+//! operator keeps until the execution has ended.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -12,36 +12,36 @@ use super::own::{self, Fault};
 use super::{Database, DbError, Ledger, Mapping, promise};
 use crate::rules::Compiled;
 
-/// What a person asks for.
+/// A person's request for more time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The execution, by its id in canonical form.
     pub id: String,
-    /// The whole extension, so that saying it twice adds nothing.
+    /// The whole extension, so that a repeated request adds nothing.
     pub by: TimeDelta,
-    /// Who asks: a name for the rule's source.
+    /// The person, as a name for the rule's source.
     pub who: String,
-    /// Who asks, for the record.
+    /// The person, for the record.
     pub actor: String,
 }
 
-/// What came of it.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is in force and recorded; the start is told, if there is one.
+    /// The extension is in effect and recorded; contains the start of the execution, if there is one.
     Extended(Option<DateTime<Utc>>),
-    /// An object extends this execution, and what it says counts.
+    /// An object extends this execution, and that extension applies.
     Governed(String),
-    /// It has ended, or is not there.
+    /// The execution has ended or does not exist.
     NotAlive,
 }
 
-/// Extends an execution that runs, waits or is paused, and notes its deadline by `effective_rules`, before which no later rule moves it;
-/// `None`: no operator has put rules in force. Returns also why that is in no history, where the operator's tables take the
-/// rule and not the record.
+/// Extends an execution that runs, waits or is paused, and records its deadline by `effective_rules`; no later rule moves the
+/// deadline before that. `None`: no operator has put rules into effect. Also returns the reason if the operator's tables accept the
+/// rule but reject the record, so that the audit log lacks it.
 ///
 /// # Errors
-/// Those of the database; then nothing is extended.
+/// Returns the errors of the database; then nothing is extended.
 pub async fn extend(
     database: &Database,
     m: &Mapping,
@@ -119,7 +119,7 @@ async fn attempt(
     })
 }
 
-/// Drops what was said of executions that have ended.
+/// Deletes the extensions of executions that have ended.
 pub async fn prune(database: &Database, m: &Mapping, store_id: i64) -> Result<(), DbError> {
     let any = "SELECT EXISTS (SELECT FROM jobexec.rules WHERE store_id = $1 AND scope = 'execution'
                               AND extend_source LIKE $2)";
@@ -139,7 +139,7 @@ pub async fn prune(database: &Database, m: &Mapping, store_id: i64) -> Result<()
         m.table(),
         m.id(),
         id_of("r.key", m.id_type()),
-        // One that passes the filter no more may do so again.
+        // An execution that no longer passes the filter may pass it again.
         m.unfinished_anywhere(),
     );
     let mut tx = database.write().await?;

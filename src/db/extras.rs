@@ -1,11 +1,11 @@
-//! What `jobexec schema` offers for the application's own table, each only where it is asked for: a constraint, a
-//! trigger that refuses impossible transitions, and a trigger that tells the operator of changes.
+//! Optional additions to the application's own table that `jobexec schema` offers, each only on request: a constraint, a trigger
+//! that rejects impossible transitions, and a trigger that notifies the operator of changes.
 
 use super::mapping::{condition, filtered, literal, qualified, quote};
 use crate::api::Table;
 use crate::api::table::StatusText;
 
-/// The channel on which [`Extra::Notify`] tells of changes; the payload is [`relation`].
+/// The channel on which [`Extra::Notify`] announces changes; the payload is [`relation`].
 pub const CHANNEL: &str = "jobexec";
 
 /// The name of the trigger of [`Extra::Notify`].
@@ -25,7 +25,7 @@ pub enum Extra {
 }
 
 impl Extra {
-    /// What it is for, in a line.
+    /// Returns its purpose in one line.
     pub const fn purpose(self) -> &'static str {
         match self {
             Self::Check => "Running executions have a start, finished ones an end.",
@@ -36,7 +36,7 @@ impl Extra {
         }
     }
 
-    /// The statements that add it, each harmless when it was run before.
+    /// Returns the statements that add it. Each is harmless if it ran before.
     pub fn statements(self, table: &Table, role: Option<&str>, retries: Retries) -> Vec<String> {
         match self {
             Self::Check => check(table),
@@ -46,25 +46,25 @@ impl Extra {
     }
 }
 
-/// Whether running executions go back to wait, as in a queue that tries them again in the same row.
+/// Whether running executions go back to waiting, for example in a queue that retries them in the same row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retries {
-    /// Nothing says so.
+    /// Nothing indicates it.
     Unknown,
     /// They do.
     Seen,
 }
 
 impl Retries {
-    /// What the names of the statuses say: `retryable`, `retry_scheduled`.
+    /// Derives it from the names of the statuses, such as `retryable` or `retry_scheduled`.
     pub fn by_name(table: &Table) -> Self {
         let retries = |text: &StatusText| text.0.to_lowercase().contains("retr");
         if table.statuses.scheduled.iter().any(retries) { Self::Seen } else { Self::Unknown }
     }
 }
 
-/// Asks for two things that the table is seen to do: whether executions wait that have a start, and so were running, and
-/// whether some wait or run that have an end, and so were finished.
+/// Returns the query for two facts about the table: whether some waiting executions have a start, and so were running before, and
+/// whether some waiting or running executions have an end, and so had finished before.
 pub(super) fn seen(table: &Table) -> String {
     let (c, s) = (&table.columns, &table.statuses);
     let (status, start, end) = (quote(&c.status.0), quote(&c.started_at.0), quote(&c.completed_at.0));
@@ -76,7 +76,7 @@ pub(super) fn seen(table: &Table) -> String {
     format!("SELECT {}, {}", any(&s.scheduled, &start), any(&alive, &end))
 }
 
-/// How a notification names the table.
+/// Returns the name of the table in a notification.
 pub fn relation(table: &Table) -> String {
     format!("{}.{}", table.schema.0, table.name.0)
 }
@@ -87,8 +87,8 @@ fn check(table: &Table) -> Vec<String> {
     let name: String = table.name.0.chars().take(40).collect();
     let name = format!("{name}_jobexec_times");
     vec![
-        // Without reading the table under a lock that keeps writers out; the second statement reads it under one that
-        // does not.
+        // Adds the constraint without reading the table under a lock that blocks writers; the second statement reads it under a
+        // lock that does not.
         block(&format!(
             "BEGIN\n\
              IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = {table_text}::regclass AND conname = {name_text}) THEN\n\
@@ -108,19 +108,20 @@ fn check(table: &Table) -> Vec<String> {
     ]
 }
 
-/// The name of the sequence that counts the refused changes of a table: by its oid, which its triggers know too.
+/// The prefix of the name of the sequence that counts the rejected changes of a table. The rest is the table's oid, which its
+/// triggers know too.
 pub(super) const REFUSALS: &str = "refused_";
 
-/// The body of `jobexec.count_refusal`. It runs as its owner, so that the application's role needs no right on the operator's
-/// schema, and so it looks at nothing but which table it is called for. A partition counts for its table.
+/// The body of `jobexec.count_refusal`. It runs as its owner, so that the application's role needs no privilege on the operator's
+/// schema; so it uses nothing but the table that it is called for. A partition counts for its table.
 const COUNT: &str = "BEGIN
     PERFORM pg_catalog.nextval(pg_catalog.to_regclass(pg_catalog.format('jobexec.refused_%s',
         COALESCE(pg_catalog.pg_partition_root(TG_RELID), TG_RELID)::pg_catalog.oid)));
     RETURN NEW;
 END";
 
-/// The body of `jobexec.refuse_transition`. It runs as whoever changes the row: turning one into JSON runs casts that
-/// others have made.
+/// The body of `jobexec.refuse_transition`. It runs as the role that changes the row, because converting a row to JSON runs casts
+/// that others have created.
 const REFUSE: &str = "BEGIN
     RAISE EXCEPTION 'execution % of %.% is % and cannot become %', pg_catalog.to_jsonb(OLD) ->> TG_ARGV[2],
         TG_ARGV[0], TG_ARGV[1], pg_catalog.to_jsonb(OLD) ->> TG_ARGV[3], pg_catalog.to_jsonb(NEW) ->> TG_ARGV[3]
@@ -128,7 +129,7 @@ const REFUSE: &str = "BEGIN
         HINT = 'An execution that has ended stays as it is; jobexec.events tells whether it was given up.';
 END";
 
-/// Creates a trigger function that nobody but its owner may put on a table.
+/// Returns the statements that create a trigger function which only its owner may attach to a table.
 fn function(name: &str, security: &str, body: &str) -> [String; 2] {
     [
         format!(
@@ -142,7 +143,7 @@ fn function(name: &str, security: &str, body: &str) -> [String; 2] {
 fn transitions(table: &Table, role: Option<&str>, retries: Retries) -> Vec<String> {
     let s = &table.statuses;
     let (status, on) = (&table.columns.status.0, qualified(table));
-    // Rows of others are none of its business.
+    // The trigger ignores rows that the filter excludes.
     let was =
         |texts: &[StatusText]| filtered(condition(&format!("OLD.{}", quote(status)), texts), table, "OLD.");
     let is = |texts: &[StatusText]| condition(&format!("NEW.{}", quote(status)), texts);
@@ -152,7 +153,7 @@ fn transitions(table: &Table, role: Option<&str>, retries: Retries) -> Vec<Strin
             literal(role)
         )
     });
-    // Allowed changes call neither function. What statuses mean that the mapping does not know is not judged.
+    // Allowed changes call neither function. Statuses that the mapping does not know are not judged.
     let refused = format!(
         "BEFORE UPDATE OF {column} ON {on} FOR EACH ROW WHEN (\n    \
              (({was_finished}) AND OLD.{column} IS DISTINCT FROM NEW.{column}) OR\n    \
@@ -168,7 +169,7 @@ fn transitions(table: &Table, role: Option<&str>, retries: Retries) -> Vec<Strin
         is_done = is(&[s.completed.as_slice(), &s.failed].concat()),
     );
     let mut statements = vec![
-        // A sequence counts what is rolled back, which no table could.
+        // A sequence also counts what is rolled back, which no table could.
         block(&format!(
             "DECLARE id oid := {name}::regclass; BEGIN\n\
              EXECUTE format('CREATE SEQUENCE IF NOT EXISTS jobexec.{REFUSALS}%s', id);\n\
@@ -202,7 +203,7 @@ fn notify(table: &Table) -> Vec<String> {
     let mut statements = function("notify", "INVOKER", NOTIFY).to_vec();
     statements.extend([
         format!("DROP TRIGGER IF EXISTS {NOTIFY_TRIGGER} ON {}", qualified(table)),
-        // Once a statement: a transaction sends equal notifications only once anyway.
+        // Once per statement: a transaction sends equal notifications only once anyway.
         format!(
             "CREATE TRIGGER {NOTIFY_TRIGGER} AFTER INSERT OR DELETE OR UPDATE OF {status}, {start} ON {table}\n    \
              FOR EACH STATEMENT EXECUTE FUNCTION jobexec.notify({channel}, {relation})",
@@ -216,7 +217,7 @@ fn notify(table: &Table) -> Vec<String> {
     statements
 }
 
-/// An anonymous block, in quotes that its body does not hold.
+/// Returns an anonymous block, quoted such that its body does not contain the quote.
 pub(super) fn block(body: &str) -> String {
     let mut tag = "$do$".to_owned();
     while body.contains(&tag) {

@@ -1,10 +1,10 @@
-//! More time that people granted without an object of Kubernetes, as `jobexec.rules` has it.
+//! Conditions for the time that people granted without a Kubernetes object, as stored in `jobexec.rules`.
 
-/// How the sources of such rules begin. An operator keeps rules of such sources.
+/// The prefix of the sources of such rules. An operator keeps rules with such sources.
 pub(super) const SOURCE: &str = "CommandLine/";
 
-/// The condition that the rule `of` an execution has what a person granted. `source` is the parameter with how the sources of such rules
-/// begin.
+/// Returns the condition that the rule `of` of an execution contains something that a person granted. `source` is the parameter
+/// that holds the pattern of such sources.
 pub(super) fn granted_in(of: &str, source: &str) -> String {
     format!("{of}.scope = 'execution' AND ({of}.extend_source LIKE {source} OR {of}.promised IS NOT NULL)")
 }

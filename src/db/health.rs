@@ -1,4 +1,4 @@
-//! The figures by which a store is healthy or not, as scripts and people ask for them.
+//! The counts that decide whether a store is healthy, for scripts and people.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -6,37 +6,37 @@ use serde::Serialize;
 use super::observe::{self, Census, Live};
 use super::{Database, DbError, Judge};
 
-/// The figures of one store at one moment.
+/// The counts of one store at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Metrics {
     /// Executions that run.
     pub running_executions: i64,
     /// Executions that wait.
     pub scheduled_executions: i64,
-    /// Executions that run for longer than is expected of them.
+    /// Executions that have run for longer than expected.
     pub long_running_executions: i64,
-    /// Executions that are stale, those too that are to run on.
+    /// Executions that are stale, including those that are allowed to continue.
     pub stale_executions: i64,
     /// Executions that started within 24 hours.
     pub recent_executions_24h: i64,
-    /// The start of the one that runs longest.
+    /// The start of the execution that has run the longest.
     pub oldest_running_started_at: Option<DateTime<Utc>>,
     /// The moment, by the database's clock.
     pub timestamp: DateTime<Utc>,
 }
 
-/// Whether all is well.
+/// The health of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// It is.
+    /// No problem was found.
     Healthy,
-    /// Too many run for long, or some are stale and still run.
+    /// Too many executions are long-running, or some are stale and still run.
     Warning,
 }
 
 impl Status {
-    /// As it is written.
+    /// Returns the value as text.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
@@ -45,23 +45,23 @@ impl Status {
     }
 }
 
-/// Both.
+/// The health of a store with its counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Health {
-    /// Whether all is well.
+    /// The health.
     pub status: Status,
-    /// The figures.
+    /// The counts.
     pub metrics: Metrics,
 }
 
-/// Takes the figures. More than `threshold` long-running executions are a warning, and any stale one is.
+/// Reads the counts and decides. More than `threshold` long-running executions are a warning, and so is any stale one.
 pub async fn check(database: &Database, judge: &Judge<'_>, threshold: i64) -> Result<Health, DbError> {
     let live = observe::live(database, judge).await?;
     let census = observe::census(database, judge.mapping).await?;
     Ok(decide(&live, census, threshold))
 }
 
-/// The decision.
+/// Decides the health from the counts.
 pub fn decide(live: &Live, census: Census, threshold: i64) -> Health {
     let metrics = Metrics {
         running_executions: live.running,

@@ -1,6 +1,6 @@
-//! Heartbeats that stay away after an outage: whether workers fell silent together is asked before anybody's heartbeat counts
-//! as lost, and if they did, that reason is held for one timeout. The holds are kept in `jobexec.stores`, where every
-//! statement that judges executions reads them.
+//! Handles heartbeats that stop in an outage: before any heartbeat counts as lost, this checks whether workers became silent
+//! together. If they did, lost heartbeats do not count for one timeout: they are held. `jobexec.stores` stores the holds, and every
+//! statement that judges executions reads them there.
 
 use std::time::Instant;
 
@@ -15,17 +15,17 @@ use super::mapping::{literal, wire};
 use super::{Database, DbError, Judge};
 use crate::rules::outage::{self, Server, Sessions, Silent};
 
-/// How many holds are kept, so that an execution that runs on (`AlertOnly`) is not held again by a later one.
+/// The maximum number of stored holds, so that an execution that continues (`AlertOnly`) is not held again by a later one.
 const HOLDS: u8 = 64;
 
-/// What is remembered of the server since the last look at it. It can be lost.
+/// The state of the server at the last check. It can be lost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Watch {
     last: Option<(Instant, Server)>,
 }
 
 impl Watch {
-    /// When it was last seen whether lost heartbeats are to be held, by the database's clock.
+    /// Returns when the last check of lost heartbeats took place, by the database's clock.
     pub fn seen(&self) -> Option<DateTime<Utc>> {
         self.last.map(|(_, server)| server.now)
     }
@@ -34,11 +34,11 @@ impl Watch {
 /// Lost heartbeats that do not count at present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Since when, by the database's clock.
+    /// The start of the hold, by the database's clock.
     pub since: DateTime<Utc>,
-    /// Why.
+    /// The reason.
     pub why: String,
-    /// Of how many executions.
+    /// The number of executions.
     pub executions: i64,
 }
 
@@ -55,34 +55,34 @@ impl std::fmt::Display for Held {
     }
 }
 
-/// What was seen of the server and noted of the store.
+/// The state of the server, and what is stored for the store.
 struct Sight {
     server: Server,
     known_start: Option<DateTime<Utc>>,
     doubted: Option<DateTime<Utc>>,
     held: Option<DateTime<Utc>>,
     why: Option<String>,
-    /// Whether any heartbeat is older than half the shortest timeout.
+    /// True if any heartbeat is older than half the shortest timeout.
     quiet: bool,
 }
 
-/// What the heartbeats say.
+/// Counts of heartbeats.
 #[derive(Default)]
 struct Census {
     silent: Vec<Silent>,
-    /// The earliest sign of life of those whose heartbeat counts as lost, and had no hold yet.
+    /// The earliest sign of life of the executions whose heartbeat counts as lost and which have had no hold yet.
     lost: Option<DateTime<Utc>>,
-    /// How many executions would be stale but for a hold.
+    /// The number of executions that would be stale without a hold.
     held: i64,
-    /// How many will be held if a hold begins now.
+    /// The number of executions that will be held if a hold begins now.
     due: i64,
 }
 
-/// Sees whether lost heartbeats are to be held, and notes it. `every`: how often the table is looked at. Returns what is held.
-/// Without the operator's tables nothing is.
+/// Checks whether lost heartbeats must be held, and records it. `every`: the interval at which the table is checked. Returns the
+/// current hold. Without the operator's tables nothing is held.
 ///
 /// # Errors
-/// Those of the database; then nobody knows, and heartbeats should not count.
+/// Returns the errors of the database; then the result is unknown, and heartbeats should not count.
 pub async fn update(
     database: &Database,
     judge: &Judge<'_>,
@@ -99,7 +99,8 @@ pub async fn update(
     let sight = see(database, judge, store_id, shortest).await?;
     let last = watch.last;
     let elapsed = last.map_or(TimeDelta::MAX, |(at, _)| {
-        // From the beginning of the one to the end of the other, so that a slow answer is no jump.
+        // Measured from the beginning of one check to the end of the next, so that a slow answer does not look like a jump of the
+        // clock.
         TimeDelta::from_std(at.elapsed()).unwrap_or(TimeDelta::MAX)
     });
     let before = last.map(|(_, server)| server);
@@ -110,7 +111,7 @@ pub async fn update(
     let together = outage::stopped_together(&census.silent, late);
     let now = sight.server.now;
     let (doubted, why) = match (together, signal) {
-        // Noted again only where it covers more.
+        // Recorded again only if it covers more.
         (Some(_), None) if sight.doubted.is_some_and(|at| at <= now && now - at < shortest / 2) => {
             (sight.doubted, sight.why.clone())
         }
@@ -127,7 +128,7 @@ pub async fn update(
     if begins || restarted || doubted != sight.doubted {
         note(database, store_id, &sight.server, doubted, why.as_deref(), begins).await?;
     }
-    // What could not be noted is seen again.
+    // If the record failed, the next check finds it again.
     watch.last = Some((begun, sight.server));
     let why = why.unwrap_or_else(|| "workers may have been cut off".to_owned());
     Ok(match (begins, sight.held) {
@@ -137,7 +138,7 @@ pub async fn update(
     })
 }
 
-/// By how many tenths of the timeout a loss may be noticed late.
+/// Returns by how many tenths of the timeout a loss may be noticed late.
 fn late(every: TimeDelta, shortest: TimeDelta) -> i64 {
     let tenths = |length: TimeDelta| length.num_milliseconds().saturating_mul(10);
     (2 * tenths(every)).checked_div(shortest.num_milliseconds()).unwrap_or_default().saturating_add(1)
@@ -192,7 +193,7 @@ async fn see(
 const SESSIONS: &str = "COALESCE(sum(numbackends), 0)::bigint AS open, COALESCE(sum(sessions_abandoned), 0)::bigint AS abandoned, \
      COALESCE(sum(sessions_fatal + sessions_killed), 0)::bigint AS ended";
 
-/// Counts workers by how long they have been silent; those that had their hold are not counted.
+/// Counts workers by how long they have been silent; those that have had their hold are not counted.
 async fn count(
     database: &Database,
     judge: &Judge<'_>,
@@ -245,7 +246,8 @@ impl Census {
     fn add(&mut self, row: &PgRow, late: i64) -> Result<(), sqlx::Error> {
         let silent = Silent { tenths: row.try_get("tenths")?, workers: row.try_get("workers")? };
         self.silent.push(silent);
-        // Who died long before begins no hold: it would be over when those are lost whom it is for.
+        // A worker that died long before does not begin a hold: the hold would be over when the workers that it is meant for are
+        // lost.
         if outage::recently(silent.tenths, late) {
             let lost: Option<DateTime<Utc>> = decode::maybe_at(row, "lost")?;
             self.lost = [self.lost, lost].into_iter().flatten().min();
@@ -265,7 +267,7 @@ async fn note(
     begins: bool,
 ) -> Result<(), DbError> {
     let mut tx = database.write().await?;
-    // Of two that note a hold at once one is enough.
+    // If two operators record a hold at once, one is enough.
     let sql = format!(
         "UPDATE jobexec.stores SET server_started_at = $2, heartbeats_doubted = $3, heartbeats_why = $4,
                 heartbeats_held = CASE WHEN $5 THEN ARRAY(

@@ -1,5 +1,5 @@
-//! Stale executions whose rows another transaction holds, sweep after sweep: the session of a worker whose machine is gone
-//! holds its row for hours. Since when each is passed over, and who holds it, is kept in `jobexec.observations`.
+//! Stale executions whose rows another transaction locks in every sweep: the session of a worker whose machine is gone holds its
+//! row for hours. `jobexec.observations` stores since when each row is skipped, and who holds it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,39 +12,39 @@ use super::judge::{Among, End, NEXT_PARAMETER, Rules, Take};
 use super::mapping::{RECORD_CHARS, wire};
 use super::{Database, DbError, Judge};
 
-/// How long a stale row is passed over before anybody is told: whoever is finishing it needs less.
+/// The minimum time for which a stale row is skipped before it is reported: a transaction that is finishing it needs less.
 pub const TOLD_AFTER: TimeDelta = TimeDelta::minutes(5);
 
-/// How such rows are called in `jobexec.observations`.
+/// The kind of such rows in `jobexec.observations`.
 pub(super) const PASSED_OVER: &str = "PassedOver";
 
-/// Of how many rows it is kept who holds them, those that began first.
+/// The maximum number of rows whose holder is recorded, those that began first.
 const ROWS: u32 = 20;
 
-/// A stale execution whose row is held.
+/// A stale execution whose row is locked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// The row.
+    /// The id of the row.
     pub id: String,
-    /// Since when sweeps have passed over it.
+    /// The time since which sweeps have skipped it.
     pub since: DateTime<Utc>,
-    /// Who holds it.
+    /// The holder of the lock.
     pub holder: Holder,
 }
 
-/// Who holds a row.
+/// The holder of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// The session of this process of the server.
+    /// The session of the server process with this pid.
     Session(i32),
-    /// A prepared transaction of this name.
+    /// The prepared transaction with this name.
     Prepared(String),
-    /// Nobody knows: several transactions share the row, or this login may not read who locked it.
+    /// Unknown: several transactions share the row, or this login may not read who locked it.
     Unknown,
 }
 
 impl Holder {
-    /// As `jobexec.observations` has it.
+    /// Parses the detail in `jobexec.observations`.
     fn of(detail: Option<&str>) -> Self {
         let session = |detail: &str| detail.strip_prefix(SESSION)?.parse().ok().map(Self::Session);
         let prepared = |detail: &str| Some(Self::Prepared(detail.strip_prefix(PREPARED)?.to_owned()));
@@ -55,7 +55,7 @@ impl Holder {
 const SESSION: &str = "session ";
 const PREPARED: &str = "prepared ";
 
-/// Who, and what ends it.
+/// Names the holder, and how to end its transaction.
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -82,11 +82,11 @@ impl fmt::Display for Held {
     }
 }
 
-/// Notes which stale rows are held now, but for those in `refused`, and forgets the others. Returns those that were passed over
-/// for longer than [`TOLD_AFTER`], the longest first.
+/// Records which stale rows are locked now, except those in `refused`, and deletes the records of the others. Returns the rows that
+/// were skipped for longer than [`TOLD_AFTER`], the longest first.
 ///
 /// # Errors
-/// Those of the database; then what was noted before stays.
+/// Returns the errors of the database; then earlier records remain.
 pub async fn update(
     database: &Database,
     judge: &Judge<'_>,
@@ -111,8 +111,8 @@ pub async fn update(
 
 fn statement(judge: &Judge<'_>, readable: bool) -> String {
     let m = judge.mapping;
-    // A transaction, one within it or a prepared one: whoever has its number locked, and the table too, so that it is not the
-    // number of several that share the row.
+    // The holder is a transaction, a subtransaction or a prepared transaction: the one that holds the lock on its transaction id,
+    // and a lock on the table too, which excludes the number of a group of transactions that share the row.
     let holder = format!(
         "(SELECT CASE WHEN l.pid IS NOT NULL THEN '{SESSION}' || l.pid
                       ELSE '{PREPARED}' || (SELECT p.gid FROM pg_prepared_xacts AS p WHERE p.database = current_database()
@@ -164,10 +164,10 @@ fn read(row: &sqlx::postgres::PgRow) -> Result<Held, sqlx::Error> {
     })
 }
 
-/// Forgets what was noted: nothing is stale, or nobody sweeps.
+/// Deletes the records, because nothing is stale or nobody sweeps.
 ///
 /// # Errors
-/// Those of the database.
+/// Returns the errors of the database.
 pub async fn forget(database: &Database, store_id: i64) -> Result<(), DbError> {
     let mut tx = database.write().await?;
     sqlx::query("DELETE FROM jobexec.observations WHERE store_id = $1 AND kind = $2")
@@ -180,11 +180,11 @@ pub async fn forget(database: &Database, store_id: i64) -> Result<(), DbError> {
     Ok(())
 }
 
-/// What the operator has noted, by id: those that were passed over for longer than [`TOLD_AFTER`]. Where no operator has been
-/// here for minutes nobody knows who holds what by now, and the process of a session may have another work.
+/// Returns what the operator has recorded, by id: the rows that were skipped for longer than [`TOLD_AFTER`]. If no operator has
+/// been active for minutes, it is unknown who holds which row by now, and the process of a session may do something else.
 ///
 /// # Errors
-/// Those of the database.
+/// Returns the errors of the database.
 pub async fn known(database: &Database, store_id: i64) -> Result<BTreeMap<String, Held>, DbError> {
     let sql = format!(
         "SELECT execution_id, {since} AS since, left(detail, $3) AS detail FROM jobexec.observations

@@ -1,5 +1,5 @@
-//! Notifications that a table has changed: only ever a hint, since they are lost across reconnects and poolers. One
-//! connection listens for all tables of a database.
+//! Notifications that a table has changed. They are only hints, because they are lost across reconnects and poolers. One connection
+//! listens for all tables of a database.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,36 +18,36 @@ use super::mapping::quote;
 use super::relay::Route;
 use crate::boundary::{Place, caught, caught_now};
 
-/// However often a table changes, that is told no oftener than this.
+/// The minimum interval between notifications of a table, however often it changes.
 const PACE: Duration = Duration::from_secs(1);
 
-/// A connection that has been silent for so long is asked whether it is still one.
+/// The time of silence after which a connection is checked.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// How long a server has for its answer, and a connection for its end.
+/// The maximum time for a server to answer, and for a connection to close.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// The least time from one try to listen to the next.
+/// The minimum interval between two attempts to listen.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Who listens on the connection of one login. It is open while anybody does.
+/// The listeners on the connection of one login. The connection is open while there are any.
 pub(super) struct Hints {
     route: Route,
     ear: Mutex<Weak<Ear>>,
 }
 
-/// The connection, open until it is dropped.
+/// The connection, which is open until it is dropped.
 #[derive(Debug)]
 struct Ear {
     tables: Arc<Tables>,
     _task: AbortOnDropHandle<()>,
 }
 
-/// Whom to tell of a change, by the table.
+/// The subscribers of each table.
 #[derive(Debug, Default)]
 struct Tables(Mutex<HashMap<String, Vec<Weak<Notify>>>>);
 
-/// Somebody who is told of changes until this is dropped.
+/// A subscription to changes, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Listener {
     _ear: Arc<Ear>,
@@ -71,13 +71,13 @@ impl Hints {
         });
         drop(known);
         let told = Arc::new(Notify::new());
-        // What changed before is not told any more.
+        // Changes from before are not reported any more, so report one now.
         told.notify_one();
         ear.tables.add(relation, &told);
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             loop {
                 told.notified().await;
-                // Who is told must not end this: it would hear of nothing more.
+                // A panic in the callback must not end this task, because it would miss everything after that.
                 let _ = caught_now(Place::Listen, &changed);
                 tokio::time::sleep(PACE).await;
             }
@@ -111,7 +111,7 @@ impl Tables {
 async fn listen(route: Route, tables: Arc<Tables>) {
     loop {
         let begun = Instant::now();
-        // On the heap: a boundary keeps more than the work itself.
+        // On the heap, because a boundary keeps more than the work itself.
         match Box::pin(caught(Place::Listen, follow(&route, &tables))).await {
             Ok(Err(error)) => {
                 let error = DbError::from(error);
@@ -126,8 +126,8 @@ async fn listen(route: Route, tables: Arc<Tables>) {
     }
 }
 
-/// The pool of one listener, with a route of its own. At the end, a panic included, it is closed: sqlx says `UNLISTEN` on the
-/// connection, waits for the answer without a limit, and would then keep it for the next one who asks.
+/// The pool of one listener, with a route of its own. It is closed when it is dropped, even by a panic: sqlx sends `UNLISTEN` on
+/// the connection, waits for the answer without a limit, and would then keep the connection for the next caller.
 struct Alone {
     pool: PgPool,
     route: Route,
@@ -143,7 +143,7 @@ impl Alone {
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        // Marks it as closed at once; the task waits for the end.
+        // Marks the pool as closed at once; the task waits for the connection to close.
         drop(self.pool.close());
         let (pool, route) = (self.pool.clone(), self.route.clone());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -160,7 +160,7 @@ impl Drop for Alone {
 async fn follow(route: &Route, tables: &Tables) -> Result<Infallible, sqlx::Error> {
     let alone = Alone::new(route)?;
     let mut listener = PgListener::connect_with(&alone.pool).await?;
-    // It would connect again at once, for as long as a server takes logins and hangs up.
+    // It would reconnect immediately, as long as a server accepts logins and then hangs up.
     listener.eager_reconnect(false);
     answered(listener.listen(CHANNEL)).await?;
     tables.tell_all();
@@ -168,16 +168,16 @@ async fn follow(route: &Route, tables: &Tables) -> Result<Infallible, sqlx::Erro
         match tokio::time::timeout(QUIET, listener.try_recv()).await {
             Ok(told) => match told? {
                 Some(told) => tables.tell(told.payload()),
-                // What is told until the next one listens is lost, so that one counts as a change of every table.
+                // Notifications are lost until the next connection listens, so that connection counts as a change of every table.
                 None => return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into()),
             },
-            // A connection that something on the way has forgotten is silent too.
+            // A connection that a device on the network path has dropped is silent too.
             Err(_) => ask(&mut listener).await?,
         }
     }
 }
 
-/// Listens once more, which changes nothing where somebody hears it.
+/// Sends `LISTEN` again, which has no effect if the connection works.
 async fn ask(listener: &mut PgListener) -> Result<(), sqlx::Error> {
     let again =
         sqlx::query(AssertSqlSafe(format!("LISTEN {}", quote(CHANNEL)))).persistent(false).execute(listener);

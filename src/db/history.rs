@@ -1,5 +1,5 @@
-//! Timeouts that follow from history: a quantile of the durations of completed executions, times a multiplier. One
-//! query a policy, over its window only.
+//! Timeouts computed from history: a quantile of the durations of completed executions, times a multiplier. Each policy takes one
+//! query, over its window only.
 
 use std::collections::BTreeMap;
 
@@ -15,20 +15,20 @@ use super::mapping::{ID_BYTES, IdType, literal, wire};
 use super::{Database, DbError, Ledger, Mapping};
 use crate::api::policy::{DynamicTimeout, Per};
 
-/// How many timeouts a policy can have. Beyond, those with the most samples are kept.
+/// The maximum number of timeouts of a policy. If there are more, those with the most samples are kept.
 pub const LIMIT: usize = 10_000;
 
-/// The longest timeout that follows from any history: as long as a spec can say.
+/// The longest computed timeout, in seconds: the longest that a spec can contain.
 const LONGEST_SECONDS: f64 = 399_996.0 * 3_600.0;
 
-/// A timeout that follows from history, with what it follows from. Times are in seconds.
+/// A timeout computed from history, with the values that it comes from. Times are in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, sqlx::FromRow)]
 pub struct Computed {
-    /// The job, where it is one's.
+    /// The job, if the timeout is for one job.
     pub job_id: Option<String>,
-    /// The job type, where it is known.
+    /// The job type, if it is known.
     pub job_type: Option<String>,
-    /// From how many completed executions.
+    /// The number of completed executions.
     pub samples: i64,
     /// The quantile of their durations.
     pub quantile: f64,
@@ -37,12 +37,12 @@ pub struct Computed {
 }
 
 impl Computed {
-    /// The timeout.
+    /// Returns the timeout.
     pub fn timeout(&self) -> TimeDelta {
         seconds(self.timeout)
     }
 
-    /// The quantile.
+    /// Returns the quantile.
     pub fn quantile(&self) -> TimeDelta {
         seconds(self.quantile)
     }
@@ -56,18 +56,18 @@ fn seconds(seconds: f64) -> TimeDelta {
     TimeDelta::milliseconds((seconds.clamp(0.0, LONGEST_SECONDS) * 1e3).ceil() as i64)
 }
 
-/// What history said to one policy.
+/// The computed timeouts of one policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figures {
-    /// The generation of the policy's spec that asked.
+    /// The generation of the policy's spec at the time of the query.
     pub generation: i64,
-    /// When, by the database's clock.
+    /// The time of the query, by the database's clock.
     pub computed_at: DateTime<Utc>,
-    /// What it said.
+    /// The timeouts.
     pub computed: Vec<Computed>,
 }
 
-/// Who asks history.
+/// A policy's query of history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
     /// The UID of the policy.
@@ -80,17 +80,17 @@ pub struct Question {
     pub jobs: Vec<String>,
     /// The types that it names.
     pub types: Vec<String>,
-    /// Whether it names neither, and asks of all.
+    /// True if it names neither, so that the query covers all.
     pub all: bool,
-    /// What it asks.
+    /// The parameters of the query.
     pub spec: DynamicTimeout,
 }
 
-/// Asks history. It reads what completed within the window, by an index on the end where there is one.
+/// Computes timeouts from history. Reads the executions that completed within the window, with an index on the end if there is one.
 pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Result<Figures, DbError> {
     let sql = statement(m, question);
     let mut tx = database.read().await?;
-    // Many groups are told apart in memory, or the rows are sorted: both are faster with more of it, for this one query.
+    // Postgres separates many groups in memory or sorts the rows: both are faster with more memory, for this one query.
     sqlx::raw_sql("SET LOCAL work_mem = '64MB'").execute(&mut *tx).await?;
     let At(computed_at) =
         sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
@@ -164,8 +164,8 @@ fn statement(m: &Mapping, question: &Question) -> String {
     )
 }
 
-/// What history said before, by the UID of the policy, so that an operator that was started anew does not judge without
-/// it, nor ask again before it is time.
+/// Returns the stored timeouts by the UID of the policy, so that a restarted operator does not judge without them, nor computes
+/// them again too early.
 pub async fn load(database: &Database, ledger: &Ledger) -> Result<BTreeMap<String, Figures>, DbError> {
     let Ledger::Tables { store_id, .. } = ledger else { return Ok(BTreeMap::new()) };
     let mut tx = database.read().await?;
@@ -177,18 +177,18 @@ pub async fn load(database: &Database, ledger: &Ledger) -> Result<BTreeMap<Strin
     .fetch_all(&mut *tx)
     .await?;
     tx.commit().await?;
-    // What cannot be read was never said: it is asked again.
+    // Skips what cannot be decoded: it is computed again.
     Ok(rows.iter().filter_map(|row| kept(row).ok()).collect())
 }
 
-/// The UID of a policy, and what history said to it.
+/// Decodes the UID of a policy, and its computed timeouts.
 fn kept(row: &PgRow) -> Result<(String, Figures), sqlx::Error> {
     let Json(computed) = row.try_get("figures")?;
     let (generation, computed_at) = (row.try_get("generation")?, decode::at(row, "computed_at")?);
     Ok((row.try_get("policy_uid")?, Figures { generation, computed_at, computed }))
 }
 
-/// Keeps what history said.
+/// Stores computed timeouts.
 pub async fn keep(
     database: &Database,
     ledger: &Ledger,
@@ -216,7 +216,7 @@ pub async fn keep(
     Ok(())
 }
 
-/// Forgets what history said to policies that do not ask any more.
+/// Deletes the computed timeouts of policies that no longer use history.
 pub async fn forget(database: &Database, ledger: &Ledger, asking: &[String]) -> Result<(), DbError> {
     let Ledger::Tables { store_id, .. } = ledger else { return Ok(()) };
     let mut tx = database.write().await?;

@@ -1,6 +1,6 @@
-//! Which record is a table's. Its oid says so, and a rename changes nothing. After a dump and restore, or where a table was built
-//! again beside the old one and took its name, only the name is as it was: such a record is left behind, which the store says, and
-//! is taken over on request ([`super::adopt`]). Where oid and name lead to two records that are in use, neither counts.
+//! Finds the record of a table. The table's oid identifies it, so a rename changes nothing. After a dump and restore, or if a table
+//! was rebuilt beside the old one and took its name, only the name is unchanged: the store reports such a record as left behind,
+//! and takes it over on request ([`super::adopt`]). If oid and name lead to two records that are in use, neither counts.
 
 mod granted;
 mod told;
@@ -18,47 +18,47 @@ use super::ledger::{Claimant, OWNER};
 use super::server_text::line;
 use super::{Mapping, outbox};
 
-/// The reason of the condition `AuditAvailable` where records of a table by this name are left behind.
+/// The reason of the condition `AuditAvailable` if records of a table by this name are left behind.
 pub const LEFT: &str = "RecordsLeft";
 
-/// The reason where oid and name lead to two records.
+/// The reason if oid and name lead to two records.
 const CONTRADICT: &str = "RecordsContradict";
 
-/// How many records are read at most: those in which people granted something first, then the newest.
+/// The maximum number of records that are read: first those in which people granted something, then the newest.
 const MOST: i64 = 10;
 
-/// Up to how many messages and events of a record are counted.
+/// The maximum number of messages and events of a record that are counted.
 pub(super) const COUNTED: i64 = 1000;
 
-/// The record of another table, which was last known by the name that the table has now.
+/// The record of another table, whose last known name is the one that this table has now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
     /// Its number.
     pub store_id: i64,
     /// The store that claims it.
     pub claimant: Option<Claimant>,
-    /// Whether that was confirmed of late.
+    /// True if the claim was confirmed recently.
     pub confirmed: bool,
-    /// What its table is called now; `None`: it is gone, or the record is from a dump.
+    /// The present name of its table; `None` if the table is gone or the record is from a dump.
     pub now_called: Option<String>,
-    /// Whether it comes from a dump.
+    /// True if it comes from a dump.
     pub dumped: bool,
-    /// Whether the role that owned its table owns the table that has the name now.
+    /// True if the role that owned its table also owns the table that has the name now.
     pub same_owner: bool,
-    /// How many executions a person has given more time in it.
+    /// The number of executions to which a person gave more time in it.
     pub extended: i64,
-    /// How many messages and events of it are still to be delivered, counted up to one more than 1,000.
+    /// The number of its messages and events that are still to be delivered, counted up to one more than 1,000.
     pub undelivered: i64,
 }
 
 impl Left {
-    /// Whether its table is there, and a store is in charge of it: then it is as good a record as that of the oid.
+    /// Reports whether its table exists and a store manages it: then the record is as valid as the one of the oid.
     fn is_in_use(&self) -> bool {
         self.now_called.is_some() && self.claimant.is_some()
     }
 
-    /// Whether what people granted in it counts for the store with this UID without a question: nobody else can have written
-    /// it, or could since the dump.
+    /// Reports whether the time that people granted in it counts without a question for the store with this UID: nobody else can
+    /// have written the record, at least not since the dump.
     fn is_trusted(&self, uid: &str) -> bool {
         is_trusted(
             self.dumped,
@@ -69,8 +69,8 @@ impl Left {
     }
 }
 
-/// Whether a record that is from a dump, of a table with the same owner, or of the store with the UID `its` can have been written by
-/// nobody else than the store with the UID `uid`.
+/// Reports whether nobody but the store with the UID `uid` can have written a record that is from a dump, whose table has the same
+/// owner, or that belongs to the store with the UID `its`.
 fn is_trusted(dumped: bool, same_owner: bool, its: Option<&str>, uid: &str) -> bool {
     dumped || same_owner && its == Some(uid)
 }
@@ -93,12 +93,12 @@ impl fmt::Display for Left {
     }
 }
 
-/// Its number, UID, namespace and name of who claims it, whether that is fresh, what its table is called, whether it is from a
-/// dump, whether the owner is the same, and how many executions were extended.
+/// A record: its number, the UID, namespace and name of the store that claims it, whether the claim is fresh, the name of its
+/// table, whether it is from a dump, whether the owner is the same, and how many executions were extended.
 type Row = (i64, Option<String>, Option<String>, Option<String>, bool, Option<String>, bool, bool, i64);
 
-/// The records of other tables than that of `store_id` which were last known by the name that it has now. `fresh` is the condition
-/// that a claim was confirmed of late, by `$4` seconds.
+/// Returns the records of tables other than that of `store_id` whose last known name is the one that this table has now. `fresh` is
+/// the condition that a claim was confirmed within the last `$4` seconds.
 pub(super) async fn left(
     tx: &mut PgConnection,
     mapping: &Mapping,
@@ -143,8 +143,8 @@ pub(super) async fn left(
     Ok(rows.into_iter().map(left).collect())
 }
 
-/// How many messages and events of these records are still to be delivered, where this login can know that. It is only told: that
-/// it cannot be counted fails nothing.
+/// Returns how many messages and events of these records are still to be delivered, if this login can find out. It is only
+/// reported, so a failure to count them is not an error.
 async fn undelivered(tx: &mut PgConnection, records: &[i64]) -> Result<BTreeMap<i64, i64>, sqlx::Error> {
     if records.is_empty() || !outbox::usable(tx).await? {
         return Ok(BTreeMap::new());

@@ -1,16 +1,17 @@
-//! Ids of executions and jobs that are kept as text.
+//! Ids of executions and jobs that are stored as text.
 
 use super::mapping::IdType;
 
-/// What a text says as an id of this type; null if it can be none. It is of the column's type, so that its index serves.
+/// Returns the expression that casts a text to an id of this type; NULL if it is not one. It has the type of the column, so that
+/// the column's index can be used.
 pub(super) fn id_of(text: &str, type_: IdType) -> String {
     format!("CASE WHEN {} THEN {text}::{sql} END", sane(text, type_.sql()), sql = type_.sql())
 }
 
-/// The condition that `text` can be cast to an id of this SQL type.
+/// Returns the condition that `text` can be cast to an id of this SQL type.
 pub(super) fn sane(text: &str, type_: &str) -> String {
     if type_ == IdType::Integer.sql() {
-        // A regular expression takes ten times as long, and there may be a thousand rules: only where it must decide.
+        // A regular expression takes ten times as long, and there may be a thousand rules, so it is used only if it must decide.
         format!(
             "CASE WHEN length({text}) < 19 AND {text} > '' AND translate({text}, '0123456789', '') = '' THEN true \
              WHEN {text} ~ '^-?[0-9]{{1,19}}$' \

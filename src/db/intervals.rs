@@ -1,9 +1,9 @@
-//! Lengths of time as Postgres reads and tells them.
+//! Conversions between lengths of time and intervals of Postgres.
 
 use chrono::TimeDelta;
 use sqlx::postgres::types::PgInterval;
 
-/// As Postgres reads an interval of any length: hours may have many digits, other units only as many as fit 32 bits.
+/// Formats a length of time as an interval. Postgres accepts any number of digits for hours, but only 32 bits for other units.
 pub(super) fn interval(length: TimeDelta) -> String {
     let micros = length.num_microseconds().unwrap_or(i64::MAX);
     let (hours, rest) = (micros / 3_600_000_000, micros % 3_600_000_000);
@@ -11,12 +11,12 @@ pub(super) fn interval(length: TimeDelta) -> String {
     format!("{hours}:{minutes:02}:{:02}.{:06}", rest / 1_000_000, rest % 1_000_000)
 }
 
-/// The longest and the shortest length that a rule can have, whatever the table says: more than a spec can say, and so little that it can
-/// be added to any instant that is told.
+/// The maximum length of a rule in either direction, in microseconds, whatever the table contains: longer than a spec can express,
+/// and short enough to be added to any supported instant.
 const FARTHEST: i64 = 1_000_000 * 3_600 * 1_000_000;
 
-/// The operator writes rules in hours and less. An interval of somebody else may have days and months, which count as Postgres
-/// compares them, and may be longer than any time.
+/// Converts an interval. The operator writes rules in hours and smaller units. An interval that somebody else wrote may have days
+/// and months, which count as Postgres compares them, and may be longer than any supported time.
 pub(super) fn delta(interval: &PgInterval) -> TimeDelta {
     const DAY: i64 = 86_400_000_000;
     let days = i64::from(interval.months) * 30 + i64::from(interval.days);

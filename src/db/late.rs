@@ -1,5 +1,5 @@
-//! Executions that the operator or a person had ended, and that were finished otherwise later: their worker lived. Told once
-//! each, as `FinishedLate`, since what was told of them before is wrong and their timeout was too short.
+//! Executions that the operator or a person ended and that were finished with another result later: their worker was alive. Each is
+//! reported once as `FinishedLate`, because the earlier report was wrong and their timeout was too short.
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -11,40 +11,41 @@ use super::ids::id_of;
 use super::mapping::wire;
 use super::{Database, DbError, Ledger, Mapping, outbox};
 
-/// What is recorded of such an execution.
+/// The action that is recorded for such an execution.
 pub const FINISHED_LATE: &str = "FinishedLate";
 
-/// How many records one step looks at of each, the newest and those that are next. It costs a few milliseconds.
+/// The number of records that one step checks, both of the newest and of the next ones. It costs a few milliseconds.
 const STEP: i64 = 500;
 
 /// An execution that was finished after it had been ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Late {
-    /// The row.
+    /// The id of the row.
     pub id: String,
     /// Its job.
     pub job_id: Option<String>,
-    /// When the operator or a person had ended it.
+    /// The time at which the operator or a person ended it.
     pub ended_at: DateTime<Utc>,
-    /// What the row says now.
+    /// Its present status in the table.
     pub status: String,
 }
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// Those that were found and recorded.
+    /// The executions that were found and recorded.
     pub found: Vec<Late>,
-    /// Where the next step goes on: before this record; `None`: at the latest.
+    /// The record before which the next step continues; `None` to start from the latest.
     pub before: Option<i64>,
 }
 
-/// Looks at the latest `STEP` records and at the next `STEP` before `before`, and records which of their executions were finished
-/// otherwise since. Mostly that is soon after, so the latest come up each time; all others are walked through, the latest first.
-/// Where none of a step is of the last days the next step begins anew: records that were adopted are not in the order of time.
+/// Checks the latest `STEP` records and the next `STEP` before `before`, and records which of their executions were finished with
+/// another result since. Most finish soon after they were ended, so each step checks the latest; the steps walk through all others
+/// from the latest to the oldest. If no record of a step is from the last days, the next step starts again: adopted records are not
+/// in the order of time.
 ///
 /// # Errors
-/// Those of the database; then nothing was recorded.
+/// Returns the errors of the database; then nothing was recorded.
 pub async fn step(
     database: &Database,
     m: &Mapping,
@@ -53,7 +54,7 @@ pub async fn step(
 ) -> Result<Step, DbError> {
     let Ledger::Tables { store_id, .. } = ledger else { return Ok(Step::default()) };
     let with = found(m);
-    // Mostly there is none, and then nothing is written.
+    // Usually there is none, and then nothing is written.
     let sql = format!(
         "{with} SELECT (SELECT count(*) > 0 FROM found),
                        (SELECT min(event_id) FROM walk HAVING count(*) = {STEP} AND max(at) > {SINCE})"
@@ -100,17 +101,17 @@ pub async fn step(
     Ok(Step { found: rows.iter().map(late).collect::<Result<_, _>>()?, before: next })
 }
 
-/// An instant as people read it.
+/// Formats an instant for people.
 fn shown(instant: &str) -> String {
     format!("to_char({instant} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')")
 }
 
-/// Since when records count: who finishes an execution more than seven days after it was ended is not waited for.
+/// The start of the period in which records count: an execution that finishes more than seven days after it was ended is ignored.
 const SINCE: &str = "statement_timestamp() - make_interval(days => 7)";
 
-/// The records to look at, and the rows that say otherwise. A row that starts at another time belongs to another run, and so
-/// does one that was seen to run again with the same start and was past its deadline. A row without a start says nothing of which
-/// run it is. A worker that obeys a person's wish to cancel is not late.
+/// Returns the records to check, and the rows that contradict them. A row with another start belongs to another run, and so does a
+/// row that was seen to run again with the same start and past its deadline. A row without a start does not show which run it
+/// belongs to. A worker that obeys a person's request to cancel is not late.
 fn found(m: &Mapping) -> String {
     format!(
         "WITH walk AS MATERIALIZED (

@@ -1,4 +1,4 @@
-//! What is stale, row by row, with the reason and the object that says so: what a sweep would do, and the dry run.
+//! Lists stale executions, each with the reason and the object that decides it: what a sweep would do, and the dry run.
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -11,29 +11,29 @@ use super::{Database, DbError, Judge};
 /// A stale execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stale {
-    /// The row.
+    /// The id of the row.
     pub id: String,
     /// Its job.
     pub job_id: Option<String>,
     /// Its number within the job.
     pub number: Option<i64>,
-    /// When it started; `None`: only its creation is known.
+    /// Its start; `None` if only its creation is known.
     pub started_at: Option<DateTime<Utc>>,
-    /// When it should have ended.
+    /// Its deadline.
     pub deadline: Option<DateTime<Utc>>,
-    /// Why it is stale.
+    /// The reason why it is stale.
     pub reason: String,
-    /// The object that says so.
+    /// The object that decides it.
     pub source: String,
-    /// What becomes of it: `Fail`, `Cancel` or `AlertOnly`.
+    /// The action for it: `Fail`, `Cancel` or `AlertOnly`.
     pub action: String,
 }
 
-/// Every stale execution, those too that are to run on, the longest running first; at most `limit`.
+/// Returns the stale executions, at most `limit`, including those that are allowed to continue, the longest-running first.
 pub async fn stale(database: &Database, judge: &Judge<'_>, limit: i64) -> Result<Vec<Stale>, DbError> {
     let m = judge.mapping;
     let sql = format!(
-        // Rules are joined to what is listed, not to all that is stale.
+        // The rules are joined to the listed rows only, not to all stale rows.
         "WITH {ctes},
          listed AS MATERIALIZED (
              SELECT stale.* FROM stale JOIN {table} AS t ON {id} = stale.id ORDER BY {counts_from}, {id} LIMIT {limit})

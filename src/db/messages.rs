@@ -1,5 +1,5 @@
-//! Messages, from when they are written until they have been delivered or given up. Whoever delivers one takes it first,
-//! so that two operators seldom deliver the same one; a crash in between has it delivered again.
+//! Messages, from the time they are written until they are delivered or given up. An operator takes a message before it delivers
+//! it, so that two operators rarely deliver the same one; after a crash in between it is delivered again.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -12,32 +12,32 @@ use super::{Database, DbError, Mapping};
 use crate::notify::digest::Letter;
 use crate::notify::message::Message;
 
-/// How many messages are taken at a time, and of one channel, which does not hold up the others.
+/// The maximum number of messages taken at a time, in total and of one channel, so that a channel does not hold up the others.
 const AT_ONCE: i64 = 8;
 const OF_CHANNEL: i64 = 4;
 
-/// How long whoever took a message has to deliver it, in seconds: more than an attempt may take.
+/// The time that an operator has to deliver a message it took, in seconds: more than an attempt may take.
 const HOLD_SECONDS: f64 = 60.0;
 
-/// How many messages one statement gives up or forgets.
+/// The maximum number of messages that one statement gives up or deletes.
 const BATCH: i64 = 1_000;
 
-/// What there is to do.
+/// The pending work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
     /// The database's time.
     pub now: DateTime<Utc>,
-    /// Since when something waits in the outbox.
+    /// The time since which an entry waits in the outbox.
     pub posted: Option<DateTime<Utc>>,
-    /// When messages were last written.
+    /// The time at which messages were last written.
     pub told: Option<DateTime<Utc>>,
-    /// When to try the next message of a channel that is not held.
+    /// The time of the next attempt for a channel that is not held.
     pub next: Option<DateTime<Utc>>,
-    /// How many messages are still to be delivered.
+    /// The number of messages that are still to be delivered.
     pub waiting: i64,
-    /// For which channels.
+    /// The channels of those messages.
     pub channels: Vec<String>,
-    /// How much waits that another store had written within the last week, and that is not delivered.
+    /// The number of waiting entries and messages that another store wrote within the last week, and that are not delivered.
     pub foreign: i64,
 }
 
@@ -50,9 +50,9 @@ pub struct Taken {
     pub channel: String,
     /// An address; empty for a webhook.
     pub recipient: String,
-    /// What it tells; `None`: an older version wrote it, and it cannot be read.
+    /// The content; `None` if an older version wrote it and it cannot be read.
     pub message: Option<Message>,
-    /// How often it was tried, this time included.
+    /// The number of attempts, including this one.
     pub attempts: i32,
 }
 
@@ -63,11 +63,11 @@ pub struct GivenUp {
     pub id: Uuid,
     /// Its channel.
     pub channel: String,
-    /// Why the last attempt failed, if there was one.
+    /// The reason why the last attempt failed, if there was one.
     pub error: Option<String>,
 }
 
-/// Writes messages that are to be delivered at once, as part of `tx`.
+/// Writes messages that are due at once, as part of `tx`.
 pub(super) async fn write(
     tx: &mut sqlx::PgConnection,
     store_id: i64,
@@ -76,7 +76,7 @@ pub(super) async fn write(
     for letters in letters.chunks(500) {
         let all = || letters.iter();
         let bodies: Vec<serde_json::Value> =
-            // Texts, numbers and times only: there is nothing in it that JSON cannot have.
+            // They contain only texts, numbers and times, which JSON can always represent.
             all().map(|letter| serde_json::to_value(&letter.message).unwrap_or_default()).collect();
         sqlx::query(
             "INSERT INTO jobexec.messages (message_id, store_id, channel, recipient, message, created_at, attempts,
@@ -97,7 +97,7 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// What there is to do, apart from messages of the channels in `held`.
+/// Returns the pending work, without messages of the channels in `held`.
 pub async fn pending(database: &Database, store_id: i64, held: &[String]) -> Result<Pending, DbError> {
     let mut tx = database.read().await?;
     let row = sqlx::query(AssertSqlSafe(format!(
@@ -136,12 +136,12 @@ pub async fn pending(database: &Database, store_id: i64, held: &[String]) -> Res
     })
 }
 
-/// Takes some messages that are due, of channels that are not in `held`: of each channel in turn, and first those that were
-/// never tried, so that nobody waits behind those who are refused again and again. In the order in which to deliver them.
+/// Takes some due messages of channels that are not in `held`, in the order in which to deliver them: from each channel in turn,
+/// and first those that were never tried, so that they do not wait behind messages that are rejected again and again.
 pub async fn take(database: &Database, store_id: i64, held: &[String]) -> Result<Vec<Taken>, DbError> {
     let mut tx = database.write().await?;
     let rows = sqlx::query(AssertSqlSafe(format!(
-        // A row that is to be locked cannot be counted in the same query, and another operator may have taken it meanwhile.
+        // `FOR UPDATE` is not allowed with a window function, and another operator may have taken a row in the meantime.
         "WITH due AS (
              SELECT array_agg(message_id ORDER BY turn, tried, next_attempt_at) AS ids FROM (
                  SELECT message_id, next_attempt_at, attempts > 0 AS tried,
@@ -178,7 +178,7 @@ pub async fn take(database: &Database, store_id: i64, held: &[String]) -> Result
                 id: row.try_get("message_id")?,
                 channel: row.try_get::<Option<_>, _>("channel")?.unwrap_or_default(),
                 recipient: row.try_get::<Option<_>, _>("recipient")?.unwrap_or_default(),
-                // One that cannot be read holds up no other.
+                // A message that cannot be read does not hold up the others.
                 message: row.try_get("message").ok().and_then(|message| serde_json::from_value(message).ok()),
                 attempts: row.try_get::<Option<_>, _>("attempts")?.unwrap_or(1),
             })
@@ -186,7 +186,7 @@ pub async fn take(database: &Database, store_id: i64, held: &[String]) -> Result
         .collect()
 }
 
-/// Whether `address` is the owner's of one of these executions, by the table as it is now.
+/// Reports whether `address` belongs to the owner of one of these executions in the present table.
 pub async fn is_owner(
     database: &Database,
     m: &Mapping,
@@ -212,12 +212,12 @@ pub async fn is_owner(
     Ok(owns)
 }
 
-/// Remembers that a message was delivered.
+/// Records that a message was delivered.
 pub async fn delivered(database: &Database, id: Uuid) -> Result<(), DbError> {
     end(database, id, "Delivered", None).await
 }
 
-/// Gives a message up that will never be delivered, for this reason.
+/// Gives up a message that will never be delivered, for this reason.
 pub async fn give_up(database: &Database, id: Uuid, error: &str) -> Result<(), DbError> {
     end(database, id, "GivenUp", Some(error)).await
 }
@@ -238,7 +238,7 @@ async fn end(database: &Database, id: Uuid, outcome: &str, error: Option<&str>) 
     Ok(())
 }
 
-/// Remembers that an attempt failed, and when to make the next one.
+/// Records that an attempt failed, and when to make the next one.
 pub async fn failed(
     database: &Database,
     id: Uuid,
@@ -260,8 +260,8 @@ pub async fn failed(
     Ok(())
 }
 
-/// Remembers that the recipient of a message was refused, which speaks for all that waits for the same one: none of it is
-/// tried before `pause` of how often any of it was.
+/// Records that the recipient of a message was rejected. This applies to everything that waits for the same recipient: none of it
+/// is tried before the `pause` for the highest number of attempts among them.
 pub async fn refused(
     database: &Database,
     store_id: i64,
@@ -270,7 +270,7 @@ pub async fn refused(
     pause: impl Fn(i32) -> std::time::Duration + Send,
 ) -> Result<(), DbError> {
     let mut tx = database.write().await?;
-    // Locked in one order, so that those who are at it at the same time wait for each other.
+    // Locked in one order, so that concurrent transactions wait for each other.
     let attempts: Vec<i32> = sqlx::query_scalar(
         "SELECT attempts FROM jobexec.messages
          WHERE store_id = $1 AND channel = $2 AND recipient = $3 AND ended_at IS NULL ORDER BY message_id FOR UPDATE",
@@ -300,7 +300,7 @@ pub async fn refused(
     Ok(())
 }
 
-/// Has messages of these channels that were put off be tried at once. Those that somebody may have taken come by themselves.
+/// Makes postponed messages of these channels due at once. Messages that an operator may have taken become due by themselves.
 pub async fn hasten(database: &Database, store_id: i64, channels: &[String]) -> Result<(), DbError> {
     let mut tx = database.write().await?;
     sqlx::query(
@@ -320,8 +320,8 @@ pub async fn hasten(database: &Database, store_id: i64, channels: &[String]) -> 
     Ok(())
 }
 
-/// Gives up messages that are older than `after` and were tried, or cannot be since their channel is one of those that fail.
-/// Those of one that is only slowed down are tried once, however late.
+/// Gives up messages that are older than `after` and were tried, or cannot be tried because their channel is in `failing`. Messages
+/// of a channel that is only slowed down are tried once, however late.
 pub async fn give_up_old(
     database: &Database,
     store_id: i64,
@@ -349,10 +349,11 @@ pub async fn give_up_old(
     Ok(rows.into_iter().map(|(id, channel, error)| GivenUp { id, channel, error }).collect())
 }
 
-/// How long anything waits at the most, in seconds: the longest `giveUpAfter`.
+/// The maximum time that anything waits, in seconds: the longest `giveUpAfter`.
 const LONGEST_SECONDS: f64 = 168.0 * 3_600.0;
 
-/// Gives up what has waited for longer than any spec allows, as where nobody is to be told any more.
+/// Gives up entries and messages that have waited for longer than any spec allows, for example because there are no recipients any
+/// more.
 pub async fn expire(database: &Database, store_id: i64) -> Result<(), DbError> {
     let mut tx = database.write().await?;
     for sql in [
@@ -361,7 +362,7 @@ pub async fn expire(database: &Database, store_id: i64) -> Result<(), DbError> {
         "DELETE FROM jobexec.outbox AS m
          WHERE store_id = $1 AND at < statement_timestamp() - make_interval(secs => $2)",
     ] {
-        // What another store had written is that one's.
+        // What another store wrote belongs to that store.
         let sql = AssertSqlSafe(format!("{sql} AND {}", ours("m")));
         sqlx::query(sql).bind(store_id).bind(LONGEST_SECONDS).persistent(false).execute(&mut *tx).await?;
     }
@@ -369,7 +370,7 @@ pub async fn expire(database: &Database, store_id: i64) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Forgets some messages that were delivered or given up longer than `retention` ago. Returns whether there may be more.
+/// Deletes some messages that were delivered or given up longer than `retention` ago. Returns whether there may be more.
 pub async fn forget(database: &Database, store_id: i64, retention: TimeDelta) -> Result<bool, DbError> {
     let mut tx = database.write().await?;
     let gone = sqlx::query(

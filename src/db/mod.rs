@@ -1,23 +1,23 @@
-//! All SQL of this house. Everything here speaks to one database on behalf of one store.
+//! All SQL of the operator. Everything here accesses one database on behalf of one store.
 //!
-//! - [`url`] and [`connect`] turn a Secret's URL into connections, and hand out transactions with their timeouts set (`timeouts`);
-//!   stores that log in alike share them ([`pool`]), and what a server sends is checked before sqlx sees it ([`relay`]); what it
-//!   objects to is an [`error`], in its own words (`server_text`);
-//! - [`mapping`] turns the names of a spec into quoted SQL, once the catalog has told the types of the `columns` ([`validate`]) and
-//!   that row-level security hides nothing (`visibility`); `ids` and `intervals` are texts that Postgres reads;
-//! - [`decode`] reads instants and arrays of which a server may say anything;
-//! - [`judge`] is the one predicate that says which executions are stale, and for which `reason`: [`sweep`], [`observe`],
-//!   [`warnings`] and [`execution`] use it and nothing else; so do [`running`] and [`cleanup`], where a person asks ([`asked`]),
-//!   perhaps about those of which there is a `suspicion`;
-//! - [`cancel`] ends what a person asked to have ended, [`extend`] gives it more time (`granted`), of which nothing is lost
-//!   ([`promise`]);
-//! - [`evidence`], [`observations`], [`again`] and [`history`] gather what it judges by beside the rows themselves;
-//! - [`held`] says which stale rows others hold, [`late`] finds what was ended and had lived;
-//! - [`identity`] says which record is a table's; [`ledger`], [`stores`] and [`rules`] keep the operator's own tables, which
-//!   [`schema`] creates, and whose faults (`record_fault`) are no execution's ([`own`]); [`extras`] are additions to the
-//!   application's table, with [`refusals`] and [`hints`] to read what they tell; [`audit`] reads what was done, [`samples`] what
-//!   the figures were, [`stats`] how long executions take and how they end; [`retention`] forgets;
-//! - [`outbox`] and [`messages`] keep what people are still to be told of; [`adopt`] takes over what another store has left.
+//! - [`url`] and [`connect`] turn a Secret's URL into connections, and provide transactions with timeouts (`timeouts`). Stores with
+//!   the same login share connections ([`pool`]). The [`relay`] checks what a server sends before sqlx reads it, and an [`error`]
+//!   quotes the text of the server (`server_text`).
+//! - [`mapping`] turns the names of a spec into quoted SQL, after [`validate`] has read the types of the `columns` from the catalog
+//!   and checked that row-level security hides nothing (`visibility`). `ids` and `intervals` convert texts that Postgres reads.
+//! - [`decode`] reads instants and arrays, in which a server may send anything.
+//! - [`judge`] is the only predicate that decides which executions are stale, and for which `reason`. [`sweep`], [`observe`],
+//!   [`warnings`] and [`execution`] use it and nothing else; so do [`running`] and [`cleanup`] at a person's request ([`asked`]),
+//!   which may concern executions with a `suspicion`.
+//! - [`cancel`] ends an execution at a person's request, [`extend`] gives it more time (`granted`), and [`promise`] ensures that
+//!   none of that time is lost.
+//! - [`evidence`], [`observations`], [`again`] and [`history`] collect what the predicate uses in addition to the rows themselves.
+//! - [`held`] finds stale rows that other transactions lock, [`late`] finds executions that were ended although they were alive.
+//! - [`identity`] finds the record of a table. [`ledger`], [`stores`] and [`rules`] maintain the operator's own tables, which
+//!   [`schema`] creates, and whose faults (`record_fault`) are not the fault of an execution ([`own`]). [`extras`] are additions to
+//!   the application's table; [`refusals`] and [`hints`] read what they report. [`audit`] reads what was done, [`samples`] earlier
+//!   counts, and [`stats`] how long executions take and how they end. [`retention`] deletes old records.
+//! - [`outbox`] and [`messages`] store the notifications that are still to be sent. [`adopt`] takes over what another store left.
 //!
 //! No two files use each other, neither directly nor through others.
 

@@ -1,5 +1,5 @@
-//! What was seen of executions and is in no column of theirs: since when it is so is kept in `jobexec.observations`, so
-//! that an operator that was restarted knows it, and everybody who reads the same tables.
+//! Facts that were observed about executions and that their columns do not contain. `jobexec.observations` stores since when each
+//! has been true, so that a restarted operator and everybody else who reads the tables knows it.
 
 mod kind;
 
@@ -12,26 +12,27 @@ use super::ids::id_of;
 use super::judge::Rules;
 use super::{Database, DbError, Judge};
 
-/// Observations of one kind, as two queries for `execution_id` (text) and `started_at` (timestamptz, of the execution; NULL
-/// where it has none), the first one also for `detail` (text). Both may use `$1`, the store's id in the operator's tables.
+/// Observations of one kind, as two queries that return `execution_id` (text) and `started_at` (timestamptz, the start of the
+/// execution; NULL if it has none); the first one also returns `detail` (text). Both may use `$1`, the store's id in the operator's
+/// tables.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Of which kind.
+    /// The kind.
     pub kind: Kind,
-    /// The executions of which it is so now: each is kept with the time at which that was first seen.
+    /// The executions for which it is true now: each is stored with the time of the first observation.
     pub now: String,
-    /// Those of which it still matters that it once was so; `None`: only those of which it is so now, which are `seen`. Of all
-    /// others it is forgotten.
+    /// The executions for which it still matters that it was once true; `None`: only those for which it is true now, which the
+    /// query calls `seen`. Observations of all other executions are deleted.
     pub matters: Option<String>,
-    /// What the queries may use as `$2`, `$3` and `$4`, and then must: a text and two arrays of texts.
+    /// The values that the queries may use as `$2`, `$3` and `$4`, and then must use: a text and two arrays of texts.
     pub parameters: Option<(String, Vec<String>, Vec<String>)>,
 }
 
-/// Brings what is kept in step with what is seen; writes nothing where nothing changed. An execution that was seen with
-/// another start is another one. Without the operator's tables nothing is kept.
+/// Synchronizes the stored observations with the current ones; writes nothing if nothing changed. An execution with another start
+/// counts as another execution. Without the operator's tables nothing is stored.
 ///
 /// # Errors
-/// Those of the database; then nothing was written.
+/// Returns the errors of the database; then nothing was written.
 pub async fn update(database: &Database, judge: &Judge<'_>, seen: &Seen) -> Result<(), DbError> {
     let Rules::Table(store_id) = judge.rules else { return Ok(()) };
     let kind = seen.kind.as_str();
@@ -52,7 +53,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>, seen: &Seen) -> Resu
         now = seen.now,
         matters = seen.matters.as_deref().unwrap_or("SELECT * FROM seen"),
     );
-    // Of the rows of another table nothing is seen.
+    // Rows of another table are not observed.
     let differs = format!(
         "{with} SELECT COALESCE({own}, false) AND (EXISTS (SELECT FROM fresh) OR EXISTS (SELECT FROM over))",
         own = judge.mapping.of_record("$1"),
@@ -73,10 +74,10 @@ pub async fn update(database: &Database, judge: &Judge<'_>, seen: &Seen) -> Resu
     write_if(database, bind(differs), bind(write)).await
 }
 
-/// Writes where the first statement says that there is something to write: mostly there is nothing.
+/// Writes only if the first statement returns that there is something to write: usually there is nothing.
 ///
 /// # Errors
-/// Those of the database; then nothing was written.
+/// Returns the errors of the database; then nothing was written.
 pub(super) async fn write_if(
     database: &Database,
     differs: Statement<'_>,
@@ -96,11 +97,12 @@ pub(super) async fn write_if(
 /// A statement with its parameters.
 pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
-/// Notes since when executions run without a start, in rows that nobody has written since: their time counts from then. What
-/// wrote the row may have finished that run and claimed it for the next one, which nobody sees between two looks.
+/// Records since when executions run without a start, in rows that nobody has written since: their time counts from then. The
+/// transaction that wrote a row may have finished that run and claimed the row for the next one, which nobody sees between two
+/// checks.
 ///
 /// # Errors
-/// Those of [`update`].
+/// Returns the errors of [`update`].
 pub async fn update_running_without_start(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
     let m = judge.mapping;
     let now = format!(
@@ -116,10 +118,10 @@ pub async fn update_running_without_start(database: &Database, judge: &Judge<'_>
         .await
 }
 
-/// Notes which executions are paused, and adds up for how long they were: until it is seen that they run again.
+/// Records which executions are paused, and adds up their pauses until they are seen to run again.
 ///
 /// # Errors
-/// Those of [`update`].
+/// Returns the errors of [`update`].
 pub async fn update_paused(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
     let m = judge.mapping;
     let Rules::Table(store_id) = judge.rules else { return Ok(()) };
@@ -127,7 +129,7 @@ pub async fn update_paused(database: &Database, judge: &Judge<'_>) -> Result<(),
         return Ok(());
     }
     let (kind, id, table, start) = (Kind::Paused.as_str(), m.id(), m.table(), m.started_at());
-    // What is noted already stays as it is: only what is new is written by this.
+    // Existing records stay unchanged: this writes only new ones.
     let noted = format!(
         "(SELECT o.detail FROM jobexec.observations AS o WHERE o.store_id = $1 AND o.kind = '{kind}'
           AND o.execution_id = {id}::text AND o.started_at = {start})"
@@ -146,7 +148,7 @@ pub async fn update_paused(database: &Database, judge: &Judge<'_>) -> Result<(),
     let matters = rows(format!("{} AND {kept}", m.alive()));
     update(database, judge, &Seen { kind: Kind::Paused, now, matters: Some(matters), parameters: None })
         .await?;
-    // By the ids of the table, so that its index serves: mostly none has changed, and then each is looked for.
+    // Searches by the ids of the table, so that its index is used: usually none has changed, and then each is looked up.
     let changed = format!(
         "FROM {table} AS t WHERE o.store_id = $1 AND o.kind = '{kind}' AND {id} = {key}
            AND o.started_at = {start} AND {begun} AND (o.detail IS NULL) <> ({paused})",

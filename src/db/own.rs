@@ -1,5 +1,5 @@
-//! Faults of the operator's own tables. What they refuse is never the fault of an execution: it is ended all the same, and
-//! the store's condition `AuditAvailable` says what was not recorded and how to mend it.
+//! Faults of the operator's own tables. If they reject a record, the execution is not at fault: it is ended nevertheless, and the
+//! store's condition `AuditAvailable` reports what was not recorded and how to fix it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use super::record_fault::{FURTHEST, NUMBERED};
 pub use super::record_fault::{Fault, is_fault};
 use super::{Database, DbError};
 
-/// Whether an error may come from the operator's own tables, although it does not name them.
+/// Reports whether an error may come from the operator's own tables although it does not name them.
 fn may_be_ours(error: &DbError) -> bool {
     matches!(
         error,
@@ -16,10 +16,10 @@ fn may_be_ours(error: &DbError) -> bool {
     )
 }
 
-/// Tries to record, and keeps nothing of it. Returns what refuses the record, if something does.
+/// Tries to write a record and rolls it back. Returns the fault that rejects the record, if there is one.
 ///
 /// # Errors
-/// Those that say nothing of the tables, as where the server is away.
+/// Returns errors that say nothing about the tables, for example if the server is unreachable.
 pub async fn probe(database: &Database, ledger: &Ledger) -> Result<Option<Fault>, DbError> {
     let Ledger::Tables { store_id, outbox } = ledger else { return Ok(None) };
     let records = [
@@ -60,13 +60,13 @@ pub async fn probe(database: &Database, ledger: &Ledger) -> Result<Option<Fault>
     Ok(None)
 }
 
-/// Sets the sequences of the operator's own tables to the highest number that is there, where this login may; none moves
-/// back. Returns whether it may set any.
+/// Sets the sequences of the operator's own tables to the highest existing number if this login may; none moves back. Returns
+/// whether the login may set any.
 pub async fn mend(database: &Database) -> Result<bool, DbError> {
     let mut mended = false;
     let mut tx = database.write().await?;
     for (_, table, column) in NUMBERED {
-        // By the index of each store's numbers: all of them may be many.
+        // Uses the index on each store's numbers, because reading all of them may be slow.
         let highest = match table {
             "stores" => format!("(SELECT max({column}) FROM jobexec.stores WHERE {column} < {FURTHEST})"),
             _ => format!(
@@ -86,7 +86,7 @@ pub async fn mend(database: &Database) -> Result<bool, DbError> {
     Ok(mended)
 }
 
-/// Where a piece of work records what it does: as it was asked to, until the tables turn out to be at fault.
+/// The ledger that a task records to: the requested one, until the tables turn out to be at fault.
 pub(super) struct Records<'a> {
     database: &'a Database,
     state: Mutex<State>,
@@ -94,9 +94,9 @@ pub(super) struct Records<'a> {
 
 struct State {
     ledger: Ledger,
-    /// Grows with each change, so that a statement that was begun before is only tried again.
+    /// Grows with each change, so that a statement that began before the change is only tried again.
     version: u32,
-    /// Whether it was asked if errors that do not name the tables come from them.
+    /// True once the tables were probed for errors that do not name them.
     probed: bool,
     mended: bool,
     fault: Option<Fault>,
@@ -108,19 +108,19 @@ impl<'a> Records<'a> {
         Self { database, state: Mutex::new(state) }
     }
 
-    /// Where to record now, and as of which version that is.
+    /// Returns the ledger to record to now, and its version.
     pub(super) fn ledger(&self) -> (u32, Ledger) {
         let state = self.state();
         (state.version, state.ledger.clone())
     }
 
-    /// Why not all is recorded, if that is so.
+    /// Returns the reason if not everything is recorded.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.state().fault.clone()
     }
 
-    /// Whether the operator's own tables are at fault for `error` of a statement that recorded as of `version`. Then it is
-    /// to be tried again, as [`Self::ledger`] says by now: after the sequences were mended, else without the record.
+    /// Reports whether the operator's own tables caused `error` in a statement that recorded with the ledger of `version`. If so,
+    /// the caller tries again with the present [`Self::ledger`]: after the sequences were fixed, or else without the record.
     pub(super) async fn at_fault(&self, version: u32, error: &DbError) -> Result<bool, DbError> {
         let (now, ledger) = self.ledger();
         if now != version {
@@ -150,7 +150,7 @@ impl<'a> Records<'a> {
         Ok(true)
     }
 
-    /// That they cannot be mended is no reason to stop.
+    /// Sets the sequences. A failure is no reason to stop.
     async fn mend(&self) -> bool {
         match mend(self.database).await {
             Ok(mended) => mended,
@@ -166,7 +166,7 @@ impl<'a> Records<'a> {
     }
 }
 
-/// What of a record is possible with the fault.
+/// Returns the part of the ledger that works despite the fault.
 fn without(ledger: &Ledger, fault: &Fault) -> Ledger {
     match ledger {
         Ledger::Tables { store_id, outbox: true } if fault.is_of("outbox") => {
@@ -176,11 +176,11 @@ fn without(ledger: &Ledger, fault: &Fault) -> Ledger {
     }
 }
 
-/// Does something and records it; where the operator's own tables refuse the record, without it. Returns also why not all
-/// was recorded, if that is so.
+/// Does the work and records it, or does it without the record if the operator's own tables reject the record. Also returns the
+/// reason if not everything was recorded.
 ///
 /// # Errors
-/// Those of the work itself.
+/// Returns the errors of the work itself.
 pub(super) async fn recorded<T, F>(
     database: &Database,
     ledger: &Ledger,

@@ -1,6 +1,5 @@
-//! One pool of connections for all stores that log in alike: 300 stores of one database take three connections, not
-//! nine hundred. A store is a `Member` of it for as long as its session is open; when the last one leaves, the connections
-//! are closed.
+//! One pool of connections for all stores with the same login: 300 stores of one database take three connections, not nine hundred.
+//! A store is a `Member` of the pool for as long as its session is open; when the last member leaves, the connections are closed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,13 +17,13 @@ use super::url::{Key, Login};
 use crate::boundary::{Place, caught};
 use crate::net::Dialer;
 
-/// How long connections that were given up may take to come back before they are cut.
+/// The time that abandoned connections have to return to the pool before they are cut.
 const DRAIN: Duration = Duration::from_mins(1);
 
-/// Connections younger than this are not opened anew for a new login: who asks for one is not the only one.
+/// Connections younger than this are not replaced to log in again, because several stores may request it at once.
 const YOUNG: Duration = Duration::from_secs(5);
 
-/// The pools of one operator, by who logs in where.
+/// The pools of one operator, by login.
 #[derive(Debug)]
 pub struct Pools {
     transport: Transport,
@@ -32,12 +31,12 @@ pub struct Pools {
 }
 
 impl Pools {
-    /// Whose connections are made by `dialer`.
+    /// Creates a set of pools whose connections `dialer` makes.
     pub fn new(dialer: Dialer) -> Self {
         Self { transport: Transport::new(dialer), pools: Mutex::default() }
     }
 
-    /// The pool of this login, with one more member that asks for `size` connections.
+    /// Joins the pool of this login with one more member, which requests `size` connections.
     pub(super) fn join(&self, login: &Login, size: u32) -> Result<Member, DbError> {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools.retain(|_, pool| pool.strong_count() > 0);
@@ -51,17 +50,17 @@ impl Pools {
     }
 }
 
-/// See the module.
+/// One pool of connections, and its members.
 pub(super) struct Pool {
     route: Route,
     state: Mutex<State>,
-    /// The last attempt to log in: when it ended, with which connections, and what came of it.
+    /// The last attempt to log in: when it ended, for which connections, and its result.
     proof: tokio::sync::Mutex<Option<Proof>>,
     hints: Hints,
 }
 
 impl fmt::Debug for Pool {
-    /// Without the options, whose own `Debug` shows the password.
+    /// Omits the options, whose own `Debug` shows the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("state", &self.state).finish_non_exhaustive()
     }
@@ -70,24 +69,25 @@ impl fmt::Debug for Pool {
 #[derive(Debug)]
 struct State {
     now: Connections,
-    /// How many connections each member asks for.
+    /// The number of connections that each member requests.
     members: HashMap<u64, u32>,
     joined: u64,
 }
 
-/// The connections in use at present.
+/// The present connections.
 #[derive(Clone, Debug)]
 pub(super) struct Connections {
     pub(super) pool: PgPool,
-    /// One for each connection, in the order of asking: who waits here waits for other stores, not for the server.
+    /// One permit for each connection, granted in the order of the requests: a caller that waits for a permit waits for other
+    /// stores, not for the server.
     pub(super) turns: Arc<Semaphore>,
-    /// One fewer, for those who read much, so that no deadline waits for them.
+    /// One permit fewer, for callers that read a lot, so that no deadline waits for them.
     pub(super) readers: Arc<Semaphore>,
-    /// Tells them from those before.
+    /// Distinguishes them from earlier ones.
     pub(super) number: u64,
     size: u32,
     born: Instant,
-    /// Their own, so that they end with it.
+    /// A route of their own, so that they end with it.
     _route: Route,
 }
 
@@ -99,7 +99,7 @@ struct Proof {
 }
 
 impl Connections {
-    /// None is opened before it is needed.
+    /// Creates connections that are opened only when they are needed.
     fn new(route: Route, size: u32, number: u64) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(size)
@@ -118,27 +118,27 @@ impl Connections {
         }
     }
 
-    /// Whether as many are open as may be, and all are in use.
+    /// Reports whether the maximum number is open and all are in use.
     pub(super) fn are_all_used(&self) -> bool {
         self.pool.size() >= self.size && self.pool.num_idle() == 0
     }
 
-    /// Closes them in the background, as they come back. Those that are still in use after that are cut.
+    /// Closes the connections in the background as they are returned. Those that are still in use after [`DRAIN`] are cut.
     fn drain(self) -> Option<JoinHandle<()>> {
-        // Without a runtime the process is at its end, and so are its connections.
+        // Without a runtime the process is ending, and so are its connections.
         let runtime = tokio::runtime::Handle::try_current().ok()?;
         Some(runtime.spawn(async move {
             if tokio::time::timeout(DRAIN, self.pool.close()).await.is_err() {
                 tracing::debug!("connections that were given up are still in use, and are cut");
             }
-            // With the route.
+            // Drops the route too.
             drop(self);
         }))
     }
 }
 
 impl Pool {
-    /// A pool that nobody else finds, with its first member.
+    /// Creates a pool that nobody else can find, with its first member.
     pub(super) fn new(
         transport: &Transport,
         login: &Login,
@@ -156,8 +156,7 @@ impl Pool {
         Ok((pool, member))
     }
 
-    /// One more member; `None`: the last one has just left. There are as many connections as the member asks for that asks
-    /// for most.
+    /// Adds a member; `None` if the last one has just left. The size of the pool is the largest size that any member requests.
     fn join(pool: &Arc<Self>, size: u32) -> Option<Member> {
         let mut state = pool.state();
         if state.members.is_empty() {
@@ -174,8 +173,8 @@ impl Pool {
         Some(Member { pool: pool.clone(), id, size })
     }
 
-    /// Sees that the server lets the operator in: the pool itself would try again until its timeout, and only report that.
-    /// One attempt counts for all who wait for it.
+    /// Checks that the server accepts the login: the pool itself would try again until its timeout, and report only the timeout.
+    /// One attempt counts for all callers that wait for it.
     async fn prove(&self) -> Result<(), DbError> {
         let asked = Instant::now();
         let mut proof = self.proof.lock().await;
@@ -199,9 +198,10 @@ impl Pool {
         Ok(sqlx::Connection::close(connection).await?)
     }
 
-    /// Puts new connections in the place of those in use; what is under way ends on the old ones.
+    /// Replaces the present connections with new ones; running statements end on the old ones.
     fn replace(&self, state: &mut State, size: u32) {
-        // Without a socket of their own, as when all files are in use, they share one and last as long as that.
+        // Without a socket of their own, for example if the process has too many open files, they share one, and last as long as it
+        // does.
         let route = self.route.again().unwrap_or_else(|error| {
             tracing::warn!(%error, "connections to a database share a socket within the operator");
             self.route.clone()
@@ -215,46 +215,46 @@ impl Pool {
     }
 }
 
-/// The part of one store in a pool, until it is dropped.
+/// The membership of one store in a pool, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Member {
     pool: Arc<Pool>,
     id: u64,
-    /// How many connections it asked for.
+    /// The number of connections that it requested.
     size: u32,
 }
 
 impl Member {
-    /// See [`Pool::prove`].
+    /// Checks that the server accepts the login: see [`Pool::prove`].
     pub(super) async fn prove(&self) -> Result<(), DbError> {
         self.pool.prove().await
     }
 
-    /// How long a connection may take, login included.
+    /// Returns how long a connection may take, login included.
     pub(super) fn connect_timeout(&self) -> Duration {
         self.pool.route.connect_timeout()
     }
 
-    /// The connections in use at present.
+    /// Returns the present connections.
     pub(super) fn now(&self) -> Connections {
         self.pool.state().now.clone()
     }
 
-    /// How many members there are.
+    /// Returns the number of members.
     pub(super) fn members(&self) -> usize {
         self.pool.state().members.len()
     }
 
-    /// How many connections it may use at a time. Where others are on the same pool it never takes the last one, nor all
-    /// of two: a table that is locked keeps those who wait for it, but not the neighbours.
+    /// Returns how many connections the member may use at a time. If others share the pool, it never takes the last one, unless it
+    /// requested two or fewer: a locked table delays the store that waits for it, but not its neighbours.
     pub(super) fn allowance(&self) -> u32 {
         let state = self.pool.state();
         let spared = u32::from(state.members.len() > 1 && self.size > 2 && self.size >= state.now.size);
         self.size - spared
     }
 
-    /// The connections with this number are no good: the next ones are new, for everybody on this pool. If somebody else has
-    /// said so already, they are new.
+    /// Replaces the connections with this number, which no longer work, for everybody on this pool. Does nothing if they were
+    /// already replaced.
     pub(super) fn renew(&self, number: u64) {
         let mut state = self.pool.state();
         if state.now.number == number {
@@ -263,7 +263,7 @@ impl Member {
         }
     }
 
-    /// Has the next connections log in anew, unless that was done just now.
+    /// Makes later connections log in again, unless the present ones are new.
     pub(super) fn log_in_anew(&self) {
         let mut state = self.pool.state();
         if state.now.born.elapsed() >= YOUNG {
@@ -272,24 +272,24 @@ impl Member {
         }
     }
 
-    /// Has `changed` called when the table `relation` has changed, until the listener is dropped.
+    /// Calls `changed` when the table `relation` has changed, until the listener is dropped.
     pub(super) fn listen(&self, relation: String, changed: impl Fn() + Send + Sync + 'static) -> Listener {
         self.pool.hints.listen(relation, changed)
     }
 
-    /// Leaves. The last one closes the connections: returned are those that are to be closed.
+    /// Leaves the pool. Returns the connections to close if this was the last member.
     fn leave(&self) -> Option<Connections> {
         let mut state = self.pool.state();
         let last = state.members.remove(&self.id).is_some() && state.members.is_empty();
         last.then(|| state.now.clone())
     }
 
-    /// Leaves, and waits until the connections are closed if it was the last one.
+    /// Leaves the pool, and waits until the connections are closed if this was the last member.
     pub(super) async fn leave_in_order(&self) {
         if let Some(connections) = self.leave() {
-            // It goes on without whoever stops to wait.
+            // Closing continues even if the caller stops waiting.
             if let Some(closing) = connections.drain() {
-                // It does not panic, nor is it aborted while there is a runtime.
+                // The task does not panic, and nothing aborts it while there is a runtime.
                 let _ = closing.await;
             }
         }

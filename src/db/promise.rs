@@ -1,5 +1,5 @@
-//! What people granted is not lost: the deadline that an extended run has is noted before the rules change, and when it is extended
-//! without an object. No later rule moves its deadline before that.
+//! Keeps the time that people granted: the deadline of an extended run is recorded before the rules change, and when the run is
+//! extended without an object. No later rule moves the deadline before that.
 
 use chrono::Utc;
 use sqlx::AssertSqlSafe;
@@ -9,18 +9,18 @@ use super::judge::Rules;
 use super::{Database, DbError, Judge, Mapping, rules};
 use crate::rules::Compiled;
 
-/// Notes what is promised by the rules that the table has for `store_id`, for the store of this source. To be called before they
-/// are replaced.
+/// Records the promised deadlines by the rules that the table has for `store_id`, for the store of this source. Call it before the
+/// rules are replaced.
 ///
 /// # Errors
-/// Those of the database. Then the rules must stay as they are.
+/// Returns the errors of the database. Then the rules must stay as they are.
 pub async fn keep(database: &Database, m: &Mapping, store_id: i64, store: &str) -> Result<(), DbError> {
     let any = "SELECT EXISTS (SELECT FROM jobexec.rules WHERE store_id = $1 AND scope = 'execution'
                               AND (extend_by IS NOT NULL OR promised_start IS NOT NULL))";
     let mut tx = database.read().await?;
     let any: bool = sqlx::query_scalar(any).bind(store_id).persistent(false).fetch_one(&mut *tx).await?;
     tx.commit().await?;
-    // Without a base no operator has judged by them.
+    // Without a base, no operator has judged by these rules.
     let effective_rules = if any { rules::load(database, store_id, store).await? } else { None };
     let Some(effective_rules) = effective_rules else { return Ok(()) };
     let mut tx = database.write().await?;
@@ -32,7 +32,8 @@ pub async fn keep(database: &Database, m: &Mapping, store_id: i64, store: &str) 
     Ok(())
 }
 
-/// The same by the base of `effective_rules` and the rules as the transaction sees them. Returns whether anything was noted.
+/// Records the promised deadlines by the base of `effective_rules` and the rules that the transaction sees. Returns whether
+/// anything was recorded.
 pub(super) async fn note(
     tx: &mut Tx,
     mapping: &Mapping,

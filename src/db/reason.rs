@@ -1,24 +1,24 @@
-//! The reasons for which an execution is stale.
+//! The reasons why an execution is stale.
 
-/// Why an execution is stale.
+/// The reason why an execution is stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
 pub enum Reason {
     /// It runs past its deadline.
     DeadlineExceeded,
-    /// Its worker has not said for too long that it is alive.
+    /// Its worker has not sent a heartbeat for too long.
     HeartbeatLost,
-    /// Its job is finished.
+    /// Its job has finished.
     JobFinished,
     /// A later execution of its job has started.
     Superseded,
     /// The Job or Pod that runs it has failed or is gone.
     WorkloadGone,
-    /// No evidence: a person asked to have it ended.
+    /// There is no evidence: a person requested to end it.
     ManualCleanup,
 }
 
 impl Reason {
-    /// All that are evidence. Of several the first counts.
+    /// All reasons that are evidence. If several apply, the first counts.
     pub const ALL: [Self; 5] = [
         Self::DeadlineExceeded,
         Self::HeartbeatLost,
@@ -27,7 +27,7 @@ impl Reason {
         Self::WorkloadGone,
     ];
 
-    /// In one `PascalCase` word, as everything that is recorded and reported has it.
+    /// Returns the reason as one `PascalCase` word, which is used in all records and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::DeadlineExceeded => "DeadlineExceeded",
@@ -39,12 +39,12 @@ impl Reason {
         }
     }
 
-    /// The reason of this name.
+    /// Returns the reason with this name.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().chain([Self::ManualCleanup]).find(|reason| reason.as_str() == text)
     }
 
-    /// What is wrong with such an execution, to be followed by what was done to it.
+    /// Returns what is wrong with such an execution. A text about the action follows it.
     pub const fn explanation(self) -> &'static str {
         match self {
             Self::DeadlineExceeded => "still running past its deadline",

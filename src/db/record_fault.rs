@@ -1,4 +1,4 @@
-//! Why one of the operator's own tables takes no record, and what to do about it.
+//! The reasons why one of the operator's own tables rejects a record, and the remedy.
 
 use std::fmt;
 
@@ -6,30 +6,30 @@ use sqlx::postgres::PgDatabaseError;
 
 use super::server_text::line;
 
-/// The tables that number their rows: the constraint that a number given twice violates, the table and its column.
+/// The tables that number their rows: the constraint that a repeated number violates, the table and its column.
 pub(super) const NUMBERED: [(&str, &str, &str); 3] = [
     ("events_pkey", "events", "event_id"),
     ("outbox_pkey", "outbox", "outbox_id"),
     ("stores_pkey", "stores", "store_id"),
 ];
 
-/// No sequence comes as far by itself. Whoever may insert records may choose a number of its own store's, and that must not use up
-/// the numbers of all others.
+/// A number that no sequence reaches by itself. A login that may insert records can choose the numbers of its own store's records,
+/// and that must not use up the numbers of all others.
 pub(super) const FURTHEST: i64 = 1_000_000_000_000_000_000;
 
-/// Why one of the operator's own tables takes no record at present.
+/// The reason why one of the operator's own tables rejects records at present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The table's name, without its schema.
     table: String,
-    /// The column whose sequence is behind the numbers that are there, if that is the fault.
+    /// The column whose sequence is behind the existing numbers, if that is the fault.
     column: Option<&'static str>,
-    /// What the server said.
+    /// The error text of the server.
     said: String,
 }
 
 impl Fault {
-    /// The fault that an error of the server is, if it names one of the operator's own tables.
+    /// Returns the fault for an error of the server if it names one of the operator's own tables.
     pub(super) fn of(error: &PgDatabaseError) -> Option<Self> {
         if error.schema() != Some("jobexec") {
             return None;
@@ -44,44 +44,44 @@ impl Fault {
         })
     }
 
-    /// That `table` gives out numbers that are there already.
+    /// Returns the fault that `table` assigns numbers that already exist.
     pub(super) fn behind(table: &str, said: &str) -> Self {
         let column = NUMBERED.into_iter().find(|(_, name, _)| *name == table).map(|(.., column)| column);
         Self { table: table.to_owned(), column, said: said.to_owned() }
     }
 
-    /// That `table` takes no record, for this reason.
+    /// Returns the fault that `table` rejects records, for this reason.
     pub(super) fn refused(table: &str, said: String) -> Self {
         Self { table: table.to_owned(), column: None, said }
     }
 
-    /// Whether it is a fault of this table.
+    /// Reports whether it is a fault of this table.
     pub(super) fn is_of(&self, table: &str) -> bool {
         self.table == table
     }
 
-    /// Whether it is a sequence that is behind, which setting it mends.
+    /// Reports whether a sequence is behind, which setting the sequence fixes.
     pub(super) const fn is_sequence_behind(&self) -> bool {
         self.column.is_some()
     }
 
-    /// One word for a condition's reason.
+    /// Returns the reason for a condition, one word.
     pub const fn reason(&self) -> &'static str {
         if self.is_sequence_behind() { SEQUENCE_BEHIND } else { RECORD_REFUSED }
     }
 
-    /// The same with the server's words changed by `edit`.
+    /// Returns the same fault, with the text of the server changed by `edit`.
     #[must_use]
     pub fn edited(self, edit: impl FnOnce(String) -> String) -> Self {
         Self { said: edit(self.said), ..self }
     }
 }
 
-/// The reasons of `AuditAvailable` for faults of the tables that are there.
+/// The reasons of `AuditAvailable` for faults of existing tables.
 const SEQUENCE_BEHIND: &str = "SequenceBehind";
 const RECORD_REFUSED: &str = "RecordRefused";
 
-/// Whether `reason` is that of a fault: the tables are there and are read.
+/// Reports whether `reason` is a fault: the tables exist and can be read.
 pub fn is_fault(reason: &str) -> bool {
     [SEQUENCE_BEHIND, RECORD_REFUSED].contains(&reason)
 }

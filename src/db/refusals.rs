@@ -1,12 +1,13 @@
-//! How often the transition trigger of [`super::extras`] refused a change.
+//! Counts the changes that the transition trigger of [`super::extras`] has rejected.
 
 use super::extras::REFUSALS;
 use super::{Database, DbError};
 
-/// The count so far, or `None` where the trigger was never installed.
+/// Returns the count so far, or `None` if the trigger was never installed.
 pub async fn count(database: &Database, store_id: i64) -> Result<Option<i64>, DbError> {
     let mut tx = database.read().await?;
-    // By the catalog, which is silent about a sequence that this login may not read, and by oid: names are found in any schema.
+    // Uses the catalog, which returns nothing for a sequence that this login may not read, and the oid, because a name could match
+    // in any schema.
     let count = sqlx::query_scalar(
         "SELECT COALESCE(pg_sequence_last_value(c.oid), 0) FROM pg_class AS c
          WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'jobexec') AND c.relkind = 'S'

@@ -1,4 +1,4 @@
-//! Lets go of records of what was done, and of the sweeps that did it, once they are old, in pieces that hold up nobody.
+//! Deletes old records of what was done, and of the sweeps that did it, in batches that do not hold up anybody.
 
 use chrono::TimeDelta;
 use sqlx::AssertSqlSafe;
@@ -6,27 +6,27 @@ use sqlx::AssertSqlSafe;
 use super::ids::id_of;
 use super::{Database, DbError, Mapping};
 
-/// How many records one statement looks at, and how many sweeps one deletes.
+/// The number of records that one statement checks, and of sweeps that one statement deletes.
 pub const BATCH: i64 = 2_000;
 
-/// What became of a piece.
+/// The result of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pruned {
-    /// All up to this record has been looked at; there may be old ones behind it.
+    /// Everything up to this record was checked; there may be more old records after it.
     UpTo(i64),
-    /// There are none behind it.
+    /// There are no more old records after it.
     All,
     /// This login may not delete records.
     Forbidden,
 }
 
-/// Deletes those of the next [`BATCH`] records behind `after`, in the order in which they were written, that are older
-/// than `retention`. What was done to an execution that still runs, or is paused, is kept: it is by its record that nobody is warned of
-/// it again. Records of other stores are theirs, also of those that nobody looks after now: who does next has a retention.
-/// With the end of the records as many sweeps go, if there are so many that are as old; the others next time.
+/// Deletes those of the next [`BATCH`] records after `after`, in the order in which they were written, that are older than
+/// `retention`. Keeps the records of an execution that still runs or is paused, because they prevent a repeated warning. Records of
+/// other stores belong to them, even if nobody manages their table now: the next store that does has a retention of its own. When
+/// the records are done, also deletes up to [`BATCH`] sweeps of that age, and leaves the rest to the next call.
 ///
 /// # Errors
-/// Those of the database; then nothing was deleted.
+/// Returns the errors of the database; then nothing was deleted.
 pub async fn prune(
     database: &Database,
     m: &Mapping,
@@ -35,7 +35,7 @@ pub async fn prune(
     after: i64,
 ) -> Result<Pruned, DbError> {
     let mut tx = database.write().await?;
-    // An operator that was brought up to date may run with the grants of the one before.
+    // An operator that was upgraded may run with the grants of the previous version.
     let may: bool = sqlx::query_scalar("SELECT has_table_privilege('jobexec.events', 'DELETE')")
         .persistent(false)
         .fetch_one(&mut *tx)
@@ -43,8 +43,8 @@ pub async fn prune(
     if !may {
         return Ok(Pruned::Forbidden);
     }
-    // By the order of the records, which is almost that of their times, no index on the time is needed, whose upkeep
-    // each sweep would pay for. One young record among old ones is no end: a clock may have been wrong.
+    // The order of the records is almost the order of their times, so no index on the time is needed, which each sweep would have
+    // to maintain. One young record among old ones is not the end: a clock may have been wrong.
     let sql = format!(
         "WITH batch AS MATERIALIZED (
              SELECT event_id, at, execution_id FROM jobexec.events
@@ -77,8 +77,8 @@ pub async fn prune(
     Ok(last.map_or(Pruned::All, Pruned::UpTo))
 }
 
-/// Deletes the oldest of the sweeps that are older than `retention`, where this login may. That nobody was told of one in
-/// all that time is past mending.
+/// Deletes the oldest of the sweeps that are older than `retention`, if this login may. If nobody was notified of a sweep in all
+/// that time, it is too late.
 async fn forget_sweeps(
     tx: &mut sqlx::PgConnection,
     store_id: i64,

@@ -1,5 +1,5 @@
-//! The executions as a person lists them, page by page: found in the order of an index, and judged by the one predicate
-//! only once they are on the page. So the first page of a million comes as fast as that of ten.
+//! Lists executions for a person, page by page. They are found in the order of an index, and judged by the predicate only once they
+//! are on the page, so the first page of a million is as fast as that of ten.
 
 use std::collections::HashMap;
 
@@ -17,29 +17,29 @@ use super::mapping::{RECORD_CHARS, wire};
 use super::{Database, DbError, Judge, ledger, sweep};
 use crate::api::Phase;
 
-/// Which executions.
+/// The executions to list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Which {
-    /// Those that run, the longest first.
+    /// Executions that run, the longest-running first.
     #[default]
     Running,
-    /// Those that run past their deadline, the longest first.
+    /// Executions that run past their deadline, the longest-running first.
     Overdue,
-    /// Those that are stale by any evidence, the longest first.
+    /// Executions that are stale by any evidence, the longest-running first.
     Stale,
-    /// All, whatever their status: the latest start first, then those without a start. Without an index on the start
+    /// All executions, whatever their status: the latest start first, then those without a start. Without an index on the start
     /// each page reads the whole table.
     All,
 }
 
-/// What to list.
+/// The filter of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Which executions.
+    /// The kind of executions.
     pub which: Which,
-    /// Only those that began so long ago or longer.
+    /// Only executions that began at least this long ago.
     pub older_than: Option<TimeDelta>,
-    /// Only those of this job, by its id in canonical form.
+    /// Only executions of this job, by its id in canonical form.
     pub job_id: Option<String>,
 }
 
@@ -48,11 +48,11 @@ pub struct Filter {
 pub struct Page {
     /// The executions.
     pub executions: Vec<Execution>,
-    /// Where the next page begins; `None`: this is the last one.
+    /// The beginning of the next page; `None` if this is the last one.
     pub next: Option<Cursor>,
 }
 
-/// Where a page begins. As text it can be handed to a client and back.
+/// The beginning of a page. Its text form can be sent to a client and back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     undated: bool,
@@ -60,7 +60,7 @@ pub struct Cursor {
     id: String,
 }
 
-/// A text that is no [`Cursor`].
+/// A text that is not a [`Cursor`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no place in a list: give the one that the page before told, or none")]
 pub struct InvalidCursor(String);
@@ -93,58 +93,58 @@ impl Serialize for Cursor {
     }
 }
 
-/// An execution as it is listed.
+/// An execution in a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Execution {
     /// The row's id.
     pub id: String,
     /// Its job.
     pub job_id: Option<String>,
-    /// The type of the job, where that is known.
+    /// The type of the job, if known.
     pub job_type: Option<String>,
     /// Its number within the job.
     pub execution_number: Option<i64>,
-    /// The status as the table has it.
+    /// The status in the table.
     pub status: String,
-    /// Where it stands.
+    /// The phase.
     pub phase: Phase,
-    /// When it started.
+    /// Its start.
     pub started_at: Option<DateTime<Utc>>,
-    /// When it ended.
+    /// Its end.
     pub completed_at: Option<DateTime<Utc>>,
-    /// How long it has run, or ran, in seconds; `None` without a start.
+    /// Its runtime, so far or in total, in seconds; `None` without a start.
     pub runtime_seconds: Option<f64>,
-    /// How long it may run, in seconds, the grace period and an extension apart.
+    /// The timeout in seconds, without the grace period and an extension.
     pub timeout_seconds: f64,
-    /// The object that says so.
+    /// The object that sets the timeout.
     pub timeout_source: String,
-    /// What is added to that, in seconds.
+    /// The extension in seconds.
     pub extended_by_seconds: f64,
-    /// The object that says so.
+    /// The object that sets the extension.
     pub extend_source: Option<String>,
-    /// When it is past its deadline; of one that has ended, what was recorded.
+    /// Its deadline; for an execution that has ended, the recorded deadline.
     pub deadline: Option<DateTime<Utc>>,
-    /// What becomes of it once it is stale: `Fail`, `Cancel` or `AlertOnly`.
+    /// The action once it is stale: `Fail`, `Cancel` or `AlertOnly`.
     pub on_stale: String,
-    /// Whether it has run for longer than is expected of it.
+    /// True if it has run for longer than expected.
     pub long_running: bool,
-    /// Why it is stale, or why it was ended where that is recorded.
+    /// The reason why it is stale, or why it was ended if that is recorded.
     pub reason: Option<String>,
-    /// The object that says so.
+    /// The object that decides it.
     pub source: Option<String>,
-    /// What governs it beside the store's default: `Governed` (its timeout), `Extended` or `AlertOnly`.
+    /// The rule that governs it in addition to the store's default: `Governed` (its timeout), `Extended` or `AlertOnly`.
     pub governed: Option<String>,
-    /// What it is suspected of, if it runs and is not stale: only a person has it ended for that.
+    /// The suspicion, if it runs and is not stale: only a person can have it ended for that.
     pub suspected: Option<String>,
-    /// The place behind it, where it is from a page.
+    /// Its position in the list, if it is from a page.
     #[serde(skip)]
     pub place: Option<Cursor>,
-    /// What is done about it if it is stale: a person may ask for another end than a rule.
+    /// The action if it is stale: a person may request another action than a rule.
     #[serde(skip)]
     pub action: Option<String>,
 }
 
-/// The page of at most `limit` executions that begins at `after`, or the first one.
+/// Returns the page of at most `limit` executions that begins at `after`, or the first page.
 pub async fn page(
     database: &Database,
     judge: &Judge<'_>,
@@ -175,7 +175,7 @@ pub async fn page(
     Ok(Page { executions, next })
 }
 
-/// The ids of up to `limit` executions behind a place, and where the next page begins.
+/// Returns the ids of up to `limit` executions after a position, and where the next page begins.
 pub(super) async fn keys(
     database: &Database,
     judge: &Judge<'_>,
@@ -188,7 +188,7 @@ pub(super) async fn keys(
     Ok((places.into_iter().map(|place| place.id).collect(), next))
 }
 
-/// Their places.
+/// Returns the positions of the executions, and where the next page begins.
 async fn places(
     database: &Database,
     judge: &Judge<'_>,
@@ -197,7 +197,7 @@ async fn places(
     after: Option<&Cursor>,
     limit: u32,
 ) -> Result<(Vec<Cursor>, Option<Cursor>), DbError> {
-    // One more tells whether there are more.
+    // One more row shows whether there are more.
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
     let newest_first = which == Which::All;
     let at = |undated| match after {
@@ -222,7 +222,7 @@ async fn places(
     Ok((found, next))
 }
 
-/// The keys of up to `limit` executions with a start, or without.
+/// Returns the positions of up to `limit` executions, either with a start or without.
 async fn part(
     database: &Database,
     judge: &Judge<'_>,
@@ -258,8 +258,7 @@ async fn part(
     rows.into_iter().map(key).collect()
 }
 
-/// The executions with these ids (in canonical form) as they are now, in this order; those that are not there are left
-/// out.
+/// Returns the executions with these ids (in canonical form) as they are now, in this order. Ids that do not exist are left out.
 pub async fn look(
     database: &Database,
     judge: &Judge<'_>,
@@ -287,7 +286,7 @@ fn statement(judge: &Judge<'_>) -> String {
         Rules::Memory => {
             "SELECT NULL::text AS reason, NULL::text AS source, NULL::timestamptz AS deadline".to_owned()
         }
-        // The newest record counts only if it is the one that gave the row its end: ids may be used again.
+        // The newest record counts only if it is the one that set the end of the row, because an id may be used again.
         Rules::Table(_) => format!(
             "SELECT left(o.reason, {RECORD_CHARS}) AS reason, left(o.source, {RECORD_CHARS}) AS source,
                     {deadline} AS deadline
@@ -338,7 +337,7 @@ fn statement(judge: &Judge<'_>) -> String {
     )
 }
 
-/// What the row `t` is suspected of, as an SQL expression.
+/// Returns the suspicion about the row `t`, as an SQL expression.
 fn suspected(judge: &Judge<'_>) -> String {
     let m = judge.mapping;
     let job = judge.job_suspected().map(|suspected| {

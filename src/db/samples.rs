@@ -1,4 +1,4 @@
-//! Health over time, as `jobexec.samples` has it: one row per store a minute.
+//! Counts over time in `jobexec.samples`: one row per store and minute.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -8,32 +8,32 @@ use super::observe::{Census, Live};
 use super::{Database, DbError};
 use crate::api::duration;
 
-/// How many old samples go with each new one, at most.
+/// The maximum number of old samples that are deleted with each new one.
 const BATCH: i64 = 1_000;
 
-/// How many points there are at the most.
+/// The maximum number of points.
 const POINTS: i32 = 1_500;
 
-/// Several samples of one store as one point of a plot.
+/// Several samples of one store, combined into one point of a plot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, sqlx::FromRow)]
 pub struct Point {
-    /// When it begins.
+    /// The beginning of the point.
     #[sqlx(try_from = "At")]
     pub at: DateTime<Utc>,
-    /// The most executions that ran.
+    /// The maximum number of running executions.
     pub running: i64,
-    /// The most that waited; `None`: that could not be counted.
+    /// The maximum number of waiting executions; `None` if they could not be counted.
     pub scheduled: Option<i64>,
-    /// The most that ran for longer than is expected of them.
+    /// The maximum number of executions that ran for longer than expected.
     pub long_running: i64,
-    /// The most that ran although they were stale.
+    /// The maximum number of executions that ran although they were stale.
     pub stale: i64,
-    /// How many were ended by the operator or a person.
+    /// The number of executions that the operator or a person ended.
     pub failed: i64,
 }
 
 impl Point {
-    /// This one and the one of another store at the same time.
+    /// Adds the point of another store at the same time.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -47,21 +47,21 @@ impl Point {
     }
 }
 
-/// What a point cannot stand for.
+/// The requested length of a point is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "step must be whole seconds, at least {} for so long a time, and at most all of it",
     duration::format(*.least)
 )]
 pub struct InvalidStep {
-    /// The least that it can.
+    /// The minimum length.
     least: TimeDelta,
 }
 
-/// What a point stands for: what was asked for, or else whole minutes that make at most `usual` points of the period.
+/// Returns the length of a point: the requested one, or else whole minutes that divide the period into at most `usual` points.
 ///
 /// # Errors
-/// It is shorter than a minute, not whole seconds, longer than the period, or makes more than 1500 points.
+/// The requested length is shorter than a minute, not whole seconds, longer than the period, or results in more than 1500 points.
 pub fn step(period: TimeDelta, asked: Option<TimeDelta>, usual: i32) -> Result<TimeDelta, InvalidStep> {
     let minutes = |parts: i32| {
         let part = period / parts;
@@ -75,7 +75,7 @@ pub fn step(period: TimeDelta, asked: Option<TimeDelta>, usual: i32) -> Result<T
     Ok(step)
 }
 
-/// Keeps the figures as the sample of this minute, unless there is one, and lets those go that are older than 30 days.
+/// Stores the counts as the sample of this minute unless there is one, and deletes samples older than 30 days.
 pub async fn keep(
     database: &Database,
     store_id: i64,
@@ -102,7 +102,7 @@ pub async fn keep(
     .persistent(false)
     .execute(&mut *tx)
     .await?;
-    // Of all stores: nobody else does it for one that is gone.
+    // For all stores: nobody else deletes the samples of a store that is gone.
     sqlx::query(
         "DELETE FROM jobexec.samples WHERE ctid = ANY (ARRAY(
              SELECT old.ctid FROM jobexec.stores AS s, LATERAL (
@@ -119,8 +119,8 @@ pub async fn keep(
     Ok(())
 }
 
-/// What a store was like in the last `period`, in points of `step` each; the oldest first. There is none for a time in
-/// which nothing was sampled.
+/// Returns the counts of a store in the last `period`, in points of `step` each, the oldest first. There is no point for a time
+/// without samples.
 pub async fn since(
     database: &Database,
     store_id: i64,

@@ -1,11 +1,11 @@
-//! What a server says, as the operator tells it.
+//! Texts of a server in the form that the operator reports.
 
 use crate::notify::sanitize;
 
-/// How many characters of a server's words are told.
+/// The maximum number of characters of a server's text that are reported.
 const WORDS: usize = 500;
 
-/// A text from a server as one line of bounded length: it may quote the whole value of a row.
+/// Returns a text from a server as one line of bounded length, because it may quote the whole value of a row.
 pub(super) fn line(text: &str) -> String {
     sanitize::line(&text.chars().take(2 * WORDS).collect::<String>(), WORDS)
 }

@@ -1,5 +1,5 @@
-//! Execution statistics: how many executions of each job type ended lately, how many of them well, and how long those took.
-//! One query, from the same rows as timeouts that follow from [`super::history`].
+//! Statistics of executions: how many executions of each job type ended recently, how many of them completed, and how long those
+//! took. One query, which reads the same rows as the timeouts computed from [`super::history`].
 
 use chrono::TimeDelta;
 use serde::Serialize;
@@ -11,62 +11,63 @@ use super::late::FINISHED_LATE;
 use super::mapping::{TEXT_CHARS, literal, wire};
 use super::{Database, DbError, Ledger, Mapping};
 
-/// The longest time that can be asked for.
+/// The longest period that can be requested.
 pub const LONGEST: TimeDelta = TimeDelta::days(30);
 
-/// What is asked.
+/// The parameters of a request.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// Of what ended within so long: at most [`LONGEST`].
+    /// Executions that ended within this period: at most [`LONGEST`].
     pub since: TimeDelta,
-    /// Only of these types; empty: of all.
+    /// Only these types; empty: all types.
     pub types: Vec<String>,
-    /// Of so many types at most, those with the most executions.
+    /// The maximum number of types; those with the most executions are returned.
     pub limit: u32,
 }
 
-/// The executions of one job type that have ended, or of one job where the table knows no types.
+/// The ended executions of one job type, or of one job if the table knows no types.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct JobStats {
-    /// The type; `None`: these have none, or no types are known.
+    /// The type; `None` if these have none, or no types are known.
     pub job_type: Option<String>,
-    /// The job, where no types are known.
+    /// The job, if no types are known.
     pub job_id: Option<String>,
-    /// How many executions have ended.
+    /// The number of executions that ended.
     pub executions: i64,
-    /// How many of them well.
+    /// The number of executions that completed.
     pub completed: i64,
-    /// How many failed.
+    /// The number of executions that failed.
     pub failed: i64,
-    /// How many were cancelled.
+    /// The number of executions that were cancelled.
     pub cancelled: i64,
-    /// How many of those that were ended lived and were finished otherwise after all: with more than a few their timeout is too
-    /// short. 0 where nothing is recorded.
+    /// The number of ended executions whose worker was alive and finished them with another result later: if there are more than a
+    /// few, their timeout is too short. 0 if nothing is recorded.
     pub finished_late: i64,
-    /// The share of those that ended well, from 0 to 1.
+    /// The share of executions that completed, from 0 to 1.
     pub success_rate: f64,
-    /// In how many seconds half of the completed ones were done; `None`: of none both times are known.
+    /// The duration within which half of the completed ones were done, in seconds; `None` if both times are known for none of them.
     pub p50_seconds: Option<f64>,
-    /// 95 of 100.
+    /// The same for 95 of 100.
     pub p95_seconds: Option<f64>,
-    /// 99 of 100.
+    /// The same for 99 of 100.
     pub p99_seconds: Option<f64>,
 }
 
-/// The share of those that ended well, as people read it: cut, not rounded, so that 100 % means all.
+/// Formats the share of executions that completed: truncated, not rounded, so that 100 % means all.
 pub fn success(completed: i64, executions: i64) -> String {
     let mille = completed.saturating_mul(1_000) / executions.max(1);
     format!("{}.{} %", mille / 10, mille % 10)
 }
 
-/// A type or a job, how many ended, well, failed, cancelled and finished late, and the three quantiles.
+/// A type or a job, the number of executions that ended, completed, failed, were cancelled and finished late, and the three
+/// quantiles.
 type Row = (Option<String>, i64, i64, i64, i64, i64, Option<List<f64>>);
 
-/// The stats, those of the most executions first. It reads what ended within the time, by an index on the end where
-/// there is one.
+/// Returns the statistics, those with the most executions first. Reads the executions that ended within the period, with an index
+/// on the end if there is one.
 ///
 /// # Errors
-/// Those of the database, a statement timeout among them: on a large table without that index, ask for less.
+/// Returns the errors of the database, including a statement timeout: without that index, request a shorter period on a large table.
 pub async fn ask(
     database: &Database,
     m: &Mapping,
@@ -75,7 +76,8 @@ pub async fn ask(
 ) -> Result<Vec<JobStats>, DbError> {
     let by_type = m.knows_types();
     let (start, end) = (m.started_at(), m.completed_at());
-    // What did not end well tells nothing of how long the work takes, and infinite times can not be subtracted.
+    // The duration of an execution that did not complete says nothing about how long the work takes, and infinite times cannot be
+    // subtracted.
     let sql = format!(
         "SELECT left(key, {TEXT_CHARS}), count(*), count(*) FILTER (WHERE completed), count(*) FILTER (WHERE failed),
                 count(*) FILTER (WHERE cancelled), count(*) FILTER (WHERE late), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY seconds)
@@ -112,7 +114,7 @@ pub async fn ask(
     Ok(rows.into_iter().map(|row| job_stats(row, by_type)).collect())
 }
 
-/// The condition that an execution was finished late, as far as that is recorded.
+/// Returns the condition that an execution was finished late, as far as that is recorded.
 fn finished_late(m: &Mapping, ledger: &Ledger, since: TimeDelta) -> String {
     let Ledger::Tables { store_id, .. } = ledger else { return "false".to_owned() };
     format!(

@@ -1,5 +1,5 @@
-//! The effective mapping of each store, in `jobexec.stores.mapping`: all of its spec that decides how rows are read and
-//! judged. The operator writes it with the rules; whoever works on the database without Kubernetes judges by the same.
+//! The effective mapping of each store, in `jobexec.stores.mapping`: all parts of its spec that decide how rows are read and
+//! judged. The operator writes it with the rules, and tools that work on the database without Kubernetes judge by the same mapping.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{Database, DbError};
 use crate::api::{Duration, ExecutionStore, ExecutionStoreSpec};
 
-/// The fields of a spec that no judgement depends on. Whatever else a spec has, also what later versions add, is kept.
+/// The fields of a spec that no judgement depends on. Everything else in a spec is kept, including fields that later versions add.
 const NOT_JUDGED: [&str; 8] = [
     "connection",
     "history",
@@ -19,13 +19,13 @@ const NOT_JUDGED: [&str; 8] = [
     "sweepInterval",
 ];
 
-/// The longest mapping that is read, in bytes: no spec is nearly as long.
+/// The maximum length of a mapping that is read, in bytes: no spec is nearly as long.
 const LONGEST: i32 = 262_144;
 
-/// How many stores are read at most.
+/// The maximum number of stores that are read.
 const MOST: i64 = 1_000;
 
-/// How an operator reads and judges the rows of a table.
+/// The way in which an operator reads and judges the rows of a table.
 #[derive(Clone, Debug)]
 pub struct Effective {
     /// The version of the operator that wrote it.
@@ -34,11 +34,11 @@ pub struct Effective {
     pub namespace: String,
     /// The name of the store.
     pub name: String,
-    /// Its spec; what no judgement depends on is as by default. The table has the name that it has now.
+    /// Its spec; fields that no judgement depends on have their default. The table has its present name.
     pub spec: ExecutionStoreSpec,
 }
 
-/// As it is kept.
+/// The stored form.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     operator: String,
@@ -47,17 +47,17 @@ struct Kept {
     spec: Map<String, Value>,
 }
 
-/// Why a mapping cannot be used.
+/// The reason why a mapping cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("operator {operator} recorded it and this is version {this}, which cannot read it: {why}", this = env!("CARGO_PKG_VERSION"))]
 pub struct Unreadable {
-    /// The version of the operator that wrote it, as far as that can be told.
+    /// The version of the operator that wrote it, if it is known.
     pub operator: String,
-    /// What cannot be read.
+    /// The part that cannot be read.
     pub why: String,
 }
 
-/// A table that the operator's tables know.
+/// A table that the operator's tables contain.
 #[derive(Clone, Debug)]
 pub struct Stored {
     /// Its id in them.
@@ -68,19 +68,19 @@ pub struct Stored {
     pub table: String,
     /// The store that claims it, as `namespace/name`.
     pub claimed_by: Option<String>,
-    /// How its rows are read, if an operator has recorded that.
+    /// The mapping of its rows, if an operator has recorded it.
     pub mapping: Option<Result<Effective, Unreadable>>,
 }
 
 impl Stored {
-    /// The store that reads it, or did so last, as `namespace/name`.
+    /// Returns the store that reads it, or did so last, as `namespace/name`.
     pub fn store(&self) -> Option<String> {
         let recorded = || self.mapping.as_ref().and_then(|mapping| mapping.as_ref().ok());
         self.claimed_by.clone().or_else(|| recorded().map(|e| format!("{}/{}", e.namespace, e.name)))
     }
 }
 
-/// The effective mapping of a store, as it is kept.
+/// Returns the effective mapping of a store in the stored form.
 pub fn record(store: &ExecutionStore) -> Value {
     let kept = Kept {
         operator: env!("CARGO_PKG_VERSION").to_owned(),
@@ -88,11 +88,11 @@ pub fn record(store: &ExecutionStore) -> Value {
         name: store.metadata.name.clone().unwrap_or_default(),
         spec: judged(&store.spec),
     };
-    // Texts, numbers, lists and objects with texts for keys: there is nothing in it that JSON cannot have.
+    // It contains only texts, numbers, lists and objects with texts for keys, which JSON can always represent.
     serde_json::to_value(kept).unwrap_or_default()
 }
 
-/// What of a spec decides how rows are read and judged.
+/// Returns the parts of a spec that decide how rows are read and judged.
 pub fn judged(spec: &ExecutionStoreSpec) -> Map<String, Value> {
     let owner = spec.connection.schema_owner.clone();
     let Ok(Value::Object(mut fields)) = serde_json::to_value(spec) else { return Map::new() };
@@ -103,7 +103,8 @@ pub fn judged(spec: &ExecutionStoreSpec) -> Map<String, Value> {
     fields
 }
 
-/// Where two specs differ in what decides how rows are read and judged: each place with what the first and the second say.
+/// Returns the differences between two specs in the parts that decide how rows are read and judged: each place with the values in
+/// the first and the second.
 pub fn differences(one: &ExecutionStoreSpec, other: &ExecutionStoreSpec) -> Vec<(String, Value, Value)> {
     let mut found = Vec::new();
     compare("", &Value::Object(judged(one)), &Value::Object(judged(other)), &mut found);
@@ -122,7 +123,7 @@ fn compare(place: &str, one: &Value, other: &Value, found: &mut Vec<(String, Val
                 compare(&place, &of(a), &of(b), found);
             }
         }
-        // `60m` is `1h`. No text of a table stands alone, but for names, and those begin with a letter.
+        // `60m` equals `1h`. The only texts of a table that stand alone are names, and those begin with a letter.
         (Value::String(a), Value::String(b))
             if a.parse::<Duration>().is_ok_and(|a| b.parse().is_ok_and(|b| a == b)) => {}
         (a, b) if a == b => {}
@@ -130,8 +131,8 @@ fn compare(place: &str, one: &Value, other: &Value, found: &mut Vec<(String, Val
     }
 }
 
-/// Reads what an operator has recorded of the table that is now called so. What another version has recorded is only used where
-/// nothing of it is lost: a condition that is passed over would have others' rows ended.
+/// Reads what an operator has recorded about the table that now has this name. What another version has recorded is used only if
+/// nothing in it is lost: ignoring a condition would end rows of others.
 pub fn read(recorded: &str, schema: &str, table: &str) -> Result<Effective, Unreadable> {
     let unreadable =
         |operator: &str, why: String| Unreadable { operator: operator.chars().take(64).collect(), why };
@@ -149,13 +150,13 @@ pub fn read(recorded: &str, schema: &str, table: &str) -> Result<Effective, Unre
     if let Some(place) = lost("", &Value::Object(fields), &Value::Object(judged(&spec))) {
         return Err(unreadable(&operator, format!("it does not know {place}")));
     }
-    // By its oid it is this table, whatever it is called meanwhile, and whatever somebody else has written there.
+    // The oid identifies the table, whatever its present name, and whatever somebody else has written there.
     spec.table.schema = schema.into();
     spec.table.name = table.into();
     Ok(Effective { operator, namespace, name, spec })
 }
 
-/// The first place of what was recorded that is not in what was read of it.
+/// Returns the first place of the recorded mapping that the result of reading it lacks.
 fn lost(place: &str, recorded: &Value, read: &Value) -> Option<String> {
     match (recorded, read) {
         (Value::Object(recorded), Value::Object(read)) => recorded.iter().find_map(|(name, value)| {
@@ -169,21 +170,22 @@ fn lost(place: &str, recorded: &Value, read: &Value) -> Option<String> {
     }
 }
 
-/// The tables that the operator's tables know and this login may see: those that a store claims, or whose mapping is recorded.
-/// Without the operator's tables there are none. Whether these can be trusted is to be asked before.
+/// Returns the tables that the operator's tables contain and this login may see: those that a store claims, or whose mapping is
+/// recorded. Returns none without the operator's tables. The caller first checks whether those can be trusted.
 pub async fn all(database: &Database) -> Result<Vec<Stored>, DbError> {
     match read_all(database).await {
-        // Nothing is known to a login that may not see what is.
+        // A login without the privilege sees no tables.
         Err(DbError::Privilege(_)) => Ok(Vec::new()),
         other => other,
     }
 }
 
-/// Its id, its schema and name, who claims it, whether a mapping is recorded, and that, unless it is too long.
+/// A table: its id, its schema and name, the store that claims it, whether a mapping is recorded, and the mapping unless it is too
+/// long.
 type Row = (i64, String, String, Option<String>, bool, Option<String>);
 
 async fn read_all(database: &Database) -> Result<Vec<Stored>, DbError> {
-    // A schema of an older operator has no such column.
+    // The schema of an older operator does not have this column.
     let sql = "SELECT s.store_id, n.nspname::text, c.relname::text,
                       CASE WHEN s.uid IS NOT NULL THEN s.namespace || '/' || s.name END,
                       s.mapping IS NOT NULL, CASE WHEN octet_length(s.mapping) <= $2 THEN s.mapping END
@@ -254,7 +256,7 @@ mod tests {
         "owner",
     ];
 
-    /// Any spec of those that decide something.
+    /// Generates any spec that decides something.
     fn specs() -> impl Strategy<Value = Value> {
         let name = || "[a-z_][a-z0-9_$]{0,8}".prop_map(Value::String);
         let texts =
@@ -337,7 +339,7 @@ mod tests {
             (unreadable.operator.as_str(), unreadable.why.as_str()),
             ("9.0.0", "it does not know table.rowsOf")
         );
-        // An older one has nothing of what came later, which is as by default.
+        // An older version does not have what was added later, which has its default.
         recorded["spec"]["table"].as_object_mut().unwrap().remove("rowsOf");
         recorded["spec"].as_object_mut().unwrap().remove("longRunning");
         recorded["spec"]["table"].as_object_mut().unwrap().remove("statuses");

@@ -1,24 +1,24 @@
-//! What an execution can be suspected of: evidence that may be of an earlier run.
+//! Suspicions about an execution: evidence that may belong to an earlier run.
 
 use serde::{Deserialize, Serialize};
 
 use super::reason::Reason;
 
-/// What an execution can be suspected of.
+/// A suspicion about an execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Suspicion {
-    /// Its job was finished already when the two were first seen together.
+    /// Its job had already finished when the two were first seen together.
     JobFinished,
     /// Another workload has the name of the one that ran it.
     WorkloadRecreated,
 }
 
-/// A word that names no [`Suspicion`].
+/// A text that does not name a [`Suspicion`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("executions are not suspected of {0:?}: write {all}", all = Suspicion::names())]
 pub struct UnknownSuspicion(String);
 
-/// The store does not know the evidence.
+/// The store does not use this evidence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no execution of this store is suspected of {}: {}", .0.as_str(), .0.remedy())]
 pub struct NotAsked(pub Suspicion);
@@ -26,7 +26,7 @@ pub struct NotAsked(pub Suspicion);
 impl Suspicion {
     const ALL: [Self; 2] = [Self::JobFinished, Self::WorkloadRecreated];
 
-    /// The reason for which an execution is ended where a person confirms it.
+    /// Returns the reason with which an execution is ended if a person confirms the suspicion.
     pub const fn reason(self) -> Reason {
         match self {
             Self::JobFinished => Reason::JobFinished,
@@ -34,7 +34,7 @@ impl Suspicion {
         }
     }
 
-    /// In one word.
+    /// Returns the suspicion as one word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::JobFinished => "JobFinished",
@@ -42,7 +42,7 @@ impl Suspicion {
         }
     }
 
-    /// All of them, for a message.
+    /// Returns all names, for a message.
     pub fn names() -> String {
         Self::ALL.map(Self::as_str).join(" or ")
     }

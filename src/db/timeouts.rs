@@ -1,9 +1,9 @@
-//! How long the operator waits for a database, where neither a URL nor a spec says.
+//! Timeouts for a database that neither a URL nor a spec sets.
 
 use std::time::Duration;
 
-/// How long to wait for a connection from the server, unless the URL says otherwise (`connect_timeout`).
+/// The time to wait for a connection from the server, unless the URL sets another (`connect_timeout`).
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait while other stores use all connections of the pool.
+/// The time to wait while other stores use all connections of the pool.
 pub(super) const TURN_TIMEOUT: Duration = Duration::from_secs(10);

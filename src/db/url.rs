@@ -1,5 +1,5 @@
-//! A connection URL, read with an allow-list. sqlx's own parser takes defaults from `PG*` variables, password files
-//! and local key paths and logs what it does not know; a URL out of a tenant's Secret must do none of that.
+//! Parses a connection URL with an allow-list. sqlx's own parser takes defaults from `PG*` variables, password files and local key
+//! paths, and logs what it does not know; with a URL from a tenant's Secret, none of that may happen.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use url::Url;
 use super::timeouts::ACQUIRE_TIMEOUT;
 use crate::net::address::is_name;
 
-/// The longest `connect_timeout`: a store that waits for it holds up nothing else, but its own deadlines.
+/// The longest `connect_timeout`: a store that waits for it holds up nothing but its own deadlines.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// What is wrong with a connection URL. No text repeats any part of the URL that could be a password.
+/// An invalid connection URL. No text repeats any part of the URL that could be a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
-    /// Not a URL at all.
+    /// It is not a URL.
     #[error(
         "it is not a URL of the form postgres://user:password@host:port/database ({0}); characters such as @ : / ? # % in a password are written as %40 %3A %2F %3F %23 %25"
     )]
     Syntax(&'static str),
-    /// A URL of another kind.
+    /// It is a URL of another kind.
     #[error("it must start with postgres:// or postgresql://")]
     Scheme,
     /// The host is missing.
@@ -63,44 +63,44 @@ const REFUSED: [&str; 16] = [
     "keepalives",
 ];
 
-/// Who logs in where, and how.
+/// A login to a server, with its options.
 #[derive(Clone)]
 pub struct Login {
-    /// The options. They are not for connecting: that is the relay's ([`super::relay`]).
+    /// The options. Only the relay uses them to connect ([`super::relay`]).
     pub options: PgConnectOptions,
-    /// Who vouches for the server, in PEM form, in place of the system's authorities.
+    /// The authorities that may sign the server's certificate, in PEM form, in place of the system's authorities.
     pub(super) ca: Option<Vec<u8>>,
-    /// How long it may take until a connection is there, login included.
+    /// The maximum time until a connection is open, login included.
     pub(super) connect_timeout: Duration,
-    /// The same for equal logins, and for those only. It tells nothing of them.
+    /// Equal for equal logins, and only for those. It reveals nothing about them.
     pub key: Key,
 }
 
 impl fmt::Debug for Login {
-    /// Without the options, whose own `Debug` shows the password.
+    /// Omits the options, whose own `Debug` shows the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Login(…)")
     }
 }
 
 impl From<PgConnectOptions> for Login {
-    /// Without an authority of its own, for a pool that it shares with nobody.
+    /// Creates a login without an authority of its own, for a pool that nobody shares.
     fn from(options: PgConnectOptions) -> Self {
         Self { options, ca: None, connect_timeout: ACQUIRE_TIMEOUT, key: Key([0; 32]) }
     }
 }
 
-/// See [`Login::key`].
+/// The identity of a login: see [`Login::key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key([u8; 32]);
 
-/// The login of a connection URL and, in PEM form, the certificate authority.
+/// Returns the login of a connection URL; `ca` is the certificate authority in PEM form.
 pub fn login(text: &str, ca: Option<Vec<u8>>) -> Result<Login, InvalidUrl> {
     let url = read(text)?;
     let authority = ca.clone().unwrap_or_default();
     let options = options(&url, ca.clone())?;
     let connect_timeout = connect_timeout(&url)?;
-    // sqlx shows no password of its options.
+    // sqlx does not return the password of its options.
     let password = decode(url.password().unwrap_or_default())?;
     let port = options.get_port().to_string();
     let mode = format!("{:?}", options.get_ssl_mode());
@@ -116,14 +116,14 @@ pub fn login(text: &str, ca: Option<Vec<u8>>) -> Result<Login, InvalidUrl> {
         &connect_timeout.as_millis().to_be_bytes(),
         &authority,
     ] {
-        // With its length, so that no two parts run into one another.
+        // Each part is hashed with its length, so that no two parts run into each other.
         hash.update(part.len().to_be_bytes());
         hash.update(part);
     }
     Ok(Login { options, ca, connect_timeout, key: Key(hash.finalize().into()) })
 }
 
-/// `connect_timeout` of a URL, in seconds: at most [`LONGEST`]; without it, or with 0, [`ACQUIRE_TIMEOUT`].
+/// Returns the `connect_timeout` of a URL, at most [`LONGEST`]. Without it, or with 0, returns [`ACQUIRE_TIMEOUT`].
 fn connect_timeout(url: &Url) -> Result<Duration, InvalidUrl> {
     let Some((_, value)) = url.query_pairs().find(|(name, _)| name == "connect_timeout") else {
         return Ok(ACQUIRE_TIMEOUT);
@@ -135,10 +135,10 @@ fn connect_timeout(url: &Url) -> Result<Duration, InvalidUrl> {
     }
 }
 
-/// The options for a connection URL, with nothing taken from the environment but what the URL leaves to TLS.
-/// `sslmode` is `require` unless the URL says `disable`, `verify-ca` or `verify-full`: `allow` and `prefer` would
-/// permit a connection in clear text, so they are read as `require`. With a certificate authority `require` checks the
-/// certificate against it, as `verify-ca` does.
+/// Returns the options for a connection URL. Takes nothing from the environment, except what the URL leaves to TLS. `sslmode` is
+/// `require` unless the URL contains `disable`, `verify-ca` or `verify-full`: `allow` and `prefer` would permit a connection in
+/// clear text, so they are read as `require`. With a certificate authority, `require` checks the certificate against it, as
+/// `verify-ca` does.
 pub fn parse(text: &str, ca: Option<Vec<u8>>) -> Result<PgConnectOptions, InvalidUrl> {
     options(&read(text)?, ca)
 }
@@ -166,7 +166,7 @@ fn options(url: &Url, ca: Option<Vec<u8>>) -> Result<PgConnectOptions, InvalidUr
         .database(if database.is_empty() { &user } else { &database })
         .ssl_mode(PgSslMode::Require)
         .application_name("jobexec-operator")
-        // Behind PgBouncer in transaction mode a start-up parameter that it does not know is an error.
+        // Behind PgBouncer in transaction mode, an unknown start-up parameter is an error.
         .extra_float_digits(None);
     let authority = ca.is_some();
     if let Some(pem) = ca {
@@ -175,7 +175,7 @@ fn options(url: &Url, ca: Option<Vec<u8>>) -> Result<PgConnectOptions, InvalidUr
     for (name, value) in url.query_pairs() {
         options = parameter(options, &name, &value)?;
     }
-    // As libpq does: whoever names an authority wants it to count.
+    // As in libpq: if an authority is given, it is used.
     if authority && matches!(options.get_ssl_mode(), PgSslMode::Require) {
         options = options.ssl_mode(PgSslMode::VerifyCa);
     }
@@ -191,7 +191,7 @@ fn parameter(options: PgConnectOptions, name: &str, value: &str) -> Result<PgCon
             "verify-full" => PgSslMode::VerifyFull,
             _ => return Err(InvalidUrl::Value("sslmode", "one of disable, require, verify-ca, verify-full")),
         })),
-        // See `connect_timeout`.
+        // The function `connect_timeout` reads the value.
         "connect_timeout" => match value.parse::<u32>() {
             Ok(_) => Ok(options),
             Err(_) => Err(InvalidUrl::Value("connect_timeout", "a number of seconds")),
@@ -207,7 +207,7 @@ fn parameter(options: PgConnectOptions, name: &str, value: &str) -> Result<PgCon
     }
 }
 
-/// A name, or an address without brackets. libpq and sqlx would take what begins with `/` or `@` for a Unix socket.
+/// Returns a name, or an address without brackets. libpq and sqlx would treat a host that begins with `/` or `@` as a Unix socket.
 fn host_name(host: &str) -> Result<String, InvalidUrl> {
     let host = decode(host)?;
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);

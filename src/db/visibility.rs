@@ -1,40 +1,40 @@
-//! Row-level security: whether it may hide rows of a table from the login. A store whose rows are hidden would look healthy.
+//! Checks whether row-level security may hide rows of a table from the login. A store whose rows are hidden would look healthy.
 //!
-//! `row_security = off`, by which Postgres refuses a statement instead of hiding rows, will not do alone: where policies hide
-//! nothing it refuses too, and the operator's own tables have row security and are in the same statements. So the policies are
-//! held against the catalog when a table is validated, and again as each transaction begins, which turns it off where
-//! something has changed ([`guard`]).
+//! `row_security = off`, with which Postgres refuses a statement instead of hiding rows, is not enough: it also refuses where
+//! policies hide nothing, and the operator's own tables have row security and are part of the same statements. So the policies are
+//! compared with the catalog when a table is validated, and again when each transaction begins; if something has changed, the
+//! transaction sets `row_security = off` ([`guard`]).
 
 use super::mapping::literal;
 
 /// The reason of conditions.
 pub(super) const REASON: &str = "RowSecurityHidesRows";
 
-/// The function of Postgres that refuses statements where rows would be hidden, as its errors name it in any language.
+/// The function of Postgres that refuses statements if rows would be hidden. Errors contain its name in any language.
 pub(super) const REFUSES: &str = "check_enable_rls";
 
-/// What row-level security means for the login and one table.
+/// The effect of row-level security for the login on one table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own in the catalog")]
 pub(super) struct Visibility {
-    /// Whether it applies at all: not to a superuser, a role with BYPASSRLS, or the owner unless it is forced.
+    /// True if it applies at all: it does not apply to a superuser, to a role with BYPASSRLS, or to the owner unless it is forced.
     pub(super) active: bool,
-    /// Whether every row is seen for sure.
+    /// True if the login certainly sees every row.
     pub(super) reads: bool,
-    /// Whether every row can be changed for sure.
+    /// True if the login can certainly change every row.
     pub(super) writes: bool,
-    /// Whether a restrictive policy applies, beside which permissive ones prove nothing.
+    /// True if a restrictive policy applies. Then permissive policies prove nothing.
     pub(super) restricted: bool,
 }
 
 impl Default for Visibility {
-    /// Nothing is hidden.
+    /// Returns the value for a table of which nothing is hidden.
     fn default() -> Self {
         Self { active: false, reads: true, writes: true, restricted: false }
     }
 }
 
-/// The columns of [`Visibility`] for the relation with the oid `oid`, an SQL expression.
+/// Returns the columns of [`Visibility`] for the relation with the oid `oid`, an SQL expression.
 pub(super) fn columns(oid: &str) -> String {
     let active = format!("row_security_active({oid})");
     format!(
@@ -45,10 +45,10 @@ pub(super) fn columns(oid: &str) -> String {
     )
 }
 
-/// The condition that permissive policies let the login reach every row with a command, `r` or `w`, and no restrictive one
-/// takes any away.
+/// Returns the condition that permissive policies let the login reach every row with a command, `r` or `w`, and that no restrictive
+/// policy takes any away.
 fn permits(oid: &str, command: &str) -> String {
-    // A policy without WITH CHECK checks by USING.
+    // A policy without WITH CHECK checks with USING.
     let check = if command == "w" {
         "AND pg_get_expr(COALESCE(p.polwithcheck, p.polqual), p.polrelid) = 'true'"
     } else {
@@ -66,7 +66,7 @@ fn restricts(oid: &str, command: &str) -> String {
     format!("EXISTS (SELECT FROM pg_policy AS p WHERE {} AND NOT p.polpermissive)", applies(oid, command))
 }
 
-/// Whether policy `p` of the relation applies to the login and a command.
+/// Returns the condition that policy `p` of the relation applies to the login and a command.
 fn applies(oid: &str, command: &str) -> String {
     format!(
         "p.polrelid = {oid} AND p.polcmd IN ('*', '{command}') AND ('0' = ANY (p.polroles) OR \
@@ -74,9 +74,9 @@ fn applies(oid: &str, command: &str) -> String {
     )
 }
 
-/// The statement after which Postgres refuses the other ones of the transaction where rows of tables may be hidden, each
-/// named with its schema, quoted, and with what was found when it was validated. By the name and not the oid, as a table may be
-/// dropped and made again.
+/// Returns a statement that makes Postgres refuse the later statements of the transaction if rows of tables may be hidden. Each
+/// table is given by its quoted name with its schema, and by the result of its validation. The statement uses the name and not the
+/// oid, because a table may be dropped and created again.
 pub(super) fn guard(tables: &[(String, Visibility)]) -> String {
     let seen = |(table, found): &(String, Visibility)| {
         let oid = format!("to_regclass({})", literal(table));

@@ -1,5 +1,5 @@
-//! The first step of the ladder: executions that run for long are told of once each, and so are stale ones that are to
-//! run on. `jobexec.events` remembers it, and is what notifications are made of.
+//! The first step of the escalation: long-running executions are reported once each, and so are stale ones that are allowed to
+//! continue. `jobexec.events` stores the reports, and notifications are created from it.
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -11,31 +11,32 @@ use super::mapping::{literal, wire};
 use super::observations::Kind;
 use super::{Database, DbError, Judge, Ledger, outbox};
 
-/// How many executions one call tells of; the next one tells of others.
+/// The maximum number of executions that one call reports; the next call reports others.
 const AT_ONCE: usize = 1_000;
 
-/// An execution that is told of.
+/// An execution that is reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warned {
-    /// The row.
+    /// The id of the row.
     pub id: String,
     /// Its job.
     pub job_id: Option<String>,
-    /// When it started.
+    /// Its start.
     pub started_at: Option<DateTime<Utc>>,
-    /// When it is stale if it still runs then.
+    /// The time at which it becomes stale if it still runs then.
     pub deadline: Option<DateTime<Utc>>,
-    /// `LongRunning`, or why it is stale.
+    /// `LongRunning`, or the reason why it is stale.
     pub reason: String,
-    /// The object that says so.
+    /// The object that decides it.
     pub source: String,
 }
 
-/// Records whom to tell of that was not told of yet, and returns them. What is stale already is not warned of any more. Where nothing is recorded nobody is.
+/// Records the executions to report that were not reported yet, and returns them. Does not warn of executions that are already
+/// stale. Without the operator's tables, reports nothing.
 pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> Result<Vec<Warned>, DbError> {
     let Rules::Table(_) = judge.rules else { return Ok(Vec::new()) };
     let due = due(judge);
-    // Mostly there is nobody, and then nothing is written.
+    // Usually there are none, and then nothing is written.
     let mut tx = database.read().await?;
     let any = judge.bind(sqlx::query(AssertSqlSafe(format!("{due} SELECT FROM due LIMIT 1"))));
     let any = any.persistent(false).fetch_optional(&mut *tx).await?;
@@ -71,7 +72,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
         .collect()
 }
 
-/// Those to tell of: past the warning, or stale and to run on.
+/// Returns the executions to report: past the warning time, or stale and allowed to continue.
 fn due(judge: &Judge<'_>) -> String {
     let m = judge.mapping;
     let counts_from = judge.counts_from();
@@ -88,7 +89,7 @@ fn due(judge: &Judge<'_>) -> String {
         "statement_timestamp() - interval {}",
         literal(&interval(judge.effective_rules.shortest_warning()))
     );
-    // Only where some are to run on, since it costs as much as all the rest.
+    // Only if some are allowed to continue, because it costs as much as everything else.
     let (ctes, alerted) = if judge.effective_rules.may_alert_only() {
         (judge.ctes(Take::LookAtAll), format!("UNION ALL\n             {}", alerted(judge, &columns)))
     } else {
@@ -112,12 +113,12 @@ fn due(judge: &Judge<'_>) -> String {
     )
 }
 
-/// What tells one run from another: what counts may change, as with the creation.
+/// Returns the time that distinguishes one run from another: the time that counts may change, for example with the creation.
 fn began(judge: &Judge<'_>) -> String {
     format!("COALESCE({}, {})", wire(&judge.mapping.started_at()), judge.counts_from())
 }
 
-/// The condition that nobody was told of the run of the row `t` by this action, and `more`.
+/// Returns the condition that the run of the row `t` was not reported with this action, and `more`.
 fn untold(judge: &Judge<'_>, action: &str, more: &str) -> String {
     format!(
         "NOT EXISTS (SELECT FROM jobexec.events AS w WHERE w.store_id = $4 AND w.execution_id = {}::text \
@@ -127,10 +128,10 @@ fn untold(judge: &Judge<'_>, action: &str, more: &str) -> String {
     )
 }
 
-/// Those that are stale and are to run on.
+/// Returns the stale executions that are allowed to continue.
 fn alerted(judge: &Judge<'_>, columns: &str) -> String {
     let m = judge.mapping;
-    // Of each run, also where it has the start of the one before.
+    // For each run, even if it has the start of the previous one.
     let again = format!(
         "(SELECT o.since FROM jobexec.observations AS o WHERE o.store_id = $4 AND o.kind = '{}' \
          AND o.execution_id = {}::text AND o.started_at = {})",

@@ -27,7 +27,7 @@ const NOTIFICATION: usize = 8 * 1024;
 /// The maximum length of the description of a row, in bytes: 1,664 columns with names of 63 bytes.
 const DESCRIPTION: usize = 256 * 1024;
 
-/// What sqlx keeps in addition to each message and to each value of a row, in bytes.
+/// The memory that sqlx takes in addition to each message and to each value of a row, in bytes.
 const BESIDE: u64 = 128;
 const BESIDE_VALUE: u64 = 12;
 
@@ -57,7 +57,7 @@ struct Message {
     course: Course,
 }
 
-/// How the filter handles a message.
+/// The handling of a message.
 enum Course {
     /// Passes it on as it arrives.
     Pass(Shape),

@@ -201,7 +201,7 @@ async fn refuse(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fault: &Fault) 
 
 /// Limits the rate of data that nothing waits for.
 struct Pace {
-    /// How many more bytes may arrive at once; negative if they have already arrived.
+    /// The number of bytes that may still arrive at once; negative if they have already arrived.
     left: f64,
     at: Instant,
 }

@@ -6,7 +6,7 @@ use super::Fault;
 /// The maximum number of columns of a row, as in Postgres itself.
 const COLUMNS: u16 = 1_664;
 
-/// What sqlx keeps of the description of a column, as a number of values of a row.
+/// The memory that sqlx takes for the description of a column, as a number of values of a row.
 const OF_A_COLUMN: u32 = 16;
 
 /// The position up to which a message has been followed.
