@@ -1,10 +1,10 @@
-//! Until when an execution is known to be alive by its heartbeat, and how long a lost one is held.
+//! The last time at which an execution is known to be alive by its heartbeat, and the hold on lost heartbeats.
 
 use super::{Judge, Reason, Rules, Suspicion};
 use crate::db::mapping::{RECORD_CHARS, wire};
 
 impl Judge<'_> {
-    /// The column of `b` with the times at which lost heartbeats began to be held, where any heartbeat counts.
+    /// Returns the column of `b` with the times at which holds on lost heartbeats began, where any heartbeat counts.
     pub(super) fn heartbeats_held(&self) -> &'static str {
         match (self.mapping.heartbeat_at(), self.rules) {
             (None, _) => "",
@@ -15,15 +15,16 @@ impl Judge<'_> {
         }
     }
 
-    /// Until when the row `t` is known to be alive by its `heartbeat`. One from before its start is not this run's: the
-    /// column may have a default, or the row may have waited again; the worker then gets as long for its first one.
+    /// Returns the last time at which the row `t` is known to be alive by its `heartbeat`. A heartbeat from before the start does
+    /// not belong to this run: the column may have a default, or the row may have waited again. The worker then gets the full
+    /// timeout for its first one.
     pub(in crate::db) fn known_alive(&self, heartbeat: &str) -> String {
         let resumed = self.resumed_at().map_or(String::new(), |resumed| format!("{resumed}, "));
         format!("GREATEST({}, {}, {resumed}v.watched)", wire(heartbeat), self.counts_from())
     }
 
-    /// From when on the timeout of the `heartbeat` counts: from [`Self::known_alive`], or from when the first hold after that
-    /// began. A row whose workload has ended is not held.
+    /// Returns the time from which the timeout of the `heartbeat` counts: [`Self::known_alive`], or the beginning of the first hold
+    /// after that. A row whose workload has ended is not held.
     pub(in crate::db) fn last_alive(&self, heartbeat: &str) -> String {
         let ended = self.workload_ended().map_or(String::new(), |ended| format!("AND NOT {ended}"));
         format!(
@@ -34,9 +35,9 @@ impl Judge<'_> {
         )
     }
 
-    /// When the row `t` has lost its heartbeat by its verdict `v`, if nothing changes; NULL: never, since it has sent none, or it has
-    /// no start and was not seen running. `None`: no heartbeat of the store counts, as there is none, or the operator has no tables
-    /// of its own, so that nobody knows whether a lost one has to be held.
+    /// Returns when the row `t` loses its heartbeat by its verdict `v`, if nothing changes. NULL: never, because it has sent none,
+    /// or because it has no start and was not seen running. `None`: no heartbeat of the store counts, because none is mapped, or
+    /// because the operator has no tables of its own and so does not know whether to hold a lost one.
     pub(in crate::db) fn heartbeat_lost_at(&self) -> Option<String> {
         let Rules::Table(_) = self.rules else { return None };
         let heartbeat = self.mapping.heartbeat_at()?;
@@ -47,8 +48,8 @@ impl Judge<'_> {
         ))
     }
 
-    /// What is known of the workload of the execution with this id (a text) and beginning: why it ended, or that another one has
-    /// its name.
+    /// Returns the detail about the workload of the execution with this id (a text) and beginning: why the workload ended, or that
+    /// another one has its name.
     pub(in crate::db) fn workload_detail(&self, id: &str, began: &str) -> String {
         let (Rules::Table(_), Some(_)) = (self.rules, self.workloads) else { return "NULL::text".to_owned() };
         format!(
@@ -59,7 +60,7 @@ impl Judge<'_> {
         )
     }
 
-    /// The condition that the workload of the row `t` is known to have ended, where that can be known.
+    /// Returns the condition that the workload of the row `t` is known to have ended, where the store checks workloads.
     pub(in crate::db) fn workload_ended(&self) -> Option<String> {
         self.workloads?;
         self.is_suspect(Reason::WorkloadGone.as_str(), "AND s.certain")

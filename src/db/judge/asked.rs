@@ -1,4 +1,4 @@
-//! Conditions for the rows that a person asks about.
+//! Conditions for the rows that a manual request selects.
 
 use super::Judge;
 use crate::db::asked::{Asked, Place};
@@ -9,7 +9,7 @@ const JOB: &str = "$3::jsonb #>> '{asked,job}'";
 const BEGUN_BY: &str = "($3::jsonb #>> '{asked,begun_by}')::timestamptz";
 
 impl Judge<'_> {
-    /// Conditions on the row `t` of which exactly one holds for each row that is asked about: each has its own index.
+    /// Returns conditions on the row `t`, of which exactly one holds for each selected row: each has its own index.
     pub(in crate::db) fn alternatives(&self, asked: &Asked) -> Vec<String> {
         let m = self.mapping;
         let mut common = Vec::new();
@@ -41,7 +41,7 @@ impl Judge<'_> {
         parts.into_iter().map(|part| part.join(" AND ")).collect()
     }
 
-    /// Those with a start.
+    /// Returns the conditions for rows with a start.
     fn asked_with_start(&self, asked: &Asked, place: Option<&Place>) -> Vec<String> {
         let m = self.mapping;
         let start = m.started_column();
@@ -51,7 +51,7 @@ impl Judge<'_> {
         }
         if let Some(place) = place.filter(|place| place.id.is_some()) {
             let (behind, type_) = (behind(place), m.start_type());
-            // The first half is for the index.
+            // Redundant, but usable by the index.
             conditions.push(format!("{start} {behind}= ({START})::{type_}"));
             conditions.push(format!(
                 "({start} {behind} ({START})::{type_} OR {id} {behind} ({ID})::{key})",
@@ -62,7 +62,7 @@ impl Judge<'_> {
         conditions
     }
 
-    /// Those without: they have begun when they were first seen running, where that is known.
+    /// Returns the conditions for rows without a start: they begin when they were first seen running, where that is known.
     fn asked_without_start(&self, asked: &Asked, place: Option<&Place>) -> Vec<String> {
         let m = self.mapping;
         let mut conditions = vec![format!("{} IS NULL", m.started_column())];

@@ -1,5 +1,5 @@
-//! The ways in which an execution can be stale, each a query of its own: past a deadline by the default or a rule, by other
-//! evidence, or because a person asks.
+//! The ways in which an execution can be stale, each a separate query: past a deadline by the default or a rule, by other evidence,
+//! or by a manual request.
 
 use chrono::TimeDelta;
 
@@ -13,7 +13,7 @@ use crate::db::mapping::literal;
 use crate::db::reason::Reason;
 
 impl Judge<'_> {
-    /// The ways in which an execution can be stale: each a query for id, reason, action and place.
+    /// Returns one query for each way in which an execution can be stale, with the columns id, reason, action and place.
     pub(super) fn branches(&self, take: Take, peeks: &[Peek<'_>]) -> Vec<String> {
         let parenthesised = |branches: Vec<String>| branches.into_iter().map(|b| format!("({b})")).collect();
         if let Some(suspicion) = self.confirmed() {
@@ -97,8 +97,8 @@ impl Judge<'_> {
         self.by_rule("e", &format!("{} AS t", m.table()), &from, &[], None, take)
     }
 
-    /// The rows of each rule in `scope` that are past their deadline, but for those of rules in `unless`. By an index
-    /// each rule for which `probe` is true probes its own range of it; without one all are found in one pass.
+    /// Returns the rows that are past their deadline by a rule in `scope`, except rows with a rule in `unless`. With an index, each
+    /// rule for which `probe` is true probes its own range; without one, a single pass finds the rows of all rules.
     fn by_rule(
         &self,
         scope: &str,
@@ -117,7 +117,7 @@ impl Judge<'_> {
                 running = self.judged(),
                 earliest = m.started_by(&format!("statement_timestamp() - {scope}.earliest")),
                 by_deadline = self.counts_by(&format!("statement_timestamp() - {TOTAL}")),
-                // Rows that have a rule of their own are left out by all other rules.
+                // All other rules skip rows that have a rule of their own.
                 past_promised = if scope == "e" { self.past_promised() } else { String::new() },
                 unruled = self.unruled(unless),
                 acts = self.acts(take),
@@ -130,12 +130,12 @@ impl Judge<'_> {
         );
         let others = self.others(scope, unless);
         let order = self.take(take);
-        // Of rows that are named, the index on their ids is the better one.
+        // For rows selected by id, the index on the id is better.
         let named = take.names() || self.asked.is_some_and(|asked| asked.ids.is_some());
         if let Some(which) = probe.filter(|_| !named) {
             let limit = match take {
                 Take::LookAt(limit, ..) | Take::Lock(limit, ..) => format!("LIMIT {limit}"),
-                // Of a page the first of all count, not the first that are found.
+                // A page needs the first rows of all rules, not the first that are found.
                 Take::Look(_) | Take::LookAtAll | Take::LookAtThese | Take::Page(_) => String::new(),
             };
             // OFFSET 0 keeps the planner from turning many probes into one scan of all running rows.
@@ -153,8 +153,9 @@ impl Judge<'_> {
         }
     }
 
-    /// The joins of the rules of other scopes than `scope`, which is there already. Of `unless` only rules that have no
-    /// say in deadlines can be about the row: they are not looked for, as that would be done once for each stale row.
+    /// Returns the joins of the rules of all scopes except `scope`, which the statement already contains. A rule in `unless` that
+    /// matches the row cannot affect its deadline, because rows with such rules are excluded. It is not looked up, because that
+    /// would take one lookup for each stale row.
     pub(super) fn others(&self, scope: &str, unless: &[&str]) -> String {
         let m = self.mapping;
         let mut joins = String::new();
@@ -168,7 +169,7 @@ impl Judge<'_> {
         joins + " CROSS JOIN b"
     }
 
-    /// Those that run without a start and were seen doing so.
+    /// Returns the executions that run without a start and were seen running.
     fn without_start(&self, take: Take) -> Option<String> {
         if !self.sees_runs() {
             return None;
@@ -182,7 +183,7 @@ impl Judge<'_> {
         Some(self.by_time(&self.join_seen_running(), &more, take))
     }
 
-    /// Those of which pauses were seen.
+    /// Returns the executions for which pauses were observed.
     fn by_pause(&self, take: Take) -> Option<String> {
         if !self.sees_pauses() {
             return None;
@@ -196,7 +197,7 @@ impl Judge<'_> {
         Some(self.by_time(&format!("JOIN p ON p.k = {}", m.id()), &more, take))
     }
 
-    /// The join of the row `t` to what says when it was first seen running without a start.
+    /// Joins the row `t` to the observation of when it was first seen running without a start.
     pub(super) fn join_seen_running(&self) -> String {
         let m = self.mapping;
         format!(
@@ -236,7 +237,7 @@ impl Judge<'_> {
         self.by_suspicion(Reason::WorkloadGone, self.workloads?, "", "", take)
     }
 
-    /// Those of which it has been certain for so long, and for which `more` still holds.
+    /// Returns the rows that have been certain suspects for the grace period, and for which `more` still holds.
     fn by_suspicion(
         &self,
         reason: Reason,
@@ -270,17 +271,17 @@ impl Judge<'_> {
         Some(self.by_evidence(Reason::Superseded, "", &more, take))
     }
 
-    /// The id of the suspect `s` in the type of the id column.
+    /// Returns the id of the suspect `s` in the type of the id column.
     pub(in crate::db) fn suspect_key(&self) -> String {
         id_of("s.execution_id", self.mapping.id_type())
     }
 
-    /// When a suspect has been one for so long.
+    /// Returns the time at which the suspect `s` has been one for the grace period.
     pub(in crate::db) fn seen_for(grace: TimeDelta) -> String {
         format!("GREATEST(s.since, v.watched) + interval {}", literal(&interval(grace)))
     }
 
-    /// Those that a person asks to have ended. What a rule says of them comes first.
+    /// Returns the executions that a manual request ends. The action of a rule takes precedence.
     fn by_request(&self, take: Take) -> Vec<String> {
         let Some(Forced { include_governed }) = self.forced() else { return Vec::new() };
         let alternatives = self.asked.map(|asked| self.alternatives(asked)).unwrap_or_default();
@@ -298,7 +299,7 @@ impl Judge<'_> {
         self.asked.and_then(|asked| asked.end)
     }
 
-    /// Those past a deadline that their start does not tell.
+    /// Returns the executions past a deadline that does not follow from their start column.
     fn by_time(&self, from: &str, more: &str, take: Take) -> String {
         let from = format!("{from} {}", self.joined_for_due());
         let more = format!("{more} {}", self.acts(take));
@@ -310,7 +311,7 @@ impl Judge<'_> {
         self.found(reason, "v.action", &from, &format!("{more} {}", self.acts(take)), take)
     }
 
-    /// Those that run, are in the rows `from` and for which `more` holds.
+    /// Returns the running executions in the rows `from` for which `more` holds.
     fn found(&self, reason: Reason, action: &str, from: &str, more: &str, take: Take) -> String {
         let m = self.mapping;
         let place = Reason::ALL.iter().position(|r| *r == reason).unwrap_or(Reason::ALL.len());
@@ -321,7 +322,7 @@ impl Judge<'_> {
             id = m.id(),
             reason = reason.as_str(),
             table = m.table(),
-            // What a person asks is done at once.
+            // A manual request takes effect at once.
             running = if reason == Reason::ManualCleanup { self.judged_at_once() } else { self.judged() },
             take = self.take(take),
         )
@@ -331,7 +332,8 @@ impl Judge<'_> {
         if self.shows_alerts(take) { "" } else { "AND v.action <> 'AlertOnly'" }
     }
 
-    /// Whether those that are to run on are found by what makes them stale. Where a person decides they are found by that.
+    /// Reports whether executions with `AlertOnly` are included among the stale ones. If a person forces the end of executions,
+    /// [`Self::by_request`] finds them instead.
     fn shows_alerts(&self, take: Take) -> bool {
         take.looks_at_all() && self.forced().is_none()
     }

@@ -1,10 +1,10 @@
-//! Decide, second half: which executions are stale, judged by one SQL predicate at the database's clock. The sweep,
-//! the counts, the list and the look at one execution are all made of the parts here.
+//! The second half of deciding: which executions are stale, evaluated by one SQL predicate at the database's clock. The sweep, the
+//! counts, the list and the explanation of one execution are all made of the parts here.
 //!
-//! A statement begins with the rules, split by scope into `e` (executions), `j` (jobs) and `y` (types) with the key in
-//! the type of its column as `k`, and the base as `b`. Joined to a row ([`Judge::joins`]) they give its verdict
-//! ([`VERDICT`]). The rows are found by index where there is one: those that no rule is about by their start, those of
-//! a job or a type by that and their start (`branches`; `peek` for a look, and `next` for when to look again).
+//! A statement begins with the rules, split by scope into `e` (executions), `j` (jobs) and `y` (types) with the key in the type of
+//! its column as `k`, and the base as `b`. Joined to a row ([`Judge::joins`]) they give its verdict ([`VERDICT`]). Statements find
+//! the rows by index where there is one: rows without a rule by their start, rows with a rule for their job or type by that and
+//! their start (see `branches`; `peek` for reading without locks, and `next` for the time of the next check).
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Postgres;
@@ -32,13 +32,13 @@ use super::mapping::{literal, wire};
 use super::rules::columns::{COLUMNS, SANE, TYPES, base_parameter, parameter};
 use crate::rules::{Compiled, Scope};
 
-/// Where the rules are read.
+/// The place from which the rules are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rules {
-    /// From `jobexec.rules`, under this store id.
+    /// The table `jobexec.rules`, with this store id.
     Table(i64),
-    /// From what is in force: the operator's tables are not there. Then evidence for which something must be kept does not count: what
-    /// is seen for a while, and lost heartbeats, which may have to be held.
+    /// The rules in effect, from memory: the operator's tables do not exist. Then evidence that needs stored state does not count:
+    /// conditions that must last for a while, and lost heartbeats, which may have to be held.
     Memory,
 }
 
@@ -47,44 +47,44 @@ pub enum Rules {
 pub struct Judge<'a> {
     /// The table.
     pub mapping: &'a Mapping,
-    /// What is in force.
+    /// The rules in effect.
     pub effective_rules: &'a Compiled,
-    /// Where the rules are read.
+    /// The place from which the rules are read.
     pub rules: Rules,
-    /// Where executions of a job come one after the other: how long a later one must have run before an earlier one
-    /// is stale.
+    /// The time for which a later execution of a job must have run before an earlier one is stale; `None`: the executions of a job
+    /// may overlap.
     pub single_active_execution: Option<TimeDelta>,
-    /// Where executions are run by Kubernetes workloads: how long one must be seen failed or gone before its execution is
-    /// stale.
+    /// The time for which a Kubernetes workload must be seen failed or gone before its execution is stale; `None`: the store does
+    /// not check workloads.
     pub workloads: Option<TimeDelta>,
-    /// Since when the store has been looked at without a gap: evidence of life counts from then.
+    /// The time since which the store has been observed without a gap: evidence of life counts from then.
     pub watched: DateTime<Utc>,
-    /// When it was last seen whether lost heartbeats are to be held: what is lost since then waits until that is seen again.
-    /// `None`: what is lost by now counts.
+    /// The time of the last check whether to hold lost heartbeats: a heartbeat lost since then counts only after the next check.
+    /// `None`: every heartbeat lost by now counts.
     pub heartbeats_seen: Option<DateTime<Utc>>,
-    /// Whether to ask for other evidence than deadlines, which costs more.
+    /// True to check evidence other than deadlines as well, which costs more.
     pub evidence: bool,
-    /// What a person asks beside the rules; `None`: the operator itself looks, at all executions.
+    /// The manual request, in addition to the rules; `None`: the operator itself checks all executions.
     pub asked: Option<&'a Asked>,
-    /// The records of other tables or stores in which people granted something: the executions that were given more time in them,
-    /// and not in the table's own record, are left alone.
+    /// The records of other tables or stores in which people granted something. Executions that were given more time in them, and
+    /// not in the table's own record, are left alone.
     pub undecided: &'a [i64],
 }
 
-/// How [`Judge::ctes`] takes the stale rows.
+/// The ways in which [`Judge::ctes`] selects the stale rows.
 #[derive(Clone, Copy, Debug)]
 pub enum Take {
-    /// Only look at all that would be ended, and at what comes within so long.
+    /// Reads all rows that a sweep would end, and looks ahead for this long.
     Look(TimeDelta),
-    /// Only look at all, those too that are to run on (`AlertOnly`).
+    /// Reads all rows, including those that keep running (`AlertOnly`).
     LookAtAll,
-    /// Only look at those of [`Among::These`], those too that are to run on.
+    /// Reads the rows of [`Among::These`], including those that keep running.
     LookAtThese,
-    /// Only look at up to so many by each rule, the longest running first, those too that are to run on.
+    /// Reads up to this many rows for each rule, the longest running first, including those that keep running.
     Page(u32),
-    /// Only look at up to so many by each rule, from one end.
+    /// Reads up to this many rows for each rule, from one end.
     LookAt(u32, End, Among),
-    /// Lock up to so many by each rule, from one end, passing over rows that another transaction holds.
+    /// Locks up to this many rows for each rule, from one end, and skips rows that another transaction holds.
     Lock(u32, End, Among),
 }
 
@@ -98,16 +98,16 @@ impl Take {
     }
 }
 
-/// Among which rows to take. The ids are in the text array that the caller binds at [`NEXT_PARAMETER`].
+/// The rows from which to select. The ids are in the text array that the caller binds at [`NEXT_PARAMETER`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Among {
-    /// All but these.
+    /// All rows except these.
     Others,
-    /// These.
+    /// Only these rows.
     These,
 }
 
-/// From which end of the stale executions to take.
+/// The end of the stale executions at which to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The longest running first.
@@ -119,7 +119,7 @@ pub enum End {
 /// The first parameter that is free for the caller of [`Judge::bind`].
 pub const NEXT_PARAMETER: u8 = 5;
 
-/// What the rules come to for a row that [`Judge::joins`] has joined them to, as far as its deadline goes.
+/// The settings for the deadline of a row, from the rules that [`Judge::joins`] joined to it.
 macro_rules! due {
     () => {
         "CASE WHEN e.timeout IS NOT NULL THEN e.timeout \
@@ -131,10 +131,10 @@ macro_rules! due {
     };
 }
 
-/// The same as text. Where it is enough the statement is shorter, which is parsed and planned each time.
+/// The settings of `due!` as text. A statement that needs no more is shorter, and every statement is parsed and planned each time.
 const DUE: &str = due!();
 
-/// All that the rules come to for a row that [`Judge::joins`] has joined them to.
+/// All settings for a row, from the rules that [`Judge::joins`] joined to it.
 pub const VERDICT: &str = concat!(
     due!(),
     ", CASE WHEN e.timeout IS NOT NULL THEN e.timeout_source \
@@ -152,18 +152,18 @@ pub const VERDICT: &str = concat!(
     b.store AS store, b.watched AS watched"
 );
 
-/// After how long a row is warned of by its verdict `v`.
+/// The time after which a row gets a long-running warning, by its verdict `v`.
 pub const WARN: &str = "COALESCE(v.warn_after, v.timeout * (v.warn_percent / 100.0))";
 
-/// How long a row may run by its verdict `v`.
+/// The time for which a row may run, by its verdict `v`.
 const TOTAL: &str = "(v.timeout + v.extend_by + v.grace)";
 
-/// Whether rule `r` has a say in whether, when and how a deadline counts.
+/// The condition that rule `r` affects whether, when or how a deadline counts.
 const MOVES: &str =
     "(r.timeout IS NOT NULL OR r.extend_by IS NOT NULL OR r.grace IS NOT NULL OR r.on_stale IS NOT NULL)";
 
 impl<'a> Judge<'a> {
-    /// The predicate of a store that has no evidence beside heartbeats and jobs, for the operator itself.
+    /// Returns the predicate of the operator itself for a store whose only evidence is deadlines, heartbeats and jobs.
     #[must_use]
     pub const fn new(
         mapping: &'a Mapping,
@@ -185,20 +185,20 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The same, on behalf of a person.
+    /// Returns the predicate with this manual request.
     #[must_use]
     pub const fn asked(self, asked: &'a Asked) -> Self {
         Self { asked: Some(asked), ..self }
     }
 
-    /// The same, asking for all evidence or only for deadlines.
+    /// Returns the predicate that checks all evidence, or only deadlines.
     #[must_use]
     pub const fn with_evidence(self, evidence: bool) -> Self {
         Self { evidence, ..self }
     }
 
-    /// The common table expressions `b`, `e`, `j` and `y`, without the `WITH`. They use the parameters that
-    /// [`Self::bind`] binds.
+    /// Returns the common table expressions `b`, `e`, `j` and `y`, without the `WITH`. They use the parameters that [`Self::bind`]
+    /// binds.
     pub fn rules(&self) -> String {
         let rules = match self.rules {
             Rules::Table(_) => {
@@ -212,7 +212,7 @@ impl<'a> Judge<'a> {
         let pauses = self.pauses().map_or(String::new(), |pauses| format!(", {pauses}"));
         let again = self.held().map_or(String::new(), |again| format!(", {again}"));
         let by = |scope: &str, type_: &str| {
-            // A key that is no id of this table (its type was changed) must not make the cast fail.
+            // A key that is not an id of this table (its type was changed) must not make the cast fail.
             format!(
                 "(SELECT * FROM (SELECT CASE WHEN {} THEN key::{type_} END AS k, r.*, {MOVES} AS moves FROM rule AS r \
                  WHERE scope = '{scope}') AS r WHERE k IS NOT NULL)",
@@ -235,7 +235,7 @@ impl<'a> Judge<'a> {
         )
     }
 
-    /// The joins of the rules to a row with this id, job (as [`Mapping::job_key`] has it) and type, and its verdict as
+    /// Returns the joins of the rules to a row with this id, job (in the form of [`Mapping::job_key`]) and type, and its verdict as
     /// `v`.
     pub fn joins(id: &str, job: &str, type_: &str) -> String {
         format!(
@@ -244,18 +244,18 @@ impl<'a> Judge<'a> {
         )
     }
 
-    /// The joins of the rules to the row `t`.
+    /// Returns the joins of the rules to the row `t`.
     pub fn joined(&self) -> String {
         let m = self.mapping;
         Self::joins(&m.id(), &m.job_key().0, &m.job_type())
     }
 
-    /// The same, and as `v` no more than its deadline needs.
+    /// Returns the joins of the rules to the row `t`, with only the settings for its deadline as `v`.
     fn joined_for_due(&self) -> String {
         format!("{} CROSS JOIN LATERAL (SELECT {DUE}) AS v", self.others("", &[]))
     }
 
-    /// The common table expressions of [`Self::rules`], and `stale` (id, reason, action).
+    /// Returns the common table expressions of [`Self::rules`], and `stale` (id, reason, action).
     pub fn ctes(&self, take: Take) -> String {
         let peeks = self.peeks(take);
         let branches = self.branches(take, &peeks);
@@ -274,7 +274,7 @@ impl<'a> Judge<'a> {
         format!("{}{first}, stale AS MATERIALIZED ({stale})", self.rules())
     }
 
-    /// Binds what the parts above refer to.
+    /// Binds the parameters that the parts above refer to.
     pub fn bind<'q>(&self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
         let base = &self.effective_rules.base;
         let query = query.bind(base.timeout.value).bind(base.grace.value).bind(base_parameter(
@@ -288,8 +288,9 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Whether a rule can be about jobs, or types: what is in force says so, and a statement that leaves out what no rule is about
-    /// takes a fraction of the time to plan, which is most of what it takes. A person may give an execution a rule at any time.
+    /// Reports whether a rule can apply to jobs or types, by the rules in effect. Leaving out scopes without rules cuts the time to
+    /// plan a statement, which is most of its time, to a fraction. Executions always count: a person may give one a rule at any
+    /// time.
     fn has_rules(&self, scope: &str) -> bool {
         let of = |wanted| self.effective_rules.rules.iter().any(|rule| rule.scope == wanted);
         match scope {
@@ -299,8 +300,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The condition that no rule of these scopes has a say in the row's deadline, nor a pause. Each is a hashed subplan, which keeps
-    /// the order of the index; with NOT EXISTS the planner sorts all stale rows.
+    /// Returns the condition that neither a rule of these scopes nor a pause affects the deadline of the row. Each scope is a
+    /// hashed subplan, which keeps the order of the index; with NOT EXISTS the planner sorts all stale rows.
     fn unruled(&self, scopes: &[&str]) -> String {
         let m = self.mapping;
         let mut conditions = Vec::new();
@@ -314,14 +315,14 @@ impl<'a> Judge<'a> {
         if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") }
     }
 
-    /// An execution that started by then is stale by default. `statement_timestamp()` is stable, so an index on the
-    /// start serves; `clock_timestamp()` would make it a filter.
+    /// Returns the latest start of an execution that is stale by default. `statement_timestamp()` is stable, so that an index on
+    /// the start serves; `clock_timestamp()` would make it a filter.
     fn default_cutoff() -> String {
         "statement_timestamp() - $1::interval - $2::interval".to_owned()
     }
 }
 
-/// The start of what has run for `total` within `horizon` from now, or has already.
+/// Returns the latest start of an execution that will have run for `total` within `horizon` from now, or already has.
 fn within(horizon: TimeDelta, total: &str) -> String {
     format!("statement_timestamp() + interval {} - {total}", literal(&interval(horizon)))
 }

@@ -1,18 +1,18 @@
-//! When the next execution is due, so that nobody has to look before.
+//! The time at which the next execution is due, so that no check has to run before.
 
 use chrono::TimeDelta;
 
 use super::{DUE, Judge, TOTAL, Take, wire, within};
 use crate::api::OnStale;
 
-/// How many rows beyond a cutoff are looked at for the next deadline. Where rules govern all of them the next look is
-/// when the last of them might be overdue: it costs little, and comes early rather than late.
+/// The number of rows beyond a cutoff that are read for the next deadline. Where rules govern all of them, the next check is when
+/// the last of them might be overdue: that costs little, and is early rather than late.
 pub(super) const AHEAD: u8 = 100;
 
 impl Judge<'_> {
-    /// The earliest deadline of a running execution that comes within `horizon`, or a time before it at which to look
-    /// again, as a scalar subquery; needs [`Self::ctes`] with [`Take::Look`] and that horizon. A later deadline may be
-    /// given too, where it costs nothing.
+    /// Returns the earliest deadline of a running execution that comes within `horizon`, or a time before it at which to check
+    /// again, as a scalar subquery. Needs [`Self::ctes`] with [`Take::Look`] and that horizon. May also return a later deadline,
+    /// where that costs nothing.
     pub fn next_deadline(&self, horizon: TimeDelta) -> String {
         let peeks = self.peeks(Take::Look(horizon));
         let peeked = |scope| peeks.iter().any(|peek| peek.scope == scope);
@@ -70,12 +70,12 @@ impl Judge<'_> {
         ))
     }
 
-    /// The start, cut to the year 9999 before a timeout is added, so that no start can make the sum overflow.
+    /// Returns the start, clamped to the year 9999 before a timeout is added, so that no start can make the sum overflow.
     pub(super) fn start(&self) -> String {
         format!("({})", wire(&self.mapping.started_at()))
     }
 
-    /// By the default, of those that would be past their deadline if they counted from their start.
+    /// Returns the next deadline by the default, of rows that would be past their deadline if they counted from their start.
     fn next_by_default_later(&self) -> Option<String> {
         if !self.counts_later() || self.effective_rules.base.on_stale.value == OnStale::AlertOnly {
             return None;
@@ -97,7 +97,7 @@ impl Judge<'_> {
         let (table, running, start) = (m.table(), m.judged(), self.start());
         let by_default = m.started_by(&Self::default_cutoff());
         let unruled = self.unruled(&["e", "j", "y"]);
-        // The first by the index, unless clock changes make instants come in another order than local times.
+        // The index yields the first rows, unless clock changes put instants in another order than local times.
         if m.starts_in_order() {
             format!(
                 "SELECT COALESCE(min(start) FILTER (WHERE unruled), CASE WHEN count(*) = {AHEAD} THEN max(start) END)
@@ -131,7 +131,7 @@ impl Judge<'_> {
         )
     }
 
-    /// By the rules of jobs for which `which` is true.
+    /// Returns the next deadline by the rules of jobs for which `which` is true.
     fn next_by_job(&self, which: &str) -> String {
         let m = self.mapping;
         format!(
@@ -147,7 +147,7 @@ impl Judge<'_> {
         )
     }
 
-    /// By the rules of types, where no index serves them.
+    /// Returns the next deadline by the rules of types, where no index serves them.
     fn next_by_type(&self) -> String {
         let m = self.mapping;
         let (table, type_) = (m.table(), m.job_type());

@@ -1,29 +1,29 @@
-//! What a look sees by each rule at first: one probe of the index finds the few rows that are past their deadline or
-//! soon will be, which answers both what is stale and when the next one is due. Only where all of them are past it, so that
-//! there may be more, is the rule asked again for each. Where rows may count from later than their start, they are found by
-//! that all the same: `past` is by the start, and `due` also by what counts.
+//! The first index probe for each rule when reading without locks: it finds the few rows that are past their deadline or soon will
+//! be, which answers both which rows are stale and when the next one is due. Only if all of these rows are past their deadline, so
+//! that there may be more, does the rule get a second query. Rows that may count from later than their start are also found by
+//! their start: `past` compares the start, and `due` also the time from which the row counts.
 
 use chrono::TimeDelta;
 
 use super::next::AHEAD;
 use super::{Judge, Reason, Take, within};
 
-/// How many rows of a rule are seen at first. Enough that most rules need no second probe, and few to read.
+/// The number of rows of a rule that are read at first: enough that most rules need no second probe, and cheap to read.
 const FIRST: u8 = 10;
 
-/// The rules of one scope that can be answered so.
+/// The rules of one scope that a probe can answer.
 pub(super) struct Peek<'a> {
     judge: &'a Judge<'a>,
     pub(super) scope: &'static str,
-    /// What of a row the rules are about.
+    /// The column or expression of a row that the rules apply to.
     key: String,
-    /// Those of which scopes count before them.
+    /// The scopes whose rules take precedence.
     others: &'static [&'static str],
     horizon: TimeDelta,
 }
 
 impl<'a> Judge<'a> {
-    /// The scopes of which the rows come in the order of the index.
+    /// Returns the scopes whose rows come in the order of the index.
     pub(super) fn peeks(&'a self, take: Take) -> Vec<Peek<'a>> {
         let (m, Take::Look(horizon)) = (self.mapping, take) else { return Vec::new() };
         if !m.starts_in_order() || self.asked.is_some() {
@@ -38,8 +38,8 @@ impl<'a> Judge<'a> {
 }
 
 impl Peek<'_> {
-    /// The common table expressions `peek_{scope}` (k, earliest, action, id, start, unruled, past, and where rows may count
-    /// from later `counts` and `due`) and `more_{scope}` (k), the rules of which more must be asked.
+    /// Returns the common table expressions `peek_{scope}` (k, earliest, action, id, start, unruled, past, and where rows may count
+    /// from later `counts` and `due`) and `more_{scope}` (k), the rules that need a second query.
     pub(super) fn ctes(&self) -> String {
         let (m, scope) = (self.judge.mapping, self.scope);
         format!(
@@ -72,13 +72,13 @@ impl Peek<'_> {
         format!(", {counts} AS counts, {counts} <= {} AS due", self.cutoff())
     }
 
-    /// The rules that this has not answered for.
+    /// Returns the condition for the rules that the probe has not answered.
     pub(super) fn rest(&self) -> String {
         let scope = self.scope;
         format!("(NOT {scope}.fixed OR {scope}.k IN (SELECT k FROM more_{scope}))")
     }
 
-    /// The stale rows, but for those of rules in `more`.
+    /// Returns the stale rows, except those of rules in `more`.
     pub(super) fn stale(&self) -> String {
         format!(
             "SELECT id, '{reason}' AS reason, action, 0 AS place FROM peek_{scope}
@@ -89,7 +89,7 @@ impl Peek<'_> {
         )
     }
 
-    /// The next deadline by these rules, but for those in `more`; where other rules govern all that was seen, a time
+    /// Returns the next deadline by these rules, except those in `more`; where other rules govern all rows that were read, a time
     /// before it.
     pub(super) fn next(&self) -> String {
         let later = if self.judge.counts_later() {
@@ -107,7 +107,7 @@ impl Peek<'_> {
         )
     }
 
-    /// The same by the rules in `more`.
+    /// Returns the next deadline by the rules in `more`.
     pub(super) fn next_of_more(&self) -> String {
         let (m, scope) = (self.judge.mapping, self.scope);
         format!(
@@ -128,7 +128,8 @@ impl Peek<'_> {
         )
     }
 
-    /// By the rules in `more`, of those that would be past their deadline if they counted from their start.
+    /// Returns the next deadline by the rules in `more`, of rows that would be past their deadline if they counted from their
+    /// start.
     pub(super) fn next_of_more_later(&self) -> Option<String> {
         if !self.judge.counts_later() {
             return None;
@@ -147,7 +148,7 @@ impl Peek<'_> {
         ))
     }
 
-    /// That a row is past its deadline by its start.
+    /// Returns the condition that a row is past its deadline by its start.
     fn past(&self) -> String {
         self.judge.mapping.started_by(&self.cutoff())
     }
@@ -156,7 +157,7 @@ impl Peek<'_> {
         format!("statement_timestamp() - {}.earliest", self.scope)
     }
 
-    /// That it is, or will be within the horizon.
+    /// Returns the condition that a row is past its deadline by its start, or will be within the horizon.
     fn soon(&self) -> String {
         self.judge.mapping.started_by(&within(self.horizon, &format!("{}.earliest", self.scope)))
     }

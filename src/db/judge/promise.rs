@@ -1,31 +1,32 @@
-//! What was promised to an extended run: the deadline that it had when the rules were last as they were when a person extended it.
-//! It is a floor: a policy that shortens the timeout later moves no deadline before it. It counts for that run alone, and not for
-//! more than what the extension is now.
+//! The promise to an extended run: the deadline that it had by the rules at the time when a person last extended it. It is a floor:
+//! a policy that shortens the timeout later moves no deadline before it. It counts for that run alone, and only while the extension
+//! is at least as long as it was then.
 
 use super::time::{FIRST, LAST, Times};
 use super::{Judge, Rules, TOTAL};
 
 impl Judge<'_> {
-    /// The columns of `rule` that say what counts of it, where the rules are read from the table. What no operator can have written
-    /// does not count.
+    /// Returns the columns of `rule` with the promise that counts, where the rules are read from the table. A value that no
+    /// operator can have written does not count.
     pub(super) fn promised_columns() -> String {
         format!(
             "promised_start, CASE WHEN promised_by <= extend_by AND promised <= {LAST} THEN promised END AS promised"
         )
     }
 
-    /// What tells the run with these times from others of the same row: its start, or when it was first seen running.
+    /// Returns the value that distinguishes the run with these times from other runs of the same row: its start, or when it was
+    /// first seen running.
     fn run(&self, times: &Times) -> String {
         self.by_start(times, &times.start, "$4")
     }
 
-    /// What rule `e` promises to `run`; NULL: nothing.
+    /// Returns the promise of rule `e` to `run`; NULL: there is none.
     fn promised_to(&self, run: &str) -> Option<String> {
         matches!(self.rules, Rules::Table(_))
             .then(|| format!("CASE WHEN e.promised_start = {run} THEN e.promised END"))
     }
 
-    /// `deadline`, or what rule `e` promises to `run` if that is later.
+    /// Returns `deadline`, or the promise of rule `e` to `run` if that is later.
     pub(super) fn not_before_promised(&self, deadline: &str, run: &str) -> String {
         match self.promised_to(run) {
             Some(promised) => format!("GREATEST({deadline}, {promised})"),
@@ -33,13 +34,13 @@ impl Judge<'_> {
         }
     }
 
-    /// The condition, to be put behind others, that the row `t` is past what rule `e` promises it.
+    /// Returns the condition, to be appended to others, that the row `t` is past the promise of rule `e`.
     pub(super) fn past_promised(&self) -> String {
         let promised = self.promised_to(&self.mapping.started_at());
         promised.map_or(String::new(), |at| format!("AND ({at} > statement_timestamp()) IS NOT TRUE"))
     }
 
-    /// What was promised to the row `t`, if its deadline by its verdict `v` would come before it.
+    /// Returns the promise to the row `t`, if its deadline by its verdict `v` would be earlier.
     pub(in crate::db) fn promised(&self) -> Option<String> {
         let promised = self.promised_to(&self.run(&self.times()))?;
         Some(format!(
@@ -48,17 +49,18 @@ impl Judge<'_> {
         ))
     }
 
-    /// When the row `t` is past its deadline by its verdict `v`.
+    /// Returns the deadline of the row `t` by its verdict `v`.
     pub(in crate::db) fn deadline(&self) -> String {
         self.deadline_by(&self.times())
     }
 
-    /// The same by other expressions than those for the row `t`.
+    /// Returns the deadline by other expressions than those for the row `t`.
     pub(in crate::db) fn deadline_by(&self, times: &Times) -> String {
         self.not_before_promised(&format!("{} + {TOTAL}", self.counts_from_by(times)), &self.run(times))
     }
 
-    /// The statement that notes what is promised by the rules as they are, and drops what was taken back.
+    /// Returns the statement that records the promises by the present rules, and drops those whose extension was reduced or
+    /// removed.
     pub(in crate::db) fn promise(&self) -> String {
         let m = self.mapping;
         format!(

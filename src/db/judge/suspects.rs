@@ -1,4 +1,4 @@
-//! Evidence that may be of an earlier run: it is reported, and only a person has an execution ended for it.
+//! Evidence that may belong to an earlier run: it is reported, and only a person can confirm it and end the execution.
 
 use super::{Judge, Rules, Take};
 use crate::db::intervals::interval;
@@ -8,25 +8,25 @@ use crate::db::reason::Reason;
 use crate::db::suspicion::{NotAsked, Suspicion};
 
 impl Judge<'_> {
-    /// Conditions on the row `t` and its job `p`, where it is mapped when a job finished: that it did after the row began, and
-    /// that it did not. Neither holds where that is not known. `store_id` is the parameter with the store's id in the operator's
-    /// tables.
+    /// Returns two conditions on the row `t` and its job `p`, if the time at which a job finished is mapped: that the job finished
+    /// after the row began, and that it did not. Neither holds if one of the times is unknown. `store_id` is the parameter with the
+    /// store's id in the operator's tables.
     pub(in crate::db) fn job_finished_while_running(&self, store_id: &str) -> Option<(String, String)> {
         let (began, finished) = (self.began_running(store_id), self.mapping.job_finished_at()?);
-        // A time to come is no time at which something has finished.
+        // A job cannot have finished in the future.
         let later = format!("({finished} > {began} AND {finished} <= statement_timestamp())");
         Some((later, format!("({finished} <= {began})")))
     }
 
-    /// The condition that the row `t` sent a heartbeat after its job `p` had finished: then it lives, or is another run in the same row,
-    /// and what finished the job is not its end. `None`: one of the two is not mapped.
+    /// Returns the condition that the row `t` sent a heartbeat after its job `p` had finished: then it is alive, or is another run
+    /// in the same row, and the job's finish is not its end. `None`: one of the two times is not mapped.
     pub(in crate::db) fn outlived_its_job(&self) -> Option<String> {
         let (heartbeat, finished) = (self.mapping.heartbeat_at()?, self.mapping.job_finished_at()?);
         Some(format!("({heartbeat} > {finished})"))
     }
 
-    /// The condition that the observation `o` says that the job of the row `t` was seen unfinished while it ran. `store_id` is the
-    /// parameter with the store's id in the operator's tables.
+    /// Returns the condition that, by the observation `o`, the job of the row `t` was seen unfinished while the row ran. `store_id`
+    /// is the parameter with the store's id in the operator's tables.
     pub(in crate::db) fn job_seen_unfinished(&self, store_id: &str) -> String {
         let m = self.mapping;
         format!(
@@ -39,8 +39,8 @@ impl Judge<'_> {
         )
     }
 
-    /// The condition that the row `t`, which runs, is a suspect: its job `p` is finished, which may be the end of an earlier run.
-    /// It must have run for the grace period, so that a job whose status follows its execution is not told of.
+    /// Returns the condition that the running row `t` is a suspect: its job `p` is finished, which may be the end of an earlier
+    /// run. The row must have run for the grace period, so that a job whose status follows its execution is not reported.
     pub(in crate::db) fn job_suspected(&self) -> Option<String> {
         let m = self.mapping;
         let (finished, grace) = m.job_finished()?;
@@ -54,7 +54,7 @@ impl Judge<'_> {
         ))
     }
 
-    /// The condition that the row `t` is a suspect `s` for this reason, and that `more` holds, where that is kept.
+    /// Returns the condition that the row `t` is a suspect `s` for this reason and that `more` holds, where suspects are stored.
     pub(super) fn is_suspect(&self, reason: &str, more: &str) -> Option<String> {
         let Rules::Table(_) = self.rules else { return None };
         let m = self.mapping;
@@ -66,19 +66,19 @@ impl Judge<'_> {
         ))
     }
 
-    /// The condition that the operator will end the row `t` by itself for its finished job, if nothing changes.
+    /// Returns the condition that the operator itself will end the row `t` because its job finished, if nothing changes.
     pub(in crate::db) fn job_certain(&self) -> String {
         let certain = self.is_suspect(Reason::JobFinished.as_str(), "AND s.certain");
         certain.unwrap_or_else(|| "false".to_owned())
     }
 
-    /// The condition that another workload has the name of the one that ran the row `t`, where that is only reported.
+    /// Returns the condition that another workload has the name of the one that ran the row `t`, where that is only reported.
     pub(in crate::db) fn workload_made_again(&self) -> Option<String> {
         self.workloads?;
         self.is_suspect(Suspicion::WorkloadRecreated.as_str(), "")
     }
 
-    /// Those that a person has ended for what they are suspected of, and those that are stale by the same evidence.
+    /// Returns the suspects that a person confirms, and the executions that are stale by the same evidence.
     pub(super) fn by_confirmed_suspicion(&self, suspicion: Suspicion, take: Take) -> Vec<String> {
         let m = self.mapping;
         let mut branches = Vec::new();
@@ -104,15 +104,15 @@ impl Judge<'_> {
         branches
     }
 
-    /// What a person confirms, if that is what is asked.
+    /// Returns the suspicion that a person confirms, if the request contains one.
     pub(in crate::db) fn confirmed(&self) -> Option<Suspicion> {
         self.asked.and_then(|asked| asked.suspicion)
     }
 
-    /// Whether the store can have such suspects.
+    /// Checks whether the store can have such suspects.
     ///
     /// # Errors
-    /// It cannot: what makes one is not mapped.
+    /// [`NotAsked`] if the store does not collect the evidence for them.
     pub fn suspects(&self, suspicion: Suspicion) -> Result<(), NotAsked> {
         let known = match suspicion {
             Suspicion::JobFinished => self.mapping.job_finished().is_some(),

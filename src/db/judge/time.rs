@@ -1,10 +1,10 @@
-//! From when the time of an execution counts: from its start or its creation, whichever is later, since a row of two clocks
-//! may say that it started before it was made. One that runs without a start has waited for a time that nobody knows: it
-//! counts from when it was first seen running in the version that its row has now, which only the operator's tables say. Time for which it was paused does not
-//! count: what its row says of that, or what the operator saw, whichever is longer.
+//! The time from which an execution counts: its start or its creation, whichever is later, because a row written by two clocks may
+//! claim that it started before it was created. An execution that runs without a start has waited for an unknown time: it counts
+//! from when it was first seen running in the present version of its row, which only the operator's tables record. Time for which
+//! it was paused does not count: by its row or by the operator's observations, whichever is longer.
 //!
-//! No row counts from before its start, so that an index on the start narrows. What was seen of pauses is `p` in a statement
-//! (execution, start, and for how long): rows of which there is such a thing are judged apart from all others.
+//! No row counts from before its start, so that an index on the start narrows the search. In a statement, observed pauses are `p`
+//! (execution, start, and duration): rows with observed pauses are evaluated separately from all others.
 
 use super::{Judge, Rules, WARN};
 use crate::db::granted::SOURCE;
@@ -13,33 +13,34 @@ use crate::db::ids::id_of;
 use crate::db::mapping::literal;
 use crate::db::observations::{Kind, SEEN_PAUSED};
 
-/// What the ends of Postgres' range are cut to, so that adding to them does not overflow.
+/// The limits to which the ends of Postgres' range are clamped, so that adding to them does not overflow.
 pub(super) const FIRST: &str = "'0001-01-01Z'::timestamptz";
 pub(super) const LAST: &str = "'9999-12-31Z'::timestamptz";
 
-/// SQL expressions for what a row says of its time.
+/// SQL expressions for the times in a row.
 #[derive(Clone, Debug)]
 pub(in crate::db) struct Times {
     /// Its id.
     pub(in crate::db) id: String,
     /// Its start as an instant.
     pub(in crate::db) start: String,
-    /// Its creation as an instant, where that is mapped.
+    /// Its creation as an instant, if that is mapped.
     pub(in crate::db) created: Option<String>,
-    /// For how long it says that it has been paused, where that is mapped.
+    /// The time for which it has been paused by its own column, if that is mapped.
     pub(in crate::db) paused: Option<String>,
-    /// In which version it is, or was when it was judged; `None`: this login may not read it.
+    /// Its version now, or when it was evaluated; `None`: this login may not read it.
     pub(in crate::db) version: Option<String>,
 }
 
 impl Times {
-    /// The later of its creation and `start`.
+    /// Returns the later of the creation and `start`.
     fn later_than(&self, start: &str) -> String {
         let created = self.created.as_ref().map_or(String::new(), |created| format!("{created}, "));
         format!("LEAST(GREATEST({start}, {created}{FIRST}), {LAST})")
     }
 
-    /// The same and the time for which it was paused: as its row says, and as `seen` says, an interval.
+    /// Returns the later of the creation and the start, plus the time for which the row was paused: by its own column, and by
+    /// `seen`, an interval.
     fn later_and_paused(&self, seen: Option<&str>) -> String {
         let from = self.later_than(&self.start);
         match (&self.paused, seen) {
@@ -52,7 +53,7 @@ impl Times {
 }
 
 impl Judge<'_> {
-    /// What the row `t` says of its time.
+    /// Returns the times of the row `t`.
     pub(super) fn times(&self) -> Times {
         let m = self.mapping;
         Times {
@@ -64,24 +65,24 @@ impl Judge<'_> {
         }
     }
 
-    /// From when the row `t` counts; NULL: that is not known.
+    /// Returns the time from which the row `t` counts; NULL: unknown.
     pub(in crate::db) fn counts_from(&self) -> String {
         self.counts_from_by(&self.times())
     }
 
-    /// The same by other expressions than those for the row `t`.
+    /// Returns the time from which a row counts, by other expressions than those for the row `t`.
     pub(in crate::db) fn counts_from_by(&self, times: &Times) -> String {
         self.by_start(times, &times.later_and_paused(self.seen_paused(times).as_deref()), "$4")
     }
 
-    /// When the run of the row `t` began; NULL: that is not known. `store_id` is the parameter with the store's id in the
-    /// operator's tables.
+    /// Returns when the run of the row `t` began; NULL: unknown. `store_id` is the parameter with the store's id in the operator's
+    /// tables.
     pub(in crate::db) fn began_running(&self, store_id: &str) -> String {
         let times = self.times();
         self.by_start(&times, &times.later_than(&times.start), store_id)
     }
 
-    /// `dated` where there is a start, else when it was first seen running.
+    /// Returns `dated` if there is a start, else when the row was first seen running.
     pub(super) fn by_start(&self, times: &Times, dated: &str, store_id: &str) -> String {
         let otherwise = if self.sees_runs() {
             format!(
@@ -96,18 +97,18 @@ impl Judge<'_> {
         format!("CASE WHEN {} IS NOT NULL THEN {dated} {otherwise} END", times.start)
     }
 
-    /// The same, or when it went on after it was paused.
+    /// Returns when the run of the row `t` began, or when it resumed after a pause.
     pub(in crate::db) fn began_or_resumed(&self) -> String {
         let began = self.began_running("$4");
         self.resumed_at().map_or(began.clone(), |resumed| format!("GREATEST({began}, {resumed})"))
     }
 
-    /// Whether the operator sees executions paused, and remembers it.
+    /// Reports whether the operator observes pauses, and stores what it observes.
     pub(super) fn sees_pauses(&self) -> bool {
         self.mapping.pauses() && matches!(self.rules, Rules::Table(_))
     }
 
-    /// What of the execution with these times was seen of pauses: `what` of the observation `o`.
+    /// Returns the expression `what` over the observation `o` of pauses of the execution with these times.
     fn of_pauses(times: &Times, what: &str) -> String {
         format!(
             "(SELECT {what} FROM jobexec.observations AS o WHERE o.store_id = $4 AND o.kind = '{}' \
@@ -122,13 +123,13 @@ impl Judge<'_> {
         self.sees_pauses().then(|| Self::of_pauses(times, SEEN_PAUSED))
     }
 
-    /// When the row `t` was seen to run again after it was paused, if it was: it is known to be alive then.
+    /// Returns when the row `t` was seen running again after a pause, if it was: it is known to be alive then.
     pub(in crate::db) fn resumed_at(&self) -> Option<String> {
         let what = "CASE WHEN o.detail IS NULL THEN statement_timestamp() ELSE o.since END";
         self.sees_pauses().then(|| Self::of_pauses(&self.times(), what))
     }
 
-    /// The common table expression `p` (k, `started_at`, paused), where pauses are seen.
+    /// Returns the common table expression `p` (k, `started_at`, paused), where pauses are observed.
     pub(super) fn pauses(&self) -> Option<String> {
         let key = id_of("o.execution_id", self.mapping.id_type());
         self.sees_pauses().then(|| {
@@ -140,7 +141,8 @@ impl Judge<'_> {
         })
     }
 
-    /// Whether an execution that runs again with the same start gets time: there are grace periods, and it is remembered.
+    /// Reports whether an execution that runs again with the same start gets time: there are grace periods, and the operator stores
+    /// that it runs again.
     pub(super) fn holds(&self) -> bool {
         let rules = self.effective_rules.rules.iter().filter_map(|rule| rule.grace.as_ref());
         matches!(self.rules, Rules::Table(_))
@@ -149,7 +151,8 @@ impl Judge<'_> {
                 .any(|grace| grace.value > chrono::TimeDelta::zero())
     }
 
-    /// The common table expression `h` (k, until): those that run again with the same start, and get one grace period.
+    /// Returns the common table expression `h` (k, until): the executions that run again with the same start, and get one grace
+    /// period.
     pub(super) fn held(&self) -> Option<String> {
         let m = self.mapping;
         self.holds().then(|| {
@@ -169,9 +172,9 @@ impl Judge<'_> {
         })
     }
 
-    /// The condition that a person gave the row `t` more time in another record, and its own has no extension of it: whether that
-    /// counts is still to be said, or seen; `None`: there is no such record. The list is a hashed subplan, which keeps the order of
-    /// the index.
+    /// Returns the condition that a person gave the row `t` more time in another record, while its own has no extension of it:
+    /// whether that extension counts is not decided or not known yet. `None`: there is no such record. The list is a hashed
+    /// subplan, which keeps the order of the index.
     pub(in crate::db) fn undecided(&self) -> Option<String> {
         let Rules::Table(_) = self.rules else { return None };
         let records: Vec<String> = self.undecided.iter().map(ToString::to_string).collect();
@@ -185,7 +188,7 @@ impl Judge<'_> {
         })
     }
 
-    /// The condition that the row `t` runs and may be ended where a person asks for it, which is done at once.
+    /// Returns the condition that the row `t` runs and that a manual request, which takes effect at once, may end it.
     pub(super) fn judged_at_once(&self) -> String {
         let judged = self.mapping.judged();
         match self.undecided() {
@@ -194,7 +197,7 @@ impl Judge<'_> {
         }
     }
 
-    /// The condition that the row `t` runs and is judged now.
+    /// Returns the condition that the row `t` runs and is evaluated now.
     pub(super) fn judged(&self) -> String {
         let judged = self.judged_at_once();
         if self.holds() {
@@ -204,8 +207,8 @@ impl Judge<'_> {
         }
     }
 
-    /// The condition that nothing was seen of pauses of the row `t`, by the key of what is seen: a list of those may be too long
-    /// for the memory that a statement has.
+    /// Returns the condition that no pause of the row `t` was observed. It uses the key of the observations: a list of them may be
+    /// too long for the memory of a statement.
     pub(super) fn unpaused(&self) -> Option<String> {
         self.sees_pauses().then(|| {
             format!(
@@ -217,46 +220,48 @@ impl Judge<'_> {
         })
     }
 
-    /// From when the row `t` counts of which `p` was seen.
+    /// Returns the time from which the row `t` counts if `p` holds its observed pauses.
     pub(super) fn dated_and_paused(&self) -> String {
         let times = self.times();
         let seen = format!("CASE WHEN p.started_at = {} THEN p.paused END", times.start);
         times.later_and_paused(Some(&seen))
     }
 
-    /// From when the row `t` counts that has a start. It is never before that, so that an index on the start narrows.
+    /// Returns the time from which the row `t` counts if it has a start. It is never before the start, so that an index on the
+    /// start narrows the search.
     pub(super) fn dated(&self) -> String {
         self.times().later_and_paused(None)
     }
 
-    /// From when the row `t` counts that has none, and was first seen running as the observation `o` says.
+    /// Returns the time from which the row `t` counts if it has no start, and the observation `o` says when it was first seen
+    /// running.
     pub(super) fn undated(&self) -> String {
         self.times().later_than("o.since")
     }
 
-    /// Whether the operator sees since when an execution without a start runs, and remembers it.
+    /// Reports whether the operator observes since when executions without a start run, and stores it.
     pub(super) fn sees_runs(&self) -> bool {
         self.mapping.version().is_some() && matches!(self.rules, Rules::Table(_))
     }
 
-    /// The observations `o` of those, of rows in this version.
+    /// Returns the condition for the observations `o` of executions without a start, of rows in this version.
     pub(super) fn seen_running(store_id: &str, version: Option<&str>) -> String {
         let version = version.map_or(String::new(), |version| format!(" AND o.detail = {version}"));
         format!("o.store_id = {store_id} AND o.kind = '{}'{version}", Kind::RunningWithoutStart.as_str())
     }
 
-    /// Whether columns may have a row count from later than its start.
+    /// Reports whether columns can make a row count from later than its start.
     pub(super) fn counts_later(&self) -> bool {
         self.mapping.created_at().is_some() || self.mapping.paused_for().is_some()
     }
 
-    /// The condition that the row `t` has a start and counts from `cutoff` or before, so that an index on the start serves.
+    /// Returns the condition that the row `t` has a start and counts from `cutoff` or before, so that an index on the start serves.
     pub(in crate::db) fn counts_by(&self, cutoff: &str) -> String {
         let started = self.mapping.started_by(cutoff);
         if self.counts_later() { format!("{started} AND {} <= ({cutoff})", self.dated()) } else { started }
     }
 
-    /// The condition that the row `t` has a start and has run for longer than is expected of it by its verdict `v`.
+    /// Returns the condition that the row `t` has a start and has run for longer than the warning threshold of its verdict `v`.
     pub(in crate::db) fn runs_long(&self) -> String {
         let cutoff = format!("statement_timestamp() - {WARN}");
         let started = format!("{} < {cutoff}", self.mapping.started_at());
