@@ -1,10 +1,10 @@
-//! The sweeps of which Kubernetes is still to be told.
+//! The sweeps that still need a Kubernetes Event.
 
 use uuid::Uuid;
 
 use crate::db::{Database, DbError, outbox};
 
-/// How many sweeps [`unannounced`] returns at most.
+/// The maximum number of sweeps that [`unannounced`] returns.
 pub const AT_ONCE: usize = 20;
 
 /// A sweep that changed something and was not announced yet.
@@ -12,16 +12,17 @@ pub const AT_ONCE: usize = 20;
 pub struct Unannounced {
     /// The sweep.
     pub id: Uuid,
-    /// How many executions it ended.
+    /// The number of executions that it ended.
     pub failed: i64,
-    /// Whether it has ended: the asker knows that it has, or its last batch was more than a minute ago. Another operator may
-    /// still be at one that did something since.
+    /// True if it has ended: the caller knows that it has, or its last batch was more than a minute ago. A sweep with a later batch
+    /// may still be running in another operator.
     pub ended: bool,
-    /// The first few of them, each as a short phrase.
+    /// The first few executions that it ended, each as a short phrase.
     pub sample: Vec<String>,
 }
 
-/// The sweeps of the store that no Event tells of yet, and that no other store made, with up to `sample` executions each. Those in `own` have ended.
+/// Returns the sweeps of the store that have no Event yet and were not made by another store, with up to `sample` executions each.
+/// Sweeps in `own` have ended.
 pub async fn unannounced(
     database: &Database,
     store_id: i64,
@@ -58,7 +59,7 @@ pub async fn unannounced(
         .collect())
 }
 
-/// Remembers that an Event tells of the sweep.
+/// Records that the sweep has an Event.
 pub async fn announced(database: &Database, sweep: Uuid) -> Result<(), DbError> {
     let mut tx = database.write().await?;
     sqlx::query("UPDATE jobexec.sweeps SET announced_at = statement_timestamp() WHERE sweep_id = $1")

@@ -1,15 +1,15 @@
-//! Where it is recorded what is done.
+//! The place where actions are recorded.
 
-/// Whether what is done can be recorded. Enforcement does not depend on it.
+/// The place where actions are recorded, if they can be. Enforcement does not depend on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ledger {
-    /// The tables are there; this is the id of the store's table in them.
+    /// The operator's tables exist, with this id of the store's table.
     Tables {
         /// `jobexec.stores.store_id`.
         store_id: i64,
-        /// Whether there is an outbox that this login may write to.
+        /// True if there is an outbox that this login may write to.
         outbox: bool,
     },
-    /// They are not, for this reason.
+    /// The operator's tables are not available, for this reason.
     Missing(String),
 }

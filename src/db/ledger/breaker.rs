@@ -1,11 +1,11 @@
-//! Whether the circuit breaker of a store is open. That outlives an operator.
+//! The circuit breaker of a store. Its state outlives an operator.
 
 use super::availability::Ledger;
 use crate::api::notifications::Topic;
 use crate::db::own::{self, Fault};
 use crate::db::{Database, DbError, outbox};
 
-/// Why the breaker of a store is open, if it is.
+/// Returns the reason why the breaker of a store is open, if it is.
 pub async fn paused(database: &Database, store_id: i64) -> Result<Option<String>, DbError> {
     let mut tx = database.read().await?;
     let why = sqlx::query_scalar(
@@ -19,8 +19,8 @@ pub async fn paused(database: &Database, store_id: i64) -> Result<Option<String>
     Ok(why.map(Option::unwrap_or_default))
 }
 
-/// Opens the breaker of a store for this reason, or closes it. People are told that it was opened where there is an `outbox`.
-/// Returns why they are not, where the operator's tables do not take that.
+/// Opens the breaker of a store for this reason, or closes it. If there is an `outbox`, people are notified that it was opened.
+/// Returns why they are not, if the operator's tables reject the notification.
 ///
 /// # Errors
 /// Those of the database; then the breaker is as it was.

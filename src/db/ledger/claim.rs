@@ -1,4 +1,4 @@
-//! Who looks after a table of executions: the claim of a store, which its operator confirms.
+//! The claim of a store to manage a table of executions, which its operator confirms.
 
 use chrono::{DateTime, Utc};
 
@@ -16,36 +16,37 @@ use crate::db::mapping::wire;
 use crate::db::schema::{self, Lack, Refusal};
 use crate::db::{Database, DbError, Mapping, outbox};
 
-/// What came of a claim.
+/// The result of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The table is the claimant's.
     Held {
-        /// What is recorded.
+        /// The place where actions are recorded.
         ledger: Ledger,
-        /// Since when the store has been looked at without a gap, by the database's clock.
+        /// The time since which the store has been observed without a gap, by the database's clock.
         watched_since: DateTime<Utc>,
-        /// When it was confirmed, by the same clock.
+        /// The time of the confirmation, by the same clock.
         confirmed: DateTime<Utc>,
         /// The records of other tables that were last known by the name of this one.
         left: Vec<Left>,
-        /// All of them in which people granted something: what is not the table's own of it is left alone.
+        /// All such records in which people granted something: executions that the table's own record does not extend are left
+        /// alone.
         undecided: Vec<i64>,
     },
-    /// Another `ExecutionStore` looks after the table.
+    /// Another `ExecutionStore` manages the table.
     Taken(Claimant),
-    /// There are tables, and they are not used: nothing is claimed.
+    /// The operator's tables exist and are not used: nothing is claimed.
     Refused {
-        /// Why.
+        /// The reason.
         refusal: Refusal,
         /// The database's time.
         now: DateTime<Utc>,
     },
 }
 
-/// Claims the table for `claimant`, or confirms that it does, creating the operator's tables if that is needed and
-/// allowed. A claim of another store counts until it is released or not confirmed for ten minutes; that of a store that had
-/// this one's name, as long as it is confirmed. `outage`: the database was away, so evidence of life counts from now on.
+/// Claims the table for `claimant`, or confirms its claim, and creates the operator's tables if that is needed and allowed. The
+/// claim of another store counts until it is released or not confirmed for ten minutes; the claim of an earlier store of the same
+/// name, only as long as it is confirmed. `outage`: the database was unavailable, so evidence of life counts from now on.
 pub async fn claim(
     database: &Database,
     mapping: &Mapping,
@@ -89,7 +90,7 @@ pub async fn claim(
     Ok(Claim::Held { ledger, watched_since, confirmed, left, undecided })
 }
 
-/// The claim where nothing can be recorded, for this reason.
+/// Returns the claim of a table for which nothing can be recorded, for this reason.
 fn missing(why: String, now: DateTime<Utc>) -> Claim {
     Claim::Held {
         ledger: Ledger::Missing(why),
@@ -100,8 +101,8 @@ fn missing(why: String, now: DateTime<Utc>) -> Claim {
     }
 }
 
-/// What comes of a claim where nothing can be recorded of the table. It is held up for sure where an extension is there; where that
-/// is not known, only if the store has recorded before.
+/// Returns the result of a claim if nothing can be recorded for the table. The claim is refused if an extension of an execution is
+/// recorded. If that cannot be read, the refusal takes effect only if the store has recorded before.
 async fn unrecorded(database: &Database, mapping: &Mapping, why: String) -> Result<Claim, DbError> {
     let now = now(database).await?;
     Ok(match extended(database, mapping).await? {
@@ -113,8 +114,8 @@ async fn unrecorded(database: &Database, mapping: &Mapping, why: String) -> Resu
     })
 }
 
-/// Whether a person has given an execution of the table more time, which is recorded nowhere else, or one of a table by its name;
-/// `None`: this login may not read it.
+/// Reports whether a person has given an execution of this table, or of a table by its name, more time, which is recorded nowhere
+/// else; `None`: this login may not read it.
 async fn extended(database: &Database, mapping: &Mapping) -> Result<Option<bool>, DbError> {
     let (table_schema, table_name) = mapping.relation();
     let mut tx = database.read().await?;
@@ -148,7 +149,7 @@ async fn extended(database: &Database, mapping: &Mapping) -> Result<Option<bool>
     Ok(Some(found))
 }
 
-/// Writes the claim. Returns since when the table has been looked at without a gap, and now.
+/// Writes the claim. Returns the time since which the table has been observed without a gap, and the present time.
 async fn confirm(
     tx: &mut sqlx::PgConnection,
     mapping: &Mapping,
@@ -180,7 +181,7 @@ async fn confirm(
         .await
 }
 
-/// Gives up the claim of the store with this UID, unless it was confirmed after `confirmed`: then another operator looks after the
+/// Releases the claim of the store with this UID, unless it was confirmed after `confirmed`: then another operator manages the
 /// store by now.
 pub async fn release(
     database: &Database,

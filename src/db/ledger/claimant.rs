@@ -1,11 +1,11 @@
-//! Who claims a table of executions.
+//! The store that claims a table of executions.
 
-/// The `ExecutionStore` that asks.
+/// The `ExecutionStore` that makes the claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimant {
     /// Its UID.
     pub uid: String,
-    /// The UID of the object that had its name before, if one is known to have: its claim goes over.
+    /// The UID of an earlier object with its name, if one is known: the claim of that object passes to this one.
     pub predecessor: Option<String>,
     /// Its namespace.
     pub namespace: String,
@@ -13,20 +13,20 @@ pub struct Claimant {
     pub name: String,
 }
 
-/// Who claims a table.
+/// The store that holds the claim to a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::db) struct Holder {
     /// The store.
     pub(in crate::db) claimant: Claimant,
-    /// Whether the claim counts: it was confirmed of late, and not in a time to come.
+    /// True if the claim counts: it was confirmed recently, and not in the future.
     pub(in crate::db) counts: bool,
-    /// Whether it was not confirmed for longer than a store that is managed leaves it.
+    /// True if it was not confirmed for longer than a managed store ever leaves it unconfirmed.
     pub(in crate::db) silent: bool,
 }
 
 impl Holder {
-    /// Whether the claim goes over to `claimant`. Of one name a cluster has one store: who is made again under it need not wait
-    /// for the claim to end once nobody confirms it.
+    /// Reports whether the claim passes to `claimant`. A cluster has one store of a name: a store that was recreated under its name
+    /// need not wait for the claim to expire once no operator confirms it.
     pub(super) fn gives_way_to(&self, claimant: &Claimant) -> bool {
         let Claimant { uid, namespace, name, .. } = &self.claimant;
         let same_name = (namespace, name) == (&claimant.namespace, &claimant.name);

@@ -1,4 +1,4 @@
-//! What the operator's tables know of a table of executions, for who claims nothing.
+//! The records of a table of executions, for callers that claim nothing.
 
 use chrono::{DateTime, Utc};
 
@@ -12,7 +12,7 @@ use crate::db::mapping::wire;
 use crate::db::schema::{self, Refusal};
 use crate::db::{Database, DbError, Mapping, identity, outbox};
 
-/// Where to record what a person does to the table, whether or not an operator looks after it. Claims nothing.
+/// Returns the place to record what a person does to the table, whether or not an operator manages it. Claims nothing.
 pub async fn enlist(database: &Database, mapping: &Mapping) -> Result<Ledger, DbError> {
     if let Some(lack) = schema::lacking(database, mapping.schema_owner()).await? {
         return Ok(Ledger::Missing(lack.why().to_owned()));
@@ -30,33 +30,33 @@ pub async fn enlist(database: &Database, mapping: &Mapping) -> Result<Ledger, Db
     Ok(Ledger::Tables { store_id, outbox })
 }
 
-/// What the operator's tables know of a table of executions.
+/// The record of a table of executions in the operator's tables.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Known {
-    /// The id of the table in them.
+    /// The id of the table in the operator's tables.
     pub store_id: i64,
-    /// The UID of the store that looks after it.
+    /// The UID of the store that manages it.
     pub uid: Option<String>,
     /// Its namespace.
     pub namespace: Option<String>,
     /// Its name.
     pub name: Option<String>,
-    /// Since when it has been looked at without a gap; `None`: nobody looks at it at present, so that evidence of life
-    /// counts from now on.
+    /// The time since which it has been observed without a gap; `None`: no operator observes it at present, so that evidence of
+    /// life counts from now on.
     pub watched_since: Option<DateTime<Utc>>,
-    /// What the table was called when it was last looked at, if that was another name.
+    /// The last recorded name of the table, if it differs from the present one.
     was: Option<String>,
-    /// Whether there is an outbox that this login may write to.
+    /// True if there is an outbox that this login may write to.
     #[sqlx(skip)]
     pub outbox: bool,
-    /// The records of other tables or stores in which people gave executions more time that have none in the table's own: those are
-    /// left alone.
+    /// The records of other tables or stores in which people gave executions more time that have no extension in the table's own
+    /// record: those executions are left alone.
     #[sqlx(skip)]
     pub undecided: Vec<i64>,
 }
 
 impl Known {
-    /// The store that looks after the table, if one does.
+    /// Returns the store that manages the table, if there is one.
     pub fn claimant(&self) -> Option<Claimant> {
         Some(Claimant {
             uid: self.uid.clone()?,
@@ -67,18 +67,18 @@ impl Known {
     }
 }
 
-/// What the operator's tables say when they are asked and nothing is claimed.
+/// The result of looking up a table without claiming it.
 #[derive(Clone, Debug)]
 pub enum Found {
-    /// They know the table.
+    /// The table has a record.
     Known(Known),
-    /// They are not there, or know nothing of it that this login may see.
+    /// The operator's tables do not exist, or have no record of the table that this login may see.
     Nothing,
-    /// They are there and are not used.
+    /// The operator's tables exist and are not used, for this reason.
     Refused(Refusal),
 }
 
-/// What the operator's tables know of the table.
+/// Looks up the record of the table.
 pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Found, DbError> {
     let (table_schema, table_name) = mapping.relation();
     if let Some(refusal) = schema::refused(database, mapping.schema_owner()).await? {
@@ -126,7 +126,7 @@ pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Found, Db
     Ok(Found::Known(Known { outbox, undecided, ..known }))
 }
 
-/// The database's time.
+/// Returns the database's time.
 pub async fn now(database: &Database) -> Result<DateTime<Utc>, DbError> {
     let mut tx = database.read().await?;
     let now =

@@ -1,4 +1,4 @@
-//! The operator's own tables, as far as they are there: who looks after which table, what was done.
+//! The operator's own tables, where they exist: which store manages which table, and what was done.
 
 pub mod announcements;
 mod availability;

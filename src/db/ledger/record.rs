@@ -1,5 +1,5 @@
-//! The record of a table of executions, which is found by its oid ([`crate::db::identity`]). Times that have not come yet are taken
-//! for no times.
+//! The record of a table of executions, which is found by its oid ([`crate::db::identity`]). Times in the future are treated as
+//! missing.
 
 use super::claimant::{Claimant, Holder};
 use super::owner::OWNER;
@@ -7,23 +7,23 @@ use crate::db::Mapping;
 use crate::db::identity::{self, Left};
 use crate::db::own::Fault;
 
-/// How long a claim holds that its operator no longer confirms.
+/// The time, in seconds, for which a claim counts that its operator no longer confirms.
 const CLAIM_EXPIRY_SECONDS: f64 = 600.0;
 
-/// A claim that was not confirmed for so long was not held without a gap: two confirmations may be missed.
+/// A claim that was not confirmed for this long, in seconds, was not held without a gap: two confirmations may be missed.
 pub(super) const GAP_SECONDS: f64 = 150.0;
 
-/// The oid of the table whose schema is `$1` and whose name is `$2`.
+/// SQL for the oid of the table whose schema is `$1` and whose name is `$2`.
 pub(super) const TABLE: &str =
     "(SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
                       WHERE n.nspname = $1 AND c.relname = $2)";
 
-/// The row of that table in `jobexec.stores`.
+/// The condition for the row of that table in `jobexec.stores`.
 pub(super) const ITS_ROW: &str = "registry = 'jobexec.stores'::regclass AND table_oid = \
     (SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
      WHERE n.nspname = $1 AND c.relname = $2)";
 
-/// The records of other tables that were last known by the name of this one.
+/// Returns the records of other tables that were last known by the name of this one.
 pub(in crate::db) async fn left_behind(
     tx: &mut sqlx::PgConnection,
     mapping: &Mapping,
@@ -35,19 +35,19 @@ pub(in crate::db) async fn left_behind(
 /// The record of a table.
 pub(in crate::db) struct Registered {
     pub(in crate::db) store_id: i64,
-    /// Who claims it.
+    /// The store that claims it.
     pub(in crate::db) holder: Option<Holder>,
-    /// What the table was called when it was last looked at, if that was another name.
+    /// The last recorded name of the table, if it differs from the present one.
     pub(in crate::db) was: Option<String>,
-    /// Whether a store has ever claimed the table: the command line enters a table too.
+    /// True if a store has ever claimed the table: the command line also registers tables.
     pub(in crate::db) watched: bool,
 }
 
-/// The same as a row has it: the id, the UID, the namespace, the name, whether the claim counts, whether it is silent, the
-/// name of the table if that was another one, and whether a store has ever claimed it.
+/// A row of [`registered`]: the id, the UID, the namespace, the name, whether the claim counts, whether it is silent, the last
+/// recorded name if it differs, and whether a store has ever claimed it.
 type Row = (i64, Option<String>, Option<String>, Option<String>, bool, bool, Option<String>, bool);
 
-/// The record of the table. The row is locked. `None`: it has none.
+/// Returns the record of the table, and locks its row. `None`: the table has no record.
 pub(in crate::db) async fn registered(
     tx: &mut sqlx::PgConnection,
     mapping: &Mapping,
@@ -79,30 +79,31 @@ pub(in crate::db) async fn registered(
     Ok(Some(Registered { store_id, holder, was, watched }))
 }
 
-/// Whether a claim was confirmed within so many seconds, and not in a time to come, which nobody can have done. The clock counts:
-/// who waited for the row sees a claim that was confirmed after its own statement began.
+/// Returns the condition that a claim was confirmed within the last `seconds` (a parameter), and not in the future, which is
+/// impossible. It uses the clock: a transaction that waited for the row sees a claim that was confirmed after its own statement
+/// began.
 pub(super) fn seen_within(seconds: &str) -> String {
     format!(
         "COALESCE(seen_at > statement_timestamp() - make_interval(secs => {seconds}) AND seen_at <= clock_timestamp(), false)"
     )
 }
 
-/// Since when the table has been looked at without a gap, as far as that can be: at no end of time, and in no time to come.
+/// SQL for the time since which the table has been observed without a gap, if that time is possible: finite, and not in the future.
 pub(super) const WATCHED_SINCE: &str =
     "CASE WHEN isfinite(watched_since) AND watched_since <= clock_timestamp() THEN watched_since END";
 
-/// What came of noting that there is a table.
+/// The result of registering a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::db) enum Entered {
-    /// It was not known.
+    /// The table was not known.
     New,
-    /// It was.
+    /// The table was known.
     Known,
-    /// This login does not see what is kept of it.
+    /// This login may not see the records of the table.
     Hidden,
 }
 
-/// Notes that there is such a table, if that is not known. The right to UPDATE any column of it opens the records.
+/// Registers the table, if it is not known. The right to UPDATE any column of the table gives access to its records.
 pub(in crate::db) async fn enter(
     tx: &mut sqlx::PgConnection,
     mapping: &Mapping,
@@ -124,7 +125,7 @@ pub(in crate::db) async fn enter(
          WHERE NOT EXISTS (SELECT FROM jobexec.stores WHERE {ITS_ROW})
          ON CONFLICT DO NOTHING"
     );
-    // Where its number is given already, as by a sequence that was left behind, a later one is free.
+    // If the number is already taken, for example because the sequence was not restored, a later one is free.
     for numbers in [1, NUMBERS] {
         let entered = sqlx::query(sqlx::AssertSqlSafe(sql.as_str()))
             .bind(table_schema)
@@ -146,14 +147,14 @@ pub(in crate::db) async fn enter(
     Ok(Entered::Known)
 }
 
-/// How many numbers are tried for a table of executions where the first one is given already: more than there are such tables.
+/// The count of numbers to try for a table of executions if the first one is taken: more than there are such tables.
 const NUMBERS: i32 = 10_000;
 
-/// Why a table has no number.
+/// Returns the reason why a table has no number.
 pub(super) fn unnumbered() -> String {
     Fault::behind("stores", "the table of executions got no number").to_string()
 }
 
-/// Why nothing is recorded for a login that may not end executions.
+/// The reason why nothing is recorded for a login that may not end executions.
 pub(in crate::db) const HIDDEN: &str = "what is recorded of a table is seen and written by those who may UPDATE it, and this login may not update \
      any of its columns; grant what `jobexec schema --role` prints";
