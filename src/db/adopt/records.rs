@@ -1,19 +1,19 @@
-//! The record of another table becomes part of this one's, or goes: what is large in pieces, so that a run that breaks off has
-//! the next one go on.
+//! Merging the record of another table into this table's record, or deleting it. Large parts are processed in pieces, so that after
+//! an interruption the next run continues.
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::super::{Database, DbError, identity};
 
-/// How many records of what was done one statement moves or deletes.
+/// The number of audit records that one statement moves or deletes.
 const BATCH: i64 = 5_000;
 
-/// The columns of a record of what was done, but for its number.
+/// The columns of an audit record, except its number.
 const EVENT: &str = "at, sweep_id, execution_id, job_id, execution_number, action, reason, source, actor, note, started_at, deadline, \
      again_at";
 
-/// Adds the record `from` to `store_id`; what was still to be told is from now on told by the store with the UID `uid`. Returns how
-/// many messages and posts that is.
+/// Adds the record `from` to the record `store_id`. Messages and posts that are not delivered yet are from now on delivered by the
+/// store with the UID `uid`. Returns their number.
 pub(super) async fn take_over(
     database: &Database,
     store_id: i64,
@@ -46,7 +46,7 @@ pub(super) async fn take_over(
     Ok(waiting)
 }
 
-/// How many messages and posts of the record are still to be delivered.
+/// Returns how many messages and posts of the record are not delivered yet.
 async fn undelivered(tx: &mut PgConnection, of: i64) -> Result<u64, sqlx::Error> {
     let count: i64 = sqlx::query_scalar(
         "SELECT (SELECT count(*) FROM jobexec.messages WHERE store_id = $1 AND ended_at IS NULL)
@@ -59,17 +59,17 @@ async fn undelivered(tx: &mut PgConnection, of: i64) -> Result<u64, sqlx::Error>
     Ok(count.unsigned_abs())
 }
 
-/// Whose of what is in no message yet is moved.
+/// The posts to move, by the store that they were written for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Whose<'a> {
-    /// All.
+    /// All posts.
     Anybodys,
-    /// What was written for another store than that with this UID.
+    /// Posts that were written for another store than the one with this UID.
     OthersThan(Option<&'a str>),
 }
 
-/// Moves what is in no message yet to the record `to` and the store with the UID `uid`. Returns how many. The operator's login may
-/// insert and delete here, and not update.
+/// Moves posts that are in no message yet to the record `to` and the store with the UID `uid`. Returns how many it moved. It
+/// deletes and inserts rows, because the operator's login may not update them.
 pub(super) async fn move_outbox(
     tx: &mut PgConnection,
     from: i64,
@@ -99,7 +99,7 @@ pub(super) async fn move_outbox(
     Ok(moved.rows_affected())
 }
 
-/// The condition that a record of what was done is among the first ones of the store whose id is in `parameter`.
+/// Returns the condition that an audit record is among the first ones of the store whose id is in `parameter`.
 fn first_events(parameter: &str) -> String {
     format!(
         "store_id = {parameter} AND event_id = ANY (ARRAY (
@@ -107,8 +107,8 @@ fn first_events(parameter: &str) -> String {
     )
 }
 
-/// Moves some records of what was done, and returns how many. Their numbers stay, which what is still to be told names; one whose
-/// number is given already gets another.
+/// Moves a batch of audit records, and returns how many it moved. They keep their numbers, because posts refer to these; one whose
+/// number is taken gets another.
 async fn move_events(database: &Database, store_id: i64, from: i64) -> Result<i64, DbError> {
     let sql = format!(
         "WITH gone AS (
@@ -132,8 +132,8 @@ async fn move_events(database: &Database, store_id: i64, from: i64) -> Result<i6
     Ok(moved)
 }
 
-/// Whether this login may change or delete the record. Everybody who may UPDATE the table that has its name now sees it; where its
-/// own table is gone, that one must also be owned by the role that owned it. Row security says so.
+/// Reports whether this login may change or delete the record, by row security. Every login that may UPDATE the table that has its
+/// name now sees the record; if the record's own table is gone, the role that owned it must also own the present one.
 pub(super) async fn may_change(database: &Database, of: i64) -> Result<bool, DbError> {
     let mut tx = database.write().await?;
     let found: Option<i64> =
@@ -146,7 +146,7 @@ pub(super) async fn may_change(database: &Database, of: i64) -> Result<bool, DbE
     Ok(found.is_some())
 }
 
-/// Deletes the record of a table that is gone. Returns how many messages and posts nobody gets by it.
+/// Deletes the record of a table that is gone. Returns how many messages and posts are lost with it.
 pub(super) async fn delete(database: &Database, from: i64) -> Result<u64, DbError> {
     let events = format!("DELETE FROM jobexec.events WHERE {}", first_events("$1"));
     loop {
@@ -166,8 +166,8 @@ pub(super) async fn delete(database: &Database, from: i64) -> Result<u64, DbErro
     Ok(waiting)
 }
 
-/// Leaves the record to its table, by the name that this has now. Returns the schema of the table where this login may not use
-/// that: then the record stays as it is.
+/// Leaves the record to its table, under the present name of that table. Returns the schema of the table if this login may not use
+/// it: then the record stays as it is.
 pub(super) async fn leave(database: &Database, of: i64) -> Result<Option<String>, DbError> {
     let table = "FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE s.store_id = $1 AND c.oid = s.table_oid";
     let mut tx = database.write().await?;
@@ -187,7 +187,7 @@ pub(super) async fn leave(database: &Database, of: i64) -> Result<Option<String>
     Ok(closed)
 }
 
-/// Deletes the record itself and what is found out again.
+/// Deletes the record itself and everything in it that can be determined again.
 async fn drop_rest(tx: &mut PgConnection, of: i64) -> Result<(), sqlx::Error> {
     delete_from(tx, of, &["rules", "figures", "suspects", "observations", "stores"]).await
 }

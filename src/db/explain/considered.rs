@@ -1,4 +1,4 @@
-//! What each rule says that could govern an execution, and which one counts.
+//! The settings of each rule that could govern an execution, and which of them count.
 
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -68,18 +68,18 @@ pub(super) fn considered(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
     Ok(all)
 }
 
-/// The fields in the order in which they are told.
+/// The fields in the order of the output.
 const FIELDS: [&str; 7] =
     ["timeout", "dynamicTimeout", "extendBy", "gracePeriod", "heartbeatTimeout", "onStale", "warnAfter"];
 
-/// The first one counts.
+/// Returns a setting, and whether it counts: the first one does.
 fn one(field: &'static str, value: String, source: String, counts: &mut bool) -> Considered {
     let first = std::mem::replace(counts, false);
     let why = if first { "the most specific" } else { "a more specific one counts" };
     Considered { field: field.into(), value, source, why: why.into(), counts: first }
 }
 
-/// Of timeouts the one of the lowest rank counts.
+/// Returns the timeouts, of which the one with the lowest rank counts.
 fn timeouts(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
     let mut found: Vec<(i16, String, String)> = Vec::new();
     for scope in SCOPES {
@@ -94,7 +94,7 @@ fn timeouts(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
     Ok(found
         .into_iter()
         .map(|(rank, value, source)| {
-            // A policy's timeouts from history have the even ranks.
+            // Timeouts of a policy from history have even ranks.
             let history = (10..40).contains(&rank) && rank % 10 == 0;
             let mut considered = one("timeout", value, source, &mut counts);
             if history && considered.counts {

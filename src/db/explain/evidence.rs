@@ -1,4 +1,4 @@
-//! The evidence beside the deadline, in words.
+//! The evidence besides the deadline, in words.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::Row as _;
@@ -74,7 +74,7 @@ pub(super) fn evidence(judge: &Judge<'_>, row: &PgRow) -> Result<Vec<Evidence>, 
     Ok(all)
 }
 
-/// What is known of a job that is finished now, or is not.
+/// Describes whether the job is finished, and whether it finished during this run.
 fn job_finished(row: &PgRow, finished: bool) -> Result<Evidence, sqlx::Error> {
     let stale_at: Option<DateTime<Utc>> = decode::maybe_at(row, "job_finished_at")?;
     let ended: Option<DateTime<Utc>> = decode::maybe_at(row, "job_ended_at")?;

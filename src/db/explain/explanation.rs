@@ -1,4 +1,4 @@
-//! What is known of one execution at one moment.
+//! The state of one execution at one moment.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use crate::api::Phase;
 use crate::db::mapping::CLOCKS_MAY_DIFFER_MINUTES;
 use crate::db::reason::Reason;
 
-/// Everything that is known of one execution at one moment.
+/// The state of one execution at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     /// The moment, by the database's clock.
@@ -22,59 +22,59 @@ pub struct Explanation {
     pub job_type: Option<String>,
     /// Its number within the job.
     pub number: Option<i64>,
-    /// Where it stands.
+    /// The phase of its status.
     pub phase: Phase,
-    /// The status as the table has it.
+    /// The status text in the table.
     pub status: String,
-    /// When it started.
+    /// The start.
     pub started_at: Option<DateTime<Utc>>,
-    /// When the row was made, where that is mapped.
+    /// The creation of the row, if that is mapped.
     pub created_at: Option<DateTime<Utc>>,
-    /// When it ended.
+    /// The end.
     pub completed_at: Option<DateTime<Utc>>,
-    /// What every rule says that could govern it, the most specific first, for each field.
+    /// The settings of every rule that could govern it, the most specific first, for each field.
     pub considered: Vec<Considered>,
-    /// From when its time counts: the later of its start and its creation, and without a start not before it was first seen
-    /// running in the present version of its row; `None`: it has no start, and was not seen running in that version.
+    /// The time from which it counts: the later of its start and its creation; without a start, not before it was first seen
+    /// running in the present version of its row. `None`: it has no start, and was not seen running in that version.
     pub counts_from: Option<DateTime<Utc>>,
-    /// When it is past its deadline.
+    /// The deadline.
     pub deadline: Option<DateTime<Utc>>,
-    /// The evidence that the store knows, beside the deadline.
+    /// The evidence that the store checks, besides the deadline.
     pub evidence: Vec<Evidence>,
-    /// Why it is stale now, if it is, and what the operator does about it: `Fail`, `Cancel` or `AlertOnly`.
+    /// The reason why it is stale now, if it is, and the operator's response: `Fail`, `Cancel` or `AlertOnly`.
     #[serde(serialize_with = "stale")]
     pub stale: Option<(String, String)>,
-    /// What the operator does once it is stale.
+    /// The operator's response once it is stale.
     pub action: String,
 }
 
-/// What one rule says of one field.
+/// The setting of one field in one rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Considered {
-    /// The field, as specs call it.
+    /// The field, by its name in specs.
     pub field: Cow<'static, str>,
-    /// What it says.
+    /// The value of the field.
     pub value: String,
-    /// Who says so.
+    /// The object that sets it.
     pub source: String,
-    /// Why it counts or does not.
+    /// The reason why it counts or does not.
     pub why: Cow<'static, str>,
-    /// Whether it counts.
+    /// True if the setting counts.
     pub counts: bool,
 }
 
-/// Evidence of death beside the deadline.
+/// Evidence, other than the deadline, that an execution is stale.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Evidence {
-    /// Of what.
+    /// The kind of evidence.
     pub reason: Reason,
-    /// What is seen.
+    /// The finding in words.
     pub seen: String,
-    /// From when on the execution is stale by it, if nothing changes.
+    /// The time at which the execution becomes stale by it, if nothing changes.
     pub stale_at: Option<DateTime<Utc>>,
 }
 
-/// With names, which a pair has not.
+/// Serializes with names, which a pair does not have.
 #[allow(clippy::ref_option, reason = "serde asks for it")]
 fn stale<S: serde::Serializer>(stale: &Option<(String, String)>, serializer: S) -> Result<S::Ok, S::Error> {
     let named =
@@ -83,7 +83,8 @@ fn stale<S: serde::Serializer>(stale: &Option<(String, String)>, serializer: S) 
 }
 
 impl Explanation {
-    /// When it will be stale if nothing changes, and why: the earliest of its deadline and the evidence. Only what runs can be.
+    /// Returns when it becomes stale if nothing changes, and why: the earliest of its deadline and the evidence. `None` if it does
+    /// not run.
     pub fn stale_at(&self) -> Option<(DateTime<Utc>, Reason)> {
         if self.phase != Phase::Running {
             return None;
@@ -93,7 +94,7 @@ impl Explanation {
         deadline.into_iter().chain(evidence).min_by_key(|(at, _)| *at)
     }
 
-    /// From when its time counts and why, where that is not its start.
+    /// Returns the time from which it counts and the reason, if that is not its start.
     pub fn counts_otherwise(&self) -> Option<(DateTime<Utc>, String)> {
         let from = self.counts_from?;
         let Some(start) = self.started_at else {
@@ -120,7 +121,7 @@ impl Explanation {
         (!why.is_empty()).then(|| (from, why.join("; ")))
     }
 
-    /// How long it has run.
+    /// Returns how long it has run.
     pub fn runtime(&self) -> Option<TimeDelta> {
         Some(self.completed_at.unwrap_or(self.now) - self.started_at?)
     }

@@ -1,5 +1,5 @@
-//! Why one execution is stale, or is not: its row, each rule that could govern it, the evidence, and what follows. By the
-//! same statement parts as the sweep.
+//! The explanation why one execution is stale, or is not: its row, each rule that could govern it, the evidence, and the
+//! consequence. It uses the same statement parts as the sweep.
 
 mod considered;
 mod evidence;
@@ -17,7 +17,7 @@ use self::statement::statement;
 use super::{Database, DbError, Judge, decode};
 use crate::api::Phase;
 
-/// Explains the execution with this id (in its canonical form), or `None`: there is none.
+/// Explains the execution with this id (in its canonical form); `None` if there is none.
 pub async fn explain(
     database: &Database,
     judge: &Judge<'_>,
@@ -52,8 +52,8 @@ pub async fn explain(
     }))
 }
 
-/// Whether there is a row with this id (in its canonical form) that is no execution of the application's: outside of
-/// `table.filter`.
+/// Reports whether there is a row with this id (in its canonical form) that is not one of the application's executions, because it
+/// does not pass `table.filter`.
 pub async fn outside(database: &Database, judge: &Judge<'_>, id: &str) -> Result<bool, DbError> {
     let m = judge.mapping;
     if !m.has_filter() {

@@ -1,4 +1,4 @@
-//! What is recorded of one execution.
+//! The records of one execution.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -9,28 +9,28 @@ use crate::db::judge::Rules;
 use crate::db::mapping::RECORD_CHARS;
 use crate::db::{Database, DbError, Judge};
 
-/// Something that was done to an execution, or told of it.
+/// A record of something that was done to an execution, or reported of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, sqlx::FromRow)]
 pub struct Record {
-    /// When.
+    /// The time of the action.
     #[sqlx(try_from = "At")]
     pub at: DateTime<Utc>,
-    /// What, for example `Failed`.
+    /// The action, for example `Failed`.
     pub action: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// The object that says so.
+    /// The object that caused it.
     pub source: String,
-    /// Who asked for it, as far as the Kubernetes API tells.
+    /// The person who asked for it, as far as the Kubernetes API reveals it.
     pub actor: Option<String>,
-    /// What else is to be said.
+    /// Any further detail.
     pub note: Option<String>,
 }
 
-/// How many records are told at most.
+/// The maximum number of records.
 const RECORDS: i64 = 20;
 
-/// What is recorded of the execution, the latest last. Where nothing is recorded there is nothing.
+/// Returns the records of the execution, the latest last. Empty if nothing is recorded.
 pub async fn records(database: &Database, judge: &Judge<'_>, id: &str) -> Result<Vec<Record>, DbError> {
     let Rules::Table(store_id) = judge.rules else { return Ok(Vec::new()) };
     let mut tx = database.read().await?;

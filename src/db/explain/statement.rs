@@ -1,4 +1,4 @@
-//! The statement that reads one execution, with all that could govern it and all evidence.
+//! The statement that reads one execution, with every rule that could govern it and all evidence.
 
 use chrono::TimeDelta;
 
@@ -8,7 +8,7 @@ use crate::db::judge::{NEXT_PARAMETER, Rules, Take};
 use crate::db::mapping::{RECORD_CHARS, literal, wire};
 use crate::db::reason::Reason;
 
-/// The scopes, the most specific first, as the statement's columns begin.
+/// The scopes, the most specific first, as prefixes of the statement's columns.
 pub(super) const SCOPES: [&str; 4] = ["e", "j", "y", "b"];
 
 pub(super) fn statement(judge: &Judge<'_>) -> String {
@@ -56,7 +56,7 @@ pub(super) fn statement(judge: &Judge<'_>) -> String {
     )
 }
 
-/// What each rule says that could govern the row.
+/// Returns the columns with the settings of each rule that could govern the row.
 fn columns() -> String {
     let mut columns = Vec::new();
     for scope in SCOPES {
@@ -83,7 +83,7 @@ fn columns() -> String {
     columns.join(", ")
 }
 
-/// What is known of the heartbeats of the row.
+/// Returns the columns about the heartbeats of the row.
 fn heartbeat(judge: &Judge<'_>) -> String {
     let m = judge.mapping;
     let null = || "NULL::timestamptz".to_owned();
@@ -108,7 +108,7 @@ fn heartbeat(judge: &Judge<'_>) -> String {
     )
 }
 
-/// What is known of the end of the row's job.
+/// Returns the columns about the end of the row's job.
 fn job_finished(judge: &Judge<'_>) -> String {
     let m = judge.mapping;
     let null = || "NULL::timestamptz".to_owned();
@@ -137,7 +137,7 @@ fn job_finished(judge: &Judge<'_>) -> String {
     )
 }
 
-/// When a suspect has been certain for so long; NULL: it is none.
+/// Returns when the row has been a certain suspect for the grace period; NULL: it is no suspect.
 fn suspect(judge: &Judge<'_>, reason: Reason, grace: TimeDelta) -> String {
     let m = judge.mapping;
     format!(

@@ -1,5 +1,5 @@
-//! What people granted in the records that are left behind: nobody is ended for it, and what can only be the store's own counts without a
-//! question.
+//! The extensions that people granted in records left behind. One that only this store can have written counts without a person's
+//! decision; an execution with any other is not ended until a person decides.
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -10,24 +10,24 @@ use crate::db::ids::id_of;
 use crate::db::ledger::OWNER;
 use crate::db::observations::Kind;
 
-/// The columns of a rule that say how long people have let an execution go on.
+/// The columns of a rule with the extension that people granted.
 const EXTENSION: [&str; 2] = ["extend_by", "extend_source"];
 
-/// Those that say until when that was promised.
+/// The columns of a rule with the promise of a deadline.
 const PROMISE: [&str; 3] = ["promised", "promised_start", "promised_by"];
 
-/// The record of another table, last known by the name that the table has now, in which people granted something.
+/// The record of another table, last known by the present name of this table, in which people granted something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::db) struct Granting {
     /// Its number.
     pub(in crate::db) store_id: i64,
-    /// Whether that counts for the store that asks without a question.
+    /// True if it counts for this store without a person's decision.
     trusted: bool,
-    /// Whether a person extended an execution in it that has no extension in the table's own record.
+    /// True if a person extended an execution in it that has no extension in the table's own record.
     pub(in crate::db) open: bool,
 }
 
-/// All of them, for the store with this UID.
+/// Returns all such records, for the store with this UID.
 pub(in crate::db) async fn granting(
     tx: &mut PgConnection,
     mapping: &Mapping,
@@ -59,8 +59,8 @@ pub(in crate::db) async fn granting(
     Ok(rows.into_iter().map(granting).collect())
 }
 
-/// The condition that in the rule `r` of another record a person extended an execution that has no extension in the table's own.
-/// `source` says how the sources of such rules begin, and `own` is the number of that record.
+/// Returns the condition that a person extended an execution by the rule `r` of another record, and that the table's own record has
+/// no extension of it. `source` is the pattern for the sources of such rules, and `own` is the number of the table's own record.
 pub(in crate::db) fn extended_elsewhere(source: &str, own: &str) -> String {
     format!(
         "r.scope = 'execution' AND r.extend_source LIKE {source}
@@ -69,9 +69,9 @@ pub(in crate::db) fn extended_elsewhere(source: &str, own: &str) -> String {
     )
 }
 
-/// From which records the store with this UID is to [keep] something. Executions may come into a table that was claimed before, so
-/// each claim looks at those in which people granted something. `first`: the table was never claimed by this name, so that pauses
-/// are to be kept too, of which any record may tell.
+/// Returns the records from which the store with this UID has to [`keep`] something. Executions may move into a table that was
+/// claimed before, so each claim checks the records in which people granted something. `first`: the table was never claimed by this
+/// name, so that pauses are kept as well, which any record may contain.
 pub(in crate::db) fn to_keep_from(left: &[Left], granting: &[Granting], uid: &str, first: bool) -> Vec<i64> {
     let granted = granting.iter().filter(|granting| granting.trusted).map(|granting| granting.store_id);
     let seen = left.iter().filter(|left| first && left.is_trusted(uid)).map(|left| left.store_id);
@@ -81,9 +81,9 @@ pub(in crate::db) fn to_keep_from(left: &[Left], granting: &[Granting], uid: &st
     records
 }
 
-/// Has count what people granted in the records `from`, and that it was paused, of executions that are alive: a table that has got
-/// another oid is no reason to end one of them. What people have said of an execution since stays. Anything else that was seen could
-/// end one, and is for a person to adopt.
+/// Makes two things in the records `from` count for executions that are alive: what people granted, and observed pauses. A new oid
+/// of a table is no reason to end one of its executions. What people have granted to an execution since then stays. Any other
+/// observation could end an execution, so a person has to adopt it.
 pub(in crate::db) async fn keep(
     tx: &mut PgConnection,
     mapping: &Mapping,
@@ -100,7 +100,7 @@ pub(in crate::db) async fn keep(
         id_of("o.key", mapping.id_type()),
         mapping.unfinished_anywhere(),
     );
-    // Rules that are there already are not locked for nothing.
+    // Existing rules that need nothing are not locked.
     let granted = format!(
         "{alive} AND NOT EXISTS (SELECT FROM jobexec.rules AS own
              WHERE own.store_id = $1 AND own.scope = o.scope AND own.key = o.key AND own.extend_by IS NOT NULL
@@ -113,8 +113,8 @@ pub(in crate::db) async fn keep(
     Ok(())
 }
 
-/// Adds to `store_id` all that people granted, and that was seen, in the records `from`, the longer extension where there are
-/// two, and the timeouts that were computed from their history.
+/// Adds to `store_id` everything that people granted and that was observed in the records `from`, with the longer of two
+/// extensions, and the timeouts that were computed from their history.
 pub(in crate::db) async fn copy(
     tx: &mut PgConnection,
     store_id: i64,
@@ -142,9 +142,10 @@ async fn execute(tx: &mut PgConnection, sql: String, store_id: i64, from: &[i64]
     Ok(())
 }
 
-/// What a rule of the execution that is there already says stays, and what people granted is added to it: an extension where `lacks`
-/// says so of the rule `r`, and a promise to a later run, or a longer one to the same. Only a promise counts that was made for no
-/// more than the extension; where there is none yet, an object may still bring it.
+/// Returns the statement that adds what people granted to the rules of the record `$1`. A rule that already exists for the
+/// execution keeps its settings. It gets an extension if the condition `lacks` holds for the rule `r`, and a promise to a later
+/// run, or a longer one to the same run. A promise counts only if it was made for no more than the extension; a rule with neither
+/// an extension nor a promise gets it too, because an object may still bring the extension.
 fn copy_granted(which: &str, lacks: &str) -> String {
     let extends = format!("(COALESCE(excluded.extend_source LIKE $3, false) AND {lacks})");
     let promises = format!(
@@ -177,7 +178,7 @@ fn copy_granted(which: &str, lacks: &str) -> String {
     )
 }
 
-/// Of an execution that was seen since, the longer pause counts.
+/// Returns the statement that adds observations. If an execution was observed in both records, the longer pause counts.
 fn copy_seen(which: &str) -> String {
     format!(
         "INSERT INTO jobexec.observations AS r (store_id, kind, execution_id, started_at, since, total, detail)

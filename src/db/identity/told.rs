@@ -1,4 +1,4 @@
-//! What people are told of records that are left behind.
+//! The texts for people about records that are left behind.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use crate::api::ADOPT;
 use crate::db::Mapping;
 use crate::db::schema::Refusal;
 
-/// What a condition says of records that are left behind. It is the same as long as the records are: how many messages wait
-/// changes all the time.
+/// The text of a condition about records that are left behind. Two texts are equal as long as the records are: the number of
+/// undelivered messages changes all the time.
 #[derive(Clone, Debug)]
 pub struct Told {
     text: String,
@@ -27,7 +27,7 @@ impl fmt::Display for Told {
     }
 }
 
-/// What a condition says of these records; `None`: there are none.
+/// Returns the text of a condition about these records; `None`: there are none.
 pub fn told(left: &[Left], mapping: &Mapping, uid: &str) -> Option<Told> {
     let same = |left: &Left| Left { undelivered: 0, confirmed: false, ..left.clone() };
     (!left.is_empty()).then(|| Told { text: text(left, mapping, uid), left: left.iter().map(same).collect() })
@@ -45,7 +45,7 @@ fn text(left: &[Left], mapping: &Mapping, uid: &str) -> String {
     )
 }
 
-/// Whether what people granted in them counts.
+/// Returns whether extensions that people granted in these records count, in words.
 pub(super) fn granted(left: &[Left], uid: &str) -> String {
     let alone: i64 = left.iter().filter(|left| !left.is_trusted(uid)).map(|left| left.extended).sum();
     match left.iter().any(|left| left.extended > 0) {
@@ -58,7 +58,7 @@ pub(super) fn granted(left: &[Left], uid: &str) -> String {
     }
 }
 
-/// What to do about them. Where the database may be a copy, that which notifies nobody comes first.
+/// Returns the remedy. If the database may be a copy, the command that notifies nobody comes first.
 fn remedy(left: &[Left], table: &str) -> String {
     let adopt = format!("`jobexec adopt --table {table}`");
     let delivers = match counted(left.iter().map(|left| left.undelivered).sum()) {
@@ -79,7 +79,7 @@ fn remedy(left: &[Left], table: &str) -> String {
     )
 }
 
-/// So many messages and events, as far as they were counted; `None`: there are none.
+/// Returns the number of messages and events as far as they were counted, in words; `None`: there are none.
 fn counted(undelivered: i64) -> Option<String> {
     match undelivered {
         0 => None,
@@ -88,7 +88,7 @@ fn counted(undelivered: i64) -> Option<String> {
     }
 }
 
-/// What the command line says of executions that are left alone.
+/// Returns the warning of the command line about executions that are left alone.
 pub fn left_alone(mapping: &Mapping) -> String {
     let (schema, name) = mapping.relation();
     format!(
@@ -98,7 +98,7 @@ pub fn left_alone(mapping: &Mapping) -> String {
     )
 }
 
-/// Why a record is not used where a person has to say first what becomes of the others.
+/// Returns the reason why a record is not used until a person has decided about the others.
 pub(in crate::db) fn undecided(left: &[Left], mapping: &Mapping) -> Option<Refusal> {
     let first = left.iter().find(|left| left.extended > 0)?;
     let (schema, name) = mapping.relation();
@@ -114,12 +114,13 @@ pub(in crate::db) fn undecided(left: &[Left], mapping: &Mapping) -> Option<Refus
     })
 }
 
-/// Whether a person has to choose between records before anything is written to one.
+/// Reports whether a person has to choose between records before anything is written to one.
 pub fn is_for_a_person(refusal: &Refusal) -> bool {
     [LEFT, CONTRADICT].contains(&refusal.reason)
 }
 
-/// Why nothing is ended where the record of the table, whose name was another one, and a record by its name are both in use.
+/// Returns the reason why nothing is ended if both the record of the table, which had another name, and a record by its present
+/// name are in use.
 pub(in crate::db) fn contradiction(left: &[Left], was: &str, mapping: &Mapping) -> Option<Refusal> {
     let other = left.iter().find(|left| left.is_in_use())?;
     let (schema, name) = mapping.relation();
