@@ -1,4 +1,4 @@
-//! What a statement writes that ends an execution.
+//! The assignments of a statement that ends an execution.
 
 use super::Mapping;
 use super::sql::{literal, quote};
@@ -6,14 +6,14 @@ use super::types::TimeType;
 use crate::api::OnStale;
 
 impl Mapping {
-    /// Whether an execution can be cancelled: the mapping has a text for it, and the column room.
+    /// Reports whether an execution can be cancelled: the mapping has a status text for it, and the text fits the column.
     pub const fn can_cancel(&self) -> bool {
         self.types.can_cancel
     }
 
-    /// The clause that locks the rows `t` that are to be ended, but for those that another transaction holds. It is the lock
-    /// that the update takes itself. A stronger one would pass over rows that others only refer to, as a worker does that
-    /// writes its log to a table with a foreign key, and would have those wait.
+    /// Returns the clause that locks the rows `t` that are to be ended, and skips rows that another transaction holds. It is the
+    /// lock that the update itself takes. A stronger one would skip rows that others only refer to, such as a worker that writes
+    /// its log to a table with a foreign key, and would make those others wait.
     pub const fn lock(&self) -> &'static str {
         if self.types.ends_keys {
             "FOR UPDATE OF t SKIP LOCKED"
@@ -22,7 +22,7 @@ impl Mapping {
         }
     }
 
-    /// The assignments that end an execution at the database's now, failed or cancelled.
+    /// Returns the assignments that end an execution at the database's present time, failed or cancelled.
     pub fn end_assignments(&self, how: OnStale, explanation: &str) -> String {
         let columns = &self.table.columns;
         let now = match self.types.completed_at {

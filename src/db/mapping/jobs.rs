@@ -5,22 +5,22 @@ use super::sql::{column, condition, cut, literal, quote};
 use super::types::IdType;
 
 impl Mapping {
-    /// The job id column.
+    /// Returns the job id column.
     pub fn job_id(&self) -> String {
         column(&self.table.columns.job_id)
     }
 
-    /// The job id as it is shown: its text, cut.
+    /// Returns the job id for output: its text, truncated.
     pub fn job_shown(&self) -> String {
         cut(&self.job_id())
     }
 
-    /// The job type as it is shown: its text, cut.
+    /// Returns the job type for output: its text, truncated.
     pub fn type_shown(&self) -> String {
         cut(&self.job_type())
     }
 
-    /// The job id as it is compared with the key of a rule, and the SQL type of that.
+    /// Returns the job id in the form in which it is compared with the key of a rule, and the SQL type of that.
     pub fn job_key(&self) -> (String, &'static str) {
         match self.types.job_id {
             Some(type_) => (self.job_id(), type_.sql()),
@@ -28,27 +28,27 @@ impl Mapping {
         }
     }
 
-    /// The type of job ids, where it is one of those that ids have.
+    /// Returns the type of job ids, if it is one of the types of ids.
     pub const fn job_id_type(&self) -> Option<IdType> {
         self.types.job_id
     }
 
-    /// Whether an index on running executions begins with the job id.
+    /// Reports whether an index on running executions begins with the job id.
     pub const fn indexed_by_job(&self) -> bool {
         self.types.indexed_by_job
     }
 
-    /// Whether an index on running executions begins with the job type.
+    /// Reports whether an index on running executions begins with the job type.
     pub const fn indexed_by_type(&self) -> bool {
         self.types.indexed_by_type
     }
 
-    /// Whether job types are known.
+    /// Reports whether job types are known.
     pub fn knows_types(&self) -> bool {
         self.table.columns.job_type.is_some() || self.jobs.as_ref().is_some_and(|j| j.columns.type_.is_some())
     }
 
-    /// The job type of a row as text, NULL where none is known.
+    /// Returns the job type of a row as text; NULL if it is unknown.
     pub fn job_type(&self) -> String {
         match (&self.table.columns.job_type, &self.jobs) {
             (Some(type_), _) if self.types.job_type_is_text => column(type_),
@@ -60,25 +60,25 @@ impl Mapping {
         }
     }
 
-    /// Whether the job type is a column of the executions themselves.
+    /// Reports whether the job type is a column of the executions themselves.
     pub fn has_type_column(&self) -> bool {
         self.table.columns.job_type.is_some()
     }
 
-    /// The table of jobs as alias `p`, where it is named.
+    /// Returns the table of jobs as alias `p`, if one is mapped.
     pub fn jobs_table(&self) -> String {
         self.jobs
             .as_ref()
             .map_or(String::new(), |jobs| format!("{}.{} AS p", quote(&jobs.schema.0), quote(&jobs.name.0)))
     }
 
-    /// The type of a job as text.
+    /// Returns the type of a job as text.
     pub fn jobs_type(&self) -> String {
         let type_ = self.jobs.as_ref().and_then(|jobs| jobs.columns.type_.as_ref());
         type_.map_or("NULL::text".to_owned(), |type_| format!("p.{}::text", quote(&type_.0)))
     }
 
-    /// The condition that a job is a row's.
+    /// Returns the condition that a job belongs to a row.
     pub fn of_job(&self) -> String {
         let id = self.jobs.as_ref().map_or(String::new(), |jobs| format!("p.{}", quote(&jobs.columns.id.0)));
         if self.types.jobs_alike {
@@ -88,27 +88,27 @@ impl Mapping {
         }
     }
 
-    /// The condition that a job is finished, and how long it must be seen so.
+    /// Returns the condition that a job is finished, and how long it must be seen finished.
     pub fn job_finished(&self) -> Option<(String, chrono::TimeDelta)> {
         let jobs = self.jobs.as_ref()?;
         let status = format!("p.{}", quote(&jobs.columns.status.0));
         Some((condition(&status, &jobs.finished), jobs.grace_period.to_chrono()))
     }
 
-    /// When a job finished as an instant, where that is mapped.
+    /// Returns when a job finished as an instant, if that is mapped.
     pub fn job_finished_at(&self) -> Option<String> {
         let finished_at = self.jobs.as_ref()?.columns.finished_at.as_ref()?;
         Some(self.instant(&format!("p.{}", quote(&finished_at.0)), self.types.job_finished_at?))
     }
 
-    /// A short text that is another one where something else makes a job finished, as an SQL expression.
+    /// Returns an SQL expression for a short text that changes with the condition for a finished job.
     pub fn job_finished_digest(&self) -> String {
         let finished = self.job_finished().map_or(String::new(), |(finished, _)| finished);
         let all = format!("{} {} {finished}", self.jobs_table(), self.of_job());
         format!("hashtextextended({}, 0)::text", literal(&all))
     }
 
-    /// The condition that the job id `other` of another row is the row's. Only operators of Postgres itself are used.
+    /// Returns the condition that the job id `other` of another row is the row's. It uses only operators of Postgres itself.
     pub(super) fn same_job(&self, other: &str) -> String {
         if self.types.jobs_comparable {
             format!("{other} = {}", self.job_id())

@@ -10,14 +10,14 @@ pub struct Layout {
     pub table: Table,
     /// The jobs, if they are named.
     pub jobs: Option<Jobs>,
-    /// Who may own the operator's schema beside those who always may.
+    /// An additional permitted owner of the operator's schema.
     pub schema_owner: Option<String>,
-    /// Whether this was read in the database, where everybody can write it who may update the table.
+    /// True if this was read from the database, where every login that may update the table can write it.
     pub recorded: bool,
 }
 
 impl Layout {
-    /// Those of a store.
+    /// Returns the tables of a store.
     pub fn of(spec: &ExecutionStoreSpec) -> Self {
         Self {
             table: spec.table.clone(),

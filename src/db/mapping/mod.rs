@@ -1,6 +1,6 @@
-//! From the names in a spec to SQL. Every identifier is quoted and every status text is an escaped literal: both
-//! must stand in the text of a statement, the first because Postgres cannot bind them, the second because a bound
-//! status would miss the partial index under a generic plan and would not compare with an enum.
+//! The translation of the names in a spec to SQL. Every identifier is quoted and every status text is an escaped literal. Both must
+//! be part of the statement's text: Postgres cannot bind identifiers, and a bound status would miss the partial index under a
+//! generic plan and would not compare with an enum.
 
 mod end;
 mod jobs;
@@ -22,7 +22,8 @@ pub use self::sql::{
 };
 pub use self::types::{IdType, TimeType, Types};
 
-/// By how much the clocks of those who write one row may differ. What is further apart contradicts itself.
+/// The number of minutes by which the clocks of the writers of one row may differ. Times that are further apart contradict each
+/// other.
 pub const CLOCKS_MAY_DIFFER_MINUTES: u8 = 5;
 
 /// A table of executions whose columns are known to exist, ready to be written into statements as alias `t`.
@@ -35,23 +36,23 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// A mapping onto columns of these types.
+    /// Creates a mapping onto columns of these types.
     pub fn new(layout: Layout, types: Types) -> Self {
         Self { table: layout.table, jobs: layout.jobs, schema_owner: layout.schema_owner, types }
     }
 
-    /// The table with its schema, quoted.
+    /// Returns the table with its schema, quoted.
     pub fn table(&self) -> String {
         qualified(&self.table)
     }
 
-    /// The schema and the name, as Postgres knows them.
+    /// Returns the schema and the name, unquoted, as in Postgres' catalog.
     pub fn relation(&self) -> (&str, &str) {
         (&self.table.schema.0, &self.table.name.0)
     }
 
-    /// The condition that the record `store_id` (a parameter) is that of the table whose rows the statement is about: names may be
-    /// swapped while an operator runs. Postgres evaluates it once a statement. Not true where the record is gone.
+    /// Returns the condition that the record `store_id` (a parameter) belongs to the table whose rows the statement reads: names
+    /// may be swapped while an operator runs. Postgres evaluates it once for each statement. It is not true if the record is gone.
     pub fn of_record(&self, store_id: &str) -> String {
         format!(
             "(SELECT s.table_oid = {}::regclass FROM jobexec.stores AS s WHERE s.store_id = {store_id})",
@@ -59,34 +60,34 @@ impl Mapping {
         )
     }
 
-    /// Who may own the operator's schema beside those who always may.
+    /// Returns the additional permitted owner of the operator's schema.
     pub fn schema_owner(&self) -> Option<&str> {
         self.schema_owner.as_deref()
     }
 
-    /// The type of the ids.
+    /// Returns the type of the ids.
     pub const fn id_type(&self) -> IdType {
         self.types.id
     }
 
-    /// The id column.
+    /// Returns the id column.
     pub fn id(&self) -> String {
         column(&self.table.columns.id)
     }
 
-    /// The column of the execution's number.
+    /// Returns the column of the execution's number.
     pub fn number(&self) -> String {
         column(&self.table.columns.execution_number)
     }
 
-    /// What is another text once anybody has written the row, as who claims it for another run does; `None`: this login may not
-    /// read it. NULL: the row has none, as in a foreign table that inherits from this one, where `xmin` is 0 whoever
-    /// writes it.
+    /// Returns an expression for the version of a row, which changes with every write to the row, for example by a worker that
+    /// claims it for another run. `None`: this login may not read it. NULL: the row has no version, as in a foreign table that
+    /// inherits from this one, where every write leaves `xmin` at 0.
     pub const fn version(&self) -> Option<&'static str> {
         if self.types.versions { Some("NULLIF(t.xmin::text, '0')") } else { None }
     }
 
-    /// The workload of a row as `Kind/name`, where it is mapped.
+    /// Returns the workload of a row as `Kind/name`, if it is mapped.
     pub fn workload(&self) -> Option<String> {
         let workload = format!("{}::text", column(self.table.columns.workload.as_ref()?));
         Some(format!(
@@ -94,8 +95,8 @@ impl Mapping {
         ))
     }
 
-    /// Who runs a row, as a text that is the same for all rows of one worker: the worker, else the workload, else nobody but
-    /// the row itself.
+    /// Returns a text that identifies the worker of a row and is the same for all its rows: the worker, else the workload, else the
+    /// row itself.
     pub fn worker(&self) -> String {
         let worker = self.table.columns.worker.as_ref();
         let worker = worker.map(|name| format!("'worker ' || NULLIF({}::text, '')", column(name)));
@@ -105,8 +106,8 @@ impl Mapping {
         format!("COALESCE({})", known.into_iter().chain([row]).collect::<Vec<_>>().join(", "))
     }
 
-    /// The address of the owner of a row, where it is mapped. A text that is longer than any address is none: cut it would be
-    /// somebody else's.
+    /// Returns the address of the owner of a row; NULL if it is not mapped. A text longer than any address counts as none:
+    /// truncated, it would be somebody else's address.
     pub fn owner(&self) -> String {
         let Some(owner) = self.table.columns.owner.as_ref() else { return "NULL::text".to_owned() };
         let owner = format!("btrim({}::text)", column(owner));

@@ -1,37 +1,37 @@
-//! Executions that are halted on purpose, and those of no interest.
+//! Executions that are paused on purpose, and executions that the operator ignores.
 
 use super::Mapping;
 use super::sql::column;
 
 impl Mapping {
-    /// Whether there are statuses of executions that are paused.
+    /// Reports whether there are statuses of paused executions.
     pub const fn pauses(&self) -> bool {
         !self.table.statuses.paused.is_empty()
     }
 
-    /// The condition that an execution is paused.
+    /// Returns the condition that an execution is paused.
     pub fn paused(&self) -> String {
         self.status_in(&self.table.statuses.paused)
     }
 
-    /// The condition that an execution has begun and has not ended.
+    /// Returns the condition that an execution has begun and has not ended.
     pub fn begun(&self) -> String {
         let statuses = &self.table.statuses;
         self.status_in(&[statuses.running.as_slice(), &statuses.paused].concat())
     }
 
-    /// The condition that an execution waits, runs or is paused.
+    /// Returns the condition that an execution waits, runs or is paused.
     pub fn alive(&self) -> String {
         let statuses = &self.table.statuses;
         self.status_in(&[statuses.running.as_slice(), &statuses.scheduled, &statuses.paused].concat())
     }
 
-    /// The condition that an execution is none of the operator's business.
+    /// Returns the condition that the operator ignores an execution.
     pub fn ignored(&self) -> String {
         self.status_in(&self.table.statuses.ignored)
     }
 
-    /// `deadline`, which an execution that is paused has not.
+    /// Returns `deadline`; NULL for a paused execution, which has none.
     pub fn unless_paused(&self, deadline: String) -> String {
         if self.pauses() {
             format!("CASE WHEN ({}) IS NOT TRUE THEN {deadline} END", self.paused())
@@ -40,7 +40,7 @@ impl Mapping {
         }
     }
 
-    /// For how long the row says that it has been paused, from none to 1,000,000 hours; `None`: no column says it.
+    /// Returns how long the row has been paused by its own column, from zero to 1,000,000 hours; `None`: no column is mapped.
     pub fn paused_for(&self) -> Option<String> {
         let seconds = column(self.table.columns.paused_seconds.as_ref()?);
         Some(format!("make_interval(secs => LEAST(GREATEST({seconds}, 0), 3600000000)::float8)"))

@@ -1,22 +1,22 @@
-//! Names, texts and conditions as they stand in a statement. Every identifier is quoted and every text is an escaped literal.
+//! Names, texts and conditions in the form for a statement. Every identifier is quoted and every text is an escaped literal.
 
 use crate::api::Table;
 use crate::api::filter::Test;
 use crate::api::identifier::Identifier;
 use crate::api::table::StatusText;
 
-/// The longest id, in bytes, of an execution that the operator handles. An entry of an index has room for 2,704 bytes, and
-/// the operator's own tables have ids in theirs.
+/// The longest id, in bytes, of an execution that the operator handles. An index entry has room for 2,704 bytes, and indexes of the
+/// operator's own tables contain ids.
 pub const ID_BYTES: u16 = 1_000;
 
-/// How many characters are read of any other text of a row. What is compared, as a job with the key of a rule, is compared
-/// whole, by the server.
+/// The number of characters that are read of any other text of a row. The server compares texts in full, such as a job with the key
+/// of a rule.
 pub const TEXT_CHARS: u16 = 256;
 
-/// How many characters are read of a text of a record. The operator writes shorter ones.
+/// The number of characters that are read of a text of a record. The operator writes shorter ones.
 pub const RECORD_CHARS: i32 = 1_024;
 
-/// `column IN (…)` with one literal a text; never true without texts.
+/// Returns `column IN (…)` with one literal for each text; never true without texts.
 pub fn condition(column: &str, texts: &[StatusText]) -> String {
     match texts {
         [] => "false".to_owned(),
@@ -27,8 +27,8 @@ pub fn condition(column: &str, texts: &[StatusText]) -> String {
     }
 }
 
-/// The condition that a row passes the filter of a table, if it has one. `alias` is put before the columns. Values are literals
-/// of no type, which Postgres reads as the column's.
+/// Returns the condition that a row passes the filter of a table, if it has one. `alias` is the prefix of the columns. Values are
+/// literals without a type, which Postgres reads in the type of the column.
 pub fn filter(table: &Table, alias: &str) -> Option<String> {
     let conditions: Vec<String> = table
         .filter
@@ -43,7 +43,7 @@ pub fn filter(table: &Table, alias: &str) -> Option<String> {
                 }
                 Some(Test::IsNull) => format!("{column} IS NULL"),
                 Some(Test::NotNull) => format!("{column} IS NOT NULL"),
-                // Refused when the store is opened.
+                // Rejected when the store is opened.
                 None => "false".to_owned(),
             }
         })
@@ -51,7 +51,7 @@ pub fn filter(table: &Table, alias: &str) -> Option<String> {
     (!conditions.is_empty()).then(|| conditions.join(" AND "))
 }
 
-/// A condition on a row, and that it passes the filter of the table.
+/// Returns a condition on a row, combined with the filter of the table.
 pub fn filtered(condition: String, table: &Table, alias: &str) -> String {
     match filter(table, alias) {
         Some(filter) => format!("({condition} AND {filter})"),
@@ -59,13 +59,13 @@ pub fn filtered(condition: String, table: &Table, alias: &str) -> String {
     }
 }
 
-/// The table with its schema, quoted.
+/// Returns the table with its schema, quoted.
 pub fn qualified(table: &Table) -> String {
     format!("{}.{}", quote(&table.schema.0), quote(&table.name.0))
 }
 
-/// An instant that the client can hold: the far ends of Postgres' range, infinity among them, are cut to the years
-/// 1 and 9999. NULL stays NULL, which `LEAST` and `GREATEST` alone would pass over.
+/// Returns an instant that the client can hold: the far ends of Postgres' range, including infinity, are clamped to the years 1 and
+/// 9999. NULL stays NULL, which `LEAST` and `GREATEST` alone would ignore.
 pub fn wire(instant: &str) -> String {
     format!(
         "CASE WHEN {instant} IS NOT NULL \
@@ -73,17 +73,17 @@ pub fn wire(instant: &str) -> String {
     )
 }
 
-/// The first characters of the text of an SQL expression: enough to show, and no more than [`TEXT_CHARS`].
+/// Returns the first characters of the text of an SQL expression: enough for output, and no more than [`TEXT_CHARS`].
 pub fn cut(expression: &str) -> String {
     format!("left({expression}::text, {TEXT_CHARS})")
 }
 
-/// A quoted identifier.
+/// Returns a quoted identifier.
 pub fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A string literal that means the same whatever `standard_conforming_strings` says.
+/// Returns a string literal that means the same with any `standard_conforming_strings`.
 pub fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }

@@ -6,32 +6,32 @@ use crate::api::Phase;
 use crate::api::table::StatusText;
 
 impl Mapping {
-    /// The status column.
+    /// Returns the status column.
     pub fn status(&self) -> String {
         column(&self.table.columns.status)
     }
 
-    /// The status as it is read: its text, cut. All texts of the mapping are shorter.
+    /// Returns the status for output: its text, truncated. All texts of the mapping are shorter.
     pub fn status_shown(&self) -> String {
         cut(&self.status())
     }
 
-    /// The condition that an execution runs, as the partial index has it.
+    /// Returns the condition that an execution runs, in the form that the partial index uses.
     pub fn running(&self) -> String {
         self.status_in(&self.table.statuses.running)
     }
 
-    /// The condition that an execution runs and is not [left alone](Self::handled).
+    /// Returns the condition that an execution runs and is not [left alone](Self::handled).
     pub fn judged(&self) -> String {
         self.only_handled(self.running())
     }
 
-    /// The condition that a row has an id that is short enough to be recorded; `None`: all have. Other rows are left alone.
+    /// Returns the condition that the id of a row is short enough to be recorded; `None`: every id is. Other rows are left alone.
     pub fn handled(&self) -> Option<String> {
         self.types.unusable_ids.then(|| format!("octet_length({}::text) <= {ID_BYTES}", self.id()))
     }
 
-    /// `condition`, and that the row is not [left alone](Self::handled).
+    /// Returns `condition`, combined with the condition that the row is not [left alone](Self::handled).
     pub fn only_handled(&self, condition: String) -> String {
         match self.handled() {
             Some(handled) => format!("({condition}) AND {handled}"),
@@ -39,18 +39,18 @@ impl Mapping {
         }
     }
 
-    /// The condition that an execution waits.
+    /// Returns the condition that an execution waits.
     pub fn scheduled(&self) -> String {
         self.status_in(&self.table.statuses.scheduled)
     }
 
-    /// The condition that an execution has ended.
+    /// Returns the condition that an execution has ended.
     pub fn finished(&self) -> String {
         let s = &self.table.statuses;
         self.status_in(&[s.completed.as_slice(), &s.failed, &s.cancelled].concat())
     }
 
-    /// The condition that an execution has a status of the mapping.
+    /// Returns the condition that an execution has a status of the mapping.
     pub fn mapped(&self) -> String {
         let s = &self.table.statuses;
         let all = [
@@ -65,22 +65,22 @@ impl Mapping {
         self.status_in(&all.concat())
     }
 
-    /// The condition that an execution has ended well.
+    /// Returns the condition that an execution has completed.
     pub fn completed(&self) -> String {
         self.status_in(&self.table.statuses.completed)
     }
 
-    /// The condition that an execution has failed.
+    /// Returns the condition that an execution has failed.
     pub fn failed(&self) -> String {
         self.status_in(&self.table.statuses.failed)
     }
 
-    /// The condition that an execution was cancelled.
+    /// Returns the condition that an execution was cancelled.
     pub fn cancelled(&self) -> String {
         self.status_in(&self.table.statuses.cancelled)
     }
 
-    /// The phase that a status text stands for.
+    /// Returns the phase of a status text.
     pub fn phase(&self, status: &str) -> Phase {
         let s = &self.table.statuses;
         [
@@ -97,28 +97,28 @@ impl Mapping {
         .map_or(Phase::Unmapped, |(_, phase)| phase)
     }
 
-    /// The condition that a row has one of these statuses, and is one of the application's.
+    /// Returns the condition that a row has one of these statuses, and is one of the application's executions.
     pub(super) fn status_in(&self, texts: &[StatusText]) -> String {
         filtered(condition(&self.status(), texts), &self.table, "t.")
     }
 
-    /// The condition that a row is one of the application's executions: it passes `table.filter`. Without a filter all are.
-    /// Conditions on statuses hold it already.
+    /// Returns the condition that a row is one of the application's executions: it passes `table.filter`. Without a filter, every
+    /// row is one. Conditions on statuses already include this.
     pub fn exists(&self) -> String {
         filter(&self.table, "t.").unwrap_or_else(|| "true".to_owned())
     }
 
-    /// Whether there may be rows that are no executions.
+    /// Reports whether there may be rows that are not executions.
     pub fn has_filter(&self) -> bool {
         !self.table.filter.is_empty()
     }
 
-    /// The same of the rows of an alias, to be put behind another condition.
+    /// Returns the filter for the rows of an alias, to be appended to another condition.
     pub(super) fn and_filter(&self, alias: &str) -> String {
         filter(&self.table, alias).map_or(String::new(), |filter| format!(" AND {filter}"))
     }
 
-    /// The condition that a row runs or waits, also where it is not one of the application's at present.
+    /// Returns the condition that a row runs, waits or is paused, even if it does not pass the filter at present.
     pub fn unfinished_anywhere(&self) -> String {
         let statuses = &self.table.statuses;
         condition(

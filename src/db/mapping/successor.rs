@@ -1,5 +1,5 @@
-//! Later executions of a row's job, as rows `l`. Only one that ran tells that an earlier one is over: schedulers leave rows
-//! behind too for runs that they skipped, because the earlier one was still at work.
+//! Later executions of a row's job, as rows `l`. Only one that ran proves that an earlier one is over: schedulers also leave rows
+//! for runs that they skipped because the earlier one was still running.
 
 use chrono::TimeDelta;
 
@@ -9,22 +9,22 @@ use crate::api::identifier::Identifier;
 use crate::api::table::StatusText;
 use crate::db::intervals::interval;
 
-/// How long what did not end well must have taken at the least to have run. What is turned away ends in the moment it starts, as
-/// far as the clocks of an application tell.
+/// The shortest time that an execution that failed or was cancelled must have taken to count as one that ran. An execution that is
+/// rejected ends at the moment at which it starts, within the precision of the application's clocks.
 const MOMENT: TimeDelta = TimeDelta::seconds(1);
 
-/// What start times are cut to, so that adding to one does not overflow.
+/// The limit to which start times are clamped, so that adding to one does not overflow.
 const LAST: &str = "'9999-12-31Z'::timestamptz";
 
 impl Mapping {
-    /// The condition that a later execution of the row's job started by `cutoff`, not before `began`, which is when the row's
-    /// own run began, and ran. `grace` is how long one must have taken that did not end well.
+    /// Returns the condition that a later execution of the row's job ran, and started by `cutoff` but not before `began`, which is
+    /// when the row's own run began. `grace` is how long one that failed or was cancelled must have taken.
     pub fn superseded_by(&self, began: &str, cutoff: &str, grace: TimeDelta) -> String {
         let started = self.by(&later(&self.table.columns.started_at), self.types.started_at, cutoff);
         format!("EXISTS (SELECT FROM {} AND {started})", self.later_runs(began, grace))
     }
 
-    /// When the first such execution started.
+    /// Returns when the first such execution started.
     pub fn superseded_since(&self, began: &str, grace: TimeDelta) -> String {
         let start = self.instant(&later(&self.table.columns.started_at), self.types.started_at);
         format!("(SELECT min({start}) FROM {})", self.later_runs(began, grace))
@@ -44,9 +44,9 @@ impl Mapping {
         )
     }
 
-    /// The condition that the row `l` has run or runs: it started, and did not end in that moment. One that did not end well may
-    /// have waited for its job to be free, and given up: it must have taken the grace period. Of a status that says neither, as
-    /// `skipped` may, nobody knows.
+    /// Returns the condition that the row `l` has run or runs: it started, and did not end at the same moment. One that failed or
+    /// was cancelled may have waited for its job to be free, and given up: it must have taken the grace period. Any other status,
+    /// such as `skipped`, does not show that it ran.
     fn ran(&self, grace: TimeDelta) -> String {
         let (columns, statuses) = (&self.table.columns, &self.table.statuses);
         let start = self.instant(&later(&columns.started_at), self.types.started_at);

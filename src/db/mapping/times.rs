@@ -5,17 +5,17 @@ use super::types::TimeType;
 use super::{CLOCKS_MAY_DIFFER_MINUTES, Mapping};
 
 impl Mapping {
-    /// The start as the column has it: what indexes are on.
+    /// Returns the start in the type of its column, which indexes use.
     pub fn started_column(&self) -> String {
         column(&self.table.columns.started_at)
     }
 
-    /// The end as the column has it.
+    /// Returns the end in the type of its column.
     pub fn completed_column(&self) -> String {
         column(&self.table.columns.completed_at)
     }
 
-    /// The SQL type of the start column.
+    /// Returns the SQL type of the start column.
     pub const fn start_type(&self) -> &'static str {
         match self.types.started_at {
             TimeType::Instant => "timestamptz",
@@ -23,7 +23,7 @@ impl Mapping {
         }
     }
 
-    /// Whether times are local ones, so that it depends on the zone of the mapping which instants they are.
+    /// Reports whether some times are local, so that their instants depend on the time zone of the mapping.
     pub fn has_local_times(&self) -> bool {
         let types = &self.types;
         let all = [
@@ -36,14 +36,14 @@ impl Mapping {
         all.contains(&Some(TimeType::Local))
     }
 
-    /// The start as an instant. A local time that a clock showed twice is read as the later instant, so that no
-    /// deadline comes too early.
+    /// Returns the start as an instant. A local time that a clock showed twice is read as the later instant, so that no deadline
+    /// comes too early.
     pub fn started_at(&self) -> String {
         self.instant(&self.started_column(), self.types.started_at)
     }
 
-    /// What tells a run from others of the same row: its start, or its creation where that is mapped and it has no start. Its
-    /// time counts from what `Judge` says.
+    /// Returns the time that distinguishes a run from other runs of the same row: its start, or its creation if that is mapped and
+    /// it has no start. `Judge` decides from when the run counts.
     pub fn began_at(&self) -> String {
         match self.created_at() {
             Some(created) => format!("COALESCE({}, {created})", self.started_at()),
@@ -51,13 +51,13 @@ impl Mapping {
         }
     }
 
-    /// The creation as an instant, where it is mapped.
+    /// Returns the creation as an instant, if it is mapped.
     pub fn created_at(&self) -> Option<String> {
         let created = self.table.columns.created_at.as_ref()?;
         Some(self.instant(&column(created), self.types.created_at?))
     }
 
-    /// The condition that the start is before the creation by more than clocks may differ, where that is mapped.
+    /// Returns the condition that the start is before the creation by more than clocks may differ, if the creation is mapped.
     pub fn started_before_created(&self) -> String {
         let before = |created: String| {
             format!(
@@ -69,29 +69,29 @@ impl Mapping {
         self.created_at().map_or("false".to_owned(), before)
     }
 
-    /// The last heartbeat as an instant, where it is mapped.
+    /// Returns the last heartbeat as an instant, if it is mapped.
     pub fn heartbeat_at(&self) -> Option<String> {
         let heartbeat = self.table.columns.heartbeat_at.as_ref()?;
         Some(self.instant(&column(heartbeat), self.types.heartbeat_at?))
     }
 
-    /// The condition that the last heartbeat is not after `cutoff`, built like [`Self::started_by`].
+    /// Returns the condition that the last heartbeat is not after `cutoff`, built like [`Self::started_by`].
     pub fn heartbeat_by(&self, cutoff: &str) -> Option<String> {
         let heartbeat = self.table.columns.heartbeat_at.as_ref()?;
         Some(self.by(&column(heartbeat), self.types.heartbeat_at?, cutoff))
     }
 
-    /// The end as an instant.
+    /// Returns the end as an instant.
     pub fn completed_at(&self) -> String {
         self.instant(&self.completed_column(), self.types.completed_at)
     }
 
-    /// The condition that the end is not after `cutoff`, built like [`Self::started_by`].
+    /// Returns the condition that the end is not after `cutoff`, built like [`Self::started_by`].
     pub fn completed_by(&self, cutoff: &str) -> String {
         self.by(&self.completed_column(), self.types.completed_at, cutoff)
     }
 
-    /// The condition that the end is after `cutoff`, so that an index on the end serves it.
+    /// Returns the condition that the end is after `cutoff`, so that an index on the end serves it.
     pub fn completed_after(&self, cutoff: &str) -> String {
         let column = self.completed_column();
         match self.types.completed_at {
@@ -102,13 +102,13 @@ impl Mapping {
         }
     }
 
-    /// Whether an index on all rows begins with the end.
+    /// Reports whether an index on all rows begins with the end.
     pub const fn indexed_by_end(&self) -> bool {
         self.types.indexed_by_end
     }
 
-    /// The condition that the start is not after `cutoff`, an SQL expression for an instant. It is built so that an
-    /// index on the start column serves it: a stable expression on the other side, in the type of the column.
+    /// Returns the condition that the start is not after `cutoff`, an SQL expression for an instant. An index on the start column
+    /// serves it: the other side is a stable expression in the type of the column.
     pub fn started_by(&self, cutoff: &str) -> String {
         self.by(&self.started_column(), self.types.started_at, cutoff)
     }
@@ -118,8 +118,8 @@ impl Mapping {
         match type_ {
             TimeType::Instant => format!("{column} <= ({cutoff})"),
             TimeType::Local if self.fixed_zone() => format!("{column} <= (({cutoff}) AT TIME ZONE {zone})"),
-            // Where clocks are set back a later instant can have an earlier local time: the first half narrows by
-            // index with more slack than any clock change, the second decides.
+            // When clocks are set back, a later instant can have an earlier local time. The first half narrows the search by index,
+            // with more slack than any clock change; the second half decides.
             TimeType::Local => format!(
                 "({column} <= (({cutoff}) AT TIME ZONE {zone}) + interval '3 hours' AND {} <= ({cutoff}))",
                 self.instant(column, type_)
@@ -127,13 +127,13 @@ impl Mapping {
         }
     }
 
-    /// Whether the order of the start column is the order of the instants.
+    /// Reports whether the order of the start column is the order of the instants.
     pub fn starts_in_order(&self) -> bool {
         self.types.started_at == TimeType::Instant || self.fixed_zone()
     }
 
-    /// A column as an instant. Local times at the ends of what Postgres can hold have none in zones before or behind UTC, and
-    /// asking for it is an error: they are taken for infinite.
+    /// Returns a column as an instant. Local times at the ends of Postgres' range have no instant in zones ahead of or behind UTC,
+    /// and converting them is an error: they are treated as infinite.
     pub(super) fn instant(&self, column: &str, type_: TimeType) -> String {
         let zone = literal(&self.table.time_zone);
         match type_ {

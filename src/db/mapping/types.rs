@@ -1,6 +1,6 @@
 //! The types of the mapped columns.
 
-/// The type of an id column, as far as comparing goes.
+/// The type of an id column, as far as comparisons depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdType {
     /// smallint, integer or bigint.
@@ -12,7 +12,7 @@ pub enum IdType {
 }
 
 impl IdType {
-    /// The SQL type that an id's text is cast to before it is compared with the column.
+    /// Returns the SQL type to which an id's text is cast before it is compared with the column.
     pub const fn sql(self) -> &'static str {
         match self {
             Self::Integer => "bigint",
@@ -21,7 +21,7 @@ impl IdType {
         }
     }
 
-    /// The text as Postgres prints the same id, or `None` when no row can have this id.
+    /// Returns the id in the form in which Postgres prints it; `None` if no row can have this id.
     pub fn canonical(self, id: &str) -> Option<String> {
         match self {
             Self::Integer => id.parse::<i64>().ok().map(|n| n.to_string()),
@@ -40,45 +40,45 @@ pub enum TimeType {
     Local,
 }
 
-/// The types that the catalog tells about the mapped columns.
+/// The types and indexes of the mapped columns, from the catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own in the catalog")]
 pub struct Types {
-    /// Of the id.
+    /// The type of the id.
     pub id: IdType,
-    /// Of the start.
+    /// The type of the start.
     pub started_at: TimeType,
-    /// Of the end.
+    /// The type of the end.
     pub completed_at: TimeType,
-    /// Of the job id; `None`: another one, compared by its text and without an index.
+    /// The type of the job id; `None`: another type, compared by its text and without an index.
     pub job_id: Option<IdType>,
-    /// Whether the job type is a text, so that an index on it serves.
+    /// True if the job type is a text, so that an index on it serves.
     pub job_type_is_text: bool,
-    /// Of the heartbeat.
+    /// The type of the heartbeat.
     pub heartbeat_at: Option<TimeType>,
-    /// Of the creation.
+    /// The type of the creation.
     pub created_at: Option<TimeType>,
-    /// Whether an index on running executions begins with the job id.
+    /// True if an index on running executions begins with the job id.
     pub indexed_by_job: bool,
-    /// Whether an index on running executions begins with the job type.
+    /// True if an index on running executions begins with the job type.
     pub indexed_by_type: bool,
-    /// Whether an index on all rows begins with the end.
+    /// True if an index on all rows begins with the end.
     pub indexed_by_end: bool,
-    /// Whether there is a text for cancelled executions that fits the column.
+    /// True if there is a text for cancelled executions that fits the column.
     pub can_cancel: bool,
-    /// Whether ending an execution changes a column that a foreign key could refer to.
+    /// True if ending an execution changes a column that a foreign key could refer to.
     pub ends_keys: bool,
-    /// Whether the ids of the table of jobs are compared as they are, else by their text.
+    /// True if the ids of the table of jobs are compared in their own type, instead of by their text.
     pub jobs_alike: bool,
-    /// Of the time when a job finished.
+    /// The type of the time at which a job finished.
     pub job_finished_at: Option<TimeType>,
-    /// How many characters the error column holds, where that is limited.
+    /// The number of characters that fit in the error column, if that is limited.
     pub error_limit: Option<i32>,
-    /// Whether an id may be missing, or longer than [`ID_BYTES`](super::ID_BYTES).
+    /// True if an id may be missing, or longer than [`ID_BYTES`](super::ID_BYTES).
     pub unusable_ids: bool,
-    /// Whether Postgres itself can compare job ids, else they are compared by their text.
+    /// True if Postgres itself can compare job ids; otherwise they are compared by their text.
     pub jobs_comparable: bool,
-    /// Whether the login may read `xmin`, which tells the versions of a row apart.
+    /// True if the login may read `xmin`, which distinguishes the versions of a row.
     pub versions: bool,
 }
 
