@@ -1,10 +1,10 @@
-//! All other rows, counted. It reads the whole table.
+//! Counts of the rows that do not run. They read the whole table.
 
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::db::{Database, DbError, Mapping};
 
-/// The executions that do not run. Without an index of their own these figures read the whole table.
+/// Counts of the executions that do not run. Without an index of their own these counts read the whole table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Census {
     /// Executions that wait.
@@ -13,28 +13,28 @@ pub struct Census {
     pub recent: i64,
 }
 
-/// Rows that contradict themselves.
+/// Counts of the rows that contradict themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contradictions {
-    /// Their status is not in the mapping.
+    /// Rows whose status is not in the mapping.
     pub unmapped: i64,
     /// One of those statuses, for the message.
     pub example: Option<String>,
-    /// They run and have no start.
+    /// Executions that run and have no start.
     pub running_without_start: i64,
-    /// They have ended and have no end.
+    /// Executions that have ended and have no end.
     pub finished_without_end: i64,
-    /// They have ended before they started.
+    /// Executions that ended before they started.
     pub ended_before_start: i64,
-    /// They run and have an end.
+    /// Executions that run and have an end.
     pub running_with_end: i64,
-    /// They run and start in the future, by more than clocks may differ.
+    /// Executions that run and start more than one minute in the future.
     pub start_in_future: i64,
-    /// They run and start before they were created, by more than clocks may differ.
+    /// Executions that run and started before they were created, by more than clocks may differ.
     pub started_before_created: i64,
-    /// They were run again within a day with the start of a run that had ended, as [`crate::db::again`] counts.
+    /// Executions that were run again within a day with the start of a run that had ended, as counted by [`crate::db::again`].
     pub started_again: i64,
-    /// Their id is missing, or longer than the operator handles.
+    /// Rows whose id is missing, or longer than the operator handles.
     pub id_too_long: i64,
 }
 
@@ -56,7 +56,7 @@ pub async fn census(database: &Database, m: &Mapping) -> Result<Census, DbError>
     Ok(Census { scheduled: row.try_get("scheduled")?, recent: row.try_get("recent")? })
 }
 
-/// Counts the rows that contradict themselves. It reads the whole table, so it is asked for seldom.
+/// Counts the rows that contradict themselves. It reads the whole table, so call it rarely.
 pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradictions, DbError> {
     let sql = format!(
         "SELECT count(*) FILTER (WHERE ({mapped}) IS NOT TRUE) AS unmapped,

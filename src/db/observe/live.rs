@@ -1,4 +1,4 @@
-//! The executions that run, counted.
+//! Counts of the executions that run.
 
 use std::collections::BTreeMap;
 
@@ -11,39 +11,39 @@ use crate::db::mapping::wire;
 use crate::db::reason::Reason;
 use crate::db::{Database, DbError, Judge, Mapping};
 
-/// The running executions at one moment, as people want to know them. Counting them reads the index on them.
+/// Counts of the running executions at one moment, for people. Counting reads the index on running executions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
     /// The moment, by the database's clock.
     pub now: DateTime<Utc>,
     /// Executions that run.
     pub running: i64,
-    /// Executions that run for longer than is expected of them.
+    /// Executions that run for longer than their warning threshold.
     pub long_running: i64,
-    /// Executions that are stale, those too that are to run on.
+    /// Executions that are stale, including those that keep running (`AlertOnly`).
     pub stale: i64,
-    /// The start of the one that runs longest.
+    /// The start of the execution that has run longest.
     pub oldest: Option<DateTime<Utc>>,
     /// Executions that run although their job has been finished for some time.
     pub of_finished_jobs: i64,
-    /// One of those, and its job.
+    /// One of these executions, and its job.
     pub pair: Option<(String, String)>,
-    /// Executions that are suspected, and one of them with its job.
+    /// Executions that are suspects because their job is finished.
     pub suspects: Suspects,
-    /// Those whose workload was made again under its name.
+    /// Executions whose workload was recreated under its name.
     pub recreated: Suspects,
 }
 
-/// Executions that may be dead, which only a person decides.
+/// Executions that may be dead, which only a person can decide.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Suspects {
-    /// How many.
+    /// The number of executions.
     pub count: i64,
-    /// One of them, and its job.
+    /// One of the executions, and its job.
     pub pair: Option<(String, String)>,
 }
 
-/// Counts the running executions. One statement, so that its figures belong together.
+/// Counts the running executions, in one statement, so that the counts are consistent.
 pub async fn live(database: &Database, judge: &Judge<'_>) -> Result<Live, DbError> {
     let sql = statement(judge);
     let mut tx = database.read().await?;
@@ -115,7 +115,7 @@ fn statement(judge: &Judge<'_>) -> String {
     )
 }
 
-/// The executions whose job is finished and that nothing ends, with their jobs.
+/// Returns the executions whose job is finished and that nothing ends, with their jobs.
 fn suspected(judge: &Judge<'_>) -> Option<String> {
     let m = judge.mapping;
     Some(format!(
@@ -132,7 +132,7 @@ fn suspected(judge: &Judge<'_>) -> Option<String> {
     ))
 }
 
-/// The executions whose workload was made again and that nothing ends, with their jobs.
+/// Returns the executions whose workload was recreated and that nothing ends, with their jobs.
 fn recreated(judge: &Judge<'_>) -> Option<String> {
     let m = judge.mapping;
     Some(format!(
@@ -146,7 +146,7 @@ fn recreated(judge: &Judge<'_>) -> Option<String> {
     ))
 }
 
-/// Counts the running executions and no more.
+/// Counts only the running executions.
 pub async fn running(database: &Database, m: &Mapping) -> Result<i64, DbError> {
     let sql = format!("SELECT count(*) FROM {} AS t WHERE {}", m.table(), m.running());
     let mut tx = database.read().await?;
@@ -155,10 +155,10 @@ pub async fn running(database: &Database, m: &Mapping) -> Result<i64, DbError> {
     Ok(count)
 }
 
-/// How many running executions each object says something of that counts, by the object.
+/// Returns how many running executions each object governs with a setting that counts, by object.
 pub async fn governed(database: &Database, judge: &Judge<'_>) -> Result<BTreeMap<String, i64>, DbError> {
     let m = judge.mapping;
-    // Grouped before they are taken apart: there are few ways to be governed, and many executions.
+    // The statement groups before it unnests: there are few combinations of sources, and many executions.
     let sql = format!(
         "WITH {rules},
          way AS (SELECT ARRAY[v.timeout_source, v.grace_source, v.heartbeat_source, v.action_source, v.warn_source] AS sources,

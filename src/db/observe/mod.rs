@@ -1,4 +1,4 @@
-//! What can be seen of a store without changing it.
+//! Counts and deadlines of a store, read without changing it.
 
 mod census;
 mod live;

@@ -1,4 +1,4 @@
-//! What enforcement needs to know of one moment.
+//! The state that enforcement needs, at one moment.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -7,7 +7,7 @@ use crate::db::decode;
 use crate::db::judge::Take;
 use crate::db::{Database, DbError, Judge};
 
-/// All that enforcement needs to know of one moment. It costs the same beside any number of healthy executions.
+/// The state that enforcement needs, at one moment. Reading it costs the same with any number of healthy executions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pulse {
     /// The moment, by the database's clock.
@@ -18,7 +18,7 @@ pub struct Pulse {
     pub next_deadline: Option<DateTime<Utc>>,
 }
 
-/// Looks for stale executions and the next deadline within `horizon`, by the indexes on running executions.
+/// Reads the stale executions and the next deadline within `horizon`, by the indexes on running executions.
 pub async fn pulse(database: &Database, judge: &Judge<'_>, horizon: TimeDelta) -> Result<Pulse, DbError> {
     let sql = look(judge, horizon);
     let mut tx = database.read().await?;
@@ -76,7 +76,7 @@ mod tests {
         Identifier(name.to_owned())
     }
 
-    /// A table of which everything is mapped.
+    /// Returns a mapping in which every column is mapped.
     fn widest(started_at: TimeType, zone: &str, of_jobs: bool) -> Mapping {
         let mut layout = Layout::default();
         let columns = &mut layout.table.columns;
@@ -106,7 +106,7 @@ mod tests {
         )
     }
 
-    /// Rules of jobs and of types, and a grace period for those that run again.
+    /// Returns rules for jobs and types, and a grace period for executions that run again.
     fn effective_rules() -> Compiled {
         let hour = TimeDelta::hours(1);
         let base = Base {
