@@ -1,4 +1,4 @@
-//! Messages of what was posted, in one transaction.
+//! Messages made of posts, in one transaction.
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -12,19 +12,19 @@ use crate::db::{Database, DbError, Mapping, late, messages};
 use crate::notify::digest::Letter;
 use crate::notify::message::{Execution, Note};
 
-/// From how many events messages are made at a time, so that a sweep of any size takes little memory.
+/// The number of audit records that are turned into messages at a time, so that a sweep of any size takes little memory.
 const AT_ONCE: i64 = 20_000;
 
-/// What was posted, in the order in which it happened.
+/// The posts of the outbox, in the order in which they were made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Posted {
-    /// What happened to executions.
+    /// Posts about executions.
     pub executions: Vec<Execution>,
-    /// What happened to the store.
+    /// Posts about the store.
     pub notes: Vec<Note>,
 }
 
-/// Makes messages of what was posted, in one transaction, so that each thing is told once. Returns how many there are.
+/// Turns posts into messages, in one transaction, so that each post is reported once. Returns the number of messages.
 pub async fn digest(
     database: &Database,
     m: &Mapping,
@@ -32,7 +32,7 @@ pub async fn digest(
     write: impl FnOnce(&Posted, DateTime<Utc>) -> Vec<Letter> + Send,
 ) -> Result<usize, DbError> {
     let mut tx = database.write().await?;
-    // Whoever else is at it waits here, and then finds none of these.
+    // A concurrent transaction that does the same waits here, and then finds none of these rows.
     let mut rows = sqlx::query(AssertSqlSafe(format!(
         "DELETE FROM jobexec.outbox WHERE store_id = $1 AND outbox_id = ANY (ARRAY (
              SELECT outbox_id FROM (
@@ -71,7 +71,7 @@ pub async fn digest(
     )
     .bind(store_id)
     .bind(unwell)
-    // What is left of a large sweep follows at once.
+    // The rest of a large sweep follows at once.
     .bind(all && !letters.is_empty())
     .persistent(false)
     .execute(&mut *tx)
@@ -80,7 +80,8 @@ pub async fn digest(
     Ok(letters.len())
 }
 
-/// Whether those who are told of the store as a whole are to hear that all is well again.
+/// Reports whether the message is about a problem of the store as a whole, so that its recipients are notified once the store
+/// recovers.
 fn tells_of_trouble(letter: &Letter) -> bool {
     let trouble = [Topic::LongRunning, Topic::Stale, Topic::Breaker];
     let of_store = !letter.message.channel.contains('/') && letter.message.owner.is_none();
@@ -91,7 +92,7 @@ fn topic(text: &str) -> Option<Topic> {
     Topic::ALL.into_iter().find(|topic| topic.as_str() == text)
 }
 
-/// What is recorded of these events, with what the rows say of the type and the owner.
+/// Returns the audit records with these ids, with the type and the owner from the rows.
 async fn executions(
     tx: &mut sqlx::PgConnection,
     m: &Mapping,

@@ -1,5 +1,5 @@
-//! The outbox: what happened and people are still to be told of. A statement that ends an execution or warns of one posts
-//! that in the same transaction; later, messages are made of all that has been posted until then ([`super::messages`]).
+//! The outbox: posts of which people are still to be notified. A statement that ends an execution or warns of one makes a post in
+//! the same transaction; later, everything posted by then is turned into messages ([`super::messages`]).
 
 mod digest;
 mod posting;

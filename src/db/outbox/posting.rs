@@ -1,4 +1,4 @@
-//! What happened is posted in the transaction in which it happened.
+//! Posting, in the same transaction as the action that is posted.
 
 use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
@@ -6,8 +6,8 @@ use sqlx::AssertSqlSafe;
 use crate::api::notifications::Topic;
 use crate::db::{Database, DbError, Ledger};
 
-/// The part of a statement that posts what its part `recorded` has returned of `jobexec.events`, if anybody wants to be told;
-/// `store` is the parameter with the store's id. Nothing where there is no outbox.
+/// Returns the part of a statement that posts the rows of `jobexec.events` that its part `recorded` returned, if anybody is to be
+/// notified; `store` is the parameter with the store's id. Empty if there is no outbox.
 pub(in crate::db) fn posting(ledger: &Ledger, store: &str) -> String {
     let Ledger::Tables { outbox: true, .. } = ledger else { return String::new() };
     format!(
@@ -19,13 +19,14 @@ pub(in crate::db) fn posting(ledger: &Ledger, store: &str) -> String {
     )
 }
 
-/// The condition that a row `of` the outbox or of the messages was written for the store that claims the table `$1` now, or
-/// for none. What another one had written is not delivered: a copy of its database is no reason to tell its people.
+/// Returns the condition that a row with the alias `of`, in the outbox or the messages, was written for the store that claims the
+/// table `$1` now, or for no store. Rows of another store are not delivered: a copy of its database is no reason to notify its
+/// people.
 pub(in crate::db) fn ours(of: &str) -> String {
     format!("({of}.uid IS NULL OR {of}.uid = (SELECT s.uid FROM jobexec.stores AS s WHERE s.store_id = $1))")
 }
 
-/// Whether the tables are there and this login may use them. Not having them keeps nobody from recording.
+/// Reports whether the tables exist and this login may use them. Recording works without them.
 pub(in crate::db) async fn usable(tx: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT count(*) = 2 FROM (VALUES ('outbox', 'SELECT, INSERT, DELETE'), ('messages', 'SELECT, INSERT, UPDATE, DELETE'))
@@ -37,7 +38,7 @@ pub(in crate::db) async fn usable(tx: &mut sqlx::PgConnection) -> Result<bool, s
     .await
 }
 
-/// Says whether anybody wants to be told. What was posted before stays for a while: a policy may be back in a moment.
+/// Records whether anybody is to be notified. Earlier posts stay for a while: a policy may be back in a moment.
 pub async fn announce(database: &Database, store_id: i64, notifies: bool) -> Result<(), DbError> {
     let mut tx = database.write().await?;
     sqlx::query(
@@ -52,7 +53,7 @@ pub async fn announce(database: &Database, store_id: i64, notifies: bool) -> Res
     Ok(())
 }
 
-/// Posts something about the store as a whole, as part of `tx`, if anybody wants to be told.
+/// Posts a note about the store as a whole, as part of `tx`, if anybody is to be notified.
 pub(in crate::db) async fn note(
     tx: &mut sqlx::PgConnection,
     store_id: i64,
@@ -72,8 +73,8 @@ pub(in crate::db) async fn note(
     Ok(())
 }
 
-/// Posts that all is well again, if people know of trouble since before `seen`, when all was seen to be well. Returns
-/// whether nobody knows of any now.
+/// Posts that the store has recovered, if people were notified of a problem before `seen`, when no problem was found any more.
+/// Returns true if no notified problem is left.
 pub async fn recover(database: &Database, store_id: i64, seen: DateTime<Utc>) -> Result<bool, DbError> {
     let mut tx = database.write().await?;
     let over = sqlx::query(AssertSqlSafe(format!(
