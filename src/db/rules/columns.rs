@@ -12,17 +12,17 @@ pub(in crate::db) const COLUMNS: &str = "scope, key, timeout, timeout_rank, time
      grace, grace_source, heartbeat, heartbeat_source, on_stale, on_stale_source, \
      warn_after, warn_percent, warn_source, overruled, earliest, fixed";
 
-/// Their types, for reading them from JSON.
+/// The types of these columns, for reading them from JSON.
 pub(in crate::db) const TYPES: &str = "scope text, key text, timeout interval, timeout_rank smallint, timeout_source text, \
      extend_by interval, extend_source text, grace interval, grace_source text, \
      heartbeat interval, heartbeat_source text, on_stale text, on_stale_source text, \
      warn_after interval, warn_percent integer, warn_source text, overruled text[], earliest interval, fixed boolean";
 
-/// The condition that no time of a rule is negative: one that is was not written by an operator, and does nothing.
+/// The condition that no time of a rule is negative: a rule with a negative time was not written by an operator, and has no effect.
 pub(in crate::db) const SANE: &str =
     "LEAST(timeout, extend_by, grace, heartbeat, warn_after, earliest) >= interval '0'";
 
-/// A rule, by the names of its columns.
+/// A rule, with the names of its columns.
 #[derive(Default, Serialize)]
 pub(super) struct Row<'a> {
     scope: &'static str,
@@ -44,16 +44,16 @@ pub(super) struct Row<'a> {
     overruled: &'a [String],
     earliest: String,
     fixed: bool,
-    /// Of a rule that changes.
+    /// The person who changed the rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     actor: Option<&'a str>,
-    /// Of the base: the store.
+    /// Only in the base: the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     store: Option<&'a str>,
-    /// Of the base: since when evidence of life counts.
+    /// Only in the base: the time from which evidence of life counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     watched: Option<DateTime<Utc>>,
-    /// Of the base: what a person asks.
+    /// Only in the base: the manual request.
     #[serde(skip_serializing_if = "Option::is_none")]
     asked: Option<&'a Asked>,
 }
@@ -120,16 +120,16 @@ fn said(field: Option<&Said<TimeDelta>>) -> (Option<String>, Option<&str>) {
 }
 
 pub(super) fn json(rows: &impl Serialize) -> String {
-    // Texts, numbers and null only: there is nothing in it that JSON cannot have.
+    // Infallible: the rows contain only texts, numbers and null.
     serde_json::to_string(rows).unwrap_or_default()
 }
 
-/// The rules as a parameter.
+/// Returns the rules as a parameter.
 pub(in crate::db) fn parameter(rules: &[Rule]) -> String {
     json(&rules.iter().map(Row::of).collect::<Vec<_>>())
 }
 
-/// The base as a parameter.
+/// Returns the base as a parameter.
 pub(in crate::db) fn base_parameter(base: &Base, watched: DateTime<Utc>, asked: Option<&Asked>) -> String {
     json(&Row { store: Some(&base.store), watched: Some(watched), asked, ..Row::of_base(base) })
 }

@@ -1,4 +1,4 @@
-//! Rules as SQL has them: in `jobexec.rules`, or in a parameter where the operator's tables are not there.
+//! Rules in SQL: in `jobexec.rules`, or in a parameter if the operator's tables do not exist.
 
 pub(super) mod columns;
 mod replace;

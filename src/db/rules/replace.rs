@@ -1,4 +1,4 @@
-//! Writes the rules that are in force to `jobexec.rules`.
+//! Writing of the rules in effect to `jobexec.rules`.
 
 use super::columns::{COLUMNS, Row, TYPES, json};
 use crate::db::granted::SOURCE;
@@ -6,10 +6,10 @@ use crate::db::own::{self, Fault};
 use crate::db::{Database, DbError, Ledger};
 use crate::rules::Compiled;
 
-/// Tries of [`replace`].
+/// The maximum number of tries of [`replace`].
 const TRIES: u32 = 3;
 
-/// The part of [`replaced`] that notes whose deadline was moved.
+/// The part of the statement in [`replaced`] that records which deadlines were moved.
 const MOVED: &str = "moved AS (
              INSERT INTO jobexec.events (at, store_id, execution_id, action, reason, source, actor, note)
              SELECT statement_timestamp(), $1, d.key, 'DeadlineMoved', 'SpecChanged',
@@ -21,10 +21,10 @@ const MOVED: &str = "moved AS (
              SELECT statement_timestamp(), $1, key, 'DeadlineMoved', 'SpecRemoved',
                     COALESCE(extend_source, timeout_source), NULL, NULL FROM unwanted WHERE scope = 'execution'),";
 
-/// Makes the rules of `store_id`, and the [`mapping`](crate::db::stores) by which they are applied, equal to what is in force, in one
-/// statement that writes only what differs, and notes in `jobexec.events` whose deadline a person has moved. Rules from a source in
-/// `kept` stay as they are, and so does what a person extended without an object. Returns whether anything differed, and why whose deadline was moved is not noted,
-/// where the operator's tables take the rules and not the record.
+/// Makes the rules of `store_id`, and the [`mapping`](crate::db::stores) by which they are applied, equal to the rules in effect.
+/// One statement writes only the differences, and records in `jobexec.events` which executions got another deadline from a person.
+/// Rules from a source in `kept` stay as they are, and so do extensions that a person made without an object. Returns whether
+/// anything differed; and, if the operator's tables accept the rules but not the record, why moved deadlines are not recorded.
 ///
 /// # Errors
 /// Those of the database; then the rules are as they were.
@@ -43,7 +43,7 @@ pub async fn replace(
     .await
 }
 
-/// The same, with a note of it or without.
+/// Does the work of [`replace`], with or without a record of moved deadlines.
 async fn replaced(
     database: &Database,
     store_id: i64,
@@ -56,7 +56,7 @@ async fn replaced(
         effective_rules.rules.iter().map(Row::of).chain([Row::of_base(&effective_rules.base)]).collect();
     let sql = statement(notes);
     let (rows, mapping, mut differed) = (json(&rows), json(mapping), false);
-    // A rule that was to go, and that a person has extended since the statement began, is seen as it is by another try.
+    // If a person has extended a rule that was to be deleted since the statement began, another try sees that rule as it is.
     for _ in 0..TRIES {
         let mut tx = database.write().await?;
         let (changed, left): (bool, bool) = sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str()))
@@ -81,7 +81,7 @@ async fn replaced(
     Ok(differed)
 }
 
-/// The statement that writes what differs, with a note of whose deadline was moved or without.
+/// Returns the statement that writes the differences, with or without a record of moved deadlines.
 fn statement(notes: bool) -> String {
     format!(
         "WITH said AS MATERIALIZED (SELECT * FROM jsonb_to_recordset($2::jsonb) AS n ({TYPES}, actor text)),
@@ -123,8 +123,8 @@ fn statement(notes: bool) -> String {
     )
 }
 
-/// The columns that replace those that are there.
-/// A person may have extended without an object since this statement began: that stays too.
+/// Returns the columns that replace the existing ones. An extension that a person has made without an object since this statement
+/// began stays as well.
 fn excluded() -> String {
     let column = |column: &str| match column {
         "extend_by" | "extend_source" => format!(
@@ -136,8 +136,8 @@ fn excluded() -> String {
     COLUMNS.split(", ").map(column).collect::<Vec<_>>().join(", ")
 }
 
-/// The columns of a rule `s` that is in force, and of the rule `h` of a person.
-/// What a person extended without an object stays, also beside what an object says, unless that is an extension too.
+/// Returns the merged columns of a rule `s` in effect and a rule `h` of a person. An extension that a person made without an object
+/// stays next to the settings of an object, unless these contain an extension too.
 fn merged() -> String {
     let column = |column: &str| match column {
         "scope" | "key" => column.to_owned(),
@@ -149,7 +149,7 @@ fn merged() -> String {
     COLUMNS.split(", ").map(column).collect::<Vec<_>>().join(", ")
 }
 
-/// The columns that a rule of a person says nothing in.
+/// Returns the columns that a rule of a person does not set.
 fn nothing() -> String {
     let own = ["scope", "key", "extend_by", "extend_source", "overruled", "earliest", "fixed"];
     let columns: Vec<String> = TYPES

@@ -1,4 +1,4 @@
-//! The rules as `jobexec.rules` has them.
+//! Reading of the rules in `jobexec.rules`.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::db::intervals::delta;
 use crate::db::{Database, DbError};
 use crate::rules::{Base, Compiled, Rule, Said, Scope, Timeout, Warn};
 
-/// A rule as the table has it.
+/// A rule in the form of its table.
 #[derive(sqlx::FromRow)]
 struct Stored {
     scope: String,
@@ -36,14 +36,13 @@ struct Stored {
     fixed: Option<bool>,
 }
 
-/// What is in force for `store_id` according to the table, for the store of this source; `None`: an operator has not
-/// looked after it yet.
+/// Returns the rules in effect for `store_id` by the table, for the store of this source; `None`: no operator has managed it yet.
 pub async fn load(database: &Database, store_id: i64, store: &str) -> Result<Option<Compiled>, DbError> {
     let (base, rules) = stored(database, store_id, store).await?;
     Ok(base.map(|base| Compiled { base, rules, conflicts: BTreeMap::new() }))
 }
 
-/// The base and the rules that the table has for `store_id`. Without an operator there is no base.
+/// Returns the base and the rules in the table for `store_id`. If no operator has managed it, there is no base.
 pub async fn stored(
     database: &Database,
     store_id: i64,
@@ -66,7 +65,7 @@ pub async fn stored(
                 base = row.into_base(store);
                 continue;
             }
-            // Nothing of the operator's has another scope.
+            // The operator writes no other scope.
             _ => continue,
         };
         rules.push(row.into_rule(scope));
@@ -88,7 +87,7 @@ impl Stored {
             heartbeat: both(self.heartbeat, self.heartbeat_source),
             on_stale,
             warn,
-            // Without them it is looked too early, which ends nothing: that is for the statement to decide.
+            // If it is missing, the check comes too early, which ends nothing: the statement decides.
             earliest: self.earliest.as_ref().map_or(TimeDelta::zero(), delta),
             fixed: self.fixed.unwrap_or_default(),
             overruled: self.overruled.map_or_else(Vec::new, |list| list.0),
@@ -111,7 +110,7 @@ impl Stored {
 
     fn warn(&self) -> Option<Said<Warn>> {
         let after = self.warn_after.as_ref().map(|after| Warn::After(delta(after)));
-        // What no spec can say is none of the operator's.
+        // The operator does not write a value that no spec can contain.
         let percent = self.warn_percent.filter(|percent| (0..=100).contains(percent));
         let warn = after.or(percent.map(Warn::Percent))?;
         Some(Said::new(warn, self.warn_source.clone()?))
