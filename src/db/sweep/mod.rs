@@ -21,13 +21,17 @@ use super::judge::End;
 use super::own::Records;
 use super::{Database, DbError, Judge, Ledger};
 
-/// Ends what is stale until nothing is left that could be taken; each batch is handed to `done` once it is committed,
-/// which may say to break off. A row that another transaction holds is passed over: whoever holds it may be finishing
-/// it, and the next sweep sees. A row that the server refuses to have ended holds up no other.
+/// Ends stale executions until none is left that can be taken. Each batch is passed to `done` once it is committed, which may stop
+/// the sweep. A row that another transaction holds is skipped: that transaction may be finishing it, and the next sweep checks it
+/// again. A row that the server refuses to end does not hold up others.
 ///
-/// After a first full batch a second connection works from the other end until both meet: two on one range only wait
-/// for each other, two on ranges of their own take little more than half the time. What a person asks for takes one
-/// connection only: the others are the operator's.
+/// After a first full batch a second connection works from the other end until both meet: two on one range only wait for each
+/// other, two on ranges of their own take little more than half the time. A manual request uses one connection only: the others are
+/// for the operator.
+///
+/// # Errors
+/// Those of the database, and [`DbError::TableReplaced`] if the record no longer belongs to the table. Batches that are committed
+/// stay.
 pub async fn run(
     database: &Database,
     judge: &Judge<'_>,
@@ -52,10 +56,10 @@ pub async fn run(
     while let Some(batch) = batches.try_next().await? {
         total += batch.len() as u64;
         if done(&batch).is_break() {
-            // What is under way is still committed and told.
+            // Batches in progress are still committed and passed on.
             stop.store(true, Ordering::Relaxed);
         }
-        // One connection is left for counting.
+        // One connection stays free for counting.
         let may_have_two = judge.asked.is_none() && database.connections() > 2;
         if alone && may_have_two && batch.len() >= BATCH as usize {
             batches = stream::select(batches, from(End::Newest, vec![Next::Batch])).boxed();

@@ -1,4 +1,4 @@
-//! What a sweep comes to.
+//! The outcome of a sweep.
 
 use std::fmt;
 
@@ -16,61 +16,61 @@ pub struct Ended {
     pub job_id: Option<String>,
     /// Its number within the job.
     pub number: Option<i64>,
-    /// When it started; `None`: only its creation is known.
+    /// The start; `None`: only its creation is known.
     pub started_at: Option<DateTime<Utc>>,
-    /// When it should have ended.
+    /// The deadline that it missed.
     pub deadline: Option<DateTime<Utc>>,
-    /// When it was ended.
+    /// The time at which it was ended.
     pub at: DateTime<Utc>,
-    /// The object that says so.
+    /// The object that caused the end.
     pub source: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Whether it was cancelled, else failed.
+    /// True if it was cancelled, false if it was failed.
     pub cancelled: bool,
-    /// Whether that is recorded in `jobexec.events`.
+    /// True if the end is recorded in `jobexec.events`.
     pub recorded: bool,
 }
 
 impl Ended {
-    /// How long it ran.
+    /// Returns how long it ran; `None` if its start is unknown.
     pub fn runtime(&self) -> Option<TimeDelta> {
         self.started_at.map(|started_at| self.at - started_at)
     }
 }
 
-/// A stale execution that the server does not let the operator end, by a constraint or a trigger of the table.
+/// A stale execution that the server does not let the operator end, because of a constraint or a trigger of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The row.
     pub id: String,
-    /// Why, in the server's words.
+    /// The reason, in the server's words.
     pub why: String,
 }
 
-/// What is known of such executions before a sweep.
+/// The refused executions that are known before a sweep.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// Those that were refused lately.
+    /// The executions that were refused recently.
     pub rows: Vec<Refused>,
-    /// Whether to try them again, after all others.
+    /// True to try them again, after all others.
     pub again: bool,
 }
 
-/// What one pass came to.
+/// The outcome of one sweep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// How many executions were ended.
+    /// The number of executions that were ended.
     pub ended: u64,
-    /// Those that could not be.
+    /// The executions that could not be ended.
     pub refused: Vec<Refused>,
-    /// How many statements were tried once more.
+    /// The number of statements that were retried.
     pub retries: u64,
-    /// Why not all of it was recorded, where the operator's tables are there.
+    /// The reason why some of it was not recorded, if the operator's tables exist.
     pub fault: Option<own::Fault>,
 }
 
-/// As Events name it, in the same words as `ledger::announcements::unannounced`.
+/// The form for Events, in the same words as `ledger::announcements::unannounced`.
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = self.number.map_or_else(|| "?".to_owned(), |n| n.to_string());

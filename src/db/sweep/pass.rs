@@ -1,5 +1,5 @@
-//! One sweep from one end, batch by batch; a batch that the server refuses is split until the rows are found that it is refused
-//! for.
+//! One sweep from one end, batch by batch. A batch that the server refuses is split until the rows that cause the refusal are
+//! found.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,42 +19,42 @@ use crate::db::own::Records;
 use crate::db::server_text::line;
 use crate::db::{Database, DbError, Judge, Ledger};
 
-/// Tries of one batch when the server asks for another (deadlock, serialization failure, lock timeout, shutdown).
+/// The maximum number of tries of one batch if the error is transient (deadlock, serialization failure, lock timeout, shutdown).
 const TRIES: u32 = 4;
 
-/// How far a sweep looks for the rows that statements are refused for: after so many refused statements it goes on in
-/// bigger steps, passing over so many rows that are refused together. The more there are the less exactly are they
-/// found, so that a block of them holds up no others.
+/// The precision of the search for the rows that cause refusals: up to this many refused statements, a sweep splits batches down to
+/// this many rows, and skips rows that are refused together. The more refusals there are, the coarser the search, so that a block
+/// of refused rows does not hold up others.
 const GRAINS: [(usize, usize); 3] = [(250, 1), (750, 100), (790, BATCH as usize)];
 
-/// One pass over a store.
+/// One sweep of a store.
 #[derive(Clone, Debug)]
 pub struct Sweep {
-    /// Names the pass in `jobexec.sweeps` and in its Event.
+    /// The id of the sweep in `jobexec.sweeps` and in its Event.
     pub id: Uuid,
-    /// Why it runs.
+    /// The reason for which it runs.
     pub trigger: Trigger,
 }
 
-/// What the server has refused in one sweep.
+/// The refusals of the server in one sweep.
 #[derive(Default)]
 pub(super) struct Refusals {
-    /// By id, why.
+    /// The reason of each refusal, by row id.
     pub(super) rows: BTreeMap<String, String>,
     pub(super) statements: usize,
-    /// Statements that the server wanted to have once more.
+    /// The number of statements that were retried.
     pub(super) retries: u64,
 }
 
-/// What the next statement is about.
+/// The rows for the next statement.
 pub(super) enum Next {
-    /// Whatever is stale, but for what is known to be refused.
+    /// All stale rows, except those that are known to be refused.
     Batch,
-    /// These rows of a batch that was refused.
+    /// These rows, from a batch that was refused.
     These(Vec<String>),
 }
 
-/// The known ones in pieces, beginning anywhere, so that each time others are looked at one by one.
+/// Returns the known rows in pieces, beginning at a random row, so that each time other rows are checked one by one.
 pub(super) fn again(rows: &[Refused]) -> Vec<Next> {
     let mut ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
     let anywhere = usize::from(Uuid::new_v4().as_bytes()[0]) * ids.len() / 256;
@@ -62,12 +62,12 @@ pub(super) fn again(rows: &[Refused]) -> Vec<Next> {
     ids.chunks(BATCH as usize).map(|ids| Next::These(ids.to_vec())).collect()
 }
 
-/// What one statement came to.
+/// The result of one statement.
 struct Attempt {
     ended: Vec<Ended>,
-    /// The rows that it was about and that run on nevertheless.
+    /// The rows that the statement selected and that keep running nevertheless.
     swallowed: Vec<String>,
-    /// Whether it was about none, since the record is not that of the table any more.
+    /// True if it selected no rows because the record no longer belongs to the table.
     of_another: bool,
 }
 
@@ -83,8 +83,8 @@ pub(super) struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// Batches until one comes back short or `stop` is set. A batch that is refused is split until the rows are found
-    /// that it is refused for.
+    /// Returns batches until one is not full or `stop` is set. A batch that is refused is split until the rows that cause the
+    /// refusal are found.
     pub(super) fn batches(
         self,
         todo: Vec<Next>,
@@ -97,7 +97,7 @@ impl<'a> Pass<'a> {
                 match with_retries(self.database, || self.attempt(&next, &ledger), again).await {
                     Ok(Attempt { of_another: true, .. }) => return Err(DbError::TableReplaced),
                     Ok(Attempt { ended, swallowed, .. }) => {
-                        // Each rule takes up to BATCH rows, so a short batch is one that is short for every rule.
+                        // Each rule takes up to BATCH rows, so a short batch is short for every rule.
                         if matches!(next, Next::Batch) && ended.len() + swallowed.len() >= BATCH as usize {
                             todo.push(Next::Batch);
                         }
@@ -113,7 +113,7 @@ impl<'a> Pass<'a> {
         })
     }
 
-    /// Puts the halves of what was refused on the list, or notes the one row that is refused for itself.
+    /// Adds the halves of a refused statement to the list, or records its rows as refused if it is not split further.
     async fn split(&self, next: Next, error: DbError, todo: &mut Vec<Next>) -> Result<(), DbError> {
         let ids = match next {
             Next::These(ids) => ids,
@@ -123,7 +123,7 @@ impl<'a> Pass<'a> {
                 ids
             }
         };
-        // Without a row it is something else that the server objects to, as where a right was taken away.
+        // Without a row, the server objects to something else, for example because a privilege was revoked.
         if ids.is_empty() {
             return Err(error);
         }
@@ -131,7 +131,7 @@ impl<'a> Pass<'a> {
         refusals.statements += 1;
         let grain = GRAINS.iter().find(|(statements, _)| refusals.statements <= *statements);
         if grain.is_none() {
-            // Enough for one sweep; the next one goes on behind what is known by then.
+            // This is enough for one sweep; the next one skips the rows that are known by then.
             todo.clear();
         }
         if grain.is_some_and(|(_, grain)| ids.len() > *grain) {
@@ -142,14 +142,14 @@ impl<'a> Pass<'a> {
         }
         let many = if ids.len() > 1 { "refused together with others: " } else { "" };
         let why = format!("{many}{error}");
-        // The other end may have been faster to find one.
+        // The connection at the other end may have found some of them already.
         for id in ids {
             refusals.rows.entry(id).or_insert_with(|| why.clone());
         }
         Ok(())
     }
 
-    /// Notes what a statement that was not refused says of rows that are.
+    /// Updates the known refusals after a statement that succeeded.
     fn note(&self, next: &Next, swallowed: Vec<String>) {
         let mut refusals = self.refusals();
         if let Next::These(ids) = next {
@@ -179,7 +179,7 @@ impl<'a> Pass<'a> {
         } else {
             false
         };
-        // Each row is read while the server is still at the next ones.
+        // Rows are decoded while the server still produces the next ones.
         let rows = query.persistent(false).try_map(|row| read(&row, recorded)).fetch_all(&mut *tx).await?;
         let (mut ended, mut swallowed) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in rows {
@@ -191,7 +191,7 @@ impl<'a> Pass<'a> {
         let none = ended.is_empty() && swallowed.is_empty();
         let of_another = none && !self.is_own(&mut tx).await?;
         if ended.is_empty() {
-            // Nothing is to be kept, and a trigger that tells of changes must not tell of none.
+            // There is nothing to keep, and a trigger that reports changes must not report any.
             tx.rollback().await?;
         } else {
             tx.commit().await?;
@@ -199,14 +199,14 @@ impl<'a> Pass<'a> {
         Ok(Attempt { ended, swallowed, of_another })
     }
 
-    /// Whether the record by which rows are judged is still that of the table.
+    /// Reports whether the record with the rules still belongs to the table.
     async fn is_own(&self, tx: &mut PgConnection) -> Result<bool, sqlx::Error> {
         let Rules::Table(store_id) = self.judge.rules else { return Ok(true) };
         let sql = format!("SELECT COALESCE({}, false)", self.judge.mapping.of_record("$1"));
         sqlx::query_scalar(AssertSqlSafe(sql)).bind(store_id).persistent(false).fetch_one(tx).await
     }
 
-    /// The rows that the next batch would be about.
+    /// Returns the ids of the rows that the next batch would select.
     async fn candidates(&self) -> Result<Vec<String>, sqlx::Error> {
         let ctes = self.judge.ctes(Take::LookAt(BATCH, self.end, Among::Others));
         let sql = format!("WITH {ctes} SELECT id::text FROM stale");
@@ -218,13 +218,14 @@ impl<'a> Pass<'a> {
         Ok(ids)
     }
 
-    /// The ids of the rows that are known to be refused.
+    /// Returns the ids of the rows that are known to be refused.
     fn refused(&self) -> Vec<String> {
         self.refusals().rows.keys().cloned().collect()
     }
 }
 
-/// The guard in the statement makes a second try harmless, also when the first one's commit was only not heard of.
+/// Tries `attempt` again after a transient error. The guard in the statement makes a second try harmless, even if the first one was
+/// committed and only the confirmation was lost.
 async fn with_retries<T, F>(
     database: &Database,
     mut attempt: impl FnMut() -> F,
@@ -236,7 +237,7 @@ where
     let mut tries = 0;
     loop {
         tries += 1;
-        // The inner result keeps what the server said, which decides whether to try again.
+        // The inner result keeps the server's error, which decides whether to try again.
         match database.within(async { Ok(attempt().await) }).await? {
             Err(error) if tries < TRIES && DbError::transient(&error) => {
                 tracing::debug!(error = line(&error.to_string()), tries, "trying a batch once more");

@@ -12,11 +12,11 @@ use crate::db::mapping::wire;
 use crate::db::reason::Reason;
 use crate::db::{Judge, Ledger, decode, outbox};
 
-/// How many rows one statement ends. Larger batches are no faster (docs/performance.md) and hold locks longer.
+/// The number of rows that one statement ends. Larger batches are no faster (docs/performance.md) and hold locks longer.
 pub const BATCH: u32 = 5_000;
 
-/// A row that was ended, or the id of one that runs on nevertheless. By the places of the columns, which costs less
-/// than by their names.
+/// Reads a row that was ended, or the id of one that keeps running. It uses the positions of the columns, which costs less than
+/// their names.
 pub(super) fn read(row: &PgRow, recorded: bool) -> Result<Result<Ended, String>, sqlx::Error> {
     let id = row.try_get(0)?;
     let Some(at) = decode::maybe_at(row, 5)? else { return Ok(Err(id)) };
@@ -34,12 +34,12 @@ pub(super) fn read(row: &PgRow, recorded: bool) -> Result<Result<Ended, String>,
     }))
 }
 
-/// The statement of one batch. `WHERE id = ANY (ARRAY (…))` keeps the update an index probe a row; joining the
-/// candidates instead took twice the time. The rows are locked by `stale`, and the guard on the status is checked
-/// again on the version that is updated, so a worker that finished a row in between keeps its result. What was locked and
-/// is not ended all the same, a trigger has kept from it.
+/// Returns the statement of one batch. `WHERE id = ANY (ARRAY (…))` keeps the update at one index probe for each row; joining the
+/// candidates instead took twice the time. `stale` locks the rows, and the guard on the status is checked again on the version that
+/// is updated, so a worker that finished a row in between keeps its result. If a row was locked but not ended, a trigger prevented
+/// it.
 pub(super) fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> String {
-    // The first free one is the ids'.
+    // The first free parameter holds the ids.
     let next = NEXT_PARAMETER + 1;
     let recorded = match ledger {
         Ledger::Missing(_) => String::new(),
@@ -65,7 +65,7 @@ pub(super) fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Amo
         ),
     };
     format!(
-        // The first thing that is evaluated is the path: triggers of the table find what they know.
+        // Postgres evaluates the search path first, so that the table's triggers find the objects that they use.
         "WITH {ctes},
          {updates},
          judged AS MATERIALIZED (
@@ -93,9 +93,9 @@ pub(super) fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Amo
     )
 }
 
-/// The version in which the row `f` was judged: none but the one in which it was first seen running says since when it ran. The
-/// statement still sees the row as it was before it was ended. Where several rows that run have the id, as in a table with
-/// children, it is not known which one that was.
+/// Returns the version in which the row `f` was judged: the time since when it ran is known only for the version in which it was
+/// first seen running. The statement still sees the row as it was before it was ended. If several running rows have the id, as in a
+/// table with children, the version is unknown.
 fn version_judged(judge: &Judge<'_>) -> Option<String> {
     let m = judge.mapping;
     let version = m.version()?;
@@ -107,13 +107,13 @@ fn version_judged(judge: &Judge<'_>) -> Option<String> {
     ))
 }
 
-/// What else is to be recorded of the end of `f`.
+/// Returns the note to record with the end of `f`.
 fn note(judge: &Judge<'_>) -> String {
     let detail = judge.workload_detail("f.id::text", "COALESCE(f.started_at, f.created_at)");
     format!("CASE WHEN f.reason = '{}' THEN {detail} END", Reason::WorkloadGone.as_str())
 }
 
-/// The updates, each with what it writes: one for each reason, and for each way to end an execution.
+/// Returns the updates: one for each reason and each way to end an execution, with the texts that it writes.
 fn updates(judge: &Judge<'_>) -> String {
     let m = judge.mapping;
     let all_reasons = judge.evidence || judge.confirmed().is_some();
@@ -159,7 +159,7 @@ fn updates(judge: &Judge<'_>) -> String {
     format!("{}, ended AS ({})", updates.join(", "), all.join(" UNION ALL "))
 }
 
-/// The object that says so, by the reason and the verdict `v`.
+/// Returns the object that caused the end, by the reason and the verdict `v`.
 pub(in crate::db) fn source(reason: &str) -> String {
     format!(
         "CASE {reason} WHEN '{}' THEN v.timeout_source WHEN '{}' THEN v.heartbeat_source \

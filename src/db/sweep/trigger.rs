@@ -1,26 +1,26 @@
-//! Why a sweep runs.
+//! The reasons for which a sweep runs.
 
 use std::fmt;
 
-/// Why a sweep runs.
+/// The reason for which a sweep runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
-    /// It is the first since the operator started.
+    /// It is the first sweep since the operator started.
     Startup,
     /// An execution is stale.
     Deadline,
     /// The sweep interval of the store has passed.
     Interval,
-    /// Somebody asked for it with the annotation `jobexec.dev/sweep-requested`.
+    /// Somebody requested it with the annotation `jobexec.dev/sweep-requested`.
     Requested,
     /// Somebody closed the circuit breaker.
     Resumed,
-    /// Somebody asked for a clean-up, by this way: the command line or the API.
+    /// Somebody requested a clean-up, through the command line or the API.
     Cleanup(&'static str),
 }
 
 impl Trigger {
-    /// The word for it in records, logs and `status.lastSweep`.
+    /// Returns the word for it in records, logs and `status.lastSweep`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Startup => "Startup",
