@@ -20,28 +20,30 @@ use crate::runtime::cluster::{Caches, Cluster};
 use crate::session::context::Context;
 use crate::sharding::{self, LeaseError, Sharding};
 
-/// How long to wait for what is under way when the operator is asked to stop.
+/// The time to wait for current work when the operator is asked to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long to wait for connections to be closed in order.
+/// The time to wait for connections to be closed in order.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
-/// How long the stores of other replicas are left to them while this one has not seen all objects yet.
+/// The time for which this replica waits for its caches to sync before it takes its Lease and with it stores of other
+/// replicas.
 const JOIN_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long to wait until the Lease is given back when what was under way did not end in time.
+/// The time to wait until the Lease is released if current work did not end in time.
 const LEAVE_LIMIT: Duration = Duration::from_secs(1);
 
-/// How often is looked for connections that nobody needs.
+/// The interval at which idle connections are closed.
 const CLOSE_IDLE_EVERY: Duration = Duration::from_mins(1);
 
-/// The pause before what a panic ended is done again.
+/// The pause before work that a panic ended is repeated.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 
-/// Runs every controller on the stores in `scope`, whose objects may take so much memory, until `stop` is cancelled and what is under way has ended. So does what runs
-/// `beside` them on what they know: it ends by itself once `stop` is cancelled, and connections are closed only then. With a
-/// `lease` it shares the stores with other replicas; an error means that it may not, or that it has lost its Lease, and that
-/// nothing was waited for. Databases, mail servers and webhooks are connected to by `dialer`.
+/// Runs every controller on the stores in `scope`, with caches limited by `budgets`, until `stop` is cancelled and
+/// current work has ended. It also runs `beside`, with the shared state: that ends by itself once `stop` is cancelled,
+/// and connections are closed only then. With a `lease` it shares the stores with other replicas. An error means that it
+/// may not, or that it has lost its Lease, and that it did not wait for anything. `dialer` connects to databases, mail
+/// servers and webhooks.
 pub async fn run<F: Future<Output = ()>>(
     client: Client,
     scope: Scope,
@@ -71,15 +73,15 @@ pub async fn run<F: Future<Output = ()>>(
         let enforcement = async {
             let rebalancing = AbortOnDropHandle::new(tokio::spawn(rebalance(controller)));
             let controllers = futures::future::join3(stores.boxed(), executions.boxed(), policies.boxed());
-            // Their reconciles have boundaries of their own. Should a watch itself panic, nothing would be heard of any object:
-            // the replica ends in order, and Kubernetes starts it again.
+            // Reconciles catch their own panics. If a watch itself panics, no change of any object would be noticed: the
+            // replica ends in order, and Kubernetes starts it again.
             caught(Place::Watch, controllers).await.map_err(LeaseError::Ended)?;
             drop(rebalancing);
-            // What was done is told before the end, and only then are the stores left to others.
+            // Results are published before the end, and only then are the stores left to others.
             context.publishers.close();
             context.publishers.wait().await;
             leave.cancel();
-            // What is being delivered is noted, or the next one would deliver it again. Nobody's stores wait for that.
+            // Current deliveries are recorded, or the next replica would repeat them. No store waits for that.
             context.deliveries.close();
             context.deliveries.wait().await;
             Ok(())
@@ -94,13 +96,13 @@ pub async fn run<F: Future<Output = ()>>(
     };
     let outcome = tokio::select! {
         outcome = async { tokio::try_join!(work, &mut lease) } => outcome.map(|_: ((), ())| ()),
-        // A controller that never saw its objects does not end by itself, and a server may have fallen silent.
+        // A controller whose caches never synced does not end by itself, and a server may have fallen silent.
         () = limit => {
             tracing::warn!("what was under way did not end within {STOP_LIMIT:?}, its transactions are rolled back");
             Ok(())
         }
     };
-    // Nothing may go on without the Lease.
+    // No work may continue without the Lease.
     context.stop.cancel();
     leave.cancel();
     if outcome.is_ok() && !lease.is_terminated() && tokio::time::timeout(LEAVE_LIMIT, lease).await.is_err() {
@@ -112,8 +114,8 @@ pub async fn run<F: Future<Output = ()>>(
     outcome
 }
 
-/// Holds the replica's Lease, if it is to have one, until it is to `leave`. It is a task of its own, so that no work delays
-/// a renewal.
+/// Holds the replica's Lease, if it needs one, until `leave` is cancelled. It is a task of its own, so that no work
+/// delays a renewal.
 async fn hold_lease(
     context: Arc<Context>,
     lease: Option<sharding::Options>,
@@ -129,12 +131,12 @@ async fn hold_lease(
     };
     let held = sharding::run(context.sharding.clone(), context.client.clone(), options, ready, leave);
     let held = AbortOnDropHandle::new(tokio::spawn(caught(Place::Membership, held))).await;
-    // Without its Lease this replica ends in order: others look after its stores, and Kubernetes starts it again.
+    // Without its Lease this replica ends in order: others manage its stores, and Kubernetes starts it again.
     held.unwrap_or(Err(Panicked(Place::Membership)))
         .unwrap_or_else(|panicked| Err(LeaseError::Ended(panicked)))
 }
 
-/// Rebalances the stores whenever the set of live replicas has changed, and closes sessions that nobody uses.
+/// Rebalances the stores whenever the set of live replicas has changed, and closes idle sessions.
 async fn rebalance(controller: Arc<StoreController>) {
     let context = &controller.context;
     let mut changes = context.sharding.changes();
@@ -151,7 +153,7 @@ async fn rebalance(controller: Arc<StoreController>) {
     }
 }
 
-/// Does a part of that. After a panic all of it is done again: a store that was missed would stay unmanaged.
+/// Runs a part of that. After a panic all of it is repeated: a store that was missed would stay unmanaged.
 async fn rebalanced(controller: &StoreController, part: impl FnOnce()) {
     if caught_now(Place::Membership, part).is_err() {
         tokio::time::sleep(AFTER_PANIC).await;

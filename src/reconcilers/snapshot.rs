@@ -1,4 +1,4 @@
-//! How all that the operator looks after is at this moment, for who wants to see it from outside.
+//! The current state of everything that the operator manages, for readers outside the reconcilers.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::session::context::Context;
 use crate::session::handle::StoreHandle;
 
 impl Context {
-    /// What the last look at a store came to; before the first one what Kubernetes was told last. One that cannot be read
-    /// is not looked at, whatever was seen of it before.
+    /// The status that the last reconcile of a store led to; before the first one, the status in Kubernetes. A store that
+    /// cannot be decoded is not reconciled, whatever is known about it.
     pub fn status_of(
         &self,
         store: &Guarded<ExecutionStore>,
@@ -33,7 +33,7 @@ impl Context {
         }
     }
 
-    /// See the module. What other replicas look after is seen there, but for what was done to it here.
+    /// Takes a snapshot. Other replicas report the stores that they manage, except for what this replica did to them.
     pub fn snapshot(&self) -> Snapshot {
         let namespace = |object: Option<String>| object.unwrap_or_default();
         let owned = |store: &Arc<Guarded<ExecutionStore>>| {
@@ -77,7 +77,7 @@ impl Context {
         Some(Done { namespace, name, tally })
     }
 
-    /// But for those whose stores others look after.
+    /// All policies, except for those whose stores other operators manage.
     fn own_policies(&self) -> Vec<Arc<Guarded<ExecutionPolicy>>> {
         let mut all = self.all_policies();
         all.retain(|guarded| {
@@ -93,7 +93,7 @@ impl Context {
     fn policy_now(&self, policy: &Guarded<ExecutionPolicy>) -> PolicyNow {
         let (store, status, ratios) = match &policy.0 {
             Ok(policy) => (policy.spec.store_ref.name.clone(), policy.status.clone(), self.ratios(policy)),
-            // Which store it is for cannot be read either.
+            // The store it is for cannot be decoded either.
             Err(invalid) => {
                 let generation = invalid.metadata.generation;
                 let conditions = policy::refused(&invalid.cause, generation, Utc::now());
@@ -108,7 +108,7 @@ impl Context {
         PolicyNow { namespace, name, store, status, ratios }
     }
 
-    /// The smallest and the largest of the timeouts that a policy has from history, by the one that is configured.
+    /// The smallest and the largest ratio between a policy's computed timeouts and its configured one.
     fn ratios(&self, policy: &ExecutionPolicy) -> Option<(f64, f64)> {
         let (namespace, store) = (policy.namespace()?, &policy.spec.store_ref.name);
         policy.spec.dynamic_timeout.as_ref()?;

@@ -1,5 +1,5 @@
-//! Apply: writes what a plan says, several objects at a time, and remembers what the API server answered until the watch
-//! has told it too.
+//! Apply: executes a plan, several objects at a time, and remembers the answers of the API server until the watch has
+//! delivered them too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,41 +22,42 @@ use crate::kubernetes::managers::{FIELD_MANAGER, OBJECTS_MANAGER};
 use crate::kubernetes::queue::StoreKey as Key;
 use crate::runtime::cluster::Cluster;
 
-/// How many objects of a store are written at the same time.
+/// The most objects of a store that are written at the same time.
 const CONCURRENCY: usize = 8;
 
-/// So many steps are taken however urgent something else is.
+/// The number of steps that are taken even if other work is urgent.
 const AT_LEAST: usize = 256;
 
-/// After so many refusals in a row the others are not tried: a right is missing, or an admission policy is in the way.
+/// The number of refusals in a row after which the remaining steps are skipped: a permission is missing, or an admission
+/// policy interferes.
 const REFUSALS: usize = 16;
 
-/// What became of an object.
+/// The result of writing an object.
 #[derive(Clone, Debug)]
 pub(super) enum Written {
-    /// It is as the API server answered.
+    /// The object as the API server returned it.
     Put(Object),
-    /// The one with this UID is gone.
+    /// The object with this UID is gone.
     Gone(Option<String>),
 }
 
-/// What became of a plan.
+/// The result of a plan.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
-    /// By the object's name.
+    /// The results, by the name of the object.
     pub(super) written: BTreeMap<String, Written>,
-    /// Names that objects for other rows have.
+    /// Names that are taken by objects for other rows.
     pub(super) taken: BTreeSet<String>,
-    /// What went wrong, the first time.
+    /// The first error.
     pub(super) error: Option<ReconcileError>,
-    /// How often something went wrong.
+    /// The number of errors.
     pub(super) failures: usize,
-    /// Whether all of it was tried.
+    /// True if all steps were tried.
     pub(super) complete: bool,
 }
 
-/// Does what the plan says. It is broken off when the operator is asked to stop, when another replica looks after the store,
-/// and when `urgent` is set: then there is something that should not wait.
+/// Executes the plan. It breaks off when the operator is asked to stop, when another replica manages the store, and when
+/// `urgent` is set because other work must not wait.
 pub(super) async fn apply(cluster: &Cluster, key: &Key, steps: Vec<Step>, urgent: &AtomicBool) -> Applied {
     let writer = Writer {
         cluster,
@@ -68,7 +69,7 @@ pub(super) async fn apply(cluster: &Cluster, key: &Key, steps: Vec<Step>, urgent
     let mut given = 0;
     let mut goes_on = || {
         given += 1;
-        // However much is urgent, each pass gets something done.
+        // Each pass makes some progress, however urgent other work is.
         let interrupted = given > AT_LEAST && urgent.load(Ordering::Acquire);
         let refusals = writer.refusals.load(Ordering::Relaxed);
         let useless = writer.away.load(Ordering::Relaxed) || refusals >= REFUSALS;
@@ -111,11 +112,11 @@ enum Outcome {
 struct Writer<'a> {
     cluster: &'a Cluster,
     api: Api<JobExecution>,
-    /// Whether new objects are refused: a right or a quota that is missing for one is missing for all.
+    /// True once a new object was refused: a missing permission or quota affects all of them.
     refused: AtomicBool,
-    /// Whether the API server does not answer: not every object is to wait for that by itself.
+    /// True once the API server did not answer: not every object should wait for the timeout.
     away: AtomicBool,
-    /// How many in a row it has refused.
+    /// The number of refusals in a row.
     refusals: AtomicUsize,
 }
 
@@ -154,7 +155,7 @@ impl Writer<'_> {
         let created = match bounded(self.api.create(&params, &object)).await {
             Ok(created) => created,
             Err(error) if error.code() == Some(409) => {
-                // Somebody was faster, or the watch is behind.
+                // Somebody else was faster, or the watch lags behind.
                 let Some(there) = bounded(self.api.get_opt(&name)).await? else {
                     return Ok(Outcome::Skipped);
                 };
@@ -197,7 +198,7 @@ impl Writer<'_> {
         Ok(latest.map_or(Outcome::Skipped, put))
     }
 
-    /// What somebody else has put into the status goes: to apply does not take away what others have added.
+    /// Removes fields that somebody else has added to the status, which apply would leave.
     async fn cleared(
         &self,
         written: JobExecution,
@@ -216,7 +217,7 @@ impl Writer<'_> {
         bounded(self.api.patch_status(&written.name_any(), &params, &patch)).await
     }
 
-    /// The same for labels.
+    /// Does the same for labels.
     async fn unlabelled(
         &self,
         written: JobExecution,
@@ -232,13 +233,13 @@ impl Writer<'_> {
         bounded(self.api.patch(&written.name_any(), &params, &patch)).await
     }
 
-    /// The Events go first: their names are made of what they tell, so that a crash in between does not double them,
-    /// and the status that would keep them from being sent is not there yet.
+    /// Publishes the Events first: their names derive from their content, so that a crash in between does not duplicate
+    /// them. The status that would suppress them is not written yet.
     async fn tell(&self, object: &JobExecution, status: &JobExecutionStatus) -> Result<(), ReconcileError> {
         let before = object.status.clone().unwrap_or_default();
         for news in status::news(&before, status, is_operator_owned(object)) {
             match publish(&self.cluster.client, &object.object_ref(&()), news).await {
-                // The status says the same.
+                // The status holds the same information.
                 Err(error) if error.refused() || error.code() == Some(429) => {
                     tracing::warn!(execution = object.name_any(), %error, "an Event could not be published");
                 }
@@ -248,26 +249,26 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Deletes the object as it was seen: one of which a person asks something since stays.
+    /// Deletes the object in the version that was read: if its spec asks for something since, it stays.
     async fn delete(&self, object: &JobExecution) -> Result<Outcome, ReconcileError> {
         let seen = Preconditions { uid: object.uid(), resource_version: object.resource_version() };
         let params = DeleteParams { preconditions: Some(seen), ..DeleteParams::default() };
         match bounded(self.api.delete(&object.name_any(), &params)).await {
             Ok(_) => Ok(gone(object)),
             Err(error) if error.code() == Some(404) => Ok(gone(object)),
-            // It has changed since: the next plan sees.
+            // It has changed since: the next plan takes that into account.
             Err(error) if error.code() == Some(409) => Ok(Outcome::Skipped),
             Err(error) => Err(error),
         }
     }
 }
 
-/// Whether an object with this UID is not there: to apply to it is then a conflict.
+/// Reports whether the object with this UID does not exist: applying to it is then a conflict.
 fn is_gone(error: &ReconcileError) -> bool {
     matches!(error.code(), Some(404 | 409))
 }
 
-/// An object made anew under the same name must not get what was meant for the old one.
+/// An object created again under the same name must not get what was meant for the old one.
 fn patch(object: &JobExecution, mut content: Value) -> Value {
     content["apiVersion"] = JobExecution::api_version(&()).into();
     content["kind"] = JobExecution::kind(&()).into();

@@ -1,6 +1,6 @@
-//! The execution controller keeps `JobExecution` objects in step with rows. It works store by store, not object by object:
-//! one query reads all rows that matter (`worker`, `rows`), the plan is what differs (`plan`, `status`, `names`), and only that is
-//! written (`apply`).
+//! The execution controller keeps `JobExecution` objects in sync with rows. It works store by store, not object by
+//! object: one query reads all relevant rows (`worker`, `rows`), the plan holds the differences (`plan`, `status`,
+//! `names`), and only those are written (`apply`).
 
 mod apply;
 pub mod names;
@@ -27,15 +27,15 @@ use crate::kubernetes::queue::StoreKey as Key;
 use crate::session::context::Context;
 use worker::Worker;
 
-/// The pause before a worker is set up again that did not end by itself.
+/// The pause before a worker that ended unexpectedly is started again.
 const RESTART_DELAY: Duration = Duration::from_secs(10);
 
-/// How the objects are watched.
+/// The watch for the objects.
 pub fn watched() -> watcher::Config {
     watcher::Config::default().page_size(EXECUTION_PAGE)
 }
 
-/// Runs until the operator is asked to stop and every write under way has ended.
+/// Runs until the operator is asked to stop and every current write has ended.
 pub async fn run(
     context: Arc<Context>,
     events: impl Stream<Item = Result<watcher::Event<Guarded<JobExecution>>, watcher::Error>> + Send,
@@ -46,7 +46,7 @@ pub async fn run(
     loop {
         tokio::select! {
             Some(Ok(event)) = events.next() => {
-                // One object must not end the watch of all.
+                // One object must not end the watch for all of them.
                 let _ = caught_now(Place::Watch, || handle_event(&context, &workers, &event));
             }
             keys = context.queue.executions.take() => for key in keys {
@@ -57,12 +57,12 @@ pub async fn run(
                     worker.wake();
                     continue;
                 }
-                // A new one makes a pass unasked.
+                // A new worker starts with a pass.
                 let worker = Arc::new(Worker::new(key.clone()));
                 let task = work.spawn(worker.clone().run(context.clone())).id();
                 workers.insert(key, (worker, task));
             },
-            // A worker ends when there is nothing left for it.
+            // A worker ends when nothing is left for it.
             Some(ended) = work.join_next() => handle_exit(&context, &mut workers, ended),
             () = context.stop.cancelled() => break,
         }
@@ -73,7 +73,7 @@ pub async fn run(
 /// The workers, each with its task.
 type Workers = HashMap<Key, (Arc<Worker>, task::Id)>;
 
-/// A worker has ended. It is set up again if somebody asked for it meanwhile, or if it did not end by itself.
+/// Removes a worker that has ended. It is started again if a pass was requested meanwhile, or if it ended unexpectedly.
 fn handle_exit(context: &Arc<Context>, workers: &mut Workers, ended: Result<Key, task::JoinError>) {
     match ended {
         Ok(key) => {
@@ -101,8 +101,8 @@ fn handle_exit(context: &Arc<Context>, workers: &mut Workers, ended: Result<Key,
     }
 }
 
-/// What a change of objects means: somebody asks for something, an object is new or gone. What the operator itself has
-/// written brings nobody back.
+/// Enqueues the work that a change of an object requires: its spec asks for something, or it is new or gone. The
+/// operator's own writes trigger nothing.
 fn handle_event(context: &Context, workers: &Workers, event: &watcher::Event<Guarded<JobExecution>>) {
     match event {
         watcher::Event::Init | watcher::Event::InitApply(_) => {}
@@ -111,7 +111,7 @@ fn handle_event(context: &Context, workers: &Workers, event: &watcher::Event<Gua
             if let Ok(execution) = &guarded.0 {
                 let key = Key::of(execution);
                 if execution.spec.asks() {
-                    // The rule that it left behind must go too.
+                    // Its rule must be removed too.
                     context.enqueue_store(&key.namespace, &key.store);
                 }
                 context.queue.executions.add(key);

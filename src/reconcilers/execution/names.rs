@@ -1,4 +1,4 @@
-//! How the objects of executions are named and labelled. Pure.
+//! The names and labels of `JobExecution` objects. Pure.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use crate::api::labels::{JOB, LABELS, PHASE, STORE, TYPE};
 use crate::db::execution::Execution;
 use crate::db::mapping::IdType;
 
-/// The most that a label's value holds, in bytes.
+/// The longest value of a label, in bytes.
 const VALUE_LIMIT: usize = 63;
 
-/// The name of the object for an execution: `<store>-<id>` where ids are integers, else [`hashed`].
+/// The name of the object for an execution: `<store>-<id>` for integer ids, else [`hashed`].
 pub fn name(store: &str, id_type: IdType, id: &str) -> String {
     match id_type {
         IdType::Integer => format!("{store}-{id}"),
@@ -19,12 +19,12 @@ pub fn name(store: &str, id_type: IdType, id: &str) -> String {
     }
 }
 
-/// `<store>-x<hash>`: any id, and a name that is never one of an integer id.
+/// `<store>-x<hash>`: valid for any id, and never equal to the name for an integer id.
 pub fn hashed(store: &str, id: &str) -> String {
     format!("{store}-x{}", hash(id))
 }
 
-/// The labels of the object of an execution; without a row only that of its store.
+/// The labels of an execution's object; without a row, only the label of its store.
 pub fn labels(store: &str, row: Option<&Execution>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([(STORE.to_owned(), value(store))]);
     let Some(row) = row else { return labels };
@@ -34,12 +34,12 @@ pub fn labels(store: &str, row: Option<&Execution>) -> BTreeMap<String, String> 
     labels
 }
 
-/// Whether an object has these labels and none of the others that are given here.
+/// Reports whether an object has exactly these values for the labels that the operator sets.
 pub fn are_set(labels: &BTreeMap<String, String>, on: &BTreeMap<String, String>) -> bool {
     LABELS.iter().all(|label| labels.get(*label) == on.get(*label))
 }
 
-/// The value of a label: the text itself where a label can hold it, else `x<hash>`.
+/// The value of a label: the text itself if it is a valid value, else `x<hash>`.
 pub fn value(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric();
     let bytes = text.as_bytes();
@@ -51,7 +51,7 @@ pub fn value(text: &str) -> String {
     if valid { text.to_owned() } else { format!("x{}", hash(text)) }
 }
 
-/// 80 bits, the same in every version of the operator.
+/// The first 80 bits of a hash that is the same in every version of the operator.
 fn hash(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(10).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! An object that could be read, shared with the cache: a pass over ten thousand of them copies none.
+//! An object that could be decoded, shared with the cache: a pass over ten thousand objects copies none.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crate::api::JobExecution;
 use crate::kubernetes::guarded::Guarded;
 
-/// See the module.
+/// A decoded object, shared with the cache.
 #[derive(Clone, Debug)]
 pub(super) struct Object(Arc<Guarded<JobExecution>>);
 
 impl Object {
-    /// The object, if it could be read.
+    /// Returns the object, if it could be decoded.
     pub(super) fn readable(guarded: Arc<Guarded<JobExecution>>) -> Option<Self> {
         guarded.0.is_ok().then_some(Self(guarded))
     }

@@ -1,4 +1,4 @@
-//! Decide: which objects a store's rows lead to, compared with those that are there. Pure.
+//! Decide: compares the objects that the rows of a store require with those that exist. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,10 +19,10 @@ use crate::db::mapping::IdType;
 /// The longest id that an object can hold, in characters.
 const ID_LIMIT: usize = 253;
 
-/// One thing to do.
+/// One step of a plan.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// Make an object, then give it a status.
+    /// Create an object, then set its status.
     Create {
         /// The object.
         object: Box<JobExecution>,
@@ -31,29 +31,29 @@ pub(super) enum Step {
     },
     /// Bring an object in line with its row.
     Update {
-        /// The object as it is.
+        /// The current object.
         object: Object,
         /// The status to write.
         status: Option<Box<JobExecutionStatus>>,
         /// The labels to write.
         labels: Option<BTreeMap<String, String>>,
     },
-    /// Delete an object that the operator made.
+    /// Delete an object that the operator created.
     Delete(Object),
 }
 
-/// What to do.
+/// The steps for a store.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
-    /// The steps, in no order that matters.
+    /// The steps, in any order.
     pub(super) steps: Vec<Step>,
-    /// How many objects there are when all are done.
+    /// The number of objects after all steps.
     pub(super) objects: i64,
-    /// How many of them are of running rows.
+    /// The number of these that belong to running rows.
     pub(super) running: i64,
 }
 
-/// What a plan is made of.
+/// The input of a plan.
 pub(super) struct PlanInput<'a> {
     /// The store.
     pub(super) store: &'a ExecutionStore,
@@ -63,18 +63,18 @@ pub(super) struct PlanInput<'a> {
     pub(super) found: &'a Executions,
     /// Its objects.
     pub(super) objects: &'a [Object],
-    /// Names that others have taken for other rows.
+    /// Names that are taken by objects for other rows.
     pub(super) taken: &'a BTreeSet<String>,
-    /// Whether the namespace can have no more objects.
+    /// True if the namespace has no room for more objects.
     pub(super) full: bool,
-    /// What became of the wish to cancel an execution, by its id.
+    /// The results of requests to cancel executions, by id.
     pub(super) unable: &'a BTreeMap<String, (&'static str, String)>,
     /// The operator's time, for conditions.
     pub(super) now: DateTime<Utc>,
 }
 
-/// Whether the operator made the object: for this store, or for one of the same name that is being deleted. A copy of
-/// one under another name is a person's.
+/// Reports whether the operator created the object: for this store, or for one of the same name that is being deleted. A
+/// copy of such an object under another name belongs to the user.
 pub(super) fn is_operator_owned(object: &JobExecution) -> bool {
     let (store, id, name) = (&object.spec.store_ref.name, &object.spec.execution_id, object.name_any());
     let owned = object.owner_references().iter().any(|owner| {
@@ -86,13 +86,13 @@ pub(super) fn is_operator_owned(object: &JobExecution) -> bool {
     owned && (name == names::name(store, IdType::Integer, id) || name == names::hashed(store, id))
 }
 
-/// What there is to do for a store whose rows can be seen.
+/// Plans the steps for a store whose rows can be read.
 pub(super) fn plan(view: &PlanInput<'_>) -> Plan {
     let rows: BTreeMap<&str, &Execution> = view.found.rows.iter().map(|row| (row.id.as_str(), row)).collect();
     let room = RetentionPolicy::of(view);
     let mut plan = Plan::default();
     let mut objects: Vec<_> = view.objects.iter().collect();
-    // Of several objects for a row those of people come first, then the older ones.
+    // Of several objects for a row, those of users come first, then older ones.
     objects.sort_by_cached_key(|object| {
         (is_operator_owned(object), object.creation_timestamp(), object.name_any())
     });
@@ -101,7 +101,7 @@ pub(super) fn plan(view: &PlanInput<'_>) -> Plan {
         let id = view.id_type.canonical(&object.spec.execution_id);
         let row = id.as_deref().and_then(|id| rows.get(id).copied());
         if object.metadata.deletion_timestamp.is_some() {
-            // Somebody else's finalizer holds it: there is nothing more to do to it.
+            // A finalizer of somebody else holds it: nothing more can be done.
             plan.objects += 1;
             leaving.extend(id);
             continue;
@@ -109,7 +109,7 @@ pub(super) fn plan(view: &PlanInput<'_>) -> Plan {
         let first = id.as_deref().is_none_or(|id| !seen.contains(id));
         if is_operator_owned(object) && !room.keeps(view, object, row, first) {
             plan.steps.push(Step::Delete(object.clone()));
-            // One that is to have the same name is made when this one is gone.
+            // An object that needs the same name is created after this one is gone.
             leaving.extend(id);
             continue;
         }
@@ -137,7 +137,7 @@ pub(super) fn plan(view: &PlanInput<'_>) -> Plan {
     plan
 }
 
-/// What there is to do for an object: nothing where it says what is to be said.
+/// The step for an object; `None` if it is up to date.
 pub(super) fn update(object: &Object, sight: &RowState<'_>, now: DateTime<Utc>) -> Option<Step> {
     let before = object.status.as_ref();
     let status =
@@ -152,7 +152,7 @@ pub(super) fn update(object: &Object, sight: &RowState<'_>, now: DateTime<Utc>) 
     (status.is_some() || labels.is_some()).then(|| Step::Update { object: object.clone(), status, labels })
 }
 
-/// An object for a row, unless objects for other rows have every name that it could have.
+/// Creates the object for a row, unless objects for other rows have taken both of its names.
 fn create(view: &PlanInput<'_>, row: &Execution, names: &BTreeSet<String>) -> Option<Step> {
     let store = view.store.name_any();
     let mut candidates =
@@ -173,7 +173,7 @@ fn create(view: &PlanInput<'_>, row: &Execution, names: &BTreeSet<String>) -> Op
         name: store.clone(),
         uid: view.store.uid().unwrap_or_default(),
         controller: Some(true),
-        // True would take a right on the store's finalizers in clusters that check it.
+        // True would need permission for the store's finalizers in clusters that check it.
         block_owner_deletion: None,
     };
     object.metadata = ObjectMeta {
@@ -181,7 +181,7 @@ fn create(view: &PlanInput<'_>, row: &Execution, names: &BTreeSet<String>) -> Op
         namespace: view.store.namespace(),
         labels: Some(names::labels(&store, Some(row))),
         owner_references: Some(vec![owner]),
-        // As the API server will set it.
+        // The API server sets the same value.
         generation: Some(1),
         ..ObjectMeta::default()
     };
@@ -189,14 +189,14 @@ fn create(view: &PlanInput<'_>, row: &Execution, names: &BTreeSet<String>) -> Op
     Some(Step::Create { object: Box::new(object), status: Box::new(status) })
 }
 
-/// Which rows are to have an object.
+/// The rows that should have an object.
 struct RetentionPolicy<'a> {
     enabled: bool,
-    /// Those that are to get one if they have none.
+    /// Rows that get an object if they have none.
     wanted: BTreeSet<&'a str>,
-    /// Those that are paused and whose object may stay.
+    /// Paused rows whose object may stay.
     paused: BTreeSet<&'a str>,
-    /// Those that have ended and whose object may stay.
+    /// Ended rows whose object may stay.
     finished: BTreeSet<&'a str>,
 }
 
@@ -226,7 +226,7 @@ impl<'a> RetentionPolicy<'a> {
         }
     }
 
-    /// Whether an object that the operator made may stay. `first`: there is no other for its row.
+    /// Reports whether an object that the operator created may stay. `first`: it is the first object of its row.
     fn keeps(
         &self,
         view: &PlanInput<'_>,
@@ -243,7 +243,7 @@ impl<'a> RetentionPolicy<'a> {
         let had_ended = before.and_then(|before| before.phase).is_some_and(Phase::finished)
             && told(ConditionType::Finished, "True").is_some();
         let Some(row) = row else {
-            // It may come back, as after a restore, and what was asked of it must count then.
+            // The row may come back, as after a restore, and what the object asks for must apply then.
             return first
                 && asks
                 && !had_ended
@@ -254,7 +254,7 @@ impl<'a> RetentionPolicy<'a> {
             return false;
         }
         match row.phase {
-            // What was asked of an execution that has ended is not asked of another one with the same id.
+            // A request for an execution that has ended does not apply to another one with the same id.
             Phase::Running => !(had_ended && asks) && (asks || self.wanted.contains(id)),
             Phase::Paused => !(had_ended && asks) && (asks || self.paused.contains(id)),
             Phase::Scheduled | Phase::Ignored | Phase::Unmapped => asks && !had_ended,
@@ -265,12 +265,12 @@ impl<'a> RetentionPolicy<'a> {
     }
 }
 
-/// Whether a row ended longer ago than `ttl`. An end that nobody knows or that is still to come has not.
+/// Reports whether a row ended longer than `ttl` ago. An unknown end, or one in the future, does not count.
 fn expired(row: &Execution, view: &PlanInput<'_>, ttl: TimeDelta) -> bool {
     row.completed_at.is_some_and(|end| end + ttl <= view.found.now)
 }
 
-/// The same where the end says nothing: by when the object was told of it.
+/// Reports the same if the row has no usable end, from the time when the object recorded the end.
 fn outlived(object: &JobExecution, row: &Execution, view: &PlanInput<'_>) -> bool {
     if row.completed_at.is_some_and(|end| end <= view.found.now) {
         return false;
@@ -281,7 +281,7 @@ fn outlived(object: &JobExecution, row: &Execution, view: &PlanInput<'_>) -> boo
         .is_some_and(|told| !is_recent(told, view))
 }
 
-/// Whether a condition has not been as it is for longer than objects of what has ended stay.
+/// Reports whether a condition changed less than `finishedTTL` ago.
 fn is_recent(condition: &Condition, view: &PlanInput<'_>) -> bool {
     let since = DateTime::from_timestamp(condition.last_transition_time.0.as_second(), 0);
     since.is_none_or(|since| since + view.store.spec.execution_objects.finished_ttl.to_chrono() > view.now)

@@ -1,4 +1,5 @@
-//! Observe: the rows of a store that matter to its objects, once what people ask of them is in force or done.
+//! Observe: the rows of a store that matter to its objects, read once the requests in those objects are in effect or
+//! carried out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,16 +21,16 @@ use crate::runtime::overrides;
 use crate::session::rules::EffectiveRules;
 use crate::session::session::Session;
 
-/// What is seen of a store's rows.
+/// The rows of a store, as read.
 pub(super) struct Observed {
     pub(super) found: Executions,
-    /// What became of the requests to cancel executions, by id.
+    /// The results of requests to cancel executions, by id.
     pub(super) unable: BTreeMap<String, CancelFailure>,
-    /// How many rows run, where they are to have objects.
+    /// The number of running rows, if they should have objects.
     pub(super) running: Option<i64>,
 }
 
-/// Reads the rows, after what people ask of them is in force or done. `None`: not all that people ask is known yet.
+/// Reads the rows after the requests in the objects are in effect or carried out. `None`: not all requests are known yet.
 pub(super) async fn observe(
     cluster: &Cluster,
     store: &ExecutionStore,
@@ -54,7 +55,7 @@ pub(super) async fn observe(
         session.database.within(rows).await
     };
     let found = match read(true).await {
-        // Evidence that cannot be had is told by the store.
+        // The store reports evidence that is unavailable.
         Err(error) if error.answered() => read(false).await?,
         found => found?,
     };
@@ -69,7 +70,8 @@ pub(super) async fn observe(
     Ok(Some(Observed { found, unable, running }))
 }
 
-/// What is in force, with what the objects wish: it is written before any of them reports it as applied.
+/// The rules in effect, including the overrides of these objects: they are written before any object reports them as
+/// applied.
 async fn effective_rules(
     cluster: &Cluster,
     store: &ExecutionStore,
@@ -90,7 +92,7 @@ async fn effective_rules(
     }
 }
 
-/// Cancels what people want cancelled. Returns what became of each wish, by id.
+/// Cancels the executions whose objects ask for it. Returns the result of each request, by id.
 async fn cancel(
     store: &ExecutionStore,
     session: &Session,
@@ -101,7 +103,7 @@ async fn cancel(
     };
     let requests: Vec<Request> = objects
         .iter()
-        // What is being deleted asks no more, whatever holds it up.
+        // An object that is being deleted asks for nothing more, whatever delays its deletion.
         .filter(|object| object.metadata.deletion_timestamp.is_none())
         .filter(|object| status::to_cancel(object, finished(object)))
         .filter_map(|object| {
@@ -118,7 +120,7 @@ async fn cancel(
     }
     let outcome = cancel::cancel(&session.database, &session.mapping, &session.ledger, &requests);
     let outcome = match session.database.within(outcome).await {
-        // That is no reason not to read any row.
+        // That is no reason to read no rows.
         Err(error) if error.answered() => {
             tracing::warn!(store = store.name_any(), %error, "executions could not be cancelled");
             let unable = (error.reason(), format!("it could not be cancelled and is tried again: {error}"));
@@ -146,7 +148,7 @@ async fn cancel(
     Ok(refused.chain(cancelled).collect())
 }
 
-/// Why nothing can be cancelled in this store, if that is so.
+/// The reason why no execution of this store can be cancelled.
 fn unable(store: &ExecutionStore, session: &Session) -> Option<CancelFailure> {
     if store.spec.mode == Mode::Observe {
         return Some((OBSERVING, ONLY_OBSERVED.to_owned()));

@@ -1,4 +1,4 @@
-//! Decide: what is seen of a row means for the status of its object. Pure.
+//! Decide: computes the status of an object from the state of its row. Pure.
 
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -17,44 +17,44 @@ use crate::kubernetes::events::News;
 use crate::kubernetes::field_owner::requested_at;
 use crate::kubernetes::guarded::Cause;
 
-/// The reason of `Accepted` where another object counts.
+/// The reason of `Accepted` if another object takes precedence.
 const OVERRIDDEN: &str = "Overridden";
 
 /// The reason of `LongRunning` when it is True.
 const LONG_RUNNING: &str = "LongRunning";
 
-/// The reason of `Accepted` where an execution was to be cancelled that has ended since, and another has its id.
+/// The reason of `Accepted` if the execution to cancel has ended since and another one has its id.
 const REUSED: &str = "ExecutionReused";
 
-/// The reason of `Accepted` where an execution was cancelled as asked.
+/// The reason of `Accepted` if the execution was cancelled as requested.
 pub(super) const CANCELLED: &str = "Cancelled";
 
 /// The longest job id that a status shows, in bytes.
 const JOB_LIMIT: usize = 253;
 
-/// What it means for who asked.
+/// The message for a request to cancel while the store only observes.
 pub(super) const ONLY_OBSERVED: &str = "spec.mode of the ExecutionStore was Observe when this was asked for, which changes no row, and it is \
      not carried out later: take it back (cancel: false), and ask again once the mode is Enforce";
 
-/// What became of the wish to cancel an execution: a reason and a message.
+/// The result of a request to cancel an execution: a reason and a message.
 pub(super) type CancelFailure = (&'static str, String);
 
-/// What was seen of the row behind an object.
+/// The state of the row behind an object.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RowState<'a> {
-    /// The row, and what became of the wish to cancel it where that was tried.
+    /// The row, and the result of the request to cancel it, if that was tried.
     Row(&'a Execution, Option<&'a CancelFailure>),
-    /// There is no such row (yet), and what became of the wish to cancel it where that was tried.
+    /// No such row (yet), and the result of the request to cancel it, if that was tried.
     RowNotFound(Option<&'a CancelFailure>),
-    /// No row of the table can have this id.
+    /// The id is not valid for the table.
     InvalidId(IdType),
-    /// There is no such store (yet).
+    /// No such store (yet).
     StoreNotFound,
-    /// The store cannot be worked on at present; its own conditions say why.
+    /// The store is not ready; its own conditions say why.
     StoreNotReady,
 }
 
-/// The status that follows.
+/// Computes the status.
 pub(super) fn judge(object: &JobExecution, sight: &RowState<'_>, now: DateTime<Utc>) -> JobExecutionStatus {
     let before = object.status.clone().unwrap_or_default();
     let generation = object.metadata.generation;
@@ -96,7 +96,7 @@ pub(super) fn judge(object: &JobExecution, sight: &RowState<'_>, now: DateTime<U
             unbound(ConditionStatus::False, "StoreNotFound", message)
         }
         RowState::StoreNotReady => {
-            // The row does not change because it cannot be seen: keep what was known of it.
+            // A row does not change because it cannot be read: keep what was known about it.
             let message =
                 format!("the row cannot be seen at present: see the conditions of ExecutionStore {store}");
             let mut findings = unbound(ConditionStatus::Unknown, "StoreNotReady", message);
@@ -199,7 +199,7 @@ fn findings(object: &JobExecution, row: &Execution, unable: Option<&CancelFailur
     findings
 }
 
-/// Why and how the operator ended it.
+/// The message about why and how the operator ended it.
 fn ended(row: &Execution, reason: Reason) -> String {
     let how = if row.phase == Phase::Cancelled { "cancelled" } else { "failed" };
     if let (Reason::DeadlineExceeded, Some(deadline)) = (reason, row.deadline) {
@@ -213,37 +213,37 @@ fn ended(row: &Execution, reason: Reason) -> String {
     format!("it was {}{note} and was {how} by the operator", reason.explanation())
 }
 
-/// The reason, if the operator ended an execution because a person asked for it.
+/// Returns the reason, if the operator ended the execution because somebody asked for it.
 fn asked_for(reason: &str) -> Option<&'static str> {
     (reason == CANCEL_REQUESTED).then_some(CANCEL_REQUESTED)
 }
 
-/// On whose behalf the operator ended it.
+/// The message about the object and the person for whom the operator ended it.
 fn ended_for(row: &Execution) -> String {
     let how = if row.phase == Phase::Cancelled { "cancelled" } else { "failed" };
     let who = row.actor.as_ref().map_or(String::new(), |actor| format!(", asked for by {actor}"));
     format!("it was {how} on behalf of {}{who}", row.ended_by.as_ref().unwrap_or(&row.source))
 }
 
-/// Whether an object asks for its execution to be cancelled, and was not heard yet. What has ended since it asked is not
-/// to be taken for another execution with the same id.
+/// Reports whether an object asks for its execution to be cancelled and was not answered yet. If that execution has ended
+/// since, another one with the same id must not be cancelled in its place.
 pub(super) fn to_cancel(object: &JobExecution, row_finished: bool) -> bool {
     object.spec.cancels() && !row_finished && !already_consumed(object) && !object.was_declined()
 }
 
-/// Whether the execution that an object asks to have cancelled is known to have ended. Only an object that was seen without
-/// `cancel` since asks again.
+/// Reports whether the execution that an object asks to cancel is known to have ended. The object asks again only after
+/// it was observed without `cancel`.
 fn already_consumed(object: &JobExecution) -> bool {
     let Some(before) = &object.status else { return false };
     let reused = || find(&before.conditions, ConditionType::Accepted).is_some_and(|c| c.reason == REUSED);
     before.phase.is_some_and(Phase::finished) || reused()
 }
 
-/// When the execution that an object is about started, in seconds since 1970, if it was seen to run.
+/// The start of the object's execution, in seconds since 1970, if it was observed running.
 pub(super) fn started(object: &JobExecution) -> Option<i64> {
     let before = object.status.as_ref().filter(|status| status.phase == Some(Phase::Running))?;
     let start = before.started_at.as_ref()?.0.as_second();
-    // Beyond, what is shown is not what the table has.
+    // Outside this range, the status shows a clamped value rather than that of the table.
     (i64::from(i32::MIN)..253_370_764_800).contains(&start).then_some(start)
 }
 
@@ -253,7 +253,7 @@ fn reused() -> DesiredCondition {
     DesiredCondition::new(ConditionType::Accepted, false, REUSED, message)
 }
 
-/// What became of the wish to cancel it, where the spec has one.
+/// The condition for the request to cancel, if the spec has one.
 fn cancelled(
     object: &JobExecution,
     row: &Execution,
@@ -268,7 +268,7 @@ fn cancelled(
         |truth: bool, reason, message: &str| Some(DesiredCondition::new(TYPE, truth, reason, message));
     if row.phase.finished() {
         let recorded = row.reason.as_deref() == Some(CANCEL_REQUESTED) && row.ended_by.as_ref() == Some(&own);
-        // Where nothing is recorded, or not any more, it is known from when it was done.
+        // If there is no record, or not any more, it is known from the time when it was done.
         let done = unable.is_some_and(|(reason, _)| *reason == CANCELLED);
         let told = object.status.as_ref().is_some_and(|before| {
             before.completed_at == row.completed_at.map(time)
@@ -295,7 +295,7 @@ fn cancelled(
     }
 }
 
-/// Whether what the spec asks for is in force, where it asks for anything.
+/// The condition for the other overrides of the spec, if it has any.
 fn accepted(object: &JobExecution, row: &Execution) -> Option<DesiredCondition> {
     const TYPE: ConditionType = ConditionType::Accepted;
     let spec = &object.spec;
@@ -307,8 +307,8 @@ fn accepted(object: &JobExecution, row: &Execution) -> Option<DesiredCondition> 
         let same = before.observed_generation == object.metadata.generation;
         let before = find(&before.conditions, TYPE).filter(|_| same);
         let overridden = before.is_some_and(|c| c.reason == OVERRIDDEN);
-        // When it was asked for is known to the second: what was asked for in the second of the end was in time if it
-        // was seen to be in force.
+        // The time of a request is known to the second: one from the second of the end was in time if it was observed in
+        // effect.
         let seen = before.is_some_and(|c| c.status == "True");
         let late = !seen
             && row
@@ -369,8 +369,9 @@ fn long_running(row: &Execution) -> DesiredCondition {
     }
 }
 
-/// What is worth an Event: an execution that was known to run has ended, or one has been ended by the operator; and,
-/// once, that it runs for long. Where nobody made the object, that all went well is none: there are too many of those.
+/// The changes worth an Event: an execution that was known to run has ended, or the operator has ended one; and, once,
+/// that it runs for long. If the operator created the object (`made`), a success is not published: there are too many of
+/// those.
 pub(super) fn news(before: &JobExecutionStatus, after: &JobExecutionStatus, made: bool) -> Vec<News> {
     let mut news = Vec::new();
     let is_long = |status: &JobExecutionStatus| {
@@ -392,7 +393,7 @@ pub(super) fn news(before: &JobExecutionStatus, after: &JobExecutionStatus, made
     let ended =
         !well && before.phase.map_or(by_us, |p| !p.finished()) && after.phase.is_some_and(Phase::finished);
     if let Some(outcome) = find(&after.conditions, ConditionType::Succeeded).filter(|_| ended) {
-        // The row's end names the fact: published twice, it stays one Event.
+        // The end of the row identifies the fact: published twice, it stays one Event.
         let at = after.completed_at.as_ref().map_or(0, |t| t.0.as_second());
         news.push(News {
             key: format!("finished-{at:x}"),
@@ -405,7 +406,7 @@ pub(super) fn news(before: &JobExecutionStatus, after: &JobExecutionStatus, made
     news
 }
 
-/// What an object that cannot be used is told. Everything else in its status stays.
+/// The conditions of an object that cannot be used. The rest of its status stays.
 pub(super) fn refused(cause: &Cause, generation: Option<i64>, now: DateTime<Utc>) -> Vec<Condition> {
     let message = format!("{cause}. What it said before stays in force. {}", cause.remedy());
     let findings = vec![DesiredCondition::new(ConditionType::Bound, false, cause.reason(), message)];

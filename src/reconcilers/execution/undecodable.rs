@@ -1,4 +1,4 @@
-//! Objects that cannot be used, as after a downgrade or over budget, are told so.
+//! Reports in the status of objects that they cannot be used, as after a downgrade or over budget.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,13 +15,14 @@ use crate::kubernetes::guarded::{Named, Refused};
 use crate::kubernetes::managers::REFUSAL_MANAGER;
 use crate::runtime::cluster::Cluster;
 
-/// The pause after one could not be told.
+/// The pause after a failed report.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// Which of them were told what, by UID, and the version of the object then.
+/// The reported objects, by UID: the reason, and the resource version at that time.
 pub(super) type Told = HashMap<String, (&'static str, Option<String>)>;
 
-/// Tells each once. Returns when to try again, if some could not be told; `None` with nothing told: there are none.
+/// Reports each object once. Returns when to try again, if a report failed. `None` and an empty `told` mean that there is
+/// no such object.
 pub(super) async fn tell(cluster: &Cluster, namespace: &str, told: &mut Told) -> Option<Duration> {
     let api: Api<Named<JobExecution>> = Api::namespaced(cluster.client.clone(), namespace);
     let mut before = std::mem::take(told);
@@ -34,7 +35,7 @@ pub(super) async fn tell(cluster: &Cluster, namespace: &str, told: &mut Told) ->
             continue;
         }
         tracing::warn!(execution = metadata.name, error = %cause, "a JobExecution cannot be used");
-        // The same whoever writes it: two operators are not to take turns.
+        // The time is the same for every writer, so that two operators do not overwrite each other in turn.
         let since =
             metadata.creation_timestamp.as_ref().and_then(|t| DateTime::from_timestamp(t.0.as_second(), 0));
         let conditions = status::refused(&cause, metadata.generation, since.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! The work on the objects of one store: again and again observe its rows and its objects, and apply what differs.
+//! The worker for the objects of one store: it repeatedly observes rows and objects, and applies the differences.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::session::handle::{StoreHandle, SyncStatus};
 use crate::session::session::Session;
 use crate::telemetry;
 
-/// How it is called where reconciles are counted; one is a pass over the objects of a store.
+/// The name of the controller in metrics and traces. One reconcile is a pass over the objects of a store.
 const CONTROLLER: &str = "jobexecution";
 
 /// The shortest pause between two passes.
@@ -37,53 +37,53 @@ const PACE: Duration = Duration::from_millis(250);
 /// Reading rows keeps the server busy for at most 5 % of the time.
 const SHARE: u32 = 20;
 
-/// The pause while a store has not been looked at since the operator started.
+/// The pause while the store was not reconciled since the operator started or its spec changed.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 
-/// How often objects without a store are looked at.
+/// The interval at which objects without a store are checked.
 const WITHOUT_STORE: Duration = Duration::from_mins(5);
 
-/// How long a store may be away before the objects that the operator made for it are told: a short outage is told by the
-/// store alone, and costs no write for each of its executions.
+/// The time for which a store may be unavailable before the objects that the operator created report it: only the store
+/// reports a short outage, which saves a write for each of its executions.
 const HOLD: Duration = Duration::from_mins(1);
 
-/// How long what was written is believed if the watch does not tell it.
+/// The time for which a write is trusted while the watch has not delivered it.
 const BELIEVED: Duration = Duration::from_secs(30);
 
-/// How long a name that another object has is not tried again.
+/// The time for which a name that another object has taken is not tried again.
 const TAKEN: Duration = Duration::from_mins(10);
 
-/// The shortest pause between two passes while objects cannot be written, whoever asks for one.
+/// The shortest pause between two passes while objects cannot be written, even on request.
 const HURT: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The worker for the objects of one store.
 pub(super) struct Worker {
     key: Key,
     woken: Notify,
-    /// Whether somebody waits for something that should not wait for a long plan.
+    /// True if other work should not wait for a long plan.
     urgent: AtomicBool,
 }
 
-/// What one pass leaves for the next.
+/// The state that one pass leaves for the next.
 #[derive(Default)]
 struct WorkerState {
-    /// What was written and when, as long as the watch has not told it.
+    /// The writes that the watch has not delivered yet, and their times.
     written: BTreeMap<String, (Instant, Written)>,
-    /// Names that objects for other rows have, and since when that is known.
+    /// Names that are taken by objects for other rows, and since when that is known.
     taken: BTreeMap<String, Instant>,
     failures: u32,
-    /// Whether something went wrong in the last pass.
+    /// True if the last pass failed.
     failed: bool,
-    /// Since when the store cannot be seen.
+    /// The time since which the store is unavailable.
     away: Option<Instant>,
     told: undecodable::Told,
 }
 
-/// What a pass came to.
+/// The result of a pass.
 enum PassResult {
-    /// Another one is due after so long, or when somebody asks.
+    /// Another pass is due after this time, or on request.
     Next(Duration),
-    /// There is neither a store nor an object, or another replica looks after them.
+    /// There is neither a store nor an object, or another replica manages them.
     Nothing,
 }
 
@@ -92,28 +92,29 @@ impl Worker {
         Self { key, woken: Notify::new(), urgent: AtomicBool::new(false) }
     }
 
-    /// Has a pass made soon.
+    /// Requests a pass.
     pub(super) fn wake(&self) {
         self.woken.notify_one();
     }
 
-    /// Breaks off a long plan for one that should not wait.
+    /// Interrupts a long plan for work that should not wait.
     pub(super) fn interrupt(&self) {
         self.urgent.store(true, Ordering::Release);
     }
 
-    /// Whether somebody has asked for a pass that was not made.
+    /// Takes a pending request for a pass, and reports whether there was one.
     pub(super) fn has_pending(&self) -> bool {
         taken(&self.woken)
     }
 
-    /// Works until there is nothing left to do it for, or the operator is asked to stop.
+    /// Works until nothing is left to do, or the operator is asked to stop.
     pub(super) async fn run(self: Arc<Self>, context: Arc<Context>) -> Key {
         let mut state = WorkerState::default();
         while !context.stop.is_cancelled() {
             let begun = Instant::now();
             state.failed = false;
-            // What was asked for until now this pass answers; left over, it would set up a worker that has ended, again and again.
+            // This pass answers all requests so far. A leftover request would restart a worker that has ended, again and
+            // again.
             taken(&self.woken);
             let span = telemetry::reconcile(CONTROLLER, Some(&self.key.namespace), &self.key.store);
             let pass =
@@ -135,7 +136,7 @@ impl Worker {
         self.key.clone()
     }
 
-    /// Nothing that the pass may have left half changed is used again: the next one reads all of it, after a pause.
+    /// Discards everything that the pass may have left half changed: the next one reads all of it, after a pause.
     fn after_panic(&self, context: &Context, state: &mut WorkerState) -> PassResult {
         let failures = state.failures.saturating_add(1);
         let told = std::mem::take(&mut state.told);
@@ -151,7 +152,7 @@ impl Worker {
         PassResult::Next(backoff(failures))
     }
 
-    /// One pass, and how long the database was read for it.
+    /// Runs one pass. Also returns how long it read from the database.
     async fn pass(&self, context: &Context, state: &mut WorkerState) -> (PassResult, Duration) {
         let Key { namespace, store } = &self.key;
         if !context.owns(namespace, store) {
@@ -175,7 +176,7 @@ impl Worker {
             if context.is_for_others(namespace, store) {
                 return (PassResult::Nothing, Duration::ZERO);
             }
-            // Those that the operator made are collected with the store.
+            // Objects that the operator created are garbage collected with the store.
             let theirs: Vec<_> =
                 objects.into_iter().filter(|object| !plan::is_operator_owned(object)).collect();
             if theirs.is_empty() {
@@ -186,7 +187,7 @@ impl Worker {
         };
         let handle = context.known_handle(&ObjectRef::new(store).within(namespace));
         let Some(handle) = handle.filter(|handle| handle.is_reconciled()) else {
-            // An object that cannot be decoded is never looked at.
+            // A store that cannot be decoded is never reconciled.
             let next = if guarded.0.is_ok() { FIRST_LOOK } else { HOLD };
             return (self.away(context, state, &objects, guarded.0.is_err(), next).await, Duration::ZERO);
         };
@@ -195,13 +196,13 @@ impl Worker {
             return (self.away(context, state, &objects, true, next).await, Duration::ZERO);
         };
         if !session.describes(spec) {
-            // The rows of another table, perhaps: the look that opens the right one is under way.
+            // The rows may be those of another table: the reconcile that opens the right one is in progress.
             return (PassResult::Next(FIRST_LOOK), Duration::ZERO);
         }
         self.seen(context, state, spec, &handle, &session, objects).await
     }
 
-    /// A store that cannot be seen at present.
+    /// Handles a store that is unavailable at present.
     async fn away(
         &self,
         context: &Context,
@@ -220,7 +221,7 @@ impl Worker {
         self.apply(context, state, unseen(&told, RowState::StoreNotReady), next).await.0
     }
 
-    /// A store whose rows can be seen.
+    /// Handles a store whose rows can be read.
     async fn seen(
         &self,
         context: &Context,
@@ -265,14 +266,14 @@ impl Worker {
         };
         let Plan { steps, objects: all, running } = plan::plan(&view);
         if steps.iter().any(is_news) {
-            // A new timeout may be the next deadline of its store, whether or not Kubernetes can be told.
+            // A new timeout may be the next deadline of the store, whether or not Kubernetes can be updated.
             context.enqueue_store(&self.key.namespace, &self.key.store);
         }
         let (pass, trouble) = self.apply(context, state, steps, poll).await;
         let trouble = trouble.or_else(|| (full && store.spec.execution_objects.enabled).then(over_budget));
         let executions_without_object = observed.running.map_or(0, |count| (count - running).max(0));
         let status = ObjectsStatus { objects: all, executions_without_object };
-        // Where there are no objects and there are to be none, nobody waits to hear it.
+        // If there are no objects and none are wanted, nobody waits for the status.
         if handle.keep_sync_status(SyncStatus { status, trouble })
             && (store.spec.execution_objects.enabled || all > 0)
         {
@@ -302,7 +303,7 @@ impl Worker {
         state.failed = true;
         tracing::warn!(store = self.key.store, failures, %error, "objects of executions could not be written");
         if state.failures == 1 {
-            // One answer that was lost is no news.
+            // A single lost response is not reported.
             return (PassResult::Next(backoff(1)), None);
         }
         let reason = match error.code() {
@@ -318,25 +319,25 @@ impl Worker {
     }
 }
 
-/// What is pending, if anything is, without waiting for it.
+/// Takes a pending notification without waiting for it.
 fn taken(notify: &tokio::sync::Notify) -> bool {
     notify.notified().now_or_never().is_some()
 }
 
-/// Why no object is made for some executions.
+/// The reason and the message for executions that get no object.
 fn over_budget() -> (&'static str, String) {
     let message = "the JobExecution objects of this namespace take more of the operator's state than EXECUTION_BUDGET allows: \
                    none is made until there is room. Delete some, lower spec.executionObjects.limit, or raise EXECUTION_BUDGET of the operator";
     ("BudgetExceeded", message.to_owned())
 }
 
-/// The same for all objects.
+/// The steps for objects that all share this state.
 fn unseen(objects: &[Object], sight: RowState<'_>) -> Vec<Step> {
     let now = chrono::Utc::now();
     objects.iter().filter_map(|object| plan::update(object, &sight, now)).collect()
 }
 
-/// Whether a person's spec is told of for the first time.
+/// Reports whether a step acknowledges a request in the spec for the first time.
 fn is_news(step: &Step) -> bool {
     match step {
         Step::Update { object, status: Some(status), .. } => {
@@ -348,7 +349,7 @@ fn is_news(step: &Step) -> bool {
 }
 
 impl WorkerState {
-    /// The objects of a store, as the watch or the last writes have them, whichever is newer.
+    /// The objects of a store, from the watch or the last writes, whichever is newer.
     fn objects(&mut self, context: &Context, key: &Key) -> Option<Vec<Object>> {
         let guarded = context.executions(&key.namespace, &key.store)?;
         let written = &mut self.written;

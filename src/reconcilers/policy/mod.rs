@@ -1,5 +1,5 @@
-//! The policy controller: says of each `ExecutionPolicy` what became of it. That it is in force is the work of its store's
-//! controller, which reads all policies of the store together.
+//! The policy controller: reports the status of each `ExecutionPolicy`. The controller of its store puts it into effect,
+//! because that reads all policies of the store together.
 
 mod observe;
 mod publish;
@@ -28,13 +28,13 @@ use publish::publish;
 use status::PolicyState;
 pub use status::refused;
 
-/// How it is called where reconciles are counted.
+/// The name of the controller in metrics and traces.
 const CONTROLLER: &str = "executionpolicy";
 
-/// How many policies are worked on at the same time.
+/// The number of policies that are reconciled at the same time.
 const CONCURRENCY: u16 = 4;
 
-/// How policies are watched.
+/// The watch for policies.
 pub fn watched() -> watcher::Config {
     watcher::Config::default().page_size(PAGE)
 }
@@ -58,11 +58,12 @@ pub async fn run(
     let policies = seen
         .inspect(move |event| {
             let Ok(watcher::Event::Delete(guarded)) = event else { return };
-            // One object must not end the watch of all.
+            // One object must not end the watch for all of them.
             let _ = caught_now(Place::Watch, || handle_deletion(&events, guarded));
         })
         .applied_objects()
-        // A status written by this controller must not bring it back; that it can be used, or cannot any more, must.
+        // A status written by this controller must not trigger a reconcile; an object that becomes usable or unusable
+        // must.
         .predicate_filter(predicates::generation.combine(usable), PredicateConfig::default().ttl(REMEMBERED));
     Controller::for_stream(policies, reader)
         .with_config(Config::default().concurrency(CONCURRENCY))
@@ -73,7 +74,7 @@ pub async fn run(
         .await;
 }
 
-/// Does what the deletion of a policy means.
+/// Handles the deletion of a policy.
 fn handle_deletion(controller: &PolicyController, guarded: &Guarded<ExecutionPolicy>) {
     controller.failures.forget(&ObjectRef::from_obj(guarded));
     if let Ok(policy) = &guarded.0 {
@@ -88,7 +89,7 @@ async fn measured(
 ) -> Result<Action, ReconcileError> {
     let span = telemetry::reconcile(CONTROLLER, guarded.meta().namespace.as_deref(), &guarded.name_any());
     let work = async {
-        // kube ends the process for a reconcile that panics.
+        // kube ends the process if a reconcile panics.
         let reconciled =
             async { caught(Place::Policy, Box::pin(reconcile(guarded.clone(), &controller))).await? };
         match controller.context.metrics.measure(CONTROLLER, reconciled).await {
@@ -101,7 +102,8 @@ async fn measured(
     work.instrument(span).await
 }
 
-/// Reports that a panic ended the work on the status of a policy. Its rules stay in effect: they are its store's work.
+/// Reports that a panic ended the work on the status of a policy. Its rules stay in effect: the store controller handles
+/// them.
 async fn recover(
     guarded: &Guarded<ExecutionPolicy>,
     controller: &PolicyController,
@@ -133,12 +135,12 @@ async fn reconcile(
         }
     };
     if !context.stores().unseen_in(&namespace) && context.is_for_others(&namespace, store_of(&guarded)) {
-        // A store that this operator takes later enqueues its policies.
+        // A store that this operator selects later enqueues its policies.
         failures.forget(&key);
         return Ok(Action::await_change());
     }
     let Some((state, requeue_after)) = observe(context, object).await else {
-        // Nothing is known yet after a start, and that is no news.
+        // Nothing is known yet after a start, so nothing is written.
         return Ok(Action::requeue(SOON));
     };
     let before = object.status.clone().unwrap_or_default();
@@ -150,7 +152,7 @@ async fn reconcile(
     Ok(Action::requeue(requeue_after))
 }
 
-/// The store that a policy is for; empty: it cannot be read.
+/// The store that a policy is for; empty: the policy cannot be decoded.
 pub(super) fn store_of(policy: &Guarded<ExecutionPolicy>) -> &str {
     policy.0.as_ref().map_or("", |policy| &policy.spec.store_ref.name)
 }

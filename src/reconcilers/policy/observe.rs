@@ -1,4 +1,4 @@
-//! What the store of a policy made of it.
+//! The state of a policy in its store.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::rules::policy_source;
 use crate::runtime::overrides::{Problem, ResolvedPolicy};
 use crate::session::context::Context;
 
-/// How often the counts of a policy are brought up to date.
+/// The interval at which the counts of a policy are refreshed.
 const REFRESH: Duration = Duration::from_mins(1);
 
-/// The pause while its store has not reported on it yet.
+/// The pause while its store has no state for it yet.
 pub(super) const SOON: Duration = Duration::from_secs(1);
 
-/// Observes what its store made of the policy, and says when to reconcile it again. `None`: the store has not been reconciled since
-/// the operator started, or has not seen this policy as it is now.
+/// Returns the state of the policy in its store, and when to reconcile it again. `None`: the store has not been
+/// reconciled since the operator started, or not with the current version of this policy.
 pub(super) async fn observe(context: &Context, object: &ExecutionPolicy) -> Option<(PolicyState, Duration)> {
     let namespace = object.namespace().unwrap_or_default();
     let name = &object.spec.store_ref.name;
@@ -40,7 +40,7 @@ pub(super) async fn observe(context: &Context, object: &ExecutionPolicy) -> Opti
         return None;
     };
     let source = policy_source(&object.name_any());
-    // What was counted by other rules says nothing of this policy.
+    // Counts by other rules say nothing about this policy.
     let counted = handle.governed().filter(|governed| governed.effective_rules == effective_rules);
     let governed = counted.map(|governed| governed.counts.get(&source).copied().unwrap_or_default());
     let history = session.history().get(&uid).filter(|_| read.question.is_some()).cloned();
@@ -63,7 +63,7 @@ pub(super) async fn observe(context: &Context, object: &ExecutionPolicy) -> Opti
     Some((PolicyState::Standing(Box::new(standing)), look_again))
 }
 
-/// Why no e-mail can be sent, if that is so.
+/// The problem that no e-mail can be sent, if that is so.
 fn mail(context: &Context, namespace: &str, store: &str, read: &ResolvedPolicy) -> Option<Problem> {
     let mails = read.channels.iter().any(|channel| channel.email.is_some());
     let store = context.store(namespace, store).filter(|_| mails)?;

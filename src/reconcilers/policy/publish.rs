@@ -40,7 +40,7 @@ async fn apply(
     let api: Api<Named<ExecutionPolicy>> = Api::namespaced(client.clone(), &namespace);
     let patch = json!({
         "apiVersion": resource.api_version, "kind": resource.kind,
-        // An object made anew under the same name must not get the status of the old one.
+        // An object created again under the same name must not get the status of the old one.
         "metadata": {"uid": metadata.uid},
         "status": status,
     });

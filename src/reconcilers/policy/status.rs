@@ -1,4 +1,4 @@
-//! Decide: what became of a policy means for its status. Pure.
+//! Decide: computes the status of a policy from its state in the store. Pure.
 
 use std::time::Duration;
 
@@ -15,37 +15,37 @@ use crate::kubernetes::guarded::Cause;
 use crate::rules::Conflict;
 use crate::runtime::overrides::Problem;
 
-/// How many computed timeouts a status shows.
+/// The most computed timeouts that a status shows.
 const SHOWN: usize = 20;
 
-/// What is seen of a policy.
+/// The state of a policy.
 #[derive(Clone, Debug)]
 pub(super) enum PolicyState {
-    /// There is no such store (yet).
+    /// No such store (yet).
     StoreNotFound,
-    /// The store cannot be worked on at present; its own conditions say why.
+    /// The store is not ready; its own conditions say why.
     StoreNotReady,
     /// A panic ended the work on it.
     Internal,
-    /// What its store made of it.
+    /// The state of the policy in its store.
     Standing(Box<Standing>),
 }
 
-/// What its store made of a policy.
+/// The state of a policy in its store.
 #[derive(Clone, Debug)]
 pub(super) struct Standing {
     pub(super) problems: Vec<Problem>,
     pub(super) conflicts: Vec<Conflict>,
-    /// How many running executions it says something of that counts, if they have been counted.
+    /// The number of running executions that it governs, if they have been counted.
     pub(super) governed: Option<i64>,
-    /// Whether it asks history and was not answered yet, in the words of its latest spec.
+    /// True if it computes timeouts from history, and there is no result yet for its latest spec.
     pub(super) pending: bool,
-    /// What history said to it.
+    /// The timeouts that were computed for it.
     pub(super) history: Option<Figures>,
     pub(super) look_again: Duration,
 }
 
-/// The status that follows.
+/// Computes the status.
 pub(super) fn compute(
     object: &ExecutionPolicy,
     sight: &PolicyState,
@@ -161,7 +161,7 @@ fn dynamic(figures: &Figures) -> DynamicTimeouts {
     }
 }
 
-/// What an object that cannot be used is told. Everything else in its status stays.
+/// The conditions of an object that cannot be used. The rest of its status stays.
 pub fn refused(cause: &Cause, generation: Option<i64>, now: DateTime<Utc>) -> Vec<Condition> {
     let message = format!("{cause}. What it said before stays in force. {}", cause.remedy());
     let findings = vec![DesiredCondition::new(ConditionType::Accepted, false, cause.reason(), message)];

@@ -1,4 +1,4 @@
-//! The annotation `jobexec.dev/adopt`: when its request is tried, and what a condition says where it was not carried out.
+//! The annotation `jobexec.dev/adopt`: when its request is tried, and the condition message if it was not carried out.
 
 use std::time::{Duration, Instant};
 
@@ -10,24 +10,24 @@ use crate::api::conditions::{ConditionStatus, ConditionType, DesiredCondition};
 use crate::api::{ADOPT, ExecutionStore};
 use crate::notify::sanitize;
 
-/// How long a request that was not carried out waits for another try while nothing else has changed: each may take as long as
-/// `statementTimeout`, and nothing is ended meanwhile.
+/// The pause before a request that was not carried out is tried again while nothing else has changed. Each try may take
+/// as long as `statementTimeout`, and no execution is ended meanwhile.
 const AGAIN: Duration = Duration::from_mins(5);
 
-/// How many characters of a request are told.
+/// The most characters of a request that a message quotes.
 const WORDS: usize = 60;
 
-/// The reason of `AuditAvailable` where nothing else is wrong.
+/// The reason of `AuditAvailable` if nothing else is wrong.
 const NOT_ADOPTED: &str = "NotAdopted";
 
-/// What a person asks to adopt, if that was not carried out yet.
+/// Returns the value of the annotation, if it was not carried out yet.
 pub(super) fn asked(store: &ExecutionStore, state: &mut StoreState) -> Option<String> {
     let request = store.annotations().get(ADOPT)?;
-    // An object that could not be decoded has conditions and no more.
+    // An object that could not be decoded has conditions, but no observed generation.
     let status = store.status.as_ref().filter(|status| status.observed_generation.is_some());
     let Some(status) = status.filter(|_| state.adopted.as_ref() != Some(request)) else {
         if state.adopted.as_ref() != Some(request) {
-            // An object may be made from another one's, for a copy of its database.
+            // The annotation may be copied with the object, for example for a copy of the database.
             tracing::info!(
                 store = store.name_any(),
                 "the annotation {ADOPT} is older than the first reconcile of the store: nothing is adopted, another value asks again"
@@ -39,12 +39,12 @@ pub(super) fn asked(store: &ExecutionStore, state: &mut StoreState) -> Option<St
     (status.observed_adopt.as_ref() != Some(request)).then(|| request.clone())
 }
 
-/// Whether a session is to be opened for it: it is new, or was last tried long ago.
+/// Reports whether a session should be opened for the request: it is new, or its last try is long ago.
 pub(super) fn is_due(request: &str, state: &StoreState) -> bool {
     state.unadopted.as_ref().is_none_or(|tried| tried.request != request || tried.at.elapsed() >= AGAIN)
 }
 
-/// Notes what came of the request as a session was opened for it.
+/// Records the outcome of the request after a session was opened for it.
 pub(super) fn note(state: &mut StoreState, request: Option<String>, done: Option<&Result<(), String>>) {
     let Some((request, done)) = request.zip(done) else { return };
     match done {
@@ -55,7 +55,7 @@ pub(super) fn note(state: &mut StoreState, request: Option<String>, done: Option
     }
 }
 
-/// What is said of the request, if it was tried and not carried out.
+/// The message for a request that was tried and not carried out.
 pub(super) fn told(store: &ExecutionStore, state: &StoreState) -> Option<String> {
     let tried = state.unadopted.as_ref()?;
     let FailedAdoption { request, why, .. } = tried;
@@ -65,7 +65,7 @@ pub(super) fn told(store: &ExecutionStore, state: &StoreState) -> Option<String>
     })
 }
 
-/// `AuditAvailable`, with what is said of the request.
+/// Adds the message about the request to `AuditAvailable`.
 pub(super) fn amend(recording: DesiredCondition, result: &Reconciled) -> DesiredCondition {
     const TYPE: ConditionType = ConditionType::AuditAvailable;
     match (&result.answered.unadopted, recording.status) {

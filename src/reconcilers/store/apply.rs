@@ -23,9 +23,9 @@ use crate::session::counts::HealthCounts;
 use crate::session::session::Session;
 use crate::telemetry;
 
-/// What was applied.
+/// The outcome of the stage.
 pub(super) struct Applied {
-    /// What is left after the sweep.
+    /// The stale executions and the next deadline after the sweep.
     pub(super) pulse: Pulse,
     /// The sweep, if one ran.
     pub(super) sweep: Option<Swept>,
@@ -33,7 +33,7 @@ pub(super) struct Applied {
     pub(super) refused: Vec<Refused>,
 }
 
-/// Applies the decision. `may_write`: what is stale may be ended.
+/// Applies the decision. `may_write`: stale executions may be ended.
 pub(super) async fn apply(
     cluster: &Cluster,
     store: &ExecutionStore,
@@ -45,7 +45,7 @@ pub(super) async fn apply(
 ) -> Result<Applied, DbError> {
     let Decision::Sweep(trigger) = *decision else {
         if !may_write || observed.pulse.stale == 0 {
-            // Whoever held a row has let it go, and must not be ended for it.
+            // The rows are released: nobody must be led to end the sessions that held them.
             state.passed_over = forget_held(session, state).await;
             state.noted = true;
         }
@@ -61,13 +61,13 @@ pub(super) async fn apply(
     state.passed_over = note_held(session, state, &observed.judge(session), &pulse, &refused).await;
     state.noted = true;
     if pulse.stale > 0 && observed.evidence {
-        // What is stale by evidence is tried again soon too.
+        // Executions that are stale by evidence are tried again soon too.
         state.evidence.ask();
     }
     Ok(Applied { pulse, sweep: Some(swept), refused })
 }
 
-/// Sweeps, and notes in the state that it did.
+/// Sweeps, and records the sweep in the state.
 async fn sweep_once(
     cluster: &Cluster,
     store: &ExecutionStore,
@@ -114,7 +114,7 @@ async fn sweep(
         unrecorded += nowhere().count() as u64;
         let room = usize::from(SAMPLE).saturating_sub(first.len());
         first.extend(nowhere().take(room).cloned());
-        // A person who corrects the spec in the middle of a sweep means the rest of it too.
+        // If the spec is corrected during a sweep, the correction applies to the rest of the sweep too.
         let ours = !cluster.stop.is_cancelled() && cluster.owns_store(store);
         let goes_on = ours && cluster.is_current(store);
         if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -124,7 +124,7 @@ async fn sweep(
     session.note_fault(fault);
     session.tally.swept(started_at.timestamp(), begun.elapsed(), retries);
     let of = refused.len();
-    // What was known is not said again and again.
+    // Refusals that were logged before are not logged again.
     let sample = if of > before { SAMPLE.into() } else { 0 };
     for Refused { id, why } in refused.iter().take(sample) {
         tracing::warn!(
@@ -138,7 +138,7 @@ async fn sweep(
     Ok(Swept { sweep, started_at, took: begun.elapsed(), ended, unrecorded, first, refused })
 }
 
-/// What is counted of it. The row's own deadline is that of a timeout: other evidence has none that could be missed.
+/// The counters for an ended execution. The lag is measured for timeouts only: other evidence has no deadline to miss.
 fn end(ended: &Ended) -> End<'_> {
     let deadline = ended.deadline.filter(|_| ended.reason == Reason::DeadlineExceeded.as_str());
     End {
@@ -165,7 +165,7 @@ fn log_ended(store: &ExecutionStore, ended: &Ended) {
     );
 }
 
-/// The health line of a sweep.
+/// Logs the result of a sweep and the health of the store.
 pub(super) fn log_sweep(store: &ExecutionStore, swept: &Swept, pulse: &Pulse, counts: &HealthCounts) {
     let live = counts.live.as_ref();
     tracing::info!(

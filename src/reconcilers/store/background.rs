@@ -1,4 +1,5 @@
-//! Work beside the looks at a store, for which a look waits only a moment: what comes later brings a look of its own.
+//! Work beside reconciliation, for which a reconcile waits only a moment: a result that comes later triggers another
+//! reconcile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,21 +9,21 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::boundary::{Panicked, Place, caught};
 
-/// How long later looks wait, which come because it has ended.
+/// The time that later reconciles wait: the end of the work has triggered them.
 const INSTANT: Duration = Duration::from_millis(10);
 
-/// See the module.
+/// A task that runs beside reconciliation.
 pub(super) struct BackgroundTask<T> {
     task: AbortOnDropHandle<Result<T, Panicked>>,
-    /// Set by whichever comes first, the end or the look that goes on without it: the other one sees to it that what came of
-    /// it is told.
+    /// Set by whichever comes first: the end of the task, or a reconcile that goes on without it. Whichever comes second
+    /// makes sure that the result is used.
     parted: Arc<AtomicBool>,
-    /// Whether a look has gone on without it.
+    /// True if a reconcile went on without the result.
     left: bool,
 }
 
 impl<T: Send + 'static> BackgroundTask<T> {
-    /// Begins it. At its end `nudge` is called if no look waits for it any more.
+    /// Starts the work. When it ends, `nudge` is called if no reconcile waits for it any more.
     pub(super) fn begin(
         work: impl Future<Output = T> + Send + 'static,
         nudge: impl FnOnce() + Send + 'static,
@@ -39,8 +40,8 @@ impl<T: Send + 'static> BackgroundTask<T> {
         Self { task, parted, left: false }
     }
 
-    /// Waits so long the first time, and then hardly; `None`: it goes on. Not to be called again after its outcome. The error
-    /// says that it panicked.
+    /// Waits for the result: up to `patience` the first time, and for a moment after that. Returns `None` if the work
+    /// still runs. Must not be called again after it has returned a result. An error means that the work panicked.
     pub(super) async fn wait(&mut self, patience: Duration) -> Option<Result<T, Panicked>> {
         let patience = if self.left { INSTANT } else { patience };
         if let Ok(outcome) = tokio::time::timeout(patience, &mut self.task).await {
@@ -51,7 +52,7 @@ impl<T: Send + 'static> BackgroundTask<T> {
     }
 }
 
-/// A task that is not there any more, as at the end of the process, counts as one that panicked.
+/// A task that no longer exists, as at the end of the process, counts as one that panicked.
 fn flat<T>(outcome: Result<Result<T, Panicked>, tokio::task::JoinError>) -> Result<T, Panicked> {
     outcome.unwrap_or(Err(Panicked(Place::Background)))
 }

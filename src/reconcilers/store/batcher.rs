@@ -1,11 +1,11 @@
-//! Sweeps in quick succession are bundled: one record and one Event for all of them, so that deadlines that come thick
-//! do not flood the API server with Events. A sweep that comes alone is told at once.
+//! Batches sweeps in quick succession into one record and one Event, so that many deadlines at once do not flood the API
+//! server with Events. A single sweep is announced at once.
 
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-/// Sweeps that come sooner than this after another are bundled, for as long.
+/// Sweeps that begin sooner than this after another one are batched, for this long.
 const PACE: Duration = Duration::from_secs(5);
 
 /// The open and closed batches of one store. They share their ids with the records in `jobexec.sweeps`.
@@ -17,7 +17,7 @@ pub(super) struct SweepBatcher {
 }
 
 impl SweepBatcher {
-    /// The id of a sweep that begins now. `alone`: it is told at once, whatever came before it.
+    /// The id of a sweep that begins now. `alone`: the sweep is announced at once, whatever came before it.
     pub(super) fn id(&mut self, now: Instant, alone: bool) -> Uuid {
         self.close(now);
         if let Some((id, _)) = self.open.filter(|_| !alone) {
@@ -32,7 +32,7 @@ impl SweepBatcher {
         id
     }
 
-    /// Notes that a sweep failed something.
+    /// Records that a sweep failed at least one execution.
     pub(super) fn failed(&mut self, now: Instant) {
         self.last = Some(now);
     }
@@ -43,7 +43,7 @@ impl SweepBatcher {
         std::mem::take(&mut self.closed)
     }
 
-    /// When the open batch can be announced.
+    /// The time until the open batch can be announced.
     pub(super) fn closes_in(&self, now: Instant) -> Option<Duration> {
         self.open.map(|(_, until)| until.saturating_duration_since(now))
     }

@@ -1,4 +1,5 @@
-//! The breaker: a sweep that would end more executions than a person allows does not begin, until a person says so.
+//! The circuit breaker: a sweep that would end more executions than the spec allows does not begin until somebody resumes
+//! the store.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt as _;
@@ -12,27 +13,28 @@ use crate::session::session::Session;
 /// The reason of `EnforcementPaused` while the breaker is open.
 pub(super) const OPEN: &str = "BreakerOpen";
 
-/// A share of the running executions counts only where at least so many run.
+/// A percentage applies only if at least this many executions run.
 const SHARE_FROM: i64 = 20;
 
-/// What is known of the breaker.
+/// The state of the circuit breaker.
 #[derive(Default)]
 pub(super) struct Breaker {
-    /// Why it is open, if it is.
+    /// The reason why it is open, if it is.
     why: Option<String>,
-    /// The generation of the spec when that was last judged.
+    /// The generation of the spec that was last judged.
     generation: Option<i64>,
-    /// Whether it is known whether an operator before this one opened it.
+    /// True once the database was read: an operator before this one may have opened the breaker.
     known: bool,
     /// The value of the annotation that was last read.
     resumed: Option<String>,
-    /// Whether a person has let it go on, and no sweep has come to its end since: one that breaks off is not to wait for
-    /// a person again.
+    /// True if somebody has resumed the store and no sweep has finished since: a sweep that breaks off must not wait to
+    /// be resumed a second time.
     allowed: bool,
 }
 
 impl Breaker {
-    /// The database is asked again. Which spec was judged is not forgotten, since another one may close the breaker.
+    /// Reads the database again at the next reconcile. The generation that was judged is kept, since a new spec may close
+    /// the breaker.
     pub(super) fn ask_again(&mut self) {
         self.known = false;
     }
@@ -47,7 +49,7 @@ impl Breaker {
         self.why.as_deref()
     }
 
-    /// A sweep has come to its end: what was allowed once has been done.
+    /// Records that a sweep has finished, which uses up the permission to resume.
     pub(super) fn swept(&mut self) {
         self.allowed = false;
     }
@@ -58,12 +60,12 @@ impl Breaker {
     }
 }
 
-/// What the circuit breaker decides.
+/// The decision of the circuit breaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Sweep.
     Closed,
-    /// A person has closed it, and no sweep has come to its end since: sweep, however many are stale.
+    /// Somebody has resumed the store, and no sweep has finished since: sweep, however many executions are stale.
     Resumed,
     /// It has just opened: do not sweep, for this reason.
     JustOpened(String),
@@ -71,7 +73,7 @@ pub(super) enum Verdict {
     Open(String),
 }
 
-/// Judges, and notes in the database what came of it.
+/// Judges the stale executions, and records the outcome in the database.
 pub(super) async fn judge(
     store: &ExecutionStore,
     session: &Session,
@@ -82,7 +84,7 @@ pub(super) async fn judge(
     let told = find(&status.conditions, ConditionType::EnforcementPaused)
         .filter(|condition| condition.reason == OPEN);
     if !breaker.known || breaker.why.is_some() {
-        // A person may have closed it in the database.
+        // Somebody may have closed it in the database.
         breaker.why = match session.ledger {
             Ledger::Tables { store_id, .. } => {
                 session.database.within(ledger::breaker::paused(&session.database, store_id)).await?
@@ -92,7 +94,7 @@ pub(super) async fn judge(
                 breaker.why.take().or_else(|| told.map(|condition| condition.message.clone()))
             }
         };
-        // The spec may have changed while no operator was there.
+        // The spec may have changed while no operator ran.
         breaker.generation =
             breaker.generation.or_else(|| told.and_then(|condition| condition.observed_generation));
         breaker.known = true;
@@ -102,14 +104,14 @@ pub(super) async fn judge(
         && breaker.resumed.as_ref() != Some(request)
         && status.observed_resume.as_ref() != Some(request)
     {
-        // Said while nothing was stopped it allows nothing: an object may be made with the annotation of another one.
+        // While nothing is paused, the annotation allows nothing: it may have been copied with the object.
         if breaker.why.is_some() {
-            // Kept before it is noted: it may be noted and not be heard of.
+            // Set before it is recorded: the database may record it without the answer arriving here.
             breaker.allowed = true;
             note(session, None).await?;
             breaker.why = None;
         }
-        // It is read only now: where it could not be noted the next look reads it again.
+        // Set last: if the database could not record it, the next reconcile reads the annotation again.
         breaker.resumed = Some(request.clone());
         if breaker.allowed {
             breaker.generation = generation;
@@ -117,7 +119,7 @@ pub(super) async fn judge(
         }
     }
     let same_spec = breaker.generation.is_none_or(|judged| Some(judged) == generation);
-    // It was allowed under another spec, or another operator has opened it since.
+    // The permission was given under another spec, or another operator has opened the breaker since.
     breaker.allowed &= same_spec && breaker.why.is_none();
     if let Some(why) = breaker.why.clone().filter(|_| same_spec) {
         breaker.generation = generation;
@@ -151,7 +153,7 @@ async fn note(session: &Session, why: Option<&str>) -> Result<(), DbError> {
     Ok(())
 }
 
-/// How many executions a sweep may end, and of how many running ones where that is a share.
+/// The number of executions that a sweep may end, and the number of running executions if the limit is a percentage.
 async fn limit(
     store: &ExecutionStore,
     session: &Session,
@@ -163,7 +165,7 @@ async fn limit(
     match &store.spec.max_failures_per_sweep {
         IntOrString::Int(limit) => Ok(Some((i64::from(*limit), None))),
         IntOrString::String(share) => {
-            // The API server has checked that it is one.
+            // The API server has validated the percentage.
             let percent: i64 = share.trim_end_matches('%').parse().unwrap_or(100);
             let running = observe::running(&session.database, &session.mapping);
             let running = session.database.within(running).await?;

@@ -30,7 +30,8 @@ pub(super) async fn connect(
     if state.for_object(&store.uid().unwrap_or_default()) {
         handle.forget_object();
     }
-    // First of all: an annotation that the object was made with must be known as such before any condition is written.
+    // This comes first: an annotation that the object was created with must be recognized before any condition is
+    // written.
     let adopt = adoption::asked(store, state);
     let credentials = credentials(context, store, handle).await?;
     let described = (state.uid.clone(), store.metadata.generation, credentials.clone());
@@ -47,7 +48,7 @@ pub(super) async fn connect(
     check_duplicate_store(context, store, connected)
 }
 
-/// The credentials, as last read. They are read again while the status is written, from time to time.
+/// The credentials, as last read. The publisher reads them again from time to time.
 async fn credentials(
     context: &Context,
     store: &ExecutionStore,
@@ -61,14 +62,14 @@ async fn credentials(
     Ok(read)
 }
 
-/// The open session, unless what it was opened with has changed.
+/// The open session, unless validation finds that something has changed since it was opened.
 async fn reuse(
     store: &ExecutionStore,
     session: Arc<Session>,
     state: &mut StoreState,
 ) -> Result<Option<Connected>, NotReady> {
     let checked = state.session.checked.is_some_and(|at| at.elapsed() < REVALIDATE_AFTER);
-    // What keeps rows from being changed or recorded may be mended at any time.
+    // Whatever prevents rows from being changed or recorded may be repaired at any time.
     if checked && session.whole() {
         return Ok(Some(Connected { session, opened: false }));
     }
@@ -78,7 +79,7 @@ async fn reuse(
             Ok(Some(Connected { session, opened: false }))
         }
         Ok(false) => Ok(None),
-        // Others use all connections. The next reconcile asks again.
+        // All connections are in use. The next reconcile checks again.
         Err(busy) if busy.is_busy() => Ok(Some(Connected { session, opened: false })),
         Err(error) => Err(error),
     }
@@ -108,7 +109,7 @@ async fn open(
     let tally = handle.tally.clone();
     let opened = Session::open(&context.pools, store, before, &described.2, tally, changed).await;
     state.outage = match &opened {
-        // Nobody can write a heartbeat to it either.
+        // Workers cannot write a heartbeat to a read-only database either.
         Ok(session) => session.read_only,
         Err(NotReady::Database(error)) => outage || !error.answered(),
         Err(_) => outage,
@@ -124,7 +125,7 @@ async fn open(
     Ok(Connected { session, opened: true })
 }
 
-/// Where nothing records which store manages the table, at least no two stores of this operator may.
+/// Rejects a table that another store of this operator manages, if no ledger records the claim.
 fn check_duplicate_store(
     context: &Context,
     store: &ExecutionStore,

@@ -9,18 +9,18 @@ use crate::session::context::{Context, StoreRef};
 
 /// The store controller.
 pub struct StoreController {
-    /// What all controllers share.
+    /// The state that all controllers share.
     pub context: Arc<Context>,
     workers: Mutex<HashMap<StoreRef, Arc<Worker>>>,
 }
 
 impl StoreController {
-    /// A controller without any worker.
+    /// Returns a controller without any worker.
     pub fn new(context: Arc<Context>) -> Self {
         Self { context, workers: Mutex::default() }
     }
 
-    /// The worker of a store, made at the first call.
+    /// The worker of a store, created at the first call.
     pub(super) fn worker(&self, store: &StoreRef) -> Arc<Worker> {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         let worker = || Arc::new(Worker::new(self.context.handle(store)));
@@ -32,7 +32,7 @@ impl StoreController {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).get(store).cloned()
     }
 
-    /// Releases the stores that exist no more, or that this operator takes no more.
+    /// Releases the stores that no longer exist, or that this operator no longer selects.
     pub(super) fn prune(&self) {
         self.context.prune_tallies();
         for (store, worker) in self.remove(|store| self.context.stores().get(store).is_none()) {
@@ -41,7 +41,7 @@ impl StoreController {
         }
     }
 
-    /// Transfers the stores that are no longer this replica's.
+    /// Transfers the stores that another replica now owns.
     pub(super) fn transfer(&self) {
         for (store, worker) in self.remove(|store| !self.context.owns_key(store)) {
             tracing::info!(%store, "another replica manages the store now");
@@ -51,13 +51,13 @@ impl StoreController {
         }
     }
 
-    /// Transfers the stores that are another replica's now, and reconciles its own.
+    /// Transfers the stores that another replica now owns, and enqueues the stores of this one.
     pub fn rebalance(&self) {
         self.transfer();
         self.context.enqueue_all();
     }
 
-    /// Takes out the workers of the stores for which `is_lost` is true, with their handles.
+    /// Removes the workers of the stores for which `is_lost` is true, with their handles.
     fn remove(&self, is_lost: impl Fn(&StoreRef) -> bool) -> Vec<(StoreRef, Arc<Worker>)> {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         let lost: Vec<(StoreRef, Arc<Worker>)> = workers.extract_if(|store, _| is_lost(store)).collect();

@@ -1,4 +1,4 @@
-//! The counts that only people need: counted beside enforcement, seldom, and never in its way.
+//! The counts that enforcement does not need: counted beside it, seldom, and without delaying it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,43 +15,43 @@ use crate::session::session::Session;
 /// Counting keeps the server busy for at most 5 % of the time.
 const SHARE: u32 = 20;
 
-/// How long a look waits for counts, so that those that come soon are told with what they belong to; a later look
-/// tells the others.
+/// The time for which a reconcile waits for counts, so that counts that are ready soon are published with the state they
+/// belong to. A later reconcile publishes the others.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// How often counts are kept, at the most. The first ones are those of a session that has lasted for so long.
+/// The shortest time between two samples. The first sample is taken once the session has lasted this long.
 const SAMPLE: Duration = Duration::from_mins(1);
 
 /// Takes the counts of one session.
 #[derive(Default)]
 pub(super) struct CountsCollector {
     known: HealthCounts,
-    /// When they were last asked for, and when the whole table was.
+    /// The time when the counts were last requested, and when those of the whole table were.
     asked: Option<Instant>,
     asked_all: Option<Instant>,
-    /// When counts were last kept, or their session was first counted.
+    /// The time when a sample was last stored, or when this session was first counted.
     kept: Option<Instant>,
     took: Duration,
-    /// Whether the table is known to have changed since.
+    /// True if the table is known to have changed since.
     outdated: bool,
-    /// Not looked for again and again: that would keep a server from taking them that many stores share.
+    /// Kept until it ends: a query that is cancelled and restarted would never finish on a server that many stores share.
     under_way: Option<BackgroundTask<(HealthCounts, Duration)>>,
     retention: RetentionTask,
 }
 
-/// What a look asks of the counts.
+/// The reason to take counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ChangeKind {
     /// Nothing happened.
     None,
-    /// Executions were failed, the table said that it changed, or other rules are in force.
+    /// Executions were failed, the table reported a change, or the rules in effect changed.
     Changed,
-    /// A person asked for a sweep, and wants to see all of it.
+    /// Somebody requested a sweep, and expects complete counts.
     Requested,
 }
 
 impl CountsCollector {
-    /// What is known, after taking what is due.
+    /// Takes the counts that are due, and returns the latest ones.
     pub(super) async fn counts(
         &mut self,
         store: &ExecutionStore,
@@ -72,13 +72,13 @@ impl CountsCollector {
             && let Some(taken) = under_way.wait(PATIENCE).await
         {
             self.under_way = None;
-            // What was known says nothing of now. The next ones are taken at the next poll.
+            // The previous counts do not describe the present. The next poll takes new ones.
             (self.known, self.took) = taken.unwrap_or_default();
         }
         self.known.clone()
     }
 
-    /// When a look is wanted for the counts alone.
+    /// The time until a reconcile is needed for the counts alone.
     pub(super) fn wants_reconcile_in(&self) -> Option<Duration> {
         if self.under_way.is_some() {
             return None;
@@ -87,13 +87,13 @@ impl CountsCollector {
     }
 
     fn due(&self, store: &ExecutionStore) -> bool {
-        // A little less than the poll interval, so that each poll takes them.
+        // Slightly less than the poll interval, so that each poll takes them.
         let every = store.spec.poll_interval.get().mul_f64(0.9);
         let waited = self.asked.is_none_or(|at| at.elapsed() >= every);
         (self.outdated || waited) && self.rest().is_zero()
     }
 
-    /// How long the server has still to be left alone.
+    /// The time for which the server must still be spared.
     fn rest(&self) -> Duration {
         self.asked.map_or(Duration::ZERO, |at| (self.took * SHARE).saturating_sub(at.elapsed()))
     }

@@ -11,7 +11,7 @@ use crate::db::DbError;
 use crate::db::sweep::Trigger;
 use crate::session::session::Session;
 
-/// What to do.
+/// The action to take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     /// Sweep, for this reason.
@@ -22,7 +22,7 @@ pub(super) enum Decision {
     BreakerOpen(String),
 }
 
-/// Decides. `may_write`: what is stale may be ended.
+/// Decides. `may_write`: stale executions may be ended.
 pub(super) async fn decide(
     store: &ExecutionStore,
     session: &Session,

@@ -1,5 +1,5 @@
-//! Gathers evidence that time alone does not give, and tells of executions that run for long: at each poll, but so
-//! seldom on a large table that it keeps the database busy for at most 5 % of the time.
+//! Gathers evidence other than deadlines, and reports executions that run for long: at each poll, but on a large table so
+//! seldom that it keeps the database busy for at most 5 % of the time.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -16,46 +16,47 @@ use crate::runtime::cluster::Cluster;
 use crate::session::session::Session;
 use crate::session::workloads::{self, Unknown};
 
-/// At most 5 % of the time.
+/// Gathering evidence keeps the server busy for at most 5 % of the time.
 const SHARE: u32 = 20;
 
-/// How long a look waits for Kubernetes to say which workloads there are: what comes later counts at the next look, so that
-/// no deadline waits for it.
+/// The time for which a reconcile waits for Kubernetes to list the workloads. A list that comes later counts at the next
+/// reconcile, so that no deadline waits for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 type Listed = Result<Workloads, Unknown>;
 
-/// When evidence was last gathered.
+/// Collects the evidence of one store.
 #[derive(Default)]
 pub(super) struct EvidenceCollector {
-    /// Kubernetes is being asked for workloads.
+    /// The workloads are being listed.
     listing: Option<BackgroundTask<Listed>>,
     last: Option<(Instant, Duration)>,
     asked: bool,
-    /// Before which record to look for executions that were finished after all.
+    /// The id of the record before which the search for executions that finished late continues.
     late: Option<i64>,
-    /// The server as it was at the last look.
+    /// The state of the server at the last reconcile.
     watch: Watch,
-    /// Why some of it does not count at present, if it does not: a reason and a message.
+    /// The reason and the message if some of the evidence does not count at present.
     pub(super) unavailable: Option<(&'static str, String)>,
 }
 
 impl EvidenceCollector {
-    /// Whether it is time.
+    /// Reports whether evidence is due.
     pub(super) fn is_due(&self, store: &ExecutionStore) -> bool {
-        // A little less than the poll interval, so that each poll does it.
+        // Slightly less than the poll interval, so that each poll gathers it.
         let every = store.spec.poll_interval.get().mul_f64(0.9);
         self.asked
             || self.listing.is_some()
             || self.last.is_none_or(|(at, took)| at.elapsed() >= every.max(took * SHARE))
     }
 
-    /// The next look gathers evidence, whenever it comes.
+    /// Makes the next reconcile gather evidence, whenever it comes.
     pub(super) fn ask(&mut self) {
         self.asked = true;
     }
 
-    /// Gathers it. Returns whether it could; else what could not be seen does not count, and everything else goes on.
+    /// Gathers evidence. Returns whether that succeeded: if not, evidence other than deadlines does not count, and
+    /// everything else goes on.
     pub(super) async fn gather(
         &mut self,
         cluster: &Cluster,
@@ -83,8 +84,7 @@ impl EvidenceCollector {
         gathered.is_ok()
     }
 
-    /// Which workloads there are; `None`: Kubernetes is still being asked, and the store is looked at again when it has
-    /// answered.
+    /// The workloads that exist. `None`: Kubernetes is still being queried, and its answer triggers another reconcile.
     async fn listed(
         &mut self,
         cluster: &Cluster,
@@ -103,7 +103,7 @@ impl EvidenceCollector {
         listed.ok()
     }
 
-    /// Notes that lost heartbeats do not count at present, beside what else does not.
+    /// Records that lost heartbeats do not count at present, in addition to anything else that does not.
     fn hold(&mut self, store: &ExecutionStore, held: &impl Display) {
         tracing::warn!(store = store.name_any(), %held, "lost heartbeats do not count at present");
         self.unavailable = Some(match self.unavailable.take() {
@@ -112,7 +112,7 @@ impl EvidenceCollector {
         });
     }
 
-    /// Notes that evidence does not count at present.
+    /// Records that evidence does not count at present.
     pub(super) fn fail(&mut self, store: &ExecutionStore, reason: &'static str, error: &impl Display) {
         tracing::warn!(store = store.name_any(), reason, %error, "evidence other than deadlines does not count at present");
         self.unavailable = Some((reason, error.to_string()));
@@ -147,7 +147,7 @@ impl EvidenceCollector {
         session.note_heartbeats(self.watch.seen());
         Self::look_for_again(session, judge).await?;
         let warned = match database.within(warnings::update(database, judge, &session.ledger)).await {
-            // Nobody is told of what cannot be recorded; evidence counts all the same.
+            // Warnings that cannot be recorded are not reported; evidence counts nevertheless.
             Err(DbError::Own(fault)) => {
                 session.note_fault(Some(fault));
                 Vec::new()
@@ -172,7 +172,7 @@ impl EvidenceCollector {
         Ok(())
     }
 
-    /// Finds executions that were run again with the start that they had.
+    /// Finds executions that run again with the same start time.
     async fn look_for_again(session: &Session, judge: &Judge<'_>) -> Result<(), DbError> {
         let database = &session.database;
         let found = async {
@@ -180,7 +180,7 @@ impl EvidenceCollector {
             if judge.effective_rules.may_alert_only() { again::note(database, judge).await } else { Ok(()) }
         };
         match database.within(found).await {
-            // What cannot be noted takes no evidence away.
+            // A failure to record them removes no evidence.
             Err(DbError::Own(fault)) => {
                 session.note_fault(Some(fault));
                 Ok(())
@@ -194,8 +194,8 @@ impl EvidenceCollector {
         }
     }
 
-    /// Finds some of the executions that were finished although they had been ended. That it could not be looked is no reason
-    /// to stop anything else.
+    /// Finds some of the executions that finished although they had been ended. A failure to search for them stops
+    /// nothing else.
     async fn look_for_late(&mut self, store: &ExecutionStore, session: &Session) {
         let database = &session.database;
         let step = late::step(database, &session.mapping, &session.ledger, self.late);

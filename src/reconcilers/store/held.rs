@@ -1,4 +1,4 @@
-//! The stale executions that other transactions hold: since when, and by whom.
+//! The stale executions that other transactions hold: since when, and which sessions hold them.
 
 use super::state::StoreState;
 use crate::db::held::{self, Held};
@@ -7,8 +7,8 @@ use crate::db::sweep::Refused;
 use crate::db::{Judge, Ledger};
 use crate::session::session::Session;
 
-/// The stale executions that this sweep and those of the last minutes have passed over, since another transaction holds them.
-/// `None`: there is nothing noted of any. That it could not be noted is no reason to stop anything else.
+/// Records the stale executions that this sweep and those of the last minutes have passed over because another
+/// transaction holds them. Returns `None` if nothing is recorded. A failure to record them stops nothing else.
 pub(super) async fn note_held(
     session: &Session,
     state: &StoreState,
@@ -34,7 +34,7 @@ pub(super) async fn note_held(
     })
 }
 
-/// Forgets who held stale executions: nothing is stale, or nobody sweeps.
+/// Deletes the records of held executions: nothing is stale, or the store is not swept.
 pub(super) async fn forget_held(session: &Session, state: &StoreState) -> Option<Vec<Held>> {
     let Ledger::Tables { store_id, .. } = session.ledger else { return None };
     if state.passed_over.is_none() && state.noted || session.read_only || session.is_follower() {

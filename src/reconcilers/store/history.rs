@@ -1,4 +1,4 @@
-//! Asks history for the policies that want to know, beside enforcement and one after the other.
+//! Refreshes the timeouts that policies compute from history, beside enforcement and one after the other.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,26 +12,26 @@ use crate::db::history::{self, Question};
 use crate::session::rules::EffectiveRules;
 use crate::session::session::Session;
 
-/// How long a look waits for a policy that was never answered, so that nothing is judged without its timeout.
+/// The time for which a reconcile waits for a timeout that was never computed, so that nothing is judged without it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The pause before a question is asked again that could not be answered.
+/// The pause before a failed query is tried again.
 const RETRY: Duration = Duration::from_mins(1);
 
-/// So much later than the last look an answer may be.
+/// The most that the time of a computed timeout may lie ahead of the last reconcile.
 const CLOCK: TimeDelta = TimeDelta::hours(1);
 
-/// Asks, on behalf of one session.
+/// Refreshes the computed timeouts of one session.
 #[derive(Default)]
 pub(super) struct HistoryRefresher {
-    /// When each policy last asked, by its UID, and in which generation.
+    /// The generation and the time of each policy's last query, by the UID of the policy.
     asked: HashMap<String, (i64, Instant)>,
     under_way: Option<AbortOnDropHandle<()>>,
 }
 
 impl HistoryRefresher {
-    /// Has asked what is due; waits for answers only where there never was one. `answered` is called when there are new
-    /// ones. Returns whether there are new ones already.
+    /// Starts the queries that are due, and waits only for timeouts that were never computed. `answered` is called when
+    /// there are new ones. Returns whether there are new ones already.
     pub(super) async fn ask(
         &mut self,
         store: &str,
@@ -55,7 +55,7 @@ impl HistoryRefresher {
             let asking: Vec<String> = questions.iter().map(|q| q.uid.clone()).collect();
             let (store, session) = (store.to_owned(), session.clone());
             self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-                // Asked again after a pause, as after an error.
+                // If it panics, it is tried again after a pause, as after an error.
                 let asked = caught(Place::Background, ask_all(&store, &session, due, &asking)).await;
                 if asked.unwrap_or(false) {
                     answered();
@@ -66,7 +66,7 @@ impl HistoryRefresher {
             let history = session.history();
             questions.iter().any(|q| !history.contains_key(&q.uid))
         };
-        // Once: no deadline waits again and again for a question that takes its time.
+        // Waits only once: no deadline waits repeatedly for a slow query.
         if let Some(task) = &mut self.under_way
             && ask
             && unanswered()
@@ -82,7 +82,7 @@ impl HistoryRefresher {
             return false;
         }
         session.history().get(&question.uid).is_none_or(|counts| {
-            // One from the future is none: somebody has changed it, or the database's clock.
+            // A time in the future is invalid: somebody has changed it, or the clock of the database has changed.
             counts.generation != question.generation
                 || counts.computed_at > now + CLOCK
                 || now - counts.computed_at >= question.spec.refresh_interval.to_chrono()
@@ -90,8 +90,8 @@ impl HistoryRefresher {
     }
 }
 
-/// Returns whether anything was answered. That history cannot be asked is no reason to stop anything else: what it said
-/// before stays.
+/// Computes the timeouts, and returns whether there is a new one. A failure stops nothing else: the last computed
+/// timeouts stay in effect.
 async fn ask_all(store: &str, session: &Session, due: Vec<Question>, asking: &[String]) -> bool {
     let _reading = session.database.reading().await;
     let database = &session.database;

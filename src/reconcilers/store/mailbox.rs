@@ -1,4 +1,5 @@
-//! The place between reconciling a store and writing its status: the latest update wins, so it never grows, and nobody waits at it.
+//! The place between reconciling a store and writing its status: the latest update wins, so it never grows and nothing
+//! waits.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,14 +12,14 @@ use super::swept::{SAMPLE, Swept};
 use crate::api::{ExecutionStore, ExecutionStoreStatus};
 use crate::session::session::Session;
 
-/// A status to be written, and sweeps to be announced.
+/// A status to write, and sweeps to announce.
 pub(super) struct StatusUpdate {
-    /// The store as it was then.
+    /// The store as it was reconciled.
     pub(super) store: ExecutionStore,
     pub(super) status: ExecutionStoreStatus,
-    /// The session that knows which sweeps are not announced yet.
+    /// The session that records which sweeps are not announced yet.
     pub(super) session: Option<Arc<Session>>,
-    /// Whether there may be such sweeps.
+    /// True if there may be such sweeps.
     pub(super) announce: bool,
     /// The sweeps that have ended since the last update.
     pub(super) closed: Vec<Uuid>,
@@ -26,13 +27,13 @@ pub(super) struct StatusUpdate {
     pub(super) unrecorded: Option<Unrecorded>,
 }
 
-/// Executions that were failed where nothing is recorded, for an Event.
+/// Executions that were failed without a record, for an Event.
 pub(super) struct Unrecorded {
-    /// The sweep, or the last of them.
+    /// The id of the sweep, or of the last of them.
     pub(super) sweep: Uuid,
     /// The number of executions.
     pub(super) failed: u64,
-    /// The first few.
+    /// The first few executions.
     pub(super) first: Vec<String>,
 }
 
@@ -54,7 +55,7 @@ impl StatusUpdate {
         }
     }
 
-    /// Takes over what `older` would have announced. The status needs nothing of the older one: it was computed from it.
+    /// Takes over the announcements of `older`. Its status is not needed: this one was computed from it.
     fn coalesce(mut self, mut older: Self) -> Self {
         if self.store.uid() == older.store.uid() {
             self.closed.append(&mut older.closed);
@@ -74,7 +75,7 @@ impl Unrecorded {
         }
     }
 
-    /// Both as one.
+    /// The sum of both.
     pub(super) fn sum(older: Option<Self>, newer: Option<Self>) -> Option<Self> {
         match (older, newer) {
             (Some(older), Some(newer)) => {
@@ -98,13 +99,13 @@ pub(super) struct Mailbox {
 #[derive(Default)]
 struct State {
     pending: Option<Box<StatusUpdate>>,
-    /// Whether a publisher runs that will take the pending update.
+    /// True while a publisher runs that will take the pending update.
     busy: bool,
     closed: bool,
 }
 
 impl Mailbox {
-    /// Puts an update in place of the pending one. Returns whether a publisher has to be started.
+    /// Replaces the pending update. Returns whether a publisher must be started.
     pub(super) fn push(&self, update: StatusUpdate) -> bool {
         let mut state = self.state();
         if state.closed {
@@ -119,7 +120,7 @@ impl Mailbox {
         !std::mem::replace(&mut state.busy, true)
     }
 
-    /// Takes the pending update. A publisher that gets none must end.
+    /// Takes the pending update. A publisher that gets `None` must end.
     pub(super) fn pop(&self) -> Option<StatusUpdate> {
         let mut state = self.state();
         let pending = state.pending.take();
@@ -132,7 +133,7 @@ impl Mailbox {
         self.pushed.notified().await;
     }
 
-    /// Gives back an update that could not be published; a newer one wins.
+    /// Puts back an update that could not be published; a newer one wins.
     pub(super) fn requeue(&self, update: StatusUpdate) {
         let mut state = self.state();
         if !state.closed {
@@ -140,8 +141,8 @@ impl Mailbox {
         }
     }
 
-    /// Gives back an update that need not be published now, and makes the next push start a publisher. Returns whether this
-    /// publisher must end: a newer update may have come meanwhile, which counts on it.
+    /// Puts back an update that need not be published now, and makes the next push start a publisher. Returns whether this
+    /// publisher must end: it must not if a newer update has come meanwhile, which relies on it.
     pub(super) fn park(&self, update: StatusUpdate) -> bool {
         let mut state = self.state();
         let newer = state.pending.is_some();
@@ -152,7 +153,7 @@ impl Mailbox {
         !newer
     }
 
-    /// The store is gone: there is no status to write.
+    /// Closes the mailbox of a deleted store, which has no status to write.
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
@@ -165,7 +166,7 @@ impl Mailbox {
 }
 
 impl State {
-    /// A pending update is newer.
+    /// Keeps the update, or merges it into a pending one, which is newer.
     fn put_back(&mut self, update: StatusUpdate) {
         let update = match self.pending.take() {
             Some(newer) => newer.coalesce(update),

@@ -1,4 +1,4 @@
-//! The store controller: reconciles stores (`reconcile`), computes their status (`status`) and publishes it apart from that
+//! The store controller: reconciles stores (`reconcile`), computes their status (`status`) and publishes it independently
 //! (`mailbox`, `publisher`, `publish`).
 
 mod adoption;
@@ -52,20 +52,20 @@ use crate::telemetry;
 pub use controller::StoreController;
 pub use status::{unusable, with_counts};
 
-/// How it is called where reconciles are counted.
+/// The name of the controller in metrics and traces.
 const CONTROLLER: &str = "executionstore";
 
-/// How many stores are worked on at the same time: any number, so that those of one silent server hold up no others.
-/// Each has connections of its own.
+/// The number of stores that are reconciled at the same time: unlimited, so that the stores of one silent server do not
+/// delay others. Each has its own connections.
 const CONCURRENCY: u16 = 0;
 
-/// The pause for a store that another replica looks after. This one is told at once when it is to take it over.
+/// The pause for a store that another replica manages. A transfer enqueues the store at once.
 const NOT_OWNED_REQUEUE: Duration = Duration::from_mins(5);
 
-/// How patiently an object that cannot be decoded is told so: as after this many failures.
+/// The pause for an object that cannot be decoded is that after this many failures.
 const RETRY: u32 = 5;
 
-/// How stores are watched: only those that the operator takes.
+/// The watch for stores: only those that the operator selects.
 pub fn watched(scope: &Scope) -> watcher::Config {
     let config = watcher::Config::default().page_size(PAGE);
     if scope.stores.selects_all() { config } else { config.labels_from(&scope.stores) }
@@ -82,13 +82,13 @@ pub async fn run(
     let events = controller.clone();
     let stores = seen
         .inspect(move |event| {
-            // One object must not end the watch of all; the next reconcile or list makes up for what is missed here.
+            // One object must not end the watch for all of them. The next reconcile or list makes up for a missed event.
             if let Ok(event) = event {
                 let _ = caught_now(Place::Watch, || handle_event(&events, event));
             }
         })
         .applied_objects()
-        // A status written by this controller must not bring it back at once; a new spec or annotation must.
+        // A status written by this controller must not trigger a reconcile at once; a new spec or annotation must.
         .predicate_filter(
             predicates::generation.combine(predicates::annotations).combine(usable),
             PredicateConfig::default().ttl(REMEMBERED),
@@ -98,12 +98,12 @@ pub async fn run(
         .reconcile_on(queue.stream())
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(measured, failed, controller)
-        // What becomes of each object is logged where it happens.
+        // The result for each object is logged where it happens.
         .for_each(|_| async {})
         .await;
 }
 
-/// Does what a change of an object means beside its reconcile.
+/// Handles the effects of a change that a reconcile does not cover.
 fn handle_event(controller: &StoreController, event: &watcher::Event<Guarded<ExecutionStore>>) {
     let context = &controller.context;
     match event {
@@ -116,7 +116,7 @@ fn handle_event(controller: &StoreController, event: &watcher::Event<Guarded<Exe
         watcher::Event::Apply(store) | watcher::Event::InitApply(store) => {
             let key = ObjectRef::from_obj(store);
             if store.0.is_ok() && controller.known_worker(&key).is_none() && context.owns_key(&key) {
-                // A store that is back by a label alone is nothing new to the filter of the controller.
+                // The filter of the controller ignores a store that is selected again by a label alone.
                 context.queue.stores.add(key);
             }
         }
@@ -130,7 +130,7 @@ async fn measured(
 ) -> Result<Action, ReconcileError> {
     let span = telemetry::reconcile(CONTROLLER, guarded.meta().namespace.as_deref(), &guarded.name_any());
     let work = async {
-        // kube ends the process for a reconcile that panics.
+        // kube ends the process if a reconcile panics.
         let reconciled =
             async { caught(Place::Store, Box::pin(reconcile(guarded.clone(), &controller))).await? };
         match controller.context.metrics.measure(CONTROLLER, reconciled).await {
@@ -163,7 +163,7 @@ async fn reconcile(
     let mut state = worker.state.lock().await;
     let is_current = || controller.known_worker(&key).is_some_and(|known| Arc::ptr_eq(&known, &worker));
     if !context.owns_key(&key) || !is_current() {
-        // It has changed hands, or is gone, while its turn was waited for.
+        // The store was transferred or deleted while this reconcile waited.
         return Ok(Action::requeue(Duration::ZERO));
     }
     let result = Box::pin(reconcile::reconcile(context, store, &worker.handle, &mut state)).await;

@@ -1,4 +1,5 @@
-//! Stage 3, observe: gathers evidence where that is due, and asks the database what is stale and when the next deadline is.
+//! Stage 3, observe: gathers evidence if it is due, and reads the stale executions and the next deadline from the
+//! database.
 
 use std::sync::Arc;
 
@@ -15,23 +16,23 @@ use crate::runtime::cluster::Cluster;
 use crate::session::rules::EffectiveRules;
 use crate::session::session::Session;
 
-/// What was observed.
+/// The outcome of the stage.
 pub(super) struct Observed {
-    /// The rules by which it was judged.
+    /// The rules that executions were judged by.
     pub(super) rules: Arc<EffectiveRules>,
-    /// Whether evidence other than deadlines counts.
+    /// True if evidence other than deadlines counts.
     pub(super) evidence: bool,
     pub(super) pulse: Pulse,
 }
 
 impl Observed {
-    /// The predicate by which it was judged.
+    /// The predicate that executions were judged by.
     pub(super) fn judge<'a>(&'a self, session: &'a Session) -> Judge<'a> {
         session.judge(&self.rules).with_evidence(self.evidence)
     }
 }
 
-/// Observes the store. `may_write`: what is stale may be ended.
+/// Observes the store. `may_write`: stale executions may be ended.
 pub(super) async fn observe(
     cluster: &Cluster,
     store: &ExecutionStore,
@@ -42,7 +43,7 @@ pub(super) async fn observe(
 ) -> Result<Observed, DbError> {
     let gathered = gather(cluster, store, session, state, &rules, may_write).await;
     let (evidence, pulse) = match pulse(store, session, &rules, gathered).await {
-        // Evidence that cannot be judged is no reason to miss a deadline.
+        // Evidence that cannot be evaluated is no reason to miss a deadline.
         Err(error) if gathered && error.answered() => {
             session.tally.failed(error.reason());
             state.evidence.fail(store, error.reason(), &error);
@@ -54,7 +55,7 @@ pub(super) async fn observe(
     if !may_write || observed.pulse.stale == 0 {
         return Ok(observed);
     }
-    // An execution is ended all the same if this cannot be noted.
+    // A failure to record this does not prevent an execution from being ended.
     if let Err(error) =
         session.database.within(again::note(&session.database, &observed.judge(session))).await
     {
@@ -78,7 +79,7 @@ pub(super) async fn pulse(
     session.database.within(observe::pulse(&session.database, &judge, horizon)).await
 }
 
-/// Gathers evidence where that is due. Returns whether it did.
+/// Gathers evidence if it is due. Returns whether evidence counts.
 async fn gather(
     cluster: &Cluster,
     store: &ExecutionStore,

@@ -1,5 +1,5 @@
-//! After a panic in a reconcile of a store: nothing that it may have left half changed is used again, the condition says so, and the
-//! next try comes ever later.
+//! Recovery after a panic in a reconcile of a store: state that may be half changed is discarded, the condition reports
+//! the panic, and the pause before the next try grows.
 
 use std::time::Duration;
 
@@ -17,10 +17,11 @@ use crate::kubernetes::error::ReconcileError;
 use crate::kubernetes::guarded::Guarded;
 use crate::session::not_ready::NotReady;
 
-/// Makes ready for the next try.
+/// Prepares the next try.
 ///
 /// # Errors
-/// There is nothing to make ready, or that panicked too: the object is tried again like one that cannot be written.
+/// Fails if there is no decoded store or no worker, or if the recovery panics too. The object is then retried as after a
+/// failed write.
 pub(super) async fn recover(
     guarded: &Guarded<ExecutionStore>,
     controller: &StoreController,
@@ -32,7 +33,7 @@ pub(super) async fn recover(
     Ok(Action::requeue(pause))
 }
 
-/// Returns the pause before the next try.
+/// Discards the state, and returns the pause before the next try.
 async fn forget_and_publish(
     controller: &StoreController,
     store: &ExecutionStore,
@@ -40,7 +41,7 @@ async fn forget_and_publish(
 ) -> Duration {
     let mut state = worker.state.lock().await;
     let handle = &worker.handle;
-    // The connections are closed for all who share them: it is not known on which of them it happened.
+    // The connections are closed for all stores that share them: it is not known on which of them the panic happened.
     handle.drop_session(true, state.notifier.leave());
     *state = state.after_panic();
     handle.keep_governed(None);
@@ -61,8 +62,9 @@ async fn forget_and_publish(
 }
 
 impl StoreState {
-    /// What counts after a panic: everything is learnt again, as after a restart, but for what nothing else knows. The breaker stays
-    /// as it is, since a database without the operator's tables does not keep it. Heartbeats count anew, as after an outage.
+    /// The state that stays valid after a panic. Everything else is learnt again, as after a restart, except for what only
+    /// this state holds. The breaker stays as it is, since a database without the operator's tables does not record it.
+    /// Heartbeats count from now on, as after an outage.
     fn after_panic(&mut self) -> Self {
         let mut breaker = std::mem::take(&mut self.breaker);
         breaker.ask_again();

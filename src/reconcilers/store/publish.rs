@@ -1,4 +1,4 @@
-//! Report: one status write where something changed, and Events of what changed.
+//! Writes the status if it has changed, and publishes Events about the changes.
 
 use std::time::{Duration, Instant};
 
@@ -22,13 +22,13 @@ use crate::kubernetes::guarded::{Named, Refused};
 use crate::kubernetes::managers::{FIELD_MANAGER, REFUSAL_MANAGER};
 use crate::runtime::cluster::Cluster;
 
-/// How old the counts in the status may become while nothing else changes.
+/// The age that counts in the status may reach while nothing else changes.
 const REFRESH: Duration = Duration::from_mins(1);
 
 /// The shortest time between two statuses that differ in counts only. Everything else is written at once.
 const MIN_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The conditions whose change is an Event.
+/// The conditions whose changes are published as Events.
 const TOLD: [ConditionType; 4] = [
     ConditionType::Ready,
     ConditionType::Healthy,
@@ -36,8 +36,8 @@ const TOLD: [ConditionType; 4] = [
     ConditionType::Consistent,
 ];
 
-/// Writes the status if it says anything new, then publishes what changed; or returns how long that should wait. An error is about
-/// the status: that Events are refused, for example by a quota, is no reason not to go on.
+/// Writes the status if it has news, then publishes the changes; or returns how long to wait with that. An error concerns
+/// the status: refused Events, for example by a quota, stop nothing else.
 pub(super) async fn publish(
     cluster: &Cluster,
     update: &mut StatusUpdate,
@@ -48,7 +48,8 @@ pub(super) async fn publish(
     published.unrecorded = Unrecorded::sum(published.unrecorded.take(), update.unrecorded.take());
     let (store, status) = (&update.store, &update.status);
     let before = published.status(cluster, store);
-    // The replica that manages the store writes its status; of the sweeps that were made here nobody else knows as soon.
+    // The replica that owns the store writes its status. Sweeps are announced here in any case, since no other replica
+    // knows of them as soon.
     if cluster.owns_store(store) && worth_writing(&before, status) {
         let wait = published.wrote.map_or(Duration::ZERO, |at| MIN_INTERVAL.saturating_sub(at.elapsed()));
         if !wait.is_zero() && only_counts(&before, status) && !cluster.stop.is_cancelled() {
@@ -58,7 +59,7 @@ pub(super) async fn publish(
         published.wrote = Some(Instant::now());
         published.written = Some((written.metadata.resource_version, status.clone()));
         for news in changes(&before, status) {
-            // The status says the same.
+            // The status holds the same information.
             if let Err(error) = events::publish(&cluster.client, &store.object_ref(&()), news).await {
                 tracing::warn!(store = store.name_any(), %error, "an Event could not be published");
             }
@@ -68,7 +69,7 @@ pub(super) async fn publish(
     Ok(None)
 }
 
-/// Announces sweeps, unless that failed a moment ago.
+/// Announces sweeps, unless the last try failed a moment ago.
 async fn announce_if_due(cluster: &Cluster, update: &StatusUpdate, published: &mut PublishedState) {
     if !published.unannounced || published.refused.is_some_and(|(_, again)| Instant::now() < again) {
         return;
@@ -83,7 +84,7 @@ async fn announce_if_due(cluster: &Cluster, update: &StatusUpdate, published: &m
     }
 }
 
-/// Whether nothing but counts tells two statuses apart.
+/// True if two statuses differ in counts only.
 fn only_counts(before: &ExecutionStoreStatus, after: &ExecutionStoreStatus) -> bool {
     let rest = |s: &ExecutionStoreStatus| {
         let reasons: Vec<_> =
@@ -102,7 +103,7 @@ async fn write(
     let api: Api<ExecutionStore> = Api::namespaced(cluster.client.clone(), &namespace);
     let patch = json!({
         "apiVersion": ExecutionStore::api_version(&()), "kind": ExecutionStore::kind(&()),
-        // An object made anew under the same name must not get the status of the old one.
+        // An object created again under the same name must not get the status of the old one.
         "metadata": {"uid": store.uid()},
         "status": status,
     });
@@ -110,7 +111,7 @@ async fn write(
     bounded(api.patch_status(&store.name_any(), &params, &Patch::Apply(patch))).await
 }
 
-/// Everything but the counts' timestamp counts at once; that alone only once it is old.
+/// True for any change but that of the counts' timestamp; for the timestamp alone once it is old.
 fn worth_writing(before: &ExecutionStoreStatus, after: &ExecutionStoreStatus) -> bool {
     let timestamp = |s: &ExecutionStoreStatus| s.metrics.as_ref().and_then(|m| m.timestamp.clone());
     let undated = |s: &ExecutionStoreStatus| {
@@ -127,7 +128,7 @@ fn worth_writing(before: &ExecutionStoreStatus, after: &ExecutionStoreStatus) ->
     }
 }
 
-/// One piece of news for each condition whose truth or reason changed; the first one ever only where it is bad.
+/// One Event for each condition whose status or reason changed; for a first status, only if it is bad.
 fn changes(before: &ExecutionStoreStatus, after: &ExecutionStoreStatus) -> Vec<News> {
     let news = |(type_, condition): (ConditionType, &Condition)| {
         let old = find(&before.conditions, type_);
@@ -155,8 +156,8 @@ fn changes(before: &ExecutionStoreStatus, after: &ExecutionStoreStatus) -> Vec<N
         .collect()
 }
 
-/// Tells of every sweep that changed something and was not told of yet: this one, and any that an operator made and
-/// did not live to announce. Returns whether none is left.
+/// Announces every sweep that changed something and is not announced yet: this one, and those that an earlier operator
+/// did not announce. Returns whether none is left.
 async fn announce(
     cluster: &Cluster,
     update: &StatusUpdate,
@@ -201,7 +202,7 @@ fn swept_news(sweep: uuid::Uuid, failed: u64, first: &[String]) -> News {
     }
 }
 
-/// Says of an object that cannot be used what is wrong with it. It is looked at again when it changes.
+/// Reports in the status why an object cannot be used. Its next change triggers a reconcile.
 pub(super) async fn unusable(cluster: &Cluster, refused: &Refused) -> Result<Action, ReconcileError> {
     let ObjectMeta { name, namespace, uid, .. } = refused.metadata.clone();
     tracing::warn!(store = name, error = %refused.cause, "an ExecutionStore cannot be used");

@@ -1,4 +1,4 @@
-//! What was published of a store, and what is still to be announced.
+//! The published state of a store, and the pending announcements.
 
 use std::time::{Duration, Instant};
 
@@ -10,29 +10,30 @@ use crate::api::{ExecutionStore, ExecutionStoreStatus};
 use crate::kubernetes::guarded::newer;
 use crate::runtime::cluster::Cluster;
 
-/// What was published of a store, and what is still to be announced.
+/// The published state of a store, and the pending announcements.
 #[derive(Default)]
 pub(super) struct PublishedState {
     pub(super) uid: String,
-    /// The status last written, and the version of the object with it.
+    /// The status last written, and the resource version of the object with it.
     pub(super) written: Option<(Option<String>, ExecutionStoreStatus)>,
-    /// When that was.
+    /// The time when the status was last written.
     pub(super) wrote: Option<Instant>,
-    /// Whether a sweep may still have to be announced.
+    /// True if a sweep may still have to be announced.
     pub(super) unannounced: bool,
-    /// Those that are known to have ended, and since when.
+    /// The sweeps that are known to have ended, and since when.
     pub(super) closed: Vec<(Uuid, Instant)>,
-    /// What was failed, is recorded nowhere, and was not announced yet.
+    /// The failed executions that are recorded nowhere and are not announced yet.
     pub(super) unrecorded: Option<Unrecorded>,
-    /// How often in a row an announcement failed, and when to try again.
+    /// The number of announcements that failed in a row, and when to try again.
     pub(super) refused: Option<(u32, Instant)>,
 }
 
-/// How long it is of use to know that a sweep has ended: after a minute without a batch everybody takes it for ended.
+/// The time for which the end of a sweep is remembered: a batch counts as ended for everyone a minute after its last
+/// sweep.
 const KNOWN: Duration = Duration::from_mins(2);
 
 impl PublishedState {
-    /// Notes sweeps that have ended. While Events are refused they do not become ever more.
+    /// Records sweeps that have ended. Old ones are dropped, so that refused Events do not let the list grow.
     pub(super) fn close(&mut self, sweeps: &mut Vec<Uuid>) {
         let now = Instant::now();
         self.closed.retain(|(_, since)| now.duration_since(*since) < KNOWN);
@@ -44,12 +45,12 @@ impl PublishedState {
         self.closed.iter().map(|(sweep, _)| *sweep).collect()
     }
 
-    /// All of them were announced.
+    /// Records that all sweeps were announced.
     pub(super) fn announced(&mut self) {
         self.closed.clear();
     }
 
-    /// The status of the store as it is now: the one that was written, as long as the cache has not caught up.
+    /// The current status of the store: the written one while the cache has not caught up.
     pub(super) fn status(&self, cluster: &Cluster, store: &ExecutionStore) -> ExecutionStoreStatus {
         let cached = cluster.store(&store.namespace().unwrap_or_default(), &store.name_any());
         let cached = cached.as_ref().and_then(|guarded| guarded.0.as_ref().ok());

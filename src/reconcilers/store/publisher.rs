@@ -1,5 +1,5 @@
-//! Stage 6, publish: one publisher a store writes its status and Events, one call after the other and apart from reconciles, so that
-//! no deadline ever waits for Kubernetes.
+//! Stage 6, publish: one publisher a store writes its status and Events, one call after the other and independently of
+//! reconciles, so that no deadline waits for Kubernetes.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::session::handle::StoreHandle;
 pub(super) struct Publisher {
     handle: Arc<StoreHandle>,
     pub(super) mailbox: Mailbox,
-    /// Held while it publishes.
+    /// Locked while it publishes.
     pub(super) published: tokio::sync::Mutex<PublishedState>,
 }
 
@@ -31,7 +31,7 @@ impl Publisher {
         Self { handle, mailbox: Mailbox::default(), published: tokio::sync::Mutex::default() }
     }
 
-    /// Publishes an update, after the one that is being published.
+    /// Publishes an update, after the one being published.
     pub(super) fn push(self: &Arc<Self>, cluster: &Arc<Cluster>, update: StatusUpdate) {
         if self.mailbox.push(update) {
             let (publisher, cluster) = (self.clone(), cluster.clone());
@@ -40,11 +40,11 @@ impl Publisher {
         }
     }
 
-    /// Publishes until nothing is pending. After a panic it goes on: if it just ended, no other publisher would be started.
+    /// Publishes until nothing is pending. After a panic it goes on: otherwise no other publisher would be started.
     async fn run(&self, cluster: &Cluster) {
         let mut panics = 0;
         while caught(Place::Report, Box::pin(self.publish_all(cluster))).await.is_err() {
-            // The written status is read again, and a sweep that may not have been announced is looked up in the database.
+            // The written status is read again, and the database is searched for sweeps that may not be announced.
             let mut published = self.published.lock().await;
             let uid = std::mem::take(&mut published.uid);
             *published = PublishedState { uid, unannounced: true, ..PublishedState::default() };
@@ -81,7 +81,7 @@ impl Publisher {
                 }
             };
             if !cluster.owns_store(&update.store) {
-                // Its new replica publishes the rest; should the store come back, the next reconcile does.
+                // The new owner publishes the rest. If the store comes back, the next reconcile does.
                 if self.mailbox.park(update) {
                     return;
                 }
@@ -90,16 +90,16 @@ impl Publisher {
             self.mailbox.requeue(update);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                // An update that could wait is published before the end; one that failed is published by the next operator.
+                // A delayed update is published before the end; one that failed is published by the next operator.
                 () = cluster.stop.cancelled() => if failures > 0 { return },
-                // Another update may say what cannot wait.
+                // Another update may hold a change that must not wait.
                 () = self.mailbox.changed(), if failures == 0 => {}
             }
         }
     }
 
-    /// Reads the Secrets again where that is due: each minute, and when there is no session, since the password may be why. The
-    /// next reconcile uses their new content; until it is known, the old one.
+    /// Reads the Secrets again if that is due: each minute, and while there is no session, since the password may be the
+    /// cause. The next reconcile uses the new content; until it is known, the old content stays in use.
     async fn refresh_credentials(&self, cluster: &Cluster, store: &ExecutionStore) {
         let handle = &self.handle;
         let Some(known) = handle.credentials(&store.spec.connection) else { return };

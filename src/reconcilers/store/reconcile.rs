@@ -1,5 +1,5 @@
-//! One reconcile of a store, a file a stage: connect → sync rules → observe → decide → apply → publish. It writes nothing to
-//! Kubernetes itself: its status is published apart from it.
+//! One reconcile of a store, with a file for each stage: connect → sync rules → observe → decide → apply → publish. It
+//! writes nothing to Kubernetes itself: the publisher writes the status independently.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,7 +63,7 @@ pub(super) async fn reconcile(
     }
 }
 
-/// The stages behind the session. Returns how far they came, and when to reconcile again.
+/// Runs the stages that need the session. Returns how far they came, and when to reconcile again.
 async fn pipeline(
     context: &Context,
     store: &ExecutionStore,
@@ -93,7 +93,7 @@ async fn pipeline(
     if let Some(swept) = &sweep {
         log_sweep(store, swept, &pulse, &counts);
     }
-    // Another try at rows that are still held is no news.
+    // Another try at rows that are still held is not reported.
     let sweep = sweep.filter(|swept| !state.note_stuck(swept, &pulse));
     let open = match decision {
         Decision::BreakerOpen(why) => Some(why),
@@ -108,8 +108,8 @@ async fn pipeline(
     Ok((Progress::Complete(Box::new(complete)), requeue_after))
 }
 
-/// Notes what was observed for the next reconcile. Returns whether the rules have changed, and whether that may have moved
-/// deadlines of executions that have no rule of their own.
+/// Stores the observation for the next reconcile. Returns whether the rules changed, and whether that may have moved
+/// deadlines of executions without a rule of their own.
 fn note(state: &mut StoreState, observed: &Observed) -> (bool, bool) {
     state.now = Some(observed.pulse.now);
     let last = state.session.effective_rules.replace(observed.rules.clone());
@@ -118,7 +118,7 @@ fn note(state: &mut StoreState, observed: &Observed) -> (bool, bool) {
     (rules_changed, moved)
 }
 
-/// There is no session.
+/// Handles the failure to get a session.
 fn not_ready(
     store: &ExecutionStore,
     handle: &StoreHandle,
@@ -129,7 +129,7 @@ fn not_ready(
         handle.tally.failed(error.reason());
     }
     handle.mark_reconciled();
-    // An attempt that got no connection of the pool has learnt nothing of the database.
+    // An attempt that got no connection from the pool has learnt nothing about the database.
     if !why.is_busy() {
         handle.drop_session(why.of_connection(), state.notifier.leave());
     }
@@ -141,11 +141,11 @@ fn not_ready(
     }
 }
 
-/// A stage has failed. Returns the pause before the next reconcile.
+/// Handles the failure of a stage. Returns the pause before the next reconcile.
 fn failed(store: &ExecutionStore, handle: &StoreHandle, state: &mut StoreState, error: &DbError) -> Duration {
     tracing::warn!(store = %store.name_any(), reason = error.reason(), %error, "a reconcile of the store failed");
     handle.tally.failed(error.reason());
-    // An attempt that got no connection of the pool has learnt nothing of the database.
+    // An attempt that got no connection from the pool has learnt nothing about the database.
     if !matches!(error, DbError::Busy(_)) {
         handle.drop_session(error.of_connection(), state.notifier.leave());
     }
@@ -153,7 +153,7 @@ fn failed(store: &ExecutionStore, handle: &StoreHandle, state: &mut StoreState, 
     state.pause_after(error.reason())
 }
 
-/// The annotations as last answered.
+/// The annotations that were last answered.
 fn answered(store: &ExecutionStore, state: &StoreState) -> Answered {
     Answered {
         sweep: state.answered.clone(),

@@ -1,4 +1,4 @@
-//! What a reconcile came to, for the status and the log.
+//! The result of a reconcile, for the status and the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +19,11 @@ use crate::session::session::Session;
 /// The session in use.
 pub(super) struct Connected {
     pub(super) session: Arc<Session>,
-    /// Whether this reconcile opened it.
+    /// True if this reconcile opened it.
     pub(super) opened: bool,
 }
 
-/// The values of the annotations that ask for something, as last answered.
+/// The values of the request annotations that were last answered.
 #[derive(Clone, Default)]
 pub(super) struct Answered {
     /// The sweep request.
@@ -32,52 +32,52 @@ pub(super) struct Answered {
     pub(super) resume: Option<String>,
     /// The request to adopt.
     pub(super) adopt: Option<String>,
-    /// Why the last request to adopt was not carried out, if one was tried.
+    /// The reason why the last request to adopt was not carried out, if one was tried.
     pub(super) unadopted: Option<String>,
 }
 
-/// What a reconcile came to.
+/// The result of a reconcile.
 pub(super) struct Reconciled {
-    /// The session, or why there is none.
+    /// The session, or the reason why there is none.
     pub(super) session: Result<Connected, NotReady>,
-    /// How far the pipeline came.
+    /// The stage that the pipeline reached.
     pub(super) progress: Progress,
     pub(super) answered: Answered,
-    /// Why evidence other than deadlines does not count at present, if it is configured: a reason and a message.
+    /// The reason and the message if evidence other than deadlines is configured and does not count at present.
     pub(super) unavailable: Option<(&'static str, String)>,
-    /// Whether the table reported a change.
+    /// True if the table reported a change.
     pub(super) notified: bool,
-    /// How far the store's `JobExecution` objects are in sync.
+    /// The state of the store's `JobExecution` objects.
     pub(super) sync_status: Option<SyncStatus>,
     /// The sweeps, or batches of them, that have ended and can be announced.
     pub(super) closed: Vec<Uuid>,
-    /// When to reconcile again.
+    /// The pause before the next reconcile.
     pub(super) requeue_after: Duration,
 }
 
-/// How far the pipeline came.
+/// The stage that the pipeline reached.
 pub(super) enum Progress {
     /// There is no session.
     NotConnected,
-    /// Not all `JobExecution` and `ExecutionPolicy` objects have been seen, so nothing may be judged.
+    /// The `JobExecution` and `ExecutionPolicy` caches have not synced, so nothing may be judged.
     CacheNotSynced,
-    /// It failed.
+    /// A stage failed.
     Failed(DbError),
-    /// It came to its end.
+    /// All stages completed.
     Complete(Box<Complete>),
 }
 
 /// The results of all stages.
 pub(super) struct Complete {
-    /// What is left after the sweep.
+    /// The stale executions and the next deadline after the sweep.
     pub(super) pulse: Pulse,
     /// The counts, as last taken.
     pub(super) counts: HealthCounts,
-    /// Why the circuit breaker is open, if it is.
+    /// The reason why the circuit breaker is open, if it is.
     pub(super) open: Option<String>,
-    /// Whether the rules in effect differ from those at the last reconcile.
+    /// True if the rules in effect differ from those at the last reconcile.
     pub(super) rules_changed: bool,
-    /// Whether that may have moved deadlines of executions that have no rule of their own.
+    /// True if that may have moved deadlines of executions that have no rule of their own.
     pub(super) deadlines_changed: bool,
     /// The sweep, if one ran that is worth reporting.
     pub(super) sweep: Option<Swept>,
@@ -85,7 +85,7 @@ pub(super) struct Complete {
     pub(super) refused: Vec<Refused>,
     /// The stale executions that other transactions have held for long.
     pub(super) held: Vec<Held>,
-    /// How notifications stand, where anybody wants them.
+    /// The state of notifications, if any channel is configured.
     pub(super) notifying: Option<Report>,
 }
 
@@ -104,7 +104,7 @@ impl Reconciled {
         }
     }
 
-    /// The results of all stages, if the pipeline came to its end.
+    /// The results of all stages, if all completed.
     pub(super) fn complete(&self) -> Option<&Complete> {
         match &self.progress {
             Progress::Complete(complete) => Some(complete),
@@ -112,7 +112,7 @@ impl Reconciled {
         }
     }
 
-    /// What went wrong once the session was there.
+    /// The error of the stage that failed.
     pub(super) fn error(&self) -> Option<&DbError> {
         match &self.progress {
             Progress::Failed(error) => Some(error),
@@ -125,12 +125,12 @@ impl Reconciled {
         self.session.as_ref().ok().map(|connected| &connected.session)
     }
 
-    /// Whether this reconcile opened the session.
+    /// True if this reconcile opened the session.
     pub(super) fn opened(&self) -> bool {
         matches!(self.session, Ok(Connected { opened: true, .. }))
     }
 
-    /// Whether the store's `JobExecution` objects should be reconciled now, and sweeps announced.
+    /// True if the store's `JobExecution` objects should be reconciled now, and sweeps announced.
     pub(super) fn is_news(&self) -> bool {
         let swept = self.complete().and_then(|complete| complete.sweep.as_ref());
         self.opened() || swept.is_some_and(|swept| swept.ended > 0)

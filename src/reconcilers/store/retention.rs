@@ -1,5 +1,4 @@
-//! Forgets what was done long ago: a few short statements a minute while there is something to forget, then none for an
-//! hour.
+//! Deletes old records: a few short statements a minute while old records are left, then none for an hour.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,34 +12,35 @@ use crate::db::retention::{self, Pruned};
 use crate::db::{Ledger, messages};
 use crate::session::session::Session;
 
-/// How long to rest once nothing is left that is old.
+/// The pause once no old record is left.
 const REST: Duration = Duration::from_hours(1);
 
-/// How many statements at a time, at most.
+/// The most statements in one run.
 const STATEMENTS: usize = 10;
 
-/// Forgets beside everything else, and takes its turn to read for each statement.
+/// Deletes old records beside everything else, and waits for a permit to read before each statement.
 #[derive(Default)]
 pub(super) struct RetentionTask {
     place: Place,
     under_way: Option<AbortOnDropHandle<Result<Place, Panicked>>>,
 }
 
-/// How far it has come.
+/// The position in the records.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
-    /// Up to which record it has looked.
+    /// The id of the last record that was examined.
     after: i64,
-    /// When it came to the end.
+    /// The time when the end was last reached.
     ended: Option<Instant>,
 }
 
 impl RetentionTask {
-    /// Goes on with records that are older than `keep`, unless it rests or is still under way.
+    /// Continues with records that are older than `keep`, unless the task pauses or still runs.
     pub(super) fn go_on(&mut self, store: String, session: &Arc<Session>, keep: TimeDelta) {
         if let Some(task) = &mut self.under_way {
             let Some(came_to) = task.now_or_never() else { return };
-            // After a panic it begins anew, but not before it has rested: the same record may be waiting there.
+            // After a panic it starts from the beginning, but only after a pause: the same record may cause another
+            // panic.
             let rested = Place { after: 0, ended: Some(Instant::now()) };
             self.place = came_to.ok().and_then(Result::ok).unwrap_or(rested);
         }
@@ -60,7 +60,7 @@ impl RetentionTask {
 }
 
 impl Place {
-    /// That something could not be forgotten is no reason to stop anything else.
+    /// Deletes a few portions of old records, and returns the new position. A failure stops nothing else.
     async fn go_on(self, store: String, session: Arc<Session>, store_id: i64, keep: TimeDelta) -> Self {
         let ended = || Self { after: 0, ended: Some(Instant::now()) };
         let (database, mapping) = (&session.database, &session.mapping);
@@ -90,7 +90,7 @@ impl Place {
     }
 }
 
-/// Forgets messages that have ended. That some could not be is no reason to stop anything else.
+/// Deletes messages that have ended. A failure stops nothing else.
 async fn forget_messages(store: &str, session: &Session, store_id: i64, keep: TimeDelta) {
     let database = &session.database;
     if let Err(error) = database.within(messages::expire(database, store_id)).await {

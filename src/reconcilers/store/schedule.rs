@@ -1,4 +1,4 @@
-//! When to reconcile a store again, and when to sweep it. Pure, but for reading how much time has passed.
+//! Decides when to reconcile a store again, and when to sweep it. Pure, except for reading the elapsed time.
 
 use std::time::{Duration, Instant};
 
@@ -10,19 +10,19 @@ use crate::db::observe::Pulse;
 use crate::db::sweep::Trigger;
 use crate::session::rules::EffectiveRules;
 
-/// How long credentials, claim and catalog are trusted before they are validated again.
+/// The time for which credentials, claim and catalog are trusted before they are validated again.
 pub(super) const REVALIDATE_AFTER: Duration = Duration::from_mins(1);
 
-/// The pause before another try while objects have not been seen, or where a sweep had to leave stale executions; the
-/// latter doubles while nothing changes, up to the poll interval.
+/// The pause before another try while the caches have not synced, or after a sweep that had to leave stale executions.
+/// The latter doubles while nothing changes, up to the poll interval.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
-/// The shortest pause between two reconciles: deadlines that come as thick as hail are met together, each well within a
+/// The shortest pause between two reconciles: deadlines in quick succession are handled together, each well within a
 /// second.
 const MIN_INTERVAL: Duration = Duration::from_millis(250);
 
-/// At the next deadline; at the latest when an execution that starts now may be stale, when it is time to poll, to
-/// sweep, or to confirm the claim on the table and the credentials.
+/// The time until the next deadline; at the latest until an execution that starts now may be stale, or until a poll, a
+/// sweep, or the validation of the claim and the credentials is due.
 pub(super) fn requeue_after(
     store: &ExecutionStore,
     state: &StoreState,
@@ -49,18 +49,19 @@ pub(super) fn requeue_after(
     .max(MIN_INTERVAL)
 }
 
-/// When to look again at the latest, and so how far a look must see: what comes later is seen by the next one.
+/// The longest pause before the next reconcile, and so how far ahead deadlines are read: the next reconcile reads later
+/// ones.
 pub(super) fn horizon(store: &ExecutionStore, effective_rules: &EffectiveRules) -> Duration {
     store.spec.poll_interval.get().min(shortest(effective_rules)).min(REVALIDATE_AFTER)
 }
 
-/// The shortest time within which an execution that starts now can become stale: at least a second, since looking more
-/// often for executions that may not even exist costs more than their being late by as much.
+/// The shortest time in which an execution that starts now can become stale: at least a second, since reading more often
+/// for executions that may not exist costs more than a delay of that length.
 fn shortest(effective_rules: &EffectiveRules) -> Duration {
     effective_rules.compiled.shortest().to_std().unwrap_or_default().max(Duration::from_secs(1))
 }
 
-/// Why a sweep is due now, if it is.
+/// The trigger of a sweep that is due now.
 pub(super) fn due(
     store: &ExecutionStore,
     state: &StoreState,
@@ -79,7 +80,7 @@ pub(super) fn due(
     }
 }
 
-/// The time from `now` until `then`, both on the database's clock; zero if it has passed.
+/// The time from `now` until `then`, both on the clock of the database; zero if it has passed.
 fn until(now: DateTime<Utc>, then: DateTime<Utc>) -> Duration {
     (then - now).max(TimeDelta::zero()).to_std().unwrap_or(Duration::ZERO)
 }

@@ -22,37 +22,37 @@ use crate::session::rules::EffectiveRules;
 /// The state of one store.
 #[derive(Default)]
 pub(super) struct StoreState {
-    /// The UID of the store, and of the one that had its name before.
+    /// The UID of the store, and of an earlier store with the same name.
     pub(super) uid: String,
     pub(super) predecessor: Option<String>,
     /// The state that ends with the session.
     pub(super) session: SessionState,
-    /// Whether a session has recorded what was done.
+    /// True once a session has recorded what was done.
     pub(super) recorded: bool,
-    /// How many sweeps in a row left the same stale executions, because others hold them.
+    /// The number of sweeps in a row that left the same stale executions because others hold them.
     pub(super) held: u32,
-    /// The stale executions that other transactions have held for long; `None`: nothing is noted of any.
+    /// The stale executions that other transactions have held for long; `None`: none is recorded.
     pub(super) passed_over: Option<Vec<Held>>,
-    /// Whether the notes of an operator before this one were read.
+    /// True once the records of an earlier operator were read.
     pub(super) noted: bool,
     pub(super) breaker: Breaker,
     pub(super) notifier: Notifier,
     pub(super) evidence: EvidenceCollector,
-    /// The database's time at the last reconcile.
+    /// The time on the clock of the database at the last reconcile.
     pub(super) now: Option<DateTime<Utc>>,
-    /// Whether the database has been unreachable since the session was opened.
+    /// True if the database has been unreachable since the session was opened.
     pub(super) outage: bool,
-    /// Which sweeps are announced together.
+    /// The sweeps that are announced together.
     pub(super) batcher: SweepBatcher,
-    /// When the last sweep began.
+    /// The time when the last sweep began.
     pub(super) swept: Option<Instant>,
     /// The request that the last sweep answered.
     pub(super) answered: Option<String>,
-    /// The request to adopt that was last carried out, or was there before the first reconcile.
+    /// The request to adopt that was last carried out, or that was present before the first reconcile.
     pub(super) adopted: Option<String>,
-    /// The one that was last tried and not carried out.
+    /// The request to adopt that was last tried and not carried out.
     pub(super) unadopted: Option<FailedAdoption>,
-    /// Why the last reconcile failed, and how many in a row did for that reason.
+    /// The reason why the last reconcile failed, and how many failed in a row for that reason.
     pub(super) failure: Option<(&'static str, u32)>,
 }
 
@@ -64,12 +64,12 @@ pub(super) struct FailedAdoption {
     pub(super) why: String,
 }
 
-/// The part that ends with the session.
+/// The state that ends with the session.
 #[derive(Default)]
 pub(super) struct SessionState {
     /// The UID and generation that the session describes, and its credentials.
     pub(super) described: Option<(String, Option<i64>, Arc<Credentials>)>,
-    /// When the session was last compared with the catalog.
+    /// The time when the session was last validated against the claim and the catalog.
     pub(super) checked: Option<Instant>,
     pub(super) counter: CountsCollector,
     pub(super) history: HistoryRefresher,
@@ -78,8 +78,8 @@ pub(super) struct SessionState {
     pub(super) effective_rules: Option<Arc<EffectiveRules>>,
 }
 
-/// The rows that the server does not let the operator fail. They are tried again, but so seldom that looking for them
-/// keeps the server busy for at most 5 % of the time.
+/// The rows that the server does not let the operator fail. They are tried again, but so seldom that this keeps the
+/// server busy for at most 5 % of the time.
 #[derive(Default)]
 pub(super) struct RefusedRows {
     rows: Vec<Refused>,
@@ -87,13 +87,13 @@ pub(super) struct RefusedRows {
 }
 
 impl RefusedRows {
-    /// Those that are known, to be tried again where it is time or `asked` for.
+    /// The known rows, to be tried again if it is time or if `asked`.
     pub(super) fn known(&self, asked: bool) -> Known {
         let again = asked || self.until.is_none_or(|until| Instant::now() >= until);
         Known { rows: self.rows.clone(), again }
     }
 
-    /// Keeps what a sweep came to, and how long it took.
+    /// Records the result of a sweep, and how long it took.
     pub(super) fn keep(&mut self, rows: &[Refused], again: bool, took: Duration) {
         if again || self.rows.len() < rows.len() {
             self.until = Some(Instant::now() + 20 * took);
@@ -103,7 +103,8 @@ impl RefusedRows {
 }
 
 impl StoreState {
-    /// The state of the object with this UID. Where another object had the name before, only what may count for this one stays.
+    /// Switches to the object with this UID, and returns whether another object had the name before. Only state that is
+    /// valid for the new object stays.
     pub(super) fn for_object(&mut self, uid: &str) -> bool {
         if self.uid == uid {
             return false;
@@ -112,14 +113,15 @@ impl StoreState {
         *self = Self {
             predecessor: Some(last).filter(|last| !last.is_empty()),
             uid: uid.to_owned(),
-            // What was recorded of the table may count for its next object too.
+            // A record about the table may also matter to its next object.
             recorded: self.recorded,
             ..Self::default()
         };
         true
     }
 
-    /// Notes whether stale executions are stuck after a sweep. Returns whether it was but another try at rows that others hold.
+    /// Records whether stale executions are stuck after a sweep. Returns whether it was only another try at rows that
+    /// others hold.
     pub(super) fn note_stuck(&mut self, swept: &Swept, pulse: &Pulse) -> bool {
         let again = self.held > 0 && swept.ended == 0 && swept.sweep.trigger == Trigger::Deadline;
         let stuck = pulse.stale > 0 && swept.ended == 0;
@@ -127,8 +129,8 @@ impl StoreState {
         again
     }
 
-    /// The pause after a reconcile that failed: it becomes longer, and is short again for another reason, because then somebody is
-    /// at work on it.
+    /// The pause after a reconcile that failed. It grows, and is short again for a new reason, because then somebody is
+    /// working on the problem.
     pub(super) fn pause_after(&mut self, reason: &'static str) -> Duration {
         let times = match self.failure {
             Some((last, times)) if last == reason => times.saturating_add(1),

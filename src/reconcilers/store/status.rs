@@ -1,4 +1,4 @@
-//! The status of a store, computed from what its reconcile came to. Pure.
+//! The status of a store, computed from the result of its reconcile. Pure.
 
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -23,7 +23,7 @@ use crate::session::handle::SyncStatus;
 use crate::session::not_ready::NotReady;
 use crate::session::session::Session;
 
-/// What an object that cannot be used is told. Everything else in its status stays.
+/// The conditions of an object that cannot be used. The rest of its status stays.
 pub fn unusable(refused: &guarded::Refused) -> Vec<Condition> {
     let cause = &refused.cause;
     let message = format!("{cause}. {}", cause.remedy());
@@ -31,7 +31,7 @@ pub fn unusable(refused: &guarded::Refused) -> Vec<Condition> {
     set_conditions(&[], vec![ready], refused.metadata.generation, Utc::now())
 }
 
-/// The status of a store that another replica looks after, with counts that were taken here.
+/// The status of a store that another replica manages, with counts that were taken here.
 pub fn with_counts(store: &ExecutionStore, counts: &HealthCounts) -> ExecutionStoreStatus {
     let mut status = store.status.clone().unwrap_or_default();
     let Some(live) = &counts.live else { return status };
@@ -47,7 +47,7 @@ pub fn with_counts(store: &ExecutionStore, counts: &HealthCounts) -> ExecutionSt
     status
 }
 
-/// The status that a look at `store`, whose status is `before`, leads to.
+/// Computes the status from the result of a reconcile of `store`, whose status is `before`.
 pub(super) fn compute(
     store: &ExecutionStore,
     before: &ExecutionStoreStatus,
@@ -62,7 +62,7 @@ pub(super) fn compute(
         observed_sweep_request: result.answered.sweep.clone().or(before.observed_sweep_request),
         observed_resume: result.answered.resume.clone().or(before.observed_resume),
         observed_adopt: result.answered.adopt.clone().or(before.observed_adopt),
-        // Counts that could not be taken again are kept: their timestamp says how old they are.
+        // If counts could not be taken, the last ones stay: their timestamp shows their age.
         metrics: match complete.and_then(|complete| complete.counts.live.as_ref().zip(Some(&complete.counts)))
         {
             Some((live, counts)) => Some(metrics(live, counts, before.metrics.as_ref())),
@@ -108,7 +108,7 @@ fn desired_conditions(
     all
 }
 
-/// Whether `JobExecution` objects are in step with the rows.
+/// The condition that `JobExecution` objects are in sync with the rows.
 fn sync_status(result: &Reconciled) -> DesiredCondition {
     const TYPE: ConditionType = ConditionType::ObjectsSynced;
     match &result.sync_status {
@@ -129,7 +129,7 @@ fn sync_status(result: &Reconciled) -> DesiredCondition {
     }
 }
 
-/// Whether those are told who want to be.
+/// The condition that notifications are delivered, if any channel is configured.
 fn notifying(
     store: &ExecutionStore,
     result: &Reconciled,
@@ -139,13 +139,13 @@ fn notifying(
     if let Some(report) = result.complete().and_then(|complete| complete.notifying.as_ref()) {
         return Some(DesiredCondition::new(TYPE, report.well, report.reason, report.message.clone()));
     }
-    // Where only policies want it that is not known yet.
+    // If only policies have channels, that is not known yet.
     let wanted = store.spec.notifications.as_ref().is_some_and(|n| !n.channels.is_empty())
         || find(&before.conditions, TYPE).is_some();
     (wanted && result.complete().is_none()).then(|| unreachable_yet(TYPE))
 }
 
-/// Whether evidence other than deadlines counts, where the store has any.
+/// The condition that evidence other than deadlines counts, if the store has any.
 fn evidence(store: &ExecutionStore, result: &Reconciled) -> DesiredCondition {
     const TYPE: ConditionType = ConditionType::EvidenceAvailable;
     match (&result.unavailable, result.complete()) {
@@ -169,7 +169,7 @@ fn evidence(store: &ExecutionStore, result: &Reconciled) -> DesiredCondition {
     }
 }
 
-/// The evidence that the store has and that counts only where the operator has its own tables, if those are not there.
+/// The configured evidence that needs the operator's own tables, if they are missing.
 fn unkept(store: &ExecutionStore, result: &Reconciled) -> Option<String> {
     let session = result.session()?;
     let spec = &store.spec;
@@ -183,7 +183,7 @@ fn unkept(store: &ExecutionStore, result: &Reconciled) -> Option<String> {
     missing.then(|| kinds.join(" and "))
 }
 
-/// The summary: rows are looked at, and changed unless a person asked for them not to be.
+/// The summary: rows are read, and changed unless the spec pauses that.
 fn ready(result: &Reconciled, needed: &[&DesiredCondition], paused: &DesiredCondition) -> DesiredCondition {
     if let Err(NotReady::TableClaimed(_) | NotReady::Internal) = &result.session
         && let Err(why) = &result.session
@@ -210,7 +210,7 @@ fn reachable(result: &Reconciled) -> DesiredCondition {
         (Err(why @ (NotReady::Secret(_) | NotReady::Url(..) | NotReady::Database(_))), _) => {
             DesiredCondition::new(TYPE, false, why.reason(), why.to_string())
         }
-        // It says nothing of the database.
+        // An internal error says nothing about the database.
         (Err(NotReady::Internal), _) => unreachable_yet(TYPE),
         (_, Some(error)) if !error.answered() => {
             DesiredCondition::new(TYPE, false, error.reason(), error.to_string())
@@ -269,7 +269,7 @@ fn paused(store: &ExecutionStore, result: &Reconciled) -> DesiredCondition {
     }
 }
 
-/// Whether enforcement goes on, where nothing rules it out from the start.
+/// The condition that enforcement is paused, unless something rules it out from the start.
 fn enforcement(result: &Reconciled) -> DesiredCondition {
     const TYPE: ConditionType = ConditionType::EnforcementPaused;
     match &result.progress {
@@ -341,7 +341,7 @@ fn recording(result: &Reconciled) -> DesiredCondition {
 fn healthy(store: &ExecutionStore, result: &Reconciled, before: &ExecutionStoreStatus) -> DesiredCondition {
     const TYPE: ConditionType = ConditionType::Healthy;
     let Some(live) = result.complete().and_then(|complete| complete.counts.live.as_ref()) else {
-        // Counts still to come do not make unknown what was known.
+        // Pending counts do not turn a known condition into `Unknown`.
         return match find(&before.conditions, TYPE).filter(|_| result.complete().is_some()) {
             Some(Condition { status, message, .. }) if status == "True" => {
                 DesiredCondition::new(TYPE, true, "WithinLimits", message.clone())
@@ -374,7 +374,7 @@ fn consistent(result: &Reconciled, before: &ExecutionStoreStatus) -> DesiredCond
     let counts = result.complete().map(|complete| &complete.counts);
     let pair = counts.and_then(|counts| counts.live.as_ref()).and_then(running_of_finished_jobs);
     let Some(found) = counts.and_then(|counts| counts.contradictions.as_ref()) else {
-        // What was known of the rows does not become unknown because the database is away.
+        // An unreachable database does not turn a known condition into `Unknown`.
         return match (pair, find(&before.conditions, TYPE)) {
             (Some((reason, pair)), _) => DesiredCondition::new(TYPE, false, reason, pair),
             (None, Some(Condition { status, .. })) if status == "False" => {
@@ -399,8 +399,8 @@ fn consistent(result: &Reconciled, before: &ExecutionStoreStatus) -> DesiredCond
     DesiredCondition::new(TYPE, false, first, message)
 }
 
-/// The kinds of contradictions, each with its count, its reason and what is said of it. `versions`: whether the versions of a
-/// row can be told apart.
+/// The kinds of contradictions, each with its count, reason and message. `versions`: the mapping can distinguish versions
+/// of a row.
 fn contradictions(found: &Contradictions, versions: bool) -> [(i64, &'static str, String); 9] {
     let example = found.example.as_deref().unwrap_or_default();
     let unmapped = format!("with a status that spec.table.statuses does not list, for example {example:?}");
@@ -445,7 +445,7 @@ fn contradictions(found: &Contradictions, versions: bool) -> [(i64, &'static str
     ]
 }
 
-/// The truths that contradict each other, if any do.
+/// The reason and the message for executions that contradict their jobs or workloads.
 fn running_of_finished_jobs(live: &Live) -> Option<(&'static str, String)> {
     let jobs = running_of_finished_job(live).into_iter().chain(suspected(live));
     let jobs = jobs.map(|text| (Suspicion::JobFinished.as_str(), text));
@@ -455,7 +455,7 @@ fn running_of_finished_jobs(live: &Live) -> Option<(&'static str, String)> {
     Some((told.first()?.0, texts.join("; ")))
 }
 
-/// Whose workload was made again, which is only reported.
+/// The message for executions whose workload was created again, which is only reported.
 fn recreated(live: &Live) -> Option<String> {
     let (execution, job) = live.recreated.pair.as_ref()?;
     let more = match live.recreated.count {
@@ -469,7 +469,7 @@ fn recreated(live: &Live) -> Option<String> {
     ))
 }
 
-/// What is suspected and not ended without a person.
+/// The message for suspects, which are not ended until somebody confirms them.
 fn suspected(live: &Live) -> Option<String> {
     let (execution, job) = live.suspects.pair.as_ref()?;
     let more = match live.suspects.count {
@@ -483,7 +483,7 @@ fn suspected(live: &Live) -> Option<String> {
     ))
 }
 
-/// The two truths that contradict each other, if any do.
+/// The message for executions that run although their job is finished.
 fn running_of_finished_job(live: &Live) -> Option<String> {
     let (execution, job) = live.pair.as_ref()?;
     let more = match live.of_finished_jobs {
@@ -502,7 +502,7 @@ fn unreachable_yet(type_: ConditionType) -> DesiredCondition {
     )
 }
 
-/// Counts that could not be taken this time are kept.
+/// The metrics of the status. Counts that could not be taken this time keep their last values.
 fn metrics(live: &Live, counts: &HealthCounts, before: Option<&Metrics>) -> Metrics {
     let census = counts.census.unwrap_or(Census {
         scheduled: before.map_or(0, |m| m.scheduled_executions),

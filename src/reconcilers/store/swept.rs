@@ -1,4 +1,4 @@
-//! What a sweep came to.
+//! The result of a sweep.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(super) struct Swept {
     pub(super) started_at: DateTime<Utc>,
     pub(super) took: Duration,
     pub(super) ended: u64,
-    /// How many of them are recorded nowhere, and the first few of those, for an Event.
+    /// The number of them that are recorded nowhere, and the first few of those, for an Event.
     pub(super) unrecorded: u64,
     pub(super) first: Vec<Ended>,
     /// The stale executions that could not be ended.

@@ -1,4 +1,5 @@
-//! Stage 2, sync rules: brings the rules in effect in line with the objects, with the timeouts that are computed from history.
+//! Stage 2, sync rules: brings the rules in effect in line with the objects, including the timeouts computed from
+//! history.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ pub(super) async fn sync_rules(
         cluster.wait_for_overrides(&store.namespace().unwrap_or_default(), CACHE_SYNC_LIMIT).await;
     }
     let Some(rules) = session.sync_rules(cluster, store, false).await? else { return Ok(None) };
-    // The database's time at the last reconcile is near enough, or when the session was opened.
+    // The database's time at the last reconcile, or at the start of the session, is accurate enough.
     let now = state.now.unwrap_or(session.opened);
     let enqueue = cluster.queue.enqueuer(store);
     if state.session.history.ask(&store.name_any(), session, &rules, now, enqueue).await {
@@ -35,7 +36,8 @@ pub(super) async fn sync_rules(
     Ok(Some(rules))
 }
 
-/// The rules in effect before an execution is ended: compared with the database too, since another operator may have changed them.
+/// The rules in effect before an execution is ended: also compared with the database, since another operator may have
+/// changed them.
 pub(super) async fn confirm_rules(
     cluster: &Cluster,
     store: &ExecutionStore,

@@ -1,4 +1,4 @@
-//! The work on one store: its private state, held while it is reconciled, and the publisher of its status.
+//! The worker of one store: its private state, locked while it is reconciled, and the publisher of its status.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::api::ExecutionStore;
 use crate::runtime::cluster::Cluster;
 use crate::session::handle::StoreHandle;
 
-/// The longest that a store which another replica manages now is still reported on.
+/// The time for which the old owner waits for its publisher after a transfer.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The work on one store.
+/// The worker of one store.
 pub(super) struct Worker {
     pub(super) handle: Arc<StoreHandle>,
-    /// Held while the store is reconciled.
+    /// Locked while the store is reconciled.
     pub(super) state: tokio::sync::Mutex<StoreState>,
     pub(super) publisher: Arc<Publisher>,
 }
@@ -31,8 +31,8 @@ impl Worker {
         Self { handle, state: tokio::sync::Mutex::default(), publisher }
     }
 
-    /// Computes the status that a reconcile leads to, and publishes it. It goes on from the last one, also where that is not written
-    /// to Kubernetes yet.
+    /// Computes the status from the result of a reconcile, and publishes it. It builds on the last computed status, even
+    /// if Kubernetes does not hold that yet.
     pub(super) fn publish(&self, cluster: &Arc<Cluster>, store: &ExecutionStore, mut result: Reconciled) {
         let last = self.handle.latest().borrow().clone();
         let before = last.map_or_else(|| store.status.clone().unwrap_or_default(), Arc::unwrap_or_clone);
@@ -41,17 +41,17 @@ impl Worker {
         self.publisher.push(cluster, StatusUpdate::new(store.clone(), status, &mut result));
     }
 
-    /// Another replica manages the store: once the reconcile under way has ended and was published, closes the connections. The
-    /// claim belongs to the store, and stays.
+    /// Transfers the store to another replica: once the current reconcile has ended and is published, closes the
+    /// connections. The claim belongs to the store, and stays.
     pub(super) async fn transfer(&self) {
         let mut state = self.state.lock().await;
         state.notifier.leave().await;
-        // The next replica publishes the rest.
+        // The next owner publishes the rest.
         let _published = tokio::time::timeout(HANDOVER_TIMEOUT, self.publisher.published.lock()).await;
         self.handle.close().await;
     }
 
-    /// The store is gone, or another operator manages it now: releases its claim, then closes the connections.
+    /// Releases the claim of a store that is gone or that another operator manages now, then closes the connections.
     pub(super) async fn release(&self) {
         self.publisher.mailbox.close();
         let uid = self.state.lock().await.uid.clone();

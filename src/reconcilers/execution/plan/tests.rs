@@ -1,4 +1,4 @@
-//! Which objects rows lead to, without any server.
+//! The objects that rows lead to, without any server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -65,7 +65,7 @@ fn planned(store: &ExecutionStore, rows: &[Execution], objects: &[Object]) -> Ve
     plan(&view).steps
 }
 
-/// What is done, in short: `+name`, `~name` and `-name`.
+/// The steps in short form: `+name`, `~name` and `-name`.
 fn steps(store: &ExecutionStore, rows: &[Execution], objects: &[Object]) -> Vec<String> {
     let mut steps: Vec<String> = planned(store, rows, objects)
         .iter()
@@ -79,7 +79,7 @@ fn steps(store: &ExecutionStore, rows: &[Execution], objects: &[Object]) -> Vec<
     steps
 }
 
-/// The objects that there are once these rows have been synced.
+/// The objects that exist once these rows have been synced.
 fn synced(store: &ExecutionStore, rows: &[Execution]) -> Vec<Object> {
     let made = |step| match step {
         Step::Create { mut object, status } => {

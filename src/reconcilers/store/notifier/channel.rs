@@ -1,88 +1,89 @@
-//! How one channel stands: whether it fails as a whole, or which recipients cannot be reached by it.
+//! The state of one channel: whether it fails as a whole, and which recipients it cannot reach.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::kubernetes::backoff::backoff_between;
 
-/// The pause after a first attempt that failed; it doubles with each further one.
+/// The pause after the first failed attempt; it doubles with each further one.
 const PAUSE_FIRST: Duration = Duration::from_secs(5);
 
 /// The longest pause.
 const PAUSE_CAP: Duration = Duration::from_mins(10);
 
-/// The same for a recipient that is refused.
+/// The first pause for a refused recipient.
 const REFUSED_FIRST: Duration = Duration::from_mins(1);
 const REFUSED_CAP: Duration = Duration::from_hours(1);
 
-/// From how many recipients refused on, less those that were not, the channel is slowed down: mail servers keep out whoever
-/// tries one address after another.
+/// The number of refused recipients, less the accepted ones, from which the channel is slowed down: mail servers block
+/// clients that try one address after another.
 const MANY: u32 = 8;
 
-/// How many more count.
+/// The most refusals beyond that which count.
 const MORE: u32 = 4;
 
-/// How long it is left alone then; not for long, since there may be good recipients among the others.
+/// The first pause of a channel that is slowed down. It is short, since other recipients may be valid.
 const BRAKE_FIRST: Duration = Duration::from_secs(1);
 const BRAKE_CAP: Duration = Duration::from_secs(15);
 
-/// How many recipients that fail are remembered.
+/// The most failing recipients that are remembered.
 const REMEMBERED: usize = 100;
 
-/// How long what nobody may ever try again is remembered: a recipient of a row, a channel for which nothing waits.
+/// The time for which a failure is remembered that may never be retried: a recipient from a row, or a channel without
+/// waiting messages.
 const REMEMBERED_FOR: Duration = Duration::from_hours(1);
 
-/// How many recipients a condition names.
+/// The most recipients that a condition names.
 pub(super) const NAMED: usize = 3;
 
-/// See the module.
+/// The state of one channel.
 #[derive(Default)]
 pub(super) struct Channel {
-    /// How many attempts in a row have failed.
+    /// The number of failed attempts in a row.
     failures: u32,
-    /// How many recipients were refused, less those that were not.
+    /// The number of refused recipients, less the accepted ones.
     refusals: u32,
-    /// Until when it is left alone.
+    /// The end of the pause, during which nothing is sent.
     until: Option<Instant>,
     error: Option<Failure>,
-    /// Recipients that fail apart from the others, why, and when they last did.
+    /// Recipients that fail individually: the error, and when they last failed.
     refused: BTreeMap<String, (String, Instant)>,
 }
 
-/// Why a channel fails, and when it last did.
+/// The reason why a channel fails, and when it last did.
 struct Failure {
     reason: &'static str,
     error: String,
     at: Instant,
 }
 
-/// The pause after so many attempts that failed.
+/// The pause after this many failed attempts.
 pub(super) fn pause(failures: u32) -> Duration {
     backoff_between(PAUSE_FIRST, PAUSE_CAP, failures)
 }
 
-/// The pause for a recipient that was refused so often.
+/// The pause for a recipient that was refused this many times.
 pub(super) fn pause_refused(times: u32) -> Duration {
     backoff_between(REFUSED_FIRST, REFUSED_CAP, times)
 }
 
 impl Channel {
-    /// Until when it is left alone.
+    /// The end of the pause, if the channel is paused.
     pub(super) fn held_until(&self, now: Instant) -> Option<Instant> {
         self.until.filter(|until| *until > now)
     }
 
-    /// Why it fails: a reason and an error.
+    /// The reason and the error if the channel fails.
     pub(super) fn error(&self) -> Option<(&'static str, &str)> {
         self.error.as_ref().map(|failure| (failure.reason, failure.error.as_str()))
     }
 
-    /// Recipients that cannot be told, and why.
+    /// The recipients that cannot be reached, and why.
     pub(super) fn refused_recipients(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.refused.iter().map(|(recipient, (error, _))| (recipient.as_str(), error.as_str()))
     }
 
-    /// A message was delivered.
+    /// Records a delivered message.
     pub(super) fn delivered(&mut self, recipient: &str) {
         self.answers();
         self.refused.remove(recipient);
@@ -92,7 +93,8 @@ impl Channel {
         }
     }
 
-    /// Its server refused a recipient. Of several refused at the same time one counts. Returns whether that is news.
+    /// Records that the server refused a recipient. Of several refusals at the same time, one counts. Returns whether
+    /// that is news.
     pub(super) fn refused(&mut self, recipient: &str, error: String, now: Instant) -> bool {
         let recovered = self.answers();
         if self.held_until(now).is_none() {
@@ -103,7 +105,7 @@ impl Channel {
         self.record_failure(recipient, error, now) || recovered
     }
 
-    /// A recipient cannot be told, whatever the server says. Returns whether that is news.
+    /// Records that a recipient cannot be reached, whatever the server answers. Returns whether that is news.
     pub(super) fn record_failure(&mut self, recipient: &str, error: String, now: Instant) -> bool {
         let known = self.refused.contains_key(recipient);
         if self.refused.len() < REMEMBERED || known {
@@ -112,11 +114,11 @@ impl Channel {
         !known && self.refused.len() <= NAMED
     }
 
-    /// It failed, and is left alone for a while. Of several attempts made at the same time one counts. Returns whether that
-    /// is news.
+    /// Records that the channel failed, and pauses it. Of several attempts at the same time, one counts. Returns whether
+    /// that is news.
     pub(super) fn failed(&mut self, reason: &'static str, error: String, now: Instant) -> bool {
         let news = self.error() != Some((reason, &error));
-        // While it is only slowed down, it may well fail for the first time.
+        // A channel that is only slowed down may well fail for the first time.
         if self.held_until(now).is_none() || self.error.is_none() {
             self.failures = self.failures.saturating_add(1);
             self.until = Some(now + pause(self.failures));
@@ -125,7 +127,7 @@ impl Channel {
         news
     }
 
-    /// Forgets what is of long ago. `waits`: there is something to be delivered, so that its error is tried again.
+    /// Forgets old failures. `waits`: messages wait for the channel, so its error is still retried.
     pub(super) fn forget(&mut self, waits: bool, now: Instant) {
         let long_ago = |at: Instant| now.saturating_duration_since(at) >= REMEMBERED_FOR;
         self.refused.retain(|_, (_, at)| !long_ago(*at));
@@ -134,7 +136,7 @@ impl Channel {
         }
     }
 
-    /// Its server does what it should. Returns whether that is news.
+    /// Records that the server works. Returns whether that is news.
     fn answers(&mut self) -> bool {
         let failed = self.error.take().is_some();
         if failed {
@@ -150,7 +152,7 @@ mod tests {
 
     const ERROR: &str = "550 5.1.1 No such user here";
 
-    /// When it is tried again, in seconds from `now`; 0: at once.
+    /// The remaining pause, in seconds from `now`; 0 if there is none.
     fn held(channel: &Channel, now: Instant) -> f64 {
         channel.held_until(now).map_or(0.0, |until| (until - now).as_secs_f64())
     }
@@ -160,7 +162,7 @@ mod tests {
         let (mut channel, mut now) = (Channel::default(), Instant::now());
         for seconds in [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0] {
             channel.refused("x@y.org", ERROR.to_owned(), now);
-            // Those that were under way at the same time.
+            // Refusals that were in progress at the same time.
             for _ in 0..3 {
                 if seconds > 0.0 {
                     channel.refused("z@y.org", ERROR.to_owned(), now);

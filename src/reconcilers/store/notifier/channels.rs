@@ -1,4 +1,4 @@
-//! How the channels of a store stand: which are left alone for a while, and what is to be said of them.
+//! The state of all channels of a store: which are paused, and the report for the condition.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,53 +9,53 @@ use crate::api::{ADOPT, ExecutionStore, notifications};
 use crate::notify::digest::Directory;
 use crate::notify::template::Templates;
 
-/// What is to be said of telling people, for a condition.
+/// The report on notifications, for a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
-    /// Whether nothing is wrong.
+    /// True if nothing is wrong.
     pub(crate) well: bool,
-    /// One word.
+    /// The reason of the condition.
     pub(crate) reason: &'static str,
-    /// A sentence that says what to do next.
+    /// The message of the condition, which says what to do next.
     pub(crate) message: String,
 }
 
-/// See the module.
+/// The state of all channels of a store.
 #[derive(Default)]
 pub(super) struct Channels(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     by_name: BTreeMap<String, Channel>,
-    /// How they are described, and of which that has changed since their messages were last put off.
+    /// The spec of each channel, and the channels whose spec changed since their messages were last delayed.
     described: BTreeMap<String, Described>,
     changed: BTreeSet<String>,
-    /// How many messages wait, and for which channels.
+    /// The number of waiting messages, and their channels.
     waiting: i64,
     waiting_for: BTreeSet<String>,
     given_up: u64,
-    /// How much another store had written, which is not delivered.
+    /// The number of messages and events that another store wrote, which are not delivered.
     foreign: i64,
-    /// What was wrong with a template when it was last used.
+    /// The error of a template when it was last used.
     template: Option<String>,
-    /// The templates that were tried, which takes its time, and what is wrong with them.
+    /// The templates that were compiled, which takes time, and the first error in them.
     tried: Option<notifications::Templates>,
     broken: Option<String>,
 }
 
-/// What the spec says of a channel, with the mail server that it goes through.
+/// The spec of a channel, with its mail server.
 type Described = (notifications::Channel, Option<notifications::Smtp>);
 
-/// The channels that are left alone at present.
+/// The channels that are paused at present.
 pub(super) struct Held {
-    /// All of them.
+    /// All paused channels.
     pub(super) all: Vec<String>,
-    /// Those that fail as a whole.
+    /// The paused channels that fail as a whole.
     pub(super) failing: Vec<String>,
 }
 
 impl Channels {
-    /// Which are left alone at present.
+    /// The channels that are paused at present.
     pub(super) fn held(&self) -> Held {
         let (state, now) = (self.state(), Instant::now());
         let held = || state.by_name.iter().filter(|(_, channel)| channel.held_until(now).is_some());
@@ -66,25 +66,25 @@ impl Channels {
         }
     }
 
-    /// When the first of them is tried again.
+    /// The time when the first of them is tried again.
     pub(super) fn next(&self) -> Option<Instant> {
         let now = Instant::now();
         self.state().by_name.values().filter_map(|channel| channel.held_until(now)).min()
     }
 
-    /// A message was delivered: all that was wrong with its channel is not any more.
+    /// Records a delivered message, which clears the problems of its channel.
     pub(super) fn delivered(&self, name: &str, recipient: &str) {
         self.state().by_name.entry(name.to_owned()).or_default().delivered(recipient);
     }
 
-    /// The server of a channel refused a recipient, which says little of the others.
-    /// Returns whether that is news.
+    /// Records that the server of a channel refused a recipient, which says little about the others. Returns whether that
+    /// is news.
     pub(super) fn refused(&self, name: &str, recipient: &str, error: String) -> bool {
         self.state().by_name.entry(name.to_owned()).or_default().refused(recipient, error, Instant::now())
     }
 
-    /// One recipient of a channel cannot be told, which says nothing of the others.
-    /// Returns whether that is news.
+    /// Records that one recipient of a channel cannot be reached, which says nothing about the others. Returns whether
+    /// that is news.
     pub(super) fn record_failure(&self, name: &str, recipient: &str, error: String) -> bool {
         self.state().by_name.entry(name.to_owned()).or_default().record_failure(
             recipient,
@@ -93,44 +93,43 @@ impl Channels {
         )
     }
 
-    /// A channel failed, which is left alone for a while.
-    /// Returns whether that is news.
+    /// Records that a channel failed, and pauses it. Returns whether that is news.
     pub(super) fn failed(&self, name: &str, reason: &'static str, error: String) -> bool {
         self.state().by_name.entry(name.to_owned()).or_default().failed(reason, error, Instant::now())
     }
 
-    /// How many messages wait, and for which channels.
+    /// Records the number of waiting messages, and their channels.
     pub(super) fn waiting(&self, messages: i64, channels: &[String]) {
         let mut state = self.state();
         (state.waiting, state.waiting_for) = (messages, channels.iter().cloned().collect());
     }
 
-    /// How much waits that another store had written.
+    /// Records the number of waiting messages and events that another store wrote.
     pub(super) fn foreign(&self, written: i64) {
         self.state().foreign = written;
     }
 
-    /// The channels that are described anew, whose messages need not wait for as long as the old ones had them wait.
+    /// The channels whose spec has changed, so that their messages need not wait out the old pause.
     pub(super) fn changed(&self) -> Vec<String> {
         self.state().changed.iter().cloned().collect()
     }
 
-    /// Their messages do not wait any more.
+    /// Records that the messages of these channels no longer wait.
     pub(super) fn hastened(&self, channels: &[String]) {
         self.state().changed.retain(|name| !channels.contains(name));
     }
 
-    /// How many more were given up.
+    /// Counts abandoned messages.
     pub(super) fn given_up(&self, messages: u64) {
         self.state().given_up += messages;
     }
 
-    /// What was wrong with a template that was used; `None`: nothing.
+    /// Records the error of a template that was used; `None`: it works.
     pub(super) fn template(&self, wrong: Option<String>) {
         self.state().template = wrong;
     }
 
-    /// What is to be said. `recorded`: there is an outbox.
+    /// The report for the condition. `recorded`: there is an outbox.
     pub(super) fn report(&self, store: &ExecutionStore, directory: &Directory, recorded: bool) -> Report {
         let wrong = |reason, message| Report { well: false, reason, message };
         if !recorded {
@@ -162,7 +161,7 @@ impl Channels {
         if state.tried.as_ref() != templates {
             state.broken = Templates::new(templates).1.first().map(ToString::to_string);
             state.tried = templates.cloned();
-            // It was wrong with others.
+            // The error was that of other templates.
             state.template = None;
         }
         if let Some(error) = state.broken.clone().or_else(|| state.template.clone()) {
@@ -189,7 +188,7 @@ impl Channels {
 }
 
 impl State {
-    /// Keeps what is known of channels that are described as they were: it says nothing of others.
+    /// Keeps the state of channels whose spec is unchanged, and drops that of all others.
     fn follow(&mut self, store: &ExecutionStore, directory: &Directory) {
         let smtp = store.spec.notifications.as_ref().and_then(|notifications| notifications.smtp.as_ref());
         let describe = |channel: &notifications::Channel| {
@@ -265,10 +264,10 @@ mod tests {
         };
         assert!(report("a", "10s", "http://a").well);
         fail();
-        // What has nothing to do with it changes nothing.
+        // An unrelated change has no effect.
         assert_eq!(report("a", "20s", "http://a").reason, "Unreachable");
         assert_eq!((channels.held().failing.len(), channels.changed().len()), (3, 0));
-        // All of a mail server's channels, and no others.
+        // All channels of one mail server, and no others.
         report("b", "20s", "http://a");
         assert_eq!(
             (channels.held().all, channels.changed()),

@@ -1,5 +1,5 @@
-//! One task for each store: it makes messages of what was posted, delivers those that are due, and rests in between. It ends
-//! when there is nothing left; the next look starts another one.
+//! One task for each store: it turns posted events into messages, delivers those that are due, and sleeps in between. It
+//! ends when nothing is left; the next reconcile starts another one.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -25,19 +25,19 @@ use crate::runtime::cluster::Cluster;
 use crate::session::rules::EffectiveRules;
 use crate::session::session::Session;
 
-/// How many messages of a store are delivered at the same time.
+/// The most messages of a store that are delivered at the same time.
 const AT_ONCE: usize = 4;
 
-/// The longest rest: what another operator does is seen after it.
+/// The longest pause: after it, the work of another operator is noticed.
 const REST: Duration = Duration::from_secs(30);
 
-/// The shortest rest, which does not keep the server busy.
+/// The shortest pause, which spares the server.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// The pause after a message whose channel is not there.
+/// The pause after a message whose channel does not exist.
 const CHANNEL_BACK: Duration = Duration::from_mins(1);
 
-/// What it works on.
+/// The delivery of the notifications of one store.
 pub(super) struct DeliveryLoop {
     pub(super) cluster: Arc<Cluster>,
     pub(super) store: ExecutionStore,
@@ -47,11 +47,11 @@ pub(super) struct DeliveryLoop {
     pub(super) directory: Arc<Directory>,
     pub(super) channels: Arc<Channels>,
     pub(super) problem_notified: Arc<ProblemNotified>,
-    /// Cancelled when something else tells people from now on, or nobody does.
+    /// Cancelled when another task delivers from now on, or none does.
     pub(super) leave: CancellationToken,
 }
 
-/// How long to wait, from `spec.notifications` or its defaults.
+/// The waiting times, from `spec.notifications` or its defaults.
 struct Times {
     group_wait: TimeDelta,
     group_interval: TimeDelta,
@@ -71,7 +71,7 @@ impl DeliveryLoop {
 
     async fn run(&self) -> Result<(), DbError> {
         let spec = self.store.spec.notifications.clone().unwrap_or_default();
-        // Made when there is something to be told, since that takes its time.
+        // Compiled at the first message, since that takes time.
         let templates = OnceLock::new();
         let (transports, times) = (TransportCache::default(), Times::of(&spec));
         self.hasten().await?;
@@ -85,7 +85,7 @@ impl DeliveryLoop {
         Ok(())
     }
 
-    /// Does what is due. Returns how long to rest; `None`: there is nothing left.
+    /// Does the work that is due. Returns how long to sleep; `None`: nothing is left.
     async fn turn(
         &self,
         templates: &OnceLock<Templates>,
@@ -101,13 +101,13 @@ impl DeliveryLoop {
         self.channels.foreign(pending.foreign);
         let write_at = times.write_at(&pending);
         if write_at.is_some_and(|at| at <= pending.now) {
-            // Where nothing came of it, what is posted may be what cannot be read: it does not keep the server busy.
+            // If no message came of it, the posted events may be unreadable: a pause spares the server.
             return Ok(Some(if self.write().await? > 0 { Duration::ZERO } else { MOMENT }));
         }
         if pending.next.is_some_and(|at| at <= pending.now) {
             let taken = database.within(messages::take(database, self.store_id, &held.all)).await?;
             if taken.is_empty() {
-                // Another operator is taking them just now.
+                // Another operator is taking them at the same time.
                 return Ok(Some(MOMENT));
             }
             let spec = self.store.spec.notifications.as_ref();
@@ -126,7 +126,7 @@ impl DeliveryLoop {
         Ok(Some(rest.min(held).max(MOMENT)))
     }
 
-    /// Has what waits for channels that are described anew wait no longer.
+    /// Lets messages no longer wait if the spec of their channel has changed.
     async fn hasten(&self) -> Result<(), DbError> {
         let (database, changed) = (&self.session.database, self.channels.changed());
         if changed.is_empty() {
@@ -137,7 +137,7 @@ impl DeliveryLoop {
         Ok(())
     }
 
-    /// Makes messages of what was posted, and returns how many.
+    /// Turns posted events into messages, and returns how many.
     async fn write(&self) -> Result<usize, DbError> {
         let (database, mapping) = (&self.session.database, &self.session.mapping);
         let (routes, directory) = (&self.effective_rules.routes, &self.directory);
@@ -147,7 +147,7 @@ impl DeliveryLoop {
             })
         };
         let _reading = database.reading().await;
-        // Before as well as after: it may be broken off once it is done.
+        // Set before and after: the statement may be cancelled after it was committed.
         self.problem_notified.0.store(true, Ordering::Release);
         let letters = database.within(outbox::digest(database, mapping, self.store_id, write)).await?;
         self.problem_notified.0.store(true, Ordering::Release);
@@ -159,11 +159,11 @@ impl DeliveryLoop {
         let attempt = caught(Place::Notify, Box::pin(self.attempt(templates, transports, &taken))).await;
         let outcome = match attempt {
             Ok(outcome) => outcome,
-            // The messages that are delivered beside it must not be broken off, or they would be delivered again.
+            // A panic must not cancel the concurrent deliveries, or those messages would be delivered again.
             Err(panicked) => self.put_off(&taken, &panicked.to_string()).await,
         };
         if let Err(error) = outcome {
-            // It is delivered again, which whoever gets it can tell by its id.
+            // The message is delivered again, which its recipient can detect by the id.
             self.session.tally.failed(error.reason());
             tracing::warn!(store = self.store.name_any(), message = %taken.id, %error, "what became of a message could not be noted");
         }
@@ -180,7 +180,7 @@ impl DeliveryLoop {
             return self.give_up(taken, "another version wrote it, and it cannot be read").await;
         };
         let Some(channel) = self.directory.channel(&taken.channel) else {
-            // A policy may be back in a moment; else it is given up in time.
+            // A policy may come back soon; otherwise the message is abandoned in time.
             let error = "its channel is not in the spec";
             return database.within(messages::failed(database, taken.id, error, CHANNEL_BACK)).await;
         };
@@ -205,8 +205,8 @@ impl DeliveryLoop {
         database.within(messages::delivered(database, taken.id)).await
     }
 
-    /// Whether a message is for whom it is addressed to. Somebody else may have written it, or the spec or the row is another
-    /// one by now.
+    /// Reports whether a message may go to its recipient. Somebody else may have written it, or the spec or the row may
+    /// have changed.
     async fn goes_to(&self, channel: &Channel, taken: &Taken, message: &Message) -> Result<bool, DbError> {
         match Directory::admits(channel, &taken.recipient, message) {
             Admission::Told => Ok(true),
@@ -219,7 +219,7 @@ impl DeliveryLoop {
         }
     }
 
-    /// An attempt has failed: it is made again, unless that is of no use.
+    /// Records a failed attempt. It is retried, unless that is useless.
     async fn record_failure(
         &self,
         transports: &TransportCache,
@@ -243,7 +243,7 @@ impl DeliveryLoop {
             }
         };
         if news {
-            // The condition says so without waiting for the next poll.
+            // The condition reports it without waiting for the next poll.
             self.cluster.enqueue_store(&self.directory.namespace, &self.directory.store);
         }
         if matches!(&error, TransportError::Send(error) if error.is_final()) {
@@ -258,13 +258,13 @@ impl DeliveryLoop {
         self.put_off(taken, &text).await
     }
 
-    /// Has a message tried again, the later the more often it was.
+    /// Schedules another try of a message, after a pause that grows with the number of attempts.
     async fn put_off(&self, taken: &Taken, why: &str) -> Result<(), DbError> {
         let (database, again_in) = (&self.session.database, pause(times(taken.attempts)));
         database.within(messages::failed(database, taken.id, why, again_in)).await
     }
 
-    /// Gives up a message that nobody will ever get.
+    /// Abandons a message that can never be delivered.
     async fn give_up(&self, taken: &Taken, why: &str) -> Result<(), DbError> {
         let (store, channel) = (self.store.name_any(), &taken.channel);
         tracing::warn!(store, channel, message = %taken.id, why, "a message was given up");
@@ -289,7 +289,7 @@ impl DeliveryLoop {
         delivery.outcome
     }
 
-    /// Gives up what has been tried for long enough.
+    /// Abandons messages that were retried for long enough.
     async fn give_up_old(&self, times: &Times, failing: &[String]) -> Result<u64, DbError> {
         let database = &self.session.database;
         let old = messages::give_up_old(database, self.store_id, times.give_up_after, failing);
@@ -317,7 +317,7 @@ impl Times {
         }
     }
 
-    /// When to make messages of what was posted.
+    /// The time to turn posted events into messages.
     fn write_at(&self, pending: &Pending) -> Option<DateTime<Utc>> {
         let first = pending.posted? + self.group_wait;
         Some(pending.told.map_or(first, |told| first.max(told + self.group_interval)))

@@ -1,5 +1,5 @@
-//! Tells people what happened, beside everything else: what was posted becomes messages, and those are delivered or tried
-//! again. No look ever waits for a mail server.
+//! Notifies people, beside everything else: posted events become messages, which are delivered and retried. No reconcile
+//! waits for a mail server.
 
 mod channel;
 mod channels;
@@ -28,38 +28,39 @@ pub(super) use channels::Report;
 use delivery_loop::DeliveryLoop;
 use problem_notified::ProblemNotified;
 
-/// How long to wait for deliveries: longer than one may take.
+/// The time to wait for deliveries: longer than one may take.
 const LEAVE: Duration = Duration::from_secs(20);
 
-/// What one session's look leaves for the next.
+/// The notifications of one session, kept from one reconcile to the next.
 #[derive(Default)]
 pub(super) struct Notifier {
-    /// What the database was last told of whether anybody wants to be told.
+    /// The last value written to the database: whether any channel is configured.
     announced: Option<bool>,
-    /// Whether people may know of trouble.
+    /// True if people may know of a problem.
     problem_notified: Arc<ProblemNotified>,
-    /// How its channels stand.
+    /// The state of the channels.
     channels: Arc<Channels>,
-    /// What is at work, and on whose behalf.
+    /// The running delivery loop, and the configuration it runs with.
     under_way: Option<UnderWay>,
 }
 
-/// See [`DeliveryLoop`].
+/// A running [`DeliveryLoop`].
 struct UnderWay {
     on_behalf_of: (Arc<Directory>, Routes),
-    /// Dropped, it has the task end once what is being delivered has been, and that was noted: else it would be delivered again.
+    /// Dropping it ends the task after the current deliveries are done and recorded: otherwise they would be delivered
+    /// again.
     leave: DropGuard,
     task: JoinHandle<()>,
 }
 
 impl Notifier {
-    /// That of the next session: how its channels stand does not change with it.
+    /// The notifier of the next session, which keeps the state of the channels.
     pub(super) fn for_new_session(&self) -> Self {
         Self { channels: self.channels.clone(), ..Self::default() }
     }
 
-    /// Says in the database whether anybody wants to be told, so that what is done now is posted. That it cannot be said is
-    /// no reason to do nothing.
+    /// Records in the database whether any channel is configured, so that events are posted from now on. A failure stops
+    /// nothing else.
     pub(super) async fn announce(
         &mut self,
         store: &ExecutionStore,
@@ -81,7 +82,7 @@ impl Notifier {
         }
     }
 
-    /// Has people told that all is well again, if it is and they know that it was not.
+    /// Posts that the store is healthy again, if it is and people know of a problem.
     pub(super) async fn recover(
         &self,
         store: &ExecutionStore,
@@ -92,7 +93,7 @@ impl Notifier {
         let Ledger::Tables { store_id, outbox: true } = session.ledger else { return };
         let Some(live) = live else { return };
         let well = live.long_running == 0 && live.stale == 0 && !breaker_open;
-        // Taken before it is asked: trouble that is told of meanwhile is not forgotten.
+        // Cleared before the query: a problem that is reported meanwhile is not forgotten.
         if !well || session.read_only || !self.problem_notified.0.swap(false, Ordering::AcqRel) {
             return;
         }
@@ -109,7 +110,7 @@ impl Notifier {
         }
     }
 
-    /// Goes on telling, unless that is under way on behalf of the same spec.
+    /// Starts the delivery loop, unless it runs with the same configuration.
     pub(super) fn go_on(
         &mut self,
         cluster: &Arc<Cluster>,
@@ -147,7 +148,7 @@ impl Notifier {
         self.under_way = Some(UnderWay { on_behalf_of, leave: leave.drop_guard(), task });
     }
 
-    /// Begins to tell nobody any more. What is returned waits until what is being delivered has been.
+    /// Stops the delivery loop. The returned future waits for the current deliveries.
     pub(super) fn leave(&mut self) -> impl Future<Output = ()> + Send + use<> {
         let task = self.under_way.take().map(|UnderWay { leave, task, .. }| {
             drop(leave);
@@ -161,7 +162,7 @@ impl Notifier {
         }
     }
 
-    /// How telling people stands; `None`: nobody wants to be told.
+    /// The report on notifications; `None`: no channel is configured.
     pub(super) fn report(
         &self,
         store: &ExecutionStore,
@@ -174,7 +175,7 @@ impl Notifier {
     }
 }
 
-/// Who is told of the executions of a store.
+/// The channels for the executions of a store.
 fn directory(store: &ExecutionStore, effective_rules: &EffectiveRules) -> Directory {
     let policies = effective_rules.policies.iter().filter(|read| read.policy.notifies);
     let channels = store.spec.notifications.as_ref().map(|notifications| notifications.channels.clone());

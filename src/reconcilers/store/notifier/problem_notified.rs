@@ -1,8 +1,8 @@
-//! Whether people were notified of a problem, and not yet that it is over.
+//! Remembers whether people were notified of a problem and not yet of its end.
 
 use std::sync::atomic::AtomicBool;
 
-/// Whether people may know of trouble: they may until the database says that they do not.
+/// True if people may know of a problem: they may until the database says otherwise.
 pub(super) struct ProblemNotified(pub(super) AtomicBool);
 
 impl Default for ProblemNotified {

@@ -1,4 +1,5 @@
-//! How messages of a channel are delivered: by its mail server or endpoint, with the content of the Secrets that it names.
+//! The delivery of messages of a channel: by its mail server or endpoint, with the content of the Secrets that it
+//! names.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,16 +13,16 @@ use crate::kubernetes::secret::{self, Purpose, SecretError};
 use crate::notify::{Destination, SendError, server, webhook};
 use crate::secrets::{CaBundle, ExposeSecret as _, SecretString};
 
-/// How long what the Secrets hold is taken for known.
+/// The time for which the content of Secrets is cached.
 const FRESH: Duration = Duration::from_mins(1);
 
-/// Why a channel has no transport.
+/// The reason why a channel has no transport.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TransportError {
-    /// A Secret.
+    /// A Secret is missing or invalid.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The spec, or what a Secret holds.
+    /// The spec or the content of a Secret is invalid, or the delivery failed.
     #[error(transparent)]
     Send(#[from] SendError),
     /// There is no mail server.
@@ -30,7 +31,7 @@ pub(super) enum TransportError {
 }
 
 impl TransportError {
-    /// One word for a condition's reason.
+    /// The reason, for a condition.
     pub(super) const fn reason(&self) -> &'static str {
         match self {
             Self::Secret(error) => error.reason(),
@@ -40,7 +41,7 @@ impl TransportError {
     }
 }
 
-/// How messages of one channel are delivered.
+/// The way that messages of one channel are delivered.
 #[derive(Clone)]
 pub(super) enum Transport {
     /// Through this mail server.
@@ -50,7 +51,7 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// Where it leads for one recipient.
+    /// The destination for one recipient.
     pub(super) fn to(self, recipient: &str) -> Destination {
         match self {
             Self::Mail(server) => Destination::Email { server, to: recipient.to_owned() },
@@ -59,12 +60,12 @@ impl Transport {
     }
 }
 
-/// The transports that are known.
+/// The cached transports, by channel.
 #[derive(Default)]
 pub(super) struct TransportCache(Mutex<HashMap<String, (Instant, Transport)>>);
 
 impl TransportCache {
-    /// That of the channel called `name`.
+    /// The transport of the channel called `name`.
     pub(super) async fn find(
         &self,
         client: &Client,
@@ -87,7 +88,7 @@ impl TransportCache {
         Ok(transport)
     }
 
-    /// Forgets that of a channel which failed: a Secret may be why.
+    /// Forgets the transport of a channel that failed: a Secret may be the cause.
     pub(super) fn forget(&self, name: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
