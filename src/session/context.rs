@@ -1,4 +1,4 @@
-//! What all controllers share: the cluster side, and the stores that are open.
+//! The state that all controllers share: the cluster side, and the open stores.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -17,13 +17,13 @@ use crate::session::handle::StoreHandle;
 /// A reference to a store.
 pub type StoreRef = ObjectRef<Guarded<ExecutionStore>>;
 
-/// What all controllers share.
+/// The state that all controllers share.
 pub struct Context {
     /// The cluster side.
     pub cluster: Arc<Cluster>,
     handles: Mutex<HashMap<StoreRef, Arc<StoreHandle>>>,
     readers: FollowerSessions,
-    /// Counts what this process did to each store, whether or not it manages it at present.
+    /// The counters for what this process did to each store, whether or not it manages the store at present.
     tallies: Mutex<HashMap<StoreRef, Arc<Tally>>>,
 }
 
@@ -36,7 +36,7 @@ impl Deref for Context {
 }
 
 impl Context {
-    /// A context without any open store.
+    /// Returns a context without any open store.
     pub fn new(cluster: Arc<Cluster>) -> Self {
         Self {
             cluster,
@@ -46,7 +46,7 @@ impl Context {
         }
     }
 
-    /// The handle of a store, made at the first call.
+    /// The handle of a store, created at the first call.
     pub(crate) fn handle(&self, store: &StoreRef) -> Arc<StoreHandle> {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         let handle = || Arc::new(StoreHandle::counting(self.tally(store)));
@@ -63,7 +63,7 @@ impl Context {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner).remove(store);
     }
 
-    /// The counters of a store, made at the first call.
+    /// The counters of a store, created at the first call.
     pub(crate) fn tally(&self, store: &StoreRef) -> Arc<Tally> {
         let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
         tallies.entry(store.clone()).or_default().clone()
@@ -74,7 +74,7 @@ impl Context {
         self.tallies.lock().unwrap_or_else(PoisonError::into_inner).get(store).cloned()
     }
 
-    /// Forgets the counters of stores that exist no more.
+    /// Drops the counters of stores that no longer exist.
     pub(crate) fn prune_tallies(&self) {
         let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
         tallies.retain(|key, _| self.stores().get(key).is_some());
@@ -85,12 +85,12 @@ impl Context {
         self.readers.of(store, || self.tally(store))
     }
 
-    /// Closes the connections to stores of other replicas that nobody has used for a while.
+    /// Closes the sessions of other replicas' stores that were not used for a while.
     pub(crate) fn close_idle_readers(&self) {
         self.readers.tidy(|store| self.owns_key(store) || self.stores().get(store).is_none());
     }
 
-    /// Closes every connection, all at once.
+    /// Closes every connection, all at the same time.
     pub(crate) async fn close(&self) {
         let mut handles = std::mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner));
         let handles =
@@ -98,8 +98,8 @@ impl Context {
         tokio::join!(handles, self.readers.close());
     }
 
-    /// Another store whose open session is on the same table and whose name sorts first. Only needed where the database has no
-    /// record of which store manages the table.
+    /// Another store whose open session is on the same table and whose name sorts first. Only needed if the database has
+    /// no record of which store manages the table.
     pub(crate) fn conflicting_store(&self, store: &StoreRef, identity: &str) -> Option<Claimant> {
         let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         let name = |key: &StoreRef| (key.namespace.clone().unwrap_or_default(), key.name.clone());

@@ -1,4 +1,4 @@
-//! The counts of a table that only people need.
+//! The counts of a table that enforcement does not need.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,16 +16,16 @@ use crate::session::session::Session;
 #[derive(Clone, Debug, Default)]
 pub struct HealthCounts {
     pub(crate) live: Option<Live>,
-    /// How many running executions each object says something of that counts.
+    /// The number of running executions that each object governs.
     pub(crate) governed: Option<Governed>,
     pub(crate) census: Option<Census>,
     pub(crate) contradictions: Option<Contradictions>,
-    /// How many status changes the transition trigger refused, where it is installed.
+    /// The number of status changes that the transition trigger refused, if it is installed.
     pub(crate) refused: Option<i64>,
 }
 
 impl HealthCounts {
-    /// Those of this moment, which nobody keeps; what could not be taken is not there.
+    /// Takes the counts without storing them. Counts that fail are `None`.
     pub(crate) async fn now(
         store: &ExecutionStore,
         session: &Arc<Session>,
@@ -35,23 +35,23 @@ impl HealthCounts {
         take(store.name_any(), session.clone(), effective_rules.clone(), what).await.0
     }
 
-    /// Whether the running executions were counted.
+    /// Reports whether the running executions were counted.
     pub(crate) fn are_taken(&self) -> bool {
         self.live.is_some()
     }
 }
 
-/// What to do beside counting what runs.
+/// The work to do in addition to counting running executions.
 pub(crate) struct Take {
     /// Count the whole table.
     pub(crate) all: bool,
-    /// Keep the counts as a sample.
+    /// Store the counts as a sample.
     pub(crate) keep: bool,
-    /// What was known before.
+    /// The counts last taken.
     pub(crate) known: HealthCounts,
 }
 
-/// That counts cannot be taken is no reason to stop anything else.
+/// Takes the counts. A failure stops nothing else.
 pub(crate) async fn take(
     store: String,
     session: Arc<Session>,
@@ -89,7 +89,7 @@ pub(crate) async fn take(
     (HealthCounts { live, governed, census, contradictions, refused }, begun.elapsed())
 }
 
-/// What contradicts itself in the table, and with what was done before.
+/// The rows that contradict themselves, or contradict earlier records.
 async fn contradictions(session: &Session) -> Result<Contradictions, DbError> {
     let database = &session.database;
     let mut found = database.within(observe::contradictions(database, &session.mapping)).await?;

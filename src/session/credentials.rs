@@ -1,4 +1,4 @@
-//! The credentials of a store, as its Secrets hold them.
+//! The credentials of a store, from its Secrets.
 
 use ::url::Url;
 use kube::{Client, ResourceExt as _};
@@ -11,7 +11,7 @@ use crate::kubernetes::secret::{self, Purpose, SecretError};
 use crate::secrets::{CaBundle, Echoes, ExposeSecret as _, SecretString};
 use crate::session::not_ready::NotReady;
 
-/// The credentials of a store, as its Secrets hold them.
+/// The credentials of a store, from its Secrets.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     secret_ref: SecretKeyRef,
@@ -31,7 +31,7 @@ impl PartialEq for Credentials {
 impl Eq for Credentials {}
 
 impl Credentials {
-    /// Reads them.
+    /// Reads the Secrets.
     pub async fn read(client: &Client, store: &ExecutionStore) -> Result<Self, SecretError> {
         let namespace = store.namespace().unwrap_or_default();
         let connection = &store.spec.connection;
@@ -51,7 +51,7 @@ impl Credentials {
         })
     }
 
-    /// What a server may repeat of them: the password.
+    /// The part of the credentials that a server may repeat: the password.
     pub(crate) fn echoes(&self) -> Echoes {
         let url = Url::parse(self.uri.expose_secret().trim()).ok();
         let password = url.as_ref().and_then(Url::password).unwrap_or_default();
@@ -59,13 +59,13 @@ impl Credentials {
         Echoes::new([password, &*decoded])
     }
 
-    /// Whether they are from the Secrets that `connection` names.
+    /// Reports whether they are from the Secrets that `connection` names.
     pub fn are_of(&self, connection: &Connection) -> bool {
         self.secret_ref == connection.secret_ref && self.ca_secret_ref == connection.ca_secret_ref
     }
 }
 
-/// How to log in, and which table that is, on which server.
+/// The login, and the identity of the table and its server.
 pub(crate) fn login(store: &ExecutionStore, credentials: &Credentials) -> Result<(Login, String), NotReady> {
     let spec = &store.spec;
     let secret = || spec.connection.secret_ref.name.clone();

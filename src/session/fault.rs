@@ -1,4 +1,5 @@
-//! What a session knows of faults of the operator's own tables: they hold up nothing, and the condition `AuditAvailable` says so.
+//! The faults of the operator's own tables that a session has met: they stop nothing, and the condition `AuditAvailable`
+//! reports them.
 
 use std::sync::PoisonError;
 
@@ -7,12 +8,13 @@ use crate::db::own::{self, Fault};
 use crate::session::session::Session;
 
 impl Session {
-    /// Why the operator's tables, which are there, take no record at present, as far as that was met.
+    /// The reason why the operator's tables, which exist, accept no records at present, as far as the session has met
+    /// one.
     pub fn fault(&self) -> Option<Fault> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes why something was not recorded, and counts it; `None`: it was.
+    /// Keeps and counts the reason why something was not recorded; `None`: it was recorded.
     pub fn note_fault(&self, fault: Option<Fault>) {
         if let Some(fault) = fault {
             self.tally.failed(fault.reason());
@@ -20,7 +22,7 @@ impl Session {
         }
     }
 
-    /// Notes the same of an error that is counted already, if it says so.
+    /// Keeps the reason in an error that is already counted, if it has one.
     pub fn note_error(&self, error: &DbError) {
         if let DbError::Own(fault) = error {
             self.keep_fault(fault.clone());
@@ -35,10 +37,10 @@ impl Session {
         *known = Some(fault);
     }
 
-    /// Finds out whether a fault that was met is mended, and mends it where this login may.
+    /// Checks whether a known fault is repaired, and repairs it if this login may.
     ///
     /// # Errors
-    /// Those that say nothing of the tables, as where the server is away.
+    /// Fails with errors that say nothing about the tables, for example if the server is unreachable.
     pub async fn check_fault(&self) -> Result<(), DbError> {
         if self.fault().is_none() || self.is_follower() || self.read_only {
             return Ok(());

@@ -1,5 +1,5 @@
-//! A store that another replica looks after, as far as this one is asked about it: a session that claims nothing and listens
-//! to nothing, opened when somebody asks and closed when nobody has for some time. It goes by what is in force in the database.
+//! A read-only session for a store that another replica manages. It claims nothing and listens to nothing, is opened on
+//! request and closed when idle, and uses the rules in effect in the database.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,45 +22,45 @@ use crate::session::not_ready::NotReady;
 use crate::session::rules::EffectiveRules;
 use crate::session::session::Session;
 
-/// How long a session is kept that nobody asks.
+/// The time for which an idle session is kept.
 const IDLE: Duration = Duration::from_mins(5);
 
-/// How long credentials and catalog are trusted before they are looked at again.
+/// The time for which credentials and catalog are trusted before they are checked again.
 const RECHECK: Duration = Duration::from_mins(1);
 
-/// How long nobody tries to open it anew after that has failed.
+/// The pause before a failed session is opened again.
 const REST: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// A read-only session for a store that another replica manages.
 pub struct FollowerSession {
     opened: Mutex<Option<Opened>>,
-    /// Held while it is opened or looked at again; why that failed, if it did the last time.
+    /// Held while it is opened or checked; holds the error of the last attempt, if that failed.
     opening: tokio::sync::Mutex<Option<Failure>>,
     counts: Mutex<Taken>,
     asked: Mutex<Instant>,
     tally: Arc<Tally>,
 }
 
-/// Why it could not be opened, and when that was known.
+/// The reason why it could not be opened, and when that was known.
 struct Failure {
     ended: Instant,
-    /// The UID and the generation of the object that it was to be opened for.
+    /// The UID and the generation of the object that it was opened for.
     of: (Option<String>, Option<i64>),
     why: NotReady,
 }
 
-/// The turn to open it, for who has asked for it.
+/// A permit to open the session.
 pub struct OpenPermit<'a> {
     asked: Instant,
     last: tokio::sync::MutexGuard<'a, Option<Failure>>,
 }
 
-/// The counts that were taken, and those that are being taken.
+/// The counts last taken, and those being taken.
 #[derive(Default)]
 struct Taken {
     last: Option<Last>,
     under_way: Option<UnderWay>,
-    /// When the table is known to have changed.
+    /// The time when the table was last known to change.
     changed: Option<Instant>,
 }
 
@@ -95,12 +95,14 @@ impl FollowerSession {
         }
     }
 
-    /// The turn to open it. While a server says nothing it is long in coming, and need not be waited for.
+    /// Waits for a permit to open the session. That takes long while a server does not answer, so callers may give up
+    /// waiting.
     pub async fn turn(&self) -> OpenPermit<'_> {
         OpenPermit { asked: Instant::now(), last: self.opening.lock().await }
     }
 
-    /// A session, and what is in force; `None`: no replica has looked after the store yet, or it has not seen all overrides.
+    /// Opens a session, and returns the rules in effect; `None`: no replica has managed the store yet, or the caches have
+    /// not synced.
     pub async fn open(
         &self,
         cluster: &Cluster,
@@ -119,8 +121,8 @@ impl FollowerSession {
         }
     }
 
-    /// One attempt counts for all who waited for it: each on its own would take as long, one after the other, and requests
-    /// come faster than that.
+    /// Returns the open session, or opens one. One attempt counts for all callers that waited for it: if each made its
+    /// own, they would run one after the other, and requests come faster than that.
     async fn session(
         &self,
         cluster: &Cluster,
@@ -160,8 +162,8 @@ impl FollowerSession {
         Ok(session)
     }
 
-    /// The counts of the store, at most so old. They are taken once for all callers, which wait for them until `patience` after
-    /// that began; `None`: they have not come by then.
+    /// Returns counts that are at most `age` old. They are taken once for all callers, which wait for them until
+    /// `patience` after the start; `None`: they are not ready by then.
     pub async fn counts(
         self: &Arc<Self>,
         cluster: &Arc<Cluster>,
@@ -178,14 +180,14 @@ impl FollowerSession {
             let under_way = counts.under_way().unwrap_or_else(|| self.take(cluster, store));
             counts.under_way.insert(under_way).clone()
         };
-        // Nothing is ever sent; what does not come in time is there for the next one who asks.
+        // Nothing is ever sent. Counts that come too late are there for the next caller.
         drop(timeout_at((begun + patience).into(), end.changed()).await);
         let counts = lock(&self.counts);
         let taken = counts.last.as_ref().filter(|last| last.ended >= asked)?;
         Some(taken.counts.clone())
     }
 
-    /// Takes them, whether or not who asked goes on waiting.
+    /// Starts to take the counts, which goes on even if the caller stops waiting.
     fn take(self: &Arc<Self>, cluster: &Arc<Cluster>, store: &ExecutionStore) -> UnderWay {
         let (ended, end) = watch::channel(());
         let (reader, cluster, store) = (self.clone(), cluster.clone(), store.clone());
@@ -209,13 +211,13 @@ impl FollowerSession {
         UnderWay { begun, end }
     }
 
-    /// Has the next one who asks for counts get new ones.
+    /// Makes the next request for counts take new ones.
     pub fn note_change(&self) {
         lock(&self.counts).changed = Some(Instant::now());
     }
 
-    /// Has the next one who asks open it anew, on new connections if that is what failed. That others use all connections says
-    /// nothing of the session.
+    /// Makes the next caller open the session again, on new connections if those failed. An exhausted pool says nothing
+    /// about the session.
     pub fn failed(&self, session: &Session, error: &DbError) {
         if error.of_connection() {
             session.database.renew();
@@ -225,7 +227,7 @@ impl FollowerSession {
         }
     }
 
-    /// Has the next one who asks open it anew.
+    /// Makes the next caller open the session again.
     pub fn forget(&self) {
         if let Some(opened) = lock(&self.opened).take() {
             tokio::spawn(async move { opened.session.database.close().await });
@@ -246,7 +248,7 @@ impl Failure {
         Self { ended: Instant::now(), of, why: why.clone() }
     }
 
-    /// Whether it is the answer for who asked then. Another spec is tried at once.
+    /// Reports whether this failure answers a request made at `asked`. A different spec is tried at once.
     fn counts_for(&self, store: &ExecutionStore, asked: Instant) -> bool {
         let same = self.of == (store.uid(), store.metadata.generation);
         same && (self.ended >= asked || self.ended.elapsed() < REST)
@@ -254,7 +256,7 @@ impl Failure {
 }
 
 impl Taken {
-    /// Those last taken, if they are not older.
+    /// The counts last taken, if they are not older than `age`.
     fn good(&self, age: Duration) -> Option<&HealthCounts> {
         let last = self.last.as_ref().filter(|last| self.knows_all(last.begun))?;
         (last.ended.elapsed() < age).then_some(&last.counts)
@@ -266,7 +268,7 @@ impl Taken {
         self.under_way.as_ref().filter(goes_on).cloned()
     }
 
-    /// Whether counts that somebody began to take then show what has changed since the last ones.
+    /// Reports whether counts started at `begun` include the last known change.
     fn knows_all(&self, begun: Instant) -> bool {
         self.changed.is_none_or(|changed| begun > changed)
     }
@@ -278,12 +280,12 @@ impl Taken {
     }
 }
 
-/// Those of all stores that were asked about.
+/// The sessions of all stores that were requested.
 #[derive(Default)]
 pub(crate) struct FollowerSessions(Mutex<HashMap<ObjectRef<Guarded<ExecutionStore>>, Arc<FollowerSession>>>);
 
 impl FollowerSessions {
-    /// That of a store, made when it is first asked for.
+    /// The session of a store, created at the first call.
     pub(crate) fn of(
         &self,
         store: &ObjectRef<Guarded<ExecutionStore>>,
@@ -292,7 +294,7 @@ impl FollowerSessions {
         lock(&self.0).entry(store.clone()).or_insert_with(|| Arc::new(FollowerSession::new(tally()))).clone()
     }
 
-    /// Closes those that nobody has asked for some time, and those of stores that are `ours` now, or gone.
+    /// Closes idle sessions, and those of stores that are `ours` now, or gone.
     pub(crate) fn tidy(&self, ours: impl Fn(&ObjectRef<Guarded<ExecutionStore>>) -> bool) {
         lock(&self.0).retain(|store, reader| {
             let keep = lock(&reader.asked).elapsed() < IDLE && !ours(store);
@@ -303,7 +305,7 @@ impl FollowerSessions {
         });
     }
 
-    /// Closes all of them.
+    /// Closes all sessions.
     pub(crate) async fn close(&self) {
         let readers: Vec<_> = lock(&self.0).drain().map(|(_, reader)| reader).collect();
         futures::future::join_all(readers.iter().map(|reader| reader.close())).await;

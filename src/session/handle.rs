@@ -1,4 +1,4 @@
-//! The public face of a store that this replica manages: its session, and what its last reconcile came to.
+//! The shared handle of a store that this replica manages: its session, and the results of its last reconcile.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,20 +14,20 @@ use crate::session::credentials::Credentials;
 use crate::session::rules::EffectiveRules;
 use crate::session::session::Session;
 
-/// The public face of a store.
+/// The shared handle of a store.
 #[derive(Default)]
 pub struct StoreHandle {
     session: RwLock<Option<Arc<Session>>>,
     reconciled: AtomicBool,
-    /// Counts what was done to the store.
+    /// The counters for what was done to the store.
     pub tally: Arc<Tally>,
-    /// Whether the table has reported a change since the last reconcile.
+    /// True if the table has reported a change since the last reconcile.
     changed: Arc<AtomicBool>,
-    /// Whether somebody asks for new counts.
+    /// True if new counts were requested.
     counts_requested: AtomicBool,
-    /// When somebody last asked for its counts.
+    /// The time when its counts were last requested.
     pub asked: tokio::sync::Mutex<Option<Instant>>,
-    /// The status that the last reconcile led to, also where it is not written to Kubernetes yet.
+    /// The status that the last reconcile led to, even if it is not written to Kubernetes yet.
     latest: watch::Sender<Option<Arc<ExecutionStoreStatus>>>,
     /// The content of the Secrets, and when it was read.
     credentials: Mutex<Option<(Instant, Arc<Credentials>)>>,
@@ -35,7 +35,7 @@ pub struct StoreHandle {
     sync_status: Mutex<Option<SyncStatus>>,
 }
 
-/// How many running executions each object governs, by the object's source.
+/// The number of running executions that each object governs, by the object's source.
 #[derive(Clone, Debug)]
 pub struct Governed {
     /// The rules in effect when they were counted.
@@ -44,17 +44,17 @@ pub struct Governed {
     pub counts: Arc<BTreeMap<String, i64>>,
 }
 
-/// How far a store's `JobExecution` objects are in sync with its rows.
+/// The state of a store's `JobExecution` objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncStatus {
     /// The counts.
     pub status: ObjectsStatus,
-    /// Why objects are out of sync, if they are: a reason and a message.
+    /// The reason and the message if objects are out of sync.
     pub trouble: Option<(&'static str, String)>,
 }
 
 impl StoreHandle {
-    /// A handle without a session, which counts in `tally`.
+    /// Returns a handle without a session, which counts in `tally`.
     pub fn counting(tally: Arc<Tally>) -> Self {
         Self { tally, ..Self::default() }
     }
@@ -70,7 +70,7 @@ impl StoreHandle {
         last.as_ref().map(|(_, credentials)| credentials.clone()).filter(|last| last.are_of(connection))
     }
 
-    /// The time since they were read.
+    /// The time since the Secrets were read.
     pub(crate) fn credentials_age(&self) -> Option<Duration> {
         let last = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
         last.as_ref().map(|(at, _)| at.elapsed())
@@ -82,22 +82,22 @@ impl StoreHandle {
             credentials.map(|credentials| (Instant::now(), credentials));
     }
 
-    /// How many running executions each object governs, as last counted.
+    /// The number of running executions that each object governs, as last counted.
     pub fn governed(&self) -> Option<Governed> {
         self.governed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps that count.
+    /// Replaces that count.
     pub(crate) fn keep_governed(&self, governed: Option<Governed>) {
         *self.governed.lock().unwrap_or_else(PoisonError::into_inner) = governed;
     }
 
-    /// The status that each reconcile leads to. The one in Kubernetes may be up to a minute older.
+    /// A receiver of the status that each reconcile leads to. The one in Kubernetes may be up to a minute older.
     pub fn latest(&self) -> watch::Receiver<Option<Arc<ExecutionStoreStatus>>> {
         self.latest.subscribe()
     }
 
-    /// Forgets what belongs to an object that had the store's name before.
+    /// Forgets everything that belongs to an earlier object with the store's name.
     pub(crate) fn forget_object(&self) {
         self.cache_credentials(None);
         self.latest.send_replace(None);
@@ -108,18 +108,18 @@ impl StoreHandle {
         self.latest.send_replace(Some(Arc::new(status)));
     }
 
-    /// Notes that the table has changed, so that the next reconcile counts again.
+    /// Records that the table has changed, so that the next reconcile counts again.
     pub fn note_change(&self) {
         self.changed.store(true, Ordering::Release);
     }
 
-    /// A function that does the same and holds no reference to the handle.
+    /// Returns a function that does the same and holds no reference to the handle.
     pub(crate) fn change_noter(&self) -> impl Fn() + Send + Sync + use<> {
         let changed = self.changed.clone();
         move || changed.store(true, Ordering::Release)
     }
 
-    /// Takes note of a change, if there was one since the last call.
+    /// Returns whether the table has changed since the last call.
     pub(crate) fn take_change(&self) -> bool {
         self.changed.swap(false, Ordering::AcqRel)
     }
@@ -129,17 +129,17 @@ impl StoreHandle {
         self.counts_requested.store(true, Ordering::Release);
     }
 
-    /// Takes such a request, if there was one since the last call.
+    /// Returns whether counts were requested since the last call.
     pub(crate) fn take_counts_request(&self) -> bool {
         self.counts_requested.swap(false, Ordering::AcqRel)
     }
 
-    /// How far its `JobExecution` objects are in sync, if that is known.
+    /// The state of its `JobExecution` objects, if that is known.
     pub fn sync_status(&self) -> Option<SyncStatus> {
         self.sync_status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps that. Returns whether it differs from before.
+    /// Replaces that state. Returns whether it has changed.
     pub(crate) fn keep_sync_status(&self, sync_status: SyncStatus) -> bool {
         let mut kept = self.sync_status.lock().unwrap_or_else(PoisonError::into_inner);
         let differs = kept.as_ref() != Some(&sync_status);
@@ -147,17 +147,17 @@ impl StoreHandle {
         differs
     }
 
-    /// Notes that a reconcile has ended, with success or without.
+    /// Records that a reconcile has ended, with or without success.
     pub(crate) fn mark_reconciled(&self) {
         self.reconciled.store(true, Ordering::Release);
     }
 
-    /// Whether the store was reconciled since the operator started.
+    /// Reports whether the store was reconciled since the operator started.
     pub fn is_reconciled(&self) -> bool {
         self.reconciled.load(Ordering::Acquire)
     }
 
-    /// Replaces the session and returns the one before.
+    /// Replaces the session and returns the previous one.
     pub(crate) fn replace_session(&self, session: Option<Arc<Session>>) -> Option<Arc<Session>> {
         std::mem::replace(&mut *self.session.write().unwrap_or_else(PoisonError::into_inner), session)
     }
@@ -169,8 +169,8 @@ impl StoreHandle {
         }
     }
 
-    /// Drops the session, and closes it after `finished`. `renew`: its connections are unusable. The next ones are new, also for
-    /// the stores that share them: the server or the password may have changed.
+    /// Drops the session, and closes it after `finished`. `renew`: its connections are unusable. The next ones are new,
+    /// also for the stores that share them: the server or the password may have changed.
     pub(crate) fn drop_session(&self, renew: bool, finished: impl Future<Output = ()> + Send + 'static) {
         let Some(session) = self.replace_session(None) else { return };
         if renew {

@@ -1,4 +1,4 @@
-//! Why a store has no session.
+//! The reasons why a store has no session.
 
 use crate::api::ADOPT;
 use crate::boundary;
@@ -9,22 +9,22 @@ use crate::db::validate::Problem;
 use crate::kubernetes::secret::SecretError;
 use crate::secrets::Echoes;
 
-/// Why a store cannot be worked on, from the first step that failed.
+/// The reason why a store has no session, from the first step that failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum NotReady {
-    /// The Secret.
+    /// The Secret is missing or unusable.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// What the Secret holds.
+    /// The Secret holds no usable URL.
     #[error("the Secret {0} holds no usable connection URL: {1}")]
     Url(String, InvalidUrl),
-    /// The database.
+    /// The database returned an error, or is unreachable.
     #[error(transparent)]
     Database(#[from] DbError),
-    /// The table.
+    /// The table cannot be used.
     #[error(transparent)]
     Table(#[from] Problem),
-    /// Another store looks after the table.
+    /// Another store manages the table.
     #[error("{}", claimed_by(.0))]
     TableClaimed(Claimant),
     /// A panic ended the work on the store.
@@ -33,7 +33,7 @@ pub enum NotReady {
 }
 
 impl NotReady {
-    /// One word for a condition's reason.
+    /// The reason, for a condition.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Secret(e) => e.reason(),
@@ -45,7 +45,7 @@ impl NotReady {
         }
     }
 
-    /// The same without what a server repeats of the credentials.
+    /// Removes the credentials that a server may repeat.
     pub(crate) fn without(self, echoes: &Echoes) -> Self {
         match self {
             Self::Database(error) => Self::Database(error.edited(|text| echoes.without(text))),
@@ -53,24 +53,24 @@ impl NotReady {
         }
     }
 
-    /// Whether others had all connections, which says nothing of the store.
+    /// Reports whether the pool was exhausted, which says nothing about the store.
     pub(crate) const fn is_busy(&self) -> bool {
         matches!(self, Self::Database(DbError::Busy(_)))
     }
 
-    /// Whether the connection is no good any more.
+    /// Reports whether the connection is unusable.
     pub(crate) const fn of_connection(&self) -> bool {
         matches!(self, Self::Database(error) if error.of_connection())
     }
 }
 
-/// What to do about the store that claims the table.
+/// The remedy if another store claims the table.
 fn claimed_by(holder: &Claimant) -> String {
     let Claimant { uid, namespace, name, .. } = holder;
     let remedy =
         format!("the ExecutionStore {namespace}/{name} looks after this table: delete it, or this one");
     if uid.is_empty() {
-        // Nothing is recorded, so nothing can have come with a copy.
+        // Nothing is recorded, so no claim can have come with a copy.
         return remedy;
     }
     format!(

@@ -1,4 +1,4 @@
-//! How the operator's tables stand for a store, and what follows from that for its session.
+//! The state of the operator's tables for a store, and its effects on the session.
 
 use chrono::{DateTime, Utc};
 use kube::ResourceExt as _;
@@ -12,39 +12,39 @@ use crate::db::validate::Problem;
 use crate::db::{Database, Mapping, identity, own};
 use crate::session::not_ready::NotReady;
 
-/// What is known of the time before a session.
+/// The history of a store before a session.
 #[derive(Clone, Debug, Default)]
 pub struct Before {
-    /// The UID of the object that had the store's name before, if one is known to have.
+    /// The UID of an earlier object with the store's name, if one is known.
     pub predecessor: Option<String>,
-    /// Whether the database was away until now.
+    /// True if the database was unreachable until now.
     pub outage: bool,
-    /// Whether a session of this store has recorded what was done.
+    /// True if a session of this store has written audit records.
     pub recorded: bool,
-    /// What a person asks for with what another store has left.
+    /// The requested way to adopt what another store has left.
     pub adopt: Option<How>,
 }
 
-/// How the operator's tables stand.
+/// The state of the operator's tables.
 pub(crate) struct Records {
-    /// Where what is done is recorded.
+    /// The place for audit records.
     pub(crate) ledger: Ledger,
-    /// Why they, which are there, are not used.
+    /// The reason why the tables, which exist, are not used.
     pub(crate) refused: Option<Refusal>,
-    /// What is said of records that another table of this name has left behind, if there are any.
+    /// The report on records that another table of this name has left behind, if there are any.
     pub(crate) left: Option<identity::Told>,
-    /// Those of them of which a person has to say whether what was granted in them counts.
+    /// The ids of those records for which somebody must decide whether the time that they granted counts.
     pub(crate) undecided: Vec<i64>,
-    /// What came of what a person asks to adopt: `Err` says why it was not carried out.
+    /// The result of the request to adopt: `Err` says why it was not carried out.
     pub(crate) adopted: Option<Result<(), String>>,
-    /// Since when the store has been looked at without a gap, as far as that is noted.
+    /// Since when the store has been watched without a gap, as far as that is recorded.
     pub(crate) watched: Option<DateTime<Utc>>,
-    /// When the claim was confirmed.
+    /// The time when the claim was confirmed.
     pub(crate) confirmed: Option<DateTime<Utc>>,
 }
 
 impl Records {
-    /// There are none, for this reason.
+    /// The state without any tables, for this reason.
     pub(crate) fn none(why: String, now: Option<DateTime<Utc>>) -> Self {
         Self {
             ledger: Ledger::Missing(why),
@@ -57,12 +57,12 @@ impl Records {
         }
     }
 
-    /// They are there and are not used.
+    /// The state with tables that exist and are not used.
     fn refused(refusal: Refusal, now: Option<DateTime<Utc>>) -> Self {
         Self { refused: Some(refusal.clone()), ..Self::none(refusal.why, now) }
     }
 
-    /// Claims the table, once what a person asks to adopt is the store's, and says how they stand then.
+    /// Claims the table after the requested adoption, and returns the state after that.
     pub(crate) async fn claim(
         database: &Database,
         mapping: &Mapping,
@@ -90,7 +90,7 @@ impl Records {
         Ok(Self { adopted, ..records })
     }
 
-    /// Says how they stand, without claiming the table.
+    /// Returns the state without claiming the table.
     pub(crate) async fn look_up(
         store: &ExecutionStore,
         database: &Database,
@@ -123,15 +123,16 @@ impl Records {
         }
     }
 
-    /// Why rows are not to be changed, if these tables are why. Where the login may have recorded something there, an execution
-    /// may have more time than is known.
+    /// The reason not to change rows, if these tables are the reason. If the login may have recorded something there, an
+    /// execution may have more time than is known.
     pub(crate) fn hold_up(&self, recorded: bool) -> Option<Problem> {
         let refusal = self.refused.as_ref().filter(|refusal| refusal.owner_trusted || recorded)?;
         Some(Problem::Records(refusal.clone()))
     }
 }
 
-/// Adopts what a person asks for. That it fails is no reason not to look after the table: it is told, and tried again.
+/// Carries out the requested adoption. A failure does not prevent the store from being managed: it is reported and tried
+/// again.
 async fn carry_out(
     database: &Database,
     mapping: &Mapping,
@@ -142,7 +143,8 @@ async fn carry_out(
     let why = match outcome {
         Ok(Outcome::Done(adopted)) => {
             tracing::info!(store = claimant.name, "as a person asked: {}", adopted.told(how));
-            // What has stayed is said as long as it is there; what comes later nobody has asked for.
+            // The condition reports what is left over for as long as it exists. The request does not cover what comes
+            // later.
             return Ok(());
         }
         Ok(Outcome::Claimed(Claimant { namespace, name, .. })) => {
@@ -155,17 +157,17 @@ async fn carry_out(
     Err(why)
 }
 
-/// Why nothing is recorded on a server that takes no writes.
+/// The reason why nothing is recorded on a server that accepts no writes.
 pub(crate) const READ_ONLY: &str = "the database is read-only";
 
-/// Whether the store's status says that what is done was recorded, or was held up by what is recorded.
+/// Reports whether the store's status shows that audit records were written, or that such records paused enforcement.
 pub(crate) fn told_of_records(store: &ExecutionStore) -> bool {
     let conditions = store.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let held = |type_, status| find(conditions, type_).filter(|condition| condition.status == status);
     let (valid, paused) =
         (held(ConditionType::SchemaValid, "False"), held(ConditionType::EnforcementPaused, "True"));
     find(conditions, ConditionType::AuditAvailable).is_some_and(|recording| {
-        // Unknown: it could not be looked at, which says nothing of what is there.
+        // `Unknown` means that it could not be checked, which says nothing about existing records.
         recording.status != "False"
             || own::is_fault(&recording.reason)
             || recording.reason == identity::LEFT
@@ -176,7 +178,7 @@ pub(crate) fn told_of_records(store: &ExecutionStore) -> bool {
     })
 }
 
-/// The store as it claims its table. `predecessor`: the UID of the object that had its name before.
+/// The store as the claimant of its table. `predecessor`: the UID of an earlier object with its name.
 pub(crate) fn claimant(store: &ExecutionStore, predecessor: Option<String>) -> Claimant {
     Claimant {
         predecessor,

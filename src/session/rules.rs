@@ -7,19 +7,19 @@ use crate::db::history::Figures;
 use crate::rules::{Compiled, Policy, Routes, Scope, Wish, execution_source, policy_source};
 use crate::runtime::overrides::ResolvedPolicy;
 
-/// What is in force for a store.
+/// The rules in effect for a store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EffectiveRules {
-    /// The rules.
+    /// The compiled rules.
     pub compiled: Compiled,
     /// The policies that they come from.
     pub policies: Vec<ResolvedPolicy>,
-    /// Which of them say who is told of what.
+    /// The notification channels that apply to each execution.
     pub routes: Routes,
 }
 
 impl EffectiveRules {
-    /// Has those told whom policies that cannot be read any more had told.
+    /// Keeps the channels of policies that can no longer be decoded.
     pub(crate) fn keep_channels(&mut self, last: &Self, unreadable: &[String]) {
         let gone = |read: &&ResolvedPolicy| unreadable.contains(&policy_source(&read.policy.name));
         let kept: Vec<ResolvedPolicy> = last.policies.iter().filter(gone).cloned().collect();
@@ -28,8 +28,8 @@ impl EffectiveRules {
         self.routes = Routes::of(&all);
     }
 
-    /// Whether what an object says of the execution `key` is in force, or that of another object for the same one; where it
-    /// says nothing, whether nothing is in force on its behalf.
+    /// Reports whether the override of the execution `key` by this object, or by another object for the same execution,
+    /// is in effect. Without an override, reports whether nothing of this object is in effect.
     pub fn holds(&self, name: &str, key: &str, wish: Option<&Wish>) -> bool {
         let rules = &self.compiled.rules;
         let place =
@@ -49,11 +49,11 @@ impl EffectiveRules {
     }
 }
 
-/// What a session knows of it.
+/// The rules that a session caches.
 #[derive(Default)]
 pub(crate) struct RulesCache {
     pub(crate) effective_rules: tokio::sync::Mutex<Option<Arc<EffectiveRules>>>,
-    /// What history said, by the UID of the policy that asked.
+    /// The computed timeouts, by the UID of the policy.
     pub(crate) history: std::sync::Mutex<BTreeMap<String, Figures>>,
 }
 

@@ -20,7 +20,7 @@ use crate::session::not_ready::NotReady;
 use crate::session::records::{Before, READ_ONLY, Records, claimant, told_of_records};
 use crate::session::rules::{EffectiveRules, RulesCache};
 
-/// How many connections a session has that is only asked now and then.
+/// The number of connections of a session that is used only occasionally.
 const BORROWED_POOL: u32 = 2;
 
 /// An open connection to the database of one store. It describes one generation of the store's spec.
@@ -30,64 +30,64 @@ pub struct Session {
     pub database: Database,
     /// The table.
     pub mapping: Mapping,
-    /// Where executions of a job come one after the other: how long a later one must have run before an earlier one is
+    /// Set if executions of a job run one after the other: how long a later one must have run before an earlier one is
     /// stale.
     single_active_execution: Option<TimeDelta>,
-    /// Where executions are run by workloads: how long one must be seen failed or gone.
+    /// Set if workloads run the executions: how long a workload must be observed failed or gone.
     pub workloads: Option<TimeDelta>,
-    /// Since when the store has been looked at without a gap.
+    /// Since when the store has been watched without a gap.
     watched: DateTime<Utc>,
-    /// When the claim was last confirmed, by the database's clock.
+    /// The time when the claim was last confirmed, by the clock of the database.
     confirmed: Mutex<DateTime<Utc>>,
-    /// When it was last seen whether lost heartbeats are to be held, by the database's clock.
+    /// The time when it was last checked whether lost heartbeats must be held back, by the clock of the database.
     heartbeats_seen: Mutex<Option<DateTime<Utc>>>,
-    /// When it was opened, by the database's clock.
+    /// The time when it was opened, by the clock of the database.
     pub opened: DateTime<Utc>,
-    /// Where what is done is recorded.
+    /// The place for audit records.
     pub ledger: Ledger,
-    /// Why the operator's tables, which are there, are not used.
+    /// The reason why the operator's tables, which exist, are not used.
     pub refused: Option<Refusal>,
-    /// What is said of records that another table of this name has left behind, if there are any.
+    /// The report on records that another table of this name has left behind, if there are any.
     pub left: Option<crate::db::identity::Told>,
-    /// Those of them of which a person has to say whether what was granted in them counts.
+    /// The ids of those records for which somebody must decide whether the time that they granted counts.
     undecided: Vec<i64>,
-    /// What came of what a person asked to adopt as it was opened: `Err` says why it was not carried out.
+    /// The result of the request to adopt, from when the session was opened: `Err` says why it was not carried out.
     pub adopted: Option<Result<(), String>>,
-    /// Whether what is done is known to have been recorded before.
+    /// True if earlier audit records are known to exist.
     recorded: bool,
-    /// Why rows cannot be changed, if they cannot.
+    /// The reason why rows cannot be changed, if they cannot.
     pub unwritable: Option<Problem>,
-    /// Whether the server takes no writes.
+    /// True if the server accepts no writes.
     pub read_only: bool,
-    /// Whether a trigger tells of changes.
+    /// True if a trigger reports changes.
     notifies: bool,
-    /// Listens for them.
+    /// The listener for changes.
     hints: Option<Listener>,
-    /// Whether another replica looks after the store: then nothing is claimed, and what is in force is only read.
+    /// True if another replica manages the store: then nothing is claimed, and the rules in effect are only read.
     follower: bool,
     /// The UID and the generation of the object that it describes.
     described: (Option<String>, Option<i64>),
-    /// Which table it is, on which server: the same for two stores on one table.
+    /// The identity of the table and its server: equal for two stores on one table.
     pub identity: String,
-    /// What is in force.
+    /// The rules in effect.
     pub(crate) known: RulesCache,
-    /// Where what is done is counted.
+    /// The counters for what is done.
     pub tally: Arc<Tally>,
-    /// Why the operator's tables, which are there, take no record, as far as that was met.
+    /// The reason why the operator's tables, which exist, accept no records, as far as the session has met a reason.
     pub(crate) fault: Mutex<Option<Fault>>,
 }
 
-/// What a session is opened for.
+/// The purpose of a session.
 enum Hold {
-    /// To look after the store: the table is claimed.
+    /// To manage the store: the table is claimed.
     Claim(Before),
-    /// To read what another replica looks after.
+    /// To read a store that another replica manages.
     Follow,
 }
 
 impl Session {
-    /// Connects, holds the spec against the catalog and claims the table. `changed` is called when the table says that it
-    /// has changed.
+    /// Connects, validates the spec against the catalog and claims the table. `changed` is called when the table reports
+    /// a change.
     pub async fn open(
         pools: &Pools,
         store: &ExecutionStore,
@@ -112,7 +112,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Connects to the database of a store that another replica looks after, and holds the spec against the catalog.
+    /// Connects to the database of a store that another replica manages, and validates the spec against the catalog.
     pub async fn open_follower(
         pools: &Pools,
         store: &ExecutionStore,
@@ -128,7 +128,7 @@ impl Session {
         opening.await.map_err(|error: NotReady| error.without(&credentials.echoes()))
     }
 
-    /// Holds the spec against the catalog. What cannot be used is closed.
+    /// Validates the spec against the catalog. Closes the database if it cannot be used.
     async fn prepare(
         store: &ExecutionStore,
         database: Database,
@@ -212,27 +212,27 @@ impl Session {
         })
     }
 
-    /// Whether another replica looks after the store.
+    /// Reports whether another replica manages the store.
     pub fn is_follower(&self) -> bool {
         self.follower
     }
 
-    /// Whether nothing keeps rows from being changed and recorded.
+    /// Reports whether rows can be changed and recorded without restriction.
     pub fn whole(&self) -> bool {
         let recorded = matches!(self.ledger, Ledger::Tables { .. }) && self.fault().is_none();
         self.unwritable.is_none() && !self.read_only && recorded
     }
 
-    /// Whether it describes this object, and its spec as it is.
+    /// Reports whether it describes this object with its current spec.
     pub fn describes(&self, store: &ExecutionStore) -> bool {
         self.described == (store.uid(), store.metadata.generation)
     }
 
-    /// Confirms the claim and looks again at what may have changed without anybody telling: columns, rights, the
-    /// operator's tables, a standby that was promoted. Returns whether all is as it was.
+    /// Confirms the claim, and checks again what may have changed unnoticed: columns, permissions, the operator's tables,
+    /// a standby that was promoted. Returns whether everything is unchanged.
     pub async fn still_holds(&self, store: &ExecutionStore) -> Result<bool, NotReady> {
         if self.read_only {
-            // It may be a setting of the role or the database, and those are taken at login.
+            // It may be a setting of the role or the database, which takes effect at login.
             self.database.log_in_anew();
         }
         let validated = self.database.within(validate(&self.database, &Layout::of(&store.spec))).await??;
@@ -255,8 +255,8 @@ impl Session {
             *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = confirmed;
         }
         let unwritable = validated.unwritable.or_else(|| records.hold_up(self.recorded));
-        // Without records nobody notes since when the table has been looked at. With them the operator itself may have been
-        // away, as on a machine that slept.
+        // Without audit tables there is no record of how long the table has been watched. With them, the operator itself
+        // may have been interrupted, as on a machine that slept.
         let watched = matches!(records.ledger, Ledger::Missing(_))
             || records.watched.is_none_or(|watched| watched == self.watched);
         Ok(records.ledger == self.ledger
@@ -267,20 +267,20 @@ impl Session {
             && watched)
     }
 
-    /// Gives up the claim, if there is one and no other operator has confirmed it since.
+    /// Releases the claim, if there is one and no other operator has confirmed it since.
     pub async fn release(&self, uid: &str) -> Result<(), DbError> {
         let Ledger::Tables { store_id, .. } = self.ledger else { return Ok(()) };
         let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
         self.database.within(ledger::release(&self.database, store_id, uid, confirmed)).await
     }
 
-    /// Notes when it was seen whether lost heartbeats are to be held.
+    /// Records when it was checked whether lost heartbeats must be held back.
     pub fn note_heartbeats(&self, seen: Option<DateTime<Utc>>) {
         let mut last = self.heartbeats_seen.lock().unwrap_or_else(PoisonError::into_inner);
         *last = seen.max(*last);
     }
 
-    /// The predicate of this store, for what [`Self::sync_rules`] returned.
+    /// The predicate of this store, for the rules that [`Self::sync_rules`] returned.
     pub fn judge<'a>(&'a self, effective_rules: &'a EffectiveRules) -> Judge<'a> {
         let rules = match self.ledger {
             Ledger::Tables { store_id, .. } => Rules::Table(store_id),

@@ -1,5 +1,5 @@
-//! Brings the rules in effect for a store in line with its objects: compiled, and written to the database before anybody reports
-//! that they apply.
+//! Brings the rules in effect for a store in line with its objects: compiled, and written to the database before anything
+//! reports that they apply.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -16,9 +16,9 @@ use crate::session::rules::EffectiveRules;
 use crate::session::session::Session;
 
 impl Session {
-    /// Brings what is in force in line with what the objects wish, and returns it. `check`: hold it against the
-    /// database also if the overrides are as before, since another operator may have changed it. While not all objects
-    /// have been seen what was in force last stays; `None`: nothing is known yet, so nothing may be judged.
+    /// Brings the rules in effect in line with the objects, and returns them. `check`: also compares them with the
+    /// database if the overrides are unchanged, since another operator may have changed it. While the caches have not
+    /// synced, the last rules stay in effect; `None`: there are none yet, so nothing may be judged.
     pub async fn sync_rules(
         &self,
         cluster: &Cluster,
@@ -35,11 +35,11 @@ impl Session {
         };
         let incomplete = overrides.are_incomplete();
         if incomplete && known.is_none() && !matches!(self.ledger, Ledger::Tables { .. }) {
-            // What they said before is recorded nowhere: a deadline that one of them moved would be missed.
+            // There is no record of their earlier overrides: a deadline that one of them moved would be missed.
             return Ok(None);
         }
         let before = match (known.as_ref(), &self.ledger) {
-            // An operator that was started anew finds it in the database.
+            // An operator that was restarted finds it in the database.
             (None, Ledger::Tables { store_id, .. }) if incomplete => {
                 let source = store_source(&store.name_any());
                 self.database.within(rules::load(&self.database, *store_id, &source)).await?
@@ -56,7 +56,7 @@ impl Session {
         }
         if let Ledger::Tables { store_id, .. } = self.ledger {
             let mapping = stores::record(store);
-            // Before the rules change, what they promise to extended executions is noted.
+            // Before the rules change, the deadlines that they promise to extended executions are recorded.
             let source = store_source(&store.name_any());
             let promised = promise::keep(&self.database, &self.mapping, store_id, &source);
             self.database.within(promised).await?;
@@ -65,7 +65,7 @@ impl Session {
             self.note_fault(fault);
             let pruned = extend::prune(&self.database, &self.mapping, store_id);
             if let Err(error) = self.database.within(pruned).await {
-                // What is left over is about executions that have ended.
+                // Leftover extensions belong to executions that have ended.
                 tracing::debug!(%error, "extensions of executions that have ended were not dropped");
             }
             if differed && known.as_deref() == Some(&wanted) {
@@ -75,7 +75,7 @@ impl Session {
         Ok(Some(known.insert(Arc::new(wanted)).clone()))
     }
 
-    /// What another replica has put in force; where it cannot say so in the database, what the objects wish.
+    /// The rules that another replica has put into effect; if it has no tables for them, those that the objects ask for.
     async fn load_rules(
         &self,
         cluster: &Cluster,
@@ -94,12 +94,12 @@ impl Session {
         Ok(overrides.map(|overrides| Arc::new(self.compile(store, overrides, None, &[]))))
     }
 
-    /// What is in force, if that is known.
+    /// The rules in effect, if they are known.
     pub async fn effective_rules(&self) -> Option<Arc<EffectiveRules>> {
         self.known.effective_rules.lock().await.clone()
     }
 
-    /// What history said, by the UID of the policy that asked.
+    /// The computed timeouts, by the UID of the policy.
     pub fn history(&self) -> MutexGuard<'_, BTreeMap<String, Figures>> {
         self.known.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,7 +127,7 @@ impl Session {
         let routes = Routes::of(&policies);
         let compiled = compile(Base::of(&store.name_any(), &store.spec), overrides.executions, policies);
         let compiled = match last {
-            // What an object said before it could not be used any more stays in force.
+            // The overrides of an object that can no longer be used stay in effect.
             Some(last) if !kept.is_empty() => compiled.keeping(last, kept),
             _ => compiled,
         };
@@ -135,7 +135,7 @@ impl Session {
     }
 }
 
-/// What is kept in the database may have been changed there: no timeout is shorter than the policy lets any be.
+/// The computed timeouts, each at least the floor of the policy: the values in the database may have been changed there.
 fn figures_of(figures: &Figures, question: &Question) -> Vec<Figure> {
     let floor = question.spec.floor.to_chrono();
     let figure = |computed: &crate::db::history::Computed| Figure {

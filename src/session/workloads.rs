@@ -1,5 +1,5 @@
-//! Which Jobs and Pods there are and how they stand, for stores whose executions are run by them. They are listed when it is
-//! time to look, since a watch would be trusted while it is stale, and what it has not heard of would count as gone.
+//! The existing Jobs and Pods and their state, for stores whose executions they run. They are listed when evidence is
+//! due, since a watch would be trusted while it is stale, and objects that it missed would count as gone.
 
 mod slim;
 
@@ -20,10 +20,10 @@ use crate::kubernetes::error::{ReconcileError, bounded};
 use crate::runtime::cluster::Cluster;
 use slim::{Page, Slim};
 
-/// How many objects come in one answer, each of up to 1.5 MiB.
+/// The number of objects in one response, each of up to 1.5 MiB.
 const PAGE: u32 = 20;
 
-/// Why it is not known which execution is run by which workload.
+/// The reason why it is unknown which workload runs which execution.
 #[derive(Debug, thiserror::Error)]
 pub enum Unknown {
     /// Kubernetes did not list them.
@@ -32,7 +32,7 @@ pub enum Unknown {
          (manifests/install/workloads.yaml)"
     )]
     Listing(#[from] ReconcileError),
-    /// A refused object may name another workload than the table does.
+    /// A refused object may name a different workload than the table.
     #[error(
         "JobExecution objects of this namespace cannot be used, and one of them may name another workload than the table: \
          correct or delete those whose condition Bound says InvalidObject, ObjectTooLarge or BudgetExceeded"
@@ -41,7 +41,7 @@ pub enum Unknown {
 }
 
 impl Unknown {
-    /// One word for a condition's reason.
+    /// The reason, for a condition.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Listing(_) => "ListFailed",
@@ -50,10 +50,10 @@ impl Unknown {
     }
 }
 
-/// The workloads of the store's namespace that exist, how they stand, and which execution says that it is run by which.
+/// Lists the workloads in the store's namespace and their state, and the executions whose objects name one.
 ///
 /// # Errors
-/// They cannot be listed, or the table names workloads and objects that may say otherwise are refused.
+/// Fails if they cannot be listed, or if the table names workloads and objects that may override it are refused.
 pub fn see(
     cluster: &Cluster,
     store: &ExecutionStore,
@@ -62,7 +62,7 @@ pub fn see(
     let id_type = mapping.id_type();
     let (client, namespace) = (cluster.client.clone(), store.namespace().unwrap_or_default());
     let mut workloads = Workloads::default();
-    // The executions first: a workload that is made in between is alive, not gone.
+    // The executions first: a workload that is created in between is alive, not gone.
     for (id, workload) in cluster.workload_refs(&namespace, &store.name_any(), id_type) {
         workloads.executions.push(id);
         workloads.named.push(workload);
@@ -83,7 +83,7 @@ pub fn see(
             workloads.seen.push(workload("Pod", &pod));
         })
         .await?;
-        // Why the Pod of a Job failed says more than that the Job did.
+        // The failure of a Pod says more than that of its Job.
         for job in &mut workloads.seen {
             if let (State::Ended(Some(why)), Some(of_pod)) = (&mut job.state, failures.get(&job.name)) {
                 *why = format!("{why}: {of_pod}");
@@ -101,7 +101,7 @@ fn workload(kind: &str, object: &Slim) -> Workload {
     }
 }
 
-/// Hands all objects of a kind to `each`.
+/// Passes all objects of a kind to `each`.
 async fn list(client: &Client, api: &Request, mut each: impl FnMut(Slim)) -> Result<(), ReconcileError> {
     let mut params = ListParams::default().limit(PAGE);
     loop {

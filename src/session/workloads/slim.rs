@@ -1,4 +1,5 @@
-//! What is read of a Job or Pod, and how it stands by that. Others may write much into one: no more is read.
+//! The fields of a Job or Pod that are read, and the state that they mean. Others may write much into such an object: no
+//! more is read.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use serde::Deserialize;
 use crate::api::conditions::clip;
 use crate::db::evidence::State;
 
-/// How long a reason may be that is kept, in bytes.
+/// The longest reason that is kept, in bytes.
 const WHY: usize = 200;
 
 /// The label of a Pod with the name of its Job.
@@ -19,7 +20,7 @@ const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 #[derive(Deserialize)]
 pub(super) struct Page {
     pub(super) metadata: ListMeta,
-    /// Null where there is none. An answer without it is no list, and all workloads would count as gone.
+    /// Null if there is none. A response without the field is not a list, and all workloads would count as gone.
     #[serde(deserialize_with = "Option::deserialize")]
     pub(super) items: Option<Vec<Slim>>,
 }
@@ -83,7 +84,7 @@ struct SlimTerminated {
 }
 
 impl Slim {
-    /// How it stands as a Job or as a Pod: their statuses have nothing in common that could be mistaken.
+    /// The state of a Job or a Pod: their statuses have nothing in common that could be mistaken.
     pub(super) fn state(&self, now: DateTime<Utc>) -> State {
         let succeeded = self.status.phase.as_deref() == Some("Succeeded");
         if succeeded || self.condition("Complete").is_some() || self.condition("SuccessCriteriaMet").is_some()
@@ -96,7 +97,8 @@ impl Slim {
             return State::Ended(why.as_deref().map(text));
         }
         match self.metadata.deletion_timestamp {
-            // Of a Pod it already has the grace period in it; a Job waits for its Pods, which may have long ones.
+            // The timestamp of a Pod already includes the grace period. A Job waits for its Pods, which may have long
+            // ones.
             Some(at) if at < now && self.status.phase.is_some() => {
                 let since = at.to_rfc3339_opts(SecondsFormat::Secs, true);
                 let why = self.why().map_or(String::new(), |why| format!(", {why}"));
@@ -117,7 +119,7 @@ impl Slim {
         self.status.conditions.iter().find(|c| c.type_ == type_ && c.status == "True")
     }
 
-    /// Why a Pod ended: what befell it as a whole, else its first container that failed.
+    /// The reason why a Pod ended: its own reason, else its first failed container, else its disruption.
     fn why(&self) -> Option<String> {
         let disrupted = || self.condition("DisruptionTarget").and_then(|c| c.reason.clone());
         let failed = || {
@@ -131,7 +133,7 @@ impl Slim {
     }
 }
 
-/// A text that somebody else chose, short and on one line.
+/// Returns text that somebody else chose, shortened and on one line.
 fn text(text: &str) -> String {
     clip(text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(), WHY)
 }
