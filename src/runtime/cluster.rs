@@ -1,5 +1,5 @@
-//! The cluster side of the operator: the API server's client, caches of all objects, which stores this replica manages, and the work
-//! queue. It knows nothing of databases that are open.
+//! The cluster side of the operator: the client of the API server, caches of all objects, the stores that this replica
+//! manages, and the work queue. It knows nothing about open databases.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::sharding::Sharding;
 
 /// The cluster side of the operator.
 pub struct Cluster {
-    /// The API server.
+    /// The client of the API server.
     pub client: Client,
     scope: Scope,
     stores: Cache<ExecutionStore>,
@@ -35,11 +35,11 @@ pub struct Cluster {
     pub queue: WorkQueue,
     /// The operator's own metrics.
     pub metrics: Metrics,
-    /// Connects to databases, mail servers and webhooks, as far as that is allowed.
+    /// Connects to databases, mail servers and webhooks, as far as the configuration allows.
     pub dialer: Dialer,
     /// The connections to databases.
     pub pools: Pools,
-    /// Which stores this replica manages.
+    /// The stores that this replica manages.
     pub sharding: Arc<Sharding>,
     /// Tasks that write the status of stores.
     pub publishers: TaskTracker,
@@ -60,7 +60,7 @@ pub struct Caches {
 }
 
 impl Cluster {
-    /// A cluster side over the caches of all controllers.
+    /// Returns a cluster side over the caches of all controllers.
     pub fn new(
         client: Client,
         scope: Scope,
@@ -87,7 +87,8 @@ impl Cluster {
         }
     }
 
-    /// Whether another operator may manage this store and report on it. An operator that takes all stores knows them all.
+    /// Reports whether another operator may manage this store and report on it. An operator without a selector knows all
+    /// stores.
     pub fn is_for_others(&self, namespace: &str, store: &str) -> bool {
         !self.scope.stores.selects_all() && self.store(namespace, store).is_none()
     }
@@ -102,17 +103,17 @@ impl Cluster {
         &self.policies
     }
 
-    /// Whether this replica manages the store of this name, which need not exist.
+    /// Reports whether this replica manages the store of this name, which need not exist.
     pub fn owns(&self, namespace: &str, store: &str) -> bool {
         self.sharding.owns(namespace, store)
     }
 
-    /// Whether this replica manages the store.
+    /// Reports whether this replica manages the store.
     pub fn owns_store(&self, store: &ExecutionStore) -> bool {
         self.owns(&store.namespace().unwrap_or_default(), &store.name_any())
     }
 
-    /// Whether this replica manages the store that a reference names.
+    /// Reports whether this replica manages the store that a reference names.
     pub fn owns_key<K: kube::runtime::reflector::Lookup<DynamicType = ()>>(
         &self,
         key: &ObjectRef<K>,
@@ -135,7 +136,7 @@ impl Cluster {
         self.policies.state()
     }
 
-    /// Whether the store exists and its spec is the latest that was seen.
+    /// Reports whether the store exists and its spec is the latest one in the cache.
     pub fn is_current(&self, store: &ExecutionStore) -> bool {
         let latest = self.store(&store.namespace().unwrap_or_default(), &store.name_any());
         latest.is_some_and(|guarded| {
@@ -145,8 +146,8 @@ impl Cluster {
         })
     }
 
-    /// Waits until every object that exists has been seen, once any has for at most `patience`: a replica that sees no store
-    /// must not be assigned any.
+    /// Waits until the stores of one namespace have been seen, and then for at most `patience` until all caches have synced: a
+    /// replica that sees no store must not be assigned any.
     pub(crate) async fn wait_for_caches(&self, patience: Duration) {
         self.stores.wait_for_any().await;
         let synced = async { tokio::join!(self.stores.wait(), self.executions.wait(), self.policies.wait()) };
@@ -155,7 +156,7 @@ impl Cluster {
         }
     }
 
-    /// Waits until every `JobExecution` and `ExecutionPolicy` of a namespace has been seen, for at most `patience`.
+    /// Waits until the `JobExecution` and `ExecutionPolicy` caches of a namespace have synced, for at most `patience`.
     pub async fn wait_for_overrides(&self, namespace: &str, patience: Duration) {
         let both =
             futures::future::join(self.executions.wait_for(namespace), self.policies.wait_for(namespace));
@@ -164,8 +165,7 @@ impl Cluster {
         }
     }
 
-    /// The overrides and policies that the objects of a store ask for, or `None` while not all objects of its namespace have been
-    /// seen.
+    /// The overrides and policies in the objects of a store, or `None` while the caches of its namespace have not synced.
     pub fn overrides(&self, namespace: &str, store: &str, mapping: &Mapping) -> Option<DesiredState> {
         if !self.executions.seen_in(namespace) || !self.policies.seen_in(namespace) {
             return None;
@@ -213,7 +213,7 @@ impl Cluster {
         .collect()
     }
 
-    /// Whether objects of this namespace are refused that may name workloads: what the table says of their executions may be old.
+    /// Reports whether refused objects of this namespace may name workloads: those in the table may then be out of date.
     pub fn hides_workloads(&self, namespace: &str) -> bool {
         self.executions.forgets_in(namespace) || !self.undecodable_executions(namespace).is_empty()
     }
@@ -233,7 +233,7 @@ impl Cluster {
         self.queue.policies.add_all(own);
     }
 
-    /// Enqueues every object whose store may have changed hands.
+    /// Enqueues every object whose store may have changed its owner.
     pub(crate) fn enqueue_all(&self) {
         let stores = self.all_stores().into_iter().map(|store| ObjectRef::from_obj(&*store));
         self.queue.stores.add_all(stores.filter(|store| self.owns_key(store)));
@@ -242,7 +242,7 @@ impl Cluster {
         self.queue.executions.add_all(self.execution_keys());
     }
 
-    /// The `JobExecution` objects of a store, as last seen; `None` while not all have been.
+    /// The `JobExecution` objects of a store, as last seen; `None` while the cache has not synced.
     pub fn executions(&self, namespace: &str, store: &str) -> Option<Vec<Arc<Guarded<JobExecution>>>> {
         if !self.executions.seen_in(namespace) {
             return None;
@@ -271,7 +271,7 @@ impl Cluster {
         self.executions.state().into_iter().filter_map(refused).collect()
     }
 
-    /// Whether the `JobExecution` objects of a namespace use up its budget.
+    /// Reports whether the `JobExecution` objects of a namespace exceed its budget.
     pub fn executions_are_over_budget(&self, namespace: &str) -> bool {
         self.executions.refuses_in(namespace)
     }

@@ -1,4 +1,5 @@
-//! The cluster side of the operator: caches, which stores this replica manages, the work queue, and what the objects ask for.
+//! The cluster side of the operator: caches, the stores that this replica manages, the work queue, and the overrides in
+//! the objects.
 
 pub mod cluster;
 pub mod overrides;

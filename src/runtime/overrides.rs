@@ -1,4 +1,4 @@
-//! Reads what people wish from their objects, in the terms of the table that it is about. Pure.
+//! Reads overrides and policies from objects, resolved for the table of their store. Pure.
 
 use std::collections::HashSet;
 
@@ -13,34 +13,34 @@ use crate::db::mapping::IdType;
 use crate::kubernetes::field_owner;
 use crate::rules::{Compiled, Policy, Warn, Wish};
 
-/// What all objects of a store wish.
+/// The overrides and policies in all objects of a store.
 #[derive(Default)]
 pub struct DesiredState {
-    /// What `JobExecution` objects say that can be read.
+    /// The overrides in `JobExecution` objects that can be decoded.
     pub executions: Vec<Wish>,
-    /// What `ExecutionPolicy` objects say that can be read.
+    /// The `ExecutionPolicy` objects that can be decoded.
     pub policies: Vec<ResolvedPolicy>,
-    /// Objects of the namespace that cannot be used: what they said before stays in force.
+    /// Objects of the namespace that cannot be used: their earlier rules stay in effect.
     pub unreadable: Vec<String>,
-    /// Where the namespace has objects of which not even the name is kept: those of the store that can be used. What any other
-    /// one said before stays in force.
+    /// Set if the namespace has objects of which not even the name is kept: the usable objects of the store. The earlier
+    /// rules of any other object stay in effect.
     pub readable: Option<HashSet<String>>,
 }
 
 impl DesiredState {
-    /// Whether there are objects of which it is not known what they say.
+    /// Reports whether there are objects whose content is unknown.
     pub const fn are_incomplete(&self) -> bool {
         !self.unreadable.is_empty() || self.readable.is_some()
     }
 
-    /// Notes an object of the store that can be used, where that matters.
+    /// Records a usable object of the store, if that matters.
     pub fn note_readable(&mut self, source: String) {
         if let Some(readable) = &mut self.readable {
             readable.insert(source);
         }
     }
 
-    /// The objects whose rules in `before` stay as they are.
+    /// The objects whose rules in `before` stay unchanged.
     pub fn kept(&self, before: Option<&Compiled>) -> Vec<String> {
         let mut kept = self.unreadable.clone();
         if let (Some(readable), Some(before)) = (&self.readable, before) {
@@ -53,50 +53,50 @@ impl DesiredState {
     }
 }
 
-/// A policy, as far as its store can do what it says.
+/// A policy, limited to what its store supports.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResolvedPolicy {
     /// The UID of the object.
     pub uid: String,
     /// The generation of its spec.
     pub generation: i64,
-    /// What it says. What history says to it is still to come.
+    /// The policy, still without its computed timeouts.
     pub policy: Policy,
-    /// What it asks of history.
+    /// The query for its computed timeouts.
     pub question: Option<Question>,
-    /// Who is told of executions that it governs, where it says so.
+    /// The notification channels for the executions that it governs, if it has any.
     pub channels: Vec<Channel>,
-    /// What the store cannot do.
+    /// The parts that the store does not support.
     pub problems: Vec<Problem>,
 }
 
-/// What a store cannot do of what a policy says.
+/// A part of a policy that a store does not support.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// Ids that no job can have.
     #[error("selector.jobIds has {1} that are no ids of jobs of this table, for example {0:?}: correct them")]
     JobIds(String, usize),
-    /// Types are not known.
+    /// The store has no job types.
     #[error(
         "selector.jobTypes selects nothing: the store does not know job types. Name table.columns.jobType or jobs.columns.type in the ExecutionStore"
     )]
     JobTypes,
-    /// Types are not known, or only jobs are selected.
+    /// The store has no job types, or only jobs are selected.
     #[error(
         "dynamicTimeout.per JobType computes nothing: the store does not know job types. Name table.columns.jobType or jobs.columns.type in the ExecutionStore"
     )]
     PerType,
-    /// A type's timeout for a job.
+    /// A timeout for each type, while jobs are selected.
     #[error(
         "dynamicTimeout.per JobType computes nothing for selector.jobIds: use per Job, or select by jobTypes"
     )]
     PerTypeOfJobs,
-    /// Heartbeats are not known.
+    /// The store has no heartbeats.
     #[error(
         "heartbeatTimeout has no effect: the store does not know heartbeats. Name table.columns.heartbeatAt in the ExecutionStore"
     )]
     Heartbeat,
-    /// There is no status for it.
+    /// There is no status for cancelled executions.
     #[error(
         "onStale Cancel has no effect, stale executions are failed: table.statuses.cancelled of the ExecutionStore is empty or too long for the column"
     )]
@@ -109,7 +109,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// One word for a condition's reason.
+    /// The reason, for a condition.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::JobIds(..) | Self::JobTypes => "InvalidSelector",
@@ -120,7 +120,7 @@ impl Problem {
     }
 }
 
-/// What a `JobExecution` overrides, if it does.
+/// The override in a `JobExecution`, if it has one.
 pub fn execution(execution: &JobExecution, id_type: IdType) -> Option<Wish> {
     let spec = &execution.spec;
     if spec.timeout.is_none() && spec.extend_by.is_none() {
@@ -136,7 +136,7 @@ pub fn execution(execution: &JobExecution, id_type: IdType) -> Option<Wish> {
     })
 }
 
-/// What an `ExecutionPolicy` says.
+/// Resolves an `ExecutionPolicy` for the table of its store.
 pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> ResolvedPolicy {
     let spec = &object.spec;
     let mut problems = Vec::new();
@@ -203,7 +203,7 @@ pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> ResolvedPolicy {
     }
 }
 
-/// Whether a timeout can be computed at all.
+/// Reports whether a timeout can be computed at all.
 fn computes(
     dynamic: &DynamicTimeout,
     m: &Mapping,
