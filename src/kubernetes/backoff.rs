@@ -8,13 +8,13 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// The pause before the next try after `failures` in a row: doubling, at most a minute, spread by up to a quarter so
-/// that many stores of one broken server do not come back in step.
+/// The pause before the next try after `failures` in a row: it doubles up to a minute, plus up to a quarter at random, so
+/// that many stores of one broken server do not retry in step.
 pub fn backoff(failures: u32) -> Duration {
     backoff_between(FIRST, LONGEST, failures)
 }
 
-/// The same from `first` on, and at most `cap`.
+/// Returns such a pause that starts at `first` and reaches at most `cap`, before the random part.
 pub(crate) fn backoff_between(first: Duration, cap: Duration, failures: u32) -> Duration {
     let pause = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(cap);
     let spread = uuid::Uuid::new_v4().as_bytes()[0];

@@ -1,14 +1,14 @@
-//! Which objects of one namespace fit into its budget: the oldest, by creation and then by name. Pure. The outcome follows
-//! from the objects alone, in whatever order they are seen, so that it is the same after a restart.
+//! Decides which objects of one namespace fit into its budget: the oldest, by creation and then by name. Pure. The result
+//! depends on the objects alone and not on their order, so that it is the same after a restart.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Bound;
 
-/// How many objects beyond the budget are remembered by name. Of further ones, the youngest, only a number is kept.
+/// The number of objects beyond the budget that are remembered by name. The youngest ones after that are only counted.
 const REMEMBERED: usize = 4_096;
 
-/// When an object was created, in seconds since 1970, and its name.
+/// The creation of an object, in seconds since 1970, and its name.
 type Age = (i64, String);
 
 /// An object.
@@ -16,42 +16,42 @@ type Age = (i64, String);
 struct Entry {
     /// The memory that it takes, in bytes.
     cost: u64,
-    /// Whether it is cached with its content.
+    /// True if it is cached with its content.
     whole: bool,
 }
 
-/// What a change means for the cache, by the names of objects.
+/// The effects of a change on the cache, by the names of objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Their content is to be dropped: they do not fit any more.
+    /// Drop their content: they no longer fit.
     pub refuse: Vec<String>,
-    /// Their content is to be read again: they fit now.
+    /// Read their content again: they fit now.
     pub read: Vec<String>,
-    /// They are to be dropped entirely.
+    /// Drop them entirely.
     pub forget: Vec<String>,
 }
 
-/// See the module.
+/// The budget of one namespace.
 #[derive(Clone, Debug)]
 pub struct Budget {
     limit: u64,
     remembered: usize,
     objects: BTreeMap<Age, Entry>,
     created: HashMap<String, i64>,
-    /// What those take that fit, in bytes.
+    /// The memory of the objects that fit, in bytes.
     spent: u64,
-    /// The oldest object that does not fit; no younger one does.
+    /// The oldest object that does not fit; no younger one fits.
     first_refused: Option<Age>,
-    /// How many do not fit.
+    /// The number of remembered objects that do not fit.
     refused: usize,
     /// Hashes of the names of objects that are not remembered.
     forgotten: HashSet<u64>,
-    /// Those of before the list that is under way.
+    /// The same, from before the current list.
     forgotten_before: HashSet<u64>,
 }
 
 impl Budget {
-    /// So many bytes, and no object yet.
+    /// Returns a budget of `limit` bytes without objects.
     pub fn new(limit: u64) -> Self {
         Self {
             limit,
@@ -66,7 +66,7 @@ impl Budget {
         }
     }
 
-    /// An object is there, or has changed, and its content is at hand.
+    /// Adds or updates an object whose content is available.
     pub fn put(&mut self, name: &str, created: i64, cost: u64) -> Changes {
         let mut changes = Changes::default();
         self.take_out(name);
@@ -85,7 +85,7 @@ impl Budget {
         changes
     }
 
-    /// An object is gone.
+    /// Removes an object.
     pub fn remove(&mut self, name: &str) -> Changes {
         let mut changes = Changes::default();
         self.take_out(name);
@@ -95,44 +95,44 @@ impl Budget {
         changes
     }
 
-    /// All objects are about to be listed.
+    /// Prepares for a list of all objects.
     pub fn list_begins(&mut self) {
         self.forgotten_before.extend(self.forgotten.drain());
     }
 
-    /// All objects have been listed.
+    /// Ends the list of all objects.
     pub fn list_ends(&mut self) {
         self.forgotten_before = HashSet::new();
     }
 
-    /// Whether an object fits and its content is not there.
+    /// Reports whether an object fits while its content is not cached.
     pub fn wants(&self, name: &str) -> bool {
         let Some(created) = self.created.get(name) else { return false };
         let age = (*created, name.to_owned());
         self.fits(&age) && self.objects.get(&age).is_some_and(|entry| !entry.whole)
     }
 
-    /// What the objects take that fit, in bytes.
+    /// The memory of the objects that fit, in bytes.
     pub const fn spent(&self) -> u64 {
         self.spent
     }
 
-    /// How many objects do not fit.
+    /// The number of objects that do not fit.
     pub fn refused(&self) -> usize {
         self.refused + self.forgotten.len()
     }
 
-    /// Whether there are objects of which nothing is known.
+    /// Reports whether there are objects that are not remembered.
     pub fn has_forgotten(&self) -> bool {
         !self.forgotten.is_empty() || !self.forgotten_before.is_empty()
     }
 
-    /// Whether objects that are not remembered may fit now, so that all are to be listed again.
+    /// Reports whether objects that are not remembered may fit now, so that all objects must be listed again.
     pub fn is_to_list(&self) -> bool {
         self.first_refused.is_none() && !self.forgotten.is_empty()
     }
 
-    /// Whether there is no object.
+    /// Reports whether there is no object.
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty() && !self.has_forgotten()
     }
@@ -159,7 +159,7 @@ impl Budget {
         }
     }
 
-    /// Moves the line between those that fit and the others to where it belongs.
+    /// Moves the boundary between the objects that fit and the others to where it belongs.
     fn settle(&mut self, changes: &mut Changes) {
         while self.spent > self.limit {
             let mut fitting = match &self.first_refused {
@@ -211,12 +211,12 @@ mod tests {
 
     use super::*;
 
-    /// The cache that the changes are for: which objects it has with their content, and which without.
+    /// The cache that follows the changes: the objects with their content, and those without.
     #[derive(Default)]
     struct Model {
         whole: BTreeSet<String>,
         stubs: BTreeSet<String>,
-        /// What the API server has: when each object was created, and what it takes.
+        /// The objects in the API server: the creation of each, and the memory that it takes.
         served: BTreeMap<String, (i64, u64)>,
     }
 
@@ -286,7 +286,7 @@ mod tests {
                 prop_assert_eq!(&model.whole, &expected(&objects, limit));
                 prop_assert_eq!(budget.refused(), objects.len() - model.whole.len());
             }
-            // A restart that lists what is left in another order.
+            // A restart that lists the remaining objects in another order.
             let mut left: Vec<_> = objects.into_iter().collect();
             left.sort_by_key(|(name, _)| hash(&format!("{seed}{name}")));
             let (mut again, mut other) = (Budget::new(limit), Model::default());
@@ -308,7 +308,7 @@ mod tests {
         let changes = budget.put("c", 3, 5);
         assert_eq!((changes.refuse, changes.forget), (vec!["c".to_owned()], vec!["d".to_owned()]));
         assert_eq!((budget.refused(), budget.has_forgotten()), (3, true));
-        // The same object again, and its end.
+        // The same object again, and then its deletion.
         assert_eq!(budget.put("d", 4, 5).forget, ["d"]);
         assert_eq!(budget.refused(), 3);
         assert!(!budget.is_to_list());

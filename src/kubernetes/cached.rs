@@ -1,5 +1,6 @@
-//! What is kept of the objects of each kind, and how much memory they may take. Estimates, in bytes: what an object takes as
-//! JSON twice over, and what the operator makes of it. docs/security.md and docs/performance.md name these numbers.
+//! The fields that are kept of each kind, and the memory that objects may take. All sizes are estimates, in bytes: twice
+//! the size of an object as JSON, plus the memory of everything derived from it. docs/security.md and docs/performance.md
+//! name these numbers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,20 +16,21 @@ use crate::kubernetes::guarded::{Cached, json_len};
 const KIB: u64 = 1_024;
 const MIB: u64 = 1_024 * KIB;
 
-/// How many objects come in one answer to a list. They are decoded together, each of up to 1.5 MiB before most of it is
-/// forgotten.
+/// The number of objects in one response to a list. They are decoded together, each of up to 1.5 MiB before most of it is
+/// dropped.
 pub const PAGE: u32 = 10;
 
-/// How many `JobExecution` objects do, of which there are many.
+/// The number of `JobExecution` objects in one response.
 pub const EXECUTION_PAGE: u32 = 20;
 
-/// How long it is remembered of an object that is gone what was last looked at: whoever creates and deletes objects fills that.
+/// The time for which a controller's filter remembers a deleted object: anybody who creates and deletes objects fills
+/// that memory.
 pub const REMEMBERED: Duration = Duration::from_mins(5);
 
-/// What an object without its content takes.
+/// The memory of an object without its content.
 pub const REFUSED_COST: u64 = KIB;
 
-/// What the objects of each kind may take in one namespace, in bytes.
+/// The memory that the objects of each kind may take in one namespace, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budgets {
     /// The stores.
@@ -40,7 +42,7 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    /// In MiB.
+    /// Returns budgets from sizes in MiB.
     pub fn of_mib(stores: u32, policies: u32, executions: u32) -> Self {
         let [stores, policies, executions] = [stores, policies, executions].map(|mib| u64::from(mib) * MIB);
         Self { stores, policies, executions }
@@ -58,7 +60,7 @@ impl Cached for ExecutionStore {
         self.metadata.annotations = some(annotations);
     }
 
-    /// With the store's session and what is remembered between two looks.
+    /// Includes the session of the store and its state between two reconciles.
     fn cost(&self) -> u64 {
         8 * KIB + 2 * json_len(self)
     }
@@ -72,7 +74,7 @@ impl Cached for ExecutionPolicy {
         self.metadata = kept(&mut self.metadata);
     }
 
-    /// With the rules that it is compiled to: one for each job and type, with the policy's name beside each thing it says.
+    /// Includes the compiled rules: one for each job and type, which repeats the policy's name for each of its fields.
     fn cost(&self) -> u64 {
         let spec = &self.spec;
         let says = [
@@ -117,7 +119,7 @@ fn some(map: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
     (!map.is_empty()).then_some(map)
 }
 
-/// The metadata that is kept of any object.
+/// The metadata that is kept of every object.
 fn kept(meta: &mut ObjectMeta) -> ObjectMeta {
     let meta = std::mem::take(meta);
     ObjectMeta {

@@ -10,16 +10,16 @@ const API_TIMEOUT: Duration = Duration::from_secs(15);
 /// A reconcile that failed. It is tried again with backoff.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
-    /// The API server refused or could not be reached.
+    /// The API server refused the call or is unreachable.
     #[error("the Kubernetes API: {0}")]
     Kube(#[from] Box<kube::Error>),
     /// The database's records could not be read.
     #[error("the database: {0}")]
     Database(#[from] crate::db::DbError),
-    /// A panic, which is a defect.
+    /// A panic, which is a bug.
     #[error(transparent)]
     Panicked(#[from] Panicked),
-    /// The API server did not answer.
+    /// The API server did not answer in time.
     #[error("the Kubernetes API did not answer within {API_TIMEOUT:?}")]
     Timeout,
 }
@@ -36,7 +36,8 @@ impl ReconcileError {
         }
     }
 
-    /// Whether the API server refuses the request, for example for want of a right or quota: another try soon is of no use.
+    /// Reports whether the API server refuses the request, for example because of a missing permission or quota: an
+    /// immediate retry is useless.
     pub(crate) fn refused(&self) -> bool {
         self.code().is_some_and(|code| (400..500).contains(&code) && code != 429)
     }
@@ -48,7 +49,7 @@ impl From<kube::Error> for ReconcileError {
     }
 }
 
-/// Bounds one call to the API server.
+/// Bounds the duration of one call to the API server.
 pub(crate) async fn bounded<T>(
     call: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, ReconcileError> {

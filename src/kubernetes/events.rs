@@ -1,5 +1,5 @@
-//! Events, each with a name of its own choosing: publishing the same fact twice leaves one Event. kube's `Recorder`
-//! gives random names and merges Events of one reason whatever their notes say.
+//! Events with names derived from their content: publishing the same fact twice leaves one Event. kube's `Recorder`
+//! generates random names and merges Events with the same reason whatever their notes are.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -14,25 +14,25 @@ use crate::kubernetes::error::{ReconcileError, bounded};
 /// The longest note that the API accepts, in bytes.
 const NOTE_LIMIT: usize = 1_024;
 
-/// The name under which Events are reported.
+/// The controller that Events name as their source.
 const CONTROLLER: &str = "jobexec.dev/operator";
 
 /// Something that happened, for `kubectl describe` and `kubectl events`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
-    /// What makes it one fact: part of the Event's name. Lower-case letters, digits and `-`.
+    /// The part of the Event's name that identifies the fact. Lower-case letters, digits and `-`.
     pub key: String,
-    /// Whether somebody should look.
+    /// True if somebody should look at it.
     pub warning: bool,
-    /// Why, in one `PascalCase` word.
+    /// The reason, in one `PascalCase` word.
     pub reason: String,
-    /// What was done, in one `PascalCase` word.
+    /// The action, in one `PascalCase` word.
     pub action: &'static str,
-    /// What happened, in a sentence.
+    /// The description, in a sentence.
     pub note: String,
 }
 
-/// Publishes `news` about the object; an Event of the same name that is there already is left as it is.
+/// Publishes `news` about the object; an existing Event of the same name stays unchanged.
 pub async fn publish(client: &Client, about: &ObjectReference, news: News) -> Result<(), ReconcileError> {
     let namespace = about.namespace.clone().unwrap_or_default();
     let name = about.name.clone().unwrap_or_default();

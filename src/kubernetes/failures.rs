@@ -1,4 +1,4 @@
-//! How often in a row each object failed, for a backoff of its own.
+//! Counts the failures of each object in a row, for a backoff of its own.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use kube::runtime::reflector::{Lookup, ObjectRef};
 
 use crate::kubernetes::backoff::backoff;
 
-/// Failures in a row by object. An object that does not fail takes no room.
+/// Failures in a row, by object. An object that does not fail takes no memory.
 pub struct Failures<K: Lookup<DynamicType = ()>>(Mutex<HashMap<ObjectRef<K>, u32>>);
 
 impl<K: Lookup<DynamicType = ()>> Default for Failures<K> {
@@ -26,7 +26,7 @@ impl<K: Lookup<DynamicType = ()>> Failures<K> {
         backoff(*count)
     }
 
-    /// The object did not fail, or is gone.
+    /// Forgets the failures of an object that succeeded or is gone.
     pub fn forget(&self, object: &ObjectRef<K>) {
         self.counts().remove(object);
     }

@@ -1,5 +1,5 @@
-//! Objects as watches deliver them: trimmed of what nothing here reads, and guarded. An object that cannot be used does not
-//! stall the others, and takes no more room than a name.
+//! Objects as watches deliver them, trimmed to the fields that the operator reads, and guarded: an object that cannot be
+//! used does not stall the others, and takes no more memory than a name.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::boundary::{Place, caught_now};
 
-/// The most of a decoder's error that is kept, in bytes: it may quote the object.
+/// The longest decoder error that is kept, in bytes: it may quote the object.
 const ERROR_LIMIT: usize = 500;
 
 /// A kind whose objects are cached.
@@ -35,10 +35,10 @@ pub trait Cached:
     /// The variable that sets the budget of a namespace.
     const VARIABLE: &'static str;
 
-    /// Forgets what nothing here reads.
+    /// Drops the fields that the operator does not read.
     fn trim(&mut self);
 
-    /// An estimate of the memory that the trimmed object takes, with all that is derived from it, in bytes.
+    /// Estimates the memory that the trimmed object and everything derived from it take, in bytes.
     fn cost(&self) -> u64;
 }
 
@@ -49,38 +49,38 @@ pub struct Guarded<K>(pub Result<K, Refused>);
 /// An object that cannot be used.
 #[derive(Clone, Debug)]
 pub struct Refused {
-    /// What identifies the object; all else is forgotten.
+    /// The fields that identify the object; all others are dropped.
     pub metadata: ObjectMeta,
-    /// Why it cannot be used.
+    /// The reason why it cannot be used.
     pub cause: Cause,
 }
 
-/// Why an object cannot be used.
+/// The reason why an object cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Cause {
-    /// It is not what this version of the operator knows.
+    /// This version of the operator does not understand it.
     #[error("this object cannot be decoded: {0}")]
     Undecodable(String),
     /// It is too large by itself.
     #[error("this object takes {} KiB of the operator's memory, and one object may take {} KiB", cost / 1_024, limit / 1_024)]
     TooLarge {
-        /// What it takes, in bytes.
+        /// The memory that it takes, in bytes.
         cost: u64,
-        /// What one may take, in bytes.
+        /// The memory that one object may take, in bytes.
         limit: u64,
     },
     /// The older objects of its namespace use up the budget.
     #[error("the older objects of this kind use up what this namespace may take of the operator's memory, {} KiB", limit / 1_024)]
     OverBudget {
-        /// What the namespace may take, in bytes.
+        /// The budget of the namespace, in bytes.
         limit: u64,
-        /// The variable that sets it.
+        /// The variable that sets the budget.
         variable: &'static str,
     },
 }
 
 impl Cause {
-    /// One word for a condition's reason.
+    /// The reason, for a condition.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Undecodable(_) => "InvalidObject",
@@ -89,7 +89,7 @@ impl Cause {
         }
     }
 
-    /// What to do.
+    /// The remedy, for a condition.
     pub fn remedy(&self) -> String {
         match self {
             Self::Undecodable(_) => "Correct it, or upgrade the operator".to_owned(),
@@ -102,26 +102,27 @@ impl Cause {
 }
 
 impl<K: Cached> Guarded<K> {
-    /// The same object as a name and a reason.
+    /// Returns the object reduced to its identity, with a reason.
     #[must_use]
     pub fn refused(&self, cause: Cause) -> Self {
         Self(Err(Refused { metadata: identity(self.meta()), cause }))
     }
 
-    /// An estimate of the memory that it takes, in bytes; 0 for one that is refused.
+    /// Estimates the memory that it takes, in bytes; 0 for a refused object.
     pub fn cost(&self) -> u64 {
         self.0.as_ref().map_or(0, K::cost)
     }
 }
 
-/// Whether version `a` of an object is newer than `b`. Versions that are no numbers cannot be compared, as with an API
-/// server that is not Kubernetes' own: then whatever differs is taken for older.
+/// Reports whether version `a` of an object is newer than `b`. Versions that are not numbers cannot be compared, as with
+/// an API server other than that of Kubernetes: any difference then counts as older.
 pub fn newer(a: Option<&String>, b: Option<&String>) -> bool {
     let number = |version: Option<&String>| version.and_then(|version| version.parse::<u64>().ok());
     matches!((number(a), number(b)), (Some(a), Some(b)) if a > b)
 }
 
-/// For predicates: whether an object can be used, and why not. An object is worth a look when this changes.
+/// For predicates: a hash that changes when an object becomes usable or unusable, or for another reason. Then it must be
+/// reconciled.
 #[allow(clippy::unnecessary_wraps, reason = "the signature is the predicate's")]
 pub fn usable<K>(object: &Guarded<K>) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
@@ -129,7 +130,7 @@ pub fn usable<K>(object: &Guarded<K>) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// What identifies an object.
+/// The fields that identify an object.
 fn identity(meta: &ObjectMeta) -> ObjectMeta {
     ObjectMeta {
         name: meta.name.clone(),
@@ -142,7 +143,7 @@ fn identity(meta: &ObjectMeta) -> ObjectMeta {
     }
 }
 
-/// How many bytes an object takes as JSON.
+/// The size of an object as JSON, in bytes.
 pub(crate) fn json_len(object: &impl Serialize) -> u64 {
     struct Count(u64);
     impl std::io::Write for Count {
@@ -155,11 +156,11 @@ pub(crate) fn json_len(object: &impl Serialize) -> u64 {
         }
     }
     let mut count = Count(0);
-    // What cannot be written as JSON did not come from there; it counts as more than any limit.
+    // An object that cannot be serialized did not come from JSON; it exceeds any limit.
     serde_json::to_writer(&mut count, object).map_or(u64::MAX, |()| count.0)
 }
 
-/// Of an object's metadata only what identifies it: nothing else is kept while it is decoded.
+/// The metadata that identifies an object: no other field is kept while it is decoded.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Identity {
@@ -187,14 +188,14 @@ impl From<Identified> for ObjectMeta {
 
 impl<'de, K: Cached> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // As it came, and not as a tree: that takes ten times as much.
+        // Raw text, since a tree takes ten times as much memory.
         let raw = Box::<RawValue>::deserialize(deserializer)?;
         let decoded = caught_now(Place::Watch, || {
             let mut object = serde_json::from_str::<K>(raw.get()).map_err(|error| cut(error.to_string()))?;
             object.trim();
             Ok(object)
         });
-        // A panic here would end the watch of its kind, at each start again.
+        // A panic here would end the watch for this kind, again after each restart.
         let decoded = decoded.unwrap_or_else(|panicked| Err(panicked.to_string()));
         match decoded {
             Ok(object) => Ok(Self(Ok(object))),
@@ -245,7 +246,7 @@ impl<K: Resource> Resource for Guarded<K> {
     }
 }
 
-/// An object of kind `K` of which an answer of the API server is decoded as far as its identity, however large it is.
+/// An object of kind `K` in a response of the API server, decoded only as far as its identity, however large it is.
 #[derive(Clone, Debug)]
 pub struct Named<K>(ObjectMeta, PhantomData<K>);
 
@@ -292,7 +293,7 @@ mod tests {
     use crate::api::{ExecutionPolicy, ExecutionStore, JobExecution};
 
     fn decode<K: Cached>(object: &serde_json::Value) -> Guarded<K> {
-        // As a watch does it, with the kind of change before the object.
+        // Decodes as a watch does, with the kind of change before the object.
         let line = json!({"type": "ADDED"}).to_string().replace('}', &format!(",\"object\":{object}}}"));
         match serde_json::from_str::<kube::core::WatchEvent<Guarded<K>>>(&line).unwrap() {
             kube::core::WatchEvent::Added(object) => object,

@@ -1,4 +1,4 @@
-//! Calls to the API server and caches of its objects, apart from what they mean.
+//! Calls to the API server and caches of its objects, independent of what the objects mean.
 
 pub mod backoff;
 pub mod budget;

@@ -1,4 +1,5 @@
-//! The work queue: which objects to reconcile soon. It holds each object once, so it never grows beyond them and loses none.
+//! The work queue: the objects to reconcile soon. It holds each object once, so it never grows beyond them and loses
+//! none.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -66,7 +67,7 @@ impl WorkQueue {
     }
 }
 
-/// Keys that wait, each once.
+/// The pending keys, each once.
 pub struct Pending<K> {
     keys: Mutex<HashSet<K>>,
     added: Notify,
@@ -84,7 +85,7 @@ impl<K: Eq + Hash> Pending<K> {
         self.add_all([key]);
     }
 
-    /// Adds many.
+    /// Adds many keys.
     pub fn add_all(&self, keys: impl IntoIterator<Item = K>) {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner).extend(keys);
         self.added.notify_one();
@@ -101,7 +102,7 @@ impl<K: Eq + Hash> Pending<K> {
         }
     }
 
-    /// The keys as a stream without an end.
+    /// Returns the keys as an endless stream.
     pub fn stream(self: Arc<Self>) -> impl Stream<Item = K> + Send
     where
         K: Send + 'static,

@@ -1,4 +1,4 @@
-//! What an operator looks after: which namespaces, and which stores there.
+//! The namespaces and stores that an operator manages.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,13 +7,14 @@ use kube::core::Selector;
 
 use crate::api::names::is_label;
 
-/// What an operator looks after.
+/// The namespaces and stores that an operator manages.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     /// The namespaces whose objects it watches.
     pub namespaces: Namespaces,
-    /// Which stores it takes, by their labels. With a selector the others, their policies and their objects are left alone
-    /// entirely: another operator tells of them. Of a store that exists nowhere only an operator tells that takes all stores.
+    /// The labels of the stores that it manages. With a selector, it ignores all other stores, their policies and their
+    /// objects: another operator reports on them. Only an operator without a selector reports on objects whose store does
+    /// not exist.
     pub stores: Selector,
 }
 
@@ -21,7 +22,7 @@ pub struct Scope {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespaces(Vec<String>);
 
-/// A text that names no namespace.
+/// A text that is not the name of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} cannot be the name of a namespace: write names of lower-case letters, digits and '-', at most 63 each, with commas between them, or nothing for all namespaces"
@@ -29,7 +30,7 @@ pub struct Namespaces(Vec<String>);
 pub struct InvalidNamespace(String);
 
 impl Namespaces {
-    /// Each of them, in order of their names; `None`: all in one.
+    /// Each namespace, by name; `None`: one watch for all namespaces.
     pub fn each(&self) -> Vec<Option<String>> {
         if self.0.is_empty() { vec![None] } else { self.0.iter().cloned().map(Some).collect() }
     }

@@ -7,53 +7,53 @@ use crate::api::names::{self, NOTIFICATIONS, USE};
 use crate::kubernetes::error::{ReconcileError, bounded};
 use crate::secrets::{CaBundle, InvalidBundle, SecretString, describe};
 
-/// How much of a name that is none is shown, in characters.
+/// The most characters of an invalid name that are shown.
 const SHOWN: usize = 80;
 
-/// Why a Secret gave nothing. No text has any part of what a Secret holds.
+/// The reason why a Secret could not be read. No message contains any part of a Secret's content.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SecretError {
-    /// The spec names what no Secret or no key can be called.
+    /// The spec contains an invalid name of a Secret or a key.
     #[error(
         "{0:?} is not the name of a Secret, or {1:?} not one of its keys: correct the reference in the spec"
     )]
     InvalidReference(String, String),
-    /// It is not there.
+    /// The Secret does not exist.
     #[error("there is no Secret {0} in this namespace: create it, or correct the name in the spec")]
     NotFound(String),
-    /// It has no such key.
+    /// The Secret has no such key.
     #[error("the Secret {0} has no key {1}: add it, or correct the key in the spec")]
     KeyMissing(String, String),
-    /// It is not text.
+    /// The value is not text.
     #[error("the key {1} of the Secret {0} is not UTF-8 text")]
     NotText(String, String),
-    /// Nobody has said that it may be used so.
+    /// The Secret is not labelled for this purpose.
     #[error(
         "the Secret {name} is not meant for notifications: if it is, run `kubectl -n {namespace} label secret {name} {USE}={NOTIFICATIONS}`"
     )]
     NotLabelled {
-        /// Its namespace.
+        /// The namespace of the Secret.
         namespace: String,
-        /// Its name.
+        /// The name of the Secret.
         name: String,
     },
-    /// It should hold certificates.
+    /// The value is not a bundle of certificates.
     #[error(
         "the key {1} of the Secret {0} cannot be used as a certificate authority: {2}. Put the authority's certificate there, in PEM form and with nothing else"
     )]
     InvalidBundle(String, String, InvalidBundle),
-    /// The operator may not read it.
+    /// The operator may not read the Secret.
     #[error(
         "the operator may not read the Secret {0}: grant its ServiceAccount get on secrets in this namespace"
     )]
     Forbidden(String),
-    /// The API server could not be asked.
+    /// The API server is unavailable.
     #[error("the Secret {0} could not be read: {1}")]
     Unavailable(String, String),
 }
 
 impl SecretError {
-    /// One word for a condition's reason.
+    /// The reason, for a condition.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::InvalidReference(..) => "SecretRefInvalid",
@@ -68,16 +68,16 @@ impl SecretError {
     }
 }
 
-/// What a value of a Secret is read for.
+/// The purpose of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To connect to a database: whoever may write a store may name any Secret of its namespace.
+    /// To connect to a database: anybody who may write a store may name any Secret of its namespace.
     Connection,
-    /// To notify: whoever may write a policy names the Secret too, so that it must have the label [`USE`].
+    /// To notify: anybody who may write a policy also names the Secret, so it must have the label [`USE`].
     Notification,
 }
 
-/// The text under a key of the Secret of this name in `namespace`.
+/// Reads the text under a key of the Secret of this name in `namespace`.
 pub async fn read(
     client: &Client,
     namespace: &str,
@@ -93,8 +93,8 @@ pub async fn read(
     value(found, secret, key).map(SecretString::from)
 }
 
-/// The certificate authorities under a key of the Secret. They are no secret, and no error tells anything of what else may be
-/// there, so that any Secret may be named.
+/// Reads the certificate authorities under a key of the Secret. They are not secret, and no error reveals anything else
+/// in the Secret, so any Secret may be named.
 pub async fn read_authorities(
     client: &Client,
     namespace: &str,
@@ -106,8 +106,8 @@ pub async fn read_authorities(
         .map_err(|error| SecretError::InvalidBundle(secret.to_owned(), key.to_owned(), error))
 }
 
-/// The Secret. An object from before the CRD had a pattern may have any text as a name, and a name is part of the path that
-/// is asked for.
+/// Reads the Secret. An object from before the CRD had a pattern may contain any text as a name, and the name is part of
+/// the request path.
 async fn get(client: &Client, namespace: &str, secret: &str, key: &str) -> Result<Secret, SecretError> {
     if !names::is_subdomain(secret) || !names::is_secret_key(key) {
         let shown = |text: &str| text.chars().take(SHOWN).collect();

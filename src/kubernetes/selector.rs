@@ -1,36 +1,36 @@
-//! Label selectors as kubectl reads them. The API server evaluates them; they are read here so that a mistake is told at the
-//! start, and not by a watch that is refused again and again.
+//! Label selectors in the syntax of kubectl. The API server evaluates them; they are parsed here so that a mistake is
+//! reported at the start, and not by a watch that is refused again and again.
 
 use std::collections::BTreeSet;
 
 use kube::core::{Expression, Selector};
 
-/// What is wrong with a selector.
+/// The reason why a selector is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSelector {
-    /// A requirement without a text, as between two commas.
+    /// An empty requirement, as between two commas.
     #[error("a requirement is empty: there is a comma too many")]
     Empty,
-    /// A key that no label can have.
+    /// A key that is not valid for a label.
     #[error(
         "{0:?} cannot be the key of a label: write a name of letters, digits, '-', '_' and '.', at most 63, with or without a domain and '/' before it"
     )]
     Key(String),
-    /// A value that no label can have.
+    /// A value that is not valid for a label.
     #[error("{0:?} cannot be the value of a label: write letters, digits, '-', '_' and '.', at most 63")]
     Value(String),
-    /// No requirement that a selector can have.
+    /// A requirement that does not follow the syntax.
     #[error(
         "{0:?} is no requirement of a label selector: write key=value, key!=value, key in (a,b), key notin (a,b), key or !key, with commas between them"
     )]
     Requirement(String),
 }
 
-/// Reads a selector: `key=value`, `key==value`, `key!=value`, `key in (a,b)`, `key notin (a,b)`, `key`, `!key`, with commas
-/// between them; all must hold. An empty text selects everything.
+/// Parses a selector: `key=value`, `key==value`, `key!=value`, `key in (a,b)`, `key notin (a,b)`, `key`, `!key`,
+/// separated by commas; all must hold. An empty text selects everything.
 ///
 /// # Errors
-/// What is wrong with the first requirement that cannot be read.
+/// Fails with the reason why the first invalid requirement is invalid.
 pub fn parse(text: &str) -> Result<Selector, InvalidSelector> {
     if text.trim().is_empty() {
         return Ok(Selector::default());
@@ -38,7 +38,7 @@ pub fn parse(text: &str) -> Result<Selector, InvalidSelector> {
     requirements(text).into_iter().map(|one| requirement(one.trim())).collect()
 }
 
-/// The parts between commas, but for those within parentheses.
+/// Splits the text at commas, except for those within parentheses.
 fn requirements(text: &str) -> Vec<&str> {
     let mut depth = 0_usize;
     text.split(move |c| {
@@ -74,7 +74,7 @@ fn requirement(text: &str) -> Result<Expression, InvalidSelector> {
     Ok(Expression::Exists(key(text)?))
 }
 
-/// `key in (a,b)` or `key notin (a,b)`.
+/// Parses `key in (a,b)` or `key notin (a,b)`.
 fn set(text: &str, head: &str, values: &str) -> Result<Expression, InvalidSelector> {
     let none = || InvalidSelector::Requirement(text.to_owned());
     let values = values.strip_suffix(')').filter(|values| !values.trim().is_empty()).ok_or_else(none)?;

@@ -1,5 +1,6 @@
-//! One watch for each namespace, and one cache for what all of them have seen. A namespace that is not there yet, is deleted, or
-//! may not be read holds up no other. What a namespace may take of the cache is bounded: see [`budget`](crate::kubernetes::budget).
+//! One watch for each namespace, and one cache for the objects of all of them. A namespace that does not exist yet, is
+//! deleted, or may not be read does not delay the others. The cache has a budget for each namespace: see
+//! [`budget`](crate::kubernetes::budget).
 
 mod cache;
 mod merger;
@@ -28,12 +29,12 @@ use queue::{Key, Queue};
 /// The pause in reading objects of a namespace after one could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(5);
 
-/// The same where the API server will not have it, and the pause before a namespace is listed again because objects that are not
-/// remembered may fit now.
+/// The same pause after a refusal by the API server, and the pause before a namespace is listed again because objects
+/// that are not remembered may fit now.
 const LIST_AGAIN: Duration = Duration::from_mins(1);
 
-/// Watches the objects of a kind in each of the namespaces, each of which may take `budget` bytes of memory. The cache is fed by
-/// the events that are returned, in step with them. After a restart of a watch what is gone is told as deleted.
+/// Watches the objects of a kind in each of the namespaces, each of which may take `budget` bytes of memory. The returned
+/// events feed the cache, in step with them. After a restart of a watch, objects that are gone are reported as deleted.
 pub fn watch<K: Cached>(
     client: &Client,
     namespaces: &Namespaces,
@@ -64,22 +65,22 @@ pub fn watch<K: Cached>(
     (cache, events)
 }
 
-/// What comes of the watch of a namespace.
+/// An event or error from the watch of a namespace.
 type Seen<K> = (Place, Result<Event<Guarded<K>>, watcher::Error>);
 
-/// What a budget had done.
+/// The result of a task that a budget required.
 enum Done<K: Cached> {
-    /// An object was read that was refused before; `None`: it is not there any more.
+    /// A previously refused object was read; `None`: it no longer exists.
     Read(Key, Option<Box<Guarded<K>>>),
-    /// An object could not be read. Others of its namespace are not tried for so long.
+    /// An object could not be read. Reading others of its namespace pauses for this long.
     Unread(Key, Duration),
     /// Objects of this namespace may be read again.
     Again(String),
-    /// It is time to list a namespace again.
+    /// The namespace must be listed again now.
     List(Place),
 }
 
-/// The watches of a kind, and what feeds its cache beside them.
+/// The watches of a kind, and the other tasks that feed its cache.
 struct Watching<K: Cached> {
     client: Client,
     config: watcher::Config,
@@ -88,9 +89,9 @@ struct Watching<K: Cached> {
     /// Ends the watch of a namespace.
     restarts: BTreeMap<Place, CancellationToken>,
     tasks: FuturesUnordered<BoxFuture<'static, Done<K>>>,
-    /// What is to be read, one after the other: each may be large.
+    /// The objects to read, one after the other: each may be large.
     to_read: Queue,
-    /// Whether an object is being read.
+    /// True while an object is being read.
     reads: bool,
     /// The namespaces that are about to be listed again.
     lists: BTreeSet<Place>,
@@ -134,7 +135,7 @@ impl<K: Cached> Watching<K> {
         }
     }
 
-    /// Does what the budgets ask for.
+    /// Starts the tasks that the budgets require.
     fn follow(&mut self, place: &Place) {
         for object in self.merger.take_wanted() {
             self.to_read.push((object.namespace.unwrap_or_default(), object.name));
@@ -149,7 +150,7 @@ impl<K: Cached> Watching<K> {
         }
     }
 
-    /// What is gone is not read.
+    /// Drops deleted objects from the queue.
     fn forget(&mut self, events: &[Event<Guarded<K>>]) {
         for event in events {
             if let Event::Delete(object) = event {
@@ -161,7 +162,7 @@ impl<K: Cached> Watching<K> {
     fn read_next(&mut self) {
         while !self.reads {
             let Some(key) = self.to_read.pop() else { return };
-            // It may have had to give way again.
+            // It may no longer fit.
             if self.merger.wants(&key.0, &key.1) {
                 self.reads = true;
                 self.tasks.push(Box::pin(read(self.client.clone(), key)));
@@ -210,7 +211,7 @@ impl<K: Cached> Watching<K> {
 async fn read<K: Cached>(client: Client, key: Key) -> Done<K> {
     let (namespace, name) = &key;
     let api: Api<Guarded<K>> = Api::namespaced(client, namespace);
-    // The operator may list these kinds, and get not all of them.
+    // The operator may list these kinds, but may not get all of them.
     let named = ListParams::default().fields(&format!("metadata.name={name}"));
     match bounded(api.list(&named)).await {
         Ok(found) => Done::Read(key, found.items.into_iter().next().map(Box::new)),

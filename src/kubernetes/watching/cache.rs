@@ -8,36 +8,36 @@ use tokio::sync::watch;
 
 use crate::kubernetes::guarded::{Cached, Guarded};
 
-/// What the objects of a kind take.
+/// The memory of the objects of a kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// An estimate of their memory, in bytes.
     pub bytes: u64,
-    /// How many are refused, for their size or for their namespace's budget.
+    /// The number of objects that are refused, for their size or for the budget of their namespace.
     pub refused: usize,
 }
 
-/// What was refused.
+/// The refused objects.
 #[derive(Default)]
 pub(super) struct Refusals {
     pub(super) usage: Usage,
-    /// The namespaces that exceed their budget, and whether objects there are forgotten entirely.
+    /// The namespaces that exceed their budget, and whether some of their objects are dropped entirely.
     pub(super) namespaces: HashMap<String, bool>,
 }
 
 /// A namespace; `None`: all namespaces in one watch.
 pub(super) type Place = Option<String>;
 
-/// How far a namespace has been seen.
+/// The state of the watch of a namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sight {
-    /// Whether all its objects have been seen once.
+    /// True once all its objects have been seen.
     pub(super) seen: bool,
-    /// Whether the API server refuses to show them.
+    /// True if the API server refuses to list them.
     pub(super) refused: bool,
 }
 
-/// All objects of a kind that are watched.
+/// All watched objects of a kind.
 #[derive(Clone)]
 pub struct Cache<K: Cached> {
     pub(super) objects: reflector::Store<Guarded<K>>,
@@ -46,7 +46,7 @@ pub struct Cache<K: Cached> {
 }
 
 impl<K: Cached> Cache<K> {
-    /// What a controller reads.
+    /// The store that a controller reads.
     pub fn reader(&self) -> reflector::Store<Guarded<K>> {
         self.objects.clone()
     }
@@ -61,17 +61,17 @@ impl<K: Cached> Cache<K> {
         self.objects.state()
     }
 
-    /// Whether objects of this namespace are refused because they exceed its budget.
+    /// Reports whether objects of this namespace are refused because they exceed its budget.
     pub fn refuses_in(&self, namespace: &str) -> bool {
         self.refusals().namespaces.contains_key(namespace)
     }
 
-    /// Whether this namespace has objects of which not even the name is kept.
+    /// Reports whether this namespace has objects of which not even the name is kept.
     pub fn forgets_in(&self, namespace: &str) -> bool {
         self.refusals().namespaces.get(namespace).is_some_and(|forgets| *forgets)
     }
 
-    /// What the objects take, and how many are refused.
+    /// The memory of the objects, and the number of refused ones.
     pub fn usage(&self) -> Usage {
         self.refusals().usage
     }
@@ -80,12 +80,12 @@ impl<K: Cached> Cache<K> {
         self.refusals.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether every object of this namespace has been seen.
+    /// Reports whether every object of this namespace has been seen.
     pub fn seen_in(&self, namespace: &str) -> bool {
         sight(&self.places.borrow(), namespace).is_some_and(|sight| sight.seen)
     }
 
-    /// Whether this namespace is watched, and not every object there has been seen.
+    /// Reports whether this namespace is watched and not every object there has been seen.
     pub fn unseen_in(&self, namespace: &str) -> bool {
         sight(&self.places.borrow(), namespace).is_some_and(|sight| !sight.seen)
     }
@@ -95,17 +95,17 @@ impl<K: Cached> Cache<K> {
         self.wait_until(|places| sight(places, namespace).is_some_and(|sight| sight.seen)).await;
     }
 
-    /// Whether every object has been seen that the API server shows.
+    /// Reports whether every object that the API server lists has been seen.
     pub fn seen(&self) -> bool {
         all_seen(&self.places.borrow())
     }
 
-    /// Waits until every object has been seen that the API server shows.
+    /// Waits until every object that the API server lists has been seen.
     pub async fn wait(&self) {
         self.wait_until(all_seen).await;
     }
 
-    /// Waits until the objects of one namespace have been seen: without any there is nothing to be done.
+    /// Waits until the objects of one namespace have been seen: until then nothing can be done.
     pub async fn wait_for_any(&self) {
         self.wait_until(|places| places.values().any(|sight| sight.seen)).await;
     }

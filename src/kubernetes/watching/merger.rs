@@ -1,4 +1,4 @@
-//! Makes one stream of events of those of all namespaces, within the budget of each.
+//! Merges the events of all namespaces into one stream, within the budget of each.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -14,27 +14,27 @@ use crate::kubernetes::budget::{Budget, Changes};
 use crate::kubernetes::cached::REFUSED_COST;
 use crate::kubernetes::guarded::{Cached, Cause, Guarded};
 
-/// See the module.
+/// Merges the events of all namespaces, and writes the cache.
 pub(super) struct Merger<K: Cached> {
     writer: reflector::store::Writer<Guarded<K>>,
     objects: reflector::Store<Guarded<K>>,
     places: watch::Sender<BTreeMap<Place, Sight>>,
-    /// What is there, of the namespaces that are being listed, as hashes.
+    /// The objects found so far in the namespaces that are being listed, as hashes.
     listed: BTreeMap<Place, HashSet<u64>>,
-    /// Of names, so that no list of them is kept: with a key of its own, so that nobody makes two names alike.
+    /// Hashes names, so that no list of them is kept: with a random key, so that nobody can make two names collide.
     hashes: RandomState,
-    /// What a namespace may take, in bytes.
+    /// The budget of a namespace, in bytes.
     limit: u64,
-    /// What each namespace takes.
+    /// The state of each namespace's budget.
     budgets: HashMap<String, Budget>,
-    /// The objects that are refused for their own sake.
+    /// The objects that are refused for reasons other than the budget.
     unusable: HashSet<ObjectRef<Guarded<K>>>,
     refusals: Arc<RwLock<Refusals>>,
-    /// What takes room in the cache, in bytes.
+    /// The memory that the cache takes, in bytes.
     bytes: u64,
-    /// How many objects do not fit.
+    /// The number of objects that do not fit.
     refused: usize,
-    /// What is to be read, as it fits now.
+    /// The objects to read, since they fit now.
     wanted: Vec<ObjectRef<Guarded<K>>>,
     to_list: bool,
 }
@@ -42,7 +42,7 @@ pub(super) struct Merger<K: Cached> {
 impl<K: Cached> Merger<K> {
     pub(super) fn new(each: &[Place], limit: u64) -> (Self, Cache<K>) {
         let (objects, mut writer) = reflector::store();
-        // There is no moment at which all is seen: each namespace has its own.
+        // Each namespace syncs at its own time, so there is no single moment for the cache.
         writer.apply_watcher_event(&Event::Init);
         writer.apply_watcher_event(&Event::InitDone);
         let places = each.iter().cloned().map(|place| (place, Sight::default())).collect();
@@ -67,22 +67,22 @@ impl<K: Cached> Merger<K> {
         (merger, cache)
     }
 
-    /// The objects that are to be read, since they fit now.
+    /// Takes the objects to read, since they fit now.
     pub(super) fn take_wanted(&mut self) -> Vec<ObjectRef<Guarded<K>>> {
         std::mem::take(&mut self.wanted)
     }
 
-    /// Whether the content of an object is to be read, still: it fits and is there.
+    /// Reports whether the content of an object must still be read: it fits and exists.
     pub(super) fn wants(&self, namespace: &str, name: &str) -> bool {
         self.budgets.get(namespace).is_some_and(|budget| budget.wants(name))
     }
 
-    /// Whether objects that are not remembered may fit now.
+    /// Reports whether objects that are not remembered may fit now, once.
     pub(super) fn is_to_list(&mut self) -> bool {
         std::mem::take(&mut self.to_list)
     }
 
-    /// What an event of a namespace means for all.
+    /// Turns an event of a namespace into events for the controller.
     pub(super) fn take(
         &mut self,
         place: &Place,
@@ -104,7 +104,7 @@ impl<K: Cached> Merger<K> {
             Event::InitApply(object) => {
                 let hash = self.hash(&object);
                 self.listed.entry(place.clone()).or_default().insert(hash);
-                // The cache is not emptied meanwhile: what is gone is found when all is listed.
+                // The cache is not emptied meanwhile: deleted objects are found when the list is complete.
                 self.put(object, Event::InitApply)
             }
             Event::InitDone => {
@@ -122,7 +122,7 @@ impl<K: Cached> Merger<K> {
         }
     }
 
-    /// An object that was refused, and read again. It may be gone meanwhile, or another one.
+    /// Takes in a refused object that was read again. It may be gone meanwhile, or be a different object.
     pub(super) fn read(&mut self, object: Guarded<K>) -> Vec<Event<Guarded<K>>> {
         let known = self.objects.get(&ObjectRef::from_obj(&object));
         if known.is_some_and(|known| known.uid() == object.uid()) {
@@ -132,7 +132,7 @@ impl<K: Cached> Merger<K> {
         }
     }
 
-    /// Takes an object into the cache, as far as the budget of its namespace allows, and drops what has to give way.
+    /// Puts an object into the cache, as far as the budget of its namespace allows, and drops objects that no longer fit.
     fn put(
         &mut self,
         object: Guarded<K>,
@@ -159,7 +159,7 @@ impl<K: Cached> Merger<K> {
         }
         let object =
             if changes.refuse.contains(&key.name) { object.refused(self.over_budget()) } else { object };
-        // It goes into the cache as it is told.
+        // The cache and the controller get the same object.
         let applied = Event::Apply(object);
         self.writer.apply_watcher_event(&applied);
         if let Event::Apply(object) = applied {
@@ -179,7 +179,7 @@ impl<K: Cached> Merger<K> {
         events
     }
 
-    /// Changes the budget of an object's namespace, and what is known of all of them.
+    /// Changes the budget of an object's namespace, and the totals.
     fn change(
         &mut self,
         key: &ObjectRef<Guarded<K>>,
@@ -227,8 +227,8 @@ impl<K: Cached> Merger<K> {
         }
     }
 
-    /// Drops the content of objects that do not fit any more, and notes those that fit now. The object that is changed itself
-    /// is the caller's.
+    /// Drops the content of objects that no longer fit, and keeps a list of those that fit now. The caller handles the
+    /// changed object itself.
     fn make_room(&mut self, own: &ObjectRef<Guarded<K>>, changes: &Changes) -> Vec<Event<Guarded<K>>> {
         let namespace = own.namespace.as_deref().unwrap_or_default();
         let named = |name: &String| ObjectRef::new(name).within(namespace);
@@ -266,7 +266,7 @@ impl<K: Cached> Merger<K> {
         self.hashes.hash_one((&object.meta().namespace, &object.meta().name))
     }
 
-    /// What was there before the namespace was listed, and is there no more.
+    /// The objects that were cached before the list of the namespace, and are not in it.
     fn gone(&self, place: &Place, listed: &HashSet<u64>) -> Vec<Guarded<K>> {
         let here = |object: &Guarded<K>| place.is_none() || object.namespace() == *place;
         let known = self.objects.state().into_iter();
@@ -274,7 +274,8 @@ impl<K: Cached> Merger<K> {
         gone.map(|object| (*object).clone()).collect()
     }
 
-    /// Says why objects cannot be watched, which would otherwise look as if there were none. The watch goes on with backoff.
+    /// Logs why objects cannot be watched, which would otherwise look as if there were none. The watch continues with
+    /// backoff.
     fn failed(&mut self, place: &Place, error: &watcher::Error) {
         let kind = K::plural(&());
         tracing::warn!(
@@ -293,7 +294,7 @@ impl<K: Cached> Merger<K> {
     }
 }
 
-/// Whether the API server has answered that it will not show objects, so that waiting for it is of no use.
+/// Reports whether the API server refuses to list objects, so that waiting is useless.
 fn refuses(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -379,7 +380,7 @@ mod tests {
         assert!(cache.seen() && cache.unseen_in("a"));
         list(&mut merger, &a, &[]);
         assert_eq!(cache.gaps(), (vec![], vec![]));
-        // Once seen it stays so: what is known of it holds.
+        // A namespace stays seen: the cached objects remain valid.
         merger.take(&a, answer(403));
         assert!(cache.seen_in("a") && cache.gaps().1 == ["a"]);
     }

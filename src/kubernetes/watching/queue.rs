@@ -1,26 +1,26 @@
-//! Which objects are to be read, and in what order: each is there once, and namespaces have turns, so that none holds up the
-//! others. Pure.
+//! The objects to read, and their order: each is queued once, and namespaces take turns, so that none delays the others.
+//! Pure.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// The namespace and the name of an object.
 pub(super) type Key = (String, String);
 
-/// See the module.
+/// The queue of objects to read.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// The names that wait in each namespace; none is empty.
+    /// The pending names of each namespace; no list is empty.
     waiting: HashMap<String, VecDeque<String>>,
-    /// The same, to find them.
+    /// The same keys, for lookups.
     queued: HashSet<Key>,
-    /// The namespaces with names that wait, but for those that are paused; each once.
+    /// The namespaces with pending names, except for the paused ones; each once.
     turns: VecDeque<String>,
     /// The namespaces that cannot be read at present.
     paused: HashSet<String>,
 }
 
 impl Queue {
-    /// Adds an object at the end of its namespace, unless it is there already.
+    /// Adds an object at the end of its namespace, unless it is queued already.
     pub(super) fn push(&mut self, (namespace, name): Key) {
         if !self.queued.insert((namespace.clone(), name.clone())) {
             return;
@@ -32,7 +32,7 @@ impl Queue {
         }
     }
 
-    /// Takes the next one.
+    /// Takes the next object.
     pub(super) fn pop(&mut self) -> Option<Key> {
         let namespace = self.turns.pop_front()?;
         let names = self.waiting.get_mut(&namespace)?;
@@ -47,7 +47,7 @@ impl Queue {
         Some(key)
     }
 
-    /// Takes out an object that is gone.
+    /// Removes an object that is gone.
     pub(super) fn remove(&mut self, key: &Key) {
         if !self.queued.remove(key) {
             return;
@@ -61,13 +61,13 @@ impl Queue {
         }
     }
 
-    /// Passes over a namespace until [`Self::resume`].
+    /// Skips a namespace until [`Self::resume`].
     pub(super) fn pause(&mut self, namespace: &str) {
         self.paused.insert(namespace.to_owned());
         self.turns.retain(|turn| turn != namespace);
     }
 
-    /// Gives a namespace its turns again.
+    /// Includes a namespace again.
     pub(super) fn resume(&mut self, namespace: &str) {
         if self.paused.remove(namespace) && self.waiting.contains_key(namespace) {
             self.turns.push_back(namespace.to_owned());
