@@ -1,4 +1,4 @@
-//! A replica's Lease: its name, its labels, what it says. Pure.
+//! The Lease of a replica: its name, its labels, its content. Pure.
 
 use std::time::Duration;
 
@@ -11,28 +11,28 @@ use sha2::{Digest as _, Sha256};
 /// The label of the Leases of one installation; its value is the group.
 pub(super) const LABEL: &str = "jobexec.dev/operator";
 
-/// The label that says what its holder looks after.
+/// The label that identifies the stores that the holder manages.
 pub(super) const SCOPE: &str = "jobexec.dev/scope";
 
-/// The longest name of a Lease, in bytes: that of a label, since both are printed side by side.
+/// The longest name of a Lease, in bytes: that of a label value, since both are printed side by side.
 const NAME_LIMIT: usize = 63;
 
-/// How long a Lease may claim to hold that was not renewed: whoever may edit Leases could make a dead replica live for
+/// The longest duration that a Lease may claim: otherwise anybody who may edit Leases could keep a dead replica alive for
 /// years.
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// What a holder says. It changes with each renewal, whatever the holder's clock says.
+/// The content of a Lease. It changes with each renewal, whatever the clock of the holder says.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Record {
     holder: String,
     renewed: Option<MicroTime>,
     transitions: Option<i32>,
-    /// How long it holds after a renewal.
+    /// The time for which it is valid after a renewal.
     pub(super) duration: Duration,
 }
 
 impl Record {
-    /// What the Lease says; `None`: nobody holds it.
+    /// Reads the content of a Lease; `None`: nobody holds it.
     pub(super) fn of(lease: &Lease) -> Option<Self> {
         let spec = lease.spec.as_ref()?;
         let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty())?;
@@ -46,7 +46,7 @@ impl Record {
     }
 }
 
-/// The name of the Lease of the replica `identity`. One that is too long keeps its beginning and ends with a hash.
+/// The name of the Lease of the replica `identity`. A name that is too long is cut, and ends with a hash.
 pub(super) fn name(group: &str, identity: &str) -> String {
     let name = format!("{group}-{identity}").to_lowercase();
     let plain = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
@@ -63,12 +63,12 @@ pub(super) fn name(group: &str, identity: &str) -> String {
     format!("{}-{hash}", start.trim_end_matches('-'))
 }
 
-/// Who holds it.
+/// The holder of the Lease.
 pub(super) fn holder(lease: &Lease) -> Option<&str> {
     lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
 }
 
-/// The Lease as `holder` renews or takes it, made from what is there, if anything is.
+/// The Lease after `holder` renews or takes it, based on the existing one, if there is one.
 pub(super) fn held(
     there: Option<Lease>,
     (name, group): (&str, &str),
@@ -97,7 +97,8 @@ pub(super) fn held(
     Lease { metadata, spec: Some(spec) }
 }
 
-/// Now, but never the same time twice: others go by the change alone, and a clock may stand still.
+/// Returns the current time, but never the same one twice: others notice only that it changes, and a clock may stand
+/// still.
 fn after(last: Option<&MicroTime>) -> MicroTime {
     let now = Timestamp::now();
     match last {

@@ -1,5 +1,5 @@
-//! A replica's own Lease: taken, renewed and given back, each time by an update of the version that was last seen, so that
-//! nobody's change is overwritten unseen.
+//! A replica's own Lease: taken, renewed and released, each time by an update of the version that was last seen, so that
+//! nobody's change is overwritten unnoticed.
 
 use std::time::{Duration, Instant};
 
@@ -12,30 +12,31 @@ use super::lease;
 use super::options::Options;
 use crate::kubernetes::error::ReconcileError;
 
-/// How often a write is tried again at once because somebody else has written meanwhile.
+/// The number of immediate tries of a write while somebody else also writes.
 const CONFLICTS: usize = 3;
 
-/// How long a Lease that was given back in vain is tried to be given back.
+/// The time to try to release the Lease.
 const RELEASE: Duration = Duration::from_secs(1);
 
-/// Why something did not work this time.
+/// The reason why a call failed.
 pub(super) enum Failure {
-    /// It will not work: there is no point in another try.
+    /// A retry is useless.
     Final(LeaseError),
-    /// It may, the next time.
+    /// A retry may succeed.
     Passing(ReconcileError),
 }
 
-/// See the module.
+/// The holder of this replica's own Lease.
 pub(super) struct LeaseHolder {
     api: Api<Lease>,
     options: Options,
     name: String,
-    /// Who this is: the name of the replica, and what sets this process apart from one before it under the same name.
+    /// The holder's name: that of the replica, with a part that distinguishes this process from an earlier one of the
+    /// same name.
     holder: String,
     /// The Lease as it was last seen.
     there: Option<Lease>,
-    /// When the last renewal that worked was begun; `None`: the Lease is not held.
+    /// The time when the last successful renewal began; `None`: the Lease is not held.
     renewed: Option<Instant>,
 }
 
@@ -52,23 +53,24 @@ impl LeaseHolder {
         }
     }
 
-    /// When the Lease counts as lost that has not been renewed for `span`.
+    /// The time when the Lease counts as lost, if it is not renewed for `span`.
     pub(super) fn lost_after(&self, span: Duration) -> Option<Instant> {
         self.renewed.map(|at| at + span)
     }
 
-    /// The loss of the Lease, which could not be renewed for `span`, for this reason.
+    /// The error for a Lease that could not be renewed for `span`, with the reason.
     pub(super) fn lost(&self, span: Duration, why: &ReconcileError) -> LeaseError {
         LeaseError::NotRenewed { name: self.name.clone(), span, why: why.to_string() }
     }
 
-    /// Whether this is the own Lease, and no longer as this process left it.
+    /// Reports whether this is the own Lease, and no longer as this process left it.
     pub(super) fn is_disturbed(&self, lease: &Lease) -> bool {
         lease.name_any() == self.name && lease::holder(lease) != Some(&self.holder)
     }
 
-    /// Takes the Lease, or renews it. One that another process holds under this replica's name is taken over when this
-    /// process begins: it is the last one's, which has ended. Later it means that two have the same name.
+    /// Takes or renews the Lease. When this process starts, it takes over a Lease that another process holds under this
+    /// replica's name: that is an earlier process, which has ended. Later that means that two replicas have the same
+    /// name.
     pub(super) async fn renew(&mut self) -> Result<(), Failure> {
         let begun = Instant::now();
         for _ in 0..CONFLICTS {
@@ -98,7 +100,7 @@ impl LeaseHolder {
                     self.renewed = Some(begun);
                     return Ok(());
                 }
-                // Somebody has written it, made it or deleted it.
+                // Somebody has written, created or deleted it.
                 Err(Failure::Passing(error)) if matches!(error.code(), Some(404 | 409)) => {}
                 Err(failure) => return Err(failure),
             }
@@ -106,7 +108,7 @@ impl LeaseHolder {
         Err(Failure::Passing(ReconcileError::Timeout))
     }
 
-    /// Every Lease of the group.
+    /// Lists every Lease of the group.
     pub(super) async fn list(&self) -> Result<Vec<Lease>, Failure> {
         let params = ListParams::default().labels(&self.options.selector());
         Ok(self.call("list", self.api.list(&params)).await?.items)
@@ -124,7 +126,7 @@ impl LeaseHolder {
         }
     }
 
-    /// Gives the Lease back by deleting it, so that others need not wait until it ends by itself.
+    /// Releases the Lease by deleting it, so that others need not wait until it expires.
     pub(super) async fn release(&mut self) {
         self.renewed = None;
         let given_back = tokio::time::timeout(RELEASE, async {
@@ -162,7 +164,7 @@ impl LeaseHolder {
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Failure> {
         let lost = self.lost_after(self.options.renew_deadline());
-        // One that goes on although that has passed has time again.
+        // After that time, a replica that goes on has the full limit again.
         let left = lost.map(|at| at.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
         let limit = self.options.call_limit().min(left.unwrap_or(Duration::MAX));
         let outcome = tokio::time::timeout(limit, call).await.map_err(|_| ReconcileError::Timeout);
@@ -172,7 +174,7 @@ impl LeaseHolder {
         };
         let namespace = || self.options.namespace.clone();
         Err(match error.code() {
-            // What was allowed a moment ago may be again: a Role is being changed.
+            // A permission from a moment ago may come back: the Role may be changing.
             Some(403) if self.renewed.is_none() => {
                 Failure::Final(LeaseError::Forbidden { verb, namespace: namespace() })
             }

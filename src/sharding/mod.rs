@@ -1,8 +1,9 @@
-//! Replicas of one installation share the stores between them. Each holds a Lease of its own (`lease_holder`, `lease`) and sees
-//! those of the others (`peers`); from the names of the live ones each knows by itself which stores are its own (`owner`).
+//! Shares stores between the replicas of one installation. Each replica holds a Lease of its own (`lease_holder`,
+//! `lease`) and watches those of the others (`peers`). From the names of the live ones each replica computes which stores
+//! are its own (`owner`).
 //!
-//! The Leases only keep work from being done twice. That it does no harm if it is, as when a replica that was thought dead
-//! awakes, is the work of the statements that change rows.
+//! The Leases only avoid duplicate work. The statements that change rows make sure that duplicate work does no harm, as
+//! when a replica that was thought dead wakes up.
 
 mod error;
 mod lease;
@@ -28,68 +29,69 @@ use lease_holder::{Failure, LeaseHolder};
 pub use options::Options;
 use peers::Peers;
 
-/// A Lease that nobody has renewed for so many times as long as it holds is deleted.
+/// A Lease that was not renewed for this many times its duration is deleted.
 const ABANDONED: u32 = 6;
 
-/// How long a replica that knew of no other goes on while the API server gives no answer: nobody else would do its work, and
-/// Kubernetes puts no other Pod in the place of one whose node has fallen silent before five minutes have passed.
+/// The time for which a replica that knew of no other goes on while the API server does not answer: no other replica
+/// would do its work, and Kubernetes replaces a Pod only five minutes after its node has fallen silent.
 const ALONE: Duration = Duration::from_mins(4);
 
-/// So often a list is made although the watch tells nothing, in renewals.
+/// The number of renewals after which Leases are listed even if the watch reports nothing.
 const LIST_EVERY: u32 = 5;
 
-/// The label value that stands for the namespaces and stores that a replica looks after: replicas of one installation differ
-/// while it is brought up to date, and what one does not see it must not be left.
+/// The label value that identifies the namespaces and stores that a replica manages: replicas of one installation differ
+/// during an upgrade, and a replica must not be assigned a store that it does not watch.
 pub fn scope(what: &str) -> String {
     Sha256::digest(what).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Who is alive, as this replica sees it.
+/// The live replicas, as this one sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct View {
-    /// Whether this replica holds its Lease.
+    /// True if this replica holds its Lease.
     held: bool,
     members: Arc<BTreeSet<String>>,
 }
 
-/// See the module.
+/// The share of this replica in the stores.
 pub struct Sharding {
-    /// The name of this replica's Lease; `None`: it is alone, and has everything.
+    /// The name of this replica's Lease; `None`: it is the only replica, and owns every store.
     name: Option<String>,
     view: watch::Sender<View>,
 }
 
 impl Sharding {
-    /// That of a replica with these options, which has nothing until [`run`] has found its place; without any it is alone.
+    /// Returns the share of a replica with these options, which owns nothing until [`run`] has joined the others. Without
+    /// options it owns everything.
     pub(super) fn new(options: Option<&Options>) -> Self {
         Self { name: options.map(Options::lease_name), view: watch::Sender::default() }
     }
 
-    /// Whether the store of this name is this replica's.
+    /// Reports whether this replica owns the store of this name.
     pub fn owns(&self, namespace: &str, store: &str) -> bool {
         let Some(name) = &self.name else { return true };
         let view = self.view.borrow();
         view.held && owner::owner(&view.members, namespace, store) == Some(name)
     }
 
-    /// Whether this replica may work: it holds its Lease, or needs none.
+    /// Reports whether this replica may work: it holds its Lease, or needs none.
     pub fn holds(&self) -> bool {
         self.name.is_none() || self.view.borrow().held
     }
 
-    /// How many replicas are alive, as far as this one knows.
+    /// The number of live replicas, as far as this one knows.
     pub fn members(&self) -> usize {
         if self.name.is_none() { 1 } else { self.view.borrow().members.len() }
     }
 
-    /// Returns after the next change of who is alive, again and again; never where this replica is alone.
+    /// A receiver for changes of the live replicas; it receives none if this is the only replica.
     pub(super) fn changes(&self) -> watch::Receiver<impl Sized + use<>> {
         self.view.subscribe()
     }
 }
 
-/// Holds a Lease for this replica until it is to `leave`, and keeps `sharding` up to date. It begins once this replica is
-/// `ready` to work, since the others leave stores to it from then on. An error means that it must not go on.
+/// Holds a Lease for this replica until `leave` is cancelled, and keeps `sharding` up to date. It begins once this
+/// replica is `ready` to work, since the others leave stores to it from then on. An error means that it must not go on.
 pub(super) async fn run(
     sharding: Arc<Sharding>,
     client: Client,
@@ -126,15 +128,16 @@ struct Work {
     options: Options,
     peers: Peers,
     sharding: Arc<Sharding>,
-    /// Whether there was no other replica when the Lease was last renewed, and none has been seen since.
+    /// True if there was no other replica when the Lease was last renewed, and none has been seen since.
     alone: bool,
 }
 
 impl Work {
-    /// Takes the Lease and sees the others, however long that takes. Returns whether it did before it was to leave.
+    /// Takes the Lease and lists the others, however long that takes. Returns whether it did before `leave` was
+    /// cancelled.
     async fn join(&mut self, leave: &CancellationToken) -> Result<bool, LeaseError> {
         loop {
-            // The others first: from the moment that it holds its Lease they leave stores to this one.
+            // The others first: as soon as it holds its Lease, they leave stores to this one.
             let joined = async {
                 let others = self.lease_holder.list().await?;
                 self.lease_holder.renew().await?;
@@ -171,7 +174,7 @@ impl Work {
         loop {
             let mut members = self.publish();
             members.remove(&self.options.lease_name());
-            // That others are seen no more says nothing while nothing is seen.
+            // The absence of others proves nothing while the watch delivers nothing.
             self.alone &= members.is_empty();
             let end = self.peers.next_end(&members).unwrap_or(renew_at).max(Instant::now());
             tokio::select! {
@@ -192,14 +195,14 @@ impl Work {
                     self.list().await;
                 }
             }
-            // Nobody is given up on the word of a watch that may have fallen silent.
+            // No replica is given up because of a watch that may have fallen silent.
             if self.peers.silent(&members, self.options.retry_period() * 2, Instant::now()) {
                 self.list().await;
             }
         }
     }
 
-    /// Returns when to renew next. An error: it could not be renewed for too long.
+    /// Renews the Lease, and returns when to renew it next. An error means that it could not be renewed for too long.
     async fn renew(&mut self) -> Result<Instant, LeaseError> {
         let next = Instant::now() + self.options.retry_period();
         match self.lease_holder.renew().await {
@@ -209,7 +212,7 @@ impl Work {
             }
             Err(Failure::Final(error)) => Err(error),
             Err(Failure::Passing(error)) => {
-                // Without an answer nobody else's Lease is renewed either, as far as can be known.
+                // If the API server does not answer, the other Leases cannot be renewed either, as far as is known.
                 let unanswered = error.code().is_none_or(|code| code >= 500);
                 let span = if self.alone && unanswered { ALONE } else { self.options.renew_deadline() };
                 match self.lease_holder.lost_after(span) {
@@ -223,7 +226,7 @@ impl Work {
         }
     }
 
-    /// Notes whether there is any other replica, while that can be known.
+    /// Records whether there is any other replica, while that can be known.
     fn look_around(&mut self) {
         let own = self.options.lease_name();
         self.alone = self.peers.live(Instant::now()).iter().all(|name| *name == own);
@@ -236,7 +239,7 @@ impl Work {
         }
     }
 
-    /// Takes in an event of the watch. Returns whether something was done to the own Lease.
+    /// Handles an event of the watch. Returns whether somebody changed this replica's Lease.
     fn heard(&mut self, event: watcher::Result<watcher::Event<Lease>>) -> bool {
         match event {
             Ok(watcher::Event::Apply(lease) | watcher::Event::InitApply(lease)) => {
@@ -256,20 +259,20 @@ impl Work {
         }
     }
 
-    /// One of the live replicas does it for all.
+    /// Deletes an abandoned Lease. The first of the live replicas does it for all.
     async fn clean_up(&mut self, others: &BTreeSet<String>) {
         if others.first().is_some_and(|first| *first < self.options.lease_name()) {
             return;
         }
         let own = self.options.lease_name();
         let old = self.peers.abandoned(self.options.duration * ABANDONED, Instant::now());
-        // One at a time, so that a server that deletes slowly keeps no renewal waiting.
+        // One at a time, so that slow deletions do not delay a renewal.
         if let Some((name, version)) = old.into_iter().find(|(name, _)| *name != own) {
             self.lease_holder.bury(&name, version).await;
         }
     }
 
-    /// Says who is alive, this replica included, and returns the names.
+    /// Publishes the live replicas, including this one, and returns their names.
     fn publish(&self) -> BTreeSet<String> {
         let mut members = self.peers.live(Instant::now());
         members.insert(self.options.lease_name());

@@ -1,10 +1,10 @@
-//! How a replica takes part in sharding.
+//! The configuration of sharding.
 
 use std::time::Duration;
 
 use super::lease;
 
-/// The name of a replica, and where it meets the others.
+/// The name of a replica, and the place of the Leases.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The namespace of the Leases.
@@ -15,7 +15,7 @@ pub struct Options {
     pub scope: String,
     /// The name of this replica, which no other one has at the same time.
     pub identity: String,
-    /// How long a Lease holds that is not renewed, from 3 s to 60 s; whole seconds.
+    /// The time for which a Lease is valid without a renewal, from 3 s to 60 s; whole seconds.
     pub duration: Duration,
 }
 
@@ -28,17 +28,17 @@ impl Options {
         format!("{}={}", lease::LABEL, self.group)
     }
 
-    /// How often the Lease is renewed.
+    /// The interval between renewals of the Lease.
     pub(super) fn retry_period(&self) -> Duration {
         self.duration / 5
     }
 
-    /// How long a replica goes on that cannot renew its Lease: well shorter than others wait.
+    /// The time for which a replica goes on that cannot renew its Lease: well shorter than others wait.
     pub(super) fn renew_deadline(&self) -> Duration {
         self.duration * 3 / 5
     }
 
-    /// How long one call may take.
+    /// The time limit of one call.
     pub(super) fn call_limit(&self) -> Duration {
         self.renew_deadline() / 2
     }

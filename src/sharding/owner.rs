@@ -1,16 +1,16 @@
-//! Which replica looks after which store. Pure.
+//! Assigns stores to replicas. Pure.
 
 use std::collections::BTreeSet;
 
 use sha2::{Digest as _, Sha256};
 
-/// The member that looks after the store of this name: the one with the highest hash of both names, so that only the
-/// stores of a member that leaves, or those that a new one gets, change hands. `None`: there are no members.
+/// The member that owns the store of this name: the one with the highest hash of both names, so that only the stores of a
+/// leaving member, or those that a new one gets, change their owner. `None`: there are no members.
 pub(super) fn owner<'a>(members: &'a BTreeSet<String>, namespace: &str, store: &str) -> Option<&'a String> {
     members.iter().max_by_key(|member| weight(member, namespace, store))
 }
 
-/// No name contains the separator, so that no two sets of names give the same text.
+/// The hash of both names. No name contains the separator, so no two sets of names give the same text.
 fn weight(member: &str, namespace: &str, store: &str) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in [member, "\n", namespace, "\n", store] {

@@ -1,5 +1,5 @@
-//! Which Leases are renewed, as seen from here: that a Lease changed is all that counts, when it did by the clock of this
-//! machine, and never the time that it names. Pure: whoever calls says what time it is.
+//! The Leases that are renewed, as this replica sees them: only the time at which it saw a Lease change counts, by the
+//! clock of this machine, and never the time in the Lease. Pure: the caller passes the current time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -14,13 +14,13 @@ use super::lease::{Record, SCOPE};
 #[derive(Default)]
 pub(super) struct Peers {
     leases: BTreeMap<String, Peer>,
-    /// What those look after that count.
+    /// The scope of the replicas that count.
     scope: String,
 }
 
 struct Peer {
     record: Option<Record>,
-    /// When the record was first seen as it is.
+    /// The time when the record was first seen as it is.
     since: Instant,
     version: Preconditions,
 }
@@ -32,14 +32,14 @@ impl Peer {
 }
 
 impl Peers {
-    /// Those of replicas that look after the same.
+    /// Returns an empty set for replicas with this scope.
     pub(super) fn of(scope: &str) -> Self {
         Self { scope: scope.to_owned(), ..Self::default() }
     }
 
-    /// Notes how a Lease is now.
+    /// Records the state of a Lease.
     pub(super) fn see(&mut self, lease: &Lease, now: Instant) {
-        // One that looks after something else is not one of those who share.
+        // A replica with a different scope does not share these stores.
         let same = lease.labels().get(SCOPE).is_none_or(|scope| *scope == self.scope);
         let record = Record::of(lease).filter(|_| same);
         let version = Preconditions { uid: lease.uid(), resource_version: lease.resource_version() };
@@ -48,12 +48,12 @@ impl Peers {
         self.leases.insert(lease.name_any(), Peer { record, since, version });
     }
 
-    /// Notes that a Lease is gone.
+    /// Records that a Lease is gone.
     pub(super) fn gone(&mut self, name: &str) {
         self.leases.remove(name);
     }
 
-    /// Notes how all Leases are now.
+    /// Records the state of all Leases.
     pub(super) fn see_all(&mut self, leases: &[Lease], now: Instant) {
         let names: BTreeSet<_> = leases.iter().map(ResourceExt::name_any).collect();
         self.leases.retain(|name, _| names.contains(name));
@@ -62,24 +62,24 @@ impl Peers {
         }
     }
 
-    /// Those that have been renewed within the time that they hold for.
+    /// The names of Leases that were renewed within their duration.
     pub(super) fn live(&self, now: Instant) -> BTreeSet<String> {
         let live = self.leases.iter().filter(|(_, peer)| peer.ends().is_some_and(|ends| now < ends));
         live.map(|(name, _)| name.clone()).collect()
     }
 
-    /// When the next one of `members` ends, if it is not renewed.
+    /// The time when the first Lease of `members` expires, if it is not renewed.
     pub(super) fn next_end(&self, members: &BTreeSet<String>) -> Option<Instant> {
         members.iter().filter_map(|name| self.leases.get(name)?.ends()).min()
     }
 
-    /// Whether one of `members` has not been renewed for so long: a watch that has fallen silent looks the same.
+    /// Reports whether a Lease of `members` was not renewed for this long: a silent watch looks the same.
     pub(super) fn silent(&self, members: &BTreeSet<String>, for_: Duration, now: Instant) -> bool {
         let silent = |name| self.leases.get(name).is_none_or(|peer| now.duration_since(peer.since) >= for_);
         members.iter().any(silent)
     }
 
-    /// Those that nobody has renewed for so long, each as it was last seen.
+    /// The Leases that were not renewed for this long, each in the version last seen.
     pub(super) fn abandoned(&self, for_: Duration, now: Instant) -> Vec<(String, Preconditions)> {
         let old = |peer: &Peer| {
             now.duration_since(peer.since) >= for_ && peer.ends().is_none_or(|ends| ends <= now)
@@ -112,7 +112,7 @@ mod tests {
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         assert_eq!(names(&peers.live(at(9))), ["a"]);
         assert!(peers.live(at(10)).is_empty());
-        // Seen again as it was: no sign of life.
+        // Seen again unchanged: no sign of life.
         peers.see(&first, at(9));
         assert!(peers.live(at(10)).is_empty());
         peers.see(&held(Some(first), ("a", "g"), "holder", TEN), at(9));
@@ -165,7 +165,7 @@ mod tests {
         }
         peers.see_all(&others, now);
         assert_eq!(names(&peers.live(now)), ["same"]);
-        // Once it is gone for long its Lease is deleted all the same.
+        // Once the replica is gone for long, its Lease is deleted nevertheless.
         let late = now + Duration::from_mins(1);
         assert_eq!(peers.abandoned(Duration::from_mins(1), late).len(), 2);
     }
