@@ -1,7 +1,8 @@
-//! The HTTPS API under load: requests a second for the health, beside a bare axum handler behind the same TLS that answers a
-//! constant of the same size; what that asks of the database, how old the figures are, and how much memory it takes. Then how
-//! much memory clean-ups of several large stores at once take.
-//! `make bench ARGS='--bench api'`, docs/performance.md. `BENCH_SECONDS` is how long each contender runs in a round.
+//! The HTTPS API under load: requests a second for the health, compared with a bare axum handler behind the same TLS that
+//! returns a constant of the same size; the load on the database, the age of the counts, and the memory. Then the memory
+//! of clean-ups of several large stores at once.
+//! Run with `make bench ARGS='--bench api'`; see docs/performance.md. `BENCH_SECONDS` is how long each contender runs in
+//! a round.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,16 +39,16 @@ use support::{World, rbac};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// Connections that ask one request after the other.
+/// Connections that send one request after the other.
 const CLIENTS: usize = 32;
 
-/// How often each contender is measured, in turn.
+/// The number of measurements of each contender, in turn.
 const ROUNDS: usize = 3;
 
-/// How long, unless `BENCH_SECONDS` says otherwise.
+/// The seconds of a measurement, unless `BENCH_SECONDS` is set.
 const SECONDS: u64 = 15;
 
-/// Executions that run.
+/// Running executions.
 const RUNNING: i64 = 100_000;
 
 const HEALTH: &str = "/api/system/health";
@@ -60,14 +61,14 @@ async fn main() {
     if let Ok(folder) = std::env::var(BARE) {
         return bare(&folder).await;
     }
-    // `cargo test --benches` runs this too, without the argument; it is no test.
+    // `cargo test --benches` runs this too, without the argument; it is not a test.
     if std::env::args().any(|argument| argument == "--bench") {
         Box::pin(health()).await;
         Box::pin(clean_ups()).await;
     }
 }
 
-/// Three stores are asked for at once, and cleaned up at once, without the rows being kept.
+/// Reads and cleans up three stores at once, without keeping the rows.
 async fn clean_ups() {
     const CLEANUP: &str = "/api/system/cleanup/stale-executions";
     let world = World::new("cleanups").await;
@@ -99,7 +100,7 @@ async fn health() {
     let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let certificate = world.file("tls.crt", &pair.cert.pem());
     let key = world.file("tls.key", &pair.signing_key.serialize_pem());
-    // As it logs where nobody looks for a fault.
+    // The default log level.
     let env = [("RUST_LOG", "info"), ("TLS_CERT_FILE", &certificate), ("TLS_KEY_FILE", &key)];
     let (operator, https) = world.serving(&env).await;
     world.store(json!({})).await;
@@ -115,7 +116,8 @@ async fn health() {
     world.file("constant", &answer.to_string());
     let bare = Bare::start(certificate.trim_end_matches("/tls.crt"));
     let targets = [to(https.address()), to(&bare.address)];
-    // What came before is counted by then: servers add up what a session did once it has been idle for a while.
+    // By then, all earlier transactions are counted: servers add up the statistics of a session once it has been idle for
+    // a while.
     tokio::time::sleep(Duration::from_secs(15)).await;
     let idle = Transactions::from_now(&world).await;
     tokio::time::sleep(period).await;
@@ -146,7 +148,7 @@ async fn health() {
     assert!(operator.stop().success());
 }
 
-/// The transactions of a database since a moment.
+/// The transactions of a database from a moment on.
 struct Transactions {
     begun: Instant,
     before: i64,
@@ -158,7 +160,7 @@ impl Transactions {
     }
 
     async fn a_second(&self, world: &World) -> f64 {
-        // The first of the two questions is a transaction too.
+        // The first of the two queries is a transaction too.
         (Self::committed(world).await - self.before - 1) as f64 / self.begun.elapsed().as_secs_f64()
     }
 
@@ -167,7 +169,7 @@ impl Transactions {
     }
 }
 
-/// Whom to ask, and how.
+/// The server to send requests to, and the credentials.
 #[derive(Clone)]
 struct Target {
     address: String,
@@ -197,7 +199,7 @@ impl Target {
     }
 }
 
-/// Asks from all connections at once, and returns how many answers came in a second.
+/// Sends requests over all connections at once, and returns the number of responses a second.
 async fn load(target: &Target, period: Duration) -> f64 {
     let answers = Arc::new(AtomicUsize::new(0));
     let mut connected = Vec::new();
@@ -223,7 +225,7 @@ async fn load(target: &Target, period: Duration) -> f64 {
     answers.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// The age of the oldest figures that are told within a time.
+/// Returns the age of the oldest counts that were served within a time.
 async fn oldest(target: Target, period: Duration) -> TimeDelta {
     let (mut sender, begun, mut oldest) = (target.connect().await, Instant::now(), TimeDelta::zero());
     while begun.elapsed() < period {
@@ -260,7 +262,7 @@ impl Bare {
         Self { child, address: address.trim().to_owned() }
     }
 
-    /// In MiB.
+    /// The peak memory, in MiB.
     fn memory(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -270,7 +272,7 @@ impl Bare {
 
 impl Drop for Bare {
     fn drop(&mut self) {
-        // It may have ended already; then there is nothing left to end.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

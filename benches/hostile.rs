@@ -1,6 +1,6 @@
-//! The operator under the memory limit of the chart, beside everything that somebody can do to it who writes objects, rows or a
-//! server: whether it survives, what it takes, and how late somebody else's deadlines are met meanwhile.
-//! `make bench ARGS='--bench hostile'`, docs/reliability.md. `-- policies objects` leaves the other attacks out.
+//! The operator under the memory limit of the chart, while somebody with control over objects, rows or a server attacks
+//! it: whether it survives, how much memory it takes, and how late other deadlines are met.
+//! Run with `make bench ARGS='--bench hostile'`; see docs/reliability.md. `-- policies objects` runs only these attacks.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,18 +24,18 @@ use cage::Cage;
 use serde_json::json;
 use support::{Operator, World, is, rbac};
 
-/// How many deadlines come in a phase, one each second.
+/// The number of deadlines in a phase, one each second.
 const DEADLINES: i64 = 40;
 
-/// How long from the first row of a phase to its first deadline.
+/// The time from the first row of a phase to its first deadline.
 const LEAD: Duration = Duration::from_secs(5);
 
-/// What the victim's executions have already run.
+/// The time for which the victim's executions have already run.
 const TIMEOUT: &str = "1h";
 
 #[tokio::main]
 async fn main() {
-    // `cargo test --benches` runs this too, without the argument; it is no test.
+    // `cargo test --benches` runs this too, without the argument; it is not a test.
     let arguments: Vec<String> = std::env::args().collect();
     if !arguments.iter().any(|argument| argument == "--bench") {
         return;
@@ -86,14 +86,14 @@ async fn main() {
     println!("\nThe operator survived{}", if left_out.is_empty() { " all of it" } else { "" });
 }
 
-/// What a phase came to.
+/// The result of a phase.
 struct Phase {
     median: f64,
     max: f64,
     peak: f64,
 }
 
-/// Has deadlines arrive while something else happens.
+/// Measures how late deadlines are met while something else happens.
 async fn phase(
     victim: &World,
     operator: &mut Operator,

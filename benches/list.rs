@@ -1,5 +1,5 @@
-//! How soon `jobexec list` says something of a large table, beside psql: `make bench ARGS='--bench list'`,
-//! docs/performance.md. `BENCH_ROWS` is how many rows run.
+//! The time until `jobexec list` prints something about a large table, compared with psql:
+//! `make bench ARGS='--bench list'`, docs/performance.md. `BENCH_ROWS` is the number of running rows.
 
 #[allow(dead_code, reason = "the other benchmarks use more of it")]
 mod support;
@@ -14,7 +14,7 @@ use jobexec_operator::rules::Policy;
 use sqlx::{AssertSqlSafe, Executor as _};
 use support::{Operator, Outcome, ROLE, Server, median, seconds, settle};
 
-/// How many rows run, unless `BENCH_ROWS` says otherwise.
+/// The number of running rows, unless `BENCH_ROWS` is set.
 const ROWS: i64 = 1_000_000;
 
 /// Each contender runs once a round, so that a slow minute of the machine hits all of them.
@@ -30,20 +30,20 @@ const TABLE: &str = "
         status text NOT NULL, started_at timestamptz, completed_at timestamptz
     )";
 
-/// `$1` running rows of 10,000 jobs, one of a thousand overdue.
+/// `$1` running rows of 10,000 jobs, one in a thousand overdue.
 const FILL: &str = "
     INSERT INTO job_executions (job_id, execution_number, status, started_at)
     SELECT n % 10000, n / 10000, 'running',
            now() - CASE WHEN n % 1000 = 0 THEN interval '50 hours' ELSE n * interval '36 ms' / ($1 / 1e6) END
     FROM generate_series(1, $1::bigint) AS n";
 
-/// What a person would ask psql.
+/// The query that an administrator would run in psql.
 const OLDEST: &str = "SELECT id, job_id, execution_number, now() - started_at AS runtime FROM job_executions \
      WHERE status = 'running' ORDER BY started_at, id LIMIT 100";
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
-    // `cargo test --benches` runs this too, without the argument; it is no test.
+    // `cargo test --benches` runs this too, without the argument; it is not a test.
     if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
@@ -93,13 +93,13 @@ async fn measure(server: &Server) -> Outcome<()> {
     Ok(())
 }
 
-/// Prints the times of each, and the ratio of its first line to that of the first contender.
+/// Prints the times of each contender, and the ratio of its first line to that of the first contender.
 fn compare(contenders: &[(&str, &dyn Fn() -> Command)]) -> Outcome<()> {
     let mut times = vec![(Vec::new(), Vec::new()); contenders.len()];
     for round in 0..=ROUNDS {
         for ((name, command), (first, head)) in contenders.iter().zip(&mut times) {
             let (line, end) = run(command()).map_err(|error| format!("{name}: {error}"))?;
-            // The first round is to warm up.
+            // The first round is a warm-up.
             if round > 0 {
                 first.push(line);
                 head.push(end);
@@ -115,7 +115,7 @@ fn compare(contenders: &[(&str, &dyn Fn() -> Command)]) -> Outcome<()> {
     Ok(())
 }
 
-/// From the start of a program to its first line, and to its end once ten lines were read, as by `head`.
+/// Measures the time from the start of a program to its first line, and to its end after ten lines, as with `head`.
 fn run(mut command: Command) -> Outcome<(Duration, Duration)> {
     let begun = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
@@ -130,7 +130,7 @@ fn run(mut command: Command) -> Outcome<(Duration, Duration)> {
     Ok((first, begun.elapsed()))
 }
 
-/// Of the operator's role.
+/// The URL for the operator's role.
 fn url() -> Outcome<url::Url> {
     let mut url: url::Url = std::env::var("DATABASE_URL")?.parse()?;
     url.set_path(DATABASE);

@@ -1,5 +1,5 @@
-//! Object sync: how fast objects follow rows, compared with a bare client that writes the same objects; what a restart
-//! writes; and what an object costs in memory. `make bench ARGS='--bench object_sync'`, docs/performance.md.
+//! Object sync: how fast objects follow rows, compared with a bare client that writes the same objects; the writes after
+//! a restart; and the memory of an object. `make bench ARGS='--bench object_sync'`, docs/performance.md.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,19 +25,19 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use support::{Operator, World, is};
 
-/// How many rows.
+/// The number of rows.
 const ROWS: i64 = 10_000;
 
-/// How many objects the operator writes at the same time, and so does the bare client.
+/// The number of objects that the operator and the bare client write at the same time.
 const CONCURRENCY: usize = 8;
 
-/// How often each is measured.
+/// The number of measurements of each contender.
 const ROUNDS: usize = 3;
 
 /// Room for all objects.
 const ROOM: (&str, &str) = ("EXECUTION_BUDGET", "64");
 
-/// As it logs where nobody looks for a fault.
+/// The default log level.
 const QUIET: [(&str, &str); 2] = [("RUST_LOG", "info"), ROOM];
 
 /// Set for the process that holds a plain reflector.
@@ -48,7 +48,7 @@ async fn main() {
     if let Ok(namespace) = std::env::var(REFLECTOR) {
         return plain(&namespace).await;
     }
-    // `cargo test --benches` runs this too, without the argument; it is no test.
+    // `cargo test --benches` runs this too, without the argument; it is not a test.
     if std::env::args().any(|argument| argument == "--bench") {
         Box::pin(speed()).await;
     }
@@ -91,7 +91,7 @@ fn rate(times: &mut [Duration]) -> f64 {
     ROWS as f64 / times[times.len() / 2].as_secs_f64()
 }
 
-/// From a store with many new rows to their objects.
+/// Measures the time from a store with many new rows to their objects.
 async fn synced() -> (World, Operator, Duration) {
     let world = World::new("sync").await;
     world
@@ -118,7 +118,7 @@ fn phase(execution: &JobExecution) -> Option<Phase> {
 }
 
 impl World {
-    /// Waits until the store says that all have objects, which takes longer than a test would.
+    /// Waits until the store reports that all rows have objects, which takes longer than in a test.
     async fn synced(&self) {
         loop {
             let store = self.api::<ExecutionStore>().get("jobs").await.unwrap();
@@ -135,7 +135,7 @@ async fn list(world: &World) -> Vec<JobExecution> {
     world.api::<JobExecution>().list(&ListParams::default()).await.unwrap().items
 }
 
-/// The bare client, as the operator's `ServiceAccount`, since an administrator passes the API server's queues.
+/// The bare client, with the operator's `ServiceAccount`, since an administrator bypasses the API server's queues.
 async fn bare_client(world: &World) -> Api<JobExecution> {
     let kubeconfig = Kubeconfig::read_from(world.kubeconfig()).unwrap();
     let config =
@@ -143,7 +143,7 @@ async fn bare_client(world: &World) -> Api<JobExecution> {
     Api::namespaced(Client::try_from(config).unwrap(), &world.namespace)
 }
 
-/// Makes the same objects with the same status.
+/// Creates the same objects with the same status.
 async fn create(world: &World, objects: &[JobExecution]) -> Duration {
     let api = &bare_client(world).await;
     let begun = Instant::now();
@@ -170,7 +170,7 @@ fn body(mut content: Value) -> Value {
     content
 }
 
-/// Has all rows finish at once.
+/// Finishes all rows at once.
 async fn finish(world: &World, operator: &Operator) -> Duration {
     world.store_until(operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     let begun = Instant::now();
@@ -198,7 +198,7 @@ async fn label_and_tell(world: &World, objects: &[JobExecution]) -> Duration {
     begun.elapsed()
 }
 
-/// Starts the operator anew beside objects that are as they should be.
+/// Starts the operator again while all objects are up to date.
 async fn restart(world: &World, stopped: bool) {
     assert!(stopped);
     let empty = World::new("empty").await;
@@ -210,7 +210,7 @@ async fn restart(world: &World, stopped: bool) {
 
     let operator = world.operator_with(&[ROOM]);
     world.store_until(&operator, |s| is(&s.conditions, "ObjectsSynced", "True", "Synced")).await;
-    // Some polls.
+    // Long enough for several polls.
     tokio::time::sleep(Duration::from_mins(1)).await;
     let writes = operator
         .log()
@@ -234,7 +234,7 @@ async fn restart(world: &World, stopped: bool) {
     println!("the operator's to the plain reflector's: {:.2}", each(rss, before) / each(all, none));
 }
 
-/// The memory of a process that holds the objects of a namespace as they are, in MiB.
+/// The memory of a process that caches the unchanged objects of a namespace, in MiB.
 fn reflected(world: &World) -> f64 {
     let output = Command::new(std::env::current_exe().unwrap())
         .env(REFLECTOR, &world.namespace)

@@ -1,5 +1,5 @@
-//! The operator as a process: how soon a deadline is met, how much memory it takes, what it asks of the API server when
-//! nothing happens. `make bench ARGS='--bench operator'`, docs/performance.md.
+//! The operator as a process: how soon a deadline is met, how much memory it takes, and which requests it sends to the
+//! API server when nothing happens. `make bench ARGS='--bench operator'`, docs/performance.md.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,26 +17,26 @@ use std::time::Duration;
 use serde_json::json;
 use support::{Operator, World, is};
 
-/// Deadlines, spread over [`SPREAD`].
+/// The number of deadlines, spread over [`SPREAD`].
 const DEADLINES: i64 = 1_000;
 const SPREAD: Duration = Duration::from_mins(1);
 
-/// Executions that run healthily beside them.
+/// Healthy running executions.
 const HEALTHY: i64 = 100_000;
 
-/// How long nothing happens.
+/// The duration of the idle phase.
 const IDLE: Duration = Duration::from_mins(5);
 
 #[tokio::main]
 async fn main() {
-    // `cargo test --benches` runs this too, without the argument; it is no test.
+    // `cargo test --benches` runs this too, without the argument; it is not a test.
     if std::env::args().any(|argument| argument == "--bench") {
         latency().await;
         memory().await;
     }
 }
 
-/// From deadline to commit.
+/// Measures the time from a deadline to the commit.
 async fn latency() {
     let world = World::new("latency").await;
     world.sql(&healthy(HEALTHY)).await;
@@ -77,7 +77,7 @@ async fn latency() {
         SPREAD.as_secs()
     );
     println!("deadline to commit, s: min {min:.3}, median {median:.3}, p99 {p99:.3}, max {max:.3}");
-    // On average half a second late, and at the worst a whole one.
+    // A poll once a second is half a second late on average, and a second late at worst.
     println!("to a poll once a second (0.500, 0.990): median {:.2}, p99 {:.2}", median / 0.5, p99 / 0.99);
     let seconds = SPREAD.as_secs_f64();
     println!(
@@ -89,7 +89,7 @@ async fn latency() {
     assert!(operator.stop().success());
 }
 
-/// Memory with few and many running executions, and what an idle operator asks for.
+/// Measures the memory with few and many running executions, and the requests of an idle operator.
 async fn memory() {
     let mut peaks = Vec::new();
     println!();
@@ -128,7 +128,7 @@ fn healthy(rows: i64) -> String {
     )
 }
 
-/// How many requests with this method the operator has sent.
+/// The number of requests with this method that the operator has sent.
 fn writes(operator: &Operator, method: &str) -> usize {
     let sent = format!("\"http.method\":\"{method}\"");
     operator.log().lines().filter(|l| l.contains("\"message\":\"requesting\"") && l.contains(&sent)).count()

@@ -1,5 +1,6 @@
-//! What policies cost the decision, beside the store's default alone, and what history costs: `make bench`,
-//! docs/performance.md. With the argument `decision` or `history` only that: `make bench ARGS='--bench policies -- history'`.
+//! The cost of policies for a decision, compared with the store's default alone, and the cost of timeouts from history:
+//! `make bench`, docs/performance.md. The argument `decision` or `history` selects one:
+//! `make bench ARGS='--bench policies -- history'`.
 
 mod support;
 
@@ -23,12 +24,12 @@ const JOBS: i64 = 10_000;
 const TYPES: i64 = 1_000;
 const RUNNING: i64 = 1_000_000;
 
-/// Of the table with much history.
+/// Finished rows of the table with much history.
 const FINISHED: i64 = 10_000_000;
 const LIVE: i64 = 100_000;
 
 const TEMPLATE: &str = "jobexec_bench_template";
-/// What the store's default alone judges, and what policies do.
+/// The databases for the store's default alone, and for policies.
 const COPIES: [&str; 2] = ["jobexec_bench_default", "jobexec_bench_policies"];
 const HISTORY: &str = "jobexec_bench_history";
 const DATABASES: [&str; 4] = [COPIES[0], COPIES[1], TEMPLATE, HISTORY];
@@ -39,8 +40,7 @@ const TABLE: &str = "
         execution_number bigint NOT NULL, status text NOT NULL, started_at timestamptz, completed_at timestamptz
     ) WITH (autovacuum_enabled = false)";
 
-/// `$1`: how many running rows there are; `$2`: about one of so many is stale by any
-/// timeout.
+/// `$1`: the number of running rows; `$2`: about one in this many is stale by any timeout.
 const ROWS: &str = "
     INSERT INTO job_executions (job_id, job_type, execution_number, status, started_at)
     SELECT n % 10000, 'type ' || n % 1000, n / 10000, 'running',
@@ -62,14 +62,14 @@ const PRESENT: &str = "
     SELECT n % $2::bigint, 'type ' || n % 1000, n, 'running', now() - interval '5 minutes'
     FROM generate_series(1, $1::bigint) AS n";
 
-/// A case of the decision.
+/// A case for the decision.
 struct Case {
     name: &'static str,
-    /// About one of so many running rows is stale.
+    /// About one in this many running rows is stale.
     stale: i64,
-    /// For how long the others have run.
+    /// The time for which the others have run.
     age: &'static str,
-    /// The store's default, alone and beside the policies, in hours.
+    /// The store's default, alone and with the policies, in hours.
     defaults: [i64; 2],
     policies: fn() -> Vec<Policy>,
 }
@@ -136,7 +136,7 @@ fn policy(name: String, jobs: Range<i64>, types: Range<i64>, timeout: TimeDelta)
 #[tokio::main]
 async fn main() -> Outcome<()> {
     let asked = |what: &str| std::env::args().any(|argument| argument == what);
-    // `cargo test --benches` runs this too, without the argument; it is no test.
+    // `cargo test --benches` runs this too, without the argument; it is not a test.
     if !asked("--bench") {
         return Ok(());
     }
@@ -174,7 +174,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// What is decided of [`RUNNING`] rows by the default alone and by policies, which come to the same rows.
+    /// Compares decisions about [`RUNNING`] rows by the default alone and by policies, which give the same rows.
     async fn decision(&self, case: &Case) -> Outcome<()> {
         println!("\n{RUNNING} running rows of {JOBS} jobs and {TYPES} types: {}", case.name);
         println!(
@@ -198,7 +198,7 @@ impl Bench {
                 let listed = list::stale(&operator.database, &operator.judge(), 100).await?;
                 let list = start.elapsed();
                 same("listed", i64::try_from(listed.len())?, 100)?;
-                // The first round is to warm up.
+                // The first round is a warm-up.
                 if round > 0 {
                     looks[n].push(look);
                     counts[n].push(count);
@@ -214,7 +214,7 @@ impl Bench {
         report("the figures of the status", counts);
         let mut sweeps = [Vec::new(), Vec::new()];
         for round in 1..=SWEEP_ROUNDS {
-            // The second of two is favoured by a warm cache.
+            // The second of two has the advantage of a warm cache.
             self.copy().await?;
             let operators = self.operators(case).await?;
             let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
@@ -232,7 +232,7 @@ impl Bench {
         Ok(())
     }
 
-    /// What history costs, and what it costs the looks meanwhile.
+    /// Measures the cost of timeouts from history, and how much they delay reconciliation meanwhile.
     async fn history(&self) -> Outcome<()> {
         println!("\n{FINISHED} finished rows of {JOBS} jobs within 30 days, {LIVE} running ones");
         let mut connection = self.server.create(HISTORY).await?;
@@ -278,7 +278,7 @@ impl Bench {
         Ok(())
     }
 
-    /// The template and its copies; returns how many rows are stale.
+    /// Creates the template and its copies; returns the number of stale rows.
     async fn prepare(&self, case: &Case) -> Outcome<i64> {
         self.server.execute(format!("DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)")).await?;
         let mut connection = self.server.create(TEMPLATE).await?;
@@ -315,7 +315,7 @@ impl Bench {
     }
 }
 
-/// The times of looks, a tenth of a second apart, while `wanted` says so of how many there are.
+/// The times of reads, a tenth of a second apart, while `wanted` is true for their number.
 async fn looks(operator: &Operator, wanted: impl Fn(usize) -> bool) -> Outcome<Vec<Duration>> {
     let mut times = Vec::new();
     while wanted(times.len()) {
@@ -325,7 +325,7 @@ async fn looks(operator: &Operator, wanted: impl Fn(usize) -> bool) -> Outcome<V
     Ok(times)
 }
 
-/// The medians of both, and of the ratios of each round.
+/// Prints the medians of both, and of the ratios of each round.
 fn report(what: &str, times: [Vec<Duration>; 2]) {
     let mut ratios: Vec<f64> =
         times[0].iter().zip(&times[1]).map(|(a, b)| b.as_secs_f64() / a.as_secs_f64()).collect();

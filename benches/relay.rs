@@ -1,4 +1,4 @@
-//! What the relay before sqlx costs: the same statements through it and straight, with TLS and without.
+//! The cost of the relay before sqlx: the same statements through it and directly, with TLS and without.
 //! `make bench ARGS='--bench relay'`, docs/performance.md.
 
 use std::error::Error;
@@ -10,13 +10,13 @@ use sqlx::postgres::PgConnection;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// How often each is measured, in turns.
+/// The number of measurements of each, in turn.
 const ROUNDS: usize = 7;
 
 /// Statements one after the other.
 const STATEMENTS: usize = 2_000;
 
-/// Rows of one statement, of about 100 bytes.
+/// Rows of one statement, of about 100 bytes each.
 const ROWS: i64 = 100_000;
 
 /// Logins.
@@ -24,13 +24,13 @@ const LOGINS: usize = 20;
 
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What is measured.
+/// The measured work.
 const WORK: [&str; 3] =
     ["2,000 statements, each a round trip", "100,000 rows of 100 bytes", "20 logins (SCRAM)"];
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
-    // `cargo test --benches` runs this too, without the argument; it is no test.
+    // `cargo test --benches` runs this too, without the argument; it is not a test.
     if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
@@ -71,7 +71,7 @@ async fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// In milliseconds.
+/// The median, in milliseconds.
 fn median(times: &mut [Duration]) -> f64 {
     times.sort();
     times.get(times.len() / 2).map_or(0.0, Duration::as_secs_f64) * 1_000.0

@@ -1,5 +1,5 @@
-//! Three replicas share 300 stores of one database: how soon the stores of one that is gone are looked after again, and what
-//! so many stores cost when nothing happens. `make bench ARGS='--bench replicas'`, docs/performance.md.
+//! Three replicas share 300 stores of one database: how soon another replica manages the stores of one that is gone, and
+//! the load of so many stores when nothing happens. `make bench ARGS='--bench replicas'`, docs/performance.md.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,24 +20,24 @@ use support::replica::{Replica, shared};
 
 const STORES: usize = 300;
 
-/// Executions that run healthily in each table.
+/// Healthy running executions in each table.
 const HEALTHY: usize = 1_000;
 
-/// How often one of the replicas is killed, and how often one is asked to stop.
+/// The number of times that a replica is killed, and that one is asked to stop.
 const ROUNDS: usize = 3;
 
-/// How long stores that change hands have to be opened, so that nothing of that is measured with what comes next.
+/// The time for which transferred stores have to open, so that this does not disturb the next measurement.
 const SETTLE: Duration = Duration::from_secs(20);
 
-/// How long nothing happens.
+/// The duration of the idle phase.
 const IDLE: Duration = Duration::from_mins(1);
 
-/// What an operator logs by default; the tests' log more.
+/// The default log level of an operator; tests log more.
 const QUIET: &[(&str, &str)] = &[("RUST_LOG", "info")];
 
 #[tokio::main]
 async fn main() {
-    // `cargo test --benches` runs this too, without the argument; it is no test.
+    // `cargo test --benches` runs this too, without the argument; it is not a test.
     if std::env::args().any(|argument| argument == "--bench") {
         let one = Box::pin(measure(1)).await;
         let many = Box::pin(measure(STORES)).await;
@@ -49,8 +49,8 @@ async fn main() {
     }
 }
 
-/// Returns the medians over all rounds of how long the last store of a replica waited that was killed, and of one that was
-/// asked to stop.
+/// Returns the medians over all rounds of how long the last store waited, for a replica that was killed and for one that
+/// was asked to stop.
 async fn measure(stores: usize) -> (f64, f64) {
     let world = World::with_leases("replicas").await;
     world.tables(stores, json!({"pollInterval": "15s"})).await;
@@ -88,8 +88,8 @@ async fn measure(stores: usize) -> (f64, f64) {
     (medians[0], medians[1])
 }
 
-/// Ends the replica that has most stores, puts an overdue execution into each of those, and returns how many seconds it was
-/// until the last of them was failed. Another replica of the same name comes in its place.
+/// Ends the replica that has most stores, puts an overdue execution into each of them, and returns the seconds until the
+/// last of them was failed. Another replica of the same name replaces it.
 async fn round(world: &World, replicas: &mut Vec<Replica>, stores: usize, id: usize, kill: bool) -> f64 {
     let mut owned = Vec::new();
     for replica in &*replicas {
@@ -121,7 +121,7 @@ async fn round(world: &World, replicas: &mut Vec<Replica>, stores: usize, id: us
     (last - ended).as_seconds_f64()
 }
 
-/// What the database and the replicas have to do when nothing happens.
+/// Measures the load on the database and the replicas when nothing happens.
 async fn idle(world: &World, replicas: &[Replica]) {
     let role = &world.role;
     let connections: i64 =

@@ -1,5 +1,5 @@
-//! The time of a sweep beside that of plain SQL, on tables made for it: `make bench`, docs/performance.md.
-//! With the argument `large` on a table of 10,000,000 rows: `make bench ARGS='--bench sweep -- large'`.
+//! The time of a sweep compared with plain SQL, on generated tables: `make bench`, docs/performance.md. The argument
+//! `large` uses a table of 10,000,000 rows: `make bench ARGS='--bench sweep -- large'`.
 
 mod support;
 
@@ -10,16 +10,16 @@ use jobexec_operator::db::Layout;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use support::{Operator, Outcome, ROLE, Server, median, same, seconds, settle};
 
-/// How many rows there are, and of what kind.
+/// The number of rows, and their kinds.
 #[derive(Clone, Copy)]
 struct Scale {
     /// Each contender runs once a round, so that a slow minute of the machine hits all of them.
     rounds: usize,
-    /// All rows.
+    /// The number of all rows.
     rows: i64,
-    /// Of so many neighbours one is stale,
+    /// One row in this many is stale,
     kinds: i64,
-    /// and so many run healthily; the others are finished.
+    /// and this many of them run healthily; the others are finished.
     healthy: i64,
 }
 
@@ -42,8 +42,8 @@ const TABLE: &str = "
         status text NOT NULL, started_at timestamptz, completed_at timestamptz, payload text NOT NULL
     ) WITH (autovacuum_enabled = false)";
 
-/// `$1` and `$2`: the first and the last number; `$3`: how many kinds of rows there are; `$4` and `$5`: how many of them
-/// are stale and healthy.
+/// `$1` and `$2`: the first and the last number; `$3`: the number of kinds of rows; `$4` and `$5`: how many of these are
+/// stale and healthy.
 const ROWS: &str = "
     INSERT INTO job_executions (job_id, execution_number, status, started_at, completed_at, payload)
     SELECT n % 1000, n / 1000, CASE WHEN n % $3 >= $3 - $4 - $5 THEN 'running' ELSE 'completed' END,
@@ -60,7 +60,7 @@ const CONTENDERS: [Contender; 5] = [
     Contender::UnsecuredSweep,
 ];
 
-/// Whether the tables of the operator's schema have row security: what it costs is seen without it.
+/// Turns row security of the operator's tables on or off, to measure its cost.
 fn secured(secured: bool) -> String {
     let how = if secured { "ENABLE" } else { "DISABLE" };
     format!(
@@ -80,9 +80,9 @@ enum Contender {
     Transaction,
     /// The operator's sweep.
     Sweep,
-    /// The same while another transaction keeps its snapshot, so that dead rows stay in the index.
+    /// The same while another transaction holds its snapshot, so that dead rows stay in the index.
     HeldSweep,
-    /// The operator's sweep where the tables of its schema have no row security.
+    /// The operator's sweep without row security on the operator's tables.
     UnsecuredSweep,
 }
 
@@ -120,7 +120,7 @@ impl Contender {
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
-    // `cargo test --benches` runs this too, without the argument; it is no test.
+    // `cargo test --benches` runs this too, without the argument; it is not a test.
     if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
@@ -220,7 +220,7 @@ impl Bench {
         Ok(())
     }
 
-    /// One contender on a fresh copy of the template, so that all start from the same bytes on disk.
+    /// Runs one contender on a fresh copy of the template, so that all start from the same bytes on disk.
     async fn run(&self, contender: Contender) -> Outcome<Duration> {
         self.server.copy(TEMPLATE, COPY).await?;
         let mut connection = self.server.connect(COPY).await?;
@@ -268,7 +268,7 @@ impl Bench {
         Ok(time)
     }
 
-    /// The template: the table, and what `jobexec schema --apply` makes.
+    /// Creates the template: the table, and the operator's schema.
     async fn prepare(&self) -> Outcome<()> {
         self.server.execute(format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{ROLE}'")).await?;
         let mut connection = self.server.create(TEMPLATE).await?;

@@ -1,4 +1,5 @@
-//! What somebody does who may write objects in one namespace, the rows of one table, or the server that a store names.
+//! Attacks by somebody who may write the objects of one namespace, the rows of one table, or the server that a store
+//! names.
 
 use futures::{StreamExt as _, stream};
 use jobexec_operator::api::{ExecutionPolicy, ExecutionStore, JobExecution};
@@ -7,10 +8,10 @@ use serde_json::{Map, Value, json};
 use crate::support::World;
 use crate::support::hostile::{Harm, Hostile};
 
-/// How many requests are under way at once.
+/// The number of concurrent requests.
 const AT_ONCE: usize = 4;
 
-/// One way to attack.
+/// An attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attack {
     /// 40 policies of 0.5 MB.
@@ -19,11 +20,11 @@ pub(crate) enum Attack {
     Objects,
     /// Six rows with 20 MB in each text.
     Rows,
-    /// Servers that send what no server does.
+    /// Servers that send invalid responses.
     Servers,
 }
 
-/// Every one.
+/// All attacks.
 pub(crate) const ALL: [Attack; 4] = [Attack::Policies, Attack::Objects, Attack::Rows, Attack::Servers];
 
 impl Attack {
@@ -107,7 +108,7 @@ async fn rows(world: &World) {
     world.apply::<ExecutionStore>("heavy", store).await.unwrap();
 }
 
-/// What servers do that announce too much, send without end, or hold a login up.
+/// The misbehaviour of the servers: they announce too much, send without end, or delay a login.
 const HARMS: [Harm; 10] = [
     Harm::BigError,
     Harm::LateError,
@@ -128,7 +129,7 @@ async fn servers(world: &World) {
         world.secret(&name, json!({"uri": server.url("hunter2", "disable")})).await;
         let store = World::store_with(&name, json!({"connection": {"secretRef": {"name": name}}}));
         world.apply::<ExecutionStore>(&name, store).await.unwrap();
-        // It stays for as long as the process does.
+        // The server lives as long as the process.
         std::mem::forget(server);
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 const VALUES: &str = include_str!("../../charts/jobexec-operator/values.yaml");
 
-/// The group, removed in the end.
+/// The group, removed at the end.
 pub(crate) struct Cage {
     group: Option<PathBuf>,
     mib: u64,
@@ -23,7 +23,7 @@ impl Cage {
         Self { group: group.ok(), mib }
     }
 
-    /// Has a process live in it from now on.
+    /// Moves a process into the group.
     pub(crate) fn hold(&self, pid: u32) {
         if let Some(group) = &self.group {
             fs::write(group.join("cgroup.procs"), pid.to_string()).unwrap();

@@ -1,4 +1,4 @@
-//! What the benchmarks share that speak to Postgres alone.
+//! Shared parts of the benchmarks that use Postgres alone.
 
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -21,17 +21,17 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 /// The role of the operator.
 pub(crate) const ROLE: &str = "jobexec_bench";
 
-/// How far a look sees, as at the default `pollInterval`.
+/// The time ahead for which a reconcile reads deadlines at the default `pollInterval`.
 const HORIZON: TimeDelta = TimeDelta::seconds(15);
 
 /// A throwaway server.
 pub(crate) struct Server {
-    /// Of a superuser.
+    /// The options for a superuser.
     options: PgConnectOptions,
 }
 
 impl Server {
-    /// The one of `make bench`.
+    /// The server of `make bench`.
     pub(crate) fn from_env() -> Outcome<Self> {
         let uri = std::env::var("DATABASE_URL")
             .map_err(|_| "DATABASE_URL is not set: use `make bench`, which brings a throwaway Postgres")?;
@@ -47,24 +47,24 @@ impl Server {
         Ok(self.options.clone().database(database).connect().await?)
     }
 
-    /// In the words of the server.
+    /// The version, as the server reports it.
     pub(crate) async fn version(&self) -> Outcome<String> {
         Ok(sqlx::query_scalar("SHOW server_version").fetch_one(&mut self.options.connect().await?).await?)
     }
 
-    /// An empty database.
+    /// Creates an empty database.
     pub(crate) async fn create(&self, database: &str) -> Outcome<PgConnection> {
         self.execute(format!("CREATE DATABASE {database}")).await?;
         self.connect(database).await
     }
 
-    /// A fresh copy of `template`, so that all contenders start from the same bytes on disk.
+    /// Creates a fresh copy of `template`, so that all contenders start from the same bytes on disk.
     pub(crate) async fn copy(&self, template: &str, database: &str) -> Outcome<()> {
         self.execute(format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await?;
         self.execute(format!("CREATE DATABASE {database} TEMPLATE {template}")).await
     }
 
-    /// Removes what an earlier run or this one made.
+    /// Removes everything that an earlier run or this one created.
     pub(crate) async fn remove(&self, databases: &[&str]) -> Outcome<()> {
         for database in databases {
             self.execute(format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await?;
@@ -72,7 +72,7 @@ impl Server {
         self.execute(format!("DROP ROLE IF EXISTS {ROLE}")).await
     }
 
-    /// What `jobexec schema --apply` makes.
+    /// Creates the same as `jobexec schema --apply`.
     pub(crate) async fn apply_schema(&self, database: &str, layout: &Layout) -> Outcome<()> {
         let options = self.options.clone().database(database);
         let database = Database::connect(options, 1, Duration::from_mins(1)).await?;
@@ -82,7 +82,7 @@ impl Server {
     }
 }
 
-/// The operator with an open session, as it is between two looks.
+/// The operator with an open session, as between two reconciles.
 pub(crate) struct Operator {
     pub(crate) database: Database,
     pub(crate) mapping: Mapping,
@@ -93,7 +93,7 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    /// Where `policies` are in force over a default timeout and a grace period of 5 minutes.
+    /// Opens the operator with `policies` in effect over a default timeout and a grace period of 5 minutes.
     pub(crate) async fn open(
         server: &Server,
         database_name: &str,
@@ -113,7 +113,7 @@ impl Operator {
         };
         let compiled = compile(base(default), Vec::new(), policies);
         rules::replace(&database, store_id, &compiled, &[], &serde_json::Value::Null).await?;
-        // As autovacuum leaves it within a minute.
+        // Autovacuum does the same within a minute.
         server.connect(database_name).await?.execute("VACUUM ANALYZE jobexec.rules").await?;
         Ok(Self { database, mapping, compiled, ledger, store_id, watched })
     }
@@ -122,14 +122,14 @@ impl Operator {
         Judge::new(&self.mapping, &self.compiled, Rules::Table(self.store_id), self.watched)
     }
 
-    /// The time of one look for stale executions and the next deadline, and what it saw.
+    /// Measures one read of the stale executions and the next deadline, and returns its result.
     pub(crate) async fn look(&self) -> Outcome<(Duration, Pulse)> {
         let start = Instant::now();
         let pulse = observe::pulse(&self.database, &self.judge(), HORIZON).await?;
         Ok((start.elapsed(), pulse))
     }
 
-    /// The time of one sweep, and how many rows it ended.
+    /// Measures one sweep, and returns the number of rows that it ended.
     pub(crate) async fn sweep(&self) -> Outcome<(Duration, i64)> {
         let sweep = Sweep { id: Uuid::new_v4(), trigger: Trigger::Cleanup("Bench") };
         let start = Instant::now();
@@ -141,7 +141,7 @@ impl Operator {
     }
 }
 
-/// What a store says.
+/// The defaults of a store.
 fn base(default: TimeDelta) -> Base {
     let store = "ExecutionStore/jobs";
     Base {
@@ -155,7 +155,7 @@ fn base(default: TimeDelta) -> Base {
     }
 }
 
-/// Nothing is left to be done in the background while the clock runs.
+/// Leaves no background work for the time of the measurement.
 pub(crate) async fn settle(connection: &mut PgConnection) -> Outcome<()> {
     connection.execute("VACUUM ANALYZE job_executions").await?;
     connection.execute("CHECKPOINT").await?;
@@ -166,7 +166,7 @@ pub(crate) fn same(what: &str, found: i64, expected: i64) -> Outcome<()> {
     if found == expected { Ok(()) } else { Err(format!("{what}: {found} instead of {expected}").into()) }
 }
 
-/// In seconds; the times are sorted on the way.
+/// The median in seconds; sorts the times.
 pub(crate) fn median(times: &mut [Duration]) -> f64 {
     times.sort();
     seconds(times.get(times.len() / 2))
