@@ -1,4 +1,4 @@
-//! What the API server refuses before the operator ever sees it, with a message that says why.
+//! Objects that the API server refuses before the operator sees them, with a message that explains why.
 
 use jobexec_operator::api::{ExecutionPolicy, ExecutionStore, JobExecution};
 use kube::ResourceExt as _;
@@ -154,7 +154,7 @@ async fn a_policy_that_makes_no_sense_is_refused() {
         (json!({"timeout": "1h", "selector": {"jobTypes": ids(1_001)}}), "at most 1000"),
         (json!({"timeout": "1h", "selector": {"jobIds": ["1", "1"]}}), "duplicate"),
         (json!({"timeout": "1h", "selector": {"jobIds": [""]}}), "jobIds"),
-        // Postgres can hold no such text.
+        // Postgres cannot store such a text.
         (json!({"timeout": "1h", "selector": {"jobTypes": ["a\u{0}b"]}}), "jobTypes"),
         (
             json!({"dynamicTimeout": {"per": "JobType"}, "selector": {"jobIds": ["1"]}}),
@@ -246,7 +246,7 @@ async fn every_manifest_and_sample_is_accepted() {
     let install = format!("{}/manifests/install", env!("CARGO_MANIFEST_DIR"));
     let rendered = std::process::Command::new("kubectl").args(["kustomize", &install]).output().unwrap();
     assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
-    // A server-side dry run needs the namespace to exist, so the objects are sent to the test's own.
+    // A server-side dry run needs the namespace to exist, so the objects are sent to the namespace of the test.
     let text = String::from_utf8(rendered.stdout).unwrap().replace("jobexec-system", &world.namespace);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, text).unwrap();

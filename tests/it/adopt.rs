@@ -1,5 +1,5 @@
-//! What another `ExecutionStore` had written is not delivered, and its claim holds as long as it is confirmed: the database may be
-//! a copy of its own.
+//! Messages that another `ExecutionStore` wrote are not delivered, and its claim is valid as long as it is confirmed: the
+//! database may be a copy.
 
 use std::process::{Command, Output};
 
@@ -12,8 +12,8 @@ use crate::support::{World, is, message};
 
 const ADOPT: &str = "jobexec.dev/adopt";
 
-/// What a copy of production's database brings along: a claim that was confirmed so many seconds ago, a message, an event, and
-/// a sweep of which no Event was published.
+/// Rows that come with a copy of a production database: a claim that was confirmed this many seconds ago, a message, an
+/// event, and a sweep without a published Event.
 fn copied(seconds: u32) -> String {
     format!(
         "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name, uid, namespace, name, seen_at)
@@ -27,11 +27,11 @@ fn copied(seconds: u32) -> String {
     )
 }
 
-/// Whose what the copy has brought along is, and how much there is of it.
+/// The UIDs of the stores that wrote the remaining messages, events and sweeps.
 const LEFT: &str = "SELECT concat_ws(' ', (SELECT string_agg(uid, ',') FROM jobexec.messages), \
      (SELECT string_agg(uid, ',') FROM jobexec.outbox), (SELECT string_agg(uid, ',') FROM jobexec.sweeps WHERE announced_at IS NULL))";
 
-/// `jobexec adopt` with the rights of the operator's login.
+/// Runs `jobexec adopt` with the permissions of the operator's login.
 fn adopt(world: &World, more: &[&str]) -> Output {
     let login = world.url("right/password");
     world.jobexec(
@@ -55,7 +55,7 @@ async fn a_copy_of_the_database_tells_nobody_until_somebody_adopts_it() {
         .store(json!({"notifications": {"groupWait": "0s", "groupInterval": "0s", "channels": [channel]}}))
         .await;
     world.until_true("SELECT count(*) = 1 FROM jobexec.messages WHERE ended_at IS NOT NULL").await;
-    // As the copy has it: a message that was still to be delivered, and an event that was in none.
+    // As in a copy: a message that was not delivered yet, and an event that is in no message.
     world
         .sql(
             "INSERT INTO jobexec.messages (message_id, store_id, channel, recipient, message, created_at, attempts, next_attempt_at, uid)
@@ -70,7 +70,7 @@ async fn a_copy_of_the_database_tells_nobody_until_somebody_adopts_it() {
         .await;
     let text = message(&status.conditions, "NotificationsDelivered");
     assert!(text.contains("2 messages and events") && text.contains("jobexec adopt"), "{text}");
-    // What happens here is told meanwhile, and nothing else.
+    // Local events are notified meanwhile, and nothing else.
     world.sql("INSERT INTO job_executions VALUES (2, 1, 2, 'running', now() - interval '2 days')").await;
     world.until_true("SELECT count(*) = 2 FROM jobexec.messages WHERE ended_at IS NOT NULL").await;
     let ids: Vec<Value> = hook
@@ -80,7 +80,7 @@ async fn a_copy_of_the_database_tells_nobody_until_somebody_adopts_it() {
         .collect();
     assert_eq!(ids, [json!("1"), json!("2")]);
 
-    // The rights of the operator's login are enough.
+    // The permissions of the operator's login are enough.
     let adopted = adopt(&world, &[]);
     assert!(out(&adopted).starts_with("2 messages and events"), "{adopted:?}");
     world.until_true("SELECT count(*) = 4 FROM jobexec.messages WHERE ended_at IS NOT NULL").await;
@@ -101,7 +101,7 @@ async fn a_claim_that_came_with_a_copy_ends_on_request_once_nobody_confirms_it()
         text.contains("If this database is a copy") && text.contains("jobexec.dev/adopt=discard"),
         "{text}"
     );
-    // As long as it may be confirmed, nobody is asked twice, and nothing is taken.
+    // As long as the claim may be confirmed, the operator adopts nothing, however often it is asked.
     world.annotate(ADOPT, "discard-1").await;
     operator.has_said("\"reason\":\"TableClaimed\"", 3).await;
     assert_eq!(world.one::<String>(LEFT).await, "production production production");
@@ -165,7 +165,7 @@ async fn a_store_that_is_made_again_has_its_table_once_nobody_confirms_the_claim
     world.delete::<ExecutionStore>("jobs").await;
     let again = world.store(json!({})).await.metadata.uid.unwrap();
     let operator = world.operator();
-    // Its operator may be another cluster's.
+    // Its operator may run in another cluster.
     world.sql("UPDATE jobexec.stores SET seen_at = now() - interval '30 seconds'").await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "False", "TableClaimed")).await;
     world.sql("UPDATE jobexec.stores SET seen_at = now() - interval '151 seconds'").await;
@@ -219,7 +219,7 @@ async fn what_cannot_be_adopted_is_said() {
         out(&elsewhere).contains("ExecutionStore jobs does not exist in the namespace elsewhere"),
         "{elsewhere:?}"
     );
-    // Nothing was left by anybody.
+    // Nothing is left over.
     for more in [&[][..], &["--discard"]] {
         let ran = adopt(&world, more);
         assert!(
@@ -227,7 +227,7 @@ async fn what_cannot_be_adopted_is_said() {
             "{ran:?}"
         );
     }
-    // Nobody manages the copy: whoever does next tells.
+    // No store manages the copy: the next one that does sends the notifications.
     world.sql("DELETE FROM jobexec.stores").await;
     world.sql(&copied(151)).await;
     let ended = adopt(&world, &["--discard"]);
@@ -240,7 +240,7 @@ async fn what_cannot_be_adopted_is_said() {
     let dropped = adopt(&world, &["--discard"]);
     assert!(out(&dropped).starts_with("2 messages and events were dropped"), "{dropped:?}");
     assert_eq!(world.one::<String>(LEFT).await, "production");
-    // With a cluster the operator does it.
+    // With a cluster, the operator does it.
     world.store(json!({})).await;
     let store = format!("{}/jobs", world.namespace);
     let asked = Command::new(env!("CARGO_BIN_EXE_jobexec"))
@@ -253,7 +253,7 @@ async fn what_cannot_be_adopted_is_said() {
     assert!(object.metadata.annotations.unwrap()[ADOPT].starts_with("discard-"));
 }
 
-/// The first look fails, and says so in the status.
+/// The first reconcile fails, and the status reports it.
 #[tokio::test]
 async fn an_annotation_that_an_object_was_made_with_adopts_nothing_after_a_look_that_failed_either() {
     let world = World::new("failedlook").await;

@@ -1,15 +1,15 @@
-//! Executions that are run again in their own row and keep the start of the run before.
+//! Executions that run again in the same row and keep the start of the earlier run.
 
 use serde_json::json;
 
 use crate::support::{World, is, message};
 
-/// Runs execution 1 again as a worker does that keeps its start.
+/// Runs execution 1 again like a worker that keeps its start.
 async fn retry(world: &World) {
     world.sql("UPDATE job_executions SET status = 'running', completed_at = NULL WHERE id = 1").await;
 }
 
-/// What was done to execution 1.
+/// The actions on execution 1.
 const DONE: &str = "SELECT string_agg(action, ' ' ORDER BY event_id) FROM jobexec.events \
      WHERE execution_id = '1' AND action <> 'Warned'";
 
@@ -34,7 +34,7 @@ async fn a_retry_that_keeps_its_start_is_told_of_in_the_records_and_a_condition(
         let told = String::from_utf8(world.jobexec(command).stdout).unwrap();
         assert!(told.contains("StartedAgain"), "{told}");
     }
-    // One that says when it started is judged by that.
+    // A run with its own start is judged by that.
     world.sql("UPDATE job_executions SET status = 'running', completed_at = NULL, started_at = now() WHERE id = 1").await;
     world.request_sweep(&operator).await;
     assert_eq!(world.status(1).await, "running");
@@ -61,7 +61,7 @@ async fn a_retry_that_keeps_its_start_gets_one_grace_period() {
     let _operator = world.operator();
     world.until_true(&format!("SELECT ({DONE}) = 'Failed StartedAgain Failed'")).await;
     assert_eq!(world.status(1).await, "failed");
-    // Each run gets its own, however soon it follows.
+    // Each run gets a grace period, however soon it follows.
     retry(&world).await;
     world.until_true(&format!("SELECT ({DONE}) = 'Failed StartedAgain Failed StartedAgain'")).await;
     assert_eq!(world.status(1).await, "running");

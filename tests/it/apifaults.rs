@@ -1,5 +1,5 @@
-//! An API server that fails in each way that it can: rows are looked after in time all the same, and what was done is
-//! told once when it can be told.
+//! Every kind of failure of the API server: rows are managed in time nevertheless, and actions are reported once as soon
+//! as that is possible.
 
 use http::request::Parts;
 use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::proxy::{Canned, Mode, Proxies};
 use crate::support::{Operator, World, is, rbac};
 
-/// A row whose deadline, an hour after its start, passes so much later.
+/// A row whose deadline, an hour after its start, passes after this time.
 fn row(id: i64, deadline_in: &str) -> String {
     format!(
         "INSERT INTO job_executions VALUES \
@@ -16,12 +16,12 @@ fn row(id: i64, deadline_in: &str) -> String {
     )
 }
 
-/// A world with its proxies, an operator, and a store of which all is well.
+/// Creates a world with its proxies, an operator, and a healthy store.
 async fn at_work(test: &str) -> (World, Proxies, Operator) {
     at_work_with(test, json!({"executionObjects": {"enabled": true}})).await
 }
 
-/// The same with this in the store's spec.
+/// Does the same with this addition to the spec of the store.
 async fn at_work_with(test: &str, mut spec: Value) -> (World, Proxies, Operator) {
     let world = World::new(test).await;
     rbac::apply(&world.client, &world.namespace, rbac::WORKLOADS).await;
@@ -50,7 +50,7 @@ fn watch(request: &Parts) -> bool {
     request.uri.query().is_some_and(|query| query.contains("watch="))
 }
 
-/// One Event tells of the sweeps, and no sweep is untold.
+/// Checks that one Event reports the sweeps.
 async fn told_once(world: &World, operator: &Operator, proxies: &Proxies) {
     world.event_until(operator, "jobs", "StaleExecutionsFailed").await;
     proxies.reads(6).await;
@@ -75,7 +75,7 @@ async fn a_deadline_that_passes_while_the_api_server_is_away_is_kept_and_told_on
     world.sql(&row(1, "1 second")).await;
     proxies.row_until(&world, 1, "failed").await;
     proxies.api.gate.turned_away(2).await;
-    // Further looks do not make it forget what it could not tell.
+    // Further reconciles do not discard the pending status.
     proxies.reads(6).await;
     let untold = world.api::<ExecutionStore>().get("jobs").await.unwrap().status.unwrap();
     assert!(!failed_one(&untold), "{untold:#?}");
@@ -114,7 +114,7 @@ async fn a_restart_of_the_api_server_breaks_every_connection_and_nothing_else() 
     world.execution_until(&operator, "e", |s| s.timeout.as_deref() == Some("72h")).await;
     proxies.api.gate.set(Mode::Away);
     proxies.api.gate.turned_away(2).await;
-    // What is changed meanwhile by way of another API server is seen afterwards.
+    // A change through another API server is noticed afterwards.
     world.execution("e", "1", json!({"timeout": "1m"})).await;
     proxies.api.gate.set(Mode::Open);
     proxies.row_until(&world, 1, "failed").await;
@@ -131,7 +131,7 @@ async fn a_restart_of_the_api_server_breaks_every_connection_and_nothing_else() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_deadline_waits_for_an_api_server_that_says_nothing() {
     let (world, proxies, operator) = at_work("silent").await;
-    // Counted first: one that is under way at that moment may be the one that hangs.
+    // Counted first: a request in progress at that moment may be the one that hangs.
     let tries = proxies.api.count("PATCH");
     proxies.api.gate.set(Mode::Silent);
     world.sql(&row(1, "1 second")).await;
@@ -147,7 +147,7 @@ async fn nor_for_one_that_does_not_say_which_workloads_there_are() {
     deadlines_are_met_while_it_hangs(world, proxies, operator, "/jobs?", tries).await;
 }
 
-/// Waits for a request that contains the text, and sees that no deadline waits until that is given up.
+/// Waits for a request that contains the text, and checks that no deadline waits for its end.
 async fn deadlines_are_met_while_it_hangs(
     world: World,
     proxies: Proxies,
@@ -155,7 +155,7 @@ async fn deadlines_are_met_while_it_hangs(
     text: &str,
     mut tries: usize,
 ) {
-    // On a machine that stands still for seconds a request may be given up just then: the next one will do.
+    // On a machine that stalls for seconds, a request may be given up just then: the next one is used instead.
     for id in 2..6 {
         proxies.api.asked(tries + 1, text).await;
         tries = proxies.api.count(text);
@@ -177,7 +177,7 @@ async fn a_lost_database_is_connected_again_without_an_api_server() {
     proxies.database.set(Mode::Away);
     proxies.database.turned_away(2).await;
     proxies.database.set(Mode::Open);
-    // With what the Secret held when it could be read.
+    // With the content of the Secret from when it could be read.
     world.sql(&row(1, "0 seconds")).await;
     proxies.row_until(&world, 1, "failed").await;
     stop(operator);
@@ -214,7 +214,7 @@ async fn an_api_server_that_throttles_is_asked_less_often() {
     world.sql(&row(1, "0 seconds")).await;
     proxies.row_until(&world, 1, "failed").await;
     proxies.api.answered(3).await;
-    // The table is looked at all the while.
+    // The table is read meanwhile.
     proxies.reads(4).await;
     proxies.api.answer_no_more();
     world.store_until(&operator, failed_one).await;
@@ -276,7 +276,7 @@ async fn a_quota_on_events_holds_up_nothing_else() {
     let tried = proxies.api.count("POST") - tries;
     let looked = proxies.writes.passed().reads - reads;
     assert!(tried <= looked, "{tried} tries while it looked {looked} times");
-    // The status goes on, also while Events are refused.
+    // The status is updated even while Events are refused.
     world.sql(&row(2, "30 minutes")).await;
     world.store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.running_executions == 1)).await;
 
@@ -289,7 +289,7 @@ async fn a_quota_on_events_holds_up_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_a_watch_is_stale_the_last_known_rules_hold() {
     let (world, proxies, operator) = at_work("stale").await;
-    // Stale but for its object's timeout.
+    // Stale except for the timeout of its object.
     world.execution("e", "1", json!({"timeout": "72h"})).await;
     world.execution_until(&operator, "e", |s| is(&s.conditions, "Bound", "False", "RowNotFound")).await;
     world.sql(&row(1, "-1 hour")).await;

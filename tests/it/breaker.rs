@@ -1,4 +1,4 @@
-//! The breaker: a sweep that would end too many executions waits for a person.
+//! The circuit breaker: a sweep that would end too many executions waits until somebody resumes it.
 
 use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus};
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::support::{Operator, World, is, message};
 
 const RESUME: &str = "jobexec.dev/resume";
 
-/// So many stale rows, with ids from `first` on.
+/// Inserts this many stale rows, with ids from `first`.
 async fn stale(world: &World, first: i64, count: i64) {
     world
         .sql(&format!(
@@ -18,7 +18,7 @@ async fn stale(world: &World, first: i64, count: i64) {
         .await;
 }
 
-/// So many rows that have just started.
+/// Inserts this many rows that have just started.
 async fn healthy(world: &World, first: i64, count: i64) {
     world
         .sql(&format!(
@@ -32,7 +32,7 @@ async fn failed(world: &World) -> i64 {
     world.one("SELECT count(*) FROM job_executions WHERE status = 'failed'").await
 }
 
-/// Has every statement fail that updates such a row, for a reason that is not the row's.
+/// Makes every statement fail that updates such a row, for a reason unrelated to the row.
 async fn refuse(world: &World, table: &str, when: &str) {
     world
         .sql(&format!(
@@ -74,7 +74,7 @@ async fn too_many_at_once_wait_for_a_person() {
         world.store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.stale_executions == 4)).await;
     assert!(status.last_sweep.is_none() && status.observed_resume.is_none());
 
-    // It stays open though fewer are stale by now, and over a restart.
+    // It stays open although fewer are stale now, and after a restart.
     world.sql("UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id <= 2").await;
     operator.kill();
     let operator = world.operator();
@@ -89,7 +89,7 @@ async fn too_many_at_once_wait_for_a_person() {
     world.sql("UPDATE job_executions SET status = 'running', completed_at = NULL WHERE id <= 2").await;
     assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.events WHERE action = 'Failed'").await, 0);
 
-    // It goes on once, however many are stale, and opens again at the next excess.
+    // One sweep runs, however many are stale, and the next excess opens it again.
     world.annotate(RESUME, "first").await;
     let status = closed(&world, &operator).await;
     let status = if status.last_sweep.is_some() {
@@ -105,7 +105,7 @@ async fn too_many_at_once_wait_for_a_person() {
     let status = open(&world, &operator).await;
     assert!(message(&status.conditions, "EnforcementPaused").contains("would end 5 executions"));
 
-    // The old value does not close it, also where the operator that read it is gone.
+    // The old value does not close it, even if the operator that read it is gone.
     operator.kill();
     let operator = world.operator();
     world.execution("eleven", "11", json!({})).await;
@@ -125,13 +125,13 @@ async fn too_many_at_once_wait_for_a_person() {
 async fn a_request_to_go_on_counts_only_while_it_is_open() {
     let world = World::new("notopen").await;
     stale(&world, 1, 4).await;
-    // As from a backup of an object.
+    // As restored from a backup.
     let mut object = World::store_with("jobs", json!({"maxFailuresPerSweep": 3}));
     object["metadata"]["annotations"] = json!({RESUME: "old"});
     world.apply::<ExecutionStore>("jobs", object).await.unwrap();
     let operator = world.operator();
     open(&world, &operator).await;
-    // Nor does it when an operator that did not see it comes.
+    // A new operator that has not read it ignores it too.
     operator.kill();
     let operator = world.operator();
     world.execution("first", "1", json!({})).await;
@@ -166,7 +166,7 @@ async fn a_request_to_go_on_that_could_not_be_noted_is_read_again() {
 #[tokio::test]
 async fn a_sweep_that_was_let_go_on_and_breaks_off_goes_on_by_itself() {
     let world = World::new("brokenoff").await;
-    // More than one batch; the row in the middle is in none of the first two.
+    // More than one batch; the first two do not contain the row in the middle.
     stale(&world, 1, 15_000).await;
     world.sql("UPDATE job_executions SET started_at = started_at + id * interval '1 second'").await;
     let operator = world.operator();
@@ -186,7 +186,7 @@ async fn a_sweep_that_was_let_go_on_and_breaks_off_goes_on_by_itself() {
     let mut opened: Vec<String> = world.events().await.into_iter().filter_map(|event| event.note).collect();
     opened.retain(|note| note.starts_with("EnforcementPaused: a sweep would end"));
     assert_eq!(opened.len(), 1, "{opened:#?}");
-    // It was allowed once.
+    // The permission was for one sweep.
     stale(&world, 20_001, 4).await;
     open(&world, &operator).await;
     assert_eq!(failed(&world).await, 15_000);
@@ -215,7 +215,7 @@ async fn what_was_allowed_under_one_spec_is_not_under_another() {
 #[tokio::test]
 async fn a_share_counts_only_of_many() {
     let world = World::new("share").await;
-    // 10 of 19 are more than a half, but of few; 10 of 20 are not more than a half.
+    // 10 of 19 are more than a half, but of few rows; 10 of 20 are not more than a half.
     stale(&world, 1, 10).await;
     healthy(&world, 101, 9).await;
     let operator = world.operator();
@@ -225,7 +225,7 @@ async fn a_share_counts_only_of_many() {
     healthy(&world, 201, 1).await;
     stale(&world, 11, 10).await;
     world.until_true("SELECT count(*) = 20 FROM job_executions WHERE status = 'failed'").await;
-    // In one statement, so that no look sees a part of it.
+    // In one statement, so that no reconcile reads a part of it.
     world
         .sql(
             "INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(21, 31) n",
@@ -256,7 +256,7 @@ async fn another_limit_and_a_person_at_the_database_close_it() {
     world.until_true("SELECT count(*) = 4 FROM job_executions WHERE status = 'failed'").await;
     assert!(world.one::<bool>("SELECT paused_at IS NULL FROM jobexec.stores").await);
 
-    // And where the spec is changed while no operator is there.
+    // The same if the spec changes while no operator runs.
     stale(&world, 11, 5).await;
     open(&world, &operator).await;
     operator.kill();
@@ -264,7 +264,7 @@ async fn another_limit_and_a_person_at_the_database_close_it() {
     let operator = world.operator();
     world.until_true("SELECT count(*) = 9 FROM job_executions WHERE status = 'failed'").await;
 
-    // What a person clears in the database is closed, and opens again only with another excess.
+    // Clearing it in the database closes it, and it opens again only with another excess.
     closed(&world, &operator).await;
     world.store_changed(&operator, json!({"maxFailuresPerSweep": 2})).await;
     stale(&world, 21, 3).await;

@@ -1,5 +1,5 @@
-//! Everything that can be wrong between a store and its database: told in a condition, mended without a restart, and
-//! no password in any output.
+//! Every possible fault between a store and its database: reported in a condition, fixed without a restart, and no
+//! password in any output.
 
 use serde_json::json;
 
@@ -41,7 +41,7 @@ async fn every_fault_of_a_connection_is_told_and_mended() {
     unreachable("InvalidURL", "must start with postgres://").await;
     world.secret("mine", json!({"uri": wrong})).await;
     unreachable("AuthenticationFailed", "Check the user and the password").await;
-    // As much as a Secret holds.
+    // The largest possible content of a Secret.
     world.secret("mine", json!({"uri": format!("x:{}", "x".repeat(1_000_000))})).await;
     unreachable("InvalidURL", "must start with postgres://").await;
     world.secret("mine", json!({"uri": closed_port.as_str()})).await;
@@ -103,7 +103,7 @@ async fn a_read_only_database_is_observed_and_not_written() {
     assert_eq!(world.status(1).await, "running");
 
     world.sql(&read_only("off")).await;
-    // The setting is taken at login.
+    // The setting takes effect at login.
     world
         .sql(&format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'",

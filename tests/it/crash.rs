@@ -1,5 +1,5 @@
-//! The operator is killed at each of its writes, one run for each, or never hears what became of it. Whatever happens,
-//! the end is the same, and no row is touched before its time or twice.
+//! The operator is killed at each of its writes, in one run for each, or never gets the response. The end state is always
+//! the same, and no row is changed too early or twice.
 
 use futures::{StreamExt as _, stream};
 use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus, JobExecution, Phase};
@@ -12,16 +12,16 @@ use tokio::sync::OnceCell;
 use crate::support::proxy::{Proxies, Trap};
 use crate::support::{Operator, PATIENCE, World, is};
 
-/// How many runs at the same time. They mostly wait.
+/// The number of concurrent runs. They mostly wait.
 const AT_ONCE: usize = 8;
 
-/// Reads of the database without a write in between that show that nothing is left to do: some polls.
+/// Reads of the database without a write in between that show that nothing is left to do: several polls.
 const QUIET: usize = 16;
 
-/// What a write of a sweep contains.
+/// A part of the statements of a sweep.
 const SWEEP: &str = "INSERT INTO jobexec.sweeps";
 
-/// Every change of a row is logged by the database itself.
+/// The database itself logs every change of a row.
 const HISTORY: &str = "CREATE TABLE history (n bigserial, at timestamptz DEFAULT clock_timestamp(), \
          id bigint, before text, after text, ended timestamptz); \
      CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
@@ -29,14 +29,14 @@ const HISTORY: &str = "CREATE TABLE history (n bigserial, at timestamptz DEFAULT
          RETURN NULL; END $$; \
      CREATE TRIGGER log AFTER UPDATE OR DELETE ON job_executions FOR EACH ROW EXECUTE FUNCTION log()";
 
-/// 1 to 3 are stale, 6 would be but for a timeout of its own, 7 is healthy, 8 has ended.
+/// 1 to 3 are stale, 6 would be without its own timeout, 7 is healthy, 8 has ended.
 const ROWS: &str = "INSERT INTO job_executions \
      SELECT n, 1, n, 'running', now() - interval '2 days' - n * interval '1 minute' FROM generate_series(1, 3) n; \
      INSERT INTO job_executions VALUES \
          (6, 2, 3, 'running', now() - interval '2 days', NULL), (7, 2, 4, 'running', now() - interval '1 minute', NULL), \
          (8, 2, 5, 'completed', now() - interval '3 days', now() - interval '2 days')";
 
-/// These become stale soon after they are there, the second one by a timeout of its own.
+/// Rows that become stale soon after they are inserted, the second one by its own timeout.
 const LATER: [&str; 2] = [
     "INSERT INTO job_executions VALUES (4, 2, 1, 'running', now() - interval '24 hours' + interval '1.5 seconds')",
     "INSERT INTO job_executions VALUES (5, 2, 2, 'running', now() - interval '1 hour' + interval '1.5 seconds')",
@@ -57,21 +57,21 @@ async fn never_hearing_of_any_one_of_its_writes_it_reaches_the_same_end() {
     at_every_write(Trap::Unanswered).await;
 }
 
-/// Runs the scenario with a trap at each write that it has when nothing disturbs it.
+/// Runs the scenario with a trap at each write of an undisturbed run.
 async fn at_every_write(trap: Trap) {
     static UNDISTURBED: OnceCell<(usize, Value)> = OnceCell::const_new();
     let (writes, end) = UNDISTURBED.get_or_init(|| Box::pin(undisturbed())).await;
     let runs = stream::iter(1..=*writes).map(|k| async move {
-        // Of its own, so that the runs do not wait for each other.
+        // A task of its own, so that the runs do not wait for each other.
         let run = tokio::spawn(disturbed(k, trap, end)).await;
         run.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     });
     let sprung = runs.buffer_unordered(AT_ONCE).filter(|sprung| std::future::ready(*sprung)).count().await;
-    // Where it takes longer, one write may do what two did before, so that the last ones are not made.
+    // In a slower run, one write may do the work of two, so that the last writes do not happen.
     assert!(sprung >= 12, "of {writes} writes only {sprung} were made");
 }
 
-/// The number of writes, and the end state, of a run that nothing disturbs.
+/// The number of writes, and the end state, of an undisturbed run.
 async fn undisturbed() -> (usize, Value) {
     let mut run = Run::new().await;
     run.operate();
@@ -84,7 +84,7 @@ async fn undisturbed() -> (usize, Value) {
     (run.proxies.writes.passed().writes.len(), end)
 }
 
-/// Returns whether there was a `k`th write.
+/// Runs the scenario with a trap at write `k`. Returns whether that write happened.
 async fn disturbed(k: usize, trap: Trap, undisturbed: &'static Value) -> bool {
     let mut run = Run::new().await;
     let writes = run.proxies.writes.clone();
@@ -99,7 +99,8 @@ async fn disturbed(k: usize, trap: Trap, undisturbed: &'static Value) -> bool {
         _ = run.settle() => false,
     };
     if sprung {
-        // What another operator may still be at is announced a minute after its last batch: this one is not.
+        // A batch that another operator may still be working on is announced a minute after its last sweep: this one has
+        // ended.
         run.world
             .sql(
                 "UPDATE jobexec.sweeps SET started_at = started_at - interval '2 minutes'; \
@@ -133,9 +134,9 @@ impl Run {
         world.sql(HISTORY).await;
         world.execution("soon", "5", json!({"timeout": "1h"})).await;
         world.execution("long", "6", json!({"timeout": "72h"})).await;
-        // What ended before the operator looked has an object too.
+        // Rows that ended before the first reconcile have objects too.
         world.sql("CREATE INDEX ON job_executions (completed_at)").await;
-        // Row 5 ends before it could be warned of, 6 is warned of at once.
+        // Row 5 ends before a warning is due, row 6 gets one at once.
         world.store(json!({"longRunning": {"after": "90m"}, "executionObjects": {"enabled": true}})).await;
         world.sql(ROWS).await;
         Self { world, proxies, operator: None }
@@ -145,7 +146,7 @@ impl Run {
         self.operator = Some(self.world.operator());
     }
 
-    /// Waits until all is done and, over some polls, nothing was written any more. Returns the end state.
+    /// Waits until everything is done and nothing was written for several polls. Returns the end state.
     async fn settle(&self) -> Value {
         let settled = async {
             loop {
@@ -167,7 +168,7 @@ impl Run {
         end
     }
 
-    /// Whether everything that the scenario leads to has happened.
+    /// Reports whether everything in the scenario has happened.
     async fn done(&self) -> bool {
         let rows: bool = self
             .world
@@ -205,7 +206,7 @@ impl Run {
             && objects.iter().all(stands)
     }
 
-    /// Everything that should be the same whatever happened: no times, no figures of a single sweep, no made-up ids.
+    /// The state that should be the same in every run: no times, no numbers of a single sweep, no generated ids.
     async fn end(&self) -> Value {
         let table = async |query: &str| -> Value {
             let text: String = self.world.one(&format!("SELECT json_agg(t)::text FROM ({query}) AS t")).await;
@@ -229,14 +230,15 @@ impl Run {
             executions
                 .push(json!({"name": name, "labels": labels, "owned": owned, "status": undated(status)}));
         }
-        // Whether what is stale was synced, and so found to run for long, just before it was ended is chance.
+        // It depends on timing whether a stale row gets an object, and so an Event that it runs for long, just before it
+        // is ended.
         let chance = |e: &(String, String, String)| e.0.starts_with("jobs-") && e.1 == "LongRunning";
         let events = self.events().await.into_iter();
         let mut events: Vec<_> = events.filter(|e| e.0 != "jobs" && !chance(e)).collect();
         events.sort();
         json!({
             "rows": table("SELECT id, status, completed_at IS NOT NULL AS ended FROM job_executions ORDER BY id").await,
-            // Whether 4 is warned of in its last second is chance.
+            // It depends on timing whether 4 gets a warning in its last second.
             "records": table("SELECT execution_id, action, reason, source FROM jobexec.events \
                 WHERE execution_id <> '4' OR action <> 'Warned' ORDER BY execution_id, action").await,
             "rules": table("SELECT scope, key, timeout, timeout_source FROM jobexec.rules ORDER BY scope, key").await,
@@ -251,7 +253,7 @@ impl Run {
         all.into_iter().map(|e| (about(&e), e.reason.clone().unwrap(), e.type_.clone().unwrap())).collect()
     }
 
-    /// What must never have happened on the way.
+    /// Checks that nothing forbidden has happened on the way.
     async fn check(&self, context: &str) {
         let changes: String = self
             .world
@@ -287,7 +289,7 @@ impl Run {
     }
 }
 
-/// Without the times of conditions, and the messages, which name deadlines.
+/// Removes the times of conditions, and the messages, which contain deadlines.
 fn undated(mut status: Value) -> Value {
     for condition in status["conditions"].as_array_mut().unwrap() {
         let condition = condition.as_object_mut().unwrap();

@@ -1,5 +1,5 @@
-//! What keeps working, what stops and what the status says when a part of the ground that a store stands on is missing
-//! or goes away: one test a cell of the matrix.
+//! The features that keep working, those that stop, and the status, while something that a store depends on is missing or
+//! disappears: one test for each cell of the matrix.
 
 use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus};
 use k8s_openapi::api::core::v1::Secret;
@@ -20,7 +20,7 @@ fn records(status: &ExecutionStoreStatus) -> bool {
     is(&status.conditions, "AuditAvailable", "True", "TablesPresent")
 }
 
-/// A row that began so long ago.
+/// A row that began this long ago.
 fn running(id: i64, age: &str) -> String {
     format!("INSERT INTO job_executions VALUES ({id}, 1, {id}, 'running', now() - interval '{age}')")
 }
@@ -80,7 +80,7 @@ async fn tables_dropped_while_running_stop_the_recording_and_nothing_else() {
         world.until_true(&format!("SELECT status = 'failed' FROM job_executions WHERE id = {id}")).await;
         assert_eq!(world.status(1).await, "running", "the timeouts in force are known without {what}");
 
-        // An administrator mends it, and the operator goes on without a restart.
+        // An administrator fixes it, and the operator continues without a restart.
         world.prepare().await;
         world.store_until(&operator, |s| enforces(s) && records(s)).await;
         let next = id + 1;
@@ -142,7 +142,7 @@ async fn rights_taken_away_while_running_are_told_and_mended() {
     world.until_true("SELECT count(*) = 1 FROM jobexec.events WHERE execution_id = '2'").await;
 }
 
-/// More time that a person gave is recorded in these tables and nowhere else.
+/// Extensions are recorded in these tables and nowhere else.
 #[tokio::test]
 async fn rights_taken_away_end_no_execution_that_a_person_gave_more_time() {
     let world = World::new("more-time").await;
@@ -202,7 +202,7 @@ async fn a_deleted_secret_takes_the_credential_away() {
     world.store_until(&operator, |s| enforces(s) && s.metrics.is_some()).await;
 
     world.api::<Secret>().delete("db", &DeleteParams::default()).await.unwrap();
-    // A spec that names another key has the Secret read at once; it is read each minute anyway.
+    // A spec that names another key makes the operator read the Secret at once; otherwise it does so each minute.
     world.store(json!({"connection": {"secretRef": {"key": "url"}}})).await;
     let status = world
         .store_until(&operator, |s| {
@@ -247,7 +247,7 @@ async fn behind_pgbouncer_in_transaction_mode_everything_works() {
     let more = World::store_with("more", json!({"table": {"name": "more"}}));
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), more.to_string()).unwrap();
-    // Notifications do not pass such a pooler; that they are asked for must do no harm.
+    // Change notifications do not work through such a pooler; requesting them must do no harm.
     let apply =
         ["schema", "--apply", "--role", &world.role, "--with", "notify", "-f", file.path().to_str().unwrap()];
     assert!(world.jobexec(&apply).status.success());
@@ -275,7 +275,7 @@ async fn behind_pgbouncer_in_transaction_mode_everything_works() {
         .await;
     assert_eq!(recorded, "12003 12003");
 
-    // There are only two connections to the server, shared by all of the above, and they are as they were: no setting
+    // The pooler has only two connections to the server, which all of the above share, and they are unchanged: no setting
     // and no prepared statement of the operator stayed on them.
     let login: PgConnectOptions = url.parse().unwrap();
     let clients = PgPool::connect_with(login.extra_float_digits(None)).await.unwrap();
@@ -292,7 +292,7 @@ async fn behind_pgbouncer_in_transaction_mode_everything_works() {
         .unwrap();
         assert_eq!(seen.1, "0 0 0 0");
         servers.push(seen.0);
-        // And what another client leaves on them does the operator no harm.
+        // Settings that another client leaves on them do not affect the operator.
         sqlx::raw_sql("SET search_path = nowhere; SET default_transaction_isolation = 'serializable'; SET enable_seqscan = off")
             .execute(&mut **client)
             .await
@@ -380,7 +380,7 @@ async fn a_primary_that_turns_read_only_in_mid_session_is_left_and_found_again()
     );
     assert_eq!(world.status(1).await, "running");
 
-    // The setting is taken at login, and nobody ends the operator's sessions this time.
+    // The setting takes effect at login, and nothing ends the operator's sessions this time.
     world.sql(&read_only("off")).await;
     world.store_until(&operator, |s| enforces(s) && records(s)).await;
     assert_eq!(world.status(1).await, "failed");
@@ -394,7 +394,7 @@ async fn the_clock_of_the_operators_machine_does_not_count() {
     };
     for (shift, name) in [("+1h", "fast"), ("-1h", "slow")] {
         let world = World::new(name).await;
-        // By a clock an hour off these two would be judged the other way round, and the third at another time.
+        // A clock that is an hour off would judge these two the other way round, and the third at another time.
         world.sql(&running(1, "65 minutes")).await;
         world.sql(&running(2, "55 minutes")).await;
         world.sql(&running(3, "59 minutes 56 seconds")).await;

@@ -1,4 +1,4 @@
-//! The examples of docs/policies.md, each in a world of its own.
+//! The examples in docs/policies.md, each in a world of its own.
 
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
@@ -30,7 +30,7 @@ async fn apply(world: &World, yaml: &str) {
     }
 }
 
-/// The rows of an example that are expected, as they are.
+/// The actual values of the rows that an example expects.
 const ROWS: &str = "SELECT coalesce(string_agg(concat_ws(' ', t.id, t.status, e.told, e.source), E'\\n' ORDER BY t.id), '')
     FROM job_executions AS t LEFT JOIN LATERAL (
         SELECT CASE WHEN action IN ('Failed', 'Cancelled') THEN reason ELSE action || ':' || reason END AS told, source
@@ -64,7 +64,7 @@ async fn example(title: &str) {
     let query = ROWS.replace("{ids}", &ids.join(" "));
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
-        // Looked at once more after it is as expected: what must stay as it is has had its chance to change.
+        // Read once more after it is as expected, so that rows that must not change have had the time to.
         let before = world.one::<String>(&query).await;
         world.request_sweep(&operator).await;
         let after = world.one::<String>(&query).await;
@@ -100,7 +100,7 @@ examples! {
     from_history: "from history",
 }
 
-/// Every file of the sources below a folder, in one text.
+/// All source files below a folder, as one text.
 fn sources(folder: &std::path::Path) -> String {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let texts = entries.map(|path| match path.extension() {
@@ -111,7 +111,7 @@ fn sources(folder: &std::path::Path) -> String {
     texts.collect()
 }
 
-/// A promise whose test was renamed or dropped is a promise without a test.
+/// A promise whose test was renamed or removed has no test.
 #[test]
 fn every_test_that_a_promise_names_exists() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,4 +1,4 @@
-//! Evidence of death other than the deadline: a heartbeat that stays away, a job that is finished, a later execution.
+//! Evidence of death other than the deadline: a lost heartbeat, a finished job, a later execution.
 
 use jobexec_operator::api::Phase;
 use serde_json::{Value, json};
@@ -10,12 +10,12 @@ use crate::support::{Operator, World, blocking, is, message};
 const BEATS: &str = "CREATE TABLE job_executions (id bigint PRIMARY KEY, job_id bigint NOT NULL, \
      execution_number integer NOT NULL, status text NOT NULL, started_at timestamptz, completed_at timestamptz, beat timestamptz)";
 
-/// A store of [`BEATS`].
+/// The spec of a store for [`BEATS`].
 fn beats(heartbeat_timeout: &str) -> Value {
     json!({"table": {"columns": {"heartbeatAt": "beat"}}, "heartbeatTimeout": heartbeat_timeout})
 }
 
-/// Starts a row with a heartbeat, an SQL expression.
+/// Starts a row with a heartbeat, given as an SQL expression.
 async fn beating(world: &World, id: i64, started: &str, beat: &str) {
     world
         .sql(&format!(
@@ -24,11 +24,11 @@ async fn beating(world: &World, id: i64, started: &str, beat: &str) {
         .await;
 }
 
-/// Each row that was ended, and why.
+/// Each ended row, with the reason.
 const ENDED: &str = "SELECT string_agg(concat_ws(' ', execution_id, action, reason), ', ' ORDER BY execution_id::bigint) \
      FROM jobexec.events WHERE action IN ('Failed', 'Cancelled')";
 
-/// What the object of a row and its Events say of the row's end.
+/// Checks how the object of a row and its Events report the end of the row.
 async fn told(world: &World, operator: &Operator, name: &str, reason: &str, words: &str) {
     let status =
         world.execution_until(operator, name, |s| is(&s.conditions, "Finished", "True", "Failed")).await;
@@ -40,7 +40,7 @@ async fn told(world: &World, operator: &Operator, name: &str, reason: &str, word
     assert!(note.contains(words), "{words} not in {note}");
 }
 
-/// Has the operator look, and sweep, with all evidence.
+/// Makes the operator reconcile and sweep with all evidence.
 async fn look(world: &World, operator: &Operator) {
     world.request_sweep(operator).await;
 }
@@ -52,9 +52,9 @@ async fn a_heartbeat_that_stays_away_fails_and_one_that_never_came_does_not() {
     beating(&world, 2, "1 hour", "now() + interval '1 hour'").await;
     beating(&world, 3, "1 hour", "now() - interval '50 minutes'").await;
     beating(&world, 4, "2 days", "NULL").await;
-    // Of several reasons the deadline counts.
+    // If there are several reasons, the deadline counts.
     beating(&world, 5, "2 days", "now() - interval '1 day'").await;
-    // A worker is just about to say that it is alive.
+    // A worker is just about to write its heartbeat.
     beating(&world, 6, "1 hour", "now() - interval '50 minutes'").await;
     let mut worker = world.pool.begin().await.unwrap();
     sqlx::raw_sql("UPDATE job_executions SET beat = now() + interval '1 hour' WHERE id = 6")
@@ -95,7 +95,7 @@ async fn a_heartbeat_that_stays_away_fails_and_one_that_never_came_does_not() {
 #[tokio::test]
 async fn a_heartbeat_from_before_the_start_is_not_this_runs() {
     let world = World::new("oldbeat").await;
-    // A column with a default: it says when the row was scheduled.
+    // A column with a default: it contains the time at which the row was scheduled.
     world
         .sql("ALTER TABLE job_executions ADD beat timestamptz NOT NULL DEFAULT now() - interval '3 hours'")
         .await;
@@ -130,7 +130,7 @@ async fn after_a_time_without_an_operator_heartbeats_get_another_chance_and_dead
     world.store(beats("1h")).await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     operator.kill();
-    // Watched for a day without a gap: a heartbeat of two hours ago is lost, and at once.
+    // Watched for a day without a gap: a heartbeat from two hours ago is lost at once.
     world.sql("UPDATE jobexec.stores SET watched_since = now() - interval '1 day', seen_at = now()").await;
     beating(&world, 1, "3 hours", "now() - interval '2 hours'").await;
     let operator = world.operator();
@@ -166,7 +166,7 @@ async fn after_an_outage_of_the_database_heartbeats_get_another_chance() {
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     let since: bool = world.one("SELECT watched_since > now() - interval '1 hour' FROM jobexec.stores").await;
     assert!(since, "it counts from the end of the outage");
-    // As they are after an outage in which nobody could write.
+    // The state after an outage during which no worker could write.
     beating(&world, 1, "3 hours", "now() - interval '2 hours'").await;
     beating(&world, 2, "2 days", "now() - interval '2 hours'").await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
@@ -197,7 +197,7 @@ async fn an_execution_of_a_finished_job_fails_once_the_job_was_seen_finished_for
     let running: i64 = world.one("SELECT count(*) FROM job_executions WHERE status = 'running'").await;
     assert_eq!(running, 4, "nothing is failed within the grace");
 
-    // A job that goes on after all takes the suspicion away, and begins it anew when it ends.
+    // A job that continues after all removes the suspicion, which starts again when the job ends.
     let since = "SELECT since FROM jobexec.suspects WHERE execution_id = '39'";
     let first: chrono::DateTime<chrono::Utc> = world.one(since).await;
     world.sql("UPDATE jobs SET status = 'running' WHERE id = 21").await;
@@ -245,7 +245,7 @@ async fn of_executions_that_come_one_after_the_other_only_the_last_can_run() {
     world.store_until(&operator, |s| s.last_sweep.is_some()).await;
     let running: i64 = world.one("SELECT count(*) FROM job_executions WHERE status = 'running'").await;
     assert_eq!(running, 8, "without singleActiveExecution they may run beside each other");
-    // The later ones of jobs 1 and 2 have run for an hour.
+    // The later executions of jobs 1 and 2 have run for an hour.
     world.store(json!({"singleActiveExecution": {"gracePeriod": "61m"}})).await;
     world.execution("eleven", "11", json!({})).await;
     world.execution_until(&operator, "eleven", |s| s.phase == Some(Phase::Running)).await;
@@ -261,8 +261,8 @@ async fn of_executions_that_come_one_after_the_other_only_the_last_can_run() {
 #[tokio::test]
 async fn a_later_execution_that_never_ran_supersedes_nothing() {
     let world = World::new("skipped").await;
-    // Job 1 is at work, and five ticks of its schedule were skipped. Job 2 has run again, and was cancelled then. The first
-    // run of job 3 is tried again, in its own row, after the second one.
+    // Job 1 is at work, and five ticks of its schedule were skipped. Job 2 has run again, and was then cancelled. The
+    // first run of job 3 is retried, in its own row, after the second one.
     let ago = |minutes: u32| format!("now() - interval '{minutes} minutes'");
     let rows = [
         format!("(15, 1, 5, 'running', {}, NULL)", ago(50)),
@@ -271,7 +271,7 @@ async fn a_later_execution_that_never_ran_supersedes_nothing() {
         format!("(18, 1, 8, 'cancelled', {0}, {0} + interval '9 ms')", ago(30)),
         format!("(19, 1, 9, 'completed', {0}, {0})", ago(20)),
         format!("(20, 1, 10, 'skipped', {}, NULL)", ago(10)),
-        // It waited for its job to be free for less than the grace period, and gave up.
+        // It waited for its job for less than the grace period, and gave up.
         format!("(24, 1, 11, 'failed', {}, {})", ago(30), ago(26)),
         format!("(21, 2, 1, 'running', {}, NULL)", ago(50)),
         format!("(22, 2, 2, 'cancelled', {}, {})", ago(40), ago(30)),
@@ -292,7 +292,7 @@ async fn an_execution_without_a_start_counts_from_when_it_was_first_seen_running
     let spec = json!({"table": {"columns": {"createdAt": "made"}}});
     let world = World::bare("unstarted").await;
     world.sql(&format!("{TABLE}; ALTER TABLE job_executions ADD made timestamptz")).await;
-    // Each waited for two days but for the second, which was made just now.
+    // Each waited for two days except for the second, which was created an hour ago.
     world
         .sql(
             "INSERT INTO job_executions VALUES (1, 1, 1, 'running', NULL, NULL, now() - interval '2 days'), \
@@ -319,7 +319,7 @@ async fn an_execution_without_a_start_counts_from_when_it_was_first_seen_running
     look(&world, &operator).await;
     assert_eq!(world.one::<Option<String>>(ENDED).await, None, "the time in the queue does not count");
 
-    // It is remembered over a restart, and its creation counts where that is later.
+    // The observation survives a restart, and the creation counts if it is later.
     operator.kill();
     world
         .sql("UPDATE jobexec.observations SET since = now() - interval '25 hours' WHERE execution_id <> '6'")
@@ -340,7 +340,7 @@ async fn an_execution_without_a_start_counts_from_when_it_was_first_seen_running
     );
     assert!(explain("2").contains("its creation, since it has no start"), "{}", explain("2"));
 
-    // A person's threshold is for how long it has run too, as far as that is known.
+    // The threshold of a manual clean-up also applies to the observed run time.
     let older = || {
         let dry = world.jobexec(&["cleanup", "-f", &file, "--max-hours", "1", "--dry-run", "-o", "name"]);
         String::from_utf8(dry.stdout).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
@@ -351,12 +351,12 @@ async fn an_execution_without_a_start_counts_from_when_it_was_first_seen_running
         .await;
     assert!(older().contains(&"6".to_owned()), "{:?}", older());
 
-    // Once it has a start, or has ended, it is forgotten.
+    // The observation is deleted once the row has a start, or has ended.
     world.sql("UPDATE job_executions SET started_at = now() WHERE id = 6").await;
     world.until_true(&format!("SELECT ({seen}) = '2'")).await;
 }
 
-/// Executions without a start that were seen running 25 hours ago, by an operator that is gone for a moment.
+/// Executions without a start that were observed running 25 hours ago, while their operator is briefly gone.
 async fn seen_without_a_start(test: &str) -> World {
     let world = World::new(test).await;
     world.sql("INSERT INTO job_executions SELECT n, n, 1, 'running' FROM generate_series(1, 2) AS n").await;
@@ -376,7 +376,7 @@ async fn another_run_in_the_row_of_one_without_a_start_gets_its_own_time() {
     world.sql("UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 1").await;
     world.sql("UPDATE job_executions SET status = 'running', completed_at = NULL WHERE id = 1").await;
     let file = world.file("store.yaml", &World::store_with("jobs", json!({})).to_string());
-    // Nobody has seen that run yet.
+    // No operator has observed that run yet.
     let listed = world.jobexec(&["list", "--stale", "-f", &file, "-o", "name"]);
     assert_eq!(String::from_utf8(listed.stdout).unwrap(), "2\n");
     let operator = world.operator();
@@ -394,7 +394,7 @@ async fn another_run_in_the_row_of_one_without_a_start_gets_its_own_time() {
 #[tokio::test]
 async fn the_deadline_that_is_recorded_is_that_of_the_version_that_was_judged() {
     let world = seen_without_a_start("versions").await;
-    // Another run may be in the row by now, of which nobody has seen the beginning.
+    // The row may hold another run by now, whose start was not observed.
     world.sql("UPDATE job_executions SET job_id = 3 WHERE id = 1").await;
     let file = world.file("store.yaml", &World::store_with("jobs", json!({})).to_string());
     let ended =
@@ -472,7 +472,7 @@ async fn a_start_before_the_creation_counts_from_the_creation_and_is_a_contradic
     let spec = json!({"table": {"columns": {"createdAt": "made"}}});
     let world = World::bare("clocks").await;
     world.sql(&format!("{TABLE}; ALTER TABLE job_executions ADD made timestamptz")).await;
-    // The first three say that they started 25 hours ago.
+    // The first three claim to have started 25 hours ago.
     world
         .sql(
             "INSERT INTO job_executions VALUES \
@@ -500,11 +500,11 @@ async fn a_start_before_the_creation_counts_from_the_creation_and_is_a_contradic
     let file = world.file("store.yaml", &World::store_with("jobs", spec).to_string());
     let explained = String::from_utf8(world.jobexec(&["explain", "1", "-f", &file]).stdout).unwrap();
     assert!(explained.contains("StartedBeforeCreated"), "{explained}");
-    // A person's threshold is for how long it has run, too.
+    // The threshold of a manual clean-up applies to the actual run time, too.
     let dry = world.jobexec(&["cleanup", "-f", &file, "--max-hours", "20", "--dry-run", "-o", "name"]);
     assert_eq!(String::from_utf8(dry.stdout).unwrap(), "");
 
-    // It is ended once its time is over from its creation on.
+    // It is ended once its timeout has passed since its creation.
     world.sql("UPDATE job_executions SET made = now() - interval '24 hours' WHERE id = 1").await;
     told(&world, &operator, "one", "DeadlineExceeded", "past its deadline").await;
 }

@@ -1,4 +1,4 @@
-//! `JobExecution` objects: bound to their row, and steering its timeout.
+//! `JobExecution` objects: they are bound to their row, and control its timeout.
 
 use jobexec_operator::api::{JobExecution, Phase};
 use kube::api::DeleteParams;
@@ -52,7 +52,7 @@ async fn an_objects_timeout_overrides_the_stores_for_its_row_alone() {
         .sql("INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, 2) n; \
               INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 hours' FROM generate_series(3, 4) n")
         .await;
-    // As long as an id of a distributed generator is.
+    // As long as an id of a distributed generator.
     world.sql("INSERT INTO job_executions VALUES (9223372036854775807, 1, 5, 'running', now() - interval '2 days')").await;
     world.execution("longest-id", "9223372036854775807", json!({"timeout": "72h"})).await;
     world.execution("longer", "1", json!({"timeout": "72h"})).await;
@@ -74,7 +74,7 @@ async fn an_objects_timeout_overrides_the_stores_for_its_row_alone() {
     let source: String = world.one("SELECT source FROM jobexec.events WHERE execution_id = '3'").await;
     assert_eq!(source, "JobExecution/shorter");
 
-    // A timeout that is shortened while the row runs counts at once, whatever the poll interval.
+    // A shorter timeout takes effect at once while the row runs, whatever the poll interval.
     world.store(json!({"pollInterval": "10m"})).await;
     world.execution("live", "4", json!({"timeout": "1h59m"})).await;
     world
@@ -99,7 +99,7 @@ async fn deleting_an_object_touches_no_row_and_ends_its_rule() {
     let before: String = world.one("SELECT t::text || xmin FROM job_executions t").await;
 
     world.api::<JobExecution>().delete("e", &DeleteParams::default()).await.unwrap();
-    // Another object for the same row shows when the first one's rule is gone.
+    // Another object for the same row shows when the rule of the first one is gone.
     world.execution("again", "1", json!({})).await;
     world
         .execution_until(&operator, "again", |s| s.timeout_source.as_deref() == Some("ExecutionStore/jobs"))

@@ -1,4 +1,4 @@
-//! `jobexec explain`.
+//! The command `jobexec explain`.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ fn explain(world: &World, args: &[&str]) -> (bool, String) {
     (output.status.success(), text)
 }
 
-/// What never ends an execution is not promised.
+/// Evidence that never ends an execution is not announced.
 #[tokio::test]
 async fn a_lost_heartbeat_of_a_run_whose_beginning_nobody_knows_is_not_said_to_end_it() {
     let spec = json!({"heartbeatTimeout": "1m", "table": {"columns": {"heartbeatAt": "beat"}}});
@@ -36,7 +36,7 @@ async fn a_lost_heartbeat_of_a_run_whose_beginning_nobody_knows_is_not_said_to_e
         .until_true("SELECT count(*) = 1 FROM jobexec.observations WHERE kind = 'RunningWithoutStart'")
         .await;
     operator.kill();
-    // Nobody has seen this version of the row.
+    // No operator has observed this version of the row.
     world.sql("UPDATE job_executions SET job_id = 2 WHERE id = 1").await;
     let file = world.file("store.yaml", &World::store_with("jobs", spec).to_string());
     let told = |id: &str| explain(&world, &[id, "-f", &file]).1;
@@ -51,7 +51,7 @@ async fn a_lost_heartbeat_of_a_run_whose_beginning_nobody_knows_is_not_said_to_e
     assert!(!told("3").contains("stale by that"), "{}", told("3"));
 }
 
-/// With the rights of the operator's role and no more.
+/// Runs with exactly the permissions of the operator's role.
 #[tokio::test]
 async fn every_rule_is_told_and_why_it_counts() {
     let world = World::new("explain").await;

@@ -1,11 +1,11 @@
-//! More time that people gave: what they were promised stays, until they take it back.
+//! Extensions: the promised deadline stays until somebody withdraws it.
 
 use jobexec_operator::api::JobExecutionStatus;
 use serde_json::json;
 
 use crate::support::{Operator, World, is};
 
-/// Starts a row that runs for so long.
+/// Starts a row that has run for this long.
 async fn start(world: &World, id: i64, age: &str) {
     world
         .sql(&format!(
@@ -14,13 +14,13 @@ async fn start(world: &World, id: i64, age: &str) {
         .await;
 }
 
-/// Has a policy for all in effect that gives this timeout.
+/// Puts a policy for all with this timeout into effect.
 async fn all_have(world: &World, operator: &Operator, timeout: &str) {
     world.policy("all", json!({"timeout": timeout})).await;
     world.policy_until(operator, "all", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules")).await;
 }
 
-/// Runs it straight on the database.
+/// Runs the command line directly on the database.
 fn run(world: &World, args: &[&str]) -> String {
     let ran = world.jobexec(args);
     let text = String::from_utf8([ran.stdout, ran.stderr].concat()).unwrap();
@@ -28,18 +28,18 @@ fn run(world: &World, args: &[&str]) -> String {
     text
 }
 
-/// Whether the deadline is so many hours after the start.
+/// The hours from the start to the deadline, if they are whole.
 fn hours(status: &JobExecutionStatus) -> Option<i64> {
     let (start, deadline) = (status.started_at.as_ref()?, status.deadline.as_ref()?);
     let seconds = deadline.0.as_second() - start.0.as_second();
     (seconds % 3600 == 0).then_some(seconds / 3600)
 }
 
-/// The rows that run.
+/// The running rows.
 const RUNNING: &str =
     "SELECT COALESCE(string_agg(id::text, ' ' ORDER BY id), '') FROM job_executions WHERE status = 'running'";
 
-/// One by the command line (1), one by an object (2): 24 hours of the store and 12 more.
+/// One extension by the command line (1), one by an object (2): 24 hours of the store and 12 more.
 #[tokio::test]
 async fn no_policy_takes_what_people_granted_and_they_can_take_it_back() {
     let world = World::new("granted").await;
@@ -54,12 +54,12 @@ async fn no_policy_takes_what_people_granted_and_they_can_take_it_back() {
     for name in ["one", "two"] {
         world.execution_until(&operator, name, |s| hours(s) == Some(36)).await;
     }
-    // What is promised while an operator has rules in effect is noted with it.
+    // A promise that is made while an operator has rules in effect is recorded with it.
     run(&world, &["extend", "4", "--by", "2h"]);
     let noted = "SELECT promised = promised_start + interval '26 hours' FROM jobexec.rules WHERE key = '4'";
     assert!(world.one::<bool>(noted).await);
 
-    // By this timeout alone they have 13 hours and 3.
+    // This timeout alone would give them 13 hours and 3 hours.
     all_have(&world, &operator, "1h").await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 3").await;
     world.request_sweep(&operator).await;
@@ -78,13 +78,13 @@ async fn no_policy_takes_what_people_granted_and_they_can_take_it_back() {
     }
     assert_eq!(run(&world, &["list", "--overdue", "-o", "name"]), "");
 
-    // The next operator knows it too.
+    // The promise survives a restart of the operator.
     operator.kill();
     let operator = world.operator();
     world.request_sweep(&operator).await;
     assert_eq!(world.one::<String>(RUNNING).await, "1 2 4");
 
-    // A longer timeout gives more, as it does to all others, and only what was promised stays when it goes.
+    // A longer timeout gives more time, as it does to all others, but only the promise stays when the timeout is removed.
     for (timeout, total) in [("48h", 60), ("1h", 36)] {
         all_have(&world, &operator, timeout).await;
         for name in ["one", "two"] {
@@ -94,7 +94,7 @@ async fn no_policy_takes_what_people_granted_and_they_can_take_it_back() {
     world.request_sweep(&operator).await;
     assert_eq!(world.one::<String>(RUNNING).await, "1 2 4");
 
-    // Who grants less takes it back.
+    // A shorter extension withdraws the promise.
     run(&world, &["extend", "1", "--by", "11h"]);
     world.execution("two", "2", json!({"extendBy": "11h"})).await;
     world.until_true("SELECT count(*) = 3 FROM job_executions WHERE status = 'failed'").await;
@@ -119,19 +119,19 @@ async fn a_promise_is_for_the_run_to_which_it_was_made() {
             .execution_until(&operator, name, |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
             .await;
     }
-    // One that waited begins before the rules change.
+    // A waiting execution begins before the rules change.
     world
         .sql("UPDATE job_executions SET status = 'running', started_at = now() - interval '30 hours' WHERE id = 2")
         .await;
     all_have(&world, &operator, "1h").await;
     world.request_sweep(&operator).await;
     assert_eq!(world.one::<String>(RUNNING).await, "1 2");
-    // Another run in the same row has what the rules give by then and the extension: 13 hours.
+    // Another run in the same row gets the present timeout and the extension: 13 hours.
     world.sql("UPDATE job_executions SET started_at = now() - interval '14 hours' WHERE id = 1").await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
     assert_eq!(world.one::<String>(RUNNING).await, "2");
 
-    // What was withdrawn and is granted again gives what it gives by then.
+    // An extension that is withdrawn and granted again adds to the present timeout.
     let rule = |is: &str| {
         format!("SELECT extend_by {is} FROM jobexec.rules WHERE scope = 'execution' AND key = '2'")
     };

@@ -1,4 +1,4 @@
-//! What `jobexec schema --with …` adds to the application's table.
+//! The additions of `jobexec schema --with …` to the application's table.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn a_late_finish_of_an_execution_that_was_given_up_is_refused_and_counted(
     world.store(json!({})).await;
     world.store_until(&operator, |s| s.last_sweep.as_ref().is_some_and(|w| w.failed == 1)).await;
 
-    // A worker that knows nothing of the operator's rights or schema.
+    // A worker without any permission for the operator's schema.
     let worker = format!("{}_worker", world.role);
     world
         .sql(&format!("CREATE ROLE {worker}; GRANT SELECT, INSERT, UPDATE ON job_executions TO {worker}"))
@@ -52,7 +52,7 @@ async fn a_late_finish_of_an_execution_that_was_given_up_is_refused_and_counted(
     refused("UPDATE job_executions SET status = 'paused' WHERE id = 1").await;
     refused("UPDATE job_executions SET status = 'scheduled' WHERE id = 2").await;
     refused("UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 3").await;
-    // The constraint, which is not counted: nothing was given up.
+    // The constraint refuses these, which is not counted: no execution was given up.
     refused("UPDATE job_executions SET status = 'completed' WHERE id = 2").await;
     refused("INSERT INTO job_executions VALUES (5, 1, 5, 'running', NULL)").await;
 
@@ -83,7 +83,7 @@ async fn a_queue_that_tries_again_in_the_same_row_goes_on() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(change(again).await.is_err(), "nothing says that it is done");
 
-    // One waits that has been running before.
+    // An execution waits that has run before.
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'scheduled', now())").await;
     let output = with(&world, "transitions");
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -93,7 +93,7 @@ async fn a_queue_that_tries_again_in_the_same_row_goes_on() {
     let finished = change("UPDATE job_executions SET status = 'scheduled' WHERE id = 3").await;
     assert!(finished.unwrap_err().to_string().contains("is failed and cannot become scheduled"));
 
-    // Where nothing was tried again yet, the name of a status says it.
+    // If nothing was retried yet, the name of a status shows that it happens.
     world.sql("DELETE FROM job_executions WHERE id = 1").await;
     let spec = json!({"table": {"statuses": {"scheduled": ["scheduled", "retryable"]}}});
     let file = world.file("store.yaml", &World::store_with("jobs", spec).to_string());
@@ -101,7 +101,7 @@ async fn a_queue_that_tries_again_in_the_same_row_goes_on() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     change("UPDATE job_executions SET status = 'retryable' WHERE id = 2").await.unwrap();
 
-    // And where finished ones run again the addition is refused, whatever is there already.
+    // If finished executions run again, the addition is refused, whatever exists already.
     world.sql("INSERT INTO job_executions VALUES (4, 1, 4, 'running', now(), now())").await;
     let output = with(&world, "transitions");
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -174,10 +174,10 @@ async fn a_notification_brings_a_look_long_before_the_poll() {
     let world = World::new("notify").await;
     assert!(with(&world, "notify").status.success());
     let operator = world.operator();
-    // Nothing but the trigger would have the table looked at for a minute.
+    // Without the trigger, the table would not be read for minutes.
     world.store(json!({"pollInterval": "10m", "sweepInterval": "24h"})).await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
-    // More than one, because the first may be found while the operator is still at its start.
+    // Several rounds, because the operator may find the first rows during its start.
     for rows in 1..=3 {
         world
             .sql(&format!(
@@ -205,7 +205,7 @@ async fn a_connection_that_went_silent_while_it_listened_is_replaced() {
     world.until_true(&format!("SELECT count(*) = 1 {listening}")).await;
     let first: i32 = world.one(&format!("SELECT pid {listening}")).await;
 
-    // Nothing tells the operator, whose other connections are as they were.
+    // Nothing notifies the operator, whose other connections are unchanged.
     proxies.database.forget_listeners();
     operator.has_said("cannot listen for changes", 1).await;
     world.until_true(&format!("SELECT bool_or(pid <> {first}) {listening}")).await;

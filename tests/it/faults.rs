@@ -1,5 +1,5 @@
-//! What Postgres can do to a sweep, and rows that are not as they should be: nothing is lost, nothing is done twice,
-//! nothing is failed before its time, and the status says what is wrong for as long as it is.
+//! Failures of Postgres during a sweep, and invalid rows: no work is lost or repeated, no execution is failed too early,
+//! and the status reports the problem as long as it lasts.
 
 use jobexec_operator::api::{ExecutionStoreStatus, JobExecutionStatus};
 use serde_json::json;
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::machine::Part;
 use crate::support::{Operator, World, blocking, is, machine, message};
 
-/// So many rows that are stale, of one job, the oldest first.
+/// Inserts this many stale rows of one job, the oldest first.
 fn stale(count: i64) -> String {
     format!(
         "INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '9 days' + n * interval '1 second' \
@@ -15,7 +15,7 @@ fn stale(count: i64) -> String {
     )
 }
 
-/// A trigger function `bites` with this body, called before the update of the rows that `when` names.
+/// A trigger function `bites` with this body, called before the update of rows that match `when`.
 fn trigger(when: &str, body: &str) -> String {
     format!(
         "CREATE FUNCTION bites() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$; \
@@ -31,7 +31,7 @@ fn left(status: &ExecutionStoreStatus, count: i64) -> bool {
     status.metrics.as_ref().is_some_and(|m| m.stale_executions == count)
 }
 
-/// Waits until all is failed, and sees that each row was failed and recorded once.
+/// Waits until all rows are failed, and checks that each was failed and recorded once.
 async fn all_failed_once(world: &World, operator: &Operator, count: i64) {
     world.until_true("SELECT count(*) = 0 FROM job_executions WHERE status = 'running'").await;
     world.store_until(operator, |s| enforces(s) && left(s, 0)).await;
@@ -81,7 +81,8 @@ async fn a_server_killed_in_the_middle_of_a_sweep_loses_and_doubles_nothing() {
     drop(holder);
     let _server = blocking(move || server.restart().map(|()| server)).await;
     all_failed_once(&world, &operator, 12_000).await;
-    // Each sweep that failed something is told, also the one that was cut off, but only once it surely is over.
+    // Each sweep that failed something is announced, even the one that was interrupted, but only once it has certainly
+    // ended.
     assert_eq!(
         world.event_until(&operator, "jobs", "StaleExecutionsFailed").await.matches("failed").count(),
         1
@@ -92,7 +93,7 @@ async fn a_server_killed_in_the_middle_of_a_sweep_loses_and_doubles_nothing() {
 async fn sessions_ended_again_and_again_lose_and_double_nothing() {
     let world = World::new("ended").await;
     world.sql(&stale(50_000)).await;
-    // Each batch takes its time, so that it can be met at work.
+    // Each batch takes a while, so that it can be interrupted.
     world.sql(&trigger("OLD.id % 5000 = 0", "PERFORM pg_sleep(0.2)")).await;
     let operator = world.operator();
     world.store(json!({})).await;
@@ -146,7 +147,7 @@ async fn a_full_disk_is_told_and_leaves_nothing_half_done() {
     world.sql(&format!("COPY (SELECT) TO PROGRAM 'mkdir {disk_path}/space'")).await;
     world.sql(&format!("CREATE TABLESPACE small LOCATION '{disk_path}/space'")).await;
     world.sql("ALTER TABLE job_executions SET TABLESPACE small").await;
-    // The rows take more than a half of the disk, so there is no room for the new version of each.
+    // The rows take more than half of the disk, so there is no space for a new version of each.
     world.sql(&stale(24_000)).await;
     let operator = world.operator();
     world.store(json!({})).await;
@@ -175,7 +176,7 @@ async fn a_full_disk_is_told_and_leaves_nothing_half_done() {
 #[tokio::test]
 async fn a_deadlock_and_serialization_failures_are_tried_again() {
     let world = World::new("deadlock").await;
-    // The operator asks for what it is made for, whatever the default of the role is.
+    // The operator sets the isolation level that it is made for, whatever the default of the role is.
     world.sql(&format!("ALTER ROLE {} SET default_transaction_isolation = 'serializable'", world.role)).await;
     world
         .sql("CREATE TABLE jobs (id bigint PRIMARY KEY, failures bigint, isolation text); INSERT INTO jobs VALUES (1, 0)")
@@ -189,7 +190,8 @@ async fn a_deadlock_and_serialization_failures_are_tried_again() {
         )
         .await;
     world.sql(&stale(3)).await;
-    // A worker has the job's row and then wants the execution's, which the sweep has while it waits for the job's.
+    // A worker locks the row of the job and then needs that of the execution, which the sweep holds while it waits for
+    // the job.
     let mut worker = world.pool.begin().await.unwrap();
     sqlx::raw_sql("SET LOCAL deadlock_timeout = '1h'; UPDATE jobs SET failures = 0")
         .execute(&mut *worker)
@@ -245,7 +247,8 @@ async fn a_statement_that_takes_too_long_is_told_and_mended() {
 async fn a_row_that_cannot_be_failed_holds_up_no_other() {
     let world = World::new("poisoned").await;
     world.sql(&stale(12_000)).await;
-    // One row refused by each: a constraint, a trigger that raises, one that divides by zero, one that lacks a right.
+    // One row is refused for each of these: a constraint, a trigger that raises, one that divides by zero, one that lacks
+    // a permission.
     world
         .sql(
             "ALTER TABLE job_executions ADD CONSTRAINT never CHECK (id <> 1 OR status <> 'failed'); CREATE TABLE secret (id bigint)",
@@ -288,11 +291,11 @@ async fn a_row_that_cannot_be_failed_holds_up_no_other() {
     assert_eq!(counts, "1,2,6000,11999 11996 11996");
     assert!(operator.log().contains("a stale execution cannot be ended"));
 
-    // What becomes stale later is failed beside them, and they are once nothing is in the way.
+    // Rows that become stale later are failed too, and the refused ones once the obstacles are gone.
     world.sql("INSERT INTO job_executions VALUES (20000, 1, 1, 'running', now() - interval '2 days')").await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 20000").await;
     world.sql("DROP TRIGGER bites ON job_executions; ALTER TABLE job_executions DROP CONSTRAINT never").await;
-    // Not to wait until they are tried again.
+    // Does not wait for the next retry.
     world.request_sweep(&operator).await;
     all_failed_once(&world, &operator, 12_001).await;
     world
@@ -303,7 +306,7 @@ async fn a_row_that_cannot_be_failed_holds_up_no_other() {
 #[tokio::test]
 async fn a_block_of_rows_that_cannot_be_failed_starves_no_other() {
     let world = World::new("block").await;
-    // The oldest 6,000, more than a batch, cannot be failed. So many are found by the hundred only, from either end.
+    // The oldest 6,000, more than a batch, cannot be failed. So many are narrowed down only to hundreds, from either end.
     world.sql(&stale(12_000)).await;
     world
         .sql("UPDATE job_executions SET job_id = -1 WHERE id IN (SELECT id FROM job_executions ORDER BY started_at LIMIT 6000)")
@@ -322,11 +325,11 @@ async fn a_block_of_rows_that_cannot_be_failed_starves_no_other() {
     let bad: i64 =
         world.one("SELECT count(*) FROM job_executions WHERE status = 'failed' AND job_id = -1").await;
     assert_eq!(bad, 0);
-    // Right behind the block, where it would be looked at together with others.
+    // Right behind the block, where it is in one batch with others.
     world.sql("INSERT INTO job_executions SELECT 20000, 1, 1, 'running', max(started_at) FROM job_executions WHERE job_id = -1").await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 20000").await;
     world.sql("DROP TRIGGER bites ON job_executions").await;
-    // Not to wait until they are tried again.
+    // Does not wait for the next retry.
     world.request_sweep(&operator).await;
     all_failed_once(&world, &operator, 12_001).await;
 }
@@ -359,7 +362,7 @@ async fn a_row_that_a_trigger_leaves_running_is_not_taken_for_failed() {
     );
     assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.events").await, 6_000);
     world.sql("DROP TRIGGER bites ON job_executions").await;
-    // Not to wait until they are tried again.
+    // Does not wait for the next retry.
     world.request_sweep(&operator).await;
     all_failed_once(&world, &operator, 12_000).await;
 }
@@ -385,7 +388,7 @@ async fn a_table_that_refuses_every_row_is_told_and_not_hammered() {
         "{tries} tries: it does not look for one row that is not refused among all of them"
     );
     world.sql("DROP TRIGGER bites ON job_executions").await;
-    // Not to wait until they are tried again.
+    // Does not wait for the next retry.
     world.request_sweep(&operator).await;
     all_failed_once(&world, &operator, 2_000).await;
 }
@@ -417,7 +420,7 @@ async fn rows_that_cannot_be_true_and_timeouts_at_their_limits_stall_nothing() {
     world
         .until_true("SELECT count(*) = 2 FROM job_executions WHERE id IN (3, 7) AND status = 'failed'")
         .await;
-    // The first one counts from when it was seen to run.
+    // The first one counts from when it was observed running.
     for id in [1, 2, 4, 5, 6] {
         let deadline = |s: &JobExecutionStatus| {
             is(&s.conditions, "Finished", "False", "Running") && s.deadline.is_some()
@@ -429,7 +432,7 @@ async fn rows_that_cannot_be_true_and_timeouts_at_their_limits_stall_nothing() {
         world.execution_until(&operator, &format!("e{id}"), finished).await;
     }
 
-    // And enforcement goes on.
+    // Enforcement continues.
     world.sql("INSERT INTO job_executions VALUES (20, 1, 20, 'running', now() - interval '2 days')").await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 20").await;
     world.sql("DELETE FROM job_executions WHERE id = 20").await;
@@ -442,10 +445,11 @@ async fn local_times_are_read_in_the_zone_of_the_spec_and_never_too_early() {
     let world = World::bare("zones").await;
     world.sql(&crate::support::world::TABLE.replace("timestamptz", "timestamp")).await;
     world.prepare().await;
-    // The session's zone is neither that of the spec nor UTC, and far from both.
+    // The session's time zone is neither that of the spec nor UTC, and far from both.
     world.sql(&format!("ALTER ROLE {} SET timezone = 'Pacific/Kiritimati'", world.role)).await;
-    // Berlin set its clocks back on 2025-10-26 at 01:00 UTC, so that 02:30 came at 00:30 and at 01:30, and forward on
-    // 2025-03-30, so that there was no 02:30, which at the latest is 01:30. The timeout lies between the two readings.
+    // Berlin set its clocks back on 2025-10-26 at 01:00 UTC, so that 02:30 occurred at 00:30 and at 01:30, and forward on
+    // 2025-03-30, so that 02:30 did not occur; the latest reading of it is 01:30. The timeout lies between the two
+    // readings.
     for (clock_change, id) in [("2025-10-26 01:00Z", 1), ("2025-03-30 01:00Z", 2)] {
         world.sql("TRUNCATE job_executions").await;
         let seconds: i64 = world
@@ -453,14 +457,14 @@ async fn local_times_are_read_in_the_zone_of_the_spec_and_never_too_early() {
             .await;
         let timeout = format!("{}h{}s", seconds / 3600, seconds % 3600);
         let spec = json!({"defaultTimeout": timeout, "table": {"timeZone": "Europe/Berlin"}});
-        // The spec before the rows and the operator, so that the timeout of the round before is not in force.
+        // The spec comes before the rows and the operator, so that the timeout of the previous round is not in effect.
         world.store(spec).await;
         let row = |id: i64, start: &str| {
             format!("INSERT INTO job_executions VALUES ({id}, 1, {id}, 'running', {start})")
         };
         world.sql(&row(1, "'2025-10-26 02:30'")).await;
         world.sql(&row(2, "'2025-03-30 02:30'")).await;
-        // And two that can be read in one way only, as near on either side of the deadline as there are any.
+        // Two unambiguous times, as close as possible to the deadline on either side.
         let beside = |shift: &str| {
             format!("('{clock_change}'::timestamptz + interval '{shift}') AT TIME ZONE 'Europe/Berlin'")
         };
@@ -496,7 +500,7 @@ async fn ten_thousand_executions_of_one_job_that_began_at_once_are_failed_once_e
     let operator = world.operator();
     world.store(json!({})).await;
     all_failed_once(&world, &operator, 10_000).await;
-    // The others of the job are another matter.
+    // Other executions of the job do not matter.
     world.sql("INSERT INTO job_executions VALUES (20000, 1, 20000, 'running', now())").await;
     world.request_sweep(&operator).await;
     assert_eq!(world.status(20_000).await, "running");

@@ -1,4 +1,4 @@
-//! `table.filter`: rows that are not the application's do not exist for the operator.
+//! `table.filter`: rows that do not belong to the application do not exist for the operator.
 
 use jobexec_operator::api::ExecutionStoreStatus;
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ async fn rows_of_others_do_not_exist_for_the_operator() {
         )
         .await;
     let operator = world.operator();
-    // Somebody asks something of a row that is not the application's.
+    // An object requests something for a row that does not belong to the application.
     world.execution("theirs", "2", json!({"cancel": true})).await;
     world.store(spec.clone()).await;
     let settled = |s: &ExecutionStoreStatus| {
@@ -75,7 +75,7 @@ async fn rows_of_others_do_not_exist_for_the_operator() {
     let index: String = world.one("SELECT pg_get_indexdef('job_executions_running'::regclass)").await;
     assert!(index.contains("deleted_at IS NULL") && index.contains("'ours'"), "{index}");
 
-    // One that is the application's again is judged again.
+    // A row that belongs to the application again is judged again.
     world.sql("UPDATE job_executions SET deleted_at = NULL WHERE id = 3").await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 3").await;
     drop(operator);

@@ -1,4 +1,5 @@
-//! A job that is finished while its execution runs: proof only where it was seen to finish meanwhile, or says when it did.
+//! A job that is finished while its execution runs: proof only if it was observed to finish meanwhile, or has a time of
+//! its end.
 
 use jobexec_operator::db::judge::Suspicion;
 use serde_json::{Value, json};
@@ -6,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::world::CASE;
 use crate::support::{World, is, message};
 
-/// Executions with their jobs, of which it can be known when they finished.
+/// Executions with their jobs, whose end can be recorded.
 const TABLES: &str = "CREATE TABLE jobs (id bigint PRIMARY KEY, status text NOT NULL, finished_at timestamp); \
      CREATE TABLE job_executions (id bigint PRIMARY KEY, job_id bigint NOT NULL, execution_number integer NOT NULL, \
      status text NOT NULL, started_at timestamptz, completed_at timestamptz)";
@@ -19,7 +20,7 @@ fn spec(finished_at: bool) -> Value {
 const ENDED: &str = "SELECT coalesce(string_agg(concat_ws(' ', execution_id, reason, source), ', ' ORDER BY execution_id::bigint), '') \
      FROM jobexec.events WHERE action = 'Failed'";
 
-/// The founding case: nobody knows whether execution 39 is what finished job 21.
+/// The founding case: it is unknown whether execution 39 is the one that finished job 21.
 #[tokio::test]
 async fn a_job_that_was_finished_when_first_seen_makes_a_suspect_and_nothing_is_ended() {
     let world = World::with("suspect", CASE, &spec(false)).await;
@@ -32,7 +33,7 @@ async fn a_job_that_was_finished_when_first_seen_makes_a_suspect_and_nothing_is_
     {
         assert!(text.contains(part), "{part} not in {text}");
     }
-    // It is seen finished for longer than the grace, again and again.
+    // It stays finished for longer than the grace period, in several observations.
     world
         .until_true("SELECT EXISTS (SELECT FROM jobexec.suspects WHERE execution_id = '39' AND since < now() - interval '2 s')")
         .await;
@@ -78,7 +79,7 @@ async fn where_jobs_keep_the_status_of_their_last_run_nothing_is_ended_when_jobs
     world.request_sweep(&operator).await;
     let running = "SELECT count(*) FROM job_executions WHERE status = 'running'";
     assert_eq!(world.one::<i64>(running).await, 500);
-    // The next status is again that of a run that ended, and of no run that was seen.
+    // The next status again belongs to a run that ended, and to no observed run.
     world.sql("UPDATE jobs SET status = 'completed' WHERE id <= 450").await;
     world.request_sweep(&operator).await;
     world.request_sweep(&operator).await;
@@ -99,7 +100,7 @@ async fn that_a_job_was_seen_unfinished_is_known_after_a_restart() {
     world.until_true("SELECT EXISTS (SELECT FROM jobexec.observations WHERE kind = 'JobUnfinished' AND execution_id = '1')").await;
     operator.kill();
     world.sql("UPDATE jobs SET status = 'completed'").await;
-    // One that began after its job had finished was not seen beside an unfinished one.
+    // An execution that began after its job had finished was not observed with an unfinished job.
     world.sql("INSERT INTO job_executions VALUES (3, 1, 2, 'running', now() - interval '1 minute')").await;
     let operator = world.operator();
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
@@ -107,7 +108,7 @@ async fn that_a_job_was_seen_unfinished_is_known_after_a_restart() {
     assert_eq!(world.one::<String>(ENDED).await, "1 JobFinished ExecutionStore/jobs");
     world.until_true("SELECT count(*) = 0 FROM jobexec.observations").await;
 
-    // Another text for it is another question: what was unfinished then may have been so only in name.
+    // With other texts for finished jobs, earlier observations do not count: a job may have been unfinished only by name.
     world.sql("INSERT INTO jobs VALUES (4, 'archived'); INSERT INTO job_executions VALUES (4, 4, 1, 'running', now() - interval '1 minute')").await;
     world.until_true("SELECT EXISTS (SELECT FROM jobexec.observations WHERE execution_id = '4')").await;
     let mut renamed = spec(false);
@@ -135,7 +136,7 @@ async fn where_it_is_known_when_a_job_finished_that_decides() {
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
     let told =
         world.store_until(&operator, |s| is(&s.conditions, "Consistent", "False", "JobFinished")).await;
-    // Not the second and the fifth: their jobs finished before they began.
+    // Not the second and the fifth: their jobs finished before these began.
     assert!(message(&told.conditions, "Consistent").contains("execution 3 "), "{told:?}");
     assert!(message(&told.conditions, "Consistent").contains("and 1 more like it"), "{told:?}");
     world.request_sweep(&operator).await;
@@ -144,7 +145,7 @@ async fn where_it_is_known_when_a_job_finished_that_decides() {
     let explained = world.jobexec(&["explain", "2", "-f", &file]);
     let text = String::from_utf8(explained.stdout).unwrap();
     assert!(text.contains("before it began: that was an earlier run"), "{text}");
-    // The time comes later.
+    // The time is added later.
     world
         .sql("UPDATE jobs SET finished_at = now() AT TIME ZONE 'UTC' - interval '1 minute' WHERE id = 3")
         .await;
@@ -157,7 +158,7 @@ async fn where_it_is_known_when_a_job_finished_that_decides() {
     assert!(message(&told.conditions, "SchemaValid").contains("spec.jobs.columns.finishedAt"), "{told:?}");
 }
 
-/// A retry in the same row, or a worker that is at work again: its heartbeat is later than the end of its job.
+/// A retry in the same row, or a worker that works again: its heartbeat is later than the end of its job.
 #[tokio::test]
 async fn who_sends_a_heartbeat_after_the_job_has_finished_is_not_ended_for_it() {
     let tables = TABLES.replace("completed_at timestamptz", "completed_at timestamptz, beat timestamptz");

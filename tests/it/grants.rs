@@ -1,5 +1,5 @@
-//! Least privilege in Postgres: every grant that `jobexec schema --role` gives is taken away once, and what then stops, what
-//! goes on, and what the status says is as it was promised.
+//! Least privilege in Postgres: every grant of `jobexec schema --role` is revoked once, and the features that stop, those
+//! that continue, and the status are as documented.
 
 use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus};
 use kube::api::{Patch, PatchParams};
@@ -7,20 +7,20 @@ use serde_json::json;
 
 use crate::support::{Operator, World, is, message};
 
-/// What a grant is for.
+/// The purpose of a grant.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum For {
-    /// Without it nothing is recorded, and executions are failed all the same.
+    /// Without it nothing is recorded, and executions are failed nevertheless.
     Recording,
     /// Without it no execution is failed.
     Enforcement,
-    /// Without it nothing changes but that history grows or is not kept, or that nobody is notified.
+    /// Without it only history grows or is not stored, or notifications are not sent.
     History,
 }
 
 use For::{Enforcement, History, Recording};
 
-/// The rights, what on, and what for.
+/// The permissions, their object, and their purpose.
 const GRANTS: [(&str, &str, For); 17] = [
     ("USAGE", "SCHEMA jobexec", Recording),
     ("SELECT", "jobexec._sqlx_migrations", Recording),
@@ -50,7 +50,7 @@ const GRANTS: [(&str, &str, For); 17] = [
     ("UPDATE (status), UPDATE (completed_at)", "public.job_executions", Enforcement),
 ];
 
-/// Each grant by itself.
+/// Each single grant.
 fn singly() -> Vec<(&'static str, &'static str, For)> {
     let each = |(rights, on, what): &(&'static str, &'static str, For)| {
         rights.split(", ").map(|right| (right, *on, *what)).collect::<Vec<_>>()
@@ -58,7 +58,7 @@ fn singly() -> Vec<(&'static str, &'static str, For)> {
     GRANTS.iter().flat_map(each).collect()
 }
 
-/// How many worlds share the work.
+/// The number of worlds that share the work.
 const WORLDS: usize = 4;
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn each_missing_grant_takes_away_what_it_is_for() {
     futures::future::join_all(shares).await;
 }
 
-/// An operator that starts without the grant.
+/// Starts an operator without the grant.
 async fn without(world: &World, number: usize, right: &str, on: &str, what: For) {
     world.sql(&format!("REVOKE {right} ON {on} FROM {}", world.role)).await;
     let nothing = Patch::Merge(json!({"status": {"conditions": []}}));
@@ -114,7 +114,7 @@ async fn told(world: &World, operator: &Operator, what: For) -> ExecutionStoreSt
     world.store_until(operator, wanted).await
 }
 
-/// What `jobexec schema` gives is what is taken away above.
+/// The grants of `jobexec schema` are exactly those that are revoked above.
 #[tokio::test]
 async fn no_grant_is_left_out() {
     let world = World::bare("grantlist").await;

@@ -1,5 +1,5 @@
-//! One object of each kind that cannot be decoded, as after a downgrade of the operator, beside good ones. It needs
-//! CRDs that accept such objects, and so a cluster of its own.
+//! One object of each kind that cannot be decoded, as after a downgrade of the operator, beside valid ones. It needs CRDs
+//! that accept such objects, and so a cluster of its own.
 
 use jobexec_operator::api::{ExecutionPolicy, ExecutionStore, JobExecution};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -28,7 +28,7 @@ async fn one_object_that_cannot_be_decoded_stalls_no_other() {
     raw("ExecutionStore", "broken", World::store_with("broken", json!({"defaultTimeout": {"hours": 24}})))
         .await;
     raw("JobExecution", "broken", World::execution_with("broken", "1", json!({"timeout": [1]}))).await;
-    // This one could be decoded when its timeout became a rule, and cannot be any more.
+    // This one could be decoded when its timeout became a rule, and no longer can.
     world.sql("INSERT INTO job_executions VALUES (2, 1, 2, 'running', now())").await;
     world.execution("once-good", "2", json!({"timeout": "72h"})).await;
     world.execution("good", "1", json!({})).await;
@@ -37,7 +37,7 @@ async fn one_object_that_cannot_be_decoded_stalls_no_other() {
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     world.execution_until(&operator, "good", |s| is(&s.conditions, "Finished", "True", "Failed")).await;
     world.execution_until(&operator, "once-good", |s| s.timeout.as_deref() == Some("72h")).await;
-    // Stale only now: nothing says that an object is seen before a store that was made later.
+    // Stale only now: an object is not necessarily seen before a store that was created later.
     world.sql("UPDATE job_executions SET started_at = now() - interval '2 days' WHERE id = 2").await;
     raw("JobExecution", "once-good", World::execution_with("once-good", "2", json!({"timeout": "3d"}))).await;
     world.raw_conditions_until(&operator, "JobExecution", "once-good", "Bound", "InvalidObject").await;
@@ -76,7 +76,7 @@ async fn what_a_policy_said_before_it_could_not_be_decoded_any_more_stays_in_for
         .await;
     world.policy("all", json!({"timeout": "72h"})).await;
     world.policy("a", json!({"timeout": "80h", "selector": {"jobIds": ["2"]}})).await;
-    // Younger, or next by name: of job 2 it says only the grace.
+    // Younger, or later by name: for job 2 only its grace period counts.
     world
         .policy("b", json!({"timeout": "1h", "gracePeriod": "1m", "selector": {"jobIds": ["2", "3"]}}))
         .await;
@@ -109,14 +109,14 @@ async fn what_a_policy_said_before_it_could_not_be_decoded_any_more_stays_in_for
     let metrics = operator.metrics().await;
     assert!(metrics.contains(told), "{metrics}");
     assert_eq!((world.status(1).await, world.status(2).await), ("running".into(), "running".into()));
-    // Deleted, it says nothing any more.
+    // A deleted object has no effect any more.
     world.policy("all", json!({"timeout": "99h"})).await;
     world.delete::<ExecutionPolicy>("a").await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
     assert_eq!(world.status(1).await, "running");
 }
 
-/// The CRDs with a spec that accepts anything.
+/// The CRDs with a spec that accepts any content.
 pub(crate) fn loosened() -> Vec<CustomResourceDefinition> {
     let mut crds = jobexec_operator::api::crds();
     for crd in &mut crds {
@@ -127,7 +127,7 @@ pub(crate) fn loosened() -> Vec<CustomResourceDefinition> {
             ..JSONSchemaProps::default()
         };
         schema.properties.as_mut().unwrap().insert("spec".into(), any);
-        // Which must be in the schema.
+        // Selectable fields must be in the schema.
         crd.spec.versions[0].selectable_fields = None;
     }
     crds

@@ -1,4 +1,4 @@
-//! Heartbeats that stay away together: an outage is no proof of death, and holds only once.
+//! Lost heartbeats of many workers together: an outage does not prove death, and holds them only once.
 
 use jobexec_operator::api::ExecutionStoreStatus;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ fn spec() -> Value {
     json!({"table": {"columns": columns}, "heartbeatTimeout": "1h", "defaultTimeout": "99999h"})
 }
 
-/// A table that an operator has looked at for a day without a gap, and whose operator is gone for a moment.
+/// Creates a table that an operator has watched for a day without a gap, while that operator is briefly gone.
 async fn looked_at(test: &str, spec: &Value) -> World {
     let world = World::with(test, TABLE, spec).await;
     let operator = world.operator();
@@ -27,7 +27,7 @@ async fn looked_at(test: &str, spec: &Value) -> World {
     world
 }
 
-/// Executions from `first` to `last`, each with a heartbeat of so long ago.
+/// Inserts executions from `first` to `last`, each with a heartbeat from this long ago.
 async fn beating(world: &World, first: i64, last: i64, ago: &str, worker: &str) {
     world
         .sql(&format!(
@@ -61,14 +61,14 @@ async fn workers_that_fall_silent_together_are_held_once_and_who_stays_away_is_f
     let since = "SELECT heartbeats_held[1] FROM jobexec.stores WHERE cardinality(heartbeats_held) = 1";
     let first: chrono::DateTime<chrono::Utc> = world.one(since).await;
 
-    // A restart of the operator does not end it, nor does it begin anew.
+    // A restart of the operator neither ends nor restarts the hold.
     operator.kill();
     let (operator, https) = world.serving(&[]).await;
     held(&world, &operator).await;
     world.request_sweep(&operator).await;
     assert_eq!(running(&world).await, 20);
     assert_eq!(world.one::<chrono::DateTime<chrono::Utc>>(since).await, first);
-    // Nor is there another way to end them by that.
+    // A clean-up cannot end them for it either.
     let admin = https.with(&world.token("jobexec-administrator").await);
     let (status, done) = admin.post_json("/api/system/cleanup/stale-executions", &json!({})).await;
     assert_eq!((status, &done["cleaned"]), (200, &json!(0)), "{done}");
@@ -82,7 +82,7 @@ async fn workers_that_fall_silent_together_are_held_once_and_who_stays_away_is_f
     let text = String::from_utf8(explained.stdout).unwrap();
     assert!(text.contains("held for one heartbeatTimeout") && text.contains("stopped together"), "{text}");
 
-    // Half of them come back; the time of the others is over, and they are not held again.
+    // Half of them come back; the hold of the others has ended, and they are not held again.
     world.sql("UPDATE job_executions SET beat = now() + interval '1 hour' WHERE id <= 10").await;
     world.sql("UPDATE jobexec.stores SET heartbeats_held = ARRAY[now() - interval '1 hour']").await;
     world
@@ -139,7 +139,7 @@ async fn one_worker_alone_is_held_where_many_sessions_were_lost() {
     for session in &mut sessions {
         pids.push(sqlx::query_scalar::<_, i32>("SELECT pg_backend_pid()").fetch_one(session).await.unwrap());
     }
-    // It sees them once, and then that they are gone.
+    // The operator observes the sessions once, and then that they are gone.
     world.request_sweep(&operator).await;
     sqlx::query("SELECT pg_terminate_backend(pid) FROM unnest($1) AS pid")
         .bind(&pids)
@@ -147,7 +147,7 @@ async fn one_worker_alone_is_held_where_many_sessions_were_lost() {
         .await
         .unwrap();
     world.until_true("SELECT heartbeats_why LIKE '%sessions were lost%' FROM jobexec.stores").await;
-    // That is known after a restart. Nobody looks while the heartbeat grows old.
+    // That is known after a restart. The heartbeat grows old while no operator runs.
     operator.kill();
     world.sql("UPDATE job_executions SET beat = now() - interval '61 minutes'").await;
     let operator = world.operator();
@@ -199,7 +199,7 @@ async fn without_the_operators_tables_no_lost_heartbeat_counts() {
     let text = message(&status.conditions, "EvidenceAvailable");
     assert!(text.contains("lost heartbeats do not") && text.contains("jobexec schema --apply"), "{text}");
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
-    // Its deadline comes when the heartbeat of the other one has been lost for longer than its timeout.
+    // Its deadline comes after the heartbeat of the other one has been lost for longer than its timeout.
     let started = "now() - interval '2 hours' + interval '5 seconds'";
     world.sql(&format!("INSERT INTO job_executions VALUES (3, 3, 1, 'running', {started})")).await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 3").await;

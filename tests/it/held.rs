@@ -1,4 +1,4 @@
-//! Stale executions whose rows another transaction holds, as the session of a worker whose machine is gone does.
+//! Stale executions whose rows another transaction holds, like the session of a worker whose machine is gone.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 
 use crate::support::{World, is, message};
 
-/// A transaction that has locked a row, and the pid of its session.
+/// Locks a row, and returns the transaction and the pid of its session.
 async fn lock(world: &World, id: i64, how: &str) -> (sqlx::Transaction<'static, sqlx::Postgres>, i32) {
     let mut tx = world.pool.begin().await.unwrap();
     let sql = format!("SAVEPOINT a; SELECT FROM job_executions WHERE id = {id} FOR {how}");
@@ -41,7 +41,7 @@ async fn who_holds_a_stale_execution_for_long_is_told_with_the_way_out() {
         .one("SELECT string_agg(execution_id || ' ' || COALESCE(detail, 'unknown'), ', ' ORDER BY execution_id) FROM jobexec.observations")
         .await;
     assert_eq!(holders, format!("1 session {pid}, 2 unknown"));
-    // Whoever finishes it within minutes is nobody's business.
+    // A transaction that ends within minutes is not reported.
     let status = world.store_until(&operator, |s| s.last_sweep.is_some()).await;
     assert!(is(&status.conditions, "EnforcementPaused", "False", "Enforcing"), "{:#?}", status.conditions);
 

@@ -1,12 +1,12 @@
-//! Timeouts that follow from history.
+//! Timeouts that are computed from history.
 
 use jobexec_operator::api::policy::ComputedTimeout;
 use serde_json::{Value, json};
 
 use crate::support::{Operator, World, is};
 
-/// Completed executions of a job, as many as `durations` gives rows with an interval `d`, each of which ended `n` hours
-/// ago.
+/// Inserts completed executions of a job, one for each row of `durations` with an interval `d`, each of which ended `n`
+/// hours ago.
 async fn history(world: &World, job: i64, durations: &str) {
     world
         .sql(&format!(
@@ -16,7 +16,7 @@ async fn history(world: &World, job: i64, durations: &str) {
         .await;
 }
 
-/// So many of this length.
+/// This many rows with this length.
 fn of(count: i64, length: &str) -> String {
     format!("SELECT n, interval '{length}' FROM generate_series(1, {count}) n")
 }
@@ -29,7 +29,7 @@ async fn start(world: &World, id: i64, job: i64, age: &str) {
         .await;
 }
 
-/// What a policy is told of its jobs: the job, from how many, the quantile and the timeout.
+/// The computed timeouts of a policy: the job, the number of executions, the quantile and the timeout.
 async fn computed(world: &World, operator: &Operator, policy: &str) -> Vec<String> {
     let status = world
         .policy_until(operator, policy, |s| {
@@ -46,7 +46,7 @@ async fn computed(world: &World, operator: &Operator, policy: &str) -> Vec<Strin
     timeouts.longest.iter().map(line).collect()
 }
 
-/// The ids of the rows that run, and those that were ended with the object that the timeout is from.
+/// The ids of the running rows, and those of the ended ones with the source of the timeout.
 const RUNNING: &str =
     "SELECT string_agg(id::text, ' ' ORDER BY id) FROM job_executions WHERE status = 'running'";
 const ENDED: &str = "SELECT string_agg(execution_id || ' ' || source, ', ' ORDER BY execution_id::bigint) \
@@ -57,7 +57,7 @@ async fn each_job_has_the_timeout_that_its_history_says() {
     let world = World::new("dynamic").await;
     history(&world, 1, &of(40, "10 minutes")).await;
     history(&world, 2, &of(19, "10 minutes")).await;
-    // One of a week among them.
+    // One of them took a week.
     let week = "SELECT n, CASE n WHEN 7 THEN interval '168 hours' ELSE interval '10 minutes' END FROM generate_series(1, 40) n";
     history(&world, 3, week).await;
     history(&world, 4, &of(40, "0")).await;
@@ -67,7 +67,7 @@ async fn each_job_has_the_timeout_that_its_history_says() {
     history(&world, 8, week).await;
     world
         .sql(
-            // What did not end well says nothing, and what ended before the window does not either.
+            // Executions that failed do not count, nor do those that ended before the window.
             "INSERT INTO job_executions SELECT 50000 + n, 5, 5000 + n, (ARRAY['failed', 'cancelled'])[1 + n % 2], \
                  now() - n * interval '1 hour' - interval '99 hours', now() - n * interval '1 hour' FROM generate_series(1, 60) n; \
              UPDATE job_executions SET started_at = started_at - interval '90 days', completed_at = completed_at - interval '90 days' \
@@ -80,7 +80,7 @@ async fn each_job_has_the_timeout_that_its_history_says() {
     world.policy("median", json!({"dynamicTimeout": dynamic, "timeout": "3h"})).await;
     let high = json!({"dynamicTimeout": {"quantile": 0.95, "multiplier": 2}, "selector": {"jobIds": ["8"]}});
     world.policy("high", high).await;
-    // One of each job that is within its timeout, and one that is not.
+    // For each job, one execution within its timeout, and one beyond it.
     for (job, minutes) in [(1, 20), (2, 180), (3, 20), (4, 5), (5, 20), (6, 240), (7, 180), (8, 20)] {
         start(&world, job, job, &format!("{} minutes", minutes - 2)).await;
         start(&world, job + 10, job, &format!("{} minutes", minutes + 1)).await;
@@ -137,7 +137,7 @@ async fn an_operator_that_is_started_anew_uses_what_history_said_before() {
     world.store(json!({})).await;
     assert_eq!(computed(&world, &operator, "p").await, ["1: 40 10m 20m"]);
     operator.kill();
-    // A figure that neither history nor the policy would give.
+    // A value that neither history nor the policy would give.
     let kept = "UPDATE jobexec.figures SET figures = jsonb_set(figures, '{0,timeout}', '7200'::jsonb)";
     world.sql(kept).await;
     start(&world, 1, 1, "100 minutes").await;
@@ -151,7 +151,7 @@ async fn an_operator_that_is_started_anew_uses_what_history_said_before() {
             s.dynamic_timeouts.as_ref().is_some_and(|d| d.longest[0].timeout == "2h")
         })
         .await;
-    // A policy that asks something else is answered at once, and until then the old answer counts.
+    // A policy with other parameters is computed at once, and until then the old result is in effect.
     world.policy("p", policy(9.0)).await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
     world
@@ -167,7 +167,7 @@ async fn a_type_has_the_history_of_all_its_jobs() {
     let table = "CREATE TABLE job_executions (id bigint PRIMARY KEY, job_id bigint NOT NULL, execution_number integer NOT NULL, \
          status text NOT NULL, started_at timestamptz, completed_at timestamptz, kind text)";
     let world = World::with("pertype", table, &spec).await;
-    // Too few of each job, enough of the type.
+    // Too few for each job, enough for the type.
     for job in 1..=4 {
         history(&world, job, &of(10, "10 minutes")).await;
     }

@@ -1,16 +1,16 @@
-//! A table of executions is known by its oid, and after a dump or where it was built again by its name: what people granted
-//! is not lost by it, and nothing is ended on a guess about which record counts.
+//! The oid identifies a table of executions, and its name after a restore or a rebuild: granted time is not lost, and no
+//! execution is ended on a guess about which record applies.
 
 use serde_json::json;
 
 use crate::support::world::TABLE;
 use crate::support::{Operator, World, is, message};
 
-/// An execution that a person has given more time, and one that is as old.
+/// An execution that was given more time, and one of the same age.
 const TWO: &str = "INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '20 hours'), \
      (2, 1, 2, 'running', now() - interval '20 hours')";
 
-/// Both are past their timeout, and one of them past the time that it was given too.
+/// Both are past their timeout, and one of them would be without the time that it was given.
 pub(crate) const LATER: &str = "UPDATE job_executions SET started_at = now() - interval '30 hours'";
 
 pub(crate) fn run(world: &World, args: &[&str]) -> String {
@@ -19,7 +19,7 @@ pub(crate) fn run(world: &World, args: &[&str]) -> String {
     format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr))
 }
 
-/// A store with both, whose operator knows of the time.
+/// Creates a store with both, whose operator knows about the granted time.
 pub(crate) async fn granted(test: &str) -> (World, Operator) {
     let world = World::new(test).await;
     world.sql(TWO).await;
@@ -31,7 +31,7 @@ pub(crate) async fn granted(test: &str) -> (World, Operator) {
     (world, operator)
 }
 
-/// The table is built again beside the old one, and takes its name.
+/// Builds the table again beside the old one, under its name.
 pub(crate) async fn rebuild(world: &World) {
     world
         .sql(
@@ -67,7 +67,7 @@ async fn a_table_that_was_built_again_keeps_what_people_granted_and_the_rest_on_
     world.until_true("SELECT count(*) = 1 FROM jobexec.events WHERE action = 'Failed'").await;
     operator.kill();
     rebuild(&world).await;
-    // Without an operator: what was granted is there, and it is not the table's.
+    // Without an operator: the grants exist, but do not belong to the table.
     let refused = run(&world, &["cleanup", "--yes", "--table", "public.job_executions"]);
     assert!(refused.contains("were given more time") && refused.contains("jobexec adopt"), "{refused}");
     world.sql(LATER).await;
@@ -98,7 +98,7 @@ async fn a_table_that_was_built_again_keeps_what_people_granted_and_the_rest_on_
 async fn after_a_restore_from_a_dump_what_people_granted_counts_and_the_rest_on_request() {
     let (world, operator) = granted("restored").await;
     operator.kill();
-    // As a restore does: every table has another oid.
+    // As after a restore: every table has another oid.
     world
         .sql(
             "UPDATE jobexec.stores SET registry = 1, table_oid = 1, uid = 'production'; \
@@ -112,7 +112,7 @@ async fn after_a_restore_from_a_dump_what_people_granted_counts_and_the_rest_on_
         world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "False", "RecordsLeft")).await;
     let text = message(&status.conditions, "AuditAvailable");
     assert!(text.contains("from a dump") && text.contains("delivers 1 messages and events"), "{text}");
-    // To take over a copy notifies the people of the original.
+    // Taking over a copy would notify the people of the original.
     assert!(text.find("--discard") < text.find("takes it over"), "{text}");
     only_the_granted_one_lives(&world).await;
     world.annotate("jobexec.dev/adopt", "discard").await;
@@ -126,7 +126,7 @@ async fn after_a_restore_from_a_dump_what_people_granted_counts_and_the_rest_on_
 async fn what_anybody_may_have_written_counts_on_request_only() {
     let (world, operator) = granted("foreign").await;
     operator.kill();
-    // A table by this name is gone, and whose its record was is not known.
+    // A table of this name is gone, and the owner of its record is unknown.
     rebuild(&world).await;
     world.sql("DROP TABLE job_executions_old; UPDATE jobexec.stores SET uid = 'other'").await;
     let operator = world.operator();
@@ -149,7 +149,7 @@ async fn nothing_is_ended_where_oid_and_name_lead_to_two_records_until_a_person_
     for (how, lives) in [("discard", false), ("take", true)] {
         let (world, operator) = granted("swapped").await;
         operator.kill();
-        // Two tables with a store each change their names.
+        // Two tables with a store each swap their names.
         world.sql(&TABLE.replace("job_executions", "others")).await;
         world
             .sql(
@@ -202,7 +202,7 @@ async fn a_new_table_by_the_name_of_one_that_was_renamed_away_is_worked_on() {
         message(&status.conditions, "AuditAvailable").contains("its table is called public.archive now"),
         "{status:#?}"
     );
-    // The record is that of the other table, which keeps it.
+    // The record belongs to the other table, which keeps it.
     world.annotate("jobexec.dev/adopt", "discard").await;
     world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "True", "TablesPresent")).await;
     let names = "SELECT string_agg(table_name, ',' ORDER BY table_name) FROM jobexec.stores";

@@ -1,5 +1,5 @@
-//! The ladder of an execution that runs for long: a warning, the deadline, what becomes of it then; and a person who moves
-//! the deadline.
+//! The steps for an execution that runs for long: a warning, the deadline, and the action after that; and a change of the
+//! deadline by a user.
 
 use jobexec_operator::api::{ExecutionPolicy, JobExecution, Phase};
 use k8s_openapi::api::events::v1::Event;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Operator, World, is, message};
 
-/// What was noted of which rows, in order.
+/// The records of each row, in order.
 async fn noted(world: &World) -> String {
     world
         .one(
@@ -38,7 +38,7 @@ async fn accepted(world: &World, operator: &Operator, name: &str) {
     world.policy_until(operator, name, |s| is(&s.conditions, "Accepted", "True", "EffectiveRules")).await;
 }
 
-/// Of an execution whose timeout an object sets or unsets at the same moment.
+/// For an execution whose timeout an object sets or removes at the same moment.
 #[tokio::test]
 async fn more_time_that_a_person_gives_without_an_object_is_not_lost_to_a_change_of_the_rules() {
     let world = World::new("bothways").await;
@@ -56,7 +56,7 @@ async fn more_time_that_a_person_gives_without_an_object_is_not_lost_to_a_change
              WHERE scope = 'execution' AND key = '7'"
         )
     };
-    // What `jobexec extend` does, not committed yet.
+    // The statements of `jobexec extend`, not committed yet.
     let mut person = world.pool.begin().await.unwrap();
     sqlx::raw_sql(
         "INSERT INTO jobexec.rules (store_id, scope, key, extend_by, extend_source, overruled, earliest, fixed) \
@@ -73,7 +73,7 @@ async fn more_time_that_a_person_gives_without_an_object_is_not_lost_to_a_change
         .await;
     assert!(world.one::<bool>(&rule("NOT NULL")).await);
 
-    // And where the object, and with it the rule, is about to go.
+    // The same while the object, and with it the rule, is being removed.
     world.sql("UPDATE jobexec.rules SET extend_by = NULL, extend_source = NULL WHERE key = '7'").await;
     let mut person = world.pool.begin().await.unwrap();
     sqlx::raw_sql(
@@ -93,7 +93,7 @@ async fn an_execution_is_warned_of_once_and_then_meets_its_deadline() {
     let world = World::new("ladder").await;
     start(&world, 1, 1, "10 minutes").await;
     start(&world, 2, 2, "10 minutes").await;
-    // Before the warning; by the store's 1h; past their deadlines, of which it is too late to warn.
+    // Before the warning; by the store's 1h; past their deadlines, when it is too late for a warning.
     start(&world, 3, 1, "2 minutes").await;
     start(&world, 4, 2, "2 minutes").await;
     start(&world, 5, 5, "2 hours").await;
@@ -129,7 +129,7 @@ async fn an_execution_is_warned_of_once_and_then_meets_its_deadline() {
     assert_eq!(noted(&world).await, expected);
     operator.kill();
     let operator = world.operator();
-    // A new one is warned of by the new operator, the others are not again.
+    // The new operator warns about a new one, and not about the others again.
     start(&world, 8, 1, "6 minutes").await;
     world.until_true("SELECT EXISTS (SELECT FROM jobexec.events WHERE execution_id = '8')").await;
     world.request_sweep(&operator).await;
@@ -194,7 +194,7 @@ async fn what_becomes_of_a_stale_execution_is_what_its_policy_says() {
          WHERE execution_id = '2'";
     assert_eq!(world.one::<String>(two).await, "Alerted DeadlineExceeded ExecutionStore/jobs");
     assert_eq!(world.one::<String>(row).await, before, "AlertOnly changes no byte of the row");
-    // Also where it holds for all.
+    // Also if it applies to all.
     world.policy("all", json!({"onStale": "AlertOnly", "timeout": "1h"})).await;
     start(&world, 4, 4, "2 hours").await;
     world
@@ -208,7 +208,7 @@ async fn what_becomes_of_a_stale_execution_is_what_its_policy_says() {
 
     world.policy("alert", json!({"onStale": "Fail", "selector": {"jobIds": ["2"]}})).await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
-    // Where the table has no text for it, it is failed, and told.
+    // If the table has no text for cancelled executions, it is failed, and that is reported.
     let statuses = json!({"table": {"statuses": {"cancelled": []}}});
     world.store_changed(&operator, statuses).await;
     world.policy("all", json!({"onStale": "Cancel", "timeout": "1h"})).await;
@@ -224,13 +224,13 @@ async fn what_becomes_of_a_stale_execution_is_what_its_policy_says() {
     accepted(&world, &operator, "alert").await;
 }
 
-/// How long after its start an object says that its row is stale, in minutes.
+/// The minutes from the start to the deadline in the status.
 fn deadline(status: &jobexec_operator::api::JobExecutionStatus) -> Option<i64> {
     let (start, deadline) = (status.started_at.as_ref()?, status.deadline.as_ref()?);
     Some(deadline.0.duration_since(start.0).as_mins())
 }
 
-/// Applies an object as this person, who owns what is in it then.
+/// Applies an object as this field manager, which then owns its fields.
 async fn apply_as(world: &World, manager: &str, name: &str, object: Value) {
     let params = PatchParams::apply(manager).force();
     world.api::<JobExecution>().patch(name, &params, &Patch::Apply(object)).await.unwrap();
@@ -252,7 +252,7 @@ async fn a_deadline_is_moved_while_the_execution_runs_and_that_is_recorded() {
          FROM jobexec.events WHERE action = 'DeadlineMoved'";
     assert_eq!(world.one::<String>(moved).await, "1 SpecChanged JobExecution/e test");
 
-    // Said again, and written in another way, it adds nothing.
+    // The same content again, or written differently, adds nothing.
     world.execution("e", "1", json!({"extendBy": "2h"})).await;
     world.execution("e", "1", json!({"extendBy": "120m"})).await;
     let status = world.execution_until(&operator, "e", |s| s.observed_generation == Some(2)).await;
@@ -276,7 +276,7 @@ async fn a_deadline_is_moved_while_the_execution_runs_and_that_is_recorded() {
         "1 SpecChanged JobExecution/e test, 1 SpecChanged JobExecution/e alice"
     );
 
-    // Taken back, the deadline is where it was, which has passed.
+    // Without the extension, the deadline is back at the earlier time, which has passed.
     world.delete::<JobExecution>("e").await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
     assert!(world.one::<String>(moved).await.ends_with(", 1 SpecRemoved JobExecution/e"));
@@ -302,7 +302,7 @@ async fn a_deadline_is_moved_while_the_execution_runs_and_that_is_recorded() {
 async fn of_two_objects_for_one_row_the_older_counts() {
     let world = World::new("two").await;
     start(&world, 1, 1, "1 hour").await;
-    // The same age or older, and then the name.
+    // The same age or older, and then the name decides.
     world.execution("a", "1", json!({"timeout": "30h"})).await;
     world.execution("b", "1", json!({"extendBy": "10h"})).await;
     world.execution("silent", "1", json!({})).await;

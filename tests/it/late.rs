@@ -1,4 +1,4 @@
-//! Executions that were ended and had lived: their workers finish them after all.
+//! Executions that were ended while they were alive: their workers finish them later.
 
 use jobexec_operator::db::late;
 use serde_json::json;
@@ -24,7 +24,7 @@ async fn a_late_finish_is_recorded_told_and_counted_once() {
         ]}}))
         .await;
     world.until_true("SELECT count(*) = 4 FROM jobexec.events WHERE action = 'Failed'").await;
-    // The worker of 1 comes to its end, that of 2 says itself that it failed, 3 is run once more, and 4 stays as it is.
+    // The worker of 1 finishes, that of 2 itself records a failure, 3 runs once more, and 4 stays unchanged.
     world
         .sql(
             "UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 1; \
@@ -38,7 +38,7 @@ async fn a_late_finish_is_recorded_told_and_counted_once() {
         .await;
     assert!(record.starts_with("1: DeadlineExceeded, it was failed at 2"), "{record}");
     assert!(record.contains("and lived: its row says 'completed', ended at 2"), "{record}");
-    // Who was told that it failed is told that it did not.
+    // People who were notified of the failure are notified of the late finish.
     let told = "SELECT count(*) = 1 FROM jobexec.messages WHERE channel = 'failures' AND ended_at IS NOT NULL
                 AND message->'counts' @> '[{\"topic\": \"FinishedLate\", \"count\": 1}]'";
     world.until_true(told).await;
@@ -49,7 +49,7 @@ async fn a_late_finish_is_recorded_told_and_counted_once() {
         .find(|line| line.starts_with("jobexec_store_executions_finished_late_total{"))
         .unwrap();
     assert!(line.ends_with(" 1"), "{line}");
-    // It is told once: what is looked at next is another one.
+    // It is reported once: the next step examines other records.
     world.sql("UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 4").await;
     world
         .until_true(
@@ -65,7 +65,7 @@ async fn a_late_finish_is_recorded_told_and_counted_once() {
     assert_eq!((&stats[0]["finished_late"], &stats[0]["completed"]), (&json!(2), &json!(3)), "{stats}");
 }
 
-/// More records than one step looks at, the oldest of which is the one that counts.
+/// More records than one step examines; the oldest is the one that matters.
 #[tokio::test]
 async fn records_are_looked_at_in_steps() {
     let world = World::new("late-steps").await;
@@ -88,7 +88,7 @@ async fn records_are_looked_at_in_steps() {
     drop(operator);
 }
 
-/// While a walk through many records is under way, what was ended of late is seen at once.
+/// While a walk through many records is in progress, recently ended executions are found at once.
 #[tokio::test]
 async fn the_latest_records_are_looked_at_each_time() {
     let world = World::new("late-latest").await;
@@ -111,7 +111,7 @@ async fn the_latest_records_are_looked_at_each_time() {
     assert_eq!(next.before, Some(oldest + 400));
 }
 
-/// Records that were adopted are not in the order of time, and a row without a start says nothing of which run it is.
+/// Adopted records are not in order of time, and a row without a start does not show which run it is.
 #[tokio::test]
 async fn old_records_end_no_walk_and_rows_without_a_start_are_not_late() {
     let world = World::new("late-order").await;

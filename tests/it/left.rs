@@ -1,5 +1,5 @@
-//! The records that other tables, or other stores, have left for a table: what people granted in them ends nothing and is not lost,
-//! and what cannot be adopted is said and stops nothing.
+//! Records that other tables or stores have left for a table: the time that they granted ends no execution and is not
+//! lost, and records that cannot be adopted are reported and stop nothing.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use crate::support::{Operator, World, is, message};
 
 const ADOPT: &str = "jobexec.dev/adopt";
 
-/// The record of the last table is of nobody who is known: its table is gone, and another store had claimed it.
+/// Leaves a record of unknown ownership: its table is gone, and another store had claimed it.
 async fn of_another(world: &World) {
     rebuild(world).await;
     world.sql("DROP TABLE job_executions_old; UPDATE jobexec.stores SET uid = 'other'").await;
 }
 
-/// Waits until it is said that a record is left, and returns what is said of it.
+/// Waits until a left-over record is reported, and returns the message.
 async fn left(world: &World, operator: &Operator) -> String {
     let told =
         world.store_until(operator, |s| is(&s.conditions, "AuditAvailable", "False", "RecordsLeft")).await;
     message(&told.conditions, "AuditAvailable")
 }
 
-/// Waits until none is.
+/// Waits until no left-over record is reported.
 async fn settled(world: &World, operator: &Operator) {
     world.store_until(operator, |s| is(&s.conditions, "AuditAvailable", "True", "TablesPresent")).await;
 }
@@ -90,7 +90,7 @@ async fn a_table_that_was_entered_before_the_first_claim_keeps_what_people_grant
     let (world, operator) = granted("entered").await;
     operator.kill();
     rebuild(&world).await;
-    // As a command line did that does not refuse.
+    // As a command line did that does not refuse this.
     world
         .sql(
             "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) \
@@ -182,7 +182,7 @@ async fn what_was_granted_is_adopted_beside_what_an_object_says() {
     let (world, operator) = granted("beside").await;
     operator.kill();
     of_another(&world).await;
-    // What was computed of it is a timeout too.
+    // Its computed timeout counts too.
     world
         .sql(
             "INSERT INTO jobexec.figures SELECT store_id, 'uid', 'nightly', 1, now(), '[]' FROM jobexec.stores; \
@@ -237,7 +237,7 @@ async fn an_adoption_that_fails_is_told_and_stops_nothing() {
 
 #[tokio::test]
 async fn what_was_not_adopted_is_not_said_to_be() {
-    // Nobody has made the operator's tables.
+    // The operator's tables do not exist.
     let world = World::bare("unadopted").await;
     world.sql(TABLE).await;
     world.sql(&format!("GRANT SELECT, UPDATE ON job_executions TO {}", world.role)).await;
@@ -264,7 +264,7 @@ async fn a_record_whose_table_is_where_the_login_may_not_look_stays_and_stops_no
     let operator = world.operator();
     left(&world, &operator).await;
     world.annotate(ADOPT, "discard-1").await;
-    // What was done is not done again: what comes later nobody has asked for.
+    // A request is carried out only once: it does not cover later records.
     let told = |s: &jobexec_operator::api::ExecutionStoreStatus| {
         is(&s.conditions, "AuditAvailable", "False", "RecordsLeft")
             && is(&s.conditions, "Ready", "True", "Enforcing")
@@ -281,7 +281,7 @@ async fn a_record_whose_table_is_where_the_login_may_not_look_stays_and_stops_no
     );
 }
 
-/// The table is built again, and filled only once a store has claimed it.
+/// The table is built again, and filled only after a store has claimed it.
 #[tokio::test]
 async fn executions_that_come_into_a_claimed_table_keep_what_people_granted() {
     let (world, operator) = granted("filled").await;
@@ -298,7 +298,7 @@ async fn executions_that_come_into_a_claimed_table_keep_what_people_granted() {
     world.sql(&format!("INSERT INTO job_executions SELECT * FROM job_executions_old; {LATER}")).await;
     only_the_granted_one_lives(&world).await;
     operator.kill();
-    // The next claim finds it alive.
+    // The next claim finds the execution alive.
     let _operator = world.operator();
     let kept = "SELECT count(*) = 1 FROM jobexec.rules JOIN jobexec.stores USING (store_id) \
                 WHERE table_oid = 'job_executions'::regclass AND key = '1' AND extend_by = '48 hours'";
@@ -306,7 +306,7 @@ async fn executions_that_come_into_a_claimed_table_keep_what_people_granted() {
     assert_eq!(world.status(1).await, "running");
 }
 
-/// The record of the table as another store has left it that claimed it for a while.
+/// The record that another store left after it had claimed the table for a while.
 const CLAIMED_BEFORE: &str = "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name, watched_since) \
      VALUES ('jobexec.stores'::regclass, 'job_executions'::regclass, 'public', 'job_executions', now() - interval '1 day')";
 
@@ -377,7 +377,7 @@ async fn where_nothing_can_be_recorded_what_was_granted_to_a_table_of_the_name_h
     assert_eq!((world.status(1).await, world.status(2).await), ("running".into(), "running".into()));
 }
 
-/// The longer extension counts, a promise only for what is extended, and what an object said comes from the object.
+/// The longer extension counts, a promise counts only with an extension, and overrides of an object come from the object.
 #[tokio::test]
 async fn of_two_extensions_the_longer_one_is_adopted() {
     let (world, operator) = granted("longer").await;

@@ -1,4 +1,4 @@
-//! Tests on real parts: a kube-apiserver with RBAC, a Postgres, and the real binary under its own `ServiceAccount`.
+//! Tests with real parts: a kube-apiserver with RBAC, a Postgres, and the real binary under its own `ServiceAccount`.
 //! Each test has a namespace, a database and a database role of its own. Run them with `make test`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]

@@ -1,5 +1,5 @@
-//! Tables of which much was seen, on a server that gives a statement as little memory as there is: no list of all that was seen
-//! has to fit into that, else each row is held against the whole list.
+//! Tables with many observations, on a server that gives a statement as little memory as possible: no list of all
+//! observations may have to fit into that, or each row would be compared with the whole list.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use serde_json::json;
 
 use crate::support::World;
 
-/// So many that a list of them does not fit into 64 kB, and that a statement which holds each row against it takes minutes.
+/// So many that a list of them does not fit into 64 kB, and that a statement which compares each row with it takes
+/// minutes.
 const ROWS: i64 = 60_000;
 
 const TABLES: &str = "CREATE TABLE jobs (id bigint PRIMARY KEY, status text NOT NULL); \
@@ -50,7 +51,7 @@ async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
     }))
     .unwrap();
     let options = url::parse(&world.superuser(), None).unwrap().options([("work_mem", "64kB")]);
-    // The operator's own bound.
+    // The operator's own limit.
     let database = Database::connect(options, 3, Duration::from_secs(30)).await.unwrap();
     let layout = Layout::of(&spec);
     schema::apply(&database, &layout, None, &[]).await.unwrap();
@@ -82,7 +83,7 @@ async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
         world.one::<i64>(&format!("SELECT count(*) FROM jobexec.{what}")).await
     };
 
-    // Their jobs are seen unfinished, and then finished.
+    // Their jobs are observed unfinished, and then finished.
     evidence::update_jobs(&database, &judge).await.unwrap();
     assert_eq!(count("observations WHERE kind = 'JobUnfinished'").await, ROWS);
     world.sql("UPDATE jobs SET status = 'completed'; ANALYZE jobs").await;
@@ -105,7 +106,7 @@ async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
         .await;
     observations::update_paused(&database, &judge).await.unwrap();
     assert_eq!(count("observations WHERE kind = 'Paused' AND detail = 'Resumed'").await, ROWS);
-    // None has run for 24 hours, by its start or otherwise, and all begin again to be evidence.
+    // By their start, none has run for 24 hours; then all become stale.
     let deadlines = judge.with_evidence(false);
     let pulse = observe::pulse(&database, &deadlines, TimeDelta::hours(24)).await.unwrap();
     assert_eq!((pulse.stale, pulse.next_deadline.is_some()), (0, true));
@@ -117,7 +118,7 @@ async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
     let live = observe::live(&database, &judge).await.unwrap();
     assert_eq!((live.running, live.stale), (ROWS, ROWS));
 
-    // Half of them end, and of those it is forgotten.
+    // Half of them end, and their observations are deleted.
     world
         .sql("UPDATE job_executions SET status = 'completed' WHERE id % 2 = 0; ANALYZE job_executions")
         .await;

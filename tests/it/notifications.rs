@@ -1,5 +1,5 @@
-//! People are told of what happens: in one message for each of them, through crashes and outages, and never in the way of a
-//! deadline. How messages look and are sent is tested in `notify`.
+//! Notifications of events: one message for each recipient, despite crashes and outages, and without delaying a deadline.
+//! The tests in `notify` cover the content and the delivery of messages.
 
 use jobexec_operator::api::ExecutionStore;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::support::smtp::Sink;
 use crate::support::world::TABLE;
 use crate::support::{Operator, PATIENCE, World, is, message};
 
-/// Rows of job 1 that are stale, with ids from 1 on.
+/// Inserts stale rows of job 1, with ids from 1.
 async fn stale(world: &World, count: i64) {
     world
         .sql(&format!(
@@ -36,7 +36,7 @@ fn to(name: &str, hook: &Hook, on: &[&str]) -> Value {
     channel
 }
 
-/// `spec.notifications` that wait for nothing.
+/// `spec.notifications` without waiting times.
 fn notifications(channels: &[Value]) -> Value {
     json!({"notifications": {"groupWait": "0s", "groupInterval": "0s", "channels": channels}})
 }
@@ -45,7 +45,7 @@ fn body(request: &Request) -> Value {
     serde_json::from_slice(&request.body).unwrap()
 }
 
-/// Waits until an endpoint has been sent so many messages, and returns them.
+/// Waits until an endpoint has received this many messages, and returns them.
 async fn sent(hook: &Hook, count: usize) -> Vec<Value> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -58,7 +58,7 @@ async fn sent(hook: &Hook, count: usize) -> Vec<Value> {
     }
 }
 
-/// Nothing is left to be told.
+/// Waits until no event and no message is pending.
 async fn all_told(world: &World) {
     world
         .until_true(
@@ -93,7 +93,7 @@ async fn each_is_told_once_of_what_they_want_to_know() {
     for (id, job, age) in [(11, 2, "2 days"), (12, 3, "2 days"), (13, 4, "2 hours"), (14, 5, "2 days")] {
         run(&world, id, job, age).await;
     }
-    // Job 2 tells its own, job 3 nobody, and of job 5 it is only told.
+    // Job 2 has its own channel, job 3 none, and job 5 is only reported.
     let own = json!({"selector": {"jobIds": ["2"]}, "notifications": {"channels": [to("own", &hook, &["Failed"])]}});
     world.policy("two", own).await;
     world.policy("three", json!({"selector": {"jobIds": ["3"]}, "notifications": {"channels": []}})).await;
@@ -130,7 +130,7 @@ async fn each_is_told_once_of_what_they_want_to_know() {
     let delivered =
         metrics.lines().find(|l| l.starts_with(line) && l.contains("outcome=\"delivered\"")).unwrap();
     assert!(delivered.ends_with(&format!(" {}", told.len())), "{delivered}");
-    // When there is nothing left that runs for long, who knows of that is told so, once.
+    // When no execution runs for long any more, those who were notified of that get a message, once.
     world
         .sql("UPDATE job_executions SET status = 'completed', completed_at = now() WHERE status = 'running'")
         .await;
@@ -150,7 +150,7 @@ async fn ten_thousand_failures_are_one_message() {
     let hook = Hook::start(false, status("204 No Content")).await;
     stale(&world, 10_000).await;
     world.store(notifications(&[to("all", &hook, &["Failed"])])).await;
-    // The sweep is in several transactions, and one message is to tell of all.
+    // The sweep consists of several transactions, and one message should cover all of them.
     world
         .apply::<ExecutionStore>(
             "jobs",
@@ -181,7 +181,7 @@ async fn what_cannot_be_delivered_delays_nothing_and_is_delivered_later() {
     let channel = json!({"name": "chat", "webhook": {"urlSecretRef": {"name": "hook", "key": "url"}}});
     let operator = world.operator();
     world.store(notifications(&[channel])).await;
-    // While the first message hangs, and after it has failed, deadlines are met.
+    // Deadlines are met while the first message hangs and after it has failed.
     sent_to(&deaf, 1).await;
     run(&world, 2, 2, "2 days").await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
@@ -194,7 +194,7 @@ async fn what_cannot_be_delivered_delays_nothing_and_is_delivered_later() {
     let why = notifying(&world, &operator, "False", "HTTPStatus").await;
     assert!(why.len() < 1_000 && why.contains("500"), "{why}");
     assert!(!operator.log().contains("secret-path"), "the URL is a secret");
-    // A crash loses none of it, and it is the same message.
+    // A crash loses nothing, and the message stays the same.
     operator.kill();
     let well = Hook::start(true, status("200 OK")).await;
     world.secret("hook", json!({"url": well.base, "ca": well.certificate, "key": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"})).await;
@@ -220,7 +220,7 @@ async fn what_cannot_be_delivered_delays_nothing_and_is_delivered_later() {
     notifying(&world, &operator, "True", "Delivered").await;
 }
 
-/// Waits until an endpoint has been sent so many requests, whatever they hold.
+/// Waits until an endpoint has received this many requests, whatever their content.
 async fn sent_to(hook: &Hook, count: usize) {
     sent(hook, count).await;
 }
@@ -243,7 +243,7 @@ async fn what_nobody_takes_is_given_up_with_a_trace() {
     world.store(spec).await;
     let why = notifying(&world, &operator, "False", "Redirected").await;
     assert!(why.contains("1 messages wait"), "{why}");
-    // Its time passes at once.
+    // Its `giveUpAfter` passes at once.
     world.sql("UPDATE jobexec.messages SET created_at = created_at - interval '1 hour'").await;
     world
         .until_true("SELECT bool_and(outcome = 'GivenUp' AND error LIKE '%302%') FROM jobexec.messages")
@@ -255,7 +255,7 @@ async fn what_nobody_takes_is_given_up_with_a_trace() {
     let metrics = operator.metrics().await;
     let counted = |l: &&str| l.starts_with("jobexec_store_notifications_total{") && l.contains("given_up");
     assert!(metrics.lines().find(counted).unwrap().ends_with(" 1"), "{metrics}");
-    // Without channels there is nothing to be said, and nothing is kept for them.
+    // Without channels there is no condition, and nothing is stored for them.
     world.store_changed(&operator, json!({"notifications": null})).await;
     world.store_until(&operator, |s| s.conditions.iter().all(|c| c.type_ != "NotificationsDelivered")).await;
     world.until_true("SELECT NOT notifies FROM jobexec.stores").await;
@@ -319,7 +319,7 @@ async fn without_the_right_to_the_outbox_deadlines_are_met_and_that_is_told() {
     let why = notifying(&world, &operator, "False", "NotRecorded").await;
     assert!(why.contains("jobexec schema --apply --role"), "{why}");
     world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "True", "TablesPresent")).await;
-    // An operator that may not is brought up to it within a minute; a new one at once.
+    // An operator notices the new permission within a minute; a new one has it at once.
     world.sql(&format!("GRANT ALL ON jobexec.outbox TO {}", world.role)).await;
     operator.kill();
     let operator = world.operator();
@@ -349,7 +349,7 @@ async fn two_operators_tell_each_thing_in_one_message() {
     drop((one, two));
 }
 
-/// The mails that were sent, as recipient and content, once there are so many.
+/// The e-mails that were sent, as recipient and content, once there are this many.
 async fn mails(sink: &mut Sink, count: usize) -> Vec<(String, String)> {
     let mut mails = Vec::new();
     while mails.len() < count {
@@ -398,7 +398,7 @@ async fn owners_are_mailed_of_their_own_executions_and_administrators_of_all() {
     );
     assert!(mails[1].1.contains("4 executions failed"), "{}", mails[1].1);
     all_told(&world).await;
-    // An invalid address is never tried, and the message says so.
+    // An invalid address is never tried, and the message reports that.
     let error: String = world.one("SELECT error FROM jobexec.messages WHERE outcome = 'GivenUp'").await;
     assert!(error.contains("is not a valid mail address"), "{error}");
     notifying(&world, &operator, "False", "RecipientsRefused").await;
@@ -410,7 +410,7 @@ async fn run_of(world: &World, id: i64, owner: &str) {
     sqlx::query(insert).bind(id).bind(owner).execute(&world.pool).await.unwrap();
 }
 
-/// A store whose owners are mailed by way of this server.
+/// The spec of a store whose owners get e-mail through this server.
 fn mailing_owners(sink: &Sink) -> Value {
     json!({"table": {"columns": {"owner": "owner"}}, "notifications": {
         "groupWait": "0s", "groupInterval": "0s", "giveUpAfter": "1m",
@@ -419,7 +419,7 @@ fn mailing_owners(sink: &Sink) -> Value {
     }})
 }
 
-/// A world with that store, and so many owners to be told whom the server does not know.
+/// Creates a world with that store, and this many owners whom the server does not know.
 async fn with_owners_gone(test: &str, sink: &Sink, count: i64) -> World {
     let tables = format!("{TABLE}; ALTER TABLE job_executions ADD COLUMN owner text");
     let world = World::with(test, &tables, &mailing_owners(sink)).await;
@@ -436,7 +436,7 @@ async fn a_server_that_refuses_one_after_another_is_asked_slowly_and_nobody_is_g
         return;
     };
     let world = with_owners_gone("notified-gone", &sink, 16).await;
-    // All is older than giveUpAfter as soon as it is written.
+    // Every message is older than giveUpAfter as soon as it is written.
     let pool = world.pool.clone();
     let _aging = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
         let age = "UPDATE jobexec.messages SET created_at = created_at - interval '1 hour'
@@ -456,7 +456,7 @@ async fn a_server_that_refuses_one_after_another_is_asked_slowly_and_nobody_is_g
     };
     let many = refused(&mut sink, 8).await;
     run_of(&world, 17, "ada@example.org").await;
-    // After 1 s, and 2 s.
+    // After pauses of 1 s and 2 s.
     let pauses = refused(&mut sink, 5).await - many;
     assert!(pauses >= std::time::Duration::from_millis(2_900), "{pauses:?}");
     notifying(&world, &operator, "False", "RecipientsRefused").await;
@@ -501,7 +501,7 @@ async fn a_refusal_speaks_for_all_that_waits_for_the_recipient() {
     let mut spec = mailing_owners(&sink);
     spec["notifications"]["channels"][0]["email"]["to"] = json!(vec!["1@gone.example"; 8]);
     world.store(spec).await;
-    // Those that were under way at the same time.
+    // Attempts that were in progress at the same time.
     for _ in 0..4 {
         sink.next("recipient").await;
     }
@@ -524,7 +524,7 @@ async fn a_channel_that_is_corrected_is_tried_at_once() {
     let operator = world.operator_with(&OPEN);
     world.store(notifications(&[to("chat", &broken, &[])])).await;
     notifying(&world, &operator, "False", "HTTPStatus").await;
-    // It has been so for long.
+    // It has failed for long.
     world.until_true("SELECT bool_and(error IS NOT NULL) FROM jobexec.messages").await;
     world.sql("UPDATE jobexec.messages SET next_attempt_at = now() + interval '1 hour'").await;
     world.store_changed(&operator, notifications(&[to("chat", &well, &[])])).await;

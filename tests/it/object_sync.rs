@@ -1,5 +1,5 @@
-//! `JobExecution` objects made by the operator: which rows have one, what it says, how long it stays, and what people may
-//! do to it.
+//! `JobExecution` objects that the operator creates: which rows have one, its content, how long it stays, and the changes
+//! that users may make.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -41,7 +41,7 @@ async fn names(world: &World) -> BTreeSet<String> {
     all.iter().map(ResourceExt::name_any).collect()
 }
 
-/// Waits until these objects are there and no others.
+/// Waits until exactly these objects exist.
 async fn names_until(world: &World, operator: &Operator, wanted: &[&str]) {
     let wanted: BTreeSet<String> = wanted.iter().map(|&name| name.to_owned()).collect();
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -167,7 +167,7 @@ async fn beyond_the_limit_the_stale_and_the_longest_running_are_kept() {
     world.sql("INSERT INTO job_executions VALUES (5, 8, 1, 'running', now() - interval '10 minutes')").await;
     let alert = json!({"selector": {"jobIds": ["8"]}, "timeout": "5m", "onStale": "AlertOnly"});
     world.policy("alert", alert).await;
-    // Made by a person, so that it stays whatever the limit is.
+    // Created by a user, so that it stays whatever the limit is.
     world.execution("mine", "4", json!({})).await;
     let operator = world.operator();
     world.store(objects(&json!({"limit": 2}))).await;
@@ -181,7 +181,7 @@ async fn beyond_the_limit_the_stale_and_the_longest_running_are_kept() {
         }
     };
     world.store_until(&operator, limited(3, 2)).await;
-    // A person asks something of one that would not be kept when others come first.
+    // A user overrides one that would not be kept when others come first.
     patch(&world, "jobs-1", json!({"timeout": "30h"})).await.unwrap();
     world.execution_until(&operator, "jobs-1", |s| s.timeout.as_deref() == Some("30h")).await;
     world.sql("INSERT INTO job_executions VALUES (6, 8, 2, 'running', now() - interval '9 minutes')").await;
@@ -192,7 +192,7 @@ async fn beyond_the_limit_the_stale_and_the_longest_running_are_kept() {
     names_until(&world, &operator, &["jobs-1", "jobs-2", "jobs-5", "jobs-6", "mine"]).await;
 
     world.store(json!({"executionObjects": {"enabled": false}})).await;
-    // What a person asks for is kept while it counts.
+    // Objects with overrides stay while these apply.
     names_until(&world, &operator, &["jobs-1", "mine"]).await;
     finish(&world, 1, "completed").await;
     names_until(&world, &operator, &["mine"]).await;
@@ -208,7 +208,7 @@ async fn an_object_of_a_person_is_used_and_never_deleted() {
     world.store(objects(&json!({"finishedTTL": "1s"}))).await;
     names_until(&world, &operator, &["mine", "jobs-2"]).await;
     world.execution_until(&operator, "mine", |s| s.phase == Some(Phase::Running)).await;
-    // The operator's own gives way.
+    // The operator's own object is removed.
     world.execution("later", "2", json!({})).await;
     names_until(&world, &operator, &["mine", "later"]).await;
     let labelled = kubectl(&world, &["get", "jexec", "-o", "name", "-l", "jobexec.dev/phase=running"]);
@@ -227,7 +227,8 @@ async fn an_object_of_a_person_is_used_and_never_deleted() {
     tokio::time::timeout(PATIENCE, waited).await.unwrap().unwrap();
     assert!(world.api::<JobExecution>().get("mine").await.unwrap().owner_references().is_empty());
 
-    // With the store go its own objects, by garbage collection; those of people say so, and nothing holds them.
+    // The garbage collector deletes the operator's objects with the store; those of users report its absence, and nothing
+    // holds them.
     start(&world, 3, "1 minute").await;
     world.execution_until(&operator, "jobs-3", |s| s.phase == Some(Phase::Running)).await;
     let uid = world.api::<JobExecution>().get("jobs-3").await.unwrap().uid().unwrap();
@@ -272,7 +273,7 @@ async fn what_is_done_to_an_object_or_a_row_by_hand_is_put_right() {
     let waited = tokio::time::timeout(PATIENCE, await_condition(api.clone(), "jobs-2", right)).await;
     assert!(waited.is_ok(), "{:#?}\n{}", api.get("jobs-2").await, operator.log());
 
-    // The row is gone; then its id is used again, and what was asked of the first one is not asked of the second.
+    // The row is gone; then its id is used again, and the request for the first execution does not apply to the second.
     world.execution_until(&operator, "jobs-3", |s| s.phase == Some(Phase::Running)).await;
     patch(&world, "jobs-3", json!({"timeout": "1h"})).await.unwrap();
     world.execution_until(&operator, "jobs-3", |s| s.timeout.as_deref() == Some("1h")).await;
@@ -322,7 +323,7 @@ async fn an_execution_is_cancelled_once_when_a_person_asks() {
         .await;
     assert_eq!(told.phase, Some(Phase::Completed));
 
-    // A worker that is about to finish wins, whoever asks.
+    // A worker that is about to finish wins over any request.
     let mut worker = world.pool.begin().await.unwrap();
     sqlx::query("UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 4")
         .execute(&mut *worker)
@@ -337,7 +338,7 @@ async fn an_execution_is_cancelled_once_when_a_person_asks() {
         .await;
     assert_eq!(world.status(4).await, "completed");
 
-    // Nor does a second execution with the id of one that was cancelled suffer for it.
+    // A second execution with the id of a cancelled one is not cancelled either.
     world.sql("UPDATE job_executions SET status = 'running', started_at = now(), completed_at = NULL WHERE id = 2").await;
     let told = world
         .execution_until(&operator, "waits", |s| is(&s.conditions, "Accepted", "False", "ExecutionReused"))
@@ -346,7 +347,7 @@ async fn an_execution_is_cancelled_once_when_a_person_asks() {
     world.request_sweep(&operator).await;
     assert_eq!(world.status(2).await, "running");
 
-    // Nor once the object was refused and can be used again: it remembers that its cancel was done.
+    // Nor after the object was refused and can be used again: the status remembers that the cancel was carried out.
     let statuses = world.api::<JobExecution>();
     let heavy = json!({"status": {"jobId": "x".repeat(200_000)}});
     statuses.patch_status("waits", &PatchParams::default(), &Patch::Merge(heavy)).await.unwrap();
@@ -371,7 +372,7 @@ async fn an_execution_is_cancelled_once_when_a_person_asks() {
     );
 }
 
-/// Takes back that an execution is to be cancelled, and waits until that was seen.
+/// Withdraws the request to cancel an execution, and waits until that was observed.
 async fn take_back(world: &World, operator: &Operator, name: &str) {
     patch(world, name, json!({"cancel": false})).await.unwrap();
     world.execution_until(operator, name, |s| s.conditions.iter().all(|c| c.type_ != "Accepted")).await;
@@ -389,7 +390,7 @@ async fn what_was_asked_while_the_store_observed_is_not_carried_out_later() {
     let told = world.execution_until(&operator, "asked", observing).await;
     assert!(message(&told.conditions, "Accepted").contains("not carried out later"), "{told:#?}");
     world.store(json!({"mode": "Enforce"})).await;
-    // Another change of the object does not ask for it anew.
+    // Another change of the object does not repeat the request.
     patch(&world, "asked", json!({"extendBy": "1h"})).await.unwrap();
     world.execution("later", "2", json!({"cancel": true})).await;
     world.execution_until(&operator, "later", |s| s.phase == Some(Phase::Cancelled)).await;
@@ -439,7 +440,7 @@ async fn ids_of_any_kind_have_objects() {
          status text NOT NULL, started_at timestamptz, completed_at timestamptz, kind text)";
     let spec = json!({"table": {"columns": {"jobType": "kind"}}, "executionObjects": {"enabled": true}});
     let world = World::with("anyid", table, &spec).await;
-    // A longer one would be left alone.
+    // A longer id would be skipped.
     let (long, longer) = ("l".repeat(1_000), "l".repeat(10_000));
     for id in ["Über/ß <b>", "", &long, "abc"] {
         sqlx::query("INSERT INTO job_executions VALUES ($1, $2, 1, 'running', now(), NULL, 'a b')")
@@ -449,7 +450,7 @@ async fn ids_of_any_kind_have_objects() {
             .await
             .unwrap();
     }
-    // The name of the object of `abc`, for another row.
+    // The name for the object of `abc`, taken for another row.
     world.execution("jobs-xba7816bf8f01cfea4141", "xyz", json!({})).await;
     let operator = world.operator();
     world.store(spec).await;
@@ -474,7 +475,7 @@ async fn an_integer_id_whose_name_is_taken_has_another_name() {
     let world = World::new("taken").await;
     start(&world, 1, "1 minute").await;
     let operator = world.operator();
-    // Of another store, so that this one does not know it.
+    // It belongs to another store, so that this one does not know it.
     let mut other = World::execution_with("jobs-1", "7", json!({}));
     other["spec"]["storeRef"]["name"] = "elsewhere".into();
     world

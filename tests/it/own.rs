@@ -1,5 +1,4 @@
-//! Faults of the operator's own tables: they are no execution's, keep nothing from being done, and are told with what
-//! mends them.
+//! Faults of the operator's own tables: they affect no execution, prevent no action, and are reported with their remedy.
 
 use std::process::Command;
 
@@ -18,12 +17,12 @@ fn refuses(status: &ExecutionStoreStatus, reason: &str) -> bool {
         && is(&status.conditions, "AuditAvailable", "False", reason)
 }
 
-/// A row that began so long ago.
+/// A row that began this long ago.
 fn running(id: i64, age: &str) -> String {
     format!("INSERT INTO job_executions VALUES ({id}, 1, {id}, 'running', now() - interval '{age}')")
 }
 
-/// So many records of the store are there, and the sequences begin anew, as logical replication leaves them.
+/// Inserts this many records of the store, and resets the sequences, as logical replication leaves them.
 async fn moved(world: &World, records: i64) {
     world
         .sql(&format!(
@@ -36,7 +35,7 @@ async fn moved(world: &World, records: i64) {
         .await;
 }
 
-/// What the condition says to run.
+/// The statement that the condition recommends.
 fn remedy(status: &ExecutionStoreStatus) -> String {
     let text = message(&status.conditions, "AuditAvailable");
     text.split('`').nth(1).unwrap_or_else(|| panic!("no statement in {text:?}")).to_owned()
@@ -56,10 +55,10 @@ async fn a_sequence_that_is_behind_keeps_no_execution_from_being_ended() {
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
     let text = message(&told.conditions, "AuditAvailable");
     assert!(text.contains("executions are ended all the same") && text.contains("jobexec.events"), "{text}");
-    // The only word of it is for Kubernetes.
+    // An Event is the only report of it.
     world.event_until(&operator, "jobs", "StaleExecutionsFailed").await;
 
-    // What people ask comes in force and is done, without a record too.
+    // Requests take effect and are carried out, even without a record.
     world.sql(&running(2, "30 hours")).await;
     world.execution("called-off", "3", json!({"timeout": "48h", "cancel": true})).await;
     world.sql(&running(3, "1 hour")).await;
@@ -95,7 +94,7 @@ async fn a_record_that_is_refused_is_no_fault_of_the_execution() {
     let operator = world.operator();
     world.store(json!({})).await;
     world.store_until(&operator, records).await;
-    // The first names the table in the error, the second does not.
+    // The error of the first one names the table, that of the second does not.
     let restrictions = [
         ("ADD CONSTRAINT shut CHECK (event_id < 0) NOT VALID", "DROP CONSTRAINT shut"),
         (
@@ -105,7 +104,7 @@ async fn a_record_that_is_refused_is_no_fault_of_the_execution() {
     ];
     for (id, (shut, open)) in (10..).step_by(10).zip(restrictions) {
         world.sql(&format!("ALTER TABLE jobexec.events {shut}")).await;
-        // With the second restriction one record is left.
+        // The second restriction still allows one record.
         for row in [id, id + 1] {
             world.sql(&running(row, "2 days")).await;
             world.until_true(&format!("SELECT status = 'failed' FROM job_executions WHERE id = {row}")).await;
@@ -142,7 +141,7 @@ async fn a_table_gets_the_first_number_that_is_free() {
 #[tokio::test]
 async fn a_person_is_told_what_was_done_without_a_record() {
     let world = World::new("bare-hand").await;
-    // With the rights of the operator's role and no more.
+    // With exactly the permissions of the operator's role.
     let args = |command: &[&'static str]| {
         let mut jobexec = Command::new(env!("CARGO_BIN_EXE_jobexec"));
         let output = jobexec

@@ -1,4 +1,4 @@
-//! Executions that are paused, and rows that are none of the operator's business.
+//! Paused executions, and rows that the operator must ignore.
 
 use jobexec_operator::api::{JobExecution, Phase};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ async fn look(world: &World, operator: &Operator) {
     world.request_sweep(operator).await;
 }
 
-/// What is seen of pauses of execution 1, once it is this.
+/// Waits until the observation of pauses of execution 1 is like this.
 async fn until_seen(world: &World, what: &str) {
     let seen = "SELECT FROM jobexec.observations WHERE kind = 'Paused' AND execution_id = '1'";
     world.until_true(&format!("SELECT EXISTS ({seen} AND {what})")).await;
@@ -53,7 +53,7 @@ async fn the_time_for_which_an_execution_was_seen_paused_does_not_count() {
     );
     assert!(run(&["extend", "1", "--by", "1h"]).contains("execution 1 is extended by 1h"));
 
-    // It runs again after 70 hours, while no operator is there that could see it.
+    // It runs again after 70 hours, while no operator runs that could observe it.
     operator.kill();
     world.sql("UPDATE jobexec.observations SET since = now() - interval '70 hours'").await;
     world.sql("UPDATE job_executions SET status = 'running' WHERE id = 1").await;
@@ -64,14 +64,14 @@ async fn the_time_for_which_an_execution_was_seen_paused_does_not_count() {
     let text = run(&["explain", "1"]);
     assert!(text.contains("later by 70h") && text.contains("for which it was paused"), "{text}");
 
-    // What was seen adds up.
+    // The observed pauses add up.
     world.sql("UPDATE job_executions SET status = 'paused' WHERE id = 1").await;
     until_seen(&world, "detail IS NULL AND total > '70 hours'").await;
     world.sql("UPDATE jobexec.observations SET since = now() - interval '10 minutes'").await;
     world.sql("UPDATE job_executions SET status = 'running' WHERE id = 1").await;
     until_seen(&world, "detail = 'Resumed' AND total BETWEEN '70 hours 10 minutes' AND '71 hours'").await;
 
-    // The rest counts: 25 hours with the extension.
+    // The remaining time counts: 25 hours with the extension.
     world.sql("UPDATE jobexec.observations SET total = interval '46 hours'").await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
     world.until_true("SELECT count(*) = 0 FROM jobexec.observations").await;
@@ -106,7 +106,7 @@ async fn an_execution_that_runs_again_gets_time_for_its_first_heartbeat() {
         "heartbeatTimeout": "1h", "singleActiveExecution": {"gracePeriod": "5m"}});
     let world = World::bare("pausedbeat").await;
     world.sql(&format!("{TABLE}; ALTER TABLE job_executions ADD beat timestamptz")).await;
-    // The second one of its job ran while the first one was paused, which its last heartbeat does not know.
+    // The second execution of its job ran while the first one was paused, which its last heartbeat does not reflect.
     world
         .sql(
             "INSERT INTO job_executions VALUES \
@@ -119,7 +119,7 @@ async fn an_execution_that_runs_again_gets_time_for_its_first_heartbeat() {
     let operator = world.operator();
     world.store(spec).await;
     until_seen(&world, "detail IS NULL").await;
-    // In order: sessions that break off would have lost heartbeats held.
+    // Stopped in order: lost sessions would hold lost heartbeats.
     assert!(operator.stop().success());
     world.sql("UPDATE jobexec.stores SET watched_since = now() - interval '1 day', seen_at = now()").await;
     world.sql("UPDATE job_executions SET status = 'running' WHERE id = 1").await;
@@ -128,7 +128,7 @@ async fn an_execution_that_runs_again_gets_time_for_its_first_heartbeat() {
     until_seen(&world, "detail = 'Resumed'").await;
     look(&world, &operator).await;
     assert_eq!(world.status(1).await, "running");
-    // It has had its hold too, if sessions of others on this server were lost meanwhile.
+    // It has had its hold too, if other sessions on this server were lost meanwhile.
     world
         .sql(
             "UPDATE jobexec.stores SET heartbeats_held = ARRAY[now() - interval '90 minutes']; \

@@ -1,4 +1,4 @@
-//! `ExecutionPolicy` objects: which one counts, and how soon.
+//! `ExecutionPolicy` objects: their precedence, and how soon they take effect.
 
 use jobexec_operator::api::{ExecutionPolicy, ExecutionStore, JobExecution};
 use kube::api::DeleteParams;
@@ -15,7 +15,7 @@ fn typed() -> Value {
     json!({"table": {"columns": {"jobType": "kind"}}})
 }
 
-/// Starts a row that runs for so long.
+/// Starts a row that has run for this long.
 async fn start(world: &World, id: i64, job: i64, kind: &str, age: &str) {
     world
         .sql(&format!(
@@ -29,20 +29,20 @@ async fn accepted(world: &World, operator: &Operator, name: &str) {
     world.policy_until(operator, name, |s| is(&s.conditions, "Accepted", "True", "EffectiveRules")).await;
 }
 
-/// Each row that was ended, with the object that its timeout is from.
+/// Each ended row, with the source of its timeout.
 const ENDED: &str = "SELECT COALESCE(string_agg(execution_id || ' ' || source, ', ' ORDER BY execution_id::bigint), '') \
      FROM jobexec.events WHERE action = 'Failed'";
 
 #[tokio::test]
 async fn the_most_specific_timeout_counts() {
     let world = World::with("specific", TYPED, &typed()).await;
-    // The more specific the longer, so that a row that lives to its own timeout has outlived all others. Of each pair
-    // one is just past its timeout and one is not yet.
+    // A more specific timeout is longer, so that a row that reaches its own timeout has exceeded all others. Of each
+    // pair, one row is just past its timeout and one is not yet.
     for (id, job, kind, hours) in [(1, 1, "a", 20), (3, 1, "a", 16), (5, 2, "a", 12), (7, 3, "b", 8)] {
         start(&world, id, job, kind, &format!("{hours} hours 1 minute")).await;
         start(&world, id + 1, job, kind, &format!("{hours} hours -10 minutes")).await;
     }
-    // No type at all, which must not keep it from the policy for all.
+    // No type at all, which must not exclude it from the policy for all.
     start(&world, 9, 3, "b", "7 hours").await;
     world.sql("UPDATE job_executions SET kind = NULL WHERE id = 9").await;
     for id in ["1", "2"] {
@@ -71,7 +71,7 @@ async fn the_most_specific_timeout_counts() {
         assert!(is(&status.conditions, "StoreFound", "True", "StoreFound"));
     }
 
-    // A policy that goes leaves its executions to the next one, at once though nobody polls.
+    // A deleted policy leaves its executions to the next one, at once although there is no poll.
     world.delete::<ExecutionPolicy>("job").await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 4").await;
     world.delete::<JobExecution>("own-2").await;
@@ -102,7 +102,7 @@ async fn a_type_that_only_the_table_of_jobs_knows_selects() {
     let operator = world.operator();
     world.store_until(&operator, |s| s.last_sweep.is_some()).await;
     assert_eq!(world.one::<String>(ENDED).await, "2 ExecutionPolicy/hourly");
-    // And the other way round: the longer timeout of the type keeps its executions.
+    // The other way round: the longer timeout of the type protects its executions.
     world.policy("nightly", json!({"timeout": "99h", "selector": {"jobTypes": ["nightly"]}})).await;
     world.policy("all", json!({"timeout": "1h"})).await;
     world.until_true("SELECT count(*) = 3 FROM job_executions WHERE status = 'failed'").await;
@@ -116,10 +116,10 @@ async fn each_field_counts_for_itself() {
         json!({"table": {"columns": {"jobType": "kind", "heartbeatAt": "beat"}}, "pollInterval": "1s"});
     let world =
         World::with("fields", &TYPED.replace("kind text", "kind text, beat timestamptz"), &spec).await;
-    // Past its timeout, and within the grace of another policy.
+    // Past its timeout, and within the grace period of another policy.
     start(&world, 1, 1, "a", "70 minutes").await;
     start(&world, 2, 1, "a", "100 minutes").await;
-    // Its heartbeat is lost by a third one.
+    // A third policy makes its heartbeat lost.
     start(&world, 3, 1, "a", "10 minutes").await;
     world.sql("UPDATE job_executions SET beat = now() - interval '9 minutes' WHERE id = 3").await;
     world.policy("timeout", json!({"timeout": "1h", "selector": {"jobIds": ["1"]}})).await;
@@ -150,7 +150,7 @@ async fn of_equals_the_older_counts_and_then_the_name() {
     let made = |policy: ExecutionPolicy| policy.metadata.creation_timestamp.unwrap().0;
     // The older one has the name that comes last.
     let old = made(world.policy("z-old", json!({"timeout": "90h", "selector": both})).await);
-    // Times of creation have whole seconds.
+    // Times of creation are whole seconds.
     let younger = loop {
         let spec = json!({"timeout": "1h", "gracePeriod": "1h", "selector": {"jobIds": ["1", "3"]}});
         let at = made(world.policy("a-young", spec).await);
@@ -171,12 +171,12 @@ async fn of_equals_the_older_counts_and_then_the_name() {
         "{text}"
     );
     accepted(&world, &operator, "z-old").await;
-    // What is in no conflict is in force: job 3's timeout with its grace, and job 1's grace.
+    // Fields without a conflict are in effect: job 3's timeout with its grace, and job 1's grace.
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 3").await;
     world.until_true("SELECT grace_source = 'ExecutionPolicy/a-young' FROM jobexec.rules WHERE scope = 'job' AND key = '1'").await;
     assert_eq!((world.status(1).await, world.status(2).await), ("running".into(), "running".into()));
 
-    // Between equals of one age the name decides; made again and again until two are of one age.
+    // Of two with the same age, the name decides; they are created again until two have the same age.
     loop {
         let first =
             made(world.policy("b", json!({"onStale": "AlertOnly", "selector": {"jobIds": ["2"]}})).await);
@@ -194,7 +194,7 @@ async fn of_equals_the_older_counts_and_then_the_name() {
     assert!(text.contains("ExecutionPolicy a ") && text.contains("onStale counts for \"2\""), "{text}");
     accepted(&world, &operator, "a").await;
 
-    // The winner gone, the other one's timeout counts at once.
+    // Without the winner, the timeout of the other one takes effect at once.
     world.delete::<ExecutionPolicy>("z-old").await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
     accepted(&world, &operator, "a-young").await;
@@ -289,7 +289,7 @@ async fn what_a_store_cannot_do_stops_nothing_else() {
     assert_eq!(world.one::<String>(ENDED).await, "1 ExecutionPolicy/bad-id, 2 ExecutionPolicy/some-types");
     assert_eq!(world.status(3).await, "running", "a selector of which nothing is left does not select all");
 
-    // Mended without a restart.
+    // Fixed without a restart.
     world.sql("ALTER TABLE job_executions ADD kind text; UPDATE job_executions SET kind = 'a'").await;
     world.sql(&format!("GRANT SELECT (kind) ON job_executions TO {}", world.role)).await;
     world.apply::<ExecutionStore>("jobs", World::store_with("jobs", typed())).await.unwrap();

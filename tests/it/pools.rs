@@ -1,4 +1,5 @@
-//! Stores that log in alike share their connections, and nothing else: what goes wrong with one of them is its own affair.
+//! Stores with the same login share their connections, and nothing else: a problem of one of them does not affect the
+//! others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::{World, is};
 
-/// How many stores share a database.
+/// The number of stores that share a database.
 const STORES: usize = 40;
 
 impl World {
@@ -22,7 +23,7 @@ impl World {
         format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", self.role)
     }
 
-    /// Looks again and again how many connections the operator's role has.
+    /// Polls the number of connections of the operator's role.
     fn most_connections(self: &Arc<Self>) -> (Arc<AtomicI64>, AbortOnDropHandle<()>) {
         let (most, world) = (Arc::new(AtomicI64::new(0)), self.clone());
         let kept = most.clone();
@@ -49,7 +50,7 @@ async fn forty_stores_of_one_database_take_three_connections_and_one_to_listen()
         }
     }
     world.overdue(STORES, 1).await;
-    // The triggers came after the stores, so that the operator is told to look what there is now.
+    // The triggers were created after the stores, so the operator is made to validate again.
     for n in 0..STORES {
         let change = json!({"pollInterval": "1h", "sweepInterval": "2h", "table": {"name": format!("t{n}")}});
         let name = format!("s{n}");
@@ -64,12 +65,12 @@ async fn forty_stores_of_one_database_take_three_connections_and_one_to_listen()
     for n in 0..STORES {
         world.store_named_until(&operator, &format!("s{n}"), |s| s.last_sweep.is_some()).await;
     }
-    // It is told of by the one connection that listens: nobody polls.
+    // The one connection that listens reports it: there is no poll.
     world.overdue(STORES, 2).await;
     world.until_failed(STORES, 2).await;
     assert!(most.load(Ordering::Relaxed) <= 4, "{most:?} connections");
 
-    // What breaks breaks for all of them, and all of them go on, on no more connections than before.
+    // A lost connection affects all of them, and all of them continue, on no more connections than before.
     world.terminate().await;
     world.until_true(&listening).await;
     world.overdue(STORES, 3).await;
@@ -106,7 +107,7 @@ async fn what_goes_wrong_with_one_store_leaves_the_others_on_their_connections()
         .await;
     assert_eq!(usize::try_from(there).unwrap(), pids.len(), "connections of the others were closed");
 
-    // A password that is right again brings it back to them.
+    // With the right password, they share the connections again.
     world.secret("wrong", json!({"uri": world.url("right/password")})).await;
     world.store_named_until(&operator, "s0", |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     world.until_true(&format!("SELECT ({}) <= 3", world.connections())).await;
@@ -130,7 +131,7 @@ async fn tables_that_are_locked_hold_up_no_deadline_of_others() {
     let waiting =
         format!("FROM pg_stat_activity WHERE usename = '{}' AND wait_event_type = 'Lock'", world.role);
     world.until_true(&format!("SELECT count(*) > 0 {waiting}")).await;
-    // Each is due a moment after it is there, and is ended although the lock is never let go.
+    // Each is due a moment after it is inserted, and is ended although the lock is never released.
     for id in 1..6 {
         for table in ["t1", "t2"] {
             world
@@ -168,7 +169,7 @@ async fn a_store_never_takes_the_last_connection_that_others_share() {
     let theirs = other.read().await.unwrap();
     assert!(other.read().now_or_never().is_none(), "there are three");
 
-    // Who leaves disturbs nobody, and his work is at its end.
+    // A store that leaves disturbs no other, and its own work ends.
     drop((held, theirs));
     other.close().await;
     let refused = other.read().await.map_err(DbError::from);
@@ -176,7 +177,7 @@ async fn a_store_never_takes_the_last_connection_that_others_share() {
     let alone = [one.read().await.unwrap(), one.read().await.unwrap(), one.read().await.unwrap()];
     drop(alone);
 
-    // Connections that are no good are replaced for all, once.
+    // Unusable connections are replaced for all, once.
     let third = open().await;
     third.read().await.unwrap().commit().await.unwrap();
     one.renew();
@@ -185,7 +186,7 @@ async fn a_store_never_takes_the_last_connection_that_others_share() {
     third.renew();
     assert_eq!(third.use_of_pool().0, 1, "what it says is about the old ones");
 
-    // One that asks for more gets more, for all of them.
+    // A store that asks for more connections gets more, for all of them.
     let large = Database::shared(&pools, &login, 5, Duration::from_secs(30)).await.unwrap();
     assert_eq!((large.connections(), one.connections(), one.use_of_pool().2), (4, 3, 5));
     for database in [&one, &third, &large] {

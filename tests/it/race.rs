@@ -10,13 +10,13 @@ use tokio::time::Instant;
 
 use crate::support::{World, is};
 
-/// Rows come in groups; those of one group have their deadline in the same second.
+/// Rows come in groups with the same deadline, to the second.
 const GROUPS: usize = 25;
 const GROUP: i64 = 8_000;
 const ROWS: i64 = 200_000;
 const WORKERS: usize = 20;
 
-/// Workers begin with a group so long before its deadline, so that some are finished in time and some are not.
+/// Workers begin with a group this long before its deadline, so that some rows are finished in time and some are not.
 const LEAD: Duration = Duration::from_millis(200);
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn no_completion_is_ever_overwritten() {
     let operator = world.operator();
     world.store(json!({"defaultTimeout": "24h"})).await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
-    // Now that all is in place, the first deadline comes in three seconds.
+    // Now that everything is ready, the first deadline comes in three seconds.
     let timeout: i64 = world
         .one(&format!("SELECT ceil(extract(epoch FROM clock_timestamp() - '{base}') + 3)::bigint"))
         .await;
@@ -42,7 +42,7 @@ async fn no_completion_is_ever_overwritten() {
     let first = Instant::now() + Duration::from_secs_f64(world.one(&until_first).await);
     world.store(json!({"defaultTimeout": format!("{timeout}s")})).await;
 
-    // Each worker finishes the next row of the group whose turn it is, as fast as it can, and keeps what it was told.
+    // Each worker finishes the next row of the current group as fast as it can, and remembers the response.
     let pool = PgPoolOptions::new().max_connections(20).connect(&world.superuser()).await.unwrap();
     let next: Arc<[AtomicI64; GROUPS]> = Arc::new(std::array::from_fn(|_| AtomicI64::new(0)));
     let workers = (0..WORKERS).map(|_| {

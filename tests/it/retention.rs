@@ -1,4 +1,4 @@
-//! Old records of what was done are forgotten, but not those of what still runs.
+//! Old records are deleted, except for those of executions that still run.
 
 use chrono::TimeDelta;
 use jobexec_operator::db::retention::{BATCH, Pruned, prune};
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::World;
 
-/// The database with the rights of the operator's role, and its table.
+/// Opens the database with the permissions of the operator's role, and validates its table.
 async fn open(world: &World) -> (Database, Mapping) {
     let options: sqlx::postgres::PgConnectOptions = world.url("right/password").parse().unwrap();
     let database = Database::connect(options, 1, std::time::Duration::from_secs(30)).await.unwrap();
@@ -22,7 +22,7 @@ const STORES: &str = "INSERT INTO jobexec.stores (registry, table_oid, table_sch
                       VALUES ('jobexec.stores'::regclass, 'job_executions'::regclass, 'public', 'job_executions', 'a'), \
                       ('jobexec.stores'::regclass, 1, 'public', 'others', 'b'), ('jobexec.stores'::regclass, 2, 'public', 'left', NULL)";
 
-/// Records of store 1: so many, so old, of a row that is not there.
+/// Inserts this many records of store 1 with this age, for a row that does not exist.
 async fn records(world: &World, count: i64, age: &str) {
     world
         .sql(&format!(
@@ -56,13 +56,14 @@ async fn old_records_go_but_for_those_of_running_executions_and_of_others() {
     let left = "SELECT string_agg(note, ', ' ORDER BY event_id) FROM jobexec.events";
     assert_eq!(prune(&database, &mapping, 1, KEEP, 0).await.unwrap(), Pruned::All);
     assert_eq!(world.one::<String>(left).await, "runs, runs, young, of another, of nobody");
-    // Once it has ended they go too. A store that forgets soon has nobody else's records forgotten as soon.
+    // Once it has ended, its records are deleted too. A short retention of one store does not affect the records of
+    // another.
     world.sql("UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 2").await;
     assert_eq!(prune(&database, &mapping, 1, TimeDelta::days(1), 0).await.unwrap(), Pruned::All);
     assert_eq!(world.one::<String>(left).await, "of another, of nobody");
 }
 
-/// A sweep of this store that began so long ago, and whether it was announced.
+/// Inserts a sweep of this store that began this long ago, and whether it was announced.
 async fn swept(world: &World, store: i32, age: &str, announced: &str) {
     world
         .sql(&format!(
@@ -99,7 +100,7 @@ async fn no_statement_is_about_more_than_a_piece() {
     let world = World::new("pieces").await;
     world.sql(STORES).await;
     records(&world, BATCH, "91 days").await;
-    // One that a wrong clock has dated, and then those that are young.
+    // One with a wrong date, and then young ones.
     records(&world, 1, "-1 days").await;
     records(&world, BATCH, "91 days").await;
     records(&world, BATCH, "1 day").await;

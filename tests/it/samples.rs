@@ -1,4 +1,4 @@
-//! Health over time.
+//! Counts over time.
 
 use chrono::TimeDelta;
 use jobexec_operator::db::observe::{self, Live};
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{PATIENCE, World, is};
 
-/// What runs, at a moment that does not matter.
+/// Counts of running executions, at an arbitrary moment.
 fn live(running: i64) -> Live {
     let now = chrono::Utc::now();
     Live {
@@ -33,7 +33,7 @@ async fn a_sample_a_minute_tells_what_was_ended_since_the_one_before() {
     let database = Database::connect(options, 1, std::time::Duration::from_secs(30)).await.unwrap();
     let event = "INSERT INTO jobexec.events (at, store_id, execution_id, action, reason, source) \
                  SELECT date_trunc('minute', now()) - $ago$::interval, 1, 'x', '$action$', 'r', 's'";
-    // Two within the 5 minutes since the sample before, others before it, to come, or of another kind.
+    // Two within the 5 minutes since the last sample, others earlier, in the future, or of another kind.
     for (ago, action) in [
         ("1 minute", "Failed"),
         ("4 minutes", "Cancelled"),
@@ -54,7 +54,7 @@ async fn a_sample_a_minute_tells_what_was_ended_since_the_one_before() {
     let kept: String = world
         .one("SELECT string_agg(concat_ws(' ', running, long_running, failed, scheduled), ', ' ORDER BY at) FROM jobexec.samples")
         .await;
-    // When the minute ended between the two there are two samples; the old one is gone.
+    // If the minute ended between the two, there are two samples; the old one is gone.
     assert!(["9 0 0 0, 9 0 0 0, 3 1 2", "9 0 0 0, 9 0 0 0, 3 1 2, 4 1 0"].contains(&kept.as_str()), "{kept}");
 
     let points = samples::since(&database, 1, TimeDelta::hours(24), TimeDelta::minutes(5)).await.unwrap();
@@ -82,7 +82,7 @@ async fn the_operator_keeps_one_once_it_has_run_for_a_minute() {
         assert!(tokio::time::Instant::now() < deadline, "no sample\n{}", operator.log());
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    // And what was done is forgotten then as the store says: of five records, those older than ten days.
+    // Old records are deleted too, as the spec says: of five records, those older than ten days.
     world.until_true("SELECT count(*) = 2 FROM jobexec.events").await;
 }
 

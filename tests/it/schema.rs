@@ -1,4 +1,4 @@
-//! `jobexec schema` and `jobexec crds`.
+//! The commands `jobexec schema` and `jobexec crds`.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -20,7 +20,7 @@ async fn the_printed_script_and_apply_do_the_same_and_may_be_repeated() {
     assert!(script.status.success());
     let script = String::from_utf8(script.stdout).unwrap();
     for round in 0..2 {
-        // CREATE INDEX CONCURRENTLY must stand alone, as psql sends it.
+        // CREATE INDEX CONCURRENTLY must be sent alone, as psql does.
         let mut psql = Command::new("psql")
             .args(["-qX", "-v", "ON_ERROR_STOP=1", &world.superuser()])
             .stdin(Stdio::piped())
@@ -78,7 +78,7 @@ async fn an_operator_that_may_creates_its_tables_itself() {
     world.store_until(&operator, |s| is(&s.conditions, "AuditAvailable", "True", "TablesPresent")).await;
 }
 
-/// Without the right to create schemas, which is not needed where there is one.
+/// Without permission to create schemas, which is not needed if there is one.
 #[tokio::test]
 async fn whoever_owns_the_schema_brings_it_up_to_date() {
     let world = World::new("owner").await;
@@ -90,7 +90,7 @@ async fn whoever_owns_the_schema_brings_it_up_to_date() {
         ))
         .await;
     world.sql(&format!("ALTER SCHEMA jobexec OWNER TO {role}; {tables}")).await;
-    // As an older version, or somebody with a right too many, has left it.
+    // As an older version, or somebody with an excessive permission, has left it.
     world
         .sql(
             "DROP INDEX jobexec.events_sweep, jobexec.sweeps_started; DROP TABLE jobexec.samples; \
@@ -111,7 +111,7 @@ async fn whoever_owns_the_schema_brings_it_up_to_date() {
     drop(operator);
     let oids = "SELECT string_agg(oid::text, ' ' ORDER BY oid) FROM pg_class WHERE relnamespace = 'jobexec'::regnamespace";
     let before: String = world.one(oids).await;
-    // It grants to itself, and may not create the index on a table that is not its own.
+    // It grants to itself, and may not create the index on somebody else's table.
     let url = world.url("right/password");
     world.jobexec(&["schema", "--apply", "--database-url", &url]);
     assert_eq!(world.one::<String>(oids).await, before, "once more, nothing is created again");
@@ -133,7 +133,7 @@ async fn behind_pgbouncer_stores_make_the_schema_at_once_and_leave_no_lock() {
             world.role
         ))
         .await;
-    // What an operator before this one has left behind.
+    // A lock that an earlier operator has left behind.
     let mut left = world.pool.acquire().await.unwrap();
     left.lock().await.unwrap();
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' \

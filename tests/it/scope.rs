@@ -1,4 +1,4 @@
-//! What an operator looks after: some namespaces, some stores. What it does not is left alone.
+//! The scope of an operator: some namespaces, some stores. It ignores all others.
 
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -15,12 +15,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::{Operator, PATIENCE, World, https, is, rbac};
 
-/// What an operator logs when a store goes to another one by its labels.
+/// The log message of an operator when a label assigns a store to another one.
 const LET_GO: &str = "no longer for this operator";
 
 const OVERDUE: &str = "INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days')";
 
-/// What `/readyz` says, once it says something that is as wanted.
+/// The response of `/readyz`, once it is as wanted.
 async fn readiness(operator: &Operator, wanted: impl Fn(u16, &str) -> bool) -> String {
     let url = format!("http://{}/readyz", operator.address("probes").await);
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -59,7 +59,7 @@ async fn namespaces_that_are_not_there_or_may_not_be_read_hold_up_no_other() {
     assert!(!ready.contains(&there.namespace), "{ready}");
     assert!(operator.log().contains("cannot watch executionstores"), "{}", operator.log());
 
-    // It comes, with the rights to read it, and is looked after as the others are.
+    // The namespace is created, with permissions to read it, and is managed like the others.
     let namespace = Namespace {
         metadata: ObjectMeta { name: Some(later.clone()), ..ObjectMeta::default() },
         ..Namespace::default()
@@ -85,7 +85,7 @@ async fn namespaces_that_are_not_there_or_may_not_be_read_hold_up_no_other() {
     let ready = readiness(&operator, |status, text| status == 200 && !text.contains(&later)).await;
     assert!(ready.contains(&closed.namespace), "{ready}");
 
-    // It goes, and its store with it; the others are looked after.
+    // It is deleted, and its store with it; the others are still managed.
     all.delete(&later, &kube::api::DeleteParams::default()).await.unwrap();
     here.until_true("SELECT NOT EXISTS (SELECT FROM jobexec.stores WHERE name = 'late')").await;
     for world in [&here, &there] {
@@ -104,7 +104,7 @@ async fn an_operator_that_may_read_none_of_its_namespaces_is_not_ready() {
     assert!(operator.stop().success());
 }
 
-/// Everything that policies are told and should not be, as long as it is kept.
+/// Collects every wrong status of a policy, as long as the task is kept.
 fn misled(world: &World) -> (Arc<Mutex<Vec<String>>>, AbortOnDropHandle<()>) {
     let wrong = Arc::new(Mutex::new(Vec::new()));
     let (kept, api) = (wrong.clone(), world.api::<ExecutionPolicy>());
@@ -179,14 +179,14 @@ async fn operators_with_complementary_selectors_share_a_namespace_and_hand_store
         world.execution_until(operator, &format!("e-{store}"), |s| s.timeout.as_deref() == Some("19h")).await;
     }
 
-    // The label hands the store over: the one lets go, the other takes over, and the claim never lapses.
+    // The label transfers the store: one operator releases it, the other takes over, and the claim never lapses.
     world.labelled("a", "b").await;
     first.has_said(LET_GO, 1).await;
     overdue(2).await;
     both(&second, 2).await;
     world.until_true("SELECT count(uid) = 2 FROM jobexec.stores WHERE table_name IN ('ta', 'tb')").await;
 
-    // And back, to the same operator, to which nothing but the label is new. Now the other one may end.
+    // Back to the same operator, for which only the label is new. The other one may stop now.
     world.labelled("a", "a").await;
     second.has_said(LET_GO, 1).await;
     overdue(3).await;
@@ -200,7 +200,7 @@ async fn operators_with_complementary_selectors_share_a_namespace_and_hand_store
                    GROUP BY store_id, execution_id HAVING count(*) > 1) AS twice";
     assert_eq!(world.one::<i64>(doubled).await, 0);
     assert!(wrong.lock().unwrap().is_empty(), "{:?}", wrong.lock().unwrap());
-    // Of a store that exists nowhere nobody tells who takes only some.
+    // An operator with a selector does not report on a store that does not exist.
     let nowhere = world.api::<JobExecution>().get("e-nowhere").await.unwrap();
     assert!(nowhere.status.is_none(), "{nowhere:?}");
     assert!(first.stop().success());

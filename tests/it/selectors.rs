@@ -1,4 +1,4 @@
-//! What policies select by, on tables of other types, without the operator's own tables, and without rights.
+//! Selectors of policies, on tables with other types, without the operator's own tables, and without permissions.
 
 use jobexec_operator::api::{ExecutionPolicy, ExecutionStore};
 use serde_json::json;
@@ -27,7 +27,7 @@ async fn ids_and_types_of_any_form_select() {
     world.policy("job", json!({"timeout": "1h", "selector": {"jobIds": ["it's \"a\\b\", {ü}%"]}})).await;
     let types = json!({"jobTypes": ["it's \"a\" \\ kind", "no kind'; DROP TABLE job_executions; --"]});
     world.policy("type", json!({"timeout": "1h", "selector": types})).await;
-    // The longest that can be said, beside them.
+    // The longest possible durations, in addition to them.
     let longest = json!({"timeout": "99999h99999h99999h99999h", "gracePeriod": "99999h99999h99999h99999h"});
     world.policy("longest", longest).await;
     let operator = world.operator();
@@ -35,7 +35,7 @@ async fn ids_and_types_of_any_form_select() {
     world.store_until(&operator, |s| s.last_sweep.is_some()).await;
     let sources = "SELECT string_agg(right(execution_id, 1) || ' ' || source, ', ' ORDER BY execution_id) FROM jobexec.events \
          WHERE action = 'Failed'";
-    // The grace is the one for all.
+    // The grace period for all applies.
     assert_eq!(world.one::<Option<String>>(sources).await, None);
     world.policy("longest", json!({"timeout": "99999h99999h99999h99999h"})).await;
     world.until_true("SELECT count(*) = 2 FROM job_executions WHERE status = 'failed'").await;
@@ -45,7 +45,7 @@ async fn ids_and_types_of_any_form_select() {
             .policy_until(&operator, name, |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
             .await;
     }
-    // An id in another form is the same id.
+    // An id in another notation is the same id.
     world.execution("three", &id(3).to_uppercase().replace('-', ""), json!({"timeout": "1h"})).await;
     world.execution_until(&operator, "three", |s| is(&s.conditions, "Finished", "True", "Failed")).await;
 }
@@ -80,7 +80,7 @@ async fn policies_count_also_where_nothing_can_be_recorded() {
     let all: String =
         world.one("SELECT string_agg(status, ' ' ORDER BY id) FROM job_executions WHERE id < 10").await;
     assert_eq!(all, "failed cancelled running failed");
-    // The breaker works without them too, and stays open over a restart.
+    // The circuit breaker works without them too, and stays open after a restart.
     world.store_changed(&operator, json!({"maxFailuresPerSweep": 1})).await;
     world.sql("INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(11, 12) n").await;
     world.store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "BreakerOpen")).await;
@@ -120,12 +120,12 @@ async fn a_policy_that_is_made_anew_under_its_name_is_another_one() {
     world.policy("p", json!({"timeout": "99h"})).await;
     world.policy_until(&operator, "p", |s| s.governed_executions == Some(2)).await;
     world.delete::<ExecutionPolicy>("p").await;
-    // Its generation is that of the first one.
+    // Its generation equals that of the first one.
     world.policy("p", json!({"timeout": "1h", "selector": {"jobIds": ["1"]}})).await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
     world.policy_until(&operator, "p", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules")).await;
     assert_eq!(world.status(2).await, "running");
-    // A store that goes leaves the policy to the next one of its name.
+    // A deleted store leaves the policy to the next one of its name.
     world.delete::<ExecutionStore>("jobs").await;
     world.sql("INSERT INTO job_executions VALUES (3, 1, 2, 'running', now() - interval '2 hours')").await;
     world.store(json!({"pollInterval": "10m"})).await;

@@ -1,4 +1,4 @@
-//! What a store's status says of its table's health.
+//! The health of the table in a store's status.
 
 use serde_json::json;
 

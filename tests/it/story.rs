@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::world::CASE;
 use crate::support::{World, is};
 
-/// Everything that Postgres keeps of the rows, their versions included.
+/// The complete content of the other rows, including their versions.
 const OTHERS: &str = "SELECT string_agg(t::text || t.xmin::text || t.ctid::text, '|' ORDER BY id) FROM job_executions t WHERE id <> 39";
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn a_stale_execution_is_failed_and_shown() {
     world.execution("the-case", "39", json!({})).await;
     world.store(json!({})).await;
 
-    // The figures may come a moment later.
+    // The counts may come a moment later.
     let status = world
         .store_until(&operator, |s| {
             is(&s.conditions, "Ready", "True", "Enforcing")

@@ -1,4 +1,4 @@
-//! What a sweep does and, above all, does not do.
+//! The effects of a sweep and, above all, what it must not do.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ async fn a_worker_that_is_about_to_finish_wins() {
     assert_eq!(world.status(2).await, "completed");
     assert_eq!(world.one::<i64>("SELECT count(*) FROM jobexec.events WHERE execution_id = '2'").await, 0);
 
-    // And where the worker rolls back, the row is failed after all.
+    // If the worker rolls back, the row is failed after all.
     world.sql("UPDATE job_executions SET status = 'running', completed_at = NULL WHERE id = 2").await;
     world
         .store_until(&operator, |s| {
@@ -53,11 +53,11 @@ async fn who_only_refers_to_a_row_neither_keeps_it_running_nor_waits_for_a_sweep
     world
         .sql("INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, 2) n")
         .await;
-    // The worker hangs in the transaction in which it wrote a line of its log.
+    // The worker hangs in a transaction that has inserted a line into its log.
     let log = |id: i64| format!("INSERT INTO logs VALUES ({id}, 'still here')");
     let mut worker = world.pool.begin().await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(log(1))).execute(&mut *worker).await.unwrap();
-    // And the sweep takes its time, so that it can be met at work.
+    // The sweep takes a while, so that the test can act during it.
     world
         .sql(
             "CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql AS \
@@ -113,7 +113,7 @@ async fn an_execution_is_failed_at_its_deadline_and_never_before() {
         )
         .await;
     let operator = world.operator();
-    // The poll is far longer than the time to the deadlines.
+    // The poll interval is far longer than the time to the deadlines.
     world.store(json!({"defaultTimeout": "59m59s", "gracePeriod": "1s", "pollInterval": "10m"})).await;
     world.store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.running_executions == 0)).await;
     let early: i64 = world
@@ -162,7 +162,7 @@ async fn a_sweep_comes_when_asked_for_once() {
     assert_eq!((sweep.trigger.as_str(), sweep.failed), ("Requested", 1));
     assert_eq!(world.status(1).await, "failed");
 
-    // A restart does not answer the same request again.
+    // After a restart, the same request is not answered again.
     operator.kill();
     let operator = world.operator();
     let status =
@@ -177,7 +177,7 @@ async fn what_an_operator_did_not_live_to_tell_is_told_by_the_next() {
     world.store(json!({})).await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     operator.kill();
-    // As a crash between the commit and the Event leaves it.
+    // As after a crash between the commit and the Event.
     world
         .sql(
             "INSERT INTO jobexec.sweeps SELECT '6ba7b810-9dad-11d1-80b4-00c04fd430c8', store_id, 'Deadline', now() - interval '5 minutes', 7 FROM jobexec.stores; \
@@ -224,7 +224,7 @@ async fn the_sweep_of_another_operator_has_ended_a_minute_after_its_last_batch()
     assert!(ended(&[world.one("SELECT sweep_id FROM jobexec.sweeps").await]).await);
     world.sql("UPDATE jobexec.events SET at = at - interval '20 seconds'").await;
     assert!(ended(&[]).await);
-    // What is recorded of it may be gone.
+    // Its records may be gone.
     world.sql("DELETE FROM jobexec.events").await;
     let sweeps = ledger::announcements::unannounced(&database, 1, &[], 5).await.unwrap();
     assert!(sweeps[0].ended);
@@ -274,7 +274,7 @@ async fn two_operators_at_once_do_no_harm() {
 async fn a_sweep_comes_at_each_interval_and_finds_what_nothing_told_of() {
     let world = World::new("interval").await;
     let operator = world.operator();
-    // Without it, nobody would look for a minute.
+    // Without it, there would be no reconcile for a minute.
     world.store(json!({"sweepInterval": "10s", "pollInterval": "10m"})).await;
     let status = world
         .store_until(&operator, |s| s.last_sweep.as_ref().is_some_and(|w| w.trigger == "Interval"))
@@ -326,7 +326,7 @@ async fn asked_to_stop_it_ends_after_the_batch_under_way() {
 #[tokio::test]
 async fn a_spec_that_is_corrected_in_the_middle_of_a_sweep_counts_at_once() {
     let world = World::new("correct").await;
-    // Each batch takes a moment.
+    // Each batch takes a while.
     world
         .sql(
             "INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 hours' FROM generate_series(1, 200000) n; \
@@ -364,7 +364,7 @@ async fn memory_does_not_grow_with_the_table() {
             .await;
         peaks.push(operator.memory("VmHWM"));
     }
-    // Holding the rows would take several times as much; what a busy machine adds does not.
+    // Keeping the rows would take several times as much; the overhead of a busy machine does not.
     assert!(peaks[1] < 2.0 * peaks[0], "{peaks:?} MiB");
 }
 
@@ -404,7 +404,7 @@ async fn rows_without_a_start_that_share_an_id_with_others_hold_up_no_sweep() {
     let operator = world.operator();
     world.store(json!({})).await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
-    // Each row is asked in which version it was first seen.
+    // Each row is matched with the version in which it was first observed.
     let seen = "SELECT count(*) = 3 FROM jobexec.observations WHERE kind = 'RunningWithoutStart'";
     world.until_true(seen).await;
     let login = world.url("right/password");

@@ -1,4 +1,4 @@
-//! Tables that do not fit their store, told in a condition and mended without a restart.
+//! Tables that do not match their store: reported in a condition and fixed without a restart.
 
 use jobexec_operator::api::ExecutionStore;
 use kube::api::DeleteParams;
@@ -37,14 +37,14 @@ async fn a_table_that_does_not_fit_is_told_and_mended() {
     world.sql(&format!("GRANT SELECT ON job_executions TO {}", world.role)).await;
     invalid("InsufficientPrivilege", "GRANT UPDATE (\"status\", \"completed_at\")").await;
 
-    // Rows that cannot be changed can still be seen.
+    // Rows that cannot be changed can still be read.
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days')").await;
     let seen =
         world.store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.stale_executions == 1)).await;
     assert!(is(&seen.conditions, "EnforcementPaused", "True", "InsufficientPrivilege"));
     assert_eq!(world.status(1).await, "running");
 
-    // Without the operator's own tables rows are failed all the same, and the status says that nothing is recorded.
+    // Without the operator's own tables rows are failed nevertheless, and the status reports that nothing is recorded.
     world.sql(&format!("GRANT UPDATE (status, completed_at) ON job_executions TO {}", world.role)).await;
     let status = world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     assert!(is(&status.conditions, "AuditAvailable", "False", "TablesMissing"), "{:#?}", status.conditions);
@@ -180,7 +180,7 @@ async fn a_table_has_one_store() {
 #[tokio::test]
 async fn ids_must_be_unique() {
     let world = World::bare("unique").await;
-    // Two executions may have the id 7 here: one index tells them apart only with the start.
+    // Two executions may have the id 7 here: only the start distinguishes them in the index.
     world.sql(&TABLE.replace("id bigint PRIMARY KEY", "id bigint NOT NULL, UNIQUE (id, started_at)")).await;
     world
         .sql(

@@ -28,7 +28,7 @@ async fn an_execution_ends_with_its_job_or_pod() {
     job(&world, "alive").await;
     job(&world, "mapped-elsewhere").await;
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "broken"}, "spec": template()["spec"]});
-    // The admission of Pods wants a ServiceAccount, which a controller makes for each namespace.
+    // The admission of Pods requires a ServiceAccount, which a controller creates for each namespace.
     world.pod("broken", pod).await;
     let failed = json!({"apiVersion": "v1", "kind": "Pod", "status": {"phase": "Failed"}});
     world
@@ -43,14 +43,14 @@ async fn an_execution_ends_with_its_job_or_pod() {
                     NULL, 'gone', 'gone', '', 'Pod/alive'])[n] FROM generate_series(1, 9) AS n",
         )
         .await;
-    // An object knows better than the table.
+    // An object takes precedence over the table.
     world.execution("six", "6", json!({"workloadRef": {"name": "mapped-elsewhere"}})).await;
     world.execution("five", "5", json!({"workloadRef": {"kind": "Pod", "name": "gone-too"}})).await;
     world.sql("UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 7").await;
 
     let operator = world.operator();
     world.store(spec).await;
-    // Without the right to list them nobody is suspected.
+    // Without permission to list workloads there are no suspects.
     let told =
         world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "False", "ListFailed")).await;
     assert!(is(&told.conditions, "Ready", "True", "Enforcing"));
@@ -75,7 +75,7 @@ async fn an_execution_ends_with_its_job_or_pod() {
     assert_eq!(world.status(6).await, "running");
     assert_eq!(world.status(8).await, "running");
 
-    // While the object is refused the table's word, which is old, does not count.
+    // While the object is refused, the outdated value in the table does not count.
     let heavy = json!({"status": {"jobId": "x".repeat(200_000)}});
     let objects = world.api::<JobExecution>();
     objects.patch_status("six", &PatchParams::default(), &Patch::Merge(heavy)).await.unwrap();
@@ -148,7 +148,7 @@ async fn why_a_workload_ended_is_in_the_record_the_event_and_the_object() {
     let killed = json!({"phase": "Failed", "containerStatuses": [{"name": "c", "image": "none", "imageID": "", "ready": false,
         "restartCount": 0, "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]});
     report(&world, "killed", killed).await;
-    // A Pod of a node that is gone: nobody reports that it has terminated.
+    // A Pod on a node that is gone: no kubelet reports that it has terminated.
     pod(&world, "stuck", json!(["test.example.org/held"])).await;
     start(&world, 2, "stuck").await;
     delete(&world, "stuck").await;

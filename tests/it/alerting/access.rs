@@ -1,4 +1,4 @@
-//! Metrics of a real operator: who gets them, and what they say.
+//! Metrics of a real operator: access to them, and their values.
 
 use jobexec_operator::api::ExecutionStore;
 use jobexec_operator::metrics::Format;
@@ -12,7 +12,7 @@ use crate::support::{PATIENCE, World, is, rbac};
 
 const PATH: &str = "/metrics";
 
-/// A token of an account that may get metrics.
+/// A token of an account that may read metrics.
 pub(super) async fn scraper(world: &World) -> String {
     let subject = json!({"kind": "ServiceAccount", "name": "prometheus", "namespace": world.namespace});
     rbac::bind(&world.client, None, "jobexec-metrics", subject).await;
@@ -39,7 +39,7 @@ async fn kubernetes_decides_who_gets_them() {
     let (operator, anonymous) = world.serving(&[]).await;
     let (status, problem) = anonymous.get(PATH).await;
     assert_eq!((status, &problem["reason"]), (401, &json!("Unauthenticated")));
-    // Whatever else somebody may do.
+    // Whatever other permissions the caller has.
     let (status, problem) = anonymous.with(&world.token("jobexec-administrator").await).get(PATH).await;
     assert_eq!((status, &problem["reason"]), (403, &json!("Forbidden")));
     assert!(problem["detail"].as_str().unwrap().contains("get the non-resource URL /metrics"), "{problem:#}");
@@ -48,7 +48,7 @@ async fn kubernetes_decides_who_gets_them() {
     assert!(page.contains("\njobexec_build_info{version="), "{page}");
     let refused = "jobexec_http_requests_total{route=\"/metrics\",code=\"401\"} 1";
     assert!(page.contains(refused), "{page}");
-    // A path that nobody serves is not a series of its own.
+    // An unknown path does not get a series of its own.
     anonymous.get("/made/up").await;
     let page = until(&scraper, |page| page.contains("route=\"(none)\",code=\"404\"")).await;
     assert!(!page.contains("made"), "{page}");
@@ -61,7 +61,7 @@ async fn kubernetes_decides_who_gets_them() {
     assert_eq!(open.headers()["content-type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(open.text().await.unwrap().ends_with("# EOF\n"));
 
-    // Nobody is asked at the other address, so there is nothing to be had.
+    // The other address does not authenticate callers, so it serves no metrics.
     let probes = operator.address("probes").await;
     let answer =
         https::builder().build().unwrap().get(format!("http://{probes}{PATH}")).send().await.unwrap();
@@ -110,7 +110,8 @@ async fn they_tell_what_was_done_until_the_store_is_gone() {
     assert!(page.contains(&format!("jobexec_store_running_executions{of}}} 4")), "{page}");
     assert!(page.contains(&format!("jobexec_store_long_running_executions{of}}} 4")), "{page}");
 
-    // Another operator finds it open: it has not opened for that, and does not close before it is told to.
+    // Another operator finds it open: it does not count as a new opening, and it stays open until somebody resumes the
+    // store.
     operator.kill();
     let (operator, https) = world.serving(&[]).await;
     let scraper = https.with(&token);
@@ -134,7 +135,7 @@ async fn they_tell_what_was_done_until_the_store_is_gone() {
     let (known, told) = (names(&super::page(Format::Prometheus)), names(&page));
     assert!(told.is_subset(&known), "{:?}", told.difference(&known).collect::<Vec<_>>());
 
-    // A policy that asks history for more than there is has no ratio, one with an answer has.
+    // A policy that needs more history than there is has no ratio, one with a computed timeout has.
     world
         .sql(
             "INSERT INTO job_executions SELECT n, 7, n, 'completed', now() - interval '3 hours', now() - interval '1 hour' \

@@ -1,4 +1,4 @@
-//! The dashboard asks for nothing that is not there.
+//! The dashboard queries only metrics that exist.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::{asked, clean, names, page, promtool};
 
 const DASHBOARD: &str = include_str!("../../../manifests/grafana/jobexec.json");
 
-/// The expressions of all panels, with the titles of those.
+/// The expressions of all panels, with the titles of the panels.
 fn expressions() -> Vec<(String, String)> {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let panels = dashboard["panels"].as_array().unwrap().iter();

@@ -1,4 +1,4 @@
-//! What is exported: names, help texts, labels, and the page that describes them.
+//! The exported metrics: names, help texts, labels, and the documentation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::{clean, ended, page, policy, promtool, store};
 
 const DOCS: &str = include_str!("../../../docs/alerting.md");
 
-/// A page of these stores.
+/// The metrics of these stores.
 fn of(stores: Vec<jobexec_operator::metrics::StoreNow>) -> String {
     metrics::text(Metrics::default(), Snapshot { stores, ..Snapshot::default() }, Format::Prometheus).unwrap()
 }
@@ -109,7 +109,7 @@ fn counters_are_there_before_they_rise_and_know_few_words() {
     assert_eq!((at_most("0.25"), at_most("0.5")), (Some(0.0), Some(2.0)), "{after}");
 }
 
-/// A clean-up may be asked of a replica that does not look after the store.
+/// A replica may be asked for a clean-up of a store that it does not manage.
 #[test]
 fn what_was_done_to_a_store_of_another_replica_is_counted_and_nothing_else() {
     let tally = std::sync::Arc::new(jobexec_operator::metrics::Tally::default());
@@ -142,7 +142,7 @@ fn names_are_escaped() {
     assert!(page.contains(r#"policy="a\"b\\c\nd""#), "{page}");
 }
 
-/// The rows of the table of metrics in docs/alerting.md, made of what is exported.
+/// The rows of the table of metrics in docs/alerting.md, generated from the exported metrics.
 fn table() -> String {
     let page = page(Format::Prometheus);
     let (mut helps, mut types) = (BTreeMap::new(), BTreeMap::new());

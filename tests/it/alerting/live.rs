@@ -1,5 +1,5 @@
-//! From the database to whoever is on call: a real Prometheus scrapes a real operator, and a real Alertmanager hears of what
-//! the conditions say.
+//! From the database to the person on call: a real Prometheus scrapes a real operator, and a real Alertmanager receives
+//! the alerts for its conditions.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::rules::RULES;
 use crate::support::prometheus::Monitor;
 use crate::support::{World, is, machine};
 
-/// How Prometheus scrapes the operator: as manifests/alerts/servicemonitor.yaml has it, but each second.
+/// The scrape configuration of manifests/alerts/servicemonitor.yaml, but with an interval of a second.
 fn config(operator: &str, alertmanager: &str) -> String {
     let config = json!({
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -18,21 +18,21 @@ fn config(operator: &str, alertmanager: &str) -> String {
             "job_name": "jobexec-operator", "scheme": "https", "honor_labels": true,
             "authorization": {"credentials_file": "token"},
             "tls_config": {"insecure_skip_verify": true},
-            // As a Prometheus in a cluster would set it.
+            // A Prometheus in a cluster would set this.
             "static_configs": [{"targets": [operator], "labels": {"namespace": "jobexec-system"}}],
         }],
     });
     config.to_string()
 }
 
-/// The rules as they are, but for how long something must last.
+/// The alert rules with short durations.
 fn soon() -> String {
     let line =
         |line: &str| if line.trim_start().starts_with("for: ") { "        for: 1s" } else { line }.to_owned();
     RULES.lines().map(|text| line(text) + "\n").collect()
 }
 
-/// Both hear of an alert on the store `jobs`, or of the operator.
+/// Waits until both have an alert on the store `jobs`, or on the operator.
 async fn fires(prometheus: &Monitor, alertmanager: &Monitor, name: &str, namespace: Option<&str>) {
     let about = |labels: &Value| {
         labels["alertname"] == name
@@ -74,7 +74,7 @@ async fn who_is_on_call_hears_what_the_conditions_say() {
     prometheus.until("/api/v1/query?query=up", up).await;
     let namespace = Some(world.namespace.as_str());
 
-    // Too many at once: the breaker.
+    // Too many at once: the circuit breaker opens.
     world.store(json!({"maxFailuresPerSweep": 2})).await;
     fires(&prometheus, &alertmanager, "JobexecBreakerOpen", namespace).await;
     world.store_until(&operator, |s| is(&s.conditions, "EnforcementPaused", "True", "BreakerOpen")).await;

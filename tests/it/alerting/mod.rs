@@ -1,4 +1,4 @@
-//! Metrics, and what is made of them: alert rules, a dashboard, the configuration of kube-state-metrics.
+//! Metrics, and everything that uses them: alert rules, a dashboard, the configuration of kube-state-metrics.
 
 mod access;
 mod dashboard;
@@ -20,10 +20,10 @@ use serde_json::{Value, json};
 
 use crate::support::machine;
 
-/// Where the manifests are.
+/// The root of the repository.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A page that has every metric that there is.
+/// A page with every metric.
 fn page(format: Format) -> String {
     let metrics = Metrics::default();
     metrics.reconciled("executionstore", true, Duration::from_millis(3));
@@ -39,7 +39,7 @@ fn page(format: Format) -> String {
     .unwrap()
 }
 
-/// A store of which everything is known, with this status of its condition `Healthy`.
+/// A complete store with this status of its condition `Healthy`.
 fn store(healthy: &str) -> StoreNow {
     let at = "2025-08-08T16:21:55Z";
     let condition = |type_: &str, status: &str, reason: &str| json!({"type": type_, "status": status, "reason": reason, "message": "", "lastTransitionTime": at});
@@ -92,20 +92,20 @@ fn names(page: &str) -> BTreeSet<String> {
     samples.map(|line| line.split(['{', ' ']).next().unwrap().to_owned()).collect()
 }
 
-/// The series that an expression of `PromQL` asks for, which are the words in it that begin so.
+/// The series that a `PromQL` expression queries: the words in it with such a prefix.
 fn asked<'a>(expr: &'a str, prefixes: &[&str]) -> BTreeSet<&'a str> {
     let words = expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix))).collect()
 }
 
-/// The rules of a file of rules, in all groups.
+/// The rules in all groups of a rules file.
 fn rules(text: &str) -> Vec<Value> {
     let file: Value = serde_saphyr::from_str(text).unwrap();
     let groups = file["groups"].as_array().unwrap();
     groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
 
-/// Runs promtool in the root of the repository, or says that it is not there.
+/// Runs promtool in the root of the repository, or reports that it is missing.
 fn promtool(test: &str, args: &[&str], input: Option<&str>) -> Option<Output> {
     let program = machine::needs(test, machine::Part::Debian("prometheus"), machine::program("promtool"))?;
     Some(run(&program, args, input))
@@ -120,7 +120,7 @@ fn run(program: &Path, args: &[&str], input: Option<&str>) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// Nothing was objected to.
+/// Asserts that the program had no objections.
 fn clean(output: &Output) {
     let said = [&output.stdout[..], &output.stderr[..]].concat();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));

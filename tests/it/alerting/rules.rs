@@ -1,4 +1,4 @@
-//! The alert rules, as promtool judges them, and the pages that they lead to.
+//! The alert rules, checked by promtool, and the runbook pages that they link to.
 
 use std::path::Path;
 
@@ -74,7 +74,7 @@ fn the_page_lists_every_alert() {
     }
 }
 
-/// `make generate` writes it, `make lint` compares it; this holds wherever the tests run.
+/// `make generate` writes it and `make lint` compares it; this test checks it wherever the tests run.
 #[test]
 fn the_prometheus_rule_has_the_same() {
     let object: Value = serde_saphyr::from_str(FOR_THE_OPERATOR).unwrap();

@@ -1,5 +1,5 @@
-//! The configuration of kube-state-metrics, as far as it can be checked without that program: every path is in the schema of
-//! its CRD, and every metric that the rules ask for is declared.
+//! The configuration of kube-state-metrics, as far as it can be checked without that program: every path exists in the
+//! schema of its CRD, and every metric in the rules is declared.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ fn path(value: &Value) -> Vec<&str> {
     value.as_array().into_iter().flatten().map(|step| step.as_str().unwrap()).collect()
 }
 
-/// What is at a path; the elements, where that is a list.
+/// The schema at a path; for a list, that of its elements.
 fn walk<'a>(mut at: &'a JSONSchemaProps, path: &[&str]) -> &'a JSONSchemaProps {
     for step in path {
         at = at
@@ -51,12 +51,12 @@ fn is_known(path: &[&str]) -> bool {
     matches!(path, ["metadata", "namespace" | "name"])
 }
 
-/// Whether kube-state-metrics can make a number of it.
+/// Reports whether kube-state-metrics can convert it to a number.
 fn is_number(schema: &JSONSchemaProps) -> bool {
     match schema.type_.as_deref() {
         Some("integer" | "number" | "boolean") => true,
         Some("string") => {
-            // Of a condition; its schema is that of Kubernetes.
+            // The status of a condition; its schema is that of Kubernetes.
             let truths =
                 schema.description.as_ref().is_some_and(|text| text.contains("one of True, False, Unknown"));
             truths || schema.format.as_deref() == Some("date-time")

@@ -1,10 +1,10 @@
-//! Values that contradict each other, or that nobody reads, are refused before anything is sent.
+//! Values that contradict each other or have no effect are refused before anything is sent.
 
 use std::path::Path;
 
 use crate::support::helm::{CHART, Helm, objects, one};
 
-/// What is set, and what the refusal names.
+/// The values, and the path in the error.
 const REFUSED: &[(&[&str], &str)] = &[
     (&["replicaCount=2", "leases.enabled=false"], "/leases/enabled"),
     (&["replicaCount=-1"], "/replicaCount"),
@@ -68,7 +68,7 @@ async fn each_contradiction_is_named() {
     }
 }
 
-/// What is near to what is refused.
+/// Values close to the refused ones.
 #[tokio::test]
 async fn nothing_else_is_refused() {
     let helm = Helm::new(Path::new("/nonexistent")).await;

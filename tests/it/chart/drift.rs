@@ -1,4 +1,4 @@
-//! The chart and the program are of one make: every variable and argument that the chart gives is one that the program has.
+//! The chart and the program match: every variable and argument that the chart sets exists in the program.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::helm::{CHART, Helm, objects, one};
 
-/// Everything that the chart can say to the operator.
+/// Values that make the chart set every option of the operator.
 const ALL: [&str; 7] = [
     "storeSelector=team=billing",
     "log.filter=info",
@@ -19,7 +19,7 @@ const ALL: [&str; 7] = [
     "egress.allow={192.0.2.0/24}",
 ];
 
-/// Read by the libraries that log.
+/// Read by the logging libraries.
 const NOT_OPTIONS: [&str; 1] = ["RUST_LOG"];
 
 fn help(command: &str) -> String {
@@ -27,7 +27,7 @@ fn help(command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The variables that the operator's help names.
+/// The variables in the operator's help.
 fn known() -> BTreeSet<String> {
     let help = help("operator");
     let names = help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next());
@@ -55,7 +55,7 @@ async fn each_variable_is_one_of_the_operators() {
     }
 }
 
-/// Kubernetes takes the last of two variables of one name, and Helm mixes them up in an upgrade.
+/// Kubernetes uses the last of two variables with one name, and Helm confuses them in an upgrade.
 #[tokio::test]
 async fn what_the_chart_sets_nobody_else_sets() {
     let helm = Helm::new(Path::new("/nonexistent")).await;
@@ -76,7 +76,7 @@ async fn the_operator_takes_every_value() {
     let container = container(&one(&rendered, "Deployment")["spec"]["template"]["spec"]);
     let env = container["env"].as_array().unwrap().iter();
     let env = env.filter_map(|v| Some((v["name"].as_str()?, v["value"].as_str()?)));
-    // Without a cluster it ends once it has read all of them; a value that it cannot read would end it with 2.
+    // Without a cluster it exits once it has read all of them; an invalid value would make it exit with 2.
     let output = Command::new(env!("CARGO_BIN_EXE_jobexec"))
         .arg("operator")
         .env_clear()

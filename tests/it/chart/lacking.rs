@@ -1,4 +1,4 @@
-//! Installations that lack something: a namespace of their own, or rights in the cluster.
+//! Installations without something: a namespace of their own, or permissions in the cluster.
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -10,16 +10,16 @@ use super::release::NAMESPACE;
 use crate::support::helm::{CHART, Helm};
 use crate::support::{World, rbac};
 
-/// What is one for all of a cluster is the first release's.
+/// Objects that exist once in a cluster belong to the first release.
 const NOT_THE_FIRST: &str = "crds.install=false,userRoles.create=false";
 
-/// Two releases in one namespace have nothing in common but that.
+/// Two releases in one namespace share nothing else.
 pub(super) fn a_second_one_in_its_namespace(world: &World, helm: &Helm) {
     let watch = format!("watchNamespaces={{{}}}", world.namespace);
     let install = ["install", "second", CHART, "--namespace", NAMESPACE, "--set", &watch];
     let told = helm.run(&install).refused();
     assert!(told.contains("invalid ownership metadata"), "{told}");
-    // What is one for all of a namespace is the first release's too.
+    // Objects that exist once in a namespace belong to the first release too.
     let told = helm.run(&[&install[..], &["--set", NOT_THE_FIRST]].concat()).refused();
     assert!(told.contains("jobexec-cli") && told.contains("invalid ownership metadata"), "{told}");
     let nothing_in_common = format!("{NOT_THE_FIRST},userRoles.cli=false");
@@ -29,7 +29,7 @@ pub(super) fn a_second_one_in_its_namespace(world: &World, helm: &Helm) {
     helm.run(&["uninstall", "second", "--namespace", NAMESPACE]).done();
 }
 
-/// Whoever owns a namespace and nothing else can install it there, without the API.
+/// The owner of a namespace can install it there without further permissions, without the API.
 pub(super) async fn without_rights_in_the_cluster(world: &World, helm: &Helm) {
     const HERE: &str = "limited";
     let apply = PatchParams::apply("test").force();
@@ -49,7 +49,7 @@ pub(super) async fn without_rights_in_the_cluster(world: &World, helm: &Helm) {
     });
     let bindings: Api<RoleBinding> = Api::namespaced(world.client.clone(), HERE);
     bindings.patch("owner", &apply, &Patch::Apply(binding)).await.unwrap();
-    // Any account would do for who installs.
+    // Any account could install it.
     drop(rbac::token(&world.client, HERE, "jobexec-operator", &[]).await);
     let kubeconfig: std::path::PathBuf = world.file("limited", "").into();
     rbac::kubeconfig(&world.client, &world.admin_kubeconfig(), HERE, &kubeconfig).await;

@@ -1,4 +1,4 @@
-//! The Helm chart: the real Helm, a real API server, and the operator with what the chart gives it.
+//! The Helm chart: the real Helm, a real API server, and the operator with the configuration of the chart.
 
 mod contradictions;
 mod drift;

@@ -1,5 +1,5 @@
-//! A release from its installation to its end, in a cluster of its own: the definitions of custom resources and the roles of
-//! people are one for all of a cluster.
+//! A release from its installation to its end, in a cluster of its own, since custom resource definitions and user roles
+//! exist once in a cluster.
 
 use jobexec_operator::api;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -12,11 +12,11 @@ use super::lacking;
 use crate::support::helm::{CHART, Helm, objects, one};
 use crate::support::{World, rbac};
 
-/// Where the operator is; what it looks after is elsewhere.
+/// The namespace of the operator; the stores that it manages are elsewhere.
 pub(super) const NAMESPACE: &str = "jobexec-system";
 pub(super) const RELEASE: &str = "jobexec-operator";
 
-/// The definitions as an older version of the operator had them.
+/// The definitions of an older version of the operator.
 fn older() -> Vec<CustomResourceDefinition> {
     let mut crds = serde_json::to_value(api::crds()).unwrap();
     for crd in crds.as_array_mut().unwrap() {
@@ -26,7 +26,7 @@ fn older() -> Vec<CustomResourceDefinition> {
     serde_json::from_value(crds).unwrap()
 }
 
-/// Whether stores have what older ones had not.
+/// Reports whether stores have a field that the older definition did not have.
 async fn current(world: &World) -> bool {
     let crds: Api<CustomResourceDefinition> = Api::all(world.client.clone());
     let crd = serde_json::to_value(crds.get("executionstores.jobexec.dev").await.unwrap()).unwrap();
@@ -57,7 +57,7 @@ async fn a_release_lives_and_leaves_what_is_not_its_own() {
     uninstall(&world, &helm).await;
 }
 
-/// Where the operator comes before its definitions, it does what they allow.
+/// If the operator is installed before its definitions, it does everything that the old ones allow.
 async fn older_definitions_will_do(world: &World) {
     world.sql("INSERT INTO job_executions VALUES (0, 1, 1, 'running', now() - interval '30 hours')").await;
     let operator = world.operator();
@@ -71,7 +71,7 @@ async fn install(world: &World, helm: &Helm) {
     let watch = format!("watchNamespaces={{{}}}", world.namespace);
     let install =
         ["install", RELEASE, CHART, "--namespace", NAMESPACE, "--create-namespace", "--set", &watch];
-    // What others have installed is not taken from them unasked.
+    // Objects that others have installed are not taken over without a flag.
     let told = helm.run(&install).refused();
     assert!(told.contains("invalid ownership metadata"), "{told}");
     assert!(!current(world).await);
@@ -80,7 +80,8 @@ async fn install(world: &World, helm: &Helm) {
     assert!(current(world).await, "the definitions are those of the chart");
 }
 
-/// The operator does its work with what the release gives it: the arguments, the environment, the account and its rights.
+/// The operator works with the configuration of the release: the arguments, the environment, the account and its
+/// permissions.
 async fn works(world: &World, helm: &Helm) {
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '30 hours')").await;
     let operator = world.deployed(&deployment(world).await).await;
@@ -93,7 +94,7 @@ async fn works(world: &World, helm: &Helm) {
     assert!(operator.stop().success());
 }
 
-/// What `helm test` would run in a Pod, beside a Pod.
+/// Runs the command of `helm test`, without a Pod.
 async fn helm_test(world: &World, helm: &Helm, address: &str) {
     let hooks = objects(&helm.run(&["get", "hooks", RELEASE, "--namespace", NAMESPACE]).done());
     let arguments = one(&hooks, "Pod")["spec"]["containers"][0]["args"].as_array().unwrap().clone();
@@ -132,7 +133,7 @@ async fn uninstall(world: &World, helm: &Helm) {
     let store = world.api::<api::ExecutionStore>().get("jobs").await.unwrap();
     assert_eq!(store.spec.connection.secret_ref.name, "db", "stores stay as they are");
     assert_eq!(world.status(1).await, "failed");
-    // Nor does the next release have to take what this one has left.
+    // The next release does not have to take over leftovers of this one.
     let watch = format!("watchNamespaces={{{}}}", world.namespace);
     helm.run(&["install", RELEASE, CHART, "--namespace", NAMESPACE, "--set", &watch]).done();
     let operator = world.deployed(&deployment(world).await).await;

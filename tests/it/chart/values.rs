@@ -1,4 +1,4 @@
-//! A dozen sets of values, each rendered and looked at by a real API server as if it were applied.
+//! A dozen sets of values, each rendered and applied to a real API server as a dry run.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams};
@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use crate::support::helm::{Helm, objects, one};
 use crate::support::{PATIENCE, World};
 
-/// What each installation says, and the kinds that it then has beside those of all.
+/// The values of each installation, and the kinds that it has in addition to the common ones.
 const SETS: &[(&[&str], &[&str])] = &[
     (&[], &["Service", "ServiceAccount", "Role"]),
     (&["fullnameOverride=other", "commonLabels.team=billing", "podLabels.a=b", "podAnnotations.c=d"], &[]),
-    // The same names again, which in YAML nothing may have twice.
+    // The same names again, of which YAML allows no duplicates.
     (
         &[
             "commonLabels.release=prometheus",
@@ -111,8 +111,8 @@ const SETS: &[(&[&str], &[&str])] = &[
     ),
 ];
 
-/// Kinds of others that the chart makes. Their definitions are not to be had here: an API server that knows the names sees
-/// that the objects are objects of those; what is in them it takes as it is.
+/// Foreign kinds that the chart creates. Their definitions are not available here: an API server that knows the names
+/// checks that the objects are of these kinds, but not their content.
 const OTHERS: [(&str, &str, &str, &str); 4] = [
     ("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
     ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
@@ -153,7 +153,7 @@ async fn everything_that_is_rendered_is_accepted() {
     let world = World::bare("chartvalues").await;
     define_others(&world.client).await;
     let namespace = &world.namespace;
-    // What a Pod of a Deployment may not do is told as a warning.
+    // Violations of the restricted profile are reported as warnings.
     world.label_namespace(json!({"pod-security.kubernetes.io/warn": "restricted"})).await;
     let helm = Helm::new(&world.admin_kubeconfig()).await;
     for &(sets, kinds) in SETS {
@@ -168,7 +168,7 @@ async fn everything_that_is_rendered_is_accepted() {
     }
 }
 
-/// The file of rules as it is, but for what is said.
+/// The unchanged rules file, except for the configured values.
 #[tokio::test]
 async fn alerts_lead_where_the_runbooks_are_and_have_the_labels_of_who_is_on_call() {
     let helm = Helm::new(std::path::Path::new("/nonexistent")).await;
@@ -221,7 +221,7 @@ async fn each_value_arrives_where_it_belongs() {
     let watched = env.as_array().unwrap().iter().find(|variable| variable["name"] == "WATCH_NAMESPACES");
     assert_eq!(watched.unwrap()["value"], "", "all namespaces");
 
-    // Whoever hardens a namespace has its accounts say that their Pods get no token.
+    // In a hardened namespace, accounts disable the tokens of their Pods.
     let plain = render(&["commonLabels.team=billing"]);
     assert_eq!(one(&plain, "Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"], true);
     assert_eq!(one(&plain, "Pod")["spec"]["automountServiceAccountToken"], true);

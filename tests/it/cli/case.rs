@@ -6,7 +6,7 @@ use super::{jobexec, on_table, values};
 use crate::support::World;
 use crate::support::world::CASE;
 
-/// The rows of the case, moved so that the database's now is the time of the case.
+/// The rows of the case, shifted so that the current time of the database is the time of the case.
 async fn replayed(test: &str, spec: serde_json::Value) -> World {
     let world = World::bare(test).await;
     world.sql(CASE).await;
@@ -87,7 +87,7 @@ async fn with_jobs() {
     assert!(told.contains("JobFinished      its job is finished"), "{told}");
     assert!(told.contains("jobexec cleanup --reason JobFinished"), "{told}");
 
-    // Nobody has looked at the table yet, and a person knows what is dead.
+    // No operator has read the table yet, and the administrator knows which execution is dead.
     let listed = jobexec(&world, &["list", "-f", &file]).lines(0);
     assert!(
         listed[1].starts_with("39 21 5 22.1 h ") && listed[1].ends_with("Suspected:JobFinished"),

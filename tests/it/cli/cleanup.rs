@@ -1,11 +1,11 @@
-//! `jobexec cleanup`: what it ends, what it leaves alone, and that the dry run tells it.
+//! The command `jobexec cleanup`: the executions that it ends, those that it skips, and that the dry run shows the same.
 
 use serde_json::{Value, json};
 
 use super::{TABLE, jobexec, on_table, values};
 use crate::support::{World, is};
 
-/// What becomes of each row, by its id.
+/// The result for each row, by its id.
 fn results(rows: &Value) -> Vec<String> {
     let result = |row: &Value| {
         let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
@@ -22,7 +22,7 @@ fn results(rows: &Value) -> Vec<String> {
     results
 }
 
-/// A world whose operator only observes, with one execution that each kind of object governs.
+/// A world whose operator only observes, with one execution for each kind of object that governs it.
 async fn governed() -> World {
     let world = World::new("governed").await;
     world
@@ -95,7 +95,7 @@ async fn a_threshold_takes_the_place_of_the_default_only() {
     let args = ["cleanup", "--max-hours", "2", "-o", "json"];
     let dry = jobexec(&world, &[&args[..], &["--dry-run"]].concat()).json(0);
     assert_eq!(results(&dry), expected);
-    // With ids as well only those of them that are older; one that is not there is told by the exit status.
+    // With ids too, only those that are older; a missing one changes the exit status.
     let named = ["--dry-run", "--id", "7", "--id", "8", "--id", "77"];
     let named = jobexec(&world, &[&args[..], &named[..]].concat()).json(1);
     assert_eq!(
@@ -116,7 +116,7 @@ async fn a_threshold_takes_the_place_of_the_default_only() {
     );
     assert!(table.contains(&"Successfully cleaned up 0 stale executions".to_owned()), "{table:?}");
 
-    // A person who says so ends them too, and then it is the person who says so.
+    // With the flag it ends them too, and the source is the command line.
     let all = jobexec(&world, &[&args[..], &["--yes", "--include-governed"]].concat()).json(0);
     let ids = ["10", "2", "3", "4", "9"];
     assert_eq!(results(&all), ids.map(|id| format!("{id} Failed ManualCleanup CommandLine")));
@@ -147,7 +147,7 @@ async fn a_worker_wins_and_a_row_that_is_held_is_told() {
         format!("3 Failed DeadlineExceeded {store}"),
     ];
     assert_eq!(results(&done), expected);
-    // By ids too, of which some have been ended by this very call.
+    // With ids too, some of which this very call has ended.
     world.sql("INSERT INTO job_executions VALUES (4, 4, 1, 'running', now())").await;
     let named = on_table(&world, &["cleanup", "--yes", "--id", "2", "--id", "4", "-o", "json"]).json(0);
     let expected = [format!("2 skipped Locked {store}"), "4 Failed ManualCleanup CommandLine".to_owned()];
@@ -219,7 +219,7 @@ async fn it_works_without_the_operators_tables() {
     assert_eq!(world.status(1).await, "failed");
 }
 
-/// What `head` does to a clean-up: it reads no more.
+/// The reader stops early, like `head`.
 #[tokio::test]
 async fn a_reader_that_goes_away_does_not_stop_it() {
     let world = World::new("head").await;
@@ -271,7 +271,7 @@ async fn local_times_of_another_zone_are_not_written_to_unless_the_zone_is_known
     world
         .sql("ALTER TABLE job_executions ALTER started_at TYPE timestamp, ALTER completed_at TYPE timestamp")
         .await;
-    // In Tokyo it is nine hours later: as UTC this one has not begun.
+    // In Tokyo it is nine hours later: read as UTC, this one has not begun.
     world
         .sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() AT TIME ZONE 'Asia/Tokyo' - interval '2 hours')")
         .await;

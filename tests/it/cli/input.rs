@@ -1,4 +1,4 @@
-//! What a person may get wrong, and what keeps the database from answering.
+//! Mistakes in the input, and obstacles for the database.
 
 use std::process::Command;
 

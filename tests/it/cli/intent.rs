@@ -1,4 +1,4 @@
-//! `jobexec extend`, `jobexec cancel` and `jobexec resume`, with and without a cluster.
+//! The commands `jobexec extend`, `jobexec cancel` and `jobexec resume`, with and without a cluster.
 
 use std::process::Stdio;
 
@@ -20,7 +20,7 @@ async fn an_extension_without_an_object_outlives_the_operators_rules() {
         let ran = on_table(&world, &["extend", id, "--by", "12h"]);
         assert_eq!(ran.ended(0), format!("execution {id} is extended by 12h\n"));
     }
-    // It counts already, and once.
+    // The extension already counts, and only once.
     let again = on_table(&world, &["extend", "1", "--by", "12h", "-o", "json"]).json(0);
     assert_eq!(
         (&again[0]["id"], &again[0]["message"]),
@@ -34,7 +34,7 @@ async fn an_extension_without_an_object_outlives_the_operators_rules() {
         .execution_until(&operator, "own", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
         .await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
-    // What is in force is written anew, with a timeout beside the extension, and without it once more.
+    // The rules in effect are written again, with a timeout in addition to the extension, and once more without it.
     let policy = json!({"selector": {"jobIds": ["1"]}, "timeout": "20h"});
     world.policy("short", policy).await;
     world.policy_until(&operator, "short", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules")).await;
@@ -57,7 +57,7 @@ async fn an_extension_without_an_object_outlives_the_operators_rules() {
         "{explained:?}"
     );
 
-    // An object that extends counts before it, and is not overwritten.
+    // An object with an extension takes precedence, and is not overwritten.
     world.execution("more", "1", json!({"extendBy": "15h"})).await;
     world
         .execution_until(&operator, "more", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
@@ -69,7 +69,7 @@ async fn an_extension_without_an_object_outlives_the_operators_rules() {
         ran.err
     );
 
-    // It goes once the execution has ended.
+    // The rule is deleted once the execution has ended.
     world.sql("UPDATE job_executions SET status = 'completed', completed_at = now() WHERE id = 3").await;
     world.sql("INSERT INTO job_executions VALUES (4, 4, 1, 'running', now())").await;
     jobexec(&world, &["extend", "4", "--by", "1h"]).ended(0);
@@ -107,7 +107,7 @@ async fn cancelled_in_the_database() {
     assert!(world.one::<bool>(ended).await);
 }
 
-/// Runs it with an output that nobody reads, as that of a `head` that has seen enough.
+/// Runs it with an output that is closed early, as by `head`.
 fn unread(world: &World, args: &[&str]) -> (Option<i32>, String) {
     use std::io::Read as _;
     let mut child = command(world, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -138,7 +138,7 @@ async fn what_is_asked_for_is_done_whoever_reads_of_it() {
     }
     let ran = unread(&world, &["extend", "7", "--by", "6h", "--store", &store]);
     assert_eq!(ran, (Some(0), String::new()));
-    // That one of them was not cancelled is said all the same.
+    // An execution that was not cancelled is reported nevertheless.
     let (code, err) = unread(&world, &[&["cancel", "1", "2", "3"], &TABLE[..]].concat());
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("execution 2 has already ended with status completed"), "{err}");
@@ -164,7 +164,7 @@ async fn resumed_in_the_database() {
         jobexec(&world, &["resume"]).ended(0),
         "the circuit breaker is closed: enforcement is not paused\n"
     );
-    // The breaker is no business of a person's clean-up.
+    // The circuit breaker does not affect a manual clean-up.
     world.sql("UPDATE jobexec.stores SET paused_at = now()").await;
     assert_eq!(jobexec(&world, &["cleanup", "--yes", "-o", "name"]).ended(0).lines().count(), 3);
 }
@@ -191,7 +191,7 @@ async fn said_to_the_objects_of_a_cluster() {
     world.execution("nightly", "7", json!({"timeout": "5h"})).await;
     let store = format!("{}/jobs", world.namespace);
     let run = |args: &[&str]| jobexec(&world, &[args, &["--store", &store]].concat());
-    // The object that is there is the one that is changed, and what it says stays.
+    // The existing object is changed, and its other fields stay.
     assert_eq!(run(&["extend", "7", "--by", "6h"]).ended(0), "jobexecution/nightly: extendBy 6h\n");
     assert_eq!(run(&["extend", "39", "--by", "90m"]).ended(0), "jobexecution/jobs-39: extendBy 1h30m\n");
     assert_eq!(run(&["cancel", "39"]).ended(0), "jobexecution/jobs-39: cancel requested\n");

@@ -1,4 +1,4 @@
-//! `jobexec list` and how results are printed.
+//! The command `jobexec list`, and the output formats.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Ran, command, jobexec, values};
 use crate::support::World;
 
-/// Rows on several pages, with many of the same start and some without.
+/// Rows on several pages, many with the same start and some without a start.
 async fn many(test: &str) -> World {
     let world = World::new(test).await;
     world
@@ -80,7 +80,7 @@ async fn ids_of_text_and_local_times_are_paged_too() {
     let ids = values(&listed, "id");
     assert_eq!((ids.len(), ids[0], ids[301]), (302, "infinite", "unstarted"));
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 302);
-    // That it was made long ago says nothing of when it began to run: that counts from when it was seen running.
+    // Its creation long ago says nothing about its start: it counts from when it was observed running.
     let seen = ids.iter().copied().filter(|id| *id != "unstarted").collect();
     let dry = jobexec(&world, &["cleanup", "-f", &file, "--max-hours", "1", "--dry-run", "-o", "name"]);
     let would: BTreeSet<&str> = dry.ended(0).lines().collect();

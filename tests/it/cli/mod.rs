@@ -1,4 +1,4 @@
-//! The command line: the real binary, with the rights of the operator's role and no more.
+//! The command line: the real binary, with exactly the permissions of the operator's role.
 
 mod case;
 mod cleanup;
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::support::World;
 
-/// What a run of the binary came to.
+/// The result of a run of the binary.
 struct Ran {
     code: Option<i32>,
     out: String,
@@ -33,7 +33,7 @@ impl Ran {
         }
     }
 
-    /// Its output, if it ended so.
+    /// Returns its output, if it exited with this code.
     #[track_caller]
     fn ended(&self, code: i32) -> &str {
         assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.out, self.err);
@@ -60,20 +60,20 @@ fn command(world: &World, args: &[&str]) -> Command {
     command
 }
 
-/// Runs it.
+/// Runs the binary.
 fn jobexec(world: &World, args: &[&str]) -> Ran {
     Ran::of(command(world, args).output().unwrap())
 }
 
-/// Runs it on the default table, of which no operator has recorded anything.
+/// Runs it on the default table, without any records of an operator.
 fn on_table(world: &World, args: &[&str]) -> Ran {
     jobexec(world, &[args, &TABLE].concat())
 }
 
-/// Names that table.
+/// The arguments that name that table.
 const TABLE: [&str; 2] = ["--table", "public.job_executions"];
 
-/// A column of objects.
+/// A field of each object.
 fn values<'a>(rows: &'a Value, key: &str) -> Vec<&'a str> {
     rows.as_array().unwrap().iter().map(|row| row[key].as_str().unwrap_or_default()).collect()
 }

@@ -1,11 +1,12 @@
-//! `jobexec stats`
+//! The command `jobexec stats`.
 
 use serde_json::{Value, json};
 
 use super::jobexec;
 use crate::support::World;
 
-/// A hundred of job 1 that took 1 to 100 s, and what has no duration: it ended otherwise, never began, or a clock was wrong.
+/// A hundred executions of job 1 that took 1 to 100 s, and some without a duration: they ended otherwise, never began, or
+/// a clock was wrong.
 pub(crate) const ENDED: &str = "INSERT INTO job_executions SELECT n, 1, n, 'completed', \
          now() - interval '1 hour' - n * interval '1 second', now() - interval '1 hour' FROM generate_series(1, 100) n; \
      INSERT INTO job_executions VALUES \
@@ -42,7 +43,7 @@ async fn each_job_has_its_statistics() {
     assert_eq!(all[1]["p50_seconds"], Value::Null);
     assert_eq!(jobexec(&world, &["stats", "--since", "31h", "-o", "name"]).lines(0), ["1", "2", "3", "4"]);
 
-    // Of the types nothing is known, and a time is not as long as anybody likes.
+    // The types are unknown, and the length of time is limited.
     assert!(jobexec(&world, &["stats", "--type", "a"]).err.contains("that maps them with -f"));
     for wrong in
         [["--since", "721h"], ["--since", "0s"], ["--since", "-1h"], ["--limit", "0"], ["--type", "a"]]

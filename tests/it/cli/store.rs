@@ -1,4 +1,4 @@
-//! Which table the command line takes, and that it judges as the operator does that manages it.
+//! The table that the command line uses, and that it judges like the operator that manages it.
 
 use serde_json::json;
 
@@ -43,7 +43,7 @@ async fn what_the_operator_protects_is_protected_from_the_command_line_too() {
     assert_eq!((&done[0]["action"], &done[1]["skipped"]["reason"]), (&json!("Failed"), &json!("AlertOnly")));
     assert_eq!((world.status(1).await, world.status(2).await), ("running".to_owned(), "failed".to_owned()));
 
-    // Renamed, it is the same table, and is read the same way.
+    // After the rename it is the same table, with the same mapping.
     world.sql("ALTER TABLE job_executions RENAME TO runs").await;
     assert_eq!(jobexec(&world, &["list", "--stale", "-o", "name"]).ended(0), "1\n");
 }
@@ -67,7 +67,7 @@ async fn what_contradicts_the_operator_is_refused() {
     assert!(twice.ended(2).is_empty() && twice.err.contains("give only one of them"), "{}", twice.err);
     // A table that the operator knows may be named as well.
     assert_eq!(on_table(&world, &["list", "--stale", "-o", "name"]).ended(0), "1\n2\n");
-    // What a later operator recorded is not read in part.
+    // Records of a newer operator are not read partially.
     world.sql("UPDATE jobexec.stores SET mapping = jsonb_set(mapping, '{spec,table,rowsOf}', '[1]')").await;
     for run in [jobexec, on_table] {
         let ran = run(&world, &["list"]);
@@ -99,7 +99,7 @@ async fn of_several_stores_one_is_to_be_named() {
     }
     let done = on_table(&world, &["cleanup", "--yes", "-o", "name"]);
     assert_eq!(done.ended(0), "2\n");
-    // Of the other one no operator has said how it reads it.
+    // No operator has recorded the mapping of the other table.
     let app = ["--table", "app.runs"];
     let refused = jobexec(&world, &[&["cleanup", "--yes"][..], &app].concat());
     assert!(

@@ -1,4 +1,4 @@
-//! On a terminal it asks, and shows colours.
+//! On a terminal it asks for confirmation, and uses colours.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::support::World;
 use crate::support::machine::{Part, needs, program};
 
-/// Runs it on a terminal of its own, and answers.
+/// Runs it on a terminal of its own, and sends the answer.
 pub(super) fn on_terminal(
     world: &World,
     args: &str,
@@ -49,13 +49,13 @@ async fn it_asks_before_it_writes() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("Successfully cleaned up 1 stale execution"), "{text}");
     assert_eq!(world.status(1).await, "failed");
-    // Nothing to do is nothing to ask about.
+    // Without anything to do there is no question.
     let (code, text) = on_terminal(&world, cleanup, "", &[]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("Nothing is stale") && !text.contains("[y/N]"), "{text}");
 }
 
-/// What a program is to read has only what was done; the person who is asked sees the rest.
+/// The output contains only what was done; the questions go to the terminal.
 #[tokio::test]
 async fn a_program_reads_what_was_done_and_not_what_was_asked() {
     if needs("cli::terminal", Part::Debian("bsdutils"), program("script")).is_none() {
@@ -81,7 +81,7 @@ async fn a_program_reads_what_was_done_and_not_what_was_asked() {
     let rows: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}"));
     assert_eq!((rows[0]["id"].as_str(), rows[0]["completed_at"].is_string()), (Some("1"), true), "{rows:#}");
     assert_eq!(rows.as_array().unwrap().len(), 1, "{rows:#}");
-    // What is left as it is needs no question, and is told.
+    // A skipped execution needs no question, and is reported.
     let (code, text, out) = run("-o json --id 1", "");
     assert!(code == Some(0) && !text.contains("[y/N]"), "{text}");
     let rows: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}"));

@@ -1,4 +1,4 @@
-//! `jobexec trends`
+//! The command `jobexec trends`.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ async fn health_over_time_is_told_and_so_is_what_is_missing_of_it() {
 
     let args = ["trends", "--since", "5h", "--step", "1h"];
     let hour = async || -> DateTime<Utc> { world.one("SELECT date_trunc('hour', now())").await };
-    // Once more, if an hour ended meanwhile.
+    // Repeated if an hour ended meanwhile.
     let (now, table, rows) = loop {
         let before = hour().await;
         world
@@ -51,7 +51,7 @@ async fn health_over_time_is_told_and_so_is_what_is_missing_of_it() {
                "long_running": rest[0], "stale": rest[1], "failed": rest[2]})
     };
     assert_eq!(rows, json!([row(4, 7, Value::Null, [0, 0, 0]), row(1, 9, json!(4), [3, 1, 3])]));
-    // Half an hour a line, unless it is said: the one of 15 hours ago has one of its own.
+    // Half an hour for each line by default: the sample from 15 hours ago has a line of its own.
     let day = jobexec(&world, &["trends", "-o", "json"]).json(0);
     assert!((3..=4).contains(&day.as_array().unwrap().len()) && day[0]["running"] == 99, "{day:#}");
 

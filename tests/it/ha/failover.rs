@@ -1,4 +1,4 @@
-//! A replica goes, and another one has its stores.
+//! A replica stops, and another one takes over its stores.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::support::proxy::{Mode, Proxies};
 use crate::support::replica::settled;
 use crate::support::{World, blocking, is, machine};
 
-/// A row that is stale already.
+/// A stale row.
 fn stale(id: i64) -> String {
     format!("INSERT INTO job_executions VALUES ({id}, 1, {id}, 'running', now() - interval '2 days')")
 }
@@ -21,7 +21,7 @@ impl World {
         self.until_true(&format!("SELECT status = 'failed' FROM job_executions WHERE id = {id}")).await;
     }
 
-    /// Every row that has failed is recorded once.
+    /// Checks that every failed row is recorded once.
     async fn each_once(&self, rows: i64) {
         let recorded: (i64, i64) = sqlx::query_as(
             "SELECT count(*), count(DISTINCT execution_id) FROM jobexec.events WHERE action = 'Failed'",
@@ -53,7 +53,7 @@ async fn another_replica_takes_over_when_one_stops_or_is_killed() {
     world.failed(2).await;
     assert!(world.lease(&name).await.is_none(), "it gives its Lease back");
 
-    // Under its old name it gets the same stores.
+    // With its old name it gets the same stores.
     let owner = world.replica(&name, &[]);
     settled(&[&owner, &other]).await;
     let (owner, other) = first_has("jobs", owner, other).await;
@@ -110,7 +110,7 @@ async fn a_replica_that_is_the_only_one_goes_on_while_the_api_server_is_away() {
     let before = world.lease("a").await.unwrap();
 
     proxies.api.gate.set(Mode::Away);
-    // It is tried each 1.2 s, and one that is not alone ends 3.6 s after the last renewal.
+    // It is tried each 1.2 s, and a replica that is not alone ends 3.6 s after the last renewal.
     only.operator.has_said("could not be renewed, it is tried again", 6).await;
     world.sql(&stale(2)).await;
     world.failed(2).await;
@@ -145,7 +145,7 @@ async fn clocks_that_differ_by_hours_take_nothing_from_anybody() {
     let mut transitions = Vec::new();
     for name in leases {
         let first = world.lease(name).await.unwrap().spec.unwrap();
-        // Several renewals later nothing has changed but those.
+        // Several renewals later, only the time of the renewal has changed.
         let renewed = |lease: Option<&k8s_openapi::api::coordination::v1::Lease>| {
             let spec = lease.unwrap().spec.clone().unwrap();
             spec.renew_time.unwrap().0.duration_since(first.renew_time.clone().unwrap().0).as_secs() >= 4
@@ -168,7 +168,7 @@ async fn clocks_that_differ_by_hours_take_nothing_from_anybody() {
 async fn a_restart_under_the_same_name_takes_its_own_lease_at_once() {
     let world = World::with_leases("restart").await;
     world.store(json!({})).await;
-    // Nobody would wait so long for it here.
+    // Too long for others to wait for in this test.
     let minute = [("LEASE_DURATION", "60s")];
     let first = world.replica("a", &minute);
     settled(&[&first]).await;

@@ -1,4 +1,4 @@
-//! What becomes of a replica when somebody does something to its Lease.
+//! Changes of a replica's Lease by somebody else.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -63,7 +63,7 @@ async fn leases_of_other_groups_do_not_count_and_those_that_nobody_renews_go() {
         world.api::<Lease>().create(&PostParams::default(), &lease).await.unwrap();
     }
     let replica = world.replica("a", &[SHORT]);
-    // A Lease that nobody renews is believed for as long as it says, however far its clock is ahead.
+    // A Lease that is not renewed counts for its duration, however far its clock is ahead.
     settled(&[&replica]).await;
     world.lease_until("gone", |lease| lease.is_none()).await;
     assert!(world.api::<Lease>().get_opt("other-gone").await.unwrap().is_some(), "it is another group's");
@@ -81,7 +81,7 @@ async fn without_rights_or_a_namespace_for_leases_it_says_so_and_ends() {
     let words = replica.last_words();
     assert!(words.contains("may not list Leases") && words.contains("leases.yaml"), "{words}");
 
-    // The others would leave stores to one that holds its Lease and does not see theirs.
+    // Other replicas would leave stores to one that holds its Lease but cannot see theirs.
     rbac::apply(&world.client, &world.namespace, &rbac::LEASES.replace("list, watch, ", "")).await;
     let mut replica = world.replica("a", &[]);
     assert_eq!(replica.operator.ended().await.code(), Some(1), "{}", replica.operator.log());

@@ -12,11 +12,11 @@ use k8s_openapi::api::coordination::v1::Lease;
 use crate::support::replica::Replica;
 use crate::support::{PATIENCE, World};
 
-/// Leases that end soon, where a test waits for that; on a busy machine shorter ones are lost by replicas that live.
+/// Leases with a short duration, for tests that wait for the end; on a busy machine, live replicas lose shorter ones.
 const SHORT: (&str, &str) = ("LEASE_DURATION", "6s");
 
 impl World {
-    /// The Lease of a replica, if it is there.
+    /// The Lease of a replica, if it exists.
     async fn lease(&self, name: &str) -> Option<Lease> {
         self.api::<Lease>().get_opt(&format!("jobexec-operator-{name}")).await.unwrap()
     }
@@ -39,7 +39,7 @@ impl World {
 }
 
 impl Replica {
-    /// Waits until it looks after a store.
+    /// Waits until it manages a store.
     async fn has(&self, store: &str) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !self.stores().await.contains(store) {
@@ -48,14 +48,14 @@ impl Replica {
         }
     }
 
-    /// What it said on its way out.
+    /// Its last log lines before it ended.
     fn last_words(&self) -> String {
         let log = self.operator.own_log();
         log.lines().filter(|line| line.starts_with("jobexec: ")).collect()
     }
 }
 
-/// The replica that has the store, and the other one.
+/// The replica that manages the store, and the other one.
 async fn first_has(store: &str, one: Replica, other: Replica) -> (Replica, Replica) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {

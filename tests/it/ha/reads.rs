@@ -1,4 +1,4 @@
-//! Any replica answers for every store, and says the same as the one that looks after it.
+//! Any replica answers for every store, with the same result as the one that manages it.
 
 use futures::future::join_all;
 use jobexec_operator::api::ExecutionStore;
@@ -14,7 +14,7 @@ const HEALTH: &str = "/api/system/health";
 const RUNNING: &str = "/api/system/executions/running";
 const CLEANUP: &str = "/api/system/cleanup/stale-executions";
 
-/// Without what says when it was asked.
+/// Removes fields that depend on the time of the request.
 fn timeless(mut value: Value) -> Value {
     match &mut value {
         Value::Object(fields) => {
@@ -29,7 +29,7 @@ fn timeless(mut value: Value) -> Value {
     value
 }
 
-/// Asks both until they agree: figures are a few seconds old at the most.
+/// Sends requests to both until they agree: counts are at most a few seconds old.
 async fn agree(owner: &Https, other: &Https, path: &str) -> Value {
     let mut seen = Vec::new();
     for _ in 0..60 {
@@ -40,7 +40,7 @@ async fn agree(owner: &Https, other: &Https, path: &str) -> Value {
             return left.1;
         }
         seen = vec![left, right];
-        // As often as somebody who looks at the page.
+        // As often as a browser that shows the page.
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     }
     panic!("{path}: {seen:#?}");
@@ -95,7 +95,7 @@ async fn a_replica_answers_for_stores_of_another_one_as_that_one_does() {
     for (path, status) in [(explain("4711"), 404), (explain("x"), 400)] {
         assert_eq!((owners.get(&path).await.0, others.get(&path).await.0), (status, status), "{path}");
     }
-    // A dry run says the same, and a clean-up on either does what it says.
+    // A dry run gives the same result, and a clean-up on either replica does the same.
     let dry = format!("{CLEANUP}?store={store}&max_hours=1&dry_run=true");
     let (left, right) = (owners.post(&dry).await, others.post(&dry).await);
     assert_eq!((left.0, timeless(left.1)), (right.0, timeless(right.1.clone())));
@@ -103,7 +103,7 @@ async fn a_replica_answers_for_stores_of_another_one_as_that_one_does() {
     let (status, done) = others.post(&format!("{CLEANUP}?store={store}&max_hours=1")).await;
     assert_eq!((status, &done["cleaned"]), (200, &right.1["cleaned"]), "{done:#}");
     assert_eq!(world.status(2).await, "running", "an object governs it");
-    // It counts what it did, and has no other series of the store.
+    // It counts its own actions, and has no other series of the store.
     let page = other.operator.metrics().await;
     let series = page.lines().filter(|line| line.contains("store=\"jobs\"") && !line.ends_with(" 0"));
     let expected = format!(
@@ -117,17 +117,17 @@ async fn a_replica_answers_for_stores_of_another_one_as_that_one_does() {
     agree(&owners, &others, &format!("/api/system/history?store={store}")).await;
     assert!(!other.stores().await.contains("jobs"), "it looks after it no more than before");
 
-    // It takes the store over when the owner goes, and goes on answering.
+    // It takes over the store when the owner stops, and continues to answer.
     owner.stop().await;
     settled(&[&other]).await;
     others.until(RUNNING, |status, _| status == 200).await;
     other.stop().await;
 }
 
-/// How many ask at once, and are worked on.
+/// The number of concurrent requests, which are all accepted.
 const CROWD: usize = 12;
 
-/// One attempt to open it counts for all who ask, and nothing of what they asked is left when they have been answered.
+/// One attempt to open it counts for all requests, and nothing of them is left after their responses.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_database_of_a_store_of_another_replica_holds_up_no_request_about_other_stores() {
     let world = World::with_leases("hasilent").await;
@@ -142,7 +142,7 @@ async fn a_silent_database_of_a_store_of_another_replica_holds_up_no_request_abo
         .await;
     let gate = Proxies::before_postgres(&world, "silent").await;
     let crowd = CROWD.to_string();
-    // All of them are one caller's.
+    // One caller sends all of them.
     let all = crowd.as_str();
     let env = [("REQUEST_TIMEOUT", "15s"), ("MAX_REQUESTS", all), ("MAX_REQUESTS_PER_CALLER", all)];
     let (a, b) = (world.replica("a", &env), world.replica("b", &env));

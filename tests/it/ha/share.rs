@@ -7,13 +7,13 @@ use serde_json::json;
 use crate::support::World;
 use crate::support::replica::{settled, shared};
 
-/// How many stores; more where somebody wants to see how it goes with many: `JOBEXEC_TEST_STORES=300`.
+/// The number of stores; set `JOBEXEC_TEST_STORES=300` to test with more.
 fn stores() -> usize {
     std::env::var("JOBEXEC_TEST_STORES").map_or(20, |stores| stores.parse().unwrap())
 }
 
 impl World {
-    /// Waits until every row has failed, and sees that each is recorded once.
+    /// Waits until every row has failed, and checks that each is recorded once.
     async fn all_failed(&self, rows: usize) {
         for id in 1..=rows {
             self.until_failed(stores(), id).await;
@@ -45,7 +45,7 @@ async fn each_store_is_one_replicas_and_nothing_is_lost_or_doubled_when_replicas
     println!("killed one of three: all stores looked after again after {:?}", killed.elapsed());
     shared(&[&first, &third], stores()).await;
 
-    // A rolling update, with rows that become stale all the while.
+    // A rolling update, while rows become stale all the time.
     let fourth = world.replica("d", &[]);
     world.overdue(stores(), 3).await;
     settled(&[&first, &third, &fourth]).await;

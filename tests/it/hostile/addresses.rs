@@ -1,4 +1,5 @@
-//! Whoever writes a store or a policy names hosts. None may lead to what listens for the Pod or its node only.
+//! Anybody who writes a store or a policy names hosts. None may lead to a service that listens only for the Pod or its
+//! node.
 
 use jobexec_operator::api::notifications::{Format, Security};
 use jobexec_operator::net::{AddressPolicy, Dialer};
@@ -20,7 +21,7 @@ async fn a_store_does_not_lead_to_the_pod_itself_unless_that_is_allowed() {
     let hosts = ["127.0.0.1", "[::ffff:127.0.0.1]", "0.0.0.0", "[::1]", "169.254.169.254"];
     for (n, host) in hosts.into_iter().enumerate() {
         world.secret("db", json!({"uri": at(host)})).await;
-        // A change of the spec, so that it is tried at once.
+        // The spec changes, so that it is tried at once.
         world.store(json!({"pollInterval": format!("{}s", n + 1)})).await;
         let kind = if host.starts_with("169") { "metadata service" } else { "address" };
         let status = world
@@ -33,7 +34,7 @@ async fn a_store_does_not_lead_to_the_pod_itself_unless_that_is_allowed() {
         assert!(text.contains("egress.allow") && text.contains(kind), "{text}");
     }
     assert_eq!(server.logins(), 0, "nothing was connected to");
-    // The same address by a name that is allowed.
+    // The same address under an allowed name.
     world.secret("db", json!({"uri": world.url("right/password").replace("127.0.0.1", "localhost")})).await;
     world.store(json!({})).await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;

@@ -1,5 +1,5 @@
-//! Somebody who may write objects in one namespace, and writes large ones: what a namespace may take is bounded, what was
-//! there before stays in effect, and nobody else notices.
+//! Somebody who may write objects in one namespace writes large ones: the memory of a namespace is limited, earlier rules
+//! stay in effect, and others do not notice.
 
 use jobexec_operator::api::{
     ExecutionPolicy, ExecutionPolicyStatus, ExecutionStore, ExecutionStoreStatus, JobExecution,
@@ -12,7 +12,7 @@ use crate::support::https::OPEN;
 use crate::support::world::TABLE;
 use crate::support::{Operator, World, is, message, rbac};
 
-/// One MiB for policies, two of which are too many here.
+/// One MiB for policies, which two of these exceed.
 const TIGHT: [(&str, &str); 1] = [("POLICY_BUDGET", "1")];
 
 /// A policy that takes some 700 KiB of memory: 1,000 ids of `length` characters.
@@ -37,7 +37,7 @@ async fn table_of_texts(test: &str) -> World {
         &json!({}),
     )
     .await;
-    // Job a has run for two days, job b for two days, and what is in no policy would be ended by the default of 24 h.
+    // Jobs a and b have run for two days; without a policy the default of 24 h would end them.
     world
         .sql(
             "INSERT INTO job_executions VALUES (1, 'a', 1, 'running', now() - interval '2 days'), \
@@ -72,7 +72,7 @@ async fn policies_beyond_the_budget_of_their_namespace_are_refused_and_older_one
     let metrics = operator.metrics().await;
     assert!(metrics.contains("jobexec_cache_refused_objects{kind=\"executionpolicies\"} 3"), "{metrics}");
 
-    // Somebody else's namespace has a budget of its own.
+    // Another namespace has a budget of its own.
     let other = World::new("bystander").await;
     other.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '2 days')").await;
     drop(operator);
@@ -82,11 +82,11 @@ async fn policies_beyond_the_budget_of_their_namespace_are_refused_and_older_one
     other.policy("own", json!({"timeout": "72h"})).await;
     other.store(json!({"defaultTimeout": "1h"})).await;
     other.policy_until(&operator, "own", effective_rules).await;
-    // Another order of events, and the same are refused.
+    // After a different order of events, the same objects are refused.
     check(&operator).await;
     assert_eq!(other.status(1).await, "running");
 
-    // What goes makes room for the next ones by age.
+    // Deleted objects make room for the next ones by age.
     world.delete::<ExecutionPolicy>("z-first").await;
     world.policy_until(&operator, "b", |s| !over_budget(s)).await;
     world.policy_until(&operator, "c", over_budget).await;
@@ -113,7 +113,7 @@ async fn second_passes(world: &World) {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_live_execution_is_ended_when_an_update_makes_its_policy_too_large() {
     let world = table_of_texts("outgrown").await;
-    // Of job 0 only this policy says anything.
+    // Only this policy selects job 0.
     world.policy("grows", json!({"timeout": "72h", "selector": {"jobIds": ["0", "a"]}})).await;
     let operator = world.operator_with(&TIGHT);
     world.store(json!({})).await;
@@ -149,7 +149,7 @@ async fn an_execution_whose_object_is_refused_keeps_its_extension() {
     let operator = world.operator();
     world.store(json!({})).await;
     world.execution_until(&operator, "longer", |s| s.timeout.as_deref() == Some("72h")).await;
-    // Metadata is not kept. A status is, and who may write one may write a large one.
+    // Metadata is not cached. The status is, and anybody who may write one may write a large one.
     let status: Api<JobExecution> = world.api();
     let heavy = json!({"status": {"jobId": "x".repeat(200_000)}});
     status.patch_status("longer", &PatchParams::default(), &Patch::Merge(heavy)).await.unwrap();
@@ -178,7 +178,7 @@ async fn a_store_that_is_refused_still_knows_which_requests_it_has_answered() {
     let kept = request("short").await.status.unwrap();
     assert_eq!(kept.observed_resume.as_deref(), Some("before"), "or the breaker would count as closed by it");
 
-    // The usual status takes its condition back, and nothing is left of the refusal.
+    // The usual status replaces its condition, and nothing of the refusal is left.
     let operator = world.operator();
     let told = world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     assert_eq!(message(&told.conditions, "Ready"), "stale executions are ended");

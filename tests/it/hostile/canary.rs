@@ -1,4 +1,4 @@
-//! Words that stand in one place only, so that whoever finds one elsewhere knows where it is from.
+//! Words that exist in one place only, so that finding one elsewhere shows its origin.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -6,19 +6,20 @@ use std::sync::Mutex;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-/// The canaries of one test, with what each was put into.
+/// The canaries of one test, with the place of each.
 #[derive(Default)]
 pub(crate) struct Canaries(Mutex<Vec<(String, String)>>);
 
 impl Canaries {
-    /// A new one: letters and digits.
+    /// Creates a new canary: letters and digits.
     pub(crate) fn put(&self, place: &str) -> String {
         let word = format!("kestrel{}", &uuid::Uuid::new_v4().simple().to_string()[..14]);
         self.0.lock().unwrap().push((word.clone(), place.to_owned()));
         word
     }
 
-    /// None is in this text: as it is, percent-encoded, in hexadecimal, in base64 or as a list of bytes.
+    /// Asserts that this text contains none: as plain text, percent-encoded, in hexadecimal, in base64 or as a list of
+    /// bytes.
     #[track_caller]
     pub(crate) fn assert_none_in(&self, what: &str, text: &str) {
         let folded = fold(text);
@@ -52,12 +53,12 @@ fn hexadecimal(word: &str) -> String {
     })
 }
 
-/// As `{:?}` of bytes shows it.
+/// The word as `{:?}` prints bytes.
 fn bytes(word: &str) -> String {
     word.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(",")
 }
 
-/// Nine bytes of the word at least, at each place within a longer text, without what depends on its neighbours.
+/// At least nine bytes of the word, at each offset within a longer text, without the parts that depend on neighbours.
 fn base64(word: &str) -> Vec<String> {
     (0..3).map(|skip| STANDARD_NO_PAD.encode(&word.as_bytes()[skip..skip + 18])).collect()
 }

@@ -1,4 +1,4 @@
-//! Who reaches a port, with or without a token, and sends slowly, much, or nothing.
+//! Clients that reach a port, with or without a token, and send slowly, much, or nothing.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -14,13 +14,13 @@ use crate::http::{CLEANUP, HEALTH, RUNNING};
 use crate::support::proxy::{Mode, Proxies};
 use crate::support::{World, https, rbac};
 
-/// Holds so many connections open, each with the beginning of what it should say, and opens a new one for the oldest again and
-/// again.
+/// Holds this many connections open, each with the beginning of a request, and replaces the oldest with a new one again
+/// and again.
 fn flood(to: SocketAddr, count: usize, beginning: &'static [u8]) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut held = VecDeque::new();
         loop {
-            // It may be refused, or closed while it is written to.
+            // It may be refused, or closed during the write.
             if let Ok(mut stream) = tcp(to, "127.0.0.1").await {
                 let _ = stream.write_all(beginning).await;
                 held.push_back(stream);
@@ -33,7 +33,7 @@ fn flood(to: SocketAddr, count: usize, beginning: &'static [u8]) -> AbortOnDropH
     }))
 }
 
-/// As a kubelet does: over a new connection each time, and three failures in a row count.
+/// Probes as a kubelet does: over a new connection each time, and three failures in a row count.
 async fn alive(probes: SocketAddr) {
     let mut failures = Vec::new();
     while failures.len() < 3 {
@@ -59,14 +59,14 @@ async fn two_thousand_idle_and_slow_connections_do_not_silence_livez() {
         let _ = stream.write_all(beginnings[count % 4]).await;
         held.push(stream);
     }
-    // And new ones all the time.
+    // New connections come all the time too.
     let _flood = flood(probes, 500, b"GET /livez HTTP/1.1\r\n");
     for _ in 0..20 {
         alive(probes).await;
     }
 }
 
-/// A caller who may not clean up is told so before the body is wanted, and holds no slot meanwhile.
+/// A caller who may not clean up is refused before the body is requested, and occupies no slot meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_slow_bodies_of_strangers_hold_up_nobody() {
     let world = World::new("hostileslow").await;
@@ -104,7 +104,8 @@ async fn a_hundred_slow_bodies_of_strangers_hold_up_nobody() {
     assert_eq!(reader.get(RUNNING).await.0, 200);
 }
 
-/// Who may send a body has some time for it, and takes a slot only once it is there. So has who signs in, as everybody may.
+/// A caller who may send a body has limited time for it, and occupies a slot only once it is complete. The same holds for
+/// the sign-in, which everybody may use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_body_holds_no_slot_and_is_given_up() {
     let world = World::new("hostilebody").await;
@@ -127,7 +128,7 @@ async fn a_slow_body_holds_no_slot_and_is_given_up() {
     }
 }
 
-/// One caller has a share of the requests, and nobody else waits for those.
+/// One caller has a share of the requests, and others do not wait for those.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_caller_who_asks_too_much_is_told_so_and_others_are_served() {
     let world = World::new("hostilecaller").await;
@@ -147,7 +148,7 @@ async fn one_caller_who_asks_too_much_is_told_so_and_others_are_served() {
     let held_up: Vec<_> = (0..2)
         .map(|_| {
             let (admin, list) = (admin.clone(), list.clone());
-            // What is asked below may take its turn.
+            // The requests below may come first.
             tokio::spawn(async move { admin.until(&list, |status, _| status == 200).await })
         })
         .collect();
@@ -163,7 +164,7 @@ async fn one_caller_who_asks_too_much_is_told_so_and_others_are_served() {
     assert_eq!(admin.get(&health).await.0, 200);
 }
 
-/// One connection too many closes one that is idle; where all have requests under way it waits until one of these ends.
+/// A connection above the limit closes an idle one; if all have requests in progress, it waits until one of these ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_connection_takes_the_place_of_an_idle_one_and_of_no_other() {
     let world = World::new("hostilecrowd").await;
@@ -185,9 +186,9 @@ async fn a_new_connection_takes_the_place_of_an_idle_one_and_of_no_other() {
     let newest = third(&first);
     while !newest.is_finished() {
         for old in [&first, &second] {
-            // One that is closed for the other is opened again.
+            // A connection that is closed for the other is opened again.
             if let Ok(answer) = old.request(Method::GET, RUNNING).send().await {
-                // Read to its end, which leaves the connection open.
+                // Reading all of it keeps the connection open.
                 let _ = answer.bytes().await;
             }
         }
@@ -203,14 +204,14 @@ async fn a_new_connection_takes_the_place_of_an_idle_one_and_of_no_other() {
         request.end().await;
     }
     for request in &mut busy {
-        // On a busy machine the end may come too late, and is told so: nothing is closed without an answer.
+        // On a busy machine the end may come too late, which gets a response too: no connection is closed without one.
         request.until("\r\n\r\nHTTP/1.1 ").await;
     }
     drop(busy);
     assert_eq!(waits.await.unwrap(), 401);
 }
 
-/// Handshakes that do not begin, or do not end, from one address.
+/// Handshakes from one address that do not begin, or do not end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_with_too_many_connections_makes_room_for_itself_and_for_others() {
     let world = World::new("hostileaddress").await;
@@ -237,8 +238,8 @@ async fn an_address_with_too_many_connections_makes_room_for_itself_and_for_othe
     assert_eq!(reader.with_client(https::client()).get(RUNNING).await.0, 200, "from the same address");
 }
 
-/// Kubernetes is asked about so many made-up tokens of an address and no more, and about no made-up name of somebody without a
-/// token; who was known before is served meanwhile.
+/// Kubernetes reviews only a limited number of invented tokens of one address, and no invented name of a caller without a
+/// token. Known callers are served meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn made_up_tokens_and_names_do_not_become_a_load_on_the_api_server() {
     let world = World::new("hostiletokens").await;
@@ -257,7 +258,7 @@ async fn made_up_tokens_and_names_do_not_become_a_load_on_the_api_server() {
     };
     assert_eq!((status, &problem["reason"]), (429, &json!("TooManyAttempts")), "{problem:#}");
     assert_eq!(https.get(RUNNING).await.0, 401, "without a token nothing is guessed");
-    // Its decisions have expired, and its token is asked about again, from the same address.
+    // Its decisions have expired, and its token is reviewed again, from the same address.
     let asked = proxies.api.count("tokenreviews");
     while proxies.api.count("tokenreviews") == asked {
         assert_eq!(reader.get(RUNNING).await.0, 200);

@@ -6,12 +6,12 @@ use sqlx::AssertSqlSafe;
 use super::work::Work;
 use crate::support::{World, is};
 
-/// In `public`, which comes first on the path of the login: each operator for each pair of types that a column may have or a
-/// statement computes with, each function of Postgres with a plain name, types and catalogs of Postgres. Whatever of it is
-/// used fails.
+/// Objects in `public`, which comes first on the login's path: each operator for each pair of types that a column may
+/// have or a statement computes with, each function of Postgres with a plain name, types and catalogs of Postgres. Any
+/// use of them fails.
 const HOSTILE: &str = include_str!("functions.sql");
 
-/// One table with its jobs, of types that the others do not have.
+/// A table with its jobs, with types that the other shapes do not have.
 struct Shape {
     schema: &'static str,
     executions: &'static str,
@@ -123,8 +123,8 @@ impl Shape {
         })
     }
 
-    /// 1 is stale by default, 2 is at the beginning, 3 stale by the rule of its job, 4 by that of its type, 5 has lost its
-    /// heartbeat, 6 has a finished job, 7 a later one, 8 and 9 and 10 have ended or wait.
+    /// 1 is stale by default, 2 has just begun, 3 is stale by the rule of its job, 4 by that of its type, 5 has lost its
+    /// heartbeat, 6 has a finished job, 7 a later one, and 8, 9 and 10 have ended or wait.
     async fn fill(&self, world: &World) {
         let schema = self.schema;
         world
@@ -173,7 +173,7 @@ impl Shape {
     }
 }
 
-/// A world in which the login's path begins with a schema of somebody else.
+/// Creates a world in which the login's path begins with a schema of somebody else.
 async fn hostile_world() -> World {
     let world = World::bare("hostile-functions").await;
     world.sql(TYPES).await;
@@ -186,7 +186,7 @@ async fn hostile_world() -> World {
     world
         .sql(&format!("ALTER ROLE {role} IN DATABASE {database} SET search_path = public, pg_catalog"))
         .await;
-    // The trap is set: whoever does not look out runs into it.
+    // The trap is set: careless statements run into it.
     let login = sqlx::PgPool::connect(&world.url("right/password")).await.unwrap();
     for careless in [
         "SELECT FROM s0.job_executions WHERE status = 'running'::varchar",
@@ -207,8 +207,8 @@ async fn hostile_world() -> World {
     world
 }
 
-/// For each mapped column a statement of the operator compares, cuts or counts it; none of them finds anything but what is
-/// Postgres' own.
+/// A statement of the operator compares, cuts or counts each mapped column; none of them finds anything but Postgres' own
+/// objects.
 #[tokio::test]
 async fn nothing_of_somebody_elses_runs_in_a_statement() {
     let world = hostile_world().await;
@@ -236,7 +236,7 @@ async fn nothing_of_somebody_elses_runs_in_a_statement() {
     }
 }
 
-/// The same by the real programs, on a table of varchars.
+/// The same with the real programs, on a table of varchars.
 #[tokio::test]
 async fn nor_in_one_of_the_operator_or_the_command_line() {
     let world = hostile_world().await;
@@ -273,7 +273,7 @@ async fn nor_in_one_of_the_operator_or_the_command_line() {
     assert!(!log.contains("does not exist"), "{log}");
 }
 
-/// Triggers of each kind that name nothing by its schema, and note the path.
+/// Triggers of each kind that use names without a schema, and record the path.
 const TRIGGERS: &str = "
 CREATE SCHEMA app;
 CREATE TABLE app.noted (moment text, path text);
@@ -336,7 +336,7 @@ async fn triggers_of_the_application_have_the_path_of_the_login() {
     }
 }
 
-/// Where a column has a type whose operators are an extension's, texts are compared letter by letter.
+/// If the operators of a column's type belong to an extension, texts are compared literally.
 #[tokio::test]
 async fn statuses_of_a_type_of_an_extension_are_compared_as_texts() {
     let world = World::bare("citext").await;

@@ -1,4 +1,5 @@
-//! Tests that play an attacker, or a server, row or object that could be one. `make test-hostile` runs them alone.
+//! Tests that play an attacker, or a server, row or object under an attacker's control. `make test-hostile` runs only
+//! these.
 
 mod addresses;
 mod budget;

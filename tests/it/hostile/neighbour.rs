@@ -1,4 +1,5 @@
-//! Two teams in one database: each has a table, and a role with just the rights that `jobexec schema --role` prints.
+//! Two teams in one database: each has a table, and a role with exactly the permissions that `jobexec schema --role`
+//! prints.
 
 use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus};
 use serde_json::json;
@@ -11,19 +12,19 @@ use crate::support::{World, is};
 /// The other team's table.
 const OTHERS: &str = "CREATE TABLE others (LIKE job_executions INCLUDING ALL)";
 
-/// A further login of the database.
+/// Creates another login of the database.
 pub(super) async fn role(world: &World, suffix: &str) -> String {
     let role = format!("{}_{suffix}", world.role);
     world.sql(&format!("CREATE ROLE {role} LOGIN PASSWORD 'right/password'")).await;
     role
 }
 
-/// Its URL.
+/// The URL of a login.
 pub(super) fn url(world: &World, role: &str) -> String {
     world.url("right/password").replacen(&world.role, role, 1)
 }
 
-/// Grants to a role what the operator needs for a table.
+/// Grants a role the permissions that the operator needs for a table.
 pub(super) fn grant(world: &World, role: &str, table: &str) {
     let file = world.file(table, &World::store_with("x", json!({"table": {"name": table}})).to_string());
     let output = world.jobexec(&["schema", "-f", &file, "--apply", "--role", role]);
@@ -35,7 +36,7 @@ pub(super) fn records(s: &ExecutionStoreStatus) -> bool {
         && is(&s.conditions, "AuditAvailable", "True", "TablesPresent")
 }
 
-/// A world with a neighbour, who is connected.
+/// Creates a world with a neighbour who is connected.
 async fn neighbours(test: &str) -> (World, PgConnection) {
     let world = World::new(test).await;
     world.sql(OTHERS).await;
@@ -45,13 +46,13 @@ async fn neighbours(test: &str) -> (World, PgConnection) {
     (world, connection)
 }
 
-/// How many rows a statement touches or returns; `None`: it is refused.
+/// The number of rows that a statement touches or returns; `None`: it is refused.
 async fn touched(connection: &mut PgConnection, sql: &str) -> Option<u64> {
     let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await;
     done.ok().map(|done| done.rows_affected())
 }
 
-/// What the neighbour tries with the other team's records, where `$A` is its number and `$T` its table.
+/// The neighbour's attempts on the other team's records; `$A` is their number and `$T` their table.
 const TRIES: [&str; 46] = [
     "SELECT 1 FROM jobexec.stores WHERE store_id = $A",
     "SELECT 1 FROM jobexec.rules WHERE store_id = $A",
@@ -87,19 +88,19 @@ const TRIES: [&str; 46] = [
     "INSERT INTO jobexec.sweeps VALUES (gen_random_uuid(), $A, 'x', now(), 1)",
     "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) VALUES ('jobexec.stores'::regclass, $T, 'public', 'job_executions') \
      ON CONFLICT (registry, table_oid) DO UPDATE SET uid = 'x'",
-    // As if it were of a dump from before.
+    // As if it came from an older dump.
     "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) VALUES (1, 'others'::regclass, 'public', 'others')",
-    // As if another role owned it, which would vouch for what is written.
+    // As if another role owned it, which would vouch for the content.
     "UPDATE jobexec.stores SET table_owner = 'somebody'",
     "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name, table_owner) \
      VALUES ('jobexec.stores'::regclass, 'others'::regclass, 'public', 'others', 'somebody') \
      ON CONFLICT (registry, table_oid) DO UPDATE SET table_owner = 'somebody'",
-    // Numbers are nobody's to choose: with the next one of another table its records would be the neighbour's.
+    // Nobody may choose numbers: with the next number of another table, its records would be the neighbour's.
     "INSERT INTO jobexec.stores (store_id, registry, table_oid, table_schema, table_name) OVERRIDING SYSTEM VALUE \
      VALUES ($A + 7, 'jobexec.stores'::regclass, 'others'::regclass, 'public', 'others')",
     "UPDATE jobexec.stores SET store_id = $A",
     "UPDATE jobexec.stores SET table_oid = $T",
-    // As if it were left of the other team's table.
+    // As if it were left over from the other team's table.
     "UPDATE jobexec.stores SET table_name = 'job_executions'",
     "DELETE FROM jobexec.stores WHERE store_id = $A",
     "TRUNCATE jobexec.events",
@@ -130,7 +131,7 @@ async fn a_neighbour_reads_writes_and_claims_nothing() {
             "INSERT INTO jobexec.messages VALUES (gen_random_uuid(), {number}, 'c', 'a@example.org', '{{}}', now(), 0, 'infinity')"
         ))
         .await;
-    // What the neighbour may: a table of its own.
+    // The neighbour may register a table of its own.
     let own = "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name, table_owner) \
                SELECT 'jobexec.stores'::regclass, oid, 'public', 'others', pg_get_userbyid(relowner) FROM pg_class \
                WHERE oid = 'others'::regclass";
@@ -148,7 +149,7 @@ async fn a_neighbour_reads_writes_and_claims_nothing() {
     }
     assert_eq!(world.one::<String>(kept).await, before, "nothing of the other team's has changed");
 
-    // Records of its own under numbers that others will get stand in nobody's way.
+    // The neighbour's records under future numbers obstruct nobody.
     let taken = "INSERT INTO jobexec.events (event_id, at, store_id, execution_id, action, reason, source) OVERRIDING SYSTEM VALUE \
                  SELECT n, now(), (SELECT store_id FROM jobexec.stores), 'x', 'Failed', 'x', 'x' FROM generate_series(1, 10000) AS n";
     assert_eq!(touched(&mut neighbour, taken).await, Some(10_000));
@@ -163,7 +164,7 @@ async fn a_neighbour_reads_writes_and_claims_nothing() {
     assert_eq!(world.status(1).await, "running", "it has the time that its own team gave it");
 }
 
-/// What a role does with the record of a table that is gone, where `$A` is its number.
+/// Changes of a role to the record of a table that is gone; `$A` is its number.
 const CHANGES: [&str; 24] = [
     "INSERT INTO jobexec.rules (store_id, scope, key, extend_by, extend_source, overruled, earliest, fixed) \
      VALUES ($A, 'execution', '9', '1 hour', 'CommandLine/x', '{}', '0', false)",
@@ -239,7 +240,7 @@ async fn who_creates_a_table_by_the_name_of_a_dropped_one_changes_nothing_that_i
         format!("SELECT count(*) FROM jobexec.events WHERE store_id = {number} AND execution_id = '1'");
     assert_eq!(world.one::<i64>(&left).await, 1);
 
-    // Whoever owned the old one builds it again: then the record is the new table's, on request.
+    // The owner of the old table builds it again: then the record belongs to the new table, on request.
     world
         .sql(&format!(
             "DROP TABLE job_executions; CREATE TABLE job_executions (LIKE others INCLUDING ALL); \
@@ -285,7 +286,7 @@ async fn a_rotated_login_keeps_the_records_and_rivals_see_the_claim() {
     world
         .store_named_until(&operator, "rival", |s| is(&s.conditions, "Ready", "False", "TableClaimed"))
         .await;
-    // By another name the table is the same one, and whoever takes its name gets nothing.
+    // Under another name the table is the same one, and a new table with the old name gets nothing.
     world.sql("ALTER TABLE job_executions RENAME TO renamed").await;
     world.sql(&TABLE.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS")).await;
     grant(&world, &rotated, "job_executions");
@@ -298,7 +299,7 @@ async fn a_rotated_login_keeps_the_records_and_rivals_see_the_claim() {
     assert!(before.contains(&format!("1 {number} ")), "{before}");
 }
 
-/// Who may UPDATE the table, or is superuser, can write what he likes; times that cannot be do nothing.
+/// Anybody who may UPDATE the table, or is superuser, can write any value; impossible times have no effect.
 #[tokio::test]
 async fn times_that_cannot_be_and_recipients_that_nobody_named_do_nothing() {
     let tables = format!("{TABLE}; ALTER TABLE job_executions ADD COLUMN owner text");
@@ -327,7 +328,7 @@ async fn times_that_cannot_be_and_recipients_that_nobody_named_do_nothing() {
             ))
             .await;
         if seen == "'now'" {
-            // That claim counts; who gives it up leaves the time.
+            // That claim counts; giving it up leaves the time.
             world.sql("UPDATE jobexec.stores SET uid = NULL").await;
         }
         let operator = world.operator();
@@ -337,7 +338,7 @@ async fn times_that_cannot_be_and_recipients_that_nobody_named_do_nothing() {
         world.store_until(&operator, records).await;
         operator.kill();
     }
-    // Months compare as 30 days and add up as what they are; and there is an end of time.
+    // Months compare as 30 days and add up as calendar months; and there is an end of time.
     for by in
         ["-23:59:59", "-1200 mons 36000 days", "1200 mons -36000 days", "178000000 years", "90000000 hours"]
     {
@@ -351,7 +352,7 @@ async fn times_that_cannot_be_and_recipients_that_nobody_named_do_nothing() {
             ))
             .await;
     }
-    // Nor is anybody promised more than an extension can give.
+    // A promise cannot exceed what an extension can give.
     for at in ["infinity", "-infinity", "294276-12-31", "9999-12-31", "2000-01-01"] {
         world
             .sql(&format!(
@@ -365,7 +366,7 @@ async fn times_that_cannot_be_and_recipients_that_nobody_named_do_nothing() {
             ))
             .await;
     }
-    // Without the constraint, which its owner can take away.
+    // Without the constraint, which the owner can drop.
     world
         .sql(
             "ALTER TABLE jobexec.rules DROP CONSTRAINT rules_times_in_range, DROP CONSTRAINT rules_promise_in_range; \
@@ -420,7 +421,7 @@ async fn row_security_asks_the_stores_once_a_statement() {
     }
 }
 
-/// The operator counts refused changes by a sequence of this name in its own schema.
+/// The operator counts refused changes with a sequence of this name in its own schema.
 #[tokio::test]
 async fn a_sequence_of_a_neighbours_breaks_no_figures() {
     let (world, _neighbour) = neighbours("namesake").await;

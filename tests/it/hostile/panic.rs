@@ -1,4 +1,4 @@
-//! Panics, real ones: of sqlx at a server that speaks no sense, and at values that chrono cannot hold.
+//! Real panics: of sqlx with a server that sends nonsense, and with values that chrono cannot hold.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,18 +16,18 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::{World, is, message};
 
-/// What a broken server says that sqlx 0.9 panics at.
+/// Responses of a broken server at which sqlx 0.9 panics.
 #[derive(Clone, Copy, Debug)]
 enum Broken {
     /// A challenge without any attribute.
     Challenge,
-    /// A request to authenticate that does not say how.
+    /// An authentication request without a method.
     Authentication,
     /// A message that is shorter than its own length.
     Length,
-    /// It lets everybody in, and says without a state that it is ready for the next statement.
+    /// It lets everybody in, and reports without a state that it is ready for the next statement.
     Ready,
-    /// It lets everybody in, and answers with a row that has none of the columns that it announced.
+    /// It lets everybody in, and answers with a row that has none of the announced columns.
     Row,
 }
 
@@ -35,7 +35,7 @@ const ALL: [Broken; 5] =
     [Broken::Challenge, Broken::Authentication, Broken::Length, Broken::Ready, Broken::Row];
 
 impl Broken {
-    /// Why its store is not ready. The relay stops all but the last, which only the driver meets.
+    /// The reason why its store is not ready. The relay stops all but the last, which only the driver meets.
     const fn reason(self) -> &'static str {
         match self {
             Self::Row => "InternalError",
@@ -49,7 +49,7 @@ fn framed(type_: u8, body: &[u8]) -> Vec<u8> {
     [&[type_][..], &length[..], body].concat()
 }
 
-/// A server that is broken in this way, its port, and how many clients it had.
+/// Starts a server that is broken in this way. Returns its port, and the number of its clients.
 async fn serve(broken: Broken) -> (u16, Arc<AtomicUsize>, AbortOnDropHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -58,7 +58,7 @@ async fn serve(broken: Broken) -> (u16, Arc<AtomicUsize>, AbortOnDropHandle<()>)
     let task = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             count.fetch_add(1, Ordering::Relaxed);
-            // A client that hangs up is what this is for.
+            // Clients that disconnect are the purpose of this server.
             tokio::spawn(async move { answer(broken, stream).await.ok() });
         }
     });
@@ -88,12 +88,12 @@ async fn answer(broken: Broken, mut stream: TcpStream) -> std::io::Result<()> {
         }
         Broken::Row => return statements(&mut stream).await,
     }
-    // Until the client goes.
+    // Until the client disconnects.
     while stream.read(&mut read).await? > 0 {}
     Ok(())
 }
 
-/// Lets a client in and answers what it asks in the extended protocol with a row of no values, until it goes.
+/// Lets a client in and answers its statements in the extended protocol with a row without values, until it disconnects.
 async fn statements(stream: &mut TcpStream) -> std::io::Result<()> {
     let in_order = [framed(b'R', &[0; 4]), framed(b'K', &[1, 2, 3, 4, 5, 6, 7, 8]), framed(b'Z', b"I")];
     stream.write_all(&in_order.concat()).await?;
@@ -127,7 +127,7 @@ async fn statements(stream: &mut TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// What the texts of the panics have in them that follow.
+/// Parts of the texts of these panics.
 const TEXTS: [&str; 4] = ["out of bounds", "cannot advance", "advance out", "range start index"];
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn a_broken_server_ends_neither_the_process_nor_the_work_on_other_stores()
     }
     world.store(json!({})).await;
     for round in 1..=2 {
-        // Started again it meets all of them again, as a Pod would that ended.
+        // After a restart the operator meets all of them again, as a new Pod would.
         let operator = world.operator();
         for (name, broken, clients, _) in &servers {
             let status = world
@@ -153,7 +153,7 @@ async fn a_broken_server_ends_neither_the_process_nor_the_work_on_other_stores()
                 .await;
             let text = message(&status.conditions, "Ready");
             assert_eq!(text.contains("operator's log"), broken.reason() == "InternalError", "{text}");
-            // It is tried again by itself.
+            // It is tried again without a change.
             let before = clients.load(Ordering::Relaxed);
             let deadline = tokio::time::Instant::now() + crate::support::PATIENCE;
             while clients.load(Ordering::Relaxed) <= before {
@@ -197,7 +197,7 @@ async fn a_connection_on_which_something_panicked_is_closed_and_never_used_again
         sqlx::raw_sql("INSERT INTO public.job_executions VALUES (1, 1, 1, 'running', now())")
             .execute(&mut *tx)
             .await?;
-        // It is not decoded as the operator decodes its values.
+        // The test does not decode it as the operator decodes its values.
         let _: DateTime<Utc> =
             sqlx::query_scalar("SELECT timestamptz 'infinity'").fetch_one(&mut *tx).await?;
         tx.commit().await?;
@@ -221,14 +221,14 @@ async fn a_connection_on_which_something_panicked_is_closed_and_never_used_again
     assert_ne!(pid(&database).await, second);
     world.until_true(&format!("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {second})")).await;
 
-    // One that is only dropped is rolled back and used again.
+    // A transaction that is only dropped is rolled back, and its connection is used again.
     let third = pid(&database).await;
     drop(database.write().await.unwrap());
     assert_eq!(pid(&database).await, third);
     database.close().await;
 }
 
-/// Values that a column of the type can have, and nobody expects.
+/// Values that are valid for the type of a column and that nobody expects.
 fn hostile(type_: &str) -> &'static [&'static str] {
     match type_ {
         "timestamp with time zone" => &[
@@ -259,7 +259,7 @@ fn hostile(type_: &str) -> &'static [&'static str] {
     }
 }
 
-/// The operator's tables with their columns and types, but for what joins them.
+/// The columns of the operator's tables with their types, except for those that join the tables.
 async fn columns(world: &World) -> Vec<(String, String, String)> {
     sqlx::query_as(AssertSqlSafe(
         "SELECT table_name::text, column_name::text, data_type::text FROM information_schema.columns
@@ -271,7 +271,7 @@ async fn columns(world: &World) -> Vec<(String, String, String)> {
     .unwrap()
 }
 
-/// A row in each of the operator's tables, of the store with this id.
+/// Inserts a row into each of the operator's tables, for the store with this id.
 async fn fill(world: &World, store: i64) {
     world
         .sql(&format!(
@@ -288,7 +288,7 @@ async fn fill(world: &World, store: i64) {
         .await;
 }
 
-/// Lets every column be NULL, where nothing else needs it not to be.
+/// Makes every column nullable, unless something else forbids it.
 async fn let_be_null(world: &World, columns: &[(String, String, String)]) {
     for (table, column, _) in columns {
         let sql = format!("ALTER TABLE jobexec.{table} ALTER COLUMN {column} DROP NOT NULL");
@@ -297,7 +297,7 @@ async fn let_be_null(world: &World, columns: &[(String, String, String)]) {
     }
 }
 
-/// Every reading of the operator's own tables gives a value or an error, whatever they hold.
+/// Every read of the operator's own tables returns a value or an error, whatever they contain.
 #[tokio::test]
 async fn no_value_in_the_operators_own_tables_panics() {
     let world = World::new("ownvalues").await;
@@ -344,7 +344,8 @@ async fn no_value_in_the_operators_own_tables_panics() {
     }
 }
 
-/// The same at each start of the operator and while it runs: it may say that it cannot read them, and ends neither itself nor what is alive.
+/// The same at each start of the operator and while it runs: it may report that it cannot read them, but ends neither
+/// itself nor live executions.
 #[tokio::test]
 async fn whatever_the_operators_own_tables_hold_nothing_alive_is_ended_and_other_stores_go_on() {
     let world = World::new("ownrows").await;
@@ -361,9 +362,9 @@ async fn whatever_the_operators_own_tables_hold_nothing_alive_is_ended_and_other
     let most = columns.iter().map(|(_, _, type_)| hostile(type_).len()).max().unwrap();
     for n in 0..most {
         fill(&world, store).await;
-        // All of its values of this rank at once, table by table: what cannot be written is left as it is.
+        // All values of this rank at once, table by table: values that cannot be written are skipped.
         for (table, column, type_) in &columns {
-            // A claim of somebody else is one, and who has it may do as he likes.
+            // A claim of somebody else is valid, and its holder may do anything.
             if table == "stores" && !type_.starts_with("timestamp") {
                 continue;
             }
@@ -372,7 +373,7 @@ async fn whatever_the_operators_own_tables_hold_nothing_alive_is_ended_and_other
             let _ = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&world.pool).await;
         }
         world.annotate("jobexec.dev/sweep-requested", &n.to_string()).await;
-        // All of it is read at a start, as by a Pod that takes the place of one that ended.
+        // All of it is read at a start, as by a Pod that replaces another one.
         assert!(operator.stop().success(), "round {n}");
         operator = world.operator();
         // The other store meets deadlines meanwhile, more than once.
@@ -383,7 +384,7 @@ async fn whatever_the_operators_own_tables_hold_nothing_alive_is_ended_and_other
         }
         assert_eq!(world.status(1).await, "running", "round {n}");
     }
-    // Put right it is well again by itself.
+    // After a repair it recovers without help.
     world
         .sql(&format!(
             "DELETE FROM jobexec.rules WHERE store_id = {store}; DELETE FROM jobexec.figures WHERE store_id = {store};

@@ -1,4 +1,4 @@
-//! Every place where a Secret, a token or a key can be named, with a canary in it that something then fails on.
+//! Every place that can name a Secret, a token or a key, with a canary in it that then causes an error.
 
 use std::process::{Command, Output};
 
@@ -23,7 +23,7 @@ pub(super) fn private_key(canary: &str) -> String {
     format!("-----BEGIN PRIVATE KEY-----\n{line}\n-----END PRIVATE KEY-----\n")
 }
 
-/// A server that speaks Postgres just as far as to refuse a login, and repeats the password in doing so.
+/// Starts a server that speaks just enough Postgres to refuse a login, and repeats the password in doing so.
 async fn refusing(password: &str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -34,7 +34,7 @@ async fn refusing(password: &str) -> u16 {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut startup = [0; 512];
-            // A client may go away at any time.
+            // A client may disconnect at any time.
             let _ = stream.read(&mut startup).await;
             let _ = stream.write_all(&answer).await;
         }
@@ -42,7 +42,7 @@ async fn refusing(password: &str) -> u16 {
     port
 }
 
-/// A store for each thing that can be wrong with a connection, and the reason that it is to be told.
+/// Creates a store for each possible error of a connection. Returns the expected reasons.
 pub(super) async fn connections(world: &World, canaries: &Canaries) -> Vec<(String, &'static str)> {
     let good = world.url("right/password");
     let wrong = canaries.put("a password that is wrong");
@@ -92,7 +92,7 @@ pub(super) async fn connections(world: &World, canaries: &Canaries) -> Vec<(Stri
     stores
 }
 
-/// A store for each thing that is no certificate authority.
+/// Creates a store for each text that is not a certificate authority.
 async fn authorities(world: &World, canaries: &Canaries) -> Vec<(String, &'static str)> {
     let certificate = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap().cert.pem();
     let key = || private_key(&canaries.put("a private key named as a certificate authority"));
@@ -121,7 +121,7 @@ async fn authorities(world: &World, canaries: &Canaries) -> Vec<(String, &'stati
     stores
 }
 
-/// Channels of which each fails in another way, and all that they need.
+/// Channels that each fail in a different way, and everything that they need.
 pub(super) struct Channels {
     pub(super) spec: Value,
     pub(super) count: usize,
@@ -173,7 +173,7 @@ pub(super) async fn channels(world: &World, canaries: &Canaries) -> Channels {
     world.secret("mail", login).await;
     let smtp = json!({"host": "127.0.0.1", "port": port, "from": "jobexec@example.org",
         "credentialsSecretRef": {"name": "mail"}, "caSecretRef": {"name": "mail", "key": "ca"}});
-    // What a template can reach is the message.
+    // Templates can access only the message.
     let templates =
         json!({"text": "{{ debug() }} {{ url }} {{ target }} {{ self }}", "html": "{{ nonsense( }}"});
     let spec = json!({"notifications": {"groupWait": "0s", "groupInterval": "0s", "smtp": smtp,
@@ -181,7 +181,7 @@ pub(super) async fn channels(world: &World, canaries: &Canaries) -> Channels {
     Channels { spec, count: channels.len(), echo, _redirect: redirect, _tls: tls, _sink: sink }
 }
 
-/// Runs the command line with what it must not repeat.
+/// Runs the command line with values that it must not repeat.
 fn command(args: &[&str], env: &[(&str, &str)]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_jobexec"));
     command.args(args).env_clear().env("RUST_LOG", "trace").env("RUST_BACKTRACE", "1");
@@ -190,7 +190,7 @@ fn command(args: &[&str], env: &[(&str, &str)]) -> String {
     format!("{}\n{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr))
 }
 
-/// What the command line is given and must not repeat.
+/// Runs commands with secret values that they must not repeat. Returns their output.
 pub(super) fn commands(world: &World, https: &Https, canaries: &Canaries) -> Vec<(String, String)> {
     let mut output = Vec::new();
     let mut run = |args: &[&str], env: &[(&str, &str)]| {

@@ -13,14 +13,14 @@ use tokio_rustls::client::TlsStream;
 use crate::support::https::Https;
 use crate::support::{Operator, PATIENCE, World};
 
-/// The HTTPS port of an operator whose certificate the test made.
+/// The HTTPS port of an operator with a certificate of the test.
 pub(super) struct Port {
     pub(super) address: SocketAddr,
     connector: TlsConnector,
 }
 
 impl Port {
-    /// Starts an operator that serves with a certificate of the test's own.
+    /// Starts an operator that serves with a certificate of the test.
     pub(super) async fn open(world: &World, env: &[(&str, &str)]) -> (Operator, Https, Self) {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let certificate = world.file("tls.crt", &made.cert.pem());
@@ -38,7 +38,7 @@ impl Port {
         (operator, https, Self { address, connector: TlsConnector::from(Arc::new(config)) })
     }
 
-    /// The head of a POST whose body is sent in chunks, and asked for before it is sent.
+    /// Sends the head of a POST whose body comes in chunks, after the server has requested it.
     pub(super) async fn post(&self, path: &str, headers: &str) -> Slow {
         let stream = tcp(self.address, "127.0.0.1").await.unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
@@ -66,7 +66,7 @@ pub(super) struct Slow {
 }
 
 impl Slow {
-    /// Waits until the server says this, or closes the connection.
+    /// Waits until the server sends this text, or closes the connection.
     pub(super) async fn until(&mut self, text: &str) -> String {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -83,18 +83,18 @@ impl Slow {
         }
     }
 
-    /// Waits until the server wants the body, which it does once the caller may send one.
+    /// Waits until the server requests the body, as it does for a caller who may send one.
     pub(super) async fn wanted(mut self) -> Self {
         self.until("100 Continue").await;
         self
     }
 
-    /// One byte of the body; false: the server takes no more.
+    /// Sends one byte of the body; false: the server accepts no more.
     pub(super) async fn byte(&mut self) -> bool {
         self.stream.write_all(b"1\r\n \r\n").await.is_ok() && self.stream.flush().await.is_ok()
     }
 
-    /// The end of the body.
+    /// Sends the end of the body.
     pub(super) async fn end(&mut self) {
         // The server may have given up.
         let _ = self.stream.write_all(b"0\r\n\r\n").await;

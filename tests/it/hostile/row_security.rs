@@ -1,4 +1,4 @@
-//! Row-level security that hides rows: a table of which nothing is seen must not look healthy.
+//! Row-level security that hides rows: a table with hidden rows must not look healthy.
 
 use jobexec_operator::api::ExecutionStoreStatus;
 use jobexec_operator::db::Layout;
@@ -10,7 +10,7 @@ use crate::support::{Operator, World, is, message};
 
 const REASON: &str = "RowSecurityHidesRows";
 
-/// 1 is stale, 2 lives; the application sees its own rows only.
+/// 1 is stale, 2 lives; the application sees only its own rows.
 async fn secured(test: &str, policies: &str) -> World {
     let world = World::new(test).await;
     world
@@ -26,7 +26,7 @@ async fn secured(test: &str, policies: &str) -> World {
 
 const ON: &str = "ALTER TABLE job_executions ENABLE ROW LEVEL SECURITY;";
 
-/// What is wrong, if anything is: with reading, or only with changing rows.
+/// The problem with reading, or only with changing rows, if there is one.
 async fn problem(world: &World, spec: &Value) -> Option<Problem> {
     use jobexec_operator::db::{Layout, validate::validate};
     let database = super::work::database(world).await;
@@ -36,21 +36,21 @@ async fn problem(world: &World, spec: &Value) -> Option<Problem> {
     }
 }
 
-/// Which policies prove that nothing is hidden, and which do not.
+/// Some policies prove that nothing is hidden, others do not.
 #[tokio::test]
 async fn only_policies_that_hide_nothing_will_do() {
     let world = secured("row-security", "CREATE ROLE LOGIN_group; GRANT LOGIN_group TO LOGIN").await;
     let role = world.role.clone();
     let everything = "USING (true) WITH CHECK (true)";
     let cases: &[(&str, Option<&str>)] = &[
-        // Nothing is on.
+        // Row-level security is off.
         ("", None),
-        // No policy: nothing is seen. So are the tables of Supabase and of graphile-worker.
+        // Without a policy, no row is visible. The tables of Supabase and of graphile-worker are like that.
         (ON, Some("sees every row")),
         (&format!("{ON} CREATE POLICY p ON job_executions FOR ALL TO LOGIN {everything}"), None),
         (&format!("{ON} CREATE POLICY p ON job_executions USING (true)"), None),
         (&format!("{ON} CREATE POLICY p ON job_executions TO LOGIN_group USING (true)"), None),
-        // For others.
+        // A policy for others.
         (
             &format!("{ON} CREATE POLICY p ON job_executions TO pg_monitor {everything}"),
             Some("sees every row"),
@@ -86,14 +86,14 @@ async fn only_policies_that_hide_nothing_will_do() {
             None,
         ),
         (&format!("{ON} ALTER ROLE LOGIN BYPASSRLS"), None),
-        // Of an owner only where it is forced.
+        // For an owner it applies only if it is forced.
         (&format!("{ON} ALTER TABLE job_executions OWNER TO LOGIN"), None),
         (
             &format!("{ON} ALTER TABLE job_executions OWNER TO LOGIN, FORCE ROW LEVEL SECURITY"),
             Some("sees every row"),
         ),
         ("ALTER TABLE jobs ENABLE ROW LEVEL SECURITY", Some("\"jobs\"")),
-        // A view shows what its owner sees, unless it asks for what its reader does.
+        // A view shows the rows that its owner sees, unless it is defined with its reader's permissions.
         (
             "ALTER TABLE jobs ENABLE ROW LEVEL SECURITY; ALTER TABLE jobs RENAME TO kept; \
              CREATE VIEW jobs AS SELECT * FROM kept; GRANT SELECT ON jobs TO LOGIN",
@@ -127,13 +127,13 @@ async fn only_policies_that_hide_nothing_will_do() {
                     .replace("LOGIN", &role),
             )
             .await;
-        // A former owner has no right any more.
+        // A former owner has no permissions any more.
         world.prepare_for(&json!({"jobs": {}})).await;
     }
     world.sql(&format!("REVOKE {role}_group FROM {role}; DROP ROLE {role}_group")).await;
 }
 
-/// A partitioned table is read by its own name, so that its own policies count.
+/// A partitioned table is read by its own name, so its own policies apply.
 #[tokio::test]
 async fn of_a_partitioned_table_its_own_policies_count() {
     let world = World::bare("row-security-parts").await;
@@ -161,7 +161,7 @@ async fn refused_and_never_healthy(world: &World, operator: &Operator) -> String
     message(&status.conditions, "SchemaValid")
 }
 
-/// Runs the binary with the rights of the operator's role.
+/// Runs the binary with the permissions of the operator's role.
 fn jobexec(world: &World, args: &[&str]) -> (Option<i32>, String) {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_jobexec"))
         .args(args)
@@ -174,7 +174,7 @@ fn jobexec(world: &World, args: &[&str]) -> (Option<i32>, String) {
 #[tokio::test]
 async fn a_table_whose_rows_are_hidden_is_refused_until_a_policy_shows_them() {
     let world = secured("row-security-store", ON).await;
-    // What it would see.
+    // The rows that the operator would see.
     let login = sqlx::PgPool::connect(&world.url("right/password")).await.unwrap();
     let seen = "SELECT count(*) FROM job_executions WHERE status = 'running'";
     assert_eq!(sqlx::query_scalar::<_, i64>(seen).fetch_one(&login).await.unwrap(), 0);
@@ -194,7 +194,7 @@ async fn a_table_whose_rows_are_hidden_is_refused_until_a_policy_shows_them() {
         assert!(code.is_some_and(|code| code != 0), "{command:?}: {err}");
         assert!(err.contains("row-level security") && err.contains("CREATE POLICY"), "{command:?}: {err}");
     }
-    // What the message says mends it.
+    // The remedy in the message works.
     let fix = text.split_once("as its owner run ").unwrap().1.split(", or as").next().unwrap().to_owned();
     world.sql(&fix).await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
@@ -203,7 +203,7 @@ async fn a_table_whose_rows_are_hidden_is_refused_until_a_policy_shows_them() {
     assert_eq!(jobexec(&world, &["health"]).0, Some(0));
 }
 
-/// Where an update alone does not see a row, it is not failed, and that is told.
+/// If only an update cannot see a row, it is not failed, and that is reported.
 #[tokio::test]
 async fn rows_that_cannot_be_changed_are_told() {
     let world = secured(
@@ -225,7 +225,7 @@ async fn rows_that_cannot_be_changed_are_told() {
     assert!(err.contains("row-level security"), "{err}");
 }
 
-/// It is turned on, or a policy changes, under an operator that has a session.
+/// It is enabled, or a policy changes, while an operator has a session.
 #[tokio::test]
 async fn rows_that_are_hidden_later_are_noticed_at_the_next_look() {
     let world = secured("row-security-later", "").await;
@@ -241,7 +241,7 @@ async fn rows_that_are_hidden_later_are_noticed_at_the_next_look() {
         ),
     ] {
         world.sql(hide).await;
-        // That somebody else finds it out first, as a clean-up by hand does, opens nothing.
+        // If something else notices it first, such as a manual clean-up, that changes nothing.
         if hide.contains("ROW LEVEL") {
             let spec = work::spec(&json!({"jobs": {}}));
             validate(&work.database, &Layout::of(&spec)).await.unwrap().unwrap_err();
@@ -254,7 +254,7 @@ async fn rows_that_are_hidden_later_are_noticed_at_the_next_look() {
         validate(&work.database, &Layout::of(&spec)).await.unwrap().unwrap();
         work.look().await.unwrap();
     }
-    // Where it is on already the policies are held against the catalog each time.
+    // If it is enabled already, the policies are checked against the catalog each time.
     let all = "CREATE POLICY p ON job_executions USING (true)";
     world.sql(&format!("{ON} {all}")).await;
     let work = Work::open(&world, &json!({"jobs": {}}), "7", "none").await.unwrap();
@@ -279,7 +279,7 @@ async fn rows_that_are_hidden_later_are_noticed_at_the_next_look() {
     }
     assert_eq!(work.sweep().await.unwrap().ended, 1);
 
-    // Nobody looks after the table any more.
+    // No operator manages the table any more.
     world.sql("DELETE FROM jobexec.rules; UPDATE jobexec.stores SET uid = NULL, namespace = NULL, name = NULL, seen_at = NULL").await;
     let operator = world.operator();
     world.store(json!({})).await;

@@ -1,4 +1,4 @@
-//! Rows that hold what no application should write: each harms itself only, and is counted or named.
+//! Rows that no application should write: each affects only itself, and is counted or named.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -9,10 +9,10 @@ use sqlx::AssertSqlSafe;
 use super::work::Work;
 use crate::support::{World, is, message};
 
-/// How many random cases there are, unless `PROPTEST_CASES` says otherwise.
+/// The number of random cases, unless `PROPTEST_CASES` is set.
 const CASES: u32 = 12;
 
-/// How many columns [`Shape::columns`] has.
+/// The number of columns in [`Shape::columns`].
 const COLUMNS: usize = 12;
 
 /// A table: the types of its columns in the order of [`NAMES`], and of the table of jobs.
@@ -20,7 +20,7 @@ struct Shape {
     columns: [&'static str; COLUMNS],
     job_types: &'static str,
     zone: &'static str,
-    /// The ids of an execution that is stale and of one that lives, and of their job.
+    /// The ids of a stale execution, of a live one, and of their job.
     ids: [&'static str; 3],
     kind: &'static str,
 }
@@ -149,7 +149,7 @@ const SHAPES: [Shape; 5] = [
     },
 ];
 
-/// 87 bytes for each that is wanted that no compression makes fewer.
+/// 87 incompressible bytes for each requested one.
 const NOISE: &str = "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 85) AS n)";
 
 /// SQL expressions of hostile values of a type.
@@ -157,7 +157,7 @@ fn values(column: &str, type_: &str) -> Vec<String> {
     let quoted = |texts: &[&str]| texts.iter().map(|text| format!("'{text}'")).collect::<Vec<_>>();
     let mut values = match (column, type_.split('(').next().unwrap()) {
         ("status", _) => {
-            // Most run.
+            // Most of them run.
             let mut all = quoted(&[
                 "running",
                 "running",
@@ -270,7 +270,7 @@ impl Shape {
         world.prepare_for(&self.spec(schema)).await;
     }
 
-    /// Empties the table, and puts the stale and the living execution in it.
+    /// Empties the table, and inserts the stale and the live execution.
     async fn begin(&self, world: &World, schema: &str) {
         let row = |id: &str, hours: u8| {
             format!(
@@ -290,7 +290,7 @@ impl Shape {
             .await;
     }
 
-    /// Puts a row in the table, unless Postgres itself does not take it, and one for its job.
+    /// Inserts a row, unless Postgres itself refuses it, and one for its job.
     async fn put(&self, world: &World, schema: &str, values: &[String]) {
         let mut connection = world.pool.acquire().await.unwrap();
         let statements = [
@@ -306,13 +306,13 @@ impl Shape {
         for statement in statements {
             let _refused = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await;
         }
-        // The job of the others goes on.
+        // The job of the others continues.
         let healthy = format!("DELETE FROM {schema}.jobs WHERE id::text = '{}'", self.ids[2]);
         sqlx::raw_sql(AssertSqlSafe(healthy)).execute(&mut *connection).await.unwrap();
     }
 
-    /// Looks, answers, sweeps, and looks again: the stale one is ended, the living one lives, what is too long is left
-    /// alone, counted and in no list.
+    /// Reconciles, answers requests, sweeps, and reconciles again: the stale one is ended, the live one stays, and ids
+    /// that are too long are left alone, counted and not listed.
     async fn hold(&self, world: &World, schema: &str) -> Result<(), String> {
         let work =
             Work::open(world, &self.spec(schema), self.ids[2], self.kind).await.map_err(|e| e.to_string())?;
@@ -380,7 +380,7 @@ async fn field() -> World {
     world
 }
 
-/// Each value of each column, in rows that are healthy otherwise, all at once.
+/// Each value of each column, in rows that are otherwise healthy, all at once.
 #[tokio::test]
 async fn each_hostile_value_harms_its_row_only() {
     let world = field().await;
@@ -414,7 +414,7 @@ async fn each_hostile_value_harms_its_row_only() {
     }
 }
 
-/// A row is a value of each column, by their numbers.
+/// A row has a value for each column, by their indexes.
 type Case = (usize, Vec<Vec<usize>>);
 
 fn cases() -> impl Strategy<Value = Case> {
@@ -432,7 +432,7 @@ async fn play(world: &World, (n, rows): &Case) -> Result<(), TestCaseError> {
     Box::pin(shape.hold(world, &schema)).await.map_err(TestCaseError::fail)
 }
 
-/// The values together, by lot.
+/// Random combinations of the values.
 #[allow(clippy::result_large_err, reason = "the error is the case, to be printed")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_rows_of_all_kinds_harm_themselves_only() {
@@ -457,7 +457,7 @@ async fn hostile_rows_of_all_kinds_harm_themselves_only() {
     }
 }
 
-/// By the real operator: the two rows that stopped a table, and what is told of them.
+/// The same with the real operator: the two rows that stopped a table, and the reports about them.
 #[tokio::test]
 async fn a_year_and_an_id_beyond_all_limits_stop_no_table() {
     let world = World::bare("poison").await;
@@ -476,7 +476,7 @@ async fn a_year_and_an_id_beyond_all_limits_stop_no_table() {
              ('live', 1, 4, 'running', now() AT TIME ZONE 'America/Los_Angeles')"
         ))
         .await;
-    // Who does not look out stumbles over them.
+    // Careless statements fail on them.
     for careless in [
         "SELECT max(started_at AT TIME ZONE 'America/Los_Angeles') FROM job_executions",
         "INSERT INTO jobexec.events (at, store_id, execution_id, action, reason, source) \
@@ -521,7 +521,7 @@ async fn a_year_and_an_id_beyond_all_limits_stop_no_table() {
     assert!(!log.contains("out of range") && !log.contains("index row"), "{log}");
 }
 
-/// A unique column may be NULL. What has no name can be told to nobody, and holds up nothing.
+/// A unique column may be NULL. A row without an id cannot be reported, and delays nothing.
 #[tokio::test]
 async fn a_row_without_an_id_is_left_alone_and_counted() {
     for id in ["bigint", "text"] {
@@ -551,7 +551,7 @@ async fn a_row_without_an_id_is_left_alone_and_counted() {
     }
 }
 
-/// Texts of 20 MB are cut by the server, wherever one is read, and as they are recorded.
+/// The server cuts texts of 20 MB wherever one is read or recorded.
 #[tokio::test]
 async fn long_texts_are_cut_before_they_are_read() {
     let world = World::bare("long-texts").await;
@@ -566,7 +566,7 @@ async fn long_texts_are_cut_before_they_are_read() {
         .await;
     let spec = json!({"table": {"columns": {"jobType": "job_type", "workload": "workload", "owner": "owner"}},
                       "workloads": {"gracePeriod": "1h"}});
-    // The columns are too long for the indexes of a table that has them.
+    // The columns are too long for the indexes that a table may have.
     let role = &world.role;
     world.sql(&format!("GRANT SELECT, UPDATE ON job_executions TO {role}")).await;
     let applied = world.jobexec(&["schema", "--apply", "--role", role]);

@@ -1,4 +1,4 @@
-//! What Secrets hold stays in them: canaries in every Secret that can be named, through every error path.
+//! The content of Secrets stays secret: canaries in every Secret that can be named, through every error path.
 
 use jobexec_operator::api::{ExecutionPolicy, ExecutionStore, ExecutionStoreStatus, JobExecution};
 use kube::api::ListParams;
@@ -12,7 +12,7 @@ use crate::support::{Operator, PATIENCE, World, is, message, rbac};
 
 const ADMINISTRATOR: &str = "jobexec-administrator";
 
-/// All that the operator and its command line say.
+/// All output of the operator and its command line.
 async fn all_output(world: &World, operator: &Operator, https: &Https) -> Vec<(String, String)> {
     let params = ListParams::default();
     let stores = world.api::<ExecutionStore>().list(&params).await.unwrap().items;
@@ -85,7 +85,7 @@ async fn no_canary_leaves_its_secret() {
         "the canaries went where they should: {request:?}"
     );
 
-    // A key file that is broken, and a token that is none, while the API serves on.
+    // A broken key file, and an invalid token, while the API continues to serve.
     let _ = https.get("/api/system/health").await;
     let broken = private_key(&canaries.put("the key of the API")).replace('\n', "");
     world.file("tls.key", &broken);
@@ -93,7 +93,7 @@ async fn no_canary_leaves_its_secret() {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !operator.log().contains("cannot load the certificate") {
         assert!(tokio::time::Instant::now() < deadline, "{}", operator.log());
-        // The files are read when a connection comes.
+        // The files are read when a connection arrives.
         let anew = https.with_client(https::client()).with(&bearer);
         let (status, answer) = anew.get("/api/system/health").await;
         canaries.assert_none_in("an answer of the API", &answer.to_string());
@@ -118,8 +118,8 @@ async fn no_canary_leaves_its_secret() {
     drop(operator);
 }
 
-/// The Secrets that a policy names are those that somebody has labelled for it: whoever may write policies may not use
-/// others, not even to see what a text signs.
+/// A policy may name only Secrets with a label for this purpose: people who may write policies may not use others, not
+/// even to sign a text.
 #[tokio::test]
 async fn a_secret_without_the_label_is_not_used_for_notifications() {
     let world = World::new("unlabelled").await;
@@ -142,14 +142,14 @@ async fn a_secret_without_the_label_is_not_used_for_notifications() {
     let remedy = format!("kubectl -n {} label secret theirs jobexec.dev/use=notifications", world.namespace);
     assert!(message(&told.conditions, "NotificationsDelivered").contains(&remedy), "{:#?}", told.conditions);
     assert_eq!(hook.requests().len(), 0);
-    // Labelled, it is used at the next attempt, which the corrected spec brings at once.
+    // With the label, it is used at the next attempt, which the corrected spec triggers at once.
     world.secret_for("theirs", json!({"jobexec.dev/use": "notifications"}), key).await;
     world.until_true("SELECT bool_and(outcome = 'Delivered') FROM jobexec.messages").await;
     assert!(hook.requests().iter().any(|request| request.headers.contains_key("webhook-signature")));
     drop(operator);
 }
 
-/// An object of an older CRD may name anything. As part of a path it would have led to another request.
+/// An object of an older CRD may contain any name. As part of a path it would have led to a different request.
 #[tokio::test]
 async fn a_name_that_is_none_never_reaches_a_request() {
     let world = World::on_own_cluster("secretnames", crate::guard::loosened()).await;

@@ -1,5 +1,5 @@
-//! A server that means harm, in the place of a store's database. It ends nothing but its own connection, the store says why, and
-//! other stores' deadlines are met meanwhile.
+//! A malicious server in place of a store's database. It ends only its own connection, the store reports why, and the
+//! deadlines of other stores are met meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use serde_json::json;
 use crate::support::hostile::{Harm, Hostile};
 use crate::support::{Operator, World, is, message};
 
-/// A password that must not go anywhere.
+/// A password that must not be sent or printed.
 const CANARY: &str = "canary-4711";
 
-/// Each kind of harm, the reason that the store is told, and what stands in its message.
+/// Each kind of harm, the reason for the store, and a part of its message.
 const HARMS: [(Harm, &str, &str); 17] = [
     (Harm::BigError, "ServerLimitExceeded", "2147483643 bytes"),
     (Harm::LateError, "ServerLimitExceeded", "2147483643 bytes"),
@@ -35,7 +35,7 @@ const HARMS: [(Harm, &str, &str); 17] = [
     (Harm::Md5, "InsecureLogin", "scram-sha-256"),
 ];
 
-/// A store whose Secret leads to this server.
+/// Creates a store whose Secret leads to this server.
 async fn store(world: &World, name: &str, uri: &str, ca: Option<&str>) {
     world.secret(name, json!({"uri": uri, "ca.crt": ca.unwrap_or_default()})).await;
     let mut spec = json!({"connection": {"secretRef": {"name": name}, "statementTimeout": "1s"}});
@@ -45,7 +45,7 @@ async fn store(world: &World, name: &str, uri: &str, ca: Option<&str>) {
     world.apply::<ExecutionStore>(name, World::store_with(name, spec)).await.unwrap();
 }
 
-/// An execution that is past its deadline is failed.
+/// Waits until an execution past its deadline is failed.
 async fn a_deadline_is_met(world: &World, id: i64) {
     world
         .sql(&format!(
@@ -55,7 +55,7 @@ async fn a_deadline_is_met(world: &World, id: i64) {
     world.until_true(&format!("SELECT status = 'failed' FROM job_executions WHERE id = {id}")).await;
 }
 
-/// Every line is the operator's own.
+/// Checks that the operator itself wrote every line.
 fn no_line_is_forged(operator: &Operator) {
     for line in operator.own_lines() {
         let own: Result<serde_json::Value, _> = serde_json::from_str(&line);
@@ -74,7 +74,7 @@ async fn a_hostile_server_harms_its_own_store_only() {
     for (n, (harm, reason, hint)) in HARMS.into_iter().enumerate() {
         let server = Hostile::start(harm).await;
         let name = format!("hostile{n}");
-        // Some with TLS that nobody verifies, some without.
+        // Some with TLS without verification, some without TLS.
         let sslmode = if n % 2 == 0 { "require" } else { "disable" };
         let uri = format!("{}&connect_timeout=2", server.url(CANARY, sslmode));
         store(&world, &name, &uri, None).await;
@@ -130,18 +130,18 @@ async fn a_password_goes_in_clear_only_to_a_server_that_is_known() {
     let operator = world.operator();
     store(&world, "jobs", &server.url(CANARY, "require"), None).await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "False", "InsecureLogin")).await;
-    // Without an authority of its own any certificate of a public one would do.
+    // Without an authority of its own, any certificate of a public authority would be valid.
     store(&world, "jobs", &server.url(CANARY, "verify-full"), None).await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "False", "TLSFailed")).await;
     assert_eq!(server.received(), b"");
     store(&world, "jobs", &server.url(CANARY, "verify-full"), Some(&server.certificate)).await;
-    // It does not answer to the password.
+    // It does not respond to the password.
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "False", "ConnectTimeout")).await;
     let received = server.received();
     assert!(received.windows(CANARY.len()).any(|bytes| bytes == CANARY.as_bytes()), "{received:?}");
 }
 
-/// Somebody who shares a pool to this server.
+/// A client that shares a pool to this server.
 async fn shared(server: &Hostile, pools: &Pools) -> Database {
     let login = url::login(&server.url("p", "disable"), None).unwrap();
     Database::shared(pools, &login, 2, Duration::from_secs(1)).await.unwrap()
@@ -155,7 +155,7 @@ async fn a_connection_that_was_given_up_ends_though_the_server_is_silent() {
     server.ended_times(1).await;
     let listener = database.listen("app.runs".to_owned(), || {});
     server.met_times(2).await;
-    // The pool lives on.
+    // The pool stays open.
     drop(listener);
     server.ended_times(2).await;
     assert_eq!(server.logins(), 2);
@@ -169,6 +169,6 @@ async fn a_server_that_hangs_up_on_who_listens_is_not_called_again_at_once() {
     let begun = Instant::now();
     let _listener = database.listen("app.runs".to_owned(), || {});
     server.met_times(3).await;
-    // Never sooner, however slow all else is.
+    // Never sooner, however slow everything else is.
     assert!(begun.elapsed() >= Duration::from_secs(9), "{:?}", begun.elapsed());
 }

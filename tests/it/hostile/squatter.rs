@@ -1,4 +1,4 @@
-//! Schemas `jobexec` that somebody else made first, or has put something into.
+//! Schemas `jobexec` that somebody else created first, or has added objects to.
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -14,7 +14,7 @@ fn untrusted(s: &ExecutionStoreStatus) -> bool {
     is(&s.conditions, "AuditAvailable", "False", "SchemaUntrusted")
 }
 
-/// The statements that a message has between the first backquotes.
+/// The statements in a message between the first backquotes.
 fn remedy(text: &str) -> String {
     text.split('`').nth(1).unwrap_or_else(|| panic!("no statement in {text}")).to_owned()
 }
@@ -36,8 +36,8 @@ fn psql_as(url: &str, script: &[u8]) -> Output {
     psql.wait_with_output().unwrap()
 }
 
-/// What a login makes that may create schemas: tables like the operator's, and a trigger that makes it superuser as soon as a
-/// superuser writes to them.
+/// The objects that a login with permission to create schemas makes: tables like the operator's, and a trigger that makes
+/// it superuser as soon as a superuser writes to them.
 fn squat(squatter: &str) -> String {
     format!(
         "SET ROLE {squatter}; CREATE SCHEMA jobexec; \
@@ -74,7 +74,8 @@ async fn neither_apply_nor_the_script_nor_an_operator_adopts_a_schema_of_somebod
     assert_eq!(applied.status.code(), Some(1));
     let refusal = String::from_utf8_lossy(&applied.stderr).into_owned();
     names_all(&refusal);
-    // Who applies it is not who uses it, and foreign code goes before anybody owns what runs it.
+    // The role that applies it is not the one that uses it, and foreign code is dropped before anybody owns the table
+    // that runs it.
     assert!(!refusal.contains("--role \""), "{refusal}");
     assert!(refusal.find("DROP TRIGGER").unwrap() < refusal.find("ALTER TABLE").unwrap(), "{refusal}");
     let script = world.jobexec(&["schema", "--role", &world.role]).stdout;
@@ -84,7 +85,7 @@ async fn neither_apply_nor_the_script_nor_an_operator_adopts_a_schema_of_somebod
     let fallen = format!("SELECT rolsuper FROM pg_roles WHERE rolname = '{squatter}'");
     assert!(!world.one::<bool>(&fallen).await);
 
-    // Executions are failed all the same: nothing was ever recorded here.
+    // Executions are failed nevertheless: nothing was ever recorded here.
     world.sql(&format!("GRANT SELECT, UPDATE ON job_executions TO {}", world.role)).await;
     world.secret("db", json!({"uri": world.url("right/password")})).await;
     let operator = world.operator();
@@ -102,7 +103,7 @@ async fn neither_apply_nor_the_script_nor_an_operator_adopts_a_schema_of_somebod
         "nothing was written"
     );
 
-    // A person's hands keep off too.
+    // The command line does not use it either.
     let listed = Command::new(env!("CARGO_BIN_EXE_jobexec"))
         .args(["list"])
         .env("DATABASE_URL", world.superuser())
@@ -147,7 +148,7 @@ async fn a_schema_that_a_login_made_serves_it_alone_until_the_statements_are_run
     grant(&world, &second, "others");
     grant(&world, &world.role, "job_executions");
     world.store_named_until(&operator, "others", records).await;
-    // The first one has lost nothing, and they see nothing of each other.
+    // The first one has lost nothing, and neither sees the other.
     operator.kill();
     let operator = world.operator();
     world.store_until(&operator, records).await;
@@ -159,7 +160,8 @@ async fn a_schema_that_a_login_made_serves_it_alone_until_the_statements_are_run
     assert_eq!(seen, ["others"]);
 }
 
-/// What somebody with a right too many can have put into the schema of an administrator, and how it is named.
+/// Objects that somebody with excessive permissions can put into the schema of an administrator, and their names in the
+/// message.
 const FOREIGN: [(&str, &str); 14] = [
     (
         "CREATE TRIGGER t BEFORE INSERT ON jobexec.events FOR EACH ROW EXECUTE FUNCTION pg_catalog.suppress_redundant_updates_trigger()",
@@ -183,13 +185,13 @@ const FOREIGN: [(&str, &str); 14] = [
         "CREATE TABLE jobexec.mine (a int); ALTER TABLE jobexec.mine OWNER TO $ROLE",
         "jobexec.mine is owned by $ROLE",
     ),
-    // ANALYZE runs it, also where nobody asks for that, as the owner of the table.
+    // ANALYZE runs it as the owner of the table, even automatically.
     (
         "CREATE FUNCTION public.g(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1'; \
       CREATE STATISTICS public.s ON (public.g(execution_id)) FROM jobexec.events",
         "uses public.g(pg_catalog.text)",
     ),
-    // Postgres' own roles have members; nothing is written down about what they own.
+    // Postgres' own roles have members, and their ownership is not recorded.
     (
         "CREATE TABLE jobexec.monitored (a int); ALTER TABLE jobexec.monitored OWNER TO pg_monitor",
         "jobexec.monitored is owned by pg_monitor",
@@ -226,7 +228,7 @@ async fn what_is_foreign_in_the_schema_is_named_and_nothing_is_ended_that_may_ha
         operator = world.operator();
         let named = named.replace("$ROLE", &stranger);
         let told = refused(&world, &operator, &named).await;
-        // Its statement mends it, and what was recorded counts as before.
+        // The statement in the message repairs it, and earlier records count as before.
         world.sql(&remedy(&message(&told.conditions, "AuditAvailable"))).await;
         world.store_until(&operator, records).await;
         let next = 10 + i64::try_from(number).unwrap();
@@ -239,7 +241,7 @@ async fn what_is_foreign_in_the_schema_is_named_and_nothing_is_ended_that_may_ha
     }
 }
 
-/// Waits until the store is held up by what is in the schema.
+/// Waits until objects in the schema pause the store.
 async fn refused(world: &World, operator: &Operator, named: &str) -> ExecutionStoreStatus {
     world
         .store_until(operator, |s| {
@@ -253,7 +255,7 @@ async fn refused(world: &World, operator: &Operator, named: &str) -> ExecutionSt
 #[tokio::test]
 async fn a_schema_of_before_the_first_version_is_refused_with_the_statement_that_drops_it() {
     let world = World::new("outdated-rules").await;
-    // What was done about a stale execution was called by another word.
+    // The action for stale executions had a different name.
     world.sql("ALTER TABLE jobexec.rules RENAME on_stale TO on_timeout").await;
     for role in [&[][..], &["--apply"]] {
         let applied = world.jobexec(&[&["schema", "--role", &world.role][..], role].concat());
@@ -288,7 +290,7 @@ async fn a_schema_of_before_the_first_version_is_refused_with_the_statement_that
     world.store_until(&operator, records).await;
 }
 
-/// A foreign schema that looks like an old one, and has more in it than a condition can name.
+/// A foreign schema that looks like an old one, and contains more than a condition can name.
 #[tokio::test]
 async fn a_crowded_schema_that_looks_outdated_holds_up_nobody() {
     let world = World::bare("crowded").await;
@@ -323,7 +325,7 @@ async fn a_crowded_schema_that_looks_outdated_holds_up_nobody() {
     assert_eq!(remedy(&text), "DROP SCHEMA jobexec CASCADE");
 }
 
-/// Each member makes what is lacking, and the others trust it.
+/// Each member creates missing objects, and the others trust them.
 #[tokio::test]
 async fn members_of_the_schemas_owner_share_what_one_of_them_made() {
     let world = World::bare("members").await;
@@ -358,7 +360,7 @@ async fn members_of_the_schemas_owner_share_what_one_of_them_made() {
     world.store_until(&operator, records).await;
 }
 
-/// Functions and operators of somebody else's on the path of the superuser who applies the schema.
+/// Functions and operators of somebody else on the path of the superuser who applies the schema.
 #[tokio::test]
 async fn nothing_of_somebody_elses_gets_into_what_is_applied() {
     let world = World::bare("pinned").await;
@@ -383,7 +385,7 @@ async fn nothing_of_somebody_elses_gets_into_what_is_applied() {
     assert!(late.unwrap_err().to_string().contains("is failed and cannot become completed"));
 }
 
-/// Casts of the caller's making run as the caller, whatever trigger turns its rows into JSON.
+/// Casts that the caller made run as the caller, whatever trigger converts its rows to JSON.
 #[tokio::test]
 async fn a_refused_change_runs_nothing_of_the_callers_as_the_owner_of_the_schema() {
     let world = World::bare("definer").await;
@@ -404,7 +406,7 @@ async fn a_refused_change_runs_nothing_of_the_callers_as_the_owner_of_the_schema
         <sqlx::PgConnection as sqlx::Connection>::connect(&url(&world, &worker)).await.unwrap();
     let late = sqlx::raw_sql("UPDATE job_executions SET status = 'running'").execute(&mut connection).await;
     assert!(late.is_err());
-    // What is rolled back would show nothing; a sequence that only its owner may use does.
+    // A rollback would hide everything else; a sequence that only its owner may use keeps its value.
     assert!(!world.one::<bool>("SELECT is_called FROM witness").await);
     let counted = "SELECT last_value FROM pg_sequences WHERE sequencename = 'refused_' || 'job_executions'::regclass::oid";
     assert_eq!(world.one::<i64>(counted).await, 1, "it is counted all the same");

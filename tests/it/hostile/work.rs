@@ -1,5 +1,5 @@
 //! Each statement of the operator and of the direct command line on one table, without Kubernetes, so that none can fail
-//! unseen.
+//! unnoticed.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 use crate::support::World;
 
-/// A store that is looked after.
+/// A managed store.
 pub(crate) struct Work {
     pub(crate) database: Database,
     pub(crate) mapping: Mapping,
@@ -43,14 +43,14 @@ pub(super) fn spec(spec: &Value) -> ExecutionStoreSpec {
     store.spec
 }
 
-/// A connection with the rights of the operator's role.
+/// Connects with the permissions of the operator's role.
 pub(super) async fn database(world: &World) -> Database {
     let options = url::parse(&world.url("right/password"), None).unwrap();
     Database::connect(options, 3, Duration::from_secs(30)).await.unwrap()
 }
 
 impl Work {
-    /// Claims the table, and has rules for the job and the type in force that have a timeout of an hour.
+    /// Claims the table, and puts rules with a timeout of an hour into effect for the job and the type.
     pub(crate) async fn open(
         world: &World,
         described: &Value,
@@ -100,7 +100,7 @@ impl Work {
         }
     }
 
-    /// What is done before a look, and what a look without an end of anything is.
+    /// Runs the statements of a reconcile that ends nothing.
     pub(super) async fn look(&self) -> Result<(), DbError> {
         let (database, judge) = (&self.database, &self.judge());
         outbox::announce(database, self.store_id, true).await?;
@@ -138,13 +138,14 @@ impl Work {
         observe::contradictions(&self.database, &self.mapping).await
     }
 
-    /// What people and policies ask, `ids` among it, which is everything that a person is told. Returns what is listed.
+    /// Runs the statements for requests of users and policies, including `ids`, and covers everything that users get to
+    /// see. Returns the listed ids.
     pub(super) async fn answers(&self, ids: &[String], job: &str) -> Result<Vec<String>, DbError> {
         let (database, judge, mapping) = (&self.database, &self.judge(), &self.mapping);
         health::check(database, judge, 5).await?;
         list::stale(database, judge, 100).await?;
         let mut listed = Vec::new();
-        // A few pages, and not too many.
+        // Several pages, but not too many.
         let size = u32::try_from(ids.len() / 3).unwrap().max(3);
         for which in [Which::Running, Which::Overdue, Which::Stale, Which::All] {
             for job_id in [None, Some(job.to_owned())] {
@@ -152,7 +153,7 @@ impl Work {
                 let filter = Filter { which, older_than: Some(TimeDelta::zero()), job_id };
                 while pages == 0 || after.is_some() {
                     let page = running::page(database, judge, &filter, after.as_ref(), size).await?;
-                    // As a client hands it back.
+                    // As a client passes it back.
                     after = page.next.map(|place| place.to_string().parse().unwrap());
                     listed.extend(page.executions.into_iter().map(|execution| execution.id));
                     pages += 1;
@@ -247,7 +248,7 @@ impl Work {
         cancel::cancel(&self.database, &self.mapping, &self.ledger, &[request]).await
     }
 
-    /// Each job, type and status that is told of these.
+    /// Returns each job, type and status that is reported for these.
     pub(super) async fn texts(&self, ids: &[String]) -> Result<Vec<String>, DbError> {
         let (database, judge) = (&self.database, &self.judge());
         let mut texts = Vec::new();

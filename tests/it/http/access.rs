@@ -1,4 +1,4 @@
-//! Who may: Kubernetes decides, and nothing is open while it cannot be asked.
+//! Permissions: Kubernetes decides, and nothing is allowed while it cannot be reached.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
@@ -36,8 +36,7 @@ async fn nothing_is_open_but_what_rbac_opens() {
     let bare = anonymous.request(reqwest::Method::GET, HEALTH).send().await.unwrap();
     assert!(bare.headers()["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
 
-    // Somebody whom nothing is bound to.
-    // A token alone opens nothing either, although Kubernetes' own roles give it /api/*.
+    // An account without any binding. A token alone gives no access either, although Kubernetes' own roles allow /api/*.
     let nobody = anonymous.with(&rbac::token(&world.client, &world.namespace, "nobody", &[]).await);
     for path in &reads {
         let (status, problem) = nobody.get(path).await;
@@ -58,12 +57,12 @@ async fn nothing_is_open_but_what_rbac_opens() {
     let detail = problem["detail"].as_str().unwrap();
     let told = format!("{} may not create executionstores.jobexec.dev/cleanup", world.user("jobexec-reader"));
     assert!(detail.contains(&told), "{detail}");
-    // Whether there is such a store is told to nobody who may not see it.
+    // A caller who may not see a store does not learn whether it exists.
     for store in ["kube-system/jobs", "nowhere/jobs"] {
         assert_eq!(reader.get(&format!("{RUNNING}?store={store}")).await.0, 403);
     }
 
-    // Health is opened to everybody, and nothing else with it.
+    // Health is opened to everybody, and nothing else.
     let everybody =
         json!({"kind": "Group", "name": "system:unauthenticated", "apiGroup": "rbac.authorization.k8s.io"});
     let binding = rbac::bind(&world.client, None, "jobexec-health", everybody).await;
@@ -127,7 +126,7 @@ async fn without_the_api_server_what_was_allowed_holds_for_a_while_and_nothing_e
     let path = format!("{RUNNING}?store={}", world.named("jobs"));
     let known = https.with(&world.token("jobexec-reader").await);
     let stranger = https.with(&rbac::token(&world.client, &world.namespace, "jobexec-reader", &[]).await);
-    // Somebody else waits until it serves, so that the decision about the one of interest is ten seconds from its end.
+    // Another caller waits until the operator serves, so that the decision about this one has ten seconds left.
     let other = https.with(&world.token("jobexec-administrator").await);
     other.until(&path, |status, _| status == 200).await;
     assert_eq!(known.get(&path).await.0, 200);

@@ -1,4 +1,4 @@
-//! The case that started this project, as an administrator with curl sees it.
+//! The case that started this project, for an administrator with curl.
 
 use serde_json::json;
 
@@ -6,12 +6,12 @@ use super::{CLEANUP, HEALTH, HISTORY, RUNNING, figures, ids};
 use crate::support::World;
 use crate::support::world::CASE;
 
-/// As on that day: the database's now is 2025-08-08 16:21:55 UTC, and what came later is not there.
+/// As on that day: the current time of the database is 2025-08-08 16:21:55 UTC, and later rows are missing.
 const THAT_DAY: &str = "DELETE FROM job_executions WHERE id = 40; \
      UPDATE job_executions SET started_at = started_at + shift, completed_at = completed_at + shift \
      FROM (SELECT now() AT TIME ZONE 'UTC' - timestamp '2025-08-08 16:21:55' AS shift) AS s";
 
-/// Every row, with its version.
+/// Every row with its version.
 const ROWS: &str = "SELECT string_agg(t::text || t.xmin::text, '|' ORDER BY id) FROM job_executions t";
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Schemathesis (`PyPI`) against the live API: whatever the `OpenAPI` document allows or forbids, answers are as it says.
+//! Schemathesis (`PyPI`) against the live API: whatever the `OpenAPI` document allows or forbids, responses match it.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -10,7 +10,8 @@ use crate::support::{World, machine, rbac};
 
 const TEST: &str = "http::fuzz::the_answers_are_as_the_document_says";
 
-/// Executions of each kind, and of what is ended another one runs at once: there is always something to clean up.
+/// Executions of each kind; each one that ends is replaced by a running one, so that there is always something to clean
+/// up.
 const ROWS: &str = "CREATE SEQUENCE ids START 1000; \
      INSERT INTO job_executions SELECT n, n % 7, n, 'running', now() - n * interval '20 minutes' FROM generate_series(1, 120) n; \
      INSERT INTO job_executions VALUES (201, 21, 5, 'running', NULL, NULL), (202, 21, 6, 'scheduled', NULL, NULL), \
@@ -40,11 +41,11 @@ async fn the_answers_are_as_the_document_says() {
     for path in [HEALTH, EXECUTIONS, RUNNING, HISTORY] {
         admin.until(&format!("{path}?store={store}"), |status, _| status == 200).await;
     }
-    // So that the history has more than a page, too.
+    // So that the history has more than one page, too.
     assert_eq!(admin.post(&format!("{CLEANUP}?max_hours=0.1")).await.1["cleaned"], 120);
     let by_hand: i64 = world.one("SELECT count(*) FROM jobexec.events").await;
 
-    // Its examples name a store that is there.
+    // Its examples name an existing store.
     let document = admin.until("/api/openapi.json", |status, _| status == 200).await.to_string();
     let document = document
         .replace("default/jobs", &store)

@@ -1,4 +1,4 @@
-//! Health is a few seconds old at the most, costs the database little however often it is asked for, and is true without
+//! Health is at most a few seconds old, costs the database little however often it is requested, and is correct without
 //! Kubernetes.
 
 use std::time::Instant;
@@ -24,7 +24,7 @@ async fn it_costs_the_database_little_however_often_it_is_asked_for() {
         assert_eq!(figures(&reader.get(&path).await.1), [1, 0, 0, 1]);
     }
     let reads = proxies.writes.passed().reads - before;
-    // One look at once, and one each 4.5 s.
+    // One read at once, and one each 4.5 s.
     let looks = 2 + begun.elapsed().as_secs() / 4;
     assert!(reads as u64 <= 6 * looks, "{reads} reads for 200 requests");
 }

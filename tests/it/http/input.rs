@@ -1,4 +1,4 @@
-//! Bad input: each is told what is wrong with it, and none does anything.
+//! Invalid input: each response explains the error, and no request has an effect.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ async fn what_cannot_be_meant_is_refused() {
         (format!("{RUNNING}?cursor={}", cursor(&store, "2025-01-01~x")), 400, "InvalidParameter"),
         (format!("{HISTORY}?cursor={}", cursor(&store, "x")), 400, "InvalidParameter"),
         (format!("{HISTORY}?since=yesterday"), 400, "InvalidParameter"),
-        // Who names one store is told that it cannot have such a job or execution.
+        // For a single store, an invalid job or execution id is an error.
         (format!("{RUNNING}?store={store}&job=_"), 400, "InvalidJobId"),
         (format!("{HISTORY}?store={store}&job=_"), 400, "InvalidJobId"),
         (format!("{HISTORY}?store={store}&id=%25"), 400, "InvalidExecutionId"),
@@ -51,7 +51,7 @@ async fn what_cannot_be_meant_is_refused() {
         let (code, problem) = admin.get(&path).await;
         assert_eq!((code, problem["reason"].as_str()), (status, Some(reason)), "{path}: {problem:#}");
     }
-    // Wildcards are characters like all others, and no job has such an id.
+    // Wildcards are normal characters, and no job has such an id.
     for path in [format!("{RUNNING}?job=%25"), format!("{RUNNING}?job=_"), format!("{RUNNING}?job=1%00")] {
         assert_eq!(ids(&admin.get(&path).await.1), Vec::<&str>::new(), "{path}");
     }
@@ -101,19 +101,19 @@ async fn what_cannot_be_meant_is_refused() {
     assert_eq!(told(broken.body("{\"max_hours\":").send().await.unwrap()).await.0, 400);
     assert_eq!(world.status(1).await, "running", "none of them did anything");
 
-    // One that is not there is told, and the others are done all the same: here none of them is that old.
+    // A missing id is reported, and the others are processed nevertheless: here none of them is old enough.
     let named = json!({"ids": ["2", "1", "1"], "older_than": "2h", "store": store});
     let (status, report) = admin.post_json(CLEANUP, &named).await;
     let skipped: Vec<_> =
         report["executions"].as_array().unwrap().iter().map(|row| &row["skipped"]["reason"]).collect();
     assert_eq!((status, json!(skipped)), (200, json!(["NotFound", "TooYoung"])), "{report:#}");
 
-    // And a fraction of an hour is well meant.
+    // A fraction of an hour is valid.
     let (status, report) = admin.post(&format!("{CLEANUP}?max_hours=1.5&store={store}")).await;
     assert_eq!((status, &report["cleaned"]), (200, &json!(1)), "{report:#}");
 }
 
-/// As the operator writes them.
+/// A cursor in the operator's format.
 fn cursor(store: &str, place: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json!({store: place}).to_string())
@@ -179,14 +179,14 @@ async fn the_document_says_what_there_is() {
             assert_eq!(problems["schema"]["$ref"], "#/components/schemas/Problem", "{method} {path}");
         }
     }
-    // Each schema that is named is there.
+    // Each referenced schema exists.
     let mut named = Vec::new();
     references(&document, &mut named);
     assert!(named.len() > 10);
     for name in named {
         assert!(document.pointer(&name[1..]).is_some(), "{name} is nowhere");
     }
-    // With no store at all there is nothing wrong.
+    // Without any store, health is good.
     let health = tool.until(HEALTH, |status, _| status == 200).await;
     assert_eq!((&health["status"], &health["stores"]), (&json!("healthy"), &json!(0)), "{health:#}");
 }

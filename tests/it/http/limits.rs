@@ -1,4 +1,4 @@
-//! What one client may take from the others: bodies, time, turns.
+//! Limits for one client in favour of the others: size of bodies, time, concurrent requests.
 
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::support::https::{Https, told};
 use crate::support::proxy::{Mode, Proxies};
 use crate::support::{Operator, PATIENCE, World};
 
-/// Whether a statement waits for the lock on the table.
+/// True if a statement waits for the lock on the table.
 const WAITING: &str = "SELECT count(*) > 0 FROM pg_stat_activity \
      WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%job_executions%'";
 
@@ -52,7 +52,7 @@ async fn a_large_body_is_refused_and_not_read() {
     world.store(json!({})).await;
     let admin = https.with(&world.token("jobexec-administrator").await);
     admin.until(RUNNING, |status, _| status == 200).await;
-    // One that says how large it is, and one that does not; the server may hang up while it is being sent.
+    // One with a length, and one without; the server may close the connection during the upload.
     for chunked in [false, true] {
         let megabyte = vec![b' '; 1 << 20];
         let body = if chunked {
@@ -82,7 +82,7 @@ async fn a_large_body_is_refused_and_not_read() {
     assert_eq!(admin.get(RUNNING).await.0, 200);
 }
 
-/// Connections that say nothing, or never end what they say, are closed, and hold up nobody meanwhile.
+/// Connections that send nothing, or never finish a request, are closed, and delay nobody meanwhile.
 #[tokio::test]
 async fn slow_clients_are_hung_up_on() {
     let world = World::new("apislow").await;
@@ -124,7 +124,7 @@ async fn the_probes_tell_whether_it_lives_and_is_ready() {
     assert_eq!(get("/api/system/health").await.0, 404);
 }
 
-/// A request that is under way when the operator is asked to stop is answered.
+/// A request in progress when the operator is asked to stop is answered.
 #[tokio::test]
 async fn what_is_under_way_at_the_end_is_answered() {
     let world = World::new("apistop").await;
@@ -155,7 +155,7 @@ async fn what_is_under_way_at_the_end_is_answered() {
     assert!(stopped.await.unwrap().success());
 }
 
-/// A request that finds no answer in time is told so, whatever holds it up; a clean-up goes on all the same.
+/// A request that takes too long gets an error, whatever delays it; a clean-up continues nevertheless.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_takes_too_long_is_not_waited_for() {
     let world = World::new("apilong").await;
@@ -182,7 +182,8 @@ async fn what_takes_too_long_is_not_waited_for() {
     admin.until(&list, |status, _| status == 200).await;
 }
 
-/// An operator that has answered a reader about a store both times: its list, which asks the database, and its health.
+/// An operator that has answered two requests of a reader for a store: the list, which reads the database, and the
+/// health.
 async fn answering(world: &World, env: &[(&str, &str)]) -> (Operator, Https, String, String) {
     let (operator, https) = world.serving(env).await;
     world.store(json!({"pollInterval": "1h"})).await;
@@ -195,7 +196,7 @@ async fn answering(world: &World, env: &[(&str, &str)]) -> (Operator, Https, Str
     (operator, reader, list, health)
 }
 
-/// One request too many is refused at once, also one that would not have to wait.
+/// A request above the limit is refused at once, even one that would not have to wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_requests_at_once_are_refused() {
     let world = World::new("apimany").await;
@@ -206,7 +207,7 @@ async fn too_many_requests_at_once_are_refused() {
     let held_up: Vec<_> = (0..2)
         .map(|_| {
             let (reader, list) = (reader.clone(), list.clone());
-            // What is asked below may take its turn.
+            // The requests below may come first.
             tokio::spawn(async move { reader.until(&list, |status, _| status == 200).await })
         })
         .collect();
@@ -221,7 +222,7 @@ async fn too_many_requests_at_once_are_refused() {
     assert_eq!(reader.get(&health).await.0, 200);
 }
 
-/// What is still done for who has been told that it takes too long counts as a request.
+/// Work that continues after its response was too late counts as a request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_goes_on_without_its_client_is_a_request_like_the_others() {
     let world = World::new("apighosts").await;
@@ -238,11 +239,11 @@ async fn what_goes_on_without_its_client_is_a_request_like_the_others() {
     reader.until(&health, |status, _| status == 200).await;
 }
 
-/// What that takes of memory is for `--bench api`.
+/// `--bench api` measures the memory for this.
 #[tokio::test]
 async fn clean_ups_of_several_large_stores_at_once_end_all_of_them() {
     let world = World::new("apilarge").await;
-    // On a busy machine they take their time.
+    // On a busy machine they take long.
     let (_operator, https) = world.serving(&[("REQUEST_TIMEOUT", "5m")]).await;
     let rows = 50_000;
     let admin = world.large_stores(&https, rows).await;

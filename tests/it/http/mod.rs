@@ -13,7 +13,7 @@ mod trends;
 
 use serde_json::Value;
 
-/// What the tests ask for most.
+/// The paths that the tests use most.
 pub(crate) const HEALTH: &str = "/api/system/health";
 const EXECUTIONS: &str = "/api/system/executions";
 pub(crate) const RUNNING: &str = "/api/system/executions/running";
@@ -22,7 +22,7 @@ const HISTORY: &str = "/api/system/history";
 const TRENDS: &str = "/api/system/trends";
 const STATS: &str = "/api/system/stats";
 
-/// The four figures of the case: running, scheduled, long-running, recent.
+/// The four counts of the case: running, scheduled, long-running, recent.
 fn figures(health: &Value) -> [i64; 4] {
     ["running_executions", "scheduled_executions", "long_running_executions", "recent_executions_24h"]
         .map(|name| health["metrics"][name].as_i64().unwrap_or_else(|| panic!("no {name} in {health:#}")))

@@ -53,7 +53,7 @@ async fn the_executions_of_all_stores_come_in_one_order_page_by_page() {
     assert_eq!(list("older_than=290m").await, "20 19 18 17 16 15 110");
     assert_eq!(list(&format!("store={}&job=2&limit=2", world.named("others"))).await, "108 105");
     assert_eq!(list("stale=true").await, "");
-    // Of all of them the latest start comes first, in both stores.
+    // The latest start comes first, across both stores.
     let (status, page) = reader.get(&format!("{EXECUTIONS}?which=all&limit=500")).await;
     let all: String = world
         .one(
@@ -63,7 +63,7 @@ async fn the_executions_of_all_stores_come_in_one_order_page_by_page() {
         .await;
     assert_eq!((status, ids(&page).join(" ")), (200, all));
 
-    // Totals of both, to one who may get the path.
+    // The totals of both, for a caller who may get the path.
     let subject = json!({"kind": "ServiceAccount", "name": "jobexec-reader", "namespace": world.namespace});
     crate::support::rbac::bind(&world.client, None, "jobexec-health", subject).await;
     let health = reader.until(HEALTH, |status, _| status != 403).await;
@@ -73,7 +73,7 @@ async fn the_executions_of_all_stores_come_in_one_order_page_by_page() {
         "{health:#}"
     );
 
-    // One of them cannot be asked: the other one is told, and why this one is not.
+    // One of them cannot be read: the other one is returned, with the reason for this one.
     world.sql("ALTER TABLE others RENAME TO gone").await;
     world.request_sweep(&operator).await;
     let health = reader.until(&format!("{HEALTH}?store={}", world.named("others")), |s, _| s == 503).await;

@@ -1,4 +1,4 @@
-//! What the operator makes sure of before a sweep, it makes sure of before it ends anything for a caller.
+//! The checks of the operator before a sweep also run before a clean-up of a caller.
 
 use k8s_openapi::api::rbac::v1::Role;
 use serde_json::json;
@@ -6,12 +6,13 @@ use serde_json::json;
 use super::{CLEANUP, RUNNING};
 use crate::support::{World, is, rbac};
 
-/// Only observed, and seldom: what changes after the first look is found by the clean-up itself.
+/// The spec of a store that only observes and rarely polls: the clean-up itself notices changes after the first
+/// reconcile.
 fn seldom() -> serde_json::Value {
     json!({"mode": "Observe", "pollInterval": "1h"})
 }
 
-/// As if the operator had looked while the workload of an execution was not there.
+/// As if the operator had reconciled while the workload of an execution was missing.
 const SUSPECT: &str = "INSERT INTO jobexec.suspects (store_id, reason, execution_id, began_at, since, certain) \
      SELECT store_id, 'WorkloadGone', '1', started_at, now() - interval '1 hour', true \
      FROM jobexec.stores, job_executions ON CONFLICT DO NOTHING";
@@ -54,7 +55,7 @@ async fn a_table_that_takes_no_writes_is_told_as_such() {
     }
 }
 
-/// What a dry run tells of, a clean-up would do: here nothing, though the rows can be read.
+/// A dry run shows what a clean-up would do: nothing here, although the rows can be read.
 #[tokio::test]
 async fn a_database_that_takes_no_writes_is_told_as_such() {
     let world = World::new("apireadonly").await;
@@ -71,7 +72,7 @@ async fn a_database_that_takes_no_writes_is_told_as_such() {
     }
 }
 
-/// A dry run is a clean-up in all but what it does.
+/// A dry run equals a clean-up except for its effects.
 #[tokio::test]
 async fn a_dry_run_goes_by_no_evidence_that_a_clean_up_does_without() {
     let world = World::new("apidryrun").await;
@@ -86,11 +87,11 @@ async fn a_dry_run_goes_by_no_evidence_that_a_clean_up_does_without() {
     let dry = format!("{CLEANUP}?dry_run=true");
     let report = admin.until_posted(&dry, |status, report| status == 200 && report["cleaned"] == 1).await;
     assert_eq!(report["executions"][0]["reason"], "WorkloadGone", "{report:#}");
-    // What cannot be looked at is no evidence, although the operator has noted it before.
+    // Evidence that cannot be checked does not count, although the operator has recorded it before.
     world.delete::<Role>("jobexec-operator-workloads").await;
     admin.until_posted(&dry, |status, report| status == 200 && report["cleaned"] == 0).await;
     for path in [[dry.as_str(); 10].as_slice(), &[CLEANUP]].concat() {
-        // The operator's own looks take it back whenever they come.
+        // The operator's own reconciles remove it at any time.
         world.sql(SUSPECT).await;
         let (status, report) = admin.post(path).await;
         assert_eq!((status, &report["cleaned"]), (200, &json!(0)), "{path}: {report:#}");

@@ -31,7 +31,7 @@ async fn a_certificate_is_read_again_when_it_changes() {
     let (operator, https) = world.serving(&files).await;
     world.store(json!({})).await;
     let answers = async |trusted: &reqwest::Certificate| {
-        // Each time over a new connection.
+        // Over a new connection each time.
         let client = builder().tls_certs_only([trusted.clone()]).build().unwrap();
         let request = https.with_client(client).request(reqwest::Method::GET, HEALTH);
         request.send().await.is_ok()
@@ -44,7 +44,7 @@ async fn a_certificate_is_read_again_when_it_changes() {
     }
     assert!(!answers(&first).await);
 
-    // What cannot be used changes nothing.
+    // Invalid files change nothing.
     std::fs::write(&certificate, "nonsense").unwrap();
     while !operator.log().contains("cannot load the certificate") {
         assert!(answers(&second).await, "{}", operator.log());
@@ -67,12 +67,12 @@ async fn old_versions_of_tls_are_refused() {
             Ok(client) => {
                 https.with_client(client).request(reqwest::Method::GET, HEALTH).send().await.is_ok()
             }
-            // This client does not even know it.
+            // This client does not even support it.
             Err(_) => false,
         }
     };
     assert!(get(reqwest::tls::Version::TLS_1_2).await && get(reqwest::tls::Version::TLS_1_3).await);
     assert!(!get(reqwest::tls::Version::TLS_1_1).await);
-    // And what is not TLS at all.
+    // A request without TLS.
     assert!(reqwest::get(format!("http://{}{HEALTH}", https.address())).await.is_err());
 }

@@ -45,7 +45,7 @@ async fn trends_and_stats_are_served() {
     let (day, days) = (told("trends?step=1m").await, told("trends?since=48h").await);
     let count =
         |series: &Value| series["points"].as_array().unwrap().iter().filter(|s| s["stale"] == 2).count();
-    // Three minutes of one hour; in steps of ten they are one, and another one is of the day before.
+    // Three minutes of one hour; in steps of ten they are one, and another one is from the day before.
     assert_eq!((count(&day), count(&days)), (3, 2), "{days:#}");
 
     let stats = told(&format!("stats?store={store}&limit=2")).await;
@@ -57,7 +57,7 @@ async fn trends_and_stats_are_served() {
     );
     assert_eq!(told("stats?type=import").await["stats"], json!([]), "no types are known");
 
-    // An operator of old has left no table of samples: that is said, and the stats need none.
+    // An older operator has left no table of samples: that is reported, and the stats do not need it.
     world.sql("DROP TABLE jobexec.samples").await;
     assert_eq!(reader.get(TRENDS).await.0, 503);
     assert_eq!(reader.get(STATS).await.0, 200);

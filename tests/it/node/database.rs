@@ -1,4 +1,4 @@
-//! The table that the Pod looks after.
+//! The table that the Pod manages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,11 +9,11 @@ use tokio::task::JoinHandle;
 use super::{PATIENCE, PAUSE};
 use crate::support::world::TABLE;
 
-/// The server's name for Pods.
+/// The hostname of the server for Pods.
 pub(super) const HOST: &str = "postgres.jobexec.test";
 const ROLE: &str = "jobexec_node";
 
-/// Every stale row failed, and recorded once.
+/// True once every stale row was failed, and recorded once.
 const SETTLED: &str = "SELECT NOT EXISTS (SELECT FROM job_executions WHERE status = 'running') \
      AND (SELECT count(*) FROM job_executions) = (SELECT count(*) FROM jobexec.events WHERE action = 'Failed')";
 const DOUBLES: &str = "SELECT count(*) FROM (SELECT execution_id FROM jobexec.events WHERE action = 'Failed' \
@@ -22,12 +22,12 @@ const DOUBLES: &str = "SELECT count(*) FROM (SELECT execution_id FROM jobexec.ev
 #[derive(Clone)]
 pub(super) struct Database {
     pool: PgPool,
-    /// For the operator's role, by a name that only Pods know.
+    /// The URL for the operator's role, with a hostname that only Pods know.
     pub(super) url: String,
 }
 
 impl Database {
-    /// A database with the default table and what the operator needs.
+    /// Creates a database with the default table and the operator's schema and grants.
     pub(super) async fn create() -> Self {
         let mut admin: url::Url = std::env::var("DATABASE_URL").unwrap().parse().unwrap();
         let server = PgPool::connect(admin.as_str()).await.unwrap();
@@ -57,7 +57,7 @@ impl Database {
         sqlx::query(rows).bind(count).execute(&self.pool).await.unwrap();
     }
 
-    /// Adds stale rows all the time.
+    /// Adds stale rows continuously.
     pub(super) fn load(&self) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let (database, stopped) = (self.clone(), Arc::clone(&stop));
@@ -82,13 +82,13 @@ impl Database {
         assert_eq!(doubles, 0, "executions were failed twice");
     }
 
-    /// How many there are.
+    /// The number of rows.
     pub(super) async fn rows(&self) -> i64 {
         sqlx::query_scalar("SELECT count(*) FROM job_executions").fetch_one(&self.pool).await.unwrap()
     }
 }
 
-/// Rows that come in.
+/// A task that adds rows.
 pub(super) struct Load {
     stop: Arc<AtomicBool>,
     task: JoinHandle<()>,

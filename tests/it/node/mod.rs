@@ -1,5 +1,5 @@
-//! A release of the chart on a real node: the image runs as a Pod, and what Helm does with it loses and doubles nothing.
-//! It takes a node and the image, so it runs by `make test-node` only.
+//! A release of the chart on a real node: the image runs as a Pod, and no Helm command loses or repeats work. It needs a
+//! node and the image, so only `make test-node` runs it.
 
 mod database;
 mod names;
@@ -12,9 +12,9 @@ use database::Database;
 use names::Names;
 use release::Release;
 
-/// How long to wait for something that must happen, also where the machine is busy with other things.
+/// The time to wait for something that must happen, even on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// Between two looks.
+/// The pause between two checks.
 const PAUSE: Duration = Duration::from_millis(50);
 
 #[tokio::test]
@@ -47,12 +47,12 @@ async fn a_release_lives_and_goes() {
     clock.told("helm uninstall, and install again");
 }
 
-/// Where Pods reach what runs beside the cluster.
+/// The address at which Pods reach servers beside the cluster.
 fn address() -> String {
     std::env::var("DEVCLUSTER_NODE_ADDRESS").expect("not on a node: run this with `make test-node`")
 }
 
-/// Says how long each step took, as `make test-node` shows.
+/// Prints how long each step took, for `make test-node`.
 struct Clock(Instant);
 
 impl Clock {
@@ -62,7 +62,7 @@ impl Clock {
     }
 }
 
-/// What comes in while the process is dead, and what it was busy with, is failed once.
+/// Rows that arrive while the process is dead, and those that it was working on, are failed once.
 async fn killed(release: &Release, database: &Database) {
     let pod = release.pod().await;
     let before = pod::restarts(&pod);
@@ -88,7 +88,7 @@ async fn updated(release: &Release, database: &Database) {
     database.until_all_failed_once().await;
 }
 
-/// Nothing of what people made goes with the release, and the next one takes it up.
+/// Uninstalling the release leaves everything that users created, and the next release continues with it.
 async fn uninstalled(release: &Release, database: &Database) {
     let before = database.rows().await;
     release.helm(&["uninstall", "--wait", "--timeout=3m"]).await;

@@ -1,4 +1,4 @@
-//! The name server of Pods, in place of `CoreDNS`: Services, and one name more. So the image is seen to ask one.
+//! The name server for Pods, in place of `CoreDNS`: Services, and one more name. The image must query it.
 
 use std::net::Ipv4Addr;
 
@@ -19,7 +19,7 @@ impl Drop for Names {
 }
 
 impl Names {
-    /// Says that `host` is at `address`, where it listens too.
+    /// Serves `address` for `host`, and listens there too.
     pub(super) async fn serve(client: Client, host: &'static str, address: &str) -> Self {
         let address: Ipv4Addr = address.parse().unwrap();
         let socket = UdpSocket::bind((address, 53)).await.unwrap();
@@ -36,16 +36,16 @@ impl Names {
     }
 }
 
-/// The address of a Service by its whole name.
+/// The address of a Service by its full name.
 async fn service(client: &Client, name: &str) -> Option<Ipv4Addr> {
     let (service, namespace) = name.strip_suffix(".svc.cluster.local")?.split_once('.')?;
     let services: Api<Service> = Api::namespaced(client.clone(), namespace);
-    // A name that is more than that of a Service is none.
+    // A name with more parts than that of a Service does not exist.
     let found = services.get_opt(service).await.ok()??;
     found.spec?.cluster_ip?.parse().ok()
 }
 
-/// A name may have an address of another kind than the one that is asked for: none is then no error.
+/// A name may have an address of another type than requested: an empty answer is then no error.
 fn answer(question: Packet, found: Option<Ipv4Addr>) -> Vec<u8> {
     let mut packet = question.into_reply();
     packet.set_flags(PacketFlag::AUTHORITATIVE_ANSWER | PacketFlag::RECURSION_AVAILABLE);

@@ -1,4 +1,4 @@
-//! What the operator's Pod is, seen from the node.
+//! The operator's Pod, as seen from the node.
 
 use std::fs;
 use std::path::PathBuf;
@@ -23,8 +23,8 @@ pub(super) fn is_ready(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none() && container(pod).is_some_and(|container| container.ready)
 }
 
-/// The folder of the operator's process in /proc: containers are in namespaces below those of the test. A control group
-/// says of which Pod a process is.
+/// The folder of the operator's process in /proc: containers are in namespaces below those of the test. The control group
+/// shows to which Pod a process belongs.
 fn process(pod: &Pod) -> PathBuf {
     let uid = pod.metadata.uid.as_ref().unwrap();
     let found = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).find(|process| {
@@ -35,14 +35,14 @@ fn process(pod: &Pod) -> PathBuf {
     found.expect("no process of that Pod")
 }
 
-/// Kills the operator as the kernel does when memory runs out.
+/// Kills the operator as the kernel does when it runs out of memory.
 pub(super) fn kill(pod: &Pod) {
     let pid = process(pod).file_name().unwrap().to_owned();
     let status = std::process::Command::new("kill").arg("-KILL").arg(pid).status().unwrap();
     assert!(status.success());
 }
 
-/// The process can do no more than it must, whatever the Pod's spec says.
+/// Checks that the process has only the capabilities that it needs, whatever the Pod's spec contains.
 pub(super) fn is_confined(pod: &Pod) {
     let process = process(pod);
     let status = fs::read_to_string(process.join("status")).unwrap();
@@ -63,7 +63,7 @@ pub(super) fn is_confined(pod: &Pod) {
     assert!(root[0][5].split(',').any(|option| option == "ro"), "the root can be written: {mounts}");
 }
 
-/// The image and the memory that is in use, as Kubernetes counts them.
+/// Checks the size of the image and the memory in use, as Kubernetes reports them.
 pub(super) async fn is_small(release: &Release, address: &str) {
     let nodes: Api<Node> = Api::all(release.client.clone());
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -86,12 +86,12 @@ pub(super) async fn is_small(release: &Release, address: &str) {
         size / 100_000 % 10,
         used >> 10
     );
-    // Of a debug build, without its debugging information.
+    // The size for a debug build without debug information.
     assert!(size < 100_000_000, "the image has {size} bytes");
     assert!(used < 64 << 20, "the operator uses {used} bytes");
 }
 
-/// In bytes. The kubelet looks every ten seconds or so.
+/// The working set, in bytes. The kubelet measures about every ten seconds.
 async fn working_set(release: &Release, node: &str) -> u64 {
     let path = format!("/api/v1/nodes/{node}/proxy/stats/summary");
     let deadline = tokio::time::Instant::now() + PATIENCE;

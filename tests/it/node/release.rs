@@ -1,4 +1,4 @@
-//! A release of the chart, by Helm itself.
+//! A release of the chart, managed by Helm itself.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) struct Release {
 }
 
 impl Release {
-    /// A namespace that takes restricted Pods only, with the Secret of a database.
+    /// Creates a namespace that accepts only restricted Pods, with the Secret of a database.
     pub(super) async fn prepare(database: &Database) -> Self {
         let client = Client::try_default().await.unwrap();
         let namespace = json!({
@@ -51,7 +51,7 @@ impl Release {
         Self { client, helm: Arc::new(helm) }
     }
 
-    /// Runs a command on the release, sees it succeed, and returns what it says.
+    /// Runs a command on the release, which must succeed, and returns its output.
     pub(super) async fn helm(&self, args: &[&str]) -> String {
         let (command, options) = args.split_first().unwrap();
         let chart = matches!(*command, "install" | "upgrade").then_some(CHART);
@@ -64,7 +64,7 @@ impl Release {
         ran.out
     }
 
-    /// For those who have to find out why.
+    /// The state for the error message.
     async fn state(&self) -> String {
         let pods = self.pods().list(&ListParams::default()).await.unwrap().items;
         let mut all = Vec::new();
@@ -80,7 +80,7 @@ impl Release {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
 
-    /// The operator's Pod that is ready.
+    /// The ready Pod of the operator.
     pub(super) async fn pod(&self) -> Pod {
         self.pod_until(pod::is_ready).await
     }
@@ -110,7 +110,7 @@ impl Release {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
 
-    /// After the release is uninstalled.
+    /// Checks the state after the release is uninstalled.
     pub(super) async fn is_gone_but_for_what_people_made(&self) {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), NAMESPACE);
         assert!(deployments.get_opt(NAME).await.unwrap().is_none());

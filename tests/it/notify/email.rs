@@ -1,4 +1,4 @@
-//! E-mail, to a real mail server.
+//! E-mail to a real mail server.
 
 use jobexec_operator::api::notifications::{Security, Smtp};
 use jobexec_operator::notify::server::{Login, Server};
@@ -11,7 +11,7 @@ use crate::support::smtp::Sink;
 
 const PASSWORD: &str = "correct horse";
 
-/// The mail server of a test, as an operator would be configured for it.
+/// The mail server of a test, as configured for an operator.
 fn server(sink: &Sink, security: Security) -> Server {
     Server {
         host: "127.0.0.1".to_owned(),
@@ -88,7 +88,7 @@ async fn starttls_and_a_login() {
     assert!(error.to_string().contains("535 5.7.8 Wrong credentials"), "{error}");
     let error = deliver(&to_ops(server.clone()), &message()).await.unwrap_err();
     assert_eq!(reason(&error, &[]), "Refused", "{error}");
-    // Not who it should be: one that the system does not vouch for.
+    // An untrusted certificate: the system does not know its authority.
     let stranger = Server { authorities: None, ..with_login(server, PASSWORD) };
     let error = deliver(&to_ops(stranger), &message()).await.unwrap_err();
     assert_eq!(reason(&error, &[PASSWORD]), "TLSFailed", "{error}");
@@ -137,7 +137,7 @@ async fn a_server_that_does_not_offer_tls_is_sent_nothing() {
     let from_the_start = Server { security: Security::Tls, ..server.clone() };
     let error = deliver(&to_ops(from_the_start), &message()).await.unwrap_err();
     assert_eq!(reason(&error, &[PASSWORD]), "TLSFailed", "{error}");
-    // Without TLS it is not even asked.
+    // Without TLS no login is attempted.
     let plain = Server { security: Security::None, ..server };
     let error = deliver(&to_ops(plain.clone()), &message()).await.unwrap_err();
     assert_eq!(reason(&error, &[PASSWORD]), "InvalidConfiguration", "{error}");
@@ -159,7 +159,7 @@ async fn what_a_server_refuses_is_told() {
         assert!(error.to_string().contains(said), "{how}: {error}");
         assert!(!error.is_final());
     }
-    // One that takes nothing more for now says so to whatever it is asked: that is not about the recipient.
+    // A server that refuses everything for now says so to any command: that does not concern the recipient.
     let told = json!({"refuses": "example.org", "said": "421 4.7.0 Too many errors"});
     let Some(sink) = sink("a mail server that has enough", told).await else { return };
     let error = deliver(&to_ops(server(&sink, Security::None)), &message()).await.unwrap_err();

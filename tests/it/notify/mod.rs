@@ -1,4 +1,4 @@
-//! What people are told, over real SMTP and HTTP.
+//! Notifications over real SMTP and HTTP.
 
 mod email;
 mod template;
@@ -10,7 +10,7 @@ use jobexec_operator::net::Dialer;
 use jobexec_operator::notify::message::{Count, Execution, NAMED, Note};
 use jobexec_operator::notify::{Destination, Message, SendError, Templates};
 
-/// The examples of the page are ones that can be used.
+/// The examples in the documentation are valid.
 #[test]
 fn the_examples_of_the_page_are_true() {
     let page = include_str!("../../../docs/notifications.md");
@@ -31,7 +31,7 @@ fn the_examples_of_the_page_are_true() {
     assert_eq!(rendered.text.trim_end(), text);
 }
 
-/// A moment.
+/// A fixed time.
 fn moment() -> DateTime<Utc> {
     "2025-08-08T16:24:08.575Z".parse().unwrap()
 }
@@ -79,14 +79,14 @@ pub(crate) fn message() -> Message {
     }
 }
 
-/// As many executions as a message names, of 10,000.
+/// A message with as many executions as it may name, out of 10,000.
 fn full() -> Message {
     let counts = vec![Count { topic: Topic::Failed, count: 10_000 }];
     let executions = (0..NAMED).map(|id| execution(&id.to_string())).collect();
     Message { counts, executions, omitted: 10_000 - NAMED as u64, ..message() }
 }
 
-/// Delivers it with the default templates, in which nothing is wrong.
+/// Delivers it with the default templates, which must have no errors.
 async fn deliver(destination: &Destination, message: &Message) -> Result<(), SendError> {
     let (templates, errors) = Templates::new(None);
     assert_eq!(errors, []);
@@ -95,7 +95,7 @@ async fn deliver(destination: &Destination, message: &Message) -> Result<(), Sen
     delivery.outcome
 }
 
-/// The reason of an error, once it is sure that none of these stands in what is shown of it.
+/// The reason of an error, after a check that its text contains none of these secrets.
 fn reason(error: &SendError, secrets: &[&str]) -> &'static str {
     for secret in secrets {
         for shown in [error.to_string(), format!("{error:?}")] {

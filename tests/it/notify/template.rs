@@ -1,4 +1,4 @@
-//! What messages look like.
+//! The appearance of messages.
 
 use jobexec_operator::api::notifications::Templates as Spec;
 use jobexec_operator::notify::template::Part;
@@ -151,7 +151,7 @@ fn an_error_that_only_some_messages_have_spoils_only_their_part() {
     assert_eq!(own.text, "own");
 }
 
-/// Whatever a template of the greatest length nests: an error at worst.
+/// Whatever a template of the maximum length nests, it causes an error at worst.
 #[test]
 fn no_template_ends_the_process() {
     const LONGEST: usize = 65_536;

@@ -1,4 +1,4 @@
-//! Webhooks, to a real endpoint.
+//! Webhooks to a real endpoint.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -24,7 +24,7 @@ fn target(hook: &Hook, path: &str) -> Target {
     }
 }
 
-/// What a receiver works out with tools that share nothing with the operator.
+/// The signature as a receiver computes it with tools that share nothing with the operator.
 fn signature(python: &std::path::Path, key: &str, request: &Request) -> String {
     const PROGRAM: &str = "import base64, hashlib, hmac, sys
 key, id, at = sys.argv[1:]
@@ -138,7 +138,7 @@ async fn an_endpoint_that_takes_its_time_is_given_up() {
         assert_eq!(reason(&error, &["hidden"]), "TimedOut", "{error}");
         assert_eq!(hook.requests().len(), 1);
     };
-    // The third never agrees on TLS.
+    // The third never completes the TLS handshake.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}/hidden", silent.local_addr().unwrap());
     let handshake = async {
@@ -167,7 +167,7 @@ async fn who_answers_must_be_who_it_should() {
         assert!(CaBundle::parse(pem).is_err(), "{pem}");
     }
     assert_eq!(hook.requests().len(), 0);
-    // Several authorities may be in one file, and the URL may end with the line that a file ends with.
+    // One file may contain several authorities, and the URL may end with the newline of a file.
     let both = format!("{}{}", other.certificate, hook.certificate);
     let url = Endpoint::new(&format!("{}/hidden\n", hook.base)).unwrap();
     let authorities = Some(CaBundle::parse(&both).unwrap());

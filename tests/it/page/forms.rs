@@ -1,4 +1,4 @@
-//! Requests that no browser would make of itself.
+//! Requests that no browser would send by itself.
 
 use reqwest::Method;
 use reqwest::header::{COOKIE, SET_COOKIE};
@@ -48,7 +48,7 @@ async fn only_forms_of_the_page_itself_count() {
     }
     assert_eq!(stage.world.status(39).await, "running");
 
-    // The cookie opens the page and nothing else: a form of another site could send it to the API.
+    // The cookie gives access to the page only: a form of another site could send it to the API.
     let api = stage.https.request(Method::GET, RUNNING).header(COOKIE, &cookie).send().await.unwrap();
     assert_eq!(api.status(), 401);
     let signed_in = post("/sign-in", &[("origin", &own)], &[("token", "x; Domain=example")]).await.unwrap();

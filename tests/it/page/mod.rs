@@ -1,4 +1,4 @@
-//! The page, in a real browser.
+//! The page in a real browser.
 
 mod forms;
 mod picture;
@@ -11,7 +11,7 @@ use crate::support::browser::{Browser, ENTER, TAB};
 use crate::support::https::Https;
 use crate::support::{Operator, World};
 
-/// Jobs have types here, and one of them is not a nice one.
+/// Jobs have types here, and one of them is hostile.
 const TABLE: &str = "CREATE TABLE job_executions (id bigint PRIMARY KEY, job_id bigint NOT NULL, \
      execution_number integer NOT NULL, status text NOT NULL, started_at timestamptz, completed_at timestamptz, \
      job_type text)";
@@ -47,7 +47,7 @@ impl Stage {
         format!("https://{}/", self.https.address())
     }
 
-    /// Signs in as somebody with this role, without a mouse.
+    /// Signs in with this role, without a mouse.
     async fn sign_in(&self, browser: &Browser, role: &str) {
         browser.open(&self.url()).await;
         browser.tab_to("token").await;
@@ -56,7 +56,7 @@ impl Stage {
     }
 }
 
-/// Nothing was refused by the policy, and no script failed.
+/// Checks that the content security policy refused nothing, and no script failed.
 async fn no_complaint(browser: &Browser) {
     assert_eq!(browser.console().await, Vec::<String>::new());
 }
@@ -86,7 +86,7 @@ async fn what_runs_is_shown_and_cleaned_up_without_a_mouse() {
     let share = browser.value(share).await.as_f64().unwrap();
     assert!((92.0..93.0).contains(&share), "22.1 h of 24 h are {share} %");
 
-    // It refreshes by itself, and what is typed stays.
+    // It refreshes by itself, and the input stays.
     browser.tab_to("max-hours").await;
     browser.press("1").await;
     world.sql("INSERT INTO job_executions VALUES (41, 23, 1, 'running', now(), NULL, 'mail')").await;
@@ -135,7 +135,7 @@ async fn the_plot_is_drawn() {
     browser.until("document.querySelector('#plot[data-drawn] canvas')").await;
     let told = browser.text("#history figcaption").await;
     assert_eq!(told, "At most 6 running, at most 1 long-running, 1 failed or cancelled.");
-    // Something is on it, in more than one colour.
+    // It shows something in more than one colour.
     let colours = "const c = document.querySelector('#plot canvas'); \
          const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; const seen = new Set(); \
          for (let i = 0; i < d.length; i += 4) if (d[i + 3] === 255) seen.add(d[i] + ',' + d[i + 1] + ',' + d[i + 2]); \
@@ -159,7 +159,7 @@ async fn who_may_only_read_is_offered_nothing_else() {
     stage.sign_in(&browser, "jobexec-reader").await;
     assert!(browser.text("#running").await.contains("39"));
     assert_eq!(browser.value("document.getElementById('clean-up')").await, json!(null));
-    // Nor does it help to send the form all the same.
+    // Sending the form nevertheless has no effect.
     browser
         .run(
             "const form = document.createElement('form'); form.method = 'post'; form.action = '/clean-up'; \
@@ -173,7 +173,7 @@ async fn who_may_only_read_is_offered_nothing_else() {
     assert_eq!(stage.world.status(39).await, "running");
     no_complaint(&browser).await;
 
-    // Signing out ends it.
+    // Signing out ends the session.
     browser.open(&stage.url()).await;
     browser.run("document.querySelector('form[action=\"/sign-out\"] button').focus()").await;
     browser.press(ENTER).await;

@@ -6,7 +6,7 @@ use super::TABLE;
 use crate::support::World;
 use crate::support::browser::{Browser, ENTER};
 
-/// A day in the life of a table.
+/// The rows of a typical day.
 const ROWS: &str = "INSERT INTO job_executions VALUES \
      (4127, 21, 118, 'running', now() - interval '22.1 hours', NULL, 'nightly-export'), \
      (4160, 34, 12, 'running', now() - interval '9.6 hours', NULL, 'warehouse-sync'), \
@@ -18,7 +18,7 @@ const ROWS: &str = "INSERT INTO job_executions VALUES \
      INSERT INTO job_executions SELECT n, n % 9, n, 'completed', now() - n * interval '20 minutes', \
          now() - n * interval '19 minutes', 'report' FROM generate_series(1, 60) n";
 
-/// And what is recorded of it.
+/// The records of that day.
 const RECORDS: &str = "INSERT INTO jobexec.samples \
      SELECT s.store_id, date_trunc('minute', now()) - n * interval '1 minute', \
          (7 + 4 * sin(n / 190.0) + 2 * sin(n / 31.0))::int, 1, greatest(0, (1.4 + 1.6 * sin(n / 240.0))::int), 0, \
@@ -33,7 +33,7 @@ const RECORDS: &str = "INSERT INTO jobexec.samples \
          ('1.6 hours', '4150', '55', 2, 'Failed', 'DeadlineExceeded', 'ExecutionPolicy/reindex', NULL)) \
          AS v (ago, id, job, number, action, reason, source, actor) ORDER BY v.ago::interval DESC";
 
-/// Writes docs/page.png, and the same dark and on a phone to where `PICTURES` says.
+/// Writes docs/page.png, and the same in dark mode and for a phone to the folder in `PICTURES`.
 #[tokio::test]
 #[ignore = "it takes the picture in the README: make test ARGS='--test it -- --ignored page::picture'"]
 async fn it_is_taken() {

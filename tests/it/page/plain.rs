@@ -1,4 +1,4 @@
-//! The page without a script tells and does the same; several stores at once; ids that are HTML.
+//! The page without a script shows and does the same; several stores at once; ids that are HTML.
 
 use jobexec_operator::api::ExecutionStore;
 use serde_json::{Value, json};
@@ -8,13 +8,13 @@ use crate::http::HEALTH;
 use crate::support::World;
 use crate::support::browser::{Browser, DOWN, ENTER};
 
-/// A second table, whose ids and jobs are texts, and not nice ones.
+/// A second table, whose ids and jobs are hostile texts.
 const RUNS: &str = "CREATE TABLE runs (id text PRIMARY KEY, job_id text NOT NULL, execution_number integer NOT NULL, \
      status text NOT NULL, started_at timestamptz, completed_at timestamptz, job_type text)";
 const EVIL_ID: &str = "</td><b class=pwned onclick=\"document.title='pwned'\">7</b>&lt;";
 const EVIL_JOB: &str = "'\"><svg/onload=\"document.title='pwned'\">";
 
-/// Two stores: of `others` one execution runs for hours, and one was failed.
+/// Two stores: in `others` one execution has run for hours, and one was failed.
 async fn two_stores(test: &str) -> Stage {
     let stage = Stage::new(test).await;
     let world = &stage.world;
@@ -49,7 +49,7 @@ async fn two_stores(test: &str) -> Stage {
     stage
 }
 
-/// What there is to be seen, with a script or without.
+/// Checks the content of the page, with or without a script.
 async fn all_is_told(browser: &Browser, stage: &Stage) {
     let text = browser.text("body").await;
     let (jobs, others) = (stage.world.named("jobs"), stage.world.named("others"));
@@ -89,7 +89,7 @@ async fn without_a_script_all_is_told_and_can_be_done() {
     let (jobs, others) = (world.named("jobs"), world.named("others"));
     stage.sign_in(&browser, "jobexec-administrator").await;
     all_is_told(&browser, &stage).await;
-    // And what the script puts in place later.
+    // The same for content that the script inserts later.
     world.sql("UPDATE runs SET job_type = job_type || '<b class=pwned>late</b>'").await;
     browser.until("document.querySelector('#running').innerText.includes('<b class=pwned>late</b>')").await;
     all_is_told(&browser, &stage).await;
@@ -110,7 +110,7 @@ async fn without_a_script_all_is_told_and_can_be_done() {
     assert!(health.contains(&others) && !health.contains(&jobs), "{health}");
     browser.open(&stage.url()).await;
 
-    // Of both stores, dry.
+    // A dry run for both stores.
     browser.tab_to("max-hours").await;
     browser.press("1").await;
     browser.tab_to("dry-run").await;
@@ -125,7 +125,7 @@ async fn without_a_script_all_is_told_and_can_be_done() {
     browser.press(ENTER).await;
     browser.until("document.getElementById('live')").await;
 
-    // Of the second store, for good.
+    // A real run for the second store.
     browser.tab_to("store").await;
     browser.press(&format!("{DOWN}{DOWN}")).await;
     assert_eq!(browser.value("document.getElementById('store').value").await, json!(others));

@@ -1,4 +1,4 @@
-//! The execution statistics, on a page of their own.
+//! The execution statistics on a page of their own.
 
 use jobexec_operator::api::ExecutionStore;
 use reqwest::Method;
@@ -10,7 +10,7 @@ use crate::http::HEALTH;
 use crate::support::World;
 use crate::support::browser::{Browser, ENTER};
 
-/// Of one type four have ended just now, three of them well; of another, one days ago.
+/// Four executions of one type have ended just now, three of them successfully; one of another type ended days ago.
 async fn ended(stage: &Stage) {
     let world = &stage.world;
     world
@@ -50,7 +50,7 @@ async fn stats_are_shown_without_a_script() {
         "once is enough"
     );
 
-    // A shorter time, and one that no link has; the one that is shown is marked.
+    // A shorter time, and one without a link; the present one is marked.
     browser.tab_to("since-24h").await;
     browser.press(ENTER).await;
     browser.until("document.querySelectorAll('#stats tbody tr').length === 1").await;
@@ -61,13 +61,13 @@ async fn stats_are_shown_without_a_script() {
     browser.open(&format!("{url}stats?since=1s&store={}", world.named("jobs"))).await;
     browser.until("document.querySelector('#stats .none')").await;
 
-    // Of another store nothing is known, and it is said in its place.
+    // Another store has no statistics, and the page shows why.
     let broken = World::store_with("broken", json!({"connection": {"secretRef": {"name": "none"}}}));
     world.apply::<ExecutionStore>("broken", broken).await.unwrap();
     let reader = stage.https.with(&world.token("jobexec-reader").await);
     let broken = world.named("broken");
     reader.until(&format!("{HEALTH}?store={broken}"), |status, _| status != 404).await;
-    // And of many types only so many are shown.
+    // Of many types only a limited number is shown.
     world
         .sql("INSERT INTO job_executions SELECT 1000 + n, n, 1, 'completed', now(), now(), 'type ' || n FROM generate_series(1, 100) n")
         .await;

@@ -1,4 +1,4 @@
-//! What an API server was asked for and what it answered, from its audit log.
+//! The requests to an API server and its responses, from its audit log.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::rights::Right;
 use crate::support::PATIENCE;
 
-/// `ServiceAccount`s only; watches are told of when they begin.
+/// `ServiceAccount`s only; watches are logged when they begin.
 const POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -19,12 +19,12 @@ rules:
   - level: None
 ";
 
-/// The log, and what it is written by.
+/// The log, and the policy that it is written by.
 pub(super) struct Audit {
     folder: tempfile::TempDir,
 }
 
-/// What was asked for, and the status of the answer.
+/// A request, and the status of the response.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) right: Right,
@@ -42,7 +42,7 @@ impl Audit {
         self.folder.path().join("log")
     }
 
-    /// What kube-apiserver is to be told.
+    /// The arguments for kube-apiserver.
     pub(super) fn arguments(&self) -> Vec<String> {
         vec![
             format!("--audit-policy-file={}", self.folder.path().join("policy.yaml").display()),
@@ -50,10 +50,10 @@ impl Audit {
         ]
     }
 
-    /// Every request of somebody for a resource, so far.
+    /// Every request of a user for a resource, so far.
     pub(super) fn requests(&self, user: &str) -> Vec<Request> {
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
-        // The last line may be half written.
+        // The last line may be incomplete.
         let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let own = events.filter(|event| event["user"]["username"] == user);
         own.filter_map(|event| {
@@ -70,12 +70,12 @@ impl Audit {
         .collect()
     }
 
-    /// Whether somebody was refused this.
+    /// Reports whether a user was refused this.
     pub(super) fn has_refused(&self, user: &str, right: &Right) -> bool {
         self.requests(user).iter().any(|request| request.code == 403 && request.right == *right)
     }
 
-    /// Waits until somebody was refused this.
+    /// Waits until a user was refused this.
     pub(super) async fn refused(&self, user: &str, right: &Right) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !self.has_refused(user, right) {

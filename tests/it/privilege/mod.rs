@@ -1,5 +1,5 @@
-//! Least privilege in Kubernetes: the operator asks for nothing that its roles do not grant, and they grant nothing that it
-//! does not need. Both are seen in the audit log of an API server of the tests' own.
+//! Least privilege in Kubernetes: the operator sends no request that its roles do not allow, and they allow nothing that
+//! it does not need. The audit log of a separate API server shows both.
 
 mod audit;
 mod rights;
@@ -29,13 +29,13 @@ async fn every_right_is_used_and_every_request_is_granted() {
     let user = format!("system:serviceaccount:{}:jobexec-operator", world.namespace);
     let rights = Rights::of(&world, &user).await;
 
-    // With all of them: nothing is refused, and each is used.
+    // With all permissions: nothing is refused, and each is used.
     let lease = [("LEASE_NAMESPACE", world.namespace.as_str()), ("POD_NAME", "replica")];
     let operator = world.operator_with(&[&SERVE[..], &lease].concat());
     work.done(&operator, 1).await;
     let https = world.api_of(&operator).await.with(&world.token("jobexec-reader").await);
     https.until("/api/system/executions", |status, _| status == 200).await;
-    // It gives its Lease back.
+    // It releases its Lease.
     assert!(stop(operator).await.success());
     let requests = audit.requests(&user);
     let refused: Vec<_> = requests.iter().filter(|request| request.code == 403).collect();
@@ -45,7 +45,7 @@ async fn every_right_is_used_and_every_request_is_granted() {
     let granted: BTreeSet<Right> = rights.all().chain(&delegated).cloned().collect();
     assert_eq!(used, granted, "what is used, and what is granted");
 
-    // Without any one of them something is refused that the work takes.
+    // Without any one of them, a request that the work needs is refused.
     for (round, right) in rights.all().enumerate() {
         work.clear().await;
         rights.without(right).await;
@@ -56,14 +56,14 @@ async fn every_right_is_used_and_every_request_is_granted() {
             () = work.done(&operator, round + 2) => false,
         };
         if !refused {
-            // What comes last may be refused at the very end.
+            // The last request may be refused at the very end.
             stop(operator).await;
             assert!(audit.has_refused(&user, right), "nothing needs {right:?}");
         }
     }
 }
 
-/// Asks it to stop, in a thread of its own: the proxies before its servers are to go on meanwhile.
+/// Asks it to stop, in a thread of its own: the proxies in front of its servers must continue meanwhile.
 async fn stop(operator: Operator) -> std::process::ExitStatus {
     tokio::task::spawn_blocking(move || operator.stop()).await.unwrap()
 }

@@ -1,4 +1,4 @@
-//! The operator's rights, one by one.
+//! The operator's permissions, one by one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,23 +11,23 @@ use serde_json::json;
 
 use crate::support::{PATIENCE, World};
 
-/// To do one thing with one resource.
+/// The permission for one verb on one resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Right {
     pub(super) group: String,
-    /// With its subresource.
+    /// Including its subresource.
     pub(super) resource: String,
     pub(super) verb: String,
 }
 
-/// The rights that the Roles of a namespace grant, by Role.
+/// The permissions that the Roles of a namespace grant, by Role.
 pub(super) struct Rights<'a> {
     world: &'a World,
     user: &'a str,
     roles: BTreeMap<String, Vec<Right>>,
 }
 
-/// What the `ClusterRole` system:auth-delegator grants.
+/// The permissions of the `ClusterRole` system:auth-delegator.
 pub(super) fn delegated() -> Vec<Right> {
     let create = |group: &str, resource: &str| Right {
         group: group.to_owned(),
@@ -67,7 +67,7 @@ impl<'a> Rights<'a> {
         self.roles.values().flatten()
     }
 
-    /// Grants all but one, and waits until that counts.
+    /// Grants all but one, and waits until that is in effect.
     pub(super) async fn without(&self, left_out: &Right) {
         let api: Api<Role> = self.world.api();
         for (name, rights) in self.roles.iter().filter(|(_, rights)| !rights.is_empty()) {

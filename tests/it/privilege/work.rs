@@ -1,4 +1,4 @@
-//! Work that takes every right that the operator has.
+//! Work that needs every permission of the operator.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl<'a> Work<'a> {
         Self { world, proxies }
     }
 
-    /// Leaves nothing of a round that was broken off. No operator may be there.
+    /// Removes everything of an interrupted round. No operator may run.
     pub(super) async fn clear(&self) {
         self.proxies.api.recover();
         self.world.sql("DELETE FROM job_executions").await;
@@ -42,7 +42,7 @@ impl<'a> Work<'a> {
         self.world.api::<Lease>().delete_collection(&all.0, &all.1).await.unwrap();
     }
 
-    /// Has all of it done, with numbers of its own for each round.
+    /// Waits until all of it is done, with different numbers for each round.
     pub(super) async fn done(&self, operator: &Operator, round: usize) {
         let id = i64::try_from(round).unwrap() * 10;
         let policy = json!({"timeout": format!("{}h", 100 + round)});
@@ -61,7 +61,7 @@ impl<'a> Work<'a> {
             .await;
     }
 
-    /// A stale execution is ended and told of, and workloads were looked at before.
+    /// A stale execution is ended and announced, after the workloads were listed.
     async fn is_ended(&self, operator: &Operator, id: i64) {
         let workload = json!({"workloadRef": {"name": "alive"}});
         self.world.execution("with-workload", &(id + 5).to_string(), workload).await;
@@ -82,7 +82,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// A running execution has an object, whose labels are put right, and which goes some time after the end.
+    /// A running execution has an object, whose labels are corrected, and which is deleted some time after the end.
     async fn has_object(&self, operator: &Operator, id: i64) {
         let name = format!("jobs-{id}");
         let objects = self.world.api::<JobExecution>();
@@ -106,7 +106,7 @@ impl<'a> Work<'a> {
         tokio::time::timeout(PATIENCE, waited).await.unwrap().unwrap();
     }
 
-    /// An object that somebody has made before the operator hears of it is asked for.
+    /// The operator reads an object that somebody else created before the watch delivers it.
     async fn is_found_there(&self, operator: &Operator, id: i64) {
         let name = format!("jobs-{id}");
         self.proxies.api.go_stale();

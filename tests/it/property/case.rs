@@ -1,5 +1,5 @@
-//! What is drawn by lot: rows, jobs, and what people say of them. Times are multiples of ten minutes and starts lie in
-//! the middle between them, so that no case depends on how long it takes.
+//! Random cases: rows, jobs, policies and overrides. Times are multiples of ten minutes and starts lie in the middle
+//! between them, so that no result depends on the duration of a case.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use proptest::prelude::*;
 
 use super::layout::{OWNERS, SHAPES};
 
-/// Job types, as far as they are texts.
+/// Job types that are texts.
 pub(super) const KINDS: [&str; 3] = ["etl", "it's a \\ report", "Mail"];
 
-/// How many jobs there are; people name one more.
+/// The number of jobs; policies name one more.
 pub(super) const JOBS: u8 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) enum Status {
     Completed,
     Failed,
     Cancelled,
-    /// Paused where the mapping has that.
+    /// Paused, if the mapping has that.
     Paused,
     Ignored,
     Unmapped,
@@ -63,7 +63,7 @@ impl Status {
     }
 }
 
-/// So many times ten minutes.
+/// A multiple of ten minutes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Length(pub(super) u16);
 
@@ -86,11 +86,11 @@ impl fmt::Debug for Length {
 /// An instant.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {
-    /// So many times ten minutes before now, and five more.
+    /// This many times ten minutes before now, and five more.
     Ago(i16),
     Infinity,
     MinusInfinity,
-    /// The ends of what Postgres can say.
+    /// The ends of the range of Postgres.
     First,
     Last,
 }
@@ -113,7 +113,7 @@ impl When {
         }
     }
 
-    /// Local times reach as far as instants, so that the ends of one are beyond those of the other.
+    /// Local times reach as far as instants, so that the ends of one lie beyond those of the other.
     pub(super) fn of_type(self, type_: &str) -> Self {
         match self {
             Self::First if type_ == "timestamp" => Self::MinusInfinity,
@@ -135,34 +135,34 @@ impl fmt::Debug for When {
 #[derive(Clone, Debug)]
 #[allow(clippy::option_option, reason = "a type may not be said, or said to be NULL")]
 pub(super) struct Row {
-    /// How many of it there are.
+    /// The number of copies.
     pub(super) times: u8,
     pub(super) status: Option<Status>,
     pub(super) job: Option<u8>,
-    /// Its type where that is a column of its own: its job's, unless it is said here.
+    /// Its type, if that is a column of its own: that of its job, unless it is set here.
     pub(super) kind: Option<Option<u8>>,
     pub(super) number: Option<i8>,
     pub(super) start: Option<When>,
     pub(super) heartbeat: Option<When>,
     pub(super) created: Option<When>,
-    /// For how long it says that it was paused.
+    /// The duration of pauses in its own column.
     pub(super) paused: Option<Length>,
-    /// For how long it was seen paused before, and since when it has been again, or when it was resumed.
+    /// The duration of observed pauses, and since when it is paused again, or when it was resumed.
     pub(super) pauses: Option<(Length, When, bool)>,
-    /// Since when it is known to have been run again with the same start.
+    /// Since when it is known to run again with the same start.
     pub(super) again: Option<When>,
-    /// How many milliseconds after its start it ended, if it says so.
+    /// The milliseconds from its start to its end, if it has one.
     pub(super) took: Option<u32>,
-    /// Since when its job is seen finished, if it is.
+    /// Since when its job is observed finished, if it is.
     pub(super) suspect: When,
-    /// Whether what was seen is of an earlier execution with the same id.
+    /// True if the observations are of an earlier execution with the same id.
     pub(super) reused: bool,
-    /// The place of what the columns of the filter hold in `OWNERS`: the first makes it one of the application's.
+    /// The index in `OWNERS` of the values for the filter's columns: the first makes it one of the application's.
     pub(super) outside: usize,
 }
 
 impl Row {
-    /// When it ended, if it says so. No start at the ends of time has an end.
+    /// Its end, if it has one. A start at the ends of time has none.
     pub(super) fn end(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         Some(self.start?.instant(now)? + TimeDelta::milliseconds(self.took?.into()))
     }
@@ -173,11 +173,11 @@ impl Row {
 pub(super) struct Job {
     pub(super) listed: bool,
     pub(super) kind: Option<u8>,
-    /// Whether it was finished when it was first looked at, and when the suspects were brought in step, and whether it is now.
+    /// True if it was finished at the first observation, at the update of the suspects, and now.
     pub(super) began_finished: bool,
     pub(super) was_finished: bool,
     pub(super) finished: bool,
-    /// When it finished, where that is a column.
+    /// Its end, if that is a column.
     pub(super) ended: Option<When>,
 }
 
@@ -185,7 +185,7 @@ pub(super) struct Job {
 pub(super) struct Wish {
     pub(super) name: String,
     pub(super) created: i64,
-    /// The place of the row.
+    /// The index of the row.
     pub(super) row: usize,
     pub(super) timeout: Option<Length>,
     pub(super) extend_by: Option<Length>,
@@ -195,7 +195,7 @@ pub(super) struct Wish {
 pub(super) enum Dynamic {
     Pending,
     Known {
-        /// Where a job comes again, it has executions of another type too.
+        /// If a job occurs twice, it has executions of another type too.
         jobs: Vec<(u8, Length)>,
         kinds: Vec<(u8, Length)>,
     },
@@ -205,7 +205,7 @@ pub(super) enum Dynamic {
 pub(super) struct Policy {
     pub(super) name: String,
     pub(super) created: i64,
-    /// `None`: all.
+    /// `None`: all jobs.
     pub(super) named: Option<(Vec<u8>, Vec<u8>)>,
     pub(super) timeout: Option<Length>,
     pub(super) dynamic: Option<Dynamic>,
@@ -217,28 +217,28 @@ pub(super) struct Policy {
 
 #[derive(Clone)]
 pub(super) struct Case {
-    /// The place of its tables in `SHAPES`.
+    /// The index of its tables in `SHAPES`.
     pub(super) shape: usize,
     pub(super) timeout: Length,
     pub(super) grace: Length,
     pub(super) heartbeat: Option<Length>,
     pub(super) single_active_execution: Option<Length>,
     pub(super) watched: When,
-    /// When lost heartbeats began to be held.
+    /// The time when holding of lost heartbeats began.
     pub(super) held: Vec<When>,
-    /// Whether other evidence than deadlines counts.
+    /// True if evidence other than deadlines counts.
     pub(super) evidence: bool,
-    /// Whether the sweep has the operator's tables.
+    /// True if the sweep has the operator's tables.
     pub(super) recorded: bool,
-    /// Whether indexes are used also where there is little to find.
+    /// True if indexes are used even if there is little to find.
     pub(super) by_index: bool,
-    /// How far a look sees.
+    /// The time ahead for which deadlines are read.
     pub(super) horizon: Length,
     pub(super) jobs: Vec<Job>,
     pub(super) rows: Vec<Row>,
     pub(super) policies: Vec<Policy>,
     pub(super) wishes: Vec<Wish>,
-    /// The same with other rules, which held before.
+    /// The same case with the earlier rules.
     pub(super) before: Option<Box<Case>>,
 }
 
@@ -377,7 +377,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             Policy {
                 name,
                 created,
-                // Who names nothing means all.
+                // A selector without names selects all.
                 named: named.filter(|(jobs, kinds)| !jobs.is_empty() || !kinds.is_empty()),
                 timeout,
                 dynamic,
@@ -394,8 +394,7 @@ fn wish() -> impl Strategy<Value = Wish> {
         .prop_map(|(name, created, row, timeout, extend_by)| Wish { name, created, row, timeout, extend_by })
 }
 
-/// What held before: the timeout and the grace period of the store, the policies, and what each object said where that was
-/// something else.
+/// The earlier rules: the timeout and the grace period of the store, the policies, and the overrides that differ.
 type Before = (Length, Length, Vec<Policy>, Vec<Changed>);
 type Changed = (Option<Option<Length>>, Option<Option<Length>>);
 
@@ -452,7 +451,7 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
 }
 
 impl Case {
-    /// The same with other rules.
+    /// The same case with other rules.
     fn with(&self, (timeout, grace, policies, changed): Before) -> Self {
         let mut case = Self { timeout, grace, policies, ..self.clone() };
         for (wish, (timeout, extend_by)) in case.wishes.iter_mut().zip(changed) {
@@ -462,13 +461,13 @@ impl Case {
         case
     }
 
-    /// Without what objects cannot say, or not to this store.
+    /// Removes overrides and policies that are not possible for this store.
     fn sound(mut self) -> Self {
         let shape = &SHAPES[self.shape];
-        // The places after these are those of copies.
+        // Later indexes are those of copies.
         let rows = self.rows.len();
         self.wishes.retain(|wish| wish.row < rows);
-        // Two objects of one name cannot be.
+        // Two objects of one name cannot exist.
         for (n, policy) in self.policies.iter_mut().enumerate() {
             policy.name += &n.to_string();
         }
@@ -493,8 +492,8 @@ impl Case {
         self
     }
 
-    /// A rule is a job's whatever the types of its executions are, so where they differ history's figure for a job
-    /// that a policy governs by type governs the job's executions of other types too. No store should be like that.
+    /// A rule for a job applies whatever the types of its executions are. If these differ, the computed timeout for a job
+    /// under a policy by type also applies to the job's executions of other types. No store should be like that.
     fn one_type_a_job(&mut self) {
         let shape = &SHAPES[self.shape];
         let mixed: Vec<u8> =
@@ -519,12 +518,12 @@ impl Case {
         self.rows.iter().any(|row| row.job == Some(job) && row.kind.is_some_and(|own| own != kind))
     }
 
-    /// Whether a row is one of the application's executions.
+    /// Reports whether a row is one of the application's executions.
     pub(super) fn exists(&self, row: &Row) -> bool {
         !SHAPES[self.shape].filtered || row.outside == 0
     }
 
-    /// The type of a row, as far as it is known.
+    /// The type of a row, if it is known.
     pub(super) fn kind(&self, row: &Row) -> Option<u8> {
         let shape = &SHAPES[self.shape];
         let job = row.job.map(|job| &self.jobs[usize::from(job)]);
@@ -535,7 +534,7 @@ impl Case {
         job.filter(|job| job.listed)?.kind
     }
 
-    /// The type of a job that history knows.
+    /// The type of a job, as history knows it.
     pub(super) fn kind_of_job(&self, n: u8) -> Option<u8> {
         let shape = &SHAPES[self.shape];
         let job = self.jobs.get(usize::from(n))?;

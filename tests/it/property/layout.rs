@@ -1,4 +1,4 @@
-//! The tables that cases are played on.
+//! The tables of the random cases.
 
 use jobexec_operator::api::Table;
 use jobexec_operator::api::filter::RowCondition;
@@ -13,7 +13,7 @@ use super::case::{KINDS, STATUSES, Status};
 pub(super) struct Shape {
     pub(super) id: &'static str,
     pub(super) job_id: &'static str,
-    /// `enum`: one of its own.
+    /// `enum`: a type of its own.
     pub(super) job_type: Option<&'static str>,
     pub(super) status: &'static str,
     pub(super) started_at: &'static str,
@@ -22,16 +22,16 @@ pub(super) struct Shape {
     pub(super) created_at: Option<&'static str>,
     pub(super) zone: &'static str,
     pub(super) jobs: Option<JobsShape>,
-    /// Whether there is a text for cancelled executions.
+    /// True if there is a text for cancelled executions.
     pub(super) cancels: bool,
     pub(super) error: bool,
-    /// Whether executions can be paused, and the type of the column that says for how long they were.
+    /// True if executions can be paused, and the type of the column with the duration of pauses.
     pub(super) pauses: bool,
     pub(super) paused_seconds: Option<&'static str>,
-    /// Whether it has the indexes that `jobexec schema` makes.
+    /// True if it has the indexes that `jobexec schema` creates.
     pub(super) indexed: bool,
     pub(super) partitioned: bool,
-    /// Whether rows of others are in it.
+    /// True if it also contains rows of others.
     pub(super) filtered: bool,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct JobsShape {
     pub(super) id: &'static str,
     pub(super) type_: Option<&'static str>,
     pub(super) grace: &'static str,
-    /// Of the time when a job finished.
+    /// The type of the column with the end of a job.
     pub(super) finished_at: Option<&'static str>,
 }
 
@@ -69,7 +69,7 @@ const fn jobs(id: &'static str, type_: Option<&'static str>, grace: &'static str
     Some(JobsShape { id, type_, grace, finished_at: None })
 }
 
-/// The same, of which it is known when they finished.
+/// The same for jobs with a known end.
 #[allow(clippy::unnecessary_wraps, reason = "it makes the table below readable")]
 const fn dated(
     id: &'static str,
@@ -166,7 +166,7 @@ pub(super) const SHAPES: [Shape; 19] = [
     },
     Shape {
         job_id: "varchar(8)",
-        // Of another type than the executions have it.
+        // A different type than in the table of executions.
         jobs: jobs("numeric", Some("smallint"), "10m"),
         heartbeat_at: Some(INSTANT),
         indexed: true,
@@ -239,7 +239,8 @@ pub(super) const SHAPES: [Shape; 19] = [
     },
 ];
 
-/// What the columns of the filter hold, by how a row is none of the application's: the first is.
+/// Values of the filter's columns: the first makes a row one of the application's, each other excludes it in a different
+/// way.
 pub(super) const OWNERS: [[&str; 3]; 5] = [
     ["it's \\ ours", "NULL", "7"],
     ["another's", "NULL", "7"],
@@ -271,13 +272,13 @@ impl Shape {
     /// The text of a status.
     pub(super) fn status(&self, status: Status) -> &'static str {
         match status {
-            // Its text is not in the mapping then.
+            // The mapping does not contain its text then.
             Status::Cancelled if !self.cancels => "called off",
             other => other.text(),
         }
     }
 
-    /// Which rows are executions.
+    /// The filter for rows that are executions.
     fn filter(&self) -> Vec<RowCondition> {
         if !self.filtered {
             return Vec::new();
@@ -291,7 +292,7 @@ impl Shape {
         serde_json::from_value(filter).unwrap()
     }
 
-    /// What people would write into the spec of the store.
+    /// The layout as users would write it into the spec of the store.
     pub(super) fn layout(&self, schema: &str) -> Layout {
         let named = |there: bool, name: &str| there.then(|| name.into());
         Layout {
@@ -440,7 +441,7 @@ impl Shape {
         [rows].into_iter().chain(jobs).collect()
     }
 
-    /// The rows: id, all of it, and each time as the instant that it is.
+    /// Reads the rows: id, the whole row, and each time as an instant.
     pub(super) fn read(&self, schema: &str) -> String {
         let micros = |name: &str, type_: Option<&str>| {
             type_.map_or("NULL".to_owned(), |type_| {
@@ -479,13 +480,13 @@ fn sql(text: &str) -> String {
     }
 }
 
-/// Ids that are easily taken for something else, where the type allows.
+/// Ids that are easily mistaken for something else, if the type allows that.
 pub(super) fn key(type_: &str, n: usize) -> String {
     match type_ {
         "uuid" => format!("a0eebc99-9c0b-4ef8-bb6d-{n:012}"),
         "numeric" | "varchar(8)" => format!("{n}.50"),
         "text" | "varchar(60)" => format!("{n}'s \\ \"{n}\", no $1"),
-        // As long as the column: how Postgres compares what is shorter is a matter of its own.
+        // As long as the column: the comparison of shorter values is a separate matter.
         "char(12)" => format!("{n:012}"),
         _ => (n + 1).to_string(),
     }
@@ -498,7 +499,7 @@ fn kind(type_: &str, n: u8) -> String {
     }
 }
 
-/// A type as the table of jobs has it.
+/// A type in the table of jobs.
 pub(super) fn listed_kind(jobs: JobsShape, n: u8) -> String {
     kind(jobs.type_.unwrap_or("text"), n)
 }

@@ -1,5 +1,5 @@
-//! The SQL that judges executions, held against a plain model over random tables and random policies: the same rows,
-//! the same reasons, the same objects named, and a sweep that does exactly what the list says.
+//! Compares the SQL that judges executions with a plain model over random tables and random policies: the same rows, the
+//! same reasons, the same sources, and a sweep that does exactly what the list says.
 
 mod case;
 mod layout;
@@ -27,10 +27,10 @@ use case::{Case, Row};
 use layout::{SHAPES, Shape};
 use model::{Execution, INFINITY, Judged, Model, STORE, runs};
 
-/// How many cases there are, unless `PROPTEST_CASES` says otherwise.
+/// The number of cases, unless `PROPTEST_CASES` is set.
 const CASES: u32 = 200;
 
-/// Tables of one shape, ready to be played on.
+/// Tables of one shape, ready for cases.
 struct Ground {
     schema: String,
     mapping: Mapping,
@@ -39,7 +39,7 @@ struct Ground {
 
 struct Field {
     world: World,
-    /// Without and with a liking for indexes.
+    /// Without and with a preference for indexes.
     databases: [Database; 2],
     grounds: Vec<Ground>,
 }
@@ -74,7 +74,7 @@ impl Field {
         Self { world, databases, grounds }
     }
 
-    /// Holds lost heartbeats from the times of the case on.
+    /// Holds lost heartbeats from the times of the case.
     async fn hold(&self, case: &Case, now: DateTime<Utc>) {
         let held: Vec<String> = case.held.iter().map(|at| format!("'{}'", at.text(now))).collect();
         let held = held.join(", ");
@@ -90,7 +90,7 @@ impl Field {
         let database = &self.databases[usize::from(case.by_index)];
         self.clear(ground, shape.jobs.is_some()).await;
         let now: DateTime<Utc> = self.world.one("SELECT statement_timestamp()").await;
-        // Copies come after all others, so that what objects say of a row by its place is of the first.
+        // Copies come after all others, so that the index in an override means the first.
         let copies = case.rows.iter().flat_map(|row| std::iter::repeat_n(row, usize::from(row.times) - 1));
         let rows: Vec<&Row> = case.rows.iter().chain(copies).collect();
         self.fill(case, &rows, ground, now).await;
@@ -118,7 +118,7 @@ impl Field {
         let seen = self.see(case, &rows, &judge).await;
         let pauses = self.pause(case, &rows, ground, now).await;
         if case.recorded {
-            // The rules change. What is noted once more changes nothing.
+            // The rules change. Keeping the promises again changes nothing.
             promise::keep(database, &ground.mapping, store_id, STORE).await.unwrap();
             put(&compiled).await?;
             promise::keep(database, &ground.mapping, store_id, STORE).await.unwrap();
@@ -164,7 +164,8 @@ impl Field {
 
         let ends: BTreeMap<&String, &Judged> =
             expected.iter().filter(|(_, judged)| judged.action != OnStale::AlertOnly).collect();
-        // Beyond the horizon nothing need be known, and within it when something is to be ended: all else waits for a poll.
+        // The next deadline must be known only within the horizon and only for executions that are to be ended: all
+        // others wait for a poll.
         let horizon = case.horizon.delta();
         let pulse = observe::pulse(database, &judge, horizon).await.unwrap();
         ensure(usize::try_from(pulse.stale).unwrap() == ends.len(), || format!("{pulse:?}, and {ends:?}"))?;
@@ -173,7 +174,7 @@ impl Field {
             .executions
             .iter()
             .filter(|execution| runs(execution) && model.action(execution) != OnStale::AlertOnly)
-            // What is noted as paused moves with the clock.
+            // Observed pauses move with the clock.
             .filter(|execution| !execution.row.pauses.is_some_and(|(.., paused)| paused))
             .filter_map(|execution| model.deadline(execution))
             .filter(|deadline| *deadline > model.now && *deadline < until)
@@ -186,7 +187,7 @@ impl Field {
         self.sweep(case, ground, database, &judge, &ends, &read).await
     }
 
-    /// The command line, which knows nothing but the database, says the same.
+    /// Checks that the command line, which uses only the database, gives the same result.
     async fn told_by_command(
         &self,
         case: &Case,
@@ -229,7 +230,7 @@ impl Field {
         ensure(told == wanted, || format!("the command line says\n{told:#?}\nand should say\n{wanted:#?}"))
     }
 
-    /// Ends what is to be ended, and nothing else, and records why.
+    /// Checks that a sweep ends exactly the expected executions, and records why.
     async fn sweep(
         &self,
         case: &Case,
@@ -339,7 +340,7 @@ impl Field {
         }
     }
 
-    /// Has the operator see which jobs are finished, then ages what it saw, and finishes jobs or takes them up again.
+    /// Lets the operator observe the finished jobs, then ages the observations, and finishes jobs or reopens them.
     /// Returns since when each row is a suspect.
     async fn suspect(
         &self,
@@ -373,7 +374,7 @@ impl Field {
         suspects
     }
 
-    /// Finishes jobs, or takes them up again.
+    /// Finishes or reopens jobs.
     async fn finish(&self, case: &Case, ground: &Ground, finished: impl Fn(&case::Job) -> bool) {
         let Some(jobs) = SHAPES[case.shape].jobs else { return };
         for (n, job) in case.jobs.iter().enumerate() {
@@ -388,7 +389,8 @@ impl Field {
         }
     }
 
-    /// Has the operator see what runs without a start, then ages that. Returns since when each row is seen doing so.
+    /// Lets the operator observe rows that run without a start, then ages that. Returns since when each row is observed
+    /// doing so.
     async fn see(&self, case: &Case, rows: &[&Row], judge: &Judge<'_>) -> Vec<Option<i128>> {
         let shape = &SHAPES[case.shape];
         let mut seen = vec![None; rows.len()];
@@ -407,7 +409,8 @@ impl Field {
         seen
     }
 
-    /// Has rows seen paused before, or now, and run again. Returns for how long each was by now, and when it was known to run again.
+    /// Lets rows be observed paused earlier, or now, and running again. Returns the duration of each pause up to now, and
+    /// when the row was known to run again.
     async fn pause(
         &self,
         case: &Case,
@@ -465,7 +468,7 @@ impl Field {
     }
 }
 
-/// Puts rules in force.
+/// Puts rules into effect.
 async fn put(
     database: &Database,
     store_id: i64,
@@ -477,7 +480,7 @@ async fn put(
     ensure(!again, || "rules that were just written differ".to_owned())
 }
 
-/// The rows with the times that their columns have.
+/// The rows with the times in their columns.
 fn executions<'a>(rows: &[&'a Row], read: &BTreeMap<String, Read>, shape: &Shape) -> Vec<Execution<'a>> {
     let micros = |text: &Option<String>| text.as_deref().map(micros);
     let execution = |(place, row): (usize, &&'a Row)| {
@@ -487,7 +490,7 @@ fn executions<'a>(rows: &[&'a Row], read: &BTreeMap<String, Read>, shape: &Shape
     rows.iter().enumerate().map(execution).collect()
 }
 
-/// Its id, and the same.
+/// The id of a row, and its columns.
 type Columns = (String, Value, Option<String>, Option<String>, Option<String>, Option<DateTime<Utc>>);
 
 /// A row: all of it, its start, its heartbeat, its creation, and its end.
@@ -502,16 +505,16 @@ fn micros(text: &str) -> i128 {
     }
 }
 
-/// Who judges.
+/// The program that judges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
-    /// The SQL, told what to judge by.
+    /// The SQL of the operator, with the rules passed to it.
     Operator,
-    /// The command line, which reads in the database what the operator judges by.
+    /// The command line, which reads the operator's rules from the database.
     CommandLine,
 }
 
-/// The store as people would have written it.
+/// The store as users would write it.
 fn store(case: &Case, ground: &Ground) -> ExecutionStore {
     let layout = SHAPES[case.shape].layout(&ground.schema);
     let mut spec = json!({

@@ -1,5 +1,5 @@
-//! The specification, row by row: what is stale, why, who says so and what becomes of it. It knows no SQL and nothing
-//! of how policies are compiled.
+//! The specification, row by row: which executions are stale, why, by which source, and what happens to them. It contains
+//! no SQL and does not know how policies are compiled.
 
 use chrono::{DateTime, Utc};
 use jobexec_operator::api::OnStale;
@@ -10,7 +10,7 @@ use super::layout::SHAPES;
 /// Later than everything else.
 pub(super) const INFINITY: i128 = i128::MAX / 4;
 
-/// A row of the table, with its times in microseconds since 1970 as its columns have them.
+/// A row of the table, with the times in its columns in microseconds since 1970.
 #[derive(Clone, Debug)]
 pub(super) struct Execution<'a> {
     pub(super) row: &'a Row,
@@ -20,7 +20,7 @@ pub(super) struct Execution<'a> {
     pub(super) created: Option<i128>,
 }
 
-/// What an execution comes to.
+/// The expected judgement of an execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Judged {
     pub(super) reason: &'static str,
@@ -33,22 +33,22 @@ pub(super) struct Model<'a> {
     pub(super) case: &'a Case,
     pub(super) executions: Vec<Execution<'a>>,
     pub(super) now: i128,
-    /// The same.
+    /// The same as `now`.
     pub(super) at: DateTime<Utc>,
     pub(super) watched: i128,
-    /// Since when the job of an execution has been seen finished, by the place of its row.
+    /// Since when the job of an execution has been observed finished, by the index of its row.
     pub(super) suspects: Vec<Option<i128>>,
-    /// Since when an execution is seen running without a start, by the place of its row.
+    /// Since when an execution is observed running without a start, by the index of its row.
     pub(super) seen: Vec<Option<i128>>,
-    /// For how long an execution was seen paused, and when it was known to run again, by the place of its row.
+    /// The duration of observed pauses, and when it was known to run again, by the index of its row.
     pub(super) pauses: Vec<Option<(i128, i128)>>,
-    /// What deadline an execution had by the rules before, and by which extension, by the place of its row.
+    /// The deadline by the earlier rules, and the extension, by the index of its row.
     pub(super) promised: Vec<Option<(i128, Length)>>,
-    /// Whether the operator has tables of its own to remember that in.
+    /// True if the operator has tables of its own to record that in.
     pub(super) remembers: bool,
 }
 
-/// How a policy selects an execution, the most specific way first.
+/// The ways a policy selects an execution, the most specific first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Job,
@@ -56,11 +56,11 @@ enum Way {
     All,
 }
 
-/// The source of what the store says.
+/// The source of values from the store.
 pub(super) const STORE: &str = "ExecutionStore/s";
 
 impl Model<'_> {
-    /// What is stale, if it is.
+    /// Judges an execution; `None`: it is not stale.
     pub(super) fn judge(&self, execution: &Execution<'_>) -> Option<Judged> {
         let from =
             self.counts_from(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
@@ -95,12 +95,12 @@ impl Model<'_> {
         None
     }
 
-    /// What becomes of an execution that is stale.
+    /// The action for a stale execution.
     pub(super) fn action(&self, execution: &Execution<'_>) -> OnStale {
         self.said(execution.row, |p| p.on_stale).map_or(OnStale::Fail, |(action, _)| action)
     }
 
-    /// The first hold counts that began after the last sign of life.
+    /// The start of the first hold after the last sign of life.
     fn held_from(&self, alive: i128) -> i128 {
         let began = self
             .case
@@ -111,14 +111,15 @@ impl Model<'_> {
         began.filter(|at| *at > alive && *at <= self.now).min().unwrap_or(alive)
     }
 
-    /// When an execution is past its deadline, if it runs and has one.
+    /// The deadline of an execution, if it runs and has one.
     pub(super) fn deadline(&self, execution: &Execution<'_>) -> Option<i128> {
         let from =
             self.counts_from(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
         Some(self.due(execution, from, self.timeout(execution).0))
     }
 
-    /// Its deadline by the rules, or what it was promised when it was extended, if that is later and nobody extends it by less now.
+    /// Its deadline by the rules, or the promise at its extension, if that is later and the present extension is not
+    /// shorter.
     fn due(&self, execution: &Execution<'_>, from: i128, timeout: Length) -> i128 {
         let extension = self.wished(execution, |w| w.extend_by).map(|(by, _)| by);
         let promised = self.promised.get(execution.place).copied().flatten();
@@ -127,24 +128,24 @@ impl Model<'_> {
         promised.map_or(due, |(promised, _)| due.max(promised))
     }
 
-    /// What it is promised by the rules as they are, and by which extension.
+    /// The promise by the present rules, and the extension it comes from.
     pub(super) fn promise(&self, execution: &Execution<'_>) -> Option<(i128, Length)> {
         let row = execution.row;
         let begun = runs(execution) || (row.status == Some(Status::Paused) && SHAPES[self.case.shape].pauses);
         let (by, _) = self.wished(execution, |w| w.extend_by).filter(|(by, _)| *by > Length(0))?;
-        // Nobody is promised anything from the ends of time.
+        // Starts at the ends of time get no promise.
         let endless = matches!(row.start, Some(start) if !matches!(start, When::Ago(_)));
         let from = self.counts_from(execution).filter(|_| begun && !endless && self.case.exists(row))?;
         Some((from + self.allowed(execution, self.timeout(execution).0), by))
     }
 
-    /// From when it counts: the later of start and creation, or without a start not before it was seen running.
+    /// The time when it began: the later of start and creation; without a start, not before it was observed running.
     fn began(&self, execution: &Execution<'_>) -> Option<i128> {
         let start = execution.start.or(self.seen[execution.place])?;
         Some(start.max(execution.created.unwrap_or(-INFINITY)))
     }
 
-    /// The same, and for how long it was paused.
+    /// The same plus the duration of its pauses.
     fn counts_from(&self, execution: &Execution<'_>) -> Option<i128> {
         let from = self.began(execution)?;
         if execution.start.is_none() {
@@ -155,7 +156,7 @@ impl Model<'_> {
         Some(from + said.map_or(0, Length::micros).max(seen))
     }
 
-    /// Whether it was run again with the same start, less than a grace period ago.
+    /// Reports whether it was run again with the same start less than a grace period ago.
     fn is_held(&self, execution: &Execution<'_>) -> bool {
         let row = execution.row;
         let since = row.again.filter(|_| self.remembers && !row.reused && execution.start.is_some());
@@ -165,7 +166,7 @@ impl Model<'_> {
             .is_some_and(|since| i128::from(since.timestamp_micros()) + grace.micros() > self.now)
     }
 
-    /// When it was known to run again after it was paused, if it was.
+    /// The time when it was known to run again after a pause, if there was one.
     fn resumed(&self, execution: &Execution<'_>) -> i128 {
         self.pauses[execution.place].filter(|_| execution.start.is_some()).map_or(-INFINITY, |(_, at)| at)
     }
@@ -181,7 +182,7 @@ impl Model<'_> {
             return own;
         }
         for way in [Way::Job, Way::Kind, Way::All] {
-            // Of those of one rank the first that has something to say of timeouts says it all.
+            // Of policies with equal rank, the first one with any timeout decides.
             let owner = self
                 .policies(execution.row, way)
                 .into_iter()
@@ -200,9 +201,9 @@ impl Model<'_> {
         match &policy.dynamic {
             Some(Dynamic::Pending) => None,
             Some(Dynamic::Known { jobs, kinds }) => {
-                // Where one job has executions of several types the longest counts.
+                // If one job has executions of several types, the longest timeout counts.
                 let of_job = jobs.iter().filter(|(job, _)| row.job == Some(*job)).map(|(_, t)| *t).max();
-                // It computes nothing for jobs that are named.
+                // Timeouts by type do not apply to jobs that are named.
                 let of_kind =
                     kinds.iter().filter(|(kind, _)| way != Way::Job && self.case.kind(row) == Some(*kind));
                 of_job.or(of_kind.map(|(_, t)| *t).max()).or(policy.timeout)
@@ -211,7 +212,7 @@ impl Model<'_> {
         }
     }
 
-    /// What the most specific policy says that says it, and its source.
+    /// The value of the most specific policy that has one, and its source.
     fn said<T>(&self, row: &Row, field: impl Fn(&Policy) -> Option<T>) -> Option<(T, String)> {
         [Way::Job, Way::Kind, Way::All]
             .into_iter()
@@ -233,7 +234,7 @@ impl Model<'_> {
         policies
     }
 
-    /// What the oldest object of an execution says that asks for anything.
+    /// The value of the oldest object of an execution that asks for anything.
     fn wished(
         &self,
         execution: &Execution<'_>,
@@ -260,7 +261,7 @@ impl Model<'_> {
             && self.suspects[execution.place].is_some_and(seen)
     }
 
-    /// Whether the job says that it finished after the execution began, and not in a time to come.
+    /// Reports whether the job finished after the execution began, and not in the future.
     fn finished_meanwhile(&self, execution: &Execution<'_>, job: &Job, column: Option<&str>) -> bool {
         let finish = self.finish_of(job, column).zip(self.began(execution));
         finish.is_some_and(|(ended, began)| ended > began && ended <= self.now)
@@ -277,7 +278,7 @@ impl Model<'_> {
         })
     }
 
-    /// By a later one that started after it, some time ago, and ran.
+    /// Reports whether a later execution supersedes it, which started after it, some time ago, and ran.
     fn is_superseded(&self, execution: &Execution<'_>) -> bool {
         let row = execution.row;
         let Some(own) = self.began(execution) else { return false };

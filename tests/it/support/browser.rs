@@ -1,4 +1,4 @@
-//! A real Chromium, without a screen, by way of chromedriver (W3C `WebDriver`).
+//! A real, headless Chromium, controlled through chromedriver (W3C `WebDriver`).
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{PATIENCE, https, machine};
 
-/// Keys that are no characters.
+/// Keys that are not characters.
 pub(crate) const TAB: &str = "\u{E004}";
 pub(crate) const ENTER: &str = "\u{E007}";
 pub(crate) const DOWN: &str = "\u{E015}";
@@ -24,7 +24,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// A new one, or `None` after saying that `test` was left out.
+    /// Starts a new browser, or returns `None` after reporting that `test` was left out.
     pub(crate) async fn start(test: &str) -> Option<Self> {
         let program =
             machine::needs(test, machine::Part::Debian("chromium-driver"), machine::program("chromedriver"))?;
@@ -42,7 +42,7 @@ impl Browser {
                 line.unwrap().split("successfully on port ").nth(1)?.trim_end_matches('.').parse().ok()
             })
             .expect("chromedriver says where it listens");
-        // It would end if nobody read on.
+        // chromedriver would end if nothing read its output.
         std::thread::spawn(move || lines.for_each(drop));
         let profile = tempfile::tempdir().unwrap();
         let client = https::builder().build().unwrap();
@@ -88,17 +88,17 @@ impl Browser {
         self.command("url", &json!({"url": url})).await;
     }
 
-    /// What a script on the page returns.
+    /// The result of a script on the page.
     pub(crate) async fn run(&self, script: &str) -> Value {
         self.command("execute/sync", &json!({"script": script, "args": []})).await
     }
 
-    /// What an expression on the page is.
+    /// The value of an expression on the page.
     pub(crate) async fn value(&self, expression: &str) -> Value {
         self.run(&format!("return {expression}")).await
     }
 
-    /// What stands on the page, as it is read.
+    /// The visible text of an element on the page.
     pub(crate) async fn text(&self, selector: &str) -> String {
         let text = self.value(&format!("document.querySelector({selector:?})?.innerText")).await;
         text.as_str().unwrap_or_default().to_owned()
@@ -134,19 +134,19 @@ impl Browser {
         panic!("Tab does not come to #{id}\n{}", self.text("body").await);
     }
 
-    /// A command of Chromium's own.
+    /// Runs a command of the Chrome `DevTools` protocol.
     pub(crate) async fn devtools(&self, command: &str, params: &Value) -> Value {
         self.command("goog/cdp/execute", &json!({"cmd": command, "params": params})).await
     }
 
-    /// All of the page as a picture.
+    /// The whole page as a picture.
     pub(crate) async fn picture(&self) -> Vec<u8> {
         let params = json!({"format": "png", "captureBeyondViewport": true});
         let picture = self.devtools("Page.captureScreenshot", &params).await;
         base64::engine::general_purpose::STANDARD.decode(picture["data"].as_str().unwrap()).unwrap()
     }
 
-    /// What the console has said since it was last asked, apart from answers whose status is not 2xx.
+    /// The messages of the console since the last call, except those about responses whose status is not 2xx.
     pub(crate) async fn console(&self) -> Vec<String> {
         let entries = self.command("se/log", &json!({"type": "browser"})).await;
         let entries = entries.as_array().unwrap().iter().filter(|entry| entry["source"] != "network");
@@ -156,7 +156,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Ends the browser; without an answer there is none.
+        // Ends the browser; without a response there is none.
         if let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", self.port)) {
             let request = format!(
                 "DELETE /session/{} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\r\n",

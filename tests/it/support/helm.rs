@@ -1,4 +1,4 @@
-//! Helm, and what it renders.
+//! Runs Helm, and reads the manifests that it renders.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::blocking;
 
-/// The chart, as it is in the repository.
+/// The chart in the repository.
 pub(crate) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/jobexec-operator");
 
 /// The real program, with a home of its own.
@@ -19,7 +19,7 @@ pub(crate) struct Helm {
     kubeconfig: PathBuf,
 }
 
-/// What a run came to.
+/// The result of a run.
 pub(crate) struct Ran {
     pub(crate) well: bool,
     pub(crate) out: String,
@@ -32,7 +32,7 @@ impl Ran {
         let mut child = piped.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let input = input.to_owned();
-        // What reads nothing of it hangs up.
+        // A program that does not read all of it closes the pipe.
         let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
         let output = child.wait_with_output().unwrap();
         writer.join().unwrap();
@@ -40,14 +40,14 @@ impl Ran {
         Self { well: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
     }
 
-    /// Its output, if it ended well.
+    /// Returns the output of a run that must have succeeded.
     #[track_caller]
     pub(crate) fn done(self) -> String {
         assert!(self.well, "stdout: {}\nstderr: {}", self.out, self.err);
         self.out
     }
 
-    /// What it said, if it failed.
+    /// Returns the error output of a run that must have failed.
     #[track_caller]
     pub(crate) fn refused(self) -> String {
         assert!(!self.well, "not refused: {}", self.out);
@@ -56,7 +56,7 @@ impl Ran {
 }
 
 impl Helm {
-    /// For one cluster. The first time it may be downloaded or built.
+    /// Prepares Helm for one cluster. At the first call it may be downloaded or built.
     pub(crate) async fn new(kubeconfig: &Path) -> Self {
         static PROGRAM: OnceCell<PathBuf> = OnceCell::const_new();
         let find = async || blocking(|| devcluster::helm(&mut devcluster::Quiet)).await;
@@ -64,7 +64,7 @@ impl Helm {
         Self { program, home: tempfile::tempdir().unwrap(), kubeconfig: kubeconfig.to_owned() }
     }
 
-    /// As somebody else.
+    /// The same for another user.
     pub(crate) fn with(&self, kubeconfig: &Path) -> Self {
         let home = tempfile::tempdir().unwrap();
         Self { program: self.program.clone(), home, kubeconfig: kubeconfig.to_owned() }
@@ -79,21 +79,21 @@ impl Helm {
         Ran::of(&mut command, "")
     }
 
-    /// What a release named `release` would be made of with these `--set`.
+    /// Renders a release named `release` with these `--set`.
     pub(crate) fn template(&self, release: &str, namespace: &str, sets: &[&str]) -> Ran {
         let mut args = vec!["template", release, CHART, "--namespace", namespace];
         args.extend(sets.iter().flat_map(|set| ["--set", *set]));
         self.run(&args)
     }
 
-    /// Has the API server look at a manifest as if it were applied.
+    /// Applies a manifest with a dry run on the API server.
     pub(crate) fn dry_run(&self, manifest: &str) -> Ran {
         let mut command = Command::new("kubectl");
         command
             .args(["apply", "--server-side", "--dry-run=server", "--force-conflicts", "--field-manager=helm"])
             .args(["--filename", "-"])
             .env("KUBECONFIG", &self.kubeconfig)
-            // Many tests at once would write the same files.
+            // Concurrent tests would otherwise write the same files.
             .env("KUBECACHEDIR", self.home.path());
         Ran::of(&mut command, manifest)
     }

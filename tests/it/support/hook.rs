@@ -1,4 +1,4 @@
-//! A real HTTP or HTTPS endpoint that keeps what it is sent and answers as it is told.
+//! A real HTTP or HTTPS endpoint that keeps the requests and answers as configured.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -11,20 +11,20 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// What it answers.
+/// The way an endpoint answers.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
-    /// This, and then it closes the connection.
+    /// Sends this text, and closes the connection.
     Text(String),
-    /// An error with a body of 10 MB.
+    /// Sends an error with a body of 10 MB.
     Huge,
-    /// Nothing, and it keeps the connection.
+    /// Sends nothing, and keeps the connection open.
     Hang,
-    /// Part of a header, and then a byte now and then.
+    /// Sends part of a header, and then a byte now and then.
     Drip,
-    /// An error whose body comes a byte now and then.
+    /// Sends an error whose body comes a byte now and then.
     DripBody,
-    /// An error whose body is the head of the request, as it is and in base64.
+    /// Sends an error whose body is the head of the request, as plain text and in base64.
     Echo,
 }
 
@@ -38,9 +38,9 @@ pub(crate) struct Request {
 
 /// An endpoint; it ends when dropped.
 pub(crate) struct Hook {
-    /// Where it is: `http://127.0.0.1:12345`.
+    /// The base URL: `http://127.0.0.1:12345`.
     pub(crate) base: String,
-    /// Its own certificate, which nobody else vouches for.
+    /// Its self-signed certificate.
     pub(crate) certificate: String,
     requests: Arc<Mutex<Vec<Request>>>,
     _task: tokio_util::task::AbortOnDropHandle<()>,
@@ -70,7 +70,7 @@ impl Hook {
         let task = tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 let (acceptor, answer, kept) = (acceptor.clone(), answer.clone(), kept.clone());
-                // A client may go away at any time.
+                // A client may disconnect at any time.
                 tokio::spawn(async move {
                     match acceptor {
                         None => drop(serve(tcp, answer, kept).await),
@@ -87,7 +87,7 @@ impl Hook {
         Self { base, certificate: made.cert.pem(), requests, _task: task }
     }
 
-    /// What it was sent, in order.
+    /// The received requests, in order.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }

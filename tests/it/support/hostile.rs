@@ -1,4 +1,4 @@
-//! A server that speaks just enough of the Postgres protocol to do harm with it.
+//! A server that speaks just enough of the Postgres protocol to cause harm.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
@@ -14,21 +14,21 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::PATIENCE;
 
-/// A line that looks like one of the operator's log, within a text of the server.
+/// A text of the server that looks like a line of the operator's log.
 pub(crate) const FORGED: &str = "\u{1b}[31m fake line\n2026-01-01T00:00:00Z  INFO jobexec: FORGED";
 
-/// How much a flood is, in bytes, where nobody stops it.
+/// The size of a flood that nothing stops, in bytes.
 const FLOOD: usize = 400 << 20;
 
 /// A SASL login.
 const SASL: (u8, &[u8]) = (b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0");
 
-/// What it does.
+/// The harm that a server causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Harm {
     /// An error of 2 GiB, announced and sent, before the login is done.
     BigError,
-    /// The same in answer to a statement.
+    /// The same in response to a statement.
     LateError,
     /// A row of 2 GiB.
     HugeRow,
@@ -36,11 +36,11 @@ pub(crate) enum Harm {
     ManyRows,
     /// A row whose value is longer than the row.
     BadRow,
-    /// All of a row of 4 MiB but its last byte, and then nothing, in answer to a statement.
+    /// All but the last byte of a row of 4 MiB, and then nothing, in response to a statement.
     HalfRow,
-    /// It hangs up once it has answered a statement.
+    /// It closes the connection after it has answered a statement.
     HangUp,
-    /// A salt that says to hash 4294967295 times.
+    /// A salt with 4294967295 iterations.
     Scram,
     /// A salt that is `,,`.
     BadSasl,
@@ -50,19 +50,19 @@ pub(crate) enum Harm {
     Zero,
     /// Notices without end before the login is done.
     Notices,
-    /// The same in answer to a statement.
+    /// The same in response to a statement.
     LateNotices,
     /// Settings without end.
     Parameters,
     /// Notifications without end.
     Notifications,
-    /// Nothing, and the connection is kept.
+    /// Nothing, and the connection stays open.
     Hang,
     /// A byte now and then.
     Drip,
-    /// It asks for the password in clear text.
+    /// A request for the password in clear text.
     ClearText,
-    /// It asks for an MD5 hash of the password.
+    /// A request for an MD5 hash of the password.
     Md5,
     /// An error whose text forges a line of a log.
     ForgedError,
@@ -71,7 +71,7 @@ pub(crate) enum Harm {
 /// A running server; it ends when dropped.
 pub(crate) struct Hostile {
     pub(crate) port: u16,
-    /// Its own certificate, which nobody else vouches for, in PEM form.
+    /// Its self-signed certificate, in PEM form.
     pub(crate) certificate: String,
     state: Arc<State>,
     _task: AbortOnDropHandle<()>,
@@ -79,16 +79,16 @@ pub(crate) struct Hostile {
 
 #[derive(Default)]
 struct State {
-    /// How many connections came so far as to say who logs in.
+    /// The number of connections that named a login.
     logins: watch::Sender<usize>,
-    /// How many of them whoever logged in has ended.
+    /// The number of these that the client has ended.
     ended: watch::Sender<usize>,
-    /// What came after that.
+    /// The bytes that came after that.
     received: Mutex<Vec<u8>>,
 }
 
 impl Hostile {
-    /// With TLS for whoever asks for it.
+    /// Starts the server, with TLS for clients that request it.
     pub(crate) async fn start(harm: Harm) -> Self {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
@@ -106,14 +106,14 @@ impl Hostile {
         let task = tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 let (acceptor, state) = (acceptor.clone(), kept.clone());
-                // Whoever is attacked may hang up.
+                // The attacked client may disconnect.
                 tokio::spawn(async move { drop(accept(tcp, acceptor, harm, &state).await) });
             }
         });
         Self { port, certificate: made.cert.pem(), state, _task: AbortOnDropHandle::new(task) }
     }
 
-    /// A URL that leads to it.
+    /// The URL of the server.
     pub(crate) fn url(&self, password: &str, sslmode: &str) -> String {
         format!("postgres://someone:{password}@127.0.0.1:{}/app?sslmode={sslmode}", self.port)
     }
@@ -125,26 +125,26 @@ impl Hostile {
         assert!(met.is_ok(), "nobody logged in");
     }
 
-    /// How often somebody did.
+    /// The number of logins.
     pub(crate) fn logins(&self) -> usize {
         *self.state.logins.borrow()
     }
 
-    /// Waits until it was so often.
+    /// Waits until there were this many logins.
     pub(crate) async fn met_times(&self, times: usize) {
         let mut logins = self.state.logins.subscribe();
         let met = tokio::time::timeout(PATIENCE, logins.wait_for(|logins| *logins >= times)).await;
         assert!(met.is_ok(), "{} logins, where {times} were to come", self.logins());
     }
 
-    /// Waits until so many connections have come to their end.
+    /// Waits until this many connections have ended.
     pub(crate) async fn ended_times(&self, times: usize) {
         let mut ended = self.state.ended.subscribe();
         let all = tokio::time::timeout(PATIENCE, ended.wait_for(|ended| *ended >= times)).await;
         assert!(all.is_ok(), "of {} connections {} ended", self.logins(), *self.state.ended.borrow());
     }
 
-    /// What came after that.
+    /// The bytes that came after the login.
     pub(crate) fn received(&self) -> Vec<u8> {
         self.state.received.lock().unwrap().clone()
     }
@@ -166,7 +166,7 @@ async fn accept(
     attack(&mut tcp, harm, state).await
 }
 
-/// A message without a type.
+/// Reads a message without a type.
 async fn startup(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
     let length = stream.read_u32().await? as usize;
     let mut body = vec![0; length.saturating_sub(4)];
@@ -179,7 +179,7 @@ fn message((kind, body): (u8, &[u8])) -> Vec<u8> {
     [&[kind], &length[..], body].concat()
 }
 
-/// A login without a password, at its end.
+/// The end of a login without a password.
 fn ready() -> Vec<u8> {
     let messages: [(u8, &[u8]); 4] =
         [(b'R', &[0; 4]), (b'S', b"server_version\x0017.0\0"), (b'K', &[1; 8]), (b'Z', b"I")];
@@ -240,7 +240,7 @@ async fn harmed<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// After a login as it should be, in answer to the first statement.
+/// Completes a normal login, and answers the first statement.
 async fn late<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     harm: Harm,
@@ -261,7 +261,7 @@ async fn late<S: AsyncRead + AsyncWrite + Unpin>(
             keep(stream, state, &row).await
         }
         Harm::HangUp => {
-            // All of the statement, or the end would be a reset.
+            // Reads the whole statement, or the end would be a reset.
             let _ = stream.read(&mut [0; 1_024]).await?;
             stream.write_all(&[message((b'C', b"LISTEN\0")), message((b'Z', b"I"))].concat()).await?;
             stream.shutdown().await
@@ -273,7 +273,7 @@ async fn late<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Sends this, and keeps what is answered.
+/// Sends these bytes, and keeps the response.
 async fn keep<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     state: &State,
@@ -291,7 +291,7 @@ async fn keep<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// A message of 2 GiB.
+/// Sends a message of 2 GiB.
 async fn announce(stream: &mut (impl AsyncWrite + Unpin), kind: u8) -> std::io::Result<()> {
     stream.write_all(&[kind, 0x7f, 0xff, 0xff, 0xff]).await?;
     flood(stream, |_| [&b"SERROR\0"[..], &vec![b'x'; 1 << 20]].concat()).await
@@ -313,7 +313,7 @@ async fn flood(
     std::future::pending().await
 }
 
-/// A byte of a message at a time, never to its end.
+/// Sends a message a byte at a time, and never its end.
 async fn drip(stream: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
     stream.write_all(&[b'S', 0, 0, 0xff, 0xff]).await?;
     loop {

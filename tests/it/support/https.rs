@@ -1,4 +1,4 @@
-//! A client of the operator's HTTPS API, as `curl -k` is one.
+//! A client of the operator's HTTPS API that, like `curl -k`, trusts any certificate.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Operator, PATIENCE, World, rbac};
 
-/// The API of one operator, as one caller sees it.
+/// The API of one operator, for one caller.
 #[derive(Clone)]
 pub(crate) struct Https {
     client: reqwest::Client,
@@ -15,15 +15,15 @@ pub(crate) struct Https {
     token: Option<String>,
 }
 
-/// An operator that serves metrics, and nothing else.
+/// The environment of an operator that serves metrics only.
 pub(crate) const OPEN: [(&str, &str); 2] = [("METRICS", "open"), ("PROBE_ADDRESS", "127.0.0.1:0")];
 
-/// An operator that serves.
+/// The environment of an operator that serves the API.
 pub(crate) const SERVE: [(&str, &str); 2] =
     [("HTTPS_ADDRESS", "127.0.0.1:0"), ("PROBE_ADDRESS", "127.0.0.1:0")];
 
 impl World {
-    /// Starts an operator that serves, and returns it with its API as somebody without a token sees it.
+    /// Starts an operator that serves, and returns it with its API for a caller without a token.
     pub(crate) async fn serving(&self, env: &[(&str, &str)]) -> (Operator, Https) {
         rbac::install_api(&self.client, &self.namespace).await;
         let operator = self.operator_with(&[&SERVE[..], env].concat());
@@ -31,32 +31,32 @@ impl World {
         (operator, https)
     }
 
-    /// The API of an operator as somebody without a token sees it.
+    /// The API of an operator for a caller without a token.
     pub(crate) async fn api_of(&self, operator: &Operator) -> Https {
         let address = operator.address("https").await;
         Https { client: client(), base: format!("https://{address}"), token: None }
     }
 
-    /// A token of a `ServiceAccount` of this namespace that a `ClusterRole` is bound to here.
+    /// A token of a `ServiceAccount` of this namespace, to which a `ClusterRole` is bound here.
     pub(crate) async fn token(&self, role: &str) -> String {
         let subject = json!({"kind": "ServiceAccount", "name": role, "namespace": self.namespace});
         rbac::bind(&self.client, Some(&self.namespace), role, subject).await;
         rbac::token(&self.client, &self.namespace, role, &[]).await
     }
 
-    /// The name of that `ServiceAccount` as a user.
+    /// The username of that `ServiceAccount`.
     pub(crate) fn user(&self, role: &str) -> String {
         format!("system:serviceaccount:{}:{role}", self.namespace)
     }
 
-    /// The name of a store as the API has it.
+    /// The name of a store in the API.
     pub(crate) fn named(&self, store: &str) -> String {
         format!("{}/{store}", self.namespace)
     }
 }
 
 impl Operator {
-    /// Where it serves this.
+    /// Waits for the address of this listener.
     pub(crate) async fn address(&self, front: &str) -> String {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -73,31 +73,31 @@ impl Operator {
 }
 
 impl Operator {
-    /// Its metrics, where they are open ([`OPEN`]).
+    /// Its metrics, if they are public ([`OPEN`]).
     pub(crate) async fn metrics(&self) -> String {
         let url = format!("http://{}/metrics", self.address("probes").await);
         builder().build().unwrap().get(url).send().await.unwrap().text().await.unwrap()
     }
 }
 
-/// Trusts whoever answers, over connections of its own.
+/// A client with its own connections that trusts any server.
 pub(crate) fn client() -> reqwest::Client {
     builder().tls_danger_accept_invalid_certs(true).build().unwrap()
 }
 
 pub(crate) fn builder() -> reqwest::ClientBuilder {
-    // Whoever comes first installs it.
+    // The first caller installs it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().timeout(PATIENCE).no_proxy()
 }
 
 impl Https {
-    /// With a token.
+    /// The API with a token.
     pub(crate) fn with(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
-    /// Over connections of its own.
+    /// The API over other connections.
     pub(crate) fn with_client(&self, client: reqwest::Client) -> Self {
         Self { client, ..self.clone() }
     }
@@ -127,12 +127,12 @@ impl Https {
         told(self.request(Method::POST, path).json(body).send().await.unwrap()).await
     }
 
-    /// Asks until the answer is as wanted.
+    /// Repeats a request until the response is as wanted.
     pub(crate) async fn until(&self, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
         self.asked_until(Method::GET, path, wanted).await
     }
 
-    /// The same of a request that may be made again and again, as a dry run.
+    /// Does the same with a request that may be repeated, for example a dry run.
     pub(crate) async fn until_posted(&self, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
         self.asked_until(Method::POST, path, wanted).await
     }
@@ -150,7 +150,7 @@ impl Https {
     }
 }
 
-/// The status and the JSON of an answer, whose media type says what it is.
+/// The status and the JSON of a response, whose media type must be right.
 pub(crate) async fn told(response: Response) -> (u16, Value) {
     let status = response.status().as_u16();
     let header = |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap().to_owned());

@@ -1,5 +1,5 @@
-//! A stand-in for a kubelet: a Node whose kubelet knows one thing, to forward ports. So a port-forward takes the whole way
-//! through the real API server and its RBAC, although nothing runs a Pod here.
+//! A stand-in for a kubelet: a Node whose kubelet can only forward ports. A port-forward thus passes through the real API
+//! server and its RBAC, although nothing runs a Pod here.
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
 use super::World;
 
-/// What the operator's Pods are found by.
+/// The label that selects the operator's Pods.
 const LABEL: &str = "app.kubernetes.io/name";
 
-/// A running one; it ends when dropped.
+/// A running kubelet; it ends when dropped.
 pub(crate) struct Kubelet {
     node: String,
-    /// Its own, so that it answers while a test waits for a program.
+    /// Its own runtime, so that it answers while a test waits for a program.
     runtime: Option<Runtime>,
 }
 
@@ -58,12 +58,12 @@ impl World {
         Kubelet { node, runtime: Some(runtime) }
     }
 
-    /// An operator's Pod on this kubelet whose API has this port on this machine.
+    /// Creates an operator's Pod on this kubelet, whose API has this port on this machine.
     pub(crate) async fn operators_pod(&self, kubelet: &Kubelet, name: &str, port: u16, ready: bool) {
         self.pod_of_release(kubelet, "jobexec-operator", name, port, ready).await;
     }
 
-    /// The same, of a release of this name.
+    /// Does the same for a release of this name.
     pub(crate) async fn pod_of_release(
         &self,
         kubelet: &Kubelet,
@@ -87,7 +87,7 @@ impl World {
     }
 }
 
-/// TLS with a certificate that nobody has signed.
+/// TLS with a self-signed certificate.
 pub(crate) fn acceptor() -> TlsAcceptor {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
@@ -107,7 +107,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
         let (stream, _) = listener.accept().await.unwrap();
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
-            // A client that goes away is none of the kubelet's business.
+            // A client that disconnects does not matter to the kubelet.
             let Ok(stream) = acceptor.accept(stream).await else { return };
             let mut port = None;
             let shaken = tokio_tungstenite::accept_hdr_async(stream, |request: &Request, response| {
@@ -121,7 +121,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
     }
 }
 
-/// `/portForward/NAMESPACE/POD?port=PORT`
+/// Parses `/portForward/NAMESPACE/POD?port=PORT`.
 fn port_of(request: &Request) -> Option<u16> {
     let uri = request.uri();
     assert!(uri.path().starts_with("/portForward/"), "{uri}");
@@ -133,7 +133,7 @@ fn with_protocol(mut response: Response) -> Response {
     response
 }
 
-/// Channel 0 is data, channel 1 is what went wrong; each begins with the port.
+/// Forwards a port. Channel 0 carries data, channel 1 errors; each begins with the port.
 async fn forward<S>(mut socket: WebSocketStream<S>, port: u16)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -175,8 +175,8 @@ where
     }
 }
 
-/// Closes it, and reads until the other side closes too. A socket that is dropped with bytes unread resets the connection,
-/// and what was sent before may be lost on its way through the API server.
+/// Closes the socket, and reads until the other side closes it too. A socket that is dropped with unread bytes resets the
+/// connection, and earlier bytes may be lost on their way through the API server.
 async fn hang_up<S>(mut socket: WebSocketStream<S>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,

@@ -1,17 +1,17 @@
-//! What a test needs of the machine that not every machine has.
+//! Parts of the machine that a test needs and that not every machine has.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Something that not every machine has, by how to get it.
+/// A part that not every machine has, by the way to get it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Part {
-    /// These packages of Debian, which take root.
+    /// Packages of Debian, which need root.
     Debian(&'static str),
-    /// A program that `tests/tools` gets, which takes no root.
+    /// A program that `tests/tools` installs without root.
     Tool(&'static str),
-    /// Something that no command installs.
+    /// A part that no command installs.
     Other(&'static str),
 }
 
@@ -25,8 +25,8 @@ impl std::fmt::Display for Part {
     }
 }
 
-/// What `found` has, or `None` after saying that `test` was left out. With `JOBEXEC_TEST_ALL` set, as in CI, it must be
-/// there.
+/// Returns `found`, or `None` after reporting that `test` was left out. With `JOBEXEC_TEST_ALL` set, as in CI, the part
+/// must exist.
 pub(crate) fn needs<T>(test: &str, part: Part, found: Option<T>) -> Option<T> {
     if found.is_none() {
         assert!(std::env::var_os("JOBEXEC_TEST_ALL").is_none(), "{test} needs {part}");
@@ -35,18 +35,18 @@ pub(crate) fn needs<T>(test: &str, part: Part, found: Option<T>) -> Option<T> {
     found
 }
 
-/// Says on the terminal that `test` was left out, and in the file `JOBEXEC_NOT_TESTED`, by which `make test` says it once more at
-/// its end.
+/// Reports on the terminal that `test` was left out, and in the file `JOBEXEC_NOT_TESTED`, from which `make test` reports
+/// it again at its end.
 pub(crate) fn not_tested(test: &str, part: Part) {
-    // Not captured, unlike what `eprintln!` writes.
+    // Not captured, unlike the output of `eprintln!`.
     std::io::stderr().write_all(format!("\nNOT TESTED: {test} needs {part}\n").as_bytes()).unwrap();
     let Some(path) = std::env::var_os("JOBEXEC_NOT_TESTED") else { return };
     let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
-    // At once, as tests run beside each other.
+    // In one write, as tests run concurrently.
     file.write_all(format!("{part}\n").as_bytes()).unwrap();
 }
 
-/// The program of this name, also where only root looks for it.
+/// The program of this name, also from the folders for root.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -55,13 +55,14 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// The library that shows a program another time.
+/// The library that shows a different time to a program.
 pub(crate) fn libfaketime() -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
     folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|library| library.is_file())
 }
 
-/// `setpriv`, to be followed by a program and its arguments: it ends with the thread that starts it, and is not root.
+/// `setpriv`, to be followed by a program and its arguments: the program ends with the thread that starts it, and does
+/// not run as root.
 pub(crate) fn unprivileged() -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
@@ -72,7 +73,7 @@ pub(crate) fn unprivileged() -> Command {
     command
 }
 
-/// Whether file systems can be mounted here, where nobody else sees them.
+/// Reports whether file systems can be mounted here in a private namespace.
 pub(crate) fn may_mount(folder: &Path) -> bool {
     let mut mount = Command::new("unshare");
     mount.args(["--mount", "mount", "-t", "tmpfs", "tmpfs"]).arg(folder).stderr(Stdio::null());

@@ -7,7 +7,7 @@ use super::World;
 use super::https::Https;
 
 impl World {
-    /// Tables like the default one that the operator may update, with a store each.
+    /// Creates tables like the default one that the operator may update, with a store each.
     pub(crate) async fn tables(&self, count: usize, spec: Value) {
         let create = |n| {
             let role = &self.role;
@@ -24,10 +24,10 @@ impl World {
         }
     }
 
-    /// Three stores with so many overdue executions each, which the operator leaves alone, once the API lists all of them. Returns an
-    /// administrator.
+    /// Creates three stores with this many overdue executions each, which the operator does not end, and waits until the
+    /// API lists all of them. Returns the API for an administrator.
     pub(crate) async fn large_stores(&self, https: &Https, rows: u32) -> Https {
-        // All of the connections of a store read at once.
+        // All connections of a store read at once.
         let spec = json!({"connection": {"poolSize": 5}, "mode": "Observe", "pollInterval": "1h"});
         self.tables(3, spec).await;
         for n in 0..3 {
@@ -51,15 +51,15 @@ impl World {
         self.overdue_in((0..count).map(|n| format!("t{n}")), id).await;
     }
 
-    /// The same for these tables.
+    /// Does the same for these tables.
     pub(crate) async fn overdue_in(&self, tables: impl IntoIterator<Item = String>, id: usize) {
         let insert =
             |table| format!("INSERT INTO {table} VALUES ({id}, 1, 1, 'running', now() - interval '2 days')");
         self.sql(&tables.into_iter().map(insert).collect::<Vec<_>>().join(";")).await;
     }
 
-    /// Waits until the execution with this id has failed in so many tables: until that is recorded, since asking every table
-    /// again and again would take the machine from those who are to do it.
+    /// Waits until the execution with this id has failed in this many tables: it reads the records, since polling every
+    /// table would take processor time from the operators.
     pub(crate) async fn until_failed(&self, count: usize, id: usize) {
         let recorded = "SELECT count(*) FROM jobexec.events WHERE action = 'Failed' AND execution_id =";
         self.until_true(&format!("SELECT ({recorded} '{id}') >= {count}")).await;

@@ -1,4 +1,4 @@
-//! A small world for each test.
+//! A namespace, a database and a role for each test, and the tools to use them.
 
 pub(crate) mod browser;
 pub(crate) mod helm;
@@ -26,10 +26,10 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tokio::net::TcpSocket;
 
-/// How long to wait for something that must happen. Nothing waits this long unless it is broken.
+/// The time to wait for something that must happen. A wait takes this long only if something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A port that nobody listens at, nor can while the socket is there.
+/// A port at which nothing listens, nor can while the socket exists.
 pub(crate) fn port_of_nobody() -> (TcpSocket, u16) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -37,14 +37,14 @@ pub(crate) fn port_of_nobody() -> (TcpSocket, u16) {
     (socket, port)
 }
 
-/// Does something that takes its time and must not be done in a task.
+/// Does work that takes long and would block a task.
 pub(crate) async fn blocking<T: Send + 'static, E: std::fmt::Debug + Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> T {
     tokio::task::spawn_blocking(work).await.unwrap().unwrap()
 }
 
-/// Whether a condition has this status and reason.
+/// Reports whether a condition has this status and reason.
 pub(crate) fn is(conditions: &[Condition], type_: &str, status: &str, reason: &str) -> bool {
     conditions.iter().any(|c| c.type_ == type_ && c.status == status && c.reason == reason)
 }

@@ -8,19 +8,19 @@ use serde_json::Value;
 
 use super::PATIENCE;
 
-/// Where the servers of the tests are.
+/// The networks that contain the servers of the tests.
 pub(crate) const LOOPBACK: &str = "127.0.0.0/8,::1";
 
 /// A running operator; killed when dropped.
 pub(crate) struct Operator {
     child: Child,
     log: PathBuf,
-    /// How much of the log is of those before it.
+    /// The length of the log before this operator.
     before: u64,
 }
 
 impl Operator {
-    /// Starts the binary for these namespaces with this kubeconfig and further environment, logging to `log`.
+    /// Starts the binary for these namespaces with this kubeconfig and additional environment, and logs to `log`.
     pub(crate) fn start(
         namespace: &str,
         kubeconfig: &std::path::Path,
@@ -33,7 +33,7 @@ impl Operator {
             .env_clear()
             .env("KUBECONFIG", kubeconfig)
             .env("LOG_FORMAT", "json")
-            // Many operators share one machine: only the tests of what is served ask for a port.
+            // Many operators share one machine: only tests of the servers ask for a port.
             .env("HTTPS_ADDRESS", "off")
             .env("PROBE_ADDRESS", "off")
             .env("RUST_LOG", "debug,hyper=info,tower=info,rustls=info")
@@ -44,14 +44,14 @@ impl Operator {
         Self::spawn(command, log)
     }
 
-    /// Starts what a container of a Pod would, with its arguments and its environment and no other, but on ports that are
-    /// free.
+    /// Starts the binary as a container of a Pod would, with exactly its arguments and its environment, but on free
+    /// ports.
     pub(crate) fn of_container(container: &Value, kubeconfig: &std::path::Path, log: PathBuf) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jobexec"));
         command.args(container["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap()));
         command.env_clear().env("KUBECONFIG", kubeconfig);
         for variable in container["env"].as_array().unwrap() {
-            // What is not said here is the Pod's own name.
+            // The only value that is not literal is the Pod's own name.
             let value = variable["value"].as_str().unwrap_or("jobexec-operator-0");
             let free = match variable["name"].as_str().unwrap() {
                 name if name.ends_with("_ADDRESS") && value != "off" => "127.0.0.1:0",
@@ -77,19 +77,19 @@ impl Operator {
         text
     }
 
-    /// What this one has logged, not those before it.
+    /// The log of this operator, without those before it.
     pub(crate) fn own_log(&self) -> String {
         self.own_lines().map(|line| line + "\n").collect()
     }
 
-    /// The lines of that, no more read of them than are asked for.
+    /// The lines of that log, read lazily.
     pub(crate) fn own_lines(&self) -> impl Iterator<Item = String> + use<> {
         let mut log = std::fs::File::open(&self.log).unwrap();
         log.seek(std::io::SeekFrom::Start(self.before)).unwrap();
         BufReader::new(log).lines().map(Result::unwrap)
     }
 
-    /// Waits until so many lines of that say this.
+    /// Waits until this many lines of that log contain the text.
     pub(crate) async fn has_said(&self, text: &str, times: usize) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while self.own_lines().filter(|line| line.contains(text)).count() < times {
@@ -99,25 +99,25 @@ impl Operator {
         }
     }
 
-    /// Where it logs.
+    /// The file of the log.
     pub(crate) fn log_file(&self) -> PathBuf {
         self.log.clone()
     }
 
-    /// A figure of its memory by its name in `/proc/PID/status`, in MiB.
+    /// A value of its memory by its name in `/proc/PID/status`, in MiB.
     pub(crate) fn memory(&self, figure: &str) -> f64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = text.lines().find(|line| line.starts_with(figure)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1_024.0
     }
 
-    /// The number of its process.
+    /// The id of its process.
     #[allow(dead_code, reason = "a benchmark uses it")]
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether it has not ended.
+    /// Reports whether it still runs.
     #[allow(dead_code, reason = "a benchmark uses it")]
     pub(crate) fn is_alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
@@ -151,7 +151,7 @@ impl Operator {
 
 impl Drop for Operator {
     fn drop(&mut self) {
-        // It may have ended already; then there is nothing left to end.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::{PATIENCE, World, machine};
 
-/// A running pooler; killed when dropped.
+/// A running `PgBouncer`; killed when dropped.
 pub(crate) struct PgBouncer {
     child: Child,
     port: u16,
@@ -16,15 +16,15 @@ pub(crate) struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts `program` before the server of `world`, for its role, with two connections to the server.
+    /// Starts `program` in front of the server of `world`, for its role, with two connections to the server.
     pub(crate) fn start(program: &Path, world: &World) -> Self {
         let server: url::Url = world.superuser().parse().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        // To be read by another user; the password is one of a throwaway role.
+        // Another user must read them; the password is that of a throwaway role.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::write(folder.path().join("users"), format!("\"{}\" \"right/password\"\n", world.role))
             .unwrap();
-        // Another process may be faster to take a port that is free now.
+        // Another process may take a free port first.
         let deadline = Instant::now() + PATIENCE;
         loop {
             let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
@@ -55,7 +55,7 @@ impl PgBouncer {
         }
     }
 
-    /// `url` by way of the pooler. The way to it is loopback, so it goes without TLS.
+    /// `url` through the pooler. The connection is on loopback, so it goes without TLS.
     pub(crate) fn url(&self, url: &str) -> String {
         let mut url: url::Url = url.parse().unwrap();
         url.set_port(Some(self.port)).unwrap();
@@ -66,7 +66,7 @@ impl PgBouncer {
 
 impl Drop for PgBouncer {
     fn drop(&mut self) {
-        // It may have ended already; then there is nothing left to end.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

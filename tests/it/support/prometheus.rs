@@ -1,4 +1,4 @@
-//! A Prometheus and an Alertmanager of a test's own.
+//! A Prometheus and an Alertmanager for one test.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -12,15 +12,15 @@ use super::{PATIENCE, https};
 /// A running server of the Prometheus family; killed when dropped.
 pub(crate) struct Monitor {
     child: Child,
-    /// Where it answers.
+    /// The address of its API.
     pub(crate) address: String,
     client: reqwest::Client,
     _folder: tempfile::TempDir,
 }
 
 impl Monitor {
-    /// Starts `program` with this configuration and further files beside it, and waits until it is ready. `args`: what
-    /// each of the two calls its folder of data.
+    /// Starts `program` with this configuration and additional files, and waits until it is ready. `data`: the option for
+    /// its data folder, which differs between the two programs.
     pub(crate) async fn start(
         program: &Path,
         args: &[&str],
@@ -36,7 +36,7 @@ impl Monitor {
         let client = https::builder().build().unwrap();
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            // Another process may be faster to take a port that is free now.
+            // Another process may take a free port first.
             let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
             let address = format!("127.0.0.1:{port}");
             let log = std::fs::File::create(folder.path().join("log")).unwrap();
@@ -67,7 +67,7 @@ impl Monitor {
         }
     }
 
-    /// Asks until the answer is as wanted.
+    /// Repeats a request until the response is as wanted.
     pub(crate) async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -84,7 +84,7 @@ impl Monitor {
 
 impl Drop for Monitor {
     fn drop(&mut self) {
-        // It may have ended already; then there is nothing left to end.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

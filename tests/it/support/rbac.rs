@@ -1,4 +1,4 @@
-//! The operator's identity in a test's namespace: that of the chart, from which the manifests are rendered.
+//! The operator's identity in a test's namespace, from the manifests that are rendered from the chart.
 
 use std::path::Path;
 
@@ -11,13 +11,13 @@ use kube::{Api, Client, ResourceExt as _};
 
 const MANIFEST: &str = include_str!("../../../manifests/install/rbac.yaml");
 
-/// What stores with `spec.workloads` need beside it.
+/// The additional permissions for stores with `spec.workloads`.
 pub(crate) const WORKLOADS: &str = include_str!("../../../manifests/install/workloads.yaml");
 
-/// What replicas that share the stores need.
+/// The permissions for replicas that share the stores.
 pub(crate) const LEASES: &str = include_str!("../../../manifests/install/leases.yaml");
 
-/// How the HTTPS API is reached, and who may.
+/// The Service of the HTTPS API, and its roles.
 const API: &str = include_str!("../../../manifests/install/api.yaml");
 
 /// Installs the manifest's `ServiceAccount`, `Role` and `RoleBinding` into `namespace`.
@@ -25,7 +25,7 @@ pub(crate) async fn install(client: &Client, namespace: &str) {
     apply(client, namespace, MANIFEST).await;
 }
 
-/// Lets the operator of the namespace `owner` look after this one too.
+/// Allows the operator of the namespace `owner` to manage this one too.
 pub(crate) async fn lend(client: &Client, owner: &str, namespace: &str) {
     let role = MANIFEST.split("\n---\n").find(|document| document.contains("kind: Role\n")).unwrap();
     apply(client, namespace, &role.replace("  name: jobexec-operator\n", "  name: jobexec-operator-lent\n"))
@@ -39,12 +39,12 @@ pub(crate) async fn lend(client: &Client, owner: &str, namespace: &str) {
     apply(client, namespace, &binding.to_string()).await;
 }
 
-/// Installs the right to ask who may for the operator in `namespace`, and the roles that it goes by.
+/// Installs the permission to review tokens and access for the operator in `namespace`, and the roles of the API.
 pub(crate) async fn install_api(client: &Client, namespace: &str) {
     for document in API.split("\n---\n").filter(|document| document.contains("kind: Cluster")) {
         let text = document
             .replace("namespace: jobexec-system", &format!("namespace: {namespace}"))
-            // Other tests have operators of their own.
+            // Other tests install their own.
             .replace("name: jobexec-system:", &format!("name: {namespace}:"));
         let object: DynamicObject = serde_saphyr::from_str(&text).unwrap();
         let types = object.types.clone().unwrap();
@@ -56,7 +56,7 @@ pub(crate) async fn install_api(client: &Client, namespace: &str) {
     }
 }
 
-/// Installs the Role that a command line needs, and binds it to a `ServiceAccount` of `namespace`.
+/// Installs the Role that the command line needs, and binds it to a `ServiceAccount` of `namespace`.
 pub(crate) async fn install_cli(client: &Client, namespace: &str, account: &str) {
     let role = API.split("\n---\n").find(|document| document.contains("kind: Role\n")).unwrap();
     apply(client, namespace, role).await;
@@ -92,7 +92,7 @@ pub(crate) async fn bind(
     name
 }
 
-/// A token of a `ServiceAccount`, made for these audiences, or (none) for the API server.
+/// Requests a token of a `ServiceAccount` for these audiences, or (none) for the API server.
 pub(crate) async fn token(client: &Client, namespace: &str, account: &str, audiences: &[&str]) -> String {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     let object =
@@ -124,7 +124,7 @@ pub(crate) async fn apply(client: &Client, namespace: &str, manifest: &str) {
     }
 }
 
-/// Writes a kubeconfig that authenticates as the operator's `ServiceAccount` and nothing else.
+/// Writes a kubeconfig that authenticates as the operator's `ServiceAccount`.
 pub(crate) async fn kubeconfig(client: &Client, admin: &Path, namespace: &str, path: &Path) {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     let request = TokenRequest {

@@ -14,7 +14,7 @@ pub(crate) struct Replica {
 }
 
 impl World {
-    /// A fresh world whose operators may have Leases.
+    /// Creates a new world whose operators may use Leases.
     pub(crate) async fn with_leases(test: &str) -> Self {
         let world = Self::new(test).await;
         rbac::apply(&world.client, &world.namespace, rbac::LEASES).await;
@@ -26,7 +26,7 @@ impl World {
         self.replica_by(&self.kubeconfig(), name, env)
     }
 
-    /// The same, by this kubeconfig.
+    /// Does the same with this kubeconfig.
     pub(crate) fn replica_by(&self, kubeconfig: &Path, name: &str, env: &[(&str, &str)]) -> Replica {
         let log = self.file(&format!("log-{name}-{}", uuid::Uuid::new_v4().simple()), "");
         let own = [("LEASE_NAMESPACE", self.namespace.as_str()), ("POD_NAME", name), ("METRICS", "open")];
@@ -37,7 +37,7 @@ impl World {
 }
 
 impl Replica {
-    /// A metric without labels.
+    /// The value of a metric without labels.
     pub(crate) async fn figure(&self, name: &str) -> usize {
         let page = self.operator.metrics().await;
         let value =
@@ -45,7 +45,7 @@ impl Replica {
         value.unwrap_or_else(|| panic!("{}: no {name}:\n{page}", self.name)).parse().unwrap()
     }
 
-    /// The stores that it has series of.
+    /// The stores for which it has series.
     pub(crate) async fn stores(&self) -> BTreeSet<String> {
         let page = self.operator.metrics().await;
         let lines =
@@ -55,7 +55,7 @@ impl Replica {
             .collect()
     }
 
-    /// Asks it to stop; it ends well.
+    /// Asks it to stop; it must end without an error.
     pub(crate) async fn stop(self) {
         let log = self.operator.log_file();
         let status = tokio::task::spawn_blocking(move || self.operator.stop()).await.unwrap();
@@ -63,7 +63,7 @@ impl Replica {
     }
 }
 
-/// Waits until the replicas see each other, and none else, and all hold their Leases.
+/// Waits until the replicas see exactly each other, and all hold their Leases.
 pub(crate) async fn settled(replicas: &[&Replica]) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     for replica in replicas {
@@ -80,7 +80,7 @@ pub(crate) async fn settled(replicas: &[&Replica]) {
     }
 }
 
-/// Which replica has which stores; each store is had by one, and all are had.
+/// The stores of each replica; each store must have exactly one owner.
 pub(crate) async fn owners(replicas: &[&Replica], stores: usize) -> BTreeMap<String, BTreeSet<String>> {
     let mut owners = BTreeMap::new();
     for replica in replicas {
@@ -92,7 +92,7 @@ pub(crate) async fn owners(replicas: &[&Replica], stores: usize) -> BTreeMap<Str
     owners
 }
 
-/// Waits until so many stores are shared between these, and returns how many each has.
+/// Waits until this many stores are shared between the replicas, and returns how many each has.
 pub(crate) async fn shared(replicas: &[&Replica], stores: usize) -> Vec<usize> {
     settled(replicas).await;
     let deadline = tokio::time::Instant::now() + PATIENCE;

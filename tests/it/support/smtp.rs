@@ -1,4 +1,4 @@
-//! A real mail server, aiosmtpd, that tells what it is sent and misbehaves as it is told.
+//! A real mail server, aiosmtpd, that reports what it receives and misbehaves as configured.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -16,15 +16,15 @@ pub(crate) struct Sink {
     child: Child,
     stdin: Option<ChildStdin>,
     events: UnboundedReceiver<Value>,
-    /// Where it listens, on 127.0.0.1.
+    /// Its port on 127.0.0.1.
     pub(crate) port: u16,
-    /// Its own certificate, which nobody else vouches for.
+    /// Its self-signed certificate.
     pub(crate) certificate: String,
     _folder: tempfile::TempDir,
 }
 
 impl Sink {
-    /// A new one, or `None` after saying that `test` was left out. `told`: see `sink.py`.
+    /// Starts a mail server, or returns `None` after reporting that `test` was left out. `told`: see `sink.py`.
     pub(crate) async fn start(test: &str, told: &Value) -> Option<Self> {
         let python = machine::needs(test, machine::Part::Tool("aiosmtpd"), python())?;
         let folder = tempfile::tempdir().unwrap();
@@ -49,7 +49,7 @@ impl Sink {
         let (sender, events) = unbounded_channel();
         std::thread::spawn(move || {
             for line in lines {
-                // Nobody may be listening any more.
+                // There may be no receiver any more.
                 let _ = sender.send(serde_json::from_str(&line.unwrap()).unwrap());
             }
         });
@@ -71,7 +71,7 @@ impl Sink {
         }
     }
 
-    /// Ends it once nobody is connected any more, and returns the kinds of events that came until then.
+    /// Ends it after the last client has disconnected, and returns the kinds of events until then.
     pub(crate) async fn end(mut self) -> Vec<String> {
         self.stdin.take();
         let mut kinds = Vec::new();
@@ -84,13 +84,13 @@ impl Sink {
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        // It may have ended already; then there is nothing left to end.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The Python that has aiosmtpd: the one beside its program.
+/// The Python installation that contains aiosmtpd: the one beside its program.
 fn python() -> Option<PathBuf> {
     let program = machine::program("aiosmtpd")?;
     let python = program.canonicalize().ok()?.parent()?.join("python3");

@@ -32,8 +32,8 @@ pub(crate) const CASE: &str = include_str!("../../../demo/case.sql");
 pub(crate) const TABLE: &str = "CREATE TABLE job_executions (id bigint PRIMARY KEY, job_id bigint NOT NULL, \
      execution_number integer NOT NULL, status text NOT NULL, started_at timestamptz, completed_at timestamptz)";
 
-/// A namespace, a database and a role of their own. Under `make test-sql` there is no API server: then there is no namespace,
-/// and whatever asks for an object fails.
+/// A namespace, a database and a role of their own. Under `make test-sql` there is no API server: then there is no
+/// namespace, and any request for an object fails.
 pub(crate) struct World {
     pub(crate) client: Client,
     has_cluster: bool,
@@ -48,11 +48,11 @@ pub(crate) struct World {
     _cluster: Option<devcluster::Cluster>,
 }
 
-/// The servers that a world stands on.
+/// The servers of a world.
 struct Ground {
     kubeconfig: PathBuf,
     database_url: url::Url,
-    /// Where the servers are the test's own.
+    /// Set if the servers belong to the test alone.
     cluster: Option<devcluster::Cluster>,
 }
 
@@ -70,12 +70,12 @@ impl Ground {
         }
     }
 
-    /// Whether it has an API server, or Postgres alone.
+    /// Reports whether it has an API server, or Postgres alone.
     fn has_cluster(&self) -> bool {
         self.kubeconfig.exists()
     }
 
-    /// With the CRDs, which the shared cluster gets once.
+    /// Installs the CRDs, on the shared cluster only once.
     async fn installed(self) -> Self {
         static INSTALLED: OnceCell<()> = OnceCell::const_new();
         if !self.has_cluster() {
@@ -86,7 +86,7 @@ impl Ground {
         self
     }
 
-    /// A cluster of the test's own.
+    /// A cluster for this test alone.
     fn own(options: &devcluster::Options) -> Self {
         let cluster = devcluster::Cluster::start(options, &mut devcluster::Quiet).unwrap();
         Self {
@@ -98,7 +98,7 @@ impl Ground {
 }
 
 impl World {
-    /// A fresh world with the default table, empty, and the operator's schema, grants and Secret.
+    /// Creates a new world with the default table, empty, and the operator's schema, grants and Secret.
     pub(crate) async fn new(test: &str) -> Self {
         let world = Self::bare(test).await;
         world.sql(TABLE).await;
@@ -106,12 +106,12 @@ impl World {
         world
     }
 
-    /// A fresh world with an empty database: no table, no operator's schema, no Secret.
+    /// Creates a new world with an empty database: no table, no schema of the operator, no Secret.
     pub(crate) async fn bare(test: &str) -> Self {
         Self::on(Ground::shared().installed().await, test).await
     }
 
-    /// Like [`Self::new`], with the database on a server of the test's own.
+    /// Like [`Self::new`], with the database on a server for this test alone.
     pub(crate) async fn on_server(test: &str, server: &devcluster::Server) -> Self {
         let ground = Ground { database_url: server.url().parse().unwrap(), ..Ground::shared() };
         let world = Self::on(ground.installed().await, test).await;
@@ -120,12 +120,12 @@ impl World {
         world
     }
 
-    /// Like [`Self::new`], on a cluster of the test's own with other CRDs.
+    /// Like [`Self::new`], on a cluster for this test alone with other CRDs.
     pub(crate) async fn on_own_cluster(test: &str, crds: Vec<CustomResourceDefinition>) -> Self {
         Self::on_cluster_with(test, crds, devcluster::Options::default()).await
     }
 
-    /// The same, of which something is to differ from the usual one.
+    /// Does the same with other options for the cluster.
     pub(crate) async fn on_cluster_with(
         test: &str,
         crds: Vec<CustomResourceDefinition>,
@@ -179,7 +179,8 @@ impl World {
         }
     }
 
-    /// One with the default table and the Secret `db`, whose role may create the operator's schema itself.
+    /// Creates a new world with the default table and the Secret `db`, whose role may create the operator's schema
+    /// itself.
     pub(crate) async fn that_may_create(test: &str) -> Self {
         let world = Self::bare(test).await;
         world.sql(TABLE).await;
@@ -201,7 +202,7 @@ impl World {
         self.secret("db", json!({"uri": self.url("right/password")})).await;
     }
 
-    /// A fresh world with these tables, and the rights, indexes and Secret that a store with `spec` needs.
+    /// Creates a new world with these tables, and the permissions, indexes and Secret that a store with `spec` needs.
     pub(crate) async fn with(test: &str, tables: &str, spec: &Value) -> Self {
         let world = Self::bare(test).await;
         world.sql(tables).await;
@@ -219,7 +220,7 @@ impl World {
         self.secret("db", json!({"uri": self.url("right/password")})).await;
     }
 
-    /// A file with this text, as long as the world is there.
+    /// Writes a file with this text, which exists as long as the world.
     pub(crate) fn file(&self, name: &str, text: &str) -> String {
         let path = self.folder.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -239,7 +240,7 @@ impl World {
         self.admin_url.to_string()
     }
 
-    /// Runs the binary to its end, with the database's superuser as `DATABASE_URL`.
+    /// Runs the binary to its end, with the URL of the database's superuser in `DATABASE_URL`.
     pub(crate) fn jobexec(&self, args: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_jobexec"))
             .args(args)
@@ -248,7 +249,7 @@ impl World {
             .unwrap()
     }
 
-    /// Runs SQL as the superuser, in one transaction: again if it met the operator's in a deadlock, as a DROP may.
+    /// Runs SQL as the superuser, in one transaction: again after a deadlock with the operator, as a DROP may cause.
     pub(crate) async fn sql(&self, sql: &str) {
         loop {
             match sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.pool).await {
@@ -261,7 +262,7 @@ impl World {
         }
     }
 
-    /// The one value that a query gives.
+    /// The single value that a query returns.
     pub(crate) async fn one<T>(&self, sql: &str) -> T
     where
         T: Send + Unpin + sqlx::Type<sqlx::Postgres> + for<'r> sqlx::Decode<'r, sqlx::Postgres> + 'static,
@@ -272,7 +273,7 @@ impl World {
             .unwrap_or_else(|e| panic!("{sql}: {e}"))
     }
 
-    /// Waits until a query gives true.
+    /// Waits until a query returns true.
     pub(crate) async fn until_true(&self, sql: &str) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !self.one::<Option<bool>>(sql).await.unwrap_or_default() {
@@ -295,8 +296,8 @@ impl World {
         self.one(&format!("SELECT status::text FROM job_executions WHERE id = {id}")).await
     }
 
-    /// Has the operator speak to another API server, which stands before the real one, and returns a client of the
-    /// real one that has no identity of its own.
+    /// Connects the operator to a different API server in front of the real one, and returns a client of the real one
+    /// that has no identity of its own.
     pub(crate) async fn redirect_operator(&self, server: &str) -> Client {
         let path = self.kubeconfig();
         let mut kubeconfig = Kubeconfig::read_from(&path).unwrap();
@@ -327,12 +328,12 @@ impl World {
         Operator::start(namespaces, &self.kubeconfig(), self.folder.path().join(log), env)
     }
 
-    /// That of the operator.
+    /// The kubeconfig of the operator.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")
     }
 
-    /// That of somebody who may do everything.
+    /// The kubeconfig of a cluster administrator.
     pub(crate) fn admin_kubeconfig(&self) -> PathBuf {
         self.admin_kubeconfig.clone()
     }
@@ -362,12 +363,12 @@ impl World {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Creates or replaces a Secret, which may be used for notifications.
+    /// Creates or replaces a Secret that may be used for notifications.
     pub(crate) async fn secret(&self, name: &str, data: Value) {
         self.secret_for(name, json!({"jobexec.dev/use": "notifications"}), data).await;
     }
 
-    /// Creates or replaces a Secret with these labels, where there is an API server: only an operator reads it.
+    /// Creates or replaces a Secret with these labels, if there is an API server: only an operator reads it.
     pub(crate) async fn secret_for(&self, name: &str, labels: Value, data: Value) {
         if !self.has_cluster {
             return;
@@ -380,15 +381,15 @@ impl World {
             .unwrap();
     }
 
-    /// A store with the Secret `db`, the given additions to its spec, and a short poll interval.
+    /// Returns a store with the Secret `db`, the given additions to its spec, and a short poll interval.
     pub(crate) fn store_with(name: &str, spec: Value) -> Value {
         let mut object = json!({
             "apiVersion": "jobexec.dev/v1alpha1", "kind": "ExecutionStore", "metadata": {"name": name},
             "spec": {
                 "connection": {"secretRef": {"name": "db"}}, "pollInterval": "1s",
-                // Many tests have many stale rows; the breaker has tests of its own.
+                // Many tests have many stale rows; the circuit breaker has tests of its own.
                 "maxFailuresPerSweep": 1_000_000,
-                // So have the objects that the operator makes.
+                // The operator's objects have tests of their own too.
                 "executionObjects": {"enabled": false},
             },
         });
@@ -401,7 +402,7 @@ impl World {
         self.apply("jobs", Self::store_with("jobs", spec)).await.unwrap()
     }
 
-    /// Changes the store `jobs`, and waits until the operator goes by that.
+    /// Changes the store `jobs`, and waits until the operator has observed the change.
     pub(crate) async fn store_changed(&self, operator: &Operator, spec: Value) {
         let generation = self.store(spec).await.metadata.generation;
         self.store_until(operator, |s| s.observed_generation == generation).await;
@@ -412,7 +413,7 @@ impl World {
         self.apply(name, Self::execution_with(name, id, spec)).await.unwrap()
     }
 
-    /// A `JobExecution` of the store `jobs`.
+    /// Returns a `JobExecution` of the store `jobs`.
     pub(crate) fn execution_with(name: &str, id: &str, spec: Value) -> Value {
         let mut object = json!({
             "apiVersion": "jobexec.dev/v1alpha1", "kind": "JobExecution", "metadata": {"name": name},
@@ -427,7 +428,7 @@ impl World {
         self.apply(name, Self::policy_with(name, spec)).await.unwrap()
     }
 
-    /// An `ExecutionPolicy` of the store `jobs`.
+    /// Returns an `ExecutionPolicy` of the store `jobs`.
     pub(crate) fn policy_with(name: &str, spec: Value) -> Value {
         let mut object = json!({
             "apiVersion": "jobexec.dev/v1alpha1", "kind": "ExecutionPolicy", "metadata": {"name": name},
@@ -446,7 +447,7 @@ impl World {
         self.api::<K>().delete(name, &kube::api::DeleteParams::default()).await.unwrap();
     }
 
-    /// Gives the store `jobs` an annotation as a person would.
+    /// Sets an annotation of the store `jobs` as a user would.
     pub(crate) async fn annotate(&self, key: &str, value: &str) {
         let patch = json!({"metadata": {"annotations": {key: value}}});
         self.api::<ExecutionStore>()
@@ -455,7 +456,7 @@ impl World {
             .unwrap();
     }
 
-    /// Applies an object as a person would.
+    /// Applies an object as a user would.
     pub(crate) async fn apply<K>(&self, name: &str, object: Value) -> Result<K, kube::Error>
     where
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
@@ -464,7 +465,7 @@ impl World {
         self.api::<K>().patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await
     }
 
-    /// Creates a Pod once the namespace can have one.
+    /// Creates a Pod once the namespace accepts one.
     pub(crate) async fn pod(&self, name: &str, pod: Value) {
         use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
         let account =
@@ -549,7 +550,7 @@ impl World {
         conditions(&object.unwrap().unwrap())
     }
 
-    /// Waits until an object is as wanted, and returns it; otherwise shows it and the operator's log.
+    /// Waits until an object is as wanted, and returns it; otherwise prints it and the operator's log.
     async fn until<K>(&self, operator: &Operator, name: &str, wanted: impl Fn(Option<&K>) -> bool) -> K
     where
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
@@ -585,7 +586,7 @@ impl World {
         }
     }
 
-    /// Takes the operator's rights on a resource away.
+    /// Removes the operator's permissions for a resource.
     pub(crate) async fn forbid(&self, resource: &str) {
         let roles = self.api::<Role>();
         let mut role = roles.get("jobexec-operator").await.unwrap();
@@ -601,7 +602,7 @@ impl World {
         self.api::<Event>().list(&kube::api::ListParams::default()).await.unwrap().items
     }
 
-    /// Waits for any Event to come, or a moment.
+    /// Waits for any Event, or for a moment.
     async fn event_change(&self) {
         use futures::TryStreamExt as _;
         let params = kube::api::WatchParams::default().timeout(1);
@@ -610,7 +611,7 @@ impl World {
         let _ = events.try_next().await;
     }
 
-    /// Asks for a sweep as a person would, and waits until it was made.
+    /// Requests a sweep as a user would, and waits until it has run.
     pub(crate) async fn request_sweep(&self, operator: &Operator) -> ExecutionStoreStatus {
         let request = uuid::Uuid::new_v4().to_string();
         self.annotate("jobexec.dev/sweep-requested", &request).await;
@@ -631,7 +632,7 @@ fn merge(into: &mut Value, from: Value) {
 
 async fn client(ground: &Ground) -> Client {
     if !ground.has_cluster() {
-        // Nobody listens there.
+        // Nothing listens there.
         let nowhere = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
         return Client::try_from(nowhere).unwrap();
     }

@@ -1,6 +1,6 @@
-//! A statement with line breaks where a reader looks for them. Only white space outside of quotes differs from what was sent.
+//! Formats a statement with line breaks where a reader expects them. Only white space outside of quotes changes.
 
-/// What a new line begins with, unless the word before says otherwise.
+/// Words that begin a new line, unless one of these words comes before.
 const BREAKS: [(&str, &[&str]); 16] = [
     ("SELECT", &[]),
     ("FROM", &["DISTINCT", "epoch"]),
@@ -20,7 +20,7 @@ const BREAKS: [(&str, &[&str]); 16] = [
     ("OR", &[]),
 ];
 
-/// The statement as a snapshot has it: a line is indented by how deep it is in parentheses.
+/// Formats the statement for a snapshot: each line is indented by its depth in parentheses.
 pub(super) fn layout(sql: &str) -> String {
     let (mut out, mut depth, mut before) = (String::new(), 0_usize, String::new());
     let mut between = false;
@@ -47,7 +47,7 @@ pub(super) fn layout(sql: &str) -> String {
     out
 }
 
-/// How deep it is behind a token.
+/// The depth after a token.
 fn deeper(mut depth: usize, token: &str) -> usize {
     if token.starts_with("--") {
         return depth;
@@ -65,7 +65,7 @@ fn deeper(mut depth: usize, token: &str) -> usize {
     depth
 }
 
-/// What is between white space. A quoted text is whole, and so is a comment to the end of its line.
+/// Splits at white space. A quoted text is one token, and so is a comment to the end of its line.
 fn tokens(sql: &str) -> Vec<String> {
     let (mut found, mut token, mut quote) = (Vec::new(), String::new(), None);
     for c in sql.chars() {

@@ -33,7 +33,7 @@ pub(super) const CASES: [Case; 3] = [
     Case { name: "full", tables: FULL, spec: full },
 ];
 
-/// As in the documentation.
+/// The mapping of the documentation.
 const DEFAULT: &str = "
     CREATE TABLE job_executions (id bigint PRIMARY KEY, job_id bigint NOT NULL, execution_number integer NOT NULL,
         status text NOT NULL, started_at timestamptz, completed_at timestamptz);

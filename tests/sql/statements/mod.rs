@@ -1,5 +1,5 @@
-//! Every statement of `src/db` as the server gets it, for three mappings, against snapshots: a change that moves code about must
-//! change none of them. `INSTA_UPDATE=always cargo test --test sql` writes them again, for a change that is meant to.
+//! Compares every statement of `src/db`, as the server receives it, with snapshots, for three mappings: a refactoring
+//! must change none of them. For an intended change, `INSTA_UPDATE=always cargo test --test sql` writes them again.
 
 mod layout;
 mod mappings;
@@ -49,7 +49,7 @@ async fn the_statements_are_those_of_the_snapshots() {
     compare(&all);
 }
 
-/// Compares with the snapshots. What is the same for all mappings is in the folder `any`, once.
+/// Compares with the snapshots. Statements that are the same for all mappings are in the folder `any`, once.
 fn compare(all: &[(&str, Statements)]) {
     let names: BTreeSet<&String> = all.iter().flat_map(|(_, found)| found.keys()).collect();
     let mut written = BTreeSet::new();
@@ -67,7 +67,7 @@ fn compare(all: &[(&str, Statements)]) {
             settings.set_prepend_module_to_snapshot(false);
             settings.set_omit_expression(true);
             let check = || settings.bind(|| insta::assert_snapshot!(file, text));
-            // All that differ are to be seen at once.
+            // All differences are reported at once.
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).is_err() {
                 differing.push(format!("{mapping}: {name}"));
             }
@@ -118,8 +118,7 @@ fn every_function_that_sends_statements_is_among_the_operations() {
     assert!(missing.is_empty(), "add these to tests/sql/statements/operations.rs: {missing:#?}");
 }
 
-/// The source files beneath a folder, each with the modules by which its functions may be known: its own, and the one that it is
-/// a part of.
+/// The source files in a folder, each with the modules that its functions may be addressed by: its own, and its parent.
 fn sources(folder: &Path, parent: &str) -> Vec<(Vec<String>, PathBuf)> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().flatten() {

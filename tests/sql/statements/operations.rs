@@ -1,4 +1,4 @@
-//! Each function of `src/db` that sends statements, called once or for each form that its statement can have.
+//! Every function of `src/db` that sends statements, called once for each form of its statement.
 
 use std::ops::ControlFlow;
 
@@ -28,13 +28,13 @@ use uuid::Uuid;
 
 use super::recorder::Recorder;
 
-/// What others of the operations call, and what mends tables that are broken.
+/// Functions that other operations call, and the repair of broken tables.
 pub(super) const LEFT_OUT: [&str; 2] = ["observations::update", "own::mend"];
 
-/// What most operations need.
+/// The parameters of most operations.
 struct Setting<'a> {
     database: &'a Database,
-    /// For what others than the operator do.
+    /// For statements of others than the operator.
     pool: &'a PgPool,
     judge: Judge<'a>,
     ledger: Ledger,
@@ -107,7 +107,7 @@ pub(super) async fn run(recorder: &mut Recorder, database: &Database, pool: &PgP
     recorder.of("ledger::release", ledger::release(database, store_id, "uid", confirmed)).await;
 }
 
-/// What policies and objects say: nothing for the default, something of each kind where everything is mapped.
+/// The rules: none for the default, one of each kind if everything is mapped.
 fn compiled(store: &ExecutionStore) -> Compiled {
     let base = Base::of("jobs", &store.spec);
     let table = &store.spec.table;
@@ -307,7 +307,7 @@ async fn of_ending(recorder: &mut Recorder, s: &Setting<'_>) {
     recorder.of("late::step", late::step(database, m, ledger, None)).await;
 }
 
-/// What a person can ask for.
+/// The requests for a clean-up.
 fn clean_ups(s: &Setting<'_>) -> Vec<(&'static str, cleanup::Options)> {
     let usual = cleanup::Options {
         older_than: None,
@@ -363,7 +363,7 @@ async fn of_messages(recorder: &mut Recorder, s: &Setting<'_>) {
     recorder.of("messages::forget", messages::forget(database, id, TimeDelta::days(1))).await;
     for (name, how) in [("take_over", How::TakeOver), ("discard", How::Discard)] {
         recorder.of(&format!("adopt::adopt.{name}"), adopt::adopt(database, m, None, how)).await;
-        // The record of a table by this name that is gone.
+        // The record of a table with this name that is gone.
         s.others(
             "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name) \
              SELECT 1, 1, table_schema, table_name FROM jobexec.stores WHERE registry = 'jobexec.stores'::regclass",

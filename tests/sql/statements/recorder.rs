@@ -1,4 +1,4 @@
-//! What each operation has sent, as a snapshot has it.
+//! Records the statements of each operation for the snapshots.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{Debug, Write as _};
@@ -7,15 +7,15 @@ use super::Statements;
 use super::layout::layout;
 use super::server_log::ServerLog;
 
-/// Keeps what is sent by the name of what sends it.
+/// Keeps statements by the name of the operation.
 pub(super) struct Recorder {
     log: ServerLog,
     found: BTreeMap<String, String>,
-    /// Which operation was the first to send a long statement.
+    /// The first operation that sent a long statement.
     first: HashMap<String, String>,
 }
 
-/// From this length on, in bytes, a statement is written down once for a mapping.
+/// Statements of at least this length, in bytes, are written once for a mapping.
 const LONG: usize = 400;
 
 impl Recorder {
@@ -28,7 +28,7 @@ impl Recorder {
         self.found
     }
 
-    /// Runs `work` and keeps what it has sent.
+    /// Runs `work` and records its statements.
     pub(super) async fn of<T, E: Debug>(
         &mut self,
         name: &str,
@@ -41,7 +41,7 @@ impl Recorder {
         done
     }
 
-    /// Keeps statements.
+    /// Records statements.
     pub(super) fn keep(&mut self, name: &str, statements: &[String]) {
         let mut text = String::new();
         for (n, sql) in statements.iter().enumerate() {

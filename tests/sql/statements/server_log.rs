@@ -1,4 +1,4 @@
-//! The statements that a server says it was sent.
+//! Reads the statements that a server received from its log.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
@@ -14,8 +14,8 @@ impl ServerLog {
         Self { path: server.folder().join("logs/postgres.log"), read: 0 }
     }
 
-    /// The statements since the last call. Each transaction is told by one line that says whether it may write: how all of them
-    /// begin has a snapshot of its own.
+    /// Returns the statements since the last call. One line stands for the start of each transaction, and shows whether
+    /// it may write: a separate snapshot contains its full text.
     pub(super) fn statements(&mut self) -> Vec<String> {
         let mut file = std::fs::File::open(&self.path).unwrap();
         file.seek(SeekFrom::Start(self.read)).unwrap();
@@ -25,7 +25,7 @@ impl ServerLog {
     }
 }
 
-/// A statement of several lines goes on in lines that begin with a tab.
+/// Parses the log. A statement of several lines continues in lines that begin with a tab.
 fn parse(log: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut inside = false;
@@ -44,7 +44,7 @@ fn parse(log: &str) -> Vec<String> {
         inside = statement.is_some();
         found.extend(statement.map(str::to_owned));
     }
-    // How a transaction ends does not depend on the mapping, and one that is dropped ends at some time.
+    // The end of a transaction does not depend on the mapping, and a dropped transaction ends at an arbitrary time.
     found.retain(|sql| !matches!(sql.trim(), "COMMIT" | "ROLLBACK"));
     found
 }

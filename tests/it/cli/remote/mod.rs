@@ -14,10 +14,10 @@ use crate::support::https::Https;
 use crate::support::kubelet::Kubelet;
 use crate::support::{Operator, World, rbac};
 
-/// Who may do everything here.
+/// The role with all permissions for stores here.
 const ADMINISTRATOR: &str = "jobexec-administrator";
 
-/// A world with an operator in a Pod, and an administrator who may ask it.
+/// A world with an operator in a Pod, and an administrator who may use its API.
 struct Remote {
     world: World,
     operator: Operator,
@@ -28,7 +28,7 @@ struct Remote {
 }
 
 impl Remote {
-    /// With a store that only observes, once the operator has looked at it.
+    /// Creates it with a store that only observes, once the operator has reconciled that.
     async fn of(world: World, env: &[(&str, &str)]) -> Self {
         let (operator, https) = world.serving(env).await;
         let kubelet = world.kubelet().await;
@@ -37,13 +37,13 @@ impl Remote {
         let token = world.token(ADMINISTRATOR).await;
         rbac::install_cli(&world.client, &world.namespace, ADMINISTRATOR).await;
         let kubeconfig = kubeconfig(&world, "administrator", &json!({"token": token}));
-        // An ExecutionStore is large.
+        // An ExecutionStore is a large type.
         Box::pin(world.store(json!({"mode": "Observe"}))).await;
         Box::pin(world.store_until(&operator, |status| status.metrics.is_some())).await;
         Self { world, operator, https, kubelet, kubeconfig, token }
     }
 
-    /// The binary with `--store` and nothing but a kube context.
+    /// The binary with `--store` and only a kube context.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jobexec"));
         command
@@ -64,7 +64,7 @@ impl Remote {
         Ran::of(self.command(args).envs(env.iter().copied()).output().unwrap())
     }
 
-    /// Runs it, and sees how it ends and that it says this.
+    /// Runs it, and checks its exit code and its error message.
     #[track_caller]
     fn fails(&self, args: &[&str], env: &[(&str, &str)], code: i32, told: &str) {
         let ran = self.run_with(args, env);
@@ -73,7 +73,7 @@ impl Remote {
     }
 }
 
-/// A kubeconfig of the test's cluster that says who asks so.
+/// Writes a kubeconfig for the test's cluster with these credentials.
 fn kubeconfig(world: &World, name: &str, auth: &Value) -> String {
     let mut config = Kubeconfig::read_from(world.kubeconfig()).unwrap();
     let auth: AuthInfo = serde_json::from_value(auth.clone()).unwrap();
@@ -81,7 +81,7 @@ fn kubeconfig(world: &World, name: &str, auth: &Value) -> String {
     world.file(name, &serde_json::to_string(&config).unwrap())
 }
 
-/// One stale execution.
+/// Creates a world with one stale execution.
 async fn stale(test: &str) -> World {
     let world = World::new(test).await;
     world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '30 hours')").await;

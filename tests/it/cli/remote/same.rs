@@ -1,4 +1,4 @@
-//! What is printed is the same as straight from the database.
+//! The output is the same as with direct access to the database.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use super::{Remote, stale};
 use crate::support::machine::{Part, needs, program};
 use crate::support::{World, is};
 
-/// One execution that each kind of object governs, and some that have ended.
+/// One execution for each kind of object that governs it, and some that have ended.
 async fn governed(test: &str) -> Remote {
     let world = World::new(test).await;
     world
@@ -39,7 +39,7 @@ async fn governed(test: &str) -> Remote {
     remote
 }
 
-/// Without what depends on the moment, and on the way that it was asked.
+/// Removes values that depend on the time and on the kind of access.
 fn calm(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -56,7 +56,7 @@ fn calm(value: &mut Value) {
     }
 }
 
-/// A line without it.
+/// Removes them from a line.
 fn calm_line(line: &str) -> String {
     let line = line.replace("CommandLine", "either").replace("HttpApi", "either");
     match line.rsplit_once(", ") {
@@ -82,7 +82,7 @@ fn same(remote: &Remote, args: &[&str], formats: &[&str]) {
                 };
                 assert_eq!(read(&through), read(&direct), "{args:?}\n{}", through.err);
             }
-            // The words beside each other: `either` is not as wide as what it stands for.
+            // Compares words only: `either` has a different width than the words it replaces.
             _ if args[0] == "cleanup" => {
                 let words = |ran: &Ran| {
                     seen(ran)
@@ -132,7 +132,7 @@ async fn what_is_read_is_the_same_either_way() {
     ] {
         same(&remote, args, &["json"]);
     }
-    // What cannot be, in the same words.
+    // Invalid requests, with the same messages.
     for args in [
         &["list", "--job", "_"][..],
         &["list", "--job", "77"],
@@ -150,7 +150,7 @@ async fn what_is_read_is_the_same_either_way() {
 #[tokio::test]
 async fn health_over_time_is_the_same_either_way() {
     let remote = Remote::of(stale("remotesamples").await, &[]).await;
-    // Those to come too, so that the operator keeps none between two questions.
+    // Future samples too, so that the operator stores none between two requests.
     remote
         .world
         .sql(
@@ -159,7 +159,7 @@ async fn health_over_time_is_the_same_either_way() {
              FROM jobexec.stores, generate_series(-9000, 60) n WHERE n NOT BETWEEN -8000 AND -500 ON CONFLICT DO NOTHING",
         )
         .await;
-    // A gap before the first is as long as days are.
+    // A gap before the first sample lasts for days.
     same(&remote, &["trends", "--since", "720h", "--step", "24h"], &ALL);
     same(&remote, &["trends", "--since", "5h"], &["name"]);
     let (table, rows) = (remote.run(&["trends", "--since", "720h"]), remote.run(&["trends", "-o", "json"]));
@@ -223,18 +223,18 @@ async fn many_are_printed_page_by_page() {
     for args in [&["list"][..], &["list", "--all", "--limit", "1200"], &["list", "--limit", "101"]] {
         same(&remote, args, &["name"]);
     }
-    // More than an answer tells of: what is left out is said, and counted.
+    // More than one response contains: the rest is mentioned and counted.
     let dry = remote.run(&["cleanup", "--max-hours", "1", "--dry-run"]);
     assert_eq!(dry.ended(0).lines().count(), 1_002, "{}", dry.err);
     let direct = jobexec(&remote.world, &["cleanup", "--max-hours", "1", "--dry-run"]);
     assert_eq!(dry.out.lines().last(), direct.out.lines().last());
     assert!(dry.err.contains("not printed, because the API lists only the first 1000"), "{}", dry.err);
-    // Ids are asked for in portions, so that each is told of.
+    // Ids are sent in chunks, so that each gets a result.
     let ids: Vec<String> = (1..=1_500).flat_map(|id| ["--id".to_owned(), id.to_string()]).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     same(&remote, &[&["cleanup", "--dry-run"], &ids[..]].concat(), &["name"]);
 
-    // A reader that has seen enough is no error.
+    // A reader that stops early is not an error.
     let mut child = remote.command(&["list"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::with_capacity(16, child.stdout.take().unwrap()).read_line(&mut line).unwrap();

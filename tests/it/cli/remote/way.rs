@@ -1,4 +1,4 @@
-//! The way to the API: the Pod, the port-forward, the address, the certificate.
+//! The connection to the API: the Pod, the port-forward, the address, the certificate.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
@@ -20,7 +20,7 @@ async fn a_pod_that_is_ready_answers() {
     world.operators_pod(&remote.kubelet, "operator", port, false).await;
     remote.fails(&["list"], &[], 1, "is not ready: see `kubectl -n");
 
-    // Nobody listens there any more, as the kubelet says.
+    // Nothing listens there any more, as the kubelet reports.
     let (_kept, nobody) = port_of_nobody();
     world.operators_pod(&remote.kubelet, "broken", nobody, true).await;
     remote.fails(&["list"], &[], 1, "the port-forward to the Pod broken failed: error forwarding port");
@@ -37,7 +37,7 @@ async fn a_pod_that_is_ready_answers() {
 async fn of_several_releases_the_one_that_is_named_answers() {
     let remote = Remote::of(stale("remoterelease").await, &[]).await;
     let world = &remote.world;
-    // Its name comes before that of the operator's own, and nobody listens there.
+    // Its name sorts before that of the right one, and nothing listens there.
     let (_kept, nobody) = port_of_nobody();
     world.pod_of_release(&remote.kubelet, "other", "another", nobody, true).await;
     let list = ["list", "-o", "name"];
@@ -93,7 +93,7 @@ async fn a_certificate_is_checked_where_that_is_asked_for() {
     );
 }
 
-/// Answers each connection with one of these, and hangs up; `None`: without TLS.
+/// Answers each connection with one of these responses, and closes it; `None`: without TLS.
 async fn answering(answers: Vec<Option<String>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("https://{}", listener.local_addr().unwrap());
@@ -116,7 +116,7 @@ fn answer(status: &str, media_type: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\ncontent-type: {media_type}\r\ncontent-length: {length}\r\n\r\n{body}")
 }
 
-/// A page with one execution, and whether there is another one.
+/// A page with one execution, and the cursor of the next one.
 fn page(id: &str, next: Option<&str>) -> String {
     let execution: Value = json!({
         "store": "n/s", "id": id, "status": "running", "phase": "running", "timeout_seconds": 1.0, "timeout_source": "a",
@@ -144,7 +144,7 @@ async fn whatever_answers_is_told_apart() {
     let unhealthy = answer("503 Service Unavailable", "application/json", &unhealthy.to_string());
     let (list, write) = (&["list", "-o", "name"][..], &["cleanup", "--yes"][..]);
     for (args, answers, code, out, told) in [
-        // What was idle may be closed: it is read over a new connection.
+        // An idle connection may be closed: the request is repeated over a new one.
         (list, vec![Some(page("1", Some("c"))), Some(page("2", None))], 0, "1\n2\n", ""),
         (list, vec![nothing.clone()], 1, "", "the API closed the connection before it answered"),
         (list, vec![None], 1, "", "was closed before the TLS handshake ended"),

@@ -1,4 +1,4 @@
-//! Who asks, and what he is told if he may not.
+//! The identity of the caller, and the message if a permission is missing.
 
 use std::process::Command;
 
@@ -28,7 +28,7 @@ async fn the_token_is_that_of_the_context_or_the_one_that_is_given() {
         assert_eq!(remote.run_with(&list, &[("KUBECONFIG", &context)]).ended(0), "1\n", "{name}");
     }
 
-    // A certificate is no token; one that is given is sent all the same.
+    // A certificate is not a token; an explicit token is sent nevertheless.
     let address = format!("https://{}", remote.https.address());
     let certificate = kubeconfig(world, "certificate", &json!({}));
     let at = [("KUBECONFIG", certificate.as_str()), ("JOBEXEC_API_URL", address.as_str())];
@@ -37,7 +37,7 @@ async fn the_token_is_that_of_the_context_or_the_one_that_is_given() {
     remote.fails(&list[..3], &at[..1], 1, "export JOBEXEC_TOKEN=$(kubectl");
     let given = [&at[..], &[("JOBEXEC_TOKEN", remote.token.as_str())]].concat();
     assert_eq!(remote.run_with(&list, &given).ended(0), "1\n");
-    // The file counts before the variable.
+    // The file takes precedence over the variable.
     let nonsense = [&at[..], &[("JOBEXEC_TOKEN", "nonsense")]].concat();
     let with_file = [&list[..], &["--token-file", &file]].concat();
     assert_eq!(remote.run_with(&with_file, &nonsense).ended(0), "1\n");
@@ -69,7 +69,7 @@ async fn what_somebody_may_not_is_told_with_what_helps() {
     rbac::apply(&world.client, &world.namespace, &binding.to_string()).await;
     remote.fails(&["list"], &as_nobody, 1, "you are not allowed to forward a port of the Pod operator");
 
-    // Over the administrator's port-forward he is still nobody.
+    // Through the administrator's port-forward, the caller still has no permissions.
     let token = [("JOBEXEC_TOKEN", token.as_str())];
     let told = "may not list jobexecutions.jobexec.dev";
     for args in [&["list"][..], &["explain", "1"], &["history"]] {
@@ -77,7 +77,7 @@ async fn what_somebody_may_not_is_told_with_what_helps() {
     }
     remote.fails(&["health"], &token, 2, told);
     remote.fails(&["cleanup", "--yes"], &token, 1, "may not create executionstores.jobexec.dev/cleanup");
-    // A reader sees, and does not clean up.
+    // A reader may read, but may not clean up.
     let reader = world.token("jobexec-reader").await;
     let reader = [("JOBEXEC_TOKEN", reader.as_str())];
     assert_eq!(remote.run_with(&["list", "-o", "name"], &reader).ended(0), "1\n");

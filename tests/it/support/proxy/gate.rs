@@ -1,4 +1,4 @@
-//! What a proxy does to everything that passes through it.
+//! The effect of a proxy on everything that passes through it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,16 +8,16 @@ use tokio::sync::watch;
 
 use crate::support::PATIENCE;
 
-/// What a proxy does at present.
+/// The present effect of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Forwards.
     Open,
-    /// Forwards each message, or request, so much later.
+    /// Delays each message or request by this time.
     Slow(Duration),
     /// Accepts, and forwards nothing, as behind a firewall that drops packets.
     Silent,
-    /// Closes every connection as soon as it is there, as a server that is away.
+    /// Closes every connection at once, like a server that is unavailable.
     Away,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Gate {
     mode: watch::Sender<Mode>,
     cuts: watch::Sender<u64>,
     turned_away: watch::Sender<usize>,
-    /// How often the connections that listened then were forgotten.
+    /// The number of times that listening connections were forgotten.
     forgotten: AtomicU64,
 }
 
@@ -42,7 +42,7 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// From now on.
+    /// Sets the effect from now on.
     pub(crate) fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
         if mode == Mode::Away {
@@ -50,22 +50,22 @@ impl Gate {
         }
     }
 
-    /// Forgets the connections that listen, as something on the way does that has seen nothing pass for long.
+    /// Forgets the listening connections, as a network device does after a long time without traffic.
     pub(crate) fn forget_listeners(&self) {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// How often that was done.
+    /// The number of times that this was done.
     pub(super) fn forgotten(&self) -> u64 {
         self.forgotten.load(Ordering::SeqCst)
     }
 
-    /// Cuts every connection that there is.
+    /// Cuts every open connection.
     pub(crate) fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Waits until so many more connections have been closed because the server is away.
+    /// Waits until this many more connections have been closed because the server is unavailable.
     pub(crate) async fn turned_away(&self, times: usize) {
         let mut turned_away = self.turned_away.subscribe();
         let wanted = *turned_away.borrow() + times;
@@ -73,7 +73,7 @@ impl Gate {
         assert!(waited.is_ok(), "nobody tried to connect {times} times");
     }
 
-    /// Returns when a message may pass.
+    /// Returns once a message may pass.
     pub(super) async fn pass(&self) {
         let mode = *self.mode.borrow();
         if let Mode::Slow(delay) = mode {
@@ -84,7 +84,7 @@ impl Gate {
         open.await.unwrap();
     }
 
-    /// Accepts connections for ever, each served until it ends or is cut.
+    /// Accepts connections forever, and serves each until it ends or is cut.
     pub(super) async fn serve<F>(&self, listener: TcpListener, connection: impl Fn(TcpStream) -> F)
     where
         F: Future<Output = ()> + Send + 'static,

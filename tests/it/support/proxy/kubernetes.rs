@@ -1,4 +1,4 @@
-//! Before the API server: reads the requests, so that it knows writes and watches, and can answer itself.
+//! A proxy in front of the API server: it reads the requests to recognize writes and watches, and can answer itself.
 
 use std::convert::Infallible;
 use std::io;
@@ -25,7 +25,7 @@ use crate::support::PATIENCE;
 
 type Reply = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
 
-/// An answer that the proxy gives instead of the server.
+/// A response that the proxy gives instead of the server.
 #[derive(Clone, Debug)]
 pub(crate) struct Canned {
     status: u16,
@@ -34,14 +34,14 @@ pub(crate) struct Canned {
 }
 
 impl Canned {
-    /// A refusal as the API server words it.
+    /// A refusal in the format of the API server.
     pub(crate) fn refusal(code: u16, reason: &str, message: &str) -> Self {
         let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
                           "reason": reason, "message": message});
         Self { status: code, retry_after: None, body }
     }
 
-    /// A refusal of one who asks too often.
+    /// A refusal because of too many requests.
     pub(crate) fn throttled(seconds: u32) -> Self {
         let refusal = Self::refusal(429, "TooManyRequests", "slow down");
         Self { retry_after: Some(seconds), ..refusal }
@@ -62,11 +62,11 @@ pub(crate) struct Kubernetes {
     upstream: Client,
     writes: Arc<Writes>,
     canned: Mutex<Option<(Applies, Canned)>>,
-    /// Whether the events of watches are swallowed.
+    /// True if the events of watches are dropped.
     stale: watch::Sender<bool>,
     /// Every request, and whether the proxy answered it.
     seen: watch::Sender<Vec<(String, bool)>>,
-    /// How many requests the operator gave up, because no answer came.
+    /// The number of requests that the operator gave up because no response came.
     given_up: AtomicUsize,
 }
 
@@ -87,43 +87,43 @@ impl Kubernetes {
         Self { gate, upstream, writes, canned: Mutex::default(), stale, seen, given_up: AtomicUsize::new(0) }
     }
 
-    /// From now on, answers those requests itself.
+    /// Makes the proxy answer such requests itself from now on.
     pub(crate) fn answer(&self, applies: impl Fn(&Parts) -> bool + Send + 'static, canned: Canned) {
         *self.canned.lock().unwrap() = Some((Box::new(applies), canned));
     }
 
-    /// Leaves all answers to the server again.
+    /// Lets the server answer everything again.
     pub(crate) fn answer_no_more(&self) {
         *self.canned.lock().unwrap() = None;
     }
 
-    /// Swallows the events of all watches.
+    /// Drops the events of all watches.
     pub(crate) fn go_stale(&self) {
         self.stale.send_replace(true);
     }
 
-    /// Ends that: the watches break, and begin again where they were.
+    /// Ends that: the watches break, and resume where they were.
     pub(crate) fn recover(&self) {
         self.stale.send_replace(false);
         self.gate.cut();
     }
 
-    /// How many requests so far contain the text, for example `PATCH` and a space and part of a path.
+    /// The number of requests so far that contain the text, for example `PATCH` and a space and part of a path.
     pub(crate) fn count(&self, text: &str) -> usize {
         self.seen.borrow().iter().filter(|(request, _)| request.contains(text)).count()
     }
 
-    /// Waits until the proxy itself has answered so many requests.
+    /// Waits until the proxy itself has answered this many requests.
     pub(crate) async fn answered(&self, times: usize) {
         self.until(|seen| seen.iter().filter(|(_, canned)| *canned).count() >= times).await;
     }
 
-    /// Waits until so many requests contain the text.
+    /// Waits until this many requests contain the text.
     pub(crate) async fn asked(&self, times: usize, text: &str) {
         self.until(|seen| seen.iter().filter(|(request, _)| request.contains(text)).count() >= times).await;
     }
 
-    /// How many requests the operator gave up so far, because no answer came.
+    /// The number of requests that the operator has given up so far because no response came.
     pub(crate) fn given_up(&self) -> usize {
         self.given_up.load(Ordering::SeqCst)
     }
@@ -140,14 +140,14 @@ impl Kubernetes {
             let proxy = proxy.clone();
             async move {
                 let service = service_fn(move |request| proxy.clone().handle(request));
-                // A connection that breaks is what this is for.
+                // Connections that break are the purpose of the proxy.
                 let _ = http1::Builder::new().serve_connection(TokioIo::new(client), service).await;
             }
         };
         self.gate.serve(listener, connection).await;
     }
 
-    /// An error cuts the connection.
+    /// Handles a request. An error cuts the connection.
     async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Reply>, io::Error> {
         let mut unanswered = Unanswered(Some(self.clone()));
         let answer = self.answered_by_somebody(request).await;
@@ -178,7 +178,7 @@ impl Kubernetes {
         if fate == Fate::Hold {
             std::future::pending::<()>().await;
         }
-        // The client puts the server's name in.
+        // The client sets the name of the server.
         head.headers.remove(http::header::HOST);
         let watch = head.uri.query().is_some_and(|query| query.contains("watch="));
         let request = Request::from_parts(head, Body::from(body.to_vec()));

@@ -1,4 +1,4 @@
-//! Proxies before Postgres and before the API server that make them fail, one way at a time.
+//! Proxies in front of Postgres and the API server that let them fail in one way at a time.
 
 pub(crate) mod gate;
 pub(crate) mod kubernetes;
@@ -16,18 +16,18 @@ pub(crate) use writes::{Trap, Writes};
 
 use super::World;
 
-/// The proxies of one world. Its operator knows nothing else; the test itself goes straight to the servers.
+/// The proxies of one world. Its operator uses only these; the test itself connects to the servers directly.
 pub(crate) struct Proxies {
-    /// Before Postgres.
+    /// The proxy in front of Postgres.
     pub(crate) database: Arc<Gate>,
-    /// Before the API server.
+    /// The proxy in front of the API server.
     pub(crate) api: Arc<Kubernetes>,
-    /// What passed.
+    /// The writes that passed.
     pub(crate) writes: Arc<Writes>,
 }
 
 impl Proxies {
-    /// Puts proxies before the servers of a world whose operator has not been started yet.
+    /// Puts proxies in front of the servers of a world whose operator has not been started yet.
     pub(crate) async fn before(world: &World) -> Self {
         let gates = [Arc::<Gate>::default(), Arc::default()];
         let writes = Arc::new(Writes::new(gates.clone()));
@@ -42,7 +42,7 @@ impl Proxies {
         Self { database, api, writes }
     }
 
-    /// Puts one before Postgres only, for who connects by this Secret.
+    /// Puts a proxy in front of Postgres only, for clients that connect with this Secret.
     pub(crate) async fn before_postgres(world: &World, secret: &str) -> Arc<Gate> {
         let gates = [Arc::<Gate>::default(), Arc::default()];
         before_postgres(world, secret, &gates[0], &Arc::new(Writes::new(gates.clone()))).await;
@@ -60,7 +60,7 @@ impl Proxies {
         }
     }
 
-    /// Waits until the operator has looked at the database so many times more.
+    /// Waits until the operator has read from the database this many more times.
     pub(crate) async fn reads(&self, more: usize) {
         let before = self.writes.passed().reads;
         self.writes.until(|now| now.reads >= before + more).await;
@@ -68,7 +68,7 @@ impl Proxies {
 }
 
 async fn before_postgres(world: &World, secret: &str, gate: &Arc<Gate>, writes: &Arc<Writes>) {
-    // Without TLS, so that the proxy can read what passes.
+    // Without TLS, so that the proxy can read the messages.
     let mut url: url::Url =
         world.url("right/password").replace("sslmode=require", "sslmode=disable").parse().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! Before Postgres: reads the messages, so that it knows the commit of a transaction that can write.
+//! A proxy in front of Postgres: it reads the messages to recognize the commit of a transaction that can write.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ pub(super) async fn serve(listener: TcpListener, server: SocketAddr, gate: Arc<G
     let connection = move |client: TcpStream| {
         let (gate, writes) = (each.clone(), writes.clone());
         async move {
-            // A connection that breaks is what this is for.
+            // Connections that break are the purpose of the proxy.
             let _ = relay(client, server, &gate, &writes).await;
         }
     };
@@ -31,7 +31,7 @@ async fn relay(client: TcpStream, server: SocketAddr, gate: &Gate, writes: &Writ
     // The first message of a client has no type.
     let (mut client, mut server) = (Messages::new(client, 0), Messages::new(server, 1));
     let mut transaction = Transaction::None;
-    // How often listeners had been forgotten when this connection became one.
+    // How often listeners had been forgotten when this connection began to listen.
     let mut listens = None;
     loop {
         tokio::select! {
@@ -68,7 +68,7 @@ async fn relay(client: TcpStream, server: SocketAddr, gate: &Gate, writes: &Writ
     }
 }
 
-/// What a connection is at.
+/// The transaction of a connection.
 enum Transaction {
     None,
     Read,
@@ -77,7 +77,7 @@ enum Transaction {
 }
 
 impl Transaction {
-    /// Follows the client's messages; the commit of a transaction that can write has a fate.
+    /// Follows the client's messages. The commit of a transaction that can write gets a fate.
     fn take_note(&mut self, message: &[u8], writes: &Writes) -> Fate {
         let text = |from: usize| {
             let text = message.get(from..).unwrap_or_default().split(|byte| *byte == 0).next();
@@ -121,7 +121,7 @@ impl Messages {
         Self { from, type_length, buffer: Vec::new() }
     }
 
-    /// The next message. Nothing is lost when this is dropped while it waits.
+    /// Reads the next message. It is safe to drop while it waits.
     async fn next(&mut self) -> io::Result<Vec<u8>> {
         loop {
             let header = self.type_length + 4;

@@ -1,4 +1,4 @@
-//! Every write of an operator to the database and to the API server, in one order, and a trap at one of them.
+//! Every write of an operator to the database and to the API server, in one order, with a trap for one of them.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,10 +7,10 @@ use tokio::sync::watch;
 use super::gate::{Gate, Mode};
 use crate::support::PATIENCE;
 
-/// What happens at the write that the trap is set for.
+/// The effect of the trap on its write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trap {
-    /// It never reaches the server, and nothing else passes either way: time to kill the operator.
+    /// It never reaches the server, and nothing else passes either: the operator can be killed now.
     Before,
     /// The server executes it, then nothing else passes.
     After,
@@ -18,40 +18,40 @@ pub(crate) enum Trap {
     Unanswered,
 }
 
-/// What a proxy must do with a write.
+/// The handling of a write by a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// Forward it, and its reply.
     Pass,
-    /// Keep it.
+    /// Hold it.
     Hold,
-    /// Forward it, and keep its reply.
+    /// Forward it, and hold its reply.
     HoldReply,
     /// Forward it, and cut the connection when its reply is there.
     CutReply,
 }
 
-/// What has passed both proxies.
+/// The traffic that has passed both proxies.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Passed {
-    /// Each write: its server, and what it does.
+    /// Each write: its server, and its content.
     pub(crate) writes: Vec<String>,
-    /// Read-only transactions that were begun.
+    /// The number of read-only transactions that began.
     pub(crate) reads: usize,
-    /// Those since the last write.
+    /// The number of those since the last write.
     pub(crate) quiet: usize,
-    /// Whether the trap was sprung.
+    /// True once the trap was sprung.
     pub(crate) sprung: bool,
 }
 
 impl Passed {
-    /// How many writes contain the text.
+    /// The number of writes that contain the text.
     pub(crate) fn count(&self, text: &str) -> usize {
         self.writes.iter().filter(|write| write.contains(text)).count()
     }
 }
 
-/// See the module.
+/// Every write of an operator, and the trap.
 pub(crate) struct Writes {
     passed: watch::Sender<Passed>,
     trap: Mutex<Option<(usize, Trap)>>,
@@ -63,12 +63,12 @@ impl Writes {
         Self { passed: watch::Sender::default(), trap: Mutex::default(), gates }
     }
 
-    /// Sets a trap at the write number `k`, counted from 1.
+    /// Sets a trap for the write number `k`, counted from 1.
     pub(crate) fn trap(&self, k: usize, trap: Trap) {
         *self.trap.lock().unwrap() = Some((k, trap));
     }
 
-    /// After the trap was sprung and the operator was killed: lets everything pass again.
+    /// Lets everything pass again, after the trap was sprung and the operator was killed.
     pub(crate) fn release(&self) {
         *self.trap.lock().unwrap() = None;
         for gate in &self.gates {
@@ -77,12 +77,12 @@ impl Writes {
         }
     }
 
-    /// What has passed so far.
+    /// The traffic so far.
     pub(crate) fn passed(&self) -> Passed {
         self.passed.borrow().clone()
     }
 
-    /// Waits until what has passed is as wanted.
+    /// Waits until the traffic is as wanted.
     pub(crate) async fn until(&self, wanted: impl FnMut(&Passed) -> bool) -> Passed {
         let mut passed = self.passed.subscribe();
         let waited = tokio::time::timeout(PATIENCE, passed.wait_for(wanted)).await;
@@ -90,7 +90,7 @@ impl Writes {
         found.unwrap().clone()
     }
 
-    /// A read-only transaction begins.
+    /// Counts the start of a read-only transaction.
     pub(super) fn read(&self) {
         self.passed.send_modify(|passed| {
             passed.reads += 1;
@@ -98,7 +98,7 @@ impl Writes {
         });
     }
 
-    /// A write is about to be forwarded.
+    /// Decides the fate of a write that is about to be forwarded.
     pub(super) fn write(&self, what: String) -> Fate {
         // Held while counting, so that no write slips past a trap that is being sprung.
         let trap = self.trap.lock().unwrap();
@@ -122,7 +122,7 @@ impl Writes {
         }
     }
 
-    /// The server has executed the write of this fate.
+    /// Handles a write of this fate that the server has executed.
     pub(super) fn executed(&self, fate: Fate) {
         self.spring(fate == Fate::HoldReply);
     }
