@@ -125,7 +125,7 @@ generate: build ## Write crds/*.yaml and docs/cli.md from the Rust types, the ch
 		else echo 'generate: NOT WRITTEN: manifests/install (Helm cannot be had)' >&2; fi
 
 .PHONY: lint
-lint: needs ## Check format, clippy, documentation, generated files, licences of dependencies and advisories on them, and shell scripts
+lint: needs ## Check format, clippy, documentation, generated files, licences of dependencies and advisories on them, words, and shell scripts
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --workspace --no-deps
@@ -140,7 +140,8 @@ lint: needs ## Check format, clippy, documentation, generated files, licences of
 	$(call if_there,cargo-deny,$(CARGO) deny --locked check --hide-inclusion-graph licenses bans sources)
 	@CARGO="$(CARGO)" .ci/advisories
 	@.ci/pinned
-	$(call if_there,shellcheck,shellcheck demo/run .ci/run .ci/advisories .ci/pinned charts/render tests/tools)
+	@.ci/words
+	$(call if_there,shellcheck,shellcheck demo/run .ci/run .ci/advisories .ci/pinned .ci/words charts/render tests/tools)
 
 # $(call if_there,PROGRAM,COMMAND): runs COMMAND, or says that it was left out.
 define if_there
