@@ -63,11 +63,11 @@ async fn rows_of_others_do_not_exist_for_the_operator() {
     };
     let (code, _, err) = run(&["explain", "2"]);
     assert!(code == Some(1) && err.contains("execution 2 does not match table.filter"), "{err}");
-    assert!(run(&["explain", "22"]).2.contains("has no execution 22"));
+    assert!(run(&["explain", "22"]).2.contains("execution 22 does not exist in the table"));
     assert_eq!(run(&["list", "--all", "-o", "name"]).1.lines().collect::<Vec<_>>(), ["6", "1"]);
     for args in [&["cancel", "2"][..], &["extend", "2", "--by", "1h"]] {
         let (code, _, err) = run(args);
-        assert!(code == Some(1) && err.contains("has no execution 2"), "{args:?} {err}");
+        assert!(code == Some(1) && err.contains("execution 2 does not exist in the table"), "{args:?} {err}");
     }
     let (_, named, _) = run(&["cleanup", "--yes", "--id", "2", "-o", "json"]);
     assert!(named.contains("NotFound"), "{named}");

@@ -120,7 +120,7 @@ async fn one_worker_alone_is_held_where_the_server_was_started_again() {
     let operator = world.operator();
     let told = held(&world, &operator).await;
     let text = message(&told.conditions, "EvidenceAvailable");
-    assert!(text.contains("the server that answers was started at"), "{text}");
+    assert!(text.contains("the current one started at"), "{text}");
     world.request_sweep(&operator).await;
     assert_eq!(running(&world).await, 1);
 }
