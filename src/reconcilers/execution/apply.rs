@@ -10,9 +10,9 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::names;
+use super::news::news;
 use super::object::Object;
 use super::plan::{Step, is_operator_owned};
-use super::status;
 use crate::api::labels::LABELS;
 use crate::api::{JobExecution, JobExecutionStatus};
 use crate::kubernetes::error::{ReconcileError, bounded};
@@ -237,7 +237,7 @@ impl Writer<'_> {
     /// them. The status that would suppress them is not written yet.
     async fn tell(&self, object: &JobExecution, status: &JobExecutionStatus) -> Result<(), ReconcileError> {
         let before = object.status.clone().unwrap_or_default();
-        for news in status::news(&before, status, is_operator_owned(object)) {
+        for news in news(&before, status, is_operator_owned(object)) {
             match publish(&self.cluster.client, &object.object_ref(&()), news).await {
                 // The status holds the same information.
                 Err(error) if error.refused() || error.code() == Some(429) => {

@@ -4,6 +4,7 @@
 
 mod apply;
 pub mod names;
+mod news;
 mod object;
 mod plan;
 mod rows;

@@ -1,27 +1,28 @@
 //! The status of a store, computed from the result of its reconcile. Pure.
 
+mod consistency;
+mod enforcement;
+mod not_observed;
+
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use self::consistency::{consistent, violations};
+use self::enforcement::paused;
+use self::not_observed::unreachable_yet;
 use super::adoption;
-use super::breaker;
-use super::reconciled::{Complete, Progress, Reconciled};
-use super::swept::{SAMPLE, Swept};
+use super::reconciled::Reconciled;
+use super::swept::Swept;
 use crate::api::conditions::{ConditionStatus, ConditionType, DesiredCondition, find, set_conditions, time};
-use crate::api::store::{LastSweep, Metrics, Violations};
-use crate::api::{ExecutionStore, ExecutionStoreStatus, Mode};
+use crate::api::store::{LastSweep, Metrics};
+use crate::api::{ExecutionStore, ExecutionStoreStatus};
 use crate::db::Ledger;
-use crate::db::held::Held;
 use crate::db::identity;
-use crate::db::judge::Suspicion;
-use crate::db::mapping::ID_BYTES;
-use crate::db::observe::{Census, Contradictions, Live};
-use crate::db::sweep::Refused;
+use crate::db::observe::{Census, Live};
 use crate::kubernetes::guarded;
 use crate::session::counts::HealthCounts;
 use crate::session::handle::SyncStatus;
 use crate::session::not_ready::NotReady;
-use crate::session::session::Session;
 
 /// The conditions of an object that cannot be used. The rest of its status stays.
 pub fn unusable(refused: &guarded::Refused) -> Vec<Condition> {
@@ -236,81 +237,6 @@ fn valid(result: &Reconciled) -> DesiredCondition {
     }
 }
 
-fn paused(store: &ExecutionStore, result: &Reconciled) -> DesiredCondition {
-    const TYPE: ConditionType = ConditionType::EnforcementPaused;
-    let session: Option<&Session> = result.session().map(|session| &**session);
-    match session {
-        _ if store.spec.mode == Mode::Observe => DesiredCondition::new(
-            TYPE,
-            true,
-            "Observing",
-            "spec.mode is Observe: stale executions are reported and not failed; set it to Enforce to resume",
-        ),
-        Some(session) if session.read_only => DesiredCondition::new(
-            TYPE,
-            true,
-            "DatabaseReadOnly",
-            "the database is read-only: point the Secret's URL at the primary, or make the database writable",
-        ),
-        Some(Session { unwritable: Some(problem), .. }) => {
-            DesiredCondition::new(TYPE, true, problem.reason(), problem.to_string())
-        }
-        Some(_) if matches!(result.progress, Progress::CacheNotSynced) => DesiredCondition::new(
-            TYPE,
-            true,
-            "CacheNotSynced",
-            "not all JobExecution and ExecutionPolicy objects have been result, whose timeouts count: see that the \
-             operator's ServiceAccount may list and watch jobexecutions and executionpolicies, and that their CRDs are \
-             installed. Where AuditAvailable is False, correct or delete those whose condition says that they cannot be used: \
-             what they said before is recorded nowhere",
-        ),
-        Some(_) => enforcement(result),
-        None => unreachable_yet(TYPE),
-    }
-}
-
-/// The condition that enforcement is paused, unless something rules it out from the start.
-fn enforcement(result: &Reconciled) -> DesiredCondition {
-    const TYPE: ConditionType = ConditionType::EnforcementPaused;
-    match &result.progress {
-        Progress::Complete(complete) => {
-            let Complete { open, refused, held, .. } = &**complete;
-            if let Some(why) = open {
-                DesiredCondition::new(TYPE, true, breaker::OPEN, why.clone())
-            } else if !refused.is_empty() {
-                DesiredCondition::new(TYPE, true, "ExecutionsRefused", refused_text(refused))
-            } else if !held.is_empty() {
-                DesiredCondition::new(TYPE, true, "ExecutionsHeld", held_text(held))
-            } else {
-                DesiredCondition::new(TYPE, false, "Enforcing", "stale executions are ended")
-            }
-        }
-        Progress::Failed(error) if error.answered() => {
-            DesiredCondition::new(TYPE, true, error.reason(), error.to_string())
-        }
-        Progress::Failed(_) | Progress::NotConnected | Progress::CacheNotSynced => unreachable_yet(TYPE),
-    }
-}
-
-fn refused_text(rows: &[Refused]) -> String {
-    let told: Vec<String> =
-        rows.iter().take(SAMPLE.into()).map(|row| format!("{}: {}", row.id, row.why)).collect();
-    let more = rows.len().saturating_sub(told.len());
-    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
-    format!("stale executions that cannot be ended, while all others are: {}{rest}", told.join("; "))
-}
-
-fn held_text(rows: &[Held]) -> String {
-    let told: Vec<String> = rows.iter().take(SAMPLE.into()).map(ToString::to_string).collect();
-    let more = rows.len().saturating_sub(told.len());
-    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
-    format!(
-        "stale executions whose rows another transaction holds, perhaps that of a worker that is gone, while all others are \
-         ended: {}{rest}",
-        told.join("; ")
-    )
-}
-
 fn recording(result: &Reconciled) -> DesiredCondition {
     const TYPE: ConditionType = ConditionType::AuditAvailable;
     if let Some(fault) = result.session().and_then(|session| session.fault()) {
@@ -369,139 +295,6 @@ fn healthy_by(store: &ExecutionStore, live: &Live) -> DesiredCondition {
     }
 }
 
-fn consistent(result: &Reconciled, before: &ExecutionStoreStatus) -> DesiredCondition {
-    const TYPE: ConditionType = ConditionType::Consistent;
-    let counts = result.complete().map(|complete| &complete.counts);
-    let pair = counts.and_then(|counts| counts.live.as_ref()).and_then(running_of_finished_jobs);
-    let Some(found) = counts.and_then(|counts| counts.contradictions.as_ref()) else {
-        // An unreachable database does not turn a known condition into `Unknown`.
-        return match (pair, find(&before.conditions, TYPE)) {
-            (Some((reason, pair)), _) => DesiredCondition::new(TYPE, false, reason, pair),
-            (None, Some(Condition { status, .. })) if status == "False" => {
-                let message = "rows contradicted themselves when the table was last read".to_owned();
-                DesiredCondition::new(TYPE, false, "Violations", message)
-            }
-            (None, _) => unreachable_yet(TYPE),
-        };
-    };
-    let versions = result.session().is_none_or(|session| session.mapping.version().is_some());
-    let mut kinds = Vec::from(contradictions(found, versions));
-    kinds.retain(|(count, ..)| *count > 0);
-    let Some((_, first, _)) = kinds.first() else {
-        return match pair {
-            Some((reason, pair)) => DesiredCondition::new(TYPE, false, reason, pair),
-            None => DesiredCondition::new(TYPE, true, "NoViolations", "no row contradicts itself"),
-        };
-    };
-    let parts: Vec<String> = kinds.iter().map(|(count, _, what)| format!("{count} {what}")).collect();
-    let pair = pair.map_or(String::new(), |(_, pair)| format!("; {pair}"));
-    let message = format!("executions that contradict themselves: {}{pair}", parts.join("; "));
-    DesiredCondition::new(TYPE, false, first, message)
-}
-
-/// The kinds of contradictions, each with its count, reason and message. `versions`: the mapping can distinguish versions
-/// of a row.
-fn contradictions(found: &Contradictions, versions: bool) -> [(i64, &'static str, String); 9] {
-    let example = found.example.as_deref().unwrap_or_default();
-    let unmapped = format!("with a status that spec.table.statuses does not list, for example {example:?}");
-    [
-        (found.unmapped, "UnmappedStatus", unmapped),
-        (
-            found.running_without_start,
-            "RunningWithoutStartedAt",
-            if versions {
-                "running without a start time, which count from when they were first seen running in the present version of their row: \
-                 one that is written again counts again"
-                    .to_owned()
-            } else {
-                "running without a start time, which are never past a deadline, since this login may not see whether a row was \
-                 claimed again: as the table's owner GRANT SELECT (xmin) on it, as `jobexec schema --role` does"
-                    .to_owned()
-            },
-        ),
-        (found.finished_without_end, "FinishedWithoutCompletedAt", "finished without an end time".to_owned()),
-        (found.ended_before_start, "CompletedBeforeStarted", "that ended before they started".to_owned()),
-        (found.running_with_end, "RunningWithCompletedAt", "running with an end time".to_owned()),
-        (found.start_in_future, "StartedInFuture", "running that start in the future".to_owned()),
-        (
-            found.started_before_created,
-            "StartedBeforeCreated",
-            "running that started before they were created, which count from then: do those who write both use one clock and \
-             time zone?"
-                .to_owned(),
-        ),
-        (
-            found.started_again,
-            "StartedAgain",
-            "that were run again within a day and kept the start of a run that had ended, so that they are past their deadline at \
-             once: what runs an execution again has to set its start"
-                .to_owned(),
-        ),
-        (
-            found.id_too_long,
-            "IdTooLong",
-            format!("with an id of more than {ID_BYTES} bytes, which are left alone and never ended"),
-        ),
-    ]
-}
-
-/// The reason and the message for executions that contradict their jobs or workloads.
-fn running_of_finished_jobs(live: &Live) -> Option<(&'static str, String)> {
-    let jobs = running_of_finished_job(live).into_iter().chain(suspected(live));
-    let jobs = jobs.map(|text| (Suspicion::JobFinished.as_str(), text));
-    let again = recreated(live).map(|text| (Suspicion::WorkloadRecreated.as_str(), text));
-    let told: Vec<_> = jobs.chain(again).collect();
-    let texts: Vec<&str> = told.iter().map(|(_, text)| text.as_str()).collect();
-    Some((told.first()?.0, texts.join("; ")))
-}
-
-/// The message for executions whose workload was created again, which is only reported.
-fn recreated(live: &Live) -> Option<String> {
-    let (execution, job) = live.recreated.pair.as_ref()?;
-    let more = match live.recreated.count {
-        ..2 => String::new(),
-        count => format!(", and {} more like it", count - 1),
-    };
-    Some(format!(
-        "execution {execution} of job {job} runs{more}, while another Job or Pod has the name of the one that ran it: it may go \
-         on with the work, so nothing is ended for it. What is dead: `jobexec cleanup --reason WorkloadRecreated`; with \
-         spec.workloads.recreated: Gone it counts as WorkloadGone"
-    ))
-}
-
-/// The message for suspects, which are not ended until somebody confirms them.
-fn suspected(live: &Live) -> Option<String> {
-    let (execution, job) = live.suspects.pair.as_ref()?;
-    let more = match live.suspects.count {
-        ..2 => String::new(),
-        count => format!(", and {} more like it", count - 1),
-    };
-    Some(format!(
-        "execution {execution} runs while its job {job} is finished{more}: the operator has not seen the job finish while \
-         the execution ran, so that it may be the end of an earlier run, and nothing is ended for it. What is dead: \
-         `jobexec cleanup --reason JobFinished`; with spec.jobs.columns.finishedAt the operator knows by itself"
-    ))
-}
-
-/// The message for executions that run although their job is finished.
-fn running_of_finished_job(live: &Live) -> Option<String> {
-    let (execution, job) = live.pair.as_ref()?;
-    let more = match live.of_finished_jobs {
-        ..2 => String::new(),
-        count => format!(", and {} more like it", count - 1),
-    };
-    Some(format!("execution {execution} runs while its job {job} is finished{more}"))
-}
-
-fn unreachable_yet(type_: ConditionType) -> DesiredCondition {
-    DesiredCondition::new(
-        type_,
-        ConditionStatus::Unknown,
-        "NotObserved",
-        "the table could not be looked at; see the condition Ready",
-    )
-}
-
 /// The metrics of the status. Counts that could not be taken this time keep their last values.
 fn metrics(live: &Live, counts: &HealthCounts, before: Option<&Metrics>) -> Metrics {
     let census = counts.census.unwrap_or(Census {
@@ -517,20 +310,6 @@ fn metrics(live: &Live, counts: &HealthCounts, before: Option<&Metrics>) -> Metr
         oldest_running_started_at: live.oldest.map(time),
         refused_transitions: counts.refused,
         timestamp: Some(time(live.now)),
-    }
-}
-
-fn violations(found: &Contradictions) -> Violations {
-    Violations {
-        unmapped_status: found.unmapped,
-        running_without_started_at: found.running_without_start,
-        finished_without_completed_at: found.finished_without_end,
-        completed_before_started: found.ended_before_start,
-        running_with_completed_at: found.running_with_end,
-        started_in_future: found.start_in_future,
-        started_before_created: found.started_before_created,
-        started_again: found.started_again,
-        id_too_long: found.id_too_long,
     }
 }
 
