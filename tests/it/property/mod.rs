@@ -176,8 +176,11 @@ impl Field {
             .filter(|execution| runs(execution) && model.action(execution) != OnStale::AlertOnly)
             // Observed pauses move with the clock.
             .filter(|execution| !execution.row.pauses.is_some_and(|(.., paused)| paused))
-            .filter_map(|execution| model.deadline(execution))
-            .filter(|deadline| *deadline > model.now && *deadline < until)
+            .filter_map(|execution| Some((execution, model.deadline(execution)?)))
+            .filter(|(_, deadline)| *deadline > model.now)
+            // One that gets a grace period, since it runs again with the same start, is not stale before its end.
+            .map(|(execution, deadline)| deadline.max(model.held_until(execution).unwrap_or(deadline)))
+            .filter(|deadline| *deadline < until)
             .min();
         let next = pulse.next_deadline.map(|at| i128::from(at.timestamp_micros()));
         ensure(to_come.is_none_or(|deadline| next.is_some_and(|next| next <= deadline)), || {

@@ -158,12 +158,16 @@ impl Model<'_> {
 
     /// Reports whether it was run again with the same start less than a grace period ago.
     fn is_held(&self, execution: &Execution<'_>) -> bool {
+        self.held_until(execution).is_some()
+    }
+
+    /// The end of that grace period, before which it is not stale.
+    pub(super) fn held_until(&self, execution: &Execution<'_>) -> Option<i128> {
         let row = execution.row;
         let since = row.again.filter(|_| self.remembers && !row.reused && execution.start.is_some());
         let grace = self.said(row, |p| p.grace).map_or(self.case.grace, |(grace, _)| grace);
-        since
-            .and_then(|since| since.instant(self.at))
-            .is_some_and(|since| i128::from(since.timestamp_micros()) + grace.micros() > self.now)
+        let since = since.and_then(|since| since.instant(self.at))?;
+        Some(i128::from(since.timestamp_micros()) + grace.micros()).filter(|until| *until > self.now)
     }
 
     /// The time when it was known to run again after a pause, if there was one.
