@@ -289,7 +289,7 @@ async fn observing_opens_nothing_and_what_only_alerts_does_not_count() {
         .await;
     assert!(world.one::<bool>("SELECT paused_at IS NULL FROM jobexec.stores").await);
     world.policy("alert", json!({"onStale": "AlertOnly"})).await;
-    world.policy_until(&operator, "alert", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules")).await;
+    world.policy_until(&operator, "alert", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
     world.store(json!({"maxFailuresPerSweep": 1, "mode": "Enforce"})).await;
     let status = world.store_until(&operator, |s| s.last_sweep.is_some()).await;
     assert!(is(&status.conditions, "EnforcementPaused", "False", "Enforcing"), "{:#?}", status.conditions);

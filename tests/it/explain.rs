@@ -79,7 +79,7 @@ async fn every_rule_is_told_and_why_it_counts() {
     }
     world.execution("e", "1", json!({"extendBy": "90m"})).await;
     world.store(json!({})).await;
-    world.execution_until(&operator, "e", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules")).await;
+    world.execution_until(&operator, "e", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
 
     let (ok, text) = explain(&world, &["1"]);

@@ -17,7 +17,7 @@ async fn start(world: &World, id: i64, age: &str) {
 /// Puts a policy for all with this timeout into effect.
 async fn all_have(world: &World, operator: &Operator, timeout: &str) {
     world.policy("all", json!({"timeout": timeout})).await;
-    world.policy_until(operator, "all", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules")).await;
+    world.policy_until(operator, "all", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
 }
 
 /// Runs the command line directly on the database.
@@ -115,9 +115,7 @@ async fn a_promise_is_for_the_run_to_which_it_was_made() {
     let operator = world.operator();
     world.store(json!({})).await;
     for name in ["e1", "e2"] {
-        world
-            .execution_until(&operator, name, |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
-            .await;
+        world.execution_until(&operator, name, |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
     }
     // A waiting execution begins before the rules change.
     world

@@ -33,7 +33,7 @@ async fn start(world: &World, id: i64, job: i64, age: &str) {
 async fn computed(world: &World, operator: &Operator, policy: &str) -> Vec<String> {
     let status = world
         .policy_until(operator, policy, |s| {
-            is(&s.conditions, "Accepted", "True", "EffectiveRules") && s.dynamic_timeouts.is_some()
+            is(&s.conditions, "Accepted", "True", "InForce") && s.dynamic_timeouts.is_some()
         })
         .await;
     let timeouts = status.dynamic_timeouts.unwrap();

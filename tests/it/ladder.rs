@@ -35,7 +35,7 @@ async fn events(world: &World, name: &str, reason: &str) -> Vec<Event> {
 }
 
 async fn accepted(world: &World, operator: &Operator, name: &str) {
-    world.policy_until(operator, name, |s| is(&s.conditions, "Accepted", "True", "EffectiveRules")).await;
+    world.policy_until(operator, name, |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
 }
 
 /// For an execution whose timeout an object sets or removes at the same moment.
@@ -68,9 +68,7 @@ async fn more_time_that_a_person_gives_without_an_object_is_not_lost_to_a_change
     world.execution("seven", "7", json!({"timeout": "5h"})).await;
     world.until_true(&waits).await;
     person.commit().await.unwrap();
-    world
-        .execution_until(&operator, "seven", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
-        .await;
+    world.execution_until(&operator, "seven", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
     assert!(world.one::<bool>(&rule("NOT NULL")).await);
 
     // The same while the object, and with it the rule, is being removed.
@@ -243,9 +241,8 @@ async fn a_deadline_is_moved_while_the_execution_runs_and_that_is_recorded() {
     world.execution("e", "1", json!({"extendBy": "2h"})).await;
     let operator = world.operator();
     world.store(json!({"pollInterval": "10m", "gracePeriod": "5m"})).await;
-    let status = world
-        .execution_until(&operator, "e", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
-        .await;
+    let status =
+        world.execution_until(&operator, "e", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
     assert_eq!(deadline(&status), Some(26 * 60 + 5));
     assert_eq!(status.timeout_source.as_deref(), Some("ExecutionStore/jobs"));
     let moved = "SELECT COALESCE(string_agg(concat_ws(' ', execution_id, reason, source, actor), ', ' ORDER BY event_id), '') \
@@ -314,17 +311,15 @@ async fn of_two_objects_for_one_row_the_older_counts() {
     let text = message(&told.conditions, "Accepted");
     assert!(text.contains("JobExecution/a") && text.contains("Change that one, or delete it"), "{text}");
     assert_eq!(deadline(&told), Some(30 * 60));
-    let first = world
-        .execution_until(&operator, "a", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
-        .await;
+    let first =
+        world.execution_until(&operator, "a", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
     assert_eq!(deadline(&first), Some(30 * 60));
     let silent = world.execution_until(&operator, "silent", |s| deadline(s) == Some(30 * 60)).await;
     assert!(!silent.conditions.iter().any(|c| c.type_ == "Accepted"), "it asks for nothing");
 
     world.delete::<JobExecution>("a").await;
-    let second = world
-        .execution_until(&operator, "b", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
-        .await;
+    let second =
+        world.execution_until(&operator, "b", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
     assert_eq!(deadline(&second), Some(12 * 60), "on top of the policy's timeout");
     world.delete::<ExecutionPolicy>("p").await;
     world.execution_until(&operator, "b", |s| deadline(s) == Some(34 * 60)).await;

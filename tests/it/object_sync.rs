@@ -400,9 +400,7 @@ async fn what_was_asked_while_the_store_observed_is_not_carried_out_later() {
     assert_eq!(world.status(1).await, "running");
 
     patch(&world, "asked", json!({"cancel": false})).await.unwrap();
-    world
-        .execution_until(&operator, "asked", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
-        .await;
+    world.execution_until(&operator, "asked", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
     patch(&world, "asked", json!({"cancel": true})).await.unwrap();
     world.execution_until(&operator, "asked", |s| is(&s.conditions, "Accepted", "True", "Cancelled")).await;
     assert_eq!(world.status(1).await, "cancelled");

@@ -26,7 +26,7 @@ async fn start(world: &World, id: i64, job: i64, kind: &str, age: &str) {
 }
 
 async fn accepted(world: &World, operator: &Operator, name: &str) {
-    world.policy_until(operator, name, |s| is(&s.conditions, "Accepted", "True", "EffectiveRules")).await;
+    world.policy_until(operator, name, |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
 }
 
 /// Each ended row, with the source of its timeout.
@@ -63,11 +63,7 @@ async fn the_most_specific_timeout_counts() {
     );
     for (name, governed) in [("job", 1), ("type", 1), ("all", 2)] {
         let status = world.policy_until(&operator, name, |s| s.governed_executions == Some(governed)).await;
-        assert!(
-            is(&status.conditions, "Accepted", "True", "EffectiveRules"),
-            "{name}: {:#?}",
-            status.conditions
-        );
+        assert!(is(&status.conditions, "Accepted", "True", "InForce"), "{name}: {:#?}", status.conditions);
         assert!(is(&status.conditions, "StoreFound", "True", "StoreFound"));
     }
 
@@ -242,7 +238,7 @@ async fn a_policy_that_is_changed_counts_at_once_and_one_may_come_before_its_sto
         .unwrap();
     let table = String::from_utf8(shown.stdout).unwrap();
     assert!(table.starts_with("NAME") && table.lines().count() == 3, "{table}");
-    for part in ["ACCEPTED", "TIMEOUT", "ON STALE", "GOVERNED", "COMPUTED", "179m", "EffectiveRules"] {
+    for part in ["ACCEPTED", "TIMEOUT", "ON STALE", "GOVERNED", "COMPUTED", "179m", "InForce"] {
         assert!(table.contains(part), "{part} not in {table}");
     }
     assert!(table.lines().all(|line| line.trim_end().len() <= 120), "{table}");

@@ -162,7 +162,7 @@ async fn operators_with_complementary_selectors_share_a_namespace_and_hand_store
             world.until_true(&format!("SELECT status = 'failed' FROM {table} WHERE id = {id}")).await;
             world
                 .policy_until(operator, &format!("of-{store}"), |s| {
-                    is(&s.conditions, "Accepted", "True", "EffectiveRules")
+                    is(&s.conditions, "Accepted", "True", "InForce")
                 })
                 .await;
         }

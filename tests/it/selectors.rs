@@ -41,9 +41,7 @@ async fn ids_and_types_of_any_form_select() {
     world.until_true("SELECT count(*) = 2 FROM job_executions WHERE status = 'failed'").await;
     assert_eq!(world.one::<String>(sources).await, "1 ExecutionPolicy/job, 2 ExecutionPolicy/type");
     for name in ["job", "type", "longest"] {
-        world
-            .policy_until(&operator, name, |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
-            .await;
+        world.policy_until(&operator, name, |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
     }
     // An id in another notation is the same id.
     world.execution("three", &id(3).to_uppercase().replace('-', ""), json!({"timeout": "1h"})).await;
@@ -123,7 +121,7 @@ async fn a_policy_that_is_made_anew_under_its_name_is_another_one() {
     // Its generation equals that of the first one.
     world.policy("p", json!({"timeout": "1h", "selector": {"jobIds": ["1"]}})).await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 1").await;
-    world.policy_until(&operator, "p", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules")).await;
+    world.policy_until(&operator, "p", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
     assert_eq!(world.status(2).await, "running");
     // A deleted store leaves the policy to the next one of its name.
     world.delete::<ExecutionStore>("jobs").await;

@@ -346,12 +346,7 @@ fn accepted(object: &JobExecution, row: &Execution) -> Option<DesiredCondition> 
 }
 
 fn effective_rules() -> DesiredCondition {
-    DesiredCondition::new(
-        ConditionType::Accepted,
-        true,
-        "EffectiveRules",
-        "what the spec asks for is in force",
-    )
+    DesiredCondition::new(ConditionType::Accepted, true, "InForce", "what the spec asks for is in force")
 }
 
 fn long_running(row: &Execution) -> DesiredCondition {

@@ -326,7 +326,7 @@ fn taken(notify: &tokio::sync::Notify) -> bool {
 
 /// The reason and the message for executions that get no object.
 fn over_budget() -> (&'static str, String) {
-    let message = "the JobExecution objects of this namespace take more of the operator's state than EXECUTION_BUDGET allows: \
+    let message = "the JobExecution objects of this namespace take more of the operator's memory than EXECUTION_BUDGET allows: \
                    none is made until there is room. Delete some, lower spec.executionObjects.limit, or raise EXECUTION_BUDGET of the operator";
     ("BudgetExceeded", message.to_owned())
 }

@@ -121,7 +121,7 @@ fn accepted(standing: &Standing) -> DesiredCondition {
             );
         }
         (None, None) => {
-            return DesiredCondition::new(TYPE, true, "EffectiveRules", "all that it says is in force");
+            return DesiredCondition::new(TYPE, true, "InForce", "all that it says is in force");
         }
     };
     DesiredCondition::new(

@@ -74,7 +74,7 @@ fn store(healthy: &str) -> StoreNow {
 
 fn policy() -> PolicyNow {
     let status = json!({"governedExecutions": 2, "conditions": [{
-        "type": "Accepted", "status": "True", "reason": "EffectiveRules", "message": "",
+        "type": "Accepted", "status": "True", "reason": "InForce", "message": "",
         "lastTransitionTime": "2025-08-08T16:21:55Z",
     }]});
     PolicyNow {

@@ -41,9 +41,7 @@ async fn governed() -> World {
         .await;
     world.execution("slow", "3", json!({"extendBy": "20h"})).await;
     world.store(json!({"mode": "Observe"})).await;
-    world
-        .execution_until(&operator, "slow", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
-        .await;
+    world.execution_until(&operator, "slow", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
     world.until_true("SELECT count(*) = 5 FROM jobexec.rules WHERE scope <> 'type'").await;
     world
 }

@@ -30,14 +30,12 @@ async fn an_extension_without_an_object_outlives_the_operators_rules() {
     let operator = world.operator();
     world.execution("own", "3", json!({"timeout": "25h"})).await;
     world.store(json!({})).await;
-    world
-        .execution_until(&operator, "own", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
-        .await;
+    world.execution_until(&operator, "own", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
     // The rules in effect are written again, with a timeout in addition to the extension, and once more without it.
     let policy = json!({"selector": {"jobIds": ["1"]}, "timeout": "20h"});
     world.policy("short", policy).await;
-    world.policy_until(&operator, "short", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules")).await;
+    world.policy_until(&operator, "short", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
     world.delete::<JobExecution>("own").await;
     world.until_true("SELECT timeout IS NULL AND extend_by = '12h' FROM jobexec.rules WHERE scope = 'execution' AND key = '3'").await;
     world.request_sweep(&operator).await;
@@ -59,9 +57,7 @@ async fn an_extension_without_an_object_outlives_the_operators_rules() {
 
     // An object with an extension takes precedence, and is not overwritten.
     world.execution("more", "1", json!({"extendBy": "15h"})).await;
-    world
-        .execution_until(&operator, "more", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
-        .await;
+    world.execution_until(&operator, "more", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
     let ran = jobexec(&world, &["extend", "1", "--by", "1h"]);
     assert!(
         ran.ended(1).is_empty() && ran.err.contains("JobExecution/more already extends execution 1"),

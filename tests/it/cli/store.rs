@@ -23,9 +23,7 @@ async fn protected(test: &str) -> World {
     let policy = json!({"selector": {"jobTypes": ["import"]}, "onStale": "AlertOnly"});
     world.policy("protected", policy).await;
     world.store(spec).await;
-    world
-        .policy_until(&operator, "protected", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
-        .await;
+    world.policy_until(&operator, "protected", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
     // Its claim stays.
     operator.kill();
     world

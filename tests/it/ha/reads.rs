@@ -67,9 +67,7 @@ async fn a_replica_answers_for_stores_of_another_one_as_that_one_does() {
     world
         .store_until(&owner.operator, |s| is(&s.conditions, "Healthy", "False", "LongRunningExecutions"))
         .await;
-    world
-        .policy_until(&owner.operator, "p", |s| is(&s.conditions, "Accepted", "True", "EffectiveRules"))
-        .await;
+    world.policy_until(&owner.operator, "p", |s| is(&s.conditions, "Accepted", "True", "InForce")).await;
 
     let token = world.token("jobexec-administrator").await;
     let owners = world.api_of(&owner.operator).await.with(&token);

@@ -22,7 +22,7 @@ fn large(length: usize, timeout: &str) -> Value {
 }
 
 fn effective_rules(status: &ExecutionPolicyStatus) -> bool {
-    is(&status.conditions, "Accepted", "True", "EffectiveRules")
+    is(&status.conditions, "Accepted", "True", "InForce")
 }
 
 fn over_budget(status: &ExecutionPolicyStatus) -> bool {

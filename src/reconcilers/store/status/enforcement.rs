@@ -33,7 +33,7 @@ pub(super) fn paused(store: &ExecutionStore, result: &Reconciled) -> DesiredCond
             TYPE,
             true,
             "CacheNotSynced",
-            "not all JobExecution and ExecutionPolicy objects have been result, whose timeouts count: see that the \
+            "not all JobExecution and ExecutionPolicy objects have been seen, whose timeouts count: see that the \
              operator's ServiceAccount may list and watch jobexecutions and executionpolicies, and that their CRDs are \
              installed. Where AuditAvailable is False, correct or delete those whose condition says that they cannot be used: \
              what they said before is recorded nowhere",

@@ -26,7 +26,7 @@ async fn governed(test: &str) -> Remote {
         .await;
     let remote = Remote::of(world, &[]).await;
     let (world, operator) = (&remote.world, &remote.operator);
-    let effective_rules = |s: &[_]| is(s, "Accepted", "True", "EffectiveRules");
+    let effective_rules = |s: &[_]| is(s, "Accepted", "True", "InForce");
     world.policy("long", json!({"selector": {"jobIds": ["2"]}, "timeout": "48h"})).await;
     let told = json!({"selector": {"jobIds": ["4"]}, "onStale": "AlertOnly"});
     world.policy("told", told).await;
