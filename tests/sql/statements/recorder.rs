@@ -15,7 +15,7 @@ pub(super) struct Recorder {
     first: HashMap<String, String>,
 }
 
-/// Statements of at least this length, in bytes, are written once for a mapping.
+/// Statements that are longer than this, in bytes as they are laid out, are written once for a mapping.
 const LONG: usize = 400;
 
 impl Recorder {
@@ -45,16 +45,17 @@ impl Recorder {
     pub(super) fn keep(&mut self, name: &str, statements: &[String]) {
         let mut text = String::new();
         for (n, sql) in statements.iter().enumerate() {
-            let told = match (sql.strip_prefix("BEGIN "), self.first.get(sql)) {
+            let sql = layout(sql);
+            let told = match (sql.strip_prefix("BEGIN "), self.first.get(&sql)) {
                 (Some(begin), _) if begin.contains("READ ONLY") => {
                     "-- a transaction that only reads".to_owned()
                 }
                 (Some(_), _) => "-- a transaction that writes".to_owned(),
                 (None, Some(first)) => format!("-- the same as {first}"),
-                (None, None) => layout(sql),
+                (None, None) => sql.clone(),
             };
             if sql.len() > LONG {
-                self.first.entry(sql.clone()).or_insert_with(|| format!("statement {} of {name}", n + 1));
+                self.first.entry(sql).or_insert_with(|| format!("statement {} of {name}", n + 1));
             }
             writeln!(text, "{told}\n").unwrap();
         }
