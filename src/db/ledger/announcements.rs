@@ -29,29 +29,16 @@ pub async fn unannounced(
     own: &[Uuid],
     sample: i64,
 ) -> Result<Vec<Unannounced>, DbError> {
+    let sql = format!(include_str!("unannounced.sql"), of_this_store = outbox::ours("sweep"));
     let mut tx = database.read().await?;
-    let rows: Vec<(Uuid, i64, bool, Vec<String>)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-        "SELECT s.sweep_id, s.failed,
-                s.sweep_id = ANY ($2) OR statement_timestamp() - interval '1 minute' > COALESCE(
-                    (SELECT e.at FROM jobexec.events AS e WHERE e.sweep_id = s.sweep_id ORDER BY e.event_id DESC LIMIT 1),
-                    s.started_at),
-                ARRAY(
-                    SELECT format('%s (job %s, #%s', e.execution_id, COALESCE(e.job_id, '?'),
-                                  COALESCE(e.execution_number::text, '?'))
-                           || COALESCE(', ' || round(EXTRACT(epoch FROM e.at - e.started_at) / 3600, 1) || ' h', '')
-                           || CASE WHEN e.reason <> 'DeadlineExceeded' THEN ', ' || e.reason ELSE '' END
-                           || CASE WHEN e.action = 'Cancelled' THEN ', cancelled)' ELSE ')' END
-                    FROM jobexec.events AS e WHERE e.sweep_id = s.sweep_id ORDER BY e.event_id LIMIT $3)
-         FROM jobexec.sweeps AS s WHERE s.store_id = $1 AND s.announced_at IS NULL AND {} ORDER BY s.started_at LIMIT $4",
-        outbox::ours("s")
-    )))
-    .bind(store_id)
-    .bind(own)
-    .bind(sample)
-    .bind(i32::try_from(AT_ONCE).unwrap_or(i32::MAX))
-    .persistent(false)
-    .fetch_all(&mut *tx)
-    .await?;
+    let rows: Vec<(Uuid, i64, bool, Vec<String>)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(store_id)
+        .bind(own)
+        .bind(sample)
+        .bind(i32::try_from(AT_ONCE).unwrap_or(i32::MAX))
+        .persistent(false)
+        .fetch_all(&mut *tx)
+        .await?;
     tx.commit().await?;
     Ok(rows
         .into_iter()

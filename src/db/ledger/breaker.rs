@@ -45,15 +45,12 @@ async fn set_paused(
     why: Option<&str>,
 ) -> Result<(), DbError> {
     let mut tx = database.write().await?;
-    sqlx::query(
-        "UPDATE jobexec.stores SET paused_at = CASE WHEN $2::text IS NULL THEN NULL ELSE statement_timestamp() END,
-                paused_why = $2 WHERE store_id = $1",
-    )
-    .bind(store_id)
-    .bind(why)
-    .persistent(false)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(include_str!("pause.sql"))
+        .bind(store_id)
+        .bind(why)
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
     if let Some(why) = why.filter(|_| outbox) {
         outbox::note(&mut tx, store_id, Topic::Breaker, why).await?;
     }

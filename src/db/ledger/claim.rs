@@ -119,25 +119,15 @@ async fn unrecorded(database: &Database, mapping: &Mapping, why: String) -> Resu
 async fn extended(database: &Database, mapping: &Mapping) -> Result<Option<bool>, DbError> {
     let (table_schema, table_name) = mapping.relation();
     let mut tx = database.read().await?;
-    let (there, readable): (bool, bool) = sqlx::query_as(
-        "SELECT count(*) = 2, COALESCE(bool_and(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')), false)
-         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-         WHERE n.nspname = 'jobexec' AND c.relname IN ('stores', 'rules') AND c.relkind = 'r'",
-    )
-    .persistent(false)
-    .fetch_one(&mut *tx)
-    .await?;
+    let (there, readable): (bool, bool) =
+        sqlx::query_as(include_str!("readable.sql")).persistent(false).fetch_one(&mut *tx).await?;
     if !there {
         return Ok(Some(false));
     }
     if !readable {
         return Ok(None);
     }
-    let sql = format!(
-        "SELECT EXISTS (SELECT FROM jobexec.rules WHERE extend_source LIKE $3
-                        AND store_id IN (SELECT store_id FROM jobexec.stores
-                                         WHERE {ITS_ROW} OR table_schema = $1 AND table_name = $2))"
-    );
+    let sql = format!(include_str!("extended.sql"), of_the_table = ITS_ROW);
     let found = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
         .bind(table_schema)
         .bind(table_name)
@@ -159,13 +149,11 @@ async fn confirm(
 ) -> Result<(DateTime<Utc>, DateTime<Utc>), sqlx::Error> {
     let (table_schema, table_name) = mapping.relation();
     let sql = format!(
-        "UPDATE jobexec.stores SET uid = $4, namespace = $5, name = $6, seen_at = statement_timestamp(),
-                table_schema = $1, table_name = $2, table_owner = {OWNER},
-                watched_since = CASE WHEN $7 OR NOT {seen} THEN statement_timestamp()
-                                     ELSE COALESCE({WATCHED_SINCE}, statement_timestamp()) END
-         WHERE store_id = $3 RETURNING {watched}, seen_at",
-        seen = seen_within("$8"),
-        watched = wire("watched_since"),
+        include_str!("claim.sql"),
+        table_owner = OWNER,
+        confirmed = seen_within("$8"),
+        watched_since = WATCHED_SINCE,
+        watched_since_read = wire("watched_since"),
     );
     sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(table_schema)
@@ -190,16 +178,13 @@ pub async fn release(
     confirmed: DateTime<Utc>,
 ) -> Result<(), DbError> {
     let mut tx = database.write().await?;
-    sqlx::query(
-        "UPDATE jobexec.stores SET uid = NULL, namespace = NULL, name = NULL, seen_at = NULL
-         WHERE uid = $1 AND seen_at <= $2 AND store_id = $3",
-    )
-    .bind(uid)
-    .bind(confirmed)
-    .bind(store_id)
-    .persistent(false)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(include_str!("release.sql"))
+        .bind(uid)
+        .bind(confirmed)
+        .bind(store_id)
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await?;
     Ok(())
 }

@@ -95,11 +95,10 @@ pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Found, Db
         return Ok(Found::Nothing);
     }
     let sql = format!(
-        "SELECT store_id, uid, namespace, name, CASE WHEN {seen} THEN {watched} END AS watched_since,
-                CASE WHEN (table_schema, table_name) <> ($1, $2) THEN format('%I.%I', table_schema, table_name) END AS was
-         FROM jobexec.stores WHERE {ITS_ROW}",
-        seen = seen_within("$3"),
-        watched = wire(&format!("({WATCHED_SINCE})")),
+        include_str!("look_up.sql"),
+        confirmed = seen_within("$3"),
+        watched_since = wire(&format!("({WATCHED_SINCE})")),
+        of_the_table = ITS_ROW,
     );
     let known: Option<Known> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(table_schema)

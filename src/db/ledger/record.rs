@@ -14,14 +14,15 @@ const CLAIM_EXPIRY_SECONDS: f64 = 600.0;
 pub(super) const GAP_SECONDS: f64 = 150.0;
 
 /// SQL for the oid of the table whose schema is `$1` and whose name is `$2`.
-pub(super) const TABLE: &str =
-    "(SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-                      WHERE n.nspname = $1 AND c.relname = $2)";
+pub(super) const TABLE: &str = "(SELECT class.oid FROM pg_catalog.pg_class AS class
+      JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = class.relnamespace
+      WHERE namespace.nspname = $1 AND class.relname = $2)";
 
 /// The condition for the row of that table in `jobexec.stores`.
-pub(super) const ITS_ROW: &str = "registry = 'jobexec.stores'::regclass AND table_oid = \
-    (SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
-     WHERE n.nspname = $1 AND c.relname = $2)";
+pub(super) const ITS_ROW: &str = "registry = 'jobexec.stores'::regclass AND table_oid =
+     (SELECT class.oid FROM pg_catalog.pg_class AS class
+      JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = class.relnamespace
+      WHERE namespace.nspname = $1 AND class.relname = $2)";
 
 /// Returns the records of other tables that were last known by the name of this one.
 pub(in crate::db) async fn left_behind(
@@ -54,12 +55,10 @@ pub(in crate::db) async fn registered(
 ) -> Result<Option<Registered>, sqlx::Error> {
     let (table_schema, table_name) = mapping.relation();
     let sql = format!(
-        "SELECT store_id, uid, namespace, name, {}, NOT {},
-                CASE WHEN (table_schema, table_name) <> ($1, $2) THEN format('%I.%I', table_schema, table_name) END,
-                watched_since IS NOT NULL
-         FROM jobexec.stores WHERE {ITS_ROW} FOR NO KEY UPDATE",
-        seen_within("$3"),
-        seen_within("$4"),
+        include_str!("registered.sql"),
+        counts = seen_within("$3"),
+        confirmed = seen_within("$4"),
+        of_the_table = ITS_ROW,
     );
     let row: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(table_schema)
@@ -120,10 +119,10 @@ pub(in crate::db) async fn enter(
         return Ok(Entered::Hidden);
     }
     let sql = format!(
-        "INSERT INTO jobexec.stores (registry, table_oid, table_schema, table_name, table_owner)
-         SELECT 'jobexec.stores'::regclass, {TABLE}, $1, $2, {OWNER} FROM generate_series(1, $3)
-         WHERE NOT EXISTS (SELECT FROM jobexec.stores WHERE {ITS_ROW})
-         ON CONFLICT DO NOTHING"
+        include_str!("register.sql"),
+        table_oid = TABLE,
+        table_owner = OWNER,
+        of_the_table = ITS_ROW,
     );
     // If the number is already taken, for example because the sequence was not restored, a later one is free.
     for numbers in [1, NUMBERS] {
