@@ -78,52 +78,30 @@ pub(super) async fn write(
         let bodies: Vec<serde_json::Value> =
             // They contain only texts, numbers and times, which JSON can always represent.
             all().map(|letter| serde_json::to_value(&letter.message).unwrap_or_default()).collect();
-        sqlx::query(
-            "INSERT INTO jobexec.messages (message_id, store_id, channel, recipient, message, created_at, attempts,
-                                           next_attempt_at, uid)
-             SELECT id, $1, channel, recipient, message, statement_timestamp(), 0, statement_timestamp(),
-                    (SELECT uid FROM jobexec.stores WHERE store_id = $1)
-             FROM unnest($2::uuid[], $3::text[], $4::text[], $5::jsonb[]) AS l (id, channel, recipient, message)",
-        )
-        .bind(store_id)
-        .bind(all().map(|letter| letter.message.id).collect::<Vec<_>>())
-        .bind(all().map(|letter| letter.message.channel.as_str()).collect::<Vec<_>>())
-        .bind(all().map(|letter| letter.recipient.as_str()).collect::<Vec<_>>())
-        .bind(bodies)
-        .persistent(false)
-        .execute(&mut *tx)
-        .await?;
+        sqlx::query(include_str!("messages/write.sql"))
+            .bind(store_id)
+            .bind(all().map(|letter| letter.message.id).collect::<Vec<_>>())
+            .bind(all().map(|letter| letter.message.channel.as_str()).collect::<Vec<_>>())
+            .bind(all().map(|letter| letter.recipient.as_str()).collect::<Vec<_>>())
+            .bind(bodies)
+            .persistent(false)
+            .execute(&mut *tx)
+            .await?;
     }
     Ok(())
 }
 
 /// Returns the pending work, without messages of the channels in `held`.
 pub async fn pending(database: &Database, store_id: i64, held: &[String]) -> Result<Pending, DbError> {
+    let sql = format!(
+        include_str!("messages/pending.sql"),
+        post_of_this_store = ours("outbox"),
+        message_of_this_store = ours("messages"),
+        recently = format!("statement_timestamp() - make_interval(secs => {LONGEST_SECONDS})"),
+    );
     let mut tx = database.read().await?;
-    let row = sqlx::query(AssertSqlSafe(format!(
-        "SELECT statement_timestamp() AS now,
-                (SELECT CASE WHEN min(at) IS NOT NULL THEN LEAST(GREATEST(min(at), '0001-01-01Z'), statement_timestamp()) END
-                 FROM jobexec.outbox AS o WHERE store_id = $1 AND {of_outbox}) AS posted,
-                (SELECT count(*) FROM jobexec.outbox AS o WHERE store_id = $1 AND NOT {of_outbox} AND at > {recent})
-                + (SELECT count(*) FROM jobexec.messages AS m WHERE store_id = $1 AND ended_at IS NULL AND NOT {of_messages}
-                   AND created_at > {recent}) AS foreign_count,
-                (SELECT CASE WHEN isfinite(told_at) AND told_at BETWEEN '0001-01-01Z' AND statement_timestamp() THEN told_at END
-                 FROM jobexec.stores WHERE store_id = $1) AS told,
-                CASE WHEN next IS NOT NULL THEN LEAST(GREATEST(next, '0001-01-01Z'), '9999-12-31Z') END AS next, waiting, channels
-         FROM (SELECT min(next) FILTER (WHERE channel <> ALL ($2)) AS next, COALESCE(sum(waiting), 0)::bigint AS waiting,
-                      COALESCE(array_agg(channel), '{{}}') AS channels
-               FROM (SELECT channel, min(next_attempt_at) AS next, count(*) AS waiting
-                     FROM jobexec.messages AS n WHERE store_id = $1 AND ended_at IS NULL AND {of_next} GROUP BY channel) AS c) AS m",
-        recent = format!("statement_timestamp() - make_interval(secs => {LONGEST_SECONDS})"),
-        of_outbox = ours("o"),
-        of_messages = ours("m"),
-        of_next = ours("n"),
-    )))
-    .bind(store_id)
-    .bind(held)
-    .persistent(false)
-    .fetch_one(&mut *tx)
-    .await?;
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(store_id).bind(held).persistent(false);
+    let row = query.fetch_one(&mut *tx).await?;
     tx.commit().await?;
     Ok(Pending {
         now: decode::at(&row, "now")?,
@@ -139,38 +117,17 @@ pub async fn pending(database: &Database, store_id: i64, held: &[String]) -> Res
 /// Takes some due messages of channels that are not in `held`, in the order in which to deliver them: from each channel in turn,
 /// and first those that were never tried, so that they do not wait behind messages that are rejected again and again.
 pub async fn take(database: &Database, store_id: i64, held: &[String]) -> Result<Vec<Taken>, DbError> {
+    let sql = format!(include_str!("messages/take.sql"), of_this_store = ours("messages"));
     let mut tx = database.write().await?;
-    let rows = sqlx::query(AssertSqlSafe(format!(
-        // `FOR UPDATE` is not allowed with a window function, and another operator may have taken a row in the meantime.
-        "WITH due AS (
-             SELECT array_agg(message_id ORDER BY turn, tried, next_attempt_at) AS ids FROM (
-                 SELECT message_id, next_attempt_at, attempts > 0 AS tried,
-                        row_number() OVER (PARTITION BY channel ORDER BY attempts > 0, next_attempt_at) AS turn
-                 FROM jobexec.messages AS m
-                 WHERE store_id = $1 AND ended_at IS NULL AND next_attempt_at <= statement_timestamp()
-                   AND channel <> ALL ($2) AND {}) AS d
-             WHERE turn <= $3),
-         chosen AS (
-             SELECT message_id, array_position((SELECT ids FROM due), message_id) AS place FROM jobexec.messages
-             WHERE message_id = ANY ((SELECT ids FROM due)::uuid[])
-               AND ended_at IS NULL AND next_attempt_at <= statement_timestamp()
-             ORDER BY place LIMIT $4 FOR UPDATE SKIP LOCKED),
-         taken AS (
-             UPDATE jobexec.messages AS m SET attempts = LEAST(attempts, 1000000) + 1,
-                    next_attempt_at = statement_timestamp() + make_interval(secs => $5)
-             FROM chosen WHERE m.message_id = chosen.message_id
-             RETURNING m.message_id, channel, recipient, message, attempts, place)
-         SELECT message_id, channel, recipient, message, attempts FROM taken ORDER BY place",
-        ours("m")
-    )))
-    .bind(store_id)
-    .bind(held)
-    .bind(OF_CHANNEL)
-    .bind(AT_ONCE)
-    .bind(HOLD_SECONDS)
-    .persistent(false)
-    .fetch_all(&mut *tx)
-    .await?;
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(store_id)
+        .bind(held)
+        .bind(OF_CHANNEL)
+        .bind(AT_ONCE)
+        .bind(HOLD_SECONDS)
+        .persistent(false)
+        .fetch_all(&mut *tx)
+        .await?;
     tx.commit().await?;
     rows.into_iter()
         .map(|row| {
@@ -194,11 +151,10 @@ pub async fn is_owner(
     address: &str,
 ) -> Result<bool, DbError> {
     let sql = format!(
-        "SELECT EXISTS (SELECT FROM {table} AS t JOIN unnest($1::text[]) AS i (key) ON {id} = {key}
-                        WHERE btrim({owner}) = $2)",
+        include_str!("messages/is_owner.sql"),
         table = m.table(),
         id = m.id(),
-        key = id_of("i.key", m.id_type()),
+        given_id = id_of("given.id", m.id_type()),
         owner = m.owner(),
     );
     let mut tx = database.read().await?;
@@ -224,16 +180,13 @@ pub async fn give_up(database: &Database, id: Uuid, error: &str) -> Result<(), D
 
 async fn end(database: &Database, id: Uuid, outcome: &str, error: Option<&str>) -> Result<(), DbError> {
     let mut tx = database.write().await?;
-    sqlx::query(
-        "UPDATE jobexec.messages SET ended_at = statement_timestamp(), outcome = $2, error = COALESCE($3, error)
-         WHERE message_id = $1",
-    )
-    .bind(id)
-    .bind(outcome)
-    .bind(error)
-    .persistent(false)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(include_str!("messages/end.sql"))
+        .bind(id)
+        .bind(outcome)
+        .bind(error)
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await?;
     Ok(())
 }
@@ -246,16 +199,13 @@ pub async fn failed(
     again_in: std::time::Duration,
 ) -> Result<(), DbError> {
     let mut tx = database.write().await?;
-    sqlx::query(
-        "UPDATE jobexec.messages SET error = $2, next_attempt_at = statement_timestamp() + make_interval(secs => $3)
-         WHERE message_id = $1 AND ended_at IS NULL",
-    )
-    .bind(id)
-    .bind(error)
-    .bind(again_in.as_secs_f64())
-    .persistent(false)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(include_str!("messages/failed.sql"))
+        .bind(id)
+        .bind(error)
+        .bind(again_in.as_secs_f64())
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await?;
     Ok(())
 }
@@ -270,32 +220,24 @@ pub async fn refused(
     pause: impl Fn(i32) -> std::time::Duration + Send,
 ) -> Result<(), DbError> {
     let mut tx = database.write().await?;
-    // Locked in one order, so that concurrent transactions wait for each other.
-    let attempts: Vec<i32> = sqlx::query_scalar(
-        "SELECT attempts FROM jobexec.messages
-         WHERE store_id = $1 AND channel = $2 AND recipient = $3 AND ended_at IS NULL ORDER BY message_id FOR UPDATE",
-    )
-    .bind(store_id)
-    .bind(&taken.channel)
-    .bind(&taken.recipient)
-    .persistent(false)
-    .fetch_all(&mut *tx)
-    .await?;
+    let attempts: Vec<i32> = sqlx::query_scalar(include_str!("messages/lock_recipient.sql"))
+        .bind(store_id)
+        .bind(&taken.channel)
+        .bind(&taken.recipient)
+        .persistent(false)
+        .fetch_all(&mut *tx)
+        .await?;
     let again_in = pause(attempts.into_iter().max().unwrap_or(taken.attempts));
-    sqlx::query(
-        "UPDATE jobexec.messages SET error = CASE message_id WHEN $4 THEN $5 ELSE error END,
-                next_attempt_at = GREATEST(next_attempt_at, statement_timestamp() + make_interval(secs => $6))
-         WHERE store_id = $1 AND channel = $2 AND recipient = $3 AND ended_at IS NULL",
-    )
-    .bind(store_id)
-    .bind(&taken.channel)
-    .bind(&taken.recipient)
-    .bind(taken.id)
-    .bind(error)
-    .bind(again_in.as_secs_f64())
-    .persistent(false)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(include_str!("messages/refused.sql"))
+        .bind(store_id)
+        .bind(&taken.channel)
+        .bind(&taken.recipient)
+        .bind(taken.id)
+        .bind(error)
+        .bind(again_in.as_secs_f64())
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await?;
     Ok(())
 }
@@ -303,19 +245,13 @@ pub async fn refused(
 /// Makes postponed messages of these channels due at once. Messages that an operator may have taken become due by themselves.
 pub async fn hasten(database: &Database, store_id: i64, channels: &[String]) -> Result<(), DbError> {
     let mut tx = database.write().await?;
-    sqlx::query(
-        "UPDATE jobexec.messages SET next_attempt_at = statement_timestamp()
-         WHERE message_id = ANY (ARRAY (
-             SELECT message_id FROM jobexec.messages
-             WHERE store_id = $1 AND ended_at IS NULL AND channel = ANY ($2)
-               AND next_attempt_at > statement_timestamp() + make_interval(secs => $3) FOR UPDATE SKIP LOCKED))",
-    )
-    .bind(store_id)
-    .bind(channels)
-    .bind(HOLD_SECONDS)
-    .persistent(false)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(include_str!("messages/hasten.sql"))
+        .bind(store_id)
+        .bind(channels)
+        .bind(HOLD_SECONDS)
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await?;
     Ok(())
 }
@@ -328,23 +264,16 @@ pub async fn give_up_old(
     after: TimeDelta,
     failing: &[String],
 ) -> Result<Vec<GivenUp>, DbError> {
+    let sql = format!(include_str!("messages/give_up_old.sql"), of_this_store = ours("messages"));
     let mut tx = database.write().await?;
-    let rows: Vec<(Uuid, String, Option<String>)> = sqlx::query_as(AssertSqlSafe(format!(
-        "UPDATE jobexec.messages SET ended_at = statement_timestamp(), outcome = 'GivenUp'
-         WHERE message_id = ANY (ARRAY (
-             SELECT message_id FROM jobexec.messages AS m
-             WHERE {} AND store_id = $1 AND ended_at IS NULL AND created_at < statement_timestamp() - $2
-               AND (attempts > 0 OR channel = ANY ($3)) LIMIT $4 FOR UPDATE SKIP LOCKED))
-         RETURNING message_id, channel, error",
-        ours("m")
-    )))
-    .bind(store_id)
-    .bind(after)
-    .bind(failing)
-    .bind(BATCH)
-    .persistent(false)
-    .fetch_all(&mut *tx)
-    .await?;
+    let rows: Vec<(Uuid, String, Option<String>)> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(store_id)
+        .bind(after)
+        .bind(failing)
+        .bind(BATCH)
+        .persistent(false)
+        .fetch_all(&mut *tx)
+        .await?;
     tx.commit().await?;
     Ok(rows.into_iter().map(|(id, channel, error)| GivenUp { id, channel, error }).collect())
 }
@@ -356,15 +285,13 @@ const LONGEST_SECONDS: f64 = 168.0 * 3_600.0;
 /// more.
 pub async fn expire(database: &Database, store_id: i64) -> Result<(), DbError> {
     let mut tx = database.write().await?;
+    // What another store wrote belongs to that store.
     for sql in [
-        "UPDATE jobexec.messages AS m SET ended_at = statement_timestamp(), outcome = 'GivenUp'
-         WHERE store_id = $1 AND ended_at IS NULL AND created_at < statement_timestamp() - make_interval(secs => $2)",
-        "DELETE FROM jobexec.outbox AS m
-         WHERE store_id = $1 AND at < statement_timestamp() - make_interval(secs => $2)",
+        format!(include_str!("messages/expire.sql"), of_this_store = ours("messages")),
+        format!(include_str!("messages/expire_outbox.sql"), of_this_store = ours("outbox")),
     ] {
-        // What another store wrote belongs to that store.
-        let sql = AssertSqlSafe(format!("{sql} AND {}", ours("m")));
-        sqlx::query(sql).bind(store_id).bind(LONGEST_SECONDS).persistent(false).execute(&mut *tx).await?;
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(store_id).bind(LONGEST_SECONDS).persistent(false);
+        query.execute(&mut *tx).await?;
     }
     tx.commit().await?;
     Ok(())
@@ -373,17 +300,13 @@ pub async fn expire(database: &Database, store_id: i64) -> Result<(), DbError> {
 /// Deletes some messages that were delivered or given up longer than `retention` ago. Returns whether there may be more.
 pub async fn forget(database: &Database, store_id: i64, retention: TimeDelta) -> Result<bool, DbError> {
     let mut tx = database.write().await?;
-    let gone = sqlx::query(
-        "DELETE FROM jobexec.messages WHERE message_id = ANY (ARRAY (
-             SELECT message_id FROM jobexec.messages
-             WHERE store_id = $1 AND ended_at < statement_timestamp() - $2 LIMIT $3))",
-    )
-    .bind(store_id)
-    .bind(retention)
-    .bind(BATCH)
-    .persistent(false)
-    .execute(&mut *tx)
-    .await?;
+    let gone = sqlx::query(include_str!("messages/forget.sql"))
+        .bind(store_id)
+        .bind(retention)
+        .bind(BATCH)
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await?;
     Ok(gone.rows_affected() >= BATCH.unsigned_abs())
 }

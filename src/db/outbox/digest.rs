@@ -33,22 +33,9 @@ pub async fn digest(
 ) -> Result<usize, DbError> {
     let mut tx = database.write().await?;
     // A concurrent transaction that does the same waits here, and then finds none of these rows.
-    let mut rows = sqlx::query(AssertSqlSafe(format!(
-        "DELETE FROM jobexec.outbox WHERE store_id = $1 AND outbox_id = ANY (ARRAY (
-             SELECT outbox_id FROM (
-                 SELECT outbox_id, sum(COALESCE(cardinality(event_ids), 0)) OVER (ORDER BY outbox_id)
-                        - COALESCE(cardinality(event_ids), 0) AS before
-                 FROM jobexec.outbox AS p WHERE store_id = $1 AND {ours}) AS o
-             WHERE before < $2))
-         RETURNING outbox_id, LEAST(at, statement_timestamp()) AS at, topic, note, event_ids, statement_timestamp() AS now,
-                   (SELECT count(*) FROM jobexec.outbox AS p WHERE store_id = $1 AND {ours}) AS posted",
-        ours = ours("p"),
-    )))
-    .bind(store_id)
-    .bind(AT_ONCE)
-    .persistent(false)
-    .fetch_all(&mut *tx)
-    .await?;
+    let sql = format!(include_str!("take.sql"), of_this_store = ours("post"));
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(store_id).bind(AT_ONCE).persistent(false);
+    let mut rows = query.fetch_all(&mut *tx).await?;
     let Some(first) = rows.first() else { return Ok(0) };
     let now = decode::at(first, "now")?;
     let all = first.try_get::<i64, _>("posted")? <= i64::try_from(rows.len()).unwrap_or(i64::MAX);
@@ -65,17 +52,14 @@ pub async fn digest(
     let letters = write(&posted, now);
     messages::write(&mut tx, store_id, &letters).await?;
     let unwell = letters.iter().any(tells_of_trouble);
-    sqlx::query(
-        "UPDATE jobexec.stores SET told_at = CASE WHEN $3 THEN statement_timestamp() ELSE told_at END,
-                unwell_since = CASE WHEN $2 THEN statement_timestamp() ELSE unwell_since END WHERE store_id = $1",
-    )
-    .bind(store_id)
-    .bind(unwell)
-    // The rest of a large sweep follows at once.
-    .bind(all && !letters.is_empty())
-    .persistent(false)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(include_str!("written.sql"))
+        .bind(store_id)
+        .bind(unwell)
+        // The rest of a large sweep follows at once.
+        .bind(all && !letters.is_empty())
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await?;
     Ok(letters.len())
 }
@@ -103,20 +87,18 @@ async fn executions(
         return Ok(Vec::new());
     }
     let sql = format!(
-        "SELECT e.action, left(e.execution_id, {ID_BYTES}) AS execution_id, left(e.job_id, {TEXT_CHARS}) AS job_id,
-                {type_} AS job_type, e.execution_number, {started} AS started_at, {deadline} AS deadline, {at} AS at,
-                left(e.reason, {RECORD_CHARS}) AS reason, left(e.source, {RECORD_CHARS}) AS source,
-                left(e.actor, {RECORD_CHARS}) AS actor, left(e.note, {RECORD_CHARS}) AS note, {owner} AS owner
-         FROM jobexec.events AS e LEFT JOIN {table} AS t ON {id} = {key}
-         WHERE e.store_id = $2 AND e.event_id = ANY ($1) ORDER BY e.event_id",
-        at = wire("e.at"),
-        type_ = m.type_shown(),
-        started = wire("e.started_at"),
-        deadline = wire("e.deadline"),
+        include_str!("executions.sql"),
+        id_bytes = ID_BYTES,
+        text_chars = TEXT_CHARS,
+        record_chars = RECORD_CHARS,
+        job_type = m.type_shown(),
+        started_at = wire("event.started_at"),
+        deadline = wire("event.deadline"),
+        at = wire("event.at"),
         owner = m.owner(),
         table = m.table(),
         id = m.id(),
-        key = id_of("e.execution_id", m.id_type()),
+        recorded_id = id_of("event.execution_id", m.id_type()),
     );
     let rows =
         sqlx::query(AssertSqlSafe(sql)).bind(events).bind(store_id).persistent(false).fetch_all(tx).await?;

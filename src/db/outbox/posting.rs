@@ -10,32 +10,21 @@ use crate::db::{Database, DbError, Ledger};
 /// notified; `store` is the parameter with the store's id. Empty if there is no outbox.
 pub(in crate::db) fn posting(ledger: &Ledger, store: &str) -> String {
     let Ledger::Tables { outbox: true, .. } = ledger else { return String::new() };
-    format!(
-        ", posted AS (
-             INSERT INTO jobexec.outbox (store_id, at, event_ids, uid)
-             SELECT {store}, statement_timestamp(), array_agg(event_id), (SELECT uid FROM jobexec.stores WHERE store_id = {store})
-             FROM recorded
-             WHERE EXISTS (SELECT FROM jobexec.stores WHERE store_id = {store} AND notifies) HAVING count(*) > 0)"
-    )
+    format!(include_str!("posting.sql"), store_id = store)
 }
 
 /// Returns the condition that a row with the alias `of`, in the outbox or the messages, was written for the store that claims the
 /// table `$1` now, or for no store. Rows of another store are not delivered: a copy of its database is no reason to notify its
 /// people.
 pub(in crate::db) fn ours(of: &str) -> String {
-    format!("({of}.uid IS NULL OR {of}.uid = (SELECT s.uid FROM jobexec.stores AS s WHERE s.store_id = $1))")
+    format!(
+        "({of}.uid IS NULL OR {of}.uid = (SELECT store.uid FROM jobexec.stores AS store WHERE store.store_id = $1))"
+    )
 }
 
 /// Reports whether the tables exist and this login may use them. Recording works without them.
 pub(in crate::db) async fn usable(tx: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "SELECT count(*) = 2 FROM (VALUES ('outbox', 'SELECT, INSERT, DELETE'), ('messages', 'SELECT, INSERT, UPDATE, DELETE'))
-                AS t (name, rights) JOIN pg_class AS c ON c.relnamespace = 'jobexec'::regnamespace AND c.relname = t.name
-         WHERE (SELECT bool_and(has_table_privilege(c.oid, p)) FROM unnest(string_to_array(t.rights, ', ')) AS p)",
-    )
-    .persistent(false)
-    .fetch_one(tx)
-    .await
+    sqlx::query_scalar(include_str!("usable.sql")).persistent(false).fetch_one(tx).await
 }
 
 /// Records whether anybody is to be notified. Earlier posts stay for a while: a policy may be back in a moment.
@@ -60,16 +49,13 @@ pub(in crate::db) async fn note(
     topic: Topic,
     text: &str,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO jobexec.outbox (store_id, at, event_ids, topic, note, uid)
-         SELECT store_id, statement_timestamp(), '{}', $2, $3, uid FROM jobexec.stores WHERE store_id = $1 AND notifies",
-    )
-    .bind(store_id)
-    .bind(topic.as_str())
-    .bind(text)
-    .persistent(false)
-    .execute(tx)
-    .await?;
+    sqlx::query(include_str!("note.sql"))
+        .bind(store_id)
+        .bind(topic.as_str())
+        .bind(text)
+        .persistent(false)
+        .execute(tx)
+        .await?;
     Ok(())
 }
 
@@ -77,16 +63,9 @@ pub(in crate::db) async fn note(
 /// Returns true if no notified problem is left.
 pub async fn recover(database: &Database, store_id: i64, seen: DateTime<Utc>) -> Result<bool, DbError> {
     let mut tx = database.write().await?;
-    let over = sqlx::query(AssertSqlSafe(format!(
-        "UPDATE jobexec.stores SET unwell_since = NULL WHERE store_id = $1 AND unwell_since < $2
-           AND paused_at IS NULL AND NOT EXISTS (SELECT FROM jobexec.outbox AS o WHERE o.store_id = $1 AND {})",
-        ours("o")
-    )))
-    .bind(store_id)
-    .bind(seen)
-    .persistent(false)
-    .execute(&mut *tx)
-    .await?;
+    let sql = format!(include_str!("recover.sql"), of_this_store = ours("outbox"));
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(store_id).bind(seen).persistent(false);
+    let over = query.execute(&mut *tx).await?;
     if over.rows_affected() > 0 {
         let text = "no execution is long-running or stale any more, and the breaker is closed";
         note(&mut tx, store_id, Topic::Recovered, text).await?;
