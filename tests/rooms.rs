@@ -1,11 +1,11 @@
 //! Holds the structure of `src/`: its files use each other without a circle, and its rooms, which are the folders, in one direction.
-//! Reads the `use` lines and the paths in the code; unit tests are left out.
+//! Reads the `use` lines and the paths in the code; unit tests are left out. Every file with SQL belongs to the code that runs it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use syn::visit::{self, Visit};
 use syn::{Attribute, File, Item, ItemMod, ItemUse, UseTree, Visibility};
@@ -247,4 +247,42 @@ fn rooms_use_those_below_them_only() {
         }
     }
     assert!(up.is_empty(), "arrows that run up:\n{}", up.join("\n"));
+}
+
+/// All files below `folder` with one of the extensions.
+fn files(folder: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, extensions, found);
+        } else if path.extension().is_some_and(|own| extensions.iter().any(|one| own == *one)) {
+            found.push(path);
+        }
+    }
+}
+
+/// The files that the code includes.
+fn included(source: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string(source).unwrap();
+    let calls = text.split("include_str!(").skip(1);
+    let names = calls.filter_map(|call| call.trim_start().strip_prefix('"')?.split('"').next());
+    names.map(|name| source.with_file_name(name)).collect()
+}
+
+#[test]
+fn every_sql_file_is_run_and_says_first_what_it_does() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut statements, mut sources) = (Vec::new(), Vec::new());
+    files(&root, &["sql"], &mut statements);
+    files(&root, &["rs"], &mut sources);
+    assert!(!statements.is_empty(), "no file was found");
+    let used: BTreeSet<PathBuf> = sources.iter().flat_map(|source| included(source)).collect();
+    let unused: Vec<&PathBuf> = statements.iter().filter(|file| !used.contains(*file)).collect();
+    assert!(unused.is_empty(), "no code includes these: {unused:#?}");
+    let silent: Vec<&PathBuf> =
+        statements.iter().filter(|file| !fs::read_to_string(file).unwrap().starts_with("-- ")).collect();
+    assert!(
+        silent.is_empty(),
+        "the first line of these is not a comment that says what they do: {silent:#?}"
+    );
 }

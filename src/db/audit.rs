@@ -60,27 +60,18 @@ pub async fn history(
     limit: u32,
 ) -> Result<Vec<Entry>, DbError> {
     let mut tx = database.read().await?;
-    let entries = sqlx::query_as(
-        "SELECT event_id, at, left(execution_id, $8) AS execution_id, left(job_id, $7) AS job_id, execution_number,
-                left(action, $8) AS action, left(reason, $8) AS reason, left(source, $8) AS source,
-                left(actor, $8) AS actor, left(note, $8) AS note, started_at, deadline
-         FROM jobexec.events
-         WHERE store_id = $1 AND ($2::text IS NULL OR execution_id = $2) AND ($3::text IS NULL OR left(job_id, $7) = left($3, $7))
-           AND ($4::interval IS NULL OR at >= statement_timestamp() - $4)
-           AND ($5::bigint IS NULL OR event_id < $5)
-         ORDER BY event_id DESC LIMIT $6",
-    )
-    .bind(store_id)
-    .bind(filter.execution_id.as_deref())
-    .bind(filter.job_id.as_deref())
-    .bind(filter.since)
-    .bind(filter.before)
-    .bind(i64::from(limit))
-    .bind(i32::from(TEXT_CHARS))
-    .bind(RECORD_CHARS)
-    .persistent(false)
-    .fetch_all(&mut *tx)
-    .await?;
+    let entries = sqlx::query_as(include_str!("audit/history.sql"))
+        .bind(store_id)
+        .bind(filter.execution_id.as_deref())
+        .bind(filter.job_id.as_deref())
+        .bind(filter.since)
+        .bind(filter.before)
+        .bind(i64::from(limit))
+        .bind(i32::from(TEXT_CHARS))
+        .bind(RECORD_CHARS)
+        .persistent(false)
+        .fetch_all(&mut *tx)
+        .await?;
     tx.commit().await?;
     Ok(entries)
 }

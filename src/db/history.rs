@@ -138,29 +138,26 @@ fn statement(m: &Mapping, question: &Question) -> String {
     }
     let named = if named.is_empty() { "true".to_owned() } else { named.join(" OR ") };
     format!(
-        "SELECT job_id, job_type, samples, quantile,
-                GREATEST({floor}, LEAST({ceiling}, quantile * {multiplier})) AS timeout,
-                statement_timestamp() AS computed_at
-         FROM (SELECT {job} AS job_id, {type_} AS job_type, count(*) AS samples,
-                      percentile_disc({quantile}) WITHIN GROUP (ORDER BY {duration}) AS quantile
-               FROM {table} AS t
-               WHERE {completed} AND {start} IS NOT NULL AND {end} >= {start} AND isfinite({start}) AND isfinite({end})
-                 AND NOT ({before}) AND ({named}) AND $1::text[] IS NOT NULL AND $2::text[] IS NOT NULL
-               GROUP BY 1, 2 HAVING count(*) >= {least}) AS history
-         -- They become keys of rules, whole or not at all.
-         WHERE COALESCE(job_id, job_type) IS NOT NULL AND COALESCE(octet_length(job_id) <= {ID_BYTES}, true)
-           AND COALESCE(octet_length(job_type) <= {ID_BYTES}, true) ORDER BY samples DESC LIMIT {LIMIT}",
+        include_str!("history/ask.sql"),
         floor = spec.floor.get().as_secs_f64(),
         ceiling = spec.ceiling.as_ref().map_or(LONGEST_SECONDS, |c| c.get().as_secs_f64()),
         multiplier = spec.multiplier,
+        job = job,
+        job_type = type_,
         quantile = spec.quantile,
+        duration = duration,
         table = m.table(),
         completed = m.completed(),
-        before = m.completed_by(&format!(
+        start = start,
+        end = end,
+        before_window = m.completed_by(&format!(
             "statement_timestamp() - interval {}",
             literal(&interval(spec.window.to_chrono()))
         )),
-        least = spec.min_samples,
+        named = named,
+        min_samples = spec.min_samples,
+        id_bytes = ID_BYTES,
+        limit = LIMIT,
     )
 }
 
@@ -197,21 +194,16 @@ pub async fn keep(
 ) -> Result<(), DbError> {
     let Ledger::Tables { store_id, .. } = ledger else { return Ok(()) };
     let mut tx = database.write().await?;
-    sqlx::query(
-        "INSERT INTO jobexec.figures (store_id, policy_uid, policy, generation, computed_at, figures)
-         VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (store_id, policy_uid) DO UPDATE SET policy = excluded.policy, generation = excluded.generation,
-             computed_at = excluded.computed_at, figures = excluded.figures",
-    )
-    .bind(store_id)
-    .bind(&question.uid)
-    .bind(&question.name)
-    .bind(figures.generation)
-    .bind(figures.computed_at)
-    .bind(Json(&figures.computed))
-    .persistent(false)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(include_str!("history/keep.sql"))
+        .bind(store_id)
+        .bind(&question.uid)
+        .bind(&question.name)
+        .bind(figures.generation)
+        .bind(figures.computed_at)
+        .bind(Json(&figures.computed))
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await?;
     Ok(())
 }

@@ -46,21 +46,11 @@ pub async fn prune(
     // The order of the records is almost the order of their times, so no index on the time is needed, which each sweep would have
     // to maintain. One young record among old ones is not the end: a clock may have been wrong.
     let sql = format!(
-        "WITH batch AS MATERIALIZED (
-             SELECT event_id, at, execution_id FROM jobexec.events
-             WHERE store_id = $3 AND event_id > $1 ORDER BY event_id LIMIT $2),
-         old AS MATERIALIZED (
-             SELECT b.event_id FROM batch AS b
-             WHERE b.at < statement_timestamp() - $4
-               AND NOT EXISTS (SELECT FROM {table} AS t WHERE {id} = {key} AND {running})),
-         gone AS (DELETE FROM jobexec.events
-                  WHERE store_id = $3 AND event_id = ANY (ARRAY (SELECT event_id FROM old)))
-         SELECT max(event_id) FROM batch
-         HAVING count(*) = $2 AND NOT bool_and(at >= statement_timestamp() - $4)",
+        include_str!("retention/prune.sql"),
         table = m.table(),
         id = m.id(),
-        key = id_of("b.execution_id", m.id_type()),
-        running = m.begun(),
+        recorded_id = id_of("batch.execution_id", m.id_type()),
+        begun = m.begun(),
     );
     let last: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(after)
@@ -89,17 +79,13 @@ async fn forget_sweeps(
         .fetch_one(&mut *tx)
         .await?;
     if may {
-        sqlx::query(
-            "DELETE FROM jobexec.sweeps WHERE sweep_id = ANY (ARRAY (
-                 SELECT sweep_id FROM jobexec.sweeps WHERE store_id = $1 AND started_at < statement_timestamp() - $2
-                 ORDER BY started_at LIMIT $3))",
-        )
-        .bind(store_id)
-        .bind(retention)
-        .bind(BATCH)
-        .persistent(false)
-        .execute(tx)
-        .await?;
+        sqlx::query(include_str!("retention/forget_sweeps.sql"))
+            .bind(store_id)
+            .bind(retention)
+            .bind(BATCH)
+            .persistent(false)
+            .execute(tx)
+            .await?;
     }
     Ok(())
 }

@@ -83,38 +83,17 @@ pub async fn keep(
     census: Option<Census>,
 ) -> Result<(), DbError> {
     let mut tx = database.write().await?;
-    sqlx::query(
-        "INSERT INTO jobexec.samples (store_id, at, running, scheduled, long_running, stale, failed)
-         SELECT $1, this.minute, $2, $3, $4, $5,
-                (SELECT count(*) FROM jobexec.events AS e
-                 WHERE e.store_id = $1 AND e.action IN ('Failed', 'Cancelled') AND e.at < this.minute
-                   AND e.at >= GREATEST(last.minute, this.minute - interval '1 hour'))
-         FROM (SELECT date_trunc('minute', statement_timestamp()) AS minute) AS this,
-              LATERAL (SELECT COALESCE(max(at), this.minute - interval '1 minute') AS minute
-                       FROM jobexec.samples WHERE store_id = $1 AND at < this.minute) AS last
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(store_id)
-    .bind(live.running)
-    .bind(census.map(|census| census.scheduled))
-    .bind(live.long_running)
-    .bind(live.stale)
-    .persistent(false)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(include_str!("samples/keep.sql"))
+        .bind(store_id)
+        .bind(live.running)
+        .bind(census.map(|census| census.scheduled))
+        .bind(live.long_running)
+        .bind(live.stale)
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
     // For all stores: nobody else deletes the samples of a store that is gone.
-    sqlx::query(
-        "DELETE FROM jobexec.samples WHERE ctid = ANY (ARRAY(
-             SELECT old.ctid FROM jobexec.stores AS s, LATERAL (
-                 SELECT ctid FROM jobexec.samples
-                 WHERE store_id = s.store_id AND at < statement_timestamp() - interval '30 days'
-                 ORDER BY at LIMIT $1) AS old
-             LIMIT $1))",
-    )
-    .bind(BATCH)
-    .persistent(false)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(include_str!("samples/prune.sql")).bind(BATCH).persistent(false).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -128,18 +107,13 @@ pub async fn since(
     step: TimeDelta,
 ) -> Result<Vec<Point>, DbError> {
     let mut tx = database.read().await?;
-    let points = sqlx::query_as(
-        "SELECT to_timestamp(floor(EXTRACT(epoch FROM at) / $3) * $3) AS at, max(running) AS running, max(scheduled) AS scheduled,
-                max(long_running) AS long_running, max(stale) AS stale, sum(failed)::bigint AS failed
-         FROM jobexec.samples WHERE store_id = $1 AND at BETWEEN statement_timestamp() - $2 AND statement_timestamp()
-         GROUP BY 1 ORDER BY 1",
-    )
-    .bind(store_id)
-    .bind(period)
-    .bind(step.as_seconds_f64())
-    .persistent(false)
-    .fetch_all(&mut *tx)
-    .await?;
+    let points = sqlx::query_as(include_str!("samples/since.sql"))
+        .bind(store_id)
+        .bind(period)
+        .bind(step.as_seconds_f64())
+        .persistent(false)
+        .fetch_all(&mut *tx)
+        .await?;
     tx.commit().await?;
     Ok(points)
 }

@@ -76,27 +76,21 @@ pub async fn ask(
 ) -> Result<Vec<JobStats>, DbError> {
     let by_type = m.knows_types();
     let (start, end) = (m.started_at(), m.completed_at());
-    // The duration of an execution that did not complete says nothing about how long the work takes, and infinite times cannot be
-    // subtracted.
     let sql = format!(
-        "SELECT left(key, {TEXT_CHARS}), count(*), count(*) FILTER (WHERE completed), count(*) FILTER (WHERE failed),
-                count(*) FILTER (WHERE cancelled), count(*) FILTER (WHERE late), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY seconds)
-         FROM (SELECT {key} AS key, {completed} AS completed, {failed} AS failed, {cancelled} AS cancelled, {late} AS late,
-                      CASE WHEN {completed} AND isfinite({start}) AND isfinite({end}) AND {end} >= {start}
-                           THEN EXTRACT(epoch FROM {until} - {since})::float8 END AS seconds
-               FROM {table} AS t WHERE {finished} AND {ended}) AS ended
-         WHERE $1::text[] = '{{}}' OR key = ANY ($1)
-         GROUP BY key ORDER BY count(*) DESC, key LIMIT $2",
+        include_str!("stats/ask.sql"),
+        text_chars = TEXT_CHARS,
         key = if by_type { m.job_type() } else { format!("{}::text", m.job_id()) },
-        until = wire(&end),
-        since = wire(&start),
         completed = m.completed(),
         failed = m.failed(),
         cancelled = m.cancelled(),
         late = finished_late(m, ledger, question.since),
+        start = start,
+        end = end,
+        started_at = wire(&start),
+        ended_at = wire(&end),
         table = m.table(),
         finished = m.finished(),
-        ended = m.completed_after(&format!(
+        ended_recently = m.completed_after(&format!(
             "statement_timestamp() - interval {}",
             literal(&interval(question.since))
         )),

@@ -185,15 +185,7 @@ pub async fn all(database: &Database) -> Result<Vec<Stored>, DbError> {
 type Row = (i64, String, String, Option<String>, bool, Option<String>);
 
 async fn read_all(database: &Database) -> Result<Vec<Stored>, DbError> {
-    // The schema of an older operator does not have this column.
-    let sql = "SELECT s.store_id, n.nspname::text, c.relname::text,
-                      CASE WHEN s.uid IS NOT NULL THEN s.namespace || '/' || s.name END,
-                      s.mapping IS NOT NULL, CASE WHEN octet_length(s.mapping) <= $2 THEN s.mapping END
-               FROM (SELECT s.store_id, s.table_oid, s.uid, s.namespace, s.name, to_jsonb(s) ->> 'mapping' AS mapping
-                     FROM jobexec.stores AS s WHERE s.registry = 'jobexec.stores'::regclass) AS s
-               JOIN pg_catalog.pg_class AS c ON c.oid = s.table_oid AND c.relkind IN ('r', 'p')
-               JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-               WHERE s.uid IS NOT NULL OR s.mapping IS NOT NULL ORDER BY 2, 3 LIMIT $1";
+    let sql = include_str!("stores/all.sql");
     let mut tx = database.read().await?;
     let there = "SELECT to_regclass('jobexec.stores') IS NOT NULL";
     let rows: Vec<Row> = match sqlx::query_scalar(there).persistent(false).fetch_one(&mut *tx).await {

@@ -61,7 +61,7 @@ fn plain(sql: &str) -> String {
                 apart = true;
                 continue;
             }
-            if apart && !out.is_empty() && !out.ends_with('(') && c != ')' {
+            if apart && !out.is_empty() && !out.ends_with('(') && ![')', ','].contains(&c) {
                 out.push(' ');
             }
             apart = false;
@@ -119,9 +119,8 @@ fn a_statement_is_broken_at_its_clauses_and_never_in_quotes() {
 
 #[test]
 fn comments_and_white_space_do_not_matter() {
-    let one = "SELECT count(*) FROM a WHERE b IN (SELECT c FROM d)";
-    let other =
-        "-- It's a count.\nSELECT count( * )\nFROM a -- why\nWHERE b IN (\n    SELECT c\n    FROM d\n)\n";
+    let one = "SELECT count(*) FROM a WHERE (b, 1) IN (SELECT c FROM d)";
+    let other = "-- It's a count.\nSELECT count( * )\nFROM a -- why\nWHERE (b\n, 1) IN (\n    SELECT c\n    FROM d\n)\n";
     assert_eq!(layout(one), layout(other));
     assert_ne!(layout("SELECT ' (a'"), layout("SELECT '(a'"));
 }
