@@ -31,7 +31,7 @@ with_tools = tools=$$(tests/tools) || true; export PATH="$$PATH:$$tools"
 
 # Which tests of tests/it need no server, and which need Postgres alone, as filters of `cargo test`. All others need a cluster.
 unit_tests := alerting::dashboard alerting::exposition alerting::rules alerting::state_metrics cli::input::completions \
-	docs::every_ hostile::canary notify::email notify::template notify::webhook notify::the_examples
+	docs::every_ docs::manifests::every_ hostile::canary notify::email notify::template notify::webhook notify::the_examples
 sql_tests := cli::case cli::listing cli::terminal property::
 
 .DEFAULT_GOAL := help

@@ -1,5 +1,7 @@
 //! The examples in docs/policies.md, each in a world of its own.
 
+mod manifests;
+
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, ResourceExt as _};

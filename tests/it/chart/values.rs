@@ -1,13 +1,10 @@
 //! A dozen sets of values, each rendered and applied to a real API server as a dry run.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Patch, PatchParams};
-use kube::runtime::wait::{await_condition, conditions};
-use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::support::helm::{Helm, objects, one};
-use crate::support::{PATIENCE, World};
+use crate::support::kubectl::Kubectl;
+use crate::support::{World, foreign};
 
 /// The values of each installation, and the kinds that it has in addition to the common ones.
 const SETS: &[(&[&str], &[&str])] = &[
@@ -111,58 +108,22 @@ const SETS: &[(&[&str], &[&str])] = &[
     ),
 ];
 
-/// Foreign kinds that the chart creates. Their definitions are not available here: an API server that knows the names
-/// checks that the objects are of these kinds, but not their content.
-const OTHERS: [(&str, &str, &str, &str); 4] = [
-    ("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
-    ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
-    ("cert-manager.io", "v1", "Certificate", "certificates"),
-    ("cert-manager.io", "v1", "Issuer", "issuers"),
-];
-
-async fn define_others(client: &Client) {
-    for (group, version, kind, plural) in OTHERS {
-        let definition = json!({
-            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": {"name": format!("{plural}.{group}"), "annotations": {
-                "api-approved.kubernetes.io": "unapproved, a stand-in for tests",
-            }},
-            "spec": {
-                "group": group, "scope": "Namespaced",
-                "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
-                "versions": [{
-                    "name": version, "served": true, "storage": true,
-                    "schema": {"openAPIV3Schema": {
-                        "type": "object", "required": ["spec"], "properties": {
-                            "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-                        },
-                    }},
-                }],
-            },
-        });
-        let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-        let name = format!("{plural}.{group}");
-        api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(definition)).await.unwrap();
-        let established = await_condition(api, &name, conditions::is_crd_established());
-        tokio::time::timeout(PATIENCE, established).await.unwrap().unwrap();
-    }
-}
-
 #[tokio::test]
 async fn everything_that_is_rendered_is_accepted() {
     let world = World::bare("chartvalues").await;
-    define_others(&world.client).await;
+    foreign::define(&world.client).await;
     let namespace = &world.namespace;
     // Violations of the restricted profile are reported as warnings.
     world.label_namespace(json!({"pod-security.kubernetes.io/warn": "restricted"})).await;
     let helm = Helm::new(&world.admin_kubeconfig()).await;
+    let kubectl = Kubectl::new(&world.admin_kubeconfig());
     for &(sets, kinds) in SETS {
         let rendered = helm.template("release", namespace, sets).done();
         let found = objects(&rendered);
         for kind in [&["Deployment"], kinds].concat() {
             assert!(found.iter().any(|object| object["kind"] == kind), "{sets:?}: no {kind}");
         }
-        let accepted = helm.dry_run(&rendered);
+        let accepted = kubectl.dry_run(None, &rendered);
         assert!(accepted.well, "{sets:?}: {}", accepted.err);
         assert_eq!(accepted.err, "", "{sets:?}");
     }

@@ -27,7 +27,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    fn of(command: &mut Command, input: &str) -> Self {
+    pub(super) fn of(command: &mut Command, input: &str) -> Self {
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
@@ -84,18 +84,6 @@ impl Helm {
         let mut args = vec!["template", release, CHART, "--namespace", namespace];
         args.extend(sets.iter().flat_map(|set| ["--set", *set]));
         self.run(&args)
-    }
-
-    /// Applies a manifest with a dry run on the API server.
-    pub(crate) fn dry_run(&self, manifest: &str) -> Ran {
-        let mut command = Command::new("kubectl");
-        command
-            .args(["apply", "--server-side", "--dry-run=server", "--force-conflicts", "--field-manager=helm"])
-            .args(["--filename", "-"])
-            .env("KUBECONFIG", &self.kubeconfig)
-            // Concurrent tests would otherwise write the same files.
-            .env("KUBECACHEDIR", self.home.path());
-        Ran::of(&mut command, manifest)
     }
 }
 

@@ -1,10 +1,12 @@
 //! A namespace, a database and a role for each test, and the tools to use them.
 
 pub(crate) mod browser;
+pub(crate) mod foreign;
 pub(crate) mod helm;
 pub(crate) mod hook;
 pub(crate) mod hostile;
 pub(crate) mod https;
+pub(crate) mod kubectl;
 pub(crate) mod kubelet;
 pub(crate) mod machine;
 pub(crate) mod many;
