@@ -52,6 +52,7 @@ mod property;
 mod race;
 mod retention;
 mod samples;
+mod scenario;
 mod schema;
 mod scope;
 mod selectors;
