@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Duration;
 use super::conditions::{ConditionType, find};
+use super::duration::cel;
 use super::names::SUBDOMAIN;
 
 /// `JobExecution` represents one execution of a job: one row of an `ExecutionStore`. Deleting the object does not
@@ -48,7 +49,7 @@ pub struct JobExecutionSpec {
     /// The maximum time this execution can run. Overrides the timeouts of policies and of the store. Must be more than
     /// 0.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
+    #[x_kube(validation = cel::positive())]
     pub timeout: Option<Duration>,
     /// The total time to add to the timeout, whichever object sets the timeout. Applying the same value again adds
     /// nothing. The extension lasts as long as the execution runs. Shortening a timeout later does not move the

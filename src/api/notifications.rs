@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Duration;
+use super::duration::cel;
 use super::names::{SECRET_KEY, SUBDOMAIN};
 
 /// Settings for notifications by e-mail and webhook.
@@ -24,15 +25,15 @@ pub struct Notifications {
     pub smtp: Option<Smtp>,
     /// The time to wait before the first message, so that one message covers a whole sweep: at most 1h.
     #[serde(default = "defaults::group_wait")]
-    #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("must be at most 1h"))]
+    #[x_kube(validation = cel::at_most("1h"))]
     pub group_wait: Duration,
     /// The minimum time between two messages to a channel: at most 24h.
     #[serde(default = "defaults::group_interval")]
-    #[x_kube(validation = Rule::new("duration(self) <= duration('24h')").message("must be at most 24h"))]
+    #[x_kube(validation = cel::at_most("24h"))]
     pub group_interval: Duration,
-    /// The age at which the operator stops retrying and drops a message that it cannot deliver: from 1m to 168h.
+    /// The age at which the operator stops retrying and drops a message that it cannot deliver: from 1m to 7d (168h).
     #[serde(default = "defaults::give_up_after")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('168h')").message("must be at least 1m and at most 168h"))]
+    #[x_kube(validation = cel::at_least("1m"), validation = cel::at_most("168h"))]
     pub give_up_after: Duration,
     /// The templates of e-mails and of the text of Slack messages. The operator uses its default for each template that
     /// is unset or has an error.

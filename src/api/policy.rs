@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Duration;
+use super::duration::cel;
 use super::execution::StoreRef;
 use super::notifications::PolicyNotifications;
 
@@ -68,7 +69,7 @@ pub struct ExecutionPolicySpec {
     /// The maximum time an execution can run: more than 0. With `dynamicTimeout`, this timeout applies while there are
     /// fewer than `dynamicTimeout.minSamples` completed executions.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
+    #[x_kube(validation = cel::positive())]
     pub timeout: Option<Duration>,
     /// The time to add to the timeout, so that a commit in progress can complete.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,7 +78,7 @@ pub struct ExecutionPolicySpec {
     /// that is later: at least 1s. Requires `table.columns.heartbeatAt` of the store. For an execution without any
     /// heartbeat, only the deadline applies.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("must be at least 1s"))]
+    #[x_kube(validation = cel::at_least("1s"))]
     pub heartbeat_timeout: Option<Duration>,
     /// The action on a stale execution: `Fail`, `Cancel`, or `AlertOnly`, which does not change the row.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,7 +143,7 @@ impl OnStale {
 pub struct WarnAfter {
     /// The run time: more than 0.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
+    #[x_kube(validation = cel::positive())]
     pub duration: Option<Duration>,
     /// The run time as a percentage of the execution's timeout: 1 to 99.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,7 +155,7 @@ pub struct WarnAfter {
 /// floor and a ceiling.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.ceiling) || duration(self.floor) <= duration(self.ceiling)").message("floor must not be longer than ceiling"))]
+#[x_kube(validation = cel::ordered("floor", "ceiling"))]
 pub struct DynamicTimeout {
     /// Whether to compute a timeout per job or per job type.
     #[serde(default)]
@@ -171,7 +172,7 @@ pub struct DynamicTimeout {
     pub multiplier: f64,
     /// The period before now in which an execution must have ended to be included: at least 1m.
     #[serde(default = "defaults::window")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1m')").message("must be at least 1m"))]
+    #[x_kube(validation = cel::at_least("1m"))]
     pub window: Duration,
     /// The minimum number of completed executions: 1 to 100000. With fewer, the `timeout` of the policy applies.
     #[serde(default = "defaults::min_samples")]
@@ -179,14 +180,14 @@ pub struct DynamicTimeout {
     pub min_samples: i32,
     /// The minimum of the computed timeout: more than 0.
     #[serde(default = "defaults::floor")]
-    #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
+    #[x_kube(validation = cel::positive())]
     pub floor: Duration,
     /// The maximum of the computed timeout. Must not be shorter than `floor`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<Duration>,
     /// The time between two computations: at least 1m.
     #[serde(default = "defaults::refresh_interval")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1m')").message("must be at least 1m"))]
+    #[x_kube(validation = cel::at_least("1m"))]
     pub refresh_interval: Duration,
 }
 

@@ -7,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::duration::cel;
 use super::names::{SECRET_KEY, SUBDOMAIN};
 use super::notifications::Notifications;
 use super::table::{Jobs, SingleActiveExecution, Workloads};
@@ -49,7 +50,7 @@ pub struct ExecutionStoreSpec {
     /// The maximum time an execution can run before the operator fails it, unless an `ExecutionPolicy` or its
     /// `JobExecution` sets a timeout: more than 0.
     #[serde(default = "defaults::timeout")]
-    #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
+    #[x_kube(validation = cel::positive())]
     pub default_timeout: Duration,
     /// The time to add to a timeout before the operator fails an execution, so that a commit in progress can complete.
     /// A policy can override it.
@@ -57,18 +58,18 @@ pub struct ExecutionStoreSpec {
     pub grace_period: Duration,
     /// The maximum time between two sweeps, even if no deadline has passed: at least 10s.
     #[serde(default = "defaults::sweep_interval")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('10s')").message("must be at least 10s"))]
+    #[x_kube(validation = cel::at_least("10s"))]
     pub sweep_interval: Duration,
     /// The time between two reconciliations, which check the health of the table and find new and finished executions:
     /// at least 1s.
     #[serde(default = "defaults::poll_interval")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("must be at least 1s"))]
+    #[x_kube(validation = cel::at_least("1s"))]
     pub poll_interval: Duration,
     /// The maximum time without a heartbeat, counted from the last heartbeat, or from the start of the execution if
     /// that is later: at least 1s. Requires `table.columns.heartbeatAt`. A policy can override it. If it is unset, and
     /// for an execution without any heartbeat, only the deadline applies.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("must be at least 1s"))]
+    #[x_kube(validation = cel::at_least("1s"))]
     pub heartbeat_timeout: Option<Duration>,
     /// The table of jobs. An execution is stale (`JobFinished`) if it is still running after the operator observed its
     /// job finish during the run. If the job was already finished when the operator first observed the execution, the
@@ -188,7 +189,7 @@ pub struct Connection {
     pub pool_size: i32,
     /// The time after which Postgres cancels a statement of the operator: from 100ms to 10m.
     #[serde(default = "defaults::statement_timeout")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('100ms') && duration(self) <= duration('10m')").message("must be at least 100ms and at most 10m"))]
+    #[x_kube(validation = cel::at_least("100ms"), validation = cel::at_most("10m"))]
     pub statement_timeout: Duration,
     /// The role that owns the schema `jobexec` in the database. Required unless the owner is a superuser, the
     /// database's owner, or a role that the login in the connection URL is a member of. Every user who can act as this
@@ -217,7 +218,7 @@ pub struct SecretKeyRef {
 pub struct LongRunning {
     /// The run time after which an execution is long-running: more than 0.
     #[serde(default = "defaults::long_running_after")]
-    #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("must be longer than 0"))]
+    #[x_kube(validation = cel::positive())]
     pub after: Duration,
     /// The maximum number of long-running executions with which the condition `Healthy` stays True: at least 0.
     #[serde(default = "defaults::threshold")]
@@ -268,7 +269,7 @@ pub struct History {
     /// The time to keep a record of an action in `jobexec.events`: at least 24h. The operator keeps all records of an
     /// execution that is still running.
     #[serde(default = "defaults::retention")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('24h')").message("must be at least 24h"))]
+    #[x_kube(validation = cel::at_least("24h"))]
     pub retention: Duration,
 }
 

@@ -35,7 +35,7 @@ pub(super) struct Args {
     /// Executions that have run for this many hours or longer, for example 1 or 0.5.
     #[arg(long, value_name = "N", value_parser = max_hours, allow_negative_numbers = true)]
     max_hours: Option<f64>,
-    /// The same as a duration, for example 1h30m.
+    /// The same as a duration, for example 1h30m or 2d.
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, conflicts_with = "max_hours")]
     older_than: Option<Duration>,
     /// This execution; repeat it for more. With a threshold, only those of them that are older.

@@ -20,7 +20,7 @@ pub(super) struct Args {
     /// Only actions on this execution.
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// Only actions within this duration, for example 24h.
+    /// Only actions within this duration, for example 24h or 7d.
     #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
     since: Option<Duration>,
     /// Print at most this many.

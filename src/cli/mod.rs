@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::api::Duration;
+use crate::api::{Duration, InvalidDuration, duration};
 use crate::boundary::{self, Panicked, Place};
 use crate::db::stats::LONGEST;
 pub use remote::RemoteError;
@@ -255,8 +255,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, Cli
 
 /// Parses a duration longer than 0.
 fn positive_duration(text: &str) -> Result<Duration, String> {
-    let age: Duration =
-        text.parse().map_err(|error: crate::api::duration::InvalidDuration| error.to_string())?;
+    let age: Duration = text.parse().map_err(|error: InvalidDuration| error.to_string())?;
     if age.get().is_zero() { Err("must be longer than 0".to_owned()) } else { Ok(age) }
 }
 
@@ -264,7 +263,7 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
 fn retained_duration(text: &str) -> Result<Duration, String> {
     let period = positive_duration(text)?;
     if period.to_chrono() > LONGEST {
-        return Err(format!("must be at most {}h", LONGEST.num_hours()));
+        return Err(format!("must be at most {}", duration::format(LONGEST)));
     }
     Ok(period)
 }

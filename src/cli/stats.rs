@@ -15,11 +15,11 @@ ended: their timeout is too short.
 
 Examples:
   jobexec stats                      executions that ended in the last day, the most frequent first
-  jobexec stats --since 168h -o wide
+  jobexec stats --since 7d -o wide
   jobexec stats -f store.yaml --type import --type export"
 )]
 pub(super) struct Args {
-    /// Only executions that ended within this duration: at most 720h.
+    /// Only executions that ended within this duration: at most 30d.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = retained_duration)]
     since: Duration,
     /// Only this job type; repeat it for more.

@@ -23,10 +23,10 @@ operator ran, or it could not count. JSON and YAML omit such lines.
 Examples:
   jobexec trends                       the last day, half an hour per line, oldest first
   jobexec trends --since 2h --step 1m
-  jobexec trends --since 168h -o json"
+  jobexec trends --since 7d -o json"
 )]
 pub(super) struct Args {
-    /// How far to look back: at most 720h.
+    /// How far to look back: at most 30d.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = retained_duration)]
     since: Duration,
     /// The interval of a line: at least 1m, and long enough for at most 1500 lines. By default whole minutes, for at most 48

@@ -13,13 +13,16 @@ use super::decode::{self, At};
 use super::intervals::interval;
 use super::mapping::{ID_BYTES, IdType, literal, wire};
 use super::{Database, DbError, Ledger, Mapping};
+use crate::api::duration;
 use crate::api::policy::{DynamicTimeout, Per};
 
 /// The maximum number of timeouts of a policy. If there are more, those with the most samples are kept.
 pub const LIMIT: usize = 10_000;
 
-/// The longest computed timeout, in seconds: the longest that a spec can contain.
-const LONGEST_SECONDS: f64 = 399_996.0 * 3_600.0;
+/// Returns the longest computed timeout, in seconds: the longest that a spec can contain.
+fn longest_seconds() -> f64 {
+    duration::LONGEST.as_seconds_f64()
+}
 
 /// A timeout computed from history, with the values that it comes from. Times are in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, sqlx::FromRow)]
@@ -50,10 +53,10 @@ impl Computed {
 
 #[allow(
     clippy::cast_possible_truncation,
-    reason = "at most LONGEST_SECONDS, as milliseconds well within 64 bits"
+    reason = "at most longest_seconds, as milliseconds well within 64 bits"
 )]
 fn seconds(seconds: f64) -> TimeDelta {
-    TimeDelta::milliseconds((seconds.clamp(0.0, LONGEST_SECONDS) * 1e3).ceil() as i64)
+    TimeDelta::milliseconds((seconds.clamp(0.0, longest_seconds()) * 1e3).ceil() as i64)
 }
 
 /// The computed timeouts of one policy.
@@ -140,7 +143,7 @@ fn statement(m: &Mapping, question: &Question) -> String {
     format!(
         include_str!("history/ask.sql"),
         floor = spec.floor.get().as_secs_f64(),
-        ceiling = spec.ceiling.as_ref().map_or(LONGEST_SECONDS, |c| c.get().as_secs_f64()),
+        ceiling = spec.ceiling.as_ref().map_or_else(longest_seconds, |c| c.get().as_secs_f64()),
         multiplier = spec.multiplier,
         job = job,
         job_type = type_,

@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::app::App;
 use super::auth::Caller;
+use super::duration_schema::DurationSchema;
 use super::extract::Query;
 use super::openapi::Problems;
 use super::pagination::{self, List, Rows};
@@ -79,7 +80,7 @@ pub(super) struct Params {
     #[param(example = "39")]
     id: Option<String>,
     /// Only actions within this time, for example `24h`.
-    #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "24h")]
+    #[param(value_type = Option<DurationSchema>, inline)]
     since: Option<Duration>,
     /// The maximum number of actions.
     #[param(minimum = 1, maximum = 500, default = 100)]

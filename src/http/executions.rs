@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::app::App;
 use super::auth::Caller;
+use super::duration_schema::DurationSchema;
 use super::extract::Query;
 use super::openapi::Problems;
 use super::pagination::{self, List, Rows};
@@ -115,7 +116,7 @@ pub(super) struct Params {
     #[param(example = "21")]
     pub(super) job: Option<String>,
     /// Only executions that started at least this long ago, for example `1h30m`.
-    #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "1h")]
+    #[param(value_type = Option<DurationSchema>, inline)]
     pub(super) older_than: Option<Duration>,
     /// The executions to list, by default the running ones. `all` reads the whole table if its start column has no
     /// index.

@@ -22,6 +22,7 @@ pub mod auth;
 mod cleanup;
 mod cleanup_service;
 mod connection;
+mod duration_schema;
 mod eviction;
 mod executions;
 mod explain;

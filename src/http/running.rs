@@ -9,6 +9,7 @@ use utoipa::IntoParams;
 
 use super::app::App;
 use super::auth::Caller;
+use super::duration_schema::DurationSchema;
 use super::executions::{self, Filter, Page};
 use super::extract::Query;
 use super::openapi::Problems;
@@ -28,7 +29,7 @@ pub(super) struct Params {
     #[param(example = "21")]
     job: Option<String>,
     /// Only executions that started at least this long ago, for example `1h30m`.
-    #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "1h")]
+    #[param(value_type = Option<DurationSchema>, inline)]
     older_than: Option<Duration>,
     /// Only stale executions.
     stale: Option<bool>,

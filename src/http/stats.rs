@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::app::App;
 use super::auth::Caller;
+use super::duration_schema::DurationSchema;
 use super::extract::Query;
 use super::openapi::Problems;
 use super::problem::Problem;
@@ -67,8 +68,8 @@ pub(super) struct Params {
     /// Only this store: `namespace/name`.
     #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "default/jobs")]
     store: Option<StoreName>,
-    /// Only executions that ended within this time: at most 720h, by default 24h.
-    #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "24h")]
+    /// Only executions that ended within this time: at most 30d, by default 24h.
+    #[param(value_type = Option<DurationSchema>, inline)]
     since: Option<Duration>,
     /// Only this job type. A store that maps no types has no executions of any type.
     #[serde(rename = "type")]

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 
 use super::problem::Problem;
-use crate::api::Duration;
+use crate::api::{Duration, duration};
 
 /// The default, and the maximum: samples are kept for that long.
 const DEFAULT_RANGE: TimeDelta = TimeDelta::hours(24);
@@ -18,7 +18,7 @@ pub(super) fn parse_since(since: Option<&Duration>) -> Result<TimeDelta, Problem
         return Ok(length);
     }
     Err(Problem::InvalidParameter(format!(
-        "since must be longer than 0 and at most {}h, for example 24h",
-        MAX_RANGE.num_hours()
+        "since must be longer than 0 and at most {}, for example 24h",
+        duration::format(MAX_RANGE)
     )))
 }

@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::app::App;
 use super::auth::Caller;
+use super::duration_schema::DurationSchema;
 use super::extract::Query;
 use super::openapi::Problems;
 use super::problem::Problem;
@@ -62,12 +63,12 @@ pub(super) struct Params {
     /// Only this store: `namespace/name`.
     #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example = "default/jobs")]
     store: Option<StoreName>,
-    /// The length of the period: at most 720h, by default 24h.
-    #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "24h")]
+    /// The length of the period: at most 30d, by default 24h.
+    #[param(value_type = Option<DurationSchema>, inline)]
     since: Option<Duration>,
     /// The length of a step: at least 1m, and long enough for at most 1500 points. By default, whole minutes for at
     /// most 288 points.
-    #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "5m")]
+    #[param(value_type = Option<DurationSchema>, inline)]
     step: Option<Duration>,
 }
 

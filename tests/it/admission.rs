@@ -16,26 +16,55 @@ fn notify(channel: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_store_that_makes_no_sense_is_refused() {
-    let world = World::bare("admission").await;
+async fn a_store_with_a_wrong_duration_is_refused() {
+    let world = World::bare("wrongtimes").await;
     for (spec, part) in [
         (json!({"defaultTimeout": "0s"}), "must be longer than 0"),
         (json!({"defaultTimeout": "0h0m"}), "must be longer than 0"),
         (json!({"defaultTimeout": "-5m"}), "spec.defaultTimeout"),
         (json!({"defaultTimeout": "1h-5m"}), "spec.defaultTimeout"),
         (json!({"defaultTimeout": ""}), "spec.defaultTimeout"),
-        (json!({"defaultTimeout": "1d"}), "spec.defaultTimeout"),
+        (json!({"defaultTimeout": "0d"}), "must be longer than 0"),
+        (json!({"defaultTimeout": "0d0h"}), "must be longer than 0"),
+        (json!({"defaultTimeout": "d"}), "spec.defaultTimeout"),
+        (json!({"defaultTimeout": "4h3d"}), "spec.defaultTimeout"),
+        (json!({"defaultTimeout": "1d2d"}), "spec.defaultTimeout"),
+        (json!({"defaultTimeout": "1d1h1h"}), "spec.defaultTimeout"),
+        (json!({"defaultTimeout": "10000d"}), "spec.defaultTimeout"),
+        (json!({"defaultTimeout": "1.5d"}), "spec.defaultTimeout"),
         (json!({"defaultTimeout": "1.5h"}), "spec.defaultTimeout"),
         (json!({"defaultTimeout": 24}), "spec.defaultTimeout"),
         (json!({"gracePeriod": "-1s"}), "spec.gracePeriod"),
         (json!({"sweepInterval": "9s"}), "at least 10s"),
+        (json!({"sweepInterval": "0d9s999ms"}), "at least 10s"),
+        (json!({"history": {"retention": "23h59m"}}), "at least 24h"),
+        (
+            json!({"history": {"retention": "0d24h"}, "connection": {"statementTimeout": "0d10m1ms"}}),
+            "at most 10m",
+        ),
+        (json!({"connection": {"statementTimeout": "1d"}}), "at most 10m"),
         (json!({"pollInterval": "999ms"}), "at least 1s"),
         (json!({"longRunning": {"after": "0s"}}), "longer than 0"),
+        (json!({"connection": {"statementTimeout": "99ms"}}), "at least 100ms"),
+        (json!({"notifications": {"channels": [], "giveUpAfter": "30s"}}), "at least 1m"),
+        (json!({"notifications": {"channels": [], "groupWait": "2h"}}), "at most 1h"),
+        (json!({"notifications": {"channels": [], "groupWait": "1d"}}), "at most 1h"),
+        (json!({"notifications": {"channels": [], "groupInterval": "1d1ms"}}), "at most 24h"),
+        (json!({"notifications": {"channels": [], "giveUpAfter": "7d1s"}}), "at most 168h"),
+    ] {
+        let error = refused_store(&world, spec.clone()).await;
+        assert!(error.contains(part), "{spec}: {part} not in {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_makes_no_sense_is_refused() {
+    let world = World::bare("admission").await;
+    for (spec, part) in [
         (json!({"longRunning": {"threshold": -1}}), "threshold"),
         (json!({"mode": "Off"}), "spec.mode"),
         (json!({"connection": {"poolSize": 0}}), "poolSize"),
         (json!({"connection": {"poolSize": 4_294_967_296_i64}}), "poolSize"),
-        (json!({"connection": {"statementTimeout": "99ms"}}), "at least 100ms"),
         (json!({"connection": {"secretRef": {"name": ""}}}), "secretRef.name"),
         (json!({"connection": {"secretRef": {"name": "job-database?x=1"}}}), "secretRef.name"),
         (json!({"connection": {"secretRef": {"name": "../../team-b/secrets/target"}}}), "secretRef.name"),
@@ -83,8 +112,6 @@ async fn a_store_that_makes_no_sense_is_refused() {
                 {"name": "a", "webhook": {"url": "https://x.org"}}, {"name": "a", "webhook": {"url": "https://y.org"}}]}}),
             "two channels have the same name",
         ),
-        (json!({"notifications": {"channels": [], "giveUpAfter": "30s"}}), "at least 1m"),
-        (json!({"notifications": {"channels": [], "groupWait": "2h"}}), "at most 1h"),
         (json!({"table": {"statuses": {"running": []}}}), "statuses.running"),
         (json!({"table": {"statuses": {"running": ["failed"]}}}), "only once, in one list"),
         (json!({"table": {"statuses": {"running": ["a", "a"]}}}), "only once, in one list"),
@@ -106,6 +133,31 @@ async fn a_store_that_makes_no_sense_is_refused() {
 }
 
 #[tokio::test]
+async fn durations_can_have_days() {
+    let world = World::bare("days").await;
+    let longest = "9999d99999h99999m99999s99999ms";
+    for timeout in ["3d4h", "2d", "1d1ms", "0d1s", longest, "99999h99999h99999h99999h"] {
+        let written = world.store(json!({"defaultTimeout": timeout, "gracePeriod": timeout})).await;
+        assert_eq!(written.spec.default_timeout.to_string(), timeout);
+        let written = world.execution("e", "39", json!({"timeout": timeout, "extendBy": timeout})).await;
+        assert_eq!(written.spec.extend_by.unwrap().to_string(), timeout);
+        let dynamic = json!({"floor": timeout, "ceiling": timeout, "window": "30d", "refreshInterval": "1d"});
+        let written = world.policy("p", json!({"timeout": timeout, "dynamicTimeout": dynamic})).await;
+        assert_eq!(written.spec.timeout.unwrap().to_string(), timeout);
+    }
+    world
+        .store(json!({
+            "sweepInterval": "0d10s", "pollInterval": "0d1s", "heartbeatTimeout": "1d",
+            "connection": {"statementTimeout": "0d10m"},
+            "longRunning": {"after": "2d"}, "history": {"retention": "1d"}, "executionObjects": {"finishedTTL": "7d"},
+            "notifications": {"channels": [], "groupWait": "0d1h", "groupInterval": "1d", "giveUpAfter": "7d"},
+        }))
+        .await;
+    world.policy("p", json!({"dynamicTimeout": {"floor": "23h", "ceiling": "1d"}})).await;
+    world.policy("p", json!({"dynamicTimeout": {"floor": "1d", "ceiling": "25h"}})).await;
+}
+
+#[tokio::test]
 async fn what_a_store_leaves_out_is_filled_in() {
     let world = World::bare("defaults").await;
     let written = world.store(json!({"defaultTimeout": "90m"})).await;
@@ -124,7 +176,8 @@ async fn a_policy_that_makes_no_sense_is_refused() {
         (json!({}), "the policy has no effect: set at least one of timeout"),
         (json!({"selector": {"jobIds": ["1"]}}), "the policy has no effect"),
         (json!({"timeout": "0s"}), "must be longer than 0"),
-        (json!({"timeout": "1d"}), "spec.timeout"),
+        (json!({"timeout": "0d"}), "must be longer than 0"),
+        (json!({"timeout": "3h1d"}), "spec.timeout"),
         (json!({"timeout": 3600}), "spec.timeout"),
         (json!({"timeout": "-1h"}), "spec.timeout"),
         (json!({"gracePeriod": "soon"}), "spec.gracePeriod"),
@@ -139,6 +192,8 @@ async fn a_policy_that_makes_no_sense_is_refused() {
         (json!({"warnAfter": {"timeoutPercent": 0}}), "timeoutPercent"),
         (json!({"warnAfter": {"timeoutPercent": 100}}), "timeoutPercent"),
         (dynamic(json!({"floor": "2h", "ceiling": "1h"})), "floor must not be longer than ceiling"),
+        (dynamic(json!({"floor": "2d", "ceiling": "47h59m"})), "floor must not be longer than ceiling"),
+        (dynamic(json!({"floor": "1d1h", "ceiling": "1d59m"})), "floor must not be longer than ceiling"),
         (dynamic(json!({"ceiling": "59s"})), "floor must not be longer than ceiling"),
         (dynamic(json!({"quantile": 0})), "must be more than 0 and less than 1"),
         (dynamic(json!({"quantile": 1})), "must be more than 0 and less than 1"),
@@ -206,7 +261,9 @@ async fn an_execution_keeps_its_identity() {
         (World::execution_with("e", "40", json!({})), "executionId is immutable"),
         (World::execution_with("e", "39", json!({"storeRef": {"name": "other"}})), "storeRef is immutable"),
         (World::execution_with("e", "39", json!({"timeout": "0s"})), "must be longer than 0"),
+        (World::execution_with("e", "39", json!({"timeout": "0d0s"})), "must be longer than 0"),
         (World::execution_with("e", "39", json!({"timeout": "soon"})), "spec.timeout"),
+        (World::execution_with("e", "39", json!({"extendBy": "1h1d"})), "spec.extendBy"),
     ] {
         let error = world.apply::<JobExecution>("e", object).await.expect_err("must be refused").to_string();
         assert!(error.contains(part), "{part} not in {error}");

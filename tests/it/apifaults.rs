@@ -111,7 +111,7 @@ async fn a_restart_of_the_api_server_breaks_every_connection_and_nothing_else() 
     let (world, proxies, operator) = at_work("restart").await;
     world.sql(&row(1, "30 minutes")).await;
     world.execution("e", "1", json!({"timeout": "72h"})).await;
-    world.execution_until(&operator, "e", |s| s.timeout.as_deref() == Some("72h")).await;
+    world.execution_until(&operator, "e", |s| s.timeout.as_deref() == Some("3d")).await;
     proxies.api.gate.set(Mode::Away);
     proxies.api.gate.turned_away(2).await;
     // A change through another API server is noticed afterwards.
@@ -293,7 +293,7 @@ async fn while_a_watch_is_stale_the_last_known_rules_hold() {
     world.execution("e", "1", json!({"timeout": "72h"})).await;
     world.execution_until(&operator, "e", |s| is(&s.conditions, "Bound", "False", "RowNotFound")).await;
     world.sql(&row(1, "-1 hour")).await;
-    world.execution_until(&operator, "e", |s| s.timeout.as_deref() == Some("72h")).await;
+    world.execution_until(&operator, "e", |s| s.timeout.as_deref() == Some("3d")).await;
     proxies.api.go_stale();
     world.execution("e", "1", json!({"timeout": "1h"})).await;
     world.sql(&row(2, "0 seconds")).await;

@@ -57,7 +57,7 @@ async fn without_the_right_to_create_anything_timeouts_are_kept_in_memory() {
     assert_eq!(left, "2 4", "the default timeout and both objects' timeouts are respected");
     world.execution_until(&operator, "shorter", |s| is(&s.conditions, "Finished", "True", "Failed")).await;
     let longer = world.execution_until(&operator, "longer", |s| s.timeout.is_some()).await;
-    assert_eq!(longer.timeout.as_deref(), Some("72h"));
+    assert_eq!(longer.timeout.as_deref(), Some("3d"));
     assert!(!world.one::<bool>("SELECT to_regnamespace('jobexec') IS NOT NULL").await);
 }
 
@@ -269,7 +269,7 @@ async fn behind_pgbouncer_in_transaction_mode_everything_works() {
     };
     world.store_until(&operator, |s| done(s, 1)).await;
     world.store_named_until(&operator, "more", |s| done(s, 0)).await;
-    world.execution_until(&operator, "longer", |s| s.timeout.as_deref() == Some("72h")).await;
+    world.execution_until(&operator, "longer", |s| s.timeout.as_deref() == Some("3d")).await;
     let recorded: String = world
         .one("SELECT concat_ws(' ', count(*), count(DISTINCT (store_id, execution_id))) FROM jobexec.events WHERE action = 'Failed'")
         .await;

@@ -67,7 +67,7 @@ async fn an_objects_timeout_overrides_the_stores_for_its_row_alone() {
     );
     let longer = world.execution_until(&operator, "longer", |s| s.phase == Some(Phase::Running)).await;
     assert_eq!(longer.timeout_source.as_deref(), Some("JobExecution/longer"));
-    assert_eq!(longer.timeout.as_deref(), Some("72h"));
+    assert_eq!(longer.timeout.as_deref(), Some("3d"));
     let shorter = world.execution_until(&operator, "shorter", |s| s.phase == Some(Phase::Failed)).await;
     assert!(is(&shorter.conditions, "Succeeded", "False", "DeadlineExceeded"), "{:#?}", shorter.conditions);
     assert!(message(&shorter.conditions, "Succeeded").ends_with("the timeout is from JobExecution/shorter"));
@@ -90,7 +90,7 @@ async fn deleting_an_object_touches_no_row_and_ends_its_rule() {
     let operator = world.operator();
     world.store(json!({})).await;
     world.execution("e", "1", json!({"timeout": "72h"})).await;
-    world.execution_until(&operator, "e", |s| s.timeout.as_deref() == Some("72h")).await;
+    world.execution_until(&operator, "e", |s| s.timeout.as_deref() == Some("3d")).await;
     assert_eq!(
         world.one::<i64>("SELECT count(*) FROM jobexec.rules WHERE scope = 'execution'").await,
         1,

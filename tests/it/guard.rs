@@ -36,10 +36,11 @@ async fn one_object_that_cannot_be_decoded_stalls_no_other() {
 
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     world.execution_until(&operator, "good", |s| is(&s.conditions, "Finished", "True", "Failed")).await;
-    world.execution_until(&operator, "once-good", |s| s.timeout.as_deref() == Some("72h")).await;
+    world.execution_until(&operator, "once-good", |s| s.timeout.as_deref() == Some("3d")).await;
     // Stale only now: an object is not necessarily seen before a store that was created later.
     world.sql("UPDATE job_executions SET started_at = now() - interval '2 days' WHERE id = 2").await;
-    raw("JobExecution", "once-good", World::execution_with("once-good", "2", json!({"timeout": "3d"}))).await;
+    raw("JobExecution", "once-good", World::execution_with("once-good", "2", json!({"timeout": "3 days"})))
+        .await;
     world.raw_conditions_until(&operator, "JobExecution", "once-good", "Bound", "InvalidObject").await;
     operator.kill();
     let operator = world.operator_with(&OPEN);

@@ -27,7 +27,7 @@ pub(crate) async fn granted(test: &str) -> (World, Operator) {
     world.store(json!({})).await;
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "True", "Enforcing")).await;
     let told = run(&world, &["extend", "1", "--by", "48h"]);
-    assert!(told.contains("execution 1 is extended by 48h"), "{told}");
+    assert!(told.contains("execution 1 is extended by 2d"), "{told}");
     (world, operator)
 }
 

@@ -62,7 +62,7 @@ async fn the_time_for_which_an_execution_was_seen_paused_does_not_count() {
     look(&world, &operator).await;
     assert_eq!(world.status(1).await, "running", "it has run for two hours");
     let text = run(&["explain", "1"]);
-    assert!(text.contains("later by 70h") && text.contains("for which it was paused"), "{text}");
+    assert!(text.contains("later by 2d22h") && text.contains("for which it was paused"), "{text}");
 
     // The observed pauses add up.
     world.sql("UPDATE job_executions SET status = 'paused' WHERE id = 1").await;

@@ -10,6 +10,7 @@ use crate::api::Duration;
 use crate::db::judge::Suspicion;
 use crate::http::auth::Caller;
 use crate::http::cleanup_service::{CleanupRequest, MAX_REPORTED};
+use crate::http::duration_schema::DurationSchema;
 use crate::http::problem::Problem;
 use crate::http::stores::StoreName;
 
@@ -33,8 +34,8 @@ pub(crate) struct Params {
     #[schema(minimum = 0, exclusive_minimum = 0, maximum = 399_996, example = 1)]
     pub(crate) max_hours: Option<f64>,
     /// The same threshold as a duration, for example `1h30m`.
-    #[param(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "1h")]
-    #[schema(value_type = Option<String>, pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$", example = "1h")]
+    #[param(value_type = Option<DurationSchema>, inline)]
+    #[schema(value_type = Option<DurationSchema>, inline)]
     pub(crate) older_than: Option<Duration>,
     /// The executions of one store to end, whatever their age; with a threshold, only those of them that are older.
     #[param(ignore)]

@@ -105,7 +105,7 @@ async fn a_threshold_takes_the_place_of_the_default_only() {
     assert_eq!(results(&done), expected);
     let table = jobexec(&world, &["cleanup", "--older-than", "2h", "--yes"]).lines(0);
     assert!(
-        table.contains(&"2 2 1 30.0 h skipped Governed: ExecutionPolicy/long gives it 48h -".to_owned()),
+        table.contains(&"2 2 1 30.0 h skipped Governed: ExecutionPolicy/long gives it 2d -".to_owned()),
         "{table:?}"
     );
     assert!(

@@ -65,7 +65,7 @@ async fn health_over_time_is_told_and_so_is_what_is_missing_of_it() {
 async fn a_step_is_one_that_can_be_told() {
     let world = World::new("samplesteps").await;
     for (wrong, told) in [
-        (&["--since", "721h"][..], "must be at most 720h"),
+        (&["--since", "721h"][..], "must be at most 30d"),
         (&["--since", "0s"], "must be longer than 0"),
         (&["--since", "yesterday"], "is not a duration"),
         (&["--step", "0s"], "must be longer than 0"),

@@ -63,7 +63,7 @@ async fn a_replica_answers_for_stores_of_another_one_as_that_one_does() {
     world.execution("e", "2", json!({"timeout": "48h"})).await;
     world.policy("p", json!({"selector": {"jobIds": ["1"]}, "timeout": "36h"})).await;
     let (owner, other) = first_has("jobs", a, b).await;
-    world.execution_until(&owner.operator, "e", |s| s.timeout.as_deref() == Some("48h")).await;
+    world.execution_until(&owner.operator, "e", |s| s.timeout.as_deref() == Some("2d")).await;
     world
         .store_until(&owner.operator, |s| is(&s.conditions, "Healthy", "False", "LongRunningExecutions"))
         .await;

@@ -148,7 +148,7 @@ async fn an_execution_whose_object_is_refused_keeps_its_extension() {
     world.execution("longer", "1", json!({"timeout": "72h"})).await;
     let operator = world.operator();
     world.store(json!({})).await;
-    world.execution_until(&operator, "longer", |s| s.timeout.as_deref() == Some("72h")).await;
+    world.execution_until(&operator, "longer", |s| s.timeout.as_deref() == Some("3d")).await;
     // Metadata is not cached. The status is, and anybody who may write one may write a large one.
     let status: Api<JobExecution> = world.api();
     let heavy = json!({"status": {"jobId": "x".repeat(200_000)}});

@@ -98,7 +98,7 @@ async fn what_an_object_governs_is_left_alone_unless_it_is_included() {
     let (operator, https) = world.serving(&[]).await;
     world.store(json!({})).await;
     world.execution("e", "2", json!({"timeout": "48h"})).await;
-    world.execution_until(&operator, "e", |s| s.timeout.as_deref() == Some("48h")).await;
+    world.execution_until(&operator, "e", |s| s.timeout.as_deref() == Some("2d")).await;
     let admin = https.with(&world.token("jobexec-administrator").await);
     let dry = format!("{CLEANUP}?dry_run=true&max_hours=0.5");
     let told = async |more: &str| {

@@ -24,7 +24,7 @@ async fn rules_that_somebody_changed_are_put_right_before() {
     let (operator, https) = world.serving(&[]).await;
     world.store(seldom()).await;
     world.execution("e", "1", json!({"timeout": "48h"})).await;
-    world.execution_until(&operator, "e", |s| s.timeout.as_deref() == Some("48h")).await;
+    world.execution_until(&operator, "e", |s| s.timeout.as_deref() == Some("2d")).await;
     world.until_true("SELECT EXISTS (SELECT FROM jobexec.rules WHERE key = '1')").await;
     let admin = https.with(&world.token("jobexec-administrator").await);
     admin.until(RUNNING, |status, _| status == 200).await;

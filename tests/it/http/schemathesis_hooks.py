@@ -9,11 +9,11 @@ import re
 import schemathesis
 from schemathesis.core.parameters import ParameterLocation
 
-UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 def seconds(text):
-    return sum(int(count) * UNITS[unit] for count, unit in re.findall("([0-9]+)(ms|h|m|s)", str(text)))
+    return sum(int(count) * UNITS[unit] for count, unit in re.findall("([0-9]+)(ms|d|h|m|s)", str(text)))
 
 
 @schemathesis.hook
@@ -45,7 +45,7 @@ def before_call(context, case, kwargs):
             del query[field]
         given = lambda field: query.get(field) if field in query else body.get(field)
         # Two of them mean the same, and no length is none.
-        if given("max_hours") is not None or not str(given("older_than") or "1").strip("0hms"):
+        if given("max_hours") is not None or not str(given("older_than") or "1").strip("0dhms"):
             query.pop("older_than", None)
             body.pop("older_than", None)
         # Ids are those of a store.
