@@ -87,18 +87,12 @@ fn check(table: &Table) -> Vec<String> {
     let name: String = table.name.0.chars().take(40).collect();
     let name = format!("{name}_jobexec_times");
     vec![
-        // Adds the constraint without reading the table under a lock that blocks writers; the second statement reads it under a
-        // lock that does not.
         block(&format!(
-            "BEGIN\n\
-             IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = {table_text}::regclass AND conname = {name_text}) THEN\n\
-             ALTER TABLE {table} ADD CONSTRAINT {quoted} CHECK (\n    \
-                 (NOT ({running}) OR {start} IS NOT NULL) AND\n    (NOT ({finished}) OR {end} IS NOT NULL)\n) NOT VALID;\n\
-             END IF;\nEND",
+            include_str!("extras/check.sql"),
             table_text = literal(&qualified(table)),
             name_text = literal(&name),
             table = qualified(table),
-            quoted = quote(&name),
+            name = quote(&name),
             running = filtered(condition(&status, &s.running), table, ""),
             finished = filtered(condition(&status, &finished(table)), table, ""),
             start = quote(&c.started_at.0),
@@ -112,32 +106,9 @@ fn check(table: &Table) -> Vec<String> {
 /// triggers know too.
 pub(super) const REFUSALS: &str = "refused_";
 
-/// The body of `jobexec.count_refusal`. It runs as its owner, so that the application's role needs no privilege on the operator's
-/// schema; so it uses nothing but the table that it is called for. A partition counts for its table.
-const COUNT: &str = "BEGIN
-    PERFORM pg_catalog.nextval(pg_catalog.to_regclass(pg_catalog.format('jobexec.refused_%s',
-        COALESCE(pg_catalog.pg_partition_root(TG_RELID), TG_RELID)::pg_catalog.oid)));
-    RETURN NEW;
-END";
-
-/// The body of `jobexec.refuse_transition`. It runs as the role that changes the row, because converting a row to JSON runs casts
-/// that others have created.
-const REFUSE: &str = "BEGIN
-    RAISE EXCEPTION 'execution % of %.% is % and cannot become %', pg_catalog.to_jsonb(OLD) ->> TG_ARGV[2],
-        TG_ARGV[0], TG_ARGV[1], pg_catalog.to_jsonb(OLD) ->> TG_ARGV[3], pg_catalog.to_jsonb(NEW) ->> TG_ARGV[3]
-    USING ERRCODE = 'check_violation', CONSTRAINT = 'jobexec_transitions', SCHEMA = TG_ARGV[0], TABLE = TG_ARGV[1],
-        HINT = 'An execution that has ended stays as it is; jobexec.events tells whether it was given up.';
-END";
-
 /// Returns the statements that create a trigger function which only its owner may attach to a table.
-fn function(name: &str, security: &str, body: &str) -> [String; 2] {
-    [
-        format!(
-            "CREATE OR REPLACE FUNCTION jobexec.{name}() RETURNS trigger\n\
-             LANGUAGE plpgsql SECURITY {security} SET search_path = pg_catalog, pg_temp AS $function$\n{body}\n$function$"
-        ),
-        format!("REVOKE ALL ON FUNCTION jobexec.{name}() FROM PUBLIC"),
-    ]
+fn function(name: &str, create: &str) -> [String; 2] {
+    [create.trim_end().to_owned(), format!("REVOKE ALL ON FUNCTION jobexec.{name}() FROM PUBLIC")]
 }
 
 fn transitions(table: &Table, role: Option<&str>, retries: Retries) -> Vec<String> {
@@ -149,70 +120,70 @@ fn transitions(table: &Table, role: Option<&str>, retries: Retries) -> Vec<Strin
     let is = |texts: &[StatusText]| condition(&format!("NEW.{}", quote(status)), texts);
     let grant = role.map_or(String::new(), |role| {
         format!(
-            "EXECUTE format('GRANT SELECT ON SEQUENCE jobexec.{REFUSALS}%s TO %I', id, {});\n",
+            "EXECUTE format('GRANT SELECT ON SEQUENCE jobexec.{REFUSALS}%s TO %I', id, {});",
             literal(role)
         )
     });
-    // Allowed changes call neither function. Statuses that the mapping does not know are not judged.
-    let refused = format!(
-        "BEFORE UPDATE OF {column} ON {on} FOR EACH ROW WHEN (\n    \
-             (({was_finished}) AND OLD.{column} IS DISTINCT FROM NEW.{column}) OR\n    \
-             {requeued}(({was_scheduled}) AND ({is_done}))\n\
-         ) EXECUTE FUNCTION",
-        column = quote(status),
-        was_finished = was(&finished(table)),
-        requeued = match retries {
-            Retries::Seen => String::new(),
-            Retries::Unknown => format!("(({}) AND ({})) OR\n    ", was(&s.running), is(&s.scheduled)),
-        },
-        was_scheduled = was(&s.scheduled),
-        is_done = is(&[s.completed.as_slice(), &s.failed].concat()),
-    );
-    let mut statements = vec![
-        // A sequence also counts what is rolled back, which no table could.
-        block(&format!(
-            "DECLARE id oid := {name}::regclass; BEGIN\n\
-             EXECUTE format('CREATE SEQUENCE IF NOT EXISTS jobexec.{REFUSALS}%s', id);\n\
-             EXECUTE format('REVOKE ALL ON SEQUENCE jobexec.{REFUSALS}%s FROM PUBLIC', id);\n{grant}END",
-            name = literal(&on),
-        )),
-    ];
-    statements.extend(function("count_refusal", "DEFINER", COUNT));
-    statements.extend(function("refuse_transition", "INVOKER", REFUSE));
+    let trigger = |name: &str, call: &str| {
+        let create = format!(
+            include_str!("extras/refusing_trigger.sql"),
+            name = name,
+            status = quote(status),
+            table = on,
+            was_finished = was(&finished(table)),
+            requeued = match retries {
+                Retries::Seen => String::new(),
+                Retries::Unknown => format!("(({}) AND ({})) OR\n    ", was(&s.running), is(&s.scheduled)),
+            },
+            was_scheduled = was(&s.scheduled),
+            is_done = is(&[s.completed.as_slice(), &s.failed].concat()),
+            call = call,
+        );
+        create.trim_end().to_owned()
+    };
+    let mut statements = vec![block(&format!(
+        include_str!("extras/sequence.sql"),
+        table_text = literal(&on),
+        prefix = REFUSALS,
+        grant = grant,
+    ))];
+    statements.extend(function("count_refusal", include_str!("extras/count_refusal.sql")));
+    statements.extend(function("refuse_transition", include_str!("extras/refuse_transition.sql")));
     // Triggers fire in the order of their names.
     statements.extend([
         format!("DROP TRIGGER IF EXISTS jobexec_refusals ON {on}"),
-        format!("CREATE TRIGGER jobexec_refusals {refused} jobexec.count_refusal()"),
+        trigger("jobexec_refusals", "jobexec.count_refusal()"),
         format!("DROP TRIGGER IF EXISTS jobexec_transitions ON {on}"),
-        format!(
-            "CREATE TRIGGER jobexec_transitions {refused} jobexec.refuse_transition({schema}, {name}, {id}, {status})",
-            schema = literal(&table.schema.0),
-            name = literal(&table.name.0),
-            id = literal(&table.columns.id.0),
-            status = literal(status),
+        trigger(
+            "jobexec_transitions",
+            &format!(
+                "jobexec.refuse_transition({schema}, {name}, {id}, {status})",
+                schema = literal(&table.schema.0),
+                name = literal(&table.name.0),
+                id = literal(&table.columns.id.0),
+                status = literal(status),
+            ),
         ),
     ]);
     statements
 }
 
-/// The body of `jobexec.notify`.
-const NOTIFY: &str = "BEGIN PERFORM pg_catalog.pg_notify(TG_ARGV[0], TG_ARGV[1]); RETURN NULL; END";
-
 fn notify(table: &Table) -> Vec<String> {
     let c = &table.columns;
-    let mut statements = function("notify", "INVOKER", NOTIFY).to_vec();
+    let mut statements = function("notify", include_str!("extras/notify.sql")).to_vec();
     statements.extend([
         format!("DROP TRIGGER IF EXISTS {NOTIFY_TRIGGER} ON {}", qualified(table)),
-        // Once per statement: a transaction sends equal notifications only once anyway.
         format!(
-            "CREATE TRIGGER {NOTIFY_TRIGGER} AFTER INSERT OR DELETE OR UPDATE OF {status}, {start} ON {table}\n    \
-             FOR EACH STATEMENT EXECUTE FUNCTION jobexec.notify({channel}, {relation})",
+            include_str!("extras/notify_trigger.sql"),
+            name = NOTIFY_TRIGGER,
             status = quote(&c.status.0),
             start = quote(&c.started_at.0),
             table = qualified(table),
             channel = literal(CHANNEL),
-            relation = literal(&relation(table)),
-        ),
+            payload = literal(&relation(table)),
+        )
+        .trim_end()
+        .to_owned(),
     ]);
     statements
 }

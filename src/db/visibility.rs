@@ -50,27 +50,30 @@ pub(super) fn columns(oid: &str) -> String {
 fn permits(oid: &str, command: &str) -> String {
     // A policy without WITH CHECK checks with USING.
     let check = if command == "w" {
-        "AND pg_get_expr(COALESCE(p.polwithcheck, p.polqual), p.polrelid) = 'true'"
+        "AND pg_get_expr(COALESCE(policy.polwithcheck, policy.polqual), policy.polrelid) = 'true'"
     } else {
         ""
     };
     format!(
-        "(EXISTS (SELECT FROM pg_policy AS p WHERE {applies} AND p.polpermissive \
-                  AND pg_get_expr(p.polqual, p.polrelid) = 'true' {check}) AND NOT {restricts})",
+        "(EXISTS (SELECT FROM pg_policy AS policy WHERE {applies} AND policy.polpermissive \
+                  AND pg_get_expr(policy.polqual, policy.polrelid) = 'true' {check}) AND NOT {restricts})",
         applies = applies(oid, command),
         restricts = restricts(oid, command),
     )
 }
 
 fn restricts(oid: &str, command: &str) -> String {
-    format!("EXISTS (SELECT FROM pg_policy AS p WHERE {} AND NOT p.polpermissive)", applies(oid, command))
+    format!(
+        "EXISTS (SELECT FROM pg_policy AS policy WHERE {} AND NOT policy.polpermissive)",
+        applies(oid, command)
+    )
 }
 
-/// Returns the condition that policy `p` of the relation applies to the login and a command.
+/// Returns the condition that `policy` of the relation applies to the login and a command.
 fn applies(oid: &str, command: &str) -> String {
     format!(
-        "p.polrelid = {oid} AND p.polcmd IN ('*', '{command}') AND ('0' = ANY (p.polroles) OR \
-         EXISTS (SELECT FROM unnest(p.polroles) AS role WHERE pg_has_role(role, 'USAGE')))"
+        "policy.polrelid = {oid} AND policy.polcmd IN ('*', '{command}') AND ('0' = ANY (policy.polroles) OR \
+         EXISTS (SELECT FROM unnest(policy.polroles) AS role WHERE pg_has_role(role, 'USAGE')))"
     )
 }
 

@@ -15,11 +15,8 @@ use super::{grants, trust};
 pub(super) const SCHEMA: &str =
     "DO $$ BEGIN IF to_regnamespace('jobexec') IS NULL THEN CREATE SCHEMA jobexec; END IF; END $$;";
 
-/// The table that records which migrations were applied, in the format of sqlx.
-pub(super) const NOTES: &str = "CREATE TABLE IF NOT EXISTS jobexec._sqlx_migrations (
-    version bigint PRIMARY KEY, description text NOT NULL, installed_on timestamptz NOT NULL,
-    success boolean NOT NULL, checksum bytea NOT NULL, execution_time bigint NOT NULL
-);";
+/// Creates the table that records which migrations were applied.
+pub(super) const NOTES: &str = include_str!("migrations_table.sql");
 
 /// The advisory lock that is held to create or extend the operator's tables.
 const TURN: i64 = i64::from_be_bytes(*b"jobexec\0");
@@ -92,7 +89,7 @@ fn noted(migration: &Migration) -> String {
 /// Returns the same steps as part of a script, in one transaction.
 pub(super) fn script(owner: Option<&str>) -> String {
     let mut out = format!(
-        "BEGIN;\n{SCHEMA}\n\n-- Nothing that somebody else made is adopted.\n{}\n\n{NOTES}\n\n",
+        "BEGIN;\n{SCHEMA}\n\n-- Nothing that somebody else made is adopted.\n{}\n\n{NOTES}\n",
         trust::guard(owner)
     );
     for migration in migrations() {
@@ -106,22 +103,12 @@ pub(super) fn script(owner: Option<&str>) -> String {
 /// login is a member. Otherwise each member of such a role would own objects that the other members then distrust. The names of the
 /// functions and the prefix of the sequences are those of [`super::super::extras`].
 pub(super) fn handed_over() -> String {
-    format!(
-        "DO $jobexec$\nDECLARE\n    heir name := (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'jobexec');\n    \
-             made text;\nBEGIN\n    \
-             IF heir = CURRENT_USER OR NOT pg_has_role(heir, CASE WHEN current_setting('server_version_num')::int >= 160000 \
-                 THEN 'SET' ELSE 'MEMBER' END)\n        OR NOT has_schema_privilege(heir, 'jobexec', 'CREATE') THEN\n        RETURN;\n    END IF;\n    \
-             FOR made IN\n        \
-                 SELECT format('%s %s', CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, oid::regclass) FROM pg_class\n        \
-                 WHERE relnamespace = 'jobexec'::regnamespace AND pg_get_userbyid(relowner) = CURRENT_USER\n          \
-                     AND ((relkind = 'r' AND relname = ANY ({tables})) OR (relkind = 'S' AND relname ~ '^{REFUSALS}[0-9]+$'))\n        \
-                 UNION ALL\n        \
-                 SELECT format('FUNCTION %s', oid::regprocedure) FROM pg_proc\n        \
-                 WHERE pronamespace = 'jobexec'::regnamespace AND pg_get_userbyid(proowner) = CURRENT_USER\n          \
-                     AND pronargs = 0 AND proname IN ('count_refusal', 'refuse_transition', 'notify')\n    \
-             LOOP\n        EXECUTE format('ALTER %s OWNER TO %I', made, heir);\n    END LOOP;\nEND\n$jobexec$;",
+    let sql = format!(
+        include_str!("hand_over.sql"),
         tables = literal(&format!("{{{}}}", grants::tables().join(","))),
-    )
+        sequences = REFUSALS,
+    );
+    sql.trim_end().to_owned()
 }
 
 fn migrations() -> Vec<Migration> {

@@ -28,15 +28,8 @@ pub(super) enum State {
 pub(super) async fn read(database: &Database, owner: Option<&str>) -> Result<State, DbError> {
     let mut tx = database.read().await?;
     let reading = trust::read(&mut tx, owner).await?;
-    let (exists, usage, may_create): (bool, bool, bool) = sqlx::query_as(
-        "SELECT n.oid IS NOT NULL, COALESCE(has_schema_privilege(n.oid, 'USAGE'), false),
-                CASE WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
-                     ELSE pg_has_role(n.nspowner, 'USAGE') END
-         FROM (SELECT) AS one LEFT JOIN pg_namespace AS n ON n.nspname = 'jobexec'",
-    )
-    .persistent(false)
-    .fetch_one(&mut *tx)
-    .await?;
+    let (exists, usage, may_create): (bool, bool, bool) =
+        sqlx::query_as(include_str!("namespace.sql")).persistent(false).fetch_one(&mut *tx).await?;
     if !exists {
         return Ok(State::Missing { may_create });
     }
@@ -52,14 +45,11 @@ pub(super) async fn read(database: &Database, owner: Option<&str>) -> Result<Sta
     if let Some(lacking) = lacking(&mut tx, may_create).await? {
         return Ok(lacking);
     }
-    let (version, whole): (Option<i64>, bool) = sqlx::query_as(
-        "SELECT (SELECT max(version) FROM jobexec._sqlx_migrations WHERE success),
-                (SELECT bool_and(to_regclass('jobexec.' || t) IS NOT NULL) FROM unnest($1::text[]) AS t)",
-    )
-    .bind(grants::EXTRA.map(|(table, _)| table))
-    .persistent(false)
-    .fetch_one(&mut *tx)
-    .await?;
+    let (version, whole): (Option<i64>, bool) = sqlx::query_as(include_str!("version.sql"))
+        .bind(grants::EXTRA.map(|(table, _)| table))
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await?;
     tx.commit().await?;
     let newest = MIGRATIONS.last().map(|(version, ..)| *version);
     Ok(match version {
@@ -71,18 +61,12 @@ pub(super) async fn read(database: &Database, owner: Option<&str>) -> Result<Sta
 
 /// Returns the state for the first required table that does not exist, or on which the login lacks a privilege.
 async fn lacking(tx: &mut PgConnection, may_create: bool) -> Result<Option<State>, DbError> {
-    let all_held: Vec<Option<bool>> = sqlx::query_scalar(
-        "SELECT (SELECT bool_and(CASE strpos(p, '(') WHEN 0 THEN has_table_privilege(c.oid, p)
-                     ELSE has_column_privilege(c.oid, split_part(rtrim(p, ')'), '(', 2), split_part(p, ' ', 1)) END)
-                 FROM unnest(string_to_array(g.rights, ', ')) AS p WHERE c.oid IS NOT NULL)
-         FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS g(name, rights, n)
-         LEFT JOIN pg_class AS c ON c.relnamespace = 'jobexec'::regnamespace AND c.relname = g.name ORDER BY g.n",
-    )
-    .bind(grants::NEEDED.map(|(table, _)| table))
-    .bind(grants::NEEDED.map(|(_, rights)| rights))
-    .persistent(false)
-    .fetch_all(tx)
-    .await?;
+    let all_held: Vec<Option<bool>> = sqlx::query_scalar(include_str!("privileges.sql"))
+        .bind(grants::NEEDED.map(|(table, _)| table))
+        .bind(grants::NEEDED.map(|(_, rights)| rights))
+        .persistent(false)
+        .fetch_all(tx)
+        .await?;
     for ((table, rights), held) in grants::NEEDED.iter().zip(all_held) {
         match held {
             None => return Ok(Some(State::Missing { may_create })),

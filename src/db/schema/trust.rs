@@ -10,15 +10,8 @@ use super::super::mapping::{literal, quote};
 use super::grants;
 use super::refusal::Refusal;
 
-/// Finds a schema from before 0.1.0, which identified tables by name alone and not also by owner, and had another word for the
-/// action on a stale execution.
-const OUTDATED: &str = "SELECT EXISTS (
-        SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-        CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(a.attname::text) AS names FROM pg_catalog.pg_attribute AS a
-                            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS has
-        WHERE n.nspname = 'jobexec' AND c.relkind = 'r'
-          AND CASE c.relname WHEN 'stores' THEN (has.names @> '{table_oid,table_owner}') IS NOT TRUE
-                             WHEN 'rules' THEN has.names @> '{on_timeout}' END)";
+/// Finds a schema from before 0.1.0.
+const OUTDATED: &str = include_str!("outdated.sql");
 
 /// The remedy for an outdated schema.
 const DROP_OUTDATED: &str = "the schema jobexec was made before version 0.1.0, and nothing of it is migrated: as its owner run \
@@ -80,9 +73,11 @@ pub(super) async fn read(tx: &mut PgConnection, owner: Option<&str>) -> Result<R
 
 /// Returns the query that finds the objects that cannot be trusted.
 fn findings(owner: Option<&str>) -> String {
-    include_str!("trust.sql")
-        .replace("{tables}", &literal(&format!("{{{}}}", grants::tables().join(","))))
-        .replace("{named}", &owner.map_or("NULL".to_owned(), literal))
+    format!(
+        include_str!("trust.sql"),
+        tables = literal(&format!("{{{}}}", grants::tables().join(","))),
+        named = owner.map_or("NULL".to_owned(), literal),
+    )
 }
 
 impl Reading {
@@ -146,27 +141,16 @@ fn remedy(counts: &[&Finding]) -> String {
 pub(super) fn guard(owner: Option<&str>) -> String {
     // The block contains the name of the owner, which can be any text: the quotes are chosen so that the name cannot end them.
     let body = format!(
-        "DECLARE\n    untrusted text;\n    statements text;\n    is_foreign boolean;\n    found bigint;\nBEGIN\n    \
-             SELECT pg_catalog.string_agg(problem, '; ' ORDER BY n) FILTER (WHERE n <= {NAMED}),\n        \
-                 pg_catalog.string_agg(remedy, '; ' ORDER BY n DESC), COALESCE(pg_catalog.bool_or(place = 1), false), pg_catalog.count(*)\n    \
-             INTO untrusted, statements, is_foreign, found\n    \
-             FROM (SELECT f.*, pg_catalog.row_number() OVER (ORDER BY place, problem) AS n FROM (\n{findings}) AS f WHERE NOT mended) AS f;\n    \
-             IF NOT is_foreign AND ({OUTDATED}) THEN\n        RAISE EXCEPTION {outdated};\n    END IF;\n    \
-             IF found >= {MANY} OR pg_catalog.length(statements) > {LONG} OR pg_catalog.strpos(statements, '{DROP}') > 0 THEN\n        \
-                 statements := '{DROP}';\n    \
-             END IF;\n    \
-             IF found > {NAMED} THEN\n        \
-                 untrusted := pg_catalog.format('%s; and %s more', untrusted, found - {NAMED});\n    \
-             END IF;\n    \
-             IF found > 0 THEN\n        \
-                 RAISE EXCEPTION 'the schema jobexec cannot be trusted: %', untrusted\n        \
-                 USING HINT = pg_catalog.concat('As a superuser run: ', statements, \
-                 '; or, where nothing in it is needed, or its owner is not known to you: {DROP}. Then run this script once more.');\n    \
-             END IF;\nEND",
+        include_str!("guard.sql"),
+        named = NAMED,
+        many = MANY,
+        long = LONG,
+        drop = DROP,
+        is_outdated = OUTDATED.trim_end(),
         outdated = literal(&format!(
             "{DROP_OUTDATED}`jobexec schema --apply --role` with the name of each login that uses it"
         )),
-        findings = findings(owner),
+        findings = findings(owner).trim_end(),
     );
     format!("{};", block(&body))
 }

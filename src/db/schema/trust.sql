@@ -93,7 +93,7 @@ policies AS (
                WHEN 'w' THEN p.old_rows = changed AND p.new_rows = CASE p.table_name WHEN 'stores' THEN to_table ELSE to_store END
                WHEN 'd' THEN p.old_rows = changed AND p.new_rows = '' END AS ours
     FROM (SELECT t.name AS table_name, p.polname::text AS name, p.polcmd::text AS command,
-                 p.polpermissive AND p.polroles = '{0}' AS permissive, plain.old_rows, plain.new_rows
+                 p.polpermissive AND p.polroles = '{{0}}' AS permissive, plain.old_rows, plain.new_rows
           FROM pg_catalog.pg_policy AS p JOIN tables AS t ON p.polrelid = t.oid
           CROSS JOIN LATERAL (
               SELECT pg_catalog.regexp_replace(pg_catalog.translate(COALESCE(pg_catalog.pg_get_expr(p.polqual, p.polrelid), ''),
