@@ -229,19 +229,14 @@ fn plan(holder: Option<Holder>, who: Option<&Claimant>, how: How) -> Result<Plan
 
 /// Ends the claim.
 async fn release(tx: &mut PgConnection, mapping: &Mapping, store_id: i64) -> Result<(), sqlx::Error> {
-    let sql = "UPDATE jobexec.stores SET uid = NULL, namespace = NULL, name = NULL, seen_at = NULL, table_schema = $2,
-                      table_name = $3,
-                      table_owner = (SELECT pg_get_userbyid(c.relowner)::text FROM pg_class AS c WHERE c.oid = table_oid)
-               WHERE store_id = $1";
+    let sql = include_str!("adopt/release.sql");
     let (schema, name) = mapping.relation();
     sqlx::query(sql).bind(store_id).bind(schema).bind(name).persistent(false).execute(tx).await?;
     Ok(())
 }
 
-/// Returns the condition that a row of the table with the alias `of` was written for a store with another UID than `$2`.
-fn foreign(of: &str) -> String {
-    format!("{of}.store_id = $1 AND {of}.uid IS NOT NULL AND {of}.uid IS DISTINCT FROM $2::text")
-}
+/// The condition that a row was written for a store with another UID than `$2`.
+const FOREIGN: &str = "store_id = $1 AND uid IS NOT NULL AND uid IS DISTINCT FROM $2::text";
 
 /// Returns the number of messages and posts, and the number of sweeps.
 async fn take_over(
@@ -250,11 +245,10 @@ async fn take_over(
     own: Option<&str>,
     new: Option<&str>,
 ) -> Result<(u64, u64), sqlx::Error> {
-    let foreign = foreign("m");
     let mut taken = vec![records::move_outbox(tx, store_id, Whose::OthersThan(own), store_id, new).await?];
     for sql in [
-        format!("UPDATE jobexec.messages AS m SET uid = $3::text WHERE {foreign} AND m.ended_at IS NULL"),
-        format!("UPDATE jobexec.sweeps AS m SET uid = $3::text WHERE {foreign} AND m.announced_at IS NULL"),
+        format!("UPDATE jobexec.messages SET uid = $3::text WHERE {FOREIGN} AND ended_at IS NULL"),
+        format!("UPDATE jobexec.sweeps SET uid = $3::text WHERE {FOREIGN} AND announced_at IS NULL"),
     ] {
         let query = sqlx::query(AssertSqlSafe(sql)).bind(store_id).bind(own).bind(new);
         taken.push(query.persistent(false).execute(&mut *tx).await?.rows_affected());
@@ -264,11 +258,10 @@ async fn take_over(
 
 /// Returns the number of messages and posts.
 async fn discard(tx: &mut PgConnection, store_id: i64, own: Option<&str>) -> Result<u64, sqlx::Error> {
-    let foreign = foreign("m");
     let mut dropped = 0;
     for sql in [
-        format!("DELETE FROM jobexec.outbox AS m WHERE {foreign}"),
-        format!("DELETE FROM jobexec.messages AS m WHERE {foreign} AND m.ended_at IS NULL"),
+        format!("DELETE FROM jobexec.outbox WHERE {FOREIGN}"),
+        format!("DELETE FROM jobexec.messages WHERE {FOREIGN} AND ended_at IS NULL"),
     ] {
         let query = sqlx::query(AssertSqlSafe(sql)).bind(store_id).bind(own).persistent(false);
         dropped += query.execute(&mut *tx).await?.rows_affected();

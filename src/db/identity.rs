@@ -108,16 +108,11 @@ pub(super) async fn left(
 ) -> Result<Vec<Left>, sqlx::Error> {
     let (schema, name) = mapping.relation();
     let sql = format!(
-        "SELECT store_id, uid, namespace, name, {fresh}, CASE WHEN relname IS NOT NULL THEN format('%I.%I', nspname, relname) END, dumped,
-                COALESCE(table_owner = {OWNER}, false), extended
-         FROM (SELECT s.*, s.registry <> 'jobexec.stores'::regclass AS dumped, c.relname, n.nspname
-               FROM jobexec.stores AS s
-               LEFT JOIN pg_class AS c ON c.oid = s.table_oid AND c.relkind IN ('r', 'p') AND s.registry = 'jobexec.stores'::regclass
-               LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
-               WHERE s.table_schema = $1 AND s.table_name = $2 AND s.store_id IS DISTINCT FROM $3::bigint) AS s
-         CROSS JOIN LATERAL (SELECT count(*) AS extended FROM jobexec.rules AS r WHERE r.store_id = s.store_id AND {granted}) AS r
-         ORDER BY extended > 0 DESC, store_id DESC LIMIT {MOST}",
-        granted = granted_in("r", "$5"),
+        include_str!("identity/left.sql"),
+        confirmed = fresh,
+        table_owner = OWNER,
+        granted = granted_in("rule", "$5"),
+        limit = MOST,
     );
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(schema)
@@ -149,14 +144,7 @@ async fn undelivered(tx: &mut PgConnection, records: &[i64]) -> Result<BTreeMap<
     if records.is_empty() || !outbox::usable(tx).await? {
         return Ok(BTreeMap::new());
     }
-    let sql = format!(
-        "SELECT s.store_id,
-                LEAST((SELECT count(*) FROM (SELECT FROM jobexec.messages AS m WHERE m.store_id = s.store_id AND m.ended_at IS NULL
-                                             LIMIT {COUNTED} + 1) AS m)
-                      + (SELECT count(*) FROM (SELECT FROM jobexec.outbox AS m WHERE m.store_id = s.store_id LIMIT {COUNTED} + 1) AS m),
-                      {COUNTED} + 1)
-         FROM unnest($1::bigint[]) AS s (store_id)"
-    );
+    let sql = format!(include_str!("identity/undelivered.sql"), limit = COUNTED);
     let mut savepoint = tx.begin().await?;
     let counts: Result<Vec<(i64, i64)>, sqlx::Error> =
         sqlx::query_as(AssertSqlSafe(sql)).bind(records).persistent(false).fetch_all(&mut *savepoint).await;

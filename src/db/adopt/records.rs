@@ -31,16 +31,12 @@ pub(super) async fn take_over(
         sqlx::query(sql).bind(store_id).bind(from).bind(uid).persistent(false).execute(&mut *tx).await?;
     }
     move_outbox(&mut tx, from, Whose::Anybodys, store_id, uid).await?;
-    sqlx::query(
-        "WITH gone AS (DELETE FROM jobexec.samples WHERE store_id = $2 RETURNING *)
-         INSERT INTO jobexec.samples (store_id, at, running, scheduled, long_running, stale, failed)
-         SELECT $1, at, running, scheduled, long_running, stale, failed FROM gone ON CONFLICT DO NOTHING",
-    )
-    .bind(store_id)
-    .bind(from)
-    .persistent(false)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(include_str!("move_samples.sql"))
+        .bind(store_id)
+        .bind(from)
+        .persistent(false)
+        .execute(&mut *tx)
+        .await?;
     drop_rest(&mut tx, from).await?;
     tx.commit().await?;
     Ok(waiting)
@@ -48,14 +44,8 @@ pub(super) async fn take_over(
 
 /// Returns how many messages and posts of the record are not delivered yet.
 async fn undelivered(tx: &mut PgConnection, of: i64) -> Result<u64, sqlx::Error> {
-    let count: i64 = sqlx::query_scalar(
-        "SELECT (SELECT count(*) FROM jobexec.messages WHERE store_id = $1 AND ended_at IS NULL)
-                + (SELECT count(*) FROM jobexec.outbox WHERE store_id = $1)",
-    )
-    .bind(of)
-    .persistent(false)
-    .fetch_one(tx)
-    .await?;
+    let query = sqlx::query_scalar(include_str!("undelivered.sql")).bind(of).persistent(false);
+    let count: i64 = query.fetch_one(tx).await?;
     Ok(count.unsigned_abs())
 }
 
@@ -81,21 +71,15 @@ pub(super) async fn move_outbox(
         Whose::Anybodys => (false, None),
         Whose::OthersThan(own) => (true, own),
     };
-    let moved = sqlx::query(
-        "WITH taken AS (
-             DELETE FROM jobexec.outbox AS m
-             WHERE m.store_id = $1 AND (NOT $2 OR m.uid IS NOT NULL AND m.uid IS DISTINCT FROM $3::text) RETURNING m.*)
-         INSERT INTO jobexec.outbox (store_id, at, event_ids, topic, note, uid)
-         SELECT $4, at, event_ids, topic, note, $5::text FROM taken ORDER BY outbox_id",
-    )
-    .bind(from)
-    .bind(others)
-    .bind(own)
-    .bind(to)
-    .bind(uid)
-    .persistent(false)
-    .execute(tx)
-    .await?;
+    let moved = sqlx::query(include_str!("move_outbox.sql"))
+        .bind(from)
+        .bind(others)
+        .bind(own)
+        .bind(to)
+        .bind(uid)
+        .persistent(false)
+        .execute(tx)
+        .await?;
     Ok(moved.rows_affected())
 }
 
@@ -110,21 +94,7 @@ fn first_events(parameter: &str) -> String {
 /// Moves a batch of audit records, and returns how many it moved. They keep their numbers, because posts refer to these; one whose
 /// number is taken gets another.
 async fn move_events(database: &Database, store_id: i64, from: i64) -> Result<i64, DbError> {
-    let sql = format!(
-        "WITH gone AS (
-             DELETE FROM jobexec.events WHERE {some} RETURNING *),
-         marked AS MATERIALIZED (
-             SELECT g.*, EXISTS (SELECT FROM jobexec.events AS e WHERE e.store_id = $1 AND e.event_id = g.event_id) AS given
-             FROM gone AS g),
-         kept AS (
-             INSERT INTO jobexec.events (store_id, event_id, {EVENT}) OVERRIDING SYSTEM VALUE
-             SELECT $1, event_id, {EVENT} FROM marked WHERE NOT given ON CONFLICT DO NOTHING),
-         numbered AS (
-             INSERT INTO jobexec.events (store_id, {EVENT})
-             SELECT $1, {EVENT} FROM marked WHERE given ORDER BY event_id ON CONFLICT DO NOTHING)
-         SELECT count(*) FROM gone",
-        some = first_events("$2"),
-    );
+    let sql = format!(include_str!("move_events.sql"), first_events = first_events("$2"), columns = EVENT);
     let mut tx = database.write().await?;
     let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(store_id).bind(from).persistent(false);
     let moved = query.fetch_one(&mut *tx).await?;
@@ -169,19 +139,11 @@ pub(super) async fn delete(database: &Database, from: i64) -> Result<u64, DbErro
 /// Leaves the record to its table, under the present name of that table. Returns the schema of the table if this login may not use
 /// it: then the record stays as it is.
 pub(super) async fn leave(database: &Database, of: i64) -> Result<Option<String>, DbError> {
-    let table = "FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE s.store_id = $1 AND c.oid = s.table_oid";
     let mut tx = database.write().await?;
-    let closed = format!(
-        "SELECT quote_ident(nspname) FROM (SELECT n.oid, n.nspname FROM jobexec.stores AS s, LATERAL (SELECT n.oid, n.nspname {table}) AS n) AS n
-         WHERE NOT has_schema_privilege(n.oid, 'USAGE')"
-    );
-    let closed: Option<String> =
-        sqlx::query_scalar(AssertSqlSafe(closed)).bind(of).persistent(false).fetch_optional(&mut *tx).await?;
+    let query = sqlx::query_scalar(include_str!("closed_schema.sql")).bind(of).persistent(false);
+    let closed: Option<String> = query.fetch_optional(&mut *tx).await?;
     if closed.is_none() {
-        let named = format!(
-            "UPDATE jobexec.stores AS s SET table_schema = n.nspname, table_name = c.relname, table_owner = pg_get_userbyid(c.relowner) {table}"
-        );
-        sqlx::query(AssertSqlSafe(named)).bind(of).persistent(false).execute(&mut *tx).await?;
+        sqlx::query(include_str!("leave.sql")).bind(of).persistent(false).execute(&mut *tx).await?;
     }
     tx.commit().await?;
     Ok(closed)

@@ -10,12 +10,6 @@ use crate::db::ids::id_of;
 use crate::db::ledger::OWNER;
 use crate::db::observations::Kind;
 
-/// The columns of a rule with the extension that people granted.
-const EXTENSION: [&str; 2] = ["extend_by", "extend_source"];
-
-/// The columns of a rule with the promise of a deadline.
-const PROMISE: [&str; 3] = ["promised", "promised_start", "promised_by"];
-
 /// The record of another table, last known by the present name of this table, in which people granted something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::db) struct Granting {
@@ -36,14 +30,10 @@ pub(in crate::db) async fn granting(
 ) -> Result<Vec<Granting>, sqlx::Error> {
     let (schema, name) = mapping.relation();
     let sql = format!(
-        "SELECT s.store_id, s.registry <> 'jobexec.stores'::regclass, COALESCE(s.table_owner = {OWNER}, false), s.uid,
-                EXISTS (SELECT FROM jobexec.rules AS r WHERE r.store_id = s.store_id AND {open})
-         FROM jobexec.stores AS s
-         WHERE s.table_schema = $1 AND s.table_name = $2 AND s.store_id IS DISTINCT FROM $3::bigint
-           AND EXISTS (SELECT FROM jobexec.rules AS r WHERE r.store_id = s.store_id AND {granted})
-         ORDER BY s.store_id",
-        granted = granted_in("r", "$4"),
-        open = extended_elsewhere("$4", "$3"),
+        include_str!("granting.sql"),
+        table_owner = OWNER,
+        granted = granted_in("rule", "$4"),
+        extended_elsewhere = extended_elsewhere("$4", "$3"),
     );
     let rows: Vec<(i64, bool, bool, Option<String>, bool)> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(schema)
@@ -97,17 +87,12 @@ pub(in crate::db) async fn keep(
         "EXISTS (SELECT FROM {} AS t WHERE {} = {} AND {})",
         mapping.table(),
         mapping.id(),
-        id_of("o.key", mapping.id_type()),
+        id_of("other.key", mapping.id_type()),
         mapping.unfinished_anywhere(),
     );
-    // Existing rules that need nothing are not locked.
-    let granted = format!(
-        "{alive} AND NOT EXISTS (SELECT FROM jobexec.rules AS own
-             WHERE own.store_id = $1 AND own.scope = o.scope AND own.key = o.key AND own.extend_by IS NOT NULL
-               AND (o.promised IS NULL OR own.promised IS NOT NULL))"
-    );
-    let paused = format!("o.kind = '{}' AND {alive}", Kind::Paused.as_str());
-    for sql in [copy_granted(&granted, "r.extend_by IS NULL"), copy_seen(&paused)] {
+    let needed = format!(include_str!("still_needed.sql"), alive = alive);
+    let paused = format!("other.kind = '{}' AND {alive}", Kind::Paused.as_str());
+    for sql in [copy_granted(&needed, "rule.extend_by IS NULL"), copy_seen(&paused)] {
         execute(tx, sql, store_id, from).await?;
     }
     Ok(())
@@ -120,12 +105,10 @@ pub(in crate::db) async fn copy(
     store_id: i64,
     from: &[i64],
 ) -> Result<(), sqlx::Error> {
-    let computed = "INSERT INTO jobexec.figures (store_id, policy_uid, policy, generation, computed_at, figures)
-         SELECT DISTINCT ON (policy_uid) $1, policy_uid, policy, generation, computed_at, figures FROM jobexec.figures
-         WHERE store_id = ANY ($2) AND $3::text IS NOT NULL ORDER BY policy_uid, store_id DESC
-         ON CONFLICT (store_id, policy_uid) DO NOTHING";
-    let longer = "(r.extend_by IS NULL OR r.extend_source LIKE $3 AND excluded.extend_by > r.extend_by)";
-    for sql in [copy_granted("true", longer), copy_seen("true"), computed.to_owned()] {
+    let figures = include_str!("copy_figures.sql").to_owned();
+    let longer =
+        "(rule.extend_by IS NULL OR rule.extend_source LIKE $3 AND excluded.extend_by > rule.extend_by)";
+    for sql in [copy_granted("true", longer), copy_seen("true"), figures] {
         execute(tx, sql, store_id, from).await?;
     }
     Ok(())
@@ -143,51 +126,23 @@ async fn execute(tx: &mut PgConnection, sql: String, store_id: i64, from: &[i64]
 }
 
 /// Returns the statement that adds what people granted to the rules of the record `$1`. A rule that already exists for the
-/// execution keeps its settings. It gets an extension if the condition `lacks` holds for the rule `r`, and a promise to a later
+/// execution keeps its settings. It gets an extension if the condition `lacks` holds for the rule `rule`, and a promise to a later
 /// run, or a longer one to the same run. A promise counts only if it was made for no more than the extension; a rule with neither
 /// an extension nor a promise gets it too, because an object may still bring the extension.
-fn copy_granted(which: &str, lacks: &str) -> String {
+fn copy_granted(wanted: &str, lacks: &str) -> String {
     let extends = format!("(COALESCE(excluded.extend_source LIKE $3, false) AND {lacks})");
-    let promises = format!(
-        "(excluded.promised IS NOT NULL \
-          AND COALESCE(excluded.promised_by <= CASE WHEN {extends} THEN excluded.extend_by ELSE r.extend_by END, r.promised IS NULL) \
-          AND (r.promised IS NULL OR (excluded.promised_start, excluded.promised) > (r.promised_start, r.promised)))"
-    );
-    let set = |column: &str, when: &str| {
-        format!("{column} = CASE WHEN {when} THEN excluded.{column} ELSE r.{column} END")
-    };
-    let sets: Vec<String> = EXTENSION
-        .iter()
-        .map(|column| set(column, &extends))
-        .chain(PROMISE.iter().map(|column| set(column, &promises)))
-        .collect();
-    let by_hand = "COALESCE(o.extend_source LIKE $3, false)";
-    let extension = EXTENSION.map(|column| format!("CASE WHEN {by_hand} THEN o.{column} END"));
-    let promise = PROMISE
-        .map(|column| format!("CASE WHEN NOT {by_hand} OR o.promised_by <= o.extend_by THEN o.{column} END"));
     format!(
-        "INSERT INTO jobexec.rules AS r (store_id, scope, key, {columns}, overruled, earliest, fixed)
-         SELECT DISTINCT ON (o.key) $1, o.scope, o.key, {values}, '{{}}'::text[], interval '0', false
-         FROM jobexec.rules AS o WHERE o.store_id = ANY ($2) AND {granted} AND {which}
-         ORDER BY o.key, {by_hand} DESC, o.extend_by DESC NULLS LAST, o.store_id DESC
-         ON CONFLICT (store_id, scope, key) DO UPDATE SET {sets} WHERE {extends} OR {promises}",
-        columns = [&EXTENSION[..], &PROMISE].concat().join(", "),
-        values = [&extension[..], &promise].concat().join(", "),
-        granted = granted_in("o", "$3"),
-        sets = sets.join(", "),
+        include_str!("copy_granted.sql"),
+        granted = granted_in("other", "$3"),
+        wanted = wanted,
+        promises = format!(include_str!("promises.sql"), extends = extends),
+        extends = extends,
     )
 }
 
 /// Returns the statement that adds observations. If an execution was observed in both records, the longer pause counts.
-fn copy_seen(which: &str) -> String {
-    format!(
-        "INSERT INTO jobexec.observations AS r (store_id, kind, execution_id, started_at, since, total, detail)
-         SELECT DISTINCT ON (o.kind, o.key) $1, o.kind, o.key, o.started_at, o.since, o.total, o.detail
-         FROM (SELECT seen.*, seen.execution_id AS key FROM jobexec.observations AS seen) AS o
-         WHERE o.store_id = ANY ($2) AND $3::text IS NOT NULL AND {which} ORDER BY o.kind, o.key, o.store_id DESC
-         ON CONFLICT (store_id, kind, execution_id) DO UPDATE SET total = excluded.total
-             WHERE r.started_at = excluded.started_at AND excluded.total > COALESCE(r.total, interval '0')"
-    )
+fn copy_seen(wanted: &str) -> String {
+    format!(include_str!("copy_seen.sql"), wanted = wanted)
 }
 
 #[cfg(test)]
