@@ -22,41 +22,23 @@ pub async fn note(database: &Database, judge: &Judge<'_>) -> Result<(), DbError>
     let m = judge.mapping;
     let (id, start) = (m.id(), m.started_at());
     let again = format!(
-        "WITH {ctes},
-         again AS MATERIALIZED (
-             SELECT * FROM (
-                 SELECT {id}::text AS id, {job} AS job_id, {number}::bigint AS number, {start} AS started_at, b.store AS source,
-                        COALESCE((SELECT w.at FROM jobexec.events AS w
-                                  WHERE w.store_id = $4 AND w.execution_id = {id}::text AND w.started_at = {start}
-                                    AND w.action IN ('Failed', 'Cancelled') ORDER BY w.event_id DESC LIMIT 1),
-                                 (SELECT o.since FROM jobexec.observations AS o
-                                  WHERE o.store_id = $4 AND o.kind = '{ended}' AND o.execution_id = {id}::text
-                                    AND o.started_at = {start})) AS ended_at
-                 FROM stale JOIN {table} AS t ON {id} = stale.id CROSS JOIN b WHERE {running}) AS found
-             WHERE ended_at IS NOT NULL AND ((
-                 SELECT o.since >= found.ended_at FROM jobexec.observations AS o
-                 WHERE o.store_id = $4 AND o.kind = '{kind}' AND o.execution_id = found.id AND o.started_at = found.started_at)) IS NOT TRUE)",
-        ctes = judge.ctes(Take::LookAtAll),
-        job = m.job_shown(),
+        include_str!("again/again.sql"),
+        predicate = judge.ctes(Take::LookAtAll),
+        id = id,
+        job_id = m.job_shown(),
         number = m.number(),
+        start = start,
         ended = Kind::Ended.as_str(),
-        kind = Kind::StartedAgain.as_str(),
+        started_again = Kind::StartedAgain.as_str(),
         table = m.table(),
         running = m.judged(),
     );
     let any = format!("{again} SELECT EXISTS (SELECT FROM again)");
     let write = format!(
-        "{again},
-         noted AS (
-             INSERT INTO jobexec.observations AS o (store_id, kind, execution_id, started_at, since)
-             SELECT $4, '{kind}', id, started_at, statement_timestamp() FROM again
-             ON CONFLICT (store_id, kind, execution_id) DO UPDATE SET started_at = excluded.started_at, since = excluded.since)
-         INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason, source, note, started_at)
-         SELECT statement_timestamp(), $4, id, job_id, number, '{STARTED_AGAIN}', 'StartUnchanged', source,
-                'its run ended at ' || to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
-                || ', and it runs again with the same start: what runs it again has to set that', started_at
-         FROM again",
-        kind = Kind::StartedAgain.as_str(),
+        include_str!("again/note.sql"),
+        again = again,
+        started_again = Kind::StartedAgain.as_str(),
+        action = STARTED_AGAIN,
     );
     let bind = |sql: String| judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false);
     observations::write_if(database, bind(any), bind(write)).await
@@ -71,10 +53,13 @@ pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<(), DbErro
     let (id, table, start) = (m.id(), m.table(), m.started_at());
     let kept = |kind: Kind, which: String| {
         format!(
-            "SELECT o.execution_id, o.started_at, o.detail FROM jobexec.observations AS o JOIN {table} AS t ON {id} = {key}
-             WHERE o.store_id = $1 AND o.kind = '{}' AND {start} = o.started_at AND {which}",
-            kind.as_str(),
-            key = id_of("o.execution_id", m.id_type()),
+            include_str!("again/kept.sql"),
+            table = table,
+            id = id,
+            observed_id = id_of("observation.execution_id", m.id_type()),
+            kind = kind.as_str(),
+            start = start,
+            condition = which,
         )
     };
     let now = kept(Kind::StartedAgain, m.judged());
@@ -88,10 +73,11 @@ pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<(), DbErro
         return Ok(());
     }
     let ended = format!(
-        "SELECT e.execution_id, e.started_at, NULL::text AS detail FROM jobexec.events AS e JOIN {table} AS t ON {id} = {key}
-         WHERE e.store_id = $1 AND e.action = 'Alerted' AND e.at > statement_timestamp() - make_interval(days => 7)
-           AND {start} = e.started_at AND {finished} GROUP BY 1, 2",
-        key = id_of("e.execution_id", m.id_type()),
+        include_str!("again/alerted.sql"),
+        table = table,
+        id = id,
+        recorded_id = id_of("event.execution_id", m.id_type()),
+        start = start,
         finished = m.finished(),
     );
     // Executions that ended before are already recorded.

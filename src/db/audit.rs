@@ -4,8 +4,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::decode::{At, MaybeAt};
-use super::mapping::{RECORD_CHARS, TEXT_CHARS};
-use super::{Database, DbError};
+use super::mapping::{RECORD_CHARS, TEXT_CHARS, wire};
+use super::{Database, DbError, Mapping};
 
 /// The entries to return.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,4 +74,23 @@ pub async fn history(
         .await?;
     tx.commit().await?;
     Ok(entries)
+}
+
+/// Returns the query for what is recorded about the end of the row `t`, for which the condition `ended` holds: `reason`, `source`,
+/// `actor`, `note` and `deadline`. `store_id` is the store's id or its parameter; `None`: nothing is recorded.
+pub(super) fn end_of_row(m: &Mapping, ended: &str, store_id: Option<&str>) -> String {
+    let Some(store_id) = store_id else {
+        return "SELECT NULL::text AS reason, NULL::text AS source, NULL::text AS actor, NULL::text AS note,
+                       NULL::timestamptz AS deadline"
+            .to_owned();
+    };
+    format!(
+        include_str!("audit/end_of_row.sql"),
+        record_chars = RECORD_CHARS,
+        deadline = wire("event.deadline"),
+        ended = ended,
+        store_id = store_id,
+        id = m.id(),
+        completed_at = wire(&m.completed_at()),
+    )
 }

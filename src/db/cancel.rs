@@ -126,42 +126,26 @@ async fn attempt(
 ) -> Result<Vec<Cancelled>, DbError> {
     let recorded = match ledger {
         Ledger::Missing(_) => String::new(),
-        Ledger::Tables { store_id, .. } => format!(
-            ", recorded AS (
-                 INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason,
-                                             source, actor, started_at)
-                 SELECT at, {store_id}, id, job_id, number, 'Cancelled', '{CANCEL_REQUESTED}', source, actor, started_at
-                 FROM done)"
-        ),
+        Ledger::Tables { store_id, .. } => {
+            format!(include_str!("cancel/recorded.sql"), store_id = store_id, reason = CANCEL_REQUESTED)
+        }
     };
     let sql = format!(
-        "WITH request AS MATERIALIZED (
-             SELECT DISTINCT ON (key) key::{type_} AS k, source, actor, started
-             FROM jsonb_to_recordset($1::jsonb) AS r (key text, source text, actor text, started bigint) ORDER BY key),
-         taken AS MATERIALIZED (
-             SELECT {id} AS id FROM {table} AS t WHERE {id} = ANY (ARRAY (SELECT k FROM request)) AND ({alive})
-               AND EXISTS (SELECT FROM request AS r WHERE r.k = {id}
-                           AND COALESCE(floor(extract(epoch FROM {start})) = r.started, r.started IS NULL))
-             {lock}),
-         cancelled AS (
-             UPDATE {table} AS t SET {assignments}
-             WHERE {id} = ANY (ARRAY (SELECT id FROM taken)) AND ({alive})
-             RETURNING {id} AS id, {job} AS job_id, {number}::bigint AS number, {start} AS started_at,
-                       ({alive}) AS alive),
-         done AS MATERIALIZED (
-             SELECT c.id::text AS id, c.job_id, c.number, c.started_at, statement_timestamp() AS at, r.source, r.actor
-             FROM cancelled AS c JOIN request AS r ON r.k = c.id WHERE NOT c.alive){recorded}
-         SELECT id, job_id, number, started_at, at, source FROM done WHERE {LOGIN_PATH}",
-        type_ = m.id_type().sql(),
+        include_str!("cancel/cancel.sql"),
+        id_type = m.id_type().sql(),
         id = m.id(),
         table = m.table(),
         alive = m.only_handled(m.alive()),
-        assignments =
-            m.end_assignments(OnStale::Cancel, &format!("{CANCEL_REQUESTED}: cancelled by a person's request")),
+        assignments = m.end_assignments(
+            OnStale::Cancel,
+            &format!("{CANCEL_REQUESTED}: cancelled by a person's request")
+        ),
         lock = m.lock(),
-        job = m.job_shown(),
+        job_id = m.job_shown(),
         number = m.number(),
-        start = wire(&m.started_at()),
+        started_at = wire(&m.started_at()),
+        recorded = recorded,
+        login_path = LOGIN_PATH,
     );
     // The requests contain only values that JSON can represent.
     let parameter = serde_json::to_string(requests).unwrap_or_default();

@@ -7,9 +7,9 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode::{self, At};
 use super::intervals::interval;
-use super::judge::{NEXT_PARAMETER, Take};
-use super::mapping::{RECORD_CHARS, literal, wire};
-use super::{Database, DbError, Judge, Ledger, Mapping};
+use super::judge::Take;
+use super::mapping::{literal, wire};
+use super::{Database, DbError, Judge, Ledger, Mapping, audit};
 use crate::api::Phase;
 
 /// A row, with the timeout that governs it.
@@ -99,36 +99,33 @@ pub async fn read(
 fn statement(judge: &Judge<'_>, ledger: &Ledger, window: Option<Window>) -> String {
     let m = judge.mapping;
     let (type_, id) = (m.id_type().sql(), m.id());
-    let ctes = match window {
+    let predicate = match window {
         Some(_) => judge.ctes(Take::LookAtAll),
         None => format!("{}, stale AS (SELECT NULL::{type_} AS id WHERE false)", judge.rules()),
     };
+    let store_id = match ledger {
+        Ledger::Missing(_) => None,
+        Ledger::Tables { store_id, .. } => Some(store_id.to_string()),
+    };
     format!(
-        "WITH {ctes},
-         picked AS MATERIALIZED ({picked}),
-         wanted AS MATERIALIZED (
-             SELECT unnest(${NEXT_PARAMETER}::text[]::{type_}[]) AS id UNION SELECT id FROM picked)
-         SELECT {id}::text AS id, {status} AS status, {job} AS job_id, {job_type} AS job_type,
-                {number}::bigint AS number, {shown_start} AS started_at, {shown_end} AS completed_at,
-                ended.reason, ended.source AS ended_by, ended.actor, ended.note, v.timeout, v.timeout_source AS source,
-                COALESCE(ended.deadline, {due}) AS deadline,
-                {running} AND {long} AS long_running, v.warn_source, e.extend_source,
-                {id} IN (SELECT id FROM stale) AS stale, {id} IN (SELECT id FROM picked) AS picked
-         FROM wanted JOIN {table} AS t ON {id} = wanted.id AND {exists} {joined} LEFT JOIN LATERAL ({ended}) AS ended ON true",
-        exists = m.exists(),
+        include_str!("execution/read.sql"),
+        predicate = predicate,
         picked = picked(m, window),
-        joined = judge.joined(),
-        due = m.unless_paused(judge.deadline()),
-        long = judge.runs_long(),
+        id = id,
+        id_type = type_,
+        exists = m.exists(),
+        rules_of_row = judge.joined(),
+        deadline = m.unless_paused(judge.deadline()),
+        long_running = judge.runs_long(),
         running = m.running(),
         status = m.status_shown(),
-        job = m.job_shown(),
+        job_id = m.job_shown(),
         job_type = m.type_shown(),
         number = m.number(),
-        shown_start = wire(&m.started_at()),
-        shown_end = wire(&m.completed_at()),
+        started_at = wire(&m.started_at()),
+        completed_at = wire(&m.completed_at()),
         table = m.table(),
-        ended = ended(m, ledger),
+        recorded = audit::end_of_row(m, &m.finished(), store_id.as_deref()),
     )
 }
 
@@ -138,49 +135,27 @@ fn picked(m: &Mapping, window: Option<Window>) -> String {
     let Some(Window { limit, finished }) = window else {
         return format!("SELECT NULL::{} AS id WHERE false", m.id_type().sql());
     };
-    let one_more = limit.saturating_add(1);
-    let mut parts = vec![
-        format!("SELECT id FROM stale LIMIT {one_more}"),
-        format!(
-            "SELECT {id} FROM {table} AS t WHERE {} ORDER BY {} LIMIT {one_more}",
-            m.judged(),
-            m.started_column()
-        ),
-    ];
-    if m.indexed_by_end() {
+    let ended = if m.indexed_by_end() {
         let cutoff = format!("statement_timestamp() - interval {}", literal(&interval(finished)));
-        parts.push(format!(
-            "SELECT {id} FROM {table} AS t WHERE {} AND {} AND {} ORDER BY {} DESC LIMIT {limit}",
+        format!(
+            "UNION (SELECT {id} FROM {table} AS t WHERE {} AND {} AND {} ORDER BY {} DESC LIMIT {limit})",
             m.only_handled(m.finished()),
             m.completed_after(&cutoff),
             m.completed_by("statement_timestamp()"),
             m.completed_column()
-        ));
-    }
-    format!("({})", parts.join(") UNION ("))
-}
-
-/// Returns the query for what is recorded about the end of the row `t`. The newest event counts only if it is the one that set the
-/// end of the row, because an id may be used again. The column may store the time with fewer digits than the event.
-fn ended(m: &Mapping, ledger: &Ledger) -> String {
-    match ledger {
-        Ledger::Missing(_) => {
-            "SELECT NULL::text AS reason, NULL::text AS source, NULL::text AS actor, NULL::text AS note, \
-             NULL::timestamptz AS deadline"
-                .to_owned()
-        }
-        Ledger::Tables { store_id, .. } => format!(
-            "SELECT left(o.reason, {RECORD_CHARS}) AS reason, left(o.source, {RECORD_CHARS}) AS source, \
-                    left(o.actor, {RECORD_CHARS}) AS actor, left(o.note, {RECORD_CHARS}) AS note, {deadline} AS deadline FROM jobexec.events AS o \
-             WHERE {finished} AND o.store_id = {store_id} AND o.execution_id = {id}::text \
-               AND o.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second' \
-               AND o.action IN ('Failed', 'Cancelled') ORDER BY o.event_id DESC LIMIT 1",
-            deadline = wire("o.deadline"),
-            finished = m.finished(),
-            id = m.id(),
-            end = wire(&m.completed_at())
-        ),
-    }
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        include_str!("execution/picked.sql"),
+        one_more = limit.saturating_add(1),
+        id = id,
+        table = table,
+        running = m.judged(),
+        start = m.started_column(),
+        ended = ended,
+    )
 }
 
 fn execution(m: &Mapping, row: &PgRow) -> Result<Execution, sqlx::Error> {

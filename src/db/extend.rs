@@ -66,36 +66,18 @@ async fn attempt(
 ) -> Result<Outcome, DbError> {
     let recorded = match ledger {
         Ledger::Missing(_) => "",
-        Ledger::Tables { .. } => {
-            ", recorded AS (
-                 INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason, source,
-                                             actor, note, started_at)
-                 SELECT statement_timestamp(), $1, a.id, a.job_id, a.number, 'DeadlineMoved', 'ExtendRequested', $4, $6,
-                        'extended by ' || $3::interval::text, a.started_at
-                 FROM alive AS a JOIN put ON put.key = a.id)"
-        }
+        Ledger::Tables { .. } => include_str!("extend/recorded.sql"),
     };
     let sql = format!(
-        "WITH alive AS MATERIALIZED (
-             SELECT {id}::text AS id, {job} AS job_id, {number}::bigint AS number, {start} AS started_at,
-                    (SELECT r.extend_source FROM jobexec.rules AS r
-                     WHERE r.store_id = $1 AND r.scope = 'execution' AND r.key = {id}::text
-                       AND r.extend_source NOT LIKE $5) AS governed
-             FROM {table} AS t WHERE {id} = $2::text::{type_} AND {alive}),
-         put AS (
-             INSERT INTO jobexec.rules AS r (store_id, scope, key, extend_by, extend_source, overruled, earliest, fixed)
-             SELECT $1, 'execution', id, $3, $4, '{{}}', interval '0', false FROM alive WHERE governed IS NULL
-             ON CONFLICT (store_id, scope, key) DO UPDATE
-                 SET extend_by = excluded.extend_by, extend_source = excluded.extend_source
-             RETURNING r.key){recorded}
-         SELECT governed, started_at FROM alive",
+        include_str!("extend/extend.sql"),
         id = m.id(),
-        type_ = m.id_type().sql(),
-        job = m.job_shown(),
+        id_type = m.id_type().sql(),
+        job_id = m.job_shown(),
         number = m.number(),
-        start = wire(&m.started_at()),
+        started_at = wire(&m.started_at()),
         table = m.table(),
         alive = m.only_handled(m.alive()),
+        recorded = recorded,
     );
     let mut tx = database.write().await?;
     let row = sqlx::query(AssertSqlSafe(sql))
@@ -132,15 +114,12 @@ pub async fn prune(database: &Database, m: &Mapping, store_id: i64) -> Result<()
         return Ok(());
     }
     let sql = format!(
-        "DELETE FROM jobexec.rules AS r WHERE r.store_id = $1 AND r.scope = 'execution' AND r.extend_source LIKE $2
-           AND r.timeout IS NULL
-           AND {} AND NOT EXISTS (SELECT FROM {} AS t WHERE {} = {} AND {})",
-        m.of_record("$1"),
-        m.table(),
-        m.id(),
-        id_of("r.key", m.id_type()),
-        // An execution that no longer passes the filter may pass it again.
-        m.unfinished_anywhere(),
+        include_str!("extend/prune.sql"),
+        of_this_table = m.of_record("$1"),
+        table = m.table(),
+        id = m.id(),
+        ruled_id = id_of("rule.key", m.id_type()),
+        unfinished = m.unfinished_anywhere(),
     );
     let mut tx = database.write().await?;
     sqlx::query(AssertSqlSafe(sql)).bind(store_id).bind(&source).persistent(false).execute(&mut *tx).await?;

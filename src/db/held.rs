@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode;
-use super::judge::{Among, End, NEXT_PARAMETER, Rules, Take};
+use super::judge::{Among, End, Rules, Take};
 use super::mapping::{RECORD_CHARS, wire};
 use super::{Database, DbError, Judge};
 
@@ -111,48 +111,25 @@ pub async fn update(
 
 fn statement(judge: &Judge<'_>, readable: bool) -> String {
     let m = judge.mapping;
-    // The holder is a transaction, a subtransaction or a prepared transaction: the one that holds the lock on its transaction id,
-    // and a lock on the table too, which excludes the number of a group of transactions that share the row.
     let holder = format!(
-        "(SELECT CASE WHEN l.pid IS NOT NULL THEN '{SESSION}' || l.pid
-                      ELSE '{PREPARED}' || (SELECT p.gid FROM pg_prepared_xacts AS p WHERE p.database = current_database()
-                                            AND '-1/' || p.transaction = l.virtualtransaction LIMIT 1) END
-          FROM pg_locks AS l
-          WHERE l.locktype = 'transactionid' AND l.transactionid = t.xmax AND l.mode = 'ExclusiveLock' AND l.granted
-            AND EXISTS (SELECT FROM pg_locks AS r WHERE r.virtualtransaction = l.virtualtransaction AND r.locktype = 'relation'
-                        AND (r.relation = to_regclass('{table}')::oid OR r.relation IN (SELECT relid FROM pg_partition_tree(to_regclass('{table}'))))
-                        AND r.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
-          LIMIT 1)",
+        include_str!("held/holder.sql"),
+        session = SESSION,
+        prepared = PREPARED,
         table = m.table().replace('\'', "''"),
     );
     format!(
-        "WITH {ctes},
-         free AS MATERIALIZED (
-             SELECT {id} AS id FROM {table} AS t WHERE {id} = ANY (ARRAY (SELECT id FROM stale)) {lock}),
-         held AS MATERIALIZED (
-             SELECT {id}::text AS execution_id, {start} AS started_at, {holder} AS detail FROM {table} AS t
-             WHERE {id} = ANY (ARRAY (SELECT id FROM stale)) AND {running} AND {id} NOT IN (SELECT id FROM free)),
-         over AS (
-             DELETE FROM jobexec.observations AS o WHERE o.store_id = $4 AND o.kind = '{PASSED_OVER}'
-             AND o.execution_id NOT IN (SELECT execution_id FROM held)),
-         noted AS (
-             INSERT INTO jobexec.observations AS o (store_id, kind, execution_id, started_at, since, detail)
-             SELECT $4, '{PASSED_OVER}', execution_id, started_at, statement_timestamp(), detail FROM held
-             ON CONFLICT (store_id, kind, execution_id) DO UPDATE
-                 SET started_at = excluded.started_at, detail = excluded.detail,
-                     since = CASE WHEN o.started_at IS DISTINCT FROM excluded.started_at THEN excluded.since ELSE o.since END
-             RETURNING execution_id, since, detail)
-         SELECT execution_id, {since} AS since, left(detail, {RECORD_CHARS}) AS detail FROM noted
-         WHERE since <= statement_timestamp() - interval '{after} seconds' AND ${NEXT_PARAMETER}::text[] IS NOT NULL",
-        ctes = judge.ctes(Take::LookAt(ROWS, End::Oldest, Among::Others)),
+        include_str!("held/update.sql"),
+        predicate = judge.ctes(Take::LookAt(ROWS, End::Oldest, Among::Others)),
         id = m.id(),
         table = m.table(),
         lock = m.lock(),
-        start = wire(&m.started_at()),
+        started_at = wire(&m.started_at()),
         holder = if readable { holder } else { "NULL::text".to_owned() },
         running = m.running(),
+        kind = PASSED_OVER,
         since = wire("since"),
-        after = TOLD_AFTER.num_seconds(),
+        record_chars = RECORD_CHARS,
+        reported_after = TOLD_AFTER.num_seconds(),
     )
 }
 
@@ -186,12 +163,7 @@ pub async fn forget(database: &Database, store_id: i64) -> Result<(), DbError> {
 /// # Errors
 /// Returns the errors of the database.
 pub async fn known(database: &Database, store_id: i64) -> Result<BTreeMap<String, Held>, DbError> {
-    let sql = format!(
-        "SELECT execution_id, {since} AS since, left(detail, $3) AS detail FROM jobexec.observations
-         WHERE store_id = $1 AND kind = $2 AND since <= statement_timestamp() - $4
-           AND EXISTS (SELECT FROM jobexec.stores AS s WHERE s.store_id = $1 AND s.seen_at > statement_timestamp() - interval '3 minutes')",
-        since = wire("since"),
-    );
+    let sql = format!(include_str!("held/known.sql"), since = wire("since"));
     let mut tx = database.read().await?;
     let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(store_id)

@@ -53,12 +53,9 @@ pub async fn step(
     before: Option<i64>,
 ) -> Result<Step, DbError> {
     let Ledger::Tables { store_id, .. } = ledger else { return Ok(Step::default()) };
-    let with = found(m);
+    let found = found(m);
     // Usually there is none, and then nothing is written.
-    let sql = format!(
-        "{with} SELECT (SELECT count(*) > 0 FROM found),
-                       (SELECT min(event_id) FROM walk HAVING count(*) = {STEP} AND max(at) > {SINCE})"
-    );
+    let sql = format!(include_str!("late/step.sql"), found = found, step = STEP, since = SINCE);
     let mut tx = database.read().await?;
     let (any, next): (bool, Option<i64>) = sqlx::query_as(AssertSqlSafe(sql))
         .bind(store_id)
@@ -71,19 +68,12 @@ pub async fn step(
         return Ok(Step { found: Vec::new(), before: next });
     }
     let sql = format!(
-        "{with},
-         recorded AS (
-             INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason, source, note,
-                                         started_at, deadline)
-             SELECT statement_timestamp(), $1, execution_id, job_id, execution_number, '{FINISHED_LATE}', reason, source,
-                    'it was ' || lower(action) || ' at ' || {ended} || ', and lived: its row says ' || quote_literal(status)
-                        || COALESCE(', ended at ' || {completed}, ''),
-                    started_at, deadline FROM found ORDER BY event_id
-             RETURNING event_id){posted}
-         SELECT execution_id, job_id, {at} AS at, status FROM found ORDER BY event_id",
+        include_str!("late/record.sql"),
+        found = found,
+        finished_late = FINISHED_LATE,
         at = wire("at"),
-        ended = shown("at"),
-        completed = shown("completed_at"),
+        ended_at = shown("at"),
+        completed_at = shown("completed_at"),
         posted = outbox::posting(ledger, "$1"),
     );
     let mut tx = database.write().await?;
@@ -109,34 +99,24 @@ fn shown(instant: &str) -> String {
 /// The start of the period in which records count: an execution that finishes more than seven days after it was ended is ignored.
 const SINCE: &str = "statement_timestamp() - make_interval(days => 7)";
 
-/// Returns the records to check, and the rows that contradict them. A row with another start belongs to another run, and so does a
-/// row that was seen to run again with the same start and past its deadline. A row without a start does not show which run it
-/// belongs to. A worker that obeys a person's request to cancel is not late.
+/// Returns the records to check, and the rows that contradict them.
 fn found(m: &Mapping) -> String {
     format!(
-        "WITH walk AS MATERIALIZED (
-             SELECT {columns} FROM jobexec.events WHERE store_id = $1 AND ($2::bigint IS NULL OR event_id < $2)
-             ORDER BY event_id DESC LIMIT {STEP}),
-         latest AS MATERIALIZED (
-             SELECT {columns} FROM jobexec.events WHERE store_id = $1 AND $2 IS NOT NULL ORDER BY event_id DESC LIMIT {STEP}),
-         batch AS MATERIALIZED (SELECT * FROM walk UNION SELECT * FROM latest),
-         found AS MATERIALIZED (
-             SELECT b.*, {status} AS status, {end} AS completed_at FROM batch AS b JOIN {table} AS t ON {id} = {key}
-             WHERE b.action IN ('Failed', 'Cancelled') AND b.at > {SINCE} AND {finished}
-               AND CASE b.action WHEN 'Failed' THEN {completed} ELSE ({completed} OR {failed}) AND b.reason <> '{CANCEL_REQUESTED}' END
-               AND {start} = b.started_at
-               AND (SELECT true FROM jobexec.events AS later
-                    WHERE later.store_id = $1 AND later.execution_id = b.execution_id AND later.event_id > b.event_id
-                      AND later.action IN ('{FINISHED_LATE}', '{STARTED_AGAIN}', 'Failed', 'Cancelled') LIMIT 1) IS NULL)",
+        include_str!("late/found.sql"),
         columns = "event_id, at, execution_id, job_id, execution_number, action, reason, source, started_at, deadline",
+        step = STEP,
+        since = SINCE,
         status = m.status_shown(),
-        end = wire(&m.completed_at()),
+        completed_at = wire(&m.completed_at()),
         table = m.table(),
         id = m.id(),
-        key = id_of("b.execution_id", m.id_type()),
+        recorded_id = id_of("batch.execution_id", m.id_type()),
         finished = m.finished(),
         completed = m.completed(),
         failed = m.failed(),
-        start = wire(&m.started_at()),
+        cancel_requested = CANCEL_REQUESTED,
+        started_at = wire(&m.started_at()),
+        finished_late = FINISHED_LATE,
+        started_again = STARTED_AGAIN,
     )
 }

@@ -33,24 +33,18 @@ pub struct Stale {
 pub async fn stale(database: &Database, judge: &Judge<'_>, limit: i64) -> Result<Vec<Stale>, DbError> {
     let m = judge.mapping;
     let sql = format!(
-        // The rules are joined to the listed rows only, not to all stale rows.
-        "WITH {ctes},
-         listed AS MATERIALIZED (
-             SELECT stale.* FROM stale JOIN {table} AS t ON {id} = stale.id ORDER BY {counts_from}, {id} LIMIT {limit})
-         SELECT {id}::text AS id, {job} AS job_id, {number}::bigint AS number, {start} AS started_at,
-                {deadline} AS deadline, stale.reason, {source} AS source, stale.action
-         FROM listed AS stale JOIN {table} AS t ON {id} = stale.id {joined}
-         ORDER BY {counts_from}, {id}",
-        ctes = judge.ctes(Take::LookAtAll),
+        include_str!("list/stale.sql"),
+        predicate = judge.ctes(Take::LookAtAll),
         id = m.id(),
-        job = m.job_shown(),
+        job_id = m.job_shown(),
         number = m.number(),
-        start = wire(&m.started_at()),
+        started_at = wire(&m.started_at()),
         counts_from = judge.counts_from(),
         deadline = judge.deadline(),
         source = super::sweep::source("stale.reason"),
         table = m.table(),
-        joined = judge.joined(),
+        rules_of_row = judge.joined(),
+        limit = limit,
     );
     let mut tx = database.read().await?;
     let rows = judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false).fetch_all(&mut *tx).await?;

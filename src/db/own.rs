@@ -70,15 +70,12 @@ pub async fn mend(database: &Database) -> Result<bool, DbError> {
         let highest = match table {
             "stores" => format!("(SELECT max({column}) FROM jobexec.stores WHERE {column} < {FURTHEST})"),
             _ => format!(
-                "(SELECT max(highest) FROM jobexec.stores AS s, LATERAL \
-                  (SELECT max({column}) AS highest FROM jobexec.{table} WHERE store_id = s.store_id AND {column} < {FURTHEST}) AS l)"
+                "(SELECT max(highest) FROM jobexec.stores AS store, LATERAL
+                  (SELECT max({column}) AS highest FROM jobexec.{table}
+                   WHERE store_id = store.store_id AND {column} < {FURTHEST}) AS of_store)"
             ),
         };
-        let sql = format!(
-            "SELECT CASE WHEN has_sequence_privilege(name, 'UPDATE')
-                         THEN setval(name, GREATEST({highest}, nextval(name))) END IS NOT NULL
-             FROM (SELECT pg_get_serial_sequence('jobexec.{table}', '{column}')::regclass AS name) AS sequence"
-        );
+        let sql = format!(include_str!("own/mend.sql"), highest = highest, table = table, column = column);
         let query = sqlx::query_scalar::<_, bool>(sqlx::AssertSqlSafe(sql)).persistent(false);
         mended |= query.fetch_one(&mut *tx).await?;
     }

@@ -12,9 +12,9 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::asked::{Asked, GOVERNED, Place, UNDECIDED};
 use super::decode;
 use super::intervals::delta;
-use super::judge::{NEXT_PARAMETER, Rules, Suspicion, Take};
-use super::mapping::{RECORD_CHARS, wire};
-use super::{Database, DbError, Judge, ledger, sweep};
+use super::judge::{Rules, Suspicion, Take};
+use super::mapping::wire;
+use super::{Database, DbError, Judge, audit, ledger, sweep};
 use crate::api::Phase;
 
 /// The executions to list.
@@ -232,7 +232,7 @@ async fn part(
 ) -> Result<Vec<Cursor>, DbError> {
     let m = judge.mapping;
     let narrow = judge.asked.map_or(Vec::new(), |asked| judge.alternatives(asked)).join(" OR ");
-    let (ctes, from, condition) = match which {
+    let (predicate, stale, condition) = match which {
         Which::All => {
             (judge.rules(), String::new(), m.only_handled(format!("({narrow}) AND {}", m.exists())))
         }
@@ -242,13 +242,16 @@ async fn part(
             (judge.ctes(Take::Page(limit)), format!("JOIN stale ON stale.id = {}", m.id()), "true".to_owned())
         }
     };
-    let order = if which == Which::All { "DESC" } else { "ASC" };
     let sql = format!(
-        "WITH {ctes} SELECT to_json({start}) #>> '{{}}' AS start, {id}::text AS id FROM {table} AS t {from}
-         WHERE {condition} ORDER BY {start} {order}, {id} {order} LIMIT {limit}",
+        include_str!("running/places.sql"),
+        predicate = predicate,
         start = m.started_column(),
         id = m.id(),
         table = m.table(),
+        stale = stale,
+        condition = condition,
+        direction = if which == Which::All { "DESC" } else { "ASC" },
+        limit = limit,
     );
     let mut tx = database.read().await?;
     let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).persistent(false);
@@ -282,53 +285,29 @@ pub async fn look(
 
 fn statement(judge: &Judge<'_>) -> String {
     let m = judge.mapping;
-    let recorded = match judge.rules {
-        Rules::Memory => {
-            "SELECT NULL::text AS reason, NULL::text AS source, NULL::timestamptz AS deadline".to_owned()
-        }
-        // The newest record counts only if it is the one that set the end of the row, because an id may be used again.
-        Rules::Table(_) => format!(
-            "SELECT left(o.reason, {RECORD_CHARS}) AS reason, left(o.source, {RECORD_CHARS}) AS source,
-                    {deadline} AS deadline
-             FROM jobexec.events AS o
-             WHERE NOT {running} AND o.store_id = $4 AND o.execution_id = {id}::text
-               AND o.at BETWEEN {end} - interval '1 second' AND {end} + interval '1 second'
-               AND o.action IN ('Failed', 'Cancelled') ORDER BY o.event_id DESC LIMIT 1",
-            deadline = wire("o.deadline"),
-            running = m.running(),
-            id = m.id(),
-            end = wire(&m.completed_at()),
-        ),
+    let store_id = match judge.rules {
+        Rules::Memory => None,
+        Rules::Table(_) => Some("$4"),
     };
     format!(
-        "WITH {ctes}
-         SELECT {id}::text AS id, {job} AS job_id, {type_} AS job_type, {number}::bigint AS number,
-                {status} AS status, {start} AS started_at, {end} AS completed_at,
-                EXTRACT(epoch FROM COALESCE({end}, statement_timestamp()) - {start})::float8 AS runtime,
-                v.timeout, v.timeout_source, v.extend_by, e.extend_source, v.action AS on_stale,
-                CASE WHEN {running} THEN {due} ELSE ended.deadline END AS deadline,
-                COALESCE({running} AND {long}, false) AS long_running,
-                COALESCE(stale.reason, ended.reason) AS reason, stale.action,
-                CASE WHEN stale.reason IS NULL THEN ended.source ELSE {source} END AS source,
-                CASE WHEN {running} THEN {governed} END AS governed, {suspected} AS suspected
-         FROM {table} AS t {joined} LEFT JOIN stale ON stale.id = {id} LEFT JOIN LATERAL ({recorded}) AS ended ON true
-         WHERE {id} = ANY (${NEXT_PARAMETER}::text[]::{key}[]) AND {exists}",
-        ctes = judge.ctes(Take::LookAtThese),
+        include_str!("running/look.sql"),
+        predicate = judge.ctes(Take::LookAtThese),
         exists = m.exists(),
         id = m.id(),
-        job = m.job_shown(),
-        type_ = m.type_shown(),
+        id_type = m.id_type().sql(),
+        job_id = m.job_shown(),
+        job_type = m.type_shown(),
         number = m.number(),
         status = m.status_shown(),
-        start = wire(&m.started_at()),
-        end = wire(&m.completed_at()),
+        started_at = wire(&m.started_at()),
+        completed_at = wire(&m.completed_at()),
         running = m.running(),
-        due = judge.deadline(),
-        long = judge.runs_long(),
+        deadline = judge.deadline(),
+        long_running = judge.runs_long(),
         source = sweep::source("stale.reason"),
         table = m.table(),
-        joined = judge.joined(),
-        key = m.id_type().sql(),
+        rules_of_row = judge.joined(),
+        recorded = audit::end_of_row(m, &format!("NOT {}", m.running()), store_id),
         suspected = suspected(judge),
         governed = judge.undecided().map_or_else(
             || GOVERNED.to_owned(),

@@ -44,17 +44,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
     if any.is_none() {
         return Ok(Vec::new());
     }
-    let sql = format!(
-        "{due},
-         recorded AS (
-         INSERT INTO jobexec.events (at, store_id, execution_id, job_id, execution_number, action, reason, source,
-                                     started_at, deadline, again_at)
-         SELECT statement_timestamp(), $4, id, job_id, number, action, reason, source, started_at, deadline, again_at FROM due
-         ON CONFLICT (store_id, execution_id, action, started_at, COALESCE(again_at, '-infinity'::timestamptz)) WHERE action IN ('Warned', 'Alerted') DO NOTHING
-         RETURNING event_id, execution_id, job_id, started_at, deadline, reason, source){posted}
-         SELECT execution_id, job_id, started_at, deadline, reason, source FROM recorded",
-        posted = outbox::posting(ledger, "$4"),
-    );
+    let sql = format!(include_str!("warnings/record.sql"), due = due, posted = outbox::posting(ledger, "$4"));
     let mut tx = database.write().await?;
     let rows = judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false).fetch_all(&mut *tx).await?;
     tx.commit().await?;
@@ -90,26 +80,26 @@ fn due(judge: &Judge<'_>) -> String {
         literal(&interval(judge.effective_rules.shortest_warning()))
     );
     // Only if some are allowed to continue, because it costs as much as everything else.
-    let (ctes, alerted) = if judge.effective_rules.may_alert_only() {
-        (judge.ctes(Take::LookAtAll), format!("UNION ALL\n             {}", alerted(judge, &columns)))
+    let (predicate, alerts) = if judge.effective_rules.may_alert_only() {
+        (judge.ctes(Take::LookAtAll), alerts(judge, &columns))
     } else {
         (judge.rules(), String::new())
     };
     format!(
-        "WITH {ctes},
-         due AS (
-             (SELECT {columns}, 'Warned' AS action, 'LongRunning' AS reason, v.warn_source AS source, NULL::timestamptz AS again_at
-              FROM {table} AS t {joined}
-              WHERE {running} AND {started_by} AND {counts_from} <= statement_timestamp() - {WARN} AND {unwarned}
-                AND {deadline} > statement_timestamp()
-              ORDER BY {order} LIMIT {AT_ONCE})
-             {alerted})",
+        include_str!("warnings/due.sql"),
+        predicate = predicate,
+        columns = columns,
         table = m.table(),
-        joined = judge.joined(),
+        rules_of_row = judge.joined(),
         running = m.judged(),
-        started_by = m.started_by(&earliest),
-        unwarned = untold(judge, "Warned", ""),
+        started_early_enough = m.started_by(&earliest),
+        counts_from = counts_from,
+        warn_after = WARN,
+        not_warned_of = untold(judge, "Warned", ""),
+        deadline = deadline,
         order = m.started_column(),
+        limit = AT_ONCE,
+        alerts = alerts,
     )
 }
 
@@ -121,33 +111,36 @@ fn began(judge: &Judge<'_>) -> String {
 /// Returns the condition that the run of the row `t` was not reported with this action, and `more`.
 fn untold(judge: &Judge<'_>, action: &str, more: &str) -> String {
     format!(
-        "NOT EXISTS (SELECT FROM jobexec.events AS w WHERE w.store_id = $4 AND w.execution_id = {}::text \
-         AND w.action = '{action}' AND w.started_at = {began} {more})",
+        "NOT EXISTS (SELECT FROM jobexec.events AS event WHERE event.store_id = $4 AND event.execution_id = {}::text
+                     AND event.action = '{action}' AND event.started_at = {began} {more})",
         judge.mapping.id(),
         began = began(judge),
     )
 }
 
 /// Returns the stale executions that are allowed to continue.
-fn alerted(judge: &Judge<'_>, columns: &str) -> String {
+fn alerts(judge: &Judge<'_>, columns: &str) -> String {
     let m = judge.mapping;
     // For each run, even if it has the start of the previous one.
     let again = format!(
-        "(SELECT o.since FROM jobexec.observations AS o WHERE o.store_id = $4 AND o.kind = '{}' \
-         AND o.execution_id = {}::text AND o.started_at = {})",
+        "(SELECT observation.since FROM jobexec.observations AS observation
+          WHERE observation.store_id = $4 AND observation.kind = '{}'
+            AND observation.execution_id = {}::text AND observation.started_at = {})",
         Kind::StartedAgain.as_str(),
         m.id(),
         m.started_at()
     );
     format!(
-        "(SELECT {columns}, 'Alerted' AS action, stale.reason, {source}, {again}
-              FROM stale JOIN {table} AS t ON {id} = stale.id {joined}
-              WHERE stale.action = 'AlertOnly' AND {running} AND {unalerted} LIMIT {AT_ONCE})",
+        include_str!("warnings/alerts.sql"),
+        columns = columns,
         source = super::sweep::source("stale.reason"),
         table = m.table(),
         id = m.id(),
-        joined = judge.joined(),
+        rules_of_row = judge.joined(),
         running = m.judged(),
-        unalerted = untold(judge, "Alerted", &format!("AND w.again_at IS NOT DISTINCT FROM {again}")),
+        not_alerted_of =
+            untold(judge, "Alerted", &format!("AND event.again_at IS NOT DISTINCT FROM {again}")),
+        again_at = again,
+        limit = AT_ONCE,
     )
 }
