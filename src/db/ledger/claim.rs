@@ -7,7 +7,7 @@ use super::claimant::Claimant;
 use super::look_up::now;
 use super::owner::OWNER;
 use super::record::{
-    Entered, GAP_SECONDS, HIDDEN, ITS_ROW, Registered, WATCHED_SINCE, enter, left_behind, registered,
+    Entered, GAP_SECONDS, HIDDEN, Registered, WATCHED_SINCE, enter, left_behind, of_the_table, registered,
     seen_within, unnumbered,
 };
 use crate::db::granted::SOURCE;
@@ -127,7 +127,7 @@ async fn extended(database: &Database, mapping: &Mapping) -> Result<Option<bool>
     if !readable {
         return Ok(None);
     }
-    let sql = format!(include_str!("extended.sql"), of_the_table = ITS_ROW);
+    let sql = format!(include_str!("extended.sql"), of_the_table = of_the_table());
     let found = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
         .bind(table_schema)
         .bind(table_name)

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::availability::Ledger;
 use super::claimant::Claimant;
 use super::record::{
-    Entered, GAP_SECONDS, HIDDEN, ITS_ROW, Registered, WATCHED_SINCE, enter, left_behind, registered,
+    Entered, GAP_SECONDS, HIDDEN, Registered, WATCHED_SINCE, enter, left_behind, of_the_table, registered,
     seen_within, unnumbered,
 };
 use crate::db::mapping::wire;
@@ -98,7 +98,7 @@ pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Found, Db
         include_str!("look_up.sql"),
         confirmed = seen_within("$3"),
         watched_since = wire(&format!("({WATCHED_SINCE})")),
-        of_the_table = ITS_ROW,
+        of_the_table = of_the_table(),
     );
     let known: Option<Known> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(table_schema)

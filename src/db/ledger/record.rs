@@ -14,15 +14,14 @@ const CLAIM_EXPIRY_SECONDS: f64 = 600.0;
 pub(super) const GAP_SECONDS: f64 = 150.0;
 
 /// SQL for the oid of the table whose schema is `$1` and whose name is `$2`.
-pub(super) const TABLE: &str = "(SELECT class.oid FROM pg_catalog.pg_class AS class
+const TABLE: &str = "(SELECT class.oid FROM pg_catalog.pg_class AS class
       JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = class.relnamespace
       WHERE namespace.nspname = $1 AND class.relname = $2)";
 
-/// The condition for the row of that table in `jobexec.stores`.
-pub(super) const ITS_ROW: &str = "registry = 'jobexec.stores'::regclass AND table_oid =
-     (SELECT class.oid FROM pg_catalog.pg_class AS class
-      JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = class.relnamespace
-      WHERE namespace.nspname = $1 AND class.relname = $2)";
+/// Returns the condition for the row of that table in `jobexec.stores`.
+pub(super) fn of_the_table() -> String {
+    format!("registry = 'jobexec.stores'::regclass AND table_oid = {TABLE}")
+}
 
 /// Returns the records of other tables that were last known by the name of this one.
 pub(in crate::db) async fn left_behind(
@@ -58,7 +57,7 @@ pub(in crate::db) async fn registered(
         include_str!("registered.sql"),
         counts = seen_within("$3"),
         confirmed = seen_within("$4"),
-        of_the_table = ITS_ROW,
+        of_the_table = of_the_table(),
     );
     let row: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(table_schema)
@@ -122,7 +121,7 @@ pub(in crate::db) async fn enter(
         include_str!("register.sql"),
         table_oid = TABLE,
         table_owner = OWNER,
-        of_the_table = ITS_ROW,
+        of_the_table = of_the_table(),
     );
     // If the number is already taken, for example because the sequence was not restored, a later one is free.
     for numbers in [1, NUMBERS] {
@@ -133,7 +132,7 @@ pub(in crate::db) async fn enter(
             .persistent(false)
             .execute(&mut *tx)
             .await?;
-        let there = format!("SELECT EXISTS (SELECT FROM jobexec.stores WHERE {ITS_ROW})");
+        let there = format!("SELECT EXISTS (SELECT FROM jobexec.stores WHERE {})", of_the_table());
         let there =
             sqlx::query_scalar::<_, bool>(sqlx::AssertSqlSafe(there)).bind(table_schema).bind(table_name);
         if entered.rows_affected() > 0 {
