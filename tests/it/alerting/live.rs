@@ -52,12 +52,9 @@ async fn fires(prometheus: &Monitor, alertmanager: &Monitor, name: &str, namespa
 #[tokio::test]
 async fn who_is_on_call_hears_what_the_conditions_say() {
     let test = "who_is_on_call_hears_what_the_conditions_say";
-    let found = machine::program("prometheus").zip(machine::program("prometheus-alertmanager"));
-    let Some((prometheus, alertmanager)) =
-        machine::needs(test, machine::Part::Debian("prometheus prometheus-alertmanager"), found)
-    else {
-        return;
-    };
+    let [prometheus, alertmanager] = ["prometheus", "prometheus-alertmanager"]
+        .map(|name| machine::needs(test, machine::Part::Tool(name), machine::program(name)));
+    let Some((prometheus, alertmanager)) = prometheus.zip(alertmanager) else { return };
     let world = World::new("oncall").await;
     world
         .sql("INSERT INTO job_executions SELECT n, 1, n, 'running', now() - interval '2 days' FROM generate_series(1, 3) n")

@@ -107,7 +107,7 @@ fn rules(text: &str) -> Vec<Value> {
 
 /// Runs promtool in the root of the repository, or reports that it is missing.
 fn promtool(test: &str, args: &[&str], input: Option<&str>) -> Option<Output> {
-    let program = machine::needs(test, machine::Part::Debian("prometheus"), machine::program("promtool"))?;
+    let program = machine::needs(test, machine::Part::Tool("promtool"), machine::program("promtool"))?;
     Some(run(&program, args, input))
 }
 
