@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::duration::cel;
 use super::names::{SECRET_KEY, SUBDOMAIN};
 use super::notifications::Notifications;
-use super::table::{Jobs, SingleActiveExecution, Workloads};
+use super::table::{Jobs, SingleActiveExecution, WorkerHeartbeat, Workloads};
 use super::{Duration, Table};
 pub use status::{ExecutionStoreStatus, LastSweep, Metrics, ObjectsStatus, Violations};
 
@@ -40,6 +40,9 @@ pub use status::{ExecutionStoreStatus, LastSweep, Metrics, ObjectsStatus, Violat
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "!has(self.heartbeat) || !has(self.table.columns.heartbeatAt)"
+).message("executions have heartbeats of their own (table.columns.heartbeatAt) or those of their workers (heartbeat): set one of them"))]
 pub struct ExecutionStoreSpec {
     /// The connection to the database.
     pub connection: Connection,
@@ -66,11 +69,14 @@ pub struct ExecutionStoreSpec {
     #[x_kube(validation = cel::at_least("1s"))]
     pub poll_interval: Duration,
     /// The maximum time without a heartbeat, counted from the last heartbeat, or from the start of the execution if
-    /// that is later: at least 1s. Requires `table.columns.heartbeatAt`. A policy can override it. If it is unset, and
+    /// that is later: at least 1s. Requires `table.columns.heartbeatAt` or `heartbeat`. A policy can override it. If it is unset, and
     /// for an execution without any heartbeat, only the deadline applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = cel::at_least("1s"))]
     pub heartbeat_timeout: Option<Duration>,
+    /// The table in which workers send their heartbeats, if executions themselves have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<WorkerHeartbeat>,
     /// The table of jobs. An execution is stale (`JobFinished`) if it is still running after the operator observed its
     /// job finish during the run. If the job was already finished when the operator first observed the execution, the
     /// operator only reports the execution as a suspect.

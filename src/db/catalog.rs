@@ -6,7 +6,8 @@ use sqlx::postgres::types::Oid;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::decode::List;
-use super::mapping::{literal, quote};
+use super::mapping::literal;
+use super::related::{Related, related};
 use super::visibility::{self, Visibility};
 use super::{Database, DbError, Layout};
 use crate::api::Table;
@@ -19,8 +20,8 @@ pub(super) struct Catalog {
     pub(super) role: String,
     /// The table of executions; `None` if there is no such relation.
     pub(super) executions: Option<Relation>,
-    /// The table of jobs; `None` if there is none, or the layout names none.
-    pub(super) jobs: Option<Relation>,
+    /// The related tables, in the order of [`related`]; `None` if there is no such relation.
+    pub(super) related: Vec<Option<Relation>>,
     /// The labels of the status column's type, if it is an enum.
     pub(super) labels: Vec<String>,
     /// True if Postgres knows the mapped time zone.
@@ -94,10 +95,10 @@ pub(super) async fn read(database: &Database, layout: &Layout) -> Result<Catalog
     .fetch_one(&mut *tx)
     .await?;
     let executions = relation(&mut tx, &table.schema, &table.name, table).await?;
-    let mut jobs = match &layout.jobs {
-        Some(jobs) => relation(&mut tx, &jobs.schema, &jobs.name, table).await?,
-        None => None,
-    };
+    let mut others = Vec::new();
+    for other in related(layout) {
+        others.push(relation(&mut tx, other.schema, other.name, table).await?);
+    }
     let labels = match &executions {
         Some(Relation { oid, .. }) => sqlx::query_scalar(
             "SELECT e.enumlabel::text FROM pg_attribute AS a JOIN pg_enum AS e ON e.enumtypid = a.atttypid
@@ -111,17 +112,18 @@ pub(super) async fn read(database: &Database, layout: &Layout) -> Result<Catalog
         None => Vec::new(),
     };
     tx.commit().await?;
-    if let Some(view) = jobs.as_mut().filter(|jobs| jobs.kind == "v") {
-        view.visibility = of_view(database, layout).await?;
+    for (other, found) in related(layout).iter().zip(&mut others) {
+        if let Some(view) = found.as_mut().filter(|found| found.kind == "v") {
+            view.visibility = of_view(database, other).await?;
+        }
     }
-    Ok(Catalog { role, executions, jobs, labels, zone_known, read_only })
+    Ok(Catalog { role, executions, related: others, labels, zone_known, read_only })
 }
 
-/// Returns the effect of row-level security of the tables beneath the view of jobs. Only Postgres can determine it: with row
+/// Returns the effect of row-level security of the tables beneath a view. Only Postgres can determine it: with row
 /// security off, it refuses to read the view if any would apply.
-async fn of_view(database: &Database, layout: &Layout) -> Result<Visibility, DbError> {
-    let Some(jobs) = &layout.jobs else { return Ok(Visibility::default()) };
-    let read = format!("SELECT FROM {}.{} LIMIT 0", quote(&jobs.schema.0), quote(&jobs.name.0));
+async fn of_view(database: &Database, view: &Related<'_>) -> Result<Visibility, DbError> {
+    let read = format!("SELECT FROM {} LIMIT 0", view.qualified());
     let mut tx = database.read_catalog().await?;
     sqlx::raw_sql("SET LOCAL row_security = off").execute(&mut *tx).await?;
     let tried = sqlx::query(AssertSqlSafe(read)).persistent(false).execute(&mut *tx).await;

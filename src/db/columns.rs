@@ -1,45 +1,104 @@
-//! The columns of the application's tables that the operator reads and writes.
+//! The columns of the table of executions: one entry each. Grants, validation and the record of what is read follow this list.
 
+use super::Layout;
 use super::mapping::quote;
-use crate::api::Table;
 use crate::api::identifier::Identifier;
-use crate::api::table::Jobs;
 
-/// Returns the columns that the operator reads.
-pub(super) fn read_columns(table: &Table) -> Vec<&Identifier> {
-    let c = &table.columns;
-    let six = [&c.id, &c.job_id, &c.execution_number, &c.status, &c.started_at, &c.completed_at];
-    let named: Vec<&Identifier> = six
-        .into_iter()
-        .chain(&c.error)
-        .chain(&c.job_type)
-        .chain(&c.heartbeat_at)
-        .chain(&c.worker)
-        .chain(&c.created_at)
-        .chain(&c.paused_seconds)
-        .chain(&c.workload)
-        .chain(&c.owner)
-        .collect();
-    let filtered = table.filter.iter().map(|condition| &condition.column);
-    let mut others: Vec<&Identifier> = Vec::new();
-    for column in filtered {
-        if !named.contains(&column) && !others.contains(&column) {
-            others.push(column);
+/// What a column holds, which decides the types that it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// An id of executions.
+    Id,
+    /// Anything that has a text.
+    Anything,
+    /// A whole number.
+    Whole,
+    /// A number.
+    Number,
+    /// A status.
+    Status,
+    /// A text.
+    Text,
+    /// An instant or a local time.
+    Time,
+}
+
+impl Holds {
+    /// Returns the permitted types, for a message.
+    pub(super) const fn expected(self) -> &'static str {
+        match self {
+            Self::Id => "smallint, integer, bigint, uuid, text or varchar",
+            Self::Anything => "of any type",
+            Self::Whole => "smallint, integer or bigint",
+            Self::Number => "smallint, integer, bigint, numeric, real or double precision",
+            Self::Status => "text, varchar, char or an enum",
+            Self::Text => "text or varchar",
+            Self::Time => "timestamptz or timestamp",
         }
     }
-    named.into_iter().chain(others).collect()
 }
 
-/// Returns the columns of the table of jobs that the operator reads.
-pub(super) fn job_columns(jobs: &Jobs) -> Vec<&Identifier> {
-    let c = &jobs.columns;
-    [&c.id, &c.status].into_iter().chain(&c.type_).chain(&c.finished_at).collect()
+/// A mapped column.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MappedColumn<'a> {
+    /// Its field in the spec.
+    pub(super) field: &'static str,
+    /// Its name.
+    pub(super) name: &'a Identifier,
+    /// What it holds.
+    pub(super) holds: Holds,
+    /// True if the operator writes it.
+    pub(super) written: bool,
 }
 
-/// Returns the columns that the operator writes.
-pub(super) fn write_columns(table: &Table) -> Vec<&Identifier> {
-    let c = &table.columns;
-    [&c.status, &c.completed_at].into_iter().chain(&c.error).collect()
+/// Returns the mapped columns of the table of executions.
+pub(super) fn mapped_columns(layout: &Layout) -> Vec<MappedColumn<'_>> {
+    let c = &layout.table.columns;
+    let by = layout.heartbeat.as_ref().map(|workers| &workers.by);
+    let all = [
+        ("spec.table.columns.id", Some(&c.id), Holds::Id, false),
+        ("spec.table.columns.jobId", Some(&c.job_id), Holds::Anything, false),
+        ("spec.table.columns.executionNumber", Some(&c.execution_number), Holds::Whole, false),
+        ("spec.table.columns.status", Some(&c.status), Holds::Status, true),
+        ("spec.table.columns.startedAt", Some(&c.started_at), Holds::Time, false),
+        ("spec.table.columns.completedAt", Some(&c.completed_at), Holds::Time, true),
+        ("spec.table.columns.error", c.error.as_ref(), Holds::Text, true),
+        ("spec.table.columns.jobType", c.job_type.as_ref(), Holds::Anything, false),
+        ("spec.table.columns.heartbeatAt", c.heartbeat_at.as_ref(), Holds::Time, false),
+        ("spec.table.columns.worker", c.worker.as_ref(), Holds::Anything, false),
+        ("spec.table.columns.createdAt", c.created_at.as_ref(), Holds::Time, false),
+        ("spec.table.columns.pausedSeconds", c.paused_seconds.as_ref(), Holds::Number, false),
+        ("spec.table.columns.workload", c.workload.as_ref(), Holds::Anything, false),
+        ("spec.table.columns.owner", c.owner.as_ref(), Holds::Anything, false),
+        ("spec.heartbeat.by", by, Holds::Anything, false),
+    ];
+    let mapped = all.into_iter().filter_map(|(field, name, holds, written)| {
+        Some(MappedColumn { field, name: name?, holds, written })
+    });
+    mapped.collect()
+}
+
+/// Returns the columns that the operator reads, each once.
+pub(super) fn read_columns(layout: &Layout) -> Vec<&Identifier> {
+    let filtered = layout.table.filter.iter().map(|condition| &condition.column);
+    let mut names: Vec<&Identifier> = Vec::new();
+    for name in mapped_columns(layout).into_iter().map(|column| column.name).chain(filtered) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Returns the columns that the operator writes, each once.
+pub(super) fn write_columns(layout: &Layout) -> Vec<&Identifier> {
+    let mut names: Vec<&Identifier> = Vec::new();
+    for column in mapped_columns(layout).into_iter().filter(|column| column.written) {
+        if !names.contains(&column.name) {
+            names.push(column.name);
+        }
+    }
+    names
 }
 
 /// Joins the quoted names with commas.

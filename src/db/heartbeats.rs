@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::decode;
 use super::intervals::interval;
 use super::judge::Rules;
+use super::judge::evidence::{self, Beats};
 use super::mapping::{literal, wire};
 use super::{Database, DbError, Judge};
 use crate::rules::outage::{self, Server, Sessions, Silent};
@@ -46,7 +47,7 @@ impl std::fmt::Display for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "HeartbeatLost is held for {} executions since {}, since {}: whoever sends no heartbeat within one heartbeatTimeout \
+            "lost heartbeats are held for {} executions since {}, since {}: whoever sends no heartbeat within one heartbeatTimeout \
              from then on is failed; deadlines and all other evidence go on",
             self.executions,
             self.since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
@@ -90,13 +91,13 @@ pub async fn update(
     every: TimeDelta,
 ) -> Result<Option<Held>, DbError> {
     let Rules::Table(store_id) = judge.rules else { return Ok(None) };
-    let (Some(_), Some(shortest)) =
-        (judge.mapping.heartbeat_at(), judge.effective_rules.shortest_heartbeat())
+    let (Some(beats), Some(shortest)) =
+        (evidence::beats(judge, "$1"), judge.effective_rules.shortest_heartbeat())
     else {
         return Ok(None);
     };
     let begun = Instant::now();
-    let sight = see(database, judge, store_id, shortest).await?;
+    let sight = see(database, judge, &beats, store_id, shortest).await?;
     let last = watch.last;
     let elapsed = last.map_or(TimeDelta::MAX, |(at, _)| {
         // Measured from the beginning of one check to the end of the next, so that a slow answer does not look like a jump of the
@@ -147,6 +148,7 @@ fn late(every: TimeDelta, shortest: TimeDelta) -> i64 {
 async fn see(
     database: &Database,
     judge: &Judge<'_>,
+    beats: &Beats,
     store_id: i64,
     shortest: TimeDelta,
 ) -> Result<Sight, DbError> {
@@ -156,7 +158,7 @@ async fn see(
         "SELECT statement_timestamp() AS now, pg_postmaster_start_time() AS started_at, d.*,
                 {known_start} AS known_start, {doubted} AS doubted, left(s.heartbeats_why, 256) AS why,
                 {held} AS held,
-                EXISTS (SELECT FROM {table} AS t WHERE {running} AND {quiet}) AS quiet
+                EXISTS (SELECT FROM {table} AS t {joins} WHERE {running} AND {quiet}) AS quiet
          FROM (SELECT {sessions} FROM pg_stat_database WHERE datname = current_database()) AS d
          LEFT JOIN jobexec.stores AS s ON s.store_id = $1",
         known_start = wire("s.server_started_at"),
@@ -164,7 +166,8 @@ async fn see(
         held = wire("(SELECT max(h) FROM unnest(s.heartbeats_held) AS h WHERE h <= statement_timestamp())"),
         table = m.table(),
         running = m.judged(),
-        quiet = m.heartbeat_by(&half).unwrap_or_else(|| "false".to_owned()),
+        joins = beats.joins,
+        quiet = (beats.quiet)(judge, &half),
         sessions = SESSIONS,
     );
     let mut tx = database.read().await?;
@@ -201,14 +204,16 @@ async fn count(
     late: i64,
 ) -> Result<Census, DbError> {
     let m = judge.mapping;
-    let Some(heartbeat) = m.heartbeat_at() else { return Ok(Census::default()) };
+    let Some(Beats { joins, at: heartbeat, .. }) = evidence::beats(judge, "$4") else {
+        return Ok(Census::default());
+    };
     let fresh = held.map_or("true".to_owned(), |held| format!("alive > '{}'", held.to_rfc3339()));
     let sql = format!(
         "WITH {rules},
          beat AS MATERIALIZED (
              SELECT {worker} AS worker, {alive} AS alive, {until} + v.heartbeat <= statement_timestamp() AS lost,
                     v.heartbeat AS allowed
-             FROM {table} AS t {joined}
+             FROM {table} AS t {joins} {joined}
              WHERE {running} AND {heartbeat} IS NOT NULL AND {began} IS NOT NULL AND v.heartbeat IS NOT NULL {others}),
          worker AS (
              SELECT max(alive) AS alive, min(allowed) AS allowed,

@@ -11,7 +11,7 @@
 //!   which may concern executions with a `suspicion`.
 //! - [`cancel`] ends an execution at a person's request, [`extend`] gives it more time (`granted`), and [`promise`] ensures that
 //!   none of that time is lost.
-//! - [`evidence`], [`observations`], [`again`] and [`history`] collect what the predicate uses in addition to the rows themselves.
+//! - [`workloads`], `suspects`, [`observations`], [`again`] and [`history`] collect what the predicate uses in addition to the rows themselves.
 //! - [`held`] finds stale rows that other transactions lock, [`late`] finds executions that were ended although they were alive.
 //! - [`identity`] finds the record of a table. [`ledger`], [`stores`] and [`rules`] maintain the operator's own tables, which
 //!   [`schema`] creates, and whose faults (`record_fault`) are not the fault of an execution ([`own`]). [`extras`] are additions to
@@ -32,7 +32,6 @@ mod columns;
 pub mod connect;
 pub mod decode;
 pub mod error;
-pub mod evidence;
 pub mod execution;
 pub mod explain;
 pub mod extend;
@@ -61,6 +60,7 @@ pub mod promise;
 mod reason;
 mod record_fault;
 pub mod refusals;
+mod related;
 pub mod relay;
 pub mod retention;
 pub mod rules;
@@ -70,6 +70,7 @@ pub mod schema;
 mod server_text;
 pub mod stats;
 pub mod stores;
+mod suspects;
 mod suspicion;
 pub mod sweep;
 mod timeouts;
@@ -77,6 +78,7 @@ pub mod url;
 pub mod validate;
 mod visibility;
 pub mod warnings;
+pub mod workloads;
 
 pub use connect::Database;
 pub use error::DbError;

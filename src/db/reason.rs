@@ -13,18 +13,21 @@ pub enum Reason {
     Superseded,
     /// The Job or Pod that runs it has failed or is gone.
     WorkloadGone,
+    /// Its worker has not sent a heartbeat for too long, or is gone.
+    WorkerLost,
     /// There is no evidence: a person requested to end it.
     ManualCleanup,
 }
 
 impl Reason {
     /// All reasons that are evidence. If several apply, the first counts.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::DeadlineExceeded,
         Self::HeartbeatLost,
         Self::JobFinished,
         Self::Superseded,
         Self::WorkloadGone,
+        Self::WorkerLost,
     ];
 
     /// Returns the reason as one `PascalCase` word, which is used in all records and reports.
@@ -35,6 +38,7 @@ impl Reason {
             Self::JobFinished => "JobFinished",
             Self::Superseded => "Superseded",
             Self::WorkloadGone => "WorkloadGone",
+            Self::WorkerLost => "WorkerLost",
             Self::ManualCleanup => "ManualCleanup",
         }
     }
@@ -52,6 +56,9 @@ impl Reason {
             Self::JobFinished => "still running although its job is finished",
             Self::Superseded => "still running although a later execution of its job has started",
             Self::WorkloadGone => "still running although its Job or Pod has failed or is gone",
+            Self::WorkerLost => {
+                "still running although its worker has sent no heartbeat for too long, or is gone"
+            }
             Self::ManualCleanup => "a person asked to have it ended",
         }
     }

@@ -3,8 +3,8 @@
 use super::problem::Problem;
 use super::stores::OpenStore;
 use crate::api::ExecutionStore;
-use crate::db::evidence;
 use crate::db::heartbeats::{self, Watch};
+use crate::db::workloads as observed_workloads;
 use crate::session::not_ready::NotReady;
 use crate::session::{Context, workloads};
 
@@ -79,7 +79,7 @@ impl OpenStore {
         let (database, judge) = (&self.session.database, self.session.judge(&self.effective_rules));
         let recreated = store.spec.workloads.as_ref().map(|w| w.recreated).unwrap_or_default();
         let updated =
-            database.within(evidence::update_workloads(database, &judge, Some(&workloads), recreated)).await;
+            database.within(observed_workloads::update(database, &judge, Some(&workloads), recreated)).await;
         updated.map(|()| true).map_err(|error| self.failed(error))
     }
 

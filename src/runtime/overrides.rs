@@ -93,7 +93,7 @@ pub enum Problem {
     PerTypeOfJobs,
     /// The store has no heartbeats.
     #[error(
-        "heartbeatTimeout has no effect: the store does not know heartbeats. Name table.columns.heartbeatAt in the ExecutionStore"
+        "heartbeatTimeout has no effect: the store does not know heartbeats. Set table.columns.heartbeatAt or heartbeat in the ExecutionStore"
     )]
     Heartbeat,
     /// There is no status for cancelled executions.
@@ -157,7 +157,7 @@ pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> ResolvedPolicy {
         problems.push(Problem::JobTypes);
     }
     let heartbeat = spec.heartbeat_timeout.as_ref().map(crate::api::Duration::to_chrono);
-    if heartbeat.is_some() && m.heartbeat_at().is_none() {
+    if heartbeat.is_some() && !m.has_heartbeats() {
         problems.push(Problem::Heartbeat);
     }
     let cancels = spec.on_stale == Some(OnStale::Cancel) && !m.can_cancel();
@@ -192,7 +192,7 @@ pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> ResolvedPolicy {
             all,
             timeout: spec.timeout.as_ref().map(crate::api::Duration::to_chrono),
             grace: spec.grace_period.as_ref().map(crate::api::Duration::to_chrono),
-            heartbeat: heartbeat.filter(|_| m.heartbeat_at().is_some()),
+            heartbeat: heartbeat.filter(|_| m.has_heartbeats()),
             on_stale: if cancels { Some(OnStale::Fail) } else { spec.on_stale },
             warn: spec.warn_after.as_ref().and_then(warn),
             dynamic: None,

@@ -15,7 +15,7 @@ use kube::{Client, Resource as _, ResourceExt as _};
 
 use crate::api::ExecutionStore;
 use crate::db::Mapping;
-use crate::db::evidence::{State, Workload, Workloads};
+use crate::db::workloads::{State, Workload, Workloads};
 use crate::kubernetes::error::{ReconcileError, bounded};
 use crate::runtime::cluster::Cluster;
 use slim::{Page, Slim};

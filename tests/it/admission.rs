@@ -121,6 +121,14 @@ async fn a_store_that_makes_no_sense_is_refused() {
         (json!({"table": {"filter": [{"column": "app"}]}}), "exactly one of equals, in, isNull and notNull"),
         (json!({"table": {"filter": [{"column": "app", "in": ["a"], "notNull": true}]}}), "exactly one of"),
         (json!({"table": {"filter": [{"column": "app", "isNull": false}]}}), "can only be true"),
+        (
+            json!({
+                "table": {"columns": {"heartbeatAt": "beat"}},
+                "heartbeat": {"table": "workers", "key": "id", "by": "worker", "at": "seen"},
+            }),
+            "set one of them",
+        ),
+        (json!({"heartbeat": {"table": "workers", "key": "id", "by": "worker"}}), "heartbeat.at"),
         (json!({"table": {"filter": [{"column": "app", "in": []}]}}), "filter[0].in"),
         (json!({"table": {"filter": [{"column": "app' OR true", "isNull": true}]}}), "filter[0].column"),
     ] {

@@ -2,6 +2,7 @@
 
 mod manifests;
 
+use jobexec_operator::db::judge::Reason;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, ResourceExt as _};
@@ -95,6 +96,7 @@ examples! {
     the_job_is_finished: "the job is finished",
     a_later_execution_has_started: "a later execution has started",
     the_job_or_pod_is_gone: "the Job or Pod is gone",
+    the_worker_is_lost: "the worker is lost",
     two_clocks_and_no_start: "two clocks, and no start",
     paused_and_of_no_interest: "paused, and of no interest",
     cancelled_or_only_told: "cancelled, or only told",
@@ -111,6 +113,13 @@ fn sources(folder: &std::path::Path) -> String {
         _ => String::new(),
     });
     texts.collect()
+}
+
+#[test]
+fn every_kind_of_evidence_is_in_the_table_in_its_order() {
+    let table = PAGE.split("\n\n").find(|text| text.starts_with("| reason |")).unwrap();
+    let rows = table.lines().skip(2).map(|row| row.split('`').nth(1).unwrap());
+    assert_eq!(rows.collect::<Vec<_>>(), Reason::ALL.map(Reason::as_str));
 }
 
 /// A promise whose test was renamed or removed has no test.

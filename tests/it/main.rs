@@ -60,4 +60,5 @@ mod store;
 mod story;
 mod sweep;
 mod table;
+mod workers;
 mod workloads;

@@ -6,10 +6,11 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use jobexec_operator::api::table::Recreated;
 use jobexec_operator::api::{ExecutionStoreSpec, OnStale};
-use jobexec_operator::db::evidence::{self, Workloads};
 use jobexec_operator::db::heartbeats::{self, Watch};
 use jobexec_operator::db::judge::Rules;
+use jobexec_operator::db::judge::evidence;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
+use jobexec_operator::db::workloads::{self, Workloads};
 use jobexec_operator::db::{Database, Judge, Layout, Ledger, observations, observe, schema, url, validate};
 use jobexec_operator::rules::{Base, Said, Warn, compile};
 use serde_json::json;
@@ -84,16 +85,14 @@ async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
     };
 
     // Their jobs are observed unfinished, and then finished.
-    evidence::update_jobs(&database, &judge).await.unwrap();
+    evidence::observe(&database, &judge).await.unwrap();
     assert_eq!(count("observations WHERE kind = 'JobUnfinished'").await, ROWS);
     world.sql("UPDATE jobs SET status = 'completed'; ANALYZE jobs").await;
-    evidence::update_jobs(&database, &judge).await.unwrap();
+    evidence::observe(&database, &judge).await.unwrap();
     assert_eq!(count("suspects WHERE reason = 'JobFinished' AND certain").await, ROWS);
 
     // Their Pods are gone.
-    evidence::update_workloads(&database, &judge, Some(&Workloads::default()), Recreated::Alive)
-        .await
-        .unwrap();
+    workloads::update(&database, &judge, Some(&Workloads::default()), Recreated::Alive).await.unwrap();
     assert_eq!(count("suspects WHERE reason = 'WorkloadGone' AND certain").await, ROWS);
     let held = heartbeats::update(&database, &judge, &mut Watch::default(), TimeDelta::seconds(15)).await;
     assert_eq!(held.unwrap(), None, "whose workload has ended is not held");
@@ -123,10 +122,8 @@ async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
         .sql("UPDATE job_executions SET status = 'completed' WHERE id % 2 = 0; ANALYZE job_executions")
         .await;
     observations::update_paused(&database, &judge).await.unwrap();
-    evidence::update_jobs(&database, &judge).await.unwrap();
-    evidence::update_workloads(&database, &judge, Some(&Workloads::default()), Recreated::Alive)
-        .await
-        .unwrap();
+    evidence::observe(&database, &judge).await.unwrap();
+    workloads::update(&database, &judge, Some(&Workloads::default()), Recreated::Alive).await.unwrap();
     assert_eq!(count("suspects").await, ROWS);
     assert_eq!(count("observations WHERE execution_id::bigint % 2 = 0").await, 0);
 }

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::api::Phase;
+use crate::db::judge::evidence::Finding;
 use crate::db::mapping::CLOCKS_MAY_DIFFER_MINUTES;
 use crate::db::reason::Reason;
 
@@ -40,7 +41,7 @@ pub struct Explanation {
     /// The deadline.
     pub deadline: Option<DateTime<Utc>>,
     /// The evidence that the store checks, besides the deadline.
-    pub evidence: Vec<Evidence>,
+    pub evidence: Vec<Finding>,
     /// The reason why it is stale now, if it is, and the operator's response: `Fail`, `Cancel` or `AlertOnly`.
     #[serde(serialize_with = "stale")]
     pub stale: Option<(String, String)>,
@@ -61,17 +62,6 @@ pub struct Considered {
     pub why: Cow<'static, str>,
     /// True if the setting counts.
     pub counts: bool,
-}
-
-/// Evidence, other than the deadline, that an execution is stale.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Evidence {
-    /// The kind of evidence.
-    pub reason: Reason,
-    /// The finding in words.
-    pub seen: String,
-    /// The time at which the execution becomes stale by it, if nothing changes.
-    pub stale_at: Option<DateTime<Utc>>,
 }
 
 /// Serializes with names, which a pair does not have.

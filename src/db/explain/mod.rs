@@ -2,7 +2,6 @@
 //! consequence. It uses the same statement parts as the sweep.
 
 mod considered;
-mod evidence;
 mod explanation;
 mod records;
 mod statement;
@@ -10,10 +9,11 @@ mod statement;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use self::considered::considered;
-use self::evidence::evidence;
-pub use self::explanation::{Considered, Evidence, Explanation};
+pub use self::explanation::{Considered, Explanation};
 pub use self::records::{Record, records};
 use self::statement::statement;
+pub use super::judge::evidence::Finding as Evidence;
+use super::judge::evidence::{ALL, Finding};
 use super::{Database, DbError, Judge, decode};
 use crate::api::Phase;
 
@@ -32,6 +32,8 @@ pub async fn explain(
     let Some(row) = row else { return Ok(None) };
     let status: Option<String> = row.try_get("status")?;
     let reason: Option<String> = row.try_get("reason")?;
+    let evidence = ALL.iter().filter_map(|kind| kind.explain(judge, &row).transpose());
+    let evidence = evidence.collect::<Result<Vec<Finding>, sqlx::Error>>()?;
     Ok(Some(Explanation {
         now: decode::at(&row, "now")?,
         id: id.to_owned(),
@@ -46,7 +48,7 @@ pub async fn explain(
         considered: considered(&row)?,
         counts_from: decode::maybe_at(&row, "counts_from")?,
         deadline: decode::maybe_at(&row, "deadline")?,
-        evidence: evidence(judge, &row)?,
+        evidence,
         stale: reason.zip(row.try_get("stale_action")?),
         action: row.try_get("action")?,
     }))

@@ -6,10 +6,10 @@ use crate::db::mapping::{RECORD_CHARS, wire};
 impl Judge<'_> {
     /// Returns the column of `b` with the times at which holds on lost heartbeats began, where any heartbeat counts.
     pub(super) fn heartbeats_held(&self) -> &'static str {
-        match (self.mapping.heartbeat_at(), self.rules) {
-            (None, _) => "",
-            (Some(_), Rules::Memory) => ", NULL::timestamptz[] AS held",
-            (Some(_), Rules::Table(_)) => {
+        match (self.mapping.has_heartbeats(), self.rules) {
+            (false, _) => "",
+            (true, Rules::Memory) => ", NULL::timestamptz[] AS held",
+            (true, Rules::Table(_)) => {
                 ", (SELECT s.heartbeats_held FROM jobexec.stores AS s WHERE s.store_id = $4) AS held"
             }
         }
@@ -35,16 +35,15 @@ impl Judge<'_> {
         )
     }
 
-    /// Returns when the row `t` loses its heartbeat by its verdict `v`, if nothing changes. NULL: never, because it has sent none,
-    /// or because it has no start and was not seen running. `None`: no heartbeat of the store counts, because none is mapped, or
+    /// Returns when the row `t`, whose last `heartbeat` is given, loses it by its verdict `v`, if nothing changes. NULL: never,
+    /// because it has sent none, or because it has no start and was not seen running. `None`: no heartbeat of the store counts,
     /// because the operator has no tables of its own and so does not know whether to hold a lost one.
-    pub(in crate::db) fn heartbeat_lost_at(&self) -> Option<String> {
+    pub(in crate::db) fn heartbeat_lost_at(&self, heartbeat: &str) -> Option<String> {
         let Rules::Table(_) = self.rules else { return None };
-        let heartbeat = self.mapping.heartbeat_at()?;
         Some(format!(
             "CASE WHEN {heartbeat} IS NOT NULL AND {began} IS NOT NULL THEN {alive} + v.heartbeat END",
             began = self.counts_from(),
-            alive = self.last_alive(&heartbeat),
+            alive = self.last_alive(heartbeat),
         ))
     }
 

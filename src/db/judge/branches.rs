@@ -3,8 +3,9 @@
 
 use chrono::TimeDelta;
 
+use super::evidence::{ALL, Kind};
 use super::peek::Peek;
-use super::{Among, DUE, End, Judge, NEXT_PARAMETER, Rules, TOTAL, Take};
+use super::{Among, DUE, End, Judge, NEXT_PARAMETER, Rules, Suspicion, TOTAL, Take};
 use crate::api::OnStale;
 use crate::db::asked::{Forced, GOVERNED};
 use crate::db::ids::id_of;
@@ -14,11 +15,31 @@ use crate::db::reason::Reason;
 
 impl Judge<'_> {
     /// Returns one query for each way in which an execution can be stale, with the columns id, reason, action and place.
-    pub(super) fn branches(&self, take: Take, peeks: &[Peek<'_>]) -> Vec<String> {
+    pub(super) fn branches(&self, take: Take) -> Vec<String> {
         let parenthesised = |branches: Vec<String>| branches.into_iter().map(|b| format!("({b})")).collect();
         if let Some(suspicion) = self.confirmed() {
             return parenthesised(self.by_confirmed_suspicion(suspicion, take));
         }
+        let checked = ALL.iter().filter(|kind| self.evidence || kind.reason() == Reason::DeadlineExceeded);
+        let mut branches: Vec<String> = checked.flat_map(|kind| kind.stale(self, take)).collect();
+        branches.extend(self.by_request(take));
+        parenthesised(branches)
+    }
+
+    /// Returns the kinds of evidence by which rows can be ended.
+    pub(in crate::db) fn kinds(&self) -> impl Iterator<Item = &'static dyn Kind> {
+        let confirmed = self.confirmed().map(Suspicion::reason);
+        let take = Take::LookAt(1, End::Oldest, Among::Others);
+        ALL.into_iter().filter(move |kind| match confirmed {
+            Some(reason) => kind.reason() == reason,
+            None if self.evidence => !kind.stale(self, take).is_empty(),
+            None => kind.reason() == Reason::DeadlineExceeded,
+        })
+    }
+
+    /// Returns the queries for rows that are past their deadline.
+    pub(super) fn past_deadline(&self, take: Take) -> Vec<String> {
+        let peeks = self.peeks(take);
         let rest =
             |scope| peeks.iter().find(|peek| peek.scope == scope).map_or("true".to_owned(), Peek::rest);
         let mut branches: Vec<String> = peeks.iter().map(Peek::stale).collect();
@@ -28,14 +49,7 @@ impl Judge<'_> {
         branches.extend(self.has_rules("y").then(|| self.by_type(take, &rest("y"))));
         branches.extend(self.without_start(take));
         branches.extend(self.by_pause(take));
-        if self.evidence {
-            branches.extend(self.by_heartbeat(take));
-            branches.extend(self.by_job_status(take));
-            branches.extend(self.by_successor(take));
-            branches.extend(self.by_workload(take));
-        }
-        branches.extend(self.by_request(take));
-        parenthesised(branches)
+        branches
     }
 
     fn by_default(&self, take: Take) -> Option<String> {
@@ -208,20 +222,16 @@ impl Judge<'_> {
         )
     }
 
-    fn by_heartbeat(&self, take: Take) -> Option<String> {
-        let lost_at = self.heartbeat_lost_at()?;
-        let shortest = self.effective_rules.shortest_heartbeat()?;
-        let narrow = self
-            .mapping
-            .heartbeat_by(&format!("statement_timestamp() - interval {}", literal(&interval(shortest))))?;
-        let more = format!(
-            "{narrow} AND {lost_at} <= {seen}",
-            seen = self.heartbeats_seen.map_or("statement_timestamp()".to_owned(), |seen| format!(
-                "LEAST(statement_timestamp(), '{}'::timestamptz)",
-                seen.to_rfc3339()
-            )),
-        );
-        Some(self.by_evidence(Reason::HeartbeatLost, "", &more, take))
+    /// Returns the time by which a heartbeat must be lost to count now.
+    pub(super) fn heartbeats_checked(&self) -> String {
+        self.heartbeats_seen.map_or("statement_timestamp()".to_owned(), |seen| {
+            format!("LEAST(statement_timestamp(), '{}'::timestamptz)", seen.to_rfc3339())
+        })
+    }
+
+    /// Returns the time this long ago.
+    pub(super) fn before(length: TimeDelta) -> String {
+        format!("statement_timestamp() - interval {}", literal(&interval(length)))
     }
 
     pub(super) fn by_job_status(&self, take: Take) -> Option<String> {
@@ -233,12 +243,8 @@ impl Judge<'_> {
         self.by_suspicion(Reason::JobFinished, grace, &jobs, &format!("AND {finished} {outlived}"), take)
     }
 
-    fn by_workload(&self, take: Take) -> Option<String> {
-        self.by_suspicion(Reason::WorkloadGone, self.workloads?, "", "", take)
-    }
-
     /// Returns the rows that have been certain suspects for the grace period, and for which `more` still holds.
-    fn by_suspicion(
+    pub(super) fn by_suspicion(
         &self,
         reason: Reason,
         grace: TimeDelta,
@@ -260,15 +266,6 @@ impl Judge<'_> {
             since = Self::seen_for(grace),
         );
         Some(self.by_evidence(reason, &from, &more, take))
-    }
-
-    fn by_successor(&self, take: Take) -> Option<String> {
-        let m = self.mapping;
-        let grace = self.single_active_execution?;
-        let cutoff = format!("statement_timestamp() - interval {}", literal(&interval(grace)));
-        let began = self.began_or_resumed();
-        let more = format!("{began} IS NOT NULL AND {}", m.superseded_by(&began, &cutoff, grace));
-        Some(self.by_evidence(Reason::Superseded, "", &more, take))
     }
 
     /// Returns the id of the suspect `s` in the type of the id column.

@@ -14,6 +14,7 @@ use sqlx::query::Query;
 mod alive;
 mod asked;
 mod branches;
+pub mod evidence;
 mod next;
 mod peek;
 mod promise;
@@ -258,7 +259,7 @@ impl<'a> Judge<'a> {
     /// Returns the common table expressions of [`Self::rules`], and `stale` (id, reason, action).
     pub fn ctes(&self, take: Take) -> String {
         let peeks = self.peeks(take);
-        let branches = self.branches(take, &peeks);
+        let branches = self.branches(take);
         let several = self.evidence || self.forced().is_some() || self.confirmed().is_some();
         let own = match (take, self.rules) {
             (Take::Lock(..), Rules::Table(_)) => format!("WHERE {}", self.mapping.of_record("$4")),

@@ -1,5 +1,7 @@
 //! Evidence that may belong to an earlier run: it is reported, and only a person can confirm it and end the execution.
 
+use chrono::TimeDelta;
+
 use super::{Judge, Rules, Take};
 use crate::db::intervals::interval;
 use crate::db::mapping::literal;
@@ -64,6 +66,19 @@ impl Judge<'_> {
             m.id(),
             m.began_at(),
         ))
+    }
+
+    /// Returns when the row `t` has been a certain suspect for the grace period; NULL: it is no suspect. Suspects are stored.
+    pub(super) fn suspect_until(&self, reason: Reason, grace: TimeDelta) -> String {
+        let m = self.mapping;
+        format!(
+            "(SELECT {} FROM jobexec.suspects AS s WHERE s.store_id = $4 AND s.reason = '{}' AND {} = {} AND s.began_at = {} AND s.certain)",
+            Self::seen_for(grace),
+            reason.as_str(),
+            self.suspect_key(),
+            m.id(),
+            m.began_at(),
+        )
     }
 
     /// Returns the condition that the operator itself will end the row `t` because its job finished, if nothing changes.

@@ -81,7 +81,7 @@ impl Mapping {
     /// Returns the condition that a job belongs to a row.
     pub fn of_job(&self) -> String {
         let id = self.jobs.as_ref().map_or(String::new(), |jobs| format!("p.{}", quote(&jobs.columns.id.0)));
-        if self.types.jobs_alike {
+        if self.types.jobs.alike {
             format!("{id} = {}", self.job_id())
         } else {
             format!("{id}::text = {}::text", self.job_id())
@@ -98,7 +98,7 @@ impl Mapping {
     /// Returns when a job finished as an instant, if that is mapped.
     pub fn job_finished_at(&self) -> Option<String> {
         let finished_at = self.jobs.as_ref()?.columns.finished_at.as_ref()?;
-        Some(self.instant(&format!("p.{}", quote(&finished_at.0)), self.types.job_finished_at?))
+        Some(self.instant(&format!("p.{}", quote(&finished_at.0)), self.types.jobs.time?))
     }
 
     /// Returns an SQL expression for a short text that changes with the condition for a finished job.

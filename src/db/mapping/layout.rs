@@ -1,6 +1,6 @@
 //! The tables that a spec names.
 
-use crate::api::table::Jobs;
+use crate::api::table::{Jobs, WorkerHeartbeat};
 use crate::api::{ExecutionStoreSpec, Table};
 
 /// The tables that a spec names.
@@ -10,6 +10,8 @@ pub struct Layout {
     pub table: Table,
     /// The jobs, if they are named.
     pub jobs: Option<Jobs>,
+    /// The workers, if they are named.
+    pub heartbeat: Option<WorkerHeartbeat>,
     /// An additional permitted owner of the operator's schema.
     pub schema_owner: Option<String>,
     /// True if this was read from the database, where every login that may update the table can write it.
@@ -22,6 +24,7 @@ impl Layout {
         Self {
             table: spec.table.clone(),
             jobs: spec.jobs.clone(),
+            heartbeat: spec.heartbeat.clone(),
             schema_owner: spec.connection.schema_owner.clone(),
             recorded: false,
         }
@@ -30,6 +33,6 @@ impl Layout {
 
 impl From<Table> for Layout {
     fn from(table: Table) -> Self {
-        Self { table, jobs: None, schema_owner: None, recorded: false }
+        Self { table, ..Self::default() }
     }
 }

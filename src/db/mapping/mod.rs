@@ -11,16 +11,17 @@ mod statuses;
 mod successor;
 mod times;
 mod types;
+mod workers;
 
 use self::sql::column;
 use crate::api::Table;
-use crate::api::table::Jobs;
+use crate::api::table::{Jobs, WorkerHeartbeat};
 
 pub use self::layout::Layout;
 pub use self::sql::{
     ID_BYTES, RECORD_CHARS, TEXT_CHARS, condition, cut, filter, filtered, literal, qualified, quote, wire,
 };
-pub use self::types::{IdType, TimeType, Types};
+pub use self::types::{IdType, RelatedTypes, TimeType, Types};
 
 /// The number of minutes by which the clocks of the writers of one row may differ. Times that are further apart contradict each
 /// other.
@@ -31,6 +32,7 @@ pub const CLOCKS_MAY_DIFFER_MINUTES: u8 = 5;
 pub struct Mapping {
     table: Table,
     jobs: Option<Jobs>,
+    heartbeat: Option<WorkerHeartbeat>,
     schema_owner: Option<String>,
     types: Types,
 }
@@ -38,7 +40,8 @@ pub struct Mapping {
 impl Mapping {
     /// Creates a mapping onto columns of these types.
     pub fn new(layout: Layout, types: Types) -> Self {
-        Self { table: layout.table, jobs: layout.jobs, schema_owner: layout.schema_owner, types }
+        let Layout { table, jobs, heartbeat, schema_owner, recorded: _ } = layout;
+        Self { table, jobs, heartbeat, schema_owner, types }
     }
 
     /// Returns the table with its schema, quoted.
@@ -93,17 +96,6 @@ impl Mapping {
         Some(format!(
             "CASE WHEN strpos({workload}, '/') > 0 THEN {workload} ELSE 'Job/' || NULLIF({workload}, '') END"
         ))
-    }
-
-    /// Returns a text that identifies the worker of a row and is the same for all its rows: the worker, else the workload, else the
-    /// row itself.
-    pub fn worker(&self) -> String {
-        let worker = self.table.columns.worker.as_ref();
-        let worker = worker.map(|name| format!("'worker ' || NULLIF({}::text, '')", column(name)));
-        let workload = self.workload().map(|workload| format!("'workload ' || {workload}"));
-        let known: Vec<String> = worker.into_iter().chain(workload).collect();
-        let row = format!("'execution ' || {}::text", self.id());
-        format!("COALESCE({})", known.into_iter().chain([row]).collect::<Vec<_>>().join(", "))
     }
 
     /// Returns the address of the owner of a row; NULL if it is not mapped. A text longer than any address counts as none:

@@ -31,7 +31,8 @@ impl Mapping {
             Some(types.completed_at),
             types.created_at,
             types.heartbeat_at,
-            types.job_finished_at,
+            types.jobs.time,
+            types.workers.time,
         ];
         all.contains(&Some(TimeType::Local))
     }

@@ -68,10 +68,10 @@ pub struct Types {
     pub can_cancel: bool,
     /// True if ending an execution changes a column that a foreign key could refer to.
     pub ends_keys: bool,
-    /// True if the ids of the table of jobs are compared in their own type, instead of by their text.
-    pub jobs_alike: bool,
-    /// The type of the time at which a job finished.
-    pub job_finished_at: Option<TimeType>,
+    /// The types of the table of jobs. The time is that at which a job finished.
+    pub jobs: RelatedTypes,
+    /// The types of the table of workers. The time is that of the last heartbeat.
+    pub workers: RelatedTypes,
     /// The number of characters that fit in the error column, if that is limited.
     pub error_limit: Option<i32>,
     /// True if an id may be missing, or longer than [`ID_BYTES`](super::ID_BYTES).
@@ -80,6 +80,15 @@ pub struct Types {
     pub jobs_comparable: bool,
     /// True if the login may read `xmin`, which distinguishes the versions of a row.
     pub versions: bool,
+}
+
+/// The types of the columns of a related table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RelatedTypes {
+    /// True if its key is compared in its own type, instead of by its text.
+    pub alike: bool,
+    /// The type of its time.
+    pub time: Option<TimeType>,
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ mod tests {
     use crate::api::identifier::Identifier;
     use crate::api::table::{Jobs, StatusText};
     use crate::db::judge::Rules;
-    use crate::db::mapping::{IdType, TimeType, Types};
+    use crate::db::mapping::{IdType, RelatedTypes, TimeType, Types};
     use crate::db::{Layout, Mapping};
     use crate::rules::{Base, Compiled, Policy, Said, Warn, compile};
 
@@ -64,8 +64,8 @@ mod tests {
         indexed_by_end: true,
         can_cancel: true,
         ends_keys: false,
-        jobs_alike: true,
-        job_finished_at: None,
+        jobs: RelatedTypes { alike: true, time: None },
+        workers: RelatedTypes { alike: true, time: None },
         error_limit: None,
         unusable_ids: false,
         jobs_comparable: true,
@@ -102,7 +102,12 @@ mod tests {
         };
         Mapping::new(
             layout,
-            Types { created_at: times, job_finished_at: times, indexed_by_type: true, ..types },
+            Types {
+                created_at: times,
+                jobs: RelatedTypes { alike: true, time: times },
+                indexed_by_type: true,
+                ..types
+            },
         )
     }
 

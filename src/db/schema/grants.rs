@@ -1,8 +1,9 @@
 //! The exact privileges that the operator's role needs.
 
 use super::super::Layout;
-use super::super::columns::{job_columns, quoted, read_columns, write_columns};
+use super::super::columns::{quoted, read_columns, write_columns};
 use super::super::mapping::{qualified, quote};
+use super::super::related::related;
 
 /// The operator's tables, and the privileges of its role without which nothing is recorded. No role may choose the numbers of
 /// stores, so the privilege to insert a store is per column.
@@ -42,17 +43,16 @@ pub(super) fn tables() -> Vec<&'static str> {
 /// execution, and to use its own tables.
 pub(super) fn statements(layout: &Layout, role: &str) -> Vec<String> {
     let (table, role) = (&layout.table, quote(role));
-    let (read, write) = (quoted(&read_columns(table)), quoted(&write_columns(table)));
+    let (read, write) = (quoted(&read_columns(layout)), quoted(&write_columns(layout)));
     let mut grants = vec![
         format!("GRANT USAGE ON SCHEMA {}, jobexec TO {role}", quote(&table.schema.0)),
         // `xmax` identifies the transaction that holds a row, and `xmin` shows whether the row was written since it was read.
         format!("GRANT SELECT ({read}, xmax, xmin), UPDATE ({write}) ON {} TO {role}", qualified(table)),
     ];
-    if let Some(jobs) = &layout.jobs {
-        grants.push(format!("GRANT USAGE ON SCHEMA {} TO {role}", quote(&jobs.schema.0)));
-        let columns = quoted(&job_columns(jobs));
-        let (schema, name) = (quote(&jobs.schema.0), quote(&jobs.name.0));
-        grants.push(format!("GRANT SELECT ({columns}) ON {schema}.{name} TO {role}"));
+    for other in related(layout) {
+        grants.push(format!("GRANT USAGE ON SCHEMA {} TO {role}", quote(&other.schema.0)));
+        let columns = quoted(&other.column_names());
+        grants.push(format!("GRANT SELECT ({columns}) ON {} TO {role}", other.qualified()));
     }
     let own = NEEDED.iter().chain(&EXTRA);
     grants.extend(own.map(|(table, rights)| format!("GRANT {rights} ON jobexec.{table} TO {role}")));

@@ -7,6 +7,7 @@ use super::outcome::Ended;
 use crate::api::OnStale;
 use crate::db::asked;
 use crate::db::connect::LOGIN_PATH;
+use crate::db::judge::evidence::{ALL, Kind, STORE};
 use crate::db::judge::{Among, End, NEXT_PARAMETER, Take, Times};
 use crate::db::mapping::wire;
 use crate::db::reason::Reason;
@@ -109,22 +110,26 @@ fn version_judged(judge: &Judge<'_>) -> Option<String> {
 
 /// Returns the note to record with the end of `f`.
 fn note(judge: &Judge<'_>) -> String {
-    let detail = judge.workload_detail("f.id::text", "COALESCE(f.started_at, f.created_at)");
-    format!("CASE WHEN f.reason = '{}' THEN {detail} END", Reason::WorkloadGone.as_str())
+    let notes: Vec<String> = judge
+        .kinds()
+        .filter_map(|kind| {
+            let note = kind.note(judge, "f.id::text", "COALESCE(f.started_at, f.created_at)")?;
+            Some(format!("WHEN '{}' THEN {note}", kind.reason().as_str()))
+        })
+        .collect();
+    if notes.is_empty() { "NULL::text".to_owned() } else { format!("CASE f.reason {} END", notes.join(" ")) }
 }
 
 /// Returns the updates: one for each reason and each way to end an execution, with the texts that it writes.
 fn updates(judge: &Judge<'_>) -> String {
     let m = judge.mapping;
-    let all_reasons = judge.evidence || judge.confirmed().is_some();
-    let evidence = if all_reasons { &Reason::ALL[..] } else { &Reason::ALL[..1] };
-    let forced = judge.asked.and_then(|asked| asked.end).map(|_| &Reason::ManualCleanup);
+    let forced = judge.asked.and_then(|asked| asked.end).map(|_| Reason::ManualCleanup);
     let by = judge.asked.and_then(|asked| asked.actor.as_deref()).unwrap_or("the jobexec operator");
     let ways = [(OnStale::Fail, "action <> 'Cancel'"), (OnStale::Cancel, "action = 'Cancel'")];
     let ways = if m.can_cancel() { &ways[..] } else { &[(OnStale::Fail, "true")][..] };
     let mut updates = Vec::new();
     let mut all = Vec::new();
-    for reason in evidence.iter().chain(forced) {
+    for reason in judge.kinds().map(Kind::reason).chain(forced) {
         for (how, which) in ways {
             let name = format!("ended_{}", updates.len());
             let cancelled = *how == OnStale::Cancel;
@@ -161,11 +166,13 @@ fn updates(judge: &Judge<'_>) -> String {
 
 /// Returns the object that caused the end, by the reason and the verdict `v`.
 pub(in crate::db) fn source(reason: &str) -> String {
+    let of_rules: String = ALL
+        .iter()
+        .filter(|kind| kind.source() != STORE)
+        .map(|kind| format!("WHEN '{}' THEN {} ", kind.reason().as_str(), kind.source()))
+        .collect();
     format!(
-        "CASE {reason} WHEN '{}' THEN v.timeout_source WHEN '{}' THEN v.heartbeat_source \
-         WHEN '{}' THEN COALESCE({}, v.store) ELSE COALESCE({}, v.store) END",
-        Reason::DeadlineExceeded.as_str(),
-        Reason::HeartbeatLost.as_str(),
+        "CASE {reason} {of_rules}WHEN '{}' THEN COALESCE({}, {STORE}) ELSE COALESCE({}, {STORE}) END",
         Reason::ManualCleanup.as_str(),
         asked::SOURCE,
         asked::CONFIRMED_BY,

@@ -1,13 +1,13 @@
 //! Compares the catalog with the spec, and decides.
 
 use super::problem::Problem;
-use super::types::{id_type, time_type, types};
+use super::types::{find, id_type, time_type, types};
 use crate::api::identifier::Identifier;
-use crate::api::table::Jobs;
 use crate::db::catalog::{Catalog, Column, Relation};
-use crate::db::columns::{job_columns, quoted, read_columns, write_columns};
+use crate::db::columns::{quoted, read_columns, write_columns};
 use crate::db::extras::NOTIFY_TRIGGER;
-use crate::db::mapping::{qualified, quote};
+use crate::db::mapping::{IdType, RelatedTypes, qualified, quote};
+use crate::db::related::{Related, related};
 use crate::db::{Layout, Mapping};
 
 /// The result of comparing a table with the catalog.
@@ -32,41 +32,15 @@ pub(super) fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Pro
     if !catalog.zone_known {
         return Err(Problem::NoTimeZone(table.time_zone.clone()));
     }
-    let mut types = types(table, executions, &catalog.labels)?;
-    let (read, write) = (read_columns(table), write_columns(table));
+    let mut types = types(layout, executions, &catalog.labels)?;
+    let (read, write) = (read_columns(layout), write_columns(layout));
     readable(&role, executions, &read, &name)?;
     if !executions.visibility.reads {
         return Err(row_security(&role, executions, &name, "sees every row", "ALL"));
     }
-    if let Some(jobs) = &layout.jobs {
-        let name = jobs_name(jobs);
-        let found = usable(&role, catalog.jobs.as_ref(), &name, "spec.jobs", &jobs.schema)?;
-        if layout.recorded && !["r", "p"].contains(&found.kind.as_str()) {
-            return Err(Problem::RecordedView(name));
-        }
-        for (column, field) in [
-            (Some(&jobs.columns.id), "id"),
-            (Some(&jobs.columns.status), "status"),
-            (jobs.columns.type_.as_ref(), "type"),
-            (jobs.columns.finished_at.as_ref(), "finishedAt"),
-        ] {
-            let Some(column) = column else { continue };
-            if !found.columns.contains_key(&column.0) {
-                let field = format!("spec.jobs.columns.{field}");
-                return Err(Problem::NoColumn { table: name, column: quote(&column.0), field });
-            }
-        }
-        readable(&role, found, &job_columns(jobs), &name)?;
-        if !found.visibility.reads {
-            return Err(row_security(&role, found, &name, "sees every row", "SELECT"));
-        }
-        let theirs = found.columns.get(&jobs.columns.id.0).and_then(id_type);
-        types.jobs_alike = theirs.is_some() && theirs == types.job_id;
-        if let Some(column) = &jobs.columns.finished_at
-            && let Some(found) = found.columns.get(&column.0)
-        {
-            types.job_finished_at = Some(time_type(column, found, "spec.jobs.columns.finishedAt")?);
-        }
+    for (other, found) in related(layout).iter().zip(&catalog.related) {
+        let key = executions.columns.get(&other.key.1.0).and_then(id_type);
+        *(other.types)(&mut types) = check_related(&role, other, found.as_ref(), layout.recorded, key)?;
     }
     let unwritable = if lacks(executions, &write, |column| column.update) {
         let fix = grant("UPDATE", &write, &name, &role);
@@ -83,8 +57,32 @@ pub(super) fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Pro
     })
 }
 
-pub(super) fn jobs_name(jobs: &Jobs) -> String {
-    format!("{}.{}", quote(&jobs.schema.0), quote(&jobs.name.0))
+/// Checks a table that is only read, and returns the types of its columns. `key` is the type of the column of the executions with
+/// which its key is compared.
+fn check_related(
+    role: &str,
+    table: &Related<'_>,
+    found: Option<&Relation>,
+    recorded: bool,
+    key: Option<IdType>,
+) -> Result<RelatedTypes, Problem> {
+    let name = table.qualified();
+    let found = usable(role, found, &name, table.field, table.schema)?;
+    if recorded && !["r", "p"].contains(&found.kind.as_str()) {
+        return Err(Problem::RecordedView(name, table.rows));
+    }
+    for (field, column) in &table.columns {
+        find(found, &name, column, &format!("{}.{field}", table.field))?;
+    }
+    readable(role, found, &table.column_names(), &name)?;
+    if !found.visibility.reads {
+        return Err(row_security(role, found, &name, "sees every row", "SELECT"));
+    }
+    let theirs = found.columns.get(&table.key.0.0).and_then(id_type);
+    let time = table.time.and_then(|(field, column)| Some((field, column, found.columns.get(&column.0)?)));
+    let time =
+        time.map(|(field, column, found)| time_type(column, found, &format!("{}.{field}", table.field)));
+    Ok(RelatedTypes { alike: theirs.is_some() && theirs == key, time: time.transpose()? })
 }
 
 /// Returns the relation if the operator supports its kind and the login may use its schema.
@@ -96,8 +94,8 @@ fn usable<'a>(
     schema: &Identifier,
 ) -> Result<&'a Relation, Problem> {
     let relation = relation.ok_or_else(|| Problem::NoTable(name.to_owned(), field))?;
-    // Jobs are only read, so a view of them is enough.
-    let kinds: &[&str] = if field == "spec.jobs" { &["r", "p", "v", "m", "f"] } else { &["r", "p"] };
+    // A view is enough where rows are only read.
+    let kinds: &[&str] = if field == "spec.table" { &["r", "p"] } else { &["r", "p", "v", "m", "f"] };
     if !kinds.contains(&relation.kind.as_str()) {
         return Err(Problem::NotATable(name.to_owned(), field));
     }

@@ -8,10 +8,11 @@ mod types;
 use sqlx::AssertSqlSafe;
 
 pub use self::check::Validated;
-use self::check::{check, jobs_name};
+use self::check::check;
 pub use self::problem::Problem;
 use super::catalog::{self, Catalog};
 use super::mapping::{filter, qualified, quote};
+use super::related::related;
 use super::{Database, DbError, Layout, visibility};
 use crate::api::Table;
 
@@ -74,8 +75,9 @@ async fn refusal(database: &Database, table: &Table, condition: &str) -> Result<
 /// Returns the statement that fails if row-level security has changed.
 fn guard(layout: &Layout, catalog: &Catalog) -> String {
     let executions = catalog.executions.iter().map(|found| (qualified(&layout.table), found));
-    let jobs = layout.jobs.iter().zip(&catalog.jobs).map(|(jobs, found)| (jobs_name(jobs), found));
+    let others = related(layout).into_iter().zip(&catalog.related);
+    let others = others.filter_map(|(other, found)| Some((other.qualified(), found.as_ref()?)));
     // Only a validation finds out about the tables beneath a view.
-    let tables = executions.chain(jobs).filter(|(_, found)| found.kind != "v");
+    let tables = executions.chain(others).filter(|(_, found)| found.kind != "v");
     visibility::guard(&tables.map(|(name, found)| (name, found.visibility)).collect::<Vec<_>>())
 }

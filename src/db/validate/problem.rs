@@ -12,12 +12,12 @@ pub enum Problem {
     /// The table is a view, a foreign table or something else whose rows cannot be locked.
     #[error("{0} is not an ordinary or partitioned table: name the table itself in {1}")]
     NotATable(String, &'static str),
-    /// The record in the database names a relation for the jobs that is not a table.
+    /// The record in the database names a related relation that is not a table.
     #[error(
-        "what is recorded in the database names {0} as the table of jobs, which is no table: a view runs what its owner wrote, as \
+        "what is recorded in the database names {0} as the table of {1}, which is no table: a view runs what its owner wrote, as \
          you. If you know it, describe the store with -f"
     )]
-    RecordedView(String),
+    RecordedView(String, &'static str),
     /// The column does not exist.
     #[error("{table} has no column {column}: correct {field}, or add the column")]
     NoColumn {
@@ -121,7 +121,7 @@ impl Problem {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::NoTable(..) => "TableNotFound",
-            Self::NotATable(..) | Self::RecordedView(_) => "NotATable",
+            Self::NotATable(..) | Self::RecordedView(..) => "NotATable",
             Self::NoColumn { .. } => "ColumnNotFound",
             Self::WrongType { .. } => "ColumnTypeUnsupported",
             Self::IdNotUnique { .. } => "IdNotUnique",

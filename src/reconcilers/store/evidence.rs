@@ -9,9 +9,10 @@ use kube::ResourceExt as _;
 use super::background::BackgroundTask;
 use crate::api::ExecutionStore;
 use crate::boundary;
-use crate::db::evidence::Workloads;
 use crate::db::heartbeats::{self, Watch};
-use crate::db::{DbError, Judge, again, evidence, late, observations, warnings};
+use crate::db::judge::evidence;
+use crate::db::workloads::{self as observed_workloads, Workloads};
+use crate::db::{DbError, Judge, again, late, observations, warnings};
 use crate::runtime::cluster::Cluster;
 use crate::session::session::Session;
 use crate::session::workloads::{self, Unknown};
@@ -128,14 +129,14 @@ impl EvidenceCollector {
         let database = &session.database;
         database.within(observations::update_running_without_start(database, judge)).await?;
         database.within(observations::update_paused(database, judge)).await?;
-        database.within(evidence::update_jobs(database, judge)).await?;
+        evidence::observe(database, judge).await?;
         if let Some(seen) = workloads {
             let recreated = store.spec.workloads.as_ref().map(|w| w.recreated).unwrap_or_default();
             if let Err(unknown) = &seen {
                 self.fail(store, unknown.reason(), unknown);
             }
             database
-                .within(evidence::update_workloads(database, judge, seen.as_ref().ok(), recreated))
+                .within(observed_workloads::update(database, judge, seen.as_ref().ok(), recreated))
                 .await?;
         }
         let every = store.spec.poll_interval.to_chrono();

@@ -18,6 +18,7 @@ use crate::api::store::{LastSweep, Metrics};
 use crate::api::{ExecutionStore, ExecutionStoreStatus};
 use crate::db::Ledger;
 use crate::db::identity;
+use crate::db::judge::evidence::{is_configured, stored};
 use crate::db::observe::{Census, Live};
 use crate::kubernetes::guarded;
 use crate::session::counts::HealthCounts;
@@ -102,10 +103,9 @@ fn desired_conditions(
     let consistent = consistent(result, before);
     let mut all = vec![ready, reachable, valid, healthy, paused, recording, consistent];
     let spec = &store.spec;
-    let asked = spec.jobs.is_some() || spec.single_active_execution.is_some() || spec.workloads.is_some();
     all.extend(spec.execution_objects.enabled.then(|| sync_status(result)));
     all.extend(notifying(store, result, before));
-    all.extend((asked || spec.table.columns.heartbeat_at.is_some()).then(|| evidence(store, result)));
+    all.extend(is_configured(spec).then(|| evidence(store, result)));
     all
 }
 
@@ -173,13 +173,7 @@ fn evidence(store: &ExecutionStore, result: &Reconciled) -> DesiredCondition {
 /// The configured evidence that needs the operator's own tables, if they are missing.
 fn unkept(store: &ExecutionStore, result: &Reconciled) -> Option<String> {
     let session = result.session()?;
-    let spec = &store.spec;
-    let kinds = [
-        (spec.table.columns.heartbeat_at.is_some(), "lost heartbeats"),
-        (spec.jobs.is_some(), "finished jobs"),
-        (spec.workloads.is_some(), "workloads that are gone"),
-    ];
-    let kinds: Vec<&str> = kinds.into_iter().filter_map(|(there, kind)| there.then_some(kind)).collect();
+    let kinds = stored(&store.spec);
     let missing = matches!(session.ledger, Ledger::Missing(_)) && !kinds.is_empty();
     missing.then(|| kinds.join(" and "))
 }

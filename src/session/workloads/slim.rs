@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use serde::Deserialize;
 
 use crate::api::conditions::clip;
-use crate::db::evidence::State;
+use crate::db::workloads::State;
 
 /// The longest reason that is kept, in bytes.
 const WHY: usize = 200;

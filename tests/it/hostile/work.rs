@@ -9,14 +9,15 @@ use jobexec_operator::api::table::Recreated;
 use jobexec_operator::api::{ExecutionStore, ExecutionStoreSpec};
 use jobexec_operator::db::audit;
 use jobexec_operator::db::cleanup::{self, Options};
-use jobexec_operator::db::evidence::{self, State, Workload, Workloads};
 use jobexec_operator::db::execution::{self, Window};
 use jobexec_operator::db::judge::Rules;
+use jobexec_operator::db::judge::evidence;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::observe::{self, Contradictions};
 use jobexec_operator::db::running::{self, Filter, Which};
 use jobexec_operator::db::sweep::{self, Known, Outcome, Sweep, Trigger};
 use jobexec_operator::db::validate::{Problem, validate};
+use jobexec_operator::db::workloads::{self, State, Workload, Workloads};
 use jobexec_operator::db::{
     Database, DbError, Judge, Layout, Ledger, Mapping, cancel, explain, extend, health, history, list,
     messages, outbox, promise, refusals, retention, rules, samples, stats, url, warnings,
@@ -106,10 +107,10 @@ impl Work {
         outbox::announce(database, self.store_id, true).await?;
         promise::keep(database, &self.mapping, self.store_id, "ExecutionStore/jobs").await?;
         rules::replace(database, self.store_id, &self.compiled, &[], &serde_json::Value::Null).await?;
-        evidence::update_jobs(database, judge).await?;
+        evidence::observe(database, judge).await?;
         let alive = Workload { name: "Job/alive".into(), uid: "u".into(), state: State::Alive };
         let workloads = Workloads { seen: vec![alive], ..Workloads::default() };
-        evidence::update_workloads(database, judge, Some(&workloads), Recreated::Alive).await?;
+        workloads::update(database, judge, Some(&workloads), Recreated::Alive).await?;
         observe::pulse(database, judge, TimeDelta::hours(10)).await?;
         observe::pulse(database, &judge.with_evidence(false), TimeDelta::hours(10)).await?;
         let live = observe::live(database, judge).await?;

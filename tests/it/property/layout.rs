@@ -2,7 +2,7 @@
 
 use jobexec_operator::api::Table;
 use jobexec_operator::api::filter::RowCondition;
-use jobexec_operator::api::table::{Columns, JobColumns, Jobs, Statuses};
+use jobexec_operator::api::table::{Columns, JobColumns, Jobs, Statuses, WorkerHeartbeat};
 use jobexec_operator::db::Layout;
 
 use super::case::{KINDS, STATUSES, Status};
@@ -19,6 +19,8 @@ pub(super) struct Shape {
     pub(super) started_at: &'static str,
     pub(super) completed_at: &'static str,
     pub(super) heartbeat_at: Option<&'static str>,
+    /// True if the heartbeats are those of workers: each execution has one of its own.
+    pub(super) of_workers: bool,
     pub(super) created_at: Option<&'static str>,
     pub(super) zone: &'static str,
     pub(super) jobs: Option<JobsShape>,
@@ -52,6 +54,7 @@ const PLAIN: Shape = Shape {
     started_at: "timestamptz",
     completed_at: "timestamptz",
     heartbeat_at: None,
+    of_workers: false,
     created_at: None,
     zone: "UTC",
     jobs: None,
@@ -83,7 +86,7 @@ const fn dated(
 const INSTANT: &str = "timestamptz";
 const LOCAL: &str = "timestamp";
 
-pub(super) const SHAPES: [Shape; 19] = [
+pub(super) const SHAPES: [Shape; 21] = [
     PLAIN,
     Shape {
         indexed: true,
@@ -221,6 +224,25 @@ pub(super) const SHAPES: [Shape; 19] = [
     Shape {
         job_type: Some("text"),
         heartbeat_at: Some(INSTANT),
+        of_workers: true,
+        created_at: Some(INSTANT),
+        pauses: true,
+        jobs: dated("bigint", None, "20m", INSTANT),
+        indexed: true,
+        ..PLAIN
+    },
+    Shape {
+        id: "text",
+        started_at: LOCAL,
+        heartbeat_at: Some(LOCAL),
+        of_workers: true,
+        zone: "Europe/Berlin",
+        error: true,
+        ..PLAIN
+    },
+    Shape {
+        job_type: Some("text"),
+        heartbeat_at: Some(INSTANT),
         created_at: Some(INSTANT),
         jobs: jobs("bigint", None, "20m"),
         indexed: true,
@@ -304,7 +326,7 @@ impl Shape {
                     job_id: "jobId".into(),
                     error: named(self.error, "error"),
                     job_type: named(self.job_type.is_some(), "jobType"),
-                    heartbeat_at: named(self.heartbeat_at.is_some(), "heartbeat_at"),
+                    heartbeat_at: named(self.heartbeat_at.is_some() && !self.of_workers, "heartbeat_at"),
                     created_at: named(self.created_at.is_some(), "created_at"),
                     paused_seconds: named(self.paused_seconds.is_some(), "paused_seconds"),
                     ..Columns::default()
@@ -321,6 +343,13 @@ impl Shape {
                 filter: self.filter(),
             },
             schema_owner: None,
+            heartbeat: self.of_workers.then(|| WorkerHeartbeat {
+                schema: schema.into(),
+                table: "workers".into(),
+                key: "worker".into(),
+                by: "id".into(),
+                at: "seen".into(),
+            }),
             jobs: self.jobs.map(|jobs| Jobs {
                 schema: schema.into(),
                 columns: JobColumns {
@@ -379,11 +408,15 @@ impl Shape {
             let ended = jobs.finished_at.map_or(String::new(), |type_| format!(", ended {type_}"));
             format!("CREATE TABLE {schema}.jobs (id {} PRIMARY KEY, status text{type_}{ended});", jobs.id)
         });
+        let seen = self.heartbeat_at.filter(|_| self.of_workers);
+        let workers = seen.map_or(String::new(), |type_| {
+            format!("CREATE TABLE {schema}.workers (worker text PRIMARY KEY, seen {type_});")
+        });
         format!(
             "CREATE SCHEMA {schema}; \
              CREATE TYPE {schema}.kind AS ENUM ({kinds}); \
              CREATE TYPE {schema}.status AS ENUM ({statuses}); \
-             CREATE TABLE {schema}.\"jobExecutions\" ({columns}){by}; {parts} {jobs}",
+             CREATE TABLE {schema}.\"jobExecutions\" ({columns}){by}; {parts} {jobs} {workers}",
             kinds = quoted(KINDS.to_vec()),
             statuses = quoted(STATUSES.iter().map(|s| s.text()).chain(["gave up", "called off"]).collect()),
         )
@@ -439,6 +472,16 @@ impl Shape {
             )
         });
         [rows].into_iter().chain(jobs).collect()
+    }
+
+    /// Fills the table of workers, if there is one: each execution has a worker of its own.
+    pub(super) fn fill_workers(&self, schema: &str) -> Option<String> {
+        self.of_workers.then(|| {
+            format!(
+                "TRUNCATE {schema}.workers; \
+                 INSERT INTO {schema}.workers SELECT id::text, heartbeat_at FROM {schema}.\"jobExecutions\""
+            )
+        })
     }
 
     /// Reads the rows: id, the whole row, and each time as an instant.

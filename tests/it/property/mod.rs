@@ -11,11 +11,12 @@ use std::ops::ControlFlow;
 use chrono::{DateTime, Utc};
 use jobexec_operator::api::{ExecutionStore, OnStale};
 use jobexec_operator::db::judge::Rules;
+use jobexec_operator::db::judge::evidence;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::sweep::{self, Known, Sweep, Trigger};
 use jobexec_operator::db::{
-    Database, Judge, Ledger, Mapping, evidence, list, observations, observe, promise, rules, schema, stores,
-    url, validate,
+    Database, Judge, Ledger, Mapping, list, observations, observe, promise, rules, schema, stores, url,
+    validate,
 };
 use jobexec_operator::rules::{Base, Compiled, Dynamic, Figure, Policy, Said, Warn, Wish};
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
@@ -341,6 +342,9 @@ impl Field {
                 .await
                 .unwrap();
         }
+        if let Some(workers) = shape.fill_workers(&ground.schema) {
+            self.world.sql(&workers).await;
+        }
     }
 
     /// Lets the operator observe the finished jobs, then ages the observations, and finishes jobs or reopens them.
@@ -357,9 +361,9 @@ impl Field {
         if shape.jobs.is_none() || !case.recorded {
             return suspects;
         }
-        evidence::update_jobs(&self.databases[0], judge).await.unwrap();
+        evidence::observe(&self.databases[0], judge).await.unwrap();
         self.finish(case, ground, |job| job.was_finished).await;
-        evidence::update_jobs(&self.databases[0], judge).await.unwrap();
+        evidence::observe(&self.databases[0], judge).await.unwrap();
         let now: DateTime<Utc> = self.world.one("SELECT statement_timestamp()").await;
         for (place, row) in rows.iter().enumerate() {
             let since = row.suspect.instant(now).unwrap();

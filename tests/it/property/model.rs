@@ -78,12 +78,12 @@ impl Model<'_> {
             return None;
         }
         let silence = self.said(row, |p| p.heartbeat).or(self.case.heartbeat.map(|h| (h, STORE.to_owned())));
-        if let (Some(last), Some((silence, source))) = (execution.heartbeat, silence)
-            && self.remembers
-            && self.held_from(last.max(from).max(self.watched).max(self.resumed(execution)))
-                + silence.micros()
-                <= self.now
-        {
+        let lost = execution.heartbeat.zip(silence).filter(|(last, (silence, _))| {
+            let alive = (*last).max(from).max(self.watched).max(self.resumed(execution));
+            self.remembers && self.held_from(alive) + silence.micros() <= self.now
+        });
+        let of_workers = SHAPES[self.case.shape].of_workers;
+        if let Some((_, (_, source))) = lost.clone().filter(|_| !of_workers) {
             return stale("HeartbeatLost", source);
         }
         if self.job_is_finished(execution) {
@@ -92,7 +92,7 @@ impl Model<'_> {
         if self.is_superseded(execution) {
             return stale("Superseded", STORE.to_owned());
         }
-        None
+        lost.filter(|_| of_workers).and_then(|(_, (_, source))| stale("WorkerLost", source))
     }
 
     /// The action for a stale execution.
@@ -261,8 +261,14 @@ impl Model<'_> {
             && job.listed
             && job.finished
             && certain
-            && !outlived(execution, self.finish_of(job, jobs.finished_at))
+            && !self.outlived(execution, self.finish_of(job, jobs.finished_at))
             && self.suspects[execution.place].is_some_and(seen)
+    }
+
+    /// Reports whether an execution itself sent a heartbeat after its job had finished.
+    fn outlived(&self, execution: &Execution<'_>, finish: Option<i128>) -> bool {
+        let itself = execution.heartbeat.filter(|_| !SHAPES[self.case.shape].of_workers);
+        itself.zip(finish).is_some_and(|(heartbeat, finish)| heartbeat > finish)
     }
 
     /// Reports whether the job finished after the execution began, and not in the future.
@@ -321,9 +327,4 @@ pub(super) fn runs(execution: &Execution<'_>) -> bool {
 
 fn source(policy: &Policy) -> String {
     format!("ExecutionPolicy/{}", policy.name)
-}
-
-/// Whether an execution sent a heartbeat after its job had finished.
-fn outlived(execution: &Execution<'_>, finish: Option<i128>) -> bool {
-    execution.heartbeat.zip(finish).is_some_and(|(heartbeat, finish)| heartbeat > finish)
 }

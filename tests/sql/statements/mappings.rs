@@ -28,7 +28,12 @@ pub(super) const CASES: [Case; 3] = [
     Case {
         name: "local",
         tables: LOCAL,
-        spec: || json!({"table": {"name": "runs", "timeZone": "Europe/Berlin"}}),
+        spec: || {
+            json!({
+                "table": {"name": "runs", "timeZone": "Europe/Berlin"}, "heartbeatTimeout": "10m",
+                "heartbeat": {"table": "workers", "key": "id", "by": "worker_id", "at": "seen"},
+            })
+        },
     },
     Case { name: "full", tables: FULL, spec: full },
 ];
@@ -43,17 +48,21 @@ const DEFAULT: &str = "
         (4, 2, 2, 'failed', now() - interval '90 hours', now() - interval '50 hours'),
         (5, 3, 1, 'scheduled', NULL, NULL), (6, 3, 2, 'running', NULL, NULL), (7, 7, 1, 'running', now(), NULL)";
 
-/// Local times and text ids.
+/// Local times, text ids, and heartbeats of workers.
 const LOCAL: &str = "
     CREATE TABLE runs (id text PRIMARY KEY, job_id text NOT NULL, execution_number integer NOT NULL,
-        status text NOT NULL, started_at timestamp, completed_at timestamp);
+        status text NOT NULL, started_at timestamp, completed_at timestamp, worker_id bigint);
+    CREATE TABLE workers (id bigint PRIMARY KEY, seen timestamp);
+    INSERT INTO workers VALUES (1, now() AT TIME ZONE 'Europe/Berlin');
     INSERT INTO runs VALUES
         ('1', '1', 1, 'running', now() - interval '90 hours', NULL),
         ('2', '1', 2, 'running', now() AT TIME ZONE 'Europe/Berlin', NULL),
         ('3', '2', 1, 'completed', now() - interval '3 hours', now() - interval '2 hours'),
         ('4', '2', 2, 'failed', now() - interval '90 hours', now() - interval '50 hours'),
         ('5', '3', 1, 'scheduled', NULL, NULL), ('6', '3', 2, 'running', NULL, NULL),
-        ('7', '7', 1, 'running', now() AT TIME ZONE 'Europe/Berlin', NULL)";
+        ('7', '7', 1, 'running', now() AT TIME ZONE 'Europe/Berlin', NULL);
+    UPDATE runs SET worker_id = 1 WHERE status = 'running' AND id <> '7';
+    UPDATE runs SET worker_id = 2 WHERE id = '7'";
 
 /// Every column, and all evidence.
 const FULL: &str = "

@@ -8,12 +8,13 @@ use jobexec_operator::db::adopt::{self, How};
 use jobexec_operator::db::audit::{self, Filter};
 use jobexec_operator::db::cancel;
 use jobexec_operator::db::cleanup;
-use jobexec_operator::db::evidence::{self, State, Workload, Workloads};
 use jobexec_operator::db::extras::{Extra, Retries};
+use jobexec_operator::db::judge::evidence;
 use jobexec_operator::db::judge::{Rules, Suspicion};
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::running::{self, Which};
 use jobexec_operator::db::sweep::{self, Known, Sweep, Trigger};
+use jobexec_operator::db::workloads::{self, State, Workload, Workloads};
 use jobexec_operator::db::{
     Database, Judge, Layout, Ledger, again, execution, explain, extend, health, heartbeats, held, history,
     late, list, messages, observations, observe, outbox, own, promise, refusals, retention, rules, samples,
@@ -164,21 +165,15 @@ async fn of_evidence(recorder: &mut Recorder, s: &Setting<'_>, store: &Execution
         )
         .await;
     recorder.of("observations::update_paused", observations::update_paused(database, judge)).await;
-    recorder.of("evidence::update_jobs", evidence::update_jobs(database, judge)).await;
+    recorder.of("evidence::observe", evidence::observe(database, judge)).await;
     if let Some(spec) = &store.spec.workloads {
         let seen = vec![Workload { name: "Job/nightly".into(), uid: "u".into(), state: State::Alive }];
         let workloads = Workloads { seen, ..Workloads::default() };
         recorder
-            .of(
-                "evidence::update_workloads",
-                evidence::update_workloads(database, judge, Some(&workloads), spec.recreated),
-            )
+            .of("workloads::update", workloads::update(database, judge, Some(&workloads), spec.recreated))
             .await;
         recorder
-            .of(
-                "evidence::update_workloads.unseen",
-                evidence::update_workloads(database, judge, None, spec.recreated),
-            )
+            .of("workloads::update.unseen", workloads::update(database, judge, None, spec.recreated))
             .await;
     }
     let mut watch = heartbeats::Watch::default();

@@ -1,11 +1,8 @@
-//! Evidence that must persist for a while before it counts: executions whose job has finished, or whose workload has failed or is
-//! gone. `jobexec.suspects` stores since when it has been observed, so that a restarted operator and everybody else knows it.
-//! Uncertain evidence in it never ends an execution by itself.
+//! The workloads of executions: records which executions run in one that has failed, is gone or was created again.
 
-use sqlx::AssertSqlSafe;
-
-use super::judge::{Reason, Rules, Suspicion};
+use super::judge::{Reason, Suspicion};
 use super::observations::{self, Kind};
+use super::suspects::{self, Found};
 use super::{Database, DbError, Judge};
 use crate::api::table::Recreated;
 
@@ -43,6 +40,11 @@ pub enum State {
 }
 
 impl Workloads {
+    /// Returns the parameters `$2`, `$3` and `$4` of the statements.
+    fn parameters(&self) -> (String, Vec<String>, Vec<String>) {
+        (self.json(), self.executions.clone(), self.named.clone())
+    }
+
     /// Returns the JSON that the statements read.
     fn json(&self) -> String {
         let row = |workload: &Workload| {
@@ -57,62 +59,13 @@ impl Workloads {
     }
 }
 
-/// Synchronizes the suspects whose job has finished with the table; writes nothing if nothing changed. A suspect is certain if its
-/// job was seen unfinished while it ran, or finished after it began, unless it sent a heartbeat after the job had finished.
-///
-/// # Errors
-/// Returns the errors of the database.
-pub async fn update_jobs(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
-    let m = judge.mapping;
-    let Some((finished, _)) = m.job_finished() else { return Ok(()) };
-    let began = m.began_at();
-    let rows = |columns: String, seen: &str| {
-        format!(
-            "SELECT {id}::text AS execution_id, {columns} FROM {table} AS t JOIN {jobs} ON {of_job} {seen}
-             WHERE {running} AND {began} IS NOT NULL",
-            id = m.id(),
-            table = m.table(),
-            jobs = m.jobs_table(),
-            of_job = m.of_job(),
-            running = m.judged(),
-        )
-    };
-    // The condition that decides whether a job is finished may have changed since the observation: the digest identifies it.
-    let unfinished = observations::Seen {
-        kind: Kind::JobUnfinished,
-        now: format!(
-            "{} AND {finished} IS FALSE",
-            rows(format!("{began} AS started_at, {} AS detail", m.job_finished_digest()), "")
-        ),
-        matters: Some(rows(format!("{began} AS started_at"), "")),
-        parameters: None,
-    };
-    observations::update(database, judge, &unfinished).await?;
-    let (later, earlier) = judge.job_finished_while_running("$1").unwrap_or(("false".into(), "false".into()));
-    let seen = format!("LEFT JOIN jobexec.observations AS o ON {}", judge.job_seen_unfinished("$1"));
-    let found = format!(
-        "SELECT execution_id, began_at, (later OR seen) AND NOT outlived AS certain, NULL::text AS detail FROM (
-             {rows} AND {finished} AND $2::jsonb IS NOT NULL AND $3::text[] IS NOT NULL AND $4::text[] IS NOT NULL) AS row
-         WHERE seen OR NOT earlier",
-        rows = rows(
-            format!(
-                "{began} AS began_at, ({later}) IS TRUE AS later, ({earlier}) IS TRUE AS earlier, o.execution_id IS NOT NULL AS seen, \
-                 ({outlived}) IS TRUE AS outlived",
-                outlived = judge.outlived_its_job().unwrap_or_else(|| "false".to_owned()),
-            ),
-            &seen,
-        ),
-    );
-    replace(database, judge, Reason::JobFinished.as_str(), &found, &Workloads::default()).await
-}
-
 /// Synchronizes the suspects whose workload has failed or is gone, and those whose workload was created again, which counts as
 /// `recreated` specifies. If `workloads` is `None`, it is unknown which workloads exist, so nothing is suspected and nothing is
 /// recorded.
 ///
 /// # Errors
 /// Returns the errors of the database.
-pub async fn update_workloads(
+pub async fn update(
     database: &Database,
     judge: &Judge<'_>,
     workloads: Option<&Workloads>,
@@ -152,13 +105,18 @@ pub async fn update_workloads(
          FROM {joined} AND (w.name IS NULL OR w.state = 'Ended' OR {counts})",
         reason = Reason::WorkloadGone.as_str(),
     );
-    replace(database, judge, Reason::WorkloadGone.as_str(), &gone, workloads).await?;
+    suspects::replace(database, judge, &found(workloads, Reason::WorkloadGone.as_str(), gone)).await?;
     let counts = if recreated == Recreated::Alive { again.as_str() } else { "false" };
     let made_again = format!(
         "SELECT execution_id, began_at, false AS certain, {made_again} AS detail
          FROM {joined} AND w.state <> 'Ended' AND {counts}"
     );
-    replace(database, judge, Suspicion::WorkloadRecreated.as_str(), &made_again, workloads).await
+    suspects::replace(database, judge, &found(workloads, Suspicion::WorkloadRecreated.as_str(), made_again))
+        .await
+}
+
+fn found(workloads: &Workloads, reason: &'static str, query: String) -> Found {
+    Found { parameters: Some(workloads.parameters()), ..Found::new(reason, query) }
 }
 
 /// The workloads as a relation `w`.
@@ -205,51 +163,9 @@ async fn observe_workloads(
                  FROM ({rows}) AS row JOIN {SEEN} ON w.name = row.workload WHERE {which} AND {unseen}"
             ),
             matters: Some(format!("SELECT execution_id, began_at AS started_at FROM ({rows}) AS row")),
-            parameters: Some((workloads.json(), workloads.executions.clone(), workloads.named.clone())),
+            parameters: Some(workloads.parameters()),
         }
     };
     observations::update(database, judge, &seen(Kind::WorkloadSeen, "true")).await?;
     observations::update(database, judge, &seen(Kind::WorkloadSucceeded, "w.state = 'Succeeded'")).await
-}
-
-async fn replace(
-    database: &Database,
-    judge: &Judge<'_>,
-    reason: &'static str,
-    found: &str,
-    workloads: &Workloads,
-) -> Result<(), DbError> {
-    let Rules::Table(store_id) = judge.rules else { return Ok(()) };
-    let bind = |sql: String| {
-        sqlx::query(AssertSqlSafe(sql))
-            .bind(store_id)
-            .bind(workloads.json())
-            .bind(&workloads.executions)
-            .bind(&workloads.named)
-            .persistent(false)
-    };
-    let with = format!(
-        "WITH found AS MATERIALIZED ({found}),
-         kept AS (SELECT execution_id, began_at, certain, detail FROM jobexec.suspects
-                  WHERE store_id = $1 AND reason = '{reason}')"
-    );
-    let differs = format!(
-        "{with} SELECT EXISTS ((SELECT * FROM found EXCEPT SELECT * FROM kept) UNION ALL
-                               (SELECT * FROM kept EXCEPT SELECT * FROM found))"
-    );
-    let write = format!(
-        "{with},
-         gone AS (
-             DELETE FROM jobexec.suspects AS s
-             USING (SELECT execution_id FROM kept EXCEPT SELECT execution_id FROM found) AS over
-             WHERE s.store_id = $1 AND s.reason = '{reason}' AND s.execution_id = over.execution_id)
-         INSERT INTO jobexec.suspects AS s (store_id, reason, execution_id, began_at, since, certain, detail)
-         SELECT DISTINCT ON (execution_id) $1, '{reason}', execution_id, began_at, statement_timestamp(), certain, detail
-         FROM (SELECT * FROM found EXCEPT SELECT * FROM kept) AS fresh
-         ON CONFLICT (store_id, reason, execution_id) DO UPDATE SET
-             -- Ids may be used again, and what was only suspected gets its grace period once it is certain.
-             since = CASE WHEN s.began_at = excluded.began_at AND (s.certain OR NOT excluded.certain) THEN s.since ELSE excluded.since END,
-             began_at = excluded.began_at, certain = excluded.certain, detail = excluded.detail"
-    );
-    observations::write_if(database, bind(differs), bind(write)).await
 }

@@ -1,0 +1,150 @@
+//! `HeartbeatLost`: the row itself says when its worker was last alive, and that is too long ago.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+use sqlx::postgres::types::PgInterval;
+
+use super::{Beats, Finding, Kind};
+use crate::api::ExecutionStoreSpec;
+use crate::api::duration;
+use crate::db::decode;
+use crate::db::intervals::delta;
+use crate::db::judge::{Judge, Rules, Take};
+use crate::db::mapping::{RECORD_CHARS, wire};
+use crate::db::reason::Reason;
+
+pub(super) struct Heartbeat;
+
+impl Kind for Heartbeat {
+    fn reason(&self) -> Reason {
+        Reason::HeartbeatLost
+    }
+
+    fn is_configured(&self, spec: &ExecutionStoreSpec) -> bool {
+        spec.table.columns.heartbeat_at.is_some()
+    }
+
+    fn stored(&self) -> Option<&'static str> {
+        Some("lost heartbeats")
+    }
+
+    fn source(&self) -> &'static str {
+        "v.heartbeat_source"
+    }
+
+    fn stale(&self, judge: &Judge<'_>, take: Take) -> Vec<String> {
+        let stale = || {
+            let at = judge.mapping.heartbeat_at()?;
+            let more = silent(judge, &at, |cutoff| judge.mapping.heartbeat_by(cutoff))?;
+            Some(judge.by_evidence(self.reason(), "", &more, take))
+        };
+        stale().into_iter().collect()
+    }
+
+    fn beats(&self, judge: &Judge<'_>, _store_id: &str) -> Option<Beats> {
+        Some(Beats {
+            joins: String::new(),
+            at: judge.mapping.heartbeat_at()?,
+            quiet: |judge, cutoff| judge.mapping.heartbeat_by(cutoff).unwrap_or_else(|| "false".to_owned()),
+        })
+    }
+
+    fn columns(&self, judge: &Judge<'_>) -> Vec<(String, &'static str)> {
+        judge.mapping.heartbeat_at().map_or_else(Vec::new, |at| columns(judge, &at))
+    }
+
+    fn explain(&self, judge: &Judge<'_>, row: &PgRow) -> Result<Option<Finding>, sqlx::Error> {
+        if judge.mapping.heartbeat_at().is_none() {
+            return Ok(None);
+        }
+        let silence = Silence::read(row)?;
+        let seen = match (silence.at, &silence.timeout) {
+            (_, None) => "no heartbeatTimeout is set".to_owned(),
+            (None, Some(_)) => "there never was one, so that only the deadline counts".to_owned(),
+            (Some(at), Some(timeout)) => format!(
+                "the last one was at {}{}, and they may be {} apart",
+                at.to_rfc3339_opts(SecondsFormat::Secs, true),
+                if Some(at) < silence.began { ", before it began" } else { "" },
+                duration::format(delta(timeout))
+            ),
+        };
+        let seen = silence.and_whether_it_counts(seen, judge);
+        Ok(Some(Finding { reason: self.reason(), seen, stale_at: silence.lost_at }))
+    }
+}
+
+/// Returns the condition that the row `t` lost its heartbeat, which was last sent `at`. `by` returns the condition that it was sent
+/// by a cutoff. `None`: no heartbeat of the store counts.
+pub(super) fn silent(judge: &Judge<'_>, at: &str, by: impl FnOnce(&str) -> Option<String>) -> Option<String> {
+    let shortest = judge.effective_rules.shortest_heartbeat()?;
+    let narrow = by(&Judge::before(shortest))?;
+    Some(format!("{narrow} AND {} <= {}", judge.heartbeat_lost_at(at)?, judge.heartbeats_checked()))
+}
+
+/// Returns the columns that [`Silence::read`] reads, about the row `t` with its last heartbeat `at`.
+pub(super) fn columns(judge: &Judge<'_>, at: &str) -> Vec<(String, &'static str)> {
+    let running = judge.mapping.judged();
+    let lost = judge.heartbeat_lost_at(at);
+    let lost =
+        lost.map_or("NULL::timestamptz".to_owned(), |lost| format!("CASE WHEN {running} THEN {lost} END"));
+    let held = format!("{} > {} AND {running}", judge.last_alive(at), judge.known_alive(at));
+    let why = match judge.rules {
+        Rules::Memory => "NULL::text".to_owned(),
+        Rules::Table(_) => format!(
+            "(SELECT left(s.heartbeats_why, {RECORD_CHARS}) FROM jobexec.stores AS s WHERE s.store_id = $4)"
+        ),
+    };
+    vec![
+        (wire(at), "heartbeat_at"),
+        ("v.heartbeat".to_owned(), "heartbeat_timeout"),
+        (lost, "heartbeat_lost_at"),
+        (held, "heartbeat_held"),
+        (why, "heartbeats_why"),
+    ]
+}
+
+/// How long a worker has been silent.
+pub(super) struct Silence {
+    /// The last heartbeat.
+    pub(super) at: Option<DateTime<Utc>>,
+    /// How long a worker may be silent.
+    pub(super) timeout: Option<PgInterval>,
+    /// The time from which the execution counts.
+    pub(super) began: Option<DateTime<Utc>>,
+    /// The time at which the execution becomes stale by its silence.
+    pub(super) lost_at: Option<DateTime<Utc>>,
+    held: bool,
+    why: Option<String>,
+}
+
+impl Silence {
+    /// Reads [`columns`].
+    pub(super) fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            at: decode::maybe_at(row, "heartbeat_at")?,
+            timeout: row.try_get("heartbeat_timeout")?,
+            began: decode::maybe_at(row, "counts_from")?,
+            lost_at: decode::maybe_at(row, "heartbeat_lost_at")?,
+            held: row.try_get::<Option<bool>, _>("heartbeat_held")?.unwrap_or_default(),
+            why: row.try_get("heartbeats_why")?,
+        })
+    }
+
+    /// Adds to `seen` why the silence does not count, if it does not.
+    pub(super) fn and_whether_it_counts(&self, seen: String, judge: &Judge<'_>) -> String {
+        match &self.why {
+            Some(why) if self.held && self.lost_at.is_some() => {
+                format!("{seen}; that it is lost is held for one heartbeatTimeout, since {why}")
+            }
+            _ if self.at.is_some() && matches!(judge.rules, Rules::Memory) => format!(
+                "{seen}; that it is lost does not count, since the operator's own tables are not there, in which it is kept whether \
+                 workers stopped together: run `jobexec schema --apply`"
+            ),
+            _ if self.at.is_some() && self.began.is_none() => {
+                format!("{seen}; that it is lost does not count, since it is not known when this run began")
+            }
+            _ => seen,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The kinds of evidence that an execution is stale: one file each, and the list of all. To add one, write its file, add it to
+//! [`ALL`], and give it a [`Reason`].
+
+mod deadline;
+mod heartbeat;
+mod job_finished;
+mod superseded;
+mod worker;
+mod workload;
+
+use futures::future::BoxFuture;
+use serde::Serialize;
+use sqlx::postgres::PgRow;
+
+use super::{Judge, Take};
+use crate::api::ExecutionStoreSpec;
+use crate::db::reason::Reason;
+use crate::db::{Database, DbError};
+
+/// All kinds, in the order of [`Reason::ALL`]: if several find an execution stale, the first counts.
+pub(in crate::db) const ALL: [&dyn Kind; 6] = [
+    &deadline::Deadline,
+    &heartbeat::Heartbeat,
+    &job_finished::JobFinished,
+    &superseded::Superseded,
+    &workload::Workload,
+    &worker::Worker,
+];
+
+/// The store as the object that configured something, by the verdict `v` of a row.
+pub(in crate::db) const STORE: &str = "v.store";
+
+/// A kind of evidence that an execution is stale.
+pub(in crate::db) trait Kind: Sync {
+    /// Returns the reason with which the executions that it finds are ended.
+    fn reason(&self) -> Reason;
+
+    /// Reports whether a store checks this evidence in addition to deadlines.
+    fn is_configured(&self, _spec: &ExecutionStoreSpec) -> bool {
+        false
+    }
+
+    /// Returns a name for a sentence about missing tables, such as `lost heartbeats`, if what is observed of this evidence is stored
+    /// in the operator's own tables.
+    fn stored(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Returns SQL for the object that configured this evidence, by the verdict `v` of the row.
+    fn source(&self) -> &'static str {
+        STORE
+    }
+
+    /// Returns SQL for the note to record with the end of the execution with this id (a text) and beginning, by this evidence.
+    fn note(&self, _judge: &Judge<'_>, _id: &str, _began: &str) -> Option<String> {
+        None
+    }
+
+    /// Returns queries for the stale rows, each with the columns id, reason, action and place; none if the store does not check
+    /// this evidence.
+    fn stale(&self, judge: &Judge<'_>, take: Take) -> Vec<String>;
+
+    /// Returns how the row `t` shows that its worker is alive, if it is this evidence that heartbeats stop. `store_id` is the
+    /// parameter with the store's id in the operator's tables.
+    fn beats(&self, _judge: &Judge<'_>, _store_id: &str) -> Option<Beats> {
+        None
+    }
+
+    /// Returns the columns that [`Self::explain`] reads, about the row `t`: expressions and names.
+    fn columns(&self, _judge: &Judge<'_>) -> Vec<(String, &'static str)> {
+        Vec::new()
+    }
+
+    /// Returns what is found of one execution, from [`Self::columns`] and the columns of the row; `None` if the store does not check
+    /// this evidence, or the explanation shows it in another way.
+    fn explain(&self, _judge: &Judge<'_>, _row: &PgRow) -> Result<Option<Finding>, sqlx::Error> {
+        Ok(None)
+    }
+
+    /// Records what is observed of the table now, if this evidence has to last for a while before it counts.
+    fn observe<'a>(
+        &'a self,
+        _database: &'a Database,
+        _judge: &'a Judge<'a>,
+    ) -> BoxFuture<'a, Result<(), DbError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// How rows show that their worker is alive.
+#[derive(Clone, Debug)]
+pub(in crate::db) struct Beats {
+    /// Joins to the row `t`.
+    pub(in crate::db) joins: String,
+    /// The time of the last heartbeat; NULL: there was none.
+    pub(in crate::db) at: String,
+    /// Returns the condition that the last heartbeat was by this cutoff, so that an index on it serves.
+    pub(in crate::db) quiet: fn(&Judge<'_>, &str) -> String,
+}
+
+/// Returns how rows show that their worker is alive, if they do.
+pub(in crate::db) fn beats(judge: &Judge<'_>, store_id: &str) -> Option<Beats> {
+    ALL.iter().find_map(|kind| kind.beats(judge, store_id))
+}
+
+/// Reports whether a store checks evidence in addition to deadlines.
+pub fn is_configured(spec: &ExecutionStoreSpec) -> bool {
+    ALL.iter().any(|kind| kind.is_configured(spec))
+}
+
+/// Returns the names of the evidence that a store checks and that needs the operator's own tables.
+pub fn stored(spec: &ExecutionStoreSpec) -> Vec<&'static str> {
+    ALL.iter().filter(|kind| kind.is_configured(spec)).filter_map(|kind| kind.stored()).collect()
+}
+
+/// Records what is observed of the table now, for the evidence that has to last for a while before it counts.
+///
+/// # Errors
+/// Returns the errors of the database.
+pub async fn observe(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
+    for kind in ALL {
+        database.within(kind.observe(database, judge)).await?;
+    }
+    Ok(())
+}
+
+/// What is found of one execution by one kind of evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The kind of evidence.
+    pub reason: Reason,
+    /// The finding in words.
+    pub seen: String,
+    /// The time at which the execution becomes stale by it, if nothing changes.
+    pub stale_at: Option<chrono::DateTime<chrono::Utc>>,
+}

@@ -1,0 +1,79 @@
+//! Evidence that must persist for a while before it counts. `jobexec.suspects` stores since when it has been observed, so that a
+//! restarted operator and everybody else knows it. Uncertain evidence in it never ends an execution by itself.
+
+use sqlx::AssertSqlSafe;
+
+use super::judge::Rules;
+use super::{Database, DbError, Judge, observations};
+
+/// The executions that are suspects for one reason now.
+#[derive(Clone, Debug)]
+pub(in crate::db) struct Found {
+    pub(in crate::db) reason: &'static str,
+    /// A query that returns `execution_id` (text), `began_at` (timestamptz), certain (boolean) and detail (text), and may use
+    /// `$1`, the store's id in the operator's tables.
+    pub(in crate::db) query: String,
+    /// True if a suspect with another detail is another suspect, which has to last anew.
+    pub(in crate::db) restarts_with_detail: bool,
+    /// The values that the query may use as `$2`, `$3` and `$4`, and then must use: a text and two arrays of texts.
+    pub(in crate::db) parameters: Option<(String, Vec<String>, Vec<String>)>,
+}
+
+/// A query that finds no suspects.
+pub(in crate::db) const NOBODY: &str = "SELECT NULL::text AS execution_id, NULL::timestamptz AS began_at, NULL::boolean AS certain, \
+     NULL::text AS detail WHERE false";
+
+impl Found {
+    /// Returns the suspects that `query` finds.
+    pub(in crate::db) fn new(reason: &'static str, query: String) -> Self {
+        Self { reason, query, restarts_with_detail: false, parameters: None }
+    }
+}
+
+/// Synchronizes the stored suspects for a reason with those that are found now; writes nothing if nothing changed. Without the
+/// operator's tables nothing is stored.
+///
+/// # Errors
+/// Returns the errors of the database; then nothing was written.
+pub(in crate::db) async fn replace(
+    database: &Database,
+    judge: &Judge<'_>,
+    found: &Found,
+) -> Result<(), DbError> {
+    let Rules::Table(store_id) = judge.rules else { return Ok(()) };
+    let Found { reason, query, restarts_with_detail, parameters } = found;
+    let bind = |sql: String| {
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false);
+        match parameters.clone() {
+            Some((text, first, second)) => query.bind(text).bind(first).bind(second),
+            None => query,
+        }
+    };
+    let with = format!(
+        "WITH found AS MATERIALIZED ({query}),
+         kept AS (SELECT execution_id, began_at, certain, detail FROM jobexec.suspects
+                  WHERE store_id = $1 AND reason = '{reason}')"
+    );
+    let differs = format!(
+        "{with} SELECT EXISTS ((SELECT * FROM found EXCEPT SELECT * FROM kept) UNION ALL
+                               (SELECT * FROM kept EXCEPT SELECT * FROM found))"
+    );
+    let another =
+        if *restarts_with_detail { " AND s.detail IS NOT DISTINCT FROM excluded.detail" } else { "" };
+    let write = format!(
+        "{with},
+         gone AS (
+             DELETE FROM jobexec.suspects AS s
+             USING (SELECT execution_id FROM kept EXCEPT SELECT execution_id FROM found) AS over
+             WHERE s.store_id = $1 AND s.reason = '{reason}' AND s.execution_id = over.execution_id)
+         INSERT INTO jobexec.suspects AS s (store_id, reason, execution_id, began_at, since, certain, detail)
+         SELECT DISTINCT ON (execution_id) $1, '{reason}', execution_id, began_at, statement_timestamp(), certain, detail
+         FROM (SELECT * FROM found EXCEPT SELECT * FROM kept) AS fresh
+         ON CONFLICT (store_id, reason, execution_id) DO UPDATE SET
+             -- Ids may be used again, and what was only suspected gets its grace period once it is certain.
+             since = CASE WHEN s.began_at = excluded.began_at AND (s.certain OR NOT excluded.certain){another}
+                          THEN s.since ELSE excluded.since END,
+             began_at = excluded.began_at, certain = excluded.certain, detail = excluded.detail"
+    );
+    observations::write_if(database, bind(differs), bind(write)).await
+}
