@@ -6,6 +6,7 @@ mod backend;
 mod cleanup;
 mod cluster;
 mod completions;
+mod connections;
 mod crds;
 mod direct;
 mod explain;
@@ -245,9 +246,12 @@ impl Cli {
 
 fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime
-        .block_on(boundary::caught(Place::Command, work))
-        .unwrap_or_else(|panicked| Err(panicked.into()));
+    let outcome = runtime.block_on(async {
+        let outcome = boundary::caught(Place::Command, work).await;
+        connections::close().await;
+        outcome
+    });
+    let outcome = outcome.unwrap_or_else(|panicked| Err(panicked.into()));
     // Do not wait for name resolution that is still running.
     runtime.shutdown_background();
     outcome

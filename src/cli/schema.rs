@@ -4,9 +4,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{CliError, direct, secret};
+use super::{CliError, connections, direct, secret};
 use crate::db::extras::{Extra, Retries};
-use crate::db::{Database, Layout, schema, url};
+use crate::db::{Layout, schema, url};
 use crate::secrets::{ExposeSecret as _, SecretString};
 
 /// Time limit of a statement: building an index on a large table takes long.
@@ -68,7 +68,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     }
     let url = args.database_url.ok_or(CliError::NoDatabase)?;
     let login = url::login(url.expose_secret(), None)?;
-    let database = Database::connect(login, 1, STATEMENT_TIMEOUT).await?;
+    let database = connections::connect(login, 1, STATEMENT_TIMEOUT).await?;
     let layout = match described {
         Some(layout) => layout,
         None => without_file(direct::recorded(&database).await?, role)?,

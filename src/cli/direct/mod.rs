@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{CliError, secret};
+use super::{CliError, connections, secret};
 use crate::api::{ExecutionStore, ExecutionStoreSpec};
 use crate::db::judge::Rules;
 use crate::db::ledger::Found;
@@ -97,7 +97,7 @@ impl Direct {
         let file = args.filename.as_ref().map(store_of).transpose()?;
         let url = args.database_url.ok_or(CliError::NoDatabase)?;
         let login = url::login(url.expose_secret(), None)?;
-        let database = Database::connect(login, 2, STATEMENT_TIMEOUT).await?;
+        let database = connections::connect(login, 2, STATEMENT_TIMEOUT).await?;
         let Choice { spec, name, warning, guess, recorded } =
             chosen(&database, args.table.as_ref(), file).await?;
         let validated = validate(&database, &Layout { recorded, ..Layout::of(&spec) }).await??;

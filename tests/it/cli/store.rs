@@ -148,3 +148,20 @@ async fn nothing_is_changed_by_a_guess() {
     let unnamed = jobexec(&world, &["list", "--table", "job_executions"]);
     assert!(unnamed.ended(2).is_empty() && unnamed.err.contains("write SCHEMA.NAME"), "{}", unnamed.err);
 }
+
+#[tokio::test]
+async fn a_command_leaves_no_session_that_the_server_counts_as_lost() {
+    let world = World::new("sessionsleft").await;
+    let lost = "SELECT sessions_abandoned FROM pg_stat_database WHERE datname = current_database()";
+    let before: i64 = world.one(lost).await;
+    for arguments in [&["list"][..], &["list", "--table", "no_such_table"], &["schema", "--apply"]] {
+        jobexec(&world, arguments);
+    }
+    world
+        .until_true(
+            "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'jobexec%' \
+             AND datname = current_database()",
+        )
+        .await;
+    assert_eq!(world.one::<i64>(lost).await, before);
+}
