@@ -47,7 +47,7 @@ impl std::fmt::Display for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "lost heartbeats are held for {} executions since {}, since {}: whoever sends no heartbeat within one heartbeatTimeout \
+            "lost heartbeats are held for {} executions since {}, since {}: an execution without a heartbeat within one heartbeatTimeout \
              from then on is failed; deadlines and all other evidence go on",
             self.executions,
             self.since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),

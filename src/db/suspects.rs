@@ -13,7 +13,7 @@ pub(in crate::db) struct Found {
     /// A query that returns `execution_id` (text), `began_at` (timestamptz), certain (boolean) and detail (text), and may use
     /// `$1`, the store's id in the operator's tables.
     pub(in crate::db) query: String,
-    /// True if a suspect with another detail is another suspect, which has to last anew.
+    /// True if a suspect with another detail is another suspect, for whom the time starts again.
     pub(in crate::db) restarts_with_detail: bool,
     /// The values that the query may use as `$2`, `$3` and `$4`, and then must use: a text and two arrays of texts.
     pub(in crate::db) parameters: Option<(String, Vec<String>, Vec<String>)>,
