@@ -71,7 +71,7 @@ test-unit: build ## Run the tests that need no server: once built, they take sec
 
 .PHONY: test-sql
 test-sql: build ## Run the tests that need Postgres alone, such as those of the SQL
-	@$(with_tools); set -x; $(with_postgres) $(CARGO) test --locked --test sql --test it -- statements:: $(sql_tests)
+	@$(with_tools); set -x; $(with_postgres) $(CARGO) test --locked --test sql --test it -- statements:: plans:: $(sql_tests)
 
 .PHONY: test-hostile
 test-hostile: ## Run the tests that play an attacker: a hostile server, neighbour, object, row or client

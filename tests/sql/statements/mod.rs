@@ -5,7 +5,7 @@ mod layout;
 mod mappings;
 mod operations;
 mod recorder;
-mod server_log;
+pub(crate) mod server_log;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -4,24 +4,29 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
 /// The log of a server that logs every statement before it runs it.
-pub(super) struct ServerLog {
+pub(crate) struct ServerLog {
     path: PathBuf,
     read: u64,
 }
 
 impl ServerLog {
-    pub(super) fn of(server: &devcluster::Server) -> Self {
+    pub(crate) fn of(server: &devcluster::Server) -> Self {
         Self { path: server.folder().join("logs/postgres.log"), read: 0 }
     }
 
     /// Returns the statements since the last call. One line stands for the start of each transaction, and shows whether
     /// it may write: a separate snapshot contains its full text.
     pub(super) fn statements(&mut self) -> Vec<String> {
+        parse(&self.text())
+    }
+
+    /// Returns what was logged since the last call.
+    pub(crate) fn text(&mut self) -> String {
         let mut file = std::fs::File::open(&self.path).unwrap();
         file.seek(SeekFrom::Start(self.read)).unwrap();
         let mut text = String::new();
         self.read += u64::try_from(file.read_to_string(&mut text).unwrap()).unwrap();
-        parse(&text)
+        text
     }
 }
 

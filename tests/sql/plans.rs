@@ -1,0 +1,147 @@
+//! On a table of 1,000,000 rows, the statements that run all the time go by the index: their plans, as the server logs them, read
+//! the table nowhere as a whole.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta};
+use jobexec_operator::api::ExecutionStoreSpec;
+use jobexec_operator::db::judge::Rules;
+use jobexec_operator::db::ledger::{self, Claim, Claimant};
+use jobexec_operator::db::sweep::{self, Known, Sweep, Trigger};
+use jobexec_operator::db::{
+    Database, Judge, Layout, Ledger, observe, rules, running, schema, stores, url, validate,
+};
+use jobexec_operator::rules::{Base, Compiled, Policy, compile};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, PgPool};
+use uuid::Uuid;
+
+use crate::statements::server_log::ServerLog;
+
+/// Of the rows, 20,000 run, of 1,000 jobs and 20 types; 400 are stale by the default.
+const TABLE: &str = "
+    CREATE TABLE job_executions (id bigint PRIMARY KEY, job_id bigint NOT NULL, execution_number integer NOT NULL,
+        status text NOT NULL, started_at timestamptz, completed_at timestamptz, job_type text);
+    INSERT INTO job_executions
+        SELECT n, n % 1000, n / 1000, CASE WHEN n % 50 = 0 THEN 'running' ELSE 'completed' END,
+               now() - CASE WHEN n % 2500 = 0 THEN interval '30 hours' ELSE interval '1 minute' * (n % 60) END,
+               CASE WHEN n % 50 = 0 THEN NULL ELSE now() - interval '1 minute' * (n % 50) END, 'type-' || n % 20
+        FROM generate_series(1, 1000000) AS n;";
+
+/// The spec of the store.
+fn spec() -> ExecutionStoreSpec {
+    serde_json::from_value(json!({
+        "connection": {"secretRef": {"name": "db"}}, "table": {"columns": {"jobType": "job_type"}},
+    }))
+    .unwrap()
+}
+
+/// The rules: for all executions, for some jobs, and for some types.
+fn compiled() -> Compiled {
+    let policy = |name: &str, timeout| Policy {
+        name: name.into(),
+        timeout: Some(TimeDelta::hours(timeout)),
+        ..Policy::default()
+    };
+    let policies = vec![
+        Policy { jobs: vec!["50".into(), "100".into()], ..policy("by-job", 5) },
+        Policy { types: vec!["type-10".into()], ..policy("by-type", 40) },
+    ];
+    compile(Base::of("jobs", &spec()), Vec::new(), policies)
+}
+
+/// The plans of the statements of `work` that read the table.
+async fn plans<T>(log: &mut ServerLog, work: impl Future<Output = T>) -> Vec<Value> {
+    log.text();
+    work.await;
+    let text = log.text();
+    let plans = text.split("plan:\n").skip(1).map(|logged| {
+        let json: String = logged.lines().map_while(|line| line.strip_prefix('\t')).collect();
+        serde_json::from_str::<Value>(&json).unwrap()["Plan"].take()
+    });
+    plans.filter(|plan| nodes(plan).iter().any(|node| of_table(node))).collect()
+}
+
+/// All nodes of a plan.
+fn nodes(plan: &Value) -> Vec<&Value> {
+    let children = plan["Plans"].as_array().into_iter().flatten().flat_map(nodes);
+    std::iter::once(plan).chain(children).collect()
+}
+
+fn of_table(node: &Value) -> bool {
+    node["Relation Name"] == "job_executions" && node["Node Type"] != "ModifyTable"
+}
+
+/// Checks that the plans read the table, and by an index alone.
+fn go_by_the_index(what: &str, plans: &[Value]) {
+    assert!(!plans.is_empty(), "{what}: nothing read the table");
+    for plan in plans {
+        for node in nodes(plan).into_iter().filter(|node| of_table(node)) {
+            assert_ne!(node["Node Type"], "Seq Scan", "{what} reads the whole table: {plan:#}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_sweep_the_look_for_deadlines_and_the_list_go_by_the_index() {
+    let server = tokio::task::spawn_blocking(|| devcluster::Server::start(&[]).unwrap()).await.unwrap();
+    let pool = PgPool::connect(server.url()).await.unwrap();
+    sqlx::raw_sql(TABLE).execute(&pool).await.unwrap();
+    let login = url::parse(server.url(), None).unwrap().options([
+        ("session_preload_libraries", "auto_explain"),
+        ("auto_explain.log_min_duration", "0"),
+        ("auto_explain.log_format", "json"),
+    ]);
+    let database = Database::connect(login, 2, Duration::from_secs(60)).await.unwrap();
+    let layout = Layout::of(&spec());
+    schema::apply(&database, &layout, None, &[]).await.unwrap();
+    sqlx::raw_sql("VACUUM (ANALYZE) job_executions").execute(&pool).await.unwrap();
+    let mapping = validate::validate(&database, &layout).await.unwrap().unwrap().mapping;
+    let claimant =
+        Claimant { uid: "u".into(), predecessor: None, namespace: "n".into(), name: "jobs".into() };
+    let claim = ledger::claim(&database, &mapping, &claimant, false).await.unwrap();
+    let Claim::Held { ledger, .. } = claim else { panic!("{claim:?}") };
+    let Ledger::Tables { store_id, .. } = ledger else { panic!("{ledger:?}") };
+    let rules = compiled();
+    let recorded = stores::record(&jobexec_operator::api::ExecutionStore::new("jobs", spec()));
+    rules::replace(&database, store_id, &rules, &[], &recorded).await.unwrap();
+    let judge = Judge::new(&mapping, &rules, Rules::Table(store_id), DateTime::UNIX_EPOCH);
+    let mut log = ServerLog::of(&server);
+
+    let horizon = TimeDelta::hours(1);
+    let deadlines = judge.with_evidence(false);
+    let look = plans(&mut log, async {
+        let pulse = observe::pulse(&database, &deadlines, horizon).await.unwrap();
+        assert!(pulse.stale > 300, "{pulse:?}");
+    })
+    .await;
+    go_by_the_index("the look for deadlines", &look);
+
+    for which in [running::Which::Running, running::Which::Stale] {
+        let filter = running::Filter { which, ..running::Filter::default() };
+        let page = plans(&mut log, async {
+            let page = running::page(&database, &judge, &filter, None, 100).await.unwrap();
+            assert_eq!(page.executions.len(), 100, "{which:?}");
+            let next = running::page(&database, &judge, &filter, page.next.as_ref(), 100).await.unwrap();
+            assert_eq!(next.executions.len(), 100, "{which:?}");
+        })
+        .await;
+        go_by_the_index(&format!("the list of {which:?}"), &page);
+    }
+
+    let sweep = Sweep { id: Uuid::new_v4(), trigger: Trigger::Requested };
+    let ends = plans(&mut log, async {
+        let all = |_: &[_]| ControlFlow::Continue(());
+        sweep::run(&database, &judge, &ledger, &sweep, Known::default(), all).await.unwrap();
+    })
+    .await;
+    go_by_the_index("the sweep", &ends);
+    let failed: i64 = sqlx::query_scalar(AssertSqlSafe(
+        "SELECT count(*) FROM job_executions WHERE status = 'failed'".to_owned(),
+    ))
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    assert!(failed > 300, "{failed}");
+}
