@@ -93,7 +93,7 @@ async fn the_sweep_the_look_for_deadlines_and_the_list_go_by_the_index() {
         ("auto_explain.log_min_duration", "0"),
         ("auto_explain.log_format", "json"),
     ]);
-    let database = Database::connect(login, 2, Duration::from_secs(60)).await.unwrap();
+    let database = Database::connect(login, 2, Duration::from_mins(1)).await.unwrap();
     let layout = Layout::of(&spec());
     schema::apply(&database, &layout, None, &[]).await.unwrap();
     sqlx::raw_sql("VACUUM (ANALYZE) job_executions").execute(&pool).await.unwrap();
