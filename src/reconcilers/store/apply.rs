@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use chrono::{DateTime, Utc};
 use kube::ResourceExt as _;
 use tracing::Instrument as _;
 
@@ -13,10 +12,10 @@ use super::observe::{self, Observed};
 use super::state::StoreState;
 use super::swept::{SAMPLE, Swept};
 use crate::api::{ExecutionStore, SWEEP_REQUESTED};
+use crate::db::DbError;
 use crate::db::judge::Reason;
 use crate::db::observe::Pulse;
-use crate::db::sweep::{self, Ended, Known, Outcome, Refused, Sweep, Trigger};
-use crate::db::{DbError, Judge};
+use crate::db::sweep::{self, Ended, Outcome, Refused, Sweep, Trigger};
 use crate::metrics::End;
 use crate::runtime::cluster::Cluster;
 use crate::session::counts::HealthCounts;
@@ -67,7 +66,7 @@ pub(super) async fn apply(
     Ok(Applied { pulse, sweep: Some(swept), refused })
 }
 
-/// Sweeps, and records the sweep in the state.
+/// Sweeps, logs every execution that it ends, and records the sweep in the state.
 async fn sweep_once(
     cluster: &Cluster,
     store: &ExecutionStore,
@@ -76,66 +75,75 @@ async fn sweep_once(
     observed: &Observed,
     trigger: Trigger,
 ) -> Result<Swept, DbError> {
-    let pass = Sweep { id: state.batcher.id(Instant::now(), trigger != Trigger::Deadline), trigger };
+    let started_at = observed.pulse.now;
+    let sweep = Sweep { id: state.batcher.id(Instant::now(), trigger != Trigger::Deadline), trigger };
     let known = state.session.refused.known(trigger == Trigger::Requested);
-    let again = known.again;
-    let span = telemetry::sweep(pass.id, trigger);
-    let judge = observed.judge(session);
-    let swept =
-        sweep(cluster, store, session, &judge, pass, known, observed.pulse.now).instrument(span).await?;
+    let (again, refused_before) = (known.again, known.rows.len());
+    let (judge, begun) = (observed.judge(session), Instant::now());
+    let mut ends = Ends { cluster, store, session, unrecorded: 0, first: Vec::new() };
+    let outcome =
+        sweep::run(&session.database, &judge, &session.ledger, &sweep, known, |batch| ends.note(batch))
+            .instrument(telemetry::sweep(sweep.id, trigger))
+            .await?;
+    let Outcome { ended, refused, retries, fault } = outcome;
+    let (Ends { unrecorded, first, .. }, took) = (ends, begun.elapsed());
+    session.note_fault(fault);
+    session.tally.swept(started_at.timestamp(), took, retries);
+    if refused.len() > refused_before {
+        log_refused(store, &refused);
+    }
     state.breaker.swept();
     state.swept = Some(Instant::now());
     state.answered = store.annotations().get(SWEEP_REQUESTED).cloned();
-    if swept.ended > 0 {
+    if ended > 0 {
         state.batcher.failed(Instant::now());
     }
-    state.session.refused.keep(&swept.refused, again, swept.took);
-    Ok(swept)
+    state.session.refused.keep(&refused, again, took);
+    Ok(Swept { sweep, started_at, took, ended, unrecorded, first, refused })
 }
 
-/// Sweeps, and logs every execution that it ends.
-async fn sweep(
-    cluster: &Cluster,
-    store: &ExecutionStore,
-    session: &Session,
-    judge: &Judge<'_>,
-    sweep: Sweep,
-    known: Known,
-    started_at: DateTime<Utc>,
-) -> Result<Swept, DbError> {
-    let (begun, before) = (Instant::now(), known.rows.len());
-    let (mut unrecorded, mut first) = (0, Vec::new());
-    let outcome = sweep::run(&session.database, judge, &session.ledger, &sweep, known, |batch| {
+/// Takes note of the executions that a sweep ends, batch by batch.
+struct Ends<'a> {
+    cluster: &'a Cluster,
+    store: &'a ExecutionStore,
+    session: &'a Session,
+    /// The number of ended executions that are recorded nowhere.
+    unrecorded: u64,
+    /// The first few of them.
+    first: Vec<Ended>,
+}
+
+impl Ends<'_> {
+    fn note(&mut self, batch: &[Ended]) -> ControlFlow<()> {
         for ended in batch {
-            log_ended(store, ended);
+            log_ended(self.store, ended);
         }
-        session.tally.ended(batch.iter().map(end));
+        self.session.tally.ended(batch.iter().map(end));
         let nowhere = || batch.iter().filter(|ended| !ended.recorded);
-        unrecorded += nowhere().count() as u64;
-        let room = usize::from(SAMPLE).saturating_sub(first.len());
-        first.extend(nowhere().take(room).cloned());
+        self.unrecorded += nowhere().count() as u64;
+        let room = usize::from(SAMPLE).saturating_sub(self.first.len());
+        self.first.extend(nowhere().take(room).cloned());
         // If the spec is corrected during a sweep, the correction applies to the rest of the sweep too.
-        let ours = !cluster.stop.is_cancelled() && cluster.owns_store(store);
-        let goes_on = ours && cluster.is_current(store);
-        if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })
-    .await?;
-    let Outcome { ended, refused, retries, fault } = outcome;
-    session.note_fault(fault);
-    session.tally.swept(started_at.timestamp(), begun.elapsed(), retries);
-    let of = refused.len();
-    // Refusals that were logged before are not logged again.
-    let sample = if of > before { SAMPLE.into() } else { 0 };
-    for Refused { id, why } in refused.iter().take(sample) {
+        let ours = !self.cluster.stop.is_cancelled() && self.cluster.owns_store(self.store);
+        if ours && self.cluster.is_current(self.store) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    }
+}
+
+/// Logs some executions that a sweep could not end. The caller leaves out refusals that were logged before.
+fn log_refused(store: &ExecutionStore, refused: &[Refused]) {
+    for Refused { id, why } in refused.iter().take(SAMPLE.into()) {
         tracing::warn!(
             store = store.name_any(),
             execution = id,
             why,
-            of,
+            of = refused.len(),
             "a stale execution cannot be ended"
         );
     }
-    Ok(Swept { sweep, started_at, took: begun.elapsed(), ended, unrecorded, first, refused })
 }
 
 /// The counters for an ended execution. The lag is measured for timeouts only: other evidence has no deadline to miss.
