@@ -47,11 +47,11 @@ pub struct Place {
     pub newest_first: bool,
 }
 
-/// The reason why a person's threshold or choice does not end a row, because by the verdict `v` an object governs it; NULL if none
+/// The reason why a person's threshold or choice does not end a row, because by the `verdict` an object governs it; NULL if none
 /// does.
-pub const GOVERNED: &str = "CASE WHEN v.action = 'AlertOnly' THEN 'AlertOnly' \
-     WHEN v.extend_by > interval '0' THEN 'Extended' \
-     WHEN v.timeout_source <> v.store THEN 'Governed' END";
+pub const GOVERNED: &str = "CASE WHEN verdict.action = 'AlertOnly' THEN 'AlertOnly' \
+     WHEN verdict.extend_by > interval '0' THEN 'Extended' \
+     WHEN verdict.timeout_source <> verdict.store THEN 'Governed' END";
 
 /// The same for a row that was given more time in a record for which a person still has to decide whether it applies.
 pub const UNDECIDED: &str = "Undecided";

@@ -76,8 +76,8 @@ pub async fn history(
     Ok(entries)
 }
 
-/// Returns the query for what is recorded about the end of the row `t`, for which the condition `ended` holds: `reason`, `source`,
-/// `actor`, `note` and `deadline`. `store_id` is the store's id or its parameter; `None`: nothing is recorded.
+/// Returns the query for what is recorded about the end of the row `execution`, for which the condition `ended` holds: `reason`,
+/// `source`, `actor`, `note` and `deadline`. `store_id` is the store's id or its parameter; `None`: nothing is recorded.
 pub(super) fn end_of_row(m: &Mapping, ended: &str, store_id: Option<&str>) -> String {
     let Some(store_id) = store_id else {
         return "SELECT NULL::text AS reason, NULL::text AS source, NULL::text AS actor, NULL::text AS note,

@@ -138,7 +138,7 @@ fn picked(m: &Mapping, window: Option<Window>) -> String {
     let ended = if m.indexed_by_end() {
         let cutoff = format!("statement_timestamp() - interval {}", literal(&interval(finished)));
         format!(
-            "UNION (SELECT {id} FROM {table} AS t WHERE {} AND {} AND {} ORDER BY {} DESC LIMIT {limit})",
+            "UNION (SELECT {id} FROM {table} AS execution WHERE {} AND {} AND {} ORDER BY {} DESC LIMIT {limit})",
             m.only_handled(m.finished()),
             m.completed_after(&cutoff),
             m.completed_by("statement_timestamp()"),

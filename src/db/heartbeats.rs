@@ -155,15 +155,17 @@ async fn see(
     let m = judge.mapping;
     let half = format!("statement_timestamp() - interval {}", literal(&interval(shortest / 2)));
     let sql = format!(
-        "SELECT statement_timestamp() AS now, pg_postmaster_start_time() AS started_at, d.*,
-                {known_start} AS known_start, {doubted} AS doubted, left(s.heartbeats_why, 256) AS why,
+        "SELECT statement_timestamp() AS now, pg_postmaster_start_time() AS started_at, sessions.*,
+                {known_start} AS known_start, {doubted} AS doubted, left(store.heartbeats_why, 256) AS why,
                 {held} AS held,
-                EXISTS (SELECT FROM {table} AS t {joins} WHERE {running} AND {quiet}) AS quiet
-         FROM (SELECT {sessions} FROM pg_stat_database WHERE datname = current_database()) AS d
-         LEFT JOIN jobexec.stores AS s ON s.store_id = $1",
-        known_start = wire("s.server_started_at"),
-        doubted = wire("s.heartbeats_doubted"),
-        held = wire("(SELECT max(h) FROM unnest(s.heartbeats_held) AS h WHERE h <= statement_timestamp())"),
+                EXISTS (SELECT FROM {table} AS execution {joins} WHERE {running} AND {quiet}) AS quiet
+         FROM (SELECT {sessions} FROM pg_stat_database WHERE datname = current_database()) AS sessions
+         LEFT JOIN jobexec.stores AS store ON store.store_id = $1",
+        known_start = wire("store.server_started_at"),
+        doubted = wire("store.heartbeats_doubted"),
+        held = wire(
+            "(SELECT max(held_from) FROM unnest(store.heartbeats_held) AS held_from WHERE held_from <= statement_timestamp())"
+        ),
         table = m.table(),
         running = m.judged(),
         joins = beats.joins,
@@ -211,10 +213,10 @@ async fn count(
     let sql = format!(
         "WITH {rules},
          beat AS MATERIALIZED (
-             SELECT {worker} AS worker, {alive} AS alive, {until} + v.heartbeat <= statement_timestamp() AS lost,
-                    v.heartbeat AS allowed
-             FROM {table} AS t {joins} {joined}
-             WHERE {running} AND {heartbeat} IS NOT NULL AND {began} IS NOT NULL AND v.heartbeat IS NOT NULL {others}),
+             SELECT {worker} AS worker, {alive} AS alive, {until} + verdict.heartbeat <= statement_timestamp() AS lost,
+                    verdict.heartbeat AS allowed
+             FROM {table} AS execution {joins} {joined}
+             WHERE {running} AND {heartbeat} IS NOT NULL AND {began} IS NOT NULL AND verdict.heartbeat IS NOT NULL {others}),
          worker AS (
              SELECT max(alive) AS alive, min(allowed) AS allowed,
                     min(alive) FILTER (WHERE lost AND {fresh}) AS lost,
@@ -276,7 +278,7 @@ async fn note(
     let sql = format!(
         "UPDATE jobexec.stores SET server_started_at = $2, heartbeats_doubted = $3, heartbeats_why = $4,
                 heartbeats_held = CASE WHEN $5 THEN ARRAY(
-                    SELECT h FROM unnest(heartbeats_held) AS h WHERE isfinite(h) ORDER BY h DESC LIMIT {HOLDS}) || $6
+                    SELECT held_from FROM unnest(heartbeats_held) AS held_from WHERE isfinite(held_from) ORDER BY held_from DESC LIMIT {HOLDS}) || $6
                     ELSE heartbeats_held END
          WHERE store_id = $1"
     );

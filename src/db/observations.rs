@@ -62,14 +62,14 @@ pub async fn update(database: &Database, judge: &Judge<'_>, seen: &Seen) -> Resu
     let write = format!(
         "{with},
          forgotten AS (
-             DELETE FROM jobexec.observations AS o
+             DELETE FROM jobexec.observations AS observation
              USING (SELECT execution_id FROM over EXCEPT SELECT execution_id FROM fresh) AS gone
-             WHERE o.store_id = $1 AND o.kind = '{kind}' AND o.execution_id = gone.execution_id)
-         INSERT INTO jobexec.observations AS o (store_id, kind, execution_id, started_at, since, detail)
+             WHERE observation.store_id = $1 AND observation.kind = '{kind}' AND observation.execution_id = gone.execution_id)
+         INSERT INTO jobexec.observations AS observation (store_id, kind, execution_id, started_at, since, detail)
          SELECT DISTINCT ON (execution_id) $1, '{kind}', execution_id, started_at, statement_timestamp(), detail FROM fresh
          ON CONFLICT (store_id, kind, execution_id) DO UPDATE
              SET started_at = excluded.started_at, since = excluded.since, total = NULL, detail = excluded.detail
-             WHERE (o.started_at, o.detail) IS DISTINCT FROM (excluded.started_at, excluded.detail)"
+             WHERE (observation.started_at, observation.detail) IS DISTINCT FROM (excluded.started_at, excluded.detail)"
     );
     write_if(database, bind(differs), bind(write)).await
 }
@@ -106,7 +106,7 @@ pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
 pub async fn update_running_without_start(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
     let m = judge.mapping;
     let now = format!(
-        "SELECT {id}::text AS execution_id, NULL::timestamptz AS started_at, {version} AS detail FROM {table} AS t
+        "SELECT {id}::text AS execution_id, NULL::timestamptz AS started_at, {version} AS detail FROM {table} AS execution
          WHERE {running} AND {start} IS NULL AND $1::bigint IS NOT NULL",
         version = m.version().unwrap_or("NULL::text"),
         id = m.id(),
@@ -131,17 +131,17 @@ pub async fn update_paused(database: &Database, judge: &Judge<'_>) -> Result<(),
     let (kind, id, table, start) = (Kind::Paused.as_str(), m.id(), m.table(), m.started_at());
     // Existing records stay unchanged: this writes only new ones.
     let noted = format!(
-        "(SELECT o.detail FROM jobexec.observations AS o WHERE o.store_id = $1 AND o.kind = '{kind}'
-          AND o.execution_id = {id}::text AND o.started_at = {start})"
+        "(SELECT observation.detail FROM jobexec.observations AS observation WHERE observation.store_id = $1 AND observation.kind = '{kind}'
+          AND observation.execution_id = {id}::text AND observation.started_at = {start})"
     );
     let rows = |which: String| {
         format!(
-            "SELECT {id}::text AS execution_id, {start} AS started_at, {noted} AS detail FROM {table} AS t WHERE {which}"
+            "SELECT {id}::text AS execution_id, {start} AS started_at, {noted} AS detail FROM {table} AS execution WHERE {which}"
         )
     };
     let kept = format!(
-        "{id} IN (SELECT {key} FROM jobexec.observations AS o WHERE o.store_id = $1 AND o.kind = '{kind}')",
-        key = id_of("o.execution_id", m.id_type())
+        "{id} IN (SELECT {key} FROM jobexec.observations AS observation WHERE observation.store_id = $1 AND observation.kind = '{kind}')",
+        key = id_of("observation.execution_id", m.id_type())
     );
     let now =
         rows(format!("{} AND {start} IS NOT NULL AND $1::bigint IS NOT NULL", m.only_handled(m.paused())));
@@ -150,19 +150,19 @@ pub async fn update_paused(database: &Database, judge: &Judge<'_>) -> Result<(),
         .await?;
     // Searches by the ids of the table, so that its index is used: usually none has changed, and then each is looked up.
     let changed = format!(
-        "FROM {table} AS t WHERE o.store_id = $1 AND o.kind = '{kind}' AND {id} = {key}
-           AND o.started_at = {start} AND {begun} AND (o.detail IS NULL) <> ({paused})",
-        key = id_of("o.execution_id", m.id_type()),
+        "FROM {table} AS execution WHERE observation.store_id = $1 AND observation.kind = '{kind}' AND {id} = {key}
+           AND observation.started_at = {start} AND {begun} AND (observation.detail IS NULL) <> ({paused})",
+        key = id_of("observation.execution_id", m.id_type()),
         begun = m.alive(),
         paused = m.paused(),
     );
     let any = format!(
-        "SELECT EXISTS (SELECT FROM jobexec.observations AS o CROSS JOIN LATERAL (SELECT {changed}) AS changed)"
+        "SELECT EXISTS (SELECT FROM jobexec.observations AS observation CROSS JOIN LATERAL (SELECT {changed}) AS changed)"
     );
     let write = format!(
-        "UPDATE jobexec.observations AS o
-         SET since = statement_timestamp(), detail = CASE WHEN o.detail IS NULL THEN '{RESUMED}' END,
-             total = CASE WHEN o.detail IS NULL THEN {SEEN_PAUSED} ELSE o.total END
+        "UPDATE jobexec.observations AS observation
+         SET since = statement_timestamp(), detail = CASE WHEN observation.detail IS NULL THEN '{RESUMED}' END,
+             total = CASE WHEN observation.detail IS NULL THEN {SEEN_PAUSED} ELSE observation.total END
          {changed}"
     );
     let bind = |sql: String| sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false);

@@ -316,7 +316,7 @@ fn statement(judge: &Judge<'_>) -> String {
     )
 }
 
-/// Returns the suspicion about the row `t`, as an SQL expression.
+/// Returns the suspicion about the row `execution`, as an SQL expression.
 fn suspected(judge: &Judge<'_>) -> String {
     let m = judge.mapping;
     let job = judge.job_suspected().map(|suspected| {

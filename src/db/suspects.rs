@@ -59,20 +59,20 @@ pub(in crate::db) async fn replace(
                                (SELECT * FROM kept EXCEPT SELECT * FROM found))"
     );
     let another =
-        if *restarts_with_detail { " AND s.detail IS NOT DISTINCT FROM excluded.detail" } else { "" };
+        if *restarts_with_detail { " AND suspect.detail IS NOT DISTINCT FROM excluded.detail" } else { "" };
     let write = format!(
         "{with},
          gone AS (
-             DELETE FROM jobexec.suspects AS s
+             DELETE FROM jobexec.suspects AS suspect
              USING (SELECT execution_id FROM kept EXCEPT SELECT execution_id FROM found) AS over
-             WHERE s.store_id = $1 AND s.reason = '{reason}' AND s.execution_id = over.execution_id)
-         INSERT INTO jobexec.suspects AS s (store_id, reason, execution_id, began_at, since, certain, detail)
+             WHERE suspect.store_id = $1 AND suspect.reason = '{reason}' AND suspect.execution_id = over.execution_id)
+         INSERT INTO jobexec.suspects AS suspect (store_id, reason, execution_id, began_at, since, certain, detail)
          SELECT DISTINCT ON (execution_id) $1, '{reason}', execution_id, began_at, statement_timestamp(), certain, detail
          FROM (SELECT * FROM found EXCEPT SELECT * FROM kept) AS fresh
          ON CONFLICT (store_id, reason, execution_id) DO UPDATE SET
              -- Ids may be used again, and what was only suspected gets its grace period once it is certain.
-             since = CASE WHEN s.began_at = excluded.began_at AND (s.certain OR NOT excluded.certain){another}
-                          THEN s.since ELSE excluded.since END,
+             since = CASE WHEN suspect.began_at = excluded.began_at AND (suspect.certain OR NOT excluded.certain){another}
+                          THEN suspect.since ELSE excluded.since END,
              began_at = excluded.began_at, certain = excluded.certain, detail = excluded.detail"
     );
     observations::write_if(database, bind(differs), bind(write)).await

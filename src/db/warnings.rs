@@ -108,7 +108,7 @@ fn began(judge: &Judge<'_>) -> String {
     format!("COALESCE({}, {})", wire(&judge.mapping.started_at()), judge.counts_from())
 }
 
-/// Returns the condition that the run of the row `t` was not reported with this action, and `more`.
+/// Returns the condition that the run of the row `execution` was not reported with this action, and `more`.
 fn untold(judge: &Judge<'_>, action: &str, more: &str) -> String {
     format!(
         "NOT EXISTS (SELECT FROM jobexec.events AS event WHERE event.store_id = $4 AND event.execution_id = {}::text

@@ -79,37 +79,37 @@ pub async fn update(
     let workloads = workloads.unwrap_or(&nobody);
     let seen = |kind: Kind, what: &str| {
         format!(
-            "(SELECT {what} FROM jobexec.observations AS o WHERE o.store_id = $1 AND o.kind = '{}'
-              AND o.execution_id = row.execution_id AND o.started_at = row.began_at)",
+            "(SELECT {what} FROM jobexec.observations AS observation WHERE observation.store_id = $1 AND observation.kind = '{}'
+              AND observation.execution_id = row.execution_id AND observation.started_at = row.began_at)",
             kind.as_str()
         )
     };
     // A workload with another UID than the first one has its name. This does not apply if an object has named another workload
     // since.
     let again = format!(
-        "COALESCE((SELECT w.name IS NOT NULL AND first <> w.name || ' ' || w.uid AND starts_with(first, w.name || ' ')
-                   FROM {} AS f (first)), false)",
-        seen(Kind::WorkloadSeen, "o.detail")
+        "COALESCE((SELECT workload.name IS NOT NULL AND first <> workload.name || ' ' || workload.uid AND starts_with(first, workload.name || ' ')
+                   FROM {} AS observed (first)), false)",
+        seen(Kind::WorkloadSeen, "observation.detail")
     );
     let joined = format!(
-        "({rows}) AS row LEFT JOIN {SEEN} ON w.name = row.workload
+        "({rows}) AS row LEFT JOIN {SEEN} ON workload.name = row.workload
          WHERE row.workload IS NOT NULL AND NOT EXISTS {}",
         seen(Kind::WorkloadSucceeded, "1")
     );
     let made_again = "'another one has its name, which was made while the execution ran'";
     let counts = if recreated == Recreated::Gone { again.as_str() } else { "false" };
     let gone = format!(
-        "SELECT execution_id, began_at, true AS certain, COALESCE(w.why, CASE WHEN {counts} THEN {made_again} END, (
-             SELECT s.detail FROM jobexec.suspects AS s WHERE s.store_id = $1 AND s.reason = '{reason}'
-             AND s.execution_id = row.execution_id AND s.began_at = row.began_at)) AS detail
-         FROM {joined} AND (w.name IS NULL OR w.state = 'Ended' OR {counts})",
+        "SELECT execution_id, began_at, true AS certain, COALESCE(workload.why, CASE WHEN {counts} THEN {made_again} END, (
+             SELECT suspect.detail FROM jobexec.suspects AS suspect WHERE suspect.store_id = $1 AND suspect.reason = '{reason}'
+             AND suspect.execution_id = row.execution_id AND suspect.began_at = row.began_at)) AS detail
+         FROM {joined} AND (workload.name IS NULL OR workload.state = 'Ended' OR {counts})",
         reason = Reason::WorkloadGone.as_str(),
     );
     suspects::replace(database, judge, &found(workloads, Reason::WorkloadGone.as_str(), gone)).await?;
     let counts = if recreated == Recreated::Alive { again.as_str() } else { "false" };
     let made_again = format!(
         "SELECT execution_id, began_at, false AS certain, {made_again} AS detail
-         FROM {joined} AND w.state <> 'Ended' AND {counts}"
+         FROM {joined} AND workload.state <> 'Ended' AND {counts}"
     );
     suspects::replace(database, judge, &found(workloads, Suspicion::WorkloadRecreated.as_str(), made_again))
         .await
@@ -119,15 +119,15 @@ fn found(workloads: &Workloads, reason: &'static str, query: String) -> Found {
     Found { parameters: Some(workloads.parameters()), ..Found::new(reason, query) }
 }
 
-/// The workloads as a relation `w`.
-const SEEN: &str = "jsonb_to_recordset($2::jsonb) AS w (name text, uid text, state text, why text)";
+/// The workloads as a relation `workload`.
+const SEEN: &str = "jsonb_to_recordset($2::jsonb) AS workload (name text, uid text, state text, why text)";
 
 /// Returns the query for the running executions with their workloads, or for none if the workloads are not `known`.
 fn rows_with_workloads(judge: &Judge<'_>, known: bool) -> String {
     let m = judge.mapping;
     format!(
         "SELECT {id}::text AS execution_id, {began} AS began_at, COALESCE(said.workload, {named}) AS workload
-         FROM {table} AS t LEFT JOIN unnest($3::text[], $4::text[]) AS said (id, workload) ON said.id = {id}::text
+         FROM {table} AS execution LEFT JOIN unnest($3::text[], $4::text[]) AS said (id, workload) ON said.id = {id}::text
          WHERE {known} AND {running} AND {began} IS NOT NULL AND {any}",
         id = m.id(),
         began = m.began_at(),
@@ -152,20 +152,21 @@ async fn observe_workloads(
 ) -> Result<(), DbError> {
     let seen = |kind: Kind, which: &str| {
         let unseen = format!(
-            "NOT EXISTS (SELECT FROM jobexec.observations AS o WHERE o.store_id = $1 AND o.kind = '{}'
-                         AND o.execution_id = row.execution_id AND o.started_at = row.began_at)",
+            "NOT EXISTS (SELECT FROM jobexec.observations AS observation WHERE observation.store_id = $1 AND observation.kind = '{}'
+                         AND observation.execution_id = row.execution_id AND observation.started_at = row.began_at)",
             kind.as_str()
         );
         observations::Seen {
             kind,
             now: format!(
-                "SELECT execution_id, began_at AS started_at, w.name || ' ' || w.uid AS detail
-                 FROM ({rows}) AS row JOIN {SEEN} ON w.name = row.workload WHERE {which} AND {unseen}"
+                "SELECT execution_id, began_at AS started_at, workload.name || ' ' || workload.uid AS detail
+                 FROM ({rows}) AS row JOIN {SEEN} ON workload.name = row.workload WHERE {which} AND {unseen}"
             ),
             matters: Some(format!("SELECT execution_id, began_at AS started_at FROM ({rows}) AS row")),
             parameters: Some(workloads.parameters()),
         }
     };
     observations::update(database, judge, &seen(Kind::WorkloadSeen, "true")).await?;
-    observations::update(database, judge, &seen(Kind::WorkloadSucceeded, "w.state = 'Succeeded'")).await
+    observations::update(database, judge, &seen(Kind::WorkloadSucceeded, "workload.state = 'Succeeded'"))
+        .await
 }

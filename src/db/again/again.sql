@@ -8,7 +8,7 @@ again AS MATERIALIZED (
                {job_id} AS job_id,
                {number}::bigint AS number,
                {start} AS started_at,
-               b.store AS source,
+               store_defaults.store AS source,
                COALESCE(
                    (SELECT event.at
                     FROM jobexec.events AS event
@@ -25,8 +25,8 @@ again AS MATERIALIZED (
                       AND observation.execution_id = {id}::text
                       AND observation.started_at = {start})) AS ended_at
         FROM stale
-        JOIN {table} AS t ON {id} = stale.id
-        CROSS JOIN b
+        JOIN {table} AS execution ON {id} = stale.id
+        CROSS JOIN store_defaults
         WHERE {running}
     ) AS found
     WHERE ended_at IS NOT NULL

@@ -6,7 +6,7 @@ WITH request AS MATERIALIZED (
 ),
 taken AS MATERIALIZED (
     SELECT {id} AS id
-    FROM {table} AS t
+    FROM {table} AS execution
     WHERE {id} = ANY (ARRAY (SELECT id FROM request))
       AND ({alive})
       AND EXISTS (
@@ -18,7 +18,7 @@ taken AS MATERIALIZED (
     {lock}
 ),
 cancelled AS (
-    UPDATE {table} AS t
+    UPDATE {table} AS execution
     SET {assignments}
     WHERE {id} = ANY (ARRAY (SELECT id FROM taken))
       AND ({alive})

@@ -17,14 +17,14 @@ SELECT {id}::text AS id,
        ended.source AS ended_by,
        ended.actor,
        ended.note,
-       v.timeout,
-       v.timeout_source AS source,
+       verdict.timeout,
+       verdict.timeout_source AS source,
        COALESCE(ended.deadline, {deadline}) AS deadline,
        {running} AND {long_running} AS long_running,
-       v.warn_source,
-       e.extend_source,
+       verdict.warn_source,
+       execution_rule.extend_source,
        {id} IN (SELECT id FROM stale) AS stale,
        {id} IN (SELECT id FROM picked) AS picked
 FROM wanted
-JOIN {table} AS t ON {id} = wanted.id AND {exists} {rules_of_row}
+JOIN {table} AS execution ON {id} = wanted.id AND {exists} {rules_of_row}
 LEFT JOIN LATERAL ({recorded}) AS ended ON true

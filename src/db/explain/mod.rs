@@ -62,7 +62,7 @@ pub async fn outside(database: &Database, judge: &Judge<'_>, id: &str) -> Result
         return Ok(false);
     }
     let sql = format!(
-        "SELECT EXISTS (SELECT FROM {} AS t WHERE {} = $1::text::{} AND ({}) IS NOT TRUE)",
+        "SELECT EXISTS (SELECT FROM {} AS execution WHERE {} = $1::text::{} AND ({}) IS NOT TRUE)",
         m.table(),
         m.id(),
         m.id_type().sql(),

@@ -6,7 +6,7 @@ use crate::db::judge::{NEXT_PARAMETER, Take};
 use crate::db::mapping::wire;
 
 /// The scopes, the most specific first, as prefixes of the statement's columns.
-pub(super) const SCOPES: [&str; 4] = ["e", "j", "y", "b"];
+pub(super) const SCOPES: [&str; 4] = ["execution_rule", "job_rule", "type_rule", "store_defaults"];
 
 pub(super) fn statement(judge: &Judge<'_>) -> String {
     let m = judge.mapping;
@@ -18,9 +18,9 @@ pub(super) fn statement(judge: &Judge<'_>) -> String {
         "WITH {ctes}
          SELECT statement_timestamp() AS now, {status} AS status, {job} AS job_id, {type_} AS job_type,
                 {number}::bigint AS number, {start} AS started_at, {created} AS created_at, {end} AS completed_at,
-                {counts_from} AS counts_from, {deadline} AS deadline, {promised} AS promised, v.action,
+                {counts_from} AS counts_from, {deadline} AS deadline, {promised} AS promised, verdict.action,
                 {evidence}stale.reason, stale.action AS stale_action, {columns}
-         FROM {table} AS t {joined} LEFT JOIN stale ON stale.id = {id}
+         FROM {table} AS execution {joined} LEFT JOIN stale ON stale.id = {id}
          WHERE {id} = (${NEXT_PARAMETER}::text[]::{key}[])[1] AND {exists}",
         exists = m.exists(),
         ctes = judge.ctes(Take::LookAtThese),

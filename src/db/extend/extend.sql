@@ -11,7 +11,7 @@ WITH alive AS MATERIALIZED (
               AND rule.scope = 'execution'
               AND rule.key = {id}::text
               AND rule.extend_source NOT LIKE $5) AS governed
-    FROM {table} AS t
+    FROM {table} AS execution
     WHERE {id} = $2::text::{id_type}
       AND {alive}
 ),

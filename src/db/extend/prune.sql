@@ -6,4 +6,4 @@ WHERE rule.store_id = $1
   AND rule.timeout IS NULL
   AND {of_this_table}
   -- An execution that no longer passes the filter may pass it again.
-  AND NOT EXISTS (SELECT FROM {table} AS t WHERE {id} = {ruled_id} AND {unfinished})
+  AND NOT EXISTS (SELECT FROM {table} AS execution WHERE {id} = {ruled_id} AND {unfinished})

@@ -11,7 +11,7 @@
                 ) END
     FROM pg_locks AS own
     WHERE own.locktype = 'transactionid'
-      AND own.transactionid = t.xmax
+      AND own.transactionid = execution.xmax
       AND own.mode = 'ExclusiveLock'
       AND own.granted
       AND EXISTS (

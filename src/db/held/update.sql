@@ -2,11 +2,11 @@
 -- ids of executions to leave out.
 WITH {predicate},
 free AS MATERIALIZED (
-    SELECT {id} AS id FROM {table} AS t WHERE {id} = ANY (ARRAY (SELECT id FROM stale)) {lock}
+    SELECT {id} AS id FROM {table} AS execution WHERE {id} = ANY (ARRAY (SELECT id FROM stale)) {lock}
 ),
 held AS MATERIALIZED (
     SELECT {id}::text AS execution_id, {started_at} AS started_at, {holder} AS detail
-    FROM {table} AS t
+    FROM {table} AS execution
     WHERE {id} = ANY (ARRAY (SELECT id FROM stale))
       AND {running}
       AND {id} NOT IN (SELECT id FROM free)

@@ -7,7 +7,7 @@ FROM (
            {job_type} AS job_type,
            count(*) AS samples,
            percentile_disc({quantile}) WITHIN GROUP (ORDER BY {duration}) AS quantile
-    FROM {table} AS t
+    FROM {table} AS execution
     WHERE {completed}
       AND {start} IS NOT NULL
       AND {end} >= {start}

@@ -49,12 +49,12 @@ pub(in crate::db) async fn granting(
     Ok(rows.into_iter().map(granting).collect())
 }
 
-/// Returns the condition that a person extended an execution by the rule `r` of another record, and that the table's own record has
+/// Returns the condition that a person extended an execution by the `rule` of another record, and that the table's own record has
 /// no extension of it. `source` is the pattern for the sources of such rules, and `own` is the number of the table's own record.
 pub(in crate::db) fn extended_elsewhere(source: &str, own: &str) -> String {
     format!(
-        "r.scope = 'execution' AND r.extend_source LIKE {source}
-         AND NOT EXISTS (SELECT FROM jobexec.rules AS own WHERE own.store_id = {own} AND own.scope = 'execution' AND own.key = r.key
+        "rule.scope = 'execution' AND rule.extend_source LIKE {source}
+         AND NOT EXISTS (SELECT FROM jobexec.rules AS own WHERE own.store_id = {own} AND own.scope = 'execution' AND own.key = rule.key
                            AND own.extend_by IS NOT NULL)"
     )
 }
@@ -84,7 +84,7 @@ pub(in crate::db) async fn keep(
         return Ok(());
     }
     let alive = format!(
-        "EXISTS (SELECT FROM {} AS t WHERE {} = {} AND {})",
+        "EXISTS (SELECT FROM {} AS execution WHERE {} = {} AND {})",
         mapping.table(),
         mapping.id(),
         id_of("other.key", mapping.id_type()),
@@ -126,7 +126,7 @@ async fn execute(tx: &mut PgConnection, sql: String, store_id: i64, from: &[i64]
 }
 
 /// Returns the statement that adds what people granted to the rules of the record `$1`. A rule that already exists for the
-/// execution keeps its settings. It gets an extension if the condition `lacks` holds for the rule `rule`, and a promise to a later
+/// execution keeps its settings. It gets an extension if the condition `lacks` holds for the `rule`, and a promise to a later
 /// run, or a longer one to the same run. A promise counts only if it was made for no more than the extension; a rule with neither
 /// an extension nor a promise gets it too, because an object may still bring the extension.
 fn copy_granted(wanted: &str, lacks: &str) -> String {

@@ -6,8 +6,8 @@ SELECT store.store_id,
        store.uid,
        EXISTS (
            SELECT
-           FROM jobexec.rules AS r
-           WHERE r.store_id = store.store_id AND {extended_elsewhere}
+           FROM jobexec.rules AS rule
+           WHERE rule.store_id = store.store_id AND {extended_elsewhere}
        ) AS open
 FROM jobexec.stores AS store
 WHERE store.table_schema = $1

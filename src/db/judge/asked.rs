@@ -9,7 +9,7 @@ const JOB: &str = "$3::jsonb #>> '{asked,job}'";
 const BEGUN_BY: &str = "($3::jsonb #>> '{asked,begun_by}')::timestamptz";
 
 impl Judge<'_> {
-    /// Returns conditions on the row `t`, of which exactly one holds for each selected row: each has its own index.
+    /// Returns conditions on the row `execution`, of which exactly one holds for each selected row: each has its own index.
     pub(in crate::db) fn alternatives(&self, asked: &Asked) -> Vec<String> {
         let m = self.mapping;
         let mut common = Vec::new();

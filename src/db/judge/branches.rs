@@ -44,9 +44,9 @@ impl Judge<'_> {
             |scope| peeks.iter().find(|peek| peek.scope == scope).map_or("true".to_owned(), Peek::rest);
         let mut branches: Vec<String> = peeks.iter().map(Peek::stale).collect();
         branches.push(self.by_execution(take));
-        branches.extend(self.has_rules("j").then(|| self.by_job(take, &rest("j"))));
+        branches.extend(self.has_rules("job_rule").then(|| self.by_job(take, &rest("job_rule"))));
         branches.extend(self.by_default(take));
-        branches.extend(self.has_rules("y").then(|| self.by_type(take, &rest("y"))));
+        branches.extend(self.has_rules("type_rule").then(|| self.by_type(take, &rest("type_rule"))));
         branches.extend(self.without_start(take));
         branches.extend(self.by_pause(take));
         branches
@@ -59,7 +59,7 @@ impl Judge<'_> {
             return None;
         }
         Some(format!(
-            "SELECT * FROM (SELECT {id} AS id, '{reason}' AS reason, '{action}' AS action, 0 AS place FROM {table} AS t
+            "SELECT * FROM (SELECT {id} AS id, '{reason}' AS reason, '{action}' AS action, 0 AS place FROM {table} AS execution
                             WHERE {running} AND {by_default} AND {unruled} {take}) AS by_default",
             id = m.id(),
             reason = Reason::DeadlineExceeded.as_str(),
@@ -67,19 +67,19 @@ impl Judge<'_> {
             table = m.table(),
             running = self.judged(),
             by_default = self.counts_by(&Self::default_cutoff()),
-            unruled = self.unruled(&["e", "j", "y"]),
+            unruled = self.unruled(&["execution_rule", "job_rule", "type_rule"]),
             take = self.take(take),
         ))
     }
 
     fn by_job(&self, take: Take, which: &str) -> String {
         let m = self.mapping;
-        let from = format!("{} = j.k", m.job_key().0);
+        let from = format!("{} = job_rule.applies_to", m.job_key().0);
         self.by_rule(
-            "j",
-            &format!("{} AS t", m.table()),
+            "job_rule",
+            &format!("{} AS execution", m.table()),
             &from,
-            &["e"],
+            &["execution_rule"],
             m.indexed_by_job().then_some(which),
             take,
         )
@@ -87,28 +87,28 @@ impl Judge<'_> {
 
     fn by_type(&self, take: Take, which: &str) -> String {
         let m = self.mapping;
-        let unless = ["e", "j"];
+        let unless = ["execution_rule", "job_rule"];
         if m.has_type_column() {
-            let from = format!("{} = y.k", m.job_type());
+            let from = format!("{} = type_rule.applies_to", m.job_type());
             self.by_rule(
-                "y",
-                &format!("{} AS t", m.table()),
+                "type_rule",
+                &format!("{} AS execution", m.table()),
                 &from,
                 &unless,
                 m.indexed_by_type().then_some(which),
                 take,
             )
         } else {
-            let from = format!("{} JOIN {} AS t ON {}", m.jobs_table(), m.table(), m.of_job());
-            let of_type = format!("{} = y.k", m.jobs_type());
-            self.by_rule("y", &from, &of_type, &unless, m.indexed_by_job().then_some(which), take)
+            let from = format!("{} JOIN {} AS execution ON {}", m.jobs_table(), m.table(), m.of_job());
+            let of_type = format!("{} = type_rule.applies_to", m.jobs_type());
+            self.by_rule("type_rule", &from, &of_type, &unless, m.indexed_by_job().then_some(which), take)
         }
     }
 
     fn by_execution(&self, take: Take) -> String {
         let m = self.mapping;
-        let from = format!("{} = e.k", m.id());
-        self.by_rule("e", &format!("{} AS t", m.table()), &from, &[], None, take)
+        let from = format!("{} = execution_rule.applies_to", m.id());
+        self.by_rule("execution_rule", &format!("{} AS execution", m.table()), &from, &[], None, take)
     }
 
     /// Returns the rows that are past their deadline by a rule in `scope`, except rows with a rule in `unless`. With an index, each
@@ -125,20 +125,20 @@ impl Judge<'_> {
         let m = self.mapping;
         let rest = |joins: &str, order: &str| {
             format!(
-                "{joins} CROSS JOIN LATERAL (SELECT {DUE}) AS v
+                "{joins} CROSS JOIN LATERAL (SELECT {DUE}) AS verdict
                  WHERE {of_rule} AND {scope}.moves AND {running} AND {earliest} AND {by_deadline} {past_promised} AND {unruled} {acts}
                  {order}",
                 running = self.judged(),
                 earliest = m.started_by(&format!("statement_timestamp() - {scope}.earliest")),
                 by_deadline = self.counts_by(&format!("statement_timestamp() - {TOTAL}")),
                 // All other rules skip rows that have a rule of their own.
-                past_promised = if scope == "e" { self.past_promised() } else { String::new() },
+                past_promised = if scope == "execution_rule" { self.past_promised() } else { String::new() },
                 unruled = self.unruled(unless),
                 acts = self.acts(take),
             )
         };
         let columns = format!(
-            "{} AS id, '{}' AS reason, v.action AS action, 0 AS place",
+            "{} AS id, '{}' AS reason, verdict.action AS action, 0 AS place",
             m.id(),
             Reason::DeadlineExceeded.as_str()
         );
@@ -173,14 +173,16 @@ impl Judge<'_> {
     pub(super) fn others(&self, scope: &str, unless: &[&str]) -> String {
         let m = self.mapping;
         let mut joins = String::new();
-        for (name, key) in [("e", m.id()), ("j", m.job_key().0), ("y", m.job_type())] {
+        for (name, key) in
+            [("execution_rule", m.id()), ("job_rule", m.job_key().0), ("type_rule", m.job_type())]
+        {
             if unless.contains(&name) {
                 joins.push_str(&format!(" LEFT JOIN {name} ON false"));
             } else if name != scope {
-                joins.push_str(&format!(" LEFT JOIN {name} ON {name}.k = {key}"));
+                joins.push_str(&format!(" LEFT JOIN {name} ON {name}.applies_to = {key}"));
             }
         }
-        joins + " CROSS JOIN b"
+        joins + " CROSS JOIN store_defaults"
     }
 
     /// Returns the executions that run without a start and were seen running.
@@ -208,17 +210,21 @@ impl Judge<'_> {
             m.started_column(),
             self.not_before_promised(&format!("{} + {TOTAL}", self.dated_and_paused()), &m.started_at())
         );
-        Some(self.by_time(&format!("JOIN p ON p.k = {}", m.id()), &more, take))
+        Some(self.by_time(
+            &format!("JOIN observed_pause ON observed_pause.execution_id = {}", m.id()),
+            &more,
+            take,
+        ))
     }
 
-    /// Joins the row `t` to the observation of when it was first seen running without a start.
+    /// Joins the row `execution` to the observation of when it was first seen running without a start.
     pub(super) fn join_seen_running(&self) -> String {
         let m = self.mapping;
         format!(
-            "JOIN jobexec.observations AS o ON {} AND {} = {}",
+            "JOIN jobexec.observations AS observation ON {} AND {} = {}",
             Self::seen_running("$4", m.version()),
             m.id(),
-            id_of("o.execution_id", m.id_type())
+            id_of("observation.execution_id", m.id_type())
         )
     }
 
@@ -255,27 +261,27 @@ impl Judge<'_> {
         let m = self.mapping;
         let Rules::Table(_) = self.rules else { return None };
         let from = format!(
-            "JOIN jobexec.suspects AS s ON s.store_id = $4 AND s.reason = '{}' AND {} = {} {joins}",
+            "JOIN jobexec.suspects AS suspect ON suspect.store_id = $4 AND suspect.reason = '{}' AND {} = {} {joins}",
             reason.as_str(),
             m.id(),
             self.suspect_key(),
         );
         let more = format!(
-            "s.certain AND s.began_at = {began} AND {since} <= statement_timestamp() {more}",
+            "suspect.certain AND suspect.began_at = {began} AND {since} <= statement_timestamp() {more}",
             began = m.began_at(),
             since = Self::seen_for(grace),
         );
         Some(self.by_evidence(reason, &from, &more, take))
     }
 
-    /// Returns the id of the suspect `s` in the type of the id column.
+    /// Returns the id of the `suspect` in the type of the id column.
     pub(in crate::db) fn suspect_key(&self) -> String {
-        id_of("s.execution_id", self.mapping.id_type())
+        id_of("suspect.execution_id", self.mapping.id_type())
     }
 
-    /// Returns the time at which the suspect `s` has been one for the grace period.
+    /// Returns the time at which the `suspect` has been one for the grace period.
     pub(in crate::db) fn seen_for(grace: TimeDelta) -> String {
-        format!("GREATEST(s.since, v.watched) + interval {}", literal(&interval(grace)))
+        format!("GREATEST(suspect.since, verdict.watched) + interval {}", literal(&interval(grace)))
     }
 
     /// Returns the executions that a manual request ends. The action of a rule takes precedence.
@@ -284,7 +290,7 @@ impl Judge<'_> {
         let alternatives = self.asked.map(|asked| self.alternatives(asked)).unwrap_or_default();
         let governed =
             if include_governed || take.looks_at_all() { "true" } else { &format!("({GOVERNED}) IS NULL") };
-        let action = "CASE v.action WHEN 'Cancel' THEN 'Cancel' ELSE 'Fail' END";
+        let action = "CASE verdict.action WHEN 'Cancel' THEN 'Cancel' ELSE 'Fail' END";
         let branch = |which: &String| {
             let more = format!("{which} AND {governed}");
             self.found(Reason::ManualCleanup, action, &self.joined(), &more, take)
@@ -300,12 +306,12 @@ impl Judge<'_> {
     fn by_time(&self, from: &str, more: &str, take: Take) -> String {
         let from = format!("{from} {}", self.joined_for_due());
         let more = format!("{more} {}", self.acts(take));
-        self.found(Reason::DeadlineExceeded, "v.action", &from, &more, take)
+        self.found(Reason::DeadlineExceeded, "verdict.action", &from, &more, take)
     }
 
     pub(super) fn by_evidence(&self, reason: Reason, from: &str, more: &str, take: Take) -> String {
         let from = format!("{from} {}", self.joined());
-        self.found(reason, "v.action", &from, &format!("{more} {}", self.acts(take)), take)
+        self.found(reason, "verdict.action", &from, &format!("{more} {}", self.acts(take)), take)
     }
 
     /// Returns the running executions in the rows `from` for which `more` holds.
@@ -314,7 +320,7 @@ impl Judge<'_> {
         let place = Reason::ALL.iter().position(|r| *r == reason).unwrap_or(Reason::ALL.len());
         format!(
             "SELECT * FROM (SELECT {id} AS id, '{reason}' AS reason, {action} AS action, {place} AS place
-                            FROM {table} AS t {from}
+                            FROM {table} AS execution {from}
                             WHERE {running} AND {more} {take}) AS found",
             id = m.id(),
             reason = reason.as_str(),
@@ -326,7 +332,7 @@ impl Judge<'_> {
     }
 
     fn acts(&self, take: Take) -> &'static str {
-        if self.shows_alerts(take) { "" } else { "AND v.action <> 'AlertOnly'" }
+        if self.shows_alerts(take) { "" } else { "AND verdict.action <> 'AlertOnly'" }
     }
 
     /// Reports whether executions with `AlertOnly` are included among the stale ones. If a person forces the end of executions,

@@ -1,10 +1,11 @@
 //! The second half of deciding: which executions are stale, evaluated by one SQL predicate at the database's clock. The sweep, the
 //! counts, the list and the explanation of one execution are all made of the parts here.
 //!
-//! A statement begins with the rules, split by scope into `e` (executions), `j` (jobs) and `y` (types) with the key in the type of
-//! its column as `k`, and the base as `b`. Joined to a row ([`Judge::joins`]) they give its verdict ([`VERDICT`]). Statements find
-//! the rows by index where there is one: rows without a rule by their start, rows with a rule for their job or type by that and
-//! their start (see `branches`; `peek` for reading without locks, and `next` for the time of the next check).
+//! A statement begins with the rules, split by scope into `execution_rule` (executions), `job_rule` (jobs) and `type_rule` (types)
+//! with the key in the type of its column as `applies_to`, and the base as `store_defaults`. Joined to a row ([`Judge::joins`])
+//! they give its verdict ([`VERDICT`]). Statements find the rows by index where there is one: rows without a rule by their start,
+//! rows with a rule for their job or type by that and their start (see `branches`; `peek` for reading without locks, and `next` for
+//! the time of the next check).
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Postgres;
@@ -123,12 +124,12 @@ pub const NEXT_PARAMETER: u8 = 5;
 /// The settings for the deadline of a row, from the rules that [`Judge::joins`] joined to it.
 macro_rules! due {
     () => {
-        "CASE WHEN e.timeout IS NOT NULL THEN e.timeout \
-              WHEN j.timeout_rank <= COALESCE(y.timeout_rank, 99) THEN j.timeout \
-              ELSE COALESCE(y.timeout, b.timeout) END AS timeout, \
-         COALESCE(e.extend_by, interval '0') AS extend_by, \
-         COALESCE(j.grace, y.grace, b.grace) AS grace, \
-         COALESCE(j.on_stale, y.on_stale, b.on_stale) AS action"
+        "CASE WHEN execution_rule.timeout IS NOT NULL THEN execution_rule.timeout \
+              WHEN job_rule.timeout_rank <= COALESCE(type_rule.timeout_rank, 99) THEN job_rule.timeout \
+              ELSE COALESCE(type_rule.timeout, store_defaults.timeout) END AS timeout, \
+         COALESCE(execution_rule.extend_by, interval '0') AS extend_by, \
+         COALESCE(job_rule.grace, type_rule.grace, store_defaults.grace) AS grace, \
+         COALESCE(job_rule.on_stale, type_rule.on_stale, store_defaults.on_stale) AS action"
     };
 }
 
@@ -138,30 +139,29 @@ const DUE: &str = due!();
 /// All settings for a row, from the rules that [`Judge::joins`] joined to it.
 pub const VERDICT: &str = concat!(
     due!(),
-    ", CASE WHEN e.timeout IS NOT NULL THEN e.timeout_source \
-         WHEN j.timeout_rank <= COALESCE(y.timeout_rank, 99) THEN j.timeout_source \
-         ELSE COALESCE(y.timeout_source, b.timeout_source) END AS timeout_source, \
-    COALESCE(j.grace_source, y.grace_source, b.grace_source) AS grace_source, \
-    COALESCE(j.heartbeat, y.heartbeat, b.heartbeat) AS heartbeat, \
-    COALESCE(j.heartbeat_source, y.heartbeat_source, b.heartbeat_source) AS heartbeat_source, \
-    COALESCE(j.on_stale_source, y.on_stale_source, b.on_stale_source) AS action_source, \
-    CASE WHEN j.warn_source IS NOT NULL THEN j.warn_after WHEN y.warn_source IS NOT NULL THEN y.warn_after \
-         ELSE b.warn_after END AS warn_after, \
-    CASE WHEN j.warn_source IS NOT NULL THEN j.warn_percent WHEN y.warn_source IS NOT NULL THEN y.warn_percent \
-         ELSE b.warn_percent END AS warn_percent, \
-    COALESCE(j.warn_source, y.warn_source, b.warn_source) AS warn_source, \
-    b.store AS store, b.watched AS watched"
+    ", CASE WHEN execution_rule.timeout IS NOT NULL THEN execution_rule.timeout_source \
+         WHEN job_rule.timeout_rank <= COALESCE(type_rule.timeout_rank, 99) THEN job_rule.timeout_source \
+         ELSE COALESCE(type_rule.timeout_source, store_defaults.timeout_source) END AS timeout_source, \
+    COALESCE(job_rule.grace_source, type_rule.grace_source, store_defaults.grace_source) AS grace_source, \
+    COALESCE(job_rule.heartbeat, type_rule.heartbeat, store_defaults.heartbeat) AS heartbeat, \
+    COALESCE(job_rule.heartbeat_source, type_rule.heartbeat_source, store_defaults.heartbeat_source) AS heartbeat_source, \
+    COALESCE(job_rule.on_stale_source, type_rule.on_stale_source, store_defaults.on_stale_source) AS action_source, \
+    CASE WHEN job_rule.warn_source IS NOT NULL THEN job_rule.warn_after WHEN type_rule.warn_source IS NOT NULL THEN type_rule.warn_after \
+         ELSE store_defaults.warn_after END AS warn_after, \
+    CASE WHEN job_rule.warn_source IS NOT NULL THEN job_rule.warn_percent WHEN type_rule.warn_source IS NOT NULL THEN type_rule.warn_percent \
+         ELSE store_defaults.warn_percent END AS warn_percent, \
+    COALESCE(job_rule.warn_source, type_rule.warn_source, store_defaults.warn_source) AS warn_source, \
+    store_defaults.store AS store, store_defaults.watched AS watched"
 );
 
-/// The time after which a row gets a long-running warning, by its verdict `v`.
-pub const WARN: &str = "COALESCE(v.warn_after, v.timeout * (v.warn_percent / 100.0))";
+/// The time after which a row gets a long-running warning, by its `verdict`.
+pub const WARN: &str = "COALESCE(verdict.warn_after, verdict.timeout * (verdict.warn_percent / 100.0))";
 
-/// The time for which a row may run, by its verdict `v`.
-const TOTAL: &str = "(v.timeout + v.extend_by + v.grace)";
+/// The time for which a row may run, by its `verdict`.
+const TOTAL: &str = "(verdict.timeout + verdict.extend_by + verdict.grace)";
 
-/// The condition that rule `r` affects whether, when or how a deadline counts.
-const MOVES: &str =
-    "(r.timeout IS NOT NULL OR r.extend_by IS NOT NULL OR r.grace IS NOT NULL OR r.on_stale IS NOT NULL)";
+/// The condition that `rule` affects whether, when or how a deadline counts.
+const MOVES: &str = "(rule.timeout IS NOT NULL OR rule.extend_by IS NOT NULL OR rule.grace IS NOT NULL OR rule.on_stale IS NOT NULL)";
 
 impl<'a> Judge<'a> {
     /// Returns the predicate of the operator itself for a store whose only evidence is deadlines, heartbeats and jobs.
@@ -198,8 +198,8 @@ impl<'a> Judge<'a> {
         Self { evidence, ..self }
     }
 
-    /// Returns the common table expressions `b`, `e`, `j` and `y`, without the `WITH`. They use the parameters that [`Self::bind`]
-    /// binds.
+    /// Returns the common table expressions `store_defaults`, `execution_rule`, `job_rule` and `type_rule`, without the `WITH`.
+    /// They use the parameters that [`Self::bind`] binds.
     pub fn rules(&self) -> String {
         let rules = match self.rules {
             Rules::Table(_) => {
@@ -208,52 +208,52 @@ impl<'a> Judge<'a> {
                     Self::promised_columns()
                 )
             }
-            Rules::Memory => format!("SELECT * FROM jsonb_to_recordset($4::jsonb) AS r ({TYPES})"),
+            Rules::Memory => format!("SELECT * FROM jsonb_to_recordset($4::jsonb) AS rule ({TYPES})"),
         };
         let pauses = self.pauses().map_or(String::new(), |pauses| format!(", {pauses}"));
         let again = self.held().map_or(String::new(), |again| format!(", {again}"));
         let by = |scope: &str, type_: &str| {
             // A key that is not an id of this table (its type was changed) must not make the cast fail.
             format!(
-                "(SELECT * FROM (SELECT CASE WHEN {} THEN key::{type_} END AS k, r.*, {MOVES} AS moves FROM rule AS r \
-                 WHERE scope = '{scope}') AS r WHERE k IS NOT NULL)",
+                "(SELECT * FROM (SELECT CASE WHEN {} THEN key::{type_} END AS applies_to, rule.*, {MOVES} AS moves FROM rule \
+                 WHERE scope = '{scope}') AS rule WHERE applies_to IS NOT NULL)",
                 sane("key", type_)
             )
         };
         format!(
-            "b AS MATERIALIZED (
-                 SELECT b.*{held} FROM jsonb_to_record($3::jsonb) AS b ({TYPES}, store text, watched timestamptz)
+            "store_defaults AS MATERIALIZED (
+                 SELECT store_defaults.*{held} FROM jsonb_to_record($3::jsonb) AS store_defaults ({TYPES}, store text, watched timestamptz)
                  -- Named in every statement, so that their types are known.
                  WHERE $1::interval IS NOT NULL AND $2::interval IS NOT NULL),
              rule AS MATERIALIZED ({rules}),
-             e AS MATERIALIZED {e},
-             j AS MATERIALIZED {j},
-             y AS MATERIALIZED {y}{pauses}{again}",
+             execution_rule AS MATERIALIZED {execution_rule},
+             job_rule AS MATERIALIZED {job_rule},
+             type_rule AS MATERIALIZED {type_rule}{pauses}{again}",
             held = self.heartbeats_held(),
-            e = by("execution", self.mapping.id_type().sql()),
-            j = by("job", self.mapping.job_key().1),
-            y = by("type", "text"),
+            execution_rule = by("execution", self.mapping.id_type().sql()),
+            job_rule = by("job", self.mapping.job_key().1),
+            type_rule = by("type", "text"),
         )
     }
 
     /// Returns the joins of the rules to a row with this id, job (in the form of [`Mapping::job_key`]) and type, and its verdict as
-    /// `v`.
+    /// `verdict`.
     pub fn joins(id: &str, job: &str, type_: &str) -> String {
         format!(
-            "LEFT JOIN e ON e.k = {id} LEFT JOIN j ON j.k = {job} LEFT JOIN y ON y.k = {type_} \
-             CROSS JOIN b CROSS JOIN LATERAL (SELECT {VERDICT}) AS v"
+            "LEFT JOIN execution_rule ON execution_rule.applies_to = {id} LEFT JOIN job_rule ON job_rule.applies_to = {job} LEFT JOIN type_rule ON type_rule.applies_to = {type_} \
+             CROSS JOIN store_defaults CROSS JOIN LATERAL (SELECT {VERDICT}) AS verdict"
         )
     }
 
-    /// Returns the joins of the rules to the row `t`.
+    /// Returns the joins of the rules to the row `execution`.
     pub fn joined(&self) -> String {
         let m = self.mapping;
         Self::joins(&m.id(), &m.job_key().0, &m.job_type())
     }
 
-    /// Returns the joins of the rules to the row `t`, with only the settings for its deadline as `v`.
+    /// Returns the joins of the rules to the row `execution`, with only the settings for its deadline as `verdict`.
     fn joined_for_due(&self) -> String {
-        format!("{} CROSS JOIN LATERAL (SELECT {DUE}) AS v", self.others("", &[]))
+        format!("{} CROSS JOIN LATERAL (SELECT {DUE}) AS verdict", self.others("", &[]))
     }
 
     /// Returns the common table expressions of [`Self::rules`], and `stale` (id, reason, action).
@@ -295,8 +295,8 @@ impl<'a> Judge<'a> {
     fn has_rules(&self, scope: &str) -> bool {
         let of = |wanted| self.effective_rules.rules.iter().any(|rule| rule.scope == wanted);
         match scope {
-            "j" => of(Scope::Job),
-            "y" => self.mapping.knows_types() && of(Scope::Type),
+            "job_rule" => of(Scope::Job),
+            "type_rule" => self.mapping.knows_types() && of(Scope::Type),
             _ => true,
         }
     }
@@ -306,10 +306,13 @@ impl<'a> Judge<'a> {
     fn unruled(&self, scopes: &[&str]) -> String {
         let m = self.mapping;
         let mut conditions = Vec::new();
-        for (scope, key) in [("e", m.id()), ("j", m.job_key().0), ("y", m.job_type())] {
+        for (scope, key) in
+            [("execution_rule", m.id()), ("job_rule", m.job_key().0), ("type_rule", m.job_type())]
+        {
             if scopes.contains(&scope) && self.has_rules(scope) {
-                conditions
-                    .push(format!("({key} IN (SELECT r.k FROM {scope} AS r WHERE r.moves)) IS NOT TRUE"));
+                conditions.push(format!(
+                    "({key} IN (SELECT rule.applies_to FROM {scope} AS rule WHERE rule.moves)) IS NOT TRUE"
+                ));
             }
         }
         conditions.extend(self.unpaused());

@@ -17,20 +17,20 @@ impl Judge<'_> {
         let peeks = self.peeks(Take::Look(horizon));
         let peeked = |scope| peeks.iter().any(|peek| peek.scope == scope);
         let mut parts = vec![self.next_by_default(horizon), self.next_by_execution()];
-        if self.has_rules("j") {
-            parts.push(self.next_by_job(if peeked("j") { "NOT j.fixed" } else { "true" }));
+        if self.has_rules("job_rule") {
+            parts.push(self.next_by_job(if peeked("job_rule") { "NOT job_rule.fixed" } else { "true" }));
         }
         for peek in &peeks {
             parts.extend([peek.next(), peek.next_of_more()]);
             parts.extend(peek.next_of_more_later());
         }
-        if self.has_rules("y") && !peeked("y") {
+        if self.has_rules("type_rule") && !peeked("type_rule") {
             parts.push(self.next_by_type());
         }
         parts.extend(self.next_by_default_later());
         parts.extend(self.next_without_start());
         parts.extend(self.next_by_pause());
-        parts.extend(self.holds().then(|| "SELECT min(until) FROM h".to_owned()));
+        parts.extend(self.holds().then(|| "SELECT min(until) FROM running_again".to_owned()));
         format!("(SELECT min(deadline) FROM (({})) AS next (deadline))", parts.join(") UNION ALL ("))
     }
 
@@ -42,7 +42,7 @@ impl Judge<'_> {
         let from = self.undated();
         let deadline = self.not_before_promised(&format!("{from} + {TOTAL}"), &from);
         Some(format!(
-            "SELECT min({deadline}) FROM {table} AS t {seen} {joined} \
+            "SELECT min({deadline}) FROM {table} AS execution {seen} {joined} \
              WHERE {running} AND {start} IS NULL AND {deadline} > statement_timestamp()",
             table = m.table(),
             seen = self.join_seen_running(),
@@ -60,7 +60,7 @@ impl Judge<'_> {
         let deadline = format!("{} + {TOTAL}", self.dated_and_paused());
         let deadline = self.not_before_promised(&deadline, &m.started_at());
         Some(format!(
-            "SELECT min({deadline}) FROM {table} AS t JOIN p ON p.k = {id} {joined} \
+            "SELECT min({deadline}) FROM {table} AS execution JOIN observed_pause ON observed_pause.execution_id = {id} {joined} \
              WHERE {running} AND {start} IS NOT NULL AND {deadline} > statement_timestamp()",
             table = m.table(),
             id = m.id(),
@@ -83,12 +83,12 @@ impl Judge<'_> {
         let m = self.mapping;
         let from = self.dated();
         Some(format!(
-            "SELECT min({from}) + $1 + $2 FROM {table} AS t WHERE {running} AND {started_by} AND {from} > {cutoff} AND {unruled}",
+            "SELECT min({from}) + $1 + $2 FROM {table} AS execution WHERE {running} AND {started_by} AND {from} > {cutoff} AND {unruled}",
             table = m.table(),
             running = m.judged(),
             started_by = m.started_by(&Self::default_cutoff()),
             cutoff = Self::default_cutoff(),
-            unruled = self.unruled(&["e", "j", "y"]),
+            unruled = self.unruled(&["execution_rule", "job_rule", "type_rule"]),
         ))
     }
 
@@ -96,20 +96,20 @@ impl Judge<'_> {
         let m = self.mapping;
         let (table, running, start) = (m.table(), m.judged(), self.start());
         let by_default = m.started_by(&Self::default_cutoff());
-        let unruled = self.unruled(&["e", "j", "y"]);
+        let unruled = self.unruled(&["execution_rule", "job_rule", "type_rule"]);
         // The index yields the first rows, unless clock changes put instants in another order than local times.
         if m.starts_in_order() {
             format!(
                 "SELECT COALESCE(min(start) FILTER (WHERE unruled), CASE WHEN count(*) = {AHEAD} THEN max(start) END)
                         + $1 + $2
-                 FROM (SELECT {start} AS start, {unruled} AS unruled FROM {table} AS t
+                 FROM (SELECT {start} AS start, {unruled} AS unruled FROM {table} AS execution
                        WHERE {running} AND NOT ({by_default}) AND {soon} ORDER BY {order} LIMIT {AHEAD}) AS ahead",
                 soon = m.started_by(&within(horizon, "$1::interval - $2::interval")),
                 order = m.started_column(),
             )
         } else {
             format!(
-                "SELECT min({start}) + $1 + $2 FROM {table} AS t
+                "SELECT min({start}) + $1 + $2 FROM {table} AS execution
                  WHERE {running} AND NOT ({by_default}) AND {unruled}"
             )
         }
@@ -118,14 +118,14 @@ impl Judge<'_> {
     fn next_by_execution(&self) -> String {
         let m = self.mapping;
         format!(
-            "SELECT min({deadline}) FROM e JOIN {table} AS t ON {id} = e.k {others} \
-             CROSS JOIN LATERAL (SELECT {DUE}) AS v
-             WHERE e.moves AND {running} AND NOT ({by_deadline} {past_promised})",
+            "SELECT min({deadline}) FROM execution_rule JOIN {table} AS execution ON {id} = execution_rule.applies_to {others} \
+             CROSS JOIN LATERAL (SELECT {DUE}) AS verdict
+             WHERE execution_rule.moves AND {running} AND NOT ({by_deadline} {past_promised})",
             deadline = self.not_before_promised(&format!("{} + {TOTAL}", self.dated()), &m.started_at()),
             past_promised = self.past_promised(),
             table = m.table(),
             id = m.id(),
-            others = self.others("e", &[]),
+            others = self.others("execution_rule", &[]),
             running = m.judged(),
             by_deadline = self.counts_by(&format!("statement_timestamp() - {TOTAL}")),
         )
@@ -135,13 +135,13 @@ impl Judge<'_> {
     fn next_by_job(&self, which: &str) -> String {
         let m = self.mapping;
         format!(
-            "SELECT min({start} + {TOTAL}) FROM j JOIN {table} AS t ON {job} = j.k {others} \
-             CROSS JOIN LATERAL (SELECT {DUE}) AS v
-             WHERE j.moves AND {which} AND {running} AND NOT ({by_deadline})",
+            "SELECT min({start} + {TOTAL}) FROM job_rule JOIN {table} AS execution ON {job} = job_rule.applies_to {others} \
+             CROSS JOIN LATERAL (SELECT {DUE}) AS verdict
+             WHERE job_rule.moves AND {which} AND {running} AND NOT ({by_deadline})",
             start = self.dated(),
             table = m.table(),
             job = m.job_key().0,
-            others = self.others("j", &[]),
+            others = self.others("job_rule", &[]),
             running = m.judged(),
             by_deadline = self.counts_by(&format!("statement_timestamp() - {TOTAL}")),
         )
@@ -152,17 +152,22 @@ impl Judge<'_> {
         let m = self.mapping;
         let (table, type_) = (m.table(), m.job_type());
         let from = if m.has_type_column() {
-            format!("{table} AS t ON {type_} = y.k")
+            format!("{table} AS execution ON {type_} = type_rule.applies_to")
         } else {
-            format!("{} ON {} = y.k JOIN {table} AS t ON {}", m.jobs_table(), m.jobs_type(), m.of_job())
+            format!(
+                "{} ON {} = type_rule.applies_to JOIN {table} AS execution ON {}",
+                m.jobs_table(),
+                m.jobs_type(),
+                m.of_job()
+            )
         };
         format!(
-            "SELECT min({start} + y.earliest) FROM y JOIN {from}
-             WHERE y.moves AND {running} AND NOT ({past}) AND {unruled}",
+            "SELECT min({start} + type_rule.earliest) FROM type_rule JOIN {from}
+             WHERE type_rule.moves AND {running} AND NOT ({past}) AND {unruled}",
             start = self.dated(),
             running = m.judged(),
-            past = self.counts_by("statement_timestamp() - y.earliest"),
-            unruled = self.unruled(&["e", "j"]),
+            past = self.counts_by("statement_timestamp() - type_rule.earliest"),
+            unruled = self.unruled(&["execution_rule", "job_rule"]),
         )
     }
 }

@@ -30,27 +30,28 @@ impl<'a> Judge<'a> {
             return Vec::new();
         }
         let peek = |scope, key, others| Peek { judge: self, scope, key, others, horizon };
-        let jobs = (self.has_rules("j") && m.indexed_by_job()).then(|| peek("j", m.job_key().0, &["e"]));
-        let types = (self.has_rules("y") && m.has_type_column() && m.indexed_by_type())
-            .then(|| peek("y", m.job_type(), &["e", "j"]));
+        let jobs = (self.has_rules("job_rule") && m.indexed_by_job())
+            .then(|| peek("job_rule", m.job_key().0, &["execution_rule"]));
+        let types = (self.has_rules("type_rule") && m.has_type_column() && m.indexed_by_type())
+            .then(|| peek("type_rule", m.job_type(), &["execution_rule", "job_rule"]));
         jobs.into_iter().chain(types).collect()
     }
 }
 
 impl Peek<'_> {
-    /// Returns the common table expressions `peek_{scope}` (k, earliest, action, id, start, unruled, past, and where rows may count
-    /// from later `counts` and `due`) and `more_{scope}` (k), the rules that need a second query.
+    /// Returns the common table expressions `first_of_{scope}` (`applies_to`, earliest, action, id, start, unruled, past, and where
+    /// rows may count from later `counts` and `due`) and `more_of_{scope}` (`applies_to`), the rules that need a second query.
     pub(super) fn ctes(&self) -> String {
         let (m, scope) = (self.judge.mapping, self.scope);
         format!(
-            "peek_{scope} AS MATERIALIZED (
-                 SELECT {scope}.k, {scope}.earliest, COALESCE({scope}.on_stale, b.on_stale) AS action, first.*
-                 FROM {scope} CROSS JOIN b CROSS JOIN LATERAL (
-                     SELECT {id} AS id, {start} AS start, {unruled} AS unruled, {past} AS past{later} FROM {table} AS t
-                     WHERE {key} = {scope}.k AND {running} AND {soon} ORDER BY {order} LIMIT {FIRST}) AS first
+            "first_of_{scope} AS MATERIALIZED (
+                 SELECT {scope}.applies_to, {scope}.earliest, COALESCE({scope}.on_stale, store_defaults.on_stale) AS action, first.*
+                 FROM {scope} CROSS JOIN store_defaults CROSS JOIN LATERAL (
+                     SELECT {id} AS id, {start} AS start, {unruled} AS unruled, {past} AS past{later} FROM {table} AS execution
+                     WHERE {key} = {scope}.applies_to AND {running} AND {soon} ORDER BY {order} LIMIT {FIRST}) AS first
                  WHERE {scope}.moves AND {scope}.fixed),
-             more_{scope} AS MATERIALIZED (
-                 SELECT k FROM peek_{scope} GROUP BY k HAVING count(*) = {FIRST} AND bool_and(past))",
+             more_of_{scope} AS MATERIALIZED (
+                 SELECT applies_to FROM first_of_{scope} GROUP BY applies_to HAVING count(*) = {FIRST} AND bool_and(past))",
             id = m.id(),
             start = self.judge.start(),
             unruled = self.judge.unruled(self.others),
@@ -75,14 +76,14 @@ impl Peek<'_> {
     /// Returns the condition for the rules that the probe has not answered.
     pub(super) fn rest(&self) -> String {
         let scope = self.scope;
-        format!("(NOT {scope}.fixed OR {scope}.k IN (SELECT k FROM more_{scope}))")
+        format!("(NOT {scope}.fixed OR {scope}.applies_to IN (SELECT applies_to FROM more_of_{scope}))")
     }
 
     /// Returns the stale rows, except those of rules in `more`.
     pub(super) fn stale(&self) -> String {
         format!(
-            "SELECT id, '{reason}' AS reason, action, 0 AS place FROM peek_{scope}
-             WHERE past{due} AND unruled AND action <> 'AlertOnly' AND k NOT IN (SELECT k FROM more_{scope})",
+            "SELECT id, '{reason}' AS reason, action, 0 AS place FROM first_of_{scope}
+             WHERE past{due} AND unruled AND action <> 'AlertOnly' AND applies_to NOT IN (SELECT applies_to FROM more_of_{scope})",
             due = if self.judge.counts_later() { " AND due" } else { "" },
             reason = Reason::DeadlineExceeded.as_str(),
             scope = self.scope,
@@ -102,7 +103,7 @@ impl Peek<'_> {
                  SELECT LEAST(COALESCE(min(start) FILTER (WHERE unruled AND NOT past),
                                        CASE WHEN count(*) = {FIRST} THEN max(start) FILTER (WHERE NOT past) END),
                               {later}) + min(earliest) AS next
-                 FROM peek_{scope} GROUP BY k) AS each",
+                 FROM first_of_{scope} GROUP BY applies_to) AS each",
             scope = self.scope,
         )
     }
@@ -112,10 +113,10 @@ impl Peek<'_> {
         let (m, scope) = (self.judge.mapping, self.scope);
         format!(
             "SELECT min(COALESCE(ahead.first, ahead.last) + {scope}.earliest)
-             FROM {scope} JOIN more_{scope} USING (k) CROSS JOIN LATERAL (
+             FROM {scope} JOIN more_of_{scope} USING (applies_to) CROSS JOIN LATERAL (
                  SELECT min(start) FILTER (WHERE unruled) AS first, CASE WHEN count(*) = {AHEAD} THEN max(start) END AS last
-                 FROM (SELECT {start} AS start, {unruled} AS unruled FROM {table} AS t
-                       WHERE {key} = {scope}.k AND {running} AND NOT ({past}) AND {soon}
+                 FROM (SELECT {start} AS start, {unruled} AS unruled FROM {table} AS execution
+                       WHERE {key} = {scope}.applies_to AND {running} AND NOT ({past}) AND {soon}
                        ORDER BY {order} LIMIT {AHEAD}) AS ahead) AS ahead",
             start = self.judge.start(),
             unruled = self.judge.unruled(self.others),
@@ -137,7 +138,7 @@ impl Peek<'_> {
         let (m, scope) = (self.judge.mapping, self.scope);
         let counts = self.judge.dated();
         Some(format!(
-            "SELECT min({counts} + {scope}.earliest) FROM {scope} JOIN more_{scope} USING (k) JOIN {table} AS t ON {key} = {scope}.k
+            "SELECT min({counts} + {scope}.earliest) FROM {scope} JOIN more_of_{scope} USING (applies_to) JOIN {table} AS execution ON {key} = {scope}.applies_to
              WHERE {running} AND {past} AND {counts} > {cutoff} AND {unruled}",
             table = m.table(),
             key = self.key,

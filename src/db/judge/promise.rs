@@ -20,13 +20,14 @@ impl Judge<'_> {
         self.by_start(times, &times.start, "$4")
     }
 
-    /// Returns the promise of rule `e` to `run`; NULL: there is none.
+    /// Returns the promise of `execution_rule` to `run`; NULL: there is none.
     fn promised_to(&self, run: &str) -> Option<String> {
-        matches!(self.rules, Rules::Table(_))
-            .then(|| format!("CASE WHEN e.promised_start = {run} THEN e.promised END"))
+        matches!(self.rules, Rules::Table(_)).then(|| {
+            format!("CASE WHEN execution_rule.promised_start = {run} THEN execution_rule.promised END")
+        })
     }
 
-    /// Returns `deadline`, or the promise of rule `e` to `run` if that is later.
+    /// Returns `deadline`, or the promise of `execution_rule` to `run` if that is later.
     pub(super) fn not_before_promised(&self, deadline: &str, run: &str) -> String {
         match self.promised_to(run) {
             Some(promised) => format!("GREATEST({deadline}, {promised})"),
@@ -34,27 +35,27 @@ impl Judge<'_> {
         }
     }
 
-    /// Returns the condition, to be appended to others, that the row `t` is past the promise of rule `e`.
+    /// Returns the condition, to be appended to others, that the row `execution` is past the promise of `execution_rule`.
     pub(super) fn past_promised(&self) -> String {
         let promised = self.promised_to(&self.mapping.started_at());
         promised.map_or(String::new(), |at| format!("AND ({at} > statement_timestamp()) IS NOT TRUE"))
     }
 
-    /// Returns the promise to the row `t`, if its deadline by its verdict `v` would be earlier.
+    /// Returns the promise to the row `execution`, if its deadline by its `verdict` would be earlier.
     pub(in crate::db) fn promised(&self) -> Option<String> {
         let promised = self.promised_to(&self.run(&self.times()))?;
         Some(format!(
-            "(SELECT f.at FROM (SELECT {promised} AS at) AS f WHERE f.at > {} + {TOTAL})",
+            "(SELECT promise.at FROM (SELECT {promised} AS at) AS promise WHERE promise.at > {} + {TOTAL})",
             self.counts_from()
         ))
     }
 
-    /// Returns the deadline of the row `t` by its verdict `v`.
+    /// Returns the deadline of the row `execution` by its `verdict`.
     pub(in crate::db) fn deadline(&self) -> String {
         self.deadline_by(&self.times())
     }
 
-    /// Returns the deadline by other expressions than those for the row `t`.
+    /// Returns the deadline by other expressions than those for the row `execution`.
     pub(in crate::db) fn deadline_by(&self, times: &Times) -> String {
         self.not_before_promised(&format!("{} + {TOTAL}", self.counts_from_by(times)), &self.run(times))
     }
@@ -66,21 +67,21 @@ impl Judge<'_> {
         format!(
             "WITH {rules},
              noted AS MATERIALIZED (
-                 SELECT e.key, e.extend_by, d.run,
+                 SELECT execution_rule.key, execution_rule.extend_by, due.run,
                         -- No more than an extension can give.
-                        LEAST(d.deadline, LEAST(GREATEST(d.run, {FIRST}), {LAST}) + interval '1000000 hours') AS promised
-                 FROM {table} AS t {joined} CROSS JOIN LATERAL (SELECT {run} AS run, {deadline} AS deadline) AS d
-                 WHERE {id} = ANY (ARRAY (SELECT k FROM e WHERE extend_by > interval '0')) AND {begun}
-                   AND d.run BETWEEN {FIRST} AND {LAST}),
+                        LEAST(due.deadline, LEAST(GREATEST(due.run, {FIRST}), {LAST}) + interval '1000000 hours') AS promised
+                 FROM {table} AS execution {joined} CROSS JOIN LATERAL (SELECT {run} AS run, {deadline} AS deadline) AS due
+                 WHERE {id} = ANY (ARRAY (SELECT applies_to FROM execution_rule WHERE extend_by > interval '0')) AND {begun}
+                   AND due.run BETWEEN {FIRST} AND {LAST}),
              changed AS MATERIALIZED (
-                 SELECT key, n.extend_by, n.run, n.promised FROM jobexec.rules AS r LEFT JOIN noted AS n USING (key)
-                 WHERE r.store_id = $4 AND r.scope = 'execution'
-                   AND CASE WHEN n.run IS NULL THEN r.promised_start IS NOT NULL AND (r.promised_by <= r.extend_by) IS NOT TRUE
-                            ELSE (r.promised_start, r.promised_by) IS DISTINCT FROM (n.run, n.extend_by) END)
-             UPDATE jobexec.rules AS r SET promised = c.promised, promised_start = c.run, promised_by = c.extend_by
-             FROM changed AS c
-             WHERE r.store_id = $4 AND r.scope = 'execution' AND r.key = c.key
-               AND (c.run IS NULL OR r.extend_by = c.extend_by) AND {own}",
+                 SELECT key, noted.extend_by, noted.run, noted.promised FROM jobexec.rules AS rule LEFT JOIN noted USING (key)
+                 WHERE rule.store_id = $4 AND rule.scope = 'execution'
+                   AND CASE WHEN noted.run IS NULL THEN rule.promised_start IS NOT NULL AND (rule.promised_by <= rule.extend_by) IS NOT TRUE
+                            ELSE (rule.promised_start, rule.promised_by) IS DISTINCT FROM (noted.run, noted.extend_by) END)
+             UPDATE jobexec.rules AS rule SET promised = changed.promised, promised_start = changed.run, promised_by = changed.extend_by
+             FROM changed
+             WHERE rule.store_id = $4 AND rule.scope = 'execution' AND rule.key = changed.key
+               AND (changed.run IS NULL OR rule.extend_by = changed.extend_by) AND {own}",
             rules = self.rules(),
             table = m.table(),
             joined = self.joined(),

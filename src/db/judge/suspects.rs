@@ -10,9 +10,9 @@ use crate::db::reason::Reason;
 use crate::db::suspicion::{NotAsked, Suspicion};
 
 impl Judge<'_> {
-    /// Returns two conditions on the row `t` and its job `p`, if the time at which a job finished is mapped: that the job finished
-    /// after the row began, and that it did not. Neither holds if one of the times is unknown. `store_id` is the parameter with the
-    /// store's id in the operator's tables.
+    /// Returns two conditions on the row `execution` and its `job`, if the time at which a job finished is mapped: that the job
+    /// finished after the row began, and that it did not. Neither holds if one of the times is unknown. `store_id` is the parameter
+    /// with the store's id in the operator's tables.
     pub(in crate::db) fn job_finished_while_running(&self, store_id: &str) -> Option<(String, String)> {
         let (began, finished) = (self.began_running(store_id), self.mapping.job_finished_at()?);
         // A job cannot have finished in the future.
@@ -20,20 +20,20 @@ impl Judge<'_> {
         Some((later, format!("({finished} <= {began})")))
     }
 
-    /// Returns the condition that the row `t` sent a heartbeat after its job `p` had finished: then it is alive, or is another run
-    /// in the same row, and the job's finish is not its end. `None`: one of the two times is not mapped.
+    /// Returns the condition that the row `execution` sent a heartbeat after its `job` had finished: then it is alive, or is
+    /// another run in the same row, and the job's finish is not its end. `None`: one of the two times is not mapped.
     pub(in crate::db) fn outlived_its_job(&self) -> Option<String> {
         let (heartbeat, finished) = (self.mapping.heartbeat_at()?, self.mapping.job_finished_at()?);
         Some(format!("({heartbeat} > {finished})"))
     }
 
-    /// Returns the condition that, by the observation `o`, the job of the row `t` was seen unfinished while the row ran. `store_id`
-    /// is the parameter with the store's id in the operator's tables.
+    /// Returns the condition that, by the `observation`, the job of the row `execution` was seen unfinished while the row ran.
+    /// `store_id` is the parameter with the store's id in the operator's tables.
     pub(in crate::db) fn job_seen_unfinished(&self, store_id: &str) -> String {
         let m = self.mapping;
         format!(
-            "o.store_id = {store_id} AND o.kind = '{kind}' AND o.execution_id = {id}::text AND o.started_at = {began} \
-             AND o.detail = {digest}",
+            "observation.store_id = {store_id} AND observation.kind = '{kind}' AND observation.execution_id = {id}::text AND observation.started_at = {began} \
+             AND observation.detail = {digest}",
             id = m.id(),
             began = m.began_at(),
             kind = Kind::JobUnfinished.as_str(),
@@ -41,8 +41,8 @@ impl Judge<'_> {
         )
     }
 
-    /// Returns the condition that the running row `t` is a suspect: its job `p` is finished, which may be the end of an earlier
-    /// run. The row must have run for the grace period, so that a job whose status follows its execution is not reported.
+    /// Returns the condition that the running row `execution` is a suspect: its `job` is finished, which may be the end of an
+    /// earlier run. The row must have run for the grace period, so that a job whose status follows its execution is not reported.
     pub(in crate::db) fn job_suspected(&self) -> Option<String> {
         let m = self.mapping;
         let (finished, grace) = m.job_finished()?;
@@ -56,23 +56,25 @@ impl Judge<'_> {
         ))
     }
 
-    /// Returns the condition that the row `t` is a suspect `s` for this reason and that `more` holds, where suspects are stored.
+    /// Returns the condition that the row `execution` is a `suspect` for this reason and that `more` holds, where suspects are
+    /// stored.
     pub(super) fn is_suspect(&self, reason: &str, more: &str) -> Option<String> {
         let Rules::Table(_) = self.rules else { return None };
         let m = self.mapping;
         Some(format!(
-            "EXISTS (SELECT FROM jobexec.suspects AS s WHERE s.store_id = $4 AND s.reason = '{reason}'
-                     AND s.execution_id = {}::text AND s.began_at = {} {more})",
+            "EXISTS (SELECT FROM jobexec.suspects AS suspect WHERE suspect.store_id = $4 AND suspect.reason = '{reason}'
+                     AND suspect.execution_id = {}::text AND suspect.began_at = {} {more})",
             m.id(),
             m.began_at(),
         ))
     }
 
-    /// Returns when the row `t` has been a certain suspect for the grace period; NULL: it is no suspect. Suspects are stored.
+    /// Returns when the row `execution` has been a certain suspect for the grace period; NULL: it is no suspect. Suspects are
+    /// stored.
     pub(super) fn suspect_until(&self, reason: Reason, grace: TimeDelta) -> String {
         let m = self.mapping;
         format!(
-            "(SELECT {} FROM jobexec.suspects AS s WHERE s.store_id = $4 AND s.reason = '{}' AND {} = {} AND s.began_at = {} AND s.certain)",
+            "(SELECT {} FROM jobexec.suspects AS suspect WHERE suspect.store_id = $4 AND suspect.reason = '{}' AND {} = {} AND suspect.began_at = {} AND suspect.certain)",
             Self::seen_for(grace),
             reason.as_str(),
             self.suspect_key(),
@@ -81,13 +83,14 @@ impl Judge<'_> {
         )
     }
 
-    /// Returns the condition that the operator itself will end the row `t` because its job finished, if nothing changes.
+    /// Returns the condition that the operator itself will end the row `execution` because its job finished, if nothing changes.
     pub(in crate::db) fn job_certain(&self) -> String {
-        let certain = self.is_suspect(Reason::JobFinished.as_str(), "AND s.certain");
+        let certain = self.is_suspect(Reason::JobFinished.as_str(), "AND suspect.certain");
         certain.unwrap_or_else(|| "false".to_owned())
     }
 
-    /// Returns the condition that another workload has the name of the one that ran the row `t`, where that is only reported.
+    /// Returns the condition that another workload has the name of the one that ran the row `execution`, where that is only
+    /// reported.
     pub(in crate::db) fn workload_made_again(&self) -> Option<String> {
         self.workloads?;
         self.is_suspect(Suspicion::WorkloadRecreated.as_str(), "")

@@ -3,8 +3,8 @@
 //! from when it was first seen running in the present version of its row, which only the operator's tables record. Time for which
 //! it was paused does not count: by its row or by the operator's observations, whichever is longer.
 //!
-//! No row counts from before its start, so that an index on the start narrows the search. In a statement, observed pauses are `p`
-//! (execution, start, and duration): rows with observed pauses are evaluated separately from all others.
+//! No row counts from before its start, so that an index on the start narrows the search. In a statement, observed pauses are
+//! `observed_pause` (execution, start, and duration): rows with observed pauses are evaluated separately from all others.
 
 use super::{Judge, Rules, WARN};
 use crate::db::granted::SOURCE;
@@ -53,7 +53,7 @@ impl Times {
 }
 
 impl Judge<'_> {
-    /// Returns the times of the row `t`.
+    /// Returns the times of the row `execution`.
     pub(super) fn times(&self) -> Times {
         let m = self.mapping;
         Times {
@@ -65,18 +65,18 @@ impl Judge<'_> {
         }
     }
 
-    /// Returns the time from which the row `t` counts; NULL: unknown.
+    /// Returns the time from which the row `execution` counts; NULL: unknown.
     pub(in crate::db) fn counts_from(&self) -> String {
         self.counts_from_by(&self.times())
     }
 
-    /// Returns the time from which a row counts, by other expressions than those for the row `t`.
+    /// Returns the time from which a row counts, by other expressions than those for the row `execution`.
     pub(in crate::db) fn counts_from_by(&self, times: &Times) -> String {
         self.by_start(times, &times.later_and_paused(self.seen_paused(times).as_deref()), "$4")
     }
 
-    /// Returns when the run of the row `t` began; NULL: unknown. `store_id` is the parameter with the store's id in the operator's
-    /// tables.
+    /// Returns when the run of the row `execution` began; NULL: unknown. `store_id` is the parameter with the store's id in the
+    /// operator's tables.
     pub(in crate::db) fn began_running(&self, store_id: &str) -> String {
         let times = self.times();
         self.by_start(&times, &times.later_than(&times.start), store_id)
@@ -86,8 +86,8 @@ impl Judge<'_> {
     pub(super) fn by_start(&self, times: &Times, dated: &str, store_id: &str) -> String {
         let otherwise = if self.sees_runs() {
             format!(
-                "ELSE (SELECT {} FROM jobexec.observations AS o WHERE {} AND o.execution_id = {}::text)",
-                times.later_than("o.since"),
+                "ELSE (SELECT {} FROM jobexec.observations AS observation WHERE {} AND observation.execution_id = {}::text)",
+                times.later_than("observation.since"),
                 Self::seen_running(store_id, times.version.as_deref()),
                 times.id
             )
@@ -97,7 +97,7 @@ impl Judge<'_> {
         format!("CASE WHEN {} IS NOT NULL THEN {dated} {otherwise} END", times.start)
     }
 
-    /// Returns when the run of the row `t` began, or when it resumed after a pause.
+    /// Returns when the run of the row `execution` began, or when it resumed after a pause.
     pub(in crate::db) fn began_or_resumed(&self) -> String {
         let began = self.began_running("$4");
         self.resumed_at().map_or(began.clone(), |resumed| format!("GREATEST({began}, {resumed})"))
@@ -108,11 +108,11 @@ impl Judge<'_> {
         self.mapping.pauses() && matches!(self.rules, Rules::Table(_))
     }
 
-    /// Returns the expression `what` over the observation `o` of pauses of the execution with these times.
+    /// Returns the expression `what` over the `observation` of pauses of the execution with these times.
     fn of_pauses(times: &Times, what: &str) -> String {
         format!(
-            "(SELECT {what} FROM jobexec.observations AS o WHERE o.store_id = $4 AND o.kind = '{}' \
-             AND o.execution_id = {}::text AND o.started_at = {})",
+            "(SELECT {what} FROM jobexec.observations AS observation WHERE observation.store_id = $4 AND observation.kind = '{}' \
+             AND observation.execution_id = {}::text AND observation.started_at = {})",
             Kind::Paused.as_str(),
             times.id,
             times.start
@@ -123,19 +123,20 @@ impl Judge<'_> {
         self.sees_pauses().then(|| Self::of_pauses(times, SEEN_PAUSED))
     }
 
-    /// Returns when the row `t` was seen running again after a pause, if it was: it is known to be alive then.
+    /// Returns when the row `execution` was seen running again after a pause, if it was: it is known to be alive then.
     pub(in crate::db) fn resumed_at(&self) -> Option<String> {
-        let what = "CASE WHEN o.detail IS NULL THEN statement_timestamp() ELSE o.since END";
+        let what =
+            "CASE WHEN observation.detail IS NULL THEN statement_timestamp() ELSE observation.since END";
         self.sees_pauses().then(|| Self::of_pauses(&self.times(), what))
     }
 
-    /// Returns the common table expression `p` (k, `started_at`, paused), where pauses are observed.
+    /// Returns the common table expression `observed_pause` (`execution_id`, `started_at`, paused), where pauses are observed.
     pub(super) fn pauses(&self) -> Option<String> {
-        let key = id_of("o.execution_id", self.mapping.id_type());
+        let key = id_of("observation.execution_id", self.mapping.id_type());
         self.sees_pauses().then(|| {
             format!(
-                "p AS MATERIALIZED (SELECT {key} AS k, o.started_at, {SEEN_PAUSED} AS paused FROM jobexec.observations AS o \
-                 WHERE o.store_id = $4 AND o.kind = '{}')",
+                "observed_pause AS MATERIALIZED (SELECT {key} AS execution_id, observation.started_at, {SEEN_PAUSED} AS paused FROM jobexec.observations AS observation \
+                 WHERE observation.store_id = $4 AND observation.kind = '{}')",
                 Kind::Paused.as_str()
             )
         })
@@ -151,19 +152,19 @@ impl Judge<'_> {
                 .any(|grace| grace.value > chrono::TimeDelta::zero())
     }
 
-    /// Returns the common table expression `h` (k, until): the executions that run again with the same start, and get one grace
-    /// period.
+    /// Returns the common table expression `running_again` (`execution_id`, until): the executions that run again with the same
+    /// start, and get one grace period.
     pub(super) fn held(&self) -> Option<String> {
         let m = self.mapping;
         self.holds().then(|| {
             format!(
-                "h AS MATERIALIZED (
-                     SELECT {id} AS k, o.since + v.grace AS until FROM jobexec.observations AS o
-                     JOIN {table} AS t ON {id} = {key} AND {start} = o.started_at {joined}
-                     WHERE o.store_id = $4 AND o.kind = '{kind}' AND {running} AND o.since + v.grace > statement_timestamp())",
+                "running_again AS MATERIALIZED (
+                     SELECT {id} AS execution_id, observation.since + verdict.grace AS until FROM jobexec.observations AS observation
+                     JOIN {table} AS execution ON {id} = {key} AND {start} = observation.started_at {joined}
+                     WHERE observation.store_id = $4 AND observation.kind = '{kind}' AND {running} AND observation.since + verdict.grace > statement_timestamp())",
                 id = m.id(),
                 table = m.table(),
-                key = id_of("o.execution_id", m.id_type()),
+                key = id_of("observation.execution_id", m.id_type()),
                 start = m.started_at(),
                 joined = self.joined_for_due(),
                 kind = Kind::StartedAgain.as_str(),
@@ -172,15 +173,15 @@ impl Judge<'_> {
         })
     }
 
-    /// Returns the condition that a person gave the row `t` more time in another record, while its own has no extension of it:
-    /// whether that extension counts is not decided or not known yet. `None`: there is no such record. The list is a hashed
+    /// Returns the condition that a person gave the row `execution` more time in another record, while its own has no extension of
+    /// it: whether that extension counts is not decided or not known yet. `None`: there is no such record. The list is a hashed
     /// subplan, which keeps the order of the index.
     pub(in crate::db) fn undecided(&self) -> Option<String> {
         let Rules::Table(_) = self.rules else { return None };
         let records: Vec<String> = self.undecided.iter().map(ToString::to_string).collect();
         (!records.is_empty()).then(|| {
             format!(
-                "{id}::text IN (SELECT r.key FROM jobexec.rules AS r WHERE r.store_id IN ({records}) AND {open})",
+                "{id}::text IN (SELECT rule.key FROM jobexec.rules AS rule WHERE rule.store_id IN ({records}) AND {open})",
                 id = self.mapping.id(),
                 records = records.join(", "),
                 open = extended_elsewhere(&literal(&format!("{SOURCE}%")), "$4"),
@@ -188,7 +189,7 @@ impl Judge<'_> {
         })
     }
 
-    /// Returns the condition that the row `t` runs and that a manual request, which takes effect at once, may end it.
+    /// Returns the condition that the row `execution` runs and that a manual request, which takes effect at once, may end it.
     pub(super) fn judged_at_once(&self) -> String {
         let judged = self.mapping.judged();
         match self.undecided() {
@@ -197,46 +198,50 @@ impl Judge<'_> {
         }
     }
 
-    /// Returns the condition that the row `t` runs and is evaluated now.
+    /// Returns the condition that the row `execution` runs and is evaluated now.
     pub(super) fn judged(&self) -> String {
         let judged = self.judged_at_once();
         if self.holds() {
-            format!("({judged} AND ({} IN (SELECT k FROM h)) IS NOT TRUE)", self.mapping.id())
+            format!(
+                "({judged} AND ({} IN (SELECT execution_id FROM running_again)) IS NOT TRUE)",
+                self.mapping.id()
+            )
         } else {
             judged
         }
     }
 
-    /// Returns the condition that no pause of the row `t` was observed. It uses the key of the observations: a list of them may be
-    /// too long for the memory of a statement.
+    /// Returns the condition that no pause of the row `execution` was observed. It uses the key of the observations: a list of them
+    /// may be too long for the memory of a statement.
     pub(super) fn unpaused(&self) -> Option<String> {
         self.sees_pauses().then(|| {
             format!(
-                "(EXISTS (SELECT FROM jobexec.observations AS o WHERE o.store_id = $4 AND o.kind = '{}'
-                          AND o.execution_id = {}::text)) IS NOT TRUE",
+                "(EXISTS (SELECT FROM jobexec.observations AS observation WHERE observation.store_id = $4 AND observation.kind = '{}'
+                          AND observation.execution_id = {}::text)) IS NOT TRUE",
                 Kind::Paused.as_str(),
                 self.mapping.id()
             )
         })
     }
 
-    /// Returns the time from which the row `t` counts if `p` holds its observed pauses.
+    /// Returns the time from which the row `execution` counts if `observed_pause` holds its observed pauses.
     pub(super) fn dated_and_paused(&self) -> String {
         let times = self.times();
-        let seen = format!("CASE WHEN p.started_at = {} THEN p.paused END", times.start);
+        let seen =
+            format!("CASE WHEN observed_pause.started_at = {} THEN observed_pause.paused END", times.start);
         times.later_and_paused(Some(&seen))
     }
 
-    /// Returns the time from which the row `t` counts if it has a start. It is never before the start, so that an index on the
-    /// start narrows the search.
+    /// Returns the time from which the row `execution` counts if it has a start. It is never before the start, so that an index on
+    /// the start narrows the search.
     pub(super) fn dated(&self) -> String {
         self.times().later_and_paused(None)
     }
 
-    /// Returns the time from which the row `t` counts if it has no start, and the observation `o` says when it was first seen
+    /// Returns the time from which the row `execution` counts if it has no start, and the `observation` says when it was first seen
     /// running.
     pub(super) fn undated(&self) -> String {
-        self.times().later_than("o.since")
+        self.times().later_than("observation.since")
     }
 
     /// Reports whether the operator observes since when executions without a start run, and stores it.
@@ -244,10 +249,13 @@ impl Judge<'_> {
         self.mapping.version().is_some() && matches!(self.rules, Rules::Table(_))
     }
 
-    /// Returns the condition for the observations `o` of executions without a start, of rows in this version.
+    /// Returns the condition for the `observation` of executions without a start, of rows in this version.
     pub(super) fn seen_running(store_id: &str, version: Option<&str>) -> String {
-        let version = version.map_or(String::new(), |version| format!(" AND o.detail = {version}"));
-        format!("o.store_id = {store_id} AND o.kind = '{}'{version}", Kind::RunningWithoutStart.as_str())
+        let version = version.map_or(String::new(), |version| format!(" AND observation.detail = {version}"));
+        format!(
+            "observation.store_id = {store_id} AND observation.kind = '{}'{version}",
+            Kind::RunningWithoutStart.as_str()
+        )
     }
 
     /// Reports whether columns can make a row count from later than its start.
@@ -255,13 +263,15 @@ impl Judge<'_> {
         self.mapping.created_at().is_some() || self.mapping.paused_for().is_some()
     }
 
-    /// Returns the condition that the row `t` has a start and counts from `cutoff` or before, so that an index on the start serves.
+    /// Returns the condition that the row `execution` has a start and counts from `cutoff` or before, so that an index on the start
+    /// serves.
     pub(in crate::db) fn counts_by(&self, cutoff: &str) -> String {
         let started = self.mapping.started_by(cutoff);
         if self.counts_later() { format!("{started} AND {} <= ({cutoff})", self.dated()) } else { started }
     }
 
-    /// Returns the condition that the row `t` has a start and has run for longer than the warning threshold of its verdict `v`.
+    /// Returns the condition that the row `execution` has a start and has run for longer than the warning threshold of its
+    /// `verdict`.
     pub(in crate::db) fn runs_long(&self) -> String {
         let cutoff = format!("statement_timestamp() - {WARN}");
         let started = format!("{} < {cutoff}", self.mapping.started_at());

@@ -23,7 +23,7 @@ batch AS MATERIALIZED (
 found AS MATERIALIZED (
     SELECT batch.*, {status} AS status, {completed_at} AS completed_at
     FROM batch
-    JOIN {table} AS t ON {id} = {recorded_id}
+    JOIN {table} AS execution ON {id} = {recorded_id}
     WHERE batch.action IN ('Failed', 'Cancelled')
       AND batch.at > {since}
       AND {finished}

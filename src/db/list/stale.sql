@@ -4,7 +4,7 @@ WITH {predicate},
 listed AS MATERIALIZED (
     SELECT stale.*
     FROM stale
-    JOIN {table} AS t ON {id} = stale.id
+    JOIN {table} AS execution ON {id} = stale.id
     ORDER BY {counts_from}, {id}
     LIMIT {limit}
 )
@@ -17,5 +17,5 @@ SELECT {id}::text AS id,
        {source} AS source,
        stale.action
 FROM listed AS stale
-JOIN {table} AS t ON {id} = stale.id {rules_of_row}
+JOIN {table} AS execution ON {id} = stale.id {rules_of_row}
 ORDER BY {counts_from}, {id}

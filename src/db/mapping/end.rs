@@ -11,14 +11,14 @@ impl Mapping {
         self.types.can_cancel
     }
 
-    /// Returns the clause that locks the rows `t` that are to be ended, and skips rows that another transaction holds. It is the
-    /// lock that the update itself takes. A stronger one would skip rows that others only refer to, such as a worker that writes
-    /// its log to a table with a foreign key, and would make those others wait.
+    /// Returns the clause that locks the rows `execution` that are to be ended, and skips rows that another transaction holds. It
+    /// is the lock that the update itself takes. A stronger one would skip rows that others only refer to, such as a worker that
+    /// writes its log to a table with a foreign key, and would make those others wait.
     pub const fn lock(&self) -> &'static str {
         if self.types.ends_keys {
-            "FOR UPDATE OF t SKIP LOCKED"
+            "FOR UPDATE OF execution SKIP LOCKED"
         } else {
-            "FOR NO KEY UPDATE OF t SKIP LOCKED"
+            "FOR NO KEY UPDATE OF execution SKIP LOCKED"
         }
     }
 

@@ -1,7 +1,7 @@
-//! The job of a row, and the table of jobs as alias `p`.
+//! The job of a row, and the table of jobs as alias `job`.
 
 use super::Mapping;
-use super::sql::{column, condition, cut, literal, quote};
+use super::sql::{EXECUTION, column, condition, cut, literal, quote};
 use super::types::IdType;
 
 impl Mapping {
@@ -65,46 +65,62 @@ impl Mapping {
         self.table.columns.job_type.is_some()
     }
 
-    /// Returns the table of jobs as alias `p`, if one is mapped.
+    /// Returns the table of jobs as alias `job`, if one is mapped.
     pub fn jobs_table(&self) -> String {
-        self.jobs
-            .as_ref()
-            .map_or(String::new(), |jobs| format!("{}.{} AS p", quote(&jobs.schema.0), quote(&jobs.name.0)))
+        self.jobs_as("job")
+    }
+
+    fn jobs_as(&self, alias: &str) -> String {
+        self.jobs.as_ref().map_or(String::new(), |jobs| {
+            format!("{}.{} AS {alias}", quote(&jobs.schema.0), quote(&jobs.name.0))
+        })
     }
 
     /// Returns the type of a job as text.
     pub fn jobs_type(&self) -> String {
         let type_ = self.jobs.as_ref().and_then(|jobs| jobs.columns.type_.as_ref());
-        type_.map_or("NULL::text".to_owned(), |type_| format!("p.{}::text", quote(&type_.0)))
+        type_.map_or("NULL::text".to_owned(), |type_| format!("job.{}::text", quote(&type_.0)))
     }
 
     /// Returns the condition that a job belongs to a row.
     pub fn of_job(&self) -> String {
-        let id = self.jobs.as_ref().map_or(String::new(), |jobs| format!("p.{}", quote(&jobs.columns.id.0)));
+        self.of_job_as("job.", EXECUTION)
+    }
+
+    /// Returns the condition that a job belongs to a row, with these prefixes of their columns.
+    fn of_job_as(&self, job: &str, row: &str) -> String {
+        let id =
+            self.jobs.as_ref().map_or(String::new(), |jobs| format!("{job}{}", quote(&jobs.columns.id.0)));
+        let job_id = format!("{row}{}", quote(&self.table.columns.job_id.0));
         if self.types.jobs.alike {
-            format!("{id} = {}", self.job_id())
+            format!("{id} = {job_id}")
         } else {
-            format!("{id}::text = {}::text", self.job_id())
+            format!("{id}::text = {job_id}::text")
         }
     }
 
     /// Returns the condition that a job is finished, and how long it must be seen finished.
     pub fn job_finished(&self) -> Option<(String, chrono::TimeDelta)> {
+        Some((self.finished_as("job.")?, self.jobs.as_ref()?.grace_period.to_chrono()))
+    }
+
+    /// Returns the condition that a job is finished, with this prefix of its columns.
+    fn finished_as(&self, job: &str) -> Option<String> {
         let jobs = self.jobs.as_ref()?;
-        let status = format!("p.{}", quote(&jobs.columns.status.0));
-        Some((condition(&status, &jobs.finished), jobs.grace_period.to_chrono()))
+        Some(condition(&format!("{job}{}", quote(&jobs.columns.status.0)), &jobs.finished))
     }
 
     /// Returns when a job finished as an instant, if that is mapped.
     pub fn job_finished_at(&self) -> Option<String> {
         let finished_at = self.jobs.as_ref()?.columns.finished_at.as_ref()?;
-        Some(self.instant(&format!("p.{}", quote(&finished_at.0)), self.types.jobs.time?))
+        Some(self.instant(&format!("job.{}", quote(&finished_at.0)), self.types.jobs.time?))
     }
 
-    /// Returns an SQL expression for a short text that changes with the condition for a finished job.
+    /// Returns an SQL expression for a short text that changes with the condition for a finished job. It is stored, so it depends on
+    /// the mapping alone: another name of an alias in statements must not void what was observed before.
     pub fn job_finished_digest(&self) -> String {
-        let finished = self.job_finished().map_or(String::new(), |(finished, _)| finished);
-        let all = format!("{} {} {finished}", self.jobs_table(), self.of_job());
+        let finished = self.finished_as("p.").unwrap_or_default();
+        let all = format!("{} {} {finished}", self.jobs_as("p"), self.of_job_as("p.", "t."));
         format!("hashtextextended({}, 0)::text", literal(&all))
     }
 

@@ -19,7 +19,8 @@ use crate::api::table::{Jobs, WorkerHeartbeat};
 
 pub use self::layout::Layout;
 pub use self::sql::{
-    ID_BYTES, RECORD_CHARS, TEXT_CHARS, condition, cut, filter, filtered, literal, qualified, quote, wire,
+    EXECUTION, ID_BYTES, RECORD_CHARS, TEXT_CHARS, condition, cut, filter, filtered, literal, qualified,
+    quote, wire,
 };
 pub use self::types::{IdType, RelatedTypes, TimeType, Types};
 
@@ -27,7 +28,7 @@ pub use self::types::{IdType, RelatedTypes, TimeType, Types};
 /// other.
 pub const CLOCKS_MAY_DIFFER_MINUTES: u8 = 5;
 
-/// A table of executions whose columns are known to exist, ready to be written into statements as alias `t`.
+/// A table of executions whose columns are known to exist, ready to be written into statements as alias `execution`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
     table: Table,
@@ -58,7 +59,7 @@ impl Mapping {
     /// may be swapped while an operator runs. Postgres evaluates it once for each statement. It is not true if the record is gone.
     pub fn of_record(&self, store_id: &str) -> String {
         format!(
-            "(SELECT s.table_oid = {}::regclass FROM jobexec.stores AS s WHERE s.store_id = {store_id})",
+            "(SELECT store.table_oid = {}::regclass FROM jobexec.stores AS store WHERE store.store_id = {store_id})",
             literal(&self.table())
         )
     }
@@ -87,7 +88,7 @@ impl Mapping {
     /// claims it for another run. `None`: this login may not read it. NULL: the row has no version, as in a foreign table that
     /// inherits from this one, where every write leaves `xmin` at 0.
     pub const fn version(&self) -> Option<&'static str> {
-        if self.types.versions { Some("NULLIF(t.xmin::text, '0')") } else { None }
+        if self.types.versions { Some("NULLIF(execution.xmin::text, '0')") } else { None }
     }
 
     /// Returns the workload of a row as `Kind/name`, if it is mapped.

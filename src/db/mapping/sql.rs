@@ -16,6 +16,9 @@ pub const TEXT_CHARS: u16 = 256;
 /// The number of characters that are read of a text of a record. The operator writes shorter ones.
 pub const RECORD_CHARS: i32 = 1_024;
 
+/// The prefix of the columns of a row of the executions, which every statement reads as alias `execution`.
+pub const EXECUTION: &str = "execution.";
+
 /// Returns `column IN (…)` with one literal for each text; never true without texts.
 pub fn condition(column: &str, texts: &[StatusText]) -> String {
     match texts {
@@ -90,7 +93,7 @@ pub fn literal(text: &str) -> String {
 }
 
 pub(super) fn column(name: &Identifier) -> String {
-    format!("t.{}", quote(&name.0))
+    format!("{EXECUTION}{}", quote(&name.0))
 }
 
 #[cfg(test)]

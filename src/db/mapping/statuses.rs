@@ -1,7 +1,7 @@
 //! The status of a row, and whether the row is an execution at all.
 
 use super::Mapping;
-use super::sql::{ID_BYTES, column, condition, cut, filter, filtered};
+use super::sql::{EXECUTION, ID_BYTES, column, condition, cut, filter, filtered};
 use crate::api::Phase;
 use crate::api::table::StatusText;
 
@@ -99,13 +99,13 @@ impl Mapping {
 
     /// Returns the condition that a row has one of these statuses, and is one of the application's executions.
     pub(super) fn status_in(&self, texts: &[StatusText]) -> String {
-        filtered(condition(&self.status(), texts), &self.table, "t.")
+        filtered(condition(&self.status(), texts), &self.table, EXECUTION)
     }
 
     /// Returns the condition that a row is one of the application's executions: it passes `table.filter`. Without a filter, every
     /// row is one. Conditions on statuses already include this.
     pub fn exists(&self) -> String {
-        filter(&self.table, "t.").unwrap_or_else(|| "true".to_owned())
+        filter(&self.table, EXECUTION).unwrap_or_else(|| "true".to_owned())
     }
 
     /// Reports whether there may be rows that are not executions.

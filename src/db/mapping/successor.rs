@@ -1,5 +1,5 @@
-//! Later executions of a row's job, as rows `l`. Only one that ran proves that an earlier one is over: schedulers also leave rows
-//! for runs that they skipped because the earlier one was still running.
+//! Later executions of a row's job, as rows `later`. Only one that ran proves that an earlier one is over: schedulers also leave
+//! rows for runs that they skipped because the earlier one was still running.
 
 use chrono::TimeDelta;
 
@@ -33,10 +33,10 @@ impl Mapping {
     fn later_runs(&self, began: &str, grace: TimeDelta) -> String {
         let columns = &self.table.columns;
         format!(
-            "{table} AS l WHERE {same_job}{filter} AND {later} > {number} AND {start} >= {began} AND {ran}",
+            "{table} AS later WHERE {same_job}{filter} AND {later} > {number} AND {start} >= {began} AND {ran}",
             table = self.table(),
             same_job = self.same_job(&later(&columns.job_id)),
-            filter = self.and_filter("l."),
+            filter = self.and_filter("later."),
             later = later(&columns.execution_number),
             number = self.number(),
             start = self.instant(&later(&columns.started_at), self.types.started_at),
@@ -44,9 +44,9 @@ impl Mapping {
         )
     }
 
-    /// Returns the condition that the row `l` has run or runs: it started, and did not end at the same moment. One that failed or
-    /// was cancelled may have waited for its job to be free, and given up: it must have taken the grace period. Any other status,
-    /// such as `skipped`, does not show that it ran.
+    /// Returns the condition that the row `later` has run or runs: it started, and did not end at the same moment. One that failed
+    /// or was cancelled may have waited for its job to be free, and given up: it must have taken the grace period. Any other
+    /// status, such as `skipped`, does not show that it ran.
     fn ran(&self, grace: TimeDelta) -> String {
         let (columns, statuses) = (&self.table.columns, &self.table.statuses);
         let start = self.instant(&later(&columns.started_at), self.types.started_at);
@@ -62,5 +62,5 @@ impl Mapping {
 }
 
 fn later(name: &Identifier) -> String {
-    format!("l.{}", quote(&name.0))
+    format!("later.{}", quote(&name.0))
 }

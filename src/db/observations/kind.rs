@@ -38,8 +38,8 @@ impl Kind {
     }
 }
 
-/// SQL for how long the execution of observation `o` has been seen paused so far: from zero to 1,000,000 hours, in hours and
+/// SQL for how long the execution of `observation` has been seen paused so far: from zero to 1,000,000 hours, in hours and
 /// smaller units, which are equally long in any time zone.
-pub const SEEN_PAUSED: &str = "LEAST(GREATEST(COALESCE(o.total, interval '0') + CASE WHEN o.detail IS NULL AND isfinite(o.since) \
-     THEN make_interval(secs => EXTRACT(epoch FROM statement_timestamp() - o.since)::float8) ELSE interval '0' END, \
+pub const SEEN_PAUSED: &str = "LEAST(GREATEST(COALESCE(observation.total, interval '0') + CASE WHEN observation.detail IS NULL AND isfinite(observation.since) \
+     THEN make_interval(secs => EXTRACT(epoch FROM statement_timestamp() - observation.since)::float8) ELSE interval '0' END, \
      interval '0'), interval '1000000 hours')";

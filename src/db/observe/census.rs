@@ -41,8 +41,8 @@ pub struct Contradictions {
 /// Counts the executions that do not run.
 pub async fn census(database: &Database, m: &Mapping) -> Result<Census, DbError> {
     let sql = format!(
-        "SELECT (SELECT count(*) FROM {table} AS t WHERE {scheduled}) AS scheduled,
-                (SELECT count(*) FROM {table} AS t WHERE {start} IS NOT NULL AND NOT ({before}) AND {exists} AND ({ignored}) IS NOT TRUE) AS recent",
+        "SELECT (SELECT count(*) FROM {table} AS execution WHERE {scheduled}) AS scheduled,
+                (SELECT count(*) FROM {table} AS execution WHERE {start} IS NOT NULL AND NOT ({before}) AND {exists} AND ({ignored}) IS NOT TRUE) AS recent",
         table = m.table(),
         scheduled = m.scheduled(),
         start = m.started_column(),
@@ -68,7 +68,7 @@ pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradi
                 count(*) FILTER (WHERE {running} AND NOT ({started_by_now})) AS start_in_future,
                 count(*) FILTER (WHERE {running} AND {before_created}) AS started_before_created,
                 count(*) FILTER (WHERE ({handled}) IS NOT TRUE) AS id_too_long
-         FROM {table} AS t WHERE {exists}",
+         FROM {table} AS execution WHERE {exists}",
         exists = m.exists(),
         mapped = m.mapped(),
         status = m.status(),

@@ -91,13 +91,13 @@ fn statement(judge: &Judge<'_>) -> String {
          live AS (
              SELECT count(*) AS running, min({start}) AS oldest,
                     count(*) FILTER (WHERE {long}) AS long_running
-             FROM {table} AS t {joined} WHERE {running}){suspects}
+             FROM {table} AS execution {joined} WHERE {running}){suspects}
          SELECT statement_timestamp() AS now, live.running, live.long_running, {oldest} AS oldest,
                 (SELECT count(*) FROM stale) AS stale,
                 (SELECT count(*) FROM stale WHERE {of_finished}) AS of_finished_jobs, pair.id, pair.job_id,
                 {suspect}
          FROM live LEFT JOIN LATERAL (
-             SELECT stale.id::text AS id, {job} AS job_id FROM stale JOIN {table} AS t ON {id} = stale.id
+             SELECT stale.id::text AS id, {job} AS job_id FROM stale JOIN {table} AS execution ON {id} = stale.id
              WHERE {of_finished} ORDER BY stale.id LIMIT 1) AS pair ON true",
         ctes = judge.ctes(Take::LookAtAll),
         of_finished = format_args!("stale.reason = '{}'", Reason::JobFinished.as_str()),
@@ -119,7 +119,7 @@ fn statement(judge: &Judge<'_>) -> String {
 fn suspected(judge: &Judge<'_>) -> Option<String> {
     let m = judge.mapping;
     Some(format!(
-        "SELECT {id}::text AS id, {job} AS job_id FROM {table} AS t JOIN {jobs} ON {of_job}
+        "SELECT {id}::text AS id, {job} AS job_id FROM {table} AS execution JOIN {jobs} ON {of_job}
          WHERE {running} AND {suspected} AND NOT {certain} AND {id} NOT IN (SELECT id FROM stale)",
         id = m.id(),
         job = m.job_shown(),
@@ -136,7 +136,7 @@ fn suspected(judge: &Judge<'_>) -> Option<String> {
 fn recreated(judge: &Judge<'_>) -> Option<String> {
     let m = judge.mapping;
     Some(format!(
-        "SELECT {id}::text AS id, COALESCE({job}, '?') AS job_id FROM {table} AS t
+        "SELECT {id}::text AS id, COALESCE({job}, '?') AS job_id FROM {table} AS execution
          WHERE {running} AND {again} AND {id} NOT IN (SELECT id FROM stale)",
         id = m.id(),
         job = m.job_shown(),
@@ -148,7 +148,7 @@ fn recreated(judge: &Judge<'_>) -> Option<String> {
 
 /// Counts only the running executions.
 pub async fn running(database: &Database, m: &Mapping) -> Result<i64, DbError> {
-    let sql = format!("SELECT count(*) FROM {} AS t WHERE {}", m.table(), m.running());
+    let sql = format!("SELECT count(*) FROM {} AS execution WHERE {}", m.table(), m.running());
     let mut tx = database.read().await?;
     let count = sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_one(&mut *tx).await?;
     tx.commit().await?;
@@ -161,9 +161,9 @@ pub async fn governed(database: &Database, judge: &Judge<'_>) -> Result<BTreeMap
     // The statement groups before it unnests: there are few combinations of sources, and many executions.
     let sql = format!(
         "WITH {rules},
-         way AS (SELECT ARRAY[v.timeout_source, v.grace_source, v.heartbeat_source, v.action_source, v.warn_source] AS sources,
+         way AS (SELECT ARRAY[verdict.timeout_source, verdict.grace_source, verdict.heartbeat_source, verdict.action_source, verdict.warn_source] AS sources,
                         count(*) AS executions
-                 FROM {table} AS t {joined} WHERE {running} GROUP BY 1)
+                 FROM {table} AS execution {joined} WHERE {running} GROUP BY 1)
          SELECT source, sum(executions)::bigint AS executions
          FROM way CROSS JOIN LATERAL (SELECT DISTINCT unnest(sources) AS source) AS said
          WHERE source IS NOT NULL GROUP BY source",

@@ -161,7 +161,7 @@ mod tests {
             length(&widest(TimeType::Local, "Europe/Berlin", false)),
             length(&widest(TimeType::Local, "Europe/Berlin", true)),
         ];
-        let bounds = [16, 32, 32, 32, 32, 32].map(|kib: usize| kib << 10);
+        let bounds = [24, 48, 48, 48, 48, 48].map(|kib: usize| kib << 10);
         let short = lengths.iter().zip(bounds).all(|(length, bound)| *length <= bound);
         assert!(short, "{lengths:?}, and at most {bounds:?}");
     }

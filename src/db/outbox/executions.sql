@@ -13,7 +13,7 @@ SELECT event.action,
        left(event.note, {record_chars}) AS note,
        {owner} AS owner
 FROM jobexec.events AS event
-LEFT JOIN {table} AS t ON {id} = {recorded_id}
+LEFT JOIN {table} AS execution ON {id} = {recorded_id}
 WHERE event.store_id = $2
   AND event.event_id = ANY ($1)
 ORDER BY event.event_id

@@ -11,7 +11,7 @@ old AS MATERIALIZED (
     SELECT batch.event_id
     FROM batch
     WHERE batch.at < statement_timestamp() - $4
-      AND NOT EXISTS (SELECT FROM {table} AS t WHERE {id} = {recorded_id} AND {begun})
+      AND NOT EXISTS (SELECT FROM {table} AS execution WHERE {id} = {recorded_id} AND {begun})
 ),
 deleted AS (
     DELETE FROM jobexec.events

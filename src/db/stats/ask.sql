@@ -16,7 +16,7 @@ FROM (
            -- be subtracted.
            CASE WHEN {completed} AND isfinite({start}) AND isfinite({end}) AND {end} >= {start}
                 THEN EXTRACT(epoch FROM {ended_at} - {started_at})::float8 END AS seconds
-    FROM {table} AS t
+    FROM {table} AS execution
     WHERE {finished} AND {ended_recently}
 ) AS ended
 WHERE $1::text[] = '{{}}' OR key = ANY ($1)

@@ -53,11 +53,11 @@ pub(super) fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Amo
                         started_at, deadline FROM judged
                  RETURNING event_id),
              tallied AS (
-                 INSERT INTO jobexec.sweeps AS s (sweep_id, store_id, trigger, started_at, failed, uid)
+                 INSERT INTO jobexec.sweeps AS sweep (sweep_id, store_id, trigger, started_at, failed, uid)
                  SELECT ${sweep}, ${store}, ${trigger}, statement_timestamp(), count(*),
                         (SELECT uid FROM jobexec.stores WHERE store_id = ${store}) FROM judged
                  HAVING count(*) > 0
-                 ON CONFLICT (sweep_id) DO UPDATE SET failed = s.failed + excluded.failed){posted}",
+                 ON CONFLICT (sweep_id) DO UPDATE SET failed = sweep.failed + excluded.failed){posted}",
             posted = outbox::posting(ledger, &format!("${}", next + 2)),
             actor = asked::ACTOR,
             sweep = next,
@@ -70,54 +70,58 @@ pub(super) fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Amo
         "WITH {ctes},
          {updates},
          judged AS MATERIALIZED (
-             SELECT f.id::text AS id, f.job_id, f.number, {shown} AS started_at, statement_timestamp() AS at,
-                    {deadline} AS deadline, f.reason, f.cancelled, {source} AS source,
+             SELECT ended.id::text AS id, ended.job_id, ended.number, {shown} AS started_at, statement_timestamp() AS at,
+                    {deadline} AS deadline, ended.reason, ended.cancelled, {source} AS source,
                     {note} AS note
-             FROM ended AS f {joins} WHERE NOT f.running){recorded}
+             FROM ended {joins} WHERE NOT ended.running){recorded}
          SELECT id, job_id, number, started_at, deadline, at, source, reason, cancelled FROM judged WHERE {LOGIN_PATH}
          UNION ALL
          SELECT id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM stale
          WHERE id::text NOT IN (SELECT id FROM judged)",
         ctes = judge.ctes(Take::Lock(BATCH, end, among)),
         updates = updates(judge),
-        shown = wire("f.started_at"),
+        shown = wire("ended.started_at"),
         deadline = judge.deadline_by(&Times {
-            id: "f.id".to_owned(),
-            start: "f.started_at".to_owned(),
-            created: judge.mapping.created_at().map(|_| "f.created_at".to_owned()),
-            paused: judge.mapping.paused_for().map(|_| "f.paused".to_owned()),
+            id: "ended.id".to_owned(),
+            start: "ended.started_at".to_owned(),
+            created: judge.mapping.created_at().map(|_| "ended.created_at".to_owned()),
+            paused: judge.mapping.paused_for().map(|_| "ended.paused".to_owned()),
             version: version_judged(judge),
         }),
-        source = source("f.reason"),
+        source = source("ended.reason"),
         note = note(judge),
-        joins = Judge::joins("f.id", "f.job_key", "f.job_type"),
+        joins = Judge::joins("ended.id", "ended.job_key", "ended.job_type"),
     )
 }
 
-/// Returns the version in which the row `f` was judged: the time since when it ran is known only for the version in which it was
-/// first seen running. The statement still sees the row as it was before it was ended. If several running rows have the id, as in a
-/// table with children, the version is unknown.
+/// Returns the version in which the row `ended` was judged: the time since when it ran is known only for the version in which it
+/// was first seen running. The statement still sees the row as it was before it was ended. If several running rows have the id, as
+/// in a table with children, the version is unknown.
 fn version_judged(judge: &Judge<'_>) -> Option<String> {
     let m = judge.mapping;
     let version = m.version()?;
     Some(format!(
-        "(SELECT CASE count(*) WHEN 1 THEN min({version}) END FROM {} AS t WHERE {} = f.id AND {})",
+        "(SELECT CASE count(*) WHEN 1 THEN min({version}) END FROM {} AS execution WHERE {} = ended.id AND {})",
         m.table(),
         m.id(),
         m.running()
     ))
 }
 
-/// Returns the note to record with the end of `f`.
+/// Returns the note to record with the end of `ended`.
 fn note(judge: &Judge<'_>) -> String {
     let notes: Vec<String> = judge
         .kinds()
         .filter_map(|kind| {
-            let note = kind.note(judge, "f.id::text", "COALESCE(f.started_at, f.created_at)")?;
+            let note = kind.note(judge, "ended.id::text", "COALESCE(ended.started_at, ended.created_at)")?;
             Some(format!("WHEN '{}' THEN {note}", kind.reason().as_str()))
         })
         .collect();
-    if notes.is_empty() { "NULL::text".to_owned() } else { format!("CASE f.reason {} END", notes.join(" ")) }
+    if notes.is_empty() {
+        "NULL::text".to_owned()
+    } else {
+        format!("CASE ended.reason {} END", notes.join(" "))
+    }
 }
 
 /// Returns the updates: one for each reason and each way to end an execution, with the texts that it writes.
@@ -141,7 +145,7 @@ fn updates(judge: &Judge<'_>) -> String {
             ));
             updates.push(format!(
                 "{name} AS (
-                     UPDATE {table} AS t SET {assignments}
+                     UPDATE {table} AS execution SET {assignments}
                      WHERE {id} = ANY (ARRAY (SELECT id FROM stale WHERE reason = '{reason}' AND {which})) AND {running}
                      RETURNING {id} AS id, {job_key} AS job_key, {job} AS job_id, {type_} AS job_type,
                                {number}::bigint AS number, {start} AS started_at, {created} AS created_at, {paused} AS paused,
@@ -164,7 +168,7 @@ fn updates(judge: &Judge<'_>) -> String {
     format!("{}, ended AS ({})", updates.join(", "), all.join(" UNION ALL "))
 }
 
-/// Returns the object that caused the end, by the reason and the verdict `v`.
+/// Returns the object that caused the end, by the reason and the `verdict`.
 pub(in crate::db) fn source(reason: &str) -> String {
     let of_rules: String = ALL
         .iter()

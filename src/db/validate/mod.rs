@@ -11,7 +11,7 @@ pub use self::check::Validated;
 use self::check::check;
 pub use self::problem::Problem;
 use super::catalog::{self, Catalog};
-use super::mapping::{filter, qualified, quote};
+use super::mapping::{EXECUTION, filter, qualified, quote};
 use super::related::related;
 use super::{Database, DbError, Layout, visibility};
 use crate::api::Table;
@@ -38,13 +38,13 @@ pub async fn validate(database: &Database, layout: &Layout) -> Result<Result<Val
 /// Returns the problem that Postgres reports with the filter of a table: only Postgres knows whether a text is a value of a
 /// column's type.
 async fn unusable_filter(database: &Database, table: &Table) -> Result<Option<Problem>, DbError> {
-    let Some(all) = filter(table, "t.") else { return Ok(None) };
+    let Some(all) = filter(table, EXECUTION) else { return Ok(None) };
     if refusal(database, table, &all).await?.is_none() {
         return Ok(None);
     }
     for condition in &table.filter {
         let one = Table { filter: vec![condition.clone()], ..table.clone() };
-        let refused = match filter(&one, "t.") {
+        let refused = match filter(&one, EXECUTION) {
             Some(condition) => refusal(database, table, &condition).await?,
             None => None,
         };
@@ -58,7 +58,7 @@ async fn unusable_filter(database: &Database, table: &Table) -> Result<Option<Pr
 
 /// Returns the reason if Postgres rejects a condition. Reads no rows.
 async fn refusal(database: &Database, table: &Table, condition: &str) -> Result<Option<String>, DbError> {
-    let sql = format!("SELECT FROM {} AS t WHERE {condition} LIMIT 0", qualified(table));
+    let sql = format!("SELECT FROM {} AS execution WHERE {condition} LIMIT 0", qualified(table));
     let mut tx = database.read().await?;
     let asked = sqlx::query(AssertSqlSafe(sql)).persistent(false).execute(&mut *tx).await;
     tx.rollback().await?;

@@ -2,7 +2,7 @@
 UNION ALL
 (SELECT {columns}, 'Alerted' AS action, stale.reason, {source}, {again_at}
  FROM stale
- JOIN {table} AS t ON {id} = stale.id {rules_of_row}
+ JOIN {table} AS execution ON {id} = stale.id {rules_of_row}
  WHERE stale.action = 'AlertOnly'
    AND {running}
    AND {not_alerted_of}

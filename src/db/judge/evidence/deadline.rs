@@ -12,7 +12,7 @@ impl Kind for Deadline {
     }
 
     fn source(&self) -> &'static str {
-        "v.timeout_source"
+        "verdict.timeout_source"
     }
 
     fn stale(&self, judge: &Judge<'_>, take: Take) -> Vec<String> {

@@ -30,7 +30,7 @@ impl Kind for Heartbeat {
     }
 
     fn source(&self) -> &'static str {
-        "v.heartbeat_source"
+        "verdict.heartbeat_source"
     }
 
     fn stale(&self, judge: &Judge<'_>, take: Take) -> Vec<String> {
@@ -74,15 +74,15 @@ impl Kind for Heartbeat {
     }
 }
 
-/// Returns the condition that the row `t` lost its heartbeat, which was last sent `at`. `by` returns the condition that it was sent
-/// by a cutoff. `None`: no heartbeat of the store counts.
+/// Returns the condition that the row `execution` lost its heartbeat, which was last sent `at`. `by` returns the condition that it
+/// was sent by a cutoff. `None`: no heartbeat of the store counts.
 pub(super) fn silent(judge: &Judge<'_>, at: &str, by: impl FnOnce(&str) -> Option<String>) -> Option<String> {
     let shortest = judge.effective_rules.shortest_heartbeat()?;
     let narrow = by(&Judge::before(shortest))?;
     Some(format!("{narrow} AND {} <= {}", judge.heartbeat_lost_at(at)?, judge.heartbeats_checked()))
 }
 
-/// Returns the columns that [`Silence::read`] reads, about the row `t` with its last heartbeat `at`.
+/// Returns the columns that [`Silence::read`] reads, about the row `execution` with its last heartbeat `at`.
 pub(super) fn columns(judge: &Judge<'_>, at: &str) -> Vec<(String, &'static str)> {
     let running = judge.mapping.judged();
     let lost = judge.heartbeat_lost_at(at);
@@ -92,12 +92,12 @@ pub(super) fn columns(judge: &Judge<'_>, at: &str) -> Vec<(String, &'static str)
     let why = match judge.rules {
         Rules::Memory => "NULL::text".to_owned(),
         Rules::Table(_) => format!(
-            "(SELECT left(s.heartbeats_why, {RECORD_CHARS}) FROM jobexec.stores AS s WHERE s.store_id = $4)"
+            "(SELECT left(store.heartbeats_why, {RECORD_CHARS}) FROM jobexec.stores AS store WHERE store.store_id = $4)"
         ),
     };
     vec![
         (wire(at), "heartbeat_at"),
-        ("v.heartbeat".to_owned(), "heartbeat_timeout"),
+        ("verdict.heartbeat".to_owned(), "heartbeat_timeout"),
         (lost, "heartbeat_lost_at"),
         (held, "heartbeat_held"),
         (why, "heartbeats_why"),

@@ -46,7 +46,7 @@ impl Kind for JobFinished {
             Rules::Table(_) => (
                 judge.suspect_until(self.reason(), grace),
                 format!(
-                    "EXISTS (SELECT FROM jobexec.observations AS o WHERE {})",
+                    "EXISTS (SELECT FROM jobexec.observations AS observation WHERE {})",
                     judge.job_seen_unfinished("$4")
                 ),
             ),
@@ -108,7 +108,7 @@ async fn observe(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> 
     let began = m.began_at();
     let rows = |columns: String, seen: &str| {
         format!(
-            "SELECT {id}::text AS execution_id, {columns} FROM {table} AS t JOIN {jobs} ON {of_job} {seen}
+            "SELECT {id}::text AS execution_id, {columns} FROM {table} AS execution JOIN {jobs} ON {of_job} {seen}
              WHERE {running} AND {began} IS NOT NULL",
             id = m.id(),
             table = m.table(),
@@ -129,14 +129,15 @@ async fn observe(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> 
     };
     observations::update(database, judge, &unfinished).await?;
     let (later, earlier) = judge.job_finished_while_running("$1").unwrap_or(("false".into(), "false".into()));
-    let seen = format!("LEFT JOIN jobexec.observations AS o ON {}", judge.job_seen_unfinished("$1"));
+    let seen =
+        format!("LEFT JOIN jobexec.observations AS observation ON {}", judge.job_seen_unfinished("$1"));
     let found = format!(
         "SELECT execution_id, began_at, (later OR seen) AND NOT outlived AS certain, NULL::text AS detail FROM (
              {rows} AND {finished}) AS row
          WHERE seen OR NOT earlier",
         rows = rows(
             format!(
-                "{began} AS began_at, ({later}) IS TRUE AS later, ({earlier}) IS TRUE AS earlier, o.execution_id IS NOT NULL AS seen, \
+                "{began} AS began_at, ({later}) IS TRUE AS later, ({earlier}) IS TRUE AS earlier, observation.execution_id IS NOT NULL AS seen, \
                  ({outlived}) IS TRUE AS outlived",
                 outlived = judge.outlived_its_job().unwrap_or_else(|| "false".to_owned()),
             ),

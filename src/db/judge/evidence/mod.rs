@@ -27,8 +27,8 @@ pub(in crate::db) const ALL: [&dyn Kind; 6] = [
     &worker::Worker,
 ];
 
-/// The store as the object that configured something, by the verdict `v` of a row.
-pub(in crate::db) const STORE: &str = "v.store";
+/// The store as the object that configured something, by the `verdict` of a row.
+pub(in crate::db) const STORE: &str = "verdict.store";
 
 /// A kind of evidence that an execution is stale.
 pub(in crate::db) trait Kind: Sync {
@@ -46,7 +46,7 @@ pub(in crate::db) trait Kind: Sync {
         None
     }
 
-    /// Returns SQL for the object that configured this evidence, by the verdict `v` of the row.
+    /// Returns SQL for the object that configured this evidence, by the `verdict` of the row.
     fn source(&self) -> &'static str {
         STORE
     }
@@ -60,13 +60,13 @@ pub(in crate::db) trait Kind: Sync {
     /// this evidence.
     fn stale(&self, judge: &Judge<'_>, take: Take) -> Vec<String>;
 
-    /// Returns how the row `t` shows that its worker is alive, if it is this evidence that heartbeats stop. `store_id` is the
-    /// parameter with the store's id in the operator's tables.
+    /// Returns how the row `execution` shows that its worker is alive, if it is this evidence that heartbeats stop. `store_id` is
+    /// the parameter with the store's id in the operator's tables.
     fn beats(&self, _judge: &Judge<'_>, _store_id: &str) -> Option<Beats> {
         None
     }
 
-    /// Returns the columns that [`Self::explain`] reads, about the row `t`: expressions and names.
+    /// Returns the columns that [`Self::explain`] reads, about the row `execution`: expressions and names.
     fn columns(&self, _judge: &Judge<'_>) -> Vec<(String, &'static str)> {
         Vec::new()
     }
@@ -90,7 +90,7 @@ pub(in crate::db) trait Kind: Sync {
 /// How rows show that their worker is alive.
 #[derive(Clone, Debug)]
 pub(in crate::db) struct Beats {
-    /// Joins to the row `t`.
+    /// Joins to the row `execution`.
     pub(in crate::db) joins: String,
     /// The time of the last heartbeat; NULL: there was none.
     pub(in crate::db) at: String,

@@ -34,15 +34,15 @@ impl Kind for Worker {
     }
 
     fn source(&self) -> &'static str {
-        "v.heartbeat_source"
+        "verdict.heartbeat_source"
     }
 
     fn note(&self, judge: &Judge<'_>, id: &str, began: &str) -> Option<String> {
         judge.mapping.worker_named()?;
         matches!(judge.rules, Rules::Table(_)).then(|| {
             format!(
-                "(SELECT left(s.detail, {RECORD_CHARS}) FROM jobexec.suspects AS s WHERE s.store_id = $4
-                  AND s.reason = '{}' AND s.execution_id = {id} AND s.began_at = {began})",
+                "(SELECT left(suspect.detail, {RECORD_CHARS}) FROM jobexec.suspects AS suspect WHERE suspect.store_id = $4
+                  AND suspect.reason = '{}' AND suspect.execution_id = {id} AND suspect.began_at = {began})",
                 self.reason().as_str()
             )
         })
@@ -57,11 +57,13 @@ impl Kind for Worker {
         let (workers, of_worker) = (m.workers_table()?, m.of_worker()?);
         let suspect = self.suspect(judge, store_id)?;
         Some(Beats {
-            joins: format!("LEFT JOIN {workers} ON {of_worker} LEFT JOIN jobexec.suspects AS s ON {suspect}"),
-            at: format!("COALESCE({}, s.since)", m.worker_at()?),
+            joins: format!(
+                "LEFT JOIN {workers} ON {of_worker} LEFT JOIN jobexec.suspects AS suspect ON {suspect}"
+            ),
+            at: format!("COALESCE({}, suspect.since)", m.worker_at()?),
             quiet: |judge, cutoff| {
                 let quiet = judge.mapping.worker_by(cutoff).unwrap_or_else(|| "false".to_owned());
-                format!("({quiet} OR s.since IS NOT NULL)")
+                format!("({quiet} OR suspect.since IS NOT NULL)")
             },
         })
     }
@@ -72,7 +74,7 @@ impl Kind for Worker {
             let (workers, of_worker, named) = (m.workers_table()?, m.of_worker()?, m.worker_named()?);
             let at = format!("(SELECT {} FROM {workers} WHERE {of_worker})", m.worker_at()?);
             let since = self.suspect(judge, "$4").map_or("NULL::timestamptz".to_owned(), |suspect| {
-                format!("(SELECT s.since FROM jobexec.suspects AS s WHERE {suspect})")
+                format!("(SELECT suspect.since FROM jobexec.suspects AS suspect WHERE {suspect})")
             });
             let mut all = columns(judge, &format!("COALESCE({at}, {since})"));
             all.push((format!("left({named}::text, {RECORD_CHARS})"), "worker"));
@@ -140,11 +142,11 @@ impl Worker {
     fn missing(&self, judge: &Judge<'_>, take: Take) -> Option<String> {
         let m = judge.mapping;
         let shortest = judge.effective_rules.shortest_heartbeat()?;
-        let from = format!("JOIN jobexec.suspects AS s ON {}", self.suspect(judge, "$4")?);
+        let from = format!("JOIN jobexec.suspects AS suspect ON {}", self.suspect(judge, "$4")?);
         let more = format!(
             "{lost} <= {checked} AND NOT EXISTS (SELECT FROM {workers} WHERE {of_worker})
              AND EXISTS (SELECT FROM {workers} WHERE {alive})",
-            lost = judge.heartbeat_lost_at("s.since")?,
+            lost = judge.heartbeat_lost_at("suspect.since")?,
             checked = judge.heartbeats_checked(),
             workers = m.workers_table()?,
             of_worker = m.of_worker()?,
@@ -160,7 +162,7 @@ impl Worker {
         let (workers, named) = (m.workers_table()?, m.worker_named()?);
         Some(format!(
             "SELECT {id}::text AS execution_id, {began} AS began_at, true AS certain, {detail} AS detail
-             FROM {table} AS t
+             FROM {table} AS execution
              WHERE {running} AND {began} IS NOT NULL AND {named} IS NOT NULL
                AND NOT EXISTS (SELECT FROM {workers} WHERE {of_worker})
                AND EXISTS (SELECT FROM {workers} WHERE {alive})",
@@ -174,13 +176,13 @@ impl Worker {
         ))
     }
 
-    /// Returns the condition that the suspect `s` is the row `t`, with its present worker. `store_id` is the parameter with the
-    /// store's id in the operator's tables.
+    /// Returns the condition that the `suspect` is the row `execution`, with its present worker. `store_id` is the parameter with
+    /// the store's id in the operator's tables.
     fn suspect(&self, judge: &Judge<'_>, store_id: &str) -> Option<String> {
         let Rules::Table(_) = judge.rules else { return None };
         let m = judge.mapping;
         Some(format!(
-            "s.store_id = {store_id} AND s.reason = '{}' AND {} = {} AND s.began_at = {} AND s.detail = {}",
+            "suspect.store_id = {store_id} AND suspect.reason = '{}' AND {} = {} AND suspect.began_at = {} AND suspect.detail = {}",
             self.reason().as_str(),
             m.id(),
             judge.suspect_key(),
