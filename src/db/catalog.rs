@@ -86,29 +86,26 @@ pub(super) struct Column {
 pub(super) async fn read(database: &Database, layout: &Layout) -> Result<Catalog, DbError> {
     let table = &layout.table;
     let mut tx = database.read_catalog().await?;
-    let (role, zone_known, read_only): (String, bool, bool) = sqlx::query_as(
-        "SELECT current_user::text, $1 = 'UTC' OR EXISTS (SELECT FROM pg_timezone_names WHERE name = $1),
-                pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean",
-    )
-    .bind(&table.time_zone)
-    .persistent(false)
-    .fetch_one(&mut *tx)
-    .await?;
+    let (role, zone_known, read_only): (String, bool, bool) =
+        sqlx::query_as(include_str!("catalog/settings.sql"))
+            .bind(&table.time_zone)
+            .persistent(false)
+            .fetch_one(&mut *tx)
+            .await?;
     let executions = relation(&mut tx, &table.schema, &table.name, table).await?;
     let mut others = Vec::new();
     for other in related(layout) {
         others.push(relation(&mut tx, other.schema, other.name, table).await?);
     }
     let labels = match &executions {
-        Some(Relation { oid, .. }) => sqlx::query_scalar(
-            "SELECT e.enumlabel::text FROM pg_attribute AS a JOIN pg_enum AS e ON e.enumtypid = a.atttypid
-             WHERE a.attrelid = $1 AND a.attname = $2",
-        )
-        .bind(oid)
-        .bind(&table.columns.status.0)
-        .persistent(false)
-        .fetch_all(&mut *tx)
-        .await?,
+        Some(Relation { oid, .. }) => {
+            sqlx::query_scalar(include_str!("catalog/labels.sql"))
+                .bind(oid)
+                .bind(&table.columns.status.0)
+                .persistent(false)
+                .fetch_all(&mut *tx)
+                .await?
+        }
         None => Vec::new(),
     };
     tx.commit().await?;
@@ -143,57 +140,25 @@ async fn relation(
     name: &Identifier,
     table: &Table,
 ) -> Result<Option<Relation>, DbError> {
-    let found: Option<(Oid, String, bool, List<String>, bool)> = sqlx::query_as(
-        "SELECT c.oid, c.relkind::text, has_schema_privilege(n.oid, 'USAGE'),
-                ARRAY(SELECT g.tgname::text FROM pg_trigger AS g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D'),
-                EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'xmin'
-                        AND has_column_privilege(c.oid, a.attnum, 'SELECT'))
-         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-         WHERE n.nspname = $1 AND c.relname = $2",
-    )
-    .bind(&schema.0)
-    .bind(&name.0)
-    .persistent(false)
-    .fetch_optional(&mut *tx)
-    .await?;
+    let found: Option<(Oid, String, bool, List<String>, bool)> =
+        sqlx::query_as(include_str!("catalog/relation.sql"))
+            .bind(&schema.0)
+            .bind(&name.0)
+            .persistent(false)
+            .fetch_optional(&mut *tx)
+            .await?;
     let Some((oid, kind, usage, List(triggers), versions)) = found else { return Ok(None) };
     let visibility = format!("SELECT {}", visibility::columns("$1"));
     let visibility: Visibility =
         sqlx::query_as(AssertSqlSafe(visibility)).bind(oid).persistent(false).fetch_one(&mut *tx).await?;
     let running: Vec<String> = table.statuses.running.iter().map(|text| literal(&text.0)).collect();
-    let columns: Vec<Column> = sqlx::query_as(
-        "SELECT a.attname::text AS name, format_type(a.atttypid, NULL) AS type_, t.typcategory::text AS category,
-                t.typtype::text AS kind,
-                t.typtype = 'e' OR EXISTS (
-                    SELECT FROM pg_operator AS o CROSS JOIN LATERAL (SELECT COALESCE(NULLIF(t.typbasetype, '0'), t.oid) AS oid) AS base
-                    WHERE o.oprname = '=' AND o.oprnamespace = 'pg_catalog'::regnamespace
-                      AND o.oprleft = base.oid AND o.oprright = base.oid) AS comparable,
-                has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS select,
-                has_column_privilege(a.attrelid, a.attnum, 'UPDATE') AS update,
-                EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid
-                        AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) AS unique,
-                EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS s ON s.attrelid = i.indrelid AND s.attnum = i.indkey[1]
-                        WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum AND s.attname = $2
-                        AND (SELECT bool_and(strpos(pg_get_expr(i.indpred, i.indrelid), text) > 0)
-                             FROM unnest($3::text[]) AS text)) AS indexed,
-                EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL
-                        AND i.indkey[0] = a.attnum) AS leads,
-                EXISTS (SELECT FROM (SELECT a.attrelid::regclass AS relid UNION
-                                     SELECT relid FROM pg_partition_tree(a.attrelid::regclass)) AS part
-                        JOIN pg_attribute AS b ON b.attrelid = part.relid AND b.attname = a.attname
-                        JOIN pg_index AS i ON i.indrelid = part.relid AND b.attnum = ANY (i.indkey)
-                        WHERE i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL) AS keyed,
-                CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END AS limit,
-                a.attnotnull AS required
-         FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-         WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped",
-    )
-    .bind(oid)
-    .bind(&table.columns.started_at.0)
-    .bind(running)
-    .persistent(false)
-    .fetch_all(&mut *tx)
-    .await?;
+    let columns: Vec<Column> = sqlx::query_as(include_str!("catalog/columns.sql"))
+        .bind(oid)
+        .bind(&table.columns.started_at.0)
+        .bind(running)
+        .persistent(false)
+        .fetch_all(&mut *tx)
+        .await?;
     let columns = columns.into_iter().map(|column| (column.name.clone(), column)).collect();
     Ok(Some(Relation { oid, kind, usage, columns, triggers, visibility, versions }))
 }

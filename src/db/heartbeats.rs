@@ -155,12 +155,7 @@ async fn see(
     let m = judge.mapping;
     let half = format!("statement_timestamp() - interval {}", literal(&interval(shortest / 2)));
     let sql = format!(
-        "SELECT statement_timestamp() AS now, pg_postmaster_start_time() AS started_at, sessions.*,
-                {known_start} AS known_start, {doubted} AS doubted, left(store.heartbeats_why, 256) AS why,
-                {held} AS held,
-                EXISTS (SELECT FROM {table} AS execution {joins} WHERE {running} AND {quiet}) AS quiet
-         FROM (SELECT {sessions} FROM pg_stat_database WHERE datname = current_database()) AS sessions
-         LEFT JOIN jobexec.stores AS store ON store.store_id = $1",
+        include_str!("heartbeats/see.sql"),
         known_start = wire("store.server_started_at"),
         doubted = wire("store.heartbeats_doubted"),
         held = wire(
@@ -170,7 +165,6 @@ async fn see(
         running = m.judged(),
         joins = beats.joins,
         quiet = (beats.quiet)(judge, &half),
-        sessions = SESSIONS,
     );
     let mut tx = database.read().await?;
     let row = sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false).fetch_one(&mut *tx).await?;
@@ -194,10 +188,6 @@ async fn see(
     })
 }
 
-/// The sessions of the database, as columns.
-const SESSIONS: &str = "COALESCE(sum(numbackends), 0)::bigint AS open, COALESCE(sum(sessions_abandoned), 0)::bigint AS abandoned, \
-     COALESCE(sum(sessions_fatal + sessions_killed), 0)::bigint AS ended";
-
 /// Counts workers by how long they have been silent; those that have had their hold are not counted.
 async fn count(
     database: &Database,
@@ -211,29 +201,16 @@ async fn count(
     };
     let fresh = held.map_or("true".to_owned(), |held| format!("alive > '{}'", held.to_rfc3339()));
     let sql = format!(
-        "WITH {rules},
-         beat AS MATERIALIZED (
-             SELECT {worker} AS worker, {alive} AS alive, {until} + verdict.heartbeat <= statement_timestamp() AS lost,
-                    verdict.heartbeat AS allowed
-             FROM {table} AS execution {joins} {joined}
-             WHERE {running} AND {heartbeat} IS NOT NULL AND {began} IS NOT NULL AND verdict.heartbeat IS NOT NULL {others}),
-         worker AS (
-             SELECT max(alive) AS alive, min(allowed) AS allowed,
-                    min(alive) FILTER (WHERE lost AND {fresh}) AS lost,
-                    count(*) FILTER (WHERE lost AND {fresh}) AS due,
-                    count(*) FILTER (WHERE NOT lost AND alive + allowed <= statement_timestamp()) AS held
-             FROM beat GROUP BY worker)
-         SELECT LEAST(GREATEST(floor(10 * EXTRACT(epoch FROM statement_timestamp() - alive)
-                                        / GREATEST(EXTRACT(epoch FROM allowed), 0.001)), -1000), 1000000)::bigint AS tenths,
-                count(*) FILTER (WHERE {fresh}) AS workers, {lost} AS lost,
-                sum(due)::bigint AS due, sum(held)::bigint AS held
-         FROM worker GROUP BY 1",
+        include_str!("heartbeats/count.sql"),
+        fresh = fresh,
+        heartbeat = heartbeat,
+        joins = joins,
         rules = judge.rules(),
         worker = m.worker(),
         alive = judge.known_alive(&heartbeat),
-        until = judge.last_alive(&heartbeat),
+        counts_from = judge.last_alive(&heartbeat),
         table = m.table(),
-        joined = judge.joined(),
+        rules_of_row = judge.joined(),
         running = m.judged(),
         began = judge.counts_from(),
         others = judge.workload_ended().map_or(String::new(), |ended| format!("AND NOT {ended}")),
@@ -275,13 +252,7 @@ async fn note(
 ) -> Result<(), DbError> {
     let mut tx = database.write().await?;
     // If two operators record a hold at once, one is enough.
-    let sql = format!(
-        "UPDATE jobexec.stores SET server_started_at = $2, heartbeats_doubted = $3, heartbeats_why = $4,
-                heartbeats_held = CASE WHEN $5 THEN ARRAY(
-                    SELECT held_from FROM unnest(heartbeats_held) AS held_from WHERE isfinite(held_from) ORDER BY held_from DESC LIMIT {HOLDS}) || $6
-                    ELSE heartbeats_held END
-         WHERE store_id = $1"
-    );
+    let sql = format!(include_str!("heartbeats/note.sql"), holds = HOLDS);
     sqlx::query(AssertSqlSafe(sql))
         .bind(store_id)
         .bind(server.started_at)

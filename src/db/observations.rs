@@ -43,34 +43,18 @@ pub async fn update(database: &Database, judge: &Judge<'_>, seen: &Seen) -> Resu
             None => query,
         }
     };
-    let with = format!(
-        "WITH seen AS MATERIALIZED ({now}),
-         matters AS MATERIALIZED ({matters}),
-         kept AS MATERIALIZED (
-             SELECT execution_id, started_at, detail FROM jobexec.observations WHERE store_id = $1 AND kind = '{kind}'),
-         fresh AS MATERIALIZED (SELECT execution_id, started_at, detail FROM seen EXCEPT SELECT * FROM kept),
-         over AS MATERIALIZED (SELECT execution_id, started_at FROM kept EXCEPT SELECT execution_id, started_at FROM matters)",
+    let found = format!(
+        include_str!("observations/seen.sql"),
+        kind = kind,
         now = seen.now,
         matters = seen.matters.as_deref().unwrap_or("SELECT * FROM seen"),
     );
-    // Rows of another table are not observed.
     let differs = format!(
-        "{with} SELECT COALESCE({own}, false) AND (EXISTS (SELECT FROM fresh) OR EXISTS (SELECT FROM over))",
-        own = judge.mapping.of_record("$1"),
+        include_str!("observations/differs.sql"),
+        seen = found,
+        of_this_table = judge.mapping.of_record("$1")
     );
-    // One statement cannot delete and replace the same row.
-    let write = format!(
-        "{with},
-         forgotten AS (
-             DELETE FROM jobexec.observations AS observation
-             USING (SELECT execution_id FROM over EXCEPT SELECT execution_id FROM fresh) AS gone
-             WHERE observation.store_id = $1 AND observation.kind = '{kind}' AND observation.execution_id = gone.execution_id)
-         INSERT INTO jobexec.observations AS observation (store_id, kind, execution_id, started_at, since, detail)
-         SELECT DISTINCT ON (execution_id) $1, '{kind}', execution_id, started_at, statement_timestamp(), detail FROM fresh
-         ON CONFLICT (store_id, kind, execution_id) DO UPDATE
-             SET started_at = excluded.started_at, since = excluded.since, total = NULL, detail = excluded.detail
-             WHERE (observation.started_at, observation.detail) IS DISTINCT FROM (excluded.started_at, excluded.detail)"
-    );
+    let write = format!(include_str!("observations/update.sql"), seen = found, kind = kind);
     write_if(database, bind(differs), bind(write)).await
 }
 
@@ -106,13 +90,12 @@ pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
 pub async fn update_running_without_start(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
     let m = judge.mapping;
     let now = format!(
-        "SELECT {id}::text AS execution_id, NULL::timestamptz AS started_at, {version} AS detail FROM {table} AS execution
-         WHERE {running} AND {start} IS NULL AND $1::bigint IS NOT NULL",
+        include_str!("observations/running_without_start.sql"),
         version = m.version().unwrap_or("NULL::text"),
         id = m.id(),
         table = m.table(),
         running = m.judged(),
-        start = m.started_column(),
+        started_at = m.started_column(),
     );
     update(database, judge, &Seen { kind: Kind::RunningWithoutStart, now, matters: None, parameters: None })
         .await
@@ -129,11 +112,8 @@ pub async fn update_paused(database: &Database, judge: &Judge<'_>) -> Result<(),
         return Ok(());
     }
     let (kind, id, table, start) = (Kind::Paused.as_str(), m.id(), m.table(), m.started_at());
-    // Existing records stay unchanged: this writes only new ones.
-    let noted = format!(
-        "(SELECT observation.detail FROM jobexec.observations AS observation WHERE observation.store_id = $1 AND observation.kind = '{kind}'
-          AND observation.execution_id = {id}::text AND observation.started_at = {start})"
-    );
+    let noted =
+        format!(include_str!("observations/noted_pause.sql"), kind = kind, id = id, started_at = start);
     let rows = |which: String| {
         format!(
             "SELECT {id}::text AS execution_id, {start} AS started_at, {noted} AS detail FROM {table} AS execution WHERE {which}"
@@ -148,22 +128,24 @@ pub async fn update_paused(database: &Database, judge: &Judge<'_>) -> Result<(),
     let matters = rows(format!("{} AND {kept}", m.alive()));
     update(database, judge, &Seen { kind: Kind::Paused, now, matters: Some(matters), parameters: None })
         .await?;
-    // Searches by the ids of the table, so that its index is used: usually none has changed, and then each is looked up.
     let changed = format!(
-        "FROM {table} AS execution WHERE observation.store_id = $1 AND observation.kind = '{kind}' AND {id} = {key}
-           AND observation.started_at = {start} AND {begun} AND (observation.detail IS NULL) <> ({paused})",
-        key = id_of("observation.execution_id", m.id_type()),
-        begun = m.alive(),
+        include_str!("observations/changed.sql"),
+        table = table,
+        kind = kind,
+        id = id,
+        started_at = start,
+        observed_id = id_of("observation.execution_id", m.id_type()),
+        alive = m.alive(),
         paused = m.paused(),
     );
     let any = format!(
         "SELECT EXISTS (SELECT FROM jobexec.observations AS observation CROSS JOIN LATERAL (SELECT {changed}) AS changed)"
     );
     let write = format!(
-        "UPDATE jobexec.observations AS observation
-         SET since = statement_timestamp(), detail = CASE WHEN observation.detail IS NULL THEN '{RESUMED}' END,
-             total = CASE WHEN observation.detail IS NULL THEN {SEEN_PAUSED} ELSE observation.total END
-         {changed}"
+        include_str!("observations/paused_or_resumed.sql"),
+        resumed = RESUMED,
+        seen_paused = SEEN_PAUSED,
+        changed = changed,
     );
     let bind = |sql: String| sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false);
     write_if(database, bind(any), bind(write)).await

@@ -49,31 +49,15 @@ pub(in crate::db) async fn replace(
             None => query,
         }
     };
-    let with = format!(
-        "WITH found AS MATERIALIZED ({query}),
-         kept AS (SELECT execution_id, began_at, certain, detail FROM jobexec.suspects
-                  WHERE store_id = $1 AND reason = '{reason}')"
-    );
-    let differs = format!(
-        "{with} SELECT EXISTS ((SELECT * FROM found EXCEPT SELECT * FROM kept) UNION ALL
-                               (SELECT * FROM kept EXCEPT SELECT * FROM found))"
-    );
-    let another =
+    let found = format!(include_str!("suspects/found.sql"), query = query, reason = reason);
+    let differs = format!(include_str!("suspects/differs.sql"), found = found);
+    let same_detail =
         if *restarts_with_detail { " AND suspect.detail IS NOT DISTINCT FROM excluded.detail" } else { "" };
     let write = format!(
-        "{with},
-         gone AS (
-             DELETE FROM jobexec.suspects AS suspect
-             USING (SELECT execution_id FROM kept EXCEPT SELECT execution_id FROM found) AS over
-             WHERE suspect.store_id = $1 AND suspect.reason = '{reason}' AND suspect.execution_id = over.execution_id)
-         INSERT INTO jobexec.suspects AS suspect (store_id, reason, execution_id, began_at, since, certain, detail)
-         SELECT DISTINCT ON (execution_id) $1, '{reason}', execution_id, began_at, statement_timestamp(), certain, detail
-         FROM (SELECT * FROM found EXCEPT SELECT * FROM kept) AS fresh
-         ON CONFLICT (store_id, reason, execution_id) DO UPDATE SET
-             -- Ids may be used again, and what was only suspected gets its grace period once it is certain.
-             since = CASE WHEN suspect.began_at = excluded.began_at AND (suspect.certain OR NOT excluded.certain){another}
-                          THEN suspect.since ELSE excluded.since END,
-             began_at = excluded.began_at, certain = excluded.certain, detail = excluded.detail"
+        include_str!("suspects/replace.sql"),
+        found = found,
+        reason = reason,
+        same_detail = same_detail
     );
     observations::write_if(database, bind(differs), bind(write)).await
 }

@@ -1,4 +1,6 @@
 //! The workloads of executions: records which executions run in one that has failed, is gone or was created again.
+//!
+//! The conditions are assembled here, because several queries share them.
 
 use super::judge::{Reason, Suspicion};
 use super::observations::{self, Kind};
@@ -84,12 +86,9 @@ pub async fn update(
             kind.as_str()
         )
     };
-    // A workload with another UID than the first one has its name. This does not apply if an object has named another workload
-    // since.
     let again = format!(
-        "COALESCE((SELECT workload.name IS NOT NULL AND first <> workload.name || ' ' || workload.uid AND starts_with(first, workload.name || ' ')
-                   FROM {} AS observed (first)), false)",
-        seen(Kind::WorkloadSeen, "observation.detail")
+        include_str!("workloads/again.sql"),
+        first_seen = seen(Kind::WorkloadSeen, "observation.detail")
     );
     let joined = format!(
         "({rows}) AS row LEFT JOIN {SEEN} ON workload.name = row.workload
@@ -99,10 +98,10 @@ pub async fn update(
     let made_again = "'another one has its name, which was made while the execution ran'";
     let counts = if recreated == Recreated::Gone { again.as_str() } else { "false" };
     let gone = format!(
-        "SELECT execution_id, began_at, true AS certain, COALESCE(workload.why, CASE WHEN {counts} THEN {made_again} END, (
-             SELECT suspect.detail FROM jobexec.suspects AS suspect WHERE suspect.store_id = $1 AND suspect.reason = '{reason}'
-             AND suspect.execution_id = row.execution_id AND suspect.began_at = row.began_at)) AS detail
-         FROM {joined} AND (workload.name IS NULL OR workload.state = 'Ended' OR {counts})",
+        include_str!("workloads/gone.sql"),
+        counts = counts,
+        made_again = made_again,
+        joined = joined,
         reason = Reason::WorkloadGone.as_str(),
     );
     suspects::replace(database, judge, &found(workloads, Reason::WorkloadGone.as_str(), gone)).await?;
@@ -126,11 +125,10 @@ const SEEN: &str = "jsonb_to_recordset($2::jsonb) AS workload (name text, uid te
 fn rows_with_workloads(judge: &Judge<'_>, known: bool) -> String {
     let m = judge.mapping;
     format!(
-        "SELECT {id}::text AS execution_id, {began} AS began_at, COALESCE(said.workload, {named}) AS workload
-         FROM {table} AS execution LEFT JOIN unnest($3::text[], $4::text[]) AS said (id, workload) ON said.id = {id}::text
-         WHERE {known} AND {running} AND {began} IS NOT NULL AND {any}",
+        include_str!("workloads/rows.sql"),
+        known = known,
         id = m.id(),
-        began = m.began_at(),
+        began_at = m.began_at(),
         named = m.workload().unwrap_or_else(|| "NULL::text".to_owned()),
         table = m.table(),
         running = m.judged(),

@@ -1,5 +1,5 @@
--- Part of other statements: what is recorded about the end of the row `t`. The newest record counts only if it is the one that set
--- the end of the row, because an id may be used again. The column may store the time with fewer digits than the record.
+-- Part of other statements: what is recorded about the end of the row `execution`. The newest record counts only if it is the one
+-- that set the end of the row, because an id may be used again. The column may store the time with fewer digits than the record.
 SELECT left(event.reason, {record_chars}) AS reason,
        left(event.source, {record_chars}) AS source,
        left(event.actor, {record_chars}) AS actor,

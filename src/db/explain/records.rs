@@ -34,18 +34,14 @@ const RECORDS: i64 = 20;
 pub async fn records(database: &Database, judge: &Judge<'_>, id: &str) -> Result<Vec<Record>, DbError> {
     let Rules::Table(store_id) = judge.rules else { return Ok(Vec::new()) };
     let mut tx = database.read().await?;
-    let mut records: Vec<Record> = sqlx::query_as(
-        "SELECT at, left(action, $4) AS action, left(reason, $4) AS reason, left(source, $4) AS source,
-                left(actor, $4) AS actor, left(note, $4) AS note
-         FROM jobexec.events WHERE store_id = $1 AND execution_id = $2 ORDER BY event_id DESC LIMIT $3",
-    )
-    .bind(store_id)
-    .bind(id)
-    .bind(RECORDS)
-    .bind(RECORD_CHARS)
-    .persistent(false)
-    .fetch_all(&mut *tx)
-    .await?;
+    let mut records: Vec<Record> = sqlx::query_as(include_str!("records.sql"))
+        .bind(store_id)
+        .bind(id)
+        .bind(RECORDS)
+        .bind(RECORD_CHARS)
+        .persistent(false)
+        .fetch_all(&mut *tx)
+        .await?;
     tx.commit().await?;
     records.reverse();
     let held = held::known(database, store_id).await?;

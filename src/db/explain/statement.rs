@@ -1,4 +1,6 @@
 //! The statement that reads one execution, with every rule that could govern it and all evidence.
+//!
+//! The columns are assembled here: each kind of evidence has its own, and each rule the same.
 
 use crate::db::Judge;
 use crate::db::judge::evidence::ALL;
@@ -13,37 +15,33 @@ pub(super) fn statement(judge: &Judge<'_>) -> String {
     let null = || "NULL::timestamptz".to_owned();
     let evidence = ALL.iter().flat_map(|kind| kind.columns(judge));
     let evidence: String =
-        evidence.map(|(expression, name)| format!("{expression} AS {name},\n                ")).collect();
+        evidence.map(|(expression, name)| format!("{expression} AS {name},\n       ")).collect();
     format!(
-        "WITH {ctes}
-         SELECT statement_timestamp() AS now, {status} AS status, {job} AS job_id, {type_} AS job_type,
-                {number}::bigint AS number, {start} AS started_at, {created} AS created_at, {end} AS completed_at,
-                {counts_from} AS counts_from, {deadline} AS deadline, {promised} AS promised, verdict.action,
-                {evidence}stale.reason, stale.action AS stale_action, {columns}
-         FROM {table} AS execution {joined} LEFT JOIN stale ON stale.id = {id}
-         WHERE {id} = (${NEXT_PARAMETER}::text[]::{key}[])[1] AND {exists}",
-        exists = m.exists(),
-        ctes = judge.ctes(Take::LookAtThese),
+        include_str!("explain.sql"),
+        predicate = judge.ctes(Take::LookAtThese),
         status = m.status_shown(),
-        job = m.job_shown(),
-        type_ = m.type_shown(),
+        job_id = m.job_shown(),
+        job_type = m.type_shown(),
         number = m.number(),
-        start = wire(&m.started_at()),
-        created = m.created_at().map_or_else(null, |at| wire(&at)),
-        end = wire(&m.completed_at()),
+        started_at = wire(&m.started_at()),
+        created_at = m.created_at().map_or_else(null, |at| wire(&at)),
+        completed_at = wire(&m.completed_at()),
         counts_from = judge.counts_from(),
         deadline = m.unless_paused(judge.deadline()),
         promised = judge.promised().unwrap_or_else(null),
-        columns = columns(),
+        evidence = evidence,
+        settings = settings(),
         table = m.table(),
-        joined = judge.joined(),
+        rules_of_row = judge.joined(),
         id = m.id(),
-        key = m.id_type().sql(),
+        ids = NEXT_PARAMETER,
+        id_type = m.id_type().sql(),
+        exists = m.exists(),
     )
 }
 
 /// Returns the columns with the settings of each rule that could govern the row.
-fn columns() -> String {
+fn settings() -> String {
     let mut columns = Vec::new();
     for scope in SCOPES {
         for column in [

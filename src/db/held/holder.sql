@@ -1,5 +1,5 @@
--- Part of update.sql: who holds the row `t`: the transaction, subtransaction or prepared transaction that holds the lock on its own
--- id, and one on the table too, which excludes the number of a group of transactions that share the row.
+-- Part of update.sql: who holds the row `execution`: the transaction, subtransaction or prepared transaction that holds the lock on
+-- its own id, and one on the table too, which excludes the number of a group of transactions that share the row.
 (
     SELECT CASE WHEN own.pid IS NOT NULL THEN '{session}' || own.pid
                 ELSE '{prepared}' || (

@@ -1,4 +1,7 @@
 //! The last time at which an execution is known to be alive by its heartbeat, and the hold on lost heartbeats.
+//!
+//! The expressions are assembled here: which columns there are, and whether the operator has tables of its own, depends on the
+//! store.
 
 use super::{Judge, Reason, Rules, Suspicion};
 use crate::db::mapping::{RECORD_CHARS, wire};

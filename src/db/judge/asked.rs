@@ -1,4 +1,6 @@
 //! Conditions for the rows that a manual request selects.
+//!
+//! They are assembled here, because each request leaves out others.
 
 use super::Judge;
 use crate::db::asked::{Asked, Place};

@@ -1,5 +1,8 @@
 //! The ways in which an execution can be stale, each a separate query: past a deadline by the default or a rule, by other evidence,
 //! or by a manual request.
+//!
+//! The branches are assembled here, not in `.sql` files: which columns, joins and conditions one has depends on the mapping, on the
+//! rules in effect and on what is asked.
 
 use chrono::TimeDelta;
 

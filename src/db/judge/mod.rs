@@ -210,39 +210,33 @@ impl<'a> Judge<'a> {
             }
             Rules::Memory => format!("SELECT * FROM jsonb_to_recordset($4::jsonb) AS rule ({TYPES})"),
         };
-        let pauses = self.pauses().map_or(String::new(), |pauses| format!(", {pauses}"));
-        let again = self.held().map_or(String::new(), |again| format!(", {again}"));
-        let by = |scope: &str, type_: &str| {
-            // A key that is not an id of this table (its type was changed) must not make the cast fail.
+        let of_scope = |scope: &str, type_: &str| {
             format!(
-                "(SELECT * FROM (SELECT CASE WHEN {} THEN key::{type_} END AS applies_to, rule.*, {MOVES} AS moves FROM rule \
-                 WHERE scope = '{scope}') AS rule WHERE applies_to IS NOT NULL)",
-                sane("key", type_)
+                include_str!("rules_of_scope.sql"),
+                is_sane = sane("key", type_),
+                type_ = type_,
+                moves = MOVES,
+                scope = scope,
             )
         };
+        let part = |part: Option<String>| part.map_or(String::new(), |part| format!(",\n{part}"));
         format!(
-            "store_defaults AS MATERIALIZED (
-                 SELECT store_defaults.*{held} FROM jsonb_to_record($3::jsonb) AS store_defaults ({TYPES}, store text, watched timestamptz)
-                 -- Named in every statement, so that their types are known.
-                 WHERE $1::interval IS NOT NULL AND $2::interval IS NOT NULL),
-             rule AS MATERIALIZED ({rules}),
-             execution_rule AS MATERIALIZED {execution_rule},
-             job_rule AS MATERIALIZED {job_rule},
-             type_rule AS MATERIALIZED {type_rule}{pauses}{again}",
-            held = self.heartbeats_held(),
-            execution_rule = by("execution", self.mapping.id_type().sql()),
-            job_rule = by("job", self.mapping.job_key().1),
-            type_rule = by("type", "text"),
+            include_str!("rules.sql"),
+            heartbeats_held = self.heartbeats_held(),
+            typed_columns = TYPES,
+            rules = rules,
+            execution_rules = of_scope("execution", self.mapping.id_type().sql()),
+            job_rules = of_scope("job", self.mapping.job_key().1),
+            type_rules = of_scope("type", "text"),
+            observed_pauses = part(self.pauses()),
+            running_again = part(self.held()),
         )
     }
 
     /// Returns the joins of the rules to a row with this id, job (in the form of [`Mapping::job_key`]) and type, and its verdict as
     /// `verdict`.
     pub fn joins(id: &str, job: &str, type_: &str) -> String {
-        format!(
-            "LEFT JOIN execution_rule ON execution_rule.applies_to = {id} LEFT JOIN job_rule ON job_rule.applies_to = {job} LEFT JOIN type_rule ON type_rule.applies_to = {type_} \
-             CROSS JOIN store_defaults CROSS JOIN LATERAL (SELECT {VERDICT}) AS verdict"
-        )
+        format!(include_str!("rules_of_row.sql"), id = id, job = job, type_ = type_, settings = VERDICT)
     }
 
     /// Returns the joins of the rules to the row `execution`.
@@ -271,8 +265,8 @@ impl<'a> Judge<'a> {
         } else {
             format!("SELECT id, reason, action FROM {found}")
         };
-        let first: String = peeks.iter().map(|peek| format!(", {}", peek.ctes())).collect();
-        format!("{}{first}, stale AS MATERIALIZED ({stale})", self.rules())
+        let first: String = peeks.iter().map(|peek| format!(",\n{}", peek.ctes())).collect();
+        format!("{}{first},\nstale AS MATERIALIZED ({stale})", self.rules())
     }
 
     /// Binds the parameters that the parts above refer to.

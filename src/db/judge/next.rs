@@ -1,4 +1,7 @@
 //! The time at which the next execution is due, so that no check has to run before.
+//!
+//! The parts are joined here: one for which there are no rules, or no columns, is left out, because planning it takes most of the
+//! time of a check.
 
 use chrono::TimeDelta;
 
@@ -38,18 +41,9 @@ impl Judge<'_> {
         if !self.sees_runs() {
             return None;
         }
-        let m = self.mapping;
         let from = self.undated();
-        let deadline = self.not_before_promised(&format!("{from} + {TOTAL}"), &from);
-        Some(format!(
-            "SELECT min({deadline}) FROM {table} AS execution {seen} {joined} \
-             WHERE {running} AND {start} IS NULL AND {deadline} > statement_timestamp()",
-            table = m.table(),
-            seen = self.join_seen_running(),
-            joined = self.joined_for_due(),
-            running = m.judged(),
-            start = m.started_column(),
-        ))
+        let start = format!("{} IS NULL", self.mapping.started_column());
+        Some(self.next_by_time(&self.join_seen_running(), &start, &format!("{from} + {TOTAL}"), &from))
     }
 
     fn next_by_pause(&self) -> Option<String> {
@@ -57,17 +51,23 @@ impl Judge<'_> {
             return None;
         }
         let m = self.mapping;
+        let pauses = format!("JOIN observed_pause ON observed_pause.execution_id = {}", m.id());
+        let start = format!("{} IS NOT NULL", m.started_column());
         let deadline = format!("{} + {TOTAL}", self.dated_and_paused());
-        let deadline = self.not_before_promised(&deadline, &m.started_at());
-        Some(format!(
-            "SELECT min({deadline}) FROM {table} AS execution JOIN observed_pause ON observed_pause.execution_id = {id} {joined} \
-             WHERE {running} AND {start} IS NOT NULL AND {deadline} > statement_timestamp()",
-            table = m.table(),
-            id = m.id(),
-            joined = self.joined_for_due(),
-            running = m.judged(),
-            start = m.started_column(),
-        ))
+        Some(self.next_by_time(&pauses, &start, &deadline, &m.started_at()))
+    }
+
+    /// Returns the next deadline of rows that count from what was observed of them. `run`: the time that distinguishes their run.
+    fn next_by_time(&self, observed: &str, start: &str, deadline: &str, run: &str) -> String {
+        format!(
+            include_str!("next_by_time.sql"),
+            deadline = self.not_before_promised(deadline, run),
+            table = self.mapping.table(),
+            observed = observed,
+            rules_of_row = self.joined_for_due(),
+            running = self.mapping.judged(),
+            start = start,
+        )
     }
 
     /// Returns the start, clamped to the year 9999 before a timeout is added, so that no start can make the sum overflow.
@@ -83,7 +83,8 @@ impl Judge<'_> {
         let m = self.mapping;
         let from = self.dated();
         Some(format!(
-            "SELECT min({from}) + $1 + $2 FROM {table} AS execution WHERE {running} AND {started_by} AND {from} > {cutoff} AND {unruled}",
+            include_str!("next_by_default_later.sql"),
+            counts_from = from,
             table = m.table(),
             running = m.judged(),
             started_by = m.started_by(&Self::default_cutoff()),
@@ -100,12 +101,15 @@ impl Judge<'_> {
         // The index yields the first rows, unless clock changes put instants in another order than local times.
         if m.starts_in_order() {
             format!(
-                "SELECT COALESCE(min(start) FILTER (WHERE unruled), CASE WHEN count(*) = {AHEAD} THEN max(start) END)
-                        + $1 + $2
-                 FROM (SELECT {start} AS start, {unruled} AS unruled FROM {table} AS execution
-                       WHERE {running} AND NOT ({by_default}) AND {soon} ORDER BY {order} LIMIT {AHEAD}) AS ahead",
+                include_str!("next_by_default.sql"),
+                ahead = AHEAD,
+                start = start,
+                unruled = unruled,
+                table = table,
+                running = running,
+                by_default = by_default,
                 soon = m.started_by(&within(horizon, "$1::interval - $2::interval")),
-                order = m.started_column(),
+                started_at = m.started_column(),
             )
         } else {
             format!(
@@ -118,14 +122,13 @@ impl Judge<'_> {
     fn next_by_execution(&self) -> String {
         let m = self.mapping;
         format!(
-            "SELECT min({deadline}) FROM execution_rule JOIN {table} AS execution ON {id} = execution_rule.applies_to {others} \
-             CROSS JOIN LATERAL (SELECT {DUE}) AS verdict
-             WHERE execution_rule.moves AND {running} AND NOT ({by_deadline} {past_promised})",
+            include_str!("next_by_execution.sql"),
+            settings = DUE,
             deadline = self.not_before_promised(&format!("{} + {TOTAL}", self.dated()), &m.started_at()),
             past_promised = self.past_promised(),
             table = m.table(),
             id = m.id(),
-            others = self.others("execution_rule", &[]),
+            other_rules = self.others("execution_rule", &[]),
             running = m.judged(),
             by_deadline = self.counts_by(&format!("statement_timestamp() - {TOTAL}")),
         )
@@ -135,13 +138,13 @@ impl Judge<'_> {
     fn next_by_job(&self, which: &str) -> String {
         let m = self.mapping;
         format!(
-            "SELECT min({start} + {TOTAL}) FROM job_rule JOIN {table} AS execution ON {job} = job_rule.applies_to {others} \
-             CROSS JOIN LATERAL (SELECT {DUE}) AS verdict
-             WHERE job_rule.moves AND {which} AND {running} AND NOT ({by_deadline})",
-            start = self.dated(),
+            include_str!("next_by_job.sql"),
+            settings = DUE,
+            which = which,
+            deadline = format_args!("{} + {TOTAL}", self.dated()),
             table = m.table(),
-            job = m.job_key().0,
-            others = self.others("job_rule", &[]),
+            job_id = m.job_key().0,
+            other_rules = self.others("job_rule", &[]),
             running = m.judged(),
             by_deadline = self.counts_by(&format!("statement_timestamp() - {TOTAL}")),
         )
@@ -162,9 +165,9 @@ impl Judge<'_> {
             )
         };
         format!(
-            "SELECT min({start} + type_rule.earliest) FROM type_rule JOIN {from}
-             WHERE type_rule.moves AND {running} AND NOT ({past}) AND {unruled}",
-            start = self.dated(),
+            include_str!("next_by_type.sql"),
+            executions = from,
+            counts_from = self.dated(),
             running = m.judged(),
             past = self.counts_by("statement_timestamp() - type_rule.earliest"),
             unruled = self.unruled(&["execution_rule", "job_rule"]),

@@ -44,24 +44,19 @@ impl Peek<'_> {
     pub(super) fn ctes(&self) -> String {
         let (m, scope) = (self.judge.mapping, self.scope);
         format!(
-            "first_of_{scope} AS MATERIALIZED (
-                 SELECT {scope}.applies_to, {scope}.earliest, COALESCE({scope}.on_stale, store_defaults.on_stale) AS action, first.*
-                 FROM {scope} CROSS JOIN store_defaults CROSS JOIN LATERAL (
-                     SELECT {id} AS id, {start} AS start, {unruled} AS unruled, {past} AS past{later} FROM {table} AS execution
-                     WHERE {key} = {scope}.applies_to AND {running} AND {soon} ORDER BY {order} LIMIT {FIRST}) AS first
-                 WHERE {scope}.moves AND {scope}.fixed),
-             more_of_{scope} AS MATERIALIZED (
-                 SELECT applies_to FROM first_of_{scope} GROUP BY applies_to HAVING count(*) = {FIRST} AND bool_and(past))",
+            include_str!("first_of_rules.sql"),
+            scope = scope,
+            first = FIRST,
             id = m.id(),
             start = self.judge.start(),
             unruled = self.judge.unruled(self.others),
             past = self.past(),
-            later = self.later(),
+            counts_later = self.later(),
             table = m.table(),
             key = self.key,
             running = self.judge.judged(),
             soon = self.soon(),
-            order = m.started_column(),
+            started_at = m.started_column(),
         )
     }
 
@@ -98,26 +93,16 @@ impl Peek<'_> {
         } else {
             "NULL"
         };
-        format!(
-            "SELECT min(next) FROM (
-                 SELECT LEAST(COALESCE(min(start) FILTER (WHERE unruled AND NOT past),
-                                       CASE WHEN count(*) = {FIRST} THEN max(start) FILTER (WHERE NOT past) END),
-                              {later}) + min(earliest) AS next
-                 FROM first_of_{scope} GROUP BY applies_to) AS each",
-            scope = self.scope,
-        )
+        format!(include_str!("next_of_first.sql"), first = FIRST, counts_later = later, scope = self.scope,)
     }
 
     /// Returns the next deadline by the rules in `more`.
     pub(super) fn next_of_more(&self) -> String {
         let (m, scope) = (self.judge.mapping, self.scope);
         format!(
-            "SELECT min(COALESCE(ahead.first, ahead.last) + {scope}.earliest)
-             FROM {scope} JOIN more_of_{scope} USING (applies_to) CROSS JOIN LATERAL (
-                 SELECT min(start) FILTER (WHERE unruled) AS first, CASE WHEN count(*) = {AHEAD} THEN max(start) END AS last
-                 FROM (SELECT {start} AS start, {unruled} AS unruled FROM {table} AS execution
-                       WHERE {key} = {scope}.applies_to AND {running} AND NOT ({past}) AND {soon}
-                       ORDER BY {order} LIMIT {AHEAD}) AS ahead) AS ahead",
+            include_str!("next_of_more.sql"),
+            scope = scope,
+            ahead = AHEAD,
             start = self.judge.start(),
             unruled = self.judge.unruled(self.others),
             table = m.table(),
@@ -125,7 +110,7 @@ impl Peek<'_> {
             running = self.judge.judged(),
             past = self.past(),
             soon = self.soon(),
-            order = m.started_column(),
+            started_at = m.started_column(),
         )
     }
 
@@ -138,8 +123,9 @@ impl Peek<'_> {
         let (m, scope) = (self.judge.mapping, self.scope);
         let counts = self.judge.dated();
         Some(format!(
-            "SELECT min({counts} + {scope}.earliest) FROM {scope} JOIN more_of_{scope} USING (applies_to) JOIN {table} AS execution ON {key} = {scope}.applies_to
-             WHERE {running} AND {past} AND {counts} > {cutoff} AND {unruled}",
+            include_str!("next_of_more_later.sql"),
+            counts_from = counts,
+            scope = scope,
             table = m.table(),
             key = self.key,
             running = self.judge.judged(),

@@ -1,6 +1,9 @@
 //! The promise to an extended run: the deadline that it had by the rules at the time when a person last extended it. It is a floor:
 //! a policy that shortens the timeout later moves no deadline before it. It counts for that run alone, and only while the extension
 //! is at least as long as it was then.
+//!
+//! The expressions are assembled here: which columns there are, and whether the operator has tables of its own, depends on the
+//! store.
 
 use super::time::{FIRST, LAST, Times};
 use super::{Judge, Rules, TOTAL};
@@ -65,31 +68,17 @@ impl Judge<'_> {
     pub(in crate::db) fn promise(&self) -> String {
         let m = self.mapping;
         format!(
-            "WITH {rules},
-             noted AS MATERIALIZED (
-                 SELECT execution_rule.key, execution_rule.extend_by, due.run,
-                        -- No more than an extension can give.
-                        LEAST(due.deadline, LEAST(GREATEST(due.run, {FIRST}), {LAST}) + interval '1000000 hours') AS promised
-                 FROM {table} AS execution {joined} CROSS JOIN LATERAL (SELECT {run} AS run, {deadline} AS deadline) AS due
-                 WHERE {id} = ANY (ARRAY (SELECT applies_to FROM execution_rule WHERE extend_by > interval '0')) AND {begun}
-                   AND due.run BETWEEN {FIRST} AND {LAST}),
-             changed AS MATERIALIZED (
-                 SELECT key, noted.extend_by, noted.run, noted.promised FROM jobexec.rules AS rule LEFT JOIN noted USING (key)
-                 WHERE rule.store_id = $4 AND rule.scope = 'execution'
-                   AND CASE WHEN noted.run IS NULL THEN rule.promised_start IS NOT NULL AND (rule.promised_by <= rule.extend_by) IS NOT TRUE
-                            ELSE (rule.promised_start, rule.promised_by) IS DISTINCT FROM (noted.run, noted.extend_by) END)
-             UPDATE jobexec.rules AS rule SET promised = changed.promised, promised_start = changed.run, promised_by = changed.extend_by
-             FROM changed
-             WHERE rule.store_id = $4 AND rule.scope = 'execution' AND rule.key = changed.key
-               AND (changed.run IS NULL OR rule.extend_by = changed.extend_by) AND {own}",
+            include_str!("promise.sql"),
+            first = FIRST,
+            last = LAST,
             rules = self.rules(),
             table = m.table(),
-            joined = self.joined(),
+            rules_of_row = self.joined(),
             run = self.run(&self.times()),
             deadline = self.deadline(),
             id = m.id(),
             begun = m.only_handled(m.begun()),
-            own = m.of_record("$4"),
+            of_this_table = m.of_record("$4"),
         )
     }
 }

@@ -1,4 +1,7 @@
 //! Evidence that may belong to an earlier run: it is reported, and only a person can confirm it and end the execution.
+//!
+//! The expressions are assembled here: which columns there are, and whether the operator has tables of its own, depends on the
+//! store.
 
 use chrono::TimeDelta;
 

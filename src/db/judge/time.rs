@@ -5,6 +5,9 @@
 //!
 //! No row counts from before its start, so that an index on the start narrows the search. In a statement, observed pauses are
 //! `observed_pause` (execution, start, and duration): rows with observed pauses are evaluated separately from all others.
+//!
+//! The expressions are assembled here: which columns there are, and whether the operator has tables of its own, depends on the
+//! store.
 
 use super::{Judge, Rules, WARN};
 use crate::db::granted::SOURCE;
@@ -135,9 +138,10 @@ impl Judge<'_> {
         let key = id_of("observation.execution_id", self.mapping.id_type());
         self.sees_pauses().then(|| {
             format!(
-                "observed_pause AS MATERIALIZED (SELECT {key} AS execution_id, observation.started_at, {SEEN_PAUSED} AS paused FROM jobexec.observations AS observation \
-                 WHERE observation.store_id = $4 AND observation.kind = '{}')",
-                Kind::Paused.as_str()
+                include_str!("observed_pauses.sql"),
+                execution_id = key,
+                paused = SEEN_PAUSED,
+                kind = Kind::Paused.as_str(),
             )
         })
     }
@@ -158,15 +162,12 @@ impl Judge<'_> {
         let m = self.mapping;
         self.holds().then(|| {
             format!(
-                "running_again AS MATERIALIZED (
-                     SELECT {id} AS execution_id, observation.since + verdict.grace AS until FROM jobexec.observations AS observation
-                     JOIN {table} AS execution ON {id} = {key} AND {start} = observation.started_at {joined}
-                     WHERE observation.store_id = $4 AND observation.kind = '{kind}' AND {running} AND observation.since + verdict.grace > statement_timestamp())",
+                include_str!("running_again.sql"),
                 id = m.id(),
                 table = m.table(),
-                key = id_of("observation.execution_id", m.id_type()),
-                start = m.started_at(),
-                joined = self.joined_for_due(),
+                observed_id = id_of("observation.execution_id", m.id_type()),
+                started_at = m.started_at(),
+                rules_of_row = self.joined_for_due(),
                 kind = Kind::StartedAgain.as_str(),
                 running = m.judged(),
             )

@@ -41,11 +41,10 @@ pub struct Contradictions {
 /// Counts the executions that do not run.
 pub async fn census(database: &Database, m: &Mapping) -> Result<Census, DbError> {
     let sql = format!(
-        "SELECT (SELECT count(*) FROM {table} AS execution WHERE {scheduled}) AS scheduled,
-                (SELECT count(*) FROM {table} AS execution WHERE {start} IS NOT NULL AND NOT ({before}) AND {exists} AND ({ignored}) IS NOT TRUE) AS recent",
+        include_str!("census.sql"),
         table = m.table(),
         scheduled = m.scheduled(),
-        start = m.started_column(),
+        started_at = m.started_column(),
         exists = m.exists(),
         before = m.started_by("statement_timestamp() - interval '24 hours'"),
         ignored = m.ignored(),
@@ -59,16 +58,7 @@ pub async fn census(database: &Database, m: &Mapping) -> Result<Census, DbError>
 /// Counts the rows that contradict themselves. It reads the whole table, so call it rarely.
 pub async fn contradictions(database: &Database, m: &Mapping) -> Result<Contradictions, DbError> {
     let sql = format!(
-        "SELECT count(*) FILTER (WHERE ({mapped}) IS NOT TRUE) AS unmapped,
-                left(min(COALESCE({status}::text, 'NULL')) FILTER (WHERE ({mapped}) IS NOT TRUE), 63) AS example,
-                count(*) FILTER (WHERE {running} AND {start} IS NULL) AS running_without_start,
-                count(*) FILTER (WHERE {finished} AND {end} IS NULL) AS finished_without_end,
-                count(*) FILTER (WHERE {finished} AND {ended_at} < {started_at}) AS ended_before_start,
-                count(*) FILTER (WHERE {running} AND {end} IS NOT NULL) AS running_with_end,
-                count(*) FILTER (WHERE {running} AND NOT ({started_by_now})) AS start_in_future,
-                count(*) FILTER (WHERE {running} AND {before_created}) AS started_before_created,
-                count(*) FILTER (WHERE ({handled}) IS NOT TRUE) AS id_too_long
-         FROM {table} AS execution WHERE {exists}",
+        include_str!("contradictions.sql"),
         exists = m.exists(),
         mapped = m.mapped(),
         status = m.status(),

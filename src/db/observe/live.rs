@@ -1,4 +1,6 @@
 //! Counts of the executions that run.
+//!
+//! What is counted of suspects is assembled here: a store that does not check that evidence leaves it out.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +73,6 @@ pub async fn live(database: &Database, judge: &Judge<'_>) -> Result<Live, DbErro
 
 fn statement(judge: &Judge<'_>) -> String {
     let m = judge.mapping;
-    let start = m.started_at();
     let suspected = suspected(judge);
     let recreated = recreated(judge);
     let columns = |name: &str, known: bool| {
@@ -84,33 +85,23 @@ fn statement(judge: &Judge<'_>) -> String {
             format!("0::bigint AS {name}s, NULL::text AS {name}, NULL::text AS {name}_job")
         }
     };
-    let suspect =
-        format!("{}, {}", columns("suspect", suspected.is_some()), columns("recreated", recreated.is_some()));
     format!(
-        "WITH {ctes},
-         live AS (
-             SELECT count(*) AS running, min({start}) AS oldest,
-                    count(*) FILTER (WHERE {long}) AS long_running
-             FROM {table} AS execution {joined} WHERE {running}){suspects}
-         SELECT statement_timestamp() AS now, live.running, live.long_running, {oldest} AS oldest,
-                (SELECT count(*) FROM stale) AS stale,
-                (SELECT count(*) FROM stale WHERE {of_finished}) AS of_finished_jobs, pair.id, pair.job_id,
-                {suspect}
-         FROM live LEFT JOIN LATERAL (
-             SELECT stale.id::text AS id, {job} AS job_id FROM stale JOIN {table} AS execution ON {id} = stale.id
-             WHERE {of_finished} ORDER BY stale.id LIMIT 1) AS pair ON true",
-        ctes = judge.ctes(Take::LookAtAll),
-        of_finished = format_args!("stale.reason = '{}'", Reason::JobFinished.as_str()),
+        include_str!("live.sql"),
+        predicate = judge.ctes(Take::LookAtAll),
+        suspect_columns = columns("suspect", suspected.is_some()),
+        recreated_columns = columns("recreated", recreated.is_some()),
+        job_finished = Reason::JobFinished.as_str(),
+        started_at = m.started_at(),
         id = m.id(),
-        job = m.job_shown(),
-        joined = judge.joined(),
-        long = judge.runs_long(),
+        job_id = m.job_shown(),
+        rules_of_row = judge.joined(),
+        long_running = judge.runs_long(),
         table = m.table(),
         running = m.running(),
         oldest = wire("live.oldest"),
         suspects = [("suspect", suspected), ("recreated", recreated)]
             .into_iter()
-            .filter_map(|(name, query)| Some(format!(", {name} AS MATERIALIZED ({})", query?)))
+            .filter_map(|(name, query)| Some(format!(", {name} AS MATERIALIZED (\n{})", query?)))
             .collect::<String>(),
     )
 }
@@ -119,10 +110,9 @@ fn statement(judge: &Judge<'_>) -> String {
 fn suspected(judge: &Judge<'_>) -> Option<String> {
     let m = judge.mapping;
     Some(format!(
-        "SELECT {id}::text AS id, {job} AS job_id FROM {table} AS execution JOIN {jobs} ON {of_job}
-         WHERE {running} AND {suspected} AND NOT {certain} AND {id} NOT IN (SELECT id FROM stale)",
+        include_str!("suspected.sql"),
         id = m.id(),
-        job = m.job_shown(),
+        job_id = m.job_shown(),
         table = m.table(),
         jobs = m.jobs_table(),
         of_job = m.of_job(),
@@ -136,10 +126,9 @@ fn suspected(judge: &Judge<'_>) -> Option<String> {
 fn recreated(judge: &Judge<'_>) -> Option<String> {
     let m = judge.mapping;
     Some(format!(
-        "SELECT {id}::text AS id, COALESCE({job}, '?') AS job_id FROM {table} AS execution
-         WHERE {running} AND {again} AND {id} NOT IN (SELECT id FROM stale)",
+        include_str!("recreated.sql"),
         id = m.id(),
-        job = m.job_shown(),
+        job_id = m.job_shown(),
         table = m.table(),
         running = m.judged(),
         again = judge.workload_made_again()?,
@@ -158,18 +147,11 @@ pub async fn running(database: &Database, m: &Mapping) -> Result<i64, DbError> {
 /// Returns how many running executions each object governs with a setting that counts, by object.
 pub async fn governed(database: &Database, judge: &Judge<'_>) -> Result<BTreeMap<String, i64>, DbError> {
     let m = judge.mapping;
-    // The statement groups before it unnests: there are few combinations of sources, and many executions.
     let sql = format!(
-        "WITH {rules},
-         way AS (SELECT ARRAY[verdict.timeout_source, verdict.grace_source, verdict.heartbeat_source, verdict.action_source, verdict.warn_source] AS sources,
-                        count(*) AS executions
-                 FROM {table} AS execution {joined} WHERE {running} GROUP BY 1)
-         SELECT source, sum(executions)::bigint AS executions
-         FROM way CROSS JOIN LATERAL (SELECT DISTINCT unnest(sources) AS source) AS said
-         WHERE source IS NOT NULL GROUP BY source",
+        include_str!("governed.sql"),
         rules = judge.rules(),
         table = m.table(),
-        joined = judge.joined(),
+        rules_of_row = judge.joined(),
         running = m.running(),
     );
     let mut tx = database.read().await?;

@@ -1,4 +1,6 @@
 //! The statement of one batch.
+//!
+//! The updates are assembled here: there is one for each reason and way to end an execution that the store has.
 
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -45,19 +47,7 @@ pub(super) fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Amo
     let recorded = match ledger {
         Ledger::Missing(_) => String::new(),
         Ledger::Tables { .. } => format!(
-            ", recorded AS (
-                 INSERT INTO jobexec.events (at, store_id, sweep_id, execution_id, job_id, execution_number,
-                                             action, reason, source, actor, note, started_at, deadline)
-                 SELECT at, ${store}, ${sweep}, id, job_id, number,
-                        CASE WHEN cancelled THEN 'Cancelled' ELSE 'Failed' END, reason, source, {actor}, note,
-                        started_at, deadline FROM judged
-                 RETURNING event_id),
-             tallied AS (
-                 INSERT INTO jobexec.sweeps AS sweep (sweep_id, store_id, trigger, started_at, failed, uid)
-                 SELECT ${sweep}, ${store}, ${trigger}, statement_timestamp(), count(*),
-                        (SELECT uid FROM jobexec.stores WHERE store_id = ${store}) FROM judged
-                 HAVING count(*) > 0
-                 ON CONFLICT (sweep_id) DO UPDATE SET failed = sweep.failed + excluded.failed){posted}",
+            include_str!("recorded.sql"),
             posted = outbox::posting(ledger, &format!("${}", next + 2)),
             actor = asked::ACTOR,
             sweep = next,
@@ -66,21 +56,10 @@ pub(super) fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Amo
         ),
     };
     format!(
-        // Postgres evaluates the search path first, so that the table's triggers find the objects that they use.
-        "WITH {ctes},
-         {updates},
-         judged AS MATERIALIZED (
-             SELECT ended.id::text AS id, ended.job_id, ended.number, {shown} AS started_at, statement_timestamp() AS at,
-                    {deadline} AS deadline, ended.reason, ended.cancelled, {source} AS source,
-                    {note} AS note
-             FROM ended {joins} WHERE NOT ended.running){recorded}
-         SELECT id, job_id, number, started_at, deadline, at, source, reason, cancelled FROM judged WHERE {LOGIN_PATH}
-         UNION ALL
-         SELECT id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM stale
-         WHERE id::text NOT IN (SELECT id FROM judged)",
-        ctes = judge.ctes(Take::Lock(BATCH, end, among)),
+        include_str!("batch.sql"),
+        predicate = judge.ctes(Take::Lock(BATCH, end, among)),
         updates = updates(judge),
-        shown = wire("ended.started_at"),
+        started_at = wire("ended.started_at"),
         deadline = judge.deadline_by(&Times {
             id: "ended.id".to_owned(),
             start: "ended.started_at".to_owned(),
@@ -90,7 +69,9 @@ pub(super) fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Amo
         }),
         source = source("ended.reason"),
         note = note(judge),
-        joins = Judge::joins("ended.id", "ended.job_key", "ended.job_type"),
+        recorded = recorded,
+        login_path = LOGIN_PATH,
+        rules_of_row = Judge::joins("ended.id", "ended.job_key", "ended.job_type"),
     )
 }
 
@@ -144,23 +125,20 @@ fn updates(judge: &Judge<'_>) -> String {
                 reason.as_str()
             ));
             updates.push(format!(
-                "{name} AS (
-                     UPDATE {table} AS execution SET {assignments}
-                     WHERE {id} = ANY (ARRAY (SELECT id FROM stale WHERE reason = '{reason}' AND {which})) AND {running}
-                     RETURNING {id} AS id, {job_key} AS job_key, {job} AS job_id, {type_} AS job_type,
-                               {number}::bigint AS number, {start} AS started_at, {created} AS created_at, {paused} AS paused,
-                               {running} AS running)",
+                include_str!("update.sql"),
+                name = name,
+                which = which,
                 table = m.table(),
                 assignments = m.end_assignments(*how, &explanation),
                 id = m.id(),
                 reason = reason.as_str(),
                 running = m.running(),
                 job_key = m.job_key().0,
-                job = m.job_shown(),
-                type_ = m.job_type(),
+                job_id = m.job_shown(),
+                job_type = m.job_type(),
                 number = m.number(),
-                start = m.started_at(),
-                created = m.created_at().unwrap_or_else(|| "NULL::timestamptz".to_owned()),
+                started_at = m.started_at(),
+                created_at = m.created_at().unwrap_or_else(|| "NULL::timestamptz".to_owned()),
                 paused = m.paused_for().unwrap_or_else(|| "NULL::interval".to_owned()),
             ));
         }

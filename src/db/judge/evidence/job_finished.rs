@@ -132,9 +132,8 @@ async fn observe(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> 
     let seen =
         format!("LEFT JOIN jobexec.observations AS observation ON {}", judge.job_seen_unfinished("$1"));
     let found = format!(
-        "SELECT execution_id, began_at, (later OR seen) AND NOT outlived AS certain, NULL::text AS detail FROM (
-             {rows} AND {finished}) AS row
-         WHERE seen OR NOT earlier",
+        include_str!("job_finished.sql"),
+        finished = finished,
         rows = rows(
             format!(
                 "{began} AS began_at, ({later}) IS TRUE AS later, ({earlier}) IS TRUE AS earlier, observation.execution_id IS NOT NULL AS seen, \

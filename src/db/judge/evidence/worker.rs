@@ -161,13 +161,11 @@ impl Worker {
         let shortest = judge.effective_rules.shortest_heartbeat()?;
         let (workers, named) = (m.workers_table()?, m.worker_named()?);
         Some(format!(
-            "SELECT {id}::text AS execution_id, {began} AS began_at, true AS certain, {detail} AS detail
-             FROM {table} AS execution
-             WHERE {running} AND {began} IS NOT NULL AND {named} IS NOT NULL
-               AND NOT EXISTS (SELECT FROM {workers} WHERE {of_worker})
-               AND EXISTS (SELECT FROM {workers} WHERE {alive})",
+            include_str!("missing.sql"),
+            worker_named = named,
+            workers = workers,
             id = m.id(),
-            began = m.began_at(),
+            began_at = m.began_at(),
             table = m.table(),
             running = m.judged(),
             of_worker = m.of_worker()?,

@@ -1,0 +1,22 @@
+-- Reads a relation with its triggers, and whether the login may use its schema and read the versions of its rows. $1: its schema, $2:
+-- its name.
+SELECT class.oid,
+       class.relkind::text,
+       has_schema_privilege(namespace.oid, 'USAGE'),
+       ARRAY(
+           SELECT trigger.tgname::text
+           FROM pg_trigger AS trigger
+           WHERE trigger.tgrelid = class.oid
+             AND trigger.tgenabled <> 'D'
+       ),
+       EXISTS (
+           SELECT
+           FROM pg_attribute AS attribute
+           WHERE attribute.attrelid = class.oid
+             AND attribute.attname = 'xmin'
+             AND has_column_privilege(class.oid, attribute.attnum, 'SELECT')
+       )
+FROM pg_class AS class
+JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+WHERE namespace.nspname = $1
+  AND class.relname = $2
