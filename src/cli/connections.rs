@@ -9,7 +9,7 @@ use crate::db::Database;
 use crate::db::url::Login;
 
 /// The time for which the end of a command waits for its connections to close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 static OPEN: Mutex<Vec<Database>> = Mutex::new(Vec::new());
 

@@ -152,7 +152,6 @@ async fn see(
     store_id: i64,
     shortest: TimeDelta,
 ) -> Result<Sight, DbError> {
-    let m = judge.mapping;
     let half = format!("statement_timestamp() - interval {}", literal(&interval(shortest / 2)));
     let sql = format!(
         include_str!("heartbeats/see.sql"),
@@ -161,9 +160,6 @@ async fn see(
         held = wire(
             "(SELECT max(held_from) FROM unnest(store.heartbeats_held) AS held_from WHERE held_from <= statement_timestamp())"
         ),
-        table = m.table(),
-        running = m.judged(),
-        joins = beats.joins,
         quiet = (beats.quiet)(judge, &half),
     );
     let mut tx = database.read().await?;
@@ -196,8 +192,18 @@ async fn count(
     late: i64,
 ) -> Result<Census, DbError> {
     let m = judge.mapping;
-    let Some(Beats { joins, at: heartbeat, .. }) = evidence::beats(judge, "$4") else {
+    let (Some(Beats { joins, at: heartbeat, idle, .. }), Some(shortest)) =
+        (evidence::beats(judge, "$4"), judge.effective_rules.shortest_heartbeat())
+    else {
         return Ok(Census::default());
+    };
+    let idle = if idle.is_empty() {
+        idle
+    } else {
+        format!(
+            "UNION ALL SELECT idle.worker, idle.at, false, interval {}, false FROM ({idle}) AS idle (worker, at) WHERE idle.at IS NOT NULL",
+            literal(&interval(shortest))
+        )
     };
     let fresh = held.map_or("true".to_owned(), |held| format!("alive > '{}'", held.to_rfc3339()));
     let sql = format!(
@@ -205,6 +211,7 @@ async fn count(
         fresh = fresh,
         heartbeat = heartbeat,
         joins = joins,
+        idle = idle,
         rules = judge.rules(),
         worker = m.worker(),
         alive = judge.known_alive(&heartbeat),

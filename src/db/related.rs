@@ -18,6 +18,8 @@ pub(in crate::db) struct Related<'a> {
     pub(in crate::db) columns: Vec<(&'static str, &'a Identifier)>,
     /// The column that is compared with a column of the executions, and that column.
     pub(in crate::db) key: (&'a Identifier, &'a Identifier),
+    /// True if these two must have the same type: compared as texts, values that are equal may differ.
+    pub(in crate::db) same_type: bool,
     /// The column that holds a time, and its field.
     pub(in crate::db) time: Option<(&'static str, &'a Identifier)>,
     /// Returns the place for the types of these columns.
@@ -58,6 +60,7 @@ pub(in crate::db) fn related(layout: &Layout) -> Vec<Related<'_>> {
                 .chain(optional)
                 .collect(),
             key: (&c.id, &layout.table.columns.job_id),
+            same_type: false,
             time: c.finished_at.as_ref().map(|name| ("columns.finishedAt", name)),
             types: |types| &mut types.jobs,
         }
@@ -69,6 +72,7 @@ pub(in crate::db) fn related(layout: &Layout) -> Vec<Related<'_>> {
         name: &workers.table,
         columns: vec![("key", &workers.key), ("at", &workers.at)],
         key: (&workers.key, &workers.by),
+        same_type: true,
         time: Some(("at", &workers.at)),
         types: |types| &mut types.workers,
     });

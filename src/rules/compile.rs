@@ -337,6 +337,12 @@ impl Compiled {
         rules.chain(&self.base.heartbeat).map(|sourced| sourced.value).min()
     }
 
+    /// Returns the longest heartbeat timeout of any execution, if heartbeats are evidence.
+    pub fn longest_heartbeat(&self) -> Option<TimeDelta> {
+        let rules = self.rules.iter().filter_map(|rule| rule.heartbeat.as_ref());
+        rules.chain(&self.base.heartbeat).map(|sourced| sourced.value).max()
+    }
+
     /// Reports whether any stale execution can be only reported, because a rule sets `AlertOnly`.
     pub fn may_alert_only(&self) -> bool {
         let rules = self.rules.iter().filter_map(|rule| rule.on_stale.as_ref());

@@ -107,7 +107,7 @@ async fn executions_of_a_worker_that_is_silent_or_gone_are_failed() {
         )
         .await;
     let of = "WorkerLost ExecutionStore/jobs";
-    assert_eq!(records, format!("2 {of}, 5 {of} its worker 9 is missing, 6 {of}"));
+    assert_eq!(records, format!("2 {of}, 5 {of} its worker 9 is not in \"public\".\"workers\", 6 {of}"));
 }
 
 #[tokio::test]
@@ -150,6 +150,54 @@ async fn without_a_worker_that_is_alive_nobody_is_missing() {
 }
 
 #[tokio::test]
+async fn the_newest_row_of_a_worker_counts_and_an_empty_name_is_none() {
+    let world = looked_at("workerlog").await;
+    // A row for each heartbeat.
+    world
+        .sql("ALTER TABLE workers DROP CONSTRAINT workers_pkey; ALTER TABLE workers ALTER id TYPE text")
+        .await;
+    world.sql("ALTER TABLE job_executions ALTER worker_id TYPE text").await;
+    world.sql("INSERT INTO workers VALUES ('1', now() - interval '3 hours'), ('1', now()), ('2', now() - interval '2 hours')").await;
+    for (id, of) in [(1, "'1'"), (2, "''"), (3, "'9'"), (4, "'2'")] {
+        of_worker(&world, id, of).await;
+    }
+    let operator = world.operator();
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 4").await;
+    missing(&world, "3").await;
+    world.request_sweep(&operator).await;
+    assert_eq!(running(&world).await, "1 2 3");
+    let text = explained(&world, "1");
+    assert!(text.contains("the last heartbeat of its worker 1"), "{text}");
+}
+
+#[tokio::test]
+async fn where_no_execution_names_a_worker_of_the_table_nobody_is_missing() {
+    let world = looked_at("otherkey").await;
+    // The column of the executions names something else.
+    worker(&world, 1, "now()").await;
+    worker(&world, 2, "now()").await;
+    of_worker(&world, 1, "101").await;
+    of_worker(&world, 2, "102").await;
+    let operator = world.operator();
+    world.request_sweep(&operator).await;
+    missing(&world, "").await;
+    assert_eq!(running(&world).await, "1 2");
+}
+
+#[tokio::test]
+async fn workers_without_work_tell_an_outage_too() {
+    let world = looked_at("idleworkers").await;
+    for id in 1..=20 {
+        worker(&world, id, "now() - interval '61 minutes'").await;
+    }
+    of_worker(&world, 1, "1").await;
+    let operator = world.operator();
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "False", "HeartbeatsHeld")).await;
+    world.request_sweep(&operator).await;
+    assert_eq!(running(&world).await, "1");
+}
+
+#[tokio::test]
 async fn workers_that_fall_silent_together_are_held() {
     let world = looked_at("heldworkers").await;
     for id in 1..=20 {
@@ -182,6 +230,8 @@ async fn a_table_of_workers_that_cannot_be_used_is_refused_by_its_field() {
         .await;
     world.sql("ALTER TABLE workers DROP seen").await;
     invalid(&world, &operator, "ColumnNotFound", "correct spec.heartbeat.at").await;
+    world.sql("ALTER TABLE workers ADD seen timestamptz; ALTER TABLE workers ALTER id TYPE numeric").await;
+    invalid(&world, &operator, "ColumnTypeUnsupported", "spec.heartbeat.key").await;
     world.sql("DROP TABLE workers").await;
     invalid(&world, &operator, "TableNotFound", "spec.heartbeat").await;
     world.sql("CREATE TABLE workers (id bigint, seen timestamptz)").await;

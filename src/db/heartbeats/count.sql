@@ -4,20 +4,22 @@ beat AS MATERIALIZED (
     SELECT {worker} AS worker,
            {alive} AS alive,
            {counts_from} + verdict.heartbeat <= statement_timestamp() AS lost,
-           verdict.heartbeat AS allowed
+           verdict.heartbeat AS allowed,
+           true AS running
     FROM {table} AS execution {joins}
     {rules_of_row}
     WHERE {running}
       AND {heartbeat} IS NOT NULL
       AND {began} IS NOT NULL
       AND verdict.heartbeat IS NOT NULL {others}
+    {idle}
 ),
 worker AS (
     SELECT max(alive) AS alive,
-           min(allowed) AS allowed,
+           COALESCE(min(allowed) FILTER (WHERE running), min(allowed)) AS allowed,
            min(alive) FILTER (WHERE lost AND {fresh}) AS lost,
            count(*) FILTER (WHERE lost AND {fresh}) AS due,
-           count(*) FILTER (WHERE NOT lost AND alive + allowed <= statement_timestamp()) AS held
+           count(*) FILTER (WHERE running AND NOT lost AND alive + allowed <= statement_timestamp()) AS held
     FROM beat
     GROUP BY worker
 )

@@ -6,7 +6,7 @@ SELECT statement_timestamp() AS now,
        {doubted} AS doubted,
        left(store.heartbeats_why, 256) AS why,
        {held} AS held,
-       EXISTS (SELECT FROM {table} AS execution {joins} WHERE {running} AND {quiet}) AS quiet
+       {quiet} AS quiet
 FROM (
     SELECT COALESCE(sum(numbackends), 0)::bigint AS open,
            COALESCE(sum(sessions_abandoned), 0)::bigint AS abandoned,

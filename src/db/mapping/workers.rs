@@ -33,39 +33,40 @@ impl Mapping {
             .map(|workers| format!("{}.{}", quote(&workers.schema.0), quote(&workers.table.0)))
     }
 
-    /// Returns the table of workers as alias `worker`.
+    /// Returns the workers as alias `worker`, each once with its last heartbeat: a table may have a row for each heartbeat, or one
+    /// for each process of a host.
     pub fn workers_table(&self) -> Option<String> {
-        self.workers_name().map(|name| format!("{name} AS worker"))
+        let (name, workers) = (self.workers_name()?, self.heartbeat.as_ref()?);
+        let (key, at) = (quote(&workers.key.0), quote(&workers.at.0));
+        Some(format!(
+            "(SELECT w.{key} AS key, max(w.{at}) AS at FROM {name} AS w GROUP BY w.{key}) AS worker"
+        ))
     }
 
     /// Returns the condition that a worker is that of the row.
     pub fn of_worker(&self) -> Option<String> {
-        let (key, named) =
-            (format!("worker.{}", quote(&self.heartbeat.as_ref()?.key.0)), self.worker_named()?);
-        Some(if self.types.workers.alike {
-            format!("{key} = {named}")
-        } else {
-            format!("{key}::text = {named}::text")
-        })
+        Some(format!("worker.key = {}", self.worker_named()?))
+    }
+
+    /// Returns the condition that the row names a worker.
+    pub fn names_worker(&self) -> Option<String> {
+        let named = self.worker_named()?;
+        Some(format!("({named} IS NOT NULL AND {named}::text <> '')"))
     }
 
     /// Returns the time of the worker's last heartbeat as an instant.
     pub fn worker_at(&self) -> Option<String> {
-        Some(self.instant(&self.worker_at_column()?, self.types.workers.time?))
+        Some(self.instant("worker.at", self.types.workers.time?))
     }
 
     /// Returns the condition that the worker's last heartbeat is not after `cutoff`, built like [`Self::started_by`].
     pub fn worker_by(&self, cutoff: &str) -> Option<String> {
-        Some(self.by(&self.worker_at_column()?, self.types.workers.time?, cutoff))
+        Some(self.by("worker.at", self.types.workers.time?, cutoff))
     }
 
     /// Returns the condition that the worker's last heartbeat is after `cutoff`, and not in the future.
     pub fn worker_after(&self, cutoff: &str) -> Option<String> {
         let at = self.worker_at()?;
         Some(format!("{at} > ({cutoff}) AND {at} <= statement_timestamp()"))
-    }
-
-    fn worker_at_column(&self) -> Option<String> {
-        Some(format!("worker.{}", quote(&self.heartbeat.as_ref()?.at.0)))
     }
 }

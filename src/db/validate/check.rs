@@ -79,6 +79,15 @@ fn check_related(
         return Err(row_security(role, found, &name, "sees every row", "SELECT"));
     }
     let theirs = found.columns.get(&table.key.0.0).and_then(id_type);
+    if table.same_type && (theirs.is_none() || theirs != key) {
+        let column = found.columns.get(&table.key.0.0);
+        return Err(Problem::WrongType {
+            column: quote(&table.key.0.0),
+            type_: column.map(|column| column.type_.clone()).unwrap_or_default(),
+            field: format!("{}.key", table.field),
+            expected: "of the same type as the column that names it: integers, uuid or text",
+        });
+    }
     let time = table.time.and_then(|(field, column)| Some((field, column, found.columns.get(&column.0)?)));
     let time =
         time.map(|(field, column, found)| time_type(column, found, &format!("{}.{field}", table.field)));

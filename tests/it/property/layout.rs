@@ -410,7 +410,7 @@ impl Shape {
         });
         let seen = self.heartbeat_at.filter(|_| self.of_workers);
         let workers = seen.map_or(String::new(), |type_| {
-            format!("CREATE TABLE {schema}.workers (worker text PRIMARY KEY, seen {type_});")
+            format!("CREATE TABLE {schema}.workers (worker {} PRIMARY KEY, seen {type_});", self.id)
         });
         format!(
             "CREATE SCHEMA {schema}; \
@@ -479,7 +479,7 @@ impl Shape {
         self.of_workers.then(|| {
             format!(
                 "TRUNCATE {schema}.workers; \
-                 INSERT INTO {schema}.workers SELECT id::text, heartbeat_at FROM {schema}.\"jobExecutions\""
+                 INSERT INTO {schema}.workers SELECT id, heartbeat_at FROM {schema}.\"jobExecutions\""
             )
         })
     }

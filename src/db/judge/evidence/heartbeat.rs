@@ -46,7 +46,12 @@ impl Kind for Heartbeat {
         Some(Beats {
             joins: String::new(),
             at: judge.mapping.heartbeat_at()?,
-            quiet: |judge, cutoff| judge.mapping.heartbeat_by(cutoff).unwrap_or_else(|| "false".to_owned()),
+            idle: String::new(),
+            quiet: |judge, cutoff| {
+                let m = judge.mapping;
+                let quiet = m.heartbeat_by(cutoff).unwrap_or_else(|| "false".to_owned());
+                format!("EXISTS (SELECT FROM {} AS execution WHERE {} AND {quiet})", m.table(), m.judged())
+            },
         })
     }
 

@@ -94,7 +94,10 @@ pub(in crate::db) struct Beats {
     pub(in crate::db) joins: String,
     /// The time of the last heartbeat; NULL: there was none.
     pub(in crate::db) at: String,
-    /// Returns the condition that the last heartbeat was by this cutoff, so that an index on it serves.
+    /// A query for the workers that may have nothing to do, with the time of their last heartbeat; empty if only executions tell.
+    pub(in crate::db) idle: String,
+    /// Returns the condition that a running row has sent no heartbeat since this cutoff, or may have lost its worker. The store's id
+    /// in the operator's tables is `$1`.
     pub(in crate::db) quiet: fn(&Judge<'_>, &str) -> String,
 }
 

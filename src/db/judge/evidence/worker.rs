@@ -1,6 +1,7 @@
 //! `WorkerLost`: the worker that the row names sends its heartbeats to a table of workers, and has sent none for too long, or is not
 //! in that table. A worker that is not there may be about to enter itself: it counts from when it was first seen missing, which
-//! `jobexec.suspects` stores. If no worker at all is alive, somebody may have emptied the table: then nobody is missing.
+//! `jobexec.suspects` stores. If no running execution has a worker that is alive in the table, somebody may have emptied it, or
+//! executions name their workers in another way than the table does: then nobody is missing.
 
 use chrono::SecondsFormat;
 use futures::future::BoxFuture;
@@ -13,7 +14,7 @@ use crate::api::ExecutionStoreSpec;
 use crate::api::duration;
 use crate::db::intervals::delta;
 use crate::db::judge::{Judge, Rules, Take};
-use crate::db::mapping::RECORD_CHARS;
+use crate::db::mapping::{RECORD_CHARS, literal};
 use crate::db::reason::Reason;
 use crate::db::suspects::{self, Found};
 use crate::db::{Database, DbError, Mapping};
@@ -61,9 +62,22 @@ impl Kind for Worker {
                 "LEFT JOIN {workers} ON {of_worker} LEFT JOIN jobexec.suspects AS suspect ON {suspect}"
             ),
             at: format!("COALESCE({}, suspect.since)", m.worker_at()?),
+            idle: format!("SELECT 'worker ' || worker.key::text, {} FROM {workers}", m.worker_at()?),
             quiet: |judge, cutoff| {
-                let quiet = judge.mapping.worker_by(cutoff).unwrap_or_else(|| "false".to_owned());
-                format!("({quiet} OR suspect.since IS NOT NULL)")
+                let m = judge.mapping;
+                let quiet = || {
+                    Some(format!(
+                        "(EXISTS (SELECT FROM {workers} JOIN {table} AS execution ON {of_worker} WHERE {running} AND {quiet})
+                          OR EXISTS (SELECT FROM jobexec.suspects AS suspect WHERE suspect.store_id = $1 AND suspect.reason = '{reason}'))",
+                        workers = m.workers_table()?,
+                        table = m.table(),
+                        of_worker = m.of_worker()?,
+                        running = m.judged(),
+                        quiet = m.worker_by(cutoff)?,
+                        reason = Reason::WorkerLost.as_str(),
+                    ))
+                };
+                quiet().unwrap_or_else(|| "false".to_owned())
             },
         })
     }
@@ -77,7 +91,7 @@ impl Kind for Worker {
                 format!("(SELECT suspect.since FROM jobexec.suspects AS suspect WHERE {suspect})")
             });
             let mut all = columns(judge, &format!("COALESCE({at}, {since})"));
-            all.push((format!("left({named}::text, {RECORD_CHARS})"), "worker"));
+            all.push((format!("NULLIF(left({named}::text, {RECORD_CHARS}), '')"), "worker"));
             all.push((format!("EXISTS (SELECT FROM {workers} WHERE {of_worker})"), "worker_known"));
             Some(all)
         };
@@ -105,8 +119,8 @@ impl Kind for Worker {
                 duration::format(delta(timeout))
             ),
             (Some(worker), ..) => format!(
-                "its worker {worker} is not in {workers}, which does not count: the operator has not seen that yet, or sees no \
-                 worker that is alive"
+                "its worker {worker} is not in {workers}, which does not count: the operator has not seen that yet, or no running \
+                 execution has a worker that is alive there"
             ),
         };
         let seen = silence.and_whether_it_counts(seen, judge);
@@ -141,36 +155,47 @@ impl Worker {
     /// Returns the query for the rows whose worker has been missing for too long, and still is.
     fn missing(&self, judge: &Judge<'_>, take: Take) -> Option<String> {
         let m = judge.mapping;
-        let shortest = judge.effective_rules.shortest_heartbeat()?;
         let from = format!("JOIN jobexec.suspects AS suspect ON {}", self.suspect(judge, "$4")?);
         let more = format!(
             "{lost} <= {checked} AND NOT EXISTS (SELECT FROM {workers} WHERE {of_worker})
-             AND EXISTS (SELECT FROM {workers} WHERE {alive})",
+             AND {another_alive}",
             lost = judge.heartbeat_lost_at("suspect.since")?,
             checked = judge.heartbeats_checked(),
             workers = m.workers_table()?,
             of_worker = m.of_worker()?,
-            alive = m.worker_after(&Judge::before(shortest))?,
+            another_alive = Self::another_alive(judge)?,
         );
         Some(judge.by_evidence(self.reason(), &from, &more, take))
+    }
+
+    /// Returns the condition that the worker of a running execution is in the table, and alive.
+    fn another_alive(judge: &Judge<'_>) -> Option<String> {
+        let m = judge.mapping;
+        let longest = judge.effective_rules.longest_heartbeat()?;
+        Some(format!(
+            "EXISTS (SELECT FROM {table} AS execution JOIN {workers} ON {of_worker} WHERE {running} AND {alive})",
+            table = m.table(),
+            workers = m.workers_table()?,
+            of_worker = m.of_worker()?,
+            running = m.judged(),
+            alive = m.worker_after(&Judge::before(longest))?,
+        ))
     }
 
     /// Returns the query for the rows whose worker is missing now, while another worker is alive. `None`: no silence counts.
     fn missing_now(judge: &Judge<'_>) -> Option<String> {
         let m = judge.mapping;
-        let shortest = judge.effective_rules.shortest_heartbeat()?;
-        let (workers, named) = (m.workers_table()?, m.worker_named()?);
         Some(format!(
             include_str!("missing.sql"),
-            worker_named = named,
-            workers = workers,
+            names_worker = m.names_worker()?,
+            workers = m.workers_table()?,
             id = m.id(),
             began_at = m.began_at(),
             table = m.table(),
             running = m.judged(),
             of_worker = m.of_worker()?,
             detail = detail(m)?,
-            alive = m.worker_after(&Judge::before(shortest))?,
+            another_alive = Self::another_alive(judge)?,
         ))
     }
 
@@ -192,5 +217,7 @@ impl Worker {
 
 /// Returns SQL for what is recorded of a missing worker, which identifies it.
 fn detail(m: &Mapping) -> Option<String> {
-    Some(format!("left('its worker ' || {}::text || ' is missing', {RECORD_CHARS})", m.worker_named()?))
+    let workers = literal(&m.workers_name()?);
+    let named = m.worker_named()?;
+    Some(format!("left('its worker ' || {named}::text || ' is not in ' || {workers}, {RECORD_CHARS})"))
 }
