@@ -141,17 +141,7 @@ pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> ResolvedPolicy {
     let spec = &object.spec;
     let mut problems = Vec::new();
     let selector = &spec.selector;
-    let canonical = |id: &String| match m.job_id_type() {
-        Some(type_) => type_.canonical(id),
-        None => Some(id.clone()),
-    };
-    let bad: Vec<&String> = selector.job_ids.iter().filter(|id| canonical(id).is_none()).collect();
-    if let Some(first) = bad.first() {
-        problems.push(Problem::JobIds((*first).clone(), bad.len()));
-    }
-    let mut jobs: Vec<String> = selector.job_ids.iter().filter_map(canonical).collect();
-    jobs.sort();
-    jobs.dedup();
+    let jobs = canonical_job_ids(&selector.job_ids, m, &mut problems);
     let types = if m.knows_types() { selector.job_types.clone() } else { Vec::new() };
     if !selector.job_types.is_empty() && !m.knows_types() {
         problems.push(Problem::JobTypes);
@@ -201,6 +191,23 @@ pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> ResolvedPolicy {
         channels: spec.notifications.as_ref().map(|n| n.channels.clone()).unwrap_or_default(),
         problems,
     }
+}
+
+/// The selected ids of jobs as the table writes them, sorted and each once; those that are no id of the table are a
+/// problem.
+fn canonical_job_ids(ids: &[String], m: &Mapping, problems: &mut Vec<Problem>) -> Vec<String> {
+    let canonical = |id: &String| match m.job_id_type() {
+        Some(type_) => type_.canonical(id),
+        None => Some(id.clone()),
+    };
+    let bad: Vec<&String> = ids.iter().filter(|id| canonical(id).is_none()).collect();
+    if let Some(first) = bad.first() {
+        problems.push(Problem::JobIds((*first).clone(), bad.len()));
+    }
+    let mut jobs: Vec<String> = ids.iter().filter_map(canonical).collect();
+    jobs.sort();
+    jobs.dedup();
+    jobs
 }
 
 /// Reports whether a timeout can be computed at all.

@@ -58,22 +58,7 @@ pub(super) fn judge(object: &JobExecution, sight: &RowState<'_>, now: DateTime<U
     let before = object.status.clone().unwrap_or_default();
     let generation = object.metadata.generation;
     let store = &object.spec.store_ref.name;
-    let unbound = |truth, reason, message| {
-        let unknown = |type_| {
-            DesiredCondition::new(
-                type_,
-                ConditionStatus::Unknown,
-                reason,
-                "the execution is not bound to a row",
-            )
-        };
-        vec![
-            DesiredCondition::new(ConditionType::Bound, truth, reason, message),
-            unknown(ConditionType::Finished),
-            unknown(ConditionType::Succeeded),
-        ]
-    };
-    let findings = match sight {
+    let mut findings = match sight {
         RowState::Row(row, unable) => return bound(object, row, *unable, now),
         RowState::RowNotFound(_) => {
             let message = format!(
@@ -105,7 +90,6 @@ pub(super) fn judge(object: &JobExecution, sight: &RowState<'_>, now: DateTime<U
             return JobExecutionStatus { conditions, ..before };
         }
     };
-    let mut findings = findings;
     let observed = matches!(sight, RowState::RowNotFound(Some((OBSERVING, _)))) || object.was_declined();
     if object.spec.cancels() && (before.phase.is_some() || already_consumed(object)) {
         findings.push(reused());
@@ -117,6 +101,18 @@ pub(super) fn judge(object: &JobExecution, sight: &RowState<'_>, now: DateTime<U
         conditions: set_conditions(&before.conditions, findings, generation, now),
         ..JobExecutionStatus::default()
     }
+}
+
+/// The conditions of an object that is not bound to a row.
+fn unbound(truth: ConditionStatus, reason: &'static str, message: String) -> Vec<DesiredCondition> {
+    let unknown = |type_| {
+        DesiredCondition::new(type_, ConditionStatus::Unknown, reason, "the execution is not bound to a row")
+    };
+    vec![
+        DesiredCondition::new(ConditionType::Bound, truth, reason, message),
+        unknown(ConditionType::Finished),
+        unknown(ConditionType::Succeeded),
+    ]
 }
 
 fn bound(
