@@ -65,53 +65,11 @@ async fn a_store_that_makes_no_sense_is_refused() {
         (json!({"mode": "Off"}), "spec.mode"),
         (json!({"connection": {"poolSize": 0}}), "poolSize"),
         (json!({"connection": {"poolSize": 4_294_967_296_i64}}), "poolSize"),
-        (json!({"connection": {"secretRef": {"name": ""}}}), "secretRef.name"),
-        (json!({"connection": {"secretRef": {"name": "job-database?x=1"}}}), "secretRef.name"),
-        (json!({"connection": {"secretRef": {"name": "../../team-b/secrets/target"}}}), "secretRef.name"),
-        (json!({"connection": {"secretRef": {"name": "a%2Fb"}}}), "secretRef.name"),
-        (json!({"connection": {"secretRef": {"name": "a..b"}}}), "secretRef.name"),
-        (json!({"connection": {"secretRef": {"name": "a", "key": "a/b"}}}), "secretRef.key"),
-        (json!({"connection": {"caSecretRef": {"name": "a/b", "key": "ca"}}}), "caSecretRef.name"),
-        (
-            notify(&json!({"name": "a", "webhook": {"urlSecretRef": {"name": "a/../b", "key": "url"}}})),
-            "urlSecretRef.name",
-        ),
-        (
-            notify(
-                &json!({"name": "a", "webhook": {"url": "https://x.org", "signingSecretRef": {"name": "a", "key": "k?"}}}),
-            ),
-            "signingSecretRef.key",
-        ),
-        (
-            json!({"notifications": {"channels": [], "smtp": {"host": "m", "from": "a@x.org", "credentialsSecretRef": {"name": "a b"}}}}),
-            "credentialsSecretRef.name",
-        ),
         (json!({"table": {"name": "\"; drop table job_executions; --"}}), "spec.table.name"),
         (json!({"table": {"schema": "public; drop"}}), "spec.table.schema"),
         (json!({"table": {"name": "x".repeat(64)}}), "spec.table.name"),
         (json!({"table": {"columns": {"id": "id'--"}}}), "columns.id"),
         (json!({"table": {"columns": {"status": ""}}}), "columns.status"),
-        (json!({"notifications": {"channels": [{"name": "a"}]}}), "set either email or webhook"),
-        (notify(&json!({"name": "Ops", "webhook": {"url": "https://x.org"}})), "channels[0].name"),
-        (
-            notify(&json!({"name": "a", "events": [], "webhook": {"url": "https://x.org"}})),
-            "channels[0].events",
-        ),
-        (
-            notify(&json!({"name": "a", "events": ["Never"], "webhook": {"url": "https://x.org"}})),
-            "channels[0].events",
-        ),
-        (notify(&json!({"name": "a", "webhook": {}})), "set either url or urlSecretRef"),
-        (notify(&json!({"name": "a", "webhook": {"url": "file:///etc/passwd"}})), "webhook.url"),
-        (notify(&json!({"name": "a", "email": {}})), "set to or toOwner"),
-        (notify(&json!({"name": "a", "email": {"to": ["a@x.org\r\nBcc: b@x.org"]}})), "email.to[0]"),
-        (notify(&json!({"name": "a", "email": {"to": ["nobody"]}})), "email.to[0]"),
-        (notify(&json!({"name": "a", "email": {"to": ["a@x.org"]}})), "needs smtp"),
-        (
-            json!({"notifications": {"channels": [
-                {"name": "a", "webhook": {"url": "https://x.org"}}, {"name": "a", "webhook": {"url": "https://y.org"}}]}}),
-            "two channels have the same name",
-        ),
         (json!({"table": {"statuses": {"running": []}}}), "statuses.running"),
         (json!({"table": {"statuses": {"running": ["failed"]}}}), "only once, in one list"),
         (json!({"table": {"statuses": {"running": ["a", "a"]}}}), "only once, in one list"),
@@ -138,6 +96,68 @@ async fn a_store_that_makes_no_sense_is_refused() {
     let long = "x".repeat(64);
     let outcome = world.apply::<ExecutionStore>(&long, World::store_with(&long, json!({}))).await;
     assert!(outcome.expect_err("must be refused").to_string().contains("at most 63"));
+}
+
+#[tokio::test]
+async fn a_store_whose_reference_to_a_secret_is_no_name_is_refused() {
+    let world = World::bare("wrongsecrets").await;
+    for (spec, part) in [
+        (json!({"connection": {"secretRef": {"name": ""}}}), "secretRef.name"),
+        (json!({"connection": {"secretRef": {"name": "job-database?x=1"}}}), "secretRef.name"),
+        (json!({"connection": {"secretRef": {"name": "../../team-b/secrets/target"}}}), "secretRef.name"),
+        (json!({"connection": {"secretRef": {"name": "a%2Fb"}}}), "secretRef.name"),
+        (json!({"connection": {"secretRef": {"name": "a..b"}}}), "secretRef.name"),
+        (json!({"connection": {"secretRef": {"name": "a", "key": "a/b"}}}), "secretRef.key"),
+        (json!({"connection": {"caSecretRef": {"name": "a/b", "key": "ca"}}}), "caSecretRef.name"),
+        (
+            notify(&json!({"name": "a", "webhook": {"urlSecretRef": {"name": "a/../b", "key": "url"}}})),
+            "urlSecretRef.name",
+        ),
+        (
+            notify(
+                &json!({"name": "a", "webhook": {"url": "https://x.org", "signingSecretRef": {"name": "a", "key": "k?"}}}),
+            ),
+            "signingSecretRef.key",
+        ),
+        (
+            json!({"notifications": {"channels": [], "smtp": {"host": "m", "from": "a@x.org", "credentialsSecretRef": {"name": "a b"}}}}),
+            "credentialsSecretRef.name",
+        ),
+    ] {
+        let error = refused_store(&world, spec.clone()).await;
+        assert!(error.contains(part), "{spec}: {part} not in {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_with_a_channel_that_reaches_nobody_is_refused() {
+    let world = World::bare("wrongchannels").await;
+    for (spec, part) in [
+        (json!({"notifications": {"channels": [{"name": "a"}]}}), "set either email or webhook"),
+        (notify(&json!({"name": "Ops", "webhook": {"url": "https://x.org"}})), "channels[0].name"),
+        (
+            notify(&json!({"name": "a", "events": [], "webhook": {"url": "https://x.org"}})),
+            "channels[0].events",
+        ),
+        (
+            notify(&json!({"name": "a", "events": ["Never"], "webhook": {"url": "https://x.org"}})),
+            "channels[0].events",
+        ),
+        (notify(&json!({"name": "a", "webhook": {}})), "set either url or urlSecretRef"),
+        (notify(&json!({"name": "a", "webhook": {"url": "file:///etc/passwd"}})), "webhook.url"),
+        (notify(&json!({"name": "a", "email": {}})), "set to or toOwner"),
+        (notify(&json!({"name": "a", "email": {"to": ["a@x.org\r\nBcc: b@x.org"]}})), "email.to[0]"),
+        (notify(&json!({"name": "a", "email": {"to": ["nobody"]}})), "email.to[0]"),
+        (notify(&json!({"name": "a", "email": {"to": ["a@x.org"]}})), "needs smtp"),
+        (
+            json!({"notifications": {"channels": [
+                {"name": "a", "webhook": {"url": "https://x.org"}}, {"name": "a", "webhook": {"url": "https://y.org"}}]}}),
+            "two channels have the same name",
+        ),
+    ] {
+        let error = refused_store(&world, spec.clone()).await;
+        assert!(error.contains(part), "{spec}: {part} not in {error}");
+    }
 }
 
 #[tokio::test]

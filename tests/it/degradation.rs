@@ -5,7 +5,7 @@ use jobexec_operator::api::{ExecutionStore, ExecutionStoreStatus};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::DeleteParams;
 use serde_json::json;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgTransaction};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::support::machine::Part;
@@ -236,6 +236,31 @@ async fn a_spec_that_names_another_secret_is_followed_at_once() {
     world.store_until(&operator, |s| is(&s.conditions, "Ready", "False", "AuthenticationFailed")).await;
 }
 
+/// The processes of the servers behind these clients, sorted. None has a setting or a statement of the operator; then
+/// this leaves settings on each.
+async fn unchanged_servers(clients: [&mut PgTransaction<'static>; 2]) -> Vec<i32> {
+    let mut servers = Vec::new();
+    for client in clients {
+        let seen: (i32, String) = sqlx::query_as(
+            "SELECT pg_backend_pid(), concat_ws(' ', current_setting('statement_timeout'), current_setting('lock_timeout'), \
+             current_setting('idle_in_transaction_session_timeout'), (SELECT count(*) FROM pg_prepared_statements))",
+        )
+        .persistent(false)
+        .fetch_one(&mut **client)
+        .await
+        .unwrap();
+        assert_eq!(seen.1, "0 0 0 0");
+        servers.push(seen.0);
+        // Settings that another client leaves on them do not affect the operator.
+        sqlx::raw_sql("SET search_path = nowhere; SET default_transaction_isolation = 'serializable'; SET enable_seqscan = off")
+            .execute(&mut **client)
+            .await
+            .unwrap();
+    }
+    servers.sort_unstable();
+    servers
+}
+
 #[tokio::test]
 async fn behind_pgbouncer_in_transaction_mode_everything_works() {
     let found = machine::program("pgbouncer");
@@ -280,25 +305,7 @@ async fn behind_pgbouncer_in_transaction_mode_everything_works() {
     let login: PgConnectOptions = url.parse().unwrap();
     let clients = PgPool::connect_with(login.extra_float_digits(None)).await.unwrap();
     let (mut first, mut second) = (clients.begin().await.unwrap(), clients.begin().await.unwrap());
-    let mut servers = Vec::new();
-    for client in [&mut first, &mut second] {
-        let seen: (i32, String) = sqlx::query_as(
-            "SELECT pg_backend_pid(), concat_ws(' ', current_setting('statement_timeout'), current_setting('lock_timeout'), \
-             current_setting('idle_in_transaction_session_timeout'), (SELECT count(*) FROM pg_prepared_statements))",
-        )
-        .persistent(false)
-        .fetch_one(&mut **client)
-        .await
-        .unwrap();
-        assert_eq!(seen.1, "0 0 0 0");
-        servers.push(seen.0);
-        // Settings that another client leaves on them do not affect the operator.
-        sqlx::raw_sql("SET search_path = nowhere; SET default_transaction_isolation = 'serializable'; SET enable_seqscan = off")
-            .execute(&mut **client)
-            .await
-            .unwrap();
-    }
-    servers.sort_unstable();
+    let servers = unchanged_servers([&mut first, &mut second]).await;
     world
         .until_true(&format!(
             "SELECT array_agg(pid ORDER BY pid) = ARRAY{servers:?} FROM pg_stat_activity WHERE usename = '{}'",

@@ -150,6 +150,36 @@ async fn an_execution_is_warned_of_once_and_then_meets_its_deadline() {
     assert_eq!(one, "Warned LongRunning, Cancelled DeadlineExceeded");
 }
 
+/// Status and Events of execution 1 say that the operator cancelled it.
+async fn cancelled_and_shown(world: &World, operator: &Operator) {
+    let status = world.execution_until(operator, "e1", |s| s.phase == Some(Phase::Cancelled)).await;
+    assert!(is(&status.conditions, "Finished", "True", "Cancelled"), "{:#?}", status.conditions);
+    assert!(is(&status.conditions, "Succeeded", "False", "DeadlineExceeded"), "{:#?}", status.conditions);
+    assert!(message(&status.conditions, "Succeeded").contains("was cancelled by the operator"));
+    let note = world.event_until(operator, "e1", "DeadlineExceeded").await;
+    assert!(note.contains("cancelled by the operator"), "{note}");
+    let note = world.event_until(operator, "jobs", "StaleExecutionsFailed").await;
+    assert!(
+        note.contains("1 (job 1, #1, 48.0 h, cancelled)") && note.contains("3 (job 3, #3, 48.0 h)"),
+        "{note}"
+    );
+}
+
+/// If the table has no text for cancelled executions, execution 4 is failed, and that is reported.
+async fn failed_for_want_of_a_status(world: &World, operator: &Operator) {
+    let statuses = json!({"table": {"statuses": {"cancelled": []}}});
+    world.store_changed(operator, statuses).await;
+    world.policy("all", json!({"onStale": "Cancel", "timeout": "1h"})).await;
+    let told =
+        world.policy_until(operator, "all", |s| is(&s.conditions, "Accepted", "False", "NotSupported")).await;
+    assert!(
+        message(&told.conditions, "Accepted").contains("stale executions are failed"),
+        "{:#?}",
+        told.conditions
+    );
+    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 4").await;
+}
+
 #[tokio::test]
 async fn what_becomes_of_a_stale_execution_is_what_its_policy_says() {
     let world = World::new("ontimeout").await;
@@ -171,17 +201,7 @@ async fn what_becomes_of_a_stale_execution_is_what_its_policy_says() {
         .await;
     assert_eq!(ends, "1 cancelled t, 2 running, 3 failed t");
 
-    let status = world.execution_until(&operator, "e1", |s| s.phase == Some(Phase::Cancelled)).await;
-    assert!(is(&status.conditions, "Finished", "True", "Cancelled"), "{:#?}", status.conditions);
-    assert!(is(&status.conditions, "Succeeded", "False", "DeadlineExceeded"), "{:#?}", status.conditions);
-    assert!(message(&status.conditions, "Succeeded").contains("was cancelled by the operator"));
-    let note = world.event_until(&operator, "e1", "DeadlineExceeded").await;
-    assert!(note.contains("cancelled by the operator"), "{note}");
-    let note = world.event_until(&operator, "jobs", "StaleExecutionsFailed").await;
-    assert!(
-        note.contains("1 (job 1, #1, 48.0 h, cancelled)") && note.contains("3 (job 3, #3, 48.0 h)"),
-        "{note}"
-    );
+    cancelled_and_shown(&world, &operator).await;
 
     operator.kill();
     let operator = world.operator();
@@ -206,19 +226,7 @@ async fn what_becomes_of_a_stale_execution_is_what_its_policy_says() {
 
     world.policy("alert", json!({"onStale": "Fail", "selector": {"jobIds": ["2"]}})).await;
     world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 2").await;
-    // If the table has no text for cancelled executions, it is failed, and that is reported.
-    let statuses = json!({"table": {"statuses": {"cancelled": []}}});
-    world.store_changed(&operator, statuses).await;
-    world.policy("all", json!({"onStale": "Cancel", "timeout": "1h"})).await;
-    let told = world
-        .policy_until(&operator, "all", |s| is(&s.conditions, "Accepted", "False", "NotSupported"))
-        .await;
-    assert!(
-        message(&told.conditions, "Accepted").contains("stale executions are failed"),
-        "{:#?}",
-        told.conditions
-    );
-    world.until_true("SELECT status = 'failed' FROM job_executions WHERE id = 4").await;
+    failed_for_want_of_a_status(&world, &operator).await;
     accepted(&world, &operator, "alert").await;
 }
 

@@ -11,7 +11,9 @@ use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::judge::evidence;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::workloads::{self, Workloads};
-use jobexec_operator::db::{Database, Judge, Layout, Ledger, observations, observe, schema, url, validate};
+use jobexec_operator::db::{
+    Database, Judge, Layout, Ledger, Mapping, observations, observe, schema, url, validate,
+};
 use jobexec_operator::rules::{Base, Said, Warn, compile};
 use serde_json::json;
 
@@ -38,10 +40,8 @@ fn base() -> Base {
     }
 }
 
-#[tokio::test]
-async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
-    let world = World::bare("manyseen").await;
-    world.sql(TABLES).await;
+/// The database with the operator's own limits, and the table, claimed.
+async fn claimed(world: &World) -> (Database, Mapping, i64) {
     let spec: ExecutionStoreSpec = serde_json::from_value(json!({
         "connection": {"secretRef": {"name": "db"}},
         "table": {
@@ -52,7 +52,6 @@ async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
     }))
     .unwrap();
     let options = url::parse(&world.superuser(), None).unwrap().options([("work_mem", "64kB")]);
-    // The operator's own limit.
     let database = Database::connect(options, 3, Duration::from_secs(30)).await.unwrap();
     let layout = Layout::of(&spec);
     schema::apply(&database, &layout, None, &[]).await.unwrap();
@@ -60,6 +59,86 @@ async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
     let claimant = Claimant { uid: "u".into(), predecessor: None, namespace: "n".into(), name: "s".into() };
     let claim = ledger::claim(&database, &mapping, &claimant, false).await.unwrap();
     let Claim::Held { ledger: Ledger::Tables { store_id, .. }, .. } = claim else { panic!("{claim:?}") };
+    (database, mapping, store_id)
+}
+
+/// Rows that have run for long, each with a job, an old heartbeat and a Pod.
+async fn fill(world: &World) {
+    let rows = format!("generate_series(1, {ROWS}) AS n");
+    world
+        .sql(&format!(
+            "INSERT INTO jobs SELECT n, 'running' FROM {rows}; \
+             INSERT INTO job_executions SELECT n, n, 1, 'running', now() - interval '20 hours', NULL, \
+             now() - interval '2 hours', 'Pod/p' || n FROM {rows}; \
+             ANALYZE jobs; ANALYZE job_executions"
+        ))
+        .await;
+}
+
+async fn count(world: &World, what: &str) -> i64 {
+    world.sql("ANALYZE jobexec.observations; ANALYZE jobexec.suspects").await;
+    world.one(&format!("SELECT count(*) FROM jobexec.{what}")).await
+}
+
+/// Their jobs are observed unfinished, and then finished.
+async fn jobs_finish(world: &World, database: &Database, judge: &Judge<'_>) {
+    evidence::observe(database, judge).await.unwrap();
+    assert_eq!(count(world, "observations WHERE kind = 'JobUnfinished'").await, ROWS);
+    world.sql("UPDATE jobs SET status = 'completed'; ANALYZE jobs").await;
+    evidence::observe(database, judge).await.unwrap();
+    assert_eq!(count(world, "suspects WHERE reason = 'JobFinished' AND certain").await, ROWS);
+}
+
+/// Their Pods are gone.
+async fn pods_vanish(world: &World, database: &Database, judge: &Judge<'_>) {
+    workloads::update(database, judge, Some(&Workloads::default()), Recreated::Alive).await.unwrap();
+    assert_eq!(count(world, "suspects WHERE reason = 'WorkloadGone' AND certain").await, ROWS);
+    let held = heartbeats::update(database, judge, &mut Watch::default(), TimeDelta::seconds(15)).await;
+    assert_eq!(held.unwrap(), None, "whose workload has ended is not held");
+}
+
+/// They are paused, and run again.
+async fn executions_pause(world: &World, database: &Database, judge: &Judge<'_>) {
+    world.sql("UPDATE job_executions SET status = 'paused'").await;
+    observations::update_paused(database, judge).await.unwrap();
+    world
+        .sql("UPDATE job_executions SET status = 'running', started_at = started_at; ANALYZE job_executions")
+        .await;
+    observations::update_paused(database, judge).await.unwrap();
+    assert_eq!(count(world, "observations WHERE kind = 'Paused' AND detail = 'Resumed'").await, ROWS);
+}
+
+/// By their start, none has run for 24 hours; then all become stale.
+async fn deadlines_pass(world: &World, database: &Database, judge: &Judge<'_>) {
+    let deadlines = judge.with_evidence(false);
+    let pulse = observe::pulse(database, &deadlines, TimeDelta::hours(24)).await.unwrap();
+    assert_eq!((pulse.stale, pulse.next_deadline.is_some()), (0, true));
+    world
+        .sql("UPDATE job_executions SET started_at = now() - interval '25 hours'; ANALYZE job_executions")
+        .await;
+    let pulse = observe::pulse(database, &deadlines, TimeDelta::hours(24)).await.unwrap();
+    assert_eq!(pulse.stale, ROWS);
+    let live = observe::live(database, judge).await.unwrap();
+    assert_eq!((live.running, live.stale), (ROWS, ROWS));
+}
+
+/// Half of them end, and their observations are deleted.
+async fn half_end(world: &World, database: &Database, judge: &Judge<'_>) {
+    world
+        .sql("UPDATE job_executions SET status = 'completed' WHERE id % 2 = 0; ANALYZE job_executions")
+        .await;
+    observations::update_paused(database, judge).await.unwrap();
+    evidence::observe(database, judge).await.unwrap();
+    workloads::update(database, judge, Some(&Workloads::default()), Recreated::Alive).await.unwrap();
+    assert_eq!(count(world, "suspects").await, ROWS);
+    assert_eq!(count(world, "observations WHERE execution_id::bigint % 2 = 0").await, 0);
+}
+
+#[tokio::test]
+async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
+    let world = World::bare("manyseen").await;
+    world.sql(TABLES).await;
+    let (database, mapping, store_id) = claimed(&world).await;
     let effective_rules = compile(base(), Vec::new(), Vec::new());
     let judge = Judge {
         workloads: Some(TimeDelta::hours(1)),
@@ -70,60 +149,10 @@ async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
             chrono::Utc::now() - TimeDelta::days(1),
         )
     };
-    let rows = format!("generate_series(1, {ROWS}) AS n");
-    world
-        .sql(&format!(
-            "INSERT INTO jobs SELECT n, 'running' FROM {rows}; \
-             INSERT INTO job_executions SELECT n, n, 1, 'running', now() - interval '20 hours', NULL, \
-             now() - interval '2 hours', 'Pod/p' || n FROM {rows}; \
-             ANALYZE jobs; ANALYZE job_executions"
-        ))
-        .await;
-    let count = async |what: &str| {
-        world.sql("ANALYZE jobexec.observations; ANALYZE jobexec.suspects").await;
-        world.one::<i64>(&format!("SELECT count(*) FROM jobexec.{what}")).await
-    };
-
-    // Their jobs are observed unfinished, and then finished.
-    evidence::observe(&database, &judge).await.unwrap();
-    assert_eq!(count("observations WHERE kind = 'JobUnfinished'").await, ROWS);
-    world.sql("UPDATE jobs SET status = 'completed'; ANALYZE jobs").await;
-    evidence::observe(&database, &judge).await.unwrap();
-    assert_eq!(count("suspects WHERE reason = 'JobFinished' AND certain").await, ROWS);
-
-    // Their Pods are gone.
-    workloads::update(&database, &judge, Some(&Workloads::default()), Recreated::Alive).await.unwrap();
-    assert_eq!(count("suspects WHERE reason = 'WorkloadGone' AND certain").await, ROWS);
-    let held = heartbeats::update(&database, &judge, &mut Watch::default(), TimeDelta::seconds(15)).await;
-    assert_eq!(held.unwrap(), None, "whose workload has ended is not held");
-
-    // They are paused, and run again.
-    world.sql("UPDATE job_executions SET status = 'paused'").await;
-    observations::update_paused(&database, &judge).await.unwrap();
-    world
-        .sql("UPDATE job_executions SET status = 'running', started_at = started_at; ANALYZE job_executions")
-        .await;
-    observations::update_paused(&database, &judge).await.unwrap();
-    assert_eq!(count("observations WHERE kind = 'Paused' AND detail = 'Resumed'").await, ROWS);
-    // By their start, none has run for 24 hours; then all become stale.
-    let deadlines = judge.with_evidence(false);
-    let pulse = observe::pulse(&database, &deadlines, TimeDelta::hours(24)).await.unwrap();
-    assert_eq!((pulse.stale, pulse.next_deadline.is_some()), (0, true));
-    world
-        .sql("UPDATE job_executions SET started_at = now() - interval '25 hours'; ANALYZE job_executions")
-        .await;
-    let pulse = observe::pulse(&database, &deadlines, TimeDelta::hours(24)).await.unwrap();
-    assert_eq!(pulse.stale, ROWS);
-    let live = observe::live(&database, &judge).await.unwrap();
-    assert_eq!((live.running, live.stale), (ROWS, ROWS));
-
-    // Half of them end, and their observations are deleted.
-    world
-        .sql("UPDATE job_executions SET status = 'completed' WHERE id % 2 = 0; ANALYZE job_executions")
-        .await;
-    observations::update_paused(&database, &judge).await.unwrap();
-    evidence::observe(&database, &judge).await.unwrap();
-    workloads::update(&database, &judge, Some(&Workloads::default()), Recreated::Alive).await.unwrap();
-    assert_eq!(count("suspects").await, ROWS);
-    assert_eq!(count("observations WHERE execution_id::bigint % 2 = 0").await, 0);
+    fill(&world).await;
+    jobs_finish(&world, &database, &judge).await;
+    pods_vanish(&world, &database, &judge).await;
+    executions_pause(&world, &database, &judge).await;
+    deadlines_pass(&world, &database, &judge).await;
+    half_end(&world, &database, &judge).await;
 }

@@ -2,7 +2,7 @@
 //! that users may make.
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use jobexec_operator::api::{ExecutionStore, JobExecution, JobExecutionStatus, Phase};
 use k8s_openapi::api::core::v1::ResourceQuota;
@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::{await_condition, conditions};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::support::proxy::Proxies;
 use crate::support::{Operator, PATIENCE, World, is, message};
@@ -69,6 +70,40 @@ async fn patch(world: &World, name: &str, spec: Value) -> Result<JobExecution, k
     world.api::<JobExecution>().patch(name, &params, &Patch::Merge(json!({ "spec": spec }))).await
 }
 
+/// Users find the object of execution 39 in a narrow table, by label and by field.
+fn kubectl_finds_it(world: &World) {
+    let table = kubectl(world, &["get", "jobexecutions"]);
+    assert!(table.lines().all(|line| line.len() <= 120), "{table}");
+    assert!(table.contains("22h"), "the start as an age: {table}");
+    let selected =
+        kubectl(world, &["get", "jexec", "-o", "name", "-l", "jobexec.dev/phase=running,jobexec.dev/job=7"]);
+    assert_eq!(selected.lines().count(), 2, "{selected}");
+    for selector in
+        ["status.phase=Running,spec.executionId=39", "spec.storeRef.name=jobs,spec.executionId=39"]
+    {
+        let selected = kubectl(world, &["get", "jexec", "-o", "name", "--field-selector", selector]);
+        assert_eq!(selected.trim(), "jobexecution.jobexec.dev/jobs-39", "{selector}");
+    }
+}
+
+/// `kubectl wait` for the end of execution 39, in the background.
+fn kubectl_waits_for_the_end(world: &World) -> JoinHandle<Output> {
+    let namespace = world.namespace.clone();
+    tokio::task::spawn_blocking(move || {
+        Command::new("kubectl")
+            .args([
+                "wait",
+                "--for=condition=Finished",
+                "jobexecution/jobs-39",
+                "--timeout=60s",
+                "-n",
+                &namespace,
+            ])
+            .output()
+            .unwrap()
+    })
+}
+
 #[tokio::test]
 async fn a_row_has_an_object_from_its_start_until_some_time_after_its_end() {
     let world = World::new("sync").await;
@@ -92,18 +127,7 @@ async fn a_row_has_an_object_from_its_start_until_some_time_after_its_end() {
     assert_eq!((owner.uid.as_str(), owner.controller), (store.uid().unwrap().as_str(), Some(true)));
     assert!(object.finalizers().is_empty());
 
-    let table = kubectl(&world, &["get", "jobexecutions"]);
-    assert!(table.lines().all(|line| line.len() <= 120), "{table}");
-    assert!(table.contains("22h"), "the start as an age: {table}");
-    let selected =
-        kubectl(&world, &["get", "jexec", "-o", "name", "-l", "jobexec.dev/phase=running,jobexec.dev/job=7"]);
-    assert_eq!(selected.lines().count(), 2, "{selected}");
-    for selector in
-        ["status.phase=Running,spec.executionId=39", "spec.storeRef.name=jobs,spec.executionId=39"]
-    {
-        let selected = kubectl(&world, &["get", "jexec", "-o", "name", "--field-selector", selector]);
-        assert_eq!(selected.trim(), "jobexecution.jobexec.dev/jobs-39", "{selector}");
-    }
+    kubectl_finds_it(&world);
     world.event_until(&operator, "jobs-39", "LongRunning").await;
     let described = kubectl(&world, &["describe", "jobexecution", "jobs-39"]);
     assert!(described.contains("Events:") && described.contains("LongRunning"), "{described}");
@@ -112,22 +136,7 @@ async fn a_row_has_an_object_from_its_start_until_some_time_after_its_end() {
         &["wait", "--for=jsonpath={.status.phase}=Running", "jobexecution/jobs-40", "--timeout=60s"],
     );
 
-    let waits = {
-        let namespace = world.namespace.clone();
-        tokio::task::spawn_blocking(move || {
-            Command::new("kubectl")
-                .args([
-                    "wait",
-                    "--for=condition=Finished",
-                    "jobexecution/jobs-39",
-                    "--timeout=60s",
-                    "-n",
-                    &namespace,
-                ])
-                .output()
-                .unwrap()
-        })
-    };
+    let waits = kubectl_waits_for_the_end(&world);
     let uid = object.uid().unwrap();
     finish(&world, 39, "completed").await;
     let told = world.execution_until(&operator, "jobs-39", |s| s.phase == Some(Phase::Completed)).await;
@@ -294,6 +303,22 @@ async fn what_is_done_to_an_object_or_a_row_by_hand_is_put_right() {
     names_until(&world, &operator, &["jobs-1", "jobs-2"]).await;
 }
 
+/// The object of a cancelled execution gets too large and then small again; its request stays refused.
+async fn refused_and_used_again(world: &World, operator: &Operator, name: &str) {
+    let statuses = world.api::<JobExecution>();
+    let heavy = json!({"status": {"jobId": "x".repeat(200_000)}});
+    statuses.patch_status(name, &PatchParams::default(), &Patch::Merge(heavy)).await.unwrap();
+    let conditions =
+        world.raw_conditions_until(operator, "JobExecution", name, "Bound", "ObjectTooLarge").await;
+    assert!(is(&conditions, "Accepted", "False", "ExecutionReused"), "{conditions:#?}");
+    let light = json!({"status": {"jobId": null}});
+    statuses.patch_status(name, &PatchParams::default(), &Patch::Merge(light)).await.unwrap();
+    let told =
+        world.execution_until(operator, name, |s| is(&s.conditions, "Bound", "True", "RowFound")).await;
+    assert!(is(&told.conditions, "Accepted", "False", "ExecutionReused"), "{:#?}", told.conditions);
+    assert!(!message(&told.conditions, "Bound").contains("memory"), "{:#?}", told.conditions);
+}
+
 #[tokio::test]
 async fn an_execution_is_cancelled_once_when_a_person_asks() {
     let world = World::new("cancel").await;
@@ -348,18 +373,7 @@ async fn an_execution_is_cancelled_once_when_a_person_asks() {
     assert_eq!(world.status(2).await, "running");
 
     // Nor after the object was refused and can be used again: the status remembers that the cancel was carried out.
-    let statuses = world.api::<JobExecution>();
-    let heavy = json!({"status": {"jobId": "x".repeat(200_000)}});
-    statuses.patch_status("waits", &PatchParams::default(), &Patch::Merge(heavy)).await.unwrap();
-    let conditions =
-        world.raw_conditions_until(&operator, "JobExecution", "waits", "Bound", "ObjectTooLarge").await;
-    assert!(is(&conditions, "Accepted", "False", "ExecutionReused"), "{conditions:#?}");
-    let light = json!({"status": {"jobId": null}});
-    statuses.patch_status("waits", &PatchParams::default(), &Patch::Merge(light)).await.unwrap();
-    let told =
-        world.execution_until(&operator, "waits", |s| is(&s.conditions, "Bound", "True", "RowFound")).await;
-    assert!(is(&told.conditions, "Accepted", "False", "ExecutionReused"), "{:#?}", told.conditions);
-    assert!(!message(&told.conditions, "Bound").contains("memory"), "{:#?}", told.conditions);
+    refused_and_used_again(&world, &operator, "waits").await;
     world.request_sweep(&operator).await;
     assert_eq!(world.status(2).await, "running");
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
+use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::time::Instant;
 
@@ -18,6 +19,64 @@ const WORKERS: usize = 20;
 
 /// Workers begin with a group this long before its deadline, so that some rows are finished in time and some are not.
 const LEAD: Duration = Duration::from_millis(200);
+
+/// Finishes the next row of the current group as fast as it can, until the last group has passed. Returns the rows for
+/// which Postgres said that they are completed.
+async fn complete_rows(pool: PgPool, next: Arc<[AtomicI64; GROUPS]>, first: Instant) -> Vec<i64> {
+    let mut won = Vec::new();
+    tokio::time::sleep_until(first - LEAD).await;
+    loop {
+        let group = usize::try_from((first - LEAD).elapsed().as_secs()).unwrap();
+        if group >= GROUPS {
+            return won;
+        }
+        let place = next[group].fetch_add(1, Ordering::Relaxed);
+        if place >= GROUP {
+            let turn = Duration::from_secs(u64::try_from(group + 1).unwrap());
+            tokio::time::sleep_until(first - LEAD + turn).await;
+            continue;
+        }
+        let id = i64::try_from(group).unwrap() * GROUP + place;
+        let done = sqlx::query(
+            "UPDATE job_executions SET status = 'completed', completed_at = clock_timestamp() \
+             WHERE id = $1 AND status = 'running'",
+        )
+        .bind(id)
+        .execute(&pool)
+        .await
+        .unwrap();
+        if done.rows_affected() == 1 {
+            won.push(id);
+        }
+    }
+}
+
+/// Checks that each completion that a worker won is still there, and that the operator failed all other rows, none of
+/// them before its deadline. Returns the number of completions.
+async fn completions_kept(world: &World, won: &[i64], timeout: i64) -> i64 {
+    let overwritten: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM job_executions WHERE id = ANY ($1) AND status <> 'completed'",
+    )
+    .bind(won)
+    .fetch_one(&world.pool)
+    .await
+    .unwrap();
+    assert_eq!(overwritten, 0, "of {} completions", won.len());
+    let counts: (i64, i64, i64, i64) = sqlx::query_as(
+        "SELECT count(*) FILTER (WHERE status = 'completed'), count(*) FILTER (WHERE status = 'failed'), \
+                count(*) FILTER (WHERE completed_at IS NULL), \
+                count(*) FILTER (WHERE status = 'failed' AND completed_at < started_at + $1 * interval '1 second') \
+         FROM job_executions",
+    )
+    .bind(timeout)
+    .fetch_one(&world.pool)
+    .await
+    .unwrap();
+    let completed = i64::try_from(won.len()).unwrap();
+    assert_eq!(counts, (completed, ROWS - completed, 0, 0));
+    assert!(completed > 1_000 && completed < ROWS - 1_000, "no race: {completed} of {ROWS} completed");
+    completed
+}
 
 #[tokio::test]
 async fn no_completion_is_ever_overwritten() {
@@ -42,65 +101,17 @@ async fn no_completion_is_ever_overwritten() {
     let first = Instant::now() + Duration::from_secs_f64(world.one(&until_first).await);
     world.store(json!({"defaultTimeout": format!("{timeout}s")})).await;
 
-    // Each worker finishes the next row of the current group as fast as it can, and remembers the response.
     let pool = PgPoolOptions::new().max_connections(20).connect(&world.superuser()).await.unwrap();
     let next: Arc<[AtomicI64; GROUPS]> = Arc::new(std::array::from_fn(|_| AtomicI64::new(0)));
     let workers = (0..WORKERS).map(|_| {
         let (pool, next) = (pool.clone(), next.clone());
-        tokio::spawn(async move {
-            let mut won = Vec::new();
-            tokio::time::sleep_until(first - LEAD).await;
-            loop {
-                let group = usize::try_from((first - LEAD).elapsed().as_secs()).unwrap();
-                if group >= GROUPS {
-                    return won;
-                }
-                let place = next[group].fetch_add(1, Ordering::Relaxed);
-                if place >= GROUP {
-                    let turn = Duration::from_secs(u64::try_from(group + 1).unwrap());
-                    tokio::time::sleep_until(first - LEAD + turn).await;
-                    continue;
-                }
-                let id = i64::try_from(group).unwrap() * GROUP + place;
-                let done = sqlx::query(
-                    "UPDATE job_executions SET status = 'completed', completed_at = clock_timestamp() \
-                     WHERE id = $1 AND status = 'running'",
-                )
-                .bind(id)
-                .execute(&pool)
-                .await
-                .unwrap();
-                if done.rows_affected() == 1 {
-                    won.push(id);
-                }
-            }
-        })
+        tokio::spawn(complete_rows(pool, next, first))
     });
     let won: Vec<i64> =
         futures::future::join_all(workers).await.into_iter().flat_map(Result::unwrap).collect();
 
     world.store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.running_executions == 0)).await;
-    let overwritten: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM job_executions WHERE id = ANY ($1) AND status <> 'completed'",
-    )
-    .bind(&won)
-    .fetch_one(&world.pool)
-    .await
-    .unwrap();
-    assert_eq!(overwritten, 0, "of {} completions", won.len());
-    let counts: (i64, i64, i64, i64) = sqlx::query_as(
-        "SELECT count(*) FILTER (WHERE status = 'completed'), count(*) FILTER (WHERE status = 'failed'), \
-                count(*) FILTER (WHERE completed_at IS NULL), \
-                count(*) FILTER (WHERE status = 'failed' AND completed_at < started_at + $1 * interval '1 second') \
-         FROM job_executions",
-    )
-    .bind(timeout)
-    .fetch_one(&world.pool)
-    .await
-    .unwrap();
-    let completed = i64::try_from(won.len()).unwrap();
-    assert_eq!(counts, (completed, ROWS - completed, 0, 0));
-    assert!(completed > 1_000 && completed < ROWS - 1_000, "no race: {completed} of {ROWS} completed");
+    let completed = completions_kept(&world, &won, timeout).await;
     eprintln!(
         "{completed} of {ROWS} executions were completed by their workers, the others failed by the operator"
     );

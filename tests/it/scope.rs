@@ -129,22 +129,12 @@ impl World {
     }
 }
 
-#[tokio::test]
-async fn operators_with_complementary_selectors_share_a_namespace_and_hand_stores_over() {
-    let world = World::new("selector").await;
-    let (wrong, _watch) = misled(&world);
-    for table in ["ta", "tb"] {
-        world
-            .sql(&format!(
-                "CREATE TABLE {table} (LIKE job_executions INCLUDING ALL); GRANT SELECT, UPDATE ON {table} TO {}; \
-                 INSERT INTO {table} VALUES (1, 1, 1, 'running', now() - interval '2 days')",
-                world.role
-            ))
-            .await;
-    }
-    let first = world.operator_in(&world.namespace, "first", &[("STORE_SELECTOR", "team in (a)")]);
-    let second = world.operator_in(&world.namespace, "second", &[("STORE_SELECTOR", "team!=a")]);
-    for (store, table) in [("a", "ta"), ("b", "tb"), ("nowhere", "")] {
+/// The stores and their tables.
+const STORES: [(&str, &str); 2] = [("a", "ta"), ("b", "tb")];
+
+/// Each store with a policy and an execution, and these two for a store that does not exist.
+async fn create_stores_and_overrides(world: &World) {
+    for (store, table) in STORES.into_iter().chain([("nowhere", "")]) {
         let mut policy = World::policy_with(&format!("of-{store}"), json!({"timeout": "20h"}));
         policy["spec"]["storeRef"]["name"] = json!(store);
         world.apply::<ExecutionPolicy>(&format!("of-{store}"), policy).await.unwrap();
@@ -157,24 +147,44 @@ async fn operators_with_complementary_selectors_share_a_namespace_and_hand_store
             world.apply::<ExecutionStore>(store, object).await.unwrap();
         }
     }
-    let both = async |operator: &Operator, id: i64| {
-        for (store, table) in [("a", "ta"), ("b", "tb")] {
-            world.until_true(&format!("SELECT status = 'failed' FROM {table} WHERE id = {id}")).await;
-            world
-                .policy_until(operator, &format!("of-{store}"), |s| {
-                    is(&s.conditions, "Accepted", "True", "InForce")
-                })
-                .await;
-        }
-    };
-    let overdue = async |id: i64| {
-        for table in ["ta", "tb"] {
-            let sql =
-                format!("INSERT INTO {table} VALUES ({id}, 1, 1, 'running', now() - interval '2 days')");
-            world.sql(&sql).await;
-        }
-    };
-    both(&first, 1).await;
+}
+
+/// Waits until this execution has failed in both tables, and until this operator has accepted the policies.
+async fn swept_by(world: &World, operator: &Operator, id: i64) {
+    for (store, table) in STORES {
+        world.until_true(&format!("SELECT status = 'failed' FROM {table} WHERE id = {id}")).await;
+        world
+            .policy_until(operator, &format!("of-{store}"), |s| {
+                is(&s.conditions, "Accepted", "True", "InForce")
+            })
+            .await;
+    }
+}
+
+async fn insert_overdue(world: &World, id: i64) {
+    for (_, table) in STORES {
+        let sql = format!("INSERT INTO {table} VALUES ({id}, 1, 1, 'running', now() - interval '2 days')");
+        world.sql(&sql).await;
+    }
+}
+
+#[tokio::test]
+async fn operators_with_complementary_selectors_share_a_namespace_and_hand_stores_over() {
+    let world = World::new("selector").await;
+    let (wrong, _watch) = misled(&world);
+    for (_, table) in STORES {
+        world
+            .sql(&format!(
+                "CREATE TABLE {table} (LIKE job_executions INCLUDING ALL); GRANT SELECT, UPDATE ON {table} TO {}; \
+                 INSERT INTO {table} VALUES (1, 1, 1, 'running', now() - interval '2 days')",
+                world.role
+            ))
+            .await;
+    }
+    let first = world.operator_in(&world.namespace, "first", &[("STORE_SELECTOR", "team in (a)")]);
+    let second = world.operator_in(&world.namespace, "second", &[("STORE_SELECTOR", "team!=a")]);
+    create_stores_and_overrides(&world).await;
+    swept_by(&world, &first, 1).await;
     for (store, operator) in [("a", &first), ("b", &second)] {
         world.execution_until(operator, &format!("e-{store}"), |s| s.timeout.as_deref() == Some("19h")).await;
     }
@@ -182,15 +192,15 @@ async fn operators_with_complementary_selectors_share_a_namespace_and_hand_store
     // The label transfers the store: one operator releases it, the other takes over, and the claim never lapses.
     world.labelled("a", "b").await;
     first.has_said(LET_GO, 1).await;
-    overdue(2).await;
-    both(&second, 2).await;
+    insert_overdue(&world, 2).await;
+    swept_by(&world, &second, 2).await;
     world.until_true("SELECT count(uid) = 2 FROM jobexec.stores WHERE table_name IN ('ta', 'tb')").await;
 
     // Back to the same operator, for which only the label is new. The other one may stop now.
     world.labelled("a", "a").await;
     second.has_said(LET_GO, 1).await;
-    overdue(3).await;
-    both(&first, 3).await;
+    insert_overdue(&world, 3).await;
+    swept_by(&world, &first, 3).await;
     assert!(second.stop().success());
     world.sql("INSERT INTO ta VALUES (4, 1, 1, 'running', now() - interval '2 days')").await;
     world.until_true("SELECT status = 'failed' FROM ta WHERE id = 4").await;

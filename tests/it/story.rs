@@ -8,6 +8,26 @@ use crate::support::{World, is};
 /// The complete content of the other rows, including their versions.
 const OTHERS: &str = "SELECT string_agg(t::text || t.xmin::text || t.ctid::text, '|' ORDER BY id) FROM job_executions t WHERE id <> 39";
 
+/// The conditions of the store after the sweep: type, status, reason.
+const CONDITIONS: [(&str, &str, &str); 6] = [
+    ("DatabaseReachable", "True", "Connected"),
+    ("SchemaValid", "True", "Valid"),
+    ("Healthy", "True", "WithinLimits"),
+    ("EnforcementPaused", "False", "Enforcing"),
+    ("AuditAvailable", "True", "TablesPresent"),
+    ("Consistent", "True", "NoViolations"),
+];
+
+/// What the log line of the execution contains.
+const LOGGED: [&str; 6] = [
+    "\"execution\":\"39\"",
+    "\"job\":\"21\"",
+    "\"number\":5",
+    "\"reason\":\"DeadlineExceeded\"",
+    "runtime_seconds",
+    "deadline",
+];
+
 #[tokio::test]
 async fn a_stale_execution_is_failed_and_shown() {
     let world = World::bare("story").await;
@@ -40,14 +60,7 @@ async fn a_stale_execution_is_failed_and_shown() {
     );
     let sweep = status.last_sweep.unwrap();
     assert_eq!((sweep.trigger.as_str(), sweep.failed, sweep.remaining), ("Startup", 1, 0));
-    for (type_, truth, reason) in [
-        ("DatabaseReachable", "True", "Connected"),
-        ("SchemaValid", "True", "Valid"),
-        ("Healthy", "True", "WithinLimits"),
-        ("EnforcementPaused", "False", "Enforcing"),
-        ("AuditAvailable", "True", "TablesPresent"),
-        ("Consistent", "True", "NoViolations"),
-    ] {
+    for (type_, truth, reason) in CONDITIONS {
         assert!(is(&status.conditions, type_, truth, reason), "{type_}: {:#?}", status.conditions);
     }
 
@@ -70,14 +83,7 @@ async fn a_stale_execution_is_failed_and_shown() {
 
     let log = operator.log();
     let line = log.lines().find(|l| l.contains("failed a stale execution")).expect("a log line a row");
-    for part in [
-        "\"execution\":\"39\"",
-        "\"job\":\"21\"",
-        "\"number\":5",
-        "\"reason\":\"DeadlineExceeded\"",
-        "runtime_seconds",
-        "deadline",
-    ] {
+    for part in LOGGED {
         assert!(line.contains(part), "{part} in {line}");
     }
     assert!(log.lines().any(|l| l.contains("\"message\":\"swept\"") && l.contains("\"running\":1")), "{log}");

@@ -46,6 +46,28 @@ async fn agree(owner: &Https, other: &Https, path: &str) -> Value {
     panic!("{path}: {seen:#?}");
 }
 
+/// Lists, explanations, history, statistics and errors are the same from both.
+async fn same_answers(owner: &Https, other: &Https, store: &str) {
+    let explain = |id: &str| format!("/api/system/executions/{store}/{id}/explain");
+    for path in [
+        RUNNING.to_owned(),
+        format!("{RUNNING}?store={store}&limit=2"),
+        explain("1"),
+        explain("2"),
+        explain("7"),
+        format!("/api/system/history?store={store}"),
+        format!("/api/system/stats?store={store}"),
+        format!("/api/system/trends?store={store}"),
+    ] {
+        agree(owner, other, &path).await;
+    }
+    let told = other.get(&explain("2")).await.1;
+    assert!(told["rules"].to_string().contains("JobExecution/e"), "{told:#}");
+    for (path, status) in [(explain("4711"), 404), (explain("x"), 400)] {
+        assert_eq!((owner.get(&path).await.0, other.get(&path).await.0), (status, status), "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_replica_answers_for_stores_of_another_one_as_that_one_does() {
     let world = World::with_leases("hareads").await;
@@ -73,26 +95,9 @@ async fn a_replica_answers_for_stores_of_another_one_as_that_one_does() {
     let owners = world.api_of(&owner.operator).await.with(&token);
     let others = world.api_of(&other.operator).await.with(&token);
     let store = world.named("jobs");
-    let explain = |id: &str| format!("/api/system/executions/{store}/{id}/explain");
     let health = agree(&owners, &others, &format!("{HEALTH}?store={store}")).await;
     assert_eq!(health["metrics"]["running_executions"], 6, "{health:#}");
-    for path in [
-        RUNNING.to_owned(),
-        format!("{RUNNING}?store={store}&limit=2"),
-        explain("1"),
-        explain("2"),
-        explain("7"),
-        format!("/api/system/history?store={store}"),
-        format!("/api/system/stats?store={store}"),
-        format!("/api/system/trends?store={store}"),
-    ] {
-        agree(&owners, &others, &path).await;
-    }
-    let told = others.get(&explain("2")).await.1;
-    assert!(told["rules"].to_string().contains("JobExecution/e"), "{told:#}");
-    for (path, status) in [(explain("4711"), 404), (explain("x"), 400)] {
-        assert_eq!((owners.get(&path).await.0, others.get(&path).await.0), (status, status), "{path}");
-    }
+    same_answers(&owners, &others, &store).await;
     // A dry run gives the same result, and a clean-up on either replica does the same.
     let dry = format!("{CLEANUP}?store={store}&max_hours=1&dry_run=true");
     let (left, right) = (owners.post(&dry).await, others.post(&dry).await);

@@ -36,77 +36,64 @@ async fn problem(world: &World, spec: &Value) -> Option<Problem> {
     }
 }
 
+/// Policies for the login of the store, LOGIN, and what the problem with them says, if there is one. SECURE turns
+/// row-level security on.
+const POLICIES: &[(&str, Option<&str>)] = &[
+    // Row-level security is off.
+    ("", None),
+    // Without a policy, no row is visible. The tables of Supabase and of graphile-worker are like that.
+    ("SECURE;", Some("sees every row")),
+    ("SECURE; CREATE POLICY p ON job_executions FOR ALL TO LOGIN USING (true) WITH CHECK (true)", None),
+    ("SECURE; CREATE POLICY p ON job_executions USING (true)", None),
+    ("SECURE; CREATE POLICY p ON job_executions TO LOGIN_group USING (true)", None),
+    // A policy for others.
+    (
+        "SECURE; CREATE POLICY p ON job_executions TO pg_monitor USING (true) WITH CHECK (true)",
+        Some("sees every row"),
+    ),
+    ("SECURE; CREATE POLICY p ON job_executions TO LOGIN USING (id > 0)", Some("sees every row")),
+    ("SECURE; CREATE POLICY p ON job_executions FOR SELECT USING (true)", Some("change every row")),
+    (
+        "SECURE; CREATE POLICY p ON job_executions FOR SELECT USING (true); \
+         CREATE POLICY q ON job_executions FOR UPDATE USING (id > 1)",
+        Some("change every row"),
+    ),
+    ("SECURE; CREATE POLICY p ON job_executions USING (true) WITH CHECK (id > 1)", Some("change every row")),
+    (
+        "SECURE; CREATE POLICY p ON job_executions USING (true) WITH CHECK (true); \
+         CREATE POLICY q ON job_executions AS RESTRICTIVE USING (id > 1)",
+        Some("sees every row"),
+    ),
+    (
+        "SECURE; CREATE POLICY p ON job_executions USING (true) WITH CHECK (true); \
+         CREATE POLICY q ON job_executions AS RESTRICTIVE TO pg_monitor USING (id > 1)",
+        None,
+    ),
+    ("SECURE; ALTER ROLE LOGIN BYPASSRLS", None),
+    // For an owner it applies only if it is forced.
+    ("SECURE; ALTER TABLE job_executions OWNER TO LOGIN", None),
+    ("SECURE; ALTER TABLE job_executions OWNER TO LOGIN, FORCE ROW LEVEL SECURITY", Some("sees every row")),
+    ("ALTER TABLE jobs ENABLE ROW LEVEL SECURITY", Some("\"jobs\"")),
+    // A view shows the rows that its owner sees, unless it is defined with its reader's permissions.
+    (
+        "ALTER TABLE jobs ENABLE ROW LEVEL SECURITY; ALTER TABLE jobs RENAME TO kept; \
+         CREATE VIEW jobs AS SELECT * FROM kept; GRANT SELECT ON jobs TO LOGIN",
+        None,
+    ),
+    (
+        "ALTER TABLE jobs ENABLE ROW LEVEL SECURITY; ALTER TABLE jobs RENAME TO kept; \
+         CREATE VIEW jobs WITH (security_invoker = true) AS SELECT * FROM kept; GRANT SELECT ON jobs, kept TO LOGIN",
+        Some("view"),
+    ),
+];
+
 /// Some policies prove that nothing is hidden, others do not.
 #[tokio::test]
 async fn only_policies_that_hide_nothing_will_do() {
     let world = secured("row-security", "CREATE ROLE LOGIN_group; GRANT LOGIN_group TO LOGIN").await;
     let role = world.role.clone();
-    let everything = "USING (true) WITH CHECK (true)";
-    let cases: &[(&str, Option<&str>)] = &[
-        // Row-level security is off.
-        ("", None),
-        // Without a policy, no row is visible. The tables of Supabase and of graphile-worker are like that.
-        (ON, Some("sees every row")),
-        (&format!("{ON} CREATE POLICY p ON job_executions FOR ALL TO LOGIN {everything}"), None),
-        (&format!("{ON} CREATE POLICY p ON job_executions USING (true)"), None),
-        (&format!("{ON} CREATE POLICY p ON job_executions TO LOGIN_group USING (true)"), None),
-        // A policy for others.
-        (
-            &format!("{ON} CREATE POLICY p ON job_executions TO pg_monitor {everything}"),
-            Some("sees every row"),
-        ),
-        (&format!("{ON} CREATE POLICY p ON job_executions TO LOGIN USING (id > 0)"), Some("sees every row")),
-        (
-            &format!("{ON} CREATE POLICY p ON job_executions FOR SELECT USING (true)"),
-            Some("change every row"),
-        ),
-        (
-            &format!(
-                "{ON} CREATE POLICY p ON job_executions FOR SELECT USING (true); \
-                 CREATE POLICY q ON job_executions FOR UPDATE USING (id > 1)"
-            ),
-            Some("change every row"),
-        ),
-        (
-            &format!("{ON} CREATE POLICY p ON job_executions USING (true) WITH CHECK (id > 1)"),
-            Some("change every row"),
-        ),
-        (
-            &format!(
-                "{ON} CREATE POLICY p ON job_executions {everything}; \
-                 CREATE POLICY q ON job_executions AS RESTRICTIVE USING (id > 1)"
-            ),
-            Some("sees every row"),
-        ),
-        (
-            &format!(
-                "{ON} CREATE POLICY p ON job_executions {everything}; \
-                 CREATE POLICY q ON job_executions AS RESTRICTIVE TO pg_monitor USING (id > 1)"
-            ),
-            None,
-        ),
-        (&format!("{ON} ALTER ROLE LOGIN BYPASSRLS"), None),
-        // For an owner it applies only if it is forced.
-        (&format!("{ON} ALTER TABLE job_executions OWNER TO LOGIN"), None),
-        (
-            &format!("{ON} ALTER TABLE job_executions OWNER TO LOGIN, FORCE ROW LEVEL SECURITY"),
-            Some("sees every row"),
-        ),
-        ("ALTER TABLE jobs ENABLE ROW LEVEL SECURITY", Some("\"jobs\"")),
-        // A view shows the rows that its owner sees, unless it is defined with its reader's permissions.
-        (
-            "ALTER TABLE jobs ENABLE ROW LEVEL SECURITY; ALTER TABLE jobs RENAME TO kept; \
-             CREATE VIEW jobs AS SELECT * FROM kept; GRANT SELECT ON jobs TO LOGIN",
-            None,
-        ),
-        (
-            "ALTER TABLE jobs ENABLE ROW LEVEL SECURITY; ALTER TABLE jobs RENAME TO kept; \
-             CREATE VIEW jobs WITH (security_invoker = true) AS SELECT * FROM kept; GRANT SELECT ON jobs, kept TO LOGIN",
-            Some("view"),
-        ),
-    ];
-    for (policies, expected) in cases.iter().copied() {
-        world.sql(&policies.replace("LOGIN", &role)).await;
+    for &(policies, expected) in POLICIES {
+        world.sql(&policies.replace("SECURE;", ON).replace("LOGIN", &role)).await;
         let found = problem(&world, &json!({"jobs": {}})).await;
         match (&found, expected) {
             (None, None) => {}

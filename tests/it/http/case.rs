@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{CLEANUP, HEALTH, HISTORY, RUNNING, figures, ids};
 use crate::support::World;
+use crate::support::https::Https;
 use crate::support::world::CASE;
 
 /// As on that day: the current time of the database is 2025-08-08 16:21:55 UTC, and later rows are missing.
@@ -13,6 +14,24 @@ const THAT_DAY: &str = "DELETE FROM job_executions WHERE id = 40; \
 
 /// Every row with its version.
 const ROWS: &str = "SELECT string_agg(t::text || t.xmin::text, '|' ORDER BY id) FROM job_executions t";
+
+/// The history and the explanation of the execution show who cleaned it up.
+async fn recorded(admin: &Https, explain: &str, actor: &str) {
+    let (_, history) = admin.get(&format!("{HISTORY}?since=1h&job=21")).await;
+    let event = &history["events"][0];
+    for (field, value) in [
+        ("execution_id", "39"),
+        ("action", "Failed"),
+        ("reason", "ManualCleanup"),
+        ("source", "HttpApi"),
+        ("actor", actor),
+    ] {
+        assert_eq!(event[field], value, "{event:#}");
+    }
+    let (_, told) = admin.get(explain).await;
+    let last = told["records"].as_array().unwrap().last().unwrap();
+    assert_eq!((&told["phase"], &last["reason"]), (&json!("failed"), &json!("ManualCleanup")), "{told:#}");
+}
 
 #[tokio::test]
 async fn the_case_replayed() {
@@ -67,20 +86,7 @@ async fn the_case_replayed() {
     assert_eq!(health["status"], "healthy");
     assert!(ids(&admin.get(RUNNING).await.1).is_empty());
 
-    let (_, history) = admin.get(&format!("{HISTORY}?since=1h&job=21")).await;
-    let event = &history["events"][0];
-    for (field, value) in [
-        ("execution_id", "39"),
-        ("action", "Failed"),
-        ("reason", "ManualCleanup"),
-        ("source", "HttpApi"),
-        ("actor", &world.user("jobexec-administrator")),
-    ] {
-        assert_eq!(event[field], value, "{event:#}");
-    }
-    let (_, told) = admin.get(&explain).await;
-    let last = told["records"].as_array().unwrap().last().unwrap();
-    assert_eq!((&told["phase"], &last["reason"]), (&json!("failed"), &json!("ManualCleanup")), "{told:#}");
+    recorded(&admin, &explain, &world.user("jobexec-administrator")).await;
     tokio::task::spawn_blocking(move || assert!(operator.stop().success(), "SIGTERM ends it in order"))
         .await
         .unwrap();

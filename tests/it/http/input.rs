@@ -5,18 +5,10 @@ use serde_json::{Value, json};
 
 use super::{CLEANUP, EXECUTIONS, HEALTH, HISTORY, RUNNING, ids};
 use crate::support::World;
-use crate::support::https::told;
+use crate::support::https::{Https, told};
 
-#[tokio::test]
-async fn what_cannot_be_meant_is_refused() {
-    let world = World::new("apiinput").await;
-    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '90 minutes')").await;
-    let (_operator, https) = world.serving(&[]).await;
-    world.store(json!({})).await;
-    let admin = https.with(&world.token("jobexec-administrator").await);
-    let (namespace, store) = (&world.namespace, world.named("jobs"));
-    admin.until(&format!("{HEALTH}?store={store}"), |status, _| status == 200).await;
-
+/// Reading: paths, parameters, cursors and ids that are wrong, and some that only seem so.
+async fn wrong_queries(admin: &Https, namespace: &str, store: &str) {
     let explain = format!("/api/system/executions/{store}");
     for (path, status, reason) in [
         (format!("{RUNNING}?store={namespace}/none"), 404, "StoreNotFound"),
@@ -29,9 +21,9 @@ async fn what_cannot_be_meant_is_refused() {
         (format!("{RUNNING}?limit=0"), 400, "InvalidParameter"),
         (format!("{RUNNING}?limit=501"), 400, "InvalidParameter"),
         (format!("{RUNNING}?cursor=nonsense"), 400, "InvalidParameter"),
-        (format!("{RUNNING}?cursor={}", cursor(&store, "nonsense~1")), 400, "InvalidParameter"),
-        (format!("{RUNNING}?cursor={}", cursor(&store, "2025-01-01~x")), 400, "InvalidParameter"),
-        (format!("{HISTORY}?cursor={}", cursor(&store, "x")), 400, "InvalidParameter"),
+        (format!("{RUNNING}?cursor={}", cursor(store, "nonsense~1")), 400, "InvalidParameter"),
+        (format!("{RUNNING}?cursor={}", cursor(store, "2025-01-01~x")), 400, "InvalidParameter"),
+        (format!("{HISTORY}?cursor={}", cursor(store, "x")), 400, "InvalidParameter"),
         (format!("{HISTORY}?since=yesterday"), 400, "InvalidParameter"),
         // For a single store, an invalid job or execution id is an error.
         (format!("{RUNNING}?store={store}&job=_"), 400, "InvalidJobId"),
@@ -56,7 +48,10 @@ async fn what_cannot_be_meant_is_refused() {
         assert_eq!(ids(&admin.get(&path).await.1), Vec::<&str>::new(), "{path}");
     }
     assert_eq!(admin.get(&format!("{HISTORY}?id=%25")).await.1["events"], json!([]));
+}
 
+/// Clean-ups with a wrong query, a wrong body, or a body in another format.
+async fn wrong_clean_ups(admin: &Https, store: &str) {
     for query in [
         "max_hours=0",
         "max_hours=-1",
@@ -99,6 +94,20 @@ async fn what_cannot_be_meant_is_refused() {
     assert_eq!((status, &problem["reason"]), (415, &json!("UnsupportedMediaType")));
     let broken = admin.request(Method::POST, CLEANUP).header("content-type", "application/json");
     assert_eq!(told(broken.body("{\"max_hours\":").send().await.unwrap()).await.0, 400);
+}
+
+#[tokio::test]
+async fn what_cannot_be_meant_is_refused() {
+    let world = World::new("apiinput").await;
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, 'running', now() - interval '90 minutes')").await;
+    let (_operator, https) = world.serving(&[]).await;
+    world.store(json!({})).await;
+    let admin = https.with(&world.token("jobexec-administrator").await);
+    let (namespace, store) = (&world.namespace, world.named("jobs"));
+    admin.until(&format!("{HEALTH}?store={store}"), |status, _| status == 200).await;
+
+    wrong_queries(&admin, namespace, &store).await;
+    wrong_clean_ups(&admin, &store).await;
     assert_eq!(world.status(1).await, "running", "none of them did anything");
 
     // A missing id is reported, and the others are processed nevertheless: here none of them is old enough.

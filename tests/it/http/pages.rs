@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{EXECUTIONS, HEALTH, HISTORY, RUNNING, figures, ids};
-use crate::support::World;
+use crate::support::https::Https;
+use crate::support::{Operator, World};
 
-#[tokio::test]
-async fn the_executions_of_all_stores_come_in_one_order_page_by_page() {
-    let world = World::new("apipages").await;
+/// Running and scheduled executions in `job_executions` and in the table of the spec `others`.
+async fn executions_in_two_tables(world: &World, others: &Value) {
     world
         .sql(
             "CREATE TABLE others (LIKE job_executions INCLUDING ALL); \
@@ -18,8 +18,28 @@ async fn the_executions_of_all_stores_come_in_one_order_page_by_page() {
              INSERT INTO job_executions VALUES (90, 1, 90, 'running', NULL), (91, 1, 91, 'scheduled', NULL)",
         )
         .await;
+    world.prepare_for(others).await;
+}
+
+/// One of them cannot be read: the other one is returned, with the reason for this one.
+async fn one_unreadable(world: &World, operator: &Operator, reader: &Https) {
+    world.sql("ALTER TABLE others RENAME TO gone").await;
+    world.request_sweep(operator).await;
+    let health = reader.until(&format!("{HEALTH}?store={}", world.named("others")), |s, _| s == 503).await;
+    assert_eq!((&health["status"], &health["reason"]), (&json!("unhealthy"), &json!("TableNotFound")));
+    assert!(health["message"].as_str().unwrap().contains("others"), "{health:#}");
+    let page = reader.until(RUNNING, |_, page| page["unavailable"] != json!([])).await;
+    assert_eq!(ids(&page).len(), 21, "{page:#}");
+    assert_eq!(page["unavailable"][0]["store"], world.named("others"), "{page:#}");
+    assert_eq!(reader.get(&format!("{RUNNING}?store={}", world.named("others"))).await.0, 503);
+    assert_eq!(reader.get(HEALTH).await.0, 503, "the worst of all");
+}
+
+#[tokio::test]
+async fn the_executions_of_all_stores_come_in_one_order_page_by_page() {
+    let world = World::new("apipages").await;
     let others = json!({"table": {"name": "others"}});
-    world.prepare_for(&others).await;
+    executions_in_two_tables(&world, &others).await;
     let (operator, https) = world.serving(&[]).await;
     world.store(json!({})).await;
     let second = World::store_with("others", others);
@@ -73,17 +93,7 @@ async fn the_executions_of_all_stores_come_in_one_order_page_by_page() {
         "{health:#}"
     );
 
-    // One of them cannot be read: the other one is returned, with the reason for this one.
-    world.sql("ALTER TABLE others RENAME TO gone").await;
-    world.request_sweep(&operator).await;
-    let health = reader.until(&format!("{HEALTH}?store={}", world.named("others")), |s, _| s == 503).await;
-    assert_eq!((&health["status"], &health["reason"]), (&json!("unhealthy"), &json!("TableNotFound")));
-    assert!(health["message"].as_str().unwrap().contains("others"), "{health:#}");
-    let page = reader.until(RUNNING, |_, page| page["unavailable"] != json!([])).await;
-    assert_eq!(ids(&page).len(), 21, "{page:#}");
-    assert_eq!(page["unavailable"][0]["store"], world.named("others"), "{page:#}");
-    assert_eq!(reader.get(&format!("{RUNNING}?store={}", world.named("others"))).await.0, 503);
-    assert_eq!(reader.get(HEALTH).await.0, 503, "the worst of all");
+    one_unreadable(&world, &operator, &reader).await;
 }
 
 #[tokio::test]

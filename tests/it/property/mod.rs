@@ -97,18 +97,7 @@ impl Field {
         self.fill(case, &rows, ground, now).await;
 
         let (by, compiled) = (judge, compile(case));
-        let judge = Judge {
-            mapping: &ground.mapping,
-            effective_rules: &compiled,
-            rules: if case.recorded { Rules::Table(store_id) } else { Rules::Memory },
-            single_active_execution: case.single_active_execution.map(case::Length::delta),
-            workloads: None,
-            watched: case.watched.instant(now).unwrap(),
-            heartbeats_seen: None,
-            evidence: case.evidence,
-            asked: None,
-            undecided: &[],
-        };
+        let judge = judge_of(case, ground, &compiled, now);
         let mapping = stores::record(&store(case, ground));
         let put = async |compiled: &Compiled| put(database, store_id, compiled, &mapping).await;
         let before = case.before.as_deref().filter(|_| case.recorded);
@@ -143,51 +132,14 @@ impl Field {
             let promised = model.executions.iter().map(|execution| model.promise(execution)).collect();
             model = Model { case, promised, ..model };
         }
-        let expected: BTreeMap<String, Judged> = model
-            .executions
-            .iter()
-            .filter_map(|execution| Some((shape.id(execution.place), model.judge(execution)?)))
-            .collect();
-
+        let expected = expected(&model, shape);
         if by == By::CommandLine {
             return self.told_by_command(case, ground, judge.watched, &expected).await;
         }
-        let listed = list::stale(database, &judge, 100_000).await.unwrap();
-        let told = |(id, judged): (&String, &Judged)| {
-            format!("{id}: {} {} {}", judged.reason, judged.source, judged.action.as_str())
-        };
-        let mut found: Vec<String> =
-            listed.iter().map(|s| format!("{}: {} {} {}", s.id, s.reason, s.source, s.action)).collect();
-        found.sort();
-        let mut wanted: Vec<String> = expected.iter().map(told).collect();
-        wanted.sort();
-        ensure(found == wanted, || format!("the list is\n{found:#?}\nand should be\n{wanted:#?}"))?;
-
+        the_list_is(database, &judge, &expected).await?;
         let ends: BTreeMap<&String, &Judged> =
             expected.iter().filter(|(_, judged)| judged.action != OnStale::AlertOnly).collect();
-        // The next deadline must be known only within the horizon and only for executions that are to be ended: all
-        // others wait for a poll.
-        let horizon = case.horizon.delta();
-        let pulse = observe::pulse(database, &judge, horizon).await.unwrap();
-        ensure(usize::try_from(pulse.stale).unwrap() == ends.len(), || format!("{pulse:?}, and {ends:?}"))?;
-        let until = model.now + i128::from(horizon.num_microseconds().unwrap());
-        let to_come = model
-            .executions
-            .iter()
-            .filter(|execution| runs(execution) && model.action(execution) != OnStale::AlertOnly)
-            // Observed pauses move with the clock.
-            .filter(|execution| !execution.row.pauses.is_some_and(|(.., paused)| paused))
-            .filter_map(|execution| Some((execution, model.deadline(execution)?)))
-            .filter(|(_, deadline)| *deadline > model.now)
-            // One that gets a grace period, since it runs again with the same start, is not stale before its end.
-            .map(|(execution, deadline)| deadline.max(model.held_until(execution).unwrap_or(deadline)))
-            .filter(|deadline| *deadline < until)
-            .min();
-        let next = pulse.next_deadline.map(|at| i128::from(at.timestamp_micros()));
-        ensure(to_come.is_none_or(|deadline| next.is_some_and(|next| next <= deadline)), || {
-            format!("the next deadline is {to_come:?}, not {next:?}, at {}", model.now)
-        })?;
-
+        the_next_deadline_is(database, &judge, &model, &ends).await?;
         self.sweep(case, ground, database, &judge, &ends, &read).await
     }
 
@@ -475,6 +427,22 @@ impl Field {
     }
 }
 
+/// What judges the rows of a case, with the options of the case.
+fn judge_of<'a>(case: &Case, ground: &'a Ground, compiled: &'a Compiled, now: DateTime<Utc>) -> Judge<'a> {
+    Judge {
+        mapping: &ground.mapping,
+        effective_rules: compiled,
+        rules: if case.recorded { Rules::Table(ground.store_id) } else { Rules::Memory },
+        single_active_execution: case.single_active_execution.map(case::Length::delta),
+        workloads: None,
+        watched: case.watched.instant(now).unwrap(),
+        heartbeats_seen: None,
+        evidence: case.evidence,
+        asked: None,
+        undecided: &[],
+    }
+}
+
 /// Puts rules into effect.
 async fn put(
     database: &Database,
@@ -485,6 +453,63 @@ async fn put(
     rules::replace(database, store_id, compiled, &[], mapping).await.unwrap();
     let (again, _) = rules::replace(database, store_id, compiled, &[], mapping).await.unwrap();
     ensure(!again, || "rules that were just written differ".to_owned())
+}
+
+/// The stale executions by the model.
+fn expected(model: &Model<'_>, shape: &Shape) -> BTreeMap<String, Judged> {
+    model
+        .executions
+        .iter()
+        .filter_map(|execution| Some((shape.id(execution.place), model.judge(execution)?)))
+        .collect()
+}
+
+/// Checks that the list has exactly these executions, with reason, source and action.
+async fn the_list_is(
+    database: &Database,
+    judge: &Judge<'_>,
+    expected: &BTreeMap<String, Judged>,
+) -> Result<(), TestCaseError> {
+    let listed = list::stale(database, judge, 100_000).await.unwrap();
+    let told = |(id, judged): (&String, &Judged)| {
+        format!("{id}: {} {} {}", judged.reason, judged.source, judged.action.as_str())
+    };
+    let mut found: Vec<String> =
+        listed.iter().map(|s| format!("{}: {} {} {}", s.id, s.reason, s.source, s.action)).collect();
+    found.sort();
+    let mut wanted: Vec<String> = expected.iter().map(told).collect();
+    wanted.sort();
+    ensure(found == wanted, || format!("the list is\n{found:#?}\nand should be\n{wanted:#?}"))
+}
+
+/// Checks the number of executions to be ended, and the next deadline. That must be known only within the horizon and only
+/// for executions that are to be ended: all others wait for a poll.
+async fn the_next_deadline_is(
+    database: &Database,
+    judge: &Judge<'_>,
+    model: &Model<'_>,
+    ends: &BTreeMap<&String, &Judged>,
+) -> Result<(), TestCaseError> {
+    let horizon = model.case.horizon.delta();
+    let pulse = observe::pulse(database, judge, horizon).await.unwrap();
+    ensure(usize::try_from(pulse.stale).unwrap() == ends.len(), || format!("{pulse:?}, and {ends:?}"))?;
+    let until = model.now + i128::from(horizon.num_microseconds().unwrap());
+    let to_come = model
+        .executions
+        .iter()
+        .filter(|execution| runs(execution) && model.action(execution) != OnStale::AlertOnly)
+        // Observed pauses move with the clock.
+        .filter(|execution| !execution.row.pauses.is_some_and(|(.., paused)| paused))
+        .filter_map(|execution| Some((execution, model.deadline(execution)?)))
+        .filter(|(_, deadline)| *deadline > model.now)
+        // One that gets a grace period, since it runs again with the same start, is not stale before its end.
+        .map(|(execution, deadline)| deadline.max(model.held_until(execution).unwrap_or(deadline)))
+        .filter(|deadline| *deadline < until)
+        .min();
+    let next = pulse.next_deadline.map(|at| i128::from(at.timestamp_micros()));
+    ensure(to_come.is_none_or(|deadline| next.is_some_and(|next| next <= deadline)), || {
+        format!("the next deadline is {to_come:?}, not {next:?}, at {}", model.now)
+    })
 }
 
 /// The rows with the times in their columns.
