@@ -73,7 +73,8 @@ fn explained(world: &World, id: &str) -> String {
 async fn executions_of_a_worker_that_is_silent_or_gone_are_failed() {
     let world = looked_at("lostworker").await;
     worker(&world, 1, "now()+ interval '1 hour'").await;
-    worker(&world, 2, "now() - interval '2 hours'").await;
+    // Longer ago than the other one is missing: two that fall silent at the same time are held.
+    worker(&world, 2, "now() - interval '10 hours'").await;
     worker(&world, 3, "NULL").await;
     worker(&world, 4, "now()").await;
     for (id, of) in [(1, "1"), (2, "2"), (3, "3"), (4, "NULL"), (5, "9"), (6, "2"), (7, "4")] {
@@ -231,6 +232,7 @@ async fn a_table_of_workers_that_cannot_be_used_is_refused_by_its_field() {
     world.sql("ALTER TABLE workers DROP seen").await;
     invalid(&world, &operator, "ColumnNotFound", "correct spec.heartbeat.at").await;
     world.sql("ALTER TABLE workers ADD seen timestamptz; ALTER TABLE workers ALTER id TYPE numeric").await;
+    world.sql("GRANT SELECT ON workers TO PUBLIC").await;
     invalid(&world, &operator, "ColumnTypeUnsupported", "spec.heartbeat.key").await;
     world.sql("DROP TABLE workers").await;
     invalid(&world, &operator, "TableNotFound", "spec.heartbeat").await;
