@@ -1,5 +1,5 @@
 //! The kinds of evidence that an execution is stale: one file each, and the list of all. To add one, write its file, add it to
-//! [`ALL`], and give it a [`Reason`].
+//! `ALL`, and give it a [`Reason`].
 
 mod deadline;
 mod heartbeat;
