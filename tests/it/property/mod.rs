@@ -558,6 +558,9 @@ fn store(case: &Case, ground: &Ground) -> ExecutionStore {
     if let Some(jobs) = layout.jobs {
         spec["jobs"] = json!(jobs);
     }
+    if let Some(workers) = layout.heartbeat {
+        spec["heartbeat"] = json!(workers);
+    }
     if let Some(heartbeat) = case.heartbeat {
         spec["heartbeatTimeout"] = json!(format!("{heartbeat:?}"));
     }
