@@ -69,8 +69,8 @@ pub struct ExecutionStoreSpec {
     #[x_kube(validation = cel::at_least("1s"))]
     pub poll_interval: Duration,
     /// The maximum time without a heartbeat, counted from the last heartbeat, or from the start of the execution if
-    /// that is later: at least 1s. Requires `table.columns.heartbeatAt` or `heartbeat`. A policy can override it. If it is unset, and
-    /// for an execution without any heartbeat, only the deadline applies.
+    /// that is later: at least 1s. Requires `table.columns.heartbeatAt` or `heartbeat`. A policy can override it. If it is
+    /// unset, and for an execution without any heartbeat, only the deadline applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = cel::at_least("1s"))]
     pub heartbeat_timeout: Option<Duration>,

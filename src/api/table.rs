@@ -186,7 +186,8 @@ impl Default for JobColumns {
 
 /// The table of workers, for applications whose workers send one heartbeat each instead of one for each execution. An
 /// execution is stale (`WorkerLost`) if its worker has sent no heartbeat for `heartbeatTimeout`, or has been missing from
-/// the table for as long while another worker is alive. An execution that names no worker has no heartbeat.
+/// the table for as long while the worker of another running execution is alive there. An execution that names no worker
+/// has no heartbeat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerHeartbeat {
@@ -195,7 +196,7 @@ pub struct WorkerHeartbeat {
     pub schema: Identifier,
     /// The name of the table of workers, or of a view.
     pub table: Identifier,
-    /// The column of the table of workers that identifies a worker, of any type.
+    /// The column of the table of workers that identifies a worker, of type smallint, integer, bigint, uuid, text or varchar.
     pub key: Identifier,
     /// The column of the table of executions that names the worker, of the same type as `key`.
     pub by: Identifier,
