@@ -81,21 +81,20 @@ pub(super) fn mapped_columns(layout: &Layout) -> Vec<MappedColumn<'_>> {
 /// Returns the columns that the operator reads, each once.
 pub(super) fn read_columns(layout: &Layout) -> Vec<&Identifier> {
     let filtered = layout.table.filter.iter().map(|condition| &condition.column);
-    let mut names: Vec<&Identifier> = Vec::new();
-    for name in mapped_columns(layout).into_iter().map(|column| column.name).chain(filtered) {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
+    each_once(mapped_columns(layout).into_iter().map(|column| column.name).chain(filtered))
 }
 
 /// Returns the columns that the operator writes, each once.
 pub(super) fn write_columns(layout: &Layout) -> Vec<&Identifier> {
+    each_once(mapped_columns(layout).into_iter().filter(|column| column.written).map(|column| column.name))
+}
+
+/// Returns each name once, in the order of its first place.
+pub(super) fn each_once<'a>(all: impl Iterator<Item = &'a Identifier>) -> Vec<&'a Identifier> {
     let mut names: Vec<&Identifier> = Vec::new();
-    for column in mapped_columns(layout).into_iter().filter(|column| column.written) {
-        if !names.contains(&column.name) {
-            names.push(column.name);
+    for name in all {
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
     names

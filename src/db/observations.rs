@@ -25,8 +25,11 @@ pub struct Seen {
     /// query calls `seen`. Observations of all other executions are deleted.
     pub matters: Option<String>,
     /// The values that the queries may use as `$2`, `$3` and `$4`, and then must use: a text and two arrays of texts.
-    pub parameters: Option<(String, Vec<String>, Vec<String>)>,
+    pub parameters: Option<Parameters>,
 }
+
+/// The values of a statement for `$2`, `$3` and `$4`.
+pub type Parameters = (String, Vec<String>, Vec<String>);
 
 /// Synchronizes the stored observations with the current ones; writes nothing if nothing changed. An execution with another start
 /// counts as another execution. Without the operator's tables nothing is stored.
@@ -36,13 +39,7 @@ pub struct Seen {
 pub async fn update(database: &Database, judge: &Judge<'_>, seen: &Seen) -> Result<(), DbError> {
     let Rules::Table(store_id) = judge.rules else { return Ok(()) };
     let kind = seen.kind.as_str();
-    let bind = |sql: String| {
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false);
-        match seen.parameters.clone() {
-            Some((text, first, second)) => query.bind(text).bind(first).bind(second),
-            None => query,
-        }
-    };
+    let bind = |sql| bind(sql, store_id, seen.parameters.as_ref());
     let found = format!(
         include_str!("observations/seen.sql"),
         kind = kind,
@@ -80,6 +77,15 @@ pub(super) async fn write_if(
 
 /// A statement with its parameters.
 pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
+
+/// Binds the store's id in the operator's tables as `$1`, and the other parameters if the statement uses them.
+pub(super) fn bind(sql: String, store_id: i64, parameters: Option<&Parameters>) -> Statement<'static> {
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false);
+    match parameters.cloned() {
+        Some((text, first, second)) => query.bind(text).bind(first).bind(second),
+        None => query,
+    }
+}
 
 /// Records since when executions run without a start, in rows that nobody has written since: their time counts from then. The
 /// transaction that wrote a row may have finished that run and claimed the row for the next one, which nobody sees between two

@@ -1,6 +1,7 @@
 //! The tables that the operator only reads, in addition to the executions: one entry each.
 
 use super::Layout;
+use super::columns::each_once;
 use super::mapping::{RelatedTypes, Types, quote};
 use crate::api::identifier::Identifier;
 
@@ -34,13 +35,7 @@ impl Related<'_> {
 
     /// Returns the names of the columns that are read, each once.
     pub(in crate::db) fn column_names(&self) -> Vec<&Identifier> {
-        let mut names: Vec<&Identifier> = Vec::new();
-        for (_, name) in &self.columns {
-            if !names.contains(name) {
-                names.push(name);
-            }
-        }
-        names
+        each_once(self.columns.iter().map(|(_, name)| *name))
     }
 }
 

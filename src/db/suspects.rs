@@ -1,10 +1,9 @@
 //! Evidence that must persist for a while before it counts. `jobexec.suspects` stores since when it has been observed, so that a
 //! restarted operator and everybody else knows it. Uncertain evidence in it never ends an execution by itself.
 
-use sqlx::AssertSqlSafe;
-
 use super::judge::Rules;
-use super::{Database, DbError, Judge, observations};
+use super::observations::{self, Parameters};
+use super::{Database, DbError, Judge};
 
 /// The executions that are suspects for one reason now.
 #[derive(Clone, Debug)]
@@ -16,7 +15,7 @@ pub(in crate::db) struct Found {
     /// True if a suspect with another detail is another suspect, for whom the time starts again.
     pub(in crate::db) restarts_with_detail: bool,
     /// The values that the query may use as `$2`, `$3` and `$4`, and then must use: a text and two arrays of texts.
-    pub(in crate::db) parameters: Option<(String, Vec<String>, Vec<String>)>,
+    pub(in crate::db) parameters: Option<Parameters>,
 }
 
 /// A query that finds no suspects.
@@ -42,13 +41,7 @@ pub(in crate::db) async fn replace(
 ) -> Result<(), DbError> {
     let Rules::Table(store_id) = judge.rules else { return Ok(()) };
     let Found { reason, query, restarts_with_detail, parameters } = found;
-    let bind = |sql: String| {
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false);
-        match parameters.clone() {
-            Some((text, first, second)) => query.bind(text).bind(first).bind(second),
-            None => query,
-        }
-    };
+    let bind = |sql| observations::bind(sql, store_id, parameters.as_ref());
     let found = format!(include_str!("suspects/found.sql"), query = query, reason = reason);
     let differs = format!(include_str!("suspects/differs.sql"), found = found);
     let same_detail =

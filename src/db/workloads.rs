@@ -3,7 +3,7 @@
 //! The conditions are assembled here, because several queries share them.
 
 use super::judge::{Reason, Suspicion};
-use super::observations::{self, Kind};
+use super::observations::{self, Kind, Parameters};
 use super::suspects::{self, Found};
 use super::{Database, DbError, Judge};
 use crate::api::table::Recreated;
@@ -43,7 +43,7 @@ pub enum State {
 
 impl Workloads {
     /// Returns the parameters `$2`, `$3` and `$4` of the statements.
-    fn parameters(&self) -> (String, Vec<String>, Vec<String>) {
+    fn parameters(&self) -> Parameters {
         (self.json(), self.executions.clone(), self.named.clone())
     }
 

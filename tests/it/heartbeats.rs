@@ -18,11 +18,16 @@ fn spec() -> Value {
 
 /// Creates a table that an operator has watched for a day without a gap, while that operator is briefly gone.
 async fn looked_at(test: &str, spec: &Value) -> World {
-    let world = World::with(test, TABLE, spec).await;
+    watched(test, TABLE, spec).await
+}
+
+/// The same for other tables.
+pub(crate) async fn watched(test: &str, tables: &str, spec: &Value) -> World {
+    let world = World::with(test, tables, spec).await;
     let operator = world.operator();
     world.store(spec.clone()).await;
     world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Available")).await;
-    operator.kill();
+    assert!(operator.stop().success());
     world.sql("UPDATE jobexec.stores SET watched_since = now() - interval '1 day', seen_at = now()").await;
     world
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::heartbeats::watched;
 use crate::support::{Operator, World, is, message};
 
 /// A table of executions that name their worker, and the table of workers.
@@ -17,15 +18,8 @@ fn spec() -> Value {
     })
 }
 
-/// Creates tables that an operator has watched for a day without a gap, while that operator is briefly gone.
 async fn looked_at(test: &str) -> World {
-    let world = World::with(test, TABLES, &spec()).await;
-    let operator = world.operator();
-    world.store(spec()).await;
-    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Available")).await;
-    assert!(operator.stop().success());
-    world.sql("UPDATE jobexec.stores SET watched_since = now() - interval '1 day', seen_at = now()").await;
-    world
+    watched(test, TABLES, &spec()).await
 }
 
 /// Inserts a running execution of a worker.

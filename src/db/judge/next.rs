@@ -17,11 +17,13 @@ impl Judge<'_> {
     /// again, as a scalar subquery. Needs [`Self::ctes`] with [`Take::Look`] and that horizon. May also return a later deadline,
     /// where that costs nothing.
     pub fn next_deadline(&self, horizon: TimeDelta) -> String {
-        let peeks = self.peeks(Take::Look(horizon));
+        let (m, peeks) = (self.mapping, self.peeks(Take::Look(horizon)));
         let peeked = |scope| peeks.iter().any(|peek| peek.scope == scope);
-        let mut parts = vec![self.next_by_default(horizon), self.next_by_execution()];
+        let mut parts =
+            vec![self.next_by_default(horizon), self.next_by_rule("execution_rule", &m.id(), None)];
         if self.has_rules("job_rule") {
-            parts.push(self.next_by_job(if peeked("job_rule") { "NOT job_rule.fixed" } else { "true" }));
+            let which = if peeked("job_rule") { "NOT job_rule.fixed" } else { "true" };
+            parts.push(self.next_by_rule("job_rule", &m.job_key().0, Some(which)));
         }
         for peek in &peeks {
             parts.extend([peek.next(), peek.next_of_more()]);
@@ -119,34 +121,29 @@ impl Judge<'_> {
         }
     }
 
-    fn next_by_execution(&self) -> String {
+    /// Returns the next deadline of the rows with `key` by the rules of a scope for which `which` is true.
+    fn next_by_rule(&self, scope: &'static str, key: &str, which: Option<&str>) -> String {
         let m = self.mapping;
+        let deadline = format!("{} + {TOTAL}", self.dated());
+        let past = self.counts_by(&format!("statement_timestamp() - {TOTAL}"));
+        // Only an execution's own rule holds a promise; all other rules skip rows that have one.
+        let (deadline, past) = if scope == "execution_rule" {
+            let promised = self.not_before_promised(&deadline, &m.started_at());
+            (promised, format!("{past} {}", self.past_promised()))
+        } else {
+            (deadline, past)
+        };
         format!(
-            include_str!("next_by_execution.sql"),
+            include_str!("next_by_rule.sql"),
             settings = DUE,
-            deadline = self.not_before_promised(&format!("{} + {TOTAL}", self.dated()), &m.started_at()),
-            past_promised = self.past_promised(),
+            scope = scope,
+            which = which.map_or(String::new(), |which| format!("AND {which}")),
+            deadline = deadline,
             table = m.table(),
-            id = m.id(),
-            other_rules = self.others("execution_rule", &[]),
+            key = key,
+            other_rules = self.others(scope, &[]),
             running = m.judged(),
-            by_deadline = self.counts_by(&format!("statement_timestamp() - {TOTAL}")),
-        )
-    }
-
-    /// Returns the next deadline by the rules of jobs for which `which` is true.
-    fn next_by_job(&self, which: &str) -> String {
-        let m = self.mapping;
-        format!(
-            include_str!("next_by_job.sql"),
-            settings = DUE,
-            which = which,
-            deadline = format_args!("{} + {TOTAL}", self.dated()),
-            table = m.table(),
-            job_id = m.job_key().0,
-            other_rules = self.others("job_rule", &[]),
-            running = m.judged(),
-            by_deadline = self.counts_by(&format!("statement_timestamp() - {TOTAL}")),
+            past = past,
         )
     }
 

@@ -42,6 +42,7 @@ pub(super) fn read(row: &PgRow, recorded: bool) -> Result<Result<Ended, String>,
 /// is updated, so a worker that finished a row in between keeps its result. If a row was locked but not ended, a trigger prevented
 /// it.
 pub(super) fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> String {
+    let kinds: Vec<&dyn Kind> = judge.kinds().collect();
     // The first free parameter holds the ids.
     let next = NEXT_PARAMETER + 1;
     let recorded = match ledger {
@@ -58,7 +59,7 @@ pub(super) fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Amo
     format!(
         include_str!("batch.sql"),
         predicate = judge.ctes(Take::Lock(BATCH, end, among)),
-        updates = updates(judge),
+        updates = updates(judge, &kinds),
         started_at = wire("ended.started_at"),
         deadline = judge.deadline_by(&Times {
             id: "ended.id".to_owned(),
@@ -68,7 +69,7 @@ pub(super) fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Amo
             version: version_judged(judge),
         }),
         source = source("ended.reason"),
-        note = note(judge),
+        note = note(judge, &kinds),
         recorded = recorded,
         login_path = LOGIN_PATH,
         rules_of_row = Judge::joins("ended.id", "ended.job_key", "ended.job_type"),
@@ -90,9 +91,9 @@ fn version_judged(judge: &Judge<'_>) -> Option<String> {
 }
 
 /// Returns the note to record with the end of `ended`.
-fn note(judge: &Judge<'_>) -> String {
-    let notes: Vec<String> = judge
-        .kinds()
+fn note(judge: &Judge<'_>, kinds: &[&dyn Kind]) -> String {
+    let notes: Vec<String> = kinds
+        .iter()
         .filter_map(|kind| {
             let note = kind.note(judge, "ended.id::text", "COALESCE(ended.started_at, ended.created_at)")?;
             Some(format!("WHEN '{}' THEN {note}", kind.reason().as_str()))
@@ -106,7 +107,7 @@ fn note(judge: &Judge<'_>) -> String {
 }
 
 /// Returns the updates: one for each reason and each way to end an execution, with the texts that it writes.
-fn updates(judge: &Judge<'_>) -> String {
+fn updates(judge: &Judge<'_>, kinds: &[&dyn Kind]) -> String {
     let m = judge.mapping;
     let forced = judge.asked.and_then(|asked| asked.end).map(|_| Reason::ManualCleanup);
     let by = judge.asked.and_then(|asked| asked.actor.as_deref()).unwrap_or("the jobexec operator");
@@ -114,7 +115,7 @@ fn updates(judge: &Judge<'_>) -> String {
     let ways = if m.can_cancel() { &ways[..] } else { &[(OnStale::Fail, "true")][..] };
     let mut updates = Vec::new();
     let mut all = Vec::new();
-    for reason in judge.kinds().map(Kind::reason).chain(forced) {
+    for reason in kinds.iter().map(|kind| kind.reason()).chain(forced) {
         for (how, which) in ways {
             let name = format!("ended_{}", updates.len());
             let cancelled = *how == OnStale::Cancel;

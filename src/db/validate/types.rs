@@ -21,10 +21,14 @@ pub(super) fn id_type(column: &Column) -> Option<IdType> {
 
 /// Returns how a column stores a time, or an error if its type is not a timestamp.
 pub(super) fn time_type(column: &Identifier, found: &Column, field: &str) -> Result<TimeType, Problem> {
-    match found.type_.as_str() {
-        "timestamp with time zone" => Ok(TimeType::Instant),
-        "timestamp without time zone" => Ok(TimeType::Local),
-        _ => Err(wrong(column, found, field, Holds::Time)),
+    stored_time(found).ok_or_else(|| wrong(column, found, field, Holds::Time))
+}
+
+fn stored_time(column: &Column) -> Option<TimeType> {
+    match column.type_.as_str() {
+        "timestamp with time zone" => Some(TimeType::Instant),
+        "timestamp without time zone" => Some(TimeType::Local),
+        _ => None,
     }
 }
 
@@ -114,9 +118,7 @@ fn fits_type(holds: Holds, found: &Column) -> bool {
         }
         Holds::Status => found.kind == "e" || found.category == "S",
         Holds::Text => found.category == "S",
-        Holds::Time => {
-            matches!(found.type_.as_str(), "timestamp with time zone" | "timestamp without time zone")
-        }
+        Holds::Time => stored_time(found).is_some(),
     }
 }
 
