@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use tokio::sync::Notify;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::DbError;
 use super::extras::CHANNEL;
@@ -34,6 +34,8 @@ const RETRY: Duration = Duration::from_secs(10);
 pub(super) struct Hints {
     route: Route,
     ear: Mutex<Weak<Ear>>,
+    /// The tasks that listen, and those that close their connections.
+    tasks: TaskTracker,
 }
 
 /// The connection, which is open until it is dropped.
@@ -56,7 +58,14 @@ pub struct Listener {
 
 impl Hints {
     pub(super) fn new(route: Route) -> Self {
-        Self { route, ear: Mutex::default() }
+        Self { route, ear: Mutex::default(), tasks: TaskTracker::new() }
+    }
+
+    /// Waits until the connection is closed, but not for long. It is closed when the last listener is dropped.
+    pub(super) async fn closed(&self) {
+        self.tasks.close();
+        // Somebody still listens, or the server does not answer.
+        let _ = tokio::time::timeout(ANSWER, self.tasks.wait()).await;
     }
 
     /// Calls `changed` when the table `relation` has changed, until the listener is dropped.
@@ -64,7 +73,7 @@ impl Hints {
         let mut known = self.ear.lock().unwrap_or_else(PoisonError::into_inner);
         let ear = known.upgrade().unwrap_or_else(|| {
             let tables = Arc::new(Tables::default());
-            let task = tokio::spawn(listen(self.route.clone(), tables.clone()));
+            let task = self.tasks.spawn(listen(self.route.clone(), tables.clone(), self.tasks.clone()));
             let ear = Arc::new(Ear { tables, _task: AbortOnDropHandle::new(task) });
             *known = Arc::downgrade(&ear);
             ear
@@ -108,11 +117,11 @@ impl Tables {
     }
 }
 
-async fn listen(route: Route, tables: Arc<Tables>) {
+async fn listen(route: Route, tables: Arc<Tables>, tasks: TaskTracker) {
     loop {
         let begun = Instant::now();
         // On the heap, because a boundary keeps more than the work itself.
-        match Box::pin(caught(Place::Listen, follow(&route, &tables))).await {
+        match Box::pin(caught(Place::Listen, follow(&route, &tables, &tasks))).await {
             Ok(Err(error)) => {
                 let error = DbError::from(error);
                 tracing::info!(%error, "cannot listen for changes; they are found at the next poll");
@@ -131,13 +140,14 @@ async fn listen(route: Route, tables: Arc<Tables>) {
 struct Alone {
     pool: PgPool,
     route: Route,
+    tasks: TaskTracker,
 }
 
 impl Alone {
-    fn new(route: &Route) -> io::Result<Self> {
+    fn new(route: &Route, tasks: &TaskTracker) -> io::Result<Self> {
         let route = route.again()?;
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(route.options().clone());
-        Ok(Self { pool, route })
+        Ok(Self { pool, route, tasks: tasks.clone() })
     }
 }
 
@@ -147,18 +157,22 @@ impl Drop for Alone {
         drop(self.pool.close());
         let (pool, route) = (self.pool.clone(), self.route.clone());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if tokio::time::timeout(ANSWER, pool.close()).await.is_err() {
-                    tracing::debug!("a connection that listened did not end in time, and was cut");
-                }
-                drop(route);
-            });
+            self.tasks.spawn_on(
+                async move {
+                    if tokio::time::timeout(ANSWER, pool.close()).await.is_ok() {
+                        route.closed().await;
+                    } else {
+                        tracing::debug!("a connection that listened did not end in time, and was cut");
+                    }
+                },
+                &runtime,
+            );
         }
     }
 }
 
-async fn follow(route: &Route, tables: &Tables) -> Result<Infallible, sqlx::Error> {
-    let alone = Alone::new(route)?;
+async fn follow(route: &Route, tables: &Tables, tasks: &TaskTracker) -> Result<Infallible, sqlx::Error> {
+    let alone = Alone::new(route, tasks)?;
     let mut listener = PgListener::connect_with(&alone.pool).await?;
     // It would reconnect immediately, as long as a server accepts logins and then hangs up.
     listener.eager_reconnect(false);

@@ -88,7 +88,7 @@ pub(super) struct Connections {
     size: u32,
     born: Instant,
     /// A route of their own, so that they end with it.
-    _route: Route,
+    route: Route,
 }
 
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl Connections {
             number,
             size,
             born: Instant::now(),
-            _route: route,
+            route,
         }
     }
 
@@ -128,7 +128,9 @@ impl Connections {
         // Without a runtime the process is ending, and so are its connections.
         let runtime = tokio::runtime::Handle::try_current().ok()?;
         Some(runtime.spawn(async move {
-            if tokio::time::timeout(DRAIN, self.pool.close()).await.is_err() {
+            if tokio::time::timeout(DRAIN, self.pool.close()).await.is_ok() {
+                self.route.closed().await;
+            } else {
                 tracing::debug!("connections that were given up are still in use, and are cut");
             }
             // Drops the route too.
@@ -292,6 +294,7 @@ impl Member {
                 // The task does not panic, and nothing aborts it while there is a runtime.
                 let _ = closing.await;
             }
+            tokio::join!(self.pool.route.closed(), self.pool.hints.closed());
         }
     }
 }

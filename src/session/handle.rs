@@ -165,7 +165,7 @@ impl StoreHandle {
     /// Closes the session, and its connections if no other store shares them.
     pub async fn close(&self) {
         if let Some(session) = self.replace_session(None) {
-            session.database.close().await;
+            close(session).await;
         }
     }
 
@@ -178,7 +178,14 @@ impl StoreHandle {
         }
         tokio::spawn(async move {
             finished.await;
-            session.database.close().await;
+            close(session).await;
         });
     }
+}
+
+/// Closes the connections of a session, and first the one that listens, if nobody else uses the session.
+async fn close(session: Arc<Session>) {
+    let database = session.database.clone();
+    drop(session);
+    database.close().await;
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::memory::Memory;
@@ -34,18 +35,18 @@ impl Door {
         self.folder.path()
     }
 
-    /// Relays every connection, and never returns. Each connection is a task; all of them end when this is dropped.
-    pub(super) async fn serve(self, endpoint: Arc<Endpoint>, memory: Arc<Memory>) {
-        let mut connections = JoinSet::new();
+    /// Relays every connection, and never returns. Each connection is one of the tasks `connections`, and `cut` ends all of them.
+    pub(super) async fn serve(
+        self,
+        endpoint: Arc<Endpoint>,
+        memory: Arc<Memory>,
+        connections: TaskTracker,
+        cut: CancellationToken,
+    ) {
         loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                // The set keeps a finished task until it is joined.
-                Some(_) = connections.join_next() => continue,
-            };
-            match accepted {
+            match self.listener.accept().await {
                 Ok((client, _)) if is_own(&client) => {
-                    connections.spawn(pump::run(client, endpoint.clone(), memory.clone()));
+                    connections.spawn(pump::run(client, endpoint.clone(), memory.clone(), cut.clone()));
                 }
                 Ok(_) => {
                     tracing::warn!("another process connected to a socket of this one, and was turned away");

@@ -25,7 +25,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 pub(super) use fault::Fault;
 
@@ -69,7 +70,14 @@ pub(super) struct Route {
     options: PgConnectOptions,
     endpoint: Arc<Endpoint>,
     memory: Arc<Memory>,
-    _relay: Arc<AbortOnDropHandle<()>>,
+    relay: Arc<Relay>,
+}
+
+/// The tasks of a route. All of them end when this is dropped.
+struct Relay {
+    connections: TaskTracker,
+    _cut: DropGuard,
+    _door: AbortOnDropHandle<()>,
 }
 
 impl fmt::Debug for Route {
@@ -83,13 +91,24 @@ impl Route {
     fn open(options: &PgConnectOptions, endpoint: Arc<Endpoint>, memory: Arc<Memory>) -> io::Result<Self> {
         let door = door::Door::open(endpoint.port)?;
         let options = options.clone().socket(door.folder()).ssl_mode(PgSslMode::Disable);
-        let relay = tokio::spawn(door.serve(endpoint.clone(), memory.clone()));
-        Ok(Self { options, endpoint, memory, _relay: Arc::new(AbortOnDropHandle::new(relay)) })
+        let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
+        let door = door.serve(endpoint.clone(), memory.clone(), connections.clone(), cut.clone());
+        let relay =
+            Relay { connections, _cut: cut.drop_guard(), _door: AbortOnDropHandle::new(tokio::spawn(door)) };
+        Ok(Self { options, endpoint, memory, relay: Arc::new(relay) })
     }
 
     /// Opens another route to the same server. Its connections end when its own last clone is dropped.
     pub(super) fn again(&self) -> io::Result<Self> {
         Self::open(&self.options, self.endpoint.clone(), self.memory.clone())
+    }
+
+    /// Waits until all connections that sqlx has closed are closed at the server too, but not for long. A process that ends before
+    /// that leaves sessions that the server counts as abandoned.
+    pub(super) async fn closed(&self) {
+        self.relay.connections.close();
+        // A connection that is still in use is not waited for.
+        let _ = tokio::time::timeout(pump::FAREWELL, self.relay.connections.wait()).await;
     }
 
     pub(super) fn options(&self) -> &PgConnectOptions {

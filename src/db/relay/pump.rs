@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::Fault;
 use super::filter::{Filter, Stop};
@@ -19,7 +20,7 @@ const UP: usize = 8 * 1024;
 const DOWN: usize = 32 * 1024;
 
 /// The maximum duration of closing a connection.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The maximum time that a server may take to receive what sqlx sends. Meanwhile the relay does not notice if sqlx closes its side.
 const STALLED: Duration = Duration::from_mins(1);
@@ -28,17 +29,24 @@ const STALLED: Duration = Duration::from_mins(1);
 /// the relay reads it no faster than that.
 const NOISE: f64 = 8.0 * 1024.0 * 1024.0;
 
-/// Relays one connection of sqlx until it ends.
-pub(super) async fn run(client: UnixStream, endpoint: Arc<Endpoint>, memory: Arc<Memory>) {
+/// Relays one connection of sqlx until it ends, or until it is cut.
+pub(super) async fn run(
+    client: UnixStream,
+    endpoint: Arc<Endpoint>,
+    memory: Arc<Memory>,
+    cut: CancellationToken,
+) {
     let limit = endpoint.connect_timeout;
     let deadline = Instant::now() + limit;
     let (from_client, to_client) = client.into_split();
-    let opened = timeout_at(deadline, endpoint.open(deadline)).await.unwrap_or(Err(Fault::TimedOut(limit)));
+    let opening = timeout_at(deadline, endpoint.open(deadline));
+    let Some(opened) = cut.run_until_cancelled(opening).await else { return };
+    let opened = opened.unwrap_or(Err(Fault::TimedOut(limit)));
     let upstream = match opened {
         Ok(upstream) => upstream,
         Err(fault) => return refuse(from_client, to_client, &fault).await,
     };
-    let start = Start { deadline, limit };
+    let start = Start { deadline, limit, cut };
     let filter = Filter::new(upstream.trusted, memory);
     match upstream.stream {
         Stream::Plain(stream) => {
@@ -52,10 +60,11 @@ pub(super) async fn run(client: UnixStream, endpoint: Arc<Endpoint>, memory: Arc
     }
 }
 
-/// The deadline of the login, and the time limit that it comes from.
+/// The deadline of the login, the time limit that it comes from, and what cuts the connection.
 struct Start {
     deadline: Instant,
     limit: Duration,
+    cut: CancellationToken,
 }
 
 /// The way in which a direction ended.
@@ -78,9 +87,10 @@ async fn relay<R, W>(
     W: AsyncWrite + Unpin,
 {
     let end = {
+        let cut = start.cut.clone();
         let mut down = std::pin::pin!(down(&mut from_server, &mut to_client, filter, start));
         tokio::select! {
-            end = up(&mut from_client, &mut to_server) => match end {
+            end = up(&mut from_client, &mut to_server, &cut) => match end {
                 // The server has closed its side, and may have sent the reason.
                 End::Broken => timeout(FAREWELL, down).await.unwrap_or(End::Closed),
                 end => end,
@@ -100,11 +110,17 @@ async fn relay<R, W>(
     let _ = timeout(FAREWELL, to_server.shutdown()).await;
 }
 
-/// Relays from sqlx to the server.
-async fn up<W: AsyncWrite + Unpin>(from: &mut OwnedReadHalf, to: &mut W) -> End {
+/// Relays from sqlx to the server. Passes on what sqlx has sent before the cut: its last message says that the session ends, and
+/// without it the server counts the session as abandoned.
+async fn up<W: AsyncWrite + Unpin>(from: &mut OwnedReadHalf, to: &mut W, cut: &CancellationToken) -> End {
     let mut buffer = vec![0; UP];
     loop {
-        match from.read(&mut buffer).await {
+        let read = tokio::select! {
+            biased;
+            read = from.read(&mut buffer) => read,
+            () = cut.cancelled() => return End::Closed,
+        };
+        match read {
             Ok(0) | Err(_) => return End::Closed,
             Ok(read) => {
                 // TLS buffers data until it is flushed.
@@ -112,7 +128,15 @@ async fn up<W: AsyncWrite + Unpin>(from: &mut OwnedReadHalf, to: &mut W) -> End 
                     to.write_all(&buffer[..read]).await?;
                     to.flush().await
                 };
-                if !matches!(timeout(STALLED, sent).await, Ok(Ok(()))) {
+                let after_cut = async {
+                    cut.cancelled().await;
+                    tokio::time::sleep(FAREWELL).await;
+                };
+                let sent = tokio::select! {
+                    sent = timeout(STALLED, sent) => sent,
+                    () = after_cut => return End::Closed,
+                };
+                if !matches!(sent, Ok(Ok(()))) {
                     return End::Broken;
                 }
             }

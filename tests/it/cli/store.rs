@@ -149,19 +149,34 @@ async fn nothing_is_changed_by_a_guess() {
     assert!(unnamed.ended(2).is_empty() && unnamed.err.contains("write SCHEMA.NAME"), "{}", unnamed.err);
 }
 
+const NO_SESSION: &str = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'jobexec%' \
+     AND datname = current_database()";
+
 #[tokio::test]
 async fn a_command_leaves_no_session_that_the_server_counts_as_lost() {
     let world = World::new("sessionsleft").await;
     let lost = "SELECT sessions_abandoned FROM pg_stat_database WHERE datname = current_database()";
     let before: i64 = world.one(lost).await;
-    for arguments in [&["list"][..], &["list", "--table", "no_such_table"], &["schema", "--apply"]] {
+    for arguments in [&["list"][..], &["list", "--table", "public.none"], &["schema", "--apply"]].repeat(10) {
         jobexec(&world, arguments);
     }
-    world
-        .until_true(
-            "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'jobexec%' \
-             AND datname = current_database()",
-        )
-        .await;
+    world.until_true(NO_SESSION).await;
+    assert_eq!(world.one::<i64>(lost).await, before);
+
+    // Nor does an operator that stops, which also listens for changes.
+    let notify = world.jobexec(&["schema", "--apply", "--role", &world.role, "--with", "notify"]);
+    assert!(notify.status.success());
+    world.store(json!({})).await;
+    for _ in 0..5 {
+        let operator = world.operator();
+        world
+            .until_true(
+                "SELECT count(*) = 1 FROM pg_stat_activity WHERE query ILIKE 'LISTEN%' \
+                 AND query NOT LIKE 'SELECT%' AND datname = current_database()",
+            )
+            .await;
+        assert!(operator.stop().success());
+        world.until_true(NO_SESSION).await;
+    }
     assert_eq!(world.one::<i64>(lost).await, before);
 }
