@@ -1,6 +1,7 @@
 //! Durations as users write them in a spec, an option or a request.
 
 pub(super) mod cel;
+mod limit;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,6 +9,8 @@ use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+
+pub use self::limit::{InvalidLimit, Limit, NEVER};
 
 /// The pattern: days with each smaller unit at most once, or durations of
 /// [GEP-2257](https://gateway-api.sigs.k8s.io/geps/gep-2257/), the subset of Go durations that the Gateway API uses.

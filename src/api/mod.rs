@@ -13,7 +13,7 @@ pub mod policy;
 pub mod store;
 pub mod table;
 
-pub use duration::{Duration, InvalidDuration};
+pub use duration::{Duration, InvalidDuration, InvalidLimit, Limit};
 pub use execution::{JobExecution, JobExecutionSpec, JobExecutionStatus, Phase};
 pub use policy::{ExecutionPolicy, ExecutionPolicySpec, ExecutionPolicyStatus, OnStale};
 pub use store::{ExecutionStore, ExecutionStoreSpec, ExecutionStoreStatus, Mode};
