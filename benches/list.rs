@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use jobexec_operator::api::Table;
+use jobexec_operator::api::{Limit, Table};
 use jobexec_operator::rules::Policy;
 use sqlx::{AssertSqlSafe, Executor as _};
 use support::{Operator, Outcome, ROLE, Server, median, seconds, settle};
@@ -145,7 +145,7 @@ fn policies() -> Vec<Policy> {
     let one = |n: i64| Policy {
         name: format!("job-{n}"),
         jobs: [(n * 10).to_string()].into_iter().collect(),
-        timeout: Some(TimeDelta::hours(if n % 2 == 0 { 12 } else { 48 })),
+        timeout: Some(Limit::After(TimeDelta::hours(if n % 2 == 0 { 12 } else { 48 }))),
         ..Policy::default()
     };
     (0..POLICIES).map(one).collect()

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use jobexec_operator::api::Table;
+use jobexec_operator::api::{Limit, Table};
 use jobexec_operator::db::history::{self, Question};
 use jobexec_operator::db::{Layout, list, observe};
 use jobexec_operator::rules::Policy;
@@ -128,7 +128,7 @@ fn policy(name: String, jobs: Range<i64>, types: Range<i64>, timeout: TimeDelta)
         name,
         jobs: jobs.map(|n| n.to_string()).collect(),
         types: types.map(|n| format!("type {n}")).collect(),
-        timeout: Some(timeout),
+        timeout: Some(Limit::After(timeout)),
         ..Policy::default()
     }
 }

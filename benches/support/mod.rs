@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use jobexec_operator::api::OnStale;
+use jobexec_operator::api::{Limit, OnStale};
 use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::observe::{self, Pulse};
@@ -145,7 +145,7 @@ impl Operator {
 fn base(default: TimeDelta) -> Base {
     let store = "ExecutionStore/jobs";
     Base {
-        timeout: Said::new(default, store),
+        timeout: Said::new(Limit::After(default), store),
         grace: Said::new(TimeDelta::minutes(5), store),
         heartbeat: None,
         on_stale: Said::new(OnStale::Fail, store),

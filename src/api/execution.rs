@@ -5,10 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Duration;
 use super::conditions::{ConditionType, find};
 use super::duration::cel;
 use super::names::SUBDOMAIN;
+use super::{Duration, Limit};
 
 /// `JobExecution` represents one execution of a job: one row of an `ExecutionStore`. Deleting the object does not
 /// change the row.
@@ -27,7 +27,7 @@ use super::names::SUBDOMAIN;
     printcolumn(name = "Number", type_ = "integer", json_path = ".status.executionNumber"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Started", type_ = "date", json_path = ".status.startedAt"),
-    printcolumn(name = "Deadline", type_ = "string", json_path = ".status.deadline"),
+    printcolumn(name = "Deadline", type_ = "string", json_path = ".status['deadline','noDeadline']"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "Execution", type_ = "string", json_path = ".spec.executionId", priority = 1),
     printcolumn(name = "Type", type_ = "string", json_path = ".status.jobType", priority = 1),
@@ -46,14 +46,14 @@ pub struct JobExecutionSpec {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("executionId is immutable: delete this object and create another"))]
     pub execution_id: String,
-    /// The maximum time this execution can run. Overrides the timeouts of policies and of the store. Must be more than
-    /// 0.
+    /// The maximum time this execution can run: more than 0, or `Never` for no deadline. Overrides the timeouts of
+    /// policies and of the store.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = cel::positive())]
-    pub timeout: Option<Duration>,
+    #[x_kube(validation = cel::never_or_positive())]
+    pub timeout: Option<Limit>,
     /// The total time to add to the timeout, whichever object sets the timeout. Applying the same value again adds
-    /// nothing. The extension lasts as long as the execution runs. Shortening a timeout later does not move the
-    /// extended deadline earlier; lowering `extendBy` does.
+    /// nothing, and neither does any value while the timeout is `Never`. The extension lasts as long as the execution
+    /// runs. Shortening a timeout later does not move the extended deadline earlier; lowering `extendBy` does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extend_by: Option<Duration>,
     /// Whether to cancel the execution. The operator sets the status of a scheduled, running or paused row to
@@ -206,7 +206,10 @@ pub struct JobExecutionStatus {
     /// and the grace period.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
-    /// The timeout that applies to the execution.
+    /// `Never` if the execution is running and has no deadline, because its timeout is `Never`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_deadline: Option<String>,
+    /// The timeout that applies to the execution: a duration, or `Never`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
     /// The object that sets the timeout, for example `ExecutionPolicy/nightly`.

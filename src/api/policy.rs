@@ -5,10 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Duration;
 use super::duration::cel;
 use super::execution::StoreRef;
 use super::notifications::PolicyNotifications;
+use super::{Duration, Limit};
 
 /// `ExecutionPolicy` sets the timeout of executions of a store, and the action to take when they become stale. For each
 /// field, the most specific object that sets it takes precedence: the `JobExecution` of the execution, a policy that
@@ -59,6 +59,9 @@ use super::notifications::PolicyNotifications;
 #[x_kube(validation = Rule::new(
     "!has(self.dynamicTimeout) || self.dynamicTimeout.per != 'JobType' || !has(self.selector) || !has(self.selector.jobIds) || size(self.selector.jobIds) == 0"
 ).message("dynamicTimeout.per JobType computes nothing for selector.jobIds: use per Job, or select by jobTypes in a policy of its own"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.timeout) || self.timeout != 'Never' || has(self.dynamicTimeout) || !has(self.warnAfter) || !has(self.warnAfter.timeoutPercent)"
+).message("warnAfter.timeoutPercent is a share of the timeout, and with timeout Never there is none: set warnAfter.duration"))]
 pub struct ExecutionPolicySpec {
     /// The `ExecutionStore`, in the same namespace, whose executions the policy governs. Immutable.
     #[x_kube(validation = Rule::new("self == oldSelf").message("storeRef is immutable: delete this object and create another"))]
@@ -66,20 +69,20 @@ pub struct ExecutionPolicySpec {
     /// The executions that the policy governs. An empty selector selects all executions of the store.
     #[serde(default)]
     pub selector: Selector,
-    /// The maximum time an execution can run: more than 0. With `dynamicTimeout`, this timeout applies while there are
-    /// fewer than `dynamicTimeout.minSamples` completed executions.
+    /// The maximum time an execution can run: more than 0, or `Never` for no deadline. With `dynamicTimeout`, this
+    /// timeout applies while there are fewer than `dynamicTimeout.minSamples` completed executions.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = cel::positive())]
-    pub timeout: Option<Duration>,
+    #[x_kube(validation = cel::never_or_positive())]
+    pub timeout: Option<Limit>,
     /// The time to add to the timeout, so that a commit in progress can complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_period: Option<Duration>,
     /// The maximum time without a heartbeat, counted from the last heartbeat, or from the start of the execution if
-    /// that is later: at least 1s. Requires `table.columns.heartbeatAt` or `heartbeat` of the store. For an execution
-    /// without any heartbeat, only the deadline applies.
+    /// that is later: at least 1s, or `Never` if heartbeats do not count. Requires `table.columns.heartbeatAt` or
+    /// `heartbeat` of the store. For an execution without any heartbeat, only the deadline applies.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = cel::at_least("1s"))]
-    pub heartbeat_timeout: Option<Duration>,
+    #[x_kube(validation = cel::never_or_at_least("1s"))]
+    pub heartbeat_timeout: Option<Limit>,
     /// The action on a stale execution: `Fail`, `Cancel`, or `AlertOnly`, which does not change the row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_stale: Option<OnStale>,
@@ -141,10 +144,10 @@ impl OnStale {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.duration) != has(self.timeoutPercent)").message("set either duration or timeoutPercent"))]
 pub struct WarnAfter {
-    /// The run time: more than 0.
+    /// The run time: more than 0, or `Never` for no warning.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = cel::positive())]
-    pub duration: Option<Duration>,
+    #[x_kube(validation = cel::never_or_positive())]
+    pub duration: Option<Limit>,
     /// The run time as a percentage of the execution's timeout: 1 to 99.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 99))]

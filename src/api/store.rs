@@ -11,7 +11,7 @@ use super::duration::cel;
 use super::names::{SECRET_KEY, SUBDOMAIN};
 use super::notifications::Notifications;
 use super::table::{Jobs, SingleActiveExecution, WorkerHeartbeat, Workloads};
-use super::{Duration, Table};
+use super::{Duration, Limit, Table};
 pub use status::{ExecutionStoreStatus, LastSweep, Metrics, ObjectsStatus, Violations};
 
 /// `ExecutionStore` represents one table of job executions in a Postgres database. The operator fails executions that
@@ -51,10 +51,10 @@ pub struct ExecutionStoreSpec {
     #[serde(default)]
     pub table: Table,
     /// The maximum time an execution can run before the operator fails it, unless an `ExecutionPolicy` or its
-    /// `JobExecution` sets a timeout: more than 0.
+    /// `JobExecution` sets a timeout: more than 0, or `Never` for no deadline by default.
     #[serde(default = "defaults::timeout")]
-    #[x_kube(validation = cel::positive())]
-    pub default_timeout: Duration,
+    #[x_kube(validation = cel::never_or_positive())]
+    pub default_timeout: Limit,
     /// The time to add to a timeout before the operator fails an execution, so that a commit in progress can complete.
     /// A policy can override it.
     #[serde(default = "defaults::grace_period")]
@@ -70,10 +70,10 @@ pub struct ExecutionStoreSpec {
     pub poll_interval: Duration,
     /// The maximum time without a heartbeat, counted from the last heartbeat, or from the start of the execution if
     /// that is later: at least 1s. Requires `table.columns.heartbeatAt` or `heartbeat`. A policy can override it. If it is
-    /// unset, and for an execution without any heartbeat, only the deadline applies.
+    /// unset or `Never`, and for an execution without any heartbeat, only the deadline applies.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = cel::at_least("1s"))]
-    pub heartbeat_timeout: Option<Duration>,
+    #[x_kube(validation = cel::never_or_at_least("1s"))]
+    pub heartbeat_timeout: Option<Limit>,
     /// The table in which workers send their heartbeats, if executions themselves have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<WorkerHeartbeat>,
@@ -123,15 +123,15 @@ fn default_if_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
 }
 
 mod defaults {
-    use super::Duration;
+    use super::{Duration, Limit};
 
     /// Parses a default, which a unit test shows to be valid.
     fn known(text: &str) -> Duration {
         text.parse().unwrap_or_else(|_| unreachable!("a default is a valid duration"))
     }
 
-    pub(super) fn timeout() -> Duration {
-        known("24h")
+    pub(super) fn timeout() -> Limit {
+        Limit::After(known("24h"))
     }
     pub(super) fn grace_period() -> Duration {
         known("0s")
@@ -142,8 +142,8 @@ mod defaults {
     pub(super) fn poll_interval() -> Duration {
         known("15s")
     }
-    pub(super) fn long_running_after() -> Duration {
-        known("1h")
+    pub(super) fn long_running_after() -> Limit {
+        Limit::After(known("1h"))
     }
     pub(super) fn threshold() -> i32 {
         5
@@ -222,10 +222,11 @@ pub struct SecretKeyRef {
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LongRunning {
-    /// The run time after which an execution is long-running: more than 0.
+    /// The run time after which an execution is long-running: more than 0, or `Never` if only `warnAfter` of a policy
+    /// counts.
     #[serde(default = "defaults::long_running_after")]
-    #[x_kube(validation = cel::positive())]
-    pub after: Duration,
+    #[x_kube(validation = cel::never_or_positive())]
+    pub after: Limit,
     /// The maximum number of long-running executions with which the condition `Healthy` stays True: at least 0.
     #[serde(default = "defaults::threshold")]
     #[schemars(range(min = 0))]

@@ -7,6 +7,7 @@ use super::cluster::Cluster;
 use super::direct::{self, Direct};
 use super::output::{Output, Printer, eprint, escape_control, print};
 use super::{CliError, CommandResult, actor, user};
+use crate::api::duration::NEVER;
 use crate::api::{Duration, Phase, duration};
 use crate::db::adopt::{self, How, Outcome};
 use crate::db::cancel::{self, Request};
@@ -150,8 +151,9 @@ pub(super) async fn extend(args: Extend) -> Result<(), CliError> {
     let mut reporter = Reporter::new(args.output);
     if let Some(store) = args.target.store {
         args.target.direct.reject_with_store()?;
-        let object = Cluster::open(store).await?.extend(&args.id, &args.by).await?;
-        reporter.report(Some(&args.id), Some(object.clone()), format!("{object}: extendBy {by}"));
+        let (object, never_by) = Cluster::open(store).await?.extend(&args.id, &args.by).await?;
+        let message = format!("{object}: extendBy {by}{}", unless_never(never_by.as_deref()));
+        reporter.report(Some(&args.id), Some(object), message);
         return reporter.end();
     }
     let mut store = Direct::open(args.target.direct).await?;
@@ -162,6 +164,9 @@ pub(super) async fn extend(args: Extend) -> Result<(), CliError> {
         Ledger::Missing(why) => return Err(CliError::NotRecorded(why.clone())),
     };
     rule::prune(&store.database, &store.mapping, store_id).await?;
+    let found = running::look(&store.database, &store.judge(), vec![id.clone()]).await?;
+    let never_by = found.first().filter(|execution| execution.never_ends());
+    let never_by = never_by.map(|execution| execution.timeout_source.as_str());
     let request = rule::Request { id: id.clone(), by: args.by.to_chrono(), who: user(), actor: actor() };
     let (outcome, fault) =
         rule::extend(&store.database, &store.mapping, store.effective_rules(), store_id, &request).await?;
@@ -175,9 +180,17 @@ pub(super) async fn extend(args: Extend) -> Result<(), CliError> {
         }
         rule::Outcome::NotAlive => return Err(explain_refusal(&store, &id).await?),
     }
+    let message = format!("execution {id} is extended by {by}{}", unless_never(never_by));
     store.close().await;
-    reporter.report(Some(&id), None, format!("execution {id} is extended by {by}"));
+    reporter.report(Some(&id), None, message);
     reporter.end()
+}
+
+/// Says that an extension adds nothing while an execution has no deadline by this object.
+fn unless_never(by: Option<&str>) -> String {
+    by.map_or(String::new(), |source| {
+        format!(", which adds nothing as long as its timeout is {NEVER} ({source}): it has no deadline")
+    })
 }
 
 /// Cancels executions.

@@ -1,7 +1,6 @@
 //! A store in Kubernetes, in the current kube context: applies actions of the user to its objects.
 
 use std::str::FromStr;
-use std::time::Duration as Limit;
 
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, Config, ResourceExt as _};
@@ -16,7 +15,7 @@ use crate::reconcilers::execution::names;
 use crate::secrets::describe;
 
 /// Time limit of one call, including the client's own retries.
-const TIMEOUT: Limit = Limit::from_secs(30);
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
 impl FromStr for StoreName {
     type Err = String;
@@ -49,9 +48,12 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Sets the extension of an execution. Returns the name of the object.
-    pub(super) async fn extend(&self, id: &str, by: &Duration) -> Result<String, CliError> {
-        self.apply(id, "extend", json!({"extendBy": by.to_string()})).await
+    /// Sets the extension of an execution. Returns the name of the object; and if the execution has no deadline by the last status,
+    /// the object that sets its timeout to `Never`.
+    pub(super) async fn extend(&self, id: &str, by: &Duration) -> Result<(String, Option<String>), CliError> {
+        let status = self.find(id).await?.and_then(|object| object.status).unwrap_or_default();
+        let never_by = status.timeout_source.filter(|_| status.no_deadline.is_some());
+        Ok((self.apply(id, "extend", json!({"extendBy": by.to_string()})).await?, never_by))
     }
 
     /// Requests that an execution be cancelled. Returns the name of the object.

@@ -9,6 +9,7 @@ use super::CliError;
 use super::backend::{Backend, BackendArgs, Explained};
 use super::output::{self, Format, Output, hours, length};
 use crate::api::Phase;
+use crate::api::duration::NEVER;
 use crate::db::explain::{Considered, Explanation, Record};
 
 /// The options of `jobexec explain`.
@@ -109,13 +110,13 @@ fn render(e: &Explanation, records: &[Record], output: Output) -> String {
 fn evidence(out: &mut String, e: &Explanation, output: Output) {
     let time = |at| output.time(at);
     out.push_str("\nEvidence\n");
-    let none = if e.phase == Phase::Paused {
-        "none, because the execution is paused"
-    } else {
-        "none, because the execution has no start time and has not yet been seen running in the present version of its row"
+    let none = match e.without_deadline() {
+        _ if e.phase == Phase::Paused => "none, because the execution is paused".to_owned(),
+        Some(source) => format!("{NEVER}, by {source}"),
+        None => "none, because the execution has no start time and has not yet been seen running in the present version of its row"
+            .to_owned(),
     };
-    let deadline =
-        e.deadline.map_or_else(|| none.to_owned(), |at| format!("{}, {}", time(at), distance(e.now, at)));
+    let deadline = e.deadline.map_or(none, |at| format!("{}, {}", time(at), distance(e.now, at)));
     let _ = writeln!(out, "  {:16} {deadline}", "deadline");
     if let Some((from, why)) = e.counts_otherwise() {
         let _ = writeln!(out, "  {:16} {}, {why}", "counts from", time(from));
@@ -157,6 +158,9 @@ fn outlook(e: &Explanation, output: Output) -> String {
             reason.as_str(),
             distance(e.now, at)
         ),
+        (None, None) if e.without_deadline().is_some() => {
+            format!("It is not stale and has no deadline (timeout {NEVER}). If nothing changes, nothing ends it.")
+        }
         (None, None) => {
             "It has no start time and has not yet been seen running in the present version of its row, so nothing ends it. Once an \
              operator sees it, its timeout counts from then; that takes the operator's own tables and the privilege to read xmin \

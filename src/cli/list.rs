@@ -7,6 +7,7 @@ use super::output::{Column, Output, Printer, Style, hours, length, optional};
 use super::queries::ListQuery;
 use super::{CliError, positive_duration};
 use crate::api::Duration;
+use crate::api::duration::NEVER;
 use crate::db::running::{Execution, Which};
 
 /// The default limit of `--all`.
@@ -89,7 +90,12 @@ fn columns(all: bool) -> Vec<C> {
     columns.push(if all { status } else { status.wide() });
     columns.extend([
         C::new("RUNTIME", |e, _| optional(e.runtime_seconds.map(hours))),
-        C::new("DEADLINE", |e, output| output.optional_time(e.deadline)),
+        C::new(
+            "DEADLINE",
+            |e, output| {
+                if e.never_ends() { NEVER.to_owned() } else { output.optional_time(e.deadline) }
+            },
+        ),
         C::new("POLICY", |e, _| e.extend_source.clone().unwrap_or_else(|| e.timeout_source.clone())),
         C::new("REASON", |e, _| optional(reason(e))).styled(style),
         C::new("TYPE", |e, _| optional(e.job_type.as_ref())).wide(),
@@ -117,6 +123,6 @@ fn style(e: &Execution) -> Style {
 }
 
 fn timeout(e: &Execution) -> String {
-    let timeout = length(e.timeout_seconds);
+    let Some(timeout) = e.timeout_seconds.map(length) else { return NEVER.to_owned() };
     if e.extended_by_seconds > 0.0 { format!("{timeout}+{}", length(e.extended_by_seconds)) } else { timeout }
 }

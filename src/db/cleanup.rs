@@ -19,6 +19,7 @@ use super::own::Fault;
 use super::running::{self, Execution, Which};
 use super::sweep::{self, Ended, Known, Sweep, Trigger};
 use super::{Database, DbError, Judge, Ledger, identity, ledger};
+use crate::api::duration::NEVER;
 use crate::api::{Phase, duration};
 
 /// The number of rows on one page of a dry run. The first page is small so that it arrives at once; later pages grow, because under
@@ -325,10 +326,13 @@ fn governed(execution: &Execution, how: &str) -> Skipped {
                 length(execution.extended_by_seconds)
             ),
         ),
-        _ => Skipped::new(
-            "Governed",
-            format!("{} gives it {}", execution.timeout_source, length(execution.timeout_seconds)),
-        ),
+        _ => {
+            let gives = match execution.timeout_seconds {
+                Some(seconds) => format!("gives it {}", length(seconds)),
+                None => format!("gives it no deadline (timeout {NEVER})"),
+            };
+            Skipped::new("Governed", format!("{} {gives}", execution.timeout_source))
+        }
     }
 }
 

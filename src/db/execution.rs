@@ -6,11 +6,11 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode::{self, At};
-use super::intervals::interval;
+use super::intervals::{delta, interval};
 use super::judge::Take;
 use super::mapping::{literal, wire};
 use super::{Database, DbError, Judge, Ledger, Mapping, audit};
-use crate::api::Phase;
+use crate::api::{Limit, Phase};
 
 /// A row, with the timeout that governs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct Execution {
     /// Its end.
     pub completed_at: Option<DateTime<Utc>>,
     /// The timeout.
-    pub timeout: TimeDelta,
+    pub timeout: Limit<TimeDelta>,
     /// The object that sets the timeout.
     pub source: String,
     /// The object that extends its timeout, if one does.
@@ -160,7 +160,7 @@ fn picked(m: &Mapping, window: Option<Window>) -> String {
 
 fn execution(m: &Mapping, row: &PgRow) -> Result<Execution, sqlx::Error> {
     let status: Option<String> = row.try_get("status")?;
-    let timeout: PgInterval = row.try_get("timeout")?;
+    let timeout: Option<PgInterval> = row.try_get("timeout")?;
     Ok(Execution {
         id: row.try_get("id")?,
         phase: status.as_deref().map_or(Phase::Unmapped, |text| m.phase(text)),
@@ -170,7 +170,7 @@ fn execution(m: &Mapping, row: &PgRow) -> Result<Execution, sqlx::Error> {
         number: row.try_get("number")?,
         started_at: decode::maybe_at(row, "started_at")?,
         completed_at: decode::maybe_at(row, "completed_at")?,
-        timeout: TimeDelta::microseconds(timeout.microseconds),
+        timeout: Limit::of(timeout.as_ref().map(delta)),
         source: row.try_get("source")?,
         extend_source: row.try_get("extend_source")?,
         deadline: decode::maybe_at(row, "deadline")?,

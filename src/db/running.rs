@@ -114,8 +114,8 @@ pub struct Execution {
     pub completed_at: Option<DateTime<Utc>>,
     /// Its runtime, so far or in total, in seconds; `None` without a start.
     pub runtime_seconds: Option<f64>,
-    /// The timeout in seconds, without the grace period and an extension.
-    pub timeout_seconds: f64,
+    /// The timeout in seconds, without the grace period and an extension; `None`: it is `Never`.
+    pub timeout_seconds: Option<f64>,
     /// The object that sets the timeout.
     pub timeout_source: String,
     /// The extension in seconds.
@@ -142,6 +142,13 @@ pub struct Execution {
     /// The action if it is stale: a person may request another action than a rule.
     #[serde(skip)]
     pub action: Option<String>,
+}
+
+impl Execution {
+    /// Reports whether it runs without a deadline, because its timeout is `Never`.
+    pub fn never_ends(&self) -> bool {
+        self.phase == Phase::Running && self.timeout_seconds.is_none()
+    }
 }
 
 /// Returns the page of at most `limit` executions that begins at `after`, or the first page.
@@ -340,9 +347,9 @@ fn suspected(judge: &Judge<'_>) -> String {
 
 fn read(judge: &Judge<'_>, row: &PgRow) -> Result<Execution, sqlx::Error> {
     let status: Option<String> = row.try_get("status")?;
-    let length = |column: &str| -> Result<f64, sqlx::Error> {
-        let length: PgInterval = row.try_get(column)?;
-        Ok(delta(&length).as_seconds_f64())
+    let length = |column: &str| -> Result<Option<f64>, sqlx::Error> {
+        let length: Option<PgInterval> = row.try_get(column)?;
+        Ok(length.map(|length| delta(&length).as_seconds_f64()))
     };
     Ok(Execution {
         id: row.try_get("id")?,
@@ -356,7 +363,7 @@ fn read(judge: &Judge<'_>, row: &PgRow) -> Result<Execution, sqlx::Error> {
         runtime_seconds: row.try_get("runtime")?,
         timeout_seconds: length("timeout")?,
         timeout_source: row.try_get("timeout_source")?,
-        extended_by_seconds: length("extend_by")?,
+        extended_by_seconds: length("extend_by")?.unwrap_or_default(),
         extend_source: row.try_get("extend_source")?,
         deadline: decode::maybe_at(row, "deadline")?,
         on_stale: row.try_get("on_stale")?,

@@ -60,15 +60,16 @@ pub(crate) struct Listed {
     pub(super) completed_at: Option<DateTime<Utc>>,
     /// Its runtime so far or until its end, in seconds.
     pub(super) runtime_seconds: Option<f64>,
-    /// Its timeout, in seconds, without the grace period and extensions.
-    pub(super) timeout_seconds: f64,
+    /// Its timeout, in seconds, without the grace period and extensions; null if the timeout is `Never`.
+    pub(super) timeout_seconds: Option<f64>,
     /// The object that sets the timeout.
     pub(super) timeout_source: String,
     /// The extension of the timeout, in seconds.
     pub(super) extended_by_seconds: f64,
     /// The object that extends the timeout.
     pub(super) extend_source: Option<String>,
-    /// The time at which it becomes overdue; for an ended execution, as recorded.
+    /// The time at which it becomes overdue; for an ended execution, as recorded. Null while the timeout of a running
+    /// execution is `Never`.
     pub(super) deadline: Option<DateTime<Utc>>,
     /// The action once it is stale: `Fail`, `Cancel` or `AlertOnly`.
     pub(super) on_stale: String,

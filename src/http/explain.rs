@@ -53,7 +53,7 @@ pub(crate) struct Explanation {
     runtime_seconds: Option<f64>,
     /// The values of all rules that could govern it, for each field the most specific first.
     rules: Vec<Rule>,
-    /// The time at which it becomes overdue.
+    /// The time at which it becomes overdue; null if its timeout is `Never`, or if that time is unknown.
     deadline: Option<DateTime<Utc>>,
     /// The evidence that the store uses besides the deadline.
     evidence: Vec<Evidence>,
@@ -76,7 +76,7 @@ pub(crate) struct Explanation {
 struct Rule {
     /// The field, by its name in specs.
     field: Cow<'static, str>,
-    /// The value.
+    /// The value; `Never` if the limit does not apply.
     value: String,
     /// The object that sets it, for example `ExecutionPolicy/nightly`.
     source: String,

@@ -114,14 +114,16 @@ impl Context {
         policy.spec.dynamic_timeout.as_ref()?;
         let spec = self.store(&namespace, store)?;
         let configured = match (&policy.spec.timeout, &spec.0) {
-            (Some(own), _) => own.get(),
-            (None, Ok(store)) => store.spec.default_timeout.get(),
+            (Some(own), _) => own,
+            (None, Ok(store)) => &store.spec.default_timeout,
             (None, Err(_)) => return None,
         };
+        // There is no ratio to a timeout of `Never`.
+        let configured = configured.to_chrono().length()?;
         let session = self.known_handle(&ObjectRef::new(store).within(&namespace))?.session()?;
         let history = session.history();
         let ratios = history.get(&policy.uid()?)?.computed.iter();
-        let ratios = ratios.map(|computed| computed.timeout / configured.as_secs_f64());
+        let ratios = ratios.map(|computed| computed.timeout / configured.as_seconds_f64());
         ratios.fold(None, |range, ratio| {
             let (least, most) = range.unwrap_or((ratio, ratio));
             Some((ratio.min(least), ratio.max(most)))

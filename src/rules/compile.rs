@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use chrono::TimeDelta;
 
+use super::bounds::set_bounds;
 use super::input::{Dynamic, Figure, Policy, Wish};
-use super::rule::{Base, Rule, Said, Scope, Timeout, Warn};
+use super::rule::{Base, Rule, Said, Scope, Timeout, UNLIMITED, Warn, total};
 use super::{execution_source, policy_source};
-use crate::api::OnStale;
+use crate::api::{Limit, OnStale};
 
 /// The compiled settings of all objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,10 +73,8 @@ fn execution_rules(overrides: Vec<Wish>) -> Vec<Rule> {
     for object in overrides {
         match chosen.get_mut(&object.key) {
             Some((_, overruled)) => {
-                let name_if_set = |field: Option<TimeDelta>, name| field.map(|_| name);
-                let fields = name_if_set(object.timeout, "timeout")
-                    .into_iter()
-                    .chain(name_if_set(object.extend_by, "extendBy"));
+                let timeout = object.timeout.map(|_| "timeout");
+                let fields = timeout.into_iter().chain(object.extend_by.map(|_| "extendBy"));
                 overruled
                     .extend(fields.map(|field| format!("{field} of {}", execution_source(&object.name))));
             }
@@ -123,7 +122,9 @@ impl RuleBuilder {
                 None => {
                     self.timeout_owners.insert(key.clone(), policy.name.clone());
                     let pending = policy.dynamic == Some(Dynamic::Pending);
-                    if let Some(value) = policy.timeout.filter(|_| !pending) {
+                    // The rule of the next scope could end executions for which the policy sets no deadline.
+                    let applies = |timeout: &Limit<_>| !pending || *timeout == Limit::Never;
+                    if let Some(value) = policy.timeout.filter(applies) {
                         let rank = 1 + rank(key.as_ref().map(|(scope, _)| *scope));
                         self.rule(key.as_ref()).timeout =
                             Some(Timeout { value, rank, source: source.clone() });
@@ -168,13 +169,13 @@ impl RuleBuilder {
         let rank = rank(by.map(|(scope, _)| scope));
         let Some(key) = job.or(type_) else { return };
         let rule = self.rule(Some(&key));
+        let value = Limit::After(computed.timeout);
         let better = rule.timeout.as_ref().is_none_or(|other| {
             // If a job has executions of several types, the longest timeout takes precedence.
-            (rank, std::cmp::Reverse(computed.timeout)) < (other.rank, std::cmp::Reverse(other.value))
+            (rank, std::cmp::Reverse(value)) < (other.rank, std::cmp::Reverse(other.value))
         });
         if better {
-            rule.timeout =
-                Some(Timeout { value: computed.timeout, rank, source: policy_source(&policy.name) });
+            rule.timeout = Some(Timeout { value, rank, source: policy_source(&policy.name) });
         }
     }
 
@@ -233,46 +234,6 @@ fn carry_over<T: Clone>(field: &mut Said<T>, old: &Said<T>, sources: &HashSet<&s
     }
 }
 
-/// Sets `earliest` and `fixed` of each rule, so that queries can find executions past their deadline by an index.
-fn set_bounds(rules: &mut [Rule], base: &Base) {
-    let types: Vec<(Option<Timeout>, Option<TimeDelta>)> = rules
-        .iter()
-        .filter(|rule| rule.scope == Scope::Type)
-        .map(|rule| (rule.timeout.clone(), rule.grace.as_ref().map(|g| g.value)))
-        .collect();
-    let mut graces: Vec<TimeDelta> = types.iter().filter_map(|(_, grace)| *grace).collect();
-    graces.push(base.grace.value);
-    let types_act = rules.iter().any(|rule| rule.scope == Scope::Type && rule.on_stale.is_some());
-    for rule in rules.iter_mut().filter(|rule| rule.scope != Scope::Execution) {
-        let by_type = |rank: i16| {
-            types.iter().filter_map(|(timeout, _)| timeout.as_ref()).filter(move |t| t.rank < rank)
-        };
-        let (rank, own) = match &rule.timeout {
-            Some(timeout) => (timeout.rank, timeout.value),
-            None => (i16::MAX, base.timeout.value),
-        };
-        let (earliest, latest) = match rule.scope {
-            Scope::Job => {
-                let timeouts = || by_type(rank).map(|t| t.value).chain([own]);
-                (timeouts().min(), timeouts().max())
-            }
-            _ => (Some(own), Some(own)),
-        };
-        let grace = match (&rule.grace, rule.scope) {
-            (Some(grace), _) => (grace.value, grace.value),
-            (None, Scope::Job) => (
-                graces.iter().min().copied().unwrap_or(base.grace.value),
-                graces.iter().max().copied().unwrap_or(base.grace.value),
-            ),
-            (None, _) => (base.grace.value, base.grace.value),
-        };
-        let (earliest, latest) = (earliest.unwrap_or(own), latest.unwrap_or(own));
-        rule.earliest = earliest + grace.0;
-        let acts_alike = rule.scope == Scope::Type || rule.on_stale.is_some() || !types_act;
-        rule.fixed = rule.earliest == latest + grace.1 && acts_alike;
-    }
-}
-
 impl Compiled {
     /// Reports whether both have the same settings, apart from the rules of single executions.
     pub fn same_policies(&self, other: &Self) -> bool {
@@ -320,12 +281,12 @@ impl Compiled {
         rules.chain(self.base.sources()).filter(|source| *source != store).collect()
     }
 
-    /// Returns the shortest time after which an execution that starts now can be past its deadline.
+    /// Returns the shortest time after which an execution that starts now can be past its deadline; [`UNLIMITED`]: none can.
     pub fn shortest(&self) -> TimeDelta {
         let grace = self.rules.iter().filter_map(|rule| rule.grace.as_ref().map(|g| g.value));
         let grace = grace.chain([self.base.grace.value]).min().unwrap_or_default();
         let of = |rule: &Rule| match rule.scope {
-            Scope::Execution => rule.timeout.as_ref().map(|timeout| timeout.value + grace),
+            Scope::Execution => rule.timeout.as_ref().map(|timeout| total(timeout.value, grace)),
             _ => Some(rule.earliest),
         };
         self.rules.iter().filter_map(of).chain([self.base.total()]).min().unwrap_or_default()
@@ -334,13 +295,13 @@ impl Compiled {
     /// Returns the shortest heartbeat timeout of any execution, if heartbeats are evidence.
     pub fn shortest_heartbeat(&self) -> Option<TimeDelta> {
         let rules = self.rules.iter().filter_map(|rule| rule.heartbeat.as_ref());
-        rules.chain(&self.base.heartbeat).map(|sourced| sourced.value).min()
+        rules.chain(&self.base.heartbeat).filter_map(|sourced| sourced.value.length()).min()
     }
 
     /// Returns the longest heartbeat timeout of any execution, if heartbeats are evidence.
     pub fn longest_heartbeat(&self) -> Option<TimeDelta> {
         let rules = self.rules.iter().filter_map(|rule| rule.heartbeat.as_ref());
-        rules.chain(&self.base.heartbeat).map(|sourced| sourced.value).max()
+        rules.chain(&self.base.heartbeat).filter_map(|sourced| sourced.value.length()).max()
     }
 
     /// Reports whether any stale execution can be only reported, because a rule sets `AlertOnly`.
@@ -349,21 +310,22 @@ impl Compiled {
         rules.chain([&self.base.on_stale]).any(|sourced| sourced.value == OnStale::AlertOnly)
     }
 
-    /// Returns the shortest run time after which the operator can warn about an execution.
+    /// Returns the shortest run time after which the operator can warn about an execution; [`UNLIMITED`]: it warns about none.
     pub fn shortest_warning(&self) -> TimeDelta {
         let timeouts = self.rules.iter().filter_map(|rule| rule.timeout.as_ref().map(|t| t.value));
-        let shortest = timeouts.chain([self.base.timeout.value]).min().unwrap_or_default();
+        let shortest = timeouts.chain([self.base.timeout.value]).filter_map(Limit::length).min();
         let of = |warn: &Said<Warn>| match warn.value {
-            Warn::After(after) => after,
+            Warn::After(after) => Some(after),
             // Slightly less than the exact percentage, because Postgres may round it.
-            Warn::Percent(percent) => shortest * percent / 101,
+            Warn::Percent(percent) => shortest.map(|shortest| shortest * percent / 101),
+            Warn::Never => None,
         };
         self.rules
             .iter()
             .filter_map(|rule| rule.warn.as_ref())
             .chain([&self.base.warn])
-            .map(of)
+            .filter_map(of)
             .min()
-            .unwrap_or_default()
+            .unwrap_or(UNLIMITED)
     }
 }

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 
 use super::Warn;
-use crate::api::OnStale;
+use crate::api::{Limit, OnStale};
 
 /// The settings of one `JobExecution` object for its execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Wish {
     /// The id of the execution, in the form that Postgres prints.
     pub key: String,
     /// `spec.timeout`.
-    pub timeout: Option<TimeDelta>,
+    pub timeout: Option<Limit<TimeDelta>>,
     /// `spec.extendBy`.
     pub extend_by: Option<TimeDelta>,
     /// The field manager that last changed the settings, if the API reports one.
@@ -36,11 +36,11 @@ pub struct Policy {
     /// Whether the policy selects all executions, because its selector is empty.
     pub all: bool,
     /// `spec.timeout`.
-    pub timeout: Option<TimeDelta>,
+    pub timeout: Option<Limit<TimeDelta>>,
     /// `spec.gracePeriod`.
     pub grace: Option<TimeDelta>,
     /// `spec.heartbeatTimeout`.
-    pub heartbeat: Option<TimeDelta>,
+    pub heartbeat: Option<Limit<TimeDelta>>,
     /// `spec.onStale`.
     pub on_stale: Option<OnStale>,
     /// `spec.warnAfter`.
@@ -67,7 +67,7 @@ impl Policy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dynamic {
     /// The timeouts have not been computed yet. Until then the policy's own timeout does not apply either, because it
-    /// is only for jobs with too few completed executions.
+    /// is only for jobs with too few completed executions, unless it is `Never`.
     Pending,
     /// The computed timeouts.
     Known(Vec<Figure>),

@@ -6,6 +6,7 @@
 //! - [`compile`](fn@compile): resolves precedence, field by field, to [`Rule`]s and a [`Base`]
 //! - [`Routes`]: resolves the same precedence for notifications
 
+mod bounds;
 mod compile;
 pub mod input;
 pub mod outage;
@@ -17,7 +18,7 @@ mod tests;
 pub use compile::{Compiled, Conflict, compile};
 pub use input::{Dynamic, Figure, Policy, Wish};
 pub use routes::Routes;
-pub use rule::{Base, Rule, Said, Scope, Timeout, Warn};
+pub use rule::{Base, Rule, Said, Scope, Timeout, UNLIMITED, Warn};
 
 /// Returns the source of a rule field that a `JobExecution` of this name sets.
 pub fn execution_source(name: &str) -> String {

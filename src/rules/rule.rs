@@ -4,7 +4,16 @@ use std::collections::HashSet;
 
 use chrono::TimeDelta;
 
-use crate::api::{ExecutionStoreSpec, OnStale};
+use crate::api::{ExecutionStoreSpec, Limit, OnStale};
+
+/// The run time after which an execution without a deadline counts as past it: 1,000,000 hours, more than any timeout and grace
+/// period together, and the longest time that `jobexec.rules` can hold.
+pub const UNLIMITED: TimeDelta = TimeDelta::hours(1_000_000);
+
+/// Returns the run time after which an execution is past its deadline; without a timeout, [`UNLIMITED`].
+pub(super) fn total(timeout: Limit<TimeDelta>, grace: TimeDelta) -> TimeDelta {
+    timeout.length().map_or(UNLIMITED, |timeout| timeout + grace)
+}
 
 /// The scope of a rule. The order of the variants is their precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,7 +59,7 @@ impl<T> Said<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeout {
     /// The timeout.
-    pub value: TimeDelta,
+    pub value: Limit<TimeDelta>,
     /// The rank: 0 for a `JobExecution`, 10 for a policy that selects the job, 20 for one that selects the job type, 30
     /// for one that selects all executions. It is one higher if the timeout is the policy's own and not computed.
     pub rank: i16,
@@ -63,8 +72,17 @@ pub struct Timeout {
 pub enum Warn {
     /// An absolute run time.
     After(TimeDelta),
-    /// A percentage of the execution's timeout.
+    /// A percentage of the execution's timeout. Without a timeout there is no warning.
     Percent(i32),
+    /// No warning.
+    Never,
+}
+
+impl Warn {
+    /// Creates a warning after an absolute run time, or none.
+    pub fn of(after: &Limit) -> Self {
+        after.to_chrono().length().map_or(Self::Never, Self::After)
+    }
 }
 
 /// The settings for the executions of one scope and key. Fields that are `None` fall through to the rule of the next
@@ -82,7 +100,7 @@ pub struct Rule {
     /// The time to wait after the timeout before the operator ends a stale execution.
     pub grace: Option<Said<TimeDelta>>,
     /// The maximum time without a heartbeat.
-    pub heartbeat: Option<Said<TimeDelta>>,
+    pub heartbeat: Option<Said<Limit<TimeDelta>>>,
     /// The action on a stale execution.
     pub on_stale: Option<Said<OnStale>>,
     /// The run time after which the operator warns.
@@ -162,11 +180,11 @@ impl Rule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
     /// The maximum run time.
-    pub timeout: Said<TimeDelta>,
+    pub timeout: Said<Limit<TimeDelta>>,
     /// The time to wait after the timeout before the operator ends a stale execution.
     pub grace: Said<TimeDelta>,
     /// The maximum time without a heartbeat, if heartbeats are evidence.
-    pub heartbeat: Option<Said<TimeDelta>>,
+    pub heartbeat: Option<Said<Limit<TimeDelta>>>,
     /// The action on a stale execution.
     pub on_stale: Said<OnStale>,
     /// The run time after which the operator warns.
@@ -186,7 +204,7 @@ impl Base {
             grace: Said::new(spec.grace_period.to_chrono(), &source),
             heartbeat: spec.heartbeat_timeout.as_ref().map(|timeout| Said::new(timeout.to_chrono(), &source)),
             on_stale: Said::new(OnStale::Fail, &source),
-            warn: Said::new(Warn::After(spec.long_running.after.to_chrono()), &source),
+            warn: Said::new(Warn::of(&spec.long_running.after), &source),
             overruled: Vec::new(),
             store: source,
         }
@@ -199,8 +217,9 @@ impl Base {
         others.into_iter().map(String::as_str).chain(heartbeat)
     }
 
-    /// Returns the run time after which an execution is past its deadline: the timeout plus the grace period.
+    /// Returns the run time after which an execution is past its deadline: the timeout plus the grace period, or
+    /// [`UNLIMITED`].
     pub fn total(&self) -> TimeDelta {
-        self.timeout.value + self.grace.value
+        total(self.timeout.value, self.grace.value)
     }
 }

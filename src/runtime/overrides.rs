@@ -6,7 +6,7 @@ use kube::{Resource, ResourceExt as _};
 
 use crate::api::notifications::Channel;
 use crate::api::policy::{DynamicTimeout, Per, WarnAfter};
-use crate::api::{ExecutionPolicy, JobExecution, OnStale};
+use crate::api::{Duration, ExecutionPolicy, JobExecution, Limit, OnStale};
 use crate::db::Mapping;
 use crate::db::history::Question;
 use crate::db::mapping::IdType;
@@ -130,8 +130,8 @@ pub fn execution(execution: &JobExecution, id_type: IdType) -> Option<Wish> {
         name: execution.name_any(),
         created: created(execution),
         key: id_type.canonical(&spec.execution_id)?,
-        timeout: spec.timeout.as_ref().map(crate::api::Duration::to_chrono),
-        extend_by: spec.extend_by.as_ref().map(crate::api::Duration::to_chrono),
+        timeout: spec.timeout.as_ref().map(Limit::to_chrono),
+        extend_by: spec.extend_by.as_ref().map(Duration::to_chrono),
         by: field_owner::actor(&execution.metadata),
     })
 }
@@ -146,8 +146,9 @@ pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> ResolvedPolicy {
     if !selector.job_types.is_empty() && !m.knows_types() {
         problems.push(Problem::JobTypes);
     }
-    let heartbeat = spec.heartbeat_timeout.as_ref().map(crate::api::Duration::to_chrono);
-    if heartbeat.is_some() && !m.has_heartbeats() {
+    let heartbeat = spec.heartbeat_timeout.as_ref().map(Limit::to_chrono);
+    // Without heartbeats, `Never` asks for nothing.
+    if heartbeat.and_then(Limit::length).is_some() && !m.has_heartbeats() {
         problems.push(Problem::Heartbeat);
     }
     let cancels = spec.on_stale == Some(OnStale::Cancel) && !m.can_cancel();
@@ -180,8 +181,8 @@ pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> ResolvedPolicy {
             jobs,
             types,
             all,
-            timeout: spec.timeout.as_ref().map(crate::api::Duration::to_chrono),
-            grace: spec.grace_period.as_ref().map(crate::api::Duration::to_chrono),
+            timeout: spec.timeout.as_ref().map(Limit::to_chrono),
+            grace: spec.grace_period.as_ref().map(Duration::to_chrono),
             heartbeat: heartbeat.filter(|_| m.has_heartbeats()),
             on_stale: if cancels { Some(OnStale::Fail) } else { spec.on_stale },
             warn: spec.warn_after.as_ref().and_then(warn),
@@ -234,7 +235,7 @@ fn computes(
 
 fn warn(after: &WarnAfter) -> Option<Warn> {
     match (&after.duration, after.timeout_percent) {
-        (Some(duration), _) => Some(Warn::After(duration.to_chrono())),
+        (Some(duration), _) => Some(Warn::of(duration)),
         (None, percent) => percent.map(Warn::Percent),
     }
 }

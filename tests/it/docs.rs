@@ -102,6 +102,7 @@ examples! {
     cancelled_or_only_told: "cancelled, or only told",
     extended: "extended",
     from_history: "from history",
+    a_server_among_jobs: "a server among jobs",
 }
 
 /// All source files below a folder, as one text.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use jobexec_operator::api::table::Recreated;
-use jobexec_operator::api::{ExecutionStoreSpec, OnStale};
+use jobexec_operator::api::{ExecutionStoreSpec, Limit, OnStale};
 use jobexec_operator::db::heartbeats::{self, Watch};
 use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::judge::evidence;
@@ -29,10 +29,11 @@ const TABLES: &str = "CREATE TABLE jobs (id bigint PRIMARY KEY, status text NOT 
 
 fn base() -> Base {
     let said = |hours| Said::new(TimeDelta::hours(hours), "ExecutionStore/s");
+    let limit = |hours| Said::new(Limit::After(TimeDelta::hours(hours)), "ExecutionStore/s");
     Base {
-        timeout: said(24),
+        timeout: limit(24),
         grace: said(0),
-        heartbeat: Some(said(1)),
+        heartbeat: Some(limit(1)),
         on_stale: Said::new(OnStale::Fail, "ExecutionStore/s"),
         warn: Said::new(Warn::After(TimeDelta::hours(1)), "ExecutionStore/s"),
         overruled: Vec::new(),

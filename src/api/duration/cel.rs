@@ -2,6 +2,8 @@
 
 use kube::core::Rule;
 
+use super::NEVER;
+
 /// Returns the expression for the length of the duration in `field`, for example `self`: its days, as a time in Unix
 /// seconds less the time 0, plus the rest after the `d`. Both are 0 if they are empty. The parts are substrings, whose
 /// size the cost estimate knows, unlike that of a number converted to text.
@@ -15,6 +17,17 @@ fn length(field: &str) -> String {
 /// Requires more than 0.
 pub(in crate::api) fn positive() -> Rule {
     Rule::new("self.matches('[1-9]')").message("must be longer than 0")
+}
+
+/// Requires that a limit is `Never` or more than 0.
+pub(in crate::api) fn never_or_positive() -> Rule {
+    Rule::new(format!("self == '{NEVER}' || self.matches('[1-9]')")).message("must be longer than 0")
+}
+
+/// Requires that a limit is `Never` or at least `least`, which has no days.
+pub(in crate::api) fn never_or_at_least(least: &str) -> Rule {
+    let rule = format!("self == '{NEVER}' || {} >= duration('{least}')", length("self"));
+    Rule::new(rule).message(format!("must be at least {least}").as_str())
 }
 
 /// Requires at least `least`, which has no days.

@@ -6,25 +6,26 @@ use sqlx::postgres::types::PgInterval;
 
 use super::explanation::Considered;
 use super::statement::SCOPES;
-use crate::api::duration;
+use crate::api::Limit;
+use crate::api::duration::{self, NEVER};
 use crate::db::decode::{self, List};
 use crate::db::intervals::delta;
 
 pub(super) fn considered(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
     let mut all = timeouts(row)?;
-    let length = |column: &str| -> Result<Option<String>, sqlx::Error> {
-        let value: Option<PgInterval> = row.try_get(column)?;
-        Ok(value.map(|value| duration::format(delta(&value))))
-    };
     for (field, column) in
         [("extendBy", "extend_by"), ("gracePeriod", "grace"), ("heartbeatTimeout", "heartbeat")]
     {
         let mut counts = true;
         let promised = decode::maybe_at(row, "promised")?.filter(|_| field == "extendBy");
         for scope in SCOPES {
-            let Some(value) = length(&format!("{scope}_{column}"))? else { continue };
-            let source = column.split('_').next().unwrap_or(column);
-            let source = row.try_get(format!("{scope}_{source}_source").as_str())?;
+            let source = format!("{scope}_{}_source", column.split('_').next().unwrap_or(column));
+            let value = match length(row, &format!("{scope}_{column}"))? {
+                None if field == "heartbeatTimeout" => never(row, &source)?,
+                value => value,
+            };
+            let Some(value) = value else { continue };
+            let source = row.try_get(source.as_str())?;
             let mut said = one(field, value, source, &mut counts);
             if let Some(at) = promised.filter(|_| said.counts) {
                 said.why = format!(
@@ -46,10 +47,34 @@ pub(super) fn considered(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
     for scope in SCOPES {
         let percent: Option<i32> = row.try_get(format!("{scope}_warn_percent").as_str())?;
         let percent = percent.map(|percent| format!("{percent} % of the timeout"));
-        let Some(value) = length(&format!("{scope}_warn_after"))?.or(percent) else { continue };
-        let source = row.try_get(format!("{scope}_warn_source").as_str())?;
+        let source = format!("{scope}_warn_source");
+        let value = length(row, &format!("{scope}_warn_after"))?.or(percent);
+        let Some(value) = value.map_or_else(|| never(row, &source), |value| Ok(Some(value)))? else {
+            continue;
+        };
+        let source = row.try_get(source.as_str())?;
         all.push(one("warnAfter", value, source, &mut counts));
     }
+    all.extend(overruled(row)?);
+    all.sort_by_key(|c| FIELDS.iter().position(|name| *name == c.field));
+    Ok(all)
+}
+
+/// Returns a length of time.
+fn length(row: &PgRow, column: &str) -> Result<Option<String>, sqlx::Error> {
+    let value: Option<PgInterval> = row.try_get(column)?;
+    Ok(value.map(|value| duration::format(delta(&value))))
+}
+
+/// Returns `Never` for a limit that is NULL and has a source.
+fn never(row: &PgRow, source: &str) -> Result<Option<String>, sqlx::Error> {
+    let source: Option<String> = row.try_get(source)?;
+    Ok(source.map(|_| NEVER.to_owned()))
+}
+
+/// Returns the settings of objects of the same rank that do not count.
+fn overruled(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
+    let mut all = Vec::new();
     for scope in SCOPES {
         let overruled: Option<List<String>> = row.try_get(format!("{scope}_overruled").as_str())?;
         for said in overruled.map_or_else(Vec::new, |list| list.0) {
@@ -64,7 +89,6 @@ pub(super) fn considered(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
             });
         }
     }
-    all.sort_by_key(|c| FIELDS.iter().position(|name| *name == c.field));
     Ok(all)
 }
 
@@ -84,10 +108,10 @@ fn timeouts(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
     let mut found: Vec<(i16, String, String)> = Vec::new();
     for scope in SCOPES {
         let value: Option<PgInterval> = row.try_get(format!("{scope}_timeout").as_str())?;
-        let Some(value) = value else { continue };
+        let source: Option<String> = row.try_get(format!("{scope}_timeout_source").as_str())?;
+        let Some(source) = source else { continue };
         let rank = row.try_get(format!("{scope}_timeout_rank").as_str())?;
-        let source = row.try_get(format!("{scope}_timeout_source").as_str())?;
-        found.push((rank, duration::format(delta(&value)), source));
+        found.push((rank, Limit::of(value.as_ref().map(delta)).to_string(), source));
     }
     found.sort_by_key(|(rank, ..)| *rank);
     let mut counts = true;

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::api::Phase;
+use crate::api::duration::NEVER;
 use crate::db::judge::evidence::Finding;
 use crate::db::mapping::CLOCKS_MAY_DIFFER_MINUTES;
 use crate::db::reason::Reason;
@@ -38,7 +39,7 @@ pub struct Explanation {
     /// The time from which it counts: the later of its start and its creation; without a start, not before it was first seen
     /// running in the present version of its row. `None`: it has no start, and was not seen running in that version.
     pub counts_from: Option<DateTime<Utc>>,
-    /// The deadline.
+    /// The deadline; `None`: it has none, or it is unknown.
     pub deadline: Option<DateTime<Utc>>,
     /// The evidence that the store checks, besides the deadline.
     pub evidence: Vec<Finding>,
@@ -82,6 +83,12 @@ impl Explanation {
         let evidence = self.evidence.iter().filter_map(|e| Some((e.stale_at?, e.reason)));
         let deadline = self.deadline.map(|at| (at, Reason::DeadlineExceeded));
         deadline.into_iter().chain(evidence).min_by_key(|(at, _)| *at)
+    }
+
+    /// Returns the object that gives it no deadline, by the timeout `Never`.
+    pub fn without_deadline(&self) -> Option<&str> {
+        let timeout = self.considered.iter().find(|said| said.counts && said.field == "timeout")?;
+        (timeout.value == NEVER).then_some(timeout.source.as_str())
     }
 
     /// Returns the time from which it counts and the reason, if that is not its start.

@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use super::evidence::{ALL, Kind};
 use super::peek::Peek;
 use super::{Among, DUE, End, Judge, NEXT_PARAMETER, Rules, Suspicion, TOTAL, Take};
-use crate::api::OnStale;
+use crate::api::{Limit, OnStale};
 use crate::db::asked::{Forced, GOVERNED};
 use crate::db::ids::id_of;
 use crate::db::intervals::interval;
@@ -57,8 +57,9 @@ impl Judge<'_> {
 
     fn by_default(&self, take: Take) -> Option<String> {
         let m = self.mapping;
-        let action = self.effective_rules.base.on_stale.value;
-        if action == OnStale::AlertOnly && !self.shows_alerts(take) {
+        let base = &self.effective_rules.base;
+        let action = base.on_stale.value;
+        if base.timeout.value == Limit::Never || action == OnStale::AlertOnly && !self.shows_alerts(take) {
             return None;
         }
         Some(format!(
@@ -129,7 +130,7 @@ impl Judge<'_> {
         let rest = |joins: &str, order: &str| {
             format!(
                 "{joins} CROSS JOIN LATERAL (SELECT {DUE}) AS verdict
-                 WHERE {of_rule} AND {scope}.moves AND {running} AND {earliest} AND {by_deadline} {past_promised} AND {unruled} {acts}
+                 WHERE {of_rule} AND {scope}.ends AND {running} AND {earliest} AND {by_deadline} {past_promised} AND {unruled} {acts}
                  {order}",
                 running = self.judged(),
                 earliest = m.started_by(&format!("statement_timestamp() - {scope}.earliest")),

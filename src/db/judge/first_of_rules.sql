@@ -15,7 +15,7 @@ first_of_{scope} AS MATERIALIZED (
         ORDER BY {started_at}
         LIMIT {first}
     ) AS first
-    WHERE {scope}.moves
+    WHERE {scope}.ends
       AND {scope}.fixed
 ),
 more_of_{scope} AS MATERIALIZED (

@@ -32,7 +32,7 @@ use super::ids::sane;
 use super::intervals::interval;
 use super::mapping::{literal, wire};
 use super::rules::columns::{COLUMNS, SANE, TYPES, base_parameter, parameter};
-use crate::rules::{Compiled, Scope};
+use crate::rules::{Compiled, Scope, UNLIMITED};
 
 /// The place from which the rules are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,12 +121,14 @@ pub enum End {
 /// The first parameter that is free for the caller of [`Judge::bind`].
 pub const NEXT_PARAMETER: u8 = 5;
 
-/// The settings for the deadline of a row, from the rules that [`Judge::joins`] joined to it.
+/// The settings for the deadline of a row, from the rules that [`Judge::joins`] joined to it. A rule whose timeout has a source and is
+/// NULL sets `Never`, and then there is no deadline.
 macro_rules! due {
     () => {
-        "CASE WHEN execution_rule.timeout IS NOT NULL THEN execution_rule.timeout \
+        "CASE WHEN execution_rule.timeout_source IS NOT NULL THEN execution_rule.timeout \
               WHEN job_rule.timeout_rank <= COALESCE(type_rule.timeout_rank, 99) THEN job_rule.timeout \
-              ELSE COALESCE(type_rule.timeout, store_defaults.timeout) END AS timeout, \
+              WHEN type_rule.timeout_source IS NOT NULL THEN type_rule.timeout \
+              ELSE store_defaults.timeout END AS timeout, \
          COALESCE(execution_rule.extend_by, interval '0') AS extend_by, \
          COALESCE(job_rule.grace, type_rule.grace, store_defaults.grace) AS grace, \
          COALESCE(job_rule.on_stale, type_rule.on_stale, store_defaults.on_stale) AS action"
@@ -139,11 +141,12 @@ const DUE: &str = due!();
 /// All settings for a row, from the rules that [`Judge::joins`] joined to it.
 pub const VERDICT: &str = concat!(
     due!(),
-    ", CASE WHEN execution_rule.timeout IS NOT NULL THEN execution_rule.timeout_source \
+    ", CASE WHEN execution_rule.timeout_source IS NOT NULL THEN execution_rule.timeout_source \
          WHEN job_rule.timeout_rank <= COALESCE(type_rule.timeout_rank, 99) THEN job_rule.timeout_source \
          ELSE COALESCE(type_rule.timeout_source, store_defaults.timeout_source) END AS timeout_source, \
     COALESCE(job_rule.grace_source, type_rule.grace_source, store_defaults.grace_source) AS grace_source, \
-    COALESCE(job_rule.heartbeat, type_rule.heartbeat, store_defaults.heartbeat) AS heartbeat, \
+    CASE WHEN job_rule.heartbeat_source IS NOT NULL THEN job_rule.heartbeat \
+         WHEN type_rule.heartbeat_source IS NOT NULL THEN type_rule.heartbeat ELSE store_defaults.heartbeat END AS heartbeat, \
     COALESCE(job_rule.heartbeat_source, type_rule.heartbeat_source, store_defaults.heartbeat_source) AS heartbeat_source, \
     COALESCE(job_rule.on_stale_source, type_rule.on_stale_source, store_defaults.on_stale_source) AS action_source, \
     CASE WHEN job_rule.warn_source IS NOT NULL THEN job_rule.warn_after WHEN type_rule.warn_source IS NOT NULL THEN type_rule.warn_after \
@@ -154,14 +157,18 @@ pub const VERDICT: &str = concat!(
     store_defaults.store AS store, store_defaults.watched AS watched"
 );
 
-/// The time after which a row gets a long-running warning, by its `verdict`.
+/// The time after which a row gets a long-running warning, by its `verdict`; NULL: none.
 pub const WARN: &str = "COALESCE(verdict.warn_after, verdict.timeout * (verdict.warn_percent / 100.0))";
 
-/// The time for which a row may run, by its `verdict`.
+/// The time for which a row may run, by its `verdict`; NULL: without a deadline.
 const TOTAL: &str = "(verdict.timeout + verdict.extend_by + verdict.grace)";
 
+/// The condition that executions under `rule`, whatever other rules they have, can be past their deadline: rules without a timeout
+/// are left out of the search.
+const ENDS: &str = "rule.earliest < interval '1000000 hours'";
+
 /// The condition that `rule` affects whether, when or how a deadline counts.
-const MOVES: &str = "(rule.timeout IS NOT NULL OR rule.extend_by IS NOT NULL OR rule.grace IS NOT NULL OR rule.on_stale IS NOT NULL)";
+const MOVES: &str = "(rule.timeout_source IS NOT NULL OR rule.extend_by IS NOT NULL OR rule.grace IS NOT NULL OR rule.on_stale IS NOT NULL)";
 
 impl<'a> Judge<'a> {
     /// Returns the predicate of the operator itself for a store whose only evidence is deadlines, heartbeats and jobs.
@@ -216,6 +223,7 @@ impl<'a> Judge<'a> {
                 is_sane = sane("key", type_),
                 type_ = type_,
                 moves = MOVES,
+                ends = ENDS,
                 scope = scope,
             )
         };
@@ -272,11 +280,10 @@ impl<'a> Judge<'a> {
     /// Binds the parameters that the parts above refer to.
     pub fn bind<'q>(&self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
         let base = &self.effective_rules.base;
-        let query = query.bind(base.timeout.value).bind(base.grace.value).bind(base_parameter(
-            base,
-            self.watched,
-            self.asked,
-        ));
+        // Without a default timeout, no statement compares with it.
+        let timeout = base.timeout.value.length().unwrap_or(UNLIMITED);
+        let query =
+            query.bind(timeout).bind(base.grace.value).bind(base_parameter(base, self.watched, self.asked));
         match self.rules {
             Rules::Table(store_id) => query.bind(store_id),
             Rules::Memory => query.bind(parameter(&self.effective_rules.rules)),

@@ -6,7 +6,7 @@
 use chrono::TimeDelta;
 
 use super::{DUE, Judge, TOTAL, Take, wire, within};
-use crate::api::OnStale;
+use crate::api::{Limit, OnStale};
 
 /// The number of rows beyond a cutoff that are read for the next deadline. Where rules govern all of them, the next check is when
 /// the last of them might be overdue: that costs little, and is early rather than late.
@@ -19,8 +19,8 @@ impl Judge<'_> {
     pub fn next_deadline(&self, horizon: TimeDelta) -> String {
         let (m, peeks) = (self.mapping, self.peeks(Take::Look(horizon)));
         let peeked = |scope| peeks.iter().any(|peek| peek.scope == scope);
-        let mut parts =
-            vec![self.next_by_default(horizon), self.next_by_rule("execution_rule", &m.id(), None)];
+        let mut parts: Vec<String> = self.next_by_default(horizon).into_iter().collect();
+        parts.push(self.next_by_rule("execution_rule", &m.id(), None));
         if self.has_rules("job_rule") {
             let which = if peeked("job_rule") { "NOT job_rule.fixed" } else { "true" };
             parts.push(self.next_by_rule("job_rule", &m.job_key().0, Some(which)));
@@ -79,7 +79,9 @@ impl Judge<'_> {
 
     /// Returns the next deadline by the default, of rows that would be past their deadline if they counted from their start.
     fn next_by_default_later(&self) -> Option<String> {
-        if !self.counts_later() || self.effective_rules.base.on_stale.value == OnStale::AlertOnly {
+        let base = &self.effective_rules.base;
+        let ends = base.timeout.value != Limit::Never && base.on_stale.value != OnStale::AlertOnly;
+        if !self.counts_later() || !ends {
             return None;
         }
         let m = self.mapping;
@@ -95,13 +97,16 @@ impl Judge<'_> {
         ))
     }
 
-    fn next_by_default(&self, horizon: TimeDelta) -> String {
+    fn next_by_default(&self, horizon: TimeDelta) -> Option<String> {
+        if self.effective_rules.base.timeout.value == Limit::Never {
+            return None;
+        }
         let m = self.mapping;
         let (table, running, start) = (m.table(), m.judged(), self.start());
         let by_default = m.started_by(&Self::default_cutoff());
         let unruled = self.unruled(&["execution_rule", "job_rule", "type_rule"]);
         // The index yields the first rows, unless clock changes put instants in another order than local times.
-        if m.starts_in_order() {
+        Some(if m.starts_in_order() {
             format!(
                 include_str!("next_by_default.sql"),
                 ahead = AHEAD,
@@ -118,7 +123,7 @@ impl Judge<'_> {
                 "SELECT min({start}) + $1 + $2 FROM {table} AS execution
                  WHERE {running} AND NOT ({by_default}) AND {unruled}"
             )
-        }
+        })
     }
 
     /// Returns the next deadline of the rows with `key` by the rules of a scope for which `which` is true.

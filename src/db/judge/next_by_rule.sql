@@ -4,7 +4,7 @@ FROM {scope}
 JOIN {table} AS execution ON {key} = {scope}.applies_to
 {other_rules}
 CROSS JOIN LATERAL (SELECT {settings}) AS verdict
-WHERE {scope}.moves
+WHERE {scope}.ends
   {which}
   AND {running}
   AND NOT ({past})

@@ -2,7 +2,7 @@
 SELECT min({counts_from} + type_rule.earliest)
 FROM type_rule
 JOIN {executions}
-WHERE type_rule.moves
+WHERE type_rule.ends
   AND {running}
   AND NOT ({past})
   AND {unruled}

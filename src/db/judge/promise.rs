@@ -23,10 +23,12 @@ impl Judge<'_> {
         self.by_start(times, &times.start, "$4")
     }
 
-    /// Returns the promise of `execution_rule` to `run`; NULL: there is none.
+    /// Returns the promise of `execution_rule` to `run`; NULL: there is none, or by the `verdict` there is no deadline.
     fn promised_to(&self, run: &str) -> Option<String> {
         matches!(self.rules, Rules::Table(_)).then(|| {
-            format!("CASE WHEN execution_rule.promised_start = {run} THEN execution_rule.promised END")
+            format!(
+                "CASE WHEN execution_rule.promised_start = {run} AND verdict.timeout IS NOT NULL THEN execution_rule.promised END"
+            )
         })
     }
 

@@ -11,6 +11,8 @@ noted AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT {run} AS run, {deadline} AS deadline) AS due
     WHERE {id} = ANY (ARRAY (SELECT applies_to FROM execution_rule WHERE extend_by > interval '0'))
       AND {begun}
+      -- Without a deadline, none is promised.
+      AND verdict.timeout IS NOT NULL
       AND due.run BETWEEN {first} AND {last}
 ),
 changed AS MATERIALIZED (

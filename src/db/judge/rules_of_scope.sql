@@ -1,5 +1,5 @@
 -- Part of rules.sql: the rules of a scope. A key that is not an id of this table (its type was changed) must not make the cast fail.
-SELECT *
+SELECT *, moves AND {ends} AS ends
 FROM (
     SELECT CASE WHEN {is_sane} THEN key::{type_} END AS applies_to, rule.*, {moves} AS moves
     FROM rule

@@ -44,6 +44,7 @@ fn look(judge: &Judge<'_>, horizon: TimeDelta) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Limit;
     use crate::api::identifier::Identifier;
     use crate::api::table::{Jobs, StatusText};
     use crate::db::judge::Rules;
@@ -115,9 +116,9 @@ mod tests {
     fn effective_rules() -> Compiled {
         let hour = TimeDelta::hours(1);
         let base = Base {
-            timeout: Said::new(hour, "ExecutionStore/s"),
+            timeout: Said::new(Limit::After(hour), "ExecutionStore/s"),
             grace: Said::new(hour, "ExecutionStore/s"),
-            heartbeat: Some(Said::new(hour, "ExecutionStore/s")),
+            heartbeat: Some(Said::new(Limit::After(hour), "ExecutionStore/s")),
             on_stale: Said::new(crate::api::OnStale::Fail, "ExecutionStore/s"),
             warn: Said::new(Warn::After(hour), "ExecutionStore/s"),
             overruled: Vec::new(),
@@ -129,7 +130,7 @@ mod tests {
             jobs: vec!["1".to_owned()],
             types: vec!["etl".to_owned()],
             all: false,
-            timeout: Some(hour),
+            timeout: Some(Limit::After(hour)),
             grace: None,
             heartbeat: None,
             on_stale: None,

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use crate::api::Limit;
 use crate::db::asked::Asked;
 use crate::db::intervals::interval;
 use crate::rules::{Base, Rule, Said, Timeout, Warn};
@@ -22,7 +23,7 @@ pub(in crate::db) const TYPES: &str = "scope text, key text, timeout interval, t
 pub(in crate::db) const SANE: &str =
     "LEAST(timeout, extend_by, grace, heartbeat, warn_after, earliest) >= interval '0'";
 
-/// A rule, with the names of its columns.
+/// A rule, with the names of its columns. A limit that has a source and is NULL is `Never`.
 #[derive(Default, Serialize)]
 pub(super) struct Row<'a> {
     scope: &'static str,
@@ -73,11 +74,11 @@ impl<'a> Row<'a> {
         };
         if let Some(Timeout { value, rank, source }) = timeout {
             (row.timeout, row.timeout_rank, row.timeout_source) =
-                (Some(interval(*value)), Some(*rank), Some(source.as_str()));
+                (length(*value), Some(*rank), Some(source.as_str()));
         }
         (row.extend_by, row.extend_source) = said(extend_by.as_ref());
         (row.grace, row.grace_source) = said(grace.as_ref());
-        (row.heartbeat, row.heartbeat_source) = said(heartbeat.as_ref());
+        (row.heartbeat, row.heartbeat_source) = limit(heartbeat.as_ref());
         if let Some(Said { value, source }) = on_stale {
             (row.on_stale, row.on_stale_source) = (Some(value.as_str()), Some(source.as_str()));
         }
@@ -89,7 +90,7 @@ impl<'a> Row<'a> {
         let Base { timeout, grace, heartbeat, on_stale, warn, overruled, store: _ } = base;
         let mut row = Self {
             scope: "store",
-            timeout: Some(interval(timeout.value)),
+            timeout: length(timeout.value),
             timeout_rank: Some(40),
             timeout_source: Some(&timeout.source),
             on_stale: Some(on_stale.value.as_str()),
@@ -100,7 +101,7 @@ impl<'a> Row<'a> {
             ..Self::default()
         };
         (row.grace, row.grace_source) = said(Some(grace));
-        (row.heartbeat, row.heartbeat_source) = said(heartbeat.as_ref());
+        (row.heartbeat, row.heartbeat_source) = limit(heartbeat.as_ref());
         row.warn(Some(warn));
         row
     }
@@ -111,12 +112,21 @@ impl<'a> Row<'a> {
         match value {
             Warn::After(after) => self.warn_after = Some(interval(*after)),
             Warn::Percent(percent) => self.warn_percent = Some(*percent),
+            Warn::Never => {}
         }
     }
 }
 
 fn said(field: Option<&Said<TimeDelta>>) -> (Option<String>, Option<&str>) {
     field.map_or((None, None), |said| (Some(interval(said.value)), Some(said.source.as_str())))
+}
+
+fn limit(field: Option<&Said<Limit<TimeDelta>>>) -> (Option<String>, Option<&str>) {
+    field.map_or((None, None), |said| (length(said.value), Some(said.source.as_str())))
+}
+
+fn length(limit: Limit<TimeDelta>) -> Option<String> {
+    limit.length().map(interval)
 }
 
 pub(super) fn json(rows: &impl Serialize) -> String {

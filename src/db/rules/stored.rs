@@ -6,13 +6,13 @@ use chrono::TimeDelta;
 use sqlx::postgres::types::PgInterval;
 
 use super::columns::{COLUMNS, SANE};
-use crate::api::OnStale;
+use crate::api::{Limit, OnStale};
 use crate::db::decode::List;
 use crate::db::intervals::delta;
 use crate::db::{Database, DbError};
 use crate::rules::{Base, Compiled, Rule, Said, Scope, Timeout, Warn};
 
-/// A rule in the form of its table.
+/// A rule in the form of its table. A limit that has a source and is NULL is `Never`.
 #[derive(sqlx::FromRow)]
 struct Stored {
     scope: String,
@@ -77,14 +77,14 @@ pub async fn stored(
 impl Stored {
     fn into_rule(self, scope: Scope) -> Rule {
         let (warn, on_stale) = (self.warn(), self.on_stale());
-        let timeout = self.timeout.zip(self.timeout_rank).zip(self.timeout_source);
+        let timeout = limit(self.timeout.as_ref(), self.timeout_source).zip(self.timeout_rank);
         Rule {
             scope,
             key: self.key,
-            timeout: timeout.map(|((value, rank), source)| Timeout { value: delta(&value), rank, source }),
+            timeout: timeout.map(|(Said { value, source }, rank)| Timeout { value, rank, source }),
             extend_by: both(self.extend_by, self.extend_source),
             grace: both(self.grace, self.grace_source),
-            heartbeat: both(self.heartbeat, self.heartbeat_source),
+            heartbeat: limit(self.heartbeat.as_ref(), self.heartbeat_source),
             on_stale,
             warn,
             // If it is missing, the check comes too early, which ends nothing: the statement decides.
@@ -98,9 +98,9 @@ impl Stored {
     fn into_base(self, store: &str) -> Option<Base> {
         let (warn, on_stale) = (self.warn()?, self.on_stale()?);
         Some(Base {
-            timeout: both(self.timeout, self.timeout_source)?,
+            timeout: limit(self.timeout.as_ref(), self.timeout_source)?,
             grace: both(self.grace, self.grace_source)?,
-            heartbeat: both(self.heartbeat, self.heartbeat_source),
+            heartbeat: limit(self.heartbeat.as_ref(), self.heartbeat_source),
             on_stale,
             warn,
             overruled: self.overruled.map_or_else(Vec::new, |list| list.0),
@@ -109,10 +109,13 @@ impl Stored {
     }
 
     fn warn(&self) -> Option<Said<Warn>> {
-        let after = self.warn_after.as_ref().map(|after| Warn::After(delta(after)));
-        // The operator does not write a value that no spec can contain.
-        let percent = self.warn_percent.filter(|percent| (0..=100).contains(percent));
-        let warn = after.or(percent.map(Warn::Percent))?;
+        let warn = match (&self.warn_after, self.warn_percent) {
+            (Some(after), _) => Warn::After(delta(after)),
+            (None, Some(percent)) if (0..=100).contains(&percent) => Warn::Percent(percent),
+            // The operator does not write a value that no spec can contain.
+            (None, Some(_)) => return None,
+            (None, None) => Warn::Never,
+        };
         Some(Said::new(warn, self.warn_source.clone()?))
     }
 
@@ -121,6 +124,10 @@ impl Stored {
         let how = all.into_iter().find(|how| self.on_stale.as_deref() == Some(how.as_str()))?;
         Some(Said::new(how, self.on_stale_source.clone()?))
     }
+}
+
+fn limit(value: Option<&PgInterval>, source: Option<String>) -> Option<Said<Limit<TimeDelta>>> {
+    Some(Said::new(Limit::of(value.map(delta)), source?))
 }
 
 fn both(value: Option<PgInterval>, source: Option<String>) -> Option<Said<TimeDelta>> {

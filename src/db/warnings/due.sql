@@ -8,7 +8,7 @@ due AS (
        AND {started_early_enough}
        AND {counts_from} <= statement_timestamp() - {warn_after}
        AND {not_warned_of}
-       AND {deadline} > statement_timestamp()
+       AND ({deadline} > statement_timestamp()) IS NOT FALSE
      ORDER BY {order}
      LIMIT {limit})
     {alerts}

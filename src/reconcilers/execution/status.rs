@@ -7,8 +7,9 @@ use kube::ResourceExt as _;
 use crate::api::conditions::{
     ConditionStatus, ConditionType, DesiredCondition, clip, find, set_conditions, time,
 };
+use crate::api::duration::NEVER;
 use crate::api::execution::OBSERVING;
-use crate::api::{JobExecution, JobExecutionStatus, Phase};
+use crate::api::{JobExecution, JobExecutionStatus, Limit, Phase};
 use crate::db::cancel::CANCEL_REQUESTED;
 use crate::db::execution::Execution;
 use crate::db::judge::Reason;
@@ -132,7 +133,8 @@ fn bound(
         started_at: row.started_at.map(time),
         completed_at: row.completed_at.map(time),
         deadline: row.deadline.map(time),
-        timeout: Some(crate::api::duration::format(row.timeout)),
+        no_deadline: (row.phase == Phase::Running && row.timeout == Limit::Never).then(|| NEVER.to_owned()),
+        timeout: Some(row.timeout.to_string()),
         timeout_source: Some(row.source.clone()),
         reason,
         conditions: set_conditions(before, findings(object, row, unable), object.metadata.generation, now),

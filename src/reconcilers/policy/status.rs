@@ -115,8 +115,8 @@ fn accepted(standing: &Standing) -> DesiredCondition {
                 TYPE,
                 ConditionStatus::Unknown,
                 "HistoryNotRead",
-                "history was not read yet for what it says now: until then dynamicTimeout is as it was before, and where \
-                 there is no such, neither it nor timeout is in force. If this does not pass, see the operator's log, and \
+                "history was not read yet for what it says now: until then dynamicTimeout is as it was before. Without an \
+                 earlier result only timeout Never applies, and no other timeout of this policy. If this does not pass, see the operator's log, and \
                  create the index on the end that `jobexec schema` prints",
             );
         }

@@ -15,7 +15,7 @@ use super::reconciled::Reconciled;
 use super::swept::Swept;
 use crate::api::conditions::{ConditionStatus, ConditionType, DesiredCondition, find, set_conditions, time};
 use crate::api::store::{LastSweep, Metrics};
-use crate::api::{ExecutionStore, ExecutionStoreStatus};
+use crate::api::{ExecutionStore, ExecutionStoreStatus, Limit};
 use crate::db::Ledger;
 use crate::db::identity;
 use crate::db::judge::evidence::{is_configured, stored};
@@ -278,9 +278,13 @@ fn healthy(store: &ExecutionStore, result: &Reconciled, before: &ExecutionStoreS
 fn healthy_by(store: &ExecutionStore, live: &Live) -> DesiredCondition {
     const TYPE: ConditionType = ConditionType::Healthy;
     let limit = &store.spec.long_running;
+    let expected = match &limit.after {
+        Limit::After(after) => format!("{after}, or than a policy expects"),
+        Limit::Never => "a policy expects".to_owned(),
+    };
     let message = format!(
-        "{} executions have been running for longer than {}, or than a policy expects, and up to {} may",
-        live.long_running, limit.after, limit.threshold
+        "{} executions have been running for longer than {expected}, and up to {} may",
+        live.long_running, limit.threshold
     );
     if live.long_running > i64::from(limit.threshold) {
         DesiredCondition::new(TYPE, false, "LongRunningExecutions", message)

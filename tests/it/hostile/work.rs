@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use jobexec_operator::api::table::Recreated;
-use jobexec_operator::api::{ExecutionStore, ExecutionStoreSpec};
+use jobexec_operator::api::{ExecutionStore, ExecutionStoreSpec, Limit};
 use jobexec_operator::db::audit;
 use jobexec_operator::db::cleanup::{self, Options};
 use jobexec_operator::db::execution::{self, Window};
@@ -70,8 +70,8 @@ impl Work {
             name: name.to_owned(),
             jobs: jobs.iter().map(ToString::to_string).collect(),
             types: types.iter().map(ToString::to_string).collect(),
-            timeout: Some(TimeDelta::hours(1)),
-            heartbeat: Some(TimeDelta::hours(1)),
+            timeout: Some(Limit::After(TimeDelta::hours(1))),
+            heartbeat: Some(Limit::After(TimeDelta::hours(1))),
             warn: Some(Warn::Percent(20)),
             ..Policy::default()
         };

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use jobexec_operator::api::OnStale;
+use jobexec_operator::api::{Limit, OnStale};
 use proptest::collection::vec;
 use proptest::option::{of, weighted};
 use proptest::prelude::*;
@@ -187,7 +187,7 @@ pub(super) struct Wish {
     pub(super) created: i64,
     /// The index of the row.
     pub(super) row: usize,
-    pub(super) timeout: Option<Length>,
+    pub(super) timeout: Option<Limit<Length>>,
     pub(super) extend_by: Option<Length>,
 }
 
@@ -207,10 +207,10 @@ pub(super) struct Policy {
     pub(super) created: i64,
     /// `None`: all jobs.
     pub(super) named: Option<(Vec<u8>, Vec<u8>)>,
-    pub(super) timeout: Option<Length>,
+    pub(super) timeout: Option<Limit<Length>>,
     pub(super) dynamic: Option<Dynamic>,
     pub(super) grace: Option<Length>,
-    pub(super) heartbeat: Option<Length>,
+    pub(super) heartbeat: Option<Limit<Length>>,
     pub(super) on_stale: Option<OnStale>,
     pub(super) warn: Option<i32>,
 }
@@ -219,9 +219,9 @@ pub(super) struct Policy {
 pub(super) struct Case {
     /// The index of its tables in `SHAPES`.
     pub(super) shape: usize,
-    pub(super) timeout: Length,
+    pub(super) timeout: Limit<Length>,
     pub(super) grace: Length,
-    pub(super) heartbeat: Option<Length>,
+    pub(super) heartbeat: Option<Limit<Length>>,
     pub(super) single_active_execution: Option<Length>,
     pub(super) watched: When,
     /// The time when holding of lost heartbeats began.
@@ -285,6 +285,11 @@ impl fmt::Debug for Case {
 
 fn length(range: std::ops::Range<u16>) -> impl Strategy<Value = Length> {
     range.prop_map(Length)
+}
+
+/// `Never` once in six.
+fn limit(range: std::ops::Range<u16>) -> impl Strategy<Value = Limit<Length>> {
+    prop_oneof![5 => length(range).prop_map(Limit::After), 1 => Just(Limit::Never)]
 }
 
 fn when(earliest: i16) -> impl Strategy<Value = When> {
@@ -366,10 +371,10 @@ fn policy() -> impl Strategy<Value = Policy> {
         "[a-c]",
         0..3_i64,
         weighted(0.75, (named(JOBS + 1), named(3))),
-        of(length(1..30)),
+        of(limit(1..30)),
         weighted(0.4, prop_oneof![1 => Just(Dynamic::Pending), 3 => known]),
         weighted(0.3, length(0..8)),
-        weighted(0.4, length(1..12)),
+        weighted(0.4, limit(1..12)),
         weighted(0.4, prop::sample::select(vec![OnStale::Fail, OnStale::Cancel, OnStale::AlertOnly])),
         weighted(0.2, 1..99),
     )
@@ -390,22 +395,22 @@ fn policy() -> impl Strategy<Value = Policy> {
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
-    ("[a-c]", 0..3_i64, 0..14_usize, of(length(1..30)), of(length(0..12)))
+    ("[a-c]", 0..3_i64, 0..14_usize, of(limit(1..30)), of(length(0..12)))
         .prop_map(|(name, created, row, timeout, extend_by)| Wish { name, created, row, timeout, extend_by })
 }
 
 /// The earlier rules: the timeout and the grace period of the store, the policies, and the overrides that differ.
-type Before = (Length, Length, Vec<Policy>, Vec<Changed>);
-type Changed = (Option<Option<Length>>, Option<Option<Length>>);
+type Before = (Limit<Length>, Length, Vec<Policy>, Vec<Changed>);
+type Changed = (Option<Option<Limit<Length>>>, Option<Option<Length>>);
 
 fn before() -> impl Strategy<Value = Before> {
-    let changed = (weighted(0.2, of(length(1..30))), weighted(0.3, of(length(0..12))));
-    (length(1..30), length(0..5), vec(policy(), 0..4), vec(changed, 5))
+    let changed = (weighted(0.2, of(limit(1..30))), weighted(0.3, of(length(0..12))));
+    (limit(1..30), length(0..5), vec(policy(), 0..4), vec(changed, 5))
 }
 
 pub(super) fn cases() -> impl Strategy<Value = Case> {
     (
-        (0..SHAPES.len(), length(1..30), length(0..5), weighted(0.3, length(1..12))),
+        (0..SHAPES.len(), limit(1..30), length(0..5), weighted(0.3, limit(1..12))),
         weighted(0.4, length(0..8)),
         (prop_oneof![3 => 0..4_i16, 1 => 4..100_i16].prop_map(When::Ago), vec(when(20), 0..3)),
         (prop::bool::weighted(0.9), prop::bool::weighted(0.85), any::<bool>(), length(1..200)),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use chrono::{DateTime, Utc};
-use jobexec_operator::api::{ExecutionStore, OnStale};
+use jobexec_operator::api::{ExecutionStore, Limit, OnStale};
 use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::judge::evidence;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
@@ -552,7 +552,7 @@ fn store(case: &Case, ground: &Ground) -> ExecutionStore {
     let mut spec = json!({
         "connection": {"secretRef": {"name": "db"}},
         "table": layout.table,
-        "defaultTimeout": format!("{:?}", case.timeout),
+        "defaultTimeout": written(case.timeout),
         "gracePeriod": format!("{:?}", case.grace),
     });
     if let Some(jobs) = layout.jobs {
@@ -562,7 +562,7 @@ fn store(case: &Case, ground: &Ground) -> ExecutionStore {
         spec["heartbeat"] = json!(workers);
     }
     if let Some(heartbeat) = case.heartbeat {
-        spec["heartbeatTimeout"] = json!(format!("{heartbeat:?}"));
+        spec["heartbeatTimeout"] = json!(written(heartbeat));
     }
     if let Some(grace) = case.single_active_execution {
         spec["singleActiveExecution"] = json!({"gracePeriod": format!("{grace:?}")});
@@ -570,12 +570,21 @@ fn store(case: &Case, ground: &Ground) -> ExecutionStore {
     ExecutionStore::new("s", serde_json::from_value(spec).unwrap())
 }
 
+/// A limit as users write it.
+fn written(limit: Limit<case::Length>) -> String {
+    limit.length().map_or("Never".to_owned(), |length| format!("{length:?}"))
+}
+
+fn chrono(limit: Limit<case::Length>) -> Limit<chrono::TimeDelta> {
+    Limit::of(limit.length().map(case::Length::delta))
+}
+
 fn compile(case: &Case) -> Compiled {
     let shape = &SHAPES[case.shape];
     let base = Base {
-        timeout: Said::new(case.timeout.delta(), STORE),
+        timeout: Said::new(chrono(case.timeout), STORE),
         grace: Said::new(case.grace.delta(), STORE),
-        heartbeat: case.heartbeat.map(|heartbeat| Said::new(heartbeat.delta(), STORE)),
+        heartbeat: case.heartbeat.map(|heartbeat| Said::new(chrono(heartbeat), STORE)),
         on_stale: Said::new(OnStale::Fail, STORE),
         warn: Said::new(Warn::After(chrono::TimeDelta::hours(1)), STORE),
         overruled: Vec::new(),
@@ -588,7 +597,7 @@ fn compile(case: &Case) -> Compiled {
             name: wish.name.clone(),
             created: wish.created,
             key: shape.id(wish.row),
-            timeout: wish.timeout.map(case::Length::delta),
+            timeout: wish.timeout.map(chrono),
             extend_by: wish.extend_by.map(case::Length::delta),
             by: None,
         })
@@ -622,9 +631,9 @@ fn said(case: &Case, policy: &case::Policy) -> Policy {
         jobs: jobs.into_iter().map(|job| shape.job(job)).collect(),
         types: kinds.into_iter().map(|kind| shape.kind(kind)).collect(),
         all: policy.named.is_none(),
-        timeout: policy.timeout.map(case::Length::delta),
+        timeout: policy.timeout.map(chrono),
         grace: policy.grace.map(case::Length::delta),
-        heartbeat: policy.heartbeat.map(case::Length::delta),
+        heartbeat: policy.heartbeat.map(chrono),
         on_stale: policy.on_stale,
         warn: policy.warn.map(Warn::Percent),
         dynamic,

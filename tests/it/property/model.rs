@@ -2,7 +2,7 @@
 //! no SQL and does not know how policies are compiled.
 
 use chrono::{DateTime, Utc};
-use jobexec_operator::api::OnStale;
+use jobexec_operator::api::{Limit, OnStale};
 
 use super::case::{Case, Dynamic, Job, Length, Policy, Row, Status, When};
 use super::layout::SHAPES;
@@ -71,13 +71,14 @@ impl Model<'_> {
         let action = self.action(execution);
         let stale = |reason, source| Some(Judged { reason, source, action });
         let (timeout, source) = self.timeout(execution);
-        if self.due(execution, from, timeout) <= self.now {
+        if self.due(execution, from, timeout).is_some_and(|due| due <= self.now) {
             return stale("DeadlineExceeded", source);
         }
         if !self.case.evidence {
             return None;
         }
         let silence = self.said(row, |p| p.heartbeat).or(self.case.heartbeat.map(|h| (h, STORE.to_owned())));
+        let silence = silence.and_then(|(limit, source)| Some((limit.length()?, source)));
         let lost = execution.heartbeat.zip(silence).filter(|(last, (silence, _))| {
             let alive = (*last).max(from).max(self.watched).max(self.resumed(execution));
             self.remembers && self.held_from(alive) + silence.micros() <= self.now
@@ -115,17 +116,17 @@ impl Model<'_> {
     pub(super) fn deadline(&self, execution: &Execution<'_>) -> Option<i128> {
         let from =
             self.counts_from(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
-        Some(self.due(execution, from, self.timeout(execution).0))
+        self.due(execution, from, self.timeout(execution).0)
     }
 
     /// Its deadline by the rules, or the promise at its extension, if that is later and the present extension is not
-    /// shorter.
-    fn due(&self, execution: &Execution<'_>, from: i128, timeout: Length) -> i128 {
+    /// shorter. `None`: it has none.
+    fn due(&self, execution: &Execution<'_>, from: i128, timeout: Limit<Length>) -> Option<i128> {
         let extension = self.wished(execution, |w| w.extend_by).map(|(by, _)| by);
         let promised = self.promised.get(execution.place).copied().flatten();
         let promised = promised.filter(|(_, by)| extension.is_some_and(|now| now >= *by));
-        let due = from + self.allowed(execution, timeout);
-        promised.map_or(due, |(promised, _)| due.max(promised))
+        let due = from + self.allowed(execution, timeout.length()?);
+        Some(promised.map_or(due, |(promised, _)| due.max(promised)))
     }
 
     /// The promise by the present rules, and the extension it comes from.
@@ -136,7 +137,8 @@ impl Model<'_> {
         // Starts at the ends of time get no promise.
         let endless = matches!(row.start, Some(start) if !matches!(start, When::Ago(_)));
         let from = self.counts_from(execution).filter(|_| begun && !endless && self.case.exists(row))?;
-        Some((from + self.allowed(execution, self.timeout(execution).0), by))
+        // Without a deadline, none is promised.
+        Some((from + self.allowed(execution, self.timeout(execution).0.length()?), by))
     }
 
     /// The time when it began: the later of start and creation; without a start, not before it was observed running.
@@ -181,7 +183,7 @@ impl Model<'_> {
         timeout.micros() + extend_by.micros() + grace.micros()
     }
 
-    fn timeout(&self, execution: &Execution<'_>) -> (Length, String) {
+    fn timeout(&self, execution: &Execution<'_>) -> (Limit<Length>, String) {
         if let Some(own) = self.wished(execution, |w| w.timeout) {
             return own;
         }
@@ -201,16 +203,16 @@ impl Model<'_> {
     }
 
     /// The timeout that a policy gives.
-    fn given(&self, policy: &Policy, way: Way, row: &Row) -> Option<Length> {
+    fn given(&self, policy: &Policy, way: Way, row: &Row) -> Option<Limit<Length>> {
         match &policy.dynamic {
-            Some(Dynamic::Pending) => None,
+            Some(Dynamic::Pending) => policy.timeout.filter(|timeout| *timeout == Limit::Never),
             Some(Dynamic::Known { jobs, kinds }) => {
                 // If one job has executions of several types, the longest timeout counts.
                 let of_job = jobs.iter().filter(|(job, _)| row.job == Some(*job)).map(|(_, t)| *t).max();
                 // Timeouts by type do not apply to jobs that are named.
                 let of_kind =
                     kinds.iter().filter(|(kind, _)| way != Way::Job && self.case.kind(row) == Some(*kind));
-                of_job.or(of_kind.map(|(_, t)| *t).max()).or(policy.timeout)
+                of_job.or(of_kind.map(|(_, t)| *t).max()).map(Limit::After).or(policy.timeout)
             }
             None => policy.timeout,
         }
@@ -239,11 +241,11 @@ impl Model<'_> {
     }
 
     /// The value of the oldest object of an execution that asks for anything.
-    fn wished(
+    fn wished<T>(
         &self,
         execution: &Execution<'_>,
-        field: impl Fn(&super::case::Wish) -> Option<Length>,
-    ) -> Option<(Length, String)> {
+        field: impl Fn(&super::case::Wish) -> Option<T>,
+    ) -> Option<(T, String)> {
         let of_it = self.case.wishes.iter().filter(|wish| wish.row == execution.place);
         let asking = of_it.filter(|wish| wish.timeout.is_some() || wish.extend_by.is_some());
         let wish = asking.min_by_key(|wish| (wish.created, &wish.name))?;

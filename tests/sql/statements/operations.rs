@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use jobexec_operator::api::{ExecutionStore, OnStale};
+use jobexec_operator::api::{ExecutionStore, Limit, OnStale};
 use jobexec_operator::db::adopt::{self, How};
 use jobexec_operator::db::audit::{self, Filter};
 use jobexec_operator::db::cancel;
@@ -120,7 +120,7 @@ fn compiled(store: &ExecutionStore) -> Compiled {
         name: "seven".into(),
         created: 1,
         key,
-        timeout: Some(TimeDelta::hours(9)),
+        timeout: Some(Limit::After(TimeDelta::hours(9))),
         extend_by: Some(TimeDelta::hours(1)),
         by: None,
     };
@@ -128,7 +128,7 @@ fn compiled(store: &ExecutionStore) -> Compiled {
         name: "by-job".into(),
         created: 1,
         jobs: vec!["3".into()],
-        timeout: Some(TimeDelta::hours(5)),
+        timeout: Some(Limit::After(TimeDelta::hours(5))),
         on_stale: Some(OnStale::AlertOnly),
         warn: Some(Warn::Percent(50)),
         ..Policy::default()
@@ -140,7 +140,7 @@ fn compiled(store: &ExecutionStore) -> Compiled {
             created: 1,
             types: vec!["report".into()],
             grace: Some(TimeDelta::hours(1)),
-            heartbeat: Some(TimeDelta::hours(2)),
+            heartbeat: Some(Limit::After(TimeDelta::hours(2))),
             ..Policy::default()
         });
     }

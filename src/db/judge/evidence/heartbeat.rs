@@ -65,7 +65,7 @@ impl Kind for Heartbeat {
         }
         let silence = Silence::read(row)?;
         let seen = match (silence.at, &silence.timeout) {
-            (_, None) => "no heartbeatTimeout is set".to_owned(),
+            (_, None) => silence.does_not_count().to_owned(),
             (None, Some(_)) => "there never was one, so that only the deadline counts".to_owned(),
             (Some(at), Some(timeout)) => format!(
                 "the last one was at {}{}, and they may be {} apart",
@@ -103,6 +103,7 @@ pub(super) fn columns(judge: &Judge<'_>, at: &str) -> Vec<(String, &'static str)
     vec![
         (wire(at), "heartbeat_at"),
         ("verdict.heartbeat".to_owned(), "heartbeat_timeout"),
+        ("verdict.heartbeat_source IS NOT NULL".to_owned(), "heartbeat_timeout_set"),
         (lost, "heartbeat_lost_at"),
         (held, "heartbeat_held"),
         (why, "heartbeats_why"),
@@ -119,6 +120,8 @@ pub(super) struct Silence {
     pub(super) began: Option<DateTime<Utc>>,
     /// The time at which the execution becomes stale by its silence.
     pub(super) lost_at: Option<DateTime<Utc>>,
+    /// True if an object sets the timeout.
+    set: bool,
     held: bool,
     why: Option<String>,
 }
@@ -131,9 +134,19 @@ impl Silence {
             timeout: row.try_get("heartbeat_timeout")?,
             began: decode::maybe_at(row, "counts_from")?,
             lost_at: decode::maybe_at(row, "heartbeat_lost_at")?,
+            set: row.try_get("heartbeat_timeout_set")?,
             held: row.try_get::<Option<bool>, _>("heartbeat_held")?.unwrap_or_default(),
             why: row.try_get("heartbeats_why")?,
         })
+    }
+
+    /// Explains why silence does not count, if there is no timeout.
+    pub(super) const fn does_not_count(&self) -> &'static str {
+        if self.set {
+            "heartbeatTimeout is Never, so that heartbeats do not count"
+        } else {
+            "no heartbeatTimeout is set"
+        }
     }
 
     /// Adds to `seen` why the silence does not count, if it does not.

@@ -105,7 +105,7 @@ impl Kind for Worker {
         let known: bool = row.try_get("worker_known")?;
         let at = silence.at.map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
         let seen = match (worker, &silence.timeout, at) {
-            (_, None, _) => "no heartbeatTimeout is set".to_owned(),
+            (_, None, _) => silence.does_not_count().to_owned(),
             (None, ..) => "it names no worker, so that only the deadline counts".to_owned(),
             (Some(worker), Some(timeout), Some(at)) if known => format!(
                 "the last heartbeat of its worker {worker} was at {at}, and they may be {} apart",

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::text::{count, humanize, job, time_ago};
+use crate::api::duration::NEVER;
 use crate::http::audit::AuditRecord;
 use crate::http::executions::Listed;
 use crate::http::health::{Health, HealthStatus};
@@ -152,13 +153,18 @@ fn execution(dashboard: &Dashboard, row: &Listed) -> Markup {
                     (None, None, false) => {},
                 }
             }
-            td title=(source) { (time_ago(row.deadline, dashboard.now)) }
+            td title=(source) {
+                @if row.timeout_seconds.is_none() { (NEVER) } @else { (time_ago(row.deadline, dashboard.now)) }
+            }
         }
     }
 }
 
-/// Renders the age of an execution relative to its deadline, or nothing if either is unknown.
+/// Renders the age of an execution relative to its deadline, or nothing if either is unknown. Without a deadline, renders the age.
 fn bar(class: &str, row: &Listed) -> Markup {
+    if let (Some(age), None) = (row.runtime_seconds, row.timeout_seconds) {
+        return html! { span.of { (humanize(age)) } };
+    }
     let (Some(age), Some(start), Some(deadline)) = (row.runtime_seconds, row.started_at, row.deadline) else {
         return html! {};
     };

@@ -9,6 +9,7 @@ use kube::ResourceExt as _;
 use serde_json::json;
 
 use super::*;
+use crate::api::Limit;
 
 fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_754_670_115, 0).unwrap()
@@ -34,7 +35,7 @@ fn row(id: i64, phase: Phase, hours: i64) -> Execution {
         number: Some(id),
         started_at: Some(started_at),
         completed_at: phase.finished().then(|| now() - TimeDelta::minutes(10 * id)),
-        timeout: TimeDelta::hours(24),
+        timeout: Limit::After(TimeDelta::hours(24)),
         source: "ExecutionStore/jobs".to_owned(),
         extend_source: None,
         deadline: Some(started_at + TimeDelta::hours(24)),
