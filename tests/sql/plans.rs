@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
-use jobexec_operator::api::ExecutionStoreSpec;
+use jobexec_operator::api::{ExecutionStore, ExecutionStoreSpec, Limit};
 use jobexec_operator::db::judge::Rules;
 use jobexec_operator::db::ledger::{self, Claim, Claimant};
 use jobexec_operator::db::sweep::{self, Known, Sweep, Trigger};
 use jobexec_operator::db::{
-    Database, Judge, Layout, Ledger, observe, rules, running, schema, stores, url, validate,
+    Database, Judge, Layout, Ledger, Mapping, observe, rules, running, schema, stores, url, validate,
 };
 use jobexec_operator::rules::{Base, Compiled, Policy, compile};
 use serde_json::{Value, json};
@@ -30,25 +30,34 @@ const TABLE: &str = "
         FROM generate_series(1, 1000000) AS n;";
 
 /// The spec of the store.
-fn spec() -> ExecutionStoreSpec {
+fn spec(default_timeout: &str) -> ExecutionStoreSpec {
     serde_json::from_value(json!({
         "connection": {"secretRef": {"name": "db"}}, "table": {"columns": {"jobType": "job_type"}},
+        "defaultTimeout": default_timeout,
     }))
     .unwrap()
 }
 
-/// The rules: for all executions, for some jobs, and for some types.
-fn compiled() -> Compiled {
-    let policy = |name: &str, timeout| Policy {
+/// The rules: for all executions, for some jobs, and for some types. Either the 400 executions are stale by the default; or there is no
+/// default timeout, and they are stale by the rule of their type.
+fn compiled(default_timeout: &str) -> Compiled {
+    let policy = |name: &str, timeout: Limit<TimeDelta>| Policy {
         name: name.into(),
-        timeout: Some(TimeDelta::hours(timeout)),
+        timeout: Some(timeout),
         ..Policy::default()
     };
-    let policies = vec![
-        Policy { jobs: vec!["50".into(), "100".into()], ..policy("by-job", 5) },
-        Policy { types: vec!["type-10".into()], ..policy("by-type", 40) },
+    let hours = |hours| Limit::After(TimeDelta::hours(hours));
+    let mut policies = vec![
+        Policy { jobs: vec!["50".into(), "100".into()], ..policy("by-job", hours(5)) },
+        Policy { jobs: vec!["250".into()], ..policy("no-deadline", Limit::Never) },
     ];
-    compile(Base::of("jobs", &spec()), Vec::new(), policies)
+    let types = |types: &str, timeout| Policy { types: vec![types.into()], ..policy(types, timeout) };
+    if default_timeout == "Never" {
+        policies.extend([types("type-0", hours(20)), types("type-10", Limit::Never)]);
+    } else {
+        policies.push(types("type-10", hours(40)));
+    }
+    compile(Base::of("jobs", &spec(default_timeout)), Vec::new(), policies)
 }
 
 /// The plans of the statements of `work` that read the table.
@@ -83,65 +92,96 @@ fn go_by_the_index(what: &str, plans: &[Value]) {
     }
 }
 
-#[tokio::test]
-async fn the_sweep_the_look_for_deadlines_and_the_list_go_by_the_index() {
-    let server = tokio::task::spawn_blocking(|| devcluster::Server::start(&[]).unwrap()).await.unwrap();
-    let pool = PgPool::connect(server.url()).await.unwrap();
-    sqlx::raw_sql(TABLE).execute(&pool).await.unwrap();
-    let login = url::parse(server.url(), None).unwrap().options([
-        ("session_preload_libraries", "auto_explain"),
-        ("auto_explain.log_min_duration", "0"),
-        ("auto_explain.log_format", "json"),
-    ]);
-    let database = Database::connect(login, 2, Duration::from_mins(1)).await.unwrap();
-    let layout = Layout::of(&spec());
-    schema::apply(&database, &layout, None, &[]).await.unwrap();
-    sqlx::raw_sql("VACUUM (ANALYZE) job_executions").execute(&pool).await.unwrap();
-    let mapping = validate::validate(&database, &layout).await.unwrap().unwrap().mapping;
-    let claimant =
-        Claimant { uid: "u".into(), predecessor: None, namespace: "n".into(), name: "jobs".into() };
-    let claim = ledger::claim(&database, &mapping, &claimant, false).await.unwrap();
-    let Claim::Held { ledger, .. } = claim else { panic!("{claim:?}") };
-    let Ledger::Tables { store_id, .. } = ledger else { panic!("{ledger:?}") };
-    let rules = compiled();
-    let recorded = stores::record(&jobexec_operator::api::ExecutionStore::new("jobs", spec()));
-    rules::replace(&database, store_id, &rules, &[], &recorded).await.unwrap();
-    let judge = Judge::new(&mapping, &rules, Rules::Table(store_id), DateTime::UNIX_EPOCH);
-    let mut log = ServerLog::of(&server);
+/// A store of this table, on a server whose log has the plans.
+struct Stage {
+    pool: PgPool,
+    database: Database,
+    mapping: Mapping,
+    ledger: Ledger,
+    log: ServerLog,
+    _server: devcluster::Server,
+}
 
-    let horizon = TimeDelta::hours(1);
-    let deadlines = judge.with_evidence(false);
-    let look = plans(&mut log, async {
-        let pulse = observe::pulse(&database, &deadlines, horizon).await.unwrap();
-        assert!(pulse.stale > 300, "{pulse:?}");
-    })
-    .await;
-    go_by_the_index("the look for deadlines", &look);
-
-    for which in [running::Which::Running, running::Which::Stale] {
-        let filter = running::Filter { which, ..running::Filter::default() };
-        let page = plans(&mut log, async {
-            let page = running::page(&database, &judge, &filter, None, 100).await.unwrap();
-            assert_eq!(page.executions.len(), 100, "{which:?}");
-            let next = running::page(&database, &judge, &filter, page.next.as_ref(), 100).await.unwrap();
-            assert_eq!(next.executions.len(), 100, "{which:?}");
-        })
-        .await;
-        go_by_the_index(&format!("the list of {which:?}"), &page);
+impl Stage {
+    async fn new() -> Self {
+        let server = tokio::task::spawn_blocking(|| devcluster::Server::start(&[]).unwrap()).await.unwrap();
+        let pool = PgPool::connect(server.url()).await.unwrap();
+        sqlx::raw_sql(TABLE).execute(&pool).await.unwrap();
+        let login = url::parse(server.url(), None).unwrap().options([
+            ("session_preload_libraries", "auto_explain"),
+            ("auto_explain.log_min_duration", "0"),
+            ("auto_explain.log_format", "json"),
+        ]);
+        let database = Database::connect(login, 2, Duration::from_mins(1)).await.unwrap();
+        let layout = Layout::of(&spec("24h"));
+        schema::apply(&database, &layout, None, &[]).await.unwrap();
+        let mapping = validate::validate(&database, &layout).await.unwrap().unwrap().mapping;
+        let claimant =
+            Claimant { uid: "u".into(), predecessor: None, namespace: "n".into(), name: "jobs".into() };
+        let claim = ledger::claim(&database, &mapping, &claimant, false).await.unwrap();
+        let Claim::Held { ledger, .. } = claim else { panic!("{claim:?}") };
+        let log = ServerLog::of(&server);
+        Self { pool, database, mapping, ledger, log, _server: server }
     }
 
-    let sweep = Sweep { id: Uuid::new_v4(), trigger: Trigger::Requested };
-    let ends = plans(&mut log, async {
-        let all = |_: &[_]| ControlFlow::Continue(());
-        sweep::run(&database, &judge, &ledger, &sweep, Known::default(), all).await.unwrap();
-    })
-    .await;
-    go_by_the_index("the sweep", &ends);
-    let failed: i64 = sqlx::query_scalar(AssertSqlSafe(
-        "SELECT count(*) FROM job_executions WHERE status = 'failed'".to_owned(),
-    ))
-    .fetch_one(&pool)
-    .await
-    .unwrap();
-    assert!(failed > 300, "{failed}");
+    /// Checks the plans with this default timeout.
+    async fn check(&mut self, default_timeout: &str) {
+        let database = &self.database;
+        sqlx::raw_sql(
+            "UPDATE job_executions SET status = 'running', completed_at = NULL WHERE status = 'failed'",
+        )
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        sqlx::raw_sql("VACUUM (ANALYZE) job_executions").execute(&self.pool).await.unwrap();
+        let Ledger::Tables { store_id, .. } = self.ledger else { panic!("{:?}", self.ledger) };
+        let rules = compiled(default_timeout);
+        let recorded = stores::record(&ExecutionStore::new("jobs", spec(default_timeout)));
+        rules::replace(database, store_id, &rules, &[], &recorded).await.unwrap();
+        let judge = Judge::new(&self.mapping, &rules, Rules::Table(store_id), DateTime::UNIX_EPOCH);
+
+        let horizon = TimeDelta::hours(1);
+        let deadlines = judge.with_evidence(false);
+        let look = plans(&mut self.log, async {
+            let pulse = observe::pulse(database, &deadlines, horizon).await.unwrap();
+            assert!(pulse.stale > 300, "{pulse:?}");
+        })
+        .await;
+        go_by_the_index("the look for deadlines", &look);
+
+        for which in [running::Which::Running, running::Which::Stale] {
+            let filter = running::Filter { which, ..running::Filter::default() };
+            let page = plans(&mut self.log, async {
+                let page = running::page(database, &judge, &filter, None, 100).await.unwrap();
+                assert_eq!(page.executions.len(), 100, "{which:?}");
+                let next = running::page(database, &judge, &filter, page.next.as_ref(), 100).await.unwrap();
+                assert_eq!(next.executions.len(), 100, "{which:?}");
+            })
+            .await;
+            go_by_the_index(&format!("the list of {which:?}"), &page);
+        }
+
+        let sweep = Sweep { id: Uuid::new_v4(), trigger: Trigger::Requested };
+        let ends = plans(&mut self.log, async {
+            let all = |_: &[_]| ControlFlow::Continue(());
+            sweep::run(database, &judge, &self.ledger, &sweep, Known::default(), all).await.unwrap();
+        })
+        .await;
+        go_by_the_index("the sweep", &ends);
+        let failed: i64 = sqlx::query_scalar(AssertSqlSafe(
+            "SELECT count(*) FROM job_executions WHERE status = 'failed'".to_owned(),
+        ))
+        .fetch_one(&self.pool)
+        .await
+        .unwrap();
+        assert!(failed > 300, "{failed}");
+    }
+}
+
+#[tokio::test]
+async fn the_sweep_the_look_for_deadlines_and_the_list_go_by_the_index() {
+    let mut stage = Stage::new().await;
+    for default_timeout in ["24h", "Never"] {
+        stage.check(default_timeout).await;
+    }
 }
