@@ -38,6 +38,7 @@ mod ladder;
 mod late;
 mod left;
 mod manyseen;
+mod never;
 mod node;
 mod notifications;
 mod notify;

@@ -121,6 +121,26 @@ async fn what_runs_is_shown_and_cleaned_up_without_a_mouse() {
 }
 
 #[tokio::test]
+async fn an_execution_without_a_deadline_is_shown_with_its_age_alone() {
+    let test = "page::an_execution_without_a_deadline_is_shown_with_its_age_alone";
+    let Some(browser) = Browser::start(test).await else { return };
+    let stage = Stage::new("pagenever").await;
+    stage.world.policy("servers", json!({"timeout": "Never", "selector": {"jobIds": ["21"]}})).await;
+    stage.world.until_true("SELECT EXISTS (SELECT FROM jobexec.rules WHERE key = '21')").await;
+    stage.sign_in(&browser, "jobexec-reader").await;
+    let cells = |row: u8| {
+        format!(
+            "[...document.querySelectorAll('#running tbody tr:nth-child({row}) td')].map(cell => cell.innerText.trim())"
+        )
+    };
+    let (first, second) = (browser.value(&cells(1)).await, browser.value(&cells(2)).await);
+    assert_eq!((&first[2], &first[3]), (&json!("22.1 hlong-running"), &json!("Never")), "{first}");
+    assert!(second[2].as_str().unwrap().starts_with("7 min of 24.0 h"), "{second}");
+    assert!(second[3].as_str().unwrap().starts_with("in "), "{second}");
+    no_complaint(&browser).await;
+}
+
+#[tokio::test]
 async fn the_plot_is_drawn() {
     let Some(browser) = Browser::start("page::the_plot_is_drawn").await else { return };
     let stage = Stage::new("pageplot").await;
