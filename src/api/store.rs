@@ -8,9 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::cel;
+use super::identifier::Identifier;
 use super::names::{SECRET_KEY, SUBDOMAIN};
 use super::notifications::Notifications;
-use super::table::{Jobs, SingleActiveExecution, WorkerHeartbeat, Workloads};
+use super::table::{Jobs, SingleActiveExecution, Workloads};
 use super::{Duration, Limit, Table};
 pub use status::{ExecutionStoreStatus, LastSweep, Metrics, ObjectsStatus, Violations};
 
@@ -123,13 +124,16 @@ fn default_if_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
 }
 
 mod defaults {
-    use super::{Duration, Limit};
+    use super::{Duration, Identifier, Limit};
 
     /// Parses a default, which a unit test shows to be valid.
     fn known(text: &str) -> Duration {
         text.parse().unwrap_or_else(|_| unreachable!("a default is a valid duration"))
     }
 
+    pub(super) fn schema() -> Identifier {
+        "public".into()
+    }
     pub(super) fn timeout() -> Limit {
         Limit::After(known("24h"))
     }
@@ -216,6 +220,26 @@ pub struct SecretKeyRef {
     #[serde(default = "defaults::secret_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
     pub key: String,
+}
+
+/// The table of workers, for applications whose workers send one heartbeat each instead of one for each execution. An
+/// execution is stale (`WorkerLost`) if its worker has sent no heartbeat for `heartbeatTimeout`, or has been missing from
+/// the table for as long while the worker of another running execution is alive there. An execution that names no worker
+/// has no heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerHeartbeat {
+    /// The schema of the table of workers.
+    #[serde(default = "defaults::schema")]
+    pub schema: Identifier,
+    /// The name of the table of workers, or of a view.
+    pub table: Identifier,
+    /// The column of the table of workers that identifies a worker, of type smallint, integer, bigint, uuid, text or varchar.
+    pub key: Identifier,
+    /// The column of the table of executions that names the worker, of the same type as `key`.
+    pub by: Identifier,
+    /// The column of the table of workers with the time of the last heartbeat, of type timestamptz or timestamp.
+    pub at: Identifier,
 }
 
 /// Thresholds for long-running executions.

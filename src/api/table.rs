@@ -184,26 +184,6 @@ impl Default for JobColumns {
     }
 }
 
-/// The table of workers, for applications whose workers send one heartbeat each instead of one for each execution. An
-/// execution is stale (`WorkerLost`) if its worker has sent no heartbeat for `heartbeatTimeout`, or has been missing from
-/// the table for as long while the worker of another running execution is alive there. An execution that names no worker
-/// has no heartbeat.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct WorkerHeartbeat {
-    /// The schema of the table of workers.
-    #[serde(default = "defaults::schema")]
-    pub schema: Identifier,
-    /// The name of the table of workers, or of a view.
-    pub table: Identifier,
-    /// The column of the table of workers that identifies a worker, of type smallint, integer, bigint, uuid, text or varchar.
-    pub key: Identifier,
-    /// The column of the table of executions that names the worker, of the same type as `key`.
-    pub by: Identifier,
-    /// The column of the table of workers with the time of the last heartbeat, of type timestamptz or timestamp.
-    pub at: Identifier,
-}
-
 /// Settings for jobs with at most one active execution at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -308,15 +288,11 @@ pub enum Recreated {
 }
 
 mod defaults {
-    use super::{Duration, Identifier, StatusText};
+    use super::{Duration, StatusText};
 
     /// Leaves time for a commit in progress.
     pub(super) fn grace() -> Duration {
         "5m".parse().unwrap_or_else(|_| unreachable!("a default is a valid duration"))
-    }
-
-    pub(super) fn schema() -> Identifier {
-        "public".into()
     }
 
     pub(super) fn scheduled() -> Vec<StatusText> {

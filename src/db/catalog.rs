@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::decode::List;
 use super::mapping::literal;
-use super::related::{Related, related};
+use super::mapping::{Related, related};
 use super::visibility::{self, Visibility};
 use super::{Database, DbError, Layout};
 use crate::api::Table;

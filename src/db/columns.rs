@@ -1,7 +1,7 @@
 //! The columns of the table of executions: one entry each. Grants, validation and the record of what is read follow this list.
 
 use super::Layout;
-use super::mapping::quote;
+use super::mapping::{each_once, quote, related};
 use crate::api::identifier::Identifier;
 
 /// What a column holds, which decides the types that it may have.
@@ -54,7 +54,6 @@ pub(super) struct MappedColumn<'a> {
 /// Returns the mapped columns of the table of executions.
 pub(super) fn mapped_columns(layout: &Layout) -> Vec<MappedColumn<'_>> {
     let c = &layout.table.columns;
-    let by = layout.heartbeat.as_ref().map(|workers| &workers.by);
     let all = [
         ("spec.table.columns.id", Some(&c.id), Holds::Id, false),
         ("spec.table.columns.jobId", Some(&c.job_id), Holds::Anything, false),
@@ -70,12 +69,17 @@ pub(super) fn mapped_columns(layout: &Layout) -> Vec<MappedColumn<'_>> {
         ("spec.table.columns.pausedSeconds", c.paused_seconds.as_ref(), Holds::Number, false),
         ("spec.table.columns.workload", c.workload.as_ref(), Holds::Anything, false),
         ("spec.table.columns.owner", c.owner.as_ref(), Holds::Anything, false),
-        ("spec.heartbeat.by", by, Holds::Anything, false),
     ];
-    let mapped = all.into_iter().filter_map(|(field, name, holds, written)| {
-        Some(MappedColumn { field, name: name?, holds, written })
-    });
-    mapped.collect()
+    let mut mapped: Vec<MappedColumn<'_>> = all
+        .into_iter()
+        .filter_map(|(field, name, holds, written)| Some(MappedColumn { field, name: name?, holds, written }))
+        .collect();
+    for (field, name) in related(layout).into_iter().map(|table| table.named_by) {
+        if mapped.iter().all(|column| column.field != field) {
+            mapped.push(MappedColumn { field, name, holds: Holds::Anything, written: false });
+        }
+    }
+    mapped
 }
 
 /// Returns the columns that the operator reads, each once.
@@ -87,17 +91,6 @@ pub(super) fn read_columns(layout: &Layout) -> Vec<&Identifier> {
 /// Returns the columns that the operator writes, each once.
 pub(super) fn write_columns(layout: &Layout) -> Vec<&Identifier> {
     each_once(mapped_columns(layout).into_iter().filter(|column| column.written).map(|column| column.name))
-}
-
-/// Returns each name once, in the order of its first place.
-pub(super) fn each_once<'a>(all: impl Iterator<Item = &'a Identifier>) -> Vec<&'a Identifier> {
-    let mut names: Vec<&Identifier> = Vec::new();
-    for name in all {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
 }
 
 /// Joins the quoted names with commas.

@@ -60,7 +60,6 @@ pub mod promise;
 mod reason;
 mod record_fault;
 pub mod refusals;
-mod related;
 pub mod relay;
 pub mod retention;
 pub mod rules;

@@ -142,6 +142,13 @@ async fn without_a_worker_that_is_alive_nobody_is_missing() {
     assert_eq!(running(&world).await, "1 2");
     let text = explained(&world, "1");
     assert!(text.contains("which does not count"), "{text}");
+    let none = world
+        .store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "False", "NoWorkerAlive"))
+        .await;
+    let text = message(&none.conditions, "EvidenceAvailable");
+    assert!(text.contains("the workers of 2 running executions are not in \"public\".\"workers\""), "{text}");
+    worker(&world, 1, "now()").await;
+    world.store_until(&operator, |s| is(&s.conditions, "EvidenceAvailable", "True", "Available")).await;
 }
 
 #[tokio::test]

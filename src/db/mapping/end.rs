@@ -24,14 +24,14 @@ impl Mapping {
 
     /// Returns the assignments that end an execution at the database's present time, failed or cancelled.
     pub fn end_assignments(&self, how: OnStale, explanation: &str) -> String {
-        let columns = &self.table.columns;
+        let columns = &self.layout.table.columns;
         let now = match self.types.completed_at {
             TimeType::Instant => "statement_timestamp()".to_owned(),
             TimeType::Local => {
-                format!("statement_timestamp() AT TIME ZONE {}", literal(&self.table.time_zone))
+                format!("statement_timestamp() AT TIME ZONE {}", literal(&self.layout.table.time_zone))
             }
         };
-        let statuses = &self.table.statuses;
+        let statuses = &self.layout.table.statuses;
         let text = match how {
             OnStale::Cancel => statuses.cancelled.first().map_or("cancelled", |s| s.0.as_str()),
             _ => statuses.failed.first().map_or("failed", |s| s.0.as_str()),

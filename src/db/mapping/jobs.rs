@@ -1,13 +1,14 @@
 //! The job of a row, and the table of jobs as alias `job`.
 
 use super::Mapping;
+use super::layout::RelatedTable;
 use super::sql::{EXECUTION, column, condition, cut, literal, quote};
 use super::types::IdType;
 
 impl Mapping {
     /// Returns the job id column.
     pub fn job_id(&self) -> String {
-        column(&self.table.columns.job_id)
+        column(&self.layout.table.columns.job_id)
     }
 
     /// Returns the job id for output: its text, truncated.
@@ -45,12 +46,13 @@ impl Mapping {
 
     /// Reports whether job types are known.
     pub fn knows_types(&self) -> bool {
-        self.table.columns.job_type.is_some() || self.jobs.as_ref().is_some_and(|j| j.columns.type_.is_some())
+        self.layout.table.columns.job_type.is_some()
+            || self.layout.jobs.as_ref().is_some_and(|j| j.columns.type_.is_some())
     }
 
     /// Returns the job type of a row as text; NULL if it is unknown.
     pub fn job_type(&self) -> String {
-        match (&self.table.columns.job_type, &self.jobs) {
+        match (&self.layout.table.columns.job_type, &self.layout.jobs) {
             (Some(type_), _) if self.types.job_type_is_text => column(type_),
             (Some(type_), _) => format!("{}::text", column(type_)),
             (None, Some(jobs)) if jobs.columns.type_.is_some() => {
@@ -62,7 +64,7 @@ impl Mapping {
 
     /// Reports whether the job type is a column of the executions themselves.
     pub fn has_type_column(&self) -> bool {
-        self.table.columns.job_type.is_some()
+        self.layout.table.columns.job_type.is_some()
     }
 
     /// Returns the table of jobs as alias `job`, if one is mapped.
@@ -71,14 +73,14 @@ impl Mapping {
     }
 
     fn jobs_as(&self, alias: &str) -> String {
-        self.jobs.as_ref().map_or(String::new(), |jobs| {
+        self.layout.jobs.as_ref().map_or(String::new(), |jobs| {
             format!("{}.{} AS {alias}", quote(&jobs.schema.0), quote(&jobs.name.0))
         })
     }
 
     /// Returns the type of a job as text.
     pub fn jobs_type(&self) -> String {
-        let type_ = self.jobs.as_ref().and_then(|jobs| jobs.columns.type_.as_ref());
+        let type_ = self.layout.jobs.as_ref().and_then(|jobs| jobs.columns.type_.as_ref());
         type_.map_or("NULL::text".to_owned(), |type_| format!("job.{}::text", quote(&type_.0)))
     }
 
@@ -89,10 +91,13 @@ impl Mapping {
 
     /// Returns the condition that a job belongs to a row, with these prefixes of their columns.
     fn of_job_as(&self, job: &str, row: &str) -> String {
-        let id =
-            self.jobs.as_ref().map_or(String::new(), |jobs| format!("{job}{}", quote(&jobs.columns.id.0)));
-        let job_id = format!("{row}{}", quote(&self.table.columns.job_id.0));
-        if self.types.jobs.alike {
+        let id = self
+            .layout
+            .jobs
+            .as_ref()
+            .map_or(String::new(), |jobs| format!("{job}{}", quote(&jobs.columns.id.0)));
+        let job_id = format!("{row}{}", quote(&self.layout.table.columns.job_id.0));
+        if self.types.of(RelatedTable::Jobs).alike {
             format!("{id} = {job_id}")
         } else {
             format!("{id}::text = {job_id}::text")
@@ -101,19 +106,19 @@ impl Mapping {
 
     /// Returns the condition that a job is finished, and how long it must be seen finished.
     pub fn job_finished(&self) -> Option<(String, chrono::TimeDelta)> {
-        Some((self.finished_as("job.")?, self.jobs.as_ref()?.grace_period.to_chrono()))
+        Some((self.finished_as("job.")?, self.layout.jobs.as_ref()?.grace_period.to_chrono()))
     }
 
     /// Returns the condition that a job is finished, with this prefix of its columns.
     fn finished_as(&self, job: &str) -> Option<String> {
-        let jobs = self.jobs.as_ref()?;
+        let jobs = self.layout.jobs.as_ref()?;
         Some(condition(&format!("{job}{}", quote(&jobs.columns.status.0)), &jobs.finished))
     }
 
     /// Returns when a job finished as an instant, if that is mapped.
     pub fn job_finished_at(&self) -> Option<String> {
-        let finished_at = self.jobs.as_ref()?.columns.finished_at.as_ref()?;
-        Some(self.instant(&format!("job.{}", quote(&finished_at.0)), self.types.jobs.time?))
+        let finished_at = self.layout.jobs.as_ref()?.columns.finished_at.as_ref()?;
+        Some(self.instant(&format!("job.{}", quote(&finished_at.0)), self.types.of(RelatedTable::Jobs).time?))
     }
 
     /// Returns an SQL expression for a short text that changes with the condition for a finished job. It is stored, so it depends on

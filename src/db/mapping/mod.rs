@@ -13,11 +13,10 @@ mod times;
 mod types;
 mod workers;
 
-use self::sql::column;
-use crate::api::Table;
-use crate::api::table::{Jobs, WorkerHeartbeat};
+pub(super) use self::sql::column;
 
-pub use self::layout::Layout;
+pub use self::layout::{Layout, RelatedTable};
+pub(super) use self::layout::{Related, each_once, related};
 pub use self::sql::{
     EXECUTION, ID_BYTES, RECORD_CHARS, TEXT_CHARS, condition, cut, filter, filtered, literal, qualified,
     quote, wire,
@@ -31,28 +30,35 @@ pub const CLOCKS_MAY_DIFFER_MINUTES: u8 = 5;
 /// A table of executions whose columns are known to exist, ready to be written into statements as alias `execution`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
-    table: Table,
-    jobs: Option<Jobs>,
-    heartbeat: Option<WorkerHeartbeat>,
-    schema_owner: Option<String>,
+    layout: Layout,
     types: Types,
 }
 
 impl Mapping {
     /// Creates a mapping onto columns of these types.
     pub fn new(layout: Layout, types: Types) -> Self {
-        let Layout { table, jobs, heartbeat, schema_owner, recorded: _ } = layout;
-        Self { table, jobs, heartbeat, schema_owner, types }
+        // Where the names come from makes no difference to a statement.
+        Self { layout: Layout { recorded: false, ..layout }, types }
+    }
+
+    /// Returns the tables that the spec names.
+    pub(in crate::db) const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Returns the types of the mapped columns.
+    pub(in crate::db) const fn types(&self) -> &Types {
+        &self.types
     }
 
     /// Returns the table with its schema, quoted.
     pub fn table(&self) -> String {
-        qualified(&self.table)
+        qualified(&self.layout.table)
     }
 
     /// Returns the schema and the name, unquoted, as in Postgres' catalog.
     pub fn relation(&self) -> (&str, &str) {
-        (&self.table.schema.0, &self.table.name.0)
+        (&self.layout.table.schema.0, &self.layout.table.name.0)
     }
 
     /// Returns the condition that the record `store_id` (a parameter) belongs to the table whose rows the statement reads: names
@@ -66,7 +72,7 @@ impl Mapping {
 
     /// Returns the additional permitted owner of the operator's schema.
     pub fn schema_owner(&self) -> Option<&str> {
-        self.schema_owner.as_deref()
+        self.layout.schema_owner.as_deref()
     }
 
     /// Returns the type of the ids.
@@ -76,12 +82,12 @@ impl Mapping {
 
     /// Returns the id column.
     pub fn id(&self) -> String {
-        column(&self.table.columns.id)
+        column(&self.layout.table.columns.id)
     }
 
     /// Returns the column of the execution's number.
     pub fn number(&self) -> String {
-        column(&self.table.columns.execution_number)
+        column(&self.layout.table.columns.execution_number)
     }
 
     /// Returns an expression for the version of a row, which changes with every write to the row, for example by a worker that
@@ -93,7 +99,7 @@ impl Mapping {
 
     /// Returns the workload of a row as `Kind/name`, if it is mapped.
     pub fn workload(&self) -> Option<String> {
-        let workload = format!("{}::text", column(self.table.columns.workload.as_ref()?));
+        let workload = format!("{}::text", column(self.layout.table.columns.workload.as_ref()?));
         Some(format!(
             "CASE WHEN strpos({workload}, '/') > 0 THEN {workload} ELSE 'Job/' || NULLIF({workload}, '') END"
         ))
@@ -102,7 +108,7 @@ impl Mapping {
     /// Returns the address of the owner of a row; NULL if it is not mapped. A text longer than any address counts as none:
     /// truncated, it would be somebody else's address.
     pub fn owner(&self) -> String {
-        let Some(owner) = self.table.columns.owner.as_ref() else { return "NULL::text".to_owned() };
+        let Some(owner) = self.layout.table.columns.owner.as_ref() else { return "NULL::text".to_owned() };
         let owner = format!("btrim({}::text)", column(owner));
         format!("CASE WHEN length({owner}) <= {TEXT_CHARS} THEN NULLIF({owner}, '') END")
     }

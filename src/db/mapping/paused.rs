@@ -6,29 +6,29 @@ use super::sql::column;
 impl Mapping {
     /// Reports whether there are statuses of paused executions.
     pub const fn pauses(&self) -> bool {
-        !self.table.statuses.paused.is_empty()
+        !self.layout.table.statuses.paused.is_empty()
     }
 
     /// Returns the condition that an execution is paused.
     pub fn paused(&self) -> String {
-        self.status_in(&self.table.statuses.paused)
+        self.status_in(&self.layout.table.statuses.paused)
     }
 
     /// Returns the condition that an execution has begun and has not ended.
     pub fn begun(&self) -> String {
-        let statuses = &self.table.statuses;
+        let statuses = &self.layout.table.statuses;
         self.status_in(&[statuses.running.as_slice(), &statuses.paused].concat())
     }
 
     /// Returns the condition that an execution waits, runs or is paused.
     pub fn alive(&self) -> String {
-        let statuses = &self.table.statuses;
+        let statuses = &self.layout.table.statuses;
         self.status_in(&[statuses.running.as_slice(), &statuses.scheduled, &statuses.paused].concat())
     }
 
     /// Returns the condition that the operator ignores an execution.
     pub fn ignored(&self) -> String {
-        self.status_in(&self.table.statuses.ignored)
+        self.status_in(&self.layout.table.statuses.ignored)
     }
 
     /// Returns `deadline`; NULL for a paused execution, which has none.
@@ -42,7 +42,7 @@ impl Mapping {
 
     /// Returns how long the row has been paused by its own column, from zero to 1,000,000 hours; `None`: no column is mapped.
     pub fn paused_for(&self) -> Option<String> {
-        let seconds = column(self.table.columns.paused_seconds.as_ref()?);
+        let seconds = column(self.layout.table.columns.paused_seconds.as_ref()?);
         Some(format!("make_interval(secs => LEAST(GREATEST({seconds}, 0), 3600000000)::float8)"))
     }
 }

@@ -92,7 +92,8 @@ pub fn literal(text: &str) -> String {
     if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
 }
 
-pub(super) fn column(name: &Identifier) -> String {
+/// Returns a column of the executions.
+pub(in crate::db) fn column(name: &Identifier) -> String {
     format!("{EXECUTION}{}", quote(&name.0))
 }
 

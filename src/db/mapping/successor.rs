@@ -20,18 +20,18 @@ impl Mapping {
     /// Returns the condition that a later execution of the row's job ran, and started by `cutoff` but not before `began`, which is
     /// when the row's own run began. `grace` is how long one that failed or was cancelled must have taken.
     pub fn superseded_by(&self, began: &str, cutoff: &str, grace: TimeDelta) -> String {
-        let started = self.by(&later(&self.table.columns.started_at), self.types.started_at, cutoff);
+        let started = self.by(&later(&self.layout.table.columns.started_at), self.types.started_at, cutoff);
         format!("EXISTS (SELECT FROM {} AND {started})", self.later_runs(began, grace))
     }
 
     /// Returns when the first such execution started.
     pub fn superseded_since(&self, began: &str, grace: TimeDelta) -> String {
-        let start = self.instant(&later(&self.table.columns.started_at), self.types.started_at);
+        let start = self.instant(&later(&self.layout.table.columns.started_at), self.types.started_at);
         format!("(SELECT min({start}) FROM {})", self.later_runs(began, grace))
     }
 
     fn later_runs(&self, began: &str, grace: TimeDelta) -> String {
-        let columns = &self.table.columns;
+        let columns = &self.layout.table.columns;
         format!(
             "{table} AS later WHERE {same_job}{filter} AND {later} > {number} AND {start} >= {began} AND {ran}",
             table = self.table(),
@@ -48,7 +48,7 @@ impl Mapping {
     /// or was cancelled may have waited for its job to be free, and given up: it must have taken the grace period. Any other
     /// status, such as `skipped`, does not show that it ran.
     fn ran(&self, grace: TimeDelta) -> String {
-        let (columns, statuses) = (&self.table.columns, &self.table.statuses);
+        let (columns, statuses) = (&self.layout.table.columns, &self.layout.table.statuses);
         let start = self.instant(&later(&columns.started_at), self.types.started_at);
         let end = self.instant(&later(&columns.completed_at), self.types.completed_at);
         let is = |texts: &[StatusText]| condition(&later(&columns.status), texts);

@@ -7,12 +7,12 @@ use super::{CLOCKS_MAY_DIFFER_MINUTES, Mapping};
 impl Mapping {
     /// Returns the start in the type of its column, which indexes use.
     pub fn started_column(&self) -> String {
-        column(&self.table.columns.started_at)
+        column(&self.layout.table.columns.started_at)
     }
 
     /// Returns the end in the type of its column.
     pub fn completed_column(&self) -> String {
-        column(&self.table.columns.completed_at)
+        column(&self.layout.table.columns.completed_at)
     }
 
     /// Returns the SQL type of the start column.
@@ -26,15 +26,10 @@ impl Mapping {
     /// Reports whether some times are local, so that their instants depend on the time zone of the mapping.
     pub fn has_local_times(&self) -> bool {
         let types = &self.types;
-        let all = [
-            Some(types.started_at),
-            Some(types.completed_at),
-            types.created_at,
-            types.heartbeat_at,
-            types.jobs.time,
-            types.workers.time,
-        ];
-        all.contains(&Some(TimeType::Local))
+        let own = [Some(types.started_at), Some(types.completed_at), types.created_at, types.heartbeat_at];
+        own.into_iter()
+            .chain(types.related.map(|related| related.time))
+            .any(|time| time == Some(TimeType::Local))
     }
 
     /// Returns the start as an instant. A local time that a clock showed twice is read as the later instant, so that no deadline
@@ -54,7 +49,7 @@ impl Mapping {
 
     /// Returns the creation as an instant, if it is mapped.
     pub fn created_at(&self) -> Option<String> {
-        let created = self.table.columns.created_at.as_ref()?;
+        let created = self.layout.table.columns.created_at.as_ref()?;
         Some(self.instant(&column(created), self.types.created_at?))
     }
 
@@ -72,13 +67,13 @@ impl Mapping {
 
     /// Returns the last heartbeat as an instant, if it is mapped.
     pub fn heartbeat_at(&self) -> Option<String> {
-        let heartbeat = self.table.columns.heartbeat_at.as_ref()?;
+        let heartbeat = self.layout.table.columns.heartbeat_at.as_ref()?;
         Some(self.instant(&column(heartbeat), self.types.heartbeat_at?))
     }
 
     /// Returns the condition that the last heartbeat is not after `cutoff`, built like [`Self::started_by`].
     pub fn heartbeat_by(&self, cutoff: &str) -> Option<String> {
-        let heartbeat = self.table.columns.heartbeat_at.as_ref()?;
+        let heartbeat = self.layout.table.columns.heartbeat_at.as_ref()?;
         Some(self.by(&column(heartbeat), self.types.heartbeat_at?, cutoff))
     }
 
@@ -98,7 +93,7 @@ impl Mapping {
         match self.types.completed_at {
             TimeType::Instant => format!("{column} > ({cutoff})"),
             TimeType::Local => {
-                format!("{column} > (({cutoff}) AT TIME ZONE {})", literal(&self.table.time_zone))
+                format!("{column} > (({cutoff}) AT TIME ZONE {})", literal(&self.layout.table.time_zone))
             }
         }
     }
@@ -114,8 +109,8 @@ impl Mapping {
         self.by(&self.started_column(), self.types.started_at, cutoff)
     }
 
-    pub(super) fn by(&self, column: &str, type_: TimeType, cutoff: &str) -> String {
-        let zone = literal(&self.table.time_zone);
+    pub(in crate::db) fn by(&self, column: &str, type_: TimeType, cutoff: &str) -> String {
+        let zone = literal(&self.layout.table.time_zone);
         match type_ {
             TimeType::Instant => format!("{column} <= ({cutoff})"),
             TimeType::Local if self.fixed_zone() => format!("{column} <= (({cutoff}) AT TIME ZONE {zone})"),
@@ -135,8 +130,8 @@ impl Mapping {
 
     /// Returns a column as an instant. Local times at the ends of Postgres' range have no instant in zones ahead of or behind UTC,
     /// and converting them is an error: they are treated as infinite.
-    pub(super) fn instant(&self, column: &str, type_: TimeType) -> String {
-        let zone = literal(&self.table.time_zone);
+    pub(in crate::db) fn instant(&self, column: &str, type_: TimeType) -> String {
+        let zone = literal(&self.layout.table.time_zone);
         match type_ {
             TimeType::Instant => column.to_owned(),
             TimeType::Local if self.fixed_zone() => format!("({column} AT TIME ZONE {zone})"),
@@ -148,6 +143,6 @@ impl Mapping {
     }
 
     fn fixed_zone(&self) -> bool {
-        matches!(self.table.time_zone.as_str(), "UTC" | "Etc/UTC" | "GMT" | "Z")
+        matches!(self.layout.table.time_zone.as_str(), "UTC" | "Etc/UTC" | "GMT" | "Z")
     }
 }

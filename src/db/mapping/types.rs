@@ -1,5 +1,7 @@
 //! The types of the mapped columns.
 
+use super::layout::RelatedTable;
+
 /// The type of an id column, as far as comparisons depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdType {
@@ -68,10 +70,8 @@ pub struct Types {
     pub can_cancel: bool,
     /// True if ending an execution changes a column that a foreign key could refer to.
     pub ends_keys: bool,
-    /// The types of the table of jobs. The time is that at which a job finished.
-    pub jobs: RelatedTypes,
-    /// The types of the table of workers. The time is that of the last heartbeat.
-    pub workers: RelatedTypes,
+    /// The types of the tables that are only read, in the order of [`RelatedTable`].
+    pub related: [RelatedTypes; RelatedTable::COUNT],
     /// The number of characters that fit in the error column, if that is limited.
     pub error_limit: Option<i32>,
     /// True if an id may be missing, or longer than [`ID_BYTES`](super::ID_BYTES).
@@ -80,6 +80,13 @@ pub struct Types {
     pub jobs_comparable: bool,
     /// True if the login may read `xmin`, which distinguishes the versions of a row.
     pub versions: bool,
+}
+
+impl Types {
+    /// Returns the types of a table that is only read.
+    pub const fn of(&self, table: RelatedTable) -> RelatedTypes {
+        self.related[table as usize]
+    }
 }
 
 /// The types of the columns of a related table.

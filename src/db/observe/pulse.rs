@@ -48,7 +48,7 @@ mod tests {
     use crate::api::identifier::Identifier;
     use crate::api::table::{Jobs, StatusText};
     use crate::db::judge::Rules;
-    use crate::db::mapping::{IdType, RelatedTypes, TimeType, Types};
+    use crate::db::mapping::{IdType, RelatedTable, RelatedTypes, TimeType, Types};
     use crate::db::{Layout, Mapping};
     use crate::rules::{Base, Compiled, Policy, Said, Warn, compile};
 
@@ -65,8 +65,7 @@ mod tests {
         indexed_by_end: true,
         can_cancel: true,
         ends_keys: false,
-        jobs: RelatedTypes { alike: true, time: None },
-        workers: RelatedTypes { alike: true, time: None },
+        related: [RelatedTypes { alike: true, time: None }; RelatedTable::COUNT],
         error_limit: None,
         unusable_ids: false,
         jobs_comparable: true,
@@ -105,7 +104,7 @@ mod tests {
             layout,
             Types {
                 created_at: times,
-                jobs: RelatedTypes { alike: true, time: times },
+                related: [RelatedTypes { alike: true, time: times }; RelatedTable::COUNT],
                 indexed_by_type: true,
                 ..types
             },

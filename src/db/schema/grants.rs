@@ -2,8 +2,8 @@
 
 use super::super::Layout;
 use super::super::columns::{quoted, read_columns, write_columns};
+use super::super::mapping::related;
 use super::super::mapping::{qualified, quote};
-use super::super::related::related;
 
 /// The operator's tables, and the privileges of its role without which nothing is recorded. No role may choose the numbers of
 /// stores, so the privilege to insert a store is per column.

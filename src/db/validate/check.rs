@@ -6,8 +6,8 @@ use crate::api::identifier::Identifier;
 use crate::db::catalog::{Catalog, Column, Relation};
 use crate::db::columns::{quoted, read_columns, write_columns};
 use crate::db::extras::NOTIFY_TRIGGER;
-use crate::db::mapping::{IdType, RelatedTypes, qualified, quote};
-use crate::db::related::{Related, related};
+use crate::db::mapping::{IdType, Related, RelatedTypes, qualified, quote, related};
+
 use crate::db::{Layout, Mapping};
 
 /// The result of comparing a table with the catalog.
@@ -28,6 +28,9 @@ pub(super) fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Pro
     let table = &layout.table;
     let name = qualified(table);
     let role = catalog.role.clone();
+    if layout.heartbeat.is_some() && table.columns.heartbeat_at.is_some() {
+        return Err(Problem::TwoHeartbeats);
+    }
     let executions = usable(&role, catalog.executions.as_ref(), &name, "spec.table", &table.schema)?;
     if !catalog.zone_known {
         return Err(Problem::NoTimeZone(table.time_zone.clone()));
@@ -39,8 +42,9 @@ pub(super) fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Pro
         return Err(row_security(&role, executions, &name, "sees every row", "ALL"));
     }
     for (other, found) in related(layout).iter().zip(&catalog.related) {
-        let key = executions.columns.get(&other.key.1.0).and_then(id_type);
-        *(other.types)(&mut types) = check_related(&role, other, found.as_ref(), layout.recorded, key)?;
+        let key = executions.columns.get(&other.named_by.1.0).and_then(id_type);
+        types.related[other.table as usize] =
+            check_related(&role, other, found.as_ref(), layout.recorded, key)?;
     }
     let unwritable = if lacks(executions, &write, |column| column.update) {
         let fix = grant("UPDATE", &write, &name, &role);
@@ -78,11 +82,11 @@ fn check_related(
     if !found.visibility.reads {
         return Err(row_security(role, found, &name, "sees every row", "SELECT"));
     }
-    let theirs = found.columns.get(&table.key.0.0).and_then(id_type);
+    let theirs = found.columns.get(&table.key.0).and_then(id_type);
     if table.same_type && (theirs.is_none() || theirs != key) {
-        let column = found.columns.get(&table.key.0.0);
+        let column = found.columns.get(&table.key.0);
         return Err(Problem::WrongType {
-            column: quote(&table.key.0.0),
+            column: quote(&table.key.0),
             type_: column.map(|column| column.type_.clone()).unwrap_or_default(),
             field: format!("{}.key", table.field),
             expected: "of the same type as the column that names it: integers, uuid or text",

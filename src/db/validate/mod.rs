@@ -11,8 +11,8 @@ pub use self::check::Validated;
 use self::check::check;
 pub use self::problem::Problem;
 use super::catalog::{self, Catalog};
+use super::mapping::related;
 use super::mapping::{EXECUTION, filter, qualified, quote};
-use super::related::related;
 use super::{Database, DbError, Layout, visibility};
 use crate::api::Table;
 

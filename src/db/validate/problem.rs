@@ -80,6 +80,11 @@ pub enum Problem {
         /// The error of Postgres.
         why: String,
     },
+    /// Both kinds of heartbeat are set. The API server refuses this, a file for the command line does not pass it.
+    #[error(
+        "executions have heartbeats of their own (spec.table.columns.heartbeatAt) or those of their workers (spec.heartbeat): set one of them"
+    )]
+    TwoHeartbeats,
     /// Postgres does not know the time zone.
     #[error(
         "Postgres knows no time zone {0:?}: use a name such as UTC or Europe/Berlin in spec.table.timeZone"
@@ -128,6 +133,7 @@ impl Problem {
             Self::StatusTooLong { .. } => "StatusTooLong",
             Self::NoLabel { .. } => "StatusNotInEnum",
             Self::Filter { .. } => "FilterInvalid",
+            Self::TwoHeartbeats => "TwoHeartbeats",
             Self::NoTimeZone(_) => "TimeZoneUnknown",
             Self::Privilege { .. } => "InsufficientPrivilege",
             Self::RowSecurity { .. } => visibility::REASON,

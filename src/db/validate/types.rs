@@ -8,7 +8,7 @@ use crate::api::table::StatusText;
 use crate::db::Layout;
 use crate::db::catalog::{Column, Relation};
 use crate::db::columns::{Holds, mapped_columns, write_columns};
-use crate::db::mapping::{ID_BYTES, IdType, RelatedTypes, TimeType, Types, qualified, quote};
+use crate::db::mapping::{ID_BYTES, IdType, RelatedTable, RelatedTypes, TimeType, Types, qualified, quote};
 
 pub(super) fn id_type(column: &Column) -> Option<IdType> {
     match column.type_.as_str() {
@@ -89,8 +89,7 @@ pub(super) fn types(layout: &Layout, relation: &Relation, labels: &[String]) -> 
         created_at: c.created_at.as_ref().map(time).transpose()?,
         indexed_by_job: job.indexed && id_type(job).is_some(),
         indexed_by_type: job_type.is_some_and(|found| found.indexed && id_type(found) == Some(IdType::Text)),
-        jobs: RelatedTypes::default(),
-        workers: RelatedTypes::default(),
+        related: [RelatedTypes::default(); RelatedTable::COUNT],
         jobs_comparable: id_type(job).is_some() || job.comparable,
         versions: relation.versions,
         unusable_ids: !id.required

@@ -104,12 +104,12 @@ impl EvidenceCollector {
         listed.ok()
     }
 
-    /// Records that lost heartbeats do not count at present, in addition to anything else that does not.
-    fn hold(&mut self, store: &ExecutionStore, held: &impl Display) {
-        tracing::warn!(store = store.name_any(), %held, "lost heartbeats do not count at present");
+    /// Records that some evidence does not count at present, in addition to anything else that does not.
+    fn lack(&mut self, store: &ExecutionStore, reason: &'static str, lacking: &impl Display) {
+        tracing::warn!(store = store.name_any(), reason, %lacking, "some evidence does not count at present");
         self.unavailable = Some(match self.unavailable.take() {
-            Some((reason, why)) => (reason, format!("{why}; and {held}")),
-            None => ("HeartbeatsHeld", held.to_string()),
+            Some((reason, why)) => (reason, format!("{why}; and {lacking}")),
+            None => (reason, lacking.to_string()),
         });
     }
 
@@ -129,11 +129,13 @@ impl EvidenceCollector {
         let database = &session.database;
         database.within(observations::update_running_without_start(database, judge)).await?;
         database.within(observations::update_paused(database, judge)).await?;
-        evidence::observe(database, judge).await?;
+        for lacking in evidence::observe(database, judge).await? {
+            self.lack(store, lacking.reason, &lacking.why);
+        }
         if let Some(seen) = workloads {
             let recreated = store.spec.workloads.as_ref().map(|w| w.recreated).unwrap_or_default();
             if let Err(unknown) = &seen {
-                self.fail(store, unknown.reason(), unknown);
+                self.lack(store, unknown.reason(), unknown);
             }
             database
                 .within(observed_workloads::update(database, judge, seen.as_ref().ok(), recreated))
@@ -143,7 +145,7 @@ impl EvidenceCollector {
         if let Some(held) =
             database.within(heartbeats::update(database, judge, &mut self.watch, every)).await?
         {
-            self.hold(store, &held);
+            self.lack(store, "HeartbeatsHeld", &held);
         }
         session.note_heartbeats(self.watch.seen());
         Self::look_for_again(session, judge).await?;

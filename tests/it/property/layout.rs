@@ -2,7 +2,8 @@
 
 use jobexec_operator::api::Table;
 use jobexec_operator::api::filter::RowCondition;
-use jobexec_operator::api::table::{Columns, JobColumns, Jobs, Statuses, WorkerHeartbeat};
+use jobexec_operator::api::store::WorkerHeartbeat;
+use jobexec_operator::api::table::{Columns, JobColumns, Jobs, Statuses};
 use jobexec_operator::db::Layout;
 
 use super::case::{KINDS, STATUSES, Status};

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-use super::{Finding, Kind};
+use super::{Finding, Kind, Unavailable};
 use crate::api::ExecutionStoreSpec;
 use crate::db::judge::{Judge, Rules, Take};
 use crate::db::mapping::wire;
@@ -95,8 +95,8 @@ impl Kind for JobFinished {
         &'a self,
         database: &'a Database,
         judge: &'a Judge<'a>,
-    ) -> BoxFuture<'a, Result<(), DbError>> {
-        Box::pin(observe(database, judge))
+    ) -> BoxFuture<'a, Result<Option<Unavailable>, DbError>> {
+        Box::pin(async { observe(database, judge).await.map(|()| None) })
     }
 }
 

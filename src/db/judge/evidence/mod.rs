@@ -77,14 +77,24 @@ pub(in crate::db) trait Kind: Sync {
         Ok(None)
     }
 
-    /// Records what is observed of the table now, if this evidence has to last for a while before it counts.
+    /// Records what is observed of the table now, if this evidence has to last for a while before it counts. Returns why some of it
+    /// does not count at present, if so.
     fn observe<'a>(
         &'a self,
         _database: &'a Database,
         _judge: &'a Judge<'a>,
-    ) -> BoxFuture<'a, Result<(), DbError>> {
-        Box::pin(async { Ok(()) })
+    ) -> BoxFuture<'a, Result<Option<Unavailable>, DbError>> {
+        Box::pin(async { Ok(None) })
     }
+}
+
+/// Why evidence does not count at present.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    /// The reason for a condition, one word.
+    pub reason: &'static str,
+    /// A text for people.
+    pub why: String,
 }
 
 /// How rows show that their worker is alive.
@@ -116,15 +126,17 @@ pub fn stored(spec: &ExecutionStoreSpec) -> Vec<&'static str> {
     ALL.iter().filter(|kind| kind.is_configured(spec)).filter_map(|kind| kind.stored()).collect()
 }
 
-/// Records what is observed of the table now, for the evidence that has to last for a while before it counts.
+/// Records what is observed of the table now, for the evidence that has to last for a while before it counts. Returns why some of
+/// it does not count at present.
 ///
 /// # Errors
 /// Returns the errors of the database.
-pub async fn observe(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
+pub async fn observe(database: &Database, judge: &Judge<'_>) -> Result<Vec<Unavailable>, DbError> {
+    let mut unavailable = Vec::new();
     for kind in ALL {
-        database.within(kind.observe(database, judge)).await?;
+        unavailable.extend(database.within(kind.observe(database, judge)).await?);
     }
-    Ok(())
+    Ok(unavailable)
 }
 
 /// What is found of one execution by one kind of evidence.

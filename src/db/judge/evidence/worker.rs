@@ -5,19 +5,23 @@
 
 use chrono::SecondsFormat;
 use futures::future::BoxFuture;
-use sqlx::Row as _;
 use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::heartbeat::{Silence, columns, silent};
-use super::{Beats, Finding, Kind};
+use super::{Beats, Finding, Kind, Unavailable};
 use crate::api::ExecutionStoreSpec;
 use crate::api::duration;
+use crate::api::store::WorkerHeartbeat;
 use crate::db::intervals::delta;
 use crate::db::judge::{Judge, Rules, Take};
-use crate::db::mapping::{RECORD_CHARS, literal};
+use crate::db::mapping::{RECORD_CHARS, RelatedTable, TimeType, column, literal, quote};
 use crate::db::reason::Reason;
 use crate::db::suspects::{self, Found};
 use crate::db::{Database, DbError, Mapping};
+
+/// The number of executions of missing workers up to which they are counted.
+const MOST: i64 = 1_000;
 
 pub(super) struct Worker;
 
@@ -39,7 +43,7 @@ impl Kind for Worker {
     }
 
     fn note(&self, judge: &Judge<'_>, id: &str, began: &str) -> Option<String> {
-        judge.mapping.worker_named()?;
+        Workers::of(judge.mapping)?;
         matches!(judge.rules, Rules::Table(_)).then(|| {
             format!(
                 "(SELECT left(suspect.detail, {RECORD_CHARS}) FROM jobexec.suspects AS suspect WHERE suspect.store_id = $4
@@ -54,52 +58,46 @@ impl Kind for Worker {
     }
 
     fn beats(&self, judge: &Judge<'_>, store_id: &str) -> Option<Beats> {
-        let m = judge.mapping;
-        let (workers, of_worker) = (m.workers_table()?, m.of_worker()?);
+        let workers = Workers::of(judge.mapping)?;
+        let (table, of_row, at) = (workers.table(), workers.of_row(), workers.at());
         let suspect = self.suspect(judge, store_id)?;
         Some(Beats {
             joins: format!(
-                "LEFT JOIN {workers} ON {of_worker} LEFT JOIN jobexec.suspects AS suspect ON {suspect}"
+                "LEFT JOIN {table} ON {of_row} LEFT JOIN jobexec.suspects AS suspect ON {suspect}"
             ),
-            at: format!("COALESCE({}, suspect.since)", m.worker_at()?),
-            idle: format!("SELECT 'worker ' || worker.key::text, {} FROM {workers}", m.worker_at()?),
+            at: format!("COALESCE({at}, suspect.since)"),
+            idle: format!("SELECT 'worker ' || worker.key::text, {at} FROM {table}"),
             quiet: |judge, cutoff| {
-                let m = judge.mapping;
-                let quiet = || {
-                    Some(format!(
-                        "(EXISTS (SELECT FROM {workers} JOIN {table} AS execution ON {of_worker} WHERE {running} AND {quiet})
-                          OR EXISTS (SELECT FROM jobexec.suspects AS suspect WHERE suspect.store_id = $1 AND suspect.reason = '{reason}'))",
-                        workers = m.workers_table()?,
-                        table = m.table(),
-                        of_worker = m.of_worker()?,
-                        running = m.judged(),
-                        quiet = m.worker_by(cutoff)?,
-                        reason = Reason::WorkerLost.as_str(),
-                    ))
-                };
-                quiet().unwrap_or_else(|| "false".to_owned())
+                let Some(workers) = Workers::of(judge.mapping) else { return "false".to_owned() };
+                format!(
+                    "(EXISTS (SELECT FROM {workers} JOIN {table} AS execution ON {of_worker} WHERE {running} AND {quiet})
+                      OR EXISTS (SELECT FROM jobexec.suspects AS suspect WHERE suspect.store_id = $1 AND suspect.reason = '{reason}'))",
+                    workers = workers.table(),
+                    table = judge.mapping.table(),
+                    of_worker = workers.of_row(),
+                    running = judge.mapping.judged(),
+                    quiet = workers.silent_by(cutoff),
+                    reason = Reason::WorkerLost.as_str(),
+                )
             },
         })
     }
 
     fn columns(&self, judge: &Judge<'_>) -> Vec<(String, &'static str)> {
-        let m = judge.mapping;
-        let all = || {
-            let (workers, of_worker, named) = (m.workers_table()?, m.of_worker()?, m.worker_named()?);
-            let at = format!("(SELECT {} FROM {workers} WHERE {of_worker})", m.worker_at()?);
-            let since = self.suspect(judge, "$4").map_or("NULL::timestamptz".to_owned(), |suspect| {
-                format!("(SELECT suspect.since FROM jobexec.suspects AS suspect WHERE {suspect})")
-            });
-            let mut all = columns(judge, &format!("COALESCE({at}, {since})"));
-            all.push((format!("NULLIF(left({named}::text, {RECORD_CHARS}), '')"), "worker"));
-            all.push((format!("EXISTS (SELECT FROM {workers} WHERE {of_worker})"), "worker_known"));
-            Some(all)
-        };
-        all().unwrap_or_default()
+        let Some(workers) = Workers::of(judge.mapping) else { return Vec::new() };
+        let (table, of_row) = (workers.table(), workers.of_row());
+        let at = format!("(SELECT {} FROM {table} WHERE {of_row})", workers.at());
+        let since = self.suspect(judge, "$4").map_or("NULL::timestamptz".to_owned(), |suspect| {
+            format!("(SELECT suspect.since FROM jobexec.suspects AS suspect WHERE {suspect})")
+        });
+        let mut all = columns(judge, &format!("COALESCE({at}, {since})"));
+        all.push((format!("NULLIF(left({}::text, {RECORD_CHARS}), '')", workers.named()), "worker"));
+        all.push((format!("EXISTS (SELECT FROM {table} WHERE {of_row})"), "worker_known"));
+        all
     }
 
     fn explain(&self, judge: &Judge<'_>, row: &PgRow) -> Result<Option<Finding>, sqlx::Error> {
-        let Some(workers) = judge.mapping.workers_name() else { return Ok(None) };
+        let Some(workers) = Workers::of(judge.mapping).map(|workers| workers.name()) else { return Ok(None) };
         let silence = Silence::read(row)?;
         let worker: Option<String> = row.try_get("worker")?;
         let known: bool = row.try_get("worker_known")?;
@@ -131,14 +129,17 @@ impl Kind for Worker {
         &'a self,
         database: &'a Database,
         judge: &'a Judge<'a>,
-    ) -> BoxFuture<'a, Result<(), DbError>> {
+    ) -> BoxFuture<'a, Result<Option<Unavailable>, DbError>> {
         Box::pin(async move {
-            if judge.mapping.worker_named().is_none() {
-                return Ok(());
-            }
+            let Some(workers) = Workers::of(judge.mapping) else { return Ok(None) };
             let query = Self::missing_now(judge).unwrap_or_else(|| suspects::NOBODY.to_owned());
             let found = Found { restarts_with_detail: true, ..Found::new(self.reason().as_str(), query) };
-            suspects::replace(database, judge, &found).await
+            suspects::replace(database, judge, &found).await?;
+            let Some(query) = Self::nobody_alive(judge) else { return Ok(None) };
+            let mut tx = database.read().await?;
+            let missing: i64 = sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&mut *tx).await?;
+            tx.commit().await?;
+            Ok((missing > 0).then(|| workers.nobody_alive(missing)))
         })
     }
 }
@@ -146,23 +147,23 @@ impl Kind for Worker {
 impl Worker {
     /// Returns the query for the rows whose worker is silent. It joins them from the few workers that are.
     fn silent(&self, judge: &Judge<'_>, take: Take) -> Option<String> {
-        let m = judge.mapping;
-        let from = format!("JOIN {} ON {}", m.workers_table()?, m.of_worker()?);
-        let more = silent(judge, &m.worker_at()?, |cutoff| m.worker_by(cutoff))?;
+        let workers = Workers::of(judge.mapping)?;
+        let from = format!("JOIN {} ON {}", workers.table(), workers.of_row());
+        let more = silent(judge, &workers.at(), |cutoff| Some(workers.silent_by(cutoff)))?;
         Some(judge.by_evidence(self.reason(), &from, &more, take))
     }
 
     /// Returns the query for the rows whose worker has been missing for too long, and still is.
     fn missing(&self, judge: &Judge<'_>, take: Take) -> Option<String> {
-        let m = judge.mapping;
+        let workers = Workers::of(judge.mapping)?;
         let from = format!("JOIN jobexec.suspects AS suspect ON {}", self.suspect(judge, "$4")?);
         let more = format!(
             "{lost} <= {checked} AND NOT EXISTS (SELECT FROM {workers} WHERE {of_worker})
              AND {another_alive}",
             lost = judge.heartbeat_lost_at("suspect.since")?,
             checked = judge.heartbeats_checked(),
-            workers = m.workers_table()?,
-            of_worker = m.of_worker()?,
+            workers = workers.table(),
+            of_worker = workers.of_row(),
             another_alive = Self::another_alive(judge)?,
         );
         Some(judge.by_evidence(self.reason(), &from, &more, take))
@@ -170,32 +171,49 @@ impl Worker {
 
     /// Returns the condition that the worker of a running execution is in the table, and alive.
     fn another_alive(judge: &Judge<'_>) -> Option<String> {
-        let m = judge.mapping;
+        let workers = Workers::of(judge.mapping)?;
         let longest = judge.effective_rules.longest_heartbeat()?;
         Some(format!(
             "EXISTS (SELECT FROM {table} AS execution JOIN {workers} ON {of_worker} WHERE {running} AND {alive})",
-            table = m.table(),
-            workers = m.workers_table()?,
-            of_worker = m.of_worker()?,
-            running = m.judged(),
-            alive = m.worker_after(&Judge::before(longest))?,
+            table = judge.mapping.table(),
+            workers = workers.table(),
+            of_worker = workers.of_row(),
+            running = judge.mapping.judged(),
+            alive = workers.alive_after(&Judge::before(longest)),
         ))
     }
 
     /// Returns the query for the rows whose worker is missing now, while another worker is alive. `None`: no silence counts.
     fn missing_now(judge: &Judge<'_>) -> Option<String> {
         let m = judge.mapping;
+        let workers = Workers::of(m)?;
         Some(format!(
             include_str!("missing.sql"),
-            names_worker = m.names_worker()?,
-            workers = m.workers_table()?,
+            names_worker = workers.are_named(),
+            workers = workers.table(),
             id = m.id(),
             began_at = m.began_at(),
             table = m.table(),
             running = m.judged(),
-            of_worker = m.of_worker()?,
-            detail = detail(m)?,
+            of_worker = workers.of_row(),
+            detail = workers.detail(),
             another_alive = Self::another_alive(judge)?,
+        ))
+    }
+
+    /// Returns the query for the number of rows whose worker is missing and does not count as that, at most [`MOST`].
+    fn nobody_alive(judge: &Judge<'_>) -> Option<String> {
+        let m = judge.mapping;
+        let workers = Workers::of(m)?;
+        Some(format!(
+            include_str!("nobody_alive.sql"),
+            table = m.table(),
+            running = m.judged(),
+            names_worker = workers.are_named(),
+            workers = workers.table(),
+            of_worker = workers.of_row(),
+            another_alive = Self::another_alive(judge)?,
+            most = MOST,
         ))
     }
 
@@ -210,14 +228,85 @@ impl Worker {
             m.id(),
             judge.suspect_key(),
             m.began_at(),
-            detail(m)?,
+            Workers::of(m)?.detail(),
         ))
     }
 }
 
-/// Returns SQL for what is recorded of a missing worker, which identifies it.
-fn detail(m: &Mapping) -> Option<String> {
-    let workers = literal(&m.workers_name()?);
-    let named = m.worker_named()?;
-    Some(format!("left('its worker ' || {named}::text || ' is not in ' || {workers}, {RECORD_CHARS})"))
+/// The table of workers as alias `worker`.
+struct Workers<'a> {
+    mapping: &'a Mapping,
+    names: &'a WorkerHeartbeat,
+    time: TimeType,
+}
+
+impl<'a> Workers<'a> {
+    /// Returns the table of workers, if there is one.
+    fn of(mapping: &'a Mapping) -> Option<Self> {
+        let names = mapping.layout().heartbeat.as_ref()?;
+        Some(Self { mapping, names, time: mapping.types().of(RelatedTable::Workers).time? })
+    }
+
+    /// Returns its name.
+    fn name(&self) -> String {
+        format!("{}.{}", quote(&self.names.schema.0), quote(&self.names.table.0))
+    }
+
+    /// Returns the workers, each once with its last heartbeat: a table may have a row for each heartbeat, or one for each process
+    /// of a host.
+    fn table(&self) -> String {
+        let (name, key, at) = (self.name(), quote(&self.names.key.0), quote(&self.names.at.0));
+        format!("(SELECT w.{key} AS key, max(w.{at}) AS at FROM {name} AS w GROUP BY w.{key}) AS worker")
+    }
+
+    /// Returns the column of a row that names its worker.
+    fn named(&self) -> String {
+        column(&self.names.by)
+    }
+
+    /// Returns the condition that a row names a worker.
+    fn are_named(&self) -> String {
+        let named = self.named();
+        format!("({named} IS NOT NULL AND {named}::text <> '')")
+    }
+
+    /// Returns the condition that a worker is that of the row.
+    fn of_row(&self) -> String {
+        format!("worker.key = {}", self.named())
+    }
+
+    /// Returns the time of the worker's last heartbeat as an instant.
+    fn at(&self) -> String {
+        self.mapping.instant("worker.at", self.time)
+    }
+
+    /// Returns the condition that the worker's last heartbeat is not after `cutoff`, which is built like that of
+    /// [`Mapping::started_by`].
+    fn silent_by(&self, cutoff: &str) -> String {
+        self.mapping.by("worker.at", self.time, cutoff)
+    }
+
+    /// Returns the condition that the worker's last heartbeat is after `cutoff`, and not in the future.
+    fn alive_after(&self, cutoff: &str) -> String {
+        let at = self.at();
+        format!("{at} > ({cutoff}) AND {at} <= statement_timestamp()")
+    }
+
+    /// Returns why the workers of this many executions do not count as missing.
+    fn nobody_alive(&self, missing: i64) -> Unavailable {
+        let workers = self.name();
+        let missing = if missing < MOST { missing.to_string() } else { format!("at least {MOST}") };
+        let why = format!(
+            "the workers of {missing} running executions are not in {workers}, and no running execution has a worker that is alive \
+             there. If the workers run, check spec.heartbeat, and whether somebody has emptied the table: until one of them is alive \
+             there, only the deadlines of these executions count"
+        );
+        Unavailable { reason: "NoWorkerAlive", why }
+    }
+
+    /// Returns SQL for what is recorded of a missing worker, which identifies it.
+    fn detail(&self) -> String {
+        let (table, named) = (literal(&self.name()), self.named());
+        format!("left('its worker ' || {named}::text || ' is not in ' || {table}, {RECORD_CHARS})")
+    }
 }
