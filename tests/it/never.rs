@@ -276,7 +276,7 @@ async fn an_extension_adds_nothing_to_never() {
     assert_eq!(world.one::<String>(RUNNING).await, "1 2", "31 hours were promised");
 }
 
-/// The operator sweeps before it has read history, and job 1 has too little of it.
+/// History says enough about job 2, and too little about job 1.
 #[tokio::test]
 async fn never_counts_until_history_gives_a_timeout() {
     let world = World::new("neverpending").await;
