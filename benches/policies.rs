@@ -191,11 +191,11 @@ impl Bench {
                 let (look, pulse) = operator.look().await?;
                 same("stale", pulse.stale, stale)?;
                 let start = Instant::now();
-                let live = observe::live(&operator.database, &operator.judge()).await?;
+                let live = observe::live(&operator.database, &operator.predicate()).await?;
                 let count = start.elapsed();
                 same("stale", live.stale, stale)?;
                 let start = Instant::now();
-                let listed = list::stale(&operator.database, &operator.judge(), 100).await?;
+                let listed = list::stale(&operator.database, &operator.predicate(), 100).await?;
                 let list = start.elapsed();
                 same("listed", i64::try_from(listed.len())?, 100)?;
                 // The first round is a warm-up.

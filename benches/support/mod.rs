@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use jobexec_operator::api::{Limit, OnStale};
-use jobexec_operator::db::judge::Rules;
-use jobexec_operator::db::ledger::{self, Claim, Claimant};
-use jobexec_operator::db::observe::{self, Pulse};
+use jobexec_operator::db::ledger::{self, Claim, StoreIdentity};
+use jobexec_operator::db::observe::{self, DeadlineSnapshot};
+use jobexec_operator::db::staleness::Rules;
 use jobexec_operator::db::sweep::{self, Known, Sweep, Trigger};
-use jobexec_operator::db::{Database, Judge, Layout, Ledger, Mapping, rules, schema, url, validate};
-use jobexec_operator::rules::{Base, Compiled, Policy, Said, Warn, compile};
+use jobexec_operator::db::{
+    Database, Layout, Ledger, Mapping, StalenessPredicate, rules, schema, url, validate,
+};
+use jobexec_operator::rules::{Policy, RuleSet, Sourced, StoreDefaults, Warn, compile};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 use uuid::Uuid;
@@ -86,7 +88,7 @@ impl Server {
 pub(crate) struct Operator {
     pub(crate) database: Database,
     pub(crate) mapping: Mapping,
-    compiled: Compiled,
+    compiled: RuleSet,
     ledger: Ledger,
     store_id: i64,
     watched: DateTime<Utc>,
@@ -104,8 +106,12 @@ impl Operator {
         let options = server.options.clone().database(database_name).username(ROLE).password(ROLE);
         let database = Database::connect(options, 3, Duration::from_mins(1)).await?;
         let mapping = validate::validate(&database, layout).await??.mapping;
-        let claimant =
-            Claimant { uid: "1".into(), predecessor: None, namespace: "default".into(), name: "jobs".into() };
+        let claimant = StoreIdentity {
+            uid: "1".into(),
+            predecessor: None,
+            namespace: "default".into(),
+            name: "jobs".into(),
+        };
         let Claim::Held { ledger: ledger @ Ledger::Tables { store_id, .. }, watched_since: watched, .. } =
             ledger::claim(&database, &mapping, &claimant, false).await?
         else {
@@ -118,14 +124,14 @@ impl Operator {
         Ok(Self { database, mapping, compiled, ledger, store_id, watched })
     }
 
-    pub(crate) fn judge(&self) -> Judge<'_> {
-        Judge::new(&self.mapping, &self.compiled, Rules::Table(self.store_id), self.watched)
+    pub(crate) fn predicate(&self) -> StalenessPredicate<'_> {
+        StalenessPredicate::new(&self.mapping, &self.compiled, Rules::Table(self.store_id), self.watched)
     }
 
     /// Measures one read of the stale executions and the next deadline, and returns its result.
-    pub(crate) async fn look(&self) -> Outcome<(Duration, Pulse)> {
+    pub(crate) async fn look(&self) -> Outcome<(Duration, DeadlineSnapshot)> {
         let start = Instant::now();
-        let pulse = observe::pulse(&self.database, &self.judge(), HORIZON).await?;
+        let pulse = observe::pulse(&self.database, &self.predicate(), HORIZON).await?;
         Ok((start.elapsed(), pulse))
     }
 
@@ -133,23 +139,24 @@ impl Operator {
     pub(crate) async fn sweep(&self) -> Outcome<(Duration, i64)> {
         let sweep = Sweep { id: Uuid::new_v4(), trigger: Trigger::Cleanup("Bench") };
         let start = Instant::now();
-        let swept = sweep::run(&self.database, &self.judge(), &self.ledger, &sweep, Known::default(), |_| {
-            ControlFlow::Continue(())
-        })
-        .await?;
+        let swept =
+            sweep::run(&self.database, &self.predicate(), &self.ledger, &sweep, Known::default(), |_| {
+                ControlFlow::Continue(())
+            })
+            .await?;
         Ok((start.elapsed(), i64::try_from(swept.ended)?))
     }
 }
 
 /// The defaults of a store.
-fn base(default: TimeDelta) -> Base {
+fn base(default: TimeDelta) -> StoreDefaults {
     let store = "ExecutionStore/jobs";
-    Base {
-        timeout: Said::new(Limit::After(default), store),
-        grace: Said::new(TimeDelta::minutes(5), store),
+    StoreDefaults {
+        timeout: Sourced::new(Limit::After(default), store),
+        grace: Sourced::new(TimeDelta::minutes(5), store),
         heartbeat: None,
-        on_stale: Said::new(OnStale::Fail, store),
-        warn: Said::new(Warn::After(default), store),
+        on_stale: Sourced::new(OnStale::Fail, store),
+        warn: Sourced::new(Warn::After(default), store),
         overruled: Vec::new(),
         store: store.to_owned(),
     }

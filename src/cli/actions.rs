@@ -164,7 +164,7 @@ pub(super) async fn extend(args: Extend) -> Result<(), CliError> {
         Ledger::Missing(why) => return Err(CliError::NotRecorded(why.clone())),
     };
     rule::prune(&store.database, &store.mapping, store_id).await?;
-    let found = running::look(&store.database, &store.judge(), vec![id.clone()]).await?;
+    let found = running::look(&store.database, &store.predicate(), vec![id.clone()]).await?;
     let never_by = found.first().filter(|execution| execution.never_ends());
     let never_by = never_by.map(|execution| execution.timeout_source.as_str());
     let request = rule::Request { id: id.clone(), by: args.by.to_chrono(), who: user(), actor: actor() };
@@ -255,7 +255,7 @@ async fn cancel_directly(
 
 /// Explains why nothing was done to an execution.
 async fn explain_refusal(store: &Direct, id: &str) -> Result<CliError, CliError> {
-    let found = running::look(&store.database, &store.judge(), vec![id.to_owned()]).await?;
+    let found = running::look(&store.database, &store.predicate(), vec![id.to_owned()]).await?;
     Ok(match found.first() {
         None => CliError::NoExecution(id.to_owned()),
         Some(row) if matches!(row.phase, Phase::Running | Phase::Scheduled | Phase::Paused) => {

@@ -9,7 +9,7 @@ use super::queries::CleanupRequest;
 use super::{CliError, CommandResult, positive_duration};
 use crate::api::Duration;
 use crate::db::cleanup::{Report, Row};
-use crate::db::judge::Suspicion;
+use crate::db::staleness::Suspicion;
 
 /// The options of `jobexec cleanup`.
 #[derive(Debug, clap::Args)]

@@ -3,9 +3,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::api::Duration;
-use crate::db::judge::Suspicion;
 use crate::db::running::Which;
 use crate::db::samples::Point;
+use crate::db::staleness::Suspicion;
 
 /// Which executions to return.
 pub(super) struct ListQuery {

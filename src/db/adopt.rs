@@ -9,7 +9,7 @@ use records::Whose;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::identity::Left;
-use super::ledger::{self, Claimant, Entered, Holder, Registered};
+use super::ledger::{self, Entered, Holder, Registered, StoreIdentity};
 use super::{Database, DbError, Mapping, schema};
 
 /// The way to handle what another store left.
@@ -35,7 +35,7 @@ pub const DISCARD: &str = "discard";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Adopted {
     /// The store whose claim ended.
-    pub released: Option<Claimant>,
+    pub released: Option<StoreIdentity>,
     /// The number of messages, plus the posts that are not yet part of a message.
     pub messages: u64,
     /// The number of sweeps that no Event announces.
@@ -60,7 +60,7 @@ impl Adopted {
     pub fn told(&self, how: How) -> String {
         let Self { released, messages, sweeps, records, kept, foreign, closed } = self;
         let mut parts = Vec::new();
-        if let Some(Claimant { namespace, name, .. }) = released {
+        if let Some(StoreIdentity { namespace, name, .. }) = released {
             parts.push(format!(
                 "the claim of the ExecutionStore {namespace}/{name}, which it no longer confirms, has ended"
             ));
@@ -110,7 +110,7 @@ pub enum Outcome {
     /// It was done, as far as there was anything to adopt.
     Done(Adopted),
     /// Another store confirms that it manages the table: nothing was done.
-    Claimed(Claimant),
+    Claimed(StoreIdentity),
     /// Nothing is recorded for the table, for this reason if one is known.
     Nothing(Option<String>),
 }
@@ -122,7 +122,7 @@ pub enum Outcome {
 pub async fn adopt(
     database: &Database,
     mapping: &Mapping,
-    who: Option<&Claimant>,
+    who: Option<&StoreIdentity>,
     how: How,
 ) -> Result<Outcome, DbError> {
     if let Some(lack) = schema::lacking(database, mapping.schema_owner()).await? {
@@ -197,7 +197,7 @@ fn is_anothers(left: &Left, own: Option<&String>) -> bool {
 #[derive(Debug, PartialEq, Eq)]
 struct Plan {
     /// The store whose claim ends.
-    release: Option<Claimant>,
+    release: Option<StoreIdentity>,
     /// Rows with this UID, or without a UID, do not belong to another store.
     own: Option<String>,
     /// The UID that rows get when they are taken over.
@@ -205,7 +205,7 @@ struct Plan {
 }
 
 /// Decides the steps, or returns the store that manages the table.
-fn plan(holder: Option<Holder>, who: Option<&Claimant>, how: How) -> Result<Plan, Claimant> {
+fn plan(holder: Option<Holder>, who: Option<&StoreIdentity>, how: How) -> Result<Plan, StoreIdentity> {
     let (holder, silent) = match holder {
         Some(Holder { claimant, silent, .. }) => (Some(claimant), silent),
         None => (None, true),
@@ -273,8 +273,8 @@ async fn discard(tx: &mut PgConnection, store_id: i64, own: Option<&str>) -> Res
 mod tests {
     use super::*;
 
-    fn claimant(uid: &str) -> Claimant {
-        Claimant { uid: uid.into(), predecessor: None, namespace: "prod".into(), name: "jobs".into() }
+    fn claimant(uid: &str) -> StoreIdentity {
+        StoreIdentity { uid: uid.into(), predecessor: None, namespace: "prod".into(), name: "jobs".into() }
     }
 
     fn held(uid: &str, silent: bool) -> Holder {

@@ -5,9 +5,9 @@
 use sqlx::AssertSqlSafe;
 
 use super::ids::id_of;
-use super::judge::{Rules, Take};
 use super::observations::{self, Kind, Seen};
-use super::{Database, DbError, Judge};
+use super::staleness::{Rules, Selection};
+use super::{Database, DbError, StalenessPredicate};
 
 /// The action that is recorded for such an execution, in addition to the action that ends it.
 pub const STARTED_AGAIN: &str = "StartedAgain";
@@ -17,13 +17,13 @@ pub const STARTED_AGAIN: &str = "StartedAgain";
 ///
 /// # Errors
 /// Returns the errors of the database; then nothing was written.
-pub async fn note(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
-    let Rules::Table(_) = judge.rules else { return Ok(()) };
-    let m = judge.mapping;
+pub async fn note(database: &Database, predicate: &StalenessPredicate<'_>) -> Result<(), DbError> {
+    let Rules::Table(_) = predicate.rules else { return Ok(()) };
+    let m = predicate.mapping;
     let (id, start) = (m.id(), m.started_at());
     let again = format!(
         include_str!("again/again.sql"),
-        predicate = judge.ctes(Take::LookAtAll),
+        predicate = predicate.ctes(Selection::LookAtAll),
         id = id,
         job_id = m.job_shown(),
         number = m.number(),
@@ -40,7 +40,7 @@ pub async fn note(database: &Database, judge: &Judge<'_>) -> Result<(), DbError>
         started_again = Kind::StartedAgain.as_str(),
         action = STARTED_AGAIN,
     );
-    let bind = |sql: String| judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false);
+    let bind = |sql: String| predicate.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false);
     observations::write_if(database, bind(any), bind(write)).await
 }
 
@@ -48,8 +48,8 @@ pub async fn note(database: &Database, judge: &Judge<'_>) -> Result<(), DbError>
 ///
 /// # Errors
 /// Returns the errors of the database.
-pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
-    let m = judge.mapping;
+pub async fn update(database: &Database, predicate: &StalenessPredicate<'_>) -> Result<(), DbError> {
+    let m = predicate.mapping;
     let (id, table, start) = (m.id(), m.table(), m.started_at());
     let kept = |kind: Kind, which: String| {
         format!(
@@ -65,11 +65,11 @@ pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<(), DbErro
     let now = kept(Kind::StartedAgain, m.judged());
     observations::update(
         database,
-        judge,
+        predicate,
         &Seen { kind: Kind::StartedAgain, now, matters: None, parameters: None },
     )
     .await?;
-    if !judge.effective_rules.may_alert_only() {
+    if !predicate.effective_rules.may_alert_only() {
         return Ok(());
     }
     let ended = format!(
@@ -84,7 +84,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>) -> Result<(), DbErro
     let matters = format!("{} UNION SELECT * FROM seen", kept(Kind::Ended, m.begun()));
     observations::update(
         database,
-        judge,
+        predicate,
         &Seen { kind: Kind::Ended, now: ended, matters: Some(matters), parameters: None },
     )
     .await

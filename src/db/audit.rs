@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::decode::{At, MaybeAt};
-use super::mapping::{RECORD_CHARS, TEXT_CHARS, wire};
+use super::mapping::{RECORD_CHARS, TEXT_CHARS, clamp_timestamp};
 use super::{Database, DbError, Mapping};
 
 /// The entries to return.
@@ -87,10 +87,10 @@ pub(super) fn end_of_row(m: &Mapping, ended: &str, store_id: Option<&str>) -> St
     format!(
         include_str!("audit/end_of_row.sql"),
         record_chars = RECORD_CHARS,
-        deadline = wire("event.deadline"),
+        deadline = clamp_timestamp("event.deadline"),
         ended = ended,
         store_id = store_id,
         id = m.id(),
-        completed_at = wire(&m.completed_at()),
+        completed_at = clamp_timestamp(&m.completed_at()),
     )
 }

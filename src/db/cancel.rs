@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::connect::LOGIN_PATH;
 use super::decode;
-use super::mapping::wire;
+use super::mapping::clamp_timestamp;
 use super::own::{Fault, Records};
 use super::{Database, DbError, Ledger, Mapping};
 use crate::api::OnStale;
@@ -143,7 +143,7 @@ async fn attempt(
         lock = m.lock(),
         job_id = m.job_shown(),
         number = m.number(),
-        started_at = wire(&m.started_at()),
+        started_at = clamp_timestamp(&m.started_at()),
         recorded = recorded,
         login_path = LOGIN_PATH,
     );

@@ -11,14 +11,14 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
-use super::asked::{Asked, Forced, UNDECIDED};
 use super::held::{self, Held};
-use super::judge::{Reason, Suspicion};
+use super::manual_request::{ForceOptions, ManualRequest, UNDECIDED};
 use super::mapping::ID_BYTES;
 use super::own::Fault;
 use super::running::{self, Execution, Which};
+use super::staleness::{Reason, Suspicion};
 use super::sweep::{self, Ended, Known, Sweep, Trigger};
-use super::{Database, DbError, Judge, Ledger, identity, ledger};
+use super::{Database, DbError, Ledger, StalenessPredicate, identity, ledger};
 use crate::api::duration::NEVER;
 use crate::api::{Phase, duration};
 
@@ -124,15 +124,15 @@ pub struct Report {
 /// operator's tables exist but reject some records.
 pub async fn run(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     ledger: &Ledger,
     options: &Options,
     mut told: impl FnMut(&[Row]) -> ControlFlow<()>,
 ) -> Result<(Report, Option<Fault>), DbError> {
     let begun = database.within(ledger::now(database)).await?;
     let asked = asked(options, begun);
-    let judge = judge.asked(&asked);
-    let plan = Plan { database, judge: &judge, options };
+    let predicate = predicate.asked(&asked);
+    let plan = Plan { database, predicate: &predicate, options };
     let mut report = Report { dry_run: options.dry_run, ..Report::default() };
     let mut count = |rows: Vec<Row>| {
         for row in &rows {
@@ -146,7 +146,7 @@ pub async fn run(
     }
     let (mut done, mut broken) = (BTreeSet::new(), false);
     let sweep = Sweep { id: Uuid::new_v4(), trigger: Trigger::Cleanup(options.source) };
-    let outcome = sweep::run(database, &judge, ledger, &sweep, Known::default(), |batch| {
+    let outcome = sweep::run(database, &predicate, ledger, &sweep, Known::default(), |batch| {
         if !options.ids.is_empty() {
             done.extend(batch.iter().map(|ended| ended.id.clone()));
         }
@@ -168,16 +168,16 @@ pub async fn run(
 }
 
 /// Builds the request for the predicate. The threshold becomes a fixed time, so that no row grows into it meanwhile.
-fn asked(options: &Options, begun: DateTime<Utc>) -> Asked {
+fn asked(options: &Options, begun: DateTime<Utc>) -> ManualRequest {
     let forced = options.older_than.is_some() || !options.ids.is_empty();
-    Asked {
+    ManualRequest {
         begun_by: options.older_than.map(|age| begun - age),
         ids: (!options.ids.is_empty()).then(|| options.ids.clone()),
         actor: options.actor.clone(),
         source: Some(options.source.to_owned()),
-        end: forced.then_some(Forced { include_governed: options.include_governed }),
+        end: forced.then_some(ForceOptions { include_governed: options.include_governed }),
         suspicion: options.suspicion,
-        ..Asked::default()
+        ..ManualRequest::default()
     }
 }
 
@@ -223,7 +223,7 @@ fn passed_over(row: &Row) -> Skipped {
 /// The rows that a clean-up would end or skip.
 struct Plan<'a> {
     database: &'a Database,
-    judge: &'a Judge<'a>,
+    predicate: &'a StalenessPredicate<'a>,
     options: &'a Options,
 }
 
@@ -238,15 +238,16 @@ impl Plan<'_> {
             }
             return Ok(());
         }
-        let asked = self.judge.asked.cloned().unwrap_or_default();
+        let asked = self.predicate.asked.cloned().unwrap_or_default();
         let (mut after, mut wanted) = (None, FIRST);
         loop {
             let (size, _room) = room(wanted);
             let page = async {
-                let (database, judge) = (self.database, self.judge);
-                let keys = running::keys(database, judge, Which::Stale, asked.clone(), after.as_ref(), size);
+                let (database, predicate) = (self.database, self.predicate);
+                let keys =
+                    running::keys(database, predicate, Which::Stale, asked.clone(), after.as_ref(), size);
                 let (ids, next) = keys.await?;
-                Ok((running::look(database, judge, ids).await?, next))
+                Ok((running::look(database, predicate, ids).await?, next))
             };
             let (found, next) = self.database.within(page).await?;
             // An execution that ended or was extended in the meantime no longer matters.
@@ -262,11 +263,12 @@ impl Plan<'_> {
 
     /// Returns the rows with these ids, each with its decision.
     async fn named(&self, ids: &[String]) -> Result<Vec<Row>, DbError> {
-        let mut found: BTreeMap<String, Execution> = running::look(self.database, self.judge, ids.to_vec())
-            .await?
-            .into_iter()
-            .map(|execution| (execution.id.clone(), execution))
-            .collect();
+        let mut found: BTreeMap<String, Execution> =
+            running::look(self.database, self.predicate, ids.to_vec())
+                .await?
+                .into_iter()
+                .map(|execution| (execution.id.clone(), execution))
+                .collect();
         let row = |id: &String| match found.remove(id) {
             Some(execution) => self.decide(execution),
             None => Row::missing(id),
@@ -282,7 +284,7 @@ impl Plan<'_> {
                 Some(Skipped::new("NotRunning", format!("it does not run, it is {}", execution.status)))
             }
             _ if execution.governed.as_deref() == Some(UNDECIDED) => {
-                Some(Skipped::new(UNDECIDED, identity::left_alone(self.judge.mapping)))
+                Some(Skipped::new(UNDECIDED, identity::left_alone(self.predicate.mapping)))
             }
             (None, _) if execution.id.len() > usize::from(ID_BYTES) => Some(Skipped::new(
                 "IdTooLong",
@@ -295,7 +297,7 @@ impl Plan<'_> {
             }
             _ => None,
         };
-        let cancel = execution.action.as_deref() == Some("Cancel") && self.judge.mapping.can_cancel();
+        let cancel = execution.action.as_deref() == Some("Cancel") && self.predicate.mapping.can_cancel();
         let action = if cancel { "Cancelled" } else { "Failed" };
         Row {
             action: skipped.is_none().then_some(action.into()),

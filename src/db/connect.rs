@@ -13,8 +13,8 @@ use sqlx_core::transaction::TransactionManager as _;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::DbError;
-use super::hints::Listener;
-use super::pool::{Connections, Member, Pool, Pools};
+use super::change_notifier::Listener;
+use super::pool::{Connections, Pool, PoolLease, Pools};
 use super::relay::Transport;
 use super::timeouts::{ACQUIRE_TIMEOUT, TURN_TIMEOUT};
 use super::url::Login;
@@ -45,7 +45,7 @@ pub struct Database {
 /// The state that all clones share.
 #[derive(Debug)]
 struct Store {
-    member: Member,
+    member: PoolLease,
     closed: AtomicBool,
     /// The number of the connections that were used last.
     used: AtomicU64,
@@ -128,7 +128,7 @@ impl Database {
         Self::open(pools.join(login, size)?, size, statement_timeout).await
     }
 
-    async fn open(member: Member, size: u32, statement_timeout: Duration) -> Result<Self, DbError> {
+    async fn open(member: PoolLease, size: u32, statement_timeout: Duration) -> Result<Self, DbError> {
         member.prove().await?;
         let of = Store {
             used: AtomicU64::new(member.now().number),
@@ -195,7 +195,7 @@ impl Database {
 
     /// Returns how many connections of the pool are open, how many of those are idle, how many are allowed, and how many stores
     /// share the pool.
-    pub fn use_of_pool(&self) -> (u32, u32, u32, usize) {
+    pub fn pool_usage(&self) -> (u32, u32, u32, usize) {
         let pool = self.pool();
         let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
         (pool.size(), idle, pool.options().get_max_connections(), self.of.member.members())
@@ -219,8 +219,8 @@ impl Database {
     }
 
     /// Makes later connections log in again, for all users of the pool. Statements that are running continue.
-    pub fn log_in_anew(&self) {
-        self.of.member.log_in_anew();
+    pub fn reconnect(&self) {
+        self.of.member.reconnect();
     }
 
     /// Replaces the connections that were used last, which no longer work, for all users of the pool. Errors after this store was

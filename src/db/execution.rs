@@ -7,9 +7,9 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode::{self, At};
 use super::intervals::{delta, interval};
-use super::judge::Take;
-use super::mapping::{literal, wire};
-use super::{Database, DbError, Judge, Ledger, Mapping, audit};
+use super::mapping::{clamp_timestamp, literal};
+use super::staleness::Selection;
+use super::{Database, DbError, Ledger, Mapping, StalenessPredicate, audit};
 use crate::api::{Limit, Phase};
 
 /// A row, with the timeout that governs it.
@@ -80,28 +80,28 @@ pub struct Executions {
 /// the window has room for, which shows that there are more.
 pub async fn read(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     ledger: &Ledger,
     ids: &[String],
     window: Option<Window>,
 ) -> Result<Executions, DbError> {
-    let sql = statement(judge, ledger, window);
+    let sql = statement(predicate, ledger, window);
     let mut tx = database.read().await?;
     let At(now) =
         sqlx::query_scalar("SELECT statement_timestamp()").persistent(false).fetch_one(&mut *tx).await?;
-    let query = judge.bind(sqlx::query(AssertSqlSafe(sql))).bind(ids).persistent(false);
+    let query = predicate.bind(sqlx::query(AssertSqlSafe(sql))).bind(ids).persistent(false);
     // Decodes row by row: ten thousand rows must not be held twice.
-    let rows = query.try_map(|row| execution(judge.mapping, &row)).fetch_all(&mut *tx).await?;
+    let rows = query.try_map(|row| execution(predicate.mapping, &row)).fetch_all(&mut *tx).await?;
     tx.commit().await?;
     Ok(Executions { now, rows })
 }
 
-fn statement(judge: &Judge<'_>, ledger: &Ledger, window: Option<Window>) -> String {
-    let m = judge.mapping;
+fn statement(predicate: &StalenessPredicate<'_>, ledger: &Ledger, window: Option<Window>) -> String {
+    let m = predicate.mapping;
     let (type_, id) = (m.id_type().sql(), m.id());
-    let predicate = match window {
-        Some(_) => judge.ctes(Take::LookAtAll),
-        None => format!("{}, stale AS (SELECT NULL::{type_} AS id WHERE false)", judge.rules()),
+    let ctes = match window {
+        Some(_) => predicate.ctes(Selection::LookAtAll),
+        None => format!("{}, stale AS (SELECT NULL::{type_} AS id WHERE false)", predicate.rules()),
     };
     let store_id = match ledger {
         Ledger::Missing(_) => None,
@@ -109,21 +109,21 @@ fn statement(judge: &Judge<'_>, ledger: &Ledger, window: Option<Window>) -> Stri
     };
     format!(
         include_str!("execution/read.sql"),
-        predicate = predicate,
+        predicate = ctes,
         picked = picked(m, window),
         id = id,
         id_type = type_,
         exists = m.exists(),
-        rules_of_row = judge.joined(),
-        deadline = m.unless_paused(judge.deadline()),
-        long_running = judge.runs_long(),
+        rules_of_row = predicate.joined(),
+        deadline = m.unless_paused(predicate.deadline()),
+        long_running = predicate.runs_long(),
         running = m.running(),
         status = m.status_shown(),
         job_id = m.job_shown(),
         job_type = m.type_shown(),
         number = m.number(),
-        started_at = wire(&m.started_at()),
-        completed_at = wire(&m.completed_at()),
+        started_at = clamp_timestamp(&m.started_at()),
+        completed_at = clamp_timestamp(&m.completed_at()),
         table = m.table(),
         recorded = audit::end_of_row(m, &m.finished(), store_id.as_deref()),
     )

@@ -7,10 +7,10 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::decode;
 use super::granted::SOURCE;
 use super::ids::id_of;
-use super::mapping::wire;
+use super::mapping::clamp_timestamp;
 use super::own::{self, Fault};
 use super::{Database, DbError, Ledger, Mapping, promise};
-use crate::rules::Compiled;
+use crate::rules::RuleSet;
 
 /// A person's request for more time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub enum Outcome {
 pub async fn extend(
     database: &Database,
     m: &Mapping,
-    effective_rules: Option<&Compiled>,
+    effective_rules: Option<&RuleSet>,
     store_id: i64,
     request: &Request,
 ) -> Result<(Outcome, Option<Fault>), DbError> {
@@ -59,7 +59,7 @@ pub async fn extend(
 async fn attempt(
     database: &Database,
     m: &Mapping,
-    effective_rules: Option<&Compiled>,
+    effective_rules: Option<&RuleSet>,
     store_id: i64,
     request: &Request,
     ledger: Ledger,
@@ -74,7 +74,7 @@ async fn attempt(
         id_type = m.id_type().sql(),
         job_id = m.job_shown(),
         number = m.number(),
-        started_at = wire(&m.started_at()),
+        started_at = clamp_timestamp(&m.started_at()),
         table = m.table(),
         alive = m.only_handled(m.alive()),
         recorded = recorded,

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::observe::{self, Census, Live};
-use super::{Database, DbError, Judge};
+use super::observe::{self, RunningCounts, TableCounts};
+use super::{Database, DbError, StalenessPredicate};
 
 /// The counts of one store at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -55,14 +55,18 @@ pub struct Health {
 }
 
 /// Reads the counts and decides. More than `threshold` long-running executions are a warning, and so is any stale one.
-pub async fn check(database: &Database, judge: &Judge<'_>, threshold: i64) -> Result<Health, DbError> {
-    let live = observe::live(database, judge).await?;
-    let census = observe::census(database, judge.mapping).await?;
+pub async fn check(
+    database: &Database,
+    predicate: &StalenessPredicate<'_>,
+    threshold: i64,
+) -> Result<Health, DbError> {
+    let live = observe::live(database, predicate).await?;
+    let census = observe::census(database, predicate.mapping).await?;
     Ok(decide(&live, census, threshold))
 }
 
 /// Decides the health from the counts.
-pub fn decide(live: &Live, census: Census, threshold: i64) -> Health {
+pub fn decide(live: &RunningCounts, census: TableCounts, threshold: i64) -> Health {
     let metrics = Metrics {
         running_executions: live.running,
         scheduled_executions: census.scheduled,

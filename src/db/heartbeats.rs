@@ -10,10 +10,10 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode;
 use super::intervals::interval;
-use super::judge::Rules;
-use super::judge::evidence::{self, Beats};
-use super::mapping::{literal, wire};
-use super::{Database, DbError, Judge};
+use super::mapping::{clamp_timestamp, literal};
+use super::staleness::Rules;
+use super::staleness::evidence::{self, Beats};
+use super::{Database, DbError, StalenessPredicate};
 use crate::rules::outage::{self, Server, Sessions, Silent};
 
 /// The maximum number of stored holds, so that an execution that continues (`AlertOnly`) is not held again by a later one.
@@ -69,7 +69,7 @@ struct Sight {
 
 /// Counts of heartbeats.
 #[derive(Default)]
-struct Census {
+struct TableCounts {
     silent: Vec<Silent>,
     /// The earliest sign of life of the executions whose heartbeat counts as lost and which have had no hold yet.
     lost: Option<DateTime<Utc>>,
@@ -86,18 +86,18 @@ struct Census {
 /// Returns the errors of the database; then the result is unknown, and heartbeats should not count.
 pub async fn update(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     watch: &mut Watch,
     every: TimeDelta,
 ) -> Result<Option<Held>, DbError> {
-    let Rules::Table(store_id) = judge.rules else { return Ok(None) };
+    let Rules::Table(store_id) = predicate.rules else { return Ok(None) };
     let (Some(beats), Some(shortest)) =
-        (evidence::beats(judge, "$1"), judge.effective_rules.shortest_heartbeat())
+        (evidence::beats(predicate, "$1"), predicate.effective_rules.shortest_heartbeat())
     else {
         return Ok(None);
     };
     let begun = Instant::now();
-    let sight = see(database, judge, &beats, store_id, shortest).await?;
+    let sight = see(database, predicate, &beats, store_id, shortest).await?;
     let last = watch.last;
     let elapsed = last.map_or(TimeDelta::MAX, |(at, _)| {
         // Measured from the beginning of one check to the end of the next, so that a slow answer does not look like a jump of the
@@ -107,8 +107,11 @@ pub async fn update(
     let before = last.map(|(_, server)| server);
     let signal = outage::signal(before.as_ref(), sight.known_start, &sight.server, elapsed);
     let late = late(every, shortest);
-    let census =
-        if sight.quiet { count(database, judge, sight.held, late).await? } else { Census::default() };
+    let census = if sight.quiet {
+        count(database, predicate, sight.held, late).await?
+    } else {
+        TableCounts::default()
+    };
     let together = outage::stopped_together(&census.silent, late);
     let now = sight.server.now;
     let (doubted, why) = match (together, signal) {
@@ -147,7 +150,7 @@ fn late(every: TimeDelta, shortest: TimeDelta) -> i64 {
 
 async fn see(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     beats: &Beats,
     store_id: i64,
     shortest: TimeDelta,
@@ -155,12 +158,12 @@ async fn see(
     let half = format!("statement_timestamp() - interval {}", literal(&interval(shortest / 2)));
     let sql = format!(
         include_str!("heartbeats/see.sql"),
-        known_start = wire("store.server_started_at"),
-        doubted = wire("store.heartbeats_doubted"),
-        held = wire(
+        known_start = clamp_timestamp("store.server_started_at"),
+        doubted = clamp_timestamp("store.heartbeats_doubted"),
+        held = clamp_timestamp(
             "(SELECT max(held_from) FROM unnest(store.heartbeats_held) AS held_from WHERE held_from <= statement_timestamp())"
         ),
-        quiet = (beats.quiet)(judge, &half),
+        quiet = (beats.quiet)(predicate, &half),
     );
     let mut tx = database.read().await?;
     let row = sqlx::query(AssertSqlSafe(sql)).bind(store_id).persistent(false).fetch_one(&mut *tx).await?;
@@ -187,15 +190,15 @@ async fn see(
 /// Counts workers by how long they have been silent; those that have had their hold are not counted.
 async fn count(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     held: Option<DateTime<Utc>>,
     late: i64,
-) -> Result<Census, DbError> {
-    let m = judge.mapping;
+) -> Result<TableCounts, DbError> {
+    let m = predicate.mapping;
     let (Some(Beats { joins, at: heartbeat, idle, .. }), Some(shortest)) =
-        (evidence::beats(judge, "$4"), judge.effective_rules.shortest_heartbeat())
+        (evidence::beats(predicate, "$4"), predicate.effective_rules.shortest_heartbeat())
     else {
-        return Ok(Census::default());
+        return Ok(TableCounts::default());
     };
     let idle = if idle.is_empty() {
         idle
@@ -212,28 +215,28 @@ async fn count(
         heartbeat = heartbeat,
         joins = joins,
         idle = idle,
-        rules = judge.rules(),
+        rules = predicate.rules(),
         worker = m.worker(),
-        alive = judge.known_alive(&heartbeat),
-        counts_from = judge.last_alive(&heartbeat),
+        alive = predicate.known_alive(&heartbeat),
+        counts_from = predicate.last_alive(&heartbeat),
         table = m.table(),
-        rules_of_row = judge.joined(),
+        rules_of_row = predicate.joined(),
         running = m.judged(),
-        began = judge.counts_from(),
-        others = judge.workload_ended().map_or(String::new(), |ended| format!("AND NOT {ended}")),
-        lost = wire("min(lost)"),
+        began = predicate.counts_from(),
+        others = predicate.workload_ended().map_or(String::new(), |ended| format!("AND NOT {ended}")),
+        lost = clamp_timestamp("min(lost)"),
     );
     let mut tx = database.read().await?;
-    let rows = judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false).fetch_all(&mut *tx).await?;
+    let rows = predicate.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false).fetch_all(&mut *tx).await?;
     tx.commit().await?;
-    let mut census = Census::default();
+    let mut census = TableCounts::default();
     for row in rows {
         census.add(&row, late)?;
     }
     Ok(census)
 }
 
-impl Census {
+impl TableCounts {
     fn add(&mut self, row: &PgRow, late: i64) -> Result<(), sqlx::Error> {
         let silent = Silent { tenths: row.try_get("tenths")?, workers: row.try_get("workers")? };
         self.silent.push(silent);

@@ -8,9 +8,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode;
-use super::judge::{Among, End, Rules, Take};
-use super::mapping::{RECORD_CHARS, wire};
-use super::{Database, DbError, Judge};
+use super::mapping::{RECORD_CHARS, clamp_timestamp};
+use super::staleness::{End, IdFilter, Rules, Selection};
+use super::{Database, DbError, StalenessPredicate};
 
 /// The minimum time for which a stale row is skipped before it is reported: a transaction that is finishing it needs less.
 pub const TOLD_AFTER: TimeDelta = TimeDelta::minutes(5);
@@ -89,19 +89,19 @@ impl fmt::Display for Held {
 /// Returns the errors of the database; then earlier records remain.
 pub async fn update(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     refused: Vec<String>,
 ) -> Result<Vec<Held>, DbError> {
-    let Rules::Table(_) = judge.rules else { return Ok(Vec::new()) };
+    let Rules::Table(_) = predicate.rules else { return Ok(Vec::new()) };
     let mut tx = database.write().await?;
     let readable = "SELECT COALESCE(has_column_privilege(to_regclass($1), 'xmax', 'SELECT'), false)";
     let readable: bool = sqlx::query_scalar(readable)
-        .bind(judge.mapping.table())
+        .bind(predicate.mapping.table())
         .persistent(false)
         .fetch_one(&mut *tx)
         .await?;
-    let sql = statement(judge, readable);
-    let rows = judge.bind(sqlx::query(AssertSqlSafe(sql))).bind(refused).persistent(false);
+    let sql = statement(predicate, readable);
+    let rows = predicate.bind(sqlx::query(AssertSqlSafe(sql))).bind(refused).persistent(false);
     let rows = rows.fetch_all(&mut *tx).await?;
     tx.commit().await?;
     let mut held = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
@@ -109,8 +109,8 @@ pub async fn update(
     Ok(held)
 }
 
-fn statement(judge: &Judge<'_>, readable: bool) -> String {
-    let m = judge.mapping;
+fn statement(predicate: &StalenessPredicate<'_>, readable: bool) -> String {
+    let m = predicate.mapping;
     let holder = format!(
         include_str!("held/holder.sql"),
         session = SESSION,
@@ -119,15 +119,15 @@ fn statement(judge: &Judge<'_>, readable: bool) -> String {
     );
     format!(
         include_str!("held/update.sql"),
-        predicate = judge.ctes(Take::LookAt(ROWS, End::Oldest, Among::Others)),
+        predicate = predicate.ctes(Selection::LookAt(ROWS, End::Oldest, IdFilter::Others)),
         id = m.id(),
         table = m.table(),
         lock = m.lock(),
-        started_at = wire(&m.started_at()),
+        started_at = clamp_timestamp(&m.started_at()),
         holder = if readable { holder } else { "NULL::text".to_owned() },
         running = m.running(),
         kind = PASSED_OVER,
-        since = wire("since"),
+        since = clamp_timestamp("since"),
         record_chars = RECORD_CHARS,
         reported_after = TOLD_AFTER.num_seconds(),
     )
@@ -163,7 +163,7 @@ pub async fn forget(database: &Database, store_id: i64) -> Result<(), DbError> {
 /// # Errors
 /// Returns the errors of the database.
 pub async fn known(database: &Database, store_id: i64) -> Result<BTreeMap<String, Held>, DbError> {
-    let sql = format!(include_str!("held/known.sql"), since = wire("since"));
+    let sql = format!(include_str!("held/known.sql"), since = clamp_timestamp("since"));
     let mut tx = database.read().await?;
     let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(store_id)

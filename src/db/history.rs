@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode::{self, At};
 use super::intervals::interval;
-use super::mapping::{ID_BYTES, IdType, literal, wire};
+use super::mapping::{ID_BYTES, IdType, clamp_timestamp, literal};
 use super::{Database, DbError, Ledger, Mapping};
 use crate::api::duration;
 use crate::api::policy::{DynamicTimeout, Per};
@@ -122,7 +122,8 @@ pub async fn ask(database: &Database, m: &Mapping, question: &Question) -> Resul
 fn statement(m: &Mapping, question: &Question) -> String {
     let spec = &question.spec;
     let (end, start) = (m.completed_at(), m.started_at());
-    let duration = format!("EXTRACT(epoch FROM {} - {})::float8", wire(&end), wire(&start));
+    let duration =
+        format!("EXTRACT(epoch FROM {} - {})::float8", clamp_timestamp(&end), clamp_timestamp(&start));
     let by_job = spec.per == Per::Job;
     let (job, type_) = match (by_job, m.knows_types()) {
         (true, true) => (format!("{}::text", m.job_id()), m.job_type()),

@@ -14,7 +14,7 @@ pub(super) use self::granted::{copy, extended_elsewhere, granting, keep, to_keep
 pub use self::told::{Told, is_for_a_person, left_alone, told};
 pub(super) use self::told::{contradiction, undecided};
 use super::granted::{SOURCE, granted_in};
-use super::ledger::{Claimant, OWNER};
+use super::ledger::{OWNER, StoreIdentity};
 use super::server_text::line;
 use super::{Mapping, outbox};
 
@@ -36,7 +36,7 @@ pub struct Left {
     /// Its number.
     pub store_id: i64,
     /// The store that claims it.
-    pub claimant: Option<Claimant>,
+    pub claimant: Option<StoreIdentity>,
     /// True if the claim was confirmed recently.
     pub confirmed: bool,
     /// The present name of its table; `None` if the table is gone or the record is from a dump.
@@ -78,7 +78,7 @@ fn is_trusted(dumped: bool, same_owner: bool, its: Option<&str>, uid: &str) -> b
 impl fmt::Display for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "record {}", self.store_id)?;
-        if let Some(Claimant { namespace, name, .. }) = &self.claimant {
+        if let Some(StoreIdentity { namespace, name, .. }) = &self.claimant {
             write!(f, " of the ExecutionStore {namespace}/{name}")?;
         }
         match &self.now_called {
@@ -128,7 +128,7 @@ pub(super) async fn left(
         |(store_id, uid, namespace, name, confirmed, now_called, dumped, same_owner, extended): Row| {
             let claimant = match (uid, namespace, name) {
                 (Some(uid), Some(namespace), Some(name)) => {
-                    Some(Claimant { uid, predecessor: None, namespace, name })
+                    Some(StoreIdentity { uid, predecessor: None, namespace, name })
                 }
                 _ => None,
             };
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     pub(super) fn left(uid: Option<&str>, now_called: Option<&str>, dumped: bool) -> Left {
-        let claimant = uid.map(|uid| Claimant {
+        let claimant = uid.map(|uid| StoreIdentity {
             uid: uid.into(),
             predecessor: None,
             namespace: "prod".into(),

@@ -8,7 +8,7 @@ use super::again::STARTED_AGAIN;
 use super::cancel::CANCEL_REQUESTED;
 use super::decode;
 use super::ids::id_of;
-use super::mapping::wire;
+use super::mapping::clamp_timestamp;
 use super::{Database, DbError, Ledger, Mapping, outbox};
 
 /// The action that is recorded for such an execution.
@@ -71,7 +71,7 @@ pub async fn step(
         include_str!("late/record.sql"),
         found = found,
         finished_late = FINISHED_LATE,
-        at = wire("at"),
+        at = clamp_timestamp("at"),
         ended_at = shown("at"),
         completed_at = shown("completed_at"),
         posted = outbox::posting(ledger, "$1"),
@@ -107,7 +107,7 @@ fn found(m: &Mapping) -> String {
         step = STEP,
         since = SINCE,
         status = m.status_shown(),
-        completed_at = wire(&m.completed_at()),
+        completed_at = clamp_timestamp(&m.completed_at()),
         table = m.table(),
         id = m.id(),
         recorded_id = id_of("batch.execution_id", m.id_type()),
@@ -115,7 +115,7 @@ fn found(m: &Mapping) -> String {
         completed = m.completed(),
         failed = m.failed(),
         cancel_requested = CANCEL_REQUESTED,
-        started_at = wire(&m.started_at()),
+        started_at = clamp_timestamp(&m.started_at()),
         finished_late = FINISHED_LATE,
         started_again = STARTED_AGAIN,
     )

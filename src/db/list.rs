@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode;
-use super::judge::Take;
-use super::mapping::wire;
-use super::{Database, DbError, Judge};
+use super::mapping::clamp_timestamp;
+use super::staleness::Selection;
+use super::{Database, DbError, StalenessPredicate};
 
 /// A stale execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,24 +30,28 @@ pub struct Stale {
 }
 
 /// Returns the stale executions, at most `limit`, including those that are allowed to continue, the longest-running first.
-pub async fn stale(database: &Database, judge: &Judge<'_>, limit: i64) -> Result<Vec<Stale>, DbError> {
-    let m = judge.mapping;
+pub async fn stale(
+    database: &Database,
+    predicate: &StalenessPredicate<'_>,
+    limit: i64,
+) -> Result<Vec<Stale>, DbError> {
+    let m = predicate.mapping;
     let sql = format!(
         include_str!("list/stale.sql"),
-        predicate = judge.ctes(Take::LookAtAll),
+        predicate = predicate.ctes(Selection::LookAtAll),
         id = m.id(),
         job_id = m.job_shown(),
         number = m.number(),
-        started_at = wire(&m.started_at()),
-        counts_from = judge.counts_from(),
-        deadline = judge.deadline(),
+        started_at = clamp_timestamp(&m.started_at()),
+        counts_from = predicate.counts_from(),
+        deadline = predicate.deadline(),
         source = super::sweep::source("stale.reason"),
         table = m.table(),
-        rules_of_row = judge.joined(),
+        rules_of_row = predicate.joined(),
         limit = limit,
     );
     let mut tx = database.read().await?;
-    let rows = judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false).fetch_all(&mut *tx).await?;
+    let rows = predicate.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false).fetch_all(&mut *tx).await?;
     tx.commit().await?;
     rows.into_iter()
         .map(|row| {

@@ -9,7 +9,7 @@ use super::decode::{self, List};
 use super::ids::id_of;
 use super::outbox::ours;
 use super::{Database, DbError, Mapping};
-use crate::notify::digest::Letter;
+use crate::notify::digest::OutgoingMessage;
 use crate::notify::message::Message;
 
 /// The maximum number of messages taken at a time, in total and of one channel, so that a channel does not hold up the others.
@@ -71,7 +71,7 @@ pub struct GivenUp {
 pub(super) async fn write(
     tx: &mut sqlx::PgConnection,
     store_id: i64,
-    letters: &[Letter],
+    letters: &[OutgoingMessage],
 ) -> Result<(), sqlx::Error> {
     for letters in letters.chunks(500) {
         let all = || letters.iter();

@@ -6,8 +6,8 @@
 //! - [`mapping`] turns the names of a spec into quoted SQL, after [`validate`] has read the types of the `columns` from the catalog
 //!   and checked that row-level security hides nothing (`visibility`). `ids` and `intervals` convert texts that Postgres reads.
 //! - [`decode`] reads instants and arrays, in which a server may send anything.
-//! - [`judge`] is the only predicate that decides which executions are stale, and for which `reason`. [`sweep`], [`observe`],
-//!   [`warnings`] and [`execution`] use it and nothing else; so do [`running`] and [`cleanup`] at a person's request ([`asked`]),
+//! - [`staleness`] is the only predicate that decides which executions are stale, and for which `reason`. [`sweep`], [`observe`],
+//!   [`warnings`] and [`execution`] use it and nothing else; so do [`running`] and [`cleanup`] at a person's request ([`manual_request`]),
 //!   which may concern executions with a `suspicion`.
 //! - [`cancel`] ends an execution at a person's request, [`extend`] gives it more time (`granted`), and [`promise`] ensures that
 //!   none of that time is lost.
@@ -15,7 +15,7 @@
 //! - [`held`] finds stale rows that other transactions lock, [`late`] finds executions that were ended although they were alive.
 //! - [`identity`] finds the record of a table. [`ledger`], [`stores`] and [`rules`] maintain the operator's own tables, which
 //!   [`schema`] creates, and whose faults (`record_fault`) are not the fault of an execution ([`own`]). [`extras`] are additions to
-//!   the application's table; [`refusals`] and [`hints`] read what they report. [`audit`] reads what was done, [`samples`] earlier
+//!   the application's table; [`refusals`] and [`change_notifier`] read what they report. [`audit`] reads what was done, [`samples`] earlier
 //!   counts, and [`stats`] how long executions take and how they end. [`retention`] deletes old records.
 //! - [`outbox`] and [`messages`] store the notifications that are still to be sent. [`adopt`] takes over what another store left.
 //!
@@ -23,10 +23,10 @@
 
 pub mod adopt;
 pub mod again;
-pub mod asked;
 pub mod audit;
 pub mod cancel;
 mod catalog;
+pub mod change_notifier;
 pub mod cleanup;
 mod columns;
 pub mod connect;
@@ -40,15 +40,14 @@ mod granted;
 pub mod health;
 pub mod heartbeats;
 pub mod held;
-pub mod hints;
 pub mod history;
 pub mod identity;
 mod ids;
 mod intervals;
-pub mod judge;
 pub mod late;
 pub mod ledger;
 pub mod list;
+pub mod manual_request;
 pub mod mapping;
 pub mod messages;
 pub mod observations;
@@ -67,6 +66,7 @@ pub mod running;
 pub mod samples;
 pub mod schema;
 mod server_text;
+pub mod staleness;
 pub mod stats;
 pub mod stores;
 mod suspects;
@@ -81,7 +81,7 @@ pub mod workloads;
 
 pub use connect::Database;
 pub use error::DbError;
-pub use judge::Judge;
 pub use ledger::Ledger;
 pub use mapping::{Layout, Mapping};
 pub use pool::Pools;
+pub use staleness::StalenessPredicate;

@@ -9,8 +9,8 @@ use sqlx::{AssertSqlSafe, Postgres, Row as _};
 
 pub use self::kind::{Kind, RESUMED, SEEN_PAUSED};
 use super::ids::id_of;
-use super::judge::Rules;
-use super::{Database, DbError, Judge};
+use super::staleness::Rules;
+use super::{Database, DbError, StalenessPredicate};
 
 /// Observations of one kind, as two queries that return `execution_id` (text) and `started_at` (timestamptz, the start of the
 /// execution; NULL if it has none); the first one also returns `detail` (text). Both may use `$1`, the store's id in the operator's
@@ -36,8 +36,12 @@ pub type Parameters = (String, Vec<String>, Vec<String>);
 ///
 /// # Errors
 /// Returns the errors of the database; then nothing was written.
-pub async fn update(database: &Database, judge: &Judge<'_>, seen: &Seen) -> Result<(), DbError> {
-    let Rules::Table(store_id) = judge.rules else { return Ok(()) };
+pub async fn update(
+    database: &Database,
+    predicate: &StalenessPredicate<'_>,
+    seen: &Seen,
+) -> Result<(), DbError> {
+    let Rules::Table(store_id) = predicate.rules else { return Ok(()) };
     let kind = seen.kind.as_str();
     let bind = |sql| bind(sql, store_id, seen.parameters.as_ref());
     let found = format!(
@@ -49,7 +53,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>, seen: &Seen) -> Resu
     let differs = format!(
         include_str!("observations/differs.sql"),
         seen = found,
-        of_this_table = judge.mapping.of_record("$1")
+        of_this_table = predicate.mapping.of_record("$1")
     );
     let write = format!(include_str!("observations/update.sql"), seen = found, kind = kind);
     write_if(database, bind(differs), bind(write)).await
@@ -93,8 +97,11 @@ pub(super) fn bind(sql: String, store_id: i64, parameters: Option<&Parameters>) 
 ///
 /// # Errors
 /// Returns the errors of [`update`].
-pub async fn update_running_without_start(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
-    let m = judge.mapping;
+pub async fn update_running_without_start(
+    database: &Database,
+    predicate: &StalenessPredicate<'_>,
+) -> Result<(), DbError> {
+    let m = predicate.mapping;
     let now = format!(
         include_str!("observations/running_without_start.sql"),
         version = m.version().unwrap_or("NULL::text"),
@@ -103,17 +110,21 @@ pub async fn update_running_without_start(database: &Database, judge: &Judge<'_>
         running = m.judged(),
         started_at = m.started_column(),
     );
-    update(database, judge, &Seen { kind: Kind::RunningWithoutStart, now, matters: None, parameters: None })
-        .await
+    update(
+        database,
+        predicate,
+        &Seen { kind: Kind::RunningWithoutStart, now, matters: None, parameters: None },
+    )
+    .await
 }
 
 /// Records which executions are paused, and adds up their pauses until they are seen to run again.
 ///
 /// # Errors
 /// Returns the errors of [`update`].
-pub async fn update_paused(database: &Database, judge: &Judge<'_>) -> Result<(), DbError> {
-    let m = judge.mapping;
-    let Rules::Table(store_id) = judge.rules else { return Ok(()) };
+pub async fn update_paused(database: &Database, predicate: &StalenessPredicate<'_>) -> Result<(), DbError> {
+    let m = predicate.mapping;
+    let Rules::Table(store_id) = predicate.rules else { return Ok(()) };
     if !m.pauses() {
         return Ok(());
     }
@@ -132,7 +143,7 @@ pub async fn update_paused(database: &Database, judge: &Judge<'_>) -> Result<(),
     let now =
         rows(format!("{} AND {start} IS NOT NULL AND $1::bigint IS NOT NULL", m.only_handled(m.paused())));
     let matters = rows(format!("{} AND {kept}", m.alive()));
-    update(database, judge, &Seen { kind: Kind::Paused, now, matters: Some(matters), parameters: None })
+    update(database, predicate, &Seen { kind: Kind::Paused, now, matters: Some(matters), parameters: None })
         .await?;
     let changed = format!(
         include_str!("observations/changed.sql"),

@@ -1,5 +1,5 @@
 //! One pool of connections for all stores with the same login: 300 stores of one database take three connections, not nine hundred.
-//! A store is a `Member` of the pool for as long as its session is open; when the last member leaves, the connections are closed.
+//! A store is a `PoolLease` of the pool for as long as its session is open; when the last member leaves, the connections are closed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::DbError;
-use super::hints::{Hints, Listener};
+use super::change_notifier::{ChangeNotifier, Listener};
 use super::relay::{GRACE, Route, Transport};
 use super::url::{Key, Login};
 use crate::boundary::{Place, caught};
@@ -37,7 +37,7 @@ impl Pools {
     }
 
     /// Joins the pool of this login with one more member, which requests `size` connections.
-    pub(super) fn join(&self, login: &Login, size: u32) -> Result<Member, DbError> {
+    pub(super) fn join(&self, login: &Login, size: u32) -> Result<PoolLease, DbError> {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools.retain(|_, pool| pool.strong_count() > 0);
         let known = pools.get(&login.key).and_then(Weak::upgrade);
@@ -56,7 +56,7 @@ pub(super) struct Pool {
     state: Mutex<State>,
     /// The last attempt to log in: when it ended, for which connections, and its result.
     proof: tokio::sync::Mutex<Option<Proof>>,
-    hints: Hints,
+    hints: ChangeNotifier,
 }
 
 impl fmt::Debug for Pool {
@@ -145,21 +145,21 @@ impl Pool {
         transport: &Transport,
         login: &Login,
         size: u32,
-    ) -> Result<(Arc<Self>, Member), DbError> {
+    ) -> Result<(Arc<Self>, PoolLease), DbError> {
         let no_socket =
             |error| DbError::Other(format!("no socket could be opened within the operator: {error}"));
         let route = transport.route(login).map_err(no_socket)?;
         let now = Connections::new(route.again().map_err(no_socket)?, size, 0);
         let state = State { now, members: HashMap::from([(0, size)]), joined: 0 };
-        let hints = Hints::new(route.clone());
+        let hints = ChangeNotifier::new(route.clone());
         let pool =
             Arc::new(Self { route, state: Mutex::new(state), proof: tokio::sync::Mutex::default(), hints });
-        let member = Member { pool: pool.clone(), id: 0, size };
+        let member = PoolLease { pool: pool.clone(), id: 0, size };
         Ok((pool, member))
     }
 
     /// Adds a member; `None` if the last one has just left. The size of the pool is the largest size that any member requests.
-    fn join(pool: &Arc<Self>, size: u32) -> Option<Member> {
+    fn join(pool: &Arc<Self>, size: u32) -> Option<PoolLease> {
         let mut state = pool.state();
         if state.members.is_empty() {
             return None;
@@ -172,7 +172,7 @@ impl Pool {
             pool.replace(&mut state, wanted);
         }
         drop(state);
-        Some(Member { pool: pool.clone(), id, size })
+        Some(PoolLease { pool: pool.clone(), id, size })
     }
 
     /// Checks that the server accepts the login: the pool itself would try again until its timeout, and report only the timeout.
@@ -219,14 +219,14 @@ impl Pool {
 
 /// The membership of one store in a pool, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct PoolLease {
     pool: Arc<Pool>,
     id: u64,
     /// The number of connections that it requested.
     size: u32,
 }
 
-impl Member {
+impl PoolLease {
     /// Checks that the server accepts the login: see [`Pool::prove`].
     pub(super) async fn prove(&self) -> Result<(), DbError> {
         self.pool.prove().await
@@ -266,7 +266,7 @@ impl Member {
     }
 
     /// Makes later connections log in again, unless the present ones are new.
-    pub(super) fn log_in_anew(&self) {
+    pub(super) fn reconnect(&self) {
         let mut state = self.pool.state();
         if state.now.born.elapsed() >= YOUNG {
             let size = state.now.size;
@@ -299,7 +299,7 @@ impl Member {
     }
 }
 
-impl Drop for Member {
+impl Drop for PoolLease {
     fn drop(&mut self) {
         if let Some(connections) = self.leave() {
             drop(connections.drain());

@@ -5,9 +5,9 @@ use chrono::Utc;
 use sqlx::AssertSqlSafe;
 
 use super::connect::Tx;
-use super::judge::Rules;
-use super::{Database, DbError, Judge, Mapping, rules};
-use crate::rules::Compiled;
+use super::staleness::Rules;
+use super::{Database, DbError, Mapping, StalenessPredicate, rules};
+use crate::rules::RuleSet;
 
 /// Records the promised deadlines by the rules that the table has for `store_id`, for the store of this source. Call it before the
 /// rules are replaced.
@@ -37,11 +37,12 @@ pub async fn keep(database: &Database, m: &Mapping, store_id: i64, store: &str) 
 pub(super) async fn note(
     tx: &mut Tx,
     mapping: &Mapping,
-    effective_rules: &Compiled,
+    effective_rules: &RuleSet,
     store_id: i64,
 ) -> Result<bool, sqlx::Error> {
-    let judge = Judge::new(mapping, effective_rules, Rules::Table(store_id), Utc::now()).with_evidence(false);
-    let sql = judge.promise();
-    let query = judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false);
+    let predicate = StalenessPredicate::new(mapping, effective_rules, Rules::Table(store_id), Utc::now())
+        .with_evidence(false);
+    let sql = predicate.promise();
+    let query = predicate.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false);
     Ok(query.execute(&mut **tx).await?.rows_affected() > 0)
 }

@@ -9,12 +9,12 @@ use sqlx::postgres::PgRow;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::asked::{Asked, GOVERNED, Place, UNDECIDED};
 use super::decode;
 use super::intervals::delta;
-use super::judge::{Rules, Suspicion, Take};
-use super::mapping::wire;
-use super::{Database, DbError, Judge, audit, ledger, sweep};
+use super::manual_request::{GOVERNED, ManualRequest, Place, UNDECIDED};
+use super::mapping::clamp_timestamp;
+use super::staleness::{Rules, Selection, Suspicion};
+use super::{Database, DbError, StalenessPredicate, audit, ledger, sweep};
 use crate::api::Phase;
 
 /// The executions to list.
@@ -154,7 +154,7 @@ impl Execution {
 /// Returns the page of at most `limit` executions that begins at `after`, or the first page.
 pub async fn page(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     filter: &Filter,
     after: Option<&Cursor>,
     limit: u32,
@@ -163,10 +163,10 @@ pub async fn page(
         Some(age) => Some(ledger::now(database).await? - age),
         None => None,
     };
-    let asked = Asked { begun_by, job: filter.job_id.clone(), ..Asked::default() };
-    let (places, next) = places(database, judge, filter.which, asked, after, limit).await?;
+    let asked = ManualRequest { begun_by, job: filter.job_id.clone(), ..ManualRequest::default() };
+    let (places, next) = places(database, predicate, filter.which, asked, after, limit).await?;
     let ids = places.iter().map(|place| place.id.clone()).collect();
-    let mut executions = look(database, judge, ids).await?;
+    let mut executions = look(database, predicate, ids).await?;
     let mut places: HashMap<String, Cursor> =
         places.into_iter().map(|place| (place.id.clone(), place)).collect();
     for execution in &mut executions {
@@ -185,22 +185,22 @@ pub async fn page(
 /// Returns the ids of up to `limit` executions after a position, and where the next page begins.
 pub(super) async fn keys(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     which: Which,
-    asked: Asked,
+    asked: ManualRequest,
     after: Option<&Cursor>,
     limit: u32,
 ) -> Result<(Vec<String>, Option<Cursor>), DbError> {
-    let (places, next) = places(database, judge, which, asked, after, limit).await?;
+    let (places, next) = places(database, predicate, which, asked, after, limit).await?;
     Ok((places.into_iter().map(|place| place.id).collect(), next))
 }
 
 /// Returns the positions of the executions, and where the next page begins.
 async fn places(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     which: Which,
-    asked: Asked,
+    asked: ManualRequest,
     after: Option<&Cursor>,
     limit: u32,
 ) -> Result<(Vec<Cursor>, Option<Cursor>), DbError> {
@@ -216,9 +216,9 @@ async fn places(
     let mut found = Vec::new();
     for undated in [false, true] {
         if found.len() < wanted && !after.is_some_and(|c| c.undated && !undated) {
-            let asked = Asked { place: Some(at(undated)), ..asked.clone() };
+            let asked = ManualRequest { place: Some(at(undated)), ..asked.clone() };
             let rest = limit.saturating_add(1) - u32::try_from(found.len()).unwrap_or(limit);
-            found.extend(part(database, &judge.asked(&asked), which, undated, rest).await?);
+            found.extend(part(database, &predicate.asked(&asked), which, undated, rest).await?);
         }
     }
     let more = found.len() == wanted;
@@ -232,26 +232,30 @@ async fn places(
 /// Returns the positions of up to `limit` executions, either with a start or without.
 async fn part(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     which: Which,
     undated: bool,
     limit: u32,
 ) -> Result<Vec<Cursor>, DbError> {
-    let m = judge.mapping;
-    let narrow = judge.asked.map_or(Vec::new(), |asked| judge.alternatives(asked)).join(" OR ");
-    let (predicate, stale, condition) = match which {
+    let m = predicate.mapping;
+    let narrow = predicate.asked.map_or(Vec::new(), |asked| predicate.alternatives(asked)).join(" OR ");
+    let (ctes, stale, condition) = match which {
         Which::All => {
-            (judge.rules(), String::new(), m.only_handled(format!("({narrow}) AND {}", m.exists())))
+            (predicate.rules(), String::new(), m.only_handled(format!("({narrow}) AND {}", m.exists())))
         }
-        Which::Running => (judge.rules(), String::new(), format!("{} AND ({narrow})", m.judged())),
+        Which::Running => (predicate.rules(), String::new(), format!("{} AND ({narrow})", m.judged())),
         Which::Overdue | Which::Stale => {
-            let judge = judge.with_evidence(judge.evidence && which == Which::Stale);
-            (judge.ctes(Take::Page(limit)), format!("JOIN stale ON stale.id = {}", m.id()), "true".to_owned())
+            let predicate = predicate.with_evidence(predicate.evidence && which == Which::Stale);
+            (
+                predicate.ctes(Selection::Page(limit)),
+                format!("JOIN stale ON stale.id = {}", m.id()),
+                "true".to_owned(),
+            )
         }
     };
     let sql = format!(
         include_str!("running/places.sql"),
-        predicate = predicate,
+        predicate = ctes,
         start = m.started_column(),
         id = m.id(),
         table = m.table(),
@@ -261,7 +265,7 @@ async fn part(
         limit = limit,
     );
     let mut tx = database.read().await?;
-    let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).persistent(false);
+    let query = predicate.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).persistent(false);
     let rows = query.fetch_all(&mut *tx).await?;
     tx.commit().await?;
     let key = |row: PgRow| Ok(Cursor { undated, start: row.try_get("start")?, id: row.try_get("id")? });
@@ -271,34 +275,34 @@ async fn part(
 /// Returns the executions with these ids (in canonical form) as they are now, in this order. Ids that do not exist are left out.
 pub async fn look(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     ids: Vec<String>,
 ) -> Result<Vec<Execution>, DbError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = statement(judge);
+    let sql = statement(predicate);
     let mut tx = database.read().await?;
-    let query = judge.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).bind(&ids).persistent(false);
+    let query = predicate.bind(sqlx::query(AssertSqlSafe(sql.as_str()))).bind(&ids).persistent(false);
     let rows = query.fetch_all(&mut *tx).await?;
     tx.commit().await?;
     let mut found = HashMap::new();
     for row in rows {
-        let execution = read(judge, &row)?;
+        let execution = read(predicate, &row)?;
         found.insert(execution.id.clone(), execution);
     }
     Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
 }
 
-fn statement(judge: &Judge<'_>) -> String {
-    let m = judge.mapping;
-    let store_id = match judge.rules {
+fn statement(predicate: &StalenessPredicate<'_>) -> String {
+    let m = predicate.mapping;
+    let store_id = match predicate.rules {
         Rules::Memory => None,
         Rules::Table(_) => Some("$4"),
     };
     format!(
         include_str!("running/look.sql"),
-        predicate = judge.ctes(Take::LookAtThese),
+        predicate = predicate.ctes(Selection::LookAtThese),
         exists = m.exists(),
         id = m.id(),
         id_type = m.id_type().sql(),
@@ -306,17 +310,17 @@ fn statement(judge: &Judge<'_>) -> String {
         job_type = m.type_shown(),
         number = m.number(),
         status = m.status_shown(),
-        started_at = wire(&m.started_at()),
-        completed_at = wire(&m.completed_at()),
+        started_at = clamp_timestamp(&m.started_at()),
+        completed_at = clamp_timestamp(&m.completed_at()),
         running = m.running(),
-        deadline = judge.deadline(),
-        long_running = judge.runs_long(),
+        deadline = predicate.deadline(),
+        long_running = predicate.runs_long(),
         source = sweep::source("stale.reason"),
         table = m.table(),
-        rules_of_row = judge.joined(),
+        rules_of_row = predicate.joined(),
         recorded = audit::end_of_row(m, &format!("NOT {}", m.running()), store_id),
-        suspected = suspected(judge),
-        governed = judge.undecided().map_or_else(
+        suspected = suspected(predicate),
+        governed = predicate.undecided().map_or_else(
             || GOVERNED.to_owned(),
             |undecided| format!("CASE WHEN {undecided} THEN '{UNDECIDED}' ELSE {GOVERNED} END"),
         ),
@@ -324,18 +328,18 @@ fn statement(judge: &Judge<'_>) -> String {
 }
 
 /// Returns the suspicion about the row `execution`, as an SQL expression.
-fn suspected(judge: &Judge<'_>) -> String {
-    let m = judge.mapping;
-    let job = judge.job_suspected().map(|suspected| {
+fn suspected(predicate: &StalenessPredicate<'_>) -> String {
+    let m = predicate.mapping;
+    let job = predicate.job_suspected().map(|suspected| {
         format!(
             "WHEN NOT {certain} AND EXISTS (SELECT FROM {jobs} WHERE {of_job} AND {suspected}) THEN '{what}'",
-            certain = judge.job_certain(),
+            certain = predicate.job_certain(),
             jobs = m.jobs_table(),
             of_job = m.of_job(),
             what = Suspicion::JobFinished.as_str(),
         )
     });
-    let workload = judge
+    let workload = predicate
         .workload_made_again()
         .map(|again| format!("WHEN {again} THEN '{}'", Suspicion::WorkloadRecreated.as_str()));
     let known: Vec<String> = job.into_iter().chain(workload).collect();
@@ -345,7 +349,7 @@ fn suspected(judge: &Judge<'_>) -> String {
     format!("CASE WHEN stale.reason IS NOT NULL OR NOT ({}) THEN NULL {} END", m.judged(), known.join(" "))
 }
 
-fn read(judge: &Judge<'_>, row: &PgRow) -> Result<Execution, sqlx::Error> {
+fn read(predicate: &StalenessPredicate<'_>, row: &PgRow) -> Result<Execution, sqlx::Error> {
     let status: Option<String> = row.try_get("status")?;
     let length = |column: &str| -> Result<Option<f64>, sqlx::Error> {
         let length: Option<PgInterval> = row.try_get(column)?;
@@ -356,7 +360,7 @@ fn read(judge: &Judge<'_>, row: &PgRow) -> Result<Execution, sqlx::Error> {
         job_id: row.try_get("job_id")?,
         job_type: row.try_get("job_type")?,
         execution_number: row.try_get("number")?,
-        phase: status.as_deref().map_or(Phase::Unmapped, |text| judge.mapping.phase(text)),
+        phase: status.as_deref().map_or(Phase::Unmapped, |text| predicate.mapping.phase(text)),
         status: status.unwrap_or_else(|| "NULL".to_owned()),
         started_at: decode::maybe_at(row, "started_at")?,
         completed_at: decode::maybe_at(row, "completed_at")?,

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::decode::At;
-use super::observe::{Census, Live};
+use super::observe::{RunningCounts, TableCounts};
 use super::{Database, DbError};
 use crate::api::duration;
 
@@ -79,8 +79,8 @@ pub fn step(period: TimeDelta, asked: Option<TimeDelta>, usual: i32) -> Result<T
 pub async fn keep(
     database: &Database,
     store_id: i64,
-    live: &Live,
-    census: Option<Census>,
+    live: &RunningCounts,
+    census: Option<TableCounts>,
 ) -> Result<(), DbError> {
     let mut tx = database.write().await?;
     sqlx::query(include_str!("samples/keep.sql"))

@@ -8,7 +8,7 @@ use sqlx::AssertSqlSafe;
 use super::decode::List;
 use super::intervals::interval;
 use super::late::FINISHED_LATE;
-use super::mapping::{TEXT_CHARS, literal, wire};
+use super::mapping::{TEXT_CHARS, clamp_timestamp, literal};
 use super::{Database, DbError, Ledger, Mapping};
 
 /// The longest period that can be requested.
@@ -86,8 +86,8 @@ pub async fn ask(
         late = finished_late(m, ledger, question.since),
         start = start,
         end = end,
-        started_at = wire(&start),
-        ended_at = wire(&end),
+        started_at = clamp_timestamp(&start),
+        ended_at = clamp_timestamp(&end),
         table = m.table(),
         finished = m.finished(),
         ended_recently = m.completed_after(&format!(

@@ -1,9 +1,9 @@
 //! Evidence that must persist for a while before it counts. `jobexec.suspects` stores since when it has been observed, so that a
 //! restarted operator and everybody else knows it. Uncertain evidence in it never ends an execution by itself.
 
-use super::judge::Rules;
 use super::observations::{self, Parameters};
-use super::{Database, DbError, Judge};
+use super::staleness::Rules;
+use super::{Database, DbError, StalenessPredicate};
 
 /// The executions that are suspects for one reason now.
 #[derive(Clone, Debug)]
@@ -36,10 +36,10 @@ impl Found {
 /// Returns the errors of the database; then nothing was written.
 pub(in crate::db) async fn replace(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     found: &Found,
 ) -> Result<(), DbError> {
-    let Rules::Table(store_id) = judge.rules else { return Ok(()) };
+    let Rules::Table(store_id) = predicate.rules else { return Ok(()) };
     let Found { reason, query, restarts_with_detail, parameters } = found;
     let bind = |sql| observations::bind(sql, store_id, parameters.as_ref());
     let found = format!(include_str!("suspects/found.sql"), query = query, reason = reason);

@@ -6,10 +6,10 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::decode;
 use super::intervals::interval;
-use super::judge::{Rules, Take, WARN};
-use super::mapping::{literal, wire};
+use super::mapping::{clamp_timestamp, literal};
 use super::observations::Kind;
-use super::{Database, DbError, Judge, Ledger, outbox};
+use super::staleness::{Rules, Selection, WARN};
+use super::{Database, DbError, Ledger, StalenessPredicate, outbox};
 
 /// The maximum number of executions that one call reports; the next call reports others.
 const AT_ONCE: usize = 1_000;
@@ -33,12 +33,16 @@ pub struct Warned {
 
 /// Records the executions to report that were not reported yet, and returns them. Does not warn of executions that are already
 /// stale. Without the operator's tables, reports nothing.
-pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> Result<Vec<Warned>, DbError> {
-    let Rules::Table(_) = judge.rules else { return Ok(Vec::new()) };
-    let due = due(judge);
+pub async fn update(
+    database: &Database,
+    predicate: &StalenessPredicate<'_>,
+    ledger: &Ledger,
+) -> Result<Vec<Warned>, DbError> {
+    let Rules::Table(_) = predicate.rules else { return Ok(Vec::new()) };
+    let due = due(predicate);
     // Usually there are none, and then nothing is written.
     let mut tx = database.read().await?;
-    let any = judge.bind(sqlx::query(AssertSqlSafe(format!("{due} SELECT FROM due LIMIT 1"))));
+    let any = predicate.bind(sqlx::query(AssertSqlSafe(format!("{due} SELECT FROM due LIMIT 1"))));
     let any = any.persistent(false).fetch_optional(&mut *tx).await?;
     tx.commit().await?;
     if any.is_none() {
@@ -46,7 +50,7 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
     }
     let sql = format!(include_str!("warnings/record.sql"), due = due, posted = outbox::posting(ledger, "$4"));
     let mut tx = database.write().await?;
-    let rows = judge.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false).fetch_all(&mut *tx).await?;
+    let rows = predicate.bind(sqlx::query(AssertSqlSafe(sql))).persistent(false).fetch_all(&mut *tx).await?;
     tx.commit().await?;
     rows.into_iter()
         .map(|row| {
@@ -63,11 +67,11 @@ pub async fn update(database: &Database, judge: &Judge<'_>, ledger: &Ledger) -> 
 }
 
 /// Returns the executions to report: past the warning time, or stale and allowed to continue.
-fn due(judge: &Judge<'_>) -> String {
-    let m = judge.mapping;
-    let counts_from = judge.counts_from();
-    let began = began(judge);
-    let deadline = judge.deadline();
+fn due(predicate: &StalenessPredicate<'_>) -> String {
+    let m = predicate.mapping;
+    let counts_from = predicate.counts_from();
+    let began = began(predicate);
+    let deadline = predicate.deadline();
     let columns = format!(
         "{id}::text AS id, {job} AS job_id, {number}::bigint AS number, {began} AS started_at, \
          {deadline} AS deadline",
@@ -77,25 +81,25 @@ fn due(judge: &Judge<'_>) -> String {
     );
     let earliest = format!(
         "statement_timestamp() - interval {}",
-        literal(&interval(judge.effective_rules.shortest_warning()))
+        literal(&interval(predicate.effective_rules.shortest_warning()))
     );
     // Only if some are allowed to continue, because it costs as much as everything else.
-    let (predicate, alerts) = if judge.effective_rules.may_alert_only() {
-        (judge.ctes(Take::LookAtAll), alerts(judge, &columns))
+    let (ctes, alerts) = if predicate.effective_rules.may_alert_only() {
+        (predicate.ctes(Selection::LookAtAll), alerts(predicate, &columns))
     } else {
-        (judge.rules(), String::new())
+        (predicate.rules(), String::new())
     };
     format!(
         include_str!("warnings/due.sql"),
-        predicate = predicate,
+        predicate = ctes,
         columns = columns,
         table = m.table(),
-        rules_of_row = judge.joined(),
+        rules_of_row = predicate.joined(),
         running = m.judged(),
         started_early_enough = m.started_by(&earliest),
         counts_from = counts_from,
         warn_after = WARN,
-        not_warned_of = untold(judge, "Warned", ""),
+        not_warned_of = untold(predicate, "Warned", ""),
         deadline = deadline,
         order = m.started_column(),
         limit = AT_ONCE,
@@ -104,23 +108,23 @@ fn due(judge: &Judge<'_>) -> String {
 }
 
 /// Returns the time that distinguishes one run from another: the time that counts may change, for example with the creation.
-fn began(judge: &Judge<'_>) -> String {
-    format!("COALESCE({}, {})", wire(&judge.mapping.started_at()), judge.counts_from())
+fn began(predicate: &StalenessPredicate<'_>) -> String {
+    format!("COALESCE({}, {})", clamp_timestamp(&predicate.mapping.started_at()), predicate.counts_from())
 }
 
 /// Returns the condition that the run of the row `execution` was not reported with this action, and `more`.
-fn untold(judge: &Judge<'_>, action: &str, more: &str) -> String {
+fn untold(predicate: &StalenessPredicate<'_>, action: &str, more: &str) -> String {
     format!(
         "NOT EXISTS (SELECT FROM jobexec.events AS event WHERE event.store_id = $4 AND event.execution_id = {}::text
                      AND event.action = '{action}' AND event.started_at = {began} {more})",
-        judge.mapping.id(),
-        began = began(judge),
+        predicate.mapping.id(),
+        began = began(predicate),
     )
 }
 
 /// Returns the stale executions that are allowed to continue.
-fn alerts(judge: &Judge<'_>, columns: &str) -> String {
-    let m = judge.mapping;
+fn alerts(predicate: &StalenessPredicate<'_>, columns: &str) -> String {
+    let m = predicate.mapping;
     // For each run, even if it has the start of the previous one.
     let again = format!(
         "(SELECT observation.since FROM jobexec.observations AS observation
@@ -136,10 +140,10 @@ fn alerts(judge: &Judge<'_>, columns: &str) -> String {
         source = super::sweep::source("stale.reason"),
         table = m.table(),
         id = m.id(),
-        rules_of_row = judge.joined(),
+        rules_of_row = predicate.joined(),
         running = m.judged(),
         not_alerted_of =
-            untold(judge, "Alerted", &format!("AND event.again_at IS NOT DISTINCT FROM {again}")),
+            untold(predicate, "Alerted", &format!("AND event.again_at IS NOT DISTINCT FROM {again}")),
         again_at = again,
         limit = AT_ONCE,
     )

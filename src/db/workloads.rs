@@ -2,10 +2,10 @@
 //!
 //! The conditions are assembled here, because several queries share them.
 
-use super::judge::{Reason, Suspicion};
 use super::observations::{self, Kind, Parameters};
+use super::staleness::{Reason, Suspicion};
 use super::suspects::{self, Found};
-use super::{Database, DbError, Judge};
+use super::{Database, DbError, StalenessPredicate};
 use crate::api::table::Recreated;
 
 /// The existing workloads, and which execution runs in which according to objects.
@@ -69,14 +69,14 @@ impl Workloads {
 /// Returns the errors of the database.
 pub async fn update(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     workloads: Option<&Workloads>,
     recreated: Recreated,
 ) -> Result<(), DbError> {
     let nobody = Workloads::default();
-    let rows = rows_with_workloads(judge, workloads.is_some());
+    let rows = rows_with_workloads(predicate, workloads.is_some());
     if let Some(workloads) = workloads {
-        observe_workloads(database, judge, workloads, &rows).await?;
+        observe_workloads(database, predicate, workloads, &rows).await?;
     }
     let workloads = workloads.unwrap_or(&nobody);
     let seen = |kind: Kind, what: &str| {
@@ -104,14 +104,18 @@ pub async fn update(
         joined = joined,
         reason = Reason::WorkloadGone.as_str(),
     );
-    suspects::replace(database, judge, &found(workloads, Reason::WorkloadGone.as_str(), gone)).await?;
+    suspects::replace(database, predicate, &found(workloads, Reason::WorkloadGone.as_str(), gone)).await?;
     let counts = if recreated == Recreated::Alive { again.as_str() } else { "false" };
     let made_again = format!(
         "SELECT execution_id, began_at, false AS certain, {made_again} AS detail
          FROM {joined} AND workload.state <> 'Ended' AND {counts}"
     );
-    suspects::replace(database, judge, &found(workloads, Suspicion::WorkloadRecreated.as_str(), made_again))
-        .await
+    suspects::replace(
+        database,
+        predicate,
+        &found(workloads, Suspicion::WorkloadRecreated.as_str(), made_again),
+    )
+    .await
 }
 
 fn found(workloads: &Workloads, reason: &'static str, query: String) -> Found {
@@ -122,8 +126,8 @@ fn found(workloads: &Workloads, reason: &'static str, query: String) -> Found {
 const SEEN: &str = "jsonb_to_recordset($2::jsonb) AS workload (name text, uid text, state text, why text)";
 
 /// Returns the query for the running executions with their workloads, or for none if the workloads are not `known`.
-fn rows_with_workloads(judge: &Judge<'_>, known: bool) -> String {
-    let m = judge.mapping;
+fn rows_with_workloads(predicate: &StalenessPredicate<'_>, known: bool) -> String {
+    let m = predicate.mapping;
     format!(
         include_str!("workloads/rows.sql"),
         known = known,
@@ -144,7 +148,7 @@ fn rows_with_workloads(judge: &Judge<'_>, known: bool) -> String {
 /// Records the workload with which an execution was first seen, and whether its workload was seen to have succeeded.
 async fn observe_workloads(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     workloads: &Workloads,
     rows: &str,
 ) -> Result<(), DbError> {
@@ -164,7 +168,7 @@ async fn observe_workloads(
             parameters: Some(workloads.parameters()),
         }
     };
-    observations::update(database, judge, &seen(Kind::WorkloadSeen, "true")).await?;
-    observations::update(database, judge, &seen(Kind::WorkloadSucceeded, "workload.state = 'Succeeded'"))
+    observations::update(database, predicate, &seen(Kind::WorkloadSeen, "true")).await?;
+    observations::update(database, predicate, &seen(Kind::WorkloadSucceeded, "workload.state = 'Succeeded'"))
         .await
 }

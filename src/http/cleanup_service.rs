@@ -10,9 +10,9 @@ use super::preflight::Preflight;
 use super::problem::Problem;
 use super::stores::{OpenStore, StoreAccess, StoreName};
 use crate::boundary::{Panicked, Place, caught};
-use crate::db::Judge;
+use crate::db::StalenessPredicate;
 use crate::db::cleanup::{self, Options, Row};
-use crate::db::judge::Suspicion;
+use crate::db::staleness::Suspicion;
 use crate::metrics::End;
 use crate::session::Context;
 
@@ -133,20 +133,20 @@ async fn check_and_clean(context: &Context, open: OpenStore, request: CleanupReq
         Ok(ready) => ready,
         Err(problem) => return Outcome { stopped_by: Some(problem), ..Outcome::default() },
     };
-    let judge = open.session.judge(&open.effective_rules).with_evidence(evidence);
-    if let Some(Err(not_configured)) = request.suspicion.map(|suspicion| judge.suspects(suspicion)) {
+    let predicate = open.session.predicate(&open.effective_rules).with_evidence(evidence);
+    if let Some(Err(not_configured)) = request.suspicion.map(|suspicion| predicate.suspects(suspicion)) {
         let stopped_by = Some(Problem::EvidenceNotAsked(not_configured.to_string()));
         return Outcome { stopped_by, ..Outcome::default() };
     }
     // If a user corrects the spec during the clean-up, the new spec applies to the remaining rows.
     let changed = || (!context.is_current(&store)).then(|| open.changed(context));
-    clean(context, &open, &judge, request, changed).await
+    clean(context, &open, &predicate, request, changed).await
 }
 
 async fn clean(
     context: &Context,
     open: &OpenStore,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     request: CleanupRequest,
     changed: impl Fn() -> Option<Problem>,
 ) -> Outcome {
@@ -161,9 +161,9 @@ async fn clean(
     };
     let mut outcome = Outcome::default();
     let mut stopped_by = None;
-    let cleaned = cleanup::run(&open.session.database, judge, &open.session.ledger, &options, |rows| {
+    let cleaned = cleanup::run(&open.session.database, predicate, &open.session.ledger, &options, |rows| {
         if !options.dry_run {
-            open.session.tally.ended(rows.iter().filter_map(end));
+            open.session.counters.ended(rows.iter().filter_map(end));
         }
         for row in rows {
             outcome.count(row);

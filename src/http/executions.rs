@@ -194,10 +194,10 @@ impl List for Params {
         let open = store.open().await?;
         // No job of this store can have that id.
         let Some(filter) = filter(&open, self)? else { return Ok(Rows::empty()) };
-        let (database, judge) = (&open.session.database, open.session.judge(&open.effective_rules));
+        let (database, predicate) = (&open.session.database, open.session.predicate(&open.effective_rules));
         let _permit = open.read_permit().await?;
         let page =
-            database.within(db_executions::page(database, &judge, &filter, after.as_ref(), limit)).await;
+            database.within(db_executions::page(database, &predicate, &filter, after.as_ref(), limit)).await;
         let page = page.map_err(|error| match error {
             // Only an invalid cursor contains a value that does not fit the column's type.
             DbError::Statement(_, ref code) if position.is_some() && code.starts_with("22") => {

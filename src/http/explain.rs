@@ -18,7 +18,7 @@ use super::problem::Problem;
 use super::stores::{OpenStore, StoreName};
 use crate::api::Phase;
 use crate::db::explain::{self as db_explain, Explanation as DbExplanation, Record};
-use crate::db::judge::Reason;
+use crate::db::staleness::Reason;
 
 /// Why an execution is stale, or is not.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
@@ -178,18 +178,22 @@ impl OpenStore {
 
     async fn explain(&self, id: &str) -> Result<Explanation, Problem> {
         let id = self.canonical_id(id)?;
-        let judge = self.session.judge(&self.effective_rules);
+        let predicate = self.session.predicate(&self.effective_rules);
         let database = &self.session.database;
         let _permit = self.read_permit().await?;
-        let found =
-            database.within(db_explain::explain(database, &judge, &id)).await.map_err(|e| self.failed(e))?;
+        let found = database
+            .within(db_explain::explain(database, &predicate, &id))
+            .await
+            .map_err(|e| self.failed(e))?;
         let Some(found) = found else {
-            let outside = database.within(db_explain::outside(database, &judge, &id)).await;
+            let outside = database.within(db_explain::outside(database, &predicate, &id)).await;
             let outside = outside.map_err(|e| self.failed(e))?;
             return Err(Problem::ExecutionNotFound { store: self.name.to_string(), id, outside });
         };
-        let records =
-            database.within(db_explain::records(database, &judge, &id)).await.map_err(|e| self.failed(e))?;
+        let records = database
+            .within(db_explain::records(database, &predicate, &id))
+            .await
+            .map_err(|e| self.failed(e))?;
         Ok(Explanation::of(self.name.to_string(), found, records))
     }
 }

@@ -76,20 +76,21 @@ impl OpenStore {
                 return Ok(false);
             }
         };
-        let (database, judge) = (&self.session.database, self.session.judge(&self.effective_rules));
+        let (database, predicate) = (&self.session.database, self.session.predicate(&self.effective_rules));
         let recreated = store.spec.workloads.as_ref().map(|w| w.recreated).unwrap_or_default();
-        let updated =
-            database.within(observed_workloads::update(database, &judge, Some(&workloads), recreated)).await;
+        let updated = database
+            .within(observed_workloads::update(database, &predicate, Some(&workloads), recreated))
+            .await;
         updated.map(|()| true).map_err(|error| self.failed(error))
     }
 
     /// Updates the state of heartbeats, so that executions are withheld for the same reasons as in a sweep, even
     /// before the first sweep.
     async fn refresh_heartbeats(&self, store: &ExecutionStore) -> Result<(), Problem> {
-        let (database, judge) = (&self.session.database, self.session.judge(&self.effective_rules));
+        let (database, predicate) = (&self.session.database, self.session.predicate(&self.effective_rules));
         let mut watch = Watch::default();
         let every = store.spec.poll_interval.to_chrono();
-        let updated = database.within(heartbeats::update(database, &judge, &mut watch, every)).await;
+        let updated = database.within(heartbeats::update(database, &predicate, &mut watch, every)).await;
         updated.map_err(|error| self.failed(error))?;
         self.session.note_heartbeats(watch.seen());
         Ok(())

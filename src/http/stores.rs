@@ -213,7 +213,7 @@ impl OpenStore {
 
     /// Counts an error of the database and returns it as a problem.
     pub(super) fn failed(&self, error: DbError) -> Problem {
-        self.session.tally.failed(error.reason());
+        self.session.counters.failed(error.reason());
         // For a local store, the reconciler reconnects.
         if let StoreAccess::Remote(remote) = &self.access
             && !error.answered()

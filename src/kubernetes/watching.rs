@@ -3,8 +3,8 @@
 //! [`budget`](crate::kubernetes::budget).
 
 mod cache;
-mod merger;
 mod queue;
+mod reflector_set;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -23,8 +23,8 @@ use crate::kubernetes::guarded::{Cached, Guarded};
 use crate::kubernetes::scope::Namespaces;
 use cache::Place;
 pub use cache::{Cache, Usage};
-use merger::Merger;
 use queue::{Key, Queue};
+use reflector_set::ReflectorSet;
 
 /// The pause in reading objects of a namespace after one could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ pub fn watch<K: Cached>(
     budget: u64,
 ) -> (Cache<K>, impl Stream<Item = Result<Event<Guarded<K>>, watcher::Error>> + Send + use<K>) {
     let each = namespaces.each();
-    let (merger, cache) = Merger::new(&each, budget);
+    let (merger, cache) = ReflectorSet::new(&each, budget);
     let mut watching = Watching {
         client: client.clone(),
         config: config.clone(),
@@ -84,7 +84,7 @@ enum Done<K: Cached> {
 struct Watching<K: Cached> {
     client: Client,
     config: watcher::Config,
-    merger: Merger<K>,
+    merger: ReflectorSet<K>,
     watches: SelectAll<BoxStream<'static, Seen<K>>>,
     /// Ends the watch of a namespace.
     restarts: BTreeMap<Place, CancellationToken>,

@@ -63,7 +63,7 @@ impl Collector for All {
         self.metrics.write(&mut page)?;
         replica::write(&mut page, self.snapshot.replica)?;
         stores::write(&mut page, &self.snapshot.stores)?;
-        enforcement::write(&mut page, &self.snapshot.stores, &self.snapshot.done_to_others)?;
+        enforcement::write(&mut page, &self.snapshot.stores, &self.snapshot.foreign_stores)?;
         policies::write(&mut page, &self.snapshot.policies)?;
         caches::write(&mut page, &self.snapshot.caches)?;
         process::write(&mut page)

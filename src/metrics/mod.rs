@@ -1,6 +1,6 @@
 //! Metrics for Prometheus.
 //!
-//! - [`Metrics`] counts what the whole operator does, [`Tally`] what it does to one store: reconcilers report facts to them
+//! - [`Metrics`] counts what the whole operator does, [`StoreCounters`] what it does to one store: reconcilers report facts to them
 //!   and do not know the names of metrics;
 //! - a [`Snapshot`] is the current state of stores and policies, from the same source as conditions, so that both agree and
 //!   deleted objects have no series;
@@ -18,10 +18,10 @@ mod policies;
 mod process;
 mod replica;
 mod snapshot;
+mod store_counters;
 mod stores;
-mod tally;
 
 pub use exposition::{Format, text};
 pub use operator::Metrics;
-pub use snapshot::{CacheNow, Done, PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow};
-pub use tally::{End, Tally};
+pub use snapshot::{CacheNow, Done, PolicyNow, Pool, ReplicaNow, Snapshot, StoreSnapshot};
+pub use store_counters::{End, StoreCounters};

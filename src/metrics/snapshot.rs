@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::tally::Tally;
+use super::store_counters::StoreCounters;
 use crate::api::{ExecutionPolicyStatus, ExecutionStoreStatus};
 
 /// The current state of everything that the operator manages.
@@ -11,9 +11,9 @@ pub struct Snapshot {
     /// This replica's share of the stores.
     pub replica: ReplicaNow,
     /// The stores.
-    pub stores: Vec<StoreNow>,
+    pub stores: Vec<StoreSnapshot>,
     /// What this replica did to stores that other replicas manage.
-    pub done_to_others: Vec<Done>,
+    pub foreign_stores: Vec<Done>,
     /// The policies.
     pub policies: Vec<PolicyNow>,
     /// The caches of objects.
@@ -50,12 +50,12 @@ pub struct Done {
     /// The name of the store.
     pub name: String,
     /// Its counters.
-    pub tally: Arc<Tally>,
+    pub counters: Arc<StoreCounters>,
 }
 
 /// The state of one store.
 #[derive(Debug)]
-pub struct StoreNow {
+pub struct StoreSnapshot {
     /// The namespace.
     pub namespace: String,
     /// The name.
@@ -67,7 +67,7 @@ pub struct StoreNow {
     /// Its connection pool, if it has one.
     pub pool: Option<Pool>,
     /// Its counters.
-    pub tally: Arc<Tally>,
+    pub counters: Arc<StoreCounters>,
 }
 
 /// A connection pool, which stores with the same login share.

@@ -5,7 +5,7 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::page::Page;
-use super::snapshot::StoreNow;
+use super::snapshot::StoreSnapshot;
 use crate::api::conditions::{ConditionType, find};
 use crate::api::store::{Metrics, ObjectsStatus, Violations};
 
@@ -16,7 +16,7 @@ pub(super) type Labels<'a> = [(&'static str, &'a str); 2];
 pub(super) type OneMore<'a> = [(&'static str, &'a str); 3];
 pub(super) type TwoMore<'a> = [(&'static str, &'a str); 4];
 
-impl StoreNow {
+impl StoreSnapshot {
     pub(super) fn labels(&self) -> Labels<'_> {
         [("namespace", &self.namespace), ("store", &self.name)]
     }
@@ -40,14 +40,14 @@ impl StoreNow {
 }
 
 /// Writes the metrics.
-pub(super) fn write(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+pub(super) fn write(page: &mut Page<'_>, stores: &[StoreSnapshot]) -> fmt::Result {
     counts(page, stores)?;
     conditions(page, stores)?;
     objects(page, stores)?;
     connections(page, stores)
 }
 
-fn counts(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+fn counts(page: &mut Page<'_>, stores: &[StoreSnapshot]) -> fmt::Result {
     let mut count = |name: &str, help: &str, of: fn(&Metrics) -> Option<i64>| {
         let samples = stores.iter().filter_map(|store| Some((store.labels(), of(store.counts()?)?)));
         page.gauge(name, help, samples)
@@ -97,7 +97,7 @@ fn counts(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     )
 }
 
-fn conditions(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+fn conditions(page: &mut Page<'_>, stores: &[StoreSnapshot]) -> fmt::Result {
     page.gauge(
         "jobexec_store_condition",
         "1 for the current status of a condition of the ExecutionStore, 0 for the others. Alert on Ready, DatabaseReachable and \
@@ -163,9 +163,9 @@ fn kinds(found: &Violations) -> [(&'static str, i64); 9] {
     ]
 }
 
-fn objects(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+fn objects(page: &mut Page<'_>, stores: &[StoreSnapshot]) -> fmt::Result {
     let mut count = |name: &str, help: &str, of: fn(&ObjectsStatus) -> i64| {
-        let objects = |store: &StoreNow| store.status.as_ref()?.execution_objects.as_ref().map(of);
+        let objects = |store: &StoreSnapshot| store.status.as_ref()?.execution_objects.as_ref().map(of);
         page.gauge(name, help, stores.iter().filter_map(|store| Some((store.labels(), objects(store)?))))
     };
     count("jobexec_store_objects", "JobExecution objects of the store.", |objects| objects.objects)?;
@@ -177,7 +177,7 @@ fn objects(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
     )
 }
 
-fn connections(page: &mut Page<'_>, stores: &[StoreNow]) -> fmt::Result {
+fn connections(page: &mut Page<'_>, stores: &[StoreSnapshot]) -> fmt::Result {
     page.gauge(
         "jobexec_store_pool_connections",
         "Open connections of the store's pool, by state: idle or used. Stores with the same connection URL share one pool, and \

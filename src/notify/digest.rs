@@ -10,7 +10,7 @@ use crate::api::notifications::{Channel, Topic};
 
 /// A message and its recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Letter {
+pub struct OutgoingMessage {
     /// An address; empty for a webhook.
     pub recipient: String,
     /// The message.
@@ -19,7 +19,7 @@ pub struct Letter {
 
 /// The notification channels for the executions of one store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Directory {
+pub struct ChannelSet {
     /// The namespace of the store.
     pub namespace: String,
     /// The name of the store.
@@ -30,7 +30,7 @@ pub struct Directory {
     pub policies: BTreeMap<String, Vec<Channel>>,
 }
 
-impl Directory {
+impl ChannelSet {
     /// Whether there is any channel.
     pub fn any(&self) -> bool {
         !self.channels.is_empty() || self.policies.values().any(|channels| !channels.is_empty())
@@ -96,12 +96,12 @@ struct Group<'a> {
 
 /// Groups executions and notes by recipient. `policy` returns the policy whose channels get an execution, if any.
 pub fn digest<'a>(
-    directory: &'a Directory,
+    directory: &'a ChannelSet,
     executions: &[Execution],
     notes: &[Note],
     at: DateTime<Utc>,
     policy: impl Fn(&Execution) -> Option<&'a str>,
-) -> Vec<Letter> {
+) -> Vec<OutgoingMessage> {
     let mut groups: BTreeMap<(String, Option<&str>), Group<'_>> = BTreeMap::new();
     for execution in executions {
         for (name, channel) in
@@ -138,12 +138,12 @@ fn has_recipients(channel: &Channel) -> bool {
 
 /// Creates the same message for each recipient, so that each delivery can fail separately.
 fn letters(
-    directory: &Directory,
+    directory: &ChannelSet,
     name: &str,
     owner: Option<&str>,
     group: &Group<'_>,
     at: DateTime<Utc>,
-) -> Vec<Letter> {
+) -> Vec<OutgoingMessage> {
     let channel = directory.channel(name);
     let recipients = match (owner, channel.and_then(|channel| channel.email.as_ref())) {
         (Some(owner), _) => vec![owner.to_owned()],
@@ -151,12 +151,13 @@ fn letters(
         (None, None) => vec![String::new()],
     };
     let message = message(directory, name, owner, group, at);
-    let letter = |recipient| Letter { recipient, message: Message { id: Uuid::new_v4(), ..message.clone() } };
+    let letter =
+        |recipient| OutgoingMessage { recipient, message: Message { id: Uuid::new_v4(), ..message.clone() } };
     recipients.into_iter().map(letter).collect()
 }
 
 fn message(
-    directory: &Directory,
+    directory: &ChannelSet,
     channel: &str,
     owner: Option<&str>,
     group: &Group<'_>,
@@ -188,8 +189,8 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn directory() -> Directory {
-        Directory {
+    fn directory() -> ChannelSet {
+        ChannelSet {
             namespace: "team-a".to_owned(),
             store: "jobs".to_owned(),
             channels: channels(json!([
@@ -267,7 +268,7 @@ mod tests {
         let letters = digest(&directory, &executions, &[], DateTime::UNIX_EPOCH, |_| None);
         for letter in &letters {
             let channel = directory.channel(&letter.message.channel).unwrap();
-            let admits = |to: &str| Directory::admits(channel, to, &letter.message);
+            let admits = |to: &str| ChannelSet::admits(channel, to, &letter.message);
             let of_owner = letter.message.owner.is_some();
             assert_eq!(admits(&letter.recipient), if of_owner { Admission::Owner } else { Admission::Told });
             assert_eq!(admits("evil@x.org"), Admission::Stranger);

@@ -9,7 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 use super::{policy, store};
 use crate::api::{ExecutionPolicy, ExecutionPolicyStatus, ExecutionStore, ExecutionStoreStatus};
 use crate::kubernetes::guarded::Guarded;
-use crate::metrics::{Done, PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow};
+use crate::metrics::{Done, PolicyNow, Pool, ReplicaNow, Snapshot, StoreSnapshot};
 use crate::session::context::Context;
 use crate::session::handle::StoreHandle;
 
@@ -49,32 +49,32 @@ impl Context {
                 stores_owned: stores.len(),
             },
             stores: stores.iter().map(|store| self.store_now(store)).collect(),
-            done_to_others: others.iter().filter_map(|store| self.done_to(store)).collect(),
+            foreign_stores: others.iter().filter_map(|store| self.done_to(store)).collect(),
             policies: policies.iter().map(|policy| self.policy_now(policy)).collect(),
             caches: self.caches(),
         }
     }
 
-    fn store_now(&self, store: &Guarded<ExecutionStore>) -> StoreNow {
+    fn store_now(&self, store: &Guarded<ExecutionStore>) -> StoreSnapshot {
         let handle = self.known_handle(&ObjectRef::from_obj(store));
         let session = handle.as_ref().and_then(|handle| handle.session());
-        StoreNow {
+        StoreSnapshot {
             namespace: store.namespace().unwrap_or_default(),
             name: store.name_any(),
             status: self.status_of(store, handle.as_ref()),
             sweep_interval: store.0.as_ref().ok().map(|store| store.spec.sweep_interval.get().as_secs_f64()),
             pool: session.map(|session| {
-                let (open, idle, limit, stores) = session.database.use_of_pool();
+                let (open, idle, limit, stores) = session.database.pool_usage();
                 Pool { open, idle, limit, stores }
             }),
-            tally: self.tally(&ObjectRef::from_obj(store)),
+            counters: self.counters(&ObjectRef::from_obj(store)),
         }
     }
 
     fn done_to(&self, store: &Guarded<ExecutionStore>) -> Option<Done> {
-        let tally = self.known_tally(&ObjectRef::from_obj(store))?;
+        let counters = self.known_tally(&ObjectRef::from_obj(store))?;
         let (namespace, name) = (store.namespace().unwrap_or_default(), store.name_any());
-        Some(Done { namespace, name, tally })
+        Some(Done { namespace, name, counters })
     }
 
     /// All policies, except for those whose stores other operators manage.

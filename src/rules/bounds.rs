@@ -2,11 +2,11 @@
 
 use chrono::TimeDelta;
 
-use super::rule::{Base, Rule, Scope, Timeout, total};
+use super::rule::{Rule, Scope, StoreDefaults, Timeout, total};
 use crate::api::Limit;
 
 /// Sets `earliest` and `fixed` of each rule, so that queries can find executions past their deadline by an index.
-pub(super) fn set_bounds(rules: &mut [Rule], base: &Base) {
+pub(super) fn set_bounds(rules: &mut [Rule], base: &StoreDefaults) {
     let types: Vec<(Option<Timeout>, Option<TimeDelta>)> = rules
         .iter()
         .filter(|rule| rule.scope == Scope::Type)

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, HashSet};
 use chrono::TimeDelta;
 
 use super::bounds::set_bounds;
-use super::input::{Dynamic, Figure, Policy, Wish};
-use super::rule::{Base, Rule, Said, Scope, Timeout, UNLIMITED, Warn, total};
+use super::input::{ComputedTimeout, ExecutionOverride, HistoryTimeout, Policy};
+use super::rule::{Rule, Scope, Sourced, StoreDefaults, Timeout, UNLIMITED, Warn, total};
 use super::{execution_source, policy_source};
 use crate::api::{Limit, OnStale};
 
 /// The compiled settings of all objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Compiled {
+pub struct RuleSet {
     /// The settings where no rule sets a field.
-    pub base: Base,
+    pub base: StoreDefaults,
     /// The rules, ordered by scope and key. Each pair of scope and key is unique.
     pub rules: Vec<Rule>,
     /// The overridden settings of policies, by the name of the policy.
@@ -35,7 +35,11 @@ pub struct Conflict {
 }
 
 /// Compiles the settings of `JobExecution` objects and policies, with those of the store as defaults.
-pub fn compile(store: Base, overrides: Vec<Wish>, mut policies: Vec<Policy>) -> Compiled {
+pub fn compile(
+    store: StoreDefaults,
+    overrides: Vec<ExecutionOverride>,
+    mut policies: Vec<Policy>,
+) -> RuleSet {
     policies.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
     let mut builder = RuleBuilder::default();
     for policy in policies.iter().filter(|policy| policy.judges()) {
@@ -50,7 +54,7 @@ pub fn compile(store: Base, overrides: Vec<Wish>, mut policies: Vec<Policy>) -> 
         }
     }
     for policy in &policies {
-        if let Some(Dynamic::Known(timeouts)) = &policy.dynamic {
+        if let Some(HistoryTimeout::Known(timeouts)) = &policy.dynamic {
             for computed in timeouts {
                 builder.add_computed_timeout(policy, computed);
             }
@@ -60,14 +64,14 @@ pub fn compile(store: Base, overrides: Vec<Wish>, mut policies: Vec<Policy>) -> 
     let base = override_store(store, all);
     let mut rules: Vec<Rule> = execution_rules(overrides).into_iter().chain(rules.into_values()).collect();
     set_bounds(&mut rules, &base);
-    Compiled { base, rules, conflicts }
+    RuleSet { base, rules, conflicts }
 }
 
 /// Builds the rules of single executions. If several objects set fields for the same execution, the oldest one takes
 /// precedence, then the first by name.
-fn execution_rules(overrides: Vec<Wish>) -> Vec<Rule> {
-    let mut chosen: BTreeMap<String, (Wish, Vec<String>)> = BTreeMap::new();
-    let mut overrides: Vec<Wish> =
+fn execution_rules(overrides: Vec<ExecutionOverride>) -> Vec<Rule> {
+    let mut chosen: BTreeMap<String, (ExecutionOverride, Vec<String>)> = BTreeMap::new();
+    let mut overrides: Vec<ExecutionOverride> =
         overrides.into_iter().filter(|o| o.timeout.is_some() || o.extend_by.is_some()).collect();
     overrides.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
     for object in overrides {
@@ -83,11 +87,11 @@ fn execution_rules(overrides: Vec<Wish>) -> Vec<Rule> {
             }
         }
     }
-    let rule = |(object, overruled): (Wish, Vec<String>)| {
+    let rule = |(object, overruled): (ExecutionOverride, Vec<String>)| {
         let source = execution_source(&object.name);
         Rule {
             timeout: object.timeout.map(|value| Timeout { value, rank: 0, source: source.clone() }),
-            extend_by: object.extend_by.map(|value| Said::new(value, source)),
+            extend_by: object.extend_by.map(|value| Sourced::new(value, source)),
             overruled,
             by: object.by,
             ..Rule::new(Scope::Execution, object.key)
@@ -121,7 +125,7 @@ impl RuleBuilder {
                 Some(_) => {}
                 None => {
                     self.timeout_owners.insert(key.clone(), policy.name.clone());
-                    let pending = policy.dynamic == Some(Dynamic::Pending);
+                    let pending = policy.dynamic == Some(HistoryTimeout::Pending);
                     // The rule of the next scope could end executions for which the policy sets no deadline.
                     let applies = |timeout: &Limit<_>| !pending || *timeout == Limit::Never;
                     if let Some(value) = policy.timeout.filter(applies) {
@@ -159,7 +163,7 @@ impl RuleBuilder {
     }
 
     /// Adds a timeout computed for a policy, unless a policy of equal or higher precedence sets the timeout.
-    fn add_computed_timeout(&mut self, policy: &Policy, computed: &Figure) {
+    fn add_computed_timeout(&mut self, policy: &Policy, computed: &ComputedTimeout) {
         let own = |owner: Option<&String>| owner == Some(&policy.name);
         let job = computed.job.clone().map(|job| (Scope::Job, job));
         let type_ = computed.type_.clone().map(|type_| (Scope::Type, type_));
@@ -191,7 +195,7 @@ impl RuleBuilder {
 
 /// Sets a field, or adds it to `lost` if an older policy has set it.
 fn set_if_unset<T>(
-    field: &mut Option<Said<T>>,
+    field: &mut Option<Sourced<T>>,
     value: Option<T>,
     source: &str,
     name: &'static str,
@@ -201,7 +205,7 @@ fn set_if_unset<T>(
     match field {
         Some(other) if other.source != source => lost.push((name, other.source.clone())),
         Some(_) => {}
-        None => *field = Some(Said::new(value, source)),
+        None => *field = Some(Sourced::new(value, source)),
     }
 }
 
@@ -215,10 +219,10 @@ const fn rank(scope: Option<Scope>) -> i16 {
 }
 
 /// Overrides the settings of the store with those of policies for all executions.
-fn override_store(store: Base, all: Option<Rule>) -> Base {
+fn override_store(store: StoreDefaults, all: Option<Rule>) -> StoreDefaults {
     let Some(all) = all else { return store };
-    Base {
-        timeout: all.timeout.map_or(store.timeout, |t| Said::new(t.value, t.source)),
+    StoreDefaults {
+        timeout: all.timeout.map_or(store.timeout, |t| Sourced::new(t.value, t.source)),
         grace: all.grace.unwrap_or(store.grace),
         heartbeat: all.heartbeat.or(store.heartbeat),
         on_stale: all.on_stale.unwrap_or(store.on_stale),
@@ -228,13 +232,13 @@ fn override_store(store: Base, all: Option<Rule>) -> Base {
     }
 }
 
-fn carry_over<T: Clone>(field: &mut Said<T>, old: &Said<T>, sources: &HashSet<&str>) {
+fn carry_over<T: Clone>(field: &mut Sourced<T>, old: &Sourced<T>, sources: &HashSet<&str>) {
     if sources.contains(old.source.as_str()) {
         *field = old.clone();
     }
 }
 
-impl Compiled {
+impl RuleSet {
     /// Reports whether both have the same settings, apart from the rules of single executions.
     pub fn same_policies(&self, other: &Self) -> bool {
         let rules = |compiled: &Self| {
@@ -246,7 +250,7 @@ impl Compiled {
     /// Carries over from `last` each field that one of `sources` set. The sources are objects that the operator can no
     /// longer read, so that their current settings are unknown.
     #[must_use]
-    pub fn keeping(mut self, last: &Self, sources: &[String]) -> Self {
+    pub fn carry_over(mut self, last: &Self, sources: &[String]) -> Self {
         let sources: &HashSet<&str> = &sources.iter().map(String::as_str).collect();
         let mut kept = Vec::new();
         for old in last.rules.iter().filter(|rule| rule.is_from(sources)) {
@@ -314,7 +318,7 @@ impl Compiled {
     pub fn shortest_warning(&self) -> TimeDelta {
         let timeouts = self.rules.iter().filter_map(|rule| rule.timeout.as_ref().map(|t| t.value));
         let shortest = timeouts.chain([self.base.timeout.value]).filter_map(Limit::length).min();
-        let of = |warn: &Said<Warn>| match warn.value {
+        let of = |warn: &Sourced<Warn>| match warn.value {
             Warn::After(after) => Some(after),
             // Slightly less than the exact percentage, because Postgres may round it.
             Warn::Percent(percent) => shortest.map(|shortest| shortest * percent / 101),

@@ -7,7 +7,7 @@ use crate::api::{Limit, OnStale};
 
 /// The settings of one `JobExecution` object for its execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct ExecutionOverride {
     /// The name of the object.
     pub name: String,
     /// The creation time of the object, in seconds since the Unix epoch.
@@ -46,7 +46,7 @@ pub struct Policy {
     /// `spec.warnAfter`.
     pub warn: Option<Warn>,
     /// `spec.dynamicTimeout`, with the computed timeouts.
-    pub dynamic: Option<Dynamic>,
+    pub dynamic: Option<HistoryTimeout>,
     /// Whether it has `spec.notifications`.
     pub notifies: bool,
 }
@@ -65,17 +65,17 @@ impl Policy {
 
 /// The timeouts computed for a policy with `dynamicTimeout`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Dynamic {
+pub enum HistoryTimeout {
     /// The timeouts have not been computed yet. Until then the policy's own timeout does not apply either, because it
     /// is only for jobs with too few completed executions, unless it is `Never`.
     Pending,
     /// The computed timeouts.
-    Known(Vec<Figure>),
+    Known(Vec<ComputedTimeout>),
 }
 
 /// A timeout computed from completed executions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Figure {
+pub struct ComputedTimeout {
     /// The job that the timeout applies to; `None` if it applies to a job type.
     pub job: Option<String>,
     /// The job type that the timeout applies to, or the type of `job` if the store maps job types.

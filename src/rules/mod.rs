@@ -3,7 +3,7 @@
 //!
 //! - [`input`]: the settings of policies and `JobExecution` objects, in the terms of the store's table
 //! - [`outage`]: detects workers that lost their connection rather than died
-//! - [`compile`](fn@compile): resolves precedence, field by field, to [`Rule`]s and a [`Base`]
+//! - [`compile`](fn@compile): resolves precedence, field by field, to [`Rule`]s and a [`StoreDefaults`]
 //! - [`Routes`]: resolves the same precedence for notifications
 
 mod bounds;
@@ -15,10 +15,10 @@ mod rule;
 #[cfg(test)]
 mod tests;
 
-pub use compile::{Compiled, Conflict, compile};
-pub use input::{Dynamic, Figure, Policy, Wish};
+pub use compile::{Conflict, RuleSet, compile};
+pub use input::{ComputedTimeout, ExecutionOverride, HistoryTimeout, Policy};
 pub use routes::Routes;
-pub use rule::{Base, Rule, Said, Scope, Timeout, UNLIMITED, Warn};
+pub use rule::{Rule, Scope, Sourced, StoreDefaults, Timeout, UNLIMITED, Warn};
 
 /// Returns the source of a rule field that a `JobExecution` of this name sets.
 pub fn execution_source(name: &str) -> String {

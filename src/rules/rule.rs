@@ -39,14 +39,14 @@ impl Scope {
 
 /// A value, and the object that sets it, for example `ExecutionPolicy/nightly`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said<T> {
+pub struct Sourced<T> {
     /// The value.
     pub value: T,
     /// The object that sets the value.
     pub source: String,
 }
 
-impl<T> Said<T> {
+impl<T> Sourced<T> {
     /// Creates a value that `source` sets.
     pub fn new(value: T, source: impl Into<String>) -> Self {
         Self { value, source: source.into() }
@@ -96,15 +96,15 @@ pub struct Rule {
     /// The maximum run time.
     pub timeout: Option<Timeout>,
     /// The time to add to the timeout. Only for [`Scope::Execution`].
-    pub extend_by: Option<Said<TimeDelta>>,
+    pub extend_by: Option<Sourced<TimeDelta>>,
     /// The time to wait after the timeout before the operator ends a stale execution.
-    pub grace: Option<Said<TimeDelta>>,
+    pub grace: Option<Sourced<TimeDelta>>,
     /// The maximum time without a heartbeat.
-    pub heartbeat: Option<Said<Limit<TimeDelta>>>,
+    pub heartbeat: Option<Sourced<Limit<TimeDelta>>>,
     /// The action on a stale execution.
-    pub on_stale: Option<Said<OnStale>>,
+    pub on_stale: Option<Sourced<OnStale>>,
     /// The run time after which the operator warns.
-    pub warn: Option<Said<Warn>>,
+    pub warn: Option<Sourced<Warn>>,
     /// The minimum run time before an execution under this rule can be past its deadline, unless it has an execution
     /// rule. Zero for [`Scope::Execution`].
     pub earliest: TimeDelta,
@@ -140,7 +140,7 @@ impl Rule {
 
     /// Copies the fields of `old` that one of `sources` sets.
     pub(super) fn carry_over(&mut self, old: &Self, sources: &HashSet<&str>) {
-        fn copy<T: Clone>(field: &mut Option<Said<T>>, old: Option<&Said<T>>, sources: &HashSet<&str>) {
+        fn copy<T: Clone>(field: &mut Option<Sourced<T>>, old: Option<&Sourced<T>>, sources: &HashSet<&str>) {
             if let Some(old) = old.filter(|old| sources.contains(old.source.as_str())) {
                 *field = Some(old.clone());
             }
@@ -178,33 +178,36 @@ impl Rule {
 /// The settings for executions where no rule sets a field: those of the store, overridden by policies for all
 /// executions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Base {
+pub struct StoreDefaults {
     /// The maximum run time.
-    pub timeout: Said<Limit<TimeDelta>>,
+    pub timeout: Sourced<Limit<TimeDelta>>,
     /// The time to wait after the timeout before the operator ends a stale execution.
-    pub grace: Said<TimeDelta>,
+    pub grace: Sourced<TimeDelta>,
     /// The maximum time without a heartbeat, if heartbeats are evidence.
-    pub heartbeat: Option<Said<Limit<TimeDelta>>>,
+    pub heartbeat: Option<Sourced<Limit<TimeDelta>>>,
     /// The action on a stale execution.
-    pub on_stale: Said<OnStale>,
+    pub on_stale: Sourced<OnStale>,
     /// The run time after which the operator warns.
-    pub warn: Said<Warn>,
+    pub warn: Sourced<Warn>,
     /// The settings of policies for all executions that an older such policy overrides.
     pub overruled: Vec<String>,
     /// The store as a source. It configures the evidence other than deadlines and heartbeats.
     pub store: String,
 }
 
-impl Base {
+impl StoreDefaults {
     /// Creates the defaults from the spec of the store `name`.
     pub fn of(name: &str, spec: &ExecutionStoreSpec) -> Self {
         let source = super::store_source(name);
         Self {
-            timeout: Said::new(spec.default_timeout.to_chrono(), &source),
-            grace: Said::new(spec.grace_period.to_chrono(), &source),
-            heartbeat: spec.heartbeat_timeout.as_ref().map(|timeout| Said::new(timeout.to_chrono(), &source)),
-            on_stale: Said::new(OnStale::Fail, &source),
-            warn: Said::new(Warn::of(&spec.long_running.after), &source),
+            timeout: Sourced::new(spec.default_timeout.to_chrono(), &source),
+            grace: Sourced::new(spec.grace_period.to_chrono(), &source),
+            heartbeat: spec
+                .heartbeat_timeout
+                .as_ref()
+                .map(|timeout| Sourced::new(timeout.to_chrono(), &source)),
+            on_stale: Sourced::new(OnStale::Fail, &source),
+            warn: Sourced::new(Warn::of(&spec.long_running.after), &source),
             overruled: Vec::new(),
             store: source,
         }

@@ -11,20 +11,20 @@ fn limit(n: i64) -> Limit<TimeDelta> {
     Limit::After(hours(n))
 }
 
-fn store() -> Base {
-    Base {
-        timeout: Said::new(limit(24), "ExecutionStore/s"),
-        grace: Said::new(TimeDelta::zero(), "ExecutionStore/s"),
+fn store() -> StoreDefaults {
+    StoreDefaults {
+        timeout: Sourced::new(limit(24), "ExecutionStore/s"),
+        grace: Sourced::new(TimeDelta::zero(), "ExecutionStore/s"),
         heartbeat: None,
-        on_stale: Said::new(OnStale::Fail, "ExecutionStore/s"),
-        warn: Said::new(Warn::After(hours(1)), "ExecutionStore/s"),
+        on_stale: Sourced::new(OnStale::Fail, "ExecutionStore/s"),
+        warn: Sourced::new(Warn::After(hours(1)), "ExecutionStore/s"),
         overruled: Vec::new(),
         store: "ExecutionStore/s".to_owned(),
     }
 }
 
-fn wish(name: &str, created: i64, key: &str, timeout: Option<i64>) -> Wish {
-    Wish {
+fn wish(name: &str, created: i64, key: &str, timeout: Option<i64>) -> ExecutionOverride {
+    ExecutionOverride {
         name: name.into(),
         created,
         key: key.into(),
@@ -46,7 +46,7 @@ fn policy(name: &str, created: i64, jobs: &[&str], types: &[&str]) -> Policy {
     }
 }
 
-fn rule<'a>(compiled: &'a Compiled, scope: Scope, key: &str) -> &'a Rule {
+fn rule<'a>(compiled: &'a RuleSet, scope: Scope, key: &str) -> &'a Rule {
     compiled.rules.iter().find(|r| r.scope == scope && r.key == key).unwrap()
 }
 
@@ -102,7 +102,7 @@ fn a_policy_for_all_executions_overrides_the_store() {
         Policy { timeout: Some(limit(6)), on_stale: Some(OnStale::Cancel), ..policy("all", 1, &[], &[]) };
     let compiled = compile(store(), vec![], vec![all]);
     assert!(compiled.rules.is_empty());
-    assert_eq!(compiled.base.timeout, Said::new(limit(6), "ExecutionPolicy/all"));
+    assert_eq!(compiled.base.timeout, Sourced::new(limit(6), "ExecutionPolicy/all"));
     assert_eq!(compiled.base.grace.source, "ExecutionStore/s");
     assert_eq!(compiled.base.on_stale.value, OnStale::Cancel);
     assert_eq!(compiled.shortest(), hours(6));
@@ -110,19 +110,25 @@ fn a_policy_for_all_executions_overrides_the_store() {
 
 #[test]
 fn a_computed_timeout_ranks_between_the_timeout_of_its_policy_and_a_more_specific_policy() {
-    let computed = |job: Option<&str>, type_: Option<&str>, h| Figure {
+    let computed = |job: Option<&str>, type_: Option<&str>, h| ComputedTimeout {
         job: job.map(Into::into),
         type_: type_.map(Into::into),
         timeout: hours(h),
     };
     let all = Policy {
         timeout: Some(limit(9)),
-        dynamic: Some(Dynamic::Known(vec![computed(Some("1"), Some("a"), 3), computed(Some("2"), None, 4)])),
+        dynamic: Some(HistoryTimeout::Known(vec![
+            computed(Some("1"), Some("a"), 3),
+            computed(Some("2"), None, 4),
+        ])),
         ..policy("all", 1, &[], &[])
     };
     let by_type = Policy {
         timeout: Some(limit(8)),
-        dynamic: Some(Dynamic::Known(vec![computed(None, Some("a"), 5), computed(None, Some("b"), 6)])),
+        dynamic: Some(HistoryTimeout::Known(vec![
+            computed(None, Some("a"), 5),
+            computed(None, Some("b"), 6),
+        ])),
         ..policy("type", 2, &[], &["a"])
     };
     let by_job = Policy { timeout: Some(limit(7)), ..policy("job", 3, &["2"], &[]) };
@@ -143,7 +149,7 @@ fn the_fallback_timeout_applies_only_after_timeouts_were_computed() {
     let policy = Policy {
         timeout: Some(limit(1)),
         grace: Some(hours(2)),
-        dynamic: Some(Dynamic::Pending),
+        dynamic: Some(HistoryTimeout::Pending),
         ..policy("p", 1, &["1"], &[])
     };
     let compiled = compile(store(), vec![], vec![policy]);
@@ -180,13 +186,13 @@ fn never_overrides_the_less_specific_rules_like_any_timeout() {
         timeout: Some(Limit::Never),
         ..policy(name, 1, jobs, types)
     };
-    let wish = Wish { timeout: Some(Limit::Never), ..wish("w", 1, "39", None) };
+    let wish = ExecutionOverride { timeout: Some(Limit::Never), ..wish("w", 1, "39", None) };
     let policies = vec![never("job", &["1"], &[]), never("type", &[], &["a"]), never("all", &[], &[])];
     let compiled = compile(store(), vec![wish], policies);
     for (scope, key) in [(Scope::Execution, "39"), (Scope::Job, "1"), (Scope::Type, "a")] {
         assert_eq!(rule(&compiled, scope, key).timeout.as_ref().unwrap().value, Limit::Never, "{key}");
     }
-    assert_eq!(compiled.base.timeout, Said::new(Limit::Never, "ExecutionPolicy/all"));
+    assert_eq!(compiled.base.timeout, Sourced::new(Limit::Never, "ExecutionPolicy/all"));
     for (scope, key) in [(Scope::Job, "1"), (Scope::Type, "a")] {
         let rule = rule(&compiled, scope, key);
         assert_eq!((rule.earliest, rule.fixed), (UNLIMITED, false), "no query looks for its executions");
@@ -196,12 +202,13 @@ fn never_overrides_the_less_specific_rules_like_any_timeout() {
 
 #[test]
 fn a_job_without_a_timeout_is_looked_for_as_soon_as_its_type_has_a_deadline() {
-    let computed = Figure { job: None, type_: Some("a".into()), timeout: hours(5) };
+    let computed = ComputedTimeout { job: None, type_: Some("a".into()), timeout: hours(5) };
     let by_job = Policy { timeout: Some(Limit::Never), ..policy("job", 1, &["1"], &[]) };
     let graced = Policy { grace: Some(hours(1)), ..policy("graced", 1, &["2"], &[]) };
-    let by_type = Policy { dynamic: Some(Dynamic::Known(vec![computed])), ..policy("type", 2, &[], &["a"]) };
+    let by_type =
+        Policy { dynamic: Some(HistoryTimeout::Known(vec![computed])), ..policy("type", 2, &[], &["a"]) };
     let compiled = compile(
-        Base { timeout: Said::new(Limit::Never, "ExecutionStore/s"), ..store() },
+        StoreDefaults { timeout: Sourced::new(Limit::Never, "ExecutionStore/s"), ..store() },
         vec![],
         vec![by_job, graced, by_type],
     );
@@ -216,13 +223,13 @@ fn a_job_without_a_timeout_is_looked_for_as_soon_as_its_type_has_a_deadline() {
 fn never_applies_before_timeouts_were_computed_too() {
     let pending = Policy {
         timeout: Some(Limit::Never),
-        dynamic: Some(Dynamic::Pending),
+        dynamic: Some(HistoryTimeout::Pending),
         ..policy("p", 1, &["1"], &[])
     };
     let one = compile(store(), vec![], vec![pending.clone()]);
     assert_eq!(rule(&one, Scope::Job, "1").timeout.as_ref().unwrap().value, Limit::Never);
-    let figure = Figure { job: Some("1".into()), type_: None, timeout: hours(3) };
-    let known = Policy { dynamic: Some(Dynamic::Known(vec![figure])), ..pending };
+    let figure = ComputedTimeout { job: Some("1".into()), type_: None, timeout: hours(3) };
+    let known = Policy { dynamic: Some(HistoryTimeout::Known(vec![figure])), ..pending };
     assert_eq!(timeout(rule(&compile(store(), vec![], vec![known]), Scope::Job, "1")).0, 3);
 }
 
@@ -231,16 +238,16 @@ fn a_limit_that_is_never_is_no_shortest_one() {
     let never =
         Policy { heartbeat: Some(Limit::Never), warn: Some(Warn::Never), ..policy("never", 1, &["1"], &[]) };
     let with_heartbeat =
-        |hours| Base { heartbeat: Some(Said::new(limit(hours), "ExecutionStore/s")), ..store() };
+        |hours| StoreDefaults { heartbeat: Some(Sourced::new(limit(hours), "ExecutionStore/s")), ..store() };
     let compiled = compile(with_heartbeat(4), vec![], vec![never.clone()]);
     assert_eq!(
         (compiled.shortest_heartbeat(), compiled.longest_heartbeat()),
         (Some(hours(4)), Some(hours(4)))
     );
     assert_eq!(compiled.shortest_warning(), hours(1));
-    let base = Base {
-        timeout: Said::new(Limit::Never, "ExecutionStore/s"),
-        warn: Said::new(Warn::Percent(50), "ExecutionStore/s"),
+    let base = StoreDefaults {
+        timeout: Sourced::new(Limit::Never, "ExecutionStore/s"),
+        warn: Sourced::new(Warn::Percent(50), "ExecutionStore/s"),
         ..store()
     };
     let compiled = compile(base, vec![], vec![never]);

@@ -11,13 +11,13 @@ use crate::db::Mapping;
 use crate::db::history::Question;
 use crate::db::mapping::IdType;
 use crate::kubernetes::field_owner;
-use crate::rules::{Compiled, Policy, Warn, Wish};
+use crate::rules::{ExecutionOverride, Policy, RuleSet, Warn};
 
 /// The overrides and policies in all objects of a store.
 #[derive(Default)]
 pub struct DesiredState {
     /// The overrides in `JobExecution` objects that can be decoded.
-    pub executions: Vec<Wish>,
+    pub executions: Vec<ExecutionOverride>,
     /// The `ExecutionPolicy` objects that can be decoded.
     pub policies: Vec<ResolvedPolicy>,
     /// Objects of the namespace that cannot be used: their earlier rules stay in effect.
@@ -41,7 +41,7 @@ impl DesiredState {
     }
 
     /// The objects whose rules in `before` stay unchanged.
-    pub fn kept(&self, before: Option<&Compiled>) -> Vec<String> {
+    pub fn kept(&self, before: Option<&RuleSet>) -> Vec<String> {
         let mut kept = self.unreadable.clone();
         if let (Some(readable), Some(before)) = (&self.readable, before) {
             let unknown = before.sources().into_iter().filter(|source| !readable.contains(*source));
@@ -121,12 +121,12 @@ impl Problem {
 }
 
 /// The override in a `JobExecution`, if it has one.
-pub fn execution(execution: &JobExecution, id_type: IdType) -> Option<Wish> {
+pub fn execution(execution: &JobExecution, id_type: IdType) -> Option<ExecutionOverride> {
     let spec = &execution.spec;
     if spec.timeout.is_none() && spec.extend_by.is_none() {
         return None;
     }
-    Some(Wish {
+    Some(ExecutionOverride {
         name: execution.name_any(),
         created: created(execution),
         key: id_type.canonical(&spec.execution_id)?,

@@ -39,7 +39,7 @@ const NO_SECRETS: [(&str, &str); 11] = [
     ("cli/remote/options.rs: Options.api_url", "a URL without a login, which its parser rejects"),
     ("kubernetes/events.rs: News.key", "tells Events apart"),
     ("rules/rule.rs: Rule.key", "the id or type of a job"),
-    ("rules/input.rs: Wish.key", "the id of an execution"),
+    ("rules/input.rs: ExecutionOverride.key", "the id of an execution"),
     ("db/cancel.rs: Request.key", "the id of an execution"),
     ("db/schema/trust.rs: Reading.login", "the name of a role"),
 ];

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kube::runtime::reflector::ObjectRef;
 
 use crate::api::ExecutionStore;
-use crate::db::ledger::Claimant;
+use crate::db::ledger::StoreIdentity;
 use crate::kubernetes::guarded::Guarded;
-use crate::metrics::Tally;
+use crate::metrics::StoreCounters;
 use crate::runtime::cluster::Cluster;
 use crate::session::follower::{FollowerSession, FollowerSessions};
 use crate::session::handle::StoreHandle;
@@ -24,7 +24,7 @@ pub struct Context {
     handles: Mutex<HashMap<StoreRef, Arc<StoreHandle>>>,
     readers: FollowerSessions,
     /// The counters for what this process did to each store, whether or not it manages the store at present.
-    tallies: Mutex<HashMap<StoreRef, Arc<Tally>>>,
+    tallies: Mutex<HashMap<StoreRef, Arc<StoreCounters>>>,
 }
 
 impl Deref for Context {
@@ -49,7 +49,7 @@ impl Context {
     /// The handle of a store, created at the first call.
     pub(crate) fn handle(&self, store: &StoreRef) -> Arc<StoreHandle> {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        let handle = || Arc::new(StoreHandle::counting(self.tally(store)));
+        let handle = || Arc::new(StoreHandle::counting(self.counters(store)));
         handles.entry(store.clone()).or_insert_with(handle).clone()
     }
 
@@ -64,13 +64,13 @@ impl Context {
     }
 
     /// The counters of a store, created at the first call.
-    pub(crate) fn tally(&self, store: &StoreRef) -> Arc<Tally> {
+    pub(crate) fn counters(&self, store: &StoreRef) -> Arc<StoreCounters> {
         let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
         tallies.entry(store.clone()).or_default().clone()
     }
 
     /// The counters of a store, if anything was counted.
-    pub(crate) fn known_tally(&self, store: &StoreRef) -> Option<Arc<Tally>> {
+    pub(crate) fn known_tally(&self, store: &StoreRef) -> Option<Arc<StoreCounters>> {
         self.tallies.lock().unwrap_or_else(PoisonError::into_inner).get(store).cloned()
     }
 
@@ -82,7 +82,7 @@ impl Context {
 
     /// The read-only session of a store that another replica manages.
     pub fn reader(&self, store: &StoreRef) -> Arc<FollowerSession> {
-        self.readers.of(store, || self.tally(store))
+        self.readers.of(store, || self.counters(store))
     }
 
     /// Closes the sessions of other replicas' stores that were not used for a while.
@@ -100,7 +100,7 @@ impl Context {
 
     /// Another store whose open session is on the same table and whose name sorts first. Only needed if the database has
     /// no record of which store manages the table.
-    pub(crate) fn conflicting_store(&self, store: &StoreRef, identity: &str) -> Option<Claimant> {
+    pub(crate) fn conflicting_store(&self, store: &StoreRef, identity: &str) -> Option<StoreIdentity> {
         let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         let name = |key: &StoreRef| (key.namespace.clone().unwrap_or_default(), key.name.clone());
         let same =
@@ -108,7 +108,7 @@ impl Context {
         let (namespace, name) =
             handles.iter().filter(|(_, handle)| same(handle)).map(|(key, _)| name(key)).min()?;
         let own = (store.namespace.clone().unwrap_or_default(), store.name.clone());
-        ((namespace.clone(), name.clone()) < own).then(|| Claimant {
+        ((namespace.clone(), name.clone()) < own).then(|| StoreIdentity {
             uid: String::new(),
             predecessor: None,
             namespace,

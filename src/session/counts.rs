@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use kube::ResourceExt as _;
 
 use crate::api::ExecutionStore;
-use crate::db::observe::{self, Census, Contradictions, Live};
+use crate::db::observe::{self, IntegrityViolations, RunningCounts, TableCounts};
 use crate::db::{DbError, Ledger, again, refusals, samples};
 use crate::session::handle::Governed;
 use crate::session::rules::EffectiveRules;
@@ -15,11 +15,11 @@ use crate::session::session::Session;
 /// The counts last taken; `None`: not yet, or they could not be taken.
 #[derive(Clone, Debug, Default)]
 pub struct HealthCounts {
-    pub(crate) live: Option<Live>,
+    pub(crate) live: Option<RunningCounts>,
     /// The number of running executions that each object governs.
     pub(crate) governed: Option<Governed>,
-    pub(crate) census: Option<Census>,
-    pub(crate) contradictions: Option<Contradictions>,
+    pub(crate) census: Option<TableCounts>,
+    pub(crate) contradictions: Option<IntegrityViolations>,
     /// The number of status changes that the transition trigger refused, if it is installed.
     pub(crate) refused: Option<i64>,
 }
@@ -31,7 +31,7 @@ impl HealthCounts {
         session: &Arc<Session>,
         effective_rules: &Arc<EffectiveRules>,
     ) -> Self {
-        let what = Take { all: false, keep: false, known: Self::default() };
+        let what = Selection { all: false, keep: false, known: Self::default() };
         take(store.name_any(), session.clone(), effective_rules.clone(), what).await.0
     }
 
@@ -42,7 +42,7 @@ impl HealthCounts {
 }
 
 /// The work to do in addition to counting running executions.
-pub(crate) struct Take {
+pub(crate) struct Selection {
     /// Count the whole table.
     pub(crate) all: bool,
     /// Store the counts as a sample.
@@ -56,18 +56,18 @@ pub(crate) async fn take(
     store: String,
     session: Arc<Session>,
     effective_rules: Arc<EffectiveRules>,
-    Take { all, keep, known }: Take,
+    Selection { all, keep, known }: Selection,
 ) -> (HealthCounts, Duration) {
     let (database, mapping) = (&session.database, &session.mapping);
     let _reading = session.database.reading().await;
     let begun = Instant::now();
-    let judge = session.judge(&effective_rules);
+    let predicate = session.predicate(&effective_rules);
     let told = |error| told(&store, &session, error);
-    let live = database.within(observe::live(database, &judge)).await.map_err(told).ok();
+    let live = database.within(observe::live(database, &predicate)).await.map_err(told).ok();
     let governed = if effective_rules.policies.is_empty() {
         None
     } else {
-        let counts = database.within(observe::governed(database, &judge)).await.map_err(told).ok();
+        let counts = database.within(observe::governed(database, &predicate)).await.map_err(told).ok();
         counts.map(|counts| Governed { effective_rules: effective_rules.clone(), counts: Arc::new(counts) })
     };
     let census = database.within(observe::census(database, mapping)).await.map_err(told).ok();
@@ -82,7 +82,7 @@ pub(crate) async fn take(
     if let (true, Some(live), Ledger::Tables { store_id, .. }) = (keep, &live, &session.ledger) {
         let kept = database.within(samples::keep(database, *store_id, live, census)).await;
         if let Err(error) = kept {
-            session.tally.failed(error.reason());
+            session.counters.failed(error.reason());
             tracing::info!(store, %error, "the counts of this minute could not be kept");
         }
     }
@@ -90,7 +90,7 @@ pub(crate) async fn take(
 }
 
 /// The rows that contradict themselves, or contradict earlier records.
-async fn contradictions(session: &Session) -> Result<Contradictions, DbError> {
+async fn contradictions(session: &Session) -> Result<IntegrityViolations, DbError> {
     let database = &session.database;
     let mut found = database.within(observe::contradictions(database, &session.mapping)).await?;
     if let Ledger::Tables { store_id, .. } = session.ledger {
@@ -101,6 +101,6 @@ async fn contradictions(session: &Session) -> Result<Contradictions, DbError> {
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature is that of map_err")]
 fn told(store: &str, session: &Session, error: DbError) {
-    session.tally.failed(error.reason());
+    session.counters.failed(error.reason());
     tracing::warn!(store, %error, "counts of the table could not be taken");
 }

@@ -17,7 +17,7 @@ impl Session {
     /// Keeps and counts the reason why something was not recorded; `None`: it was recorded.
     pub fn note_fault(&self, fault: Option<Fault>) {
         if let Some(fault) = fault {
-            self.tally.failed(fault.reason());
+            self.counters.failed(fault.reason());
             self.keep_fault(fault);
         }
     }

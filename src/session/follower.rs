@@ -14,7 +14,7 @@ use crate::api::ExecutionStore;
 use crate::boundary::{Place, caught};
 use crate::db::DbError;
 use crate::kubernetes::guarded::Guarded;
-use crate::metrics::Tally;
+use crate::metrics::StoreCounters;
 use crate::runtime::cluster::Cluster;
 use crate::session::counts::HealthCounts;
 use crate::session::credentials::Credentials;
@@ -38,7 +38,7 @@ pub struct FollowerSession {
     opening: tokio::sync::Mutex<Option<Failure>>,
     counts: Mutex<Taken>,
     asked: Mutex<Instant>,
-    tally: Arc<Tally>,
+    counters: Arc<StoreCounters>,
 }
 
 /// The reason why it could not be opened, and when that was known.
@@ -85,13 +85,13 @@ struct Opened {
 }
 
 impl FollowerSession {
-    fn new(tally: Arc<Tally>) -> Self {
+    fn new(counters: Arc<StoreCounters>) -> Self {
         Self {
             opened: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             counts: Mutex::default(),
             asked: Mutex::new(Instant::now()),
-            tally,
+            counters,
         }
     }
 
@@ -114,7 +114,7 @@ impl FollowerSession {
         match session.sync_rules(cluster, store, false).await {
             Ok(effective_rules) => Ok((session, effective_rules)),
             Err(error) => {
-                self.tally.failed(error.reason());
+                self.counters.failed(error.reason());
                 self.failed(&session, &error);
                 Err(error.into())
             }
@@ -155,8 +155,9 @@ impl FollowerSession {
         }
         self.forget();
         let credentials = Arc::new(Credentials::read(&cluster.client, store).await?);
-        let session =
-            Arc::new(Session::open_follower(&cluster.pools, store, &credentials, self.tally.clone()).await?);
+        let session = Arc::new(
+            Session::open_follower(&cluster.pools, store, &credentials, self.counters.clone()).await?,
+        );
         let opened = Opened { session: session.clone(), credentials, checked: Instant::now() };
         *lock(&self.opened) = Some(opened);
         Ok(session)
@@ -289,9 +290,12 @@ impl FollowerSessions {
     pub(crate) fn of(
         &self,
         store: &ObjectRef<Guarded<ExecutionStore>>,
-        tally: impl FnOnce() -> Arc<Tally>,
+        counters: impl FnOnce() -> Arc<StoreCounters>,
     ) -> Arc<FollowerSession> {
-        lock(&self.0).entry(store.clone()).or_insert_with(|| Arc::new(FollowerSession::new(tally()))).clone()
+        lock(&self.0)
+            .entry(store.clone())
+            .or_insert_with(|| Arc::new(FollowerSession::new(counters())))
+            .clone()
     }
 
     /// Closes idle sessions, and those of stores that are `ours` now, or gone.

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::api::ExecutionStoreStatus;
 use crate::api::store::{Connection, ObjectsStatus};
-use crate::metrics::Tally;
+use crate::metrics::StoreCounters;
 use crate::session::credentials::Credentials;
 use crate::session::rules::EffectiveRules;
 use crate::session::session::Session;
@@ -20,7 +20,7 @@ pub struct StoreHandle {
     session: RwLock<Option<Arc<Session>>>,
     reconciled: AtomicBool,
     /// The counters for what was done to the store.
-    pub tally: Arc<Tally>,
+    pub counters: Arc<StoreCounters>,
     /// True if the table has reported a change since the last reconcile.
     changed: Arc<AtomicBool>,
     /// True if new counts were requested.
@@ -54,9 +54,9 @@ pub struct SyncStatus {
 }
 
 impl StoreHandle {
-    /// Returns a handle without a session, which counts in `tally`.
-    pub fn counting(tally: Arc<Tally>) -> Self {
-        Self { tally, ..Self::default() }
+    /// Returns a handle without a session, which counts in `counters`.
+    pub fn counting(counters: Arc<StoreCounters>) -> Self {
+        Self { counters, ..Self::default() }
     }
 
     /// The open session, if there is one.

@@ -3,7 +3,7 @@
 use crate::api::ADOPT;
 use crate::boundary;
 use crate::db::DbError;
-use crate::db::ledger::Claimant;
+use crate::db::ledger::StoreIdentity;
 use crate::db::url::InvalidUrl;
 use crate::db::validate::Problem;
 use crate::kubernetes::secret::SecretError;
@@ -26,7 +26,7 @@ pub enum NotReady {
     Table(#[from] Problem),
     /// Another store manages the table.
     #[error("{}", claimed_by(.0))]
-    TableClaimed(Claimant),
+    TableClaimed(StoreIdentity),
     /// A panic ended the work on the store.
     #[error("{}", boundary::MESSAGE)]
     Internal,
@@ -65,8 +65,8 @@ impl NotReady {
 }
 
 /// The remedy if another store claims the table.
-fn claimed_by(holder: &Claimant) -> String {
-    let Claimant { uid, namespace, name, .. } = holder;
+fn claimed_by(holder: &StoreIdentity) -> String {
+    let StoreIdentity { uid, namespace, name, .. } = holder;
     let remedy =
         format!("the ExecutionStore {namespace}/{name} looks after this table: delete it, or this one");
     if uid.is_empty() {

@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use crate::api::ExecutionStore;
 use crate::api::conditions::{ConditionType, find};
 use crate::db::adopt::{self, How, Outcome};
-use crate::db::ledger::{self, Claim, Claimant, Found, Ledger};
+use crate::db::ledger::{self, Claim, Found, Ledger, StoreIdentity};
 use crate::db::schema::Refusal;
 use crate::db::validate::Problem;
 use crate::db::{Database, Mapping, identity, own};
@@ -66,7 +66,7 @@ impl Records {
     pub(crate) async fn claim(
         database: &Database,
         mapping: &Mapping,
-        claimant: &Claimant,
+        claimant: &StoreIdentity,
         before: &Before,
     ) -> Result<Self, NotReady> {
         let adopted = match before.adopt {
@@ -136,7 +136,7 @@ impl Records {
 async fn carry_out(
     database: &Database,
     mapping: &Mapping,
-    claimant: &Claimant,
+    claimant: &StoreIdentity,
     how: How,
 ) -> Result<(), String> {
     let outcome = database.within(adopt::adopt(database, mapping, Some(claimant), how)).await;
@@ -147,7 +147,7 @@ async fn carry_out(
             // later.
             return Ok(());
         }
-        Ok(Outcome::Claimed(Claimant { namespace, name, .. })) => {
+        Ok(Outcome::Claimed(StoreIdentity { namespace, name, .. })) => {
             format!("the ExecutionStore {namespace}/{name} looks after the table")
         }
         Ok(Outcome::Nothing(why)) => why.unwrap_or_else(|| "nothing is recorded of this table".to_owned()),
@@ -179,8 +179,8 @@ pub(crate) fn told_of_records(store: &ExecutionStore) -> bool {
 }
 
 /// The store as the claimant of its table. `predecessor`: the UID of an earlier object with its name.
-pub(crate) fn claimant(store: &ExecutionStore, predecessor: Option<String>) -> Claimant {
-    Claimant {
+pub(crate) fn claimant(store: &ExecutionStore, predecessor: Option<String>) -> StoreIdentity {
+    StoreIdentity {
         predecessor,
         uid: store.uid().unwrap_or_default(),
         namespace: store.namespace().unwrap_or_default(),

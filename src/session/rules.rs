@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::db::history::Figures;
-use crate::rules::{Compiled, Policy, Routes, Scope, Wish, execution_source, policy_source};
+use crate::rules::{ExecutionOverride, Policy, Routes, RuleSet, Scope, execution_source, policy_source};
 use crate::runtime::overrides::ResolvedPolicy;
 
 /// The rules in effect for a store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EffectiveRules {
     /// The compiled rules.
-    pub compiled: Compiled,
+    pub compiled: RuleSet,
     /// The policies that they come from.
     pub policies: Vec<ResolvedPolicy>,
     /// The notification channels that apply to each execution.
@@ -30,7 +30,7 @@ impl EffectiveRules {
 
     /// Reports whether the override of the execution `key` by this object, or by another object for the same execution,
     /// is in effect. Without an override, reports whether nothing of this object is in effect.
-    pub fn holds(&self, name: &str, key: &str, wish: Option<&Wish>) -> bool {
+    pub fn holds(&self, name: &str, key: &str, wish: Option<&ExecutionOverride>) -> bool {
         let rules = &self.compiled.rules;
         let place =
             rules.binary_search_by(|rule| (rule.scope, rule.key.as_str()).cmp(&(Scope::Execution, key)));

@@ -7,14 +7,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt as _;
 
 use crate::api::ExecutionStore;
-use crate::db::hints::Listener;
-use crate::db::judge::Rules;
+use crate::db::change_notifier::Listener;
 use crate::db::ledger::{self, Ledger};
 use crate::db::own::Fault;
 use crate::db::schema::Refusal;
+use crate::db::staleness::Rules;
 use crate::db::validate::{Problem, Validated, validate};
-use crate::db::{Database, DbError, Judge, Layout, Mapping, Pools, extras, history};
-use crate::metrics::Tally;
+use crate::db::{Database, DbError, Layout, Mapping, Pools, StalenessPredicate, extras, history};
+use crate::metrics::StoreCounters;
 use crate::session::credentials::{Credentials, login};
 use crate::session::not_ready::NotReady;
 use crate::session::records::{Before, READ_ONLY, Records, claimant, told_of_records};
@@ -72,7 +72,7 @@ pub struct Session {
     /// The rules in effect.
     pub(crate) known: RulesCache,
     /// The counters for what is done.
-    pub tally: Arc<Tally>,
+    pub counters: Arc<StoreCounters>,
     /// The reason why the operator's tables, which exist, accept no records, as far as the session has met a reason.
     pub(crate) fault: Mutex<Option<Fault>>,
 }
@@ -93,7 +93,7 @@ impl Session {
         store: &ExecutionStore,
         before: Before,
         credentials: &Credentials,
-        tally: Arc<Tally>,
+        counters: Arc<StoreCounters>,
         changed: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, NotReady> {
         let spec = &store.spec;
@@ -102,7 +102,7 @@ impl Session {
         let timeout = spec.connection.statement_timeout.get();
         let opening = async {
             let database = Database::shared(pools, &login, size, timeout).await?;
-            Self::prepare(store, database, identity, tally, Hold::Claim(before)).await
+            Self::prepare(store, database, identity, counters, Hold::Claim(before)).await
         };
         let mut session = opening.await.map_err(|error: NotReady| error.without(&credentials.echoes()))?;
         session.adopted = session.adopted.map(|done| done.map_err(|why| credentials.echoes().without(why)));
@@ -117,13 +117,13 @@ impl Session {
         pools: &Pools,
         store: &ExecutionStore,
         credentials: &Credentials,
-        tally: Arc<Tally>,
+        counters: Arc<StoreCounters>,
     ) -> Result<Self, NotReady> {
         let (login, identity) = login(store, credentials)?;
         let timeout = store.spec.connection.statement_timeout.get();
         let opening = async {
             let database = Database::shared(pools, &login, BORROWED_POOL, timeout).await?;
-            Self::prepare(store, database, identity, tally, Hold::Follow).await
+            Self::prepare(store, database, identity, counters, Hold::Follow).await
         };
         opening.await.map_err(|error: NotReady| error.without(&credentials.echoes()))
     }
@@ -133,10 +133,10 @@ impl Session {
         store: &ExecutionStore,
         database: Database,
         identity: String,
-        tally: Arc<Tally>,
+        counters: Arc<StoreCounters>,
         hold: Hold,
     ) -> Result<Self, NotReady> {
-        let prepared = Self::describe(store, database.clone(), identity, tally, hold).await;
+        let prepared = Self::describe(store, database.clone(), identity, counters, hold).await;
         if let Err(error) = &prepared {
             if error.of_connection() {
                 database.renew();
@@ -150,7 +150,7 @@ impl Session {
         store: &ExecutionStore,
         database: Database,
         identity: String,
-        tally: Arc<Tally>,
+        counters: Arc<StoreCounters>,
         hold: Hold,
     ) -> Result<Self, NotReady> {
         let Validated { mapping, unwritable, read_only, notifies } =
@@ -207,7 +207,7 @@ impl Session {
             described: (store.uid(), store.metadata.generation),
             identity,
             known: RulesCache::with_history(history),
-            tally,
+            counters,
             fault: Mutex::default(),
         })
     }
@@ -233,7 +233,7 @@ impl Session {
     pub async fn still_holds(&self, store: &ExecutionStore) -> Result<bool, NotReady> {
         if self.read_only {
             // It may be a setting of the role or the database, which takes effect at login.
-            self.database.log_in_anew();
+            self.database.reconnect();
         }
         let validated = self.database.within(validate(&self.database, &Layout::of(&store.spec))).await??;
         if validated.mapping != self.mapping
@@ -281,17 +281,17 @@ impl Session {
     }
 
     /// The predicate of this store, for the rules that [`Self::sync_rules`] returned.
-    pub fn judge<'a>(&'a self, effective_rules: &'a EffectiveRules) -> Judge<'a> {
+    pub fn predicate<'a>(&'a self, effective_rules: &'a EffectiveRules) -> StalenessPredicate<'a> {
         let rules = match self.ledger {
             Ledger::Tables { store_id, .. } => Rules::Table(store_id),
             Ledger::Missing(_) => Rules::Memory,
         };
-        Judge {
+        StalenessPredicate {
             single_active_execution: self.single_active_execution,
             workloads: self.workloads,
             heartbeats_seen: *self.heartbeats_seen.lock().unwrap_or_else(PoisonError::into_inner),
             undecided: &self.undecided,
-            ..Judge::new(&self.mapping, &effective_rules.compiled, rules, self.watched)
+            ..StalenessPredicate::new(&self.mapping, &effective_rules.compiled, rules, self.watched)
         }
     }
 }

@@ -9,7 +9,9 @@ use kube::ResourceExt as _;
 use crate::api::ExecutionStore;
 use crate::db::history::{Figures, Question};
 use crate::db::{DbError, Ledger, extend, promise, rules, stores};
-use crate::rules::{Base, Compiled, Dynamic, Figure, Policy, Routes, compile, store_source};
+use crate::rules::{
+    ComputedTimeout, HistoryTimeout, Policy, Routes, RuleSet, StoreDefaults, compile, store_source,
+};
 use crate::runtime::cluster::Cluster;
 use crate::runtime::overrides::DesiredState;
 use crate::session::rules::EffectiveRules;
@@ -108,7 +110,7 @@ impl Session {
         &self,
         store: &ExecutionStore,
         overrides: DesiredState,
-        last: Option<&Compiled>,
+        last: Option<&RuleSet>,
         kept: &[String],
     ) -> EffectiveRules {
         let history = self.history();
@@ -117,18 +119,19 @@ impl Session {
             .iter()
             .map(|read| Policy {
                 dynamic: read.question.as_ref().map(|question| {
-                    history
-                        .get(&read.uid)
-                        .map_or(Dynamic::Pending, |figures| Dynamic::Known(figures_of(figures, question)))
+                    history.get(&read.uid).map_or(HistoryTimeout::Pending, |figures| {
+                        HistoryTimeout::Known(figures_of(figures, question))
+                    })
                 }),
                 ..read.policy.clone()
             })
             .collect();
         let routes = Routes::of(&policies);
-        let compiled = compile(Base::of(&store.name_any(), &store.spec), overrides.executions, policies);
+        let compiled =
+            compile(StoreDefaults::of(&store.name_any(), &store.spec), overrides.executions, policies);
         let compiled = match last {
             // The overrides of an object that can no longer be used stay in effect.
-            Some(last) if !kept.is_empty() => compiled.keeping(last, kept),
+            Some(last) if !kept.is_empty() => compiled.carry_over(last, kept),
             _ => compiled,
         };
         EffectiveRules { compiled, policies: overrides.policies, routes }
@@ -136,9 +139,9 @@ impl Session {
 }
 
 /// The computed timeouts, each at least the floor of the policy: the values in the database may have been changed there.
-fn figures_of(figures: &Figures, question: &Question) -> Vec<Figure> {
+fn figures_of(figures: &Figures, question: &Question) -> Vec<ComputedTimeout> {
     let floor = question.spec.floor.to_chrono();
-    let figure = |computed: &crate::db::history::Computed| Figure {
+    let figure = |computed: &crate::db::history::Computed| ComputedTimeout {
         job: computed.job_id.clone(),
         type_: computed.job_type.clone(),
         timeout: computed.timeout().max(floor),

@@ -64,7 +64,7 @@ impl LeaseHolder {
     }
 
     /// Reports whether this is the own Lease, and no longer as this process left it.
-    pub(super) fn is_disturbed(&self, lease: &Lease) -> bool {
+    pub(super) fn was_modified(&self, lease: &Lease) -> bool {
         lease.name_any() == self.name && lease::holder(lease) != Some(&self.holder)
     }
 
@@ -115,7 +115,7 @@ impl LeaseHolder {
     }
 
     /// Deletes the Lease of a replica that is gone for good, unless it has changed.
-    pub(super) async fn bury(&self, name: &str, version: Preconditions) {
+    pub(super) async fn delete_expired(&self, name: &str, version: Preconditions) {
         let params = DeleteParams { preconditions: Some(version), ..DeleteParams::default() };
         match self.call("delete", self.api.delete(name, &params)).await {
             Ok(_) => tracing::info!(lease = name, "deleted the Lease of a replica that is gone"),

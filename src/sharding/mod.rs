@@ -146,7 +146,7 @@ impl Work {
             match joined.await {
                 Ok(leases) => {
                     self.peers.see_all(&leases, Instant::now());
-                    self.look_around();
+                    self.refresh_peers();
                     tracing::info!(lease = self.options.lease_name(), "holds its Lease");
                     self.publish();
                     return Ok(true);
@@ -207,7 +207,7 @@ impl Work {
         let next = Instant::now() + self.options.retry_period();
         match self.lease_holder.renew().await {
             Ok(()) => {
-                self.look_around();
+                self.refresh_peers();
                 Ok(next)
             }
             Err(Failure::Final(error)) => Err(error),
@@ -227,7 +227,7 @@ impl Work {
     }
 
     /// Records whether there is any other replica, while that can be known.
-    fn look_around(&mut self) {
+    fn refresh_peers(&mut self) {
         let own = self.options.lease_name();
         self.alone = self.peers.live(Instant::now()).iter().all(|name| *name == own);
     }
@@ -243,7 +243,7 @@ impl Work {
     fn heard(&mut self, event: watcher::Result<watcher::Event<Lease>>) -> bool {
         match event {
             Ok(watcher::Event::Apply(lease) | watcher::Event::InitApply(lease)) => {
-                let disturbed = self.lease_holder.is_disturbed(&lease);
+                let disturbed = self.lease_holder.was_modified(&lease);
                 self.peers.see(&lease, Instant::now());
                 disturbed
             }
@@ -268,7 +268,7 @@ impl Work {
         let old = self.peers.abandoned(self.options.duration * ABANDONED, Instant::now());
         // One at a time, so that slow deletions do not delay a renewal.
         if let Some((name, version)) = old.into_iter().find(|(name, _)| *name != own) {
-            self.lease_holder.bury(&name, version).await;
+            self.lease_holder.delete_expired(&name, version).await;
         }
     }
 

@@ -2,7 +2,7 @@
 
 mod manifests;
 
-use jobexec_operator::db::judge::Reason;
+use jobexec_operator::db::staleness::Reason;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, ResourceExt as _};

@@ -1,7 +1,7 @@
 //! A job that is finished while its execution runs: proof only if it was observed to finish meanwhile, or has a time of
 //! its end.
 
-use jobexec_operator::db::judge::Suspicion;
+use jobexec_operator::db::staleness::Suspicion;
 use serde_json::{Value, json};
 
 use crate::support::world::CASE;

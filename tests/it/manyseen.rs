@@ -7,14 +7,14 @@ use chrono::TimeDelta;
 use jobexec_operator::api::table::Recreated;
 use jobexec_operator::api::{ExecutionStoreSpec, Limit, OnStale};
 use jobexec_operator::db::heartbeats::{self, Watch};
-use jobexec_operator::db::judge::Rules;
-use jobexec_operator::db::judge::evidence;
-use jobexec_operator::db::ledger::{self, Claim, Claimant};
+use jobexec_operator::db::ledger::{self, Claim, StoreIdentity};
+use jobexec_operator::db::staleness::Rules;
+use jobexec_operator::db::staleness::evidence;
 use jobexec_operator::db::workloads::{self, Workloads};
 use jobexec_operator::db::{
-    Database, Judge, Layout, Ledger, Mapping, observations, observe, schema, url, validate,
+    Database, Layout, Ledger, Mapping, StalenessPredicate, observations, observe, schema, url, validate,
 };
-use jobexec_operator::rules::{Base, Said, Warn, compile};
+use jobexec_operator::rules::{Sourced, StoreDefaults, Warn, compile};
 use serde_json::json;
 
 use crate::support::World;
@@ -27,15 +27,15 @@ const TABLES: &str = "CREATE TABLE jobs (id bigint PRIMARY KEY, status text NOT 
      CREATE TABLE job_executions (id bigint PRIMARY KEY, job_id bigint NOT NULL, execution_number integer NOT NULL, \
      status text NOT NULL, started_at timestamptz, completed_at timestamptz, beat timestamptz, pod text)";
 
-fn base() -> Base {
-    let said = |hours| Said::new(TimeDelta::hours(hours), "ExecutionStore/s");
-    let limit = |hours| Said::new(Limit::After(TimeDelta::hours(hours)), "ExecutionStore/s");
-    Base {
+fn base() -> StoreDefaults {
+    let said = |hours| Sourced::new(TimeDelta::hours(hours), "ExecutionStore/s");
+    let limit = |hours| Sourced::new(Limit::After(TimeDelta::hours(hours)), "ExecutionStore/s");
+    StoreDefaults {
         timeout: limit(24),
         grace: said(0),
         heartbeat: Some(limit(1)),
-        on_stale: Said::new(OnStale::Fail, "ExecutionStore/s"),
-        warn: Said::new(Warn::After(TimeDelta::hours(1)), "ExecutionStore/s"),
+        on_stale: Sourced::new(OnStale::Fail, "ExecutionStore/s"),
+        warn: Sourced::new(Warn::After(TimeDelta::hours(1)), "ExecutionStore/s"),
         overruled: Vec::new(),
         store: "ExecutionStore/s".to_owned(),
     }
@@ -57,7 +57,8 @@ async fn claimed(world: &World) -> (Database, Mapping, i64) {
     let layout = Layout::of(&spec);
     schema::apply(&database, &layout, None, &[]).await.unwrap();
     let mapping = validate::validate(&database, &layout).await.unwrap().unwrap().mapping;
-    let claimant = Claimant { uid: "u".into(), predecessor: None, namespace: "n".into(), name: "s".into() };
+    let claimant =
+        StoreIdentity { uid: "u".into(), predecessor: None, namespace: "n".into(), name: "s".into() };
     let claim = ledger::claim(&database, &mapping, &claimant, false).await.unwrap();
     let Claim::Held { ledger: Ledger::Tables { store_id, .. }, .. } = claim else { panic!("{claim:?}") };
     (database, mapping, store_id)
@@ -82,36 +83,36 @@ async fn count(world: &World, what: &str) -> i64 {
 }
 
 /// Their jobs are observed unfinished, and then finished.
-async fn jobs_finish(world: &World, database: &Database, judge: &Judge<'_>) {
-    evidence::observe(database, judge).await.unwrap();
+async fn jobs_finish(world: &World, database: &Database, predicate: &StalenessPredicate<'_>) {
+    evidence::observe(database, predicate).await.unwrap();
     assert_eq!(count(world, "observations WHERE kind = 'JobUnfinished'").await, ROWS);
     world.sql("UPDATE jobs SET status = 'completed'; ANALYZE jobs").await;
-    evidence::observe(database, judge).await.unwrap();
+    evidence::observe(database, predicate).await.unwrap();
     assert_eq!(count(world, "suspects WHERE reason = 'JobFinished' AND certain").await, ROWS);
 }
 
 /// Their Pods are gone.
-async fn pods_vanish(world: &World, database: &Database, judge: &Judge<'_>) {
-    workloads::update(database, judge, Some(&Workloads::default()), Recreated::Alive).await.unwrap();
+async fn pods_vanish(world: &World, database: &Database, predicate: &StalenessPredicate<'_>) {
+    workloads::update(database, predicate, Some(&Workloads::default()), Recreated::Alive).await.unwrap();
     assert_eq!(count(world, "suspects WHERE reason = 'WorkloadGone' AND certain").await, ROWS);
-    let held = heartbeats::update(database, judge, &mut Watch::default(), TimeDelta::seconds(15)).await;
+    let held = heartbeats::update(database, predicate, &mut Watch::default(), TimeDelta::seconds(15)).await;
     assert_eq!(held.unwrap(), None, "whose workload has ended is not held");
 }
 
 /// They are paused, and run again.
-async fn executions_pause(world: &World, database: &Database, judge: &Judge<'_>) {
+async fn executions_pause(world: &World, database: &Database, predicate: &StalenessPredicate<'_>) {
     world.sql("UPDATE job_executions SET status = 'paused'").await;
-    observations::update_paused(database, judge).await.unwrap();
+    observations::update_paused(database, predicate).await.unwrap();
     world
         .sql("UPDATE job_executions SET status = 'running', started_at = started_at; ANALYZE job_executions")
         .await;
-    observations::update_paused(database, judge).await.unwrap();
+    observations::update_paused(database, predicate).await.unwrap();
     assert_eq!(count(world, "observations WHERE kind = 'Paused' AND detail = 'Resumed'").await, ROWS);
 }
 
 /// By their start, none has run for 24 hours; then all become stale.
-async fn deadlines_pass(world: &World, database: &Database, judge: &Judge<'_>) {
-    let deadlines = judge.with_evidence(false);
+async fn deadlines_pass(world: &World, database: &Database, predicate: &StalenessPredicate<'_>) {
+    let deadlines = predicate.with_evidence(false);
     let pulse = observe::pulse(database, &deadlines, TimeDelta::hours(24)).await.unwrap();
     assert_eq!((pulse.stale, pulse.next_deadline.is_some()), (0, true));
     world
@@ -119,18 +120,18 @@ async fn deadlines_pass(world: &World, database: &Database, judge: &Judge<'_>) {
         .await;
     let pulse = observe::pulse(database, &deadlines, TimeDelta::hours(24)).await.unwrap();
     assert_eq!(pulse.stale, ROWS);
-    let live = observe::live(database, judge).await.unwrap();
+    let live = observe::live(database, predicate).await.unwrap();
     assert_eq!((live.running, live.stale), (ROWS, ROWS));
 }
 
 /// Half of them end, and their observations are deleted.
-async fn half_end(world: &World, database: &Database, judge: &Judge<'_>) {
+async fn half_end(world: &World, database: &Database, predicate: &StalenessPredicate<'_>) {
     world
         .sql("UPDATE job_executions SET status = 'completed' WHERE id % 2 = 0; ANALYZE job_executions")
         .await;
-    observations::update_paused(database, judge).await.unwrap();
-    evidence::observe(database, judge).await.unwrap();
-    workloads::update(database, judge, Some(&Workloads::default()), Recreated::Alive).await.unwrap();
+    observations::update_paused(database, predicate).await.unwrap();
+    evidence::observe(database, predicate).await.unwrap();
+    workloads::update(database, predicate, Some(&Workloads::default()), Recreated::Alive).await.unwrap();
     assert_eq!(count(world, "suspects").await, ROWS);
     assert_eq!(count(world, "observations WHERE execution_id::bigint % 2 = 0").await, 0);
 }
@@ -141,9 +142,9 @@ async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
     world.sql(TABLES).await;
     let (database, mapping, store_id) = claimed(&world).await;
     let effective_rules = compile(base(), Vec::new(), Vec::new());
-    let judge = Judge {
+    let predicate = StalenessPredicate {
         workloads: Some(TimeDelta::hours(1)),
-        ..Judge::new(
+        ..StalenessPredicate::new(
             &mapping,
             &effective_rules,
             Rules::Table(store_id),
@@ -151,9 +152,9 @@ async fn what_was_seen_of_many_executions_need_not_fit_into_memory() {
         )
     };
     fill(&world).await;
-    jobs_finish(&world, &database, &judge).await;
-    pods_vanish(&world, &database, &judge).await;
-    executions_pause(&world, &database, &judge).await;
-    deadlines_pass(&world, &database, &judge).await;
-    half_end(&world, &database, &judge).await;
+    jobs_finish(&world, &database, &predicate).await;
+    pods_vanish(&world, &database, &predicate).await;
+    executions_pause(&world, &database, &predicate).await;
+    deadlines_pass(&world, &database, &predicate).await;
+    half_end(&world, &database, &predicate).await;
 }

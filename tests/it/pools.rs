@@ -163,7 +163,7 @@ async fn a_store_never_takes_the_last_connection_that_others_share() {
     drop(alone);
 
     let other = open().await;
-    assert_eq!((one.connections(), one.use_of_pool().2, one.use_of_pool().3), (2, 3, 2));
+    assert_eq!((one.connections(), one.pool_usage().2, one.pool_usage().3), (2, 3, 2));
     let held = [one.read().await.unwrap(), one.read().await.unwrap()];
     assert!(one.read().now_or_never().is_none(), "a third one would be the last");
     let theirs = other.read().await.unwrap();
@@ -181,14 +181,14 @@ async fn a_store_never_takes_the_last_connection_that_others_share() {
     let third = open().await;
     third.read().await.unwrap().commit().await.unwrap();
     one.renew();
-    assert_eq!(third.use_of_pool().0, 0, "there are new ones");
+    assert_eq!(third.pool_usage().0, 0, "there are new ones");
     one.read().await.unwrap().commit().await.unwrap();
     third.renew();
-    assert_eq!(third.use_of_pool().0, 1, "what it says is about the old ones");
+    assert_eq!(third.pool_usage().0, 1, "what it says is about the old ones");
 
     // A store that asks for more connections gets more, for all of them.
     let large = Database::shared(&pools, &login, 5, Duration::from_secs(30)).await.unwrap();
-    assert_eq!((large.connections(), one.connections(), one.use_of_pool().2), (4, 3, 5));
+    assert_eq!((large.connections(), one.connections(), one.pool_usage().2), (4, 3, 5));
     for database in [&one, &third, &large] {
         database.close().await;
     }

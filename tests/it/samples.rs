@@ -1,16 +1,16 @@
 //! Counts over time.
 
 use chrono::TimeDelta;
-use jobexec_operator::db::observe::{self, Live};
+use jobexec_operator::db::observe::{self, RunningCounts};
 use jobexec_operator::db::{Database, samples};
 use serde_json::json;
 
 use crate::support::{PATIENCE, World, is};
 
 /// Counts of running executions, at an arbitrary moment.
-fn live(running: i64) -> Live {
+fn live(running: i64) -> RunningCounts {
     let now = chrono::Utc::now();
-    Live {
+    RunningCounts {
         now,
         running,
         long_running: 1,

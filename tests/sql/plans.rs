@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
 use jobexec_operator::api::{ExecutionStore, ExecutionStoreSpec, Limit};
-use jobexec_operator::db::judge::Rules;
-use jobexec_operator::db::ledger::{self, Claim, Claimant};
+use jobexec_operator::db::ledger::{self, Claim, StoreIdentity};
+use jobexec_operator::db::staleness::Rules;
 use jobexec_operator::db::sweep::{self, Known, Sweep, Trigger};
 use jobexec_operator::db::{
-    Database, Judge, Layout, Ledger, Mapping, observe, rules, running, schema, stores, url, validate,
+    Database, Layout, Ledger, Mapping, StalenessPredicate, observe, rules, running, schema, stores, url,
+    validate,
 };
-use jobexec_operator::rules::{Base, Compiled, Policy, compile};
+use jobexec_operator::rules::{Policy, RuleSet, StoreDefaults, compile};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
@@ -40,7 +41,7 @@ fn spec(default_timeout: &str) -> ExecutionStoreSpec {
 
 /// The rules: for all executions, for some jobs, and for some types. Either the 400 executions are stale by the default; or there is no
 /// default timeout, and they are stale by the rule of their type.
-fn compiled(default_timeout: &str) -> Compiled {
+fn compiled(default_timeout: &str) -> RuleSet {
     let policy = |name: &str, timeout: Limit<TimeDelta>| Policy {
         name: name.into(),
         timeout: Some(timeout),
@@ -57,7 +58,7 @@ fn compiled(default_timeout: &str) -> Compiled {
     } else {
         policies.push(types("type-10", hours(40)));
     }
-    compile(Base::of("jobs", &spec(default_timeout)), Vec::new(), policies)
+    compile(StoreDefaults::of("jobs", &spec(default_timeout)), Vec::new(), policies)
 }
 
 /// The plans of the statements of `work` that read the table.
@@ -117,7 +118,7 @@ impl Stage {
         schema::apply(&database, &layout, None, &[]).await.unwrap();
         let mapping = validate::validate(&database, &layout).await.unwrap().unwrap().mapping;
         let claimant =
-            Claimant { uid: "u".into(), predecessor: None, namespace: "n".into(), name: "jobs".into() };
+            StoreIdentity { uid: "u".into(), predecessor: None, namespace: "n".into(), name: "jobs".into() };
         let claim = ledger::claim(&database, &mapping, &claimant, false).await.unwrap();
         let Claim::Held { ledger, .. } = claim else { panic!("{claim:?}") };
         let log = ServerLog::of(&server);
@@ -138,10 +139,11 @@ impl Stage {
         let rules = compiled(default_timeout);
         let recorded = stores::record(&ExecutionStore::new("jobs", spec(default_timeout)));
         rules::replace(database, store_id, &rules, &[], &recorded).await.unwrap();
-        let judge = Judge::new(&self.mapping, &rules, Rules::Table(store_id), DateTime::UNIX_EPOCH);
+        let predicate =
+            StalenessPredicate::new(&self.mapping, &rules, Rules::Table(store_id), DateTime::UNIX_EPOCH);
 
         let horizon = TimeDelta::hours(1);
-        let deadlines = judge.with_evidence(false);
+        let deadlines = predicate.with_evidence(false);
         let look = plans(&mut self.log, async {
             let pulse = observe::pulse(database, &deadlines, horizon).await.unwrap();
             assert!(pulse.stale > 300, "{pulse:?}");
@@ -152,9 +154,10 @@ impl Stage {
         for which in [running::Which::Running, running::Which::Stale] {
             let filter = running::Filter { which, ..running::Filter::default() };
             let page = plans(&mut self.log, async {
-                let page = running::page(database, &judge, &filter, None, 100).await.unwrap();
+                let page = running::page(database, &predicate, &filter, None, 100).await.unwrap();
                 assert_eq!(page.executions.len(), 100, "{which:?}");
-                let next = running::page(database, &judge, &filter, page.next.as_ref(), 100).await.unwrap();
+                let next =
+                    running::page(database, &predicate, &filter, page.next.as_ref(), 100).await.unwrap();
                 assert_eq!(next.executions.len(), 100, "{which:?}");
             })
             .await;
@@ -164,7 +167,7 @@ impl Stage {
         let sweep = Sweep { id: Uuid::new_v4(), trigger: Trigger::Requested };
         let ends = plans(&mut self.log, async {
             let all = |_: &[_]| ControlFlow::Continue(());
-            sweep::run(database, &judge, &self.ledger, &sweep, Known::default(), all).await.unwrap();
+            sweep::run(database, &predicate, &self.ledger, &sweep, Known::default(), all).await.unwrap();
         })
         .await;
         go_by_the_index("the sweep", &ends);

@@ -16,7 +16,7 @@ use crate::db::health::{self, Health};
 use crate::db::heartbeats::{self, Watch};
 use crate::db::running::{self, Execution};
 use crate::db::samples::since;
-use crate::db::{DbError, Judge, Ledger, explain, ledger};
+use crate::db::{DbError, Ledger, StalenessPredicate, explain, ledger};
 
 /// The first page is small, so that it appears at once. Later pages grow, because under many rules finding some stale
 /// executions costs as much as finding them all.
@@ -42,10 +42,10 @@ impl Direct {
             older_than: query.older_than,
             job_id: query.job.as_deref().map(|id| self.job_id(id)).transpose()?,
         };
-        let (judge, mut rest, mut after, mut size) = (self.judge(), limit, None, FIRST_PAGE);
+        let (predicate, mut rest, mut after, mut size) = (self.predicate(), limit, None, FIRST_PAGE);
         while rest > 0 {
             let limit = size.min(u32::try_from(rest).unwrap_or(u32::MAX));
-            let page = running::page(&self.database, &judge, &filter, after.as_ref(), limit);
+            let page = running::page(&self.database, &predicate, &filter, after.as_ref(), limit);
             let page = self.database.within(page).await?;
             on_page(&page.executions)?;
             rest = rest.saturating_sub(page.executions.len() as u64);
@@ -110,24 +110,24 @@ impl Direct {
 
     /// Explains why an execution is stale or not.
     pub(crate) async fn explain(&self, id: &str) -> Result<Explained, CliError> {
-        let (judge, canonical) = (self.judge(), self.id(id)?);
-        let found = explain::explain(&self.database, &judge, &canonical).await?;
+        let (predicate, canonical) = (self.predicate(), self.id(id)?);
+        let found = explain::explain(&self.database, &predicate, &canonical).await?;
         let Some(explanation) = found else {
-            let outside = explain::outside(&self.database, &judge, &canonical).await?;
+            let outside = explain::outside(&self.database, &predicate, &canonical).await?;
             return Err(if outside {
                 CliError::Outside(id.to_owned())
             } else {
                 CliError::NoExecution(id.to_owned())
             });
         };
-        let records = explain::records(&self.database, &judge, &canonical).await?;
+        let records = explain::records(&self.database, &predicate, &canonical).await?;
         Ok(Explained { explanation, records, managed: self.managed })
     }
 
     /// Returns the health counts.
     pub(crate) async fn health(&self) -> Result<Health, CliError> {
-        let (judge, threshold) = (self.judge(), self.threshold());
-        Ok(self.database.within(health::check(&self.database, &judge, threshold)).await?)
+        let (predicate, threshold) = (self.predicate(), self.threshold());
+        Ok(self.database.within(health::check(&self.database, &predicate, threshold)).await?)
     }
 
     /// Cleans up, or reports what that would do, and passes the rows to `on_page`.
@@ -137,15 +137,15 @@ impl Direct {
         on_page: impl FnMut(&[Row]) -> ControlFlow<()>,
     ) -> Result<Report, CliError> {
         if let Some(suspicion) = request.suspicion {
-            self.judge().suspects(suspicion).map_err(|why| CliError::NotDone(why.to_string()))?;
+            self.predicate().suspects(suspicion).map_err(|why| CliError::NotDone(why.to_string()))?;
         }
         let hours = request.max_hours.map(|hours| duration::of_seconds(hours * 3_600.0));
         let mut watch = Watch::default();
         if !request.dry_run {
             // Rows that the operator would hold back are held back here too, even before its first reconciliation.
-            heartbeats::update(&self.database, &self.judge(), &mut watch, self.poll_interval()).await?;
+            heartbeats::update(&self.database, &self.predicate(), &mut watch, self.poll_interval()).await?;
         }
-        let judge = Judge { heartbeats_seen: watch.seen(), ..self.judge() };
+        let predicate = StalenessPredicate { heartbeats_seen: watch.seen(), ..self.predicate() };
         let options = Options {
             older_than: hours.or(request.older_than.as_ref().map(Duration::to_chrono)),
             ids: self.ids(&request.ids)?,
@@ -155,7 +155,7 @@ impl Direct {
             source: SOURCE,
             actor: Some(actor()),
         };
-        let done = cleanup::run(&self.database, &judge, &self.ledger, &options, on_page).await?;
+        let done = cleanup::run(&self.database, &predicate, &self.ledger, &options, on_page).await?;
         let (report, fault) = done;
         warn_if_unrecorded(fault.as_ref());
         Ok(report)

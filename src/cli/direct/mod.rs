@@ -12,13 +12,15 @@ use chrono::{DateTime, Utc};
 
 use super::{CliError, connections, secret};
 use crate::api::{ExecutionStore, ExecutionStoreSpec};
-use crate::db::judge::Rules;
 use crate::db::ledger::Found;
 use crate::db::mapping::IdType;
 use crate::db::schema::Refusal;
+use crate::db::staleness::Rules;
 use crate::db::validate::{Problem, validate};
-use crate::db::{Database, Judge, Layout, Ledger, Mapping, identity, ledger, rules, schema, stores, url};
-use crate::rules::{Base, Compiled, store_source};
+use crate::db::{
+    Database, Layout, Ledger, Mapping, StalenessPredicate, identity, ledger, rules, schema, stores, url,
+};
+use crate::rules::{RuleSet, StoreDefaults, store_source};
 use crate::secrets::{ExposeSecret as _, SecretString};
 pub(super) use choice::TableName;
 use choice::{Choice, choose};
@@ -81,7 +83,7 @@ pub(super) struct Direct {
     guess: Option<String>,
     /// Whether an operator manages the table: otherwise only the settings in the file apply.
     managed: bool,
-    compiled: Compiled,
+    compiled: RuleSet,
     rules: Rules,
     /// The records of other tables or stores of which a person has to say whether what was granted in them counts.
     undecided: Vec<i64>,
@@ -137,8 +139,8 @@ impl Direct {
             guess,
             ledger: ledger.unwrap_or_else(|| Ledger::Missing(NO_RECORDS.to_owned())),
             managed: base.is_some(),
-            compiled: Compiled {
-                base: base.unwrap_or_else(|| Base::of(&name, &spec)),
+            compiled: RuleSet {
+                base: base.unwrap_or_else(|| StoreDefaults::of(&name, &spec)),
                 rules: found,
                 conflicts: BTreeMap::new(),
             },
@@ -154,7 +156,7 @@ impl Direct {
         if let Some(refusal) = &self.unchosen {
             return Err(Problem::Records(refusal.clone()).into());
         }
-        self.ledger = ledger::enlist(&self.database, &self.mapping).await?;
+        self.ledger = ledger::register(&self.database, &self.mapping).await?;
         Ok(&self.ledger)
     }
 
@@ -229,8 +231,8 @@ impl Direct {
     }
 
     /// Returns the staleness predicate.
-    pub(super) fn judge(&self) -> Judge<'_> {
-        Judge {
+    pub(super) fn predicate(&self) -> StalenessPredicate<'_> {
+        StalenessPredicate {
             single_active_execution: self
                 .spec
                 .single_active_execution
@@ -238,12 +240,12 @@ impl Direct {
                 .map(|s| s.grace_period.to_chrono()),
             workloads: self.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
             undecided: &self.undecided,
-            ..Judge::new(&self.mapping, &self.compiled, self.rules, self.watched)
+            ..StalenessPredicate::new(&self.mapping, &self.compiled, self.rules, self.watched)
         }
     }
 
     /// Returns the rules that an operator applies, if one does.
-    pub(super) fn effective_rules(&self) -> Option<&Compiled> {
+    pub(super) fn effective_rules(&self) -> Option<&RuleSet> {
         self.managed.then_some(&self.compiled)
     }
 

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::api::Phase;
 use crate::api::duration::NEVER;
-use crate::db::judge::evidence::Finding;
 use crate::db::mapping::CLOCKS_MAY_DIFFER_MINUTES;
 use crate::db::reason::Reason;
+use crate::db::staleness::evidence::Finding;
 
 /// The state of one execution at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

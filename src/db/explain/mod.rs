@@ -12,27 +12,27 @@ use self::considered::considered;
 pub use self::explanation::{Considered, Explanation};
 pub use self::records::{Record, records};
 use self::statement::statement;
-pub use super::judge::evidence::Finding as Evidence;
-use super::judge::evidence::{ALL, Finding};
-use super::{Database, DbError, Judge, decode};
+pub use super::staleness::evidence::Finding as Evidence;
+use super::staleness::evidence::{ALL, Finding};
+use super::{Database, DbError, StalenessPredicate, decode};
 use crate::api::Phase;
 
 /// Explains the execution with this id (in its canonical form); `None` if there is none.
 pub async fn explain(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     id: &str,
 ) -> Result<Option<Explanation>, DbError> {
-    let m = judge.mapping;
-    let sql = statement(judge);
+    let m = predicate.mapping;
+    let sql = statement(predicate);
     let mut tx = database.read().await?;
-    let query = judge.bind(sqlx::query(AssertSqlSafe(sql))).bind(vec![id.to_owned()]).persistent(false);
+    let query = predicate.bind(sqlx::query(AssertSqlSafe(sql))).bind(vec![id.to_owned()]).persistent(false);
     let row = query.fetch_optional(&mut *tx).await?;
     tx.commit().await?;
     let Some(row) = row else { return Ok(None) };
     let status: Option<String> = row.try_get("status")?;
     let reason: Option<String> = row.try_get("reason")?;
-    let evidence = ALL.iter().filter_map(|kind| kind.explain(judge, &row).transpose());
+    let evidence = ALL.iter().filter_map(|kind| kind.explain(predicate, &row).transpose());
     let evidence = evidence.collect::<Result<Vec<Finding>, sqlx::Error>>()?;
     Ok(Some(Explanation {
         now: decode::at(&row, "now")?,
@@ -56,8 +56,12 @@ pub async fn explain(
 
 /// Reports whether there is a row with this id (in its canonical form) that is not one of the application's executions, because it
 /// does not pass `table.filter`.
-pub async fn outside(database: &Database, judge: &Judge<'_>, id: &str) -> Result<bool, DbError> {
-    let m = judge.mapping;
+pub async fn outside(
+    database: &Database,
+    predicate: &StalenessPredicate<'_>,
+    id: &str,
+) -> Result<bool, DbError> {
+    let m = predicate.mapping;
     if !m.has_filter() {
         return Ok(false);
     }

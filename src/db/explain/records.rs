@@ -5,9 +5,9 @@ use serde::Serialize;
 
 use crate::db::decode::At;
 use crate::db::held;
-use crate::db::judge::Rules;
 use crate::db::mapping::RECORD_CHARS;
-use crate::db::{Database, DbError, Judge};
+use crate::db::staleness::Rules;
+use crate::db::{Database, DbError, StalenessPredicate};
 
 /// A record of something that was done to an execution, or reported of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, sqlx::FromRow)]
@@ -31,8 +31,12 @@ pub struct Record {
 const RECORDS: i64 = 20;
 
 /// Returns the records of the execution, the latest last. Empty if nothing is recorded.
-pub async fn records(database: &Database, judge: &Judge<'_>, id: &str) -> Result<Vec<Record>, DbError> {
-    let Rules::Table(store_id) = judge.rules else { return Ok(Vec::new()) };
+pub async fn records(
+    database: &Database,
+    predicate: &StalenessPredicate<'_>,
+    id: &str,
+) -> Result<Vec<Record>, DbError> {
+    let Rules::Table(store_id) = predicate.rules else { return Ok(Vec::new()) };
     let mut tx = database.read().await?;
     let mut records: Vec<Record> = sqlx::query_as(include_str!("records.sql"))
         .bind(store_id)

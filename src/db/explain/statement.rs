@@ -2,37 +2,37 @@
 //!
 //! The columns are assembled here: each kind of evidence has its own, and each rule the same.
 
-use crate::db::Judge;
-use crate::db::judge::evidence::ALL;
-use crate::db::judge::{NEXT_PARAMETER, Take};
-use crate::db::mapping::wire;
+use crate::db::StalenessPredicate;
+use crate::db::mapping::clamp_timestamp;
+use crate::db::staleness::evidence::ALL;
+use crate::db::staleness::{NEXT_PARAMETER, Selection};
 
 /// The scopes, the most specific first, as prefixes of the statement's columns.
 pub(super) const SCOPES: [&str; 4] = ["execution_rule", "job_rule", "type_rule", "store_defaults"];
 
-pub(super) fn statement(judge: &Judge<'_>) -> String {
-    let m = judge.mapping;
+pub(super) fn statement(predicate: &StalenessPredicate<'_>) -> String {
+    let m = predicate.mapping;
     let null = || "NULL::timestamptz".to_owned();
-    let evidence = ALL.iter().flat_map(|kind| kind.columns(judge));
+    let evidence = ALL.iter().flat_map(|kind| kind.columns(predicate));
     let evidence: String =
         evidence.map(|(expression, name)| format!("{expression} AS {name},\n       ")).collect();
     format!(
         include_str!("explain.sql"),
-        predicate = judge.ctes(Take::LookAtThese),
+        predicate = predicate.ctes(Selection::LookAtThese),
         status = m.status_shown(),
         job_id = m.job_shown(),
         job_type = m.type_shown(),
         number = m.number(),
-        started_at = wire(&m.started_at()),
-        created_at = m.created_at().map_or_else(null, |at| wire(&at)),
-        completed_at = wire(&m.completed_at()),
-        counts_from = judge.counts_from(),
-        deadline = m.unless_paused(judge.deadline()),
-        promised = judge.promised().unwrap_or_else(null),
+        started_at = clamp_timestamp(&m.started_at()),
+        created_at = m.created_at().map_or_else(null, |at| clamp_timestamp(&at)),
+        completed_at = clamp_timestamp(&m.completed_at()),
+        counts_from = predicate.counts_from(),
+        deadline = m.unless_paused(predicate.deadline()),
+        promised = predicate.promised().unwrap_or_else(null),
         evidence = evidence,
         settings = settings(),
         table = m.table(),
-        rules_of_row = judge.joined(),
+        rules_of_row = predicate.joined(),
         id = m.id(),
         ids = NEXT_PARAMETER,
         id_type = m.id_type().sql(),

@@ -3,16 +3,16 @@
 use chrono::{DateTime, Utc};
 
 use super::availability::Ledger;
-use super::claimant::Claimant;
 use super::look_up::now;
 use super::owner::OWNER;
 use super::record::{
     Entered, GAP_SECONDS, HIDDEN, Registered, WATCHED_SINCE, enter, left_behind, of_the_table, registered,
     seen_within, unnumbered,
 };
+use super::store_identity::StoreIdentity;
 use crate::db::granted::SOURCE;
 use crate::db::identity::{self, Left};
-use crate::db::mapping::wire;
+use crate::db::mapping::clamp_timestamp;
 use crate::db::schema::{self, Lack, Refusal};
 use crate::db::{Database, DbError, Mapping, outbox};
 
@@ -34,7 +34,7 @@ pub enum Claim {
         undecided: Vec<i64>,
     },
     /// Another `ExecutionStore` manages the table.
-    Taken(Claimant),
+    Taken(StoreIdentity),
     /// The operator's tables exist and are not used: nothing is claimed.
     Refused {
         /// The reason.
@@ -50,7 +50,7 @@ pub enum Claim {
 pub async fn claim(
     database: &Database,
     mapping: &Mapping,
-    claimant: &Claimant,
+    claimant: &StoreIdentity,
     outage: bool,
 ) -> Result<Claim, DbError> {
     match schema::ensure(database, mapping.schema_owner()).await? {
@@ -144,7 +144,7 @@ async fn confirm(
     tx: &mut sqlx::PgConnection,
     mapping: &Mapping,
     store_id: i64,
-    claimant: &Claimant,
+    claimant: &StoreIdentity,
     outage: bool,
 ) -> Result<(DateTime<Utc>, DateTime<Utc>), sqlx::Error> {
     let (table_schema, table_name) = mapping.relation();
@@ -153,7 +153,7 @@ async fn confirm(
         table_owner = OWNER,
         confirmed = seen_within("$8"),
         watched_since = WATCHED_SINCE,
-        watched_since_read = wire("watched_since"),
+        watched_since_read = clamp_timestamp("watched_since"),
     );
     sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(table_schema)

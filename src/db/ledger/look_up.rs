@@ -3,17 +3,17 @@
 use chrono::{DateTime, Utc};
 
 use super::availability::Ledger;
-use super::claimant::Claimant;
 use super::record::{
     Entered, GAP_SECONDS, HIDDEN, Registered, WATCHED_SINCE, enter, left_behind, of_the_table, registered,
     seen_within, unnumbered,
 };
-use crate::db::mapping::wire;
+use super::store_identity::StoreIdentity;
+use crate::db::mapping::clamp_timestamp;
 use crate::db::schema::{self, Refusal};
 use crate::db::{Database, DbError, Mapping, identity, outbox};
 
 /// Returns the place to record what a person does to the table, whether or not an operator manages it. Claims nothing.
-pub async fn enlist(database: &Database, mapping: &Mapping) -> Result<Ledger, DbError> {
+pub async fn register(database: &Database, mapping: &Mapping) -> Result<Ledger, DbError> {
     if let Some(lack) = schema::lacking(database, mapping.schema_owner()).await? {
         return Ok(Ledger::Missing(lack.why().to_owned()));
     }
@@ -57,8 +57,8 @@ pub struct Known {
 
 impl Known {
     /// Returns the store that manages the table, if there is one.
-    pub fn claimant(&self) -> Option<Claimant> {
-        Some(Claimant {
+    pub fn claimant(&self) -> Option<StoreIdentity> {
+        Some(StoreIdentity {
             uid: self.uid.clone()?,
             predecessor: None,
             namespace: self.namespace.clone()?,
@@ -97,7 +97,7 @@ pub async fn look_up(database: &Database, mapping: &Mapping) -> Result<Found, Db
     let sql = format!(
         include_str!("look_up.sql"),
         confirmed = seen_within("$3"),
-        watched_since = wire(&format!("({WATCHED_SINCE})")),
+        watched_since = clamp_timestamp(&format!("({WATCHED_SINCE})")),
         of_the_table = of_the_table(),
     );
     let known: Option<Known> = sqlx::query_as(sqlx::AssertSqlSafe(sql))

@@ -1,8 +1,8 @@
 //! The record of a table of executions, which is found by its oid ([`crate::db::identity`]). Times in the future are treated as
 //! missing.
 
-use super::claimant::{Claimant, Holder};
 use super::owner::OWNER;
+use super::store_identity::{Holder, StoreIdentity};
 use crate::db::Mapping;
 use crate::db::identity::{self, Left};
 use crate::db::own::Fault;
@@ -69,9 +69,11 @@ pub(in crate::db) async fn registered(
         .await?;
     let Some((store_id, uid, namespace, name, counts, silent, was, watched)) = row else { return Ok(None) };
     let holder = match (uid, namespace, name) {
-        (Some(uid), Some(namespace), Some(name)) => {
-            Some(Holder { claimant: Claimant { uid, predecessor: None, namespace, name }, counts, silent })
-        }
+        (Some(uid), Some(namespace), Some(name)) => Some(Holder {
+            claimant: StoreIdentity { uid, predecessor: None, namespace, name },
+            counts,
+            silent,
+        }),
         _ => None,
     };
     Ok(Some(Registered { store_id, holder, was, watched }))

@@ -18,8 +18,8 @@ pub(super) use self::sql::column;
 pub use self::layout::{Layout, RelatedTable};
 pub(super) use self::layout::{Related, each_once, related};
 pub use self::sql::{
-    EXECUTION, ID_BYTES, RECORD_CHARS, TEXT_CHARS, condition, cut, filter, filtered, literal, qualified,
-    quote, wire,
+    EXECUTION, ID_BYTES, RECORD_CHARS, TEXT_CHARS, clamp_timestamp, condition, cut, filter, filtered,
+    literal, qualified, quote,
 };
 pub use self::types::{IdType, RelatedTypes, TimeType, Types};
 

@@ -69,7 +69,7 @@ pub fn qualified(table: &Table) -> String {
 
 /// Returns an instant that the client can hold: the far ends of Postgres' range, including infinity, are clamped to the years 1 and
 /// 9999. NULL stays NULL, which `LEAST` and `GREATEST` alone would ignore.
-pub fn wire(instant: &str) -> String {
+pub fn clamp_timestamp(instant: &str) -> String {
     format!(
         "CASE WHEN {instant} IS NOT NULL \
          THEN LEAST(GREATEST({instant}, '0001-01-01Z'::timestamptz), '9999-12-31Z'::timestamptz) END"

@@ -1,6 +1,6 @@
 //! The times of a row as instants, and conditions on them that an index serves.
 
-use super::sql::{column, literal, wire};
+use super::sql::{clamp_timestamp, column, literal};
 use super::types::TimeType;
 use super::{CLOCKS_MAY_DIFFER_MINUTES, Mapping};
 
@@ -39,7 +39,7 @@ impl Mapping {
     }
 
     /// Returns the time that distinguishes a run from other runs of the same row: its start, or its creation if that is mapped and
-    /// it has no start. `Judge` decides from when the run counts.
+    /// it has no start. `StalenessPredicate` decides from when the run counts.
     pub fn began_at(&self) -> String {
         match self.created_at() {
             Some(created) => format!("COALESCE({}, {created})", self.started_at()),
@@ -59,7 +59,7 @@ impl Mapping {
             format!(
                 "{} <= {} - interval '{CLOCKS_MAY_DIFFER_MINUTES} minutes'",
                 self.started_at(),
-                wire(&created)
+                clamp_timestamp(&created)
             )
         };
         self.created_at().map_or("false".to_owned(), before)

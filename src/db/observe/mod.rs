@@ -1,9 +1,9 @@
 //! Counts and deadlines of a store, read without changing it.
 
-mod census;
-mod live;
-mod pulse;
+mod deadline_snapshot;
+mod running_counts;
+mod table_counts;
 
-pub use census::{Census, Contradictions, census, contradictions};
-pub use live::{Live, Suspects, governed, live, running};
-pub use pulse::{Pulse, pulse};
+pub use deadline_snapshot::{DeadlineSnapshot, pulse};
+pub use running_counts::{RunningCounts, Suspects, governed, live, running};
+pub use table_counts::{IntegrityViolations, TableCounts, census, contradictions};

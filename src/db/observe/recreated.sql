@@ -1,4 +1,4 @@
--- Part of live.sql: executions whose workload was recreated and that nothing ends.
+-- Part of running_counts.sql: executions whose workload was recreated and that nothing ends.
 SELECT {id}::text AS id, COALESCE({job_id}, '?') AS job_id
 FROM {table} AS execution
 WHERE {running}

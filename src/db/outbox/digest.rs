@@ -7,9 +7,9 @@ use super::posting::ours;
 use crate::api::notifications::Topic;
 use crate::db::decode::{self, List};
 use crate::db::ids::id_of;
-use crate::db::mapping::{ID_BYTES, RECORD_CHARS, TEXT_CHARS, wire};
+use crate::db::mapping::{ID_BYTES, RECORD_CHARS, TEXT_CHARS, clamp_timestamp};
 use crate::db::{Database, DbError, Mapping, late, messages};
-use crate::notify::digest::Letter;
+use crate::notify::digest::OutgoingMessage;
 use crate::notify::message::{Execution, Note};
 
 /// The number of audit records that are turned into messages at a time, so that a sweep of any size takes little memory.
@@ -29,7 +29,7 @@ pub async fn digest(
     database: &Database,
     m: &Mapping,
     store_id: i64,
-    write: impl FnOnce(&Posted, DateTime<Utc>) -> Vec<Letter> + Send,
+    write: impl FnOnce(&Posted, DateTime<Utc>) -> Vec<OutgoingMessage> + Send,
 ) -> Result<usize, DbError> {
     let mut tx = database.write().await?;
     // A concurrent transaction that does the same waits here, and then finds none of these rows.
@@ -66,7 +66,7 @@ pub async fn digest(
 
 /// Reports whether the message is about a problem of the store as a whole, so that its recipients are notified once the store
 /// recovers.
-fn tells_of_trouble(letter: &Letter) -> bool {
+fn tells_of_trouble(letter: &OutgoingMessage) -> bool {
     let trouble = [Topic::LongRunning, Topic::Stale, Topic::Breaker];
     let of_store = !letter.message.channel.contains('/') && letter.message.owner.is_none();
     of_store && letter.message.counts.iter().any(|count| trouble.contains(&count.topic))
@@ -92,9 +92,9 @@ async fn executions(
         text_chars = TEXT_CHARS,
         record_chars = RECORD_CHARS,
         job_type = m.type_shown(),
-        started_at = wire("event.started_at"),
-        deadline = wire("event.deadline"),
-        at = wire("event.at"),
+        started_at = clamp_timestamp("event.started_at"),
+        deadline = clamp_timestamp("event.deadline"),
+        at = clamp_timestamp("event.at"),
         owner = m.owner(),
         table = m.table(),
         id = m.id(),

@@ -4,9 +4,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::api::Limit;
-use crate::db::asked::Asked;
 use crate::db::intervals::interval;
-use crate::rules::{Base, Rule, Said, Timeout, Warn};
+use crate::db::manual_request::ManualRequest;
+use crate::rules::{Rule, Sourced, StoreDefaults, Timeout, Warn};
 
 /// The columns of a rule.
 pub(in crate::db) const COLUMNS: &str = "scope, key, timeout, timeout_rank, timeout_source, extend_by, extend_source, \
@@ -56,7 +56,7 @@ pub(super) struct Row<'a> {
     watched: Option<DateTime<Utc>>,
     /// Only in the base: the manual request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    asked: Option<&'a Asked>,
+    asked: Option<&'a ManualRequest>,
 }
 
 impl<'a> Row<'a> {
@@ -79,15 +79,15 @@ impl<'a> Row<'a> {
         (row.extend_by, row.extend_source) = said(extend_by.as_ref());
         (row.grace, row.grace_source) = said(grace.as_ref());
         (row.heartbeat, row.heartbeat_source) = limit(heartbeat.as_ref());
-        if let Some(Said { value, source }) = on_stale {
+        if let Some(Sourced { value, source }) = on_stale {
             (row.on_stale, row.on_stale_source) = (Some(value.as_str()), Some(source.as_str()));
         }
         row.warn(warn.as_ref());
         row
     }
 
-    pub(super) fn of_base(base: &'a Base) -> Self {
-        let Base { timeout, grace, heartbeat, on_stale, warn, overruled, store: _ } = base;
+    pub(super) fn of_base(base: &'a StoreDefaults) -> Self {
+        let StoreDefaults { timeout, grace, heartbeat, on_stale, warn, overruled, store: _ } = base;
         let mut row = Self {
             scope: "store",
             timeout: length(timeout.value),
@@ -106,8 +106,8 @@ impl<'a> Row<'a> {
         row
     }
 
-    fn warn(&mut self, warn: Option<&'a Said<Warn>>) {
-        let Some(Said { value, source }) = warn else { return };
+    fn warn(&mut self, warn: Option<&'a Sourced<Warn>>) {
+        let Some(Sourced { value, source }) = warn else { return };
         self.warn_source = Some(source);
         match value {
             Warn::After(after) => self.warn_after = Some(interval(*after)),
@@ -117,11 +117,11 @@ impl<'a> Row<'a> {
     }
 }
 
-fn said(field: Option<&Said<TimeDelta>>) -> (Option<String>, Option<&str>) {
+fn said(field: Option<&Sourced<TimeDelta>>) -> (Option<String>, Option<&str>) {
     field.map_or((None, None), |said| (Some(interval(said.value)), Some(said.source.as_str())))
 }
 
-fn limit(field: Option<&Said<Limit<TimeDelta>>>) -> (Option<String>, Option<&str>) {
+fn limit(field: Option<&Sourced<Limit<TimeDelta>>>) -> (Option<String>, Option<&str>) {
     field.map_or((None, None), |said| (length(said.value), Some(said.source.as_str())))
 }
 
@@ -140,6 +140,10 @@ pub(in crate::db) fn parameter(rules: &[Rule]) -> String {
 }
 
 /// Returns the base as a parameter.
-pub(in crate::db) fn base_parameter(base: &Base, watched: DateTime<Utc>, asked: Option<&Asked>) -> String {
+pub(in crate::db) fn base_parameter(
+    base: &StoreDefaults,
+    watched: DateTime<Utc>,
+    asked: Option<&ManualRequest>,
+) -> String {
     json(&Row { store: Some(&base.store), watched: Some(watched), asked, ..Row::of_base(base) })
 }

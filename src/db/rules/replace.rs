@@ -4,7 +4,7 @@ use super::columns::{COLUMNS, Row, TYPES, json};
 use crate::db::granted::SOURCE;
 use crate::db::own::{self, Fault};
 use crate::db::{Database, DbError, Ledger};
-use crate::rules::Compiled;
+use crate::rules::RuleSet;
 
 /// The maximum number of tries of [`replace`].
 const TRIES: u32 = 3;
@@ -19,7 +19,7 @@ const TRIES: u32 = 3;
 pub async fn replace(
     database: &Database,
     store_id: i64,
-    effective_rules: &Compiled,
+    effective_rules: &RuleSet,
     kept: &[String],
     mapping: &serde_json::Value,
 ) -> Result<(bool, Option<Fault>), DbError> {
@@ -35,7 +35,7 @@ pub async fn replace(
 async fn replaced(
     database: &Database,
     store_id: i64,
-    effective_rules: &Compiled,
+    effective_rules: &RuleSet,
     kept: &[String],
     mapping: &serde_json::Value,
     notes: bool,

@@ -10,7 +10,7 @@ use crate::api::{Limit, OnStale};
 use crate::db::decode::List;
 use crate::db::intervals::delta;
 use crate::db::{Database, DbError};
-use crate::rules::{Base, Compiled, Rule, Said, Scope, Timeout, Warn};
+use crate::rules::{Rule, RuleSet, Scope, Sourced, StoreDefaults, Timeout, Warn};
 
 /// A rule in the form of its table. A limit that has a source and is NULL is `Never`.
 #[derive(sqlx::FromRow)]
@@ -37,9 +37,9 @@ struct Stored {
 }
 
 /// Returns the rules in effect for `store_id` by the table, for the store of this source; `None`: no operator has managed it yet.
-pub async fn load(database: &Database, store_id: i64, store: &str) -> Result<Option<Compiled>, DbError> {
+pub async fn load(database: &Database, store_id: i64, store: &str) -> Result<Option<RuleSet>, DbError> {
     let (base, rules) = stored(database, store_id, store).await?;
-    Ok(base.map(|base| Compiled { base, rules, conflicts: BTreeMap::new() }))
+    Ok(base.map(|base| RuleSet { base, rules, conflicts: BTreeMap::new() }))
 }
 
 /// Returns the base and the rules in the table for `store_id`. If no operator has managed it, there is no base.
@@ -47,7 +47,7 @@ pub async fn stored(
     database: &Database,
     store_id: i64,
     store: &str,
-) -> Result<(Option<Base>, Vec<Rule>), DbError> {
+) -> Result<(Option<StoreDefaults>, Vec<Rule>), DbError> {
     let sql =
         format!("SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $1 AND {SANE} ORDER BY scope, key");
     let mut tx = database.read().await?;
@@ -81,7 +81,7 @@ impl Stored {
         Rule {
             scope,
             key: self.key,
-            timeout: timeout.map(|(Said { value, source }, rank)| Timeout { value, rank, source }),
+            timeout: timeout.map(|(Sourced { value, source }, rank)| Timeout { value, rank, source }),
             extend_by: both(self.extend_by, self.extend_source),
             grace: both(self.grace, self.grace_source),
             heartbeat: limit(self.heartbeat.as_ref(), self.heartbeat_source),
@@ -95,9 +95,9 @@ impl Stored {
         }
     }
 
-    fn into_base(self, store: &str) -> Option<Base> {
+    fn into_base(self, store: &str) -> Option<StoreDefaults> {
         let (warn, on_stale) = (self.warn()?, self.on_stale()?);
-        Some(Base {
+        Some(StoreDefaults {
             timeout: limit(self.timeout.as_ref(), self.timeout_source)?,
             grace: both(self.grace, self.grace_source)?,
             heartbeat: limit(self.heartbeat.as_ref(), self.heartbeat_source),
@@ -108,7 +108,7 @@ impl Stored {
         })
     }
 
-    fn warn(&self) -> Option<Said<Warn>> {
+    fn warn(&self) -> Option<Sourced<Warn>> {
         let warn = match (&self.warn_after, self.warn_percent) {
             (Some(after), _) => Warn::After(delta(after)),
             (None, Some(percent)) if (0..=100).contains(&percent) => Warn::Percent(percent),
@@ -116,20 +116,20 @@ impl Stored {
             (None, Some(_)) => return None,
             (None, None) => Warn::Never,
         };
-        Some(Said::new(warn, self.warn_source.clone()?))
+        Some(Sourced::new(warn, self.warn_source.clone()?))
     }
 
-    fn on_stale(&self) -> Option<Said<OnStale>> {
+    fn on_stale(&self) -> Option<Sourced<OnStale>> {
         let all = [OnStale::Fail, OnStale::Cancel, OnStale::AlertOnly];
         let how = all.into_iter().find(|how| self.on_stale.as_deref() == Some(how.as_str()))?;
-        Some(Said::new(how, self.on_stale_source.clone()?))
+        Some(Sourced::new(how, self.on_stale_source.clone()?))
     }
 }
 
-fn limit(value: Option<&PgInterval>, source: Option<String>) -> Option<Said<Limit<TimeDelta>>> {
-    Some(Said::new(Limit::of(value.map(delta)), source?))
+fn limit(value: Option<&PgInterval>, source: Option<String>) -> Option<Sourced<Limit<TimeDelta>>> {
+    Some(Sourced::new(Limit::of(value.map(delta)), source?))
 }
 
-fn both(value: Option<PgInterval>, source: Option<String>) -> Option<Said<TimeDelta>> {
-    Some(Said::new(delta(&value?), source?))
+fn both(value: Option<PgInterval>, source: Option<String>) -> Option<Sourced<TimeDelta>> {
+    Some(Sourced::new(delta(&value?), source?))
 }

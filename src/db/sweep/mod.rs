@@ -17,9 +17,9 @@ use self::pass::{Next, Pass, Refusals, again};
 pub use self::statement::BATCH;
 pub(super) use self::statement::source;
 pub use self::trigger::Trigger;
-use super::judge::End;
 use super::own::Records;
-use super::{Database, DbError, Judge, Ledger};
+use super::staleness::End;
+use super::{Database, DbError, Ledger, StalenessPredicate};
 
 /// Ends stale executions until none is left that can be taken. Each batch is passed to `done` once it is committed, which may stop
 /// the sweep. A row that another transaction holds is skipped: that transaction may be finishing it, and the next sweep checks it
@@ -34,7 +34,7 @@ use super::{Database, DbError, Judge, Ledger};
 /// stay.
 pub async fn run(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     ledger: &Ledger,
     sweep: &Sweep,
     known: Known,
@@ -47,7 +47,7 @@ pub async fn run(
     let refusals = Mutex::new(Refusals { rows, statements: 0, retries: 0 });
     let records = Records::new(database, ledger);
     let from = |end, todo| {
-        Pass { database, judge, records: &records, sweep, end, refusals: &refusals }
+        Pass { database, predicate, records: &records, sweep, end, refusals: &refusals }
             .batches(todo, &stop)
             .boxed()
     };
@@ -60,7 +60,7 @@ pub async fn run(
             stop.store(true, Ordering::Relaxed);
         }
         // One connection stays free for counting.
-        let may_have_two = judge.asked.is_none() && database.connections() > 2;
+        let may_have_two = predicate.asked.is_none() && database.connections() > 2;
         if alone && may_have_two && batch.len() >= BATCH as usize {
             batches = stream::select(batches, from(End::Newest, vec![Next::Batch])).boxed();
             alone = false;

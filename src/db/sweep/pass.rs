@@ -14,10 +14,10 @@ use uuid::Uuid;
 use super::outcome::{Ended, Refused};
 use super::statement::{BATCH, read, statement};
 use super::trigger::Trigger;
-use crate::db::judge::{Among, End, Rules, Take};
 use crate::db::own::Records;
 use crate::db::server_text::line;
-use crate::db::{Database, DbError, Judge, Ledger};
+use crate::db::staleness::{End, IdFilter, Rules, Selection};
+use crate::db::{Database, DbError, Ledger, StalenessPredicate};
 
 /// The maximum number of tries of one batch if the error is transient (deadlock, serialization failure, lock timeout, shutdown).
 const TRIES: u32 = 4;
@@ -25,7 +25,7 @@ const TRIES: u32 = 4;
 /// The precision of the search for the rows that cause refusals: up to this many refused statements, a sweep splits batches down to
 /// this many rows, and skips rows that are refused together. The more refusals there are, the coarser the search, so that a block
 /// of refused rows does not hold up others.
-const GRAINS: [(usize, usize); 3] = [(250, 1), (750, 100), (790, BATCH as usize)];
+const BISECT_STEPS: [(usize, usize); 3] = [(250, 1), (750, 100), (790, BATCH as usize)];
 
 /// One sweep of a store.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ pub(super) fn again(rows: &[Refused]) -> Vec<Next> {
 struct Attempt {
     ended: Vec<Ended>,
     /// The rows that the statement selected and that keep running nevertheless.
-    swallowed: Vec<String>,
+    suppressed_by_trigger: Vec<String>,
     /// True if it selected no rows because the record no longer belongs to the table.
     of_another: bool,
 }
@@ -75,7 +75,7 @@ struct Attempt {
 #[derive(Clone, Copy)]
 pub(super) struct Pass<'a> {
     pub(super) database: &'a Database,
-    pub(super) judge: &'a Judge<'a>,
+    pub(super) predicate: &'a StalenessPredicate<'a>,
     pub(super) records: &'a Records<'a>,
     pub(super) sweep: &'a Sweep,
     pub(super) end: End,
@@ -96,12 +96,14 @@ impl<'a> Pass<'a> {
                 let (version, ledger) = self.records.ledger();
                 match with_retries(self.database, || self.attempt(&next, &ledger), again).await {
                     Ok(Attempt { of_another: true, .. }) => return Err(DbError::TableReplaced),
-                    Ok(Attempt { ended, swallowed, .. }) => {
+                    Ok(Attempt { ended, suppressed_by_trigger, .. }) => {
                         // Each rule takes up to BATCH rows, so a short batch is short for every rule.
-                        if matches!(next, Next::Batch) && ended.len() + swallowed.len() >= BATCH as usize {
+                        if matches!(next, Next::Batch)
+                            && ended.len() + suppressed_by_trigger.len() >= BATCH as usize
+                        {
                             todo.push(Next::Batch);
                         }
-                        self.note(&next, swallowed);
+                        self.note(&next, suppressed_by_trigger);
                         return Ok(Some((ended, todo)));
                     }
                     Err(error) if self.records.at_fault(version, &error).await? => todo.push(next),
@@ -129,7 +131,7 @@ impl<'a> Pass<'a> {
         }
         let mut refusals = self.refusals();
         refusals.statements += 1;
-        let grain = GRAINS.iter().find(|(statements, _)| refusals.statements <= *statements);
+        let grain = BISECT_STEPS.iter().find(|(statements, _)| refusals.statements <= *statements);
         if grain.is_none() {
             // This is enough for one sweep; the next one skips the rows that are known by then.
             todo.clear();
@@ -150,7 +152,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Updates the known refusals after a statement that succeeded.
-    fn note(&self, next: &Next, swallowed: Vec<String>) {
+    fn note(&self, next: &Next, suppressed_by_trigger: Vec<String>) {
         let mut refusals = self.refusals();
         if let Next::These(ids) = next {
             for id in ids {
@@ -158,7 +160,7 @@ impl<'a> Pass<'a> {
             }
         }
         let why = "a trigger of the table leaves it running";
-        refusals.rows.extend(swallowed.into_iter().map(|id| (id, why.to_owned())));
+        refusals.rows.extend(suppressed_by_trigger.into_iter().map(|id| (id, why.to_owned())));
     }
 
     fn refusals(&self) -> MutexGuard<'_, Refusals> {
@@ -167,12 +169,12 @@ impl<'a> Pass<'a> {
 
     async fn attempt(&self, next: &Next, ledger: &Ledger) -> Result<Attempt, sqlx::Error> {
         let (among, ids) = match next {
-            Next::Batch => (Among::Others, self.refused()),
-            Next::These(ids) => (Among::These, ids.clone()),
+            Next::Batch => (IdFilter::Others, self.refused()),
+            Next::These(ids) => (IdFilter::These, ids.clone()),
         };
-        let statement = statement(self.judge, ledger, self.end, among);
+        let statement = statement(self.predicate, ledger, self.end, among);
         let mut tx = self.database.write().await?;
-        let mut query = self.judge.bind(sqlx::query(AssertSqlSafe(statement.as_str()))).bind(ids);
+        let mut query = self.predicate.bind(sqlx::query(AssertSqlSafe(statement.as_str()))).bind(ids);
         let recorded = if let Ledger::Tables { store_id, .. } = ledger {
             query = query.bind(self.sweep.id).bind(self.sweep.trigger.as_str()).bind(store_id);
             true
@@ -181,14 +183,14 @@ impl<'a> Pass<'a> {
         };
         // Rows are decoded while the server still produces the next ones.
         let rows = query.persistent(false).try_map(|row| read(&row, recorded)).fetch_all(&mut *tx).await?;
-        let (mut ended, mut swallowed) = (Vec::with_capacity(rows.len()), Vec::new());
+        let (mut ended, mut suppressed_by_trigger) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in rows {
             match row {
                 Ok(row) => ended.push(row),
-                Err(id) => swallowed.push(id),
+                Err(id) => suppressed_by_trigger.push(id),
             }
         }
-        let none = ended.is_empty() && swallowed.is_empty();
+        let none = ended.is_empty() && suppressed_by_trigger.is_empty();
         let of_another = none && !self.is_own(&mut tx).await?;
         if ended.is_empty() {
             // There is nothing to keep, and a trigger that reports changes must not report any.
@@ -196,22 +198,22 @@ impl<'a> Pass<'a> {
         } else {
             tx.commit().await?;
         }
-        Ok(Attempt { ended, swallowed, of_another })
+        Ok(Attempt { ended, suppressed_by_trigger, of_another })
     }
 
     /// Reports whether the record with the rules still belongs to the table.
     async fn is_own(&self, tx: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        let Rules::Table(store_id) = self.judge.rules else { return Ok(true) };
-        let sql = format!("SELECT COALESCE({}, false)", self.judge.mapping.of_record("$1"));
+        let Rules::Table(store_id) = self.predicate.rules else { return Ok(true) };
+        let sql = format!("SELECT COALESCE({}, false)", self.predicate.mapping.of_record("$1"));
         sqlx::query_scalar(AssertSqlSafe(sql)).bind(store_id).persistent(false).fetch_one(tx).await
     }
 
     /// Returns the ids of the rows that the next batch would select.
     async fn candidates(&self) -> Result<Vec<String>, sqlx::Error> {
-        let ctes = self.judge.ctes(Take::LookAt(BATCH, self.end, Among::Others));
+        let ctes = self.predicate.ctes(Selection::LookAt(BATCH, self.end, IdFilter::Others));
         let sql = format!("WITH {ctes} SELECT id::text FROM stale");
         let mut tx = self.database.read().await?;
-        let query = self.judge.bind(sqlx::query(AssertSqlSafe(sql.as_str())));
+        let query = self.predicate.bind(sqlx::query(AssertSqlSafe(sql.as_str())));
         let query = query.bind(self.refused()).persistent(false);
         let ids = query.try_map(|row: PgRow| row.try_get(0)).fetch_all(&mut *tx).await?;
         tx.commit().await?;

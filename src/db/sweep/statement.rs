@@ -7,13 +7,13 @@ use sqlx::postgres::PgRow;
 
 use super::outcome::Ended;
 use crate::api::OnStale;
-use crate::db::asked;
 use crate::db::connect::LOGIN_PATH;
-use crate::db::judge::evidence::{ALL, Kind, STORE};
-use crate::db::judge::{Among, End, NEXT_PARAMETER, Take, Times};
-use crate::db::mapping::wire;
+use crate::db::manual_request;
+use crate::db::mapping::clamp_timestamp;
 use crate::db::reason::Reason;
-use crate::db::{Judge, Ledger, decode, outbox};
+use crate::db::staleness::evidence::{ALL, Kind, STORE};
+use crate::db::staleness::{End, IdFilter, NEXT_PARAMETER, Selection, Times};
+use crate::db::{Ledger, StalenessPredicate, decode, outbox};
 
 /// The number of rows that one statement ends. Larger batches are no faster (docs/performance.md) and hold locks longer.
 pub const BATCH: u32 = 5_000;
@@ -41,8 +41,13 @@ pub(super) fn read(row: &PgRow, recorded: bool) -> Result<Result<Ended, String>,
 /// candidates instead took twice the time. `stale` locks the rows, and the guard on the status is checked again on the version that
 /// is updated, so a worker that finished a row in between keeps its result. If a row was locked but not ended, a trigger prevented
 /// it.
-pub(super) fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Among) -> String {
-    let kinds: Vec<&dyn Kind> = judge.kinds().collect();
+pub(super) fn statement(
+    predicate: &StalenessPredicate<'_>,
+    ledger: &Ledger,
+    end: End,
+    among: IdFilter,
+) -> String {
+    let kinds: Vec<&dyn Kind> = predicate.kinds().collect();
     // The first free parameter holds the ids.
     let next = NEXT_PARAMETER + 1;
     let recorded = match ledger {
@@ -50,7 +55,7 @@ pub(super) fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Amo
         Ledger::Tables { .. } => format!(
             include_str!("recorded.sql"),
             posted = outbox::posting(ledger, &format!("${}", next + 2)),
-            actor = asked::ACTOR,
+            actor = manual_request::ACTOR,
             sweep = next,
             trigger = next + 1,
             store = next + 2,
@@ -58,29 +63,29 @@ pub(super) fn statement(judge: &Judge<'_>, ledger: &Ledger, end: End, among: Amo
     };
     format!(
         include_str!("batch.sql"),
-        predicate = judge.ctes(Take::Lock(BATCH, end, among)),
-        updates = updates(judge, &kinds),
-        started_at = wire("ended.started_at"),
-        deadline = judge.deadline_by(&Times {
+        predicate = predicate.ctes(Selection::Lock(BATCH, end, among)),
+        updates = updates(predicate, &kinds),
+        started_at = clamp_timestamp("ended.started_at"),
+        deadline = predicate.deadline_by(&Times {
             id: "ended.id".to_owned(),
             start: "ended.started_at".to_owned(),
-            created: judge.mapping.created_at().map(|_| "ended.created_at".to_owned()),
-            paused: judge.mapping.paused_for().map(|_| "ended.paused".to_owned()),
-            version: version_judged(judge),
+            created: predicate.mapping.created_at().map(|_| "ended.created_at".to_owned()),
+            paused: predicate.mapping.paused_for().map(|_| "ended.paused".to_owned()),
+            version: version_judged(predicate),
         }),
         source = source("ended.reason"),
-        note = note(judge, &kinds),
+        note = note(predicate, &kinds),
         recorded = recorded,
         login_path = LOGIN_PATH,
-        rules_of_row = Judge::joins("ended.id", "ended.job_key", "ended.job_type"),
+        rules_of_row = StalenessPredicate::joins("ended.id", "ended.job_key", "ended.job_type"),
     )
 }
 
 /// Returns the version in which the row `ended` was judged: the time since when it ran is known only for the version in which it
 /// was first seen running. The statement still sees the row as it was before it was ended. If several running rows have the id, as
 /// in a table with children, the version is unknown.
-fn version_judged(judge: &Judge<'_>) -> Option<String> {
-    let m = judge.mapping;
+fn version_judged(predicate: &StalenessPredicate<'_>) -> Option<String> {
+    let m = predicate.mapping;
     let version = m.version()?;
     Some(format!(
         "(SELECT CASE count(*) WHEN 1 THEN min({version}) END FROM {} AS execution WHERE {} = ended.id AND {})",
@@ -91,11 +96,12 @@ fn version_judged(judge: &Judge<'_>) -> Option<String> {
 }
 
 /// Returns the note to record with the end of `ended`.
-fn note(judge: &Judge<'_>, kinds: &[&dyn Kind]) -> String {
+fn note(predicate: &StalenessPredicate<'_>, kinds: &[&dyn Kind]) -> String {
     let notes: Vec<String> = kinds
         .iter()
         .filter_map(|kind| {
-            let note = kind.note(judge, "ended.id::text", "COALESCE(ended.started_at, ended.created_at)")?;
+            let note =
+                kind.note(predicate, "ended.id::text", "COALESCE(ended.started_at, ended.created_at)")?;
             Some(format!("WHEN '{}' THEN {note}", kind.reason().as_str()))
         })
         .collect();
@@ -107,10 +113,10 @@ fn note(judge: &Judge<'_>, kinds: &[&dyn Kind]) -> String {
 }
 
 /// Returns the updates: one for each reason and each way to end an execution, with the texts that it writes.
-fn updates(judge: &Judge<'_>, kinds: &[&dyn Kind]) -> String {
-    let m = judge.mapping;
-    let forced = judge.asked.and_then(|asked| asked.end).map(|_| Reason::ManualCleanup);
-    let by = judge.asked.and_then(|asked| asked.actor.as_deref()).unwrap_or("the jobexec operator");
+fn updates(predicate: &StalenessPredicate<'_>, kinds: &[&dyn Kind]) -> String {
+    let m = predicate.mapping;
+    let forced = predicate.asked.and_then(|asked| asked.end).map(|_| Reason::ManualCleanup);
+    let by = predicate.asked.and_then(|asked| asked.actor.as_deref()).unwrap_or("the jobexec operator");
     let ways = [(OnStale::Fail, "action <> 'Cancel'"), (OnStale::Cancel, "action = 'Cancel'")];
     let ways = if m.can_cancel() { &ways[..] } else { &[(OnStale::Fail, "true")][..] };
     let mut updates = Vec::new();
@@ -157,7 +163,7 @@ pub(in crate::db) fn source(reason: &str) -> String {
     format!(
         "CASE {reason} {of_rules}WHEN '{}' THEN COALESCE({}, {STORE}) ELSE COALESCE({}, {STORE}) END",
         Reason::ManualCleanup.as_str(),
-        asked::SOURCE,
-        asked::CONFIRMED_BY,
+        manual_request::SOURCE,
+        manual_request::CONFIRMED_BY,
     )
 }

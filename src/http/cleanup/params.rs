@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Duration;
-use crate::db::judge::Suspicion;
+use crate::db::staleness::Suspicion;
 use crate::http::auth::Caller;
 use crate::http::cleanup_service::{CleanupRequest, MAX_REPORTED};
 use crate::http::duration_schema::DurationSchema;

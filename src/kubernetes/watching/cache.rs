@@ -30,7 +30,7 @@ pub(super) type Place = Option<String>;
 
 /// The state of the watch of a namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sight {
+pub(super) struct SyncState {
     /// True once all its objects have been seen.
     pub(super) seen: bool,
     /// True if the API server refuses to list them.
@@ -41,7 +41,7 @@ pub(super) struct Sight {
 #[derive(Clone)]
 pub struct Cache<K: Cached> {
     pub(super) objects: reflector::Store<Guarded<K>>,
-    pub(super) places: watch::Receiver<BTreeMap<Place, Sight>>,
+    pub(super) places: watch::Receiver<BTreeMap<Place, SyncState>>,
     pub(super) refusals: Arc<RwLock<Refusals>>,
 }
 
@@ -110,7 +110,7 @@ impl<K: Cached> Cache<K> {
         self.wait_until(|places| places.values().any(|sight| sight.seen)).await;
     }
 
-    async fn wait_until(&self, holds: impl FnMut(&BTreeMap<Place, Sight>) -> bool) {
+    async fn wait_until(&self, holds: impl FnMut(&BTreeMap<Place, SyncState>) -> bool) {
         if self.places.clone().wait_for(holds).await.is_err() {
             // The watch has ended, with the operator.
             std::future::pending::<()>().await;
@@ -120,7 +120,7 @@ impl<K: Cached> Cache<K> {
     /// The namespaces that have not been seen yet and are waited for, and those that may not be read at present.
     pub fn gaps(&self) -> (Vec<String>, Vec<String>) {
         let places = self.places.borrow();
-        let named = |wanted: fn(&Sight) -> bool| {
+        let named = |wanted: fn(&SyncState) -> bool| {
             let all = places.iter().filter(|(_, sight)| wanted(sight));
             all.map(|(place, _)| place.clone().unwrap_or_else(|| "(all)".to_owned())).collect()
         };
@@ -128,10 +128,10 @@ impl<K: Cached> Cache<K> {
     }
 }
 
-fn all_seen(places: &BTreeMap<Place, Sight>) -> bool {
+fn all_seen(places: &BTreeMap<Place, SyncState>) -> bool {
     places.values().any(|sight| sight.seen) && places.values().all(|sight| sight.seen || sight.refused)
 }
 
-fn sight(places: &BTreeMap<Place, Sight>, namespace: &str) -> Option<Sight> {
+fn sight(places: &BTreeMap<Place, SyncState>, namespace: &str) -> Option<SyncState> {
     places.get(&Some(namespace.to_owned())).or_else(|| places.get(&None)).copied()
 }

@@ -2,7 +2,7 @@
 
 use crate::api::conditions::{ConditionType, find};
 use crate::api::{JobExecutionStatus, Phase};
-use crate::db::judge::Reason;
+use crate::db::staleness::Reason;
 use crate::kubernetes::events::News;
 
 /// The changes worth an Event: an execution that was known to run has ended, or the operator has ended one; and, once,

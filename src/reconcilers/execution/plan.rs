@@ -141,7 +141,7 @@ pub(super) fn plan(view: &PlanInput<'_>) -> Plan {
 pub(super) fn update(object: &Object, sight: &RowState<'_>, now: DateTime<Utc>) -> Option<Step> {
     let before = object.status.as_ref();
     let status =
-        Some(status::judge(object, sight, now)).filter(|status| before != Some(status)).map(Box::new);
+        Some(status::compute(object, sight, now)).filter(|status| before != Some(status)).map(Box::new);
     let store = &object.spec.store_ref.name;
     let labels = match sight {
         RowState::Row(row, _) => Some(names::labels(store, Some(row))),
@@ -185,7 +185,7 @@ fn create(view: &PlanInput<'_>, row: &Execution, names: &BTreeSet<String>) -> Op
         generation: Some(1),
         ..ObjectMeta::default()
     };
-    let status = status::judge(&object, &RowState::Row(row, None), view.now);
+    let status = status::compute(&object, &RowState::Row(row, None), view.now);
     Some(Step::Create { object: Box::new(object), status: Box::new(status) })
 }
 

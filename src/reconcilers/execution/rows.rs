@@ -48,10 +48,10 @@ pub(super) async fn observe(
     let limit = u32::try_from(sync.limit).unwrap_or_default();
     let window = sync.enabled.then(|| Window { limit, finished: sync.finished_ttl.to_chrono() });
     let unable = cancel(store, session, objects).await?;
-    let judge = session.judge(&effective_rules);
+    let predicate = session.predicate(&effective_rules);
     let read = async |evidence| {
-        let judge = judge.with_evidence(evidence);
-        let rows = execution::read(&session.database, &judge, &session.ledger, &ids, window);
+        let predicate = predicate.with_evidence(evidence);
+        let rows = execution::read(&session.database, &predicate, &session.ledger, &ids, window);
         session.database.within(rows).await
     };
     let found = match read(true).await {
@@ -130,7 +130,7 @@ async fn cancel(
     };
     session.note_fault(outcome.fault);
     let asked = End { reason: CANCEL_REQUESTED, cancelled: true, lag: None };
-    session.tally.ended(outcome.cancelled.iter().map(|_| asked));
+    session.counters.ended(outcome.cancelled.iter().map(|_| asked));
     for cancelled in &outcome.cancelled {
         tracing::info!(
             namespace = store.namespace().unwrap_or_default(),

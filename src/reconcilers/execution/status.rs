@@ -12,8 +12,8 @@ use crate::api::execution::OBSERVING;
 use crate::api::{JobExecution, JobExecutionStatus, Limit, Phase};
 use crate::db::cancel::CANCEL_REQUESTED;
 use crate::db::execution::Execution;
-use crate::db::judge::Reason;
 use crate::db::mapping::IdType;
+use crate::db::staleness::Reason;
 use crate::kubernetes::field_owner::requested_at;
 use crate::kubernetes::guarded::Cause;
 
@@ -55,7 +55,7 @@ pub(super) enum RowState<'a> {
 }
 
 /// Computes the status.
-pub(super) fn judge(object: &JobExecution, sight: &RowState<'_>, now: DateTime<Utc>) -> JobExecutionStatus {
+pub(super) fn compute(object: &JobExecution, sight: &RowState<'_>, now: DateTime<Utc>) -> JobExecutionStatus {
     let before = object.status.clone().unwrap_or_default();
     let generation = object.metadata.generation;
     let store = &object.spec.store_ref.name;

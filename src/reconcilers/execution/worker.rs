@@ -237,7 +237,7 @@ impl Worker {
             Ok(Some(observed)) => observed,
             Ok(None) => return (PassResult::Next(FIRST_LOOK), begun.elapsed()),
             Err(error) => {
-                session.tally.failed(error.reason());
+                session.counters.failed(error.reason());
                 state.failed = true;
                 tracing::warn!(store = store.name_any(), %error, "the rows of objects could not be read");
                 let read = begun.elapsed();

@@ -13,8 +13,8 @@ use super::state::StoreState;
 use super::swept::{SAMPLE, Swept};
 use crate::api::{ExecutionStore, SWEEP_REQUESTED};
 use crate::db::DbError;
-use crate::db::judge::Reason;
-use crate::db::observe::Pulse;
+use crate::db::observe::DeadlineSnapshot;
+use crate::db::staleness::Reason;
 use crate::db::sweep::{self, Ended, Outcome, Refused, Sweep, Trigger};
 use crate::metrics::End;
 use crate::runtime::cluster::Cluster;
@@ -25,7 +25,7 @@ use crate::telemetry;
 /// The outcome of the stage.
 pub(super) struct Applied {
     /// The stale executions and the next deadline after the sweep.
-    pub(super) pulse: Pulse,
+    pub(super) pulse: DeadlineSnapshot,
     /// The sweep, if one ran.
     pub(super) sweep: Option<Swept>,
     /// The stale executions that could not be ended.
@@ -57,7 +57,7 @@ pub(super) async fn apply(
     } else {
         observed.pulse
     };
-    state.passed_over = note_held(session, state, &observed.judge(session), &pulse, &refused).await;
+    state.passed_over = note_held(session, state, &observed.predicate(session), &pulse, &refused).await;
     state.noted = true;
     if pulse.stale > 0 && observed.evidence {
         // Executions that are stale by evidence are tried again soon too.
@@ -79,16 +79,16 @@ async fn sweep_once(
     let sweep = Sweep { id: state.batcher.id(Instant::now(), trigger != Trigger::Deadline), trigger };
     let known = state.session.refused.known(trigger == Trigger::Requested);
     let (again, refused_before) = (known.again, known.rows.len());
-    let (judge, begun) = (observed.judge(session), Instant::now());
+    let (predicate, begun) = (observed.predicate(session), Instant::now());
     let mut ends = Ends { cluster, store, session, unrecorded: 0, first: Vec::new() };
     let outcome =
-        sweep::run(&session.database, &judge, &session.ledger, &sweep, known, |batch| ends.note(batch))
+        sweep::run(&session.database, &predicate, &session.ledger, &sweep, known, |batch| ends.note(batch))
             .instrument(telemetry::sweep(sweep.id, trigger))
             .await?;
     let Outcome { ended, refused, retries, fault } = outcome;
     let (Ends { unrecorded, first, .. }, took) = (ends, begun.elapsed());
     session.note_fault(fault);
-    session.tally.swept(started_at.timestamp(), took, retries);
+    session.counters.swept(started_at.timestamp(), took, retries);
     if refused.len() > refused_before {
         log_refused(store, &refused);
     }
@@ -118,7 +118,7 @@ impl Ends<'_> {
         for ended in batch {
             log_ended(self.store, ended);
         }
-        self.session.tally.ended(batch.iter().map(end));
+        self.session.counters.ended(batch.iter().map(end));
         let nowhere = || batch.iter().filter(|ended| !ended.recorded);
         self.unrecorded += nowhere().count() as u64;
         let room = usize::from(SAMPLE).saturating_sub(self.first.len());
@@ -174,7 +174,12 @@ fn log_ended(store: &ExecutionStore, ended: &Ended) {
 }
 
 /// Logs the result of a sweep and the health of the store.
-pub(super) fn log_sweep(store: &ExecutionStore, swept: &Swept, pulse: &Pulse, counts: &HealthCounts) {
+pub(super) fn log_sweep(
+    store: &ExecutionStore,
+    swept: &Swept,
+    pulse: &DeadlineSnapshot,
+    counts: &HealthCounts,
+) {
     let live = counts.live.as_ref();
     tracing::info!(
         namespace = store.namespace().unwrap_or_default(),

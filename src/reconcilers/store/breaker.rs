@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 
 use crate::api::conditions::{ConditionType, find};
 use crate::api::{ExecutionStore, RESUME};
-use crate::db::observe::{self, Pulse};
+use crate::db::observe::{self, DeadlineSnapshot};
 use crate::db::{DbError, Ledger, ledger};
 use crate::session::session::Session;
 
@@ -74,11 +74,11 @@ pub(super) enum Verdict {
 }
 
 /// Judges the stale executions, and records the outcome in the database.
-pub(super) async fn judge(
+pub(super) async fn check(
     store: &ExecutionStore,
     session: &Session,
     breaker: &mut Breaker,
-    pulse: &Pulse,
+    pulse: &DeadlineSnapshot,
 ) -> Result<Verdict, DbError> {
     let status = store.status.clone().unwrap_or_default();
     let told = find(&status.conditions, ConditionType::EnforcementPaused)
@@ -157,7 +157,7 @@ async fn note(session: &Session, why: Option<&str>) -> Result<(), DbError> {
 async fn limit(
     store: &ExecutionStore,
     session: &Session,
-    pulse: &Pulse,
+    pulse: &DeadlineSnapshot,
 ) -> Result<Option<(i64, Option<i64>)>, DbError> {
     if pulse.stale == 0 {
         return Ok(None);

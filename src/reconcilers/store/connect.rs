@@ -106,8 +106,8 @@ async fn open(
         recorded: state.recorded,
         adopt: adopt.as_deref().map(How::of),
     };
-    let tally = handle.tally.clone();
-    let opened = Session::open(&context.pools, store, before, &described.2, tally, changed).await;
+    let counters = handle.counters.clone();
+    let opened = Session::open(&context.pools, store, before, &described.2, counters, changed).await;
     state.outage = match &opened {
         // Workers cannot write a heartbeat to a read-only database either.
         Ok(session) => session.read_only,

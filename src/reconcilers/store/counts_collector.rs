@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use super::background::BackgroundTask;
 use super::retention::RetentionTask;
 use crate::api::ExecutionStore;
-use crate::session::counts::{HealthCounts, Take, take};
+use crate::session::counts::{HealthCounts, Selection, take};
 use crate::session::rules::EffectiveRules;
 use crate::session::session::Session;
 
@@ -114,7 +114,7 @@ impl CountsCollector {
         let kept = *self.kept.get_or_insert(now);
         let keep = now.duration_since(kept) >= SAMPLE;
         self.kept = Some(if keep { now } else { kept });
-        let what = Take { all, keep: keep && !session.read_only, known: self.known.clone() };
+        let what = Selection { all, keep: keep && !session.read_only, known: self.known.clone() };
         if what.keep {
             self.retention.go_on(store.name_any(), session, store.spec.history.retention.to_chrono());
         }

@@ -35,11 +35,11 @@ pub(super) async fn decide(
     }
     let due = due(store, state, &observed.pulse, store.annotations().get(SWEEP_REQUESTED));
     let sweep = |trigger: Option<Trigger>| trigger.map_or(Decision::Wait, Decision::Sweep);
-    Ok(match breaker::judge(store, session, &mut state.breaker, &observed.pulse).await? {
+    Ok(match breaker::check(store, session, &mut state.breaker, &observed.pulse).await? {
         Verdict::Closed => sweep(due),
         Verdict::Resumed => sweep(Some(Trigger::Resumed)),
         Verdict::JustOpened(why) => {
-            session.tally.opened();
+            session.counters.opened();
             Decision::BreakerOpen(why)
         }
         Verdict::Open(why) => Decision::BreakerOpen(why),

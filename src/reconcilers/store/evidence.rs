@@ -10,9 +10,9 @@ use super::background::BackgroundTask;
 use crate::api::ExecutionStore;
 use crate::boundary;
 use crate::db::heartbeats::{self, Watch};
-use crate::db::judge::evidence;
+use crate::db::staleness::evidence;
 use crate::db::workloads::{self as observed_workloads, Workloads};
-use crate::db::{DbError, Judge, again, late, observations, warnings};
+use crate::db::{DbError, StalenessPredicate, again, late, observations, warnings};
 use crate::runtime::cluster::Cluster;
 use crate::session::session::Session;
 use crate::session::workloads::{self, Unknown};
@@ -63,7 +63,7 @@ impl EvidenceCollector {
         cluster: &Cluster,
         store: &ExecutionStore,
         session: &Session,
-        judge: &Judge<'_>,
+        predicate: &StalenessPredicate<'_>,
     ) -> bool {
         let workloads = if session.workloads.is_some() && !session.read_only {
             let Some(listed) = self.listed(cluster, store, session).await else { return false };
@@ -76,9 +76,9 @@ impl EvidenceCollector {
         self.asked = false;
         self.unavailable = None;
         let gathered =
-            if session.read_only { Ok(()) } else { self.update(store, session, judge, workloads).await };
+            if session.read_only { Ok(()) } else { self.update(store, session, predicate, workloads).await };
         if let Err(error) = &gathered {
-            session.tally.failed(error.reason());
+            session.counters.failed(error.reason());
             self.fail(store, error.reason(), error);
         }
         self.last = Some((begun, begun.elapsed()));
@@ -123,13 +123,13 @@ impl EvidenceCollector {
         &mut self,
         store: &ExecutionStore,
         session: &Session,
-        judge: &Judge<'_>,
+        predicate: &StalenessPredicate<'_>,
         workloads: Option<Listed>,
     ) -> Result<(), DbError> {
         let database = &session.database;
-        database.within(observations::update_running_without_start(database, judge)).await?;
-        database.within(observations::update_paused(database, judge)).await?;
-        for lacking in evidence::observe(database, judge).await? {
+        database.within(observations::update_running_without_start(database, predicate)).await?;
+        database.within(observations::update_paused(database, predicate)).await?;
+        for lacking in evidence::observe(database, predicate).await? {
             self.lack(store, lacking.reason, &lacking.why);
         }
         if let Some(seen) = workloads {
@@ -138,18 +138,18 @@ impl EvidenceCollector {
                 self.lack(store, unknown.reason(), unknown);
             }
             database
-                .within(observed_workloads::update(database, judge, seen.as_ref().ok(), recreated))
+                .within(observed_workloads::update(database, predicate, seen.as_ref().ok(), recreated))
                 .await?;
         }
         let every = store.spec.poll_interval.to_chrono();
         if let Some(held) =
-            database.within(heartbeats::update(database, judge, &mut self.watch, every)).await?
+            database.within(heartbeats::update(database, predicate, &mut self.watch, every)).await?
         {
             self.lack(store, "HeartbeatsHeld", &held);
         }
         session.note_heartbeats(self.watch.seen());
-        Self::look_for_again(session, judge).await?;
-        let warned = match database.within(warnings::update(database, judge, &session.ledger)).await {
+        Self::look_for_again(session, predicate).await?;
+        let warned = match database.within(warnings::update(database, predicate, &session.ledger)).await {
             // Warnings that cannot be recorded are not reported; evidence counts nevertheless.
             Err(DbError::Own(fault)) => {
                 session.note_fault(Some(fault));
@@ -158,7 +158,7 @@ impl EvidenceCollector {
             warned => warned?,
         };
         for warned in warned {
-            session.tally.warned(&warned.reason);
+            session.counters.warned(&warned.reason);
             tracing::warn!(
                 namespace = store.namespace().unwrap_or_default(),
                 store = store.name_any(),
@@ -176,11 +176,15 @@ impl EvidenceCollector {
     }
 
     /// Finds executions that run again with the same start time.
-    async fn look_for_again(session: &Session, judge: &Judge<'_>) -> Result<(), DbError> {
+    async fn look_for_again(session: &Session, predicate: &StalenessPredicate<'_>) -> Result<(), DbError> {
         let database = &session.database;
         let found = async {
-            again::update(database, judge).await?;
-            if judge.effective_rules.may_alert_only() { again::note(database, judge).await } else { Ok(()) }
+            again::update(database, predicate).await?;
+            if predicate.effective_rules.may_alert_only() {
+                again::note(database, predicate).await
+            } else {
+                Ok(())
+            }
         };
         match database.within(found).await {
             // A failure to record them removes no evidence.
@@ -189,7 +193,7 @@ impl EvidenceCollector {
                 Ok(())
             }
             Err(error) if error.answered() => {
-                session.tally.failed(error.reason());
+                session.counters.failed(error.reason());
                 tracing::warn!(%error, "executions that run again with the same start could not be seen");
                 Ok(())
             }
@@ -205,7 +209,7 @@ impl EvidenceCollector {
         let step = match database.within(step).await {
             Ok(step) => step,
             Err(error) => {
-                session.tally.failed(error.reason());
+                session.counters.failed(error.reason());
                 session.note_error(&error);
                 tracing::info!(store = store.name_any(), %error, "whether executions were finished late is not known");
                 return;
@@ -213,7 +217,7 @@ impl EvidenceCollector {
         };
         self.late = step.before;
         for late in &step.found {
-            session.tally.finished_late();
+            session.counters.finished_late();
             tracing::warn!(
                 namespace = store.namespace().unwrap_or_default(),
                 store = store.name_any(),

@@ -2,9 +2,9 @@
 
 use super::state::StoreState;
 use crate::db::held::{self, Held};
-use crate::db::observe::Pulse;
+use crate::db::observe::DeadlineSnapshot;
 use crate::db::sweep::Refused;
-use crate::db::{Judge, Ledger};
+use crate::db::{Ledger, StalenessPredicate};
 use crate::session::session::Session;
 
 /// Records the stale executions that this sweep and those of the last minutes have passed over because another
@@ -12,8 +12,8 @@ use crate::session::session::Session;
 pub(super) async fn note_held(
     session: &Session,
     state: &StoreState,
-    judge: &Judge<'_>,
-    pulse: &Pulse,
+    predicate: &StalenessPredicate<'_>,
+    pulse: &DeadlineSnapshot,
     refused: &[Refused],
 ) -> Option<Vec<Held>> {
     let Ledger::Tables { store_id, .. } = session.ledger else { return None };
@@ -21,14 +21,14 @@ pub(super) async fn note_held(
     let left = usize::try_from(pulse.stale).unwrap_or_default() > refused.len();
     let noted = if left {
         let refused = refused.iter().map(|row| row.id.clone()).collect();
-        database.within(held::update(database, judge, refused)).await.map(Some)
+        database.within(held::update(database, predicate, refused)).await.map(Some)
     } else if state.passed_over.is_some() || !state.noted {
         database.within(held::forget(database, store_id)).await.map(|()| None)
     } else {
         return None;
     };
     noted.unwrap_or_else(|error| {
-        session.tally.failed(error.reason());
+        session.counters.failed(error.reason());
         tracing::info!(%error, "who holds stale executions is not known");
         state.passed_over.clone()
     })
@@ -41,7 +41,7 @@ pub(super) async fn forget_held(session: &Session, state: &StoreState) -> Option
         return None;
     }
     if let Err(error) = session.database.within(held::forget(&session.database, store_id)).await {
-        session.tally.failed(error.reason());
+        session.counters.failed(error.reason());
         tracing::info!(%error, "who held stale executions could not be forgotten");
         return state.passed_over.clone();
     }

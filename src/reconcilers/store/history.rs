@@ -116,7 +116,7 @@ async fn ask_all(store: &str, session: &Session, due: Vec<Question>, asking: &[S
                 answered = true;
             }
             Err(error) => {
-                session.tally.failed(error.reason());
+                session.counters.failed(error.reason());
                 tracing::warn!(store, policy = question.name, %error, "timeouts could not be computed from history");
             }
         }

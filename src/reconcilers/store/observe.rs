@@ -10,8 +10,8 @@ use super::schedule::horizon;
 use super::state::StoreState;
 use super::sync_rules::confirm_rules;
 use crate::api::{ExecutionStore, SWEEP_REQUESTED};
-use crate::db::observe::{self, Pulse};
-use crate::db::{DbError, Judge, again};
+use crate::db::observe::{self, DeadlineSnapshot};
+use crate::db::{DbError, StalenessPredicate, again};
 use crate::runtime::cluster::Cluster;
 use crate::session::rules::EffectiveRules;
 use crate::session::session::Session;
@@ -22,13 +22,13 @@ pub(super) struct Observed {
     pub(super) rules: Arc<EffectiveRules>,
     /// True if evidence other than deadlines counts.
     pub(super) evidence: bool,
-    pub(super) pulse: Pulse,
+    pub(super) pulse: DeadlineSnapshot,
 }
 
 impl Observed {
     /// The predicate that executions were judged by.
-    pub(super) fn judge<'a>(&'a self, session: &'a Session) -> Judge<'a> {
-        session.judge(&self.rules).with_evidence(self.evidence)
+    pub(super) fn predicate<'a>(&'a self, session: &'a Session) -> StalenessPredicate<'a> {
+        session.predicate(&self.rules).with_evidence(self.evidence)
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) async fn observe(
     let (evidence, pulse) = match pulse(store, session, &rules, gathered).await {
         // Evidence that cannot be evaluated is no reason to miss a deadline.
         Err(error) if gathered && error.answered() => {
-            session.tally.failed(error.reason());
+            session.counters.failed(error.reason());
             state.evidence.fail(store, error.reason(), &error);
             (false, self::pulse(store, session, &rules, false).await?)
         }
@@ -57,9 +57,9 @@ pub(super) async fn observe(
     }
     // A failure to record this does not prevent an execution from being ended.
     if let Err(error) =
-        session.database.within(again::note(&session.database, &observed.judge(session))).await
+        session.database.within(again::note(&session.database, &observed.predicate(session))).await
     {
-        session.tally.failed(error.reason());
+        session.counters.failed(error.reason());
         tracing::warn!(store = store.name_any(), %error, "executions that run again with the same start could not be noted");
     }
     let rules = confirm_rules(cluster, store, session, &observed.rules).await?;
@@ -73,10 +73,10 @@ pub(super) async fn pulse(
     session: &Session,
     rules: &EffectiveRules,
     evidence: bool,
-) -> Result<Pulse, DbError> {
-    let judge = session.judge(rules).with_evidence(evidence);
+) -> Result<DeadlineSnapshot, DbError> {
+    let predicate = session.predicate(rules).with_evidence(evidence);
     let horizon = TimeDelta::from_std(horizon(store, rules)).unwrap_or(TimeDelta::MAX);
-    session.database.within(observe::pulse(&session.database, &judge, horizon)).await
+    session.database.within(observe::pulse(&session.database, &predicate, horizon)).await
 }
 
 /// Gathers evidence if it is due. Returns whether evidence counts.
@@ -91,5 +91,5 @@ async fn gather(
     let requested = store.annotations().get(SWEEP_REQUESTED) != state.answered.as_ref();
     let sweeps = may_write && (state.swept.is_none() || requested);
     let due = sweeps || state.evidence.is_due(store);
-    due && state.evidence.gather(cluster, store, session, &session.judge(rules)).await
+    due && state.evidence.gather(cluster, store, session, &session.predicate(rules)).await
 }

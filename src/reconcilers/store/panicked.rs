@@ -45,7 +45,7 @@ async fn forget_and_publish(
     handle.drop_session(true, state.notifier.leave());
     *state = state.after_panic();
     handle.keep_governed(None);
-    handle.tally.failed(boundary::REASON);
+    handle.counters.failed(boundary::REASON);
     handle.mark_reconciled();
     let pause = state.pause_after(boundary::REASON);
     tracing::warn!(

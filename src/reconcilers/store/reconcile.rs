@@ -126,7 +126,7 @@ fn not_ready(
     why: NotReady,
 ) -> Reconciled {
     if let NotReady::Database(error) = &why {
-        handle.tally.failed(error.reason());
+        handle.counters.failed(error.reason());
     }
     handle.mark_reconciled();
     // An attempt that got no connection from the pool has learnt nothing about the database.
@@ -144,7 +144,7 @@ fn not_ready(
 /// Handles the failure of a stage. Returns the pause before the next reconcile.
 fn failed(store: &ExecutionStore, handle: &StoreHandle, state: &mut StoreState, error: &DbError) -> Duration {
     tracing::warn!(store = %store.name_any(), reason = error.reason(), %error, "a reconcile of the store failed");
-    handle.tally.failed(error.reason());
+    handle.counters.failed(error.reason());
     // An attempt that got no connection from the pool has learnt nothing about the database.
     if !matches!(error, DbError::Busy(_)) {
         handle.drop_session(error.of_connection(), state.notifier.leave());

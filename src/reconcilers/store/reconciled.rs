@@ -9,7 +9,7 @@ use super::notifier::Report;
 use super::swept::Swept;
 use crate::db::DbError;
 use crate::db::held::Held;
-use crate::db::observe::Pulse;
+use crate::db::observe::DeadlineSnapshot;
 use crate::db::sweep::Refused;
 use crate::session::counts::HealthCounts;
 use crate::session::handle::SyncStatus;
@@ -70,7 +70,7 @@ pub(super) enum Progress {
 /// The results of all stages.
 pub(super) struct Complete {
     /// The stale executions and the next deadline after the sweep.
-    pub(super) pulse: Pulse,
+    pub(super) pulse: DeadlineSnapshot,
     /// The counts, as last taken.
     pub(super) counts: HealthCounts,
     /// The reason why the circuit breaker is open, if it is.

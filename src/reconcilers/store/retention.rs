@@ -80,7 +80,7 @@ impl Place {
                     return ended();
                 }
                 Err(error) => {
-                    session.tally.failed(error.reason());
+                    session.counters.failed(error.reason());
                     tracing::info!(store, %error, "old records could not be deleted; it is tried again in a minute");
                     break;
                 }
@@ -94,7 +94,7 @@ impl Place {
 async fn forget_messages(store: &str, session: &Session, store_id: i64, keep: TimeDelta) {
     let database = &session.database;
     if let Err(error) = database.within(messages::expire(database, store_id)).await {
-        session.tally.failed(error.reason());
+        session.counters.failed(error.reason());
         tracing::info!(store, %error, "messages that wait for nobody could not be given up; it is tried again later");
         return;
     }
@@ -104,7 +104,7 @@ async fn forget_messages(store: &str, session: &Session, store_id: i64, keep: Ti
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {
-                session.tally.failed(error.reason());
+                session.counters.failed(error.reason());
                 tracing::info!(store, %error, "old messages could not be deleted; it is tried again later");
                 return;
             }

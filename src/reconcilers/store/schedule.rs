@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::state::StoreState;
 use crate::api::ExecutionStore;
-use crate::db::observe::Pulse;
+use crate::db::observe::DeadlineSnapshot;
 use crate::db::sweep::Trigger;
 use crate::session::rules::EffectiveRules;
 
@@ -27,7 +27,7 @@ pub(super) fn requeue_after(
     store: &ExecutionStore,
     state: &StoreState,
     effective_rules: &EffectiveRules,
-    pulse: &Pulse,
+    pulse: &DeadlineSnapshot,
     may_write: bool,
 ) -> Duration {
     let spec = &store.spec;
@@ -65,7 +65,7 @@ fn shortest(effective_rules: &EffectiveRules) -> Duration {
 pub(super) fn due(
     store: &ExecutionStore,
     state: &StoreState,
-    pulse: &Pulse,
+    pulse: &DeadlineSnapshot,
     request: Option<&String>,
 ) -> Option<Trigger> {
     let told = store.status.as_ref().and_then(|s| s.observed_sweep_request.as_ref());

@@ -13,7 +13,7 @@ use super::history::HistoryRefresher;
 use super::notifier::Notifier;
 use super::swept::Swept;
 use crate::db::held::Held;
-use crate::db::observe::Pulse;
+use crate::db::observe::DeadlineSnapshot;
 use crate::db::sweep::{Known, Refused, Trigger};
 use crate::kubernetes::backoff::backoff;
 use crate::session::credentials::Credentials;
@@ -122,7 +122,7 @@ impl StoreState {
 
     /// Records whether stale executions are stuck after a sweep. Returns whether it was only another try at rows that
     /// others hold.
-    pub(super) fn note_stuck(&mut self, swept: &Swept, pulse: &Pulse) -> bool {
+    pub(super) fn note_stuck(&mut self, swept: &Swept, pulse: &DeadlineSnapshot) -> bool {
         let again = self.held > 0 && swept.ended == 0 && swept.sweep.trigger == Trigger::Deadline;
         let stuck = pulse.stale > 0 && swept.ended == 0;
         self.held = if stuck { self.held.saturating_add(1) } else { 0 };

@@ -18,8 +18,8 @@ use crate::api::store::{LastSweep, Metrics};
 use crate::api::{ExecutionStore, ExecutionStoreStatus, Limit};
 use crate::db::Ledger;
 use crate::db::identity;
-use crate::db::judge::evidence::{is_configured, stored};
-use crate::db::observe::{Census, Live};
+use crate::db::observe::{RunningCounts, TableCounts};
+use crate::db::staleness::evidence::{is_configured, stored};
 use crate::kubernetes::guarded;
 use crate::session::counts::HealthCounts;
 use crate::session::handle::SyncStatus;
@@ -275,7 +275,7 @@ fn healthy(store: &ExecutionStore, result: &Reconciled, before: &ExecutionStoreS
     healthy_by(store, live)
 }
 
-fn healthy_by(store: &ExecutionStore, live: &Live) -> DesiredCondition {
+fn healthy_by(store: &ExecutionStore, live: &RunningCounts) -> DesiredCondition {
     const TYPE: ConditionType = ConditionType::Healthy;
     let limit = &store.spec.long_running;
     let expected = match &limit.after {
@@ -294,8 +294,8 @@ fn healthy_by(store: &ExecutionStore, live: &Live) -> DesiredCondition {
 }
 
 /// The metrics of the status. Counts that could not be taken this time keep their last values.
-fn metrics(live: &Live, counts: &HealthCounts, before: Option<&Metrics>) -> Metrics {
-    let census = counts.census.unwrap_or(Census {
+fn metrics(live: &RunningCounts, counts: &HealthCounts, before: Option<&Metrics>) -> Metrics {
+    let census = counts.census.unwrap_or(TableCounts {
         scheduled: before.map_or(0, |m| m.scheduled_executions),
         recent: before.map_or(0, |m| m.recent_executions_24h),
     });

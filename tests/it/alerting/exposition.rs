@@ -9,7 +9,7 @@ use super::{clean, ended, page, policy, promtool, store};
 const DOCS: &str = include_str!("../../../docs/alerting.md");
 
 /// The metrics of these stores.
-fn of(stores: Vec<jobexec_operator::metrics::StoreNow>) -> String {
+fn of(stores: Vec<jobexec_operator::metrics::StoreSnapshot>) -> String {
     metrics::text(Metrics::default(), Snapshot { stores, ..Snapshot::default() }, Format::Prometheus).unwrap()
 }
 
@@ -89,7 +89,7 @@ fn what_cannot_be_seen_has_no_figures() {
 #[test]
 fn counters_are_there_before_they_rise_and_know_few_words() {
     let store = store("True");
-    let tally = store.tally.clone();
+    let counters = store.counters.clone();
     let ended_for = |page: &str, reason: &str| {
         let labels = format!("{{namespace=\"n\",store=\"s\",status=\"failed\",reason=\"{reason}\"}}");
         value(page, &format!("jobexec_store_executions_ended_total{labels}"))
@@ -97,10 +97,10 @@ fn counters_are_there_before_they_rise_and_know_few_words() {
     let before = of(vec![store]);
     assert_eq!(ended_for(&before, "DeadlineExceeded"), Some(0.0));
     assert_eq!(ended_for(&before, "Other"), None);
-    ended(&tally, "DeadlineExceeded");
-    ended(&tally, "job 21 of somebody");
+    ended(&counters, "DeadlineExceeded");
+    ended(&counters, "job 21 of somebody");
     let mut store = super::store("True");
-    store.tally = tally;
+    store.counters = counters;
     let after = of(vec![store]);
     assert_eq!((ended_for(&after, "DeadlineExceeded"), ended_for(&after, "Other")), (Some(1.0), Some(1.0)));
     assert!(!after.contains("somebody"));
@@ -112,24 +112,24 @@ fn counters_are_there_before_they_rise_and_know_few_words() {
 /// A replica may be asked for a clean-up of a store that it does not manage.
 #[test]
 fn what_was_done_to_a_store_of_another_replica_is_counted_and_nothing_else() {
-    let tally = std::sync::Arc::new(jobexec_operator::metrics::Tally::default());
+    let counters = std::sync::Arc::new(jobexec_operator::metrics::StoreCounters::default());
     let page = || {
-        let done = Done { namespace: "n".to_owned(), name: "theirs".to_owned(), tally: tally.clone() };
+        let done = Done { namespace: "n".to_owned(), name: "theirs".to_owned(), counters: counters.clone() };
         let snapshot =
-            Snapshot { stores: vec![store("True")], done_to_others: vec![done], ..Snapshot::default() };
+            Snapshot { stores: vec![store("True")], foreign_stores: vec![done], ..Snapshot::default() };
         metrics::text(Metrics::default(), snapshot, Format::Prometheus).unwrap()
     };
     let theirs = |page: &str| -> Vec<String> {
         page.lines().filter(|line| line.contains("store=\"theirs\"")).map(str::to_owned).collect()
     };
     assert!(theirs(&page()).is_empty(), "nothing was counted");
-    ended(&tally, "ManualCleanup");
+    ended(&counters, "ManualCleanup");
     let counted = page();
     let series = "jobexec_store_executions_ended_total{namespace=\"n\",store=\"theirs\",status=\"failed\",reason=\"ManualCleanup\"}";
     assert_eq!(value(&counted, series), Some(1.0), "{counted}");
     let names: BTreeSet<String> = super::names(&theirs(&counted).join("\n"));
     assert_eq!(names, BTreeSet::from(["jobexec_store_executions_ended_total".to_owned()]));
-    tally.failed("ConnectTimeout");
+    counters.failed("ConnectTimeout");
     assert!(theirs(&page()).iter().any(|line| line.starts_with("jobexec_store_database_errors_total{")));
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jobexec_operator::metrics::{
-    CacheNow, End, Format, Metrics, PolicyNow, Pool, ReplicaNow, Snapshot, StoreNow, Tally,
+    CacheNow, End, Format, Metrics, PolicyNow, Pool, ReplicaNow, Snapshot, StoreCounters, StoreSnapshot,
 };
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ fn page(format: Format) -> String {
 }
 
 /// A complete store with this status of its condition `Healthy`.
-fn store(healthy: &str) -> StoreNow {
+fn store(healthy: &str) -> StoreSnapshot {
     let at = "2025-08-08T16:21:55Z";
     let condition = |type_: &str, status: &str, reason: &str| json!({"type": type_, "status": status, "reason": reason, "message": "", "lastTransitionTime": at});
     let status = json!({
@@ -59,16 +59,16 @@ fn store(healthy: &str) -> StoreNow {
             condition("EnforcementPaused", "True", "BreakerOpen"),
         ],
     });
-    let tally = Tally::default();
-    tally.failed("ConnectTimeout");
-    tally.not_delivered("Unreachable");
-    StoreNow {
+    let counters = StoreCounters::default();
+    counters.failed("ConnectTimeout");
+    counters.not_delivered("Unreachable");
+    StoreSnapshot {
         namespace: "n".to_owned(),
         name: "s".to_owned(),
         status: Some(Arc::new(serde_json::from_value(status).unwrap())),
         sweep_interval: Some(3_600.0),
         pool: Some(Pool { open: 2, idle: 1, limit: 3, stores: 1 }),
-        tally: Arc::new(tally),
+        counters: Arc::new(counters),
     }
 }
 
@@ -127,6 +127,6 @@ fn clean(output: &Output) {
 }
 
 /// Counts one execution that was ended.
-fn ended(tally: &Tally, reason: &str) {
-    tally.ended([End { reason, cancelled: false, lag: Some(Duration::from_millis(400)) }]);
+fn ended(counters: &StoreCounters, reason: &str) {
+    counters.ended([End { reason, cancelled: false, lag: Some(Duration::from_millis(400)) }]);
 }

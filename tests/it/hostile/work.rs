@@ -10,19 +10,19 @@ use jobexec_operator::api::{ExecutionStore, ExecutionStoreSpec, Limit};
 use jobexec_operator::db::audit;
 use jobexec_operator::db::cleanup::{self, Options};
 use jobexec_operator::db::execution::{self, Window};
-use jobexec_operator::db::judge::Rules;
-use jobexec_operator::db::judge::evidence;
-use jobexec_operator::db::ledger::{self, Claim, Claimant};
-use jobexec_operator::db::observe::{self, Contradictions};
+use jobexec_operator::db::ledger::{self, Claim, StoreIdentity};
+use jobexec_operator::db::observe::{self, IntegrityViolations};
 use jobexec_operator::db::running::{self, Filter, Which};
+use jobexec_operator::db::staleness::Rules;
+use jobexec_operator::db::staleness::evidence;
 use jobexec_operator::db::sweep::{self, Known, Outcome, Sweep, Trigger};
 use jobexec_operator::db::validate::{Problem, validate};
 use jobexec_operator::db::workloads::{self, State, Workload, Workloads};
 use jobexec_operator::db::{
-    Database, DbError, Judge, Layout, Ledger, Mapping, cancel, explain, extend, health, history, list,
-    messages, outbox, promise, refusals, retention, rules, samples, stats, url, warnings,
+    Database, DbError, Layout, Ledger, Mapping, StalenessPredicate, cancel, explain, extend, health, history,
+    list, messages, outbox, promise, refusals, retention, rules, samples, stats, url, warnings,
 };
-use jobexec_operator::rules::{Base, Compiled, Policy, Warn, compile};
+use jobexec_operator::rules::{Policy, RuleSet, StoreDefaults, Warn, compile};
 use serde_json::{Value, json};
 
 use crate::support::World;
@@ -33,7 +33,7 @@ pub(crate) struct Work {
     pub(crate) mapping: Mapping,
     ledger: Ledger,
     store_id: i64,
-    compiled: Compiled,
+    compiled: RuleSet,
     spec: ExecutionStoreSpec,
 }
 
@@ -61,7 +61,7 @@ impl Work {
         let (database, spec) = (database(world).await, spec(described));
         let mapping = validate(&database, &Layout::of(&spec)).await.unwrap()?.mapping;
         let uid = format!("{}.{}", spec.table.schema.0, spec.table.name.0);
-        let claimant = Claimant { uid, predecessor: None, namespace: "n".into(), name: "jobs".into() };
+        let claimant = StoreIdentity { uid, predecessor: None, namespace: "n".into(), name: "jobs".into() };
         let claim = ledger::claim(&database, &mapping, &claimant, false).await.unwrap();
         let Claim::Held { ledger: ledger @ Ledger::Tables { store_id, .. }, .. } = claim else {
             panic!("{claim:?}")
@@ -76,7 +76,7 @@ impl Work {
             ..Policy::default()
         };
         let policies = vec![rule("job", &[job], &[]), rule("type", &[], &[kind])];
-        let compiled = compile(Base::of("jobs", &spec), Vec::new(), policies);
+        let compiled = compile(StoreDefaults::of("jobs", &spec), Vec::new(), policies);
         Ok(Self { database, mapping, ledger, store_id, compiled, spec })
     }
 
@@ -84,15 +84,15 @@ impl Work {
         &self.ledger
     }
 
-    fn judge(&self) -> Judge<'_> {
-        Judge {
+    fn predicate(&self) -> StalenessPredicate<'_> {
+        StalenessPredicate {
             single_active_execution: self
                 .spec
                 .single_active_execution
                 .as_ref()
                 .map(|s| s.grace_period.to_chrono()),
             workloads: self.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
-            ..Judge::new(
+            ..StalenessPredicate::new(
                 &self.mapping,
                 &self.compiled,
                 Rules::Table(self.store_id),
@@ -103,22 +103,22 @@ impl Work {
 
     /// Runs the statements of a reconcile that ends nothing.
     pub(super) async fn look(&self) -> Result<(), DbError> {
-        let (database, judge) = (&self.database, &self.judge());
+        let (database, predicate) = (&self.database, &self.predicate());
         outbox::announce(database, self.store_id, true).await?;
         promise::keep(database, &self.mapping, self.store_id, "ExecutionStore/jobs").await?;
         rules::replace(database, self.store_id, &self.compiled, &[], &serde_json::Value::Null).await?;
-        evidence::observe(database, judge).await?;
+        evidence::observe(database, predicate).await?;
         let alive = Workload { name: "Job/alive".into(), uid: "u".into(), state: State::Alive };
         let workloads = Workloads { seen: vec![alive], ..Workloads::default() };
-        workloads::update(database, judge, Some(&workloads), Recreated::Alive).await?;
-        observe::pulse(database, judge, TimeDelta::hours(10)).await?;
-        observe::pulse(database, &judge.with_evidence(false), TimeDelta::hours(10)).await?;
-        let live = observe::live(database, judge).await?;
+        workloads::update(database, predicate, Some(&workloads), Recreated::Alive).await?;
+        observe::pulse(database, predicate, TimeDelta::hours(10)).await?;
+        observe::pulse(database, &predicate.with_evidence(false), TimeDelta::hours(10)).await?;
+        let live = observe::live(database, predicate).await?;
         observe::running(database, &self.mapping).await?;
-        observe::governed(database, judge).await?;
+        observe::governed(database, predicate).await?;
         let census = observe::census(database, &self.mapping).await?;
         self.contradictions().await?;
-        warnings::update(database, judge, &self.ledger).await?;
+        warnings::update(database, predicate, &self.ledger).await?;
         samples::keep(database, self.store_id, &live, Some(census)).await?;
         outbox::recover(database, self.store_id, Utc::now()).await?;
         outbox::digest(database, &self.mapping, self.store_id, |_, _| Vec::new()).await?;
@@ -135,16 +135,16 @@ impl Work {
         Ok(())
     }
 
-    pub(super) async fn contradictions(&self) -> Result<Contradictions, DbError> {
+    pub(super) async fn contradictions(&self) -> Result<IntegrityViolations, DbError> {
         observe::contradictions(&self.database, &self.mapping).await
     }
 
     /// Runs the statements for requests of users and policies, including `ids`, and covers everything that users get to
     /// see. Returns the listed ids.
     pub(super) async fn answers(&self, ids: &[String], job: &str) -> Result<Vec<String>, DbError> {
-        let (database, judge, mapping) = (&self.database, &self.judge(), &self.mapping);
-        health::check(database, judge, 5).await?;
-        list::stale(database, judge, 100).await?;
+        let (database, predicate, mapping) = (&self.database, &self.predicate(), &self.mapping);
+        health::check(database, predicate, 5).await?;
+        list::stale(database, predicate, 100).await?;
         let mut listed = Vec::new();
         // Several pages, but not too many.
         let size = u32::try_from(ids.len() / 3).unwrap().max(3);
@@ -153,7 +153,7 @@ impl Work {
                 let (mut after, mut pages) = (None, 0);
                 let filter = Filter { which, older_than: Some(TimeDelta::zero()), job_id };
                 while pages == 0 || after.is_some() {
-                    let page = running::page(database, judge, &filter, after.as_ref(), size).await?;
+                    let page = running::page(database, predicate, &filter, after.as_ref(), size).await?;
                     // As a client passes it back.
                     after = page.next.map(|place| place.to_string().parse().unwrap());
                     listed.extend(page.executions.into_iter().map(|execution| execution.id));
@@ -162,14 +162,14 @@ impl Work {
                 }
             }
         }
-        running::look(database, judge, ids.to_vec()).await?;
+        running::look(database, predicate, ids.to_vec()).await?;
         for id in ids.iter().step_by(1 + ids.len() / 40) {
-            explain::explain(database, judge, id).await?;
-            explain::records(database, judge, id).await?;
+            explain::explain(database, predicate, id).await?;
+            explain::records(database, predicate, id).await?;
         }
         let window = Window { limit: 5, finished: TimeDelta::days(30) };
-        execution::read(database, judge, &self.ledger, ids, Some(window)).await?;
-        execution::read(database, judge, &self.ledger, ids, None).await?;
+        execution::read(database, predicate, &self.ledger, ids, Some(window)).await?;
+        execution::read(database, predicate, &self.ledger, ids, None).await?;
         for per in ["Job", "JobType"] {
             let question = history::Question {
                 uid: per.to_owned(),
@@ -210,7 +210,7 @@ impl Work {
             actor: Some("somebody".to_owned()),
         };
         let mut rows = Vec::new();
-        cleanup::run(&self.database, &self.judge(), &self.ledger, &options, |told| {
+        cleanup::run(&self.database, &self.predicate(), &self.ledger, &options, |told| {
             rows.extend(told.iter().map(|row| row.id.clone()));
             ControlFlow::Continue(())
         })
@@ -220,8 +220,8 @@ impl Work {
 
     pub(super) async fn sweep(&self) -> Result<Outcome, DbError> {
         let pass = Sweep { id: uuid::Uuid::new_v4(), trigger: Trigger::Requested };
-        let judge = self.judge();
-        sweep::run(&self.database, &judge, &self.ledger, &pass, Known::default(), |_| {
+        let predicate = self.predicate();
+        sweep::run(&self.database, &predicate, &self.ledger, &pass, Known::default(), |_| {
             ControlFlow::Continue(())
         })
         .await
@@ -251,13 +251,13 @@ impl Work {
 
     /// Returns each job, type and status that is reported for these.
     pub(super) async fn texts(&self, ids: &[String]) -> Result<Vec<String>, DbError> {
-        let (database, judge) = (&self.database, &self.judge());
+        let (database, predicate) = (&self.database, &self.predicate());
         let mut texts = Vec::new();
-        for execution in running::look(database, judge, ids.to_vec()).await? {
+        for execution in running::look(database, predicate, ids.to_vec()).await? {
             texts.extend([execution.job_id, execution.job_type, Some(execution.status)]);
         }
         for id in ids {
-            let explained = explain::explain(database, judge, id).await?;
+            let explained = explain::explain(database, predicate, id).await?;
             texts.extend(explained.into_iter().flat_map(|e| [e.job_id, e.job_type, Some(e.status)]));
         }
         Ok(texts.into_iter().flatten().collect())

@@ -182,7 +182,7 @@ pub(super) struct Job {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Wish {
+pub(super) struct ExecutionOverride {
     pub(super) name: String,
     pub(super) created: i64,
     /// The index of the row.
@@ -192,7 +192,7 @@ pub(super) struct Wish {
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Dynamic {
+pub(super) enum HistoryTimeout {
     Pending,
     Known {
         /// If a job occurs twice, it has executions of another type too.
@@ -208,7 +208,7 @@ pub(super) struct Policy {
     /// `None`: all jobs.
     pub(super) named: Option<(Vec<u8>, Vec<u8>)>,
     pub(super) timeout: Option<Limit<Length>>,
-    pub(super) dynamic: Option<Dynamic>,
+    pub(super) dynamic: Option<HistoryTimeout>,
     pub(super) grace: Option<Length>,
     pub(super) heartbeat: Option<Limit<Length>>,
     pub(super) on_stale: Option<OnStale>,
@@ -237,7 +237,7 @@ pub(super) struct Case {
     pub(super) jobs: Vec<Job>,
     pub(super) rows: Vec<Row>,
     pub(super) policies: Vec<Policy>,
-    pub(super) wishes: Vec<Wish>,
+    pub(super) overrides: Vec<ExecutionOverride>,
     /// The same case with the earlier rules.
     pub(super) before: Option<Box<Case>>,
 }
@@ -269,14 +269,14 @@ impl fmt::Debug for Case {
         for policy in &self.policies {
             writeln!(f, "{policy:?}")?;
         }
-        for wish in &self.wishes {
-            writeln!(f, "{wish:?}")?;
+        for custom in &self.overrides {
+            writeln!(f, "{custom:?}")?;
         }
         if let Some(before) = &self.before {
             writeln!(
                 f,
                 "before: timeout {:?}, grace {:?}, {:?}, {:?}",
-                before.timeout, before.grace, before.policies, before.wishes
+                before.timeout, before.grace, before.policies, before.overrides
             )?;
         }
         Ok(())
@@ -366,13 +366,13 @@ fn job() -> impl Strategy<Value = Job> {
 fn policy() -> impl Strategy<Value = Policy> {
     let named = |n: u8| prop::sample::subsequence((0..n).collect::<Vec<_>>(), 0..=2);
     let known = (vec((0..JOBS, length(1..30)), 0..5), vec((0..3_u8, length(1..30)), 0..3))
-        .prop_map(|(jobs, kinds)| Dynamic::Known { jobs, kinds });
+        .prop_map(|(jobs, kinds)| HistoryTimeout::Known { jobs, kinds });
     (
         "[a-c]",
         0..3_i64,
         weighted(0.75, (named(JOBS + 1), named(3))),
         of(limit(1..30)),
-        weighted(0.4, prop_oneof![1 => Just(Dynamic::Pending), 3 => known]),
+        weighted(0.4, prop_oneof![1 => Just(HistoryTimeout::Pending), 3 => known]),
         weighted(0.3, length(0..8)),
         weighted(0.4, limit(1..12)),
         weighted(0.4, prop::sample::select(vec![OnStale::Fail, OnStale::Cancel, OnStale::AlertOnly])),
@@ -394,9 +394,16 @@ fn policy() -> impl Strategy<Value = Policy> {
         })
 }
 
-fn wish() -> impl Strategy<Value = Wish> {
-    ("[a-c]", 0..3_i64, 0..14_usize, of(limit(1..30)), of(length(0..12)))
-        .prop_map(|(name, created, row, timeout, extend_by)| Wish { name, created, row, timeout, extend_by })
+fn custom() -> impl Strategy<Value = ExecutionOverride> {
+    ("[a-c]", 0..3_i64, 0..14_usize, of(limit(1..30)), of(length(0..12))).prop_map(
+        |(name, created, row, timeout, extend_by)| ExecutionOverride {
+            name,
+            created,
+            row,
+            timeout,
+            extend_by,
+        },
+    )
 }
 
 /// The earlier rules: the timeout and the grace period of the store, the policies, and the overrides that differ.
@@ -417,7 +424,7 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
         vec(job(), usize::from(JOBS)),
         vec(row(), 0..14),
         (vec(policy(), 0..7), weighted(0.6, before())),
-        vec(wish(), 0..5),
+        vec(custom(), 0..5),
     )
         .prop_map(
             |(
@@ -428,7 +435,7 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
                 jobs,
                 rows,
                 (policies, before),
-                wishes,
+                overrides,
             )| {
                 let (evidence, recorded, by_index, horizon) = how;
                 let case = Case {
@@ -446,7 +453,7 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
                     jobs,
                     rows,
                     policies,
-                    wishes,
+                    overrides,
                     before: None,
                 };
                 let before = before.map(|before| Box::new(case.with(before).sound()));
@@ -459,9 +466,9 @@ impl Case {
     /// The same case with other rules.
     fn with(&self, (timeout, grace, policies, changed): Before) -> Self {
         let mut case = Self { timeout, grace, policies, ..self.clone() };
-        for (wish, (timeout, extend_by)) in case.wishes.iter_mut().zip(changed) {
-            wish.timeout = timeout.unwrap_or(wish.timeout);
-            wish.extend_by = extend_by.unwrap_or(wish.extend_by);
+        for (custom, (timeout, extend_by)) in case.overrides.iter_mut().zip(changed) {
+            custom.timeout = timeout.unwrap_or(custom.timeout);
+            custom.extend_by = extend_by.unwrap_or(custom.extend_by);
         }
         case
     }
@@ -471,13 +478,13 @@ impl Case {
         let shape = &SHAPES[self.shape];
         // Later indexes are those of copies.
         let rows = self.rows.len();
-        self.wishes.retain(|wish| wish.row < rows);
+        self.overrides.retain(|custom| custom.row < rows);
         // Two objects of one name cannot exist.
         for (n, policy) in self.policies.iter_mut().enumerate() {
             policy.name += &n.to_string();
         }
-        for (n, wish) in self.wishes.iter_mut().enumerate() {
-            wish.name += &n.to_string();
+        for (n, custom) in self.overrides.iter_mut().enumerate() {
+            custom.name += &n.to_string();
         }
         for policy in &mut self.policies {
             if !shape.cancels && policy.on_stale == Some(OnStale::Cancel) {
@@ -488,7 +495,7 @@ impl Case {
                 if let Some((_, kinds)) = &mut policy.named {
                     kinds.clear();
                 }
-                if let Some(Dynamic::Known { kinds, .. }) = &mut policy.dynamic {
+                if let Some(HistoryTimeout::Known { kinds, .. }) = &mut policy.dynamic {
                     kinds.clear();
                 }
             }
@@ -504,7 +511,7 @@ impl Case {
         let mixed: Vec<u8> =
             (0..JOBS).filter(|job| shape.job_type.is_some() && self.is_mixed(*job)).collect();
         for policy in &mut self.policies {
-            let Some(Dynamic::Known { jobs, .. }) = &mut policy.dynamic else { continue };
+            let Some(HistoryTimeout::Known { jobs, .. }) = &mut policy.dynamic else { continue };
             if policy.named.as_ref().is_some_and(|(_, kinds)| !kinds.is_empty()) {
                 jobs.retain(|(job, _)| !mixed.contains(job));
                 let mut seen = Vec::new();

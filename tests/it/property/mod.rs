@@ -10,15 +10,17 @@ use std::ops::ControlFlow;
 
 use chrono::{DateTime, Utc};
 use jobexec_operator::api::{ExecutionStore, Limit, OnStale};
-use jobexec_operator::db::judge::Rules;
-use jobexec_operator::db::judge::evidence;
-use jobexec_operator::db::ledger::{self, Claim, Claimant};
+use jobexec_operator::db::ledger::{self, Claim, StoreIdentity};
+use jobexec_operator::db::staleness::Rules;
+use jobexec_operator::db::staleness::evidence;
 use jobexec_operator::db::sweep::{self, Known, Sweep, Trigger};
 use jobexec_operator::db::{
-    Database, Judge, Ledger, Mapping, list, observations, observe, promise, rules, schema, stores, url,
-    validate,
+    Database, Ledger, Mapping, StalenessPredicate, list, observations, observe, promise, rules, schema,
+    stores, url, validate,
 };
-use jobexec_operator::rules::{Base, Compiled, Dynamic, Figure, Policy, Said, Warn, Wish};
+use jobexec_operator::rules::{
+    ComputedTimeout, ExecutionOverride, HistoryTimeout, Policy, RuleSet, Sourced, StoreDefaults, Warn,
+};
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
@@ -64,8 +66,12 @@ impl Field {
                 schema::apply(&databases[0], &layout, None, &[]).await.unwrap();
             }
             let mapping = validate::validate(&databases[0], &layout).await.unwrap().unwrap().mapping;
-            let claimant =
-                Claimant { uid: name.clone(), predecessor: None, namespace: "n".into(), name: "s".into() };
+            let claimant = StoreIdentity {
+                uid: name.clone(),
+                predecessor: None,
+                namespace: "n".into(),
+                name: "s".into(),
+            };
             let claim = ledger::claim(&databases[0], &mapping, &claimant, false).await.unwrap();
             let Claim::Held { ledger: Ledger::Tables { store_id, .. }, .. } = claim else {
                 panic!("{claim:?}")
@@ -84,7 +90,7 @@ impl Field {
             .await;
     }
 
-    async fn play(&self, case: &Case, judge: By) -> Result<(), TestCaseError> {
+    async fn play(&self, case: &Case, predicate: By) -> Result<(), TestCaseError> {
         let shape = &SHAPES[case.shape];
         let ground = &self.grounds[case.shape];
         let store_id = ground.store_id;
@@ -96,16 +102,16 @@ impl Field {
         let rows: Vec<&Row> = case.rows.iter().chain(copies).collect();
         self.fill(case, &rows, ground, now).await;
 
-        let (by, compiled) = (judge, compile(case));
-        let judge = judge_of(case, ground, &compiled, now);
+        let (by, compiled) = (predicate, compile(case));
+        let predicate = judge_of(case, ground, &compiled, now);
         let mapping = stores::record(&store(case, ground));
-        let put = async |compiled: &Compiled| put(database, store_id, compiled, &mapping).await;
+        let put = async |compiled: &RuleSet| put(database, store_id, compiled, &mapping).await;
         let before = case.before.as_deref().filter(|_| case.recorded);
         if case.recorded {
             put(&before.map_or_else(|| compiled.clone(), compile)).await?;
         }
         self.hold(case, now).await;
-        let seen = self.see(case, &rows, &judge).await;
+        let seen = self.see(case, &rows, &predicate).await;
         let pauses = self.pause(case, &rows, ground, now).await;
         if case.recorded {
             // The rules change. Keeping the promises again changes nothing.
@@ -113,7 +119,7 @@ impl Field {
             put(&compiled).await?;
             promise::keep(database, &ground.mapping, store_id, STORE).await.unwrap();
         }
-        let suspects = self.suspect(case, &rows, ground, &judge).await;
+        let suspects = self.suspect(case, &rows, ground, &predicate).await;
 
         let read = self.read(case, ground).await;
         let mut model = Model {
@@ -121,7 +127,7 @@ impl Field {
             executions: executions(&rows, &read, shape),
             now: i128::from(now.timestamp_micros()),
             at: now,
-            watched: i128::from(judge.watched.timestamp_micros()),
+            watched: i128::from(predicate.watched.timestamp_micros()),
             suspects,
             seen,
             pauses,
@@ -134,13 +140,13 @@ impl Field {
         }
         let expected = expected(&model, shape);
         if by == By::CommandLine {
-            return self.told_by_command(case, ground, judge.watched, &expected).await;
+            return self.told_by_command(case, ground, predicate.watched, &expected).await;
         }
-        the_list_is(database, &judge, &expected).await?;
+        the_list_is(database, &predicate, &expected).await?;
         let ends: BTreeMap<&String, &Judged> =
             expected.iter().filter(|(_, judged)| judged.action != OnStale::AlertOnly).collect();
-        the_next_deadline_is(database, &judge, &model, &ends).await?;
-        self.sweep(case, ground, database, &judge, &ends, &read).await
+        the_next_deadline_is(database, &predicate, &model, &ends).await?;
+        self.sweep(case, ground, database, &predicate, &ends, &read).await
     }
 
     /// Checks that the command line, which uses only the database, gives the same result.
@@ -192,7 +198,7 @@ impl Field {
         case: &Case,
         ground: &Ground,
         database: &Database,
-        judge: &Judge<'_>,
+        predicate: &StalenessPredicate<'_>,
         ends: &BTreeMap<&String, &Judged>,
         before: &BTreeMap<String, Read>,
     ) -> Result<(), TestCaseError> {
@@ -203,7 +209,8 @@ impl Field {
         };
         let pass = Sweep { id: uuid::Uuid::new_v4(), trigger: Trigger::Requested };
         let known = Known::default();
-        let outcome = sweep::run(database, judge, &ledger, &pass, known, |_| ControlFlow::Continue(())).await;
+        let outcome =
+            sweep::run(database, predicate, &ledger, &pass, known, |_| ControlFlow::Continue(())).await;
         let outcome = outcome.unwrap();
         ensure(outcome.ended == ends.len() as u64 && outcome.refused.is_empty(), || format!("{outcome:?}"))?;
         let after = self.read(case, ground).await;
@@ -306,16 +313,16 @@ impl Field {
         case: &Case,
         rows: &[&Row],
         ground: &Ground,
-        judge: &Judge<'_>,
+        predicate: &StalenessPredicate<'_>,
     ) -> Vec<Option<i128>> {
         let shape = &SHAPES[case.shape];
         let mut suspects = vec![None; rows.len()];
         if shape.jobs.is_none() || !case.recorded {
             return suspects;
         }
-        evidence::observe(&self.databases[0], judge).await.unwrap();
+        evidence::observe(&self.databases[0], predicate).await.unwrap();
         self.finish(case, ground, |job| job.was_finished).await;
-        evidence::observe(&self.databases[0], judge).await.unwrap();
+        evidence::observe(&self.databases[0], predicate).await.unwrap();
         let now: DateTime<Utc> = self.world.one("SELECT statement_timestamp()").await;
         for (place, row) in rows.iter().enumerate() {
             let since = row.suspect.instant(now).unwrap();
@@ -350,10 +357,10 @@ impl Field {
 
     /// Lets the operator observe rows that run without a start, then ages that. Returns since when each row is observed
     /// doing so.
-    async fn see(&self, case: &Case, rows: &[&Row], judge: &Judge<'_>) -> Vec<Option<i128>> {
+    async fn see(&self, case: &Case, rows: &[&Row], predicate: &StalenessPredicate<'_>) -> Vec<Option<i128>> {
         let shape = &SHAPES[case.shape];
         let mut seen = vec![None; rows.len()];
-        observations::update_running_without_start(&self.databases[0], judge).await.unwrap();
+        observations::update_running_without_start(&self.databases[0], predicate).await.unwrap();
         let now: DateTime<Utc> = self.world.one("SELECT statement_timestamp()").await;
         for (place, row) in rows.iter().enumerate() {
             let since = row.suspect.instant(now).unwrap();
@@ -428,8 +435,13 @@ impl Field {
 }
 
 /// What judges the rows of a case, with the options of the case.
-fn judge_of<'a>(case: &Case, ground: &'a Ground, compiled: &'a Compiled, now: DateTime<Utc>) -> Judge<'a> {
-    Judge {
+fn judge_of<'a>(
+    case: &Case,
+    ground: &'a Ground,
+    compiled: &'a RuleSet,
+    now: DateTime<Utc>,
+) -> StalenessPredicate<'a> {
+    StalenessPredicate {
         mapping: &ground.mapping,
         effective_rules: compiled,
         rules: if case.recorded { Rules::Table(ground.store_id) } else { Rules::Memory },
@@ -447,7 +459,7 @@ fn judge_of<'a>(case: &Case, ground: &'a Ground, compiled: &'a Compiled, now: Da
 async fn put(
     database: &Database,
     store_id: i64,
-    compiled: &Compiled,
+    compiled: &RuleSet,
     mapping: &Value,
 ) -> Result<(), TestCaseError> {
     rules::replace(database, store_id, compiled, &[], mapping).await.unwrap();
@@ -460,17 +472,17 @@ fn expected(model: &Model<'_>, shape: &Shape) -> BTreeMap<String, Judged> {
     model
         .executions
         .iter()
-        .filter_map(|execution| Some((shape.id(execution.place), model.judge(execution)?)))
+        .filter_map(|execution| Some((shape.id(execution.place), model.predicate(execution)?)))
         .collect()
 }
 
 /// Checks that the list has exactly these executions, with reason, source and action.
 async fn the_list_is(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     expected: &BTreeMap<String, Judged>,
 ) -> Result<(), TestCaseError> {
-    let listed = list::stale(database, judge, 100_000).await.unwrap();
+    let listed = list::stale(database, predicate, 100_000).await.unwrap();
     let told = |(id, judged): (&String, &Judged)| {
         format!("{id}: {} {} {}", judged.reason, judged.source, judged.action.as_str())
     };
@@ -486,12 +498,12 @@ async fn the_list_is(
 /// for executions that are to be ended: all others wait for a poll.
 async fn the_next_deadline_is(
     database: &Database,
-    judge: &Judge<'_>,
+    predicate: &StalenessPredicate<'_>,
     model: &Model<'_>,
     ends: &BTreeMap<&String, &Judged>,
 ) -> Result<(), TestCaseError> {
     let horizon = model.case.horizon.delta();
-    let pulse = observe::pulse(database, judge, horizon).await.unwrap();
+    let pulse = observe::pulse(database, predicate, horizon).await.unwrap();
     ensure(usize::try_from(pulse.stale).unwrap() == ends.len(), || format!("{pulse:?}, and {ends:?}"))?;
     let until = model.now + i128::from(horizon.num_microseconds().unwrap());
     let to_come = model
@@ -579,49 +591,49 @@ fn chrono(limit: Limit<case::Length>) -> Limit<chrono::TimeDelta> {
     Limit::of(limit.length().map(case::Length::delta))
 }
 
-fn compile(case: &Case) -> Compiled {
+fn compile(case: &Case) -> RuleSet {
     let shape = &SHAPES[case.shape];
-    let base = Base {
-        timeout: Said::new(chrono(case.timeout), STORE),
-        grace: Said::new(case.grace.delta(), STORE),
-        heartbeat: case.heartbeat.map(|heartbeat| Said::new(chrono(heartbeat), STORE)),
-        on_stale: Said::new(OnStale::Fail, STORE),
-        warn: Said::new(Warn::After(chrono::TimeDelta::hours(1)), STORE),
+    let base = StoreDefaults {
+        timeout: Sourced::new(chrono(case.timeout), STORE),
+        grace: Sourced::new(case.grace.delta(), STORE),
+        heartbeat: case.heartbeat.map(|heartbeat| Sourced::new(chrono(heartbeat), STORE)),
+        on_stale: Sourced::new(OnStale::Fail, STORE),
+        warn: Sourced::new(Warn::After(chrono::TimeDelta::hours(1)), STORE),
         overruled: Vec::new(),
         store: STORE.to_owned(),
     };
-    let wishes = case
-        .wishes
+    let overrides = case
+        .overrides
         .iter()
-        .map(|wish| Wish {
-            name: wish.name.clone(),
-            created: wish.created,
-            key: shape.id(wish.row),
-            timeout: wish.timeout.map(chrono),
-            extend_by: wish.extend_by.map(case::Length::delta),
+        .map(|custom| ExecutionOverride {
+            name: custom.name.clone(),
+            created: custom.created,
+            key: shape.id(custom.row),
+            timeout: custom.timeout.map(chrono),
+            extend_by: custom.extend_by.map(case::Length::delta),
             by: None,
         })
         .collect();
     let policies = case.policies.iter().map(|policy| said(case, policy)).collect();
-    jobexec_operator::rules::compile(base, wishes, policies)
+    jobexec_operator::rules::compile(base, overrides, policies)
 }
 
 fn said(case: &Case, policy: &case::Policy) -> Policy {
     let shape = &SHAPES[case.shape];
     let dynamic = policy.dynamic.as_ref().map(|dynamic| match dynamic {
-        case::Dynamic::Pending => Dynamic::Pending,
-        case::Dynamic::Known { jobs, kinds } => {
-            let jobs = jobs.iter().map(|(job, timeout)| Figure {
+        case::HistoryTimeout::Pending => HistoryTimeout::Pending,
+        case::HistoryTimeout::Known { jobs, kinds } => {
+            let jobs = jobs.iter().map(|(job, timeout)| ComputedTimeout {
                 job: Some(shape.job(*job)),
                 type_: case.kind_of_job(*job).map(|kind| shape.kind(kind)),
                 timeout: timeout.delta(),
             });
-            let kinds = kinds.iter().map(|(kind, timeout)| Figure {
+            let kinds = kinds.iter().map(|(kind, timeout)| ComputedTimeout {
                 job: None,
                 type_: Some(shape.kind(*kind)),
                 timeout: timeout.delta(),
             });
-            Dynamic::Known(jobs.chain(kinds).collect())
+            HistoryTimeout::Known(jobs.chain(kinds).collect())
         }
     });
     let (jobs, kinds) = policy.named.clone().unwrap_or_default();

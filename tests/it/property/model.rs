@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use jobexec_operator::api::{Limit, OnStale};
 
-use super::case::{Case, Dynamic, Job, Length, Policy, Row, Status, When};
+use super::case::{Case, HistoryTimeout, Job, Length, Policy, Row, Status, When};
 use super::layout::SHAPES;
 
 /// Later than everything else.
@@ -61,7 +61,7 @@ pub(super) const STORE: &str = "ExecutionStore/s";
 
 impl Model<'_> {
     /// Judges an execution; `None`: it is not stale.
-    pub(super) fn judge(&self, execution: &Execution<'_>) -> Option<Judged> {
+    pub(super) fn predicate(&self, execution: &Execution<'_>) -> Option<Judged> {
         let from =
             self.counts_from(execution).filter(|_| runs(execution) && self.case.exists(execution.row))?;
         let row = execution.row;
@@ -205,8 +205,8 @@ impl Model<'_> {
     /// The timeout that a policy gives.
     fn given(&self, policy: &Policy, way: Way, row: &Row) -> Option<Limit<Length>> {
         match &policy.dynamic {
-            Some(Dynamic::Pending) => policy.timeout.filter(|timeout| *timeout == Limit::Never),
-            Some(Dynamic::Known { jobs, kinds }) => {
+            Some(HistoryTimeout::Pending) => policy.timeout.filter(|timeout| *timeout == Limit::Never),
+            Some(HistoryTimeout::Known { jobs, kinds }) => {
                 // If one job has executions of several types, the longest timeout counts.
                 let of_job = jobs.iter().filter(|(job, _)| row.job == Some(*job)).map(|(_, t)| *t).max();
                 // Timeouts by type do not apply to jobs that are named.
@@ -244,12 +244,12 @@ impl Model<'_> {
     fn wished<T>(
         &self,
         execution: &Execution<'_>,
-        field: impl Fn(&super::case::Wish) -> Option<T>,
+        field: impl Fn(&super::case::ExecutionOverride) -> Option<T>,
     ) -> Option<(T, String)> {
-        let of_it = self.case.wishes.iter().filter(|wish| wish.row == execution.place);
-        let asking = of_it.filter(|wish| wish.timeout.is_some() || wish.extend_by.is_some());
-        let wish = asking.min_by_key(|wish| (wish.created, &wish.name))?;
-        Some((field(wish)?, format!("JobExecution/{}", wish.name)))
+        let of_it = self.case.overrides.iter().filter(|custom| custom.row == execution.place);
+        let asking = of_it.filter(|custom| custom.timeout.is_some() || custom.extend_by.is_some());
+        let custom = asking.min_by_key(|custom| (custom.created, &custom.name))?;
+        Some((field(custom)?, format!("JobExecution/{}", custom.name)))
     }
 
     fn job_is_finished(&self, execution: &Execution<'_>) -> bool {

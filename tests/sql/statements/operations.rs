@@ -9,20 +9,20 @@ use jobexec_operator::db::audit::{self, Filter};
 use jobexec_operator::db::cancel;
 use jobexec_operator::db::cleanup;
 use jobexec_operator::db::extras::{Extra, Retries};
-use jobexec_operator::db::judge::evidence;
-use jobexec_operator::db::judge::{Rules, Suspicion};
-use jobexec_operator::db::ledger::{self, Claim, Claimant};
+use jobexec_operator::db::ledger::{self, Claim, StoreIdentity};
 use jobexec_operator::db::running::{self, Which};
+use jobexec_operator::db::staleness::evidence;
+use jobexec_operator::db::staleness::{Rules, Suspicion};
 use jobexec_operator::db::sweep::{self, Known, Sweep, Trigger};
 use jobexec_operator::db::workloads::{self, State, Workload, Workloads};
 use jobexec_operator::db::{
-    Database, Judge, Layout, Ledger, again, execution, explain, extend, health, heartbeats, held, history,
-    late, list, messages, observations, observe, outbox, own, promise, refusals, retention, rules, samples,
-    schema, stats, stores, validate, warnings,
+    Database, Layout, Ledger, StalenessPredicate, again, execution, explain, extend, health, heartbeats,
+    held, history, late, list, messages, observations, observe, outbox, own, promise, refusals, retention,
+    rules, samples, schema, stats, stores, validate, warnings,
 };
-use jobexec_operator::notify::digest::Letter;
+use jobexec_operator::notify::digest::OutgoingMessage;
 use jobexec_operator::notify::message::Message;
-use jobexec_operator::rules::{Base, Compiled, Policy, Warn, Wish, compile};
+use jobexec_operator::rules::{ExecutionOverride, Policy, RuleSet, StoreDefaults, Warn, compile};
 use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -37,7 +37,7 @@ struct Setting<'a> {
     database: &'a Database,
     /// For statements of others than the operator.
     pool: &'a PgPool,
-    judge: Judge<'a>,
+    predicate: StalenessPredicate<'a>,
     ledger: Ledger,
     store_id: i64,
     /// The ids of the rows.
@@ -72,32 +72,32 @@ pub(super) async fn run(recorder: &mut Recorder, database: &Database, pool: &PgP
     let validated = recorder.of("validate::validate", validate::validate(database, &layout)).await.unwrap();
     let mapping = &validated.mapping;
     let claimant =
-        Claimant { uid: "uid".into(), predecessor: None, namespace: "n".into(), name: "jobs".into() };
+        StoreIdentity { uid: "uid".into(), predecessor: None, namespace: "n".into(), name: "jobs".into() };
     let claim = recorder.of("ledger::claim", ledger::claim(database, mapping, &claimant, false)).await;
     let Claim::Held { ledger, confirmed, .. } = claim else { panic!("{claim:?}") };
     let Ledger::Tables { store_id, .. } = ledger else { panic!("{ledger:?}") };
     recorder.of("ledger::claim.again", ledger::claim(database, mapping, &claimant, true)).await;
-    recorder.of("ledger::enlist", ledger::enlist(database, mapping)).await;
+    recorder.of("ledger::enlist", ledger::register(database, mapping)).await;
     recorder.of("ledger::look_up", ledger::look_up(database, mapping)).await;
     recorder.of("ledger::now", ledger::now(database)).await;
     recorder.of("stores::all", stores::all(database)).await;
 
     let rules = compiled(store);
     let spec = &store.spec;
-    let judge = Judge {
+    let predicate = StalenessPredicate {
         single_active_execution: spec
             .single_active_execution
             .as_ref()
             .map(|single_active_execution| single_active_execution.grace_period.to_chrono()),
         workloads: spec.workloads.as_ref().map(|workloads| workloads.grace_period.to_chrono()),
-        ..Judge::new(mapping, &rules, Rules::Table(store_id), DateTime::UNIX_EPOCH)
+        ..StalenessPredicate::new(mapping, &rules, Rules::Table(store_id), DateTime::UNIX_EPOCH)
     };
     let id = |n: u8| {
         if spec.table.columns.id.0 == "run" { Uuid::from_u128(n.into()).to_string() } else { n.to_string() }
     };
     let ids = (1..=7).map(id).collect();
     let cancels = !spec.table.statuses.cancelled.is_empty();
-    let setting = Setting { database, pool, judge, ledger, store_id, ids, cancels };
+    let setting = Setting { database, pool, predicate, ledger, store_id, ids, cancels };
     of_rules(recorder, &setting, store).await;
     of_evidence(recorder, &setting, store).await;
     of_looking(recorder, &setting).await;
@@ -109,14 +109,14 @@ pub(super) async fn run(recorder: &mut Recorder, database: &Database, pool: &PgP
 }
 
 /// The rules: none for the default, one of each kind if everything is mapped.
-fn compiled(store: &ExecutionStore) -> Compiled {
-    let base = Base::of("jobs", &store.spec);
+fn compiled(store: &ExecutionStore) -> RuleSet {
+    let base = StoreDefaults::of("jobs", &store.spec);
     let table = &store.spec.table;
     if table.name.0 == "job_executions" {
         return compile(base, Vec::new(), Vec::new());
     }
     let key = if table.columns.id.0 == "run" { Uuid::from_u128(7).to_string() } else { "7".to_owned() };
-    let wish = Wish {
+    let wish = ExecutionOverride {
         name: "seven".into(),
         created: 1,
         key,
@@ -148,7 +148,7 @@ fn compiled(store: &ExecutionStore) -> Compiled {
 }
 
 async fn of_rules(recorder: &mut Recorder, s: &Setting<'_>, store: &ExecutionStore) {
-    let (database, id, rules) = (s.database, s.store_id, s.judge.effective_rules);
+    let (database, id, rules) = (s.database, s.store_id, s.predicate.effective_rules);
     let mapping = stores::record(store);
     recorder.of("rules::replace", rules::replace(database, id, rules, &[], &mapping)).await;
     recorder.of("rules::replace.same", rules::replace(database, id, rules, &["2".into()], &mapping)).await;
@@ -157,73 +157,73 @@ async fn of_rules(recorder: &mut Recorder, s: &Setting<'_>, store: &ExecutionSto
 }
 
 async fn of_evidence(recorder: &mut Recorder, s: &Setting<'_>, store: &ExecutionStore) {
-    let (database, judge) = (s.database, &s.judge);
+    let (database, predicate) = (s.database, &s.predicate);
     recorder
         .of(
             "observations::update_running_without_start",
-            observations::update_running_without_start(database, judge),
+            observations::update_running_without_start(database, predicate),
         )
         .await;
-    recorder.of("observations::update_paused", observations::update_paused(database, judge)).await;
-    recorder.of("evidence::observe", evidence::observe(database, judge)).await;
+    recorder.of("observations::update_paused", observations::update_paused(database, predicate)).await;
+    recorder.of("evidence::observe", evidence::observe(database, predicate)).await;
     if let Some(spec) = &store.spec.workloads {
         let seen = vec![Workload { name: "Job/nightly".into(), uid: "u".into(), state: State::Alive }];
         let workloads = Workloads { seen, ..Workloads::default() };
         recorder
-            .of("workloads::update", workloads::update(database, judge, Some(&workloads), spec.recreated))
+            .of("workloads::update", workloads::update(database, predicate, Some(&workloads), spec.recreated))
             .await;
         recorder
-            .of("workloads::update.unseen", workloads::update(database, judge, None, spec.recreated))
+            .of("workloads::update.unseen", workloads::update(database, predicate, None, spec.recreated))
             .await;
     }
     let mut watch = heartbeats::Watch::default();
     let every = TimeDelta::seconds(15);
-    recorder.of("heartbeats::update", heartbeats::update(database, judge, &mut watch, every)).await;
+    recorder.of("heartbeats::update", heartbeats::update(database, predicate, &mut watch, every)).await;
 }
 
 async fn of_looking(recorder: &mut Recorder, s: &Setting<'_>) {
-    let (database, judge, ids) = (s.database, &s.judge, &s.ids);
-    let m = judge.mapping;
+    let (database, predicate, ids) = (s.database, &s.predicate, &s.ids);
+    let m = predicate.mapping;
     let horizon = TimeDelta::hours(1);
-    recorder.of("observe::pulse", observe::pulse(database, judge, horizon)).await;
-    let deadlines = judge.with_evidence(false);
+    recorder.of("observe::pulse", observe::pulse(database, predicate, horizon)).await;
+    let deadlines = predicate.with_evidence(false);
     recorder.of("observe::pulse.deadlines", observe::pulse(database, &deadlines, horizon)).await;
-    let memory = Judge { rules: Rules::Memory, ..s.judge };
+    let memory = StalenessPredicate { rules: Rules::Memory, ..s.predicate };
     recorder.of("observe::pulse.memory", observe::pulse(database, &memory, horizon)).await;
-    let live = recorder.of("observe::live", observe::live(database, judge)).await;
+    let live = recorder.of("observe::live", observe::live(database, predicate)).await;
     recorder.of("observe::running", observe::running(database, m)).await;
-    recorder.of("observe::governed", observe::governed(database, judge)).await;
+    recorder.of("observe::governed", observe::governed(database, predicate)).await;
     let census = recorder.of("observe::census", observe::census(database, m)).await;
     recorder.of("observe::contradictions", observe::contradictions(database, m)).await;
-    recorder.of("health::check", health::check(database, judge, 3)).await;
+    recorder.of("health::check", health::check(database, predicate, 3)).await;
     recorder.of("samples::keep", samples::keep(database, s.store_id, &live, Some(census))).await;
-    recorder.of("list::stale", list::stale(database, judge, 10)).await;
+    recorder.of("list::stale", list::stale(database, predicate, 10)).await;
     for which in [Which::Running, Which::Overdue, Which::Stale, Which::All] {
         let filter = running::Filter { which, ..running::Filter::default() };
         let page = recorder
-            .of(&format!("running::page.{which:?}"), running::page(database, judge, &filter, None, 1))
+            .of(&format!("running::page.{which:?}"), running::page(database, predicate, &filter, None, 1))
             .await;
         if matches!(which, Which::Running | Which::Overdue) {
             continue;
         }
         let filter = running::Filter { which, older_than: Some(TimeDelta::zero()), job_id: Some("1".into()) };
         let name = format!("running::page.{which:?}.next");
-        recorder.of(&name, running::page(database, judge, &filter, page.next.as_ref(), 1)).await;
+        recorder.of(&name, running::page(database, predicate, &filter, page.next.as_ref(), 1)).await;
     }
-    recorder.of("running::look", running::look(database, judge, ids.clone())).await;
+    recorder.of("running::look", running::look(database, predicate, ids.clone())).await;
     let window = Some(execution::Window { limit: 10, finished: TimeDelta::hours(1) });
-    recorder.of("execution::read", execution::read(database, judge, &s.ledger, ids, window)).await;
-    recorder.of("execution::read.named", execution::read(database, judge, &s.ledger, ids, None)).await;
-    recorder.of("explain::explain", explain::explain(database, judge, &ids[0])).await;
-    recorder.of("explain::outside", explain::outside(database, judge, &ids[0])).await;
-    recorder.of("explain::records", explain::records(database, judge, &ids[0])).await;
-    recorder.of("held::update", held::update(database, judge, Vec::new())).await;
+    recorder.of("execution::read", execution::read(database, predicate, &s.ledger, ids, window)).await;
+    recorder.of("execution::read.named", execution::read(database, predicate, &s.ledger, ids, None)).await;
+    recorder.of("explain::explain", explain::explain(database, predicate, &ids[0])).await;
+    recorder.of("explain::outside", explain::outside(database, predicate, &ids[0])).await;
+    recorder.of("explain::records", explain::records(database, predicate, &ids[0])).await;
+    recorder.of("held::update", held::update(database, predicate, Vec::new())).await;
     recorder.of("held::known", held::known(database, s.store_id)).await;
     recorder.of("held::forget", held::forget(database, s.store_id)).await;
 }
 
 async fn of_history(recorder: &mut Recorder, s: &Setting<'_>) {
-    let (database, m) = (s.database, s.judge.mapping);
+    let (database, m) = (s.database, s.predicate.mapping);
     let question = |per: &str, types: Vec<String>| history::Question {
         uid: "policy".into(),
         name: "nightly".into(),
@@ -248,14 +248,15 @@ async fn of_history(recorder: &mut Recorder, s: &Setting<'_>) {
 }
 
 async fn of_ending(recorder: &mut Recorder, s: &Setting<'_>) {
-    let (database, judge, ledger) = (s.database, &s.judge, &s.ledger);
-    let m = judge.mapping;
+    let (database, predicate, ledger) = (s.database, &s.predicate, &s.ledger);
+    let m = predicate.mapping;
     recorder.of("outbox::announce", outbox::announce(database, s.store_id, true)).await;
-    recorder.of("warnings::update", warnings::update(database, judge, ledger)).await;
-    recorder.of("again::note", again::note(database, judge)).await;
+    recorder.of("warnings::update", warnings::update(database, predicate, ledger)).await;
+    recorder.of("again::note", again::note(database, predicate)).await;
     let pass = Sweep { id: Uuid::new_v4(), trigger: Trigger::Requested };
-    let sweep =
-        |ledger| sweep::run(database, judge, ledger, &pass, Known::default(), |_| ControlFlow::Continue(()));
+    let sweep = |ledger| {
+        sweep::run(database, predicate, ledger, &pass, Known::default(), |_| ControlFlow::Continue(()))
+    };
     recorder.of("sweep::run", sweep(ledger)).await;
     let missing = Ledger::Missing("not asked for".to_owned());
     recorder.of("sweep::run.unrecorded", sweep(&missing)).await;
@@ -264,7 +265,7 @@ async fn of_ending(recorder: &mut Recorder, s: &Setting<'_>) {
     recorder
         .of(
             "sweep::run.again",
-            sweep::run(database, judge, ledger, &pass, known, |_| ControlFlow::Continue(())),
+            sweep::run(database, predicate, ledger, &pass, known, |_| ControlFlow::Continue(())),
         )
         .await;
     for dry_run in [true, false] {
@@ -274,7 +275,7 @@ async fn of_ending(recorder: &mut Recorder, s: &Setting<'_>) {
                 continue;
             }
             let options = cleanup::Options { dry_run, ..options };
-            let asked = cleanup::run(database, judge, ledger, &options, |_| ControlFlow::Continue(()));
+            let asked = cleanup::run(database, predicate, ledger, &options, |_| ControlFlow::Continue(()));
             recorder.of(&format!("cleanup::run.{name}{}", if dry_run { ".dry" } else { "" }), asked).await;
         }
     }
@@ -284,7 +285,7 @@ async fn of_ending(recorder: &mut Recorder, s: &Setting<'_>) {
         who: "CLI".into(),
         actor: "somebody".into(),
     };
-    let effective_rules = Some(judge.effective_rules);
+    let effective_rules = Some(predicate.effective_rules);
     recorder.of("extend::extend", extend::extend(database, m, effective_rules, s.store_id, &extension)).await;
     recorder.of("promise::keep", promise::keep(database, m, s.store_id, "ExecutionStore/jobs")).await;
     recorder.of("extend::prune", extend::prune(database, m, s.store_id)).await;
@@ -297,7 +298,7 @@ async fn of_ending(recorder: &mut Recorder, s: &Setting<'_>) {
         };
         recorder.of("cancel::cancel", cancel::cancel(database, m, ledger, &[request])).await;
     }
-    recorder.of("again::update", again::update(database, judge)).await;
+    recorder.of("again::update", again::update(database, predicate)).await;
     recorder.of("again::count", again::count(database, s.store_id)).await;
     recorder.of("late::step", late::step(database, m, ledger, None)).await;
 }
@@ -319,7 +320,7 @@ fn clean_ups(s: &Setting<'_>) -> Vec<(&'static str, cleanup::Options)> {
         ("policies", usual.clone()),
     ];
     for suspicion in [Suspicion::JobFinished, Suspicion::WorkloadRecreated] {
-        if s.judge.suspects(suspicion).is_ok() {
+        if s.predicate.suspects(suspicion).is_ok() {
             all.push((suspicion.as_str(), cleanup::Options { suspicion: Some(suspicion), ..usual.clone() }));
         }
     }
@@ -327,10 +328,11 @@ fn clean_ups(s: &Setting<'_>) -> Vec<(&'static str, cleanup::Options)> {
 }
 
 async fn of_messages(recorder: &mut Recorder, s: &Setting<'_>) {
-    let (database, m, id) = (s.database, s.judge.mapping, s.store_id);
+    let (database, m, id) = (s.database, s.predicate.mapping, s.store_id);
     let channel = vec!["ops".to_owned()];
-    let letters = |recipients: &[&str], at: DateTime<Utc>| -> Vec<Letter> {
-        let message = |recipient: &&str| Letter { recipient: (*recipient).to_owned(), message: message(at) };
+    let letters = |recipients: &[&str], at: DateTime<Utc>| -> Vec<OutgoingMessage> {
+        let message =
+            |recipient: &&str| OutgoingMessage { recipient: (*recipient).to_owned(), message: message(at) };
         recipients.iter().map(message).collect()
     };
     let write = |_: &outbox::Posted, at| letters(&["a@example.org", "b@example.org"], at);
@@ -385,7 +387,7 @@ fn message(at: DateTime<Utc>) -> Message {
 }
 
 async fn of_records(recorder: &mut Recorder, s: &Setting<'_>) {
-    let (database, m, id) = (s.database, s.judge.mapping, s.store_id);
+    let (database, m, id) = (s.database, s.predicate.mapping, s.store_id);
     recorder.of("own::probe", own::probe(database, &s.ledger)).await;
     recorder.of("ledger::pause", ledger::breaker::pause(database, id, true, Some("too many"))).await;
     recorder.of("ledger::paused", ledger::breaker::paused(database, id)).await;

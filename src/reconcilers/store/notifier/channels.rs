@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::channel::{Channel, NAMED};
 use crate::api::{ADOPT, ExecutionStore, notifications};
-use crate::notify::digest::Directory;
+use crate::notify::digest::ChannelSet;
 use crate::notify::template::Templates;
 
 /// The report on notifications, for a condition.
@@ -130,7 +130,7 @@ impl Channels {
     }
 
     /// The report for the condition. `recorded`: there is an outbox.
-    pub(super) fn report(&self, store: &ExecutionStore, directory: &Directory, recorded: bool) -> Report {
+    pub(super) fn report(&self, store: &ExecutionStore, directory: &ChannelSet, recorded: bool) -> Report {
         let wrong = |reason, message| Report { well: false, reason, message };
         if !recorded {
             return wrong(
@@ -189,7 +189,7 @@ impl Channels {
 
 impl State {
     /// Keeps the state of channels whose spec is unchanged, and drops that of all others.
-    fn follow(&mut self, store: &ExecutionStore, directory: &Directory) {
+    fn follow(&mut self, store: &ExecutionStore, directory: &ChannelSet) {
         let smtp = store.spec.notifications.as_ref().and_then(|notifications| notifications.smtp.as_ref());
         let describe = |channel: &notifications::Channel| {
             (channel.clone(), smtp.filter(|_| channel.email.is_some()).cloned())
@@ -238,9 +238,9 @@ mod tests {
         .unwrap()
     }
 
-    fn directory(chat: &str) -> Directory {
+    fn directory(chat: &str) -> ChannelSet {
         let channels = |value: Value| serde_json::from_value(value).unwrap();
-        Directory {
+        ChannelSet {
             channels: channels(json!([
                 {"name": "ops", "email": {"to": ["ops@example.org"]}},
                 {"name": "chat", "webhook": {"url": chat}},
@@ -249,7 +249,7 @@ mod tests {
                 "nightly".to_owned(),
                 channels(json!([{"name": "ops", "email": {"toOwner": true}}])),
             )]),
-            ..Directory::default()
+            ..ChannelSet::default()
         }
     }
 

@@ -19,7 +19,7 @@ use crate::api::notifications::{Channel, Notifications};
 use crate::boundary::{Place, caught};
 use crate::db::messages::{self, Pending, Taken};
 use crate::db::{DbError, outbox};
-use crate::notify::digest::{Admission, Directory, digest};
+use crate::notify::digest::{Admission, ChannelSet, digest};
 use crate::notify::{Destination, Message, SendError, Templates};
 use crate::runtime::cluster::Cluster;
 use crate::session::rules::EffectiveRules;
@@ -44,7 +44,7 @@ pub(super) struct DeliveryLoop {
     pub(super) session: Arc<Session>,
     pub(super) store_id: i64,
     pub(super) effective_rules: Arc<EffectiveRules>,
-    pub(super) directory: Arc<Directory>,
+    pub(super) directory: Arc<ChannelSet>,
     pub(super) channels: Arc<Channels>,
     pub(super) problem_notified: Arc<ProblemNotified>,
     /// Cancelled when another task delivers from now on, or none does.
@@ -64,7 +64,7 @@ impl DeliveryLoop {
         let outcome = caught(Place::Notify, self.run()).await;
         if let Err(error) = outcome.map_err(DbError::from).flatten() {
             self.session.note_error(&error);
-            self.session.tally.failed(error.reason());
+            self.session.counters.failed(error.reason());
             tracing::warn!(store = self.store.name_any(), %error, "people could not be told; the next look goes on");
         }
     }
@@ -164,7 +164,7 @@ impl DeliveryLoop {
         };
         if let Err(error) = outcome {
             // The message is delivered again, which its recipient can detect by the id.
-            self.session.tally.failed(error.reason());
+            self.session.counters.failed(error.reason());
             tracing::warn!(store = self.store.name_any(), message = %taken.id, %error, "what became of a message could not be noted");
         }
     }
@@ -199,7 +199,7 @@ impl DeliveryLoop {
         if let Err(error) = outcome {
             return self.record_failure(transports, taken, error).await;
         }
-        self.session.tally.delivered();
+        self.session.counters.delivered();
         self.channels.delivered(&taken.channel, &taken.recipient);
         tracing::info!(store = self.store.name_any(), channel = taken.channel, message = %taken.id, "people were told");
         database.within(messages::delivered(database, taken.id)).await
@@ -208,7 +208,7 @@ impl DeliveryLoop {
     /// Reports whether a message may go to its recipient. Somebody else may have written it, or the spec or the row may
     /// have changed.
     async fn goes_to(&self, channel: &Channel, taken: &Taken, message: &Message) -> Result<bool, DbError> {
-        match Directory::admits(channel, &taken.recipient, message) {
+        match ChannelSet::admits(channel, &taken.recipient, message) {
             Admission::Told => Ok(true),
             Admission::Stranger => Ok(false),
             Admission::Owner => {
@@ -226,7 +226,7 @@ impl DeliveryLoop {
         taken: &Taken,
         error: TransportError,
     ) -> Result<(), DbError> {
-        self.session.tally.not_delivered(error.reason());
+        self.session.counters.not_delivered(error.reason());
         let text = error.to_string().replace('\0', "");
         let (channel, recipient) = (&taken.channel, &taken.recipient);
         let refused = matches!(error, TransportError::Send(SendError::RecipientRefused { .. }));
@@ -274,7 +274,7 @@ impl DeliveryLoop {
     }
 
     fn given_up(&self, messages: u64) {
-        self.session.tally.given_up(messages);
+        self.session.counters.given_up(messages);
         self.channels.given_up(messages);
     }
 

@@ -16,9 +16,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
 
 use crate::api::ExecutionStore;
-use crate::db::observe::Live;
+use crate::db::observe::RunningCounts;
 use crate::db::{Ledger, outbox};
-use crate::notify::digest::Directory;
+use crate::notify::digest::ChannelSet;
 use crate::rules::Routes;
 use crate::runtime::cluster::Cluster;
 use crate::session::rules::EffectiveRules;
@@ -46,7 +46,7 @@ pub(super) struct Notifier {
 
 /// A running [`DeliveryLoop`].
 struct UnderWay {
-    on_behalf_of: (Arc<Directory>, Routes),
+    on_behalf_of: (Arc<ChannelSet>, Routes),
     /// Dropping it ends the task after the current deliveries are done and recorded: otherwise they would be delivered
     /// again.
     leave: DropGuard,
@@ -76,7 +76,7 @@ impl Notifier {
         match database.within(outbox::announce(database, store_id, wanted)).await {
             Ok(()) => self.announced = Some(wanted),
             Err(error) => {
-                session.tally.failed(error.reason());
+                session.counters.failed(error.reason());
                 tracing::warn!(store = store.name_any(), %error, "whether anybody is to be told could not be noted");
             }
         }
@@ -87,7 +87,7 @@ impl Notifier {
         &self,
         store: &ExecutionStore,
         session: &Session,
-        live: Option<&Live>,
+        live: Option<&RunningCounts>,
         breaker_open: bool,
     ) {
         let Ledger::Tables { store_id, outbox: true } = session.ledger else { return };
@@ -104,7 +104,7 @@ impl Notifier {
             Err(error) => {
                 self.problem_notified.0.store(true, Ordering::Release);
                 session.note_error(&error);
-                session.tally.failed(error.reason());
+                session.counters.failed(error.reason());
                 tracing::warn!(store = store.name_any(), %error, "that all is well again could not be noted");
             }
         }
@@ -176,10 +176,10 @@ impl Notifier {
 }
 
 /// The channels for the executions of a store.
-fn directory(store: &ExecutionStore, effective_rules: &EffectiveRules) -> Directory {
+fn directory(store: &ExecutionStore, effective_rules: &EffectiveRules) -> ChannelSet {
     let policies = effective_rules.policies.iter().filter(|read| read.policy.notifies);
     let channels = store.spec.notifications.as_ref().map(|notifications| notifications.channels.clone());
-    Directory {
+    ChannelSet {
         namespace: store.namespace().unwrap_or_default(),
         store: store.name_any(),
         channels: channels.unwrap_or_default(),

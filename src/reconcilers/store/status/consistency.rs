@@ -6,9 +6,9 @@ use super::not_observed::unreachable_yet;
 use crate::api::ExecutionStoreStatus;
 use crate::api::conditions::{ConditionType, DesiredCondition, find};
 use crate::api::store::Violations;
-use crate::db::judge::Suspicion;
 use crate::db::mapping::ID_BYTES;
-use crate::db::observe::{Contradictions, Live};
+use crate::db::observe::{IntegrityViolations, RunningCounts};
+use crate::db::staleness::Suspicion;
 use crate::reconcilers::store::reconciled::Reconciled;
 
 pub(super) fn consistent(result: &Reconciled, before: &ExecutionStoreStatus) -> DesiredCondition {
@@ -43,7 +43,7 @@ pub(super) fn consistent(result: &Reconciled, before: &ExecutionStoreStatus) -> 
 
 /// The kinds of contradictions, each with its count, reason and message. `versions`: the mapping can distinguish versions
 /// of a row.
-fn contradictions(found: &Contradictions, versions: bool) -> [(i64, &'static str, String); 9] {
+fn contradictions(found: &IntegrityViolations, versions: bool) -> [(i64, &'static str, String); 9] {
     let example = found.example.as_deref().unwrap_or_default();
     let unmapped = format!("with a status that spec.table.statuses does not list, for example {example:?}");
     [
@@ -88,7 +88,7 @@ fn contradictions(found: &Contradictions, versions: bool) -> [(i64, &'static str
 }
 
 /// The reason and the message for executions that contradict their jobs or workloads.
-fn running_of_finished_jobs(live: &Live) -> Option<(&'static str, String)> {
+fn running_of_finished_jobs(live: &RunningCounts) -> Option<(&'static str, String)> {
     let jobs = running_of_finished_job(live).into_iter().chain(suspected(live));
     let jobs = jobs.map(|text| (Suspicion::JobFinished.as_str(), text));
     let again = recreated(live).map(|text| (Suspicion::WorkloadRecreated.as_str(), text));
@@ -98,7 +98,7 @@ fn running_of_finished_jobs(live: &Live) -> Option<(&'static str, String)> {
 }
 
 /// The message for executions whose workload was created again, which is only reported.
-fn recreated(live: &Live) -> Option<String> {
+fn recreated(live: &RunningCounts) -> Option<String> {
     let (execution, job) = live.recreated.pair.as_ref()?;
     let more = match live.recreated.count {
         ..2 => String::new(),
@@ -112,7 +112,7 @@ fn recreated(live: &Live) -> Option<String> {
 }
 
 /// The message for suspects, which are not ended until somebody confirms them.
-fn suspected(live: &Live) -> Option<String> {
+fn suspected(live: &RunningCounts) -> Option<String> {
     let (execution, job) = live.suspects.pair.as_ref()?;
     let more = match live.suspects.count {
         ..2 => String::new(),
@@ -126,7 +126,7 @@ fn suspected(live: &Live) -> Option<String> {
 }
 
 /// The message for executions that run although their job is finished.
-fn running_of_finished_job(live: &Live) -> Option<String> {
+fn running_of_finished_job(live: &RunningCounts) -> Option<String> {
     let (execution, job) = live.pair.as_ref()?;
     let more = match live.of_finished_jobs {
         ..2 => String::new(),
@@ -135,7 +135,7 @@ fn running_of_finished_job(live: &Live) -> Option<String> {
     Some(format!("execution {execution} runs while its job {job} is finished{more}"))
 }
 
-pub(super) fn violations(found: &Contradictions) -> Violations {
+pub(super) fn violations(found: &IntegrityViolations) -> Violations {
     Violations {
         unmapped_status: found.unmapped,
         running_without_started_at: found.running_without_start,
