@@ -96,7 +96,11 @@ fn columns(all: bool) -> Vec<C> {
                 if e.never_ends() { NEVER.to_owned() } else { output.optional_time(e.deadline) }
             },
         ),
-        C::new("POLICY", |e, _| e.extend_source.clone().unwrap_or_else(|| e.timeout_source.clone())),
+        // An extension adds nothing where there is no deadline.
+        C::new("POLICY", |e, _| {
+            let extended = e.extend_source.clone().filter(|_| !e.never_ends());
+            extended.unwrap_or_else(|| e.timeout_source.clone())
+        }),
         C::new("REASON", |e, _| optional(reason(e))).styled(style),
         C::new("TYPE", |e, _| optional(e.job_type.as_ref())).wide(),
         C::new("STARTED", |e, output| output.optional_time(e.started_at)).wide(),

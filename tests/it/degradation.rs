@@ -268,8 +268,15 @@ async fn behind_pgbouncer_in_transaction_mode_everything_works() {
         return;
     };
     let world = World::new("pooler").await;
-    world.sql("CREATE TABLE more (LIKE job_executions INCLUDING ALL)").await;
-    let more = World::store_with("more", json!({"table": {"name": "more"}}));
+    world
+        .sql(
+            "CREATE TABLE more (LIKE job_executions INCLUDING ALL); ALTER TABLE more ADD worker bigint; \
+             CREATE TABLE workers (id bigint, seen timestamptz)",
+        )
+        .await;
+    let heartbeat = json!({"table": "workers", "key": "id", "by": "worker", "at": "seen"});
+    let spec = json!({"table": {"name": "more"}, "heartbeat": heartbeat, "heartbeatTimeout": "1h"});
+    let more = World::store_with("more", spec);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), more.to_string()).unwrap();
     // Change notifications do not work through such a pooler; requesting them must do no harm.

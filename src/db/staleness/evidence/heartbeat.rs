@@ -159,6 +159,9 @@ impl Silence {
 
     /// Adds to `seen` why the silence does not count, if it does not.
     pub(super) fn and_whether_it_counts(&self, seen: String, predicate: &StalenessPredicate<'_>) -> String {
+        if self.timeout.is_none() {
+            return seen;
+        }
         match &self.why {
             Some(why) if self.held && self.lost_at.is_some() => {
                 format!("{seen}; that it is lost is held for one heartbeatTimeout, since {why}")

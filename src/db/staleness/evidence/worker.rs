@@ -141,9 +141,13 @@ impl Kind for Worker {
             let query = Self::missing_now(predicate).unwrap_or_else(|| suspects::NOBODY.to_owned());
             let found = Found { restarts_with_detail: true, ..Found::new(self.reason().as_str(), query) };
             suspects::replace(database, predicate, &found).await?;
-            let Some(query) = Self::nobody_alive(predicate) else { return Ok(None) };
+            // Without the operator's tables nobody counts as missing, and the condition says that.
+            let (Rules::Table(_), Some(query)) = (predicate.rules, Self::nobody_alive(predicate)) else {
+                return Ok(None);
+            };
             let mut tx = database.read().await?;
-            let missing: i64 = sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&mut *tx).await?;
+            let query = predicate.bind(sqlx::query(AssertSqlSafe(query))).persistent(false);
+            let missing: i64 = query.fetch_one(&mut *tx).await?.try_get("missing")?;
             tx.commit().await?;
             Ok((missing > 0).then(|| workers.nobody_alive(missing)))
         })
@@ -213,6 +217,9 @@ impl Worker {
         let workers = Workers::of(m)?;
         Some(format!(
             include_str!("nobody_alive.sql"),
+            rules = predicate.rules(),
+            rules_of_row = predicate.joined(),
+            began_at = m.began_at(),
             table = m.table(),
             running = m.judged(),
             names_worker = workers.are_named(),
