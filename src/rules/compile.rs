@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use chrono::TimeDelta;
 
 use super::bounds::set_bounds;
+use super::field;
 use super::input::{ComputedTimeout, ExecutionOverride, HistoryTimeout, Policy};
 use super::rule::{Rule, Scope, Sourced, StoreDefaults, Timeout, UNLIMITED, Warn, total};
 use super::{execution_source, policy_source};
@@ -77,8 +78,8 @@ fn execution_rules(overrides: Vec<ExecutionOverride>) -> Vec<Rule> {
     for object in overrides {
         match chosen.get_mut(&object.key) {
             Some((_, overruled)) => {
-                let timeout = object.timeout.map(|_| "timeout");
-                let fields = timeout.into_iter().chain(object.extend_by.map(|_| "extendBy"));
+                let timeout = object.timeout.map(|_| field::TIMEOUT);
+                let fields = timeout.into_iter().chain(object.extend_by.map(|_| field::EXTEND_BY));
                 overruled
                     .extend(fields.map(|field| format!("{field} of {}", execution_source(&object.name))));
             }
@@ -119,9 +120,9 @@ impl RuleBuilder {
         let source = policy_source(&policy.name);
         let mut lost = Vec::new();
         if policy.timeout.is_some() || policy.dynamic.is_some() {
-            let field = if policy.dynamic.is_some() { "dynamicTimeout" } else { "timeout" };
+            let timeout = if policy.dynamic.is_some() { field::DYNAMIC_TIMEOUT } else { field::TIMEOUT };
             match self.timeout_owners.get(&key) {
-                Some(owner) if *owner != policy.name => lost.push((field, owner.clone())),
+                Some(owner) if *owner != policy.name => lost.push((timeout, owner.clone())),
                 Some(_) => {}
                 None => {
                     self.timeout_owners.insert(key.clone(), policy.name.clone());
@@ -137,10 +138,10 @@ impl RuleBuilder {
             }
         }
         let rule = self.rule(key.as_ref());
-        set_if_unset(&mut rule.grace, policy.grace, &source, "gracePeriod", &mut lost);
-        set_if_unset(&mut rule.heartbeat, policy.heartbeat, &source, "heartbeatTimeout", &mut lost);
-        set_if_unset(&mut rule.on_stale, policy.on_stale, &source, "onStale", &mut lost);
-        set_if_unset(&mut rule.warn, policy.warn, &source, "warnAfter", &mut lost);
+        set_if_unset(&mut rule.grace, policy.grace, &source, field::GRACE_PERIOD, &mut lost);
+        set_if_unset(&mut rule.heartbeat, policy.heartbeat, &source, field::HEARTBEAT_TIMEOUT, &mut lost);
+        set_if_unset(&mut rule.on_stale, policy.on_stale, &source, field::ON_STALE, &mut lost);
+        set_if_unset(&mut rule.warn, policy.warn, &source, field::WARN_AFTER, &mut lost);
         rule.overruled.extend(lost.iter().map(|(field, _)| format!("{field} of {source}")));
         self.record_conflicts(policy, selected.map(|(_, key)| key), lost);
     }

@@ -8,6 +8,7 @@
 
 mod bounds;
 mod compile;
+pub mod field;
 pub mod input;
 pub mod outage;
 mod routes;

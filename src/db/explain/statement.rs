@@ -4,6 +4,7 @@
 
 use crate::db::StalenessPredicate;
 use crate::db::mapping::clamp_timestamp;
+use crate::db::rules::settings::of_each;
 use crate::db::staleness::evidence::ALL;
 use crate::db::staleness::{NEXT_PARAMETER, Selection};
 
@@ -30,7 +31,7 @@ pub(super) fn statement(predicate: &StalenessPredicate<'_>) -> String {
         deadline = m.unless_paused(predicate.deadline()),
         promised = predicate.promised().unwrap_or_else(null),
         evidence = evidence,
-        settings = settings(),
+        settings = of_each(&SCOPES),
         table = m.table(),
         rules_of_row = predicate.joined(),
         id = m.id(),
@@ -38,31 +39,4 @@ pub(super) fn statement(predicate: &StalenessPredicate<'_>) -> String {
         id_type = m.id_type().sql(),
         exists = m.exists(),
     )
-}
-
-/// Returns the columns with the settings of each rule that could govern the row.
-fn settings() -> String {
-    let mut columns = Vec::new();
-    for scope in SCOPES {
-        for column in [
-            "timeout",
-            "timeout_rank",
-            "timeout_source",
-            "extend_by",
-            "extend_source",
-            "grace",
-            "grace_source",
-            "heartbeat",
-            "heartbeat_source",
-            "on_stale",
-            "on_stale_source",
-            "warn_after",
-            "warn_percent",
-            "warn_source",
-            "overruled",
-        ] {
-            columns.push(format!("{scope}.{column} AS {scope}_{column}"));
-        }
-    }
-    columns.join(", ")
 }

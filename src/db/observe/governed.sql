@@ -2,7 +2,7 @@
 -- combinations of sources, and many executions. $1 to $4: the rules.
 WITH {rules},
 way AS (
-    SELECT ARRAY[verdict.timeout_source, verdict.grace_source, verdict.heartbeat_source, verdict.action_source, verdict.warn_source] AS sources,
+    SELECT ARRAY[verdict.timeout_source, verdict.grace_source, verdict.heartbeat_source, verdict.on_stale_source, verdict.warn_source] AS sources,
            count(*) AS executions
     FROM {table} AS execution
     {rules_of_row}

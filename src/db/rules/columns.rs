@@ -1,4 +1,4 @@
-//! The columns of a rule, and rules as a parameter of a statement.
+//! Rules as a parameter of a statement.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -7,21 +7,6 @@ use crate::api::Limit;
 use crate::db::intervals::interval;
 use crate::db::manual_request::ManualRequest;
 use crate::rules::{Rule, Sourced, StoreDefaults, Timeout, Warn};
-
-/// The columns of a rule.
-pub(in crate::db) const COLUMNS: &str = "scope, key, timeout, timeout_rank, timeout_source, extend_by, extend_source, \
-     grace, grace_source, heartbeat, heartbeat_source, on_stale, on_stale_source, \
-     warn_after, warn_percent, warn_source, overruled, earliest, fixed";
-
-/// The types of these columns, for reading them from JSON.
-pub(in crate::db) const TYPES: &str = "scope text, key text, timeout interval, timeout_rank smallint, timeout_source text, \
-     extend_by interval, extend_source text, grace interval, grace_source text, \
-     heartbeat interval, heartbeat_source text, on_stale text, on_stale_source text, \
-     warn_after interval, warn_percent integer, warn_source text, overruled text[], earliest interval, fixed boolean";
-
-/// The condition that no time of a rule is negative: a rule with a negative time was not written by an operator, and has no effect.
-pub(in crate::db) const SANE: &str =
-    "LEAST(timeout, extend_by, grace, heartbeat, warn_after, earliest) >= interval '0'";
 
 /// A rule, with the names of its columns. A limit that has a source and is NULL is `Never`.
 #[derive(Default, Serialize)]

@@ -2,6 +2,7 @@
 
 pub(super) mod columns;
 mod replace;
+pub(super) mod settings;
 mod stored;
 
 pub use replace::replace;

@@ -1,6 +1,7 @@
 //! Writing of the rules in effect to `jobexec.rules`.
 
-use super::columns::{COLUMNS, Row, TYPES, json};
+use super::columns::{Row, json};
+use super::settings::{columns, names, typed};
 use crate::db::granted::SOURCE;
 use crate::db::own::{self, Fault};
 use crate::db::{Database, DbError, Ledger};
@@ -73,8 +74,8 @@ async fn replaced(
 fn statement(notes: bool) -> String {
     format!(
         include_str!("replace.sql"),
-        columns = COLUMNS,
-        typed_columns = TYPES,
+        columns = names(),
+        typed_columns = typed(),
         merged_columns = merged(),
         unset_columns = nothing(),
         new_values = excluded(),
@@ -92,7 +93,7 @@ fn excluded() -> String {
         ),
         _ => format!("excluded.{column}"),
     };
-    COLUMNS.split(", ").map(column).collect::<Vec<_>>().join(", ")
+    columns().into_iter().map(|(name, _)| column(name)).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the merged columns of a rule `in_effect` and the rule of a person (`by_hand`). An extension that a person made without an
@@ -107,15 +108,14 @@ fn merged() -> String {
         }
         _ => format!("in_effect.{column}"),
     };
-    COLUMNS.split(", ").map(column).collect::<Vec<_>>().join(", ")
+    columns().into_iter().map(|(name, _)| column(name)).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the columns that a rule of a person does not set.
 fn nothing() -> String {
     let own = ["scope", "key", "extend_by", "extend_source", "overruled", "earliest", "fixed"];
-    let columns: Vec<String> = TYPES
-        .split(", ")
-        .filter_map(|column| column.split_once(' '))
+    let columns: Vec<String> = columns()
+        .into_iter()
         .filter(|(name, _)| !own.contains(name))
         .map(|(name, type_)| format!("NULL::{type_} AS {name}"))
         .collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::TimeDelta;
 use sqlx::postgres::types::PgInterval;
 
-use super::columns::{COLUMNS, SANE};
+use super::settings::{are_sane, names};
 use crate::api::{Limit, OnStale};
 use crate::db::decode::List;
 use crate::db::intervals::delta;
@@ -48,8 +48,11 @@ pub async fn stored(
     store_id: i64,
     store: &str,
 ) -> Result<(Option<StoreDefaults>, Vec<Rule>), DbError> {
-    let sql =
-        format!("SELECT {COLUMNS} FROM jobexec.rules WHERE store_id = $1 AND {SANE} ORDER BY scope, key");
+    let sql = format!(
+        "SELECT {} FROM jobexec.rules WHERE store_id = $1 AND {} ORDER BY scope, key",
+        names(),
+        are_sane()
+    );
     let mut tx = database.read().await?;
     let rows: Vec<Stored> =
         sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(store_id).persistent(false).fetch_all(&mut *tx).await?;

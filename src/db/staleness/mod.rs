@@ -3,7 +3,7 @@
 //!
 //! A statement begins with the rules, split by scope into `execution_rule` (executions), `job_rule` (jobs) and `type_rule` (types)
 //! with the key in the type of its column as `applies_to`, and the base as `store_defaults`. Joined to a row ([`StalenessPredicate::joins`])
-//! they give its verdict ([`VERDICT`]). Statements find the rows by index where there is one: rows without a rule by their start,
+//! they give its verdict ([`verdict`]). Statements find the rows by index where there is one: rows without a rule by their start,
 //! rows with a rule for their job or type by that and their start (see `branches`; `index_probe` for reading without locks, and `next_deadline` for
 //! the time of the next check).
 
@@ -31,7 +31,8 @@ use super::ids::sane;
 use super::intervals::interval;
 use super::manual_request::ManualRequest;
 use super::mapping::{clamp_timestamp, literal};
-use super::rules::columns::{COLUMNS, SANE, TYPES, base_parameter, parameter};
+use super::rules::columns::{base_parameter, parameter};
+use super::rules::settings::{self, are_sane, names, typed};
 use crate::rules::{RuleSet, Scope, UNLIMITED};
 
 /// The place from which the rules are read.
@@ -123,39 +124,27 @@ pub const NEXT_PARAMETER: u8 = 5;
 
 /// The settings for the deadline of a row, from the rules that [`StalenessPredicate::joins`] joined to it. A rule whose timeout has a source and is
 /// NULL sets `Never`, and then there is no deadline.
-macro_rules! due {
-    () => {
-        "CASE WHEN execution_rule.timeout_source IS NOT NULL THEN execution_rule.timeout \
-              WHEN job_rule.timeout_rank <= COALESCE(type_rule.timeout_rank, 99) THEN job_rule.timeout \
-              WHEN type_rule.timeout_source IS NOT NULL THEN type_rule.timeout \
-              ELSE store_defaults.timeout END AS timeout, \
-         COALESCE(execution_rule.extend_by, interval '0') AS extend_by, \
-         COALESCE(job_rule.grace, type_rule.grace, store_defaults.grace) AS grace, \
-         COALESCE(job_rule.on_stale, type_rule.on_stale, store_defaults.on_stale) AS action"
-    };
+const DUE: &str = "CASE WHEN execution_rule.timeout_source IS NOT NULL THEN execution_rule.timeout \
+          WHEN job_rule.timeout_rank <= COALESCE(type_rule.timeout_rank, 99) THEN job_rule.timeout \
+          WHEN type_rule.timeout_source IS NOT NULL THEN type_rule.timeout \
+          ELSE store_defaults.timeout END AS timeout, \
+     COALESCE(execution_rule.extend_by, interval '0') AS extend_by, \
+     COALESCE(job_rule.grace, type_rule.grace, store_defaults.grace) AS grace, \
+     COALESCE(job_rule.on_stale, type_rule.on_stale, store_defaults.on_stale) AS action";
+
+/// The source of the timeout in [`DUE`].
+const TIMEOUT_SOURCE: &str = "CASE WHEN execution_rule.timeout_source IS NOT NULL THEN execution_rule.timeout_source \
+     WHEN job_rule.timeout_rank <= COALESCE(type_rule.timeout_rank, 99) THEN job_rule.timeout_source \
+     ELSE COALESCE(type_rule.timeout_source, store_defaults.timeout_source) END AS timeout_source";
+
+/// Returns all settings for a row, from the rules that [`StalenessPredicate::joins`] joined to it. A statement that needs only
+/// those for the deadline leaves the others out: it is parsed and planned each time.
+pub fn verdict() -> String {
+    format!(
+        "{DUE}, {TIMEOUT_SOURCE}, {}, store_defaults.store AS store, store_defaults.watched AS watched",
+        settings::verdict()
+    )
 }
-
-/// The settings of `due!` as text. A statement that needs no more is shorter, and every statement is parsed and planned each time.
-const DUE: &str = due!();
-
-/// All settings for a row, from the rules that [`StalenessPredicate::joins`] joined to it.
-pub const VERDICT: &str = concat!(
-    due!(),
-    ", CASE WHEN execution_rule.timeout_source IS NOT NULL THEN execution_rule.timeout_source \
-         WHEN job_rule.timeout_rank <= COALESCE(type_rule.timeout_rank, 99) THEN job_rule.timeout_source \
-         ELSE COALESCE(type_rule.timeout_source, store_defaults.timeout_source) END AS timeout_source, \
-    COALESCE(job_rule.grace_source, type_rule.grace_source, store_defaults.grace_source) AS grace_source, \
-    CASE WHEN job_rule.heartbeat_source IS NOT NULL THEN job_rule.heartbeat \
-         WHEN type_rule.heartbeat_source IS NOT NULL THEN type_rule.heartbeat ELSE store_defaults.heartbeat END AS heartbeat, \
-    COALESCE(job_rule.heartbeat_source, type_rule.heartbeat_source, store_defaults.heartbeat_source) AS heartbeat_source, \
-    COALESCE(job_rule.on_stale_source, type_rule.on_stale_source, store_defaults.on_stale_source) AS action_source, \
-    CASE WHEN job_rule.warn_source IS NOT NULL THEN job_rule.warn_after WHEN type_rule.warn_source IS NOT NULL THEN type_rule.warn_after \
-         ELSE store_defaults.warn_after END AS warn_after, \
-    CASE WHEN job_rule.warn_source IS NOT NULL THEN job_rule.warn_percent WHEN type_rule.warn_source IS NOT NULL THEN type_rule.warn_percent \
-         ELSE store_defaults.warn_percent END AS warn_percent, \
-    COALESCE(job_rule.warn_source, type_rule.warn_source, store_defaults.warn_source) AS warn_source, \
-    store_defaults.store AS store, store_defaults.watched AS watched"
-);
 
 /// The time after which a row gets a long-running warning, by its `verdict`; NULL: none.
 pub const WARN: &str = "COALESCE(verdict.warn_after, verdict.timeout * (verdict.warn_percent / 100.0))";
@@ -211,11 +200,13 @@ impl<'a> StalenessPredicate<'a> {
         let rules = match self.rules {
             Rules::Table(_) => {
                 format!(
-                    "SELECT {COLUMNS}, {} FROM jobexec.rules WHERE store_id = $4 AND scope <> 'store' AND {SANE}",
-                    Self::promised_columns()
+                    "SELECT {}, {} FROM jobexec.rules WHERE store_id = $4 AND scope <> 'store' AND {}",
+                    names(),
+                    Self::promised_columns(),
+                    are_sane()
                 )
             }
-            Rules::Memory => format!("SELECT * FROM jsonb_to_recordset($4::jsonb) AS rule ({TYPES})"),
+            Rules::Memory => format!("SELECT * FROM jsonb_to_recordset($4::jsonb) AS rule ({})", typed()),
         };
         let of_scope = |scope: &str, type_: &str| {
             format!(
@@ -231,7 +222,7 @@ impl<'a> StalenessPredicate<'a> {
         format!(
             include_str!("rules.sql"),
             heartbeats_held = self.heartbeats_held(),
-            typed_columns = TYPES,
+            typed_columns = typed(),
             rules = rules,
             execution_rules = of_scope("execution", self.mapping.id_type().sql()),
             job_rules = of_scope("job", self.mapping.job_key().1),
@@ -244,7 +235,7 @@ impl<'a> StalenessPredicate<'a> {
     /// Returns the joins of the rules to a row with this id, job (in the form of [`Mapping::job_key`]) and type, and its verdict as
     /// `verdict`.
     pub fn joins(id: &str, job: &str, type_: &str) -> String {
-        format!(include_str!("rules_of_row.sql"), id = id, job = job, type_ = type_, settings = VERDICT)
+        format!(include_str!("rules_of_row.sql"), id = id, job = job, type_ = type_, settings = verdict())
     }
 
     /// Returns the joins of the rules to the row `execution`.
