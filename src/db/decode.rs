@@ -18,8 +18,8 @@ const FIRST: i64 = -62_135_596_800_000_000;
 /// The last supported instant, the beginning of the last day of the year 9999, in microseconds since the Unix epoch.
 const LAST: i64 = 253_402_214_400_000_000;
 
-/// An instant. The far ends of the range of Postgres, infinity included, are clamped to the years 1 and 9999, as [`clamp_timestamp`] does in
-/// SQL.
+/// An instant. The far ends of the range of Postgres, infinity included, are clamped to the years 1 and 9999, as
+/// [`clamp_timestamp`] does in SQL.
 ///
 /// [`clamp_timestamp`]: super::mapping::clamp_timestamp
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

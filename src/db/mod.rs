@@ -11,12 +11,13 @@
 //!   which may concern executions with a `suspicion`.
 //! - [`cancel`] ends an execution at a person's request, [`extend`] gives it more time (`granted`), and [`promise`] ensures that
 //!   none of that time is lost.
-//! - [`workloads`], `suspects`, [`observations`], [`again`] and [`history`] collect what the predicate uses in addition to the rows themselves.
+//! - [`workloads`], `suspects`, [`observations`], [`again`] and [`history`] collect what the predicate uses in addition
+//!   to the rows themselves.
 //! - [`held`] finds stale rows that other transactions lock, [`late`] finds executions that were ended although they were alive.
 //! - [`identity`] finds the record of a table. [`ledger`], [`stores`] and [`rules`] maintain the operator's own tables, which
 //!   [`schema`] creates, and whose faults (`record_fault`) are not the fault of an execution ([`own`]). [`extras`] are additions to
-//!   the application's table; [`refusals`] and [`change_notifier`] read what they report. [`audit`] reads what was done, [`samples`] earlier
-//!   counts, and [`stats`] how long executions take and how they end. [`retention`] deletes old records.
+//!   the application's table; [`refusals`] and [`change_notifier`] read what they report. [`audit`] reads what was done,
+//!   [`samples`] earlier counts, and [`stats`] how long executions take and how they end. [`retention`] deletes old records.
 //! - [`outbox`] and [`messages`] store the notifications that are still to be sent. [`adopt`] takes over what another store left.
 //!
 //! No two files use each other, neither directly nor through others.

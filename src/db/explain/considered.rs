@@ -1,8 +1,8 @@
 //! The settings of each rule that could govern an execution, and which of them count.
 
-use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use sqlx::postgres::types::PgInterval;
+use sqlx::{Decode, Postgres, Row as _, Type};
 
 use super::explanation::Considered;
 use super::statement::SCOPES;
@@ -39,7 +39,7 @@ fn by_scope(row: &PgRow, setting: &Setting) -> Result<Vec<Considered>, sqlx::Err
     let (mut all, mut counts) = (Vec::new(), true);
     for scope in SCOPES {
         let Some(value) = value(row, scope, setting)? else { continue };
-        let source = row.try_get(format!("{scope}_{}", setting.source).as_str())?;
+        let source = of_scope(row, scope, setting.source)?;
         let mut said = one(setting.field, value, source, &mut counts);
         if let Some(at) = promised.filter(|_| said.counts) {
             said.why = format!(
@@ -58,8 +58,8 @@ fn by_rank(row: &PgRow, setting: &Setting) -> Result<Vec<Considered>, sqlx::Erro
     let mut found: Vec<(i16, String, String)> = Vec::new();
     for scope in SCOPES {
         let Some(value) = value(row, scope, setting)? else { continue };
-        let source = row.try_get(format!("{scope}_{}", setting.source).as_str())?;
-        found.push((row.try_get(format!("{scope}_timeout_rank").as_str())?, value, source));
+        let source = of_scope(row, scope, setting.source)?;
+        found.push((of_scope(row, scope, "timeout_rank")?, value, source));
     }
     found.sort_by_key(|(rank, ..)| *rank);
     let mut counts = true;
@@ -77,27 +77,35 @@ fn by_rank(row: &PgRow, setting: &Setting) -> Result<Vec<Considered>, sqlx::Erro
         .collect())
 }
 
+/// Reads a column of the rule of a scope.
+fn of_scope<'r, T: Decode<'r, Postgres> + Type<Postgres>>(
+    row: &'r PgRow,
+    scope: &str,
+    column: &str,
+) -> Result<T, sqlx::Error> {
+    row.try_get(format!("{scope}_{column}").as_str())
+}
+
 /// Returns the value of a setting in the rule of a scope, if the rule has it.
 fn value(row: &PgRow, scope: &str, setting: &Setting) -> Result<Option<String>, sqlx::Error> {
     for (column, holds) in setting.values {
-        let column = format!("{scope}_{column}");
         let value = match holds {
             Holds::Duration => {
-                let value: Option<PgInterval> = row.try_get(column.as_str())?;
+                let value: Option<PgInterval> = of_scope(row, scope, column)?;
                 value.map(|value| duration::format(delta(&value)))
             }
             Holds::Percent => {
-                let value: Option<i32> = row.try_get(column.as_str())?;
+                let value: Option<i32> = of_scope(row, scope, column)?;
                 value.map(|percent| format!("{percent} % of the timeout"))
             }
-            Holds::Word => row.try_get(column.as_str())?,
+            Holds::Word => of_scope(row, scope, column)?,
             Holds::Rank => None,
         };
         if value.is_some() {
             return Ok(value);
         }
     }
-    let source: Option<String> = row.try_get(format!("{scope}_{}", setting.source).as_str())?;
+    let source: Option<String> = of_scope(row, scope, setting.source)?;
     Ok(source.filter(|_| setting.may_be_never).map(|_| NEVER.to_owned()))
 }
 
@@ -105,7 +113,7 @@ fn value(row: &PgRow, scope: &str, setting: &Setting) -> Result<Option<String>, 
 fn overruled(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
     let mut all = Vec::new();
     for scope in SCOPES {
-        let overruled: Option<List<String>> = row.try_get(format!("{scope}_overruled").as_str())?;
+        let overruled: Option<List<String>> = of_scope(row, scope, "overruled")?;
         for said in overruled.map_or_else(Vec::new, |list| list.0) {
             let Some((field, source)) = said.split_once(" of ") else { continue };
             let field = fields().find(|name| *name == field).unwrap_or(field::TIMEOUT);

@@ -1,6 +1,6 @@
 //! The tables that a spec names: that of the executions, and those that the operator only reads, one entry each.
 
-use super::sql::quote;
+use super::sql::in_schema;
 use crate::api::identifier::Identifier;
 use crate::api::store::WorkerHeartbeat;
 use crate::api::table::Jobs;
@@ -52,6 +52,11 @@ pub enum RelatedTable {
 impl RelatedTable {
     /// The number of tables.
     pub const COUNT: usize = 2;
+
+    /// Reports whether its rows are workers, which send heartbeats for all their executions.
+    pub(super) const fn is_of_workers(self) -> bool {
+        matches!(self, Self::Workers)
+    }
 }
 
 /// A table that the operator only reads.
@@ -74,8 +79,6 @@ pub(in crate::db) struct Related<'a> {
     pub(in crate::db) named_by: (&'static str, &'a Identifier),
     /// True if these two must have the same type: compared as texts, values that are equal may differ.
     pub(in crate::db) same_type: bool,
-    /// True if its rows are workers, which send heartbeats for all their executions.
-    pub(in crate::db) of_workers: bool,
     /// The column that holds a time, and its field.
     pub(in crate::db) time: Option<(&'static str, &'a Identifier)>,
 }
@@ -83,7 +86,7 @@ pub(in crate::db) struct Related<'a> {
 impl Related<'_> {
     /// Returns the table with its schema, quoted.
     pub(in crate::db) fn qualified(&self) -> String {
-        format!("{}.{}", quote(&self.schema.0), quote(&self.name.0))
+        in_schema(self.schema, self.name)
     }
 
     /// Returns the names of the columns that are read, each once.
@@ -111,7 +114,6 @@ pub(in crate::db) fn related(layout: &Layout) -> Vec<Related<'_>> {
             key: &c.id,
             named_by: ("spec.table.columns.jobId", &layout.table.columns.job_id),
             same_type: false,
-            of_workers: false,
             time: c.finished_at.as_ref().map(|name| ("columns.finishedAt", name)),
         }
     });
@@ -125,7 +127,6 @@ pub(in crate::db) fn related(layout: &Layout) -> Vec<Related<'_>> {
         key: &workers.key,
         named_by: ("spec.heartbeat.by", &workers.by),
         same_type: true,
-        of_workers: true,
         time: Some(("at", &workers.at)),
     });
     jobs.into_iter().chain(workers).collect()

@@ -13,7 +13,7 @@ mod times;
 mod types;
 mod workers;
 
-pub(super) use self::sql::column;
+pub(super) use self::sql::{column, in_schema};
 
 pub use self::layout::{Layout, RelatedTable};
 pub(super) use self::layout::{Related, each_once, related};

@@ -64,7 +64,12 @@ pub fn filtered(condition: String, table: &Table, alias: &str) -> String {
 
 /// Returns the table with its schema, quoted.
 pub fn qualified(table: &Table) -> String {
-    format!("{}.{}", quote(&table.schema.0), quote(&table.name.0))
+    in_schema(&table.schema, &table.name)
+}
+
+/// Returns the name of a table with its schema, quoted.
+pub(in crate::db) fn in_schema(schema: &Identifier, name: &Identifier) -> String {
+    format!("{}.{}", quote(&schema.0), quote(&name.0))
 }
 
 /// Returns an instant that the client can hold: the far ends of Postgres' range, including infinity, are clamped to the years 1 and

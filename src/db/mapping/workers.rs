@@ -8,14 +8,16 @@ impl Mapping {
     /// Reports whether executions or their workers send heartbeats.
     pub fn has_heartbeats(&self) -> bool {
         self.layout.table.columns.heartbeat_at.is_some()
-            || related(&self.layout).iter().any(|table| table.of_workers)
+            || related(&self.layout).iter().any(|related| related.table.is_of_workers())
     }
 
     /// Returns a text that identifies the worker of a row and is the same for all its rows: the worker, else the workload, else the
     /// row itself.
     pub fn worker(&self) -> String {
-        let named =
-            related(&self.layout).into_iter().find(|table| table.of_workers).map(|table| table.named_by.1);
+        let named = related(&self.layout)
+            .into_iter()
+            .find(|related| related.table.is_of_workers())
+            .map(|related| related.named_by.1);
         let worker = named.or(self.layout.table.columns.worker.as_ref()).map(column);
         let worker = worker.map(|worker| format!("'worker ' || NULLIF({worker}::text, '')"));
         let workload = self.workload().map(|workload| format!("'workload ' || {workload}"));

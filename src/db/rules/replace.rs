@@ -1,7 +1,7 @@
 //! Writing of the rules in effect to `jobexec.rules`.
 
 use super::columns::{Row, json};
-use super::settings::{columns, names, typed};
+use super::settings::{NAMES, TYPED, columns};
 use crate::db::granted::SOURCE;
 use crate::db::own::{self, Fault};
 use crate::db::{Database, DbError, Ledger};
@@ -74,8 +74,8 @@ async fn replaced(
 fn statement(notes: bool) -> String {
     format!(
         include_str!("replace.sql"),
-        columns = names(),
-        typed_columns = typed(),
+        columns = *NAMES,
+        typed_columns = *TYPED,
         merged_columns = merged(),
         unset_columns = nothing(),
         new_values = excluded(),

@@ -1,6 +1,8 @@
 //! The settings of a rule: one entry each. The columns of `jobexec.rules`, the settings that count for a row, and those that
 //! `explain` shows follow from this list.
 
+use std::sync::LazyLock;
+
 use crate::rules::field;
 
 /// What a column of a setting holds.
@@ -135,29 +137,26 @@ pub(in crate::db) fn columns() -> Vec<(&'static str, &'static str)> {
     first.into_iter().chain(SETTINGS.iter().flat_map(Setting::columns)).chain(last).collect()
 }
 
-/// Returns the names of these columns, for a statement.
-pub(in crate::db) fn names() -> String {
-    columns().iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
-}
+/// The names of these columns, for a statement.
+pub(in crate::db) static NAMES: LazyLock<String> =
+    LazyLock::new(|| columns().iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
 
-/// Returns the names with their types, for reading the columns from JSON.
-pub(in crate::db) fn typed() -> String {
+/// The names with their types, for reading the columns from JSON.
+pub(in crate::db) static TYPED: LazyLock<String> = LazyLock::new(|| {
     columns().iter().map(|(name, type_)| format!("{name} {type_}")).collect::<Vec<_>>().join(", ")
-}
+});
 
-/// Returns the condition that no time of a rule is negative: a rule with a negative time was not written by an operator, and has no
-/// effect.
-pub(in crate::db) fn are_sane() -> String {
+/// The condition that no time of a rule is negative: a rule with a negative time was not written by an operator, and has no effect.
+pub(in crate::db) static ARE_SANE: LazyLock<String> = LazyLock::new(|| {
     let columns = columns();
     let times: Vec<&str> =
         columns.iter().filter(|(_, type_)| *type_ == "interval").map(|(name, _)| *name).collect();
     format!("LEAST({}) >= interval '0'", times.join(", "))
-}
+});
 
-/// Returns the columns by which the settings count for a row, in addition to those for the deadline and the timeout's source.
-pub(in crate::db) fn verdict() -> String {
-    SETTINGS.iter().flat_map(Setting::verdict).collect::<Vec<_>>().join(", ")
-}
+/// The columns by which the settings count for a row, in addition to those for the deadline and the timeout's source.
+pub(in crate::db) static VERDICT: LazyLock<String> =
+    LazyLock::new(|| SETTINGS.iter().flat_map(Setting::verdict).collect::<Vec<_>>().join(", "));
 
 /// Returns the columns with every setting of the rules `scopes`, each with the name of its rule before its own.
 pub(in crate::db) fn of_each(scopes: &[&str]) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::TimeDelta;
 use sqlx::postgres::types::PgInterval;
 
-use super::settings::{are_sane, names};
+use super::settings::{ARE_SANE, NAMES};
 use crate::api::{Limit, OnStale};
 use crate::db::decode::List;
 use crate::db::intervals::delta;
@@ -50,8 +50,7 @@ pub async fn stored(
 ) -> Result<(Option<StoreDefaults>, Vec<Rule>), DbError> {
     let sql = format!(
         "SELECT {} FROM jobexec.rules WHERE store_id = $1 AND {} ORDER BY scope, key",
-        names(),
-        are_sane()
+        *NAMES, *ARE_SANE
     );
     let mut tx = database.read().await?;
     let rows: Vec<Stored> =

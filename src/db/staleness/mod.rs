@@ -2,10 +2,12 @@
 //! counts, the list and the explanation of one execution are all made of the parts here.
 //!
 //! A statement begins with the rules, split by scope into `execution_rule` (executions), `job_rule` (jobs) and `type_rule` (types)
-//! with the key in the type of its column as `applies_to`, and the base as `store_defaults`. Joined to a row ([`StalenessPredicate::joins`])
-//! they give its verdict ([`verdict`]). Statements find the rows by index where there is one: rows without a rule by their start,
-//! rows with a rule for their job or type by that and their start (see `branches`; `index_probe` for reading without locks, and `next_deadline` for
-//! the time of the next check).
+//! with the key in the type of its column as `applies_to`, and the base as `store_defaults`. Joined to a row
+//! ([`StalenessPredicate::joins`]) they give its verdict ([`VERDICT`]). Statements find the rows by index where there is one: rows
+//! without a rule by their start, rows with a rule for their job or type by that and their start (see `branches`; `index_probe` for
+//! reading without locks, and `next_deadline` for the time of the next check).
+
+use std::sync::LazyLock;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Postgres;
@@ -32,7 +34,7 @@ use super::intervals::interval;
 use super::manual_request::ManualRequest;
 use super::mapping::{clamp_timestamp, literal};
 use super::rules::columns::{base_parameter, parameter};
-use super::rules::settings::{self, are_sane, names, typed};
+use super::rules::settings::{self, ARE_SANE, NAMES, TYPED};
 use crate::rules::{RuleSet, Scope, UNLIMITED};
 
 /// The place from which the rules are read.
@@ -122,8 +124,8 @@ pub enum End {
 /// The first parameter that is free for the caller of [`StalenessPredicate::bind`].
 pub const NEXT_PARAMETER: u8 = 5;
 
-/// The settings for the deadline of a row, from the rules that [`StalenessPredicate::joins`] joined to it. A rule whose timeout has a source and is
-/// NULL sets `Never`, and then there is no deadline.
+/// The settings for the deadline of a row, from the rules that [`StalenessPredicate::joins`] joined to it. A rule whose timeout has a
+/// source and is NULL sets `Never`, and then there is no deadline.
 const DUE: &str = "CASE WHEN execution_rule.timeout_source IS NOT NULL THEN execution_rule.timeout \
           WHEN job_rule.timeout_rank <= COALESCE(type_rule.timeout_rank, 99) THEN job_rule.timeout \
           WHEN type_rule.timeout_source IS NOT NULL THEN type_rule.timeout \
@@ -137,14 +139,14 @@ const TIMEOUT_SOURCE: &str = "CASE WHEN execution_rule.timeout_source IS NOT NUL
      WHEN job_rule.timeout_rank <= COALESCE(type_rule.timeout_rank, 99) THEN job_rule.timeout_source \
      ELSE COALESCE(type_rule.timeout_source, store_defaults.timeout_source) END AS timeout_source";
 
-/// Returns all settings for a row, from the rules that [`StalenessPredicate::joins`] joined to it. A statement that needs only
-/// those for the deadline leaves the others out: it is parsed and planned each time.
-pub fn verdict() -> String {
+/// All settings for a row, from the rules that [`StalenessPredicate::joins`] joined to it. A statement that needs only those for the
+/// deadline leaves the others out: it is parsed and planned each time.
+pub static VERDICT: LazyLock<String> = LazyLock::new(|| {
     format!(
         "{DUE}, {TIMEOUT_SOURCE}, {}, store_defaults.store AS store, store_defaults.watched AS watched",
-        settings::verdict()
+        *settings::VERDICT
     )
-}
+});
 
 /// The time after which a row gets a long-running warning, by its `verdict`; NULL: none.
 pub const WARN: &str = "COALESCE(verdict.warn_after, verdict.timeout * (verdict.warn_percent / 100.0))";
@@ -201,12 +203,12 @@ impl<'a> StalenessPredicate<'a> {
             Rules::Table(_) => {
                 format!(
                     "SELECT {}, {} FROM jobexec.rules WHERE store_id = $4 AND scope <> 'store' AND {}",
-                    names(),
+                    *NAMES,
                     Self::promised_columns(),
-                    are_sane()
+                    *ARE_SANE
                 )
             }
-            Rules::Memory => format!("SELECT * FROM jsonb_to_recordset($4::jsonb) AS rule ({})", typed()),
+            Rules::Memory => format!("SELECT * FROM jsonb_to_recordset($4::jsonb) AS rule ({})", *TYPED),
         };
         let of_scope = |scope: &str, type_: &str| {
             format!(
@@ -222,7 +224,7 @@ impl<'a> StalenessPredicate<'a> {
         format!(
             include_str!("rules.sql"),
             heartbeats_held = self.heartbeats_held(),
-            typed_columns = typed(),
+            typed_columns = *TYPED,
             rules = rules,
             execution_rules = of_scope("execution", self.mapping.id_type().sql()),
             job_rules = of_scope("job", self.mapping.job_key().1),
@@ -235,7 +237,7 @@ impl<'a> StalenessPredicate<'a> {
     /// Returns the joins of the rules to a row with this id, job (in the form of [`Mapping::job_key`]) and type, and its verdict as
     /// `verdict`.
     pub fn joins(id: &str, job: &str, type_: &str) -> String {
-        format!(include_str!("rules_of_row.sql"), id = id, job = job, type_ = type_, settings = verdict())
+        format!(include_str!("rules_of_row.sql"), id = id, job = job, type_ = type_, settings = *VERDICT)
     }
 
     /// Returns the joins of the rules to the row `execution`.

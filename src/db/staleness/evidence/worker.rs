@@ -14,7 +14,7 @@ use crate::api::ExecutionStoreSpec;
 use crate::api::duration;
 use crate::api::store::WorkerHeartbeat;
 use crate::db::intervals::delta;
-use crate::db::mapping::{RECORD_CHARS, RelatedTable, TimeType, column, literal, quote};
+use crate::db::mapping::{RECORD_CHARS, RelatedTable, TimeType, column, in_schema, literal, quote};
 use crate::db::reason::Reason;
 use crate::db::staleness::{Rules, Selection, StalenessPredicate};
 use crate::db::suspects::{self, Found};
@@ -262,7 +262,7 @@ impl<'a> Workers<'a> {
 
     /// Returns its name.
     fn name(&self) -> String {
-        format!("{}.{}", quote(&self.names.schema.0), quote(&self.names.table.0))
+        in_schema(&self.names.schema, &self.names.table)
     }
 
     /// Returns the workers, each once with its last heartbeat: a table may have a row for each heartbeat, or one for each process
