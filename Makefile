@@ -77,6 +77,10 @@ test-sql: build ## Run the tests that need Postgres alone, such as those of the 
 test-hostile: ## Run the tests that play an attacker: a hostile server, neighbour, object, row or client
 	@$(MAKE) --no-print-directory test ARGS='--test it -- hostile::'
 
+.PHONY: test-adapters
+test-adapters: ## Prove the adapters, or ARGS='NAME…', with the real clients of their job systems (npm, Go, Maven, Python)
+	@tests/adapters/run $(ARGS)
+
 .PHONY: test-node
 test-node: ## Install the chart with our image on a real node, where this machine can have one, and see what Helm does with it
 	@$(MAKE) --no-print-directory image PROFILE=dev IMAGE_FILE="$(node_image)"

@@ -26,6 +26,7 @@
 //! Dependencies point downwards only: `cli` → `http` → `reconcilers` → `session` → `runtime` → `sharding` → `kubernetes` →
 //! `metrics` → `db` → `notify` → `rules`, `api`, `net`, `secrets`. `tests/rooms.rs` checks that.
 
+pub mod adapters;
 pub mod api;
 pub mod boundary;
 pub mod cli;

@@ -83,7 +83,7 @@ pub struct ExecutionPolicySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = cel::never_or_at_least("1s"))]
     pub heartbeat_timeout: Option<Limit>,
-    /// The action on a stale execution: `Fail`, `Cancel`, or `AlertOnly`, which does not change the row.
+    /// The action on a stale execution: `Fail`, `Cancel`, `Retry`, or `AlertOnly`, which does not change the row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_stale: Option<OnStale>,
     /// The run time after which the operator warns, once per execution. If no policy sets it, `spec.longRunning.after`
@@ -124,6 +124,10 @@ pub enum OnStale {
     Fail,
     /// Marks the execution as cancelled: writes the first text of `spec.table.statuses.cancelled`.
     Cancel,
+    /// Has the job system run the execution again, as its own code would. Requires `spec.table.retry` of the store;
+    /// otherwise the execution is failed. If the system's own number of attempts is used up, the system decides what
+    /// becomes of the execution, usually that it failed.
+    Retry,
     /// Reports the execution and does not change its row.
     AlertOnly,
 }
@@ -134,8 +138,16 @@ impl OnStale {
         match self {
             Self::Fail => "Fail",
             Self::Cancel => "Cancel",
+            Self::Retry => "Retry",
             Self::AlertOnly => "AlertOnly",
         }
+    }
+
+    /// Returns the action with this text.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Fail, Self::Cancel, Self::Retry, Self::AlertOnly]
+            .into_iter()
+            .find(|action| action.as_str() == text)
     }
 }
 

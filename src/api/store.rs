@@ -44,6 +44,31 @@ pub use status::{ExecutionStoreStatus, LastSweep, Metrics, ObjectsStatus, Violat
 #[x_kube(validation = Rule::new(
     "!has(self.heartbeat) || !has(self.table.columns.heartbeatAt)"
 ).message("executions have heartbeats of their own (table.columns.heartbeatAt) or those of their workers (heartbeat): set one of them"))]
+#[x_kube(validation = Rule::new(
+    "self.table.columns.status != self.table.columns.completedAt && \
+     self.table.columns.status != self.table.columns.id && self.table.columns.status != self.table.columns.jobId && \
+     self.table.columns.status != self.table.columns.executionNumber && \
+     self.table.columns.status != self.table.columns.startedAt && \
+     self.table.columns.completedAt != self.table.columns.id && \
+     self.table.columns.completedAt != self.table.columns.jobId && \
+     self.table.columns.completedAt != self.table.columns.executionNumber && \
+     self.table.columns.completedAt != self.table.columns.startedAt && \
+     (!has(self.table.columns.error) || (self.table.columns.error != self.table.columns.id && \
+     self.table.columns.error != self.table.columns.jobId && \
+     self.table.columns.error != self.table.columns.executionNumber && \
+     self.table.columns.error != self.table.columns.startedAt && \
+     self.table.columns.error != self.table.columns.status && \
+     self.table.columns.error != self.table.columns.completedAt))"
+).message("the operator writes table.columns.status, completedAt and error: each needs a column of its own"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.adapter) || (!has(self.jobs) && !has(self.heartbeat) && self.table.name == 'job_executions' && self.table.schema == 'public')"
+).message("adapter stands for table, jobs and heartbeat: leave them out, except table.timeZone and table.filter, and set adapterSchema for another schema"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.adapterSchema) || has(self.adapter)"
+).message("adapterSchema is the schema of an adapter's tables: set adapter, or table.schema instead"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.singleActiveExecution) || self.table.columns.executionNumber != ''"
+).message("singleActiveExecution tells a later execution by its number: set table.columns.executionNumber"))]
 pub struct ExecutionStoreSpec {
     /// The connection to the database.
     pub connection: Connection,
@@ -51,6 +76,15 @@ pub struct ExecutionStoreSpec {
     /// `execution_number`, `status`, `started_at` and `completed_at`.
     #[serde(default)]
     pub table: Table,
+    /// The adapter for the job system whose tables these are, instead of `table`, `jobs` and `heartbeat`: one of those
+    /// that `jobexec adapter list` prints, for example `river`. The owner of the tables installs it with
+    /// `jobexec adapter apply`. Of `table`, only `timeZone` and `filter` apply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z][a-z0-9-]*$"))]
+    pub adapter: Option<String>,
+    /// The schema of the job system's tables, if it is not the one that the system uses by default. Requires `adapter`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter_schema: Option<Identifier>,
     /// The maximum time an execution can run before the operator fails it, unless an `ExecutionPolicy` or its
     /// `JobExecution` sets a timeout: more than 0, or `Never` for no deadline by default.
     #[serde(default = "defaults::timeout")]

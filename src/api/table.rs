@@ -26,7 +26,8 @@ impl From<&str> for StatusText {
 pub struct Table {
     /// The schema of the table.
     pub schema: Identifier,
-    /// The name of the table, which can be ordinary or partitioned.
+    /// The name of the table, which can be ordinary or partitioned, or of a view. The operator ends executions of a view
+    /// only if Postgres can update the view by itself, or if it has an `INSTEAD OF UPDATE` trigger.
     pub name: Identifier,
     /// The columns that the operator reads and writes.
     pub columns: Columns,
@@ -42,6 +43,22 @@ pub struct Table {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub filter: Vec<RowCondition>,
+    /// Declares that no two rows have the same id although no index ensures it, for example because the table is a view.
+    /// If two running rows have the same id and one of them is stale, the operator ends both.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub id_unique: bool,
+    /// How the table has an execution run again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryBy>,
+}
+
+/// How the table has an execution run again, which `onStale: Retry` requires. If unset, `Retry` fails executions.
+/// `Trigger`: while the setting `jobexec.ending` is `Retry`, a trigger of the table or view turns the failure that the
+/// operator writes into a scheduled execution. The worker of the ended attempt must not be able to finish the new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RetryBy {
+    /// A trigger of the table or view does so.
+    Trigger,
 }
 
 impl Default for Table {
@@ -53,6 +70,8 @@ impl Default for Table {
             statuses: Statuses::default(),
             time_zone: "UTC".to_owned(),
             filter: Vec::new(),
+            id_unique: false,
+            retry: None,
         }
     }
 }
@@ -66,8 +85,10 @@ pub struct Columns {
     pub id: Identifier,
     /// The id of the job that the execution belongs to, of any type.
     pub job_id: Identifier,
-    /// The number of the execution within its job, of type smallint, integer or bigint.
-    pub execution_number: Identifier,
+    /// The number of the execution within its job, of type smallint, integer or bigint. `""` if executions have none.
+    #[serde(with = "super::identifier::or_empty")]
+    #[schemars(schema_with = "super::identifier::or_empty::schema")]
+    pub execution_number: Option<Identifier>,
     /// The status, of type text, varchar, char or an enum.
     pub status: Identifier,
     /// The start time of the execution, of type timestamptz or timestamp.
@@ -111,7 +132,7 @@ impl Default for Columns {
         Self {
             id: "id".into(),
             job_id: "job_id".into(),
-            execution_number: "execution_number".into(),
+            execution_number: Some("execution_number".into()),
             status: "status".into(),
             started_at: "started_at".into(),
             completed_at: "completed_at".into(),

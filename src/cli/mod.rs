@@ -2,6 +2,7 @@
 //! through the operator's API (`remote`); `cluster` patches its objects in Kubernetes.
 
 mod actions;
+mod adapter;
 mod backend;
 mod cleanup;
 mod cluster;
@@ -53,6 +54,9 @@ pub enum CliError {
     /// A statement or the connection failed.
     #[error(transparent)]
     Database(#[from] crate::db::DbError),
+    /// An adapter cannot be installed.
+    #[error(transparent)]
+    Adapter(#[from] crate::db::adapter::AdapterError),
     /// The operator's schema cannot be applied.
     #[error(transparent)]
     Schema(#[from] crate::db::schema::SchemaError),
@@ -184,6 +188,8 @@ enum Command {
     Crds,
     /// Print or apply the operator's schema, the index for the sweep, and the grants of the operator's role.
     Schema(schema::Args),
+    /// List, install and check the adapters for the tables of other job systems.
+    Adapter(adapter::Args),
     /// Print a shell completion script.
     Completions(completions::Args),
     /// Print this reference as Markdown.
@@ -229,6 +235,7 @@ impl Cli {
             Command::Operator(args) => block_on(operator::run(args)).map(ok),
             Command::Crds => crds::run().map(ok),
             Command::Schema(args) => block_on(schema::run(args)).map(ok),
+            Command::Adapter(args) => block_on(adapter::run(args)),
             Command::Completions(args) => completions::run(args).map(ok),
             Command::Reference => reference::run().map(ok),
         };

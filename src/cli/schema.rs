@@ -4,9 +4,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{CliError, connections, direct, secret};
+use super::{CliError, adapter, connections, direct, secret};
 use crate::db::extras::{Extra, Retries};
-use crate::db::{Layout, schema, url};
+use crate::db::{self, Layout, schema, url};
 use crate::secrets::{ExposeSecret as _, SecretString};
 
 /// Time limit of a statement: building an index on a large table takes long.
@@ -33,6 +33,9 @@ pub(super) struct Args {
     /// Additions to the application's table, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ADDITION")]
     with: Vec<Extra>,
+    /// The adapter for the job system whose tables these are; see `jobexec adapter list`.
+    #[arg(long, value_name = "NAME", conflicts_with = "filename")]
+    adapter: Option<String>,
     /// A YAML file with an `ExecutionStore`, for a table other than the default. Without it, --apply uses the table of the only
     /// store recorded in the database, if there is one; with --role only if that is the default table.
     #[arg(short = 'f', long, value_name = "FILE")]
@@ -56,14 +59,23 @@ fn without_file(recorded: Option<Layout>, role: Option<&str>) -> Result<Layout, 
 
 /// Prints or applies the schema.
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
-    let described = match &args.filename {
-        None => None,
-        Some(path) => Some(Layout::of(&direct::store_of(path)?.spec)),
+    let described = match (&args.adapter, &args.filename) {
+        (Some(name), _) => {
+            adapter::find(name)?;
+            Some(adapter::layout(name.clone(), None))
+        }
+        (None, Some(path)) => Some(Layout::of(&direct::store_of(path)?.spec)),
+        (None, None) => None,
     };
     let role = args.role.as_deref();
     if !args.apply {
         let layout = described.unwrap_or_default();
-        std::io::stdout().lock().write_all(schema::script(&layout, role, &args.with).as_bytes())?;
+        let mut out = std::io::stdout().lock();
+        // The adapter comes first: it creates the view that the privileges are for.
+        if let Some(adapter) = args.adapter.as_deref().map(adapter::find).transpose()? {
+            out.write_all(db::adapter::script(adapter, &layout.table.schema.0, role).as_bytes())?;
+        }
+        out.write_all(schema::script(&layout, role, &args.with).as_bytes())?;
         return Ok(());
     }
     let url = args.database_url.ok_or(CliError::NoDatabase)?;
@@ -73,6 +85,9 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         Some(layout) => layout,
         None => without_file(direct::recorded(&database).await?, role)?,
     };
+    if let Some(adapter) = args.adapter.as_deref().map(adapter::find).transpose()? {
+        db::adapter::apply(&database, adapter, &layout.table.schema.0, role).await?;
+    }
     let retries = schema::apply(&database, &layout, role, &args.with).await?;
     database.close().await;
     let table = &layout.table;
@@ -81,6 +96,11 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         Retries::Seen => extras + " (running executions may return to waiting, as seen in this table)",
         Retries::Unknown => extras,
     };
-    eprintln!("applied: the schema jobexec; the indexes on {}.{}{extras}", table.schema.0, table.name.0);
+    let indexes = if layout.adapter.is_some() {
+        String::new()
+    } else {
+        format!("; the indexes on {}.{}", table.schema.0, table.name.0)
+    };
+    eprintln!("applied: the schema jobexec{indexes}{extras}");
     Ok(())
 }

@@ -8,8 +8,10 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::connect::LOGIN_PATH;
 use super::decode;
+use super::ending::Ending;
 use super::mapping::clamp_timestamp;
 use super::own::{Fault, Records};
+use super::sweep::{ASKED, announced};
 use super::{Database, DbError, Ledger, Mapping};
 use crate::api::OnStale;
 
@@ -62,6 +64,18 @@ pub struct Outcome {
     pub fault: Option<Fault>,
 }
 
+impl Outcome {
+    /// Adds executions that were cancelled, and the ids of those whose workers were asked to stop.
+    fn add(&mut self, done: Vec<Result<Cancelled, String>>) {
+        for done in done {
+            match done {
+                Ok(cancelled) => self.cancelled.push(cancelled),
+                Err(id) => self.refused.push((id, ASKED.to_owned())),
+            }
+        }
+    }
+}
+
 /// Cancels executions that run or wait. An execution that the server refuses does not hold up the others. The mapping must have a
 /// text for cancelled executions ([`Mapping::can_cancel`]).
 pub async fn cancel(
@@ -74,7 +88,7 @@ pub async fn cancel(
     let records = Records::new(database, ledger);
     for requests in requests.chunks(AT_ONCE) {
         match recorded(database, mapping, &records, requests).await {
-            Ok(cancelled) => outcome.cancelled.extend(cancelled),
+            Ok(done) => outcome.add(done),
             Err(error) if error.of_a_row() => {
                 one_by_one(database, mapping, &records, requests, &mut outcome).await?;
             }
@@ -94,7 +108,7 @@ async fn one_by_one(
 ) -> Result<(), DbError> {
     for request in requests {
         match recorded(database, mapping, records, std::slice::from_ref(request)).await {
-            Ok(cancelled) => outcome.cancelled.extend(cancelled),
+            Ok(done) => outcome.add(done),
             Err(error) if error.of_a_row() => outcome.refused.push((request.key.clone(), error.to_string())),
             Err(error) => return Err(error),
         }
@@ -108,7 +122,7 @@ async fn recorded(
     mapping: &Mapping,
     records: &Records<'_>,
     requests: &[Request],
-) -> Result<Vec<Cancelled>, DbError> {
+) -> Result<Vec<Result<Cancelled, String>>, DbError> {
     loop {
         let (version, ledger) = records.ledger();
         match attempt(database, mapping, &ledger, requests).await {
@@ -123,7 +137,7 @@ async fn attempt(
     m: &Mapping,
     ledger: &Ledger,
     requests: &[Request],
-) -> Result<Vec<Cancelled>, DbError> {
+) -> Result<Vec<Result<Cancelled, String>>, DbError> {
     let recorded = match ledger {
         Ledger::Missing(_) => String::new(),
         Ledger::Tables { store_id, .. } => {
@@ -144,8 +158,12 @@ async fn attempt(
         job_id = m.job_shown(),
         number = m.number(),
         started_at = clamp_timestamp(&m.started_at()),
+        ending = m.ending(),
+        completed = Ending::Completed.as_str(),
         recorded = recorded,
         login_path = LOGIN_PATH,
+        action = announced(OnStale::Cancel),
+        may_end = m.may_end(None).unwrap_or_else(|| "true".to_owned()),
     );
     // The requests contain only values that JSON can represent.
     let parameter = serde_json::to_string(requests).unwrap_or_default();
@@ -161,13 +179,16 @@ async fn attempt(
     rows.iter().map(read).collect()
 }
 
-fn read(row: &PgRow) -> Result<Cancelled, DbError> {
-    Ok(Cancelled {
-        id: row.try_get("id")?,
+/// Reads an execution that was cancelled, or the id of one whose worker was asked to stop.
+fn read(row: &PgRow) -> Result<Result<Cancelled, String>, DbError> {
+    let id = row.try_get("id")?;
+    let Some(at) = decode::maybe_at(row, "at")? else { return Ok(Err(id)) };
+    Ok(Ok(Cancelled {
+        id,
         job_id: row.try_get("job_id")?,
         number: row.try_get("number")?,
         started_at: decode::maybe_at(row, "started_at")?,
-        at: decode::at(row, "at")?,
+        at,
         source: row.try_get("source")?,
-    })
+    }))
 }

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::decode::List;
 use super::mapping::literal;
-use super::mapping::{Related, related};
+use super::mapping::{qualified, related};
 use super::visibility::{self, Visibility};
 use super::{Database, DbError, Layout};
 use crate::api::Table;
@@ -47,6 +47,16 @@ pub(super) struct Relation {
     pub(super) visibility: Visibility,
     /// True if the login may read `xmin`.
     pub(super) versions: bool,
+    /// True if Postgres can update it: it is a table, a view that is updatable by itself, or one with a rule or an enabled
+    /// `INSTEAD OF UPDATE` trigger.
+    pub(super) updatable: bool,
+}
+
+impl Relation {
+    /// Reports whether it is a view, which has neither indexes nor versions of rows.
+    pub(super) fn is_view(&self) -> bool {
+        self.kind == "v"
+    }
 }
 
 /// A column.
@@ -109,9 +119,13 @@ pub(super) async fn read(database: &Database, layout: &Layout) -> Result<Catalog
         None => Vec::new(),
     };
     tx.commit().await?;
+    let mut executions = executions;
+    if let Some(view) = executions.as_mut().filter(|found| found.is_view()) {
+        view.visibility = of_view(database, &qualified(table)).await?;
+    }
     for (other, found) in related(layout).iter().zip(&mut others) {
-        if let Some(view) = found.as_mut().filter(|found| found.kind == "v") {
-            view.visibility = of_view(database, other).await?;
+        if let Some(view) = found.as_mut().filter(|found| found.is_view()) {
+            view.visibility = of_view(database, &other.qualified()).await?;
         }
     }
     Ok(Catalog { role, executions, related: others, labels, zone_known, read_only })
@@ -119,8 +133,8 @@ pub(super) async fn read(database: &Database, layout: &Layout) -> Result<Catalog
 
 /// Returns the effect of row-level security of the tables beneath a view. Only Postgres can determine it: with row
 /// security off, it refuses to read the view if any would apply.
-async fn of_view(database: &Database, view: &Related<'_>) -> Result<Visibility, DbError> {
-    let read = format!("SELECT FROM {} LIMIT 0", view.qualified());
+async fn of_view(database: &Database, view: &str) -> Result<Visibility, DbError> {
+    let read = format!("SELECT FROM {view} LIMIT 0");
     let mut tx = database.read_catalog().await?;
     sqlx::raw_sql("SET LOCAL row_security = off").execute(&mut *tx).await?;
     let tried = sqlx::query(AssertSqlSafe(read)).persistent(false).execute(&mut *tx).await;
@@ -140,14 +154,14 @@ async fn relation(
     name: &Identifier,
     table: &Table,
 ) -> Result<Option<Relation>, DbError> {
-    let found: Option<(Oid, String, bool, List<String>, bool)> =
+    let found: Option<(Oid, String, bool, List<String>, bool, bool)> =
         sqlx::query_as(include_str!("catalog/relation.sql"))
             .bind(&schema.0)
             .bind(&name.0)
             .persistent(false)
             .fetch_optional(&mut *tx)
             .await?;
-    let Some((oid, kind, usage, List(triggers), versions)) = found else { return Ok(None) };
+    let Some((oid, kind, usage, List(triggers), versions, updatable)) = found else { return Ok(None) };
     let visibility = format!("SELECT {}", visibility::columns("$1"));
     let visibility: Visibility =
         sqlx::query_as(AssertSqlSafe(visibility)).bind(oid).persistent(false).fetch_one(&mut *tx).await?;
@@ -160,5 +174,5 @@ async fn relation(
         .fetch_all(&mut *tx)
         .await?;
     let columns = columns.into_iter().map(|column| (column.name.clone(), column)).collect();
-    Ok(Some(Relation { oid, kind, usage, columns, triggers, visibility, versions }))
+    Ok(Some(Relation { oid, kind, usage, columns, triggers, visibility, versions, updatable }))
 }

@@ -18,9 +18,9 @@ use super::own::Fault;
 use super::running::{self, Execution, Which};
 use super::staleness::{Reason, Suspicion};
 use super::sweep::{self, Ended, Known, Sweep, Trigger};
-use super::{Database, DbError, Ledger, StalenessPredicate, identity, ledger};
+use super::{Database, DbError, Ending, Ledger, StalenessPredicate, identity, ledger};
 use crate::api::duration::NEVER;
-use crate::api::{Phase, duration};
+use crate::api::{OnStale, Phase, duration};
 
 /// The number of rows on one page of a dry run. The first page is small so that it arrives at once; later pages grow, because under
 /// many rules finding some rows costs as much as finding all of them.
@@ -297,10 +297,14 @@ impl Plan<'_> {
             }
             _ => None,
         };
-        let cancel = execution.action.as_deref() == Some("Cancel") && self.predicate.mapping.can_cancel();
-        let action = if cancel { "Cancelled" } else { "Failed" };
+        let (action, mapping) = (execution.action.as_deref(), self.predicate.mapping);
+        let action = match action.and_then(OnStale::parse) {
+            Some(OnStale::Cancel) if mapping.can_cancel() => Ending::Cancelled,
+            Some(OnStale::Retry) if mapping.can_retry() => Ending::Retried,
+            _ => Ending::Failed,
+        };
         Row {
-            action: skipped.is_none().then_some(action.into()),
+            action: skipped.is_none().then_some(action.as_str().into()),
             reason: execution.reason.filter(|_| execution.phase == Phase::Running),
             source: execution.source,
             skipped,
@@ -361,7 +365,7 @@ impl Row {
             runtime_seconds: ended.runtime().map(TimeDelta::as_seconds_f64),
             deadline: ended.deadline,
             completed_at: Some(ended.at),
-            action: Some(if ended.cancelled { "Cancelled" } else { "Failed" }.into()),
+            action: Some(ended.ending.as_str().into()),
             reason: Some(ended.reason.clone()),
             source: Some(ended.source.clone()),
             skipped: None,

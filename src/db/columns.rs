@@ -57,7 +57,7 @@ pub(super) fn mapped_columns(layout: &Layout) -> Vec<MappedColumn<'_>> {
     let all = [
         ("spec.table.columns.id", Some(&c.id), Holds::Id, false),
         ("spec.table.columns.jobId", Some(&c.job_id), Holds::Anything, false),
-        ("spec.table.columns.executionNumber", Some(&c.execution_number), Holds::Whole, false),
+        ("spec.table.columns.executionNumber", c.execution_number.as_ref(), Holds::Whole, false),
         ("spec.table.columns.status", Some(&c.status), Holds::Status, true),
         ("spec.table.columns.startedAt", Some(&c.started_at), Holds::Time, false),
         ("spec.table.columns.completedAt", Some(&c.completed_at), Holds::Time, true),

@@ -95,9 +95,9 @@ pub enum DbError {
         "row-level security was turned on or its policies were changed, so that the login may not see every row. The table is validated again, and the condition SchemaValid then says what to do"
     )]
     RowSecurity,
-    /// Another table has the name now, for example after two tables exchanged their names.
+    /// Another table has the name now, for example after two tables exchanged their names, or the adapter of the table has changed.
     #[error(
-        "the table has another name now, or is gone, so that the record that was read is not that of the table with this name: nothing was ended. The operator looks again at once; run a command again"
+        "the table has another name now, or is gone, so that the record that was read is not that of the table with this name, or a trigger of its adapter is missing or disabled: nothing was ended. The operator looks again at once; run a command again"
     )]
     TableReplaced,
     /// Everything else that sqlx reports.

@@ -94,7 +94,10 @@ pub async fn update(
 ) -> Result<Vec<Held>, DbError> {
     let Rules::Table(_) = predicate.rules else { return Ok(Vec::new()) };
     let mut tx = database.write().await?;
-    let readable = "SELECT COALESCE(has_column_privilege(to_regclass($1), 'xmax', 'SELECT'), false)";
+    // A view has no such column.
+    let readable =
+        "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'xmax'
+                                   AND has_column_privilege(attrelid, attnum, 'SELECT'))";
     let readable: bool = sqlx::query_scalar(readable)
         .bind(predicate.mapping.table())
         .persistent(false)

@@ -22,6 +22,7 @@
 //!
 //! No two files use each other, neither directly nor through others.
 
+pub mod adapter;
 pub mod adopt;
 pub mod again;
 pub mod audit;
@@ -32,6 +33,7 @@ pub mod cleanup;
 mod columns;
 pub mod connect;
 pub mod decode;
+mod ending;
 pub mod error;
 pub mod execution;
 pub mod explain;
@@ -81,6 +83,7 @@ pub mod warnings;
 pub mod workloads;
 
 pub use connect::Database;
+pub use ending::Ending;
 pub use error::DbError;
 pub use ledger::Ledger;
 pub use mapping::{Layout, Mapping};

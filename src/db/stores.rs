@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::Layout;
 use super::{Database, DbError};
 use crate::api::{Duration, ExecutionStore, ExecutionStoreSpec};
 
@@ -151,8 +152,16 @@ pub fn read(recorded: &str, schema: &str, table: &str) -> Result<Effective, Unre
         return Err(unreadable(&operator, format!("it does not know {place}")));
     }
     // The oid identifies the table, whatever its present name, and whatever somebody else has written there.
-    spec.table.schema = schema.into();
-    spec.table.name = table.into();
+    if spec.adapter.is_none() {
+        spec.table.schema = schema.into();
+        spec.table.name = table.into();
+    } else {
+        // An adapter has tables of its own: those of another record must not be ended because of this one.
+        let stands_for = Layout::of(&spec).table;
+        if stands_for.schema.0 != schema || stands_for.name.0 != table {
+            return Err(unreadable(&operator, "its adapter is for another table".to_owned()));
+        }
+    }
     Ok(Effective { operator, namespace, name, spec })
 }
 
@@ -309,6 +318,14 @@ mod tests {
             prop_assert_eq!(judged(&store.spec), judged(&read.spec));
             prop_assert_eq!((read.namespace.as_str(), read.name.as_str()), ("prod", "jobs"));
         }
+    }
+
+    #[test]
+    fn a_recorded_adapter_stands_for_the_table_of_its_record_only() {
+        let recorded = record(&store(json!({"adapter": "river"}))).to_string();
+        let read = |table| read(&recorded, "public", table);
+        assert_eq!(read("river_job").unwrap().spec.adapter.as_deref(), Some("river"));
+        assert_eq!(read("t").unwrap_err().why, "its adapter is for another table");
     }
 
     #[test]

@@ -79,8 +79,11 @@ fn applies(oid: &str, command: &str) -> String {
 
 /// Returns a statement that makes Postgres refuse the later statements of the transaction if rows of tables may be hidden. Each
 /// table is given by its quoted name with its schema, and by the result of its validation. The statement uses the name and not the
-/// oid, because a table may be dropped and created again.
+/// oid, because a table may be dropped and created again. Empty without tables.
 pub(super) fn guard(tables: &[(String, Visibility)]) -> String {
+    if tables.is_empty() {
+        return String::new();
+    }
     let seen = |(table, found): &(String, Visibility)| {
         let oid = format!("to_regclass({})", literal(table));
         if found.active {

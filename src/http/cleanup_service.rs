@@ -10,6 +10,7 @@ use super::preflight::Preflight;
 use super::problem::Problem;
 use super::stores::{OpenStore, StoreAccess, StoreName};
 use crate::boundary::{Panicked, Place, caught};
+use crate::db::Ending;
 use crate::db::StalenessPredicate;
 use crate::db::cleanup::{self, Options, Row};
 use crate::db::staleness::Suspicion;
@@ -189,7 +190,7 @@ async fn clean(
 /// Returns the metrics of a row if it was ended. A manual clean-up has no lag.
 fn end(row: &Row) -> Option<End<'_>> {
     let reason = row.reason.as_deref().filter(|_| row.skipped.is_none())?;
-    Some(End { reason, cancelled: row.action.as_deref() == Some("Cancelled"), lag: None })
+    Some(End { reason, ending: Ending::parse(row.action.as_deref()?)?, lag: None })
 }
 
 impl Outcome {

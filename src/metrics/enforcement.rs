@@ -81,7 +81,8 @@ fn done(page: &mut Page<'_>, stores: &[StoreSnapshot], others: &[Done]) -> fmt::
     let all: Vec<(&str, &str, &StoreCounters)> = own.chain(others).collect();
     page.counter(
         "jobexec_store_executions_ended",
-        "Executions ended by this replica, by new status and reason. ManualCleanup and CancelRequested were requested by a \
+        "Executions ended by this replica, by what became of them (failed, cancelled, or retried: they wait to run again) and \
+         reason. ManualCleanup and CancelRequested were requested by a \
          person; any replica may run a clean-up. Alert if many end within minutes: a dependency of all of them may be down.",
         all.iter().flat_map(|&(namespace, store, counters)| {
             counters.all_ended().into_iter().map(move |((how, why), count)| {

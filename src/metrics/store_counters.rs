@@ -9,6 +9,7 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::db::Ending;
 use crate::db::cancel::CANCEL_REQUESTED;
 use crate::db::staleness::Reason;
 
@@ -48,18 +49,18 @@ pub struct StoreCounters {
 pub struct End<'a> {
     /// The reason.
     pub reason: &'a str,
-    /// Whether it was cancelled; otherwise it failed.
-    pub cancelled: bool,
+    /// What became of it.
+    pub ending: Ending,
     /// Time after its deadline, if it was ended for that.
     pub lag: Option<Duration>,
 }
 
 impl Default for StoreCounters {
     fn default() -> Self {
-        let ended =
-            ["failed", "cancelled"].into_iter().flat_map(|how| reasons().map(move |why| ((how, why), 0)));
+        let ended = Ending::ENDS.into_iter().flat_map(|end| reasons().map(move |why| ((end.word(), why), 0)));
         // A request can only cancel.
-        let ended = ended.filter(|((how, why), _)| *how == "cancelled" || *why != CANCEL_REQUESTED);
+        let ended =
+            ended.filter(|((how, why), _)| *how == Ending::Cancelled.word() || *why != CANCEL_REQUESTED);
         let evidence = Reason::ALL.map(Reason::as_str);
         Self {
             ended: Mutex::new(ended.collect()),
@@ -93,9 +94,8 @@ impl StoreCounters {
     /// Counts ended executions.
     pub fn ended<'a>(&self, executions: impl IntoIterator<Item = End<'a>>) {
         let mut ended = lock(&self.ended);
-        for End { reason, cancelled, lag } in executions {
-            let how = if cancelled { "cancelled" } else { "failed" };
-            *ended.entry((how, bounded_reason(reason))).or_default() += 1;
+        for End { reason, ending, lag } in executions {
+            *ended.entry((ending.word(), bounded_reason(reason))).or_default() += 1;
             if let Some(lag) = lag {
                 self.lag_seconds.observe(lag.as_secs_f64());
             }

@@ -101,6 +101,11 @@ pub enum Problem {
         "onStale Cancel has no effect, stale executions are failed: table.statuses.cancelled of the ExecutionStore is empty or too long for the column"
     )]
     Cancel,
+    /// The table knows no retry.
+    #[error(
+        "onStale Retry has no effect, stale executions are failed: nothing retries them. Set table.retry in the ExecutionStore if a trigger of the table does"
+    )]
+    Retry,
     /// There is no mail server.
     #[error(
         "the e-mail channels of notifications tell nobody: the store has no mail server. Set notifications.smtp in the ExecutionStore"
@@ -113,9 +118,12 @@ impl Problem {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::JobIds(..) | Self::JobTypes => "InvalidSelector",
-            Self::PerType | Self::PerTypeOfJobs | Self::Heartbeat | Self::Cancel | Self::Mail => {
-                "NotSupported"
-            }
+            Self::PerType
+            | Self::PerTypeOfJobs
+            | Self::Heartbeat
+            | Self::Cancel
+            | Self::Retry
+            | Self::Mail => "NotSupported",
         }
     }
 }
@@ -151,10 +159,13 @@ pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> ResolvedPolicy {
     if heartbeat.and_then(Limit::length).is_some() && !m.has_heartbeats() {
         problems.push(Problem::Heartbeat);
     }
-    let cancels = spec.on_stale == Some(OnStale::Cancel) && !m.can_cancel();
-    if cancels {
-        problems.push(Problem::Cancel);
-    }
+    let cannot = match spec.on_stale {
+        Some(OnStale::Cancel) if !m.can_cancel() => Some(Problem::Cancel),
+        Some(OnStale::Retry) if !m.can_retry() => Some(Problem::Retry),
+        _ => None,
+    };
+    let on_stale = if cannot.is_some() { Some(OnStale::Fail) } else { spec.on_stale };
+    problems.extend(cannot);
     let all = selector.job_ids.is_empty() && selector.job_types.is_empty();
     let question = spec
         .dynamic_timeout
@@ -184,7 +195,7 @@ pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> ResolvedPolicy {
             timeout: spec.timeout.as_ref().map(Limit::to_chrono),
             grace: spec.grace_period.as_ref().map(Duration::to_chrono),
             heartbeat: heartbeat.filter(|_| m.has_heartbeats()),
-            on_stale: if cancels { Some(OnStale::Fail) } else { spec.on_stale },
+            on_stale,
             warn: spec.warn_after.as_ref().and_then(warn),
             dynamic: None,
             notifies: spec.notifications.is_some(),

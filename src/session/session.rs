@@ -107,7 +107,7 @@ impl Session {
         let mut session = opening.await.map_err(|error: NotReady| error.without(&credentials.echoes()))?;
         session.adopted = session.adopted.map(|done| done.map_err(|why| credentials.echoes().without(why)));
         if session.notifies && !session.read_only {
-            session.hints = Some(session.database.listen(extras::relation(&spec.table), changed));
+            session.hints = Some(session.database.listen(extras::relation(&Layout::of(spec).table), changed));
         }
         Ok(session)
     }

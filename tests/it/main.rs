@@ -5,6 +5,7 @@
 
 mod support;
 
+mod adapters;
 mod admission;
 mod adopt;
 mod again;
@@ -61,5 +62,6 @@ mod store;
 mod story;
 mod sweep;
 mod table;
+mod views;
 mod workers;
 mod workloads;

@@ -23,9 +23,9 @@ async fn a_table_that_does_not_fit_is_told_and_mended() {
             .await;
     };
     invalid("TableNotFound", "there is no table \"public\".\"job_executions\"").await;
-    world.sql("CREATE VIEW job_executions AS SELECT 1 AS id").await;
-    invalid("NotATable", "not an ordinary or partitioned table").await;
-    world.sql("DROP VIEW job_executions").await;
+    world.sql("CREATE MATERIALIZED VIEW job_executions AS SELECT 1 AS id").await;
+    invalid("NotATable", "neither a table, ordinary or partitioned, nor a view").await;
+    world.sql("DROP MATERIALIZED VIEW job_executions").await;
     world
         .sql(&TABLE.replace("started_at timestamptz", "started_at text").replace("completed_at", "ended_at"))
         .await;

@@ -4,7 +4,8 @@
 use std::str::FromStr;
 
 use super::super::CliError;
-use crate::api::{ExecutionStore, ExecutionStoreSpec, Table};
+use crate::api::{ExecutionStore, ExecutionStoreSpec};
+use crate::db::Layout;
 use crate::db::stores::{Stored, differences};
 
 /// How many stores, or differences, an error lists at most.
@@ -31,8 +32,9 @@ impl FromStr for TableName {
 }
 
 impl TableName {
-    fn of(table: &Table) -> Self {
-        Self { schema: table.schema.0.clone(), name: table.name.0.clone() }
+    fn of(spec: &ExecutionStoreSpec) -> Self {
+        let table = Layout::of(spec).table;
+        Self { schema: table.schema.0, name: table.name.0 }
     }
 
     fn is(&self, stored: &Stored) -> bool {
@@ -66,7 +68,7 @@ pub(super) fn choose(
     table: Option<&TableName>,
     file: Option<ExecutionStore>,
 ) -> Result<Choice, CliError> {
-    let described = file.as_ref().map(|file| TableName::of(&file.spec.table));
+    let described = file.as_ref().map(|file| TableName::of(&file.spec));
     if let (Some(table), Some(described)) = (table, &described)
         && table != described
     {
@@ -152,7 +154,7 @@ fn from_file(file: ExecutionStore) -> Choice {
 /// Guesses the default table: nothing is recorded and no table was given.
 fn guessed() -> Choice {
     let store = unconfigured();
-    let table = TableName::of(&store.spec.table);
+    let table = TableName::of(&store.spec);
     let guess = format!(
         "no operator has recorded in this database which table to use and how to map its rows, and a guess must not change any: \
          name the table with --table, for example --table {}, or describe it with -f",
@@ -217,7 +219,7 @@ fn join_first(all: impl ExactSizeIterator<Item = String>, between: &str) -> Stri
 }
 
 /// Returns a store with the default table and settings.
-fn unconfigured() -> ExecutionStore {
+pub(in crate::cli) fn unconfigured() -> ExecutionStore {
     let spec = serde_json::from_value(serde_json::json!({"connection": {"secretRef": {"name": "-"}}}));
     ExecutionStore::new("default", spec.unwrap_or_else(|_| unreachable!("every default is valid")))
 }

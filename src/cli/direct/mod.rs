@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{CliError, connections, secret};
-use crate::api::{ExecutionStore, ExecutionStoreSpec};
+use crate::api::{ExecutionStore, ExecutionStoreSpec, Table};
 use crate::db::ledger::Found;
 use crate::db::mapping::IdType;
 use crate::db::schema::Refusal;
@@ -22,8 +22,8 @@ use crate::db::{
 };
 use crate::rules::{RuleSet, StoreDefaults, store_source};
 use crate::secrets::{ExposeSecret as _, SecretString};
-pub(super) use choice::TableName;
 use choice::{Choice, choose};
+pub(super) use choice::{TableName, unconfigured};
 
 /// Time limit of a statement: a person waits for it.
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
@@ -66,7 +66,24 @@ impl Target {
 /// Reads the `ExecutionStore` from a file.
 pub(super) fn store_of(path: &PathBuf) -> Result<ExecutionStore, CliError> {
     let text = std::fs::read_to_string(path).map_err(|e| CliError::File(path.clone(), e.to_string()))?;
-    serde_saphyr::from_str(&text).map_err(|e| CliError::File(path.clone(), e.to_string()))
+    let store: ExecutionStore =
+        serde_saphyr::from_str(&text).map_err(|e| CliError::File(path.clone(), e.to_string()))?;
+    // The API server refuses these; a file does not pass it.
+    let spec = &store.spec;
+    let plain = Table {
+        time_zone: spec.table.time_zone.clone(),
+        filter: spec.table.filter.clone(),
+        ..Table::default()
+    };
+    if spec.adapter.is_some() && (spec.jobs.is_some() || spec.heartbeat.is_some() || spec.table != plain) {
+        let why = "adapter stands for table, jobs and heartbeat: leave them out, except table.timeZone and table.filter";
+        return Err(CliError::File(path.clone(), why.to_owned()));
+    }
+    if spec.adapter.is_none() && spec.adapter_schema.is_some() {
+        let why = "adapterSchema is the schema of an adapter's tables: set adapter, or table.schema instead";
+        return Err(CliError::File(path.clone(), why.to_owned()));
+    }
+    Ok(store)
 }
 
 /// An open store.

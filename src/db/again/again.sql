@@ -15,7 +15,7 @@ again AS MATERIALIZED (
                     WHERE event.store_id = $4
                       AND event.execution_id = {id}::text
                       AND event.started_at = {start}
-                      AND event.action IN ('Failed', 'Cancelled')
+                      AND event.action IN ('Failed', 'Cancelled', 'Retried')
                     ORDER BY event.event_id DESC
                     LIMIT 1),
                    (SELECT observation.since

@@ -9,6 +9,7 @@ taken AS MATERIALIZED (
     FROM {table} AS execution
     WHERE {id} = ANY (ARRAY (SELECT id FROM request))
       AND ({alive})
+      AND {may_end}
       AND EXISTS (
           SELECT
           FROM request
@@ -22,16 +23,22 @@ cancelled AS (
     SET {assignments}
     WHERE {id} = ANY (ARRAY (SELECT id FROM taken))
       AND ({alive})
-    RETURNING {id} AS id, {job_id} AS job_id, {number}::bigint AS number, {started_at} AS started_at, ({alive}) AS alive
+    RETURNING {id} AS id, {job_id} AS job_id, {number}::bigint AS number, {started_at} AS started_at, CASE WHEN NOT ({alive}) THEN {ending} END AS ending
 ),
 done AS MATERIALIZED (
     SELECT cancelled.id::text AS id, cancelled.job_id, cancelled.number, cancelled.started_at,
-           statement_timestamp() AS at, request.source, request.actor
+           statement_timestamp() AS at, request.source, request.actor, cancelled.ending
     FROM cancelled
     JOIN request ON request.id = cancelled.id
-    WHERE NOT cancelled.alive
+    WHERE cancelled.ending <> '{completed}'
 )
 {recorded}
 SELECT id, job_id, number, started_at, at, source
 FROM done
 WHERE {login_path}
+  AND {action}
+UNION ALL
+-- Their workers are asked to stop.
+SELECT id::text, NULL, NULL, NULL, NULL, NULL
+FROM cancelled
+WHERE ending IS NULL

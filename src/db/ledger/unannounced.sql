@@ -14,7 +14,7 @@ SELECT sweep.sweep_id, sweep.failed,
                          COALESCE(event.execution_number::text, '?'))
                   || COALESCE(', ' || round(EXTRACT(epoch FROM event.at - event.started_at) / 3600, 1) || ' h', '')
                   || CASE WHEN event.reason <> 'DeadlineExceeded' THEN ', ' || event.reason ELSE '' END
-                  || CASE WHEN event.action = 'Cancelled' THEN ', cancelled)' ELSE ')' END
+                  || CASE WHEN event.action <> 'Failed' THEN ', ' || lower(event.action) || ')' ELSE ')' END
            FROM jobexec.events AS event
            WHERE event.sweep_id = sweep.sweep_id
            ORDER BY event.event_id

@@ -1,14 +1,40 @@
 //! The assignments of a statement that ends an execution.
 
 use super::Mapping;
-use super::sql::{literal, quote};
+use super::sql::{condition, literal, quote};
 use super::types::TimeType;
 use crate::api::OnStale;
+use crate::db::ending::Ending;
 
 impl Mapping {
     /// Reports whether an execution can be cancelled: the mapping has a status text for it, and the text fits the column.
     pub const fn can_cancel(&self) -> bool {
         self.types.can_cancel
+    }
+
+    /// Reports whether the table turns an end into a retry if it is asked to.
+    pub const fn can_retry(&self) -> bool {
+        self.layout.table.retry.is_some()
+    }
+
+    /// Returns what became of a row that a statement has written, by its status; NULL: it keeps running, or has a status of which that
+    /// is not known. A trigger may have written something other than the statement did.
+    pub fn ending(&self) -> String {
+        let statuses = &self.layout.table.statuses;
+        let all = [
+            (&statuses.failed, Ending::Failed),
+            (&statuses.cancelled, Ending::Cancelled),
+            (&statuses.scheduled, Ending::Retried),
+            (&statuses.completed, Ending::Completed),
+        ];
+        let cases: String = all
+            .into_iter()
+            .filter(|(texts, _)| !texts.is_empty())
+            .map(|(texts, ending)| {
+                format!("WHEN {} THEN '{}' ", condition(&self.status(), texts), ending.as_str())
+            })
+            .collect();
+        format!("CASE {cases}END")
     }
 
     /// Returns the clause that locks the rows `execution` that are to be ended, and skips rows that another transaction holds. It

@@ -1,10 +1,28 @@
 //! The tables that a spec names: that of the executions, and those that the operator only reads, one entry each.
 
 use super::sql::in_schema;
+use crate::adapters::{self, Adapter, Mapped};
 use crate::api::identifier::Identifier;
 use crate::api::store::WorkerHeartbeat;
 use crate::api::table::Jobs;
 use crate::api::{ExecutionStoreSpec, Table};
+
+/// The adapter that a spec names.
+#[derive(Clone, Debug)]
+pub struct AdapterUse {
+    /// Its name in the spec.
+    pub name: String,
+    /// The adapter; `None`: this version has none with this name.
+    pub adapter: Option<&'static Adapter>,
+}
+
+impl PartialEq for AdapterUse {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for AdapterUse {}
 
 /// The tables that a spec names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +35,10 @@ pub struct Layout {
     pub heartbeat: Option<WorkerHeartbeat>,
     /// An additional permitted owner of the operator's schema.
     pub schema_owner: Option<String>,
+    /// The adapter that stands for them, if the spec names one.
+    pub adapter: Option<AdapterUse>,
+    /// True if the store has to know which execution of a job is later, by its number.
+    pub needs_number: bool,
     /// True if this was read from the database, where every login that may update the table can write it.
     pub recorded: bool,
 }
@@ -24,13 +46,24 @@ pub struct Layout {
 impl Layout {
     /// Returns the tables of a store.
     pub fn of(spec: &ExecutionStoreSpec) -> Self {
-        Self {
+        let mut layout = Self {
             table: spec.table.clone(),
             jobs: spec.jobs.clone(),
             heartbeat: spec.heartbeat.clone(),
             schema_owner: spec.connection.schema_owner.clone(),
+            adapter: None,
+            needs_number: spec.single_active_execution.is_some(),
             recorded: false,
+        };
+        if let Some(name) = &spec.adapter {
+            let adapter = adapters::find(name);
+            if let Some(adapter) = adapter {
+                let Mapped { table, jobs, heartbeat, heartbeat_timeout: _ } = adapter.mapped(spec);
+                (layout.table, layout.jobs, layout.heartbeat) = (table, jobs, heartbeat);
+            }
+            layout.adapter = Some(AdapterUse { name: name.clone(), adapter });
         }
+        layout
     }
 }
 

@@ -15,7 +15,7 @@ mod workers;
 
 pub(super) use self::sql::{column, in_schema};
 
-pub use self::layout::{Layout, RelatedTable};
+pub use self::layout::{AdapterUse, Layout, RelatedTable};
 pub(super) use self::layout::{Related, each_once, related};
 pub use self::sql::{
     EXECUTION, ID_BYTES, RECORD_CHARS, TEXT_CHARS, clamp_timestamp, condition, cut, filter, filtered,
@@ -70,6 +70,31 @@ impl Mapping {
         )
     }
 
+    /// Returns the condition that rows may be ended now: the record `store_id`, if there is one, belongs to the table, and the
+    /// triggers of the adapter, if there is one, are enabled. Without them the end of an execution would be another than the job
+    /// system's. Postgres evaluates it once for each statement.
+    pub fn may_end(&self, store_id: Option<&str>) -> Option<String> {
+        let of_record = store_id.map(|store_id| self.of_record(store_id));
+        let complete = self.layout.adapter.as_ref().and_then(|used| used.adapter).map(|adapter| {
+            let created = adapter.created(&quote(&self.layout.table.schema.0));
+            let triggers: Vec<String> = created
+                .iter()
+                .filter_map(|object| {
+                    let (on_table, function) = object.trigger.as_ref()?;
+                    Some(format!("({}, {}, {})", literal(&object.name), literal(on_table), literal(function)))
+                })
+                .collect();
+            format!(
+                include_str!("enabled_triggers.sql"),
+                schema = literal(&self.layout.table.schema.0),
+                triggers = triggers.join(", "),
+                count = triggers.len(),
+            )
+        });
+        let both: Vec<String> = of_record.into_iter().chain(complete).collect();
+        (!both.is_empty()).then(|| both.join(" AND "))
+    }
+
     /// Returns the additional permitted owner of the operator's schema.
     pub fn schema_owner(&self) -> Option<&str> {
         self.layout.schema_owner.as_deref()
@@ -85,9 +110,9 @@ impl Mapping {
         column(&self.layout.table.columns.id)
     }
 
-    /// Returns the column of the execution's number.
+    /// Returns the execution's number; NULL if executions have none.
     pub fn number(&self) -> String {
-        column(&self.layout.table.columns.execution_number)
+        self.layout.table.columns.execution_number.as_ref().map_or("NULL::bigint".to_owned(), column)
     }
 
     /// Returns an expression for the version of a row, which changes with every write to the row, for example by a worker that

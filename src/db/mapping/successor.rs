@@ -37,7 +37,7 @@ impl Mapping {
             table = self.table(),
             same_job = self.same_job(&later(&columns.job_id)),
             filter = self.and_filter("later."),
-            later = later(&columns.execution_number),
+            later = columns.execution_number.as_ref().map_or("NULL::bigint".to_owned(), later),
             number = self.number(),
             start = self.instant(&later(&columns.started_at), self.types.started_at),
             ran = self.ran(grace),

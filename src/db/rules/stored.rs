@@ -122,9 +122,7 @@ impl Stored {
     }
 
     fn on_stale(&self) -> Option<Sourced<OnStale>> {
-        let all = [OnStale::Fail, OnStale::Cancel, OnStale::AlertOnly];
-        let how = all.into_iter().find(|how| self.on_stale.as_deref() == Some(how.as_str()))?;
-        Some(Sourced::new(how, self.on_stale_source.clone()?))
+        Some(Sourced::new(OnStale::parse(self.on_stale.as_deref()?)?, self.on_stale_source.clone()?))
     }
 }
 

@@ -5,7 +5,7 @@ SELECT $1, this.minute, $2, $3, $4, $5,
        (SELECT count(*)
         FROM jobexec.events AS event
         WHERE event.store_id = $1
-          AND event.action IN ('Failed', 'Cancelled')
+          AND event.action IN ('Failed', 'Cancelled', 'Retried')
           AND event.at < this.minute
           AND event.at >= GREATEST(last.minute, this.minute - interval '1 hour'))
 FROM (SELECT date_trunc('minute', statement_timestamp()) AS minute) AS this,

@@ -4,7 +4,7 @@
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::super::extras::{self, Extra, Retries};
-use super::super::mapping::{condition, filtered, qualified, quote};
+use super::super::mapping::{condition, filtered, literal, qualified, quote};
 use super::super::{Database, DbError, Layout};
 use super::build::{self, build};
 use super::error::SchemaError;
@@ -30,18 +30,23 @@ pub async fn apply(
     if let Some(role) = role {
         grant(&mut connection, layout, role).await?;
     }
-    let partitioned: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-                        WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'p')",
+    let kind: Option<String> = sqlx::query_scalar(
+        "SELECT c.relkind::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE n.nspname = $1 AND c.relname = $2",
     )
     .bind(&table.schema.0)
     .bind(&table.name.0)
-    .fetch_one(&mut *connection)
+    .fetch_optional(&mut *connection)
     .await
     .map_err(DbError::from)?;
-    // `CONCURRENTLY` does not block writers, but Postgres does not support it for a partitioned table.
-    for index in indexes(table) {
-        let index = if partitioned { index.replace(" CONCURRENTLY", "") } else { index };
+    let view = kind.as_deref() == Some("v");
+    if (view || layout.adapter.is_some()) && !extras.is_empty() {
+        return Err(SchemaError::NoAdditions(qualified(table)));
+    }
+    // An adapter has its own indexes, and a view has none; those of the tables beneath it serve.
+    for index in indexes(table).into_iter().filter(|_| !view && layout.adapter.is_none()) {
+        // `CONCURRENTLY` does not block writers, but Postgres does not support it for a partitioned table.
+        let index = if kind.as_deref() == Some("p") { index.replace(" CONCURRENTLY", "") } else { index };
         execute(&mut connection, &index).await?;
     }
     let retries = if extras.contains(&Extra::Transitions) {
@@ -115,14 +120,20 @@ pub fn script(layout: &Layout, role: Option<&str>, extras: &[Extra]) -> String {
             out.push_str(";\n");
         }
     }
+    if layout.adapter.is_some() {
+        return out;
+    }
     out.push_str(&format!(
         "\n-- Found and ordered by this index, stale executions cost the same in a table of any size. For a partitioned\n\
-         -- table leave CONCURRENTLY out. Those that begin with the job or its type serve policies.\n{};\n\n\
+         -- table leave CONCURRENTLY out. Those that begin with the job or its type serve policies. A view has no indexes: give\n\
+         -- those of the same columns to the tables beneath it.\n\
+         SELECT relkind = 'v' AS is_view FROM pg_class WHERE oid = {oid}::regclass \\gset\n\\if :is_view\n\\else\n{};\n\\endif\n\n\
          -- Worth having on a large table, for the figures in the status; the sweep does not need them:\n\
          -- CREATE INDEX CONCURRENTLY ON {table} ({start});\n\
          -- CREATE INDEX CONCURRENTLY ON {table} ({end}); -- for dynamic timeouts and objects of finished executions too\n\
          -- CREATE INDEX CONCURRENTLY ON {table} ({status}) WHERE {scheduled};\n",
         indexes(table).join(";\n"),
+        oid = literal(&qualified(table)),
         start = quote(&table.columns.started_at.0),
         end = quote(&table.columns.completed_at.0),
         status = quote(&table.columns.status.0),

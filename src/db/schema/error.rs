@@ -27,6 +27,11 @@ pub enum SchemaError {
         "{0} has rows that wait or run and have an end: executions are taken up again after they have ended, which `--with transitions` would refuse. If that is no longer done, clear their end and run this again; else leave the addition out"
     )]
     Revived(String),
+    /// The additions are for an application's own tables.
+    #[error(
+        "there are no additions for {0}, which is a view or belongs to a job system that has an adapter: leave out --with"
+    )]
+    NoAdditions(String),
     /// The role to grant to does not exist.
     #[error("there is no role {0}: create it first, for example with CREATE ROLE {quoted} LOGIN PASSWORD '…'", quoted = quote(.0))]
     NoRole(String),

@@ -3,7 +3,8 @@
 use super::super::Layout;
 use super::super::columns::{quoted, read_columns, write_columns};
 use super::super::mapping::related;
-use super::super::mapping::{qualified, quote};
+use super::super::mapping::{literal, qualified, quote};
+use crate::api::Table;
 
 /// The operator's tables, and the privileges of its role without which nothing is recorded. No role may choose the numbers of
 /// stores, so the privilege to insert a store is per column.
@@ -46,8 +47,8 @@ pub(super) fn statements(layout: &Layout, role: &str) -> Vec<String> {
     let (read, write) = (quoted(&read_columns(layout)), quoted(&write_columns(layout)));
     let mut grants = vec![
         format!("GRANT USAGE ON SCHEMA {}, jobexec TO {role}", quote(&table.schema.0)),
-        // `xmax` identifies the transaction that holds a row, and `xmin` shows whether the row was written since it was read.
-        format!("GRANT SELECT ({read}, xmax, xmin), UPDATE ({write}) ON {} TO {role}", qualified(table)),
+        format!("GRANT SELECT ({read}), UPDATE ({write}) ON {} TO {role}", qualified(table)),
+        versions(table, &role),
     ];
     for other in related(layout) {
         grants.push(format!("GRANT USAGE ON SCHEMA {} TO {role}", quote(&other.schema.0)));
@@ -57,6 +58,19 @@ pub(super) fn statements(layout: &Layout, role: &str) -> Vec<String> {
     let own = NEEDED.iter().chain(&EXTRA);
     grants.extend(own.map(|(table, rights)| format!("GRANT {rights} ON jobexec.{table} TO {role}")));
     grants
+}
+
+/// Returns the grant of two columns that a view does not have: `xmax` identifies the transaction that holds a row, and `xmin` shows
+/// whether the row was written since it was read.
+fn versions(table: &Table, role: &str) -> String {
+    let grant = format!(
+        "BEGIN IF EXISTS (SELECT FROM pg_class WHERE oid = {}::regclass AND relkind <> 'v') THEN GRANT SELECT (xmax, xmin) ON {} TO {role}; \
+         END IF; END",
+        literal(&qualified(table)),
+        qualified(table),
+    );
+    // A name may contain any dollar quote.
+    format!("DO {}", literal(&grant))
 }
 
 #[cfg(test)]

@@ -60,8 +60,9 @@ impl StalenessPredicate<'_> {
         let m = self.mapping;
         let base = &self.effective_rules.base;
         let action = base.on_stale.value;
-        if base.timeout.value == Limit::Never || action == OnStale::AlertOnly && !self.shows_alerts(selection)
-        {
+        let unwanted = action == OnStale::AlertOnly && !self.shows_alerts(selection)
+            || self.action.is_some_and(|wanted| wanted != self.feasible(action));
+        if base.timeout.value == Limit::Never || unwanted {
             return None;
         }
         Some(format!(
@@ -314,9 +315,10 @@ impl StalenessPredicate<'_> {
         } else {
             &format!("({GOVERNED}) IS NULL")
         };
-        let action = "CASE verdict.action WHEN 'Cancel' THEN 'Cancel' ELSE 'Fail' END";
+        let action = "CASE verdict.action WHEN 'AlertOnly' THEN 'Fail' ELSE verdict.action END";
+        let wanted = self.wanted(action);
         let branch = |which: &String| {
-            let more = format!("{which} AND {governed}");
+            let more = format!("{which} AND {governed} {wanted}");
             self.found(Reason::ManualCleanup, action, &self.joined(), &more, selection)
         };
         alternatives.iter().map(branch).collect()
@@ -355,8 +357,11 @@ impl StalenessPredicate<'_> {
         )
     }
 
-    fn acts(&self, selection: Selection) -> &'static str {
-        if self.shows_alerts(selection) { "" } else { "AND verdict.action <> 'AlertOnly'" }
+    fn acts(&self, selection: Selection) -> String {
+        if self.shows_alerts(selection) {
+            return String::new();
+        }
+        format!("AND verdict.action <> 'AlertOnly' {}", self.wanted("verdict.action"))
     }
 
     /// Reports whether executions with `AlertOnly` are included among the stale ones. If a person forces the end of executions,

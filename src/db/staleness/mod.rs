@@ -14,6 +14,7 @@ use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
+mod actions;
 mod alive;
 mod branches;
 pub mod evidence;
@@ -35,6 +36,7 @@ use super::manual_request::ManualRequest;
 use super::mapping::{clamp_timestamp, literal};
 use super::rules::columns::{base_parameter, parameter};
 use super::rules::settings::{self, ARE_SANE, NAMES, TYPED};
+use crate::api::OnStale;
 use crate::rules::{RuleSet, Scope, UNLIMITED};
 
 /// The place from which the rules are read.
@@ -67,6 +69,8 @@ pub struct StalenessPredicate<'a> {
     /// The time of the last check whether to hold lost heartbeats: a heartbeat lost since then counts only after the next check.
     /// `None`: every heartbeat lost by now counts.
     pub heartbeats_seen: Option<DateTime<Utc>>,
+    /// Only executions with this action; `None`: with any.
+    pub action: Option<OnStale>,
     /// True to check evidence other than deadlines as well, which costs more.
     pub evidence: bool,
     /// The manual request, in addition to the rules; `None`: the operator itself checks all executions.
@@ -178,6 +182,7 @@ impl<'a> StalenessPredicate<'a> {
             workloads: None,
             watched,
             heartbeats_seen: None,
+            action: None,
             evidence: true,
             asked: None,
             undecided: &[],
@@ -256,10 +261,12 @@ impl<'a> StalenessPredicate<'a> {
         let index_probes = self.index_probes(selection);
         let branches = self.branches(selection);
         let several = self.evidence || self.forced().is_some() || self.confirmed().is_some();
-        let own = match (selection, self.rules) {
-            (Selection::Lock(..), Rules::Table(_)) => format!("WHERE {}", self.mapping.of_record("$4")),
-            _ => String::new(),
+        let record = matches!(self.rules, Rules::Table(_)).then_some("$4");
+        let may_end = match selection {
+            Selection::Lock(..) => self.mapping.may_end(record),
+            _ => None,
         };
+        let own = may_end.map_or(String::new(), |may_end| format!("WHERE {may_end}"));
         let found = format!("({}) AS found {own}", branches.join(" UNION ALL "));
         let stale = if branches.len() > 1 && several {
             format!("SELECT DISTINCT ON (id) id, reason, action FROM {found} ORDER BY id, place")

@@ -12,7 +12,7 @@ FROM (
     FROM jobexec.stores AS own
     WHERE own.registry = 'jobexec.stores'::regclass
 ) AS store
-JOIN pg_catalog.pg_class AS class ON class.oid = store.table_oid AND class.relkind IN ('r', 'p')
+JOIN pg_catalog.pg_class AS class ON class.oid = store.table_oid AND class.relkind IN ('r', 'p', 'v')
 JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = class.relnamespace
 WHERE store.uid IS NOT NULL OR store.mapping IS NOT NULL
 ORDER BY 2, 3

@@ -1,4 +1,4 @@
--- Ends a batch of stale executions, records their ends, and returns them; a row with nothing but its id keeps running. $1 to $4: the
+-- Ends a batch of stale executions with one action, records their ends, and returns them; a row without a time keeps running. $1 to $4: the
 -- rules, $5: ids of executions to leave out, or of those to end; with the tables, $6: sweep, $7: its trigger, $8: store id.
 WITH {predicate},
 {updates},
@@ -10,19 +10,21 @@ judged AS MATERIALIZED (
            statement_timestamp() AS at,
            {deadline} AS deadline,
            ended.reason,
-           ended.cancelled,
+           ended.ending,
            {source} AS source,
            {note} AS note
     FROM ended
     {rules_of_row}
-    WHERE NOT ended.running
+    WHERE ended.ending <> '{completed}'
 )
 {recorded}
-SELECT id, job_id, number, started_at, deadline, at, source, reason, cancelled
+SELECT id, job_id, number, started_at, deadline, at, source, reason, ending
 FROM judged
--- Postgres evaluates the search path first, so that the table's triggers find the objects that they use.
+-- Postgres evaluates these first, so that the table's triggers find the objects that they use, and know the action.
 WHERE {login_path}
+  AND {action}
 UNION ALL
-SELECT id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+SELECT id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, CASE WHEN id IN (SELECT id FROM ended WHERE ending = '{completed}') THEN '{completed}'
+            WHEN id IN (SELECT id FROM ended) THEN 'Running' END
 FROM stale
 WHERE id::text NOT IN (SELECT id FROM judged)

@@ -11,11 +11,12 @@ use std::sync::{Mutex, PoisonError};
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
+pub(super) use self::outcome::ASKED;
 pub use self::outcome::{Ended, Known, Outcome, Refused};
 pub use self::pass::Sweep;
 use self::pass::{Next, Pass, Refusals, again};
 pub use self::statement::BATCH;
-pub(super) use self::statement::source;
+pub(super) use self::statement::{announced, source};
 pub use self::trigger::Trigger;
 use super::own::Records;
 use super::staleness::End;
@@ -41,8 +42,10 @@ pub async fn run(
     mut done: impl FnMut(&[Ended]) -> ControlFlow<()>,
 ) -> Result<Outcome, DbError> {
     let stop = AtomicBool::new(false);
-    let mut todo = if known.again { again(&known.rows) } else { Vec::new() };
-    todo.push(Next::Batch);
+    let actions = predicate.actions();
+    let batch_each = || actions.iter().map(|action| Next::Batch(*action)).collect::<Vec<_>>();
+    let mut todo = if known.again { again(&known.rows, &actions) } else { Vec::new() };
+    todo.extend(batch_each());
     let rows = known.rows.into_iter().map(|row| (row.id, row.why)).collect();
     let refusals = Mutex::new(Refusals { rows, statements: 0, retries: 0 });
     let records = Records::new(database, ledger);
@@ -62,7 +65,7 @@ pub async fn run(
         // One connection stays free for counting.
         let may_have_two = predicate.asked.is_none() && database.connections() > 2;
         if alone && may_have_two && batch.len() >= BATCH as usize {
-            batches = stream::select(batches, from(End::Newest, vec![Next::Batch])).boxed();
+            batches = stream::select(batches, from(End::Newest, batch_each())).boxed();
             alone = false;
         }
     }

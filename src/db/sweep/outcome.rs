@@ -4,6 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::db::ending::Ending;
 use crate::db::own;
 use crate::db::reason::Reason;
 
@@ -26,8 +27,8 @@ pub struct Ended {
     pub source: String,
     /// The reason.
     pub reason: String,
-    /// True if it was cancelled, false if it was failed.
-    pub cancelled: bool,
+    /// What became of it.
+    pub ending: Ending,
     /// True if the end is recorded in `jobexec.events`.
     pub recorded: bool,
 }
@@ -46,6 +47,16 @@ pub struct Refused {
     pub id: String,
     /// The reason, in the server's words.
     pub why: String,
+}
+
+/// Why an execution keeps running whose worker a trigger of the table asks to stop. It is no refusal.
+pub(in crate::db) const ASKED: &str = "a trigger of the table asks its worker to stop, and it still runs";
+
+impl Refused {
+    /// Reports whether its worker was asked to stop, so that it is expected to end.
+    pub fn is_asked(&self) -> bool {
+        self.why == ASKED
+    }
 }
 
 /// The refused executions that are known before a sweep.
@@ -81,6 +92,9 @@ impl fmt::Display for Ended {
         if self.reason != Reason::DeadlineExceeded.as_str() {
             write!(f, ", {}", self.reason)?;
         }
-        f.write_str(if self.cancelled { ", cancelled)" } else { ")" })
+        match self.ending {
+            Ending::Failed => f.write_str(")"),
+            other => write!(f, ", {})", other.word()),
+        }
     }
 }

@@ -11,9 +11,10 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::outcome::{Ended, Refused};
-use super::statement::{BATCH, read, statement};
+use super::outcome::{ASKED, Ended, Refused};
+use super::statement::{BATCH, Running, Written, read, statement};
 use super::trigger::Trigger;
+use crate::api::OnStale;
 use crate::db::own::Records;
 use crate::db::server_text::line;
 use crate::db::staleness::{End, IdFilter, Rules, Selection};
@@ -48,26 +49,51 @@ pub(super) struct Refusals {
 
 /// The rows for the next statement.
 pub(super) enum Next {
-    /// All stale rows, except those that are known to be refused.
-    Batch,
-    /// These rows, from a batch that was refused.
-    These(Vec<String>),
+    /// All stale rows with this action, except those that are known to be refused.
+    Batch(OnStale),
+    /// Those of these rows with this action, from a batch that was refused.
+    These(OnStale, Vec<String>),
+    /// These rows are not known to be refused any more: they are about to be tried again.
+    Forget(Vec<String>),
 }
 
 /// Returns the known rows in pieces, beginning at a random row, so that each time other rows are checked one by one.
-pub(super) fn again(rows: &[Refused]) -> Vec<Next> {
+pub(super) fn again(rows: &[Refused], actions: &[OnStale]) -> Vec<Next> {
     let mut ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
     let anywhere = usize::from(Uuid::new_v4().as_bytes()[0]) * ids.len() / 256;
     ids.rotate_left(anywhere);
-    ids.chunks(BATCH as usize).map(|ids| Next::These(ids.to_vec())).collect()
+    let mut todo = Vec::new();
+    // The last is taken first.
+    for ids in ids.chunks(BATCH as usize) {
+        todo.extend(actions.iter().map(|action| Next::These(*action, ids.to_vec())));
+        todo.push(Next::Forget(ids.to_vec()));
+    }
+    todo
+}
+
+impl Next {
+    /// Returns the same without rows that were found to keep running. Those of a batch are left out by the refusals.
+    fn without(&self, running: &[Running]) -> Self {
+        match self {
+            Self::These(action, ids) => {
+                let left = |id: &&String| !running.iter().any(|row| row.id == **id);
+                Self::These(*action, ids.iter().filter(left).cloned().collect())
+            }
+            Self::Batch(action) => Self::Batch(*action),
+            Self::Forget(ids) => Self::Forget(ids.clone()),
+        }
+    }
 }
 
 /// The result of one statement.
+#[derive(Default)]
 struct Attempt {
     ended: Vec<Ended>,
-    /// The rows that the statement selected and that keep running nevertheless.
-    suppressed_by_trigger: Vec<String>,
-    /// True if it selected no rows because the record no longer belongs to the table.
+    /// The rows that the statement selected and that keep running nevertheless, because of a trigger.
+    running: Vec<Running>,
+    /// True if nothing was committed, because a trigger wrote rows and left them running.
+    undone: bool,
+    /// True if it selected no rows because the record no longer belongs to the table, or its adapter is incomplete.
     of_another: bool,
 }
 
@@ -92,18 +118,30 @@ impl<'a> Pass<'a> {
     ) -> impl Stream<Item = Result<Vec<Ended>, DbError>> + Send + 'a {
         stream::try_unfold(todo, move |mut todo| async move {
             while let Some(next) = todo.pop().filter(|_| !stop.load(Ordering::Relaxed)) {
+                if let Next::Forget(ids) = next {
+                    let mut refusals = self.refusals();
+                    for id in &ids {
+                        refusals.rows.remove(id);
+                    }
+                    continue;
+                }
                 let again = || self.refusals().retries += 1;
                 let (version, ledger) = self.records.ledger();
                 match with_retries(self.database, || self.attempt(&next, &ledger), again).await {
                     Ok(Attempt { of_another: true, .. }) => return Err(DbError::TableReplaced),
-                    Ok(Attempt { ended, suppressed_by_trigger, .. }) => {
+                    Ok(Attempt { undone: true, running, .. }) => {
+                        // Once more without them, so that nothing is written to them.
+                        todo.push(next.without(&running));
+                        self.note(&next, running);
+                    }
+                    Ok(Attempt { ended, running, .. }) => {
                         // Each rule takes up to BATCH rows, so a short batch is short for every rule.
-                        if matches!(next, Next::Batch)
-                            && ended.len() + suppressed_by_trigger.len() >= BATCH as usize
+                        if let Next::Batch(action) = next
+                            && ended.len() + running.len() >= BATCH as usize
                         {
-                            todo.push(Next::Batch);
+                            todo.push(Next::Batch(action));
                         }
-                        self.note(&next, suppressed_by_trigger);
+                        self.note(&next, running);
                         return Ok(Some((ended, todo)));
                     }
                     Err(error) if self.records.at_fault(version, &error).await? => todo.push(next),
@@ -117,12 +155,13 @@ impl<'a> Pass<'a> {
 
     /// Adds the halves of a refused statement to the list, or records its rows as refused if it is not split further.
     async fn split(&self, next: Next, error: DbError, todo: &mut Vec<Next>) -> Result<(), DbError> {
-        let ids = match next {
-            Next::These(ids) => ids,
-            Next::Batch => {
-                let ids = self.database.within(async { Ok(self.candidates().await?) }).await?;
-                todo.push(Next::Batch);
-                ids
+        let (action, ids) = match next {
+            Next::Forget(_) => return Err(error),
+            Next::These(action, ids) => (action, ids),
+            Next::Batch(action) => {
+                let ids = self.database.within(async { Ok(self.candidates(action).await?) }).await?;
+                todo.push(Next::Batch(action));
+                (action, ids)
             }
         };
         // Without a row, the server objects to something else, for example because a privilege was revoked.
@@ -138,8 +177,8 @@ impl<'a> Pass<'a> {
         }
         if grain.is_some_and(|(_, grain)| ids.len() > *grain) {
             let (first, second) = ids.split_at(ids.len() / 2);
-            todo.push(Next::These(second.to_vec()));
-            todo.push(Next::These(first.to_vec()));
+            todo.push(Next::These(action, second.to_vec()));
+            todo.push(Next::These(action, first.to_vec()));
             return Ok(());
         }
         let many = if ids.len() > 1 { "refused together with others: " } else { "" };
@@ -151,16 +190,19 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// Updates the known refusals after a statement that succeeded.
-    fn note(&self, next: &Next, suppressed_by_trigger: Vec<String>) {
-        let mut refusals = self.refusals();
-        if let Next::These(ids) = next {
-            for id in ids {
-                refusals.rows.remove(id);
-            }
-        }
-        let why = "a trigger of the table leaves it running";
-        refusals.rows.extend(suppressed_by_trigger.into_iter().map(|id| (id, why.to_owned())));
+    /// Adds the rows that keep running after a statement that succeeded to the refusals.
+    fn note(&self, next: &Next, running: Vec<Running>) {
+        let asks = matches!(next, Next::Batch(OnStale::Cancel) | Next::These(OnStale::Cancel, _));
+        let why = |written| match written {
+            Written::Completed => None,
+            Written::Running if asks => Some(ASKED),
+            Written::Running => Some(
+                "a trigger of the table leaves it running, or writes a status that is not in the mapping",
+            ),
+            Written::Not => Some("a trigger of the table leaves it unchanged"),
+        };
+        let told = running.into_iter().filter_map(|row| Some((row.id, why(row.written)?.to_owned())));
+        self.refusals().rows.extend(told);
     }
 
     fn refusals(&self) -> MutexGuard<'_, Refusals> {
@@ -168,11 +210,12 @@ impl<'a> Pass<'a> {
     }
 
     async fn attempt(&self, next: &Next, ledger: &Ledger) -> Result<Attempt, sqlx::Error> {
-        let (among, ids) = match next {
-            Next::Batch => (IdFilter::Others, self.refused()),
-            Next::These(ids) => (IdFilter::These, ids.clone()),
+        let (action, among, ids) = match next {
+            Next::Batch(action) => (*action, IdFilter::Others, self.refused()),
+            Next::These(action, ids) => (*action, IdFilter::These, ids.clone()),
+            Next::Forget(_) => return Ok(Attempt::default()),
         };
-        let statement = statement(self.predicate, ledger, self.end, among);
+        let statement = statement(self.predicate, ledger, self.end, among, action);
         let mut tx = self.database.write().await?;
         let mut query = self.predicate.bind(sqlx::query(AssertSqlSafe(statement.as_str()))).bind(ids);
         let recorded = if let Ledger::Tables { store_id, .. } = ledger {
@@ -183,34 +226,52 @@ impl<'a> Pass<'a> {
         };
         // Rows are decoded while the server still produces the next ones.
         let rows = query.persistent(false).try_map(|row| read(&row, recorded)).fetch_all(&mut *tx).await?;
-        let (mut ended, mut suppressed_by_trigger) = (Vec::with_capacity(rows.len()), Vec::new());
+        let (mut ended, mut running) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in rows {
             match row {
                 Ok(row) => ended.push(row),
-                Err(id) => suppressed_by_trigger.push(id),
+                Err(row) => running.push(row),
             }
         }
-        let none = ended.is_empty() && suppressed_by_trigger.is_empty();
-        let of_another = none && !self.is_own(&mut tx).await?;
-        if ended.is_empty() {
+        let none = ended.is_empty() && running.is_empty();
+        let of_another = none && !self.may_end(&mut tx).await?;
+        // A cancellation may be a request to the worker, which the trigger has written. Any other action that leaves a row running
+        // has to leave it as it was.
+        let wrote = |what: Written| running.iter().any(|row| row.written == what);
+        let undone = action != OnStale::Cancel && wrote(Written::Running);
+        let kept = !ended.is_empty() || wrote(Written::Completed) || wrote(Written::Running);
+        if undone || !kept {
             // There is nothing to keep, and a trigger that reports changes must not report any.
             tx.rollback().await?;
         } else {
             tx.commit().await?;
         }
-        Ok(Attempt { ended, suppressed_by_trigger, of_another })
+        if undone {
+            ended.clear();
+        }
+        Ok(Attempt { ended, running, undone, of_another })
     }
 
-    /// Reports whether the record with the rules still belongs to the table.
-    async fn is_own(&self, tx: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        let Rules::Table(store_id) = self.predicate.rules else { return Ok(true) };
-        let sql = format!("SELECT COALESCE({}, false)", self.predicate.mapping.of_record("$1"));
-        sqlx::query_scalar(AssertSqlSafe(sql)).bind(store_id).persistent(false).fetch_one(tx).await
+    /// Reports whether rows may still be ended: the record with the rules belongs to the table, and its adapter is complete.
+    async fn may_end(&self, tx: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let store_id = match self.predicate.rules {
+            Rules::Table(store_id) => Some(store_id),
+            Rules::Memory => None,
+        };
+        let Some(may_end) = self.predicate.mapping.may_end(store_id.map(|_| "$1")) else { return Ok(true) };
+        // Postgres has to know the type of the parameter even if nothing refers to it.
+        let sql = format!("SELECT COALESCE({may_end}, false) OR $1::bigint < 0");
+        sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(store_id.unwrap_or_default())
+            .persistent(false)
+            .fetch_one(tx)
+            .await
     }
 
-    /// Returns the ids of the rows that the next batch would select.
-    async fn candidates(&self) -> Result<Vec<String>, sqlx::Error> {
-        let ctes = self.predicate.ctes(Selection::LookAt(BATCH, self.end, IdFilter::Others));
+    /// Returns the ids of the rows that the next batch with this action would select.
+    async fn candidates(&self, action: OnStale) -> Result<Vec<String>, sqlx::Error> {
+        let predicate = self.predicate.with_action(action);
+        let ctes = predicate.ctes(Selection::LookAt(BATCH, self.end, IdFilter::Others));
         let sql = format!("WITH {ctes} SELECT id::text FROM stale");
         let mut tx = self.database.read().await?;
         let query = self.predicate.bind(sqlx::query(AssertSqlSafe(sql.as_str())));
@@ -248,5 +309,20 @@ where
             }
             other => return Ok(other?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_rows_are_forgotten_once_before_they_are_tried_with_each_action() {
+        let known = [Refused { id: "7".to_owned(), why: "no".to_owned() }];
+        let mut todo = again(&known, &[OnStale::Retry, OnStale::Fail]);
+        assert!(matches!(todo.pop(), Some(Next::Forget(ids)) if ids == ["7"]));
+        assert!(matches!(todo.pop(), Some(Next::These(OnStale::Fail, _))));
+        assert!(matches!(todo.pop(), Some(Next::These(OnStale::Retry, _))));
+        assert!(todo.is_empty());
     }
 }

@@ -3,8 +3,7 @@
     INSERT INTO jobexec.events (
         at, store_id, sweep_id, execution_id, job_id, execution_number, action, reason, source, actor, note, started_at, deadline
     )
-    SELECT at, ${store}, ${sweep}, id, job_id, number, CASE WHEN cancelled THEN 'Cancelled' ELSE 'Failed' END, reason, source,
-           {actor}, note, started_at, deadline
+    SELECT at, ${store}, ${sweep}, id, job_id, number, ending, reason, source, {actor}, note, started_at, deadline
     FROM judged
     RETURNING event_id
 ),

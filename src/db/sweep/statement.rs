@@ -1,6 +1,6 @@
 //! The statement of one batch.
 //!
-//! The updates are assembled here: there is one for each reason and way to end an execution that the store has.
+//! The updates are assembled here: there is one for each reason for which the store ends executions.
 
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -8,6 +8,7 @@ use sqlx::postgres::PgRow;
 use super::outcome::Ended;
 use crate::api::OnStale;
 use crate::db::connect::LOGIN_PATH;
+use crate::db::ending::Ending;
 use crate::db::manual_request;
 use crate::db::mapping::clamp_timestamp;
 use crate::db::reason::Reason;
@@ -15,14 +16,46 @@ use crate::db::staleness::evidence::{ALL, Kind, STORE};
 use crate::db::staleness::{End, IdFilter, NEXT_PARAMETER, Selection, Times};
 use crate::db::{Ledger, StalenessPredicate, decode, outbox};
 
+/// The setting that tells the triggers of a table, for the transaction, that the operator ends executions, and with which action:
+/// `Fail`, `Cancel` or `Retry`. Anybody can set it, so it must grant nothing.
+const ACTION: &str = "jobexec.ending";
+
 /// The number of rows that one statement ends. Larger batches are no faster (docs/performance.md) and hold locks longer.
 pub const BATCH: u32 = 5_000;
 
-/// Reads a row that was ended, or the id of one that keeps running. It uses the positions of the columns, which costs less than
-/// their names.
-pub(super) fn read(row: &PgRow, recorded: bool) -> Result<Result<Ended, String>, sqlx::Error> {
+/// An execution that the statement selected and that keeps running nevertheless.
+pub(super) struct Running {
+    /// The row.
+    pub(super) id: String,
+    /// What became of what the statement wrote.
+    pub(super) written: Written,
+}
+
+/// What became of a write that did not end an execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// A trigger prevented it.
+    Not,
+    /// A trigger left the row running, or gave it a status that the mapping does not know.
+    Running,
+    /// A trigger completed the row.
+    Completed,
+}
+
+/// Reads a row that was ended, or one that keeps running. It uses the positions of the columns, which costs less than their names.
+pub(super) fn read(row: &PgRow, recorded: bool) -> Result<Result<Ended, Running>, sqlx::Error> {
     let id = row.try_get(0)?;
-    let Some(at) = decode::maybe_at(row, 5)? else { return Ok(Err(id)) };
+    let Some(at) = decode::maybe_at(row, 5)? else {
+        let written = match row.try_get::<Option<&str>, _>(8)? {
+            None => Written::Not,
+            Some(text) if text == Ending::Completed.as_str() => Written::Completed,
+            Some(_) => Written::Running,
+        };
+        return Ok(Err(Running { id, written }));
+    };
+    let ending: &str = row.try_get(8)?;
+    let ending =
+        Ending::parse(ending).ok_or_else(|| sqlx::Error::Protocol(format!("no ending: {ending:?}")))?;
     Ok(Ok(Ended {
         id,
         job_id: row.try_get(1)?,
@@ -32,12 +65,12 @@ pub(super) fn read(row: &PgRow, recorded: bool) -> Result<Result<Ended, String>,
         at,
         source: row.try_get(6)?,
         reason: row.try_get(7)?,
-        cancelled: row.try_get(8)?,
+        ending,
         recorded,
     }))
 }
 
-/// Returns the statement of one batch. `WHERE id = ANY (ARRAY (…))` keeps the update at one index probe for each row; joining the
+/// Returns the statement of one batch of executions with this action. `WHERE id = ANY (ARRAY (…))` keeps the update at one index probe for each row; joining the
 /// candidates instead took twice the time. `stale` locks the rows, and the guard on the status is checked again on the version that
 /// is updated, so a worker that finished a row in between keeps its result. If a row was locked but not ended, a trigger prevented
 /// it.
@@ -46,7 +79,9 @@ pub(super) fn statement(
     ledger: &Ledger,
     end: End,
     among: IdFilter,
+    action: OnStale,
 ) -> String {
+    let predicate = &predicate.with_action(action);
     let kinds: Vec<&dyn Kind> = predicate.kinds().collect();
     // The first free parameter holds the ids.
     let next = NEXT_PARAMETER + 1;
@@ -64,7 +99,9 @@ pub(super) fn statement(
     format!(
         include_str!("batch.sql"),
         predicate = predicate.ctes(Selection::Lock(BATCH, end, among)),
-        updates = updates(predicate, &kinds),
+        updates = updates(predicate, &kinds, action),
+        completed = Ending::Completed.as_str(),
+        action = announced(action),
         started_at = clamp_timestamp("ended.started_at"),
         deadline = predicate.deadline_by(&Times {
             id: "ended.id".to_owned(),
@@ -112,43 +149,41 @@ fn note(predicate: &StalenessPredicate<'_>, kinds: &[&dyn Kind]) -> String {
     }
 }
 
-/// Returns the updates: one for each reason and each way to end an execution, with the texts that it writes.
-fn updates(predicate: &StalenessPredicate<'_>, kinds: &[&dyn Kind]) -> String {
+/// Returns the condition that tells the triggers of the table which action they see. It is always true.
+pub(in crate::db) fn announced(action: OnStale) -> String {
+    format!("(SELECT pg_catalog.set_config('{ACTION}', '{}', true)) IS NOT NULL", action.as_str())
+}
+
+/// Returns the updates: one for each reason, with the texts that it writes.
+fn updates(predicate: &StalenessPredicate<'_>, kinds: &[&dyn Kind], action: OnStale) -> String {
     let m = predicate.mapping;
     let forced = predicate.asked.and_then(|asked| asked.end).map(|_| Reason::ManualCleanup);
     let by = predicate.asked.and_then(|asked| asked.actor.as_deref()).unwrap_or("the jobexec operator");
-    let ways = [(OnStale::Fail, "action <> 'Cancel'"), (OnStale::Cancel, "action = 'Cancel'")];
-    let ways = if m.can_cancel() { &ways[..] } else { &[(OnStale::Fail, "true")][..] };
+    // A trigger may turn the failure that is written into a retry.
+    let done = if action == OnStale::Retry { "ended" } else { Ending::of(action).word() };
     let mut updates = Vec::new();
     let mut all = Vec::new();
     for reason in kinds.iter().map(|kind| kind.reason()).chain(forced) {
-        for (how, which) in ways {
-            let name = format!("ended_{}", updates.len());
-            let cancelled = *how == OnStale::Cancel;
-            let done = if cancelled { "cancelled" } else { "failed" };
-            let explanation = format!("{}: {}, {done} by {by}", reason.as_str(), reason.explanation());
-            all.push(format!(
-                "SELECT *, '{}' AS reason, {cancelled} AS cancelled FROM {name}",
-                reason.as_str()
-            ));
-            updates.push(format!(
-                include_str!("update.sql"),
-                name = name,
-                which = which,
-                table = m.table(),
-                assignments = m.end_assignments(*how, &explanation),
-                id = m.id(),
-                reason = reason.as_str(),
-                running = m.running(),
-                job_key = m.job_key().0,
-                job_id = m.job_shown(),
-                job_type = m.job_type(),
-                number = m.number(),
-                started_at = m.started_at(),
-                created_at = m.created_at().unwrap_or_else(|| "NULL::timestamptz".to_owned()),
-                paused = m.paused_for().unwrap_or_else(|| "NULL::interval".to_owned()),
-            ));
-        }
+        let name = format!("ended_{}", updates.len());
+        let explanation = format!("{}: {}, {done} by {by}", reason.as_str(), reason.explanation());
+        all.push(format!("SELECT *, '{}' AS reason FROM {name}", reason.as_str()));
+        updates.push(format!(
+            include_str!("update.sql"),
+            name = name,
+            table = m.table(),
+            assignments = m.end_assignments(action, &explanation),
+            id = m.id(),
+            reason = reason.as_str(),
+            running = m.running(),
+            job_key = m.job_key().0,
+            job_id = m.job_shown(),
+            job_type = m.job_type(),
+            number = m.number(),
+            started_at = m.started_at(),
+            created_at = m.created_at().unwrap_or_else(|| "NULL::timestamptz".to_owned()),
+            paused = m.paused_for().unwrap_or_else(|| "NULL::interval".to_owned()),
+            ending = m.ending(),
+        ));
     }
     format!("{}, ended AS ({})", updates.join(", "), all.join(" UNION ALL "))
 }

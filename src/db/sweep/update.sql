@@ -1,8 +1,8 @@
--- Part of batch.sql: ends the executions that are stale for one reason, in one way.
+-- Part of batch.sql: ends the executions that are stale for one reason.
 {name} AS (
     UPDATE {table} AS execution
     SET {assignments}
-    WHERE {id} = ANY (ARRAY (SELECT id FROM stale WHERE reason = '{reason}' AND {which}))
+    WHERE {id} = ANY (ARRAY (SELECT id FROM stale WHERE reason = '{reason}'))
       AND {running}
     RETURNING {id} AS id,
               {job_key} AS job_key,
@@ -12,5 +12,5 @@
               {started_at} AS started_at,
               {created_at} AS created_at,
               {paused} AS paused,
-              {running} AS running
+              {ending} AS ending
 )

@@ -31,7 +31,13 @@ pub(super) fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Pro
     if layout.heartbeat.is_some() && table.columns.heartbeat_at.is_some() {
         return Err(Problem::TwoHeartbeats);
     }
+    if layout.needs_number && table.columns.execution_number.is_none() {
+        return Err(Problem::NoNumber);
+    }
     let executions = usable(&role, catalog.executions.as_ref(), &name, "spec.table", &table.schema)?;
+    if layout.recorded && executions.is_view() {
+        return Err(Problem::RecordedView(name, "executions"));
+    }
     if !catalog.zone_known {
         return Err(Problem::NoTimeZone(table.time_zone.clone()));
     }
@@ -49,6 +55,8 @@ pub(super) fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Pro
     let unwritable = if lacks(executions, &write, |column| column.update) {
         let fix = grant("UPDATE", &write, &name, &role);
         Some(Problem::Privilege { what: "UPDATE the columns that end an execution", fix, role, table: name })
+    } else if !executions.updatable {
+        Some(Problem::NotUpdatable(name))
     } else {
         let hidden = !executions.visibility.writes;
         hidden.then(|| row_security(&role, executions, &name, "can change every row that it sees", "ALL"))
@@ -107,8 +115,8 @@ fn usable<'a>(
     schema: &Identifier,
 ) -> Result<&'a Relation, Problem> {
     let relation = relation.ok_or_else(|| Problem::NoTable(name.to_owned(), field))?;
-    // A view is enough where rows are only read.
-    let kinds: &[&str] = if field == "spec.table" { &["r", "p"] } else { &["r", "p", "v", "m", "f"] };
+    // A foreign table and a materialized view are enough where rows are only read.
+    let kinds: &[&str] = if field == "spec.table" { &["r", "p", "v"] } else { &["r", "p", "v", "m", "f"] };
     if !kinds.contains(&relation.kind.as_str()) {
         return Err(Problem::NotATable(name.to_owned(), field));
     }

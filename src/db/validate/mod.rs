@@ -10,20 +10,33 @@ use sqlx::AssertSqlSafe;
 pub use self::check::Validated;
 use self::check::check;
 pub use self::problem::Problem;
-use super::catalog::{self, Catalog};
+use super::catalog::{self, Catalog, Relation};
 use super::mapping::related;
 use super::mapping::{EXECUTION, filter, qualified, quote};
-use super::{Database, DbError, Layout, visibility};
-use crate::api::Table;
+use super::{Database, DbError, Layout, Mapping, adapter, visibility};
+use crate::api::{OnStale, Table};
 
 /// Reads the catalog and checks the table. The outer error comes from the database, the inner one is about the table.
 pub async fn validate(database: &Database, layout: &Layout) -> Result<Result<Validated, Problem>, DbError> {
     let catalog = catalog::read(database, layout).await?;
     let mut checked = check(layout, &catalog);
+    let adapter = adapter::problem(database, layout).await?;
+    match (&mut checked, adapter) {
+        (_, None) => {}
+        // Without the adapter the end of an execution would be wrong. It is still seen.
+        (Ok(validated), Some(problem)) => validated.unwritable = Some(problem),
+        (Err(_), Some(problem)) => checked = Err(problem),
+    }
     if checked.is_ok()
         && let Some(problem) = unusable_filter(database, &layout.table).await?
     {
         checked = Err(problem);
+    }
+    if let Ok(validated) = &mut checked
+        && validated.unwritable.is_none()
+        && catalog.executions.as_ref().is_some_and(Relation::is_view)
+    {
+        validated.unwritable = not_lockable(database, &validated.mapping).await?;
     }
     match &checked {
         Ok(_) => database.set_guard(&guard(layout, &catalog)),
@@ -56,16 +69,39 @@ async fn unusable_filter(database: &Database, table: &Table) -> Result<Option<Pr
     Ok(None)
 }
 
+/// Returns the problem if Postgres rejects the statement that ends executions of a view. Plans the statement and does not run it.
+async fn not_lockable(database: &Database, mapping: &Mapping) -> Result<Option<Problem>, DbError> {
+    let sql = format!(
+        include_str!("end.sql"),
+        id = mapping.id(),
+        table = mapping.table(),
+        running = mapping.running(),
+        lock = mapping.lock(),
+        assignments = mapping.end_assignments(OnStale::Fail, ""),
+        ending = mapping.ending(),
+    );
+    let why = rejected(database, sql).await?;
+    Ok(why.map(|why| Problem::NotLockable { table: mapping.table(), why }))
+}
+
 /// Returns the reason if Postgres rejects a condition. Reads no rows.
 async fn refusal(database: &Database, table: &Table, condition: &str) -> Result<Option<String>, DbError> {
-    let sql = format!("SELECT FROM {} AS execution WHERE {condition} LIMIT 0", qualified(table));
+    rejected(database, format!("SELECT FROM {} AS execution WHERE {condition} LIMIT 0", qualified(table)))
+        .await
+}
+
+/// Returns the reason if Postgres rejects a statement, which is then undone.
+async fn rejected(database: &Database, sql: String) -> Result<Option<String>, DbError> {
     let mut tx = database.read().await?;
     let asked = sqlx::query(AssertSqlSafe(sql)).persistent(false).execute(&mut *tx).await;
     tx.rollback().await?;
     match asked.map_err(DbError::from) {
         Ok(_) => Ok(None),
         // There is no such operator, a text is not a value of the type, or the types do not match.
-        Err(DbError::Statement(why, code)) if code.starts_with("22") || code.starts_with("42") => {
+        // Or something about the relation is not supported.
+        Err(DbError::Statement(why, code))
+            if ["0A", "22", "42", "55"].iter().any(|class| code.starts_with(class)) =>
+        {
             Ok(Some(why))
         }
         Err(error) => Err(error),

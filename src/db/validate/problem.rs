@@ -9,8 +9,8 @@ pub enum Problem {
     /// The table does not exist.
     #[error("there is no table {0}: create it, or correct {1}")]
     NoTable(String, &'static str),
-    /// The table is a view, a foreign table or something else whose rows cannot be locked.
-    #[error("{0} is not an ordinary or partitioned table: name the table itself in {1}")]
+    /// The table is a materialized view, a foreign table or something else whose rows cannot be locked.
+    #[error("{0} is neither a table, ordinary or partitioned, nor a view: name one in {1}")]
     NotATable(String, &'static str),
     /// The record in the database names a related relation that is not a table.
     #[error(
@@ -40,9 +40,41 @@ pub enum Problem {
         /// The supported types.
         expected: &'static str,
     },
+    /// Two fields of the spec name the same column, and the operator writes it.
+    #[error(
+        "{first} and {second} name the same column {column}, which the operator writes: name another one in {first}"
+    )]
+    ColumnTwice {
+        /// The field that is written.
+        first: &'static str,
+        /// The other field.
+        second: &'static str,
+        /// The column.
+        column: String,
+    },
+    /// The view can only be read.
+    #[error(
+        "executions of the view {0} cannot be ended: Postgres cannot update it by itself, and it has no enabled INSTEAD OF UPDATE trigger. As its owner create one"
+    )]
+    NotUpdatable(String),
+    /// The statement that ends executions is refused.
+    #[error(
+        "executions of {table} cannot be ended: {why}. Its rows must be locked by FOR NO KEY UPDATE, which excludes outer joins, DISTINCT and aggregates in a view, and updated with RETURNING"
+    )]
+    NotLockable {
+        /// The table.
+        table: String,
+        /// The error of Postgres.
+        why: String,
+    },
+    /// Executions have no number that says which one is later.
+    #[error(
+        "spec.singleActiveExecution tells a later execution by its number: set spec.table.columns.executionNumber"
+    )]
+    NoNumber,
     /// Two rows could have the same id.
     #[error(
-        "the ids of {table} are not unique: {column} needs a primary key or a unique index of its own, or correct spec.table.columns.id"
+        "nothing ensures that the ids of {table} are unique: {column} needs a primary key or a unique index of its own. Correct spec.table.columns.id, or set spec.table.idUnique if you know that they are, as of a view"
     )]
     IdNotUnique {
         /// The table.
@@ -116,6 +148,36 @@ pub enum Problem {
         /// The remedy.
         fix: String,
     },
+    /// No adapter has the name.
+    #[error("there is no adapter {name:?}: spec.adapter is one of {known}")]
+    AdapterUnknown {
+        /// The name.
+        name: String,
+        /// All names.
+        known: String,
+    },
+    /// The job system's tables are not those for which the adapter was made.
+    #[error(
+        "the adapter {adapter} is made for other tables than these: {what}. Use the version of jobexec that supports this version of the job system, or correct spec.adapterSchema"
+    )]
+    AdapterUnsupported {
+        /// The adapter.
+        adapter: String,
+        /// The first difference.
+        what: String,
+    },
+    /// The adapter is not installed as it should be.
+    #[error(
+        "the adapter {adapter} is not installed as this version needs it: {what}. As the owner of the tables run {fix}"
+    )]
+    AdapterNotInstalled {
+        /// The adapter.
+        adapter: String,
+        /// The first difference.
+        what: String,
+        /// The command that mends it.
+        fix: String,
+    },
     /// The records of the table cannot be used. Ending executions without them could end one whose time was extended.
     #[error("what is recorded of this table cannot be used, so no execution is ended whose time may have been extended there: {}", .0.why)]
     Records(Refusal),
@@ -129,6 +191,10 @@ impl Problem {
             Self::NotATable(..) | Self::RecordedView(..) => "NotATable",
             Self::NoColumn { .. } => "ColumnNotFound",
             Self::WrongType { .. } => "ColumnTypeUnsupported",
+            Self::ColumnTwice { .. } => "ColumnNamedTwice",
+            Self::NotUpdatable(_) => "ViewNotUpdatable",
+            Self::NotLockable { .. } => "RowsNotLockable",
+            Self::NoNumber => "ExecutionNumberMissing",
             Self::IdNotUnique { .. } => "IdNotUnique",
             Self::StatusTooLong { .. } => "StatusTooLong",
             Self::NoLabel { .. } => "StatusNotInEnum",
@@ -137,6 +203,9 @@ impl Problem {
             Self::NoTimeZone(_) => "TimeZoneUnknown",
             Self::Privilege { .. } => "InsufficientPrivilege",
             Self::RowSecurity { .. } => visibility::REASON,
+            Self::AdapterUnknown { .. } => "AdapterUnknown",
+            Self::AdapterUnsupported { .. } => "AdapterUnsupported",
+            Self::AdapterNotInstalled { .. } => "AdapterNotInstalled",
             Self::Records(refusal) => refusal.reason,
         }
     }

@@ -7,7 +7,7 @@ use crate::api::identifier::Identifier;
 use crate::api::table::StatusText;
 use crate::db::Layout;
 use crate::db::catalog::{Column, Relation};
-use crate::db::columns::{Holds, mapped_columns, write_columns};
+use crate::db::columns::{Holds, MappedColumn, mapped_columns, write_columns};
 use crate::db::mapping::{ID_BYTES, IdType, RelatedTable, RelatedTypes, TimeType, Types, qualified, quote};
 
 pub(super) fn id_type(column: &Column) -> Option<IdType> {
@@ -59,6 +59,7 @@ pub(super) fn find<'a>(
 pub(super) fn types(layout: &Layout, relation: &Relation, labels: &[String]) -> Result<Types, Problem> {
     let table = &layout.table;
     let name = qualified(table);
+    check_written_once(layout)?;
     for column in mapped_columns(layout) {
         let found = find(relation, &name, column.name, column.field)?;
         if !fits_type(column.holds, found) {
@@ -75,7 +76,7 @@ pub(super) fn types(layout: &Layout, relation: &Relation, labels: &[String]) -> 
     let (id, job) = (get(&c.id, "spec.table.columns.id")?, get(&c.job_id, "spec.table.columns.jobId")?);
     let job_type = c.job_type.as_ref().and_then(|type_| relation.columns.get(&type_.0));
     let status = get(&c.status, "spec.table.columns.status")?;
-    if !id.unique {
+    if !id.unique && !table.id_unique {
         return Err(Problem::IdNotUnique { table: name, column: quote(&c.id.0) });
     }
     check_statuses(table, status, labels)?;
@@ -102,6 +103,19 @@ pub(super) fn types(layout: &Layout, relation: &Relation, labels: &[String]) -> 
         can_cancel: table.statuses.cancelled.first().is_some_and(|text| fits(status, text)),
         error_limit: c.error.as_ref().and_then(|error| relation.columns.get(&error.0)?.limit),
     })
+}
+
+/// Checks that no column that the operator writes has a second meaning.
+fn check_written_once(layout: &Layout) -> Result<(), Problem> {
+    let columns = mapped_columns(layout);
+    for written in columns.iter().filter(|column| column.written) {
+        let twice = |other: &&MappedColumn<'_>| other.name == written.name && other.field != written.field;
+        if let Some(other) = columns.iter().find(twice) {
+            let column = quote(&written.name.0);
+            return Err(Problem::ColumnTwice { first: written.field, second: other.field, column });
+        }
+    }
+    Ok(())
 }
 
 fn fits_type(holds: Holds, found: &Column) -> bool {

@@ -10,6 +10,7 @@ use super::object::Object;
 use super::status::{self, CANCELLED, CancelFailure, ONLY_OBSERVED};
 use crate::api::execution::OBSERVING;
 use crate::api::{ExecutionStore, JobExecution, Mode, Phase};
+use crate::db::Ending;
 use crate::db::cancel::{self, CANCEL_REQUESTED, Request};
 use crate::db::execution::{self, Executions, Window};
 use crate::db::{DbError, observe};
@@ -129,7 +130,7 @@ async fn cancel(
         outcome => outcome?,
     };
     session.note_fault(outcome.fault);
-    let asked = End { reason: CANCEL_REQUESTED, cancelled: true, lag: None };
+    let asked = End { reason: CANCEL_REQUESTED, ending: Ending::Cancelled, lag: None };
     session.counters.ended(outcome.cancelled.iter().map(|_| asked));
     for cancelled in &outcome.cancelled {
         tracing::info!(

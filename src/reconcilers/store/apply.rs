@@ -151,7 +151,7 @@ fn end(ended: &Ended) -> End<'_> {
     let deadline = ended.deadline.filter(|_| ended.reason == Reason::DeadlineExceeded.as_str());
     End {
         reason: &ended.reason,
-        cancelled: ended.cancelled,
+        ending: ended.ending,
         lag: deadline.map(|deadline| (ended.at - deadline).to_std().unwrap_or_default()),
     }
 }
@@ -169,7 +169,7 @@ fn log_ended(store: &ExecutionStore, ended: &Ended) {
         source = ended.source,
         reason = ended.reason,
         "{} a stale execution",
-        if ended.cancelled { "cancelled" } else { "failed" }
+        ended.ending.word()
     );
 }
 

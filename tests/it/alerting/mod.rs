@@ -13,6 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jobexec_operator::db::Ending;
 use jobexec_operator::metrics::{
     CacheNow, End, Format, Metrics, PolicyNow, Pool, ReplicaNow, Snapshot, StoreCounters, StoreSnapshot,
 };
@@ -128,5 +129,5 @@ fn clean(output: &Output) {
 
 /// Counts one execution that was ended.
 fn ended(counters: &StoreCounters, reason: &str) {
-    counters.ended([End { reason, cancelled: false, lag: Some(Duration::from_millis(400)) }]);
+    counters.ended([End { reason, ending: Ending::Failed, lag: Some(Duration::from_millis(400)) }]);
 }

@@ -52,7 +52,8 @@ impl Field {
         let wanted = |(id, j): (&String, &Judged)| match j.action {
             OnStale::AlertOnly => format!("{id}: AlertOnly {}", j.source),
             OnStale::Cancel => format!("{id}: Cancelled {} {}", j.reason, j.source),
-            OnStale::Fail => format!("{id}: Failed {} {}", j.reason, j.source),
+            // This table knows no retry.
+            OnStale::Fail | OnStale::Retry => format!("{id}: Failed {} {}", j.reason, j.source),
         };
         let mut wanted: Vec<String> = expected.iter().map(wanted).collect();
         wanted.sort();

@@ -94,6 +94,7 @@ fn judge_of<'a>(
         workloads: None,
         watched: case.watched.instant(now).unwrap(),
         heartbeats_seen: None,
+        action: None,
         evidence: case.evidence,
         asked: None,
         undecided: &[],

@@ -49,10 +49,12 @@ fn enforcement(result: &Reconciled) -> DesiredCondition {
     match &result.progress {
         Progress::Complete(complete) => {
             let Complete { open, refused, held, .. } = &**complete;
+            // One whose worker is asked to stop is not refused: it is about to end.
+            let refused: Vec<Refused> = refused.iter().filter(|row| !row.is_asked()).cloned().collect();
             if let Some(why) = open {
                 DesiredCondition::new(TYPE, true, breaker::OPEN, why.clone())
             } else if !refused.is_empty() {
-                DesiredCondition::new(TYPE, true, "ExecutionsRefused", refused_text(refused))
+                DesiredCondition::new(TYPE, true, "ExecutionsRefused", refused_text(&refused))
             } else if !held.is_empty() {
                 DesiredCondition::new(TYPE, true, "ExecutionsHeld", held_text(held))
             } else {

@@ -100,7 +100,10 @@ fn policy() -> impl Strategy<Value = Policy> {
         weighted(0.4, prop_oneof![1 => Just(HistoryTimeout::Pending), 3 => known]),
         weighted(0.3, length(0..8)),
         weighted(0.4, limit(1..12)),
-        weighted(0.4, prop::sample::select(vec![OnStale::Fail, OnStale::Cancel, OnStale::AlertOnly])),
+        weighted(
+            0.4,
+            prop::sample::select(vec![OnStale::Fail, OnStale::Cancel, OnStale::Retry, OnStale::AlertOnly]),
+        ),
         weighted(0.2, 1..99),
     )
         .prop_map(|(name, created, named, timeout, dynamic, grace, heartbeat, on_stale, warn)| {

@@ -109,6 +109,8 @@ impl Shape {
         let named = |there: bool, name: &str| there.then(|| name.into());
         Layout {
             recorded: false,
+            adapter: None,
+            needs_number: false,
             table: Table {
                 schema: schema.into(),
                 name: "jobExecutions".into(),
@@ -131,6 +133,8 @@ impl Shape {
                 },
                 time_zone: self.zone.to_owned(),
                 filter: self.filter(),
+                id_unique: false,
+                retry: None,
             },
             schema_owner: None,
             heartbeat: self.of_workers.then(|| WorkerHeartbeat {

@@ -11,8 +11,8 @@ use jobexec_operator::db::extras::{Extra, Retries};
 use jobexec_operator::db::ledger::{self, Claim, StoreIdentity};
 use jobexec_operator::db::staleness::Rules;
 use jobexec_operator::db::{
-    Database, Layout, Ledger, StalenessPredicate, own, refusals, retention, rules, samples, schema, stores,
-    validate,
+    Database, Layout, Ledger, StalenessPredicate, adapter, own, refusals, retention, rules, samples, schema,
+    stores, validate,
 };
 use jobexec_operator::rules::{ExecutionOverride, Policy, RuleSet, StoreDefaults, Warn, compile};
 use sqlx::PgPool;
@@ -23,8 +23,9 @@ use self::ending::of_ending;
 use self::reading::{of_evidence, of_history, of_looking};
 use super::recorder::Recorder;
 
-/// Functions that other operations call, and the repair of broken tables.
-pub(super) const LEFT_OUT: [&str; 2] = ["observations::update", "own::mend"];
+/// Functions that other operations call, the repair of broken tables, and those that run the files of an adapter.
+pub(super) const LEFT_OUT: [&str; 4] =
+    ["observations::update", "own::mend", "adapter::install::apply", "adapter::install::remove"];
 
 /// The parameters of most operations.
 struct Setting<'a> {
@@ -65,6 +66,7 @@ pub(super) async fn run(recorder: &mut Recorder, database: &Database, pool: &PgP
     recorder.of("schema::refused", schema::refused(database, None)).await;
     let validated = recorder.of("validate::validate", validate::validate(database, &layout)).await.unwrap();
     let mapping = &validated.mapping;
+    recorder.of("adapter::rehearse", adapter::rehearse(database, mapping)).await;
     let claimant =
         StoreIdentity { uid: "uid".into(), predecessor: None, namespace: "n".into(), name: "jobs".into() };
     let claim = recorder.of("ledger::claim", ledger::claim(database, mapping, &claimant, false)).await;

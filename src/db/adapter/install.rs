@@ -1,0 +1,140 @@
+//! Installs an adapter, or prints its installation as a script.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::state::{foreign, objects, owner, unsupported};
+use crate::adapters::Adapter;
+use crate::db::mapping::quote;
+use crate::db::validate::Problem;
+use crate::db::{Database, DbError};
+
+/// With this search path, every name without a schema is Postgres' own.
+const PINNED: &str = "SET search_path = pg_catalog, pg_temp";
+
+/// The reason why an adapter could not be installed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdapterError {
+    /// The database returned an error.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// The tables are not those for which the adapter was made.
+    #[error("nothing was changed: {0}")]
+    Unsupported(Problem),
+    /// The login is not the owner of the tables, whose rights the adapter's functions get.
+    #[error(
+        "nothing was changed: the tables belong to {owner}, and this is {user}. Log in as {owner}, or add ?options=-c%20role%3D{owner} to the URL if {user} is a member of it"
+    )]
+    NotOwner {
+        /// The owner.
+        owner: String,
+        /// The login.
+        user: String,
+    },
+    /// Somebody else created an object with the name of one of the adapter's.
+    #[error("nothing was changed: {0}")]
+    Foreign(String),
+    /// The role to grant to does not exist.
+    #[error("there is no role {0}: create it first, for example with CREATE ROLE {quoted} LOGIN PASSWORD '…'", quoted = quote(.0))]
+    NoRole(String),
+}
+
+/// Installs an adapter for the tables in `schema`, and grants `role` what suffices. It changes nothing that is there already, and
+/// nothing at all if the tables are not those for which the adapter was made.
+///
+/// # Errors
+/// See [`AdapterError`]. Statements before a failed one stay, except those of `install.sql`, which are one transaction.
+pub async fn apply(
+    database: &Database,
+    adapter: &Adapter,
+    schema: &str,
+    role: Option<&str>,
+) -> Result<(), AdapterError> {
+    if let Some(problem) = unsupported(database, adapter, schema).await? {
+        return Err(AdapterError::Unsupported(problem));
+    }
+    as_owner(database, adapter, schema).await?;
+    if let Some(role) = role {
+        known(database, role).await?;
+    }
+    together(database, &Adapter::filled(adapter.install, &quote(schema), "")).await?;
+    let mut connection = database.outside().await.map_err(DbError::from)?;
+    execute(&mut connection, PINNED).await?;
+    for statement in statements(&Adapter::filled(adapter.indexes, &quote(schema), "")) {
+        execute(&mut connection, &statement).await?;
+    }
+    drop(connection);
+    if let Some(role) = role {
+        together(database, &Adapter::filled(adapter.grants, &quote(schema), &quote(role))).await?;
+    }
+    Ok(())
+}
+
+/// Removes an adapter. The job system then works as before.
+///
+/// # Errors
+/// Those of the database.
+pub async fn remove(database: &Database, adapter: &Adapter, schema: &str) -> Result<(), AdapterError> {
+    as_owner(database, adapter, schema).await?;
+    together(database, &Adapter::filled(adapter.remove, &quote(schema), "")).await
+}
+
+/// Returns the installation as a script for psql that can be run repeatedly.
+pub fn script(adapter: &Adapter, schema: &str, role: Option<&str>) -> String {
+    let fill = |sql: &str| Adapter::filled(sql, &quote(schema), &role.map_or(String::new(), quote));
+    let mut out = format!(
+        "-- The adapter {} {}, for psql. It may be run again: what is there is left as it is. It ends at the first error.\n\n\
+         \\set ON_ERROR_STOP on\n{PINNED};\nSET client_min_messages = warning;\n\nBEGIN;\n{}\nCOMMIT;\n\n{}\n",
+        adapter.manifest.name,
+        adapter.manifest.version,
+        fill(adapter.install),
+        fill(adapter.indexes),
+    );
+    if role.is_some() {
+        out.push_str(&fill(adapter.grants));
+    }
+    out
+}
+
+/// Checks that the login owns the tables, and that everything with the name of an object of the adapter does so too: its owner could
+/// change what it does.
+async fn as_owner(database: &Database, adapter: &Adapter, schema: &str) -> Result<(), AdapterError> {
+    let (owner, user) = owner(database, adapter, schema).await?;
+    if let Some(owner) = owner.clone().filter(|owner| *owner != user) {
+        return Err(AdapterError::NotOwner { owner, user });
+    }
+    let found = objects(database, &adapter.created(&quote(schema)), schema).await?;
+    foreign(&found, owner.as_deref()).map_or(Ok(()), |what| Err(AdapterError::Foreign(what)))
+}
+
+async fn known(database: &Database, role: &str) -> Result<(), AdapterError> {
+    let mut tx = database.read_catalog().await.map_err(DbError::from)?;
+    let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
+        .bind(role)
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(DbError::from)?;
+    tx.commit().await.map_err(DbError::from)?;
+    if known { Ok(()) } else { Err(AdapterError::NoRole(role.to_owned())) }
+}
+
+/// Runs SQL in one transaction.
+async fn together(database: &Database, sql: &str) -> Result<(), AdapterError> {
+    let mut tx = database.write().await.map_err(DbError::from)?;
+    let before = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL client_min_messages = warning";
+    execute(&mut tx, before).await?;
+    execute(&mut tx, sql).await?;
+    Ok(tx.commit().await.map_err(DbError::from)?)
+}
+
+async fn execute(connection: &mut PgConnection, sql: &str) -> Result<(), DbError> {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
+    Ok(())
+}
+
+/// Returns the statements of a file that has no semicolon within one.
+fn statements(sql: &str) -> Vec<String> {
+    let lines = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    text.split(';').map(|statement| statement.trim().to_owned()).filter(|s| !s.is_empty()).collect()
+}
