@@ -154,6 +154,9 @@ mod tests {
             .collect();
         folders.sort_unstable();
         assert_eq!(folders, names);
+        // The program is built from them, in a container too.
+        let containerfile = include_str!("../../Containerfile");
+        assert!(containerfile.lines().any(|line| line == "COPY adapters adapters"));
     }
 
     #[test]
