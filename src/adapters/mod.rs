@@ -21,6 +21,8 @@ pub struct Adapter {
     pub grants: &'static str,
     /// Removes what `install` and `indexes` created.
     pub remove: &'static str,
+    /// What `install` creates.
+    pub created: Vec<Created>,
 }
 
 macro_rules! shipped {
@@ -45,7 +47,8 @@ static ALL: LazyLock<Vec<Adapter>> = LazyLock::new(|| {
         .iter()
         .filter_map(|(manifest, install, indexes, grants, remove)| {
             let manifest = serde_saphyr::from_str(manifest).ok()?;
-            Some(Adapter { manifest, install, indexes, grants, remove })
+            let created = created(install);
+            Some(Adapter { manifest, install, indexes, grants, remove, created })
         })
         .collect()
 });
@@ -72,7 +75,7 @@ pub struct Created {
     pub kind: &'static str,
     /// Its name.
     pub name: String,
-    /// The body, of a function.
+    /// The body, of a function, to be [filled in](Adapter::filled).
     pub body: Option<String>,
     /// True for a function that runs with the rights of its owner.
     pub definer: bool,
@@ -95,40 +98,38 @@ impl Adapter {
     pub fn comment(&self) -> String {
         format!("jobexec adapter {} {}", self.manifest.name, self.manifest.version)
     }
+}
 
-    /// Returns the objects that `install` creates, in a schema whose quoted name is `schema`.
-    pub fn created(&self, schema: &str) -> Vec<Created> {
-        let install = Self::filled(self.install, schema, "");
-        let mut created = Vec::new();
-        for (kind, start) in
-            [("FUNCTION", "CREATE OR REPLACE FUNCTION "), ("VIEW", "CREATE OR REPLACE VIEW ")]
-        {
-            for part in install.split(start).skip(1) {
-                let name = part.strip_prefix(schema).and_then(|rest| rest.strip_prefix('.'));
-                let name = name.and_then(|rest| rest.split(['(', ' ', '\n']).next()).unwrap_or_default();
-                let body = (kind == "FUNCTION").then(|| part.split("$function$").nth(1)).flatten();
-                let header = part.split("$function$").next().unwrap_or_default();
-                created.push(Created {
-                    kind,
-                    name: name.to_owned(),
-                    body: body.map(str::to_owned),
-                    definer: kind == "FUNCTION" && header.contains("SECURITY DEFINER"),
-                    trigger: None,
-                });
-            }
+/// Returns the objects that the SQL of an adapter creates.
+fn created(install: &str) -> Vec<Created> {
+    // The name of an object, without its schema.
+    let named = |text: &str| {
+        let rest = text.trim_start().strip_prefix("@schema@.")?;
+        rest.split(['(', ' ', '\n', ';']).next().map(str::to_owned)
+    };
+    let mut created = Vec::new();
+    for (kind, start) in [("FUNCTION", "CREATE OR REPLACE FUNCTION "), ("VIEW", "CREATE OR REPLACE VIEW ")] {
+        for part in install.split(start).skip(1) {
+            // The header and the body of a function.
+            let mut parts = part.split("$function$");
+            let header = parts.next().unwrap_or_default();
+            let is_function = kind == "FUNCTION";
+            created.push(Created {
+                kind,
+                name: named(part).unwrap_or_default(),
+                body: parts.next().filter(|_| is_function).map(str::to_owned),
+                definer: is_function && header.contains("SECURITY DEFINER"),
+                trigger: None,
+            });
         }
-        for part in install.split("CREATE TRIGGER ").skip(1) {
-            let name = part.split_whitespace().next().unwrap_or_default().to_owned();
-            // The first name after each of these words, without its schema.
-            let after = |word: &str| {
-                let rest = part.split(word).nth(1)?.trim_start().strip_prefix(schema)?.strip_prefix('.')?;
-                rest.split(['(', ' ', '\n', ';']).next().map(str::to_owned)
-            };
-            let trigger = after(" ON ").zip(after("EXECUTE FUNCTION"));
-            created.push(Created { kind: "TRIGGER", name, body: None, definer: false, trigger });
-        }
-        created
     }
+    for part in install.split("CREATE TRIGGER ").skip(1) {
+        let name = part.split_whitespace().next().unwrap_or_default().to_owned();
+        let after = |word: &str| named(part.split(word).nth(1)?);
+        let trigger = after(" ON ").zip(after("EXECUTE FUNCTION"));
+        created.push(Created { kind: "TRIGGER", name, body: None, definer: false, trigger });
+    }
+    created
 }
 
 #[cfg(test)]
@@ -162,9 +163,9 @@ mod tests {
     #[test]
     fn what_an_adapter_creates_carries_its_name_and_version() {
         for adapter in all() {
-            let created = adapter.created("\"s\"");
+            let created = &adapter.created;
             assert!(created.iter().any(|object| object.kind == "TRIGGER"), "{}", adapter.manifest.name);
-            for object in &created {
+            for object in created {
                 let prefix = format!("jobexec_{}", adapter.manifest.name.replace('-', "_"));
                 assert!(object.name.starts_with(&prefix), "{object:?}");
                 assert_eq!(object.body.is_some(), object.kind == "FUNCTION", "{object:?}");

@@ -2,20 +2,17 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::{CliError, CommandResult, connections, direct, secret};
+use super::connections::open;
+use super::{CliError, CommandResult, direct, secret};
 use crate::adapters::{self, Adapter, Limit};
 use crate::api::ExecutionStoreSpec;
 use crate::db::adapter::{Finding, apply, rehearse, remove};
 use crate::db::validate::validate;
-use crate::db::{Database, Layout, url};
-use crate::secrets::{ExposeSecret as _, SecretString};
-
-/// Time limit of a statement: building an index on a large table takes long.
-const STATEMENT_TIMEOUT: Duration = Duration::from_hours(1);
+use crate::db::{Database, Layout};
+use crate::secrets::SecretString;
 
 /// The options of `jobexec adapter`.
 #[derive(Debug, clap::Args)]
@@ -146,12 +143,6 @@ pub(super) fn layout(name: String, schema: Option<String>) -> Layout {
     let mut spec = ExecutionStoreSpec { adapter: Some(name), ..direct::unconfigured().spec };
     spec.adapter_schema = schema.map(|schema| schema.as_str().into());
     Layout::of(&spec)
-}
-
-async fn open(url: Option<SecretString>) -> Result<Database, CliError> {
-    let url = url.ok_or(CliError::NoDatabase)?;
-    let login = url::login(url.expose_secret(), None)?;
-    connections::connect(login, 1, STATEMENT_TIMEOUT).await
 }
 
 fn list() -> Result<(), CliError> {

@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use super::CliError;
 use crate::db::Database;
-use crate::db::url::Login;
+use crate::db::url::{self, Login};
+use crate::secrets::{ExposeSecret as _, SecretString};
 
 /// The time for which the end of a command waits for its connections to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time limit of a statement: building an index on a large table takes long.
+const OWNER_TIMEOUT: Duration = Duration::from_hours(1);
 
 static OPEN: Mutex<Vec<Database>> = Mutex::new(Vec::new());
 
@@ -25,6 +29,16 @@ pub(super) async fn connect(
     let database = Database::connect(login, connections, statement_timeout).await?;
     OPEN.lock().unwrap_or_else(PoisonError::into_inner).push(database.clone());
     Ok(database)
+}
+
+/// Connects as the owner of tables, for statements that may take long.
+///
+/// # Errors
+/// Returns an error if no URL is given or it is invalid, and those of the connection.
+pub(super) async fn open(url: Option<SecretString>) -> Result<Database, CliError> {
+    let url = url.ok_or(CliError::NoDatabase)?;
+    let login = url::login(url.expose_secret(), None)?;
+    connect(login, 1, OWNER_TIMEOUT).await
 }
 
 /// Closes all connections.

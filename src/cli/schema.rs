@@ -2,15 +2,11 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::{CliError, adapter, connections, direct, secret};
 use crate::db::extras::{Extra, Retries};
-use crate::db::{self, Layout, schema, url};
-use crate::secrets::{ExposeSecret as _, SecretString};
-
-/// Time limit of a statement: building an index on a large table takes long.
-const STATEMENT_TIMEOUT: Duration = Duration::from_hours(1);
+use crate::db::{self, Layout, schema};
+use crate::secrets::SecretString;
 
 /// The options of `jobexec schema`.
 #[derive(Debug, clap::Args)]
@@ -78,9 +74,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         out.write_all(schema::script(&layout, role, &args.with).as_bytes())?;
         return Ok(());
     }
-    let url = args.database_url.ok_or(CliError::NoDatabase)?;
-    let login = url::login(url.expose_secret(), None)?;
-    let database = connections::connect(login, 1, STATEMENT_TIMEOUT).await?;
+    let database = connections::open(args.database_url).await?;
     let layout = match described {
         Some(layout) => layout,
         None => without_file(direct::recorded(&database).await?, role)?,

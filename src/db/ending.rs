@@ -1,4 +1,4 @@
-//! What becomes of an execution that the operator ends.
+//! The outcome of an execution that the operator ends.
 
 use crate::api::OnStale;
 

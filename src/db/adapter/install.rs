@@ -102,7 +102,7 @@ async fn as_owner(database: &Database, adapter: &Adapter, schema: &str) -> Resul
     if let Some(owner) = owner.clone().filter(|owner| *owner != user) {
         return Err(AdapterError::NotOwner { owner, user });
     }
-    let found = objects(database, &adapter.created(&quote(schema)), schema).await?;
+    let found = objects(database, adapter, schema).await?;
     foreign(&found, owner.as_deref()).map_or(Ok(()), |what| Err(AdapterError::Foreign(what)))
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::adapters::{self, Adapter, Created};
+use crate::adapters::{self, Adapter};
 use crate::db::mapping::{AdapterUse, quote};
 use crate::db::validate::Problem;
 use crate::db::{Database, DbError, Layout};
@@ -35,26 +35,23 @@ pub(in crate::db) async fn problem(database: &Database, layout: &Layout) -> Resu
     if let Some(problem) = unsupported(database, adapter, schema).await? {
         return Ok(Some(problem));
     }
-    let created = adapter.created(&quote(schema));
-    let found = objects(database, &created, schema).await?;
+    let found = objects(database, adapter, schema).await?;
     let (owner, _) = owner(database, adapter, schema).await?;
     let foreign = foreign(&found, owner.as_deref());
-    Ok(foreign.or_else(|| incomplete(adapter, &created, &found, schema)).map(|what| {
-        Problem::AdapterNotInstalled {
-            adapter: name.clone(),
-            what,
-            fix: format!("jobexec adapter apply {name} --schema {schema}"),
-        }
+    Ok(foreign.or_else(|| incomplete(adapter, &found, schema)).map(|what| Problem::AdapterNotInstalled {
+        adapter: name.clone(),
+        what,
+        fix: format!("jobexec adapter apply {name} --schema {schema}"),
     }))
 }
 
-/// Reads the objects with these names.
+/// Reads the objects with the names of those that the adapter creates.
 pub(super) async fn objects(
     database: &Database,
-    created: &[Created],
+    adapter: &Adapter,
     schema: &str,
 ) -> Result<Vec<Found>, DbError> {
-    let names: Vec<String> = created.iter().map(|object| object.name.clone()).collect();
+    let names: Vec<String> = adapter.created.iter().map(|object| object.name.clone()).collect();
     let mut tx = database.read_catalog().await?;
     let found = sqlx::query_as(include_str!("objects.sql"))
         .bind(schema)
@@ -141,9 +138,9 @@ fn without_length(type_: &str) -> String {
 }
 
 /// Returns the first object that is missing, of another version, or disabled.
-fn incomplete(adapter: &Adapter, created: &[Created], found: &[Found], schema: &str) -> Option<String> {
+fn incomplete(adapter: &Adapter, found: &[Found], schema: &str) -> Option<String> {
     let comment = adapter.comment();
-    created.iter().find_map(|object| {
+    adapter.created.iter().find_map(|object| {
         let (kind, name) = (object.kind.to_lowercase(), &object.name);
         let same = |found: &&Found| {
             let on_table = object.trigger.as_ref().map(|(on_table, _)| on_table);
@@ -153,7 +150,7 @@ fn incomplete(adapter: &Adapter, created: &[Created], found: &[Found], schema: &
             return Some(format!("there is no {kind} {name} in the schema {schema}"));
         };
         if let Some((on_table, function)) = &object.trigger
-            && (there.on_table.as_ref(), there.function.as_ref()) != (Some(on_table), Some(function))
+            && there.function.as_ref() != Some(function)
         {
             return Some(format!(
                 "the trigger {name} is not that of {on_table} with the function {function}"
@@ -170,7 +167,7 @@ fn incomplete(adapter: &Adapter, created: &[Created], found: &[Found], schema: &
             return Some(format!("the {kind} {name} is of {version} and not of {comment}"));
         }
         // A person who ran the SQL by hand may have left out quotes that are not needed.
-        let plain = |body: &str| body.replace(&quote(schema), schema);
+        let plain = |body: &str| Adapter::filled(body, schema, "").replace(&quote(schema), schema);
         let differs = object.body.as_deref().map(plain) != there.body.as_deref().map(plain);
         (object.kind == "FUNCTION" && differs).then(|| format!("the {kind} {name} has another text"))
     })
@@ -180,14 +177,14 @@ fn incomplete(adapter: &Adapter, created: &[Created], found: &[Found], schema: &
 mod tests {
     use super::*;
 
-    fn installed(adapter: &Adapter) -> (Vec<Created>, Vec<Found>) {
-        let created = adapter.created("\"public\"");
-        let found = created
+    fn installed(adapter: &Adapter) -> Vec<Found> {
+        adapter
+            .created
             .iter()
             .map(|object| Found {
                 kind: object.kind.to_owned(),
                 name: object.name.clone(),
-                body: object.body.clone().map(|body| body.replace("\"public\"", "public")),
+                body: object.body.as_deref().map(|body| Adapter::filled(body, "public", "")),
                 comment: Some(adapter.comment()),
                 enabled: true,
                 definer: object.definer,
@@ -196,20 +193,19 @@ mod tests {
                 on_table: object.trigger.as_ref().map(|(on_table, _)| on_table.clone()),
                 function: object.trigger.as_ref().map(|(_, function)| function.clone()),
             })
-            .collect();
-        (created, found)
+            .collect()
     }
 
     #[test]
     fn what_is_missing_or_changed_is_named() {
         for adapter in adapters::all() {
-            let (created, found) = installed(adapter);
-            assert_eq!(incomplete(adapter, &created, &found, "public"), None);
+            let found = installed(adapter);
+            assert_eq!(incomplete(adapter, &found, "public"), None);
             for place in 0..found.len() {
                 let told = |change: &dyn Fn(&mut Vec<Found>)| {
                     let mut found = found.clone();
                     change(&mut found);
-                    incomplete(adapter, &created, &found, "public").unwrap()
+                    incomplete(adapter, &found, "public").unwrap()
                 };
                 let name = &found[place].name;
                 assert!(told(&|found| drop(found.remove(place))).contains(name));

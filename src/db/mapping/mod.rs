@@ -76,8 +76,8 @@ impl Mapping {
     pub fn may_end(&self, store_id: Option<&str>) -> Option<String> {
         let of_record = store_id.map(|store_id| self.of_record(store_id));
         let complete = self.layout.adapter.as_ref().and_then(|used| used.adapter).map(|adapter| {
-            let created = adapter.created(&quote(&self.layout.table.schema.0));
-            let triggers: Vec<String> = created
+            let triggers: Vec<String> = adapter
+                .created
                 .iter()
                 .filter_map(|object| {
                     let (on_table, function) = object.trigger.as_ref()?;
