@@ -9,12 +9,13 @@ use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
 use axum::response::Response;
+use futures::FutureExt as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
@@ -51,12 +52,7 @@ pub(super) struct Timing {
 impl ConnectionHandler {
     /// Serves one connection until it ends or is evicted.
     pub(super) async fn serve_connection(self, stream: TcpStream, origin: Origin, permit: ConnectionPermit) {
-        let evicted = permit.evicted();
-        tokio::select! {
-            biased;
-            () = evicted.cancelled() => tracing::debug!(?origin, "closed a connection to admit another one"),
-            () = self.serve_stream(stream, origin, &permit) => {}
-        }
+        self.serve_stream(stream, origin, &permit).await;
         // The socket is closed by now, so the next connection finds a free file descriptor.
         drop(permit);
     }
@@ -68,15 +64,23 @@ impl ConnectionHandler {
         // A client that does not read its response holds the connection and the response for at most this long.
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_LIMIT));
-        let stream = Box::pin(stream);
-        match self.identity.clone() {
-            None => self.serve_http(stream, origin, permit).await,
-            Some(identity) => match tokio::time::timeout(HANDSHAKE_LIMIT, handshake(&identity, stream)).await
-            {
-                Ok(Ok(stream)) => self.serve_http(stream, origin, permit).await,
-                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-                Err(_) => tracing::debug!("TLS handshake timed out"),
-            },
+        let mut stream = Box::pin(stream);
+        let evicted = permit.evicted();
+        let Some(identity) = self.identity.clone() else {
+            until(&evicted, origin, self.serve_http(&mut stream, origin, permit)).await;
+            return;
+        };
+        let handshake = tokio::time::timeout(HANDSHAKE_LIMIT, handshake(&identity, stream));
+        match until(&evicted, origin, handshake).await {
+            Some(Ok(Ok(mut stream))) => {
+                until(&evicted, origin, self.serve_http(&mut stream, origin, permit)).await;
+                // To a client, an end without close_notify looks like an attack, and not like that of an idle connection. What
+                // cannot be sent at once is not waited for.
+                let _ = stream.shutdown().now_or_never();
+            }
+            Some(Ok(Err(error))) => tracing::debug!(%error, "TLS handshake failed"),
+            Some(Err(_)) => tracing::debug!("TLS handshake timed out"),
+            None => {}
         }
     }
 
@@ -107,6 +111,18 @@ impl ConnectionHandler {
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended early");
         }
+    }
+}
+
+/// Waits for `work`; `None`: the connection was evicted before.
+async fn until<T>(evicted: &CancellationToken, origin: Origin, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = evicted.cancelled() => {
+            tracing::debug!(?origin, "closed a connection to admit another one");
+            None
+        }
+        done = work => Some(done),
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::raw::{Port, Slow, tcp};
+use super::raw::{Port, Slow, closed, tcp};
 use crate::http::{CLEANUP, HEALTH, RUNNING};
 use crate::support::proxy::{Mode, Proxies};
 use crate::support::{World, https, rbac};
@@ -44,6 +44,21 @@ async fn alive(probes: SocketAddr) {
         }
     }
     panic!("the Pod would be restarted: {failures:#?}");
+}
+
+/// A client that sends a request at that moment can tell the end from an attack, and sends it again.
+#[tokio::test]
+async fn idle_connections_and_those_that_make_room_for_others_are_closed_with_close_notify() {
+    let world = World::new("hostileidle").await;
+    let (operator, _, port) = Port::open(&world, &[("MAX_CONNECTIONS", "4")]).await;
+    let mut idle = Vec::new();
+    for _ in 0..6 {
+        idle.push(port.connect().await);
+    }
+    for ended in join_all(idle.into_iter().map(closed)).await {
+        assert_eq!(ended.unwrap(), 0);
+    }
+    assert!(operator.log().contains("closed a connection to admit another one"), "{}", operator.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -38,11 +38,15 @@ impl Port {
         (operator, https, Self { address, connector: TlsConnector::from(Arc::new(config)) })
     }
 
-    /// Sends the head of a POST whose body comes in chunks, after the server has requested it.
-    pub(super) async fn post(&self, path: &str, headers: &str) -> Slow {
+    pub(super) async fn connect(&self) -> TlsStream<TcpStream> {
         let stream = tcp(self.address, "127.0.0.1").await.unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        let mut stream = self.connector.connect(name, stream).await.unwrap();
+        self.connector.connect(name, stream).await.unwrap()
+    }
+
+    /// Sends the head of a POST whose body comes in chunks, after the server has requested it.
+    pub(super) async fn post(&self, path: &str, headers: &str) -> Slow {
+        let mut stream = self.connect().await;
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: {}\r\n{headers}Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
             self.address
@@ -50,6 +54,12 @@ impl Port {
         stream.write_all(head.as_bytes()).await.unwrap();
         Slow { stream, told: Vec::new() }
     }
+}
+
+/// Waits for the end of a connection on which nothing is sent. Fails if the server ends it without `close_notify`.
+pub(super) async fn closed(mut stream: TlsStream<TcpStream>) -> std::io::Result<usize> {
+    let ended = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 64])).await;
+    ended.expect("an idle connection stayed open")
 }
 
 /// Connects from this address.
