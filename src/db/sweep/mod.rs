@@ -14,7 +14,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 pub(super) use self::outcome::ASKED;
 pub use self::outcome::{Ended, Known, Outcome, Refused};
 pub use self::pass::Sweep;
-use self::pass::{Next, Pass, Refusals, again};
+use self::pass::{Next, Pass, Refusals, Step, again};
 pub use self::statement::BATCH;
 pub(super) use self::statement::{announced, source};
 pub use self::trigger::Trigger;
@@ -43,7 +43,7 @@ pub async fn run(
 ) -> Result<Outcome, DbError> {
     let stop = AtomicBool::new(false);
     let actions = predicate.actions();
-    let batch_each = || actions.iter().map(|action| Next::Batch(*action)).collect::<Vec<_>>();
+    let batch_each = || actions.iter().map(|action| Step::End(Next::Batch(*action))).collect::<Vec<_>>();
     let mut todo = if known.again { again(&known.rows, &actions) } else { Vec::new() };
     todo.extend(batch_each());
     let rows = known.rows.into_iter().map(|row| (row.id, row.why)).collect();

@@ -47,26 +47,32 @@ pub(super) struct Refusals {
     pub(super) retries: u64,
 }
 
+/// What a sweep has to do next.
+pub(super) enum Step {
+    /// These rows are not known to be refused any more: they are about to be tried again.
+    Forget(Vec<String>),
+    /// End these rows.
+    End(Next),
+}
+
 /// The rows for the next statement.
 pub(super) enum Next {
     /// All stale rows with this action, except those that are known to be refused.
     Batch(OnStale),
     /// Those of these rows with this action, from a batch that was refused.
     These(OnStale, Vec<String>),
-    /// These rows are not known to be refused any more: they are about to be tried again.
-    Forget(Vec<String>),
 }
 
 /// Returns the known rows in pieces, beginning at a random row, so that each time other rows are checked one by one.
-pub(super) fn again(rows: &[Refused], actions: &[OnStale]) -> Vec<Next> {
+pub(super) fn again(rows: &[Refused], actions: &[OnStale]) -> Vec<Step> {
     let mut ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
     let anywhere = usize::from(Uuid::new_v4().as_bytes()[0]) * ids.len() / 256;
     ids.rotate_left(anywhere);
     let mut todo = Vec::new();
     // The last is taken first.
     for ids in ids.chunks(BATCH as usize) {
-        todo.extend(actions.iter().map(|action| Next::These(*action, ids.to_vec())));
-        todo.push(Next::Forget(ids.to_vec()));
+        todo.extend(actions.iter().map(|action| Step::End(Next::These(*action, ids.to_vec()))));
+        todo.push(Step::Forget(ids.to_vec()));
     }
     todo
 }
@@ -80,7 +86,6 @@ impl Next {
                 Self::These(*action, ids.iter().filter(left).cloned().collect())
             }
             Self::Batch(action) => Self::Batch(*action),
-            Self::Forget(ids) => Self::Forget(ids.clone()),
         }
     }
 }
@@ -113,25 +118,28 @@ impl<'a> Pass<'a> {
     /// refusal are found.
     pub(super) fn batches(
         self,
-        todo: Vec<Next>,
+        todo: Vec<Step>,
         stop: &'a AtomicBool,
     ) -> impl Stream<Item = Result<Vec<Ended>, DbError>> + Send + 'a {
         stream::try_unfold(todo, move |mut todo| async move {
-            while let Some(next) = todo.pop().filter(|_| !stop.load(Ordering::Relaxed)) {
-                if let Next::Forget(ids) = next {
-                    let mut refusals = self.refusals();
-                    for id in &ids {
-                        refusals.rows.remove(id);
+            while let Some(step) = todo.pop().filter(|_| !stop.load(Ordering::Relaxed)) {
+                let next = match step {
+                    Step::End(next) => next,
+                    Step::Forget(ids) => {
+                        let mut refusals = self.refusals();
+                        for id in &ids {
+                            refusals.rows.remove(id);
+                        }
+                        continue;
                     }
-                    continue;
-                }
+                };
                 let again = || self.refusals().retries += 1;
                 let (version, ledger) = self.records.ledger();
                 match with_retries(self.database, || self.attempt(&next, &ledger), again).await {
                     Ok(Attempt { of_another: true, .. }) => return Err(DbError::TableReplaced),
                     Ok(Attempt { undone: true, running, .. }) => {
                         // Once more without them, so that nothing is written to them.
-                        todo.push(next.without(&running));
+                        todo.push(Step::End(next.without(&running)));
                         self.note(&next, running);
                     }
                     Ok(Attempt { ended, running, .. }) => {
@@ -139,12 +147,12 @@ impl<'a> Pass<'a> {
                         if let Next::Batch(action) = next
                             && ended.len() + running.len() >= BATCH as usize
                         {
-                            todo.push(Next::Batch(action));
+                            todo.push(Step::End(Next::Batch(action)));
                         }
                         self.note(&next, running);
                         return Ok(Some((ended, todo)));
                     }
-                    Err(error) if self.records.at_fault(version, &error).await? => todo.push(next),
+                    Err(error) if self.records.at_fault(version, &error).await? => todo.push(Step::End(next)),
                     Err(error) if error.of_a_row() => self.split(next, error, &mut todo).await?,
                     Err(error) => return Err(error),
                 }
@@ -154,13 +162,12 @@ impl<'a> Pass<'a> {
     }
 
     /// Adds the halves of a refused statement to the list, or records its rows as refused if it is not split further.
-    async fn split(&self, next: Next, error: DbError, todo: &mut Vec<Next>) -> Result<(), DbError> {
+    async fn split(&self, next: Next, error: DbError, todo: &mut Vec<Step>) -> Result<(), DbError> {
         let (action, ids) = match next {
-            Next::Forget(_) => return Err(error),
             Next::These(action, ids) => (action, ids),
             Next::Batch(action) => {
                 let ids = self.database.within(async { Ok(self.candidates(action).await?) }).await?;
-                todo.push(Next::Batch(action));
+                todo.push(Step::End(Next::Batch(action)));
                 (action, ids)
             }
         };
@@ -177,8 +184,8 @@ impl<'a> Pass<'a> {
         }
         if grain.is_some_and(|(_, grain)| ids.len() > *grain) {
             let (first, second) = ids.split_at(ids.len() / 2);
-            todo.push(Next::These(action, second.to_vec()));
-            todo.push(Next::These(action, first.to_vec()));
+            todo.push(Step::End(Next::These(action, second.to_vec())));
+            todo.push(Step::End(Next::These(action, first.to_vec())));
             return Ok(());
         }
         let many = if ids.len() > 1 { "refused together with others: " } else { "" };
@@ -213,7 +220,6 @@ impl<'a> Pass<'a> {
         let (action, among, ids) = match next {
             Next::Batch(action) => (*action, IdFilter::Others, self.refused()),
             Next::These(action, ids) => (*action, IdFilter::These, ids.clone()),
-            Next::Forget(_) => return Ok(Attempt::default()),
         };
         let statement = statement(self.predicate, ledger, self.end, among, action);
         let mut tx = self.database.write().await?;
@@ -320,9 +326,9 @@ mod tests {
     fn known_rows_are_forgotten_once_before_they_are_tried_with_each_action() {
         let known = [Refused { id: "7".to_owned(), why: "no".to_owned() }];
         let mut todo = again(&known, &[OnStale::Retry, OnStale::Fail]);
-        assert!(matches!(todo.pop(), Some(Next::Forget(ids)) if ids == ["7"]));
-        assert!(matches!(todo.pop(), Some(Next::These(OnStale::Fail, _))));
-        assert!(matches!(todo.pop(), Some(Next::These(OnStale::Retry, _))));
+        assert!(matches!(todo.pop(), Some(Step::Forget(ids)) if ids == ["7"]));
+        assert!(matches!(todo.pop(), Some(Step::End(Next::These(OnStale::Fail, _)))));
+        assert!(matches!(todo.pop(), Some(Step::End(Next::These(OnStale::Retry, _)))));
         assert!(todo.is_empty());
     }
 }
