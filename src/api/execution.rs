@@ -212,7 +212,8 @@ pub struct JobExecutionStatus {
     /// The timeout that applies to the execution: a duration, or `Never`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
-    /// The object that sets the timeout, for example `ExecutionPolicy/nightly`.
+    /// The object that sets the timeout, for example `ExecutionPolicy/nightly`, or the column of the row that does, for
+    /// example `column max_run`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_source: Option<String>,
     /// The reason why the operator ended the execution, in one word, for example `DeadlineExceeded`.

@@ -45,6 +45,9 @@ pub use status::{ExecutionStoreStatus, LastSweep, Metrics, ObjectsStatus, Violat
     "!has(self.heartbeat) || !has(self.table.columns.heartbeatAt)"
 ).message("executions have heartbeats of their own (table.columns.heartbeatAt) or those of their workers (heartbeat): set one of them"))]
 #[x_kube(validation = Rule::new(
+    "!has(self.table.columns.timeout) || !has(self.table.columns.deadlineAt)"
+).message("an execution has a timeout of its own (table.columns.timeout) or a deadline (table.columns.deadlineAt): set one of them"))]
+#[x_kube(validation = Rule::new(
     "self.table.columns.status != self.table.columns.completedAt && \
      self.table.columns.status != self.table.columns.id && self.table.columns.status != self.table.columns.jobId && \
      self.table.columns.status != self.table.columns.executionNumber && \

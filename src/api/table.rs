@@ -9,7 +9,7 @@ use super::filter::RowCondition;
 use super::identifier::Identifier;
 
 /// The text of a status as stored in the table, or the label if the column is an enum: 1 to 63 characters, without
-/// control characters.
+/// control characters. A number or a boolean is written as Postgres prints it: `"2"`, `"true"`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct StatusText(#[schemars(length(min = 1, max = 63), regex(pattern = r"^\P{Cc}+$"))] pub String);
@@ -89,7 +89,7 @@ pub struct Columns {
     #[serde(with = "super::identifier::or_empty")]
     #[schemars(schema_with = "super::identifier::or_empty::schema")]
     pub execution_number: Option<Identifier>,
-    /// The status, of type text, varchar, char or an enum.
+    /// The status, of type text, varchar, char, smallint, integer, bigint, boolean or an enum.
     pub status: Identifier,
     /// The start time of the execution, of type timestamptz or timestamp.
     pub started_at: Identifier,
@@ -122,6 +122,15 @@ pub struct Columns {
     /// that instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused_seconds: Option<Identifier>,
+    /// The time for which the execution may run, as an interval, or in seconds as any numeric type. It overrides the timeouts
+    /// of the store and of policies; a timeout of the execution's `JobExecution` overrides it. If the column is NULL, zero or negative, the execution has the timeout that it would have without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Identifier>,
+    /// The time at which the execution is to be over, of type timestamptz or timestamp, in place of `timeout`. Time for which
+    /// the execution was paused, and the grace period, are added to it. If it is not after the start of the execution, it
+    /// does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_at: Option<Identifier>,
     /// The e-mail address of the execution's owner, for channels with `toOwner`, of any type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Identifier>,
@@ -143,6 +152,8 @@ impl Default for Columns {
             workload: None,
             created_at: None,
             paused_seconds: None,
+            timeout: None,
+            deadline_at: None,
             owner: None,
         }
     }
@@ -187,7 +198,7 @@ impl Default for Jobs {
 pub struct JobColumns {
     /// The primary key, of the same type as the execution's `jobId`.
     pub id: Identifier,
-    /// The status of the job, of type text, varchar, char or an enum.
+    /// The status of the job, of type text, varchar, char, smallint, integer, bigint, boolean or an enum.
     pub status: Identifier,
     /// The type of the job, if the table of executions does not have it, of any type.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
@@ -249,7 +260,7 @@ pub struct Statuses {
     pub paused: Vec<StatusText>,
     /// The texts of executions that ended successfully.
     #[serde(default = "defaults::completed")]
-    #[schemars(length(min = 1, max = 8))]
+    #[schemars(length(min = 0, max = 8))]
     pub completed: Vec<StatusText>,
     /// The texts of executions that ended with an error. The operator writes the first text to a stale execution.
     #[serde(default = "defaults::failed")]

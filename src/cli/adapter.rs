@@ -93,9 +93,14 @@ pub(super) async fn run(args: Args) -> Result<CommandResult, CliError> {
         }
         Command::Remove { target } => {
             let (database, adapter, schema) = target.open().await?;
-            remove(&database, adapter, &schema).await?;
+            let there = remove(&database, adapter, &schema).await?;
             database.close().await;
-            eprintln!("removed: the adapter {} from the schema {schema}", adapter.manifest.name);
+            let name = &adapter.manifest.name;
+            if there {
+                eprintln!("removed: the adapter {name} from the schema {schema}");
+            } else {
+                eprintln!("nothing to remove: there is nothing of the adapter {name} in the schema {schema}");
+            }
         }
         Command::Check { name, schema, filename, database_url } => {
             let layout = match (filename, name) {
@@ -121,7 +126,7 @@ impl Target {
 }
 
 /// Parses a name of a schema by the rules of a spec.
-fn identifier(text: &str) -> Result<String, String> {
+pub(super) fn identifier(text: &str) -> Result<String, String> {
     let first = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let rest = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$');
     if first && rest && text.len() <= 63 {

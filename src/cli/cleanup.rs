@@ -24,9 +24,9 @@ use crate::db::staleness::Suspicion;
 
 Without a threshold or ids, the command ends what the operator's sweep would end, for the same reasons; the circuit breaker
 does not apply. A threshold replaces only the default timeout of the store: executions governed by a policy, a JobExecution,
-an extension or AlertOnly are listed as skipped, unless you give --include-governed. With --reason, the command ends
-executions that the operator only suspects, except those governed by AlertOnly. What you decide this way is recorded in
-jobexec.events as ManualCleanup with your name: with --store, the name by which Kubernetes knows you. A worker that finishes
+a column of their row, an extension or AlertOnly are listed as skipped, unless you give --include-governed. With --reason,
+the command ends executions that the operator only suspects, except those governed by AlertOnly. What you decide this way is
+recorded in jobexec.events as ManualCleanup with your name: with --store, the name by which Kubernetes knows you. A worker that finishes
 a row at the same moment wins; a row that another transaction has locked is skipped and listed.
 
 Exit status: 0 done, or nothing to do; 1 not done, an id does not exist, or you declined; 2 the command line is wrong, or

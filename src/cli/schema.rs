@@ -27,11 +27,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     role: Option<String>,
     /// Additions to the application's table, separated by commas.
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "ADDITION")]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "ADDITION", conflicts_with = "adapter")]
     with: Vec<Extra>,
     /// The adapter for the job system whose tables these are; see `jobexec adapter list`.
     #[arg(long, value_name = "NAME", conflicts_with = "filename")]
     adapter: Option<String>,
+    /// The schema of the adapter's tables; by default the one that the job system uses by default.
+    #[arg(long, value_name = "NAME", requires = "adapter", value_parser = adapter::identifier)]
+    adapter_schema: Option<String>,
     /// A YAML file with an `ExecutionStore`, for a table other than the default. Without it, --apply uses the table of the only
     /// store recorded in the database, if there is one; with --role only if that is the default table.
     #[arg(short = 'f', long, value_name = "FILE")]
@@ -58,7 +61,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let described = match (&args.adapter, &args.filename) {
         (Some(name), _) => {
             adapter::find(name)?;
-            Some(adapter::layout(name.clone(), None))
+            Some(adapter::layout(name.clone(), args.adapter_schema.clone()))
         }
         (None, Some(path)) => Some(Layout::of(&direct::store_of(path)?.spec)),
         (None, None) => None,

@@ -170,6 +170,7 @@ async fn relation(
         .bind(oid)
         .bind(&table.columns.started_at.0)
         .bind(running)
+        .bind(&table.columns.status.0)
         .persistent(false)
         .fetch_all(&mut *tx)
         .await?;

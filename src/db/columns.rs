@@ -15,6 +15,8 @@ pub(super) enum Holds {
     Whole,
     /// A number.
     Number,
+    /// A length of time: an interval, or a number of seconds.
+    Length,
     /// A status.
     Status,
     /// A text.
@@ -31,7 +33,8 @@ impl Holds {
             Self::Anything => "of any type",
             Self::Whole => "smallint, integer or bigint",
             Self::Number => "smallint, integer, bigint, numeric, real or double precision",
-            Self::Status => "text, varchar, char or an enum",
+            Self::Length => "interval, smallint, integer, bigint, numeric, real or double precision",
+            Self::Status => "text, varchar, char, smallint, integer, bigint, boolean or an enum",
             Self::Text => "text or varchar",
             Self::Time => "timestamptz or timestamp",
         }
@@ -67,6 +70,8 @@ pub(super) fn mapped_columns(layout: &Layout) -> Vec<MappedColumn<'_>> {
         ("spec.table.columns.worker", c.worker.as_ref(), Holds::Anything, false),
         ("spec.table.columns.createdAt", c.created_at.as_ref(), Holds::Time, false),
         ("spec.table.columns.pausedSeconds", c.paused_seconds.as_ref(), Holds::Number, false),
+        ("spec.table.columns.timeout", c.timeout.as_ref(), Holds::Length, false),
+        ("spec.table.columns.deadlineAt", c.deadline_at.as_ref(), Holds::Time, false),
         ("spec.table.columns.workload", c.workload.as_ref(), Holds::Anything, false),
         ("spec.table.columns.owner", c.owner.as_ref(), Holds::Anything, false),
     ];

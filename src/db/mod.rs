@@ -69,6 +69,7 @@ pub mod running;
 pub mod samples;
 pub mod schema;
 mod server_text;
+mod set_up;
 pub mod staleness;
 pub mod stats;
 pub mod stores;

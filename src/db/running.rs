@@ -116,7 +116,7 @@ pub struct Execution {
     pub runtime_seconds: Option<f64>,
     /// The timeout in seconds, without the grace period and an extension; `None`: it is `Never`.
     pub timeout_seconds: Option<f64>,
-    /// The object that sets the timeout.
+    /// The object that sets the timeout, or the column of the row.
     pub timeout_source: String,
     /// The extension in seconds.
     pub extended_by_seconds: f64,

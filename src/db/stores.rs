@@ -242,7 +242,7 @@ mod tests {
     }
 
     /// Columns that a spec can name.
-    const COLUMNS: [&str; 12] = [
+    const COLUMNS: [&str; 14] = [
         "id",
         "jobId",
         "executionNumber",
@@ -254,6 +254,8 @@ mod tests {
         "heartbeatAt",
         "workload",
         "createdAt",
+        "timeout",
+        "deadlineAt",
         "owner",
     ];
 

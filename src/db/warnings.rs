@@ -79,10 +79,8 @@ fn due(predicate: &StalenessPredicate<'_>) -> String {
         job = m.job_shown(),
         number = m.number(),
     );
-    let earliest = format!(
-        "statement_timestamp() - interval {}",
-        literal(&interval(predicate.effective_rules.shortest_warning()))
-    );
+    let shortest = predicate.effective_rules.shortest_warning(m.row_limit_column().is_some());
+    let earliest = format!("statement_timestamp() - interval {}", literal(&interval(shortest)));
     // Only if some are allowed to continue, because it costs as much as everything else.
     let (ctes, alerts) = if predicate.effective_rules.may_alert_only() {
         (predicate.ctes(Selection::LookAtAll), alerts(predicate, &columns))

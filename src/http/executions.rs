@@ -62,7 +62,7 @@ pub(crate) struct Listed {
     pub(super) runtime_seconds: Option<f64>,
     /// Its timeout, in seconds, without the grace period and extensions; null if the timeout is `Never`.
     pub(super) timeout_seconds: Option<f64>,
-    /// The object that sets the timeout.
+    /// The object that sets the timeout, or the column of the row.
     pub(super) timeout_source: String,
     /// The extension of the timeout, in seconds.
     pub(super) extended_by_seconds: f64,

@@ -316,9 +316,11 @@ impl RuleSet {
     }
 
     /// Returns the shortest run time after which the operator can warn about an execution; [`UNLIMITED`]: it warns about none.
-    pub fn shortest_warning(&self) -> TimeDelta {
+    /// `own_timeouts`: true if rows can have timeouts of their own, of any length.
+    pub fn shortest_warning(&self, own_timeouts: bool) -> TimeDelta {
         let timeouts = self.rules.iter().filter_map(|rule| rule.timeout.as_ref().map(|t| t.value));
-        let shortest = timeouts.chain([self.base.timeout.value]).filter_map(Limit::length).min();
+        let own = own_timeouts.then_some(TimeDelta::zero());
+        let shortest = timeouts.chain([self.base.timeout.value]).filter_map(Limit::length).chain(own).min();
         let of = |warn: &Sourced<Warn>| match warn.value {
             Warn::After(after) => Some(after),
             // Slightly less than the exact percentage, because Postgres may round it.

@@ -244,7 +244,7 @@ fn a_limit_that_is_never_is_no_shortest_one() {
         (compiled.shortest_heartbeat(), compiled.longest_heartbeat()),
         (Some(hours(4)), Some(hours(4)))
     );
-    assert_eq!(compiled.shortest_warning(), hours(1));
+    assert_eq!(compiled.shortest_warning(false), hours(1));
     let base = StoreDefaults {
         timeout: Sourced::new(Limit::Never, "ExecutionStore/s"),
         warn: Sourced::new(Warn::Percent(50), "ExecutionStore/s"),
@@ -252,5 +252,6 @@ fn a_limit_that_is_never_is_no_shortest_one() {
     };
     let compiled = compile(base, vec![], vec![never]);
     assert_eq!(compiled.shortest_heartbeat(), None);
-    assert_eq!(compiled.shortest_warning(), UNLIMITED, "there is no half of no timeout");
+    assert_eq!(compiled.shortest_warning(false), UNLIMITED, "there is no half of no timeout");
+    assert_eq!(compiled.shortest_warning(true), TimeDelta::zero(), "there may be of a row's own");
 }

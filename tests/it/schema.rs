@@ -172,6 +172,16 @@ async fn what_cannot_be_done_is_said_with_a_way_out() {
     fails(&["schema", "-f", file.path().to_str().unwrap()], "cannot read");
     assert_eq!(world.jobexec(&["schema", "--nonsense"]).status.code(), Some(2));
 
+    // As after an interrupted build, which Postgres keeps.
+    assert!(world.jobexec(&["schema", "--apply"]).status.success());
+    world
+        .sql("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'job_executions_running_job'::regclass")
+        .await;
+    fails(
+        &["schema", "--apply"],
+        "DROP INDEX CONCURRENTLY public.job_executions_running_job, then this again",
+    );
+
     let head = Command::new("sh")
         .args(["-c", "\"$0\" crds | head -n 1", env!("CARGO_BIN_EXE_jobexec")])
         .output()

@@ -75,6 +75,47 @@ async fn an_enum_must_have_every_mapped_status() {
 }
 
 #[tokio::test]
+async fn statuses_may_be_numbers_or_booleans() {
+    let world = World::bare("numbers").await;
+    world.sql(&TABLE.replace("status text", "status smallint")).await;
+    world
+        .sql(
+            "INSERT INTO job_executions VALUES (1, 1, 1, 1, now() - interval '2 days', NULL), \
+             (2, 2, 1, 2, now() - interval '2 days', now()), (3, 3, 1, 1, now(), NULL), (4, 4, 1, 7, now(), NULL)",
+        )
+        .await;
+    let numbers = |ignored: &str| {
+        json!({"table": {"statuses": {"scheduled": ["0"], "running": ["1"], "completed": ["2"], "failed": ["3"],
+            "cancelled": ["4"], "ignored": [ignored]}}})
+    };
+    world.prepare_for(&numbers("7")).await;
+    let operator = world.operator();
+    for wrong in ["running", "07", "70000"] {
+        world.store(numbers(wrong)).await;
+        world
+            .store_until(&operator, |s| {
+                is(&s.conditions, "SchemaValid", "False", "StatusNotInType")
+                    && message(&s.conditions, "SchemaValid").starts_with(&format!("{wrong:?} is not how"))
+            })
+            .await;
+    }
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM job_executions WHERE status = 1").await, 2);
+    world.store(numbers("7")).await;
+    world.until_true("SELECT status = 3 AND completed_at IS NOT NULL FROM job_executions WHERE id = 1").await;
+    world.store_until(&operator, |s| s.metrics.as_ref().is_some_and(|m| m.running_executions == 1)).await;
+
+    // Whether it runs, and nothing else.
+    world.sql("ALTER TABLE job_executions RENAME TO numbers").await;
+    world.sql(&TABLE.replace("status text", "status boolean")).await;
+    world.sql("INSERT INTO job_executions VALUES (1, 1, 1, true, now() - interval '2 days')").await;
+    let booleans = json!({"table": {"statuses": {"scheduled": [], "running": ["true"], "completed": [],
+        "failed": ["false"], "cancelled": []}}});
+    world.prepare_for(&booleans).await;
+    world.store(booleans).await;
+    world.until_true("SELECT NOT status FROM job_executions WHERE id = 1").await;
+}
+
+#[tokio::test]
 async fn rows_that_contradict_themselves_are_counted_and_left_alone() {
     let world = World::new("violations").await;
     world

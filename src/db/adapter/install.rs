@@ -1,15 +1,11 @@
 //! Installs an adapter, or prints its installation as a script.
 
-use sqlx::{AssertSqlSafe, PgConnection};
-
 use super::state::{foreign, objects, owner, unsupported};
 use crate::adapters::Adapter;
 use crate::db::mapping::quote;
+use crate::db::set_up::{InvalidIndex, NoRole, SEARCH_PATH, build_indexes, execute, known};
 use crate::db::validate::Problem;
 use crate::db::{Database, DbError};
-
-/// With this search path, every name without a schema is Postgres' own.
-const PINNED: &str = "SET search_path = pg_catalog, pg_temp";
 
 /// The reason why an adapter could not be installed.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +29,12 @@ pub enum AdapterError {
     /// Somebody else created an object with the name of one of the adapter's.
     #[error("nothing was changed: {0}")]
     Foreign(String),
+    /// An index is there and not valid.
+    #[error(transparent)]
+    InvalidIndex(#[from] InvalidIndex),
     /// The role to grant to does not exist.
-    #[error("there is no role {0}: create it first, for example with CREATE ROLE {quoted} LOGIN PASSWORD '…'", quoted = quote(.0))]
-    NoRole(String),
+    #[error(transparent)]
+    NoRole(#[from] NoRole),
 }
 
 /// Installs an adapter for the tables in `schema`, and grants `role` what suffices. It changes nothing that is there already, and
@@ -54,14 +53,13 @@ pub async fn apply(
     }
     as_owner(database, adapter, schema).await?;
     if let Some(role) = role {
-        known(database, role).await?;
+        known(database, role).await??;
     }
     together(database, &Adapter::filled(adapter.install, &quote(schema), "")).await?;
     let mut connection = database.outside().await.map_err(DbError::from)?;
-    execute(&mut connection, PINNED).await?;
-    for statement in statements(&Adapter::filled(adapter.indexes, &quote(schema), "")) {
-        execute(&mut connection, &statement).await?;
-    }
+    execute(&mut connection, &format!("SET {SEARCH_PATH}")).await?;
+    let indexes = statements(&Adapter::filled(adapter.indexes, &quote(schema), ""));
+    build_indexes(&mut connection, schema, &indexes).await??;
     drop(connection);
     if let Some(role) = role {
         together(database, &Adapter::filled(adapter.grants, &quote(schema), &quote(role))).await?;
@@ -69,13 +67,15 @@ pub async fn apply(
     Ok(())
 }
 
-/// Removes an adapter. The job system then works as before.
+/// Removes an adapter, after which the job system works as before. Returns whether anything of it was there.
 ///
 /// # Errors
-/// Those of the database.
-pub async fn remove(database: &Database, adapter: &Adapter, schema: &str) -> Result<(), AdapterError> {
+/// See [`AdapterError`].
+pub async fn remove(database: &Database, adapter: &Adapter, schema: &str) -> Result<bool, AdapterError> {
     as_owner(database, adapter, schema).await?;
-    together(database, &Adapter::filled(adapter.remove, &quote(schema), "")).await
+    let there = !objects(database, adapter, schema).await?.is_empty();
+    together(database, &Adapter::filled(adapter.remove, &quote(schema), "")).await?;
+    Ok(there)
 }
 
 /// Returns the installation as a script for psql that can be run repeatedly.
@@ -83,7 +83,7 @@ pub fn script(adapter: &Adapter, schema: &str, role: Option<&str>) -> String {
     let fill = |sql: &str| Adapter::filled(sql, &quote(schema), &role.map_or(String::new(), quote));
     let mut out = format!(
         "-- The adapter {} {}, for psql. It may be run again: what is there is left as it is. It ends at the first error.\n\n\
-         \\set ON_ERROR_STOP on\n{PINNED};\nSET client_min_messages = warning;\n\nBEGIN;\n{}\nCOMMIT;\n\n{}\n",
+         \\set ON_ERROR_STOP on\nSET {SEARCH_PATH};\nSET client_min_messages = warning;\n\nBEGIN;\n{}\nCOMMIT;\n\n{}\n",
         adapter.manifest.name,
         adapter.manifest.version,
         fill(adapter.install),
@@ -106,30 +106,12 @@ async fn as_owner(database: &Database, adapter: &Adapter, schema: &str) -> Resul
     foreign(&found, owner.as_deref()).map_or(Ok(()), |what| Err(AdapterError::Foreign(what)))
 }
 
-async fn known(database: &Database, role: &str) -> Result<(), AdapterError> {
-    let mut tx = database.read_catalog().await.map_err(DbError::from)?;
-    let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
-        .bind(role)
-        .persistent(false)
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(DbError::from)?;
-    tx.commit().await.map_err(DbError::from)?;
-    if known { Ok(()) } else { Err(AdapterError::NoRole(role.to_owned())) }
-}
-
 /// Runs SQL in one transaction.
 async fn together(database: &Database, sql: &str) -> Result<(), AdapterError> {
     let mut tx = database.write().await.map_err(DbError::from)?;
-    let before = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL client_min_messages = warning";
-    execute(&mut tx, before).await?;
+    execute(&mut tx, &format!("SET LOCAL {SEARCH_PATH}; SET LOCAL client_min_messages = warning")).await?;
     execute(&mut tx, sql).await?;
     Ok(tx.commit().await.map_err(DbError::from)?)
-}
-
-async fn execute(connection: &mut PgConnection, sql: &str) -> Result<(), DbError> {
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
-    Ok(())
 }
 
 /// Returns the statements of a file that has no semicolon within one.

@@ -1,5 +1,6 @@
 -- Reads the columns of a relation with their types, the privileges of the login, and the indexes that serve them. $1: oid of the
--- relation, $2: the column of starts, $3: literals of the statuses of running executions, which a partial index contains.
+-- relation, $2: the column of starts, $3: literals of the statuses of running executions, which a partial index contains, $4: the
+-- column of statuses.
 SELECT attribute.attname::text AS name,
        format_type(attribute.atttypid, NULL) AS type_,
        type.typcategory::text AS category,
@@ -34,8 +35,18 @@ SELECT attribute.attname::text AS name,
              AND index.indkey[0] = attribute.attnum
              AND second.attname = $2
              AND (
-                 SELECT bool_and(strpos(pg_get_expr(index.indpred, index.indrelid), text) > 0)
-                 FROM unnest($3::text[]) AS text
+                 -- Postgres prints numbers and booleans without quotes.
+                 SELECT bool_and(
+                     strpos(predicate, literal) > 0
+                     OR (
+                         bare ~ '^([0-9]+|true|false)$'
+                         AND predicate ~ ('[[:<:]]' || bare || '[[:>:]]')
+                         AND strpos(predicate, quote_ident($4)) > 0
+                     )
+                 )
+                 FROM unnest($3::text[]) AS literal
+                 CROSS JOIN LATERAL (SELECT btrim(literal, '''') AS bare) AS bared
+                 CROSS JOIN LATERAL (SELECT pg_get_expr(index.indpred, index.indrelid) AS predicate) AS printed
              )
        ) AS indexed,
        EXISTS (

@@ -53,6 +53,9 @@ fn by_scope(row: &PgRow, setting: &Setting) -> Result<Vec<Considered>, sqlx::Err
     Ok(all)
 }
 
+/// The rank of a timeout of the row itself: between those of its own object and those of policies.
+const OF_ROW: i16 = 5;
+
 /// Returns the timeouts, of which the one with the lowest rank counts.
 fn by_rank(row: &PgRow, setting: &Setting) -> Result<Vec<Considered>, sqlx::Error> {
     let mut found: Vec<(i16, String, String)> = Vec::new();
@@ -60,6 +63,9 @@ fn by_rank(row: &PgRow, setting: &Setting) -> Result<Vec<Considered>, sqlx::Erro
         let Some(value) = value(row, scope, setting)? else { continue };
         let source = of_scope(row, scope, setting.source)?;
         found.push((of_scope(row, scope, "timeout_rank")?, value, source));
+    }
+    if let Some(timeout) = row.try_get::<Option<PgInterval>, _>("own_timeout")? {
+        found.push((OF_ROW, duration::format(delta(&timeout)), row.try_get("own_source")?));
     }
     found.sort_by_key(|(rank, ..)| *rank);
     let mut counts = true;

@@ -13,6 +13,8 @@ SELECT statement_timestamp() AS now,
        {deadline} AS deadline,
        {promised} AS promised,
        verdict.action,
+       {own_timeout} AS own_timeout,
+       {own_source} AS own_source,
        {evidence}stale.reason,
        stale.action AS stale_action,
        {settings}

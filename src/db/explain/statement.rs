@@ -30,6 +30,8 @@ pub(super) fn statement(predicate: &StalenessPredicate<'_>) -> String {
         counts_from = predicate.counts_from(),
         deadline = m.unless_paused(predicate.deadline()),
         promised = predicate.promised().unwrap_or_else(null),
+        own_timeout = predicate.row_timeout().unwrap_or_else(|| "NULL::interval".to_owned()),
+        own_source = predicate.row_source(),
         evidence = evidence,
         settings = of_each(&SCOPES),
         table = m.table(),

@@ -6,6 +6,7 @@ mod end;
 mod jobs;
 mod layout;
 mod paused;
+mod row_timeout;
 mod sql;
 mod statuses;
 mod successor;

@@ -43,6 +43,9 @@ impl Mapping {
     /// Returns how long the row has been paused by its own column, from zero to 1,000,000 hours; `None`: no column is mapped.
     pub fn paused_for(&self) -> Option<String> {
         let seconds = column(self.layout.table.columns.paused_seconds.as_ref()?);
-        Some(format!("make_interval(secs => LEAST(GREATEST({seconds}, 0), 3600000000)::float8)"))
+        // A number that is too small for a float is an error where it is converted.
+        Some(format!(
+            "make_interval(secs => CASE WHEN {seconds} >= 0.000001 THEN LEAST({seconds}, 3600000000) ELSE 0 END::float8)"
+        ))
     }
 }

@@ -26,7 +26,13 @@ impl Mapping {
     /// Reports whether some times are local, so that their instants depend on the time zone of the mapping.
     pub fn has_local_times(&self) -> bool {
         let types = &self.types;
-        let own = [Some(types.started_at), Some(types.completed_at), types.created_at, types.heartbeat_at];
+        let own = [
+            Some(types.started_at),
+            Some(types.completed_at),
+            types.created_at,
+            types.heartbeat_at,
+            types.deadline_at,
+        ];
         own.into_iter()
             .chain(types.related.map(|related| related.time))
             .any(|time| time == Some(TimeType::Local))

@@ -60,6 +60,10 @@ pub struct Types {
     pub heartbeat_at: Option<TimeType>,
     /// The type of the creation.
     pub created_at: Option<TimeType>,
+    /// True if the timeout of a row is an interval; otherwise it is a number of seconds.
+    pub timeout_is_interval: bool,
+    /// The type of the deadline of a row.
+    pub deadline_at: Option<TimeType>,
     /// True if an index on running executions begins with the job id.
     pub indexed_by_job: bool,
     /// True if an index on running executions begins with the job type.

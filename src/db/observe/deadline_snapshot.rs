@@ -64,6 +64,8 @@ mod tests {
         job_type_is_text: false,
         heartbeat_at: None,
         created_at: None,
+        timeout_is_interval: true,
+        deadline_at: None,
         indexed_by_job: true,
         indexed_by_type: false,
         indexed_by_end: true,

@@ -5,14 +5,12 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::super::extras::{self, Extra, Retries};
 use super::super::mapping::{condition, filtered, literal, qualified, quote};
+use super::super::set_up::{SEARCH_PATH, build_indexes, execute, known};
 use super::super::{Database, DbError, Layout};
 use super::build::{self, build};
 use super::error::SchemaError;
 use super::grants;
 use crate::api::Table;
-
-/// With this search path, every name without a schema is Postgres' own, even if somebody else created an object of the same name.
-const PINNED: &str = "SET search_path = pg_catalog, pg_temp";
 
 /// Creates the schema, the index, the grants and `extras`; each step is harmless if it was done before. Returns whether running
 /// executions were found that went back to waiting, which the transitions then allow.
@@ -23,12 +21,17 @@ pub async fn apply(
     extras: &[Extra],
 ) -> Result<Retries, SchemaError> {
     let table = &layout.table;
+    if let Some(role) = role {
+        known(database, role).await??;
+    }
     build(database, layout.schema_owner.as_deref(), "0").await?;
     let mut connection = database.outside().await.map_err(DbError::from)?;
     // Set for the whole connection: an index cannot be built in a transaction.
-    execute(&mut connection, PINNED).await?;
+    execute(&mut connection, &format!("SET {SEARCH_PATH}")).await?;
     if let Some(role) = role {
-        grant(&mut connection, layout, role).await?;
+        for grant in grants::statements(layout, role) {
+            execute(&mut connection, &grant).await?;
+        }
     }
     let kind: Option<String> = sqlx::query_scalar(
         "SELECT c.relkind::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -44,10 +47,13 @@ pub async fn apply(
         return Err(SchemaError::NoAdditions(qualified(table)));
     }
     // An adapter has its own indexes, and a view has none; those of the tables beneath it serve.
-    for index in indexes(table).into_iter().filter(|_| !view && layout.adapter.is_none()) {
-        // `CONCURRENTLY` does not block writers, but Postgres does not support it for a partitioned table.
-        let index = if kind.as_deref() == Some("p") { index.replace(" CONCURRENTLY", "") } else { index };
-        execute(&mut connection, &index).await?;
+    if !view && layout.adapter.is_none() {
+        let mut indexes = indexes(table);
+        if kind.as_deref() == Some("p") {
+            // `CONCURRENTLY` does not block writers, but Postgres does not support it for a partitioned table.
+            indexes = indexes.iter().map(|index| index.replace(" CONCURRENTLY", "")).collect();
+        }
+        build_indexes(&mut connection, &table.schema.0, &indexes).await??;
     }
     let retries = if extras.contains(&Extra::Transitions) {
         retries(&mut connection, table).await?
@@ -81,33 +87,13 @@ async fn retries(connection: &mut PgConnection, table: &Table) -> Result<Retries
     Ok(if requeued { Retries::Seen } else { Retries::by_name(table) })
 }
 
-async fn grant(connection: &mut PgConnection, layout: &Layout, role: &str) -> Result<(), SchemaError> {
-    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
-        .bind(role)
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(DbError::from)?;
-    if !exists {
-        return Err(SchemaError::NoRole(role.to_owned()));
-    }
-    for grant in grants::statements(layout, role) {
-        execute(connection, &grant).await?;
-    }
-    Ok(())
-}
-
-async fn execute(connection: &mut PgConnection, sql: &str) -> Result<(), DbError> {
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
-    Ok(())
-}
-
 /// Returns the steps of [`apply`] as a script for psql that can be run repeatedly.
 pub fn script(layout: &Layout, role: Option<&str>, extras: &[Extra]) -> String {
     let table = &layout.table;
     let mut out = format!(
         "-- The jobexec operator's own schema, the index that its sweep uses, and the grants of its role, for psql.\n\
          -- It may be run again: what is there is left as it is. It ends at the first error.\n\n\
-         \\set ON_ERROR_STOP on\n{PINNED};\nSET client_min_messages = warning;\n\n{}\n",
+         \\set ON_ERROR_STOP on\nSET {SEARCH_PATH};\nSET client_min_messages = warning;\n\n{}\n",
         build::script(layout.schema_owner.as_deref()),
     );
     if let Some(role) = role {
@@ -161,6 +147,7 @@ fn indexes(table: &Table) -> Vec<String> {
     let mut on =
         vec![("running", start.clone()), ("running_job", format!("{}, {start}", quote(&c.job_id.0)))];
     on.extend(c.job_type.as_ref().map(|type_| ("running_type", format!("{}, {start}", quote(&type_.0)))));
+    on.extend(c.deadline_at.as_ref().map(|at| ("running_deadline", quote(&at.0))));
     on.extend(c.heartbeat_at.as_ref().map(|at| ("running_heartbeat", quote(&at.0))));
     // Truncated so that the name with its suffix stays within Postgres' 63 bytes; names of mapped tables are ASCII.
     let name: String = table.name.0.chars().take(45).collect();

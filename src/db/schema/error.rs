@@ -3,7 +3,7 @@
 use sqlx::migrate::MigrateError;
 
 use crate::db::DbError;
-use crate::db::mapping::quote;
+use crate::db::set_up::{InvalidIndex, NoRole};
 
 /// The reason why the schema could not be applied.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,10 @@ pub enum SchemaError {
         "there are no additions for {0}, which is a view or belongs to a job system that has an adapter: leave out --with"
     )]
     NoAdditions(String),
+    /// An index is there and not valid.
+    #[error(transparent)]
+    InvalidIndex(#[from] InvalidIndex),
     /// The role to grant to does not exist.
-    #[error("there is no role {0}: create it first, for example with CREATE ROLE {quoted} LOGIN PASSWORD '…'", quoted = quote(.0))]
-    NoRole(String),
+    #[error(transparent)]
+    NoRole(#[from] NoRole),
 }

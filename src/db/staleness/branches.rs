@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 
 use super::evidence::{ALL, Kind};
 use super::index_probe::IndexProbe;
-use super::{DUE, End, IdFilter, NEXT_PARAMETER, Rules, Selection, StalenessPredicate, Suspicion, TOTAL};
+use super::{End, IdFilter, NEXT_PARAMETER, Rules, Selection, StalenessPredicate, Suspicion, TOTAL};
 use crate::api::{Limit, OnStale};
 use crate::db::ids::id_of;
 use crate::db::intervals::interval;
@@ -51,6 +51,7 @@ impl StalenessPredicate<'_> {
         branches.extend(self.has_rules("job_rule").then(|| self.by_job(selection, &rest("job_rule"))));
         branches.extend(self.by_default(selection));
         branches.extend(self.has_rules("type_rule").then(|| self.by_type(selection, &rest("type_rule"))));
+        branches.extend(self.by_row(selection));
         branches.extend(self.without_start(selection));
         branches.extend(self.by_pause(selection));
         branches
@@ -139,14 +140,15 @@ impl StalenessPredicate<'_> {
         let m = self.mapping;
         let rest = |joins: &str, order: &str| {
             format!(
-                "{joins} CROSS JOIN LATERAL (SELECT {DUE}) AS verdict
-                 WHERE {of_rule} AND {scope}.ends AND {running} AND {earliest} AND {by_deadline} {past_promised} AND {without_rule} {acts}
+                "{joins} {verdict}
+                 WHERE {of_rule} AND {scope}.ends AND {running} AND {earliest} AND {by_deadline} {unless_otherwise} AND {without_rule} {acts}
                  {order}",
+                verdict = self.verdict_for_due(),
                 running = self.judged(),
                 earliest = m.started_by(&format!("statement_timestamp() - {scope}.earliest")),
                 by_deadline = self.counts_by(&format!("statement_timestamp() - {TOTAL}")),
-                // All other rules skip rows that have a rule of their own.
-                past_promised = if scope == "execution_rule" { self.past_promised() } else { String::new() },
+                // All other rules skip rows that have a rule or a timeout of their own.
+                unless_otherwise = if scope == "execution_rule" { self.unless_otherwise() } else { String::new() },
                 without_rule = self.without_rule(unless),
                 acts = self.acts(selection),
             )
@@ -184,8 +186,7 @@ impl StalenessPredicate<'_> {
     }
 
     /// Returns the joins of the rules of all scopes except `scope`, which the statement already contains. A rule in `unless` that
-    /// matches the row cannot affect its deadline, because rows with such rules are excluded. It is not looked up, because that
-    /// would take one lookup for each stale row.
+    /// matches the row cannot affect its deadline, because rows with such rules are excluded: it is not looked up, row by row.
     pub(super) fn others(&self, scope: &str, unless: &[&str]) -> String {
         let m = self.mapping;
         let mut joins = String::new();
@@ -198,7 +199,7 @@ impl StalenessPredicate<'_> {
                 joins.push_str(&format!(" LEFT JOIN {name} ON {name}.applies_to = {key}"));
             }
         }
-        joins + " CROSS JOIN store_defaults"
+        joins + " CROSS JOIN store_defaults" + &self.own_limit()
     }
 
     /// Returns the executions that run without a start and were seen running.
@@ -329,7 +330,7 @@ impl StalenessPredicate<'_> {
     }
 
     /// Returns the executions past a deadline that does not follow from their start column.
-    fn by_time(&self, from: &str, more: &str, selection: Selection) -> String {
+    pub(super) fn by_time(&self, from: &str, more: &str, selection: Selection) -> String {
         let from = format!("{from} {}", self.joined_for_due());
         let more = format!("{more} {}", self.acts(selection));
         self.found(Reason::DeadlineExceeded, "verdict.action", &from, &more, selection)

@@ -3,11 +3,9 @@
 //!
 //! A statement begins with the rules, split by scope into `execution_rule` (executions), `job_rule` (jobs) and `type_rule` (types)
 //! with the key in the type of its column as `applies_to`, and the base as `store_defaults`. Joined to a row
-//! ([`StalenessPredicate::joins`]) they give its verdict ([`VERDICT`]). Statements find the rows by index where there is one: rows
+//! ([`StalenessPredicate::joins`]) they give its `verdict`. Statements find the rows by index where there is one: rows
 //! without a rule by their start, rows with a rule for their job or type by that and their start (see `branches`; `index_probe` for
 //! reading without locks, and `next_deadline` for the time of the next check).
-
-use std::sync::LazyLock;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Postgres;
@@ -22,6 +20,7 @@ mod index_probe;
 mod manual_request;
 mod next_deadline;
 mod promise;
+mod row_timeout;
 mod suspects;
 mod time;
 
@@ -128,29 +127,10 @@ pub enum End {
 /// The first parameter that is free for the caller of [`StalenessPredicate::bind`].
 pub const NEXT_PARAMETER: u8 = 5;
 
-/// The settings for the deadline of a row, from the rules that [`StalenessPredicate::joins`] joined to it. A rule whose timeout has a
-/// source and is NULL sets `Never`, and then there is no deadline.
-const DUE: &str = "CASE WHEN execution_rule.timeout_source IS NOT NULL THEN execution_rule.timeout \
-          WHEN job_rule.timeout_rank <= COALESCE(type_rule.timeout_rank, 99) THEN job_rule.timeout \
-          WHEN type_rule.timeout_source IS NOT NULL THEN type_rule.timeout \
-          ELSE store_defaults.timeout END AS timeout, \
-     COALESCE(execution_rule.extend_by, interval '0') AS extend_by, \
+/// The settings for the deadline of a row other than its timeout.
+const GRACE_AND_ACTION: &str = "COALESCE(execution_rule.extend_by, interval '0') AS extend_by, \
      COALESCE(job_rule.grace, type_rule.grace, store_defaults.grace) AS grace, \
      COALESCE(job_rule.on_stale, type_rule.on_stale, store_defaults.on_stale) AS action";
-
-/// The source of the timeout in [`DUE`].
-const TIMEOUT_SOURCE: &str = "CASE WHEN execution_rule.timeout_source IS NOT NULL THEN execution_rule.timeout_source \
-     WHEN job_rule.timeout_rank <= COALESCE(type_rule.timeout_rank, 99) THEN job_rule.timeout_source \
-     ELSE COALESCE(type_rule.timeout_source, store_defaults.timeout_source) END AS timeout_source";
-
-/// All settings for a row, from the rules that [`StalenessPredicate::joins`] joined to it. A statement that needs only those for the
-/// deadline leaves the others out: it is parsed and planned each time.
-pub static VERDICT: LazyLock<String> = LazyLock::new(|| {
-    format!(
-        "{DUE}, {TIMEOUT_SOURCE}, {}, store_defaults.store AS store, store_defaults.watched AS watched",
-        *settings::VERDICT
-    )
-});
 
 /// The time after which a row gets a long-running warning, by its `verdict`; NULL: none.
 pub const WARN: &str = "COALESCE(verdict.warn_after, verdict.timeout * (verdict.warn_percent / 100.0))";
@@ -240,20 +220,39 @@ impl<'a> StalenessPredicate<'a> {
     }
 
     /// Returns the joins of the rules to a row with this id, job (in the form of [`Mapping::job_key`]) and type, and its verdict as
-    /// `verdict`.
-    pub fn joins(id: &str, job: &str, type_: &str) -> String {
-        format!(include_str!("rules_of_row.sql"), id = id, job = job, type_ = type_, settings = *VERDICT)
+    /// `verdict`. `own_limit`: the join of `own` (until, began, start), if rows can have a timeout of their own. A statement that
+    /// needs only the settings for the deadline leaves the others out: it is parsed and planned each time.
+    pub fn joins(&self, id: &str, job: &str, type_: &str, own_limit: &str) -> String {
+        let settings = format!(
+            "{}, {}, {}, store_defaults.store AS store, store_defaults.watched AS watched",
+            self.due(),
+            self.timeout_source(),
+            *settings::VERDICT
+        );
+        format!(
+            include_str!("rules_of_row.sql"),
+            id = id,
+            job = job,
+            type_ = type_,
+            own_limit = own_limit,
+            settings = settings
+        )
     }
 
     /// Returns the joins of the rules to the row `execution`.
     pub fn joined(&self) -> String {
         let m = self.mapping;
-        Self::joins(&m.id(), &m.job_key().0, &m.job_type())
+        self.joins(&m.id(), &m.job_key().0, &m.job_type(), &self.own_limit())
     }
 
     /// Returns the joins of the rules to the row `execution`, with only the settings for its deadline as `verdict`.
     fn joined_for_due(&self) -> String {
-        format!("{} CROSS JOIN LATERAL (SELECT {DUE}) AS verdict", self.others("", &[]))
+        format!("{} {}", self.others("", &[]), self.verdict_for_due())
+    }
+
+    /// Returns the join of the `verdict` of the row `execution`, with only the settings for its deadline.
+    fn verdict_for_due(&self) -> String {
+        format!("CROSS JOIN LATERAL (SELECT {}) AS verdict", self.due())
     }
 
     /// Returns the common table expressions of [`Self::rules`], and `stale` (id, reason, action).
@@ -302,8 +301,8 @@ impl<'a> StalenessPredicate<'a> {
         }
     }
 
-    /// Returns the condition that neither a rule of these scopes nor a pause affects the deadline of the row. Each scope is a
-    /// hashed subplan, which keeps the order of the index; with NOT EXISTS the planner sorts all stale rows.
+    /// Returns the condition that neither a rule of these scopes nor a timeout of its own nor a pause affects the deadline of the row.
+    /// Each scope is a hashed subplan, which keeps the order of the index; with NOT EXISTS the planner sorts all stale rows.
     fn without_rule(&self, scopes: &[&str]) -> String {
         let m = self.mapping;
         let mut conditions = Vec::new();
@@ -316,6 +315,8 @@ impl<'a> StalenessPredicate<'a> {
                 ));
             }
         }
+        // A rule for an execution applies to rows with a timeout of their own, too.
+        conditions.extend(self.without_row_timeout().filter(|_| !scopes.is_empty()));
         conditions.extend(self.unpaused());
         if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") }
     }

@@ -5,7 +5,7 @@
 
 use chrono::TimeDelta;
 
-use super::{DUE, Selection, StalenessPredicate, TOTAL, clamp_timestamp, within};
+use super::{Selection, StalenessPredicate, TOTAL, clamp_timestamp, within};
 use crate::api::{Limit, OnStale};
 
 /// The number of rows beyond a cutoff that are read for the next deadline. Where rules govern all of them, the next check is when
@@ -33,6 +33,7 @@ impl StalenessPredicate<'_> {
             parts.push(self.next_by_type());
         }
         parts.extend(self.next_by_default_later());
+        parts.extend(self.next_by_row());
         parts.extend(self.next_without_start());
         parts.extend(self.next_by_pause());
         parts.extend(self.holds().then(|| "SELECT min(until) FROM running_again".to_owned()));
@@ -60,7 +61,7 @@ impl StalenessPredicate<'_> {
     }
 
     /// Returns the next deadline of rows that count from what was observed of them. `run`: the time that distinguishes their run.
-    fn next_by_time(&self, observed: &str, start: &str, deadline: &str, run: &str) -> String {
+    pub(super) fn next_by_time(&self, observed: &str, start: &str, deadline: &str, run: &str) -> String {
         format!(
             include_str!("next_by_time.sql"),
             deadline = self.not_before_promised(deadline, run),
@@ -140,7 +141,7 @@ impl StalenessPredicate<'_> {
         };
         format!(
             include_str!("next_by_rule.sql"),
-            settings = DUE,
+            settings = self.due(),
             scope = scope,
             which = which.map_or(String::new(), |which| format!("AND {which}")),
             deadline = deadline,

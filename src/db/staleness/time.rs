@@ -37,7 +37,7 @@ pub(in crate::db) struct Times {
 
 impl Times {
     /// Returns the later of the creation and `start`.
-    fn later_than(&self, start: &str) -> String {
+    pub(super) fn later_than(&self, start: &str) -> String {
         let created = self.created.as_ref().map_or(String::new(), |created| format!("{created}, "));
         format!("LEAST(GREATEST({start}, {created}{FIRST}), {LAST})")
     }

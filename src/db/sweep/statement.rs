@@ -96,6 +96,13 @@ pub(super) fn statement(
             store = next + 2,
         ),
     };
+    let times = Times {
+        id: "ended.id".to_owned(),
+        start: "ended.started_at".to_owned(),
+        created: predicate.mapping.created_at().map(|_| "ended.created_at".to_owned()),
+        paused: predicate.mapping.paused_for().map(|_| "ended.paused".to_owned()),
+        version: version_judged(predicate),
+    };
     format!(
         include_str!("batch.sql"),
         predicate = predicate.ctes(Selection::Lock(BATCH, end, among)),
@@ -103,18 +110,17 @@ pub(super) fn statement(
         completed = Ending::Completed.as_str(),
         action = announced(action),
         started_at = clamp_timestamp("ended.started_at"),
-        deadline = predicate.deadline_by(&Times {
-            id: "ended.id".to_owned(),
-            start: "ended.started_at".to_owned(),
-            created: predicate.mapping.created_at().map(|_| "ended.created_at".to_owned()),
-            paused: predicate.mapping.paused_for().map(|_| "ended.paused".to_owned()),
-            version: version_judged(predicate),
-        }),
+        deadline = predicate.deadline_by(&times),
         source = source("ended.reason"),
         note = note(predicate, &kinds),
         recorded = recorded,
         login_path = LOGIN_PATH,
-        rules_of_row = StalenessPredicate::joins("ended.id", "ended.job_key", "ended.job_type"),
+        rules_of_row = predicate.joins(
+            "ended.id",
+            "ended.job_key",
+            "ended.job_type",
+            &predicate.own_limit_of_ended(&times),
+        ),
     )
 }
 

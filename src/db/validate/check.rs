@@ -1,12 +1,12 @@
 //! Compares the catalog with the spec, and decides.
 
 use super::problem::Problem;
-use super::types::{find, id_type, time_type, types};
+use super::types::{check_printed, find, id_type, time_type, types};
 use crate::api::identifier::Identifier;
 use crate::db::catalog::{Catalog, Column, Relation};
 use crate::db::columns::{quoted, read_columns, write_columns};
 use crate::db::extras::NOTIFY_TRIGGER;
-use crate::db::mapping::{IdType, Related, RelatedTypes, qualified, quote, related};
+use crate::db::mapping::{IdType, Related, RelatedTable, RelatedTypes, qualified, quote, related};
 
 use crate::db::{Layout, Mapping};
 
@@ -31,6 +31,9 @@ pub(super) fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Pro
     if layout.heartbeat.is_some() && table.columns.heartbeat_at.is_some() {
         return Err(Problem::TwoHeartbeats);
     }
+    if table.columns.timeout.is_some() && table.columns.deadline_at.is_some() {
+        return Err(Problem::TwoTimeouts);
+    }
     if layout.needs_number && table.columns.execution_number.is_none() {
         return Err(Problem::NoNumber);
     }
@@ -51,6 +54,11 @@ pub(super) fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Pro
         let key = executions.columns.get(&other.named_by.1.0).and_then(id_type);
         types.related[other.table as usize] =
             check_related(&role, other, found.as_ref(), layout.recorded, key)?;
+        if let (RelatedTable::Jobs, Some(jobs), Some(found)) = (other.table, &layout.jobs, found)
+            && let Some(status) = found.columns.get(&jobs.columns.status.0)
+        {
+            check_printed(status, jobs.finished.iter(), "spec.jobs.finished")?;
+        }
     }
     let unwritable = if lacks(executions, &write, |column| column.update) {
         let fix = grant("UPDATE", &write, &name, &role);

@@ -94,6 +94,16 @@ pub enum Problem {
         /// The text.
         text: String,
     },
+    /// A status text is not a value of the column's type.
+    #[error("{text:?} is not how Postgres prints a status of type {type_}: correct {field}")]
+    NoStatus {
+        /// The text.
+        text: String,
+        /// The type.
+        type_: String,
+        /// The field with the text.
+        field: &'static str,
+    },
     /// A status text is not a label of the column's enum.
     #[error("{text:?} is not a label of the enum {type_}: correct spec.table.statuses")]
     NoLabel {
@@ -117,6 +127,11 @@ pub enum Problem {
         "executions have heartbeats of their own (spec.table.columns.heartbeatAt) or those of their workers (spec.heartbeat): set one of them"
     )]
     TwoHeartbeats,
+    /// A timeout and a deadline of rows are both set. The API server refuses this, a file for the command line does not pass it.
+    #[error(
+        "executions have a timeout of their own (spec.table.columns.timeout) or a deadline (spec.table.columns.deadlineAt): set one of them"
+    )]
+    TwoTimeouts,
     /// Postgres does not know the time zone.
     #[error(
         "Postgres knows no time zone {0:?}: use a name such as UTC or Europe/Berlin in spec.table.timeZone"
@@ -198,8 +213,10 @@ impl Problem {
             Self::IdNotUnique { .. } => "IdNotUnique",
             Self::StatusTooLong { .. } => "StatusTooLong",
             Self::NoLabel { .. } => "StatusNotInEnum",
+            Self::NoStatus { .. } => "StatusNotInType",
             Self::Filter { .. } => "FilterInvalid",
             Self::TwoHeartbeats => "TwoHeartbeats",
+            Self::TwoTimeouts => "TwoTimeouts",
             Self::NoTimeZone(_) => "TimeZoneUnknown",
             Self::Privilege { .. } => "InsufficientPrivilege",
             Self::RowSecurity { .. } => visibility::REASON,

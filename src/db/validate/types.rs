@@ -1,10 +1,12 @@
 //! Checks that the types of the mapped columns are usable.
 
+use std::ops::RangeInclusive;
+
 use super::problem::Problem;
 use crate::api::Table;
 use crate::api::filter::RowCondition;
 use crate::api::identifier::Identifier;
-use crate::api::table::StatusText;
+use crate::api::table::{StatusText, Statuses};
 use crate::db::Layout;
 use crate::db::catalog::{Column, Relation};
 use crate::db::columns::{Holds, MappedColumn, mapped_columns, write_columns};
@@ -88,6 +90,12 @@ pub(super) fn types(layout: &Layout, relation: &Relation, labels: &[String]) -> 
         job_type_is_text: job_type.is_some_and(|found| id_type(found) == Some(IdType::Text)),
         heartbeat_at: c.heartbeat_at.as_ref().map(time).transpose()?,
         created_at: c.created_at.as_ref().map(time).transpose()?,
+        timeout_is_interval: c
+            .timeout
+            .as_ref()
+            .and_then(|timeout| relation.columns.get(&timeout.0))
+            .is_some_and(|found| found.type_ == "interval"),
+        deadline_at: c.deadline_at.as_ref().map(time).transpose()?,
         indexed_by_job: job.indexed && id_type(job).is_some(),
         indexed_by_type: job_type.is_some_and(|found| found.indexed && id_type(found) == Some(IdType::Text)),
         related: [RelatedTypes::default(); RelatedTable::COUNT],
@@ -119,27 +127,38 @@ fn check_written_once(layout: &Layout) -> Result<(), Problem> {
 }
 
 fn fits_type(holds: Holds, found: &Column) -> bool {
-    let whole = matches!(found.type_.as_str(), "smallint" | "integer" | "bigint");
+    let whole = whole_range(found).is_some();
+    let number = whole
+        || matches!(found.type_.as_str(), "real" | "double precision")
+        || found.type_.starts_with("numeric");
     match holds {
         Holds::Id => id_type(found).is_some(),
         Holds::Anything => true,
         Holds::Whole => whole,
-        Holds::Number => {
-            whole
-                || matches!(found.type_.as_str(), "real" | "double precision")
-                || found.type_.starts_with("numeric")
-        }
-        Holds::Status => found.kind == "e" || found.category == "S",
+        Holds::Number => number,
+        Holds::Length => number || found.type_ == "interval",
+        Holds::Status => found.kind == "e" || found.category == "S" || whole || found.type_ == "boolean",
         Holds::Text => found.category == "S",
         Holds::Time => stored_time(found).is_some(),
     }
 }
 
-/// Checks that the status texts can be stored.
+/// Returns the numbers that a column of whole numbers can hold.
+fn whole_range(column: &Column) -> Option<RangeInclusive<i64>> {
+    match column.type_.as_str() {
+        "smallint" => Some(i16::MIN.into()..=i16::MAX.into()),
+        "integer" => Some(i32::MIN.into()..=i32::MAX.into()),
+        "bigint" => Some(i64::MIN..=i64::MAX),
+        _ => None,
+    }
+}
+
+/// Checks that the status texts can be stored, and that Postgres prints them so.
 fn check_statuses(table: &Table, status: &Column, labels: &[String]) -> Result<(), Problem> {
     if status.kind == "e" {
         known_labels(table, labels, &status.type_)?;
     }
+    check_printed(status, texts(&table.statuses), "spec.table.statuses")?;
     let failed = table.statuses.failed.first().filter(|text| !fits(status, text));
     match (status.limit, failed) {
         (Some(limit), Some(text)) => Err(Problem::StatusTooLong {
@@ -148,6 +167,25 @@ fn check_statuses(table: &Table, status: &Column, labels: &[String]) -> Result<(
             text: text.0.clone(),
         }),
         _ => Ok(()),
+    }
+}
+
+/// Checks that Postgres prints statuses of the type of the column as these texts.
+pub(super) fn check_printed<'a>(
+    status: &Column,
+    mut texts: impl Iterator<Item = &'a StatusText>,
+    field: &'static str,
+) -> Result<(), Problem> {
+    let range = whole_range(status);
+    let printed = |text: &str| match &range {
+        Some(range) => {
+            text.parse::<i64>().is_ok_and(|number| range.contains(&number) && number.to_string() == text)
+        }
+        None => status.type_ != "boolean" || matches!(text, "true" | "false"),
+    };
+    match texts.find(|text| !printed(&text.0)) {
+        None => Ok(()),
+        Some(text) => Err(Problem::NoStatus { text: text.0.clone(), type_: status.type_.clone(), field }),
     }
 }
 
@@ -174,11 +212,15 @@ fn fits(status: &Column, text: &StatusText) -> bool {
     status.limit.is_none_or(|limit| length <= limit)
 }
 
+fn texts(s: &Statuses) -> impl Iterator<Item = &StatusText> {
+    [&s.scheduled, &s.running, &s.paused, &s.completed, &s.failed, &s.cancelled, &s.ignored]
+        .into_iter()
+        .flatten()
+}
+
 fn known_labels(table: &Table, labels: &[String], type_: &str) -> Result<(), Problem> {
-    let s = &table.statuses;
-    let all = [&s.scheduled, &s.running, &s.paused, &s.completed, &s.failed, &s.cancelled, &s.ignored];
     let unknown = |text: &&StatusText| !labels.contains(&text.0);
-    match all.into_iter().flatten().find(unknown) {
+    match texts(&table.statuses).find(unknown) {
         None => Ok(()),
         Some(text) => Err(Problem::NoLabel { text: text.0.clone(), type_: type_.to_owned() }),
     }

@@ -100,6 +100,8 @@ impl Field {
                     "created": at(row.created, shape.created_at),
                     "outside": row.outside,
                     "paused": row.paused.map(|paused| paused.delta().num_seconds()),
+                    "max_run": row.timeout.map(|timeout| timeout.delta().num_seconds()),
+                    "until": at(row.until, shape.deadline_at),
                 })
             })
             .collect();

@@ -121,7 +121,7 @@ impl Model<'_> {
 
     /// Its deadline by the rules, or the promise at its extension, if that is later and the present extension is not
     /// shorter. `None`: it has none.
-    fn due(&self, execution: &Execution<'_>, from: i128, timeout: Limit<Length>) -> Option<i128> {
+    fn due(&self, execution: &Execution<'_>, from: i128, timeout: Limit<i128>) -> Option<i128> {
         let extension = self.wished(execution, |w| w.extend_by).map(|(by, _)| by);
         let promised = self.promised.get(execution.place).copied().flatten();
         let promised = promised.filter(|(_, by)| extension.is_some_and(|now| now >= *by));
@@ -177,15 +177,18 @@ impl Model<'_> {
         self.pauses[execution.place].filter(|_| execution.start.is_some()).map_or(-INFINITY, |(_, at)| at)
     }
 
-    fn allowed(&self, execution: &Execution<'_>, timeout: Length) -> i128 {
+    fn allowed(&self, execution: &Execution<'_>, timeout: i128) -> i128 {
         let grace = self.said(execution.row, |p| p.grace).map_or(self.case.grace, |(grace, _)| grace);
         let extend_by = self.wished(execution, |w| w.extend_by).map_or(Length(0), |(by, _)| by);
-        timeout.micros() + extend_by.micros() + grace.micros()
+        timeout + extend_by.micros() + grace.micros()
     }
 
-    fn timeout(&self, execution: &Execution<'_>) -> (Limit<Length>, String) {
-        if let Some(own) = self.wished(execution, |w| w.timeout) {
-            return own;
+    fn timeout(&self, execution: &Execution<'_>) -> (Limit<i128>, String) {
+        if let Some((own, source)) = self.wished(execution, |w| w.timeout) {
+            return (micros(own), source);
+        }
+        if let Some((own, column)) = self.of_row(execution) {
+            return (Limit::After(own), format!("column {column}"));
         }
         for way in [Way::Job, Way::Kind, Way::All] {
             // Of policies with equal rank, the first one with any timeout decides.
@@ -196,10 +199,37 @@ impl Model<'_> {
             if let Some(owner) = owner
                 && let Some(timeout) = self.given(owner, way, execution.row)
             {
-                return (timeout, source(owner));
+                return (micros(timeout), source(owner));
             }
         }
-        (self.case.timeout, STORE.to_owned())
+        (micros(self.case.timeout), STORE.to_owned())
+    }
+
+    /// The timeout by a column of the row, and the name of that.
+    fn of_row(&self, execution: &Execution<'_>) -> Option<(i128, &'static str)> {
+        let shape = &SHAPES[self.case.shape];
+        if shape.timeout.is_some() {
+            let own = execution.row.timeout.filter(|own| *own > Length(0))?;
+            return Some((own.micros(), "max_run"));
+        }
+        let until = self.instant(execution.row.until?.of_type(shape.deadline_at?));
+        let began = self.began(execution)?;
+        match until - began {
+            left if left > 0 => Some((left, "until")),
+            // It was over before it was first seen.
+            _ if execution.start.is_none() => Some((1, "until")),
+            _ => None,
+        }
+    }
+
+    fn instant(&self, when: When) -> i128 {
+        match when {
+            When::Infinity | When::Last => INFINITY,
+            When::MinusInfinity | When::First => -INFINITY,
+            ago @ When::Ago(_) => {
+                ago.instant(self.at).map_or(INFINITY, |at| i128::from(at.timestamp_micros()))
+            }
+        }
     }
 
     /// The timeout that a policy gives.
@@ -281,13 +311,7 @@ impl Model<'_> {
 
     /// When the job says that it finished.
     fn finish_of(&self, job: &Job, column: Option<&str>) -> Option<i128> {
-        Some(match job.ended?.of_type(column?) {
-            When::Infinity | When::Last => INFINITY,
-            When::MinusInfinity | When::First => -INFINITY,
-            ago @ When::Ago(_) => {
-                ago.instant(self.at).map_or(INFINITY, |at| i128::from(at.timestamp_micros()))
-            }
-        })
+        Some(self.instant(job.ended?.of_type(column?)))
     }
 
     /// Reports whether a later execution supersedes it, which started after it, some time ago, and ran.
@@ -325,6 +349,13 @@ impl Model<'_> {
 
 pub(super) fn runs(execution: &Execution<'_>) -> bool {
     execution.row.status.is_some_and(super::case::Status::runs)
+}
+
+fn micros(limit: Limit<Length>) -> Limit<i128> {
+    match limit {
+        Limit::After(length) => Limit::After(length.micros()),
+        Limit::Never => Limit::Never,
+    }
 }
 
 fn source(policy: &Policy) -> String {

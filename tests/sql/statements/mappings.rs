@@ -30,7 +30,8 @@ pub(super) const CASES: [Case; 3] = [
         tables: LOCAL,
         spec: || {
             json!({
-                "table": {"name": "runs", "timeZone": "Europe/Berlin"}, "heartbeatTimeout": "10m",
+                "table": {"name": "runs", "timeZone": "Europe/Berlin", "columns": {"deadlineAt": "until"}},
+                "heartbeatTimeout": "10m",
                 "heartbeat": {"table": "workers", "key": "id", "by": "worker_id", "at": "seen"},
             })
         },
@@ -51,7 +52,7 @@ const DEFAULT: &str = "
 /// Local times, text ids, and heartbeats of workers.
 const LOCAL: &str = "
     CREATE TABLE runs (id text PRIMARY KEY, job_id text NOT NULL, execution_number integer NOT NULL,
-        status text NOT NULL, started_at timestamp, completed_at timestamp, worker_id bigint);
+        status text NOT NULL, started_at timestamp, completed_at timestamp, worker_id bigint, until timestamp);
     CREATE TABLE workers (id bigint PRIMARY KEY, seen timestamp);
     INSERT INTO workers VALUES (1, now() AT TIME ZONE 'Europe/Berlin');
     INSERT INTO runs VALUES
@@ -69,7 +70,7 @@ const FULL: &str = "
     CREATE SCHEMA app;
     CREATE TABLE app.runs (run uuid PRIMARY KEY, job bigint, attempt integer, state text, begun timestamptz,
         ended timestamptz, why text, kind text, beat timestamptz, worker text, pod text, made timestamptz,
-        paused_seconds integer, owner text, tenant text, deleted_at timestamptz);
+        paused_seconds integer, owner text, tenant text, deleted_at timestamptz, max_run interval);
     CREATE TABLE app.jobs (id bigint PRIMARY KEY, state text, kind text, ended timestamptz);
     INSERT INTO app.jobs VALUES (1, 'open', 'etl', NULL), (2, 'done', 'report', now()), (3, 'open', 'etl', NULL);
     INSERT INTO app.runs SELECT ('00000000-0000-0000-0000-00000000000' || n)::uuid, job, attempt, state, begun, ended,
@@ -90,6 +91,7 @@ fn full() -> Value {
                 "id": "run", "jobId": "job", "executionNumber": "attempt", "status": "state", "startedAt": "begun",
                 "completedAt": "ended", "error": "why", "jobType": "kind", "heartbeatAt": "beat", "worker": "worker",
                 "workload": "pod", "createdAt": "made", "pausedSeconds": "paused_seconds", "owner": "owner",
+                "timeout": "max_run",
             },
             "statuses": {"paused": ["on hold"], "ignored": ["skipped"], "running": ["running", "it's on"]},
             "filter": [

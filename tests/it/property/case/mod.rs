@@ -80,6 +80,10 @@ pub(super) struct Row {
     pub(super) created: Option<When>,
     /// The duration of pauses in its own column.
     pub(super) paused: Option<Length>,
+    /// The timeout in its own column; zero is none.
+    pub(super) timeout: Option<Length>,
+    /// The deadline in its own column.
+    pub(super) until: Option<When>,
     /// The duration of observed pauses, and since when it is paused again, or when it was resumed.
     pub(super) pauses: Option<(Length, When, bool)>,
     /// Since when it is known to run again with the same start.

@@ -45,10 +45,12 @@ fn row() -> impl Strategy<Value = Row> {
             weighted(0.5, length(0..20)),
             weighted(0.4, (length(0..20), (0..12_i16).prop_map(When::Ago), any::<bool>())),
             weighted(0.2, (0..12_i16).prop_map(When::Ago)),
+            weighted(0.5, prop_oneof![6 => length(1..30), 1 => Just(Length(0))]),
+            weighted(0.5, when(40)),
         ),
     )
         .prop_map(|(times, status, job, kind, number, start, heartbeat, created, took, seen, halted)| {
-            let ((suspect, reused, outside), (paused, pauses, again)) = (seen, halted);
+            let ((suspect, reused, outside), (paused, pauses, again, timeout, until)) = (seen, halted);
             Row {
                 times,
                 status,
@@ -59,6 +61,8 @@ fn row() -> impl Strategy<Value = Row> {
                 heartbeat,
                 created,
                 paused,
+                timeout,
+                until,
                 pauses,
                 again,
                 took,

@@ -35,6 +35,9 @@ pub(super) struct Shape {
     /// True if executions can be paused, and the type of the column with the duration of pauses.
     pub(super) pauses: bool,
     pub(super) paused_seconds: Option<&'static str>,
+    /// The type of the column with a timeout of the row, or of the one with a deadline.
+    pub(super) timeout: Option<&'static str>,
+    pub(super) deadline_at: Option<&'static str>,
     /// True if it has the indexes that `jobexec schema` creates.
     pub(super) indexed: bool,
     pub(super) partitioned: bool,
@@ -121,6 +124,8 @@ impl Shape {
                     heartbeat_at: named(self.heartbeat_at.is_some() && !self.of_workers, "heartbeat_at"),
                     created_at: named(self.created_at.is_some(), "created_at"),
                     paused_seconds: named(self.paused_seconds.is_some(), "paused_seconds"),
+                    timeout: named(self.timeout.is_some(), "max_run"),
+                    deadline_at: named(self.deadline_at.is_some(), "until"),
                     ..Columns::default()
                 },
                 statuses: Statuses {

@@ -18,6 +18,8 @@ const PLAIN: Shape = Shape {
     error: false,
     pauses: false,
     paused_seconds: None,
+    timeout: None,
+    deadline_at: None,
     indexed: false,
     partitioned: false,
     filtered: false,
@@ -59,6 +61,7 @@ pub(in crate::property) const SHAPES: [Shape; 21] = [
         created_at: Some(INSTANT),
         pauses: true,
         paused_seconds: Some("integer"),
+        timeout: Some("interval"),
         jobs: dated("bigint", None, "20m", INSTANT),
         ..PLAIN
     },
@@ -86,6 +89,7 @@ pub(in crate::property) const SHAPES: [Shape; 21] = [
         started_at: LOCAL,
         completed_at: LOCAL,
         heartbeat_at: Some(LOCAL),
+        timeout: Some("integer"),
         indexed: true,
         ..PLAIN
     },
@@ -99,6 +103,7 @@ pub(in crate::property) const SHAPES: [Shape; 21] = [
         jobs: dated("bigint", Some("text"), "10m", LOCAL),
         indexed: true,
         paused_seconds: Some("numeric"),
+        deadline_at: Some(LOCAL),
         error: true,
         ..PLAIN
     },
@@ -146,6 +151,7 @@ pub(in crate::property) const SHAPES: [Shape; 21] = [
         heartbeat_at: Some(INSTANT),
         created_at: Some(INSTANT),
         jobs: dated("bigint", Some("text"), "40m", LOCAL),
+        deadline_at: Some(INSTANT),
         indexed: true,
         partitioned: true,
         ..PLAIN
@@ -167,7 +173,13 @@ pub(in crate::property) const SHAPES: [Shape; 21] = [
         jobs: jobs("bigint", Some("text"), "20m"),
         ..PLAIN
     },
-    Shape { job_type: Some("text"), heartbeat_at: Some(INSTANT), jobs: jobs("integer", None, "0s"), ..PLAIN },
+    Shape {
+        job_type: Some("text"),
+        heartbeat_at: Some(INSTANT),
+        jobs: jobs("integer", None, "0s"),
+        timeout: Some("double precision"),
+        ..PLAIN
+    },
     Shape {
         job_type: Some("text"),
         started_at: LOCAL,

@@ -28,6 +28,8 @@ impl Shape {
             ("heartbeat_at", self.heartbeat_at),
             ("created_at", self.created_at),
             ("paused_seconds", self.paused_seconds),
+            ("max_run", self.timeout),
+            ("until", self.deadline_at),
         ];
         for (name, type_) in more {
             columns += &type_.map_or(String::new(), |type_| format!(", {name} {}", typed(type_, "kind")));
@@ -81,6 +83,11 @@ impl Shape {
         columns.extend(self.heartbeat_at.map(|type_| ("heartbeat_at", self.stored("r.heartbeat", type_))));
         columns.extend(self.created_at.map(|type_| ("created_at", self.stored("r.created", type_))));
         columns.extend(self.paused_seconds.map(|type_| ("paused_seconds", format!("r.paused::{type_}"))));
+        columns.extend(self.timeout.map(|type_| match type_ {
+            "interval" => ("max_run", "make_interval(secs => r.max_run)".to_owned()),
+            _ => ("max_run", format!("r.max_run::{type_}")),
+        }));
+        columns.extend(self.deadline_at.map(|type_| ("until", self.stored("r.until", type_))));
         if self.filtered {
             let of = |place| {
                 let values: Vec<String> = OWNERS
@@ -95,7 +102,7 @@ impl Shape {
         let (names, values): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
         let rows = format!(
             "INSERT INTO {schema}.\"jobExecutions\" ({}) SELECT {} FROM jsonb_to_recordset($1::jsonb) AS r \
-             (id text, job text, number integer, status text, kind text, start text, \"end\" text, heartbeat text, created text, paused integer, outside integer)",
+             (id text, job text, number integer, status text, kind text, start text, \"end\" text, heartbeat text, created text, paused integer, max_run integer, until text, outside integer)",
             names.join(", "),
             values.join(", ")
         );
