@@ -117,11 +117,19 @@ impl Operator {
         else {
             return Err("the operator's tables cannot be used".into());
         };
-        let compiled = compile(base(default), Vec::new(), policies);
+        let heartbeat = layout.heartbeat.as_ref().map(|_| TimeDelta::minutes(10));
+        let compiled = compile(base(default, heartbeat), Vec::new(), policies);
         rules::replace(&database, store_id, &compiled, &[], &serde_json::Value::Null).await?;
         // Autovacuum does the same within a minute.
         server.connect(database_name).await?.execute("VACUUM ANALYZE jobexec.rules").await?;
         Ok(Self { database, mapping, compiled, ledger, store_id, watched })
+    }
+
+    /// Returns the operator that has stale executions run again.
+    #[allow(dead_code, reason = "only one benchmark does")]
+    pub(crate) fn retrying(mut self) -> Self {
+        self.compiled.base.on_stale.value = OnStale::Retry;
+        self
     }
 
     pub(crate) fn predicate(&self) -> StalenessPredicate<'_> {
@@ -149,12 +157,12 @@ impl Operator {
 }
 
 /// The defaults of a store.
-fn base(default: TimeDelta) -> StoreDefaults {
+fn base(default: TimeDelta, heartbeat: Option<TimeDelta>) -> StoreDefaults {
     let store = "ExecutionStore/jobs";
     StoreDefaults {
         timeout: Sourced::new(Limit::After(default), store),
         grace: Sourced::new(TimeDelta::minutes(5), store),
-        heartbeat: None,
+        heartbeat: heartbeat.map(|length| Sourced::new(Limit::After(length), store)),
         on_stale: Sourced::new(OnStale::Fail, store),
         warn: Sourced::new(Warn::After(default), store),
         overruled: Vec::new(),
