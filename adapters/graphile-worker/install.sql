@@ -56,11 +56,12 @@ BEGIN
     IF action = 'Cancel' THEN
         RETURN OLD;
     END IF;
-    -- A failure writes the backoff even if no attempt is left. Giving up sets the number of attempts to the limit.
+    -- A failure writes the backoff even if no attempt is left. Giving up sets the number of attempts to the limit. The reason may
+    -- be, word for word, that of the attempt before.
     UPDATE @schema@._private_jobs AS job
     SET locked_at = NULL,
         locked_by = NULL,
-        last_error = CASE WHEN NEW.error IS DISTINCT FROM OLD.error THEN NEW.error ELSE 'ended by the jobexec operator' END,
+        last_error = COALESCE(NEW.error, 'ended by the jobexec operator'),
         run_at = CASE action
             WHEN 'Retry' THEN GREATEST(statement_timestamp(), job.run_at) + exp(LEAST(job.attempts, 10)) * interval '1 second'
             ELSE job.run_at
@@ -111,5 +112,5 @@ BEGIN
 END
 $do$;
 
-COMMENT ON VIEW @schema@.jobexec_graphile_worker IS 'jobexec adapter graphile-worker 1';
-COMMENT ON FUNCTION @schema@.jobexec_graphile_worker() IS 'jobexec adapter graphile-worker 1';
+COMMENT ON VIEW @schema@.jobexec_graphile_worker IS 'jobexec adapter graphile-worker 2';
+COMMENT ON FUNCTION @schema@.jobexec_graphile_worker() IS 'jobexec adapter graphile-worker 2';

@@ -57,9 +57,8 @@ BEGIN
         RETURN NEW;
     END IF;
 
-    -- The form of the errors that pg-boss's own expiry writes. An error that is not new is that of the attempt before.
-    reason := jsonb_build_object('value', jsonb_build_object('message',
-        CASE WHEN NEW.error IS DISTINCT FROM OLD.error THEN NEW.error ELSE 'ended by the jobexec operator' END));
+    -- The form of the errors that pg-boss's own expiry writes. The reason may be, word for word, that of the attempt before.
+    reason := jsonb_build_object('value', jsonb_build_object('message', coalesce(NEW.error, 'ended by the jobexec operator')));
 
     IF ending = 'Retry' AND claimed.retry_count < claimed.retry_limit THEN
         delay := claimed.retry_delay;
@@ -120,8 +119,8 @@ END
 $function$;
 
 REVOKE ALL ON FUNCTION @schema@.jobexec_pg_boss() FROM PUBLIC;
-COMMENT ON FUNCTION @schema@.jobexec_pg_boss() IS 'jobexec adapter pg-boss 1';
-COMMENT ON VIEW @schema@.jobexec_pg_boss IS 'jobexec adapter pg-boss 1';
+COMMENT ON FUNCTION @schema@.jobexec_pg_boss() IS 'jobexec adapter pg-boss 2';
+COMMENT ON VIEW @schema@.jobexec_pg_boss IS 'jobexec adapter pg-boss 2';
 
 DO $block$
 BEGIN
@@ -132,7 +131,7 @@ BEGIN
             AND t.tgname = 'jobexec_pg_boss'
             AND t.tgfoid = '@schema@.jobexec_pg_boss()'::pg_catalog.regprocedure
             AND t.tgenabled IN ('O', 'A')
-            AND pg_catalog.obj_description(t.oid, 'pg_trigger') = 'jobexec adapter pg-boss 1'
+            AND pg_catalog.obj_description(t.oid, 'pg_trigger') = 'jobexec adapter pg-boss 2'
     ) THEN
         RETURN;
     END IF;
@@ -141,6 +140,6 @@ BEGIN
     DROP TRIGGER IF EXISTS jobexec_pg_boss ON @schema@.jobexec_pg_boss;
     CREATE TRIGGER jobexec_pg_boss INSTEAD OF UPDATE ON @schema@.jobexec_pg_boss FOR EACH ROW
     EXECUTE FUNCTION @schema@.jobexec_pg_boss();
-    COMMENT ON TRIGGER jobexec_pg_boss ON @schema@.jobexec_pg_boss IS 'jobexec adapter pg-boss 1';
+    COMMENT ON TRIGGER jobexec_pg_boss ON @schema@.jobexec_pg_boss IS 'jobexec adapter pg-boss 2';
 END
 $block$;

@@ -97,7 +97,10 @@ proof.equal("Retry: the completed job is gone, its queue free", (proof.show(id).
 # The system's limit.
 id = proof.enqueue("--max-attempts", "1")
 worker.wait("started", id=id)
-proof.equal("limit: Retry of the last attempt is failed", proof.became("Retry", id), "failed")
+# The attempt before ended for the same reason, word for word.
+admin.run(f"UPDATE {S}._private_jobs SET last_error = '{ERROR}' WHERE id = {id}")
+proof.equal("limit: Retry of the last attempt is failed", proof.became("Retry", id, error=ERROR), "failed")
+proof.equal("limit: the client shows the reason of this attempt", proof.show(id)["last_error"], ERROR)
 proof.equal("limit: the client shows no attempt left", (proof.show(id)["attempts"], proof.show(id)["max_attempts"]), (1, 1))
 ended = proof.view(id)
 proof.check("limit: the view has an end", ended["completed_at"] is not None, ended)
