@@ -1,5 +1,8 @@
 //! Adapters for the tables of other job systems: installed, missing, changed, and for other tables. `tests/adapters` proves what they
-//! write with the real clients.
+//! write with the real clients, and `clients` the same with the operator.
+
+mod clients;
+mod tutorial;
 
 use jobexec_operator::api::ExecutionStore;
 use serde_json::json;
@@ -207,4 +210,13 @@ async fn an_adapter_that_is_not_on_its_table_or_is_somebody_elses_is_found() {
     assert!(!output.status.success() && told.contains("and not to the owner of the tables"), "{told}");
     world.sql("ALTER FUNCTION jobexec_river() OWNER TO CURRENT_USER").await;
     assert_eq!(check(&["river"]).0, Some(0));
+    assert!(done(&world, &["adapter", "remove", "river"]).contains("removed: the adapter river"));
+    assert!(done(&world, &["adapter", "remove", "river"]).contains("nothing to remove"));
+
+    let printed = done(&world, &["schema", "--adapter", "river", "--adapter-schema", "queues"]);
+    assert!(printed.contains("ON \"queues\".river_job"), "{printed}");
+    for alone in [["--with", "transitions"], ["-f", "store.yaml"]] {
+        let output = world.jobexec(&[&["schema", "--adapter", "river"], &alone[..]].concat());
+        assert_eq!(output.status.code(), Some(2), "{alone:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! A namespace, a database and a role for each test, and the tools to use them.
 
 pub(crate) mod browser;
+pub(crate) mod client;
 pub(crate) mod foreign;
 pub(crate) mod helm;
 pub(crate) mod hook;
@@ -17,6 +18,7 @@ pub(crate) mod proxy;
 pub(crate) mod rbac;
 pub(crate) mod replica;
 pub(crate) mod smtp;
+pub(crate) mod tutorial;
 pub(crate) mod world;
 
 pub(crate) use operator::Operator;

@@ -19,6 +19,21 @@ impl World {
         self.admin_url.to_string()
     }
 
+    /// Creates a role that owns the tables of an application and is no superuser, and returns the URL that it logs in with.
+    pub(crate) async fn owner(&self) -> String {
+        let owner = format!("{}_owner", self.role);
+        self.sql(&format!(
+            "CREATE ROLE {owner} LOGIN PASSWORD 'owner'; GRANT CREATE ON DATABASE {} TO {owner}; \
+             GRANT CREATE ON SCHEMA public TO {owner}",
+            self.role
+        ))
+        .await;
+        let mut url = self.admin_url.clone();
+        url.set_username(&owner).unwrap();
+        url.set_password(Some("owner")).unwrap();
+        url.to_string()
+    }
+
     /// Runs SQL as the superuser, in one transaction: again after a deadlock with the operator, as a DROP may cause.
     pub(crate) async fn sql(&self, sql: &str) {
         loop {
