@@ -88,8 +88,8 @@ pub struct ExecutionStoreSpec {
     /// The schema of the job system's tables, if it is not the one that the system uses by default. Requires `adapter`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter_schema: Option<Identifier>,
-    /// The maximum time an execution can run before the operator fails it, unless an `ExecutionPolicy` or its
-    /// `JobExecution` sets a timeout: more than 0, or `Never` for no deadline by default.
+    /// The maximum time an execution can run before the operator fails it, unless an `ExecutionPolicy`, a column
+    /// of its row or its `JobExecution` sets a timeout: more than 0, or `Never` for no deadline by default.
     #[serde(default = "defaults::timeout")]
     #[x_kube(validation = cel::never_or_positive())]
     pub default_timeout: Limit,
