@@ -68,6 +68,20 @@ impl Place {
         id
     }
 
+    /// Has a worker start a job and be killed in the middle of it.
+    fn killed(&self, arguments: &[&str]) -> String {
+        let (worker, id) = self.live(arguments);
+        worker.kill();
+        id
+    }
+
+    /// Has a worker start a job and live on.
+    fn live(&self, arguments: &[&str]) -> (Worker, String) {
+        let mut worker = self.client.work(arguments);
+        let id = self.started(&mut worker, arguments);
+        (worker, id)
+    }
+
     /// What the operator has recorded of an execution, besides warnings that it runs for long.
     async fn recorded(&self, id: &str) -> String {
         self.world
@@ -216,11 +230,8 @@ async fn pg_boss_jobs_are_retried_by_the_operator_and_go_to_the_dead_letter_queu
     client.run(&["queue", "mortal", r#"{"deadLetter": "dead", "retryLimit": 1, "retryDelay": 0}"#]);
     client.run(&["queue", "live", r#"{"retryLimit": 1, "retryDelay": 0}"#]);
     let old = "UPDATE pgboss.job SET started_on = now() - interval '2 hours', created_on = now() - interval '3 hours' WHERE state = 'active'";
-    let mut killed = client.work(&["--queue", "mortal"]);
-    let job = place.started(&mut killed, &["--queue", "mortal"]);
-    killed.kill();
-    let mut live = client.work(&["--queue", "live"]);
-    let given_up = place.started(&mut live, &["--queue", "live"]);
+    let job = place.killed(&["--queue", "mortal"]);
+    let (mut live, given_up) = place.live(&["--queue", "live"]);
     world.sql(old).await;
     let _operator = place.rescue("pg-boss").await;
 
@@ -254,8 +265,7 @@ async fn graphile_worker_jobs_are_retried_by_the_operator_and_their_queue_goes_o
     let Some(place) = Place::of("graphileclient", "graphile-worker", &[]).await else { return };
     let Place { world, client, .. } = &place;
     // Any worker takes any job: one that is frozen takes none.
-    let mut live = client.work(&[]);
-    let given_up = place.started(&mut live, &[]);
+    let (mut live, given_up) = place.live(&[]);
     live.freeze();
     let mut killed = client.work(&[]);
     let job = place.started(&mut killed, &["--queue", "one"]);
@@ -296,11 +306,8 @@ async fn graphile_worker_jobs_are_retried_by_the_operator_and_their_queue_goes_o
 async fn procrastinate_jobs_are_failed_by_the_operator_with_their_events() {
     let Some(place) = Place::of("procrastinateclient", "procrastinate", &[]).await else { return };
     let Place { world, client, .. } = &place;
-    let mut killed = client.work(&[]);
-    let job = place.started(&mut killed, &[]);
-    killed.kill();
-    let mut live = client.work(&[]);
-    let given_up = place.started(&mut live, &[]);
+    let job = place.killed(&[]);
+    let (mut live, given_up) = place.live(&[]);
     world.sql("UPDATE procrastinate_events SET at = at - interval '2 hours'").await;
     // Procrastinate limits no attempts, so that the policy fails jobs.
     let _operator = place.rescue("procrastinate").await;
@@ -325,11 +332,8 @@ async fn procrastinate_jobs_are_failed_by_the_operator_with_their_events() {
 async fn pgqueuer_jobs_are_failed_by_the_operator_and_logged_as_exceptions() {
     let Some(place) = Place::of("pgqueuerclient", "pgqueuer", &[]).await else { return };
     let Place { world, client, .. } = &place;
-    let mut killed = client.work(&[]);
-    let job = place.started(&mut killed, &[]);
-    killed.kill();
-    let mut live = client.work(&[]);
-    let given_up = place.started(&mut live, &[]);
+    let job = place.killed(&[]);
+    let (mut live, given_up) = place.live(&[]);
     world
         .sql("UPDATE pgqueuer SET updated = now() - interval '2 hours', created = now() - interval '3 hours'")
         .await;
