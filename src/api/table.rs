@@ -276,6 +276,23 @@ pub struct Statuses {
     pub ignored: Vec<StatusText>,
 }
 
+impl Statuses {
+    /// Returns all texts.
+    pub fn all(&self) -> impl Iterator<Item = &StatusText> {
+        [
+            &self.scheduled,
+            &self.running,
+            &self.paused,
+            &self.completed,
+            &self.failed,
+            &self.cancelled,
+            &self.ignored,
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
 impl Default for Statuses {
     fn default() -> Self {
         Self {

@@ -1,6 +1,6 @@
 //! Installs an adapter, or prints its installation as a script.
 
-use super::state::{foreign, objects, owner, unsupported};
+use super::state::{Found, foreign, objects, owner, unsupported};
 use crate::adapters::Adapter;
 use crate::db::mapping::quote;
 use crate::db::set_up::{InvalidIndex, NoRole, SEARCH_PATH, build_indexes, execute, known};
@@ -72,8 +72,7 @@ pub async fn apply(
 /// # Errors
 /// See [`AdapterError`].
 pub async fn remove(database: &Database, adapter: &Adapter, schema: &str) -> Result<bool, AdapterError> {
-    as_owner(database, adapter, schema).await?;
-    let there = !objects(database, adapter, schema).await?.is_empty();
+    let there = !as_owner(database, adapter, schema).await?.is_empty();
     together(database, &Adapter::filled(adapter.remove, &quote(schema), "")).await?;
     Ok(there)
 }
@@ -96,14 +95,17 @@ pub fn script(adapter: &Adapter, schema: &str, role: Option<&str>) -> String {
 }
 
 /// Checks that the login owns the tables, and that everything with the name of an object of the adapter does so too: its owner could
-/// change what it does.
-async fn as_owner(database: &Database, adapter: &Adapter, schema: &str) -> Result<(), AdapterError> {
+/// change what it does. Returns the objects with these names.
+async fn as_owner(database: &Database, adapter: &Adapter, schema: &str) -> Result<Vec<Found>, AdapterError> {
     let (owner, user) = owner(database, adapter, schema).await?;
     if let Some(owner) = owner.clone().filter(|owner| *owner != user) {
         return Err(AdapterError::NotOwner { owner, user });
     }
     let found = objects(database, adapter, schema).await?;
-    foreign(&found, owner.as_deref()).map_or(Ok(()), |what| Err(AdapterError::Foreign(what)))
+    match foreign(&found, owner.as_deref()) {
+        Some(what) => Err(AdapterError::Foreign(what)),
+        None => Ok(found),
+    }
 }
 
 /// Runs SQL in one transaction.

@@ -52,17 +52,7 @@ impl Mapping {
 
     /// Returns the condition that an execution has a status of the mapping.
     pub fn mapped(&self) -> String {
-        let s = &self.layout.table.statuses;
-        let all = [
-            s.scheduled.as_slice(),
-            &s.running,
-            &s.paused,
-            &s.completed,
-            &s.failed,
-            &s.cancelled,
-            &s.ignored,
-        ];
-        self.status_in(&all.concat())
+        self.status_in(&self.layout.table.statuses.all().cloned().collect::<Vec<_>>())
     }
 
     /// Returns the condition that an execution has completed.

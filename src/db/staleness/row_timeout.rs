@@ -48,20 +48,10 @@ impl StalenessPredicate<'_> {
         self.mapping.row_limit().map_or(String::new(), |limit| joined(&limit, &began, &times.start))
     }
 
-    /// Returns the same join for the row `ended` with these times, by its limit before it was ended: a trigger may have changed it
-    /// with the end, as it may have cleared the start. If several running rows have the id, the limit is unknown.
-    pub(in crate::db) fn own_limit_of_ended(&self, times: &Times) -> String {
-        let m = self.mapping;
+    /// Returns the same join for a row with this limit and these times. A row whose start was cleared has its limit nevertheless.
+    pub(in crate::db) fn own_limit_of(&self, limit: &str, times: &Times) -> String {
         let began = self.by_start(times, &times.later_than(&times.start), "$4");
-        m.row_limit().map_or(String::new(), |limit| {
-            let before = format!(
-                "(SELECT CASE count(*) WHEN 1 THEN min({limit}) END FROM {} AS execution WHERE {} = ended.id AND {})",
-                m.table(),
-                m.id(),
-                m.running()
-            );
-            joined(&before, &format!("COALESCE({began}, {FIRST})"), &times.start)
-        })
+        joined(limit, &format!("COALESCE({began}, {FIRST})"), &times.start)
     }
 
     /// Returns the timeout of the row by the joined `own`: NULL if it has none. `None`: no column is mapped.

@@ -14,7 +14,7 @@ use crate::db::mapping::clamp_timestamp;
 use crate::db::reason::Reason;
 use crate::db::staleness::evidence::{ALL, Kind, STORE};
 use crate::db::staleness::{End, IdFilter, NEXT_PARAMETER, Selection, Times};
-use crate::db::{Ledger, StalenessPredicate, decode, outbox};
+use crate::db::{Ledger, Mapping, StalenessPredicate, decode, outbox};
 
 /// The setting that tells the triggers of a table, for the transaction, that the operator ends executions, and with which action:
 /// `Fail`, `Cancel` or `Retry`. Anybody can set it, so it must grant nothing.
@@ -103,6 +103,10 @@ pub(super) fn statement(
         paused: predicate.mapping.paused_for().map(|_| "ended.paused".to_owned()),
         version: version_judged(predicate),
     };
+    let own_limit = predicate
+        .mapping
+        .row_limit()
+        .map_or(String::new(), |limit| predicate.own_limit_of(&as_judged(predicate.mapping, &limit), &times));
     format!(
         include_str!("batch.sql"),
         predicate = predicate.ctes(Selection::Lock(BATCH, end, among)),
@@ -115,27 +119,26 @@ pub(super) fn statement(
         note = note(predicate, &kinds),
         recorded = recorded,
         login_path = LOGIN_PATH,
-        rules_of_row = predicate.joins(
-            "ended.id",
-            "ended.job_key",
-            "ended.job_type",
-            &predicate.own_limit_of_ended(&times),
-        ),
+        rules_of_row = predicate.joins("ended.id", "ended.job_key", "ended.job_type", &own_limit,),
     )
 }
 
 /// Returns the version in which the row `ended` was judged: the time since when it ran is known only for the version in which it
-/// was first seen running. The statement still sees the row as it was before it was ended. If several running rows have the id, as
-/// in a table with children, the version is unknown.
+/// was first seen running.
 fn version_judged(predicate: &StalenessPredicate<'_>) -> Option<String> {
     let m = predicate.mapping;
-    let version = m.version()?;
-    Some(format!(
-        "(SELECT CASE count(*) WHEN 1 THEN min({version}) END FROM {} AS execution WHERE {} = ended.id AND {})",
+    Some(as_judged(m, m.version()?))
+}
+
+/// Returns an expression over the row `ended` as it was judged: the statement still sees the row as it was before it was ended, and
+/// before a trigger changed it. If several running rows have the id, as in a table with children, the value is unknown.
+fn as_judged(m: &Mapping, expression: &str) -> String {
+    format!(
+        "(SELECT CASE count(*) WHEN 1 THEN min({expression}) END FROM {} AS execution WHERE {} = ended.id AND {})",
         m.table(),
         m.id(),
         m.running()
-    ))
+    )
 }
 
 /// Returns the note to record with the end of `ended`.

@@ -6,7 +6,7 @@ use super::problem::Problem;
 use crate::api::Table;
 use crate::api::filter::RowCondition;
 use crate::api::identifier::Identifier;
-use crate::api::table::{StatusText, Statuses};
+use crate::api::table::StatusText;
 use crate::db::Layout;
 use crate::db::catalog::{Column, Relation};
 use crate::db::columns::{Holds, MappedColumn, mapped_columns, write_columns};
@@ -158,7 +158,7 @@ fn check_statuses(table: &Table, status: &Column, labels: &[String]) -> Result<(
     if status.kind == "e" {
         known_labels(table, labels, &status.type_)?;
     }
-    check_printed(status, texts(&table.statuses), "spec.table.statuses")?;
+    check_printed(status, table.statuses.all(), "spec.table.statuses")?;
     let failed = table.statuses.failed.first().filter(|text| !fits(status, text));
     match (status.limit, failed) {
         (Some(limit), Some(text)) => Err(Problem::StatusTooLong {
@@ -212,15 +212,9 @@ fn fits(status: &Column, text: &StatusText) -> bool {
     status.limit.is_none_or(|limit| length <= limit)
 }
 
-fn texts(s: &Statuses) -> impl Iterator<Item = &StatusText> {
-    [&s.scheduled, &s.running, &s.paused, &s.completed, &s.failed, &s.cancelled, &s.ignored]
-        .into_iter()
-        .flatten()
-}
-
 fn known_labels(table: &Table, labels: &[String], type_: &str) -> Result<(), Problem> {
     let unknown = |text: &&StatusText| !labels.contains(&text.0);
-    match texts(&table.statuses).find(unknown) {
+    match table.statuses.all().find(unknown) {
         None => Ok(()),
         Some(text) => Err(Problem::NoLabel { text: text.0.clone(), type_: type_.to_owned() }),
     }
