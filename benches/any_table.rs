@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use jobexec_operator::api::Table;
+use jobexec_operator::api::retry::{RetryMethod, TableRetry};
 use jobexec_operator::api::store::WorkerHeartbeat;
-use jobexec_operator::api::table::RetryBy;
 use jobexec_operator::db::heartbeats::{self, Watch};
 use jobexec_operator::db::{Layout, observe};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
@@ -117,7 +117,9 @@ impl Contender {
                 table.name = "runs".into();
                 table.id_unique = true;
             }
-            Self::Retried => table.retry = Some(RetryBy::Trigger),
+            Self::Retried => {
+                table.retry = Some(TableRetry { method: RetryMethod::Trigger, copy_columns: Vec::new() });
+            }
             Self::Bare | Self::Completed | Self::WithSteps => {}
         }
         Layout { table, ..Layout::default() }

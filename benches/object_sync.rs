@@ -59,13 +59,13 @@ async fn speed() {
     let mut times = [const { Vec::new() }; 4];
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
-        let (world, operator, made) = synced().await;
+        let (world, operator, made) = Box::pin(synced()).await;
         times[0].push(made);
         let objects = list(&world).await;
         let bare = World::new("bare").await;
         times[1].push(create(&bare, &objects).await);
         if round == 1 {
-            restart(&world, operator.stop().success()).await;
+            Box::pin(restart(&world, operator.stop().success())).await;
         } else {
             assert!(operator.stop().success());
         }

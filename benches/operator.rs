@@ -31,8 +31,8 @@ const IDLE: Duration = Duration::from_mins(5);
 async fn main() {
     // `cargo test --benches` runs this too, without the argument; it is not a test.
     if std::env::args().any(|argument| argument == "--bench") {
-        latency().await;
-        memory().await;
+        Box::pin(latency()).await;
+        Box::pin(memory()).await;
     }
 }
 

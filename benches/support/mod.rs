@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use jobexec_operator::api::retry::{RetryMethod, RetryReason};
 use jobexec_operator::api::{Limit, OnStale};
 use jobexec_operator::db::ledger::{self, Claim, StoreIdentity};
 use jobexec_operator::db::observe::{self, DeadlineSnapshot};
@@ -13,7 +14,7 @@ use jobexec_operator::db::sweep::{self, Known, Sweep, Trigger};
 use jobexec_operator::db::{
     Database, Layout, Ledger, Mapping, StalenessPredicate, rules, schema, url, validate,
 };
-use jobexec_operator::rules::{Policy, RuleSet, Sourced, StoreDefaults, Warn, compile};
+use jobexec_operator::rules::{Policy, Retry, RuleSet, Sourced, StoreDefaults, Warn, compile};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 use uuid::Uuid;
@@ -24,6 +25,7 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 pub(crate) const ROLE: &str = "jobexec_bench";
 
 /// The time ahead for which a reconcile reads deadlines at the default `pollInterval`.
+#[allow(dead_code, reason = "not every benchmark looks")]
 const HORIZON: TimeDelta = TimeDelta::seconds(15);
 
 /// A throwaway server.
@@ -129,6 +131,12 @@ impl Operator {
     #[allow(dead_code, reason = "only one benchmark does")]
     pub(crate) fn retrying(mut self) -> Self {
         self.compiled.base.on_stale.value = OnStale::Retry;
+        // At once: by default a deadline says nothing about the worker.
+        let method = self.mapping.retry_method().unwrap_or(RetryMethod::Trigger);
+        let mut retry = Retry::by_default(method);
+        retry.reasons.push(RetryReason::DeadlineExceeded);
+        retry.after_ms = Some(0);
+        self.compiled.base.retry = Some(Sourced::new(retry, "ExecutionPolicy/all"));
         self
     }
 
@@ -137,6 +145,7 @@ impl Operator {
     }
 
     /// Measures one read of the stale executions and the next deadline, and returns its result.
+    #[allow(dead_code, reason = "not every benchmark looks")]
     pub(crate) async fn look(&self) -> Outcome<(Duration, DeadlineSnapshot)> {
         let start = Instant::now();
         let pulse = observe::pulse(&self.database, &self.predicate(), HORIZON).await?;
@@ -164,6 +173,7 @@ fn base(default: TimeDelta, heartbeat: Option<TimeDelta>) -> StoreDefaults {
         grace: Sourced::new(TimeDelta::minutes(5), store),
         heartbeat: heartbeat.map(|length| Sourced::new(Limit::After(length), store)),
         on_stale: Sourced::new(OnStale::Fail, store),
+        retry: None,
         warn: Sourced::new(Warn::After(default), store),
         overruled: Vec::new(),
         store: store.to_owned(),

@@ -6,8 +6,9 @@ use serde::Deserialize;
 
 use super::Adapter;
 use crate::api::identifier::Identifier;
+use crate::api::retry::{RetryMethod, TableRetry};
 use crate::api::store::WorkerHeartbeat;
-use crate::api::table::{Jobs, RetryBy};
+use crate::api::table::Jobs;
 use crate::api::{ExecutionStoreSpec, Limit as Length, Table};
 
 /// The manifest of an adapter: `adapter.yaml`.
@@ -106,7 +107,8 @@ impl Adapter {
         mapped.table.time_zone.clone_from(&spec.table.time_zone);
         mapped.table.filter.clone_from(&spec.table.filter);
         mapped.table.id_unique |= self.manifest.form == Form::View;
-        mapped.table.retry = self.retries().then_some(RetryBy::Trigger);
+        mapped.table.retry =
+            self.retries().then(|| TableRetry { method: RetryMethod::Trigger, copy_columns: Vec::new() });
         if let Some(jobs) = &mut mapped.jobs {
             jobs.schema = schema.clone();
         }

@@ -19,7 +19,7 @@ pub const PATTERN: &str =
 
 /// The maximum number of characters that [`PATTERN`] allows. The schema sets it to keep the cost estimate of CEL rules
 /// low.
-const MAX_LENGTH: u32 = 30;
+pub(super) const MAX_LENGTH: u32 = 30;
 
 /// The units below a day with their milliseconds, longest first.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];

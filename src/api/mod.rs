@@ -10,6 +10,7 @@ pub mod labels;
 pub mod names;
 pub mod notifications;
 pub mod policy;
+pub mod retry;
 pub mod store;
 pub mod table;
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::duration::cel;
 use super::execution::StoreRef;
 use super::notifications::PolicyNotifications;
+use super::retry::Retry;
 use super::{Duration, Limit};
 
 /// `ExecutionPolicy` sets the timeout of executions of a store, and the action to take when they become stale. For each
@@ -54,8 +55,8 @@ use super::{Duration, Limit};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
-    "has(self.timeout) || has(self.gracePeriod) || has(self.heartbeatTimeout) || has(self.onStale) || has(self.warnAfter) || has(self.dynamicTimeout) || has(self.notifications)"
-).message("the policy has no effect: set at least one of timeout, gracePeriod, heartbeatTimeout, onStale, warnAfter, dynamicTimeout and notifications"))]
+    "has(self.timeout) || has(self.gracePeriod) || has(self.heartbeatTimeout) || has(self.onStale) || has(self.retry) || has(self.warnAfter) || has(self.dynamicTimeout) || has(self.notifications)"
+).message("the policy has no effect: set at least one of timeout, gracePeriod, heartbeatTimeout, onStale, retry, warnAfter, dynamicTimeout and notifications"))]
 #[x_kube(validation = Rule::new(
     "!has(self.dynamicTimeout) || self.dynamicTimeout.per != 'JobType' || !has(self.selector) || !has(self.selector.jobIds) || size(self.selector.jobIds) == 0"
 ).message("dynamicTimeout.per JobType computes nothing for selector.jobIds: use per Job, or select by jobTypes in a policy of its own"))]
@@ -86,6 +87,9 @@ pub struct ExecutionPolicySpec {
     /// The action on a stale execution: `Fail`, `Cancel`, `Retry`, or `AlertOnly`, which does not change the row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_stale: Option<OnStale>,
+    /// For which reasons, how often and when an execution with `onStale: Retry` runs again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
     /// The run time after which the operator warns, once per execution. If no policy sets it, `spec.longRunning.after`
     /// of the store applies.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,9 +128,8 @@ pub enum OnStale {
     Fail,
     /// Marks the execution as cancelled: writes the first text of `spec.table.statuses.cancelled`.
     Cancel,
-    /// Has the job system run the execution again, as its own code would. Requires `spec.table.retry` of the store;
-    /// otherwise the execution is failed. If the system's own number of attempts is used up, the system decides what
-    /// becomes of the execution, usually that it failed.
+    /// Has the execution run again, as `retry` says. Requires `spec.table.retry` of the store, or an adapter of a job system
+    /// that limits attempts; otherwise the execution is failed.
     Retry,
     /// Reports the execution and does not change its row.
     AlertOnly,

@@ -11,9 +11,10 @@ use super::duration::cel;
 use super::identifier::Identifier;
 use super::names::{SECRET_KEY, SUBDOMAIN};
 use super::notifications::Notifications;
+use super::retry::StoreRetry;
 use super::table::{Jobs, SingleActiveExecution, Workloads};
 use super::{Duration, Limit, Table};
-pub use status::{ExecutionStoreStatus, LastSweep, Metrics, ObjectsStatus, Violations};
+pub use status::{ExecutionStoreStatus, LastSweep, Metrics, ObjectsStatus, RetriesStatus, Violations};
 
 /// `ExecutionStore` represents one table of job executions in a Postgres database. The operator fails executions that
 /// exceed their timeout, and reports the health of the table in the status.
@@ -135,6 +136,9 @@ pub struct ExecutionStoreSpec {
     #[serde(default = "defaults::max_failures", deserialize_with = "default_if_null")]
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 1 : self.matches('^(100|[1-9][0-9]?)%$')").message("must be a number of at least 1, or a share from 1% to 100%"))]
     pub max_failures_per_sweep: IntOrString,
+    /// The retries of the store as a whole. Which executions are retried follows from `onStale` and `retry` of its policies.
+    #[serde(default)]
+    pub retry: StoreRetry,
     /// The thresholds for long-running executions. The operator warns about them and never fails them for it. A policy
     /// can override `longRunning.after` with `warnAfter`.
     #[serde(default)]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Duration;
 use super::filter::RowCondition;
 use super::identifier::Identifier;
+use super::retry::TableRetry;
 
 /// The text of a status as stored in the table, or the label if the column is an enum: 1 to 63 characters, without
 /// control characters. A number or a boolean is written as Postgres prints it: `"2"`, `"true"`.
@@ -47,18 +48,9 @@ pub struct Table {
     /// If two running rows have the same id and one of them is stale, the operator ends both.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub id_unique: bool,
-    /// How the table has an execution run again.
+    /// How the table has an execution run again, which `onStale: Retry` requires. If unset, `Retry` fails executions.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry: Option<RetryBy>,
-}
-
-/// How the table has an execution run again, which `onStale: Retry` requires. If unset, `Retry` fails executions.
-/// `Trigger`: while the setting `jobexec.ending` is `Retry`, a trigger of the table or view turns the failure that the
-/// operator writes into a scheduled execution. The worker of the ended attempt must not be able to finish the new one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum RetryBy {
-    /// A trigger of the table or view does so.
-    Trigger,
+    pub retry: Option<TableRetry>,
 }
 
 impl Default for Table {
@@ -77,7 +69,7 @@ impl Default for Table {
 }
 
 /// The names of the columns of the table of executions. The operator writes `status`, `completedAt` and, if set,
-/// `error`. It only reads all other columns.
+/// `error`; with `retry`, also the columns of a retry. It only reads all other columns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Columns {
@@ -131,6 +123,19 @@ pub struct Columns {
     /// does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_at: Option<Identifier>,
+    /// The time before which a scheduled execution does not start, of type timestamptz or timestamp. The operator writes the
+    /// time of the next attempt to it when it retries an execution. Without it, the operator keeps the retry until that time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduled_at: Option<Identifier>,
+    /// The number of the attempt, of type smallint, integer or bigint. With `retry.method: InPlace`, the operator adds 1 when it
+    /// retries an execution; with `NewExecution`, it writes the number to the new row. Leave it unset if workers count
+    /// attempts themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Identifier>,
+    /// The id of the execution that a row retries, of the same type as `id`. With `retry.method: NewExecution`, the operator
+    /// writes it to the new row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<Identifier>,
     /// The e-mail address of the execution's owner, for channels with `toOwner`, of any type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Identifier>,
@@ -154,6 +159,9 @@ impl Default for Columns {
             paused_seconds: None,
             timeout: None,
             deadline_at: None,
+            scheduled_at: None,
+            attempt: None,
+            retry_of: None,
             owner: None,
         }
     }

@@ -90,6 +90,12 @@ pub(super) struct Column {
     pub(super) limit: Option<i32>,
     /// True if it is NOT NULL.
     pub(super) required: bool,
+    /// True if the login may give a new row a value for it.
+    pub(super) insert: bool,
+    /// True if a new row gets a value for it by itself.
+    pub(super) has_default: bool,
+    /// True if its value is computed from other columns.
+    pub(super) generated: bool,
 }
 
 /// Reads the catalog. The login needs no privilege on the tables themselves.

@@ -300,7 +300,7 @@ impl Plan<'_> {
         let (action, mapping) = (execution.action.as_deref(), self.predicate.mapping);
         let action = match action.and_then(OnStale::parse) {
             Some(OnStale::Cancel) if mapping.can_cancel() => Ending::Cancelled,
-            Some(OnStale::Retry) if mapping.can_retry() => Ending::Retried,
+            Some(OnStale::Retry) if mapping.retry_method().is_some() => Ending::Retried,
             _ => Ending::Failed,
         };
         Row {

@@ -2,6 +2,10 @@
 
 use crate::api::OnStale;
 
+/// The setting that tells the triggers of a table, for the transaction, that the operator ends executions, and with which action:
+/// `Fail`, `Cancel` or `Retry`. Anybody can set it, so it must grant nothing.
+pub(in crate::db) const ACTION: &str = "jobexec.ending";
+
 /// What became of an execution. The table decides: a trigger may write something other than the operator did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ending {

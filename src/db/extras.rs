@@ -1,9 +1,11 @@
 //! Optional additions to the application's own table that `jobexec schema` offers, each only on request: a constraint, a trigger
 //! that rejects impossible transitions, and a trigger that notifies the operator of changes.
 
+use super::ending::ACTION;
 use super::mapping::{condition, filtered, literal, qualified, quote};
-use crate::api::Table;
+use crate::api::retry::RetryMethod;
 use crate::api::table::StatusText;
+use crate::api::{OnStale, Table};
 
 /// The channel on which [`Extra::Notify`] announces changes; the payload is [`relation`].
 pub const CHANNEL: &str = "jobexec";
@@ -118,6 +120,12 @@ fn transitions(table: &Table, role: Option<&str>, retries: Retries) -> Vec<Strin
     let was =
         |texts: &[StatusText]| filtered(condition(&format!("OLD.{}", quote(status)), texts), table, "OLD.");
     let is = |texts: &[StatusText]| condition(&format!("NEW.{}", quote(status)), texts);
+    let retried = match &table.retry {
+        Some(retry) if retry.method != RetryMethod::NewExecution => {
+            retried(&was(&[s.running.as_slice(), &s.failed].concat()), &is(&s.scheduled))
+        }
+        _ => String::new(),
+    };
     let grant = role.map_or(String::new(), |role| {
         format!(
             "EXECUTE format('GRANT SELECT ON SEQUENCE jobexec.{REFUSALS}%s TO %I', id, {});",
@@ -136,6 +144,7 @@ fn transitions(table: &Table, role: Option<&str>, retries: Retries) -> Vec<Strin
                 Retries::Unknown => format!("(({}) AND ({})) OR\n    ", was(&s.running), is(&s.scheduled)),
             },
             was_scheduled = was(&s.scheduled),
+            unless_retried = retried,
             is_done = is(&[s.completed.as_slice(), &s.failed].concat()),
             call = call,
         );
@@ -166,6 +175,14 @@ fn transitions(table: &Table, role: Option<&str>, retries: Retries) -> Vec<Strin
         ),
     ]);
     statements
+}
+
+/// Returns the condition that lets the operator's own retries through, to be appended to others.
+fn retried(was_ended: &str, is_scheduled: &str) -> String {
+    format!(
+        "\n    AND NOT (({was_ended}) AND ({is_scheduled}) AND current_setting('{ACTION}', true) IS NOT DISTINCT FROM '{}')",
+        OnStale::Retry.as_str(),
+    )
 }
 
 fn notify(table: &Table) -> Vec<String> {

@@ -25,7 +25,7 @@ pub struct Stale {
     pub reason: String,
     /// The object that decides it.
     pub source: String,
-    /// The action for it: `Fail`, `Cancel` or `AlertOnly`.
+    /// The action for it: `Fail`, `Cancel`, `Retry` or `AlertOnly`.
     pub action: String,
 }
 
@@ -46,6 +46,7 @@ pub async fn stale(
         counts_from = predicate.counts_from(),
         deadline = predicate.deadline(),
         source = super::sweep::source("stale.reason"),
+        action = predicate.action_now("stale.action"),
         table = m.table(),
         rules_of_row = predicate.joined(),
         limit = limit,

@@ -64,6 +64,7 @@ mod record_fault;
 pub mod refusals;
 pub mod relay;
 pub mod retention;
+pub mod retry;
 pub mod rules;
 pub mod running;
 pub mod samples;

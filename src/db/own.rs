@@ -29,6 +29,11 @@ pub async fn probe(database: &Database, ledger: &Ledger) -> Result<Option<Fault>
              VALUES (statement_timestamp(), $1, '', 'Probed', 'Probed', '')",
         ),
         (
+            "retries",
+            "INSERT INTO jobexec.retries (store_id, execution_id, attempt, reason, source, due_at, waits, forced, tries)
+             VALUES ($1, '', 1, 'Probed', '', statement_timestamp(), false, false, 0)",
+        ),
+        (
             "sweeps",
             "INSERT INTO jobexec.sweeps (sweep_id, store_id, trigger, started_at, failed)
              VALUES (gen_random_uuid(), $1, 'Probed', statement_timestamp(), 0)",

@@ -17,6 +17,8 @@ pub enum Reason {
     WorkerLost,
     /// There is no evidence: a person requested to end it.
     ManualCleanup,
+    /// Its last attempt is stale.
+    RetriesExhausted,
 }
 
 impl Reason {
@@ -40,12 +42,16 @@ impl Reason {
             Self::WorkloadGone => "WorkloadGone",
             Self::WorkerLost => "WorkerLost",
             Self::ManualCleanup => "ManualCleanup",
+            Self::RetriesExhausted => "RetriesExhausted",
         }
     }
 
     /// Returns the reason with this name.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().chain([Self::ManualCleanup]).find(|reason| reason.as_str() == text)
+        Self::ALL
+            .into_iter()
+            .chain([Self::ManualCleanup, Self::RetriesExhausted])
+            .find(|reason| reason.as_str() == text)
     }
 
     /// Returns what is wrong with such an execution. A text about the action follows it.
@@ -60,6 +66,7 @@ impl Reason {
                 "still running although its worker has sent no heartbeat for too long, or is gone"
             }
             Self::ManualCleanup => "a person asked to have it ended",
+            Self::RetriesExhausted => "its last attempt is stale",
         }
     }
 }

@@ -23,7 +23,7 @@ pub enum Pruned {
 /// Deletes those of the next [`BATCH`] records after `after`, in the order in which they were written, that are older than
 /// `retention`. Keeps the records of an execution that still runs or is paused, because they prevent a repeated warning. Records of
 /// other stores belong to them, even if nobody manages their table now: the next store that does has a retention of its own. When
-/// the records are done, also deletes up to [`BATCH`] sweeps of that age, and leaves the rest to the next call.
+/// the records are done, also deletes up to [`BATCH`] sweeps and retries of that age, and leaves the rest to the next call.
 ///
 /// # Errors
 /// Returns the errors of the database; then nothing was deleted.
@@ -61,25 +61,36 @@ pub async fn prune(
         .fetch_optional(&mut *tx)
         .await?;
     if last.is_none() {
-        forget_sweeps(&mut tx, store_id, retention).await?;
+        forget(&mut tx, "sweeps", include_str!("retention/forget_sweeps.sql"), store_id, retention).await?;
+        let retries = format!(
+            include_str!("retention/forget_retries.sql"),
+            table = m.table(),
+            id = m.id(),
+            next_id = id_of("COALESCE(retry.next_id, retry.execution_id)", m.id_type()),
+            finished = m.finished(),
+        );
+        forget(&mut tx, "retries", &retries, store_id, retention).await?;
     }
     tx.commit().await?;
     Ok(last.map_or(Pruned::All, Pruned::UpTo))
 }
 
-/// Deletes the oldest of the sweeps that are older than `retention`, if this login may. If nobody was notified of a sweep in all
-/// that time, it is too late.
-async fn forget_sweeps(
+/// Deletes the oldest rows of a table of the operator that are older than `retention`, if this login may. If nobody was notified of a
+/// sweep in all that time, it is too late.
+async fn forget(
     tx: &mut sqlx::PgConnection,
+    table: &str,
+    sql: &str,
     store_id: i64,
     retention: TimeDelta,
 ) -> Result<(), sqlx::Error> {
-    let may: bool = sqlx::query_scalar("SELECT has_table_privilege('jobexec.sweeps', 'DELETE')")
+    let may: bool = sqlx::query_scalar("SELECT has_table_privilege('jobexec.' || $1, 'DELETE')")
+        .bind(table)
         .persistent(false)
         .fetch_one(&mut *tx)
         .await?;
     if may {
-        sqlx::query(include_str!("retention/forget_sweeps.sql"))
+        sqlx::query(AssertSqlSafe(sql))
             .bind(store_id)
             .bind(retention)
             .bind(BATCH)

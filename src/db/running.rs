@@ -316,6 +316,7 @@ fn statement(predicate: &StalenessPredicate<'_>) -> String {
         deadline = predicate.deadline(),
         long_running = predicate.runs_long(),
         source = sweep::source("stale.reason"),
+        action = predicate.action_at_once("stale.action"),
         table = m.table(),
         rules_of_row = predicate.joined(),
         recorded = audit::end_of_row(m, &format!("NOT {}", m.running()), store_id),

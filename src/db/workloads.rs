@@ -2,10 +2,11 @@
 //!
 //! The conditions are assembled here, because several queries share them.
 
+use super::ids::id_of;
 use super::observations::{self, Kind, Parameters};
 use super::staleness::{Reason, Suspicion};
 use super::suspects::{self, Found};
-use super::{Database, DbError, StalenessPredicate};
+use super::{Database, DbError, Mapping, StalenessPredicate};
 use crate::api::table::Recreated;
 
 /// The existing workloads, and which execution runs in which according to objects.
@@ -136,12 +137,30 @@ fn rows_with_workloads(predicate: &StalenessPredicate<'_>, known: bool) -> Strin
         named = m.workload().unwrap_or_else(|| "NULL::text".to_owned()),
         table = m.table(),
         running = m.judged(),
+        pending = pending(m, known),
         // Without the column, only the executions that objects name are relevant.
         any = if m.workload().is_some() {
             "true".to_owned()
         } else {
             format!("{} = ANY ($3::text[]::{}[])", m.id(), m.id_type().sql())
         },
+    )
+}
+
+/// Returns the query for executions that have ended and whose retry waits until their worker is gone, if there can be any.
+fn pending(m: &Mapping, known: bool) -> String {
+    if !m.retries_by_operator() {
+        return String::new();
+    }
+    format!(
+        include_str!("workloads/pending.sql"),
+        id = m.id(),
+        began_at = m.began_at(),
+        named = m.workload().unwrap_or_else(|| "NULL::text".to_owned()),
+        table = m.table(),
+        retried_id = id_of("retry.execution_id", m.id_type()),
+        known = known,
+        failed = m.failed(),
     )
 }
 

@@ -66,7 +66,7 @@ fn durations(page: &mut Page<'_>, stores: &[StoreSnapshot]) -> fmt::Result {
     each(
         page,
         stores,
-        "jobexec_store_retries",
+        "jobexec_store_statement_retries",
         "Statements of sweeps that were retried: after a deadlock, a lock timeout, or a server shutdown.",
         |store| &store.counters.retries,
     )

@@ -58,9 +58,13 @@ pub struct End<'a> {
 impl Default for StoreCounters {
     fn default() -> Self {
         let ended = Ending::ENDS.into_iter().flat_map(|end| reasons().map(move |why| ((end.word(), why), 0)));
-        // A request can only cancel.
-        let ended =
-            ended.filter(|((how, why), _)| *how == Ending::Cancelled.word() || *why != CANCEL_REQUESTED);
+        // A request can only cancel, and the last attempt can only fail.
+        let possible = |how: &str, why: &str| match why {
+            CANCEL_REQUESTED => how == Ending::Cancelled.word(),
+            why if why == Reason::RetriesExhausted.as_str() => how == Ending::Failed.word(),
+            _ => true,
+        };
+        let ended = ended.filter(|((how, why), _)| possible(how, why));
         let evidence = Reason::ALL.map(Reason::as_str);
         Self {
             ended: Mutex::new(ended.collect()),
@@ -81,8 +85,8 @@ impl Default for StoreCounters {
 
 /// Returns the reasons for which executions are ended.
 fn reasons() -> impl Iterator<Item = &'static str> {
-    let clean_up = [Reason::ManualCleanup.as_str(), CANCEL_REQUESTED];
-    Reason::ALL.map(Reason::as_str).into_iter().chain(clean_up)
+    let others = [Reason::ManualCleanup.as_str(), Reason::RetriesExhausted.as_str(), CANCEL_REQUESTED];
+    Reason::ALL.map(Reason::as_str).into_iter().chain(others)
 }
 
 /// Returns the same word, if this version knows it, so that labels are bounded.

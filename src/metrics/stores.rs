@@ -42,6 +42,7 @@ impl StoreSnapshot {
 /// Writes the metrics.
 pub(super) fn write(page: &mut Page<'_>, stores: &[StoreSnapshot]) -> fmt::Result {
     counts(page, stores)?;
+    retries(page, stores)?;
     conditions(page, stores)?;
     objects(page, stores)?;
     connections(page, stores)
@@ -94,6 +95,37 @@ fn counts(page: &mut Page<'_>, stores: &[StoreSnapshot]) -> fmt::Result {
         stores.iter().filter_map(|store| {
             Some((store.labels(), u64::try_from(store.counts()?.refused_transitions?).unwrap_or_default()))
         }),
+    )
+}
+
+fn retries(page: &mut Page<'_>, stores: &[StoreSnapshot]) -> fmt::Result {
+    let of = |store: &StoreSnapshot| store.status.as_ref().and_then(|status| status.retries.clone());
+    page.gauge(
+        "jobexec_store_retries_waiting",
+        "Retries that wait: until the worker of the ended attempt is gone (state=\"worker\"), until they are due (\"time\"), for room in \
+         spec.retry.budget (\"budget\"), or to be tried again after the table refused them (\"refused\"). Alert if any wait for the \
+         budget.",
+        stores.iter().filter_map(|store| Some((store, of(store)?))).flat_map(|(store, retries)| {
+            let for_time =
+                retries.waiting - retries.waiting_for_worker - retries.waiting_for_budget - retries.refused;
+            [
+                ("worker", retries.waiting_for_worker),
+                ("time", for_time),
+                ("budget", retries.waiting_for_budget),
+                ("refused", retries.refused),
+            ]
+            .map(|(what, count)| (store.labels_and("state", what), count))
+        }),
+    )?;
+    page.gauge(
+        "jobexec_store_retries_last_hour",
+        "Retries that the operator started within the last hour, in the table.",
+        stores.iter().filter_map(|store| Some((store.labels(), of(store)?.started_last_hour))),
+    )?;
+    page.gauge(
+        "jobexec_store_retry_budget",
+        "The maximum number of retries within an hour, by spec.retry.budget.",
+        stores.iter().filter_map(|store| Some((store.labels(), of(store)?.budget))),
     )
 }
 

@@ -14,7 +14,9 @@ pub(super) fn set_bounds(rules: &mut [Rule], base: &StoreDefaults) {
         .collect();
     let mut graces: Vec<TimeDelta> = types.iter().filter_map(|(_, grace)| *grace).collect();
     graces.push(base.grace.value);
-    let types_act = rules.iter().any(|rule| rule.scope == Scope::Type && rule.on_stale.is_some());
+    let of_types = |sets: fn(&Rule) -> bool| rules.iter().any(|rule| rule.scope == Scope::Type && sets(rule));
+    let (types_act, types_retry) =
+        (of_types(|rule| rule.on_stale.is_some()), of_types(|rule| rule.retry.is_some()));
     for rule in rules.iter_mut().filter(|rule| rule.scope != Scope::Execution) {
         let by_type = |rank: i16| {
             types.iter().filter_map(|(timeout, _)| timeout.as_ref()).filter(move |t| t.rank < rank)
@@ -40,7 +42,8 @@ pub(super) fn set_bounds(rules: &mut [Rule], base: &StoreDefaults) {
         };
         let (earliest, latest) = (earliest.unwrap_or(own), latest.unwrap_or(own));
         rule.earliest = total(earliest, grace.0);
-        let acts_alike = rule.scope == Scope::Type || rule.on_stale.is_some() || !types_act;
+        let acts_alike = rule.scope == Scope::Type
+            || ((rule.on_stale.is_some() || !types_act) && (rule.retry.is_some() || !types_retry));
         let ends = earliest != Limit::Never;
         rule.fixed = ends && rule.earliest == total(latest, grace.1) && acts_alike;
     }

@@ -141,6 +141,7 @@ impl RuleBuilder {
         set_if_unset(&mut rule.grace, policy.grace, &source, field::GRACE_PERIOD, &mut lost);
         set_if_unset(&mut rule.heartbeat, policy.heartbeat, &source, field::HEARTBEAT_TIMEOUT, &mut lost);
         set_if_unset(&mut rule.on_stale, policy.on_stale, &source, field::ON_STALE, &mut lost);
+        set_if_unset(&mut rule.retry, policy.retry.clone(), &source, field::RETRY, &mut lost);
         set_if_unset(&mut rule.warn, policy.warn, &source, field::WARN_AFTER, &mut lost);
         rule.overruled.extend(lost.iter().map(|(field, _)| format!("{field} of {source}")));
         self.record_conflicts(policy, selected.map(|(_, key)| key), lost);
@@ -227,6 +228,7 @@ fn override_store(store: StoreDefaults, all: Option<Rule>) -> StoreDefaults {
         grace: all.grace.unwrap_or(store.grace),
         heartbeat: all.heartbeat.or(store.heartbeat),
         on_stale: all.on_stale.unwrap_or(store.on_stale),
+        retry: all.retry.or(store.retry),
         warn: all.warn.unwrap_or(store.warn),
         overruled: all.overruled,
         store: store.store,
@@ -274,6 +276,9 @@ impl RuleSet {
         if let Some(old) = old.heartbeat.as_ref().filter(|old| sources.contains(old.source.as_str())) {
             base.heartbeat = Some(old.clone());
         }
+        if let Some(old) = old.retry.as_ref().filter(|old| sources.contains(old.source.as_str())) {
+            base.retry = Some(old.clone());
+        }
         self.rules.sort_by(|a, b| (a.scope, &a.key).cmp(&(b.scope, &b.key)));
         set_bounds(&mut self.rules, &self.base);
         self
@@ -313,6 +318,12 @@ impl RuleSet {
     pub fn may_alert_only(&self) -> bool {
         let rules = self.rules.iter().filter_map(|rule| rule.on_stale.as_ref());
         rules.chain([&self.base.on_stale]).any(|sourced| sourced.value == OnStale::AlertOnly)
+    }
+
+    /// Reports whether any stale execution can be retried, because a rule sets `Retry`.
+    pub fn may_retry(&self) -> bool {
+        let rules = self.rules.iter().filter_map(|rule| rule.on_stale.as_ref());
+        rules.chain([&self.base.on_stale]).any(|sourced| sourced.value == OnStale::Retry)
     }
 
     /// Returns the shortest run time after which the operator can warn about an execution; [`UNLIMITED`]: it warns about none.

@@ -12,5 +12,7 @@ pub const GRACE_PERIOD: &str = "gracePeriod";
 pub const HEARTBEAT_TIMEOUT: &str = "heartbeatTimeout";
 /// The action on a stale execution.
 pub const ON_STALE: &str = "onStale";
+/// For which reasons, how often and when a stale execution runs again.
+pub const RETRY: &str = "retry";
 /// The run time after which the operator warns.
 pub const WARN_AFTER: &str = "warnAfter";

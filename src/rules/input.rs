@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 
-use super::Warn;
+use super::{Retry, Warn};
 use crate::api::{Limit, OnStale};
 
 /// The settings of one `JobExecution` object for its execution.
@@ -43,6 +43,8 @@ pub struct Policy {
     pub heartbeat: Option<Limit<TimeDelta>>,
     /// `spec.onStale`.
     pub on_stale: Option<OnStale>,
+    /// `spec.retry`.
+    pub retry: Option<Retry>,
     /// `spec.warnAfter`.
     pub warn: Option<Warn>,
     /// `spec.dynamicTimeout`, with the computed timeouts.
@@ -58,6 +60,7 @@ impl Policy {
             || self.grace.is_some()
             || self.heartbeat.is_some()
             || self.on_stale.is_some()
+            || self.retry.is_some()
             || self.warn.is_some()
             || self.dynamic.is_some()
     }

@@ -11,6 +11,7 @@ mod compile;
 pub mod field;
 pub mod input;
 pub mod outage;
+mod retry;
 mod routes;
 mod rule;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 
 pub use compile::{Conflict, RuleSet, compile};
 pub use input::{ComputedTimeout, ExecutionOverride, HistoryTimeout, Policy};
+pub use retry::Retry;
 pub use routes::Routes;
 pub use rule::{Rule, Scope, Sourced, StoreDefaults, Timeout, UNLIMITED, Warn};
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use chrono::TimeDelta;
 
+use super::Retry;
 use crate::api::{ExecutionStoreSpec, Limit, OnStale};
 
 /// The run time after which an execution without a deadline counts as past it: 1,000,000 hours, more than any timeout and grace
@@ -103,6 +104,8 @@ pub struct Rule {
     pub heartbeat: Option<Sourced<Limit<TimeDelta>>>,
     /// The action on a stale execution.
     pub on_stale: Option<Sourced<OnStale>>,
+    /// For which reasons, how often and when a stale execution runs again.
+    pub retry: Option<Sourced<Retry>>,
     /// The run time after which the operator warns.
     pub warn: Option<Sourced<Warn>>,
     /// The minimum run time before an execution under this rule can be past its deadline, unless it has an execution
@@ -130,6 +133,7 @@ impl Rule {
             grace: None,
             heartbeat: None,
             on_stale: None,
+            retry: None,
             warn: None,
             earliest: TimeDelta::zero(),
             fixed: false,
@@ -152,6 +156,7 @@ impl Rule {
         copy(&mut self.grace, old.grace.as_ref(), sources);
         copy(&mut self.heartbeat, old.heartbeat.as_ref(), sources);
         copy(&mut self.on_stale, old.on_stale.as_ref(), sources);
+        copy(&mut self.retry, old.retry.as_ref(), sources);
         copy(&mut self.warn, old.warn.as_ref(), sources);
     }
 
@@ -163,6 +168,7 @@ impl Rule {
             self.grace.as_ref().map(|s| s.source.as_str()),
             self.heartbeat.as_ref().map(|s| s.source.as_str()),
             self.on_stale.as_ref().map(|s| s.source.as_str()),
+            self.retry.as_ref().map(|s| s.source.as_str()),
             self.warn.as_ref().map(|s| s.source.as_str()),
         ]
         .into_iter()
@@ -187,6 +193,8 @@ pub struct StoreDefaults {
     pub heartbeat: Option<Sourced<Limit<TimeDelta>>>,
     /// The action on a stale execution.
     pub on_stale: Sourced<OnStale>,
+    /// For which reasons, how often and when a stale execution runs again; `None`: as the retry method of the table needs it.
+    pub retry: Option<Sourced<Retry>>,
     /// The run time after which the operator warns.
     pub warn: Sourced<Warn>,
     /// The settings of policies for all executions that an older such policy overrides.
@@ -207,6 +215,7 @@ impl StoreDefaults {
                 .as_ref()
                 .map(|timeout| Sourced::new(timeout.to_chrono(), &source)),
             on_stale: Sourced::new(OnStale::Fail, &source),
+            retry: None,
             warn: Sourced::new(Warn::of(&spec.long_running.after), &source),
             overruled: Vec::new(),
             store: source,
@@ -217,7 +226,8 @@ impl StoreDefaults {
     pub fn sources(&self) -> impl Iterator<Item = &str> {
         let heartbeat = self.heartbeat.as_ref().map(|sourced| sourced.source.as_str());
         let others = [&self.timeout.source, &self.grace.source, &self.on_stale.source, &self.warn.source];
-        others.into_iter().map(String::as_str).chain(heartbeat)
+        let retry = self.retry.as_ref().map(|sourced| sourced.source.as_str());
+        others.into_iter().map(String::as_str).chain(heartbeat).chain(retry)
     }
 
     /// Returns the run time after which an execution is past its deadline: the timeout plus the grace period, or

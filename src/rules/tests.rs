@@ -17,6 +17,7 @@ fn store() -> StoreDefaults {
         grace: Sourced::new(TimeDelta::zero(), "ExecutionStore/s"),
         heartbeat: None,
         on_stale: Sourced::new(OnStale::Fail, "ExecutionStore/s"),
+        retry: None,
         warn: Sourced::new(Warn::After(hours(1)), "ExecutionStore/s"),
         overruled: Vec::new(),
         store: "ExecutionStore/s".to_owned(),

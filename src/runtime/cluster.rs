@@ -20,7 +20,7 @@ use crate::kubernetes::watching::{Cache, Usage};
 use crate::metrics::{CacheNow, Metrics};
 use crate::net::Dialer;
 use crate::rules::{execution_source, policy_source};
-use crate::runtime::overrides::{self, DesiredState};
+use crate::runtime::overrides::{self, DesiredState, RetryEvidence};
 use crate::sharding::Sharding;
 
 /// The cluster side of the operator.
@@ -170,6 +170,10 @@ impl Cluster {
         if !self.executions.seen_in(namespace) || !self.policies.seen_in(namespace) {
             return None;
         }
+        let evidence = self
+            .store(namespace, store)
+            .and_then(|guarded| Some(RetryEvidence::of(&guarded.0.as_ref().ok()?.spec)))
+            .unwrap_or_default();
         let forgotten = self.executions.forgets_in(namespace) || self.policies.forgets_in(namespace);
         let mut read = DesiredState { readable: forgotten.then(HashSet::new), ..DesiredState::default() };
         for guarded in self.executions.state() {
@@ -187,7 +191,7 @@ impl Cluster {
         for guarded in self.policies.state() {
             match &guarded.0 {
                 Ok(policy) if is_of(policy, namespace, store) => {
-                    read.policies.push(overrides::policy(policy, mapping));
+                    read.policies.push(overrides::policy(policy, mapping, evidence));
                     read.note_readable(policy_source(&policy.name_any()));
                 }
                 Err(invalid) if is_in(invalid, namespace) => {

@@ -4,14 +4,16 @@ use std::collections::HashSet;
 
 use kube::{Resource, ResourceExt as _};
 
+use crate::api;
 use crate::api::notifications::Channel;
 use crate::api::policy::{DynamicTimeout, Per, WarnAfter};
-use crate::api::{Duration, ExecutionPolicy, JobExecution, Limit, OnStale};
+use crate::api::retry::{Otherwise, RetryMethod};
+use crate::api::{Duration, ExecutionPolicy, ExecutionStoreSpec, JobExecution, Limit, OnStale};
 use crate::db::Mapping;
 use crate::db::history::Question;
 use crate::db::mapping::IdType;
 use crate::kubernetes::field_owner;
-use crate::rules::{ExecutionOverride, Policy, RuleSet, Warn};
+use crate::rules::{ExecutionOverride, Policy, Retry, RuleSet, Warn};
 
 /// The overrides and policies in all objects of a store.
 #[derive(Default)]
@@ -103,9 +105,22 @@ pub enum Problem {
     Cancel,
     /// The table knows no retry.
     #[error(
-        "onStale Retry has no effect, stale executions are failed: nothing retries them. Set table.retry in the ExecutionStore if a trigger of the table does"
+        "onStale Retry has no effect, stale executions are failed: nothing retries them. Set table.retry in the ExecutionStore"
     )]
     Retry,
+    /// The table knows no retry, so that its settings mean nothing.
+    #[error("retry has no effect: nothing retries executions. Set table.retry in the ExecutionStore")]
+    RetrySettings,
+    /// The job system decides how often and when.
+    #[error(
+        "retry.maxAttempts, backoff and after have no effect: table.retry of the ExecutionStore is Trigger, so that the job system decides how often and when"
+    )]
+    RetryBySystem,
+    /// Nothing tells when a worker is gone.
+    #[error(
+        "executions are failed and their retries wait for ever: nothing tells when the worker of an execution is gone. Set table.columns.heartbeatAt or heartbeat with a heartbeatTimeout, or workloads, in the ExecutionStore, or retry.after to a duration"
+    )]
+    RetryAfterUnknown,
     /// There is no mail server.
     #[error(
         "the e-mail channels of notifications tell nobody: the store has no mail server. Set notifications.smtp in the ExecutionStore"
@@ -123,6 +138,9 @@ impl Problem {
             | Self::Heartbeat
             | Self::Cancel
             | Self::Retry
+            | Self::RetrySettings
+            | Self::RetryBySystem
+            | Self::RetryAfterUnknown
             | Self::Mail => "NotSupported",
         }
     }
@@ -144,8 +162,8 @@ pub fn execution(execution: &JobExecution, id_type: IdType) -> Option<ExecutionO
     })
 }
 
-/// Resolves an `ExecutionPolicy` for the table of its store.
-pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> ResolvedPolicy {
+/// Resolves an `ExecutionPolicy` for the table of its store. `evidence`: what the store itself checks.
+pub fn policy(object: &ExecutionPolicy, m: &Mapping, evidence: RetryEvidence) -> ResolvedPolicy {
     let spec = &object.spec;
     let mut problems = Vec::new();
     let selector = &spec.selector;
@@ -161,11 +179,14 @@ pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> ResolvedPolicy {
     }
     let cannot = match spec.on_stale {
         Some(OnStale::Cancel) if !m.can_cancel() => Some(Problem::Cancel),
-        Some(OnStale::Retry) if !m.can_retry() => Some(Problem::Retry),
+        Some(OnStale::Retry) if m.retry_method().is_none() => Some(Problem::Retry),
         _ => None,
     };
     let on_stale = if cannot.is_some() { Some(OnStale::Fail) } else { spec.on_stale };
     problems.extend(cannot);
+    let counts = heartbeat.and_then(Limit::length).is_some();
+    let evidence = RetryEvidence { heartbeats: evidence.heartbeats || counts, ..evidence };
+    let retry = spec.retry.as_ref().and_then(|retry| retries(retry, m, evidence, &mut problems));
     let all = selector.job_ids.is_empty() && selector.job_types.is_empty();
     let question = spec
         .dynamic_timeout
@@ -196,6 +217,7 @@ pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> ResolvedPolicy {
             grace: spec.grace_period.as_ref().map(Duration::to_chrono),
             heartbeat: heartbeat.filter(|_| m.has_heartbeats()),
             on_stale,
+            retry,
             warn: spec.warn_after.as_ref().and_then(warn),
             dynamic: None,
             notifies: spec.notifications.is_some(),
@@ -203,6 +225,49 @@ pub fn policy(object: &ExecutionPolicy, m: &Mapping) -> ResolvedPolicy {
         channels: spec.notifications.as_ref().map(|n| n.channels.clone()).unwrap_or_default(),
         problems,
     }
+}
+
+/// What a store checks that tells when the worker of an execution is gone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RetryEvidence {
+    /// True if it checks the workloads of executions.
+    pub workloads: bool,
+    /// True if it has a heartbeat timeout.
+    pub heartbeats: bool,
+}
+
+impl RetryEvidence {
+    /// Returns what the store with this spec checks.
+    pub fn of(spec: &ExecutionStoreSpec) -> Self {
+        let timeout = spec.heartbeat_timeout.as_ref().map(Limit::to_chrono);
+        Self { workloads: spec.workloads.is_some(), heartbeats: timeout.and_then(Limit::length).is_some() }
+    }
+}
+
+/// Resolves the retry settings of a policy for the table of its store.
+fn retries(
+    spec: &api::retry::Retry,
+    m: &Mapping,
+    evidence: RetryEvidence,
+    problems: &mut Vec<Problem>,
+) -> Option<Retry> {
+    let Some(method) = m.retry_method() else {
+        problems.push(Problem::RetrySettings);
+        return None;
+    };
+    let system = method == RetryMethod::Trigger;
+    if system && (spec.max_attempts.is_some() || spec.backoff.is_some() || spec.after.is_some()) {
+        problems.push(Problem::RetryBySystem);
+    }
+    let mut retry = Retry::of(spec, method);
+    if retry.after_ms.is_none() && !(m.has_heartbeats() && evidence.heartbeats) && !evidence.workloads {
+        problems.push(Problem::RetryAfterUnknown);
+    }
+    if retry.otherwise == Otherwise::Cancel && !m.can_cancel() {
+        problems.push(Problem::Cancel);
+        retry.otherwise = Otherwise::Fail;
+    }
+    Some(retry)
 }
 
 /// The selected ids of jobs as the table writes them, sorted and each once; those that are no id of the table are a

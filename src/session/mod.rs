@@ -8,6 +8,7 @@ pub mod follower;
 pub mod handle;
 pub mod not_ready;
 pub mod records;
+pub mod retry_budget;
 pub mod rules;
 #[allow(clippy::module_inception, reason = "the session itself")]
 pub mod session;

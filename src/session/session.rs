@@ -18,6 +18,7 @@ use crate::metrics::StoreCounters;
 use crate::session::credentials::{Credentials, login};
 use crate::session::not_ready::NotReady;
 use crate::session::records::{Before, READ_ONLY, Records, claimant, told_of_records};
+use crate::session::retry_budget::RetryBudget;
 use crate::session::rules::{EffectiveRules, RulesCache};
 
 /// The number of connections of a session that is used only occasionally.
@@ -41,6 +42,8 @@ pub struct Session {
     confirmed: Mutex<DateTime<Utc>>,
     /// The time when it was last checked whether lost heartbeats must be held back, by the clock of the database.
     heartbeats_seen: Mutex<Option<DateTime<Utc>>>,
+    /// The budget for retries.
+    pub retry_budget: RetryBudget,
     /// The time when it was opened, by the clock of the database.
     pub opened: DateTime<Utc>,
     /// The place for audit records.
@@ -57,6 +60,8 @@ pub struct Session {
     recorded: bool,
     /// The reason why rows cannot be changed, if they cannot.
     pub unwritable: Option<Problem>,
+    /// The reason why no execution can be retried, although the table says how.
+    pub unretryable: Option<Problem>,
     /// True if the server accepts no writes.
     pub read_only: bool,
     /// True if a trigger reports changes.
@@ -153,9 +158,9 @@ impl Session {
         counters: Arc<StoreCounters>,
         hold: Hold,
     ) -> Result<Self, NotReady> {
-        let Validated { mapping, unwritable, read_only, notifies } =
+        let Validated { mapping, unwritable, unretryable, read_only, notifies } =
             database.within(validate(&database, &Layout::of(&store.spec))).await??;
-        let follower = matches!(hold, Hold::Follow);
+        let (spec, follower) = (&store.spec, matches!(hold, Hold::Follow));
         let mut recorded = told_of_records(store);
         let records = match hold {
             Hold::Claim(before) if read_only => Records {
@@ -183,15 +188,15 @@ impl Session {
         Ok(Self {
             database,
             mapping,
-            single_active_execution: store
-                .spec
+            single_active_execution: spec
                 .single_active_execution
                 .as_ref()
                 .map(|s| s.grace_period.to_chrono()),
-            workloads: store.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
+            workloads: spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
             watched: watched.unwrap_or(opened),
             confirmed: Mutex::new(confirmed.unwrap_or(opened)),
             heartbeats_seen: Mutex::new(None),
+            retry_budget: RetryBudget::of(&spec.retry),
             opened,
             ledger,
             refused,
@@ -200,6 +205,7 @@ impl Session {
             adopted,
             recorded,
             unwritable,
+            unretryable,
             read_only,
             notifies,
             hints: None,
@@ -237,6 +243,7 @@ impl Session {
         }
         let validated = self.database.within(validate(&self.database, &Layout::of(&store.spec))).await??;
         if validated.mapping != self.mapping
+            || validated.unretryable != self.unretryable
             || validated.read_only != self.read_only
             || validated.notifies != self.notifies
         {
@@ -291,6 +298,7 @@ impl Session {
             workloads: self.workloads,
             heartbeats_seen: *self.heartbeats_seen.lock().unwrap_or_else(PoisonError::into_inner),
             undecided: &self.undecided,
+            retries: self.retry_budget.limits(self.unretryable.is_none()),
             ..StalenessPredicate::new(&self.mapping, &effective_rules.compiled, rules, self.watched)
         }
     }

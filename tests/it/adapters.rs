@@ -160,7 +160,7 @@ async fn a_check_says_what_has_to_be_mended_and_changes_nothing() {
         "store.yaml",
         &World::store_with(
             "jobs",
-            json!({"table": {"name": "river_job", "retry": "Trigger",
+            json!({"table": {"name": "river_job", "retry": {"method": "Trigger"},
                    "columns": {"jobId": "kind", "executionNumber": "attempt", "status": "state", "startedAt": "attempted_at",
                                "completedAt": "finalized_at"},
                    "statuses": {"scheduled": ["available"], "failed": ["discarded"]}}}),

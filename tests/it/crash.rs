@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::support::proxy::{Proxies, Trap};
+use crate::support::world::TABLE;
 use crate::support::{Operator, PATIENCE, World, is};
 
 /// The number of concurrent runs. They mostly wait.
@@ -28,6 +29,10 @@ const HISTORY: &str = "CREATE TABLE history (n bigserial, at timestamptz DEFAULT
          INSERT INTO public.history (id, before, after, ended) VALUES (OLD.id, OLD.status, NEW.status, NEW.completed_at); \
          RETURN NULL; END $$; \
      CREATE TRIGGER log AFTER UPDATE OR DELETE ON job_executions FOR EACH ROW EXECUTE FUNCTION log()";
+
+/// The rows of job 1 run again, in new rows.
+const NEW_ROWS: &str =
+    "CREATE SEQUENCE ids START 101; ALTER TABLE job_executions ALTER id SET DEFAULT nextval('ids')";
 
 /// 1 to 3 are stale, 6 would be without its own timeout, 7 is healthy, 8 has ended.
 const ROWS: &str = "INSERT INTO job_executions \
@@ -129,15 +134,23 @@ struct Run {
 
 impl Run {
     async fn new() -> Self {
-        let world = World::new("crash").await;
+        let tables = format!("{TABLE}; {NEW_ROWS}");
+        // Row 5 ends before a warning is due, row 6 gets one at once.
+        let spec = json!({"longRunning": {"after": "90m"}, "executionObjects": {"enabled": true},
+            "table": {"retry": {"method": "NewExecution"}}});
+        let world = World::with("crash", &tables, &spec).await;
+        world.sql(&format!("GRANT USAGE ON SEQUENCE ids TO {}", world.role)).await;
         let proxies = Proxies::before(&world).await;
         world.sql(HISTORY).await;
         world.execution("soon", "5", json!({"timeout": "1h"})).await;
         world.execution("long", "6", json!({"timeout": "72h"})).await;
         // Rows that ended before the first reconcile have objects too.
         world.sql("CREATE INDEX ON job_executions (completed_at)").await;
-        // Row 5 ends before a warning is due, row 6 gets one at once.
-        world.store(json!({"longRunning": {"after": "90m"}, "executionObjects": {"enabled": true}})).await;
+        let retry = json!({"after": "0s", "onReasons": ["DeadlineExceeded"], "backoff": {"initial": "0s"}});
+        world
+            .policy("again", json!({"selector": {"jobIds": ["1"]}, "onStale": "Retry", "retry": retry}))
+            .await;
+        world.store(spec).await;
         world.sql(ROWS).await;
         Self { world, proxies, operator: None }
     }
@@ -174,6 +187,7 @@ impl Run {
             .world
             .one(
                 "SELECT (SELECT count(*) FROM job_executions WHERE status = 'failed') = 5 \
+                        AND (SELECT count(*) FROM jobexec.retries WHERE outcome = 'Retried') = 3 \
                         AND NOT EXISTS (SELECT FROM jobexec.sweeps WHERE announced_at IS NULL)",
             )
             .await;
@@ -237,7 +251,9 @@ impl Run {
         let mut events: Vec<_> = events.filter(|e| e.0 != "jobs" && !chance(e)).collect();
         events.sort();
         json!({
-            "rows": table("SELECT id, status, completed_at IS NOT NULL AS ended FROM job_executions ORDER BY id").await,
+            "rows": table("SELECT CASE WHEN id < 100 THEN id END AS id, job_id, execution_number, status, \
+                completed_at IS NOT NULL AS ended FROM job_executions ORDER BY job_id, execution_number").await,
+            "retries": table("SELECT execution_id, attempt, outcome, tries, fault FROM jobexec.retries ORDER BY 1, 2").await,
             // It depends on timing whether 4 gets a warning in its last second.
             "records": table("SELECT execution_id, action, reason, source FROM jobexec.events \
                 WHERE execution_id <> '4' OR action <> 'Warned' ORDER BY execution_id, action").await,

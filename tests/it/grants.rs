@@ -21,7 +21,7 @@ enum For {
 use For::{Enforcement, History, Recording};
 
 /// The permissions, their object, and their purpose.
-const GRANTS: [(&str, &str, For); 17] = [
+const GRANTS: [(&str, &str, For); 19] = [
     ("USAGE", "SCHEMA jobexec", Recording),
     ("SELECT", "jobexec._sqlx_migrations", Recording),
     (
@@ -33,11 +33,13 @@ const GRANTS: [(&str, &str, For); 17] = [
     ("SELECT, INSERT, UPDATE, DELETE", "jobexec.figures", Recording),
     ("SELECT, INSERT, UPDATE, DELETE", "jobexec.suspects", Recording),
     ("SELECT, INSERT, UPDATE, DELETE", "jobexec.observations", Recording),
+    ("SELECT, INSERT, UPDATE", "jobexec.retries", Recording),
     ("SELECT, INSERT, UPDATE", "jobexec.sweeps", Recording),
     ("SELECT, INSERT", "jobexec.events", Recording),
     ("SELECT, INSERT, DELETE", "jobexec.samples", History),
     ("DELETE", "jobexec.stores", History),
     ("DELETE", "jobexec.events", History),
+    ("DELETE", "jobexec.retries", History),
     ("DELETE", "jobexec.sweeps", History),
     ("SELECT, INSERT, DELETE", "jobexec.outbox", History),
     ("SELECT, INSERT, UPDATE, DELETE", "jobexec.messages", History),

@@ -53,6 +53,7 @@ mod privilege;
 mod property;
 mod race;
 mod retention;
+mod retries;
 mod row_timeout;
 mod samples;
 mod scenario;

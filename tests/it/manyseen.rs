@@ -35,6 +35,7 @@ fn base() -> StoreDefaults {
         grace: said(0),
         heartbeat: Some(limit(1)),
         on_stale: Sourced::new(OnStale::Fail, "ExecutionStore/s"),
+        retry: None,
         warn: Sourced::new(Warn::After(TimeDelta::hours(1)), "ExecutionStore/s"),
         overruled: Vec::new(),
         store: "ExecutionStore/s".to_owned(),

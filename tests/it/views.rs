@@ -44,7 +44,7 @@ fn spec(more: &Value) -> Value {
     let mut spec = json!({
         "defaultTimeout": "1h",
         "table": {
-            "schema": "queue", "name": "executions", "idUnique": true, "retry": "Trigger",
+            "schema": "queue", "name": "executions", "idUnique": true, "retry": {"method": "Trigger"},
             "columns": {"id": "id", "jobId": "kind", "jobType": "kind", "executionNumber": "", "status": "state",
                         "startedAt": "locked_at", "completedAt": "ended_at", "error": "last_error"},
             "statuses": {"scheduled": ["waiting"], "running": ["running"], "completed": ["done"], "failed": ["failed"],

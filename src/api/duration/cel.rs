@@ -4,6 +4,9 @@ use kube::core::Rule;
 
 use super::NEVER;
 
+/// The word for a retry that waits for the end of the worker.
+pub(in crate::api) const WORKER_GONE: &str = "WorkerGone";
+
 /// Returns the expression for the length of the duration in `field`, for example `self`: its days, as a time in Unix
 /// seconds less the time 0, plus the rest after the `d`. Both are 0 if they are empty. The parts are substrings, whose
 /// size the cost estimate knows, unlike that of a number converted to text.
@@ -40,6 +43,12 @@ pub(in crate::api) fn at_least(least: &str) -> Rule {
 pub(in crate::api) fn at_most(most: &str) -> Rule {
     let rule = format!("{} <= duration('{most}')", length("self"));
     Rule::new(rule).message(format!("must be at most {most}").as_str())
+}
+
+/// Requires that the time after which a retry may start is `WorkerGone` or at most a year.
+pub(in crate::api) fn worker_gone_or_at_most_a_year() -> Rule {
+    let rule = format!("self == '{WORKER_GONE}' || {} <= duration('8760h')", length("self"));
+    Rule::new(rule).message("must be at most a year (8760h)")
 }
 
 /// Requires that the duration in the field `shorter`, if it and `longer` are set, is at most the one in `longer`.

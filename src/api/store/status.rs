@@ -35,6 +35,9 @@ pub struct ExecutionStoreStatus {
     /// The last sweep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_sweep: Option<LastSweep>,
+    /// The retries of the store, if the operator itself retries its executions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<RetriesStatus>,
     /// The conditions of the store: `Ready` (the summary), `DatabaseReachable`, `SchemaValid`, `Healthy` (False with
     /// more than `spec.longRunning.threshold` long-running executions), `EnforcementPaused` (True while the operator
     /// changes no row), `AuditAvailable` (the operator records its actions in its own tables) and `Consistent` (no row
@@ -130,4 +133,22 @@ pub struct LastSweep {
     /// The number of stale executions that the sweep could not end, for example because another transaction locks the
     /// row. The operator retries them.
     pub remaining: i64,
+}
+
+/// The retries of a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetriesStatus {
+    /// The number of retries that started within the last hour.
+    pub started_last_hour: i64,
+    /// The maximum number of retries within an hour, by `spec.retry.budget`.
+    pub budget: i64,
+    /// The number of retries that wait.
+    pub waiting: i64,
+    /// Of these, the number that wait until the worker of the ended attempt is gone.
+    pub waiting_for_worker: i64,
+    /// Of these, the number that are due and for which there is no room in the budget.
+    pub waiting_for_budget: i64,
+    /// Of these, the number that the table refused and that are tried again.
+    pub refused: i64,
 }

@@ -15,7 +15,7 @@ use crate::api::{ExecutionStore, ExecutionStoreSpec, Table};
 use crate::db::ledger::Found;
 use crate::db::mapping::IdType;
 use crate::db::schema::Refusal;
-use crate::db::staleness::Rules;
+use crate::db::staleness::{RetryLimits, Rules};
 use crate::db::validate::{Problem, validate};
 use crate::db::{
     Database, Layout, Ledger, Mapping, StalenessPredicate, identity, ledger, rules, schema, stores, url,
@@ -257,6 +257,8 @@ impl Direct {
                 .map(|s| s.grace_period.to_chrono()),
             workloads: self.spec.workloads.as_ref().map(|w| w.grace_period.to_chrono()),
             undecided: &self.undecided,
+            // The operator knows how many may be retried: it starts the retries of what is ended here.
+            retries: RetryLimits { possible: false, ..RetryLimits::NONE },
             ..StalenessPredicate::new(&self.mapping, &self.compiled, self.rules, self.watched)
         }
     }

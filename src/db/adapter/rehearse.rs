@@ -7,6 +7,7 @@ use serde_json::Value;
 use sqlx::AssertSqlSafe;
 
 use crate::api::OnStale;
+use crate::api::retry::RetryMethod;
 use crate::db::connect::LOGIN_PATH;
 use crate::db::ending::Ending;
 use crate::db::sweep::announced;
@@ -43,7 +44,7 @@ pub async fn rehearse(database: &Database, mapping: &Mapping) -> Result<Vec<Find
     let actions = [
         (OnStale::Fail, true),
         (OnStale::Cancel, mapping.can_cancel()),
-        (OnStale::Retry, mapping.can_retry()),
+        (OnStale::Retry, mapping.retry_method() == Some(RetryMethod::Trigger)),
     ];
     for (action, _) in actions.into_iter().filter(|(_, possible)| *possible) {
         findings.push(ended(database, mapping, action).await?);

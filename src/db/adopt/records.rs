@@ -31,12 +31,9 @@ pub(super) async fn take_over(
         sqlx::query(sql).bind(store_id).bind(from).bind(uid).persistent(false).execute(&mut *tx).await?;
     }
     move_outbox(&mut tx, from, Whose::Anybodys, store_id, uid).await?;
-    sqlx::query(include_str!("move_samples.sql"))
-        .bind(store_id)
-        .bind(from)
-        .persistent(false)
-        .execute(&mut *tx)
-        .await?;
+    for sql in [include_str!("move_samples.sql"), include_str!("move_retries.sql")] {
+        sqlx::query(sql).bind(store_id).bind(from).persistent(false).execute(&mut *tx).await?;
+    }
     drop_rest(&mut tx, from).await?;
     tx.commit().await?;
     Ok(waiting)
@@ -151,7 +148,7 @@ pub(super) async fn leave(database: &Database, of: i64) -> Result<Option<String>
 
 /// Deletes the record itself and everything in it that can be determined again.
 async fn drop_rest(tx: &mut PgConnection, of: i64) -> Result<(), sqlx::Error> {
-    delete_from(tx, of, &["rules", "figures", "suspects", "observations", "stores"]).await
+    delete_from(tx, of, &["rules", "figures", "suspects", "observations", "retries", "stores"]).await
 }
 
 async fn delete_from(tx: &mut PgConnection, of: i64, tables: &[&str]) -> Result<(), sqlx::Error> {

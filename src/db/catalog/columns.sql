@@ -71,7 +71,10 @@ SELECT attribute.attname::text AS name,
              AND index.indexprs IS NULL
        ) AS keyed,
        CASE WHEN type.typname IN ('varchar', 'bpchar') AND attribute.atttypmod > 4 THEN attribute.atttypmod - 4 END AS limit,
-       attribute.attnotnull AS required
+       attribute.attnotnull AS required,
+       has_column_privilege(attribute.attrelid, attribute.attnum, 'INSERT') AS insert,
+       attribute.atthasdef OR attribute.attidentity <> '' OR attribute.attgenerated <> '' AS has_default,
+       attribute.attgenerated <> '' OR attribute.attidentity = 'a' AS generated
 FROM pg_attribute AS attribute
 JOIN pg_type AS type ON type.oid = attribute.atttypid
 WHERE attribute.attrelid = $1

@@ -10,6 +10,7 @@ use crate::api::duration::{self, NEVER};
 use crate::db::decode::{self, List};
 use crate::db::intervals::delta;
 use crate::db::rules::settings::{Holds, Precedence, SETTINGS, Setting};
+use crate::rules::Retry;
 use crate::rules::field;
 
 pub(super) fn considered(row: &PgRow) -> Result<Vec<Considered>, sqlx::Error> {
@@ -105,6 +106,12 @@ fn value(row: &PgRow, scope: &str, setting: &Setting) -> Result<Option<String>, 
                 value.map(|percent| format!("{percent} % of the timeout"))
             }
             Holds::Word => of_scope(row, scope, column)?,
+            Holds::Json => {
+                let value: Option<serde_json::Value> = of_scope(row, scope, column)?;
+                value
+                    .and_then(|value| serde_json::from_value::<Retry>(value).ok())
+                    .map(|retry| retry.to_string())
+            }
             Holds::Rank => None,
         };
         if value.is_some() {

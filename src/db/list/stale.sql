@@ -15,7 +15,7 @@ SELECT {id}::text AS id,
        {deadline} AS deadline,
        stale.reason,
        {source} AS source,
-       stale.action
+       {action} AS action
 FROM listed AS stale
 JOIN {table} AS execution ON {id} = stale.id {rules_of_row}
 ORDER BY {counts_from}, {id}

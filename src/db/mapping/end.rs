@@ -2,7 +2,6 @@
 
 use super::Mapping;
 use super::sql::{condition, literal, quote};
-use super::types::TimeType;
 use crate::api::OnStale;
 use crate::db::ending::Ending;
 
@@ -10,11 +9,6 @@ impl Mapping {
     /// Reports whether an execution can be cancelled: the mapping has a status text for it, and the text fits the column.
     pub const fn can_cancel(&self) -> bool {
         self.types.can_cancel
-    }
-
-    /// Reports whether the table turns an end into a retry if it is asked to.
-    pub const fn can_retry(&self) -> bool {
-        self.layout.table.retry.is_some()
     }
 
     /// Returns what became of a row that a statement has written, by its status; NULL: it keeps running, or has a status of which that
@@ -51,12 +45,7 @@ impl Mapping {
     /// Returns the assignments that end an execution at the database's present time, failed or cancelled.
     pub fn end_assignments(&self, how: OnStale, explanation: &str) -> String {
         let columns = &self.layout.table.columns;
-        let now = match self.types.completed_at {
-            TimeType::Instant => "statement_timestamp()".to_owned(),
-            TimeType::Local => {
-                format!("statement_timestamp() AT TIME ZONE {}", literal(&self.layout.table.time_zone))
-            }
-        };
+        let now = self.stored("statement_timestamp()", self.types.completed_at);
         let statuses = &self.layout.table.statuses;
         let text = match how {
             OnStale::Cancel => statuses.cancelled.first().map_or("cancelled", |s| s.0.as_str()),
@@ -68,12 +57,18 @@ impl Mapping {
             literal(text),
             quote(&columns.completed_at.0)
         );
-        if let Some(error) = &columns.error {
-            let limit =
-                self.types.error_limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-            let explanation: String = explanation.chars().take(limit).collect();
-            set.push_str(&format!(", {} = {}", quote(&error.0), literal(&explanation)));
+        if let Some(error) = self.error_assignment(&literal(explanation)) {
+            set.push_str(&format!(", {error}"));
         }
         set
+    }
+
+    /// Returns the assignment of `explanation`, an SQL expression, to the error, if that is mapped.
+    pub(in crate::db) fn error_assignment(&self, explanation: &str) -> Option<String> {
+        let error = quote(&self.layout.table.columns.error.as_ref()?.0);
+        Some(match self.types.error_limit {
+            Some(limit) => format!("{error} = left({explanation}, {limit})"),
+            None => format!("{error} = {explanation}"),
+        })
     }
 }

@@ -6,6 +6,7 @@ mod end;
 mod jobs;
 mod layout;
 mod paused;
+mod retry;
 mod row_timeout;
 mod sql;
 mod statuses;
@@ -18,6 +19,7 @@ pub(super) use self::sql::{column, in_schema};
 
 pub use self::layout::{AdapterUse, Layout, RelatedTable};
 pub(super) use self::layout::{Related, each_once, related};
+pub(super) use self::retry::{NewRow, cleared, copied};
 pub use self::sql::{
     EXECUTION, ID_BYTES, RECORD_CHARS, TEXT_CHARS, clamp_timestamp, condition, cut, filter, filtered,
     literal, qualified, quote,

@@ -32,6 +32,7 @@ impl Mapping {
             types.created_at,
             types.heartbeat_at,
             types.deadline_at,
+            types.scheduled_at,
         ];
         own.into_iter()
             .chain(types.related.map(|related| related.time))
@@ -145,6 +146,14 @@ impl Mapping {
                 "CASE WHEN {column} > '294276-01-01' THEN 'infinity' WHEN {column} < '4712-01-01 BC' THEN '-infinity' \
                  ELSE {column} AT TIME ZONE {zone} END"
             ),
+        }
+    }
+
+    /// Returns an instant as a column of this type stores it.
+    pub(in crate::db) fn stored(&self, instant: &str, type_: TimeType) -> String {
+        match type_ {
+            TimeType::Instant => instant.to_owned(),
+            TimeType::Local => format!("({instant}) AT TIME ZONE {}", literal(&self.layout.table.time_zone)),
         }
     }
 

@@ -64,8 +64,12 @@ pub struct Types {
     pub timeout_is_interval: bool,
     /// The type of the deadline of a row.
     pub deadline_at: Option<TimeType>,
+    /// The type of the time before which an execution does not start.
+    pub scheduled_at: Option<TimeType>,
     /// True if an index on running executions begins with the job id.
     pub indexed_by_job: bool,
+    /// True if an index on all rows begins with the job id.
+    pub job_leads: bool,
     /// True if an index on running executions begins with the job type.
     pub indexed_by_type: bool,
     /// True if an index on all rows begins with the end.

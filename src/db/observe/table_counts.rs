@@ -11,6 +11,8 @@ pub struct TableCounts {
     pub scheduled: i64,
     /// Executions that started within 24 hours.
     pub recent: i64,
+    /// Executions that started within an hour.
+    pub last_hour: i64,
 }
 
 /// Counts of the rows that contradict themselves.
@@ -47,12 +49,17 @@ pub async fn census(database: &Database, m: &Mapping) -> Result<TableCounts, DbE
         started_at = m.started_column(),
         exists = m.exists(),
         before = m.started_by("statement_timestamp() - interval '24 hours'"),
+        before_hour = m.started_by("statement_timestamp() - interval '1 hour'"),
         ignored = m.ignored(),
     );
     let mut tx = database.read().await?;
     let row = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_one(&mut *tx).await?;
     tx.commit().await?;
-    Ok(TableCounts { scheduled: row.try_get("scheduled")?, recent: row.try_get("recent")? })
+    Ok(TableCounts {
+        scheduled: row.try_get("scheduled")?,
+        recent: row.try_get("recent")?,
+        last_hour: row.try_get("last_hour")?,
+    })
 }
 
 /// Counts the rows that contradict themselves. It reads the whole table, so call it rarely.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::api::Limit;
 use crate::db::intervals::interval;
 use crate::db::manual_request::ManualRequest;
-use crate::rules::{Rule, Sourced, StoreDefaults, Timeout, Warn};
+use crate::rules::{Retry, Rule, Sourced, StoreDefaults, Timeout, Warn};
 
 /// A rule, with the names of its columns. A limit that has a source and is NULL is `Never`.
 #[derive(Default, Serialize)]
@@ -24,6 +24,8 @@ pub(super) struct Row<'a> {
     heartbeat_source: Option<&'a str>,
     on_stale: Option<&'static str>,
     on_stale_source: Option<&'a str>,
+    retry: Option<&'a Retry>,
+    retry_source: Option<&'a str>,
     warn_after: Option<String>,
     warn_percent: Option<i32>,
     warn_source: Option<&'a str>,
@@ -46,7 +48,7 @@ pub(super) struct Row<'a> {
 
 impl<'a> Row<'a> {
     pub(super) fn of(rule: &'a Rule) -> Self {
-        let Rule { scope, key, timeout, extend_by, grace, heartbeat, on_stale, warn, .. } = rule;
+        let Rule { scope, key, timeout, extend_by, grace, heartbeat, on_stale, retry, warn, .. } = rule;
         let Rule { earliest, fixed, overruled, by, .. } = rule;
         let mut row = Self {
             scope: scope.as_str(),
@@ -67,12 +69,13 @@ impl<'a> Row<'a> {
         if let Some(Sourced { value, source }) = on_stale {
             (row.on_stale, row.on_stale_source) = (Some(value.as_str()), Some(source.as_str()));
         }
+        row.retry(retry.as_ref());
         row.warn(warn.as_ref());
         row
     }
 
     pub(super) fn of_base(base: &'a StoreDefaults) -> Self {
-        let StoreDefaults { timeout, grace, heartbeat, on_stale, warn, overruled, store: _ } = base;
+        let StoreDefaults { timeout, grace, heartbeat, on_stale, retry, warn, overruled, store: _ } = base;
         let mut row = Self {
             scope: "store",
             timeout: length(timeout.value),
@@ -87,8 +90,15 @@ impl<'a> Row<'a> {
         };
         (row.grace, row.grace_source) = said(Some(grace));
         (row.heartbeat, row.heartbeat_source) = limit(heartbeat.as_ref());
+        row.retry(retry.as_ref());
         row.warn(Some(warn));
         row
+    }
+
+    fn retry(&mut self, retry: Option<&'a Sourced<Retry>>) {
+        if let Some(Sourced { value, source }) = retry {
+            (self.retry, self.retry_source) = (Some(value), Some(source.as_str()));
+        }
     }
 
     fn warn(&mut self, warn: Option<&'a Sourced<Warn>>) {

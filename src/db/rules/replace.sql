@@ -39,6 +39,7 @@ unwanted AS MATERIALIZED (
           OR COALESCE(grace_source = ANY ($3), false)
           OR COALESCE(heartbeat_source = ANY ($3), false)
           OR COALESCE(on_stale_source = ANY ($3), false)
+          OR COALESCE(retry_source = ANY ($3), false)
           OR COALESCE(warn_source = ANY ($3), false)
       ) IS FALSE
 ),

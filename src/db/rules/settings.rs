@@ -16,6 +16,8 @@ pub(in crate::db) enum Holds {
     Word,
     /// The rank of a timeout.
     Rank,
+    /// Several values, as JSON.
+    Json,
 }
 
 impl Holds {
@@ -25,6 +27,7 @@ impl Holds {
             Self::Percent => "integer",
             Self::Word => "text",
             Self::Rank => "smallint",
+            Self::Json => "jsonb",
         }
     }
 }
@@ -58,7 +61,7 @@ pub(in crate::db) struct Setting {
 }
 
 /// All settings, in the order of the columns.
-pub(in crate::db) const SETTINGS: [Setting; 6] = [
+pub(in crate::db) const SETTINGS: [Setting; 7] = [
     Setting {
         field: field::TIMEOUT,
         values: &[("timeout", Holds::Duration), ("timeout_rank", Holds::Rank)],
@@ -91,6 +94,13 @@ pub(in crate::db) const SETTINGS: [Setting; 6] = [
         field: field::ON_STALE,
         values: &[("on_stale", Holds::Word)],
         source: "on_stale_source",
+        precedence: Precedence::ScopeForDeadline,
+        may_be_never: false,
+    },
+    Setting {
+        field: field::RETRY,
+        values: &[("retry", Holds::Json)],
+        source: "retry_source",
         precedence: Precedence::ScopeForDeadline,
         may_be_never: false,
     },

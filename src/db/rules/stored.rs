@@ -10,7 +10,7 @@ use crate::api::{Limit, OnStale};
 use crate::db::decode::List;
 use crate::db::intervals::delta;
 use crate::db::{Database, DbError};
-use crate::rules::{Rule, RuleSet, Scope, Sourced, StoreDefaults, Timeout, Warn};
+use crate::rules::{Retry, Rule, RuleSet, Scope, Sourced, StoreDefaults, Timeout, Warn};
 
 /// A rule in the form of its table. A limit that has a source and is NULL is `Never`.
 #[derive(sqlx::FromRow)]
@@ -28,6 +28,8 @@ struct Stored {
     heartbeat_source: Option<String>,
     on_stale: Option<String>,
     on_stale_source: Option<String>,
+    retry: Option<serde_json::Value>,
+    retry_source: Option<String>,
     warn_after: Option<PgInterval>,
     warn_percent: Option<i32>,
     warn_source: Option<String>,
@@ -78,7 +80,7 @@ pub async fn stored(
 
 impl Stored {
     fn into_rule(self, scope: Scope) -> Rule {
-        let (warn, on_stale) = (self.warn(), self.on_stale());
+        let (warn, on_stale, retry) = (self.warn(), self.on_stale(), self.retry());
         let timeout = limit(self.timeout.as_ref(), self.timeout_source).zip(self.timeout_rank);
         Rule {
             scope,
@@ -88,6 +90,7 @@ impl Stored {
             grace: both(self.grace, self.grace_source),
             heartbeat: limit(self.heartbeat.as_ref(), self.heartbeat_source),
             on_stale,
+            retry,
             warn,
             // If it is missing, the check comes too early, which ends nothing: the statement decides.
             earliest: self.earliest.as_ref().map_or(TimeDelta::zero(), delta),
@@ -98,12 +101,13 @@ impl Stored {
     }
 
     fn into_base(self, store: &str) -> Option<StoreDefaults> {
-        let (warn, on_stale) = (self.warn()?, self.on_stale()?);
+        let (warn, on_stale, retry) = (self.warn()?, self.on_stale()?, self.retry());
         Some(StoreDefaults {
             timeout: limit(self.timeout.as_ref(), self.timeout_source)?,
             grace: both(self.grace, self.grace_source)?,
             heartbeat: limit(self.heartbeat.as_ref(), self.heartbeat_source),
             on_stale,
+            retry,
             warn,
             overruled: self.overruled.map_or_else(Vec::new, |list| list.0),
             store: store.to_owned(),
@@ -119,6 +123,12 @@ impl Stored {
             (None, None) => Warn::Never,
         };
         Some(Sourced::new(warn, self.warn_source.clone()?))
+    }
+
+    /// A value that no operator wrote sets nothing.
+    fn retry(&self) -> Option<Sourced<Retry>> {
+        let retry = serde_json::from_value(self.retry.clone()?).ok()?;
+        Some(Sourced::new(retry, self.retry_source.clone()?))
     }
 
     fn on_stale(&self) -> Option<Sourced<OnStale>> {

@@ -16,7 +16,7 @@ SELECT {id}::text AS id,
        CASE WHEN {running} THEN {deadline} ELSE ended.deadline END AS deadline,
        COALESCE({running} AND {long_running}, false) AS long_running,
        COALESCE(stale.reason, ended.reason) AS reason,
-       stale.action,
+       {action} AS action,
        CASE WHEN stale.reason IS NULL THEN ended.source ELSE {source} END AS source,
        CASE WHEN {running} THEN {governed} END AS governed,
        {suspected} AS suspected

@@ -1,14 +1,15 @@
 //! The exact privileges that the operator's role needs.
 
 use super::super::Layout;
-use super::super::columns::{quoted, read_columns, write_columns};
+use super::super::columns::{insert_columns, quoted, read_columns, retry_columns, write_columns};
+use super::super::extras::block;
 use super::super::mapping::related;
 use super::super::mapping::{literal, qualified, quote};
 use crate::api::Table;
 
 /// The operator's tables, and the privileges of its role without which nothing is recorded. No role may choose the numbers of
 /// stores, so the privilege to insert a store is per column.
-pub(super) const NEEDED: [(&str, &str); 8] = [
+pub(super) const NEEDED: [(&str, &str); 9] = [
     ("_sqlx_migrations", "SELECT"),
     (
         "stores",
@@ -18,14 +19,16 @@ pub(super) const NEEDED: [(&str, &str); 8] = [
     ("figures", "SELECT, INSERT, UPDATE, DELETE"),
     ("suspects", "SELECT, INSERT, UPDATE, DELETE"),
     ("observations", "SELECT, INSERT, UPDATE, DELETE"),
+    ("retries", "SELECT, INSERT, UPDATE"),
     ("sweeps", "SELECT, INSERT, UPDATE"),
     ("events", "SELECT, INSERT"),
 ];
 
 /// The privileges that recording does not need.
-pub(super) const EXTRA: [(&str, &str); 6] = [
+pub(super) const EXTRA: [(&str, &str); 7] = [
     ("stores", "DELETE"),
     ("samples", "SELECT, INSERT, DELETE"),
+    ("retries", "DELETE"),
     ("events", "DELETE"),
     ("sweeps", "DELETE"),
     ("outbox", "SELECT, INSERT, DELETE"),
@@ -44,12 +47,20 @@ pub(super) fn tables() -> Vec<&'static str> {
 /// execution, and to use its own tables.
 pub(super) fn statements(layout: &Layout, role: &str) -> Vec<String> {
     let (table, role) = (&layout.table, quote(role));
-    let (read, write) = (quoted(&read_columns(layout)), quoted(&write_columns(layout)));
+    let written = [write_columns(layout), retry_columns(layout)].concat();
+    let (read, write) = (quoted(&read_columns(layout)), quoted(&written));
     let mut grants = vec![
         format!("GRANT USAGE ON SCHEMA {}, jobexec TO {role}", quote(&table.schema.0)),
         format!("GRANT SELECT ({read}), UPDATE ({write}) ON {} TO {role}", qualified(table)),
         versions(table, &role),
     ];
+    let inserted = insert_columns(layout);
+    if !inserted.is_empty() {
+        let columns = quoted(&inserted);
+        grants
+            .push(format!("GRANT SELECT ({columns}), INSERT ({columns}) ON {} TO {role}", qualified(table)));
+        grants.push(sequence(table, &role));
+    }
     for other in related(layout) {
         grants.push(format!("GRANT USAGE ON SCHEMA {} TO {role}", quote(&other.schema.0)));
         let columns = quoted(&other.column_names());
@@ -71,6 +82,18 @@ fn versions(table: &Table, role: &str) -> String {
     );
     // A name may contain any dollar quote.
     format!("DO {}", literal(&grant))
+}
+
+/// Returns the grant on the sequence from which new rows get their ids, if there is one that is not an identity's.
+fn sequence(table: &Table, role: &str) -> String {
+    let grant = format!(
+        "DECLARE numbers text := pg_get_serial_sequence({}, {}); BEGIN IF numbers IS NOT NULL THEN \
+         EXECUTE format('GRANT USAGE ON SEQUENCE %s TO %s', numbers, {}); END IF; END",
+        literal(&qualified(table)),
+        literal(&table.columns.id.0),
+        literal(role),
+    );
+    block(&grant)
 }
 
 #[cfg(test)]

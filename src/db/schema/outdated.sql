@@ -15,6 +15,6 @@ SELECT EXISTS (
       AND class.relkind = 'r'
       AND CASE class.relname
           WHEN 'stores' THEN (has.names @> '{table_oid,table_owner}') IS NOT TRUE
-          WHEN 'rules' THEN has.names @> '{on_timeout}'
+          WHEN 'rules' THEN has.names @> '{on_timeout}' OR (has.names @> '{retry}') IS NOT TRUE
       END
 )

@@ -12,7 +12,9 @@ impl StalenessPredicate<'_> {
         let rules = self.effective_rules.rules.iter().filter_map(|rule| rule.on_stale.as_ref());
         let by_rules: Vec<OnStale> = rules
             .chain([&self.effective_rules.base.on_stale])
-            .map(|sourced| self.feasible(sourced.value))
+            .map(|sourced| sourced.value)
+            .chain(self.instead_of_retries())
+            .map(|action| self.feasible(action))
             .collect();
         let possible = |action: &OnStale| by_rules.contains(action) || *action == OnStale::Fail;
         WRITING.into_iter().filter(possible).collect()
@@ -28,7 +30,7 @@ impl StalenessPredicate<'_> {
     pub(super) fn feasible(&self, action: OnStale) -> OnStale {
         match action {
             OnStale::Cancel if !self.mapping.can_cancel() => OnStale::Fail,
-            OnStale::Retry if !self.mapping.can_retry() => OnStale::Fail,
+            OnStale::Retry if !self.can_retry() => OnStale::Fail,
             other => other,
         }
     }

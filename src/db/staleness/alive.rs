@@ -30,12 +30,12 @@ impl StalenessPredicate<'_> {
     /// after that. A row whose workload has ended is not held.
     pub(in crate::db) fn last_alive(&self, heartbeat: &str) -> String {
         let ended = self.workload_ended().map_or(String::new(), |ended| format!("AND NOT {ended}"));
-        format!(
-            "(SELECT GREATEST(known.at, (SELECT min(held_from) FROM unnest(store_defaults.held) AS held_from
-                                     WHERE held_from > known.at AND held_from <= statement_timestamp() {ended}))
-              FROM (SELECT {} AS at) AS known)",
-            self.known_alive(heartbeat)
-        )
+        held_after(&self.known_alive(heartbeat), &ended)
+    }
+
+    /// Returns the time `known`, or the beginning of the first hold after that.
+    pub(in crate::db) fn after_holds(known: &str) -> String {
+        held_after(known, "")
     }
 
     /// Returns when the row `execution`, whose last `heartbeat` is given, loses it by its `verdict`, if nothing changes. NULL:
@@ -48,6 +48,13 @@ impl StalenessPredicate<'_> {
             began = self.counts_from(),
             alive = self.last_alive(heartbeat),
         ))
+    }
+
+    /// Returns the time by which a heartbeat must be lost to count now.
+    pub(in crate::db) fn heartbeats_checked(&self) -> String {
+        self.heartbeats_seen.map_or("statement_timestamp()".to_owned(), |seen| {
+            format!("LEAST(statement_timestamp(), '{}'::timestamptz)", seen.to_rfc3339())
+        })
     }
 
     /// Returns the detail about the workload of the execution with this id (a text) and beginning: why the workload ended, or that
@@ -67,4 +74,13 @@ impl StalenessPredicate<'_> {
         self.workloads?;
         self.is_suspect(Reason::WorkloadGone.as_str(), "AND suspect.certain")
     }
+}
+
+/// Returns the time `known`, or the beginning of the first hold after that for which `more` is true.
+fn held_after(known: &str, more: &str) -> String {
+    format!(
+        "(SELECT GREATEST(known.at, (SELECT min(held_from) FROM unnest(store_defaults.held) AS held_from
+                                     WHERE held_from > known.at AND held_from <= statement_timestamp() {more}))
+              FROM (SELECT {known} AS at) AS known)"
+    )
 }

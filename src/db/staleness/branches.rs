@@ -60,7 +60,7 @@ impl StalenessPredicate<'_> {
     fn by_default(&self, selection: Selection) -> Option<String> {
         let m = self.mapping;
         let base = &self.effective_rules.base;
-        let action = base.on_stale.value;
+        let action = self.by_default_for(Reason::DeadlineExceeded);
         let unwanted = action == OnStale::AlertOnly && !self.shows_alerts(selection)
             || self.action.is_some_and(|wanted| wanted != self.feasible(action));
         if base.timeout.value == Limit::Never || unwanted {
@@ -150,13 +150,14 @@ impl StalenessPredicate<'_> {
                 // All other rules skip rows that have a rule or a timeout of their own.
                 unless_otherwise = if scope == "execution_rule" { self.unless_otherwise() } else { String::new() },
                 without_rule = self.without_rule(unless),
-                acts = self.acts(selection),
+                acts = self.acts(Reason::DeadlineExceeded, selection),
             )
         };
         let columns = format!(
-            "{} AS id, '{}' AS reason, verdict.action AS action, 0 AS place",
+            "{} AS id, '{}' AS reason, {} AS action, 0 AS place",
             m.id(),
-            Reason::DeadlineExceeded.as_str()
+            Reason::DeadlineExceeded.as_str(),
+            self.action_for(Reason::DeadlineExceeded)
         );
         let others = self.others(scope, unless);
         let order = self.take(selection);
@@ -245,13 +246,6 @@ impl StalenessPredicate<'_> {
         )
     }
 
-    /// Returns the time by which a heartbeat must be lost to count now.
-    pub(super) fn heartbeats_checked(&self) -> String {
-        self.heartbeats_seen.map_or("statement_timestamp()".to_owned(), |seen| {
-            format!("LEAST(statement_timestamp(), '{}'::timestamptz)", seen.to_rfc3339())
-        })
-    }
-
     /// Returns the time this long ago.
     pub(super) fn before(length: TimeDelta) -> String {
         format!("statement_timestamp() - interval {}", literal(&interval(length)))
@@ -316,11 +310,12 @@ impl StalenessPredicate<'_> {
         } else {
             &format!("({GOVERNED}) IS NULL")
         };
-        let action = "CASE verdict.action WHEN 'AlertOnly' THEN 'Fail' ELSE verdict.action END";
-        let wanted = self.wanted(action);
+        let action = self.action_for(Reason::ManualCleanup);
+        let action = format!("CASE verdict.action WHEN 'AlertOnly' THEN 'Fail' ELSE {action} END");
+        let wanted = self.wanted(&action);
         let branch = |which: &String| {
             let more = format!("{which} AND {governed} {wanted}");
-            self.found(Reason::ManualCleanup, action, &self.joined(), &more, selection)
+            self.found(Reason::ManualCleanup, &action, &self.joined(), &more, selection)
         };
         alternatives.iter().map(branch).collect()
     }
@@ -332,13 +327,15 @@ impl StalenessPredicate<'_> {
     /// Returns the executions past a deadline that does not follow from their start column.
     pub(super) fn by_time(&self, from: &str, more: &str, selection: Selection) -> String {
         let from = format!("{from} {}", self.joined_for_due());
-        let more = format!("{more} {}", self.acts(selection));
-        self.found(Reason::DeadlineExceeded, "verdict.action", &from, &more, selection)
+        let more = format!("{more} {}", self.acts(Reason::DeadlineExceeded, selection));
+        let action = self.action_for(Reason::DeadlineExceeded);
+        self.found(Reason::DeadlineExceeded, &action, &from, &more, selection)
     }
 
     pub(super) fn by_evidence(&self, reason: Reason, from: &str, more: &str, selection: Selection) -> String {
         let from = format!("{from} {}", self.joined());
-        self.found(reason, "verdict.action", &from, &format!("{more} {}", self.acts(selection)), selection)
+        let more = format!("{more} {}", self.acts(reason, selection));
+        self.found(reason, &self.action_for(reason), &from, &more, selection)
     }
 
     /// Returns the running executions in the rows `from` for which `more` holds.
@@ -358,11 +355,11 @@ impl StalenessPredicate<'_> {
         )
     }
 
-    fn acts(&self, selection: Selection) -> String {
+    fn acts(&self, reason: Reason, selection: Selection) -> String {
         if self.shows_alerts(selection) {
             return String::new();
         }
-        format!("AND verdict.action <> 'AlertOnly' {}", self.wanted("verdict.action"))
+        format!("AND verdict.action <> 'AlertOnly' {}", self.wanted(&self.action_for(reason)))
     }
 
     /// Reports whether executions with `AlertOnly` are included among the stale ones. If a person forces the end of executions,

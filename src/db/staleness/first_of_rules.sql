@@ -2,7 +2,7 @@
 first_of_{scope} AS MATERIALIZED (
     SELECT {scope}.applies_to,
            {scope}.earliest,
-           COALESCE({scope}.on_stale, store_defaults.on_stale) AS action,
+           {action} AS action,
            first.*
     FROM {scope}
     CROSS JOIN store_defaults

@@ -47,6 +47,11 @@ impl IndexProbe<'_> {
             include_str!("first_of_rules.sql"),
             scope = scope,
             first = FIRST,
+            action = self.predicate.action_by(
+                Reason::DeadlineExceeded,
+                &format!("COALESCE({scope}.on_stale, store_defaults.on_stale)"),
+                &format!("COALESCE({scope}.retry, store_defaults.retry)"),
+            ),
             id = m.id(),
             start = self.predicate.start(),
             without_rule = self.predicate.without_rule(self.others),

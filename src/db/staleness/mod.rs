@@ -20,12 +20,15 @@ mod index_probe;
 mod manual_request;
 mod next_deadline;
 mod promise;
+mod retry;
 mod row_timeout;
 mod suspects;
 mod time;
 
 pub use super::reason::Reason;
 pub use super::suspicion::{NotAsked, Suspicion, UnknownSuspicion};
+pub use retry::RetryLimits;
+pub(in crate::db) use retry::attempts_before;
 pub(in crate::db) use time::Times;
 
 use super::Mapping;
@@ -77,6 +80,8 @@ pub struct StalenessPredicate<'a> {
     /// The records of other tables or stores in which people granted something. Executions that were given more time in them, and
     /// not in the table's own record, are left alone.
     pub undecided: &'a [i64],
+    /// Whether the operator may retry executions now.
+    pub retries: RetryLimits,
 }
 
 /// The ways in which [`StalenessPredicate::ctes`] selects the stale rows.
@@ -143,7 +148,7 @@ const TOTAL: &str = "(verdict.timeout + verdict.extend_by + verdict.grace)";
 const ENDS: &str = "rule.earliest < interval '1000000 hours'";
 
 /// The condition that `rule` affects whether, when or how a deadline counts.
-const AFFECTS_DEADLINE: &str = "(rule.timeout_source IS NOT NULL OR rule.extend_by IS NOT NULL OR rule.grace IS NOT NULL OR rule.on_stale IS NOT NULL)";
+const AFFECTS_DEADLINE: &str = "(rule.timeout_source IS NOT NULL OR rule.extend_by IS NOT NULL OR rule.grace IS NOT NULL OR rule.on_stale IS NOT NULL OR rule.retry IS NOT NULL)";
 
 impl<'a> StalenessPredicate<'a> {
     /// Returns the predicate of the operator itself for a store whose only evidence is deadlines, heartbeats and jobs.
@@ -166,6 +171,7 @@ impl<'a> StalenessPredicate<'a> {
             evidence: true,
             asked: None,
             undecided: &[],
+            retries: RetryLimits::NONE,
         }
     }
 

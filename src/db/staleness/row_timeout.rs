@@ -14,7 +14,7 @@ impl StalenessPredicate<'_> {
     /// Returns the settings for the deadline of a row, from the rules and the limit that were joined to it.
     pub(super) fn due(&self) -> String {
         let own = self.row_timeout().unwrap_or_default();
-        format!("{}, {GRACE_AND_ACTION}", self.by_precedence(&own, "timeout"))
+        format!("{}, {GRACE_AND_ACTION}{}", self.by_precedence(&own, "timeout"), self.retry_settings())
     }
 
     /// Returns the source of the timeout in [`Self::due`].

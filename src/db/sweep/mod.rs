@@ -2,6 +2,7 @@
 
 mod outcome;
 mod pass;
+mod retry;
 mod statement;
 mod trigger;
 
@@ -21,6 +22,8 @@ pub use self::trigger::Trigger;
 use super::own::Records;
 use super::staleness::End;
 use super::{Database, DbError, Ledger, StalenessPredicate};
+use crate::api::OnStale;
+use crate::api::retry::RetryMethod;
 
 /// Ends stale executions until none is left that can be taken. Each batch is passed to `done` once it is committed, which may stop
 /// the sweep. A row that another transaction holds is skipped: that transaction may be finishing it, and the next sweep checks it
@@ -43,9 +46,8 @@ pub async fn run(
 ) -> Result<Outcome, DbError> {
     let stop = AtomicBool::new(false);
     let actions = predicate.actions();
-    let batch_each = || actions.iter().map(|action| Step::End(Next::Batch(*action))).collect::<Vec<_>>();
     let mut todo = if known.again { again(&known.rows, &actions) } else { Vec::new() };
-    todo.extend(batch_each());
+    todo.extend(actions.iter().map(|action| Step::End(Next::Batch(*action))));
     let rows = known.rows.into_iter().map(|row| (row.id, row.why)).collect();
     let refusals = Mutex::new(Refusals { rows, statements: 0, retries: 0 });
     let records = Records::new(database, ledger);
@@ -65,7 +67,11 @@ pub async fn run(
         // One connection stays free for counting.
         let may_have_two = predicate.asked.is_none() && database.connections() > 2;
         if alone && may_have_two && batch.len() >= BATCH as usize {
-            batches = stream::select(batches, from(End::Newest, batch_each())).boxed();
+            // Two that number the new rows of the same jobs would only refuse each other's.
+            let numbers = predicate.mapping.retry_method() == Some(RetryMethod::NewExecution);
+            let others = actions.iter().filter(|action| !(numbers && **action == OnStale::Retry));
+            let todo = others.map(|action| Step::End(Next::Batch(*action))).collect();
+            batches = stream::select(batches, from(End::Newest, todo)).boxed();
             alone = false;
         }
     }

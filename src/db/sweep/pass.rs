@@ -12,13 +12,14 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::outcome::{ASKED, Ended, Refused};
+use super::retry::statement as retrying;
 use super::statement::{BATCH, Running, Written, read, statement};
 use super::trigger::Trigger;
 use crate::api::OnStale;
 use crate::db::own::Records;
 use crate::db::server_text::line;
 use crate::db::staleness::{End, IdFilter, Rules, Selection};
-use crate::db::{Database, DbError, Ledger, StalenessPredicate};
+use crate::db::{Database, DbError, Ledger, StalenessPredicate, retry};
 
 /// The maximum number of tries of one batch if the error is transient (deadlock, serialization failure, lock timeout, shutdown).
 const TRIES: u32 = 4;
@@ -61,6 +62,8 @@ pub(super) enum Next {
     Batch(OnStale),
     /// Those of these rows with this action, from a batch that was refused.
     These(OnStale, Vec<String>),
+    /// Those of these rows that are to be retried, without retrying them: the table refuses to have them run again.
+    Unretried(Vec<String>),
 }
 
 /// Returns the known rows in pieces, beginning at a random row, so that each time other rows are checked one by one.
@@ -80,11 +83,11 @@ pub(super) fn again(rows: &[Refused], actions: &[OnStale]) -> Vec<Step> {
 impl Next {
     /// Returns the same without rows that were found to keep running. Those of a batch are left out by the refusals.
     fn without(&self, running: &[Running]) -> Self {
+        let is_left = |id: &&String| !running.iter().any(|row| row.id == **id);
+        let left = |ids: &[String]| ids.iter().filter(is_left).cloned().collect();
         match self {
-            Self::These(action, ids) => {
-                let left = |id: &&String| !running.iter().any(|row| row.id == **id);
-                Self::These(*action, ids.iter().filter(left).cloned().collect())
-            }
+            Self::These(action, ids) => Self::These(*action, left(ids)),
+            Self::Unretried(ids) => Self::Unretried(left(ids)),
             Self::Batch(action) => Self::Batch(*action),
         }
     }
@@ -98,6 +101,8 @@ struct Attempt {
     running: Vec<Running>,
     /// True if nothing was committed, because a trigger wrote rows and left them running.
     undone: bool,
+    /// The rows that keep running because of a trigger that does not let them run again.
+    unretried: Vec<String>,
     /// True if it selected no rows because the record no longer belongs to the table, or its adapter is incomplete.
     of_another: bool,
 }
@@ -135,25 +140,31 @@ impl<'a> Pass<'a> {
                 };
                 let again = || self.refusals().retries += 1;
                 let (version, ledger) = self.records.ledger();
-                match with_retries(self.database, || self.attempt(&next, &ledger), again).await {
+                // A retry that has to wait for somebody is no reason for executions to run on.
+                let tries = if self.may_retry(&next) { 1 } else { TRIES };
+                match with_retries(self.database, tries, || self.attempt(&next, &ledger), again).await {
                     Ok(Attempt { of_another: true, .. }) => return Err(DbError::TableReplaced),
-                    Ok(Attempt { undone: true, running, .. }) => {
+                    Ok(Attempt { undone: true, running, unretried, .. }) => {
                         // Once more without them, so that nothing is written to them.
                         todo.push(Step::End(next.without(&running)));
                         self.note(&next, running);
+                        todo.extend(unretried_step(unretried));
                     }
-                    Ok(Attempt { ended, running, .. }) => {
+                    Ok(Attempt { ended, running, unretried, .. }) => {
                         // Each rule takes up to BATCH rows, so a short batch is short for every rule.
                         if let Next::Batch(action) = next
-                            && ended.len() + running.len() >= BATCH as usize
+                            && ended.len() + running.len() + unretried.len() >= BATCH as usize
                         {
                             todo.push(Step::End(Next::Batch(action)));
                         }
+                        todo.extend(unretried_step(unretried));
                         self.note(&next, running);
                         return Ok(Some((ended, todo)));
                     }
                     Err(error) if self.records.at_fault(version, &error).await? => todo.push(Step::End(next)),
-                    Err(error) if error.of_a_row() => self.split(next, error, &mut todo).await?,
+                    Err(error) if error.of_a_row() || (self.may_retry(&next) && error.answered()) => {
+                        self.split(next, error, &mut todo).await?;
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -163,8 +174,12 @@ impl<'a> Pass<'a> {
 
     /// Adds the halves of a refused statement to the list, or records its rows as refused if it is not split further.
     async fn split(&self, next: Next, error: DbError, todo: &mut Vec<Step>) -> Result<(), DbError> {
+        // A row that cannot even be failed keeps running.
+        let unretried = matches!(next, Next::Unretried(_));
+        let may_retry = self.may_retry(&next);
         let (action, ids) = match next {
             Next::These(action, ids) => (action, ids),
+            Next::Unretried(ids) => (OnStale::Retry, ids),
             Next::Batch(action) => {
                 let ids = self.database.within(async { Ok(self.candidates(action).await?) }).await?;
                 todo.push(Step::End(Next::Batch(action)));
@@ -175,6 +190,10 @@ impl<'a> Pass<'a> {
         if ids.is_empty() {
             return Err(error);
         }
+        let these = |ids: &[String]| {
+            let ids = ids.to_vec();
+            Step::End(if unretried { Next::Unretried(ids) } else { Next::These(action, ids) })
+        };
         let mut refusals = self.refusals();
         refusals.statements += 1;
         let grain = BISECT_STEPS.iter().find(|(statements, _)| refusals.statements <= *statements);
@@ -182,10 +201,14 @@ impl<'a> Pass<'a> {
             // This is enough for one sweep; the next one skips the rows that are known by then.
             todo.clear();
         }
+        if may_retry {
+            // They are ended nevertheless. Their retries wait, and are tried again.
+            todo.push(Step::End(Next::Unretried(ids)));
+            return Ok(());
+        }
         if grain.is_some_and(|(_, grain)| ids.len() > *grain) {
             let (first, second) = ids.split_at(ids.len() / 2);
-            todo.push(Step::End(Next::These(action, second.to_vec())));
-            todo.push(Step::End(Next::These(action, first.to_vec())));
+            todo.extend([these(second), these(first)]);
             return Ok(());
         }
         let many = if ids.len() > 1 { "refused together with others: " } else { "" };
@@ -201,7 +224,7 @@ impl<'a> Pass<'a> {
     fn note(&self, next: &Next, running: Vec<Running>) {
         let asks = matches!(next, Next::Batch(OnStale::Cancel) | Next::These(OnStale::Cancel, _));
         let why = |written| match written {
-            Written::Completed => None,
+            Written::Completed | Written::Unmatched => None,
             Written::Running if asks => Some(ASKED),
             Written::Running => Some(
                 "a trigger of the table leaves it running, or writes a status that is not in the mapping",
@@ -216,13 +239,31 @@ impl<'a> Pass<'a> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the statement that ends rows with this action. Without a record, the operator itself retries nothing.
+    fn statement(&self, ledger: &Ledger, among: IdFilter, action: OnStale, at_once: bool) -> String {
+        let own = action == OnStale::Retry && self.predicate.mapping.retries_by_operator();
+        if own && matches!(ledger, Ledger::Tables { .. }) {
+            retrying(self.predicate, ledger, self.end, among, at_once)
+        } else {
+            statement(self.predicate, ledger, self.end, among, action)
+        }
+    }
+
     async fn attempt(&self, next: &Next, ledger: &Ledger) -> Result<Attempt, sqlx::Error> {
         let (action, among, ids) = match next {
             Next::Batch(action) => (*action, IdFilter::Others, self.refused()),
             Next::These(action, ids) => (*action, IdFilter::These, ids.clone()),
+            Next::Unretried(ids) => (OnStale::Retry, IdFilter::These, ids.clone()),
         };
-        let statement = statement(self.predicate, ledger, self.end, among, action);
         let mut tx = self.database.write().await?;
+        let at_once = match ledger {
+            // While another batch uses the budget, the retries of this one wait.
+            Ledger::Tables { store_id, .. } if self.may_retry(next) => {
+                retry::take_turn(&mut tx, self.predicate, *store_id).await?
+            }
+            _ => false,
+        };
+        let statement = self.statement(ledger, among, action, at_once);
         let mut query = self.predicate.bind(sqlx::query(AssertSqlSafe(statement.as_str()))).bind(ids);
         let recorded = if let Ledger::Tables { store_id, .. } = ledger {
             query = query.bind(self.sweep.id).bind(self.sweep.trigger.as_str()).bind(store_id);
@@ -241,6 +282,13 @@ impl<'a> Pass<'a> {
         }
         let none = ended.is_empty() && running.is_empty();
         let of_another = none && !self.may_end(&mut tx).await?;
+        if running.iter().any(|row| row.written == Written::Unmatched) {
+            tx.rollback().await?;
+            let ids = ended.into_iter().map(|row| row.id);
+            running.retain(|row| row.written != Written::Unmatched);
+            let unmatched = ids.chain(running.into_iter().map(|row| row.id)).collect();
+            return Ok(Attempt { undone: true, unretried: unmatched, ..Attempt::default() });
+        }
         // A cancellation may be a request to the worker, which the trigger has written. Any other action that leaves a row running
         // has to leave it as it was.
         let wrote = |what: Written| running.iter().any(|row| row.written == what);
@@ -255,7 +303,19 @@ impl<'a> Pass<'a> {
         if undone {
             ended.clear();
         }
-        Ok(Attempt { ended, running, undone, of_another })
+        if self.may_retry(next) {
+            // The table does not let them run again. It may let them fail.
+            let refused = running.extract_if(.., |row| row.written != Written::Completed);
+            let unretried = refused.map(|row| row.id).collect();
+            return Ok(Attempt { ended, running, undone, unretried, of_another });
+        }
+        Ok(Attempt { ended, running, undone, unretried: Vec::new(), of_another })
+    }
+
+    /// Reports whether the statement has the operator itself run executions again.
+    fn may_retry(&self, next: &Next) -> bool {
+        matches!(next, Next::Batch(OnStale::Retry) | Next::These(OnStale::Retry, _))
+            && self.predicate.mapping.retries_by_operator()
     }
 
     /// Reports whether rows may still be ended: the record with the rules belongs to the table, and its adapter is complete.
@@ -293,10 +353,16 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Tries `attempt` again after a transient error. The guard in the statement makes a second try harmless, even if the first one was
+/// Returns the step that ends these rows without having them run again, if there are any.
+fn unretried_step(ids: Vec<String>) -> Option<Step> {
+    (!ids.is_empty()).then_some(Step::End(Next::Unretried(ids)))
+}
+
+/// Tries `attempt` again after a transient error, `most` times in all. The guard in the statement makes a second try harmless, even if the first one was
 /// committed and only the confirmation was lost.
 async fn with_retries<T, F>(
     database: &Database,
+    most: u32,
     mut attempt: impl FnMut() -> F,
     again: impl Fn(),
 ) -> Result<T, DbError>
@@ -308,7 +374,7 @@ where
         tries += 1;
         // The inner result keeps the server's error, which decides whether to try again.
         match database.within(async { Ok(attempt().await) }).await? {
-            Err(error) if tries < TRIES && DbError::transient(&error) => {
+            Err(error) if tries < most && DbError::transient(&error) => {
                 tracing::debug!(error = line(&error.to_string()), tries, "trying a batch once more");
                 again();
                 tokio::time::sleep(Duration::from_millis(20 << tries)).await;

@@ -8,7 +8,7 @@ use sqlx::postgres::PgRow;
 use super::outcome::Ended;
 use crate::api::OnStale;
 use crate::db::connect::LOGIN_PATH;
-use crate::db::ending::Ending;
+use crate::db::ending::{ACTION, Ending};
 use crate::db::manual_request;
 use crate::db::mapping::clamp_timestamp;
 use crate::db::reason::Reason;
@@ -16,12 +16,11 @@ use crate::db::staleness::evidence::{ALL, Kind, STORE};
 use crate::db::staleness::{End, IdFilter, NEXT_PARAMETER, Selection, Times};
 use crate::db::{Ledger, Mapping, StalenessPredicate, decode, outbox};
 
-/// The setting that tells the triggers of a table, for the transaction, that the operator ends executions, and with which action:
-/// `Fail`, `Cancel` or `Retry`. Anybody can set it, so it must grant nothing.
-const ACTION: &str = "jobexec.ending";
-
 /// The number of rows that one statement ends. Larger batches are no faster (docs/performance.md) and hold locks longer.
 pub const BATCH: u32 = 5_000;
+
+/// The text for a statement that inserted a row of which it is not known which execution it retries. Nothing of it may be committed.
+pub(super) const UNMATCHED: &str = "Unmatched";
 
 /// An execution that the statement selected and that keeps running nevertheless.
 pub(super) struct Running {
@@ -40,6 +39,8 @@ pub(super) enum Written {
     Running,
     /// A trigger completed the row.
     Completed,
+    /// It is no row: a row was inserted of which it is not known which execution it retries.
+    Unmatched,
 }
 
 /// Reads a row that was ended, or one that keeps running. It uses the positions of the columns, which costs less than their names.
@@ -49,6 +50,7 @@ pub(super) fn read(row: &PgRow, recorded: bool) -> Result<Result<Ended, Running>
         let written = match row.try_get::<Option<&str>, _>(8)? {
             None => Written::Not,
             Some(text) if text == Ending::Completed.as_str() => Written::Completed,
+            Some(UNMATCHED) => Written::Unmatched,
             Some(_) => Written::Running,
         };
         return Ok(Err(Running { id, written }));
@@ -82,20 +84,8 @@ pub(super) fn statement(
     action: OnStale,
 ) -> String {
     let predicate = &predicate.with_action(action);
+    let selection = Selection::Lock(BATCH, end, among);
     let kinds: Vec<&dyn Kind> = predicate.kinds().collect();
-    // The first free parameter holds the ids.
-    let next = NEXT_PARAMETER + 1;
-    let recorded = match ledger {
-        Ledger::Missing(_) => String::new(),
-        Ledger::Tables { .. } => format!(
-            include_str!("recorded.sql"),
-            posted = outbox::posting(ledger, &format!("${}", next + 2)),
-            actor = manual_request::ACTOR,
-            sweep = next,
-            trigger = next + 1,
-            store = next + 2,
-        ),
-    };
     let times = Times {
         id: "ended.id".to_owned(),
         start: "ended.started_at".to_owned(),
@@ -109,18 +99,41 @@ pub(super) fn statement(
         .map_or(String::new(), |limit| predicate.own_limit_of(&as_judged(predicate.mapping, &limit), &times));
     format!(
         include_str!("batch.sql"),
-        predicate = predicate.ctes(Selection::Lock(BATCH, end, among)),
+        predicate = predicate.ctes(selection),
         updates = updates(predicate, &kinds, action),
         completed = Ending::Completed.as_str(),
         action = announced(action),
         started_at = clamp_timestamp("ended.started_at"),
         deadline = predicate.deadline_by(&times),
         source = source("ended.reason"),
-        note = note(predicate, &kinds),
-        recorded = recorded,
+        note = note(
+            predicate,
+            &kinds,
+            "ended.reason",
+            "ended.id::text",
+            "COALESCE(ended.started_at, ended.created_at)"
+        ),
+        recorded = recorded(ledger),
         login_path = LOGIN_PATH,
         rules_of_row = predicate.joins("ended.id", "ended.job_key", "ended.job_type", &own_limit,),
     )
+}
+
+/// Returns the part that records the ends.
+pub(super) fn recorded(ledger: &Ledger) -> String {
+    // The first free parameter holds the ids.
+    let next = NEXT_PARAMETER + 1;
+    match ledger {
+        Ledger::Missing(_) => String::new(),
+        Ledger::Tables { .. } => format!(
+            include_str!("recorded.sql"),
+            posted = outbox::posting(ledger, &format!("${}", next + 2)),
+            actor = manual_request::ACTOR,
+            sweep = next,
+            trigger = next + 1,
+            store = next + 2,
+        ),
+    }
 }
 
 /// Returns the version in which the row `ended` was judged: the time since when it ran is known only for the version in which it
@@ -141,21 +154,22 @@ fn as_judged(m: &Mapping, expression: &str) -> String {
     )
 }
 
-/// Returns the note to record with the end of `ended`.
-fn note(predicate: &StalenessPredicate<'_>, kinds: &[&dyn Kind]) -> String {
+/// Returns the note to record with the end of the execution with this reason, id (a text) and beginning.
+pub(super) fn note(
+    predicate: &StalenessPredicate<'_>,
+    kinds: &[&dyn Kind],
+    reason: &str,
+    id: &str,
+    began: &str,
+) -> String {
     let notes: Vec<String> = kinds
         .iter()
         .filter_map(|kind| {
-            let note =
-                kind.note(predicate, "ended.id::text", "COALESCE(ended.started_at, ended.created_at)")?;
+            let note = kind.note(predicate, id, began)?;
             Some(format!("WHEN '{}' THEN {note}", kind.reason().as_str()))
         })
         .collect();
-    if notes.is_empty() {
-        "NULL::text".to_owned()
-    } else {
-        format!("CASE ended.reason {} END", notes.join(" "))
-    }
+    if notes.is_empty() { "NULL::text".to_owned() } else { format!("CASE {reason} {} END", notes.join(" ")) }
 }
 
 /// Returns the condition that tells the triggers of the table which action they see. It is always true.

@@ -1,10 +1,12 @@
 //! Compares the catalog with the spec, and decides.
 
 use super::problem::Problem;
+use super::retry;
+use super::rights::{grant, lacks};
 use super::types::{check_printed, find, id_type, time_type, types};
 use crate::api::identifier::Identifier;
-use crate::db::catalog::{Catalog, Column, Relation};
-use crate::db::columns::{quoted, read_columns, write_columns};
+use crate::db::catalog::{Catalog, Relation};
+use crate::db::columns::{read_columns, write_columns};
 use crate::db::extras::NOTIFY_TRIGGER;
 use crate::db::mapping::{IdType, Related, RelatedTable, RelatedTypes, qualified, quote, related};
 
@@ -17,6 +19,8 @@ pub struct Validated {
     pub mapping: Mapping,
     /// The reason why rows cannot be changed although they can be read.
     pub unwritable: Option<Problem>,
+    /// The reason why the operator can retry no execution, although the table says how.
+    pub unretryable: Option<Problem>,
     /// True if this server accepts no writes at all: it is a standby, or set to read only.
     pub read_only: bool,
     /// True if a trigger announces changes with NOTIFY.
@@ -62,16 +66,23 @@ pub(super) fn check(layout: &Layout, catalog: &Catalog) -> Result<Validated, Pro
     }
     let unwritable = if lacks(executions, &write, |column| column.update) {
         let fix = grant("UPDATE", &write, &name, &role);
-        Some(Problem::Privilege { what: "UPDATE the columns that end an execution", fix, role, table: name })
+        Some(Problem::Privilege {
+            what: "UPDATE the columns that end an execution",
+            fix,
+            role: role.clone(),
+            table: name,
+        })
     } else if !executions.updatable {
         Some(Problem::NotUpdatable(name))
     } else {
         let hidden = !executions.visibility.writes;
         hidden.then(|| row_security(&role, executions, &name, "can change every row that it sees", "ALL"))
     };
+    let unretryable = retry::problem(layout, executions, &role);
     Ok(Validated {
         mapping: Mapping::new(layout.clone(), types),
         unwritable,
+        unretryable,
         read_only: catalog.read_only,
         notifies: executions.triggers.iter().any(|name| name == NOTIFY_TRIGGER),
     })
@@ -168,12 +179,4 @@ fn readable(role: &str, relation: &Relation, columns: &[&Identifier], name: &str
     let fix = grant("SELECT", columns, name, role);
     let (role, table) = (role.to_owned(), name.to_owned());
     Err(Problem::Privilege { role, what: "SELECT the mapped columns", table, fix })
-}
-
-fn lacks(relation: &Relation, columns: &[&Identifier], right: fn(&Column) -> bool) -> bool {
-    columns.iter().any(|column| relation.columns.get(&column.0).is_some_and(|found| !right(found)))
-}
-
-fn grant(right: &str, columns: &[&Identifier], table: &str, role: &str) -> String {
-    format!("GRANT {right} ({}) ON {table} TO {}", quoted(columns), quote(role))
 }

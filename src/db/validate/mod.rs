@@ -3,6 +3,8 @@
 
 mod check;
 mod problem;
+mod retry;
+mod rights;
 mod types;
 
 use sqlx::AssertSqlSafe;

@@ -132,6 +132,9 @@ pub enum Problem {
         "executions have a timeout of their own (spec.table.columns.timeout) or a deadline (spec.table.columns.deadlineAt): set one of them"
     )]
     TwoTimeouts,
+    /// No execution can be retried.
+    #[error("executions are failed, and their retries wait: {0}")]
+    Unretryable(String),
     /// Postgres does not know the time zone.
     #[error(
         "Postgres knows no time zone {0:?}: use a name such as UTC or Europe/Berlin in spec.table.timeZone"
@@ -217,6 +220,7 @@ impl Problem {
             Self::Filter { .. } => "FilterInvalid",
             Self::TwoHeartbeats => "TwoHeartbeats",
             Self::TwoTimeouts => "TwoTimeouts",
+            Self::Unretryable(_) => "RetryNotPossible",
             Self::NoTimeZone(_) => "TimeZoneUnknown",
             Self::Privilege { .. } => "InsufficientPrivilege",
             Self::RowSecurity { .. } => visibility::REASON,

@@ -9,7 +9,7 @@ use crate::api::identifier::Identifier;
 use crate::api::table::StatusText;
 use crate::db::Layout;
 use crate::db::catalog::{Column, Relation};
-use crate::db::columns::{Holds, MappedColumn, mapped_columns, write_columns};
+use crate::db::columns::{Holds, MappedColumn, Written, mapped_columns, retry_columns, write_columns};
 use crate::db::mapping::{ID_BYTES, IdType, RelatedTable, RelatedTypes, TimeType, Types, qualified, quote};
 
 pub(super) fn id_type(column: &Column) -> Option<IdType> {
@@ -82,6 +82,12 @@ pub(super) fn types(layout: &Layout, relation: &Relation, labels: &[String]) -> 
         return Err(Problem::IdNotUnique { table: name, column: quote(&c.id.0) });
     }
     check_statuses(table, status, labels)?;
+    if let Some(retry_of) = &c.retry_of {
+        let found = get(retry_of, "spec.table.columns.retryOf")?;
+        if id_type(found) != id_type(id) {
+            return Err(wrong(retry_of, found, "spec.table.columns.retryOf", Holds::Id));
+        }
+    }
     Ok(Types {
         id: id_type(id).ok_or_else(|| wrong(&c.id, id, "spec.table.columns.id", Holds::Id))?,
         started_at: time(&c.started_at)?,
@@ -96,6 +102,8 @@ pub(super) fn types(layout: &Layout, relation: &Relation, labels: &[String]) -> 
             .and_then(|timeout| relation.columns.get(&timeout.0))
             .is_some_and(|found| found.type_ == "interval"),
         deadline_at: c.deadline_at.as_ref().map(time).transpose()?,
+        job_leads: job.leads,
+        scheduled_at: c.scheduled_at.as_ref().map(time).transpose()?,
         indexed_by_job: job.indexed && id_type(job).is_some(),
         indexed_by_type: job_type.is_some_and(|found| found.indexed && id_type(found) == Some(IdType::Text)),
         related: [RelatedTypes::default(); RelatedTable::COUNT],
@@ -105,18 +113,22 @@ pub(super) fn types(layout: &Layout, relation: &Relation, labels: &[String]) -> 
             || (id_type(id) == Some(IdType::Text)
                 && id.limit.is_none_or(|limit| limit > i32::from(ID_BYTES) / 4)),
         indexed_by_end: relation.columns.get(&c.completed_at.0).is_some_and(|found| found.leads),
-        ends_keys: write_columns(layout)
-            .iter()
-            .any(|column| relation.columns.get(&column.0).is_some_and(|found| found.keyed)),
+        ends_keys: writes_keys(layout, relation),
         can_cancel: table.statuses.cancelled.first().is_some_and(|text| fits(status, text)),
         error_limit: c.error.as_ref().and_then(|error| relation.columns.get(&error.0)?.limit),
     })
 }
 
+/// Reports whether a column that the operator changes is one that a foreign key could refer to.
+fn writes_keys(layout: &Layout, relation: &Relation) -> bool {
+    let keyed = |name: &&Identifier| relation.columns.get(&name.0).is_some_and(|found| found.keyed);
+    write_columns(layout).iter().chain(&retry_columns(layout)).any(keyed)
+}
+
 /// Checks that no column that the operator writes has a second meaning.
 fn check_written_once(layout: &Layout) -> Result<(), Problem> {
     let columns = mapped_columns(layout);
-    for written in columns.iter().filter(|column| column.written) {
+    for written in columns.iter().filter(|column| column.written != Written::No) {
         let twice = |other: &&MappedColumn<'_>| other.name == written.name && other.field != written.field;
         if let Some(other) = columns.iter().find(twice) {
             let column = quote(&written.name.0);
@@ -207,7 +219,7 @@ fn check_filtered(
 }
 
 /// Reports whether a status fits into the column.
-fn fits(status: &Column, text: &StatusText) -> bool {
+pub(super) fn fits(status: &Column, text: &StatusText) -> bool {
     let length = i32::try_from(text.0.chars().count()).unwrap_or(i32::MAX);
     status.limit.is_none_or(|limit| length <= limit)
 }

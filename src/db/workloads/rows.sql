@@ -6,3 +6,4 @@ WHERE {known}
   AND {running}
   AND {began_at} IS NOT NULL
   AND {any}
+{pending}

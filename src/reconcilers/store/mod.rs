@@ -23,6 +23,7 @@ mod publisher;
 mod reconcile;
 mod reconciled;
 mod retention;
+mod retries;
 mod schedule;
 mod state;
 mod status;

@@ -13,11 +13,13 @@ use super::counts_collector::ChangeKind;
 use super::decide::{Decision, decide};
 use super::observe::{Observed, observe};
 use super::reconciled::{Answered, Complete, Progress, Reconciled};
+use super::retries;
 use super::schedule::{RETRY, requeue_after};
 use super::state::StoreState;
 use super::sync_rules::sync_rules;
 use crate::api::{ExecutionStore, Mode};
 use crate::db::DbError;
+use crate::db::retry::Pending;
 use crate::db::sweep::Trigger;
 use crate::session::context::Context;
 use crate::session::handle::StoreHandle;
@@ -82,6 +84,8 @@ async fn pipeline(
     let decision = decide(store, session, state, &observed, may_write).await?;
     let Applied { pulse, sweep, refused } =
         apply(context, store, session, state, &observed, &decision, may_write).await?;
+    let closed = !matches!(decision, Decision::BreakerOpen(_));
+    let retries = retries::start(store, session, &observed, may_write && closed).await?;
     change = change.max(match &sweep {
         Some(swept) if swept.sweep.trigger == Trigger::Requested => ChangeKind::Requested,
         Some(swept) if swept.ended > 0 => ChangeKind::Changed,
@@ -90,6 +94,8 @@ async fn pipeline(
     });
     let enqueue = context.queue.enqueuer(store);
     let counts = state.session.counter.counts(store, session, &observed.rules, change, enqueue).await;
+    let last_hour = counts.census.map(|census| census.last_hour);
+    session.retry_budget.update(&store.spec.retry, last_hour);
     if let Some(swept) = &sweep {
         log_sweep(store, swept, &pulse, &counts);
     }
@@ -101,10 +107,21 @@ async fn pipeline(
     };
     state.notifier.recover(store, session, counts.live.as_ref(), open.is_some()).await;
     let notifying = state.notifier.report(store, session, &observed.rules);
-    let requeue_after = requeue_after(store, state, &observed.rules, &pulse, may_write && open.is_none());
+    let requeue_after = requeue_after(store, state, &observed.rules, &pulse, may_write && open.is_none())
+        .min(retries.as_ref().and_then(Pending::due_in).unwrap_or(Duration::MAX));
     let held = state.passed_over.clone().unwrap_or_default();
-    let complete =
-        Complete { pulse, counts, open, rules_changed, deadlines_changed, sweep, refused, held, notifying };
+    let complete = Complete {
+        pulse,
+        counts,
+        open,
+        rules_changed,
+        deadlines_changed,
+        sweep,
+        refused,
+        held,
+        retries,
+        notifying,
+    };
     Ok((Progress::Complete(Box::new(complete)), requeue_after))
 }
 

@@ -10,6 +10,7 @@ use super::swept::Swept;
 use crate::db::DbError;
 use crate::db::held::Held;
 use crate::db::observe::DeadlineSnapshot;
+use crate::db::retry::Pending;
 use crate::db::sweep::Refused;
 use crate::session::counts::HealthCounts;
 use crate::session::handle::SyncStatus;
@@ -85,6 +86,8 @@ pub(super) struct Complete {
     pub(super) refused: Vec<Refused>,
     /// The stale executions that other transactions have held for long.
     pub(super) held: Vec<Held>,
+    /// The retries that wait, if the operator itself retries executions of the store.
+    pub(super) retries: Option<Pending>,
     /// The state of notifications, if any channel is configured.
     pub(super) notifying: Option<Report>,
 }

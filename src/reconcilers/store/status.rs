@@ -3,6 +3,7 @@
 mod consistency;
 mod enforcement;
 mod not_observed;
+mod retries;
 
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -85,6 +86,10 @@ pub(super) fn compute(
             Some((swept, remaining)) => Some(last_sweep(swept, remaining)),
             None => before.last_sweep,
         },
+        retries: match complete {
+            Some(complete) => complete.retries.as_ref().map(|pending| retries::counts(pending, result)),
+            None => before.retries,
+        },
         conditions: set_conditions(&before.conditions, desired, store.metadata.generation, now),
     }
 }
@@ -105,6 +110,7 @@ fn desired_conditions(
     let spec = &store.spec;
     all.extend(spec.execution_objects.enabled.then(|| sync_status(result)));
     all.extend(notifying(store, result, before));
+    all.extend(retries::retries(result));
     all.extend(is_configured(spec).then(|| evidence(store, result)));
     all
 }
@@ -298,6 +304,7 @@ fn metrics(live: &RunningCounts, counts: &HealthCounts, before: Option<&Metrics>
     let census = counts.census.unwrap_or(TableCounts {
         scheduled: before.map_or(0, |m| m.scheduled_executions),
         recent: before.map_or(0, |m| m.recent_executions_24h),
+        last_hour: 0,
     });
     Metrics {
         running_executions: live.running,

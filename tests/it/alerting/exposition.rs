@@ -29,9 +29,12 @@ fn promtool_finds_nothing_to_object_to() {
 #[test]
 fn each_format_is_what_it_says() {
     let (open, older) = (page(Format::OpenMetrics), page(Format::Prometheus));
-    assert!(open.ends_with("# EOF\n") && open.contains("# TYPE jobexec_store_retries counter\n"), "{open}");
     assert!(
-        !older.contains("# EOF") && older.contains("# TYPE jobexec_store_retries_total counter\n"),
+        open.ends_with("# EOF\n") && open.contains("# TYPE jobexec_store_statement_retries counter\n"),
+        "{open}"
+    );
+    assert!(
+        !older.contains("# EOF") && older.contains("# TYPE jobexec_store_statement_retries_total counter\n"),
         "{older}"
     );
     for (accept, format) in [

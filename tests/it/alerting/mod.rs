@@ -54,6 +54,7 @@ fn store(healthy: &str) -> StoreSnapshot {
             "completedBeforeStarted": 0, "runningWithCompletedAt": 0, "startedInFuture": 0, "startedBeforeCreated": 0, "startedAgain": 0, "idTooLong": 0,
         },
         "executionObjects": {"objects": 7, "executionsWithoutObject": 8},
+        "retries": {"startedLastHour": 1, "budget": 10, "waiting": 4, "waitingForWorker": 1, "waitingForBudget": 1, "refused": 1},
         "lastSweep": {"trigger": "Startup", "startedAt": at, "duration": "1ms", "failed": 9, "remaining": 0},
         "conditions": [
             condition("Healthy", healthy, "WithinLimits"),

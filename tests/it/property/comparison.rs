@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::case::Case;
 use super::ensure;
 use super::field::{Field, Ground, Read};
+use super::layout::SHAPES;
 use super::model::{Judged, Model, runs};
 
 impl Field {
@@ -52,7 +53,7 @@ impl Field {
         let wanted = |(id, j): (&String, &Judged)| match j.action {
             OnStale::AlertOnly => format!("{id}: AlertOnly {}", j.source),
             OnStale::Cancel => format!("{id}: Cancelled {} {}", j.reason, j.source),
-            // This table knows no retry.
+            // Either this table knows no retry, or the operator decides when they run again.
             OnStale::Fail | OnStale::Retry => format!("{id}: Failed {} {}", j.reason, j.source),
         };
         let mut wanted: Vec<String> = expected.iter().map(wanted).collect();
@@ -88,12 +89,17 @@ impl Field {
                 ensure(was.0 == is.0, || format!("{id} was {} and is {}", was.0, is.0))?;
                 continue;
             };
-            let text = if judged.action == OnStale::Cancel { "cancelled" } else { "gave up" };
-            ensure(is.0["status"] == text && is.4.is_some(), || format!("{id} is {}", is.0))?;
+            let again = is_set_back(case, judged);
+            let text = match judged.action {
+                OnStale::Cancel => "cancelled",
+                _ if again => "scheduled",
+                _ => "gave up",
+            };
+            ensure(is.0["status"] == text && is.4.is_some() != again, || format!("{id} is {}", is.0))?;
         }
         if case.recorded {
             let recorded: Vec<(String, String, String, String)> = sqlx::query_as(
-                "SELECT execution_id, action, reason, source FROM jobexec.events WHERE action IN ('Failed', 'Cancelled')",
+                "SELECT execution_id, action, reason, source FROM jobexec.events WHERE action IN ('Failed', 'Cancelled', 'Retried')",
             )
             .fetch_all(&self.world.pool)
             .await
@@ -101,15 +107,26 @@ impl Field {
             let mut recorded: Vec<_> =
                 recorded.into_iter().map(|(a, b, c, d)| format!("{a} {b} {c} {d}")).collect();
             recorded.sort();
-            let done = |how| if how == OnStale::Cancel { "Cancelled" } else { "Failed" };
-            let told =
-                |(id, j): (&&String, &&Judged)| format!("{id} {} {} {}", done(j.action), j.reason, j.source);
+            let told = |(id, j): (&&String, &&Judged)| {
+                let done = match j.action {
+                    OnStale::Cancel => "Cancelled",
+                    _ if is_set_back(case, j) => "Retried",
+                    _ => "Failed",
+                };
+                let reason = if j.exhausted { "RetriesExhausted" } else { j.reason };
+                format!("{id} {done} {reason} {}", j.source)
+            };
             let mut wanted: Vec<_> = ends.iter().map(told).collect();
             wanted.sort();
             ensure(recorded == wanted, || format!("recorded is\n{recorded:#?}\nand should be\n{wanted:#?}"))?;
         }
         Ok(())
     }
+}
+
+/// Reports whether the row of an execution is set back, so that it runs again.
+fn is_set_back(case: &Case, judged: &Judged) -> bool {
+    judged.action == OnStale::Retry && SHAPES[case.shape].retries() && case.recorded && !judged.waits
 }
 
 /// Checks that the list has exactly these executions, with reason, source and action.

@@ -74,7 +74,7 @@ impl Field {
         let jobs = if jobs { format!(", {schema}.jobs") } else { String::new() };
         self.world
             .sql(&format!(
-                "TRUNCATE {schema}.\"jobExecutions\"{jobs}, jobexec.rules, jobexec.suspects, jobexec.observations, jobexec.events, jobexec.sweeps"
+                "TRUNCATE {schema}.\"jobExecutions\"{jobs}, jobexec.rules, jobexec.suspects, jobexec.observations, jobexec.events, jobexec.sweeps, jobexec.retries"
             ))
             .await;
     }

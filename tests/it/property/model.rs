@@ -2,9 +2,10 @@
 //! no SQL and does not know how policies are compiled.
 
 use chrono::{DateTime, Utc};
+use jobexec_operator::api::retry::RetryReason;
 use jobexec_operator::api::{Limit, OnStale};
 
-use super::case::{Case, HistoryTimeout, Job, Length, Policy, Row, Status, When};
+use super::case::{Case, HistoryTimeout, Job, Length, Policy, Retry, Row, Status, When};
 use super::layout::SHAPES;
 
 /// Later than everything else.
@@ -26,6 +27,10 @@ pub(super) struct Judged {
     pub(super) reason: &'static str,
     pub(super) source: String,
     pub(super) action: OnStale,
+    /// True if it would be retried, and its attempts are used up.
+    pub(super) exhausted: bool,
+    /// True if its retry waits until its worker is known to be gone.
+    pub(super) waits: bool,
 }
 
 /// One case at one moment.
@@ -68,8 +73,19 @@ impl Model<'_> {
         if self.is_held(execution) {
             return None;
         }
-        let action = self.action(execution);
-        let stale = |reason, source| Some(Judged { reason, source, action });
+        let silence = self.said(row, |p| p.heartbeat).or(self.case.heartbeat.map(|h| (h, STORE.to_owned())));
+        let silence = silence.and_then(|(limit, source)| Some((limit.length()?, source)));
+        let silent = |times: i128| {
+            execution.heartbeat.zip(silence.clone()).filter(|(last, (silence, _))| {
+                let alive = (*last).max(from).max(self.watched).max(self.resumed(execution));
+                self.remembers && self.held_from(alive) + times * silence.micros() <= self.now
+            })
+        };
+        let stale = |reason, source| {
+            let (action, exhausted) = self.action_for(execution, reason);
+            let at_once = self.said(row, |p| p.retry.clone()).is_some();
+            Some(Judged { reason, source, action, exhausted, waits: !at_once && silent(3).is_none() })
+        };
         let (timeout, source) = self.timeout(execution);
         if self.due(execution, from, timeout).is_some_and(|due| due <= self.now) {
             return stale("DeadlineExceeded", source);
@@ -77,12 +93,7 @@ impl Model<'_> {
         if !self.case.evidence {
             return None;
         }
-        let silence = self.said(row, |p| p.heartbeat).or(self.case.heartbeat.map(|h| (h, STORE.to_owned())));
-        let silence = silence.and_then(|(limit, source)| Some((limit.length()?, source)));
-        let lost = execution.heartbeat.zip(silence).filter(|(last, (silence, _))| {
-            let alive = (*last).max(from).max(self.watched).max(self.resumed(execution));
-            self.remembers && self.held_from(alive) + silence.micros() <= self.now
-        });
+        let lost = silent(1);
         let of_workers = SHAPES[self.case.shape].of_workers;
         if let Some((_, (_, source))) = lost.clone().filter(|_| !of_workers) {
             return stale("HeartbeatLost", source);
@@ -99,6 +110,21 @@ impl Model<'_> {
     /// The action for a stale execution.
     pub(super) fn action(&self, execution: &Execution<'_>) -> OnStale {
         self.said(execution.row, |p| p.on_stale).map_or(OnStale::Fail, |(action, _)| action)
+    }
+
+    /// The action for an execution that is stale for this reason, and whether it is that of its last attempt.
+    fn action_for(&self, execution: &Execution<'_>, reason: &str) -> (OnStale, bool) {
+        let action = self.action(execution);
+        if action != OnStale::Retry || !SHAPES[self.case.shape].retries() || !self.remembers {
+            return (action, false);
+        }
+        let death = [RetryReason::HeartbeatLost, RetryReason::WorkerLost, RetryReason::WorkloadGone];
+        let retry = self.said(execution.row, |p| p.retry.clone()).map(|(retry, _)| retry);
+        let retry = retry.unwrap_or(Retry { reasons: death.to_vec(), cancels: false, exhausted: false });
+        if retry.reasons.iter().any(|retried| format!("{retried:?}") == reason) {
+            return (if retry.exhausted { OnStale::Fail } else { OnStale::Retry }, retry.exhausted);
+        }
+        (if retry.cancels { OnStale::Cancel } else { OnStale::Fail }, false)
     }
 
     /// The start of the first hold after the last sign of life.

@@ -98,6 +98,7 @@ fn judge_of<'a>(
         evidence: case.evidence,
         asked: None,
         undecided: &[],
+        retries: jobexec_operator::db::staleness::RetryLimits::NONE,
     }
 }
 

@@ -1,8 +1,9 @@
 //! The store and the rules of a case, as users would write them and as the operator compiles them.
 
+use jobexec_operator::api::retry::RetryMethod;
 use jobexec_operator::api::{ExecutionStore, Limit, OnStale};
 use jobexec_operator::rules::{
-    ComputedTimeout, ExecutionOverride, HistoryTimeout, Policy, RuleSet, Sourced, StoreDefaults, Warn,
+    ComputedTimeout, ExecutionOverride, HistoryTimeout, Policy, Retry, RuleSet, Sourced, StoreDefaults, Warn,
 };
 use serde_json::json;
 
@@ -51,6 +52,7 @@ pub(super) fn compile(case: &Case) -> RuleSet {
         grace: Sourced::new(case.grace.delta(), STORE),
         heartbeat: case.heartbeat.map(|heartbeat| Sourced::new(chrono(heartbeat), STORE)),
         on_stale: Sourced::new(OnStale::Fail, STORE),
+        retry: None,
         warn: Sourced::new(Warn::After(chrono::TimeDelta::hours(1)), STORE),
         overruled: Vec::new(),
         store: STORE.to_owned(),
@@ -69,6 +71,17 @@ pub(super) fn compile(case: &Case) -> RuleSet {
         .collect();
     let policies = case.policies.iter().map(|policy| said(case, policy)).collect();
     jobexec_operator::rules::compile(base, overrides, policies)
+}
+
+fn retries(retry: &case::Retry) -> Retry {
+    let spec = json!({
+        "onReasons": retry.reasons,
+        "after": "0s",
+        "backoff": {"initial": "0s"},
+        "otherwise": if retry.cancels { "Cancel" } else { "Fail" },
+        "maxAttempts": if retry.exhausted { 1 } else { 3 },
+    });
+    Retry::of(&serde_json::from_value(spec).unwrap(), RetryMethod::InPlace)
 }
 
 fn said(case: &Case, policy: &case::Policy) -> Policy {
@@ -100,6 +113,7 @@ fn said(case: &Case, policy: &case::Policy) -> Policy {
         grace: policy.grace.map(case::Length::delta),
         heartbeat: policy.heartbeat.map(chrono),
         on_stale: policy.on_stale,
+        retry: policy.retry.as_ref().map(retries),
         warn: policy.warn.map(Warn::Percent),
         dynamic,
         notifies: false,

@@ -30,7 +30,8 @@ pub(super) const CASES: [Case; 3] = [
         tables: LOCAL,
         spec: || {
             json!({
-                "table": {"name": "runs", "timeZone": "Europe/Berlin", "columns": {"deadlineAt": "until"}},
+                "table": {"name": "runs", "timeZone": "Europe/Berlin", "columns": {"deadlineAt": "until"},
+                    "retry": {"method": "NewExecution", "copyColumns": ["worker_id"]}},
                 "heartbeatTimeout": "10m",
                 "heartbeat": {"table": "workers", "key": "id", "by": "worker_id", "at": "seen"},
             })
@@ -49,9 +50,9 @@ const DEFAULT: &str = "
         (4, 2, 2, 'failed', now() - interval '90 hours', now() - interval '50 hours'),
         (5, 3, 1, 'scheduled', NULL, NULL), (6, 3, 2, 'running', NULL, NULL), (7, 7, 1, 'running', now(), NULL)";
 
-/// Local times, text ids, and heartbeats of workers.
+/// Local times, text ids, heartbeats of workers, and retries in new rows.
 const LOCAL: &str = "
-    CREATE TABLE runs (id text PRIMARY KEY, job_id text NOT NULL, execution_number integer NOT NULL,
+    CREATE TABLE runs (id text PRIMARY KEY DEFAULT gen_random_uuid(), job_id text NOT NULL, execution_number integer NOT NULL,
         status text NOT NULL, started_at timestamp, completed_at timestamp, worker_id bigint, until timestamp);
     CREATE TABLE workers (id bigint PRIMARY KEY, seen timestamp);
     INSERT INTO workers VALUES (1, now() AT TIME ZONE 'Europe/Berlin');
@@ -65,12 +66,12 @@ const LOCAL: &str = "
     UPDATE runs SET worker_id = 1 WHERE status = 'running' AND id <> '7';
     UPDATE runs SET worker_id = 2 WHERE id = '7'";
 
-/// Every column, and all evidence.
+/// Every column, all evidence, and retries in the same row.
 const FULL: &str = "
     CREATE SCHEMA app;
     CREATE TABLE app.runs (run uuid PRIMARY KEY, job bigint, attempt integer, state text, begun timestamptz,
         ended timestamptz, why text, kind text, beat timestamptz, worker text, pod text, made timestamptz,
-        paused_seconds integer, owner text, tenant text, deleted_at timestamptz, max_run interval);
+        paused_seconds integer, owner text, tenant text, deleted_at timestamptz, max_run interval, run_at timestamptz, tries integer);
     CREATE TABLE app.jobs (id bigint PRIMARY KEY, state text, kind text, ended timestamptz);
     INSERT INTO app.jobs VALUES (1, 'open', 'etl', NULL), (2, 'done', 'report', now()), (3, 'open', 'etl', NULL);
     INSERT INTO app.runs SELECT ('00000000-0000-0000-0000-00000000000' || n)::uuid, job, attempt, state, begun, ended,
@@ -91,8 +92,9 @@ fn full() -> Value {
                 "id": "run", "jobId": "job", "executionNumber": "attempt", "status": "state", "startedAt": "begun",
                 "completedAt": "ended", "error": "why", "jobType": "kind", "heartbeatAt": "beat", "worker": "worker",
                 "workload": "pod", "createdAt": "made", "pausedSeconds": "paused_seconds", "owner": "owner",
-                "timeout": "max_run",
+                "timeout": "max_run", "scheduledAt": "run_at", "attempt": "tries",
             },
+            "retry": {"method": "InPlace"},
             "statuses": {"paused": ["on hold"], "ignored": ["skipped"], "running": ["running", "it's on"]},
             "filter": [
                 {"column": "tenant", "in": ["us", "it's us"]},

@@ -47,8 +47,10 @@ CREATE TABLE IF NOT EXISTS jobexec.rules (
     grace_source      text,
     heartbeat         interval,
     heartbeat_source  text,
-    on_stale        text,              -- 'Fail', 'Cancel' or 'AlertOnly'
+    on_stale        text,              -- 'Fail', 'Cancel', 'Retry' or 'AlertOnly'
     on_stale_source text,
+    retry             jsonb,             -- for which reasons, how often and when executions run again
+    retry_source      text,
     warn_after        interval,
     warn_percent      integer,           -- of the timeout
     warn_source       text,
@@ -69,7 +71,26 @@ CREATE TABLE IF NOT EXISTS jobexec.rules (
     CONSTRAINT rules_promise_in_range CHECK (
         promised_start BETWEEN '0001-01-01Z' AND '9999-12-31Z'
         AND promised - promised_start BETWEEN interval '0' AND interval '1000000 hours'),
-    CONSTRAINT rules_no_negative_share CHECK (warn_percent >= 0)
+    CONSTRAINT rules_no_negative_share CHECK (warn_percent >= 0),
+    -- Numbers that can be calculated with. Times are at most a year, in milliseconds.
+    CONSTRAINT rules_retry_in_range CHECK (
+        CASE WHEN retry IS NULL THEN true
+             WHEN jsonb_typeof(retry) IS DISTINCT FROM 'object'
+                  OR jsonb_typeof(retry -> 'initial_ms') IS DISTINCT FROM 'number'
+                  OR jsonb_typeof(retry -> 'factor_percent') IS DISTINCT FROM 'number'
+                  OR jsonb_typeof(retry -> 'max_ms') IS DISTINCT FROM 'number'
+                  OR jsonb_typeof(retry -> 'jitter_percent') IS DISTINCT FROM 'number'
+                  OR jsonb_typeof(retry -> 'reasons') IS DISTINCT FROM 'array'
+                  OR (retry ->> 'otherwise' IN ('Fail', 'Cancel')) IS NOT TRUE
+                  OR COALESCE(jsonb_typeof(retry -> 'max_attempts'), 'null') NOT IN ('number', 'null')
+                  OR COALESCE(jsonb_typeof(retry -> 'after_ms'), 'null') NOT IN ('number', 'null') THEN false
+             ELSE (retry ->> 'initial_ms')::numeric BETWEEN 0 AND 31536000000
+                  AND (retry ->> 'factor_percent')::numeric BETWEEN 100 AND 1000
+                  AND (retry ->> 'max_ms')::numeric BETWEEN 0 AND 31536000000
+                  AND (retry ->> 'jitter_percent')::numeric BETWEEN 0 AND 50
+                  AND COALESCE((retry ->> 'max_attempts')::numeric, 1) BETWEEN 1 AND 100
+                  AND COALESCE((retry ->> 'after_ms')::numeric, 0) BETWEEN 0 AND 31536000000
+        END)
 );
 
 -- Timeouts computed from history, by the policy that asks for them.
@@ -107,6 +128,38 @@ CREATE TABLE IF NOT EXISTS jobexec.observations (
     detail       text,                 -- for example the UID of a workload
     PRIMARY KEY (store_id, kind, execution_id)
 );
+
+-- The retries of executions that were ended, and those that wait. The key makes a second retry of the same attempt impossible.
+CREATE TABLE IF NOT EXISTS jobexec.retries (
+    store_id     bigint      NOT NULL, -- no foreign key: it would lock the store's row for every retry
+    execution_id text        NOT NULL, -- of the attempt that was ended
+    attempt      integer     NOT NULL, -- its number, from 1
+    reason       text        NOT NULL, -- why it was ended
+    source       text        NOT NULL, -- the object that says so
+    ended_at     timestamptz,          -- its end as its row says: a row that says something else is no longer as it was left
+    alive_at     timestamptz,          -- when its worker was last known to be alive
+    silence      interval,             -- how long it has to be silent from then on to be gone
+    due_at       timestamptz NOT NULL, -- when the next attempt may start
+    waits        boolean     NOT NULL, -- whether the worker is to be gone first
+    forced       boolean     NOT NULL, -- whether a person asked for it: then the budget does not count
+    tries        integer     NOT NULL, -- how often the next attempt was refused
+    fault        text,                 -- and why
+    next_id      text,                 -- the execution with the next attempt
+    decided_at   timestamptz,          -- NULL: it waits
+    outcome      text,                 -- 'Retried' or 'Dropped'
+    PRIMARY KEY (store_id, execution_id, attempt),
+    -- Numbers and times that can be calculated with.
+    CONSTRAINT retries_in_range CHECK (
+        attempt BETWEEN 1 AND 1000000 AND tries BETWEEN 0 AND 1000000
+        AND due_at BETWEEN '0001-01-01Z' AND '9999-12-31Z'
+        AND alive_at BETWEEN '0001-01-01Z' AND '9999-12-31Z'
+        AND ended_at BETWEEN '0001-01-01Z' AND '9999-12-31Z'
+        AND silence BETWEEN interval '0' AND interval '3000000 hours')
+);
+CREATE INDEX IF NOT EXISTS retries_pending ON jobexec.retries (store_id, due_at) WHERE decided_at IS NULL;
+-- How many were retried within the last hour, and the attempts before an execution.
+CREATE INDEX IF NOT EXISTS retries_decided ON jobexec.retries USING brin (decided_at) WITH (autosummarize = on);
+CREATE INDEX IF NOT EXISTS retries_next ON jobexec.retries (store_id, next_id) WHERE next_id <> execution_id;
 
 -- The sweeps that changed something. announced_at: when Kubernetes got an Event of it.
 CREATE TABLE IF NOT EXISTS jobexec.sweeps (
@@ -218,7 +271,7 @@ DECLARE
     to_table text := format('registry = tableoid AND %s AND table_oid = %s AND EXISTS (SELECT FROM pg_class '
                             'WHERE pg_class.oid = table_oid AND pg_get_userbyid(relowner) = table_owner)', by_oid, by_name);
 BEGIN
-    FOREACH own IN ARRAY ARRAY['stores', 'rules', 'figures', 'suspects', 'observations', 'sweeps', 'events', 'samples', 'outbox', 'messages']
+    FOREACH own IN ARRAY ARRAY['stores', 'rules', 'figures', 'suspects', 'observations', 'retries', 'sweeps', 'events', 'samples', 'outbox', 'messages']
     LOOP
         IF NOT (SELECT relrowsecurity FROM pg_class WHERE oid = format('jobexec.%I', own)::regclass) THEN
             EXECUTE format('ALTER TABLE jobexec.%I ENABLE ROW LEVEL SECURITY', own);

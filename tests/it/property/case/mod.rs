@@ -7,6 +7,7 @@ mod times;
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use jobexec_operator::api::retry::RetryReason;
 use jobexec_operator::api::{Limit, OnStale};
 
 pub(super) use self::random::cases;
@@ -138,6 +139,16 @@ pub(super) enum HistoryTimeout {
     },
 }
 
+/// When executions run again: at once, whether their worker lives or not.
+#[derive(Clone, Debug)]
+pub(super) struct Retry {
+    pub(super) reasons: Vec<RetryReason>,
+    /// True if executions that are stale for another reason are cancelled.
+    pub(super) cancels: bool,
+    /// True if the first attempt is the last.
+    pub(super) exhausted: bool,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Policy {
     pub(super) name: String,
@@ -149,6 +160,7 @@ pub(super) struct Policy {
     pub(super) grace: Option<Length>,
     pub(super) heartbeat: Option<Limit<Length>>,
     pub(super) on_stale: Option<OnStale>,
+    pub(super) retry: Option<Retry>,
     pub(super) warn: Option<i32>,
 }
 

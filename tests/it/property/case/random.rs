@@ -1,11 +1,12 @@
 //! Makes random cases that are possible.
 
+use jobexec_operator::api::retry::RetryReason;
 use jobexec_operator::api::{Limit, OnStale};
 use proptest::collection::vec;
 use proptest::option::{of, weighted};
 use proptest::prelude::*;
 
-use super::{Case, ExecutionOverride, HistoryTimeout, JOBS, Job, Length, Policy, Row, STATUSES, When};
+use super::{Case, ExecutionOverride, HistoryTimeout, JOBS, Job, Length, Policy, Retry, Row, STATUSES, When};
 use crate::property::layout::{OWNERS, SHAPES};
 
 fn length(range: std::ops::Range<u16>) -> impl Strategy<Value = Length> {
@@ -92,6 +93,17 @@ fn job() -> impl Strategy<Value = Job> {
         })
 }
 
+fn retry() -> impl Strategy<Value = Retry> {
+    let reasons = vec![
+        RetryReason::DeadlineExceeded,
+        RetryReason::HeartbeatLost,
+        RetryReason::WorkerLost,
+        RetryReason::WorkloadGone,
+    ];
+    (prop::sample::subsequence(reasons, 1..=4), any::<bool>(), prop::bool::weighted(0.3))
+        .prop_map(|(reasons, cancels, exhausted)| Retry { reasons, cancels, exhausted })
+}
+
 fn policy() -> impl Strategy<Value = Policy> {
     let named = |n: u8| prop::sample::subsequence((0..n).collect::<Vec<_>>(), 0..=2);
     let known = (vec((0..JOBS, length(1..30)), 0..5), vec((0..3_u8, length(1..30)), 0..3))
@@ -108,9 +120,10 @@ fn policy() -> impl Strategy<Value = Policy> {
             0.4,
             prop::sample::select(vec![OnStale::Fail, OnStale::Cancel, OnStale::Retry, OnStale::AlertOnly]),
         ),
+        weighted(0.4, retry()),
         weighted(0.2, 1..99),
     )
-        .prop_map(|(name, created, named, timeout, dynamic, grace, heartbeat, on_stale, warn)| {
+        .prop_map(|(name, created, named, timeout, dynamic, grace, heartbeat, on_stale, retry, warn)| {
             Policy {
                 name,
                 created,
@@ -121,6 +134,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 grace,
                 heartbeat,
                 on_stale,
+                retry,
                 warn,
             }
         })
@@ -221,6 +235,10 @@ impl Case {
         for policy in &mut self.policies {
             if !shape.cancels && policy.on_stale == Some(OnStale::Cancel) {
                 policy.on_stale = Some(OnStale::Fail);
+            }
+            policy.retry = policy.retry.take().filter(|_| shape.retries());
+            if let Some(retry) = &mut policy.retry {
+                retry.cancels &= shape.cancels;
             }
             policy.heartbeat = policy.heartbeat.filter(|_| shape.heartbeat_at.is_some());
             if !shape.knows_types() {

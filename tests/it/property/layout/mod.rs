@@ -5,6 +5,7 @@ mod statements;
 
 use jobexec_operator::api::Table;
 use jobexec_operator::api::filter::RowCondition;
+use jobexec_operator::api::retry::{RetryMethod, TableRetry};
 use jobexec_operator::api::store::WorkerHeartbeat;
 use jobexec_operator::api::table::{Columns, JobColumns, Jobs, Statuses};
 use jobexec_operator::db::Layout;
@@ -67,6 +68,11 @@ pub(super) const OWNERS: [[&str; 3]; 5] = [
 impl Shape {
     pub(super) fn knows_types(&self) -> bool {
         self.job_type.is_some() || self.jobs.is_some_and(|jobs| jobs.type_.is_some())
+    }
+
+    /// Reports whether executions run again in their row. The start of those in partitions cannot be cleared.
+    pub(super) fn retries(&self) -> bool {
+        self.indexed && !self.partitioned
     }
 
     /// The id of the execution of this number, as Postgres prints it.
@@ -139,7 +145,9 @@ impl Shape {
                 time_zone: self.zone.to_owned(),
                 filter: self.filter(),
                 id_unique: false,
-                retry: None,
+                retry: self
+                    .retries()
+                    .then(|| TableRetry { method: RetryMethod::InPlace, copy_columns: Vec::new() }),
             },
             schema_owner: None,
             heartbeat: self.of_workers.then(|| WorkerHeartbeat {

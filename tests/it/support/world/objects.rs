@@ -67,7 +67,7 @@ impl World {
 
     /// Creates or changes the store `jobs`.
     pub(crate) async fn store(&self, spec: Value) -> ExecutionStore {
-        self.apply("jobs", Self::store_with("jobs", spec)).await.unwrap()
+        Box::pin(self.apply("jobs", Self::store_with("jobs", spec))).await.unwrap()
     }
 
     /// Changes the store `jobs`, and waits until the operator has observed the change.
@@ -130,7 +130,10 @@ impl World {
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
         K::DynamicType: Default,
     {
-        self.api::<K>().patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await
+        let (api, params, patch) =
+            (self.api::<K>(), PatchParams::apply("test").force(), Patch::Apply(object));
+        // The objects are large, and so would be the futures of all callers.
+        Box::pin(api.patch(name, &params, &patch)).await
     }
 
     /// Creates a Pod once the namespace accepts one.

@@ -36,7 +36,7 @@ impl World {
     ) -> ExecutionStoreStatus {
         let as_wanted =
             |store: Option<&ExecutionStore>| store.and_then(|s| s.status.as_ref()).is_some_and(&wanted);
-        let store = self.until(operator, name, as_wanted).await;
+        let store = Box::pin(self.until(operator, name, as_wanted)).await;
         store.status.unwrap()
     }
 
@@ -48,7 +48,7 @@ impl World {
         wanted: impl Fn(&JobExecutionStatus) -> bool,
     ) -> JobExecutionStatus {
         let as_wanted = |e: Option<&JobExecution>| e.and_then(|e| e.status.as_ref()).is_some_and(&wanted);
-        let execution = self.until(operator, name, as_wanted).await;
+        let execution = Box::pin(self.until(operator, name, as_wanted)).await;
         execution.status.unwrap()
     }
 

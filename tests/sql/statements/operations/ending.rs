@@ -3,11 +3,15 @@
 use std::ops::ControlFlow;
 
 use chrono::TimeDelta;
+use jobexec_operator::api::OnStale;
+use jobexec_operator::api::retry::OverBudget;
 use jobexec_operator::db::cancel;
 use jobexec_operator::db::cleanup;
-use jobexec_operator::db::staleness::Suspicion;
+use jobexec_operator::db::staleness::{RetryLimits, Suspicion};
 use jobexec_operator::db::sweep::{self, Known, Sweep, Trigger};
-use jobexec_operator::db::{Ledger, again, extend, late, outbox, promise, warnings};
+use jobexec_operator::db::{
+    Ledger, StalenessPredicate, again, extend, late, outbox, promise, retry, warnings,
+};
 use uuid::Uuid;
 
 use super::Setting;
@@ -67,6 +71,28 @@ pub(super) async fn of_ending(recorder: &mut Recorder, s: &Setting<'_>) {
     recorder.of("again::update", again::update(database, predicate)).await;
     recorder.of("again::count", again::count(database, s.store_id)).await;
     recorder.of("late::step", late::step(database, m, ledger, None)).await;
+}
+
+/// The same with retries, if the mapping has any.
+pub(super) async fn of_retries(recorder: &mut Recorder, s: &Setting<'_>) {
+    if s.predicate.mapping.retry_method().is_none() {
+        return;
+    }
+    let mut rules = s.predicate.effective_rules.clone();
+    rules.base.on_stale.value = OnStale::Retry;
+    let retries = RetryLimits { budget: Some(10), over_budget: OverBudget::Fail, ..RetryLimits::NONE };
+    let predicate = StalenessPredicate { effective_rules: &rules, retries, ..s.predicate };
+    let pass = Sweep { id: Uuid::new_v4(), trigger: Trigger::Requested };
+    let swept =
+        sweep::run(s.database, &predicate, &s.ledger, &pass, Known::default(), |_| ControlFlow::Continue(()));
+    recorder.of("sweep::run.retries", swept).await;
+    s.others(
+        "INSERT INTO jobexec.retries (store_id, execution_id, attempt, reason, source, due_at, waits, forced, tries)
+         SELECT store_id, '1', 7, 'HeartbeatLost', '', now(), false, false, 0 FROM jobexec.stores",
+    )
+    .await;
+    recorder.of("retry::start", retry::start(s.database, &predicate, &s.ledger)).await;
+    recorder.of("retry::pending", retry::pending(s.database, s.store_id)).await;
 }
 
 /// The requests for a clean-up.

@@ -19,7 +19,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use self::delivery::of_messages;
-use self::ending::of_ending;
+use self::ending::{of_ending, of_retries};
 use self::reading::{of_evidence, of_history, of_looking};
 use super::recorder::Recorder;
 
@@ -99,6 +99,7 @@ pub(super) async fn run(recorder: &mut Recorder, database: &Database, pool: &PgP
     of_looking(recorder, &setting).await;
     of_history(recorder, &setting).await;
     of_ending(recorder, &setting).await;
+    of_retries(recorder, &setting).await;
     of_messages(recorder, &setting).await;
     of_records(recorder, &setting).await;
     recorder.of("ledger::release", ledger::release(database, store_id, "uid", confirmed)).await;

@@ -1,0 +1,60 @@
+//! The retries that wait.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use sqlx::Row as _;
+use sqlx::postgres::types::PgInterval;
+
+use crate::db::intervals::delta;
+use crate::db::{Database, DbError};
+
+/// The shortest time until the next retry is looked for.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// How many retries of a store were started lately, how many wait, and for what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Those that were started within the last hour.
+    pub last_hour: i64,
+    /// All that wait.
+    pub waiting: i64,
+    /// Those that wait until the worker of the ended attempt is gone.
+    pub for_worker: i64,
+    /// Those that are due, and that nothing keeps but the budget, if it is spent, or that nothing may be written at present.
+    pub due: i64,
+    /// Those that the table refused, and that are tried again.
+    pub refused: i64,
+    /// Why one of them was refused, in the words of the server.
+    pub fault: Option<String>,
+    /// The time until the next one is due.
+    pub due_in: Option<TimeDelta>,
+}
+
+impl Pending {
+    /// Returns the time until the next one is due, and at least a moment.
+    pub fn due_in(&self) -> Option<Duration> {
+        Some(self.due_in?.to_std().unwrap_or_default().max(SHORTEST))
+    }
+}
+
+/// Reads the retries of a store that wait.
+///
+/// # Errors
+/// Returns the errors of the database.
+pub async fn pending(database: &Database, store_id: i64) -> Result<Pending, DbError> {
+    let mut tx = database.read().await?;
+    let row =
+        sqlx::query(include_str!("pending.sql")).bind(store_id).persistent(false).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    let due_in: Option<PgInterval> = row.try_get("due_in")?;
+    Ok(Pending {
+        last_hour: row.try_get("last_hour")?,
+        waiting: row.try_get("waiting")?,
+        for_worker: row.try_get("for_worker")?,
+        due: row.try_get("due")?,
+        refused: row.try_get("refused")?,
+        fault: row.try_get("fault")?,
+        due_in: due_in.as_ref().map(delta),
+    })
+}
