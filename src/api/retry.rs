@@ -55,8 +55,9 @@ pub struct Retry {
     /// The time between the end of an attempt and the start of the next one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Backoff>,
-    /// The reasons for which an execution is retried. By default `HeartbeatLost`, `WorkerLost` and `WorkloadGone`, for which
-    /// its worker is dead; with `method: Trigger`, `DeadlineExceeded` too.
+    /// The reasons for which an execution is retried: if it is stale for several at once, all of them must be here. By default
+    /// `HeartbeatLost`, `WorkerLost` and `WorkloadGone`, for which its worker is dead; with `method: Trigger`,
+    /// `DeadlineExceeded` too.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -118,6 +119,18 @@ pub enum RetryReason {
     WorkerLost,
     /// The Job or Pod that runs it has failed or is gone.
     WorkloadGone,
+}
+
+impl RetryReason {
+    /// Returns the reason as written in the spec and in records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DeadlineExceeded => "DeadlineExceeded",
+            Self::HeartbeatLost => "HeartbeatLost",
+            Self::WorkerLost => "WorkerLost",
+            Self::WorkloadGone => "WorkloadGone",
+        }
+    }
 }
 
 /// The action on an execution with `onStale: Retry` that is stale for another reason.
@@ -202,8 +215,8 @@ pub struct StoreRetry {
     #[serde(default = "defaults::budget", deserialize_with = "default_if_null")]
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 1 : self.matches('^(100|[1-9][0-9]?)%$')").message("must be a number of at least 1, or a share from 1% to 100%"))]
     pub budget: IntOrString,
-    /// What becomes of an execution that is to be retried while the budget is spent. It is failed, and its retry waits until
-    /// there is room or a person decides (`Hold`), or it is not retried (`Fail`).
+    /// The action on a retry while the budget is spent: it waits until there is room (`Hold`), or is dropped when it is due
+    /// (`Fail`). The execution is failed in both cases.
     #[serde(default)]
     pub over_budget: OverBudget,
 }
@@ -232,13 +245,13 @@ impl Default for StoreRetry {
     }
 }
 
-/// What becomes of an execution that is to be retried while the budget is spent.
+/// The action on a retry while the budget is spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OverBudget {
-    /// Its retry waits.
+    /// It waits.
     #[default]
     Hold,
-    /// It is not retried.
+    /// It is dropped.
     Fail,
 }
 

@@ -1,7 +1,7 @@
 //! The columns of the table of executions: one entry each. Grants, validation and the record of what is read follow this list.
 
 use super::Layout;
-use super::mapping::{copied, each_once, quote, related};
+use super::mapping::{copied, each_once, quote, related, written_anew};
 use crate::api::identifier::Identifier;
 use crate::api::retry::RetryMethod;
 
@@ -130,17 +130,9 @@ fn written(layout: &Layout, when: Written) -> Vec<&Identifier> {
 
 /// Returns the columns of a row that retries another one: those that the operator writes, and those whose values it copies.
 pub(super) fn insert_columns(layout: &Layout) -> Vec<&Identifier> {
-    let c = &layout.table.columns;
     let inserts = layout.table.retry.as_ref().is_some_and(|retry| retry.method == RetryMethod::NewExecution);
-    let written = [
-        Some(&c.status),
-        c.execution_number.as_ref(),
-        c.scheduled_at.as_ref(),
-        c.attempt.as_ref(),
-        c.retry_of.as_ref(),
-        c.created_at.as_ref(),
-    ];
-    let all = each_once(written.into_iter().flatten().chain(copied(layout)));
+    let status = [&layout.table.columns.status];
+    let all = each_once(status.into_iter().chain(written_anew(layout)).chain(copied(layout)));
     if inserts { all } else { Vec::new() }
 }
 

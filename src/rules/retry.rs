@@ -84,7 +84,7 @@ fn percent(factor: f64) -> i32 {
 impl fmt::Display for Retry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = |ms: i64| format(TimeDelta::milliseconds(ms));
-        let reasons: Vec<String> = self.reasons.iter().map(|reason| format!("{reason:?}")).collect();
+        let reasons: Vec<&str> = self.reasons.iter().map(|reason| reason.as_str()).collect();
         match self.max_attempts {
             Some(attempts) => write!(f, "{attempts} attempts for {}", reasons.join(", "))?,
             None => return write!(f, "by the job system for {}", reasons.join(", ")),

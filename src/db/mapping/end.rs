@@ -44,23 +44,24 @@ impl Mapping {
 
     /// Returns the assignments that end an execution at the database's present time, failed or cancelled.
     pub fn end_assignments(&self, how: OnStale, explanation: &str) -> String {
-        let columns = &self.layout.table.columns;
-        let now = self.stored("statement_timestamp()", self.types.completed_at);
-        let statuses = &self.layout.table.statuses;
+        let error = self.error_assignment(&literal(explanation));
+        self.end_status(how) + &error.map_or(String::new(), |error| format!(", {error}"))
+    }
+
+    /// Returns the same assignments, without that of the error.
+    pub(in crate::db) fn end_status(&self, how: OnStale) -> String {
+        let (columns, statuses) = (&self.layout.table.columns, &self.layout.table.statuses);
         let text = match how {
             OnStale::Cancel => statuses.cancelled.first().map_or("cancelled", |s| s.0.as_str()),
             _ => statuses.failed.first().map_or("failed", |s| s.0.as_str()),
         };
-        let mut set = format!(
-            "{} = {}, {} = {now}",
+        format!(
+            "{} = {}, {} = {}",
             quote(&columns.status.0),
             literal(text),
-            quote(&columns.completed_at.0)
-        );
-        if let Some(error) = self.error_assignment(&literal(explanation)) {
-            set.push_str(&format!(", {error}"));
-        }
-        set
+            quote(&columns.completed_at.0),
+            self.stored("statement_timestamp()", self.types.completed_at)
+        )
     }
 
     /// Returns the assignment of `explanation`, an SQL expression, to the error, if that is mapped.

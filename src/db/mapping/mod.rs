@@ -19,7 +19,7 @@ pub(super) use self::sql::{column, in_schema};
 
 pub use self::layout::{AdapterUse, Layout, RelatedTable};
 pub(super) use self::layout::{Related, each_once, related};
-pub(super) use self::retry::{NewRow, cleared, copied};
+pub(super) use self::retry::{NewRow, cleared, copied, written_anew};
 pub use self::sql::{
     EXECUTION, ID_BYTES, RECORD_CHARS, TEXT_CHARS, clamp_timestamp, condition, cut, filter, filtered,
     literal, qualified, quote,

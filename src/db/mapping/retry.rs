@@ -41,6 +41,15 @@ impl Mapping {
         self.layout.table.columns.attempt.as_ref().map_or("NULL::bigint".to_owned(), column)
     }
 
+    /// Returns the number of the attempt that counts, of the row's `own` and the one by the records. Where a row is used for one run
+    /// after the other, only the row itself knows of a success in between.
+    pub(in crate::db) fn counted_attempt(&self, own: &str, recorded: &str) -> String {
+        match self.retry_method() {
+            Some(RetryMethod::InPlace) => format!("COALESCE({own}, {recorded})"),
+            _ => format!("GREATEST({own}, {recorded})"),
+        }
+    }
+
     /// Returns the assignments that set a row back, so that it starts again at `due_at` (an instant). Its error is assigned apart.
     pub fn retry_assignments(&self, due_at: &str) -> String {
         let c = &self.layout.table.columns;
@@ -59,14 +68,6 @@ impl Mapping {
             set.push(format!("{} = COALESCE({}, 0) + 1", quote(&name.0), column(name)));
         }
         set.join(", ")
-    }
-
-    /// Returns the assignments that fail an execution. Its error is assigned apart.
-    pub(in crate::db) fn fail_assignments(&self) -> String {
-        let c = &self.layout.table.columns;
-        let failed = self.layout.table.statuses.failed.first().map_or("failed", |text| text.0.as_str());
-        let now = self.stored("statement_timestamp()", self.types.completed_at);
-        format!("{} = {}, {} = {now}", quote(&c.status.0), literal(failed), quote(&c.completed_at.0))
     }
 
     /// Returns the row that retries another one.
@@ -172,6 +173,15 @@ pub(in crate::db) fn cleared(layout: &Layout) -> Vec<&Identifier> {
     [Some(&c.started_at), c.heartbeat_at.as_ref(), c.workload.as_ref(), c.worker.as_ref()]
         .into_iter()
         .flatten()
+        .collect()
+}
+
+/// Returns the columns that the operator writes to a row that retries another one, beside its status.
+pub(in crate::db) fn written_anew(layout: &Layout) -> Vec<&Identifier> {
+    let c = &layout.table.columns;
+    [&c.execution_number, &c.scheduled_at, &c.attempt, &c.retry_of, &c.created_at]
+        .into_iter()
+        .filter_map(Option::as_ref)
         .collect()
 }
 

@@ -7,6 +7,7 @@ mod start;
 
 pub use self::pending::{Pending, pending};
 pub use self::start::{Started, start};
+use super::ending::Ending;
 use super::mapping::NewRow;
 use super::{Mapping, StalenessPredicate};
 
@@ -30,9 +31,15 @@ pub(in crate::db) fn backoff(settings: &str, attempt: &str) -> String {
 /// Returns how many retries may start now; NULL: any number.
 pub(in crate::db) fn room(predicate: &StalenessPredicate<'_>, store_id: &str) -> String {
     let Some(budget) = predicate.retries.budget else { return "NULL::bigint".to_owned() };
+    format!("GREATEST({budget} - {}, 0)", last_hour(store_id))
+}
+
+/// Returns how many retries were started within the last hour.
+fn last_hour(store_id: &str) -> String {
     format!(
-        "(SELECT GREATEST({budget} - count(*), 0) FROM jobexec.retries AS retry WHERE retry.store_id = {store_id} \
-         AND retry.decided_at > statement_timestamp() - interval '1 hour' AND retry.outcome = 'Retried')"
+        "(SELECT count(*) FROM jobexec.retries AS retry WHERE retry.store_id = {store_id} \
+         AND retry.decided_at > statement_timestamp() - interval '1 hour' AND retry.outcome = '{}')",
+        Ending::Retried.as_str()
     )
 }
 

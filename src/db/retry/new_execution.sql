@@ -14,24 +14,6 @@ started AS MATERIALIZED (
     ) AS numbered
     WHERE next_id IS NOT NULL
 ),
-{recorded}refused AS (
-    UPDATE jobexec.retries AS retry
-    SET tries = LEAST(retry.tries + 1, 1000),
-        fault = 'a unique constraint of the table refuses the new row',
-        due_at = statement_timestamp() + {pause}
-    FROM numbered
-    WHERE retry.store_id = $4
-      AND retry.execution_id = numbered.execution_id
-      AND retry.attempt = numbered.attempt
-      AND numbered.id NOT IN (SELECT id FROM matched WHERE next_id IS NOT NULL)
-    RETURNING retry.execution_id, retry.attempt
-)
-SELECT execution_id, (counted + 1)::bigint AS next_attempt, left(next_id, 1000) AS next_id, reason, false AS unmatched
-FROM started
--- Postgres evaluates these first, so that the table's triggers find the objects that they use, and know the action.
-WHERE {login_path}
-  AND {action}
-UNION ALL
-SELECT execution_id, attempt + 1, NULL, NULL, false FROM refused
+{outcome}
 UNION ALL
 SELECT '', 0, NULL, NULL, true WHERE (SELECT count(*) FROM inserted) <> (SELECT count(next_id) FROM matched)

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
-use sqlx::Row as _;
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::types::PgInterval;
 
+use super::last_hour;
 use crate::db::intervals::delta;
 use crate::db::{Database, DbError};
 
@@ -13,7 +13,7 @@ use crate::db::{Database, DbError};
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// How many retries of a store were started lately, how many wait, and for what.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
 pub struct Pending {
     /// Those that were started within the last hour.
     pub last_hour: i64,
@@ -28,13 +28,13 @@ pub struct Pending {
     /// Why one of them was refused, in the words of the server.
     pub fault: Option<String>,
     /// The time until the next one is due.
-    pub due_in: Option<TimeDelta>,
+    due_in: Option<PgInterval>,
 }
 
 impl Pending {
     /// Returns the time until the next one is due, and at least a moment.
     pub fn due_in(&self) -> Option<Duration> {
-        Some(self.due_in?.to_std().unwrap_or_default().max(SHORTEST))
+        Some(delta(self.due_in.as_ref()?).to_std().unwrap_or_default().max(SHORTEST))
     }
 }
 
@@ -44,17 +44,9 @@ impl Pending {
 /// Returns the errors of the database.
 pub async fn pending(database: &Database, store_id: i64) -> Result<Pending, DbError> {
     let mut tx = database.read().await?;
-    let row =
-        sqlx::query(include_str!("pending.sql")).bind(store_id).persistent(false).fetch_one(&mut *tx).await?;
+    let sql = format!(include_str!("pending.sql"), last_hour = last_hour("$1"));
+    let pending =
+        sqlx::query_as(AssertSqlSafe(sql)).bind(store_id).persistent(false).fetch_one(&mut *tx).await?;
     tx.commit().await?;
-    let due_in: Option<PgInterval> = row.try_get("due_in")?;
-    Ok(Pending {
-        last_hour: row.try_get("last_hour")?,
-        waiting: row.try_get("waiting")?,
-        for_worker: row.try_get("for_worker")?,
-        due: row.try_get("due")?,
-        refused: row.try_get("refused")?,
-        fault: row.try_get("fault")?,
-        due_in: due_in.as_ref().map(delta),
-    })
+    Ok(pending)
 }

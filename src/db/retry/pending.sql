@@ -1,11 +1,5 @@
 -- Counts the retries of the last hour and those that wait, by what they wait for, and returns when the next one is due. $1: store id.
-SELECT (
-           SELECT count(*)
-           FROM jobexec.retries
-           WHERE store_id = $1
-             AND decided_at > statement_timestamp() - interval '1 hour'
-             AND outcome = 'Retried'
-       ) AS last_hour,
+SELECT {last_hour} AS last_hour,
        count(*) AS waiting,
        count(*) FILTER (WHERE waits AND fault IS NULL) AS for_worker,
        count(*) FILTER (WHERE NOT waits AND fault IS NULL AND due_at <= statement_timestamp()) AS due,

@@ -10,8 +10,7 @@ ready AS MATERIALIZED (
            {id} AS id,
            {job_shown} AS job_id,
            {number}::bigint AS number,
-           {started_at} AS started_at,
-           {copies}
+           {started_at} AS started_at{copies}
     FROM jobexec.retries AS retry
     JOIN {table} AS execution ON {id} = {retried_id}
     {rules_of_row}

@@ -25,9 +25,6 @@ const BATCHES: u32 = 50;
 /// The maximum number of retries that are tried one by one after a batch was refused. Others are tried when it is their turn.
 const ALONE: u32 = 100;
 
-/// The pause after a retry that the table refused: it doubles, up to an hour.
-const PAUSE: &str = "make_interval(secs => LEAST(3600, 15 * power(2, LEAST(retry.tries, 10))))";
-
 /// A retry that was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Started {
@@ -207,7 +204,7 @@ impl Starter<'_> {
 
     /// Records why a retry was refused, and when it is tried again.
     async fn note_refused(&self, id: &str, why: &str) -> Result<(), DbError> {
-        let sql = format!(include_str!("refused.sql"), pause = PAUSE);
+        let sql = format!(include_str!("refused.sql"), refused = refused("left($3, 1000)"));
         let mut tx = self.database.write().await?;
         let query = sqlx::query(AssertSqlSafe(sql)).bind(self.store_id).bind(id).bind(why);
         query.persistent(false).execute(&mut *tx).await?;
@@ -258,22 +255,19 @@ fn read(row: &PgRow) -> Result<Option<Started>, sqlx::Error> {
     }))
 }
 
+/// Returns the assignments to a retry that the table refused, for the reason `fault`, an expression. The pause before it is tried again
+/// doubles, up to an hour.
+fn refused(fault: &str) -> String {
+    format!(
+        "tries = LEAST(retry.tries + 1, 1000), fault = {fault}, \
+         due_at = statement_timestamp() + make_interval(secs => LEAST(3600, 15 * power(2, LEAST(retry.tries, 10))))"
+    )
+}
+
 /// Returns the statement that starts retries. $1 to $4: the rules, $5: the execution, or NULL.
 fn statement(predicate: &StalenessPredicate<'_>, ledger: &Ledger) -> String {
     let m = predicate.mapping;
-    // The part begins with a comma.
-    let posted = outbox::posting(ledger, "$4");
-    let posted = posted.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
-    let posted = posted.strip_prefix(", ").map_or(String::new(), |part| format!("{part},\n"));
-    let recorded = format!(
-        include_str!("started.sql"),
-        retried = Ending::Retried.as_str(),
-        action = STARTED,
-        due_at = SHOWN_DUE,
-        posted = posted,
-    );
     let ready = ready(predicate, BATCH, "FOR NO KEY UPDATE OF retry, execution SKIP LOCKED");
-    let action = announced(OnStale::Retry);
     if m.retry_method() == Some(RetryMethod::InPlace) {
         return format!(
             include_str!("set_back.sql"),
@@ -284,10 +278,7 @@ fn statement(predicate: &StalenessPredicate<'_>, ledger: &Ledger) -> String {
             failed = m.failed(),
             ending = m.ending(),
             as_retried = Ending::Retried.as_str(),
-            recorded = recorded,
-            pause = PAUSE,
-            login_path = LOGIN_PATH,
-            action = action,
+            outcome = outcome(ledger, "ready", "'a trigger of the table does not let the row run again'"),
         );
     }
     // Of one job, one at a time.
@@ -301,10 +292,22 @@ fn statement(predicate: &StalenessPredicate<'_>, ledger: &Ledger) -> String {
         ready = ready,
         wanted = wanted,
         inserted = inserted(m),
-        recorded = recorded,
-        pause = PAUSE,
+        outcome = outcome(ledger, "numbered", "'a unique constraint of the table refuses the new row'"),
+    )
+}
+
+/// Returns the part that records which of the rows of `wanted` are started, and why the others are not, and returns them.
+fn outcome(ledger: &Ledger, wanted: &str, fault: &str) -> String {
+    format!(
+        include_str!("outcome.sql"),
+        wanted = wanted,
+        refused = refused(fault),
+        retried = Ending::Retried.as_str(),
+        started = STARTED,
+        due_at = SHOWN_DUE,
+        posted = outbox::posting(ledger, "$4"),
         login_path = LOGIN_PATH,
-        action = action,
+        action = announced(OnStale::Retry),
     )
 }
 
@@ -312,6 +315,8 @@ fn statement(predicate: &StalenessPredicate<'_>, ledger: &Ledger) -> String {
 fn ready(predicate: &StalenessPredicate<'_>, limit: u32, lock: &str) -> String {
     let m = predicate.mapping;
     let (beats, gone) = predicate.worker_gone();
+    let inserts = m.retry_method() == Some(RetryMethod::NewExecution);
+    let copies = if inserts { format!(", {}", m.new_row().copies) } else { String::new() };
     // One that was refused waits even if its row could say when it starts.
     let startable = if m.has_schedule() { "retry.tries = 0 OR " } else { "" };
     let alone = predicate.retries_one_by_one().then(|| format!("AND NOT {}", m.has_active_sibling()));
@@ -323,7 +328,7 @@ fn ready(predicate: &StalenessPredicate<'_>, limit: u32, lock: &str) -> String {
         number = m.number(),
         started_at = clamp_timestamp(&m.started_at()),
         attempt = m.attempt(),
-        copies = m.new_row().copies,
+        copies = copies,
         table = m.table(),
         retried_id = id_of("retry.execution_id", m.id_type()),
         rules_of_row = predicate.joined(),

@@ -3,7 +3,7 @@
 use super::StalenessPredicate;
 use crate::api::OnStale;
 
-/// The actions that write to a row, in the order in which a sweep takes them.
+/// The actions that write to a row. A sweep takes the last first, so that what is not to be retried is not.
 const WRITING: [OnStale; 3] = [OnStale::Retry, OnStale::Cancel, OnStale::Fail];
 
 impl StalenessPredicate<'_> {

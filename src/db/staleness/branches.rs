@@ -167,9 +167,11 @@ impl StalenessPredicate<'_> {
             let limit = match selection {
                 Selection::LookAt(limit, ..) | Selection::Lock(limit, ..) => format!("LIMIT {limit}"),
                 // A page needs the first rows of all rules, not the first that are found.
-                Selection::Look(_) | Selection::LookAtAll | Selection::LookAtThese | Selection::Page(_) => {
-                    String::new()
-                }
+                Selection::Look(_)
+                | Selection::LookAtAll
+                | Selection::LookAtThese
+                | Selection::Page(_)
+                | Selection::Candidates => String::new(),
             };
             // OFFSET 0 keeps the planner from turning many probes into one scan of all running rows.
             let fence = if limit.is_empty() { "OFFSET 0" } else { "" };
@@ -385,6 +387,9 @@ impl StalenessPredicate<'_> {
         match selection {
             Selection::Look(_) | Selection::LookAtAll => narrow,
             Selection::LookAtThese => narrow + " " + &among(IdFilter::These),
+            Selection::Candidates => {
+                format!("{narrow} AND {} = ANY (ARRAY (SELECT id FROM candidate))", m.id())
+            }
             Selection::Page(limit) => format!("{narrow} ORDER BY {start}, {id} LIMIT {limit}"),
             Selection::LookAt(limit, end, which) | Selection::Lock(limit, end, which) => {
                 let among = among(which);

@@ -99,6 +99,8 @@ pub enum Selection {
     LookAt(u32, End, IdFilter),
     /// Locks up to this many rows for each rule, from one end, and skips rows that another transaction holds.
     Lock(u32, End, IdFilter),
+    /// Reads those of the common table expression `candidate` (id) that a sweep would end.
+    Candidates,
 }
 
 impl Selection {
@@ -107,7 +109,7 @@ impl Selection {
     }
 
     const fn names(self) -> bool {
-        matches!(self, Self::LookAtThese)
+        matches!(self, Self::LookAtThese | Self::Candidates)
     }
 }
 
@@ -274,9 +276,14 @@ impl<'a> StalenessPredicate<'a> {
         let own = may_end.map_or(String::new(), |may_end| format!("WHERE {may_end}"));
         let found = format!("({}) AS found {own}", branches.join(" UNION ALL "));
         let stale = if branches.len() > 1 && several {
-            format!("SELECT DISTINCT ON (id) id, reason, action FROM {found} ORDER BY id, place")
+            let order = self.most_cautious_first();
+            format!("SELECT DISTINCT ON (id) id, reason, action FROM {found} ORDER BY id, {order}place")
         } else {
             format!("SELECT id, reason, action FROM {found}")
+        };
+        let stale = match selection {
+            Selection::Lock(..) | Selection::LookAt(..) => self.unless_otherwise_stale(stale),
+            _ => stale,
         };
         let first: String = index_probes.iter().map(|peek| format!(",\n{}", peek.ctes())).collect();
         format!("{}{first},\nstale AS MATERIALIZED ({stale})", self.rules())

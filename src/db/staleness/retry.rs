@@ -1,7 +1,7 @@
 //! Which stale executions are retried, by their reason, and when the worker of one is known to be gone.
 
 use super::evidence::{self, Beats};
-use super::{Rules, StalenessPredicate};
+use super::{Rules, Selection, StalenessPredicate};
 use crate::api::OnStale;
 use crate::api::retry::{OverBudget, RetryMethod};
 use crate::db::mapping::{clamp_timestamp, literal};
@@ -15,7 +15,7 @@ pub struct RetryLimits {
     pub possible: bool,
     /// The maximum number of retries within an hour; `None`: any number.
     pub budget: Option<i64>,
-    /// What becomes of executions beyond the budget.
+    /// The action on retries beyond the budget.
     pub over_budget: OverBudget,
 }
 
@@ -53,11 +53,36 @@ impl StalenessPredicate<'_> {
         let base = &self.effective_rules.base;
         let retry = base.retry.as_ref().map_or_else(|| self.default_retry(), |retry| retry.value.clone());
         let retries = self.retries_manually(reason)
-            || retry.reasons.iter().any(|for_reason| format!("{for_reason:?}") == reason.as_str());
+            || retry.reasons.iter().any(|for_reason| for_reason.as_str() == reason.as_str());
         match base.on_stale.value {
             OnStale::Retry if self.may_retry() && !retries => retry.otherwise(),
             action => action,
         }
+    }
+
+    /// Returns the beginning of the order of the reasons for which one row is stale: one that does not have it retried comes first.
+    pub(super) fn most_cautious_first(&self) -> String {
+        if self.may_retry() { format!("action = '{}', ", OnStale::Retry.as_str()) } else { String::new() }
+    }
+
+    /// Returns the query `stale` without the rows that another reason does not have retried. Another statement ends those, but it
+    /// skips rows that are locked, and a reason may have come up since.
+    pub(super) fn unless_otherwise_stale(&self, stale: String) -> String {
+        if self.action != Some(OnStale::Retry) {
+            return stale;
+        }
+        let others = self.actions().into_iter().filter(|action| *action != OnStale::Retry);
+        let branches: Vec<String> = others
+            .flat_map(|action| self.with_action(action).branches(Selection::Candidates))
+            .map(|branch| format!("(SELECT id FROM {branch} AS other)"))
+            .collect();
+        if branches.is_empty() {
+            return stale;
+        }
+        format!(
+            "WITH candidate AS MATERIALIZED ({stale}) SELECT * FROM candidate WHERE id NOT IN ({})",
+            branches.join(" UNION ALL ")
+        )
     }
 
     /// Returns the column `retry` of a `verdict`, where a rule has executions retried.
@@ -71,12 +96,13 @@ impl StalenessPredicate<'_> {
 
     /// Returns the `action` on the stale row `execution`, or `Fail` if its attempts are used up.
     pub(in crate::db) fn action_now(&self, action: &str) -> String {
-        if !self.may_retry() || !self.mapping.retries_by_operator() {
+        let m = self.mapping;
+        if !self.may_retry() || !m.retries_by_operator() {
             return action.to_owned();
         }
         format!(
             "CASE WHEN {action} = 'Retry' AND {attempt} >= ({settings} ->> 'max_attempts')::numeric THEN 'Fail' ELSE {action} END",
-            attempt = self.attempt(),
+            attempt = m.counted_attempt(&m.attempt(), &attempts_before(&m.id(), "$4")),
             settings = self.retry_or_default("verdict.retry"),
         )
     }
@@ -98,17 +124,6 @@ impl StalenessPredicate<'_> {
             "false".to_owned()
         };
         format!("CASE WHEN {action} = 'Retry' AND ({at_once}) IS NOT TRUE THEN 'Fail' ELSE {action} END")
-    }
-
-    /// Returns the number of the attempt that the row `execution` is. Where a row is used for one run after the other, only
-    /// the row itself knows of a success in between.
-    pub(in crate::db) fn attempt(&self) -> String {
-        let m = self.mapping;
-        let (own, recorded) = (m.attempt(), attempts_before(&m.id(), "$4"));
-        match m.retry_method() {
-            Some(RetryMethod::InPlace) => format!("COALESCE({own}, {recorded})"),
-            _ => format!("GREATEST({own}, {recorded})"),
-        }
     }
 
     /// Returns the action, by its `verdict`, on an execution that is stale for this reason.

@@ -1,16 +1,15 @@
 //! The statement of one batch of executions that the operator itself retries.
 
-use super::statement::{BATCH, UNMATCHED, announced, note, recorded, source};
+use super::statement::{BATCH, UNMATCHED, note, recorded, returned, source};
 use crate::api::OnStale;
 use crate::api::retry::RetryMethod;
-use crate::db::connect::LOGIN_PATH;
 use crate::db::ending::Ending;
 use crate::db::mapping::{clamp_timestamp, literal};
 use crate::db::reason::Reason;
 use crate::db::retry::{SHOWN_DUE, backoff, inserted, room};
 use crate::db::staleness::evidence::Kind;
 use crate::db::staleness::{End, IdFilter, NEXT_PARAMETER, Selection, attempts_before};
-use crate::db::{Ledger, StalenessPredicate};
+use crate::db::{Ledger, Mapping, StalenessPredicate};
 
 /// Returns the statement. `at_once`: executions may run again now; otherwise all retries wait.
 pub(super) fn statement(
@@ -23,7 +22,7 @@ pub(super) fn statement(
     let predicate = &predicate.with_action(OnStale::Retry);
     let m = predicate.mapping;
     let kinds: Vec<&dyn Kind> = predicate.kinds().collect();
-    let Parts { ended, next_id, numbers, unmatched } = parts(predicate, at_once);
+    let Parts { ended, next_id, unmatched } = parts(predicate, at_once);
     let life = predicate.life();
     format!(
         include_str!("retry_batch.sql"),
@@ -37,7 +36,8 @@ pub(super) fn statement(
         note = note(predicate, &kinds, "stale.reason", &format!("{}::text", m.id()), &m.began_at()),
         settings = predicate.retry_or_default("verdict.retry"),
         recorded_attempt = attempts_before(&m.id(), "$4"),
-        attempt = predicate.attempt(),
+        own_attempt = m.attempt(),
+        counted = m.counted_attempt("own_attempt", "attempt"),
         alive_at = life.alive_at,
         silence = life.silence,
         workload_gone = predicate.workload_gone("stale.reason"),
@@ -48,29 +48,19 @@ pub(super) fn statement(
         lock = m.lock(),
         backoff = backoff("settings", "counted"),
         explanations = explanations(&kinds),
-        at_once = ended,
+        ended = ended,
         next_id = next_id,
-        is_execution = if numbers {
-            format!("COALESCE(' is execution ' || left({NEXT_ID}, 200) || ', and', '')")
-        } else {
-            "''".to_owned()
-        },
         exhausted = Reason::RetriesExhausted.as_str(),
         shown_due = SHOWN_DUE,
         completed = Ending::Completed.as_str(),
+        returned = returned(OnStale::Retry),
         as_failed = Ending::Failed.as_str(),
         as_retried = Ending::Retried.as_str(),
         store = NEXT_PARAMETER + 3,
         recorded = recorded(ledger),
-        login_path = LOGIN_PATH,
-        action = announced(OnStale::Retry),
         unmatched = unmatched,
     )
 }
-
-/// The execution with the next attempt of `ended`, looked up in an object: joined, each would be compared with each.
-const NEXT_ID: &str =
-    "(SELECT jsonb_object_agg(id, next_id) FROM matched WHERE next_id IS NOT NULL) ->> ended.id::text";
 
 /// The parts of the statement that depend on how executions run again.
 struct Parts {
@@ -78,73 +68,76 @@ struct Parts {
     ended: String,
     /// The execution with the next attempt, if it is there already.
     next_id: &'static str,
-    /// True if that is another execution.
-    numbers: bool,
     unmatched: String,
 }
 
 fn parts(predicate: &StalenessPredicate<'_>, at_once: bool) -> Parts {
     let m = predicate.mapping;
-    let fail = m.fail_assignments() + &error(predicate, "failed");
-    let (table, id, running, ending) = (m.table(), m.id(), m.running(), m.ending());
-    let (room, completed_at) = (room(predicate, "$4"), m.completed_at());
-    let startable = if m.has_schedule() { "true" } else { "due_at <= statement_timestamp()" };
+    let fail = m.end_status(OnStale::Fail) + &error(predicate, "failed");
+    let completed_at = m.completed_at();
+    let failed = |name, which, copies: &str| written(m, name, &fail, which, &completed_at, copies);
     let at_once = at_once && predicate.retries.possible && !predicate.retries_one_by_one();
     match m.retry_method().filter(|_| at_once) {
-        Some(RetryMethod::InPlace) => Parts {
-            ended: format!(
-                include_str!("in_place.sql"),
-                startable = startable,
-                room = room,
-                table = table,
-                id = id,
-                running = running,
-                ending = ending,
-                fail = fail,
-                completed_at = completed_at,
-                set_back = m.retry_assignments("planned.due_at") + &error(predicate, "retried"),
-            ),
-            next_id: "CASE ending WHEN 'Retried' THEN ended.id::text END",
-            numbers: false,
-            unmatched: String::new(),
-        },
+        Some(RetryMethod::InPlace) => {
+            let again = m.retry_assignments("planned.due_at") + &error(predicate, "retried");
+            let set_back =
+                written(m, "set_back", &again, " AND planned.id IN (SELECT id FROM free)", NO_END, "");
+            let failed = failed("failed", " AND planned.id NOT IN (SELECT id FROM free)", "");
+            Parts {
+                ended: format!(
+                    "{}, {set_back}, {failed}, ended AS (SELECT * FROM set_back UNION ALL SELECT * FROM failed)",
+                    free(predicate)
+                ),
+                next_id: "CASE ending WHEN 'Retried' THEN ended.id::text END",
+                unmatched: String::new(),
+            }
+        }
         Some(RetryMethod::NewExecution) => Parts {
             ended: format!(
-                include_str!("new_execution.sql"),
-                startable = startable,
-                room = room,
-                table = table,
-                id = id,
-                running = running,
-                ending = ending,
-                fail = fail,
-                completed_at = completed_at,
-                copies = m.new_row().copies,
-                as_failed = Ending::Failed.as_str(),
-                inserted = inserted(m),
+                "{}, {}, wanted AS MATERIALIZED (SELECT * FROM ended WHERE ending = '{}' AND id IN (SELECT id FROM free)), {}",
+                free(predicate),
+                failed("ended", "", &format!(", {}", m.new_row().copies)),
+                Ending::Failed.as_str(),
+                inserted(m),
             ),
-            next_id: NEXT_ID,
-            numbers: true,
+            // Looked up in an object: joined, each would be compared with each.
+            next_id: "(SELECT jsonb_object_agg(id, next_id) FROM matched WHERE next_id IS NOT NULL) ->> ended.id::text",
             unmatched: format!(
                 "UNION ALL SELECT '', NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{UNMATCHED}' \
                  WHERE (SELECT count(*) FROM inserted) <> (SELECT count(next_id) FROM matched)"
             ),
         },
-        _ => later(format!(
-            include_str!("later.sql"),
-            table = table,
-            id = id,
-            running = running,
-            ending = ending,
-            fail = fail,
-            completed_at = completed_at,
-        )),
+        _ => Parts { ended: failed("ended", "", ""), next_id: "NULL::text", unmatched: String::new() },
     }
 }
 
-/// Returns the parts of a statement whose retries wait.
-const fn later(ended: String) -> Parts {
-    Parts { ended, next_id: "NULL::text", numbers: false, unmatched: String::new() }
+/// The end of a row that was set back.
+const NO_END: &str = "NULL::timestamptz";
+
+/// Returns the rows that may run again now, as the common table expression `free`.
+fn free(predicate: &StalenessPredicate<'_>) -> String {
+    let has_schedule = predicate.mapping.has_schedule();
+    format!(
+        include_str!("free.sql"),
+        startable = if has_schedule { "true" } else { "due_at <= statement_timestamp()" },
+        room = room(predicate, "$4"),
+    )
+}
+
+/// Returns the common table expression that writes the rows of `planned` for which `which` is true.
+fn written(m: &Mapping, name: &str, assignments: &str, which: &str, ended_at: &str, copies: &str) -> String {
+    format!(
+        include_str!("written.sql"),
+        name = name,
+        table = m.table(),
+        assignments = assignments,
+        id = m.id(),
+        which = which,
+        running = m.running(),
+        ended_at = ended_at,
+        ending = m.ending(),
+        copies = copies,
+    )
 }
 
 /// Returns the assignment of the error, with a comma before it, if that is mapped.

@@ -12,7 +12,7 @@ tried AS MATERIALIZED (
            {note} AS note,
            {settings} AS settings,
            {recorded_attempt} AS attempt,
-           {attempt} AS counted,
+           {own_attempt} AS own_attempt,
            {alive_at} AS alive_at,
            {silence} AS silence,
            {workload_gone} AS workload_gone
@@ -29,8 +29,9 @@ planned AS MATERIALIZED (
            settings ->> 'after_ms' IS NULL AND (workload_gone OR alive_at + silence <= {checked}) IS NOT TRUE AS waits,
            statement_timestamp() + make_interval(secs => GREATEST((settings ->> 'after_ms')::float8, {backoff}) / 1000) AS due_at,
            CASE reason {explanations} END AS explanation
-    FROM tried
-){at_once},
+    FROM (SELECT *, {counted} AS counted FROM tried) AS tried
+),
+{ended},
 judged AS MATERIALIZED (
     SELECT ended.id::text AS id, job_id, number, started_at, statement_timestamp() AS at, deadline,
            CASE WHEN exhausted THEN '{exhausted}' ELSE reason END AS reason,
@@ -38,7 +39,7 @@ judged AS MATERIALIZED (
            concat_ws('; ', CASE WHEN exhausted THEN reason || ': ' || explanation END, note, CASE
                WHEN exhausted THEN 'it was attempt ' || counted
                WHEN waits THEN 'attempt ' || (counted + 1) || ' waits until the worker of this one is gone'
-               ELSE 'attempt ' || (counted + 1) || {is_execution} || ' may start at ' || {shown_due} END) AS note
+               ELSE 'attempt ' || (counted + 1) || COALESCE(' is execution ' || left(NULLIF({next_id}, ended.id::text), 200) || ', and', '') || ' may start at ' || {shown_due} END) AS note
     FROM ended
     WHERE ending <> '{completed}'
 ),
@@ -55,14 +56,5 @@ retried AS (
       AND ending IN ('{as_failed}', '{as_retried}')
 )
 {recorded}
-SELECT id, job_id, number, started_at, deadline, at, source, reason, ending
-FROM judged
--- Postgres evaluates these first, so that the table's triggers find the objects that they use, and know the action.
-WHERE {login_path}
-  AND {action}
-UNION ALL
-SELECT id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, CASE WHEN id IN (SELECT id FROM ended WHERE ending = '{completed}') THEN '{completed}'
-            WHEN id IN (SELECT id FROM ended) THEN 'Running' END
-FROM stale
-WHERE id::text NOT IN (SELECT id FROM judged)
+{returned}
 {unmatched}

@@ -102,7 +102,6 @@ pub(super) fn statement(
         predicate = predicate.ctes(selection),
         updates = updates(predicate, &kinds, action),
         completed = Ending::Completed.as_str(),
-        action = announced(action),
         started_at = clamp_timestamp("ended.started_at"),
         deadline = predicate.deadline_by(&times),
         source = source("ended.reason"),
@@ -114,8 +113,18 @@ pub(super) fn statement(
             "COALESCE(ended.started_at, ended.created_at)"
         ),
         recorded = recorded(ledger),
-        login_path = LOGIN_PATH,
+        returned = returned(action),
         rules_of_row = predicate.joins("ended.id", "ended.job_key", "ended.job_type", &own_limit,),
+    )
+}
+
+/// Returns the end of the statement, which returns the rows.
+pub(super) fn returned(action: OnStale) -> String {
+    format!(
+        include_str!("returned.sql"),
+        login_path = LOGIN_PATH,
+        action = announced(action),
+        completed = Ending::Completed.as_str(),
     )
 }
 

@@ -8,7 +8,7 @@ use crate::api::retry::RetryMethod;
 use crate::db::Layout;
 use crate::db::catalog::{Column, Relation};
 use crate::db::columns::{insert_columns, retry_columns};
-use crate::db::mapping::{cleared, copied, qualified, quote};
+use crate::db::mapping::{cleared, copied, qualified, quote, written_anew};
 
 /// Columns, whether the login has a right on one, its name, and what it is for.
 type Right<'a> = (Vec<&'a Identifier>, fn(&Column) -> bool, &'static str, &'static str);
@@ -86,15 +86,7 @@ fn of_new_rows(layout: &Layout, executions: &Relation) -> Option<String> {
 
 /// Returns why the operator cannot write its own columns of a new row.
 fn of_written(layout: &Layout, executions: &Relation) -> Option<String> {
-    let c = &layout.table.columns;
-    let new = [
-        c.execution_number.as_ref(),
-        c.scheduled_at.as_ref(),
-        c.attempt.as_ref(),
-        c.retry_of.as_ref(),
-        c.created_at.as_ref(),
-    ];
-    let mut new: Vec<&Identifier> = new.into_iter().flatten().collect();
+    let mut new = written_anew(layout);
     let computed =
         new.iter().find(|name| executions.columns.get(&name.0).is_some_and(|column| column.generated));
     if let Some(computed) = computed {

@@ -81,30 +81,27 @@ impl Model<'_> {
                 self.remembers && self.held_from(alive) + times * silence.micros() <= self.now
             })
         };
-        let stale = |reason, source| {
-            let (action, exhausted) = self.action_for(execution, reason);
-            let at_once = self.said(row, |p| p.retry.clone()).is_some();
-            Some(Judged { reason, source, action, exhausted, waits: !at_once && silent(3).is_none() })
-        };
         let (timeout, source) = self.timeout(execution);
-        if self.due(execution, from, timeout).is_some_and(|due| due <= self.now) {
-            return stale("DeadlineExceeded", source);
+        let due = self.due(execution, from, timeout).is_some_and(|due| due <= self.now);
+        let mut reasons: Vec<(&'static str, String)> =
+            due.then_some(("DeadlineExceeded", source)).into_iter().collect();
+        if self.case.evidence {
+            let lost = silent(1).map(|(_, (_, source))| source);
+            let (by_worker, by_itself) =
+                if SHAPES[self.case.shape].of_workers { (lost, None) } else { (None, lost) };
+            reasons.extend(by_itself.map(|source| ("HeartbeatLost", source)));
+            reasons.extend(self.job_is_finished(execution).then(|| ("JobFinished", STORE.to_owned())));
+            reasons.extend(self.is_superseded(execution).then(|| ("Superseded", STORE.to_owned())));
+            reasons.extend(by_worker.map(|source| ("WorkerLost", source)));
         }
-        if !self.case.evidence {
-            return None;
-        }
-        let lost = silent(1);
-        let of_workers = SHAPES[self.case.shape].of_workers;
-        if let Some((_, (_, source))) = lost.clone().filter(|_| !of_workers) {
-            return stale("HeartbeatLost", source);
-        }
-        if self.job_is_finished(execution) {
-            return stale("JobFinished", STORE.to_owned());
-        }
-        if self.is_superseded(execution) {
-            return stale("Superseded", STORE.to_owned());
-        }
-        lost.filter(|_| of_workers).and_then(|(_, (_, source))| stale("WorkerLost", source))
+        let at_once = self.said(row, |p| p.retry.clone()).is_some();
+        let waits = !at_once && silent(3).is_none();
+        let judged = reasons.into_iter().map(|(reason, source)| {
+            let (action, exhausted) = self.action_for(execution, reason);
+            Judged { reason, source, action, exhausted, waits }
+        });
+        // One that is stale for several reasons is retried only if each of them allows it. Otherwise the first counts.
+        judged.min_by_key(|judged| judged.action == OnStale::Retry || judged.exhausted)
     }
 
     /// The action for a stale execution.
@@ -121,7 +118,7 @@ impl Model<'_> {
         let death = [RetryReason::HeartbeatLost, RetryReason::WorkerLost, RetryReason::WorkloadGone];
         let retry = self.said(execution.row, |p| p.retry.clone()).map(|(retry, _)| retry);
         let retry = retry.unwrap_or(Retry { reasons: death.to_vec(), cancels: false, exhausted: false });
-        if retry.reasons.iter().any(|retried| format!("{retried:?}") == reason) {
+        if retry.reasons.iter().any(|retried| retried.as_str() == reason) {
             return (if retry.exhausted { OnStale::Fail } else { OnStale::Retry }, retry.exhausted);
         }
         (if retry.cancels { OnStale::Cancel } else { OnStale::Fail }, false)

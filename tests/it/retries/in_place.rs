@@ -167,3 +167,49 @@ async fn retries_beyond_the_budget_wait_or_are_dropped() {
     assert_eq!(world.one::<String>(counts).await, "4 4");
     assert!(operator.stop().success());
 }
+
+#[tokio::test]
+async fn an_execution_is_not_retried_if_another_reason_speaks_against_it() {
+    let spec = queue(&json!({"singleActiveExecution": {"gracePeriod": "1m"}}));
+    let world = World::with("retryreasons", QUEUE, &spec).await;
+    // While the first is failed, the second is superseded, too.
+    world
+        .sql(
+            "CREATE FUNCTION blocks() RETURNS trigger LANGUAGE plpgsql AS \
+                 'BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(21); RETURN NEW; END'; \
+             CREATE TRIGGER blocks BEFORE UPDATE ON job_executions FOR EACH ROW WHEN (OLD.id = 1) EXECUTE FUNCTION blocks(); \
+             INSERT INTO job_executions (id, job_id, execution_number, status, started_at) VALUES \
+                 (1, 1, 1, 'running', now() - interval '30 hours'), (2, 2, 1, 'running', now() - interval '30 hours'), \
+                 (3, 3, 1, 'running', now() - interval '30 hours'), (4, 1, 2, 'completed', now() - interval '20 hours')",
+        )
+        .await;
+    let mut holder = world.pool.acquire().await.unwrap();
+    sqlx::query("SELECT pg_advisory_lock(21)").execute(&mut *holder).await.unwrap();
+    world
+        .policy(
+            "all",
+            json!({"onStale": "Retry", "retry": {"after": "0s", "onReasons": ["DeadlineExceeded"]}}),
+        )
+        .await;
+    world.store(spec).await;
+    let operator = world.operator();
+    world
+        .until_true(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 21 AND NOT granted)",
+        )
+        .await;
+    world
+        .sql(
+            "INSERT INTO job_executions (id, job_id, execution_number, status, started_at) \
+             VALUES (5, 2, 2, 'completed', now() - interval '20 hours')",
+        )
+        .await;
+    sqlx::query("SELECT pg_advisory_unlock(21)").execute(&mut *holder).await.unwrap();
+    world.until_true("SELECT count(*) = 0 FROM job_executions WHERE status = 'running'").await;
+    let rows: Vec<String> = world
+        .one("SELECT array_agg(concat_ws(' ', id, status, split_part(error, ':', 1)) ORDER BY id) FROM job_executions WHERE id <= 3")
+        .await;
+    assert_eq!(rows, ["1 failed Superseded", "2 failed Superseded", "3 scheduled DeadlineExceeded"]);
+    assert_eq!(retries(&world).await, ["3 1 Retried"]);
+    assert!(operator.stop().success());
+}
