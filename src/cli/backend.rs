@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 
 use super::CliError;
 use super::direct::{self, Direct};
-use super::queries::{CleanupRequest, HistoryQuery, ListQuery, Samples, TrendsQuery};
+use super::queries::{CleanupRequest, HistoryQuery, ListQuery, RetryRequest, Samples, TrendsQuery};
 use super::remote::{self, Remote};
 use crate::db::audit::Entry;
 use crate::db::cleanup::{Report, Row};
 use crate::db::explain::{Explanation, Record};
 use crate::db::health::Health;
+use crate::db::retry;
 use crate::db::running::Execution;
 use crate::http::types::StoreName;
 
@@ -78,6 +79,14 @@ impl Backend {
                 store.prepare_to_write().await
             }
             Self::Remote(_) => Ok(()),
+        }
+    }
+
+    /// Records retries, or returns what they would be.
+    pub(super) async fn retry(&mut self, request: &RetryRequest) -> Result<Vec<retry::Row>, CliError> {
+        match self {
+            Self::Direct(store) => store.retry(request).await,
+            Self::Remote(store) => store.retry(request).await,
         }
     }
 

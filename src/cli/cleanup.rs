@@ -1,6 +1,6 @@
 //! `jobexec cleanup`: fails or cancels stale executions.
 
-use std::io::{BufRead as _, IsTerminal as _};
+use std::io::IsTerminal as _;
 use std::ops::ControlFlow;
 
 use super::backend::{Backend, BackendArgs};
@@ -134,7 +134,7 @@ async fn ask(
     // The question names the number of executions, so print them all even if nobody reads the list.
     let would = print(store, &request, question, OnBrokenPipe::Continue).await?;
     if would.cleaned > 0 {
-        let confirmed = confirmed(would.cleaned)?;
+        let confirmed = output::confirmed(&format!("Clean up {}?", count(would.cleaned, "execution")))?;
         return if confirmed { change(store, request, output).await.map(Some) } else { Ok(None) };
     }
     if question.format != output.format {
@@ -246,15 +246,4 @@ fn summary(report: Report, output: Output) -> Result<(), CliError> {
         text.push_str(&format!("Skipped {}\n", count(report.skipped, "execution")));
     }
     output::print(&text)
-}
-
-/// Asks for confirmation on the terminal.
-fn confirmed(number: u64) -> Result<bool, CliError> {
-    use std::io::Write as _;
-    let mut terminal = std::io::stderr().lock();
-    write!(terminal, "Clean up {}? [y/N] ", count(number, "execution"))?;
-    terminal.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

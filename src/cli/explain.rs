@@ -11,6 +11,7 @@ use super::output::{self, Format, Output, hours, length};
 use crate::api::Phase;
 use crate::api::duration::NEVER;
 use crate::db::explain::{Considered, Explanation, Record};
+use crate::db::retry::{Latest, State};
 
 /// The options of `jobexec explain`.
 #[derive(Debug, clap::Args)]
@@ -138,10 +139,11 @@ fn outlook(e: &Explanation, output: Output) -> String {
     let will = match e.action.as_str() {
         "AlertOnly" => "is only reported (onStale AlertOnly)",
         "Cancel" => "is cancelled",
+        "Retry" => "is ended and runs again (onStale Retry)",
         _ => "is failed",
     };
     if e.phase.finished() {
-        return "It has ended and stays as it is.".to_owned();
+        return ended(e, output);
     }
     match (&e.stale, e.stale_at()) {
         (Some((reason, _)), _) => {
@@ -167,6 +169,37 @@ fn outlook(e: &Explanation, output: Output) -> String {
              (jobexec schema --role)."
                 .to_owned()
         }
+    }
+}
+
+/// Describes what happens next to an execution that has ended.
+fn ended(e: &Explanation, output: Output) -> String {
+    let Some(Latest { attempt, due_at, state, fault, next_id }) = &e.retry else {
+        return "It has ended and stays as it is.".to_owned();
+    };
+    let (due, fault) = (output.time(*due_at), fault.as_deref().unwrap_or("unknown"));
+    match state {
+        State::WaitsForWorker => format!(
+            "It has ended. Attempt {attempt} waits until the worker of this one is known to be gone: `jobexec retry {} --now` starts it at once.",
+            e.id
+        ),
+        State::Pending => format!(
+            "It has ended. Attempt {attempt} may start from {due}, if the retry budget of the store allows it."
+        ),
+        State::Refused => format!(
+            "It has ended. The table refused attempt {attempt}, which is tried again from {due}: {fault}"
+        ),
+        State::Retried => {
+            let next = next_id.as_deref().filter(|next| *next != e.id);
+            next.map_or_else(
+                || "It has ended and stays as it is.".to_owned(),
+                |next| format!("It has ended and was retried: execution {next} is attempt {attempt}."),
+            )
+        }
+        State::Dropped => format!(
+            "It has ended. Its retry was dropped: {fault}. `jobexec retry {}` asks for it again.",
+            e.id
+        ),
     }
 }
 

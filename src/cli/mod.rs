@@ -20,6 +20,7 @@ mod ping;
 mod queries;
 mod reference;
 mod remote;
+mod retry;
 mod schema;
 mod stats;
 mod trends;
@@ -170,6 +171,8 @@ enum Command {
     Extend(actions::Extend),
     /// Cancel running or waiting executions.
     Cancel(actions::Cancel),
+    /// Have failed executions run again; see --dry-run.
+    Retry(retry::Args),
     /// Close the circuit breaker, which opens when too many executions are stale at once, and resume enforcement.
     Resume(actions::Resume),
     /// Take over, or discard, what another store or table has left for a table, as after a copy of the database.
@@ -226,6 +229,7 @@ impl Cli {
             Command::Explain(args) => block_on(explain::run(args)).map(ok),
             Command::Extend(args) => block_on(actions::extend(args)).map(ok),
             Command::Cancel(args) => block_on(actions::cancel(args)),
+            Command::Retry(args) => block_on(retry::run(args)),
             Command::Resume(args) => block_on(actions::resume(args)).map(ok),
             Command::Adopt(args) => block_on(actions::adopt(args)).map(ok),
             Command::History(args) => block_on(history::run(args)).map(ok),

@@ -1,7 +1,7 @@
 //! Output of results: a table for people; JSON, YAML or ids for programs. Prints page by page, so that the first of many
 //! rows appear at once.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use chrono::{DateTime, Local, SecondsFormat, Utc};
 use serde::Serialize;
@@ -271,4 +271,14 @@ pub(super) fn length(seconds: f64) -> String {
 /// Formats a number and a noun: `1 execution`, `2 executions`.
 pub(super) fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Asks for confirmation on the terminal.
+pub(super) fn confirmed(question: &str) -> Result<bool, CliError> {
+    let mut terminal = io::stderr().lock();
+    write!(terminal, "{question} [y/N] ")?;
+    terminal.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::api::Duration;
+use crate::db::retry;
 use crate::db::running::Which;
 use crate::db::samples::Point;
 use crate::db::staleness::Suspicion;
@@ -41,6 +42,19 @@ pub(super) struct Samples {
     pub(super) points: Vec<Point>,
     /// The time from which to look back.
     pub(super) now: DateTime<Utc>,
+}
+
+/// Retries that a person asks for, as a backend records them.
+#[derive(Clone, Debug)]
+pub(super) struct RetryRequest {
+    /// The executions; ids as the user wrote them.
+    pub(super) which: retry::Which,
+    /// Start them at once.
+    pub(super) now: bool,
+    /// The time over which to spread their starts.
+    pub(super) over: TimeDelta,
+    /// Change nothing.
+    pub(super) dry_run: bool,
 }
 
 /// One clean-up, as a backend carries it out.

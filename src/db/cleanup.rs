@@ -98,11 +98,16 @@ pub struct Skipped {
 }
 
 /// The reason why nothing is done about an id that no row has.
-const NOT_FOUND: &str = "NotFound";
+pub(super) const NOT_FOUND: &str = "NotFound";
 
 impl Skipped {
-    fn new(reason: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason: reason.into(), message: message.into() }
+    }
+
+    /// Reports whether no row has the id.
+    pub fn is_not_found(&self) -> bool {
+        self.reason == NOT_FOUND
     }
 }
 
@@ -349,7 +354,7 @@ impl Report {
             None => self.cleaned += 1,
             Some(skipped) => {
                 self.skipped += 1;
-                self.not_found += u64::from(skipped.reason == NOT_FOUND);
+                self.not_found += u64::from(skipped.is_not_found());
             }
         }
     }

@@ -18,6 +18,7 @@ use super::problem::Problem;
 use super::stores::{OpenStore, StoreName};
 use crate::api::Phase;
 use crate::db::explain::{self as db_explain, Explanation as DbExplanation, Record};
+use crate::db::retry::{Latest, State as RetryState};
 use crate::db::staleness::Reason;
 
 /// Why an execution is stale, or is not.
@@ -65,6 +66,8 @@ pub(crate) struct Explanation {
     stale_at: Option<Outlook>,
     /// The action once it is stale: `Fail`, `Cancel` or `AlertOnly`.
     on_stale: String,
+    /// Its latest retry; null if there is none.
+    retry: Option<Retry>,
     /// Its audit records, the latest last.
     records: Vec<Recorded>,
     /// The time of this answer, by the database's clock.
@@ -108,6 +111,22 @@ struct Outlook {
     reason: Reason,
 }
 
+/// The latest retry of an execution.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+struct Retry {
+    /// The number of the next attempt.
+    attempt: i64,
+    /// The time from which the next attempt may start.
+    due_at: DateTime<Utc>,
+    /// The state: `WaitsForWorker`, `Pending`, `Refused`, `Retried` or `Dropped`.
+    #[schema(value_type = String, example = "WaitsForWorker")]
+    state: RetryState,
+    /// Why the table refused it, or why it was dropped.
+    fault: Option<String>,
+    /// The execution that is the next attempt, once it is there.
+    next_id: Option<String>,
+}
+
 /// An action on an execution, or a notification about it.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[schema(as = Record)]
@@ -138,7 +157,14 @@ pub(super) struct PathParams {
     store: String,
     /// The id of the row. If the column of the table cannot hold it, the answer is `InvalidExecutionId`.
     #[param(example = "39")]
-    id: String,
+    pub(super) id: String,
+}
+
+impl PathParams {
+    /// Returns the name of the store.
+    pub(super) fn store_name(&self) -> Result<StoreName, Problem> {
+        StoreName::try_from(format!("{}/{}", self.namespace, self.store)).map_err(Problem::InvalidParameter)
+    }
 }
 
 /// The empty query: any parameter is an error.
@@ -159,9 +185,7 @@ pub(super) async fn explain(
     Path(path): Path<PathParams>,
     Query(NoParams {}): Query<NoParams>,
 ) -> Result<Json<Explanation>, Problem> {
-    let name = StoreName::try_from(format!("{}/{}", path.namespace, path.store))
-        .map_err(Problem::InvalidParameter)?;
-    let store = app.readable_store(&caller, &name).await?;
+    let store = app.readable_store(&caller, &path.store_name()?).await?;
     Ok(Json(store.open().await?.explain(&path.id).await?))
 }
 
@@ -224,6 +248,7 @@ impl Explanation {
             stale,
             stale_action,
             on_stale: explanation.action,
+            retry: explanation.retry.map(Retry::from),
             records: records.into_iter().map(Recorded::from).collect(),
             timestamp: explanation.now,
         }
@@ -250,8 +275,21 @@ impl From<Explanation> for (DbExplanation, Vec<Record>) {
             evidence: explanation.evidence.into_iter().map(db_explain::Evidence::from).collect(),
             stale: explanation.stale.zip(explanation.stale_action),
             action: explanation.on_stale,
+            retry: explanation.retry.map(Latest::from),
         };
         (db_explanation, explanation.records.into_iter().map(Record::from).collect())
+    }
+}
+
+impl From<Latest> for Retry {
+    fn from(Latest { attempt, due_at, state, fault, next_id }: Latest) -> Self {
+        Self { attempt, due_at, state, fault, next_id }
+    }
+}
+
+impl From<Retry> for Latest {
+    fn from(Retry { attempt, due_at, state, fault, next_id }: Retry) -> Self {
+        Self { attempt, due_at, state, fault, next_id }
     }
 }
 

@@ -40,6 +40,7 @@ mod phase;
 mod preflight;
 mod probes;
 mod problem;
+mod retry;
 mod router;
 mod running;
 mod slots;

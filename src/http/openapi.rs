@@ -104,6 +104,16 @@ impl IntoResponses for CleanupProblems {
     }
 }
 
+/// The additional problem that a retry can return.
+pub(super) struct RetryProblems;
+
+impl IntoResponses for RetryProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let conflict = problem("The store cannot have executions retried, or the execution is not retried.");
+        BTreeMap::from([("409".to_owned(), conflict)])
+    }
+}
+
 fn problem(what: &str) -> RefOr<Response> {
     let schema = RefOr::Ref(Ref::from_schema_name("Problem"));
     let content = ContentBuilder::new().schema(Some(schema)).build();

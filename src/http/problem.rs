@@ -120,6 +120,22 @@ pub enum Problem {
     /// The spec of the store does not enable the evidence that the clean-up is about.
     #[error("{0}")]
     EvidenceNotAsked(String),
+    /// The store cannot have executions retried at a person's request.
+    #[error("no execution of {store} can be retried: {why}")]
+    RetryNotPossible {
+        /// The name of the store.
+        store: String,
+        /// The reason, and what to do.
+        why: String,
+    },
+    /// The execution is not retried.
+    #[error("execution {id} is not retried: {why}")]
+    NotRetried {
+        /// The id of the execution.
+        id: String,
+        /// The reason.
+        why: String,
+    },
     /// The database returned an error or did not answer.
     #[error("the database of {store}: {error}")]
     Database {
@@ -174,7 +190,10 @@ impl Problem {
             Self::NotFound | Self::StoreNotFound(_) | Self::ExecutionNotFound { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::CleanupUnderWay(_) | Self::EvidenceNotAsked(_) => StatusCode::CONFLICT,
+            Self::CleanupUnderWay(_)
+            | Self::EvidenceNotAsked(_)
+            | Self::RetryNotPossible { .. }
+            | Self::NotRetried { .. } => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooManyRequests(_) | Self::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
@@ -215,6 +234,8 @@ impl Problem {
             Self::NothingRecorded(_) => ("NothingRecorded", "There are no records"),
             Self::CleanupUnderWay(_) => ("CleanupUnderWay", "A clean-up is already running"),
             Self::EvidenceNotAsked(_) => ("EvidenceNotAsked", "The store does not enable this evidence"),
+            Self::RetryNotPossible { .. } => ("RetryNotPossible", "The store cannot have executions retried"),
+            Self::NotRetried { .. } => ("NotRetried", "The execution is not retried"),
             Self::Database { error, .. } => (error.reason(), "The database request failed"),
             Self::Busy(_) => ("Busy", "The store is busy"),
             Self::Overloaded => ("Overloaded", "There are too many concurrent requests"),

@@ -25,7 +25,7 @@ use super::limits::{BODY_LIMIT, Limits};
 use super::openapi::{self, Document};
 use super::problem::Problem;
 use super::slots::Slots;
-use super::{audit, cleanup, executions, explain, health, metrics, page, running, stats, trends};
+use super::{audit, cleanup, executions, explain, health, metrics, page, retry, running, stats, trends};
 use crate::boundary::{Panicked, Place, caught};
 use crate::metrics::Metrics;
 
@@ -43,6 +43,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(running::running))
         .routes(routes!(explain::explain))
         .routes(routes!(cleanup::cleanup))
+        .routes(routes!(retry::retry))
         .routes(routes!(audit::history))
         .routes(routes!(trends::trends))
         .routes(routes!(stats::stats))
@@ -210,6 +211,8 @@ mod tests {
             "Outlook",
             "Problem",
             "Record",
+            "RequestedRetry",
+            "Retry",
             "Rule",
             "Sample",
             "Skipped",

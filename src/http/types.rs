@@ -8,5 +8,6 @@ pub(crate) use super::health::{Health, HealthStatus};
 pub(crate) use super::limits::BODY_LIMIT;
 pub(crate) use super::pagination::MAX_LIMIT;
 pub(crate) use super::problem::{Details as Problem, PROBLEM_JSON};
+pub(crate) use super::retry::RequestedRetry;
 pub(crate) use super::stores::StoreName;
 pub(crate) use super::trends::Series as Trends;

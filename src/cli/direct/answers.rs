@@ -9,11 +9,12 @@ use crate::cli::actions::warn_if_unrecorded;
 use crate::cli::actor;
 use crate::cli::backend::Explained;
 use crate::cli::queries::CleanupRequest;
-use crate::cli::queries::{HistoryQuery, ListQuery, Samples, TrendsQuery};
+use crate::cli::queries::{HistoryQuery, ListQuery, RetryRequest, Samples, TrendsQuery};
 use crate::db::audit::{self, Entry};
 use crate::db::cleanup::{self, Options, Report, Row};
 use crate::db::health::{self, Health};
 use crate::db::heartbeats::{self, Watch};
+use crate::db::retry::{self, NotPossible, Request, Which};
 use crate::db::running::{self, Execution};
 use crate::db::samples::since;
 use crate::db::{DbError, Ledger, StalenessPredicate, explain, ledger};
@@ -122,6 +123,40 @@ impl Direct {
         };
         let records = explain::records(&self.database, &predicate, &canonical).await?;
         Ok(Explained { explanation, records, managed: self.managed })
+    }
+
+    /// Records retries, or returns what they would be. The operator starts them.
+    pub(crate) async fn retry(&mut self, request: &RetryRequest) -> Result<Vec<retry::Row>, CliError> {
+        if let Some(why) = NotPossible::of(&self.predicate()) {
+            return Err(CliError::NotDone(why.to_string()));
+        }
+        if !self.managed {
+            return Err(CliError::NotDone(
+                "no operator manages this table, so nobody would start the retry".to_owned(),
+            ));
+        }
+        if !request.dry_run {
+            self.check_writable()?;
+        }
+        self.print_warning();
+        let which = match &request.which {
+            Which::Ids(ids) => Which::Ids(self.ids(ids)?),
+            Which::FailedFor { job_type: Some(_), .. } if !self.mapping.knows_types() => {
+                return Err(CliError::NotDone("the mapping of the table has no job types".to_owned()));
+            }
+            which @ Which::FailedFor { .. } => which.clone(),
+        };
+        let request = Request {
+            which,
+            now: request.now,
+            over: request.over,
+            dry_run: request.dry_run,
+            source: SOURCE,
+            actor: Some(actor()),
+        };
+        let predicate = self.predicate();
+        let done = retry::request(&self.database, &predicate, &self.ledger, &request);
+        Ok(self.database.within(done).await?)
     }
 
     /// Returns the health counts.

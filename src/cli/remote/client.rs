@@ -72,15 +72,30 @@ impl Client {
         self.send(open, request).await
     }
 
-    /// Sends a POST request, over a new connection: an idle one may close at any moment, and then it would be unknown whether the
-    /// request was carried out. Any failure after sending leaves this unknown too.
+    /// Sends a POST request with a body.
     pub(super) async fn post<T: DeserializeOwned>(
         &mut self,
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, RemoteError> {
         let body = serde_json::to_vec(body).map_err(|error| RemoteError::Setup(error.to_string()))?;
-        let request = self.request(Method::POST, path, body.into())?;
+        self.send_post(path, body.into()).await
+    }
+
+    /// Sends a POST request with a query and no body.
+    pub(super) async fn post_query<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, RemoteError> {
+        let query = Serializer::new(String::new()).extend_pairs(query).finish();
+        self.send_post(&format!("{path}?{query}"), Bytes::new()).await
+    }
+
+    /// Sends a POST request, over a new connection: an idle one may close at any moment, and then it would be unknown whether the
+    /// request was carried out. Any failure after sending leaves this unknown too.
+    async fn send_post<T: DeserializeOwned>(&mut self, path: &str, body: Bytes) -> Result<T, RemoteError> {
+        let request = self.request(Method::POST, path, body)?;
         let open = self.connect().await?;
         self.send(open, request).await.map_err(|error| match error {
             RemoteError::Problem(_) => error,

@@ -5,13 +5,14 @@
 //! - `discovery` and `transport`: the operator's Pod and a port-forward to it, or an address;
 //! - `tls`, `token`: authentication of the server and of the caller;
 //! - `client`: requests and responses; `error`: their failures;
-//! - this file and `cleanup`: the endpoints.
+//! - this file, `cleanup` and `retry`: the endpoints.
 
 mod cleanup;
 mod client;
 mod discovery;
 mod error;
 mod options;
+mod retry;
 mod tls;
 mod token;
 mod transport;
@@ -113,11 +114,16 @@ impl Remote {
         Ok(())
     }
 
-    /// Explains why an execution is stale or not, and returns its audit records.
-    pub(super) async fn explain(&mut self, id: &str) -> Result<(Explanation, Vec<Record>), CliError> {
+    /// Returns the path of an endpoint about one execution.
+    fn execution_path(&self, id: &str, what: &str) -> String {
         let StoreName { namespace, name } = &self.store;
         let escaped = utf8_percent_encode(id, NON_ALPHANUMERIC);
-        let path = format!("/api/system/executions/{namespace}/{name}/{escaped}/explain");
+        format!("/api/system/executions/{namespace}/{name}/{escaped}/{what}")
+    }
+
+    /// Explains why an execution is stale or not, and returns its audit records.
+    pub(super) async fn explain(&mut self, id: &str) -> Result<(Explanation, Vec<Record>), CliError> {
+        let path = self.execution_path(id, "explain");
         let response: Result<types::Explanation, _> = self.client.get(&path, &[]).await;
         match response {
             Err(RemoteError::Problem(problem)) if problem.reason == "ExecutionNotFound" => {

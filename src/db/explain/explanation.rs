@@ -9,6 +9,7 @@ use crate::api::Phase;
 use crate::api::duration::NEVER;
 use crate::db::mapping::CLOCKS_MAY_DIFFER_MINUTES;
 use crate::db::reason::Reason;
+use crate::db::retry::Latest;
 use crate::db::staleness::evidence::Finding;
 
 /// The state of one execution at one moment.
@@ -48,6 +49,8 @@ pub struct Explanation {
     pub stale: Option<(String, String)>,
     /// The operator's response once it is stale.
     pub action: String,
+    /// Its latest retry, if it was ended and retried, or is to be.
+    pub retry: Option<Latest>,
 }
 
 /// The setting of one field in one rule.

@@ -14,7 +14,7 @@ pub use self::records::{Record, records};
 use self::statement::statement;
 pub use super::staleness::evidence::Finding as Evidence;
 use super::staleness::evidence::{ALL, Finding};
-use super::{Database, DbError, StalenessPredicate, decode};
+use super::{Database, DbError, StalenessPredicate, decode, retry};
 use crate::api::Phase;
 
 /// Explains the execution with this id (in its canonical form); `None` if there is none.
@@ -51,6 +51,7 @@ pub async fn explain(
         evidence,
         stale: reason.zip(row.try_get("stale_action")?),
         action: row.try_get("action")?,
+        retry: retry::latest(database, predicate, id).await?,
     }))
 }
 

@@ -2,10 +2,14 @@
 //! not start at once waits there until it is due, its worker is gone and there is room in the budget. The key of the record makes a
 //! second retry of the same attempt impossible.
 
+mod latest;
 mod pending;
+mod request;
 mod start;
 
+pub use self::latest::{Latest, State, latest};
 pub use self::pending::{Pending, pending};
+pub use self::request::{NotPossible, Request, Row, Which, request};
 pub use self::start::{Started, start};
 use super::ending::Ending;
 use super::mapping::NewRow;

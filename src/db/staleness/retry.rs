@@ -31,6 +31,11 @@ impl StalenessPredicate<'_> {
         self.mapping.retry_method().is_some_and(|method| method == RetryMethod::Trigger || recorded)
     }
 
+    /// Returns the retry settings for the row `execution`, by its `verdict`, whatever the action on it.
+    pub(in crate::db) fn retry_settings_of_row(&self) -> String {
+        self.retry_or_default(if self.may_retry() { "verdict.retry" } else { "NULL::jsonb" })
+    }
+
     /// Reports whether a rule in effect has executions retried.
     fn may_retry(&self) -> bool {
         self.can_retry() && self.effective_rules.may_retry()

@@ -1,5 +1,6 @@
 //! Executions that the operator ends and has run again.
 
+mod by_hand;
 mod in_place;
 mod new_execution;
 mod refused;

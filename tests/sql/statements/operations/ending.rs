@@ -93,6 +93,24 @@ pub(super) async fn of_retries(recorder: &mut Recorder, s: &Setting<'_>) {
     .await;
     recorder.of("retry::start", retry::start(s.database, &predicate, &s.ledger)).await;
     recorder.of("retry::pending", retry::pending(s.database, s.store_id)).await;
+    let named = retry::Request {
+        which: retry::Which::Ids(vec![s.ids[0].clone()]),
+        now: true,
+        over: TimeDelta::zero(),
+        dry_run: false,
+        source: "CLI",
+        actor: Some("somebody".into()),
+    };
+    let failed_for = retry::Which::FailedFor {
+        reason: "HeartbeatLost".into(),
+        since: TimeDelta::hours(2),
+        job_type: Some("mail".into()),
+    };
+    let planned = retry::Request { which: failed_for, dry_run: true, ..named.clone() };
+    for (name, request) in [("retry::request", named), ("retry::request.dry", planned)] {
+        recorder.of(name, retry::request(s.database, &predicate, &s.ledger, &request)).await;
+    }
+    recorder.of("retry::latest", retry::latest(s.database, &predicate, &s.ids[0])).await;
 }
 
 /// The requests for a clean-up.
