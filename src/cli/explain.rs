@@ -184,7 +184,7 @@ fn ended(e: &Explanation, output: Output) -> String {
             e.id
         ),
         State::Pending => format!(
-            "It has ended. Attempt {attempt} may start from {due}, if the retry budget of the store allows it."
+            "It has ended. Attempt {attempt} may start from {due}, unless the retry budget or another execution of its job delays it."
         ),
         State::Refused => format!(
             "It has ended. The table refused attempt {attempt}, which is tried again from {due}: {fault}"
@@ -195,6 +195,9 @@ fn ended(e: &Explanation, output: Output) -> String {
                 || "It has ended and stays as it is.".to_owned(),
                 |next| format!("It has ended and was retried: execution {next} is attempt {attempt}."),
             )
+        }
+        State::Dropped if e.phase != Phase::Failed => {
+            format!("It has ended. Its retry was dropped: {fault}.")
         }
         State::Dropped => format!(
             "It has ended. Its retry was dropped: {fault}. `jobexec retry {}` asks for it again.",

@@ -124,7 +124,11 @@ fn print(rows: &[Row], dry_run: bool, output: Output) -> Result<bool, CliError> 
     let result = if dry_run { planned } else { recorded };
     let mut printer =
         Printer::new(output, columns(result), |row: &Row| row.skipped.is_none().then_some(row.id.as_str()));
-    let nothing = if output.format.is_for_people() { "No execution was failed for this reason." } else { "" };
+    let nothing = if output.format.is_for_people() {
+        "No execution that was failed for this reason can be retried."
+    } else {
+        ""
+    };
     let printed = printer.rows(rows).and_then(|()| printer.end(nothing));
     match printed {
         // The retries are recorded: that does not depend on the reader.

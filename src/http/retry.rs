@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::app::App;
 use super::auth::Caller;
 use super::explain::PathParams;
-use super::extract::{Path, Query};
+use super::extract::{Body, Path, Query};
 use super::openapi::{Problems, RetryProblems};
 use super::preflight::Preflight;
 use super::problem::Problem;
@@ -78,7 +78,12 @@ pub(super) async fn retry(
     State(app): State<Arc<App>>,
     Path(path): Path<PathParams>,
     Query(params): Query<Params>,
+    Body(body): Body<serde_json::Value>,
 ) -> Result<Json<RequestedRetry>, Problem> {
+    if body.is_some() {
+        let why = "this request has none: put now and dry_run into the query";
+        return Err(Problem::InvalidBody(why.to_owned()));
+    }
     let mut stores = app.cleanable_stores(&caller, Some(path.store_name()?)).await?;
     let store = stores.pop().ok_or(Problem::NotFound)?;
     let row = request(&app.context, &store, &path.id, &params, caller.0.name.clone()).await?;

@@ -1,5 +1,7 @@
 //! Retries by the operator.
 
+use std::collections::BTreeSet;
+
 use super::{Remote, RemoteError};
 use crate::cli::CliError;
 use crate::cli::queries::RetryRequest;
@@ -23,7 +25,8 @@ impl Remote {
         }
         let query = [("now", request.now.to_string()), ("dry_run", request.dry_run.to_string())];
         let mut rows = Vec::with_capacity(ids.len());
-        for id in ids {
+        let mut asked = BTreeSet::new();
+        for id in ids.iter().filter(|id| asked.insert(*id)) {
             let path = self.execution_path(id, "retry");
             rows.push(match self.client.post_query::<RequestedRetry>(&path, &query).await {
                 Ok(retry) => retry.into(),

@@ -38,11 +38,11 @@ pub(in crate::db) fn room(predicate: &StalenessPredicate<'_>, store_id: &str) ->
     format!("GREATEST({budget} - {}, 0)", last_hour(store_id))
 }
 
-/// Returns how many retries were started within the last hour.
+/// Returns how many retries were started within the last hour, without those that people asked for.
 fn last_hour(store_id: &str) -> String {
     format!(
         "(SELECT count(*) FROM jobexec.retries AS retry WHERE retry.store_id = {store_id} \
-         AND retry.decided_at > statement_timestamp() - interval '1 hour' AND retry.outcome = '{}')",
+         AND retry.decided_at > statement_timestamp() - interval '1 hour' AND retry.outcome = '{}' AND NOT retry.forced)",
         Ending::Retried.as_str()
     )
 }

@@ -24,6 +24,15 @@ ready AS MATERIALIZED (
       AND ($5::text IS NULL OR retry.execution_id = $5)
       {alone}
     ORDER BY retry.forced DESC, retry.due_at
-    LIMIT LEAST({batch}, NULLIF({room}, 0))
+    -- Those that people asked for come first, and need no room.
+    LIMIT LEAST({batch}, NULLIF({room}, 0) + (
+        SELECT count(*)
+        FROM jobexec.retries AS retry
+        WHERE retry.store_id = $4
+          AND retry.decided_at IS NULL
+          AND retry.forced
+          AND NOT retry.waits
+          AND ({startable}retry.due_at <= statement_timestamp())
+    ))
     {lock}
 )

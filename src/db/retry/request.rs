@@ -167,18 +167,20 @@ impl Row {
 }
 
 fn read(row: &PgRow) -> Result<Row, sqlx::Error> {
-    let due_at = decode::maybe_at(row, "due_at")?;
-    let attempt: Option<i32> = row.try_get("attempt")?;
+    let requested: bool = row.try_get("requested")?;
+    let attempt: i32 = row.try_get("attempt")?;
+    let waits: bool = row.try_get("waits")?;
+    let due_at = decode::at(row, "due_at")?;
     Ok(Row {
         id: row.try_get("execution_id")?,
         job_id: row.try_get("job_id")?,
         execution_number: row.try_get("number")?,
         completed_at: decode::maybe_at(row, "ended_at")?,
         reason: row.try_get("reason")?,
-        attempt: attempt.map(|attempt| i64::from(attempt) + 1),
-        due_at,
-        waits: row.try_get("waits")?,
-        skipped: if due_at.is_some() { None } else { Some(skipped(row)?) },
+        attempt: requested.then_some(i64::from(attempt) + 1),
+        due_at: requested.then_some(due_at),
+        waits: requested.then_some(waits),
+        skipped: if requested { None } else { Some(skipped(row)?) },
     })
 }
 
@@ -210,14 +212,13 @@ fn statement(predicate: &StalenessPredicate<'_>, dry_run: bool) -> String {
     // A row that runs again itself is another attempt each time.
     let was_retried = match m.retry_method() {
         Some(RetryMethod::InPlace) => "false".to_owned(),
-        _ => format!("(latest_outcome = '{retried}') IS TRUE"),
+        _ => format!("(same_run AND latest_outcome = '{retried}') IS TRUE"),
     };
     let requested = if dry_run {
-        ", requested AS (SELECT execution_id, due_at, waits FROM planned)".to_owned()
+        ", requested AS (SELECT execution_id FROM planned WHERE possible)".to_owned()
     } else {
         format!(
             include_str!("requested.sql"),
-            reason = MANUAL,
             as_retried = retried,
             requested = REQUESTED,
             shown_due = SHOWN_DUE,
@@ -234,7 +235,7 @@ fn statement(predicate: &StalenessPredicate<'_>, dry_run: bool) -> String {
         failed = m.failed(),
         completed_at = clamp_timestamp(&m.completed_at()),
         started_at = clamp_timestamp(&m.started_at()),
-        counted = m.counted_attempt(&m.attempt(), &attempts_before(&m.id(), "$4")),
+        recorded_attempt = attempts_before(&m.id(), "$4"),
         settings = predicate.retry_settings_of_row(),
         alive_at = life.alive_at,
         silence = life.silence,
@@ -247,6 +248,7 @@ fn statement(predicate: &StalenessPredicate<'_>, dry_run: bool) -> String {
         job_type = m.type_shown(),
         retried = was_retried,
         as_retried = retried,
+        reason = MANUAL,
         requested = requested,
     )
 }

@@ -13,7 +13,9 @@ picked AS MATERIALIZED (
       AND event.at > statement_timestamp() - $6::interval
 ),
 found AS MATERIALIZED (
-    SELECT {id}::text AS execution_id,
+    -- Several rows may have one id.
+    SELECT DISTINCT ON ({id})
+           {id}::text AS execution_id,
            {job_id} AS job_id,
            {number}::bigint AS number,
            {status} AS status,
@@ -21,19 +23,28 @@ found AS MATERIALIZED (
            {completed_at} AS ended_at,
            {started_at} AS started_at,
            ended.reason,
-           {counted} AS counted,
+           {recorded_attempt} AS recorded_attempt,
            {settings} AS settings,
            {alive_at} AS alive_at,
            {silence} AS silence,
            latest.attempt AS latest_attempt,
+           latest.reason AS latest_reason,
            latest.outcome AS latest_outcome,
-           latest.next_id AS latest_next_id
+           latest.next_id AS latest_next_id,
+           latest.waits AS latest_waits,
+           latest.due_at AS latest_due_at,
+           latest.alive_at AS latest_alive_at,
+           latest.silence AS latest_silence,
+           -- An id may be used again, and a row may run again: then the latest retry is that of another run.
+           (latest.attempt IS NOT NULL
+               AND COALESCE(latest.ended_at BETWEEN {completed_at} - interval '1 second' AND {completed_at} + interval '1 second',
+                            latest.ended_at IS NULL AND {completed_at} IS NULL)) AS same_run
     FROM {table} AS execution
     {rules_of_row}
     {beats}
     LEFT JOIN LATERAL ({recorded}) AS ended ON true
     LEFT JOIN LATERAL (
-        SELECT retry.attempt, retry.outcome, retry.next_id
+        SELECT retry.*
         FROM jobexec.retries AS retry
         WHERE retry.store_id = $4
           AND retry.execution_id = {id}::text
@@ -43,29 +54,38 @@ found AS MATERIALIZED (
     WHERE {id} = ANY (ARRAY (SELECT {picked_id} FROM picked))
       AND {exists}
       AND ($5::text[] IS NOT NULL OR ({failed} AND ended.reason = $7::text AND ($8::text IS NULL OR {job_type} = $8::text)))
+    ORDER BY {id}, ({failed}) IS TRUE DESC
 ),
 judged AS MATERIALIZED (
-    SELECT found.*, failed AND NOT {retried} AS possible
+    SELECT found.*,
+           failed AND NOT {retried} AS possible,
+           -- A retry that waits, or was dropped, is that of the same attempt.
+           CASE WHEN latest_outcome = '{as_retried}' THEN recorded_attempt ELSE COALESCE(latest_attempt, recorded_attempt) END AS attempt,
+           NOT $9::boolean AND settings ->> 'after_ms' IS NULL AS for_worker,
+           -- It does not wait for its worker any more, but may not be due.
+           (same_run AND latest_outcome IS NULL AND NOT latest_waits) AS freed
     FROM found
 ),
+-- Postgres knows nothing of the number of these rows: joins of them would compare each with each.
 planned AS MATERIALIZED (
-    SELECT judged.*,
-           -- A retry that waits, or was dropped, is that of the same attempt.
-           LEAST(CASE WHEN latest_outcome = '{as_retried}' THEN counted ELSE COALESCE(latest_attempt, counted) END, 999999)::integer AS attempt,
-           NOT $9::boolean AND settings ->> 'after_ms' IS NULL AS waits,
-           GREATEST(
+    SELECT execution_id, job_id, number, status, failed, ended_at, started_at, reason, latest_attempt, latest_next_id, possible, attempt,
+           COALESCE(reason, CASE WHEN same_run THEN latest_reason END, '{reason}') AS shown_reason,
+           CASE WHEN same_run THEN GREATEST(alive_at, latest_alive_at) ELSE alive_at END AS alive_at,
+           CASE WHEN same_run THEN COALESCE(silence, latest_silence) ELSE silence END AS silence,
+           for_worker AND NOT freed AS waits,
+           LEAST('9999-12-31Z'::timestamptz, GREATEST(
                statement_timestamp(),
-               CASE WHEN NOT $9::boolean THEN ended_at + make_interval(secs => (settings ->> 'after_ms')::float8 / 1000) END
-           ) + $10::interval * ((row_number() OVER (ORDER BY ended_at, execution_id) - 1) / count(*) OVER ()::float8) AS due_at
+               CASE WHEN for_worker AND freed THEN latest_due_at
+                    WHEN NOT $9::boolean THEN ended_at + make_interval(secs => (settings ->> 'after_ms')::float8 / 1000) END
+           ) + $10::interval * ((row_number() OVER in_turn - 1) / count(*) OVER (PARTITION BY possible)::float8)) AS due_at
     FROM judged
-    WHERE possible
+    WINDOW in_turn AS (PARTITION BY possible ORDER BY ended_at, execution_id)
 )
 {requested}
-SELECT judged.execution_id, judged.job_id, judged.number, judged.status, judged.ended_at, judged.reason, judged.failed, judged.possible,
-       planned.attempt, requested.due_at, requested.waits, judged.latest_attempt, judged.latest_next_id
-FROM judged
-LEFT JOIN planned USING (execution_id)
-LEFT JOIN requested USING (execution_id)
+SELECT execution_id, job_id, number, status, ended_at, reason, failed, possible,
+       (execution_id IN (SELECT execution_id FROM requested)) IS TRUE AS requested,
+       attempt, due_at, waits, latest_attempt, latest_next_id
+FROM planned
 -- Of those that are not named, only the ones that are retried.
-WHERE $5::text[] IS NOT NULL OR judged.possible
-ORDER BY planned.due_at, judged.execution_id
+WHERE $5::text[] IS NOT NULL OR possible
+ORDER BY due_at, execution_id

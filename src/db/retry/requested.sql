@@ -3,33 +3,33 @@
     INSERT INTO jobexec.retries AS retry (
         store_id, execution_id, attempt, reason, source, ended_at, alive_at, silence, due_at, waits, forced, tries
     )
-    -- Several rows may have one id.
-    SELECT DISTINCT ON (execution_id) $4, execution_id, attempt, COALESCE(reason, '{reason}'), $11::text, ended_at, alive_at, silence, due_at,
-           waits, true, 0
+    SELECT $4, execution_id, LEAST(attempt, 999999), shown_reason, $11::text, ended_at, alive_at, silence, due_at, waits, true, 0
     FROM planned
+    WHERE possible
     ON CONFLICT (store_id, execution_id, attempt) DO UPDATE
-    SET ended_at = excluded.ended_at,
-        -- One that was dropped may be that of an earlier run of the row.
-        alive_at = CASE WHEN retry.decided_at IS NULL THEN COALESCE(excluded.alive_at, retry.alive_at) ELSE excluded.alive_at END,
-        silence = CASE WHEN retry.decided_at IS NULL THEN COALESCE(excluded.silence, retry.silence) ELSE excluded.silence END,
+    SET reason = excluded.reason,
+        source = excluded.source,
+        ended_at = excluded.ended_at,
+        alive_at = excluded.alive_at,
+        silence = excluded.silence,
         due_at = excluded.due_at,
-        waits = excluded.waits AND (retry.waits OR retry.decided_at IS NOT NULL),
+        waits = excluded.waits,
         forced = true,
         tries = 0,
         fault = NULL,
         decided_at = NULL,
         outcome = NULL
     WHERE retry.outcome IS DISTINCT FROM '{as_retried}'
-    RETURNING retry.execution_id, retry.attempt, retry.due_at, retry.waits
+    RETURNING retry.execution_id
 ),
 noted AS (
     INSERT INTO jobexec.events (
         at, store_id, execution_id, job_id, execution_number, action, reason, source, actor, note, started_at
     )
-    SELECT statement_timestamp(), $4, execution_id, job_id, number, '{requested}', COALESCE(reason, '{reason}'), $11::text, $12::text,
+    SELECT statement_timestamp(), $4, execution_id, job_id, number, '{requested}', shown_reason, $11::text, $12::text,
            'attempt ' || (attempt + 1) || CASE WHEN waits THEN ' waits until the worker of this one is gone'
                ELSE ' may start at ' || {shown_due} END,
            started_at
-    FROM requested
-    JOIN judged USING (execution_id)
+    FROM planned
+    WHERE (execution_id IN (SELECT execution_id FROM requested)) IS TRUE
 )

@@ -81,8 +81,8 @@ fn parts(predicate: &StalenessPredicate<'_>, at_once: bool) -> Parts {
         Some(RetryMethod::InPlace) => {
             let again = m.retry_assignments("planned.due_at") + &error(predicate, "retried");
             let set_back =
-                written(m, "set_back", &again, " AND planned.id IN (SELECT id FROM free)", NO_END, "");
-            let failed = failed("failed", " AND planned.id NOT IN (SELECT id FROM free)", "");
+                written(m, "set_back", &again, &format!(" AND {}", is_free("planned.id")), NO_END, "");
+            let failed = failed("failed", &format!(" AND NOT ({})", is_free("planned.id")), "");
             Parts {
                 ended: format!(
                     "{}, {set_back}, {failed}, ended AS (SELECT * FROM set_back UNION ALL SELECT * FROM failed)",
@@ -94,10 +94,11 @@ fn parts(predicate: &StalenessPredicate<'_>, at_once: bool) -> Parts {
         }
         Some(RetryMethod::NewExecution) => Parts {
             ended: format!(
-                "{}, {}, wanted AS MATERIALIZED (SELECT * FROM ended WHERE ending = '{}' AND id IN (SELECT id FROM free)), {}",
+                "{}, {}, wanted AS MATERIALIZED (SELECT * FROM ended WHERE ending = '{}' AND {}), {}",
                 free(predicate),
                 failed("ended", "", &format!(", {}", m.new_row().copies)),
                 Ending::Failed.as_str(),
+                is_free("id"),
                 inserted(m),
             ),
             // Looked up in an object: joined, each would be compared with each.
@@ -122,6 +123,12 @@ fn free(predicate: &StalenessPredicate<'_>) -> String {
         startable = if has_schedule { "true" } else { "due_at <= statement_timestamp()" },
         room = room(predicate, "$4"),
     )
+}
+
+/// Returns the condition that the row with this `id` may run again now. Postgres knows nothing of the number of these rows: as a join,
+/// it would compare each with each. It hashes a condition that may be NULL.
+fn is_free(id: &str) -> String {
+    format!("({id} IN (SELECT id FROM free)) IS TRUE")
 }
 
 /// Returns the common table expression that writes the rows of `planned` for which `which` is true.
