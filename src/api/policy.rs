@@ -79,8 +79,8 @@ pub struct ExecutionPolicySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_period: Option<Duration>,
     /// The maximum time without a heartbeat, counted from the last heartbeat, or from the start of the execution if
-    /// that is later: at least 1s, or `Never` if heartbeats do not count. Requires `table.columns.heartbeatAt` or
-    /// `heartbeat` of the store. For an execution without any heartbeat, only the deadline applies.
+    /// that is later: at least 1s, or `Never` if heartbeats do not count. Requires `table.columns.heartbeatAt`,
+    /// `table.columns.checkpointAt` or `heartbeat` of the store. For an execution without any heartbeat, only the deadline applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = cel::never_or_at_least("1s"))]
     pub heartbeat_timeout: Option<Limit>,

@@ -21,7 +21,7 @@ pub struct TableRetry {
     /// The method: `NewExecution`, `InPlace` or `Trigger`.
     pub method: RetryMethod,
     /// With `NewExecution`, the columns whose values a new row gets from the stale one, in addition to those of the job, the
-    /// job type, the owner and the filter: at most 64. Name every column that a worker needs.
+    /// job type, the owner, the checkpoint and the filter: at most 64. Name every column that a worker needs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub copy_columns: Vec<Identifier>,

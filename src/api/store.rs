@@ -108,8 +108,9 @@ pub struct ExecutionStoreSpec {
     #[x_kube(validation = cel::at_least("1s"))]
     pub poll_interval: Duration,
     /// The maximum time without a heartbeat, counted from the last heartbeat, or from the start of the execution if
-    /// that is later: at least 1s. Requires `table.columns.heartbeatAt` or `heartbeat`. A policy can override it. If it is
-    /// unset or `Never`, and for an execution without any heartbeat, only the deadline applies.
+    /// that is later: at least 1s. Requires `table.columns.heartbeatAt`, `table.columns.checkpointAt` or `heartbeat`. A
+    /// policy can override it. If it is unset or `Never`, and for an execution without any heartbeat, only the deadline
+    /// applies.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = cel::never_or_at_least("1s"))]
     pub heartbeat_timeout: Option<Limit>,

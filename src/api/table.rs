@@ -96,6 +96,15 @@ pub struct Columns {
     /// The time of the worker's last heartbeat, of type timestamptz or timestamp.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat_at: Option<Identifier>,
+    /// How far the worker has come, of any type. The next attempt finds it in its row: with `retry.method: NewExecution`, the operator
+    /// copies it to the new row; with `InPlace`, the row keeps it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Identifier>,
+    /// The time at which the worker last wrote the checkpoint, of type timestamptz or timestamp. It goes to the next attempt like
+    /// `checkpoint`. If it is later than the start of the execution, it counts as a heartbeat, beside `heartbeatAt` or without it. With
+    /// `heartbeat`, the heartbeats of workers count instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_at: Option<Identifier>,
     /// The worker that runs the execution, of any type. If the heartbeats of several workers stop at the same time, the
     /// workers more likely lost their connection than died; for this check, the operator groups executions by worker.
     /// If unset, it groups them by `workload`, or counts each execution as one worker.
@@ -153,6 +162,8 @@ impl Default for Columns {
             error: None,
             job_type: None,
             heartbeat_at: None,
+            checkpoint: None,
+            checkpoint_at: None,
             worker: None,
             workload: None,
             created_at: None,

@@ -82,8 +82,13 @@ fn render(e: &Explanation, records: &[Record], output: Output) -> String {
     );
     for (name, at) in [("created", e.created_at), ("started", e.started_at), ("ended", e.completed_at)] {
         if let Some(at) = at {
-            let _ = writeln!(out, "  {name:9} {}", time(at));
+            let _ = writeln!(out, "  {name:10} {}", time(at));
         }
+    }
+    if let Some(at) = e.checkpoint_at {
+        let earlier =
+            if e.started_at.is_some_and(|start| at <= start) { ", by an earlier attempt" } else { "" };
+        let _ = writeln!(out, "  checkpoint {}{earlier}", time(at));
     }
     out.push_str("\nRules\n");
     let width = |cell: fn(&Considered) -> &str| e.considered.iter().map(|c| cell(c).len()).max().unwrap_or(0);

@@ -27,7 +27,7 @@ pub(super) struct Args {
 /// Prints the counts. Any failure to get them is one exit status, so that a check can rely on it.
 pub(super) async fn run(args: Args) -> Result<CommandResult, CliError> {
     let output = args.output;
-    let health = check(args).await.map_err(|error| match error {
+    let health = Box::pin(check(args)).await.map_err(|error| match error {
         CliError::Output(error) => CliError::Output(error),
         error => CliError::Unreachable(Box::new(error)),
     })?;

@@ -84,6 +84,8 @@ pub(super) fn mapped_columns(layout: &Layout) -> Vec<MappedColumn<'_>> {
         ("spec.table.columns.error", c.error.as_ref(), Holds::Text, at_end),
         ("spec.table.columns.jobType", c.job_type.as_ref(), Holds::Anything, no),
         ("spec.table.columns.heartbeatAt", c.heartbeat_at.as_ref(), Holds::Time, in_place),
+        ("spec.table.columns.checkpoint", c.checkpoint.as_ref(), Holds::Anything, no),
+        ("spec.table.columns.checkpointAt", c.checkpoint_at.as_ref(), Holds::Time, no),
         ("spec.table.columns.worker", c.worker.as_ref(), Holds::Anything, in_place),
         ("spec.table.columns.createdAt", c.created_at.as_ref(), Holds::Time, no),
         ("spec.table.columns.pausedSeconds", c.paused_seconds.as_ref(), Holds::Number, in_place),

@@ -242,7 +242,7 @@ mod tests {
     }
 
     /// Columns that a spec can name.
-    const COLUMNS: [&str; 14] = [
+    const COLUMNS: [&str; 16] = [
         "id",
         "jobId",
         "executionNumber",
@@ -252,6 +252,8 @@ mod tests {
         "error",
         "jobType",
         "heartbeatAt",
+        "checkpoint",
+        "checkpointAt",
         "workload",
         "createdAt",
         "timeout",

@@ -46,6 +46,8 @@ pub(crate) struct Explanation {
     started_at: Option<DateTime<Utc>>,
     /// The time of its end.
     completed_at: Option<DateTime<Utc>>,
+    /// The time at which its worker, or that of an earlier attempt, last wrote a checkpoint, if that is mapped.
+    checkpoint_at: Option<DateTime<Utc>>,
     /// The time from which its timeout counts: the later of its start and its creation; without a start, not before
     /// the operator first saw it running in the present version of its row. Null if it has no start and was not seen
     /// running in that version.
@@ -241,6 +243,7 @@ impl Explanation {
             created_at: explanation.created_at,
             started_at: explanation.started_at,
             completed_at: explanation.completed_at,
+            checkpoint_at: explanation.checkpoint_at,
             counts_from: explanation.counts_from,
             rules: explanation.considered.into_iter().map(Rule::from).collect(),
             deadline: explanation.deadline,
@@ -269,6 +272,7 @@ impl From<Explanation> for (DbExplanation, Vec<Record>) {
             started_at: explanation.started_at,
             created_at: explanation.created_at,
             completed_at: explanation.completed_at,
+            checkpoint_at: explanation.checkpoint_at,
             counts_from: explanation.counts_from,
             considered: explanation.rules.into_iter().map(db_explain::Considered::from).collect(),
             deadline: explanation.deadline,

@@ -95,7 +95,7 @@ pub enum Problem {
     PerTypeOfJobs,
     /// The store has no heartbeats.
     #[error(
-        "heartbeatTimeout has no effect: the store does not know heartbeats. Set table.columns.heartbeatAt or heartbeat in the ExecutionStore"
+        "heartbeatTimeout has no effect: the store does not know heartbeats. Set table.columns.heartbeatAt, table.columns.checkpointAt or heartbeat in the ExecutionStore"
     )]
     Heartbeat,
     /// There is no status for cancelled executions.
@@ -118,7 +118,7 @@ pub enum Problem {
     RetryBySystem,
     /// Nothing tells when a worker is gone.
     #[error(
-        "executions are failed and their retries wait for ever: nothing tells when the worker of an execution is gone. Set table.columns.heartbeatAt or heartbeat with a heartbeatTimeout, or workloads, in the ExecutionStore, or retry.after to a duration"
+        "executions are failed and their retries wait for ever: nothing tells when the worker of an execution is gone. Set table.columns.heartbeatAt, table.columns.checkpointAt or heartbeat with a heartbeatTimeout, or workloads, in the ExecutionStore, or retry.after to a duration"
     )]
     RetryAfterUnknown,
     /// There is no mail server.

@@ -275,7 +275,7 @@ async fn what_a_store_cannot_do_stops_nothing_else() {
         ("only-bad", "InvalidSelector", "\"x\""),
         ("no-types", "InvalidSelector", "Name table.columns.jobType or jobs.columns.type"),
         ("some-types", "InvalidSelector", "selector.jobTypes selects nothing"),
-        ("beats", "NotSupported", "Set table.columns.heartbeatAt or heartbeat"),
+        ("beats", "NotSupported", "Set table.columns.heartbeatAt, table.columns.checkpointAt or heartbeat"),
         ("per-type", "NotSupported", "Name table.columns.jobType"),
     ] {
         let told =

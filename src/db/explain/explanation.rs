@@ -35,6 +35,8 @@ pub struct Explanation {
     pub created_at: Option<DateTime<Utc>>,
     /// The end.
     pub completed_at: Option<DateTime<Utc>>,
+    /// The time of the last checkpoint, which may be that of an earlier attempt, if that is mapped.
+    pub checkpoint_at: Option<DateTime<Utc>>,
     /// The settings of every rule that could govern it, the most specific first, for each field.
     pub considered: Vec<Considered>,
     /// The time from which it counts: the later of its start and its creation; without a start, not before it was first seen

@@ -45,6 +45,10 @@ pub async fn explain(
         started_at: decode::maybe_at(&row, "started_at")?,
         created_at: decode::maybe_at(&row, "created_at")?,
         completed_at: decode::maybe_at(&row, "completed_at")?,
+        checkpoint_at: match m.checkpoint_at() {
+            Some(_) => decode::maybe_at(&row, "checkpoint_at")?,
+            None => None,
+        },
         considered: considered(&row)?,
         counts_from: decode::maybe_at(&row, "counts_from")?,
         deadline: decode::maybe_at(&row, "deadline")?,

@@ -14,7 +14,8 @@ pub(super) const SCOPES: [&str; 4] = ["execution_rule", "job_rule", "type_rule",
 pub(super) fn statement(predicate: &StalenessPredicate<'_>) -> String {
     let m = predicate.mapping;
     let null = || "NULL::timestamptz".to_owned();
-    let evidence = ALL.iter().flat_map(|kind| kind.columns(predicate));
+    let checkpoint = m.checkpoint_at().map(|at| (clamp_timestamp(&at), "checkpoint_at"));
+    let evidence = checkpoint.into_iter().chain(ALL.iter().flat_map(|kind| kind.columns(predicate)));
     let evidence: String =
         evidence.map(|(expression, name)| format!("{expression} AS {name},\n       ")).collect();
     format!(

@@ -188,7 +188,15 @@ pub(in crate::db) fn written_anew(layout: &Layout) -> Vec<&Identifier> {
 /// Returns the columns whose values a row that retries another one gets from it.
 pub(in crate::db) fn copied(layout: &Layout) -> Vec<&Identifier> {
     let c = &layout.table.columns;
-    let own = [Some(&c.job_id), c.job_type.as_ref(), c.owner.as_ref()].into_iter().flatten();
+    let own = [
+        Some(&c.job_id),
+        c.job_type.as_ref(),
+        c.owner.as_ref(),
+        c.checkpoint.as_ref(),
+        c.checkpoint_at.as_ref(),
+    ]
+    .into_iter()
+    .flatten();
     let filtered = layout.table.filter.iter().map(|condition| &condition.column);
     let named = layout.table.retry.iter().flat_map(|retry| &retry.copy_columns);
     each_once(own.chain(filtered).chain(named))

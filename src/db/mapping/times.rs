@@ -31,6 +31,7 @@ impl Mapping {
             Some(types.completed_at),
             types.created_at,
             types.heartbeat_at,
+            types.checkpoint_at,
             types.deadline_at,
             types.scheduled_at,
         ];
@@ -72,16 +73,57 @@ impl Mapping {
         self.created_at().map_or("false".to_owned(), before)
     }
 
-    /// Returns the last heartbeat as an instant, if it is mapped.
+    /// Returns the time of the last checkpoint as an instant, if it is mapped.
+    pub fn checkpoint_at(&self) -> Option<String> {
+        let (name, type_) = self.layout.table.columns.checkpoint_at.as_ref().zip(self.types.checkpoint_at)?;
+        Some(self.instant(&column(name), type_))
+    }
+
+    /// Returns the last heartbeat as an instant, if executions send some: a checkpoint of this run is one, too.
     pub fn heartbeat_at(&self) -> Option<String> {
-        let heartbeat = self.layout.table.columns.heartbeat_at.as_ref()?;
-        Some(self.instant(&column(heartbeat), self.types.heartbeat_at?))
+        let own = self.own_heartbeat().map(|(name, type_)| self.instant(&name, type_));
+        // One from before the start is that of an earlier attempt: a live run that has written none yet would seem silent by it.
+        let checkpoint = self.checkpoint_heartbeat().map(|(name, type_)| {
+            let at = self.instant(&name, type_);
+            format!("CASE WHEN {at} > {} THEN {at} END", self.started_at())
+        });
+        match (own, checkpoint) {
+            (Some(own), Some(checkpoint)) => Some(format!("GREATEST({own}, {checkpoint})")),
+            (own, checkpoint) => own.or(checkpoint),
+        }
     }
 
     /// Returns the condition that the last heartbeat is not after `cutoff`, built like [`Self::started_by`].
     pub fn heartbeat_by(&self, cutoff: &str) -> Option<String> {
-        let heartbeat = self.layout.table.columns.heartbeat_at.as_ref()?;
-        Some(self.by(&column(heartbeat), self.types.heartbeat_at?, cutoff))
+        let by = |(name, type_): (String, TimeType)| self.by(&name, type_, cutoff);
+        let narrow = match (self.own_heartbeat(), self.checkpoint_heartbeat()) {
+            (own, None) => return own.map(by),
+            (None, Some(checkpoint)) => by(checkpoint),
+            (Some(own), Some(checkpoint)) => {
+                format!("({} OR {} IS NULL AND {})", by(own.clone()), own.0, by(checkpoint))
+            }
+        };
+        // The first half narrows the search by index; the second half decides.
+        Some(format!("({narrow} AND {} <= ({cutoff}))", self.heartbeat_at()?))
+    }
+
+    /// Returns the column of heartbeats and its type.
+    fn own_heartbeat(&self) -> Option<(String, TimeType)> {
+        self.layout.table.columns.heartbeat_at.as_ref().map(column).zip(self.types.heartbeat_at)
+    }
+
+    /// Returns the column of the time of the checkpoint and its type, if checkpoints count as heartbeats: those of workers count
+    /// instead where there are some.
+    fn checkpoint_heartbeat(&self) -> Option<(String, TimeType)> {
+        let counts = self.layout.heartbeat.is_none();
+        self.layout
+            .table
+            .columns
+            .checkpoint_at
+            .as_ref()
+            .filter(|_| counts)
+            .map(column)
+            .zip(self.types.checkpoint_at)
     }
 
     /// Returns the end as an instant.

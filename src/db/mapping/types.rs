@@ -58,6 +58,8 @@ pub struct Types {
     pub job_type_is_text: bool,
     /// The type of the heartbeat.
     pub heartbeat_at: Option<TimeType>,
+    /// The type of the time of the checkpoint.
+    pub checkpoint_at: Option<TimeType>,
     /// The type of the creation.
     pub created_at: Option<TimeType>,
     /// True if the timeout of a row is an interval; otherwise it is a number of seconds.

@@ -7,7 +7,7 @@ use super::sql::column;
 impl Mapping {
     /// Reports whether executions or their workers send heartbeats.
     pub fn has_heartbeats(&self) -> bool {
-        self.layout.table.columns.heartbeat_at.is_some()
+        self.heartbeat_at().is_some()
             || related(&self.layout).iter().any(|related| related.table.is_of_workers())
     }
 

@@ -63,6 +63,7 @@ mod tests {
         job_id: Some(IdType::Integer),
         job_type_is_text: false,
         heartbeat_at: None,
+        checkpoint_at: None,
         created_at: None,
         timeout_is_interval: true,
         deadline_at: None,
@@ -91,6 +92,7 @@ mod tests {
         columns.created_at = Some(identifier("created_at"));
         columns.paused_seconds = Some(identifier("paused_seconds"));
         columns.heartbeat_at = Some(identifier("heartbeat_at"));
+        columns.checkpoint_at = Some(identifier("checkpoint_at"));
         columns.worker = Some(identifier("worker"));
         columns.workload = Some(identifier("workload"));
         columns.job_type = (!of_jobs).then(|| identifier("job_type"));
@@ -106,6 +108,7 @@ mod tests {
             started_at,
             job_type_is_text: true,
             heartbeat_at: times,
+            checkpoint_at: times,
             ..TYPES
         };
         Mapping::new(

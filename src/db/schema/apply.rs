@@ -48,7 +48,7 @@ pub async fn apply(
     }
     // An adapter has its own indexes, and a view has none; those of the tables beneath it serve.
     if !view && layout.adapter.is_none() {
-        let mut indexes = indexes(table);
+        let mut indexes = indexes(layout);
         if kind.as_deref() == Some("p") {
             // `CONCURRENTLY` does not block writers, but Postgres does not support it for a partitioned table.
             indexes = indexes.iter().map(|index| index.replace(" CONCURRENTLY", "")).collect();
@@ -118,7 +118,7 @@ pub fn script(layout: &Layout, role: Option<&str>, extras: &[Extra]) -> String {
          -- CREATE INDEX CONCURRENTLY ON {table} ({start});\n\
          -- CREATE INDEX CONCURRENTLY ON {table} ({end}); -- for dynamic timeouts and objects of finished executions too\n\
          -- CREATE INDEX CONCURRENTLY ON {table} ({status}) WHERE {scheduled};\n",
-        indexes(table).join(";\n"),
+        indexes(layout).join(";\n"),
         oid = literal(&qualified(table)),
         start = quote(&table.columns.started_at.0),
         end = quote(&table.columns.completed_at.0),
@@ -140,8 +140,9 @@ pub fn script(layout: &Layout, role: Option<&str>, extras: &[Extra]) -> String {
 }
 
 /// Returns the statements for the partial indexes that serve the sweep: running rows by their start, by their job or its type and
-/// their start, and by their last heartbeat.
-fn indexes(table: &Table) -> Vec<String> {
+/// their start, by their last heartbeat, and by their last checkpoint.
+fn indexes(layout: &Layout) -> Vec<String> {
+    let table = &layout.table;
     let c = &table.columns;
     let start = quote(&c.started_at.0);
     let mut on =
@@ -149,6 +150,9 @@ fn indexes(table: &Table) -> Vec<String> {
     on.extend(c.job_type.as_ref().map(|type_| ("running_type", format!("{}, {start}", quote(&type_.0)))));
     on.extend(c.deadline_at.as_ref().map(|at| ("running_deadline", quote(&at.0))));
     on.extend(c.heartbeat_at.as_ref().map(|at| ("running_heartbeat", quote(&at.0))));
+    // With those of workers, it is no heartbeat.
+    let progress = c.checkpoint_at.as_ref().filter(|_| layout.heartbeat.is_none());
+    on.extend(progress.map(|at| ("running_progress", quote(&at.0))));
     // Truncated so that the name with its suffix stays within Postgres' 63 bytes; names of mapped tables are ASCII.
     let name: String = table.name.0.chars().take(45).collect();
     on.into_iter()

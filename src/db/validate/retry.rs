@@ -109,7 +109,12 @@ fn of_copied(layout: &Layout, executions: &Relation) -> Option<String> {
         .collect();
     copied(layout).into_iter().find_map(|name| {
         let named = quote(&name.0);
-        let out = "take it out of spec.table.retry.copyColumns";
+        let named_there = layout.table.retry.iter().any(|retry| retry.copy_columns.contains(name));
+        let out = if named_there {
+            "take it out of spec.table.retry.copyColumns"
+        } else {
+            "name another one in spec.table.columns"
+        };
         match executions.columns.get(&name.0) {
             None => Some(format!("{table} has no column {named}: correct spec.table.retry.copyColumns")),
             Some(column) if column.generated => {

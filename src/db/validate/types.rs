@@ -95,6 +95,7 @@ pub(super) fn types(layout: &Layout, relation: &Relation, labels: &[String]) -> 
         job_id: id_type(job),
         job_type_is_text: job_type.is_some_and(|found| id_type(found) == Some(IdType::Text)),
         heartbeat_at: c.heartbeat_at.as_ref().map(time).transpose()?,
+        checkpoint_at: c.checkpoint_at.as_ref().map(time).transpose()?,
         created_at: c.created_at.as_ref().map(time).transpose()?,
         timeout_is_interval: c
             .timeout

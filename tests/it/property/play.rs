@@ -128,7 +128,9 @@ fn executions<'a>(rows: &[&'a Row], read: &BTreeMap<String, Read>, shape: &Shape
     let micros = |text: &Option<String>| text.as_deref().map(micros);
     let execution = |(place, row): (usize, &&'a Row)| {
         let read = &read[&shape.id(place)];
-        Execution { row, place, start: micros(&read.1), heartbeat: micros(&read.2), created: micros(&read.3) }
+        let (start, created) = (micros(&read.1), micros(&read.3));
+        let heartbeat = shape.heartbeat(start, micros(&read.2), created);
+        Execution { row, place, start, heartbeat, created }
     };
     rows.iter().enumerate().map(execution).collect()
 }

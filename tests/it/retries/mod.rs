@@ -1,6 +1,7 @@
 //! Executions that the operator ends and has run again.
 
 mod by_hand;
+mod checkpoints;
 mod in_place;
 mod new_execution;
 mod refused;

@@ -71,7 +71,8 @@ const FULL: &str = "
     CREATE SCHEMA app;
     CREATE TABLE app.runs (run uuid PRIMARY KEY, job bigint, attempt integer, state text, begun timestamptz,
         ended timestamptz, why text, kind text, beat timestamptz, worker text, pod text, made timestamptz,
-        paused_seconds integer, owner text, tenant text, deleted_at timestamptz, max_run interval, run_at timestamptz, tries integer);
+        paused_seconds integer, owner text, tenant text, deleted_at timestamptz, max_run interval, run_at timestamptz, tries integer,
+        progress jsonb, progress_at timestamptz);
     CREATE TABLE app.jobs (id bigint PRIMARY KEY, state text, kind text, ended timestamptz);
     INSERT INTO app.jobs VALUES (1, 'open', 'etl', NULL), (2, 'done', 'report', now()), (3, 'open', 'etl', NULL);
     INSERT INTO app.runs SELECT ('00000000-0000-0000-0000-00000000000' || n)::uuid, job, attempt, state, begun, ended,
@@ -92,7 +93,8 @@ fn full() -> Value {
                 "id": "run", "jobId": "job", "executionNumber": "attempt", "status": "state", "startedAt": "begun",
                 "completedAt": "ended", "error": "why", "jobType": "kind", "heartbeatAt": "beat", "worker": "worker",
                 "workload": "pod", "createdAt": "made", "pausedSeconds": "paused_seconds", "owner": "owner",
-                "timeout": "max_run", "scheduledAt": "run_at", "attempt": "tries",
+                "timeout": "max_run", "scheduledAt": "run_at", "attempt": "tries", "checkpoint": "progress",
+                "checkpointAt": "progress_at",
             },
             "retry": {"method": "InPlace"},
             "statuses": {"paused": ["on hold"], "ignored": ["skipped"], "running": ["running", "it's on"]},

@@ -22,7 +22,8 @@ impl Kind for Heartbeat {
     }
 
     fn is_configured(&self, spec: &ExecutionStoreSpec) -> bool {
-        spec.table.columns.heartbeat_at.is_some()
+        let columns = &spec.table.columns;
+        columns.heartbeat_at.is_some() || (columns.checkpoint_at.is_some() && spec.heartbeat.is_none())
     }
 
     fn stored(&self) -> Option<&'static str> {

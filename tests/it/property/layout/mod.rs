@@ -27,6 +27,8 @@ pub(super) struct Shape {
     pub(super) heartbeat_at: Option<&'static str>,
     /// True if the heartbeats are those of workers: each execution has one of its own.
     pub(super) of_workers: bool,
+    /// The column with the time of the checkpoint: `heartbeat_at`, which then has no heartbeats, or `created_at` beside them.
+    pub(super) checkpoint_at: Option<&'static str>,
     pub(super) created_at: Option<&'static str>,
     pub(super) zone: &'static str,
     pub(super) jobs: Option<JobsShape>,
@@ -73,6 +75,21 @@ impl Shape {
     /// Reports whether executions run again in their row. The start of those in partitions cannot be cleared.
     pub(super) fn retries(&self) -> bool {
         self.indexed && !self.partitioned
+    }
+
+    /// Returns the last heartbeat of a row with these times: a checkpoint counts if it is later than the start.
+    pub(super) fn heartbeat(
+        &self,
+        start: Option<i128>,
+        heartbeat: Option<i128>,
+        created: Option<i128>,
+    ) -> Option<i128> {
+        let of_run = |at: &i128| start.is_some_and(|start| *at > start);
+        match self.checkpoint_at {
+            None => heartbeat,
+            Some("heartbeat_at") => heartbeat.filter(of_run),
+            Some(_) => heartbeat.max(created.filter(of_run)),
+        }
     }
 
     /// The id of the execution of this number, as Postgres prints it.
@@ -127,7 +144,13 @@ impl Shape {
                     job_id: "jobId".into(),
                     error: named(self.error, "error"),
                     job_type: named(self.job_type.is_some(), "jobType"),
-                    heartbeat_at: named(self.heartbeat_at.is_some() && !self.of_workers, "heartbeat_at"),
+                    heartbeat_at: named(
+                        self.heartbeat_at.is_some()
+                            && !self.of_workers
+                            && self.checkpoint_at != Some("heartbeat_at"),
+                        "heartbeat_at",
+                    ),
+                    checkpoint_at: self.checkpoint_at.map(Into::into),
                     created_at: named(self.created_at.is_some(), "created_at"),
                     paused_seconds: named(self.paused_seconds.is_some(), "paused_seconds"),
                     timeout: named(self.timeout.is_some(), "max_run"),

@@ -11,6 +11,7 @@ const PLAIN: Shape = Shape {
     completed_at: "timestamptz",
     heartbeat_at: None,
     of_workers: false,
+    checkpoint_at: None,
     created_at: None,
     zone: "UTC",
     jobs: None,
@@ -44,8 +45,27 @@ const fn dated(
 const INSTANT: &str = "timestamptz";
 pub(super) const LOCAL: &str = "timestamp";
 
-pub(in crate::property) const SHAPES: [Shape; 21] = [
+pub(in crate::property) const SHAPES: [Shape; 23] = [
     PLAIN,
+    Shape {
+        job_type: Some("text"),
+        heartbeat_at: Some(INSTANT),
+        checkpoint_at: Some("created_at"),
+        created_at: Some(LOCAL),
+        zone: "Europe/Berlin",
+        pauses: true,
+        jobs: dated("bigint", None, "20m", INSTANT),
+        indexed: true,
+        ..PLAIN
+    },
+    Shape {
+        job_type: Some("text"),
+        heartbeat_at: Some(INSTANT),
+        checkpoint_at: Some("heartbeat_at"),
+        jobs: dated("bigint", None, "20m", INSTANT),
+        indexed: true,
+        ..PLAIN
+    },
     Shape {
         indexed: true,
         error: true,
