@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod checkpoints;
+mod example;
 mod in_place;
 mod new_execution;
 mod refused;

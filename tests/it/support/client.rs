@@ -1,4 +1,5 @@
-//! The real client of a job system, from `tests/adapters/NAME`: it prints a line of JSON for each thing that happens.
+//! The real client of a job system, from `tests/adapters/NAME`: it prints a line of JSON for each thing that happens. The workers of
+//! docs/recovery.md print nothing.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ const UNAVAILABLE: i32 = 69;
 fn builder(system: &str) -> (Part, bool) {
     let there = |name| program(name).is_some();
     match system {
-        "river" => (Part::Other("Go, from https://go.dev/dl"), there("go")),
+        "river" | "checkpoints/go" => (Part::Other("Go, from https://go.dev/dl"), there("go")),
         "spring-batch" => (Part::Debian("maven default-jdk-headless"), there("mvn") && there("javac")),
         "pg-boss" | "graphile-worker" => (Part::Debian("npm"), there("npm")),
         _ => {
