@@ -70,6 +70,10 @@ async fn a_person_has_failed_executions_run_again() {
     let (status, refused) = reader.post(&path(1)).await;
     assert_eq!((status, &refused["reason"]), (403, &json!("Forbidden")), "{refused}");
     let admin = https.with(&world.token("jobexec-administrator").await);
+    let in_the_query = path(1);
+    let (status, refused) =
+        admin.post_json(in_the_query.trim_end_matches("?now=true"), &json!({"dry_run": true})).await;
+    assert_eq!((status, &refused["reason"]), (400, &json!("InvalidBody")), "{refused}");
     let (status, done) = admin.post(&path(1)).await;
     assert_eq!((status, &done["attempt"], &done["waits"]), (200, &json!(2), &json!(false)), "{done}");
     world
@@ -125,7 +129,7 @@ async fn an_object_is_not_finished_while_its_row_runs_again() {
     let spec = queue(&json!({}));
     let world = World::with("retryobject", QUEUE, &spec).await;
     world
-        .sql("INSERT INTO job_executions (id, job_id, status, started_at) VALUES (1, 1, 'running', now() - interval '30 hours')")
+        .sql("INSERT INTO job_executions (id, job_id, status, started_at, attempts) VALUES (1, 1, 'running', now() - interval '30 hours', 0)")
         .await;
     world.execution("own", "1", json!({})).await;
     world.store(spec).await;
@@ -144,6 +148,13 @@ async fn an_object_is_not_finished_while_its_row_runs_again() {
     let done =
         world.execution_until(&operator, "own", |s| is(&s.conditions, "Finished", "True", "Completed")).await;
     assert!(is(&done.conditions, "Succeeded", "True", "Completed"));
+    // The queue uses the row once more, and counts from the beginning.
+    world
+        .sql("UPDATE job_executions SET status = 'failed', attempts = 0, started_at = now(), completed_at = now() WHERE id = 1")
+        .await;
+    assert_eq!(jobexec(&world, &["retry", "1", "--now"]).0, Some(0));
+    world.until_true("SELECT status = 'scheduled' FROM job_executions WHERE id = 1").await;
+    assert_eq!(retries(&world).await, ["1 1 Retried", "1 2 Retried"]);
     assert!(operator.stop().success());
 }
 
