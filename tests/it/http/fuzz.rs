@@ -11,12 +11,12 @@ use crate::support::{World, machine, rbac};
 const TEST: &str = "http::fuzz::the_answers_are_as_the_document_says";
 
 /// Executions of each kind; each one that ends is replaced by a running one, so that there is always something to clean
-/// up.
+/// up. That of the examples is failed, and stays so while the store only observes, so that there is one to retry.
 const ROWS: &str = "CREATE SEQUENCE ids START 1000; \
      INSERT INTO job_executions SELECT n, n % 7, n, 'running', now() - n * interval '20 minutes' FROM generate_series(1, 120) n; \
      INSERT INTO job_executions VALUES (201, 21, 5, 'running', NULL, NULL), (202, 21, 6, 'scheduled', NULL, NULL), \
          (203, 21, 4, 'completed', now() - interval '2 hours', now()); \
-     UPDATE job_executions SET job_id = 21 WHERE id = 39; \
+     UPDATE job_executions SET job_id = 21, status = 'failed', completed_at = now() WHERE id = 39; \
      CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
          INSERT INTO public.job_executions VALUES \
              (nextval('public.ids'), NEW.job_id, NEW.execution_number, 'running', NEW.started_at, NULL); \
@@ -34,7 +34,8 @@ async fn the_answers_are_as_the_document_says() {
     let world = World::new("apifuzz").await;
     world.sql(ROWS).await;
     let (operator, https) = world.serving(&[("AUTH_CACHE_TTL", "1h")]).await;
-    world.store(json!({"mode": "Observe", "pollInterval": "1h"})).await;
+    let retry = json!({"method": "InPlace"});
+    world.store(json!({"mode": "Observe", "pollInterval": "1h", "table": {"retry": retry}})).await;
     let token = everywhere(&world).await;
     let admin = https.with(&token);
     let store = world.named("jobs");
@@ -42,7 +43,7 @@ async fn the_answers_are_as_the_document_says() {
         admin.until(&format!("{path}?store={store}"), |status, _| status == 200).await;
     }
     // So that the history has more than one page, too.
-    assert_eq!(admin.post(&format!("{CLEANUP}?max_hours=0.1")).await.1["cleaned"], 120);
+    assert_eq!(admin.post(&format!("{CLEANUP}?max_hours=0.1")).await.1["cleaned"], 119);
     let by_hand: i64 = world.one("SELECT count(*) FROM jobexec.events").await;
 
     // Its examples name an existing store.

@@ -176,6 +176,7 @@ async fn the_document_says_what_there_is() {
             EXECUTIONS,
             RUNNING,
             "/api/system/executions/{namespace}/{store}/{id}/explain",
+            "/api/system/executions/{namespace}/{store}/{id}/retry",
             HEALTH,
             HISTORY,
             "/api/system/stats",
