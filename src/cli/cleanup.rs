@@ -1,6 +1,5 @@
 //! `jobexec cleanup`: fails or cancels stale executions.
 
-use std::io::IsTerminal as _;
 use std::ops::ControlFlow;
 
 use super::backend::{Backend, BackendArgs};
@@ -78,7 +77,7 @@ pub(super) async fn run(args: Args) -> Result<CommandResult, CliError> {
         ));
     }
     let asks = !args.dry_run && !args.yes;
-    if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+    if asks && !output::can_ask() {
         return Err(CliError::Usage(
             "there is no terminal to ask on: give --yes to clean up, or --dry-run to see what that would do"
                 .to_owned(),

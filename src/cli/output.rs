@@ -273,6 +273,11 @@ pub(super) fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
+/// Reports whether there is a terminal to ask on.
+pub(super) fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
 /// Asks for confirmation on the terminal.
 pub(super) fn confirmed(question: &str) -> Result<bool, CliError> {
     let mut terminal = io::stderr().lock();

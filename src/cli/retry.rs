@@ -1,9 +1,5 @@
 //! `jobexec retry`: has failed executions run again.
 
-use std::io::IsTerminal as _;
-
-use clap::ValueEnum;
-
 use super::backend::{Backend, BackendArgs};
 use super::output::{self, Column, Output, Printer, Style, count, optional};
 use super::queries::RetryRequest;
@@ -32,8 +28,8 @@ pub(super) struct Args {
     #[arg(allow_negative_numbers = true, value_name = "ID", required_unless_present = "reason", conflicts_with_all = ["reason", "since", "job_type"])]
     ids: Vec<String>,
     /// Instead of ids: those that the operator failed for this reason.
-    #[arg(long, value_enum, value_name = "REASON", requires = "since")]
-    reason: Option<FailedFor>,
+    #[arg(long, value_parser = REASONS, value_name = "REASON", requires = "since")]
+    reason: Option<String>,
     /// With --reason: only those that were failed within this duration, for example 2h.
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, requires = "reason")]
     since: Option<Duration>,
@@ -58,43 +54,27 @@ pub(super) struct Args {
     backend: BackendArgs,
 }
 
-/// A reason for which a failed execution may be retried. The work of others is done, or goes on elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "PascalCase")]
-enum FailedFor {
-    DeadlineExceeded,
-    HeartbeatLost,
-    WorkerLost,
-    WorkloadGone,
-    RetriesExhausted,
-}
-
-impl FailedFor {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::DeadlineExceeded => Reason::DeadlineExceeded.as_str(),
-            Self::HeartbeatLost => Reason::HeartbeatLost.as_str(),
-            Self::WorkerLost => Reason::WorkerLost.as_str(),
-            Self::WorkloadGone => Reason::WorkloadGone.as_str(),
-            Self::RetriesExhausted => Reason::RetriesExhausted.as_str(),
-        }
-    }
-}
+/// The reasons for which a failed execution may be retried. The work of others is done, or goes on elsewhere.
+const REASONS: [&str; 5] = [
+    Reason::DeadlineExceeded.as_str(),
+    Reason::HeartbeatLost.as_str(),
+    Reason::WorkerLost.as_str(),
+    Reason::WorkloadGone.as_str(),
+    Reason::RetriesExhausted.as_str(),
+];
 
 /// Records the retries, or shows what they would be.
 pub(super) async fn run(args: Args) -> Result<CommandResult, CliError> {
     let asks = args.reason.is_some() && !args.dry_run && !args.yes;
-    if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+    if asks && !output::can_ask() {
         return Err(CliError::Usage(
             "there is no terminal to ask on: give --yes to retry them, or --dry-run to see what that would do".to_owned(),
         ));
     }
     let which = match (args.reason, args.since) {
-        (Some(reason), Some(since)) => Which::FailedFor {
-            reason: reason.as_str().to_owned(),
-            since: since.to_chrono(),
-            job_type: args.job_type,
-        },
+        (Some(reason), Some(since)) => {
+            Which::FailedFor { reason, since: since.to_chrono(), job_type: args.job_type }
+        }
         _ => Which::Ids(args.ids),
     };
     let over = args.over.as_ref().map(Duration::to_chrono).unwrap_or_default();
@@ -148,7 +128,7 @@ fn columns(result: fn(&Row, Output) -> String) -> Vec<C> {
         C::new("#", |row, _| optional(row.execution_number)),
         C::new("ENDED", |row, output| output.optional_time(row.completed_at)),
         C::new("REASON", |row, _| optional(row.reason.as_ref())),
-        C::new("ATTEMPT", |row, _| optional(row.attempt.filter(|_| row.skipped.is_none()))),
+        C::new("ATTEMPT", |row, _| optional(row.attempt)),
         C::new("STARTS", starts),
         C::new("RESULT", result).styled(|row| if row.skipped.is_some() { Style::Warn } else { Style::Good }),
     ]

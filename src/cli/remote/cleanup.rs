@@ -57,11 +57,7 @@ impl Remote {
             include_governed: request.include_governed.then_some(true),
             reason: request.suspicion,
         };
-        self.client.post(PATH, &body).await.map_err(|error| match error {
-            // A dry run has no effects that could continue.
-            RemoteError::Unknown(error) if request.dry_run => *error,
-            error => error,
-        })
+        self.client.post(PATH, &body).await.map_err(|error| error.of_request(request.dry_run))
     }
 }
 

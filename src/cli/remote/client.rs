@@ -58,9 +58,7 @@ impl Client {
         path: &str,
         query: &[(&str, String)],
     ) -> Result<T, RemoteError> {
-        let query = Serializer::new(String::new()).extend_pairs(query).finish();
-        let mark = if query.is_empty() { "" } else { "?" };
-        let request = self.request(Method::GET, &format!("{path}{mark}{query}"), Bytes::new())?;
+        let request = self.request(Method::GET, &with_query(path, query), Bytes::new())?;
         if let Some(open) = self.open.take() {
             match self.send(open, request.clone()).await {
                 // The API closes idle connections; repeating a read does no harm.
@@ -88,8 +86,7 @@ impl Client {
         path: &str,
         query: &[(&str, String)],
     ) -> Result<T, RemoteError> {
-        let query = Serializer::new(String::new()).extend_pairs(query).finish();
-        self.send_post(&format!("{path}?{query}"), Bytes::new()).await
+        self.send_post(&with_query(path, query), Bytes::new()).await
     }
 
     /// Sends a POST request, over a new connection: an idle one may close at any moment, and then it would be unknown whether the
@@ -172,6 +169,13 @@ impl Client {
             Err(_) => Err(RemoteError::ResponseTimeout(RESPONSE_LIMIT)),
         }
     }
+}
+
+/// Returns the path with the query, if there is one.
+fn with_query(path: &str, query: &[(&str, String)]) -> String {
+    let query = Serializer::new(String::new()).extend_pairs(query).finish();
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{path}{mark}{query}")
 }
 
 struct Response {

@@ -159,3 +159,13 @@ fn hint(reason: &str) -> &'static str {
         _ => "",
     }
 }
+
+impl RemoteError {
+    /// Returns the error of a request, of which it may be a `dry_run`: that has no effects that could continue.
+    pub(super) fn of_request(self, dry_run: bool) -> Self {
+        match self {
+            Self::Unknown(error) if dry_run => *error,
+            error => error,
+        }
+    }
+}

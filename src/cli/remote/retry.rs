@@ -33,9 +33,7 @@ impl Remote {
                 Err(RemoteError::Problem(problem)) if is_of_execution(&problem.reason) => {
                     Row::skipped(id, Skipped { reason: problem.reason.into(), message: problem.detail })
                 }
-                // A dry run has no effects that could continue.
-                Err(RemoteError::Unknown(error)) if request.dry_run => return Err((*error).into()),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error.of_request(request.dry_run).into()),
             });
         }
         Ok(rows)

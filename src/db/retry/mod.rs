@@ -32,6 +32,15 @@ pub(in crate::db) fn backoff(settings: &str, attempt: &str) -> String {
     )
 }
 
+/// Returns the condition that a row still has the end that its record, the alias `retry`, says. A view may round the time.
+fn same_end(retry: &str, completed_at: &str) -> String {
+    let second = "interval '1 second'";
+    format!(
+        "CASE WHEN {retry}.ended_at IS NULL THEN {completed_at} IS NULL \
+         ELSE {completed_at} BETWEEN {retry}.ended_at - {second} AND {retry}.ended_at + {second} END"
+    )
+}
+
 /// Returns how many retries may start now; NULL: any number.
 pub(in crate::db) fn room(predicate: &StalenessPredicate<'_>, store_id: &str) -> String {
     let Some(budget) = predicate.retries.budget else { return "NULL::bigint".to_owned() };

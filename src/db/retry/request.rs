@@ -8,7 +8,7 @@ use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::SHOWN_DUE;
+use super::{SHOWN_DUE, same_end};
 use crate::api::retry::RetryMethod;
 use crate::db::audit;
 use crate::db::cleanup::{NOT_FOUND, Skipped};
@@ -208,6 +208,7 @@ fn skipped(row: &PgRow) -> Result<Skipped, sqlx::Error> {
 /// Returns the statement. $1 to $4: the rules; the others as in request.sql.
 fn statement(predicate: &StalenessPredicate<'_>, dry_run: bool) -> String {
     let (m, life) = (predicate.mapping, predicate.life());
+    let completed_at = clamp_timestamp(&m.completed_at());
     let retried = Ending::Retried.as_str();
     // A row that runs again itself is another attempt each time.
     let was_retried = match m.retry_method() {
@@ -233,7 +234,8 @@ fn statement(predicate: &StalenessPredicate<'_>, dry_run: bool) -> String {
         number = m.number(),
         status = m.status_shown(),
         failed = m.failed(),
-        completed_at = clamp_timestamp(&m.completed_at()),
+        same_end = same_end("latest", &completed_at),
+        completed_at = completed_at,
         started_at = clamp_timestamp(&m.started_at()),
         recorded_attempt = attempts_before(&m.id(), "$4"),
         settings = predicate.retry_settings_of_row(),

@@ -36,9 +36,7 @@ found AS MATERIALIZED (
            latest.alive_at AS latest_alive_at,
            latest.silence AS latest_silence,
            -- An id may be used again, and a row may run again: then the latest retry is that of another run.
-           (latest.attempt IS NOT NULL
-               AND COALESCE(latest.ended_at BETWEEN {completed_at} - interval '1 second' AND {completed_at} + interval '1 second',
-                            latest.ended_at IS NULL AND {completed_at} IS NULL)) AS same_run
+           (latest.attempt IS NOT NULL AND {same_end}) IS TRUE AS same_run
     FROM {table} AS execution
     {rules_of_row}
     {beats}

@@ -3,7 +3,7 @@
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
-use super::{SHOWN_DUE, inserted, room, take_turn};
+use super::{SHOWN_DUE, inserted, room, same_end, take_turn};
 use crate::api::OnStale;
 use crate::api::retry::{OverBudget, RetryMethod};
 use crate::db::connect::LOGIN_PATH;
@@ -213,15 +213,10 @@ impl Starter<'_> {
     }
 }
 
-/// Returns the condition that the row `execution` of a `retry` is as the operator left it. A view may round the time.
+/// Returns the condition that the row `execution` of a `retry` is as the operator left it.
 fn as_left(predicate: &StalenessPredicate<'_>) -> String {
-    let (m, second) = (predicate.mapping, "interval '1 second'");
-    let completed_at = m.completed_at();
-    format!(
-        "{} AND CASE WHEN retry.ended_at IS NULL THEN {completed_at} IS NULL \
-         ELSE {completed_at} BETWEEN retry.ended_at - {second} AND retry.ended_at + {second} END",
-        m.failed()
-    )
+    let m = predicate.mapping;
+    format!("{} AND {}", m.failed(), same_end("retry", &m.completed_at()))
 }
 
 /// Starts the next retries, or that of one execution, as part of `tx`.
